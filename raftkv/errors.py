@@ -1,0 +1,265 @@
+"""Every exception of raftkv. Knows what may have happened to an operation, not how it travelled.
+
+    RaftkvError
+    ├── InvalidRequest              the request can never work as it is
+    │   ├── RevisionCompacted
+    │   ├── RevisionInFuture
+    │   └── TooLarge
+    ├── Refused                     the state of the store or cluster forbids it
+    │   ├── LeaseNotFound
+    │   ├── LeaseExists
+    │   ├── KeyNotFound
+    │   ├── SessionExpired
+    │   ├── IdempotencyKeyReused
+    │   ├── MemberUnknown
+    │   └── MembershipRefused
+    ├── Unavailable                 try again, here or elsewhere
+    │   ├── NoLeader
+    │   ├── ConnectionFailed
+    │   ├── ShuttingDown
+    │   ├── Overloaded
+    │   └── DeadlineExceeded        of something that changes nothing, or never left
+    ├── OutcomeUnknown              a write that may or may not have happened
+    ├── ConfigurationError
+    │   └── AddressInUse
+    └── StorageError                this node can't go on with its disk
+        ├── DiskFull
+        ├── DamagedData
+        ├── DirectoryInUse
+        └── DirectoryMismatch
+
+    InvariantViolation              outside the tree: no `except RaftkvError` can swallow it
+
+`outcome` says what the caller may do: NOT_APPLIED (repeating it as it is will not help),
+SAFE_TO_RETRY (nothing happened, it may work later), MAYBE_APPLIED (only a retry under the
+same session and sequence is safe). `reason` is the same on the wire and never changes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import ClassVar
+
+
+class Outcome(enum.IntEnum):
+    """What is known of the operation that failed. The numbers are those of the wire."""
+
+    NOT_APPLIED = 0
+    SAFE_TO_RETRY = 1
+    MAYBE_APPLIED = 2
+
+
+class RaftkvError(Exception):
+    """Base of everything raftkv raises on purpose.
+
+    `facts` are machine-readable details (all strings); `retry_after_s` is the server's
+    advice, 0 if it has none.
+    """
+
+    reason: ClassVar[str] = "ERROR"
+    outcome: Outcome = Outcome.NOT_APPLIED
+
+    def __init__(self, message: str, *, retry_after_s: float = 0.0, **facts: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+        self.facts = {name: str(value) for name, value in facts.items()}
+
+
+class InvalidRequest(RaftkvError):
+    """The request is malformed or over a limit; the message names the field, the limit and the fix."""
+
+    reason = "INVALID_REQUEST"
+
+
+class RevisionCompacted(InvalidRequest):
+    """The history that was asked for is gone; `facts["compacted_revision"]` is the oldest left."""
+
+    reason = "REVISION_COMPACTED"
+
+
+class RevisionInFuture(InvalidRequest):
+    """The revision does not exist yet; `facts["revision"]` is the current one."""
+
+    reason = "REVISION_IN_FUTURE"
+
+
+class TooLarge(InvalidRequest):
+    """A key, value, request or reply is over its limit."""
+
+    reason = "TOO_LARGE"
+
+
+class Refused(RaftkvError):
+    """The present state forbids the operation."""
+
+    reason = "REFUSED"
+
+
+class LeaseNotFound(Refused):
+    """The lease never existed, was revoked, or has expired."""
+
+    reason = "LEASE_NOT_FOUND"
+
+
+class LeaseExists(Refused):
+    """A lease with this id is already granted."""
+
+    reason = "LEASE_EXISTS"
+
+
+class KeyNotFound(Refused):
+    """The operation needs a key that is not there (a put that keeps its value or lease)."""
+
+    reason = "KEY_NOT_FOUND"
+
+
+class SessionExpired(Refused):
+    """The session's lease has ended, and with it the memory that makes retries run once."""
+
+    reason = "SESSION_EXPIRED"
+
+
+class IdempotencyKeyReused(Refused):
+    """This idempotency key already belongs to a different command."""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+
+class MemberUnknown(Refused):
+    """No member of the cluster has this node id."""
+
+    reason = "MEMBER_UNKNOWN"
+
+
+class MembershipRefused(Refused):
+    """The change of membership can't be made now; the message says what is in its way."""
+
+    reason = "MEMBERSHIP_REFUSED"
+
+
+class Unavailable(RaftkvError):
+    """The node or cluster can't serve this now; nothing has happened."""
+
+    reason = "UNAVAILABLE"
+    outcome = Outcome.SAFE_TO_RETRY
+
+
+class NoLeader(Unavailable):
+    """No leader with a majority is known; the cluster is electing, or a majority is lost."""
+
+    reason = "NO_LEADER"
+
+
+class ConnectionFailed(Unavailable):
+    """No connection, and the request was never sent."""
+
+    reason = "CONNECTION_FAILED"
+
+
+class ShuttingDown(Unavailable):
+    """The node is stopping and takes no new work; ask another one."""
+
+    reason = "SHUTTING_DOWN"
+
+
+class Overloaded(Unavailable):
+    """A bound of the server was reached; wait `retry_after_s` before the next try."""
+
+    reason = "OVERLOADED"
+
+
+class DeadlineExceeded(Unavailable):
+    """The caller's time ran out before the request could change anything."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class OutcomeUnknown(RaftkvError):
+    """A write was sent and no answer came: it may have been applied, or may be yet.
+
+    Read the key back, or repeat the write under the same idempotency key.
+    """
+
+    reason = "OUTCOME_UNKNOWN"
+    outcome = Outcome.MAYBE_APPLIED
+
+
+class ConfigurationError(RaftkvError):
+    """A setting is missing, unknown or out of its range; the message names it and the fix."""
+
+    reason = "CONFIGURATION"
+
+
+class AddressInUse(ConfigurationError):
+    """Another process listens on this address."""
+
+    reason = "ADDRESS_IN_USE"
+
+
+class StorageError(RaftkvError):
+    """The node's disk failed it; the node stops, and its promises rest with the majority."""
+
+    reason = "STORAGE"
+
+
+class DiskFull(StorageError):
+    """No space is left for the log or the state."""
+
+    reason = "DISK_FULL"
+
+
+class DamagedData(StorageError):
+    """A record on disk is not what was written; it is never served."""
+
+    reason = "DAMAGED_DATA"
+
+
+class DirectoryInUse(StorageError):
+    """Another process has this data directory open."""
+
+    reason = "DIRECTORY_IN_USE"
+
+
+class DirectoryMismatch(StorageError):
+    """The data directory belongs to another cluster, node or format."""
+
+    reason = "DIRECTORY_MISMATCH"
+
+
+class InvariantViolation(BaseException):
+    """A safety property of Raft or of the store does not hold: the node must stop."""
+
+    def __init__(self, invariant: str, **facts: object) -> None:
+        details = ", ".join(f"{name}={value!r}" for name, value in facts.items())
+        super().__init__(f"{invariant} ({details})" if details else invariant)
+        self.invariant = invariant
+        self.facts = facts
+
+
+def check(holds: bool, invariant: str, **facts: object) -> None:
+    """Stop the node if `holds` is false: a wrong answer is worse than none.
+
+    Not `assert`: `python -O` must not be able to remove a safety check.
+    """
+    if not holds:
+        raise InvariantViolation(invariant, **facts)
+
+
+def _family(root: type[RaftkvError]) -> Iterator[type[RaftkvError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _family(child)
+
+
+BY_REASON: dict[str, type[RaftkvError]] = {error.reason: error for error in _family(RaftkvError)}
+
+
+def from_wire(
+    reason: str, message: str, outcome: int, retry_after_s: float, facts: dict[str, str]
+) -> RaftkvError:
+    """Rebuild an error from its parts; an unknown reason keeps the outcome in the base class."""
+    error = BY_REASON.get(reason, RaftkvError)(message, retry_after_s=retry_after_s, **facts)
+    error.outcome = Outcome(outcome)
+    return error

@@ -1,0 +1,47 @@
+"""The port to what holds the state. Knows column families and bytes, nothing about revisions."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from typing import Protocol, TypeAlias
+
+
+class Family(enum.StrEnum):
+    """The column families of `state/`."""
+
+    CURRENT = "current"  # key -> record of its living version
+    HISTORY = "history"  # key + revision that superseded it -> record of the old version
+    CHANGES = "changes"  # revision + position -> kind and key
+    LEASES = "leases"  # lease -> lifetime and deadline
+    LEASE_KEYS = "lease_keys"  # lease + key -> nothing
+    SESSIONS = "sessions"  # lease + sequence -> BatchResult
+    IDEMPOTENCY = "idempotency"  # caller's key -> deadline, fingerprint, Result
+    IDEMPOTENCY_DEADLINES = "idempotency_deadlines"  # deadline + caller's key -> nothing
+    META = "meta"  # applied index and term, revision, cluster time, membership, ...
+
+
+Changes: TypeAlias = Mapping[Family, Mapping[bytes, bytes | None]]
+"""What each key of each family becomes; None deletes the key."""
+
+
+class StateStore(Protocol):
+    """Ordered bytes in families, changed only in atomic batches.
+
+    All calls are synchronous and may raise `StorageError`. A read that meets damaged bytes
+    raises `DamagedData`, it never returns them.
+    """
+
+    def get(self, family: Family, key: bytes) -> bytes | None:
+        """The value of `key`, or None."""
+
+    def scan(
+        self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs with start <= key < end in key order (`end` None: to the last), or from the last down.
+
+        Sees the store as it was at the call; later writes do not show.
+        """
+
+    def write(self, changes: Changes) -> None:
+        """Apply all changes or none. Durable only after the store's owner syncs it."""

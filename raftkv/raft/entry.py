@@ -1,0 +1,72 @@
+"""What the log is made of and what must outlive a crash. Knows no algorithm."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class EntryKind(enum.IntEnum):
+    """What an entry's payload means. The numbers are those on disk."""
+
+    NOOP = 0
+    COMMANDS = 1
+    MEMBERSHIP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One slot of the log. The payload is opaque to Raft unless the kind is MEMBERSHIP."""
+
+    term: int
+    index: int
+    kind: EntryKind
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class HardState:
+    """What must be on disk before a promise leaves the node (Raft figure 2, persistent state).
+
+    `commit_index` is only a hint that saves work after a restart.
+    """
+
+    current_term: int = 0
+    voted_for: int = 0
+    commit_index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a member is reached, `host:port` each. Opaque to Raft."""
+
+    peer: str
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Who takes part. `voters_outgoing` is not empty only in joint consensus (Raft section 6)."""
+
+    voters: frozenset[int] = frozenset()
+    voters_outgoing: frozenset[int] = frozenset()
+    learners: frozenset[int] = frozenset()
+    addresses: Mapping[int, Address] = field(default_factory=dict)
+
+    @property
+    def joint(self) -> bool:
+        return bool(self.voters_outgoing)
+
+    @property
+    def members(self) -> frozenset[int]:
+        return self.voters | self.voters_outgoing | self.learners
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPoint:
+    """The last entry that a snapshot replaces, and the membership as of it."""
+
+    last_included_index: int = 0
+    last_included_term: int = 0
+    membership: Membership = field(default_factory=Membership)

@@ -1,0 +1,276 @@
+from raftkv.rpc import kv_pb2 as _kv_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ReadLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    READ_LEVEL_LINEARIZABLE: _ClassVar[ReadLevel]
+    READ_LEVEL_STALE: _ClassVar[ReadLevel]
+
+class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLE_FOLLOWER: _ClassVar[Role]
+    ROLE_PRE_CANDIDATE: _ClassVar[Role]
+    ROLE_CANDIDATE: _ClassVar[Role]
+    ROLE_LEADER: _ClassVar[Role]
+
+class Reachability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REACHABILITY_REACHABLE: _ClassVar[Reachability]
+    REACHABILITY_SUSPECT: _ClassVar[Reachability]
+    REACHABILITY_UNREACHABLE: _ClassVar[Reachability]
+READ_LEVEL_LINEARIZABLE: ReadLevel
+READ_LEVEL_STALE: ReadLevel
+ROLE_FOLLOWER: Role
+ROLE_PRE_CANDIDATE: Role
+ROLE_CANDIDATE: Role
+ROLE_LEADER: Role
+REACHABILITY_REACHABLE: Reachability
+REACHABILITY_SUSPECT: Reachability
+REACHABILITY_UNREACHABLE: Reachability
+
+class ReplyHeader(_message.Message):
+    __slots__ = ("cluster_id", "node_id", "term", "revision")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: int
+    node_id: int
+    term: int
+    revision: int
+    def __init__(self, cluster_id: _Optional[int] = ..., node_id: _Optional[int] = ..., term: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class ExecuteRequest(_message.Message):
+    __slots__ = ("command",)
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    command: _kv_pb2.Command
+    def __init__(self, command: _Optional[_Union[_kv_pb2.Command, _Mapping]] = ...) -> None: ...
+
+class ExecuteReply(_message.Message):
+    __slots__ = ("header", "result")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    result: _kv_pb2.Result
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., result: _Optional[_Union[_kv_pb2.Result, _Mapping]] = ...) -> None: ...
+
+class RangeRequest(_message.Message):
+    __slots__ = ("range", "level")
+    RANGE_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    range: _kv_pb2.Range
+    level: ReadLevel
+    def __init__(self, range: _Optional[_Union[_kv_pb2.Range, _Mapping]] = ..., level: _Optional[_Union[ReadLevel, str]] = ...) -> None: ...
+
+class RangeReply(_message.Message):
+    __slots__ = ("header", "result")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    result: _kv_pb2.RangeResult
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., result: _Optional[_Union[_kv_pb2.RangeResult, _Mapping]] = ...) -> None: ...
+
+class LeaseTimeToLiveRequest(_message.Message):
+    __slots__ = ("lease", "keys")
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    lease: int
+    keys: bool
+    def __init__(self, lease: _Optional[int] = ..., keys: _Optional[bool] = ...) -> None: ...
+
+class LeaseTimeToLiveReply(_message.Message):
+    __slots__ = ("header", "lease", "ttl_ms", "granted_ttl_ms", "keys")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    lease: int
+    ttl_ms: int
+    granted_ttl_ms: int
+    keys: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., lease: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., granted_ttl_ms: _Optional[int] = ..., keys: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class LeaseListRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class LeaseListReply(_message.Message):
+    __slots__ = ("header", "leases")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    leases: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., leases: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class PipelineRequest(_message.Message):
+    __slots__ = ("number", "timeout_ms", "commands", "reads")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    timeout_ms: int
+    commands: bytes
+    reads: ReadBatch
+    def __init__(self, number: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., commands: _Optional[bytes] = ..., reads: _Optional[_Union[ReadBatch, _Mapping]] = ...) -> None: ...
+
+class ReadBatch(_message.Message):
+    __slots__ = ("ranges", "level")
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    ranges: _containers.RepeatedCompositeFieldContainer[_kv_pb2.Range]
+    level: ReadLevel
+    def __init__(self, ranges: _Optional[_Iterable[_Union[_kv_pb2.Range, _Mapping]]] = ..., level: _Optional[_Union[ReadLevel, str]] = ...) -> None: ...
+
+class PipelineReply(_message.Message):
+    __slots__ = ("number", "header", "results", "reads", "failure")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    header: ReplyHeader
+    results: bytes
+    reads: ReadResults
+    failure: _kv_pb2.Failure
+    def __init__(self, number: _Optional[int] = ..., header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., results: _Optional[bytes] = ..., reads: _Optional[_Union[ReadResults, _Mapping]] = ..., failure: _Optional[_Union[_kv_pb2.Failure, _Mapping]] = ...) -> None: ...
+
+class ReadResults(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[_kv_pb2.Result]
+    def __init__(self, results: _Optional[_Iterable[_Union[_kv_pb2.Result, _Mapping]]] = ...) -> None: ...
+
+class Member(_message.Message):
+    __slots__ = ("node_id", "peer_address", "client_address", "learner")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    LEARNER_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    peer_address: str
+    client_address: str
+    learner: bool
+    def __init__(self, node_id: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., learner: _Optional[bool] = ...) -> None: ...
+
+class PeerStatus(_message.Message):
+    __slots__ = ("node_id", "reachability", "last_contact_ms", "match_index", "replication")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    REACHABILITY_FIELD_NUMBER: _ClassVar[int]
+    LAST_CONTACT_MS_FIELD_NUMBER: _ClassVar[int]
+    MATCH_INDEX_FIELD_NUMBER: _ClassVar[int]
+    REPLICATION_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    reachability: Reachability
+    last_contact_ms: int
+    match_index: int
+    replication: str
+    def __init__(self, node_id: _Optional[int] = ..., reachability: _Optional[_Union[Reachability, str]] = ..., last_contact_ms: _Optional[int] = ..., match_index: _Optional[int] = ..., replication: _Optional[str] = ...) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatusReply(_message.Message):
+    __slots__ = ("header", "version", "role", "leader_id", "commit_index", "applied_index", "last_log_index", "first_log_index", "compacted_revision", "cluster_time_ms", "disk_bytes", "disk_free_bytes", "memory_bytes", "uptime_ms", "learner", "members", "peers")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    LEADER_ID_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LAST_LOG_INDEX_FIELD_NUMBER: _ClassVar[int]
+    FIRST_LOG_INDEX_FIELD_NUMBER: _ClassVar[int]
+    COMPACTED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
+    LEARNER_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    version: str
+    role: Role
+    leader_id: int
+    commit_index: int
+    applied_index: int
+    last_log_index: int
+    first_log_index: int
+    compacted_revision: int
+    cluster_time_ms: int
+    disk_bytes: int
+    disk_free_bytes: int
+    memory_bytes: int
+    uptime_ms: int
+    learner: bool
+    members: _containers.RepeatedCompositeFieldContainer[Member]
+    peers: _containers.RepeatedCompositeFieldContainer[PeerStatus]
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., version: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., leader_id: _Optional[int] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_log_index: _Optional[int] = ..., first_log_index: _Optional[int] = ..., compacted_revision: _Optional[int] = ..., cluster_time_ms: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., learner: _Optional[bool] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ...) -> None: ...
+
+class MemberListRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class MemberListReply(_message.Message):
+    __slots__ = ("header", "members")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    members: _containers.RepeatedCompositeFieldContainer[Member]
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ...) -> None: ...
+
+class MemberAddRequest(_message.Message):
+    __slots__ = ("member",)
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    member: Member
+    def __init__(self, member: _Optional[_Union[Member, _Mapping]] = ...) -> None: ...
+
+class MemberPromoteRequest(_message.Message):
+    __slots__ = ("node_id",)
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    def __init__(self, node_id: _Optional[int] = ...) -> None: ...
+
+class MemberRemoveRequest(_message.Message):
+    __slots__ = ("node_id",)
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    def __init__(self, node_id: _Optional[int] = ...) -> None: ...
+
+class TransferLeaderRequest(_message.Message):
+    __slots__ = ("node_id",)
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    def __init__(self, node_id: _Optional[int] = ...) -> None: ...
+
+class TransferLeaderReply(_message.Message):
+    __slots__ = ("header", "leader_id")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    LEADER_ID_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    leader_id: int
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., leader_id: _Optional[int] = ...) -> None: ...
+
+class SetLogLevelRequest(_message.Message):
+    __slots__ = ("level",)
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    level: str
+    def __init__(self, level: _Optional[str] = ...) -> None: ...
+
+class SetLogLevelReply(_message.Message):
+    __slots__ = ("previous",)
+    PREVIOUS_FIELD_NUMBER: _ClassVar[int]
+    previous: str
+    def __init__(self, previous: _Optional[str] = ...) -> None: ...

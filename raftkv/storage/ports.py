@@ -1,0 +1,88 @@
+"""What a node needs of its disk. The RocksDB stores and the memory fakes are held to one suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from raftkv.kv.store import StateStore
+from raftkv.raft.entry import Entry, HardState
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredLog:
+    """What the disk gave back at start. Entries are contiguous from `compacted_index` + 1."""
+
+    hard_state: HardState
+    compacted_index: int
+    compacted_term: int
+    entries: Sequence[Entry]
+
+
+class LogStore(Protocol):
+    """The replicated log and the hard state on disk. One call at a time; each is durable when it returns.
+
+    Every method may raise `StorageError`; after that the store refuses further writes, because
+    what is on disk is no longer known.
+    """
+
+    def recover(self) -> RecoveredLog:
+        """Read everything back. A record whose checksum fails raises `DamagedData`, it is never skipped."""
+
+    async def append(
+        self, hard_state: HardState | None, entries: Sequence[Entry], *, sync: bool
+    ) -> None:
+        """Write the hard state (if given) and the entries, first cutting off what stands at or
+        after the first entry's index. With `sync` the promise may be given when this returns.
+        """
+
+    async def compact(self, through_index: int, through_term: int) -> None:
+        """Forget entries up to and with `through_index`. Never past what the state has durably."""
+
+    async def reset(self, index: int, term: int) -> None:
+        """Forget all entries: a snapshot that ends at (index, term) takes their place."""
+
+    async def close(self) -> None:
+        """Finish what is under way and release the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A frozen copy of the state, as files below `path`, that a peer can be sent."""
+
+    path: Path
+    index: int
+    term: int
+
+
+class StateStorage(Protocol):
+    """Owner of the state's directory: hands out the store, syncs it, copies it, swaps it."""
+
+    @property
+    def store(self) -> StateStore:
+        """The open store. `install` replaces it."""
+
+    async def sync(self) -> None:
+        """Make everything that was written so far survive a power cut."""
+
+    async def checkpoint(self, index: int, term: int) -> Checkpoint:
+        """Freeze the present state, which the caller says is as of (index, term)."""
+
+    async def release(self, checkpoint: Checkpoint) -> None:
+        """The copy is not needed any more."""
+
+    def begin_receive(self) -> Path:
+        """An empty directory for an incoming snapshot's files; drops an unfinished earlier one."""
+
+    async def install(self, received: Path) -> StateStore:
+        """Make the received directory the state. After a crash at any instant the old or the new
+        state stands, whole. Returns the store now open.
+        """
+
+    def disk_bytes(self) -> int:
+        """Size of the live state, about."""
+
+    async def close(self) -> None:
+        """Flush and release the disk."""

@@ -1,0 +1,89 @@
+"""What a node needs of its peers' links, and what the links need of the node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from raftkv.raft.messages import InstallSnapshot, Message
+from raftkv.storage.ports import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A CommandBatch that the process `origin` handed in as its `number`-th."""
+
+    origin: int
+    number: int
+    commands: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Submissions of a follower for the leader of exactly `term`; none <= `settled` is waited for."""
+
+    term: int
+    settled: int
+    submissions: tuple[Submission, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardRefusal:
+    """These submissions were not proposed and will not be; `reason` is one of raftkv.errors."""
+
+    term: int
+    numbers: tuple[int, ...]
+    reason: str
+    retry_after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """All that one driver round has for one peer."""
+
+    messages: Sequence[Message] = ()
+    forwards: Sequence[Forward] = ()
+    refusals: Sequence[ForwardRefusal] = ()
+
+
+class PeerLinks(Protocol):
+    """Outgoing links, one per peer. Fair-loss: what is sent may be dropped, never altered."""
+
+    def set_peers(self, addresses: Mapping[int, str]) -> None:
+        """Open and close links so that they are exactly those (node id -> `host:port`)."""
+
+    def send(self, to: int, frame: Frame) -> None:
+        """Queue a frame and return at once; dropped if the link is down or its buffer is full."""
+
+    async def send_snapshot(self, to: int, message: InstallSnapshot, checkpoint: Checkpoint) -> None:
+        """Stream the files, then the announcement. Returns when the peer has taken all of it.
+
+        Raises `Unavailable` if the link breaks or the peer refuses, `StorageError` if the files can't be read.
+        """
+
+    async def close(self) -> None:
+        """Close every link."""
+
+
+class PeerHandler(Protocol):
+    """The node, as its links see it. Called on the event loop, never concurrently."""
+
+    def receive(self, sender: int, frame: Frame) -> None:
+        """A frame has arrived."""
+
+    def begin_snapshot(self, message: InstallSnapshot) -> Path:
+        """A peer offers a snapshot: where its files go. Raises `Unavailable` if it is not wanted."""
+
+    async def finish_snapshot(self, message: InstallSnapshot, received: Path) -> None:
+        """All files are there and their checksums agree."""
+
+    def link_down(self, peer: int) -> None:
+        """The link to this peer broke."""
+
+    def removed(self, by: int) -> None:
+        """A peer says that this node has been removed from the cluster."""
+
+    def is_member(self, peer: int) -> bool:
+        """Whether this peer may talk to us: false only for one that is known to have been removed."""
