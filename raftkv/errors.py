@@ -68,7 +68,7 @@ class RaftkvError(Exception):
 
 
 class InvalidRequest(RaftkvError):
-    """The request is malformed or over a limit; the message names the field, the limit and the fix."""
+    """The request is malformed or over a limit; the message names field, limit and fix."""
 
     reason = "INVALID_REQUEST"
 

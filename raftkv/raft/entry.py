@@ -47,12 +47,16 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Who takes part. `voters_outgoing` is not empty only in joint consensus (Raft section 6)."""
+    """Who takes part. `voters_outgoing` is not empty only in joint consensus (Raft section 6).
+
+    An id in `removed` never comes back: a node that was removed can be told so for good.
+    """
 
     voters: frozenset[int] = frozenset()
     voters_outgoing: frozenset[int] = frozenset()
     learners: frozenset[int] = frozenset()
     addresses: Mapping[int, Address] = field(default_factory=dict)
+    removed: frozenset[int] = frozenset()
 
     @property
     def joint(self) -> bool:

@@ -1,6 +1,7 @@
-"""The messages of the protocol, as values. Knows their fields, not their meaning or their encoding.
+"""The messages of the protocol, as values. Knows their fields, not their meaning or encoding.
 
-Names and fields are those of the Raft paper (figures 2 and 13) and dissertation; what is ours is said.
+Names and fields are those of the Raft paper (figures 2 and 13) and dissertation; what is ours
+is said.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class AppendEntriesReply:
 class Heartbeat:
     """An AppendEntries without entries, split off so that it never waits behind data.
 
-    `read_round` numbers the leader's ReadIndex rounds of this term (dissertation 6.4).
+    `read_round` numbers the leader's ReadIndex rounds of this term (dissertation 6.4); 0 only
+    tells the commit index and wants no reply.
     """
 
     sender: int

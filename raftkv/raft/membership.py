@@ -1,0 +1,71 @@
+"""Which membership holds at which index, and how one becomes another. Knows no messages.
+
+A membership takes effect when its entry is appended, committed or not (Raft section 6), so
+cutting the log off can take it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from raftkv.raft.entry import Membership
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipCodec:
+    """How a membership is written in an entry's payload; Raft itself knows no encoding."""
+
+    encode: Callable[[Membership], bytes]
+    decode: Callable[[bytes], Membership]
+
+
+class MembershipLog:
+    """The memberships of the log, oldest first; the last one is in force."""
+
+    def __init__(self, index: int, membership: Membership) -> None:
+        self._history: list[tuple[int, Membership]] = [(index, membership)]
+
+    @property
+    def current(self) -> Membership:
+        return self._history[-1][1]
+
+    @property
+    def current_index(self) -> int:
+        return self._history[-1][0]
+
+    def append(self, index: int, membership: Membership) -> None:
+        self._history.append((index, membership))
+
+    def truncate(self, index: int) -> None:
+        """Entries at and after `index` are gone."""
+        while len(self._history) > 1 and self._history[-1][0] >= index:
+            self._history.pop()
+
+    def compact(self, index: int) -> None:
+        """Nothing at or before `index` will be cut off any more."""
+        while len(self._history) > 1 and self._history[1][0] <= index:
+            self._history.pop(0)
+
+    def reset(self, index: int, membership: Membership) -> None:
+        self._history = [(index, membership)]
+
+
+def enter(present: Membership, target: Membership) -> Membership:
+    """The first step from `present` to `target`: joint if the voters change, else `target`."""
+    if target.voters == present.voters:
+        return target
+    # A voter that leaves keeps its address until the joint membership is left, too.
+    addresses = {**present.addresses, **target.addresses}
+    return replace(target, voters_outgoing=present.voters, addresses=addresses)
+
+
+def leave(joint: Membership) -> Membership:
+    """The second step: the outgoing voters have no say any more."""
+    members = joint.voters | joint.learners
+    return replace(
+        joint,
+        voters_outgoing=frozenset(),
+        addresses={member: joint.addresses[member] for member in sorted(members)},
+        removed=joint.removed | (joint.voters_outgoing - members),
+    )

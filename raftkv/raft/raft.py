@@ -1,0 +1,833 @@
+"""The consensus core: every transition of a Raft node. No IO, no time, no chance of its own.
+
+Section and figure numbers are those of the extended Raft paper; "dissertation" is Ongaro's.
+Input: tick, step, propose, read_index, propose_membership, transfer_leadership, and what the
+driver reports back. Output: ready().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from raftkv.errors import InvariantViolation, MembershipRefused, check
+from raftkv.raft import quorum
+from raftkv.raft.entry import Entry, EntryKind, HardState, Membership, SnapshotPoint
+from raftkv.raft.log import Log, size_of
+from raftkv.raft.membership import MembershipCodec, MembershipLog, enter, leave
+from raftkv.raft.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Heartbeat,
+    HeartbeatReply,
+    InstallSnapshot,
+    Message,
+    ReadIndex,
+    ReadIndexReply,
+    RequestVote,
+    RequestVoteReply,
+    TimeoutNow,
+)
+from raftkv.raft.outbox import Outbox
+from raftkv.raft.progress import Progress, Replication
+from raftkv.raft.quorum import Vote
+from raftkv.raft.read_index import ReadRequest, ReadRounds
+from raftkv.raft.ready import ConfirmedRead, Persist, RaftConfig, Ready, Role
+
+EVERYTHING = 1 << 62  # bytes
+FROM_LEADER = (AppendEntries, Heartbeat, InstallSnapshot)
+
+
+class Raft:
+    """One node of the cluster, as the algorithm sees it.
+
+    `applied_index` is what the state machine holds already, `membership` that of its state;
+    memberships further up in the log are found here. Raises `InvariantViolation` when a
+    safety property does not hold: the node must stop and must not answer.
+    """
+
+    def __init__(
+        self,
+        node_id: int,
+        config: RaftConfig,
+        codec: MembershipCodec,
+        rng: Random,
+        log: Log,
+        hard_state: HardState,
+        applied_index: int,
+        membership: Membership,
+    ) -> None:
+        self.node_id = node_id
+        self.log = log
+        self.current_term = hard_state.current_term
+        self.voted_for = hard_state.voted_for
+        self.commit_index = max(hard_state.commit_index, applied_index)
+        self.last_applied = applied_index
+        self.role = Role.FOLLOWER
+        self.leader_id = 0
+        self.progress: dict[int, Progress] = {}
+        self.transferee = 0
+        self._config = config
+        self._codec = codec
+        self._rng = rng
+        self._memberships = MembershipLog(applied_index, membership)
+        check(
+            log.compacted_index <= applied_index
+            and self.commit_index <= log.last_index
+            and log.last_term <= self.current_term,
+            "what was persisted fits together",
+            compacted=log.compacted_index,
+            applied=applied_index,
+            commit=self.commit_index,
+            last=(log.last_term, log.last_index),
+            term=self.current_term,
+        )
+        for entry in log.entries(applied_index + 1, log.last_index + 1, EVERYTHING):
+            self._note_membership(entry)
+
+        self._election_elapsed = 0
+        self._heartbeat_elapsed = 0
+        self._election_timeout = self._draw_election_timeout()
+        self._votes: dict[int, bool] = {}
+        self._rounds = ReadRounds()
+        self._term_start_index = 0  # of the leader's own no-op
+        self._departing: dict[int, int] = {}  # removed peers that have not heard of it: ticks left
+        self._handed_hard_state = hard_state
+        self._outbox = Outbox()
+        self._reads: list[ConfirmedRead] = []
+        self._installing: InstallSnapshot | None = None
+        self._install_handed = False
+        self._snapshots_wanted: list[int] = []
+
+    # ---- what others may see ---------------------------------------------------------
+
+    @property
+    def membership(self) -> Membership:
+        """The membership in force, committed or not."""
+        return self._memberships.current
+
+    @property
+    def membership_committed(self) -> bool:
+        return self._memberships.current_index <= self.commit_index
+
+    @property
+    def electable(self) -> bool:
+        """A voter that is not waiting for a snapshot."""
+        membership = self.membership
+        voter = self.node_id in membership.voters or self.node_id in membership.voters_outgoing
+        return voter and self._installing is None
+
+    @property
+    def leads(self) -> bool:
+        return self.role is Role.LEADER
+
+    @property
+    def committed_in_term(self) -> bool:
+        """The leader has committed an entry of its own term, so its commit index is up to date."""
+        return self.leads and self.commit_index >= self._term_start_index
+
+    @property
+    def peers(self) -> frozenset[int]:
+        """Everybody this node may have to talk to, those that are just leaving included."""
+        return (self.membership.members | self._departing.keys()) - {self.node_id}
+
+    # ---- time ------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """One unit of time has passed."""
+        self._election_elapsed += 1
+        if self.leads:
+            self._tick_leader()
+        elif self._election_elapsed >= self._election_timeout:
+            self._election_elapsed = 0
+            if self.electable:
+                self._become_pre_candidate()
+            else:
+                self.leader_id = 0
+
+    def _tick_leader(self) -> None:
+        self._heartbeat_elapsed += 1
+        if self._election_elapsed >= self._config.election_ticks_min:
+            self._election_elapsed = 0
+            self.transferee = 0
+            if not self._heard_from_quorum():
+                self._become_follower(self.current_term, leader_id=0)
+                return
+        if self._heartbeat_elapsed >= self._config.heartbeat_ticks:
+            self._heartbeat_elapsed = 0
+            self._broadcast_heartbeat(self._rounds.number)
+            for progress in self.progress.values():
+                progress.probe_sent = False  # a lost probe is sent again
+        for peer in [peer for peer, ticks in self._departing.items() if ticks <= 1]:
+            self._forget(peer)
+        for peer in self._departing:
+            self._departing[peer] -= 1
+
+    def _heard_from_quorum(self) -> bool:
+        """Check-quorum (dissertation 6.2): a leader that is cut off must not stay one."""
+        active = quorum.agreed(
+            self.membership,
+            lambda peer: int(peer == self.node_id or self.progress[peer].recently_active),
+        )
+        for progress in self.progress.values():
+            progress.recently_active = False
+        return active == 1
+
+    def _draw_election_timeout(self) -> int:
+        return self._rng.randint(self._config.election_ticks_min, self._config.election_ticks_max)
+
+    # ---- roles -----------------------------------------------------------------------
+
+    def _become_follower(self, term: int, leader_id: int) -> None:
+        check(term >= self.current_term, "terms never go back", term=term, now=self.current_term)
+        if term > self.current_term:
+            self.current_term = term
+            self.voted_for = 0
+        self._reset_role(Role.FOLLOWER)
+        self.leader_id = leader_id
+
+    def _become_pre_candidate(self) -> None:
+        """Ask whether an election could be won, without disturbing anybody (dissertation 9.6)."""
+        self._reset_role(Role.PRE_CANDIDATE)
+        self._votes[self.node_id] = True
+        self._request_votes(self.current_term + 1, pre_vote=True, leadership_transfer=False)
+        self._count_votes()
+
+    def _become_candidate(self, *, leadership_transfer: bool = False) -> None:
+        self.current_term += 1
+        self.voted_for = self.node_id
+        self._reset_role(Role.CANDIDATE)
+        # Our own vote counts when it is on disk, like everybody's.
+        self._outbox.promise(
+            RequestVoteReply(self.node_id, self.node_id, self.current_term, granted=True)
+        )
+        self._request_votes(
+            self.current_term, pre_vote=False, leadership_transfer=leadership_transfer
+        )
+
+    def _become_leader(self) -> None:
+        check(self.role is Role.CANDIDATE, "only a candidate becomes leader", role=self.role)
+        self._reset_role(Role.LEADER)
+        self.leader_id = self.node_id
+        self._rounds = ReadRounds()
+        self._track_members()
+        self._term_start_index = self.log.last_index + 1
+        self._append(EntryKind.NOOP, [b""])
+        self._broadcast_heartbeat(self._rounds.number)
+
+    def _reset_role(self, role: Role) -> None:
+        self.role = role
+        self.leader_id = 0
+        self.transferee = 0
+        self.progress = {}
+        self._departing = {}
+        self._snapshots_wanted = []
+        self._votes = {}
+        self._rounds = ReadRounds()
+        self._election_elapsed = 0
+        self._heartbeat_elapsed = 0
+        self._election_timeout = self._draw_election_timeout()
+
+    # ---- elections (sections 5.2, 5.4.1) ---------------------------------------------
+
+    def _request_votes(self, term: int, *, pre_vote: bool, leadership_transfer: bool) -> None:
+        voters = self.membership.voters | self.membership.voters_outgoing
+        for peer in sorted(voters - {self.node_id}):
+            self._outbox.promise(
+                RequestVote(
+                    self.node_id,
+                    peer,
+                    term,
+                    self.log.last_index,
+                    self.log.last_term,
+                    pre_vote,
+                    leadership_transfer,
+                )
+            )
+
+    def _count_votes(self) -> None:
+        vote = quorum.tally(self.membership, self._votes)
+        if vote is Vote.LOST:
+            self._become_follower(self.current_term, leader_id=0)
+        elif vote is Vote.WON and self.role is Role.PRE_CANDIDATE:
+            self._become_candidate()
+        elif vote is Vote.WON:
+            self._become_leader()
+
+    def _handle_request_vote(self, message: RequestVote) -> None:
+        up_to_date = self.log.is_up_to_date(message.last_log_index, message.last_log_term)
+        if message.pre_vote:
+            granted = message.term > self.current_term and up_to_date
+            term = message.term if granted else self.current_term
+        else:
+            free = self.voted_for in (0, message.sender)
+            granted = free and up_to_date
+            term = self.current_term
+            if granted:
+                self.voted_for = message.sender
+                self._election_elapsed = 0
+        self._outbox.promise(
+            RequestVoteReply(self.node_id, message.sender, term, granted, message.pre_vote)
+        )
+
+    def _handle_request_vote_reply(self, message: RequestVoteReply) -> None:
+        asked = Role.PRE_CANDIDATE if message.pre_vote else Role.CANDIDATE
+        if self.role is asked:
+            self._votes.setdefault(message.sender, message.granted)
+            self._count_votes()
+
+    def _handle_timeout_now(self) -> None:
+        if self.electable and not self.leads:
+            self._become_candidate(leadership_transfer=True)
+
+    # ---- messages --------------------------------------------------------------------
+
+    def step(self, message: Message) -> None:
+        """A message has arrived. It may be old, repeated or out of order."""
+        if message.term > self.current_term:
+            if not self._enters_term_of(message):
+                return
+        elif message.term < self.current_term:
+            self._answer_stale(message)
+            return
+        self._dispatch(message)
+
+    def _enters_term_of(self, message: Message) -> bool:
+        """Follow a higher term (section 5.1). False: the message is to be ignored."""
+        if isinstance(message, RequestVote):
+            # Leader stickiness (dissertation 4.2.3): somebody who hears a leader lets no
+            # disturber raise the term, unless the leader wishes the election.
+            hears_leader = self.leader_id != 0 and (
+                self.leads or self._election_elapsed < self._config.election_ticks_min
+            )
+            if hears_leader and not message.leadership_transfer:
+                return False
+            if message.pre_vote:
+                return True
+        if isinstance(message, RequestVoteReply) and message.pre_vote and message.granted:
+            # The answer to our own question about the next term.
+            return message.term == self.current_term + 1
+        leader_id = message.sender if isinstance(message, FROM_LEADER) else 0
+        self._become_follower(message.term, leader_id)
+        return True
+
+    def _answer_stale(self, message: Message) -> None:
+        """Tell the sender our term, so that a deposed leader or a late candidate gives up."""
+        me, sender, term = self.node_id, message.sender, self.current_term
+        if isinstance(message, FROM_LEADER):
+            self._outbox.promise(HeartbeatReply(me, sender, term, read_round=0))
+        elif isinstance(message, RequestVote):
+            self._outbox.promise(
+                RequestVoteReply(me, sender, term, granted=False, pre_vote=message.pre_vote)
+            )
+
+    def _dispatch(self, message: Message) -> None:
+        if isinstance(message, FROM_LEADER):
+            self._hear_leader(message.sender)
+        elif self.leads and message.sender in self.progress:
+            self.progress[message.sender].recently_active = True
+        match message:
+            case AppendEntries():
+                self._handle_append_entries(message)
+            case AppendEntriesReply():
+                self._handle_append_entries_reply(message)
+            case Heartbeat():
+                self._handle_heartbeat(message)
+            case HeartbeatReply():
+                self._handle_heartbeat_reply(message)
+            case RequestVote():
+                self._handle_request_vote(message)
+            case RequestVoteReply():
+                self._handle_request_vote_reply(message)
+            case InstallSnapshot():
+                self._handle_install_snapshot(message)
+            case ReadIndex():
+                self._handle_read_index(message)
+            case ReadIndexReply():
+                self._reads.append(ConfirmedRead(message.context, message.read_index))
+            case TimeoutNow():
+                self._handle_timeout_now()
+
+    def _hear_leader(self, leader_id: int) -> None:
+        check(
+            not self.leads and self.leader_id in (0, leader_id),
+            "at most one leader per term (election safety)",
+            term=self.current_term,
+            known=self.leader_id,
+            other=leader_id,
+        )
+        if self.role is not Role.FOLLOWER:
+            self._become_follower(self.current_term, leader_id)
+        self.leader_id = leader_id
+        self._election_elapsed = 0
+
+    # ---- log replication: follower (section 5.3) -------------------------------------
+
+    def _handle_append_entries(self, message: AppendEntries) -> None:
+        if self._installing is not None:
+            return
+        leader, prev_index = message.sender, message.prev_log_index
+        if prev_index < self.commit_index:
+            # Old news; what is committed here is known to agree (leader completeness).
+            self._acknowledge(leader, self.commit_index)
+        elif self.log.matches(prev_index, message.prev_log_term):
+            self.log.merge(message.entries, self.commit_index)
+            self._follow_memberships(message.entries)
+            last_new = prev_index + len(message.entries)
+            self._commit_to(min(message.leader_commit, last_new))
+            self._acknowledge(leader, last_new)
+        else:
+            index, term = self.log.last_agreement(prev_index, message.prev_log_term)
+            self._outbox.promise(
+                AppendEntriesReply(
+                    self.node_id,
+                    leader,
+                    self.current_term,
+                    success=False,
+                    match_index=prev_index,
+                    conflict_index=index,
+                    conflict_term=term,
+                )
+            )
+
+    def _acknowledge(self, leader: int, match_index: int) -> None:
+        """Say that everything up to `match_index` is on our disk, once it is."""
+        reply = AppendEntriesReply(
+            self.node_id, leader, self.current_term, success=True, match_index=match_index
+        )
+        last = self._outbox.last_promise
+        if (
+            isinstance(last, AppendEntriesReply)
+            and last.success
+            and (last.recipient, last.term) == (leader, self.current_term)
+            and last.match_index <= match_index
+        ):
+            self._outbox.replace_last_promise(reply)  # says all that the earlier one does
+        else:
+            self._outbox.promise(reply)
+
+    def _handle_heartbeat(self, message: Heartbeat) -> None:
+        # The leader caps its commit index to what it knows to agree here.
+        self._commit_to(min(message.leader_commit, self.log.last_index))
+        if message.read_round:
+            self._outbox.promise(
+                HeartbeatReply(self.node_id, message.sender, self.current_term, message.read_round)
+            )
+
+    def _commit_to(self, index: int) -> None:
+        if index > self.commit_index and self._installing is None:
+            check(index <= self.log.last_index, "only what is in the log commits", index=index)
+            self.commit_index = index
+
+    # ---- log replication: leader -----------------------------------------------------
+
+    def propose(self, payloads: Sequence[bytes]) -> int | None:
+        """Append one COMMANDS entry per payload; the index of the first, None if that's refused.
+
+        Refused by anyone who is not the leader, and while leadership is being given away.
+        """
+        if not self.leads or self.transferee:
+            return None
+        first_index = self.log.last_index + 1
+        self._append(EntryKind.COMMANDS, payloads)
+        return first_index
+
+    def _append(self, kind: EntryKind, payloads: Sequence[bytes]) -> None:
+        next_index = self.log.last_index + 1
+        entries = [
+            Entry(self.current_term, next_index + offset, kind, payload)
+            for offset, payload in enumerate(payloads)
+        ]
+        self.log.append(entries)
+        for entry in entries:
+            self._note_membership(entry)
+
+    def _handle_append_entries_reply(self, message: AppendEntriesReply) -> None:
+        progress = self.progress.get(message.sender)
+        if not self.leads or progress is None:
+            return
+        if not message.success:
+            agreement, _ = self.log.last_agreement(message.conflict_index, message.conflict_term)
+            progress.refuse(message.match_index, agreement)
+            return
+        check(
+            message.match_index <= self.log.last_index,
+            "no follower has what its leader has not",
+            follower=message.sender,
+            match_index=message.match_index,
+            last_index=self.log.last_index,
+        )
+        news = progress.acknowledge(message.match_index)
+        if progress.replication is Replication.PROBE or (
+            progress.replication is Replication.SNAPSHOT
+            and progress.match_index >= self.log.compacted_index
+        ):
+            progress.become_replicate()
+        if news:
+            self._advance_commit()
+        if message.sender == self.transferee:
+            self._hand_over_if_complete()
+
+    def _advance_commit(self) -> None:
+        """Commit what a majority has on disk (figure 2, rules for leaders)."""
+        index = quorum.agreed(self.membership, self._match_index_of)
+        # Only an entry of our own term proves that no later leader can overwrite it;
+        # older entries commit with it, never by count (section 5.4.2, figure 8).
+        if index <= self.commit_index or self.log.term(index) != self.current_term:
+            return
+        self.commit_index = index
+        self._leave_joint_membership()
+        if self.membership_committed and self.node_id not in self.membership.members:
+            for peer in self.progress:
+                self._tell_commit(peer)
+            self._become_follower(self.current_term, leader_id=0)
+
+    def _match_index_of(self, member: int) -> int:
+        # A leader that is no voter is never asked for: it does not count itself (section 6).
+        if member == self.node_id:
+            return self.log.persisted_index
+        return self.progress[member].match_index
+
+    def _replicate(self) -> None:
+        """Send every peer what it lacks, as far as its window allows."""
+        last_index = self.log.last_index
+        for peer, progress in self.progress.items():
+            while not progress.paused and (
+                progress.next_index <= last_index or progress.replication is Replication.PROBE
+            ):
+                if not self._send_entries(peer, progress):
+                    break
+            if progress.commit_told < min(self.commit_index, progress.match_index):
+                self._tell_commit(peer)
+
+    def _send_entries(self, peer: int, progress: Progress) -> bool:
+        prev_index = progress.next_index - 1
+        prev_term = self.log.term(prev_index)
+        if prev_term is None:
+            if progress.recently_active:
+                progress.become_snapshot()
+                self._snapshots_wanted.append(peer)
+            return False
+        entries = self.log.entries(
+            progress.next_index, self.log.last_index + 1, self._config.append_bytes_max
+        )
+        progress.sent(prev_index + len(entries), sum(map(size_of, entries)))
+        progress.commit_told = min(self.commit_index, prev_index + len(entries))
+        self._outbox.send(
+            AppendEntries(
+                self.node_id,
+                peer,
+                self.current_term,
+                prev_index,
+                prev_term,
+                self.commit_index,
+                entries,
+            )
+        )
+        return True
+
+    def _tell_commit(self, peer: int) -> None:
+        self._send_heartbeat(peer, read_round=0)
+
+    def _broadcast_heartbeat(self, read_round: int) -> None:
+        for peer in self.progress:
+            self._send_heartbeat(peer, read_round)
+
+    def _send_heartbeat(self, peer: int, read_round: int) -> None:
+        progress = self.progress[peer]
+        # A peer's log is only known to agree up to its match index.
+        commit = min(self.commit_index, progress.match_index)
+        progress.commit_told = commit
+        self._outbox.send(Heartbeat(self.node_id, peer, self.current_term, commit, read_round))
+
+    def _handle_heartbeat_reply(self, message: HeartbeatReply) -> None:
+        progress = self.progress.get(message.sender)
+        if not self.leads or progress is None:
+            return
+        if message.read_round > progress.read_round:
+            progress.read_round = message.read_round
+            self._confirm_reads()
+        if progress.replication is Replication.REPLICATE:
+            self._check_pipeline(message.sender, progress)
+
+    def _check_pipeline(self, peer: int, progress: Progress) -> None:
+        """Ask a peer that lags whether the last entries reached it: they may have been lost,
+        and no later ones would make it say so.
+        """
+        prev_index = progress.next_index - 1
+        prev_term = self.log.term(prev_index)
+        if progress.match_index < prev_index and prev_term is not None:
+            term, commit = self.current_term, self.commit_index
+            self._outbox.send(
+                AppendEntries(self.node_id, peer, term, prev_index, prev_term, commit)
+            )
+
+    # ---- linearizable reads (dissertation 6.4) ---------------------------------------
+
+    def read_index(self, context: int) -> bool:
+        """Ask for an index that makes a read linearizable; the answer comes in `Ready.reads`.
+
+        False if no leader is known. An answer may get lost: ask again under the same context.
+        """
+        if self.leads:
+            self._rounds.add(ReadRequest(self.node_id, context))
+        elif self.leader_id:
+            self._outbox.send(ReadIndex(self.node_id, self.leader_id, self.current_term, context))
+        else:
+            return False
+        return True
+
+    def _handle_read_index(self, message: ReadIndex) -> None:
+        if self.leads:
+            self._rounds.add(ReadRequest(message.sender, message.context))
+
+    def _start_read_round(self) -> None:
+        # Before its own first commit a leader does not know how far its predecessors got.
+        if self._rounds.waiting and self.committed_in_term:
+            self._broadcast_heartbeat(self._rounds.start(self.commit_index))
+            self._confirm_reads()
+
+    def _confirm_reads(self) -> None:
+        number = quorum.agreed(self.membership, self._read_round_of)
+        for confirmed in self._rounds.confirm(number):
+            for request in confirmed.requests:
+                if request.requester == self.node_id:
+                    self._reads.append(ConfirmedRead(request.context, confirmed.read_index))
+                else:
+                    self._outbox.send(
+                        ReadIndexReply(
+                            self.node_id,
+                            request.requester,
+                            self.current_term,
+                            request.context,
+                            confirmed.read_index,
+                        )
+                    )
+
+    def _read_round_of(self, member: int) -> int:
+        if member == self.node_id:
+            return self._rounds.number
+        return self.progress[member].read_round
+
+    # ---- membership (section 6) ------------------------------------------------------
+
+    def propose_membership(self, target: Membership) -> int:
+        """Start the change to `target`; the index of its first entry.
+
+        If voters change it goes through a joint membership, which the leader leaves by
+        itself. Raises `MembershipRefused` if it can't start now.
+        """
+        if not self.leads or self.transferee:
+            raise MembershipRefused("only the leader changes the membership; ask it")
+        # Without an entry of our own term an older, uncommitted change may still be alive.
+        if not self.committed_in_term:
+            raise MembershipRefused("the leader has just been elected; try again in a moment")
+        if not self.membership_committed or self.membership.joint:
+            raise MembershipRefused("another change of membership is under way; try again after it")
+        if not target.voters:
+            raise MembershipRefused("a cluster needs at least one voter")
+        if target.members & self.membership.removed:
+            raise MembershipRefused("a removed node id never comes back; choose a new one")
+        self._propose_membership_entry(enter(self.membership, target))
+        return self.log.last_index
+
+    def _propose_membership_entry(self, membership: Membership) -> None:
+        self._append(EntryKind.MEMBERSHIP, [self._codec.encode(membership)])
+        self._track_members()
+
+    def _leave_joint_membership(self) -> None:
+        if self.leads and self.membership.joint and self.membership_committed:
+            self._propose_membership_entry(leave(self.membership))
+
+    def _note_membership(self, entry: Entry) -> None:
+        if entry.kind is EntryKind.MEMBERSHIP:
+            self._memberships.append(entry.index, self._codec.decode(entry.payload))
+
+    def _follow_memberships(self, entries: Sequence[Entry]) -> None:
+        """Keep the memberships in step with a log that was just merged with `entries`."""
+        if entries and (
+            self._memberships.current_index >= entries[0].index
+            or any(entry.kind is EntryKind.MEMBERSHIP for entry in entries)
+        ):
+            self._memberships.truncate(entries[0].index)
+            for entry in self.log.entries(entries[0].index, self.log.last_index + 1, EVERYTHING):
+                self._note_membership(entry)
+
+    def _track_members(self) -> None:
+        """One `Progress` per peer; who left is kept until it has heard that it did."""
+        members = self.membership.members
+        for peer in sorted(members - self.progress.keys() - {self.node_id}):
+            self.progress[peer] = Progress(
+                self.log.last_index + 1,
+                self._config.in_flight_messages_max,
+                self._config.in_flight_bytes_max,
+            )
+            self.progress[peer].recently_active = True
+        for peer in self.progress.keys() - members - self._departing.keys():
+            self._departing[peer] = 2 * self._config.election_ticks_max
+
+    def _forget(self, peer: int) -> None:
+        del self._departing[peer]
+        if peer not in self.membership.members:
+            self.progress.pop(peer, None)
+
+    # ---- leadership transfer (dissertation 3.10) -------------------------------------
+
+    def transfer_leadership(self, to: int) -> bool:
+        """Give leadership to the voter `to`, or give up after an election timeout.
+
+        Until then no proposal is taken. False if this node does not lead or `to` can't.
+        """
+        if not self.leads or to not in self.membership.voters or to == self.node_id:
+            return False
+        self.transferee = to
+        self._election_elapsed = 0
+        self._hand_over_if_complete()
+        return True
+
+    def _hand_over_if_complete(self) -> None:
+        if self.progress[self.transferee].match_index == self.log.last_index:
+            self._outbox.send(TimeoutNow(self.node_id, self.transferee, self.current_term))
+
+    # ---- snapshots (section 7) -------------------------------------------------------
+
+    def wants_snapshot(self, message: InstallSnapshot) -> bool:
+        """Whether taking this snapshot's data would be of use."""
+        return (
+            message.term >= self.current_term
+            and message.snapshot.last_included_index > self.commit_index
+            and self._installing is None
+        )
+
+    def _handle_install_snapshot(self, message: InstallSnapshot) -> None:
+        if self._installing is not None:
+            return
+        point = message.snapshot
+        index, term = point.last_included_index, point.last_included_term
+        if index <= self.commit_index:
+            self._acknowledge(message.sender, self.commit_index)
+        elif self.log.matches(index, term) and index <= self.log.persisted_index:
+            # Everything in it is in our log already; only the commit index is news.
+            self._commit_to(index)
+            self._acknowledge(message.sender, index)
+        else:
+            self._installing = message
+            self._install_handed = False
+
+    def snapshot_installed(self) -> None:
+        """The state of `Ready.snapshot` is on disk, and the log there has been reset to it."""
+        message = self._installing
+        if message is None or self._outbox.persisting is not None:
+            raise InvariantViolation("no write crosses a snapshot's installation")
+        point = message.snapshot
+        self._installing = None
+        self.log.reset(point.last_included_index, point.last_included_term)
+        self._memberships.reset(point.last_included_index, point.membership)
+        self.commit_index = self.last_applied = point.last_included_index
+        if message.term == self.current_term:
+            self._acknowledge(message.sender, point.last_included_index)
+
+    def snapshot_refused(self) -> None:
+        """The snapshot could not be installed; the old state and log stand."""
+        self._installing = None
+
+    def snapshot_sent(self, peer: int, point: SnapshotPoint) -> None:
+        """The peer has taken the data; probing finds out when it has installed it."""
+        progress = self.progress.get(peer)
+        if progress is not None and progress.replication is Replication.SNAPSHOT:
+            progress.snapshot_index = point.last_included_index
+            progress.become_probe()
+            progress.probe_sent = True
+
+    def snapshot_failed(self, peer: int) -> None:
+        """The peer did not get the data; it will be probed and offered a snapshot again."""
+        self.snapshot_sent(peer, SnapshotPoint())
+
+    def unreachable(self, peer: int) -> None:
+        """The link to this peer broke: what was in flight may be lost."""
+        progress = self.progress.get(peer)
+        if progress is not None and progress.replication is Replication.REPLICATE:
+            progress.become_probe()
+
+    # ---- the driver's side -----------------------------------------------------------
+
+    def ready(self) -> Ready:
+        """What has to be done now; an empty `Ready` if nothing."""
+        if self.leads:
+            self._start_read_round()
+            self._replicate()
+        persist = self._take_persist()
+        reads, self._reads = self._reads, []
+        wanted, self._snapshots_wanted = self._snapshots_wanted, []
+        snapshot = None
+        writing = self._outbox.persisting is not None
+        if self._installing is not None and not self._install_handed and not writing:
+            snapshot, self._install_handed = self._installing, True
+        return Ready(
+            persist,
+            self._outbox.take(),
+            self._take_committed(),
+            tuple(reads),
+            snapshot,
+            tuple(wanted),
+        )
+
+    def _take_persist(self) -> Persist | None:
+        if self._outbox.persisting is not None or self._installing is not None:
+            return None
+        hard_state = HardState(self.current_term, self.voted_for, self.commit_index)
+        known = self._handed_hard_state
+        promised = (known.current_term, known.voted_for) != (self.current_term, self.voted_for)
+        entries = self.log.hand_over()
+        if not entries and not promised:
+            self._release(self._outbox.nothing_to_write())
+            return None
+        self._handed_hard_state = hard_state
+        persist = Persist(hard_state if hard_state != known else None, entries)
+        self._outbox.begin_write(persist)
+        return persist
+
+    def _release(self, promises: list[Message]) -> None:
+        """Everything these messages promise is on disk: they may leave."""
+        for message in promises:
+            if message.recipient == self.node_id:
+                self.step(message)
+            else:
+                self._outbox.send(message)
+
+    def persisted(self) -> None:
+        """The last `Ready.persist` is on disk."""
+        done = self._outbox.persisting
+        if done is None:
+            raise InvariantViolation("only what was handed over is reported as persisted")
+        if done.entries:
+            self.log.persisted(done.entries[-1].index, done.entries[-1].term)
+        self._release(self._outbox.end_write())
+        if self.leads:
+            self._advance_commit()
+            if self.transferee:
+                self._hand_over_if_complete()
+
+    def _take_committed(self) -> tuple[Entry, ...]:
+        """Committed entries that are on our own disk: a crash must not leave the state ahead."""
+        stop = min(self.commit_index, self.log.persisted_index) + 1
+        if stop <= self.last_applied + 1 or self._installing is not None:
+            return ()
+        return self.log.entries(self.last_applied + 1, stop, self._config.apply_bytes_max)
+
+    def applied(self, index: int) -> None:
+        """The state machine holds everything up to `index`."""
+        check(
+            self.last_applied <= index <= self.commit_index,
+            "applied never goes back, and never past commit",
+            index=index,
+            last_applied=self.last_applied,
+            commit_index=self.commit_index,
+        )
+        self.last_applied = index
+        self._memberships.compact(index)
+
+    def compact(self, index: int) -> None:
+        """Forget the log up to `index`: the state has it durably, and so does the disk."""
+        check(index <= self.last_applied, "only what is applied is compacted", index=index)
+        self.log.compact(index)

@@ -1,0 +1,53 @@
+"""Linearizable reads of a leader (dissertation 6.4). Knows rounds and contexts, sends nothing."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """`requester` asked for a read index under its own `context`."""
+
+    requester: int
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    number: int
+    read_index: int
+    requests: tuple[ReadRequest, ...]
+
+
+class ReadRounds:
+    """Reads wait for the next round; a round is confirmed when a majority has answered a
+    heartbeat that was sent after its reads arrived. Rounds of one leader's term count from 1.
+    """
+
+    def __init__(self) -> None:
+        self.number = 1  # a plain heartbeat confirms nobody, but must differ from "no reply"
+        self._waiting: list[ReadRequest] = []
+        self._open: deque[Round] = deque()
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, request: ReadRequest) -> None:
+        self._waiting.append(request)
+
+    def start(self, commit_index: int) -> int:
+        """Open a round for all reads that wait; the heartbeats to send carry its number."""
+        self.number += 1
+        self._open.append(Round(self.number, commit_index, tuple(self._waiting)))
+        self._waiting.clear()
+        return self.number
+
+    def confirm(self, number: int) -> list[Round]:
+        """A majority has answered round `number`: this one and all before it are confirmed."""
+        confirmed = []
+        while self._open and self._open[0].number <= number:
+            confirmed.append(self._open.popleft())
+        return confirmed
