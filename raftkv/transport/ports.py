@@ -22,7 +22,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Submissions of a follower for the leader of exactly `term`; none <= `settled` is waited for."""
+    """A follower's submissions for the leader of just `term`; none <= `settled` is waited for."""
 
     term: int
     settled: int
@@ -57,10 +57,13 @@ class PeerLinks(Protocol):
     def send(self, to: int, frame: Frame) -> None:
         """Queue a frame and return at once; dropped if the link is down or its buffer is full."""
 
-    async def send_snapshot(self, to: int, message: InstallSnapshot, checkpoint: Checkpoint) -> None:
+    async def send_snapshot(
+        self, to: int, message: InstallSnapshot, checkpoint: Checkpoint
+    ) -> None:
         """Stream the files, then the announcement. Returns when the peer has taken all of it.
 
-        Raises `Unavailable` if the link breaks or the peer refuses, `StorageError` if the files can't be read.
+        Raises `Unavailable` if the link breaks or the peer refuses, `StorageError` if the files
+        can't be read.
         """
 
     async def close(self) -> None:
@@ -74,7 +77,7 @@ class PeerHandler(Protocol):
         """A frame has arrived."""
 
     def begin_snapshot(self, message: InstallSnapshot) -> Path:
-        """A peer offers a snapshot: where its files go. Raises `Unavailable` if it is not wanted."""
+        """A peer offers a snapshot: where its files go. Raises `Unavailable` if unwanted."""
 
     async def finish_snapshot(self, message: InstallSnapshot, received: Path) -> None:
         """All files are there and their checksums agree."""
@@ -86,4 +89,4 @@ class PeerHandler(Protocol):
         """A peer says that this node has been removed from the cluster."""
 
     def is_member(self, peer: int) -> bool:
-        """Whether this peer may talk to us: false only for one that is known to have been removed."""
+        """Whether this peer may talk to us: false only for one known to have been removed."""

@@ -1,0 +1,308 @@
+"""Between the values of the node and their bytes on the wire. Knows both, decides nothing.
+
+Sender and recipient are not on the wire: the hand-shake of the stream said them once. A frame
+has only repeated fields, so the bytes of several frames, joined, are the bytes of one frame
+that holds all of them: links merge what is queued without another encoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from raftkv.errors import InvalidRequest
+from raftkv.raft.entry import Address, Entry, EntryKind, Membership, SnapshotPoint
+from raftkv.raft.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Heartbeat,
+    HeartbeatReply,
+    InstallSnapshot,
+    Message,
+    ReadIndex,
+    ReadIndexReply,
+    RequestVote,
+    RequestVoteReply,
+    TimeoutNow,
+)
+from raftkv.rpc import log_pb2, peer_pb2
+from raftkv.transport.ports import Forward, ForwardRefusal, Frame, Submission
+
+# A tuple, because looking up an enum by calling it costs more than building the entry.
+_KINDS = tuple(EntryKind(number) for number in range(len(EntryKind)))
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """The bytes of a `raftkv.rpc.Frame`."""
+    wire = peer_pb2.Frame()
+    for message in frame.messages:
+        _encode_message(message, wire.messages.add())
+    _encode_forwards(frame, wire)
+    return wire.SerializeToString()
+
+
+def encode_lanes(frame: Frame) -> tuple[bytes, bytes]:
+    """The frame as two: what must never wait (control), and what may (bulk). Empty if nothing.
+
+    Every AppendEntries is bulk, also an empty one: overtaking another would get it refused.
+    """
+    control, bulk = peer_pb2.Frame(), peer_pb2.Frame()
+    for message in frame.messages:
+        lane = bulk if type(message) is AppendEntries else control
+        _encode_message(message, lane.messages.add())
+    _encode_forwards(frame, bulk)
+    return control.SerializeToString(), bulk.SerializeToString()
+
+
+def decode_frame(data: bytes, sender: int, recipient: int) -> Frame:
+    """The frame that a stream from `sender` to `recipient` carried.
+
+    Raises `InvalidRequest` for bytes that no peer of our protocol version sends.
+    """
+    try:
+        wire = peer_pb2.Frame.FromString(data)
+    except DecodeError as error:
+        raise InvalidRequest(f"a frame from node {sender} is not a Frame: {error}") from error
+    return Frame(
+        messages=tuple([_decode_message(message, sender, recipient) for message in wire.messages]),
+        forwards=tuple([_decode_forward(forward) for forward in wire.forwards]),
+        refusals=tuple([_decode_refusal(refusal) for refusal in wire.refusals]),
+    )
+
+
+def encode_membership(membership: Membership) -> bytes:
+    """The payload of a MEMBERSHIP entry; equal memberships have equal bytes."""
+    wire = log_pb2.Membership()
+    _fill_membership(membership, wire)
+    return wire.SerializeToString()
+
+
+def decode_membership(payload: bytes) -> Membership:
+    """Read the payload of a MEMBERSHIP entry. Raises `InvalidRequest` if it is none."""
+    try:
+        return _read_membership(log_pb2.Membership.FromString(payload))
+    except DecodeError as error:
+        raise InvalidRequest(f"the payload is not a Membership: {error}") from error
+
+
+def fill_install_snapshot(message: InstallSnapshot, wire: peer_pb2.InstallSnapshot) -> None:
+    """Write the announcement's fields, all but the term, into `wire`."""
+    point = message.snapshot
+    wire.last_included_index = point.last_included_index
+    wire.last_included_term = point.last_included_term
+    _fill_membership(point.membership, wire.membership)
+
+
+def read_install_snapshot(
+    wire: peer_pb2.InstallSnapshot, sender: int, recipient: int, term: int
+) -> InstallSnapshot:
+    """The announcement that `wire` holds."""
+    point = SnapshotPoint(
+        wire.last_included_index, wire.last_included_term, _read_membership(wire.membership)
+    )
+    return InstallSnapshot(sender, recipient, term, point)
+
+
+def _encode_message(message: Message, wire: peer_pb2.RaftMessage) -> None:
+    wire.term = message.term
+    _FILL[type(message)](message, wire)
+
+
+def _decode_message(wire: peer_pb2.RaftMessage, sender: int, recipient: int) -> Message:
+    kind = wire.WhichOneof("message")
+    if kind is None:
+        raise InvalidRequest(f"node {sender} sent a message of an unknown kind")
+    return _READ[kind](getattr(wire, kind), sender, recipient, wire.term)
+
+
+def _fill_request_vote(message: RequestVote, wire: peer_pb2.RaftMessage) -> None:
+    body = wire.request_vote
+    body.SetInParent()
+    body.last_log_index = message.last_log_index
+    body.last_log_term = message.last_log_term
+    body.pre_vote = message.pre_vote
+    body.leadership_transfer = message.leadership_transfer
+
+
+def _fill_request_vote_reply(message: RequestVoteReply, wire: peer_pb2.RaftMessage) -> None:
+    body = wire.request_vote_reply
+    body.SetInParent()
+    body.granted = message.granted
+    body.pre_vote = message.pre_vote
+
+
+def _fill_append_entries(message: AppendEntries, wire: peer_pb2.RaftMessage) -> None:
+    body = wire.append_entries
+    body.SetInParent()
+    body.prev_log_index = message.prev_log_index
+    body.prev_log_term = message.prev_log_term
+    body.leader_commit = message.leader_commit
+    add = body.entries.add
+    for entry in message.entries:
+        add(term=entry.term, index=entry.index, kind=entry.kind, payload=entry.payload)
+
+
+def _fill_append_entries_reply(message: AppendEntriesReply, wire: peer_pb2.RaftMessage) -> None:
+    body = wire.append_entries_reply
+    body.SetInParent()
+    body.success = message.success
+    body.match_index = message.match_index
+    body.conflict_index = message.conflict_index
+    body.conflict_term = message.conflict_term
+
+
+def _fill_heartbeat(message: Heartbeat, wire: peer_pb2.RaftMessage) -> None:
+    body = wire.heartbeat
+    body.SetInParent()
+    body.leader_commit = message.leader_commit
+    body.read_round = message.read_round
+
+
+def _fill_heartbeat_reply(message: HeartbeatReply, wire: peer_pb2.RaftMessage) -> None:
+    body = wire.heartbeat_reply
+    body.SetInParent()
+    body.read_round = message.read_round
+
+
+def _fill_snapshot(message: InstallSnapshot, wire: peer_pb2.RaftMessage) -> None:
+    wire.install_snapshot.SetInParent()
+    fill_install_snapshot(message, wire.install_snapshot)
+
+
+def _fill_read_index(message: ReadIndex, wire: peer_pb2.RaftMessage) -> None:
+    body = wire.read_index
+    body.SetInParent()
+    body.context = message.context
+
+
+def _fill_read_index_reply(message: ReadIndexReply, wire: peer_pb2.RaftMessage) -> None:
+    body = wire.read_index_reply
+    body.SetInParent()
+    body.context = message.context
+    body.read_index = message.read_index
+
+
+def _fill_timeout_now(message: TimeoutNow, wire: peer_pb2.RaftMessage) -> None:
+    wire.timeout_now.SetInParent()
+
+
+_FILL: dict[type[Message], Callable[[Any, peer_pb2.RaftMessage], None]] = {
+    RequestVote: _fill_request_vote,
+    RequestVoteReply: _fill_request_vote_reply,
+    AppendEntries: _fill_append_entries,
+    AppendEntriesReply: _fill_append_entries_reply,
+    Heartbeat: _fill_heartbeat,
+    HeartbeatReply: _fill_heartbeat_reply,
+    InstallSnapshot: _fill_snapshot,
+    ReadIndex: _fill_read_index,
+    ReadIndexReply: _fill_read_index_reply,
+    TimeoutNow: _fill_timeout_now,
+}
+
+
+def _read_append_entries(
+    body: peer_pb2.AppendEntries, sender: int, recipient: int, term: int
+) -> AppendEntries:
+    return AppendEntries(
+        sender,
+        recipient,
+        term,
+        body.prev_log_index,
+        body.prev_log_term,
+        body.leader_commit,
+        tuple([_read_entry(entry) for entry in body.entries]),
+    )
+
+
+def _read_entry(wire: log_pb2.Entry) -> Entry:
+    kind = wire.kind
+    if not 0 <= kind < len(_KINDS):
+        raise InvalidRequest(f"entry {wire.index} is of the unknown kind {kind}")
+    return Entry(wire.term, wire.index, _KINDS[kind], wire.payload)
+
+
+# In the order of the dataclass's fields after sender, recipient, term.
+_READ: dict[str, Callable[[Any, int, int, int], Message]] = {
+    "request_vote": lambda body, sender, recipient, term: RequestVote(
+        sender,
+        recipient,
+        term,
+        body.last_log_index,
+        body.last_log_term,
+        body.pre_vote,
+        body.leadership_transfer,
+    ),
+    "request_vote_reply": lambda body, sender, recipient, term: RequestVoteReply(
+        sender, recipient, term, body.granted, body.pre_vote
+    ),
+    "append_entries": _read_append_entries,
+    "append_entries_reply": lambda body, sender, recipient, term: AppendEntriesReply(
+        sender,
+        recipient,
+        term,
+        body.success,
+        body.match_index,
+        body.conflict_index,
+        body.conflict_term,
+    ),
+    "heartbeat": lambda body, sender, recipient, term: Heartbeat(
+        sender, recipient, term, body.leader_commit, body.read_round
+    ),
+    "heartbeat_reply": lambda body, sender, recipient, term: HeartbeatReply(
+        sender, recipient, term, body.read_round
+    ),
+    "install_snapshot": read_install_snapshot,
+    "read_index": lambda body, sender, recipient, term: ReadIndex(
+        sender, recipient, term, body.context
+    ),
+    "read_index_reply": lambda body, sender, recipient, term: ReadIndexReply(
+        sender, recipient, term, body.context, body.read_index
+    ),
+    "timeout_now": lambda body, sender, recipient, term: TimeoutNow(sender, recipient, term),
+}
+
+
+def _encode_forwards(frame: Frame, wire: peer_pb2.Frame) -> None:
+    for forward in frame.forwards:
+        out = wire.forwards.add(term=forward.term, settled=forward.settled)
+        for submission in forward.submissions:
+            out.submissions.add(
+                origin=submission.origin, number=submission.number, commands=submission.commands
+            )
+    for refusal in frame.refusals:
+        wire.refusals.add(
+            term=refusal.term,
+            numbers=refusal.numbers,
+            reason=refusal.reason,
+            retry_after_ms=round(refusal.retry_after_s * 1000),
+        )
+
+
+def _decode_forward(wire: peer_pb2.Forward) -> Forward:
+    submissions = [Submission(s.origin, s.number, s.commands) for s in wire.submissions]
+    return Forward(wire.term, wire.settled, tuple(submissions))
+
+
+def _decode_refusal(wire: peer_pb2.ForwardRefusal) -> ForwardRefusal:
+    return ForwardRefusal(wire.term, tuple(wire.numbers), wire.reason, wire.retry_after_ms / 1000)
+
+
+def _fill_membership(membership: Membership, wire: log_pb2.Membership) -> None:
+    wire.voters.extend(sorted(membership.voters))
+    wire.voters_outgoing.extend(sorted(membership.voters_outgoing))
+    wire.learners.extend(sorted(membership.learners))
+    for node_id, address in sorted(membership.addresses.items()):
+        wire.addresses.add(
+            node_id=node_id, peer_address=address.peer, client_address=address.client
+        )
+
+
+def _read_membership(wire: log_pb2.Membership) -> Membership:
+    return Membership(
+        frozenset(wire.voters),
+        frozenset(wire.voters_outgoing),
+        frozenset(wire.learners),
+        {a.node_id: Address(a.peer_address, a.client_address) for a in wire.addresses},
+    )

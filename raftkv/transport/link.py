@@ -1,0 +1,131 @@
+"""One outgoing link: a stream to one peer that is always up or trying to be. Knows no Raft.
+
+A link is one task. While the stream is up the task is its writer: `send` only queues and wakes
+it, so everything that is sent in one turn of the loop, or while a write is under way, leaves in
+one write, and a lone frame leaves in the next turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from random import Random
+
+import grpc
+import structlog
+
+from raftkv.transport.backoff import Backoff
+from raftkv.transport.codec import encode_lanes
+from raftkv.transport.handshake import (
+    CHANNEL_OPTIONS,
+    CONNECT,
+    Ending,
+    Identity,
+    Refusal,
+    ending_of,
+    hello,
+)
+from raftkv.transport.outbox import Outbox
+from raftkv.transport.ports import Frame, PeerHandler
+
+CONNECT_TIMEOUT_S = 2.0
+
+_log = structlog.get_logger()
+
+
+class PeerLink:
+    """Writes to `peer` at `address` until closed. Must be made inside a running loop."""
+
+    def __init__(
+        self, identity: Identity, peer: int, address: str, handler: PeerHandler, random: Random
+    ) -> None:
+        self.peer = peer
+        self.address = address
+        self.up = False
+        self._identity = identity
+        self._handler = handler
+        self._backoff = Backoff(random)
+        self._outbox = Outbox()
+        self._wake = asyncio.Event()
+        self._contacted = asyncio.Event()
+        self._last_ending: Ending | None = None
+        self.task = asyncio.get_running_loop().create_task(self._run(), name=f"link-to-{peer}")
+
+    def send(self, frame: Frame) -> None:
+        """Queue the frame for the writer; dropped if the link is down or its lane is full."""
+        if not self.up:
+            return
+        control, bulk = encode_lanes(frame)
+        if control:
+            self._outbox.control.put(control)
+        if bulk:
+            self._outbox.bulk.put(bulk)
+        self._wake.set()
+
+    def contacted(self) -> None:
+        """The peer has just called us, so it lives: do not wait out the back-off."""
+        self._contacted.set()
+
+    def close(self) -> None:
+        """Break off; `task` ends soon after."""
+        self.task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            self._contacted.clear()
+            ending = await self._connect_and_write()
+            self._ended(ending)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._backoff.next_delay_s()):
+                    await self._contacted.wait()
+                    self._backoff.reset()
+
+    async def _connect_and_write(self) -> Ending:
+        channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+        try:
+            connect = channel.stream_stream(CONNECT, None, None)
+            call = connect(None, metadata=hello(self._identity, self.peer))
+            # Which of these tells us that the stream has ended is chance; the call knows why.
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    welcome = await call.read()
+                if isinstance(welcome, bytes):
+                    self._welcomed()
+                    await self._write(call)
+            return await ending_of(call)
+        finally:
+            await channel.close(None)
+
+    async def _write(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
+        outbox, wake = self._outbox, self._wake
+        call.add_done_callback(lambda _: wake.set())
+        while not call.done():
+            wake.clear()
+            while data := outbox.take():
+                await call.write(data)
+            await wake.wait()
+
+    def _welcomed(self) -> None:
+        self.up = True
+        self._backoff.reset()
+        self._last_ending = None
+        _log.info("peer link up", node=self._identity.node_id, peer=self.peer)
+
+    def _ended(self, ending: Ending) -> None:
+        if ending != self._last_ending:
+            _log.warning(
+                "peer link down",
+                node=self._identity.node_id,
+                peer=self.peer,
+                address=self.address,
+                code=ending.code,
+                reason=ending.reason,
+                details=ending.details,
+            )
+        self._last_ending = ending
+        if self.up:
+            self.up = False
+            self._outbox.clear()
+            self._handler.link_down(self.peer)
+        if ending.reason == Refusal.REMOVED:
+            self._handler.removed(self.peer)

@@ -1,0 +1,98 @@
+"""All outgoing links of a node: follows the membership, hands frames to the right link."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from random import Random
+
+from raftkv.errors import ConnectionFailed
+from raftkv.raft.messages import InstallSnapshot
+from raftkv.storage.ports import Checkpoint
+from raftkv.transport.handshake import Identity
+from raftkv.transport.link import PeerLink
+from raftkv.transport.ports import Frame, PeerHandler
+from raftkv.transport.snapshots import STALL_TIMEOUT_S, SnapshotSender
+
+
+class GrpcPeerLinks:
+    """`PeerLinks` over gRPC. `start` names the handler, because node and links need each other.
+
+    `disk` runs the reading of snapshot files, so that the loop never waits for a disk.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        random: Random,
+        disk: Executor,
+        *,
+        stall_timeout_s: float = STALL_TIMEOUT_S,
+    ) -> None:
+        self._identity = identity
+        self._random = random
+        self._snapshots = SnapshotSender(identity, disk, stall_timeout_s)
+        self._handler: PeerHandler | None = None
+        self._links: dict[int, PeerLink] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def connected(self) -> frozenset[int]:
+        """The peers whose link is up at this moment."""
+        return frozenset(peer for peer, link in self._links.items() if link.up)
+
+    def start(self, handler: PeerHandler) -> None:
+        """Say whom to tell of broken links. Before the first `set_peers`."""
+        self._handler = handler
+
+    def set_peers(self, addresses: Mapping[int, str]) -> None:
+        """Open and close links so that they are exactly those (node id -> `host:port`)."""
+        if self._handler is None:
+            raise RuntimeError("links have no handler yet: call start() first")
+        for peer, link in list(self._links.items()):
+            if addresses.get(peer) != link.address:
+                self._close(self._links.pop(peer))
+        for peer, address in addresses.items():
+            if peer not in self._links:
+                self._links[peer] = PeerLink(
+                    self._identity, peer, address, self._handler, self._random
+                )
+
+    def send(self, to: int, frame: Frame) -> None:
+        """Queue a frame and return at once; dropped if the link is down or its buffer is full."""
+        link = self._links.get(to)
+        if link is not None:
+            link.send(frame)
+
+    def contacted(self, peer: int) -> None:
+        """The peer has called us: whatever kept our link to it down may be over."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.contacted()
+
+    async def send_snapshot(
+        self, to: int, message: InstallSnapshot, checkpoint: Checkpoint
+    ) -> None:
+        """Stream the files of `checkpoint.path`; returns when the peer has taken all of it.
+
+        Raises `Unavailable` if the connection breaks, stalls, or the peer refuses, and
+        `StorageError` if the files can't be read.
+        """
+        link = self._links.get(to)
+        if link is None:
+            raise ConnectionFailed(f"there is no link to node {to}: it is not a member")
+        await self._snapshots.send(to, link.address, message, checkpoint.path)
+
+    async def close(self) -> None:
+        """Close every link. Calls to `send` have no effect any more."""
+        for link in self._links.values():
+            self._close(link)
+        self._links.clear()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _close(self, link: PeerLink) -> None:
+        # A task that nobody holds may be collected before it has closed its channel.
+        self._closing.add(link.task)
+        link.task.add_done_callback(self._closing.discard)
+        link.close()

@@ -1,0 +1,106 @@
+"""Receiving a snapshot: from a stream of chunks to a directory that the node can install."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import ParamSpec, TypeAlias, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from raftkv.errors import DiskFull, InvalidRequest, Overloaded, StorageError, Unavailable
+from raftkv.raft.messages import InstallSnapshot
+from raftkv.rpc import peer_pb2
+from raftkv.transport.codec import read_install_snapshot
+from raftkv.transport.handshake import Identity
+from raftkv.transport.ports import PeerHandler
+from raftkv.transport.snapshot_files import SnapshotFiles
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Read: TypeAlias = Callable[[], Awaitable[object]]
+
+
+class SnapshotReceiver:
+    """Takes one snapshot at a time; files are written on `disk`."""
+
+    def __init__(
+        self, identity: Identity, handler: PeerHandler, disk: Executor, stall_timeout_s: float
+    ) -> None:
+        self._identity = identity
+        self._handler = handler
+        self._disk = disk
+        self._stall_timeout_s = stall_timeout_s
+        self._busy = False
+        self._installing: asyncio.Task[None] | None = None
+
+    async def receive(self, sender: int, read: Read) -> int:
+        """Take chunks from `read` until the last, then have the node install them; bytes received.
+
+        Raises the `RaftkvError` that says why the snapshot was not taken.
+        """
+        if self._busy:
+            raise Overloaded("another snapshot is being received", retry_after_s=1.0)
+        self._busy = True
+        files: SnapshotFiles | None = None
+        try:
+            opening = await self._next_chunk(read)
+            message = read_install_snapshot(
+                opening.snapshot, sender, self._identity.node_id, opening.term
+            )
+            root = self._handler.begin_snapshot(message)
+            files = SnapshotFiles(root, opening.total_bytes)
+            while not (chunk := await self._next_chunk(read)).last:
+                await self._on_disk(files.add, chunk)
+            await self._on_disk(files.finish)
+        except BaseException:
+            await self._abandon(files)
+            raise
+        await self._install(message, root)
+        return files.bytes_received
+
+    async def _next_chunk(self, read: Read) -> peer_pb2.SnapshotChunk:
+        try:
+            async with asyncio.timeout(self._stall_timeout_s):
+                data = await read()
+        except TimeoutError:
+            raise Unavailable(f"no snapshot data for {self._stall_timeout_s:g} s") from None
+        if not isinstance(data, bytes):
+            raise Unavailable("the stream ended before the snapshot did")
+        try:
+            return peer_pb2.SnapshotChunk.FromString(data)
+        except DecodeError as error:
+            raise InvalidRequest(f"not a SnapshotChunk: {error}") from error
+
+    async def _on_disk(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._disk, lambda: work(*args, **kwargs))
+        except OSError as error:
+            failure = DiskFull if error.errno == errno.ENOSPC else StorageError
+            raise failure(f"the snapshot can't be written: {error}") from error
+
+    async def _abandon(self, files: SnapshotFiles | None) -> None:
+        # A cancelled write still runs on its thread. The next snapshot may begin, and clear the
+        # directory, only after it.
+        if files is None:
+            self._busy = False
+            return
+        closed = asyncio.get_running_loop().run_in_executor(self._disk, files.close)
+        closed.add_done_callback(self._ready_again)
+        await asyncio.wait([closed])
+
+    async def _install(self, message: InstallSnapshot, root: Path) -> None:
+        # Shielded: if the sender goes away now, the call is cancelled, but an installation
+        # that stops half way would leave the node without a state.
+        installing = asyncio.ensure_future(self._handler.finish_snapshot(message, root))
+        self._installing = installing
+        installing.add_done_callback(self._ready_again)
+        await asyncio.shield(installing)
+
+    def _ready_again(self, _: asyncio.Future[None]) -> None:
+        self._busy = False
+        self._installing = None
