@@ -1,0 +1,54 @@
+"""What a node knows of itself and its peers at one moment, as plain values."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from raftkv.raft.entry import Membership
+from raftkv.raft.ready import Role
+
+
+class Reachability(enum.IntEnum):
+    """How a peer looks from here. The numbers are those of the wire."""
+
+    REACHABLE = 0
+    SUSPECT = 1
+    UNREACHABLE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """A peer, as this node sees it.
+
+    `last_contact_ms` counts from its last message, -1: never heard of. Only a leader knows
+    `match_index` and `replication` (probe, replicate or snapshot); others say 0 and "".
+    """
+
+    node_id: int
+    reachability: Reachability
+    last_contact_ms: int
+    match_index: int = 0
+    replication: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """The node that answers; needs no majority. `leader_id` 0: none known."""
+
+    node_id: int
+    cluster_id: int
+    term: int
+    role: Role
+    leader_id: int
+    learner: bool
+    commit_index: int
+    applied_index: int
+    first_log_index: int
+    last_log_index: int
+    revision: int
+    compacted_revision: int
+    cluster_time_ms: int
+    disk_bytes: int
+    membership: Membership
+    peers: tuple[PeerStatus, ...] = ()
