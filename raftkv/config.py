@@ -1,0 +1,289 @@
+"""A node's settings: frozen, validated, each with its unit in its name. Knows no file and no flag.
+
+Where the values come from (file, environment, flags) is `raftkv.config_sources`. A `Settings` that
+exists is one that a node can start with; everything else is a `ConfigurationError` that names
+the setting, what it is, its limit and the fix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+from raftkv.errors import ConfigurationError
+from raftkv.kv.limits import Limits
+from raftkv.raft.entry import Address
+
+CLIENT_PORT_BASE = 7410
+PEER_PORT_BASE = 7510
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("console", "json")
+
+
+def setting(
+    default: Any, doc: str, *, minimum: int | None = None, maximum: int | None = None
+) -> Any:
+    """A dataclass field that also carries its meaning and its range, both inclusive."""
+    return field(default=default, metadata={"doc": doc, "minimum": minimum, "maximum": maximum})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a node is told at its start.
+
+    An empty address or data directory is filled in from the node id; without
+    `initial_members` and `join` the node is a cluster of its own.
+    """
+
+    node_id: int = setting(
+        1, "this node, unique in its cluster and never reused", minimum=1, maximum=2**63 - 1
+    )
+    cluster_name: str = setting("raftkv", "the same on every node of the cluster")
+    data_dir: Path = setting(  # noqa: RUF009 - a field, as the others
+        Path(),
+        "where the log and the state live; default data/node-<node_id>",
+    )
+    client_listen: str = setting("", "host:port for clients; default 127.0.0.1:<7410 + node_id>")
+    peer_listen: str = setting("", "host:port for other nodes; default 127.0.0.1:<7510 + node_id>")
+    client_advertise: str = setting("", "host:port that clients are told; default client_listen")
+    peer_advertise: str = setting("", "host:port that other nodes are told; default peer_listen")
+    initial_members: Mapping[int, Address] = field(
+        default_factory=dict,
+        metadata={"doc": "the cluster's first nodes: id=peer_host:port/client_host:port,..."},
+    )
+    join: str = setting("", "client address of any member of a running cluster to join")
+    allow_insecure_network: bool = setting(
+        False, "listen off loopback although nothing is encrypted or authenticated"
+    )
+    tick_ms: int = setting(50, "length of a Raft tick", minimum=5, maximum=10_000)
+    heartbeat_ticks: int = setting(2, "ticks between heartbeats", minimum=1, maximum=1_000)
+    election_ticks_min: int = setting(
+        10, "ticks without a leader before an election, least", minimum=2, maximum=10_000
+    )
+    election_ticks_max: int = setting(
+        20, "ticks without a leader before an election, most", minimum=3, maximum=20_000
+    )
+    uncommitted_bytes_max: int = setting(
+        64 << 20,
+        "proposals a leader holds before it refuses more",
+        minimum=1 << 20,
+        maximum=4 << 30,
+    )
+    submissions_in_flight_max: int = setting(
+        4096, "batches of clients this node has in flight", minimum=1, maximum=1 << 20
+    )
+    requests_per_client_max: int = setting(
+        1024, "requests one client stream has in flight", minimum=1, maximum=1 << 20
+    )
+    log_retained_bytes: int = setting(
+        32 << 20, "log kept after a compaction for nodes that lag", minimum=0, maximum=1 << 40
+    )
+    log_compaction_bytes: int = setting(
+        64 << 20, "log length that starts a compaction", minimum=1 << 16, maximum=1 << 40
+    )
+    request_timeout_ms_default: int = setting(
+        5_000, "a request's time where the caller states none", minimum=1, maximum=3_600_000
+    )
+    request_timeout_ms_max: int = setting(
+        60_000, "the longest time a caller may state", minimum=1, maximum=3_600_000
+    )
+    log_level: str = setting("info", "debug, info, warning or error")
+    log_format: str = setting("console", "console or json")
+    limits: Limits = field(default_factory=Limits, metadata={"doc": "bounds of requests"})
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if isinstance(getattr(self, each.name), int) and each.name != "allow_insecure_network":
+                _check_range(each.name, getattr(self, each.name), each.metadata)
+        self._check_words()
+        self._check_timing()
+        self._fill_addresses()
+        self._check_addresses()
+        self._fill_members()
+        if self.data_dir == Path():
+            self._fill("data_dir", Path("data") / f"node-{self.node_id}")
+
+    @property
+    def cluster_id(self) -> int:
+        """The identity that the initial members agree on without talking: 64 bits, never zero.
+
+        Meaningless for a node that joins: it learns the id from the cluster.
+        """
+        parts = [self.cluster_name]
+        for node_id, address in sorted(self.initial_members.items()):
+            parts.append(f"{node_id}={address.peer}/{address.client}")
+        digest = hashlib.sha256("\n".join(parts).encode()).digest()
+        return int.from_bytes(digest[:8], "big") or 1
+
+    def _fill(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_words(self) -> None:
+        _check_choice("log_level", self.log_level, LOG_LEVELS)
+        _check_choice("log_format", self.log_format, LOG_FORMATS)
+        if not self.cluster_name.strip():
+            raise _wrong("cluster_name", "''", "at least one character", "leave it out or name it")
+
+    def _check_timing(self) -> None:
+        if self.election_ticks_min <= self.heartbeat_ticks:
+            raise _wrong(
+                "election_ticks_min",
+                self.election_ticks_min,
+                f"more than heartbeat_ticks ({self.heartbeat_ticks})",
+                "raise it, or followers stand for election between two heartbeats",
+            )
+        if self.election_ticks_max <= self.election_ticks_min:
+            raise _wrong(
+                "election_ticks_max",
+                self.election_ticks_max,
+                f"more than election_ticks_min ({self.election_ticks_min})",
+                "raise it, or elections collide",
+            )
+        if self.request_timeout_ms_max < self.request_timeout_ms_default:
+            raise _wrong(
+                "request_timeout_ms_max",
+                self.request_timeout_ms_max,
+                f"at least request_timeout_ms_default ({self.request_timeout_ms_default})",
+                "raise it or lower the default",
+            )
+
+    def _fill_addresses(self) -> None:
+        own = self.initial_members.get(self.node_id)
+        for kind, base in (("client", CLIENT_PORT_BASE), ("peer", PEER_PORT_BASE)):
+            listen, advertise = f"{kind}_listen", f"{kind}_advertise"
+            member = getattr(own, kind) if own else ""
+            if not getattr(self, listen):
+                if not member and base + self.node_id > 65_535:
+                    raise _wrong(
+                        listen, "''", "host:port", "state it, the node id is too large to derive it"
+                    )
+                self._fill(listen, member or f"127.0.0.1:{base + self.node_id}")
+            if not getattr(self, advertise):
+                self._fill(advertise, member or getattr(self, listen))
+
+    def _check_addresses(self) -> None:
+        for kind in ("client", "peer"):
+            listen, advertise = f"{kind}_listen", f"{kind}_advertise"
+            host, _ = split_address(listen, getattr(self, listen))
+            if not self.allow_insecure_network and not _is_loopback(host):
+                raise _wrong(
+                    listen,
+                    getattr(self, listen),
+                    "a loopback address, as nothing on the wire is encrypted or authenticated",
+                    "listen on 127.0.0.1, or on a trusted network set allow_insecure_network",
+                )
+            host, _ = split_address(advertise, getattr(self, advertise))
+            if _is_wildcard(host):
+                raise _wrong(
+                    advertise,
+                    getattr(self, advertise),
+                    "an address that others can connect to",
+                    f"set {advertise} to this machine's name or address",
+                )
+        if self.join:
+            split_address("join", self.join)
+        if self.client_listen == self.peer_listen:
+            raise _wrong(
+                "peer_listen", self.peer_listen, "other than client_listen", "choose another port"
+            )
+
+    def _fill_members(self) -> None:
+        own = Address(self.peer_advertise, self.client_advertise)
+        if self.join and self.initial_members:
+            raise _wrong(
+                "join", self.join, "unset where initial_members is set", "leave one of them out"
+            )
+        if not self.join and not self.initial_members:
+            self._fill("initial_members", {self.node_id: own})
+        for node_id, address in self.initial_members.items():
+            if node_id < 1:
+                raise _wrong("initial_members", node_id, "node ids >= 1", "number the nodes from 1")
+            split_address("initial_members", address.peer)
+            split_address("initial_members", address.client)
+        if self.initial_members and self.initial_members.get(self.node_id) != own:
+            self._refuse_foreign_members(own)
+        self._fill("initial_members", MappingProxyType(dict(sorted(self.initial_members.items()))))
+
+    def _refuse_foreign_members(self, own: Address) -> None:
+        listed = self.initial_members.get(self.node_id)
+        if listed is None:
+            known = ", ".join(map(str, sorted(self.initial_members)))
+            raise _wrong(
+                "initial_members",
+                f"nodes {known}",
+                f"a list that contains this node ({self.node_id})",
+                "correct node_id, or use join to enter a running cluster",
+            )
+        raise _wrong(
+            "initial_members",
+            f"{listed.peer}/{listed.client} for node {self.node_id}",
+            f"what this node advertises, {own.peer}/{own.client}",
+            "make peer_advertise and client_advertise agree with the list",
+        )
+
+
+def split_address(key: str, address: str) -> tuple[str, int]:
+    """`host:port` in its parts; an IPv6 host stands in brackets. Raises ConfigurationError."""
+    host, colon, port = address.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    well_formed = (
+        colon
+        and bare
+        and (":" not in bare or bare != host)
+        and not any(character.isspace() or character in "/,@" for character in bare)
+        and port.isascii()
+        and port.isdigit()
+        and 1 <= int(port) <= 65_535
+    )
+    if not well_formed:
+        raise _wrong(
+            key,
+            repr(address),
+            "host:port with a port from 1 to 65535",
+            "write it like 127.0.0.1:7411",
+        )
+    return bare, int(port)
+
+
+def default_of(each: Any) -> object:
+    """The default of a dataclass field, made if it has to be made."""
+    return each.default if each.default is not MISSING else cast(Any, each.default_factory)()
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return host == "*"
+
+
+def _check_range(key: str, value: int, metadata: Mapping[str, Any]) -> None:
+    low, high = metadata["minimum"], metadata["maximum"]
+    if not low <= value <= high:
+        raise _wrong(key, value, f"from {low} to {high}", f"set {key} to a value in that range")
+
+
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise _wrong(key, repr(value), "one of " + ", ".join(choices), "choose one of them")
+
+
+def _wrong(key: str, value: object, limit: str, fix: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{key} is {value}, but must be {limit}. Fix: {fix}.", key=key, limit=limit
+    )

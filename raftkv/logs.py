@@ -1,0 +1,124 @@
+"""Logging of a node: structlog to standard error, as text or JSON, its level changeable live.
+
+One event per unit of work; callers bind what it belongs to (node, term, index, request).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import Processor
+
+from raftkv.errors import ConfigurationError
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+class _Threshold:
+    """The one level of this process. Loggers look here at each call, so old ones follow too."""
+
+    level = logging.INFO
+
+
+class Logger(structlog.BoundLoggerBase):
+    """What `get_logger` returns. A call below the level costs one comparison."""
+
+    def debug(self, event: str, **facts: Any) -> None:
+        if _Threshold.level <= logging.DEBUG:
+            self._proxy_to_logger("debug", event, **facts)
+
+    def info(self, event: str, **facts: Any) -> None:
+        if _Threshold.level <= logging.INFO:
+            self._proxy_to_logger("info", event, **facts)
+
+    def warning(self, event: str, **facts: Any) -> None:
+        if _Threshold.level <= logging.WARNING:
+            self._proxy_to_logger("warning", event, **facts)
+
+    def error(self, event: str, **facts: Any) -> None:
+        self._proxy_to_logger("error", event, **facts)
+
+    def exception(self, event: str, **facts: Any) -> None:
+        """An error with the traceback of the exception being handled."""
+        self._proxy_to_logger("error", event, **{"exc_info": True, **facts})
+
+
+def get_logger(**facts: Any) -> Logger:
+    """A logger whose every event carries `facts`."""
+    logger: Logger = structlog.get_logger(**facts)
+    return logger
+
+
+def set_level(name: str) -> str:
+    """Change the level of every logger from the next event on; returns the one before."""
+    if name not in LEVELS:
+        raise ConfigurationError(
+            f"log_level is {name!r}, but must be one of {', '.join(LEVELS)}. Fix: choose one.",
+            key="log_level",
+        )
+    previous = get_level()
+    _Threshold.level = LEVELS[name]
+    return previous
+
+
+def get_level() -> str:
+    return next(name for name, level in LEVELS.items() if level == _Threshold.level)
+
+
+def configure(log_format: str, level: str, stream: TextIO | None = None) -> None:
+    """Set logging up for this process. `log_format` is console or json."""
+    out = stream if stream is not None else sys.stderr
+    set_level(level)
+    processors: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if log_format == "json":
+        processors += [
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    else:
+        processors.append(_console(colors=out.isatty()))
+    structlog.configure(
+        processors=processors,
+        wrapper_class=Logger,
+        logger_factory=structlog.WriteLoggerFactory(file=out),
+        cache_logger_on_first_use=True,
+    )
+    _adopt_standard_logging()
+
+
+def _console(colors: bool) -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(
+        colors=colors, pad_event_to=28, exception_formatter=structlog.dev.plain_traceback
+    )
+
+
+class _Adopt(logging.Handler):
+    """Sends what libraries log through `logging` the same way as our own events."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = get_logger().bind(logger=record.name)
+        facts = {"exc_info": record.exc_info} if record.exc_info else {}
+        if record.levelno >= logging.ERROR:
+            log.error(record.getMessage(), **facts)
+        elif record.levelno >= logging.WARNING:
+            log.warning(record.getMessage(), **facts)
+        else:
+            log.debug(record.getMessage(), **facts)
+
+
+def _adopt_standard_logging() -> None:
+    root = logging.getLogger()
+    root.handlers[:] = [_Adopt()]
+    root.setLevel(logging.WARNING)

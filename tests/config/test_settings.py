@@ -1,0 +1,119 @@
+"""Settings that exist can be started with; the others say what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftkv.config import Settings, split_address
+from raftkv.errors import ConfigurationError
+from raftkv.raft.entry import Address
+
+THREE = {n: Address(f"127.0.0.1:{7510 + n}", f"127.0.0.1:{7410 + n}") for n in (1, 2, 3)}
+
+
+def test_without_any_setting_a_node_is_a_cluster_of_its_own() -> None:
+    settings = Settings()
+    assert settings.client_listen == settings.client_advertise == "127.0.0.1:7411"
+    assert settings.peer_listen == settings.peer_advertise == "127.0.0.1:7511"
+    assert settings.initial_members == {1: Address("127.0.0.1:7511", "127.0.0.1:7411")}
+    assert settings.data_dir == Path("data/node-1")
+
+
+def test_a_node_takes_its_addresses_from_the_list_of_members() -> None:
+    settings = Settings(node_id=2, initial_members=THREE)
+    assert settings.peer_listen == settings.peer_advertise == "127.0.0.1:7512"
+    assert settings.client_listen == "127.0.0.1:7412"
+
+
+def test_all_nodes_of_a_cluster_compute_the_same_identity() -> None:
+    backwards = dict(reversed(THREE.items()))
+    first = Settings(node_id=1, initial_members=THREE)
+    third = Settings(node_id=3, initial_members=backwards)
+    assert first.cluster_id == third.cluster_id
+    assert 0 < first.cluster_id < 2**64
+
+
+def test_clusters_that_differ_in_name_or_members_differ_in_identity() -> None:
+    ids = {
+        Settings(initial_members=THREE).cluster_id,
+        Settings(initial_members=THREE, cluster_name="other").cluster_id,
+        Settings().cluster_id,
+    }
+    assert len(ids) == 3
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = Settings(initial_members=THREE)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.node_id = 2  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        settings.initial_members[4] = THREE[1]  # type: ignore[index]
+
+
+def test_off_loopback_a_node_listens_only_when_told_that_nothing_is_secure() -> None:
+    open_to_all: dict[str, Any] = {
+        "client_listen": "0.0.0.0:7411",
+        "client_advertise": "db1:7411",
+        "peer_listen": "[::]:7511",
+        "peer_advertise": "db1:7511",
+    }
+    with pytest.raises(ConfigurationError, match="allow_insecure_network"):
+        Settings(**open_to_all)
+    assert Settings(**open_to_all, allow_insecure_network=True).client_advertise == "db1:7411"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ({"node_id": 0}, "node_id"),
+        ({"node_id": 60_000}, "client_listen"),
+        ({"tick_ms": 1}, "tick_ms"),
+        ({"election_ticks_min": 2, "heartbeat_ticks": 2}, "election_ticks_min"),
+        ({"election_ticks_max": 10}, "election_ticks_max"),
+        ({"request_timeout_ms_max": 4_999}, "request_timeout_ms_max"),
+        ({"log_level": "loud"}, "log_level"),
+        ({"log_format": "xml"}, "log_format"),
+        ({"cluster_name": " "}, "cluster_name"),
+        ({"client_listen": "localhost"}, "client_listen"),
+        ({"client_listen": "192.0.2.1:7411"}, "client_listen"),
+        ({"peer_listen": "127.0.0.1:7411"}, "peer_listen"),
+        ({"peer_advertise": "0.0.0.0:7511"}, "peer_advertise"),
+        ({"join": "nowhere"}, "join"),
+        ({"join": "127.0.0.1:7411", "initial_members": THREE}, "join"),
+        ({"node_id": 4, "initial_members": THREE}, "initial_members"),
+        ({"peer_advertise": "db1:7511", "initial_members": THREE}, "initial_members"),
+        ({"node_id": 1, "initial_members": {**THREE, 0: THREE[1]}}, "initial_members"),
+        ({"node_id": 1, "initial_members": {**THREE, 4: Address("x", "y")}}, "initial_members"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_named_with_its_limit_and_fix(
+    arguments: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"must be .* Fix: ") as caught:
+        Settings(**arguments)
+    assert caught.value.facts["key"] == key
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("127.0.0.1:7411", ("127.0.0.1", 7411)),
+        ("db-1.example.org:1", ("db-1.example.org", 1)),
+        ("[::1]:65535", ("::1", 65535)),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(address: str, parts: tuple[str, int]) -> None:
+    assert split_address("join", address) == parts
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "host", ":7411", "host:", "host:0", "host:65536", "host:+1", "::1:7411", "a b:1", "x/y:1"],
+)
+def test_what_is_not_host_and_port_is_refused(address: str) -> None:
+    with pytest.raises(ConfigurationError, match="host:port"):
+        split_address("join", address)

@@ -1,0 +1,90 @@
+"""Log lines go where they should, carry what is bound, and follow the level at once."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from raftkv import logs
+from raftkv.errors import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, standard, level = root.handlers[:], root.level, logs.get_level()
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(standard)
+    logs.set_level(level)
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_an_event_carries_what_was_bound() -> None:
+    out = io.StringIO()
+    logs.configure("json", "info", out)
+    logs.get_logger(node=1).bind(term=3).info("became leader", index=7)
+    (line,) = lines(out)
+    assert line["event"] == "became leader"
+    assert (line["node"], line["term"], line["index"], line["level"]) == (1, 3, 7, "info")
+    assert "timestamp" in line
+
+
+def test_a_new_level_reaches_loggers_that_exist_already() -> None:
+    out = io.StringIO()
+    logs.configure("json", "info", out)
+    log = logs.get_logger(node=1)
+    log.debug("one")
+    assert logs.set_level("debug") == "info"
+    log.debug("two")
+    assert logs.set_level("error") == "debug"
+    log.warning("three")
+    log.error("four")
+    assert [line["event"] for line in lines(out)] == ["two", "four"]
+    assert logs.get_level() == "error"
+
+
+def test_a_level_that_does_not_exist_changes_nothing() -> None:
+    logs.set_level("warning")
+    with pytest.raises(ConfigurationError, match="must be one of debug, info, warning, error"):
+        logs.set_level("verbose")
+    assert logs.get_level() == "warning"
+
+
+def test_an_exception_is_one_line_of_json() -> None:
+    out = io.StringIO()
+    logs.configure("json", "info", out)
+    try:
+        raise OSError("disk")
+    except OSError:
+        logs.get_logger().exception("stopping")
+    (line,) = lines(out)
+    assert line["level"] == "error"
+    assert "disk" in json.dumps(line["exception"])
+
+
+def test_what_libraries_log_looks_like_our_own() -> None:
+    out = io.StringIO()
+    logs.configure("json", "info", out)
+    logging.getLogger("asyncio").warning("slow callback: %s", 5)
+    logging.getLogger("grpc").info("chatter")
+    (line,) = lines(out)
+    assert (line["event"], line["logger"]) == ("slow callback: 5", "asyncio")
+
+
+def test_the_console_form_has_no_colour_in_a_pipe() -> None:
+    out = io.StringIO()
+    logs.configure("console", "info", out)
+    logs.get_logger(node=2).info("ready", clients="127.0.0.1:7411")
+    assert "\x1b" not in out.getvalue()
+    assert "ready" in out.getvalue()
+    assert "node=2" in out.getvalue()

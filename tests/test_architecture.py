@@ -1,0 +1,153 @@
+"""The layer rules of ARCHITECTURE section 2 hold, and the check that says so can fail."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# What each part may import of raftkv, besides itself. A name covers everything below it.
+ALLOWED: dict[str, frozenset[str]] = {
+    "raftkv.errors": frozenset(),
+    "raftkv.rpc": frozenset(),
+    "raftkv.clocks": frozenset({"raftkv.errors"}),
+    "raftkv.logs": frozenset({"raftkv.errors"}),
+    "raftkv.raft": frozenset({"raftkv.errors"}),
+    "raftkv.kv": frozenset({"raftkv.errors", "raftkv.rpc", "raftkv.raft"}),
+    "raftkv.config": frozenset({"raftkv.errors", "raftkv.kv.limits", "raftkv.raft.entry"}),
+}
+ALLOWED["raftkv.config_sources"] = ALLOWED["raftkv.config"] | {"raftkv.config"}
+BELOW_NODE = ALLOWED["raftkv.kv"] | {"raftkv.kv", "raftkv.clocks", "raftkv.logs"}
+ALLOWED["raftkv.storage"] = BELOW_NODE
+ALLOWED["raftkv.transport"] = BELOW_NODE | {"raftkv.storage.ports"}
+ALLOWED["raftkv.node"] = BELOW_NODE | {"raftkv.storage", "raftkv.transport", "raftkv.config"}
+ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {"raftkv.node"}
+ALLOWED["raftkv.client"] = frozenset({"raftkv.errors", "raftkv.rpc", "raftkv.clocks"})
+ALLOWED["raftkv.recipes"] = ALLOWED["raftkv.client"] | {"raftkv.client"}
+ALLOWED["raftkv.cli"] = frozenset({"raftkv"})
+ALLOWED["raftkv.__main__"] = frozenset({"raftkv.cli"})
+# The package's own front: `raftkv.connect` and the errors.
+ALLOWED["raftkv"] = frozenset({"raftkv.client", "raftkv.errors"})
+
+PURE = ("raftkv.raft", "raftkv.kv")
+IMPURE_MODULES = frozenset(
+    [
+        "asyncio",
+        "threading",
+        "multiprocessing",
+        "time",
+        "datetime",
+        "random",
+        "secrets",
+        "uuid",
+        "socket",
+        "logging",
+        "grpc",
+        "rocksdict",
+        "structlog",
+    ]
+)
+# gRPC stubs are transport; the message modules beside them are plain values.
+STUB_SUFFIX = "_pb2_grpc"
+
+
+def imports(source: str) -> Iterator[str]:
+    """Dotted names that the source imports, wherever in it, except for type checkers only."""
+    tree = ast.parse(source)
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if node in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                yield "." * node.level + (node.module or "")
+            else:
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def covers(name: str, imported: str) -> bool:
+    return imported == name or imported.startswith(name + ".")
+
+
+def layer_of(module: str) -> str:
+    return max((name for name in ALLOWED if covers(name, module)), key=len)
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What `source`, as the module of that name, imports against the rules."""
+    layer = layer_of(module)
+    if layer == "raftkv" and module != "raftkv":
+        return [f"{module} belongs to no layer: give it one here and in ARCHITECTURE"]
+    found = []
+    for imported in imports(source):
+        if imported.startswith("."):
+            found.append(f"{module} imports {imported}: write absolute imports")
+        elif covers("raftkv", imported):
+            if not any(covers(name, imported) for name in (layer, *ALLOWED[layer])):
+                found.append(f"{module} imports {imported}: {layer} is not above it")
+            if layer in PURE and STUB_SUFFIX in imported:
+                found.append(f"{module} imports {imported}: {layer} does no IO")
+        elif layer in PURE and imported.split(".")[0] in IMPURE_MODULES:
+            found.append(f"{module} imports {imported}: {layer} has no IO, time or chance")
+    return found
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted((ROOT / "raftkv").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if not covers("raftkv.rpc", name):
+            yield name, path
+
+
+def test_every_module_imports_only_the_layers_below_it() -> None:
+    found = [line for name, path in modules() for line in violations(name, path.read_text())]
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("raftkv.raft.raft", "import time"),
+        ("raftkv.raft.raft", "def tick():\n    from random import Random"),
+        ("raftkv.raft.raft", "from raftkv.kv.machine import StateMachine"),
+        ("raftkv.raft.raft", "from raftkv.rpc import log_pb2"),
+        ("raftkv.kv.machine", "import grpc.aio"),
+        ("raftkv.kv.machine", "from raftkv.rpc import api_pb2_grpc"),
+        ("raftkv.storage.log", "from raftkv.node.node import Node"),
+        ("raftkv.node.node", "from raftkv.server.app import Server"),
+        ("raftkv.client.client", "from raftkv.kv.limits import Limits"),
+        ("raftkv.client.client", "import raftkv.raft.entry"),
+        ("raftkv.client.client", "from raftkv import kv"),
+        ("raftkv.server.app", "from ..cli import main"),
+        ("raftkv.misc", "import os"),
+    ],
+)
+def test_an_import_against_the_rules_is_found(module: str, source: str) -> None:
+    assert len(violations(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("raftkv.kv.machine", "from raftkv.rpc import kv_pb2, log_pb2\nimport heapq"),
+        ("raftkv.kv.machine", "if TYPE_CHECKING:\n    from raftkv.storage.ports import LogStore"),
+        ("raftkv.server.app", "from raftkv.node.node import Node\nimport grpc"),
+        ("raftkv.client.client", "from raftkv.rpc import api_pb2_grpc"),
+        ("raftkv", "from raftkv.client import connect"),
+    ],
+)
+def test_an_import_within_the_rules_is_not(module: str, source: str) -> None:
+    assert violations(module, source) == []
