@@ -34,23 +34,11 @@ ALLOWED["raftkv.__main__"] = frozenset({"raftkv.cli"})
 ALLOWED["raftkv"] = frozenset({"raftkv.client", "raftkv.errors"})
 
 PURE = ("raftkv.raft", "raftkv.kv")
-IMPURE_MODULES = frozenset(
-    [
-        "asyncio",
-        "threading",
-        "multiprocessing",
-        "time",
-        "datetime",
-        "random",
-        "secrets",
-        "uuid",
-        "socket",
-        "logging",
-        "grpc",
-        "rocksdict",
-        "structlog",
-    ]
-)
+IMPURE_MODULES = {
+    *("asyncio", "threading", "multiprocessing", "socket", "logging"),
+    *("time", "datetime", "random", "secrets", "uuid"),
+    *("grpc", "rocksdict", "structlog"),
+}
 # gRPC stubs are transport; the message modules beside them are plain values.
 STUB_SUFFIX = "_pb2_grpc"
 
