@@ -1,0 +1,139 @@
+"""What every unary call goes through: request id, deadline, admission, typed errors, one event."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import grpc
+import structlog
+
+from raftkv.errors import InvariantViolation, RaftkvError, StorageError
+from raftkv.logs import Logger
+from raftkv.server.admission import Admission
+from raftkv.server.deadlines import Deadlines
+from raftkv.server.failures import abort, of_write
+
+REQUEST_ID_METADATA = "x-request-id"
+REQUEST_ID_CHARACTERS_MAX = 128
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that was let in. `deadline` is in the loop's time."""
+
+    request_id: str
+    deadline: float
+
+
+class UnaryCalls:
+    """The way in for the unary calls of one node.
+
+    `on_broken` is told of a disk that failed and of a broken invariant: such a node must stop.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        deadlines: Deadlines,
+        log: Logger,
+        on_broken: Callable[[BaseException], None],
+    ) -> None:
+        self._admission = admission
+        self._deadlines = deadlines
+        self._on_broken = on_broken
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._numbers = itertools.count(1)
+
+    async def serve(
+        self, kind: str, context: Context, work: Callable[[Call], Awaitable[Reply]]
+    ) -> Reply:
+        """Do the work of a call; its error becomes the call's status."""
+        arrived = self._loop.time()
+        deadline = self._deadlines.of_call(arrived, context.time_remaining())
+        request_id = self._request_id(context)
+        failure: str | None = "CANCELLED"
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                reply = await work(Call(request_id, deadline))
+                failure = None
+                return reply
+            except (RaftkvError, InvariantViolation) as problem:
+                if isinstance(problem, (StorageError, InvariantViolation)):
+                    self._on_broken(problem)
+                error = of_write(problem)
+                failure = error.reason
+                await abort(context, error)
+            finally:
+                took_ms = (self._loop.time() - arrived) * 1000
+                self._log.debug("call", kind=kind, failure=failure, took_ms=took_ms)
+
+    async def admit(self, size_bytes: int, work: Callable[[], Awaitable[Reply]]) -> Reply:
+        """Do work that counts against the bounds of this node."""
+        share = self._admission.client()
+        share.enter(size_bytes)
+        try:
+            return await work()
+        finally:
+            share.leave(size_bytes)
+
+    def _request_id(self, context: Context) -> str:
+        for key, value in context.invocation_metadata() or ():
+            if key == REQUEST_ID_METADATA and isinstance(value, str):
+                return value[:REQUEST_ID_CHARACTERS_MAX]
+        return f"call-{next(self._numbers)}"
+
+
+class Service(Protocol):
+    """A servicer whose methods are decorated with `data_call` or `admin_call`."""
+
+    calls: UnaryCalls
+
+
+ServiceT = TypeVar("ServiceT", bound=Service)
+Work: TypeAlias = Callable[[ServiceT, Request, Call], Awaitable[Reply]]
+Method: TypeAlias = Callable[[ServiceT, Request, Context], Awaitable[Reply]]
+
+
+def admin_call(
+    kind: str,
+) -> Callable[[Work[ServiceT, Request, Reply]], Method[ServiceT, Request, Reply]]:
+    """A call about the node or the cluster: let in however much data is under way."""
+
+    def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
+        @functools.wraps(work)
+        async def method(service: ServiceT, request: Request, context: Context) -> Reply:
+            return await service.calls.serve(
+                kind, context, functools.partial(work, service, request)
+            )
+
+        return method
+
+    return decorate
+
+
+def data_call(
+    kind: str,
+) -> Callable[[Work[ServiceT, Request, Reply]], Method[ServiceT, Request, Reply]]:
+    """A call on the data: refused over a bound, and once the node is stopping."""
+
+    def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
+        @functools.wraps(work)
+        async def admitted(service: ServiceT, request: Request, call: Call) -> Reply:
+            size_bytes = request.ByteSize()  # type: ignore[attr-defined]
+            return await service.calls.admit(
+                size_bytes, functools.partial(work, service, request, call)
+            )
+
+        return admin_call(kind)(admitted)
+
+    return decorate

@@ -1,0 +1,146 @@
+"""What operators ask of a node and its cluster: status, members, leadership, log level."""
+
+# ruff: noqa: N802 (gRPC finds a method by its name in the proto)
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from raftkv.config import split_address
+from raftkv.errors import ConfigurationError, InvalidRequest
+from raftkv.logs import set_level
+from raftkv.node.status import NodeStatus
+from raftkv.raft.entry import Address, Membership
+from raftkv.rpc import api_pb2, api_pb2_grpc
+from raftkv.server import resources
+from raftkv.server.calls import Call, UnaryCalls, admin_call
+from raftkv.server.header import header_of
+from raftkv.server.ports import Node
+from raftkv.server.reads import Reader
+
+
+class ClusterService(api_pb2_grpc.ClusterServicer):
+    """`raftkv.rpc.Cluster`. Status and SetLogLevel concern this node alone and need no majority."""
+
+    def __init__(self, node: Node, reader: Reader, calls: UnaryCalls, data_dir: Path) -> None:
+        self.calls = calls
+        self._node = node
+        self._reader = reader
+        self._data_dir = data_dir
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.time()
+
+    @admin_call("cluster.status")
+    async def Status(self, _: api_pb2.StatusRequest, call: Call) -> api_pb2.StatusReply:
+        reply = _status(self._node.status())
+        reply.version = resources.version()
+        reply.memory_bytes = resources.memory_bytes()
+        reply.disk_free_bytes = resources.disk_free_bytes(self._data_dir)
+        reply.uptime_ms = round((self._loop.time() - self._started) * 1000)
+        return reply
+
+    @admin_call("cluster.member_list")
+    async def MemberList(self, _: api_pb2.MemberListRequest, call: Call) -> api_pb2.MemberListReply:
+        await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
+        return self._members(self._node.membership)
+
+    @admin_call("cluster.member_add")
+    async def MemberAdd(
+        self, request: api_pb2.MemberAddRequest, call: Call
+    ) -> api_pb2.MemberListReply:
+        member = request.member
+        _check_node_id("member.node_id", member.node_id)
+        try:
+            split_address("member.peer_address", member.peer_address)
+            split_address("member.client_address", member.client_address)
+        except ConfigurationError as error:
+            raise InvalidRequest(error.message) from error
+        address = Address(member.peer_address, member.client_address)
+        return self._members(await self._node.member_add(member.node_id, address, call.deadline))
+
+    @admin_call("cluster.member_promote")
+    async def MemberPromote(
+        self, request: api_pb2.MemberPromoteRequest, call: Call
+    ) -> api_pb2.MemberListReply:
+        _check_node_id("node_id", request.node_id)
+        return self._members(await self._node.member_promote(request.node_id, call.deadline))
+
+    @admin_call("cluster.member_remove")
+    async def MemberRemove(
+        self, request: api_pb2.MemberRemoveRequest, call: Call
+    ) -> api_pb2.MemberListReply:
+        _check_node_id("node_id", request.node_id)
+        return self._members(await self._node.member_remove(request.node_id, call.deadline))
+
+    @admin_call("cluster.transfer_leader")
+    async def TransferLeader(
+        self, request: api_pb2.TransferLeaderRequest, call: Call
+    ) -> api_pb2.TransferLeaderReply:
+        leader_id = await self._node.transfer_leader(request.node_id, call.deadline)
+        return api_pb2.TransferLeaderReply(header=header_of(self._node), leader_id=leader_id)
+
+    @admin_call("cluster.set_log_level")
+    async def SetLogLevel(
+        self, request: api_pb2.SetLogLevelRequest, call: Call
+    ) -> api_pb2.SetLogLevelReply:
+        try:
+            return api_pb2.SetLogLevelReply(previous=set_level(request.level))
+        except ConfigurationError as error:
+            raise InvalidRequest(error.message) from error
+
+    def _members(self, membership: Membership) -> api_pb2.MemberListReply:
+        return api_pb2.MemberListReply(
+            header=header_of(self._node), members=_members_of(membership)
+        )
+
+
+def _check_node_id(field: str, node_id: int) -> None:
+    if not 1 <= node_id < 2**63:
+        raise InvalidRequest(
+            f"{field} is {node_id}, but must be from 1 to {2**63 - 1}; give the id of a node"
+        )
+
+
+def _members_of(membership: Membership) -> list[api_pb2.Member]:
+    return [
+        api_pb2.Member(
+            node_id=node_id,
+            peer_address=membership.addresses[node_id].peer,
+            client_address=membership.addresses[node_id].client,
+            learner=node_id in membership.learners,
+        )
+        for node_id in sorted(membership.members)
+    ]
+
+
+def _status(status: NodeStatus) -> api_pb2.StatusReply:
+    return api_pb2.StatusReply(
+        header=api_pb2.ReplyHeader(
+            cluster_id=status.cluster_id,
+            node_id=status.node_id,
+            term=status.term,
+            revision=status.revision,
+        ),
+        role=api_pb2.Role.Name(status.role),
+        leader_id=status.leader_id,
+        learner=status.learner,
+        commit_index=status.commit_index,
+        applied_index=status.applied_index,
+        first_log_index=status.first_log_index,
+        last_log_index=status.last_log_index,
+        compacted_revision=status.compacted_revision,
+        cluster_time_ms=status.cluster_time_ms,
+        disk_bytes=status.disk_bytes,
+        members=_members_of(status.membership),
+        peers=[
+            api_pb2.PeerStatus(
+                node_id=peer.node_id,
+                reachability=api_pb2.Reachability.Name(peer.reachability),
+                last_contact_ms=peer.last_contact_ms,
+                match_index=peer.match_index,
+                replication=peer.replication,
+            )
+            for peer in status.peers
+        ],
+    )

@@ -1,0 +1,46 @@
+"""Unary commands and ranges, for people with a generic gRPC client."""
+
+# ruff: noqa: N802 (gRPC finds a method by its name in the proto)
+
+from __future__ import annotations
+
+from raftkv.kv.checks import check_batch
+from raftkv.kv.limits import Limits
+from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.server import failures
+from raftkv.server.calls import Call, UnaryCalls, data_call
+from raftkv.server.header import header_of
+from raftkv.server.ports import Node
+from raftkv.server.reads import Reader
+
+
+class KVService(api_pb2_grpc.KVServicer):
+    """`raftkv.rpc.KV`. Has no session: a repetition runs again unless it has an idempotency key."""
+
+    def __init__(self, node: Node, reader: Reader, calls: UnaryCalls, limits: Limits) -> None:
+        self.calls = calls
+        self._node = node
+        self._reader = reader
+        self._limits = limits
+
+    @data_call("kv.execute")
+    async def Execute(self, request: api_pb2.ExecuteRequest, call: Call) -> api_pb2.ExecuteReply:
+        batch = kv_pb2.CommandBatch(commands=[request.command])
+        for _, error in check_batch(batch, self._limits):
+            raise error
+        results = await self._node.submit(batch.SerializeToString(), call.deadline)
+        outcome = kv_pb2.BatchResult.FromString(results)
+        if outcome.HasField("failure"):
+            raise failures.error_of(outcome.failure)
+        result = outcome.results[0]
+        if result.HasField("failure"):
+            raise failures.error_of(result.failure)
+        return api_pb2.ExecuteReply(header=header_of(self._node), result=result)
+
+    @data_call("kv.range")
+    async def Range(self, request: api_pb2.RangeRequest, call: Call) -> api_pb2.RangeReply:
+        await self._reader.confirm(request.level, call.deadline)
+        (result,) = await self._reader.answer([request.range], call.deadline)
+        if result.HasField("failure"):
+            raise failures.error_of(result.failure)
+        return api_pb2.RangeReply(header=header_of(self._node), result=result.range)

@@ -1,0 +1,216 @@
+"""The pipelined stream that our own client uses. Knows requests and replies, not the stream.
+
+A batch of commands goes to the log as the bytes it came in: parsed once here to check the
+limits, never rebuilt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from raftkv.errors import InvalidRequest, RaftkvError
+from raftkv.kv.checks import check_batch
+from raftkv.kv.limits import Limits
+from raftkv.logs import Logger
+from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.server import failures
+from raftkv.server.admission import Admission
+from raftkv.server.deadlines import Deadlines
+from raftkv.server.header import header_of
+from raftkv.server.pipeline_stream import PipelineStream
+from raftkv.server.ports import Node
+from raftkv.server.reads import Reader
+
+SERVICE = "raftkv.rpc.Pipeline"
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request that was let in and has no reply yet."""
+
+    stream: PipelineStream
+    number: int
+    size_bytes: int
+    arrived: float
+    kind: str = ""
+    parts: int = 0
+
+
+class PipelineService:
+    """All pipelines of this node."""
+
+    def __init__(
+        self,
+        node: Node,
+        reader: Reader,
+        admission: Admission,
+        deadlines: Deadlines,
+        limits: Limits,
+        log: Logger,
+    ) -> None:
+        self._node = node
+        self._reader = reader
+        self._admission = admission
+        self._deadlines = deadlines
+        self._limits = limits
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._names = itertools.count(1)
+        self._streams: set[PipelineStream] = set()
+
+    def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
+        """The service for a gRPC server, with the messages as bytes on both sides."""
+        method = grpc.stream_stream_rpc_method_handler(self.open)
+        return grpc.method_handlers_generic_handler(SERVICE, {"Open": method})
+
+    def end_streams(self) -> None:
+        """Close every pipeline once what it has under way is answered."""
+        for stream in self._streams:
+            stream.end()
+
+    async def open(
+        self, _requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
+    ) -> None:
+        """Serve one client's stream to its end."""
+        stream = PipelineStream(
+            f"pipeline-{next(self._names)}", context, self._admission.client(), self._handle
+        )
+        if self._admission.closed:
+            stream.end()
+        self._streams.add(stream)
+        try:
+            await stream.run()
+        except RaftkvError as error:
+            await failures.abort(context, error)
+        finally:
+            self._streams.discard(stream)
+
+    def _handle(self, stream: PipelineStream, message: bytes) -> None:
+        try:
+            parsed = api_pb2.PipelineRequest.FromString(message)
+        except DecodeError as error:
+            # Without its number nobody could be told, so the whole stream ends.
+            raise InvalidRequest(f"not a PipelineRequest: {error}") from error
+        request = _Request(stream, parsed.number, len(message), self._loop.time())
+        try:
+            stream.share.enter(request.size_bytes)
+        except RaftkvError as error:
+            stream.send(self._failure(request, error))
+            return
+        stream.begin()
+        try:
+            self._begin(request, parsed)
+        except RaftkvError as error:
+            self._finish(request, self._failure(request, error))
+
+    def _begin(self, request: _Request, parsed: api_pb2.PipelineRequest) -> None:
+        deadline = self._deadlines.of_pipeline(request.arrived, parsed.timeout_ms)
+        request.kind = parsed.WhichOneof("request") or ""
+        if request.kind == "commands":
+            self._submit(request, parsed.commands, deadline)
+        elif request.kind == "reads":
+            self._read(request, parsed.reads, deadline)
+        else:
+            raise InvalidRequest("request is not set; give commands or reads")
+
+    # ---- commands --------------------------------------------------------------
+
+    def _submit(self, request: _Request, commands: bytes, deadline: float) -> None:
+        try:
+            batch = kv_pb2.CommandBatch.FromString(commands)
+        except DecodeError as error:
+            raise InvalidRequest(f"commands is not a CommandBatch: {error}") from error
+        request.parts = len(batch.commands)
+        for position, refused in check_batch(batch, self._limits):
+            refused.facts["position"] = str(position)
+            raise refused
+        results = self._node.submit(commands, deadline)
+        results.add_done_callback(partial(self._submitted, request))
+
+    def _submitted(self, request: _Request, results: asyncio.Future[bytes]) -> None:
+        error = _error_of(results)
+        if error is None:
+            reply = self._reply(request)
+            reply.results = results.result()
+        else:
+            reply = self._failure(request, failures.of_write(error))
+        self._finish(request, reply)
+
+    # ---- reads -----------------------------------------------------------------
+
+    def _read(self, request: _Request, reads: api_pb2.ReadBatch, deadline: float) -> None:
+        request.parts = len(reads.ranges)
+        barrier = self._reader.barrier(reads.level, deadline)
+        if barrier is None:
+            self._answer(request, reads, deadline)
+        else:
+            barrier.add_done_callback(partial(self._confirmed, request, reads, deadline))
+
+    def _confirmed(
+        self,
+        request: _Request,
+        reads: api_pb2.ReadBatch,
+        deadline: float,
+        barrier: asyncio.Future[None],
+    ) -> None:
+        error = _error_of(barrier)
+        if error is None:
+            self._answer(request, reads, deadline)
+        else:
+            self._finish(request, self._failure(request, failures.of_read(error)))
+
+    def _answer(self, request: _Request, reads: api_pb2.ReadBatch, deadline: float) -> None:
+        results = self._reader.at_once(reads.ranges) if request.stream.has_room else None
+        if results is not None:
+            self._finish_reads(request, results)
+        else:
+            answer = partial(self._reader.answer, reads.ranges, deadline)
+            request.stream.read_in_turn(answer).add_done_callback(partial(self._read_out, request))
+
+    def _read_out(self, request: _Request, answer: asyncio.Future[list[kv_pb2.Result]]) -> None:
+        error = _error_of(answer)
+        if error is None:
+            self._finish_reads(request, answer.result())
+        else:
+            self._finish(request, self._failure(request, failures.of_read(error)))
+
+    def _finish_reads(self, request: _Request, results: list[kv_pb2.Result]) -> None:
+        reply = self._reply(request)
+        reply.reads.results.extend(results)
+        self._finish(request, reply)
+
+    # ---- replies ---------------------------------------------------------------
+
+    def _reply(self, request: _Request) -> api_pb2.PipelineReply:
+        return api_pb2.PipelineReply(number=request.number, header=header_of(self._node))
+
+    def _failure(self, request: _Request, error: RaftkvError) -> api_pb2.PipelineReply:
+        reply = self._reply(request)
+        reply.failure.CopyFrom(failures.failure_of(error))
+        return reply
+
+    def _finish(self, request: _Request, reply: api_pb2.PipelineReply) -> None:
+        request.stream.share.leave(request.size_bytes)
+        request.stream.reply(reply)
+        self._log.debug(
+            "pipeline.request",
+            request_id=f"{request.stream.name}/{request.number}",
+            kind=request.kind,
+            parts=request.parts,
+            failure=reply.failure.reason or None,
+            term=reply.header.term,
+            revision=reply.header.revision,
+            took_ms=(self._loop.time() - request.arrived) * 1000,
+        )
+
+
+def _error_of(future: asyncio.Future[Any]) -> BaseException | None:
+    return asyncio.CancelledError() if future.cancelled() else future.exception()

@@ -1,0 +1,147 @@
+"""One client's pipeline: requests in, replies out in whatever order they come to be.
+
+Knows the stream and its bounds, not what a request asks for. The hot path: nothing here may
+cost a task, a timer or a needless turn of the loop for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import grpc
+
+from raftkv.errors import ShuttingDown
+from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.server.admission import ClientShare
+from raftkv.server.failures import abort
+
+# Replies that a client does not fetch; past this bound its next requests wait on the wire.
+OUTGOING_BYTES_MAX = 8 << 20
+
+
+class PipelineStream:
+    """The stream of one client; `handle` is given each message as it arrives."""
+
+    def __init__(
+        self,
+        name: str,
+        context: grpc.aio.ServicerContext[bytes, bytes],
+        share: ClientShare,
+        handle: Callable[[PipelineStream, bytes], None],
+    ) -> None:
+        self.name = name
+        self.share = share
+        self._context = context
+        self._handle = handle
+        self._under_way = 0
+        self._outgoing: deque[bytes] = deque()
+        self._outgoing_bytes = 0
+        self._reply_waits = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._read_turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ending = False
+        self._closed = False
+
+    # ---- for the service -------------------------------------------------------
+
+    def begin(self) -> None:
+        """A request has been let in; `reply` will be called for it."""
+        self._under_way += 1
+
+    def reply(self, reply: api_pb2.PipelineReply) -> None:
+        """Send the reply to a request that was begun."""
+        self._under_way -= 1
+        self.send(reply)
+
+    def send(self, reply: api_pb2.PipelineReply) -> None:
+        """Queue a reply. A client that has gone gets nothing."""
+        if self._closed:
+            return
+        message = reply.SerializeToString()
+        self._outgoing.append(message)
+        self._outgoing_bytes += len(message)
+        if self._outgoing_bytes > OUTGOING_BYTES_MAX:
+            self._room.clear()
+        self._reply_waits.set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client fetches its replies fast enough for more."""
+        return self._room.is_set()
+
+    def read_in_turn(
+        self, read: Callable[[], Coroutine[Any, Any, list[kv_pb2.Result]]]
+    ) -> asyncio.Task[list[kv_pb2.Result]]:
+        """Run a read that takes several turns of the loop, after this client's earlier ones.
+
+        One at a time, and only while there is room: so a client that asks for much and fetches
+        nothing fills one reply, not the node's memory. Cancelled when the stream closes.
+        """
+        task = asyncio.get_running_loop().create_task(self._in_turn(read))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _in_turn(
+        self, read: Callable[[], Coroutine[Any, Any, list[kv_pb2.Result]]]
+    ) -> list[kv_pb2.Result]:
+        async with self._read_turn:
+            await self._room.wait()
+            return await read()
+
+    # ---- life ------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Answer what is under way, then close the stream."""
+        self._ending = True
+        self._reply_waits.set()
+
+    async def run(self) -> None:
+        """Serve until the client is done, has gone, or `end` was called."""
+        loop = asyncio.get_running_loop()
+        reading = loop.create_task(self._read_requests())
+        writing = loop.create_task(self._write_replies())
+        try:
+            await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+                self.end()
+                await writing
+            else:
+                writing.result()
+                await abort(self._context, ShuttingDown("this node is stopping; ask another one"))
+        finally:
+            self._closed = True
+            self._outgoing.clear()
+            for task in (reading, writing, *self._tasks):
+                task.cancel()
+            await asyncio.gather(reading, writing, *self._tasks, return_exceptions=True)
+
+    async def _read_requests(self) -> None:
+        read, handle = self._context.read, self._handle
+        while True:
+            message = await read()
+            if not isinstance(message, bytes):  # the end of the client's requests
+                return
+            handle(self, message)
+            if not self._room.is_set():
+                await self._room.wait()
+
+    async def _write_replies(self) -> None:
+        write, outgoing = self._context.write, self._outgoing
+        while True:
+            while outgoing:
+                message = outgoing.popleft()
+                await write(message)
+                self._outgoing_bytes -= len(message)
+                if self._outgoing_bytes <= OUTGOING_BYTES_MAX:
+                    self._room.set()
+            if self._ending and not self._under_way:
+                return
+            self._reply_waits.clear()
+            await self._reply_waits.wait()

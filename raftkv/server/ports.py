@@ -1,0 +1,49 @@
+"""What the front door needs of the node behind it. Knows no implementation."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from raftkv.kv.machine import StateMachine
+from raftkv.node.status import NodeStatus
+from raftkv.raft.entry import Address, Membership
+
+
+class Node(Protocol):
+    """The node, as its front door sees it. Called on the event loop; deadlines are in its time.
+
+    A future or call that fails raises a `RaftkvError` whose outcome says what may have happened.
+    """
+
+    @property
+    def node_id(self) -> int: ...
+    @property
+    def cluster_id(self) -> int: ...
+    @property
+    def term(self) -> int: ...
+    @property
+    def machine(self) -> StateMachine:
+        """What has been applied. A snapshot that arrives replaces it."""
+
+    @property
+    def membership(self) -> Membership: ...
+    @property
+    def ready(self) -> bool:
+        """Whether this node has applied, since its start, all that a leader had committed."""
+
+    def submit(self, commands: bytes, deadline: float) -> asyncio.Future[bytes]:
+        """Put a checked CommandBatch through the log; the BatchResult of this node's apply."""
+
+    def read_barrier(self, deadline: float) -> asyncio.Future[None]:
+        """Done when `machine` includes everything that was acknowledged before this call."""
+
+    def status(self) -> NodeStatus: ...
+
+    async def member_add(self, node_id: int, address: Address, deadline: float) -> Membership:
+        """Add a learner."""
+
+    async def member_promote(self, node_id: int, deadline: float) -> Membership: ...
+    async def member_remove(self, node_id: int, deadline: float) -> Membership: ...
+    async def transfer_leader(self, to: int, deadline: float) -> int:
+        """Make `to` (0: the most up-to-date voter) the leader; who is."""

@@ -1,0 +1,149 @@
+"""Answers ranges from what this node has applied. Knows the read levels, no wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from raftkv.errors import (
+    DeadlineExceeded,
+    InvariantViolation,
+    Overloaded,
+    RaftkvError,
+    StorageError,
+)
+from raftkv.kv.checks import check_range
+from raftkv.kv.limits import Limits
+from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.server import failures
+from raftkv.server.ports import Node
+
+# As many point reads as the loop can spare without a breath: about a millisecond.
+POINTS_AT_ONCE_MAX = 256
+# Range reads that share the loop; more of them would only make each other late.
+RANGES_AT_ONCE_MAX = 4
+
+
+class Reader:
+    """Reads of all clients of this node.
+
+    `on_broken` is told of a disk that returned bad bytes or none and of a broken invariant:
+    such a node must stop.
+    """
+
+    def __init__(
+        self, node: Node, limits: Limits, on_broken: Callable[[BaseException], None]
+    ) -> None:
+        self._node = node
+        self._reply_bytes_max = limits.reply_bytes_max
+        self._limits = limits
+        self._on_broken = on_broken
+        self._ranges_at_once = asyncio.Semaphore(RANGES_AT_ONCE_MAX)
+
+    def barrier(self, level: int, deadline: float) -> asyncio.Future[None] | None:
+        """What to wait for before a read of this level; None: nothing."""
+        if level == api_pb2.READ_LEVEL_STALE:
+            return None
+        return self._node.read_barrier(deadline)
+
+    async def confirm(self, level: int, deadline: float) -> None:
+        """Wait for that."""
+        barrier = self.barrier(level, deadline)
+        if barrier is not None:
+            await barrier
+
+    def at_once(self, ranges: Sequence[kv_pb2.Range]) -> list[kv_pb2.Result] | None:
+        """The answers, if these are so few and so simple that nobody has to wait for them."""
+        if len(ranges) > POINTS_AT_ONCE_MAX or not all(map(_is_point, ranges)):
+            return None
+        reply = _Reply(self._reply_bytes_max)
+        for each in ranges:
+            reply.append(self._point(each))
+        return reply.results
+
+    async def answer(self, ranges: Sequence[kv_pb2.Range], deadline: float) -> list[kv_pb2.Result]:
+        """One result per range, in order; a range that fails has its failure in its place."""
+        reply = _Reply(self._reply_bytes_max)
+        for each in ranges:
+            if reply.full:
+                reply.append(_no_room(self._reply_bytes_max))
+            elif _is_point(each):
+                reply.append(self._point(each))
+                await asyncio.sleep(0)
+            else:
+                async with self._ranges_at_once:
+                    reply.append(await self._range(each, deadline))
+        return reply.results
+
+    def _point(self, request: kv_pb2.Range) -> kv_pb2.Result:
+        try:
+            check_range(request, self._limits)
+            return self._node.machine.get(request.key)
+        except (RaftkvError, InvariantViolation) as error:
+            return self._failed(error)
+
+    async def _range(self, request: kv_pb2.Range, deadline: float) -> kv_pb2.Result:
+        try:
+            check_range(request, self._limits)
+            return await self._read(request, deadline)
+        except (RaftkvError, InvariantViolation) as error:
+            return self._failed(error)
+
+    async def _read(self, request: kv_pb2.Range, deadline: float) -> kv_pb2.Result:
+        loop = asyncio.get_running_loop()
+        machine = self._node.machine
+        steps = machine.read(request)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return cast(kv_pb2.Result, end.value)
+            await asyncio.sleep(0)
+            if loop.time() >= deadline:
+                raise DeadlineExceeded("the range was not read through in time; use limit")
+            if self._node.machine is not machine:
+                # A snapshot took the store's place, and with it the files this read stood on.
+                machine = self._node.machine
+                steps = machine.read(request)
+
+    def _failed(self, error: BaseException) -> kv_pb2.Result:
+        if isinstance(error, (StorageError, InvariantViolation)):
+            self._on_broken(error)
+        return kv_pb2.Result(failure=failures.failure_of(failures.of_read(error)))
+
+
+class _Reply:
+    """The results of one request, kept within the bound of a reply; the first always fits."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.results: list[kv_pb2.Result] = []
+        self.full = False
+        self._bytes_max = bytes_max
+        self._bytes_left = bytes_max
+
+    def append(self, result: kv_pb2.Result) -> None:
+        size = result.ByteSize()
+        if self.results and size > self._bytes_left:
+            self.full = True
+            result = _no_room(self._bytes_max)
+        self._bytes_left -= size
+        self.results.append(result)
+
+
+def _no_room(bytes_max: int) -> kv_pb2.Result:
+    error = Overloaded(f"this reply is full ({bytes_max} bytes); ask again for this range")
+    return kv_pb2.Result(failure=failures.failure_of(error))
+
+
+def _is_point(request: kv_pb2.Range) -> bool:
+    return not (
+        request.range_end
+        or request.revision > 0
+        or request.keys_only
+        or request.count_only
+        or request.min_mod_revision
+        or request.max_mod_revision
+        or request.min_create_revision
+        or request.max_create_revision
+    )
