@@ -15,6 +15,7 @@
     │   └── MembershipRefused
     ├── Unavailable                 try again, here or elsewhere
     │   ├── NoLeader
+    │   ├── NotLeader
     │   ├── ConnectionFailed
     │   ├── ShuttingDown
     │   ├── Overloaded
@@ -22,6 +23,7 @@
     ├── OutcomeUnknown              a write that may or may not have happened
     ├── ConfigurationError
     │   └── AddressInUse
+    ├── RemovedFromCluster          this node has no part in its cluster any more
     └── StorageError                this node can't go on with its disk
         ├── DiskFull
         ├── DamagedData
@@ -152,6 +154,12 @@ class NoLeader(Unavailable):
     reason = "NO_LEADER"
 
 
+class NotLeader(Unavailable):
+    """Only the leader does this; `facts["leader_address"]` is where it serves clients."""
+
+    reason = "NOT_LEADER"
+
+
 class ConnectionFailed(Unavailable):
     """No connection, and the request was never sent."""
 
@@ -196,6 +204,12 @@ class AddressInUse(ConfigurationError):
     """Another process listens on this address."""
 
     reason = "ADDRESS_IN_USE"
+
+
+class RemovedFromCluster(RaftkvError):
+    """This node was removed from its cluster and has stopped; its id never comes back."""
+
+    reason = "REMOVED_FROM_CLUSTER"
 
 
 class StorageError(RaftkvError):

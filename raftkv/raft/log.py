@@ -129,6 +129,15 @@ class Log:
         del self._entries[:gone]
         self.compacted_index, self.compacted_term = index, term or 0
 
+    def index_keeping(self, bytes_min: int) -> int:
+        """The index to compact through so that about `bytes_min` of the log stay."""
+        kept = 0
+        for position in range(len(self._entries) - 1, -1, -1):
+            kept += size_of(self._entries[position])
+            if kept > bytes_min:
+                return self.compacted_index + position
+        return self.compacted_index
+
     def reset(self, index: int, term: int) -> None:
         """A snapshot that ends at (index, term) takes the place of the whole log."""
         self._entries.clear()

@@ -127,6 +127,11 @@ class Raft:
         return self.leads and self.commit_index >= self._term_start_index
 
     @property
+    def established(self) -> bool:
+        """The leader has applied its own no-op: its state holds all that was committed before."""
+        return self.leads and self.last_applied >= self._term_start_index
+
+    @property
     def peers(self) -> frozenset[int]:
         """Everybody this node may have to talk to, those that are just leaving included."""
         return (self.membership.members | self._departing.keys()) - {self.node_id}

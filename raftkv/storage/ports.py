@@ -31,11 +31,9 @@ class LogStore(Protocol):
     def recover(self) -> RecoveredLog:
         """Read everything back. A record whose checksum fails raises `DamagedData`, it is never skipped."""
 
-    async def append(
-        self, hard_state: HardState | None, entries: Sequence[Entry], *, sync: bool
-    ) -> None:
+    async def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Write the hard state (if given) and the entries, first cutting off what stands at or
-        after the first entry's index. With `sync` the promise may be given when this returns.
+        after the first entry's index. It is on the disk when this returns.
         """
 
     async def compact(self, through_index: int, through_term: int) -> None:

@@ -1,0 +1,458 @@
+"""The driver: the only place where core, disk, peers and state machine meet.
+
+Everything that arrives is handed to the core at once; what the core then wants is done in one
+round per turn of the event loop, so work is per batch. Only disk writes that wait run
+elsewhere, one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import structlog
+
+from raftkv.errors import (
+    DamagedData,
+    DeadlineExceeded,
+    InvariantViolation,
+    RemovedFromCluster,
+    ShuttingDown,
+    Unavailable,
+    check,
+)
+from raftkv.kv.limits import Limits
+from raftkv.kv.machine import StateMachine
+from raftkv.node.cluster_clock import ClusterClock
+from raftkv.node.reads import ReadBarriers
+from raftkv.node.recovery import Recovered
+from raftkv.node.snapshots import SnapshotSender
+from raftkv.node.submissions import Intake, Submissions
+from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint
+from raftkv.raft.messages import InstallSnapshot, Message
+from raftkv.raft.ready import Persist, RaftConfig, Role
+from raftkv.rpc import kv_pb2, log_pb2
+from raftkv.storage.ports import Checkpoint, LogStore, StateStorage
+from raftkv.transport.ports import Forward, Frame, PeerLinks, Submission
+
+INSTALL_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """What a node's driver is told. Times of the core are in ticks of `tick_s` seconds."""
+
+    raft: RaftConfig
+    tick_s: float
+    limits: Limits
+    submissions_in_flight_max: int
+    uncommitted_bytes_max: int
+    log_retained_bytes: int
+    log_compaction_bytes: int
+    entry_bytes_max: int = 1 << 20
+
+
+class Driver:
+    """Runs one core. Time is the running loop's; `stopped` gets the reason when it has ended."""
+
+    def __init__(
+        self,
+        node_id: int,
+        config: NodeConfig,
+        recovered: Recovered,
+        log_store: LogStore,
+        state_storage: StateStorage,
+        links: PeerLinks,
+        rng: Random,
+        contacts: dict[int, str],
+    ) -> None:
+        self.raft = recovered.raft
+        self.machine: StateMachine = recovered.machine
+        self.clock = ClusterClock()
+        self.submissions = Submissions(
+            rng.getrandbits(64), config.submissions_in_flight_max, config.uncommitted_bytes_max
+        )
+        self.barriers = ReadBarriers()
+        self.last_contact: dict[int, float] = {}
+        self.loop = asyncio.get_running_loop()
+        self.stopped: asyncio.Future[BaseException | None] = self.loop.create_future()
+        self.dead = False
+        self._node_id = node_id
+        self._config = config
+        self._log_store = log_store
+        self._storage = state_storage
+        self._links = links
+        self._intake = Intake()
+        self._snapshots = SnapshotSender(node_id, state_storage, links, self._take_checkpoint)
+        self._log_disk = asyncio.Lock()
+        self._peer_addresses = dict(contacts)
+        self._linked: frozenset[int] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed: set[asyncio.Future[None]] = set()
+        self._round_due = False
+        self._apply_paused = False
+        self._compacting = False
+        self._received: Path | None = None
+        self._seen: tuple[int, Role, int] = (0, Role.FOLLOWER, 0)
+        self._log = structlog.get_logger("raftkv.node").bind(node=node_id)
+        self._next_tick = self.loop.time()
+
+    # ---- life ------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._follow_membership()
+        self._tick()
+
+    def finish(self, reason: BaseException | None) -> None:
+        """Stop for good. Nothing is promised and nothing is answered after this."""
+        if self.dead:
+            return
+        self.dead = True
+        if reason is None or isinstance(reason, RemovedFromCluster):
+            self._log.info("node_stopped", term=self.raft.current_term, reason=str(reason or ""))
+        else:
+            self._log.critical("node_stopped", reason=str(reason), kind=type(reason).__name__)
+        self.submissions.fail_all(lambda: ShuttingDown("the node is stopping; ask another one"))
+        self.barriers.fail_all(lambda: ShuttingDown("the node is stopping; ask another one"))
+        self._notice_change()
+        self.stopped.set_result(reason)
+
+    async def settle(self) -> None:
+        """After `finish`: wait until no task of this driver runs any more."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @contextmanager
+    def _fatal(self) -> Iterator[None]:
+        """Whatever fails in here, an invariant above all, the node can't go on."""
+        try:
+            yield
+        except (Exception, InvariantViolation) as error:  # noqa: BLE001 - all of them end it
+            self.finish(error)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(self._guard(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, work: Awaitable[None]) -> None:
+        with self._fatal():
+            await work
+
+    async def until(self, condition: Callable[[], bool], deadline: float) -> None:
+        """Return when `condition` holds after a round; `DeadlineExceeded` if that is too late."""
+        while not condition():
+            if self.dead:
+                raise ShuttingDown("the node has stopped")
+            left = deadline - self.loop.time()
+            if left <= 0:
+                raise DeadlineExceeded("it did not happen in time")
+            future: asyncio.Future[None] = self.loop.create_future()
+            self._changed.add(future)
+            timer = self.loop.call_later(left, _resolve, future)
+            try:
+                await future
+            finally:
+                timer.cancel()
+                self._changed.discard(future)
+
+    def _notice_change(self) -> None:
+        for future in self._changed:
+            _resolve(future)
+
+    # ---- calls from the links --------------------------------------------------------
+
+    def receive(self, sender: int, frame: Frame) -> None:
+        """A frame has arrived."""
+        if self.dead:
+            return
+        self.last_contact[sender] = self.loop.time()
+        with self._fatal():
+            for message in frame.messages:
+                self.raft.step(message)
+            if frame.forwards:
+                self._watch_role()
+                for forward in frame.forwards:
+                    # A forward for another term is dead or early: its origin will repeat it.
+                    if self.raft.leads and forward.term == self.raft.current_term:
+                        self._intake.add(forward.submissions, forward.settled)
+        self.wake()
+
+    def link_down(self, peer: int) -> None:
+        """The link to this peer broke."""
+        self.raft.unreachable(peer)
+        self.wake()
+
+    def removed(self, by: int) -> None:
+        """A peer says that this node has been removed from the cluster."""
+        self.finish(self._removal(f"node {by} says that node {self._node_id}"))
+
+    def is_member(self, peer: int) -> bool:
+        """Whether this peer may talk to us: false only for one that is known to be removed."""
+        return peer not in self.machine.membership.removed
+
+    def begin_snapshot(self, message: InstallSnapshot) -> Path:
+        """A peer offers a snapshot: where its files go. `Unavailable` if it is of no use."""
+        if self.dead or not self.raft.wants_snapshot(message):
+            raise Unavailable("this snapshot is not wanted")
+        return self._storage.begin_receive()
+
+    async def finish_snapshot(self, message: InstallSnapshot, received: Path) -> None:
+        """All files are there: let the core decide, and wait until the state stands."""
+        if self.dead or not self.raft.wants_snapshot(message):
+            raise Unavailable("this snapshot is not wanted any more")
+        self._received = received
+        self.receive(message.sender, Frame(messages=(message,)))
+        index = message.snapshot.last_included_index
+        deadline = self.loop.time() + INSTALL_TIMEOUT_S
+        await self.until(lambda: self.raft.last_applied >= index, deadline)
+
+    # ---- time ------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        if self.dead:
+            return
+        now = self.loop.time()
+        # A loop that stalled owes one tick, not many: nobody could be heard meanwhile.
+        self._next_tick = max(self._next_tick, now - self._config.tick_s) + self._config.tick_s
+        self.loop.call_at(self._next_tick, self._tick)
+        raft, core = self.raft, self._config.raft
+        patience_ticks = 2 * core.election_ticks_max
+        with self._fatal():
+            raft.tick()
+            self.submissions.tick(now, raft.leader_id != 0, patience_ticks)
+            self.barriers.tick(now, raft.read_index, core.election_ticks_min // 2, patience_ticks)
+            self._resend_overdue()
+            self._let_time_pass(now)
+        self.wake()
+
+    def _resend_overdue(self) -> None:
+        if self.raft.leader_id and not self.raft.leads:
+            self._forward(self.submissions.take_overdue(self.raft.current_term))
+
+    def _let_time_pass(self, now: float) -> None:
+        """When something is due and nobody writes, propose a bare stamp."""
+        due = self.machine.next_deadline_ms()
+        if due is None or not self.raft.established:
+            return
+        if self.clock.last_stamp_ms < due <= self.clock.read_ms(now):
+            self._propose([], now)
+
+    # ---- the round -------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """There is something to do: run a round in this turn of the loop."""
+        if not self._round_due and not self.dead:
+            self._round_due = True
+            self.loop.call_soon(self._round)
+
+    def _round(self) -> None:
+        self._round_due = False
+        if not self.dead:
+            with self._fatal():
+                self._run_round()
+
+    def _run_round(self) -> None:
+        raft = self.raft
+        self._watch_role()
+        self._hand_in_submissions()
+        self.barriers.ask(raft.read_index)
+        ready = raft.ready()
+        if ready.messages:
+            self._send(ready.messages)
+        if ready.persist is not None:
+            self.spawn(self._persist(ready.persist))
+        if ready.committed and not self._apply_paused:
+            self._apply(ready.committed)
+            self.wake()  # there may be more; others get their turn in between
+        for read in ready.reads:
+            self.barriers.confirm(read.context, read.read_index)
+        self.barriers.open(raft.last_applied)
+        if ready.snapshot is not None:
+            self.spawn(self._install(ready.snapshot))
+        for peer in ready.snapshots_wanted:
+            self.spawn(self._send_snapshot(peer))
+        self._follow_membership()
+        self._notice_change()
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        by_peer: dict[int, list[Message]] = {}
+        for message in messages:
+            by_peer.setdefault(message.recipient, []).append(message)
+        for peer, batch in by_peer.items():
+            self._links.send(peer, Frame(messages=batch))
+
+    def _watch_role(self) -> None:
+        raft = self.raft
+        before, now = self._seen, (raft.current_term, raft.role, raft.leader_id)
+        if now == before:
+            return
+        if now[:2] != before[:2]:
+            # What the leader of an older term had queued is its origins' again.
+            self._intake.clear()
+        self._seen = now
+        self._log.info("role_changed", term=now[0], role=now[1].name.lower(), leader=now[2] or None)
+
+    # ---- writes ----------------------------------------------------------------------
+
+    def _hand_in_submissions(self) -> None:
+        raft, own = self.raft, self.submissions
+        if raft.leads:
+            if own.has_unsent:
+                self._intake.add(own.take_unsent(raft.current_term), own.settled)
+            if self._intake and raft.established and not raft.transferee:
+                now = self.loop.time()
+                for submissions in self._intake.take(self._config.entry_bytes_max):
+                    self._propose(submissions, now)
+        elif raft.leader_id and own.has_unsent:
+            self._forward(own.take_unsent(raft.current_term))
+
+    def _forward(self, submissions: Sequence[Submission]) -> None:
+        if submissions:
+            settled, term = self.submissions.settled, self.raft.current_term
+            forward = Forward(term, settled, tuple(submissions))
+            self._links.send(self.raft.leader_id, Frame(forwards=(forward,)))
+
+    def _propose(self, submissions: Sequence[Submission], now: float) -> None:
+        batch = log_pb2.StampedBatch(time_ms=self.clock.stamp_ms(now))
+        for submission in submissions:
+            batch.submissions.add(
+                origin=submission.origin, number=submission.number, commands=submission.commands
+            )
+        self.raft.propose([batch.SerializeToString()])
+
+    async def _persist(self, persist: Persist) -> None:
+        async with self._log_disk:
+            await self._log_store.append(persist.hard_state, persist.entries)
+        if not self.dead:
+            self.raft.persisted()
+            self.wake()
+
+    def _apply(self, entries: Sequence[Entry]) -> None:
+        raft, own = self.raft, self.submissions
+        term_before = self.machine.applied_term
+        for applied in self.machine.apply(entries):
+            if applied.origin == own.origin:
+                own.resolve(applied.number, applied.result)
+        last = entries[-1]
+        raft.applied(last.index)
+        if last.term != term_before:
+            own.revive_before(last.term)
+            if raft.established:
+                self.clock.start(self.machine.time_ms, self.loop.time())
+        if any(entry.kind is EntryKind.MEMBERSHIP for entry in entries):
+            self._check_own_membership()
+        if raft.log.bytes > self._config.log_compaction_bytes and not self._compacting:
+            self._compacting = True
+            self.spawn(self._compact())
+
+    # ---- log compaction and snapshots ------------------------------------------------
+
+    async def _compact(self) -> None:
+        """Drop the log's oldest entries, down to what is kept for peers that lag."""
+        try:
+            raft = self.raft
+            applied = raft.last_applied
+            await self._storage.sync()
+            async with self._log_disk:
+                index = min(raft.log.index_keeping(self._config.log_retained_bytes), applied)
+                in_use = self._snapshots.index_in_use
+                if in_use is not None and raft.log.bytes < 4 * self._config.log_compaction_bytes:
+                    index = min(index, in_use)
+                term = raft.log.term(index)
+                if self.dead or term is None or index <= raft.log.compacted_index:
+                    return
+                await self._log_store.compact(index, term)
+                raft.compact(index)
+            self._log.info("log_compacted", index=index, term=raft.current_term)
+        finally:
+            self._compacting = False
+
+    async def _take_checkpoint(self) -> tuple[Checkpoint, SnapshotPoint]:
+        """Freeze the state as of what is applied; nothing is applied meanwhile."""
+        self._apply_paused = True
+        try:
+            machine = self.machine
+            index, term = machine.applied_index, machine.applied_term
+            point = SnapshotPoint(index, term, machine.membership)
+            return await self._storage.checkpoint(index, term), point
+        finally:
+            self._apply_paused = False
+            self.wake()
+
+    async def _send_snapshot(self, peer: int) -> None:
+        try:
+            point = await self._snapshots.send(peer, self.raft.current_term)
+        except Unavailable as error:
+            self._log.warning("snapshot_not_sent", peer=peer, reason=error.message)
+            self.raft.snapshot_failed(peer)
+        else:
+            self.raft.snapshot_sent(peer, point)
+        self.wake()
+
+    async def _install(self, message: InstallSnapshot) -> None:
+        """Put the received state and an empty log in the place of what is here."""
+        point = message.snapshot
+        index, term = point.last_included_index, point.last_included_term
+        check(self._received is not None, "a snapshot is stepped after its data has arrived")
+        try:
+            store = await self._storage.install(self._received or Path())
+        except DamagedData as error:
+            self._log.error("snapshot_damaged", leader=message.sender, reason=error.message)
+            self.raft.snapshot_refused()
+            return
+        async with self._log_disk:
+            await self._log_store.reset(index, term)
+            self.machine = StateMachine(store, self._config.limits)
+            holds = (self.machine.applied_index, self.machine.applied_term)
+            check(holds == (index, term), "a snapshot holds what its name says", found=holds)
+            self.raft.snapshot_installed()
+        self.submissions.jump(_in_session)
+        self._log.info("snapshot_installed", index=index, term=term, leader=message.sender)
+        self._check_own_membership()
+        self.wake()
+
+    # ---- membership ------------------------------------------------------------------
+
+    def _follow_membership(self) -> None:
+        """Keep exactly the links that the core may want to use."""
+        peers = self.raft.peers
+        if peers == self._linked:
+            return
+        for member, address in self.raft.membership.addresses.items():
+            self._peer_addresses[member] = address.peer
+        # A node that has yet to hear of any membership answers those it was told of at start.
+        reached = peers or self._peer_addresses.keys() - {self._node_id}
+        self._links.set_peers({peer: self._peer_addresses[peer] for peer in sorted(reached)})
+        self._linked = peers
+
+    def _check_own_membership(self) -> None:
+        if self._node_id in self.machine.membership.removed:
+            self.spawn(self._leave())
+
+    async def _leave(self) -> None:
+        """Stay for an election timeout, so that the others get our last answers; then stop."""
+        await asyncio.sleep(self._config.raft.election_ticks_min * self._config.tick_s)
+        self.finish(self._removal(f"node {self._node_id}"))
+
+    def _removal(self, who: str) -> RemovedFromCluster:
+        return RemovedFromCluster(
+            f"{who} has been removed from the cluster; delete its data directory, and never use"
+            " its id again"
+        )
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _in_session(commands: bytes) -> bool:
+    """Whether the state machine remembers this batch, so that it can be handed in again."""
+    return kv_pb2.CommandBatch.FromString(commands).session != 0

@@ -1,0 +1,325 @@
+"""One member of the cluster, as its front door sees it. Knows what may be asked, not how."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+
+import structlog
+
+from raftkv.errors import (
+    DeadlineExceeded,
+    MembershipRefused,
+    NoLeader,
+    NotLeader,
+    OutcomeUnknown,
+    RaftkvError,
+    ShuttingDown,
+    Unavailable,
+)
+from raftkv.kv.machine import StateMachine
+from raftkv.node import members
+from raftkv.node.driver import Driver, NodeConfig
+from raftkv.node.recovery import recover
+from raftkv.node.status import NodeStatus, PeerStatus, Reachability
+from raftkv.raft.entry import Address, Membership
+from raftkv.raft.membership import MembershipCodec
+from raftkv.storage.ports import LogStore, StateStorage
+from raftkv.transport.codec import decode_membership, encode_membership
+from raftkv.transport.ports import PeerLinks
+
+CODEC = MembershipCodec(encode_membership, decode_membership)
+SHUTDOWN_GRACE_S = 1.0
+READY_TRY_S = 5.0
+
+
+class Node:
+    """Ports are handed in; time is the running loop's, chance is `rng`.
+
+    `initial` begins a new cluster if the disks are empty. `contacts` (node id -> peer
+    address) are whom a node that joins may answer before it has heard of a membership.
+    """
+
+    def __init__(
+        self,
+        node_id: int,
+        cluster_id: int,
+        config: NodeConfig,
+        log_store: LogStore,
+        state_storage: StateStorage,
+        links: PeerLinks,
+        rng: Random,
+        initial: Membership | None = None,
+        contacts: dict[int, str] | None = None,
+    ) -> None:
+        self.node_id = node_id
+        self.cluster_id = cluster_id
+        self.ready = False
+        self._config = config
+        self._log_store = log_store
+        self._storage = state_storage
+        self._links = links
+        self._rng = rng
+        self._initial = initial
+        self._contacts = contacts or {}
+        self._stopping = False
+        self._log = structlog.get_logger("raftkv.node").bind(node=node_id)
+        self.driver: Driver
+
+    async def start(self) -> None:
+        """Recover from disk and begin to take part. Raises `StorageError` if that can't be."""
+        recovered = await recover(
+            self.node_id,
+            self._config.raft,
+            CODEC,
+            self._rng,
+            self._config.limits,
+            self._log_store,
+            self._storage,
+            self._initial,
+        )
+        raft = recovered.raft
+        self._log.info(
+            "node_recovered",
+            term=raft.current_term,
+            applied=raft.last_applied,
+            last_index=raft.log.last_index,
+        )
+        self.driver = Driver(
+            self.node_id,
+            self._config,
+            recovered,
+            self._log_store,
+            self._storage,
+            self._links,
+            self._rng,
+            self._contacts,
+        )
+        self.driver.start()
+        self.driver.spawn(self._become_ready())
+
+    async def stop(self) -> None:
+        """Take no new work, give leadership away, settle what is under way, and go."""
+        if not self._stopping:
+            self._stopping = True
+            await self._give_leadership_away()
+            self.driver.finish(None)
+        await self.driver.stopped
+        await self.driver.settle()
+
+    async def _become_ready(self) -> None:
+        """Ready once a read at this node has been linearizable."""
+        loop = self.driver.loop
+        while not self.ready:
+            future = loop.create_future()
+            self.driver.barriers.add(future, loop.time() + READY_TRY_S)
+            self.driver.wake()
+            try:
+                await future
+                self.ready = True
+            except Unavailable:
+                continue
+        self._log.info("node_ready", term=self.term, index=self.driver.raft.last_applied)
+
+    async def _give_leadership_away(self) -> None:
+        driver = self.driver
+        deadline = driver.loop.time() + SHUTDOWN_GRACE_S
+        try:
+            if driver.raft.leads and len(driver.raft.membership.voters) > 1:
+                await self._hand_over(0, deadline)
+            await driver.until(lambda: len(driver.submissions) == 0, deadline)
+        except RaftkvError as error:
+            self._log.warning("shutdown_in_haste", reason=error.message)
+
+    # ---- what the front door reads ---------------------------------------------------
+
+    @property
+    def term(self) -> int:
+        return self.driver.raft.current_term
+
+    @property
+    def membership(self) -> Membership:
+        return self.driver.raft.membership
+
+    @property
+    def machine(self) -> StateMachine:
+        """What has been applied. A snapshot that arrives replaces it."""
+        return self.driver.machine
+
+    @property
+    def stopped(self) -> asyncio.Future[BaseException | None]:
+        """Done when the node has stopped, with the reason if that was its own doing."""
+        return self.driver.stopped
+
+    def status(self) -> NodeStatus:
+        """What this node knows now; needs nobody else."""
+        raft, machine = self.driver.raft, self.machine
+        now = self.driver.loop.time()
+        time_ms = self.driver.clock.read_ms(now) if raft.established else machine.time_ms
+        return NodeStatus(
+            node_id=self.node_id,
+            cluster_id=self.cluster_id,
+            term=raft.current_term,
+            role=raft.role,
+            leader_id=raft.leader_id,
+            learner=self.node_id in raft.membership.learners,
+            commit_index=raft.commit_index,
+            applied_index=raft.last_applied,
+            first_log_index=raft.log.first_index,
+            last_log_index=raft.log.last_index,
+            revision=machine.revision,
+            compacted_revision=machine.compacted_revision,
+            cluster_time_ms=time_ms,
+            disk_bytes=self._storage.disk_bytes(),
+            membership=raft.membership,
+            peers=tuple(self._peer_status(peer, now) for peer in sorted(raft.peers)),
+        )
+
+    def _peer_status(self, peer: int, now: float) -> PeerStatus:
+        contact = self.driver.last_contact.get(peer)
+        age_s = None if contact is None else now - contact
+        patience_s = self._config.raft.election_ticks_min * self._config.tick_s
+        if age_s is None or age_s > 4 * patience_s:
+            reachability = Reachability.UNREACHABLE
+        else:
+            reachability = Reachability.SUSPECT if age_s > patience_s else Reachability.REACHABLE
+        progress = self.driver.raft.progress.get(peer)
+        return PeerStatus(
+            node_id=peer,
+            reachability=reachability,
+            last_contact_ms=-1 if age_s is None else int(age_s * 1000),
+            match_index=progress.match_index if progress else 0,
+            replication=progress.replication.value if progress else "",
+        )
+
+    # ---- reads and writes ------------------------------------------------------------
+
+    def submit(self, commands: bytes, deadline: float) -> asyncio.Future[bytes]:
+        """Put a checked CommandBatch through the log; the BatchResult of this node's apply.
+
+        Fails with `Overloaded`, `NoLeader`, `ShuttingDown` or `DeadlineExceeded` if it was
+        certainly not applied, with `OutcomeUnknown` if nobody here can say.
+        """
+        future: asyncio.Future[bytes] = self.driver.loop.create_future()
+        try:
+            self._check_running()
+            self.driver.submissions.add(commands, future, deadline)
+            self.driver.wake()
+        except RaftkvError as error:
+            future.set_exception(error)
+        return future
+
+    def read_barrier(self, deadline: float) -> asyncio.Future[None]:
+        """Done when `machine` includes everything that was acknowledged before this call."""
+        future: asyncio.Future[None] = self.driver.loop.create_future()
+        try:
+            self._check_running()
+            self.driver.barriers.add(future, deadline)
+            self.driver.wake()
+        except RaftkvError as error:
+            future.set_exception(error)
+        return future
+
+    def _check_running(self) -> None:
+        if self._stopping or self.driver.dead:
+            raise ShuttingDown("the node is stopping; ask another one")
+
+    # ---- membership and leadership, at the leader ------------------------------------
+
+    async def member_add(self, node_id: int, address: Address, deadline: float) -> Membership:
+        """Add a learner. It votes only after `member_promote`."""
+        return await self._change_membership(
+            lambda present: members.with_learner(present, node_id, address), deadline
+        )
+
+    async def member_promote(self, node_id: int, deadline: float) -> Membership:
+        """Make a learner that has caught up a voter."""
+
+        def target(present: Membership) -> Membership:
+            promoted = members.with_promoted(present, node_id)
+            raft = self.driver.raft
+            members.require_caught_up(node_id, raft.progress[node_id], raft.log.last_index)
+            return promoted
+
+        return await self._change_membership(target, deadline)
+
+    async def member_remove(self, node_id: int, deadline: float) -> Membership:
+        """Remove a voter or learner for good; it stops itself when it hears of it."""
+        return await self._change_membership(
+            lambda present: members.without(present, node_id), deadline
+        )
+
+    async def transfer_leader(self, to: int, deadline: float) -> int:
+        """Make `to` (0: the most up-to-date voter) the leader; returns who is."""
+        self._require_leader()
+        if to:
+            members.require_member(self.membership, to)
+        return to if to == self.node_id else await self._hand_over(to, deadline)
+
+    async def _hand_over(self, to: int, deadline: float) -> int:
+        raft = self.driver.raft
+        if not to:
+            candidates = sorted(raft.membership.voters - {self.node_id})
+            to = max(candidates, key=lambda peer: raft.progress[peer].match_index, default=0)
+        if not raft.transfer_leadership(to):
+            raise MembershipRefused(f"node {to} is no other voter, so it can't lead")
+        self._log.info("leadership_transfer", to=to, term=raft.current_term)
+        self.driver.wake()
+
+        def decided() -> bool:
+            return raft.transferee == 0 if raft.leads else raft.leader_id != 0
+
+        await self.driver.until(decided, deadline)
+        if raft.leader_id != to:
+            raise Unavailable(f"node {to} did not take over; node {raft.leader_id} leads")
+        return to
+
+    async def _change_membership(
+        self, target_of: Callable[[Membership], Membership], deadline: float
+    ) -> Membership:
+        """Propose, then wait until the final membership is committed."""
+        self._require_leader()
+        raft = self.driver.raft
+        target = target_of(raft.membership)
+        term = raft.current_term
+        raft.propose_membership(target)
+        self._log.info(
+            "membership_change",
+            term=term,
+            voters=sorted(target.voters),
+            learners=sorted(target.learners),
+        )
+        self.driver.wake()
+
+        def decided() -> bool:
+            settled = raft.membership_committed and not raft.membership.joint
+            return settled or raft.current_term != term
+
+        try:
+            await self.driver.until(decided, deadline)
+        except DeadlineExceeded:
+            raise OutcomeUnknown(
+                "the change of membership was proposed, but not seen committed in time; look at"
+                " the member list"
+            ) from None
+        present = raft.membership
+        if present.joint or (present.voters, present.learners) != (target.voters, target.learners):
+            raise OutcomeUnknown(
+                "leadership changed during the change of membership; look at the member list"
+            )
+        return present
+
+    def _require_leader(self) -> None:
+        self._check_running()
+        raft = self.driver.raft
+        if raft.leads:
+            return
+        leader = raft.membership.addresses.get(raft.leader_id)
+        if leader is None:
+            raise NoLeader("no leader is known, and only a leader can do this")
+        raise NotLeader(
+            f"only the leader does this: node {raft.leader_id} at {leader.client}",
+            leader_id=raft.leader_id,
+            leader_address=leader.client,
+        )

@@ -1,0 +1,104 @@
+"""Reads that wait until this node may answer them. Knows contexts and indexes, no Raft.
+
+All barriers asked for in one loop turn share a context; a context is answered with an index
+(ReadIndex), and its barriers open when that index is applied here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+
+from raftkv.errors import DeadlineExceeded, NoLeader, RaftkvError
+
+
+class Barriers:
+    """The barriers of one context."""
+
+    __slots__ = ("asked", "futures", "ticks")
+
+    def __init__(self) -> None:
+        self.futures: list[tuple[asyncio.Future[None], float]] = []
+        self.asked = False
+        self.ticks = 0
+
+
+class ReadBarriers:
+    """Barriers by context, then by the index they wait for."""
+
+    def __init__(self) -> None:
+        self._context = 0
+        self._gathering = Barriers()
+        self._asked: dict[int, Barriers] = {}
+        self._confirmed: list[tuple[int, int, Barriers]] = []
+
+    def add(self, future: asyncio.Future[None], deadline: float) -> None:
+        self._gathering.futures.append((future, deadline))
+
+    def ask(self, read_index: Callable[[int], bool]) -> None:
+        """Ask for everything gathered in this turn; if nobody can be asked, a later tick will."""
+        if self._gathering.futures:
+            self._context += 1
+            barriers, self._gathering = self._gathering, Barriers()
+            barriers.asked = read_index(self._context)
+            self._asked[self._context] = barriers
+
+    def confirm(self, context: int, read_index: int) -> None:
+        """The leader answered; a second answer to one question is ignored."""
+        barriers = self._asked.pop(context, None)
+        if barriers is not None:
+            heapq.heappush(self._confirmed, (read_index, context, barriers))
+
+    def open(self, applied_index: int) -> None:
+        """The state holds everything up to `applied_index`."""
+        while self._confirmed and self._confirmed[0][0] <= applied_index:
+            for future, _ in heapq.heappop(self._confirmed)[2].futures:
+                if not future.done():
+                    future.set_result(None)
+
+    def tick(
+        self, now_s: float, read_index: Callable[[int], bool], again_ticks: int, patience_ticks: int
+    ) -> None:
+        """Ask again where no answer came, and give up what is late or finds no leader."""
+        for context, barriers in list(self._asked.items()):
+            barriers.ticks += 1
+            if not barriers.asked or barriers.ticks % again_ticks == 0:
+                barriers.asked = read_index(context)
+            if not barriers.asked and barriers.ticks > patience_ticks:
+                self._expire(barriers, None)
+            else:
+                self._expire(barriers, now_s)
+            if not barriers.futures:
+                del self._asked[context]
+        for _, _, barriers in self._confirmed:
+            self._expire(barriers, now_s)
+
+    def fail_all(self, error: Callable[[], RaftkvError]) -> None:
+        """The node stops."""
+        every = [self._gathering, *self._asked.values(), *(item[2] for item in self._confirmed)]
+        for barriers in every:
+            for future, _ in barriers.futures:
+                if not future.done():
+                    future.set_exception(error())
+        self._gathering = Barriers()
+        self._asked.clear()
+        self._confirmed.clear()
+
+    def _expire(self, barriers: Barriers, now_s: float | None) -> None:
+        """Fail the late ones, or all of them if there is no leader (`now_s` None)."""
+        kept = []
+        for future, deadline in barriers.futures:
+            if future.done():
+                continue
+            if now_s is None:
+                future.set_exception(
+                    NoLeader(
+                        "no leader answers, so a linearizable read can't be served; a stale one can"
+                    )
+                )
+            elif now_s >= deadline:
+                future.set_exception(DeadlineExceeded("the read was not confirmed in time"))
+            else:
+                kept.append((future, deadline))
+        barriers.futures = kept

@@ -1,0 +1,221 @@
+"""Batches that wait for their results at the node that received them. Knows no Raft.
+
+A submission is handed to the leader of a term. It stays alive until one of these is known:
+its results, because this node applied it; that it is dead, because an entry of a later term
+was applied and it was not among the entries before (no log with it can win any more); or
+that nobody can know, because a snapshot jumped over the place where it might be. A dead one
+is handed on again; an unknown one only if its session makes that safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+
+from raftkv.errors import DeadlineExceeded, NoLeader, OutcomeUnknown, Overloaded, RaftkvError
+from raftkv.transport.ports import Submission
+
+
+class Waiting:
+    """One submission and who waits for it. `term` 0: no leader has been given it."""
+
+    __slots__ = ("deadline", "future", "resend_after_ticks", "submission", "term", "ticks")
+
+    def __init__(
+        self, submission: Submission, future: asyncio.Future[bytes], deadline: float
+    ) -> None:
+        self.submission = submission
+        self.future = future
+        self.deadline = deadline
+        self.term = 0
+        self.ticks = 0
+        self.resend_after_ticks = 0
+
+
+class Submissions:
+    """All submissions of this process, by number. Bounded by count and bytes."""
+
+    RESEND_TICKS = 4
+
+    def __init__(self, origin: int, count_max: int, bytes_max: int) -> None:
+        self.origin = origin
+        self._count_max = count_max
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._number = 0
+        self._waiting: dict[int, Waiting] = {}
+        self._unsent: list[Waiting] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self._unsent)
+
+    @property
+    def settled(self) -> int:
+        """Nobody waits for a submission up to this number."""
+        return next(iter(self._waiting), self._number + 1) - 1
+
+    def add(self, commands: bytes, future: asyncio.Future[bytes], deadline: float) -> None:
+        """Take a batch in. Raises `Overloaded` over a bound."""
+        if len(self._waiting) >= self._count_max or self._bytes >= self._bytes_max:
+            raise Overloaded(
+                f"this node has {len(self._waiting)} batches ({self._bytes} bytes) under way, its"
+                " bound; wait, or send fewer at once",
+                retry_after_s=0.05,
+            )
+        self._number += 1
+        waiting = Waiting(Submission(self.origin, self._number, commands), future, deadline)
+        self._waiting[self._number] = waiting
+        self._bytes += len(commands)
+        self._unsent.append(waiting)
+
+    def take_unsent(self, term: int) -> list[Submission]:
+        """What the leader of `term` has to be given."""
+        taken = []
+        for waiting in self._unsent:
+            waiting.term = term
+            waiting.ticks = 0
+            waiting.resend_after_ticks = self.RESEND_TICKS
+            taken.append(waiting.submission)
+        self._unsent.clear()
+        return taken
+
+    def take_overdue(self, term: int) -> list[Submission]:
+        """What the leader of `term` was given a while ago and may have lost on the way.
+
+        It knows them by their number and takes none twice.
+        """
+        overdue = []
+        for waiting in self._waiting.values():
+            if waiting.term == term and waiting.ticks >= waiting.resend_after_ticks:
+                waiting.resend_after_ticks *= 2
+                overdue.append(waiting.submission)
+        return overdue
+
+    def resolve(self, number: int, result: bytes) -> None:
+        """Applied: hand over the results. An unknown number has been given up before."""
+        waiting = self._forget(number)
+        if waiting is not None and not waiting.future.done():
+            waiting.future.set_result(result)
+
+    def revive_before(self, term: int) -> None:
+        """An entry of `term` was applied: what older leaders were given and is not here, is dead."""
+        for waiting in self._waiting.values():
+            if 0 < waiting.term < term:
+                waiting.term = 0
+                waiting.ticks = 0
+                self._unsent.append(waiting)
+
+    def jump(self, repeatable: Callable[[bytes], bool]) -> None:
+        """A snapshot took the place of entries we have not seen."""
+        for number, waiting in list(self._waiting.items()):
+            if waiting.term == 0:
+                continue
+            if repeatable(waiting.submission.commands):
+                waiting.term = 0
+                self._unsent.append(waiting)
+            else:
+                self._fail(
+                    number,
+                    OutcomeUnknown(
+                        "this node caught up by snapshot and has not"
+                        " seen whether the write was applied"
+                    ),
+                )
+
+    def tick(self, now_s: float, leader_known: bool, patience_ticks: int) -> None:
+        """Give up what is past its deadline, and what has found no leader for too long."""
+        for number, waiting in list(self._waiting.items()):
+            waiting.ticks += 1
+            if waiting.future.done():  # the caller has gone away
+                if waiting.term == 0:
+                    self._drop_unsent(waiting)
+                self._forget(number)
+            elif now_s >= waiting.deadline:
+                self._fail(number, self._late(waiting))
+            elif waiting.term == 0 and not leader_known and waiting.ticks > patience_ticks:
+                self._fail(
+                    number,
+                    NoLeader("no leader has been found; a majority of the cluster does not answer"),
+                )
+
+    def fail_all(self, unsent_error: Callable[[], RaftkvError]) -> None:
+        """The node stops."""
+        for number, waiting in list(self._waiting.items()):
+            if waiting.term == 0:
+                self._fail(number, unsent_error())
+            else:
+                self._fail(
+                    number,
+                    OutcomeUnknown("the node stopped before it saw whether the write was applied"),
+                )
+
+    def _late(self, waiting: Waiting) -> RaftkvError:
+        if waiting.term == 0:
+            return DeadlineExceeded("no leader took the write in time; it has not been applied")
+        return OutcomeUnknown("the write was proposed, but not seen applied in time")
+
+    def _fail(self, number: int, error: RaftkvError) -> None:
+        waiting = self._forget(number)
+        if waiting is None:
+            return
+        if waiting.term == 0:
+            self._drop_unsent(waiting)
+        if not waiting.future.done():
+            waiting.future.set_exception(error)
+
+    def _drop_unsent(self, waiting: Waiting) -> None:
+        self._unsent = [other for other in self._unsent if other is not waiting]
+
+    def _forget(self, number: int) -> Waiting | None:
+        waiting = self._waiting.pop(number, None)
+        if waiting is not None:
+            self._bytes -= len(waiting.submission.commands)
+        return waiting
+
+
+class Intake:
+    """The leader's queue: submissions of all origins, each taken once per term."""
+
+    def __init__(self) -> None:
+        self._queue: list[Submission] = []
+        self._settled: dict[int, int] = {}
+        self._taken: dict[int, set[int]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._queue)
+
+    def clear(self) -> None:
+        """A new term: whatever was not proposed is its origin's again."""
+        self._queue.clear()
+        self._settled.clear()
+        self._taken.clear()
+
+    def add(self, submissions: Iterable[Submission], settled: int) -> None:
+        """Queue what has not been taken before. The origin waits for none up to `settled`."""
+        for submission in submissions:
+            origin, number = submission.origin, submission.number
+            taken = self._taken.setdefault(origin, set())
+            if settled > self._settled.get(origin, 0):
+                self._settled[origin] = settled
+                taken -= {old for old in taken if old <= settled}
+            if number > self._settled.get(origin, 0) and number not in taken:
+                taken.add(number)
+                self._queue.append(submission)
+
+    def take(self, bytes_max: int) -> Iterator[list[Submission]]:
+        """Empty the queue in lists of about `bytes_max` each, in order."""
+        queue, self._queue = self._queue, []
+        chosen: list[Submission] = []
+        size = 0
+        for submission in queue:
+            if chosen and size + len(submission.commands) > bytes_max:
+                yield chosen
+                chosen, size = [], 0
+            chosen.append(submission)
+            size += len(submission.commands)
+        if chosen:
+            yield chosen
