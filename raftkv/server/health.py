@@ -26,7 +26,7 @@ class Health:
 
     def __init__(self, node: HasReady) -> None:
         self._node = node
-        self._servicer = health.aio.HealthServicer()  # type: ignore[attr-defined] (the stubs lack it)
+        self._servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
         self._following: asyncio.Task[None] | None = None
 
     def add_to(self, server: grpc.aio.Server) -> None:
