@@ -1,0 +1,113 @@
+"""raftkv: a Raft-replicated key-value store. This is the face of its client library.
+
+    import raftkv
+
+    async with raftkv.connect("127.0.0.1:7411,127.0.0.1:7412") as client:
+        await client.put("greeting", "hello")
+        await client.txn(
+            compare=[raftkv.when.version("lock") == 0],
+            success=[raftkv.op.put("lock", "mine")],
+        )
+
+`connect_sync` gives the same client to code without an event loop. Everything raised on purpose
+is a `RaftkvError`; its `outcome` says what may have happened.
+"""
+
+from raftkv.client import op, when
+from raftkv.client.client import Client, connect
+from raftkv.client.kv_methods import ReadLevel
+from raftkv.client.op import Operation, Sort
+from raftkv.client.results import (
+    DeleteResult,
+    KeyValue,
+    LeaseResult,
+    LeaseTimeToLive,
+    OperationResult,
+    PutResult,
+    RangeResult,
+    SwapResult,
+    TransactionResult,
+)
+from raftkv.client.settings import ClientSettings
+from raftkv.client.status import Member, NodeStatus, PeerStatus, Reachability, Role
+from raftkv.client.sync import SyncClient, connect_sync
+from raftkv.client.values import prefix_end
+from raftkv.client.when import Compare
+from raftkv.errors import (
+    ConfigurationError,
+    ConnectionFailed,
+    DeadlineExceeded,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    KeyNotFound,
+    LeaseExists,
+    LeaseNotFound,
+    MembershipRefused,
+    MemberUnknown,
+    NoLeader,
+    Outcome,
+    OutcomeUnknown,
+    Overloaded,
+    RaftkvError,
+    Refused,
+    RevisionCompacted,
+    RevisionInFuture,
+    SessionExpired,
+    ShuttingDown,
+    TooLarge,
+    Unavailable,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Client",
+    "ClientSettings",
+    "Compare",
+    "ConfigurationError",
+    "ConnectionFailed",
+    "DeadlineExceeded",
+    "DeleteResult",
+    "IdempotencyKeyReused",
+    "InvalidRequest",
+    "KeyNotFound",
+    "KeyValue",
+    "LeaseExists",
+    "LeaseNotFound",
+    "LeaseResult",
+    "LeaseTimeToLive",
+    "Member",
+    "MemberUnknown",
+    "MembershipRefused",
+    "NoLeader",
+    "NodeStatus",
+    "Operation",
+    "OperationResult",
+    "Outcome",
+    "OutcomeUnknown",
+    "Overloaded",
+    "PeerStatus",
+    "PutResult",
+    "RaftkvError",
+    "RangeResult",
+    "Reachability",
+    "ReadLevel",
+    "Refused",
+    "RevisionCompacted",
+    "RevisionInFuture",
+    "Role",
+    "SessionExpired",
+    "ShuttingDown",
+    "Sort",
+    "SwapResult",
+    "SyncClient",
+    "TooLarge",
+    "TransactionResult",
+    "Unavailable",
+    "__version__",
+    "connect",
+    "connect_sync",
+    "op",
+    "prefix_end",
+    "when",
+]

@@ -1,0 +1,1 @@
+"""The client library. What is public is what `raftkv` itself exports."""

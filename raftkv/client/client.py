@@ -1,0 +1,106 @@
+"""The asynchronous client, and how one is made."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator, Sequence
+from types import TracebackType
+from typing import Self
+
+from raftkv.client.cluster_methods import ClusterMethods
+from raftkv.client.kv_methods import KvMethods
+from raftkv.client.lease_methods import LeaseMethods
+from raftkv.client.link import Links
+from raftkv.client.settings import ClientSettings
+
+DEFAULT_TIMEOUT_S = 5.0
+
+
+class Client(KvMethods, LeaseMethods, ClusterMethods):
+    """A connection to a cluster, made by `raftkv.connect`. Belongs to one event loop.
+
+    Share one among all tasks: what they ask in the same turn of the loop travels together.
+    """
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class Connecting:
+    """A client to be: `await` it, or enter it with `async with`."""
+
+    def __init__(
+        self,
+        endpoints: str | Sequence[str],
+        timeout: float,
+        settings: ClientSettings | None,
+        links: Links | None,
+        rng: random.Random | None,
+    ) -> None:
+        self._endpoints = endpoints
+        self._timeout = timeout
+        self._settings = settings or ClientSettings()
+        self._links = links
+        self._rng = rng or random.Random()
+        self._client: Client | None = None
+
+    def __await__(self) -> Generator[object, None, Client]:
+        return self._connected().__await__()
+
+    async def __aenter__(self) -> Client:
+        self._client = await self._connected()
+        return self._client
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def _connected(self) -> Client:
+        links = self._links
+        if links is None:
+            # Imported late: a simulator's client has no gRPC.
+            from raftkv.client.grpc_link import GrpcLink
+
+            links = GrpcLink
+        client = Client(self._endpoints, self._timeout, self._settings, links, self._rng)
+        try:
+            await client._connect()
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+
+def connect(
+    endpoints: str | Sequence[str],
+    *,
+    timeout: float = DEFAULT_TIMEOUT_S,
+    settings: ClientSettings | None = None,
+    links: Links | None = None,
+    rng: random.Random | None = None,
+) -> Connecting:
+    """Connect to the cluster with a node at any of `endpoints`, "host:port" each.
+
+        async with raftkv.connect("127.0.0.1:7411,127.0.0.1:7412") as client:
+            await client.put("greeting", "hello")
+
+    or `client = await raftkv.connect(...)` and `await client.close()`. `timeout` is the default of
+    every call, in seconds. `links` and `rng` are for simulators: the network and chance.
+
+    Raises `ConnectionFailed` if no node answers within `timeout`, `ConfigurationError` for
+    endpoints that are no addresses.
+    """
+    return Connecting(endpoints, timeout, settings, links, rng)

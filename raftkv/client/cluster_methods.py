@@ -1,0 +1,128 @@
+"""Looking at the cluster and changing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from raftkv.client.core import Core
+from raftkv.client.endpoints import parse_endpoints
+from raftkv.client.status import Member, NodeStatus, members_of
+from raftkv.client.unary import Request
+from raftkv.errors import RaftkvError
+from raftkv.rpc import api_pb2
+
+
+class ClusterMethods(Core):
+    """The cluster's nodes. A change of membership that got no answer raises `OutcomeUnknown`."""
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The addresses that the client was given."""
+        return tuple(endpoint.address for endpoint in self._endpoints.given)
+
+    async def status(self, endpoint: str, *, timeout: float | None = None) -> NodeStatus:
+        """What the node at `endpoint` says of itself. Needs no majority.
+
+        Raises `ConnectionFailed` if it does not answer.
+        """
+        (address,) = parse_endpoints([endpoint])
+        return await self._unary.status(self._endpoints.get(address), self._timeout(timeout))
+
+    async def status_all(
+        self, *, timeout: float | None = None
+    ) -> Mapping[str, NodeStatus | RaftkvError]:
+        """By endpoint the client was given: what each node says of itself, or why it does not."""
+        given = self._endpoints.given
+        answers = await self._unary.statuses(given, self._timeout(timeout))
+        return {each.address: answer for each, answer in zip(given, answers, strict=True)}
+
+    async def member_list(self, *, timeout: float | None = None) -> tuple[Member, ...]:
+        """The members of the cluster."""
+        reply = await self._unary.call(
+            "/raftkv.rpc.Cluster/MemberList",
+            api_pb2.MemberListRequest(),
+            api_pb2.MemberListReply,
+            self._timeout(timeout),
+        )
+        return members_of(reply)
+
+    async def member_add(
+        self,
+        node_id: int,
+        peer_address: str,
+        client_address: str,
+        *,
+        timeout: float | None = None,
+    ) -> tuple[Member, ...]:
+        """Add a node, as a learner; returns the new membership.
+
+        Raises `MembershipRefused` while another change is under way or the id is taken.
+        """
+        member = api_pb2.Member(
+            node_id=node_id, peer_address=peer_address, client_address=client_address, learner=True
+        )
+        request = api_pb2.MemberAddRequest(member=member)
+        return await self._change_members("MemberAdd", request, timeout)
+
+    async def member_promote(
+        self, node_id: int, *, timeout: float | None = None
+    ) -> tuple[Member, ...]:
+        """Make a learner a voter; returns the new membership.
+
+        Raises `MemberUnknown`, and `MembershipRefused` while it has not caught up.
+        """
+        request = api_pb2.MemberPromoteRequest(node_id=node_id)
+        return await self._change_members("MemberPromote", request, timeout)
+
+    async def member_remove(
+        self, node_id: int, *, timeout: float | None = None
+    ) -> tuple[Member, ...]:
+        """Remove a node, which then stops itself; returns the new membership.
+
+        Raises `MemberUnknown` and `MembershipRefused`.
+        """
+        request = api_pb2.MemberRemoveRequest(node_id=node_id)
+        return await self._change_members("MemberRemove", request, timeout)
+
+    async def transfer_leader(self, node_id: int = 0, *, timeout: float | None = None) -> int:
+        """Make `node_id` the leader (0: the most up-to-date voter); returns who leads now.
+
+        Raises `MemberUnknown` and `MembershipRefused`.
+        """
+        reply = await self._unary.call(
+            "/raftkv.rpc.Cluster/TransferLeader",
+            api_pb2.TransferLeaderRequest(node_id=node_id),
+            api_pb2.TransferLeaderReply,
+            self._timeout(timeout),
+            changes=True,
+        )
+        return reply.leader_id
+
+    async def set_log_level(
+        self, level: str, endpoint: str, *, timeout: float | None = None
+    ) -> str:
+        """Set the log level of the node at `endpoint` to debug, info, warning or error.
+
+        Returns the level before. Raises `ConnectionFailed` if the node does not answer.
+        """
+        (address,) = parse_endpoints([endpoint])
+        reply = await self._unary.ask(
+            self._endpoints.get(address),
+            "/raftkv.rpc.Cluster/SetLogLevel",
+            api_pb2.SetLogLevelRequest(level=level),
+            api_pb2.SetLogLevelReply,
+            self._timeout(timeout),
+        )
+        return reply.previous
+
+    async def _change_members(
+        self, method: str, request: Request, timeout: float | None
+    ) -> tuple[Member, ...]:
+        reply = await self._unary.call(
+            f"/raftkv.rpc.Cluster/{method}",
+            request,
+            api_pb2.MemberListReply,
+            self._timeout(timeout),
+            changes=True,
+        )
+        return members_of(reply)

@@ -1,0 +1,103 @@
+"""What every method of the client stands on: the pipeline, the session, the cluster, the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from raftkv.client.endpoints import Endpoints, parse_endpoints
+from raftkv.client.keeper import SessionKeeper
+from raftkv.client.link import Links
+from raftkv.client.pipeline import Pipeline
+from raftkv.client.requests import command_piece
+from raftkv.client.retry import Backoff
+from raftkv.client.settings import ClientSettings
+from raftkv.client.unary import STATUS_TIMEOUT_S, Unary
+from raftkv.errors import ConnectionFailed, InvalidRequest
+from raftkv.rpc import kv_pb2
+
+
+class Core:
+    """Starts and stops the parts of a client. Made on the event loop that it then lives on."""
+
+    def __init__(
+        self,
+        endpoints: str | Sequence[str],
+        timeout: float,
+        settings: ClientSettings,
+        links: Links,
+        rng: random.Random,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._rng = rng
+        self._timeout_s = settings.timeout_s_max
+        self._timeout_s = self._timeout(timeout)
+        self._endpoints = Endpoints(parse_endpoints(endpoints), links, settings, rng)
+        self._pipeline = Pipeline(self._endpoints, settings, rng, self._loop)
+        self._keeper = SessionKeeper(self._pipeline, settings, self._loop)
+        self._unary = Unary(self._endpoints, settings, rng, self._loop)
+        self._pipeline.on_new_term = self._search_leader
+        self._closing = False
+
+    async def _connect(self) -> None:
+        """Wait until a node answers. Raises `ConnectionFailed` if none does in time."""
+        deadline = self._loop.time() + self._timeout_s
+        backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
+        while True:
+            left_s = deadline - self._loop.time()
+            errors = await self._unary.find_leader(max(0.001, min(STATUS_TIMEOUT_S, left_s)))
+            if len(errors) < len(self._endpoints.given):
+                return
+            pause_s = backoff.next_s()
+            if self._loop.time() + pause_s >= deadline:
+                addresses = ", ".join(endpoint.address for endpoint in self._endpoints.given)
+                raise ConnectionFailed(
+                    f"no node answers at {addresses} within {self._timeout_s} s;"
+                    f" is the cluster running? ({errors[0]})"
+                )
+            await asyncio.sleep(pause_s)
+
+    async def close(self) -> None:
+        """Wait for the calls under way, at most for the default timeout; give the session back.
+
+        Calls that are still waiting then fail. Calling it again does nothing.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        try:
+            waiting = self._pipeline.unfinished()
+            if waiting:
+                await asyncio.wait(waiting, timeout=self._timeout_s)
+            await self._keeper.close()
+        finally:
+            self._pipeline.close()
+            await self._unary.close()
+            await self._endpoints.close()
+
+    async def _run(
+        self,
+        command: kv_pb2.Command,
+        decode: Any,
+        timeout: float | None,
+        idempotency_key: str | bytes = b"",
+        idempotency_ttl: float | None = None,
+    ) -> Any:
+        piece = command_piece(self._settings, command, idempotency_key, idempotency_ttl)
+        return await self._pipeline.submit(
+            self._pipeline.writes, piece, decode, self._timeout(timeout)
+        )
+
+    def _timeout(self, timeout: float | None) -> float:
+        """The caller's timeout in seconds, or the default; never more than the maximum."""
+        if timeout is None:
+            return self._timeout_s
+        if not timeout > 0:
+            raise InvalidRequest(f"timeout is {timeout}; give seconds above 0", field="timeout")
+        return min(timeout, self._settings.timeout_s_max)
+
+    def _search_leader(self) -> None:
+        self._unary.search_leader(self._pipeline.move_to_leader)

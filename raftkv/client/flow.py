@@ -1,0 +1,78 @@
+"""One open stream and what it owes us. Knows numbers, not what becomes of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raftkv.client.endpoints import Endpoint
+from raftkv.client.lanes import Batch
+from raftkv.client.link import Stream
+from raftkv.errors import RaftkvError
+
+
+class Flow:
+    """A stream to an endpoint with the batches on it that have no answer yet."""
+
+    __slots__ = ("_number", "_stream", "_waiting_since", "endpoint", "in_flight")
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        on_message: Callable[[Flow, bytes], None],
+        on_end: Callable[[Flow, RaftkvError], None],
+    ) -> None:
+        self.endpoint = endpoint
+        self.in_flight: dict[int, Batch] = {}  # by number, in the order in which they were sent
+        self._number = 0
+        self._waiting_since: float | None = None
+        self._stream: Stream | None = endpoint.link.open(
+            lambda message: on_message(self, message), lambda error: on_end(self, error)
+        )
+
+    @property
+    def over(self) -> bool:
+        return self._stream is None
+
+    def send(self, batch: Batch, now: float) -> None:
+        """Hand the batch to the stream; it is in flight from here on."""
+        self._number += 1
+        self.in_flight[self._number] = batch
+        batch.sent_at = now
+        batch.lane.in_flight += 1
+        if self._waiting_since is None:
+            self._waiting_since = now
+        if self._stream is not None:
+            timeout_ms = max(1, int((batch.deadline - now) * 1000))
+            self._stream.send(batch.lane.envelope(self._number, timeout_ms, batch.payload))
+
+    def heard(self, number: int, now: float) -> Batch | None:
+        """A reply came: take its batch out, unless it was given up before."""
+        batch = self.take(number)
+        self._waiting_since = now if self.in_flight else None
+        return batch
+
+    def take(self, number: int) -> Batch | None:
+        """Wait for this batch no longer."""
+        batch = self.in_flight.pop(number, None)
+        if batch is not None:
+            batch.lane.in_flight -= 1
+        return batch
+
+    def silent_s(self, now: float) -> float:
+        """For how long the endpoint has owed us a reply and said nothing.
+
+        A batch that was given up still counts: its missing answer is a sign all the same.
+        """
+        return 0.0 if self._waiting_since is None else now - self._waiting_since
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the endpoint owes us a reply."""
+        return self._waiting_since is not None
+
+    def close(self) -> None:
+        """End the stream; what is in flight stays to be dealt with."""
+        self._waiting_since = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None

@@ -1,0 +1,170 @@
+"""Links over gRPC: one channel per endpoint, raw bytes in and out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from raftkv.errors import ConnectionFailed, Outcome, OutcomeUnknown, RaftkvError, from_wire
+
+PIPELINE = "/raftkv.rpc.Pipeline/Open"
+EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
+STATUS_DETAILS = "grpc-status-details-bin"
+
+OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_send_message_length", 16 << 20),
+    ("grpc.max_receive_message_length", 64 << 20),
+    # A node that comes back is found at once; gRPC's own default waits up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.min_reconnect_backoff_ms", 1_000),  # it is also the time given to one attempt
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # Two clients of one process share no connection: each has its own bounds on the server.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class GrpcLink:
+    """The link to one address. Belongs to the event loop that it was first used on."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._channel: grpc.aio.Channel | None = None
+        self._streams: set[asyncio.Task[None]] = set()
+
+    def open(
+        self, on_message: Callable[[bytes], None], on_end: Callable[[RaftkvError], None]
+    ) -> GrpcStream:
+        """See `Link.open`."""
+        stream = GrpcStream(self, on_message, on_end)
+        self._streams.add(stream.task)
+        stream.task.add_done_callback(self._streams.discard)
+        return stream
+
+    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+        """See `Link.call`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                channel: Any = await self.connected()
+        except TimeoutError:
+            raise ConnectionFailed(f"{self._address} takes no connection") from None
+        try:
+            reply: bytes = await channel.unary_unary(method)(
+                request, timeout=max(0.001, deadline - loop.time())
+            )
+        except grpc.aio.AioRpcError as error:
+            raise error_of_call(error, self._address) from None
+        return reply
+
+    async def connected(self) -> grpc.aio.Channel:
+        """The channel, once it stands. Raises `ConnectionFailed` if the attempt fails."""
+        if self._channel is None:
+            self._channel = grpc.aio.insecure_channel(self._address, options=OPTIONS)
+        channel = self._channel
+        state = channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.READY:
+            if state in (
+                grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+                grpc.ChannelConnectivity.SHUTDOWN,
+            ):
+                raise ConnectionFailed(f"{self._address} takes no connection")
+            await channel.wait_for_state_change(state)
+            state = channel.get_state(try_to_connect=True)
+        return channel
+
+    async def close(self) -> None:
+        """See `Link.close`."""
+        if self._streams:
+            for task in self._streams:
+                task.cancel()
+            await asyncio.wait(self._streams)
+        if self._channel is not None:
+            await self._channel.close(None)
+            self._channel = None
+
+
+class GrpcStream:
+    """One Pipeline.Open call. Two tasks: one writes what is queued, one reads what comes."""
+
+    def __init__(
+        self,
+        link: GrpcLink,
+        on_message: Callable[[bytes], None],
+        on_end: Callable[[RaftkvError], None],
+    ) -> None:
+        self._link = link
+        self._on_message = on_message
+        self._on_end = on_end
+        self._outbox: deque[bytes] = deque()
+        self._outbox_filled = asyncio.Event()
+        self.task = asyncio.create_task(self._run())
+
+    def send(self, message: bytes) -> None:
+        """See `Stream.send`."""
+        self._outbox.append(message)
+        self._outbox_filled.set()
+
+    def close(self) -> None:
+        """See `Stream.close`."""
+        self.task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            channel: Any = await self._link.connected()
+        except ConnectionFailed as unsent:
+            self._on_end(unsent)
+            return
+        call: Any = channel.stream_stream(PIPELINE)()
+        writer = asyncio.create_task(self._write(call))
+        try:
+            while (message := await call.read()) is not EOF:
+                self._on_message(message)
+            end = OutcomeUnknown("the node ended the stream")
+        except grpc.aio.AioRpcError as error:
+            end = OutcomeUnknown(f"the stream broke: {error.details()}")
+        finally:
+            call.cancel()
+            writer.cancel()
+            await asyncio.wait([writer])
+        self._on_end(end)
+
+    async def _write(self, call: Any) -> None:
+        try:
+            while True:
+                await self._outbox_filled.wait()
+                self._outbox_filled.clear()
+                while self._outbox:
+                    await call.write(self._outbox.popleft())
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the call is over, which the reader learns as well
+
+
+def error_of_call(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
+    """The typed error that the node ended a call with; `OutcomeUnknown` if gRPC ended it."""
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    metadata: Any = error.trailing_metadata()
+    for name, value in metadata or ():
+        if name == STATUS_DETAILS:
+            try:
+                status = status_pb2.Status.FromString(value)
+            except DecodeError:
+                break
+            for detail in status.details:
+                if not detail.Unpack(info):
+                    detail.Unpack(retry)
+    facts = dict(info.metadata)
+    outcome = facts.pop("outcome", "")
+    if info.domain != "raftkv" or outcome not in Outcome.__members__:
+        return OutcomeUnknown(f"{address} did not answer the call: {error.details()}")
+    retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
+    return from_wire(info.reason, error.details() or "", Outcome[outcome], retry_after_s, facts)

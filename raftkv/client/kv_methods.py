@@ -1,0 +1,304 @@
+"""Reading and writing keys."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+from raftkv.client import requests, results
+from raftkv.client.core import Core
+from raftkv.client.op import Operation, Sort, transaction_of
+from raftkv.client.paging import read_range
+from raftkv.client.results import (
+    DeleteResult,
+    KeyValue,
+    PutResult,
+    RangeResult,
+    SwapResult,
+    TransactionResult,
+)
+from raftkv.client.values import prefix_range, to_key
+from raftkv.client.when import Compare
+from raftkv.errors import InvalidRequest
+from raftkv.rpc import kv_pb2
+
+
+class ReadLevel(enum.Enum):
+    """How fresh a read has to be."""
+
+    LINEARIZABLE = "linearizable"  # includes every write that was acknowledged before the call
+    STALE = "stale"  # whatever the asked node has; works without a majority
+
+
+class KvMethods(Core):
+    """Keys and values. A `str` stands for its UTF-8 bytes; what comes back is always bytes.
+
+    Every method takes `timeout` in seconds (default: the client's, at most
+    `ClientSettings.timeout_s_max`; looked at every 25 ms) and raises, besides what it says:
+
+    - `InvalidRequest`, `TooLarge`: it can never work as it is; nothing was sent or changed.
+    - `DeadlineExceeded`: time ran out and nothing was changed.
+    - `OutcomeUnknown` (writes): time ran out after it was sent; it may have been applied.
+
+    Writes are retried until then under the client's session, and applied once at most.
+    `idempotency_key` names a write beyond the life of the client: repeated within
+    `idempotency_ttl` seconds (default and maximum: the server's) it is not applied again, and
+    the first result is returned; with another command it raises `IdempotencyKeyReused`.
+    """
+
+    async def put(
+        self,
+        key: str | bytes,
+        value: str | bytes = b"",
+        *,
+        lease: int = 0,
+        prev_kv: bool = False,
+        ignore_value: bool = False,
+        ignore_lease: bool = False,
+        idempotency_key: str | bytes = b"",
+        idempotency_ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> PutResult:
+        """Set `key` to `value`, attached to `lease` if one is given.
+
+        `prev_kv` returns what it replaced. `ignore_value` and `ignore_lease` keep what the key has
+        of them. Raises `LeaseNotFound`, and `KeyNotFound` if there is nothing to keep.
+        """
+        piece = requests.put_piece(
+            self._settings,
+            key,
+            value,
+            lease,
+            prev_kv,
+            ignore_value,
+            ignore_lease,
+            idempotency_key,
+            idempotency_ttl,
+        )
+        timeout_s = self._timeout_s if timeout is None else self._timeout(timeout)
+        pipeline = self._pipeline
+        result: PutResult = await pipeline.submit(
+            pipeline.writes, piece, results.put_result, timeout_s
+        )
+        return result
+
+    async def get(
+        self,
+        key: str | bytes,
+        *,
+        revision: int = 0,
+        level: ReadLevel = ReadLevel.LINEARIZABLE,
+        timeout: float | None = None,
+    ) -> KeyValue | None:
+        """The key as it is, or was at `revision`; None if it is absent.
+
+        Raises `RevisionCompacted` and `RevisionInFuture`.
+        """
+        piece = requests.get_piece(self._settings, key, revision)
+        timeout_s = self._timeout_s if timeout is None else self._timeout(timeout)
+        pipeline = self._pipeline
+        lane = pipeline.reads if level is ReadLevel.LINEARIZABLE else pipeline.stale_reads
+        found: KeyValue | None = await pipeline.submit(
+            lane, piece, results.first_of_range, timeout_s
+        )
+        return found
+
+    async def range(
+        self,
+        start: str | bytes,
+        end: str | bytes,
+        *,
+        limit: int = 0,
+        revision: int = 0,
+        sort: Sort = Sort.KEY,
+        descending: bool = False,
+        keys_only: bool = False,
+        count_only: bool = False,
+        level: ReadLevel = ReadLevel.LINEARIZABLE,
+        timeout: float | None = None,
+    ) -> RangeResult:
+        """The keys from `start` up to and without `end`; b"\\0" as `end`: without end.
+
+        At most `limit` of them (0: all). A result too large for one reply is fetched in pages of
+        the same revision. Raises `RevisionCompacted` and `RevisionInFuture`.
+        """
+        message = requests.range_message(
+            self._settings,
+            start,
+            end,
+            limit=limit,
+            revision=revision,
+            sort=sort,
+            descending=descending,
+            keys_only=keys_only,
+            count_only=count_only,
+        )
+        pipeline = self._pipeline
+        lane = pipeline.reads if level is ReadLevel.LINEARIZABLE else pipeline.stale_reads
+        deadline = self._loop.time() + self._timeout(timeout)
+
+        async def read_page(page: kv_pb2.Range) -> RangeResult:
+            piece = requests.range_piece(page)
+            left_s = deadline - self._loop.time()
+            result: RangeResult = await pipeline.submit(lane, piece, results.range_result, left_s)
+            return result
+
+        return await read_range(read_page, message, sort, descending, self._settings.page_keys_max)
+
+    async def range_prefix(
+        self,
+        prefix: str | bytes,
+        *,
+        limit: int = 0,
+        revision: int = 0,
+        sort: Sort = Sort.KEY,
+        descending: bool = False,
+        keys_only: bool = False,
+        count_only: bool = False,
+        level: ReadLevel = ReadLevel.LINEARIZABLE,
+        timeout: float | None = None,
+    ) -> RangeResult:
+        """The keys that start with `prefix`, all keys if it is empty. Otherwise as `range`."""
+        start, end = prefix_range(prefix)
+        return await self.range(
+            start,
+            end,
+            limit=limit,
+            revision=revision,
+            sort=sort,
+            descending=descending,
+            keys_only=keys_only,
+            count_only=count_only,
+            level=level,
+            timeout=timeout,
+        )
+
+    async def delete(
+        self,
+        key: str | bytes,
+        *,
+        prev_kv: bool = False,
+        idempotency_key: str | bytes = b"",
+        idempotency_ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> DeleteResult:
+        """Delete a key. `deleted` is 0 if it was absent; `prev_kv` returns what it was."""
+        deletion = kv_pb2.DeleteRange(key=to_key(key, self._settings), prev_kv=prev_kv)
+        return await self._delete(deletion, idempotency_key, idempotency_ttl, timeout)
+
+    async def delete_range(
+        self,
+        start: str | bytes,
+        end: str | bytes,
+        *,
+        prev_kv: bool = False,
+        idempotency_key: str | bytes = b"",
+        idempotency_ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> DeleteResult:
+        """Delete the keys from `start` up to and without `end`; b"\\0" as `end`: without end."""
+        deletion = kv_pb2.DeleteRange(
+            key=to_key(start, self._settings, "start"),
+            range_end=to_key(end, self._settings, "end"),
+            prev_kv=prev_kv,
+        )
+        return await self._delete(deletion, idempotency_key, idempotency_ttl, timeout)
+
+    async def delete_prefix(
+        self,
+        prefix: str | bytes,
+        *,
+        prev_kv: bool = False,
+        idempotency_key: str | bytes = b"",
+        idempotency_ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> DeleteResult:
+        """Delete the keys that start with `prefix`, which must not be empty."""
+        if not prefix:
+            raise InvalidRequest(
+                'prefix is empty; to delete every key say delete_range(b"\\0", b"\\0")',
+                field="prefix",
+            )
+        start, end = prefix_range(prefix)
+        return await self.delete_range(
+            start,
+            end,
+            prev_kv=prev_kv,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=idempotency_ttl,
+            timeout=timeout,
+        )
+
+    async def compare_and_swap(
+        self,
+        key: str | bytes,
+        expected: str | bytes | int | None,
+        new_value: str | bytes,
+        *,
+        lease: int = 0,
+        idempotency_key: str | bytes = b"",
+        idempotency_ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> SwapResult:
+        """Set `key` to `new_value` if it is as `expected`.
+
+        `expected`: str or bytes, the present value; int, the present mod_revision; None, the key
+        is absent. `swapped` says whether it was; `current` is the key afterwards.
+        """
+        command = requests.compare_and_swap_command(self._settings, key, expected, new_value, lease)
+        result: SwapResult = await self._run(
+            command, results.swap_result, timeout, idempotency_key, idempotency_ttl
+        )
+        return result
+
+    async def txn(
+        self,
+        compare: Sequence[Compare] = (),
+        success: Sequence[Operation] = (),
+        failure: Sequence[Operation] = (),
+        *,
+        idempotency_key: str | bytes = b"",
+        idempotency_ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> TransactionResult:
+        """Run `success` if all of `compare` holds, else `failure`; all at one revision.
+
+        `compare` is made with `raftkv.when`, the operations with `raftkv.op`; at most 128 of each.
+        """
+        transaction = transaction_of(compare, success, failure)
+        requests.check_transaction(self._settings, transaction)
+        result: TransactionResult = await self._run(
+            kv_pb2.Command(transaction=transaction),
+            results.transaction_result,
+            timeout,
+            idempotency_key,
+            idempotency_ttl,
+        )
+        return result
+
+    async def compact(self, revision: int, *, timeout: float | None = None) -> int:
+        """Forget the history before `revision`; returns the store's present revision.
+
+        Raises `RevisionCompacted` if it is forgotten already, `RevisionInFuture`.
+        """
+        if revision <= 0:
+            raise InvalidRequest(f"revision is {revision}; give one above 0", field="revision")
+        command = kv_pb2.Command(compact=kv_pb2.Compact(revision=revision))
+        result: int = await self._run(command, results.revision_of, timeout)
+        return result
+
+    async def _delete(
+        self,
+        deletion: kv_pb2.DeleteRange,
+        idempotency_key: str | bytes,
+        idempotency_ttl: float | None,
+        timeout: float | None,
+    ) -> DeleteResult:
+        result: DeleteResult = await self._run(
+            kv_pb2.Command(delete_range=deletion),
+            results.delete_result,
+            timeout,
+            idempotency_key,
+            idempotency_ttl,
+        )
+        return result

@@ -1,0 +1,173 @@
+"""Queues of calls and the batches made from them. Knows the wire, not when or where it is sent.
+
+Each call is encoded once, when it is issued, as a batch of itself alone. Protobuf defines that
+messages put one after the other merge, their repeated fields concatenated: so a batch is its
+header followed by the calls' bytes, and making one costs no more than joining them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from raftkv.client.session import Session
+from raftkv.client.settings import ClientSettings
+from raftkv.rpc import api_pb2, kv_pb2
+
+
+class Call:
+    """One operation of one caller, and the future that the caller waits for."""
+
+    __slots__ = ("deadline", "decode", "future", "piece")
+
+    def __init__(
+        self,
+        piece: bytes,
+        decode: Callable[[kv_pb2.Result], Any],
+        future: asyncio.Future[Any],
+        deadline: float,
+    ) -> None:
+        self.piece = piece  # a CommandBatch or ReadBatch with nothing but this operation
+        self.decode = decode  # of a result that is no failure
+        self.future = future
+        self.deadline = deadline  # in the loop's time
+
+
+class Batch:
+    """Calls that travel together. A batch of a session is sent again only unchanged."""
+
+    __slots__ = (
+        "ambiguous",
+        "calls",
+        "deadline",
+        "lane",
+        "next_deadline",
+        "payload",
+        "sent_at",
+        "sequence",
+        "session",
+    )
+
+    def __init__(self, lane: Lane, calls: list[Call], payload: bytes) -> None:
+        self.lane = lane
+        self.calls = calls
+        self.payload = payload
+        self.session: Session | None = None
+        self.sequence = 0
+        self.ambiguous = False  # an attempt ended without an answer: it may have been applied
+        self.sent_at = 0.0
+        self.deadline = max(call.deadline for call in calls)
+        self.next_deadline = min(call.deadline for call in calls)
+
+    def settle(self) -> None:
+        """This batch will never be sent again."""
+        if self.session is not None:
+            self.session.settle(self.sequence)
+
+
+class Lane:
+    """The queue of one kind of call, and its share of what is in flight.
+
+    What a lane sends may be repeated at will, unless it belongs to a session.
+    """
+
+    writes = False  # calls whose outcome is unknown when no answer comes
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.queue: deque[Call] = deque()
+        self.in_flight = 0
+        self.operations_max = settings.batch_operations_max
+        self.bytes_max = settings.batch_bytes_max
+
+    def ready(self) -> bool:
+        """Whether `form` has something to make a batch of."""
+        return bool(self.queue)
+
+    def form(self, operations_max: int) -> Batch | None:
+        """Make a batch of the calls in front that still have somebody waiting."""
+        calls = self._take(min(operations_max, self.operations_max))
+        return Batch(self, calls, self._header() + _joined(calls)) if calls else None
+
+    def put_back(self, calls: Sequence[Call]) -> None:
+        """These were sent and certainly not run: they are the first in the next batch."""
+        self.queue.extendleft(call for call in reversed(calls) if not call.future.done())
+
+    def shrink(self) -> None:
+        """The server's limits are below ours: make smaller batches from now on."""
+        self.operations_max = max(1, self.operations_max // 2)
+        self.bytes_max = max(1, self.bytes_max // 2)
+
+    def envelope(self, number: int, timeout_ms: int, payload: bytes) -> bytes:
+        """The PipelineRequest that carries a batch."""
+        return api_pb2.PipelineRequest(
+            number=number, timeout_ms=timeout_ms, commands=payload
+        ).SerializeToString()
+
+    def _header(self) -> bytes:
+        return b""
+
+    def _take(self, operations_max: int) -> list[Call]:
+        queue, bytes_left = self.queue, self.bytes_max
+        calls: list[Call] = []
+        while queue and len(calls) < operations_max:
+            call = queue[0]
+            if not call.future.done():
+                bytes_left -= len(call.piece)
+                if bytes_left < 0 and calls:
+                    break
+                calls.append(call)
+            queue.popleft()
+        return calls
+
+
+class ControlLane(Lane):
+    """The client's own session commands: in no session themselves, harmless when repeated."""
+
+
+class WriteLane(Lane):
+    """The callers' commands. Each batch gets a sequence of the session, so that it runs once."""
+
+    writes = True
+
+    def __init__(self, settings: ClientSettings) -> None:
+        super().__init__(settings)
+        self.session: Session | None = None
+
+    def ready(self) -> bool:
+        return self.session is not None and bool(self.queue)
+
+    def form(self, operations_max: int) -> Batch | None:
+        session = self.session
+        calls = self._take(min(operations_max, self.operations_max)) if session else []
+        if session is None or not calls:
+            return None
+        sequence = session.next_sequence()
+        header = kv_pb2.CommandBatch(
+            session=session.lease, sequence=sequence, acknowledged=session.acknowledged
+        )
+        batch = Batch(self, calls, header.SerializeToString() + _joined(calls))
+        batch.session = session
+        batch.sequence = sequence
+        return batch
+
+
+class ReadLane(Lane):
+    """Reads of one level."""
+
+    def __init__(self, settings: ClientSettings, level: api_pb2.ReadLevel) -> None:
+        super().__init__(settings)
+        self._level = api_pb2.ReadBatch(level=level).SerializeToString()
+
+    def envelope(self, number: int, timeout_ms: int, payload: bytes) -> bytes:
+        return api_pb2.PipelineRequest(
+            number=number, timeout_ms=timeout_ms, reads=api_pb2.ReadBatch.FromString(payload)
+        ).SerializeToString()
+
+    def _header(self) -> bytes:
+        return self._level
+
+
+def _joined(calls: list[Call]) -> bytes:
+    return b"".join([call.piece for call in calls])

@@ -1,0 +1,66 @@
+"""Leases: keys that vanish when their owner stops renewing."""
+
+from __future__ import annotations
+
+from raftkv.client.core import Core
+from raftkv.client.results import LeaseResult, LeaseTimeToLive, lease_result
+from raftkv.client.values import milliseconds
+from raftkv.errors import LeaseNotFound
+from raftkv.rpc import api_pb2, kv_pb2
+
+
+class LeaseMethods(Core):
+    """Leases. Times are seconds of the cluster's clock, which stands still during an outage."""
+
+    async def lease_grant(
+        self, ttl: float, *, lease: int = 0, timeout: float | None = None
+    ) -> LeaseResult:
+        """A new lease that lives for `ttl` seconds; `lease` picks its id (0: the store does).
+
+        Raises `LeaseExists`, and `InvalidRequest` for a `ttl` out of the server's bounds.
+        """
+        grant = kv_pb2.LeaseGrant(lease=lease, ttl_ms=milliseconds(ttl, "ttl"))
+        result: LeaseResult = await self._run(
+            kv_pb2.Command(lease_grant=grant), lease_result, timeout
+        )
+        return result
+
+    async def lease_renew(self, lease: int, *, timeout: float | None = None) -> LeaseResult:
+        """The lease lives for its whole TTL again. Raises `LeaseNotFound`."""
+        command = kv_pb2.Command(lease_renew=kv_pb2.LeaseRenew(lease=lease))
+        result: LeaseResult = await self._run(command, lease_result, timeout)
+        return result
+
+    async def lease_revoke(self, lease: int, *, timeout: float | None = None) -> None:
+        """End the lease and delete its keys. Raises `LeaseNotFound`."""
+        command = kv_pb2.Command(lease_revoke=kv_pb2.LeaseRevoke(lease=lease))
+        await self._run(command, lease_result, timeout)
+
+    async def lease_time_to_live(
+        self, lease: int, *, keys: bool = False, timeout: float | None = None
+    ) -> LeaseTimeToLive:
+        """What is left of the lease; `keys` asks for those attached to it.
+
+        Raises `LeaseNotFound`.
+        """
+        reply = await self._unary.call(
+            "/raftkv.rpc.Lease/TimeToLive",
+            api_pb2.LeaseTimeToLiveRequest(lease=lease, keys=keys),
+            api_pb2.LeaseTimeToLiveReply,
+            self._timeout(timeout),
+        )
+        if reply.ttl_ms < 0:
+            raise LeaseNotFound(f"there is no lease {lease}; it was revoked or has expired")
+        return LeaseTimeToLive(
+            reply.lease, reply.ttl_ms / 1000, reply.granted_ttl_ms / 1000, tuple(reply.keys)
+        )
+
+    async def leases(self, *, timeout: float | None = None) -> tuple[int, ...]:
+        """The ids of all leases, those of clients' sessions among them."""
+        reply = await self._unary.call(
+            "/raftkv.rpc.Lease/List",
+            api_pb2.LeaseListRequest(),
+            api_pb2.LeaseListReply,
+            self._timeout(timeout),
+        )
+        return tuple(reply.leases)

@@ -1,0 +1,395 @@
+"""The pipeline: coalesces calls, keeps batches in flight, sends again what may be sent again.
+
+All calls issued in one turn of the loop leave in one batch per kind. There are no timers in the
+coalescing: a lone call leaves at once, and when the allowed batches are in flight, further calls
+gather and make the next batch bigger.
+
+What becomes of a batch:
+
+    queued -- form --> in flight -- answered --> settled
+      ^                 |     |
+      +-- certainly ----+     +-- no answer --> ambiguous -- the same bytes --> in flight
+          not run
+
+Certainly not run: the calls go back to their queue and leave in new batches. Ambiguous: only the
+same bytes under the same session and sequence are safe to send, and only a caller whose time has
+run out learns that the outcome is unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from raftkv.client.deadlines import expire_batch, expire_queue, not_in_time, set_error, unanswered
+from raftkv.client.endpoints import Endpoint, Endpoints
+from raftkv.client.flow import Flow
+from raftkv.client.gate import Gate
+from raftkv.client.lanes import Batch, Call, ControlLane, Lane, ReadLane, WriteLane
+from raftkv.client.results import error_of
+from raftkv.client.settings import ClientSettings
+from raftkv.errors import (
+    ConnectionFailed,
+    Outcome,
+    OutcomeUnknown,
+    Overloaded,
+    RaftkvError,
+    SessionExpired,
+    ShuttingDown,
+    TooLarge,
+    Unavailable,
+)
+from raftkv.rpc import api_pb2, kv_pb2
+
+# The server answers at a batch's deadline, a moment before or after we notice it ourselves.
+DEADLINE_TOLERANCE_S = 0.005
+
+
+class Pipeline:
+    """Runs calls on one endpoint at a time, moving on when it fails. Lives on one event loop."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        settings: ClientSettings,
+        rng: random.Random,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._endpoints = endpoints
+        self._settings = settings
+        self._loop = loop
+        self._gate = Gate(settings, rng, loop.time())
+        self.control = ControlLane(settings)
+        self.writes = WriteLane(settings)
+        self.reads = ReadLane(settings, api_pb2.READ_LEVEL_LINEARIZABLE)
+        self.stale_reads = ReadLane(settings, api_pb2.READ_LEVEL_STALE)
+        self._lanes: tuple[Lane, ...] = (self.control, self.writes, self.reads, self.stale_reads)
+        self._again: deque[Batch] = deque()  # ambiguous batches that wait to be sent unchanged
+
+        self._flow: Flow | None = None  # where new batches go
+        self._draining: list[Flow] = []  # left, but still owing answers
+        self._avoid: Endpoint | None = None
+        self._pump_scheduled = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+        self.term = 0  # the highest that a reply has shown
+        self.on_new_term: Callable[[], None] = _nothing
+        self.on_session_needed: Callable[[], None] = _nothing  # may be called many times
+
+    # ---- in: calls ---------------------------------------------------------------------
+
+    def submit(
+        self, lane: Lane, piece: bytes, decode: Callable[[kv_pb2.Result], Any], timeout_s: float
+    ) -> asyncio.Future[Any]:
+        """Queue a call; the future gets `decode`'s value or a typed error."""
+        if self._closed:
+            raise Unavailable("the client is closed")
+        loop = self._loop
+        future: asyncio.Future[Any] = loop.create_future()
+        lane.queue.append(Call(piece, decode, future, loop.time() + timeout_s))
+        if not self._pump_scheduled:
+            self._pump_scheduled = True
+            loop.call_soon(self._pump)
+        return future
+
+    def unfinished(self) -> list[asyncio.Future[Any]]:
+        """The futures that somebody may be waiting for."""
+        calls = [call for lane in self._lanes for call in lane.queue]
+        calls += [call for batch in self._sent() for call in batch.calls]
+        return [call.future for call in calls if not call.future.done()]
+
+    def wake(self) -> None:
+        """Look for work at the end of this turn."""
+        if not self._pump_scheduled and not self._closed:
+            self._pump_scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def move_to_leader(self) -> None:
+        """A leader was found: new batches go there, what is in flight is answered where it is."""
+        flow, leader = self._flow, self._endpoints.leader
+        if flow is None or leader is None or flow.endpoint is leader:
+            return
+        if leader.breaker.allows(self._loop.time()):
+            self._leave(flow)
+            self.wake()
+
+    def close(self) -> None:
+        """End every stream and fail every call that still waits."""
+        self._closed = True
+        for timer in (self._alarm, self._sweep_timer):
+            if timer is not None:
+                timer.cancel()
+        for batch in self._sent():
+            for call in batch.calls:
+                set_error(call, unanswered(batch))
+        for lane in self._lanes:
+            for call in lane.queue:
+                set_error(call, Unavailable("the client was closed before this was sent"))
+            lane.queue.clear()
+        for flow in self._flows():
+            flow.close()
+        self._again.clear()
+        self._draining.clear()
+        self._flow = None
+
+    # ---- out: batches ------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Send what may be sent now."""
+        self._pump_scheduled = False
+        if self._closed or not (self._again or any(lane.queue for lane in self._lanes)):
+            return
+        if self._sweep_timer is None:
+            self._arm_sweep()
+        if self.writes.queue and self.writes.session is None:
+            self.on_session_needed()
+        if not self._again and not any(lane.ready() for lane in self._lanes):
+            return
+        now = self._loop.time()
+        if now < self._gate.resume_at:
+            self._wake_at(self._gate.resume_at)
+            return
+        flow = self._flow or self._connect(now)
+        if flow is None:
+            return
+        while self._again and self._may_send(flow, self._again[0].lane):
+            flow.send(self._again.popleft(), now)
+        operations_max = 1 if self._gate.probing else self._settings.batch_operations_max
+        for lane in self._lanes:
+            while lane.queue and self._may_send(flow, lane):
+                batch = lane.form(operations_max)
+                if batch is None:
+                    break
+                self._gate.sent()
+                flow.send(batch, now)
+
+    def _may_send(self, flow: Flow, lane: Lane) -> bool:
+        if self._gate.probing:
+            return not flow.in_flight
+        return lane.in_flight < self._settings.batches_in_flight_max
+
+    def _connect(self, now: float) -> Flow | None:
+        endpoint = self._endpoints.choose(now, self._avoid)
+        if endpoint is None:
+            soon = now + self._settings.backoff_s_min
+            self._gate.shut_until(max(soon, self._endpoints.next_probe_at()))
+            self._wake_at(self._gate.resume_at)
+            return None
+        if endpoint.breaker.begin(now):
+            self._gate.probing = True
+        self._flow = Flow(endpoint, self._on_message, self._on_end)
+        return self._flow
+
+    def _wake_at(self, when: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(when, self.wake)
+
+    # ---- in: replies -------------------------------------------------------------------
+
+    def _on_message(self, flow: Flow, message: bytes) -> None:
+        if flow.over:
+            return
+        try:
+            reply = api_pb2.PipelineReply.FromString(message)
+            answer = _answer_of(reply)
+        except DecodeError:
+            self._on_end(flow, OutcomeUnknown(f"{flow.endpoint.address} sent no valid reply"))
+            return
+        batch = flow.heard(reply.number, self._loop.time())
+        if batch is not None:
+            if isinstance(answer, kv_pb2.Failure):
+                self._refused(flow, batch, answer)
+            else:
+                self._answered(flow, batch, answer)
+        self._end_if_drained(flow)
+        if reply.header.term > self.term:
+            self.term = reply.header.term
+            self.on_new_term()
+        # Runs after the callers that were just woken, so what they ask next is in the batch.
+        self.wake()
+
+    def _answered(self, flow: Flow, batch: Batch, results: list[kv_pb2.Result]) -> None:
+        flow.endpoint.breaker.succeeded()
+        self._gate.answered()
+        self._avoid = None
+        batch.settle()
+        if len(results) != len(batch.calls):
+            self._fail(batch, lambda: unanswered(batch))
+            return
+        for call, result in zip(batch.calls, results, strict=True):
+            future = call.future
+            if future.done():
+                continue
+            if result.HasField("failure"):
+                future.set_exception(error_of(result.failure))
+            else:
+                future.set_result(call.decode(result))
+
+    def _refused(self, flow: Flow, batch: Batch, failure: kv_pb2.Failure) -> None:
+        """The node answered for the batch as a whole: it was not run, or may have been."""
+        now = self._loop.time()
+        error = error_of(failure)
+        if isinstance(error, ShuttingDown):
+            flow.endpoint.breaker.failed(now)
+        else:
+            flow.endpoint.breaker.succeeded()
+        if isinstance(error, SessionExpired) and batch.session is not None:
+            self._session_expired(batch)
+        elif error.outcome is Outcome.NOT_APPLIED:
+            self._rejected(batch, failure)
+        elif now >= batch.deadline - DEADLINE_TOLERANCE_S:
+            unknown = batch.ambiguous or error.outcome is Outcome.MAYBE_APPLIED
+            self._fail(batch, lambda: unanswered(batch) if unknown else not_in_time())
+        else:
+            self._try_again(batch, maybe_run=error.outcome is Outcome.MAYBE_APPLIED)
+            self._gate.refused(now, batch.sent_at, error.retry_after_s)
+            if flow is self._flow and not isinstance(error, Overloaded):
+                # It can't reach a leader, or is going away: another node may do better.
+                self._avoid = flow.endpoint
+                self._leave(flow)
+
+    def _session_expired(self, batch: Batch) -> None:
+        if self.writes.session is batch.session:
+            self.writes.session = None
+        if batch.ambiguous:
+            self._fail(batch, lambda: unanswered(batch))
+        else:
+            batch.lane.put_back(batch.calls)
+
+    def _rejected(self, batch: Batch, failure: kv_pb2.Failure) -> None:
+        """Something in it can never work: fail that, and let the rest leave without it."""
+        if batch.ambiguous:
+            self._fail(batch, lambda: unanswered(batch))
+            return
+        batch.settle()
+        self._gate.answered()
+        error = error_of(failure)
+        position = error.facts.get("position", "")
+        if position.isdigit() and int(position) < len(batch.calls):
+            set_error(batch.calls.pop(int(position)), error)
+            batch.lane.put_back(batch.calls)
+        elif isinstance(error, TooLarge) and len(batch.calls) > 1:
+            batch.lane.shrink()
+            batch.lane.put_back(batch.calls)
+        else:
+            self._fail(batch, lambda: error_of(failure))
+
+    def _on_end(self, flow: Flow, error: RaftkvError) -> None:
+        """The stream is over: take its batches back and move on."""
+        if flow.over:
+            return
+        now = self._loop.time()
+        flow.endpoint.breaker.failed(now)
+        flow.close()
+        for number in reversed(list(flow.in_flight)):
+            batch = flow.take(number)
+            if batch is not None:
+                self._try_again(batch, maybe_run=not isinstance(error, ConnectionFailed))
+        if flow is self._flow:
+            self._flow = None
+            self._avoid = flow.endpoint
+            if self._endpoints.leader is flow.endpoint:
+                self._endpoints.leader = None
+            self._gate.broken(now, len(self._endpoints))
+        else:
+            self._draining.remove(flow)
+        self.wake()
+
+    # ---- moving on ---------------------------------------------------------------------
+
+    def _try_again(self, batch: Batch, maybe_run: bool) -> None:
+        """Take back a batch that was not answered."""
+        if batch.session is not None and (maybe_run or batch.ambiguous):
+            batch.ambiguous = True
+            if all(call.future.done() for call in batch.calls):
+                batch.settle()
+                return
+            self._again.appendleft(batch)
+        else:
+            batch.settle()
+            batch.lane.put_back(batch.calls)
+        self._gate.retried(self._loop.time())
+
+    def _leave(self, flow: Flow) -> None:
+        """Give this stream nothing more; it ends when all its answers are in."""
+        self._flow = None
+        self._draining.append(flow)
+        self._end_if_drained(flow)
+
+    def _end_if_drained(self, flow: Flow) -> None:
+        if not flow.in_flight and flow in self._draining:
+            self._draining.remove(flow)
+            flow.close()
+
+    def _fail(self, batch: Batch, make_error: Callable[[], RaftkvError]) -> None:
+        batch.settle()
+        for call in batch.calls:
+            set_error(call, make_error())
+
+    # ---- deadlines ---------------------------------------------------------------------
+
+    def _arm_sweep(self) -> None:
+        self._sweep_timer = self._loop.call_later(self._settings.sweep_interval_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """One look at every deadline: cheaper than a timer for each call."""
+        self._sweep_timer = None
+        now = self._loop.time()
+        for lane in self._lanes:
+            expire_queue(lane, now)
+        for batch in [batch for batch in self._again if batch.next_deadline <= now]:
+            expire_batch(batch, now)
+            if batch.deadline <= now:
+                self._again.remove(batch)
+                batch.settle()
+        for flow in self._flows():
+            self._sweep_flow(flow, now)
+        if (
+            self._again
+            or any(lane.queue for lane in self._lanes)
+            or any(flow.waiting for flow in self._flows())
+        ):
+            self._arm_sweep()
+
+    def _sweep_flow(self, flow: Flow, now: float) -> None:
+        for number, batch in list(flow.in_flight.items()):
+            if batch.next_deadline <= now:
+                expire_batch(batch, now)
+            if batch.deadline <= now:
+                flow.take(number)
+                batch.settle()
+                self.wake()
+        if flow.silent_s(now) > self._settings.silence_s_max:
+            self._on_end(flow, OutcomeUnknown(f"{flow.endpoint.address} has fallen silent"))
+        else:
+            self._end_if_drained(flow)
+
+    def _flows(self) -> list[Flow]:
+        return [*self._draining, *([self._flow] if self._flow else [])]
+
+    def _sent(self) -> Iterable[Batch]:
+        yield from self._again
+        for flow in self._flows():
+            yield from flow.in_flight.values()
+
+
+def _answer_of(reply: api_pb2.PipelineReply) -> list[kv_pb2.Result] | kv_pb2.Failure:
+    kind = reply.WhichOneof("reply")
+    if kind == "results":
+        batch = kv_pb2.BatchResult.FromString(reply.results)
+        return batch.failure if batch.HasField("failure") else list(batch.results)
+    if kind == "reads":
+        return list(reply.reads.results)
+    return reply.failure
+
+
+def _nothing() -> None:
+    """No one listens."""

@@ -1,0 +1,176 @@
+"""Calls as bytes. Checks what is obviously wrong before a call shares a batch with others.
+
+Each function returns the call as a CommandBatch or ReadBatch that holds nothing else
+(lanes.py says why).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from raftkv.client.op import Sort, sort_order
+from raftkv.client.settings import ClientSettings
+from raftkv.client.values import milliseconds, to_bytes, to_key, to_value
+from raftkv.errors import InvalidRequest, TooLarge
+from raftkv.rpc import api_pb2, kv_pb2
+
+
+def put_piece(
+    settings: ClientSettings,
+    key: str | bytes,
+    value: str | bytes,
+    lease: int,
+    prev_kv: bool,
+    ignore_value: bool,
+    ignore_lease: bool,
+    idempotency_key: str | bytes,
+    idempotency_ttl: float | None,
+) -> bytes:
+    """A put. The hot path: only what was asked for is set."""
+    batch = kv_pb2.CommandBatch()
+    command = batch.commands.add()
+    message = command.put
+    message.key = to_key(key, settings)
+    message.value = to_value(value, settings)
+    if lease:
+        message.lease = lease
+    if prev_kv:
+        message.prev_kv = True
+    if ignore_value or ignore_lease:
+        if ignore_value and value:
+            raise InvalidRequest("value is given and ignore_value is set; leave out one of them")
+        if ignore_lease and lease:
+            raise InvalidRequest("lease is given and ignore_lease is set; leave out one of them")
+        message.ignore_value = ignore_value
+        message.ignore_lease = ignore_lease
+    if idempotency_key or idempotency_ttl is not None:
+        _set_idempotency(command, idempotency_key, idempotency_ttl)
+    return batch.SerializeToString()
+
+
+def command_piece(
+    settings: ClientSettings,
+    command: kv_pb2.Command,
+    idempotency_key: str | bytes = b"",
+    idempotency_ttl: float | None = None,
+) -> bytes:
+    """Any command. Raises `TooLarge` if it is over the limit of a request."""
+    if idempotency_key or idempotency_ttl is not None:
+        _set_idempotency(command, idempotency_key, idempotency_ttl)
+    piece = kv_pb2.CommandBatch(commands=[command]).SerializeToString()
+    if len(piece) > settings.request_bytes_max:
+        raise TooLarge(
+            f"the request has {len(piece)} bytes, the limit is {settings.request_bytes_max};"
+            " split it",
+            field="request",
+            limit=settings.request_bytes_max,
+        )
+    return piece
+
+
+def check_transaction(settings: ClientSettings, transaction: kv_pb2.Transaction) -> None:
+    """Raises `InvalidRequest` or `TooLarge` naming what is wrong in a transaction."""
+    limit = settings.transaction_operations_max
+    lists: tuple[tuple[str, int], ...] = (
+        ("compare", len(transaction.compare)),
+        ("success", len(transaction.success)),
+        ("failure", len(transaction.failure)),
+    )
+    for name, size in lists:
+        if size > limit:
+            raise TooLarge(
+                f"{name} has {size} operations, the limit is {limit}; split the transaction",
+                field=name,
+                limit=limit,
+            )
+    for condition in transaction.compare:
+        to_key(condition.key, settings)
+    _check_operations(settings, transaction.success)
+    _check_operations(settings, transaction.failure)
+
+
+def _check_operations(settings: ClientSettings, operations: Iterable[kv_pb2.Operation]) -> None:
+    for operation in operations:
+        match operation.WhichOneof("operation"):
+            case "put":
+                to_key(operation.put.key, settings)
+                to_value(operation.put.value, settings)
+            case "range":
+                to_key(operation.range.key, settings)
+            case "delete_range":
+                to_key(operation.delete_range.key, settings)
+            case "transaction":
+                check_transaction(settings, operation.transaction)
+
+
+def compare_and_swap_command(
+    settings: ClientSettings,
+    key: str | bytes,
+    expected: str | bytes | int | None,
+    new_value: str | bytes,
+    lease: int,
+) -> kv_pb2.Command:
+    """`expected` is a value, a mod_revision, or None for a key that is absent."""
+    swap = kv_pb2.CompareAndSwap(
+        key=to_key(key, settings), new_value=to_value(new_value, settings, "new_value"), lease=lease
+    )
+    if expected is None:
+        swap.absent = True
+    elif isinstance(expected, int):
+        swap.mod_revision = expected
+    else:
+        swap.value = to_bytes(expected, "expected")
+    return kv_pb2.Command(compare_and_swap=swap)
+
+
+def range_message(
+    settings: ClientSettings,
+    start: str | bytes,
+    end: str | bytes,
+    *,
+    limit: int,
+    revision: int,
+    sort: Sort,
+    descending: bool,
+    keys_only: bool,
+    count_only: bool,
+) -> kv_pb2.Range:
+    """A Range. Raises `InvalidRequest` for an empty start or end and for negative numbers."""
+    if limit < 0 or revision < 0:
+        name, number = ("limit", limit) if limit < 0 else ("revision", revision)
+        raise InvalidRequest(f"{name} is {number}; give 0 for none, or a number above", field=name)
+    return kv_pb2.Range(
+        key=to_key(start, settings, "start"),
+        range_end=to_key(end, settings, "end"),
+        limit=limit,
+        revision=revision,
+        sort_order=sort_order(sort, descending),
+        sort_target=sort.value,
+        keys_only=keys_only,
+        count_only=count_only,
+    )
+
+
+def range_piece(message: kv_pb2.Range) -> bytes:
+    """A read."""
+    return api_pb2.ReadBatch(ranges=[message]).SerializeToString()
+
+
+def get_piece(settings: ClientSettings, key: str | bytes, revision: int) -> bytes:
+    """A read of one key."""
+    batch = api_pb2.ReadBatch()
+    message = batch.ranges.add()
+    message.key = to_key(key, settings)
+    if revision:
+        message.revision = revision
+    return batch.SerializeToString()
+
+
+def _set_idempotency(
+    command: kv_pb2.Command, idempotency_key: str | bytes, ttl: float | None
+) -> None:
+    command.idempotency_key = to_bytes(idempotency_key, "idempotency_key")
+    if not command.idempotency_key:
+        raise InvalidRequest("idempotency_ttl is given without idempotency_key; name the command")
+    if ttl is not None:
+        command.idempotency_ttl_ms = milliseconds(ttl, "idempotency_ttl")

@@ -1,0 +1,48 @@
+"""How a client behaves: its bounds and its times, frozen. Knows nothing of calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from raftkv.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """Every bound of a client. The sizes are those of a server with default limits.
+
+    Raises `ConfigurationError` for a number that is not positive.
+    """
+
+    timeout_s_max: float = 60.0  # no call waits longer, whatever its caller asks for
+    sweep_interval_s: float = 0.025  # how often deadlines are looked at
+    session_ttl_ms: int = 60_000
+
+    batches_in_flight_max: int = 8  # of each kind of call; what comes on top makes batches grow
+    batch_operations_max: int = 1_000
+    batch_bytes_max: int = 1 << 20
+
+    key_bytes_max: int = 8_192
+    value_bytes_max: int = 1 << 20
+    request_bytes_max: int = 3 << 19
+    transaction_operations_max: int = 128
+    page_keys_max: int = 1_000  # of a range that is too large for one reply
+
+    # A node that is sent requests and says nothing for this long is left for another one.
+    silence_s_max: float = 2.0
+    backoff_s_min: float = 0.01
+    backoff_s_max: float = 0.25
+    # Retries may add this share to the requests, and this many per second on top.
+    retries_per_request: float = 0.1
+    retries_per_second: float = 10.0
+    retries_burst: int = 100
+    breaker_failures_max: int = 3
+    breaker_cool_down_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value <= 0:
+                raise ConfigurationError(
+                    f"{field.name} is {value}; give a number above 0", setting=field.name
+                )

@@ -1,0 +1,362 @@
+"""The synchronous twin of the client: the same methods, run on the shared portal's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
+
+from raftkv.client.client import DEFAULT_TIMEOUT_S, Client, connect
+from raftkv.client.kv_methods import ReadLevel
+from raftkv.client.op import Operation, Sort
+from raftkv.client.portal import shared_portal
+from raftkv.client.results import (
+    DeleteResult,
+    KeyValue,
+    LeaseResult,
+    LeaseTimeToLive,
+    PutResult,
+    RangeResult,
+    SwapResult,
+    TransactionResult,
+)
+from raftkv.client.settings import ClientSettings
+from raftkv.client.status import Member, NodeStatus
+from raftkv.client.when import Compare
+from raftkv.errors import RaftkvError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _twin_of(method: Callable[..., object]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The twin's contract is that of the asynchronous method, word for word."""
+
+    def with_its_docstring(twin: Callable[P, R]) -> Callable[P, R]:
+        twin.__doc__ = method.__doc__
+        return twin
+
+    return with_its_docstring
+
+
+class SyncClient:
+    """A connection to a cluster for code without an event loop, made by `raftkv.connect_sync`.
+
+    Share one among all threads: what they ask at about the same time travels together.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._call = shared_portal().call
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @_twin_of(Client.close)
+    def close(self) -> None:
+        self._call(self._client.close())
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The addresses that the client was given."""
+        return self._client.endpoints
+
+    @_twin_of(Client.put)
+    def put(
+        self,
+        key: str | bytes,
+        value: str | bytes = b"",
+        *,
+        lease: int = 0,
+        prev_kv: bool = False,
+        ignore_value: bool = False,
+        ignore_lease: bool = False,
+        idempotency_key: str | bytes = b"",
+        idempotency_ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> PutResult:
+        return self._call(
+            self._client.put(
+                key,
+                value,
+                lease=lease,
+                prev_kv=prev_kv,
+                ignore_value=ignore_value,
+                ignore_lease=ignore_lease,
+                idempotency_key=idempotency_key,
+                idempotency_ttl=idempotency_ttl,
+                timeout=timeout,
+            )
+        )
+
+    @_twin_of(Client.get)
+    def get(
+        self,
+        key: str | bytes,
+        *,
+        revision: int = 0,
+        level: ReadLevel = ReadLevel.LINEARIZABLE,
+        timeout: float | None = None,
+    ) -> KeyValue | None:
+        return self._call(self._client.get(key, revision=revision, level=level, timeout=timeout))
+
+    @_twin_of(Client.range)
+    def range(
+        self,
+        start: str | bytes,
+        end: str | bytes,
+        *,
+        limit: int = 0,
+        revision: int = 0,
+        sort: Sort = Sort.KEY,
+        descending: bool = False,
+        keys_only: bool = False,
+        count_only: bool = False,
+        level: ReadLevel = ReadLevel.LINEARIZABLE,
+        timeout: float | None = None,
+    ) -> RangeResult:
+        return self._call(
+            self._client.range(
+                start,
+                end,
+                limit=limit,
+                revision=revision,
+                sort=sort,
+                descending=descending,
+                keys_only=keys_only,
+                count_only=count_only,
+                level=level,
+                timeout=timeout,
+            )
+        )
+
+    @_twin_of(Client.range_prefix)
+    def range_prefix(
+        self,
+        prefix: str | bytes,
+        *,
+        limit: int = 0,
+        revision: int = 0,
+        sort: Sort = Sort.KEY,
+        descending: bool = False,
+        keys_only: bool = False,
+        count_only: bool = False,
+        level: ReadLevel = ReadLevel.LINEARIZABLE,
+        timeout: float | None = None,
+    ) -> RangeResult:
+        return self._call(
+            self._client.range_prefix(
+                prefix,
+                limit=limit,
+                revision=revision,
+                sort=sort,
+                descending=descending,
+                keys_only=keys_only,
+                count_only=count_only,
+                level=level,
+                timeout=timeout,
+            )
+        )
+
+    @_twin_of(Client.delete)
+    def delete(
+        self,
+        key: str | bytes,
+        *,
+        prev_kv: bool = False,
+        idempotency_key: str | bytes = b"",
+        idempotency_ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> DeleteResult:
+        return self._call(
+            self._client.delete(
+                key,
+                prev_kv=prev_kv,
+                idempotency_key=idempotency_key,
+                idempotency_ttl=idempotency_ttl,
+                timeout=timeout,
+            )
+        )
+
+    @_twin_of(Client.delete_range)
+    def delete_range(
+        self,
+        start: str | bytes,
+        end: str | bytes,
+        *,
+        prev_kv: bool = False,
+        idempotency_key: str | bytes = b"",
+        idempotency_ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> DeleteResult:
+        return self._call(
+            self._client.delete_range(
+                start,
+                end,
+                prev_kv=prev_kv,
+                idempotency_key=idempotency_key,
+                idempotency_ttl=idempotency_ttl,
+                timeout=timeout,
+            )
+        )
+
+    @_twin_of(Client.delete_prefix)
+    def delete_prefix(
+        self,
+        prefix: str | bytes,
+        *,
+        prev_kv: bool = False,
+        idempotency_key: str | bytes = b"",
+        idempotency_ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> DeleteResult:
+        return self._call(
+            self._client.delete_prefix(
+                prefix,
+                prev_kv=prev_kv,
+                idempotency_key=idempotency_key,
+                idempotency_ttl=idempotency_ttl,
+                timeout=timeout,
+            )
+        )
+
+    @_twin_of(Client.compare_and_swap)
+    def compare_and_swap(
+        self,
+        key: str | bytes,
+        expected: str | bytes | int | None,
+        new_value: str | bytes,
+        *,
+        lease: int = 0,
+        idempotency_key: str | bytes = b"",
+        idempotency_ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> SwapResult:
+        return self._call(
+            self._client.compare_and_swap(
+                key,
+                expected,
+                new_value,
+                lease=lease,
+                idempotency_key=idempotency_key,
+                idempotency_ttl=idempotency_ttl,
+                timeout=timeout,
+            )
+        )
+
+    @_twin_of(Client.txn)
+    def txn(
+        self,
+        compare: Sequence[Compare] = (),
+        success: Sequence[Operation] = (),
+        failure: Sequence[Operation] = (),
+        *,
+        idempotency_key: str | bytes = b"",
+        idempotency_ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> TransactionResult:
+        return self._call(
+            self._client.txn(
+                compare,
+                success,
+                failure,
+                idempotency_key=idempotency_key,
+                idempotency_ttl=idempotency_ttl,
+                timeout=timeout,
+            )
+        )
+
+    @_twin_of(Client.compact)
+    def compact(self, revision: int, *, timeout: float | None = None) -> int:
+        return self._call(self._client.compact(revision, timeout=timeout))
+
+    @_twin_of(Client.lease_grant)
+    def lease_grant(
+        self, ttl: float, *, lease: int = 0, timeout: float | None = None
+    ) -> LeaseResult:
+        return self._call(self._client.lease_grant(ttl, lease=lease, timeout=timeout))
+
+    @_twin_of(Client.lease_renew)
+    def lease_renew(self, lease: int, *, timeout: float | None = None) -> LeaseResult:
+        return self._call(self._client.lease_renew(lease, timeout=timeout))
+
+    @_twin_of(Client.lease_revoke)
+    def lease_revoke(self, lease: int, *, timeout: float | None = None) -> None:
+        return self._call(self._client.lease_revoke(lease, timeout=timeout))
+
+    @_twin_of(Client.lease_time_to_live)
+    def lease_time_to_live(
+        self, lease: int, *, keys: bool = False, timeout: float | None = None
+    ) -> LeaseTimeToLive:
+        return self._call(self._client.lease_time_to_live(lease, keys=keys, timeout=timeout))
+
+    @_twin_of(Client.leases)
+    def leases(self, *, timeout: float | None = None) -> tuple[int, ...]:
+        return self._call(self._client.leases(timeout=timeout))
+
+    @_twin_of(Client.status)
+    def status(self, endpoint: str, *, timeout: float | None = None) -> NodeStatus:
+        return self._call(self._client.status(endpoint, timeout=timeout))
+
+    @_twin_of(Client.status_all)
+    def status_all(self, *, timeout: float | None = None) -> Mapping[str, NodeStatus | RaftkvError]:
+        return self._call(self._client.status_all(timeout=timeout))
+
+    @_twin_of(Client.member_list)
+    def member_list(self, *, timeout: float | None = None) -> tuple[Member, ...]:
+        return self._call(self._client.member_list(timeout=timeout))
+
+    @_twin_of(Client.member_add)
+    def member_add(
+        self, node_id: int, peer_address: str, client_address: str, *, timeout: float | None = None
+    ) -> tuple[Member, ...]:
+        return self._call(
+            self._client.member_add(node_id, peer_address, client_address, timeout=timeout)
+        )
+
+    @_twin_of(Client.member_promote)
+    def member_promote(self, node_id: int, *, timeout: float | None = None) -> tuple[Member, ...]:
+        return self._call(self._client.member_promote(node_id, timeout=timeout))
+
+    @_twin_of(Client.member_remove)
+    def member_remove(self, node_id: int, *, timeout: float | None = None) -> tuple[Member, ...]:
+        return self._call(self._client.member_remove(node_id, timeout=timeout))
+
+    @_twin_of(Client.transfer_leader)
+    def transfer_leader(self, node_id: int = 0, *, timeout: float | None = None) -> int:
+        return self._call(self._client.transfer_leader(node_id, timeout=timeout))
+
+    @_twin_of(Client.set_log_level)
+    def set_log_level(self, level: str, endpoint: str, *, timeout: float | None = None) -> str:
+        return self._call(self._client.set_log_level(level, endpoint, timeout=timeout))
+
+
+def connect_sync(
+    endpoints: str | Sequence[str],
+    *,
+    timeout: float = DEFAULT_TIMEOUT_S,
+    settings: ClientSettings | None = None,
+) -> SyncClient:
+    """Connect to the cluster with a node at any of `endpoints`, "host:port" each.
+
+        with raftkv.connect_sync("127.0.0.1:7411") as client:
+            client.put("greeting", "hello")
+
+    `timeout` is the default of every call, in seconds. Raises `ConnectionFailed` if no node answers
+    within `timeout`, `ConfigurationError` for endpoints that are no addresses.
+    """
+    return SyncClient(shared_portal().call(_connected(endpoints, timeout, settings)))
+
+
+async def _connected(
+    endpoints: str | Sequence[str], timeout: float, settings: ClientSettings | None
+) -> Client:
+    return await connect(endpoints, timeout=timeout, settings=settings)

@@ -1,0 +1,176 @@
+"""Unary calls to the cluster, and the search for its leader."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Protocol, Self, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from raftkv.client.endpoints import Endpoint, Endpoints
+from raftkv.client.retry import Backoff
+from raftkv.client.settings import ClientSettings
+from raftkv.client.status import NodeStatus, Role, status_of
+from raftkv.errors import ConnectionFailed, DeadlineExceeded, Outcome, OutcomeUnknown, RaftkvError
+from raftkv.rpc import api_pb2
+
+STATUS = "/raftkv.rpc.Cluster/Status"
+STATUS_TIMEOUT_S = 1.0
+SEARCHES_MAX = 8  # for one leader; the next new term starts another
+
+
+class _Reply(Protocol):
+    @classmethod
+    def FromString(cls, data: bytes, /) -> Self: ...  # noqa: N802 - protobuf's name
+
+
+class Request(Protocol):
+    """A protobuf message, to be sent."""
+
+    def SerializeToString(self) -> bytes: ...  # noqa: N802 - protobuf's name
+
+
+ReplyT = TypeVar("ReplyT", bound=_Reply)
+
+
+class Unary:
+    """Calls any node, or one in particular; retries what is safe to retry until the deadline."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        settings: ClientSettings,
+        rng: random.Random,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._endpoints = endpoints
+        self._settings = settings
+        self._rng = rng
+        self._loop = loop
+        self._search: asyncio.Task[None] | None = None
+
+    async def call(
+        self,
+        method: str,
+        request: Request,
+        reply_type: type[ReplyT],
+        timeout_s: float,
+        *,
+        changes: bool = False,
+    ) -> ReplyT:
+        """Ask the best node, then the others. A call that `changes` something is never repeated
+        once it may have had its effect: it raises `OutcomeUnknown`."""
+        deadline = self._loop.time() + timeout_s
+        backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
+        data = request.SerializeToString()
+        avoid: Endpoint | None = None
+        attempts = 0
+        while True:
+            now = self._loop.time()
+            endpoint = self._endpoints.ranked(now, avoid)[0]
+            try:
+                reply = await endpoint.link.call(method, data, max(0.001, deadline - now))
+                return reply_type.FromString(reply)
+            except (RaftkvError, DecodeError) as error:
+                failure = _typed(error, endpoint)
+            if failure.outcome is Outcome.NOT_APPLIED:
+                raise failure
+            if changes and failure.outcome is Outcome.MAYBE_APPLIED:
+                raise failure
+            avoid = endpoint
+            attempts += 1
+            pause_s = backoff.next_s() if attempts >= len(self._endpoints) else 0.0
+            pause_s = max(pause_s, failure.retry_after_s)
+            if self._loop.time() + pause_s >= deadline:
+                raise DeadlineExceeded(f"no node answered in time; the last one: {failure}")
+            await asyncio.sleep(pause_s)
+
+    async def ask(
+        self, endpoint: Endpoint, method: str, request: Request, reply_type: type[ReplyT],
+        timeout_s: float,
+    ) -> ReplyT:  # fmt: skip
+        """Ask this node and no other, once. Raises `ConnectionFailed` if it does not answer."""
+        try:
+            data = await endpoint.link.call(method, request.SerializeToString(), timeout_s)
+            return reply_type.FromString(data)
+        except (OutcomeUnknown, DecodeError) as error:
+            raise ConnectionFailed(f"{endpoint.address} does not answer: {error}") from None
+
+    async def status(self, endpoint: Endpoint, timeout_s: float) -> NodeStatus:
+        """What this node says of itself."""
+        request = api_pb2.StatusRequest()
+        reply = await self.ask(endpoint, STATUS, request, api_pb2.StatusReply, timeout_s)
+        return status_of(endpoint.address, reply)
+
+    async def statuses(
+        self, endpoints: tuple[Endpoint, ...], timeout_s: float
+    ) -> list[NodeStatus | RaftkvError]:
+        """What each of these nodes says of itself, or why it does not."""
+        return await asyncio.gather(*(self._status_or_error(each, timeout_s) for each in endpoints))
+
+    async def find_leader(self, timeout_s: float) -> list[RaftkvError]:
+        """Ask every node until one says that it leads; notes it, and where the members listen.
+
+        Returns the errors of those that did not answer, all of them if nobody did.
+        """
+        asked = self._endpoints.all
+        tasks = [self._loop.create_task(self._status_or_error(each, timeout_s)) for each in asked]
+        errors: list[RaftkvError] = []
+        leader: Endpoint | None = None
+        try:
+            pending = list(tasks)
+            while pending and leader is None:
+                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for endpoint, task in zip(asked, tasks, strict=True):
+                    if task not in pending or not task.done():
+                        continue
+                    answer = task.result()
+                    if isinstance(answer, RaftkvError):
+                        errors.append(answer)
+                        continue
+                    self._endpoints.learn([member.client_address for member in answer.members])
+                    if answer.role is Role.LEADER:
+                        leader = endpoint
+                pending = [task for task in pending if not task.done()]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        self._endpoints.leader = leader
+        return errors
+
+    def search_leader(self, on_found: Callable[[], None]) -> None:
+        """Find the leader in the background, unless that is under way."""
+        if self._search is None or self._search.done():
+            self._search = self._loop.create_task(self._search_leader(on_found))
+
+    async def _search_leader(self, on_found: Callable[[], None]) -> None:
+        backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
+        for _ in range(SEARCHES_MAX):
+            await self.find_leader(STATUS_TIMEOUT_S)
+            if self._endpoints.leader is not None:
+                on_found()
+                return
+            await asyncio.sleep(backoff.next_s())
+
+    async def close(self) -> None:
+        """End the search."""
+        if self._search is not None:
+            self._search.cancel()
+            await asyncio.wait([self._search])
+
+    async def _status_or_error(
+        self, endpoint: Endpoint, timeout_s: float
+    ) -> NodeStatus | RaftkvError:
+        try:
+            return await self.status(endpoint, timeout_s)
+        except RaftkvError as error:
+            return error
+
+
+def _typed(error: RaftkvError | DecodeError, endpoint: Endpoint) -> RaftkvError:
+    if isinstance(error, RaftkvError):
+        return error
+    return OutcomeUnknown(f"{endpoint.address} sent no valid reply")

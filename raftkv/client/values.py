@@ -1,0 +1,64 @@
+"""Keys, values and ranges as callers write them, checked and turned into bytes."""
+
+from __future__ import annotations
+
+from raftkv.client.settings import ClientSettings
+from raftkv.errors import InvalidRequest, TooLarge
+
+ALL_KEYS_FROM = b"\x00"
+"""As the end of a range: no end, every key from its start on."""
+
+
+def to_bytes(value: str | bytes, field: str) -> bytes:
+    """UTF-8 for a str. Raises `InvalidRequest` for anything but str and bytes."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode()
+    raise InvalidRequest(f"{field} is a {type(value).__name__}; give str or bytes", field=field)
+
+
+def to_key(key: str | bytes, settings: ClientSettings, field: str = "key") -> bytes:
+    """A key. Raises `InvalidRequest` if it is empty, `TooLarge` if it is too long."""
+    encoded = key if type(key) is bytes else to_bytes(key, field)
+    size = len(encoded)
+    if not size:
+        raise InvalidRequest(f"{field} is empty; a key has at least one byte", field=field)
+    if size > settings.key_bytes_max:
+        raise TooLarge(
+            f"{field} has {size} bytes, the limit is {settings.key_bytes_max}; shorten it",
+            field=field,
+            limit=settings.key_bytes_max,
+        )
+    return encoded
+
+
+def to_value(value: str | bytes, settings: ClientSettings, field: str = "value") -> bytes:
+    """A value. Raises `TooLarge` if it is too long."""
+    encoded = value if type(value) is bytes else to_bytes(value, field)
+    if len(encoded) > settings.value_bytes_max:
+        raise TooLarge(
+            f"{field} has {len(encoded)} bytes, the limit is {settings.value_bytes_max};"
+            " split it over several keys",
+            field=field,
+            limit=settings.value_bytes_max,
+        )
+    return encoded
+
+
+def prefix_end(prefix: str | bytes) -> bytes:
+    """The end of the range that holds exactly the keys that start with `prefix`."""
+    encoded = to_bytes(prefix, "prefix").rstrip(b"\xff")
+    return encoded[:-1] + bytes([encoded[-1] + 1]) if encoded else ALL_KEYS_FROM
+
+
+def prefix_range(prefix: str | bytes) -> tuple[bytes, bytes]:
+    """Start and end of the keys that start with `prefix`; an empty prefix stands for all keys."""
+    return to_bytes(prefix, "prefix") or ALL_KEYS_FROM, prefix_end(prefix)
+
+
+def milliseconds(seconds: float, field: str) -> int:
+    """A duration for the wire. Raises `InvalidRequest` if it is not positive."""
+    if not seconds > 0:
+        raise InvalidRequest(f"{field} is {seconds}; give seconds above 0", field=field)
+    return max(1, round(seconds * 1000))
