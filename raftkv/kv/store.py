@@ -38,7 +38,7 @@ class StateStore(Protocol):
     def scan(
         self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Pairs with start <= key < end in key order (`end` None: to the last), or from the last down.
+        """Pairs with start <= key < end, in key order or from the last down (`end` None: no end).
 
         Sees the store as it was at the call; later writes do not show.
         """

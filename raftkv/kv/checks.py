@@ -1,0 +1,218 @@
+"""What can be seen to be wrong without the store: checked before a command enters the log.
+
+Each error names the field, the limit and the fix. Whatever needs the state (does the lease
+live, does the key exist) is decided at apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from raftkv.errors import InvalidRequest, RaftkvError, TooLarge
+from raftkv.kv.limits import IDEMPOTENCY_TTL_MS_MAX, LEASE_TTL_MS_MAX, Limits
+from raftkv.kv.transaction_checks import check_duplicates
+from raftkv.rpc import kv_pb2
+
+WHOLE_BATCH: Final = -1
+"""Position of an error that no single command is to blame for."""
+
+_SORT_ORDERS: Final = frozenset(kv_pb2.SortOrder.values())
+_SORT_TARGETS: Final = frozenset(kv_pb2.SortTarget.values())
+_COMPARE_RESULTS: Final = frozenset(kv_pb2.CompareResult.values())
+
+
+def check_batch(batch: kv_pb2.CommandBatch, limits: Limits) -> list[tuple[int, RaftkvError]]:
+    """Everything that is wrong: (position of the command or `WHOLE_BATCH`, error) each."""
+    refused: list[tuple[int, RaftkvError]] = []
+    batch_bytes = batch.ByteSize()
+    try:
+        _check_frame(batch, batch_bytes, limits)
+    except InvalidRequest as error:
+        refused.append((WHOLE_BATCH, error))
+    # No part of a small batch is over a limit of its own, and most batches are small.
+    small = batch_bytes <= min(limits.value_bytes_max, limits.request_bytes_max)
+    key_bytes_max = limits.key_bytes_max
+    for position, command in enumerate(batch.commands):
+        if small and command.HasField("put") and not command.idempotency_key:
+            put = command.put
+            if 0 < len(put.key) <= key_bytes_max and not put.ignore_value and not put.ignore_lease:
+                continue
+        try:
+            check_command(command, limits)
+        except InvalidRequest as error:
+            refused.append((position, error))
+    return refused
+
+
+def check_command(command: kv_pb2.Command, limits: Limits) -> None:
+    """Raise `InvalidRequest` for what can never work."""
+    size_bytes = command.ByteSize()
+    if size_bytes > limits.request_bytes_max:
+        raise TooLarge(
+            f"the command has {size_bytes} bytes, the limit is {limits.request_bytes_max}; "
+            "split it into several commands",
+            bytes_max=limits.request_bytes_max,
+        )
+    _check_idempotency(command, limits)
+    match command.WhichOneof("command"):
+        case "put":
+            _check_put(command.put, limits)
+        case "delete_range":
+            _check_key("delete_range.key", command.delete_range.key, limits)
+        case "transaction":
+            _check_transaction(command.transaction, limits, limits.transaction_operations_max)
+            check_duplicates(command.transaction)
+        case "compare_and_swap":
+            _check_compare_and_swap(command.compare_and_swap, limits)
+        case "lease_grant" if command.lease_grant.ttl_ms > LEASE_TTL_MS_MAX:
+            raise InvalidRequest(
+                f"lease_grant.ttl_ms is {command.lease_grant.ttl_ms}, the limit is "
+                f"{LEASE_TTL_MS_MAX}; ask for a shorter time and renew the lease",
+                ttl_ms_max=LEASE_TTL_MS_MAX,
+            )
+        case None:
+            raise InvalidRequest("command is not set; say what to do")
+
+
+def check_range(request: kv_pb2.Range, limits: Limits) -> None:
+    """Raise `InvalidRequest` for a read that can never work."""
+    _check_key("range.key", request.key, limits)
+    if request.sort_order not in _SORT_ORDERS:
+        raise InvalidRequest(
+            f"range.sort_order {request.sort_order} is unknown; use NONE, ASCEND or DESCEND"
+        )
+    if request.sort_target not in _SORT_TARGETS:
+        raise InvalidRequest(
+            f"range.sort_target {request.sort_target} is unknown; "
+            "use KEY, VERSION, CREATE, MOD or VALUE"
+        )
+
+
+def _check_frame(batch: kv_pb2.CommandBatch, batch_bytes: int, limits: Limits) -> None:
+    if batch_bytes > limits.batch_bytes_max:
+        raise TooLarge(
+            f"the batch has {batch_bytes} bytes, the limit is {limits.batch_bytes_max}; "
+            "send fewer commands at once",
+            bytes_max=limits.batch_bytes_max,
+        )
+    if len(batch.commands) > limits.batch_commands_max:
+        raise TooLarge(
+            f"the batch has {len(batch.commands)} commands, the limit is "
+            f"{limits.batch_commands_max}; send fewer commands at once",
+            commands_max=limits.batch_commands_max,
+        )
+    if batch.session and batch.acknowledged >= batch.sequence:
+        raise InvalidRequest(
+            f"sequence {batch.sequence} is not above acknowledged {batch.acknowledged}; number "
+            "the batches of a session from 1 and acknowledge only what was answered"
+        )
+
+
+def _check_idempotency(command: kv_pb2.Command, limits: Limits) -> None:
+    key_bytes, ttl_ms = len(command.idempotency_key), command.idempotency_ttl_ms
+    if key_bytes > limits.idempotency_key_bytes_max:
+        raise TooLarge(
+            f"idempotency_key has {key_bytes} bytes, the limit is "
+            f"{limits.idempotency_key_bytes_max}; use a shorter one, such as a UUID",
+            bytes_max=limits.idempotency_key_bytes_max,
+        )
+    if key_bytes and not 0 <= ttl_ms <= IDEMPOTENCY_TTL_MS_MAX:
+        raise InvalidRequest(
+            f"idempotency_ttl_ms is {ttl_ms}, the limit is {IDEMPOTENCY_TTL_MS_MAX}; "
+            "use a shorter time, or 0 for the default",
+            ttl_ms_max=IDEMPOTENCY_TTL_MS_MAX,
+        )
+
+
+def _check_key(field: str, key: bytes, limits: Limits) -> None:
+    if not key:
+        raise InvalidRequest(f"{field} is empty; a key has at least one byte", field=field)
+    if len(key) > limits.key_bytes_max:
+        raise TooLarge(
+            f"{field} has {len(key)} bytes, the limit is {limits.key_bytes_max}; use a shorter key",
+            field=field,
+            bytes_max=limits.key_bytes_max,
+        )
+
+
+def _check_value(field: str, value: bytes, limits: Limits) -> None:
+    if len(value) > limits.value_bytes_max:
+        raise TooLarge(
+            f"{field} has {len(value)} bytes, the limit is {limits.value_bytes_max}; "
+            "split it over several keys",
+            field=field,
+            bytes_max=limits.value_bytes_max,
+        )
+
+
+def _check_put(put: kv_pb2.Put, limits: Limits) -> None:
+    _check_key("put.key", put.key, limits)
+    _check_value("put.value", put.value, limits)
+    if put.ignore_value and put.value:
+        raise InvalidRequest(
+            "put.value is given with ignore_value; leave one of the two away", field="put.value"
+        )
+    if put.ignore_lease and put.lease:
+        raise InvalidRequest(
+            "put.lease is given with ignore_lease; leave one of the two away", field="put.lease"
+        )
+
+
+def _check_compare_and_swap(request: kv_pb2.CompareAndSwap, limits: Limits) -> None:
+    _check_key("compare_and_swap.key", request.key, limits)
+    _check_value("compare_and_swap.new_value", request.new_value, limits)
+    if request.WhichOneof("expected") is None:
+        raise InvalidRequest(
+            "compare_and_swap.expected is not set; say absent, value or mod_revision",
+            field="compare_and_swap.expected",
+        )
+
+
+def _check_transaction(
+    transaction: kv_pb2.Transaction, limits: Limits, operations_max: int
+) -> None:
+    longest = max(len(transaction.compare), len(transaction.success), len(transaction.failure))
+    if longest > operations_max:
+        raise InvalidRequest(
+            f"a list of the transaction has {longest} members, the limit is {operations_max} "
+            f"(of {limits.transaction_operations_max}, less what the transactions around it use); "
+            "split the transaction",
+            operations_max=limits.transaction_operations_max,
+        )
+    for compare in transaction.compare:
+        _check_compare(compare, limits)
+    nested_max = operations_max - longest
+    _check_operations(transaction.success, limits, nested_max)
+    _check_operations(transaction.failure, limits, nested_max)
+
+
+def _check_compare(compare: kv_pb2.Compare, limits: Limits) -> None:
+    _check_key("compare.key", compare.key, limits)
+    if compare.WhichOneof("target") is None or compare.result not in _COMPARE_RESULTS:
+        raise InvalidRequest(
+            "compare needs a target and a known result; set one of version, create_revision, "
+            "mod_revision, value, lease, and EQUAL, GREATER, LESS or NOT_EQUAL",
+            field="compare",
+        )
+
+
+def _check_operations(
+    operations: Iterable[kv_pb2.Operation], limits: Limits, nested_max: int
+) -> None:
+    for operation in operations:
+        match operation.WhichOneof("operation"):
+            case "put":
+                _check_put(operation.put, limits)
+            case "delete_range":
+                _check_key("delete_range.key", operation.delete_range.key, limits)
+            case "range":
+                check_range(operation.range, limits)
+            case "transaction":
+                _check_transaction(operation.transaction, limits, nested_max)
+            case None:
+                raise InvalidRequest(
+                    "an operation of the transaction is not set; say range, put, "
+                    "delete_range or transaction",
+                    field="operation",
+                )

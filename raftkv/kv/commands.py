@@ -1,0 +1,149 @@
+"""From command to result: who does what, and how failures come back. Knows no log and no disk."""
+
+from __future__ import annotations
+
+from raftkv.errors import InvalidRequest, Refused
+from raftkv.kv import operations
+from raftkv.kv.compaction import Compaction
+from raftkv.kv.failures import fill_failure
+from raftkv.kv.idempotency import IdempotencyKeys
+from raftkv.kv.leases import Leases
+from raftkv.kv.limits import RESULT_BYTES_MAX
+from raftkv.kv.meta import Meta
+from raftkv.kv.mvcc import Writer
+from raftkv.kv.overlay import Overlay
+from raftkv.kv.ranges import Budget
+from raftkv.kv.sessions import Sessions
+from raftkv.kv.transaction import run_transaction
+from raftkv.rpc import kv_pb2
+
+
+class CommandRunner:
+    """Runs commands on an overlay. A command either changes the state or fails, never raises."""
+
+    def __init__(self, overlay: Overlay, meta: Meta) -> None:
+        self._meta = meta
+        self._writer = Writer(overlay, meta.revision + 1)
+        self.leases = Leases(overlay, meta)
+        self.sessions = Sessions(overlay)
+        self.idempotency_keys = IdempotencyKeys(overlay, meta)
+        self.compaction = Compaction(overlay, meta)
+
+    def run_batch(self, batch: kv_pb2.CommandBatch) -> kv_pb2.BatchResult:
+        """One result per command, in order; an earlier one's changes show to the later ones."""
+        answer = kv_pb2.BatchResult()
+        add = answer.results.add
+        budget = Budget(RESULT_BYTES_MAX)
+        for command in batch.commands:
+            if command.idempotency_key:
+                self._run_named(command, add(), budget)
+            elif command.HasField("put"):
+                self._put(command, add(), budget)
+            else:
+                self._run(command, add(), budget)
+        return answer
+
+    def end_expired_leases(self) -> None:
+        """Expire every lease whose deadline has come, each in a revision of its own."""
+        while (lease := self.leases.expired()) is not None:
+            self._end_lease(lease)
+
+    def _put(self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget) -> None:
+        """A put without options in few steps: most commands are one."""
+        put = command.put
+        lease = put.lease
+        if (
+            put.prev_kv
+            or put.ignore_value
+            or put.ignore_lease
+            or (lease and lease not in self.leases)
+        ):
+            self._run(command, result, budget)
+            return
+        writer, meta, key = self._writer, self._meta, put.key
+        writer.revision = result.revision = revision = meta.revision + 1
+        writer.position = 0
+        writer.put(key, put.value, lease, writer.get(key))
+        meta.revision = revision
+
+    def _run_named(self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget) -> None:
+        try:
+            first = self.idempotency_keys.result(command)
+            if first is not None:
+                budget.take(len(first))
+        except (InvalidRequest, Refused) as error:
+            result.revision = self._meta.revision
+            fill_failure(result.failure, error)
+            return
+        if first is not None:
+            result.MergeFromString(first)
+            return
+        self._run(command, result, budget)
+        self.idempotency_keys.remember(command, result.SerializeToString(deterministic=True))
+
+    def _run(self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget) -> None:
+        writer, meta = self._writer, self._meta
+        writer.revision = meta.revision + 1
+        writer.position = 0
+        bytes_left = budget.bytes_left
+        try:
+            self._dispatch(command, result, budget)
+        except (InvalidRequest, Refused) as error:
+            budget.bytes_left = bytes_left
+            result.Clear()
+            result.revision = meta.revision
+            fill_failure(result.failure, error)
+            return
+        if writer.position:
+            meta.revision = writer.revision
+
+    def _dispatch(self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget) -> None:
+        writer, leases = self._writer, self.leases
+        result.revision = self._meta.revision
+        match command.WhichOneof("command"):
+            case "put":
+                operations.put(writer, command.put, result, leases, budget)
+            case "delete_range":
+                operations.delete_range(writer, command.delete_range, result, budget)
+            case "transaction":
+                run_transaction(
+                    writer,
+                    command.transaction,
+                    result,
+                    leases,
+                    budget,
+                    self._meta.compacted_revision,
+                )
+            case "compare_and_swap":
+                operations.compare_and_swap(
+                    writer, command.compare_and_swap, result, leases, budget
+                )
+            case "compact":
+                self.compaction.start(command.compact.revision)
+            case "lease_grant":
+                grant = command.lease_grant
+                result.lease.lease, result.lease.ttl_ms = leases.grant(grant.lease, grant.ttl_ms)
+            case "lease_renew":
+                lease = command.lease_renew.lease
+                result.lease.ttl_ms = leases.renew(lease)
+                result.lease.lease = lease
+            case "lease_revoke":
+                lease = command.lease_revoke.lease
+                leases.require(lease)
+                self._end_lease(lease)
+                result.lease.lease = lease
+                result.revision = self._meta.revision
+            case _:
+                raise InvalidRequest(
+                    "the command is not set; say put, delete_range, transaction, "
+                    "compare_and_swap, compact, lease_grant, lease_renew or lease_revoke"
+                )
+
+    def _end_lease(self, lease: int) -> None:
+        writer, meta = self._writer, self._meta
+        writer.revision = meta.revision + 1
+        writer.position = 0
+        self.leases.end(lease, writer)
+        self.sessions.forget(lease)
+        if writer.position:
+            meta.revision = writer.revision

@@ -1,0 +1,62 @@
+"""Forgetting history: at once for readers, row by row for the disk."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from raftkv.errors import RevisionCompacted, RevisionInFuture
+from raftkv.kv.limits import COMPACTION_CHANGES_PER_ENTRY
+from raftkv.kv.meta import Meta
+from raftkv.kv.overlay import Overlay
+from raftkv.kv.records import change_key, history_key, split_change_key
+from raftkv.kv.store import Family
+
+
+class Compaction:
+    """Removes what no read at or after the compacted revision can see.
+
+    A change at revision r superseded a version that shows only below r, so every change at or
+    below the compacted revision names one old version to remove. The changes themselves stay
+    from the compacted revision on: a watch may start there.
+    """
+
+    def __init__(self, overlay: Overlay, meta: Meta) -> None:
+        self._overlay = overlay
+        self._meta = meta
+        self._history = overlay.changes[Family.HISTORY]
+        self._changes = overlay.changes[Family.CHANGES]
+
+    def start(self, revision: int) -> None:
+        """From now on the oldest readable revision is `revision`."""
+        meta = self._meta
+        if revision <= meta.compacted_revision:
+            raise RevisionCompacted(
+                f"revision {revision} has already been compacted, up to "
+                f"{meta.compacted_revision}; compact at a later one",
+                compacted_revision=meta.compacted_revision,
+            )
+        if revision > meta.revision:
+            raise RevisionInFuture(
+                f"revision {revision} does not exist yet, the store is at {meta.revision}; "
+                "compact at that revision or an older one",
+                revision=meta.revision,
+            )
+        # The last compaction left the changes of its own revision; they go now.
+        oldest_left = change_key(meta.compacted_revision, 0)
+        meta.compaction_cursor = min(meta.compaction_cursor or oldest_left, oldest_left)
+        meta.compacted_revision = revision
+
+    def step(self) -> None:
+        """Remove some of what is left to remove. Counted by entry, so the same on every node."""
+        meta = self._meta
+        if not meta.compaction_cursor:
+            return
+        end = change_key(meta.compacted_revision + 1, 0)
+        rows = self._overlay.scan(Family.CHANGES, meta.compaction_cursor, end)
+        for row, change in islice(rows, COMPACTION_CHANGES_PER_ENTRY):
+            revision, _ = split_change_key(row)
+            self._history[history_key(change[1:], revision)] = None
+            if revision < meta.compacted_revision:
+                self._changes[row] = None
+        following = next(rows, None)
+        meta.compaction_cursor = following[0] if following is not None else b""

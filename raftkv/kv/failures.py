@@ -1,0 +1,18 @@
+"""Errors as the wire carries them."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from raftkv.errors import RaftkvError
+from raftkv.rpc import kv_pb2
+
+
+def fill_failure(failure: kv_pb2.Failure, error: RaftkvError) -> None:
+    """Write an error into a message; `raftkv.errors.from_wire` is the way back."""
+    failure.reason = error.reason
+    failure.message = error.message
+    failure.outcome = cast("kv_pb2.Outcome", error.outcome.value)
+    failure.retry_after_ms = round(error.retry_after_s * 1_000)
+    for name, value in error.facts.items():
+        failure.facts[name] = value

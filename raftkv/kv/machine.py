@@ -1,0 +1,238 @@
+"""The replicated state machine: committed entries in, results out; and reads of what it made.
+
+Deterministic: the same entries give the same bytes in the store and the same results on every
+node, however they are split into runs and wherever the machine is rebuilt from its store.
+Knows no log and no network, and reads no clock: time is what the entries are stamped with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from raftkv.errors import (
+    InvalidRequest,
+    OutcomeUnknown,
+    Overloaded,
+    RaftkvError,
+    Refused,
+    SessionExpired,
+    check,
+)
+from raftkv.kv.commands import CommandRunner
+from raftkv.kv.failures import fill_failure
+from raftkv.kv.limits import SESSION_RESULTS_MAX, Limits
+from raftkv.kv.membership import decode_membership
+from raftkv.kv.meta import MEMBERSHIP_KEY, META_KEY, Meta
+from raftkv.kv.overlay import Overlay
+from raftkv.kv.ranges import Budget, Steps, check_revision, read_range
+from raftkv.kv.records import fill_key_value
+from raftkv.kv.store import Family, StateStore
+from raftkv.raft.entry import Entry, EntryKind, Membership
+from raftkv.rpc import kv_pb2, log_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """How one submission ended. `result` is a `BatchResult` for whoever is `origin`."""
+
+    index: int
+    origin: int
+    number: int
+    result: bytes
+
+
+class StateMachine:
+    """Keys, leases, sessions and idempotency keys as of `applied_index`, on top of a store.
+
+    The store belongs to the machine: nobody else may write to it. After an exception from
+    `apply` the machine is of no use any more; rebuild it from the store.
+    """
+
+    def __init__(self, store: StateStore, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+        self._overlay = Overlay(store)
+        row = store.get(Family.META, META_KEY)
+        self._meta = Meta() if row is None else Meta.decode(row)
+        payload = store.get(Family.META, MEMBERSHIP_KEY)
+        self.membership = Membership() if payload is None else decode_membership(payload)
+        self._runner = CommandRunner(self._overlay, self._meta)
+
+    @property
+    def applied_index(self) -> int:
+        return self._meta.applied_index
+
+    @property
+    def applied_term(self) -> int:
+        return self._meta.applied_term
+
+    @property
+    def revision(self) -> int:
+        """Of the store; 1 when it is empty."""
+        return self._meta.revision
+
+    @property
+    def compacted_revision(self) -> int:
+        """The oldest revision that can be read, 0 if nothing was compacted."""
+        return self._meta.compacted_revision
+
+    @property
+    def time_ms(self) -> int:
+        """Cluster time."""
+        return self._meta.time_ms
+
+    # ---- entries -------------------------------------------------------------------
+
+    def apply(self, entries: Sequence[Entry]) -> list[Applied]:
+        """Apply a run of entries and write it to the store, whole, with `applied_index`.
+
+        Returns one `Applied` per submission, in order. May raise `StorageError`.
+        """
+        meta = self._meta
+        applied: list[Applied] = []
+        for entry in entries:
+            check(
+                entry.index == meta.applied_index + 1,
+                "entries are applied one after the other",
+                applied_index=meta.applied_index,
+                index=entry.index,
+            )
+            check(
+                entry.term >= meta.applied_term,
+                "the term of applied entries never goes back",
+                applied_term=meta.applied_term,
+                term=entry.term,
+            )
+            if entry.kind is EntryKind.COMMANDS:
+                self._apply_stamped_batch(entry, applied)
+            elif entry.kind is EntryKind.MEMBERSHIP:
+                self.membership = decode_membership(entry.payload)
+                self._overlay.changes[Family.META][MEMBERSHIP_KEY] = entry.payload
+            self._runner.idempotency_keys.remove_expired()
+            self._runner.compaction.step()
+            meta.applied_index = entry.index
+            meta.applied_term = entry.term
+        if entries:
+            self._overlay.changes[Family.META][META_KEY] = meta.encode()
+            self._store.write(self._overlay.changes)
+            self._overlay.clear()
+        return applied
+
+    def _apply_stamped_batch(self, entry: Entry, applied: list[Applied]) -> None:
+        stamped = log_pb2.StampedBatch.FromString(entry.payload)
+        # A new leader may continue from an older stamp than the last one applied.
+        self._meta.time_ms = max(self._meta.time_ms, stamped.time_ms)
+        self._runner.end_expired_leases()
+        for submission in stamped.submissions:
+            result = self._run_submission(submission.commands)
+            applied.append(Applied(entry.index, submission.origin, submission.number, result))
+
+    def _run_submission(self, commands: bytes) -> bytes:
+        try:
+            batch = kv_pb2.CommandBatch.FromString(commands)
+        except DecodeError:
+            return _refusal(InvalidRequest("the commands are not a CommandBatch"))
+        session, sequence = batch.session, batch.sequence
+        if not session:
+            return self._runner.run_batch(batch).SerializeToString(deterministic=True)
+        sessions = self._runner.sessions
+        if session not in self._runner.leases:
+            return _refusal(
+                SessionExpired(
+                    f"session {session} has ended and its memory with it; open a new session, "
+                    "and find out from the store what became of the commands sent before",
+                    session=session,
+                )
+            )
+        first = sessions.result(session, sequence)
+        if first is not None:
+            return first
+        error = self._unusable(batch)
+        if error is not None:
+            return _refusal(error)
+        sessions.acknowledge(session, batch.acknowledged)
+        result = self._runner.run_batch(batch).SerializeToString(deterministic=True)
+        # The batch may have ended its own session.
+        if session in self._runner.leases:
+            sessions.remember(session, sequence, result)
+        return result
+
+    def _unusable(self, batch: kv_pb2.CommandBatch) -> RaftkvError | None:
+        """Why this batch of a living session can't be run, if it can't."""
+        sessions, session, sequence = self._runner.sessions, batch.session, batch.sequence
+        if batch.acknowledged >= sequence:
+            return InvalidRequest(
+                f"sequence {sequence} is not above acknowledged {batch.acknowledged}; number "
+                "the batches of a session from 1 and acknowledge only what was answered"
+            )
+        acknowledged = sessions.acknowledged(session)
+        if sequence <= acknowledged:
+            return OutcomeUnknown(
+                f"the result of sequence {sequence} is forgotten: results up to {acknowledged} "
+                "were acknowledged; the batch was not run again",
+                acknowledged=acknowledged,
+            )
+        if sessions.is_full(session, batch.acknowledged):
+            return Overloaded(
+                f"session {session} has {SESSION_RESULTS_MAX} results that were not "
+                "acknowledged; acknowledge those that were received",
+                retry_after_s=1.0,
+            )
+        return None
+
+    # ---- reads ---------------------------------------------------------------------
+
+    def get(self, key: bytes) -> kv_pb2.Result:
+        """What a `Range` of this one key at the latest revision returns."""
+        result = kv_pb2.Result(revision=self._meta.revision)
+        answer = result.range
+        record = self._store.get(Family.CURRENT, key)
+        if record is None:
+            answer.SetInParent()
+        else:
+            answer.count = 1
+            fill_key_value(answer.kvs.add(), key, record)
+        return result
+
+    def read(self, request: kv_pb2.Range) -> Steps[kv_pb2.Result]:
+        """Read in steps of some keys; the result is the generator's return value.
+
+        Shows the store as it was at the first step, whatever is applied between the steps.
+        A request that can't be answered returns a `Result` with a failure.
+        """
+        result = kv_pb2.Result(revision=self._meta.revision)
+        try:
+            check_revision(request.revision, self._meta.revision, self._meta.compacted_revision)
+            result.range.SetInParent()
+            budget = Budget(self._limits.reply_bytes_max)
+            yield from read_range(self._store, request, result.range, budget)
+        except (InvalidRequest, Refused) as error:
+            fill_failure(result.failure, error)
+        return result
+
+    # ---- leases --------------------------------------------------------------------
+
+    def next_deadline_ms(self) -> int | None:
+        """When, in cluster time, the next lease expires: an entry must be stamped then."""
+        return self._runner.leases.next_deadline_ms()
+
+    def lease_time_to_live(self, lease: int) -> tuple[int, int] | None:
+        """(left_ms, granted_ttl_ms), None if there is no such lease."""
+        return self._runner.leases.time_to_live(lease)
+
+    def lease_keys(self, lease: int) -> list[bytes]:
+        """The keys attached to the lease, sorted."""
+        return self._runner.leases.keys(lease)
+
+    def leases(self) -> list[int]:
+        """The ids of the living leases, the next to expire first."""
+        return list(self._runner.leases)
+
+
+def _refusal(error: RaftkvError) -> bytes:
+    answer = kv_pb2.BatchResult()
+    fill_failure(answer.failure, error)
+    return answer.SerializeToString(deterministic=True)

@@ -1,0 +1,46 @@
+"""Where the state machine stands: the one row that every applied run rewrites."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+META_KEY: Final = b"state"
+MEMBERSHIP_KEY: Final = b"membership"
+
+_META: Final = struct.Struct("<QQqqqq")
+
+
+@dataclass(slots=True)
+class Meta:
+    """The scalars of the state. An empty store is at revision 1."""
+
+    applied_index: int = 0
+    applied_term: int = 0
+    revision: int = 1
+    compacted_revision: int = 0
+    time_ms: int = 0
+    leases_granted: int = 0
+    """How many lease ids the store has chosen itself."""
+    compaction_cursor: bytes = b""
+    """The key in CHANGES from which a compaction has yet to remove; empty: none is under way."""
+
+    def encode(self) -> bytes:
+        return (
+            _META.pack(
+                self.applied_index,
+                self.applied_term,
+                self.revision,
+                self.compacted_revision,
+                self.time_ms,
+                self.leases_granted,
+            )
+            + self.compaction_cursor
+        )
+
+    @classmethod
+    def decode(cls, row: bytes) -> Meta:
+        meta = cls(*_META.unpack_from(row))
+        meta.compaction_cursor = row[_META.size :]
+        return meta

@@ -1,0 +1,92 @@
+"""Versions of keys: what a put and a delete write. Knows revisions and leases, no messages."""
+
+from __future__ import annotations
+
+from raftkv.kv.overlay import Overlay
+from raftkv.kv.records import (
+    CHANGE_DELETE,
+    CHANGE_PUT,
+    change_key,
+    history_key,
+    lease_key,
+    pack_version,
+    unpack_version,
+)
+from raftkv.kv.store import Family
+
+
+class Writer:
+    """Makes the changes of one revision after another in an overlay.
+
+    Set `revision` and `position` = 0 before the changes of a revision; `position` then counts
+    them. The revision exists only if it is not 0 in the end.
+    """
+
+    __slots__ = (
+        "_base_get",
+        "_changes",
+        "_current",
+        "_history",
+        "_lease_keys",
+        "overlay",
+        "position",
+        "revision",
+    )
+
+    def __init__(self, overlay: Overlay, revision: int) -> None:
+        self.overlay = overlay
+        self.revision = revision
+        self.position = 0
+        self._current = overlay.changes[Family.CURRENT]
+        self._history = overlay.changes[Family.HISTORY]
+        self._changes = overlay.changes[Family.CHANGES]
+        self._lease_keys = overlay.changes[Family.LEASE_KEYS]
+        self._base_get = overlay.base.get
+
+    @property
+    def visible_revision(self) -> int:
+        """The store's revision as a reader between two changes sees it."""
+        return self.revision if self.position else self.revision - 1
+
+    def get(self, key: bytes) -> bytes | None:
+        """The record of the living version."""
+        current = self._current
+        if key in current:
+            return current[key]
+        return self._base_get(Family.CURRENT, key)
+
+    def put(self, key: bytes, value: bytes, lease: int, old: bytes | None) -> None:
+        """Write a new version over `old`, the record that `get` returned for the key."""
+        revision = self.revision
+        if old is None:
+            create_revision, version, old_lease = revision, 1, 0
+        else:
+            create_revision, old_revision, version, old_lease = unpack_version(old)
+            version += 1
+            # A version that was replaced in its own revision was never visible. The checks
+            # before the log forbid this, but apply must be right for whatever is in the log.
+            if old_revision != revision:
+                self._history[history_key(key, revision)] = old
+        if lease != old_lease:
+            self._move(key, old_lease, lease)
+        self._current[key] = pack_version(create_revision, revision, version, lease) + value
+        self._changes[change_key(revision, self.position)] = CHANGE_PUT + key
+        self.position += 1
+
+    def delete(self, key: bytes, old: bytes) -> None:
+        """End the key's generation. `old` is its living record."""
+        revision = self.revision
+        _, old_revision, _, old_lease = unpack_version(old)
+        if old_revision != revision:
+            self._history[history_key(key, revision)] = old
+        if old_lease:
+            self._move(key, old_lease, 0)
+        self._current[key] = None
+        self._changes[change_key(revision, self.position)] = CHANGE_DELETE + key
+        self.position += 1
+
+    def _move(self, key: bytes, old_lease: int, lease: int) -> None:
+        if old_lease:
+            self._lease_keys[lease_key(old_lease) + key] = None
+        if lease:
+            self._lease_keys[lease_key(lease) + key] = b""

@@ -1,0 +1,106 @@
+"""Changes that are not in the store yet, readable as if they were. Knows bytes, not revisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Protocol
+
+from sortedcontainers import SortedList
+
+from raftkv.kv.store import Family
+
+
+class Reader(Protocol):
+    """What can be read: the reading half of a `StateStore`."""
+
+    def get(self, family: Family, key: bytes) -> bytes | None: ...
+
+    def scan(
+        self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]: ...
+
+
+class Overlay:
+    """Changes on top of a base, which is not touched.
+
+    `changes` may be written directly (key -> value, None deletes). A key is never taken out
+    again except by `clear`: the order of insertion tells which keys the index has not seen.
+    """
+
+    __slots__ = ("_index", "base", "changes")
+
+    def __init__(self, base: Reader) -> None:
+        self.base = base
+        self.changes: dict[Family, dict[bytes, bytes | None]] = {family: {} for family in Family}
+        self._index: dict[Family, SortedList] = {}
+
+    def get(self, family: Family, key: bytes) -> bytes | None:
+        """The value of `key`, changes first."""
+        changes = self.changes[family]
+        if key in changes:
+            return changes[key]
+        return self.base.get(family, key)
+
+    def scan(
+        self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """As `StateStore.scan`, over base and changes together, both as they are at the call."""
+        base = self.base.scan(family, start, end, reverse=reverse)
+        changes = self.changes[family]
+        if not changes:
+            return base
+        changed = [
+            (key, changes[key])
+            for key in self._sorted(family).irange(
+                start, end, inclusive=(True, False), reverse=reverse
+            )
+        ]
+        return _merge(base, changed, reverse) if changed else base
+
+    def absorb(self, changes: Mapping[Family, Mapping[bytes, bytes | None]]) -> None:
+        """Lay more changes on top."""
+        for family, rows in changes.items():
+            if rows:
+                self.changes[family].update(rows)
+
+    def clear(self) -> None:
+        """Forget all changes, in place: the dicts stay the same for those who hold one."""
+        for rows in self.changes.values():
+            rows.clear()
+        self._index.clear()
+
+    def _sorted(self, family: Family) -> SortedList:
+        """The changed keys in order. Kept up only for families that are scanned."""
+        changes = self.changes[family]
+        index = self._index.get(family)
+        if index is None:
+            index = self._index[family] = SortedList(changes)
+        elif len(index) < len(changes):
+            index.update(list(islice(reversed(changes), len(changes) - len(index))))
+        return index
+
+
+def _merge(
+    base: Iterator[tuple[bytes, bytes]],
+    changed: list[tuple[bytes, bytes | None]],
+    reverse: bool,
+) -> Iterator[tuple[bytes, bytes]]:
+    """Both in key order; a changed key hides the base's row."""
+    position, count = 0, len(changed)
+    for row in base:
+        key = row[0]
+        hidden = False
+        while position < count:
+            changed_key, value = changed[position]
+            if changed_key != key and (changed_key > key) is not reverse:
+                break
+            position += 1
+            hidden = changed_key == key
+            if value is not None:
+                yield changed_key, value
+        if not hidden:
+            yield row
+    for changed_key, value in islice(changed, position, None):
+        if value is not None:
+            yield changed_key, value

@@ -1,0 +1,127 @@
+"""How the store's rows are encoded. Knows bytes and their order, nothing about commands.
+
+| family | key | value |
+|---|---|---|
+| CURRENT | key | record of the living version |
+| HISTORY | escaped key, revision that superseded the version | record of the old version |
+| CHANGES | revision, position in it | kind, key |
+| LEASES | lease | ttl, deadline |
+| LEASE_KEYS | lease, key | nothing |
+| SESSIONS | lease, sequence | highest acknowledged sequence, BatchResult |
+| IDEMPOTENCY | caller's key | deadline, fingerprint, Result |
+| IDEMPOTENCY_DEADLINES | deadline, caller's key | nothing |
+
+Numbers in keys are big-endian, so that rows are in the order of the numbers; numbers in values are
+little-endian, which `struct` packs fastest. A deletion leaves no tombstone: a version is visible
+at revision R if mod_revision <= R < the revision that superseded it, and a deletion supersedes.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from raftkv.rpc import kv_pb2
+
+CHANGE_PUT: Final = b"\x00"
+CHANGE_DELETE: Final = b"\x01"
+
+VERSION_BYTES: Final = 32
+_VERSION: Final = struct.Struct("<qqqq")
+_REVISION: Final = struct.Struct(">q")
+_CHANGE: Final = struct.Struct(">qI")
+_LEASE: Final = struct.Struct("<qq")
+_SESSION_KEY: Final = struct.Struct(">qQ")
+_ACKNOWLEDGED: Final = struct.Struct("<Q")
+_MOD_REVISION: Final = struct.Struct("<q")
+_MOD_REVISION_AT: Final = 8
+
+pack_version = _VERSION.pack
+"""(create_revision, mod_revision, version, lease) -> the head of a record; the value follows it."""
+
+unpack_version = _VERSION.unpack_from
+"""record -> (create_revision, mod_revision, version, lease)"""
+
+change_key = _CHANGE.pack
+"""(revision, position) -> key in CHANGES"""
+
+split_change_key = _CHANGE.unpack
+
+lease_key = _REVISION.pack
+"""lease -> key in LEASES, and prefix of its keys in LEASE_KEYS"""
+
+pack_lease = _LEASE.pack
+"""(ttl_ms, deadline_ms) -> value in LEASES"""
+
+unpack_lease = _LEASE.unpack
+
+session_key = _SESSION_KEY.pack
+"""(session, sequence) -> key in SESSIONS"""
+
+split_session_key = _SESSION_KEY.unpack
+
+
+def mod_revision(record: bytes) -> int:
+    """The revision that wrote this version."""
+    revision: int = _MOD_REVISION.unpack_from(record, _MOD_REVISION_AT)[0]
+    return revision
+
+
+def escape(key: bytes) -> bytes:
+    """An encoding that keeps the order of keys and is never a prefix of another key's.
+
+    So the rows of one key stand together, in the order of what follows the escaped key.
+    """
+    return key.replace(b"\x00", b"\x00\xff") + b"\x00\x01"
+
+
+def history_key(key: bytes, superseded_at: int) -> bytes:
+    """Where the version of `key` is that was replaced or deleted at `superseded_at`."""
+    return key.replace(b"\x00", b"\x00\xff") + b"\x00\x01" + _REVISION.pack(superseded_at)
+
+
+def history_end(key: bytes) -> bytes:
+    """Just past the last old version of `key`."""
+    return key.replace(b"\x00", b"\x00\xff") + b"\x00\x02"
+
+
+def split_history_key(row: bytes) -> tuple[bytes, int]:
+    """The key and the revision that superseded the version."""
+    return row[:-10].replace(b"\x00\xff", b"\x00"), _REVISION.unpack(row[-8:])[0]
+
+
+def split_lease(row: bytes) -> int:
+    """The lease of a row of LEASES or LEASE_KEYS."""
+    lease: int = _REVISION.unpack_from(row)[0]
+    return lease
+
+
+def prefix_end(prefix: bytes) -> bytes | None:
+    """The first key past all that begin with `prefix`, None if there is none."""
+    trimmed = prefix.rstrip(b"\xff")
+    return trimmed[:-1] + bytes((trimmed[-1] + 1,)) if trimmed else None
+
+
+def pack_session(acknowledged: int, result: bytes) -> bytes:
+    """Value in SESSIONS."""
+    return _ACKNOWLEDGED.pack(acknowledged) + result
+
+
+def unpack_session(row: bytes) -> tuple[int, bytes]:
+    """(acknowledged, result)"""
+    return _ACKNOWLEDGED.unpack_from(row)[0], row[_ACKNOWLEDGED.size :]
+
+
+def fill_key_value(
+    message: kv_pb2.KeyValue, key: bytes, record: bytes, *, keys_only: bool = False
+) -> None:
+    """Write a stored version into a message."""
+    create_revision, mod, version, lease = unpack_version(record)
+    message.key = key
+    if not keys_only:
+        message.value = record[VERSION_BYTES:]
+    message.create_revision = create_revision
+    message.mod_revision = mod
+    message.version = version
+    if lease:
+        message.lease = lease

@@ -1,0 +1,97 @@
+"""Transactions: compare on the state before, then one branch as a whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from raftkv.errors import InvalidRequest
+from raftkv.kv import operations
+from raftkv.kv.compares import all_hold
+from raftkv.kv.leases import Leases
+from raftkv.kv.mvcc import Writer
+from raftkv.kv.overlay import Overlay, Reader
+from raftkv.kv.ranges import Budget, check_revision, read_range, run
+from raftkv.rpc import kv_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The branch that a transaction takes, and those of the transactions in it by position."""
+
+    succeeded: bool
+    operations: Sequence[kv_pb2.Operation]
+    nested: Mapping[int, Path]
+
+
+def decide(view: Reader, request: kv_pb2.Transaction) -> Path:
+    """Evaluate all compares of the path, nested ones too, before anything is written."""
+    succeeded = all_hold(view, request.compare)
+    branch = request.success if succeeded else request.failure
+    nested = {
+        position: decide(view, operation.transaction)
+        for position, operation in enumerate(branch)
+        if operation.HasField("transaction")
+    }
+    return Path(succeeded, branch, nested)
+
+
+def run_transaction(
+    writer: Writer,
+    request: kv_pb2.Transaction,
+    result: kv_pb2.Result,
+    leases: Leases,
+    budget: Budget,
+    compacted_revision: int,
+) -> None:
+    """Raises, with no effect, what any operation of the branch raises."""
+    path = decide(writer.overlay, request)
+    # On an overlay of its own: an operation that fails takes the earlier ones with it.
+    branch = Writer(Overlay(writer.overlay), writer.revision)
+    _Execution(branch, leases, budget, compacted_revision).run(path, result)
+    writer.overlay.absorb(branch.overlay.changes)
+    writer.position = branch.position
+
+
+class _Execution:
+    """Runs the operations of a decided path in their order, all in one revision."""
+
+    def __init__(
+        self, writer: Writer, leases: Leases, budget: Budget, compacted_revision: int
+    ) -> None:
+        self._writer = writer
+        self._leases = leases
+        self._budget = budget
+        self._compacted_revision = compacted_revision
+
+    def run(self, path: Path, result: kv_pb2.Result) -> None:
+        answer = result.transaction
+        answer.succeeded = path.succeeded
+        for position, operation in enumerate(path.operations):
+            self._run_operation(operation, path.nested.get(position), answer.responses.add())
+        result.revision = self._writer.visible_revision
+
+    def _run_operation(
+        self, operation: kv_pb2.Operation, nested: Path | None, result: kv_pb2.Result
+    ) -> None:
+        match operation.WhichOneof("operation"):
+            case "put":
+                operations.put(self._writer, operation.put, result, self._leases, self._budget)
+            case "delete_range":
+                operations.delete_range(self._writer, operation.delete_range, result, self._budget)
+            case "range":
+                self._range(operation.range, result)
+            case "transaction" if nested is not None:
+                self.run(nested, result)
+            case _:
+                raise InvalidRequest(
+                    "an operation of the transaction is not set; say range, put, "
+                    "delete_range or transaction"
+                )
+
+    def _range(self, request: kv_pb2.Range, result: kv_pb2.Result) -> None:
+        writer = self._writer
+        # The transaction's own revision does not exist for a read that names its revision.
+        check_revision(request.revision, writer.revision - 1, self._compacted_revision)
+        run(read_range(writer.overlay, request, result.range, self._budget))
+        result.revision = writer.visible_revision
