@@ -24,14 +24,18 @@ TO_KEY = "raftkv-to"
 PROTOCOL_KEY = "raftkv-protocol"
 REASON_KEY = "raftkv-reason"
 
+# Initial metadata of a SendSnapshot whose data is wanted.
+LET_IN = ("raftkv-let-in", "yes")
+
 # What a node sends its peer is bounded by the peer's outbox and by Raft's caps; this only keeps
 # a damaged length from taking all memory.
 MESSAGE_BYTES_MAX = 256 << 20
 
 # A frozen process or a cut network says nothing at all; after time + timeout of silence
 # the link is broken. Both ends ping, and neither may take the other's pings for an attack.
+# Measured with gRPC 1.85: without ping_timeout_ms it waits a minute, whatever keepalive says.
 KEEPALIVE_TIME_MS = 1000
-KEEPALIVE_TIMEOUT_MS = 1000
+KEEPALIVE_TIMEOUT_MS = 2000
 
 Options = Sequence[tuple[str, int]]
 
@@ -40,6 +44,7 @@ _BOTH_ENDS: Options = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_TIME_MS // 2),
     ("grpc.http2.max_ping_strikes", 0),

@@ -13,6 +13,7 @@ from raftkv.errors import AddressInUse, InvalidRequest, RaftkvError
 from raftkv.rpc import peer_pb2
 from raftkv.transport.codec import decode_frame
 from raftkv.transport.handshake import (
+    LET_IN,
     REASON_KEY,
     SERVER_OPTIONS,
     SERVICE,
@@ -98,14 +99,20 @@ class PeerServer:
             handler.receive(sender, frame)
 
     async def _send_snapshot(self, _: object, context: Context) -> bytes:
-        sender = await self._admit(context)
+        read = context.read
         try:
-            bytes_received = await self._snapshots.receive(sender, context.read)
+            # Read before we refuse anything: a refusal that meets a write under way reaches
+            # the sender without its reason (its gRPC says INTERNAL).
+            opening = await self._snapshots.next_chunk(read)
+            sender = await self._admit(context)
+            bytes_received = await self._snapshots.receive(
+                sender, opening, read, lambda: context.send_initial_metadata((LET_IN,))
+            )
         except RaftkvError as error:
             _log.warning(
                 "snapshot not taken",
                 node=self._identity.node_id,
-                peer=sender,
+                caller=context.peer(),
                 reason=error.reason,
                 error=error.message,
             )

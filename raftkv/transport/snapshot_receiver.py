@@ -37,9 +37,16 @@ class SnapshotReceiver:
         self._busy = False
         self._installing: asyncio.Task[None] | None = None
 
-    async def receive(self, sender: int, read: Read) -> int:
+    async def receive(
+        self,
+        sender: int,
+        opening: peer_pb2.SnapshotChunk,
+        read: Read,
+        let_in: Callable[[], Awaitable[object]],
+    ) -> int:
         """Take chunks from `read` until the last, then have the node install them; bytes received.
 
+        Calls `let_in` when the node wants the snapshot, which is what the sender waits for.
         Raises the `RaftkvError` that says why the snapshot was not taken.
         """
         if self._busy:
@@ -47,13 +54,13 @@ class SnapshotReceiver:
         self._busy = True
         files: SnapshotFiles | None = None
         try:
-            opening = await self._next_chunk(read)
             message = read_install_snapshot(
                 opening.snapshot, sender, self._identity.node_id, opening.term
             )
             root = self._handler.begin_snapshot(message)
             files = SnapshotFiles(root, opening.total_bytes)
-            while not (chunk := await self._next_chunk(read)).last:
+            await let_in()
+            while not (chunk := await self.next_chunk(read)).last:
                 await self._on_disk(files.add, chunk)
             await self._on_disk(files.finish)
         except BaseException:
@@ -62,7 +69,8 @@ class SnapshotReceiver:
         await self._install(message, root)
         return files.bytes_received
 
-    async def _next_chunk(self, read: Read) -> peer_pb2.SnapshotChunk:
+    async def next_chunk(self, read: Read) -> peer_pb2.SnapshotChunk:
+        """The next chunk from `read`, not yet checked. Raises the `RaftkvError` if none comes."""
         try:
             async with asyncio.timeout(self._stall_timeout_s):
                 data = await read()

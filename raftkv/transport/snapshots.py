@@ -15,7 +15,14 @@ from raftkv.errors import StorageError, Unavailable
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.rpc import peer_pb2
 from raftkv.transport.codec import fill_install_snapshot
-from raftkv.transport.handshake import CHANNEL_OPTIONS, SEND_SNAPSHOT, Identity, ending_of, hello
+from raftkv.transport.handshake import (
+    CHANNEL_OPTIONS,
+    LET_IN,
+    SEND_SNAPSHOT,
+    Identity,
+    ending_of,
+    hello,
+)
 
 CHUNK_BYTES_MAX = 512 << 10
 STALL_TIMEOUT_S = 30.0
@@ -46,6 +53,8 @@ def encode_chunks(root: Path, message: InstallSnapshot) -> Iterator[bytes]:
     """
     try:
         files = list_files(root)
+        if not files:
+            raise StorageError(f"the snapshot in {root} has no files")
         total_bytes = sum(file.size_bytes for file in files)
         opening = peer_pb2.SnapshotChunk(term=message.term, total_bytes=total_bytes)
         fill_install_snapshot(message, opening.snapshot)
@@ -110,11 +119,24 @@ class SnapshotSender:
     async def _stream(
         self, call: grpc.aio.StreamUnaryCall[bytes, bytes], chunks: Iterator[bytes]
     ) -> None:
-        loop = asyncio.get_running_loop()
-        while chunk := await loop.run_in_executor(self._disk, next, chunks, b""):
-            # Returns once the chunk is within the peer's flow-control window.
-            async with asyncio.timeout(self._stall_timeout_s):
-                await call.write(chunk)
+        await self._write_next(call, chunks)
+        async with asyncio.timeout(self._stall_timeout_s):
+            # To be let in: data that nobody wants is a waste, and a refusal that meets a write
+            # under way would reach us without its reason.
+            if LET_IN not in tuple(await call.initial_metadata() or ()):
+                await call
+        while await self._write_next(call, chunks):
+            pass
         await call.done_writing()
         async with asyncio.timeout(self._stall_timeout_s):
             await call
+
+    async def _write_next(
+        self, call: grpc.aio.StreamUnaryCall[bytes, bytes], chunks: Iterator[bytes]
+    ) -> bool:
+        chunk = await asyncio.get_running_loop().run_in_executor(self._disk, next, chunks, b"")
+        if chunk:
+            # Returns once the chunk is within the peer's flow-control window.
+            async with asyncio.timeout(self._stall_timeout_s):
+                await call.write(chunk)
+        return bool(chunk)

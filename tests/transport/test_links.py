@@ -1,0 +1,310 @@
+"""Links over real gRPC on loopback: order, reconnection, lanes, bounds."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from loopback import DEADLINE_S, Half, Loopback
+
+from raftkv.errors import AddressInUse
+from raftkv.raft.entry import Entry, EntryKind
+from raftkv.raft.messages import AppendEntries, Heartbeat, Message
+from raftkv.transport import backoff, outbox
+from raftkv.transport.handshake import CONNECT, REASON_KEY, hello
+from raftkv.transport.ports import Forward, ForwardRefusal, Frame, Submission
+
+
+def append(index: int, payload: bytes = b"") -> AppendEntries:
+    entry = Entry(4, index, EntryKind.COMMANDS, payload)
+    return AppendEntries(1, 2, 4, index - 1, 4, 0, (entry,))
+
+
+def heartbeat(read_round: int) -> Heartbeat:
+    return Heartbeat(1, 2, 4, 0, read_round)
+
+
+def indexes(messages: list[Message]) -> list[int]:
+    return [m.entries[0].index for m in messages if isinstance(m, AppendEntries)]
+
+
+async def test_a_frame_arrives_whole_with_its_sender(loopback: Loopback) -> None:
+    one, two = await loopback.pair()
+    frame = Frame(
+        (append(1, b"x" * 30_000),),
+        (Forward(4, 2, (Submission(11, 3, b"commands"),)),),
+        (ForwardRefusal(4, (5, 6), "OVERLOADED", 0.25),),
+    )
+    one.links.send(2, frame)
+    await two.handler.until(lambda: len(two.handler.frames) == 1)
+    assert two.handler.frames == [(1, frame)]
+
+
+async def test_frames_arrive_in_order_and_none_is_lost(loopback: Loopback) -> None:
+    one, two = await loopback.pair()
+    for index in range(1, 1001):
+        one.links.send(2, Frame((append(index, b"x" * (index % 97)),)))
+        if index % 7 == 0:
+            await asyncio.sleep(0)
+    await two.handler.until(lambda: len(two.handler.messages) == 1000)
+    assert indexes(two.handler.messages) == list(range(1, 1001))
+
+
+async def test_what_is_sent_in_one_turn_of_the_loop_arrives_as_one_frame(
+    loopback: Loopback,
+) -> None:
+    one, two = await loopback.pair()
+    for index in range(1, 6):
+        one.links.send(2, Frame((append(index),)))
+    await two.handler.until(lambda: len(two.handler.messages) == 5)
+    assert len(two.handler.frames) == 1
+
+
+async def test_three_nodes_each_hear_the_two_others(loopback: Loopback) -> None:
+    halves = [await loopback.half(node) for node in (1, 2, 3)]
+    for half in halves:
+        others = [other for other in halves if other is not half]
+        half.connect(*others)
+        await half.until_connected(*(other.identity.node_id for other in others))
+    for half in halves:
+        for to in {1, 2, 3} - {half.identity.node_id}:
+            half.links.send(to, Frame((heartbeat(half.identity.node_id),)))
+    for half in halves:
+        await half.handler.until(lambda heard=half.handler: len(heard.frames) == 2)
+        senders = {sender for sender, _ in half.handler.frames}
+        assert senders == {1, 2, 3} - {half.identity.node_id}
+
+
+async def test_control_overtakes_bulk_that_is_already_queued(loopback: Loopback) -> None:
+    one, two = await loopback.pair()
+    for index in range(1, 31):
+        one.links.send(2, Frame((append(index, b"x" * (1 << 20)),)))
+    await two.handler.until(lambda: len(two.handler.messages) >= 1)
+    one.links.send(2, Frame((heartbeat(9),)))
+    await two.handler.until(lambda: len(two.handler.messages) == 31)
+    assert two.handler.messages.index(heartbeat(9)) < 20
+    assert indexes(two.handler.messages) == list(range(1, 31))
+
+
+async def test_a_full_link_drops_whole_frames_and_goes_on(loopback: Loopback) -> None:
+    one, two = await loopback.pair()
+    payload = b"x" * (1 << 20)
+    for index in range(1, 101):
+        one.links.send(2, Frame((append(index, payload),)))
+    one.links.send(2, Frame((heartbeat(1),)))
+    kept = outbox.BULK_BYTES_MAX // (1 << 20) - 1  # each frame is a little over 1 MiB
+    await two.handler.until(lambda: len(two.handler.messages) == kept + 1)
+    assert indexes(two.handler.messages) == list(range(1, kept + 1))
+    one.links.send(2, Frame((append(101, payload),)))
+    await two.handler.until(lambda: len(two.handler.messages) == kept + 2)
+    assert indexes(two.handler.messages)[-1] == 101
+
+
+async def test_a_link_comes_back_after_the_peer_restarts_and_breaks_once(
+    loopback: Loopback,
+) -> None:
+    one, two = await loopback.pair()
+    await two.server.stop()
+    await one.handler.until(lambda: one.handler.broken != [])
+    assert one.links.connected == frozenset()
+    one.links.send(2, Frame((heartbeat(1),)))
+    await two.listen()
+    await one.until_connected(2)
+    one.links.send(2, Frame((heartbeat(2),)))
+    await two.handler.until(lambda: two.handler.frames != [])
+    assert two.handler.messages == [heartbeat(2)]
+    assert one.handler.broken == [2]
+
+
+async def test_a_peer_that_calls_us_is_called_back_at_once(
+    loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = await loopback.half(1), await loopback.half(2)
+    await two.server.stop()
+    monkeypatch.setattr(backoff, "DELAY_S_MIN", 1000.0)
+    monkeypatch.setattr(backoff, "DELAY_S_MAX", 1000.0)
+    one.connect(two)
+    async with asyncio.timeout(DEADLINE_S):
+        while not await refused_connection(two.address):
+            pass
+    await two.listen()
+    two.connect(one)
+    await one.until_connected(2)
+
+
+async def refused_connection(address: str) -> bool:
+    host, port = address.split(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
+
+
+async def test_a_peer_that_falls_silent_is_noticed(loopback: Loopback) -> None:
+    one, two = await loopback.half(1), await loopback.half(2)
+    async with SilentProxy(two.address) as proxy:
+        one.links.set_peers({2: proxy.address})
+        await one.until_connected(2)
+        proxy.silent = True
+        await one.handler.until(lambda: one.handler.broken == [2])
+        await one.links.close()
+
+
+class SilentProxy:
+    """Forwards TCP to `target`; `silent` swallows everything, as a cut cable does."""
+
+    def __init__(self, target: str) -> None:
+        self._host, port = target.split(":")
+        self._port = int(port)
+        self.silent = False
+        self.address = ""
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> SilentProxy:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.address = f"127.0.0.1:{port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for pump in list(self._pumps):
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+        for source, sink in ((reader, far_writer), (far_reader, writer)):
+            pump = asyncio.create_task(self._pump(source, sink))
+            self._pumps.add(pump)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65536):
+                if not self.silent:
+                    sink.write(data)
+        except ConnectionError:
+            pass
+        finally:
+            sink.close()
+
+
+async def test_links_follow_the_membership(loopback: Loopback) -> None:
+    one, two = await loopback.pair()
+    three = await loopback.half(3)
+    one.connect(two, three)
+    await one.until_connected(2, 3)
+    one.connect(three)
+    assert one.links.connected == frozenset({3})
+    one.links.send(2, Frame((heartbeat(1),)))
+    one.links.send(3, Frame((heartbeat(2),)))
+    await three.handler.until(lambda: three.handler.frames != [])
+    assert two.handler.frames == []
+    assert one.handler.broken == []
+
+
+async def test_a_peer_that_moved_is_reached_at_its_new_address(loopback: Loopback) -> None:
+    one, two = await loopback.pair()
+    await two.server.stop()
+    two.address = ""
+    await two.listen()
+    one.connect(two)
+    await one.until_connected(2)
+    one.links.send(2, Frame((heartbeat(1),)))
+    await two.handler.until(lambda: two.handler.messages == [heartbeat(1)])
+
+
+async def test_a_port_in_use_is_a_typed_error(loopback: Loopback) -> None:
+    one, two = await loopback.half(1), await loopback.half(2)
+    await two.server.stop()
+    with pytest.raises(AddressInUse, match="peer_listen"):
+        await two.server.start(one.address)
+
+
+async def refusal(half: Half, metadata: tuple[tuple[str, str], ...]) -> str:
+    """Call Connect as a stranger would; the reason of the refusal."""
+    async with grpc.aio.insecure_channel(half.address) as channel:
+        stream = channel.stream_stream(CONNECT)(metadata=metadata)
+        return await reason_at_end(stream)
+
+
+async def reason_at_end(stream: grpc.aio.StreamStreamCall[bytes, bytes]) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await stream.read()
+    assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert raised.value.details()
+    return dict(raised.value.trailing_metadata() or ())[REASON_KEY]
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"raftkv-cluster-id": "8"}, "WRONG_CLUSTER"),
+        ({"raftkv-to": "3"}, "WRONG_NODE"),
+        ({"raftkv-node-id": "2"}, "WRONG_NODE"),
+        ({"raftkv-protocol": "2"}, "WRONG_PROTOCOL"),
+        ({"raftkv-protocol": "one"}, "BAD_HELLO"),
+        ({"raftkv-cluster-id": ""}, "BAD_HELLO"),
+    ],
+)
+async def test_a_caller_that_does_not_belong_here_is_refused_with_the_reason(
+    loopback: Loopback, changed: dict[str, str], reason: str
+) -> None:
+    one, two = await loopback.half(1), await loopback.half(2)
+    metadata = {**dict(hello(one.identity, 2)), **changed}
+    assert await refusal(two, tuple(metadata.items())) == reason
+
+
+async def test_a_caller_that_does_not_introduce_itself_is_refused(loopback: Loopback) -> None:
+    two = await loopback.half(2)
+    assert await refusal(two, ()) == "BAD_HELLO"
+
+
+async def test_bytes_that_are_no_frame_end_the_call_and_reach_nobody(loopback: Loopback) -> None:
+    one, two = await loopback.half(1), await loopback.half(2)
+    async with grpc.aio.insecure_channel(two.address) as channel:
+        stream = channel.stream_stream(CONNECT)(metadata=hello(one.identity, 2))
+        assert await stream.read() is not grpc.aio.EOF
+        await stream.write(b"\xff\xff")
+        assert await reason_at_end(stream) == "INVALID_REQUEST"
+    assert two.handler.frames == []
+
+
+async def test_a_node_of_another_cluster_gets_no_link(loopback: Loopback) -> None:
+    stranger, two = await loopback.half(1, cluster_id=8), await loopback.half(2)
+    one = await loopback.half(1)
+    stranger.connect(two)
+    one.connect(two)
+    await one.until_connected(2)
+    assert stranger.links.connected == frozenset()
+
+
+async def test_a_removed_node_that_calls_is_told(loopback: Loopback) -> None:
+    one, two = await loopback.half(1), await loopback.half(2)
+    two.handler.strangers.add(1)
+    one.connect(two)
+    await one.handler.until(lambda: one.handler.removed_by != [])
+    assert one.handler.removed_by[0] == 2
+    assert one.handler.broken == []
+
+
+async def test_a_node_removed_while_connected_is_told_at_its_next_frame(
+    loopback: Loopback,
+) -> None:
+    one, two = await loopback.pair()
+    two.handler.strangers.add(1)
+    one.links.send(2, Frame((heartbeat(1),)))
+    await one.handler.until(lambda: one.handler.removed_by != [])
+    assert two.handler.frames == []
+    assert one.handler.broken == [2]
+
+
+async def test_the_peer_port_serves_nothing_but_peers(loopback: Loopback) -> None:
+    one = await loopback.half(1)
+    async with grpc.aio.insecure_channel(one.address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await channel.unary_unary("/raftkv.rpc.KV/Range")(b"")
+        assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
