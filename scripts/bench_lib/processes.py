@@ -1,0 +1,143 @@
+"""Server processes of a benchmark: started by us, measured through /proc, stopped by pid.
+
+Knows Linux' /proc and nothing of what the processes do.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PORTS = range(20_000, 30_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident memory of one process: now, and the most it ever was."""
+
+    rss_bytes: int
+    rss_bytes_peak: int
+
+
+class ServerProcess:
+    """One server: its command, its log file, and at most one running process."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = list(command)
+        self._environment = dict(environment)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The running process; raises RuntimeError if there is none."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} does not run")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._environment},
+                # Ctrl-C belongs to the benchmark, which then stops its servers in order.
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until the process is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop(self, patience_s: float = 10.0) -> None:
+        """SIGTERM; SIGKILL if that is not heard."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def check_alive(self) -> None:
+        """Raise RuntimeError with the end of the log if the process has ended by itself."""
+        if self._process is None or self._process.poll() is None:
+            return
+        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        raise RuntimeError(f"{self.name} ended with status {self._process.returncode}:\n{tail}")
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time that the process and its threads have used."""
+    # The command name, in brackets, may hold spaces: count fields from its end.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS_PER_S
+
+
+def memory(pid: int) -> Memory:
+    """Resident memory from /proc/<pid>/status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    kilobytes = {line.partition(":")[0]: line.split()[1] for line in lines if line.startswith("Vm")}
+    return Memory(int(kilobytes["VmRSS"]) << 10, int(kilobytes["VmHWM"]) << 10)
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct TCP ports of 127.0.0.1 that nothing listens on.
+
+    Below the range that the kernel gives to outgoing connections: one of these could else sit
+    on the port of a killed node when it comes back.
+    """
+    found: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError(f"fewer than {count} free ports between {PORTS.start} and {PORTS.stop}")
+
+
+def directory_bytes(path: Path) -> int:
+    """What the files below `path` take on disk; files that vanish meanwhile count nothing."""
+    total = 0
+    for parent, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(parent, name)).st_blocks * 512
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def remove_directory(path: Path) -> None:
+    """Delete the data of a finished measurement and let the disk come to rest.
+
+    Without the sync the next measurement would pay for this one's dirty pages.
+    """
+    shutil.rmtree(path, ignore_errors=True)
+    os.sync()

@@ -1,0 +1,154 @@
+"""From what was measured to the figures that count: medians over rounds, and ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bench_lib.results import Failover, Measurement, Restart, Results
+from bench_lib.workload import Operation
+
+OURS, THEIRS = "raftkv", "etcd"
+NOUNS = {Operation.PUT: ("puts", "writers"), Operation.GET: ("gets", "readers")}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The rounds of one workload on one system. Every figure is a median over rounds."""
+
+    rounds: tuple[Measurement, ...]
+
+    @property
+    def first(self) -> Measurement:
+        return self.rounds[0]
+
+    def median(self, figure: Callable[[Measurement], float]) -> float:
+        return median(map(figure, self.rounds))
+
+    @property
+    def per_second(self) -> float:
+        return self.median(lambda each: each.per_second)
+
+    @property
+    def p50_ms(self) -> float:
+        return self.median(lambda each: each.p50_ms)
+
+    @property
+    def p99_ms(self) -> float:
+        return self.median(lambda each: each.p99_ms)
+
+    @property
+    def server_cpu_s_per_1000(self) -> float:
+        return self.median(lambda each: each.server_cpu_s_per_1000)
+
+    @property
+    def client_cpu_s_per_1000(self) -> float:
+        return self.median(lambda each: each.client_cpu_s_per_1000)
+
+    @property
+    def server_rss_bytes(self) -> float:
+        return self.median(lambda each: each.server_rss_bytes)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the best and the worst round, as a share of the median."""
+        speeds = [each.per_second for each in self.rounds]
+        return (max(speeds) - min(speeds)) / 2 / self.per_second if self.per_second else 0.0
+
+    @property
+    def errors(self) -> int:
+        return sum(sum(each.errors.values()) for each in self.rounds)
+
+
+def cells(measurements: Iterable[Measurement]) -> list[Cell]:
+    """Measurements grouped by workload and system, in the order in which they were made."""
+    groups: dict[tuple[str, int, int, str], list[Measurement]] = {}
+    for each in measurements:
+        groups.setdefault((each.operation, each.tasks, each.keys, each.system), []).append(each)
+    return [Cell(tuple(group)) for group in groups.values()]
+
+
+def pairs(measurements: Iterable[Measurement]) -> list[tuple[Cell, Cell]]:
+    """(ours, theirs) for every workload that both systems have run."""
+    by_workload: dict[tuple[str, int, int], dict[str, Cell]] = {}
+    for cell in cells(measurements):
+        key = cell.first.operation, cell.first.tasks, cell.first.keys
+        by_workload.setdefault(key, {})[cell.first.system] = cell
+    return [(each[OURS], each[THEIRS]) for each in by_workload.values() if len(each) == 2]
+
+
+def workload_name(measurement: Measurement) -> str:
+    """Such as `puts at 100 writers`."""
+    if measurement.operation == Operation.OVERWRITE:
+        return f"puts into {measurement.keys:,} keys"
+    noun, tasks = NOUNS[Operation(measurement.operation)]
+    return f"{noun} at {measurement.tasks} {tasks if measurement.tasks != 1 else tasks[:-1]}"
+
+
+def throughput_lines(measurements: Sequence[Measurement]) -> list[str]:
+    """Throughput, ours by theirs; for a lone caller, who waits, the p50 as well."""
+    lines = []
+    for ours, theirs in pairs(measurements):
+        name = workload_name(ours.first)
+        lines.append(f"ratio {name}: {ours.per_second / theirs.per_second:.2f}")
+        if ours.first.tasks == 1:
+            lines.append(f"ratio p50 of {name}: {ours.p50_ms / theirs.p50_ms:.2f}")
+    return lines
+
+
+def growth_lines(measurements: Sequence[Measurement]) -> list[str]:
+    """What a put costs in the large store, by what it costs in the small one."""
+    lines = []
+    for system in (OURS, THEIRS):
+        own = sorted(
+            (cell for cell in cells(measurements) if cell.first.system == system),
+            key=lambda cell: cell.first.keys,
+        )
+        if len(own) != 2:
+            continue
+        small, large = own
+        sizes = f"{large.first.keys} keys by {small.first.keys}, {system}"
+        cpu = large.server_cpu_s_per_1000 / small.server_cpu_s_per_1000
+        lines.append(f"ratio CPU per put at {sizes}: {cpu:.2f}")
+        lines.append(f"ratio time per put at {sizes}: {small.per_second / large.per_second:.2f}")
+    return lines
+
+
+def failover_lines(failovers: Sequence[Failover]) -> list[str]:
+    lines = []
+    for system in (OURS, THEIRS):
+        own = [each for each in failovers if each.system == system]
+        if own:
+            times = [each.write_s for each in own]
+            lines.append(
+                f"failover {system}: median {median(times):.2f} s, worst {max(times):.2f} s"
+                f" of {len(own)}; longest wait of a write"
+                f" {max(each.longest_wait_s for each in own):.2f} s,"
+                f" {sum(each.failed for each in own)} failed"
+            )
+    return lines
+
+
+def restart_lines(restarts: Sequence[Restart]) -> list[str]:
+    lines = []
+    for system in (OURS, THEIRS):
+        own = [each for each in restarts if each.system == system]
+        if own:
+            rss_bytes = max(max(each.rss_bytes, each.rss_bytes_settled) for each in own)
+            lines.append(
+                f"restart {system} with {own[0].keys} keys:"
+                f" {median(each.ready_s for each in own):.2f} s,"
+                f" {rss_bytes / 1e6:.0f} MB"
+            )
+    return lines
+
+
+def final_lines(results: Results) -> list[str]:
+    """What the benchmark ends with."""
+    return [
+        *throughput_lines(results.throughput),
+        *growth_lines(results.growth),
+        *failover_lines(results.failover),
+        *restart_lines(results.restart),
+    ]
