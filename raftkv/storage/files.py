@@ -1,0 +1,82 @@
+"""Files that survive a power cut. Knows fsync, rename and removal, not what the files hold."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from raftkv.errors import DiskFull, StorageError
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def translated(doing: str, path: Path) -> Iterator[None]:
+    """Turn an `OSError` of the body into `DiskFull` or `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        raise from_os_error(error, doing, path) from error
+
+
+def from_os_error(error: OSError, doing: str, path: Path) -> StorageError:
+    """The storage error that says what failed, where, and what to do."""
+    reason = error.strerror or str(error)
+    if error.errno in _NO_SPACE:
+        return DiskFull(
+            f"no space while {doing} in {path}: {reason}; free space on this disk, then restart",
+            path=path,
+        )
+    return StorageError(f"the disk failed while {doing} in {path}: {reason}", path=path)
+
+
+def sync_file(path: Path) -> None:
+    """Force a file's bytes, or a directory's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(root: Path) -> None:
+    """Force everything below `root`, and `root` itself, to the disk."""
+    for directory, _, names in os.walk(root):
+        for name in names:
+            sync_file(Path(directory, name))
+        sync_file(Path(directory))
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace a file so that a crash at any instant leaves the old content or the new, whole."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+    sync_file(path.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and all below it; nothing happens if it is gone already."""
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+
+
+def size_bytes(directory: Path) -> int:
+    """Sum of the sizes of the files directly in `directory`; files that vanish count as nothing."""
+    total = 0
+    with os.scandir(directory) as files:
+        for file in files:
+            try:
+                total += file.stat().st_size
+            except FileNotFoundError:
+                continue
+    return total

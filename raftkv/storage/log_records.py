@@ -1,0 +1,88 @@
+"""How the log's records look on disk: a CRC-32C, a fixed header, the payload.
+
+    entry              crc | term, index, kind | payload
+    hard state         crc | current term, voted for, commit index
+    compaction point   crc | index, term
+
+The checksum covers all that follows it. RocksDB has checksums of its own; this one also sees
+what happened to a record on its way there and back.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from google_crc32c import value as crc32c
+
+from raftkv.errors import DamagedData
+from raftkv.raft.entry import Entry, EntryKind, HardState
+from raftkv.storage.rocks import REBUILD_ADVICE
+
+_CRC = struct.Struct(">I")
+_ENTRY = struct.Struct(">QQB")
+_HARD_STATE = struct.Struct(">QQQ")
+_COMPACTION_POINT = struct.Struct(">QQ")
+_INDEX = struct.Struct(">Q")
+
+_KINDS = {kind.value: kind for kind in EntryKind}
+
+# Big-endian, so that the order of the keys is the order of the log.
+entry_key = _INDEX.pack
+
+HARD_STATE_KEY = b"\xffhard state"
+COMPACTION_POINT_KEY = b"\xffcompaction point"
+ENTRIES_END = b"\xff"
+"""Above every entry's key: an index has 63 bits."""
+
+
+def encode_entry(entry: Entry) -> bytes:
+    return _sealed(_ENTRY.pack(entry.term, entry.index, entry.kind) + entry.payload)
+
+
+def decode_entry(key: bytes, record: bytes) -> Entry:
+    """The entry that was stored under `key`, or `DamagedData`."""
+    index = int.from_bytes(key, "big")
+    body = _opened(record, _ENTRY.size, f"entry {index}")
+    term, own_index, kind = _ENTRY.unpack_from(body)
+    if own_index != index or kind not in _KINDS:
+        raise damaged(f"entry {index}")
+    return Entry(term=term, index=index, kind=_KINDS[kind], payload=body[_ENTRY.size :])
+
+
+def encode_hard_state(state: HardState) -> bytes:
+    return _sealed(_HARD_STATE.pack(state.current_term, state.voted_for, state.commit_index))
+
+
+def decode_hard_state(record: bytes) -> HardState:
+    current_term, voted_for, commit_index = _HARD_STATE.unpack(
+        _opened(record, _HARD_STATE.size, "the hard state")
+    )
+    return HardState(current_term=current_term, voted_for=voted_for, commit_index=commit_index)
+
+
+def encode_compaction_point(index: int, term: int) -> bytes:
+    return _sealed(_COMPACTION_POINT.pack(index, term))
+
+
+def decode_compaction_point(record: bytes) -> tuple[int, int]:
+    """Index and term of the last entry that is gone."""
+    index, term = _COMPACTION_POINT.unpack(
+        _opened(record, _COMPACTION_POINT.size, "the compaction point")
+    )
+    return index, term
+
+
+def damaged(what: str) -> DamagedData:
+    """The error for a record of the log that is not what was written."""
+    return DamagedData(f"{what} in this node's log is damaged; {REBUILD_ADVICE}", record=what)
+
+
+def _sealed(body: bytes) -> bytes:
+    return _CRC.pack(crc32c(body)) + body
+
+
+def _opened(record: bytes, size_min: int, what: str) -> bytes:
+    body = record[_CRC.size :]
+    if len(body) < size_min or _CRC.unpack_from(record)[0] != crc32c(body):
+        raise damaged(what)
+    return body

@@ -1,0 +1,158 @@
+"""The replicated log in RocksDB. Knows records and their order, not what Raft makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rocksdict import Rdict, WriteBatch
+
+from raftkv.errors import DamagedData, check
+from raftkv.raft.entry import Entry, HardState
+from raftkv.storage.files import sync_file, translated
+from raftkv.storage.log_records import (
+    COMPACTION_POINT_KEY,
+    ENTRIES_END,
+    HARD_STATE_KEY,
+    damaged,
+    decode_compaction_point,
+    decode_entry,
+    decode_hard_state,
+    encode_compaction_point,
+    encode_entry,
+    encode_hard_state,
+    entry_key,
+)
+from raftkv.storage.ports import RecoveredLog
+from raftkv.storage.rocks import REBUILD_ADVICE, RocksDatabase, Tuning, iterate
+from raftkv.storage.writer import WriterThread
+
+BATCH_BYTES_MAX = 1 << 20
+"""One write holds the GIL for 2.5 ms per MB: longer appends are written in parts."""
+
+_FAMILY = "default"
+
+_TUNING = Tuning(
+    write_buffer_bytes=16 << 20,
+    write_buffers_max=3,
+    write_buffers_total_bytes=48 << 20,
+    cache_bytes=4 << 20,  # the log is read once, from front to back, at start
+    wal_total_bytes=64 << 20,
+    refuse_damaged_wal=True,
+)
+
+
+class RocksLogStore:
+    """A `LogStore` on disk. `recover` comes first; then one call at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the log below `path`, making it if nothing is there. Raises `StorageError`."""
+        self._database = _open(path)
+        self._writer = WriterThread("raftkv-log")
+        self._commit_index = 0
+        self._last_index = 0
+
+    def recover(self) -> RecoveredLog:
+        """Read everything back; `DamagedData` if a record is missing or not what was written."""
+        with self._database.guarded("recovering the log"):
+            records = self._database.families[_FAMILY]
+            hard_state, (index, term) = _hard_state(records), _compaction_point(records)
+            entries = list(_contiguous(_entries(records), index, term))
+        self._commit_index = hard_state.commit_index
+        self._last_index = entries[-1].index if entries else index
+        return RecoveredLog(hard_state, index, term, entries)
+
+    async def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+        """Write on the caller's thread, for rocksdict holds the GIL there or elsewhere alike;
+        wait for the disk on the writer thread, which does not.
+
+        A crash may leave a part of an append of more than `BATCH_BYTES_MAX`: the term and the
+        cut come first, then the entries in order, the commit index with the last of them.
+        """
+        first = entries[0].index if entries else 0
+        check(first <= self._last_index + 1, "the log has no gap", first=first)
+        batch, parts = WriteBatch(raw_mode=True), 1
+        if 0 < first <= self._last_index:
+            batch.delete_range(entry_key(first), ENTRIES_END)
+        for entry in entries:
+            if batch.size_in_bytes() >= BATCH_BYTES_MAX:
+                if hard_state is not None and parts == 1:
+                    batch.put(HARD_STATE_KEY, encode_hard_state(self._without_news(hard_state)))
+                self._database.write(batch)
+                self._last_index = entry.index - 1
+                await asyncio.sleep(0)
+                batch, parts = WriteBatch(raw_mode=True), parts + 1
+            batch.put(entry_key(entry.index), encode_entry(entry))
+        if hard_state is not None:
+            batch.put(HARD_STATE_KEY, encode_hard_state(hard_state))
+            self._commit_index = hard_state.commit_index
+        self._database.write(batch)
+        if entries:
+            self._last_index = entries[-1].index
+        await self._writer.run(self._database.sync)
+
+    async def compact(self, through_index: int, through_term: int) -> None:
+        """Forget entries up to and with `through_index`, at a cost that does not depend on them."""
+        await self._forget(entry_key(through_index + 1), through_index, through_term)
+
+    async def reset(self, index: int, term: int) -> None:
+        """Forget all entries: a snapshot that ends at (index, term) takes their place."""
+        await self._forget(ENTRIES_END, index, term)
+        self._last_index = index
+
+    async def close(self) -> None:
+        """Finish what is under way and release the disk."""
+        await self._writer.close(self._database.close)
+
+    def _without_news(self, hard_state: HardState) -> HardState:
+        commit_index = min(hard_state.commit_index, self._commit_index)
+        return replace(hard_state, commit_index=commit_index)
+
+    async def _forget(self, end: bytes, index: int, term: int) -> None:
+        batch = WriteBatch(raw_mode=True)
+        batch.put(COMPACTION_POINT_KEY, encode_compaction_point(index, term))
+        batch.delete_range(entry_key(0), end)
+        self._database.write(batch)
+        await self._writer.run(self._database.sync)
+
+
+def _open(path: Path) -> RocksDatabase:
+    with translated("opening the log", path):
+        if not path.exists():
+            path.mkdir()
+            sync_file(path.parent)
+        if not (path / "CURRENT").exists() and any(path.glob("*.log")):
+            # RocksDB would start a new log here: this node would forget its votes.
+            raise DamagedData(f"{path} has lost its file CURRENT; {REBUILD_ADVICE}", path=path)
+    return RocksDatabase(path, (_FAMILY,), _TUNING, create=True)
+
+
+def _hard_state(records: Rdict) -> HardState:
+    record = records.get(HARD_STATE_KEY)
+    return HardState() if record is None else decode_hard_state(record)
+
+
+def _compaction_point(records: Rdict) -> tuple[int, int]:
+    record = records.get(COMPACTION_POINT_KEY)
+    return (0, 0) if record is None else decode_compaction_point(record)
+
+
+def _entries(records: Rdict) -> Iterator[Entry]:
+    rows = iterate(records, ENTRIES_END)
+    rows.seek(entry_key(0))
+    while rows.valid():
+        yield decode_entry(rows.key(), rows.value())
+        rows.next()
+    rows.status()
+
+
+def _contiguous(entries: Iterator[Entry], index: int, term: int) -> Iterator[Entry]:
+    for entry in entries:
+        if entry.index != index + 1:
+            raise damaged(f"entry {index + 1} (missing before entry {entry.index})")
+        if entry.term < term:
+            raise damaged(f"entry {entry.index} (its term {entry.term} follows term {term})")
+        index, term = entry.index, entry.term
+        yield entry

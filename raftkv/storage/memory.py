@@ -1,0 +1,274 @@
+"""The storage ports in memory, for tests and the simulator. No threads, no time of their own.
+
+They tell what was written from what was synced, so that a crash can take the difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+
+from google_crc32c import value as crc32c
+
+from raftkv.errors import DamagedData, StorageError, check
+from raftkv.kv.store import Changes, Family
+from raftkv.raft.entry import Entry, HardState
+from raftkv.storage.files import remove_tree
+from raftkv.storage.memory_state import MemoryStateStore
+from raftkv.storage.ports import Checkpoint, RecoveredLog
+
+_CRC_BYTES = 4
+_LENGTH_BYTES = 4
+_STATE_FILE = "state"
+
+WaitForDisk = Callable[[], Awaitable[None]]
+
+
+async def no_wait() -> None:
+    """A disk that is as fast as the event loop: one turn."""
+    await asyncio.sleep(0)
+
+
+@dataclass(slots=True)
+class _Log:
+    hard_state: HardState = field(default_factory=HardState)
+    compacted_index: int = 0
+    compacted_term: int = 0
+    entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def last_index(self) -> int:
+        return self.compacted_index + len(self.entries)
+
+    def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+        if hard_state is not None:
+            self.hard_state = hard_state
+        if entries:
+            first = entries[0].index
+            check(
+                self.compacted_index < first <= self.last_index + 1,
+                "the log has no gap",
+                first=first,
+            )
+            del self.entries[first - self.compacted_index - 1 :]
+            self.entries.extend(entries)
+
+    def compact(self, index: int, term: int) -> None:
+        del self.entries[: max(0, index - self.compacted_index)]
+        self.compacted_index, self.compacted_term = index, term
+
+    def reset(self, index: int, term: int) -> None:
+        self.entries.clear()
+        self.compacted_index, self.compacted_term = index, term
+
+
+class MemoryLogStore:
+    """A `LogStore` whose `crash` gives the store that a restart would find."""
+
+    def __init__(self, wait_for_disk: WaitForDisk = no_wait) -> None:
+        """`wait_for_disk` is awaited in the middle of each call: written, but not yet synced."""
+        self._wait_for_disk = wait_for_disk
+        self._synced = _Log()
+        self._unsynced: list[Callable[[_Log], None]] = []
+        self._open = True
+
+    def recover(self) -> RecoveredLog:
+        """Read everything back."""
+        self._check_open()
+        log = self._synced
+        return RecoveredLog(
+            log.hard_state, log.compacted_index, log.compacted_term, tuple(log.entries)
+        )
+
+    async def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+        """Cut what stands at or after the first entry's index, then write all and sync it."""
+        kept = tuple(entries)
+        await self._write(lambda log: log.append(hard_state, kept))
+
+    async def compact(self, through_index: int, through_term: int) -> None:
+        """Forget entries up to and with `through_index`."""
+        await self._write(lambda log: log.compact(through_index, through_term))
+
+    async def reset(self, index: int, term: int) -> None:
+        """Forget all entries."""
+        await self._write(lambda log: log.reset(index, term))
+
+    async def close(self) -> None:
+        """Nothing was left unsynced; the store is of no more use."""
+        self._open = False
+
+    def crash(self, surviving: int = 0) -> MemoryLogStore:
+        """The store after a power cut, in which the first `surviving` unsynced writes came through.
+
+        This one belongs to the dead process: whatever it does from now on fails.
+        """
+        self._open = False
+        successor = MemoryLogStore(self._wait_for_disk)
+        successor._synced = replace(self._synced, entries=list(self._synced.entries))
+        for change in self._unsynced[:surviving]:
+            change(successor._synced)
+        return successor
+
+    @property
+    def unsynced(self) -> int:
+        """How many writes a crash would lose."""
+        return len(self._unsynced)
+
+    async def _write(self, change: Callable[[_Log], None]) -> None:
+        self._check_open()
+        self._unsynced.append(change)
+        await self._wait_for_disk()
+        self._check_open()
+        for written in self._unsynced:
+            written(self._synced)
+        self._unsynced.clear()
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise StorageError("the log is closed")
+
+
+class _JournaledStore:
+    """A state store that remembers what was written since the last sync."""
+
+    def __init__(self, written: MemoryStateStore) -> None:
+        self._written = written
+        self.unsynced: list[Changes] = []
+        self.closed = False
+
+    def get(self, family: Family, key: bytes) -> bytes | None:
+        return self._written.get(family, key)
+
+    def scan(
+        self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return self._written.scan(family, start, end, reverse=reverse)
+
+    def write(self, changes: Changes) -> None:
+        if self.closed:
+            raise StorageError("the state is closed")
+        self._written.write(changes)
+        self.unsynced.append({family: dict(rows) for family, rows in changes.items()})
+
+
+class MemoryStateStorage:
+    """A `StateStorage` in memory. Only what peers are sent is in files, below `directory`."""
+
+    def __init__(self, directory: Path, wait_for_disk: WaitForDisk = no_wait) -> None:
+        self._directory = directory
+        self._wait_for_disk = wait_for_disk
+        self._numbers = count(1)
+        self._synced = MemoryStateStore()
+        self._store = _JournaledStore(_copy(self._synced))
+        self._checkpoints = directory / "checkpoints"
+        self._incoming = directory / "incoming"
+        for path in (self._checkpoints, self._incoming):
+            remove_tree(path)
+        self._checkpoints.mkdir(parents=True)
+
+    @property
+    def store(self) -> _JournaledStore:
+        """The open store. `install` replaces it."""
+        return self._store
+
+    async def sync(self) -> None:
+        """Make everything that was written before the call survive a crash."""
+        store, written = self._store, len(self._store.unsynced)
+        await self._wait_for_disk()
+        if store.closed:
+            raise StorageError("the state is closed")
+        for changes in store.unsynced[:written]:
+            self._synced.write(changes)
+        del store.unsynced[:written]
+
+    async def checkpoint(self, index: int, term: int) -> Checkpoint:
+        """Freeze the present state; nothing may be written meanwhile."""
+        path = self._checkpoints / str(next(self._numbers))
+        path.mkdir()
+        (path / _STATE_FILE).write_bytes(_dump(self._store))
+        await self._wait_for_disk()
+        return Checkpoint(path=path, index=index, term=term)
+
+    async def release(self, checkpoint: Checkpoint) -> None:
+        """The copy is not needed any more."""
+        remove_tree(checkpoint.path)
+
+    def begin_receive(self) -> Path:
+        """An empty directory for an incoming snapshot's files."""
+        remove_tree(self._incoming)
+        self._incoming.mkdir()
+        return self._incoming
+
+    async def install(self, received: Path) -> _JournaledStore:
+        """Make the received directory the state; `DamagedData` if it is not a whole one."""
+        store = self._store
+        state = _load(received)
+        remove_tree(received)
+        await self._wait_for_disk()
+        if store.closed:
+            raise StorageError("the state is closed")
+        store.closed = True
+        self._synced = state
+        self._store = _JournaledStore(_copy(state))
+        return self._store
+
+    def disk_bytes(self) -> int:
+        """Size of the live state, about."""
+        return len(_dump(self._store))
+
+    async def close(self) -> None:
+        """Sync, then the storage is of no more use."""
+        if not self._store.closed:
+            await self.sync()
+            self._store.closed = True
+
+    def crash(self, surviving: int = 0) -> MemoryStateStorage:
+        """The storage after a power cut in which the first `surviving` unsynced writes survived."""
+        self._store.closed = True
+        successor = MemoryStateStorage(self._directory, self._wait_for_disk)
+        successor._synced = _copy(self._synced)
+        for changes in self._store.unsynced[:surviving]:
+            successor._synced.write(changes)
+        successor._store = _JournaledStore(_copy(successor._synced))
+        return successor
+
+
+def _copy(store: MemoryStateStore) -> MemoryStateStore:
+    copy = MemoryStateStore()
+    copy.write({family: dict(store.scan(family, b"", None)) for family in Family})
+    return copy
+
+
+def _dump(store: _JournaledStore) -> bytes:
+    parts = []
+    for family in Family:
+        for row in store.scan(family, b"", None):
+            for part in (family.value.encode(), *row):
+                parts += [len(part).to_bytes(_LENGTH_BYTES, "big"), part]
+    content = b"".join(parts)
+    checksum: int = crc32c(content)
+    return checksum.to_bytes(_CRC_BYTES, "big") + content
+
+
+def _load(received: Path) -> MemoryStateStore:
+    try:
+        content = (received / _STATE_FILE).read_bytes()
+    except FileNotFoundError as error:
+        raise DamagedData(f"{received} holds no state", path=received) from error
+    if crc32c(content[_CRC_BYTES:]) != int.from_bytes(content[:_CRC_BYTES], "big"):
+        raise DamagedData(f"the state in {received} is damaged", path=received)
+    store, fields = MemoryStateStore(), _fields(content[_CRC_BYTES:])
+    for family in fields:
+        store.write({Family(family.decode()): {next(fields): next(fields)}})
+    return store
+
+
+def _fields(content: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(content):
+        end = at + _LENGTH_BYTES + int.from_bytes(content[at : at + _LENGTH_BYTES], "big")
+        yield content[at + _LENGTH_BYTES : end]
+        at = end

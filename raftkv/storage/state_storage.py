@@ -1,0 +1,176 @@
+"""Owner of the state's directory: syncs the store, copies it, swaps it.
+
+state/
+├── CURRENT          the name of the live directory; replacing it is the instant of a swap
+├── state-<n>/       the live RocksDB; any other of this form is a leftover
+├── incoming/        a snapshot being received
+├── checkpoints/     hard-linked copies being sent; none outlives the process
+└── discarded/       on its way out, removed on the writer thread
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import count
+from pathlib import Path
+
+from raftkv.errors import DamagedData, StorageError, check
+from raftkv.storage.files import (
+    remove_tree,
+    size_bytes,
+    sync_file,
+    sync_tree,
+    translated,
+    write_durably,
+)
+from raftkv.storage.ports import Checkpoint
+from raftkv.storage.rocks import REBUILD_ADVICE
+from raftkv.storage.state_store import RocksStateStore
+from raftkv.storage.writer import WriterThread
+
+_LIVE_NAME = re.compile(r"state-([1-9][0-9]*)")
+
+
+class RocksStateStorage:
+    """A `StateStorage` on disk. Waits on a thread of its own, so that no flush delays the log."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the live state below `path`, or make it. Raises `StorageError`."""
+        self._path = path
+        self._pointer = path / "CURRENT"
+        self._incoming = path / "incoming"
+        self._checkpoints = path / "checkpoints"
+        self._discarded = path / "discarded"
+        self._numbers = count(1)
+        with translated("opening the state", path):
+            path.mkdir(exist_ok=True)
+            live = self._live_directory()
+            self._remove_leftovers(live)
+            self._store = self._create() if live is None else _open(live)
+        self._writer = WriterThread("raftkv-state")
+
+    @property
+    def store(self) -> RocksStateStore:
+        """The open store. `install` replaces it."""
+        return self._store
+
+    async def sync(self) -> None:
+        """Make everything that was written so far survive a power cut."""
+        await self._writer.run(self._store.database.sync)
+
+    async def checkpoint(self, index: int, term: int) -> Checkpoint:
+        """Freeze the present state, which is as of (index, term); nothing may be written meanwhile.
+
+        The flush comes first and apart, because the checkpoint holds the GIL through whatever
+        it finds unflushed.
+        """
+        database = self._store.database
+        frozen = database.sequence
+        path = self._checkpoints / str(next(self._numbers))
+        await self._writer.run(database.flush)
+        await self._writer.run(lambda: database.checkpoint(path))
+        check(database.sequence == frozen, "nothing is applied while the state is being frozen")
+        return Checkpoint(path=path, index=index, term=term)
+
+    async def release(self, checkpoint: Checkpoint) -> None:
+        """The copy is not needed any more."""
+        with translated("removing a checkpoint", checkpoint.path):
+            await self._writer.run(lambda: remove_tree(checkpoint.path))
+
+    def begin_receive(self) -> Path:
+        """An empty directory for an incoming snapshot's files; drops an unfinished earlier one."""
+        with translated("making room for a snapshot", self._incoming):
+            if self._incoming.exists():
+                self._discard(self._incoming)
+            self._incoming.mkdir()
+        return self._incoming
+
+    async def install(self, received: Path) -> RocksStateStore:
+        """Make the received directory the state. Returns the store now open.
+
+        Raises `DamagedData` if it is not a whole state: nothing has changed then. Any other
+        `StorageError` stops the store, for it is not known which state a restart will find.
+        """
+        old = self._store
+        directory = self._path / f"state-{_number(old.database.path) + 1}"
+        with translated("installing a snapshot", self._path):
+            new = await self._writer.run(lambda: self._adopt(received, directory))
+            try:
+                await self._writer.run(lambda: write_durably(self._pointer, _line(directory)))
+            except OSError as error:
+                new.database.close()
+                old.database.failed(error, "swapping the state")
+                raise
+        self._store = new
+        await self._writer.run(old.database.close)
+        self._discard(old.database.path)
+        return new
+
+    def disk_bytes(self) -> int:
+        """Size of the live state, about."""
+        with translated("measuring the state", self._path):
+            return size_bytes(self._store.database.path)
+
+    async def close(self) -> None:
+        """Flush and release the disk."""
+        await self._writer.close(self._store.database.close)
+
+    def _adopt(self, received: Path, directory: Path) -> RocksStateStore:
+        """Open what was received, under its final name, all of it on disk."""
+        remove_tree(directory)
+        sync_tree(received)
+        received.rename(directory)
+        sync_file(self._path)
+        try:
+            return _open(directory)
+        except StorageError:
+            remove_tree(directory)
+            raise
+
+    def _create(self) -> RocksStateStore:
+        directory = self._path / "state-1"
+        store = RocksStateStore(directory, create=True)
+        write_durably(self._pointer, _line(directory))
+        sync_file(self._path.parent)
+        return store
+
+    def _live_directory(self) -> Path | None:
+        """The directory that CURRENT names; None if no state was ever made here."""
+        try:
+            name = self._pointer.read_text(errors="replace").removesuffix("\n")
+        except FileNotFoundError:
+            return None
+        directory = self._path / name
+        if _LIVE_NAME.fullmatch(name) is None or not directory.is_dir():
+            raise DamagedData(
+                f"{self._pointer} names {name!r}, which is not a state here; {REBUILD_ADVICE}",
+                path=self._pointer,
+            )
+        return directory
+
+    def _remove_leftovers(self, live: Path | None) -> None:
+        for path in (self._incoming, self._checkpoints, self._discarded):
+            remove_tree(path)
+        for path in self._path.glob("state-*"):
+            if path != live:
+                remove_tree(path)
+        self._checkpoints.mkdir()
+        self._discarded.mkdir()
+
+    def _discard(self, path: Path) -> None:
+        """Take a directory out of the way now, and let its files go on the writer thread."""
+        doomed = self._discarded / str(next(self._numbers))
+        path.rename(doomed)
+        self._writer.start(lambda: remove_tree(doomed))
+
+
+def _open(directory: Path) -> RocksStateStore:
+    return RocksStateStore(directory, create=False)
+
+
+def _number(directory: Path) -> int:
+    return int(directory.name.removeprefix("state-"))
+
+
+def _line(directory: Path) -> bytes:
+    return f"{directory.name}\n".encode()

@@ -1,0 +1,94 @@
+"""The state in RocksDB, one column family per `Family`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rocksdict import Rdict, RdictIter, WriteBatch
+
+from raftkv.errors import StorageError
+from raftkv.kv.store import Changes, Family
+from raftkv.storage.rocks import RocksDatabase, Tuning, iterate
+
+_TUNING = Tuning(
+    write_buffer_bytes=16 << 20,
+    write_buffers_max=4,
+    write_buffers_total_bytes=64 << 20,
+    cache_bytes=64 << 20,
+    wal_total_bytes=128 << 20,
+    refuse_damaged_wal=False,
+)
+
+
+class RocksStateStore:
+    """A `StateStore` on disk. Use from one thread; its owner alone syncs and closes it."""
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        """Open the state below `path`. Raises `DamagedData` if it is not whole."""
+        self.database = RocksDatabase(
+            path, [family.value for family in Family], _TUNING, create=create
+        )
+        self._families: dict[Family, Rdict] = {
+            family: self.database.families[family] for family in Family
+        }
+
+    def get(self, family: Family, key: bytes) -> bytes | None:
+        """The value of `key`, or None."""
+        try:
+            value: bytes | None = self._families[family].get(key)
+        except Exception as error:
+            raise self.database.failed(error, f"reading {family}") from error
+        return value
+
+    def scan(
+        self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs with start <= key < end as of this call, in key order or from the last down.
+
+        A scan that is neither finished nor dropped keeps what it may still read on the disk,
+        also after the store was closed or replaced.
+        """
+        try:
+            rows = iterate(self._families[family], end)
+        except Exception as error:
+            raise self.database.failed(error, f"scanning {family}") from error
+        return self._backward(rows, start) if reverse else self._forward(rows, start)
+
+    def write(self, changes: Changes) -> None:
+        """Apply all changes or none. Durable only after the store's owner syncs it."""
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for family, rows in changes.items():
+            handle = self.database.handles.get(family)
+            if handle is None:
+                raise self._closed()
+            for key, value in rows.items():
+                if value is None:
+                    delete(key, handle)
+                else:
+                    put(key, value, handle)
+        self.database.write(batch)
+
+    def _forward(self, rows: RdictIter, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            rows.seek(start)
+            while rows.valid():
+                yield rows.key(), rows.value()
+                rows.next()
+            rows.status()
+        except Exception as error:
+            raise self.database.failed(error, "scanning") from error
+
+    def _backward(self, rows: RdictIter, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            rows.seek_to_last()
+            while rows.valid() and (key := rows.key()) >= start:
+                yield key, rows.value()
+                rows.prev()
+            rows.status()
+        except Exception as error:
+            raise self.database.failed(error, "scanning backwards") from error
+
+    def _closed(self) -> StorageError:
+        return StorageError(f"the state in {self.database.path} is closed", path=self.database.path)
