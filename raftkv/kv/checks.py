@@ -34,8 +34,8 @@ def check_batch(batch: kv_pb2.CommandBatch, limits: Limits) -> list[tuple[int, R
     small = batch_bytes <= min(limits.value_bytes_max, limits.request_bytes_max)
     key_bytes_max = limits.key_bytes_max
     for position, command in enumerate(batch.commands):
-        if small and command.HasField("put") and not command.idempotency_key:
-            put = command.put
+        if small and not command.idempotency_key:
+            put = command.put  # of another command: an empty one
             if 0 < len(put.key) <= key_bytes_max and not put.ignore_value and not put.ignore_lease:
                 continue
         try:

@@ -35,12 +35,11 @@ class CommandRunner:
         add = answer.results.add
         budget = Budget(RESULT_BYTES_MAX)
         for command in batch.commands:
+            result = add()
             if command.idempotency_key:
-                self._run_named(command, add(), budget)
-            elif command.HasField("put"):
-                self._put(command, add(), budget)
-            else:
-                self._run(command, add(), budget)
+                self._run_named(command, result, budget)
+            elif not self._put_plainly(command.put, result):
+                self._run(command, result, budget)
         return answer
 
     def end_expired_leases(self) -> None:
@@ -48,23 +47,26 @@ class CommandRunner:
         while (lease := self.leases.expired()) is not None:
             self._end_lease(lease)
 
-    def _put(self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget) -> None:
-        """A put without options in few steps: most commands are one."""
-        put = command.put
-        lease = put.lease
+    def _put_plainly(self, put: kv_pb2.Put, result: kv_pb2.Result) -> bool:
+        """Run a put without options, which most commands are, in few steps.
+
+        False, with no effect, if it is not one. A command that is no put shows as an empty one.
+        """
+        key, lease = put.key, put.lease
         if (
-            put.prev_kv
+            not key
+            or put.prev_kv
             or put.ignore_value
             or put.ignore_lease
             or (lease and lease not in self.leases)
         ):
-            self._run(command, result, budget)
-            return
-        writer, meta, key = self._writer, self._meta, put.key
+            return False
+        writer, meta = self._writer, self._meta
         writer.revision = result.revision = revision = meta.revision + 1
         writer.position = 0
         writer.put(key, put.value, lease, writer.get(key))
         meta.revision = revision
+        return True
 
     def _run_named(self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget) -> None:
         try:
