@@ -118,7 +118,7 @@ class Server:
         self.peer_port = await peers.start(settings.peer_listen)
         self._opened.push_async_callback(peers.stop)
         self._front_door = FrontDoor(node, settings, self._log, self._halt)
-        self.client_port = await self._front_door.start()
+        self.client_port = await self._front_door.start(settings.client_listen)
         self._opened.push_async_callback(self._front_door.stop, CLOSE_GRACE_S)
 
     async def _open_directory(self) -> DataDirectory:

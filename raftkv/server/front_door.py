@@ -59,7 +59,6 @@ class FrontDoor:
         log: Logger,
         on_broken: Callable[[BaseException], None],
     ) -> None:
-        self._address = settings.client_listen
         self._admission = Admission(
             requests_max=settings.submissions_in_flight_max,
             requests_per_client_max=settings.requests_per_client_max,
@@ -83,15 +82,15 @@ class FrontDoor:
         self._health.add_to(self._server)
         reflection.enable_server_reflection(SERVICES, self._server)
 
-    async def start(self) -> int:
-        """Listen; returns the port. Raises `AddressInUse`."""
+    async def start(self, address: str) -> int:
+        """Listen on `host:port` (port 0: any free one). Returns the port. Raises `AddressInUse`."""
         try:
-            port = self._server.add_insecure_port(self._address)
+            port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise AddressInUse(
-                f"clients can't be listened to on {self._address}: stop the process that does, or"
+                f"clients can't be listened to on {address}: stop the process that does, or"
                 f" choose another client_listen address ({error})",
-                address=self._address,
+                address=address,
             ) from error
         await self._health.start()
         await self._server.start()

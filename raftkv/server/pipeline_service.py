@@ -17,7 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from raftkv.errors import InvalidRequest, RaftkvError
-from raftkv.kv.checks import check_batch
+from raftkv.kv.checks import WHOLE_BATCH, check_batch
 from raftkv.kv.limits import Limits
 from raftkv.logs import Logger
 from raftkv.rpc import api_pb2, kv_pb2
@@ -130,7 +130,8 @@ class PipelineService:
             raise InvalidRequest(f"commands is not a CommandBatch: {error}") from error
         request.parts = len(batch.commands)
         for position, refused in check_batch(batch, self._limits):
-            refused.facts["position"] = str(position)
+            if position != WHOLE_BATCH:
+                refused.facts["position"] = str(position)
             raise refused
         results = self._node.submit(commands, deadline)
         results.add_done_callback(partial(self._submitted, request))

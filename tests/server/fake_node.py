@@ -1,0 +1,266 @@
+"""A node without peers or log behind a real front door on loopback: it applies what it is given.
+
+`majority` off: writes are sent and never answered, barriers never open. `hold` on: writes wait
+for `release`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from raftkv.config import Settings
+from raftkv.errors import MemberUnknown, NoLeader, OutcomeUnknown, ShuttingDown
+from raftkv.kv.machine import StateMachine
+from raftkv.kv.store import StateStore
+from raftkv.logs import get_logger
+from raftkv.node.status import NodeStatus, PeerStatus, Reachability
+from raftkv.raft.entry import Address, Entry, EntryKind, Membership
+from raftkv.raft.ready import Role
+from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2, log_pb2
+from raftkv.server.front_door import FrontDoor
+from raftkv.storage.memory_state import MemoryStateStore
+
+PATIENCE_S = 20.0
+ADDRESSES = {1: Address("127.0.0.1:7511", "127.0.0.1:7411")}
+
+
+class FakeNode:
+    """The interface of `raftkv.server.ports.Node`."""
+
+    def __init__(self, settings: Settings, store: StateStore | None = None) -> None:
+        self.node_id = 1
+        self.cluster_id = 0xC0FFEE
+        self.term = 3
+        self.ready = True
+        self.membership = Membership(voters=frozenset({1}), addresses=ADDRESSES)
+        self.machine = StateMachine(store or MemoryStateStore(), settings.limits)
+        self.majority = True
+        self.hold = False
+        self.submitted: list[bytes] = []
+        self.barriers = 0
+        self.leader_given_to: list[int] = []
+        self._held: list[tuple[bytes, asyncio.Future[bytes]]] = []
+        self._loop = asyncio.get_running_loop()
+        self._number = 0
+        self._submission = asyncio.Event()
+
+    def submit(self, commands: bytes, deadline: float) -> asyncio.Future[bytes]:
+        future: asyncio.Future[bytes] = self._loop.create_future()
+        self.submitted.append(commands)
+        self._submission.set()
+        if not self.majority:
+            self._loop.call_at(deadline, self._fail, future, OutcomeUnknown("proposed, no answer"))
+        elif self.hold:
+            self._held.append((commands, future))
+        else:
+            self._loop.call_soon(self._apply, commands, future)
+        return future
+
+    def read_barrier(self, deadline: float) -> asyncio.Future[None]:
+        self.barriers += 1
+        future: asyncio.Future[None] = self._loop.create_future()
+        if self.majority:
+            self._loop.call_soon(_open, future)
+        else:
+            self._loop.call_at(deadline, self._fail, future, NoLeader("no majority answers"))
+        return future
+
+    def status(self) -> NodeStatus:
+        return NodeStatus(
+            node_id=self.node_id,
+            cluster_id=self.cluster_id,
+            term=self.term,
+            role=Role.LEADER,
+            leader_id=1,
+            learner=False,
+            commit_index=self.machine.applied_index,
+            applied_index=self.machine.applied_index,
+            first_log_index=1,
+            last_log_index=self.machine.applied_index,
+            revision=self.machine.revision,
+            compacted_revision=0,
+            cluster_time_ms=self.machine.time_ms,
+            disk_bytes=1234,
+            membership=self.membership,
+            peers=(PeerStatus(2, Reachability.SUSPECT, 1500, 40, "probe"),),
+        )
+
+    async def member_add(self, node_id: int, address: Address, deadline: float) -> Membership:
+        self.membership = Membership(
+            voters=self.membership.voters,
+            learners=self.membership.learners | {node_id},
+            addresses={**self.membership.addresses, node_id: address},
+        )
+        return self.membership
+
+    async def member_promote(self, node_id: int, deadline: float) -> Membership:
+        raise MemberUnknown(f"node {node_id} is not a member")
+
+    async def member_remove(self, node_id: int, deadline: float) -> Membership:
+        raise MemberUnknown(f"node {node_id} is not a member")
+
+    async def transfer_leader(self, to: int, deadline: float) -> int:
+        self.leader_given_to.append(to)
+        return to
+
+    # ---- for tests -------------------------------------------------------------
+
+    def release(self) -> None:
+        """Apply what is held, the last one first."""
+        self.hold = False
+        while self._held:
+            self._apply(*self._held.pop())
+
+    def fail_held(self) -> None:
+        """The node stops."""
+        for _, future in self._held:
+            self._fail(future, ShuttingDown("the node is stopping"))
+
+    async def submissions(self, count: int) -> None:
+        """Wait until this many writes have been submitted."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.submitted) < count:
+                self._submission.clear()
+                await self._submission.wait()
+
+    def run(self, *commands: kv_pb2.Command) -> kv_pb2.BatchResult:
+        """Apply at once, as if another client had done it."""
+        batch = kv_pb2.CommandBatch(commands=commands)
+        future: asyncio.Future[bytes] = self._loop.create_future()
+        self._apply(batch.SerializeToString(), future)
+        return kv_pb2.BatchResult.FromString(future.result())
+
+    def _apply(self, commands: bytes, future: asyncio.Future[bytes]) -> None:
+        self._number += 1
+        stamped = log_pb2.StampedBatch(time_ms=self._number)
+        stamped.submissions.add(origin=1, number=self._number, commands=commands)
+        entry = Entry(
+            self.term,
+            self.machine.applied_index + 1,
+            EntryKind.COMMANDS,
+            stamped.SerializeToString(),
+        )
+        (applied,) = self.machine.apply([entry])
+        if not future.done():
+            future.set_result(applied.result)
+
+    def _fail(self, future: asyncio.Future[Any], error: Exception) -> None:
+        if not future.done():
+            future.set_exception(error)
+
+
+def _open(barrier: asyncio.Future[None]) -> None:
+    if not barrier.done():
+        barrier.set_result(None)
+
+
+@dataclass
+class Door:
+    """A front door with a fake node behind it, and a channel in front."""
+
+    node: FakeNode
+    front: FrontDoor
+    port: int
+    channel: grpc.aio.Channel
+    broken: list[BaseException] = field(default_factory=list)
+
+    @property
+    def kv(self) -> Any:
+        return api_pb2_grpc.KVStub(self.channel)  # type: ignore[no-untyped-call]
+
+    @property
+    def lease(self) -> Any:
+        return api_pb2_grpc.LeaseStub(self.channel)  # type: ignore[no-untyped-call]
+
+    @property
+    def cluster(self) -> Any:
+        return api_pb2_grpc.ClusterStub(self.channel)  # type: ignore[no-untyped-call]
+
+    def pipeline(self) -> Pipeline:
+        return Pipeline(self.channel)
+
+
+@asynccontextmanager
+async def open_door(
+    data_dir: Path, store: StateStore | None = None, *, ready: bool = True, **settings: Any
+) -> AsyncIterator[Door]:
+    """A front door on a free port of loopback."""
+    made = Settings(data_dir=data_dir, **settings)
+    node = FakeNode(made, store)
+    node.ready = ready
+    broken: list[BaseException] = []
+    front = FrontDoor(node, made, get_logger(), broken.append)
+    port = await front.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(
+        f"127.0.0.1:{port}",
+        options=(
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.use_local_subchannel_pool", 1),
+        ),
+    ) as channel:
+        yield Door(node, front, port, channel, broken)
+    node.release()
+    await front.drain(0)
+    await front.stop(0)
+
+
+class Pipeline:
+    """A client's end of a pipeline, message by message."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.call = channel.stream_stream("/raftkv.rpc.Pipeline/Open")()
+
+    async def send_commands(
+        self, number: int, *commands: kv_pb2.Command, timeout_ms: int = 0
+    ) -> bytes:
+        """Send a batch; returns the bytes of the CommandBatch."""
+        batch = kv_pb2.CommandBatch(commands=commands).SerializeToString()
+        await self.send(
+            api_pb2.PipelineRequest(number=number, timeout_ms=timeout_ms, commands=batch)
+        )
+        return batch
+
+    async def send_reads(
+        self,
+        number: int,
+        *ranges: kv_pb2.Range,
+        level: int = api_pb2.READ_LEVEL_LINEARIZABLE,
+        timeout_ms: int = 0,
+    ) -> None:
+        reads = api_pb2.ReadBatch(ranges=ranges, level=api_pb2.ReadLevel.Name(level))
+        await self.send(api_pb2.PipelineRequest(number=number, timeout_ms=timeout_ms, reads=reads))
+
+    async def send(self, request: api_pb2.PipelineRequest) -> None:
+        await self.call.write(request.SerializeToString())
+
+    async def reply(self) -> api_pb2.PipelineReply:
+        """The next reply."""
+        async with asyncio.timeout(PATIENCE_S):
+            message = await self.call.read()
+        assert isinstance(message, bytes), "the stream has ended"
+        return api_pb2.PipelineReply.FromString(message)
+
+    async def end(self) -> grpc.StatusCode:
+        """How the stream ended, once it has."""
+        async with asyncio.timeout(PATIENCE_S):
+            code: grpc.StatusCode = await self.call.code()
+        return code
+
+
+def put(key: str, value: bytes = b"v", **fields: Any) -> kv_pb2.Command:
+    return kv_pb2.Command(put=kv_pb2.Put(key=key.encode(), value=value, **fields))
+
+
+def get(key: str) -> kv_pb2.Range:
+    return kv_pb2.Range(key=key.encode())
+
+
+EVERYTHING = kv_pb2.Range(key=b"\0", range_end=b"\0")
