@@ -1,0 +1,48 @@
+"""Every test of the client runs on virtual time, against a scripted cluster in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import async_solipsism
+import pytest
+
+from raftkv.client.client import Client
+from raftkv.client.settings import ClientSettings
+from tests.client.scripted import ScriptedCluster
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"virtual-time": async_solipsism.EventLoop}
+
+
+@pytest.fixture
+async def cluster() -> ScriptedCluster:
+    return ScriptedCluster("a:1", "b:2", "c:3")
+
+
+Connect = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture
+async def connect(cluster: ScriptedCluster) -> AsyncIterator[Connect]:
+    """Makes clients of the cluster and closes them; a client must leave no task behind."""
+    clients: list[Client] = []
+
+    async def made(timeout: float = 5.0, **settings: float) -> Client:
+        client = await cluster.connect(timeout, ClientSettings(**settings))  # type: ignore[arg-type]
+        clients.append(client)
+        return client
+
+    before = asyncio.all_tasks()
+    yield made
+    for client in clients:
+        await client.close()
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    assert not left, "a closed client has no task"
+
+
+@pytest.fixture
+async def client(connect: Connect) -> Client:
+    return await connect()
