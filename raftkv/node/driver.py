@@ -69,7 +69,6 @@ class Driver:
         state_storage: StateStorage,
         links: PeerLinks,
         rng: Random,
-        contacts: dict[int, str],
     ) -> None:
         self.raft = recovered.raft
         self.machine: StateMachine = recovered.machine
@@ -90,7 +89,7 @@ class Driver:
         self._intake = Intake()
         self._snapshots = SnapshotSender(node_id, state_storage, links, self._take_checkpoint)
         self._log_disk = asyncio.Lock()
-        self._peer_addresses = dict(contacts)
+        self._peer_addresses: dict[int, str] = {}
         self._linked: frozenset[int] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed: set[asyncio.Future[None]] = set()
@@ -427,9 +426,7 @@ class Driver:
             return
         for member, address in self.raft.membership.addresses.items():
             self._peer_addresses[member] = address.peer
-        # A node that has yet to hear of any membership answers those it was told of at start.
-        reached = peers or self._peer_addresses.keys() - {self._node_id}
-        self._links.set_peers({peer: self._peer_addresses[peer] for peer in sorted(reached)})
+        self._links.set_peers({peer: self._peer_addresses[peer] for peer in sorted(peers)})
         self._linked = peers
 
     def _check_own_membership(self) -> None:

@@ -37,8 +37,7 @@ READY_TRY_S = 5.0
 class Node:
     """Ports are handed in; time is the running loop's, chance is `rng`.
 
-    `initial` begins a new cluster if the disks are empty. `contacts` (node id -> peer
-    address) are whom a node that joins may answer before it has heard of a membership.
+    `initial` begins a new cluster if the disks are empty; a node that joins has none.
     """
 
     def __init__(
@@ -51,7 +50,6 @@ class Node:
         links: PeerLinks,
         rng: Random,
         initial: Membership | None = None,
-        contacts: dict[int, str] | None = None,
     ) -> None:
         self.node_id = node_id
         self.cluster_id = cluster_id
@@ -62,7 +60,6 @@ class Node:
         self._links = links
         self._rng = rng
         self._initial = initial
-        self._contacts = contacts or {}
         self._stopping = False
         self._log = structlog.get_logger("raftkv.node").bind(node=node_id)
         self.driver: Driver
@@ -94,8 +91,8 @@ class Node:
             self._storage,
             self._links,
             self._rng,
-            self._contacts,
         )
+        self._links.start(self.driver)
         self.driver.start()
         self.driver.spawn(self._become_ready())
 

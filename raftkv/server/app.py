@@ -109,12 +109,11 @@ class Server:
             self._rng,
             _initial_membership(settings),
         )
-        links.start(node)
         await node.start()
         self._opened.push_async_callback(node.stop)
         node.stopped.add_done_callback(lambda stopped: self._halt(stopped.result()))
 
-        peers = PeerServer(identity, node, links.contacted, files)
+        peers = PeerServer(identity, node.driver, links.contacted, files)
         self.peer_port = await peers.start(settings.peer_listen)
         self._opened.push_async_callback(peers.stop)
         self._front_door = FrontDoor(node, settings, self._log, self._halt)

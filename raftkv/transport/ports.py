@@ -51,6 +51,9 @@ class Frame:
 class PeerLinks(Protocol):
     """Outgoing links, one per peer. Fair-loss: what is sent may be dropped, never altered."""
 
+    def start(self, handler: PeerHandler) -> None:
+        """Say who is told of broken links. Before everything else."""
+
     def set_peers(self, addresses: Mapping[int, str]) -> None:
         """Open and close links so that they are exactly those (node id -> `host:port`)."""
 

@@ -1,0 +1,136 @@
+import asyncio
+
+import pytest
+
+from raftkv.errors import DeadlineExceeded, NoLeader, OutcomeUnknown, Overloaded, ShuttingDown
+from raftkv.node.submissions import Intake, Submissions
+from raftkv.transport.ports import Submission
+
+ORIGIN = 7
+
+
+def waiting(*batches: bytes, deadline: float = 100.0) -> tuple[Submissions, list[asyncio.Future]]:
+    submissions = Submissions(ORIGIN, count_max=8, bytes_max=1000)
+    loop = asyncio.get_running_loop()
+    futures = [loop.create_future() for _ in batches]
+    for commands, future in zip(batches, futures, strict=True):
+        submissions.add(commands, future, deadline)
+    return submissions, futures
+
+
+def numbers(submissions: list[Submission]) -> list[int]:
+    return [submission.number for submission in submissions]
+
+
+async def test_results_reach_whoever_handed_the_batch_in() -> None:
+    submissions, (first, second) = waiting(b"a", b"b")
+    assert numbers(submissions.take_unsent(term=2)) == [1, 2]
+    submissions.resolve(2, b"result of b")
+    assert await second == b"result of b"
+    assert not first.done()
+    assert submissions.settled == 0
+    submissions.resolve(1, b"result of a")
+    assert await first == b"result of a"
+    assert submissions.settled == 2
+
+
+async def test_only_an_applied_entry_of_a_later_term_proves_a_submission_dead() -> None:
+    submissions, (future,) = waiting(b"a")
+    submissions.take_unsent(term=2)
+    submissions.revive_before(2)
+    assert not submissions.has_unsent
+    submissions.revive_before(3)
+    assert numbers(submissions.take_unsent(term=3)) == [1]
+    assert not future.done()
+
+
+async def test_past_its_deadline_a_batch_that_reached_a_leader_has_an_unknown_outcome() -> None:
+    submissions, (sent,) = waiting(b"a", deadline=5.0)
+    submissions.take_unsent(term=2)
+    late = asyncio.get_running_loop().create_future()
+    submissions.add(b"b", late, 5.0)
+    submissions.tick(5.0, leader_known=True, patience_ticks=40)
+    with pytest.raises(OutcomeUnknown):
+        await sent
+    with pytest.raises(DeadlineExceeded):
+        await late
+    assert not submissions.has_unsent
+    assert len(submissions) == 0
+
+
+async def test_without_a_leader_for_long_a_batch_fails_fast_and_safely() -> None:
+    submissions, (future,) = waiting(b"a")
+    for _ in range(40):
+        submissions.tick(1.0, leader_known=False, patience_ticks=40)
+    assert not future.done()
+    submissions.tick(1.0, leader_known=False, patience_ticks=40)
+    with pytest.raises(NoLeader):
+        await future
+
+
+async def test_a_snapshot_that_jumps_over_a_batch_leaves_it_unknown_unless_it_can_be_repeated() -> (
+    None
+):
+    submissions, (plain, in_session) = waiting(b"plain", b"in session")
+    submissions.take_unsent(term=2)
+    submissions.jump(lambda commands: commands == b"in session")
+    with pytest.raises(OutcomeUnknown):
+        await plain
+    assert numbers(submissions.take_unsent(term=3)) == [2]
+    assert not in_session.done()
+
+
+async def test_what_may_be_lost_on_the_way_is_sent_again_ever_more_rarely() -> None:
+    submissions, _ = waiting(b"a")
+    submissions.take_unsent(term=2)
+    resent_at = []
+    for tick in range(1, 33):
+        submissions.tick(0.0, leader_known=True, patience_ticks=40)
+        if submissions.take_overdue(term=2):
+            resent_at.append(tick)
+    assert resent_at == [4, 8, 16, 32]
+
+
+async def test_over_the_bounds_a_batch_is_refused_at_once() -> None:
+    submissions, _ = waiting(*[b"x"] * 8)
+    with pytest.raises(Overloaded) as refusal:
+        submissions.add(b"x", asyncio.get_running_loop().create_future(), 1.0)
+    assert refusal.value.retry_after_s > 0
+
+
+async def test_a_caller_that_went_away_frees_its_place() -> None:
+    submissions, (future,) = waiting(b"a")
+    future.cancel()
+    submissions.tick(0.0, leader_known=True, patience_ticks=40)
+    assert len(submissions) == 0
+    assert not submissions.has_unsent
+
+
+async def test_a_node_that_stops_says_what_may_have_happened_to_each_batch() -> None:
+    submissions, (sent,) = waiting(b"a")
+    submissions.take_unsent(term=2)
+    unsent = asyncio.get_running_loop().create_future()
+    submissions.add(b"b", unsent, 9.0)
+    submissions.fail_all(lambda: ShuttingDown("stopping"))
+    with pytest.raises(OutcomeUnknown):
+        await sent
+    with pytest.raises(ShuttingDown):
+        await unsent
+
+
+def test_the_leader_takes_each_submission_once_however_often_it_arrives() -> None:
+    intake = Intake()
+    one, two = Submission(ORIGIN, 1, b"a"), Submission(ORIGIN, 2, b"b")
+    intake.add([one], settled=0)
+    intake.add([one, two], settled=0)
+    assert list(intake.take(1000)) == [[one, two]]
+    intake.add([two], settled=1)
+    intake.add([one], settled=1)
+    assert not intake
+
+
+def test_submissions_are_packed_into_entries_of_bounded_size() -> None:
+    intake = Intake()
+    submissions = [Submission(ORIGIN, number, b"x" * 40) for number in range(1, 6)]
+    intake.add(submissions, settled=0)
+    assert [numbers(packed) for packed in intake.take(100)] == [[1, 2], [3, 4], [5]]
