@@ -1,0 +1,140 @@
+"""A whole node, from its settings to its end: real disk, real ports, no peers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from fake_node import PATIENCE_S, get, open_door, put
+
+from raftkv.config import Settings
+from raftkv.errors import (
+    AddressInUse,
+    ConfigurationError,
+    DirectoryInUse,
+    DirectoryMismatch,
+    Unavailable,
+)
+from raftkv.raft.entry import Address
+from raftkv.rpc import api_pb2, api_pb2_grpc
+from raftkv.server.app import Server
+from raftkv.storage.directory import read_identity
+
+
+def free_addresses(count: int) -> list[str]:
+    """Addresses on loopback that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    addresses = ["{}:{}".format(*each.getsockname()) for each in sockets]
+    for each in sockets:
+        each.close()
+    return addresses
+
+
+def settings_of(data_dir: Path, **changes: Any) -> Settings:
+    client, peer = free_addresses(2)
+    chosen = {"client_listen": client, "peer_listen": peer, "tick_ms": 10, **changes}
+    return Settings(data_dir=data_dir, **chosen)
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Server]:
+    server = Server(settings)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def kv_of(settings: Settings) -> AsyncIterator[Any]:
+    async with grpc.aio.insecure_channel(settings.client_listen) as channel:
+        yield api_pb2_grpc.KVStub(channel)  # type: ignore[no-untyped-call]
+
+
+async def test_a_node_keeps_what_it_acknowledged_over_a_restart(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "node")
+    async with running(settings), kv_of(settings) as kv:
+        await kv.Execute(api_pb2.ExecuteRequest(command=put("a", b"1")), timeout=PATIENCE_S)
+
+    async with running(settings), kv_of(settings) as kv:
+        reply = await kv.Range(api_pb2.RangeRequest(range=get("a")), timeout=PATIENCE_S)
+
+    assert reply.result.kvs[0].value == b"1"
+
+
+async def test_a_stop_that_was_asked_for_has_no_reason(tmp_path: Path) -> None:
+    async with running(settings_of(tmp_path / "node")) as server:
+        stopped = asyncio.create_task(server.wait_stopped())
+
+    assert await stopped is None
+
+
+@pytest.mark.parametrize("port", ["client_listen", "peer_listen"])
+async def test_a_port_in_use_is_reported_and_nothing_stays_open(tmp_path: Path, port: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = "{}:{}".format(*taken.getsockname())
+        settings = settings_of(tmp_path / "node", **{port: address})
+        with pytest.raises(AddressInUse, match=address):
+            await Server(settings).start()
+
+    async with running(settings):
+        pass
+
+
+async def test_a_directory_in_use_or_of_another_cluster_is_refused(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "node")
+    async with running(settings):
+        with pytest.raises(DirectoryInUse):
+            await Server(settings).start()
+
+    with pytest.raises(DirectoryMismatch, match="cluster"):
+        await Server(settings_of(tmp_path / "node", cluster_name="another")).start()
+
+
+async def test_a_joining_node_learns_its_cluster_once(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as member:
+        settings = settings_of(tmp_path / "node", node_id=4, join=f"127.0.0.1:{member.port}")
+        address = Address(settings.peer_advertise, settings.client_advertise)
+        await member.node.member_add(4, address, 0.0)
+        async with running(settings):
+            identity = read_identity(settings.data_dir)
+
+    assert identity is not None
+    assert (identity.cluster_id, identity.node_id) == (0xC0FFEE, 4)
+    # The member that was asked has gone; the directory knows.
+    async with running(settings):
+        pass
+
+
+async def test_a_node_that_was_not_added_is_told_how_to_add_it(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as member:
+        settings = settings_of(tmp_path / "node", node_id=4, join=f"127.0.0.1:{member.port}")
+        with pytest.raises(ConfigurationError, match="raftkv member add"):
+            await Server(settings).start()
+
+    assert read_identity(settings.data_dir) is None
+
+
+async def test_a_node_that_was_added_under_another_address_is_refused(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as member:
+        settings = settings_of(tmp_path / "node", node_id=4, join=f"127.0.0.1:{member.port}")
+        await member.node.member_add(4, Address("10.0.0.4:7511", "10.0.0.4:7411"), 0.0)
+        with pytest.raises(ConfigurationError, match=r"10\.0\.0\.4:7511"):
+            await Server(settings).start()
+
+
+async def test_joining_where_nobody_answers_is_unavailable(tmp_path: Path) -> None:
+    (nobody,) = free_addresses(1)
+    with pytest.raises(Unavailable, match=nobody):
+        await Server(settings_of(tmp_path / "node", node_id=4, join=nobody)).start()
