@@ -30,6 +30,13 @@ CLIENT_VARIABLES = frozenset(
 # Kubernetes puts the addresses of a service named raftkv into every container's environment.
 SERVICE_LINK = re.compile(r"RAFTKV_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?)")
 
+# Settings with a flag of their own; `--set name=value` takes all.
+FLAGS = (
+    *("node_id", "cluster_name", "data_dir"),
+    *("client_listen", "peer_listen", "client_advertise", "peer_advertise"),
+    *("initial_members", "join", "allow_insecure_network", "log_level", "log_format"),
+)
+
 DEFAULTS: dict[str, object] = {
     **{each.name: default_of(each) for each in dataclasses.fields(Settings)},
     **{f"{LIMITS_PREFIX}{each.name}": default_of(each) for each in dataclasses.fields(Limits)},
@@ -136,7 +143,7 @@ def variable_of(name: str) -> str:
 
 def flag_of(name: str) -> str:
     """How the command line spells a setting."""
-    return "--" + name.replace("_", "-") if "." not in name else f"--set {name}"
+    return "--" + name.replace("_", "-") if name in FLAGS else f"--set {name}"
 
 
 def as_text(value: object) -> str:

@@ -1,0 +1,1 @@
+"""The `raftkv` command. Its modules import gRPC and the server only when a command runs."""

@@ -128,7 +128,7 @@ def test_a_mistake_in_the_environment_names_the_variable(
 
 
 def test_a_mistake_in_a_flag_names_the_flag() -> None:
-    with pytest.raises(ConfigurationError, match="flag --tick-ms"):
+    with pytest.raises(ConfigurationError, match="flag --set tick_ms"):
         load(None, {}, {"tick_ms": "soon"})
     with pytest.raises(ConfigurationError, match=r"flag --set limits\.key_bytes_max"):
         load(None, {}, {"limits.key_bytes_max": "-1"})

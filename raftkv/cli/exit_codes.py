@@ -1,0 +1,57 @@
+"""What the command's exit codes mean. Knows errors, not how they are shown."""
+
+from __future__ import annotations
+
+import enum
+
+from raftkv.errors import (
+    ConfigurationError,
+    InvalidRequest,
+    OutcomeUnknown,
+    RaftkvError,
+    Refused,
+    StorageError,
+    Unavailable,
+)
+
+
+class ExitCode(enum.IntEnum):
+    """Scripts rely on these: they never change."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    NO = 3
+    UNAVAILABLE = 4
+    OUTCOME_UNKNOWN = 5
+    REFUSED = 6
+    STORAGE = 7
+    INVARIANT = 8
+
+
+MEANINGS = {
+    ExitCode.OK: "done",
+    ExitCode.ERROR: "failed, nothing was applied",
+    ExitCode.USAGE: "wrong arguments, configuration or request; or a port is in use",
+    ExitCode.NO: "the key is not there, or the comparison failed",
+    ExitCode.UNAVAILABLE: "no node or no majority could serve it; nothing happened, try again",
+    ExitCode.OUTCOME_UNKNOWN: "a write was sent and no answer came: it may have been applied",
+    ExitCode.REFUSED: "the present state forbids it (no such lease or member, ...)",
+    ExitCode.STORAGE: "serve: the data directory or its disk can't be used",
+    ExitCode.INVARIANT: "serve: a safety check failed and the node stopped",
+}
+
+# The first family that an error belongs to decides.
+_BY_FAMILY: tuple[tuple[type[RaftkvError], ExitCode], ...] = (
+    (OutcomeUnknown, ExitCode.OUTCOME_UNKNOWN),
+    (Unavailable, ExitCode.UNAVAILABLE),
+    (InvalidRequest, ExitCode.USAGE),
+    (ConfigurationError, ExitCode.USAGE),
+    (Refused, ExitCode.REFUSED),
+    (StorageError, ExitCode.STORAGE),
+)
+
+
+def exit_code_of(error: RaftkvError) -> ExitCode:
+    """The code that a script sees for this error."""
+    return next((code for kind, code in _BY_FAMILY if isinstance(error, kind)), ExitCode.ERROR)

@@ -1,0 +1,264 @@
+"""`raftkv put get del range cas compact`: keys and values."""
+
+from __future__ import annotations
+
+import enum
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raftkv.cli import session
+from raftkv.cli.exit_codes import ExitCode
+from raftkv.cli.options import Output, options_of
+from raftkv.cli.output import json_bytes, print_json, print_table, printable
+from raftkv.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from raftkv.client.client import Client
+    from raftkv.client.kv_methods import ReadLevel
+    from raftkv.client.results import DeleteResult, KeyValue
+
+Key = Annotated[str, typer.Argument(help="The key.", show_default=False)]
+Lease = Annotated[int, typer.Option(min=0, help="Attach the key to this lease.")]
+Revision = Annotated[int, typer.Option(min=0, help="Read as of this revision; 0: now.")]
+Stale = Annotated[
+    bool, typer.Option("--stale", help="Take what one node has: works without a majority.")
+]
+IdempotencyKey = Annotated[
+    str, typer.Option(metavar="NAME", help="Repeated under the same name, it is applied once.")
+]
+
+
+class SortBy(enum.StrEnum):
+    KEY = "key"
+    VERSION = "version"
+    CREATE_REVISION = "create"
+    MOD_REVISION = "mod"
+    VALUE = "value"
+
+
+def argument_bytes(argument: str) -> bytes:
+    """What was typed, byte for byte, also where it is not UTF-8."""
+    return os.fsencode(argument)
+
+
+def value_bytes(argument: str) -> bytes:
+    """A value from the command line; `-` stands for standard input."""
+    return sys.stdin.buffer.read() if argument == "-" else argument_bytes(argument)
+
+
+def fields_of(kv: KeyValue) -> dict[str, object]:
+    """A key as JSON shows it."""
+    return {
+        **json_bytes("key", kv.key),
+        **json_bytes("value", kv.value),
+        "create_revision": kv.create_revision,
+        "mod_revision": kv.mod_revision,
+        "version": kv.version,
+        "lease": kv.lease,
+    }
+
+
+def put(
+    context: typer.Context,
+    key: Key,
+    value: Annotated[str, typer.Argument(help="The value; - reads standard input.")],
+    lease: Lease = 0,
+    prev: Annotated[bool, typer.Option("--prev", help="Also print what it replaced.")] = False,
+    idempotency_key: IdempotencyKey = "",
+) -> None:
+    """Set a key. Returns when the write is on the disks of a majority."""
+    data = value_bytes(value)
+    result = session.run(
+        context,
+        lambda client: client.put(
+            argument_bytes(key),
+            data,
+            lease=lease,
+            prev_kv=prev,
+            idempotency_key=idempotency_key,
+        ),
+    )
+    if options_of(context).output is Output.JSON:
+        reply: dict[str, object] = {"revision": result.revision}
+        if prev:
+            reply["prev"] = fields_of(result.prev_kv) if result.prev_kv else None
+        print_json(reply)
+        return
+    typer.echo(f"OK, revision {result.revision}")
+    if result.prev_kv:
+        typer.echo(f"was: {printable(result.prev_kv.value)}")
+
+
+def get(context: typer.Context, key: Key, revision: Revision = 0, stale: Stale = False) -> None:
+    """Print the value of a key: byte for byte into a pipe, escaped on a terminal.
+
+    Exits with 3 if the key is not there. Linearizable unless --stale.
+    """
+    found = session.run(
+        context,
+        lambda client: client.get(argument_bytes(key), revision=revision, level=read_level(stale)),
+    )
+    if options_of(context).output is Output.JSON:
+        print_json(fields_of(found) if found else None)
+    elif found is None:
+        typer.echo(f"no such key: {printable(argument_bytes(key))}", err=True)
+    elif sys.stdout.isatty():
+        typer.echo(printable(found.value))
+    else:
+        sys.stdout.buffer.write(found.value)
+        sys.stdout.buffer.flush()
+    if found is None:
+        raise typer.Exit(ExitCode.NO)
+
+
+def read_level(stale: bool) -> ReadLevel:
+    from raftkv.client.kv_methods import ReadLevel
+
+    return ReadLevel.STALE if stale else ReadLevel.LINEARIZABLE
+
+
+def delete(
+    context: typer.Context,
+    key: Annotated[str, typer.Argument(help="The key, or with --prefix the start of the keys.")],
+    end: Annotated[str, typer.Argument(help="Delete from KEY up to, without, this key.")] = "",
+    prefix: Annotated[bool, typer.Option("--prefix", help="Every key that starts so.")] = False,
+    idempotency_key: IdempotencyKey = "",
+) -> None:
+    """Delete keys and print how many there were. Exits with 3 if there were none."""
+    if prefix and end:
+        raise InvalidRequest("END and --prefix exclude each other; leave out one of them")
+    start = argument_bytes(key)
+
+    async def delete_them(client: Client) -> DeleteResult:
+        if prefix:
+            return await client.delete_prefix(start, idempotency_key=idempotency_key)
+        if end:
+            stop = argument_bytes(end)
+            return await client.delete_range(start, stop, idempotency_key=idempotency_key)
+        return await client.delete(start, idempotency_key=idempotency_key)
+
+    result = session.run(context, delete_them)
+    if options_of(context).output is Output.JSON:
+        print_json({"revision": result.revision, "deleted": result.deleted})
+    else:
+        typer.echo(f"{result.deleted} deleted, revision {result.revision}")
+    if not result.deleted:
+        raise typer.Exit(ExitCode.NO)
+
+
+def range_(
+    context: typer.Context,
+    start: Annotated[str, typer.Argument(help="The first key.", show_default="all keys")] = "",
+    end: Annotated[
+        str, typer.Argument(help="Up to, without, this key.", show_default="no end")
+    ] = "",
+    prefix: Annotated[str, typer.Option(help="The keys that start so.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 0,
+    revision: Revision = 0,
+    sort: Annotated[SortBy, typer.Option(help="By what to sort.")] = SortBy.KEY,
+    descending: Annotated[bool, typer.Option("--descending", help="The greatest first.")] = False,
+    keys_only: Annotated[bool, typer.Option("--keys-only", help="Leave the values out.")] = False,
+    count_only: Annotated[bool, typer.Option("--count-only", help="Only say how many.")] = False,
+    stale: Stale = False,
+) -> None:
+    """List keys and values: of everything, of a range, or of a prefix."""
+    from raftkv.client.op import Sort
+    from raftkv.client.values import ALL_KEYS_FROM, prefix_range
+
+    if prefix and (start or end):
+        raise InvalidRequest("START and END exclude --prefix; leave out one of them")
+    first, last = (
+        prefix_range(argument_bytes(prefix))
+        if prefix
+        else (argument_bytes(start) or ALL_KEYS_FROM, argument_bytes(end) or ALL_KEYS_FROM)
+    )
+    result = session.run(
+        context,
+        lambda client: client.range(
+            first,
+            last,
+            limit=limit,
+            revision=revision,
+            sort=Sort[sort.name],
+            descending=descending,
+            keys_only=keys_only,
+            count_only=count_only,
+            level=read_level(stale),
+        ),
+    )
+    if options_of(context).output is Output.JSON:
+        found = {} if count_only else {"kvs": [fields_of(kv) for kv in result.kvs]}
+        print_json(
+            {"revision": result.revision, "count": result.count, "more": result.more, **found}
+        )
+    elif count_only:
+        typer.echo(result.count)
+    elif keys_only:
+        for kv in result.kvs:
+            typer.echo(printable(kv.key))
+    else:
+        print_table(
+            ["key", "value", "version", "revision"],
+            [
+                (printable(kv.key), printable(kv.value), str(kv.version), str(kv.mod_revision))
+                for kv in result.kvs
+            ],
+        )
+
+
+def cas(
+    context: typer.Context,
+    key: Key,
+    value: Annotated[str, typer.Argument(help="The new value; - reads standard input.")],
+    if_value: Annotated[str | None, typer.Option(help="Only if this is the value.")] = None,
+    if_revision: Annotated[
+        int | None, typer.Option(min=1, help="Only if this is its mod_revision.")
+    ] = None,
+    if_absent: Annotated[bool, typer.Option("--if-absent", help="Only if there is none.")] = False,
+    lease: Lease = 0,
+    idempotency_key: IdempotencyKey = "",
+) -> None:
+    """Compare and swap: set the key if it is as expected. Exits with 3 if it is not."""
+    expected: bytes | int | None = None
+    if (if_value is not None) + (if_revision is not None) + if_absent != 1:
+        raise InvalidRequest("give one of --if-value, --if-revision and --if-absent")
+    if if_value is not None:
+        expected = argument_bytes(if_value)
+    elif if_revision is not None:
+        expected = if_revision
+    data = value_bytes(value)
+    result = session.run(
+        context,
+        lambda client: client.compare_and_swap(
+            argument_bytes(key), expected, data, lease=lease, idempotency_key=idempotency_key
+        ),
+    )
+    if options_of(context).output is Output.JSON:
+        current = fields_of(result.current) if result.current else None
+        print_json({"revision": result.revision, "swapped": result.swapped, "current": current})
+    elif result.swapped:
+        typer.echo(f"OK, revision {result.revision}")
+    elif result.current is None:
+        typer.echo("not swapped: the key is not there")
+    else:
+        typer.echo(
+            f"not swapped: the value is {printable(result.current.value)},"
+            f" mod_revision {result.current.mod_revision}"
+        )
+    if not result.swapped:
+        raise typer.Exit(ExitCode.NO)
+
+
+def compact(
+    context: typer.Context,
+    revision: Annotated[int, typer.Argument(min=1, help="The oldest that can still be read.")],
+) -> None:
+    """Forget the history of keys before a revision, on every node. Present values stay."""
+    current = session.run(context, lambda client: client.compact(revision))
+    if options_of(context).output is Output.JSON:
+        print_json({"compacted_revision": revision, "revision": current})
+    else:
+        typer.echo(f"OK, compacted to revision {revision} of {current}")

@@ -1,0 +1,67 @@
+"""`raftkv lease`: keys that vanish when nobody renews them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from raftkv.cli import session
+from raftkv.cli.options import Output, options_of
+from raftkv.cli.output import json_bytes, print_json, print_values, printable
+
+app = typer.Typer(no_args_is_help=True, help="Leases: keys that vanish when nobody renews them.")
+
+LeaseId = Annotated[int, typer.Argument(min=1, metavar="LEASE", help="The lease's id.")]
+
+
+@app.command()
+def grant(
+    context: typer.Context,
+    ttl: Annotated[float, typer.Argument(min=1.0, metavar="SECONDS", help="How long it lives.")],
+) -> None:
+    """Make a lease; attach keys to it with `raftkv put --lease`."""
+    result = session.run(context, lambda client: client.lease_grant(ttl))
+    print_values(options_of(context).output, {"lease": result.lease, "ttl_s": result.ttl_s})
+
+
+@app.command()
+def renew(context: typer.Context, lease: LeaseId) -> None:
+    """Let it live for its whole time again."""
+    result = session.run(context, lambda client: client.lease_renew(lease))
+    print_values(options_of(context).output, {"lease": result.lease, "ttl_s": result.ttl_s})
+
+
+@app.command()
+def revoke(context: typer.Context, lease: LeaseId) -> None:
+    """End it and delete its keys."""
+    session.run(context, lambda client: client.lease_revoke(lease))
+    print_values(options_of(context).output, {"revoked": lease})
+
+
+@app.command()
+def ttl(context: typer.Context, lease: LeaseId) -> None:
+    """How long it has left, and its keys."""
+    found = session.run(context, lambda client: client.lease_time_to_live(lease, keys=True))
+    fields: dict[str, object] = {
+        "lease": found.lease,
+        "left_s": found.left_s,
+        "granted_ttl_s": found.granted_ttl_s,
+    }
+    output = options_of(context).output
+    if output is Output.JSON:
+        fields["keys"] = [json_bytes("key", key) for key in found.keys]
+    else:
+        fields["keys"] = ", ".join(map(printable, found.keys)) or "none"
+    print_values(output, fields)
+
+
+@app.command("list")
+def list_(context: typer.Context) -> None:
+    """The ids of all leases; a client's session is one of them."""
+    leases = session.run(context, lambda client: client.leases())
+    if options_of(context).output is Output.JSON:
+        print_json({"leases": list(leases)})
+    else:
+        for lease in leases:
+            typer.echo(lease)

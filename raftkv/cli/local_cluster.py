@@ -1,0 +1,64 @@
+"""A cluster on this machine: where its nodes listen and the command that starts each.
+
+Used by `raftkv dev` and by scripts/demo.py; knows nothing of processes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from raftkv.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNode:
+    """One node, with all that `raftkv serve` has to be told."""
+
+    node_id: int
+    client_address: str
+    peer_address: str
+    data_dir: Path
+    initial_members: str
+    cluster_name: str
+
+    def command(self, *more: str) -> list[str]:
+        """The command line that runs it; `more` flags come last."""
+        return [
+            *(sys.executable, "-m", "raftkv", "serve"),
+            *("--node-id", str(self.node_id)),
+            *("--cluster-name", self.cluster_name),
+            *("--data-dir", str(self.data_dir)),
+            *("--initial-members", self.initial_members),
+            *more,
+        ]
+
+
+def local_cluster(
+    client_ports: Sequence[int], peer_ports: Sequence[int], directory: Path, cluster_name: str
+) -> list[LocalNode]:
+    """Nodes 1, 2, ... on 127.0.0.1, each with a directory of its own below `directory`."""
+    ports = [*client_ports, *peer_ports]
+    if len(set(ports)) < len(ports) or not all(1 <= port <= 65_535 for port in ports):
+        raise ConfigurationError(
+            f"the nodes would listen on ports {', '.join(map(str, ports))}, but each needs one of"
+            " its own from 1 to 65535. Fix: choose other first ports.",
+            key="ports",
+        )
+    pairs = enumerate(zip(client_ports, peer_ports, strict=True), start=1)
+    addresses = {
+        node_id: (f"127.0.0.1:{client}", f"127.0.0.1:{peer}") for node_id, (client, peer) in pairs
+    }
+    members = ",".join(f"{n}={peer}/{client}" for n, (client, peer) in addresses.items())
+    return [
+        LocalNode(n, client, peer, directory / f"node-{n}", members, cluster_name)
+        for n, (client, peer) in addresses.items()
+    ]
+
+
+def node_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment for a node that is told everything by flags."""
+    return {name: value for name, value in environ.items() if not name.startswith("RAFTKV_")}

@@ -1,0 +1,102 @@
+"""The `raftkv` command: its global options, its sub-commands, its way to report an error."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from raftkv.cli import (
+    bench,
+    cluster_commands,
+    config_commands,
+    dev,
+    kv_commands,
+    lease_commands,
+    member_commands,
+    serve,
+    status,
+    txn,
+)
+from raftkv.cli.exit_codes import MEANINGS, exit_code_of
+from raftkv.cli.options import DEFAULT_ENDPOINTS, GlobalOptionsGroup, Options, Output
+from raftkv.cli.output import fail
+from raftkv.errors import RaftkvError
+
+EPILOG = "\n".join(
+    [
+        "--endpoints, --timeout and --output may stand anywhere on the line.",
+        "Write -- before keys and values that begin with a dash.",
+        "",
+        "Exit codes:",
+        *(f"  {code.value}  {meaning}" for code, meaning in MEANINGS.items()),
+    ]
+)
+
+
+class Commands(GlobalOptionsGroup):
+    """Every command's errors end here, as one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RaftkvError as error:
+            options = ctx.find_object(Options) or Options()
+            fail(error, options.output)
+            ctx.exit(int(exit_code_of(error)))
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, epilog=EPILOG, rich_markup_mode="rich")
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    endpoints: Annotated[
+        str,
+        typer.Option(
+            "--endpoints",
+            "-e",
+            envvar="RAFTKV_ENDPOINTS",
+            help="Client addresses of nodes, with commas between them.",
+        ),
+    ] = DEFAULT_ENDPOINTS,
+    timeout: Annotated[
+        float,
+        typer.Option(envvar="RAFTKV_TIMEOUT", min=0.001, help="Seconds an operation may take."),
+    ] = 5.0,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", envvar="RAFTKV_OUTPUT", help="How to print.")
+    ] = Output.TABLE,
+) -> None:
+    """A replicated key-value store: run nodes, read and write keys, look after a cluster.
+
+    Start with [bold]raftkv dev[/bold] in one terminal and [bold]raftkv put hello world[/bold]
+    in another.
+    """
+    context.obj = Options(endpoints, timeout, output)
+
+
+NODES, KEYS, CLUSTER = "Nodes", "Keys", "Cluster"
+
+app.command(rich_help_panel=NODES)(serve.serve)
+app.command(rich_help_panel=NODES)(dev.dev)
+app.add_typer(config_commands.app, name="config", rich_help_panel=NODES)
+app.command(rich_help_panel=KEYS)(kv_commands.put)
+app.command(rich_help_panel=KEYS)(kv_commands.get)
+app.command("del", rich_help_panel=KEYS)(kv_commands.delete)
+app.command("range", rich_help_panel=KEYS)(kv_commands.range_)
+app.command(rich_help_panel=KEYS)(kv_commands.cas)
+app.command(rich_help_panel=KEYS)(txn.txn)
+app.command(rich_help_panel=KEYS)(kv_commands.compact)
+app.add_typer(lease_commands.app, name="lease", rich_help_panel=KEYS)
+app.command(rich_help_panel=CLUSTER)(status.status)
+app.add_typer(member_commands.app, name="member", rich_help_panel=CLUSTER)
+app.command("transfer-leader", rich_help_panel=CLUSTER)(cluster_commands.transfer_leader)
+app.command("log-level", rich_help_panel=CLUSTER)(cluster_commands.log_level)
+app.command(rich_help_panel=CLUSTER)(bench.bench)
+
+
+def main() -> None:
+    """The entry point of the `raftkv` script."""
+    app(prog_name="raftkv")

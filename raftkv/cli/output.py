@@ -1,0 +1,112 @@
+"""How results look: bytes made safe, tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from raftkv.cli.options import Output
+from raftkv.errors import RaftkvError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def printable(data: bytes) -> str:
+    """Text that harms no terminal: UTF-8 if it is that, anything else as \\x.. escapes."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in data)
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def json_bytes(name: str, data: bytes) -> dict[str, str]:
+    """A field `name` with the text; for bytes that are not UTF-8 a field `name_base64`."""
+    try:
+        return {name: data.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(data).decode()}
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def duration(milliseconds: float) -> str:
+    """A time for people."""
+    if milliseconds < 1_000:
+        return f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1000
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def print_json(value: object) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal; in a pipe, columns parted by tabs and no heading, for `cut`."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            typer.echo("\t".join(row))
+        return
+    from rich.console import Console
+
+    Console().print(table(columns, rows))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """The rows as rich would print them; the text is taken literally."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        shown.add_column(column)
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    return shown
+
+
+def print_values(output: Output, fields: dict[str, object]) -> None:
+    """One result: its fields as JSON, or as `name value` lines."""
+    if output is Output.JSON:
+        print_json(fields)
+    else:
+        width = max(map(len, fields), default=0)
+        for name, value in fields.items():
+            typer.echo(f"{name:<{width}}  {value}")
+
+
+def fail(error: RaftkvError, output: Output) -> None:
+    """Say what went wrong where it does not mix with results."""
+    if output is Output.JSON:
+        described = {
+            "reason": error.reason,
+            "message": error.message,
+            "outcome": error.outcome.name,
+            "facts": error.facts,
+        }
+        typer.echo(json.dumps({"error": described}), err=True)
+    else:
+        typer.echo(f"error: {error.message}", err=True)

@@ -1,0 +1,120 @@
+"""`raftkv serve`: one node in the foreground, until it is told to stop or stops itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from raftkv.cli import settings_flags as flags
+from raftkv.cli.exit_codes import ExitCode, exit_code_of
+from raftkv.errors import InvariantViolation, RaftkvError
+
+if TYPE_CHECKING:
+    from raftkv.config import Settings
+
+
+def serve(
+    config: flags.Config = None,
+    node_id: flags.NodeId = None,
+    cluster_name: flags.ClusterName = None,
+    data_dir: flags.DataDir = None,
+    client_listen: flags.ClientListen = None,
+    peer_listen: flags.PeerListen = None,
+    client_advertise: flags.ClientAdvertise = None,
+    peer_advertise: flags.PeerAdvertise = None,
+    initial_members: flags.InitialMembers = None,
+    join: flags.Join = None,
+    allow_insecure_network: flags.AllowInsecureNetwork = None,
+    log_level: flags.LogLevel = None,
+    log_format: flags.LogFormat = None,
+    assignments: flags.Assignments = None,
+) -> None:
+    """Run one node.
+
+    A setting comes from its flag, else from RAFTKV_<NAME>, else from the TOML file, else from
+    its default. SIGTERM or Ctrl-C stops the node gracefully: it hands leadership on first.
+    Logs go to standard error.
+    """
+    loaded = flags.load_settings(
+        config,
+        {
+            "node_id": node_id,
+            "cluster_name": cluster_name,
+            "data_dir": data_dir,
+            "client_listen": client_listen,
+            "peer_listen": peer_listen,
+            "client_advertise": client_advertise,
+            "peer_advertise": peer_advertise,
+            "initial_members": initial_members,
+            "join": join,
+            "allow_insecure_network": allow_insecure_network,
+            "log_level": log_level,
+            "log_format": log_format,
+        },
+        assignments,
+    )
+    raise typer.Exit(run(loaded.settings))
+
+
+def run(settings: Settings) -> ExitCode:
+    """Run a node until it stops; says why as an exit code."""
+    from raftkv import logs
+    from raftkv.cli import event_loop
+
+    logs.configure(settings.log_format, settings.log_level)
+    return event_loop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> ExitCode:
+    import asyncio
+
+    from raftkv import logs
+    from raftkv.server.app import Server
+
+    log = logs.get_logger(node=settings.node_id)
+    told_to_stop = asyncio.create_task(_signalled())
+    server = Server(settings)
+    try:
+        starting = asyncio.create_task(server.start())
+        await asyncio.wait({starting, told_to_stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+            return ExitCode.OK
+        starting.result()
+        stopped = asyncio.create_task(server.wait_stopped())
+        await asyncio.wait({stopped, told_to_stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopped.done():
+            log.info("signal_received", signal=told_to_stop.result())
+        reason = stopped.result() if stopped.done() else None
+        await server.stop()
+        if reason is not None:
+            raise reason
+    except RaftkvError as error:
+        log.error("server_failed", reason=error.reason, message=error.message, **error.facts)
+        return exit_code_of(error)
+    except InvariantViolation as violation:
+        log.exception("safety_check_failed", invariant=violation.invariant)
+        return ExitCode.INVARIANT
+    return ExitCode.OK
+
+
+async def _signalled() -> str:
+    """The name of the first signal that asks this process to stop. A second one ends it at once:
+    what was acknowledged is on disk."""
+    import asyncio
+    import os
+    import signal
+
+    loop = asyncio.get_running_loop()
+    first: asyncio.Future[str] = loop.create_future()
+
+    def note(number: signal.Signals) -> None:
+        if first.done():
+            os._exit(128 + number)
+        first.set_result(number.name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, note, number)
+    return await first

@@ -1,0 +1,243 @@
+"""`raftkv status`: the whole cluster at a glance, also when half of it is down."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raftkv.cli.exit_codes import ExitCode
+from raftkv.cli.options import Options, Output, options_of
+from raftkv.cli.output import duration, print_json, print_table, size, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import ConsoleRenderable
+
+    from raftkv.client.client import Client
+    from raftkv.client.status import NodeStatus
+    from raftkv.errors import RaftkvError
+
+COLUMNS = [
+    "node", "address", "role", "term", "commit", "applied", "lag", "last contact",
+    "disk", "disk free", "memory", "uptime",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A member as the cluster and it itself describe it. None: not known."""
+
+    node_id: int | None
+    address: str
+    role: str
+    term: int | None = None
+    commit_index: int | None = None
+    applied_index: int | None = None
+    lag_entries: int | None = None  # behind the highest commit index that any node reports
+    last_contact_ms: int | None = None  # since the leader heard from it
+    disk_bytes: int | None = None
+    disk_free_bytes: int | None = None
+    memory_bytes: int | None = None
+    uptime_ms: int | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The cluster as seen from here. `leader_id` 0: none known."""
+
+    cluster_id: str
+    leader_id: int
+    term: int
+    revision: int
+    nodes: tuple[Row, ...]
+
+
+def status(
+    context: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Until Ctrl-C, again.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+) -> None:
+    """Show every node: role, term, commit, applied, lag, last contact, disk, memory.
+
+    Asks each node itself, so it works without a majority. Exits with 4 if no leader is known.
+    """
+    import asyncio
+
+    options = options_of(context)
+    try:
+        overview = asyncio.run(_run(options, interval if watch else None))
+    except KeyboardInterrupt:
+        return
+    if not overview.leader_id:
+        raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+async def _run(options: Options, interval_s: float | None) -> Overview:
+    import asyncio
+
+    if interval_s is None:
+        overview = await look(options)
+        show(overview, options.output)
+        return overview
+    if options.output is Output.JSON or not sys.stdout.isatty():
+        while True:
+            show(await look(options), options.output)
+            await asyncio.sleep(interval_s)
+    from rich.live import Live
+
+    with Live(auto_refresh=False, screen=True) as live:
+        while True:
+            overview = await look(options)
+            live.update(_screen(overview), refresh=True)
+            await asyncio.sleep(interval_s)
+
+
+async def look(options: Options) -> Overview:
+    """Ask every node once, those of the cluster that were not named too."""
+    from raftkv.client.client import connect
+    from raftkv.client.endpoints import parse_endpoints
+    from raftkv.errors import ConnectionFailed
+
+    timeout_s = min(options.timeout_s, 2.0)
+    try:
+        async with connect(options.endpoints, timeout=timeout_s) as client:
+            return overview_of(await _ask_all(client, timeout_s))
+    except ConnectionFailed as error:
+        return overview_of(dict.fromkeys(parse_endpoints(options.endpoints), error))
+
+
+async def _ask_all(client: Client, timeout_s: float) -> Mapping[str, NodeStatus | RaftkvError]:
+    import asyncio
+
+    from raftkv.errors import RaftkvError
+
+    answers = dict(await client.status_all(timeout=timeout_s))
+    known = [answer for answer in answers.values() if not isinstance(answer, RaftkvError)]
+    answered = {answer.node_id for answer in known}
+    missing = {
+        member.client_address
+        for answer in known
+        for member in answer.members
+        if member.node_id not in answered
+    } - set(answers)
+
+    async def ask(address: str) -> NodeStatus | RaftkvError:
+        try:
+            return await client.status(address, timeout=timeout_s)
+        except RaftkvError as error:
+            return error
+
+    answers.update(zip(missing, await asyncio.gather(*map(ask, missing)), strict=True))
+    return answers
+
+
+def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
+    """Put together what the nodes say, and what the leader says of those that are silent."""
+    from raftkv.client.status import Role
+    from raftkv.errors import RaftkvError
+
+    nodes = {
+        answer.node_id: answer for answer in answers.values() if not isinstance(answer, RaftkvError)
+    }
+    if not nodes:
+        rows = (
+            Row(None, address, "unreachable", error=str(error))
+            for address, error in answers.items()
+        )
+        return Overview("", 0, 0, 0, tuple(rows))
+    newest = max(nodes.values(), key=lambda node: (node.term, node.role is Role.LEADER))
+    leader = newest if newest.role is Role.LEADER else None
+    commit_index = max(node.commit_index for node in nodes.values())
+    contacts = {peer.node_id: peer.last_contact_ms for peer in leader.peers} if leader else {}
+    addresses = {member.node_id: member.client_address for member in newest.members}
+    rows_by_id: dict[int, Row] = {}
+    for node_id in sorted({*addresses, *nodes}):
+        contact = contacts.get(node_id)
+        if node_id in nodes:
+            rows_by_id[node_id] = _row(nodes[node_id], commit_index, contact)
+        else:
+            error = str(answers.get(addresses[node_id], ""))
+            rows_by_id[node_id] = Row(
+                node_id, addresses[node_id], "unreachable", last_contact_ms=contact, error=error
+            )
+    return Overview(
+        cluster_id=f"{newest.cluster_id:016x}",
+        leader_id=newest.leader_id,
+        term=newest.term,
+        revision=max(node.revision for node in nodes.values()),
+        nodes=tuple(rows_by_id.values()),
+    )
+
+
+def _row(node: NodeStatus, commit_index: int, contact_ms: int | None) -> Row:
+    return Row(
+        node_id=node.node_id,
+        address=node.endpoint,
+        role="learner" if node.learner else node.role.value,
+        term=node.term,
+        commit_index=node.commit_index,
+        applied_index=node.applied_index,
+        lag_entries=max(0, commit_index - node.applied_index),
+        last_contact_ms=contact_ms,
+        disk_bytes=node.disk_bytes,
+        disk_free_bytes=node.disk_free_bytes,
+        memory_bytes=node.memory_bytes,
+        uptime_ms=node.uptime_ms,
+    )
+
+
+def show(overview: Overview, output: Output) -> None:
+    if output is Output.JSON:
+        print_json(asdict(overview))
+        return
+    if sys.stdout.isatty():
+        typer.echo(headline(overview))
+    print_table(COLUMNS, [cells(row) for row in overview.nodes])
+
+
+def headline(overview: Overview) -> str:
+    leader = f"leader: node {overview.leader_id}" if overview.leader_id else "no leader"
+    if not overview.cluster_id:
+        return "no node answers"
+    return (
+        f"cluster {overview.cluster_id}   {leader}   term {overview.term}"
+        f"   revision {overview.revision}"
+    )
+
+
+def cells(row: Row) -> list[str]:
+    """A row as text; what is not known is a dash."""
+
+    def number(value: int | None) -> str:
+        return "-" if value is None else str(value)
+
+    def amount(value: int | None) -> str:
+        return "-" if value is None else size(value)
+
+    return [
+        number(row.node_id),
+        row.address,
+        row.role,
+        number(row.term),
+        number(row.commit_index),
+        number(row.applied_index),
+        number(row.lag_entries),
+        "-" if row.last_contact_ms is None else duration(row.last_contact_ms),
+        amount(row.disk_bytes),
+        amount(row.disk_free_bytes),
+        amount(row.memory_bytes),
+        "-" if row.uptime_ms is None else duration(row.uptime_ms),
+    ]
+
+
+def _screen(overview: Overview) -> ConsoleRenderable:
+    from rich.console import Group
+    from rich.text import Text
+
+    heading = Text(headline(overview), style="bold")
+    return Group(heading, table(COLUMNS, [cells(row) for row in overview.nodes]))
