@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from raftkv.config import Settings
-from raftkv.errors import MemberUnknown, NoLeader, OutcomeUnknown, ShuttingDown
+from raftkv.errors import MemberUnknown, NoLeader, OutcomeUnknown
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.store import StateStore
 from raftkv.logs import get_logger
@@ -117,11 +117,6 @@ class FakeNode:
         self.hold = False
         while self._held:
             self._apply(*self._held.pop())
-
-    def fail_held(self) -> None:
-        """The node stops."""
-        for _, future in self._held:
-            self._fail(future, ShuttingDown("the node is stopping"))
 
     async def submissions(self, count: int) -> None:
         """Wait until this many writes have been submitted."""
