@@ -139,6 +139,8 @@ class Driver:
         task = self.loop.create_task(self._guard(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # A task that is cancelled before its first step never gets to awaiting this.
+        task.add_done_callback(lambda _: work.close())
 
     async def _guard(self, work: Awaitable[None]) -> None:
         with self._fatal():

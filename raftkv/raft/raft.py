@@ -8,7 +8,7 @@ driver reports back. Output: ready().
 from __future__ import annotations
 
 from collections.abc import Sequence
-from random import Random
+from typing import TYPE_CHECKING
 
 from raftkv.errors import InvariantViolation, MembershipRefused, check
 from raftkv.raft import quorum
@@ -33,6 +33,9 @@ from raftkv.raft.progress import Progress, Replication
 from raftkv.raft.quorum import Vote
 from raftkv.raft.read_index import ReadRequest, ReadRounds
 from raftkv.raft.ready import ConfirmedRead, Persist, RaftConfig, Ready, Role
+
+if TYPE_CHECKING:
+    from random import Random
 
 EVERYTHING = 1 << 62  # bytes
 FROM_LEADER = (AppendEntries, Heartbeat, InstallSnapshot)
