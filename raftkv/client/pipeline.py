@@ -48,6 +48,8 @@ from raftkv.rpc import api_pb2, kv_pb2
 
 # The server answers at a batch's deadline, a moment before or after we notice it ourselves.
 DEADLINE_TOLERANCE_S = 0.005
+# A timer may ring before its time by as much as the loop's clock is coarse.
+TIMER_TOLERANCE_S = 0.0001
 
 
 class Pipeline:
@@ -153,7 +155,7 @@ class Pipeline:
         if not self._again and not any(lane.ready() for lane in self._lanes):
             return
         now = self._loop.time()
-        if now < self._gate.resume_at:
+        if now < self._gate.resume_at - TIMER_TOLERANCE_S:
             self._wake_at(self._gate.resume_at)
             return
         flow = self._flow or self._connect(now)

@@ -68,6 +68,7 @@ class Store:
         self.revision = 1
         self.keys: dict[bytes, kv_pb2.KeyValue] = {}
         self.leases: dict[int, int] = {}
+        self.leases_granted = 0
         self.results: dict[tuple[int, int], bytes] = {}
         self.puts: list[bytes] = []  # every put that ran, in order
         self.reply_keys_max = 1_000_000
@@ -99,7 +100,8 @@ class Store:
     def _run(self, command: kv_pb2.Command) -> kv_pb2.Result:
         match command.WhichOneof("command"):
             case "lease_grant":
-                lease = command.lease_grant.lease or len(self.leases) + 1
+                self.leases_granted += 1
+                lease = command.lease_grant.lease or self.leases_granted
                 self.leases[lease] = command.lease_grant.ttl_ms
             case "lease_renew":
                 lease = command.lease_renew.lease

@@ -1,0 +1,156 @@
+"""Which node is talked to: breakers, the leader, what fails and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from raftkv.client.breaker import BreakerState, CircuitBreaker
+from raftkv.client.client import Client
+from raftkv.client.endpoints import parse_endpoints
+from raftkv.errors import ConfigurationError, ConnectionFailed, DeadlineExceeded
+from tests.client.conftest import Connect
+from tests.client.scripted import ScriptedCluster
+
+
+def test_a_breaker_opens_after_failures_in_a_row_and_cools_down_to_one_probe() -> None:
+    breaker = CircuitBreaker(3, 1.0)
+    for _ in range(2):
+        breaker.failed(0.0)
+    breaker.succeeded()
+    for _ in range(2):
+        breaker.failed(0.0)
+    assert breaker.state(0.0) is BreakerState.CLOSED
+    breaker.failed(0.0)
+    assert breaker.state(0.5) is BreakerState.OPEN
+    assert not breaker.allows(0.5)
+    assert breaker.allows(1.0)
+    assert breaker.begin(1.0)
+    assert not breaker.allows(1.0)
+    breaker.failed(1.1)
+    assert not breaker.allows(2.0)
+    assert breaker.begin(2.2)
+    breaker.succeeded()
+    assert breaker.state(2.2) is BreakerState.CLOSED
+
+
+async def test_an_open_breaker_is_probed_by_one_call(
+    connect: Connect, cluster: ScriptedCluster
+) -> None:
+    client = await connect(breaker_cool_down_s=0.5)
+    await client.put("first", "opens the session")
+    for node in cluster.nodes.values():
+        node.kill()
+    puts = [asyncio.ensure_future(client.put(f"k{i}", "v")) for i in range(100)]
+    await asyncio.sleep(2.0)
+    for node in cluster.nodes.values():
+        node.up = True
+    before = len(cluster.writes)
+    await asyncio.gather(*puts)
+    probe, *rest = cluster.writes[before:]
+    assert len(probe.batch.commands) == 1
+    assert sum(len(seen.batch.commands) for seen in rest) == 99
+
+
+async def test_dead_nodes_are_not_hammered(connect: Connect, cluster: ScriptedCluster) -> None:
+    client = await connect(breaker_failures_max=3, breaker_cool_down_s=1.0)
+    await client.put("first", "opens the session")
+    for node in cluster.nodes.values():
+        node.kill()
+        node.connections = 0
+    with pytest.raises(DeadlineExceeded):
+        await client.put("k", "v", timeout=10.0)
+    for node in cluster.nodes.values():
+        assert node.connections <= 3 + 10
+
+
+async def test_batches_go_to_the_leader(client: Client, cluster: ScriptedCluster) -> None:
+    await client.put("k", "v")
+    assert cluster.writes[-1].node == "a:1"
+
+
+async def test_a_new_leader_is_followed_when_its_term_shows(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await client.put("k", "v")
+    cluster.leader, cluster.term = "c:3", 2
+    await client.put("l", "v")
+    await asyncio.sleep(0.1)
+    await client.put("m", "v")
+    assert [seen.node for seen in cluster.writes] == ["a:1", "a:1", "c:3"]
+
+
+async def test_a_mute_node_is_left_within_the_allowed_silence(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await client.put("first", "opens the session")
+    cluster.nodes["a:1"].mute = True
+    await client.put("k", "v", timeout=5.0)
+    assert cluster.loop.time() < 2.2
+
+
+async def test_short_timeouts_do_not_hide_a_mute_node(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await client.put("first", "opens the session")
+    cluster.nodes["a:1"].mute = True
+    results = [await outcome(client, i) for i in range(20)]
+    assert results[-1]
+
+
+async def outcome(client: Client, i: int) -> bool:
+    try:
+        await client.put(f"k{i}", "v", timeout=0.3)
+    except Exception:  # noqa: BLE001 - whatever it is, it failed
+        return False
+    return True
+
+
+async def test_members_that_the_cluster_names_are_ways_out(
+    cluster: ScriptedCluster, connect: Connect
+) -> None:
+    client = await connect()
+    members = await client.member_list()
+    assert members[0].client_address == "a:1"
+    assert client.endpoints == ("a:1", "b:2", "c:3")
+
+
+async def test_connecting_to_a_dead_cluster_fails_at_the_timeout(
+    cluster: ScriptedCluster, connect: Connect
+) -> None:
+    for node in cluster.nodes.values():
+        node.kill()
+    with pytest.raises(ConnectionFailed, match="is the cluster running"):
+        await connect(1.0)
+    assert cluster.loop.time() == pytest.approx(1.0, abs=0.3)
+
+
+async def test_connecting_waits_for_a_cluster_that_is_starting(
+    cluster: ScriptedCluster, connect: Connect
+) -> None:
+    for node in cluster.nodes.values():
+        node.kill()
+    cluster.loop.call_later(0.7, setattr, cluster.nodes["b:2"], "up", True)
+    client = await connect(5.0)
+    await client.put("k", "v")
+    assert cluster.loop.time() < 2.0
+
+
+async def test_status_of_all_tells_who_does_not_answer(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.nodes["b:2"].kill()
+    answers = await client.status_all()
+    assert isinstance(answers["b:2"], ConnectionFailed)
+    assert (await client.status("a:1")).term == 1
+
+
+@pytest.mark.parametrize("text", ["", "localhost", "localhost:", ":7411", "h:0", "h:70000", "h:x"])
+def test_an_endpoint_that_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        parse_endpoints(text)
+
+
+def test_endpoints_are_a_list_or_separated_by_commas() -> None:
+    assert parse_endpoints("a:1, b:2,a:1") == parse_endpoints(["a:1", "b:2"]) == ("a:1", "b:2")

@@ -1,0 +1,109 @@
+"""How a session is opened, kept alive and given back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from raftkv.client.client import Client
+from raftkv.client.session import Session
+from raftkv.errors import NoLeader, Unavailable
+from tests.client.conftest import Connect
+from tests.client.scripted import ScriptedCluster
+
+
+def commands(cluster: ScriptedCluster, kind: str) -> list[float]:
+    """When commands of this kind arrived."""
+    return [
+        seen.at
+        for seen in cluster.seen
+        for command in seen.batch.commands
+        if command.WhichOneof("command") == kind
+    ]
+
+
+async def test_a_client_that_only_reads_has_no_session(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await client.get("k")
+    assert not cluster.store.leases
+
+
+async def test_many_first_writes_open_one_session(client: Client, cluster: ScriptedCluster) -> None:
+    await asyncio.gather(*(client.put(f"k{i}", "v") for i in range(10)))
+    assert list(cluster.store.leases.values()) == [60_000]
+
+
+async def test_a_session_is_renewed_at_a_third_of_its_ttl(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await client.put("k", "v")
+    await asyncio.sleep(65.0)
+    assert commands(cluster, "lease_renew") == pytest.approx([20.0, 40.0, 60.0], abs=0.1)
+
+
+async def test_a_session_found_lost_by_its_renewal_is_replaced_by_the_next_write(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await client.put("k", "v")
+    cluster.store.leases.clear()
+    await asyncio.sleep(25.0)
+    await client.put("l", "v")
+    assert len(commands(cluster, "lease_grant")) == 2
+    assert [seen.applied for seen in cluster.writes] == [True, True]
+
+
+async def test_a_renewal_survives_an_outage(client: Client, cluster: ScriptedCluster) -> None:
+    await client.put("k", "v")
+    for node in cluster.nodes.values():
+        node.refusal = NoLeader("no majority")
+    await asyncio.sleep(50.0)
+    for node in cluster.nodes.values():
+        node.refusal = None
+    renewals = len(commands(cluster, "lease_renew"))
+    await asyncio.sleep(5.0)
+    assert len(commands(cluster, "lease_renew")) > renewals
+
+
+async def test_closing_waits_for_the_calls_under_way_and_revokes_the_session(
+    cluster: ScriptedCluster, connect: Connect
+) -> None:
+    client = await connect()
+    puts = [asyncio.ensure_future(client.put(f"k{i}", "v")) for i in range(10)]
+    await asyncio.sleep(0)
+    await client.close()
+    assert all(put.result().revision for put in puts)
+    assert not cluster.store.leases
+
+
+async def test_closing_during_an_outage_ends_in_bounded_time(
+    cluster: ScriptedCluster, connect: Connect
+) -> None:
+    client = await connect(2.0)
+    await client.put("k", "v")
+    for node in cluster.nodes.values():
+        node.mute = True
+    put = asyncio.ensure_future(client.put("l", "v", timeout=60.0))
+    await asyncio.sleep(0)
+    await client.close()
+    assert cluster.loop.time() < 4.0
+    assert put.exception() is not None
+
+
+async def test_a_closed_client_takes_no_call(connect: Connect) -> None:
+    client = await connect()
+    await client.close()
+    with pytest.raises(Unavailable):
+        await client.put("k", "v")
+
+
+def test_acknowledged_stops_before_the_first_sequence_without_an_answer() -> None:
+    session = Session(7)
+    sequences = [session.next_sequence() for _ in range(4)]
+    assert sequences == [1, 2, 3, 4]
+    session.settle(1)
+    session.settle(3)
+    assert session.acknowledged == 1
+    session.settle(2)
+    assert session.acknowledged == 3
