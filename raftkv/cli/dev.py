@@ -48,7 +48,10 @@ def dev(
             place,
             "dev",
         )
-        raise typer.Exit(asyncio.run(_Terminal(cluster, log_level).run()))
+        code = asyncio.run(_Terminal(cluster, log_level).run())
+    if not temporary:
+        typer.echo(f"raftkv dev | the data are in {place}")
+    raise typer.Exit(code)
 
 
 class _Terminal:
@@ -81,7 +84,7 @@ class _Terminal:
         stopping.cancel()
         codes = await all_ended
         if asked:
-            self._say(f"stopped; the data are in {self._cluster[0].data_dir.parent}")
+            self._say("stopped")
             return ExitCode.OK
         self._say("no node is left")
         return ExitCode(max(codes)) if max(codes) in list(ExitCode) else ExitCode.ERROR
@@ -135,7 +138,8 @@ class _Terminal:
                     answers = (await client.status_all()).values()
             except ConnectionFailed:
                 continue
-            leader = max(each.leader_id for each in answers if isinstance(each, NodeStatus))
+            leaders = {each.leader_id for each in answers if isinstance(each, NodeStatus)}
+            leader = max(leaders, default=0)
             await asyncio.sleep(0.1)
         flag = "" if endpoints == DEFAULT_ENDPOINTS else f" --endpoints {endpoints}"
         pid = self._processes[leader].pid

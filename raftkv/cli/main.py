@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
 
+from raftkv import __version__
 from raftkv.cli import (
     bench,
     cluster_commands,
@@ -49,6 +51,12 @@ class Commands(GlobalOptionsGroup):
 app = typer.Typer(cls=Commands, no_args_is_help=True, epilog=EPILOG, rich_markup_mode="rich")
 
 
+def show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"raftkv {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
@@ -68,6 +76,9 @@ def options(
     output: Annotated[
         Output, typer.Option("--output", "-o", envvar="RAFTKV_OUTPUT", help="How to print.")
     ] = Output.TABLE,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Which raftkv.")
+    ] = False,
 ) -> None:
     """A replicated key-value store: run nodes, read and write keys, look after a cluster.
 
@@ -99,4 +110,6 @@ app.command(rich_help_panel=CLUSTER)(bench.bench)
 
 def main() -> None:
     """The entry point of the `raftkv` script."""
+    # gRPC's own remarks on connections that come and go are not for a terminal.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app(prog_name="raftkv")

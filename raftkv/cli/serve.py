@@ -8,7 +8,7 @@ import typer
 
 from raftkv.cli import settings_flags as flags
 from raftkv.cli.exit_codes import ExitCode, exit_code_of
-from raftkv.errors import InvariantViolation, RaftkvError
+from raftkv.errors import AddressInUse, ConfigurationError, InvariantViolation, RaftkvError
 
 if TYPE_CHECKING:
     from raftkv.config import Settings
@@ -76,6 +76,9 @@ async def _serve(settings: Settings) -> ExitCode:
     told_to_stop = asyncio.create_task(_signalled())
     server = Server(settings)
     try:
+        # Asked before the data directory is touched: a node that can't listen leaves no trace.
+        check_free("client_listen", settings.client_listen)
+        check_free("peer_listen", settings.peer_listen)
         starting = asyncio.create_task(server.start())
         await asyncio.wait({starting, told_to_stop}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -92,12 +95,41 @@ async def _serve(settings: Settings) -> ExitCode:
         if reason is not None:
             raise reason
     except RaftkvError as error:
-        log.error("server_failed", reason=error.reason, message=error.message, **error.facts)
-        return exit_code_of(error)
+        if settings.log_format == "json":
+            log.error("server_failed", reason=error.reason, message=error.message)
+            return exit_code_of(error)
+        raise
     except InvariantViolation as violation:
         log.exception("safety_check_failed", invariant=violation.invariant)
         return ExitCode.INVARIANT
     return ExitCode.OK
+
+
+def check_free(key: str, address: str) -> None:
+    """Raises AddressInUse if another process listens there, ConfigurationError if nobody can."""
+    import errno
+    import socket
+
+    from raftkv.config import split_address
+
+    host, port = split_address(key, address)
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(
+                f"{key} {address} is in use by another process. Fix: stop that one, or choose"
+                f" another port for {key}.",
+                key=key,
+            ) from None
+        raise ConfigurationError(
+            f"{key} {address} can't be listened on: {error.strerror}. Fix: choose an address of"
+            " this machine and a port that you may use.",
+            key=key,
+        ) from None
 
 
 async def _signalled() -> str:

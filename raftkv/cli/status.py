@@ -161,9 +161,10 @@ def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
         if node_id in nodes:
             rows_by_id[node_id] = _row(nodes[node_id], commit_index, contact)
         else:
-            error = str(answers.get(addresses[node_id], ""))
+            address = addresses[node_id]
+            error = str(answers.get(address, "not asked"))
             rows_by_id[node_id] = Row(
-                node_id, addresses[node_id], "unreachable", last_contact_ms=contact, error=error
+                node_id, address, "unreachable", last_contact_ms=contact, error=error
             )
     return Overview(
         cluster_id=f"{newest.cluster_id:016x}",
