@@ -1,0 +1,86 @@
+"""Ranges that do not fit one reply come back whole, in order, from one revision."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from raftkv.client.client import Client
+from raftkv.client.kv_methods import ReadLevel
+from raftkv.client.op import Sort
+from raftkv.client.values import prefix_end
+from raftkv.errors import InvalidRequest, RevisionCompacted
+from raftkv.rpc import api_pb2
+from tests.client.scripted import ScriptedCluster, failure_of
+
+KEYS = [f"k{i:03}".encode() for i in range(25)]
+
+
+@pytest.fixture
+async def filled(client: Client, cluster: ScriptedCluster) -> Client:
+    await asyncio.gather(*(client.put(key, key[::-1]) for key in KEYS))
+    cluster.store.reply_keys_max = 10
+    return client
+
+
+async def test_a_range_too_large_for_a_reply_comes_in_pages_of_one_revision(
+    filled: Client, cluster: ScriptedCluster
+) -> None:
+    found = await filled.range_prefix("k")
+    assert [kv.key for kv in found.kvs] == KEYS
+    assert (found.count, found.more, found.revision) == (25, False, 26)
+    pages = [seen.request.reads.ranges[0] for seen in cluster.reads]
+    assert {page.revision for page in pages if page.key > b"k"} == {26}
+
+
+async def test_a_limit_holds_across_pages(filled: Client) -> None:
+    found = await filled.range("k", "l", limit=13)
+    assert [kv.key for kv in found.kvs] == KEYS[:13]
+    assert found.more
+
+
+async def test_a_sorted_range_too_large_for_a_reply_is_sorted_by_the_client(filled: Client) -> None:
+    found = await filled.range_prefix("k", descending=True, limit=12)
+    assert [kv.key for kv in found.kvs] == KEYS[::-1][:12]
+    by_value = await filled.range_prefix("k", sort=Sort.VALUE)
+    assert [kv.value for kv in by_value.kvs] == sorted(key[::-1] for key in KEYS)
+
+
+async def test_pages_start_afresh_when_their_revision_is_compacted(
+    filled: Client, cluster: ScriptedCluster
+) -> None:
+    read, compacted = cluster.store.read, [RevisionCompacted("gone", compacted_revision=30)]
+
+    def compacting(request):  # type: ignore[no-untyped-def]
+        result = read(request)
+        if request.revision and compacted:
+            result.failure.CopyFrom(failure_of(compacted.pop()))
+        return result
+
+    cluster.store.read = compacting  # type: ignore[method-assign]
+    found = await filled.range_prefix("k")
+    assert [kv.key for kv in found.kvs] == KEYS
+
+
+async def test_stale_reads_say_so_and_share_no_message_with_others(
+    filled: Client, cluster: ScriptedCluster
+) -> None:
+    await asyncio.gather(filled.get("k001"), filled.get("k002", level=ReadLevel.STALE))
+    levels = [seen.request.reads.level for seen in cluster.reads[-2:]]
+    assert levels == [api_pb2.READ_LEVEL_LINEARIZABLE, api_pb2.READ_LEVEL_STALE]
+
+
+async def test_an_empty_prefix_means_every_key_and_is_no_way_to_delete_them(
+    filled: Client, cluster: ScriptedCluster
+) -> None:
+    assert (await filled.range_prefix("")).count == 25
+    with pytest.raises(InvalidRequest, match="delete_range"):
+        await filled.delete_prefix("")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "end"), [(b"a", b"b"), (b"a\xff", b"b"), (b"\xff\xff", b"\0"), (b"", b"\0")]
+)
+def test_the_end_of_a_prefix_is_the_next_key_that_lacks_it(prefix: bytes, end: bytes) -> None:
+    assert prefix_end(prefix) == end

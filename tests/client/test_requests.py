@@ -1,0 +1,123 @@
+"""What callers write arrives as the messages it stands for."""
+
+from __future__ import annotations
+
+import pytest
+
+import raftkv
+from raftkv import op, when
+from raftkv.client.client import Client
+from raftkv.client.results import transaction_result
+from raftkv.errors import InvalidRequest, TooLarge
+from raftkv.rpc import kv_pb2
+from tests.client.scripted import ScriptedCluster
+
+COMPARE = kv_pb2.Compare
+
+
+def last_command(cluster: ScriptedCluster) -> kv_pb2.Command:
+    return cluster.writes[-1].batch.commands[0]
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (when.version("k") == 0, COMPARE(result="COMPARE_RESULT_EQUAL", key=b"k", version=0)),
+        (when.value("k") != "v", COMPARE(result="COMPARE_RESULT_NOT_EQUAL", key=b"k", value=b"v")),
+        (when.value(b"k") < b"v", COMPARE(result="COMPARE_RESULT_LESS", key=b"k", value=b"v")),
+        (
+            when.mod_revision("k") > 7,
+            COMPARE(result="COMPARE_RESULT_GREATER", key=b"k", mod_revision=7),
+        ),
+        (
+            when.create_revision("k", "m") < 7,
+            COMPARE(result="COMPARE_RESULT_LESS", key=b"k", range_end=b"m", create_revision=7),
+        ),
+        (when.lease("k") == 5, COMPARE(result="COMPARE_RESULT_EQUAL", key=b"k", lease=5)),
+        (when.absent("k"), COMPARE(result="COMPARE_RESULT_EQUAL", key=b"k", version=0)),
+        (when.exists("k"), COMPARE(result="COMPARE_RESULT_GREATER", key=b"k", version=0)),
+    ],
+)
+def test_a_condition_reads_as_it_is_sent(condition: when.Compare, message: kv_pb2.Compare) -> None:
+    assert condition.wire == message
+    assert condition.wire.WhichOneof("target") == message.WhichOneof("target")
+
+
+async def test_a_transaction_carries_its_branches(client: Client, cluster: ScriptedCluster) -> None:
+    await client.txn(
+        compare=[when.version("k") == 0],
+        success=[op.put("k", "v", lease=5), op.delete("old", prev_kv=True)],
+        failure=[op.get("k"), op.transaction(success=[op.range("a", "b", limit=3)])],
+    )
+    transaction = last_command(cluster).transaction
+    assert transaction.success[0].put == kv_pb2.Put(key=b"k", value=b"v", lease=5)
+    assert transaction.success[1].delete_range == kv_pb2.DeleteRange(key=b"old", prev_kv=True)
+    assert transaction.failure[0].range == kv_pb2.Range(key=b"k")
+    assert transaction.failure[1].transaction.success[0].range.limit == 3
+
+
+async def test_a_transaction_is_checked_before_it_leaves(client: Client) -> None:
+    with pytest.raises(TooLarge, match="128"):
+        await client.txn(success=[op.put(f"k{i}", "v") for i in range(129)])
+    with pytest.raises(InvalidRequest, match="key is empty"):
+        await client.txn(failure=[op.transaction(success=[op.delete("")])])
+
+
+@pytest.mark.parametrize(
+    ("expected", "field", "value"),
+    [(None, "absent", True), ("v", "value", b"v"), (b"v", "value", b"v"), (7, "mod_revision", 7)],
+)
+async def test_what_a_swap_expects_is_a_value_a_revision_or_nothing(
+    client: Client,
+    cluster: ScriptedCluster,
+    expected: str | bytes | int | None,
+    field: str,
+    value: object,
+) -> None:
+    await client.compare_and_swap("k", expected, "new")
+    swap = last_command(cluster).compare_and_swap
+    assert swap.WhichOneof("expected") == field
+    assert getattr(swap, field) == value
+    assert swap.new_value == b"new"
+
+
+async def test_an_idempotency_key_travels_with_its_lifetime_in_milliseconds(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await client.put("k", "v", idempotency_key="order-7", idempotency_ttl=1.5)
+    command = last_command(cluster)
+    assert (command.idempotency_key, command.idempotency_ttl_ms) == (b"order-7", 1_500)
+    with pytest.raises(InvalidRequest, match="idempotency_key"):
+        await client.put("k", "v", idempotency_ttl=1.5)
+
+
+async def test_a_lease_is_granted_in_seconds(client: Client, cluster: ScriptedCluster) -> None:
+    granted = await client.lease_grant(2.5)
+    assert last_command(cluster).lease_grant.ttl_ms == 2_500
+    assert granted.ttl_s == 2.5
+    with pytest.raises(InvalidRequest, match="ttl"):
+        await client.lease_grant(0)
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, float("nan")])
+async def test_a_timeout_that_is_none_is_refused(client: Client, timeout: float) -> None:
+    with pytest.raises(InvalidRequest, match="timeout"):
+        await client.put("k", "v", timeout=timeout)
+
+
+def test_a_transactions_result_holds_its_operations_results() -> None:
+    kv = kv_pb2.KeyValue(key=b"k", value=b"v", mod_revision=3, version=1)
+    wire = kv_pb2.Result(revision=9)
+    wire.transaction.succeeded = True
+    wire.transaction.responses.add(revision=9)
+    wire.transaction.responses.add(revision=9).delete_range.deleted = 2
+    wire.transaction.responses.add(revision=9).range.kvs.append(kv)
+    wire.transaction.responses.add(revision=9).transaction.succeeded = False
+    result = transaction_result(wire)
+    put, deletion, found, nested = result.responses
+    assert put == raftkv.PutResult(9)
+    assert deletion == raftkv.DeleteResult(9, 2)
+    assert isinstance(found, raftkv.RangeResult)
+    assert found.kvs == (raftkv.KeyValue(b"k", b"v", 0, 3, 1, 0),)
+    assert isinstance(nested, raftkv.TransactionResult)
+    assert not nested.succeeded
