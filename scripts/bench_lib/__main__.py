@@ -13,14 +13,17 @@ from typing import Annotated
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 
 from bench_lib import check_perf, failover, growth, machine, plot, report, throughput
 from bench_lib.etcd_cluster import require_etcd
+from bench_lib.processes import ServerFailed
 from bench_lib.results import Measurement, Results
 from bench_lib.summary import OURS, THEIRS
 
 KEYS_SMALL = 10_000
 GROWTH_WRITERS = 100
+TABLE_WIDTH = 110  # of the widest table; also where the output is not a terminal
 
 
 class Experiment(enum.StrEnum):
@@ -159,7 +162,7 @@ def main(
     )
     if THEIRS in options.systems:
         require_etcd()
-    console = Console(soft_wrap=True)
+    console = Console(width=max(Console().width, TABLE_WIDTH), soft_wrap=True)
     for path in (out, options.directory):
         path.mkdir(parents=True, exist_ok=True)
     results = Results(
@@ -169,6 +172,9 @@ def main(
     _say_machine(results, console)
     try:
         uvloop.run(run(options, results, console))
+    except ServerFailed as error:
+        console.print(f"[bold red]Stopped early.[/bold red] {escape(str(error))}", highlight=False)
+        raise typer.Exit(1) from None
     finally:
         # What was measured before an interruption is not thrown away.
         report.show(results, console)
@@ -207,4 +213,6 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()

@@ -16,6 +16,7 @@ from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 
 from bench_lib.cluster import Cluster
 from bench_lib.load import LoadResult, LoadSpec, Schedule, new_histogram
+from bench_lib.processes import machine_cpu_seconds
 from bench_lib.results import Measurement
 from bench_lib.workload import Operation
 
@@ -44,6 +45,15 @@ class Workload:
     filled_keys: int
     value_bytes: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the measured seconds cost outside the load generator."""
+
+    machine_cpu_seconds: float
+    server_cpu_seconds: float
+    server_rss_bytes: int
 
 
 async def measure(
@@ -80,17 +90,20 @@ async def measure(
             assert generator.stdin is not None
             generator.stdin.write(order)
         await asyncio.sleep(schedule.measure_s - time.monotonic())
-        cpu_before = cluster.cpu_seconds()
+        machine_before, server_before = machine_cpu_seconds(), cluster.cpu_seconds()
         await asyncio.sleep(schedule.end_s - time.monotonic())
-        server_cpu_seconds = cluster.cpu_seconds() - cpu_before
-        rss_bytes = cluster.rss_bytes_max()
+        usage = Usage(
+            machine_cpu_seconds=machine_cpu_seconds() - machine_before,
+            server_cpu_seconds=cluster.cpu_seconds() - server_before,
+            server_rss_bytes=cluster.rss_bytes_max(),
+        )
         results = [LoadResult(**json.loads(await _read_line(each))) for each in generators]
     finally:
         for generator in generators:
             if generator.returncode is None:
                 generator.kill()
             await generator.wait()
-    return _merge(cluster.system, workload, shape, results, server_cpu_seconds, rss_bytes)
+    return _merge(cluster.system, workload, shape, results, usage)
 
 
 async def _start(load: LoadSpec) -> Process:
@@ -119,14 +132,15 @@ def _merge(
     workload: Workload,
     shape: ClientShape,
     results: list[LoadResult],
-    server_cpu_seconds: float,
-    rss_bytes: int,
+    usage: Usage,
 ) -> Measurement:
     histogram, errors = new_histogram(), Counter[str]()
     for result in results:
         histogram.add(HdrHistogram.decode(result.histogram))
         errors.update(result.errors)
     operations = sum(result.operations for result in results)
+    client_cpu_seconds = sum(result.cpu_seconds for result in results)
+    other_cpu_seconds = usage.machine_cpu_seconds - usage.server_cpu_seconds - client_cpu_seconds
     per_1000 = 1000 / operations if operations else float("nan")
     return Measurement(
         system=system,
@@ -140,9 +154,10 @@ def _merge(
         p50_ms=histogram.get_value_at_percentile(50) / 1000,
         p99_ms=histogram.get_value_at_percentile(99) / 1000,
         max_ms=histogram.get_max_value() / 1000,
-        server_cpu_s_per_1000=server_cpu_seconds * per_1000,
-        client_cpu_s_per_1000=sum(result.cpu_seconds for result in results) * per_1000,
-        server_rss_bytes=rss_bytes,
+        server_cpu_s_per_1000=usage.server_cpu_seconds * per_1000,
+        client_cpu_s_per_1000=client_cpu_seconds * per_1000,
+        server_rss_bytes=usage.server_rss_bytes,
+        other_cores=max(0.0, other_cpu_seconds / workload.seconds),
         errors=dict(errors),
         histogram=histogram.encode().decode(),
     )

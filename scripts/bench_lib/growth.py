@@ -13,7 +13,7 @@ from bench_lib.generator import Workload, measure
 from bench_lib.processes import directory_bytes, memory, remove_directory
 from bench_lib.results import Measurement, Restart
 from bench_lib.systems import new_cluster
-from bench_lib.throughput import ETCD_SHAPES, RAFTKV_SHAPES, fill_cluster
+from bench_lib.throughput import ETCD_SHAPES, QUIET_PATIENCE_S, RAFTKV_SHAPES, fill_cluster
 from bench_lib.workload import Operation
 
 SETTLE_S = 5.0
@@ -64,13 +64,13 @@ async def run(system: str, plan: Plan) -> AsyncIterator[Measurement | Restart]:
 async def _overwrite(cluster: Cluster, keys: int, plan: Plan, number: int) -> Measurement:
     workload = Workload(Operation.OVERWRITE, plan.writers, keys, plan.value_bytes, plan.seconds)
     shape = (ETCD_SHAPES if cluster.system == "etcd" else RAFTKV_SHAPES)[0]
-    await cluster.wait_until_quiet()
+    await cluster.wait_until_quiet(QUIET_PATIENCE_S)
     return await measure(cluster, workload, shape, f"growth-{number}")
 
 
 async def _restart(cluster: Cluster, keys: int) -> Restart:
     """Kill a follower with SIGKILL and start it again."""
-    await cluster.wait_until_quiet()
+    await cluster.wait_until_quiet(QUIET_PATIENCE_S)
     number = (await cluster.leader() + 1) % len(cluster.nodes)
     node = cluster.nodes[number]
     node.kill()

@@ -72,6 +72,11 @@ def draw(results: Results, path: Path) -> None:
         plt.close(figure)
 
 
+def _shared(measurements: Sequence[Measurement]) -> Sequence[Measurement]:
+    """Without the lone caller, whose cost per operation would dwarf all others."""
+    return [each for each in measurements if each.tasks > 1] or measurements
+
+
 def _panels(results: Results) -> list[Panel]:
     panels: list[Panel] = []
     if results.throughput:
@@ -85,10 +90,10 @@ def _panels(results: Results) -> list[Panel]:
             ),
             lambda axes: _bars(
                 axes,
-                results.throughput,
-                "CPU seconds per 1,000 operations (nodes)",
+                _shared(results.throughput),
+                "CPU seconds per 1,000 operations, all nodes",
                 lambda cell: cell.server_cpu_s_per_1000,
-                "{:.2f}",
+                "{:.3f}",
             ),
             lambda axes: _latencies(axes, results.throughput),
         ]
@@ -143,7 +148,7 @@ def _bars(
     axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda y, _: f"{y:,g}"))
     axes.margins(y=0.14)
     axes.set_title(title)
-    axes.legend(loc="upper left", ncols=2)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2)
 
 
 def _latencies(axes: Any, measurements: Sequence[Measurement]) -> None:
@@ -162,7 +167,7 @@ def _latencies(axes: Any, measurements: Sequence[Measurement]) -> None:
         axes.plot([low, high], [row, row], color=colour, lw=5, alpha=0.35, solid_capstyle="round")
         axes.plot([mid], [row], "o", color=colour, ms=8)
         axes.annotate(
-            f"{mid:.2g}",
+            _short(mid),
             (mid, row),
             xytext=(0, 7),
             textcoords="offset points",
@@ -170,7 +175,7 @@ def _latencies(axes: Any, measurements: Sequence[Measurement]) -> None:
             fontsize=8.5,
         )
         axes.annotate(
-            f"{high:.3g}",
+            _short(high),
             (high, row),
             xytext=(7, -3),
             textcoords="offset points",
@@ -187,6 +192,10 @@ def _latencies(axes: Any, measurements: Sequence[Measurement]) -> None:
     axes.margins(x=0.1)
     axes.set_xlabel("milliseconds; dot: p50, line: p1 to p99")
     axes.set_title("Latency at the caller")
+
+
+def _short(milliseconds: float) -> str:
+    return f"{milliseconds:.1f}" if milliseconds < 10 else f"{milliseconds:.0f}"
 
 
 def _failovers(axes: Any, results: Results) -> None:

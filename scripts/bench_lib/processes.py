@@ -19,6 +19,10 @@ CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PORTS = range(20_000, 30_000)
 
 
+class ServerFailed(Exception):
+    """A server ended by itself or never became ready; the message says where to look."""
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Resident memory of one process: now, and the most it ever was."""
@@ -82,11 +86,11 @@ class ServerProcess:
         self._process = None
 
     def check_alive(self) -> None:
-        """Raise RuntimeError with the end of the log if the process has ended by itself."""
+        """Raise ServerFailed with the end of the log if the process has ended by itself."""
         if self._process is None or self._process.poll() is None:
             return
         tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
-        raise RuntimeError(f"{self.name} ended with status {self._process.returncode}:\n{tail}")
+        raise ServerFailed(f"{self.name} ended with status {self._process.returncode}:\n{tail}")
 
 
 def cpu_seconds(pid: int) -> float:
@@ -94,6 +98,13 @@ def cpu_seconds(pid: int) -> float:
     # The command name, in brackets, may hold spaces: count fields from its end.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS_PER_S
+
+
+def machine_cpu_seconds() -> float:
+    """CPU time that everything on this machine has used, stolen time of a virtual one included."""
+    # user, nice, system, idle, iowait, irq, softirq, steal
+    ticks = [int(each) for each in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return (sum(ticks) - ticks[3] - ticks[4]) / CLOCK_TICKS_PER_S
 
 
 def memory(pid: int) -> Memory:

@@ -32,7 +32,7 @@ class RaftkvCluster(Cluster):
         self.nodes = [
             ServerProcess(
                 name=f"raftkv-{number}",
-                command=[sys.executable, "-m", "raftkv.cli.main", "serve"],
+                command=[sys.executable, "-m", "raftkv", "serve"],
                 log=directory / f"raftkv-{number}.log",
                 environment={
                     "RAFTKV_NODE_ID": str(number),

@@ -37,12 +37,22 @@ def _measurements(title: str, measurements: Sequence[Measurement]) -> Table:
     table.caption = (
         "Medians over rounds; ± is half the distance between the best and the worst round. CPU"
         " is seconds per 1,000 operations: of all three nodes, and of the load generator. RSS is"
-        " the largest node's."
+        " the largest node's. Others: cores that the rest of the machine kept busy,"
+        " a measure of the noise."
     )
     table.add_column("workload", no_wrap=True)
     table.add_column("system", no_wrap=True)
-    for heading in ("ops/s", "±", "p50 ms", "p99 ms", "nodes CPU", "client CPU", "RSS MB"):
-        table.add_column(heading, justify="right")
+    for heading in (
+        "ops/s",
+        "±",
+        "p50 ms",
+        "p99 ms",
+        "nodes CPU",
+        "client CPU",
+        "RSS MB",
+        "others",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
     previous = ""
     ordered = sorted(
         cells(measurements),
@@ -67,6 +77,7 @@ def _figures(cell: Cell) -> list[str]:
         f"{cell.server_cpu_s_per_1000:.3f}",
         f"{cell.client_cpu_s_per_1000:.3f}",
         f"{cell.server_rss_bytes / 1e6:.0f}",
+        f"{cell.other_cores:.2f}",
     ]
 
 

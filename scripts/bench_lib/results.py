@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One workload on one system in one round. CPU seconds are of all nodes, RSS of the largest."""
+    """One workload on one system in one round. CPU seconds are of all nodes, RSS of the largest.
+
+    `other_cores`: how many cores all the rest of the machine kept busy meanwhile; far above
+    zero, the figures say more about the machine than about the system.
+    """
 
     system: str
     operation: str
@@ -23,6 +27,7 @@ class Measurement:
     server_cpu_s_per_1000: float
     client_cpu_s_per_1000: float
     server_rss_bytes: int
+    other_cores: float
     errors: dict[str, int]
     histogram: str  # HDR-encoded latencies in microseconds
 

@@ -51,6 +51,10 @@ class Cell:
         return self.median(lambda each: each.server_rss_bytes)
 
     @property
+    def other_cores(self) -> float:
+        return self.median(lambda each: each.other_cores)
+
+    @property
     def spread(self) -> float:
         """Half the distance between the best and the worst round, as a share of the median."""
         speeds = [each.per_second for each in self.rounds]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +27,8 @@ ETCD_SHAPES = (
 # raftkv's client chooses its connections itself.
 RAFTKV_SHAPES = (ClientShape("raftkv.connect"),)
 
+QUIET_PATIENCE_S = 5.0
+FILL_PATIENCE_S = 60.0
 TRIAL_SECONDS = 1.5
 TRIALS = 2  # of each way; the better one counts, as noise only ever slows
 
@@ -54,7 +58,7 @@ async def fill_cluster(cluster: Cluster, keys: int, value_bytes: int) -> None:
         await fill(client, 0, keys, value_bytes)
     finally:
         await client.close()
-    await cluster.wait_until_quiet()
+    await cluster.wait_until_quiet(FILL_PATIENCE_S)
 
 
 async def run(plan: Plan) -> AsyncIterator[Measurement]:
@@ -75,6 +79,9 @@ async def run(plan: Plan) -> AsyncIterator[Measurement]:
                     if choice not in shapes:
                         shapes[choice] = await _best_shape(cluster, workload)
                     tag = f"{number}/{workload.tasks}"
+                    # Nobody pays for what the workload before left to be written or compacted.
+                    await asyncio.to_thread(os.sync)
+                    await cluster.wait_until_quiet(QUIET_PATIENCE_S)
                     yield await measure(cluster, workload, shapes[choice], tag)
             finally:
                 await cluster.stop()
