@@ -42,6 +42,7 @@ class PeerLink:
         self.peer = peer
         self.address = address
         self.up = False
+        self._closed = False
         self._identity = identity
         self._handler = handler
         self._backoff = Backoff(random)
@@ -68,12 +69,16 @@ class PeerLink:
 
     def close(self) -> None:
         """Break off; `task` ends soon after."""
+        # Both: gRPC swallows a cancellation that meets the failure of the call awaited.
+        self._closed = True
         self.task.cancel()
 
     async def _run(self) -> None:
         while True:
             self._contacted.clear()
             ending = await self._connect_and_write()
+            if self._closed:
+                return
             self._ended(ending)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._backoff.next_delay_s()):
