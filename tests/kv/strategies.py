@@ -1,0 +1,103 @@
+"""Random commands over few keys and leases, so that they meet."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from raftkv.rpc import kv_pb2 as pb
+
+from .harness import transaction
+
+KEYS = st.sampled_from([b"a", b"a\x00", b"b", b"b\xff", b"c"])
+RANGE_ENDS = KEYS | st.sampled_from([b"", b"\x00", b"d"])
+VALUES = st.sampled_from([b"", b"1", b"2"])
+LEASES = st.integers(1, 3)
+REVISIONS = st.integers(-1, 12)
+FLAG = st.sampled_from([False, False, False, True])
+
+PUTS = st.builds(
+    lambda **fields: pb.Command(put=pb.Put(**fields)),
+    key=KEYS,
+    value=VALUES,
+    lease=st.just(0) | LEASES,
+    prev_kv=FLAG,
+    ignore_value=FLAG,
+    ignore_lease=FLAG,
+)
+DELETES = st.builds(
+    lambda **fields: pb.Command(delete_range=pb.DeleteRange(**fields)),
+    key=KEYS,
+    range_end=RANGE_ENDS,
+    prev_kv=FLAG,
+)
+RANGES = st.builds(
+    pb.Range,
+    key=KEYS,
+    range_end=RANGE_ENDS,
+    revision=st.just(0) | REVISIONS,
+    limit=st.integers(0, 3),
+    sort_order=st.integers(0, 2),
+    sort_target=st.integers(0, 4),
+    keys_only=FLAG,
+    count_only=FLAG,
+    min_mod_revision=st.just(0) | REVISIONS,
+    max_mod_revision=st.just(0) | st.integers(1, 12),
+    min_create_revision=st.just(0) | REVISIONS,
+)
+EXPECTED = st.one_of(
+    st.fixed_dictionaries({"absent": st.booleans()}),
+    st.fixed_dictionaries({"value": VALUES}),
+    st.fixed_dictionaries({"mod_revision": REVISIONS}),
+)
+SWAPS = st.builds(
+    lambda expected, **fields: pb.Command(compare_and_swap=pb.CompareAndSwap(**expected, **fields)),
+    EXPECTED,
+    key=KEYS,
+    new_value=VALUES,
+    lease=st.just(0) | LEASES,
+)
+TARGETS = st.one_of(
+    st.fixed_dictionaries({name: REVISIONS})
+    for name in ("version", "create_revision", "mod_revision", "lease")
+) | st.fixed_dictionaries({"value": VALUES})
+COMPARES = st.builds(
+    lambda target, **fields: pb.Compare(**target, **fields),
+    TARGETS,
+    key=KEYS,
+    range_end=RANGE_ENDS,
+    result=st.integers(0, 3),
+)
+TRANSACTIONS = st.recursive(
+    st.builds(
+        transaction,
+        *[
+            st.lists(each, max_size=3)
+            for each in (COMPARES, PUTS | DELETES | RANGES, PUTS | DELETES | RANGES)
+        ],
+    ),
+    lambda nested: st.builds(
+        transaction,
+        st.lists(COMPARES, max_size=2),
+        st.lists(PUTS | RANGES | nested, max_size=3),
+        st.lists(DELETES | nested, max_size=2),
+    ),
+    max_leaves=3,
+)
+OTHERS = st.one_of(
+    st.builds(lambda revision: pb.Command(compact=pb.Compact(revision=revision)), REVISIONS),
+    st.builds(
+        lambda lease, ttl_ms: pb.Command(lease_grant=pb.LeaseGrant(lease=lease, ttl_ms=ttl_ms)),
+        LEASES,
+        st.integers(0, 3_000),
+    ),
+    st.builds(lambda lease: pb.Command(lease_renew=pb.LeaseRenew(lease=lease)), LEASES),
+    st.builds(lambda lease: pb.Command(lease_revoke=pb.LeaseRevoke(lease=lease)), LEASES),
+)
+COMMANDS = st.one_of(
+    PUTS,
+    PUTS,
+    DELETES,
+    SWAPS,
+    st.builds(lambda each: pb.Command(transaction=each), TRANSACTIONS),
+    OTHERS,
+)

@@ -1,0 +1,118 @@
+"""A caller's own key for a command: within its lifetime the first result comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftkv.kv.limits import (
+    IDEMPOTENCY_REMOVALS_PER_ENTRY,
+    IDEMPOTENCY_TTL_MS_DEFAULT,
+    RESULT_BYTES_MAX,
+)
+from raftkv.kv.store import Family
+from raftkv.rpc import kv_pb2 as pb
+
+from .harness import Driver, batch, put, rows
+
+
+def named(key: bytes, command: pb.Command, ttl_ms: int = 0) -> pb.Command:
+    copy = pb.Command()
+    copy.CopyFrom(command)
+    copy.idempotency_key = key
+    copy.idempotency_ttl_ms = ttl_ms
+    return copy
+
+
+def test_a_repeated_command_returns_the_first_result_and_is_not_run(db: Driver) -> None:
+    command = named(b"i", put(b"k", b"v"))
+    first = db.do(command)
+    db.do(put(b"other"))
+    assert db.do(command) == first
+    assert db.get(b"k").version == 1
+
+
+def test_the_key_is_known_within_the_same_batch_and_after_a_restart(db: Driver) -> None:
+    command = named(b"i", put(b"k", b"v"))
+    first, second = db.send(batch(command, command)).results
+    db.restart()
+    assert first == second == db.do(command)
+
+
+def test_a_failure_is_a_first_result_too(db: Driver) -> None:
+    command = named(b"i", put(b"k", ignore_value=True))
+    first = db.do(command)
+    db.do(put(b"k"))
+    assert db.do(command) == first
+    assert first.failure.reason == "KEY_NOT_FOUND"
+
+
+def test_the_key_under_another_command_is_refused(db: Driver) -> None:
+    db.do(named(b"i", put(b"k", b"v")))
+    refused = db.do(named(b"i", put(b"k", b"w")))
+    assert refused.failure.reason == "IDEMPOTENCY_KEY_REUSED"
+    assert db.value(b"k") == b"v"
+
+
+def test_another_ttl_is_not_another_command_and_does_not_lengthen_the_first(db: Driver) -> None:
+    db.do(named(b"i", put(b"k"), ttl_ms=1_000))
+    db.time_ms = 999
+    db.do(named(b"i", put(b"k"), ttl_ms=5_000))
+    assert db.get(b"k").version == 1
+    db.time_ms = 1_000
+    db.do(named(b"i", put(b"k")))
+    assert db.get(b"k").version == 2
+
+
+@pytest.mark.parametrize(("ttl_ms", "lives_ms"), [(0, IDEMPOTENCY_TTL_MS_DEFAULT), (500, 500)])
+def test_the_key_is_forgotten_at_its_deadline(db: Driver, ttl_ms: int, lives_ms: int) -> None:
+    command = named(b"i", put(b"k"), ttl_ms)
+    db.do(command)
+    db.time_ms = lives_ms - 1
+    db.do(command)
+    assert db.get(b"k").version == 1
+    db.time_ms = lives_ms
+    db.do(command)
+    assert db.get(b"k").version == 2
+    assert len(rows(db.store, Family.IDEMPOTENCY)) == 1
+    assert len(rows(db.store, Family.IDEMPOTENCY_DEADLINES)) == 1
+
+
+def test_expired_keys_are_removed_some_with_each_entry(db: Driver) -> None:
+    total = IDEMPOTENCY_REMOVALS_PER_ENTRY + 10
+    db.send(batch(*(named(b"%d" % each, put(b"k"), 1_000 + each) for each in range(total))))
+    db.pass_time(10_000)
+    assert len(rows(db.store, Family.IDEMPOTENCY)) == 10
+    db.restart()
+    db.idle(1)
+    assert rows(db.store, Family.IDEMPOTENCY) == []
+    assert rows(db.store, Family.IDEMPOTENCY_DEADLINES) == []
+
+
+def test_an_expired_key_that_is_not_removed_yet_can_be_used_again_for_anything(
+    db: Driver,
+) -> None:
+    total = IDEMPOTENCY_REMOVALS_PER_ENTRY + 10
+    last = b"%d" % (total - 1)
+    db.send(batch(*(named(b"%d" % each, put(b"k"), 1_000 + each) for each in range(total))))
+    db.time_ms = 10_000
+    assert not db.do(named(last, put(b"x"), 5_000)).HasField("failure")
+    db.idle(2)
+    assert [key for key, _ in rows(db.store, Family.IDEMPOTENCY)] == [last]
+    assert len(rows(db.store, Family.IDEMPOTENCY_DEADLINES)) == 1
+    db.do(named(last, put(b"x")))
+    assert db.get(b"x").version == 1
+
+
+def test_the_key_is_no_deadline_to_wake_up_for(db: Driver) -> None:
+    db.do(named(b"i", put(b"k"), 1_000))
+    assert db.machine.next_deadline_ms() is None
+
+
+def test_repeated_large_results_do_not_make_a_batch_larger_than_it_may_be(db: Driver) -> None:
+    db.do(put(b"k", bytes(RESULT_BYTES_MAX * 2 // 3)))
+    command = named(b"i", put(b"k", prev_kv=True))
+    first = db.do(command)
+    results = db.send(batch(command, command)).results
+    assert results[0] == first
+    assert results[1].failure.reason == "TOO_LARGE"
+    assert db.get(b"k").version == 2

@@ -1,0 +1,85 @@
+"""An overlay reads as the store will after the write; encodings keep order and come back."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raftkv.kv.meta import Meta
+from raftkv.kv.overlay import Overlay
+from raftkv.kv.records import escape, history_end, history_key, prefix_end, split_history_key
+from raftkv.kv.store import Family
+from raftkv.storage.memory_state import MemoryStateStore
+
+BYTES = st.lists(st.sampled_from([0, 1, 2, 0xFE, 0xFF]), max_size=5).map(bytes)
+CHANGES = st.dictionaries(BYTES, st.none() | st.binary(max_size=2), max_size=8)
+
+
+@given(
+    base=st.dictionaries(BYTES, st.binary(max_size=2), max_size=8),
+    layers=st.lists(CHANGES, max_size=3),
+    start=BYTES,
+    end=st.none() | BYTES,
+    reverse=st.booleans(),
+)
+def test_an_overlay_reads_as_the_store_after_the_write(
+    base: dict[bytes, bytes],
+    layers: list[dict[bytes, bytes | None]],
+    start: bytes,
+    end: bytes | None,
+    reverse: bool,
+) -> None:
+    store, written = MemoryStateStore(), MemoryStateStore()
+    for each in (store, written):
+        each.write({Family.CURRENT: base})
+    overlay = Overlay(Overlay(store))
+    for layer in layers:
+        overlay.absorb({Family.CURRENT: layer})
+        written.write({Family.CURRENT: layer})
+        # Scanned between the layers: the index must see what comes after it was built.
+        found = list(overlay.scan(Family.CURRENT, start, end, reverse=reverse))
+        assert found == list(written.scan(Family.CURRENT, start, end, reverse=reverse))
+    for key in {*base, *(key for layer in layers for key in layer)}:
+        assert overlay.get(Family.CURRENT, key) == written.get(Family.CURRENT, key)
+
+
+def test_a_scan_shows_neither_later_changes_of_the_overlay_nor_of_the_base() -> None:
+    store = MemoryStateStore()
+    overlay = Overlay(store)
+    store.write({Family.CURRENT: {b"a": b"1", b"c": b"1"}})
+    overlay.absorb({Family.CURRENT: {b"b": b"1"}})
+    scan = overlay.scan(Family.CURRENT, b"", None)
+    overlay.absorb({Family.CURRENT: {b"b": b"2", b"d": b"2"}})
+    store.write({Family.CURRENT: {b"a": None, b"c": b"2"}})
+    assert list(scan) == [(b"a", b"1"), (b"b", b"1"), (b"c", b"1")]
+
+
+@given(BYTES, BYTES, BYTES)
+def test_escaping_keeps_the_order_whatever_follows(
+    first: bytes, second: bytes, tail: bytes
+) -> None:
+    if first < second:
+        assert escape(first) + tail < escape(second)
+        assert history_end(first) <= escape(second)
+
+
+@given(BYTES, st.integers(0, (1 << 63) - 1))
+def test_a_history_key_comes_back_and_lies_among_those_of_its_key(
+    key: bytes, revision: int
+) -> None:
+    row = history_key(key, revision)
+    assert split_history_key(row) == (key, revision)
+    assert escape(key) < row < history_end(key)
+
+
+@given(BYTES, BYTES)
+def test_the_end_of_a_prefix_is_past_all_that_begin_with_it(prefix: bytes, key: bytes) -> None:
+    end = prefix_end(prefix)
+    inside = prefix <= key and (end is None or key < end)
+    assert inside is key.startswith(prefix)
+
+
+def test_meta_comes_back() -> None:
+    meta = Meta(1, 2, 3, 4, 5, 6, b"cursor")
+    assert Meta.decode(meta.encode()) == meta
+    assert Meta.decode(Meta().encode()) == Meta()
