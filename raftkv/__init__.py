@@ -13,50 +13,54 @@
 is a `RaftkvError`; its `outcome` says what may have happened.
 """
 
-from raftkv.client import op, when
-from raftkv.client.client import Client, connect
-from raftkv.client.kv_methods import ReadLevel
-from raftkv.client.op import Operation, Sort
-from raftkv.client.results import (
-    DeleteResult,
-    KeyValue,
-    LeaseResult,
-    LeaseTimeToLive,
-    OperationResult,
-    PutResult,
-    RangeResult,
-    SwapResult,
-    TransactionResult,
-)
-from raftkv.client.settings import ClientSettings
-from raftkv.client.status import Member, NodeStatus, PeerStatus, Reachability, Role
-from raftkv.client.sync import SyncClient, connect_sync
-from raftkv.client.values import prefix_end
-from raftkv.client.when import Compare
-from raftkv.errors import (
-    ConfigurationError,
-    ConnectionFailed,
-    DeadlineExceeded,
-    IdempotencyKeyReused,
-    InvalidRequest,
-    KeyNotFound,
-    LeaseExists,
-    LeaseNotFound,
-    MembershipRefused,
-    MemberUnknown,
-    NoLeader,
-    Outcome,
-    OutcomeUnknown,
-    Overloaded,
-    RaftkvError,
-    Refused,
-    RevisionCompacted,
-    RevisionInFuture,
-    SessionExpired,
-    ShuttingDown,
-    TooLarge,
-    Unavailable,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raftkv.client import op, when
+    from raftkv.client.client import Client, connect
+    from raftkv.client.kv_methods import ReadLevel
+    from raftkv.client.op import Operation, Sort
+    from raftkv.client.results import (
+        DeleteResult,
+        KeyValue,
+        LeaseResult,
+        LeaseTimeToLive,
+        OperationResult,
+        PutResult,
+        RangeResult,
+        SwapResult,
+        TransactionResult,
+    )
+    from raftkv.client.settings import ClientSettings
+    from raftkv.client.status import Member, NodeStatus, PeerStatus, Reachability, Role
+    from raftkv.client.sync import SyncClient, connect_sync
+    from raftkv.client.values import prefix_end
+    from raftkv.client.when import Compare
+    from raftkv.errors import (
+        ConfigurationError,
+        ConnectionFailed,
+        DeadlineExceeded,
+        IdempotencyKeyReused,
+        InvalidRequest,
+        KeyNotFound,
+        LeaseExists,
+        LeaseNotFound,
+        MembershipRefused,
+        MemberUnknown,
+        NoLeader,
+        Outcome,
+        OutcomeUnknown,
+        Overloaded,
+        RaftkvError,
+        Refused,
+        RevisionCompacted,
+        RevisionInFuture,
+        SessionExpired,
+        ShuttingDown,
+        TooLarge,
+        Unavailable,
+    )
 
 __version__ = "0.1.0"
 
@@ -111,3 +115,28 @@ __all__ = [
     "prefix_end",
     "when",
 ]
+
+_HOMES = (
+    "raftkv.errors",
+    "raftkv.client.client",
+    "raftkv.client.kv_methods",
+    "raftkv.client.op",
+    "raftkv.client.results",
+    "raftkv.client.settings",
+    "raftkv.client.status",
+    "raftkv.client.sync",
+    "raftkv.client.values",
+    "raftkv.client.when",
+    "raftkv.client",
+)
+
+
+def __getattr__(name: str) -> object:
+    """A public name, imported at its first use: `raftkv --help` and a node need no client."""
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(home)
+            if hasattr(module, name):
+                globals()[name] = found = getattr(module, name)
+                return found
+    raise AttributeError(f"module 'raftkv' has no attribute {name!r}")
