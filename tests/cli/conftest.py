@@ -1,0 +1,114 @@
+"""The command run in this process, and a client that answers from a dictionary."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from raftkv.cli import main, session
+from raftkv.client.results import DeleteResult, KeyValue, PutResult, RangeResult, SwapResult
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left behind."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def text(self) -> str:
+        return self.out.decode()
+
+
+Raftkv = Callable[..., Ran]
+
+
+@pytest.fixture
+def raftkv() -> Raftkv:
+    """Run `raftkv` with these arguments; without a terminal, as in a script."""
+
+    def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> Ran:
+        result = CliRunner().invoke(main.app, arguments, input=stdin, env=env)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Ran(result.exit_code, result.stdout_bytes, result.stderr)
+
+    return run
+
+
+class FakeClient:
+    """Keys in a dictionary, one revision per change; raises `error` if there is one."""
+
+    def __init__(self) -> None:
+        self.revision = 1
+        self.kvs: dict[bytes, KeyValue] = {}
+        self.error: Exception | None = None
+        self.calls: list[dict[str, Any]] = []
+
+    def _note(self, **arguments: Any) -> None:
+        self.calls.append(arguments)
+        if self.error is not None:
+            raise self.error
+
+    async def put(self, key: bytes, value: bytes, **options: Any) -> PutResult:
+        self._note(key=key, value=value, **options)
+        self.revision += 1
+        previous = self.kvs.get(key)
+        version = previous.version + 1 if previous else 1
+        created = previous.create_revision if previous else self.revision
+        self.kvs[key] = KeyValue(key, value, created, self.revision, version, 0)
+        return PutResult(self.revision, previous if options.get("prev_kv") else None)
+
+    async def get(self, key: bytes, **options: Any) -> KeyValue | None:
+        self._note(key=key, **options)
+        return self.kvs.get(key)
+
+    async def range(self, start: bytes, end: bytes, **options: Any) -> RangeResult:
+        self._note(start=start, end=end, **options)
+        found = [
+            self.kvs[key]
+            for key in sorted(self.kvs)
+            if start <= key and (end == b"\0" or key < end)
+        ]
+        return RangeResult(self.revision, tuple(found), len(found), more=False)
+
+    async def delete(self, key: bytes, **options: Any) -> DeleteResult:
+        self._note(key=key, **options)
+        return DeleteResult(self.revision, int(self.kvs.pop(key, None) is not None))
+
+    async def compare_and_swap(
+        self, key: bytes, expected: bytes | int | None, new_value: bytes, **options: Any
+    ) -> SwapResult:
+        self._note(key=key, expected=expected, new_value=new_value, **options)
+        current = self.kvs.get(key)
+        if (current.value if current else None) != expected:
+            return SwapResult(self.revision, swapped=False, current=current)
+        await self.put(key, new_value)
+        return SwapResult(self.revision, swapped=True, current=self.kvs[key])
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
+    """What every command of this test talks to instead of a cluster."""
+    fake = FakeClient()
+
+    def run(_: object, work: Callable[[Any], Awaitable[Any]]) -> Any:
+        async def done() -> Any:
+            return await work(fake)
+
+        return asyncio.run(done())
+
+    monkeypatch.setattr(session, "run", run)
+    return fake

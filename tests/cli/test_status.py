@@ -1,0 +1,94 @@
+"""`status` puts the cluster together from whoever answers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from raftkv.cli.output import duration, size
+from raftkv.cli.status import cells, headline, overview_of
+from raftkv.client.status import Member, NodeStatus, PeerStatus, Reachability, Role
+from raftkv.errors import ConnectionFailed
+
+MEMBERS = tuple(Member(n, f"h{n}:7511", f"h{n}:7411", learner=n == 3) for n in (1, 2, 3))
+LEADER = NodeStatus(
+    endpoint="h1:7411",
+    cluster_id=0xABC,
+    node_id=1,
+    term=4,
+    revision=90,
+    version="0.1.0",
+    role=Role.LEADER,
+    leader_id=1,
+    commit_index=100,
+    applied_index=100,
+    last_log_index=101,
+    first_log_index=1,
+    compacted_revision=0,
+    cluster_time_ms=1,
+    disk_bytes=3 << 20,
+    disk_free_bytes=5 << 30,
+    memory_bytes=80 << 20,
+    uptime_ms=65_000,
+    learner=False,
+    members=MEMBERS,
+    peers=(
+        PeerStatus(2, Reachability.REACHABLE, 40, 100, "replicate"),
+        PeerStatus(3, Reachability.UNREACHABLE, 9_000, 50, "probe"),
+    ),
+)
+FOLLOWER = dataclasses.replace(
+    LEADER, endpoint="h2:7411", node_id=2, role=Role.FOLLOWER, applied_index=93, peers=()
+)
+
+
+def test_every_member_has_a_row_also_the_one_that_is_silent() -> None:
+    overview = overview_of(
+        {"h1:7411": LEADER, "h2:7411": FOLLOWER, "h3:7411": ConnectionFailed("refused")}
+    )
+    assert (overview.leader_id, overview.term, overview.revision) == (1, 4, 90)
+    assert [row.role for row in overview.nodes] == ["leader", "follower", "unreachable"]
+    assert [row.lag_entries for row in overview.nodes] == [0, 7, None]
+    assert [row.last_contact_ms for row in overview.nodes] == [None, 40, 9_000]
+    assert overview.nodes[2].error == "refused"
+    assert "leader: node 1" in headline(overview)
+
+
+def test_an_endpoint_that_is_no_member_gets_no_row() -> None:
+    overview = overview_of({"h1:7411": LEADER, "elsewhere:1": ConnectionFailed("refused")})
+    assert [row.node_id for row in overview.nodes] == [1, 2, 3]
+
+
+def test_a_deposed_leader_that_still_believes_is_not_believed() -> None:
+    old = dataclasses.replace(LEADER, endpoint="h3:7411", node_id=3, term=3, leader_id=3)
+    new = dataclasses.replace(LEADER, term=4)
+    assert overview_of({"h3:7411": old, "h1:7411": new}).leader_id == 1
+
+
+def test_without_any_answer_the_endpoints_are_shown_as_unreachable() -> None:
+    overview = overview_of({"a:1": ConnectionFailed("no"), "b:1": ConnectionFailed("no")})
+    assert overview.leader_id == 0
+    assert [(row.address, row.role) for row in overview.nodes] == [
+        ("a:1", "unreachable"),
+        ("b:1", "unreachable"),
+    ]
+    assert headline(overview) == "no node answers"
+
+
+def test_a_learner_is_called_one() -> None:
+    learner = dataclasses.replace(FOLLOWER, node_id=3, endpoint="h3:7411", learner=True)
+    assert overview_of({"h1:7411": LEADER, "h3:7411": learner}).nodes[2].role == "learner"
+
+
+def test_a_row_is_readable() -> None:
+    row = overview_of({"h1:7411": LEADER}).nodes[0]
+    assert cells(row) == [
+        *("1", "h1:7411", "leader", "4", "100", "100", "0", "-"),
+        *("3.0 MiB", "5.0 GiB", "80.0 MiB", "65.0 s"),
+    ]
+
+
+def test_amounts_are_for_people() -> None:
+    assert [size(n) for n in (0, 1023, 1024, 1 << 40)] == ["0 B", "1023 B", "1.0 KiB", "1.0 TiB"]
+    assert [duration(ms) for ms in (5, 1_500, 600_000, 7_200_000)] == [
+        *("5 ms", "1.5 s", "10 min", "2.0 h")
+    ]
