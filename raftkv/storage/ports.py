@@ -22,14 +22,14 @@ class RecoveredLog:
 
 
 class LogStore(Protocol):
-    """The replicated log and the hard state on disk. One call at a time; each is durable when it returns.
+    """The replicated log and the hard state on disk.
 
-    Every method may raise `StorageError`; after that the store refuses further writes, because
+    One call at a time, `recover` first; each is durable when it returns. Every method may raise `StorageError`; after that the store refuses further writes, because
     what is on disk is no longer known.
     """
 
     def recover(self) -> RecoveredLog:
-        """Read everything back. A record whose checksum fails raises `DamagedData`, it is never skipped."""
+        """Read everything back. A damaged record raises `DamagedData`, it is never skipped."""
 
     async def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Write the hard state (if given) and the entries, first cutting off what stands at or
@@ -66,7 +66,10 @@ class StateStorage(Protocol):
         """Make everything that was written so far survive a power cut."""
 
     async def checkpoint(self, index: int, term: int) -> Checkpoint:
-        """Freeze the present state, which the caller says is as of (index, term)."""
+        """Freeze the present state, which the caller says is as of (index, term).
+
+        Nothing may be written until it returns: the copy would not be what it is named.
+        """
 
     async def release(self, checkpoint: Checkpoint) -> None:
         """The copy is not needed any more."""

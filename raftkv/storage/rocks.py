@@ -98,7 +98,7 @@ class RocksDatabase:
     def failed(self, error: Exception, doing: str) -> StorageError:
         """The error to raise for an exception of rocksdict; from the first on, no writes."""
         if self._failure is None:
-            self._failure = _translate(error, doing, self.path)
+            self._failure = translated_error(error, doing, self.path)
         return self._failure
 
     @property
@@ -148,7 +148,7 @@ class RocksDatabase:
             self._database.close()
         except Exception as error:
             if failure is None:
-                raise _translate(error, "closing the database", self.path) from error
+                raise translated_error(error, "closing the database", self.path) from error
 
 
 class _Closed(StorageError):
@@ -214,7 +214,8 @@ def _table_options(cache: Cache) -> BlockBasedOptions:
     return table
 
 
-def _translate(error: Exception, doing: str, path: Path) -> StorageError:
+def translated_error(error: Exception, doing: str, path: Path) -> StorageError:
+    """What an exception of rocksdict means for the node, and what its operator can do."""
     if isinstance(error, StorageError):
         return error
     text = str(error)

@@ -101,9 +101,9 @@ class RocksStateStorage:
                 new.database.close()
                 old.database.failed(error, "swapping the state")
                 raise
-        self._store = new
-        await self._writer.run(old.database.close)
-        self._discard(old.database.path)
+            self._store = new
+            await self._writer.run(old.database.close)
+            self._discard(old.database.path)
         return new
 
     def disk_bytes(self) -> int:

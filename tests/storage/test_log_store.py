@@ -1,0 +1,136 @@
+"""What every log store does, on disk or in memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftkv.errors import InvariantViolation
+from raftkv.raft.entry import Entry, EntryKind, HardState
+from raftkv.storage.log_store import BATCH_BYTES_MAX
+from raftkv.storage.ports import RecoveredLog
+
+from .conftest import Logs
+
+
+def entries(first: int, last: int, term: int = 1, size: int = 20) -> list[Entry]:
+    return [
+        Entry(term, index, EntryKind.COMMANDS, f"{term}/{index}".encode().ljust(size, b"."))
+        for index in range(first, last + 1)
+    ]
+
+
+def parts(log: RecoveredLog) -> tuple[int, int, list[Entry]]:
+    return log.compacted_index, log.compacted_term, list(log.entries)
+
+
+async def test_a_new_log_is_empty(logs: Logs) -> None:
+    assert logs.store.recover() == RecoveredLog(HardState(), 0, 0, logs.store.recover().entries)
+    assert not logs.store.recover().entries
+
+
+async def test_what_was_appended_comes_back_after_a_restart(logs: Logs) -> None:
+    written = [
+        Entry(1, 1, EntryKind.MEMBERSHIP, b"members"),
+        Entry(1, 2, EntryKind.NOOP),
+        Entry(3, 3, EntryKind.COMMANDS, bytes(range(256))),
+    ]
+    await logs.store.append(HardState(3, 2, 1), written)
+    recovered = (await logs.reopen()).recover()
+    assert recovered.hard_state == HardState(3, 2, 1)
+    assert parts(recovered) == (0, 0, written)
+
+
+async def test_a_hard_state_alone_leaves_the_entries(logs: Logs) -> None:
+    await logs.store.append(HardState(1, 1, 0), entries(1, 3))
+    await logs.store.append(HardState(2, 3, 2), [])
+    await logs.store.append(None, entries(4, 4))
+    recovered = (await logs.reopen()).recover()
+    assert recovered.hard_state == HardState(2, 3, 2)
+    assert parts(recovered) == (0, 0, entries(1, 4))
+
+
+async def test_numbers_of_64_bits_come_back(logs: Logs) -> None:
+    term = 2**64 - 1
+    await logs.store.append(HardState(term, term, 0), entries(1, 1, term))
+    recovered = (await logs.reopen()).recover()
+    assert recovered.hard_state == HardState(term, term, 0)
+    assert recovered.entries[0].term == term
+
+
+async def test_an_append_cuts_off_what_stands_at_or_after_its_first_index(logs: Logs) -> None:
+    await logs.store.append(None, entries(1, 10))
+    await logs.store.append(None, entries(4, 5, term=2))
+    assert parts(logs.store.recover()) == (0, 0, entries(1, 3) + entries(4, 5, term=2))
+    recovered = (await logs.reopen()).recover()
+    assert parts(recovered) == (0, 0, entries(1, 3) + entries(4, 5, term=2))
+
+
+async def test_the_whole_log_can_be_replaced(logs: Logs) -> None:
+    await logs.store.append(None, entries(1, 10))
+    await logs.store.append(None, entries(1, 1, term=2))
+    assert parts((await logs.reopen()).recover()) == (0, 0, entries(1, 1, term=2))
+
+
+async def test_a_cut_after_a_restart_still_cuts_everything(logs: Logs) -> None:
+    await logs.store.append(None, entries(1, 10))
+    store = await logs.reopen()
+    store.recover()
+    await store.append(None, entries(2, 2, term=2))
+    assert parts((await logs.reopen()).recover()) == (0, 0, entries(1, 1) + entries(2, 2, 2))
+
+
+async def test_compaction_forgets_entries_up_to_and_with_its_index(logs: Logs) -> None:
+    await logs.store.append(HardState(1, 1, 7), entries(1, 10))
+    await logs.store.compact(7, 1)
+    assert parts(logs.store.recover()) == (7, 1, entries(8, 10))
+    await logs.store.append(None, entries(11, 12))
+    recovered = (await logs.reopen()).recover()
+    assert parts(recovered) == (7, 1, entries(8, 12))
+    assert recovered.hard_state == HardState(1, 1, 7)
+
+
+async def test_everything_can_be_compacted_and_the_log_goes_on(logs: Logs) -> None:
+    await logs.store.append(None, entries(1, 10))
+    await logs.store.compact(10, 1)
+    assert parts((await logs.reopen()).recover()) == (10, 1, [])
+    await logs.store.append(None, entries(11, 11, term=2))
+    assert parts((await logs.reopen()).recover()) == (10, 1, entries(11, 11, term=2))
+
+
+async def test_compaction_goes_on_from_an_earlier_one(logs: Logs) -> None:
+    await logs.store.append(None, entries(1, 10))
+    await logs.store.compact(3, 1)
+    await logs.store.compact(6, 1)
+    assert parts((await logs.reopen()).recover()) == (6, 1, entries(7, 10))
+
+
+async def test_a_reset_forgets_all_entries_and_keeps_the_vote(logs: Logs) -> None:
+    await logs.store.append(HardState(4, 2, 3), entries(1, 5))
+    await logs.store.reset(100, 3)
+    recovered = (await logs.reopen()).recover()
+    assert parts(recovered) == (100, 3, [])
+    assert recovered.hard_state == HardState(4, 2, 3)
+    await logs.store.append(None, entries(101, 103, term=4))
+    assert parts((await logs.reopen()).recover()) == (100, 3, entries(101, 103, term=4))
+
+
+async def test_a_reset_to_before_the_end_leaves_nothing_behind(logs: Logs) -> None:
+    await logs.store.append(None, entries(1, 50))
+    await logs.store.reset(20, 2)
+    await logs.store.append(None, entries(21, 21, term=2))
+    assert parts((await logs.reopen()).recover()) == (20, 2, entries(21, 21, term=2))
+
+
+async def test_an_append_larger_than_a_batch_comes_back_whole(logs: Logs) -> None:
+    await logs.store.append(HardState(1, 1, 0), entries(1, 3))
+    large = entries(2, 9, term=2, size=BATCH_BYTES_MAX // 2)
+    await logs.store.append(HardState(2, 1, 9), large)
+    recovered = (await logs.reopen()).recover()
+    assert parts(recovered) == (0, 0, entries(1, 1) + large)
+    assert recovered.hard_state == HardState(2, 1, 9)
+
+
+async def test_an_append_that_would_leave_a_gap_stops_the_node(logs: Logs) -> None:
+    await logs.store.append(None, entries(1, 3))
+    with pytest.raises(InvariantViolation, match="no gap"):
+        await logs.store.append(None, entries(5, 5))
