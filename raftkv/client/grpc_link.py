@@ -27,6 +27,7 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.min_reconnect_backoff_ms", 1_000),  # it is also the time given to one attempt
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.enable_http_proxy", 0),
     # Two clients of one process share no connection: each has its own bounds on the server.
     ("grpc.use_local_subchannel_pool", 1),
 )

@@ -20,7 +20,7 @@ from raftkv.rpc import api_pb2, kv_pb2
 class Call:
     """One operation of one caller, and the future that the caller waits for."""
 
-    __slots__ = ("deadline", "decode", "future", "piece")
+    __slots__ = ("alone", "deadline", "decode", "future", "piece")
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Call:
         self.decode = decode  # of a result that is no failure
         self.future = future
         self.deadline = deadline  # in the loop's time
+        self.alone = False  # it needs the whole room of a reply for itself
 
 
 class Batch:
@@ -91,7 +92,7 @@ class Lane:
         return Batch(self, calls, self._header() + _joined(calls)) if calls else None
 
     def put_back(self, calls: Sequence[Call]) -> None:
-        """These were sent and certainly not run: they are the first in the next batch."""
+        """These were certainly not run: they are the first in the next batch."""
         self.queue.extendleft(call for call in reversed(calls) if not call.future.done())
 
     def shrink(self) -> None:
@@ -115,9 +116,11 @@ class Lane:
             call = queue[0]
             if not call.future.done():
                 bytes_left -= len(call.piece)
-                if bytes_left < 0 and calls:
+                if calls and (bytes_left < 0 or call.alone):
                     break
                 calls.append(call)
+                if call.alone:
+                    operations_max = 1
             queue.popleft()
         return calls
 

@@ -226,14 +226,35 @@ class Pipeline:
         if len(results) != len(batch.calls):
             self._fail(batch, lambda: unanswered(batch))
             return
+        refused: list[Call] = []
         for call, result in zip(batch.calls, results, strict=True):
             future = call.future
             if future.done():
                 continue
             if result.HasField("failure"):
-                future.set_exception(error_of(result.failure))
+                error = error_of(result.failure)
+                if self._deserves_another_try(batch, call, error):
+                    refused.append(call)
+                else:
+                    future.set_exception(error)
             else:
                 future.set_result(call.decode(result))
+        batch.lane.put_back(refused)
+
+    def _deserves_another_try(self, batch: Batch, call: Call, error: RaftkvError) -> bool:
+        """Whether this call was refused only for the sake of the others in its batch, or for now.
+
+        All of a batch share the room of one reply, so a call may find it taken.
+        """
+        if isinstance(error, TooLarge) and batch.lane.writes and len(batch.calls) > 1:
+            call.alone = True
+            return True
+        if error.outcome is not Outcome.SAFE_TO_RETRY:
+            return False
+        # The first read of a reply always finds room, so those that did not cost no token.
+        if not isinstance(error, Overloaded):
+            self._gate.retried(self._loop.time())
+        return True
 
     def _refused(self, flow: Flow, batch: Batch, failure: kv_pb2.Failure) -> None:
         """The node answered for the batch as a whole: it was not run, or may have been."""

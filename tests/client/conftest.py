@@ -1,4 +1,7 @@
-"""Every test of the client runs on virtual time, against a scripted cluster in memory."""
+"""Tests of the client run on virtual time, against a scripted cluster in memory.
+
+Only those of the gRPC link itself have real sockets.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,11 @@ from raftkv.client.settings import ClientSettings
 from tests.client.scripted import ScriptedCluster
 
 
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if item.path.name == "test_grpc_link.py":
+        return {"real-sockets": asyncio.new_event_loop}
     return {"virtual-time": async_solipsism.EventLoop}
 
 

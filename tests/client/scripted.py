@@ -10,7 +10,7 @@ import asyncio
 import enum
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from raftkv import errors
@@ -72,6 +72,7 @@ class Store:
         self.results: dict[tuple[int, int], bytes] = {}
         self.puts: list[bytes] = []  # every put that ran, in order
         self.reply_keys_max = 1_000_000
+        self.answers_per_reply_max = 1_000_000  # of reads, and of commands that read back
 
     def apply(self, batch: kv_pb2.CommandBatch) -> bytes:
         name = (batch.session, batch.sequence)
@@ -80,11 +81,23 @@ class Store:
             return kv_pb2.BatchResult(failure=failure_of(expired)).SerializeToString()
         if batch.session and name in self.results:
             return self.results[name]
-        result = kv_pb2.BatchResult(results=[self._run(each) for each in batch.commands])
+        room = self.answers_per_reply_max
+        result = kv_pb2.BatchResult()
+        for command in batch.commands:
+            room -= command.put.prev_kv
+            too_large = self._failed(errors.TooLarge("the reply would be too large"))
+            result.results.append(too_large if room < 0 else self._run(command))
         data = result.SerializeToString()
         if batch.session:
             self.results[name] = data
         return data
+
+    def read_all(self, requests: Iterable[kv_pb2.Range]) -> list[kv_pb2.Result]:
+        full = self._failed(errors.Overloaded("this reply is full"))
+        return [
+            self.read(request) if position < self.answers_per_reply_max else full
+            for position, request in enumerate(requests)
+        ]
 
     def read(self, request: kv_pb2.Range) -> kv_pb2.Result:
         found = sorted(key for key in self.keys if _within(key, request.key, request.range_end))
@@ -207,7 +220,7 @@ class ScriptedCluster:
         if isinstance(answer, RaftkvError):
             reply.failure.CopyFrom(failure_of(answer))
         elif request.HasField("reads"):
-            reply.reads.results.extend(map(self.store.read, request.reads.ranges))
+            reply.reads.results.extend(self.store.read_all(request.reads.ranges))
         elif answer in (None, Fault.APPLY_AND_BREAK, Fault.REPLY_LOST):
             reply.results = self.store.apply(batch)
             seen.applied = True

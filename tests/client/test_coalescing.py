@@ -135,3 +135,26 @@ async def test_a_failed_command_fails_only_its_caller(client: Client) -> None:
     )
     assert results[0].revision == 2
     assert isinstance(results[1], LeaseNotFound)
+
+
+async def test_reads_that_find_a_reply_full_are_asked_again(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await client.put("k", "v")
+    cluster.store.answers_per_reply_max = 4
+    found = await asyncio.gather(*(client.get("k") for _ in range(10)))
+    assert all(kv is not None for kv in found)
+    assert [len(seen.request.reads.ranges) for seen in cluster.reads] == [10, 6, 2]
+
+
+async def test_a_command_that_finds_a_reply_full_is_run_alone(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.store.answers_per_reply_max = 1
+    await asyncio.gather(
+        *(client.put(key, "v", prev_kv=True) for key in ("a", "b", "c")), client.put("d", "v")
+    )
+    assert sorted(cluster.store.puts) == [b"a", b"b", b"c", b"d"]
+    cluster.store.answers_per_reply_max = 0
+    with pytest.raises(TooLarge):
+        await client.put("e", "v", prev_kv=True)

@@ -1,0 +1,160 @@
+"""The link over real gRPC on loopback: what it says of sent and unsent, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from raftkv.client.grpc_link import PIPELINE, GrpcLink
+from raftkv.errors import (
+    ConnectionFailed,
+    MemberUnknown,
+    Outcome,
+    OutcomeUnknown,
+    Overloaded,
+    RaftkvError,
+)
+
+METHOD = "/raftkv.rpc.Cluster/MemberList"
+
+
+class Echo(grpc.GenericRpcHandler):
+    """Answers each pipeline message with itself; unary calls with the error that was set."""
+
+    def __init__(self) -> None:
+        self.error: status_pb2.Status | None = None
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        if details.method == PIPELINE:
+            return grpc.stream_stream_rpc_method_handler(self._echo)
+        return grpc.unary_unary_rpc_method_handler(self._answer)
+
+    async def _echo(
+        self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
+    ) -> AsyncIterator[bytes]:
+        async for message in messages:
+            yield message
+
+    async def _answer(
+        self, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]
+    ) -> bytes:
+        if self.error is not None:
+            status = rpc_status.to_status(self.error)
+            await context.abort(status.code, status.details, status.trailing_metadata)
+        return request
+
+
+class Heard:
+    """What a stream said."""
+
+    def __init__(self) -> None:
+        self.messages: asyncio.Queue[bytes] = asyncio.Queue()
+        self.end: asyncio.Future[RaftkvError] = asyncio.get_running_loop().create_future()
+
+
+@pytest.fixture
+async def echo() -> Echo:
+    return Echo()
+
+
+@pytest.fixture
+async def server(echo: Echo) -> AsyncIterator[grpc.aio.Server]:
+    made = grpc.aio.server(handlers=[echo])
+    made.port = made.add_insecure_port("127.0.0.1:0")
+    await made.start()
+    yield made
+    await made.stop(None)
+
+
+@pytest.fixture
+async def link(server: grpc.aio.Server) -> AsyncIterator[GrpcLink]:
+    made = GrpcLink(f"127.0.0.1:{server.port}")
+    yield made
+    await made.close()
+
+
+async def test_messages_come_back_in_order(link: GrpcLink) -> None:
+    heard = Heard()
+    stream = link.open(heard.messages.put_nowait, heard.end.set_result)
+    for i in range(100):
+        stream.send(b"%d" % i)
+    assert [await heard.messages.get() for _ in range(100)] == [b"%d" % i for i in range(100)]
+    stream.close()
+
+
+async def test_a_stream_that_broke_may_have_sent_everything(
+    link: GrpcLink, server: grpc.aio.Server
+) -> None:
+    heard = Heard()
+    stream = link.open(heard.messages.put_nowait, heard.end.set_result)
+    stream.send(b"hello")
+    await heard.messages.get()
+    await server.stop(None)
+    assert isinstance(await heard.end, OutcomeUnknown)
+
+
+async def test_a_refused_connection_has_sent_nothing(
+    link: GrpcLink, server: grpc.aio.Server
+) -> None:
+    await server.stop(None)
+    heard = Heard()
+    link.open(heard.messages.put_nowait, heard.end.set_result).send(b"hello")
+    assert isinstance(await heard.end, ConnectionFailed)
+    with pytest.raises(ConnectionFailed):
+        await link.call(METHOD, b"", 1.0)
+
+
+async def test_a_closed_stream_says_nothing_more(link: GrpcLink) -> None:
+    heard = Heard()
+    stream = link.open(heard.messages.put_nowait, heard.end.set_result)
+    stream.send(b"hello")
+    await heard.messages.get()
+    stream.close()
+    await link.close()
+    assert not heard.end.done()
+
+
+async def test_a_typed_error_arrives_as_what_it_is(link: GrpcLink, echo: Echo) -> None:
+    echo.error = status_pb2.Status(code=grpc.StatusCode.NOT_FOUND.value[0], message="no node 7")
+    echo.error.details.add().Pack(
+        error_details_pb2.ErrorInfo(
+            reason="MEMBER_UNKNOWN",
+            domain="raftkv",
+            metadata={"outcome": "NOT_APPLIED", "node_id": "7"},
+        )
+    )
+    with pytest.raises(MemberUnknown, match="no node 7") as caught:
+        await link.call(METHOD, b"", 1.0)
+    assert caught.value.facts == {"node_id": "7"}
+    assert caught.value.outcome is Outcome.NOT_APPLIED
+
+
+async def test_the_advice_when_to_come_back_arrives(link: GrpcLink, echo: Echo) -> None:
+    echo.error = status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], message="full")
+    echo.error.details.add().Pack(
+        error_details_pb2.ErrorInfo(
+            reason="OVERLOADED", domain="raftkv", metadata={"outcome": "SAFE_TO_RETRY"}
+        )
+    )
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromMilliseconds(250)
+    echo.error.details.add().Pack(retry)
+    with pytest.raises(Overloaded) as caught:
+        await link.call(METHOD, b"", 1.0)
+    assert caught.value.retry_after_s == 0.25
+
+
+async def test_an_error_that_is_not_ours_leaves_the_outcome_unknown(
+    link: GrpcLink, echo: Echo
+) -> None:
+    echo.error = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message="a proxy")
+    with pytest.raises(OutcomeUnknown, match="a proxy"):
+        await link.call(METHOD, b"", 1.0)
+    echo.error = None
+    assert await link.call(METHOD, b"ping", 1.0) == b"ping"
