@@ -48,7 +48,13 @@ class Commands(GlobalOptionsGroup):
             ctx.exit(int(exit_code_of(error)))
 
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, epilog=EPILOG, rich_markup_mode="rich")
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    epilog=EPILOG,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # a node's log is no place for boxes
+)
 
 
 def show_version(wanted: bool) -> None:
