@@ -24,8 +24,9 @@ class RecoveredLog:
 class LogStore(Protocol):
     """The replicated log and the hard state on disk.
 
-    One call at a time, `recover` first; each is durable when it returns. Every method may raise `StorageError`; after that the store refuses further writes, because
-    what is on disk is no longer known.
+    One call at a time, `recover` first; each is durable when it returns. Every method may raise
+    `StorageError`; after that the store refuses further writes, because what is on disk is no
+    longer known.
     """
 
     def recover(self) -> RecoveredLog:
