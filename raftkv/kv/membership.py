@@ -1,21 +1,50 @@
-"""The membership as the log and the wire carry it."""
+"""The membership as the log, the state and the wire carry it."""
 
 from __future__ import annotations
 
+from google.protobuf.message import DecodeError
+
+from raftkv.errors import InvalidRequest
 from raftkv.raft.entry import Address, Membership
 from raftkv.rpc import log_pb2
 
 
+def encode_membership(membership: Membership) -> bytes:
+    """The payload of a MEMBERSHIP entry; equal memberships have equal bytes."""
+    wire = log_pb2.Membership()
+    fill_membership(membership, wire)
+    return wire.SerializeToString(deterministic=True)
+
+
 def decode_membership(payload: bytes) -> Membership:
-    """From the payload of an entry of kind MEMBERSHIP."""
-    message = log_pb2.Membership.FromString(payload)
+    """Read the payload of a MEMBERSHIP entry. Raises `InvalidRequest` if it is none."""
+    try:
+        return read_membership(log_pb2.Membership.FromString(payload))
+    except DecodeError as error:
+        raise InvalidRequest(f"the payload is not a Membership: {error}") from error
+
+
+def fill_membership(membership: Membership, wire: log_pb2.Membership) -> None:
+    """Write `membership` into an empty message."""
+    wire.voters.extend(sorted(membership.voters))
+    wire.voters_outgoing.extend(sorted(membership.voters_outgoing))
+    wire.learners.extend(sorted(membership.learners))
+    wire.removed.extend(sorted(membership.removed))
+    for node_id, address in sorted(membership.addresses.items()):
+        wire.addresses.add(
+            node_id=node_id, peer_address=address.peer, client_address=address.client
+        )
+
+
+def read_membership(wire: log_pb2.Membership) -> Membership:
+    """The membership that `wire` holds."""
     return Membership(
-        voters=frozenset(message.voters),
-        voters_outgoing=frozenset(message.voters_outgoing),
-        learners=frozenset(message.learners),
+        voters=frozenset(wire.voters),
+        voters_outgoing=frozenset(wire.voters_outgoing),
+        learners=frozenset(wire.learners),
         addresses={
             member.node_id: Address(member.peer_address, member.client_address)
-            for member in message.addresses
+            for member in wire.addresses
         },
-        removed=frozenset(message.removed),
+        removed=frozenset(wire.removed),
     )

@@ -19,6 +19,7 @@ from raftkv.errors import (
     Unavailable,
 )
 from raftkv.kv.machine import StateMachine
+from raftkv.kv.membership import decode_membership, encode_membership
 from raftkv.node import members
 from raftkv.node.driver import Driver, NodeConfig
 from raftkv.node.recovery import recover
@@ -26,7 +27,6 @@ from raftkv.node.status import NodeStatus, PeerStatus, Reachability
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.membership import MembershipCodec
 from raftkv.storage.ports import LogStore, StateStorage
-from raftkv.transport.codec import decode_membership, encode_membership
 from raftkv.transport.ports import PeerLinks
 
 CODEC = MembershipCodec(encode_membership, decode_membership)

@@ -102,7 +102,7 @@ class Submissions:
             waiting.future.set_result(result)
 
     def revive_before(self, term: int) -> None:
-        """An entry of `term` was applied: what older leaders were given and is not here, is dead."""
+        """An entry of `term` was applied: what older leaders got and is not here, is dead."""
         for waiting in self._waiting.values():
             if 0 < waiting.term < term:
                 waiting.term = 0

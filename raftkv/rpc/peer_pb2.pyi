@@ -14,14 +14,12 @@ class Welcome(_message.Message):
     def __init__(self, node_id: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("messages", "forwards", "refusals")
+    __slots__ = ("messages", "forwards")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     FORWARDS_FIELD_NUMBER: _ClassVar[int]
-    REFUSALS_FIELD_NUMBER: _ClassVar[int]
     messages: _containers.RepeatedCompositeFieldContainer[RaftMessage]
     forwards: _containers.RepeatedCompositeFieldContainer[Forward]
-    refusals: _containers.RepeatedCompositeFieldContainer[ForwardRefusal]
-    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[ForwardRefusal, _Mapping]]] = ...) -> None: ...
+    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ...) -> None: ...
 
 class RaftMessage(_message.Message):
     __slots__ = ("term", "request_vote", "request_vote_reply", "append_entries", "append_entries_reply", "heartbeat", "heartbeat_reply", "install_snapshot", "read_index", "read_index_reply", "timeout_now")
@@ -144,18 +142,6 @@ class Forward(_message.Message):
     settled: int
     submissions: _containers.RepeatedCompositeFieldContainer[_log_pb2.Submission]
     def __init__(self, term: _Optional[int] = ..., settled: _Optional[int] = ..., submissions: _Optional[_Iterable[_Union[_log_pb2.Submission, _Mapping]]] = ...) -> None: ...
-
-class ForwardRefusal(_message.Message):
-    __slots__ = ("term", "numbers", "reason", "retry_after_ms")
-    TERM_FIELD_NUMBER: _ClassVar[int]
-    NUMBERS_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
-    term: int
-    numbers: _containers.RepeatedScalarFieldContainer[int]
-    reason: str
-    retry_after_ms: int
-    def __init__(self, term: _Optional[int] = ..., numbers: _Optional[_Iterable[int]] = ..., reason: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class SnapshotChunk(_message.Message):
     __slots__ = ("term", "snapshot", "file", "offset", "data", "crc32c", "last", "total_bytes")

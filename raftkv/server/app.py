@@ -96,7 +96,9 @@ class Server:
         files = ThreadPoolExecutor(max_workers=2, thread_name_prefix="raftkv-files")
         self._opened.callback(files.shutdown, wait=False, cancel_futures=True)
 
-        identity = Identity(directory.identity.cluster_id, settings.node_id)
+        identity = Identity(
+            directory.identity.cluster_id, settings.node_id, settings.peer_advertise
+        )
         links = GrpcPeerLinks(identity, self._rng, files)
         self._opened.push_async_callback(links.close)
         node = self._node = Node(

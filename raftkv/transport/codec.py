@@ -13,7 +13,8 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from raftkv.errors import InvalidRequest
-from raftkv.raft.entry import Address, Entry, EntryKind, Membership, SnapshotPoint
+from raftkv.kv.membership import fill_membership, read_membership
+from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint
 from raftkv.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -28,7 +29,7 @@ from raftkv.raft.messages import (
     TimeoutNow,
 )
 from raftkv.rpc import log_pb2, peer_pb2
-from raftkv.transport.ports import Forward, ForwardRefusal, Frame, Submission
+from raftkv.transport.ports import Forward, Frame, Submission
 
 # A tuple, because looking up an enum by calling it costs more than building the entry.
 _KINDS = tuple(EntryKind(number) for number in range(len(EntryKind)))
@@ -68,23 +69,7 @@ def decode_frame(data: bytes, sender: int, recipient: int) -> Frame:
     return Frame(
         messages=tuple([_decode_message(message, sender, recipient) for message in wire.messages]),
         forwards=tuple([_decode_forward(forward) for forward in wire.forwards]),
-        refusals=tuple([_decode_refusal(refusal) for refusal in wire.refusals]),
     )
-
-
-def encode_membership(membership: Membership) -> bytes:
-    """The payload of a MEMBERSHIP entry; equal memberships have equal bytes."""
-    wire = log_pb2.Membership()
-    _fill_membership(membership, wire)
-    return wire.SerializeToString()
-
-
-def decode_membership(payload: bytes) -> Membership:
-    """Read the payload of a MEMBERSHIP entry. Raises `InvalidRequest` if it is none."""
-    try:
-        return _read_membership(log_pb2.Membership.FromString(payload))
-    except DecodeError as error:
-        raise InvalidRequest(f"the payload is not a Membership: {error}") from error
 
 
 def fill_install_snapshot(message: InstallSnapshot, wire: peer_pb2.InstallSnapshot) -> None:
@@ -92,7 +77,7 @@ def fill_install_snapshot(message: InstallSnapshot, wire: peer_pb2.InstallSnapsh
     point = message.snapshot
     wire.last_included_index = point.last_included_index
     wire.last_included_term = point.last_included_term
-    _fill_membership(point.membership, wire.membership)
+    fill_membership(point.membership, wire.membership)
 
 
 def read_install_snapshot(
@@ -100,7 +85,7 @@ def read_install_snapshot(
 ) -> InstallSnapshot:
     """The announcement that `wire` holds."""
     point = SnapshotPoint(
-        wire.last_included_index, wire.last_included_term, _read_membership(wire.membership)
+        wire.last_included_index, wire.last_included_term, read_membership(wire.membership)
     )
     return InstallSnapshot(sender, recipient, term, point)
 
@@ -271,38 +256,8 @@ def _encode_forwards(frame: Frame, wire: peer_pb2.Frame) -> None:
             out.submissions.add(
                 origin=submission.origin, number=submission.number, commands=submission.commands
             )
-    for refusal in frame.refusals:
-        wire.refusals.add(
-            term=refusal.term,
-            numbers=refusal.numbers,
-            reason=refusal.reason,
-            retry_after_ms=round(refusal.retry_after_s * 1000),
-        )
 
 
 def _decode_forward(wire: peer_pb2.Forward) -> Forward:
     submissions = [Submission(s.origin, s.number, s.commands) for s in wire.submissions]
     return Forward(wire.term, wire.settled, tuple(submissions))
-
-
-def _decode_refusal(wire: peer_pb2.ForwardRefusal) -> ForwardRefusal:
-    return ForwardRefusal(wire.term, tuple(wire.numbers), wire.reason, wire.retry_after_ms / 1000)
-
-
-def _fill_membership(membership: Membership, wire: log_pb2.Membership) -> None:
-    wire.voters.extend(sorted(membership.voters))
-    wire.voters_outgoing.extend(sorted(membership.voters_outgoing))
-    wire.learners.extend(sorted(membership.learners))
-    for node_id, address in sorted(membership.addresses.items()):
-        wire.addresses.add(
-            node_id=node_id, peer_address=address.peer, client_address=address.client
-        )
-
-
-def _read_membership(wire: log_pb2.Membership) -> Membership:
-    return Membership(
-        frozenset(wire.voters),
-        frozenset(wire.voters_outgoing),
-        frozenset(wire.learners),
-        {a.node_id: Address(a.peer_address, a.client_address) for a in wire.addresses},
-    )

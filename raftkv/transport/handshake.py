@@ -20,6 +20,7 @@ SEND_SNAPSHOT = f"/{SERVICE}/SendSnapshot"
 
 CLUSTER_KEY = "raftkv-cluster-id"
 NODE_KEY = "raftkv-node-id"
+ADDRESS_KEY = "raftkv-address"
 TO_KEY = "raftkv-to"
 PROTOCOL_KEY = "raftkv-protocol"
 REASON_KEY = "raftkv-reason"
@@ -75,10 +76,19 @@ class Refusal(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this node is."""
+    """Who this node is, and where its peers reach it."""
 
     cluster_id: int
     node_id: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, and where it says that it can be reached itself."""
+
+    node_id: int
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,7 @@ def hello(identity: Identity, to: int) -> tuple[tuple[str, str], ...]:
     return (
         (CLUSTER_KEY, str(identity.cluster_id)),
         (NODE_KEY, str(identity.node_id)),
+        (ADDRESS_KEY, identity.address),
         (TO_KEY, str(to)),
         (PROTOCOL_KEY, str(PROTOCOL)),
     )
@@ -110,13 +121,14 @@ def hello(identity: Identity, to: int) -> tuple[tuple[str, str], ...]:
 
 def check_hello(
     metadata: Iterable[tuple[str, str | bytes]] | None, identity: Identity
-) -> int | Refused:
-    """The caller's node id, or why `identity` does not let it in (membership is not looked at)."""
+) -> Caller | Refused:
+    """Who calls, or why `identity` does not let it in (membership is not looked at)."""
     said = dict(metadata or ())
     try:
         cluster_id, sender, to, protocol = (
             int(said[key]) for key in (CLUSTER_KEY, NODE_KEY, TO_KEY, PROTOCOL_KEY)
         )
+        address = str(said[ADDRESS_KEY])
     except (KeyError, ValueError):
         return Refused(Refusal.BAD_HELLO, "the call's metadata does not say who calls whom")
     if protocol != PROTOCOL:
@@ -134,7 +146,7 @@ def check_hello(
             Refusal.WRONG_NODE,
             f"this is node {identity.node_id}, node {sender} meant to reach node {to}",
         )
-    return sender
+    return Caller(sender, address)
 
 
 async def ending_of(call: grpc.aio.Call) -> Ending:

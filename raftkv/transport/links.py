@@ -10,7 +10,7 @@ from random import Random
 from raftkv.errors import ConnectionFailed
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.storage.ports import Checkpoint
-from raftkv.transport.handshake import Identity
+from raftkv.transport.handshake import Caller, Identity
 from raftkv.transport.link import PeerLink
 from raftkv.transport.ports import Frame, PeerHandler
 from raftkv.transport.snapshots import STALL_TIMEOUT_S, SnapshotSender
@@ -48,16 +48,12 @@ class GrpcPeerLinks:
 
     def set_peers(self, addresses: Mapping[int, str]) -> None:
         """Open and close links so that they are exactly those (node id -> `host:port`)."""
-        if self._handler is None:
-            raise RuntimeError("links have no handler yet: call start() first")
         for peer, link in list(self._links.items()):
             if addresses.get(peer) != link.address:
                 self._close(self._links.pop(peer))
         for peer, address in addresses.items():
             if peer not in self._links:
-                self._links[peer] = PeerLink(
-                    self._identity, peer, address, self._handler, self._random
-                )
+                self._open(peer, address)
 
     def send(self, to: int, frame: Frame) -> None:
         """Queue a frame and return at once; dropped if the link is down or its buffer is full."""
@@ -65,11 +61,17 @@ class GrpcPeerLinks:
         if link is not None:
             link.send(frame)
 
-    def contacted(self, peer: int) -> None:
-        """The peer has called us: whatever kept our link to it down may be over."""
-        link = self._links.get(peer)
+    def contacted(self, caller: Caller) -> None:
+        """A peer has called us: whatever kept our link to it down may be over.
+
+        Somebody we have not heard of gets a link, too: a node that is behind, or has just
+        been added, must be able to answer a leader that it does not know yet.
+        """
+        link = self._links.get(caller.node_id)
         if link is not None:
             link.contacted()
+        else:
+            self._open(caller.node_id, caller.address)
 
     async def send_snapshot(
         self, to: int, message: InstallSnapshot, checkpoint: Checkpoint
@@ -90,6 +92,11 @@ class GrpcPeerLinks:
             self._close(link)
         self._links.clear()
         await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _open(self, peer: int, address: str) -> None:
+        if self._handler is None:
+            raise RuntimeError("links have no handler yet: call start() first")
+        self._links[peer] = PeerLink(self._identity, peer, address, self._handler, self._random)
 
     def _close(self, link: PeerLink) -> None:
         # A task that nobody holds may be collected before it has closed its channel.

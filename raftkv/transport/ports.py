@@ -30,22 +30,11 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
-class ForwardRefusal:
-    """These submissions were not proposed and will not be; `reason` is one of raftkv.errors."""
-
-    term: int
-    numbers: tuple[int, ...]
-    reason: str
-    retry_after_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Frame:
     """All that one driver round has for one peer."""
 
     messages: Sequence[Message] = ()
     forwards: Sequence[Forward] = ()
-    refusals: Sequence[ForwardRefusal] = ()
 
 
 class PeerLinks(Protocol):

@@ -17,6 +17,7 @@ from raftkv.transport.handshake import (
     REASON_KEY,
     SERVER_OPTIONS,
     SERVICE,
+    Caller,
     Identity,
     Refusal,
     Refused,
@@ -42,7 +43,7 @@ class PeerServer:
         self,
         identity: Identity,
         handler: PeerHandler,
-        contacted: Callable[[int], None],
+        contacted: Callable[[Caller], None],
         disk: Executor,
         *,
         stall_timeout_s: float = STALL_TIMEOUT_S,
@@ -84,10 +85,10 @@ class PeerServer:
             self._server = None
 
     async def _connect(self, _: object, context: Context) -> None:
-        sender = await self._admit(context)
+        caller = await self._admit(context)
         await context.write(self._welcome)
-        self._contacted(sender)
-        handler, node_id = self._handler, self._identity.node_id
+        self._contacted(caller)
+        handler, node_id, sender = self._handler, self._identity.node_id, caller.node_id
         while isinstance(data := await context.read(), bytes):
             if not handler.is_member(sender):
                 await self._refuse(context, removed(sender))
@@ -104,9 +105,9 @@ class PeerServer:
             # Read before we refuse anything: a refusal that meets a write under way reaches
             # the sender without its reason (its gRPC says INTERNAL).
             opening = await self._snapshots.next_chunk(read)
-            sender = await self._admit(context)
+            caller = await self._admit(context)
             bytes_received = await self._snapshots.receive(
-                sender, opening, read, lambda: context.send_initial_metadata((LET_IN,))
+                caller.node_id, opening, read, lambda: context.send_initial_metadata((LET_IN,))
             )
         except RaftkvError as error:
             _log.warning(
@@ -119,13 +120,13 @@ class PeerServer:
             await abort(context, error.reason, error.message)
         return peer_pb2.SnapshotReceipt(bytes_received=bytes_received).SerializeToString()
 
-    async def _admit(self, context: Context) -> int:
-        sender = check_hello(context.invocation_metadata(), self._identity)
-        if isinstance(sender, Refused):
-            await self._refuse(context, sender)
-        if not self._handler.is_member(sender):
-            await self._refuse(context, removed(sender))
-        return sender
+    async def _admit(self, context: Context) -> Caller:
+        caller = check_hello(context.invocation_metadata(), self._identity)
+        if isinstance(caller, Refused):
+            await self._refuse(context, caller)
+        if not self._handler.is_member(caller.node_id):
+            await self._refuse(context, removed(caller.node_id))
+        return caller
 
     async def _refuse(self, context: Context, refused: Refused) -> NoReturn:
         _log.warning(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -81,12 +82,14 @@ class Half:
     handler: Recorder
     links: GrpcPeerLinks
     server: PeerServer
-    address: str = ""
+
+    @property
+    def address(self) -> str:
+        return self.identity.address
 
     async def listen(self) -> None:
-        """Open the peer port: the same as before, if there was one."""
-        port = await self.server.start(self.address or "127.0.0.1:0")
-        self.address = f"127.0.0.1:{port}"
+        """Open the peer port, or open it again."""
+        await self.server.start(self.address)
 
     def connect(self, *peers: Half) -> None:
         self.links.set_peers({peer.identity.node_id: peer.address for peer in peers})
@@ -114,7 +117,10 @@ class Loopback:
     async def half(
         self, node_id: int, *, cluster_id: int = 7, stall_timeout_s: float = 10.0
     ) -> Half:
-        identity = Identity(cluster_id, node_id)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        identity = Identity(cluster_id, node_id, address)
         handler = Recorder(self.directory / f"node-{len(self.halves)}")
         links = GrpcPeerLinks(identity, Random(node_id), self.disk, stall_timeout_s=stall_timeout_s)
         links.start(handler)

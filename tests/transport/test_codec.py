@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.errors import InvalidRequest
+from raftkv.kv.membership import decode_membership, encode_membership
 from raftkv.raft.entry import Address, Entry, EntryKind, Membership, SnapshotPoint
 from raftkv.raft.messages import (
     AppendEntries,
@@ -26,12 +27,10 @@ from raftkv.raft.messages import (
 from raftkv.rpc import peer_pb2
 from raftkv.transport.codec import (
     decode_frame,
-    decode_membership,
     encode_frame,
     encode_lanes,
-    encode_membership,
 )
-from raftkv.transport.ports import Forward, ForwardRefusal, Frame, Submission
+from raftkv.transport.ports import Forward, Frame, Submission
 
 SENDER, RECIPIENT = 3, 5
 
@@ -45,6 +44,7 @@ memberships = st.builds(
     node_sets,
     node_sets,
     st.dictionaries(numbers, st.builds(Address, st.text(), st.text()), max_size=4),
+    node_sets,
 )
 
 
@@ -76,18 +76,10 @@ KINDS: tuple[type[Message], ...] = (
 messages = st.one_of([messages_of(kind) for kind in KINDS])
 submissions = st.builds(Submission, numbers, numbers, st.binary(max_size=50))
 forwards = st.builds(Forward, numbers, numbers, st.lists(submissions, max_size=3).map(tuple))
-refusals = st.builds(
-    ForwardRefusal,
-    numbers,
-    st.lists(numbers, max_size=3).map(tuple),
-    st.text(max_size=10),
-    st.integers(0, 10**6).map(lambda ms: ms / 1000),
-)
 frames = st.builds(
     Frame,
     st.lists(messages, max_size=4).map(tuple),
     st.lists(forwards, max_size=2).map(tuple),
-    st.lists(refusals, max_size=2).map(tuple),
 )
 
 
@@ -113,7 +105,6 @@ def test_the_bytes_of_frames_joined_are_one_frame_with_all_of_them(many: list[Fr
     assert merged == Frame(
         tuple(message for frame in many for message in frame.messages),
         tuple(forward for frame in many for forward in frame.forwards),
-        tuple(refusal for frame in many for refusal in frame.refusals),
     )
 
 
@@ -123,7 +114,7 @@ def test_the_two_lanes_together_hold_the_frame_each_in_its_order(frame: Frame) -
     appends = [message for message in frame.messages if isinstance(message, AppendEntries)]
     others = [message for message in frame.messages if not isinstance(message, AppendEntries)]
     assert list(bulk.messages) == appends
-    assert (bulk.forwards, bulk.refusals) == (frame.forwards, frame.refusals)
+    assert bulk.forwards == frame.forwards
     assert control == Frame(tuple(others))
 
 

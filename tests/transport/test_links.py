@@ -13,7 +13,7 @@ from raftkv.raft.entry import Entry, EntryKind
 from raftkv.raft.messages import AppendEntries, Heartbeat, Message
 from raftkv.transport import backoff, outbox
 from raftkv.transport.handshake import CONNECT, REASON_KEY, hello
-from raftkv.transport.ports import Forward, ForwardRefusal, Frame, Submission
+from raftkv.transport.ports import Forward, Frame, Submission
 
 
 def append(index: int, payload: bytes = b"") -> AppendEntries:
@@ -34,7 +34,6 @@ async def test_a_frame_arrives_whole_with_its_sender(loopback: Loopback) -> None
     frame = Frame(
         (append(1, b"x" * 30_000),),
         (Forward(4, 2, (Submission(11, 3, b"commands"),)),),
-        (ForwardRefusal(4, (5, 6), "OVERLOADED", 0.25),),
     )
     one.links.send(2, frame)
     await two.handler.until(lambda: len(two.handler.frames) == 1)
@@ -208,13 +207,12 @@ async def test_links_follow_the_membership(loopback: Loopback) -> None:
 
 async def test_a_peer_that_moved_is_reached_at_its_new_address(loopback: Loopback) -> None:
     one, two = await loopback.pair()
-    await two.server.stop()
-    two.address = ""
-    await two.listen()
-    one.connect(two)
+    await two.close()
+    moved = await loopback.half(2)
+    one.connect(moved)
     await one.until_connected(2)
     one.links.send(2, Frame((heartbeat(1),)))
-    await two.handler.until(lambda: two.handler.messages == [heartbeat(1)])
+    await moved.handler.until(lambda: moved.handler.messages == [heartbeat(1)])
 
 
 async def test_a_port_in_use_is_a_typed_error(loopback: Loopback) -> None:
@@ -308,3 +306,10 @@ async def test_the_peer_port_serves_nothing_but_peers(loopback: Loopback) -> Non
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await channel.unary_unary("/raftkv.rpc.KV/Range")(b"")
         assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_peer_we_have_not_heard_of_gets_an_answer(loopback: Loopback) -> None:
+    """A node that was just added knows no membership yet, and must answer its leader."""
+    leader, newcomer = await loopback.half(1), await loopback.half(2)
+    leader.connect(newcomer)
+    await newcomer.until_connected(1)

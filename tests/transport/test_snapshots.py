@@ -255,7 +255,7 @@ async def test_files_that_can_not_be_read_are_a_storage_error(
 async def test_a_silent_sender_is_given_up_and_makes_room(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(1) as disk:
-        receiver = SnapshotReceiver(Identity(7, 2), Recorder(tmp_path), disk, 0.01)
+        receiver = SnapshotReceiver(Identity(7, 2, "127.0.0.1:1"), Recorder(tmp_path), disk, 0.01)
 
         async def let_in() -> None:
             pass
