@@ -104,7 +104,8 @@ class RocksDatabase:
     @property
     def sequence(self) -> int:
         """A number that every write increases."""
-        return self._database.latest_sequence_number()
+        with self.guarded("reading the sequence number"):
+            return self._database.latest_sequence_number()
 
     def write(self, batch: WriteBatch) -> None:
         """Apply a batch, without waiting for the disk. Holds the GIL for 2.5 ms per MB."""
@@ -139,16 +140,22 @@ class RocksDatabase:
         if isinstance(self._failure, _Closed):
             return
         failure, self._failure = self._failure, _Closed(f"the database in {self.path} is closed")
-        families, self.families = self.families, {}
-        # A handle alone would keep the database, and its lock, alive.
+        databases = [*self.families.values(), self._database]
+        # A family or a handle alone would keep the database, and its lock, alive.
+        self.families.clear()
         self.handles.clear()
-        try:
-            for family in families.values():
-                family.close()
-            self._database.close()
-        except Exception as error:
-            if failure is None:
-                raise translated_error(error, "closing the database", self.path) from error
+        del self._database
+        errors = [error for database in databases if (error := _close(database)) is not None]
+        if errors and failure is None:
+            raise translated_error(errors[0], "closing the database", self.path) from errors[0]
+
+
+def _close(database: Rdict) -> Exception | None:
+    try:
+        database.close()
+    except Exception as error:  # noqa: BLE001 - the others must be closed as well
+        return error
+    return None
 
 
 class _Closed(StorageError):

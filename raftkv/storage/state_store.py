@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from rocksdict import Rdict, RdictIter, WriteBatch
+from rocksdict import RdictIter, WriteBatch
 
-from raftkv.errors import StorageError
 from raftkv.kv.store import Changes, Family
 from raftkv.storage.rocks import RocksDatabase, Tuning, iterate
 
@@ -29,9 +28,9 @@ class RocksStateStore:
         self.database = RocksDatabase(
             path, [family.value for family in Family], _TUNING, create=create
         )
-        self._families: dict[Family, Rdict] = {
-            family: self.database.families[family] for family in Family
-        }
+        # The database's own dictionaries, which it empties when it is closed. A Family is a str.
+        self._families = self.database.families
+        self._handles = self.database.handles
 
     def get(self, family: Family, key: bytes) -> bytes | None:
         """The value of `key`, or None."""
@@ -60,9 +59,9 @@ class RocksStateStore:
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
         for family, rows in changes.items():
-            handle = self.database.handles.get(family)
+            handle = self._handles.get(family)
             if handle is None:
-                raise self._closed()
+                break  # closed, as `write` is about to say
             for key, value in rows.items():
                 if value is None:
                     delete(key, handle)
@@ -89,6 +88,3 @@ class RocksStateStore:
             rows.status()
         except Exception as error:
             raise self.database.failed(error, "scanning backwards") from error
-
-    def _closed(self) -> StorageError:
-        return StorageError(f"the state in {self.database.path} is closed", path=self.database.path)
