@@ -155,7 +155,8 @@ class StateMachine:
             return _refusal(error)
         sessions.acknowledge(session, batch.acknowledged)
         result = self._runner.run_batch(batch).SerializeToString(deterministic=True)
-        # The batch may have ended its own session.
+        # The batch may have ended its own session; or ended it and granted its id again, and then
+        # the new one must know the batch, or a retry would run it twice.
         if session in self._runner.leases:
             sessions.remember(session, sequence, result)
         return result

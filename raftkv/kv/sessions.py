@@ -52,7 +52,7 @@ class Sessions:
         self._memories: dict[int, _Memory] = {}
         for key, row in overlay.scan(Family.SESSIONS, b"", None):
             session, sequence = split_session_key(key)
-            memory = self._memories.setdefault(session, _Memory())
+            memory = self._memory(session)
             memory.sequences.add(sequence)
             memory.acknowledged = max(memory.acknowledged, unpack_session(row)[0])
 
@@ -71,10 +71,7 @@ class Sessions:
 
     def acknowledge(self, session: int, acknowledged: int) -> None:
         """The client has seen the results of all sequences <= `acknowledged`."""
-        memory = self._memories.get(session)
-        if memory is None:
-            memory = self._memories[session] = _Memory()
-        for sequence in memory.forget_through(acknowledged):
+        for sequence in self._memory(session).forget_through(acknowledged):
             self._rows[session_key(session, sequence)] = None
 
     def is_full(self, session: int, acknowledged: int) -> bool:
@@ -86,7 +83,7 @@ class Sessions:
 
     def remember(self, session: int, sequence: int, result: bytes) -> None:
         """Keep the result of a batch that has run."""
-        memory = self._memories[session]
+        memory = self._memory(session)
         memory.sequences.add(sequence)
         self._rows[session_key(session, sequence)] = pack_session(memory.acknowledged, result)
 
@@ -96,3 +93,9 @@ class Sessions:
         if memory is not None:
             for sequence in memory.sequences:
                 self._rows[session_key(session, sequence)] = None
+
+    def _memory(self, session: int) -> _Memory:
+        memory = self._memories.get(session)
+        if memory is None:
+            memory = self._memories[session] = _Memory()
+        return memory

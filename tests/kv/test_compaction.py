@@ -99,7 +99,7 @@ def test_a_large_revision_at_the_edge_of_two_compactions_is_removed_whole(db: Dr
     db.do(delete(EVERYTHING, EVERYTHING))
     edge = db.machine.revision
     db.do(compact(edge))
-    db.idle(2)
+    db.idle(1)
     db.do(put(b"k"))
     db.do(compact(edge + 1))
     db.idle(6)

@@ -10,7 +10,7 @@ from raftkv.raft.entry import Entry, EntryKind
 from raftkv.rpc import kv_pb2 as pb
 from raftkv.rpc import log_pb2
 
-from .harness import Driver, batch, entry, put, revoke, rows
+from .harness import Driver, batch, entry, grant, put, revoke, rows
 
 
 @pytest.fixture
@@ -126,6 +126,24 @@ def test_a_batch_that_ends_its_own_session_runs_to_its_end_and_leaves_no_memory(
     assert [result.HasField("failure") for result in last.results] == [False, False]
     assert rows(db.store, Family.SESSIONS) == []
     assert append(db, session, 2).failure.reason == "SESSION_EXPIRED"
+
+
+def test_a_batch_that_ends_its_session_and_grants_its_id_again_runs_once(
+    db: Driver, session: int
+) -> None:
+    again = batch(
+        revoke(session),
+        grant(5_000, session),
+        put(b"k"),
+        session=session,
+        sequence=7,
+        acknowledged=6,
+    )
+    first = db.send(again)
+    db.restart()
+    assert db.send(again) == first
+    assert db.get(b"k").version == 1
+    assert not append(db, session, 1).HasField("failure"), "a new session counts from the start"
 
 
 def test_memory_survives_a_restart(db: Driver, session: int) -> None:
