@@ -15,6 +15,7 @@ from bench_lib.processes import ServerFailed, ServerProcess, cpu_seconds, memory
 NODES = 3
 READY_DEADLINE_S = 60.0
 POLL_S = 0.01
+QUIET_PERIOD_S = 0.5
 QUIET_CORES = 0.2  # heartbeats and timers of three nodes stay below this
 
 
@@ -118,16 +119,17 @@ class Cluster(ABC):
         """Resident memory of the largest node."""
         return max(memory(node.pid).rss_bytes for node in self.nodes if node.running)
 
-    async def wait_until_quiet(
-        self, core_share_max: float = 0.15, patience_s: float = 30.0
-    ) -> None:
-        """Returns when the nodes' background work (compaction of the fill) has ended.
+    async def wait_until_quiet(self, patience_s: float, quiet_s: float = 1.0) -> None:
+        """Returns when the nodes have done next to nothing for `quiet_s`: no compaction is left.
 
-        Gives up quietly after `patience_s`: what never ends is part of the system's cost.
+        Gives up without a word after `patience_s`: what never ends is part of the system's cost.
         """
         deadline = time.monotonic() + patience_s
-        while time.monotonic() < deadline:
-            before = self.cpu_seconds()
-            await asyncio.sleep(1.0)
-            if self.cpu_seconds() - before < QUIET_CORES:
-                return
+        quiet_since = time.monotonic()
+        before = self.cpu_seconds()
+        while time.monotonic() < min(deadline, quiet_since + quiet_s):
+            await asyncio.sleep(QUIET_PERIOD_S)
+            now = self.cpu_seconds()
+            if now - before > QUIET_CORES * QUIET_PERIOD_S:
+                quiet_since = time.monotonic()
+            before = now

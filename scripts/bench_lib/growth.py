@@ -13,10 +13,13 @@ from bench_lib.generator import Workload, measure
 from bench_lib.processes import directory_bytes, memory, remove_directory
 from bench_lib.results import Measurement, Restart
 from bench_lib.systems import new_cluster
-from bench_lib.throughput import ETCD_SHAPES, QUIET_PATIENCE_S, RAFTKV_SHAPES, fill_cluster
+from bench_lib.throughput import ETCD_SHAPES, RAFTKV_SHAPES, fill_cluster
 from bench_lib.workload import Operation
 
 SETTLE_S = 5.0
+# The fill leaves compaction that would else be charged to the first puts after it.
+QUIET_PATIENCE_S = 60.0
+QUIET_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +67,13 @@ async def run(system: str, plan: Plan) -> AsyncIterator[Measurement | Restart]:
 async def _overwrite(cluster: Cluster, keys: int, plan: Plan, number: int) -> Measurement:
     workload = Workload(Operation.OVERWRITE, plan.writers, keys, plan.value_bytes, plan.seconds)
     shape = (ETCD_SHAPES if cluster.system == "etcd" else RAFTKV_SHAPES)[0]
-    await cluster.wait_until_quiet(QUIET_PATIENCE_S)
+    await cluster.wait_until_quiet(QUIET_PATIENCE_S, QUIET_S)
     return await measure(cluster, workload, shape, f"growth-{number}")
 
 
 async def _restart(cluster: Cluster, keys: int) -> Restart:
     """Kill a follower with SIGKILL and start it again."""
-    await cluster.wait_until_quiet(QUIET_PATIENCE_S)
+    await cluster.wait_until_quiet(QUIET_PATIENCE_S, QUIET_S)
     number = (await cluster.leader() + 1) % len(cluster.nodes)
     node = cluster.nodes[number]
     node.kill()
