@@ -102,13 +102,14 @@ class DevTerminal:
             leaders = {each.leader_id for each in answers if isinstance(each, NodeStatus)}
             leader = max(leaders, default=0)
             await asyncio.sleep(0.1)
-        flag = "" if endpoints == DEFAULT_ENDPOINTS else f" --endpoints {endpoints}"
         pid = self._processes[leader].pid
+        elsewhere = [] if endpoints == DEFAULT_ENDPOINTS else [endpoints]
         for line in (
             f"The cluster is ready, node {leader} leads. In another terminal:",
-            f"  raftkv{flag} put hello world",
-            f"  raftkv{flag} get hello",
-            f"  raftkv{flag} status --watch",
+            *(f"  export RAFTKV_ENDPOINTS={each}" for each in elsewhere),
+            "  raftkv put hello world",
+            "  raftkv get hello",
+            "  raftkv status --watch",
             f"  kill -9 {pid}      # the leader: nothing is lost, another takes over",
             "Ctrl-C stops it.",
         ):

@@ -38,13 +38,16 @@ def json_bytes(name: str, data: bytes) -> dict[str, str]:
 
 
 def size(count: int) -> str:
-    """Bytes for people."""
+    """Bytes for people, in three digits or so."""
     amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+    unit = "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if amount < 1000:
+            break
         amount /= 1024
-    return f"{amount:.1f} TiB"
+        unit = larger
+    digits = 1 if unit != "B" and amount < 100 else 0
+    return f"{amount:.{digits}f} {unit}"
 
 
 def duration(milliseconds: float) -> str:
@@ -74,13 +77,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table(columns, rows))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, dense: bool = False) -> Table:
     """The rows as rich would print them; the text is taken literally."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0 if dense else 1, 0, 0))
     for column in columns:
         shown.add_column(column)
     for row in rows:

@@ -8,7 +8,13 @@ import typer
 
 from raftkv.cli import settings_flags as flags
 from raftkv.cli.exit_codes import ExitCode, exit_code_of
-from raftkv.errors import AddressInUse, ConfigurationError, InvariantViolation, RaftkvError
+from raftkv.errors import (
+    AddressInUse,
+    ConfigurationError,
+    InvariantViolation,
+    RaftkvError,
+    RemovedFromCluster,
+)
 
 if TYPE_CHECKING:
     from raftkv.config import Settings
@@ -92,7 +98,10 @@ async def _serve(settings: Settings) -> ExitCode:
             log.info("signal_received", signal=told_to_stop.result())
         reason = stopped.result() if stopped.done() else None
         await server.stop()
-        if reason is not None:
+        if isinstance(reason, RemovedFromCluster):
+            # An end that was asked for: whatever restarts failed processes shall leave it alone.
+            log.warning("removed_from_cluster", message=reason.message)
+        elif reason is not None:
             raise reason
     except RaftkvError as error:
         if settings.log_format == "json":

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from raftkv.errors import RaftkvError
 
 COLUMNS = [
-    "node", "address", "role", "term", "commit", "applied", "lag", "last contact",
-    "disk", "disk free", "memory", "uptime",
+    "id", "address", "role", "term", "commit", "applied", "lag", "contact", "disk", "memory",
+    "disk free", "uptime",
 ]  # fmt: skip
+WIDTH_FOR_ALL = 110
+COLUMNS_IF_NARROW = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ async def _run(options: Options, interval_s: float | None) -> Overview:
     with Live(auto_refresh=False, screen=True) as live:
         while True:
             overview = await look(options)
-            live.update(_screen(overview), refresh=True)
+            live.update(_screen(overview, live.console.width), refresh=True)
             await asyncio.sleep(interval_s)
 
 
@@ -197,8 +199,12 @@ def show(overview: Overview, output: Output) -> None:
         print_json(asdict(overview))
         return
     if sys.stdout.isatty():
-        typer.echo(headline(overview))
-    print_table(COLUMNS, [cells(row) for row in overview.nodes])
+        from rich.console import Console
+
+        console = Console()
+        console.print(_screen(overview, console.width))
+    else:
+        print_table(COLUMNS, [cells(row) for row in overview.nodes])
 
 
 def headline(overview: Overview) -> str:
@@ -230,15 +236,18 @@ def cells(row: Row) -> list[str]:
         number(row.lag_entries),
         "-" if row.last_contact_ms is None else duration(row.last_contact_ms),
         amount(row.disk_bytes),
-        amount(row.disk_free_bytes),
         amount(row.memory_bytes),
+        amount(row.disk_free_bytes),
         "-" if row.uptime_ms is None else duration(row.uptime_ms),
     ]
 
 
-def _screen(overview: Overview) -> ConsoleRenderable:
+def _screen(overview: Overview, width: int) -> ConsoleRenderable:
     from rich.console import Group
     from rich.text import Text
 
+    dense = width < WIDTH_FOR_ALL
+    shown = COLUMNS_IF_NARROW if dense else len(COLUMNS)
+    rows = [cells(row)[:shown] for row in overview.nodes]
     heading = Text(headline(overview), style="bold")
-    return Group(heading, table(COLUMNS, [cells(row) for row in overview.nodes]))
+    return Group(heading, Text(), table(COLUMNS[:shown], rows, dense=dense))

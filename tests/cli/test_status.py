@@ -83,12 +83,14 @@ def test_a_row_is_readable() -> None:
     row = overview_of({"h1:7411": LEADER}).nodes[0]
     assert cells(row) == [
         *("1", "h1:7411", "leader", "4", "100", "100", "0", "-"),
-        *("3.0 MiB", "5.0 GiB", "80.0 MiB", "65.0 s"),
+        *("3.0 MiB", "80.0 MiB", "5.0 GiB", "65.0 s"),
     ]
 
 
 def test_amounts_are_for_people() -> None:
-    assert [size(n) for n in (0, 1023, 1024, 1 << 40)] == ["0 B", "1023 B", "1.0 KiB", "1.0 TiB"]
+    assert [size(n) for n in (0, 999, 1023, 520 << 10, 1 << 40)] == [
+        *("0 B", "999 B", "1.0 KiB", "520 KiB", "1.0 TiB")
+    ]
     assert [duration(ms) for ms in (5, 1_500, 600_000, 7_200_000)] == [
         *("5 ms", "1.5 s", "10 min", "2.0 h")
     ]
