@@ -34,6 +34,15 @@ class MembershipLog:
     def current_index(self) -> int:
         return self._history[-1][0]
 
+    def voters_since(self, commit_index: int) -> frozenset[int]:
+        """Who votes in the last committed membership, or in a later one that may be cut off."""
+        voters: frozenset[int] = frozenset()
+        for index, membership in reversed(self._history):
+            voters |= membership.voters | membership.voters_outgoing
+            if index <= commit_index:
+                break
+        return voters
+
     def append(self, index: int, membership: Membership) -> None:
         self._history.append((index, membership))
 
@@ -52,12 +61,21 @@ class MembershipLog:
 
 
 def enter(present: Membership, target: Membership) -> Membership:
-    """The first step from `present` to `target`: joint if the voters change, else `target`."""
+    """The first step from `present` to `target`: joint if the voters change, else `target`.
+
+    `target` names voters, learners and addresses; the rest follows from `present`.
+    """
+    gone = present.members - target.members
     if target.voters == present.voters:
-        return target
-    # A voter that leaves keeps its address until the joint membership is left, too.
-    addresses = {**present.addresses, **target.addresses}
-    return replace(target, voters_outgoing=present.voters, addresses=addresses)
+        return replace(target, voters_outgoing=frozenset(), removed=present.removed | gone)
+    return replace(
+        target,
+        voters_outgoing=present.voters,
+        # A voter that leaves keeps its address until the joint membership is left, and is not
+        # called removed before: nobody may turn away a node whose vote is still needed.
+        addresses={**present.addresses, **target.addresses},
+        removed=present.removed | (gone - present.voters),
+    )
 
 
 def leave(joint: Membership) -> Membership:
@@ -66,6 +84,6 @@ def leave(joint: Membership) -> Membership:
     return replace(
         joint,
         voters_outgoing=frozenset(),
-        addresses={member: joint.addresses[member] for member in sorted(members)},
+        addresses={peer: known for peer, known in joint.addresses.items() if peer in members},
         removed=joint.removed | (joint.voters_outgoing - members),
     )

@@ -115,9 +115,12 @@ class Raft:
 
     @property
     def electable(self) -> bool:
-        """A voter that is not waiting for a snapshot."""
-        membership = self.membership
-        voter = self.node_id in membership.voters or self.node_id in membership.voters_outgoing
+        """A voter that is not waiting for a snapshot.
+
+        A voter whose removal is not committed still counts, or nobody might ever commit it:
+        its log, the only one with the last entry, beats all others (dissertation 4.2.2).
+        """
+        voter = self.node_id in self._memberships.voters_since(self.commit_index)
         return voter and self._installing is None
 
     @property
@@ -485,7 +488,7 @@ class Raft:
             return
         self.commit_index = index
         self._leave_joint_membership()
-        if self.membership_committed and self.node_id not in self.membership.members:
+        if self.membership_committed and self.node_id not in self.membership.voters:
             for peer in self.progress:
                 self._tell_commit(peer)
             self._become_follower(self.current_term, leader_id=0)
@@ -564,7 +567,9 @@ class Raft:
         """
         prev_index = progress.next_index - 1
         prev_term = self.log.term(prev_index)
-        if progress.match_index < prev_index and prev_term is not None:
+        if prev_term is None:
+            progress.become_probe()  # what to ask about is compacted away: start over
+        elif progress.match_index < prev_index:
             term, commit = self.current_term, self.commit_index
             self._outbox.send(
                 AppendEntries(self.node_id, peer, term, prev_index, prev_term, commit)
@@ -714,13 +719,13 @@ class Raft:
         index, term = point.last_included_index, point.last_included_term
         if index <= self.commit_index:
             self._acknowledge(message.sender, self.commit_index)
-        elif self.log.matches(index, term) and index <= self.log.persisted_index:
-            # Everything in it is in our log already; only the commit index is news.
+        elif self.log.matches(index, term):
+            # Everything in it is in our log already; only the commit index is news. What comes
+            # after it stays (figure 13, step 6): some of it may have been acknowledged.
             self._commit_to(index)
             self._acknowledge(message.sender, index)
         else:
             self._installing = message
-            self._install_handed = False
 
     def snapshot_installed(self) -> None:
         """The state of `Ready.snapshot` is on disk, and the log there has been reset to it."""
@@ -728,7 +733,7 @@ class Raft:
         if message is None or self._outbox.persisting is not None:
             raise InvariantViolation("no write crosses a snapshot's installation")
         point = message.snapshot
-        self._installing = None
+        self._installing, self._install_handed = None, False
         self.log.reset(point.last_included_index, point.last_included_term)
         self._memberships.reset(point.last_included_index, point.membership)
         self.commit_index = self.last_applied = point.last_included_index
@@ -737,7 +742,7 @@ class Raft:
 
     def snapshot_refused(self) -> None:
         """The snapshot could not be installed; the old state and log stand."""
-        self._installing = None
+        self._installing, self._install_handed = None, False
 
     def snapshot_sent(self, peer: int, point: SnapshotPoint) -> None:
         """The peer has taken the data; probing finds out when it has installed it."""
@@ -768,6 +773,7 @@ class Raft:
         reads, self._reads = self._reads, []
         wanted, self._snapshots_wanted = self._snapshots_wanted, []
         snapshot = None
+        # The term is written first: no log may end in a term above the node's own.
         writing = self._outbox.persisting is not None
         if self._installing is not None and not self._install_handed and not writing:
             snapshot, self._install_handed = self._installing, True
@@ -781,7 +787,7 @@ class Raft:
         )
 
     def _take_persist(self) -> Persist | None:
-        if self._outbox.persisting is not None or self._installing is not None:
+        if self._outbox.persisting is not None or self._install_handed:
             return None
         hard_state = HardState(self.current_term, self.voted_for, self.commit_index)
         known = self._handed_hard_state

@@ -56,7 +56,8 @@ class SimulatedNode:
 
     def start(self) -> None:
         disk, state = self.disk, self.state
-        if disk.term(state.applied_index) != state.applied_term:
+        index = state.applied_index
+        if index > disk.compacted_index and disk.term(index) != state.applied_term:
             # The crash hit between a snapshot's state and its log: finish the installation.
             disk.reset(state.applied_index, state.applied_term)
         self.incarnation += 1
