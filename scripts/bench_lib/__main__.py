@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import enum
 import json
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -60,6 +62,10 @@ class Options:
 
 async def run(options: Options, results: Results, console: Console) -> None:
     """The experiments one after the other; `results` grows as they find something."""
+    task = asyncio.current_task()
+    assert task is not None
+    # As Ctrl-C does: an end that stops the servers first.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     chosen = options.experiments
     workloads = []
     if Experiment.PUTS in chosen:
@@ -172,6 +178,9 @@ def main(
     _say_machine(results, console)
     try:
         uvloop.run(run(options, results, console))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        console.print("[bold red]Interrupted.[/bold red]")
+        raise typer.Exit(130) from None
     except ServerFailed as error:
         console.print(f"[bold red]Stopped early.[/bold red] {escape(str(error))}", highlight=False)
         raise typer.Exit(1) from None

@@ -116,6 +116,7 @@ async def _start(load: LoadSpec) -> Process:
         stdout=PIPE,
         limit=LINE_BYTES_MAX,
         cwd=Path(__file__).parent.parent,
+        start_new_session=True,  # Ctrl-C is ours to handle
     )
 
 
