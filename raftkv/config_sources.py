@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -54,6 +55,20 @@ class Loaded:
     def rows(self) -> list[tuple[str, str, str]]:
         """(name, value as text, origin) of every setting, in the order of their definition."""
         return [(name, as_text(self._value(name)), self.origins[name]) for name in DEFAULTS]
+
+    def as_toml(self) -> str:
+        """A file that gives these settings, each below a comment that says what it means."""
+        docs = {each.name: each.metadata["doc"] for each in dataclasses.fields(Settings)}
+        lines: list[str] = []
+        for name in DEFAULTS:
+            if name in docs:
+                lines += [f"# {docs[name]}", f"{name} = {_toml_value(self._value(name))}", ""]
+        lines += [f"# {docs['limits']}", "[limits]"]
+        for name in DEFAULTS:
+            if name.startswith(LIMITS_PREFIX):
+                short = name.removeprefix(LIMITS_PREFIX)
+                lines.append(f"{short} = {_toml_value(self._value(name))}")
+        return "\n".join(lines)
 
     def _value(self, name: str) -> object:
         if name.startswith(LIMITS_PREFIX):
@@ -153,6 +168,12 @@ def as_text(value: object) -> str:
     if isinstance(value, Mapping):
         return ",".join(f"{node}={at.peer}/{at.client}" for node, at in value.items())
     return str(value)
+
+
+def _toml_value(value: object) -> str:
+    text = as_text(value)
+    # A string of JSON is one of TOML.
+    return text if isinstance(value, int) else json.dumps(text, ensure_ascii=False)
 
 
 def parse_members(text: str) -> dict[int, Address]:

@@ -24,11 +24,15 @@ def show(
     node_id: flags.NodeId = None,
     assignments: flags.Assignments = None,
     origin: Annotated[
-        bool, typer.Option("--origin", help="Also say where each value comes from.")
+        bool, typer.Option("--origin", help="Say where each value comes from.")
     ] = False,
 ) -> None:
-    """Every setting that `raftkv serve` would start with, from file, environment and flags."""
-    rows = flags.load_settings(config, {"node_id": node_id}, assignments).rows()
+    """Every setting that `raftkv serve` would start with, from file, environment and flags.
+
+    Printed as a TOML file that says the same, with what each setting means.
+    """
+    loaded = flags.load_settings(config, {"node_id": node_id}, assignments)
+    rows = loaded.rows()
     if options_of(context).output is Output.JSON:
         print_json(
             {
@@ -39,4 +43,4 @@ def show(
     elif origin:
         print_table(["setting", "value", "origin"], rows)
     else:
-        print_table(["setting", "value"], [row[:2] for row in rows])
+        typer.echo(loaded.as_toml())

@@ -65,6 +65,12 @@ def test_what_is_shown_can_be_given_back(file: Path) -> None:
     assert [name for name, _, _ in loaded.rows()] == list(DEFAULTS)
 
 
+def test_settings_shown_as_toml_are_a_file_that_gives_them(file: Path) -> None:
+    loaded = load(None, {}, {"node_id": "3", "cluster_name": 'a "b"\\', "log_level": "debug"})
+    file.write_text(loaded.as_toml())
+    assert load(file, {}, {}).settings == loaded.settings
+
+
 def test_the_variables_of_a_service_called_raftkv_are_not_settings() -> None:
     load(
         None,
