@@ -43,6 +43,11 @@ class MembershipLog:
                 break
         return voters
 
+    @property
+    def members(self) -> frozenset[int]:
+        """Of the membership in force, and of earlier ones that are not applied yet."""
+        return frozenset().union(*(membership.members for _, membership in self._history))
+
     def append(self, index: int, membership: Membership) -> None:
         self._history.append((index, membership))
 

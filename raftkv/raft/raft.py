@@ -139,8 +139,11 @@ class Raft:
 
     @property
     def peers(self) -> frozenset[int]:
-        """Everybody this node may have to talk to, those that are just leaving included."""
-        return (self.membership.members | self._departing.keys()) - {self.node_id}
+        """Everybody this node may have to talk to, those that are just leaving included.
+
+        A leader that leaves needs its followers' answers until its removal is committed.
+        """
+        return (self._memberships.members | self._departing.keys()) - {self.node_id}
 
     # ---- time ------------------------------------------------------------------------
 

@@ -16,10 +16,11 @@ from pathlib import Path
 def owner_of(local_port: int, pids: dict[int, int]) -> int | None:
     """The node (of node -> pid) that has a TCP socket on `local_port`."""
     inode = None
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        columns = line.split()
-        if int(columns[1].rsplit(":", 1)[1], 16) == local_port and columns[9] != "0":
-            inode = columns[9]
+    for table in ("tcp", "tcp6"):  # gRPC reaches 127.0.0.1 through IPv6 sockets
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            columns = line.split()
+            if int(columns[1].rsplit(":", 1)[1], 16) == local_port and columns[9] != "0":
+                inode = columns[9]
     for node, pid in pids.items():
         with contextlib.suppress(OSError):
             for descriptor in os.listdir(f"/proc/{pid}/fd"):
@@ -49,9 +50,9 @@ class Network:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def passes(self, sender: int | None, recipient: int) -> None:
+    async def passes(self, sender: int, recipient: int) -> None:
         """Return when bytes may go from `sender` to `recipient`."""
-        while sender is not None and (sender, recipient) in self._cut:
+        while (sender, recipient) in self._cut:
             await self._changed.wait()
 
 
@@ -94,6 +95,8 @@ class PeerProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         caller_port = writer.get_extra_info("peername")[1]
         sender = owner_of(caller_port, self._pids())
+        if sender is None:  # it has gone away already
+            return
         await self._network.passes(sender, self._to)
         out_reader, out_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         try:
@@ -111,7 +114,7 @@ class PeerProxy:
             out_writer.close()
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sender: int | None
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sender: int
     ) -> None:
         while data := await reader.read(65536):
             await self._network.passes(sender, self._to)
