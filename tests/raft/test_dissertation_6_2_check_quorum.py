@@ -1,0 +1,48 @@
+"""Dissertation 6.2: a leader that is cut off from a majority steps down."""
+
+from __future__ import annotations
+
+from raftkv.raft.ready import Role
+from tests.raft.cluster import Cluster
+
+
+def run(cluster: Cluster, ticks: int) -> None:
+    for _ in range(ticks):
+        for node in cluster.up:
+            cluster.tick(node.node_id)
+        cluster.settle()
+
+
+def test_a_leader_without_a_majority_steps_down_within_two_election_timeouts() -> None:
+    cluster = Cluster(5)
+    cluster.elect(1)
+    cluster.crash(3, 4, 5)
+    run(cluster, 2 * cluster.config.election_ticks_min)
+    assert not cluster[1].leads
+    assert cluster[1].leader_id == 0
+
+
+def test_a_leader_with_a_majority_stays() -> None:
+    cluster = Cluster(5)
+    cluster.elect(1)
+    cluster.crash(4, 5)
+    run(cluster, 10 * cluster.config.election_ticks_max)
+    assert cluster[1].leads
+
+
+def test_a_leader_that_is_heard_but_hears_nobody_steps_down() -> None:
+    """Otherwise its heartbeats would keep the others from electing one that works."""
+    cluster = Cluster(3)
+    cluster.elect(1)
+    cluster.cut_links = {(2, 1), (3, 1)}
+    run(cluster, 6 * cluster.config.election_ticks_max)
+    assert cluster[1].role is not Role.LEADER
+    assert cluster.leader in (2, 3)
+
+
+def test_its_vote_stays_given_when_it_steps_down() -> None:
+    cluster = Cluster(3)
+    cluster.elect(1)
+    cluster.crash(2, 3)
+    run(cluster, 2 * cluster.config.election_ticks_min)
+    assert (cluster[1].current_term, cluster[1].voted_for) == (1, 1)
