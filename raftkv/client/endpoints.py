@@ -74,7 +74,7 @@ class Endpoints:
     def learn(self, addresses: Sequence[str]) -> None:
         """The cluster says that its members listen here: ways out if all the given ones fail."""
         for address in addresses:
-            if address:
+            if address and self._settings.follow_members:
                 self.get(address)
 
     def ranked(self, now: float, avoid: Endpoint | None = None) -> list[Endpoint]:

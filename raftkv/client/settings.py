@@ -14,6 +14,8 @@ class ClientSettings:
     Raises `ConfigurationError` for a number that is not positive.
     """
 
+    # Whether nodes that the cluster lists beside the given ones are talked to as well.
+    follow_members: bool = True
     timeout_s_max: float = 60.0  # no call waits longer, whatever its caller asks for
     sweep_interval_s: float = 0.025  # how often deadlines are looked at
     session_ttl_ms: int = 60_000
@@ -42,7 +44,7 @@ class ClientSettings:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value <= 0:
+            if field.type != "bool" and value <= 0:
                 raise ConfigurationError(
                     f"{field.name} is {value}; give a number above 0", setting=field.name
                 )

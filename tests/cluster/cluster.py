@@ -182,9 +182,10 @@ class Cluster:
         return True
 
     def client(self, *node_ids: int) -> raftkv.Client:
-        """A client that knows only these nodes (default: all)."""
+        """A client of these nodes and no others; without arguments of the whole cluster."""
         chosen = [self.nodes[node_id].client_address for node_id in node_ids or self.nodes]
-        return raftkv.connect(",".join(chosen))
+        settings = raftkv.ClientSettings(follow_members=not node_ids)
+        return raftkv.connect(",".join(chosen), settings=settings)
 
     async def leader(self) -> int:
         """Who leads, as the nodes that run say; waits until a majority agrees."""
