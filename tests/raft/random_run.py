@@ -15,6 +15,7 @@ from raftkv.errors import MembershipRefused
 from raftkv.raft.entry import Membership
 from raftkv.raft.ready import RaftConfig
 from tests.raft.cluster import Cluster, members
+from tests.raft.liveness import check_liveness
 from tests.raft.node import Installed, SimulatedNode
 
 SMALL = RaftConfig(
@@ -32,7 +33,7 @@ MEMBERS_MAX = 5
 class RandomRun:
     """Every action is a method that picks its victims by chance and does nothing if it can't."""
 
-    def __init__(self, seed: int, voters: int = 3, *, faults: bool = True) -> None:
+    def __init__(self, seed: int, voters: int = 3) -> None:
         self.rng = Random(seed)
         self.cluster = Cluster(
             voters, config=SMALL, rng_for=lambda node, life: Random(f"{seed}/{node}/{life}")
@@ -52,18 +53,15 @@ class RandomRun:
             (self.compact, 4),
             (self.change_membership, 2),
             (self.transfer, 2),
+            (self.drop, 6),
+            (self.duplicate, 6),
+            (self.reorder, 12),
+            (self.break_link, 2),
+            (self.partition, 1),
+            (self.heal, 4),
+            (self.crash, 3),
+            (self.restart, 8),
         ]
-        if faults:
-            self._actions += [
-                (self.drop, 6),
-                (self.duplicate, 6),
-                (self.reorder, 12),
-                (self.break_link, 2),
-                (self.partition, 1),
-                (self.heal, 4),
-                (self.crash, 3),
-                (self.restart, 8),
-            ]
 
     def run(self, steps: int) -> None:
         actions = [action for action, _ in self._actions]
@@ -197,42 +195,6 @@ class RandomRun:
         target = members(voters or present.voters, [i for i in ids if i not in voters])
         return replace(target, removed=present.removed)
 
-    # Coming to rest.
-
-    def heal_everything(self) -> None:
-        """No more faults, and time enough for everybody to finish what is under way."""
-        cluster = self.cluster
-        cluster.heal()
-        for node in cluster.nodes.values():
-            if not node.up:
-                cluster.restart(node.node_id)
-        for _ in range(40 * SMALL.election_ticks_max):
-            for node in cluster.up:
-                cluster.tick(node.node_id)
-            cluster.settle()
-
-    def check_liveness(self) -> None:
-        """After healing there is one leader, and writes and reads work everywhere."""
-        cluster = self.cluster
-        self.heal_everything()
-        assert cluster.leader, "no leader after healing"
-        leader = cluster[cluster.leader]
-        assert leader.committed_in_term
-        assert leader.membership_committed, "a change of membership is stuck"
-        assert not leader.membership.joint, "a joint membership is stuck"
-        last = cluster.propose(leader.node_id, b"after the storm")
-        assert last is not None, "the leader takes no proposal"
-        reads = [cluster.read(member) for member in sorted(leader.membership.members)]
-        for _ in range(3 * SMALL.election_ticks_max):
-            for node in cluster.up:
-                cluster.tick(node.node_id)
-            cluster.settle()
-        assert cluster.leader == leader.node_id, "the leader changed without a fault"
-        for member in sorted(leader.membership.members):
-            assert cluster[member].last_applied == last, f"{member} did not catch up"
-            assert cluster[member].leader_id == leader.node_id
-        assert all(context in cluster.reads for context in reads), "a read got no answer"
-
     def _any_up(self) -> SimulatedNode | None:
         up = self.cluster.up
         return self.rng.choice(up) if up else None
@@ -267,7 +229,7 @@ def main() -> None:
     if arguments.trace:
         run.cluster.trace = print
     run.run(arguments.steps)
-    run.check_liveness()
+    check_liveness(run.cluster)
     print(f"{run.cluster.commit_summary()}, {run.membership_changes} membership changes")
 
 
