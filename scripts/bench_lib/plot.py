@@ -91,7 +91,7 @@ def _panels(results: Results) -> list[Panel]:
             lambda axes: _bars(
                 axes,
                 _shared(results.throughput),
-                "CPU seconds per 1,000 operations, all nodes",
+                "Nodes' CPU seconds per 1,000 ops",
                 lambda cell: cell.server_cpu_s_per_1000,
                 "{:.3f}",
             ),
