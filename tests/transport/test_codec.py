@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raftkv.errors import InvalidRequest
@@ -33,6 +33,9 @@ from raftkv.transport.codec import (
 from raftkv.transport.ports import Forward, Frame, Submission
 
 SENDER, RECIPIENT = 3, 5
+
+# How long an example takes says nothing here, only how busy the machine is.
+any_speed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 numbers = st.integers(0, 2**64 - 1)
 ends = {"sender": st.just(SENDER), "recipient": st.just(RECIPIENT)}
@@ -94,11 +97,13 @@ def test_every_message_survives_the_wire_with_default_fields(kind: type[Message]
     assert decode_frame(encode_frame(Frame((message,))), SENDER, RECIPIENT) == Frame((message,))
 
 
+@any_speed
 @given(frames)
 def test_a_decoded_frame_is_the_frame_that_was_encoded(frame: Frame) -> None:
     assert decode_frame(encode_frame(frame), SENDER, RECIPIENT) == frame
 
 
+@any_speed
 @given(st.lists(frames, max_size=4))
 def test_the_bytes_of_frames_joined_are_one_frame_with_all_of_them(many: list[Frame]) -> None:
     merged = decode_frame(b"".join(map(encode_frame, many)), SENDER, RECIPIENT)
@@ -108,6 +113,7 @@ def test_the_bytes_of_frames_joined_are_one_frame_with_all_of_them(many: list[Fr
     )
 
 
+@any_speed
 @given(frames)
 def test_the_two_lanes_together_hold_the_frame_each_in_its_order(frame: Frame) -> None:
     control, bulk = (decode_frame(lane, SENDER, RECIPIENT) for lane in encode_lanes(frame))
@@ -118,6 +124,7 @@ def test_the_two_lanes_together_hold_the_frame_each_in_its_order(frame: Frame) -
     assert control == Frame(tuple(others))
 
 
+@any_speed
 @given(memberships)
 def test_a_membership_survives_its_payload(membership: Membership) -> None:
     assert decode_membership(encode_membership(membership)) == membership
@@ -131,6 +138,7 @@ def test_equal_memberships_have_equal_payloads() -> None:
     assert encode_membership(one) == encode_membership(other)
 
 
+@any_speed
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_frame_or_a_typed_error(data: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
