@@ -10,6 +10,9 @@ from rich.table import Table
 from bench_lib.results import Measurement, Results
 from bench_lib.summary import Cell, cells, final_lines, workload_name
 
+# Kernel threads that serve the measured systems are among the others: some are always busy.
+OTHER_CORES_MAX = 0.4
+
 
 def show(results: Results, console: Console) -> None:
     """Everything that was found; the last lines are the figures that count."""
@@ -20,6 +23,7 @@ def show(results: Results, console: Console) -> None:
     for line in results.etcdctl_check_perf:
         console.print(f"[dim]{line}[/dim]", highlight=False)
     _say_errors(results, console)
+    _say_noise(results, console)
     for line in final_lines(results):
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -79,6 +83,18 @@ def _figures(cell: Cell) -> list[str]:
         f"{cell.server_rss_bytes / 1e6:.0f}",
         f"{cell.other_cores:.2f}",
     ]
+
+
+def _say_noise(results: Results, console: Console) -> None:
+    measured = [*results.throughput, *results.growth]
+    noisy = [each for each in measured if each.other_cores > OTHER_CORES_MAX]
+    if noisy:
+        console.print(
+            f"[bold red]Don't quote these figures:[/bold red] in {len(noisy)} of {len(measured)}"
+            f" measurements other programs kept up to {max(e.other_cores for e in noisy):.1f}"
+            " cores busy, and not evenly for both systems. Run it on a quiet machine.",
+            highlight=False,
+        )
 
 
 def _say_errors(results: Results, console: Console) -> None:
