@@ -92,7 +92,7 @@ def _say_noise(results: Results, console: Console) -> None:
         console.print(
             f"[bold red]Don't quote these figures:[/bold red] in {len(noisy)} of {len(measured)}"
             f" measurements other programs kept up to {max(e.other_cores for e in noisy):.1f}"
-            " cores busy, and not evenly for both systems. Run it on a quiet machine.",
+            " cores busy, and hardly as many for each system. Run it on a quiet machine.",
             highlight=False,
         )
 
