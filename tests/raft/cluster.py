@@ -71,7 +71,7 @@ class Cluster:
         self.cut_links: set[tuple[int, int]] = set()
         self.invariants = Invariants(self.nodes)
         self.reads: dict[int, int] = {}  # context -> confirmed read index
-        self.trace: Callable[[str], None] = lambda line: None
+        self.trace: Callable[[str], None] | None = None
         self._rng_for = rng_for
         self._contexts = itertools.count(1)
         membership = members(voter_ids, learners)
@@ -157,12 +157,10 @@ class Cluster:
     def crash(self, *node_ids: int) -> None:
         for node_id in node_ids:
             self.nodes[node_id].crash()
-            self.trace(f"{node_id} crashes")
 
     def restart(self, *node_ids: int) -> None:
         for node_id in node_ids:
             self.nodes[node_id].start()
-            self.trace(f"{node_id} restarts")
             self.observe(node_id)
 
     def isolate(self, *node_ids: int) -> None:
@@ -193,9 +191,9 @@ class Cluster:
             self._read_confirmed(node, read)
         for peer in ready.snapshots_wanted:
             self._send_snapshot(node, peer)
-        if ready.persist is not None:
-            self.trace(f"{node_id} writes {written(ready.persist.entries)}".rstrip())
-        if ready.committed:
+        if self.trace and ready.persist is not None:
+            self.trace(f"{node_id} writes {written(ready.persist.entries)}")
+        if self.trace and ready.committed:
             first, last = ready.committed[0].index, ready.committed[-1].index
             self.trace(f"{node_id} applies {first}..{last}")
         self.observe(node_id)
@@ -207,7 +205,8 @@ class Cluster:
 
     def finish_install(self, node_id: int) -> None:
         self.nodes[node_id].finish_install()
-        self.trace(f"{node_id} installs the snapshot")
+        if self.trace:
+            self.trace(f"{node_id} has installed the snapshot")
         self.observe(node_id)
 
     def deliver(self, envelope: Envelope, *, receipt: bool = True) -> None:
@@ -218,6 +217,8 @@ class Cluster:
         if node is None or not node.up or cut:
             self.lose(envelope)
             return
+        if self.trace:
+            self.trace(describe(message))
         self.network.remove(envelope)
         if envelope.data is not None and isinstance(message, InstallSnapshot):
             node.received[message.snapshot.last_included_index] = envelope.data
@@ -228,6 +229,8 @@ class Cluster:
         self.network.append(Envelope(envelope.message, envelope.sender_core, envelope.data))
 
     def lose(self, envelope: Envelope) -> None:
+        if self.trace:
+            self.trace(f"{describe(envelope.message)} is lost")
         self.network.remove(envelope)
         if envelope.data is not None:
             self._report(envelope, delivered=False)
@@ -248,7 +251,6 @@ class Cluster:
                     self.finish_install(node.node_id)
                     moved = True
             for envelope in [e for e in self.network if not hold(e.message)]:
-                self.trace(describe(envelope.message))
                 self.deliver(envelope)
                 moved = True
             if not moved:
@@ -284,13 +286,16 @@ class Cluster:
         self.settle()
 
     def observe(self, node_id: int) -> None:
-        for line in self.invariants.observe(self.nodes[node_id]):
-            self.trace(line)
+        news = self.invariants.observe(self.nodes[node_id])
+        if self.trace:
+            for line in news:
+                self.trace(line)
 
     def _read_confirmed(self, node: SimulatedNode, read: ConfirmedRead) -> None:
         self.invariants.read_confirmed(read.context, read.read_index)
         self.reads.setdefault(read.context, read.read_index)
-        self.trace(f"{node.node_id} may read {read.context} at index {read.read_index}")
+        if self.trace:
+            self.trace(f"{node.node_id} may read {read.context} once {read.read_index} is applied")
 
     def _send_snapshot(self, node: SimulatedNode, peer: int) -> None:
         state = node.state.copy()
