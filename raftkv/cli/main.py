@@ -13,6 +13,7 @@ from raftkv.cli import (
     cluster_commands,
     config_commands,
     dev,
+    health,
     kv_commands,
     lease_commands,
     member_commands,
@@ -98,6 +99,7 @@ NODES, KEYS, CLUSTER = "Nodes", "Keys", "Cluster"
 
 app.command(rich_help_panel=NODES)(serve.serve)
 app.command(rich_help_panel=NODES)(dev.dev)
+app.command(rich_help_panel=NODES)(health.health)
 app.add_typer(config_commands.app, name="config", rich_help_panel=NODES)
 app.command(rich_help_panel=KEYS)(kv_commands.put)
 app.command(rich_help_panel=KEYS)(kv_commands.get)
