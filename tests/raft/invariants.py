@@ -91,6 +91,7 @@ class Invariants:
             )
         news = self._news(raft, seen)
         self._check_log(raft, seen)
+        self._check_disk(node)
         self._check_commit(node, seen)
         if raft.leads:
             self._check_leader(node, seen)
@@ -126,6 +127,13 @@ class Invariants:
             known = self._entries.setdefault((entry.index, entry.term), (entry, before))
             assert known == (entry, before), f"log matching: {known} and {(entry, before)}"
             before = entry.term
+
+    def _check_disk(self, node: SimulatedNode) -> None:
+        """What the core takes for written is written, and the state is never ahead of the log."""
+        log, disk = node.raft.log, node.disk
+        persisted = log.persisted_index
+        assert disk.term(persisted) == log.term(persisted), f"{persisted} is not on disk as it is"
+        assert node.state.applied_index <= disk.last_index, "applied what is not on its own disk"
 
     def _check_commit(self, node: SimulatedNode, seen: Seen) -> None:
         raft, state = node.raft, node.state

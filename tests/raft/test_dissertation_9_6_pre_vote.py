@@ -70,3 +70,11 @@ def test_a_candidate_that_lags_in_terms_learns_the_present_one_from_the_refusal(
     cluster.settle()
     assert cluster[1].current_term == 6
     assert cluster[1].role is Role.FOLLOWER
+
+
+def test_a_pre_vote_for_a_term_that_has_begun_already_is_refused() -> None:
+    cluster = Cluster(3)
+    cluster.write_log(2, [], current_term=4)
+    cluster.step(RequestVote(1, 2, 4, 9, 4, pre_vote=True))
+    cluster.pump(2)
+    assert [(m.granted, m.term) for m in cluster.sent(RequestVoteReply)] == [(False, 4)]

@@ -9,6 +9,7 @@ from raftkv.raft.entry import Entry, EntryKind
 from raftkv.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
+    HeartbeatReply,
     RequestVote,
     RequestVoteReply,
 )
@@ -106,6 +107,30 @@ def test_a_vote_leaves_after_it_is_written() -> None:
     cluster.pump(2)
     assert [m.granted for m in cluster.sent(RequestVoteReply)] == [True]
     assert cluster.nodes[2].disk.hard_state.voted_for == 1
+
+
+def test_a_vote_in_a_term_that_is_on_disk_already_is_written_too() -> None:
+    cluster = Cluster(3)
+    cluster.step(HeartbeatReply(3, 2, 5, read_round=0))
+    cluster.pump(2)
+    cluster.finish_write(2)
+    assert cluster.nodes[2].disk.hard_state.current_term == 5
+    cluster.step(RequestVote(1, 2, 5, 0, 0))
+    cluster.pump(2)
+    assert not cluster.sent(RequestVoteReply)
+    cluster.finish_write(2)
+    assert cluster.nodes[2].disk.hard_state.voted_for == 1
+
+
+def test_what_was_cut_off_does_not_count_as_written_any_more() -> None:
+    """Else the new leader would count its own next entries before they are on its disk."""
+    cluster = Cluster(3)
+    cluster.write_log(2, [1, 2, 2, 2], current_term=3)
+    cluster.step(AppendEntries(1, 2, 3, 1, 1, 0, (Entry(1, 2, EntryKind.COMMANDS, b"1"),)))
+    assert cluster[2].log.persisted_index == 1
+    cluster.pump(2)
+    cluster.finish_write(2)
+    assert cluster[2].log.persisted_index == 2
 
 
 def test_a_candidate_asks_for_votes_after_its_own_is_written() -> None:

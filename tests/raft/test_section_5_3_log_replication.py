@@ -186,6 +186,18 @@ def test_commit_and_apply_outlive_restarts_of_everybody() -> None:
     assert [cluster.commands(n) for n in (1, 2, 3)] == [[b"x"]] * 3
 
 
+def test_a_restarted_node_applies_at_once_what_its_last_write_knew_as_committed() -> None:
+    cluster = Cluster(3)
+    cluster.elect(1)
+    for command in (b"x", b"y"):
+        cluster.propose(1, command)
+        cluster.settle()
+    cluster.crash(2)
+    cluster.restart(2)
+    cluster.pump(2)
+    assert cluster.commands(2) == [b"x"]
+
+
 def test_apply_takes_bounded_pieces() -> None:
     cluster = Cluster(1)
     cluster.elect(1)

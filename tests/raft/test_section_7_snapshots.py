@@ -65,6 +65,7 @@ def test_no_entries_are_sent_while_a_snapshot_is_on_its_way() -> None:
 def test_a_peer_that_is_away_is_not_sent_snapshots() -> None:
     cluster = lagging()
     cluster.isolate(3)
+    cluster[1].unreachable(3)
     for _ in range(30):
         cluster.tick(1)
         cluster.settle(hold=lambda m: isinstance(m, InstallSnapshot))
