@@ -46,6 +46,10 @@ class Logger(structlog.BoundLoggerBase):
     def error(self, event: str, **facts: Any) -> None:
         self._proxy_to_logger("error", event, **facts)
 
+    def critical(self, event: str, **facts: Any) -> None:
+        """The node can't go on."""
+        self._proxy_to_logger("critical", event, **facts)
+
     def exception(self, event: str, **facts: Any) -> None:
         """An error with the traceback of the exception being handled."""
         self._proxy_to_logger("error", event, **{"exc_info": True, **facts})

@@ -53,6 +53,15 @@ def test_a_new_level_reaches_loggers_that_exist_already() -> None:
     assert logs.get_level() == "error"
 
 
+def test_the_last_words_of_a_node_are_logged_at_any_level() -> None:
+    # The driver says them on its way down; a logger that can't would leave it half dead.
+    out = io.StringIO()
+    logs.configure("json", "error", out)
+    structlog.get_logger("raftkv.node").bind(node=1).critical("node_stopped", reason="no disk")
+    (line,) = lines(out)
+    assert (line["event"], line["level"]) == ("node_stopped", "critical")
+
+
 def test_a_level_that_does_not_exist_changes_nothing() -> None:
     logs.set_level("warning")
     with pytest.raises(ConfigurationError, match="must be one of debug, info, warning, error"):
