@@ -68,8 +68,18 @@ def command_piece(
     return piece
 
 
-def check_transaction(settings: ClientSettings, transaction: kv_pb2.Transaction) -> None:
+def check_transaction(
+    settings: ClientSettings, transaction: kv_pb2.Transaction, depth: int = 1
+) -> None:
     """Raises `InvalidRequest` or `TooLarge` naming what is wrong in a transaction."""
+    if depth > settings.transaction_depth_max:
+        # A node can't even read one that is nested a hundred deep, nor what shares its batch.
+        raise InvalidRequest(
+            f"transactions are nested more than {settings.transaction_depth_max} deep;"
+            " split the transaction",
+            field="transaction",
+            limit=settings.transaction_depth_max,
+        )
     limit = settings.transaction_operations_max
     lists: tuple[tuple[str, int], ...] = (
         ("compare", len(transaction.compare)),
@@ -85,11 +95,13 @@ def check_transaction(settings: ClientSettings, transaction: kv_pb2.Transaction)
             )
     for condition in transaction.compare:
         to_key(condition.key, settings)
-    _check_operations(settings, transaction.success)
-    _check_operations(settings, transaction.failure)
+    _check_operations(settings, transaction.success, depth)
+    _check_operations(settings, transaction.failure, depth)
 
 
-def _check_operations(settings: ClientSettings, operations: Iterable[kv_pb2.Operation]) -> None:
+def _check_operations(
+    settings: ClientSettings, operations: Iterable[kv_pb2.Operation], depth: int
+) -> None:
     for operation in operations:
         match operation.WhichOneof("operation"):
             case "put":
@@ -100,7 +112,7 @@ def _check_operations(settings: ClientSettings, operations: Iterable[kv_pb2.Oper
             case "delete_range":
                 to_key(operation.delete_range.key, settings)
             case "transaction":
-                check_transaction(settings, operation.transaction)
+                check_transaction(settings, operation.transaction, depth + 1)
 
 
 def compare_and_swap_command(

@@ -28,6 +28,7 @@ class ClientSettings:
     value_bytes_max: int = 1 << 20
     request_bytes_max: int = 3 << 19
     transaction_operations_max: int = 128
+    transaction_depth_max: int = 32
     page_keys_max: int = 1_000  # of a range that is too large for one reply
 
     # A node that is sent requests and says nothing for this long is left for another one.

@@ -10,7 +10,12 @@ from collections.abc import Iterable
 from typing import Final
 
 from raftkv.errors import InvalidRequest, RaftkvError, TooLarge
-from raftkv.kv.limits import IDEMPOTENCY_TTL_MS_MAX, LEASE_TTL_MS_MAX, Limits
+from raftkv.kv.limits import (
+    IDEMPOTENCY_TTL_MS_MAX,
+    LEASE_TTL_MS_MAX,
+    TRANSACTION_DEPTH_MAX,
+    Limits,
+)
 from raftkv.kv.transaction_checks import check_duplicates
 from raftkv.rpc import kv_pb2
 
@@ -61,7 +66,8 @@ def check_command(command: kv_pb2.Command, limits: Limits) -> None:
         case "delete_range":
             _check_key("delete_range.key", command.delete_range.key, limits)
         case "transaction":
-            _check_transaction(command.transaction, limits, limits.transaction_operations_max)
+            operations_max = limits.transaction_operations_max
+            _check_transaction(command.transaction, limits, operations_max, 1)
             check_duplicates(command.transaction)
         case "compare_and_swap":
             _check_compare_and_swap(command.compare_and_swap, limits)
@@ -170,8 +176,14 @@ def _check_compare_and_swap(request: kv_pb2.CompareAndSwap, limits: Limits) -> N
 
 
 def _check_transaction(
-    transaction: kv_pb2.Transaction, limits: Limits, operations_max: int
+    transaction: kv_pb2.Transaction, limits: Limits, operations_max: int, depth: int
 ) -> None:
+    if depth > TRANSACTION_DEPTH_MAX:
+        raise InvalidRequest(
+            f"transactions are nested more than {TRANSACTION_DEPTH_MAX} deep; "
+            "split the transaction, or compare everything in its outer ones",
+            depth_max=TRANSACTION_DEPTH_MAX,
+        )
     longest = max(len(transaction.compare), len(transaction.success), len(transaction.failure))
     if longest > operations_max:
         raise InvalidRequest(
@@ -183,8 +195,8 @@ def _check_transaction(
     for compare in transaction.compare:
         _check_compare(compare, limits)
     nested_max = operations_max - longest
-    _check_operations(transaction.success, limits, nested_max)
-    _check_operations(transaction.failure, limits, nested_max)
+    _check_operations(transaction.success, limits, nested_max, depth + 1)
+    _check_operations(transaction.failure, limits, nested_max, depth + 1)
 
 
 def _check_compare(compare: kv_pb2.Compare, limits: Limits) -> None:
@@ -198,7 +210,7 @@ def _check_compare(compare: kv_pb2.Compare, limits: Limits) -> None:
 
 
 def _check_operations(
-    operations: Iterable[kv_pb2.Operation], limits: Limits, nested_max: int
+    operations: Iterable[kv_pb2.Operation], limits: Limits, nested_max: int, depth: int
 ) -> None:
     for operation in operations:
         match operation.WhichOneof("operation"):
@@ -209,7 +221,7 @@ def _check_operations(
             case "range":
                 check_range(operation.range, limits)
             case "transaction":
-                _check_transaction(operation.transaction, limits, nested_max)
+                _check_transaction(operation.transaction, limits, nested_max, depth)
             case None:
                 raise InvalidRequest(
                     "an operation of the transaction is not set; say range, put, "

@@ -23,6 +23,10 @@ LEASE_TTL_MS_MAX: Final = 9_000_000_000 * SECOND_MS
 IDEMPOTENCY_TTL_MS_DEFAULT: Final = HOUR_MS
 IDEMPOTENCY_TTL_MS_MAX: Final = 7 * 24 * HOUR_MS
 
+TRANSACTION_DEPTH_MAX: Final = 32
+"""Transactions within each other. A result stands deeper than what asked for it, and protobuf
+reads no message more than 100 deep: beyond this one could be run and its answer not be read."""
+
 RESULT_BYTES_MAX: Final = 4 * MIB
 """Of what one batch's commands may read back out of the store: it is kept until acknowledged."""
 

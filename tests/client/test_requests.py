@@ -56,6 +56,17 @@ async def test_a_transaction_carries_its_branches(client: Client, cluster: Scrip
     assert transaction.failure[1].transaction.success[0].range.limit == 3
 
 
+async def test_a_transaction_that_no_node_could_read_spoils_nobodys_batch(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    deep = op.get("k")
+    for _ in range(32):
+        deep = op.transaction(success=[deep])
+    with pytest.raises(InvalidRequest, match="nested more than 32 deep"):
+        await client.txn(success=[deep])
+    assert not cluster.writes
+
+
 async def test_a_transaction_is_checked_before_it_leaves(client: Client) -> None:
     with pytest.raises(TooLarge, match="128"):
         await client.txn(success=[op.put(f"k{i}", "v") for i in range(129)])

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from raftkv.errors import InvalidRequest, TooLarge
 from raftkv.kv.checks import WHOLE_BATCH, check_batch, check_command, check_range
-from raftkv.kv.limits import IDEMPOTENCY_TTL_MS_MAX, LEASE_TTL_MS_MAX, Limits
+from raftkv.kv.limits import (
+    IDEMPOTENCY_TTL_MS_MAX,
+    LEASE_TTL_MS_MAX,
+    TRANSACTION_DEPTH_MAX,
+    Limits,
+)
 from raftkv.kv.transaction_checks import check_duplicates
 from raftkv.rpc import kv_pb2 as pb
 
@@ -170,6 +175,19 @@ def test_a_full_list_leaves_nothing_for_a_nested_transaction() -> None:
     with pytest.raises(InvalidRequest, match="limit is 0"):
         check_command(txn(success=[*puts(127), transaction(success=[put(b"x")])]), LIMITS)
     check_command(txn(success=[*puts(127), transaction()]), LIMITS)
+
+
+def nested_transactions(depth: int) -> pb.Command:
+    inner = transaction(success=[pb.Range(key=b"k")])
+    for _ in range(depth - 1):
+        inner = transaction(success=[inner])
+    return pb.Command(transaction=inner)
+
+
+def test_transactions_are_nested_no_deeper_than_their_results_can_be_read() -> None:
+    check_command(nested_transactions(TRANSACTION_DEPTH_MAX), LIMITS)
+    with pytest.raises(InvalidRequest, match="nested more than 32 deep"):
+        check_command(nested_transactions(TRANSACTION_DEPTH_MAX + 1), LIMITS)
 
 
 # ---- duplicate keys -------------------------------------------------------------
