@@ -239,6 +239,7 @@ def split_address(key: str, address: str) -> tuple[str, int]:
         and not any(character.isspace() or character in "/,@" for character in bare)
         and port.isascii()
         and port.isdigit()
+        and len(port) <= 5  # int() itself refuses a number of thousands of digits
         and 1 <= int(port) <= 65_535
     )
     if not well_formed:
