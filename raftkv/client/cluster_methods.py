@@ -8,6 +8,7 @@ from raftkv.client.core import Core
 from raftkv.client.endpoints import parse_endpoints
 from raftkv.client.status import Member, NodeStatus, members_of
 from raftkv.client.unary import Request
+from raftkv.client.values import to_int64
 from raftkv.errors import RaftkvError
 from raftkv.rpc import api_pb2
 
@@ -59,7 +60,10 @@ class ClusterMethods(Core):
         Raises `MembershipRefused` while another change is under way or the id is taken.
         """
         member = api_pb2.Member(
-            node_id=node_id, peer_address=peer_address, client_address=client_address, learner=True
+            node_id=to_int64(node_id, "node_id", 1),
+            peer_address=peer_address,
+            client_address=client_address,
+            learner=True,
         )
         request = api_pb2.MemberAddRequest(member=member)
         return await self._change_members("MemberAdd", request, timeout)
@@ -71,7 +75,7 @@ class ClusterMethods(Core):
 
         Raises `MemberUnknown`, and `MembershipRefused` while it has not caught up.
         """
-        request = api_pb2.MemberPromoteRequest(node_id=node_id)
+        request = api_pb2.MemberPromoteRequest(node_id=to_int64(node_id, "node_id", 1))
         return await self._change_members("MemberPromote", request, timeout)
 
     async def member_remove(
@@ -81,7 +85,7 @@ class ClusterMethods(Core):
 
         Raises `MemberUnknown` and `MembershipRefused`.
         """
-        request = api_pb2.MemberRemoveRequest(node_id=node_id)
+        request = api_pb2.MemberRemoveRequest(node_id=to_int64(node_id, "node_id", 1))
         return await self._change_members("MemberRemove", request, timeout)
 
     async def transfer_leader(self, node_id: int = 0, *, timeout: float | None = None) -> int:
@@ -91,7 +95,7 @@ class ClusterMethods(Core):
         """
         reply = await self._unary.call(
             "/raftkv.rpc.Cluster/TransferLeader",
-            api_pb2.TransferLeaderRequest(node_id=node_id),
+            api_pb2.TransferLeaderRequest(node_id=to_int64(node_id, "node_id", 0)),
             api_pb2.TransferLeaderReply,
             self._timeout(timeout),
             changes=True,

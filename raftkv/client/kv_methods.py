@@ -17,7 +17,7 @@ from raftkv.client.results import (
     SwapResult,
     TransactionResult,
 )
-from raftkv.client.values import prefix_range, to_key
+from raftkv.client.values import prefix_range, to_int64, to_key
 from raftkv.client.when import Compare
 from raftkv.errors import InvalidRequest
 from raftkv.rpc import kv_pb2
@@ -281,9 +281,8 @@ class KvMethods(Core):
 
         Raises `RevisionCompacted` if it is forgotten already, `RevisionInFuture`.
         """
-        if revision <= 0:
-            raise InvalidRequest(f"revision is {revision}; give one above 0", field="revision")
-        command = kv_pb2.Command(compact=kv_pb2.Compact(revision=revision))
+        compact = kv_pb2.Compact(revision=to_int64(revision, "revision", 1))
+        command = kv_pb2.Command(compact=compact)
         result: int = await self._run(command, results.revision_of, timeout)
         return result
 

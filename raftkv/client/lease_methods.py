@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raftkv.client.core import Core
 from raftkv.client.results import LeaseResult, LeaseTimeToLive, lease_result
-from raftkv.client.values import milliseconds
+from raftkv.client.values import milliseconds, to_int64
 from raftkv.errors import LeaseNotFound
 from raftkv.rpc import api_pb2, kv_pb2
 
@@ -19,7 +19,7 @@ class LeaseMethods(Core):
 
         Raises `LeaseExists`, and `InvalidRequest` for a `ttl` out of the server's bounds.
         """
-        grant = kv_pb2.LeaseGrant(lease=lease, ttl_ms=milliseconds(ttl, "ttl"))
+        grant = kv_pb2.LeaseGrant(lease=to_int64(lease, "lease"), ttl_ms=milliseconds(ttl, "ttl"))
         result: LeaseResult = await self._run(
             kv_pb2.Command(lease_grant=grant), lease_result, timeout
         )
@@ -27,13 +27,13 @@ class LeaseMethods(Core):
 
     async def lease_renew(self, lease: int, *, timeout: float | None = None) -> LeaseResult:
         """The lease lives for its whole TTL again. Raises `LeaseNotFound`."""
-        command = kv_pb2.Command(lease_renew=kv_pb2.LeaseRenew(lease=lease))
+        command = kv_pb2.Command(lease_renew=kv_pb2.LeaseRenew(lease=to_int64(lease, "lease")))
         result: LeaseResult = await self._run(command, lease_result, timeout)
         return result
 
     async def lease_revoke(self, lease: int, *, timeout: float | None = None) -> None:
         """End the lease and delete its keys. Raises `LeaseNotFound`."""
-        command = kv_pb2.Command(lease_revoke=kv_pb2.LeaseRevoke(lease=lease))
+        command = kv_pb2.Command(lease_revoke=kv_pb2.LeaseRevoke(lease=to_int64(lease, "lease")))
         await self._run(command, lease_result, timeout)
 
     async def lease_time_to_live(
@@ -45,7 +45,7 @@ class LeaseMethods(Core):
         """
         reply = await self._unary.call(
             "/raftkv.rpc.Lease/TimeToLive",
-            api_pb2.LeaseTimeToLiveRequest(lease=lease, keys=keys),
+            api_pb2.LeaseTimeToLiveRequest(lease=to_int64(lease, "lease"), keys=keys),
             api_pb2.LeaseTimeToLiveReply,
             self._timeout(timeout),
         )

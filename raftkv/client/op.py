@@ -6,7 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raftkv.client.values import to_bytes
+from raftkv.client.values import to_bytes, to_int64
 from raftkv.client.when import Compare
 from raftkv.rpc import kv_pb2
 
@@ -43,7 +43,7 @@ def put(
             put=kv_pb2.Put(
                 key=to_bytes(key, "key"),
                 value=to_bytes(value, "value"),
-                lease=lease,
+                lease=to_int64(lease, "lease"),
                 prev_kv=prev_kv,
                 ignore_value=ignore_value,
                 ignore_lease=ignore_lease,
@@ -73,7 +73,7 @@ def range(
             range=kv_pb2.Range(
                 key=to_bytes(start, "start"),
                 range_end=to_bytes(end, "end"),
-                limit=limit,
+                limit=to_int64(limit, "limit", 0),
                 sort_order=sort_order(sort, descending),
                 sort_target=sort.value,
                 keys_only=keys_only,

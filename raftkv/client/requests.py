@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from raftkv.client.op import Sort, sort_order
 from raftkv.client.settings import ClientSettings
-from raftkv.client.values import milliseconds, to_bytes, to_key, to_value
+from raftkv.client.values import milliseconds, to_bytes, to_int64, to_key, to_value
 from raftkv.errors import InvalidRequest, TooLarge
 from raftkv.rpc import api_pb2, kv_pb2
 
@@ -33,7 +33,7 @@ def put_piece(
     message.key = to_key(key, settings)
     message.value = to_value(value, settings)
     if lease:
-        message.lease = lease
+        message.lease = to_int64(lease, "lease")
     if prev_kv:
         message.prev_kv = True
     if ignore_value or ignore_lease:
@@ -124,12 +124,14 @@ def compare_and_swap_command(
 ) -> kv_pb2.Command:
     """`expected` is a value, a mod_revision, or None for a key that is absent."""
     swap = kv_pb2.CompareAndSwap(
-        key=to_key(key, settings), new_value=to_value(new_value, settings, "new_value"), lease=lease
+        key=to_key(key, settings), new_value=to_value(new_value, settings, "new_value")
     )
+    if lease:
+        swap.lease = to_int64(lease, "lease")
     if expected is None:
         swap.absent = True
     elif isinstance(expected, int):
-        swap.mod_revision = expected
+        swap.mod_revision = to_int64(expected, "expected")
     else:
         swap.value = to_bytes(expected, "expected")
     return kv_pb2.Command(compare_and_swap=swap)
@@ -148,14 +150,11 @@ def range_message(
     count_only: bool,
 ) -> kv_pb2.Range:
     """A Range. Raises `InvalidRequest` for an empty start or end and for negative numbers."""
-    if limit < 0 or revision < 0:
-        name, number = ("limit", limit) if limit < 0 else ("revision", revision)
-        raise InvalidRequest(f"{name} is {number}; give 0 for none, or a number above", field=name)
     return kv_pb2.Range(
         key=to_key(start, settings, "start"),
         range_end=to_key(end, settings, "end"),
-        limit=limit,
-        revision=revision,
+        limit=to_int64(limit, "limit", 0),
+        revision=to_int64(revision, "revision", 0),
         sort_order=sort_order(sort, descending),
         sort_target=sort.value,
         keys_only=keys_only,
@@ -174,7 +173,7 @@ def get_piece(settings: ClientSettings, key: str | bytes, revision: int) -> byte
     message = batch.ranges.add()
     message.key = to_key(key, settings)
     if revision:
-        message.revision = revision
+        message.revision = to_int64(revision, "revision", 0)
     return batch.SerializeToString()
 
 

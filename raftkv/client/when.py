@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from raftkv.client.values import to_bytes
+from raftkv.client.values import to_bytes, to_int64
 from raftkv.rpc import kv_pb2
 
 
@@ -31,16 +31,16 @@ class _Number:
 
     # `==` and `!=` make a condition, as in every query builder, where object's make a bool.
     def __eq__(self, other: int) -> Compare:  # type: ignore[override]
-        return Compare(self._compare(kv_pb2.COMPARE_RESULT_EQUAL, other))
+        return Compare(self._compare(kv_pb2.COMPARE_RESULT_EQUAL, to_int64(other, "number")))
 
     def __ne__(self, other: int) -> Compare:  # type: ignore[override]
-        return Compare(self._compare(kv_pb2.COMPARE_RESULT_NOT_EQUAL, other))
+        return Compare(self._compare(kv_pb2.COMPARE_RESULT_NOT_EQUAL, to_int64(other, "number")))
 
     def __lt__(self, other: int) -> Compare:
-        return Compare(self._compare(kv_pb2.COMPARE_RESULT_LESS, other))
+        return Compare(self._compare(kv_pb2.COMPARE_RESULT_LESS, to_int64(other, "number")))
 
     def __gt__(self, other: int) -> Compare:
-        return Compare(self._compare(kv_pb2.COMPARE_RESULT_GREATER, other))
+        return Compare(self._compare(kv_pb2.COMPARE_RESULT_GREATER, to_int64(other, "number")))
 
 
 class _Value:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 import raftkv
@@ -132,3 +135,48 @@ def test_a_transactions_result_holds_its_operations_results() -> None:
     assert found.kvs == (raftkv.KeyValue(b"k", b"v", 0, 3, 1, 0),)
     assert isinstance(nested, raftkv.TransactionResult)
     assert not nested.succeeded
+
+
+HUGE = 2**63
+BAD_CALLS: dict[str, Callable[[Client], Awaitable[object]]] = {
+    "put.lease": lambda client: client.put("k", "v", lease=HUGE),
+    "put.key": lambda client: client.put("\udcff", "v"),
+    "get.revision": lambda client: client.get("k", revision=HUGE),
+    "get.revision below 0": lambda client: client.get("k", revision=-1),
+    "range.limit": lambda client: client.range("a", "b", limit=HUGE),
+    "range.revision below 0": lambda client: client.range("a", "b", revision=-1),
+    "compare_and_swap.expected": lambda client: client.compare_and_swap("k", HUGE, "v"),
+    "compare_and_swap.lease": lambda client: client.compare_and_swap("k", None, "v", lease=HUGE),
+    "compact.revision": lambda client: client.compact(HUGE),
+    "compact.revision 0": lambda client: client.compact(0),
+    "lease_grant.ttl": lambda client: client.lease_grant(math.inf),
+    "lease_grant.ttl too long": lambda client: client.lease_grant(1e300),
+    "lease_grant.lease": lambda client: client.lease_grant(1, lease=HUGE),
+    "lease_renew.lease": lambda client: client.lease_renew(HUGE),
+    "lease_revoke.lease": lambda client: client.lease_revoke(HUGE),
+    "lease_time_to_live.lease": lambda client: client.lease_time_to_live(HUGE),
+    "member_add.node_id": lambda client: client.member_add(HUGE, "a:1", "b:1"),
+    "member_promote.node_id": lambda client: client.member_promote(0),
+    "member_remove.node_id": lambda client: client.member_remove(-1),
+    "transfer_leader.node_id": lambda client: client.transfer_leader(HUGE),
+}
+
+
+@pytest.mark.parametrize("what", BAD_CALLS)
+async def test_what_has_no_room_on_the_wire_is_refused_by_name(
+    client: Client, cluster: ScriptedCluster, what: str
+) -> None:
+    field = what.split(" ")[0].split(".")[1]
+    with pytest.raises(InvalidRequest, match=f"^{field} is .*; give ") as refused:
+        await BAD_CALLS[what](client)
+    assert refused.value.facts["field"] == field
+    assert not cluster.writes
+
+
+def test_numbers_in_a_transaction_are_held_to_the_same() -> None:
+    with pytest.raises(InvalidRequest, match="number is"):
+        when.version("k") == HUGE  # noqa: B015 - making the condition is what is refused
+    with pytest.raises(InvalidRequest, match="lease is"):
+        op.put("k", lease=HUGE)
+    with pytest.raises(InvalidRequest, match="limit is"):
+        op.range("a", "b", limit=-1)
