@@ -28,6 +28,9 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 2_000),
     ("grpc.enable_http_proxy", 0),
+    # The probe for a larger window pings after every message; a fixed large one costs nothing.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 4 << 20),
     # Two clients of one process share no connection: each has its own bounds on the server.
     ("grpc.use_local_subchannel_pool", 1),
 )

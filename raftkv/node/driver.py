@@ -8,8 +8,7 @@ elsewhere, one at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -87,10 +86,11 @@ class Driver:
         self._storage = state_storage
         self._links = links
         self._intake = Intake()
+        self._forwarders: set[int] = set()  # peers with submissions in the intake
         self._snapshots = SnapshotSender(node_id, state_storage, links, self._take_checkpoint)
         self._log_disk = asyncio.Lock()
         self._peer_addresses: dict[int, str] = {}
-        self._linked: frozenset[int] | None = None
+        self._linked_version = (-1, -1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed: set[asyncio.Future[None]] = set()
         self._round_due = False
@@ -98,6 +98,7 @@ class Driver:
         self._compacting = False
         self._received: Path | None = None
         self._seen: tuple[int, Role, int] = (0, Role.FOLLOWER, 0)
+        self._fatal = _Fatal(self.finish)
         self._log = structlog.get_logger("raftkv.node").bind(node=node_id)
         self._next_tick = self.loop.time()
 
@@ -127,14 +128,6 @@ class Driver:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    @contextmanager
-    def _fatal(self) -> Iterator[None]:
-        """Whatever fails in here, an invariant above all, the node can't go on."""
-        try:
-            yield
-        except (Exception, InvariantViolation) as error:  # noqa: BLE001 - all of them end it
-            self.finish(error)
-
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(self._guard(work))
         self._tasks.add(task)
@@ -143,7 +136,7 @@ class Driver:
         task.add_done_callback(lambda _: work.close())
 
     async def _guard(self, work: Awaitable[None]) -> None:
-        with self._fatal():
+        with self._fatal:
             await work
 
     async def until(self, condition: Callable[[], bool], deadline: float) -> None:
@@ -174,7 +167,7 @@ class Driver:
         if self.dead:
             return
         self.last_contact[sender] = self.loop.time()
-        with self._fatal():
+        with self._fatal:
             for message in frame.messages:
                 self.raft.step(message)
             if frame.forwards:
@@ -183,6 +176,7 @@ class Driver:
                     # A forward for another term is dead or early: its origin will repeat it.
                     if self.raft.leads and forward.term == self.raft.current_term:
                         self._intake.add(forward.submissions, forward.settled)
+                        self._forwarders.add(sender)
         self.wake()
 
     def link_down(self, peer: int) -> None:
@@ -225,7 +219,7 @@ class Driver:
         self.loop.call_at(self._next_tick, self._tick)
         raft, core = self.raft, self._config.raft
         patience_ticks = 2 * core.election_ticks_max
-        with self._fatal():
+        with self._fatal:
             raft.tick()
             self.submissions.tick(now, raft.leader_id != 0, patience_ticks)
             self.barriers.tick(now, raft.read_index, core.election_ticks_min // 2, patience_ticks)
@@ -256,7 +250,7 @@ class Driver:
     def _round(self) -> None:
         self._round_due = False
         if not self.dead:
-            with self._fatal():
+            with self._fatal:
                 self._run_round()
 
     def _run_round(self) -> None:
@@ -271,7 +265,8 @@ class Driver:
             self.spawn(self._persist(ready.persist))
         if ready.committed and not self._apply_paused:
             self._apply(ready.committed)
-            self.wake()  # there may be more; others get their turn in between
+            if raft.can_apply:  # others get their turn in between
+                self.wake()
         for read in ready.reads:
             self.barriers.confirm(read.context, read.read_index)
         self.barriers.open(raft.last_applied)
@@ -280,7 +275,8 @@ class Driver:
         for peer in ready.snapshots_wanted:
             self.spawn(self._send_snapshot(peer))
         self._follow_membership()
-        self._notice_change()
+        if self._changed:
+            self._notice_change()
 
     def _send(self, messages: Sequence[Message]) -> None:
         by_peer: dict[int, list[Message]] = {}
@@ -297,6 +293,7 @@ class Driver:
         if now[:2] != before[:2]:
             # What the leader of an older term had queued is its origins' again.
             self._intake.clear()
+            self._forwarders.clear()
         self._seen = now
         self._log.info("role_changed", term=now[0], role=now[1].name.lower(), leader=now[2] or None)
 
@@ -311,6 +308,9 @@ class Driver:
                 now = self.loop.time()
                 for submissions in self._intake.take(self._config.entry_bytes_max):
                     self._propose(submissions, now)
+                for peer in self._forwarders:
+                    raft.want_commit(peer)
+                self._forwarders.clear()
         elif raft.leader_id and own.has_unsent:
             self._forward(own.take_unsent(raft.current_term))
 
@@ -423,13 +423,13 @@ class Driver:
 
     def _follow_membership(self) -> None:
         """Keep exactly the links that the core may want to use."""
-        peers = self.raft.peers
-        if peers == self._linked:
+        if self.raft.peers_version == self._linked_version:
             return
+        self._linked_version = self.raft.peers_version
+        peers = self.raft.peers
         for member, address in self.raft.membership.addresses.items():
             self._peer_addresses[member] = address.peer
         self._links.set_peers({peer: self._peer_addresses[peer] for peer in sorted(peers)})
-        self._linked = peers
 
     def _check_own_membership(self) -> None:
         if self._node_id in self.machine.membership.removed:
@@ -445,6 +445,24 @@ class Driver:
             f"{who} has been removed from the cluster; delete its data directory, and never use"
             " its id again"
         )
+
+
+class _Fatal:
+    """Whatever fails in here, an invariant above all, the node can't go on."""
+
+    def __init__(self, finish: Callable[[BaseException], None]) -> None:
+        self._finish = finish
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> bool:
+        if not isinstance(error, Exception | InvariantViolation):
+            return False  # nothing failed, or the task was cancelled
+        self._finish(error)
+        return True
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

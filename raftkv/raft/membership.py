@@ -25,6 +25,7 @@ class MembershipLog:
 
     def __init__(self, index: int, membership: Membership) -> None:
         self._history: list[tuple[int, Membership]] = [(index, membership)]
+        self.version = 0  # changes with every change of the history
 
     @property
     def current(self) -> Membership:
@@ -50,19 +51,23 @@ class MembershipLog:
 
     def append(self, index: int, membership: Membership) -> None:
         self._history.append((index, membership))
+        self.version += 1
 
     def truncate(self, index: int) -> None:
         """Entries at and after `index` are gone."""
         while len(self._history) > 1 and self._history[-1][0] >= index:
             self._history.pop()
+            self.version += 1
 
     def compact(self, index: int) -> None:
         """Nothing at or before `index` will be cut off any more."""
         while len(self._history) > 1 and self._history[1][0] <= index:
             self._history.pop(0)
+            self.version += 1
 
     def reset(self, index: int, membership: Membership) -> None:
         self._history = [(index, membership)]
+        self.version += 1
 
 
 def enter(present: Membership, target: Membership) -> Membership:

@@ -145,6 +145,21 @@ class Raft:
         """
         return (self._memberships.members | self._departing.keys()) - {self.node_id}
 
+    @property
+    def peers_version(self) -> tuple[int, int]:
+        """Differs whenever `peers` may."""
+        return self._memberships.version, len(self._departing)
+
+    @property
+    def can_apply(self) -> bool:
+        """There are committed entries that `ready()` has not handed out yet."""
+        return self.last_applied < self._applicable_index and self._installing is None
+
+    @property
+    def _applicable_index(self) -> int:
+        """What commits is applied once it is on our own disk: no crash leaves the state ahead."""
+        return min(self.commit_index, self.log.persisted_index)
+
     # ---- time ------------------------------------------------------------------------
 
     def tick(self) -> None:
@@ -511,7 +526,8 @@ class Raft:
             ):
                 if not self._send_entries(peer, progress):
                     break
-            if progress.commit_told < min(self.commit_index, progress.match_index):
+            news = min(self.commit_index, progress.match_index, progress.commit_wanted)
+            if progress.commit_told < news:
                 self._tell_commit(peer)
 
     def _send_entries(self, peer: int, progress: Progress) -> bool:
@@ -539,6 +555,16 @@ class Raft:
             )
         )
         return True
+
+    def want_commit(self, peer: int) -> None:
+        """Somebody at this peer waits for what is in the log now: tell it as soon as that commits.
+
+        To the others the news comes with the next entries or the next heartbeat, so that an
+        entry costs a peer one message, not two.
+        """
+        progress = self.progress.get(peer)
+        if progress is not None:
+            progress.commit_wanted = self.log.last_index
 
     def _tell_commit(self, peer: int) -> None:
         self._send_heartbeat(peer, read_round=0)
@@ -610,6 +636,7 @@ class Raft:
                 if request.requester == self.node_id:
                     self._reads.append(ConfirmedRead(request.context, confirmed.read_index))
                 else:
+                    self.want_commit(request.requester)
                     self._outbox.send(
                         ReadIndexReply(
                             self.node_id,
@@ -792,13 +819,13 @@ class Raft:
     def _take_persist(self) -> Persist | None:
         if self._outbox.persisting is not None or self._install_handed:
             return None
-        hard_state = HardState(self.current_term, self.voted_for, self.commit_index)
         known = self._handed_hard_state
         promised = (known.current_term, known.voted_for) != (self.current_term, self.voted_for)
         entries = self.log.hand_over()
         if not entries and not promised:
             self._release(self._outbox.nothing_to_write())
             return None
+        hard_state = HardState(self.current_term, self.voted_for, self.commit_index)
         self._handed_hard_state = hard_state
         persist = Persist(hard_state if hard_state != known else None, entries)
         self._outbox.begin_write(persist)
@@ -826,10 +853,9 @@ class Raft:
                 self._hand_over_if_complete()
 
     def _take_committed(self) -> tuple[Entry, ...]:
-        """Committed entries that are on our own disk: a crash must not leave the state ahead."""
-        stop = min(self.commit_index, self.log.persisted_index) + 1
-        if stop <= self.last_applied + 1 or self._installing is not None:
+        if not self.can_apply:
             return ()
+        stop = self._applicable_index + 1
         return self.log.entries(self.last_applied + 1, stop, self._config.apply_bytes_max)
 
     def applied(self, index: int) -> None:

@@ -39,6 +39,9 @@ OPTIONS = (
     ("grpc.max_send_message_length", -1),
     # Two processes must not share a port without knowing.
     ("grpc.so_reuseport", 0),
+    # The probe for a larger window pings after every message; a fixed large one costs nothing.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 4 << 20),
     # A client whose machine is gone holds its place for no longer than this.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),

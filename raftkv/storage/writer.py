@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeAlias, TypeVar
 
 _Result = TypeVar("_Result")
+_Work: TypeAlias = "tuple[Callable[[], Any], asyncio.Future[Any] | None]"
 
 
 class WriterThread:
-    """Runs calls one after the other, off the event loop, and lets none go unfinished."""
+    """Runs calls one after the other, off the event loop, and lets none go unfinished.
+
+    Not an executor: every promise of a node goes through here, and the futures and locks of
+    `concurrent.futures` cost more than the hand-over itself.
+    """
 
     def __init__(self, name: str) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._closed = False
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     async def run(self, call: Callable[[], _Result]) -> _Result:
         """Run `call` after those before it, to its end even if the caller is cancelled."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        future: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
+        self._queue.put((call, future))
+        return await future
 
     def start(self, call: Callable[[], object]) -> None:
         """Run `call` after those before it; nobody waits for it."""
-        self._executor.submit(call)
+        self._queue.put((call, None))
 
     async def close(self, last: Callable[[], object]) -> None:
         """Run `last` after all others, then take no more calls. Again is no error."""
@@ -33,4 +42,33 @@ class WriterThread:
         try:
             await self.run(last)
         finally:
-            self._executor.shutdown(wait=False)
+            self._queue.put(None)
+
+    def _serve(self) -> None:
+        while (work := self._queue.get()) is not None:
+            call, future = work
+            result = error = None
+            try:
+                result = call()
+            except BaseException as raised:  # noqa: BLE001 - it belongs to whoever waits
+                error = raised
+            if future is not None:
+                _tell(future, result, error)
+
+
+def _tell(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    """Settle `future` on its loop; one that has ended has nobody left to be told."""
+
+    def settle() -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    try:
+        future.get_loop().call_soon_threadsafe(settle)
+    except RuntimeError:
+        if not future.get_loop().is_closed():
+            raise

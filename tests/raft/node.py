@@ -39,6 +39,7 @@ class SimulatedNode:
         self.writing: Persist | None = None
         self.installing: InstallSnapshot | None = None
         self.slow_disk = False
+        self.clients_everywhere = True  # each commit is awaited at every node
         self.received: dict[int, State] = {}
         self._config = config
         self._rng_for = rng_for
@@ -93,6 +94,9 @@ class SimulatedNode:
 
     def take_ready(self) -> Ready:
         """One round of the driver, as far as it stays on this node."""
+        if self.clients_everywhere:
+            for peer in self.raft.progress:
+                self.raft.want_commit(peer)
         ready = self.raft.ready()
         if ready.persist is not None:
             assert self.writing is None, "two writes at once"
