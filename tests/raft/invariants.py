@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from raftkv.raft.entry import Entry
-from raftkv.raft.messages import AppendEntriesReply, Message, RequestVoteReply
+from raftkv.raft.messages import AppendEntriesReply, Message, RequestVote, RequestVoteReply
 from raftkv.raft.raft import Raft
 from raftkv.raft.ready import Role
 from tests.raft.node import SimulatedNode
@@ -58,13 +58,18 @@ class Invariants:
 
     def message_leaves(self, node: SimulatedNode, message: Message) -> None:
         disk = node.disk
-        if isinstance(message, RequestVoteReply) and message.granted and not message.pre_vote:
+        if isinstance(message, RequestVoteReply | RequestVote) and not message.pre_vote:
+            votes_for = message.sender  # a candidate votes for itself
+            if isinstance(message, RequestVoteReply):
+                votes_for = message.recipient
+                if not message.granted:
+                    return
             key = (message.sender, message.term)
-            candidate = self._votes.setdefault(key, message.recipient)
-            assert candidate == message.recipient, f"two votes of {key}"
+            candidate = self._votes.setdefault(key, votes_for)
+            assert candidate == votes_for, f"two votes of {key}: {candidate} and {votes_for}"
             state = disk.hard_state
             assert state.current_term > message.term or (
-                (state.current_term, state.voted_for) == (message.term, message.recipient)
+                (state.current_term, state.voted_for) == (message.term, votes_for)
             ), f"a vote left {node.node_id} before it was on disk"
         elif isinstance(message, AppendEntriesReply) and message.success:
             assert disk.hard_state.current_term >= message.term, "acknowledged in an unwritten term"

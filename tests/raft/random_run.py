@@ -19,15 +19,16 @@ from tests.raft.liveness import check_liveness
 from tests.raft.node import Installed, SimulatedNode
 
 SMALL = RaftConfig(
-    heartbeat_ticks=2,
-    election_ticks_min=6,
-    election_ticks_max=12,
+    heartbeat_ticks=1,
+    election_ticks_min=4,
+    election_ticks_max=8,
     append_bytes_max=200,
     apply_bytes_max=300,
     in_flight_messages_max=3,
     in_flight_bytes_max=500,
 )
 MEMBERS_MAX = 5
+VOTERS_MIN = 2
 
 
 class RandomRun:
@@ -40,27 +41,30 @@ class RandomRun:
         )
         self.proposals = itertools.count(1)
         self.membership_changes = 0
+        self.slow_clocks: set[int] = set()
         self._next_node = voters + 1
         # Everybody in turn, and each of them often: an election needs ticks in step.
-        self._actions: list[tuple[Callable[[], None], int]] = [
-            (self.tick_all, 45),
+        self._actions: list[tuple[Callable[[], None], float]] = [
+            (self.tick_all, 80),
             (self.tick_one, 10),
             (self.deliver, 250),
-            (self.finish_write, 100),
+            (self.finish_write, 150),
             (self.finish_install, 20),
-            (self.propose, 15),
-            (self.read, 15),
+            (self.propose, 25),
+            (self.read, 30),
             (self.compact, 4),
-            (self.change_membership, 2),
-            (self.transfer, 2),
+            (self.change_membership, 1),
+            (self.transfer, 1),
             (self.drop, 6),
             (self.duplicate, 6),
             (self.reorder, 12),
             (self.break_link, 2),
-            (self.partition, 1),
+            (self.partition, 0.5),
+            (self.cut_off_leader, 4),
             (self.heal, 4),
-            (self.crash, 3),
-            (self.restart, 8),
+            (self.right_clocks, 4),
+            (self.crash, 2),
+            (self.restart, 6),
         ]
 
     def run(self, steps: int) -> None:
@@ -73,8 +77,9 @@ class RandomRun:
 
     def tick_all(self) -> None:
         for node in self.cluster.up:
-            self.cluster.tick(node.node_id)
-            self._pump(node)
+            if node.node_id not in self.slow_clocks or self.rng.random() < 0.05:
+                self.cluster.tick(node.node_id)
+                self._pump(node)
 
     def tick_one(self) -> None:
         if node := self._any_up():
@@ -125,6 +130,19 @@ class RandomRun:
         self.cluster.isolate(*self.rng.sample(ids, self.rng.randint(1, len(ids) // 2 or 1)))
         if self.rng.random() < 0.3:  # one direction only
             self.cluster.cut_links = {(a, b) for a, b in self.cluster.cut_links if a < b}
+
+    def cut_off_leader(self) -> None:
+        """The leader, alone or with a minority, goes on appending what nobody commits."""
+        if node := self._any_leader():
+            others = [peer for peer in self.cluster.nodes if peer != node.node_id]
+            company = self.rng.sample(others, self.rng.randint(0, len(others) // 2))
+            self.cluster.heal()
+            self.cluster.isolate(node.node_id, *company)
+            if self.rng.random() < 0.5:  # and it does not notice
+                self.slow_clocks = {node.node_id}
+
+    def right_clocks(self) -> None:
+        self.slow_clocks.clear()
 
     def heal(self) -> None:
         self.cluster.heal()
@@ -189,10 +207,10 @@ class RandomRun:
     def _random_target(self, present: Membership) -> Membership:
         """Some members leave, some change their part, some are new."""
         ids = [member for member in sorted(present.members) if self.rng.random() < 0.85]
-        while len(ids) < MEMBERS_MAX and self.rng.random() < 0.4:
+        while len(ids) < VOTERS_MIN or (len(ids) < MEMBERS_MAX and self.rng.random() < 0.4):
             ids.append(self._next_node + len(ids))
-        voters = [member for member in ids if self.rng.random() < 0.8] or ids[:1]
-        target = members(voters or present.voters, [i for i in ids if i not in voters])
+        voters = self.rng.sample(ids, self.rng.randint(VOTERS_MIN, len(ids)))
+        target = members(voters, [member for member in ids if member not in voters])
         return replace(target, removed=present.removed)
 
     def _any_up(self) -> SimulatedNode | None:

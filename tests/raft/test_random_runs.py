@@ -10,11 +10,11 @@ import pytest
 from tests.raft.liveness import check_liveness
 from tests.raft.random_run import RandomRun
 
-STEPS = 6000
+STEPS = 8000
 
 
-@pytest.mark.parametrize("voters", [1, 2, 3, 5])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("voters", [2, 3, 5])
+@pytest.mark.parametrize("seed", range(12))
 def test_no_run_breaks_an_invariant_and_every_cluster_recovers(seed: int, voters: int) -> None:
     run = RandomRun(seed, voters)
     run.run(STEPS)
@@ -32,11 +32,12 @@ def test_a_seed_decides_the_whole_run() -> None:
 
 
 def test_the_runs_get_somewhere() -> None:
-    """A run in which nothing happens proves nothing."""
-    run = RandomRun(1)
-    run.run(STEPS)
-    terms = {in_term for _, in_term in run.cluster.invariants.committed.values()}
-    assert len(run.cluster.invariants.committed) > 100
-    assert len(terms) > 5
-    assert run.membership_changes > 3
-    assert len(run.cluster.reads) > 20
+    """Runs in which nothing happens prove nothing."""
+    runs = [RandomRun(seed) for seed in range(4)]
+    for run in runs:
+        run.run(STEPS)
+    committed = [run.cluster.invariants.committed for run in runs]
+    assert sum(map(len, committed)) > 500
+    assert sum(len({in_term for _, in_term in entries.values()}) for entries in committed) > 30
+    assert sum(run.membership_changes for run in runs) > 5
+    assert sum(len(run.cluster.reads) for run in runs) > 100

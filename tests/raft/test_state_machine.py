@@ -18,6 +18,8 @@ from tests.raft.node import Installed, SimulatedNode
 from tests.raft.random_run import SMALL
 
 NODES_MAX = 6
+# Long enough for every node to have a timeout of its own: see FixedTimeouts.
+CONFIG = replace(SMALL, election_ticks_min=6, election_ticks_max=6 + NODES_MAX)
 pick = st.integers(0, 63)
 
 
@@ -28,13 +30,13 @@ class RaftMachine(RuleBasedStateMachine):
 
     @initialize(voters=st.integers(1, 5), learners=st.integers(0, 1), leads=st.booleans())
     def start(self, voters: int, learners: int, leads: bool) -> None:
-        self.cluster = Cluster(voters, range(voters + 1, voters + 1 + learners), config=SMALL)
+        self.cluster = Cluster(voters, range(voters + 1, voters + 1 + learners), config=CONFIG)
         if leads:
             self.cluster.elect(1)
 
     # Time, network, disk.
 
-    @rule(node=pick, times=st.integers(1, SMALL.election_ticks_max))
+    @rule(node=pick, times=st.integers(1, CONFIG.election_ticks_max))
     def tick(self, node: int, times: int) -> None:
         if picked := self._up(node):
             self.cluster.tick(picked.node_id, times)
@@ -155,7 +157,7 @@ class RaftMachine(RuleBasedStateMachine):
         chosen = {i for i in ids if voters >> (i - 1) & 1}
         target = members(chosen, {i for i in ids if learners >> (i - 1) & 1} - chosen)
         try:
-            picked.raft.propose_membership(replace(target))
+            picked.raft.propose_membership(target)
         except MembershipRefused:
             return
         for added in sorted(target.members - self.cluster.nodes.keys()):
@@ -193,7 +195,7 @@ class TestRaftMachine(RaftMachine.TestCase):
     """Derandomised, so that the default run never flakes; `--hypothesis-profile` widens it."""
 
     settings = settings(
-        max_examples=40,
+        max_examples=80,
         stateful_step_count=60,
         deadline=None,
         derandomize=True,
