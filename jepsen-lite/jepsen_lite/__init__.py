@@ -1,0 +1,1 @@
+"""jepsen-lite: breaks a replicated store on purpose, and judges what its clients saw."""

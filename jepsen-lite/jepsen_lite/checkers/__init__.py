@@ -1,0 +1,1 @@
+"""Judges of histories. They know what clients were told, never how the system works."""

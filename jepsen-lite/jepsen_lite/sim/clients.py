@@ -1,0 +1,191 @@
+"""The simulated clients: each a process with a production client that its workers share."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from random import Random
+
+import raftkv
+from jepsen_lite.history import Event, History, Kind
+from jepsen_lite.sim.client_links import SimulatedNetworkOfClient
+from jepsen_lite.sim.cluster import Cluster
+from jepsen_lite.sim.network import Network
+from jepsen_lite.sim.process import Process
+from jepsen_lite.sim.world import World
+from jepsen_lite.workloads.base import Invocation, Workload
+from raftkv.client.client import Client
+from raftkv.client.settings import ClientSettings
+from raftkv.errors import Outcome, RaftkvError
+
+CONNECT_TIMEOUT_S = 8.0
+TIMEOUTS_S = (0.3, 1.0, 3.0)
+FINAL_TIMEOUT_S = 10.0
+
+
+class Clients:
+    """All client processes of a run, and what their workers do."""
+
+    def __init__(
+        self,
+        world: World,
+        network: Network,
+        cluster: Cluster,
+        workloads: Sequence[Workload],
+        history: History,
+        clients: int,
+        workers_per_client: int,
+        think_s: float,
+        session_ttl_ms: int,
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self.hosts = [f"client-{number}" for number in range(1, clients + 1)]
+        self.final_failures: list[str] = []
+        self._world = world
+        self._network = network
+        self._cluster = cluster
+        self._workloads = workloads
+        self._history = history
+        self._workers_per_client = workers_per_client
+        self._think_s = think_s
+        self._settings = ClientSettings(session_ttl_ms=session_ttl_ms)
+        self._on_failure = on_failure
+        self._processes: list[Process] = []
+        self._clients: dict[Process, Client] = {}
+        self._numbers = itertools.count()
+        self._stopping = False
+        self._busy = 0
+
+    def start(self) -> None:
+        """Connect, and begin the load."""
+        for host in self.hosts:
+            process = Process(  # type: ignore[abstract]  # only what is used
+                self._world, host, on_exception=self._on_failure
+            )
+            self._processes.append(process)
+            process.enter(lambda process=process: process.create_task(self._live(process)))
+
+    def connected(self) -> bool:
+        return len(self._clients) == len(self.hosts)
+
+    def idle(self) -> bool:
+        """No operation is under way."""
+        return self._busy == 0
+
+    def stop_load(self) -> None:
+        """Begin no new operations."""
+        self._stopping = True
+
+    def begin_final(self) -> None:
+        """Every client writes once; then the first reads everything."""
+        self._busy += len(self._processes)
+        for position, process in enumerate(self._processes):
+            process.enter(
+                lambda process=process, position=position: process.create_task(
+                    self._final(self._clients[process], reads=position == 0)
+                )
+            )
+
+    def kill(self) -> None:
+        for process in self._processes:
+            process.kill()
+
+    # ---- in the clients' processes ---------------------------------------------------
+
+    async def _live(self, process: Process) -> None:
+        links = SimulatedNetworkOfClient(
+            self._world, self._network, self._cluster, process, process.name
+        )
+        rng = self._world.rng(process.name)
+        try:
+            client = await raftkv.connect(
+                self._cluster.endpoints,
+                timeout=CONNECT_TIMEOUT_S,
+                settings=self._settings,
+                links=links.link,
+                rng=self._world.rng(f"{process.name}/client"),
+            )
+        except RaftkvError as error:
+            self._on_failure(f"{process.name} could not connect: {error}")
+            return
+        self._clients[process] = client
+        for worker in range(self._workers_per_client):
+            process.create_task(self._work(client, worker, Random(rng.getrandbits(64))))
+
+    async def _work(self, client: Client, worker: int, rng: Random) -> None:
+        number = next(self._numbers)
+        while not self._stopping:
+            await asyncio.sleep(rng.expovariate(1 / self._think_s))
+            if self._stopping:
+                return
+            workload = rng.choice(self._workloads)
+            self._busy += 1
+            invocation = workload.next(rng, worker)
+            kind, _ = await self._operate(
+                client, number, workload, invocation, rng.choice(TIMEOUTS_S)
+            )
+            self._busy -= 1
+            if kind is Kind.INFO:
+                number = next(self._numbers)
+
+    async def _operate(
+        self,
+        client: Client,
+        number: int,
+        workload: Workload,
+        invocation: Invocation,
+        timeout_s: float,
+    ) -> tuple[Kind, str]:
+        """One operation, from its invocation to its completion in the history."""
+        self._note(number, Kind.INVOKE, workload, invocation, invocation.value)
+        try:
+            value = await workload.run(client, invocation, timeout_s)
+        except RaftkvError as error:
+            unknown = error.outcome is Outcome.MAYBE_APPLIED
+            kind = Kind.INFO if unknown and invocation.function not in workload.reads else Kind.FAIL
+            self._note(number, kind, workload, invocation, invocation.value, error.reason)
+            return kind, error.reason
+        self._note(number, Kind.OK, workload, invocation, value)
+        return Kind.OK, ""
+
+    async def _final(self, client: Client, *, reads: bool) -> None:
+        number = next(self._numbers)
+        todo: list[tuple[Workload, Invocation]] = []
+        rng = Random(number)
+        for workload in self._workloads:
+            todo += [(workload, workload.next(rng, 0))]
+        if reads:
+            for workload in self._workloads:
+                todo += [(workload, invocation) for invocation in workload.final()]
+        for workload, invocation in todo:
+            kind, reason = await self._operate(
+                client, number, workload, invocation, FINAL_TIMEOUT_S
+            )
+            if kind is not Kind.OK:
+                self.final_failures.append(
+                    f"{invocation.function} on {invocation.key} ended with {reason}"
+                )
+        self._busy -= 1
+
+    def _note(
+        self,
+        number: int,
+        kind: Kind,
+        workload: Workload,
+        invocation: Invocation,
+        value: object,
+        error: str = "",
+    ) -> None:
+        self._history.append(
+            Event(
+                round(self._world.now_s * 1e9),
+                number,
+                kind,
+                workload.name,
+                invocation.function,
+                invocation.key,
+                value,
+                error,
+            )
+        )

@@ -1,0 +1,189 @@
+"""What goes wrong, as values: a schedule is drawn before the run, so that it can be read, replayed
+and reduced. Knows names and times, not how faults are done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TypeAlias
+
+from jepsen_lite.sim.network import Weather
+
+LEADER = "leader"
+"""In the place of a node: whoever leads when the fault begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """The nodes' processes die; each comes back after `for_s`."""
+
+    at_s: float
+    for_s: float
+    nodes: tuple[str, ...]
+    power: bool  # what was not synced may be lost
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The node stands still (SIGSTOP) and goes on as if nothing had happened."""
+
+    at_s: float
+    for_s: float
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Isolate:
+    """The node and the others don't reach each other; `deaf`, `mute`: only one way is cut."""
+
+    at_s: float
+    for_s: float
+    node: str
+    deaf: bool
+    mute: bool
+    clients_too: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Two groups that don't reach each other, but for `bridge`, which reaches all (if not "")."""
+
+    at_s: float
+    for_s: float
+    group: tuple[str, ...]
+    bridge: str
+    one_way: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SlowLink:
+    at_s: float
+    for_s: float
+    source: str
+    target: str
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BadWeather:
+    at_s: float
+    for_s: float
+    weather: Weather
+
+
+@dataclass(frozen=True, slots=True)
+class SlowDisk:
+    at_s: float
+    for_s: float
+    node: str
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FullDisk:
+    """Every write fails; the node stops, and comes back when there is room."""
+
+    at_s: float
+    for_s: float
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenLink:
+    """The node is told that its link to the other broke, and what it had sent may be lost."""
+
+    at_s: float
+    for_s: float
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """An operator moves leadership."""
+
+    at_s: float
+    for_s: float
+    to: str
+
+
+Fault: TypeAlias = (
+    Crash
+    | Pause
+    | Isolate
+    | Split
+    | SlowLink
+    | BadWeather
+    | SlowDisk
+    | FullDisk
+    | BrokenLink
+    | Transfer
+)
+Schedule: TypeAlias = tuple[Fault, ...]
+
+KINDS = (
+    Crash, Pause, Isolate, Split, SlowLink, BadWeather, SlowDisk, FullDisk, BrokenLink, Transfer
+)  # fmt: skip
+WEIGHTS = (6, 3, 4, 4, 2, 3, 2, 1, 2, 2)
+
+
+def draw_schedule(rng: Random, nodes: Sequence[str], seconds: float) -> Schedule:
+    """Faults that begin within `seconds`. Each run has its own mix and its own density."""
+    kinds = [
+        (kind, weight) for kind, weight in zip(KINDS, WEIGHTS, strict=True) if rng.random() < 0.6
+    ] or [(Crash, 1)]
+    pause_s = rng.choice((0.5, 1.0, 2.0, 4.0))
+    faults: list[Fault] = []
+    at_s = 1.0
+    while at_s < seconds:
+        (kind,) = rng.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])
+        faults.append(_draw(rng, kind, nodes, round(at_s, 3)))
+        at_s += rng.expovariate(1 / pause_s)
+    return tuple(faults)
+
+
+def _draw(rng: Random, kind: type[Fault], nodes: Sequence[str], at_s: float) -> Fault:
+    for_s = round(rng.choice((0.05, 0.5, 1.0, 2.0, 4.0, 8.0)) * rng.uniform(0.5, 1.5), 3)
+    one = _one(rng, nodes)
+    source, target = rng.sample(list(nodes), 2)
+    if kind is Crash:
+        number = rng.choice((1, 1, 1, 1, 2, len(nodes)))
+        victims = tuple(rng.sample(list(nodes), number)) if number > 1 else (one,)
+        return Crash(at_s, for_s, victims, power=rng.random() < 0.7)
+    if kind is Pause:
+        return Pause(at_s, for_s, one)
+    if kind is Isolate:
+        ways = rng.choice(((True, True), (True, True), (True, False), (False, True)))
+        return Isolate(at_s, for_s, one, *ways, clients_too=rng.random() < 0.3)
+    if kind is Split:
+        group = tuple(rng.sample(list(nodes), rng.randint(1, len(nodes) - 1)))
+        bridge = rng.choice(list(nodes)) if rng.random() < 0.4 else ""
+        return Split(at_s, for_s, group, bridge, one_way=rng.random() < 0.3)
+    if kind is SlowLink:
+        return SlowLink(at_s, for_s, source, target, rng.choice((0.02, 0.2, 1.0)))
+    if kind is BadWeather:
+        return BadWeather(at_s, for_s, draw_weather(rng))
+    if kind is SlowDisk:
+        return SlowDisk(at_s, for_s, one, rng.choice((0.01, 0.1, 0.5)))
+    if kind is FullDisk:
+        return FullDisk(at_s, for_s, one)
+    if kind is BrokenLink:
+        return BrokenLink(at_s, 0.0, source, target)
+    return Transfer(at_s, 0.0, target)
+
+
+def _one(rng: Random, nodes: Sequence[str]) -> str:
+    return LEADER if rng.random() < 0.5 else rng.choice(list(nodes))
+
+
+def draw_weather(rng: Random) -> Weather:
+    """A network that loses, doubles and reorders, more or less."""
+    return Weather(
+        delay_s_mean=rng.choice((0.0005, 0.002, 0.01)),
+        loss=rng.choice((0.0, 0.01, 0.1, 0.3)),
+        duplication=rng.choice((0.0, 0.01, 0.1, 0.3)),
+        straggling=rng.choice((0.0, 0.01, 0.1, 0.3)),
+        straggle_s_max=rng.choice((0.01, 0.3, 2.0)),
+    )

@@ -1,0 +1,179 @@
+"""A simulated machine: a disk that stays, and the processes of one node that come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jepsen_lite.sim.disk import Disk, WatchedLogStore
+from jepsen_lite.sim.front_door import SimulatedFrontDoor
+from jepsen_lite.sim.invariants import Invariants
+from jepsen_lite.sim.network import Network
+from jepsen_lite.sim.peer_links import PeerPort, PeerPorts
+from jepsen_lite.sim.process import Process
+from jepsen_lite.sim.world import World
+from raftkv.config import Settings
+from raftkv.errors import RemovedFromCluster, StorageError
+from raftkv.kv.limits import Limits
+from raftkv.node.driver import NodeConfig
+from raftkv.node.node import Node
+from raftkv.raft.entry import Address, Membership
+from raftkv.raft.ready import RaftConfig
+from raftkv.transport.handshake import Identity
+
+PEER_PORT, CLIENT_PORT = 7511, 7411
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTuning:
+    """How the nodes of a run are set up: small logs, so that they are compacted within it."""
+
+    tick_ms: int
+    log_retained_bytes: int
+    log_compaction_bytes: int
+    append_bytes_max: int
+    in_flight_messages_max: int
+
+
+def address_of(host: str) -> Address:
+    return Address(f"{host}:{PEER_PORT}", f"{host}:{CLIENT_PORT}")
+
+
+class Host:
+    """One machine. At most one process of its node lives at a time."""
+
+    def __init__(
+        self,
+        world: World,
+        network: Network,
+        ports: PeerPorts,
+        invariants: Invariants,
+        node_id: int,
+        initial: Membership | None,
+        tuning: NodeTuning,
+        directory: Path,
+        clock_rate: float,
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self.node_id = node_id
+        self.name = f"node-{node_id}"
+        self.disk = Disk(directory, world.rng(f"{self.name}/disk"))
+        self.removed = False
+        self.node: Node | None = None
+        self.process: Process | None = None
+        self.port: PeerPort | None = None
+        self.door: SimulatedFrontDoor | None = None
+        self._world = world
+        self._network = network
+        self._ports = ports
+        self._invariants = invariants
+        self._initial = initial
+        self._tuning = tuning
+        self._clock_rate = clock_rate
+        self._on_failure = on_failure
+        self._incarnation = 0
+        self._settings = Settings(
+            node_id=node_id,
+            tick_ms=tuning.tick_ms,
+            data_dir=directory,
+            client_listen=f"127.0.0.1:{CLIENT_PORT}",
+            peer_listen=f"127.0.0.1:{PEER_PORT}",
+        )
+
+    @property
+    def up(self) -> bool:
+        return self.process is not None
+
+    def boot(self) -> None:
+        """Start the node from what is on the disk, unless it runs."""
+        if self.process is not None or self.removed:
+            return
+        self._incarnation += 1
+        process = self.process = Process(  # type: ignore[abstract]  # only what is used
+            self._world,
+            self.name,
+            rate=self._clock_rate,
+            on_turn=self._turned,
+            on_exception=self._on_failure,
+        )
+        identity = Identity(1, self.node_id, address_of(self.name).peer)
+        port = PeerPort(self._world, self._network, self._ports, process, self.name, identity)
+        node = Node(
+            self.node_id,
+            1,
+            self._node_config(),
+            WatchedLogStore(self.disk.log, self.node_id, self._invariants),
+            self.disk.state,
+            port.links,
+            self._world.rng(f"{self.name}/{self._incarnation}"),
+            self._initial,
+        )
+        process.enter(lambda: process.create_task(self._start(process, node, port)))
+
+    async def _start(self, process: Process, node: Node, port: PeerPort) -> None:
+        try:
+            await node.start()
+        except StorageError:
+            self._world.after(0.0, lambda: self._died(process))
+            return
+        node.driver.stopped.add_done_callback(
+            lambda stopped: self._ended(process, stopped.result())
+        )
+        self.node, self.port = node, port
+        self.door = SimulatedFrontDoor(
+            process, node, self._settings, lambda error: node.driver.finish(error)
+        )
+
+    def crash(self, *, power: bool) -> None:
+        """Kill the process, or take the machine's power away, in the middle of whatever it does."""
+        process = self.process
+        if process is None:
+            return
+        if self.port is not None:
+            self.port.cut()
+        if self.door is not None:
+            self.door.cut()
+        self.node = self.port = self.door = self.process = None
+        # First the disk: what the dying process still tries to write must not get there.
+        self.disk.crash(power=power)
+        process.kill()
+
+    def pause(self) -> None:
+        if self.process is not None:
+            self.process.pause()
+
+    def resume(self) -> None:
+        if self.process is not None:
+            self.process.resume()
+
+    def _ended(self, process: Process, reason: BaseException | None) -> None:
+        """The node stopped by itself."""
+        if isinstance(reason, RemovedFromCluster):
+            self.removed = True
+        elif not isinstance(reason, StorageError) and process.alive:
+            self._on_failure(f"{self.name} stopped itself: {type(reason).__name__}: {reason}")
+        self._world.after(0.0, lambda: self._died(process))
+
+    def _died(self, process: Process) -> None:
+        if self.process is process:
+            self.crash(power=False)
+
+    def _turned(self) -> None:
+        if self.node is not None:
+            self._invariants.turned(self.node)
+
+    def _node_config(self) -> NodeConfig:
+        tuning = self._tuning
+        return NodeConfig(
+            raft=RaftConfig(
+                append_bytes_max=tuning.append_bytes_max,
+                in_flight_messages_max=tuning.in_flight_messages_max,
+            ),
+            tick_s=tuning.tick_ms / 1000,
+            limits=Limits(),
+            submissions_in_flight_max=4096,
+            uncommitted_bytes_max=64 << 20,
+            log_retained_bytes=tuning.log_retained_bytes,
+            log_compaction_bytes=tuning.log_compaction_bytes,
+        )

@@ -1,0 +1,282 @@
+"""What must hold across the cluster at every moment. Sees nodes from outside, as nobody in it can.
+
+Each check is on what one node just did against what all nodes have shown so far, so that its
+cost does not grow with the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from raftkv.kv.meta import META_KEY, Meta
+from raftkv.kv.store import Family, StateStore
+from raftkv.node.node import Node
+from raftkv.raft.entry import Entry, HardState, Membership
+from raftkv.raft.raft import Raft
+from raftkv.storage.ports import RecoveredLog
+
+BOOTSTRAP_INDEX = 1
+"""Committed by decree: every first node starts with it."""
+
+
+class Violation(Exception):
+    """An invariant does not hold; says which, and all that is known."""
+
+
+@dataclass(slots=True)
+class DurableLog:
+    """What one node's disk has promised to keep: the terms of its entries, by index."""
+
+    term: int = 0
+    voted_for: int = 0
+    compacted_index: int = 0
+    compacted_term: int = 0
+    terms: list[int] = field(default_factory=list)
+
+    @property
+    def last_index(self) -> int:
+        return self.compacted_index + len(self.terms)
+
+    def term_at(self, index: int) -> int | None:
+        position = index - self.compacted_index - 1
+        if 0 <= position < len(self.terms):
+            return self.terms[position]
+        return self.compacted_term if index == self.compacted_index else None
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one incarnation of a node showed last."""
+
+    term: int = 0
+    commit_index: int = 0
+    applied_index: int = 0
+    led_term: int = 0
+
+
+class Invariants:
+    """Raises `Violation` where one is broken.
+
+    Figure 3 of the Raft paper, and: promises are on disk when they are given; what is committed
+    is on the disks of a majority; replicas are equal when they have applied the same.
+    """
+
+    def __init__(self) -> None:
+        self.committed: list[tuple[int, int]] = [(0, 0)]  # (term, payload's digest) by index
+        self.leaders: dict[int, int] = {}
+        self.checks = 0
+        self._entries: dict[tuple[int, int], tuple[int, int]] = {}
+        self._votes: dict[tuple[int, int], int] = {}
+        self._disks: dict[int, DurableLog] = {}
+        self._seen: dict[int, Seen] = {}
+        self._applied: dict[int, tuple[int, int, int, int]] = {}
+        self._states: dict[int, tuple[int, str]] = {}
+
+    # ---- disks -----------------------------------------------------------------------
+
+    def durable(
+        self, node_id: int, hard_state: HardState | None, entries: tuple[Entry, ...]
+    ) -> None:
+        """These are synced on the node's disk."""
+        disk = self._disks.setdefault(node_id, DurableLog())
+        if hard_state is not None:
+            self._check_hard_state(node_id, disk, hard_state)
+        if not entries:
+            return
+        first = entries[0].index
+        if first <= len(self.committed) - 1 and first <= disk.last_index:
+            self._check_not_cut(node_id, disk, entries)
+        del disk.terms[first - disk.compacted_index - 1 :]
+        previous = disk.term_at(first - 1)
+        for entry in entries:
+            self._check_log_matching(node_id, entry, previous)
+            disk.terms.append(entry.term)
+            previous = entry.term
+
+    def _check_hard_state(self, node_id: int, disk: DurableLog, hard_state: HardState) -> None:
+        term, vote = hard_state.current_term, hard_state.voted_for
+        if term < disk.term:
+            raise Violation(f"node {node_id}: its term went back from {disk.term} to {term}")
+        disk.term, disk.voted_for = term, vote
+        if vote and self._votes.setdefault((node_id, term), vote) != vote:
+            raise Violation(
+                f"node {node_id} voted twice in term {term}: for"
+                f" {self._votes[node_id, term]} and for {vote}"
+            )
+
+    def _check_not_cut(self, node_id: int, disk: DurableLog, entries: tuple[Entry, ...]) -> None:
+        """A committed entry that is on a disk stays on it."""
+        for index in range(entries[0].index, min(disk.last_index, len(self.committed) - 1) + 1):
+            had = disk.term_at(index) == self.committed[index][0]
+            position = index - entries[0].index
+            has = position < len(entries) and entries[position].term == self.committed[index][0]
+            if had and not has:
+                raise Violation(f"node {node_id} cut the committed entry {index} off its log")
+
+    def _check_log_matching(self, node_id: int, entry: Entry, previous: int | None) -> None:
+        name = (entry.index, entry.term)
+        known = self._entries.setdefault(name, (_digest(entry), previous or 0))
+        if known[0] != _digest(entry) or (previous is not None and known[1] != previous):
+            raise Violation(
+                f"log matching: entry {entry.index} of term {entry.term} on node {node_id} is not"
+                f" what another node has there (previous terms {previous} and {known[1]})"
+            )
+
+    def compacted(self, node_id: int, index: int, term: int) -> None:
+        disk = self._disks[node_id]
+        del disk.terms[: index - disk.compacted_index]
+        disk.compacted_index, disk.compacted_term = index, term
+
+    def reset(self, node_id: int, index: int, term: int) -> None:
+        disk = self._disks.setdefault(node_id, DurableLog())
+        disk.terms.clear()
+        disk.compacted_index, disk.compacted_term = index, term
+
+    def recovered(self, node_id: int, log: RecoveredLog) -> None:
+        """A node starts, and this is all that it has: at least what was synced before."""
+        disk = self._disks.setdefault(node_id, DurableLog())
+        if log.hard_state.current_term < disk.term:
+            raise Violation(f"node {node_id} came back in an older term than it had promised")
+        # Written but not synced, a write may have survived the crash: it is durable now.
+        terms = [entry.term for entry in log.entries]
+        fresh = DurableLog(
+            log.hard_state.current_term,
+            log.hard_state.voted_for,
+            log.compacted_index,
+            log.compacted_term,
+            terms,
+        )
+        end = min(disk.last_index, len(self.committed) - 1) + 1
+        for index in range(max(disk.compacted_index, log.compacted_index) + 1, end):
+            committed, _ = self.committed[index]
+            if disk.term_at(index) == committed and fresh.term_at(index) != committed:
+                raise Violation(f"node {node_id} lost the committed entry {index} in a crash")
+        self._disks[node_id] = fresh
+        self._seen[node_id] = Seen(term=log.hard_state.current_term)
+
+    # ---- nodes -----------------------------------------------------------------------
+
+    def turned(self, node: Node) -> None:
+        """The node's loop has turned: look at what has changed."""
+        raft = node.driver.raft
+        seen = self._seen[node.node_id]
+        if raft.current_term != seen.term:
+            if raft.current_term < seen.term:
+                raise Violation(f"node {node.node_id}: its term went back")
+            seen.term = raft.current_term
+        if raft.leads and seen.led_term != raft.current_term:
+            seen.led_term = raft.current_term
+            self._check_leader(raft)
+        if raft.commit_index != seen.commit_index:
+            self._check_commit(raft, seen)
+        if raft.last_applied != seen.applied_index:
+            self._check_applied(node, seen)
+
+    def _check_leader(self, raft: Raft) -> None:
+        self.checks += 1
+        other = self.leaders.setdefault(raft.current_term, raft.node_id)
+        if other != raft.node_id:
+            raise Violation(
+                f"election safety: nodes {other} and {raft.node_id} lead term {raft.current_term}"
+            )
+        last = len(self.committed) - 1
+        term = raft.log.term(last)
+        if term != self.committed[last][0] and last > raft.log.compacted_index:
+            raise Violation(
+                f"leader completeness: node {raft.node_id} leads term {raft.current_term} without"
+                f" the committed entry {last} (it has term {term} there)"
+            )
+
+    def _check_commit(self, raft: Raft, seen: Seen) -> None:
+        self.checks += 1
+        commit = raft.commit_index
+        if commit < seen.commit_index:
+            raise Violation(
+                f"node {raft.node_id}: commit went back from {seen.commit_index} to {commit}"
+            )
+        first = max(seen.commit_index, raft.log.compacted_index) + 1
+        for entry in raft.log.entries(first, commit + 1, 1 << 62) if first <= commit else ():
+            self._commit(raft, entry)
+        seen.commit_index = commit
+
+    def _commit(self, raft: Raft, entry: Entry) -> None:
+        here = (entry.term, _digest(entry))
+        if entry.index < len(self.committed):
+            if self.committed[entry.index] != here:
+                raise Violation(
+                    f"node {raft.node_id} commits entry {entry.index} of term {entry.term}, but"
+                    f" the one of term {self.committed[entry.index][0]} was committed before"
+                )
+            return
+        if entry.index > len(self.committed):
+            raise Violation(f"node {raft.node_id} commits entry {entry.index} before the last one")
+        self._check_majority(raft, entry)
+        self.committed.append(here)
+
+    def _check_majority(self, raft: Raft, entry: Entry) -> None:
+        """Somebody takes this entry as committed, the first to do so: is it safe on disks?"""
+        if entry.index == BOOTSTRAP_INDEX:
+            return
+        holders = {
+            node_id
+            for node_id, disk in self._disks.items()
+            if disk.term_at(entry.index) == entry.term or disk.compacted_index > entry.index
+        }
+        for voters in _voter_sets(raft.membership):
+            if 2 * len(voters & holders) <= len(voters):
+                raise Violation(
+                    f"node {raft.node_id} takes entry {entry.index} of term {entry.term} as"
+                    f" committed, but only {sorted(holders)} of {sorted(voters)} have it on disk"
+                )
+
+    def _check_applied(self, node: Node, seen: Seen) -> None:
+        self.checks += 1
+        machine, raft = node.machine, node.driver.raft
+        index = raft.last_applied
+        if index < seen.applied_index:
+            raise Violation(f"node {node.node_id}: applied went back")
+        if index > raft.commit_index:
+            raise Violation(f"node {node.node_id} applied {index}, past its commit index")
+        if machine.applied_index == index:
+            here = (machine.applied_term, machine.revision, machine.time_ms, node.node_id)
+            known = self._applied.setdefault(index, here)
+            if known[:3] != here[:3]:
+                raise Violation(
+                    f"nodes {known[3]} and {node.node_id} differ after entry {index}: term,"
+                    f" revision and time are {known[:3]} and {here[:3]}"
+                )
+        seen.applied_index = index
+
+    def compare_states(self, stores: Iterable[tuple[int, StateStore]]) -> None:
+        """All replicas that ever stood at the same index hold the same bytes."""
+        for node_id, store in stores:
+            row = store.get(Family.META, META_KEY)
+            if row is None:
+                continue
+            index, digest = Meta.decode(row).applied_index, _digest_of_state(store)
+            other, known = self._states.setdefault(index, (node_id, digest))
+            if known != digest:
+                raise Violation(
+                    f"nodes {other} and {node_id} hold different states after entry {index}"
+                )
+            self.checks += 1
+
+
+def _voter_sets(membership: Membership) -> list[frozenset[int]]:
+    outgoing = [membership.voters_outgoing] if membership.joint else []
+    return [membership.voters, *outgoing]
+
+
+def _digest(entry: Entry) -> int:
+    return hash((entry.kind.value, entry.payload))
+
+
+def _digest_of_state(store: StateStore) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for family in Family:
+        for key, value in store.scan(family, b"", None):
+            digest.update(b"%b %d %d " % (family.encode(), len(key), len(value)))
+            digest.update(key + value)
+    return digest.hexdigest()

@@ -1,0 +1,97 @@
+"""The simulated network: who can reach whom now, and how long it takes. Knows bytes' sizes only.
+
+Peers' frames are datagrams here, although the real links are streams: Raft promises to bear
+loss, duplication and reordering, so it gets them. Client streams are streams (`pipes.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from random import Random
+
+from jepsen_lite.sim.world import World
+
+BYTES_PER_S = 50e6
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """What the network does to each datagram, as probabilities, and to everything, as delay."""
+
+    delay_s_min: float = 0.0002
+    delay_s_mean: float = 0.0005
+    loss: float = 0.0
+    duplication: float = 0.0
+    straggling: float = 0.0
+    """How many come so late that others overtake them."""
+    straggle_s_max: float = 0.3
+
+
+class Network:
+    """Hosts are names. All directions between them are open until one is cut."""
+
+    def __init__(self, world: World, weather: Weather) -> None:
+        self.weather = weather
+        self._world = world
+        self._rng: Random = world.rng("network")
+        self._cut: dict[tuple[str, str], int] = {}
+        self._slow_s: dict[tuple[str, str], float] = {}
+        self.dropped = 0
+
+    def reaches(self, source: str, target: str) -> bool:
+        return (source, target) not in self._cut
+
+    def cut(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Let nothing pass from the first to the second of each pair. Cuts may overlap."""
+        for pair in pairs:
+            self._cut[pair] = self._cut.get(pair, 0) + 1
+
+    def mend(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Take back one cut of each pair."""
+        for pair in pairs:
+            self._cut[pair] -= 1
+            if not self._cut[pair]:
+                del self._cut[pair]
+
+    def slow(self, pairs: Iterable[tuple[str, str]], delay_s: float) -> None:
+        """Delay everything from the first to the second of each pair; 0: no longer."""
+        for pair in pairs:
+            self._slow_s[pair] = delay_s
+
+    def heal(self, weather: Weather) -> None:
+        """Everybody reaches everybody again."""
+        self._cut.clear()
+        self._slow_s.clear()
+        self.weather = weather
+
+    def delay_s(self, source: str, target: str, size_bytes: int) -> float:
+        """How long the next transmission takes."""
+        weather = self.weather
+        travel_s = weather.delay_s_min + self._rng.expovariate(1 / weather.delay_s_mean)
+        slow_s = self._slow_s.get((source, target))
+        if slow_s:
+            travel_s += slow_s * self._rng.uniform(0.5, 1.5)
+        return travel_s + size_bytes / BYTES_PER_S
+
+    def datagram(
+        self, source: str, target: str, size_bytes: int, deliver: Callable[[], None]
+    ) -> None:
+        """Carry one message, as the weather is. Whether a cut takes it is decided on arrival."""
+        weather, rng = self.weather, self._rng
+        copies = 1
+        if weather.loss and rng.random() < weather.loss:
+            copies = 0
+        elif weather.duplication and rng.random() < weather.duplication:
+            copies = 2
+        for _ in range(copies):
+            delay_s = self.delay_s(source, target, size_bytes)
+            if weather.straggling and rng.random() < weather.straggling:
+                delay_s += rng.uniform(0.0, weather.straggle_s_max)
+            self._world.after(delay_s, lambda: self._arrive(source, target, deliver))
+
+    def _arrive(self, source: str, target: str, deliver: Callable[[], None]) -> None:
+        if self.reaches(source, target):
+            deliver()
+        else:
+            self.dropped += 1

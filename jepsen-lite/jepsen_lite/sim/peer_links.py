@@ -1,0 +1,200 @@
+"""Links between simulated nodes: production frames and chunks over the simulated network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from typing import Protocol
+
+from jepsen_lite.sim.network import Network
+from jepsen_lite.sim.pipes import Pipe
+from jepsen_lite.sim.process import Process
+from jepsen_lite.sim.world import World
+from raftkv.errors import ConnectionFailed, RaftkvError, Unavailable
+from raftkv.raft.messages import InstallSnapshot
+from raftkv.storage.ports import Checkpoint
+from raftkv.transport.codec import decode_frame, encode_lanes
+from raftkv.transport.handshake import Identity
+from raftkv.transport.ports import Frame, PeerHandler
+from raftkv.transport.snapshot_receiver import SnapshotReceiver
+from raftkv.transport.snapshots import STALL_TIMEOUT_S, encode_chunks
+
+END_OF_STREAM = b""
+
+
+class PeerPorts(Protocol):
+    """Finds who listens at an address now."""
+
+    def peer_port(self, address: str) -> PeerPort | None: ...
+
+
+class PeerPort:
+    """The receiving side of one incarnation of a node, and the links that it sends on."""
+
+    def __init__(
+        self,
+        world: World,
+        network: Network,
+        ports: PeerPorts,
+        process: Process,
+        host: str,
+        identity: Identity,
+    ) -> None:
+        self.host = host
+        self.process = process
+        self.node_id = identity.node_id
+        self.handler: PeerHandler
+        self.links = SimulatedPeerLinks(world, network, ports, self, identity.address)
+        self._world = world
+        self._network = network
+        self._identity = identity
+        self._snapshots: SnapshotReceiver
+        self._incoming: dict[Pipe, None] = {}
+
+    def begin(self, handler: PeerHandler) -> None:
+        self.handler = handler
+        self._snapshots = SnapshotReceiver(self._identity, handler, Executor(), STALL_TIMEOUT_S)
+
+    def datagram(self, sender: PeerPort, address: str, data: bytes) -> None:
+        """Bytes of a frame have arrived from the node that listens at `address`."""
+        self.process.enter(self._receive, sender, address, data)
+
+    def _receive(self, sender: PeerPort, address: str, data: bytes) -> None:
+        if not self.handler.is_member(sender.node_id):
+            self._network.datagram(
+                self.host,
+                sender.host,
+                64,
+                lambda: sender.process.enter(sender.handler.removed, self.node_id),
+            )
+            return
+        self.links.contacted(sender.node_id, address)
+        self.handler.receive(sender.node_id, decode_frame(data, sender.node_id, self.node_id))
+
+    def snapshot(self, sender: PeerPort, chunks: asyncio.Queue[bytes], reply: Pipe) -> None:
+        """Take a snapshot's chunks; the reply is empty, or says why it was not taken."""
+        self._incoming[reply] = None
+        self.process.create_task(self._take_snapshot(sender, chunks, reply))
+
+    async def _take_snapshot(
+        self, sender: PeerPort, chunks: asyncio.Queue[bytes], reply: Pipe
+    ) -> None:
+        try:
+            opening = await self._snapshots.next_chunk(chunks.get)
+            await self._snapshots.receive(sender.node_id, opening, chunks.get, _let_in)
+        except RaftkvError as error:
+            reply.send(error.message.encode())
+        else:
+            reply.send(END_OF_STREAM)
+        finally:
+            self._incoming.pop(reply, None)
+
+    def cut(self) -> None:
+        """The process is about to die: nothing leaves it any more, its peers see links break."""
+        self.links.cut()
+        for reply in self._incoming:
+            reply.send(b"the node died")
+
+
+class SimulatedPeerLinks:
+    """A `PeerLinks`. All links are up from the start: whether anything arrives is the network's."""
+
+    def __init__(
+        self, world: World, network: Network, ports: PeerPorts, port: PeerPort, address: str
+    ) -> None:
+        self._world = world
+        self._network = network
+        self._ports = ports
+        self._port = port
+        self._address = address
+        self._peers: dict[int, str] = {}
+        self._cut = False
+
+    def start(self, handler: PeerHandler) -> None:
+        self._port.begin(handler)
+
+    def set_peers(self, addresses: Mapping[int, str]) -> None:
+        self._peers = dict(addresses)
+
+    def contacted(self, peer: int, address: str) -> None:
+        """Somebody we may not have heard of called: it must be able to get an answer."""
+        self._peers.setdefault(peer, address)
+
+    def send(self, to: int, frame: Frame) -> None:
+        address = self._peers.get(to)
+        if address is None or self._cut:
+            return
+        for data in encode_lanes(frame):
+            if data:
+                self._send(address, data)
+
+    def _send(self, address: str, data: bytes) -> None:
+        def deliver() -> None:
+            target = self._ports.peer_port(address)
+            if target is not None:
+                target.datagram(self._port, self._address, data)
+
+        self._network.datagram(self._port.host, host_of(address), len(data), deliver)
+
+    async def send_snapshot(
+        self, to: int, message: InstallSnapshot, checkpoint: Checkpoint
+    ) -> None:
+        address = self._peers.get(to)
+        target = self._ports.peer_port(address) if address is not None else None
+        await asyncio.sleep(0.001)
+        if target is None or self._cut:
+            raise ConnectionFailed(f"node {to} takes no connection")
+        ended: asyncio.Future[str] = self._port.process.create_future()
+        source = self._port
+
+        def end(reason: str) -> None:
+            if not ended.done():
+                ended.set_result(reason)
+
+        def say(reason: str) -> None:
+            source.process.enter(end, reason)
+
+        def broke() -> None:
+            say("the connection broke")
+
+        network, world = self._network, self._world
+        reply = Pipe(
+            world, network, target.host, source.host, lambda data: say(data.decode()), broke
+        )
+        chunks: asyncio.Queue[bytes] = asyncio.Queue()
+        forth = Pipe(
+            world,
+            network,
+            source.host,
+            target.host,
+            lambda data: target.process.enter(chunks.put_nowait, data),
+            broke,
+        )
+        target.process.enter(target.snapshot, source, chunks, reply)
+        try:
+            for chunk in encode_chunks(checkpoint.path, message):
+                forth.send(chunk)
+                await asyncio.sleep(0.001)
+            async with asyncio.timeout(STALL_TIMEOUT_S):
+                reason = await ended
+        except TimeoutError:
+            reason = "it did not answer"
+        finally:
+            forth.close()
+        if reason:
+            raise Unavailable(f"node {to} did not take the snapshot: {reason}")
+
+    async def close(self) -> None:
+        self._peers.clear()
+
+    def cut(self) -> None:
+        self._cut = True
+
+
+def host_of(address: str) -> str:
+    return address.rpartition(":")[0]
+
+
+async def _let_in() -> None:
+    """The sender does not wait for it here."""

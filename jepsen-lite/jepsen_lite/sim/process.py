@@ -1,0 +1,214 @@
+"""A simulated process: an event loop of its own on virtual time. Knows nothing of what it runs.
+
+Each process has its own loop, as on real machines: a future of one can't be awaited by another,
+and when a process is killed, its loop simply never turns again. Its clock may be fast or slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from asyncio import events
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+from jepsen_lite.sim.world import World
+
+TURN_S = 20e-6
+"""What one turn of a loop costs: so a loop that never rests makes no endless loop of ours."""
+
+LAST_TURNS_MAX = 50
+
+
+class Process(asyncio.AbstractEventLoop):
+    """An event loop that turns when the world says so.
+
+    `rate` is how fast its clock runs against the world's. `on_turn` is called after every turn,
+    `on_exception` with what nothing in the process caught.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        *,
+        rate: float = 1.0,
+        on_turn: Callable[[], None] | None = None,
+        on_exception: Callable[[str], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.alive = True
+        self._world = world
+        self._rate = rate
+        self._on_turn = on_turn
+        self._on_exception = on_exception
+        self._ready: deque[asyncio.Handle] = deque()
+        self._turn_due = False
+        self._paused = False
+        # In the order of their making: the order in which they end must not be chance.
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        # Clocks count from the start of something, so no two processes agree on the hour.
+        self._clock_base_s = 1000.0 + 10.0 * len(name)
+        self._started_s = world.now_s
+
+    # ---- for the simulator -----------------------------------------------------------
+
+    def enter(self, callback: Callable[..., object], *args: object) -> None:
+        """Have the process run this in its next turn; lost if it is dead."""
+        self.call_soon(callback, *args)
+
+    def pause(self) -> None:
+        """Stop turning (SIGSTOP). What arrives waits."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on."""
+        self._paused = False
+        self._wake()
+
+    def kill(self) -> None:
+        """End it without its knowing: nothing that it still does may reach the outside.
+
+        What it has open must be cut before. Its coroutines are unwound here and now, because
+        the garbage collector would do that at a moment of its own choice.
+        """
+        if not self.alive:
+            return
+        self.alive = False
+        for task in list(self._tasks):
+            task.cancel()
+        for _ in range(LAST_TURNS_MAX):
+            if not self._ready:
+                break
+            self._run_ready()
+        self._ready.clear()
+
+    # ---- the loop that asyncio sees --------------------------------------------------
+
+    def time(self) -> float:
+        """This process's monotonic clock."""
+        return self._clock_base_s + (self._world.now_s - self._started_s) * self._rate
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        self._wake()
+        return handle
+
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
+
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.time() + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._world.after((when - self.time()) / self._rate, lambda: self._ring(timer))
+        return timer
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(  # type: ignore[override]
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> asyncio.Task[Any]:
+        # A name of its own: asyncio's count goes on from one run to the next.
+        task = asyncio.Task(coro, loop=self, name=name or self.name, context=context)
+        self._tasks[task] = None
+        task.add_done_callback(self._forget)
+        return task
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: object, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """There are no threads: it is done in the next turn."""
+        done = self.create_future()
+
+        def run() -> None:
+            try:
+                result = func(*args)
+            except Exception as error:  # noqa: BLE001 - whoever awaits it gets it
+                if not done.cancelled():
+                    done.set_exception(error)
+            else:
+                if not done.cancelled():
+                    done.set_result(result)
+
+        self.call_soon(run)
+        return done
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return self.alive
+
+    def is_closed(self) -> bool:
+        return not self.alive
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if self.alive and self._on_exception is not None:
+            error = context.get("exception")
+            trace = "".join(traceback.format_exception(error)) if error is not None else ""
+            self._on_exception(f"{self.name}: {context['message']}: {error!r}\n{trace}")
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """asyncio tells its loop; the timer is skipped when it rings."""
+
+    # ---- turning ---------------------------------------------------------------------
+
+    def _ring(self, timer: asyncio.TimerHandle) -> None:
+        if not timer.cancelled() and self.alive:
+            self._ready.append(timer)
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._turn_due and not self._paused and self.alive:
+            self._turn_due = True
+            self._world.after(TURN_S, self._turn)
+
+    def _turn(self) -> None:
+        self._turn_due = False
+        if self._paused or not self.alive:
+            return
+        self._run_ready()
+        if self._on_turn is not None:
+            self._on_turn()
+        if self._ready:
+            self._wake()
+
+    def _run_ready(self) -> None:
+        """What is ready now; what it makes ready is for the next turn."""
+        ready = self._ready
+        # One process may kill another in the middle of its own turn.
+        before = events._get_running_loop()
+        events._set_running_loop(self)
+        try:
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                if not handle.cancelled():
+                    handle._run()
+        finally:
+            events._set_running_loop(before)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)

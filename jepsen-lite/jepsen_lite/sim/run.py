@@ -1,0 +1,217 @@
+"""One seed, from the first boot to the verdict."""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from jepsen_lite.history import History, Kind
+from jepsen_lite.sim.clients import Clients
+from jepsen_lite.sim.cluster import Cluster
+from jepsen_lite.sim.faults import Schedule, draw_schedule, draw_weather
+from jepsen_lite.sim.host import NodeTuning
+from jepsen_lite.sim.invariants import Invariants, Violation
+from jepsen_lite.sim.nemesis import Nemesis
+from jepsen_lite.sim.network import Network, Weather
+from jepsen_lite.sim.world import World
+from jepsen_lite.workloads.base import Workload
+from jepsen_lite.workloads.counter import Counter as CounterWorkload
+from jepsen_lite.workloads.register import Register
+from jepsen_lite.workloads.sets import GrowingSet
+
+BOOT_S = 10.0
+LIVENESS_S = 20.0
+COMPARE_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a seed decides before the run, so that a part of it can be changed."""
+
+    seed: int
+    nodes: int
+    clients: int
+    workers_per_client: int
+    seconds: float
+    think_s: float
+    session_ttl_ms: int
+    clock_skew: float
+    weather: Weather
+    tuning: NodeTuning
+    schedule: Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. `problems` is empty if all is well."""
+
+    plan: Plan
+    problems: tuple[str, ...]
+    history: History
+    simulated_s: float
+    operations: Counter[str]
+    faults: Counter[str]
+    checks: int
+    leaders: int
+
+
+def draw_plan(seed: int, seconds: float = 30.0) -> Plan:
+    """What this seed is about."""
+    rng = Random(f"{seed}/plan")
+    nodes = rng.choice((3, 3, 3, 5))
+    names = [f"node-{number}" for number in range(1, nodes + 1)]
+    log_compaction_bytes = rng.choice((4 << 10, 32 << 10, 64 << 20))
+    return Plan(
+        seed=seed,
+        nodes=nodes,
+        clients=rng.choice((2, 3)),
+        workers_per_client=rng.choice((1, 2, 3)),
+        seconds=seconds,
+        think_s=rng.choice((0.05, 0.2, 0.5)),
+        session_ttl_ms=rng.choice((1_500, 5_000, 60_000)),
+        clock_skew=rng.choice((0.0, 0.0, 0.05)),
+        weather=draw_weather(rng) if rng.random() < 0.3 else Weather(),
+        tuning=NodeTuning(
+            tick_ms=50,
+            log_retained_bytes=log_compaction_bytes // rng.choice((2, 8)),
+            log_compaction_bytes=log_compaction_bytes,
+            append_bytes_max=rng.choice((400, 4_000, 1 << 20)),
+            in_flight_messages_max=rng.choice((2, 64)),
+        ),
+        schedule=draw_schedule(rng, names, seconds),
+    )
+
+
+class _Stopped(Exception):
+    """The run can't go on; the problems say why."""
+
+
+class Run:
+    """One run. Everything in it is made anew."""
+
+    def __init__(self, plan: Plan, directory: Path) -> None:
+        self.plan = plan
+        self.problems: list[str] = []
+        self.history = History()
+        self.world = World(plan.seed)
+        self.network = Network(self.world, plan.weather)
+        self.invariants = Invariants()
+        self.workloads: Sequence[Workload] = (Register(4), CounterWorkload(), GrowingSet())
+        self.cluster = Cluster(
+            self.world,
+            self.network,
+            self.invariants,
+            plan.nodes,
+            plan.tuning,
+            plan.clock_skew,
+            directory,
+            self._fail,
+        )
+        self.clients = Clients(
+            self.world,
+            self.network,
+            self.cluster,
+            self.workloads,
+            self.history,
+            plan.clients,
+            plan.workers_per_client,
+            plan.think_s,
+            plan.session_ttl_ms,
+            self._fail,
+        )
+        self.nemesis = Nemesis(self.world, self.network, self.cluster, self.clients.hosts)
+
+    def execute(self) -> Outcome:
+        """Boot, break, heal, look whether it lives, judge."""
+        try:
+            self._begin()
+            self.nemesis.begin(self.plan.schedule)
+            self._pass(self.plan.seconds)
+            self._recover()
+        except _Stopped:
+            pass
+        finally:
+            self._end()
+        if not self.problems:
+            for workload in self.workloads:
+                self.problems += [
+                    f"{workload.name}: {text}" for text in workload.check(self.history)
+                ]
+        return Outcome(
+            self.plan,
+            tuple(self.problems),
+            self.history,
+            self.world.now_s,
+            Counter(event.kind for event in self.history.events if event.kind is not Kind.INVOKE),
+            self.nemesis.took_effect,
+            self.invariants.checks,
+            len(self.invariants.leaders),
+        )
+
+    def _fail(self, problem: str) -> None:
+        self.problems.append(f"at {self.world.now_s:.6f} s: {problem}")
+
+    def _begin(self) -> None:
+        for host in self.cluster.hosts.values():
+            host.boot()
+        self.clients.start()
+        self._await(self.clients.connected, BOOT_S, "the clients reached a leader")
+
+    def _recover(self) -> None:
+        """Everything is well again: so it must work again, soon."""
+        self.nemesis.heal(Weather())
+        self.clients.stop_load()
+        self._await(self.clients.idle, LIVENESS_S, "every operation under way has ended")
+        self.clients.begin_final()
+        self._await(self.clients.idle, LIVENESS_S, "every client could write and read again")
+        for problem in self.clients.final_failures:
+            self._fail(f"liveness: {problem}")
+        self._await(self.cluster.settled, LIVENESS_S, "all nodes were ready with equal logs")
+        self._compare()
+
+    def _pass(self, seconds: float) -> None:
+        until_s = self.world.now_s + seconds
+        while self.world.now_s < until_s:
+            self._advance(min(until_s, self.world.now_s + COMPARE_EVERY_S))
+            self._compare()
+
+    def _await(self, holds: Callable[[], bool], seconds: float, what: str) -> None:
+        until_s = self.world.now_s + seconds
+        while not holds():
+            if self.world.now_s >= until_s:
+                self._fail(f"liveness: within {seconds} s it did not happen that {what}")
+                raise _Stopped
+            self._advance(min(until_s, self.world.now_s + 0.1))
+
+    def _advance(self, until_s: float) -> None:
+        try:
+            self.world.run_until(until_s, lambda: bool(self.problems))
+        except Violation as violation:
+            self._fail(str(violation))
+        except Exception:  # noqa: BLE001 - the simulator's own bug must not look like a pass
+            self._fail(f"the simulator itself failed:\n{traceback.format_exc()}")
+        if self.problems:
+            raise _Stopped
+
+    def _compare(self) -> None:
+        try:
+            self.cluster.compare_states()
+        except Violation as violation:
+            self._fail(str(violation))
+            raise _Stopped from violation
+
+    def _end(self) -> None:
+        for host in self.cluster.hosts.values():
+            host.crash(power=False)
+        self.clients.kill()
+
+
+def run(plan: Plan) -> Outcome:
+    """Carry out a plan."""
+    with tempfile.TemporaryDirectory(prefix="jepsen-lite-") as directory:
+        return Run(plan, Path(directory)).execute()

@@ -1,0 +1,1 @@
+"""What clients do, and what the answers must look like."""

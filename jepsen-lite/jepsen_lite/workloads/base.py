@@ -1,0 +1,40 @@
+"""What every workload is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol
+
+from jepsen_lite.history import History
+from raftkv.client.client import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What a worker is to do next. `value` can be written as JSON."""
+
+    function: str
+    key: str
+    value: Any = None
+
+
+class Workload(Protocol):
+    """One kind of load on the store."""
+
+    name: str
+    reads: frozenset[str]
+    """Functions that change nothing: when they fail, they have failed, whatever was lost."""
+
+    def next(self, rng: Random, worker: int) -> Invocation:
+        """What this worker does next."""
+
+    async def run(self, client: Client, invocation: Invocation, timeout_s: float) -> Any:
+        """Do it; what it returns goes into the history. Raises `RaftkvError`."""
+
+    def final(self) -> Sequence[Invocation]:
+        """What is read once everything is healed."""
+
+    def check(self, history: History) -> list[str]:
+        """What is wrong with the history, in words; empty if nothing."""

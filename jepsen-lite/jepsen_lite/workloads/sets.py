@@ -1,0 +1,67 @@
+"""A growing set: what was added and acknowledged is in every later read, and nothing else is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from jepsen_lite.history import History, Kind
+from jepsen_lite.workloads.base import Invocation
+from raftkv.client.client import Client
+
+PREFIX = "set/"
+
+
+class GrowingSet:
+    """Each element is a key of its own."""
+
+    name = "set"
+    reads = frozenset({"read"})
+
+    def __init__(self) -> None:
+        self._elements = itertools.count(1)
+
+    def next(self, rng: Random, worker: int) -> Invocation:
+        if rng.random() < 0.1:
+            return Invocation("read", PREFIX)
+        return Invocation("add", PREFIX, next(self._elements))
+
+    async def run(self, client: Client, invocation: Invocation, timeout_s: float) -> Any:
+        if invocation.function == "add":
+            await client.put(f"{PREFIX}{invocation.value:06}", timeout=timeout_s)
+            return invocation.value
+        found = await client.range_prefix(PREFIX, keys_only=True, timeout=timeout_s)
+        return [int(kv.key.decode().removeprefix(PREFIX)) for kv in found.kvs]
+
+    def final(self) -> Sequence[Invocation]:
+        return [Invocation("read", PREFIX)]
+
+    def check(self, history: History) -> list[str]:
+        problems: list[str] = []
+        begun: set[int] = set()
+        acknowledged: set[int] = set()
+        failed = {
+            each.invocation.value
+            for each in history.operations(self.name)
+            if each.invocation.function == "add" and each.kind is Kind.FAIL
+        }
+        at_start: dict[int, frozenset[int]] = {}
+        for event in history.events:
+            if event.workload != self.name:
+                continue
+            if event.function == "add":
+                {Kind.INVOKE: begun, Kind.OK: acknowledged}.get(event.kind, set()).add(event.value)
+            elif event.kind is Kind.INVOKE:
+                at_start[event.process] = frozenset(acknowledged)
+            elif event.kind is Kind.OK:
+                read = set(event.value)
+                for what, wrong in (
+                    ("lacks acknowledged", at_start[event.process] - read),
+                    ("shows failed", read & failed),
+                    ("shows never added", read - begun),
+                ):
+                    if wrong:
+                        problems.append(f"process {event.process}'s read {what} {sorted(wrong)}")
+        return problems
