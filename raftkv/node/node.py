@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 
 import structlog
@@ -37,7 +37,8 @@ READY_TRY_S = 5.0
 class Node:
     """Ports are handed in; time is the running loop's, chance is `rng`.
 
-    `initial` begins a new cluster if the disks are empty; a node that joins has none.
+    `initial` begins a new cluster if the disks are empty, and if `require_first_start` does not
+    raise; a node that joins has none.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Node:
         links: PeerLinks,
         rng: Random,
         initial: Membership | None = None,
+        require_first_start: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.node_id = node_id
         self.cluster_id = cluster_id
@@ -60,6 +62,7 @@ class Node:
         self._links = links
         self._rng = rng
         self._initial = initial
+        self._require_first_start = require_first_start
         self._stopping = False
         self._log = structlog.get_logger("raftkv.node").bind(node=node_id)
         self.driver: Driver
@@ -75,6 +78,7 @@ class Node:
             self._log_store,
             self._storage,
             self._initial,
+            self._require_first_start,
         )
         raft = recovered.raft
         self._log.info(

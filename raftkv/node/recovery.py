@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -33,17 +34,21 @@ async def recover(
     log_store: LogStore,
     state_storage: StateStorage,
     initial: Membership | None,
+    require_first_start: Callable[[], Awaitable[None]] | None = None,
 ) -> Recovered:
     """Rebuild from what was persisted and nothing else.
 
     With `initial` and empty disks the node begins a new cluster: its log starts with the
-    membership, the same entry on every first node. Raises `DamagedData` if log and state
-    can't belong together.
+    membership, the same entry on every first node; `require_first_start` is asked before that
+    and raises if the disks must not be empty. Raises `DamagedData` if log and state can't belong
+    together.
     """
     machine = StateMachine(state_storage.store, limits)
     recovered = log_store.recover()
     unused = not recovered.entries and recovered.hard_state == HardState()
     if unused and machine.applied_index == 0 and initial is not None:
+        if require_first_start is not None:
+            await require_first_start()
         recovered = await _bootstrap(log_store, codec, initial)
     recovered = await _reconcile(log_store, recovered, machine)
     log = Log(recovered.compacted_index, recovered.compacted_term, recovered.entries)

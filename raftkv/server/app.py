@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
 from random import Random
 
 from raftkv.config import Settings
@@ -15,6 +16,7 @@ from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
 from raftkv.raft.entry import Membership
 from raftkv.raft.ready import RaftConfig
+from raftkv.server.first_start import require_first_start
 from raftkv.server.front_door import FrontDoor
 from raftkv.server.joining import learn_cluster_id
 from raftkv.server.resources import version
@@ -110,6 +112,7 @@ class Server:
             links,
             self._rng,
             _initial_membership(settings),
+            partial(require_first_start, settings),
         )
         await node.start()
         self._opened.push_async_callback(node.stop)

@@ -65,14 +65,15 @@ def open_directory(
     """Take the data directory for this node, making it if it is not there.
 
     Raises `DirectoryInUse` if another process holds it, `DirectoryMismatch` if it belongs to
-    another cluster, node or format, or is not ours at all, and `DiskFull` if less than
-    `free_bytes_min` is left on its disk.
+    another cluster, node or format, or is not ours at all, `DamagedData` if its log is gone, and
+    `DiskFull` if less than `free_bytes_min` is left on its disk.
     """
     with translated("opening the data directory", path):
         path.mkdir(parents=True, exist_ok=True)
         lock = _take_lock(path)
         try:
             identity = _claim(path, Identity(cluster_id=cluster_id, node_id=node_id))
+            _require_log(path)
             check_space(path, free_bytes_min)
         except BaseException:
             os.close(lock)
@@ -148,6 +149,12 @@ def _claim(path: Path, wanted: Identity) -> Identity:
     if found != wanted:
         raise DirectoryMismatch(_difference(path, found, wanted), path=path)
     return found
+
+
+def _require_log(path: Path) -> None:
+    """The log is made before the state, so a state without one is a node without its votes."""
+    if (path / "state").exists() and not (path / "log" / "CURRENT").exists():
+        raise DamagedData(f"{path} holds a state, but its log is gone; {REBUILD_ADVICE}", path=path)
 
 
 def _difference(path: Path, found: Identity, wanted: Identity) -> str:

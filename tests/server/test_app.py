@@ -138,3 +138,13 @@ async def test_joining_where_nobody_answers_is_unavailable(tmp_path: Path) -> No
     (nobody,) = free_addresses(1)
     with pytest.raises(Unavailable, match=nobody):
         await Server(settings_of(tmp_path / "node", node_id=4, join=nobody)).start()
+
+
+async def test_a_first_start_waits_for_no_member_that_is_silent(tmp_path: Path) -> None:
+    own_peer, own_client, peer, closed = free_addresses(4)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for client in (closed, "{}:{}".format(*silent.getsockname())):
+            members = {1: Address(own_peer, own_client), 2: Address(peer, client)}
+            settings = Settings(data_dir=tmp_path / client, initial_members=members)
+            async with asyncio.timeout(PATIENCE_S), running(settings):
+                pass

@@ -112,6 +112,15 @@ def test_a_directory_is_held_against_another_process_until_that_is_killed(tmp_pa
     open_directory(tmp_path, CLUSTER, 3).close()
 
 
+def test_a_state_without_its_log_is_a_node_without_its_votes(tmp_path: Path) -> None:
+    open_directory(tmp_path, CLUSTER, 3).close()
+    (tmp_path / "log").mkdir()
+    open_directory(tmp_path, CLUSTER, 3).close()  # a crash while the log was being made
+    (tmp_path / "state").mkdir()
+    with pytest.raises(DamagedData, match=r"its log is gone.*member remove"):
+        open_directory(tmp_path, CLUSTER, 3)
+
+
 def test_a_disk_without_room_is_refused_at_start(tmp_path: Path) -> None:
     with pytest.raises(DiskFull, match="MiB are free"):
         open_directory(tmp_path, CLUSTER, 3, free_bytes_min=1 << 60)
