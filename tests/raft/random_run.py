@@ -55,6 +55,7 @@ class RandomRun:
             (self.compact, 4),
             (self.change_membership, 1),
             (self.transfer, 1),
+            (self.clients_come_and_go, 1),
             (self.drop, 6),
             (self.duplicate, 6),
             (self.reorder, 12),
@@ -212,6 +213,11 @@ class RandomRun:
         voters = self.rng.sample(ids, self.rng.randint(VOTERS_MIN, len(ids)))
         target = members(voters, [member for member in ids if member not in voters])
         return replace(target, removed=present.removed)
+
+    def clients_come_and_go(self) -> None:
+        """Commits are told at once where somebody waits for them, else with the next message."""
+        if node := self._any_up():
+            node.clients_everywhere = not node.clients_everywhere
 
     def _any_up(self) -> SimulatedNode | None:
         up = self.cluster.up

