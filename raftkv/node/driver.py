@@ -95,6 +95,7 @@ class Driver:
         self._changed: set[asyncio.Future[None]] = set()
         self._round_due = False
         self._apply_paused = False
+        self._apply_deferred = False
         self._compacting = False
         self._received: Path | None = None
         self._seen: tuple[int, Role, int] = (0, Role.FOLLOWER, 0)
@@ -264,8 +265,13 @@ class Driver:
         if ready.persist is not None:
             self.spawn(self._persist(ready.persist))
         if ready.committed and not self._apply_paused:
-            self._apply(ready.committed)
-            if raft.can_apply:  # others get their turn in between
+            # Whoever waits for our messages or our disk must not wait for the state machine, too:
+            # they get on their way in this turn of the loop, and apply has the next one.
+            busy = ready.persist is not None or bool(ready.messages)
+            self._apply_deferred = busy and not self._apply_deferred
+            if not self._apply_deferred:
+                self._apply(ready.committed)
+            if raft.can_apply:
                 self.wake()
         for read in ready.reads:
             self.barriers.confirm(read.context, read.read_index)

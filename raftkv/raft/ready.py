@@ -54,10 +54,10 @@ class ConfirmedRead:
 class Ready:
     """What there is to do now.
 
-    `persist` is None while an earlier one is under way. `committed` must be applied, and
-    reported with `Raft.applied()`, before the next `ready()`. `snapshot` has arrived from the
-    leader and must be installed, then reported with `Raft.snapshot_installed()`.
-    `snapshots_wanted` are peers whose entries are compacted away.
+    `persist` is None while an earlier one is under way. `committed` is handed out again until
+    it is reported with `Raft.applied()`. `snapshot` has arrived from the leader and must be
+    installed, then reported with `Raft.snapshot_installed()`. `snapshots_wanted` are peers whose
+    entries are compacted away.
     """
 
     persist: Persist | None
