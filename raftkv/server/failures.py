@@ -17,6 +17,9 @@ from raftkv.kv.failures import fill_failure
 from raftkv.rpc import kv_pb2
 
 DOMAIN = "raftkv"
+# A status travels in the call's metadata, twice over, and a client drops the call if that is
+# over 8 KiB; message and facts may quote what the caller sent.
+STATUS_TEXT_BYTES_MAX = 1024
 
 # The nearest class in an error's ancestry decides.
 _CODES: dict[type[RaftkvError], grpc.StatusCode] = {
@@ -66,12 +69,14 @@ def error_of(failure: kv_pb2.Failure) -> RaftkvError:
 
 def status_of(error: RaftkvError) -> grpc.Status:
     """The error as a status; its details are ErrorInfo (reason, outcome, facts) and RetryInfo."""
-    status = status_pb2.Status(code=code_of(error).value[0], message=error.message)
+    message = _shortened(error.message)
+    status = status_pb2.Status(code=code_of(error).value[0], message=message)
+    facts = {name: _shortened(fact) for name, fact in error.facts.items()}
     status.details.add().Pack(
         error_details_pb2.ErrorInfo(
             reason=error.reason,
             domain=DOMAIN,
-            metadata={**error.facts, "outcome": error.outcome.name},
+            metadata={**facts, "outcome": error.outcome.name},
         )
     )
     if error.retry_after_s:
@@ -79,6 +84,15 @@ def status_of(error: RaftkvError) -> grpc.Status:
         retry.retry_delay.FromMilliseconds(round(error.retry_after_s * 1000))
         status.details.add().Pack(retry)
     return rpc_status.to_status(status)
+
+
+def _shortened(text: str) -> str:
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= STATUS_TEXT_BYTES_MAX:
+        return text
+    half = STATUS_TEXT_BYTES_MAX // 2  # the field is named first, the fix last
+    start, end = encoded[:half].decode(errors="ignore"), encoded[-half:].decode(errors="ignore")
+    return f"{start} ... {end}"
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: RaftkvError) -> NoReturn:

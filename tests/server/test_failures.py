@@ -96,3 +96,15 @@ def test_a_read_that_met_a_bad_disk_is_safe_to_ask_elsewhere() -> None:
     error = failures.of_read(errors.DamagedData("checksum"))
 
     assert (error.reason, error.outcome) == ("DAMAGED_DATA", Outcome.SAFE_TO_RETRY)
+
+
+def test_a_status_fits_into_metadata_whatever_it_quotes() -> None:
+    quoted = "\N{SNOWMAN}" * 8192
+    error = errors.InvalidRequest(f"key {quoted} is odd; choose another", key=quoted)
+    status = failures.status_of(error)
+    travelling = 3 * len(status.details.encode()) + sum(
+        len(value) * 4 // 3 for _, value in status.trailing_metadata
+    )
+    assert travelling < 8192
+    assert status.details.startswith("key ")
+    assert status.details.endswith("is odd; choose another")
