@@ -75,7 +75,7 @@ class Driver:
         self.submissions = Submissions(
             rng.getrandbits(64), config.submissions_in_flight_max, config.uncommitted_bytes_max
         )
-        self.barriers = ReadBarriers()
+        self.barriers = ReadBarriers(rng.getrandbits(62))
         self.last_contact: dict[int, float] = {}
         self.loop = asyncio.get_running_loop()
         self.stopped: asyncio.Future[BaseException | None] = self.loop.create_future()
@@ -433,7 +433,7 @@ class Driver:
             return
         self._linked_version = self.raft.peers_version
         peers = self.raft.peers
-        for member, address in self.raft.membership.addresses.items():
+        for member, address in self.raft.addresses.items():
             self._peer_addresses[member] = address.peer
         self._links.set_peers({peer: self._peer_addresses[peer] for peer in sorted(peers)})
 

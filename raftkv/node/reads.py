@@ -27,8 +27,11 @@ class Barriers:
 class ReadBarriers:
     """Barriers by context, then by the index they wait for."""
 
-    def __init__(self) -> None:
-        self._context = 0
+    def __init__(self, first_context: int) -> None:
+        """`first_context` is drawn anew in each life of the process: an answer to a question of
+        the last one, still on its way, must not confirm a read of this one.
+        """
+        self._context = first_context
         self._gathering = Barriers()
         self._asked: dict[int, Barriers] = {}
         self._confirmed: list[tuple[int, int, Barriers]] = []

@@ -6,10 +6,10 @@ cutting the log off can take it back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from raftkv.raft.entry import Membership
+from raftkv.raft.entry import Address, Membership
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,15 @@ class MembershipLog:
     def members(self) -> frozenset[int]:
         """Of the membership in force, and of earlier ones that are not applied yet."""
         return frozenset().union(*(membership.members for _, membership in self._history))
+
+    @property
+    def addresses(self) -> Mapping[int, Address]:
+        """Where all of them are reached, as the latest membership that names each says."""
+        return {
+            peer: address
+            for _, membership in self._history
+            for peer, address in membership.addresses.items()
+        }
 
     def append(self, index: int, membership: Membership) -> None:
         self._history.append((index, membership))

@@ -7,12 +7,12 @@ driver reports back. Output: ready().
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from raftkv.errors import InvariantViolation, MembershipRefused, check
 from raftkv.raft import quorum
-from raftkv.raft.entry import Entry, EntryKind, HardState, Membership, SnapshotPoint
+from raftkv.raft.entry import Address, Entry, EntryKind, HardState, Membership, SnapshotPoint
 from raftkv.raft.log import Log, size_of
 from raftkv.raft.membership import MembershipCodec, MembershipLog, enter, leave
 from raftkv.raft.messages import (
@@ -146,6 +146,11 @@ class Raft:
         return (self._memberships.members | self._departing.keys()) - {self.node_id}
 
     @property
+    def addresses(self) -> Mapping[int, Address]:
+        """Where the peers are reached; one that has left is missing once that is applied."""
+        return self._memberships.addresses
+
+    @property
     def peers_version(self) -> tuple[int, int]:
         """Differs whenever `peers` may."""
         return self._memberships.version, len(self._departing)
@@ -185,8 +190,10 @@ class Raft:
         if self._heartbeat_elapsed >= self._config.heartbeat_ticks:
             self._heartbeat_elapsed = 0
             self._broadcast_heartbeat(self._rounds.number)
-            for progress in self.progress.values():
+            for peer, progress in self.progress.items():
                 progress.probe_sent = False  # a lost probe is sent again
+                if progress.replication is Replication.REPLICATE:
+                    self._check_pipeline(peer, progress)
         for peer in [peer for peer, ticks in self._departing.items() if ticks <= 1]:
             self._forget(peer)
         for peer in self._departing:
@@ -437,9 +444,10 @@ class Raft:
 
     def _handle_heartbeat(self, message: Heartbeat) -> None:
         # The leader caps its commit index to what it knows to agree here.
-        self._commit_to(min(message.leader_commit, self.log.last_index))
+        self._commit_to(message.leader_commit)
         if message.read_round:
-            self._outbox.promise(
+            # It promises nothing about our disk: a read does not wait for a write's sync.
+            self._outbox.send(
                 HeartbeatReply(self.node_id, message.sender, self.current_term, message.read_round)
             )
 
@@ -587,8 +595,6 @@ class Raft:
         if message.read_round > progress.read_round:
             progress.read_round = message.read_round
             self._confirm_reads()
-        if progress.replication is Replication.REPLICATE:
-            self._check_pipeline(message.sender, progress)
 
     def _check_pipeline(self, peer: int, progress: Progress) -> None:
         """Ask a peer that lags whether the last entries reached it: they may have been lost,

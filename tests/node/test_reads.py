@@ -8,7 +8,7 @@ from raftkv.node.reads import ReadBarriers
 
 async def test_barriers_of_one_turn_share_a_context_and_open_when_its_index_is_applied() -> None:
     loop = asyncio.get_running_loop()
-    barriers, asked = ReadBarriers(), []
+    barriers, asked = ReadBarriers(0), []
     first, second = loop.create_future(), loop.create_future()
     barriers.add(first, 10.0)
     barriers.add(second, 10.0)
@@ -24,7 +24,7 @@ async def test_barriers_of_one_turn_share_a_context_and_open_when_its_index_is_a
 
 async def test_an_unanswered_context_is_asked_again_and_fails_when_late() -> None:
     future = asyncio.get_running_loop().create_future()
-    barriers, asked = ReadBarriers(), []
+    barriers, asked = ReadBarriers(0), []
 
     def ask(context: int) -> bool:
         asked.append(context)
@@ -42,7 +42,7 @@ async def test_an_unanswered_context_is_asked_again_and_fails_when_late() -> Non
 
 async def test_without_a_leader_a_read_fails_before_its_deadline() -> None:
     future = asyncio.get_running_loop().create_future()
-    barriers = ReadBarriers()
+    barriers = ReadBarriers(0)
     barriers.add(future, 1e9)
     barriers.ask(lambda _: False)
     for _ in range(41):
