@@ -24,7 +24,6 @@ RUN tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
  && tools/bin/pip --python /opt/raftkv/bin/python install --no-deps wheels/*.whl
 
 FROM ${BASE_IMAGE}
-COPY --from=build /opt/raftkv /opt/raftkv
 RUN useradd --no-log-init --uid 7411 --no-create-home --home-dir /var/lib/raftkv raftkv \
  && install --directory --owner raftkv --group raftkv --mode 0700 /var/lib/raftkv
 ENV PATH=/opt/raftkv/bin:$PATH RAFTKV_DATA_DIR=/var/lib/raftkv/data
@@ -33,3 +32,5 @@ WORKDIR /var/lib/raftkv
 EXPOSE 7411 7511
 ENTRYPOINT ["raftkv"]
 CMD ["serve"]
+# Last, so that a change of our code makes one layer.
+COPY --from=build /opt/raftkv /opt/raftkv

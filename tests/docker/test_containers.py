@@ -77,7 +77,7 @@ async def test_a_node_that_dies_is_restarted_and_healthy_again(cluster: ComposeC
     async def healthy() -> bool:
         return str(cluster.inspect(leader)["State"]["Health"]["Status"]) == "healthy"
 
-    await eventually(healthy, "Docker finds the node healthy")
+    await eventually(healthy, "Docker finds the node healthy", timeout_s=60)
     await check_nothing_lost(cluster, writers)
 
 
@@ -107,9 +107,10 @@ async def test_a_running_cluster_becomes_five_that_bear_two_failures_and_not_thr
         cluster.up("--profile", "five")
 
         async def five_voters() -> bool:
-            return sum(not member.learner for member in await client.member_list()) == 5
+            members = await client.member_list(timeout=20)
+            return sum(not member.learner for member in members) == 5
 
-        await eventually(five_voters, "five nodes vote")
+        await eventually(five_voters, "five nodes vote", timeout_s=90)
         await cluster.ready()
         await cluster.kill(1)
         await cluster.kill(4)
