@@ -77,15 +77,26 @@ class Clients:
         """Begin no new operations."""
         self._stopping = True
 
-    def begin_final(self) -> None:
-        """Every client writes once; then the first reads everything."""
-        self._busy += len(self._processes)
-        for position, process in enumerate(self._processes):
-            process.enter(
-                lambda process=process, position=position: process.create_task(
-                    self._final(self._clients[process], reads=position == 0)
-                )
-            )
+    def begin_last_writes(self) -> None:
+        """Every client does one more operation of each workload."""
+        rng = self._world.rng("last writes")
+        for process in self._processes:
+            todo = [(workload, workload.next(rng, 0)) for workload in self._workloads]
+            self._begin(process, todo)
+
+    def begin_final_reads(self) -> None:
+        """The first client reads everything."""
+        todo = [
+            (workload, invocation)
+            for workload in self._workloads
+            for invocation in workload.final()
+        ]
+        self._begin(self._processes[0], todo)
+
+    def _begin(self, process: Process, todo: list[tuple[Workload, Invocation]]) -> None:
+        self._busy += 1
+        client = self._clients[process]
+        process.enter(lambda: process.create_task(self._do(client, todo)))
 
     def kill(self) -> None:
         for process in self._processes:
@@ -149,15 +160,8 @@ class Clients:
         self._note(number, Kind.OK, workload, invocation, value)
         return Kind.OK, ""
 
-    async def _final(self, client: Client, *, reads: bool) -> None:
+    async def _do(self, client: Client, todo: list[tuple[Workload, Invocation]]) -> None:
         number = next(self._numbers)
-        todo: list[tuple[Workload, Invocation]] = []
-        rng = Random(number)
-        for workload in self._workloads:
-            todo += [(workload, workload.next(rng, 0))]
-        if reads:
-            for workload in self._workloads:
-                todo += [(workload, invocation) for invocation in workload.final()]
         for workload, invocation in todo:
             kind, reason = await self._operate(
                 client, number, workload, invocation, FINAL_TIMEOUT_S

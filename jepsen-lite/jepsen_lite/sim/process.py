@@ -77,12 +77,18 @@ class Process(asyncio.AbstractEventLoop):
         if not self.alive:
             return
         self.alive = False
-        for task in list(self._tasks):
-            task.cancel()
+        before = events._get_running_loop()
+        cancelled: set[asyncio.Task[Any]] = set()
         for _ in range(LAST_TURNS_MAX):
+            # What had just arrived may begin new tasks on the way down.
+            for task in [task for task in self._tasks if task not in cancelled]:
+                cancelled.add(task)
+                task.cancel()
             if not self._ready:
                 break
             self._run_ready()
+        events._set_running_loop(before)
+        self._world.running = before
         self._ready.clear()
 
     # ---- the loop that asyncio sees --------------------------------------------------
@@ -199,16 +205,15 @@ class Process(asyncio.AbstractEventLoop):
     def _run_ready(self) -> None:
         """What is ready now; what it makes ready is for the next turn."""
         ready = self._ready
-        # One process may kill another in the middle of its own turn.
-        before = events._get_running_loop()
-        events._set_running_loop(self)
-        try:
-            for _ in range(len(ready)):
-                handle = ready.popleft()
-                if not handle.cancelled():
-                    handle._run()
-        finally:
-            events._set_running_loop(before)
+        # It asks the kernel for our process id, so it is not called more often than needed;
+        # the world takes the last one back.
+        if self._world.running is not self:
+            self._world.running = self
+            events._set_running_loop(self)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)

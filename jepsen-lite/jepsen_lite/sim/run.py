@@ -167,8 +167,10 @@ class Run:
         self.nemesis.heal(Weather())
         self.clients.stop_load()
         self._await(self.clients.idle, LIVENESS_S, "every operation under way has ended")
-        self.clients.begin_final()
-        self._await(self.clients.idle, LIVENESS_S, "every client could write and read again")
+        self.clients.begin_last_writes()
+        self._await(self.clients.idle, LIVENESS_S, "every client could write again")
+        self.clients.begin_final_reads()
+        self._await(self.clients.idle, LIVENESS_S, "a client could read everything")
         for problem in self.clients.final_failures:
             self._fail(f"liveness: {problem}")
         self._await(self.cluster.settled, LIVENESS_S, "all nodes were ready with equal logs")

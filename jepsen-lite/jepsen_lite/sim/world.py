@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from asyncio import events
 from collections.abc import Callable
 from random import Random
 
@@ -18,6 +19,8 @@ class World:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.now_s = 0.0
+        self.running: object = None
+        """The process whose event loop asyncio takes for the running one."""
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
 
@@ -28,7 +31,9 @@ class World:
 
     def at(self, when_s: float, act: Callable[[], None]) -> None:
         """Do this at that moment; a moment that has passed means now."""
-        heapq.heappush(self._agenda, (max(when_s, self.now_s), next(self._order), act))
+        if when_s < self.now_s:
+            when_s = self.now_s
+        heapq.heappush(self._agenda, (when_s, next(self._order), act))
 
     def after(self, delay_s: float, act: Callable[[], None]) -> None:
         """Do this in `delay_s` seconds."""
@@ -40,10 +45,14 @@ class World:
         `stop` is looked at after every event.
         """
         agenda = self._agenda
-        while agenda and agenda[0][0] <= until_s:
-            self.now_s, _, act = heapq.heappop(agenda)
-            act()
-            if stop():
-                return True
+        try:
+            while agenda and agenda[0][0] <= until_s:
+                self.now_s, _, act = heapq.heappop(agenda)
+                act()
+                if stop():
+                    return True
+        finally:
+            self.running = None
+            events._set_running_loop(None)
         self.now_s = until_s
         return stop()
