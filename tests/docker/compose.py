@@ -26,7 +26,8 @@ def why_not() -> str:
     """Why containers can't be started here; empty if they can."""
     if shutil.which("docker") is None:
         return "there is no docker command"
-    answer = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False)
+    ask = ["docker", "version", "--format", "{{.Server.Version}}"]
+    answer = subprocess.run(ask, capture_output=True, text=True, check=False)
     if answer.returncode:
         return f"no Docker engine answers: {answer.stderr.strip()[-200:]}"
     return "" if _compose_command() else "there is neither docker-compose nor docker compose"
