@@ -180,19 +180,25 @@ class Node:
     def _peer_status(self, peer: int, now: float) -> PeerStatus:
         contact = self.driver.last_contact.get(peer)
         age_s = None if contact is None else now - contact
-        patience_s = self._config.raft.election_ticks_min * self._config.tick_s
-        if age_s is None or age_s > 4 * patience_s:
-            reachability = Reachability.UNREACHABLE
-        else:
-            reachability = Reachability.SUSPECT if age_s > patience_s else Reachability.REACHABLE
         progress = self.driver.raft.progress.get(peer)
         return PeerStatus(
             node_id=peer,
-            reachability=reachability,
+            reachability=self._reachability(peer, age_s),
             last_contact_ms=-1 if age_s is None else int(age_s * 1000),
             match_index=progress.match_index if progress else 0,
             replication=progress.replication.value if progress else "",
         )
+
+    def _reachability(self, peer: int, age_s: float | None) -> Reachability:
+        raft = self.driver.raft
+        if not raft.leads and peer != raft.leader_id:
+            # Followers have nothing to say to each other: only the link itself tells.
+            connected = peer in self._links.connected
+            return Reachability.REACHABLE if connected else Reachability.UNREACHABLE
+        patience_s = self._config.raft.election_ticks_min * self._config.tick_s
+        if age_s is None or age_s > 4 * patience_s:
+            return Reachability.UNREACHABLE
+        return Reachability.SUSPECT if age_s > patience_s else Reachability.REACHABLE
 
     # ---- reads and writes ------------------------------------------------------------
 

@@ -43,6 +43,10 @@ class PeerLinks(Protocol):
     def start(self, handler: PeerHandler) -> None:
         """Say who is told of broken links. Before everything else."""
 
+    @property
+    def connected(self) -> frozenset[int]:
+        """The peers whose link is up at this moment."""
+
     def set_peers(self, addresses: Mapping[int, str]) -> None:
         """Open and close links so that they are exactly those (node id -> `host:port`)."""
 

@@ -228,3 +228,20 @@ async def test_a_graceful_stop_gives_leadership_away_without_a_failed_write(
         assert "leadership_transfer" in cluster.nodes[leader].log()
         assert not writers.unknown
         assert not lost(writers, await stored(client))
+
+
+async def test_the_status_of_any_node_tells_living_peers_from_dead_ones(tmp_path: Path) -> None:
+    reachable, unreachable = raftkv.Reachability.REACHABLE, raftkv.Reachability.UNREACHABLE
+    async with Cluster(tmp_path, 3) as cluster:
+        leader = await cluster.leader()
+        dead, observer = sorted({1, 2, 3} - {leader})
+        cluster.nodes[dead].kill()
+        for node_id in (leader, observer):
+            living = {1, 2, 3} - {dead, node_id}
+
+            async def told(node_id: int = node_id, living: set[int] = living) -> bool:
+                status = await cluster.status(node_id)
+                seen = {peer.node_id: peer.reachability for peer in status.peers}
+                return seen == {dead: unreachable, **dict.fromkeys(living, reachable)}
+
+            await eventually(told, f"node {node_id} tells who lives")

@@ -114,6 +114,11 @@ class SimulatedPeerLinks:
     def start(self, handler: PeerHandler) -> None:
         self._port.begin(handler)
 
+    @property
+    def connected(self) -> frozenset[int]:
+        """Links without a connection are always up."""
+        return frozenset(self._peers)
+
     def set_peers(self, addresses: Mapping[int, str]) -> None:
         self._peers = dict(addresses)
 
