@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -19,6 +20,7 @@ from bench_lib.load import LoadResult, LoadSpec, Schedule, new_histogram
 from bench_lib.processes import machine_cpu_seconds
 from bench_lib.results import Measurement
 from bench_lib.workload import Operation
+from raftkv.cli.event_loop import GRPC_ENVIRONMENT
 
 START_DELAY_S = 0.2
 WARM_UP_S = 1.0
@@ -115,6 +117,8 @@ async def _start(load: LoadSpec) -> Process:
         stdin=PIPE,
         stdout=PIPE,
         limit=LINE_BYTES_MAX,
+        # What makes gRPC quicker for our commands makes it quicker for etcd's client, too.
+        env={**GRPC_ENVIRONMENT, **os.environ},
         cwd=Path(__file__).parent.parent,
         start_new_session=True,  # Ctrl-C is ours to handle
     )
