@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
-from jepsen_lite.sim.invariants import Invariants
+from jepsen_lite.sim.invariants import Invariants, Violation
 from raftkv.errors import DiskFull
 from raftkv.raft.entry import Entry, HardState
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
@@ -48,30 +48,46 @@ class Disk:
 
 
 class WatchedLogStore:
-    """A `LogStore` that shows the checkers what is durable, as soon as it is."""
+    """A `LogStore` that shows the checkers what is durable, as soon as it is.
 
-    def __init__(self, store: MemoryLogStore, node_id: int, invariants: Invariants) -> None:
+    What they find goes to `on_failure`: it is no concern of the node that writes.
+    """
+
+    def __init__(
+        self,
+        store: MemoryLogStore,
+        node_id: int,
+        invariants: Invariants,
+        on_failure: Callable[[str], None],
+    ) -> None:
         self._store = store
         self._node_id = node_id
         self._invariants = invariants
+        self._on_failure = on_failure
 
     def recover(self) -> RecoveredLog:
         recovered = self._store.recover()
-        self._invariants.recovered(self._node_id, recovered)
+        self._show(self._invariants.recovered, recovered)
         return recovered
 
     async def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         kept = tuple(entries)
         await self._store.append(hard_state, kept)
-        self._invariants.durable(self._node_id, hard_state, kept)
+        self._show(self._invariants.durable, hard_state, kept)
 
     async def compact(self, through_index: int, through_term: int) -> None:
         await self._store.compact(through_index, through_term)
-        self._invariants.compacted(self._node_id, through_index, through_term)
+        self._show(self._invariants.compacted, through_index, through_term)
 
     async def reset(self, index: int, term: int) -> None:
         await self._store.reset(index, term)
-        self._invariants.reset(self._node_id, index, term)
+        self._show(self._invariants.reset, index, term)
 
     async def close(self) -> None:
         await self._store.close()
+
+    def _show(self, look: Callable[..., None], *what: object) -> None:
+        try:
+            look(self._node_id, *what)
+        except Violation as violation:
+            self._on_failure(str(violation))

@@ -10,9 +10,13 @@ from random import Random
 from typing import TypeAlias
 
 from jepsen_lite.sim.network import Weather
+from raftkv.raft.ready import Role
 
 LEADER = "leader"
 """In the place of a node: whoever leads when the fault begins."""
+
+CAUGHT = "caught"
+"""In the place of a node, inside an ambush: the one that walked into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class BadWeather:
 class SlowDisk:
     at_s: float
     for_s: float
-    node: str
+    nodes: tuple[str, ...]
     delay_s: float
 
 
@@ -109,6 +113,21 @@ class Transfer:
     to: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ambush:
+    """The next `times` nodes that take this role within `for_s` meet `fault`, soon after.
+
+    Elections are short and rare: what goes wrong only in them is not found by chance alone.
+    `fault.at_s` is how soon.
+    """
+
+    at_s: float
+    for_s: float
+    role: Role
+    times: int
+    fault: Crash | Pause | Isolate | SlowDisk
+
+
 Fault: TypeAlias = (
     Crash
     | Pause
@@ -120,13 +139,15 @@ Fault: TypeAlias = (
     | FullDisk
     | BrokenLink
     | Transfer
+    | Ambush
 )
 Schedule: TypeAlias = tuple[Fault, ...]
 
 KINDS = (
-    Crash, Pause, Isolate, Split, SlowLink, BadWeather, SlowDisk, FullDisk, BrokenLink, Transfer
+    Crash, Pause, Isolate, Split, SlowLink, BadWeather, SlowDisk, FullDisk, BrokenLink, Transfer,
+    Ambush,
 )  # fmt: skip
-WEIGHTS = (6, 3, 4, 4, 2, 3, 2, 1, 2, 2)
+WEIGHTS = (6, 3, 4, 4, 2, 3, 2, 1, 2, 2, 5)
 
 
 def draw_schedule(rng: Random, nodes: Sequence[str], seconds: float) -> Schedule:
@@ -166,12 +187,33 @@ def _draw(rng: Random, kind: type[Fault], nodes: Sequence[str], at_s: float) -> 
     if kind is BadWeather:
         return BadWeather(at_s, for_s, draw_weather(rng))
     if kind is SlowDisk:
-        return SlowDisk(at_s, for_s, one, rng.choice((0.01, 0.1, 0.5)))
+        return SlowDisk(at_s, for_s, (one,), rng.choice((0.01, 0.1, 0.5)))
     if kind is FullDisk:
         return FullDisk(at_s, for_s, one)
     if kind is BrokenLink:
         return BrokenLink(at_s, 0.0, source, target)
+    if kind is Ambush:
+        role = rng.choice((Role.LEADER, Role.LEADER, Role.CANDIDATE))
+        return Ambush(at_s, rng.uniform(2.0, 15.0), role, rng.randint(1, 6), _draw_trap(rng, nodes))
     return Transfer(at_s, 0.0, target)
+
+
+def _draw_trap(rng: Random, nodes: Sequence[str]) -> Crash | Pause | Isolate | SlowDisk:
+    soon_s = rng.choice((0.0, 0.001, 0.005, 0.02, 0.1)) * rng.uniform(0.5, 1.5)
+    for_s = rng.choice((0.01, 0.1, 1.0, 3.0)) * rng.uniform(0.5, 1.5)
+    choice = rng.random()
+    if choice < 0.3:
+        return Crash(soon_s, for_s, (CAUGHT,), power=True)
+    if choice < 0.5:
+        # Those it needs the votes or the disks of.
+        victims = tuple(rng.sample(list(nodes), rng.randint(1, len(nodes) - 1)))
+        return Crash(soon_s, for_s, victims, power=True)
+    if choice < 0.7:
+        ways = rng.choice(((True, True), (True, False), (False, True)))
+        return Isolate(soon_s, for_s, CAUGHT, *ways, clients_too=rng.random() < 0.3)
+    if choice < 0.8:
+        return Pause(soon_s, for_s, CAUGHT)
+    return SlowDisk(soon_s, for_s, tuple(nodes), rng.choice((0.1, 0.5)))
 
 
 def _one(rng: Random, nodes: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from raftkv.kv.limits import Limits
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
 from raftkv.raft.entry import Address, Membership
-from raftkv.raft.ready import RaftConfig
+from raftkv.raft.ready import RaftConfig, Role
 from raftkv.transport.handshake import Identity
 
 PEER_PORT, CLIENT_PORT = 7511, 7411
@@ -72,6 +72,8 @@ class Host:
         self._tuning = tuning
         self._clock_rate = clock_rate
         self._on_failure = on_failure
+        self.on_role: Callable[[Host, Role], None] | None = None
+        self._role = Role.FOLLOWER
         self._incarnation = 0
         self._settings = Settings(
             node_id=node_id,
@@ -103,7 +105,7 @@ class Host:
             self.node_id,
             1,
             self._node_config(),
-            WatchedLogStore(self.disk.log, self.node_id, self._invariants),
+            WatchedLogStore(self.disk.log, self.node_id, self._invariants, self._on_failure),
             self.disk.state,
             port.links,
             self._world.rng(f"{self.name}/{self._incarnation}"),
@@ -160,8 +162,14 @@ class Host:
             self.crash(power=False)
 
     def _turned(self) -> None:
-        if self.node is not None:
-            self._invariants.turned(self.node)
+        if self.node is None:
+            return
+        self._invariants.turned(self.node)
+        role = self.node.driver.raft.role
+        if role is not self._role:
+            self._role = role
+            if self.on_role is not None:
+                self.on_role(self, role)
 
     def _node_config(self) -> NodeConfig:
         tuning = self._tuning

@@ -140,6 +140,9 @@ class Invariants:
         disk = self._disks.setdefault(node_id, DurableLog())
         if log.hard_state.current_term < disk.term:
             raise Violation(f"node {node_id} came back in an older term than it had promised")
+        vote = log.hard_state.voted_for
+        if log.hard_state.current_term == disk.term and disk.voted_for not in (0, vote):
+            raise Violation(f"node {node_id} came back without its vote of term {disk.term}")
         # Written but not synced, a write may have survived the crash: it is durable now.
         terms = [entry.term for entry in log.entries]
         fresh = DurableLog(

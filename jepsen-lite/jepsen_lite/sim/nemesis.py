@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 
 from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.faults import (
+    CAUGHT,
     LEADER,
+    Ambush,
     BadWeather,
     BrokenLink,
     Crash,
@@ -26,6 +28,7 @@ from jepsen_lite.sim.host import Host
 from jepsen_lite.sim.network import Network, Weather
 from jepsen_lite.sim.world import World
 from raftkv.errors import RaftkvError
+from raftkv.raft.ready import Role
 
 
 class Nemesis:
@@ -41,6 +44,10 @@ class Nemesis:
         self._clients = list(clients)
         self._fair = network.weather
         self._healed = False
+        self._caught: Host | None = None
+        self._ambushes: list[list[Ambush]] = []  # each as often as it may still strike
+        for host in cluster.hosts.values():
+            host.on_role = self._role_taken
 
     def begin(self, schedule: Schedule) -> None:
         for fault in schedule:
@@ -88,9 +95,28 @@ class Nemesis:
                 return self._break_link(fault)
             case Transfer():
                 return self._transfer(fault)
+            case Ambush():
+                return self._lie_in_wait(fault)
 
     def _host(self, name: str) -> Host | None:
+        if name == CAUGHT:
+            return self._caught
         return self._cluster.leader() if name == LEADER else self._cluster.hosts[name]
+
+    def _lie_in_wait(self, fault: Ambush) -> Callable[[], None]:
+        left = [fault] * fault.times
+        self._ambushes.append(left)
+        return left.clear
+
+    def _role_taken(self, host: Host, role: Role) -> None:
+        for left in self._ambushes:
+            if left and left[0].role is role:
+                trap = left.pop().fault
+                self._world.after(trap.at_s, lambda trap=trap: self._spring(host, trap))  # type: ignore[misc]
+
+    def _spring(self, host: Host, trap: Fault) -> None:
+        self._caught = host
+        self._strike(trap)
 
     def _crash(self, fault: Crash) -> Callable[[], None] | None:
         hosts = [self._host(name) for name in fault.nodes]
@@ -164,16 +190,16 @@ class Nemesis:
         return undo
 
     def _slow_disk(self, fault: SlowDisk) -> Callable[[], None] | None:
-        host = self._host(fault.node)
-        if host is None:
-            return None
-        disk = host.disk
-        disk.slow_s = fault.delay_s
+        hosts = [self._host(name) for name in fault.nodes]
+        disks = [host.disk for host in hosts if host is not None]
+        for disk in disks:
+            disk.slow_s = fault.delay_s
 
         def undo() -> None:
-            disk.slow_s = 0.0
+            for disk in disks:
+                disk.slow_s = 0.0
 
-        return undo
+        return undo if disks else None
 
     def _full_disk(self, fault: FullDisk) -> Callable[[], None] | None:
         host = self._host(fault.node)
