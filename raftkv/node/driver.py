@@ -91,8 +91,9 @@ class Driver:
         self._log_disk = asyncio.Lock()
         self._peer_addresses: dict[int, str] = {}
         self._linked_version = (-1, -1)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._changed: set[asyncio.Future[None]] = set()
+        # In order, as sets are not: one seed must decide who goes first.
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._changed: dict[asyncio.Future[None], None] = {}
         self._round_due = False
         self._apply_paused = False
         self._apply_deferred = False
@@ -131,8 +132,8 @@ class Driver:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(self._guard(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
         # A task that is cancelled before its first step never gets to awaiting this.
         task.add_done_callback(lambda _: work.close())
 
@@ -149,13 +150,13 @@ class Driver:
             if left <= 0:
                 raise DeadlineExceeded("it did not happen in time")
             future: asyncio.Future[None] = self.loop.create_future()
-            self._changed.add(future)
+            self._changed[future] = None
             timer = self.loop.call_later(left, _resolve, future)
             try:
                 await future
             finally:
                 timer.cancel()
-                self._changed.discard(future)
+                del self._changed[future]
 
     def _notice_change(self) -> None:
         for future in self._changed:

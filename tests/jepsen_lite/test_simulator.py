@@ -1,0 +1,132 @@
+"""One seed decides a run; the seeds of this list hold; and planted bugs do not get through."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import structlog
+from typer.testing import CliRunner
+
+from jepsen_lite.cli import app
+from jepsen_lite.sim.report import describe_failure
+from jepsen_lite.sim.run import draw_plan, run
+from jepsen_lite.sim.shrink import shrunk
+from raftkv import logs
+from raftkv.node.driver import Driver
+from raftkv.node.submissions import Submissions
+from raftkv.raft.outbox import Outbox
+from raftkv.raft.ready import Persist
+
+ROOT = Path(__file__).parent.parent.parent
+SEEDS = range(1, 7)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    level = logs.get_level()
+    logs.configure("console", "error", io.StringIO())
+    yield
+    structlog.reset_defaults()
+    logs.set_level(level)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_store_holds_under_this_seed(seed: int) -> None:
+    outcome = run(draw_plan(seed, seconds=10.0))
+    assert not outcome.problems, describe_failure(outcome)
+    assert outcome.operations["ok"] > 10
+    assert outcome.faults
+
+
+def fingerprint(seed: int) -> str:
+    lines = run(draw_plan(seed, seconds=8.0)).history.to_lines()
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def test_the_same_seed_twice_gives_the_same_bytes_and_another_seed_others() -> None:
+    assert fingerprint(14) == fingerprint(14) != fingerprint(15)
+
+
+def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
+    kept = []
+    for hash_seed in ("0", "4711"):
+        directory = tmp_path / hash_seed
+        subprocess.run(
+            [sys.executable, "-m", "jepsen_lite", "sim", "--seeds", "14", "--seconds", "8",
+             "--keep", str(directory)],
+            env={
+                **os.environ,
+                "PYTHONHASHSEED": hash_seed,
+                "PYTHONPATH": os.pathsep.join([str(ROOT / "jepsen-lite"), str(ROOT)]),
+            },
+            check=True,
+            capture_output=True,
+        )  # fmt: skip
+        kept.append((directory / "14.jsonl").read_bytes())
+    assert kept[0] == kept[1]
+    assert hashlib.sha256(kept[0]).hexdigest() == fingerprint(14)
+
+
+def promise_before_the_write(self: Outbox, message: Any) -> None:
+    self.send(message) if message.recipient != message.sender else self._promises.append(message)
+
+
+async def persisted_before_it_is(self: Driver, persist: Persist) -> None:
+    self.raft.persisted()
+    self.wake()
+    async with self._log_disk:
+        await self._log_store.append(persist.hard_state, persist.entries)
+
+
+def late_is_failed(self: Submissions, waiting: Any) -> Exception:
+    from raftkv.errors import DeadlineExceeded
+
+    return DeadlineExceeded("not in time")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "bug", "seeds"),
+    [
+        (Outbox, "promise", promise_before_the_write, range(11, 17)),
+        (Driver, "_persist", persisted_before_it_is, range(11, 17)),
+        (Submissions, "_late", late_is_failed, (9, 19)),
+    ],
+)
+def test_a_planted_bug_is_found(
+    owner: type, name: str, bug: Callable[..., object], seeds: Iterable[int]
+) -> None:
+    with mock.patch.object(owner, name, bug):
+        assert any(run(draw_plan(seed, seconds=10.0)).problems for seed in seeds)
+
+
+def test_a_failure_is_reduced_and_says_how_to_replay_it() -> None:
+    with mock.patch.object(Outbox, "promise", promise_before_the_write):
+        failed = run(draw_plan(12, seconds=10.0))
+        smaller = shrunk(failed)
+    assert smaller.problems
+    assert len(smaller.plan.schedule) < len(failed.plan.schedule)
+    told = describe_failure(smaller)
+    assert f"python -m jepsen_lite sim --seeds {failed.plan.seed} --seconds 10" in told
+    assert smaller.problems[0] in told
+
+
+def test_the_command_runs_seeds_and_tells_how_fast() -> None:
+    result = CliRunner().invoke(app, ["sim", "--seeds", "3..4", "--seconds", "5"])
+    assert result.exit_code == 0, result.output
+    assert "seeds 3..4: all held" in result.output
+    assert "simulated seconds per second" in result.output
+
+
+def test_seeds_that_are_no_range_are_a_usage_error() -> None:
+    result = CliRunner().invoke(app, ["sim", "--seeds", "9..1"])
+    assert result.exit_code == 2
+    assert "write the smaller seed first" in result.output
