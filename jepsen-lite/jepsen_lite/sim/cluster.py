@@ -12,6 +12,7 @@ from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.peer_links import PeerPort, host_of
 from jepsen_lite.sim.world import World
 from raftkv.raft.entry import Membership
+from raftkv.raft.ready import Role
 
 
 class Cluster:
@@ -29,32 +30,48 @@ class Cluster:
         on_failure: Callable[[str], None],
     ) -> None:
         self.invariants = invariants
-        rng = world.rng("clocks")
+        self.hosts: dict[str, Host] = {}
+        self.on_role: Callable[[Host, Role], None] = _nobody_cares
         node_ids = range(1, size + 1)
-        initial = Membership(
+        self._initial = Membership(
             voters=frozenset(node_ids),
             addresses={node_id: address_of(f"node-{node_id}") for node_id in node_ids},
         )
-        self.hosts = {
-            f"node-{node_id}": Host(
-                world,
-                network,
-                self,
-                invariants,
-                node_id,
-                initial,
-                tuning,
-                directory / f"node-{node_id}",
-                1.0 + rng.uniform(-clock_skew, clock_skew),
-                on_failure,
-            )
-            for node_id in node_ids
-        }
+        self._world = world
+        self._network = network
+        self._tuning = tuning
+        self._clock_skew = clock_skew
+        self._directory = directory
+        self._on_failure = on_failure
+        for node_id in node_ids:
+            self._add(node_id, self._initial)
 
     @property
     def endpoints(self) -> list[str]:
-        """Where clients reach the nodes."""
-        return [address_of(name).client for name in self.hosts]
+        """Where clients are told that the nodes are."""
+        return [address_of(f"node-{each}").client for each in sorted(self._initial.voters)]
+
+    def add_host(self) -> Host:
+        """A new machine with an empty disk, whose node waits to be made a member."""
+        return self._add(len(self.hosts) + 1, None)
+
+    def _add(self, node_id: int, initial: Membership | None) -> Host:
+        skew = self._world.rng(f"clock {node_id}").uniform(-self._clock_skew, self._clock_skew)
+        host = Host(
+            self._world,
+            self._network,
+            self,
+            self.invariants,
+            node_id,
+            initial,
+            self._tuning,
+            self._directory / f"node-{node_id}",
+            1.0 + skew,
+            self._on_failure,
+            lambda host, role: self.on_role(host, role),
+        )
+        self.hosts[host.name] = host
+        return host
 
     def peer_port(self, address: str) -> PeerPort | None:
         host = self.hosts.get(host_of(address))
@@ -78,14 +95,24 @@ class Cluster:
         )
 
     def settled(self) -> bool:
-        """All nodes run, are ready, and have applied the same."""
-        nodes = [host.node for host in self.hosts.values()]
-        indexes = {node.driver.raft.last_applied for node in nodes if node is not None}
-        return (
-            None not in nodes
-            and len(indexes) == 1
-            and all(node.ready for node in nodes if node is not None)
-        )
+        """All members run, are ready, and have applied the same; who was removed has gone."""
+        leader = self.leader()
+        if leader is None or leader.node is None:
+            return False
+        membership = leader.node.membership
+        indexes: set[int] = set()
+        for host in self.hosts.values():
+            if host.node_id in membership.removed and not host.removed:
+                return False
+            if host.node_id in membership.members:
+                if host.node is None or not host.node.ready:
+                    return False
+                indexes.add(host.node.driver.raft.last_applied)
+        return len(indexes) == 1 and not membership.joint
+
+
+def _nobody_cares(host: Host, role: Role) -> None:
+    """Until a nemesis does."""
 
 
 def _term(host: Host) -> int:

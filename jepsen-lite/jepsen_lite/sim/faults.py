@@ -114,6 +114,26 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """The node is asked to stop (SIGTERM), and started again."""
+
+    at_s: float
+    for_s: float
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigure:
+    """An operator adds a new node, or removes one, or both: first the one, then the other."""
+
+    at_s: float
+    for_s: float
+    remove: str  # "": nobody
+    add: bool
+    add_first: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ambush:
     """The next `times` nodes that take this role within `for_s` meet `fault`, soon after.
 
@@ -139,15 +159,17 @@ Fault: TypeAlias = (
     | FullDisk
     | BrokenLink
     | Transfer
+    | Stop
+    | Reconfigure
     | Ambush
 )
 Schedule: TypeAlias = tuple[Fault, ...]
 
 KINDS = (
     Crash, Pause, Isolate, Split, SlowLink, BadWeather, SlowDisk, FullDisk, BrokenLink, Transfer,
-    Ambush,
+    Stop, Reconfigure, Ambush,
 )  # fmt: skip
-WEIGHTS = (6, 3, 4, 4, 2, 3, 2, 1, 2, 2, 5)
+WEIGHTS = (6, 3, 4, 4, 2, 3, 2, 1, 2, 2, 2, 4, 5)
 
 
 def draw_schedule(rng: Random, nodes: Sequence[str], seconds: float) -> Schedule:
@@ -192,6 +214,12 @@ def _draw(rng: Random, kind: type[Fault], nodes: Sequence[str], at_s: float) -> 
         return FullDisk(at_s, for_s, one)
     if kind is BrokenLink:
         return BrokenLink(at_s, 0.0, source, target)
+    if kind is Stop:
+        return Stop(at_s, for_s, one)
+    if kind is Reconfigure:
+        add = rng.random() < 0.7
+        remove = one if not add or rng.random() < 0.7 else ""
+        return Reconfigure(at_s, 0.0, remove, add, add_first=rng.random() < 0.5)
     if kind is Ambush:
         role = rng.choice((Role.LEADER, Role.LEADER, Role.CANDIDATE))
         return Ambush(at_s, rng.uniform(2.0, 15.0), role, rng.randint(1, 6), _draw_trap(rng, nodes))

@@ -89,7 +89,7 @@ class SimulatedFrontDoor:
         self.process = process
         self._open: dict[Pipe, None] = {}
         log = structlog.get_logger()
-        admission = Admission(
+        admission = self._admission = Admission(
             requests_max=settings.submissions_in_flight_max,
             requests_per_client_max=settings.requests_per_client_max,
             bytes_max=settings.uncommitted_bytes_max,
@@ -148,6 +148,15 @@ class SimulatedFrontDoor:
             answer(aborted)
         else:
             answer(reply.SerializeToString())
+
+    async def drain(self, grace_s: float) -> None:
+        """Let nothing in any more; wait until the rest is done or the grace is over."""
+        self._admission.close()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._admission.idle()
+        except TimeoutError:
+            return
 
     def cut(self) -> None:
         """The process is about to die: its clients see their streams end, and hear no more."""

@@ -23,6 +23,7 @@ from raftkv.raft.ready import RaftConfig, Role
 from raftkv.transport.handshake import Identity
 
 PEER_PORT, CLIENT_PORT = 7511, 7411
+DRAIN_GRACE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Host:
         directory: Path,
         clock_rate: float,
         on_failure: Callable[[str], None],
+        on_role: Callable[[Host, Role], None],
     ) -> None:
         self.node_id = node_id
         self.name = f"node-{node_id}"
@@ -72,9 +74,10 @@ class Host:
         self._tuning = tuning
         self._clock_rate = clock_rate
         self._on_failure = on_failure
-        self.on_role: Callable[[Host, Role], None] | None = None
+        self._on_role = on_role
         self._role = Role.FOLLOWER
         self._incarnation = 0
+        self._stopping = False
         self._settings = Settings(
             node_id=node_id,
             tick_ms=tuning.tick_ms,
@@ -92,6 +95,7 @@ class Host:
         if self.process is not None or self.removed:
             return
         self._incarnation += 1
+        self._stopping = False
         process = self.process = Process(  # type: ignore[abstract]  # only what is used
             self._world,
             self.name,
@@ -141,6 +145,20 @@ class Host:
         self.disk.crash(power=power)
         process.kill()
 
+    def stop(self) -> None:
+        """Ask the node to stop in good order (SIGTERM)."""
+        process, node, door = self.process, self.node, self.door
+        if process is None or node is None or door is None or self._stopping:
+            return
+        self._stopping = True
+
+        async def stop() -> None:
+            await door.drain(DRAIN_GRACE_S)
+            await node.stop()
+            self._world.after(0.0, lambda: self._died(process))
+
+        process.enter(lambda: process.create_task(stop()))
+
     def pause(self) -> None:
         if self.process is not None:
             self.process.pause()
@@ -151,6 +169,8 @@ class Host:
 
     def _ended(self, process: Process, reason: BaseException | None) -> None:
         """The node stopped by itself."""
+        if reason is None:
+            return  # it was asked to, and is not done yet
         if isinstance(reason, RemovedFromCluster):
             self.removed = True
         elif not isinstance(reason, StorageError) and process.alive:
@@ -168,8 +188,7 @@ class Host:
         role = self.node.driver.raft.role
         if role is not self._role:
             self._role = role
-            if self.on_role is not None:
-                self.on_role(self, role)
+            self._on_role(self, role)
 
     def _node_config(self) -> NodeConfig:
         tuning = self._tuning

@@ -18,14 +18,17 @@ from jepsen_lite.sim.faults import (
     FullDisk,
     Isolate,
     Pause,
+    Reconfigure,
     Schedule,
     SlowDisk,
     SlowLink,
     Split,
+    Stop,
     Transfer,
 )
 from jepsen_lite.sim.host import Host
 from jepsen_lite.sim.network import Network, Weather
+from jepsen_lite.sim.operator import Operator
 from jepsen_lite.sim.world import World
 from raftkv.errors import RaftkvError
 from raftkv.raft.ready import Role
@@ -35,19 +38,24 @@ class Nemesis:
     """`took_effect` counts the faults that met something they could break, by kind."""
 
     def __init__(
-        self, world: World, network: Network, cluster: Cluster, clients: Iterable[str]
+        self,
+        world: World,
+        network: Network,
+        cluster: Cluster,
+        operator: Operator,
+        clients: Iterable[str],
     ) -> None:
         self.took_effect: Counter[str] = Counter()
         self._world = world
         self._network = network
         self._cluster = cluster
+        self._operator = operator
         self._clients = list(clients)
         self._fair = network.weather
         self._healed = False
         self._caught: Host | None = None
         self._ambushes: list[list[Ambush]] = []  # each as often as it may still strike
-        for host in cluster.hosts.values():
-            host.on_role = self._role_taken
+        cluster.on_role = self._role_taken
 
     def begin(self, schedule: Schedule) -> None:
         for fault in schedule:
@@ -95,6 +103,10 @@ class Nemesis:
                 return self._break_link(fault)
             case Transfer():
                 return self._transfer(fault)
+            case Stop():
+                return self._stop(fault)
+            case Reconfigure():
+                return self._reconfigure(fault)
             case Ambush():
                 return self._lie_in_wait(fault)
 
@@ -212,6 +224,20 @@ class Nemesis:
             host.boot()
 
         return undo
+
+    def _stop(self, fault: Stop) -> Callable[[], None] | None:
+        host = self._host(fault.node)
+        if host is None or not host.up:
+            return None
+        host.stop()
+        return host.boot
+
+    def _reconfigure(self, fault: Reconfigure) -> Callable[[], None] | None:
+        host = self._host(fault.remove) if fault.remove else None
+        self._operator.reconfigure(
+            host.node_id if host is not None else 0, add=fault.add, add_first=fault.add_first
+        )
+        return _nothing
 
     def _break_link(self, fault: BrokenLink) -> Callable[[], None] | None:
         source, target = self._cluster.hosts[fault.source], self._cluster.hosts[fault.target]

@@ -18,6 +18,7 @@ from jepsen_lite.sim.host import NodeTuning
 from jepsen_lite.sim.invariants import Invariants, Violation
 from jepsen_lite.sim.nemesis import Nemesis
 from jepsen_lite.sim.network import Network, Weather
+from jepsen_lite.sim.operator import Operator
 from jepsen_lite.sim.world import World
 from jepsen_lite.workloads.base import Workload
 from jepsen_lite.workloads.counter import Counter as CounterWorkload
@@ -124,7 +125,10 @@ class Run:
             plan.session_ttl_ms,
             self._fail,
         )
-        self.nemesis = Nemesis(self.world, self.network, self.cluster, self.clients.hosts)
+        self.operator = Operator(self.world, self.network, self.cluster, self._fail)
+        self.nemesis = Nemesis(
+            self.world, self.network, self.cluster, self.operator, self.clients.hosts
+        )
 
     def execute(self) -> Outcome:
         """Boot, break, heal, look whether it lives, judge."""
@@ -148,7 +152,7 @@ class Run:
             self.history,
             self.world.now_s,
             Counter(event.kind for event in self.history.events if event.kind is not Kind.INVOKE),
-            self.nemesis.took_effect,
+            self.nemesis.took_effect + Counter(MemberChanged=self.operator.changes),
             self.invariants.checks,
             len(self.invariants.leaders),
         )
@@ -211,6 +215,7 @@ class Run:
         for host in self.cluster.hosts.values():
             host.crash(power=False)
         self.clients.kill()
+        self.operator.kill()
 
 
 def run(plan: Plan) -> Outcome:

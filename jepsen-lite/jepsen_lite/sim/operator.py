@@ -1,0 +1,100 @@
+"""The simulated operator: changes the membership through a production client, step by step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import raftkv
+from jepsen_lite.sim.client_links import SimulatedNetworkOfClient
+from jepsen_lite.sim.cluster import Cluster
+from jepsen_lite.sim.host import address_of
+from jepsen_lite.sim.network import Network
+from jepsen_lite.sim.process import Process
+from jepsen_lite.sim.world import World
+from raftkv.client.client import Client
+from raftkv.errors import Outcome, RaftkvError
+
+TRIES_MAX = 20
+TRY_S = 2.0
+PAUSE_S = 0.3
+VOTERS_MIN = 2
+
+
+class Operator:
+    """Keeps trying for a while; what does not work out is left as it is."""
+
+    def __init__(
+        self, world: World, network: Network, cluster: Cluster, on_failure: Callable[[str], None]
+    ) -> None:
+        self._world = world
+        self._cluster = cluster
+        self._process = Process(  # type: ignore[abstract]  # only what is used
+            world, "operator", on_exception=on_failure
+        )
+        self._links = SimulatedNetworkOfClient(world, network, cluster, self._process, "operator")
+        self._client: Client | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self.changes = 0
+
+    def reconfigure(self, remove: int, *, add: bool, add_first: bool) -> None:
+        """Remove the node of that id (0: nobody), add a new one, or both."""
+        self._process.enter(
+            lambda: self._process.create_task(self._reconfigure(remove, add, add_first))
+        )
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    async def _reconfigure(self, remove: int, add: bool, add_first: bool) -> None:
+        async with self._one_at_a_time:
+            try:
+                if self._client is None:
+                    self._client = await raftkv.connect(
+                        self._cluster.endpoints,
+                        links=self._links.link,
+                        rng=self._world.rng("operator"),
+                    )
+                if add and add_first:
+                    await self._add(self._client)
+                if remove:
+                    await self._remove(self._client, remove)
+                if add and not add_first:
+                    await self._add(self._client)
+            except RaftkvError:
+                return
+
+    async def _add(self, client: Client) -> None:
+        host = self._cluster.add_host()
+        host.boot()
+        address = address_of(host.name)
+        for _ in range(TRIES_MAX):
+            members = {member.node_id: member for member in await client.member_list(timeout=TRY_S)}
+            known = members.get(host.node_id)
+            if known is not None and not known.learner:
+                self.changes += 1
+                return
+            try:
+                if known is None:
+                    await client.member_add(
+                        host.node_id, address.peer, address.client, timeout=TRY_S
+                    )
+                else:
+                    await client.member_promote(host.node_id, timeout=TRY_S)
+            except RaftkvError:
+                await asyncio.sleep(PAUSE_S)
+
+    async def _remove(self, client: Client, node_id: int) -> None:
+        for _ in range(TRIES_MAX):
+            members = await client.member_list(timeout=TRY_S)
+            voters = [member for member in members if not member.learner]
+            if all(member.node_id != node_id for member in members):
+                self.changes += 1
+                return
+            if len(voters) <= VOTERS_MIN and any(each.node_id == node_id for each in voters):
+                return
+            try:
+                await client.member_remove(node_id, timeout=TRY_S)
+            except RaftkvError as error:
+                if error.outcome is Outcome.NOT_APPLIED:
+                    await asyncio.sleep(PAUSE_S)
