@@ -53,7 +53,6 @@ def without(present: Membership, node_id: int) -> Membership:
         voters=present.voters - {node_id},
         learners=present.learners - {node_id},
         addresses=addresses,
-        removed=present.removed | {node_id},
     )
 
 
