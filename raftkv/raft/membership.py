@@ -6,10 +6,14 @@ cutting the log off can take it back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from raftkv.raft.entry import Address, Membership
+from raftkv.errors import MembershipRefused
+from raftkv.raft.entry import Address, Entry, EntryKind, Membership
+from raftkv.raft.log import Log
+
+EVERYTHING = 1 << 62  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +27,9 @@ class MembershipCodec:
 class MembershipLog:
     """The memberships of the log, oldest first; the last one is in force."""
 
-    def __init__(self, index: int, membership: Membership) -> None:
+    def __init__(self, index: int, membership: Membership, codec: MembershipCodec) -> None:
         self._history: list[tuple[int, Membership]] = [(index, membership)]
+        self._codec = codec
         self.version = 0  # changes with every change of the history
 
     @property
@@ -58,12 +63,27 @@ class MembershipLog:
             for peer, address in membership.addresses.items()
         }
 
-    def append(self, index: int, membership: Membership) -> None:
-        self._history.append((index, membership))
-        self.version += 1
+    def note(self, entry: Entry) -> None:
+        """This entry has been appended to the log."""
+        if entry.kind is EntryKind.MEMBERSHIP:
+            self._history.append((entry.index, self._codec.decode(entry.payload)))
+            self.version += 1
 
-    def truncate(self, index: int) -> None:
-        """Entries at and after `index` are gone."""
+    def read(self, log: Log, start: int) -> None:
+        """Note what the log holds from `start` on."""
+        for entry in log.entries(start, log.last_index + 1, EVERYTHING):
+            self.note(entry)
+
+    def follow(self, log: Log, entries: Sequence[Entry]) -> None:
+        """Keep in step with a log that was just merged with `entries`."""
+        if entries and (
+            self.current_index >= entries[0].index
+            or any(entry.kind is EntryKind.MEMBERSHIP for entry in entries)
+        ):
+            self._truncate(entries[0].index)
+            self.read(log, entries[0].index)
+
+    def _truncate(self, index: int) -> None:
         while len(self._history) > 1 and self._history[-1][0] >= index:
             self._history.pop()
             self.version += 1
@@ -82,8 +102,13 @@ class MembershipLog:
 def enter(present: Membership, target: Membership) -> Membership:
     """The first step from `present` to `target`: joint if the voters change, else `target`.
 
-    `target` names voters, learners and addresses; the rest follows from `present`.
+    `target` names voters, learners and addresses; the rest follows from `present`. Raises
+    `MembershipRefused` if no cluster may be so.
     """
+    if not target.voters:
+        raise MembershipRefused("a cluster needs at least one voter")
+    if target.members & present.removed:
+        raise MembershipRefused("a removed node id never comes back; choose a new one")
     gone = present.members - target.members
     if target.voters == present.voters:
         return replace(target, voters_outgoing=frozenset(), removed=present.removed | gone)

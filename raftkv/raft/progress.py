@@ -27,7 +27,6 @@ class Progress:
         self.recently_active = False
         self.commit_told = 0
         self.commit_wanted = 0  # tell commits up to here at once
-        self.read_round = 0
         self.snapshot_index = 0
         self._messages_max = messages_max
         self._bytes_max = bytes_max

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from raftkv.errors import InvariantViolation, MembershipRefused, check
 from raftkv.raft import quorum
 from raftkv.raft.entry import Address, Entry, EntryKind, HardState, Membership, SnapshotPoint
-from raftkv.raft.log import Log, size_of
+from raftkv.raft.log import Log
 from raftkv.raft.membership import MembershipCodec, MembershipLog, enter, leave
 from raftkv.raft.messages import (
     AppendEntries,
@@ -29,15 +29,15 @@ from raftkv.raft.messages import (
     TimeoutNow,
 )
 from raftkv.raft.outbox import Outbox
-from raftkv.raft.progress import Progress, Replication
+from raftkv.raft.progress import Progress
 from raftkv.raft.quorum import Vote
 from raftkv.raft.read_index import ReadRequest, ReadRounds
 from raftkv.raft.ready import ConfirmedRead, Persist, RaftConfig, Ready, Role
+from raftkv.raft.replication import Replicator
 
 if TYPE_CHECKING:
     from random import Random
 
-EVERYTHING = 1 << 62  # bytes
 FROM_LEADER = (AppendEntries, Heartbeat, InstallSnapshot)
 
 
@@ -66,14 +66,10 @@ class Raft:
         self.voted_for = hard_state.voted_for
         self.commit_index = max(hard_state.commit_index, applied_index)
         self.last_applied = applied_index
-        self.role = Role.FOLLOWER
-        self.leader_id = 0
-        self.progress: dict[int, Progress] = {}
-        self.transferee = 0
         self._config = config
         self._codec = codec
         self._rng = rng
-        self._memberships = MembershipLog(applied_index, membership)
+        self._memberships = MembershipLog(applied_index, membership, codec)
         check(
             log.compacted_index <= applied_index
             and self.commit_index <= log.last_index
@@ -85,22 +81,31 @@ class Raft:
             last=(log.last_term, log.last_index),
             term=self.current_term,
         )
-        for entry in log.entries(applied_index + 1, log.last_index + 1, EVERYTHING):
-            self._note_membership(entry)
+        self._memberships.read(log, applied_index + 1)
 
-        self._election_elapsed = 0
-        self._heartbeat_elapsed = 0
-        self._election_timeout = self._draw_election_timeout()
-        self._votes: dict[int, bool] = {}
-        self._rounds = ReadRounds()
         self._term_start_index = 0  # of the leader's own no-op
-        self._departing: dict[int, int] = {}  # removed peers that have not heard of it: ticks left
-        self._handed_hard_state = hard_state
-        self._outbox = Outbox()
+        self._outbox = Outbox(hard_state)
         self._reads: list[ConfirmedRead] = []
         self._installing: InstallSnapshot | None = None
         self._install_handed = False
-        self._snapshots_wanted: list[int] = []
+        self._reset_role(Role.FOLLOWER)
+
+    def _reset_role(self, role: Role) -> None:
+        """Begin anew with everything that lives no longer than a role does."""
+        config = self._config
+        self.role = role
+        self.leader_id = 0
+        self.transferee = 0
+        self._replicator = Replicator(
+            self.node_id, self.current_term, config, self.log, self._outbox
+        )
+        self._votes: dict[int, bool] = {}
+        self._rounds = ReadRounds(self.node_id)
+        self._election_elapsed = 0
+        self._heartbeat_elapsed = 0
+        self._election_timeout = self._rng.randint(
+            config.election_ticks_min, config.election_ticks_max
+        )
 
     # ---- what others may see ---------------------------------------------------------
 
@@ -138,12 +143,17 @@ class Raft:
         return self.leads and self.last_applied >= self._term_start_index
 
     @property
+    def progress(self) -> Mapping[int, Progress]:
+        """What a leader knows of its peers' logs; empty at all others."""
+        return self._replicator.progress
+
+    @property
     def peers(self) -> frozenset[int]:
         """Everybody this node may have to talk to, those that are just leaving included.
 
         A leader that leaves needs its followers' answers until its removal is committed.
         """
-        return (self._memberships.members | self._departing.keys()) - {self.node_id}
+        return (self._memberships.members | self._replicator.departing.keys()) - {self.node_id}
 
     @property
     def addresses(self) -> Mapping[int, Address]:
@@ -153,7 +163,7 @@ class Raft:
     @property
     def peers_version(self) -> tuple[int, int]:
         """Differs whenever `peers` may."""
-        return self._memberships.version, len(self._departing)
+        return self._memberships.version, len(self._replicator.departing)
 
     @property
     def can_apply(self) -> bool:
@@ -189,28 +199,14 @@ class Raft:
                 return
         if self._heartbeat_elapsed >= self._config.heartbeat_ticks:
             self._heartbeat_elapsed = 0
-            self._broadcast_heartbeat(self._rounds.number)
-            for peer, progress in self.progress.items():
-                progress.probe_sent = False  # a lost probe is sent again
-                if progress.replication is Replication.REPLICATE:
-                    self._check_pipeline(peer, progress)
-        for peer in [peer for peer, ticks in self._departing.items() if ticks <= 1]:
-            self._forget(peer)
-        for peer in self._departing:
-            self._departing[peer] -= 1
+            self._replicator.broadcast_heartbeat(self.commit_index, self._rounds.number)
+            self._replicator.look_for_losses(self.commit_index)
+        self._replicator.tick_departing(self.membership.members)
 
     def _heard_from_quorum(self) -> bool:
         """Check-quorum (dissertation 6.2): a leader that is cut off must not stay one."""
-        active = quorum.agreed(
-            self.membership,
-            lambda peer: int(peer == self.node_id or self.progress[peer].recently_active),
-        )
-        for progress in self.progress.values():
-            progress.recently_active = False
-        return active == 1
-
-    def _draw_election_timeout(self) -> int:
-        return self._rng.randint(self._config.election_ticks_min, self._config.election_ticks_max)
+        active = self._replicator.take_active() | {self.node_id}
+        return quorum.agreed(self.membership, lambda member: int(member in active)) == 1
 
     # ---- roles -----------------------------------------------------------------------
 
@@ -245,39 +241,20 @@ class Raft:
         check(self.role is Role.CANDIDATE, "only a candidate becomes leader", role=self.role)
         self._reset_role(Role.LEADER)
         self.leader_id = self.node_id
-        self._rounds = ReadRounds()
-        self._track_members()
+        self._replicator.track_members(self.membership.members)
         self._term_start_index = self.log.last_index + 1
         self._append(EntryKind.NOOP, [b""])
-        self._broadcast_heartbeat(self._rounds.number)
-
-    def _reset_role(self, role: Role) -> None:
-        self.role = role
-        self.leader_id = 0
-        self.transferee = 0
-        self.progress = {}
-        self._departing = {}
-        self._snapshots_wanted = []
-        self._votes = {}
-        self._rounds = ReadRounds()
-        self._election_elapsed = 0
-        self._heartbeat_elapsed = 0
-        self._election_timeout = self._draw_election_timeout()
+        self._replicator.broadcast_heartbeat(self.commit_index, self._rounds.number)
 
     # ---- elections (sections 5.2, 5.4.1) ---------------------------------------------
 
     def _request_votes(self, term: int, *, pre_vote: bool, leadership_transfer: bool) -> None:
+        last_index, last_term = self.log.last_index, self.log.last_term
         voters = self.membership.voters | self.membership.voters_outgoing
         for peer in sorted(voters - {self.node_id}):
             self._outbox.promise(
                 RequestVote(
-                    self.node_id,
-                    peer,
-                    term,
-                    self.log.last_index,
-                    self.log.last_term,
-                    pre_vote,
-                    leadership_transfer,
+                    self.node_id, peer, term, last_index, last_term, pre_vote, leadership_transfer
                 )
             )
 
@@ -408,7 +385,7 @@ class Raft:
             self._acknowledge(leader, self.commit_index)
         elif self.log.matches(prev_index, message.prev_log_term):
             self.log.merge(message.entries, self.commit_index)
-            self._follow_memberships(message.entries)
+            self._memberships.follow(self.log, message.entries)
             last_new = prev_index + len(message.entries)
             self._commit_to(min(message.leader_commit, last_new))
             self._acknowledge(leader, last_new)
@@ -428,19 +405,11 @@ class Raft:
 
     def _acknowledge(self, leader: int, match_index: int) -> None:
         """Say that everything up to `match_index` is on our disk, once it is."""
-        reply = AppendEntriesReply(
-            self.node_id, leader, self.current_term, success=True, match_index=match_index
+        self._outbox.acknowledge(
+            AppendEntriesReply(
+                self.node_id, leader, self.current_term, success=True, match_index=match_index
+            )
         )
-        last = self._outbox.last_promise
-        if (
-            isinstance(last, AppendEntriesReply)
-            and last.success
-            and (last.recipient, last.term) == (leader, self.current_term)
-            and last.match_index <= match_index
-        ):
-            self._outbox.replace_last_promise(reply)  # says all that the earlier one does
-        else:
-            self._outbox.promise(reply)
 
     def _handle_heartbeat(self, message: Heartbeat) -> None:
         # The leader caps its commit index to what it knows to agree here.
@@ -477,92 +446,32 @@ class Raft:
         ]
         self.log.append(entries)
         for entry in entries:
-            self._note_membership(entry)
+            self._memberships.note(entry)
 
     def _handle_append_entries_reply(self, message: AppendEntriesReply) -> None:
-        progress = self.progress.get(message.sender)
-        if not self.leads or progress is None:
+        if not self.leads or message.sender not in self.progress:
             return
         if not message.success:
-            agreement, _ = self.log.last_agreement(message.conflict_index, message.conflict_term)
-            progress.refuse(message.match_index, agreement)
+            self._replicator.refuse(message)
             return
-        check(
-            message.match_index <= self.log.last_index,
-            "no follower has what its leader has not",
-            follower=message.sender,
-            match_index=message.match_index,
-            last_index=self.log.last_index,
-        )
-        news = progress.acknowledge(message.match_index)
-        if progress.replication is Replication.PROBE or (
-            progress.replication is Replication.SNAPSHOT
-            and progress.match_index >= self.log.compacted_index
-        ):
-            progress.become_replicate()
-        if news:
+        if self._replicator.acknowledge(message.sender, message.match_index):
             self._advance_commit()
         if message.sender == self.transferee:
             self._hand_over_if_complete()
 
     def _advance_commit(self) -> None:
         """Commit what a majority has on disk (figure 2, rules for leaders)."""
-        index = quorum.agreed(self.membership, self._match_index_of)
+        index = quorum.agreed(self.membership, self._replicator.match_index_of)
         # Only an entry of our own term proves that no later leader can overwrite it;
         # older entries commit with it, never by count (section 5.4.2, figure 8).
         if index <= self.commit_index or self.log.term(index) != self.current_term:
             return
         self.commit_index = index
-        self._leave_joint_membership()
+        if self.membership_committed and self.membership.joint:
+            self._propose_membership_entry(leave(self.membership))
         if self.membership_committed and self.node_id not in self.membership.voters:
-            for peer in self.progress:
-                self._tell_commit(peer)
+            self._replicator.broadcast_heartbeat(self.commit_index, read_round=0)
             self._become_follower(self.current_term, leader_id=0)
-
-    def _match_index_of(self, member: int) -> int:
-        # A leader that is no voter is never asked for: it does not count itself (section 6).
-        if member == self.node_id:
-            return self.log.persisted_index
-        return self.progress[member].match_index
-
-    def _replicate(self) -> None:
-        """Send every peer what it lacks, as far as its window allows."""
-        last_index = self.log.last_index
-        for peer, progress in self.progress.items():
-            while not progress.paused and (
-                progress.next_index <= last_index or progress.replication is Replication.PROBE
-            ):
-                if not self._send_entries(peer, progress):
-                    break
-            news = min(self.commit_index, progress.match_index, progress.commit_wanted)
-            if progress.commit_told < news:
-                self._tell_commit(peer)
-
-    def _send_entries(self, peer: int, progress: Progress) -> bool:
-        prev_index = progress.next_index - 1
-        prev_term = self.log.term(prev_index)
-        if prev_term is None:
-            if progress.recently_active:
-                progress.become_snapshot()
-                self._snapshots_wanted.append(peer)
-            return False
-        entries = self.log.entries(
-            progress.next_index, self.log.last_index + 1, self._config.append_bytes_max
-        )
-        progress.sent(prev_index + len(entries), sum(map(size_of, entries)))
-        progress.commit_told = min(self.commit_index, prev_index + len(entries))
-        self._outbox.send(
-            AppendEntries(
-                self.node_id,
-                peer,
-                self.current_term,
-                prev_index,
-                prev_term,
-                self.commit_index,
-                entries,
-            )
-        )
-        return True
 
     def want_commit(self, peer: int) -> None:
         """Somebody at this peer waits for what is in the log now: tell it as soon as that commits.
@@ -570,45 +479,7 @@ class Raft:
         To the others the news comes with the next entries or the next heartbeat, so that an
         entry costs a peer one message, not two.
         """
-        progress = self.progress.get(peer)
-        if progress is not None:
-            progress.commit_wanted = self.log.last_index
-
-    def _tell_commit(self, peer: int) -> None:
-        self._send_heartbeat(peer, read_round=0)
-
-    def _broadcast_heartbeat(self, read_round: int) -> None:
-        for peer in self.progress:
-            self._send_heartbeat(peer, read_round)
-
-    def _send_heartbeat(self, peer: int, read_round: int) -> None:
-        progress = self.progress[peer]
-        # A peer's log is only known to agree up to its match index.
-        commit = min(self.commit_index, progress.match_index)
-        progress.commit_told = commit
-        self._outbox.send(Heartbeat(self.node_id, peer, self.current_term, commit, read_round))
-
-    def _handle_heartbeat_reply(self, message: HeartbeatReply) -> None:
-        progress = self.progress.get(message.sender)
-        if not self.leads or progress is None:
-            return
-        if message.read_round > progress.read_round:
-            progress.read_round = message.read_round
-            self._confirm_reads()
-
-    def _check_pipeline(self, peer: int, progress: Progress) -> None:
-        """Ask a peer that lags whether the last entries reached it: they may have been lost,
-        and no later ones would make it say so.
-        """
-        prev_index = progress.next_index - 1
-        prev_term = self.log.term(prev_index)
-        if prev_term is None:
-            progress.become_probe()  # what to ask about is compacted away: start over
-        elif progress.match_index < prev_index:
-            term, commit = self.current_term, self.commit_index
-            self._outbox.send(
-                AppendEntries(self.node_id, peer, term, prev_index, prev_term, commit)
-            )
+        self._replicator.want_commit(peer)
 
     # ---- linearizable reads (dissertation 6.4) ---------------------------------------
 
@@ -632,31 +503,30 @@ class Raft:
     def _start_read_round(self) -> None:
         # Before its own first commit a leader does not know how far its predecessors got.
         if self._rounds.waiting and self.committed_in_term:
-            self._broadcast_heartbeat(self._rounds.start(self.commit_index))
+            read_round = self._rounds.start(self.commit_index)
+            self._replicator.broadcast_heartbeat(self.commit_index, read_round)
+            self._confirm_reads()
+
+    def _handle_heartbeat_reply(self, message: HeartbeatReply) -> None:
+        peer = message.sender
+        if peer in self.progress and self._rounds.answer(peer, message.read_round):
             self._confirm_reads()
 
     def _confirm_reads(self) -> None:
-        number = quorum.agreed(self.membership, self._read_round_of)
+        number = quorum.agreed(self.membership, self._rounds.answered_by)
         for confirmed in self._rounds.confirm(number):
             for request in confirmed.requests:
-                if request.requester == self.node_id:
-                    self._reads.append(ConfirmedRead(request.context, confirmed.read_index))
-                else:
-                    self.want_commit(request.requester)
-                    self._outbox.send(
-                        ReadIndexReply(
-                            self.node_id,
-                            request.requester,
-                            self.current_term,
-                            request.context,
-                            confirmed.read_index,
-                        )
-                    )
+                self._answer_read(request, confirmed.read_index)
 
-    def _read_round_of(self, member: int) -> int:
-        if member == self.node_id:
-            return self._rounds.number
-        return self.progress[member].read_round
+    def _answer_read(self, request: ReadRequest, index: int) -> None:
+        requester, context = request.requester, request.context
+        if requester == self.node_id:
+            self._reads.append(ConfirmedRead(context, index))
+        else:
+            self.want_commit(requester)
+            self._outbox.send(
+                ReadIndexReply(self.node_id, requester, self.current_term, context, index)
+            )
 
     # ---- membership (section 6) ------------------------------------------------------
 
@@ -664,61 +534,23 @@ class Raft:
         """Start the change to `target`; the index of its first entry.
 
         If voters change it goes through a joint membership, which the leader leaves by
-        itself. Raises `MembershipRefused` if it can't start now.
+        itself. Raises `MembershipRefused` if it can't start now, or never.
         """
-        if not self.leads or self.transferee:
+        if not self.leads:
             raise MembershipRefused("only the leader changes the membership; ask it")
+        if self.transferee:
+            raise MembershipRefused("leadership is being given away; ask the next leader")
         # Without an entry of our own term an older, uncommitted change may still be alive.
         if not self.committed_in_term:
             raise MembershipRefused("the leader has just been elected; try again in a moment")
         if not self.membership_committed or self.membership.joint:
             raise MembershipRefused("another change of membership is under way; try again after it")
-        if not target.voters:
-            raise MembershipRefused("a cluster needs at least one voter")
-        if target.members & self.membership.removed:
-            raise MembershipRefused("a removed node id never comes back; choose a new one")
         self._propose_membership_entry(enter(self.membership, target))
         return self.log.last_index
 
     def _propose_membership_entry(self, membership: Membership) -> None:
         self._append(EntryKind.MEMBERSHIP, [self._codec.encode(membership)])
-        self._track_members()
-
-    def _leave_joint_membership(self) -> None:
-        if self.leads and self.membership.joint and self.membership_committed:
-            self._propose_membership_entry(leave(self.membership))
-
-    def _note_membership(self, entry: Entry) -> None:
-        if entry.kind is EntryKind.MEMBERSHIP:
-            self._memberships.append(entry.index, self._codec.decode(entry.payload))
-
-    def _follow_memberships(self, entries: Sequence[Entry]) -> None:
-        """Keep the memberships in step with a log that was just merged with `entries`."""
-        if entries and (
-            self._memberships.current_index >= entries[0].index
-            or any(entry.kind is EntryKind.MEMBERSHIP for entry in entries)
-        ):
-            self._memberships.truncate(entries[0].index)
-            for entry in self.log.entries(entries[0].index, self.log.last_index + 1, EVERYTHING):
-                self._note_membership(entry)
-
-    def _track_members(self) -> None:
-        """One `Progress` per peer; who left is kept until it has heard that it did."""
-        members = self.membership.members
-        for peer in sorted(members - self.progress.keys() - {self.node_id}):
-            self.progress[peer] = Progress(
-                self.log.last_index + 1,
-                self._config.in_flight_messages_max,
-                self._config.in_flight_bytes_max,
-            )
-            self.progress[peer].recently_active = True
-        for peer in self.progress.keys() - members - self._departing.keys():
-            self._departing[peer] = 2 * self._config.election_ticks_max
-
-    def _forget(self, peer: int) -> None:
-        del self._departing[peer]
-        if peer not in self.membership.members:
-            self.progress.pop(peer, None)
+        self._replicator.track_members(self.membership.members)
 
     # ---- leadership transfer (dissertation 3.10) -------------------------------------
 
@@ -782,21 +614,15 @@ class Raft:
 
     def snapshot_sent(self, peer: int, point: SnapshotPoint) -> None:
         """The peer has taken the data; probing finds out when it has installed it."""
-        progress = self.progress.get(peer)
-        if progress is not None and progress.replication is Replication.SNAPSHOT:
-            progress.snapshot_index = point.last_included_index
-            progress.become_probe()
-            progress.probe_sent = True
+        self._replicator.snapshot_sent(peer, point)
 
     def snapshot_failed(self, peer: int) -> None:
         """The peer did not get the data; it will be probed and offered a snapshot again."""
-        self.snapshot_sent(peer, SnapshotPoint())
+        self._replicator.snapshot_sent(peer, SnapshotPoint())
 
     def unreachable(self, peer: int) -> None:
         """The link to this peer broke: what was in flight may be lost."""
-        progress = self.progress.get(peer)
-        if progress is not None and progress.replication is Replication.REPLICATE:
-            progress.become_probe()
+        self._replicator.unreachable(peer)
 
     # ---- the driver's side -----------------------------------------------------------
 
@@ -804,37 +630,25 @@ class Raft:
         """What has to be done now; an empty `Ready` if nothing."""
         if self.leads:
             self._start_read_round()
-            self._replicate()
+            self._replicator.replicate(self.commit_index)
         persist = self._take_persist()
         reads, self._reads = self._reads, []
-        wanted, self._snapshots_wanted = self._snapshots_wanted, []
         snapshot = None
         # The term is written first: no log may end in a term above the node's own.
         writing = self._outbox.persisting is not None
         if self._installing is not None and not self._install_handed and not writing:
             snapshot, self._install_handed = self._installing, True
-        return Ready(
-            persist,
-            self._outbox.take(),
-            self._take_committed(),
-            tuple(reads),
-            snapshot,
-            tuple(wanted),
-        )
+        messages, committed = self._outbox.take(), self._take_committed()
+        wanted = self._replicator.take_snapshots_wanted()
+        return Ready(persist, messages, committed, tuple(reads), snapshot, wanted)
 
     def _take_persist(self) -> Persist | None:
         if self._outbox.persisting is not None or self._install_handed:
             return None
-        known = self._handed_hard_state
-        promised = (known.current_term, known.voted_for) != (self.current_term, self.voted_for)
-        entries = self.log.hand_over()
-        if not entries and not promised:
-            self._release(self._outbox.nothing_to_write())
-            return None
         hard_state = HardState(self.current_term, self.voted_for, self.commit_index)
-        self._handed_hard_state = hard_state
-        persist = Persist(hard_state if hard_state != known else None, entries)
-        self._outbox.begin_write(persist)
+        persist = self._outbox.begin_write(hard_state, self.log.hand_over())
+        if persist is None:
+            self._release(self._outbox.nothing_to_write())
         return persist
 
     def _release(self, promises: list[Message]) -> None:

@@ -26,10 +26,12 @@ class ReadRounds:
     heartbeat that was sent after its reads arrived. Rounds of one leader's term count from 1.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, node_id: int) -> None:
+        self._node_id = node_id
         self.number = 1  # a plain heartbeat confirms nobody, but must differ from "no reply"
         self._waiting: list[ReadRequest] = []
         self._open: deque[Round] = deque()
+        self._answered: dict[int, int] = {}
 
     @property
     def waiting(self) -> bool:
@@ -44,6 +46,17 @@ class ReadRounds:
         self._open.append(Round(self.number, commit_index, tuple(self._waiting)))
         self._waiting.clear()
         return self.number
+
+    def answer(self, peer: int, number: int) -> bool:
+        """This peer has answered round `number`. True if that is its latest."""
+        if number <= self.answered_by(peer):
+            return False
+        self._answered[peer] = number
+        return True
+
+    def answered_by(self, member: int) -> int:
+        """The latest round that this member has answered; the leader itself answers at once."""
+        return self.number if member == self._node_id else self._answered.get(member, 0)
 
     def confirm(self, number: int) -> list[Round]:
         """A majority has answered round `number`: this one and all before it are confirmed."""
