@@ -78,6 +78,8 @@ class Host:
         self._role = Role.FOLLOWER
         self._incarnation = 0
         self._stopping = False
+        self._failed = False
+        self._boot_again = False
         self._settings = Settings(
             node_id=node_id,
             tick_ms=tuning.tick_ms,
@@ -91,11 +93,16 @@ class Host:
         return self.process is not None
 
     def boot(self) -> None:
-        """Start the node from what is on the disk, unless it runs."""
+        """Start the node from what is on the disk, unless it runs; once it has gone, if it is on
+        its way out.
+        """
+        if self.process is not None and (self._stopping or self._failed):
+            self._boot_again = True
         if self.process is not None or self.removed:
             return
+        self._boot_again = False
         self._incarnation += 1
-        self._stopping = False
+        self._stopping = self._failed = False
         process = self.process = Process(  # type: ignore[abstract]  # only what is used
             self._world,
             self.name,
@@ -171,6 +178,7 @@ class Host:
         """The node stopped by itself."""
         if reason is None:
             return  # it was asked to, and is not done yet
+        self._failed = True
         if isinstance(reason, RemovedFromCluster):
             self.removed = True
         elif not isinstance(reason, StorageError) and process.alive:
@@ -180,6 +188,8 @@ class Host:
     def _died(self, process: Process) -> None:
         if self.process is process:
             self.crash(power=False)
+            if self._boot_again:
+                self.boot()
 
     def _turned(self) -> None:
         if self.node is None:
