@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from raftkv import logs
 
 EXIT_INVALID = 1
 EXIT_VACUOUS = 3
@@ -46,11 +43,12 @@ def sim(
 ) -> None:
     """Run the store in a deterministic simulator, once per seed; stops at the first failure."""
     # Imported late: `jepsen-lite --help` must not load the whole store.
+    from jepsen_lite.sim.node_logs import configure
     from jepsen_lite.sim.report import describe_failure, describe_pass
     from jepsen_lite.sim.run import draw_plan, run
     from jepsen_lite.sim.shrink import shrunk
 
-    logs.configure("console", "info" if log else "error", None if log else io.StringIO())
+    configure(show=log)
     chosen = parse_seeds(seeds)
     operations: Counter[str] = Counter()
     faults: Counter[str] = Counter()

@@ -18,6 +18,7 @@ from jepsen_lite.sim.host import NodeTuning
 from jepsen_lite.sim.invariants import Invariants, Violation
 from jepsen_lite.sim.nemesis import Nemesis
 from jepsen_lite.sim.network import Network, Weather
+from jepsen_lite.sim.node_logs import follow
 from jepsen_lite.sim.operator import Operator
 from jepsen_lite.sim.world import World
 from jepsen_lite.workloads.base import Workload
@@ -100,6 +101,7 @@ class Run:
         self.problems: list[str] = []
         self.history = History()
         self.world = World(plan.seed)
+        follow(self.world)
         self.network = Network(self.world, plan.weather)
         self.invariants = Invariants()
         self.workloads: Sequence[Workload] = (Register(4), CounterWorkload(), GrowingSet())

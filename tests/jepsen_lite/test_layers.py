@@ -1,0 +1,34 @@
+"""Only the simulator knows the inside of raftkv; the rest of jepsen-lite knows its client."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent.parent / "jepsen-lite" / "jepsen_lite"
+OUTSIDE = ("raftkv.client", "raftkv.errors")
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_only_the_simulator_imports_more_than_the_client() -> None:
+    found = [
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in PACKAGE.rglob("*.py")
+        if "sim" not in path.relative_to(PACKAGE).parts
+        for name in imported(path)
+        if name.startswith("raftkv.") and not name.startswith(OUTSIDE)
+    ]
+    assert found == []
+
+
+def test_checkers_know_no_system() -> None:
+    found = {name for path in (PACKAGE / "checkers").rglob("*.py") for name in imported(path)}
+    assert not {name for name in found if name.startswith("raftkv")}
