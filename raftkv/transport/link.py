@@ -114,12 +114,12 @@ class PeerLink:
         self.up = True
         self._backoff.reset()
         self._last_ending = None
-        _log.info("peer link up", node=self._identity.node_id, peer=self.peer)
+        _log.info("peer_link_up", node=self._identity.node_id, peer=self.peer)
 
     def _ended(self, ending: Ending) -> None:
         if ending != self._last_ending:
             _log.warning(
-                "peer link down",
+                "peer_link_down",
                 node=self._identity.node_id,
                 peer=self.peer,
                 address=self.address,

@@ -95,7 +95,7 @@ class PeerServer:
             try:
                 frame = decode_frame(data, sender, node_id)
             except InvalidRequest as error:
-                _log.error("peer sent a bad frame", node=node_id, peer=sender, error=error.message)
+                _log.error("peer_frame_bad", node=node_id, peer=sender, error=error.message)
                 await abort(context, error.reason, error.message)
             handler.receive(sender, frame)
 
@@ -111,7 +111,7 @@ class PeerServer:
             )
         except RaftkvError as error:
             _log.warning(
-                "snapshot not taken",
+                "snapshot_not_taken",
                 node=self._identity.node_id,
                 caller=context.peer(),
                 reason=error.reason,
@@ -130,7 +130,7 @@ class PeerServer:
 
     async def _refuse(self, context: Context, refused: Refused) -> NoReturn:
         _log.warning(
-            "peer refused",
+            "peer_refused",
             node=self._identity.node_id,
             caller=context.peer(),
             reason=str(refused.reason),
