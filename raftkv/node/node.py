@@ -271,7 +271,9 @@ class Node:
             to = max(candidates, key=lambda peer: raft.progress[peer].match_index, default=0)
         if not raft.transfer_leadership(to):
             raise MembershipRefused(
-                f"node {to} is no other voter, so it can't lead" if to else "there is no other voter"
+                f"node {to} is no other voter, so it can't lead"
+                if to
+                else "there is no other voter"
             )
         self._log.info("leadership_transfer", to=to, term=raft.current_term)
         self.driver.wake()
