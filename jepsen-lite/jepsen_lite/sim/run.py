@@ -27,7 +27,7 @@ from jepsen_lite.workloads.register import Register
 from jepsen_lite.workloads.sets import GrowingSet
 
 BOOT_S = 10.0
-LIVENESS_S = 20.0
+LIVENESS_S = 10.0
 COMPARE_EVERY_S = 1.0
 
 
