@@ -39,7 +39,7 @@ class Core:
         self._pipeline = Pipeline(self._endpoints, settings, rng, self._loop)
         self._keeper = SessionKeeper(self._pipeline, settings, self._loop)
         self._unary = Unary(self._endpoints, settings, rng, self._loop)
-        self._pipeline.on_new_term = self._search_leader
+        self._pipeline.on_look_around = self._search_leader
         self._closing = False
 
     async def _connect(self) -> None:

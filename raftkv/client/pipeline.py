@@ -82,7 +82,9 @@ class Pipeline:
         self._closed = False
 
         self.term = 0  # the highest that a reply has shown
-        self.on_new_term: Callable[[], None] = _nothing
+        # Who leads or belongs to the cluster may have changed: on a new term, and now and then.
+        self.on_look_around: Callable[[], None] = _nothing
+        self._look_around_at = loop.time() + settings.look_around_s
         self.on_session_needed: Callable[[], None] = _nothing  # may be called many times
 
     # ---- in: calls ---------------------------------------------------------------------
@@ -205,16 +207,18 @@ class Pipeline:
         except DecodeError:
             self._on_end(flow, OutcomeUnknown(f"{flow.endpoint.address} sent no valid reply"))
             return
-        batch = flow.heard(reply.number, self._loop.time())
+        now = self._loop.time()
+        batch = flow.heard(reply.number, now)
         if batch is not None:
             if isinstance(answer, kv_pb2.Failure):
                 self._refused(flow, batch, answer)
             else:
                 self._answered(flow, batch, answer)
         self._end_if_drained(flow)
-        if reply.header.term > self.term:
-            self.term = reply.header.term
-            self.on_new_term()
+        if reply.header.term > self.term or now >= self._look_around_at:
+            self.term = max(self.term, reply.header.term)
+            self._look_around_at = now + self._settings.look_around_s
+            self.on_look_around()
         # Runs after the callers that were just woken, so what they ask next is in the batch.
         self.wake()
 

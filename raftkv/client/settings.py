@@ -31,6 +31,8 @@ class ClientSettings:
     transaction_depth_max: int = 32
     page_keys_max: int = 1_000  # of a range that is too large for one reply
 
+    # A client in use asks who the members are this often: all that it was given may be replaced.
+    look_around_s: float = 5.0
     # A node that is sent requests and says nothing for this long is left for another one.
     silence_s_max: float = 2.0
     backoff_s_min: float = 0.01

@@ -181,6 +181,7 @@ class ScriptedCluster:
         self.nodes = {address: ScriptedNode(self, address) for address in addresses}
         self.leader = addresses[0]
         self.term = 1
+        self.members: list[str] = []  # what a status says of them
         self.seen: list[Seen] = []
         self.script: deque[Answer] = deque()
         self.answer_to: Callable[[Seen], Answer] = lambda seen: None
@@ -235,6 +236,7 @@ class ScriptedCluster:
             return api_pb2.StatusReply(
                 header=api_pb2.ReplyHeader(term=self.term, node_id=1),
                 role=api_pb2.ROLE_LEADER if leads else api_pb2.ROLE_FOLLOWER,
+                members=[api_pb2.Member(client_address=each) for each in self.members],
             ).SerializeToString()
         if node.refusal is not None:
             raise node.refusal

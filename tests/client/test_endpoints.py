@@ -11,7 +11,7 @@ from raftkv.client.client import Client
 from raftkv.client.endpoints import parse_endpoints
 from raftkv.errors import ConfigurationError, ConnectionFailed, DeadlineExceeded
 from tests.client.conftest import Connect
-from tests.client.scripted import ScriptedCluster
+from tests.client.scripted import ScriptedCluster, ScriptedNode
 
 
 def test_a_breaker_opens_after_failures_in_a_row_and_cools_down_to_one_probe() -> None:
@@ -154,3 +154,22 @@ def test_an_endpoint_that_is_no_address_is_refused(text: str) -> None:
 
 def test_endpoints_are_a_list_or_separated_by_commas() -> None:
     assert parse_endpoints("a:1, b:2,a:1") == parse_endpoints(["a:1", "b:2"]) == ("a:1", "b:2")
+
+
+async def test_a_client_in_use_survives_the_replacement_of_every_node_it_was_given(
+    connect: Connect, cluster: ScriptedCluster
+) -> None:
+    # Found by the simulator, seed 2274: members were only asked for on a new term, and a cluster
+    # can replace all its nodes but the leader without one.
+    client = await connect(look_around_s=2.0)
+    old = list(cluster.nodes.values())
+    cluster.nodes["d:4"] = ScriptedNode(cluster, "d:4")
+    cluster.members = ["d:4"]
+    for number in range(3):
+        await client.put("k", str(number))
+        await asyncio.sleep(1.1)
+    cluster.leader = "d:4"
+    for node in old:
+        node.kill()
+    await client.put("k", "last", timeout=3.0)
+    assert cluster.writes[-1].node == "d:4"
