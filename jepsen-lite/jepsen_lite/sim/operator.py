@@ -13,6 +13,7 @@ from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
 from raftkv.client.client import Client
+from raftkv.client.settings import ClientSettings
 from raftkv.errors import Outcome, RaftkvError
 
 TRIES_MAX = 20
@@ -29,6 +30,7 @@ class Operator:
     ) -> None:
         self._world = world
         self._cluster = cluster
+        self._given = len(cluster.hosts)
         self._process = Process(  # type: ignore[abstract]  # only what is used
             world, "operator", on_exception=on_failure
         )
@@ -93,6 +95,9 @@ class Operator:
                 return
             if len(voters) <= VOTERS_MIN and any(each.node_id == node_id for each in voters):
                 return
+            if all(each.node_id == node_id or each.node_id > self._given for each in members):
+                # The last node that clients know from the start: let them find the others first.
+                await asyncio.sleep(2 * ClientSettings().look_around_s)
             try:
                 await client.member_remove(node_id, timeout=TRY_S)
             except RaftkvError as error:
