@@ -162,6 +162,8 @@ async def test_a_client_in_use_survives_the_replacement_of_every_node_it_was_giv
     # Found by the simulator, seed 2274: members were only asked for on a new term, and a cluster
     # can replace all its nodes but the leader without one.
     client = await connect(look_around_s=2.0)
+    await client.put("k", "first")
+    await asyncio.sleep(0.5)
     old = list(cluster.nodes.values())
     cluster.nodes["d:4"] = ScriptedNode(cluster, "d:4")
     cluster.members = ["d:4"]
