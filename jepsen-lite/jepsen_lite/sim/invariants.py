@@ -54,6 +54,7 @@ class Seen:
     commit_index: int = 0
     applied_index: int = 0
     led_term: int = 0
+    match_indexes: dict[int, int] = field(default_factory=dict)
 
 
 class Invariants:
@@ -172,7 +173,11 @@ class Invariants:
             seen.term = raft.current_term
         if raft.leads and seen.led_term != raft.current_term:
             seen.led_term = raft.current_term
+            seen.match_indexes = {}
             self._check_leader(raft)
+        for peer, progress in raft.progress.items():
+            if progress.match_index != seen.match_indexes.get(peer, 0):
+                self._check_match(raft, seen, peer, progress.match_index)
         if raft.commit_index != seen.commit_index:
             self._check_commit(raft, seen)
         if raft.last_applied != seen.applied_index:
@@ -192,6 +197,23 @@ class Invariants:
                 f"leader completeness: node {raft.node_id} leads term {raft.current_term} without"
                 f" the committed entry {last} (it has term {term} there)"
             )
+
+    def _check_match(self, raft: Raft, seen: Seen, peer: int, match_index: int) -> None:
+        """What the leader believes of a peer is on that peer's disk."""
+        known = seen.match_indexes.get(peer, 0)
+        if match_index < known and peer in raft.membership.members:
+            raise Violation(
+                f"node {raft.node_id}: the match index of {peer} went back from {known} to"
+                f" {match_index}"
+            )
+        disk = self._disks.get(peer, DurableLog())
+        there, here = disk.term_at(match_index), raft.log.term(match_index)
+        if disk.compacted_index < match_index and here is not None and there != here:
+            raise Violation(
+                f"node {raft.node_id} believes that {peer} has entry {match_index} of term {here}"
+                f" on its disk, where term {there} is"
+            )
+        seen.match_indexes[peer] = match_index
 
     def _check_commit(self, raft: Raft, seen: Seen) -> None:
         self.checks += 1
