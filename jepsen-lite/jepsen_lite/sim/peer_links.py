@@ -72,13 +72,13 @@ class PeerPort:
         self.links.contacted(sender.node_id, address)
         self.handler.receive(sender.node_id, decode_frame(data, sender.node_id, self.node_id))
 
-    def snapshot(self, sender: PeerPort, chunks: asyncio.Queue[bytes], reply: Pipe) -> None:
+    def snapshot(self, sender: PeerPort, chunks: asyncio.Queue[bytes | None], reply: Pipe) -> None:
         """Take a snapshot's chunks; the reply is empty, or says why it was not taken."""
         self._incoming[reply] = None
         self.process.create_task(self._take_snapshot(sender, chunks, reply))
 
     async def _take_snapshot(
-        self, sender: PeerPort, chunks: asyncio.Queue[bytes], reply: Pipe
+        self, sender: PeerPort, chunks: asyncio.Queue[bytes | None], reply: Pipe
     ) -> None:
         try:
             opening = await self._snapshots.next_chunk(chunks.get)
@@ -160,22 +160,24 @@ class SimulatedPeerLinks:
         def say(reason: str) -> None:
             source.process.enter(end, reason)
 
-        def broke() -> None:
+        def lost() -> None:
             say("the connection broke")
 
         network, world = self._network, self._world
         reply = Pipe(
-            world, network, target.host, source.host, lambda data: say(data.decode()), broke
+            world, network, target.host, source.host, lambda data: say(data.decode()), lost
         )
-        chunks: asyncio.Queue[bytes] = asyncio.Queue()
-        forth = Pipe(
-            world,
-            network,
-            source.host,
-            target.host,
-            lambda data: target.process.enter(chunks.put_nowait, data),
-            broke,
-        )
+        chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+        def arrive(data: bytes) -> None:
+            target.process.enter(chunks.put_nowait, data or None)
+
+        def lose() -> None:
+            # Both ends notice: each has its own keepalive.
+            arrive(END_OF_STREAM)
+            lost()
+
+        forth = Pipe(world, network, source.host, target.host, arrive, lose)
         target.process.enter(target.snapshot, source, chunks, reply)
         try:
             for chunk in encode_chunks(checkpoint.path, message):
@@ -186,7 +188,8 @@ class SimulatedPeerLinks:
         except TimeoutError:
             reason = "it did not answer"
         finally:
-            forth.close()
+            # Also when this process is being killed: the other end learns that it is over.
+            forth.send(END_OF_STREAM)
         if reason:
             raise Unavailable(f"node {to} did not take the snapshot: {reason}")
 
