@@ -108,6 +108,8 @@ class Driver:
 
     def start(self) -> None:
         self._follow_membership()
+        # It may have crashed between applying its removal and leaving.
+        self._check_own_membership()
         self._tick()
 
     def finish(self, reason: BaseException | None) -> None:

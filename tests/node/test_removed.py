@@ -1,0 +1,76 @@
+"""A node that was removed from its cluster finds out and stops, whatever it was doing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import async_solipsism
+
+from raftkv.errors import RemovedFromCluster
+from raftkv.kv.limits import Limits
+from raftkv.kv.machine import StateMachine
+from raftkv.kv.membership import encode_membership
+from raftkv.node.driver import NodeConfig
+from raftkv.node.node import Node
+from raftkv.raft.entry import Address, Entry, EntryKind, HardState, Membership
+from raftkv.raft.messages import InstallSnapshot
+from raftkv.raft.ready import RaftConfig
+from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
+from raftkv.storage.ports import Checkpoint
+from raftkv.transport.ports import Frame, PeerHandler
+
+CONFIG = NodeConfig(
+    raft=RaftConfig(),
+    tick_s=0.05,
+    limits=Limits(),
+    submissions_in_flight_max=16,
+    uncommitted_bytes_max=1 << 20,
+    log_retained_bytes=1 << 20,
+    log_compaction_bytes=1 << 20,
+)
+
+
+class NoLinks:
+    """Nobody can be reached."""
+
+    def start(self, handler: PeerHandler) -> None: ...
+    def set_peers(self, addresses: Mapping[int, str]) -> None: ...
+    def send(self, to: int, frame: Frame) -> None: ...
+    async def send_snapshot(
+        self, to: int, message: InstallSnapshot, checkpoint: Checkpoint
+    ) -> None: ...
+    async def close(self) -> None: ...
+
+
+async def restarted_after_its_removal(directory: Path) -> BaseException | None:
+    addresses = {each: Address(f"n{each}:1", f"n{each}:2") for each in (1, 2, 3)}
+    before = Membership(voters=frozenset({1, 2, 3}), addresses=addresses)
+    after = replace(before, voters=frozenset({2, 3}), removed=frozenset({1}))
+    entries = [
+        Entry(1, index, EntryKind.MEMBERSHIP, encode_membership(each))
+        for index, each in enumerate((before, after), start=1)
+    ]
+    log, state = MemoryLogStore(), MemoryStateStorage(directory)
+    await log.append(HardState(current_term=1, commit_index=2), entries)
+    StateMachine(state.store, Limits()).apply(entries)
+    node = Node(1, 7, CONFIG, log, state, NoLinks(), Random(1))
+    await node.start()
+    async with asyncio.timeout(10):
+        reason = await node.stopped
+    await node.stop()
+    return reason
+
+
+def test_a_node_that_crashed_after_it_applied_its_removal_still_stops(tmp_path: Path) -> None:
+    # jepsen-lite seed 4038: nobody talks to a removed node, and it is no voter that would ask,
+    # so a node that comes back with its removal applied has to see it for itself.
+    loop = async_solipsism.EventLoop()
+    try:
+        reason = loop.run_until_complete(restarted_after_its_removal(tmp_path))
+    finally:
+        loop.close()
+    assert isinstance(reason, RemovedFromCluster)
