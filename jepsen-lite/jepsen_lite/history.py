@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ class Event:
     key: str
     value: Any
     error: str = ""
+    node: str = ""  # who was asked, where the worker has a node of its own
 
     def to_json(self) -> str:
         """One JSON object, its fields always in the same order."""
@@ -48,15 +49,38 @@ class Event:
         }
         if self.error:
             fields["error"] = self.error
+        if self.node:
+            fields["node"] = self.node
         return json.dumps(fields, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, line: str) -> Event:
+        """The inverse of `to_json`."""
+        fields = json.loads(line)
+        return cls(
+            fields["time"],
+            fields["process"],
+            Kind(fields["type"]),
+            fields["workload"],
+            fields["f"],
+            fields["key"],
+            fields["value"],
+            fields.get("error", ""),
+            fields.get("node", ""),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An invocation with its completion. `completion` None: the run ended before it came."""
+    """An invocation with its completion. `completion` None: the run ended before it came.
+
+    `invoked_at` and `completed_at` are positions in `History.events`.
+    """
 
     invocation: Event
     completion: Event | None
+    invoked_at: int = -1
+    completed_at: int = -1
 
     @property
     def kind(self) -> Kind:
@@ -75,18 +99,27 @@ class History:
     def operations(self, workload: str) -> Iterator[Operation]:
         """The operations of one workload, in the order of their invocations."""
         open_at: dict[int, int] = {}
-        pairs: list[tuple[Event, Event | None]] = []
-        for event in self.events:
+        found: list[Operation] = []
+        for position, event in enumerate(self.events):
             if event.workload != workload:
                 continue
             if event.kind is Kind.INVOKE:
-                open_at[event.process] = len(pairs)
-                pairs.append((event, None))
+                open_at[event.process] = len(found)
+                found.append(Operation(event, None, position))
             else:
-                position = open_at.pop(event.process)
-                pairs[position] = (pairs[position][0], event)
-        return (Operation(*pair) for pair in pairs)
+                begun = open_at.pop(event.process)
+                found[begun] = Operation(
+                    found[begun].invocation, event, found[begun].invoked_at, position
+                )
+        return iter(found)
 
     def to_lines(self) -> str:
         """The history as JSON lines."""
         return "".join(event.to_json() + "\n" for event in self.events)
+
+    @classmethod
+    def of_lines(cls, lines: Iterable[str]) -> History:
+        """The inverse of `to_lines`."""
+        history = cls()
+        history.events = [Event.from_json(line) for line in lines if line.strip()]
+        return history
