@@ -11,6 +11,10 @@
     │   ├── KeyNotFound
     │   ├── SessionExpired
     │   ├── IdempotencyKeyReused
+    │   ├── FencedOff
+    │   ├── LockLost
+    │   ├── LockNotAcquired
+    │   ├── LockReentered
     │   ├── MemberUnknown
     │   └── MembershipRefused
     ├── Unavailable                 try again, here or elsewhere
@@ -19,6 +23,7 @@
     │   ├── ConnectionFailed
     │   ├── ShuttingDown
     │   ├── Overloaded
+    │   ├── TooStale
     │   └── DeadlineExceeded        of something that changes nothing, or never left
     ├── OutcomeUnknown              a write that may or may not have happened
     ├── ConfigurationError
@@ -129,6 +134,33 @@ class IdempotencyKeyReused(Refused):
     reason = "IDEMPOTENCY_KEY_REUSED"
 
 
+class FencedOff(Refused):
+    """The fencing token is not the present holder's; `facts["holder_token"]` is, 0 if nobody is."""
+
+    reason = "FENCED_OFF"
+
+
+class LockLost(Refused):
+    """The lock is not held any more, or can't be trusted to be: its lease has ended or may have.
+
+    So it is with a place in its queue, an election and a lease that was kept alive.
+    """
+
+    reason = "LOCK_LOST"
+
+
+class LockNotAcquired(Refused):
+    """Somebody else holds the lock, and the caller did not want to wait any longer."""
+
+    reason = "LOCK_NOT_ACQUIRED"
+
+
+class LockReentered(Refused):
+    """The caller holds this lock already; waiting for itself it would wait for ever."""
+
+    reason = "LOCK_REENTERED"
+
+
 class MemberUnknown(Refused):
     """No member of the cluster has this node id."""
 
@@ -176,6 +208,12 @@ class Overloaded(Unavailable):
     """A bound of the server was reached; wait `retry_after_s` before the next try."""
 
     reason = "OVERLOADED"
+
+
+class TooStale(Unavailable):
+    """This node's state is older than the read allows, and no newer one could be had in time."""
+
+    reason = "TOO_STALE"
 
 
 class DeadlineExceeded(Unavailable):

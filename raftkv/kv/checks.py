@@ -16,6 +16,7 @@ from raftkv.kv.limits import (
     TRANSACTION_DEPTH_MAX,
     Limits,
 )
+from raftkv.kv.locks import member_key
 from raftkv.kv.transaction_checks import check_duplicates
 from raftkv.rpc import kv_pb2
 
@@ -39,7 +40,7 @@ def check_batch(batch: kv_pb2.CommandBatch, limits: Limits) -> list[tuple[int, R
     small = batch_bytes <= min(limits.value_bytes_max, limits.request_bytes_max)
     key_bytes_max = limits.key_bytes_max
     for position, command in enumerate(batch.commands):
-        if small and not command.idempotency_key:
+        if small and not command.idempotency_key and not command.fences:
             put = command.put  # of another command: an empty one
             if 0 < len(put.key) <= key_bytes_max and not put.ignore_value and not put.ignore_lease:
                 continue
@@ -60,6 +61,8 @@ def check_command(command: kv_pb2.Command, limits: Limits) -> None:
             bytes_max=limits.request_bytes_max,
         )
     _check_idempotency(command, limits)
+    for fence in command.fences:
+        _check_name("fence.name", fence.name, limits)
     match command.WhichOneof("command"):
         case "put":
             _check_put(command.put, limits)
@@ -71,12 +74,10 @@ def check_command(command: kv_pb2.Command, limits: Limits) -> None:
             check_duplicates(command.transaction)
         case "compare_and_swap":
             _check_compare_and_swap(command.compare_and_swap, limits)
-        case "lease_grant" if command.lease_grant.ttl_ms > LEASE_TTL_MS_MAX:
-            raise InvalidRequest(
-                f"lease_grant.ttl_ms is {command.lease_grant.ttl_ms}, the limit is "
-                f"{LEASE_TTL_MS_MAX}; ask for a shorter time and renew the lease",
-                ttl_ms_max=LEASE_TTL_MS_MAX,
-            )
+        case "acquire":
+            _check_acquire(command.acquire, limits)
+        case "lease_grant":
+            _check_ttl("lease_grant.ttl_ms", command.lease_grant.ttl_ms)
         case None:
             raise InvalidRequest("command is not set; say what to do")
 
@@ -140,6 +141,38 @@ def _check_key(field: str, key: bytes, limits: Limits) -> None:
             field=field,
             bytes_max=limits.key_bytes_max,
         )
+
+
+def _check_name(field: str, name: bytes, limits: Limits) -> None:
+    """A name has to leave room for the rest of its members' keys."""
+    _check_key(field, name, limits)
+    name_bytes_max = limits.key_bytes_max - len(member_key(b"", 0))
+    if len(name) > name_bytes_max:
+        raise TooLarge(
+            f"{field} has {len(name)} bytes, the limit is {name_bytes_max}; use a shorter name",
+            field=field,
+            bytes_max=name_bytes_max,
+        )
+
+
+def _check_ttl(field: str, ttl_ms: int) -> None:
+    if ttl_ms > LEASE_TTL_MS_MAX:
+        raise InvalidRequest(
+            f"{field} is {ttl_ms}, the limit is {LEASE_TTL_MS_MAX}; ask for a shorter time and"
+            " renew the lease",
+            ttl_ms_max=LEASE_TTL_MS_MAX,
+        )
+
+
+def _check_acquire(request: kv_pb2.Acquire, limits: Limits) -> None:
+    _check_name("acquire.name", request.name, limits)
+    _check_value("acquire.value", request.value, limits)
+    if request.lease and request.ttl_ms:
+        raise InvalidRequest(
+            "acquire.ttl_ms is given with acquire.lease, which has its own; leave one away",
+            field="acquire.ttl_ms",
+        )
+    _check_ttl("acquire.ttl_ms", request.ttl_ms)
 
 
 def _check_value(field: str, value: bytes, limits: Limits) -> None:

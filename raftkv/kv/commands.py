@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raftkv.errors import InvalidRequest, Refused
-from raftkv.kv import operations
+from raftkv.kv import locks, operations
 from raftkv.kv.compaction import Compaction
 from raftkv.kv.failures import fill_failure
 from raftkv.kv.idempotency import IdempotencyKeys
@@ -23,7 +23,7 @@ class CommandRunner:
 
     def __init__(self, overlay: Overlay, meta: Meta) -> None:
         self._meta = meta
-        self._writer = Writer(overlay, meta.revision + 1)
+        self.writer = Writer(overlay, meta.revision + 1)
         self.leases = Leases(overlay, meta)
         self.sessions = Sessions(overlay)
         self.idempotency_keys = IdempotencyKeys(overlay, meta)
@@ -38,7 +38,7 @@ class CommandRunner:
             result = add()
             if command.idempotency_key:
                 self._run_named(command, result, budget)
-            elif not self._put_plainly(command.put, result):
+            elif command.fences or not self._put_plainly(command.put, result):
                 self._run(command, result, budget)
         return answer
 
@@ -61,7 +61,7 @@ class CommandRunner:
             or (lease and lease not in self.leases)
         ):
             return False
-        writer, meta = self._writer, self._meta
+        writer, meta = self.writer, self._meta
         writer.revision = result.revision = revision = meta.revision + 1
         writer.position = 0
         writer.put(key, put.value, lease, writer.get(key))
@@ -84,11 +84,13 @@ class CommandRunner:
         self.idempotency_keys.remember(command, result.SerializeToString(deterministic=True))
 
     def _run(self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget) -> None:
-        writer, meta = self._writer, self._meta
+        writer, meta = self.writer, self._meta
         writer.revision = meta.revision + 1
         writer.position = 0
         bytes_left = budget.bytes_left
         try:
+            for fence in command.fences:
+                locks.check_fence(writer.overlay, fence)
             self._dispatch(command, result, budget)
         except (InvalidRequest, Refused) as error:
             budget.bytes_left = bytes_left
@@ -100,7 +102,7 @@ class CommandRunner:
             meta.revision = writer.revision
 
     def _dispatch(self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget) -> None:
-        writer, leases = self._writer, self.leases
+        writer, leases = self.writer, self.leases
         result.revision = self._meta.revision
         match command.WhichOneof("command"):
             case "put":
@@ -135,14 +137,24 @@ class CommandRunner:
                 self._end_lease(lease)
                 result.lease.lease = lease
                 result.revision = self._meta.revision
+            case "lease_keep_alive":
+                result.lease_keep_alive.SetInParent()
+                for lease in command.lease_keep_alive.leases:
+                    if lease in leases:
+                        leases.renew(lease)
+                    else:
+                        result.lease_keep_alive.ended.append(lease)
+            case "acquire":
+                locks.acquire(writer, command.acquire, result, leases, budget)
             case _:
                 raise InvalidRequest(
                     "the command is not set; say put, delete_range, transaction, "
-                    "compare_and_swap, compact, lease_grant, lease_renew or lease_revoke"
+                    "compare_and_swap, compact, acquire, lease_grant, lease_renew, lease_revoke"
+                    " or lease_keep_alive"
                 )
 
     def _end_lease(self, lease: int) -> None:
-        writer, meta = self._writer, self._meta
+        writer, meta = self.writer, self._meta
         writer.revision = meta.revision + 1
         writer.position = 0
         self.leases.end(lease, writer)

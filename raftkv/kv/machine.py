@@ -7,7 +7,7 @@ Knows no log and no network, and reads no clock: time is what the entries are st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -21,12 +21,13 @@ from raftkv.errors import (
     SessionExpired,
     check,
 )
+from raftkv.kv.changes import Change
 from raftkv.kv.commands import CommandRunner
 from raftkv.kv.failures import fill_failure
 from raftkv.kv.limits import SESSION_RESULTS_MAX, Limits
 from raftkv.kv.membership import decode_membership
 from raftkv.kv.meta import MEMBERSHIP_KEY, META_KEY, Meta
-from raftkv.kv.overlay import Overlay
+from raftkv.kv.overlay import Overlay, Reader
 from raftkv.kv.ranges import Budget, Steps, check_revision, read_range
 from raftkv.kv.records import fill_key_value
 from raftkv.kv.store import Family, StateStore
@@ -60,6 +61,7 @@ class StateMachine:
         payload = store.get(Family.META, MEMBERSHIP_KEY)
         self.membership = Membership() if payload is None else decode_membership(payload)
         self._runner = CommandRunner(self._overlay, self._meta)
+        self._on_changes: Callable[[Sequence[Change]], None] | None = None
 
     @property
     def applied_index(self) -> int:
@@ -83,6 +85,16 @@ class StateMachine:
     def time_ms(self) -> int:
         """Cluster time."""
         return self._meta.time_ms
+
+    @property
+    def view(self) -> Reader:
+        """What has been applied, row by row. Not to be kept: a snapshot replaces the store."""
+        return self._store
+
+    def tell_changes(self, listener: Callable[[Sequence[Change]], None] | None) -> None:
+        """Call `listener` after each run that changed a key, with all its changes in order."""
+        self._on_changes = listener
+        self._runner.writer.made = None if listener is None else []
 
     # ---- entries -------------------------------------------------------------------
 
@@ -119,7 +131,14 @@ class StateMachine:
             self._overlay.changes[Family.META][META_KEY] = meta.encode()
             self._store.write(self._overlay.changes)
             self._overlay.clear()
+            self._tell()
         return applied
+
+    def _tell(self) -> None:
+        made = self._runner.writer.made
+        if made and self._on_changes is not None:
+            self._runner.writer.made = []
+            self._on_changes(made)
 
     def _apply_stamped_batch(self, entry: Entry, applied: list[Applied]) -> None:
         stamped = log_pb2.StampedBatch.FromString(entry.payload)

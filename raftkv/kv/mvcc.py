@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raftkv.kv.changes import Change
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.records import (
     CHANGE_DELETE,
@@ -19,7 +20,8 @@ class Writer:
     """Makes the changes of one revision after another in an overlay.
 
     Set `revision` and `position` = 0 before the changes of a revision; `position` then counts
-    them. The revision exists only if it is not 0 in the end.
+    them. The revision exists only if it is not 0 in the end. `made` gathers the changes for
+    whoever watches, None if nobody does.
     """
 
     __slots__ = (
@@ -28,6 +30,7 @@ class Writer:
         "_current",
         "_history",
         "_lease_keys",
+        "made",
         "overlay",
         "position",
         "revision",
@@ -37,6 +40,7 @@ class Writer:
         self.overlay = overlay
         self.revision = revision
         self.position = 0
+        self.made: list[Change] | None = None
         self._current = overlay.changes[Family.CURRENT]
         self._history = overlay.changes[Family.HISTORY]
         self._changes = overlay.changes[Family.CHANGES]
@@ -69,9 +73,13 @@ class Writer:
                 self._history[history_key(key, revision)] = old
         if lease != old_lease:
             self._move(key, old_lease, lease)
-        self._current[key] = pack_version(create_revision, revision, version, lease) + value
+        self._current[key] = record = (
+            pack_version(create_revision, revision, version, lease) + value
+        )
         self._changes[change_key(revision, self.position)] = CHANGE_PUT + key
         self.position += 1
+        if self.made is not None:
+            self.made.append(Change(revision, key, record, old))
 
     def delete(self, key: bytes, old: bytes) -> None:
         """End the key's generation. `old` is its living record."""
@@ -84,6 +92,8 @@ class Writer:
         self._current[key] = None
         self._changes[change_key(revision, self.position)] = CHANGE_DELETE + key
         self.position += 1
+        if self.made is not None:
+            self.made.append(Change(revision, key, None, old))
 
     def _move(self, key: bytes, old_lease: int, lease: int) -> None:
         if old_lease:

@@ -48,9 +48,12 @@ def run_transaction(
     path = decide(writer.overlay, request)
     # On an overlay of its own: an operation that fails takes the earlier ones with it.
     branch = Writer(Overlay(writer.overlay), writer.revision)
+    branch.made = None if writer.made is None else []
     _Execution(branch, leases, budget, compacted_revision).run(path, result)
     writer.overlay.absorb(branch.overlay.changes)
     writer.position = branch.position
+    if writer.made is not None and branch.made:
+        writer.made += branch.made
 
 
 class _Execution:

@@ -27,6 +27,7 @@ from raftkv.errors import (
 )
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
+from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.cluster_clock import ClusterClock
 from raftkv.node.reads import ReadBarriers
 from raftkv.node.recovery import Recovered
@@ -71,6 +72,7 @@ class Driver:
     ) -> None:
         self.raft = recovered.raft
         self.machine: StateMachine = recovered.machine
+        self.changes = ChangeFeed(self.machine)
         self.clock = ClusterClock()
         self.submissions = Submissions(
             rng.getrandbits(64), config.submissions_in_flight_max, config.uncommitted_bytes_max
@@ -423,6 +425,7 @@ class Driver:
             holds = (self.machine.applied_index, self.machine.applied_term)
             check(holds == (index, term), "a snapshot holds what its name says", found=holds)
             self.raft.snapshot_installed()
+        self.changes.replace(self.machine)
         self.submissions.jump(_in_session)
         self._log.info("snapshot_installed", index=index, term=term, leader=message.sender)
         self._check_own_membership()

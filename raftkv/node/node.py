@@ -21,6 +21,7 @@ from raftkv.errors import (
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.membership import decode_membership, encode_membership
 from raftkv.node import members
+from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.driver import Driver, NodeConfig
 from raftkv.node.recovery import recover
 from raftkv.node.status import NodeStatus, PeerStatus, Reachability
@@ -147,6 +148,11 @@ class Node:
     def machine(self) -> StateMachine:
         """What has been applied. A snapshot that arrives replaces it."""
         return self.driver.machine
+
+    @property
+    def changes(self) -> ChangeFeed:
+        """Tells what `machine` changes, as it does."""
+        return self.driver.changes
 
     @property
     def stopped(self) -> asyncio.Future[BaseException | None]:

@@ -12,6 +12,9 @@ class ReadLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     READ_LEVEL_LINEARIZABLE: _ClassVar[ReadLevel]
     READ_LEVEL_STALE: _ClassVar[ReadLevel]
+    READ_LEVEL_LEADER_LEASE: _ClassVar[ReadLevel]
+    READ_LEVEL_SESSION: _ClassVar[ReadLevel]
+    READ_LEVEL_BOUNDED: _ClassVar[ReadLevel]
 
 class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -27,6 +30,9 @@ class Reachability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REACHABILITY_UNREACHABLE: _ClassVar[Reachability]
 READ_LEVEL_LINEARIZABLE: ReadLevel
 READ_LEVEL_STALE: ReadLevel
+READ_LEVEL_LEADER_LEASE: ReadLevel
+READ_LEVEL_SESSION: ReadLevel
+READ_LEVEL_BOUNDED: ReadLevel
 ROLE_FOLLOWER: Role
 ROLE_PRE_CANDIDATE: Role
 ROLE_CANDIDATE: Role
@@ -62,20 +68,64 @@ class ExecuteReply(_message.Message):
     def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., result: _Optional[_Union[_kv_pb2.Result, _Mapping]] = ...) -> None: ...
 
 class RangeRequest(_message.Message):
-    __slots__ = ("range", "level")
+    __slots__ = ("range", "level", "min_revision", "max_staleness_ms")
     RANGE_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
+    MIN_REVISION_FIELD_NUMBER: _ClassVar[int]
+    MAX_STALENESS_MS_FIELD_NUMBER: _ClassVar[int]
     range: _kv_pb2.Range
     level: ReadLevel
-    def __init__(self, range: _Optional[_Union[_kv_pb2.Range, _Mapping]] = ..., level: _Optional[_Union[ReadLevel, str]] = ...) -> None: ...
+    min_revision: int
+    max_staleness_ms: int
+    def __init__(self, range: _Optional[_Union[_kv_pb2.Range, _Mapping]] = ..., level: _Optional[_Union[ReadLevel, str]] = ..., min_revision: _Optional[int] = ..., max_staleness_ms: _Optional[int] = ...) -> None: ...
 
 class RangeReply(_message.Message):
-    __slots__ = ("header", "result")
+    __slots__ = ("header", "result", "staleness_ms")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    STALENESS_MS_FIELD_NUMBER: _ClassVar[int]
     header: ReplyHeader
     result: _kv_pb2.RangeResult
-    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., result: _Optional[_Union[_kv_pb2.RangeResult, _Mapping]] = ...) -> None: ...
+    staleness_ms: int
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., result: _Optional[_Union[_kv_pb2.RangeResult, _Mapping]] = ..., staleness_ms: _Optional[int] = ...) -> None: ...
+
+class ReadTransactionRequest(_message.Message):
+    __slots__ = ("transaction", "level", "min_revision", "max_staleness_ms")
+    TRANSACTION_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    MIN_REVISION_FIELD_NUMBER: _ClassVar[int]
+    MAX_STALENESS_MS_FIELD_NUMBER: _ClassVar[int]
+    transaction: _kv_pb2.Transaction
+    level: ReadLevel
+    min_revision: int
+    max_staleness_ms: int
+    def __init__(self, transaction: _Optional[_Union[_kv_pb2.Transaction, _Mapping]] = ..., level: _Optional[_Union[ReadLevel, str]] = ..., min_revision: _Optional[int] = ..., max_staleness_ms: _Optional[int] = ...) -> None: ...
+
+class ReadTransactionReply(_message.Message):
+    __slots__ = ("header", "result", "staleness_ms")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    STALENESS_MS_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    result: _kv_pb2.TransactionResult
+    staleness_ms: int
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., result: _Optional[_Union[_kv_pb2.TransactionResult, _Mapping]] = ..., staleness_ms: _Optional[int] = ...) -> None: ...
+
+class LeaseKeepAliveRequest(_message.Message):
+    __slots__ = ("leases",)
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    leases: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, leases: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class LeaseKeepAliveReply(_message.Message):
+    __slots__ = ("header", "leases", "ended")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    leases: _containers.RepeatedScalarFieldContainer[int]
+    ended: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., leases: _Optional[_Iterable[int]] = ..., ended: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class LeaseTimeToLiveRequest(_message.Message):
     __slots__ = ("lease", "keys")
@@ -111,6 +161,114 @@ class LeaseListReply(_message.Message):
     leases: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., leases: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class LockWaitRequest(_message.Message):
+    __slots__ = ("name", "token")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    token: int
+    def __init__(self, name: _Optional[bytes] = ..., token: _Optional[int] = ...) -> None: ...
+
+class LockWaitReply(_message.Message):
+    __slots__ = ("header",)
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ...) -> None: ...
+
+class LockInfoRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    def __init__(self, name: _Optional[bytes] = ...) -> None: ...
+
+class LockMember(_message.Message):
+    __slots__ = ("token", "lease", "value", "ttl_ms")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    token: int
+    lease: int
+    value: bytes
+    ttl_ms: int
+    def __init__(self, token: _Optional[int] = ..., lease: _Optional[int] = ..., value: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
+
+class LockInfoReply(_message.Message):
+    __slots__ = ("header", "members")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    members: _containers.RepeatedCompositeFieldContainer[LockMember]
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., members: _Optional[_Iterable[_Union[LockMember, _Mapping]]] = ...) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ("create", "cancel", "progress")
+    CREATE_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    create: WatchCreate
+    cancel: WatchCancel
+    progress: WatchProgress
+    def __init__(self, create: _Optional[_Union[WatchCreate, _Mapping]] = ..., cancel: _Optional[_Union[WatchCancel, _Mapping]] = ..., progress: _Optional[_Union[WatchProgress, _Mapping]] = ...) -> None: ...
+
+class WatchCreate(_message.Message):
+    __slots__ = ("watch_id", "key", "range_end", "start_revision", "prev_kv", "no_put", "no_delete", "progress_notify")
+    WATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    RANGE_END_FIELD_NUMBER: _ClassVar[int]
+    START_REVISION_FIELD_NUMBER: _ClassVar[int]
+    PREV_KV_FIELD_NUMBER: _ClassVar[int]
+    NO_PUT_FIELD_NUMBER: _ClassVar[int]
+    NO_DELETE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_NOTIFY_FIELD_NUMBER: _ClassVar[int]
+    watch_id: int
+    key: bytes
+    range_end: bytes
+    start_revision: int
+    prev_kv: bool
+    no_put: bool
+    no_delete: bool
+    progress_notify: bool
+    def __init__(self, watch_id: _Optional[int] = ..., key: _Optional[bytes] = ..., range_end: _Optional[bytes] = ..., start_revision: _Optional[int] = ..., prev_kv: _Optional[bool] = ..., no_put: _Optional[bool] = ..., no_delete: _Optional[bool] = ..., progress_notify: _Optional[bool] = ...) -> None: ...
+
+class WatchCancel(_message.Message):
+    __slots__ = ("watch_id",)
+    WATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    watch_id: int
+    def __init__(self, watch_id: _Optional[int] = ...) -> None: ...
+
+class WatchProgress(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchEvent(_message.Message):
+    __slots__ = ("deleted", "created", "kv", "prev_kv")
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    KV_FIELD_NUMBER: _ClassVar[int]
+    PREV_KV_FIELD_NUMBER: _ClassVar[int]
+    deleted: bool
+    created: bool
+    kv: _kv_pb2.KeyValue
+    prev_kv: _kv_pb2.KeyValue
+    def __init__(self, deleted: _Optional[bool] = ..., created: _Optional[bool] = ..., kv: _Optional[_Union[_kv_pb2.KeyValue, _Mapping]] = ..., prev_kv: _Optional[_Union[_kv_pb2.KeyValue, _Mapping]] = ...) -> None: ...
+
+class WatchReply(_message.Message):
+    __slots__ = ("header", "watch_ids", "created", "ended", "events", "revision")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    WATCH_IDS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    watch_ids: _containers.RepeatedScalarFieldContainer[int]
+    created: bool
+    ended: _kv_pb2.Failure
+    events: _containers.RepeatedCompositeFieldContainer[WatchEvent]
+    revision: int
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., watch_ids: _Optional[_Iterable[int]] = ..., created: _Optional[bool] = ..., ended: _Optional[_Union[_kv_pb2.Failure, _Mapping]] = ..., events: _Optional[_Iterable[_Union[WatchEvent, _Mapping]]] = ..., revision: _Optional[int] = ...) -> None: ...
+
 class PipelineRequest(_message.Message):
     __slots__ = ("number", "timeout_ms", "commands", "reads")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -124,12 +282,18 @@ class PipelineRequest(_message.Message):
     def __init__(self, number: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., commands: _Optional[bytes] = ..., reads: _Optional[_Union[ReadBatch, _Mapping]] = ...) -> None: ...
 
 class ReadBatch(_message.Message):
-    __slots__ = ("ranges", "level")
+    __slots__ = ("ranges", "level", "min_revision", "max_staleness_ms", "transactions")
     RANGES_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
+    MIN_REVISION_FIELD_NUMBER: _ClassVar[int]
+    MAX_STALENESS_MS_FIELD_NUMBER: _ClassVar[int]
+    TRANSACTIONS_FIELD_NUMBER: _ClassVar[int]
     ranges: _containers.RepeatedCompositeFieldContainer[_kv_pb2.Range]
     level: ReadLevel
-    def __init__(self, ranges: _Optional[_Iterable[_Union[_kv_pb2.Range, _Mapping]]] = ..., level: _Optional[_Union[ReadLevel, str]] = ...) -> None: ...
+    min_revision: int
+    max_staleness_ms: int
+    transactions: _containers.RepeatedCompositeFieldContainer[_kv_pb2.Transaction]
+    def __init__(self, ranges: _Optional[_Iterable[_Union[_kv_pb2.Range, _Mapping]]] = ..., level: _Optional[_Union[ReadLevel, str]] = ..., min_revision: _Optional[int] = ..., max_staleness_ms: _Optional[int] = ..., transactions: _Optional[_Iterable[_Union[_kv_pb2.Transaction, _Mapping]]] = ...) -> None: ...
 
 class PipelineReply(_message.Message):
     __slots__ = ("number", "header", "results", "reads", "failure")
@@ -146,10 +310,12 @@ class PipelineReply(_message.Message):
     def __init__(self, number: _Optional[int] = ..., header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., results: _Optional[bytes] = ..., reads: _Optional[_Union[ReadResults, _Mapping]] = ..., failure: _Optional[_Union[_kv_pb2.Failure, _Mapping]] = ...) -> None: ...
 
 class ReadResults(_message.Message):
-    __slots__ = ("results",)
+    __slots__ = ("results", "staleness_ms")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
+    STALENESS_MS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[_kv_pb2.Result]
-    def __init__(self, results: _Optional[_Iterable[_Union[_kv_pb2.Result, _Mapping]]] = ...) -> None: ...
+    staleness_ms: int
+    def __init__(self, results: _Optional[_Iterable[_Union[_kv_pb2.Result, _Mapping]]] = ..., staleness_ms: _Optional[int] = ...) -> None: ...
 
 class Member(_message.Message):
     __slots__ = ("node_id", "peer_address", "client_address", "learner")

@@ -44,6 +44,11 @@ class KVStub:
                 request_serializer=raftkv_dot_rpc_dot_api__pb2.RangeRequest.SerializeToString,
                 response_deserializer=raftkv_dot_rpc_dot_api__pb2.RangeReply.FromString,
                 _registered_method=True)
+        self.ReadTransaction = channel.unary_unary(
+                '/raftkv.rpc.KV/ReadTransaction',
+                request_serializer=raftkv_dot_rpc_dot_api__pb2.ReadTransactionRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_api__pb2.ReadTransactionReply.FromString,
+                _registered_method=True)
 
 
 class KVServicer:
@@ -62,6 +67,12 @@ class KVServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadTransaction(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KVServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -74,6 +85,11 @@ def add_KVServicer_to_server(servicer, server):
                     servicer.Range,
                     request_deserializer=raftkv_dot_rpc_dot_api__pb2.RangeRequest.FromString,
                     response_serializer=raftkv_dot_rpc_dot_api__pb2.RangeReply.SerializeToString,
+            ),
+            'ReadTransaction': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadTransaction,
+                    request_deserializer=raftkv_dot_rpc_dot_api__pb2.ReadTransactionRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_api__pb2.ReadTransactionReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -140,6 +156,33 @@ class KV:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def ReadTransaction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.KV/ReadTransaction',
+            raftkv_dot_rpc_dot_api__pb2.ReadTransactionRequest.SerializeToString,
+            raftkv_dot_rpc_dot_api__pb2.ReadTransactionReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class LeaseStub:
     """---- leases ----------------------------------------------------------------
@@ -152,6 +195,11 @@ class LeaseStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.KeepAlive = channel.stream_stream(
+                '/raftkv.rpc.Lease/KeepAlive',
+                request_serializer=raftkv_dot_rpc_dot_api__pb2.LeaseKeepAliveRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_api__pb2.LeaseKeepAliveReply.FromString,
+                _registered_method=True)
         self.TimeToLive = channel.unary_unary(
                 '/raftkv.rpc.Lease/TimeToLive',
                 request_serializer=raftkv_dot_rpc_dot_api__pb2.LeaseTimeToLiveRequest.SerializeToString,
@@ -169,6 +217,12 @@ class LeaseServicer:
 
     """
 
+    def KeepAlive(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TimeToLive(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -184,6 +238,11 @@ class LeaseServicer:
 
 def add_LeaseServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'KeepAlive': grpc.stream_stream_rpc_method_handler(
+                    servicer.KeepAlive,
+                    request_deserializer=raftkv_dot_rpc_dot_api__pb2.LeaseKeepAliveRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_api__pb2.LeaseKeepAliveReply.SerializeToString,
+            ),
             'TimeToLive': grpc.unary_unary_rpc_method_handler(
                     servicer.TimeToLive,
                     request_deserializer=raftkv_dot_rpc_dot_api__pb2.LeaseTimeToLiveRequest.FromString,
@@ -206,6 +265,33 @@ class Lease:
     """---- leases ----------------------------------------------------------------
 
     """
+
+    @staticmethod
+    def KeepAlive(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/raftkv.rpc.Lease/KeepAlive',
+            raftkv_dot_rpc_dot_api__pb2.LeaseKeepAliveRequest.SerializeToString,
+            raftkv_dot_rpc_dot_api__pb2.LeaseKeepAliveReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def TimeToLive(request,
@@ -251,6 +337,212 @@ class Lease:
             '/raftkv.rpc.Lease/List',
             raftkv_dot_rpc_dot_api__pb2.LeaseListRequest.SerializeToString,
             raftkv_dot_rpc_dot_api__pb2.LeaseListReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class LockStub:
+    """---- locks -----------------------------------------------------------------
+
+    Queues are joined by the command Acquire and left by deleting the key.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Wait = channel.unary_unary(
+                '/raftkv.rpc.Lock/Wait',
+                request_serializer=raftkv_dot_rpc_dot_api__pb2.LockWaitRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_api__pb2.LockWaitReply.FromString,
+                _registered_method=True)
+        self.Info = channel.unary_unary(
+                '/raftkv.rpc.Lock/Info',
+                request_serializer=raftkv_dot_rpc_dot_api__pb2.LockInfoRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_api__pb2.LockInfoReply.FromString,
+                _registered_method=True)
+
+
+class LockServicer:
+    """---- locks -----------------------------------------------------------------
+
+    Queues are joined by the command Acquire and left by deleting the key.
+    """
+
+    def Wait(self, request, context):
+        """until the token holds the lock
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Info(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_LockServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Wait': grpc.unary_unary_rpc_method_handler(
+                    servicer.Wait,
+                    request_deserializer=raftkv_dot_rpc_dot_api__pb2.LockWaitRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_api__pb2.LockWaitReply.SerializeToString,
+            ),
+            'Info': grpc.unary_unary_rpc_method_handler(
+                    servicer.Info,
+                    request_deserializer=raftkv_dot_rpc_dot_api__pb2.LockInfoRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_api__pb2.LockInfoReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'raftkv.rpc.Lock', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('raftkv.rpc.Lock', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Lock:
+    """---- locks -----------------------------------------------------------------
+
+    Queues are joined by the command Acquire and left by deleting the key.
+    """
+
+    @staticmethod
+    def Wait(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.Lock/Wait',
+            raftkv_dot_rpc_dot_api__pb2.LockWaitRequest.SerializeToString,
+            raftkv_dot_rpc_dot_api__pb2.LockWaitReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Info(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.Lock/Info',
+            raftkv_dot_rpc_dot_api__pb2.LockInfoRequest.SerializeToString,
+            raftkv_dot_rpc_dot_api__pb2.LockInfoReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class WatchStub:
+    """---- watches ---------------------------------------------------------------
+
+    One stream carries many watches, each by an id that the client chooses.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Open = channel.stream_stream(
+                '/raftkv.rpc.Watch/Open',
+                request_serializer=raftkv_dot_rpc_dot_api__pb2.WatchRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_api__pb2.WatchReply.FromString,
+                _registered_method=True)
+
+
+class WatchServicer:
+    """---- watches ---------------------------------------------------------------
+
+    One stream carries many watches, each by an id that the client chooses.
+    """
+
+    def Open(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_WatchServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Open': grpc.stream_stream_rpc_method_handler(
+                    servicer.Open,
+                    request_deserializer=raftkv_dot_rpc_dot_api__pb2.WatchRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_api__pb2.WatchReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'raftkv.rpc.Watch', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('raftkv.rpc.Watch', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Watch:
+    """---- watches ---------------------------------------------------------------
+
+    One stream carries many watches, each by an id that the client chooses.
+    """
+
+    @staticmethod
+    def Open(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/raftkv.rpc.Watch/Open',
+            raftkv_dot_rpc_dot_api__pb2.WatchRequest.SerializeToString,
+            raftkv_dot_rpc_dot_api__pb2.WatchReply.FromString,
             options,
             channel_credentials,
             insecure,

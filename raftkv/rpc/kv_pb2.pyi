@@ -203,8 +203,36 @@ class LeaseRevoke(_message.Message):
     lease: int
     def __init__(self, lease: _Optional[int] = ...) -> None: ...
 
+class LeaseKeepAlive(_message.Message):
+    __slots__ = ("leases",)
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    leases: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, leases: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Acquire(_message.Message):
+    __slots__ = ("name", "lease", "ttl_ms", "value", "only_if_free")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    ONLY_IF_FREE_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    lease: int
+    ttl_ms: int
+    value: bytes
+    only_if_free: bool
+    def __init__(self, name: _Optional[bytes] = ..., lease: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., value: _Optional[bytes] = ..., only_if_free: _Optional[bool] = ...) -> None: ...
+
+class Fence(_message.Message):
+    __slots__ = ("name", "token")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    token: int
+    def __init__(self, name: _Optional[bytes] = ..., token: _Optional[int] = ...) -> None: ...
+
 class Command(_message.Message):
-    __slots__ = ("put", "delete_range", "transaction", "compare_and_swap", "compact", "lease_grant", "lease_renew", "lease_revoke", "idempotency_key", "idempotency_ttl_ms")
+    __slots__ = ("put", "delete_range", "transaction", "compare_and_swap", "compact", "lease_grant", "lease_renew", "lease_revoke", "lease_keep_alive", "acquire", "fences", "idempotency_key", "idempotency_ttl_ms")
     PUT_FIELD_NUMBER: _ClassVar[int]
     DELETE_RANGE_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_FIELD_NUMBER: _ClassVar[int]
@@ -213,6 +241,9 @@ class Command(_message.Message):
     LEASE_GRANT_FIELD_NUMBER: _ClassVar[int]
     LEASE_RENEW_FIELD_NUMBER: _ClassVar[int]
     LEASE_REVOKE_FIELD_NUMBER: _ClassVar[int]
+    LEASE_KEEP_ALIVE_FIELD_NUMBER: _ClassVar[int]
+    ACQUIRE_FIELD_NUMBER: _ClassVar[int]
+    FENCES_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_TTL_MS_FIELD_NUMBER: _ClassVar[int]
     put: Put
@@ -223,9 +254,12 @@ class Command(_message.Message):
     lease_grant: LeaseGrant
     lease_renew: LeaseRenew
     lease_revoke: LeaseRevoke
+    lease_keep_alive: LeaseKeepAlive
+    acquire: Acquire
+    fences: _containers.RepeatedCompositeFieldContainer[Fence]
     idempotency_key: bytes
     idempotency_ttl_ms: int
-    def __init__(self, put: _Optional[_Union[Put, _Mapping]] = ..., delete_range: _Optional[_Union[DeleteRange, _Mapping]] = ..., transaction: _Optional[_Union[Transaction, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., compact: _Optional[_Union[Compact, _Mapping]] = ..., lease_grant: _Optional[_Union[LeaseGrant, _Mapping]] = ..., lease_renew: _Optional[_Union[LeaseRenew, _Mapping]] = ..., lease_revoke: _Optional[_Union[LeaseRevoke, _Mapping]] = ..., idempotency_key: _Optional[bytes] = ..., idempotency_ttl_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, put: _Optional[_Union[Put, _Mapping]] = ..., delete_range: _Optional[_Union[DeleteRange, _Mapping]] = ..., transaction: _Optional[_Union[Transaction, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., compact: _Optional[_Union[Compact, _Mapping]] = ..., lease_grant: _Optional[_Union[LeaseGrant, _Mapping]] = ..., lease_renew: _Optional[_Union[LeaseRenew, _Mapping]] = ..., lease_revoke: _Optional[_Union[LeaseRevoke, _Mapping]] = ..., lease_keep_alive: _Optional[_Union[LeaseKeepAlive, _Mapping]] = ..., acquire: _Optional[_Union[Acquire, _Mapping]] = ..., fences: _Optional[_Iterable[_Union[Fence, _Mapping]]] = ..., idempotency_key: _Optional[bytes] = ..., idempotency_ttl_ms: _Optional[int] = ...) -> None: ...
 
 class CommandBatch(_message.Message):
     __slots__ = ("session", "sequence", "acknowledged", "commands")
@@ -308,8 +342,30 @@ class LeaseResult(_message.Message):
     ttl_ms: int
     def __init__(self, lease: _Optional[int] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
 
+class LeaseKeepAliveResult(_message.Message):
+    __slots__ = ("ended",)
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    ended: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, ended: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class AcquireResult(_message.Message):
+    __slots__ = ("key", "token", "held", "lease", "ttl_ms", "holder")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    token: int
+    held: bool
+    lease: int
+    ttl_ms: int
+    holder: KeyValue
+    def __init__(self, key: _Optional[bytes] = ..., token: _Optional[int] = ..., held: _Optional[bool] = ..., lease: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., holder: _Optional[_Union[KeyValue, _Mapping]] = ...) -> None: ...
+
 class Result(_message.Message):
-    __slots__ = ("revision", "put", "delete_range", "range", "transaction", "compare_and_swap", "lease", "failure")
+    __slots__ = ("revision", "put", "delete_range", "range", "transaction", "compare_and_swap", "lease", "failure", "lease_keep_alive", "acquire")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PUT_FIELD_NUMBER: _ClassVar[int]
     DELETE_RANGE_FIELD_NUMBER: _ClassVar[int]
@@ -318,6 +374,8 @@ class Result(_message.Message):
     COMPARE_AND_SWAP_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    LEASE_KEEP_ALIVE_FIELD_NUMBER: _ClassVar[int]
+    ACQUIRE_FIELD_NUMBER: _ClassVar[int]
     revision: int
     put: PutResult
     delete_range: DeleteRangeResult
@@ -326,7 +384,9 @@ class Result(_message.Message):
     compare_and_swap: CompareAndSwapResult
     lease: LeaseResult
     failure: Failure
-    def __init__(self, revision: _Optional[int] = ..., put: _Optional[_Union[PutResult, _Mapping]] = ..., delete_range: _Optional[_Union[DeleteRangeResult, _Mapping]] = ..., range: _Optional[_Union[RangeResult, _Mapping]] = ..., transaction: _Optional[_Union[TransactionResult, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwapResult, _Mapping]] = ..., lease: _Optional[_Union[LeaseResult, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+    lease_keep_alive: LeaseKeepAliveResult
+    acquire: AcquireResult
+    def __init__(self, revision: _Optional[int] = ..., put: _Optional[_Union[PutResult, _Mapping]] = ..., delete_range: _Optional[_Union[DeleteRangeResult, _Mapping]] = ..., range: _Optional[_Union[RangeResult, _Mapping]] = ..., transaction: _Optional[_Union[TransactionResult, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwapResult, _Mapping]] = ..., lease: _Optional[_Union[LeaseResult, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., lease_keep_alive: _Optional[_Union[LeaseKeepAliveResult, _Mapping]] = ..., acquire: _Optional[_Union[AcquireResult, _Mapping]] = ...) -> None: ...
 
 class BatchResult(_message.Message):
     __slots__ = ("results", "failure")

@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 from raftkv.kv.machine import StateMachine
+from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.status import NodeStatus
 from raftkv.raft.entry import Address, Membership
 
@@ -25,6 +26,10 @@ class Node(Protocol):
     @property
     def machine(self) -> StateMachine:
         """What has been applied. A snapshot that arrives replaces it."""
+
+    @property
+    def changes(self) -> ChangeFeed:
+        """Tells what `machine` changes, as it does."""
 
     @property
     def membership(self) -> Membership: ...

@@ -20,6 +20,7 @@ from raftkv.errors import MemberUnknown, NoLeader, OutcomeUnknown
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.store import StateStore
 from raftkv.logs import get_logger
+from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.status import NodeStatus, PeerStatus, Reachability
 from raftkv.raft.entry import Address, Entry, EntryKind, Membership
 from raftkv.raft.ready import Role
@@ -41,6 +42,7 @@ class FakeNode:
         self.ready = True
         self.membership = Membership(voters=frozenset({1}), addresses=ADDRESSES)
         self.machine = StateMachine(store or MemoryStateStore(), settings.limits)
+        self.changes = ChangeFeed(self.machine)
         self.majority = True
         self.hold = False
         self.submitted: list[bytes] = []

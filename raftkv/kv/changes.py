@@ -1,0 +1,35 @@
+"""What has changed, revision by revision, as it is applied or from history. Knows no watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from raftkv.kv.overlay import Reader
+from raftkv.kv.ranges import record_at
+from raftkv.kv.records import CHANGE_PUT, change_key, history_key, split_change_key
+from raftkv.kv.store import Family
+
+
+class Change(NamedTuple):
+    """One key at one revision. `record` None: it was deleted; `old` None: there was none before,
+    or it is compacted.
+    """
+
+    revision: int
+    key: bytes
+    record: bytes | None
+    old: bytes | None
+
+
+def changes_since(view: Reader, revision: int) -> Iterator[Change]:
+    """All changes at `revision` and later, in order, as of the call.
+
+    The revision must not be below the compacted one, and nothing may be compacted meanwhile.
+    """
+    # At most one version of a key is written in a revision, and what it replaced went to HISTORY.
+    for row, change in view.scan(Family.CHANGES, change_key(revision, 0), None):
+        at, _ = split_change_key(row)
+        key = change[1:]
+        record = record_at(view, key, at) if change[:1] == CHANGE_PUT else None
+        yield Change(at, key, record, view.get(Family.HISTORY, history_key(key, at)))

@@ -1,0 +1,107 @@
+"""Queues of names: who holds a lock and who waits. Knows keys and tokens, nothing about waiting.
+
+A member of a queue is a plain key, `name/` + its token in 16 hex digits, attached to its owner's
+lease; the token is the key's own create_revision. So the members stand in the order in which they
+joined, the holder is the first, and one seek finds it however many wait. A key that somebody
+else wrote in their midst is no member: its create_revision is not what its name says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from raftkv.errors import FencedOff, InvalidRequest, Refused
+from raftkv.kv.leases import Leases
+from raftkv.kv.mvcc import Writer
+from raftkv.kv.overlay import Reader
+from raftkv.kv.ranges import Budget
+from raftkv.kv.records import fill_key_value, unpack_version
+from raftkv.kv.store import Family
+from raftkv.rpc import kv_pb2
+
+TOKEN_DIGITS: Final = 16
+
+
+class Member(NamedTuple):
+    """One of a queue. `record` is that of its key."""
+
+    token: int
+    key: bytes
+    record: bytes
+
+
+def member_key(name: bytes, token: int) -> bytes:
+    """The key of the member of `name` that joined at revision `token`."""
+    return b"%b/%016x" % (name, token)
+
+
+def name_of(key: bytes) -> bytes | None:
+    """The name whose queue a member with this key would stand in, None if there is none."""
+    split = len(key) - TOKEN_DIGITS - 1
+    return key[:split] if split > 0 and key[split] == ord("/") else None
+
+
+def members(view: Reader, name: bytes) -> Iterator[Member]:
+    """All members of the queue, the holder first."""
+    prefix = name + b"/"
+    # Revisions have less than 64 bits, so every token begins with a digit below 8.
+    for key, record in view.scan(Family.CURRENT, prefix + b"0", prefix + b"8"):
+        token = unpack_version(record)[0]
+        if key == member_key(name, token):
+            yield Member(token, key, record)
+
+
+def holder(view: Reader, name: bytes) -> Member | None:
+    """Who holds the lock."""
+    return next(members(view, name), None)
+
+
+def is_member(view: Reader, name: bytes, token: int) -> bool:
+    """Whether the one that joined at `token` holds the lock or waits for it."""
+    record = view.get(Family.CURRENT, member_key(name, token))
+    return record is not None and unpack_version(record)[0] == token
+
+
+def check_fence(view: Reader, fence: kv_pb2.Fence) -> None:
+    """Raise `FencedOff` unless the token is that of the present holder."""
+    present = holder(view, fence.name)
+    if present is None or present.token != fence.token:
+        told = "nobody holds it" if present is None else f"token {present.token} does"
+        raise FencedOff(
+            f"token {fence.token} does not hold {fence.name!r} now: {told}; stop what was done"
+            " under it, and acquire anew",
+            holder_token=0 if present is None else present.token,
+        )
+
+
+def acquire(
+    writer: Writer,
+    request: kv_pb2.Acquire,
+    result: kv_pb2.Result,
+    leases: Leases,
+    budget: Budget,
+) -> None:
+    """Join the queue, or with `only_if_free` become the holder or nothing."""
+    if not request.name:
+        raise InvalidRequest("acquire.name is empty; a lock's name has at least one byte")
+    view, answer = writer.overlay, result.acquire
+    present = holder(view, request.name)
+    answer.held = present is None
+    if present is not None:
+        budget.take_key_value(present.key, present.record)
+        fill_key_value(answer.holder, present.key, present.record)
+        if request.only_if_free:
+            return
+    token = writer.revision
+    key = member_key(request.name, token)
+    if writer.get(key) is not None:
+        raise Refused(f"the key {key!r} is in the way of this lock's queue; delete it")
+    lease = request.lease
+    if lease:
+        leases.require(lease)
+    else:
+        lease, answer.ttl_ms = leases.grant(0, request.ttl_ms)
+    writer.put(key, request.value, lease, None)
+    answer.key, answer.token, answer.lease = key, token, lease
+    result.revision = writer.revision

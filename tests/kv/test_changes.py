@@ -1,0 +1,107 @@
+"""What watches are made of: changes told as they are applied, and the same read from history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raftkv.kv.changes import Change, changes_since
+from raftkv.kv.records import VERSION_BYTES
+from raftkv.rpc import kv_pb2 as pb
+
+from .harness import EVERYTHING, Driver, batch, compact, delete, entry, grant, put, transaction
+
+
+def told_by(db: Driver) -> list[Change]:
+    told: list[Change] = []
+    db.machine.tell_changes(told.extend)
+    return told
+
+
+def seen(changes: Sequence[Change]) -> list[tuple[int, bytes, bytes | None, bytes | None]]:
+    return [
+        (
+            change.revision,
+            change.key,
+            None if change.record is None else change.record[VERSION_BYTES:],
+            None if change.old is None else change.old[VERSION_BYTES:],
+        )
+        for change in changes
+    ]
+
+
+def test_each_change_is_told_with_what_was_there_before(db: Driver) -> None:
+    told = told_by(db)
+    db.do(put(b"a", b"1"))
+    db.do(put(b"a", b"2"))
+    db.do(delete(b"a"))
+    assert seen(told) == [
+        (2, b"a", b"1", None),
+        (3, b"a", b"2", b"1"),
+        (4, b"a", None, b"2"),
+    ]
+
+
+def test_a_transaction_that_fails_tells_nothing(db: Driver) -> None:
+    told = told_by(db)
+    db.transact(transaction(success=[put(b"a"), put(b"b", lease=99)]))
+    assert told == []
+    db.transact(transaction(success=[put(b"a"), put(b"b")]))
+    assert [change.revision for change in told] == [2, 2]
+
+
+def test_the_end_of_a_lease_tells_of_its_keys(db: Driver) -> None:
+    lease = db.grant(1_000)
+    db.do(put(b"k", b"v", lease=lease))
+    told = told_by(db)
+    db.pass_time(2_000)
+    assert seen(told) == [(3, b"k", None, b"v")]
+
+
+def test_what_is_compacted_in_the_same_run_is_told_nevertheless(db: Driver) -> None:
+    told = told_by(db)
+    first = db.machine.applied_index + 1
+    db.machine.apply(
+        [
+            entry(first, 0, batch(put(b"a", b"1"))),
+            entry(first + 1, 0, batch(put(b"a", b"2"), compact(3))),
+        ]
+    )
+    assert seen(told) == [(2, b"a", b"1", None), (3, b"a", b"2", b"1")]
+
+
+def test_without_a_listener_nothing_is_gathered(db: Driver) -> None:
+    told = told_by(db)
+    db.machine.tell_changes(None)
+    db.do(put(b"a"))
+    db.machine.tell_changes(told.extend)
+    db.do(put(b"b"))
+    assert [change.key for change in told] == [b"b"]
+
+
+KEYS = st.sampled_from([b"a", b"b", b"c"])
+COMMANDS = st.one_of(
+    st.builds(put, KEYS, st.binary(max_size=2)),
+    st.builds(delete, KEYS),
+    st.just(delete(EVERYTHING, EVERYTHING)),
+    st.builds(
+        lambda keys: pb.Command(transaction=transaction(success=[put(key) for key in keys])),
+        st.lists(KEYS, unique=True),
+    ),
+    st.just(grant(1_000)),
+)
+
+
+@given(st.lists(COMMANDS, max_size=30), st.data())
+def test_history_gives_the_changes_that_were_told(
+    commands: list[pb.Command], data: st.DataObject
+) -> None:
+    db = Driver()
+    told = told_by(db)
+    for command in commands:
+        db.do(command)
+    start = data.draw(st.integers(1, db.machine.revision + 1))
+    expected = [change for change in told if change.revision >= start]
+    assert list(changes_since(db.machine.view, start)) == expected
