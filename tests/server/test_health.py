@@ -66,7 +66,7 @@ async def test_reflection_lists_every_service_there_is(door: Door) -> None:
 
     names = {service.name for service in reply.list_services_response.service}
     assert names == {
-        *(f"raftkv.rpc.{name}" for name in ("KV", "Lease", "Pipeline", "Cluster")),
+        *(f"raftkv.rpc.{name}" for name in ("KV", "Lease", "Lock", "Watch", "Pipeline", "Cluster")),
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
