@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         TooLarge,
         Unavailable,
     )
+    from raftkv.fencing import FencingGuard
 
 __version__ = "0.1.0"
 
@@ -72,6 +73,7 @@ __all__ = [
     "ConnectionFailed",
     "DeadlineExceeded",
     "DeleteResult",
+    "FencingGuard",
     "IdempotencyKeyReused",
     "InvalidRequest",
     "KeyNotFound",
@@ -128,6 +130,7 @@ _HOMES = (
     "raftkv.client.values",
     "raftkv.client.when",
     "raftkv.client",
+    "raftkv.fencing",
 )
 
 

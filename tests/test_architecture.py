@@ -14,14 +14,16 @@ ROOT = Path(__file__).parent.parent
 ALLOWED: dict[str, frozenset[str]] = {
     "raftkv.errors": frozenset(),
     "raftkv.rpc": frozenset(),
-    "raftkv.clocks": frozenset({"raftkv.errors"}),
+    "raftkv.files": frozenset({"raftkv.errors"}),
+    "raftkv.fencing": frozenset({"raftkv.errors", "raftkv.files"}),
+    "raftkv.clocks": frozenset({"raftkv.errors", "raftkv.files"}),
     "raftkv.logs": frozenset({"raftkv.errors"}),
     "raftkv.raft": frozenset({"raftkv.errors"}),
     "raftkv.kv": frozenset({"raftkv.errors", "raftkv.rpc", "raftkv.raft"}),
     "raftkv.config": frozenset({"raftkv.errors", "raftkv.kv.limits", "raftkv.raft.entry"}),
 }
 ALLOWED["raftkv.config_sources"] = ALLOWED["raftkv.config"] | {"raftkv.config"}
-BELOW_NODE = ALLOWED["raftkv.kv"] | {"raftkv.kv", "raftkv.clocks", "raftkv.logs"}
+BELOW_NODE = ALLOWED["raftkv.kv"] | {"raftkv.kv", "raftkv.files", "raftkv.clocks", "raftkv.logs"}
 ALLOWED["raftkv.storage"] = BELOW_NODE
 ALLOWED["raftkv.transport"] = BELOW_NODE | {"raftkv.storage.ports"}
 ALLOWED["raftkv.node"] = BELOW_NODE | {"raftkv.storage", "raftkv.transport", "raftkv.config"}
@@ -31,7 +33,7 @@ ALLOWED["raftkv.recipes"] = ALLOWED["raftkv.client"] | {"raftkv.client"}
 ALLOWED["raftkv.cli"] = frozenset({"raftkv"})
 ALLOWED["raftkv.__main__"] = frozenset({"raftkv.cli"})
 # The package's own front: `raftkv.connect` and the errors.
-ALLOWED["raftkv"] = frozenset({"raftkv.client", "raftkv.errors"})
+ALLOWED["raftkv"] = frozenset({"raftkv.client", "raftkv.errors", "raftkv.fencing"})
 
 PURE = ("raftkv.raft", "raftkv.kv")
 IMPURE_MODULES = {

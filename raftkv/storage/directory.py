@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from raftkv.errors import DamagedData, DirectoryInUse, DirectoryMismatch, DiskFull
-from raftkv.storage.files import sync_file, translated, write_durably
+from raftkv.files import sync_file, translated, write_durably
 from raftkv.storage.rocks import REBUILD_ADVICE
 
 FORMAT_VERSION = 1

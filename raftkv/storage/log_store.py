@@ -10,8 +10,8 @@ from pathlib import Path
 from rocksdict import Rdict, WriteBatch
 
 from raftkv.errors import DamagedData, check
+from raftkv.files import sync_file, translated
 from raftkv.raft.entry import Entry, HardState
-from raftkv.storage.files import sync_file, translated
 from raftkv.storage.log_records import (
     COMPACTION_POINT_KEY,
     ENTRIES_END,

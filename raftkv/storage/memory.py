@@ -14,9 +14,9 @@ from pathlib import Path
 from google_crc32c import value as crc32c
 
 from raftkv.errors import DamagedData, StorageError, check
+from raftkv.files import remove_tree
 from raftkv.kv.store import Changes, Family
 from raftkv.raft.entry import Entry, HardState
-from raftkv.storage.files import remove_tree
 from raftkv.storage.memory_state import MemoryStateStore
 from raftkv.storage.ports import Checkpoint, RecoveredLog
 

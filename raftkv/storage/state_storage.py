@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from raftkv.errors import DamagedData, StorageError, check
-from raftkv.storage.files import (
+from raftkv.files import (
     remove_tree,
     size_bytes,
     sync_file,

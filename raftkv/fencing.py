@@ -1,0 +1,131 @@
+"""Fencing for what is not in raftkv: a guard in front of another store.
+
+A lock alone does not protect a file or a database: its holder may be paused, lose the lock without
+noticing, and write when it wakes up. So every write brings the token of its lock, and the
+guard, standing where the writes arrive, lets none through that is older than one it has seen.
+
+    guard = FencingGuard("/var/lib/blobs/fencing")
+    with guard.admitted("report.pdf", lock.token):
+        blob.write_bytes(data)
+
+Knows names and numbers, nothing about locks or who made the tokens: any numbers that grow
+with every new holder will do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from raftkv.errors import DamagedData, FencedOff, InvalidRequest
+from raftkv.files import sync_file, translated, write_durably
+
+_FORMAT = "raftkv fencing token"
+_LOCK_SUFFIX = ".lock"
+
+
+class FencingGuard:
+    """Remembers the highest token of each resource, in memory or, given a directory, on disk.
+
+    Threads of a process may share one. With a directory, so may processes of one machine, and
+    nothing is forgotten in a crash: a token is on the disk before its first write begins. A
+    directory on a network file system is not supported.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
+        """Raises `StorageError` if the directory can't be made."""
+        self._directory = None if directory is None else Path(directory)
+        self._highest: dict[str, int] = {}
+        self._busy: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+        if self._directory is not None:
+            with translated("making the directory of a fencing guard", self._directory):
+                self._directory.mkdir(parents=True, exist_ok=True)
+                sync_file(self._directory.parent)
+
+    @contextmanager
+    def admitted(self, resource: str, token: int) -> Iterator[None]:
+        """Do the body under `token`; nobody else is admitted to the resource meanwhile.
+
+        So a write that was let in with an older token has ended before a newer one is let in,
+        and never lands behind it. Raises `FencedOff` for a token lower than one seen before (the
+        body does not run), `InvalidRequest` for one that no lock gives, `StorageError` if the
+        token can't be remembered, `DamagedData` if what was remembered can't be read.
+        """
+        if not isinstance(token, int) or token <= 0:
+            raise InvalidRequest(f"token is {token!r}; give the token of a lock that is held")
+        with self._alone(resource):
+            highest = self._read(resource)
+            if token < highest:
+                raise FencedOff(
+                    f"token {token} is too old for {resource!r}: {highest} has been seen; stop,"
+                    " and acquire the lock anew",
+                    resource=resource,
+                    highest_token=highest,
+                )
+            if token > highest:
+                self._remember(resource, token)
+            yield
+
+    def highest(self, resource: str) -> int:
+        """The highest token that was admitted, 0 if none was."""
+        with self._alone(resource):
+            return self._read(resource)
+
+    @contextmanager
+    def _alone(self, resource: str) -> Iterator[None]:
+        with self._guard:
+            busy = self._busy.setdefault(resource, threading.Lock())
+        with busy:
+            if self._directory is None:
+                yield
+                return
+            # A file of its own: the one that holds the token is replaced, and its locks with it.
+            path = self._path(resource).with_suffix(_LOCK_SUFFIX)
+            with translated("locking a resource", path):
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                with translated("locking a resource", path):
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(descriptor)
+
+    def _path(self, resource: str) -> Path:
+        assert self._directory is not None
+        return self._directory / hashlib.sha256(resource.encode()).hexdigest()
+
+    def _read(self, resource: str) -> int:
+        if self._directory is None:
+            return self._highest.get(resource, 0)
+        path = self._path(resource)
+        with translated("reading a fencing token", path):
+            try:
+                lines = path.read_bytes().split(b"\n", 2)
+            except FileNotFoundError:
+                return 0
+        if len(lines) != 3 or lines[0] != _FORMAT.encode() or lines[2] != _seal(resource, lines[1]):
+            raise DamagedData(
+                f"{path} is no fencing token of {resource!r}; find out the highest token that was"
+                " used for it, and only then remove the file",
+                path=path,
+            )
+        return int(lines[1])
+
+    def _remember(self, resource: str, token: int) -> None:
+        if self._directory is None:
+            self._highest[resource] = token
+            return
+        path, number = self._path(resource), str(token).encode()
+        with translated("remembering a fencing token", path):
+            write_durably(path, b"\n".join((_FORMAT.encode(), number, _seal(resource, number))))
+
+
+def _seal(resource: str, number: bytes) -> bytes:
+    """What shows that a file is whole and belongs to this resource."""
+    return hashlib.sha256(resource.encode() + b"\n" + number).hexdigest().encode()
