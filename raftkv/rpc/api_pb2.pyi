@@ -202,14 +202,14 @@ class LockInfoReply(_message.Message):
     def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., members: _Optional[_Iterable[_Union[LockMember, _Mapping]]] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("create", "cancel", "progress")
-    CREATE_FIELD_NUMBER: _ClassVar[int]
-    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("creates", "cancels", "progress")
+    CREATES_FIELD_NUMBER: _ClassVar[int]
+    CANCELS_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
-    create: WatchCreate
-    cancel: WatchCancel
-    progress: WatchProgress
-    def __init__(self, create: _Optional[_Union[WatchCreate, _Mapping]] = ..., cancel: _Optional[_Union[WatchCancel, _Mapping]] = ..., progress: _Optional[_Union[WatchProgress, _Mapping]] = ...) -> None: ...
+    creates: _containers.RepeatedCompositeFieldContainer[WatchCreate]
+    cancels: _containers.RepeatedScalarFieldContainer[int]
+    progress: bool
+    def __init__(self, creates: _Optional[_Iterable[_Union[WatchCreate, _Mapping]]] = ..., cancels: _Optional[_Iterable[int]] = ..., progress: _Optional[bool] = ...) -> None: ...
 
 class WatchCreate(_message.Message):
     __slots__ = ("watch_id", "key", "range_end", "start_revision", "prev_kv", "no_put", "no_delete", "progress_notify")
@@ -231,16 +231,6 @@ class WatchCreate(_message.Message):
     progress_notify: bool
     def __init__(self, watch_id: _Optional[int] = ..., key: _Optional[bytes] = ..., range_end: _Optional[bytes] = ..., start_revision: _Optional[int] = ..., prev_kv: _Optional[bool] = ..., no_put: _Optional[bool] = ..., no_delete: _Optional[bool] = ..., progress_notify: _Optional[bool] = ...) -> None: ...
 
-class WatchCancel(_message.Message):
-    __slots__ = ("watch_id",)
-    WATCH_ID_FIELD_NUMBER: _ClassVar[int]
-    watch_id: int
-    def __init__(self, watch_id: _Optional[int] = ...) -> None: ...
-
-class WatchProgress(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
 class WatchEvent(_message.Message):
     __slots__ = ("deleted", "created", "kv", "prev_kv")
     DELETED_FIELD_NUMBER: _ClassVar[int]
@@ -254,20 +244,28 @@ class WatchEvent(_message.Message):
     def __init__(self, deleted: _Optional[bool] = ..., created: _Optional[bool] = ..., kv: _Optional[_Union[_kv_pb2.KeyValue, _Mapping]] = ..., prev_kv: _Optional[_Union[_kv_pb2.KeyValue, _Mapping]] = ...) -> None: ...
 
 class WatchReply(_message.Message):
-    __slots__ = ("header", "watch_ids", "created", "ended", "events", "revision")
+    __slots__ = ("header", "news")
     HEADER_FIELD_NUMBER: _ClassVar[int]
+    NEWS_FIELD_NUMBER: _ClassVar[int]
+    header: ReplyHeader
+    news: _containers.RepeatedCompositeFieldContainer[WatchNews]
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., news: _Optional[_Iterable[_Union[WatchNews, _Mapping]]] = ...) -> None: ...
+
+class WatchNews(_message.Message):
+    __slots__ = ("watch_ids", "created", "ended", "events", "revision", "more")
     WATCH_IDS_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
-    header: ReplyHeader
+    MORE_FIELD_NUMBER: _ClassVar[int]
     watch_ids: _containers.RepeatedScalarFieldContainer[int]
     created: bool
     ended: _kv_pb2.Failure
     events: _containers.RepeatedCompositeFieldContainer[WatchEvent]
     revision: int
-    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., watch_ids: _Optional[_Iterable[int]] = ..., created: _Optional[bool] = ..., ended: _Optional[_Union[_kv_pb2.Failure, _Mapping]] = ..., events: _Optional[_Iterable[_Union[WatchEvent, _Mapping]]] = ..., revision: _Optional[int] = ...) -> None: ...
+    more: bool
+    def __init__(self, watch_ids: _Optional[_Iterable[int]] = ..., created: _Optional[bool] = ..., ended: _Optional[_Union[_kv_pb2.Failure, _Mapping]] = ..., events: _Optional[_Iterable[_Union[WatchEvent, _Mapping]]] = ..., revision: _Optional[int] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class PipelineRequest(_message.Message):
     __slots__ = ("number", "timeout_ms", "commands", "reads")
