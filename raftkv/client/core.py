@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from raftkv.client.endpoints import Endpoints, parse_endpoints
+from raftkv.client.fences import Fences
 from raftkv.client.keeper import SessionKeeper
 from raftkv.client.link import Links
 from raftkv.client.pipeline import Pipeline
@@ -85,8 +86,9 @@ class Core:
         timeout: float | None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
+        fence: Fences = None,
     ) -> Any:
-        piece = command_piece(self._settings, command, idempotency_key, idempotency_ttl)
+        piece = command_piece(self._settings, command, idempotency_key, idempotency_ttl, fence)
         return await self._pipeline.submit(
             self._pipeline.writes, piece, decode, self._timeout(timeout)
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from raftkv.client import requests, results
 from raftkv.client.core import Core
+from raftkv.client.fences import Fences
 from raftkv.client.op import Operation, Sort, transaction_of
 from raftkv.client.paging import read_range
 from raftkv.client.results import (
@@ -44,6 +45,9 @@ class KvMethods(Core):
     `idempotency_key` names a write beyond the life of the client: repeated within
     `idempotency_ttl` seconds (default and maximum: the server's) it is not applied again, and
     the first result is returned; with another command it raises `IdempotencyKeyReused`.
+
+    `fence` is a lock, a grant, a leadership or (name, token), or a list of these: the write runs
+    only while each token is that of its name's holder, else it raises `FencedOff`.
     """
 
     async def put(
@@ -55,6 +59,7 @@ class KvMethods(Core):
         prev_kv: bool = False,
         ignore_value: bool = False,
         ignore_lease: bool = False,
+        fence: Fences = None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
@@ -72,6 +77,7 @@ class KvMethods(Core):
             prev_kv,
             ignore_value,
             ignore_lease,
+            fence,
             idempotency_key,
             idempotency_ttl,
         )
@@ -178,13 +184,14 @@ class KvMethods(Core):
         key: str | bytes,
         *,
         prev_kv: bool = False,
+        fence: Fences = None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
     ) -> DeleteResult:
         """Delete a key. `deleted` is 0 if it was absent; `prev_kv` returns what it was."""
         deletion = kv_pb2.DeleteRange(key=to_key(key, self._settings), prev_kv=prev_kv)
-        return await self._delete(deletion, idempotency_key, idempotency_ttl, timeout)
+        return await self._delete(deletion, fence, idempotency_key, idempotency_ttl, timeout)
 
     async def delete_range(
         self,
@@ -192,6 +199,7 @@ class KvMethods(Core):
         end: str | bytes,
         *,
         prev_kv: bool = False,
+        fence: Fences = None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
@@ -202,13 +210,14 @@ class KvMethods(Core):
             range_end=to_key(end, self._settings, "end"),
             prev_kv=prev_kv,
         )
-        return await self._delete(deletion, idempotency_key, idempotency_ttl, timeout)
+        return await self._delete(deletion, fence, idempotency_key, idempotency_ttl, timeout)
 
     async def delete_prefix(
         self,
         prefix: str | bytes,
         *,
         prev_kv: bool = False,
+        fence: Fences = None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
@@ -224,6 +233,7 @@ class KvMethods(Core):
             start,
             end,
             prev_kv=prev_kv,
+            fence=fence,
             idempotency_key=idempotency_key,
             idempotency_ttl=idempotency_ttl,
             timeout=timeout,
@@ -236,6 +246,7 @@ class KvMethods(Core):
         new_value: str | bytes,
         *,
         lease: int = 0,
+        fence: Fences = None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
@@ -247,7 +258,7 @@ class KvMethods(Core):
         """
         command = requests.compare_and_swap_command(self._settings, key, expected, new_value, lease)
         result: SwapResult = await self._run(
-            command, results.swap_result, timeout, idempotency_key, idempotency_ttl
+            command, results.swap_result, timeout, idempotency_key, idempotency_ttl, fence
         )
         return result
 
@@ -257,6 +268,7 @@ class KvMethods(Core):
         success: Sequence[Operation] = (),
         failure: Sequence[Operation] = (),
         *,
+        fence: Fences = None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
@@ -273,6 +285,7 @@ class KvMethods(Core):
             timeout,
             idempotency_key,
             idempotency_ttl,
+            fence,
         )
         return result
 
@@ -289,6 +302,7 @@ class KvMethods(Core):
     async def _delete(
         self,
         deletion: kv_pb2.DeleteRange,
+        fence: Fences,
         idempotency_key: str | bytes,
         idempotency_ttl: float | None,
         timeout: float | None,
@@ -299,5 +313,6 @@ class KvMethods(Core):
             timeout,
             idempotency_key,
             idempotency_ttl,
+            fence,
         )
         return result

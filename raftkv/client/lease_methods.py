@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raftkv.client.core import Core
+from raftkv.client.fences import Fences
 from raftkv.client.results import LeaseResult, LeaseTimeToLive, lease_result
 from raftkv.client.values import milliseconds, to_int64
 from raftkv.errors import LeaseNotFound
@@ -13,7 +14,7 @@ class LeaseMethods(Core):
     """Leases. Times are seconds of the cluster's clock, which stands still during an outage."""
 
     async def lease_grant(
-        self, ttl: float, *, lease: int = 0, timeout: float | None = None
+        self, ttl: float, *, lease: int = 0, fence: Fences = None, timeout: float | None = None
     ) -> LeaseResult:
         """A new lease that lives for `ttl` seconds; `lease` picks its id (0: the store does).
 
@@ -21,20 +22,24 @@ class LeaseMethods(Core):
         """
         grant = kv_pb2.LeaseGrant(lease=to_int64(lease, "lease"), ttl_ms=milliseconds(ttl, "ttl"))
         result: LeaseResult = await self._run(
-            kv_pb2.Command(lease_grant=grant), lease_result, timeout
+            kv_pb2.Command(lease_grant=grant), lease_result, timeout, fence=fence
         )
         return result
 
-    async def lease_renew(self, lease: int, *, timeout: float | None = None) -> LeaseResult:
+    async def lease_renew(
+        self, lease: int, *, fence: Fences = None, timeout: float | None = None
+    ) -> LeaseResult:
         """The lease lives for its whole TTL again. Raises `LeaseNotFound`."""
         command = kv_pb2.Command(lease_renew=kv_pb2.LeaseRenew(lease=to_int64(lease, "lease")))
-        result: LeaseResult = await self._run(command, lease_result, timeout)
+        result: LeaseResult = await self._run(command, lease_result, timeout, fence=fence)
         return result
 
-    async def lease_revoke(self, lease: int, *, timeout: float | None = None) -> None:
+    async def lease_revoke(
+        self, lease: int, *, fence: Fences = None, timeout: float | None = None
+    ) -> None:
         """End the lease and delete its keys. Raises `LeaseNotFound`."""
         command = kv_pb2.Command(lease_revoke=kv_pb2.LeaseRevoke(lease=to_int64(lease, "lease")))
-        await self._run(command, lease_result, timeout)
+        await self._run(command, lease_result, timeout, fence=fence)
 
     async def lease_time_to_live(
         self, lease: int, *, keys: bool = False, timeout: float | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from raftkv.client.fences import Fences, set_fences
 from raftkv.client.op import Sort, sort_order
 from raftkv.client.settings import ClientSettings
 from raftkv.client.values import milliseconds, to_bytes, to_int64, to_key, to_value
@@ -23,6 +24,7 @@ def put_piece(
     prev_kv: bool,
     ignore_value: bool,
     ignore_lease: bool,
+    fence: Fences,
     idempotency_key: str | bytes,
     idempotency_ttl: float | None,
 ) -> bytes:
@@ -43,6 +45,8 @@ def put_piece(
             raise InvalidRequest("lease is given and ignore_lease is set; leave out one of them")
         message.ignore_value = ignore_value
         message.ignore_lease = ignore_lease
+    if fence is not None:
+        set_fences(command, fence, settings)
     if idempotency_key or idempotency_ttl is not None:
         _set_idempotency(command, idempotency_key, idempotency_ttl)
     return batch.SerializeToString()
@@ -53,8 +57,10 @@ def command_piece(
     command: kv_pb2.Command,
     idempotency_key: str | bytes = b"",
     idempotency_ttl: float | None = None,
+    fence: Fences = None,
 ) -> bytes:
     """Any command. Raises `TooLarge` if it is over the limit of a request."""
+    set_fences(command, fence, settings)
     if idempotency_key or idempotency_ttl is not None:
         _set_idempotency(command, idempotency_key, idempotency_ttl)
     piece = kv_pb2.CommandBatch(commands=[command]).SerializeToString()

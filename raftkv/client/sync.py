@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
 from raftkv.client.client import DEFAULT_TIMEOUT_S, Client, connect
+from raftkv.client.fences import Fences
 from raftkv.client.kv_methods import ReadLevel
 from raftkv.client.op import Operation, Sort
 from raftkv.client.portal import shared_portal
@@ -22,6 +23,7 @@ from raftkv.client.results import (
 )
 from raftkv.client.settings import ClientSettings
 from raftkv.client.status import Member, NodeStatus
+from raftkv.client.sync_transactions import SyncTransaction, run_on_this_thread
 from raftkv.client.when import Compare
 from raftkv.errors import RaftkvError
 
@@ -79,6 +81,7 @@ class SyncClient:
         prev_kv: bool = False,
         ignore_value: bool = False,
         ignore_lease: bool = False,
+        fence: Fences = None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
@@ -91,6 +94,7 @@ class SyncClient:
                 prev_kv=prev_kv,
                 ignore_value=ignore_value,
                 ignore_lease=ignore_lease,
+                fence=fence,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
                 timeout=timeout,
@@ -172,6 +176,7 @@ class SyncClient:
         key: str | bytes,
         *,
         prev_kv: bool = False,
+        fence: Fences = None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
@@ -180,6 +185,7 @@ class SyncClient:
             self._client.delete(
                 key,
                 prev_kv=prev_kv,
+                fence=fence,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
                 timeout=timeout,
@@ -193,6 +199,7 @@ class SyncClient:
         end: str | bytes,
         *,
         prev_kv: bool = False,
+        fence: Fences = None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
@@ -202,6 +209,7 @@ class SyncClient:
                 start,
                 end,
                 prev_kv=prev_kv,
+                fence=fence,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
                 timeout=timeout,
@@ -214,6 +222,7 @@ class SyncClient:
         prefix: str | bytes,
         *,
         prev_kv: bool = False,
+        fence: Fences = None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
@@ -222,6 +231,7 @@ class SyncClient:
             self._client.delete_prefix(
                 prefix,
                 prev_kv=prev_kv,
+                fence=fence,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
                 timeout=timeout,
@@ -236,6 +246,7 @@ class SyncClient:
         new_value: str | bytes,
         *,
         lease: int = 0,
+        fence: Fences = None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
@@ -246,6 +257,7 @@ class SyncClient:
                 expected,
                 new_value,
                 lease=lease,
+                fence=fence,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
                 timeout=timeout,
@@ -259,6 +271,7 @@ class SyncClient:
         success: Sequence[Operation] = (),
         failure: Sequence[Operation] = (),
         *,
+        fence: Fences = None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
@@ -268,11 +281,19 @@ class SyncClient:
                 compare,
                 success,
                 failure,
+                fence=fence,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
                 timeout=timeout,
             )
         )
+
+    @_twin_of(Client.transaction)
+    def transaction(
+        self, function: Callable[[SyncTransaction], R], *, timeout: float | None = None
+    ) -> R:
+        attempts = self._client._attempts(timeout)
+        return run_on_this_thread(attempts, function, shared_portal())
 
     @_twin_of(Client.compact)
     def compact(self, revision: int, *, timeout: float | None = None) -> int:
@@ -280,17 +301,21 @@ class SyncClient:
 
     @_twin_of(Client.lease_grant)
     def lease_grant(
-        self, ttl: float, *, lease: int = 0, timeout: float | None = None
+        self, ttl: float, *, lease: int = 0, fence: Fences = None, timeout: float | None = None
     ) -> LeaseResult:
-        return self._call(self._client.lease_grant(ttl, lease=lease, timeout=timeout))
+        return self._call(self._client.lease_grant(ttl, lease=lease, fence=fence, timeout=timeout))
 
     @_twin_of(Client.lease_renew)
-    def lease_renew(self, lease: int, *, timeout: float | None = None) -> LeaseResult:
-        return self._call(self._client.lease_renew(lease, timeout=timeout))
+    def lease_renew(
+        self, lease: int, *, fence: Fences = None, timeout: float | None = None
+    ) -> LeaseResult:
+        return self._call(self._client.lease_renew(lease, fence=fence, timeout=timeout))
 
     @_twin_of(Client.lease_revoke)
-    def lease_revoke(self, lease: int, *, timeout: float | None = None) -> None:
-        return self._call(self._client.lease_revoke(lease, timeout=timeout))
+    def lease_revoke(
+        self, lease: int, *, fence: Fences = None, timeout: float | None = None
+    ) -> None:
+        return self._call(self._client.lease_revoke(lease, fence=fence, timeout=timeout))
 
     @_twin_of(Client.lease_time_to_live)
     def lease_time_to_live(
