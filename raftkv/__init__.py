@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from raftkv.client.settings import ClientSettings
     from raftkv.client.status import Member, NodeStatus, PeerStatus, Reachability, Role
     from raftkv.client.sync import SyncClient, connect_sync
+    from raftkv.client.transactions import Transaction
     from raftkv.client.values import prefix_end
     from raftkv.client.when import Compare
     from raftkv.errors import (
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         SessionExpired,
         ShuttingDown,
         TooLarge,
+        TransactionConflict,
         Unavailable,
     )
     from raftkv.fencing import FencingGuard
@@ -108,6 +110,8 @@ __all__ = [
     "SwapResult",
     "SyncClient",
     "TooLarge",
+    "Transaction",
+    "TransactionConflict",
     "TransactionResult",
     "Unavailable",
     "__version__",
@@ -127,6 +131,7 @@ _HOMES = (
     "raftkv.client.settings",
     "raftkv.client.status",
     "raftkv.client.sync",
+    "raftkv.client.transactions",
     "raftkv.client.values",
     "raftkv.client.when",
     "raftkv.client",

@@ -15,6 +15,7 @@
     │   ├── LockLost
     │   ├── LockNotAcquired
     │   ├── LockReentered
+    │   ├── TransactionConflict
     │   ├── MemberUnknown
     │   └── MembershipRefused
     ├── Unavailable                 try again, here or elsewhere
@@ -159,6 +160,12 @@ class LockReentered(Refused):
     """The caller holds this lock already; waiting for itself it would wait for ever."""
 
     reason = "LOCK_REENTERED"
+
+
+class TransactionConflict(Refused):
+    """A transaction was overtaken by other writers each time it was tried; nothing was changed."""
+
+    reason = "TRANSACTION_CONFLICT"
 
 
 class MemberUnknown(Refused):
