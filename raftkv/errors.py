@@ -4,6 +4,7 @@
     ├── InvalidRequest              the request can never work as it is
     │   ├── RevisionCompacted
     │   ├── RevisionInFuture
+    │   ├── ClocksIncomparable
     │   └── TooLarge
     ├── Refused                     the state of the store or cluster forbids it
     │   ├── LeaseNotFound
@@ -17,6 +18,7 @@
     │   ├── LockReentered
     │   ├── TransactionConflict
     │   ├── MemberUnknown
+    │   ├── ClockDrift
     │   └── MembershipRefused
     ├── Unavailable                 try again, here or elsewhere
     │   ├── NoLeader
@@ -91,6 +93,12 @@ class RevisionInFuture(InvalidRequest):
     """The revision does not exist yet; `facts["revision"]` is the current one."""
 
     reason = "REVISION_IN_FUTURE"
+
+
+class ClocksIncomparable(InvalidRequest):
+    """Two vector times of different memberships: an answer could be wrong, so there is none."""
+
+    reason = "CLOCKS_INCOMPARABLE"
 
 
 class TooLarge(InvalidRequest):
@@ -172,6 +180,12 @@ class MemberUnknown(Refused):
     """No member of the cluster has this node id."""
 
     reason = "MEMBER_UNKNOWN"
+
+
+class ClockDrift(Refused):
+    """A hybrid time is too far ahead of this machine's clock; `facts["ahead_ms"]` says how far."""
+
+    reason = "CLOCK_DRIFT"
 
 
 class MembershipRefused(Refused):

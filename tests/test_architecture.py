@@ -17,7 +17,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "raftkv.files": frozenset({"raftkv.errors"}),
     "raftkv.fencing": frozenset({"raftkv.errors", "raftkv.files"}),
     "raftkv.clocks": frozenset({"raftkv.errors", "raftkv.files"}),
-    "raftkv.logs": frozenset({"raftkv.errors"}),
+    "raftkv.logs": frozenset({"raftkv.errors", "raftkv.clocks"}),
     "raftkv.raft": frozenset({"raftkv.errors"}),
     "raftkv.kv": frozenset({"raftkv.errors", "raftkv.rpc", "raftkv.raft"}),
     "raftkv.config": frozenset({"raftkv.errors", "raftkv.kv.limits", "raftkv.raft.entry"}),

@@ -1,0 +1,139 @@
+"""Interceptors that carry a clock through gRPC's asyncio clients and servers.
+
+    channel = grpc.aio.insecure_channel(address, interceptors=client_interceptors(clock))
+    server = grpc.aio.server(interceptors=[server_interceptor(clock)])
+
+What travels, and when, is in `metadata`. Several clocks may be carried: one interceptor for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+
+from raftkv.clocks.grpc_sync import stamping, with_behavior
+from raftkv.clocks.metadata import AnyClock, stamped, take_over
+
+
+def client_interceptors(clock: AnyClock) -> list[Any]:
+    """For `grpc.aio` channels: every kind of call is stamped, every answer taken over."""
+    # gRPC sorts interceptors by class and looks only at the first kind that fits each.
+    return [_UnaryUnary(clock), _UnaryStream(clock), _StreamUnary(clock), _StreamStream(clock)]
+
+
+def server_interceptor(clock: AnyClock) -> grpc.aio.ServerInterceptor[Any, Any]:
+    """For `grpc.aio.server`: every kind of call is taken over, every answer stamped."""
+    return _Server(clock)
+
+
+class _Client:
+    def __init__(self, clock: AnyClock) -> None:
+        self._clock = clock
+
+    async def _intercept(
+        self, continuation: Callable[..., Awaitable[Any]], details: Any, request: Any
+    ) -> Any:
+        metadata = grpc.aio.Metadata(*stamped(self._clock, details.metadata))
+        call = await continuation(details._replace(metadata=metadata), request)
+        # An interceptor below us may have answered by itself; that answer came from no server.
+        with contextlib.suppress(NotImplementedError):
+            call.add_done_callback(self._ended)
+        return call
+
+    def _ended(self, call: Any) -> None:
+        # gRPC calls this before it wakes whoever waits for the result. The metadata of a call
+        # that has ended is there without waiting, but only to be had from a coroutine.
+        asking = call.trailing_metadata()
+        try:
+            asking.send(None)
+        except StopIteration as answer:
+            take_over(self._clock, answer.value)
+        finally:
+            asking.close()
+
+
+class _UnaryUnary(_Client, grpc.aio.UnaryUnaryClientInterceptor[Any, Any]):
+    intercept_unary_unary: Any = _Client._intercept
+
+
+class _UnaryStream(_Client, grpc.aio.UnaryStreamClientInterceptor[Any, Any]):
+    intercept_unary_stream: Any = _Client._intercept
+
+
+class _StreamUnary(_Client, grpc.aio.StreamUnaryClientInterceptor[Any, Any]):
+    intercept_stream_unary: Any = _Client._intercept
+
+
+class _StreamStream(_Client, grpc.aio.StreamStreamClientInterceptor[Any, Any]):
+    intercept_stream_stream: Any = _Client._intercept
+
+
+class _Server(grpc.aio.ServerInterceptor[Any, Any]):
+    def __init__(self, clock: AnyClock) -> None:
+        self._clock = clock
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        take_over(self._clock, handler_call_details.invocation_metadata)
+        return with_behavior(handler, lambda behavior: self._wrap(behavior, handler))
+
+    def _wrap(self, behavior: Callable[..., Any], handler: Any) -> Callable[..., Any]:
+        if inspect.isasyncgenfunction(behavior):
+            return _generator(behavior, self._clock)
+        if inspect.iscoroutinefunction(behavior):
+            return _coroutine(behavior, self._clock)
+        return stamping(behavior, handler, self._clock)
+
+
+class _Context:
+    """A servicer context whose `abort` stamps: it ends the call at once, before we could."""
+
+    def __init__(self, context: Any, clock: AnyClock) -> None:
+        self._context = context
+        self._clock = clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Sequence[Any] = ()
+    ) -> None:
+        """As `ServicerContext.abort`."""
+        metadata = trailing_metadata or self._context.trailing_metadata()
+        await self._context.abort(code, details, stamped(self._clock, metadata))
+
+
+def _coroutine(behavior: Callable[..., Awaitable[Any]], clock: AnyClock) -> Callable[..., Any]:
+    @functools.wraps(behavior)
+    async def stamped_coroutine(request: Any, context: Any) -> Any:
+        try:
+            return await behavior(request, _Context(context, clock))
+        finally:
+            context.set_trailing_metadata(stamped(clock, context.trailing_metadata()))
+
+    return stamped_coroutine
+
+
+def _generator(
+    behavior: Callable[..., AsyncIterator[Any]], clock: AnyClock
+) -> Callable[..., AsyncIterator[Any]]:
+    @functools.wraps(behavior)
+    async def stamped_generator(request: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            async for response in behavior(request, _Context(context, clock)):
+                yield response
+        finally:
+            context.set_trailing_metadata(stamped(clock, context.trailing_metadata()))
+
+    return stamped_generator

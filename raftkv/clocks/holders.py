@@ -1,0 +1,120 @@
+"""The clock of one place: holds its present time, moves it on, may be shared by threads.
+
+Knows when to move, not where times are kept: a holder whose times survive a crash is in
+`durable`, and only says otherwise what `_keep` does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from raftkv.clocks.hybrid import HybridTime
+from raftkv.clocks.lamport import LamportTime
+from raftkv.clocks.vector import VectorTime
+
+DRIFT_MS_MAX = 1000
+
+TimeT = TypeVar("TimeT", bound=LamportTime | VectorTime | HybridTime)
+
+
+class _Holder(Generic[TimeT]):
+    """A time that only `_move` changes, under `_lock`."""
+
+    def __init__(self, start: TimeT) -> None:
+        self._lock = threading.Lock()
+        self._now = start
+
+    @property
+    def now(self) -> TimeT:
+        """The time of the latest event here; it stands still while nothing happens."""
+        return self._now
+
+    def _move(self, to: TimeT) -> TimeT:
+        self._keep(to)
+        self._now = to
+        return to
+
+    def _keep(self, to: TimeT) -> None:
+        """Called before `to` is given out; if it raises, the clock has not moved."""
+
+
+class LamportClock(_Holder[LamportTime]):
+    """Lamport time of one place, from `start` on."""
+
+    def __init__(self, start: LamportTime | None = None) -> None:
+        super().__init__(start or LamportTime())
+
+    def tick(self) -> LamportTime:
+        """Something happened here, or is about to be sent: its time."""
+        with self._lock:
+            return self._move(self._now.tick())
+
+    def receive(self, other: LamportTime) -> LamportTime:
+        """A message arrived: the time of that. Raises as `LamportTime.receive`."""
+        with self._lock:
+            return self._move(self._now.receive(other))
+
+
+class VectorClock(_Holder[VectorTime]):
+    """Vector time at `member`, from `start` on."""
+
+    def __init__(self, member: str, start: VectorTime | None = None) -> None:
+        """Raises `InvalidRequest` if the member is retired in `start`, or its name is no name."""
+        super().__init__((start or VectorTime()).with_member(member))
+        self.member = member
+
+    def tick(self) -> VectorTime:
+        """Something happened here, or is about to be sent: its time."""
+        with self._lock:
+            return self._move(self._now.tick(self.member))
+
+    def receive(self, other: VectorTime) -> VectorTime:
+        """A message arrived: the time of that. Raises as `VectorTime.receive`."""
+        with self._lock:
+            return self._move(self._now.receive(other, self.member))
+
+    def add_member(self, member: str) -> VectorTime:
+        """A member joined: an event here, whose time names it. Raises as `with_member`."""
+        with self._lock:
+            return self._move(self._now.with_member(member).tick(self.member))
+
+    def retire_member(self, member: str) -> VectorTime:
+        """A member left for good: an event here; `vector` says what that costs.
+
+        Raises `InvalidRequest` if it is the member of this clock.
+        """
+        with self._lock:
+            return self._move(self._now.without_member(member).tick(self.member))
+
+
+def wall_clock_ms() -> int:
+    """This machine's wall clock; it may jump, also backwards."""
+    return time.time_ns() // 1_000_000
+
+
+class HybridClock(_Holder[HybridTime]):
+    """Hybrid time of one place, whose wall clock is `wall_ms`."""
+
+    def __init__(
+        self,
+        start: HybridTime | None = None,
+        *,
+        wall_ms: Callable[[], int] = wall_clock_ms,
+        drift_ms_max: int = DRIFT_MS_MAX,
+    ) -> None:
+        super().__init__(start or HybridTime())
+        self._wall_ms = wall_ms
+        self._drift_ms_max = drift_ms_max
+
+    def tick(self) -> HybridTime:
+        """Something happened here, or is about to be sent: its time."""
+        with self._lock:
+            return self._move(self._now.tick(self._wall_ms()))
+
+    def receive(self, other: HybridTime) -> HybridTime:
+        """A message arrived: the time of that. Raises `ClockDrift`, see `HybridTime.receive`."""
+        with self._lock:
+            return self._move(self._now.receive(other, self._wall_ms(), self._drift_ms_max))
