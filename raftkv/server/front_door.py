@@ -20,9 +20,11 @@ from raftkv.server.deadlines import Deadlines
 from raftkv.server.health import Health
 from raftkv.server.kv_service import KVService
 from raftkv.server.lease_service import LeaseService
+from raftkv.server.lock_service import LockService
 from raftkv.server.pipeline_service import PipelineService
 from raftkv.server.ports import Node
 from raftkv.server.reads import Reader
+from raftkv.server.watch_service import WatchService
 
 # gRPC cuts a stream whose message is over its bound, with all that is in flight on it. Up to
 # here a request that is over ours is still read, and refused with its limit and the fix.
@@ -74,14 +76,17 @@ class FrontDoor:
         self._pipelines = PipelineService(
             node, reader, self._admission, deadlines, settings.limits, log
         )
+        self._watches = WatchService(node, self._admission, settings, on_broken)
         self._server = grpc.aio.server(options=OPTIONS)
         kv = KVService(node, reader, calls, settings.limits)
         lease = LeaseService(node, reader, calls)
+        self._locks = LockService(node, reader, calls, settings.limits)
         cluster = ClusterService(node, reader, calls, settings.data_dir)
         api_pb2_grpc.add_KVServicer_to_server(kv, self._server)  # type: ignore[no-untyped-call]
         api_pb2_grpc.add_LeaseServicer_to_server(lease, self._server)  # type: ignore[no-untyped-call]
+        api_pb2_grpc.add_LockServicer_to_server(self._locks, self._server)  # type: ignore[no-untyped-call]
         api_pb2_grpc.add_ClusterServicer_to_server(cluster, self._server)  # type: ignore[no-untyped-call]
-        self._server.add_generic_rpc_handlers((self._pipelines.handler(),))
+        self._server.add_generic_rpc_handlers((self._pipelines.handler(), self._watches.handler()))
         self._health.add_to(self._server)
         reflection.enable_server_reflection(SERVICES, self._server)
 
@@ -103,6 +108,7 @@ class FrontDoor:
         """Look unhealthy, refuse new work, and wait until the rest is done or the grace is over."""
         await self._health.stop()
         self._admission.close()
+        self._locks.end_waits()
         try:
             async with asyncio.timeout(grace_s):
                 await self._admission.idle()

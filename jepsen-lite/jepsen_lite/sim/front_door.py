@@ -22,6 +22,7 @@ from raftkv.server.calls import UnaryCalls
 from raftkv.server.cluster_service import ClusterService
 from raftkv.server.deadlines import Deadlines
 from raftkv.server.lease_service import LeaseService
+from raftkv.server.lock_service import LockService
 from raftkv.server.pipeline_service import PipelineService
 from raftkv.server.reads import Reader
 
@@ -100,8 +101,13 @@ class SimulatedFrontDoor:
         self._pipelines = PipelineService(node, reader, admission, deadlines, settings.limits, log)
         cluster = ClusterService(node, reader, calls, settings.data_dir)
         lease = LeaseService(node, reader, calls)
+        self._locks = LockService(node, reader, calls, settings.limits)
         self._methods: dict[str, tuple[Any, Callable[[Any, Any], Awaitable[Any]]]] = {}
-        for service, servicer in (("Cluster", cluster), ("Lease", lease)):
+        for service, servicer in (
+            ("Cluster", cluster),
+            ("Lease", lease),
+            ("Lock", self._locks),
+        ):
             descriptor = api_pb2.DESCRIPTOR.services_by_name[service]
             for method in descriptor.methods:
                 request_type = getattr(api_pb2, method.input_type.name)
@@ -152,6 +158,7 @@ class SimulatedFrontDoor:
     async def drain(self, grace_s: float) -> None:
         """Let nothing in any more; wait until the rest is done or the grace is over."""
         self._admission.close()
+        self._locks.end_waits()
         try:
             async with asyncio.timeout(grace_s):
                 await self._admission.idle()

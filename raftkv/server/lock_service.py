@@ -1,0 +1,79 @@
+"""What is asked of locks without changing them. Joining and leaving a queue are commands."""
+
+# ruff: noqa: N802 (gRPC finds a method by its name in the proto)
+
+from __future__ import annotations
+
+import asyncio
+
+from raftkv.errors import DeadlineExceeded, InvalidRequest, TooLarge
+from raftkv.kv import locks
+from raftkv.kv.limits import Limits
+from raftkv.kv.records import fill_key_value
+from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.server.calls import Call, UnaryCalls, admin_call, data_call
+from raftkv.server.header import header_of
+from raftkv.server.lock_waits import LockWaits
+from raftkv.server.ports import Node
+from raftkv.server.reads import Reader
+
+
+class LockService(api_pb2_grpc.LockServicer):
+    """`raftkv.rpc.Lock`."""
+
+    def __init__(self, node: Node, reader: Reader, calls: UnaryCalls, limits: Limits) -> None:
+        self.calls = calls
+        self._node = node
+        self._reader = reader
+        self._limits = limits
+        self._waits = LockWaits(node)
+
+    def end_waits(self) -> None:
+        """The node stops: let nobody wait here any more."""
+        self._waits.close()
+
+    # Not a data call: a waiter does no work, and has a bound of its own.
+    @admin_call("lock.wait")
+    async def Wait(self, request: api_pb2.LockWaitRequest, call: Call) -> api_pb2.LockWaitReply:
+        name, token = self._name(request.name), request.token
+        if token <= 0:
+            raise InvalidRequest(f"token is {token}; give that of a place in the queue")
+        turn = self._waits.wait(name, token)
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                await turn
+        except TimeoutError:
+            raise DeadlineExceeded("the lock is still held by another one; ask again") from None
+        finally:
+            self._waits.leave(name, token, turn)
+        return api_pb2.LockWaitReply(header=header_of(self._node))
+
+    @data_call("lock.info")
+    async def Info(self, request: api_pb2.LockInfoRequest, call: Call) -> api_pb2.LockInfoReply:
+        name = self._name(request.name)
+        await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
+        machine = self._node.machine
+        reply = api_pb2.LockInfoReply(header=header_of(self._node))
+        bytes_left = self._limits.reply_bytes_max
+        for member in locks.members(machine.view, name):
+            kv = kv_pb2.KeyValue()
+            fill_key_value(kv, member.key, member.record)
+            times = machine.lease_time_to_live(kv.lease)
+            told = reply.members.add(
+                token=member.token, lease=kv.lease, value=kv.value, ttl_ms=times[0] if times else 0
+            )
+            bytes_left -= told.ByteSize()
+            if bytes_left < 0:
+                raise TooLarge(
+                    f"the queue of {name!r} does not fit into a reply; read its keys with a range"
+                    " of the prefix and a limit",
+                    limit=self._limits.reply_bytes_max,
+                )
+        return reply
+
+    def _name(self, name: bytes) -> bytes:
+        if not 0 < len(name) <= self._limits.key_bytes_max:
+            raise InvalidRequest(
+                f"name has {len(name)} bytes; give 1 to {self._limits.key_bytes_max}", field="name"
+            )
+        return name
