@@ -87,6 +87,24 @@ class Settings:
     log_compaction_bytes: int = setting(
         64 << 20, "log length that starts a compaction", minimum=1 << 16, maximum=1 << 40
     )
+    watches_max: int = setting(
+        100_000, "watches of all clients of this node", minimum=1, maximum=1 << 24
+    )
+    watches_per_stream_max: int = setting(
+        10_000, "watches on one client's stream", minimum=1, maximum=1 << 20
+    )
+    watch_buffer_bytes_max: int = setting(
+        4 << 20,
+        "events that wait for a slow watch stream; what comes on top is read from history",
+        minimum=1 << 10,
+        maximum=1 << 30,
+    )
+    watch_progress_interval_ms: int = setting(
+        10_000,
+        "how often a watch that asked for it is told how far it is",
+        minimum=10,
+        maximum=3_600_000,
+    )
     request_timeout_ms_default: int = setting(
         5_000, "a request's time where the caller states none", minimum=1, maximum=3_600_000
     )

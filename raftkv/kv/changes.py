@@ -22,13 +22,15 @@ class Change(NamedTuple):
     old: bytes | None
 
 
-def changes_since(view: Reader, revision: int) -> Iterator[Change]:
-    """All changes at `revision` and later, in order, as of the call.
+def changes_since(view: Reader, revision: int, before: int | None = None) -> Iterator[Change]:
+    """All changes at `revision` and later (up to `before`, if that is given), in order, as of
+    the call.
 
     The revision must not be below the compacted one, and nothing may be compacted meanwhile.
     """
     # At most one version of a key is written in a revision, and what it replaced went to HISTORY.
-    for row, change in view.scan(Family.CHANGES, change_key(revision, 0), None):
+    end = None if before is None else change_key(before, 0)
+    for row, change in view.scan(Family.CHANGES, change_key(revision, 0), end):
         at, _ = split_change_key(row)
         key = change[1:]
         record = record_at(view, key, at) if change[:1] == CHANGE_PUT else None

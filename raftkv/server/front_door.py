@@ -109,6 +109,7 @@ class FrontDoor:
         await self._health.stop()
         self._admission.close()
         self._locks.end_waits()
+        self._watches.end_streams()
         try:
             async with asyncio.timeout(grace_s):
                 await self._admission.idle()

@@ -1,0 +1,125 @@
+"""`raftkv.rpc.Watch` on the wire: a stream's tasks, from its opening to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from raftkv.config import Settings
+from raftkv.errors import (
+    InvalidRequest,
+    InvariantViolation,
+    RaftkvError,
+    ShuttingDown,
+    StorageError,
+)
+from raftkv.rpc import api_pb2
+from raftkv.server import failures
+from raftkv.server.admission import Admission
+from raftkv.server.header import header_of
+from raftkv.server.ports import Node
+from raftkv.server.watch_client import WatchClient
+from raftkv.server.watch_hub import WatchHub
+from raftkv.server.watch_stream import WatchStream
+
+SERVICE = "raftkv.rpc.Watch"
+
+
+class WatchService:
+    """All watch streams of this node.
+
+    `on_broken` is told of a disk that failed and of a broken invariant: such a node must stop.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        admission: Admission,
+        settings: Settings,
+        on_broken: Callable[[BaseException], None],
+    ) -> None:
+        self._node = node
+        self._admission = admission
+        self._settings = settings
+        self._on_broken = on_broken
+        self._hub = WatchHub(node, settings.watch_progress_interval_ms / 1000)
+        self._streams: set[WatchStream] = set()
+
+    def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
+        """The service for a gRPC server, with the messages as bytes on both sides."""
+        method = grpc.stream_stream_rpc_method_handler(self.open)
+        return grpc.method_handlers_generic_handler(SERVICE, {"Open": method})
+
+    def end_streams(self) -> None:
+        """Send what is queued and end every stream: clients go on at another node."""
+        for stream in self._streams:
+            stream.end()
+
+    async def open(
+        self, _requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
+    ) -> None:
+        """Serve one client's stream to its end."""
+        settings = self._settings
+        stream = WatchStream(
+            context.write, lambda: header_of(self._node), settings.watch_buffer_bytes_max
+        )
+        client = WatchClient(
+            self._node,
+            self._hub,
+            stream,
+            settings.limits,
+            settings.watches_max,
+            settings.watches_per_stream_max,
+        )
+        if self._admission.closed:
+            stream.end()
+        self._streams.add(stream)
+        try:
+            await self._serve(context, stream, client)
+        except (RaftkvError, InvariantViolation) as error:
+            if isinstance(error, (StorageError, InvariantViolation)):
+                self._on_broken(error)
+            await failures.abort(context, failures.of_read(error))
+        finally:
+            self._streams.discard(stream)
+            client.close()
+
+    async def _serve(
+        self,
+        context: grpc.aio.ServicerContext[bytes, bytes],
+        stream: WatchStream,
+        client: WatchClient,
+    ) -> None:
+        """Until the client is done or has gone; raises `ShuttingDown` if `stream.end` ends it."""
+        loop = asyncio.get_running_loop()
+        reading = loop.create_task(_read_requests(context, client))
+        writing = loop.create_task(stream.run())
+        catching_up = loop.create_task(client.run())
+        tasks = (reading, writing, catching_up)
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            if reading not in done:
+                raise ShuttingDown("this node is stopping; ask another one")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _read_requests(
+    context: grpc.aio.ServicerContext[bytes, bytes], client: WatchClient
+) -> None:
+    while True:
+        message = await context.read()
+        if not isinstance(message, bytes):  # the end of the client's requests
+            return
+        try:
+            request = api_pb2.WatchRequest.FromString(message)
+        except DecodeError as error:
+            raise InvalidRequest(f"not a WatchRequest: {error}") from error
+        client.handle(request)
