@@ -6,11 +6,14 @@ import importlib.metadata
 import os
 import resource
 import shutil
+from functools import cache
 from pathlib import Path
 
 
+@cache
 def version() -> str:
     """The version of raftkv that runs; "unknown" in a checkout that was never installed."""
+    # Read from the package's metadata, which costs a millisecond; every status tells it.
     try:
         return importlib.metadata.version("raftkv")
     except importlib.metadata.PackageNotFoundError:

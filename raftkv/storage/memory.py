@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import Self
 
 from google_crc32c import value as crc32c
 
@@ -100,13 +101,13 @@ class MemoryLogStore:
         """Nothing was left unsynced; the store is of no more use."""
         self._open = False
 
-    def crash(self, surviving: int = 0) -> MemoryLogStore:
+    def crash(self, surviving: int = 0) -> Self:
         """The store after a power cut, in which the first `surviving` unsynced writes came through.
 
         This one belongs to the dead process: whatever it does from now on fails.
         """
         self._open = False
-        successor = MemoryLogStore(self._wait_for_disk)
+        successor = type(self)(self._wait_for_disk)
         successor._synced = replace(self._synced, entries=list(self._synced.entries))
         for change in self._unsynced[:surviving]:
             change(successor._synced)
@@ -225,10 +226,10 @@ class MemoryStateStorage:
             await self.sync()
             self._store.closed = True
 
-    def crash(self, surviving: int = 0) -> MemoryStateStorage:
+    def crash(self, surviving: int = 0) -> Self:
         """The storage after a power cut in which the first `surviving` unsynced writes survived."""
         self._store.closed = True
-        successor = MemoryStateStorage(self._directory, self._wait_for_disk)
+        successor = type(self)(self._directory, self._wait_for_disk)
         successor._synced = _copy(self._synced)
         for changes in self._store.unsynced[:surviving]:
             successor._synced.write(changes)

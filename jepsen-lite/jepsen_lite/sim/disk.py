@@ -1,20 +1,104 @@
-"""A simulated machine's disk: the memory stores, with waiting, failing and power cuts."""
+"""A simulated machine's disk: the memory stores, with waiting, failing, power cuts, torn writes and
+bits that turn over.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Self, TypeAlias
 
 from jepsen_lite.sim.invariants import Invariants, Violation
 from raftkv.errors import DiskFull
 from raftkv.raft.entry import Entry, HardState
-from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
+from raftkv.storage.log_records import (
+    HARD_STATE_KEY,
+    decode_entry,
+    decode_hard_state,
+    encode_entry,
+    encode_hard_state,
+    entry_key,
+)
+from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage, WaitForDisk, _Log
 from raftkv.storage.ports import RecoveredLog
 
 SYNC_S_MIN = 0.0001
 SYNC_S_MEAN = 0.0008
+
+Change: TypeAlias = Callable[[_Log], None]
+
+
+class SimulatedLog(MemoryLogStore):
+    """A log whose writes can tear, and whose records can rot.
+
+    A record that rots is what production code makes of it, with a bit turned over; what it
+    makes of that in turn is what the node gets.
+    """
+
+    def __init__(self, wait_for_disk: WaitForDisk) -> None:
+        super().__init__(wait_for_disk)
+        self.rotten: dict[bytes, int] = {}
+        """By the record's key on disk: which bit of it."""
+
+    async def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+        """As `RocksLogStore` promises: if it tears, the term and the cut are there first, then
+        the entries in order, then the commit index.
+        """
+        parts: list[Change] = []
+        if entries:
+            known = self._synced.hard_state.commit_index
+            term = hard_state and replace(
+                hard_state, commit_index=min(hard_state.commit_index, known)
+            )
+            kept = tuple(entries)
+            parts.append(lambda log: log.append(term, kept[:1]))
+            parts += [_appending(entry) for entry in kept[1:]]
+        if hard_state is not None:
+            parts.append(lambda log: log.append(hard_state, ()))
+        self._check_open()
+        self._unsynced += parts[:-1]
+        await self._write(parts[-1])
+
+    def recover(self) -> RecoveredLog:
+        recovered = super().recover()
+        if not self.rotten:
+            return recovered
+        return replace(
+            recovered,
+            hard_state=self._read_hard_state(recovered.hard_state),
+            entries=tuple(map(self._read_entry, recovered.entries)),
+        )
+
+    def rot(self, rng: Random) -> None:
+        """Turn one bit over, of any record."""
+        keys = [HARD_STATE_KEY, *(entry_key(entry.index) for entry in self._synced.entries)]
+        self.rotten[rng.choice(keys)] = rng.getrandbits(32)
+
+    def crash(self, surviving: int = 0) -> Self:
+        found = super().crash(surviving)
+        found.rotten = self.rotten
+        return found
+
+    def _read_entry(self, entry: Entry) -> Entry:
+        key = entry_key(entry.index)
+        bit = self.rotten.get(key)
+        return entry if bit is None else decode_entry(key, _turned(encode_entry(entry), bit))
+
+    def _read_hard_state(self, hard_state: HardState) -> HardState:
+        bit = self.rotten.get(HARD_STATE_KEY)
+        if bit is None:
+            return hard_state
+        return decode_hard_state(_turned(encode_hard_state(hard_state), bit))
+
+
+class SimulatedState(MemoryStateStorage):
+    """Knows its size without reading itself."""
+
+    def disk_bytes(self) -> int:
+        return 1 << 20
 
 
 class Disk:
@@ -24,8 +108,8 @@ class Disk:
         self.slow_s = 0.0
         self.full = False
         self._rng = rng
-        self.log = MemoryLogStore(self._wait)
-        self.state = MemoryStateStorage(directory, self._wait)
+        self.log = SimulatedLog(self._wait)
+        self.state = SimulatedState(directory, self._wait)
 
     async def _wait(self) -> None:
         """In the middle of every write: it is written, but not yet synced."""
@@ -45,6 +129,20 @@ class Disk:
             log, state = self._rng.randint(0, log), self._rng.randint(0, state)
         self.log = self.log.crash(log)
         self.state = self.state.crash(state)
+
+    def rot(self) -> None:
+        """A bit of the log turns over; whoever reads it next sees it."""
+        self.log.rot(self._rng)
+
+
+def _appending(entry: Entry) -> Change:
+    return lambda log: log.append(None, (entry,))
+
+
+def _turned(record: bytes, bit: int) -> bytes:
+    at = bit % (8 * len(record))
+    byte = record[at // 8] ^ (1 << at % 8)
+    return record[: at // 8] + bytes((byte,)) + record[at // 8 + 1 :]
 
 
 class WatchedLogStore:

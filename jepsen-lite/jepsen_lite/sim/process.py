@@ -1,7 +1,8 @@
 """A simulated process: an event loop of its own on virtual time. Knows nothing of what it runs.
 
 Each process has its own loop, as on real machines: a future of one can't be awaited by another,
-and when a process is killed, its loop simply never turns again. Its clock may be fast or slow.
+and when a process is killed, its loop simply never turns again. Its clock may be fast or slow, and
+may jump ahead.
 """
 
 from __future__ import annotations
@@ -20,6 +21,36 @@ TURN_S = 20e-6
 """What one turn of a loop costs: so a loop that never rests makes no endless loop of ours."""
 
 LAST_TURNS_MAX = 50
+
+CLOCK_GRAIN_S = 1e-9
+"""A timer that rings by so much too early has rung in time: clocks are floating point."""
+
+
+class Handle:
+    """What asyncio gets for a callback, to cancel it by. Its own costs more than what it calls."""
+
+    __slots__ = ("_when_s", "args", "callback", "context")
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
+        when_s: float = 0.0,
+    ) -> None:
+        self.callback: Callable[..., object] | None = callback
+        self.args = args
+        self.context = context
+        self._when_s = when_s
+
+    def cancel(self) -> None:
+        self.callback, self.args = None, ()
+
+    def cancelled(self) -> bool:
+        return self.callback is None
+
+    def when(self) -> float:
+        return self._when_s
 
 
 class Process(asyncio.AbstractEventLoop):
@@ -44,14 +75,16 @@ class Process(asyncio.AbstractEventLoop):
         self._rate = rate
         self._on_turn = on_turn
         self._on_exception = on_exception
-        self._ready: deque[asyncio.Handle] = deque()
+        self._ready: deque[Handle] = deque()
         self._turn_due = False
         self._paused = False
         # In the order of their making: the order in which they end must not be chance.
         self._tasks: dict[asyncio.Task[Any], None] = {}
+        # In the order of their making, for the same reason.
+        self._timers: dict[Handle, None] = {}
         # Clocks count from the start of something, so no two processes agree on the hour.
         self._clock_base_s = 1000.0 + 10.0 * len(name)
-        self._started_s = world.now_s
+        self._clock_set_s = world.now_s
 
     # ---- for the simulator -----------------------------------------------------------
 
@@ -67,6 +100,19 @@ class Process(asyncio.AbstractEventLoop):
         """Go on."""
         self._paused = False
         self._wake()
+
+    def jump(self, by_s: float) -> None:
+        """Its clock is suddenly so much further on, as after a sleep of the machine."""
+        self._set_clock(self.time() + by_s, self._rate)
+
+    def set_rate(self, rate: float) -> None:
+        """From now on its clock runs so fast."""
+        self._set_clock(self.time(), rate)
+
+    def _set_clock(self, base_s: float, rate: float) -> None:
+        self._clock_base_s, self._clock_set_s, self._rate = base_s, self._world.now_s, rate
+        for timer in self._timers:
+            self._arm(timer)
 
     def kill(self) -> None:
         """End it without its knowing: nothing that it still does may reach the outside.
@@ -95,14 +141,15 @@ class Process(asyncio.AbstractEventLoop):
 
     def time(self) -> float:
         """This process's monotonic clock."""
-        return self._clock_base_s + (self._world.now_s - self._started_s) * self._rate
+        return self._clock_base_s + (self._world.now_s - self._clock_set_s) * self._rate
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+    ) -> Handle:
+        handle = Handle(callback, args, context)
         self._ready.append(handle)
-        self._wake()
+        if not self._turn_due:
+            self._wake()
         return handle
 
     call_soon_threadsafe = call_soon  # type: ignore[assignment]
@@ -113,7 +160,7 @@ class Process(asyncio.AbstractEventLoop):
         callback: Callable[..., object],
         *args: Any,
         context: Context | None = None,
-    ) -> asyncio.TimerHandle:
+    ) -> Handle:
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
@@ -122,9 +169,10 @@ class Process(asyncio.AbstractEventLoop):
         callback: Callable[..., object],
         *args: Any,
         context: Context | None = None,
-    ) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
-        self._world.after((when - self.time()) / self._rate, lambda: self._ring(timer))
+    ) -> Handle:
+        timer = Handle(callback, args, context, when)
+        self._timers[timer] = None
+        self._arm(timer)
         return timer
 
     def create_future(self) -> asyncio.Future[Any]:
@@ -177,13 +225,18 @@ class Process(asyncio.AbstractEventLoop):
             trace = "".join(traceback.format_exception(error)) if error is not None else ""
             self._on_exception(f"{self.name}: {context['message']}: {error!r}\n{trace}")
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """asyncio tells its loop; the timer is skipped when it rings."""
-
     # ---- turning ---------------------------------------------------------------------
 
-    def _ring(self, timer: asyncio.TimerHandle) -> None:
-        if not timer.cancelled() and self.alive:
+    def _arm(self, timer: Handle) -> None:
+        delay_s = (timer.when() - self.time()) / self._rate
+        self._world.after(delay_s, self._ring, timer)
+
+    def _ring(self, timer: Handle) -> None:
+        # After a change of the clock each timer was armed anew: one that is not due rings again.
+        if timer not in self._timers or timer.when() > self.time() + CLOCK_GRAIN_S:
+            return
+        del self._timers[timer]
+        if timer.callback is not None and self.alive:
             self._ready.append(timer)
             self._wake()
 
@@ -193,14 +246,18 @@ class Process(asyncio.AbstractEventLoop):
             self._world.after(TURN_S, self._turn)
 
     def _turn(self) -> None:
+        """Turn for as long as there is something to do, and nobody else has anything first."""
+        world = self._world
+        while self.alive and not self._paused:
+            self._run_ready()
+            if self._on_turn is not None:
+                self._on_turn()
+            if not self._ready:
+                break
+            if not world.skip_to(world.now_s + TURN_S):
+                world.after(TURN_S, self._turn)
+                return
         self._turn_due = False
-        if self._paused or not self.alive:
-            return
-        self._run_ready()
-        if self._on_turn is not None:
-            self._on_turn()
-        if self._ready:
-            self._wake()
 
     def _run_ready(self) -> None:
         """What is ready now; what it makes ready is for the next turn."""
@@ -212,8 +269,16 @@ class Process(asyncio.AbstractEventLoop):
             events._set_running_loop(self)
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if not handle.cancelled():
-                handle._run()
+            callback, context = handle.callback, handle.context
+            if callback is None:
+                continue
+            try:
+                if context is None:
+                    callback(*handle.args)
+                else:
+                    context.run(callback, *handle.args)
+            except Exception as error:  # noqa: BLE001 - it is the process's own, as in asyncio
+                self.call_exception_handler({"message": f"in {callback}", "exception": error})
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)

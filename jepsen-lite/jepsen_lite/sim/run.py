@@ -161,6 +161,7 @@ class Run:
 
     def _fail(self, problem: str) -> None:
         self.problems.append(f"at {self.world.now_s:.6f} s: {problem}")
+        self.world.stop()
 
     def _begin(self) -> None:
         for host in self.cluster.hosts.values():
@@ -198,7 +199,7 @@ class Run:
 
     def _advance(self, until_s: float) -> None:
         try:
-            self.world.run_until(until_s, lambda: bool(self.problems))
+            self.world.run_until(until_s)
         except Violation as violation:
             self._fail(str(violation))
         except Exception:  # noqa: BLE001 - the simulator's own bug must not look like a pass

@@ -11,6 +11,7 @@ import itertools
 from asyncio import events
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 
 class World:
@@ -21,38 +22,50 @@ class World:
         self.now_s = 0.0
         self.running: object = None
         """The process whose event loop asyncio takes for the running one."""
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._agenda: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._order = itertools.count()
+        self._until_s = 0.0
+        self._stopped = False
 
     def rng(self, purpose: str) -> Random:
         """A source of chance for one purpose, so that one more draw here changes none there."""
         # A str is hashed with SHA-512 by `random`, not with the process's own hash seed.
         return Random(f"{self.seed}/{purpose}")
 
-    def at(self, when_s: float, act: Callable[[], None]) -> None:
+    def at(self, when_s: float, act: Callable[..., object], *args: Any) -> None:
         """Do this at that moment; a moment that has passed means now."""
         if when_s < self.now_s:
             when_s = self.now_s
-        heapq.heappush(self._agenda, (when_s, next(self._order), act))
+        heapq.heappush(self._agenda, (when_s, next(self._order), act, args))
 
-    def after(self, delay_s: float, act: Callable[[], None]) -> None:
+    def after(self, delay_s: float, act: Callable[..., object], *args: Any) -> None:
         """Do this in `delay_s` seconds."""
-        self.at(self.now_s + delay_s, act)
+        self.at(self.now_s + delay_s, act, *args)
 
-    def run_until(self, until_s: float, stop: Callable[[], bool] = lambda: False) -> bool:
-        """Let time pass up to `until_s`, or until `stop` holds; true if it did.
+    def stop(self) -> None:
+        """Let no more time pass: the event that is under way is the last one."""
+        self._stopped = True
 
-        `stop` is looked at after every event.
-        """
-        agenda = self._agenda
+    def run_until(self, until_s: float) -> bool:
+        """Let time pass up to `until_s`, or until it is stopped; true if it was."""
+        agenda, self._until_s = self._agenda, until_s
         try:
-            while agenda and agenda[0][0] <= until_s:
-                self.now_s, _, act = heapq.heappop(agenda)
-                act()
-                if stop():
-                    return True
+            while not self._stopped and agenda and agenda[0][0] <= until_s:
+                self.now_s, _, act, args = heapq.heappop(agenda)
+                act(*args)
         finally:
             self.running = None
             events._set_running_loop(None)
-        self.now_s = until_s
-        return stop()
+        if not self._stopped:
+            self.now_s = until_s
+        return self._stopped
+
+    def skip_to(self, when_s: float) -> bool:
+        """Whoever would do something at that moment, and knows of nothing before, may do it at
+        once: if true, it is that moment. False: something else comes first.
+        """
+        agenda = self._agenda
+        if self._stopped or when_s > self._until_s or (agenda and agenda[0][0] <= when_s):
+            return False
+        self.now_s = when_s
+        return True
