@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raftkv.client import op, when
     from raftkv.client.client import Client, connect
-    from raftkv.client.kv_methods import ReadLevel
+    from raftkv.client.levels import Bounded, ReadLevel, bounded
     from raftkv.client.op import Operation, Sort
     from raftkv.client.results import (
         DeleteResult,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         OperationResult,
         PutResult,
         RangeResult,
+        Reading,
         SwapResult,
         TransactionResult,
     )
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Bounded",
     "Client",
     "ClientSettings",
     "Compare",
@@ -100,6 +102,7 @@ __all__ = [
     "RangeResult",
     "Reachability",
     "ReadLevel",
+    "Reading",
     "Refused",
     "RevisionCompacted",
     "RevisionInFuture",
@@ -110,11 +113,13 @@ __all__ = [
     "SwapResult",
     "SyncClient",
     "TooLarge",
+    "TooStale",
     "Transaction",
     "TransactionConflict",
     "TransactionResult",
     "Unavailable",
     "__version__",
+    "bounded",
     "connect",
     "connect_sync",
     "op",
@@ -125,7 +130,7 @@ __all__ = [
 _HOMES = (
     "raftkv.errors",
     "raftkv.client.client",
-    "raftkv.client.kv_methods",
+    "raftkv.client.levels",
     "raftkv.client.op",
     "raftkv.client.results",
     "raftkv.client.settings",

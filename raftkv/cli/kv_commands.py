@@ -17,7 +17,7 @@ from raftkv.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from raftkv.client.client import Client
-    from raftkv.client.kv_methods import ReadLevel
+    from raftkv.client.levels import ReadLevel
     from raftkv.client.results import DeleteResult, KeyValue
 
 Key = Annotated[str, typer.Argument(help="The key.", show_default=False)]
@@ -115,7 +115,7 @@ def get(context: typer.Context, key: Key, revision: Revision = 0, stale: Stale =
 
 
 def read_level(stale: bool) -> ReadLevel:
-    from raftkv.client.kv_methods import ReadLevel
+    from raftkv.client.levels import ReadLevel
 
     return ReadLevel.STALE if stale else ReadLevel.LINEARIZABLE
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from raftkv.client.lanes import Batch, Call, Lane
-from raftkv.errors import DeadlineExceeded, OutcomeUnknown, RaftkvError
+from raftkv.errors import OutcomeUnknown, RaftkvError
 
 
 def expire_queue(lane: Lane, now: float) -> None:
     """Calls that never left, or were certainly not run, have changed nothing."""
     late = [call for call in lane.queue if call.deadline <= now]
     for call in late:
-        set_error(call, not_in_time())
+        set_error(call, lane.not_in_time())
     if late:
         waiting = [call for call in lane.queue if not call.future.done()]
         lane.queue.clear()
@@ -34,14 +34,7 @@ def unanswered(batch: Batch) -> RaftkvError:
             "the write was sent and no answer came in time: it may have been applied; read it back,"
             " or repeat it under the same idempotency key"
         )
-    return not_in_time()
-
-
-def not_in_time() -> RaftkvError:
-    """What a caller is told whose call has changed nothing."""
-    return DeadlineExceeded(
-        "no node could serve this in time; try again, or give it a longer timeout"
-    )
+    return batch.lane.not_in_time()
 
 
 def set_error(call: Call, error: RaftkvError) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
+from dataclasses import replace
 
 from raftkv.client import requests, results
 from raftkv.client.core import Core
+from raftkv.client.fallback import Fallback, read_or_fall_back
 from raftkv.client.fences import Fences
+from raftkv.client.levels import Level, ReadLevel
 from raftkv.client.op import Operation, Sort, transaction_of
-from raftkv.client.paging import read_range
+from raftkv.client.paging import ReadPage, read_range
 from raftkv.client.results import (
     DeleteResult,
     KeyValue,
     PutResult,
     RangeResult,
+    Reading,
     SwapResult,
     TransactionResult,
 )
@@ -22,13 +25,6 @@ from raftkv.client.values import prefix_range, to_int64, to_key
 from raftkv.client.when import Compare
 from raftkv.errors import InvalidRequest
 from raftkv.rpc import kv_pb2
-
-
-class ReadLevel(enum.Enum):
-    """How fresh a read has to be."""
-
-    LINEARIZABLE = "linearizable"  # includes every write that was acknowledged before the call
-    STALE = "stale"  # whatever the asked node has; works without a majority
 
 
 class KvMethods(Core):
@@ -93,21 +89,53 @@ class KvMethods(Core):
         key: str | bytes,
         *,
         revision: int = 0,
-        level: ReadLevel = ReadLevel.LINEARIZABLE,
+        level: Level = ReadLevel.LINEARIZABLE,
+        fallback: Fallback = None,
         timeout: float | None = None,
     ) -> KeyValue | None:
         """The key as it is, or was at `revision`; None if it is absent.
 
-        Raises `RevisionCompacted` and `RevisionInFuture`.
+        `fallback="stale"`: if no majority answers within the time, whatever a node has; `read`
+        says whether that was so. Raises `RevisionCompacted`, `RevisionInFuture` and, for a bounded
+        level, `TooStale`.
         """
+        if fallback is not None:
+            found = await self.read(
+                key, revision=revision, level=level, fallback=fallback, timeout=timeout
+            )
+            return found.kv
         piece = requests.get_piece(self._settings, key, revision)
         timeout_s = self._timeout_s if timeout is None else self._timeout(timeout)
         pipeline = self._pipeline
-        lane = pipeline.reads if level is ReadLevel.LINEARIZABLE else pipeline.stale_reads
-        found: KeyValue | None = await pipeline.submit(
-            lane, piece, results.first_of_range, timeout_s
+        kv: KeyValue | None = await pipeline.submit(
+            pipeline.reads(level), piece, results.first_of_range, timeout_s
         )
-        return found
+        return kv
+
+    async def read(
+        self,
+        key: str | bytes,
+        *,
+        revision: int = 0,
+        level: Level = ReadLevel.LINEARIZABLE,
+        fallback: Fallback = None,
+        timeout: float | None = None,
+    ) -> Reading:
+        """As `get`, with who answered: `kv`, and which node, in which term, from which revision,
+        how stale that may be, and whether it is the fallback.
+        """
+        piece = requests.get_piece(self._settings, key, revision)
+        pipeline = self._pipeline
+
+        async def read(level: Level, timeout_s: float) -> Reading:
+            reading: Reading = await pipeline.submit(
+                pipeline.reads(level), piece, results.reading, timeout_s
+            )
+            return reading
+
+        timeout_s = self._timeout(timeout)
+        reading, fell_back = await read_or_fall_back(read, level, fallback, timeout_s)
+        return replace(reading, fallback=fell_back)
 
     async def range(
         self,
@@ -120,13 +148,16 @@ class KvMethods(Core):
         descending: bool = False,
         keys_only: bool = False,
         count_only: bool = False,
-        level: ReadLevel = ReadLevel.LINEARIZABLE,
+        level: Level = ReadLevel.LINEARIZABLE,
+        fallback: Fallback = None,
         timeout: float | None = None,
     ) -> RangeResult:
         """The keys from `start` up to and without `end`; b"\\0" as `end`: without end.
 
         At most `limit` of them (0: all). A result too large for one reply is fetched in pages of
-        the same revision. Raises `RevisionCompacted` and `RevisionInFuture`.
+        the same revision. `fallback="stale"`: if no majority answers within the time, whatever a
+        node has, with `fallback` set. Raises `RevisionCompacted`, `RevisionInFuture` and, for a
+        bounded level, `TooStale`.
         """
         message = requests.range_message(
             self._settings,
@@ -139,17 +170,30 @@ class KvMethods(Core):
             keys_only=keys_only,
             count_only=count_only,
         )
+
+        async def read(level: Level, timeout_s: float) -> RangeResult:
+            read_page = self._page_reader(level, message.revision, self._loop.time() + timeout_s)
+            page_keys_max = self._settings.page_keys_max
+            return await read_range(read_page, message, sort, descending, page_keys_max)
+
+        timeout_s = self._timeout(timeout)
+        result, fell_back = await read_or_fall_back(read, level, fallback, timeout_s)
+        return replace(result, fallback=fell_back)
+
+    def _page_reader(self, level: Level, revision: int, deadline: float) -> ReadPage:
+        """Reads the first page at `level`; the others are pinned to its revision, and need only a
+        node that has it.
+        """
         pipeline = self._pipeline
-        lane = pipeline.reads if level is ReadLevel.LINEARIZABLE else pipeline.stale_reads
-        deadline = self._loop.time() + self._timeout(timeout)
 
         async def read_page(page: kv_pb2.Range) -> RangeResult:
-            piece = requests.range_piece(page)
+            lane = pipeline.reads(level if page.revision == revision else ReadLevel.SESSION)
             left_s = deadline - self._loop.time()
-            result: RangeResult = await pipeline.submit(lane, piece, results.range_result, left_s)
-            return result
+            piece = requests.range_piece(page)
+            found: RangeResult = await pipeline.submit(lane, piece, results.range_reading, left_s)
+            return found
 
-        return await read_range(read_page, message, sort, descending, self._settings.page_keys_max)
+        return read_page
 
     async def range_prefix(
         self,
@@ -161,7 +205,8 @@ class KvMethods(Core):
         descending: bool = False,
         keys_only: bool = False,
         count_only: bool = False,
-        level: ReadLevel = ReadLevel.LINEARIZABLE,
+        level: Level = ReadLevel.LINEARIZABLE,
+        fallback: Fallback = None,
         timeout: float | None = None,
     ) -> RangeResult:
         """The keys that start with `prefix`, all keys if it is empty. Otherwise as `range`."""
@@ -176,6 +221,7 @@ class KvMethods(Core):
             keys_only=keys_only,
             count_only=count_only,
             level=level,
+            fallback=fallback,
             timeout=timeout,
         )
 

@@ -12,8 +12,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from raftkv.client.levels import Bounded, Level, ReadLevel
 from raftkv.client.session import Session
 from raftkv.client.settings import ClientSettings
+from raftkv.errors import DeadlineExceeded, RaftkvError, TooStale
 from raftkv.rpc import api_pb2, kv_pb2
 
 
@@ -25,12 +27,12 @@ class Call:
     def __init__(
         self,
         piece: bytes,
-        decode: Callable[[kv_pb2.Result], Any],
+        decode: Callable[..., Any],
         future: asyncio.Future[Any],
         deadline: float,
     ) -> None:
         self.piece = piece  # a CommandBatch or ReadBatch with nothing but this operation
-        self.decode = decode  # of a result that is no failure
+        self.decode = decode  # of a result that is no failure; see Lane.value
         self.future = future
         self.deadline = deadline  # in the loop's time
         self.alone = False  # it needs the whole room of a reply for itself
@@ -75,6 +77,7 @@ class Lane:
     """
 
     writes = False  # calls whose outcome is unknown when no answer comes
+    needs_majority = True
 
     def __init__(self, settings: ClientSettings) -> None:
         self.queue: deque[Call] = deque()
@@ -85,6 +88,11 @@ class Lane:
     def ready(self) -> bool:
         """Whether `form` has something to make a batch of."""
         return bool(self.queue)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a call of this lane waits, here or for its answer."""
+        return bool(self.queue) or self.in_flight > 0
 
     def form(self, operations_max: int) -> Batch | None:
         """Make a batch of the calls in front that still have somebody waiting."""
@@ -105,6 +113,16 @@ class Lane:
         return api_pb2.PipelineRequest(
             number=number, timeout_ms=timeout_ms, commands=payload
         ).SerializeToString()
+
+    def value(self, call: Call, result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Any:
+        """What the caller gets for a result that is no failure."""
+        return call.decode(result)
+
+    def not_in_time(self) -> RaftkvError:
+        """What a caller is told whose call has changed nothing when its time is up."""
+        return DeadlineExceeded(
+            "no node could serve this in time; try again, or give it a longer timeout"
+        )
 
     def _header(self) -> bytes:
         return b""
@@ -157,19 +175,54 @@ class WriteLane(Lane):
 
 
 class ReadLane(Lane):
-    """Reads of one level."""
+    """Reads of one level, all of ranges or all of transactions: their results come in one order."""
 
-    def __init__(self, settings: ClientSettings, level: api_pb2.ReadLevel) -> None:
+    def __init__(
+        self, settings: ClientSettings, level: Level, revision_seen: Callable[[], int]
+    ) -> None:
         super().__init__(settings)
-        self._level = api_pb2.ReadBatch(level=level).SerializeToString()
+        self._level = level
+        self._revision_seen = revision_seen
+        self._fixed_header = _header_of(level).SerializeToString()
+        self.needs_majority = level is not ReadLevel.STALE
 
     def envelope(self, number: int, timeout_ms: int, payload: bytes) -> bytes:
         return api_pb2.PipelineRequest(
             number=number, timeout_ms=timeout_ms, reads=api_pb2.ReadBatch.FromString(payload)
         ).SerializeToString()
 
+    def value(self, call: Call, result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Any:
+        return call.decode(result, reply)
+
+    def not_in_time(self) -> RaftkvError:
+        if isinstance(self._level, Bounded):
+            return TooStale(
+                f"no node could show in time that its state is at most {self._level.max_staleness}"
+                " s old; try again, allow more, or read stale"
+            )
+        return super().not_in_time()
+
     def _header(self) -> bytes:
-        return self._level
+        if self._level is ReadLevel.SESSION:
+            seen = api_pb2.ReadBatch(min_revision=self._revision_seen())
+            return self._fixed_header + seen.SerializeToString()
+        return self._fixed_header
+
+
+_LEVELS = {
+    ReadLevel.LINEARIZABLE: api_pb2.READ_LEVEL_LINEARIZABLE,
+    ReadLevel.LEADER_LEASE: api_pb2.READ_LEVEL_LEADER_LEASE,
+    ReadLevel.SESSION: api_pb2.READ_LEVEL_SESSION,
+    ReadLevel.STALE: api_pb2.READ_LEVEL_STALE,
+}
+
+
+def _header_of(level: Level) -> api_pb2.ReadBatch:
+    if isinstance(level, Bounded):
+        return api_pb2.ReadBatch(
+            level=api_pb2.READ_LEVEL_BOUNDED, max_staleness_ms=int(level.max_staleness * 1000)
+        )
+    return api_pb2.ReadBatch(level=_LEVELS[level])
 
 
 def _joined(calls: list[Call]) -> bytes:

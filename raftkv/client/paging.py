@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from raftkv.client.op import Sort
 from raftkv.client.results import KeyValue, RangeResult
@@ -73,7 +74,7 @@ async def _read_pages(
             kvs.extend(page.kvs)
             full = bool(message.limit) and len(kvs) >= message.limit
             if full or not page.more or not page.kvs:
-                return RangeResult(first.revision, tuple(kvs), first.count, page.more)
+                return replace(first, kvs=tuple(kvs), more=page.more)
             request.revision = first.revision
             request.key = kvs[-1].key + b"\x00"
         left = message.limit - len(kvs) if message.limit else page_keys
@@ -89,4 +90,4 @@ async def _read_pages(
 def _sorted(whole: RangeResult, sort: Sort, descending: bool, limit: int) -> RangeResult:
     kvs = sorted(whole.kvs, key=_SORT_KEYS[sort], reverse=descending)
     cut = bool(limit) and len(kvs) > limit
-    return RangeResult(whole.revision, tuple(kvs[:limit] if cut else kvs), whole.count, cut)
+    return replace(whole, kvs=tuple(kvs[:limit] if cut else kvs), more=cut)

@@ -26,11 +26,12 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from raftkv.client.deadlines import expire_batch, expire_queue, not_in_time, set_error, unanswered
+from raftkv.client.deadlines import expire_batch, expire_queue, set_error, unanswered
 from raftkv.client.endpoints import Endpoint, Endpoints
 from raftkv.client.flow import Flow
 from raftkv.client.gate import Gate
 from raftkv.client.lanes import Batch, Call, ControlLane, Lane, ReadLane, WriteLane
+from raftkv.client.levels import Level
 from raftkv.client.results import error_of
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import (
@@ -68,9 +69,8 @@ class Pipeline:
         self._gate = Gate(settings, rng, loop.time())
         self.control = ControlLane(settings)
         self.writes = WriteLane(settings)
-        self.reads = ReadLane(settings, api_pb2.READ_LEVEL_LINEARIZABLE)
-        self.stale_reads = ReadLane(settings, api_pb2.READ_LEVEL_STALE)
-        self._lanes: tuple[Lane, ...] = (self.control, self.writes, self.reads, self.stale_reads)
+        self._reads: dict[tuple[Level, bool], ReadLane] = {}
+        self._lanes: tuple[Lane, ...] = (self.control, self.writes)
         self._again: deque[Batch] = deque()  # ambiguous batches that wait to be sent unchanged
 
         self._flow: Flow | None = None  # where new batches go
@@ -81,7 +81,8 @@ class Pipeline:
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
-        self.term = 0  # the highest that a reply has shown
+        self.term = 0  # the highest that a reply has shown, ...
+        self.revision = 0  # ... and so the revision
         # Who leads or belongs to the cluster may have changed: on a new term, and now and then.
         self.on_look_around: Callable[[], None] = _nothing
         self._look_around_at = loop.time() + settings.look_around_s
@@ -90,9 +91,11 @@ class Pipeline:
     # ---- in: calls ---------------------------------------------------------------------
 
     def submit(
-        self, lane: Lane, piece: bytes, decode: Callable[[kv_pb2.Result], Any], timeout_s: float
+        self, lane: Lane, piece: bytes, decode: Callable[..., Any], timeout_s: float
     ) -> asyncio.Future[Any]:
-        """Queue a call; the future gets `decode`'s value or a typed error."""
+        """Queue a call; the future gets a typed error, or what `decode` makes of the result (and,
+        for a read, of the PipelineReply around it).
+        """
         if self._closed:
             raise Unavailable("the client is closed")
         loop = self._loop
@@ -102,6 +105,16 @@ class Pipeline:
             self._pump_scheduled = True
             loop.call_soon(self._pump)
         return future
+
+    def reads(self, level: Level, *, transactions: bool = False) -> ReadLane:
+        """The lane of the reads of a level. Not to be kept: an idle one may be forgotten."""
+        lane = self._reads.get((level, transactions))
+        if lane is None:
+            lane = ReadLane(self._settings, level, lambda: self.revision)
+            in_use = {key: each for key, each in self._reads.items() if each.in_use}
+            self._reads = {**in_use, (level, transactions): lane}
+            self._lanes = (self.control, self.writes, *self._reads.values())
+        return lane
 
     def unfinished(self) -> list[asyncio.Future[Any]]:
         """The futures that somebody may be waiting for."""
@@ -165,17 +178,17 @@ class Pipeline:
             return
         while self._again and self._may_send(flow, self._again[0].lane):
             flow.send(self._again.popleft(), now)
-        operations_max = 1 if self._gate.probing else self._settings.batch_operations_max
         for lane in self._lanes:
             while lane.queue and self._may_send(flow, lane):
-                batch = lane.form(operations_max)
+                alone = self._gate.probing and lane.needs_majority
+                batch = lane.form(1 if alone else self._settings.batch_operations_max)
                 if batch is None:
                     break
                 self._gate.sent()
                 flow.send(batch, now)
 
     def _may_send(self, flow: Flow, lane: Lane) -> bool:
-        if self._gate.probing:
+        if self._gate.probing and lane.needs_majority:
             return not flow.in_flight
         return lane.in_flight < self._settings.batches_in_flight_max
 
@@ -208,12 +221,13 @@ class Pipeline:
             self._on_end(flow, OutcomeUnknown(f"{flow.endpoint.address} sent no valid reply"))
             return
         now = self._loop.time()
+        self.revision = max(self.revision, reply.header.revision)
         batch = flow.heard(reply.number, now)
         if batch is not None:
             if isinstance(answer, kv_pb2.Failure):
                 self._refused(flow, batch, answer)
             else:
-                self._answered(flow, batch, answer)
+                self._answered(flow, batch, answer, reply)
         self._end_if_drained(flow)
         if reply.header.term > self.term or now >= self._look_around_at:
             self.term = max(self.term, reply.header.term)
@@ -222,15 +236,23 @@ class Pipeline:
         # Runs after the callers that were just woken, so what they ask next is in the batch.
         self.wake()
 
-    def _answered(self, flow: Flow, batch: Batch, results: list[kv_pb2.Result]) -> None:
+    def _answered(
+        self,
+        flow: Flow,
+        batch: Batch,
+        results: list[kv_pb2.Result],
+        reply: api_pb2.PipelineReply,
+    ) -> None:
         flow.endpoint.breaker.succeeded()
-        self._gate.answered()
+        if batch.lane.needs_majority:
+            self._gate.answered()
         self._avoid = None
         batch.settle()
         if len(results) != len(batch.calls):
             self._fail(batch, lambda: unanswered(batch))
             return
         refused: list[Call] = []
+        value = batch.lane.value
         for call, result in zip(batch.calls, results, strict=True):
             future = call.future
             if future.done():
@@ -242,7 +264,7 @@ class Pipeline:
                 else:
                     future.set_exception(error)
             else:
-                future.set_result(call.decode(result))
+                future.set_result(value(call, result, reply))
         batch.lane.put_back(refused)
 
     def _deserves_another_try(self, batch: Batch, call: Call, error: RaftkvError) -> bool:
@@ -274,7 +296,7 @@ class Pipeline:
             self._rejected(batch, failure)
         elif now >= batch.deadline - DEADLINE_TOLERANCE_S:
             unknown = batch.ambiguous or error.outcome is Outcome.MAYBE_APPLIED
-            self._fail(batch, lambda: unanswered(batch) if unknown else not_in_time())
+            self._fail(batch, lambda: unanswered(batch) if unknown else batch.lane.not_in_time())
         else:
             self._try_again(batch, maybe_run=error.outcome is Outcome.MAYBE_APPLIED)
             self._gate.refused(now, batch.sent_at, error.retry_after_s)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 from raftkv.errors import RaftkvError, from_wire
-from raftkv.rpc import kv_pb2
+from raftkv.rpc import api_pb2, kv_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,26 @@ class DeleteResult:
     prev_kvs: tuple[KeyValue, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Who answered a read, and how. Unset in the results of writes and inside of transactions."""
+
+    node: int = 0
+    term: int = 0  # in which that node was
+    staleness: float | None = 0.0  # seconds that the state may be old; None: nobody knows
+    fallback: bool = False  # read stale, because the level that was asked for could not be had
+
+
 @dataclass(frozen=True, slots=True)
-class RangeResult:
+class Reading(Answer):
+    """A key as it was at `revision`; None if it was absent."""
+
+    revision: int
+    kv: KeyValue | None
+
+
+@dataclass(frozen=True, slots=True)
+class RangeResult(Answer):
     """The keys of a range as they were at `revision`."""
 
     revision: int
@@ -49,7 +67,7 @@ class RangeResult:
 
 
 @dataclass(frozen=True, slots=True)
-class TransactionResult:
+class TransactionResult(Answer):
     """`succeeded` says which branch ran; `responses` has one result per operation of it."""
 
     revision: int
@@ -86,6 +104,18 @@ class LeaseTimeToLive:
     left_s: float
     granted_ttl_s: float
     keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AcquireResult:
+    """A place in a queue, or token 0 and who holds it, if it was wanted only free."""
+
+    held: bool
+    key: bytes
+    token: int
+    lease: int
+    ttl_s: float  # of a lease that was granted with it
+    holder: KeyValue | None  # None: the caller
 
 
 def error_of(failure: kv_pb2.Failure) -> RaftkvError:
@@ -127,10 +157,34 @@ def range_result(result: kv_pb2.Result) -> RangeResult:
     )
 
 
-def first_of_range(result: kv_pb2.Result) -> KeyValue | None:
-    """The result of a range of one key."""
+def first_of_range(result: kv_pb2.Result, _: api_pb2.PipelineReply) -> KeyValue | None:
+    """The result of a read of one key."""
     kvs = result.range.kvs
     return key_value_of(kvs[0]) if kvs else None
+
+
+def reading(result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Reading:
+    """The result of a read of one key, with who answered."""
+    return Reading(result.revision, first_of_range(result, reply), **_answer_of(reply))
+
+
+def range_reading(result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> RangeResult:
+    """The result of a read of a range, with who answered."""
+    return replace(range_result(result), **_answer_of(reply))
+
+
+def transaction_reading(result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> TransactionResult:
+    """The result of a read-only transaction, with who answered."""
+    return replace(transaction_result(result), **_answer_of(reply))
+
+
+def _answer_of(reply: api_pb2.PipelineReply) -> dict[str, Any]:
+    staleness_ms = reply.reads.staleness_ms
+    return {
+        "node": reply.header.node_id,
+        "term": reply.header.term,
+        "staleness": staleness_ms / 1000 if staleness_ms >= 0 else None,
+    }
 
 
 def transaction_result(result: kv_pb2.Result) -> TransactionResult:
@@ -153,6 +207,20 @@ def swap_result(result: kv_pb2.Result) -> SwapResult:
 def lease_result(result: kv_pb2.Result) -> LeaseResult:
     """The result of a grant, renewal or revocation."""
     return LeaseResult(result.revision, result.lease.lease, result.lease.ttl_ms / 1000)
+
+
+def acquire_result(result: kv_pb2.Result) -> AcquireResult:
+    """The result of joining a queue."""
+    acquire = result.acquire
+    holder = key_value_of(acquire.holder) if acquire.HasField("holder") else None
+    return AcquireResult(
+        acquire.held, acquire.key, acquire.token, acquire.lease, acquire.ttl_ms / 1000, holder
+    )
+
+
+def ended_leases(result: kv_pb2.Result) -> frozenset[int]:
+    """The result of a renewal of many: which of them have ended."""
+    return frozenset(result.lease_keep_alive.ended)
 
 
 def revision_of(result: kv_pb2.Result) -> int:

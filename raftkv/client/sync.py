@@ -7,8 +7,9 @@ from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
 from raftkv.client.client import DEFAULT_TIMEOUT_S, Client, connect
+from raftkv.client.fallback import Fallback
 from raftkv.client.fences import Fences
-from raftkv.client.kv_methods import ReadLevel
+from raftkv.client.levels import Level, ReadLevel
 from raftkv.client.op import Operation, Sort
 from raftkv.client.portal import shared_portal
 from raftkv.client.results import (
@@ -18,6 +19,7 @@ from raftkv.client.results import (
     LeaseTimeToLive,
     PutResult,
     RangeResult,
+    Reading,
     SwapResult,
     TransactionResult,
 )
@@ -107,10 +109,31 @@ class SyncClient:
         key: str | bytes,
         *,
         revision: int = 0,
-        level: ReadLevel = ReadLevel.LINEARIZABLE,
+        level: Level = ReadLevel.LINEARIZABLE,
+        fallback: Fallback = None,
         timeout: float | None = None,
     ) -> KeyValue | None:
-        return self._call(self._client.get(key, revision=revision, level=level, timeout=timeout))
+        return self._call(
+            self._client.get(
+                key, revision=revision, level=level, fallback=fallback, timeout=timeout
+            )
+        )
+
+    @_twin_of(Client.read)
+    def read(
+        self,
+        key: str | bytes,
+        *,
+        revision: int = 0,
+        level: Level = ReadLevel.LINEARIZABLE,
+        fallback: Fallback = None,
+        timeout: float | None = None,
+    ) -> Reading:
+        return self._call(
+            self._client.read(
+                key, revision=revision, level=level, fallback=fallback, timeout=timeout
+            )
+        )
 
     @_twin_of(Client.range)
     def range(
@@ -124,7 +147,8 @@ class SyncClient:
         descending: bool = False,
         keys_only: bool = False,
         count_only: bool = False,
-        level: ReadLevel = ReadLevel.LINEARIZABLE,
+        level: Level = ReadLevel.LINEARIZABLE,
+        fallback: Fallback = None,
         timeout: float | None = None,
     ) -> RangeResult:
         return self._call(
@@ -138,6 +162,7 @@ class SyncClient:
                 keys_only=keys_only,
                 count_only=count_only,
                 level=level,
+                fallback=fallback,
                 timeout=timeout,
             )
         )
@@ -153,7 +178,8 @@ class SyncClient:
         descending: bool = False,
         keys_only: bool = False,
         count_only: bool = False,
-        level: ReadLevel = ReadLevel.LINEARIZABLE,
+        level: Level = ReadLevel.LINEARIZABLE,
+        fallback: Fallback = None,
         timeout: float | None = None,
     ) -> RangeResult:
         return self._call(
@@ -166,6 +192,7 @@ class SyncClient:
                 keys_only=keys_only,
                 count_only=count_only,
                 level=level,
+                fallback=fallback,
                 timeout=timeout,
             )
         )

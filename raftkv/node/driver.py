@@ -263,7 +263,7 @@ class Driver:
         raft = self.raft
         self._watch_role()
         self._hand_in_submissions()
-        self.barriers.ask(raft.read_index)
+        self.barriers.ask(raft.read_index, self.loop.time())
         ready = raft.ready()
         if ready.messages:
             self._send(ready.messages)

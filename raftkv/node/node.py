@@ -234,6 +234,11 @@ class Node:
             future.set_exception(error)
         return future
 
+    @property
+    def fresh_as_of_s(self) -> float | None:
+        """`machine` holds all that was acknowledged before this time; None: nobody here knows."""
+        return self.driver.barriers.fresh_as_of_s
+
     def _check_running(self) -> None:
         if self._stopping or self.driver.dead:
             raise ShuttingDown("the node is stopping; ask another one")

@@ -1,7 +1,8 @@
 """Reads that wait until this node may answer them. Knows contexts and indexes, no Raft.
 
 All barriers asked for in one loop turn share a context; a context is answered with an index
-(ReadIndex), and its barriers open when that index is applied here.
+(ReadIndex), and its barriers open when that index is applied here. From then on the state is
+known to hold everything that was acknowledged before the context was first asked about.
 """
 
 from __future__ import annotations
@@ -16,12 +17,19 @@ from raftkv.errors import DeadlineExceeded, NoLeader, RaftkvError
 class Barriers:
     """The barriers of one context."""
 
-    __slots__ = ("asked", "futures", "ticks")
+    __slots__ = ("asked", "asked_at_s", "futures", "ticks")
 
     def __init__(self) -> None:
         self.futures: list[tuple[asyncio.Future[None], float]] = []
         self.asked = False
+        self.asked_at_s: float | None = None  # for the first time
         self.ticks = 0
+
+    def ask(self, context: int, read_index: Callable[[int], bool], now_s: float) -> None:
+        self.asked = read_index(context)
+        # The answer may be to any of the questions, so only the first says how fresh it is.
+        if self.asked and self.asked_at_s is None:
+            self.asked_at_s = now_s
 
 
 class ReadBarriers:
@@ -30,7 +38,11 @@ class ReadBarriers:
     def __init__(self, first_context: int) -> None:
         """`first_context` is drawn anew in each life of the process: an answer to a question of
         the last one, still on its way, must not confirm a read of this one.
+
+        `fresh_as_of_s`: the state holds everything acknowledged before this time; None: unknown.
+        A heartbeat says nothing of the kind, it may be that of a deposed leader.
         """
+        self.fresh_as_of_s: float | None = None
         self._context = first_context
         self._gathering = Barriers()
         self._asked: dict[int, Barriers] = {}
@@ -39,12 +51,12 @@ class ReadBarriers:
     def add(self, future: asyncio.Future[None], deadline: float) -> None:
         self._gathering.futures.append((future, deadline))
 
-    def ask(self, read_index: Callable[[int], bool]) -> None:
+    def ask(self, read_index: Callable[[int], bool], now_s: float) -> None:
         """Ask for everything gathered in this turn; if nobody can be asked, a later tick will."""
         if self._gathering.futures:
             self._context += 1
             barriers, self._gathering = self._gathering, Barriers()
-            barriers.asked = read_index(self._context)
+            barriers.ask(self._context, read_index, now_s)
             self._asked[self._context] = barriers
 
     def confirm(self, context: int, read_index: int) -> None:
@@ -56,7 +68,9 @@ class ReadBarriers:
     def open(self, applied_index: int) -> None:
         """The state holds everything up to `applied_index`."""
         while self._confirmed and self._confirmed[0][0] <= applied_index:
-            for future, _ in heapq.heappop(self._confirmed)[2].futures:
+            barriers = heapq.heappop(self._confirmed)[2]
+            self._note_fresh(barriers.asked_at_s)
+            for future, _ in barriers.futures:
                 if not future.done():
                     future.set_result(None)
 
@@ -67,7 +81,7 @@ class ReadBarriers:
         for context, barriers in list(self._asked.items()):
             barriers.ticks += 1
             if not barriers.asked or barriers.ticks % again_ticks == 0:
-                barriers.asked = read_index(context)
+                barriers.ask(context, read_index, now_s)
             if not barriers.asked and barriers.ticks > patience_ticks:
                 self._expire(barriers, None)
             else:
@@ -76,6 +90,10 @@ class ReadBarriers:
                 del self._asked[context]
         for _, _, barriers in self._confirmed:
             self._expire(barriers, now_s)
+
+    def _note_fresh(self, asked_at_s: float | None) -> None:
+        if asked_at_s is not None:
+            self.fresh_as_of_s = max(asked_at_s, self.fresh_as_of_s or asked_at_s)
 
     def fail_all(self, error: Callable[[], RaftkvError]) -> None:
         """The node stops."""

@@ -39,8 +39,23 @@ class KVService(api_pb2_grpc.KVServicer):
 
     @data_call("kv.range")
     async def Range(self, request: api_pb2.RangeRequest, call: Call) -> api_pb2.RangeReply:
-        await self._reader.confirm(request.level, call.deadline)
-        (result,) = await self._reader.answer([request.range], call.deadline)
+        reads = api_pb2.ReadBatch(
+            ranges=[request.range],
+            level=request.level,
+            min_revision=request.min_revision,
+            max_staleness_ms=request.max_staleness_ms,
+        )
+        result, staleness_ms = await self._read(reads, call)
+        return api_pb2.RangeReply(
+            header=header_of(self._node), result=result.range, staleness_ms=staleness_ms
+        )
+
+    async def _read(self, reads: api_pb2.ReadBatch, call: Call) -> tuple[kv_pb2.Result, int]:
+        barrier = self._reader.barrier(reads, call.deadline)
+        if barrier is not None:
+            await barrier
+        answer = await self._reader.answer(reads, call.deadline)
+        (result,) = answer.results
         if result.HasField("failure"):
             raise failures.error_of(result.failure)
-        return api_pb2.RangeReply(header=header_of(self._node), result=result.range)
+        return result, answer.staleness_ms

@@ -149,7 +149,7 @@ class PipelineService:
 
     def _read(self, request: _Request, reads: api_pb2.ReadBatch, deadline: float) -> None:
         request.parts = len(reads.ranges)
-        barrier = self._reader.barrier(reads.level, deadline)
+        barrier = self._reader.barrier(reads, deadline)
         if barrier is None:
             self._answer(request, reads, deadline)
         else:
@@ -169,23 +169,23 @@ class PipelineService:
             self._finish(request, self._failure(request, failures.of_read(error)))
 
     def _answer(self, request: _Request, reads: api_pb2.ReadBatch, deadline: float) -> None:
-        results = self._reader.at_once(reads.ranges) if request.stream.has_room else None
-        if results is not None:
-            self._finish_reads(request, results)
+        answer = self._reader.at_once(reads) if request.stream.has_room else None
+        if answer is not None:
+            self._finish_reads(request, answer)
         else:
-            answer = partial(self._reader.answer, reads.ranges, deadline)
-            request.stream.read_in_turn(answer).add_done_callback(partial(self._read_out, request))
+            read = partial(self._reader.answer, reads, deadline)
+            request.stream.read_in_turn(read).add_done_callback(partial(self._read_out, request))
 
-    def _read_out(self, request: _Request, answer: asyncio.Future[list[kv_pb2.Result]]) -> None:
+    def _read_out(self, request: _Request, answer: asyncio.Future[api_pb2.ReadResults]) -> None:
         error = _error_of(answer)
         if error is None:
             self._finish_reads(request, answer.result())
         else:
             self._finish(request, self._failure(request, failures.of_read(error)))
 
-    def _finish_reads(self, request: _Request, results: list[kv_pb2.Result]) -> None:
+    def _finish_reads(self, request: _Request, answer: api_pb2.ReadResults) -> None:
         reply = self._reply(request)
-        reply.reads.results.extend(results)
+        reply.reads.CopyFrom(answer)
         self._finish(request, reply)
 
     # ---- replies ---------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 
 from raftkv.errors import ShuttingDown
-from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.rpc import api_pb2
 from raftkv.server.admission import ClientShare
 from raftkv.server.failures import abort
 
@@ -75,8 +75,8 @@ class PipelineStream:
         return self._room.is_set()
 
     def read_in_turn(
-        self, read: Callable[[], Coroutine[Any, Any, list[kv_pb2.Result]]]
-    ) -> asyncio.Task[list[kv_pb2.Result]]:
+        self, read: Callable[[], Coroutine[Any, Any, api_pb2.ReadResults]]
+    ) -> asyncio.Task[api_pb2.ReadResults]:
         """Run a read that takes several turns of the loop, after this client's earlier ones.
 
         One at a time, and only while there is room: so a client that asks for much and fetches
@@ -88,8 +88,8 @@ class PipelineStream:
         return task
 
     async def _in_turn(
-        self, read: Callable[[], Coroutine[Any, Any, list[kv_pb2.Result]]]
-    ) -> list[kv_pb2.Result]:
+        self, read: Callable[[], Coroutine[Any, Any, api_pb2.ReadResults]]
+    ) -> api_pb2.ReadResults:
         async with self._read_turn:
             await self._room.wait()
             return await read()

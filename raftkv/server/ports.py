@@ -43,6 +43,10 @@ class Node(Protocol):
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
         """Done when `machine` includes everything that was acknowledged before this call."""
 
+    @property
+    def fresh_as_of_s(self) -> float | None:
+        """`machine` holds all that was acknowledged before this time; None: nobody here knows."""
+
     def status(self) -> NodeStatus: ...
 
     async def member_add(self, node_id: int, address: Address, deadline: float) -> Membership:

@@ -1,9 +1,9 @@
-"""Answers ranges from what this node has applied. Knows the read levels, no wire."""
+"""Answers ranges from what this node has applied. Knows no wire; read_levels.py says when."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import cast
 
 from raftkv.errors import (
@@ -18,6 +18,7 @@ from raftkv.kv.limits import Limits
 from raftkv.rpc import api_pb2, kv_pb2
 from raftkv.server import failures
 from raftkv.server.ports import Node
+from raftkv.server.read_levels import ReadLevels
 
 # As many point reads as the loop can spare without a breath: about a millisecond.
 POINTS_AT_ONCE_MAX = 256
@@ -38,34 +39,48 @@ class Reader:
         self._node = node
         self._reply_bytes_max = limits.reply_bytes_max
         self._limits = limits
+        self._levels = ReadLevels(node)
         self._on_broken = on_broken
         self._ranges_at_once = asyncio.Semaphore(RANGES_AT_ONCE_MAX)
 
-    def barrier(self, level: int, deadline: float) -> asyncio.Future[None] | None:
-        """What to wait for before a read of this level; None: nothing."""
-        if level == api_pb2.READ_LEVEL_STALE:
-            return None
-        return self._node.read_barrier(deadline)
+    def barrier(self, reads: api_pb2.ReadBatch, deadline: float) -> asyncio.Future[None] | None:
+        """What to wait for before these reads are answered; None: nothing."""
+        return self._levels.barrier(reads, deadline)
 
-    async def confirm(self, level: int, deadline: float) -> None:
-        """Wait for that."""
-        barrier = self.barrier(level, deadline)
+    async def confirm(self, level: api_pb2.ReadLevel, deadline: float) -> None:
+        """Wait until a read of this level may be answered."""
+        barrier = self.barrier(api_pb2.ReadBatch(level=level), deadline)
         if barrier is not None:
             await barrier
 
-    def at_once(self, ranges: Sequence[kv_pb2.Range]) -> list[kv_pb2.Result] | None:
-        """The answers, if these are so few and so simple that nobody has to wait for them."""
+    def at_once(self, reads: api_pb2.ReadBatch) -> api_pb2.ReadResults | None:
+        """The answer, if these are so few and so simple that nobody has to wait for them."""
+        ranges = reads.ranges
         if len(ranges) > POINTS_AT_ONCE_MAX or not all(map(_is_point, ranges)):
             return None
         reply = _Reply(self._reply_bytes_max)
         for each in ranges:
             reply.append(self._point(each))
-        return reply.results
+        return self._allowed(reads, reply, self._node.fresh_as_of_s)
 
-    async def answer(self, ranges: Sequence[kv_pb2.Range], deadline: float) -> list[kv_pb2.Result]:
-        """One result per range, in order; a range that fails has its failure in its place."""
+    async def answer(self, reads: api_pb2.ReadBatch, deadline: float) -> api_pb2.ReadResults:
+        """One result per read, in order; one that fails has its failure in its place.
+
+        Raises `TooStale` if the answer has become older than the reads allow.
+        """
+        while True:
+            fresh_as_of_s = self._node.fresh_as_of_s
+            reply = await self._read_all(reads, deadline)
+            answer = self._allowed(reads, reply, fresh_as_of_s)
+            if answer is not None:
+                return answer
+            barrier = self.barrier(reads, deadline)
+            if barrier is not None:
+                await barrier
+
+    async def _read_all(self, reads: api_pb2.ReadBatch, deadline: float) -> _Reply:
         reply = _Reply(self._reply_bytes_max)
-        for each in ranges:
+        for each in reads.ranges:
             if reply.full:
                 reply.append(_no_room(self._reply_bytes_max))
             elif _is_point(each):
@@ -74,7 +89,16 @@ class Reader:
             else:
                 async with self._ranges_at_once:
                     reply.append(await self._range(each, deadline))
-        return reply.results
+        return reply
+
+    def _allowed(
+        self, reads: api_pb2.ReadBatch, reply: _Reply, fresh_as_of_s: float | None
+    ) -> api_pb2.ReadResults | None:
+        """The answer, unless what was read is older by now than the reads allow."""
+        staleness_ms = self._levels.staleness_ms(reads, fresh_as_of_s)
+        if not self._levels.allow(reads, staleness_ms):
+            return None
+        return api_pb2.ReadResults(results=reply.results, staleness_ms=staleness_ms)
 
     def _point(self, request: kv_pb2.Range) -> kv_pb2.Result:
         try:

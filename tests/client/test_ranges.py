@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from raftkv.client.client import Client
-from raftkv.client.kv_methods import ReadLevel
+from raftkv.client.levels import ReadLevel
 from raftkv.client.op import Sort
 from raftkv.client.values import prefix_end
 from raftkv.errors import InvalidRequest, RevisionCompacted

@@ -12,7 +12,7 @@ async def test_barriers_of_one_turn_share_a_context_and_open_when_its_index_is_a
     first, second = loop.create_future(), loop.create_future()
     barriers.add(first, 10.0)
     barriers.add(second, 10.0)
-    barriers.ask(lambda context: asked.append(context) or True)
+    barriers.ask(lambda context: asked.append(context) or True, 1.0)
     assert asked == [1]
     barriers.confirm(1, read_index=5)
     barriers.open(4)
@@ -31,7 +31,7 @@ async def test_an_unanswered_context_is_asked_again_and_fails_when_late() -> Non
         return True
 
     barriers.add(future, 10.0)
-    barriers.ask(ask)
+    barriers.ask(ask, 1.0)
     for _ in range(5):
         barriers.tick(1.0, ask, again_ticks=5, patience_ticks=40)
     assert asked == [1, 1]
@@ -44,7 +44,7 @@ async def test_without_a_leader_a_read_fails_before_its_deadline() -> None:
     future = asyncio.get_running_loop().create_future()
     barriers = ReadBarriers(0)
     barriers.add(future, 1e9)
-    barriers.ask(lambda _: False)
+    barriers.ask(lambda _: False, 1.0)
     for _ in range(41):
         barriers.tick(1.0, lambda _: False, again_ticks=5, patience_ticks=40)
     with pytest.raises(NoLeader):

@@ -47,6 +47,7 @@ class FakeNode:
         self.hold = False
         self.submitted: list[bytes] = []
         self.barriers = 0
+        self.fresh_as_of_s: float | None = None
         self.leader_given_to: list[int] = []
         self._held: list[tuple[bytes, asyncio.Future[bytes]]] = []
         self._loop = asyncio.get_running_loop()
@@ -69,7 +70,7 @@ class FakeNode:
         self.barriers += 1
         future: asyncio.Future[None] = self._loop.create_future()
         if self.majority:
-            self._loop.call_soon(_open, future)
+            self._loop.call_soon(self._confirm, future, self._loop.time())
         else:
             self._loop.call_at(deadline, self._fail, future, NoLeader("no majority answers"))
         return future
@@ -148,14 +149,14 @@ class FakeNode:
         if not future.done():
             future.set_result(applied.result)
 
+    def _confirm(self, barrier: asyncio.Future[None], asked_at_s: float) -> None:
+        self.fresh_as_of_s = asked_at_s
+        if not barrier.done():
+            barrier.set_result(None)
+
     def _fail(self, future: asyncio.Future[Any], error: Exception) -> None:
         if not future.done():
             future.set_exception(error)
-
-
-def _open(barrier: asyncio.Future[None]) -> None:
-    if not barrier.done():
-        barrier.set_result(None)
 
 
 @dataclass
