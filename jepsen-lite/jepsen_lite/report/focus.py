@@ -1,0 +1,120 @@
+"""Where in a run the reader should look first. Knows findings, faults and operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from jepsen_lite.history import Operation
+from jepsen_lite.report.record import RunRecord
+from jepsen_lite.verdicts import Problem, Validity
+
+OPERATIONS_MAX = 240
+_MARGIN_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Counterexample:
+    """A problem with its operations, in the order of their invocations."""
+
+    checker: str
+    problem: Problem
+    operations: tuple[Operation, ...]
+
+
+@dataclass(frozen=True)
+class Focus:
+    """The part of a run that is drawn in full, and `why` this one, as the end of a sentence."""
+
+    began_ns: int
+    ended_ns: int
+    operations: tuple[Operation, ...]
+    why: str
+    counterexample: Counterexample | None = None
+    failed_ns: int | None = None
+    """The last moment of the counterexample: when the failure was seen."""
+
+    @cached_property
+    def numbers(self) -> Mapping[int, int]:
+        """From `invoked_at` to the number that an operation of the counterexample has."""
+        if self.counterexample is None:
+            return {}
+        named = self.counterexample.operations
+        return {each.invoked_at: number for number, each in enumerate(named, 1)}
+
+
+def counterexamples(record: RunRecord) -> list[Counterexample]:
+    """Those of invalid findings first; problems that name no event have none."""
+    at: dict[int, Operation] = {}
+    for operation in record.operations:
+        at[operation.invoked_at] = operation
+        if operation.completed_at >= 0:
+            at[operation.completed_at] = operation
+    found = []
+    for finding in sorted(record.findings, key=lambda each: each.validity != Validity.INVALID):
+        for problem in finding.problems:
+            named = {at[event].invoked_at: at[event] for event in problem.events if event in at}
+            if named:
+                ordered = tuple(named[position] for position in sorted(named))
+                found.append(Counterexample(finding.checker, problem, ordered))
+    return found
+
+
+def find_focus(record: RunRecord, found: list[Counterexample]) -> Focus:
+    """The first counterexample's end; without one the first fault; a short run is shown whole."""
+    first = found[0] if found else None
+    operations = record.operations
+    ended_ns = _last_moment_ns(first, record.ended_ns) if first else None
+    if len(operations) <= OPERATIONS_MAX:
+        return Focus(record.began_ns, record.ended_ns, operations, "the whole run", first, ended_ns)
+    if first is not None and ended_ns is not None:
+        began_ns = min(each.invocation.time_ns for each in first.operations)
+        if len(_within(operations, began_ns, ended_ns)) > OPERATIONS_MAX:
+            # Too long to show whole: the end is where it was seen to be wrong.
+            began_ns = max(each.invocation.time_ns for each in first.operations)
+        return _around(operations, began_ns, ended_ns, "around the counterexample", first)
+    effective = [fault.began_ns for fault in record.faults if fault.took_effect]
+    if effective:
+        return _around(operations, effective[0], effective[0], "around the first fault")
+    return _around(operations, record.began_ns, record.began_ns, "the run's beginning")
+
+
+def _last_moment_ns(found: Counterexample, run_ended_ns: int) -> int:
+    ends = [
+        each.completion.time_ns if each.completion is not None else each.invocation.time_ns
+        for each in found.operations
+    ]
+    return min(max(ends), run_ended_ns)
+
+
+def _around(
+    operations: tuple[Operation, ...],
+    began_ns: int,
+    ended_ns: int,
+    why: str,
+    found: Counterexample | None = None,
+) -> Focus:
+    """Grow the window on both sides while it holds no more than what can be read."""
+    low_ns, high_ns = began_ns, ended_ns
+    margin_ns = 1_000_000
+    while margin_ns <= 30 * _MARGIN_NS:
+        if len(_within(operations, began_ns - margin_ns, ended_ns + margin_ns)) > OPERATIONS_MAX:
+            break
+        low_ns, high_ns = began_ns - margin_ns, ended_ns + margin_ns
+        margin_ns = margin_ns * 3 // 2
+    low_ns = max(low_ns, operations[0].invocation.time_ns)
+    shown = _within(operations, low_ns, high_ns)[:OPERATIONS_MAX]
+    return Focus(low_ns, high_ns, shown, why, found, ended_ns if found else None)
+
+
+def _within(
+    operations: tuple[Operation, ...], began_ns: int, ended_ns: int
+) -> tuple[Operation, ...]:
+    """Those that were open at some moment of the window."""
+    return tuple(
+        each
+        for each in operations
+        if each.invocation.time_ns <= ended_ns
+        and (each.completion is not None and each.completion.time_ns >= began_ns)
+    )

@@ -1,0 +1,179 @@
+"""Raft messages between the nodes around the failure, as a space-time diagram (Lamport).
+
+Down is time, a row to an event and so not to scale. The sender's vector clock goes with each
+message, so that the page can show what had led to it and what it may have led to.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from jepsen_lite.report.drawing import Drawing
+from jepsen_lite.report.focus import Focus
+from jepsen_lite.report.record import Message, RunRecord
+from jepsen_lite.report.words import call, count, shortened
+
+WIDTH = 1100
+MESSAGES_MAX = 90
+ROW_HEIGHT = 17
+_TOP = 34
+_LEFT = 150.0
+_RIGHT = 760.0
+_MARKS_AT = 815.0
+_UNKNOWN_FLIGHT_ROWS = 0.75  # how far down an arrow goes whose arrival nobody recorded
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """Something that is no message: what a client saw, or a fault."""
+
+    time_ns: int
+    text: str
+    css_class: str
+
+
+def space_time(record: RunRecord, focus: Focus) -> Markup | None:
+    """None where the run recorded no messages."""
+    messages = _nearest(record.messages, focus)
+    if not messages:
+        return None
+    names = sorted({name for each in messages for name in (each.sender, each.receiver)})
+    step = (_RIGHT - _LEFT) / max(len(names) - 1, 1)
+    columns = {name: _LEFT + number * step for number, name in enumerate(names)}
+    marks = list(_marks(record, focus, messages[0].time_ns, messages[-1].time_ns))
+    sent, received, marked = _rows(messages, marks)
+    bottom = _y(len(messages) + len(received) + len(marks))
+    told = f"{count(len(messages), 'Raft message')} between {', '.join(names)}"
+    drawing = Drawing(WIDTH, bottom + 8, "space-time", f"Space-time diagram of {told}")
+    for name, x in columns.items():
+        drawing.add("text", shortened(name, 18), x=x, y=16, class_="lifeline-name middle")
+        drawing.add("path", d=f"M{x:.1f} {_TOP - 10}V{bottom:.1f}", class_="lifeline")
+    for number, mark in enumerate(marks):
+        _draw_mark(drawing, mark, _y(marked[number]), record)
+    for number, message in enumerate(messages):
+        flight_rows = received.get(number, sent[number] + _UNKNOWN_FLIGHT_ROWS)
+        _arrow(drawing, record, message, columns, _y(sent[number]), _y(flight_rows))
+    return drawing.markup()
+
+
+def _y(row: float) -> float:
+    return _TOP + row * ROW_HEIGHT
+
+
+def _nearest(messages: Sequence[Message], focus: Focus) -> Sequence[Message]:
+    """Most of what is shown lies before the failure: that is where its cause is."""
+    ordered = sorted(messages, key=lambda each: each.time_ns)
+    centre_ns = focus.failed_ns if focus.failed_ns is not None else focus.began_ns
+    centre = bisect_left(ordered, centre_ns, key=lambda each: each.time_ns)
+    first = max(0, min(centre - MESSAGES_MAX * 2 // 3, len(ordered) - MESSAGES_MAX))
+    return ordered[first : first + MESSAGES_MAX]
+
+
+def _marks(record: RunRecord, focus: Focus, low_ns: int, high_ns: int) -> Iterator[_Mark]:
+    found = []
+    if focus.counterexample is not None:
+        for number, operation in enumerate(focus.counterexample.operations, 1):
+            began, ended = operation.invocation, operation.completion
+            asked = f"({number}) begins: {began.function} {began.key}"
+            found.append(_Mark(began.time_ns, asked, "client"))
+            if ended is not None:
+                told = f"({number}) {operation.kind}: {call(operation)}"
+                found.append(_Mark(ended.time_ns, told, "client"))
+    for fault in record.faults:
+        if fault.took_effect:
+            found.append(_Mark(fault.began_ns, f"{fault.name} {fault.target} begins", "of-fault"))
+            if fault.ended_ns is not None:
+                ends = f"{fault.name} {fault.target} ends"
+                found.append(_Mark(fault.ended_ns, ends, "of-fault"))
+    return (each for each in found if low_ns <= each.time_ns <= high_ns)
+
+
+def _rows(
+    messages: Sequence[Message], marks: Sequence[_Mark]
+) -> tuple[Mapping[int, int], Mapping[int, int], Mapping[int, int]]:
+    """The rows of the messages' sendings, of their arrivals where known, and of the marks."""
+    last_ns = messages[-1].time_ns
+    events = [(mark.time_ns, "marked", number) for number, mark in enumerate(marks)]
+    for number, message in enumerate(messages):
+        events.append((message.time_ns, "sent", number))
+        if message.received_ns is not None and message.time_ns <= message.received_ns <= last_ns:
+            # At one instant the arrival comes last, so that no arrow points up.
+            events.append((message.received_ns, "unsent", number))
+    rows: dict[str, dict[int, int]] = {"sent": {}, "unsent": {}, "marked": {}}
+    for row, (_, what, number) in enumerate(sorted(events)):
+        rows[what][number] = row
+    return rows["sent"], rows["unsent"], rows["marked"]
+
+
+def _draw_mark(drawing: Drawing, mark: _Mark, y: float, record: RunRecord) -> None:
+    drawing.begin(f"{record.seconds(mark.time_ns):.6f} s\n{mark.text}", class_=mark.css_class)
+    drawing.add("path", d=f"M{_LEFT - 40} {y:.1f}H{_MARKS_AT - 6}", class_="mark")
+    drawing.add("text", shortened(mark.text, 44), x=_MARKS_AT, y=y + 4, class_="mark-text")
+    drawing.end()
+    _time(drawing, record.seconds(mark.time_ns), y)
+
+
+def _time(drawing: Drawing, seconds: float, y: float) -> None:
+    drawing.add("text", f"{seconds:.4f} s", x=_LEFT - 52, y=y + 4, class_="axis end")
+
+
+def _arrow(
+    drawing: Drawing,
+    record: RunRecord,
+    message: Message,
+    columns: Mapping[str, float],
+    sent_y: float,
+    arrived_y: float,
+) -> None:
+    began, ended = columns[message.sender], columns[message.receiver]
+    if message.lost:  # it ends on its way, with a cross
+        ended = began + (ended - began) * 0.62
+        arrived_y = sent_y + (arrived_y - sent_y) * 0.62
+    drawing.begin(
+        _details(message, record.seconds(message.time_ns)),
+        class_="message lost" if message.lost else "message",
+        tabindex=-1,
+        data_from=message.sender,
+        data_clock=json.dumps(message.clock, separators=(",", ":")),
+    )
+    line = f"M{began:.1f} {sent_y:.1f}L{ended:.1f} {arrived_y:.1f}"
+    drawing.add("path", d=line, class_="reach")
+    drawing.add("path", d=line, class_="arrow")
+    drawing.add("circle", cx=began, cy=sent_y, r=2.6, class_="sent")
+    if message.lost:
+        cross = f"M{ended - 4:.1f} {arrived_y - 4:.1f}l8 8m0-8l-8 8"
+        drawing.add("path", d=cross, class_="cross")
+    else:
+        back = -7 if ended > began else 7
+        head = f"M{ended:.1f} {arrived_y:.1f}l{back}-4.5v8z"
+        drawing.add("path", d=head, class_="head")
+    towards = 1 if columns[message.receiver] > began else -1
+    anchor = "start" if towards > 0 else "end"
+    drawing.add(
+        "text", _label(message), x=began + 9 * towards, y=sent_y - 2.5, class_=f"label {anchor}"
+    )
+    drawing.end()
+    _time(drawing, record.seconds(message.time_ns), sent_y)
+
+
+def _label(message: Message) -> str:
+    parts = [shortened(message.kind, 24)]
+    if message.term is not None:
+        parts.append(f"t{message.term}")
+    if message.index is not None:
+        parts.append(f"i{message.index}")
+    return " ".join(parts)
+
+
+def _details(message: Message, seconds: float) -> str:
+    facts = [f"{message.kind} from {message.sender} to {message.receiver}"]
+    if message.lost:
+        facts[0] += ", lost"
+    facts.append(f"sent {seconds:.6f} s · term {message.term} · index {message.index}")
+    clock = ", ".join(f"{node}: {ticks}" for node, ticks in sorted(message.clock.items()))
+    return "\n".join([*facts, f"vector clock of {message.sender}: {clock or 'not recorded'}"])
