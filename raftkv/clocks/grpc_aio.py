@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 
-from raftkv.clocks.grpc_sync import stamping, with_behavior
+from raftkv.clocks.grpc_sync import with_behavior
 from raftkv.clocks.metadata import AnyClock, stamped, take_over
 
 
@@ -27,7 +27,10 @@ def client_interceptors(clock: AnyClock) -> list[Any]:
 
 
 def server_interceptor(clock: AnyClock) -> grpc.aio.ServerInterceptor[Any, Any]:
-    """For `grpc.aio.server`: every kind of call is taken over, every answer stamped."""
+    """For `grpc.aio.server`: every kind of call is taken over, every answer stamped.
+
+    Except the answers of handlers that are plain functions, which gRPC runs on threads.
+    """
     return _Server(clock)
 
 
@@ -47,7 +50,9 @@ class _Client:
 
     def _ended(self, call: Any) -> None:
         # gRPC calls this before it wakes whoever waits for the result. The metadata of a call
-        # that has ended is there without waiting, but only to be had from a coroutine.
+        # that has ended is there without waiting, but only to be had from a coroutine. (It may be
+        # empty if the server answered while requests were still being sent to it: then gRPC
+        # here ends the call first with an error of its own, and we learn nothing.)
         asking = call.trailing_metadata()
         try:
             asking.send(None)
@@ -57,23 +62,24 @@ class _Client:
             asking.close()
 
 
-class _UnaryUnary(_Client, grpc.aio.UnaryUnaryClientInterceptor[Any, Any]):
+# Without type arguments: these classes are generic only in gRPC's type stubs.
+class _UnaryUnary(_Client, grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]
     intercept_unary_unary: Any = _Client._intercept
 
 
-class _UnaryStream(_Client, grpc.aio.UnaryStreamClientInterceptor[Any, Any]):
+class _UnaryStream(_Client, grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
     intercept_unary_stream: Any = _Client._intercept
 
 
-class _StreamUnary(_Client, grpc.aio.StreamUnaryClientInterceptor[Any, Any]):
+class _StreamUnary(_Client, grpc.aio.StreamUnaryClientInterceptor):  # type: ignore[type-arg]
     intercept_stream_unary: Any = _Client._intercept
 
 
-class _StreamStream(_Client, grpc.aio.StreamStreamClientInterceptor[Any, Any]):
+class _StreamStream(_Client, grpc.aio.StreamStreamClientInterceptor):  # type: ignore[type-arg]
     intercept_stream_stream: Any = _Client._intercept
 
 
-class _Server(grpc.aio.ServerInterceptor[Any, Any]):
+class _Server(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def __init__(self, clock: AnyClock) -> None:
         self._clock = clock
 
@@ -86,14 +92,16 @@ class _Server(grpc.aio.ServerInterceptor[Any, Any]):
         if handler is None:
             return None
         take_over(self._clock, handler_call_details.invocation_metadata)
-        return with_behavior(handler, lambda behavior: self._wrap(behavior, handler))
+        return with_behavior(handler, self._wrap)
 
-    def _wrap(self, behavior: Callable[..., Any], handler: Any) -> Callable[..., Any]:
+    def _wrap(self, behavior: Callable[..., Any]) -> Callable[..., Any]:
         if inspect.isasyncgenfunction(behavior):
             return _generator(behavior, self._clock)
         if inspect.iscoroutinefunction(behavior):
             return _coroutine(behavior, self._clock)
-        return stamping(behavior, handler, self._clock)
+        # Blocking, on a thread: what it sets as trailing metadata can't be read back, so it
+        # can't be added to either, and losing it would be worse than an answer without time.
+        return behavior
 
 
 class _Context:

@@ -38,11 +38,12 @@ class _Details(NamedTuple):
     compression: grpc.Compression | None
 
 
+# Without type arguments: these classes are generic only in gRPC's type stubs.
 class _Client(
-    grpc.UnaryUnaryClientInterceptor[Any, Any],
-    grpc.UnaryStreamClientInterceptor[Any, Any],
-    grpc.StreamUnaryClientInterceptor[Any, Any],
-    grpc.StreamStreamClientInterceptor[Any, Any],
+    grpc.UnaryUnaryClientInterceptor,  # type: ignore[type-arg]
+    grpc.UnaryStreamClientInterceptor,  # type: ignore[type-arg]
+    grpc.StreamUnaryClientInterceptor,  # type: ignore[type-arg]
+    grpc.StreamStreamClientInterceptor,  # type: ignore[type-arg]
 ):
     def __init__(self, clock: AnyClock) -> None:
         self._clock = clock
@@ -111,7 +112,7 @@ class _Answer:
             take_over(self._clock, self._call.trailing_metadata())
 
 
-class _Server(grpc.ServerInterceptor[Any, Any]):
+class _Server(grpc.ServerInterceptor):  # type: ignore[type-arg]
     def __init__(self, clock: AnyClock) -> None:
         self._clock = clock
 
@@ -124,7 +125,7 @@ class _Server(grpc.ServerInterceptor[Any, Any]):
         if handler is None:
             return None
         take_over(self._clock, handler_call_details.invocation_metadata)
-        return with_behavior(handler, lambda behavior: stamping(behavior, handler, self._clock))
+        return with_behavior(handler, lambda behavior: _stamping(behavior, handler, self._clock))
 
 
 def with_behavior(handler: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Any:
@@ -140,7 +141,7 @@ def with_behavior(handler: Any, wrap: Callable[[Callable[..., Any]], Callable[..
     return handler
 
 
-def stamping(behavior: Callable[..., Any], handler: Any, clock: AnyClock) -> Callable[..., Any]:
+def _stamping(behavior: Callable[..., Any], handler: Any, clock: AnyClock) -> Callable[..., Any]:
     """The blocking behaviour, with the clock's time in the trailing metadata when it has ended."""
 
     @functools.wraps(behavior)
