@@ -1,6 +1,9 @@
 """Logging of a node: structlog to standard error, as text or JSON, its level changeable live.
 
-One event per unit of work; callers bind what it belongs to (node, term, index, request).
+One event per unit of work; callers bind what it belongs to (node, term, index, request). Each
+line carries a Lamport stamp of `CLOCK`, and so does what nodes send to each other: the lines of
+all nodes, sorted by (lamport, node), have every cause before its effects, whatever the wall
+clocks say. After a restart stamps begin at 0, until the first frame from a peer brings them up.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import Processor
 
+from raftkv.clocks import LamportClock, stamp
 from raftkv.errors import ConfigurationError
 
 LEVELS = {
@@ -20,6 +24,9 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+
+# Of this process, as logging is. In memory: an event loop must not wait for a disk to log.
+CLOCK = LamportClock()
 
 
 class _Threshold:
@@ -84,6 +91,7 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
     processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
+        stamp(CLOCK),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if log_format == "json":

@@ -11,7 +11,7 @@ from random import Random
 
 from raftkv.config import Settings
 from raftkv.errors import RaftkvError
-from raftkv.logs import get_logger
+from raftkv.logs import CLOCK, get_logger
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
 from raftkv.raft.entry import Membership
@@ -101,7 +101,7 @@ class Server:
         identity = Identity(
             directory.identity.cluster_id, settings.node_id, settings.peer_advertise
         )
-        links = GrpcPeerLinks(identity, self._rng, files)
+        links = GrpcPeerLinks(identity, self._rng, files, CLOCK)
         self._opened.push_async_callback(links.close)
         node = self._node = Node(
             settings.node_id,
@@ -118,7 +118,7 @@ class Server:
         self._opened.push_async_callback(node.stop)
         node.stopped.add_done_callback(lambda stopped: self._halt(stopped.result()))
 
-        peers = PeerServer(identity, node.driver, links.contacted, files)
+        peers = PeerServer(identity, node.driver, links.contacted, files, CLOCK)
         self.peer_port = await peers.start(settings.peer_listen)
         self._opened.push_async_callback(peers.stop)
         self._front_door = FrontDoor(node, settings, self._log, self._halt)

@@ -2,7 +2,8 @@
 
 Sender and recipient are not on the wire: the hand-shake of the stream said them once. A frame
 has only repeated fields, so the bytes of several frames, joined, are the bytes of one frame
-that holds all of them: links merge what is queued without another encoding.
+that holds all of them: links merge what is queued without another encoding. The one field that
+is not repeated, the stamp, is a frame of its own, joined last: of several the last counts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from raftkv.clocks import LamportTime
 from raftkv.errors import InvalidRequest
 from raftkv.kv.membership import fill_membership, read_membership
 from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint
@@ -57,6 +59,11 @@ def encode_lanes(frame: Frame) -> tuple[bytes, bytes]:
     return control.SerializeToString(), bulk.SerializeToString()
 
 
+def encode_stamp(time: LamportTime) -> bytes:
+    """What is joined to the bytes of a frame to say when it is written."""
+    return peer_pb2.Frame(lamport=time.value).SerializeToString()
+
+
 def decode_frame(data: bytes, sender: int, recipient: int) -> Frame:
     """The frame that a stream from `sender` to `recipient` carried.
 
@@ -69,6 +76,7 @@ def decode_frame(data: bytes, sender: int, recipient: int) -> Frame:
     return Frame(
         messages=tuple([_decode_message(message, sender, recipient) for message in wire.messages]),
         forwards=tuple([_decode_forward(forward) for forward in wire.forwards]),
+        lamport=wire.lamport,
     )
 
 

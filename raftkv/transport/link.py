@@ -14,8 +14,9 @@ from random import Random
 import grpc
 import structlog
 
+from raftkv.clocks import LamportClock
 from raftkv.transport.backoff import Backoff
-from raftkv.transport.codec import encode_lanes
+from raftkv.transport.codec import encode_lanes, encode_stamp
 from raftkv.transport.handshake import (
     CHANNEL_OPTIONS,
     CONNECT,
@@ -37,7 +38,13 @@ class PeerLink:
     """Writes to `peer` at `address` until closed. Must be made inside a running loop."""
 
     def __init__(
-        self, identity: Identity, peer: int, address: str, handler: PeerHandler, random: Random
+        self,
+        identity: Identity,
+        peer: int,
+        address: str,
+        handler: PeerHandler,
+        random: Random,
+        clock: LamportClock,
     ) -> None:
         self.peer = peer
         self.address = address
@@ -46,6 +53,7 @@ class PeerLink:
         self._identity = identity
         self._handler = handler
         self._backoff = Backoff(random)
+        self._clock = clock
         self._outbox = Outbox()
         self._wake = asyncio.Event()
         self._contacted = asyncio.Event()
@@ -107,7 +115,8 @@ class PeerLink:
         while not call.done():
             wake.clear()
             while data := outbox.take():
-                await call.write(data)
+                # Not earlier: a stamp must be behind all that happened before the bytes leave.
+                await call.write(data + encode_stamp(self._clock.tick()))
             await wake.wait()
 
     def _welcomed(self) -> None:

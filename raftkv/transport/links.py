@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from random import Random
 
+from raftkv.clocks import LamportClock
 from raftkv.errors import ConnectionFailed
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.storage.ports import Checkpoint
@@ -19,7 +20,8 @@ from raftkv.transport.snapshots import STALL_TIMEOUT_S, SnapshotSender
 class GrpcPeerLinks:
     """`PeerLinks` over gRPC. `start` names the handler, because node and links need each other.
 
-    `disk` runs the reading of snapshot files, so that the loop never waits for a disk.
+    `disk` runs the reading of snapshot files, so that the loop never waits for a disk. `clock`
+    stamps each frame that is written.
     """
 
     def __init__(
@@ -27,11 +29,13 @@ class GrpcPeerLinks:
         identity: Identity,
         random: Random,
         disk: Executor,
+        clock: LamportClock,
         *,
         stall_timeout_s: float = STALL_TIMEOUT_S,
     ) -> None:
         self._identity = identity
         self._random = random
+        self._clock = clock
         self._snapshots = SnapshotSender(identity, disk, stall_timeout_s)
         self._handler: PeerHandler | None = None
         self._links: dict[int, PeerLink] = {}
@@ -96,7 +100,9 @@ class GrpcPeerLinks:
     def _open(self, peer: int, address: str) -> None:
         if self._handler is None:
             raise RuntimeError("links have no handler yet: call start() first")
-        self._links[peer] = PeerLink(self._identity, peer, address, self._handler, self._random)
+        self._links[peer] = PeerLink(
+            self._identity, peer, address, self._handler, self._random, self._clock
+        )
 
     def _close(self, link: PeerLink) -> None:
         # A task that nobody holds may be collected before it has closed its channel.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +35,8 @@ class Frame:
 
     messages: Sequence[Message] = ()
     forwards: Sequence[Forward] = ()
+    # When the link wrote it, 0 if it does not say: nothing that Raft or a comparison goes by.
+    lamport: int = field(default=0, compare=False)
 
 
 class PeerLinks(Protocol):

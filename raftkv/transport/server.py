@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 import grpc
 import structlog
 
+from raftkv.clocks import LamportClock, LamportTime
 from raftkv.errors import AddressInUse, InvalidRequest, RaftkvError
 from raftkv.rpc import peer_pb2
 from raftkv.transport.codec import decode_frame
@@ -36,7 +37,7 @@ _log = structlog.get_logger()
 class PeerServer:
     """Serves only the Peer service. `contacted` is told of every peer that was let in.
 
-    `disk` runs the writing of snapshot files.
+    `disk` runs the writing of snapshot files. `clock` moves behind the stamp of each frame.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class PeerServer:
         handler: PeerHandler,
         contacted: Callable[[Caller], None],
         disk: Executor,
+        clock: LamportClock,
         *,
         stall_timeout_s: float = STALL_TIMEOUT_S,
     ) -> None:
         self._identity = identity
         self._handler = handler
         self._contacted = contacted
+        self._clock = clock
         self._snapshots = SnapshotReceiver(identity, handler, disk, stall_timeout_s)
         self._welcome = peer_pb2.Welcome(node_id=identity.node_id).SerializeToString()
         self._server: grpc.aio.Server | None = None
@@ -94,6 +97,7 @@ class PeerServer:
                 await self._refuse(context, removed(sender))
             try:
                 frame = decode_frame(data, sender, node_id)
+                self._clock.receive(LamportTime(frame.lamport))
             except InvalidRequest as error:
                 _log.error("peer_frame_bad", node=node_id, peer=sender, error=error.message)
                 await abort(context, error.reason, error.message)

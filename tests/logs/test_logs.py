@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from raftkv import logs
+from raftkv.clocks import LamportTime
 from raftkv.errors import ConfigurationError
 
 
@@ -37,6 +38,21 @@ def test_an_event_carries_what_was_bound() -> None:
     assert line["event"] == "became leader"
     assert (line["node"], line["term"], line["index"], line["level"]) == (1, 3, 7, "info")
     assert "timestamp" in line
+
+
+def test_each_line_has_a_later_time_than_the_one_before_and_what_is_not_logged_has_none() -> None:
+    out = io.StringIO()
+    logs.configure("json", "info", out)
+    log = logs.get_logger(node=1)
+    log.info("one")
+    log.debug("not logged")
+    log.info("two")
+    one, two = (line["lamport"] for line in lines(out))
+    assert isinstance(one, int)
+    assert two == one + 1
+    assert logs.CLOCK.receive(LamportTime(one + 1000)).value == one + 1001
+    log.info("three")
+    assert lines(out)[2]["lamport"] == one + 1002
 
 
 def test_a_new_level_reaches_loggers_that_exist_already() -> None:

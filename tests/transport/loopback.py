@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from raftkv.clocks import LamportClock
 from raftkv.errors import RaftkvError
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.transport.handshake import Identity
@@ -82,6 +83,7 @@ class Half:
     handler: Recorder
     links: GrpcPeerLinks
     server: PeerServer
+    clock: LamportClock
 
     @property
     def address(self) -> str:
@@ -122,12 +124,15 @@ class Loopback:
             address = f"127.0.0.1:{free.getsockname()[1]}"
         identity = Identity(cluster_id, node_id, address)
         handler = Recorder(self.directory / f"node-{len(self.halves)}")
-        links = GrpcPeerLinks(identity, Random(node_id), self.disk, stall_timeout_s=stall_timeout_s)
+        clock = LamportClock()
+        links = GrpcPeerLinks(
+            identity, Random(node_id), self.disk, clock, stall_timeout_s=stall_timeout_s
+        )
         links.start(handler)
         server = PeerServer(
-            identity, handler, links.contacted, self.disk, stall_timeout_s=stall_timeout_s
+            identity, handler, links.contacted, self.disk, clock, stall_timeout_s=stall_timeout_s
         )
-        half = Half(identity, handler, links, server)
+        half = Half(identity, handler, links, server, clock)
         await half.listen()
         self.halves.append(half)
         return half

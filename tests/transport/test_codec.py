@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from raftkv.clocks import LamportTime
 from raftkv.errors import InvalidRequest
 from raftkv.kv.membership import decode_membership, encode_membership
 from raftkv.raft.entry import Address, Entry, EntryKind, Membership, SnapshotPoint
@@ -29,6 +30,7 @@ from raftkv.transport.codec import (
     decode_frame,
     encode_frame,
     encode_lanes,
+    encode_stamp,
 )
 from raftkv.transport.ports import Forward, Frame, Submission
 
@@ -111,6 +113,17 @@ def test_the_bytes_of_frames_joined_are_one_frame_with_all_of_them(many: list[Fr
         tuple(message for frame in many for message in frame.messages),
         tuple(forward for frame in many for forward in frame.forwards),
     )
+
+
+@any_speed
+@given(frames, st.lists(st.integers(1, 2**64 - 1), min_size=1, max_size=3))
+def test_the_stamp_joined_last_counts_and_changes_nothing_else(
+    frame: Frame, times: list[int]
+) -> None:
+    stamps = b"".join(encode_stamp(LamportTime(time)) for time in times)
+    stamped = decode_frame(encode_frame(frame) + stamps, SENDER, RECIPIENT)
+    assert stamped == frame
+    assert stamped.lamport == times[-1]
 
 
 @any_speed

@@ -40,6 +40,18 @@ async def test_a_frame_arrives_whole_with_its_sender(loopback: Loopback) -> None
     assert two.handler.frames == [(1, frame)]
 
 
+async def test_a_frame_is_received_at_a_later_time_than_it_was_written(loopback: Loopback) -> None:
+    one, two = await loopback.pair()
+    for _ in range(1000):
+        one.clock.tick()
+    before = one.clock.now
+    one.links.send(2, Frame((append(1),)))
+    one.links.send(2, Frame((heartbeat(1),)))
+    await two.handler.until(lambda: len(two.handler.messages) == 2)
+    (stamp,) = {frame.lamport for _, frame in two.handler.frames}
+    assert before.value < stamp < two.clock.now.value
+
+
 async def test_frames_arrive_in_order_and_none_is_lost(loopback: Loopback) -> None:
     one, two = await loopback.pair()
     for index in range(1, 1001):
