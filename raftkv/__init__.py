@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raftkv.client import op, when
     from raftkv.client.client import Client, connect
+    from raftkv.client.grants import Grant, LockInfo, LockMember
+    from raftkv.client.kept_leases import KeptLease
     from raftkv.client.levels import Bounded, ReadLevel, bounded
+    from raftkv.client.locks import Lock
     from raftkv.client.op import Operation, Sort
     from raftkv.client.results import (
         DeleteResult,
@@ -43,11 +46,15 @@ if TYPE_CHECKING:
         ConfigurationError,
         ConnectionFailed,
         DeadlineExceeded,
+        FencedOff,
         IdempotencyKeyReused,
         InvalidRequest,
         KeyNotFound,
         LeaseExists,
         LeaseNotFound,
+        LockLost,
+        LockNotAcquired,
+        LockReentered,
         MembershipRefused,
         MemberUnknown,
         NoLeader,
@@ -77,15 +84,24 @@ __all__ = [
     "ConnectionFailed",
     "DeadlineExceeded",
     "DeleteResult",
+    "FencedOff",
     "FencingGuard",
+    "Grant",
     "IdempotencyKeyReused",
     "InvalidRequest",
+    "KeptLease",
     "KeyNotFound",
     "KeyValue",
     "LeaseExists",
     "LeaseNotFound",
     "LeaseResult",
     "LeaseTimeToLive",
+    "Lock",
+    "LockInfo",
+    "LockLost",
+    "LockMember",
+    "LockNotAcquired",
+    "LockReentered",
     "Member",
     "MemberUnknown",
     "MembershipRefused",
@@ -130,7 +146,10 @@ __all__ = [
 _HOMES = (
     "raftkv.errors",
     "raftkv.client.client",
+    "raftkv.client.grants",
+    "raftkv.client.kept_leases",
     "raftkv.client.levels",
+    "raftkv.client.locks",
     "raftkv.client.op",
     "raftkv.client.results",
     "raftkv.client.settings",

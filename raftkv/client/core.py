@@ -10,7 +10,9 @@ from typing import Any
 from raftkv.client.endpoints import Endpoints, parse_endpoints
 from raftkv.client.fences import Fences
 from raftkv.client.keeper import SessionKeeper
+from raftkv.client.kept_leases import KeptLeases
 from raftkv.client.link import Links
+from raftkv.client.lock_queues import LockQueues
 from raftkv.client.pipeline import Pipeline
 from raftkv.client.requests import command_piece
 from raftkv.client.retry import Backoff
@@ -40,6 +42,10 @@ class Core:
         self._pipeline = Pipeline(self._endpoints, settings, rng, self._loop)
         self._keeper = SessionKeeper(self._pipeline, settings, self._loop)
         self._unary = Unary(self._endpoints, settings, rng, self._loop)
+        self._kept = KeptLeases(self._pipeline, self._loop)
+        self._queues = LockQueues(
+            self._pipeline, self._unary, self._kept, settings, self._timeout_s
+        )
         self._pipeline.on_look_around = self._search_leader
         self._closing = False
 
@@ -73,8 +79,10 @@ class Core:
             waiting = self._pipeline.unfinished()
             if waiting:
                 await asyncio.wait(waiting, timeout=self._timeout_s)
+            await self._kept.close()
             await self._keeper.close()
         finally:
+            await self._queues.close()
             self._pipeline.close()
             await self._unary.close()
             await self._endpoints.close()

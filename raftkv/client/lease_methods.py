@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from raftkv.client.core import Core
 from raftkv.client.fences import Fences
+from raftkv.client.kept_leases import KeptLease
 from raftkv.client.results import LeaseResult, LeaseTimeToLive, lease_result
 from raftkv.client.values import milliseconds, to_int64
 from raftkv.errors import LeaseNotFound
@@ -12,6 +16,36 @@ from raftkv.rpc import api_pb2, kv_pb2
 
 class LeaseMethods(Core):
     """Leases. Times are seconds of the cluster's clock, which stands still during an outage."""
+
+    @asynccontextmanager
+    async def lease(self, ttl: float, *, timeout: float | None = None) -> AsyncIterator[KeptLease]:
+        """A lease that is renewed in the background until the block ends, and then revoked.
+
+            async with client.lease(10.0) as lease:
+                await client.put("here", "I am", lease=lease.id)
+
+        `lease.lost` is set, and `lease.on_lost` called, once it can't be trusted any more.
+        """
+        kept = await self._kept.grant(milliseconds(ttl, "ttl"), self._timeout(timeout))
+        try:
+            yield kept
+        finally:
+            kept.end("it was given back")
+            await self._kept.settle()
+
+    @asynccontextmanager
+    async def keep(self, lease: int, *, timeout: float | None = None) -> AsyncIterator[KeptLease]:
+        """Renew a lease that was granted before until the block ends, and leave it to its TTL.
+
+        Raises `LeaseNotFound`.
+        """
+        sent_at = self._loop.time()
+        renewed = await self.lease_renew(lease, timeout=timeout)
+        kept = self._kept.keep(renewed.lease, renewed.ttl_s, sent_at)
+        try:
+            yield kept
+        finally:
+            kept.end("it is kept no more")
 
     async def lease_grant(
         self, ttl: float, *, lease: int = 0, fence: Fences = None, timeout: float | None = None

@@ -1,0 +1,103 @@
+"""A name that is held: its token, how long that can be trusted, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+
+from raftkv.client.lock_queues import LockQueues, Place
+from raftkv.client.loss import CancelOnLoss
+from raftkv.errors import LockLost
+
+
+class Held:
+    """The first place in a queue: a lock that was acquired, an election that was won."""
+
+    def __init__(self, queues: LockQueues, place: Place) -> None:
+        self._queues = queues
+        self._place = place
+        self._released = False
+        self._stopper: CancelOnLoss | None = None
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def name(self) -> bytes:
+        """What is held."""
+        return self._place.name
+
+    @property
+    def token(self) -> int:
+        """The fencing token: greater than that of every holder before. Raises `LockLost`."""
+        self.check()
+        return self._place.token
+
+    @property
+    def key(self) -> bytes:
+        """The key whose owner holds the name. Raises `LockLost`."""
+        self.check()
+        return self._place.key
+
+    def remaining(self) -> float:
+        """For how many seconds it is certainly held if no renewal succeeds; 0 once it is lost."""
+        return 0.0 if self._released else self._place.lease.remaining()
+
+    def check(self) -> None:
+        """Raise `LockLost` if it is not certain to be held now."""
+        if self._released:
+            raise LockLost(f"{self.name!r} was released; acquire it anew", name=self.name)
+        self._place.lease.check()
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Call this at once when it is lost, not when it is released. On the client's loop."""
+        self._listeners.append(callback)
+        self._place.lease.on_lost(callback)
+
+    async def release(self) -> bool:
+        """Let the next one have it; False if it was lost before.
+
+        During an outage this returns after the client's timeout and goes on in the background.
+        """
+        if self._released:
+            return False
+        left = self._queues.leave(self._end())
+        done, _ = await asyncio.wait([left], timeout=self._queues.timeout_s)
+        return left.result() if done else True
+
+    # ---- a block of code under it ----------------------------------------------------
+
+    def begin_block(self) -> None:
+        """From here on the loss cancels the present task."""
+        self._stopper = CancelOnLoss(self._place.lease)
+        self._stopper.__enter__()
+
+    async def end_block(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Release it. Raises `LockLost` if a block that ended well may have run without it."""
+        lost = None if self._released or self.remaining() else self._place.lease.error()
+        try:
+            if self._stopper is not None:
+                self._stopper.__exit__(kind, error, traceback)
+        finally:
+            if kind is asyncio.CancelledError and not self._released:
+                self._queues.leave(self._end())  # whoever was cancelled waits for nothing
+            elif not self._released and not await self.release() and lost is None:
+                lost = LockLost(
+                    f"{self.name!r} was taken from its holder: its key was deleted, or its lease"
+                    " was ended; what was done meanwhile may have met another holder",
+                    name=self.name,
+                )
+        if kind is None and lost is not None:
+            raise lost
+
+    def _end(self) -> Place:
+        self._released = True
+        for callback in self._listeners:
+            self._place.lease.forget(callback)
+        if self._stopper is not None:
+            self._stopper.disarm()
+        return self._place

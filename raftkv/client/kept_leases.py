@@ -1,0 +1,237 @@
+"""Leases that are kept alive, and for how long they can be trusted. Knows no locks.
+
+A lease is trusted by this client's own clock: from the moment at which the command that granted or
+renewed it was *sent*, for its TTL less what clocks may differ. Then it is lost for its owner,
+whatever the store still says, and the owner is told at once. Before that moment the store can't
+have ended it: it counts from when it applied the command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from raftkv.client.pipeline import Pipeline
+from raftkv.client.results import LeaseResult, ended_leases, lease_result
+from raftkv.errors import LockLost
+from raftkv.rpc import kv_pb2
+
+LEASE_TRUST: Final = 0.9
+"""Of a lease's TTL: the rates of two clocks are assumed to differ by less than a tenth."""
+
+# Renewed after a third of the TTL, which leaves time for two renewals to go wrong.
+RENEWAL_SHARE: Final = 1 / 3
+# What is due soon is renewed along with what is due now: so leases come to share commands.
+EARLY_SHARE: Final = 0.5
+PAUSE_SHARE: Final = 0.1  # between two renewals that fail at once
+LEASES_PER_COMMAND: Final = 10_000
+REVOKE_TIMEOUT_S: Final = 1.0
+NOT_RENEWED: Final = "it was not renewed in time"
+
+
+class KeptLease:
+    """A lease that its client renews in the background, until it is let go or lost.
+
+    `lost` is set when it can't be trusted any more: what its owner does under it must stop then.
+    """
+
+    def __init__(self, keeper: KeptLeases, lease: int, ttl_s: float, sent_at: float) -> None:
+        self.id = lease
+        self.ttl = ttl_s
+        self.lost = asyncio.Event()
+        self.renewed_at = sent_at
+        self._keeper = keeper
+        self._loop = keeper.loop
+        self._why = ""
+        self._listeners: dict[Callable[[], None], None] = {}
+        self._trusted_until = sent_at + ttl_s * LEASE_TRUST
+        self._timer = self._loop.call_at(self._trusted_until, self._look)
+
+    def remaining(self) -> float:
+        """For how many seconds it can be trusted if no renewal succeeds; 0 once it is over."""
+        return 0.0 if self._why else max(0.0, self._trusted_until - self._loop.time())
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Call this at once when the lease is lost, or now if it is. Runs on the client's loop."""
+        if self.lost.is_set():
+            callback()
+        else:
+            self._listeners[callback] = None
+
+    def check(self) -> None:
+        """Raise `LockLost` if it can't be trusted now."""
+        if not self.remaining():
+            raise self.error()
+
+    def error(self) -> LockLost:
+        """What to tell an owner that has lost it."""
+        why = self._why or NOT_RENEWED
+        return LockLost(
+            f"lease {self.id} is lost: {why}; stop what is done under it", lease=self.id
+        )
+
+    # ---- for its keeper and the locks on it ------------------------------------------
+
+    def forget(self, callback: Callable[[], None]) -> None:
+        """Call it no more."""
+        self._listeners.pop(callback, None)
+
+    def trust_from(self, sent_at: float) -> None:
+        """A command that granted or renewed it was sent then, and has been applied."""
+        self.renewed_at = max(self.renewed_at, sent_at)
+        self._trusted_until = self.renewed_at + self.ttl * LEASE_TRUST
+
+    def end(self, why: str) -> None:
+        """Renew and trust it no more, as its owner wishes."""
+        if not self._why:
+            self._why = why
+            self._timer.cancel()
+            self._keeper.drop(self)
+
+    def lose(self, why: str) -> None:
+        """Renew and trust it no more, and tell everybody."""
+        if self._why:
+            return
+        self.end(why)
+        self.lost.set()
+        listeners, self._listeners = self._listeners, {}
+        for callback in listeners:
+            callback()
+
+    def _look(self) -> None:
+        # One timer per TTL, not one per renewal: it sees how far the trust reaches by now.
+        if self._loop.time() < self._trusted_until:
+            self._timer = self._loop.call_at(self._trusted_until, self._look)
+        else:
+            self.lose(NOT_RENEWED)
+
+
+class KeptLeases:
+    """All leases that one client keeps: those due at about the same time share one command.
+
+    Its commands run outside any session: a grant that was run twice leaves a lease that expires,
+    a renewal or revocation does no harm.
+    """
+
+    def __init__(self, pipeline: Pipeline, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._pipeline = pipeline
+        self._kept: dict[int, KeptLease] = {}
+        self._granted: set[int] = set()  # by this client for itself, so that it may revoke them
+        self._renewing: set[int] = set()
+        self._revocations: set[asyncio.Future[object]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def grant(self, ttl_ms: int, timeout_s: float) -> KeptLease:
+        """A new lease, kept alive from now on and revoked when it is over."""
+        sent_at = self.loop.time()
+        grant = kv_pb2.Command(lease_grant=kv_pb2.LeaseGrant(ttl_ms=ttl_ms))
+        result: LeaseResult = await self._submit(grant, lease_result, timeout_s)
+        self._granted.add(result.lease)
+        return self.keep(result.lease, result.ttl_s, sent_at)
+
+    def keep(self, lease: int, ttl_s: float, sent_at: float) -> KeptLease:
+        """Keep a lease that a command sent at `sent_at` has granted or renewed."""
+        kept = self._kept.get(lease)
+        if kept is None:
+            kept = self._kept[lease] = KeptLease(self, lease, ttl_s, sent_at)
+            self._renew_at(_due_at(kept))
+        else:
+            kept.trust_from(sent_at)
+        return kept
+
+    def drop(self, kept: KeptLease) -> None:
+        """It is over: renew it no more. Revoking it is kind to who waits; else its TTL ends it."""
+        self._kept.pop(kept.id, None)
+        if kept.id in self._granted:
+            self._granted.remove(kept.id)
+            revoke = kv_pb2.Command(lease_revoke=kv_pb2.LeaseRevoke(lease=kept.id))
+            revoked = self._submit(revoke, lease_result, kept.ttl)
+            self._revocations.add(revoked)
+            revoked.add_done_callback(self._revoked)
+
+    async def settle(self) -> None:
+        """Wait until what was dropped is revoked, but not for long."""
+        if self._revocations:
+            await asyncio.wait(list(self._revocations), timeout=REVOKE_TIMEOUT_S)
+
+    async def close(self) -> None:
+        """Let go of all."""
+        for kept in list(self._kept.values()):
+            kept.lose("its client was closed")
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.settle()
+
+    # ---- renewals --------------------------------------------------------------------
+
+    def _renew_at(self, when: float) -> None:
+        if self._timer is None or when < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.loop.call_at(when, self._renew)
+
+    def _renew(self) -> None:
+        self._timer = None
+        now = self.loop.time()
+        due = [kept for kept in self._resting() if _due_at(kept, EARLY_SHARE) <= now]
+        for begin in range(0, len(due), LEASES_PER_COMMAND):
+            self._send(due[begin : begin + LEASES_PER_COMMAND], now)
+        self._renew_next()
+
+    def _renew_next(self) -> None:
+        times = [_due_at(kept) for kept in self._resting()]
+        if times:
+            self._renew_at(min(times))
+
+    def _resting(self) -> list[KeptLease]:
+        """Those that no renewal is under way for."""
+        return [kept for lease, kept in self._kept.items() if lease not in self._renewing]
+
+    def _send(self, due: list[KeptLease], now: float) -> None:
+        leases = [kept.id for kept in due]
+        self._renewing.update(leases)
+        timeout_s = min(kept.ttl for kept in due) * RENEWAL_SHARE
+        renewal = kv_pb2.Command(lease_keep_alive=kv_pb2.LeaseKeepAlive(leases=leases))
+        answer = self._submit(renewal, ended_leases, timeout_s)
+        answer.add_done_callback(partial(self._renewed, due, now, timeout_s))
+
+    def _renewed(
+        self,
+        due: list[KeptLease],
+        sent_at: float,
+        timeout_s: float,
+        answer: asyncio.Future[frozenset[int]],
+    ) -> None:
+        self._renewing.difference_update(kept.id for kept in due)
+        if answer.cancelled():
+            return
+        if answer.exception() is not None:
+            # It has waited for its whole time, unless the error came at once.
+            self._renew_at(max(self.loop.time(), sent_at + timeout_s * PAUSE_SHARE))
+            return
+        ended = answer.result()
+        for kept in due:
+            if kept.id in ended:
+                self._granted.discard(kept.id)
+                kept.lose("the store has ended it")
+            else:
+                kept.trust_from(sent_at)
+        self._renew_next()
+
+    def _revoked(self, revocation: asyncio.Future[object]) -> None:
+        self._revocations.discard(revocation)
+        if not revocation.cancelled():
+            revocation.exception()
+
+    def _submit(
+        self, command: kv_pb2.Command, decode: Callable[[kv_pb2.Result], Any], timeout_s: float
+    ) -> asyncio.Future[Any]:
+        piece = kv_pb2.CommandBatch(commands=[command]).SerializeToString()
+        return self._pipeline.submit(self._pipeline.control, piece, decode, timeout_s)
+
+
+def _due_at(kept: KeptLease, share: float = 1.0) -> float:
+    return kept.renewed_at + kept.ttl * RENEWAL_SHARE * share

@@ -1,0 +1,26 @@
+"""Which task or thread of a client has which name, so that none waits for itself."""
+
+from __future__ import annotations
+
+from raftkv.errors import LockReentered
+
+
+class LockOwners:
+    """Who holds which name or waits for it."""
+
+    def __init__(self) -> None:
+        self._owners: set[tuple[bytes, object]] = set()
+
+    def add(self, name: bytes, owner: object) -> None:
+        """Raises `LockReentered` if it is in already."""
+        if (name, owner) in self._owners:
+            raise LockReentered(
+                f"this task or thread holds {name!r} already, or waits for it: it would wait for"
+                " itself; release the lock first",
+                name=name,
+            )
+        self._owners.add((name, owner))
+
+    def remove(self, name: bytes, owner: object) -> None:
+        """It waits no more and holds nothing."""
+        self._owners.discard((name, owner))

@@ -1,0 +1,193 @@
+"""Joining, waiting in and leaving the queue of a name. Knows places, not what they are held for.
+
+A place is a key under a lease that this client keeps; the first place holds the name. All places
+of equal TTL share one lease. Nothing here may leave a key behind that nobody knows of: its lease
+is kept alive, so it would hold the name for ever. Hence a join goes on when its caller has given
+up, and is taken back; and if nobody can say whether it happened, the lease is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from raftkv.client.kept_leases import KeptLease, KeptLeases
+from raftkv.client.lock_owners import LockOwners
+from raftkv.client.loss import CancelOnLoss
+from raftkv.client.pipeline import Pipeline
+from raftkv.client.requests import command_piece
+from raftkv.client.results import AcquireResult, DeleteResult, acquire_result, delete_result
+from raftkv.client.settings import ClientSettings
+from raftkv.client.unary import Unary
+from raftkv.errors import DeadlineExceeded, LeaseNotFound, OutcomeUnknown, RaftkvError
+from raftkv.rpc import api_pb2, kv_pb2
+
+WAIT: Final = "/raftkv.rpc.Lock/Wait"
+# A node is asked again after this long, in case the answer got lost on its way.
+WAIT_S: Final = 5.0
+LEAVE_PAUSE_S: Final = 0.05
+
+
+class Place(NamedTuple):
+    """A place in the queue of `name`, for as long as `lease` can be trusted."""
+
+    name: bytes
+    key: bytes
+    token: int
+    lease: KeptLease
+
+
+class LockQueues:
+    """The places of one client."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        unary: Unary,
+        kept: KeptLeases,
+        settings: ClientSettings,
+        timeout_s: float,
+    ) -> None:
+        self.owners = LockOwners()
+        self.timeout_s = timeout_s  # of commands whose caller gave none
+        self._pipeline = pipeline
+        self._unary = unary
+        self._kept = kept
+        self._settings = settings
+        self._loop = kept.loop
+        self._shared: dict[int, asyncio.Task[KeptLease]] = {}  # by TTL in ms
+        self._leaving: set[asyncio.Task[bool]] = set()
+
+    async def enter(self, name: bytes, ttl_ms: int, value: bytes) -> Place:
+        """Join the queue and wait until the place is the first. Cancelled, it leaves the queue.
+
+        Raises `LockLost` if the lease was lost while it waited.
+        """
+        place, held = await self._join(name, ttl_ms, value)
+        try:
+            if not held:
+                await self._wait(place)
+            place.lease.check()
+        except BaseException:
+            self.leave(place)
+            raise
+        return place
+
+    async def enter_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None:
+        """Become the first at once, or None."""
+        place, held = await self._join(name, ttl_ms, value, only_if_free=True)
+        if held and place.lease.remaining():
+            return place
+        if held:
+            self.leave(place)
+        return None
+
+    def leave(self, place: Place) -> asyncio.Task[bool]:
+        """Leave the queue, however long it takes; whether the place was still there."""
+        leaving = self._loop.create_task(self._leave(place))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+        return leaving
+
+    async def close(self) -> None:
+        """The leases have been revoked, and all places with them."""
+        tasks: list[asyncio.Task[KeptLease] | asyncio.Task[bool]] = [
+            *self._leaving,
+            *self._shared.values(),
+        ]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    # ---- in --------------------------------------------------------------------------
+
+    async def _join(
+        self, name: bytes, ttl_ms: int, value: bytes, only_if_free: bool = False
+    ) -> tuple[Place, bool]:
+        """A new place and whether it is the first. One that is not free has token 0."""
+        while True:
+            lease = await self._shared_lease(ttl_ms)
+            acquire = kv_pb2.Acquire(
+                name=name, lease=lease.id, value=value, only_if_free=only_if_free
+            )
+            piece = command_piece(self._settings, kv_pb2.Command(acquire=acquire))
+            # The session makes it happen once, however often it is sent; and for as long as the
+            # lease is trusted there is a point in sending it.
+            joining: asyncio.Future[AcquireResult] = self._pipeline.submit(
+                self._pipeline.writes, piece, acquire_result, lease.remaining()
+            )
+            try:
+                result = await asyncio.shield(joining)
+            except asyncio.CancelledError:
+                joining.add_done_callback(self._taking_back(name, lease))
+                raise
+            except LeaseNotFound:
+                lease.lose("the store has ended it")
+            except OutcomeUnknown:
+                lease.lose("nobody knows whether a place was taken under it")
+                raise
+            else:
+                return Place(name, result.key, result.token, lease), result.held
+
+    def _taking_back(
+        self, name: bytes, lease: KeptLease
+    ) -> Callable[[asyncio.Future[AcquireResult]], None]:
+        def take_back(joined: asyncio.Future[AcquireResult]) -> None:
+            if joined.cancelled() or isinstance(joined.exception(), OutcomeUnknown):
+                lease.lose("nobody knows whether a place was taken under it")
+            elif joined.exception() is None and joined.result().token:
+                self.leave(Place(name, joined.result().key, joined.result().token, lease))
+
+        return take_back
+
+    async def _shared_lease(self, ttl_ms: int) -> KeptLease:
+        while True:
+            granting = self._shared.get(ttl_ms)
+            if granting is None:
+                granting = self._loop.create_task(self._kept.grant(ttl_ms, self.timeout_s))
+                self._shared[ttl_ms] = granting
+            try:
+                lease = await asyncio.shield(granting)
+            except RaftkvError:
+                self._forget_lease(ttl_ms, granting)
+                raise
+            if lease.remaining():
+                return lease
+            self._forget_lease(ttl_ms, granting)
+
+    def _forget_lease(self, ttl_ms: int, granting: asyncio.Task[KeptLease]) -> None:
+        if self._shared.get(ttl_ms) is granting:
+            del self._shared[ttl_ms]
+
+    # ---- waiting ---------------------------------------------------------------------
+
+    async def _wait(self, place: Place) -> None:
+        """Until the place is the first, as the store sees it."""
+        request = api_pb2.LockWaitRequest(name=place.name, token=place.token)
+        with CancelOnLoss(place.lease):
+            while True:
+                try:
+                    await self._unary.call(WAIT, request, api_pb2.LockWaitReply, WAIT_S)
+                except DeadlineExceeded:
+                    continue
+                return
+
+    # ---- out -------------------------------------------------------------------------
+
+    async def _leave(self, place: Place) -> bool:
+        deletion = kv_pb2.Command(delete_range=kv_pb2.DeleteRange(key=place.key))
+        piece = command_piece(self._settings, deletion)
+        unknown = False
+        while (left_s := place.lease.remaining()) > 0:
+            try:
+                result: DeleteResult = await self._pipeline.submit(
+                    self._pipeline.writes, piece, delete_result, left_s
+                )
+            except RaftkvError as error:
+                unknown |= isinstance(error, OutcomeUnknown)
+                await asyncio.sleep(LEAVE_PAUSE_S)
+            else:
+                return bool(result.deleted) or unknown
+        return False

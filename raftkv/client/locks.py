@@ -1,0 +1,156 @@
+"""Locks: one holder at a time, the others wait in the order in which they came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from raftkv.client.held import Held
+from raftkv.client.lock_queues import LockQueues, Place
+from raftkv.errors import LockLost, LockNotAcquired
+
+
+class Lock:
+    """A lock of the cluster, made by `client.lock`. Held by one task of all clients at a time.
+
+        async with client.lock("report") as lock:
+            await client.put("report", data, fence=lock)
+
+    Within the block the task is cancelled if the lock is lost, and `LockLost` raised at its end.
+    Tasks may share a lock: they take it one after the other. Times are in seconds.
+    """
+
+    def __init__(self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes) -> None:
+        self.name = name
+        self._queues = queues
+        self._ttl_ms = ttl_ms
+        self._value = value
+        self._turn = asyncio.Lock()
+        self._held: Held | None = None
+        self._owner: object = None
+        self._blocks: dict[object, Held] = {}  # by the task that runs it
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def token(self) -> int:
+        """The fencing token: greater than that of every holder before.
+
+        Raises `LockLost` if the lock is not held.
+        """
+        return self._require().token
+
+    @property
+    def key(self) -> bytes:
+        """The key that stands for the holder. Raises `LockLost` if the lock is not held."""
+        return self._require().key
+
+    def remaining(self) -> float:
+        """For how many seconds it is certainly held if no renewal succeeds; 0 if it is not."""
+        return self._held.remaining() if self._held else 0.0
+
+    def check(self) -> None:
+        """Raise `LockLost` if it is not certain to be held now."""
+        self._require().check()
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Call this at once when the lock is lost while it is held. Runs on the client's loop."""
+        self._listeners.append(callback)
+        if self._held is not None:
+            self._held.on_lost(callback)
+
+    async def acquire(self, *, timeout: float | None = None) -> Self:
+        """Wait until it is held; `timeout` None: however long others hold it.
+
+        Raises `LockNotAcquired` after the timeout, `LockReentered` if this task has it already,
+        `LockLost` if the lease ended while it waited, `DeadlineExceeded` if no node can be reached.
+        """
+        await self.acquire_for(asyncio.current_task(), timeout)
+        return self
+
+    async def try_acquire(self) -> bool:
+        """Take it if it is free. Raises `LockReentered`."""
+        return await self.try_acquire_for(asyncio.current_task())
+
+    async def release(self) -> bool:
+        """Let the next one have it; False if it was not held any more.
+
+        During an outage this returns after the client's timeout and goes on in the background.
+        """
+        held = self._let_go()
+        return held is not None and await held.release()
+
+    async def __aenter__(self) -> Self:
+        await self.acquire()
+        held = self._blocks[asyncio.current_task()] = self._require()
+        held.begin_block()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        held = self._blocks.pop(asyncio.current_task())
+        if held is self._held:
+            self._let_go()
+        await held.end_block(kind, error, traceback)
+
+    # ---- whoever holds it ------------------------------------------------------------
+
+    async def acquire_for(self, owner: object, timeout: float | None) -> None:
+        """As `acquire`; the owner is what may not have it twice, a task or a thread."""
+        self._queues.owners.add(self.name, owner)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._take(owner, self._queues.enter)
+        except TimeoutError:
+            raise LockNotAcquired(
+                f"{self.name!r} was not to be had within {timeout} s: others hold it",
+                name=self.name,
+            ) from None
+
+    async def try_acquire_for(self, owner: object) -> bool:
+        """As `try_acquire`."""
+        self._queues.owners.add(self.name, owner)
+        if self._turn.locked():
+            self._queues.owners.remove(self.name, owner)
+            return False
+        return await self._take(owner, self._queues.enter_if_free)
+
+    async def _take(
+        self, owner: object, enter: Callable[[bytes, int, bytes], Awaitable[Place | None]]
+    ) -> bool:
+        place = None
+        try:
+            # Tasks that share this lock wait here, and only one of them in the cluster's queue.
+            await self._turn.acquire()
+            try:
+                place = await enter(self.name, self._ttl_ms, self._value)
+            finally:
+                if place is None:
+                    self._turn.release()
+        finally:
+            if place is None:
+                self._queues.owners.remove(self.name, owner)
+        if place is None:
+            return False
+        self._owner = owner
+        held = self._held = Held(self._queues, place)
+        for callback in self._listeners:
+            held.on_lost(callback)
+        return True
+
+    def _let_go(self) -> Held | None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._queues.owners.remove(self.name, self._owner)
+            self._turn.release()
+        return held
+
+    def _require(self) -> Held:
+        if self._held is None:
+            raise LockLost(f"{self.name!r} is not held; acquire it first", name=self.name)
+        return self._held
