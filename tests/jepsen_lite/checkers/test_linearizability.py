@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jepsen_lite.checkers.linearizability import NEVER, Call, Model, Verdict, check
-from jepsen_lite.workloads.register import REGISTER
+from jepsen_lite.checkers.models import REGISTER
 
 
 def read(began: float, ended: float, saw: str | None) -> Call:

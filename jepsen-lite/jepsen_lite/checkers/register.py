@@ -1,0 +1,93 @@
+"""Registers must be linearizable: one per key, read, written and swapped.
+
+Expects operations of one workload with
+- "read": told [value], or [value, version];
+- "write": value the new value; told anything, or its version;
+- "cas": value [expected, new]; told [swapped, value there now], or with its version behind it.
+Values are best unique: then a value says which write a read saw, and a refusal is short.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from jepsen_lite.checkers import linearizability
+from jepsen_lite.checkers.blocks import blocks
+from jepsen_lite.checkers.counterexample import explained
+from jepsen_lite.checkers.linearizability import NEVER, STEPS_MAX, Call, Model, Verdict
+from jepsen_lite.checkers.models import VERSIONED_REGISTER, seen_by, written
+from jepsen_lite.checkers.reading import began_ns, told
+from jepsen_lite.checkers.reduction import reduced
+from jepsen_lite.checkers.telling import finding
+from jepsen_lite.history import Kind, Operation
+from jepsen_lite.verdicts import Finding, Problem, Validity
+
+
+def check(
+    operations: Iterable[Operation], versioned: bool = False, steps_max: int = STEPS_MAX
+) -> Finding:
+    """Judge each key alone; each refused key is one problem, its smallest counterexample."""
+    model_of = _versioned_model if versioned else blocks
+    by_key: defaultdict[str, list[Operation]] = defaultdict(list)
+    for each in operations:
+        if each.invocation.function in ("read", "write", "cas"):
+            by_key[each.invocation.key].append(each)
+    refused: list[Problem] = []
+    given_up: list[Problem] = []
+    for key, of_key in by_key.items():
+        calls = list(calls_of(of_key))
+        verdict = linearizability.check(model_of(calls), calls, steps_max).verdict
+        if verdict is Verdict.ILLEGAL:
+            refused.append(explained(key, of_key, reduced(model_of, calls)))
+        elif verdict is Verdict.UNKNOWN:
+            given_up.append(Problem(f"{key}: the search was given up: too many calls overlap"))
+    statistics = {
+        "keys": len(by_key),
+        "operations": sum(map(len, by_key.values())),
+        "given_up": len(given_up),
+    }
+    if given_up and not refused:
+        return Finding("linearizability", Validity.UNKNOWN, tuple(given_up), statistics)
+    return finding("linearizability", refused, statistics)
+
+
+def _versioned_model(calls: Sequence[Call]) -> Model:
+    return VERSIONED_REGISTER
+
+
+def calls_of(operations: Sequence[Operation]) -> Iterator[Call]:
+    """What of the operations on one key decides. A call's name is its place among them.
+
+    One that failed did not happen. A write of unknown outcome whose value nobody ever saw may be
+    left out: taking it out of an order that explains everything leaves such an order.
+    """
+    seen = _seen_in_the_end(operations)
+    for name, each in enumerate(operations):
+        request = (each.invocation.function, each.invocation.value)
+        if each.kind is Kind.OK and each.completion is not None:
+            answer = each.completion.value
+            yield Call(began_ns(each), each.completion.time_ns, request, answer, name)
+        elif each.kind is Kind.INFO and request[0] != "read" and written(request) in seen:
+            yield Call(began_ns(each), NEVER, request, None, name)
+
+
+def _seen_in_the_end(operations: Sequence[Operation]) -> set[Any]:
+    """The values that somebody saw, or that a swap of unknown outcome must have seen."""
+    seen: set[Any] = set()
+    expected_by: defaultdict[Any, list[Any]] = defaultdict(list)
+    for each in operations:
+        request = (each.invocation.function, each.invocation.value)
+        if each.kind is Kind.OK:
+            seen.update(seen_by(request, told(each)))
+        elif each.kind is Kind.INFO and request[0] == "cas":
+            expected_by[request[1][1]].append(request[1][0])
+    # A swap whose value was seen has seen what it expected, whatever its caller knows.
+    new = list(seen)
+    while new:
+        for expected in expected_by.get(new.pop(), ()):
+            if expected not in seen:
+                seen.add(expected)
+                new.append(expected)
+    return seen
