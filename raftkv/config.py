@@ -69,6 +69,11 @@ class Settings:
     election_ticks_max: int = setting(
         20, "ticks without a leader before an election, most", minimum=3, maximum=20_000
     )
+    leader_lease: bool = setting(
+        False,
+        "reads of level leader_lease trust clocks: rates within 10 %, none that stands still;"
+        " set it on every node, with the same timing, before the first such read",
+    )
     uncommitted_bytes_max: int = setting(
         64 << 20,
         "proposals a leader holds before it refuses more",
@@ -117,8 +122,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if isinstance(getattr(self, each.name), int) and each.name != "allow_insecure_network":
-                _check_range(each.name, getattr(self, each.name), each.metadata)
+            value = getattr(self, each.name)
+            if isinstance(value, int) and not isinstance(value, bool):
+                _check_range(each.name, value, each.metadata)
         self._check_words()
         self._check_timing()
         self._fill_addresses()

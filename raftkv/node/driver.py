@@ -29,6 +29,7 @@ from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.cluster_clock import ClusterClock
+from raftkv.node.leader_lease import LeaderLease
 from raftkv.node.reads import ReadBarriers
 from raftkv.node.recovery import Recovered
 from raftkv.node.snapshots import SnapshotSender
@@ -78,6 +79,7 @@ class Driver:
             rng.getrandbits(64), config.submissions_in_flight_max, config.uncommitted_bytes_max
         )
         self.barriers = ReadBarriers(rng.getrandbits(62))
+        self._lease = LeaderLease(config.raft, config.tick_s)
         self.last_contact: dict[int, float] = {}
         self.loop = asyncio.get_running_loop()
         self.stopped: asyncio.Future[BaseException | None] = self.loop.create_future()
@@ -279,7 +281,7 @@ class Driver:
             if raft.can_apply:
                 self.wake()
         for read in ready.reads:
-            self.barriers.confirm(read.context, read.read_index)
+            self._lease.confirm(self.barriers.confirm(read.context, read.read_index))
         self.barriers.open(raft.last_applied)
         if ready.snapshot is not None:
             self.spawn(self._install(ready.snapshot))
@@ -305,8 +307,21 @@ class Driver:
             # What the leader of an older term had queued is its origins' again.
             self._intake.clear()
             self._forwarders.clear()
+            self._lease.begin(raft.current_term if raft.leads else 0, self.loop.time())
         self._seen = now
         self._log.info("role_changed", term=now[0], role=now[1].name.lower(), leader=now[2] or None)
+
+    # ---- reads -----------------------------------------------------------------------
+
+    def holds_lease(self) -> bool:
+        """Whether nobody else can have committed anything. Renews the lease in good time."""
+        raft, now = self.raft, self.loop.time()
+        if self.dead or not raft.may_lease or not self._lease.holds(raft.current_term, now):
+            return False
+        if self._lease.is_due(now):
+            self.barriers.ask_anyway()
+            self.wake()
+        return True
 
     # ---- writes ----------------------------------------------------------------------
 

@@ -234,6 +234,22 @@ class Node:
             future.set_exception(error)
         return future
 
+    def lease_barrier(self, deadline: float) -> asyncio.Future[None] | None:
+        """As `read_barrier`, but nobody is asked while a leader's lease holds. None: nothing to
+        wait for.
+        """
+        driver = self.driver
+        # The clock is read before the commit index: what is committed while this process is paused
+        # between the two comes after the read.
+        if self._stopping or not driver.holds_lease():
+            return self.read_barrier(deadline)
+        commit_index = driver.raft.commit_index
+        if driver.raft.last_applied >= commit_index:
+            return None
+        future: asyncio.Future[None] = driver.loop.create_future()
+        driver.barriers.add_confirmed(future, deadline, commit_index)
+        return future
+
     @property
     def fresh_as_of_s(self) -> float | None:
         """`machine` holds all that was acknowledged before this time; None: nobody here knows."""

@@ -45,25 +45,40 @@ class ReadBarriers:
         self.fresh_as_of_s: float | None = None
         self._context = first_context
         self._gathering = Barriers()
+        self._ask_anyway = False
         self._asked: dict[int, Barriers] = {}
         self._confirmed: list[tuple[int, int, Barriers]] = []
 
     def add(self, future: asyncio.Future[None], deadline: float) -> None:
         self._gathering.futures.append((future, deadline))
 
+    def add_confirmed(self, future: asyncio.Future[None], deadline: float, read_index: int) -> None:
+        """Nobody has to be asked: `read_index` is as good as the leader's answer."""
+        self._context += 1
+        barriers = Barriers()
+        barriers.futures.append((future, deadline))
+        heapq.heappush(self._confirmed, (read_index, self._context, barriers))
+
+    def ask_anyway(self) -> None:
+        """Ask in this turn, even if no barrier waits for it: who leads may be of interest."""
+        self._ask_anyway = True
+
     def ask(self, read_index: Callable[[int], bool], now_s: float) -> None:
         """Ask for everything gathered in this turn; if nobody can be asked, a later tick will."""
-        if self._gathering.futures:
+        if self._gathering.futures or self._ask_anyway:
+            self._ask_anyway = False
             self._context += 1
             barriers, self._gathering = self._gathering, Barriers()
             barriers.ask(self._context, read_index, now_s)
             self._asked[self._context] = barriers
 
-    def confirm(self, context: int, read_index: int) -> None:
-        """The leader answered; a second answer to one question is ignored."""
+    def confirm(self, context: int, read_index: int) -> float | None:
+        """The leader answered; when it was first asked. A second answer is ignored: None."""
         barriers = self._asked.pop(context, None)
-        if barriers is not None:
-            heapq.heappush(self._confirmed, (read_index, context, barriers))
+        if barriers is None:
+            return None
+        heapq.heappush(self._confirmed, (read_index, context, barriers))
+        return barriers.asked_at_s
 
     def open(self, applied_index: int) -> None:
         """The state holds everything up to `applied_index`."""

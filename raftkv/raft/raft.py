@@ -84,6 +84,8 @@ class Raft:
         self._memberships.read(log, applied_index + 1)
 
         self._term_start_index = 0  # of the leader's own no-op
+        # Since any leader was heard, whatever happened then. Its last life may have heard one.
+        self._leaderless_ticks = 0
         self._outbox = Outbox(hard_state)
         self._reads: list[ConfirmedRead] = []
         self._installing: InstallSnapshot | None = None
@@ -96,6 +98,7 @@ class Raft:
         self.role = role
         self.leader_id = 0
         self.transferee = 0
+        self._offered = False
         self._replicator = Replicator(
             self.node_id, self.current_term, config, self.log, self._outbox
         )
@@ -143,6 +146,14 @@ class Raft:
         return self.leads and self.last_applied >= self._term_start_index
 
     @property
+    def may_lease(self) -> bool:
+        """Those that hear this leader will elect no other for a while.
+
+        Not so in a term in which it has offered leadership: a TimeoutNow may arrive late.
+        """
+        return self._config.leader_lease and self.leads and not self._offered
+
+    @property
     def progress(self) -> Mapping[int, Progress]:
         """What a leader knows of its peers' logs; empty at all others."""
         return self._replicator.progress
@@ -180,6 +191,7 @@ class Raft:
     def tick(self) -> None:
         """One unit of time has passed."""
         self._election_elapsed += 1
+        self._leaderless_ticks += 1
         if self.leads:
             self._tick_leader()
         elif self._election_elapsed >= self._election_timeout:
@@ -273,8 +285,8 @@ class Raft:
             granted = message.term > self.current_term and up_to_date
             term = message.term if granted else self.current_term
         else:
-            free = self.voted_for in (0, message.sender)
-            granted = free and up_to_date
+            free = not self._bound or message.leadership_transfer
+            granted = free and up_to_date and self.voted_for in (0, message.sender)
             term = self.current_term
             if granted:
                 self.voted_for = message.sender
@@ -282,6 +294,12 @@ class Raft:
         self._outbox.promise(
             RequestVoteReply(self.node_id, message.sender, term, granted, message.pre_vote)
         )
+
+    @property
+    def _bound(self) -> bool:
+        """A leader that this node has heard may rely on its electing no other (6.4.1)."""
+        config = self._config
+        return config.leader_lease and self._leaderless_ticks < config.election_ticks_min
 
     def _handle_request_vote_reply(self, message: RequestVoteReply) -> None:
         asked = Role.PRE_CANDIDATE if message.pre_vote else Role.CANDIDATE
@@ -313,7 +331,7 @@ class Raft:
             hears_leader = self.leader_id != 0 and (
                 self.leads or self._election_elapsed < self._config.election_ticks_min
             )
-            if hears_leader and not message.leadership_transfer:
+            if (hears_leader or self._bound) and not message.leadership_transfer:
                 return False
             if message.pre_vote:
                 return True
@@ -372,7 +390,7 @@ class Raft:
         if self.role is not Role.FOLLOWER:
             self._become_follower(self.current_term, leader_id)
         self.leader_id = leader_id
-        self._election_elapsed = 0
+        self._election_elapsed = self._leaderless_ticks = 0
 
     # ---- log replication: follower (section 5.3) -------------------------------------
 
@@ -562,6 +580,7 @@ class Raft:
         if not self.leads or to not in self.membership.voters or to == self.node_id:
             return False
         self.transferee = to
+        self._offered = True
         self._election_elapsed = 0
         self._hand_over_if_complete()
         return True

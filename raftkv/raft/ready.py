@@ -23,6 +23,8 @@ class RaftConfig:
     """Times in ticks; the driver decides how long a tick is.
 
     An election timeout is drawn anew each time from election_ticks_min .. election_ticks_max.
+    With `leader_lease` a node votes for nobody within election_ticks_min of having heard a leader,
+    whoever that was and whatever became of it, nor of its own start: leaders may rely on it.
     """
 
     heartbeat_ticks: int = 2
@@ -32,6 +34,7 @@ class RaftConfig:
     apply_bytes_max: int = 1 << 20
     in_flight_messages_max: int = 64
     in_flight_bytes_max: int = 16 << 20
+    leader_lease: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,7 @@ def _node_config(settings: Settings) -> NodeConfig:
             heartbeat_ticks=settings.heartbeat_ticks,
             election_ticks_min=settings.election_ticks_min,
             election_ticks_max=settings.election_ticks_max,
+            leader_lease=settings.leader_lease,
         ),
         tick_s=settings.tick_ms / 1000,
         limits=settings.limits,

@@ -43,6 +43,9 @@ class Node(Protocol):
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
         """Done when `machine` includes everything that was acknowledged before this call."""
 
+    def lease_barrier(self, deadline: float) -> asyncio.Future[None] | None:
+        """The same, on a leader's lease if this node has one. None: nothing to wait for."""
+
     @property
     def fresh_as_of_s(self) -> float | None:
         """`machine` holds all that was acknowledged before this time; None: nobody here knows."""

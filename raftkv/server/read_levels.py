@@ -43,6 +43,8 @@ class ReadLevels:
             return self._node.read_barrier(deadline)
         if level == api_pb2.READ_LEVEL_STALE:
             return None
+        if level == api_pb2.READ_LEVEL_LEADER_LEASE:
+            return self._node.lease_barrier(deadline)
         if level == api_pb2.READ_LEVEL_SESSION:
             if self._node.machine.revision >= reads.min_revision:
                 return None

@@ -47,6 +47,7 @@ class FakeNode:
         self.hold = False
         self.submitted: list[bytes] = []
         self.barriers = 0
+        self.leased = False
         self.fresh_as_of_s: float | None = None
         self.leader_given_to: list[int] = []
         self._held: list[tuple[bytes, asyncio.Future[bytes]]] = []
@@ -74,6 +75,9 @@ class FakeNode:
         else:
             self._loop.call_at(deadline, self._fail, future, NoLeader("no majority answers"))
         return future
+
+    def lease_barrier(self, deadline: float) -> asyncio.Future[None] | None:
+        return None if self.leased else self.read_barrier(deadline)
 
     def status(self) -> NodeStatus:
         return NodeStatus(
