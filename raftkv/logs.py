@@ -1,9 +1,9 @@
 """Logging of a node: structlog to standard error, as text or JSON, its level changeable live.
 
 One event per unit of work; callers bind what it belongs to (node, term, index, request). Each
-line carries a Lamport stamp of `CLOCK`, and so does what nodes send to each other: the lines of
+line carries a Lamport stamp of `CLOCK`, and what nodes send to each other tells it: the lines of
 all nodes, sorted by (lamport, node), have every cause before its effects, whatever the wall
-clocks say. After a restart stamps begin at 0, until the first frame from a peer brings them up.
+clocks say. After a restart stamps begin at 1, until the first frame from a peer brings them up.
 """
 
 from __future__ import annotations

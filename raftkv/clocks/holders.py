@@ -57,6 +57,11 @@ class LamportClock(_Holder[LamportTime]):
         with self._lock:
             return self._move(self._now.receive(other))
 
+    def observe(self, other: LamportTime) -> None:
+        """A message arrived, but that is no event: what happens next is later. Raises alike."""
+        with self._lock:
+            self._move(self._now.observe(other))
+
 
 class VectorClock(_Holder[VectorTime]):
     """Vector time at `member`, from `start` on."""

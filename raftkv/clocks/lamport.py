@@ -44,9 +44,13 @@ class LamportTime:
 
         Raises `InvalidRequest` for a stamp that no honest clock has reached.
         """
+        return self.observe(other).tick()
+
+    def observe(self, other: LamportTime) -> LamportTime:
+        """As `receive`, but the arrival is no event: only what happens next is later."""
         if other.value > RECEIVED_MAX:
             raise InvalidRequest(f"Lamport time {other.value} is over {RECEIVED_MAX}: not a count")
-        return self.merge(other).tick()
+        return self.merge(other)
 
     def encode(self) -> bytes:
         """8 bytes, big-endian: they sort as the times do."""

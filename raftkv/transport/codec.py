@@ -60,7 +60,7 @@ def encode_lanes(frame: Frame) -> tuple[bytes, bytes]:
 
 
 def encode_stamp(time: LamportTime) -> bytes:
-    """What is joined to the bytes of a frame to say when it is written."""
+    """What is joined to the bytes of a frame to say its writer's time."""
     return peer_pb2.Frame(lamport=time.value).SerializeToString()
 
 

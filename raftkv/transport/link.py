@@ -14,7 +14,7 @@ from random import Random
 import grpc
 import structlog
 
-from raftkv.clocks import LamportClock
+from raftkv.clocks import LamportClock, LamportTime
 from raftkv.transport.backoff import Backoff
 from raftkv.transport.codec import encode_lanes, encode_stamp
 from raftkv.transport.handshake import (
@@ -110,13 +110,18 @@ class PeerLink:
             await channel.close(None)
 
     async def _write(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
-        outbox, wake = self._outbox, self._wake
+        outbox, wake, clock = self._outbox, self._wake, self._clock
+        stamp, stamped_at = b"", LamportTime()
         call.add_done_callback(lambda _: wake.set())
         while not call.done():
             wake.clear()
             while data := outbox.take():
-                # Not earlier: a stamp must be behind all that happened before the bytes leave.
-                await call.write(data + encode_stamp(self._clock.tick()))
+                # Log lines are the only events: a frame says up to where its writer's have come,
+                # and is none itself. So most frames carry the stamp of the one before.
+                if clock.now is not stamped_at:
+                    stamped_at = clock.now
+                    stamp = encode_stamp(stamped_at)
+                await call.write(data + stamp)
             await wake.wait()
 
     def _welcomed(self) -> None:

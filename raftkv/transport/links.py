@@ -20,8 +20,8 @@ from raftkv.transport.snapshots import STALL_TIMEOUT_S, SnapshotSender
 class GrpcPeerLinks:
     """`PeerLinks` over gRPC. `start` names the handler, because node and links need each other.
 
-    `disk` runs the reading of snapshot files, so that the loop never waits for a disk. `clock`
-    stamps each frame that is written.
+    `disk` runs the reading of snapshot files, so that the loop never waits for a disk. Each
+    frame tells the time of `clock`.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class Frame:
 
     messages: Sequence[Message] = ()
     forwards: Sequence[Forward] = ()
-    # When the link wrote it, 0 if it does not say: nothing that Raft or a comparison goes by.
+    # The writer's Lamport time, 0 if it does not say: nothing that Raft or a comparison goes by.
     lamport: int = field(default=0, compare=False)
 
 

@@ -37,7 +37,7 @@ _log = structlog.get_logger()
 class PeerServer:
     """Serves only the Peer service. `contacted` is told of every peer that was let in.
 
-    `disk` runs the writing of snapshot files. `clock` moves behind the stamp of each frame.
+    `disk` runs the writing of snapshot files. `clock` follows what frames tell.
     """
 
     def __init__(
@@ -97,7 +97,8 @@ class PeerServer:
                 await self._refuse(context, removed(sender))
             try:
                 frame = decode_frame(data, sender, node_id)
-                self._clock.receive(LamportTime(frame.lamport))
+                if frame.lamport > self._clock.now.value:
+                    self._clock.observe(LamportTime(frame.lamport))
             except InvalidRequest as error:
                 _log.error("peer_frame_bad", node=node_id, peer=sender, error=error.message)
                 await abort(context, error.reason, error.message)

@@ -8,6 +8,7 @@ import grpc
 import pytest
 from loopback import DEADLINE_S, Half, Loopback
 
+from raftkv.clocks import LamportTime
 from raftkv.errors import AddressInUse
 from raftkv.raft.entry import Entry, EntryKind
 from raftkv.raft.messages import AppendEntries, Heartbeat, Message
@@ -40,16 +41,24 @@ async def test_a_frame_arrives_whole_with_its_sender(loopback: Loopback) -> None
     assert two.handler.frames == [(1, frame)]
 
 
-async def test_a_frame_is_received_at_a_later_time_than_it_was_written(loopback: Loopback) -> None:
+async def test_what_a_node_logs_after_a_frame_is_later_than_all_its_sender_logged_before(
+    loopback: Loopback,
+) -> None:
     one, two = await loopback.pair()
-    for _ in range(1000):
-        one.clock.tick()
-    before = one.clock.now
-    one.links.send(2, Frame((append(1),)))
+    for count in range(1, 4):
+        logged = [one.clock.tick() for _ in range(1000)]
+        one.links.send(2, Frame((append(count), heartbeat(count))))
+        await two.handler.until(lambda heard=count: len(two.handler.messages) == 2 * heard)
+        assert two.clock.tick() > logged[-1]
+
+
+async def test_a_time_that_no_clock_has_reached_ends_the_call(loopback: Loopback) -> None:
+    one, two = await loopback.pair()
+    one.clock._now = LamportTime(2**64 - 1)
     one.links.send(2, Frame((heartbeat(1),)))
-    await two.handler.until(lambda: len(two.handler.messages) == 2)
-    (stamp,) = {frame.lamport for _, frame in two.handler.frames}
-    assert before.value < stamp < two.clock.now.value
+    await one.handler.until(lambda: one.handler.broken == [2])
+    assert two.handler.frames == []
+    assert two.clock.now == LamportTime()
 
 
 async def test_frames_arrive_in_order_and_none_is_lost(loopback: Loopback) -> None:
