@@ -45,3 +45,10 @@ def overall(findings: list[Finding]) -> Validity:
     """The worst of all; nothing checked is vacuous."""
     said = {finding.validity for finding in findings}
     return next((each for each in _WORST_FIRST if each in said), Validity.VACUOUS)
+
+
+def texts_of(finding: Finding) -> list[str]:
+    """Why a finding is no pass, in words; empty if it is one."""
+    if finding.validity is Validity.VALID:
+        return []
+    return [problem.text for problem in finding.problems] or [f"{finding.validity.value}"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from jepsen_lite.history import Event, History, Kind
+from jepsen_lite.verdicts import texts_of
 from jepsen_lite.workloads.base import Workload
 from jepsen_lite.workloads.counter import Counter
 from jepsen_lite.workloads.register import Register
@@ -20,7 +21,7 @@ def judge(workload: Workload, key: str, lines: list[Line]) -> list[str]:
     history = History()
     for time_ns, (process, kind, function, value) in enumerate(lines):
         history.append(Event(time_ns, process, kind, workload.name, function, key, value))
-    return workload.check(history)
+    return [text for finding in workload.check(history) for text in texts_of(finding)]
 
 
 def increment(process: int, value: str, kind: Kind, told: Any = None) -> list[Line]:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 import raftkv
-from jepsen_lite.history import Event, History, Kind
+from jepsen_lite.history import History, Kind
+from jepsen_lite.performing import Recorder
 from jepsen_lite.sim.client_links import SimulatedNetworkOfClient
 from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.network import Network
@@ -17,7 +18,7 @@ from jepsen_lite.sim.world import World
 from jepsen_lite.workloads.base import Invocation, Workload
 from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
-from raftkv.errors import Outcome, RaftkvError
+from raftkv.errors import RaftkvError
 
 CONNECT_TIMEOUT_S = 8.0
 TIMEOUTS_S = (0.3, 1.0, 3.0)
@@ -46,7 +47,7 @@ class Clients:
         self._network = network
         self._cluster = cluster
         self._workloads = workloads
-        self._history = history
+        self._recorder = Recorder(history, lambda: round(world.now_s * 1e9))
         self._workers_per_client = workers_per_client
         self._think_s = think_s
         self._settings = ClientSettings(session_ttl_ms=session_ttl_ms)
@@ -133,37 +134,17 @@ class Clients:
             workload = rng.choice(self._workloads)
             self._busy += 1
             invocation = workload.next(rng, worker)
-            kind, _ = await self._operate(
+            kind, _ = await self._recorder.perform(
                 client, number, workload, invocation, rng.choice(TIMEOUTS_S)
             )
             self._busy -= 1
             if kind is Kind.INFO:
                 number = next(self._numbers)
 
-    async def _operate(
-        self,
-        client: Client,
-        number: int,
-        workload: Workload,
-        invocation: Invocation,
-        timeout_s: float,
-    ) -> tuple[Kind, str]:
-        """One operation, from its invocation to its completion in the history."""
-        self._note(number, Kind.INVOKE, workload, invocation, invocation.value)
-        try:
-            value = await workload.run(client, invocation, timeout_s)
-        except RaftkvError as error:
-            unknown = error.outcome is Outcome.MAYBE_APPLIED
-            kind = Kind.INFO if unknown and invocation.function not in workload.reads else Kind.FAIL
-            self._note(number, kind, workload, invocation, invocation.value, error.reason)
-            return kind, error.reason
-        self._note(number, Kind.OK, workload, invocation, value)
-        return Kind.OK, ""
-
     async def _do(self, client: Client, todo: list[tuple[Workload, Invocation]]) -> None:
         number = next(self._numbers)
         for workload, invocation in todo:
-            kind, reason = await self._operate(
+            kind, reason = await self._recorder.perform(
                 client, number, workload, invocation, FINAL_TIMEOUT_S
             )
             if kind is not Kind.OK:
@@ -171,25 +152,3 @@ class Clients:
                     f"{invocation.function} on {invocation.key} ended with {reason}"
                 )
         self._busy -= 1
-
-    def _note(
-        self,
-        number: int,
-        kind: Kind,
-        workload: Workload,
-        invocation: Invocation,
-        value: object,
-        error: str = "",
-    ) -> None:
-        self._history.append(
-            Event(
-                round(self._world.now_s * 1e9),
-                number,
-                kind,
-                workload.name,
-                invocation.function,
-                invocation.key,
-                value,
-                error,
-            )
-        )

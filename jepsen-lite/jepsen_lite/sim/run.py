@@ -21,6 +21,7 @@ from jepsen_lite.sim.network import Network, Weather
 from jepsen_lite.sim.node_logs import follow
 from jepsen_lite.sim.operator import Operator
 from jepsen_lite.sim.world import World
+from jepsen_lite.verdicts import texts_of
 from jepsen_lite.workloads.base import Workload
 from jepsen_lite.workloads.counter import Counter as CounterWorkload
 from jepsen_lite.workloads.register import Register
@@ -146,7 +147,9 @@ class Run:
         if not self.problems:
             for workload in self.workloads:
                 self.problems += [
-                    f"{workload.name}: {text}" for text in workload.check(self.history)
+                    f"{workload.name}: {text}"
+                    for finding in workload.check(self.history)
+                    for text in texts_of(finding)
                 ]
         return Outcome(
             self.plan,

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Protocol
 
 from jepsen_lite.history import History
+from jepsen_lite.verdicts import Finding
 from raftkv.client.client import Client
 
 
@@ -36,5 +37,5 @@ class Workload(Protocol):
     def final(self) -> Sequence[Invocation]:
         """What is read once everything is healed."""
 
-    def check(self, history: History) -> list[str]:
-        """What is wrong with the history, in words; empty if nothing."""
+    def check(self, history: History) -> list[Finding]:
+        """What the checkers of this workload say of a history, whoever made it."""

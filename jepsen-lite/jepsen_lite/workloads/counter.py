@@ -13,7 +13,9 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.history import Event, History, Kind
+from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation
+from jepsen_lite.workloads.findings import finding_of
 from raftkv.client.client import Client
 
 KEY = "counter"
@@ -58,7 +60,10 @@ class Counter:
     def final(self) -> Sequence[Invocation]:
         return [Invocation("trace", KEY)]
 
-    def check(self, history: History) -> list[str]:
+    def check(self, history: History) -> list[Finding]:
+        return [finding_of(self.name, self._problems(history))]
+
+    def _problems(self, history: History) -> list[str]:
         operations = list(history.operations(self.name))
         traces = [
             each.completion.value

@@ -8,8 +8,11 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.checkers.linearizability import NEVER, Call, Model, Verdict, check
+from jepsen_lite.generators import PerKey
 from jepsen_lite.history import History, Kind, Operation
+from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation
+from jepsen_lite.workloads.findings import finding_of
 from raftkv.client.client import Client
 
 
@@ -38,13 +41,13 @@ class Register:
     name = "register"
     reads = frozenset({"read"})
 
-    def __init__(self, keys: int) -> None:
-        self._keys = [f"register/{number}" for number in range(keys)]
+    def __init__(self, keys: int = 4, uses: int | None = None) -> None:
+        self._keys = PerKey("register/", keys, uses)
         self._values = itertools.count(1)
         self._last: dict[str, str | None] = {}
 
     def next(self, rng: Random, worker: int) -> Invocation:
-        key = rng.choice(self._keys)
+        key = self._keys.draw(rng)
         choice = rng.random()
         if choice < 0.4:
             return Invocation("read", key)
@@ -73,12 +76,15 @@ class Register:
         return value
 
     def final(self) -> Sequence[Invocation]:
-        return [Invocation("read", key) for key in self._keys]
+        return [Invocation("read", key) for key in self._keys.used()]
 
-    def check(self, history: History) -> list[str]:
+    def check(self, history: History) -> list[Finding]:
+        return [finding_of(self.name, self._problems(history))]
+
+    def _problems(self, history: History) -> list[str]:
         problems = []
         operations = list(history.operations(self.name))
-        for key in self._keys:
+        for key in dict.fromkeys(each.invocation.key for each in operations):
             calls = list(_calls(each for each in operations if each.invocation.key == key))
             judgement = check(REGISTER, calls)
             if judgement.verdict is not Verdict.OK:

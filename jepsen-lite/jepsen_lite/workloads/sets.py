@@ -8,7 +8,9 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.history import History, Kind
+from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation
+from jepsen_lite.workloads.findings import finding_of
 from raftkv.client.client import Client
 
 PREFIX = "set/"
@@ -38,7 +40,10 @@ class GrowingSet:
     def final(self) -> Sequence[Invocation]:
         return [Invocation("read", PREFIX)]
 
-    def check(self, history: History) -> list[str]:
+    def check(self, history: History) -> list[Finding]:
+        return [finding_of(self.name, self._problems(history))]
+
+    def _problems(self, history: History) -> list[str]:
         problems: list[str] = []
         begun: set[int] = set()
         acknowledged: set[int] = set()

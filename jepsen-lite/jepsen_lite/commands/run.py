@@ -1,0 +1,104 @@
+"""`jepsen-lite run`: real processes, real faults."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import uvloop
+
+from jepsen_lite.commands.exits import OF_VALIDITY
+from jepsen_lite.verdicts import Validity, overall
+
+if TYPE_CHECKING:
+    from jepsen_lite.running import Setup
+
+SIZES = (1, 3, 5, 7)
+ALL, NONE = "all", "none"
+
+
+def run(
+    workload: Annotated[str, typer.Option(help="names with commas between them, or all")],
+    system: Annotated[str, typer.Option(help="what to break: see `jepsen-lite list`")] = "raftkv",
+    nemesis: Annotated[
+        str, typer.Option(help="names with commas between them, all, or none")
+    ] = "kill,pause,partition",
+    seconds: Annotated[float, typer.Option(min=1.0, help="with faults")] = 30.0,
+    nodes: Annotated[int, typer.Option(help="1, 3, 5 or 7 processes")] = 3,
+    concurrency: Annotated[int, typer.Option(min=1, help="clients")] = 10,
+    rate: Annotated[float, typer.Option(min=0.1, help="operations per second, over all")] = 100.0,
+    seed: Annotated[int | None, typer.Option(help="of operations and faults; default: any")] = None,
+    endpoints: Annotated[str, typer.Option(help="of a cluster that runs already")] = "",
+    store: Annotated[Path, typer.Option(help="where runs are kept")] = Path("jepsen-store"),
+) -> None:
+    """Run workloads on a real cluster while a nemesis breaks it, and judge what was seen."""
+    # Imported late: `jepsen-lite --help` must not load the whole store.
+    from jepsen_lite.commands.show import Display, show_verdict
+    from jepsen_lite.judging import judge
+    from jepsen_lite.nemesis.catalogue import NEMESES
+    from jepsen_lite.running import Run, Setup
+    from jepsen_lite.store import Store
+    from jepsen_lite.systems.catalogue import SYSTEMS, Place
+    from jepsen_lite.workloads.catalogue import WORKLOADS
+
+    if nodes not in SIZES:
+        raise typer.BadParameter(f"{nodes} nodes; choose 1, 3, 5 or 7")
+    kind = SYSTEMS[_chosen("system", system, SYSTEMS)[0]]
+    setup = Setup(
+        system,
+        _chosen("workload", workload, kind.workloads or WORKLOADS),
+        _chosen("nemesis", nemesis, kind.nemeses),
+        seconds,
+        nodes,
+        concurrency,
+        rate,
+        random.randrange(1_000_000) if seed is None else seed,
+    )
+    for name in setup.nemeses:
+        if missing := NEMESES[name].missing():
+            raise typer.BadParameter(f"nemesis {name}: {missing}")
+    directory = Store(store).new_run(workload.replace(",", "+"), datetime.now(UTC))
+    place = Place(directory.path / "data", directory.logs, nodes, endpoints)
+    with Display() as display:
+        run_of = Run(setup, kind.make(place), directory, _command(setup, endpoints, store), display)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run_of.execute())
+        display.phase("judge", None)
+        findings = judge(directory)
+    validity = overall(findings)
+    if validity is Validity.VALID:
+        shutil.rmtree(place.directory, ignore_errors=True)  # of no use to anybody
+    show_verdict(directory, findings)
+    raise typer.Exit(OF_VALIDITY[validity])
+
+
+def _chosen(what: str, text: str, possible: Iterable[str]) -> tuple[str, ...]:
+    """The names in a list with commas, in their order; `all` and, for a nemesis, `none`."""
+    known = sorted(possible)
+    if text == ALL:
+        return tuple(known)
+    names = tuple(name for name in text.split(",") if name and name != NONE)
+    unknown = [name for name in names if name not in known]
+    if unknown or (not names and text != NONE):
+        raise typer.BadParameter(
+            f"{what} {', '.join(unknown) or text!r} is not possible here; choose of"
+            f" {', '.join(known)}"
+        )
+    return tuple(dict.fromkeys(names))
+
+
+def _command(setup: Setup, endpoints: str, store: Path) -> list[str]:
+    """What repeats this run."""
+    command = ["jepsen-lite", "run", "--system", setup.system]
+    command += ["--workload", ",".join(setup.workloads)]
+    command += ["--nemesis", ",".join(setup.nemeses) or NONE]
+    command += ["--seconds", f"{setup.seconds:g}", "--nodes", str(setup.nodes)]
+    command += ["--concurrency", str(setup.concurrency), "--rate", f"{setup.rate:g}"]
+    command += ["--seed", str(setup.seed), "--store", str(store)]
+    return command + (["--endpoints", endpoints] if endpoints else [])

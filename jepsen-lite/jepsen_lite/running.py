@@ -1,0 +1,208 @@
+"""A run on real processes, from the first start to the verdict.
+
+Calm load first, which shows what the system does when nothing is wrong; then load under faults;
+then everything is healed, must work again, and is read once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import Random
+from typing import Any, Protocol
+
+from jepsen_lite.generators import (
+    Each,
+    Generator,
+    Hold,
+    Load,
+    Mix,
+    Phases,
+    Rate,
+    Stagger,
+    TimeLimit,
+)
+from jepsen_lite.history import History
+from jepsen_lite.nemesis.base import Nemesis
+from jepsen_lite.nemesis.campaign import Campaign, Struck
+from jepsen_lite.nemesis.catalogue import NEMESES
+from jepsen_lite.nemesis.schedule import draw_schedule
+from jepsen_lite.performing import Recorder
+from jepsen_lite.store import RunDirectory, WrittenHistory
+from jepsen_lite.systems.base import System, SystemFailed
+from jepsen_lite.workers import Seat, Workers
+from jepsen_lite.workloads.base import Workload
+from jepsen_lite.workloads.catalogue import WORKLOADS
+from raftkv.errors import RaftkvError
+
+TICK_S = 0.2
+CALM_SHARE = 0.1
+CALM_S_MIN, CALM_S_MAX = 2.0, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What was asked for. The seed decides operations and faults, but not how time goes by."""
+
+    system: str
+    workloads: tuple[str, ...]
+    nemeses: tuple[str, ...]
+    seconds: float
+    nodes: int
+    concurrency: int
+    rate: float
+    seed: int
+
+    @property
+    def calm_s(self) -> float:
+        return min(CALM_S_MAX, max(CALM_S_MIN, self.seconds * CALM_SHARE))
+
+
+class Progress(Protocol):
+    """Told how a run goes."""
+
+    def phase(self, name: str, seconds: float | None) -> None:
+        """A new phase begins; `seconds` is how long it takes, if that is known."""
+
+    def follow(self, history: History) -> None:
+        """This is where operations are written down."""
+
+    def fault(self, struck: Struck) -> None:
+        """A fault is over."""
+
+    def tick(self) -> None:
+        """Time goes by."""
+
+
+class Run:
+    """One run. `now_ns` is the time of its history and its faults."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        system: System,
+        directory: RunDirectory,
+        command: Sequence[str],
+        progress: Progress,
+    ) -> None:
+        self.setup = setup
+        self.system = system
+        self.directory = directory
+        self.problems: list[str] = []
+        self._progress = progress
+        self._started_ns = time.monotonic_ns()
+        self._phases: dict[str, int] = {}
+        self._test: dict[str, Any] = {
+            "system": setup.system,
+            "workloads": list(setup.workloads),
+            "nemeses": list(setup.nemeses),
+            "nodes": list(system.nodes),
+            "seed": setup.seed,
+            "options": {
+                "seconds": setup.seconds,
+                "concurrency": setup.concurrency,
+                "rate": setup.rate,
+            },
+            "command": list(command),
+            "versions": dict(system.versions()),
+            "began_at": datetime.now(UTC).isoformat(),  # when the history's clock showed 0
+        }
+        self._workloads: list[Workload] = [WORKLOADS[name]() for name in setup.workloads]
+        self._nemeses: list[Nemesis] = [NEMESES[name] for name in setup.nemeses]
+        self._healed = False
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns() - self._started_ns
+
+    def now_s(self) -> float:
+        return self.now_ns() / 1e9
+
+    async def execute(self) -> None:
+        """Everything but the verdict. What went wrong beside the history is in test.json."""
+        self._write_test()
+        history = WrittenHistory(self.directory)
+        self._progress.follow(history)
+        ticking = asyncio.create_task(self._tick())
+        try:
+            for nemesis in self._nemeses:
+                nemesis.prepare(self.system)
+            self._begin("start", None)
+            await self.system.start()
+            await self._exercise(history)
+        except (SystemFailed, RaftkvError) as error:
+            self.problems.append(str(error))
+        finally:
+            self._begin("stop", None)
+            await self.system.stop()
+            history.close()
+            ticking.cancel()
+            self._write_test()
+
+    async def _exercise(self, history: History) -> None:
+        recorder = Recorder(history, self.now_ns)
+        seats = await self._seats()
+        workers = Workers(seats, recorder, self.setup.seed, self.now_s)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._nemesis())
+                group.create_task(workers.run(self._generator()))
+        finally:
+            self.problems += workers.problems
+            await asyncio.gather(*(seat.client.close() for seat in seats))
+
+    async def _seats(self) -> list[Seat]:
+        """Every other worker knows one node only: it sees what that node believes."""
+        seats = []
+        for worker in range(self.setup.concurrency):
+            nodes = self.system.nodes
+            node = nodes[worker // 2 % len(nodes)] if worker % 2 else ""
+            seats.append(Seat(await self.system.connect(node), node))
+        return seats
+
+    def _generator(self) -> Generator:
+        setup, rng = self.setup, Random(f"{self.setup.seed}/last writes")
+        mix = Mix([(Load(workload), 1.0) for workload in self._workloads])
+        return Phases(
+            [
+                TimeLimit(Rate(mix, setup.rate), setup.calm_s),
+                TimeLimit(Stagger(mix, setup.rate), setup.seconds),
+                Hold(lambda: self._healed),
+                Each(lambda: [(each, each.next(rng, 0)) for each in self._workloads]),
+                Each(lambda: [(each, last) for each in self._workloads for last in each.final()]),
+            ]
+        )
+
+    async def _nemesis(self) -> None:
+        setup = self.setup
+        campaign = Campaign(self.system, self._nemeses, self.now_ns, self._struck)
+        schedule = draw_schedule(setup.seed, self._nemeses, setup.nodes, setup.seconds)
+        self._begin("calm", setup.calm_s)
+        await asyncio.sleep(setup.calm_s)
+        self._begin("faults", setup.seconds)
+        await campaign.carry_out(schedule)
+        await asyncio.sleep(self._phases["faults"] / 1e9 + setup.seconds - self.now_s())
+        self._begin("heal", None)
+        await campaign.recover()
+        self.problems += campaign.problems
+        self._begin("final", None)
+        self._healed = True
+
+    async def _tick(self) -> None:
+        while True:
+            self._progress.tick()
+            await asyncio.sleep(TICK_S)
+
+    def _struck(self, struck: Struck) -> None:
+        self.directory.add_fault(struck.to_json())
+        self._progress.fault(struck)
+
+    def _begin(self, phase: str, seconds: float | None) -> None:
+        self._phases[phase] = self.now_ns()
+        self._progress.phase(phase, seconds)
+
+    def _write_test(self) -> None:
+        more = {"phases": self._phases, "problems": self.problems, "ended_ns": self.now_ns()}
+        self.directory.write_test({**self._test, **more})

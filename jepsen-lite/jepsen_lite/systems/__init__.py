@@ -1,0 +1,1 @@
+"""The systems under test: how they are started, reached, broken and brought back."""

@@ -1,0 +1,103 @@
+"""What a system under test offers to the harness: nodes, clients, and what can be done to them."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Protocol
+
+from jepsen_lite.systems.network import Network
+from raftkv.client.client import Client
+
+
+class SystemFailed(Exception):
+    """The system under test can't be started or used; the message says why, and where to look."""
+
+
+class NoEffect(Exception):
+    """A fault met nothing that it could break; the message says why."""
+
+
+class Machine(Protocol):
+    """One node as something that runs, stands still or is dead."""
+
+    name: str
+
+    @property
+    def running(self) -> bool: ...
+
+    async def start(self) -> bool:
+        """Returns whether it did not run before."""
+
+    async def stop(self) -> bool:
+        """Ask it to end; returns whether it did so by itself."""
+
+    async def kill(self) -> bool:
+        """End it without asking; returns whether it ran."""
+
+    async def pause(self) -> bool:
+        """Let it stand still; returns whether it ran."""
+
+    async def resume(self) -> None:
+        """Let it go on."""
+
+
+class System(abc.ABC):
+    """A cluster. `machines` changes when nodes are replaced; `network` knows nodes by name.
+
+    What an operator does raises `NoEffect` if it had none. The defaults are those of a system
+    that can't do it.
+    """
+
+    name: str
+
+    def __init__(self) -> None:
+        self.machines: dict[str, Machine] = {}
+        self.network = Network()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(self.machines)
+
+    @abc.abstractmethod
+    async def start(self) -> None:
+        """Return when every node serves. Raises `SystemFailed`."""
+
+    @abc.abstractmethod
+    async def stop(self) -> None:
+        """End everything that was started; called also after a failed start."""
+
+    @abc.abstractmethod
+    async def connect(self, node: str = "") -> Client:
+        """A client that knows only this node; without one, the whole cluster."""
+
+    @abc.abstractmethod
+    async def leader(self) -> str:
+        """Who leads, as the nodes say; "" if nobody says so."""
+
+    @abc.abstractmethod
+    async def not_ready(self) -> Mapping[str, str]:
+        """The nodes that do not serve, with the reason."""
+
+    @abc.abstractmethod
+    def versions(self) -> Mapping[str, str]:
+        """What was tested."""
+
+    async def transfer_leader(self, to: str) -> str:
+        """Hand leadership to a node; returns who leads then."""
+        raise NoEffect(f"{self.name} has no transfer of leadership here")
+
+    async def compact(self) -> str:
+        """Forget the history but for the last few revisions; returns what was done."""
+        raise NoEffect(f"{self.name} has no compaction here")
+
+    async def replace(self, node: str) -> str:
+        """Begin to replace a node by a new one; returns the new one's name."""
+        raise NoEffect(f"{self.name} has no change of membership here")
+
+    async def finish_replacements(self) -> int:
+        """The new ones get a vote, the old ones leave; returns how many.
+
+        Raises `SystemFailed` if they don't.
+        """
+        return 0

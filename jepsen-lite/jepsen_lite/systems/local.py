@@ -1,0 +1,108 @@
+"""Clusters of processes on this machine's loopback, every connection through a proxy of ours."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from jepsen_lite.systems.base import System, SystemFailed
+from jepsen_lite.systems.network import CLIENTS
+from jepsen_lite.systems.processes import Server, free_ports
+from jepsen_lite.systems.proxy import Proxy, owner_of
+
+START_TIMEOUT_S = 60.0
+POLL_S = 0.1
+
+
+class Ports:
+    """Where a node listens, and where its proxies do: those are the addresses it is known by."""
+
+    def __init__(self) -> None:
+        numbers = free_ports(4)
+        self.client_listen, self.client, self.peer_listen, self.peer = numbers
+
+
+class LocalCluster(System):
+    """Servers with their proxies. Who is started how is the business of the systems."""
+
+    peers_dial_both_ways: bool
+    """See `Proxy`: whether a connection between peers carries messages of its dialler only."""
+
+    def __init__(self, directory: Path, logs: Path) -> None:
+        super().__init__()
+        self.servers: dict[str, Server] = {}
+        self.ports: dict[str, Ports] = {}
+        self.directory = directory
+        self.logs = logs
+        self._proxies: list[Proxy] = []
+
+    def pids(self) -> dict[str, int]:
+        return {name: server.pid for name, server in self.servers.items() if server.running}
+
+    def endpoint(self, node: str) -> str:
+        """Where clients reach the node: its proxy."""
+        return f"127.0.0.1:{self.ports[node].client}"
+
+    def back_door(self, node: str) -> str:
+        """Where the harness itself reaches the node, past the faults of the network."""
+        return f"127.0.0.1:{self.ports[node].client_listen}"
+
+    def add_server(self, name: str, command: list[str]) -> Server:
+        """A server for a node whose ports are known already."""
+        directory = self.directory / name
+        server = Server(name, command, directory, self.logs / f"{name}.log")
+        self.servers[name] = self.machines[name] = server
+        return server
+
+    async def add_proxies(self, name: str) -> None:
+        """Let others reach the node."""
+        ports, local = self.ports[name], "127.0.0.1"
+        of_peers = Proxy(
+            name,
+            ports.peer,
+            (local, ports.peer_listen),
+            self.network,
+            lambda port: owner_of(port, self.pids()),
+            both_ways=not self.peers_dial_both_ways,
+        )
+        of_clients = Proxy(
+            name,
+            ports.client,
+            (local, ports.client_listen),
+            self.network,
+            lambda _: CLIENTS,
+            both_ways=False,
+        )
+        for proxy in (of_peers, of_clients):
+            self._proxies.append(proxy)
+            await proxy.start()
+
+    async def start(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.logs.mkdir(parents=True, exist_ok=True)
+        for name in self.nodes:
+            await self.add_proxies(name)
+        for server in self.servers.values():
+            await server.start()
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + START_TIMEOUT_S
+        while missing := await self.not_ready():
+            if loop.time() > until_s:
+                raise SystemFailed(
+                    f"not every node serves after {START_TIMEOUT_S} s: "
+                    + "; ".join(f"{name}: {why}" for name, why in missing.items())
+                    + f"; their logs are in {self.logs}"
+                )
+            for server in self.servers.values():
+                if not server.running:
+                    raise SystemFailed(
+                        f"{server.name} ended with code {server.exit_code}: "
+                        f"{server.log()[-1000:].strip()}"
+                    )
+            await asyncio.sleep(POLL_S)
+
+    async def stop(self) -> None:
+        for server in self.servers.values():
+            await server.resume()
+            await server.kill()
+        await asyncio.gather(*(proxy.stop() for proxy in self._proxies))

@@ -1,0 +1,129 @@
+"""A server as a process of this machine: started with a command, ended and paused by its pid."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+STOP_TIMEOUT_S = 15.0
+POLL_S = 0.02
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+class Server:
+    """At most one running process; its output goes to `log_path`, over restarts."""
+
+    def __init__(self, name: str, command: Sequence[str], directory: Path, log_path: Path) -> None:
+        self.name = name
+        self.command = list(command)
+        self.directory = directory
+        self.log_path = log_path
+        self.environment: dict[str, str] = {}
+        self.paused = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the running process; 0 if there is none."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else 0
+
+    @property
+    def running(self) -> bool:
+        return self.pid != 0
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll() if self._process is not None else None
+
+    async def start(self) -> bool:
+        """Start it, if it does not run; returns whether it did not."""
+        if self.running:
+            return False
+        self._process = self._launched()
+        return True
+
+    def _launched(self) -> subprocess.Popen[bytes]:
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**inherited_environment(), **self.environment},
+                start_new_session=True,  # Ctrl-C is for the harness, which then ends its servers
+            )
+
+    async def kill(self) -> bool:
+        """SIGKILL; returns whether it ran."""
+        if not self.running or self._process is None:
+            return False
+        self._process.kill()
+        self._process.wait()
+        self.paused = False
+        return True
+
+    async def stop(self) -> bool:
+        """SIGTERM and wait; kill it if it takes too long. Returns whether it ended by itself."""
+        if self._process is None or not self.running:
+            return False
+        await self.resume()
+        self._process.terminate()
+        ended = await self.ended(STOP_TIMEOUT_S)
+        await self.kill()
+        return ended
+
+    async def ended(self, timeout_s: float) -> bool:
+        """Wait until the process has ended."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + timeout_s
+        while self.running and loop.time() < until_s:  # noqa: ASYNC110 - processes set no Event
+            await asyncio.sleep(POLL_S)
+        return not self.running
+
+    async def pause(self) -> bool:
+        """SIGSTOP; returns whether it ran."""
+        if not self.running or self.paused or self._process is None:
+            return False
+        self._process.send_signal(signal.SIGSTOP)
+        self.paused = True
+        return True
+
+    async def resume(self) -> None:
+        """SIGCONT, if it runs."""
+        if self.running and self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+        self.paused = False
+
+    def log(self, from_byte: int = 0) -> str:
+        """What it wrote, from a place in its log on."""
+        if not self.log_path.exists():
+            return ""
+        with self.log_path.open("rb") as file:
+            file.seek(from_byte)
+            return file.read().decode(errors="replace")
+
+    def log_bytes(self) -> int:
+        return self.log_path.stat().st_size if self.log_path.exists() else 0
+
+
+def inherited_environment() -> Mapping[str, str]:
+    """Ours without what would configure the servers behind our back."""
+    foreign = ("RAFTKV_", "ETCD_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}

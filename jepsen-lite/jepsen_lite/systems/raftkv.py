@@ -1,0 +1,211 @@
+"""raftkv as processes of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+import raftkv
+from jepsen_lite.systems.base import NoEffect, SystemFailed
+from jepsen_lite.systems.local import LocalCluster, Ports
+from raftkv.client.client import Client
+from raftkv.client.settings import ClientSettings
+from raftkv.client.status import NodeStatus, Role
+from raftkv.errors import Outcome, RaftkvError
+
+ASK_TIMEOUT_S = 1.0
+OPERATE_TIMEOUT_S = 10.0
+CHANGE_TIMEOUT_S = 30.0
+CHANGE_EVERY_S = 0.2
+LEAVE_TIMEOUT_S = 20.0
+REVISIONS_KEPT = 20
+
+
+class Raftkv(LocalCluster):
+    """Nodes named node-1, node-2, ...; a node that was replaced gives its number to nobody."""
+
+    name = "raftkv"
+    peers_dial_both_ways = False
+
+    def __init__(
+        self, directory: Path, logs: Path, size: int, settings: Sequence[str] = ()
+    ) -> None:
+        super().__init__(directory, logs)
+        self._settings = [part for setting in settings for part in ("--set", setting)]
+        self._operator: Client | None = None
+        names = [f"node-{number}" for number in range(1, size + 1)]
+        self.ports = {name: Ports() for name in names}
+        members = ",".join(self._member(name) for name in names)
+        for name in names:
+            self.add_server(name, self._command(name, "--initial-members", members))
+        self._next_number = size + 1
+        self._leaving: dict[str, str] = {}  # by the new node's name
+
+    def _member(self, name: str) -> str:
+        ports = self.ports[name]
+        return f"{number_of(name)}=127.0.0.1:{ports.peer}/127.0.0.1:{ports.client}"
+
+    def _command(self, name: str, *arguments: str) -> list[str]:
+        ports = self.ports[name]
+        return [
+            *(sys.executable, "-m", "raftkv", "serve"),
+            *("--node-id", str(number_of(name))),
+            *("--data-dir", str(self.directory / name)),
+            *("--client-listen", f"127.0.0.1:{ports.client_listen}"),
+            *("--client-advertise", f"127.0.0.1:{ports.client}"),
+            *("--peer-listen", f"127.0.0.1:{ports.peer_listen}"),
+            *("--peer-advertise", f"127.0.0.1:{ports.peer}"),
+            *("--log-format", "json"),
+            *self._settings,
+            *arguments,
+        ]
+
+    async def stop(self) -> None:
+        await self._forget_operator()
+        await super().stop()
+
+    async def connect(self, node: str = "") -> Client:
+        chosen = [node] if node else self.nodes
+        settings = ClientSettings(follow_members=not node)
+        return await raftkv.connect([self.endpoint(name) for name in chosen], settings=settings)
+
+    async def operator(self) -> Client:
+        """A client that the faults of the network don't reach."""
+        if self._operator is None:
+            endpoints = [self.back_door(name) for name in self.nodes]
+            settings = ClientSettings(follow_members=False)
+            self._operator = await raftkv.connect(endpoints, settings=settings)
+        return self._operator
+
+    async def statuses(self) -> Mapping[str, NodeStatus | RaftkvError]:
+        """What each node says of itself, or why it does not."""
+        try:
+            operator = await self.operator()
+        except RaftkvError as error:
+            return dict.fromkeys(self.nodes, error)
+
+        async def ask(name: str) -> NodeStatus | RaftkvError:
+            try:
+                return await operator.status(self.back_door(name), timeout=ASK_TIMEOUT_S)
+            except RaftkvError as error:
+                return error
+
+        return dict(zip(self.nodes, await asyncio.gather(*map(ask, self.nodes)), strict=True))
+
+    async def leader(self) -> str:
+        leaders = {
+            status.term: name
+            for name, status in (await self.statuses()).items()
+            if isinstance(status, NodeStatus) and status.role is Role.LEADER
+        }
+        return leaders[max(leaders)] if leaders else ""
+
+    async def not_ready(self) -> Mapping[str, str]:
+        statuses = await self.statuses()
+        missing = {
+            name: status.reason if isinstance(status, RaftkvError) else "knows no leader"
+            for name, status in statuses.items()
+            if isinstance(status, RaftkvError) or not status.leader_id
+        }
+        if missing:
+            return missing
+        # An elected leader still has to commit an entry of its own term before it can be read.
+        try:
+            await (await self.operator()).get("ready?", timeout=ASK_TIMEOUT_S)
+        except RaftkvError as error:
+            return dict.fromkeys(self.nodes, error.reason)
+        return {}
+
+    def versions(self) -> Mapping[str, str]:
+        return {"raftkv": raftkv.__version__}
+
+    async def transfer_leader(self, to: str) -> str:
+        before = await self.leader()
+        if before == to:
+            raise NoEffect(f"{to} leads already")
+        try:
+            operator = await self.operator()
+            now = await operator.transfer_leader(number_of(to), timeout=OPERATE_TIMEOUT_S)
+        except RaftkvError as error:
+            raise NoEffect(f"refused: {error.reason}") from error
+        return f"node-{now}"
+
+    async def compact(self) -> str:
+        try:
+            operator = await self.operator()
+            found = await operator.range_prefix("ready?", timeout=OPERATE_TIMEOUT_S)
+            revision = found.revision - REVISIONS_KEPT
+            if revision < 1:
+                raise NoEffect("there is no history to forget")
+            await operator.compact(revision, timeout=OPERATE_TIMEOUT_S)
+        except RaftkvError as error:
+            raise NoEffect(f"refused: {error.reason}") from error
+        return f"forgot what was before revision {revision}"
+
+    async def replace(self, node: str) -> str:
+        """As an operator does it: the new node has caught up and votes before the old one goes."""
+        name = f"node-{self._next_number}"
+        self._next_number += 1
+        self.ports[name] = Ports()
+        ports, number = self.ports[name], number_of(name)
+        addresses = (f"127.0.0.1:{ports.peer}", f"127.0.0.1:{ports.client}")
+        operator = await self.operator()
+        try:
+            await operator.member_add(number, *addresses, timeout=OPERATE_TIMEOUT_S)
+        except RaftkvError as error:
+            if error.outcome is not Outcome.MAYBE_APPLIED:
+                raise NoEffect(f"refused: {error.reason}") from error
+        helper = next(each for each in self.nodes if self.servers[each].running and each != node)
+        await self.add_proxies(name)
+        server = self.add_server(name, self._command(name, "--join", self.back_door(helper)))
+        await server.start()
+        self._leaving[name] = node
+        return name
+
+    async def finish_replacements(self) -> int:
+        finished = 0
+        for name, leaving in list(self._leaving.items()):
+            await self._until_done("promote", self._promote, number_of(name))
+            await self._until_done("remove", self._remove, number_of(leaving))
+            del self._leaving[name]
+            if not await self.servers[leaving].ended(LEAVE_TIMEOUT_S):
+                raise SystemFailed(f"{leaving} was removed, and has not stopped")
+            del self.machines[leaving], self.servers[leaving]
+            await self._forget_operator()
+            finished += 1
+        return finished
+
+    async def _promote(self, number: int) -> None:
+        await (await self.operator()).member_promote(number, timeout=OPERATE_TIMEOUT_S)
+
+    async def _remove(self, number: int) -> None:
+        try:
+            await (await self.operator()).member_remove(number, timeout=OPERATE_TIMEOUT_S)
+        except raftkv.MemberUnknown:
+            return  # an earlier try did it
+
+    async def _until_done(
+        self, what: str, change: Callable[[int], Awaitable[None]], number: int
+    ) -> None:
+        """A change is refused while another one is under way, or while the new node lags."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + CHANGE_TIMEOUT_S
+        while True:
+            try:
+                return await change(number)
+            except RaftkvError as error:
+                if loop.time() > until_s:
+                    raise SystemFailed(f"can't {what} node {number}: {error}") from error
+            await asyncio.sleep(CHANGE_EVERY_S)
+
+    async def _forget_operator(self) -> None:
+        if self._operator is not None:
+            await self._operator.close()
+            self._operator = None
+
+
+def number_of(name: str) -> int:
+    """The id of a node by its name."""
+    return int(name.removeprefix("node-"))

@@ -1,0 +1,100 @@
+"""The workers of a real run: each does one operation at a time, as the generator says."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from jepsen_lite.generators import Asker, Generator, Todo, Wait
+from jepsen_lite.history import Kind
+from jepsen_lite.performing import Recorder
+from raftkv.client.client import Client
+
+TIMEOUTS_S = (0.5, 1.0, 3.0)
+PATIENT_TIMEOUT_S = 10.0
+PATIENCE_S = 60.0
+PAUSE_AFTER_FAILURE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A worker's place: its client, and the node that this client is bound to ("": none)."""
+
+    client: Client
+    node: str = ""
+
+
+class Workers:
+    """All workers of a run. `problems` are what must not happen, whatever is broken."""
+
+    def __init__(
+        self, seats: Sequence[Seat], recorder: Recorder, seed: int, now_s: Callable[[], float]
+    ) -> None:
+        self.problems: list[str] = []
+        self._seats = seats
+        self._recorder = recorder
+        self._seed = seed
+        self._now_s = now_s
+        self._numbers = itertools.count(len(seats))
+        self._busy = 0
+
+    async def run(self, generator: Generator) -> None:
+        """Work until the generator has nothing more."""
+        async with asyncio.TaskGroup() as group:
+            for worker, seat in enumerate(self._seats):
+                group.create_task(self._work(generator, worker, seat))
+
+    async def _work(self, generator: Generator, worker: int, seat: Seat) -> None:
+        rng = Random(f"{self._seed}/worker {worker}")
+        process = worker
+        while True:
+            answer = generator.next(Asker(worker, self._now_s(), rng, self._busy))
+            if answer is None:
+                return
+            if isinstance(answer, Wait):
+                await asyncio.sleep(answer.seconds)
+                continue
+            self._busy += 1
+            if answer.patient:
+                kind = await self._insist(process, answer)
+            else:
+                kind, _ = await self._perform(process, seat, answer, rng.choice(TIMEOUTS_S))
+            self._busy -= 1
+            if kind is Kind.INFO:
+                process = next(self._numbers)
+
+    async def _insist(self, process: int, todo: Todo) -> Kind:
+        """Everything is healed, so it must succeed soon.
+
+        What failed may be repeated; what may have happened must not, values are written once.
+        """
+        until_s = self._now_s() + PATIENCE_S
+        while True:
+            kind, reason = await self._perform(process, self._seats[0], todo, PATIENT_TIMEOUT_S)
+            if kind is Kind.OK:
+                return kind
+            if kind is Kind.INFO or self._now_s() > until_s:
+                asked = todo.invocation
+                self.problems.append(
+                    f"{todo.workload.name}: {asked.function} on {asked.key} ended with {reason}"
+                    " after everything was healed"
+                )
+                return kind
+            await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
+
+    async def _perform(
+        self, process: int, seat: Seat, todo: Todo, timeout_s: float
+    ) -> tuple[Kind, str]:
+        try:
+            return await self._recorder.perform(
+                seat.client, process, todo.workload, todo.invocation, timeout_s, seat.node
+            )
+        except Exception as error:  # noqa: BLE001 - a bug is reported with the run, not instead of it
+            self.problems.append(
+                f"{todo.workload.name}: {todo.invocation.function} raised"
+                f" {type(error).__name__}: {error}"
+            )
+            return Kind.INFO, type(error).__name__

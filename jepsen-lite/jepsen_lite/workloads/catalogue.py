@@ -1,0 +1,16 @@
+"""All workloads, by the names that the command line knows them by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jepsen_lite.workloads.base import Workload
+from jepsen_lite.workloads.counter import Counter
+from jepsen_lite.workloads.register import Register
+from jepsen_lite.workloads.sets import GrowingSet
+
+WORKLOADS: dict[str, Callable[[], Workload]] = {
+    "register": lambda: Register(keys=4, uses=150),
+    "set": GrowingSet,
+    "counter": Counter,
+}
