@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from raftkv.client.sync import SyncClient, connect_sync
     from raftkv.client.transactions import Transaction
     from raftkv.client.values import prefix_end
+    from raftkv.client.watch import Watch
+    from raftkv.client.watch_events import EventKind, WatchEvent
+    from raftkv.client.watch_sync import SyncWatch
     from raftkv.client.when import Compare
     from raftkv.errors import (
         ConfigurationError,
@@ -84,6 +87,7 @@ __all__ = [
     "ConnectionFailed",
     "DeadlineExceeded",
     "DeleteResult",
+    "EventKind",
     "FencedOff",
     "FencingGuard",
     "Grant",
@@ -128,12 +132,15 @@ __all__ = [
     "Sort",
     "SwapResult",
     "SyncClient",
+    "SyncWatch",
     "TooLarge",
     "TooStale",
     "Transaction",
     "TransactionConflict",
     "TransactionResult",
     "Unavailable",
+    "Watch",
+    "WatchEvent",
     "__version__",
     "bounded",
     "connect",
@@ -157,6 +164,9 @@ _HOMES = (
     "raftkv.client.sync",
     "raftkv.client.transactions",
     "raftkv.client.values",
+    "raftkv.client.watch",
+    "raftkv.client.watch_events",
+    "raftkv.client.watch_sync",
     "raftkv.client.when",
     "raftkv.client",
     "raftkv.fencing",

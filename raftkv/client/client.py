@@ -14,11 +14,14 @@ from raftkv.client.link import Links
 from raftkv.client.lock_methods import LockMethods
 from raftkv.client.settings import ClientSettings
 from raftkv.client.transaction_methods import TransactionMethods
+from raftkv.client.watch_methods import WatchMethods
 
 DEFAULT_TIMEOUT_S = 5.0
 
 
-class Client(TransactionMethods, KvMethods, LeaseMethods, LockMethods, ClusterMethods):
+class Client(
+    TransactionMethods, KvMethods, LeaseMethods, LockMethods, WatchMethods, ClusterMethods
+):
     """A connection to a cluster, made by `raftkv.connect`. Belongs to one event loop.
 
     Share one among all tasks: what they ask in the same turn of the loop travels together.

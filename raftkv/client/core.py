@@ -18,6 +18,7 @@ from raftkv.client.requests import command_piece
 from raftkv.client.retry import Backoff
 from raftkv.client.settings import ClientSettings
 from raftkv.client.unary import STATUS_TIMEOUT_S, Unary
+from raftkv.client.watch_stream import WatchStream
 from raftkv.errors import ConnectionFailed, InvalidRequest
 from raftkv.rpc import kv_pb2
 
@@ -46,6 +47,7 @@ class Core:
         self._queues = LockQueues(
             self._pipeline, self._unary, self._kept, settings, self._timeout_s
         )
+        self._watches = WatchStream(self._endpoints, settings, rng, self._loop)
         self._pipeline.on_look_around = self._search_leader
         self._closing = False
 
@@ -75,6 +77,7 @@ class Core:
         if self._closing:
             return
         self._closing = True
+        self._watches.close()
         try:
             waiting = self._pipeline.unfinished()
             if waiting:

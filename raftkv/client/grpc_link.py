@@ -12,9 +12,9 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from raftkv.client.link import PIPELINE
 from raftkv.errors import ConnectionFailed, Outcome, OutcomeUnknown, RaftkvError, from_wire
 
-PIPELINE = "/raftkv.rpc.Pipeline/Open"
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
 STATUS_DETAILS = "grpc-status-details-bin"
 
@@ -45,10 +45,13 @@ class GrpcLink:
         self._streams: set[asyncio.Task[None]] = set()
 
     def open(
-        self, on_message: Callable[[bytes], None], on_end: Callable[[RaftkvError], None]
+        self,
+        on_message: Callable[[bytes], None],
+        on_end: Callable[[RaftkvError], None],
+        method: str = PIPELINE,
     ) -> GrpcStream:
         """See `Link.open`."""
-        stream = GrpcStream(self, on_message, on_end)
+        stream = GrpcStream(self, on_message, on_end, method)
         self._streams.add(stream.task)
         stream.task.add_done_callback(self._streams.discard)
         return stream
@@ -98,15 +101,17 @@ class GrpcLink:
 
 
 class GrpcStream:
-    """One Pipeline.Open call. Two tasks: one writes what is queued, one reads what comes."""
+    """One stream. Two tasks: one writes what is queued, one reads what comes."""
 
     def __init__(
         self,
         link: GrpcLink,
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
+        method: str,
     ) -> None:
         self._link = link
+        self._method = method
         self._on_message = on_message
         self._on_end = on_end
         self._outbox: deque[bytes] = deque()
@@ -128,7 +133,7 @@ class GrpcStream:
         except ConnectionFailed as unsent:
             self._on_end(unsent)
             return
-        call: Any = channel.stream_stream(PIPELINE)()
+        call: Any = channel.stream_stream(self._method)()
         writer = asyncio.create_task(self._write(call))
         try:
             while (message := await call.read()) is not EOF:

@@ -7,12 +7,15 @@ from typing import Protocol
 
 from raftkv.errors import RaftkvError
 
+PIPELINE = "/raftkv.rpc.Pipeline/Open"
+WATCH = "/raftkv.rpc.Watch/Open"
+
 
 class Stream(Protocol):
-    """One open Pipeline.Open call."""
+    """One open call that carries messages both ways."""
 
     def send(self, message: bytes) -> None:
-        """Queue a PipelineRequest. Never blocks; order is kept. Nothing happens after the end."""
+        """Queue a request. Never blocks; order is kept. Nothing happens after the end."""
 
     def close(self) -> None:
         """End it now: no event follows, what was sent may or may not have arrived."""
@@ -22,9 +25,14 @@ class Link(Protocol):
     """The way to one endpoint. Connects when it is first used, and again after it broke."""
 
     def open(
-        self, on_message: Callable[[bytes], None], on_end: Callable[[RaftkvError], None]
+        self,
+        on_message: Callable[[bytes], None],
+        on_end: Callable[[RaftkvError], None],
+        method: str = PIPELINE,
     ) -> Stream:
-        """Open a pipeline. Both callbacks run on the loop, never from inside `open` or `send`.
+        """Open a stream of `PIPELINE` or `WATCH`.
+
+        Both callbacks run on the loop, never from inside `open` or `send`.
 
         `on_end` is called once, when the stream is over for any reason but `close`: with
         `ConnectionFailed` if certainly nothing of what was given to `send` left, else with

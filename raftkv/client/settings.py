@@ -35,6 +35,9 @@ class ClientSettings:
     look_around_s: float = 5.0
     # A node that is sent requests and says nothing for this long is left for another one.
     silence_s_max: float = 2.0
+    # A node that tells a watch nothing for this long is asked whether it knows what is committed.
+    watch_heartbeat_s: float = 1.0
+    watch_buffer_bytes_max: int = 4 << 20  # of events that a watch's consumer has not taken yet
     backoff_s_min: float = 0.01
     backoff_s_max: float = 0.25
     # Retries may add this share to the requests, and this many per second on top.

@@ -26,6 +26,8 @@ from raftkv.client.results import (
 from raftkv.client.settings import ClientSettings
 from raftkv.client.status import Member, NodeStatus
 from raftkv.client.sync_transactions import SyncTransaction, run_on_this_thread
+from raftkv.client.watch import Watch
+from raftkv.client.watch_sync import SyncWatch
 from raftkv.client.when import Compare
 from raftkv.errors import RaftkvError
 
@@ -322,9 +324,53 @@ class SyncClient:
         attempts = self._client._attempts(timeout)
         return run_on_this_thread(attempts, function, shared_portal())
 
+    @_twin_of(Client.read_txn)
+    def read_txn(
+        self,
+        compare: Sequence[Compare] = (),
+        success: Sequence[Operation] = (),
+        failure: Sequence[Operation] = (),
+        *,
+        level: Level = ReadLevel.LINEARIZABLE,
+        fallback: Fallback = None,
+        timeout: float | None = None,
+    ) -> TransactionResult:
+        return self._call(
+            self._client.read_txn(
+                compare, success, failure, level=level, fallback=fallback, timeout=timeout
+            )
+        )
+
     @_twin_of(Client.compact)
     def compact(self, revision: int, *, timeout: float | None = None) -> int:
         return self._call(self._client.compact(revision, timeout=timeout))
+
+    @_twin_of(Client.watch)
+    def watch(
+        self,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
+        *,
+        prefix: str | bytes | None = None,
+        from_revision: int = 0,
+        prev_kv: bool = False,
+        puts: bool = True,
+        deletes: bool = True,
+        progress: bool = False,
+    ) -> SyncWatch:
+        async def watch() -> Watch:
+            return self._client.watch(
+                start,
+                end,
+                prefix=prefix,
+                from_revision=from_revision,
+                prev_kv=prev_kv,
+                puts=puts,
+                deletes=deletes,
+                progress=progress,
+            )
+
+        return SyncWatch(self._call(watch()))
 
     @_twin_of(Client.lease_grant)
     def lease_grant(

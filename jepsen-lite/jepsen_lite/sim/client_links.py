@@ -16,6 +16,7 @@ from jepsen_lite.sim.pipes import Pipe
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
 from raftkv.client.grpc_link import error_of_call
+from raftkv.client.link import PIPELINE
 from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError
 
 CONNECT_TIMEOUT_S = 1.0
@@ -73,9 +74,12 @@ class SimulatedLink:
         self._address = address
 
     def open(
-        self, on_message: Callable[[bytes], None], on_end: Callable[[RaftkvError], None]
+        self,
+        on_message: Callable[[bytes], None],
+        on_end: Callable[[RaftkvError], None],
+        method: str = PIPELINE,
     ) -> SimulatedStream:
-        return SimulatedStream(self._network, self._address, on_message, on_end)
+        return SimulatedStream(self._network, self._address, method, on_message, on_end)
 
     async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
         network = self._network
@@ -131,11 +135,13 @@ class SimulatedStream:
         self,
         network: SimulatedNetworkOfClient,
         address: str,
+        method: str,
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
     ) -> None:
         self._network = network
         self._address = address
+        self._method = method
         self._on_message = on_message
         self._on_end = on_end
         self._unsent: list[bytes] = []
@@ -169,7 +175,7 @@ class SimulatedStream:
 
         self._door = door
         self._back = Pipe(world, network, far, near, deliver, self._broke)
-        door.process.enter(door.open_stream, self._back, self._opened)
+        door.process.enter(door.open_stream, self._method, self._back, self._opened)
 
     def _opened(self, context: StreamContext, serving: asyncio.Task[None]) -> None:
         door, near, far = self._door, self._network.host, host_of(self._address)

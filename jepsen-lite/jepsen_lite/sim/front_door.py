@@ -14,6 +14,7 @@ import structlog
 
 from jepsen_lite.sim.pipes import Pipe
 from jepsen_lite.sim.process import Process
+from raftkv.client.link import PIPELINE, WATCH
 from raftkv.config import Settings
 from raftkv.node.node import Node
 from raftkv.rpc import api_pb2
@@ -25,6 +26,7 @@ from raftkv.server.lease_service import LeaseService
 from raftkv.server.lock_service import LockService
 from raftkv.server.pipeline_service import PipelineService
 from raftkv.server.reads import Reader
+from raftkv.server.watch_service import WatchService
 
 END_OF_STREAM = b""
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
@@ -57,7 +59,7 @@ class UnaryContext:
 
 
 class StreamContext:
-    """What the pipeline uses of a gRPC context. `outgoing` carries the replies to the client."""
+    """What the streams use of a gRPC context. `outgoing` carries the replies to the client."""
 
     def __init__(self, outgoing: Pipe) -> None:
         self._outgoing = outgoing
@@ -99,6 +101,11 @@ class SimulatedFrontDoor:
         reader = Reader(node, settings.limits, on_broken)
         calls = UnaryCalls(admission, deadlines, log, on_broken)
         self._pipelines = PipelineService(node, reader, admission, deadlines, settings.limits, log)
+        self._watches = WatchService(node, admission, settings, on_broken)
+        self._streams: dict[str, Callable[[Any, Any], Awaitable[None]]] = {
+            PIPELINE: self._pipelines.open,
+            WATCH: self._watches.open,
+        }
         cluster = ClusterService(node, reader, calls, settings.data_dir)
         lease = LeaseService(node, reader, calls)
         self._locks = LockService(node, reader, calls, settings.limits)
@@ -114,16 +121,18 @@ class SimulatedFrontDoor:
                 handler = getattr(servicer, method.name)
                 self._methods[f"/{descriptor.full_name}/{method.name}"] = (request_type, handler)
 
-    def open_stream(self, outgoing: Pipe, opened: Callable[[StreamContext, Any], None]) -> None:
-        """A client's pipeline begins; runs in the node's process."""
+    def open_stream(
+        self, method: str, outgoing: Pipe, opened: Callable[[StreamContext, Any], None]
+    ) -> None:
+        """A client's stream begins; runs in the node's process."""
         context = StreamContext(outgoing)
         self._open[outgoing] = None
-        task = self.process.create_task(self._serve(context, outgoing))
+        task = self.process.create_task(self._serve(method, context, outgoing))
         opened(context, task)
 
-    async def _serve(self, context: StreamContext, outgoing: Pipe) -> None:
+    async def _serve(self, method: str, context: StreamContext, outgoing: Pipe) -> None:
         try:
-            await self._pipelines.open(None, context)  # type: ignore[arg-type]
+            await self._streams[method](None, context)
         except Aborted:
             pass  # the client only learns that the stream has ended
         finally:
@@ -158,6 +167,7 @@ class SimulatedFrontDoor:
     async def drain(self, grace_s: float) -> None:
         """Let nothing in any more; wait until the rest is done or the grace is over."""
         self._admission.close()
+        self._watches.end_streams()
         self._locks.end_waits()
         try:
             async with asyncio.timeout(grace_s):

@@ -1,0 +1,280 @@
+"""The one stream that carries all watches of a client, and its moving from node to node.
+
+    no stream -- somebody watches --> asked -- heard --> heard --+
+        ^                               |                 |      | idle for a while: asks how far
+        |                               |                 |<-----+ the node is
+        +--- it broke, was ended, or gave no answer in time
+
+On a new stream every watch is asked for again, from its bookmark + 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+
+from google.protobuf.message import DecodeError
+
+from raftkv.client.endpoints import Endpoint, Endpoints
+from raftkv.client.link import WATCH, Stream
+from raftkv.client.results import error_of
+from raftkv.client.retry import Backoff
+from raftkv.client.settings import ClientSettings
+from raftkv.client.watch import Watch
+from raftkv.client.watch_mail import WatchMail
+from raftkv.errors import Outcome, OutcomeUnknown, Overloaded, RaftkvError, Unavailable
+from raftkv.rpc import api_pb2
+
+CREATES_PER_MESSAGE_MAX = 1_000
+# A timer may ring before its time by as much as the loop's clock is coarse.
+TIMER_TOLERANCE_S = 0.0001
+
+
+class WatchStream:
+    """Runs the watches of a client. Lives on one event loop, in callbacks alone."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        settings: ClientSettings,
+        rng: random.Random,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._endpoints = endpoints
+        self._settings = settings
+        self._loop = loop
+        self._backoff = Backoff(rng, settings.backoff_s_min, settings.backoff_s_max)
+        self._mail = WatchMail(loop, self._pause)
+        self._ids = itertools.count(1)
+        self._watches: dict[int, Watch] = {}
+        self._heard: set[int] = set()  # the node has said that it hears these
+        self._creates: dict[int, None] = {}  # to be asked for
+        self._cancels: list[int] = []
+        self._stream: Stream | None = None
+        self._endpoint: Endpoint | None = None
+        self._avoid: Endpoint | None = None
+        self._failures = 0  # since a node was heard
+        self._resume_at = loop.time()
+        self._confirmed_at = 0.0  # the node knew what was committed
+        self._asked_at: float | None = None  # how far it is, and it has not said
+        self._pump_handle: asyncio.Handle | None = None
+        self._tick_handle: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    # ---- for watches -------------------------------------------------------------------
+
+    def add(self, watch: Watch) -> None:
+        """Run this watch from now on."""
+        if self._closed:
+            raise Unavailable("the client is closed")
+        watch.watch_id = next(self._ids)
+        self._watches[watch.watch_id] = watch
+        self._creates[watch.watch_id] = None
+        self._wake()
+
+    def remove(self, watch: Watch) -> None:
+        """See `Keeper.remove`."""
+        if self._watches.pop(watch.watch_id, None) is None:
+            return
+        self._heard.discard(watch.watch_id)
+        if watch.watch_id in self._creates:
+            del self._creates[watch.watch_id]
+        else:
+            self._cancels.append(watch.watch_id)
+            self._wake()
+
+    def resume(self, watch: Watch) -> None:
+        """See `Keeper.resume`."""
+        watch.paused = False
+        if self._closed:
+            watch.fail(Unavailable("the client is closed"))
+        else:
+            self.add(watch)
+
+    def close(self) -> None:
+        """End the stream and every watch."""
+        self._closed = True
+        for handle in (self._pump_handle, self._tick_handle):
+            if handle is not None:
+                handle.cancel()
+        self._mail.close()
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        for watch in self._watches.values():
+            watch.fail(Unavailable("the client is closed"))
+        self._watches.clear()
+
+    def _pause(self, watch: Watch) -> None:
+        """Its consumer is too slow: hear no more until it has taken what is there."""
+        watch.paused = True
+        self.remove(watch)
+
+    # ---- out ---------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """Send what is to be sent, at the end of this turn."""
+        if self._pump_handle is None and not self._closed:
+            self._pump_handle = self._loop.call_soon(self._pump)
+
+    def _wake_at(self, when: float) -> None:
+        if self._pump_handle is not None:
+            self._pump_handle.cancel()
+        self._pump_handle = self._loop.call_at(when, self._pump)
+
+    def _pump(self) -> None:
+        self._pump_handle = None
+        if self._stream is None and not self._connect():
+            return
+        creates = [self._watches[watch_id].request() for watch_id in self._creates]
+        cancels = self._cancels
+        self._creates, self._cancels = {}, []
+        for first in range(0, max(1, len(creates)), CREATES_PER_MESSAGE_MAX):
+            some = creates[first : first + CREATES_PER_MESSAGE_MAX]
+            if some or cancels:
+                self._send(api_pb2.WatchRequest(creates=some, cancels=cancels))
+            cancels = []
+
+    def _send(self, request: api_pb2.WatchRequest) -> None:
+        if self._stream is not None:
+            self._stream.send(request.SerializeToString())
+
+    def _connect(self) -> bool:
+        """Open a stream, on which all watches begin anew; whether there is one now."""
+        self._cancels.clear()
+        if not self._watches:
+            return False
+        now = self._loop.time()
+        if now < self._resume_at - TIMER_TOLERANCE_S:
+            self._wake_at(self._resume_at)
+            return False
+        endpoint = self._endpoints.choose(now, self._avoid)
+        if endpoint is None:
+            soon = now + self._settings.backoff_s_min
+            self._wake_at(max(soon, self._endpoints.next_probe_at()))
+            return False
+        endpoint.breaker.begin(now)
+        self._endpoint = endpoint
+        self._stream = endpoint.link.open(self._on_message, self._on_end, WATCH)
+        self._creates = dict.fromkeys(self._watches)
+        self._heard.clear()
+        self._confirmed_at = self._asked_at = now
+        self._arm_tick(now + self._settings.silence_s_max)
+        self._send(api_pb2.WatchRequest(progress=True))
+        return True
+
+    # ---- in ----------------------------------------------------------------------------
+
+    def _on_message(self, message: bytes) -> None:
+        try:
+            reply = api_pb2.WatchReply.FromString(message)
+        except DecodeError:
+            self._on_end(OutcomeUnknown("the node sent no valid reply"))
+            return
+        if self._endpoint is not None:
+            self._endpoint.breaker.succeeded()
+        for news in reply.news:
+            if news.events:
+                self._mail.gather(news, self._watches)
+                self._confirmed()
+            elif news.HasField("ended"):
+                self._ended(news)
+            elif news.created:
+                self._created(news)
+            elif news.watch_ids:
+                self._progress(
+                    news.revision, [each for each in news.watch_ids if each in self._heard]
+                )
+            else:
+                self._confirmed()
+                self._progress(news.revision, list(self._heard))
+
+    def _confirmed(self) -> None:
+        self._confirmed_at = self._loop.time()
+        self._asked_at = None
+        self._failures = 0
+        self._backoff.reset()
+        self._avoid = None
+
+    def _created(self, news: api_pb2.WatchNews) -> None:
+        for watch_id in news.watch_ids:
+            watch = self._watches.get(watch_id)
+            if watch is not None:
+                self._heard.add(watch_id)
+                watch.start(news.revision)
+
+    def _progress(self, revision: int, ids: list[int]) -> None:
+        # Behind what has arrived before it.
+        self._mail.deliver()
+        for watch_id in ids:
+            watch = self._watches.get(watch_id)
+            if watch is not None and watch.progress(revision):
+                watch.tell_progress()
+
+    def _ended(self, news: api_pb2.WatchNews) -> None:
+        self._mail.deliver()
+        error = error_of(news.ended)
+        for watch_id in news.watch_ids:
+            watch = self._watches.get(watch_id)
+            if watch is None:
+                continue
+            self._heard.discard(watch_id)
+            refused = isinstance(error, Overloaded) and not watch.is_started
+            if error.outcome is Outcome.NOT_APPLIED or refused:
+                del self._watches[watch_id]
+                watch.fail(error)
+            elif isinstance(error, Overloaded):
+                self._loop.call_later(error.retry_after_s, self._ask_again, watch_id)
+            else:
+                self._on_end(error)  # another node may do better
+                return
+
+    def _ask_again(self, watch_id: int) -> None:
+        if watch_id in self._watches and watch_id not in self._heard:
+            self._creates[watch_id] = None
+            self._wake()
+
+    def _on_end(self, error: RaftkvError) -> None:
+        """The stream is over: go on at another node."""
+        endpoint, stream = self._endpoint, self._stream
+        if endpoint is None or stream is None:
+            return
+        now = self._loop.time()
+        stream.close()
+        self._stream = self._endpoint = None
+        endpoint.breaker.failed(now)
+        self._avoid = endpoint
+        self._mail.break_off()
+        self._failures += 1
+        if self._failures >= len(self._endpoints):
+            self._resume_at = max(now + self._backoff.next_s(), now + error.retry_after_s)
+        self._wake()
+
+    # ---- silence -----------------------------------------------------------------------
+
+    def _arm_tick(self, when: float) -> None:
+        if self._tick_handle is not None:
+            self._tick_handle.cancel()
+        self._tick_handle = self._loop.call_at(when, self._tick)
+
+    def _tick(self) -> None:
+        """Ask a node that has nothing to say; leave one that does not answer."""
+        self._tick_handle = None
+        if self._stream is None:
+            return
+        now = self._loop.time() + TIMER_TOLERANCE_S
+        heartbeat_s, silence_s_max = self._settings.watch_heartbeat_s, self._settings.silence_s_max
+        if self._asked_at is None and now >= self._confirmed_at + heartbeat_s:
+            if not self._watches:
+                self._stream.close()
+                self._stream = self._endpoint = None
+                return
+            self._asked_at = now
+            self._send(api_pb2.WatchRequest(progress=True))
+        if self._asked_at is None:
+            self._arm_tick(self._confirmed_at + heartbeat_s)
+        elif now < self._asked_at + silence_s_max:
+            self._arm_tick(self._asked_at + silence_s_max)
+        else:
+            self._on_end(OutcomeUnknown("the node has fallen silent, or is cut off"))

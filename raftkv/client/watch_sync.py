@@ -1,0 +1,81 @@
+"""The synchronous twin of a watch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from raftkv.client.portal import shared_portal
+from raftkv.client.watch import Watch
+from raftkv.client.watch_events import WatchEvent
+
+
+class SyncWatch:
+    """Changes of some keys, in order: `for event in watch`. See `Watch` for what it promises.
+
+    One thread iterates it; another one may close it, which ends the iteration.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._call = shared_portal().call
+        self._events: Sequence[WatchEvent] = ()
+        self._position = 0
+        self._revision = watch.revision
+
+    def __enter__(self) -> Self:
+        try:
+            self.started()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def started(self) -> None:
+        """Wait until it is heard: changes made from now on will be told.
+
+        Raises `DeadlineExceeded` after the client's timeout, and what iterating would raise.
+        """
+        self._call(self._watch.started())
+
+    @property
+    def revision(self) -> int:
+        """The bookmark: everything up to here was handed out; another watch goes on at + 1."""
+        return self._watch.revision
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> WatchEvent:
+        event = self._call(self._next())
+        if event is None:
+            raise StopIteration
+        return event
+
+    def batches(self) -> Iterator[Sequence[WatchEvent]]:
+        """All events of one or more revisions at a time, as many as have gathered."""
+        while batch := self._call(self._next_batch()):
+            yield batch
+
+    def close(self) -> None:
+        """Hear no more; iterating ends. Calling it again does nothing."""
+        self._call(self._watch.close())
+
+    async def _next(self) -> WatchEvent | None:
+        # A coroutine that raises StopAsyncIteration can't hand it to a thread.
+        return await anext(self._watch, None)
+
+    async def _next_batch(self) -> Sequence[WatchEvent]:
+        try:
+            return await self._watch.next_batch()
+        except StopAsyncIteration:
+            return ()
