@@ -1,0 +1,106 @@
+"""A counter whose increments must each take effect exactly once, however often they are retried.
+
+Expects operations of one workload on one key with
+- "increment": value a unique one; told [value, revision];
+- "read": told how many increments the counter holds;
+- "trace" (after everything is healed): told every version that the counter ever had, from the last
+  to the first, each as [version, value, revision]; version n is the n-th increment.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter as Tally
+from collections.abc import Sequence
+from typing import Any
+
+from jepsen_lite.checkers.reading import answered, asked, began_ns, ended_ns, told
+from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
+from jepsen_lite.history import Kind, Operation
+from jepsen_lite.verdicts import Finding, Problem
+
+_NAME = "counter"
+
+
+def check(operations: Sequence[Operation]) -> Finding:
+    """Judge the last trace against what was acknowledged, and every read by its bounds."""
+    increments = {
+        each.invocation.value: each
+        for each in operations
+        if each.invocation.function == "increment"
+    }
+    traces = list(answered(operations, "trace"))
+    outcomes = [each.kind for each in increments.values()]
+    statistics = {
+        "increments": len(increments),
+        "acknowledged": outcomes.count(Kind.OK),
+        "unknown": outcomes.count(Kind.INFO),
+    }
+    problems = check_bounds(operations)
+    if not traces and not problems:
+        return unknown(_NAME, "the counter's history was never read", statistics)
+    if traces:
+        problems = _judge_trace(traces[-1], increments) + problems
+        statistics["took_effect"] = len(told(traces[-1]))
+    return finding(_NAME, problems, statistics)
+
+
+def _judge_trace(trace: Operation, increments: dict[Any, Operation]) -> list[Problem]:
+    versions = [version for version, _, _ in told(trace)]
+    revision_of = {value: revision for _, value, revision in told(trace)}
+    problems = [
+        problem(
+            f"{value} took effect {times} times",
+            *([increments[value]] if value in increments else []),
+            trace,
+        )
+        for value, times in Tally(value for _, value, _ in told(trace)).items()
+        if times > 1
+    ]
+    if versions != list(range(len(versions), 0, -1)):
+        problems.append(problem(f"the counter's versions have a gap: {versions}", trace))
+    for value, each in increments.items():
+        wrong = _misreported(value, each, revision_of)
+        if wrong:
+            problems.append(problem(wrong, each, trace))
+    return problems + [
+        problem(f"{value} took effect, but was never written", trace)
+        for value in revision_of
+        if value not in increments
+    ]
+
+
+def _misreported(value: Any, increment: Operation, revision_of: dict[Any, int]) -> str:
+    """Where the trace contradicts what the caller was told; an unknown outcome allows either."""
+    took_effect = revision_of.get(value)
+    if increment.kind is Kind.FAIL and took_effect is not None:
+        return f"{value} took effect, but {who(increment)} was told that it failed"
+    if increment.kind is not Kind.OK:
+        return ""
+    revision = told(increment)[1]
+    if took_effect is None:
+        return f"{value} was acknowledged to {who(increment)} {at(ended_ns(increment))} and is lost"
+    if took_effect != revision:
+        return (
+            f"{value} took effect at revision {took_effect}, but {who(increment)} was told"
+            f" {revision}"
+        )
+    return ""
+
+
+def check_bounds(operations: Sequence[Operation]) -> list[Problem]:
+    """A read counts all that was acknowledged before it began, and nothing begun after its end."""
+    ended = sorted(ended_ns(each) for each in answered(operations, "increment"))
+    begun = sorted(began_ns(each) for each in asked(operations, "increment"))
+    problems: list[Problem] = []
+    for read in answered(operations, "read"):
+        least, most = bisect_left(ended, began_ns(read)), bisect_right(begun, ended_ns(read))
+        if not least <= told(read) <= most:
+            problems.append(
+                problem(
+                    f"{who(read)} read {told(read)} {at(began_ns(read))}, where {least} to {most}"
+                    " were possible",
+                    read,
+                )
+            )
+    return problems

@@ -1,0 +1,129 @@
+"""Increments that are lost, doubled or misreported are found, and so is money made of nothing."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jepsen_lite.checkers import bank, counter
+from jepsen_lite.history import Kind, Operation
+from jepsen_lite.verdicts import Validity
+from tests.jepsen_lite.checkers.histories import (
+    FAIL,
+    INFO,
+    OK,
+    assert_valid,
+    only_problem,
+    operation,
+)
+
+
+def increment(began: int, value: str, kind: Kind = OK, revision: int = 0) -> Operation:
+    return operation(1, began, began + 1, "increment", value, [value, revision], kind)
+
+
+def read(began: int, ended: int, count: int) -> Operation:
+    return operation(2, began, ended, "read", None, count)
+
+
+def trace(*versions: tuple[int, str, int]) -> Operation:
+    return operation(9, 90, 99, "trace", None, [list(each) for each in versions])
+
+
+def test_increments_that_took_effect_at_most_once_are_valid() -> None:
+    history = [
+        increment(0, "a", OK, 2),
+        increment(2, "b", INFO),
+        increment(4, "c", FAIL),
+        increment(6, "d", INFO),
+        read(8, 9, 1),
+        read(10, 11, 2),
+        trace((2, "d", 3), (1, "a", 2)),
+    ]
+    assert_valid(counter.check(history))
+
+
+@pytest.mark.parametrize(
+    ("history", "says"),
+    [
+        ([increment(0, "a", OK, 2), trace()], "acknowledged to process 1"),
+        ([increment(0, "a", INFO), trace((2, "a", 3), (1, "a", 2))], "took effect 2 times"),
+        ([increment(0, "a", FAIL), trace((1, "a", 2))], "told that it failed"),
+        ([increment(0, "a", OK, 5), trace((1, "a", 2))], "was told 5"),
+        ([increment(0, "a", OK, 2), trace((2, "a", 2))], "have a gap"),
+        ([trace((1, "z", 2))], "never written"),
+        ([increment(0, "a", OK, 2), read(5, 6, 0), trace((1, "a", 2))], "1 to 1 were possible"),
+        ([increment(0, "a", INFO), read(5, 6, 2), trace((1, "a", 2))], "0 to 1 were possible"),
+        ([read(5, 6, 1), increment(8, "a", OK, 2), trace((1, "a", 2))], "0 to 0 were possible"),
+    ],
+)
+def test_each_way_to_miscount_is_named(history: list[Operation], says: str) -> None:
+    assert says in only_problem(counter.check(history))
+
+
+def test_a_counter_whose_history_nobody_read_is_unknown() -> None:
+    assert counter.check([increment(0, "a", OK, 2)]).validity is Validity.UNKNOWN
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_counter_that_counts_is_never_accused(seed: int) -> None:
+    rng = Random(seed)
+    history: list[Operation] = []
+    effects: list[tuple[float, str, int]] = []
+    for number in range(30):
+        began, length = rng.randrange(100), rng.randrange(1, 20)
+        kind = rng.choice([OK, OK, INFO])
+        if kind is OK or rng.random() < 0.5:
+            effects.append((began + rng.random() * length, f"i{number}", number))
+        history.append(
+            operation(number, began, began + length, "increment", f"i{number}", None, kind)
+        )
+    effects.sort()
+    revision_of = {value: place + 1 for place, (_, value, _) in enumerate(effects)}
+    history = [
+        operation(
+            each.invocation.process,
+            each.invocation.time_ns,
+            each.completion.time_ns if each.completion else 0,
+            "increment",
+            each.invocation.value,
+            [each.invocation.value, revision_of.get(each.invocation.value)],
+            each.kind,
+        )
+        for each in history
+    ]
+    for process in range(5):
+        began, moment = rng.randrange(100), rng.random() * 10
+        count = sum(effect[0] <= began + moment for effect in effects)
+        history.append(operation(50 + process, began, began + 10, "read", None, count))
+    last = [(revision_of[value], value, revision_of[value]) for _, value, _ in reversed(effects)]
+    assert_valid(counter.check([*history, trace(*last)]))
+
+
+def bank_read(balances: dict[str, int]) -> Operation:
+    return operation(1, 0, 1, "read", None, balances)
+
+
+def test_a_bank_that_keeps_its_total_is_valid() -> None:
+    assert_valid(bank.check([bank_read({"a": 7, "b": 3})], 10, ["a", "b"]))
+    assert_valid(bank.check([bank_read({"a": 12, "b": -2})], 10, ["a", "b"], True))
+
+
+@pytest.mark.parametrize(
+    ("balances", "says"),
+    [
+        ({"a": 7, "b": 4}, "11 in all where 10 must be"),
+        ({"a": 12, "b": -2}, "less than nothing in b"),
+        ({"a": 10}, "missing or unexpected accounts: b"),
+    ],
+)
+def test_money_made_lost_or_owed_is_named(balances: dict[str, int], says: str) -> None:
+    assert says in only_problem(bank.check([bank_read(balances)], 10, ["a", "b"]))
+
+
+def test_a_bank_that_nobody_read_is_unknown() -> None:
+    assert bank.check([], 10, ["a"]).validity is Validity.UNKNOWN
