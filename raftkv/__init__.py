@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raftkv.client import op, when
     from raftkv.client.client import Client, connect
+    from raftkv.client.elections import Election, LeaderInfo, Leadership
     from raftkv.client.grants import Grant, LockInfo, LockMember
     from raftkv.client.kept_leases import KeptLease
     from raftkv.client.levels import Bounded, ReadLevel, bounded
@@ -87,6 +88,7 @@ __all__ = [
     "ConnectionFailed",
     "DeadlineExceeded",
     "DeleteResult",
+    "Election",
     "EventKind",
     "FencedOff",
     "FencingGuard",
@@ -96,6 +98,8 @@ __all__ = [
     "KeptLease",
     "KeyNotFound",
     "KeyValue",
+    "LeaderInfo",
+    "Leadership",
     "LeaseExists",
     "LeaseNotFound",
     "LeaseResult",
@@ -153,6 +157,7 @@ __all__ = [
 _HOMES = (
     "raftkv.errors",
     "raftkv.client.client",
+    "raftkv.client.elections",
     "raftkv.client.grants",
     "raftkv.client.kept_leases",
     "raftkv.client.levels",

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from raftkv.client.cluster_methods import ClusterMethods
+from raftkv.client.election_methods import ElectionMethods
 from raftkv.client.kv_methods import KvMethods
 from raftkv.client.lease_methods import LeaseMethods
 from raftkv.client.link import Links
@@ -20,7 +21,13 @@ DEFAULT_TIMEOUT_S = 5.0
 
 
 class Client(
-    TransactionMethods, KvMethods, LeaseMethods, LockMethods, WatchMethods, ClusterMethods
+    TransactionMethods,
+    ElectionMethods,
+    KvMethods,
+    LeaseMethods,
+    LockMethods,
+    WatchMethods,
+    ClusterMethods,
 ):
     """A connection to a cluster, made by `raftkv.connect`. Belongs to one event loop.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
+from typing import Self
 
 from raftkv.client.lock_queues import LockQueues, Place
 from raftkv.client.loss import CancelOnLoss
@@ -66,12 +67,13 @@ class Held:
 
     # ---- a block of code under it ----------------------------------------------------
 
-    def begin_block(self) -> None:
+    async def __aenter__(self) -> Self:
         """From here on the loss cancels the present task."""
         self._stopper = CancelOnLoss(self._place.lease)
         self._stopper.__enter__()
+        return self
 
-    async def end_block(
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,

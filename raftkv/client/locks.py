@@ -82,9 +82,9 @@ class Lock:
         return held is not None and await held.release()
 
     async def __aenter__(self) -> Self:
-        await self.acquire()
-        held = self._blocks[asyncio.current_task()] = self._require()
-        held.begin_block()
+        task = asyncio.current_task()
+        held = self._blocks[task] = await self.acquire_for(task, None)
+        await held.__aenter__()
         return self
 
     async def __aexit__(
@@ -93,15 +93,14 @@ class Lock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        held = self._blocks.pop(asyncio.current_task())
-        if held is self._held:
-            self._let_go()
-        await held.end_block(kind, error, traceback)
+        await self.leave(self._blocks.pop(asyncio.current_task()), kind, error, traceback)
 
     # ---- whoever holds it ------------------------------------------------------------
 
-    async def acquire_for(self, owner: object, timeout: float | None) -> None:
+    async def acquire_for(self, owner: object, timeout: float | None) -> Held:
         """As `acquire`; the owner is what may not have it twice, a task or a thread."""
+        if owner is self._owner and self._held is not None and not self._held.remaining():
+            self._let_go()  # it was lost, so the owner does not stand in its own way
         self._queues.owners.add(self.name, owner)
         try:
             async with asyncio.timeout(timeout):
@@ -111,6 +110,19 @@ class Lock:
                 f"{self.name!r} was not to be had within {timeout} s: others hold it",
                 name=self.name,
             ) from None
+        return self._require()
+
+    async def leave(
+        self,
+        held: Held,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End a block of code that ran under it, as `__aexit__`."""
+        if held is self._held:
+            self._let_go()
+        await held.__aexit__(kind, error, traceback)
 
     async def try_acquire_for(self, owner: object) -> bool:
         """As `try_acquire`."""

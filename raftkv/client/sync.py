@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import Self, TypeVar
 
 from raftkv.client.client import DEFAULT_TIMEOUT_S, Client, connect
 from raftkv.client.fallback import Fallback
 from raftkv.client.fences import Fences
+from raftkv.client.grants import Grant, LockInfo
+from raftkv.client.kept_leases import KeptLease
 from raftkv.client.levels import Level, ReadLevel
 from raftkv.client.op import Operation, Sort
 from raftkv.client.portal import shared_portal
@@ -25,24 +28,15 @@ from raftkv.client.results import (
 )
 from raftkv.client.settings import ClientSettings
 from raftkv.client.status import Member, NodeStatus
+from raftkv.client.sync_locks import SyncElection, SyncKeptLease, SyncLock
 from raftkv.client.sync_transactions import SyncTransaction, run_on_this_thread
+from raftkv.client.twins import twin_of
 from raftkv.client.watch import Watch
 from raftkv.client.watch_sync import SyncWatch
 from raftkv.client.when import Compare
 from raftkv.errors import RaftkvError
 
-P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def _twin_of(method: Callable[..., object]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """The twin's contract is that of the asynchronous method, word for word."""
-
-    def with_its_docstring(twin: Callable[P, R]) -> Callable[P, R]:
-        twin.__doc__ = method.__doc__
-        return twin
-
-    return with_its_docstring
 
 
 class SyncClient:
@@ -66,7 +60,7 @@ class SyncClient:
     ) -> None:
         self.close()
 
-    @_twin_of(Client.close)
+    @twin_of(Client.close)
     def close(self) -> None:
         self._call(self._client.close())
 
@@ -75,7 +69,7 @@ class SyncClient:
         """The addresses that the client was given."""
         return self._client.endpoints
 
-    @_twin_of(Client.put)
+    @twin_of(Client.put)
     def put(
         self,
         key: str | bytes,
@@ -105,7 +99,7 @@ class SyncClient:
             )
         )
 
-    @_twin_of(Client.get)
+    @twin_of(Client.get)
     def get(
         self,
         key: str | bytes,
@@ -121,7 +115,7 @@ class SyncClient:
             )
         )
 
-    @_twin_of(Client.read)
+    @twin_of(Client.read)
     def read(
         self,
         key: str | bytes,
@@ -137,7 +131,7 @@ class SyncClient:
             )
         )
 
-    @_twin_of(Client.range)
+    @twin_of(Client.range)
     def range(
         self,
         start: str | bytes,
@@ -169,7 +163,7 @@ class SyncClient:
             )
         )
 
-    @_twin_of(Client.range_prefix)
+    @twin_of(Client.range_prefix)
     def range_prefix(
         self,
         prefix: str | bytes,
@@ -199,7 +193,7 @@ class SyncClient:
             )
         )
 
-    @_twin_of(Client.delete)
+    @twin_of(Client.delete)
     def delete(
         self,
         key: str | bytes,
@@ -221,7 +215,7 @@ class SyncClient:
             )
         )
 
-    @_twin_of(Client.delete_range)
+    @twin_of(Client.delete_range)
     def delete_range(
         self,
         start: str | bytes,
@@ -245,7 +239,7 @@ class SyncClient:
             )
         )
 
-    @_twin_of(Client.delete_prefix)
+    @twin_of(Client.delete_prefix)
     def delete_prefix(
         self,
         prefix: str | bytes,
@@ -267,7 +261,7 @@ class SyncClient:
             )
         )
 
-    @_twin_of(Client.compare_and_swap)
+    @twin_of(Client.compare_and_swap)
     def compare_and_swap(
         self,
         key: str | bytes,
@@ -293,7 +287,7 @@ class SyncClient:
             )
         )
 
-    @_twin_of(Client.txn)
+    @twin_of(Client.txn)
     def txn(
         self,
         compare: Sequence[Compare] = (),
@@ -317,14 +311,14 @@ class SyncClient:
             )
         )
 
-    @_twin_of(Client.transaction)
+    @twin_of(Client.transaction)
     def transaction(
         self, function: Callable[[SyncTransaction], R], *, timeout: float | None = None
     ) -> R:
         attempts = self._client._attempts(timeout)
         return run_on_this_thread(attempts, function, shared_portal())
 
-    @_twin_of(Client.read_txn)
+    @twin_of(Client.read_txn)
     def read_txn(
         self,
         compare: Sequence[Compare] = (),
@@ -341,11 +335,11 @@ class SyncClient:
             )
         )
 
-    @_twin_of(Client.compact)
+    @twin_of(Client.compact)
     def compact(self, revision: int, *, timeout: float | None = None) -> int:
         return self._call(self._client.compact(revision, timeout=timeout))
 
-    @_twin_of(Client.watch)
+    @twin_of(Client.watch)
     def watch(
         self,
         start: str | bytes | None = None,
@@ -372,47 +366,90 @@ class SyncClient:
 
         return SyncWatch(self._call(watch()))
 
-    @_twin_of(Client.lease_grant)
+    @twin_of(Client.lock)
+    def lock(self, name: str | bytes, *, ttl: float = 10.0, value: str | bytes = b"") -> SyncLock:
+        return SyncLock(self._client.lock(name, ttl=ttl, value=value))
+
+    @twin_of(Client.lock_info)
+    def lock_info(self, name: str | bytes, *, timeout: float | None = None) -> LockInfo:
+        return self._call(self._client.lock_info(name, timeout=timeout))
+
+    @twin_of(Client.acquire)
+    def acquire(
+        self,
+        name: str | bytes,
+        ttl: float,
+        *,
+        value: str | bytes = b"",
+        timeout: float | None = None,
+    ) -> Grant:
+        return self._call(self._client.acquire(name, ttl, value=value, timeout=timeout))
+
+    @twin_of(Client.renew)
+    def renew(self, grant: Grant, *, timeout: float | None = None) -> Grant:
+        return self._call(self._client.renew(grant, timeout=timeout))
+
+    @twin_of(Client.release)
+    def release(self, grant: Grant, *, timeout: float | None = None) -> bool:
+        return self._call(self._client.release(grant, timeout=timeout))
+
+    @twin_of(Client.election)
+    def election(self, name: str | bytes, *, ttl: float = 10.0) -> SyncElection:
+        return SyncElection(self._client.election(name, ttl=ttl))
+
+    @twin_of(Client.lease)
+    @contextmanager
+    def lease(self, ttl: float, *, timeout: float | None = None) -> Iterator[SyncKeptLease]:
+        with self._keeping(self._client.lease(ttl, timeout=timeout)) as kept:
+            yield kept
+
+    @twin_of(Client.keep)
+    @contextmanager
+    def keep(self, lease: int, *, timeout: float | None = None) -> Iterator[SyncKeptLease]:
+        with self._keeping(self._client.keep(lease, timeout=timeout)) as kept:
+            yield kept
+
+    @twin_of(Client.lease_grant)
     def lease_grant(
         self, ttl: float, *, lease: int = 0, fence: Fences = None, timeout: float | None = None
     ) -> LeaseResult:
         return self._call(self._client.lease_grant(ttl, lease=lease, fence=fence, timeout=timeout))
 
-    @_twin_of(Client.lease_renew)
+    @twin_of(Client.lease_renew)
     def lease_renew(
         self, lease: int, *, fence: Fences = None, timeout: float | None = None
     ) -> LeaseResult:
         return self._call(self._client.lease_renew(lease, fence=fence, timeout=timeout))
 
-    @_twin_of(Client.lease_revoke)
+    @twin_of(Client.lease_revoke)
     def lease_revoke(
         self, lease: int, *, fence: Fences = None, timeout: float | None = None
     ) -> None:
         return self._call(self._client.lease_revoke(lease, fence=fence, timeout=timeout))
 
-    @_twin_of(Client.lease_time_to_live)
+    @twin_of(Client.lease_time_to_live)
     def lease_time_to_live(
         self, lease: int, *, keys: bool = False, timeout: float | None = None
     ) -> LeaseTimeToLive:
         return self._call(self._client.lease_time_to_live(lease, keys=keys, timeout=timeout))
 
-    @_twin_of(Client.leases)
+    @twin_of(Client.leases)
     def leases(self, *, timeout: float | None = None) -> tuple[int, ...]:
         return self._call(self._client.leases(timeout=timeout))
 
-    @_twin_of(Client.status)
+    @twin_of(Client.status)
     def status(self, endpoint: str, *, timeout: float | None = None) -> NodeStatus:
         return self._call(self._client.status(endpoint, timeout=timeout))
 
-    @_twin_of(Client.status_all)
+    @twin_of(Client.status_all)
     def status_all(self, *, timeout: float | None = None) -> Mapping[str, NodeStatus | RaftkvError]:
         return self._call(self._client.status_all(timeout=timeout))
 
-    @_twin_of(Client.member_list)
+    @twin_of(Client.member_list)
     def member_list(self, *, timeout: float | None = None) -> tuple[Member, ...]:
         return self._call(self._client.member_list(timeout=timeout))
 
-    @_twin_of(Client.member_add)
+    @twin_of(Client.member_add)
     def member_add(
         self, node_id: int, peer_address: str, client_address: str, *, timeout: float | None = None
     ) -> tuple[Member, ...]:
@@ -420,21 +457,35 @@ class SyncClient:
             self._client.member_add(node_id, peer_address, client_address, timeout=timeout)
         )
 
-    @_twin_of(Client.member_promote)
+    @twin_of(Client.member_promote)
     def member_promote(self, node_id: int, *, timeout: float | None = None) -> tuple[Member, ...]:
         return self._call(self._client.member_promote(node_id, timeout=timeout))
 
-    @_twin_of(Client.member_remove)
+    @twin_of(Client.member_remove)
     def member_remove(self, node_id: int, *, timeout: float | None = None) -> tuple[Member, ...]:
         return self._call(self._client.member_remove(node_id, timeout=timeout))
 
-    @_twin_of(Client.transfer_leader)
+    @twin_of(Client.transfer_leader)
     def transfer_leader(self, node_id: int = 0, *, timeout: float | None = None) -> int:
         return self._call(self._client.transfer_leader(node_id, timeout=timeout))
 
-    @_twin_of(Client.set_log_level)
+    @twin_of(Client.set_log_level)
     def set_log_level(self, level: str, endpoint: str, *, timeout: float | None = None) -> str:
         return self._call(self._client.set_log_level(level, endpoint, timeout=timeout))
+
+    @contextmanager
+    def _keeping(self, keeping: AbstractAsyncContextManager[KeptLease]) -> Iterator[SyncKeptLease]:
+        async def begin() -> KeptLease:
+            return await keeping.__aenter__()
+
+        async def end() -> None:
+            await keeping.__aexit__(None, None, None)
+
+        kept = self._call(begin())
+        try:
+            yield SyncKeptLease(kept)
+        finally:
+            self._call(end())
 
 
 def connect_sync(

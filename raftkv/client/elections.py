@@ -1,0 +1,167 @@
+"""Elections: candidates queue for a name as for a lock; who holds it leads and says something."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+from raftkv.client.fences import Fences
+from raftkv.client.held import Held
+from raftkv.client.lock_queues import LockQueues, Place
+from raftkv.client.results import KeyValue, PutResult, RangeResult
+from raftkv.client.watch import Watch
+from raftkv.client.watch_events import EventKind, WatchEvent
+from raftkv.errors import FencedOff, KeyNotFound, LockLost, LockNotAcquired
+
+# A stranger's keys may stand among the candidates: look at some more than the first.
+CANDIDATES_PER_READ = 16
+
+
+class Store(Protocol):
+    """What an election needs of a client besides its queues."""
+
+    async def put(
+        self,
+        key: str | bytes,
+        value: str | bytes = b"",
+        *,
+        ignore_lease: bool = False,
+        fence: Fences = None,
+        timeout: float | None = None,
+    ) -> PutResult: ...
+
+    async def range(
+        self, start: str | bytes, end: str | bytes, *, limit: int = 0, timeout: float | None = None
+    ) -> RangeResult: ...
+
+    def watch(self, start: bytes, end: bytes, *, from_revision: int) -> Watch: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderInfo:
+    """Who leads: what it said last, and the token that is greater than all leaders' before."""
+
+    token: int
+    value: bytes
+    key: bytes
+    lease: int
+
+
+class Leadership(Held):
+    """An election that was won, until it is resigned or lost.
+
+    As `async with` it resigns at the block's end; within the block the task is cancelled if
+    leadership is lost, and `LockLost` raised at its end.
+    """
+
+    def __init__(self, queues: LockQueues, place: Place, store: Store) -> None:
+        super().__init__(queues, place)
+        self._store = store
+
+    async def proclaim(self, value: str | bytes, *, timeout: float | None = None) -> int:
+        """Say something else to those who look; the revision. Raises `LockLost`."""
+        try:
+            put = await self._store.put(
+                self.key, value, ignore_lease=True, fence=self, timeout=timeout
+            )
+        except (FencedOff, KeyNotFound) as error:
+            raise LockLost(
+                f"token {self._place.token} leads {self.name!r} no more ({error})", name=self.name
+            ) from None
+        return put.revision
+
+    async def resign(self) -> bool:
+        """Let the next candidate lead; False if leadership was lost before.
+
+        During an outage this returns after the client's timeout and goes on in the background.
+        """
+        return await self.release()
+
+
+class Election:
+    """An election of the cluster, made by `client.election`. Times are in seconds."""
+
+    def __init__(self, queues: LockQueues, store: Store, name: bytes, ttl_ms: int) -> None:
+        self.name = name
+        self._queues = queues
+        self._store = store
+        self._ttl_ms = ttl_ms
+
+    async def campaign(self, value: str | bytes, *, timeout: float | None = None) -> Leadership:
+        """Wait until elected; `timeout` None: however long others lead.
+
+        `value` is what `leader` tells everybody. Raises `LockNotAcquired` after the timeout,
+        `LockLost` if the lease ended while it waited: then it never leads.
+        """
+        data = value.encode() if isinstance(value, str) else value
+        try:
+            async with asyncio.timeout(timeout):
+                place = await self._queues.enter(self.name, self._ttl_ms, data)
+        except TimeoutError:
+            raise LockNotAcquired(
+                f"not elected for {self.name!r} within {timeout} s: others lead", name=self.name
+            ) from None
+        return Leadership(self._queues, place, self._store)
+
+    async def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
+        """Who leads now; None: nobody."""
+        start, end = self._bounds()
+        while True:
+            found = await self._store.range(start, end, limit=CANDIDATES_PER_READ, timeout=timeout)
+            for kv in found.kvs:
+                if _is_member(self.name, kv):
+                    return _leader_of(kv)
+            if not found.more:
+                return None
+            start = found.kvs[-1].key + b"\x00"
+
+    async def observe(self) -> AsyncGenerator[LeaderInfo | None, None]:
+        """Who leads now and every change of it from now on; None while nobody does.
+
+        Each leader in the order of tokens and each thing it says, none left out. Goes on over
+        failures of nodes. Raises `RevisionCompacted` if its consumer is so slow that what comes
+        next is compacted.
+        """
+        start, end = self._bounds()
+        now = await self._store.range(start, end)
+        candidates = {kv.key: kv for kv in now.kvs if _is_member(self.name, kv)}
+        shown = _first(candidates)
+        yield shown
+        watch = self._store.watch(start, end, from_revision=now.revision + 1)
+        try:
+            async for batch in watch.batches():
+                for _, events in itertools.groupby(batch, lambda event: event.revision):
+                    for event in events:
+                        _follow(self.name, candidates, event)
+                    leader = _first(candidates)
+                    if leader != shown:
+                        shown = leader
+                        yield leader
+        finally:
+            await watch.close()
+
+    def _bounds(self) -> tuple[bytes, bytes]:
+        # A token has less than 64 bits, so its first digit of 16 is below 8.
+        return self.name + b"/0", self.name + b"/8"
+
+
+def _is_member(name: bytes, kv: KeyValue) -> bool:
+    return kv.key == b"%b/%016x" % (name, kv.create_revision)
+
+
+def _leader_of(kv: KeyValue) -> LeaderInfo:
+    return LeaderInfo(kv.create_revision, kv.value, kv.key, kv.lease)
+
+
+def _first(candidates: dict[bytes, KeyValue]) -> LeaderInfo | None:
+    return _leader_of(candidates[min(candidates)]) if candidates else None
+
+
+def _follow(name: bytes, candidates: dict[bytes, KeyValue], event: WatchEvent) -> None:
+    if event.kind is EventKind.DELETE:
+        candidates.pop(event.key, None)
+    elif event.kv is not None and _is_member(name, event.kv):
+        candidates[event.key] = event.kv
