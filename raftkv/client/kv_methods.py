@@ -335,6 +335,36 @@ class KvMethods(Core):
         )
         return result
 
+    async def read_txn(
+        self,
+        compare: Sequence[Compare] = (),
+        success: Sequence[Operation] = (),
+        failure: Sequence[Operation] = (),
+        *,
+        level: Level = ReadLevel.LINEARIZABLE,
+        fallback: Fallback = None,
+        timeout: float | None = None,
+    ) -> TransactionResult:
+        """As `txn`, of nothing but reads: all compared and read in one state, not through the log.
+
+        `level` and `fallback` are those of `range`. Raises `InvalidRequest` if an operation would
+        change something, `TooLarge` if the answers together are larger than a reply.
+        """
+        transaction = transaction_of(compare, success, failure)
+        piece = requests.read_transaction_piece(self._settings, transaction)
+        pipeline = self._pipeline
+
+        async def read(level: Level, timeout_s: float) -> TransactionResult:
+            lane = pipeline.reads(level, transactions=True)
+            found: TransactionResult = await pipeline.submit(
+                lane, piece, results.transaction_reading, timeout_s
+            )
+            return found
+
+        timeout_s = self._timeout(timeout)
+        result, fell_back = await read_or_fall_back(read, level, fallback, timeout_s)
+        return replace(result, fallback=fell_back)
+
     async def compact(self, revision: int, *, timeout: float | None = None) -> int:
         """Forget the history before `revision`; returns the store's present revision.
 

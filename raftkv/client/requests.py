@@ -173,6 +173,24 @@ def range_piece(message: kv_pb2.Range) -> bytes:
     return api_pb2.ReadBatch(ranges=[message]).SerializeToString()
 
 
+def read_transaction_piece(settings: ClientSettings, transaction: kv_pb2.Transaction) -> bytes:
+    """A read-only transaction. Raises `InvalidRequest` if it would change something."""
+    check_transaction(settings, transaction)
+    _check_reads_only(transaction)
+    return api_pb2.ReadBatch(transactions=[transaction]).SerializeToString()
+
+
+def _check_reads_only(transaction: kv_pb2.Transaction) -> None:
+    for operation in (*transaction.success, *transaction.failure):
+        if operation.HasField("transaction"):
+            _check_reads_only(operation.transaction)
+        elif not operation.HasField("range"):
+            kind = operation.WhichOneof("operation")
+            raise InvalidRequest(
+                f"read_txn holds a {kind}; use txn for what changes something", field="operation"
+            )
+
+
 def get_piece(settings: ClientSettings, key: str | bytes, revision: int) -> bytes:
     """A read of one key."""
     batch = api_pb2.ReadBatch()

@@ -53,13 +53,7 @@ def check_batch(batch: kv_pb2.CommandBatch, limits: Limits) -> list[tuple[int, R
 
 def check_command(command: kv_pb2.Command, limits: Limits) -> None:
     """Raise `InvalidRequest` for what can never work."""
-    size_bytes = command.ByteSize()
-    if size_bytes > limits.request_bytes_max:
-        raise TooLarge(
-            f"the command has {size_bytes} bytes, the limit is {limits.request_bytes_max}; "
-            "split it into several commands",
-            bytes_max=limits.request_bytes_max,
-        )
+    _check_size("the command", command.ByteSize(), limits)
     _check_idempotency(command, limits)
     for fence in command.fences:
         _check_name("fence.name", fence.name, limits)
@@ -93,6 +87,32 @@ def check_range(request: kv_pb2.Range, limits: Limits) -> None:
         raise InvalidRequest(
             f"range.sort_target {request.sort_target} is unknown; "
             "use KEY, VERSION, CREATE, MOD or VALUE"
+        )
+
+
+def check_read_transaction(transaction: kv_pb2.Transaction, limits: Limits) -> None:
+    """Raise `InvalidRequest` for one that can never work, or would change something."""
+    _check_size("the transaction", transaction.ByteSize(), limits)
+    _check_transaction(transaction, limits, limits.transaction_operations_max, 1)
+    _check_reads_only(transaction)
+
+
+def _check_reads_only(transaction: kv_pb2.Transaction) -> None:
+    for operation in (*transaction.success, *transaction.failure):
+        kind = operation.WhichOneof("operation")
+        if kind == "transaction":
+            _check_reads_only(operation.transaction)
+        elif kind != "range":
+            raise InvalidRequest(
+                f"a read-only transaction holds a {kind}; run it as a command", field="operation"
+            )
+
+
+def _check_size(what: str, size_bytes: int, limits: Limits) -> None:
+    if size_bytes > limits.request_bytes_max:
+        raise TooLarge(
+            f"{what} has {size_bytes} bytes, the limit is {limits.request_bytes_max}; split it",
+            bytes_max=limits.request_bytes_max,
         )
 
 

@@ -29,6 +29,7 @@ from raftkv.kv.membership import decode_membership
 from raftkv.kv.meta import MEMBERSHIP_KEY, META_KEY, Meta
 from raftkv.kv.overlay import Overlay, Reader
 from raftkv.kv.ranges import Budget, Steps, check_revision, read_range
+from raftkv.kv.read_transaction import read_transaction
 from raftkv.kv.records import fill_key_value
 from raftkv.kv.store import Family, StateStore
 from raftkv.raft.entry import Entry, EntryKind, Membership
@@ -229,6 +230,17 @@ class StateMachine:
             result.range.SetInParent()
             budget = Budget(self._limits.reply_bytes_max)
             yield from read_range(self._store, request, result.range, budget)
+        except (InvalidRequest, Refused) as error:
+            fill_failure(result.failure, error)
+        return result
+
+    def read_transaction(self, request: kv_pb2.Transaction) -> Steps[kv_pb2.Result]:
+        """As `read`, for a transaction that has passed `check_read_transaction`."""
+        result = kv_pb2.Result(revision=self._meta.revision)
+        try:
+            budget = Budget(self._limits.reply_bytes_max)
+            compacted_revision = self._meta.compacted_revision
+            yield from read_transaction(self._store, request, result, budget, compacted_revision)
         except (InvalidRequest, Refused) as error:
             fill_failure(result.failure, error)
         return result

@@ -138,7 +138,8 @@ def read_range(
 ) -> Steps[None]:
     """Fill `result` with what `request` asks for. Its revision must have been checked.
 
-    Raises `TooLarge` when the keys to return pass the budget.
+    What is shown is fixed at the call. The steps raise `TooLarge` when the keys to return pass the
+    budget.
     """
     key, range_end, revision = request.key, request.range_end, request.revision
     if not range_end:
@@ -146,6 +147,12 @@ def read_range(
         rows: Iterator[Row] = iter(()) if record is None else iter(((key, record),))
     else:
         rows = rows_at(view, key, end_of(key, range_end), revision)
+    return _fill(rows, request, result, budget)
+
+
+def _fill(
+    rows: Iterator[Row], request: kv_pb2.Range, result: kv_pb2.RangeResult, budget: Budget
+) -> Steps[None]:
     if request.count_only:
         result.count = yield from _count(rows)
         return

@@ -1,4 +1,4 @@
-"""Unary commands and ranges, for people with a generic gRPC client."""
+"""Unary commands and reads, for people with a generic gRPC client."""
 
 # ruff: noqa: N802 (gRPC finds a method by its name in the proto)
 
@@ -48,6 +48,21 @@ class KVService(api_pb2_grpc.KVServicer):
         result, staleness_ms = await self._read(reads, call)
         return api_pb2.RangeReply(
             header=header_of(self._node), result=result.range, staleness_ms=staleness_ms
+        )
+
+    @data_call("kv.read_transaction")
+    async def ReadTransaction(
+        self, request: api_pb2.ReadTransactionRequest, call: Call
+    ) -> api_pb2.ReadTransactionReply:
+        reads = api_pb2.ReadBatch(
+            transactions=[request.transaction],
+            level=request.level,
+            min_revision=request.min_revision,
+            max_staleness_ms=request.max_staleness_ms,
+        )
+        result, staleness_ms = await self._read(reads, call)
+        return api_pb2.ReadTransactionReply(
+            header=header_of(self._node), result=result.transaction, staleness_ms=staleness_ms
         )
 
     async def _read(self, reads: api_pb2.ReadBatch, call: Call) -> tuple[kv_pb2.Result, int]:

@@ -148,7 +148,7 @@ class PipelineService:
     # ---- reads -----------------------------------------------------------------
 
     def _read(self, request: _Request, reads: api_pb2.ReadBatch, deadline: float) -> None:
-        request.parts = len(reads.ranges)
+        request.parts = len(reads.ranges) + len(reads.transactions)
         barrier = self._reader.barrier(reads, deadline)
         if barrier is None:
             self._answer(request, reads, deadline)

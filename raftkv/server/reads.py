@@ -1,10 +1,13 @@
-"""Answers ranges from what this node has applied. Knows no wire; read_levels.py says when."""
+"""Answers ranges and read-only transactions from what this node has applied. Knows no wire.
+
+When it may do so is what read_levels.py knows.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import TypeAlias, cast
 
 from raftkv.errors import (
     DeadlineExceeded,
@@ -13,8 +16,10 @@ from raftkv.errors import (
     RaftkvError,
     StorageError,
 )
-from raftkv.kv.checks import check_range
+from raftkv.kv.checks import check_range, check_read_transaction
 from raftkv.kv.limits import Limits
+from raftkv.kv.machine import StateMachine
+from raftkv.kv.ranges import Steps
 from raftkv.rpc import api_pb2, kv_pb2
 from raftkv.server import failures
 from raftkv.server.ports import Node
@@ -24,6 +29,8 @@ from raftkv.server.read_levels import ReadLevels
 POINTS_AT_ONCE_MAX = 256
 # Range reads that share the loop; more of them would only make each other late.
 RANGES_AT_ONCE_MAX = 4
+
+_Read: TypeAlias = kv_pb2.Range | kv_pb2.Transaction
 
 
 class Reader:
@@ -56,7 +63,9 @@ class Reader:
     def at_once(self, reads: api_pb2.ReadBatch) -> api_pb2.ReadResults | None:
         """The answer, if these are so few and so simple that nobody has to wait for them."""
         ranges = reads.ranges
-        if len(ranges) > POINTS_AT_ONCE_MAX or not all(map(_is_point, ranges)):
+        if reads.transactions or len(ranges) > POINTS_AT_ONCE_MAX:
+            return None
+        if not all(map(_is_point, ranges)):
             return None
         reply = _Reply(self._reply_bytes_max)
         for each in ranges:
@@ -80,15 +89,16 @@ class Reader:
 
     async def _read_all(self, reads: api_pb2.ReadBatch, deadline: float) -> _Reply:
         reply = _Reply(self._reply_bytes_max)
-        for each in reads.ranges:
+        asked: list[_Read] = [*reads.ranges, *reads.transactions]
+        for each in asked:
             if reply.full:
                 reply.append(_no_room(self._reply_bytes_max))
-            elif _is_point(each):
+            elif isinstance(each, kv_pb2.Range) and _is_point(each):
                 reply.append(self._point(each))
                 await asyncio.sleep(0)
             else:
                 async with self._ranges_at_once:
-                    reply.append(await self._range(each, deadline))
+                    reply.append(await self._long_read(each, deadline))
         return reply
 
     def _allowed(
@@ -107,17 +117,20 @@ class Reader:
         except (RaftkvError, InvariantViolation) as error:
             return self._failed(error)
 
-    async def _range(self, request: kv_pb2.Range, deadline: float) -> kv_pb2.Result:
+    async def _long_read(self, request: _Read, deadline: float) -> kv_pb2.Result:
         try:
-            check_range(request, self._limits)
-            return await self._read(request, deadline)
+            if isinstance(request, kv_pb2.Range):
+                check_range(request, self._limits)
+            else:
+                check_read_transaction(request, self._limits)
+            return await self._in_steps(request, deadline)
         except (RaftkvError, InvariantViolation) as error:
             return self._failed(error)
 
-    async def _read(self, request: kv_pb2.Range, deadline: float) -> kv_pb2.Result:
+    async def _in_steps(self, request: _Read, deadline: float) -> kv_pb2.Result:
         loop = asyncio.get_running_loop()
         machine = self._node.machine
-        steps = machine.read(request)
+        steps = _steps(machine, request)
         while True:
             try:
                 next(steps)
@@ -129,7 +142,7 @@ class Reader:
             if self._node.machine is not machine:
                 # A snapshot took the store's place, and with it the files this read stood on.
                 machine = self._node.machine
-                steps = machine.read(request)
+                steps = _steps(machine, request)
 
     def _failed(self, error: BaseException) -> kv_pb2.Result:
         if isinstance(error, (StorageError, InvariantViolation)):
@@ -155,8 +168,14 @@ class _Reply:
         self.results.append(result)
 
 
+def _steps(machine: StateMachine, request: _Read) -> Steps[kv_pb2.Result]:
+    if isinstance(request, kv_pb2.Range):
+        return machine.read(request)
+    return machine.read_transaction(request)
+
+
 def _no_room(bytes_max: int) -> kv_pb2.Result:
-    error = Overloaded(f"this reply is full ({bytes_max} bytes); ask again for this range")
+    error = Overloaded(f"this reply is full ({bytes_max} bytes); ask again for this read")
     return kv_pb2.Result(failure=failures.failure_of(error))
 
 
