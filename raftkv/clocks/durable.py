@@ -10,7 +10,8 @@ own number, but a vector that forgot it would call what it had heard of concurre
 vector clock saves every receipt that taught it something before it returns.
 
 A file that is damaged, or of another kind of clock, is refused with `DamagedData`. A file that
-is not there is a new clock. `close` writes nothing; a clock that was closed must not be used.
+is not there is a new clock. `close` writes nothing; a clock that was closed must not be used, nor
+one in both halves of a process that forked.
 """
 
 from __future__ import annotations
