@@ -79,6 +79,7 @@ class Unary:
                 raise failure
             if changes and failure.outcome is Outcome.MAYBE_APPLIED:
                 raise failure
+            self._follow_hint(failure)
             avoid = endpoint
             attempts += 1
             pause_s = backoff.next_s() if attempts >= len(self._endpoints) else 0.0
@@ -86,6 +87,13 @@ class Unary:
             if self._loop.time() + pause_s >= deadline:
                 raise DeadlineExceeded(f"no node answered in time; the last one: {failure}")
             await asyncio.sleep(pause_s)
+
+    def _follow_hint(self, failure: RaftkvError) -> None:
+        """Who can't do it may know who can: nobody else looks for a leader if all calls are unary,
+        and it may be a node that we were never given."""
+        address = failure.facts.get("leader_address")
+        if address and self._settings.follow_members:
+            self._endpoints.leader = self._endpoints.get(address)
 
     async def ask(
         self, endpoint: Endpoint, method: str, request: Request, reply_type: type[ReplyT],

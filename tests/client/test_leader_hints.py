@@ -1,0 +1,48 @@
+"""A call that only the leader takes reaches it, also where the client was never told of it."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+from raftkv.client.endpoints import Endpoints
+from raftkv.client.settings import ClientSettings
+from raftkv.client.unary import Unary
+from raftkv.errors import NotLeader
+from raftkv.rpc import api_pb2
+
+LEADER = "d:1"
+
+
+class Door:
+    """A node that takes calls only if it leads."""
+
+    def __init__(self, address: str, asked: list[str]) -> None:
+        self._address = address
+        self._asked = asked
+
+    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+        self._asked.append(self._address)
+        if self._address != LEADER:
+            raise NotLeader("not me", leader_id=4, leader_address=LEADER)
+        return api_pb2.MemberListReply().SerializeToString()
+
+
+async def test_a_hint_leads_to_a_leader_that_the_client_was_not_given() -> None:
+    asked: list[str] = []
+    settings, rng = ClientSettings(), Random(1)
+    endpoints = Endpoints(
+        ["a:1", "b:1", "c:1"],
+        lambda address: Door(address, asked),  # type: ignore[arg-type, return-value]
+        settings,
+        rng,
+    )
+    unary = Unary(endpoints, settings, rng, asyncio.get_running_loop())
+    await unary.call(
+        "/raftkv.rpc.Cluster/MemberRemove",
+        api_pb2.MemberRemoveRequest(node_id=1),
+        api_pb2.MemberListReply,
+        1.0,
+        changes=True,
+    )
+    assert asked[1:] == [LEADER]
