@@ -206,17 +206,16 @@ class StateMachine:
 
     # ---- reads ---------------------------------------------------------------------
 
-    def get(self, key: bytes) -> kv_pb2.Result:
-        """What a `Range` of this one key at the latest revision returns."""
-        result = kv_pb2.Result(revision=self._meta.revision)
-        answer = result.range
+    def get(self, key: bytes, result: kv_pb2.Result) -> None:
+        """Fill `result` with what a `Range` of this one key at the latest revision returns."""
         record = self._store.get(Family.CURRENT, key)
+        result.revision = self._meta.revision
+        answer = result.range
         if record is None:
             answer.SetInParent()
         else:
             answer.count = 1
             fill_key_value(answer.kvs.add(), key, record)
-        return result
 
     def read(self, request: kv_pb2.Range) -> Steps[kv_pb2.Result]:
         """Read in steps of some keys; the result is the generator's return value.

@@ -67,10 +67,13 @@ class Reader:
             return None
         if not all(map(_is_point, ranges)):
             return None
-        reply = _Reply(self._reply_bytes_max)
+        answer = api_pb2.ReadResults()
+        add = answer.results.add
         for each in ranges:
-            reply.append(self._point(each))
-        return self._allowed(reads, reply, self._node.fresh_as_of_s)
+            self._point(each, add())
+        if answer.ByteSize() > self._reply_bytes_max and len(ranges) > 1:
+            return None
+        return self._dated(reads, answer, self._node.fresh_as_of_s)
 
     async def answer(self, reads: api_pb2.ReadBatch, deadline: float) -> api_pb2.ReadResults:
         """One result per read, in order; one that fails has its failure in its place.
@@ -80,8 +83,8 @@ class Reader:
         while True:
             fresh_as_of_s = self._node.fresh_as_of_s
             reply = await self._read_all(reads, deadline)
-            answer = self._allowed(reads, reply, fresh_as_of_s)
-            if answer is not None:
+            answer = api_pb2.ReadResults(results=reply.results)
+            if self._dated(reads, answer, fresh_as_of_s):
                 return answer
             barrier = self.barrier(reads, deadline)
             if barrier is not None:
@@ -94,28 +97,28 @@ class Reader:
             if reply.full:
                 reply.append(_no_room(self._reply_bytes_max))
             elif isinstance(each, kv_pb2.Range) and _is_point(each):
-                reply.append(self._point(each))
+                result = kv_pb2.Result()
+                self._point(each, result)
+                reply.append(result)
                 await asyncio.sleep(0)
             else:
                 async with self._ranges_at_once:
                     reply.append(await self._long_read(each, deadline))
         return reply
 
-    def _allowed(
-        self, reads: api_pb2.ReadBatch, reply: _Reply, fresh_as_of_s: float | None
+    def _dated(
+        self, reads: api_pb2.ReadBatch, answer: api_pb2.ReadResults, fresh_as_of_s: float | None
     ) -> api_pb2.ReadResults | None:
-        """The answer, unless what was read is older by now than the reads allow."""
-        staleness_ms = self._levels.staleness_ms(reads, fresh_as_of_s)
-        if not self._levels.allow(reads, staleness_ms):
-            return None
-        return api_pb2.ReadResults(results=reply.results, staleness_ms=staleness_ms)
+        """The answer with its age, unless that is more by now than the reads allow."""
+        answer.staleness_ms = self._levels.staleness_ms(reads, fresh_as_of_s)
+        return answer if self._levels.allow(reads, answer.staleness_ms) else None
 
-    def _point(self, request: kv_pb2.Range) -> kv_pb2.Result:
+    def _point(self, request: kv_pb2.Range, result: kv_pb2.Result) -> None:
         try:
             check_range(request, self._limits)
-            return self._node.machine.get(request.key)
+            self._node.machine.get(request.key, result)
         except (RaftkvError, InvariantViolation) as error:
-            return self._failed(error)
+            result.CopyFrom(self._failed(error))
 
     async def _long_read(self, request: _Read, deadline: float) -> kv_pb2.Result:
         try:
