@@ -33,7 +33,7 @@ def test_a_single_key_is_found_and_a_missing_one_is_no_error(abc: Driver) -> Non
 
 @pytest.mark.parametrize("key", [b"a", b"b", b"x", b""])
 def test_get_answers_as_a_range_of_one_key(abc: Driver, key: bytes) -> None:
-    found = kv_pb2.Result()
+    found = pb.Result()
     abc.machine.get(key, found)
     assert found == abc.range(key)
 
