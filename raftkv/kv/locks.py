@@ -21,6 +21,8 @@ from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2
 
 TOKEN_DIGITS: Final = 16
+FRONTS_MAX: Final = 10_000
+"""Names whose front is remembered."""
 
 
 class Member(NamedTuple):
@@ -42,19 +44,43 @@ def name_of(key: bytes) -> bytes | None:
     return key[:split] if split > 0 and key[split] == ord("/") else None
 
 
-def members(view: Reader, name: bytes) -> Iterator[Member]:
-    """All members of the queue, the holder first."""
-    prefix = name + b"/"
+class Fronts:
+    """Where the queues begin: no member of a name has a lower token than its front.
+
+    A hint for seeks alone, which may forget. Without it they would pass the deletion markers of all
+    who held the name before: 8 ms after 20,000 of them. Holds for ever, as tokens only grow.
+    """
+
+    def __init__(self) -> None:
+        self._tokens: dict[bytes, int] = {}
+
+    def of(self, name: bytes) -> int:
+        """Seek from here."""
+        return self._tokens.get(name, 0)
+
+    def note(self, name: bytes, token: int) -> None:
+        """This one holds the name."""
+        tokens = self._tokens
+        if name not in tokens and len(tokens) >= FRONTS_MAX:
+            del tokens[next(iter(tokens))]
+        tokens[name] = token
+
+
+def members(view: Reader, name: bytes, front: int = 0) -> Iterator[Member]:
+    """All members of the queue, the holder first; none is below `front`."""
     # Revisions have less than 64 bits, so every token begins with a digit below 8.
-    for key, record in view.scan(Family.CURRENT, prefix + b"0", prefix + b"8"):
+    for key, record in view.scan(Family.CURRENT, member_key(name, front), name + b"/8"):
         token = unpack_version(record)[0]
         if key == member_key(name, token):
             yield Member(token, key, record)
 
 
-def holder(view: Reader, name: bytes) -> Member | None:
+def holder(view: Reader, name: bytes, fronts: Fronts) -> Member | None:
     """Who holds the lock."""
-    return next(members(view, name), None)
+    found = next(members(view, name, fronts.of(name)), None)
+    if found is not None:
+        fronts.note(name, found.token)
+    return found
 
 
 def is_member(view: Reader, name: bytes, token: int) -> bool:
@@ -63,9 +89,9 @@ def is_member(view: Reader, name: bytes, token: int) -> bool:
     return record is not None and unpack_version(record)[0] == token
 
 
-def check_fence(view: Reader, fence: kv_pb2.Fence) -> None:
+def check_fence(view: Reader, fence: kv_pb2.Fence, fronts: Fronts) -> None:
     """Raise `FencedOff` unless the token is that of the present holder."""
-    present = holder(view, fence.name)
+    present = holder(view, fence.name, fronts)
     if present is None or present.token != fence.token:
         told = "nobody holds it" if present is None else f"token {present.token} does"
         raise FencedOff(
@@ -80,13 +106,14 @@ def acquire(
     request: kv_pb2.Acquire,
     result: kv_pb2.Result,
     leases: Leases,
+    fronts: Fronts,
     budget: Budget,
 ) -> None:
     """Join the queue, or with `only_if_free` become the holder or nothing."""
     if not request.name:
         raise InvalidRequest("acquire.name is empty; a lock's name has at least one byte")
     view, answer = writer.overlay, result.acquire
-    present = holder(view, request.name)
+    present = holder(view, request.name, fronts)
     answer.held = present is None
     if present is not None:
         budget.take_key_value(present.key, present.record)
@@ -104,4 +131,6 @@ def acquire(
         lease, answer.ttl_ms = leases.grant(0, request.ttl_ms)
     writer.put(key, request.value, lease, None)
     answer.key, answer.token, answer.lease = key, token, lease
+    if answer.held:
+        fronts.note(request.name, token)
     result.revision = writer.revision

@@ -7,7 +7,7 @@ Knows no log and no network, and reads no clock: time is what the entries are st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -21,6 +21,7 @@ from raftkv.errors import (
     SessionExpired,
     check,
 )
+from raftkv.kv import locks
 from raftkv.kv.changes import Change
 from raftkv.kv.commands import CommandRunner
 from raftkv.kv.failures import fill_failure
@@ -261,6 +262,16 @@ class StateMachine:
     def leases(self) -> list[int]:
         """The ids of the living leases, the next to expire first."""
         return list(self._runner.leases)
+
+    # ---- locks ---------------------------------------------------------------------
+
+    def lock_holder(self, name: bytes) -> locks.Member | None:
+        """Who holds the lock."""
+        return locks.holder(self._store, name, self._runner.fronts)
+
+    def lock_members(self, name: bytes) -> Iterator[locks.Member]:
+        """Who holds the lock, and then who waits, in order."""
+        return locks.members(self._store, name, self._runner.fronts.of(name))
 
 
 def _refusal(error: RaftkvError) -> bytes:

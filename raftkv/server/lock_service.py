@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 
 from raftkv.errors import DeadlineExceeded, InvalidRequest, TooLarge
-from raftkv.kv import locks
 from raftkv.kv.limits import Limits
 from raftkv.kv.records import fill_key_value
 from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
@@ -55,7 +54,7 @@ class LockService(api_pb2_grpc.LockServicer):
         machine = self._node.machine
         reply = api_pb2.LockInfoReply(header=header_of(self._node))
         bytes_left = self._limits.reply_bytes_max
-        for member in locks.members(machine.view, name):
+        for member in machine.lock_members(name):
             kv = kv_pb2.KeyValue()
             fill_key_value(kv, member.key, member.record)
             times = machine.lease_time_to_live(kv.lease)

@@ -122,7 +122,7 @@ class LockWaits:
         elif not locks.is_member(machine.view, waiter.name, waiter.token):
             self._end(key, waiter, _lost(waiter))
         else:
-            holder = locks.holder(machine.view, waiter.name)
+            holder = machine.lock_holder(waiter.name)
             if holder is not None and holder.token == waiter.token:
                 self._end(key, waiter, None)
 

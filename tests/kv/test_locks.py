@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftkv.kv import locks
+from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2 as pb
 
 from .harness import Driver, batch, delete, put, renew, revoke
@@ -27,7 +28,7 @@ def join(db: Driver, name: bytes = b"n", lease: int = 0, **options: object) -> p
 
 
 def holder_token(db: Driver, name: bytes = b"n") -> int:
-    found = locks.holder(db.machine.view, name)
+    found = db.machine.lock_holder(name)
     return 0 if found is None else found.token
 
 
@@ -190,3 +191,34 @@ def test_a_repeated_acquire_of_a_session_joins_once(db: Driver) -> None:
     once = batch(acquire(lease=lease), session=session, sequence=1)
     assert db.send(once) == db.send(once)
     assert len(list(locks.members(db.machine.view, b"n"))) == 1
+
+
+def test_who_held_a_name_before_does_not_slow_down_who_holds_it_now(db: Driver) -> None:
+    """A store that keeps deletion markers passes all between the seek and what it finds."""
+    lease, seeks = db.grant(60_000), []
+    scan = db.machine._store.scan
+
+    def watched(family: Family, start: bytes, end: bytes | None, **options: bool) -> object:
+        seeks.append(start)
+        return scan(family, start, end, **options)
+
+    for _ in range(50):
+        last = join(db, lease=lease)
+        db.do(delete(last.key))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(db.machine._store, "scan", watched)
+        token = join(db, lease=lease).token
+        assert holder_token(db) == token
+    assert seeks == [last.key, locks.member_key(b"n", token)]
+
+
+def test_the_front_of_a_queue_is_only_a_hint(db: Driver) -> None:
+    first, second = join(db), join(db)
+    db.do(delete(first.key))
+    assert holder_token(db) == second.token
+    db.restart()
+    assert holder_token(db) == second.token
+    fronts = locks.Fronts()
+    for number in range(locks.FRONTS_MAX + 1):
+        fronts.note(b"%d" % number, 7)
+    assert (fronts.of(b"0"), fronts.of(b"1")) == (0, 7)
