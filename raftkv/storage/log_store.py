@@ -140,7 +140,7 @@ def _compaction_point(records: Rdict) -> tuple[int, int]:
 
 
 def _entries(records: Rdict) -> Iterator[Entry]:
-    rows = iterate(records, ENTRIES_END)
+    rows, _bounds = iterate(records, ENTRIES_END)
     rows.seek(entry_key(0))
     while rows.valid():
         yield decode_entry(rows.key(), rows.value())

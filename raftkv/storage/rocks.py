@@ -162,8 +162,11 @@ class _Closed(StorageError):
     """The caller closed the database and used it again."""
 
 
-def iterate(family: Rdict, end: bytes | None) -> RdictIter:
+def iterate(family: Rdict, end: bytes | None) -> tuple[RdictIter, ReadOptions]:
     """An iterator over the family as it is now, that ends before `end`. Seek before use.
+
+    The options must live as long as the iterator: it does not keep `end` alive itself, and would
+    read its bound from memory that is somebody else's by then.
 
     rocksdict's `items()` is no substitute: it ends in silence at a damaged block, where this
     iterator's `status()` raises. Neither honours `set_iterate_lower_bound`.
@@ -171,7 +174,7 @@ def iterate(family: Rdict, end: bytes | None) -> RdictIter:
     options = ReadOptions()
     if end is not None:
         options.set_iterate_upper_bound(end)
-    return family.iter(options)
+    return family.iter(options), options
 
 
 def _options(tuning: Tuning, cache: Cache, *, create: bool) -> Options:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from rocksdict import RdictIter, WriteBatch
+from rocksdict import RdictIter, ReadOptions, WriteBatch
 
 from raftkv.kv.store import Changes, Family
 from raftkv.storage.rocks import RocksDatabase, Tuning, iterate
@@ -49,10 +49,11 @@ class RocksStateStore:
         also after the store was closed or replaced.
         """
         try:
-            rows = iterate(self._families[family], end)
+            rows, bounds = iterate(self._families[family], end)
         except Exception as error:
             raise self.database.failed(error, f"scanning {family}") from error
-        return self._backward(rows, start) if reverse else self._forward(rows, start)
+        walk = self._backward if reverse else self._forward
+        return walk(rows, bounds, start)
 
     def write(self, changes: Changes) -> None:
         """Apply all changes or none. Durable only after the store's owner syncs it."""
@@ -69,7 +70,9 @@ class RocksStateStore:
                     put(key, value, handle)
         self.database.write(batch)
 
-    def _forward(self, rows: RdictIter, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _forward(
+        self, rows: RdictIter, _bounds: ReadOptions, start: bytes
+    ) -> Iterator[tuple[bytes, bytes]]:
         try:
             rows.seek(start)
             while rows.valid():
@@ -79,7 +82,9 @@ class RocksStateStore:
         except Exception as error:
             raise self.database.failed(error, "scanning") from error
 
-    def _backward(self, rows: RdictIter, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _backward(
+        self, rows: RdictIter, _bounds: ReadOptions, start: bytes
+    ) -> Iterator[tuple[bytes, bytes]]:
         try:
             rows.seek_to_last()
             while rows.valid() and (key := rows.key()) >= start:

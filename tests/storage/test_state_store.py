@@ -56,6 +56,17 @@ async def test_a_scan_has_a_lower_and_an_upper_bound(states: States) -> None:
     assert keys(b"c", b"a", reverse=True) == []
 
 
+async def test_a_scan_keeps_its_end_although_its_caller_does_not(states: States) -> None:
+    store = states.storage.store
+    store.write({CURRENT: {b"key/%d" % number: b"" for number in range(20)}})
+    for reverse in (False, True):
+        for _ in range(100):
+            rows = store.scan(CURRENT, b"key/", bytes(bytearray(b"key0")), reverse=reverse)
+            # Whatever takes the place of the end in memory is smaller than every key.
+            overwritten = [bytes([number]) * 4 for number in range(50)]
+            assert len(list(rows)) == 20, overwritten
+
+
 async def test_a_scan_sees_the_store_as_it_was_at_the_call(states: States) -> None:
     store = states.storage.store
     store.write({CURRENT: {b"a": b"1", b"b": b"1", b"c": b"1"}})
