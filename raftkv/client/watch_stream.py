@@ -192,7 +192,9 @@ class WatchStream:
 
     def _confirmed(self) -> None:
         self._confirmed_at = self._loop.time()
-        self._asked_at = None
+        if self._asked_at is not None:
+            self._asked_at = None
+            self._arm_tick(self._confirmed_at + self._settings.watch_heartbeat_s)
         self._failures = 0
         self._backoff.reset()
         self._avoid = None

@@ -15,6 +15,7 @@ import pytest
 from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
 from tests.client.scripted import ScriptedCluster
+from tests.client.watch_world import World
 
 
 def pytest_asyncio_loop_factories(
@@ -62,3 +63,21 @@ async def connect(cluster: ScriptedCluster) -> AsyncIterator[Connect]:
 @pytest.fixture
 async def client(connect: Connect) -> Client:
     return await connect()
+
+
+@pytest.fixture
+async def world() -> World:
+    """Nodes that serve watches with the production handlers."""
+    return World()
+
+
+@pytest.fixture
+async def watcher(world: World) -> AsyncIterator[Client]:
+    """A client of `world`; once it is closed neither it nor a node may have a task left."""
+    before = asyncio.all_tasks()
+    client = await world.connect()
+    yield client
+    await client.close()
+    await asyncio.sleep(1.0)
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    assert not left, "a closed client leaves nothing behind, here or at a node"

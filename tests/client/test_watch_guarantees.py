@@ -1,0 +1,248 @@
+"""What a watch promises, one test for each promise, over the client and the node's handlers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+import pytest
+
+from raftkv.client.client import Client
+from raftkv.client.watch import Watch
+from raftkv.client.watch_events import EventKind, WatchEvent
+from raftkv.errors import RevisionCompacted
+from raftkv.rpc import kv_pb2 as pb
+from tests.client.watch_world import World, take, told
+from tests.kv.harness import compact, delete, put, transaction
+
+
+def txn(*commands: pb.Command) -> pb.Command:
+    return pb.Command(transaction=transaction(success=commands))
+
+
+async def test_ordered_revision_by_revision_as_they_were_made(
+    world: World, watcher: Client
+) -> None:
+    async with watcher.watch(prefix="") as watch:
+        for number in range(50):
+            world.write(put(b"k%d" % (number % 7), b"%d" % number))
+            if number % 5 == 0:
+                await asyncio.sleep(0.003)
+        events = await take(watch, 50)
+    assert [told(event) for event in events] == world.changes()
+
+
+async def test_unique_none_is_told_twice_although_its_node_was_lost_in_between(
+    world: World, watcher: Client
+) -> None:
+    async with watcher.watch(prefix="") as watch:
+        for number in range(10):
+            world.write(put(b"k", b"%d" % number))
+            await asyncio.sleep(0.0015)  # some have arrived, others are on their way
+        world.serving().crash()
+        world.write(put(b"last"))
+        events = await take(watch, 11)
+        await asyncio.sleep(5)
+        world.write(put(b"after"))
+        events += await take(watch, 1)
+    assert [told(event) for event in events] == world.changes()
+
+
+async def test_atomic_a_batch_has_all_events_of_a_revision(world: World, watcher: Client) -> None:
+    async with watcher.watch(prefix="") as watch:
+        for number in range(5):
+            world.write(txn(*(put(b"k%d" % each, b"%d" % number) for each in range(20))))
+            await asyncio.sleep(0.0004)
+        batches: list[Sequence[WatchEvent]] = []
+        while sum(map(len, batches)) < 100:
+            batches.append(await watch.next_batch())
+    for batch in batches:
+        for _, of_one_revision in groupby(batch, key=lambda event: event.revision):
+            assert len(list(of_one_revision)) == 20
+
+
+async def test_atomic_also_if_it_is_too_large_for_one_message(
+    world: World, watcher: Client
+) -> None:
+    value = b"v" * 400_000
+    async with watcher.watch(prefix="") as watch:
+        world.write(txn(*(put(b"k%d" % each, value) for each in range(8))))
+        batch = await watch.next_batch()
+        assert [event.key for event in batch] == [b"k%d" % each for each in range(8)]
+        (stream,) = world.serving().streams
+        assert sum(news.more for reply in stream.replies for news in reply.news) > 1
+
+
+async def test_reliable_nothing_is_missing_when_nodes_fail_lag_and_come_back(
+    world: World, watcher: Client
+) -> None:
+    async with watcher.watch(prefix="") as watch:
+        for turn in range(6):
+            node = world.serving()
+            for number in range(10):
+                world.write(put(b"k%d" % number, b"%d" % turn))
+                await asyncio.sleep(0.0007)
+            if turn % 2:
+                node.crash()
+            else:
+                node.mute = True
+            world.write(put(b"meanwhile"))
+            await asyncio.sleep(5)
+            node.mute = False
+            if not node.up:
+                node.restart()
+        events = await take(watch, 66)
+    assert [told(event) for event in events] == world.changes()
+    assert len(set(world.opened)) == 3
+
+
+async def test_reliable_a_node_that_is_cut_off_from_the_others_is_left_for_another(
+    world: World, watcher: Client
+) -> None:
+    async with watcher.watch("k") as watch:
+        node = world.serving()
+        node.cut_off = True
+        world.write(put(b"k", b"new"))
+        began = world.loop.time()
+        (event,) = await take(watch, 1)
+        assert event.value == b"new"
+        assert world.loop.time() - began < 3.1
+        assert world.serving() is not node
+
+
+async def test_resumable_from_any_revision_that_is_not_compacted(
+    world: World, watcher: Client
+) -> None:
+    for number in range(40):
+        world.write(put(b"k", b"%d" % number))
+    world.write(compact(20))
+    for start in (20, 21, 33, 41):
+        async with watcher.watch("k", from_revision=start) as watch:
+            events = await take(watch, 42 - start)
+        assert [told(event) for event in events] == world.changes()[start - 2 :]
+
+
+async def test_resumable_not_from_what_is_compacted_and_that_is_said(
+    world: World, watcher: Client
+) -> None:
+    for number in range(40):
+        world.write(put(b"k", b"%d" % number))
+    world.write(compact(20))
+    with pytest.raises(RevisionCompacted) as refused:
+        async with watcher.watch("k", from_revision=19) as watch:
+            await anext(watch)
+    assert refused.value.facts["compacted_revision"] == "20"
+
+
+async def test_resumable_what_is_compacted_while_its_node_was_lost_is_not_skipped_silently(
+    world: World, watcher: Client
+) -> None:
+    async with watcher.watch("k") as watch:
+        world.write(put(b"k", b"1"))
+        await take(watch, 1)
+        for node in world.nodes.values():
+            node.crash()
+        for number in range(20):
+            world.write(put(b"k", b"%d" % number))
+        world.write(compact(15))
+        world.nodes["b:2"].restart()
+        with pytest.raises(RevisionCompacted):
+            await take(watch, 1)
+
+
+async def test_resumable_before_its_time_it_waits(world: World, watcher: Client) -> None:
+    async with watcher.watch("k", from_revision=5) as watch:
+        for number in range(6):
+            world.write(put(b"k", b"%d" % number))
+            await asyncio.sleep(0.1)
+        events = await take(watch, 3)
+    assert [event.revision for event in events] == [5, 6, 7]
+
+
+async def test_bookmarkable_another_watch_goes_on_after_the_revision_of_the_first(
+    world: World, watcher: Client
+) -> None:
+    for number in range(10):
+        world.write(txn(put(b"a", b"%d" % number), put(b"b")))
+    handed_out: list[WatchEvent] = []
+    bookmark = 1
+    while len(handed_out) < 20:
+        # The consumer dies in the midst of a revision, and has noted how far it was.
+        async with watcher.watch(prefix="", from_revision=bookmark + 1) as watch:
+            handed_out += await take(watch, min(3, 20 - len(handed_out)))
+            bookmark = watch.revision
+        handed_out = [event for event in handed_out if event.revision <= bookmark]
+    assert [told(event) for event in handed_out] == world.changes()
+
+
+async def test_bookmarkable_an_idle_watch_learns_that_it_has_missed_nothing(
+    world: World, watcher: Client
+) -> None:
+    async with watcher.watch("quiet", progress=True) as watch:
+        revision = 0
+        for number in range(10):
+            revision = world.write(put(b"other", b"%d" % number))
+        (notice,) = await take(watch, 1)
+        assert (notice.kind, notice.revision) == (EventKind.PROGRESS, revision)
+        assert watch.revision == revision
+
+
+async def test_right_previous_value_that_of_the_revision_before(
+    world: World, watcher: Client
+) -> None:
+    world.write(put(b"k", b"0"))
+    async with watcher.watch("k", prev_kv=True) as live:
+        world.write(put(b"k", b"1"))
+        world.write(delete(b"k"))
+        world.write(put(b"k", b"2"))
+        async with watcher.watch("k", prev_kv=True, from_revision=3) as past:
+            for watch in (live, past):
+                events = await take(watch, 3)
+                previous = [event.prev_kv and event.prev_kv.value for event in events]
+                assert previous == [b"0", b"1", None]
+    async with watcher.watch("k", from_revision=3) as plain:
+        assert [event.prev_kv for event in await take(plain, 3)] == [None] * 3
+
+
+async def test_right_creation_flag_on_the_first_put_of_a_generation_only(
+    world: World, watcher: Client
+) -> None:
+    async with watcher.watch("k") as live:
+        for command in (put(b"k"), put(b"k"), delete(b"k"), put(b"k"), put(b"k")):
+            world.write(command)
+        world.write(compact(4))
+        async with watcher.watch("k", from_revision=4) as past:
+            flags = [event.created for event in await take(live, 5)]
+            assert flags == [True, False, False, True, False]
+            assert [event.created for event in await take(past, 3)] == flags[2:]
+
+
+async def test_right_filtering_no_key_outside_and_no_kind_that_is_not_wanted(
+    world: World, watcher: Client
+) -> None:
+    async with (
+        watcher.watch("b") as key,
+        watcher.watch("b", "d") as span,
+        watcher.watch("c", b"\x00") as rest,
+        watcher.watch(prefix="b") as prefix,
+        watcher.watch(prefix="", deletes=False) as puts,
+        watcher.watch(prefix="", puts=False) as deletes,
+    ):
+        for name in (b"a", b"b", b"b1", b"c", b"d", b"\xff"):
+            world.write(put(name))
+            world.write(txn(delete(name), put(b"b0" + name)))
+        await asyncio.sleep(1)
+        assert_told(world, key, lambda k: k == b"b")
+        assert_told(world, span, lambda k: b"b" <= k < b"d")
+        assert_told(world, rest, lambda k: k >= b"c")
+        assert_told(world, prefix, lambda k: k.startswith(b"b"))
+        for watch, deleted in ((puts, False), (deletes, True)):
+            expected = world.changes(lambda c, deleted=deleted: (c.record is None) is deleted)
+            assert [told(event) for event in await take(watch, len(expected))] == expected
+
+
+def assert_told(world: World, watch: Watch, wanted: Callable[[bytes], bool]) -> None:
+    expected = world.changes(lambda change: wanted(change.key))
+    batch = [event for parcel in watch._queue for event in parcel.events]
+    assert [told(event) for event in batch] == expected
