@@ -7,7 +7,7 @@ for `release`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +48,7 @@ class FakeNode:
         self.submitted: list[bytes] = []
         self.barriers = 0
         self.leased = False
+        self.on_barrier: Callable[[], object] = lambda: None
         self.fresh_as_of_s: float | None = None
         self.leader_given_to: list[int] = []
         self._held: list[tuple[bytes, asyncio.Future[bytes]]] = []
@@ -154,6 +155,7 @@ class FakeNode:
             future.set_result(applied.result)
 
     def _confirm(self, barrier: asyncio.Future[None], asked_at_s: float) -> None:
+        self.on_barrier()
         self.fresh_as_of_s = asked_at_s
         if not barrier.done():
             barrier.set_result(None)
@@ -236,8 +238,9 @@ class Pipeline:
         *ranges: kv_pb2.Range,
         level: int = api_pb2.READ_LEVEL_LINEARIZABLE,
         timeout_ms: int = 0,
+        **fields: Any,
     ) -> None:
-        reads = api_pb2.ReadBatch(ranges=ranges, level=api_pb2.ReadLevel.Name(level))
+        reads = api_pb2.ReadBatch(ranges=ranges, level=level, **fields)  # type: ignore[arg-type]
         await self.send(api_pb2.PipelineRequest(number=number, timeout_ms=timeout_ms, reads=reads))
 
     async def send(self, request: api_pb2.PipelineRequest) -> None:
