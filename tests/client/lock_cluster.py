@@ -1,0 +1,140 @@
+"""The scripted cluster with the real state machine in it, and the real waiting for locks.
+
+All nodes share the one state machine. Cluster time runs with the loop's clock, and stands still
+while the cluster is out of order, as it does without a leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from raftkv.errors import ConnectionFailed, OutcomeUnknown
+from raftkv.kv.limits import Limits
+from raftkv.kv.machine import StateMachine
+from raftkv.node.change_feed import ChangeFeed
+from raftkv.raft.entry import Entry, EntryKind
+from raftkv.rpc import api_pb2, kv_pb2, log_pb2
+from raftkv.server.lock_waits import LockWaits
+from raftkv.storage.memory_state import MemoryStateStore
+from tests.client.scripted import LATENCY_S, ScriptedCluster, ScriptedLink, ScriptedNode, Store
+
+TICK_S = 0.01
+
+
+class MachineStore(Store):
+    """The state machine behind the interface of the scripted store."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.machine = StateMachine(MemoryStateStore(), Limits())
+        self.time_ms = 0
+
+    def apply(self, batch: kv_pb2.CommandBatch) -> bytes:
+        stamped = log_pb2.StampedBatch(time_ms=self.time_ms)
+        stamped.submissions.add(origin=1, number=1, commands=batch.SerializeToString())
+        (applied,) = self._apply(stamped)
+        return applied
+
+    def pass_time(self, milliseconds: int) -> None:
+        self.time_ms += milliseconds
+        due = self.machine.next_deadline_ms()
+        if due is not None and due <= self.time_ms:
+            self._apply(log_pb2.StampedBatch(time_ms=self.time_ms))
+
+    def run(self, **command: object) -> kv_pb2.Result:
+        """A command of somebody else's."""
+        batch = kv_pb2.CommandBatch(commands=[kv_pb2.Command(**command)])
+        return kv_pb2.BatchResult.FromString(self.apply(batch)).results[0]
+
+    def tokens(self, name: bytes) -> list[int]:
+        """Who stands in the queue."""
+        return [member.token for member in self.machine.lock_members(name)]
+
+    def _apply(self, stamped: log_pb2.StampedBatch) -> list[bytes]:
+        entry = Entry(
+            1, self.machine.applied_index + 1, EntryKind.COMMANDS, stamped.SerializeToString()
+        )
+        return [applied.result for applied in self.machine.apply([entry])]
+
+
+class LockCluster(ScriptedCluster):
+    """Also the node behind the waits: what they need of one."""
+
+    def __init__(self, *addresses: str) -> None:
+        super().__init__(*addresses)
+        self.store: MachineStore = MachineStore()
+        self.changes = ChangeFeed(self.store.machine)
+        self.waits = LockWaits(self)  # type: ignore[arg-type]
+        self.asked: list[str] = []  # which node was asked to wait, in order
+        self.down = False
+        self._tick()
+
+    @property
+    def machine(self) -> StateMachine:
+        return self.store.machine
+
+    def read_barrier(self, deadline: float) -> asyncio.Future[None]:
+        barrier: asyncio.Future[None] = self.loop.create_future()
+        barrier.set_result(None)
+        return barrier
+
+    def link(self, address: str) -> ScriptedLink:
+        return LockLink(self.nodes[address], self)
+
+    def go_down(self) -> None:
+        """Nobody answers any more."""
+        self.down = True
+        for node in self.nodes.values():
+            node.mute = True
+
+    def come_up(self) -> None:
+        self.down = False
+        for node in self.nodes.values():
+            node.mute = False
+
+    def commands(self, kind: str, since: float = 0.0) -> list[kv_pb2.Command]:
+        """Those of this kind that arrived."""
+        return [
+            command
+            for seen in self.seen
+            if seen.at >= since
+            for command in seen.batch.commands
+            if command.WhichOneof("command") == kind
+        ]
+
+    def _tick(self) -> None:
+        if not self.down:
+            self.store.pass_time(round(TICK_S * 1000))
+        self.loop.call_later(TICK_S, self._tick)
+
+
+class LockLink(ScriptedLink):
+    """A link that also carries waits."""
+
+    def __init__(self, node: ScriptedNode, cluster: LockCluster) -> None:
+        super().__init__(node)
+        self._cluster = cluster
+
+    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+        if not method.endswith("/Wait"):
+            return await super().call(method, request, timeout_s)
+        node, cluster = self._node, self._cluster
+        wait = api_pb2.LockWaitRequest.FromString(request)
+        cluster.asked.append(node.address)
+        if not node.up:
+            raise ConnectionFailed(f"{node.address} refuses")
+        await asyncio.sleep(LATENCY_S)
+        turn = cluster.waits.wait(wait.name, wait.token)
+        try:
+            async with asyncio.timeout(timeout_s - LATENCY_S):
+                while node.mute or node.refusal:
+                    await asyncio.sleep(TICK_S)
+                    if node.refusal:
+                        raise node.refusal
+                await turn
+                await asyncio.sleep(LATENCY_S)
+        except TimeoutError:
+            raise OutcomeUnknown("no answer") from None
+        finally:
+            cluster.waits.leave(wait.name, wait.token, turn)
+        return api_pb2.LockWaitReply().SerializeToString()

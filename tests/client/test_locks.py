@@ -1,0 +1,452 @@
+"""Locks as their holders see them: order, loss, giving up; on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from raftkv.client.client import Client
+from raftkv.client.kept_leases import LEASE_TRUST
+from raftkv.errors import (
+    LockLost,
+    LockNotAcquired,
+    LockReentered,
+    NoLeader,
+    OutcomeUnknown,
+    Refused,
+)
+from tests.client.conftest import Connect
+from tests.client.lock_cluster import LockCluster
+from tests.client.scripted import Answer, Fault, Seen
+
+TTL = 10.0
+
+
+@pytest.fixture
+async def cluster() -> LockCluster:
+    return LockCluster("a:1", "b:2", "c:3")
+
+
+@pytest.fixture
+async def other(connect: Connect) -> Client:
+    return await connect()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60.0):
+        while not condition():  # noqa: ASYNC110 (virtual time)
+            await asyncio.sleep(0.001)
+
+
+def ran(kind: str, answer: Answer, times: int = 1) -> Callable[[Seen], Answer]:
+    """A script: the first `times` batches with a command of this kind meet `answer`."""
+    left = times
+
+    def answer_to(seen: Seen) -> Answer:
+        nonlocal left
+        if left and any(each.WhichOneof("command") == kind for each in seen.batch.commands):
+            left -= 1
+            return answer
+        return None
+
+    return answer_to
+
+
+# ---- holding ---------------------------------------------------------------------------
+
+
+async def test_a_free_lock_costs_two_commands_once_the_lease_is_there(
+    client: Client, cluster: LockCluster
+) -> None:
+    async with client.lock("n"):
+        pass
+    before = cluster.loop.time() + 0.0001
+    await asyncio.sleep(0.001)
+    async with client.lock("n") as lock:
+        assert cluster.store.tokens(b"n") == [lock.token]
+        assert lock.key == b"n/%016x" % lock.token
+        assert TTL * 0.5 < lock.remaining() <= TTL * LEASE_TRUST
+    assert cluster.store.tokens(b"n") == []
+    sent = [each for seen in cluster.seen if seen.at > before for each in seen.batch.commands]
+    assert [each.WhichOneof("command") for each in sent] == ["acquire", "delete_range"]
+
+
+async def test_a_lock_is_handed_on_in_the_order_of_tokens(client: Client, other: Client) -> None:
+    tokens: list[int] = []
+    inside = 0
+
+    async def use(who: Client) -> None:
+        nonlocal inside
+        async with who.lock("n") as lock:
+            inside += 1
+            assert inside == 1
+            tokens.append(lock.token)
+            await asyncio.sleep(0.01)
+            inside -= 1
+
+    await asyncio.gather(*(use(who) for who in (client, other) * 10))
+    assert len(tokens) == 20
+    assert tokens == sorted(tokens)
+
+
+async def test_tasks_may_share_a_lock_object(client: Client) -> None:
+    lock = client.lock("n")
+    inside = 0
+
+    async def use() -> None:
+        nonlocal inside
+        async with lock:
+            inside += 1
+            assert inside == 1
+            assert lock.remaining() > 0
+            await asyncio.sleep(0.01)
+            inside -= 1
+
+    await asyncio.gather(*(use() for _ in range(5)))
+
+
+async def test_a_task_that_has_the_lock_is_told_so_instead_of_waiting_for_itself(
+    client: Client,
+) -> None:
+    async with client.lock("n"):
+        with pytest.raises(LockReentered):
+            await client.lock("n").acquire()
+        with pytest.raises(LockReentered):
+            await client.lock("n").try_acquire()
+        async with client.lock("m"):
+            pass
+    async with client.lock("n"):
+        pass
+
+
+async def test_a_lock_that_was_lost_can_be_acquired_again_without_release(
+    client: Client, cluster: LockCluster
+) -> None:
+    lock = await client.lock("n").acquire()
+    first = lock.token
+    cluster.go_down()
+    await asyncio.sleep(TTL)
+    cluster.come_up()
+    await lock.acquire()
+    assert lock.token > first
+
+
+async def test_try_acquire_takes_what_is_free_and_waits_for_nothing(
+    client: Client, other: Client, cluster: LockCluster
+) -> None:
+    lock = client.lock("n")
+    assert await lock.try_acquire()
+    assert not await other.lock("n").try_acquire()
+    assert len(cluster.store.tokens(b"n")) == 1
+    assert await lock.release()
+    assert not await lock.release()
+    assert await other.lock("n").try_acquire()
+
+
+# ---- giving up -------------------------------------------------------------------------
+
+
+async def test_who_waits_too_long_leaves_the_queue(
+    client: Client, other: Client, cluster: LockCluster
+) -> None:
+    async with client.lock("n") as lock:
+        with pytest.raises(LockNotAcquired):
+            await other.lock("n").acquire(timeout=1.0)
+        await until(lambda: cluster.store.tokens(b"n") == [lock.token])
+
+
+async def test_who_is_cancelled_while_it_waits_leaves_the_queue(
+    client: Client, other: Client, cluster: LockCluster
+) -> None:
+    async with client.lock("n") as lock:
+        waiting = asyncio.create_task(other.lock("n").acquire())
+        await until(lambda: len(cluster.store.tokens(b"n")) == 2)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await until(lambda: cluster.store.tokens(b"n") == [lock.token])
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.0005, 0.0015, 0.0025, 0.0035, 0.0045])
+async def test_who_is_cancelled_at_any_moment_leaves_nothing_behind(
+    client: Client, cluster: LockCluster, after_s: float
+) -> None:
+    async with client.lock("warm"):
+        pass
+    acquiring = asyncio.create_task(client.lock("n").acquire())
+    await asyncio.sleep(after_s)
+    acquiring.cancel()
+    with suppress(asyncio.CancelledError):
+        await (await acquiring).release()
+    await asyncio.sleep(1.0)
+    assert cluster.store.tokens(b"n") == []
+
+
+@pytest.mark.parametrize("fault", [Fault.REPLY_LOST, Fault.APPLY_AND_BREAK])
+async def test_a_join_whose_answer_was_lost_is_taken_back_when_its_caller_has_gone(
+    client: Client, cluster: LockCluster, fault: Fault
+) -> None:
+    async with client.lock("warm"):
+        pass
+    cluster.answer_to = ran("acquire", fault)
+    with pytest.raises(LockNotAcquired):
+        await client.lock("n").acquire(timeout=0.002)
+    await until(lambda: bool(cluster.store.tokens(b"n")))
+    await until(lambda: not cluster.store.tokens(b"n"))
+    async with client.lock("warm"):
+        assert len(cluster.commands("lease_grant")) == 2  # a session and a lease: it was not lost
+
+
+async def test_a_join_that_nobody_knows_of_ends_the_lease_that_would_keep_it(
+    client: Client, other: Client, cluster: LockCluster
+) -> None:
+    """Its answers are lost until its time is up, while the lease's renewals get through."""
+    async with client.lock("warm"):
+        pass
+    cluster.answer_to = ran("acquire", Fault.REPLY_LOST, 100)
+    cluster_settled = asyncio.create_task(client.lock("n").acquire())
+    with pytest.raises(OutcomeUnknown):
+        await cluster_settled
+    cluster.answer_to = lambda seen: None
+    async with asyncio.timeout(1.0):
+        await other.lock("n").acquire()
+
+
+async def test_a_departure_whose_answer_is_lost_is_repeated_until_it_is_known(
+    client: Client, cluster: LockCluster
+) -> None:
+    cluster.answer_to = ran("delete_range", Fault.LOST, 3)
+    lock = await client.lock("n").acquire()
+    releasing = asyncio.create_task(lock.release())
+    await asyncio.sleep(0.01)
+    releasing.cancel()
+    with suppress(asyncio.CancelledError):
+        await releasing
+    await until(lambda: not cluster.store.tokens(b"n"))
+
+
+# ---- loss ------------------------------------------------------------------------------
+
+
+async def test_loss_cancels_the_block_when_trust_ends_and_not_later(
+    client: Client, cluster: LockCluster
+) -> None:
+    told: list[float] = []
+    ends_at = 0.0
+
+    async def hold() -> None:
+        nonlocal ends_at
+        async with client.lock("n", ttl=TTL) as lock:
+            lock.on_lost(lambda: told.append(cluster.loop.time()))
+            ends_at = cluster.loop.time() + lock.remaining()
+            cluster.go_down()
+            await asyncio.Event().wait()
+
+    with pytest.raises(LockLost):
+        await hold()
+    assert cluster.loop.time() == pytest.approx(ends_at, abs=0.001)
+    assert told == [pytest.approx(ends_at, abs=0.001)]
+    assert cluster.store.tokens(b"n"), "the store still believes in it, which helps nobody"
+    assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
+
+
+async def test_the_store_keeps_a_lock_for_as_long_as_its_holder_trusts_it(
+    client: Client, cluster: LockCluster
+) -> None:
+    """Only the holder is cut off; cluster time runs on."""
+    lock = await client.lock("n", ttl=TTL).acquire()
+    for node in cluster.nodes.values():
+        node.mute = True
+    while lock.remaining():
+        assert cluster.store.tokens(b"n")
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(TTL * (1 - LEASE_TRUST) + 0.1)
+    assert not cluster.store.tokens(b"n")
+
+
+async def test_a_cancellation_from_outside_stays_one_even_if_the_lock_is_lost_at_the_same_time(
+    client: Client, cluster: LockCluster
+) -> None:
+    async def hold() -> None:
+        async with client.lock("n") as lock:
+            lock.on_lost(lambda: task.cancel())
+            cluster.go_down()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hold())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_cancelled_block_gives_the_lock_back(client: Client, cluster: LockCluster) -> None:
+    async def hold() -> None:
+        async with client.lock("n"):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hold())
+    await until(lambda: bool(cluster.store.tokens(b"n")))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: not cluster.store.tokens(b"n"))
+
+
+async def test_an_error_of_the_block_passes_through_and_gives_the_lock_back(
+    client: Client, cluster: LockCluster
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with client.lock("n"):
+            raise ZeroDivisionError
+    assert not cluster.store.tokens(b"n")
+
+
+async def test_a_block_that_ended_well_without_its_lock_is_told(
+    client: Client, cluster: LockCluster
+) -> None:
+    async def hold() -> None:
+        async with client.lock("n"):
+            cluster.go_down()
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    with pytest.raises(LockLost):
+        await hold()
+
+
+async def test_a_lock_whose_key_somebody_deleted_is_missed_at_the_end_at_the_latest(
+    client: Client, cluster: LockCluster
+) -> None:
+    with pytest.raises(LockLost, match="taken"):
+        async with client.lock("n") as lock:
+            cluster.store.run(delete_range={"key": lock.key})
+
+
+async def test_a_waiter_whose_lease_is_lost_is_told_at_once_and_never_holds(
+    client: Client, other: Client, cluster: LockCluster
+) -> None:
+    await other.lock("n", ttl=60.0).acquire()
+    waiting = asyncio.create_task(client.lock("n").acquire())
+    await until(lambda: len(cluster.store.tokens(b"n")) == 2)
+    began = cluster.loop.time()
+    cluster.go_down()
+    with pytest.raises(LockLost):
+        await waiting
+    assert cluster.loop.time() - began <= TTL * LEASE_TRUST + 0.001
+    cluster.come_up()
+    await until(lambda: len(cluster.store.tokens(b"n")) == 1)
+
+
+async def test_a_grant_that_arrives_after_the_trust_has_ended_is_not_handed_out(
+    client: Client, other: Client, cluster: LockCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process stands still between the grant's arrival and the turn that would return it."""
+    first = await other.lock("n", ttl=60.0).acquire()
+    waiting = asyncio.create_task(client.lock("n").acquire())
+    await until(lambda: len(cluster.store.tokens(b"n")) == 2)
+    stood_still_s = 0.0
+    clock = cluster.loop.time
+    monkeypatch.setattr(cluster.loop, "time", lambda: clock() + stood_still_s)
+    call = client._unary.call
+
+    async def arrives_too_late(*arguments: object, **options: object) -> object:
+        nonlocal stood_still_s
+        reply = await call(*arguments, **options)  # type: ignore[arg-type]
+        stood_still_s = TTL
+        return reply
+
+    monkeypatch.setattr(client._unary, "call", arrives_too_late)
+    await first.release()
+    with pytest.raises(LockLost):
+        await waiting
+    await until(lambda: not cluster.store.tokens(b"n"))
+
+
+async def test_a_waiter_whose_key_is_deleted_is_told(
+    client: Client, other: Client, cluster: LockCluster
+) -> None:
+    await other.lock("n").acquire()
+    waiting = asyncio.create_task(client.lock("n").acquire())
+    await until(lambda: len(cluster.store.tokens(b"n")) == 2)
+    cluster.store.run(delete_range={"key": b"n/%016x" % cluster.store.tokens(b"n")[1]})
+    with pytest.raises(LockLost):
+        await waiting
+
+
+async def test_a_lease_that_the_store_has_ended_is_replaced_by_the_next_acquire(
+    client: Client, cluster: LockCluster
+) -> None:
+    await client.lock("m").acquire()
+    (lease,) = [each for each in cluster.machine.leases() if cluster.machine.lease_keys(each)]
+    cluster.store.run(lease_revoke={"lease": lease})
+    lock = await client.lock("n").acquire()
+    assert cluster.store.tokens(b"n") == [lock.token]
+
+
+# ---- failures of nodes -----------------------------------------------------------------
+
+
+async def test_a_wait_goes_on_at_another_node(
+    client: Client, other: Client, cluster: LockCluster
+) -> None:
+    first = await other.lock("n").acquire()
+    waiting = asyncio.create_task(client.lock("n").acquire())
+    await until(lambda: bool(cluster.asked))
+    asked_first = cluster.nodes[cluster.asked[0]]
+    asked_first.refusal = NoLeader("this node hears nothing new")
+    await until(lambda: len(cluster.asked) > 1)
+    assert cluster.asked[-1] != asked_first.address
+    await first.release()
+    await waiting
+
+
+async def test_closing_the_client_frees_its_locks_and_tells_their_holders(
+    cluster: LockCluster, connect: Connect
+) -> None:
+    client = await connect()
+    lock = await client.lock("n").acquire()
+    lost: list[bool] = []
+    lock.on_lost(lambda: lost.append(True))
+    await client.close()
+    assert lost == [True]
+    assert not cluster.store.tokens(b"n")
+    with pytest.raises(LockLost):
+        lock.check()
+
+
+# ---- grants ----------------------------------------------------------------------------
+
+
+async def test_a_grant_is_one_command_and_its_token_fences_writes(
+    client: Client, other: Client, cluster: LockCluster
+) -> None:
+    grant = await client.acquire("n", 5.0, value="me")
+    assert len(cluster.commands("acquire")) == 1
+    with pytest.raises(LockNotAcquired) as refused:
+        await other.acquire("n", 5.0)
+    assert refused.value.facts["holder_token"] == str(grant.token)
+    await client.put("k", "1", fence=grant)
+    assert await client.release(grant)
+    with pytest.raises(Refused, match="nobody holds it"):
+        await client.put("k", "2", fence=grant)
+    later = await other.acquire("n", 5.0)
+    assert not await client.release(grant), "a stale release frees nobody's lock"
+    await other.put("k", "3", fence=(b"n", later.token))
+    with pytest.raises(LockLost):
+        await client.renew(grant)
+
+
+async def test_a_grant_that_is_renewed_outlives_its_ttl_and_ends_without(
+    client: Client, cluster: LockCluster
+) -> None:
+    grant = await client.acquire("n", 2.0)
+    for _ in range(5):
+        await asyncio.sleep(1.5)
+        assert await client.renew(grant) == grant
+    await asyncio.sleep(2.1)
+    with pytest.raises(LockLost):
+        await client.renew(grant)
+    assert not cluster.store.tokens(b"n")
