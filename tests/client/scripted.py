@@ -184,6 +184,8 @@ class ScriptedCluster:
         self.members: list[str] = []  # what a status says of them
         self.seen: list[Seen] = []
         self.script: deque[Answer] = deque()
+        self.refuse_reads: Callable[[api_pb2.ReadBatch], RaftkvError | None] = lambda reads: None
+        self.staleness_ms = 0
         self.answer_to: Callable[[Seen], Answer] = lambda seen: None
 
     async def connect(self, timeout: float, settings: ClientSettings) -> Client:
@@ -213,18 +215,23 @@ class ScriptedCluster:
         self.seen.append(seen)
         if node.mute:
             return
-        answer: Answer = node.refusal
+        answer: Answer = node.refusal or self.refuse_reads(request.reads)
         if answer is None and batch.session:
             answer = self.script.popleft() if self.script else self.answer_to(seen)
         reply = api_pb2.PipelineReply(number=request.number)
-        reply.header.term = self.term
+        reply.header.term, reply.header.node_id = self.term, 1
         if isinstance(answer, RaftkvError):
             reply.failure.CopyFrom(failure_of(answer))
         elif request.HasField("reads"):
             reply.reads.results.extend(self.store.read_all(request.reads.ranges))
+            for _ in request.reads.transactions:
+                ran = kv_pb2.TransactionResult(succeeded=True)
+                reply.reads.results.add(revision=self.store.revision, transaction=ran)
+            reply.reads.staleness_ms = self.staleness_ms
         elif answer in (None, Fault.APPLY_AND_BREAK, Fault.REPLY_LOST):
             reply.results = self.store.apply(batch)
             seen.applied = True
+        reply.header.revision = self.store.revision
         if answer in (Fault.BREAK, Fault.APPLY_AND_BREAK):
             stream.end(OutcomeUnknown("connection reset"))
         elif answer is None or isinstance(answer, RaftkvError):

@@ -1,0 +1,191 @@
+"""What a client asks for at each read level, what it remembers, and what it falls back to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from raftkv.client import op, when
+from raftkv.client.client import Client
+from raftkv.client.levels import ReadLevel, bounded
+from raftkv.errors import DeadlineExceeded, InvalidRequest, NoLeader, TooStale
+from raftkv.rpc import api_pb2
+from tests.client.scripted import ScriptedCluster
+
+Read = Callable[[Client], Awaitable[object]]
+
+
+def last(cluster: ScriptedCluster) -> api_pb2.ReadBatch:
+    return cluster.reads[-1].request.reads
+
+
+async def test_each_level_is_asked_for_by_its_name(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    asked = []
+    for level in (*ReadLevel, bounded(0.25)):
+        await client.get("k", level=level)
+        asked.append((last(cluster).level, last(cluster).max_staleness_ms))
+    assert asked == [
+        (api_pb2.READ_LEVEL_LINEARIZABLE, 0),
+        (api_pb2.READ_LEVEL_LEADER_LEASE, 0),
+        (api_pb2.READ_LEVEL_SESSION, 0),
+        (api_pb2.READ_LEVEL_STALE, 0),
+        (api_pb2.READ_LEVEL_BOUNDED, 250),
+    ]
+
+
+async def test_reads_of_different_bounds_share_no_message(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    bounds = [0.1, 0.2, 0.1]
+    await asyncio.gather(*(client.get("k", level=bounded(bound)) for bound in bounds))
+    batches = [seen.request.reads for seen in cluster.reads]
+    assert {(each.max_staleness_ms, len(each.ranges)) for each in batches} == {(100, 2), (200, 1)}
+
+
+async def test_ranges_and_transactions_share_no_message_as_their_answers_come_sorted(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await asyncio.gather(client.read_txn(), client.get("k"), client.read_txn(), client.get("j"))
+    batches = [seen.request.reads for seen in cluster.reads]
+    assert sorted((len(each.ranges), len(each.transactions)) for each in batches) == [
+        (0, 2),
+        (2, 0),
+    ]
+
+
+async def test_a_session_read_asks_for_what_the_client_has_written(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    written = await client.put("k", "v")
+    await client.get("k", level=ReadLevel.SESSION)
+    assert last(cluster).min_revision == written.revision
+
+
+async def test_a_session_read_asks_for_what_the_client_has_read_anywhere(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.store.revision = 70
+    await client.get("k", level=ReadLevel.STALE)
+    cluster.nodes[cluster.reads[-1].node].kill()  # the next one is asked of another node
+    await client.get("k", level=ReadLevel.SESSION)
+    assert cluster.reads[-1].node != cluster.reads[0].node
+    assert last(cluster).min_revision == 70
+
+
+async def test_answers_say_who_gave_them_and_how_old_they_may_be(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await client.put("k", "v")
+    cluster.term, cluster.staleness_ms = 9, 1_500
+    reading = await client.read("k", level=ReadLevel.STALE)
+    assert reading.kv is not None
+    assert reading.kv.value == b"v"
+    assert (reading.node, reading.term, reading.revision) == (1, 9, 2)
+    assert (reading.staleness, reading.fallback) == (1.5, False)
+    found = await client.range_prefix("k", level=ReadLevel.STALE)
+    assert (found.node, found.term, found.revision, found.staleness) == (1, 9, 2, 1.5)
+    run = await client.read_txn(level=ReadLevel.STALE)
+    assert (run.node, run.term, run.revision, run.staleness) == (1, 9, 2, 1.5)
+
+
+async def test_an_age_that_nobody_knows_is_none_and_not_zero(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.staleness_ms = -1
+    assert (await client.read("k", level=ReadLevel.STALE)).staleness is None
+
+
+async def test_pages_after_the_first_need_only_a_node_that_has_their_revision(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await asyncio.gather(*(client.put(f"k{i}") for i in range(25)))
+    cluster.store.reply_keys_max = 10
+    before = len(cluster.reads)
+    found = await client.range_prefix("k", level=ReadLevel.STALE)
+    assert found.count == 25
+    pages = [seen.request.reads for seen in cluster.reads[before:]]
+    later = [page for page in pages if page.ranges[0].revision]
+    assert len(later) >= 2
+    assert {(page.level, page.min_revision) for page in later} == {(api_pb2.READ_LEVEL_SESSION, 26)}
+
+
+@pytest.mark.parametrize("bad", [0, -1.0, float("nan")])
+async def test_a_bound_that_nothing_meets_is_refused(bad: float) -> None:
+    with pytest.raises(InvalidRequest, match="LINEARIZABLE"):
+        bounded(bad)
+
+
+async def test_a_transaction_that_would_write_never_leaves(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    nested = op.transaction([when.exists("a")], [op.delete("a")])
+    with pytest.raises(InvalidRequest, match="delete_range"):
+        await client.read_txn(success=[op.get("a"), nested])
+    assert not cluster.reads
+
+
+def no_majority(cluster: ScriptedCluster) -> None:
+    """Every node answers stale reads, and refuses all others."""
+    cluster.refuse_reads = lambda reads: (
+        None if reads.level == api_pb2.READ_LEVEL_STALE else NoLeader("no majority")
+    )
+
+
+READS: dict[str, Read] = {
+    "read": lambda client: client.read("k", fallback="stale", timeout=2.0),
+    "range": lambda client: client.range("k", "l", fallback="stale", timeout=2.0),
+    "prefix": lambda client: client.range_prefix("k", fallback="stale", timeout=2.0),
+    "read_txn": lambda client: client.read_txn(fallback="stale", timeout=2.0),
+    "bounded": lambda client: client.read("k", level=bounded(0.1), fallback="stale", timeout=2.0),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+async def test_without_a_majority_the_fallback_comes_in_time_and_is_marked(
+    client: Client, cluster: ScriptedCluster, read: Read
+) -> None:
+    await client.put("k", "v")
+    no_majority(cluster)
+    cluster.staleness_ms = 60_000
+    loop = asyncio.get_running_loop()
+    asked_at = loop.time()
+    answer = await read(client)
+    assert loop.time() - asked_at < 2.0
+    assert answer.fallback  # type: ignore[attr-defined]
+    assert answer.staleness == 60.0  # type: ignore[attr-defined]
+
+
+async def test_the_fallback_does_not_wait_behind_calls_that_need_a_majority(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await client.put("k", "v")
+    no_majority(cluster)
+    others = [asyncio.ensure_future(client.get("k", timeout=30.0)) for _ in range(50)]
+    found = await client.get("k", fallback="stale", timeout=2.0)
+    assert found is not None
+    for other in others:
+        other.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+async def test_with_a_majority_there_is_no_fallback(client: Client) -> None:
+    assert not (await client.read("k", fallback="stale")).fallback
+
+
+async def test_a_fallback_that_is_not_stale_is_refused(client: Client) -> None:
+    with pytest.raises(InvalidRequest, match="fallback"):
+        await client.get("k", fallback="fast")  # type: ignore[arg-type]
+
+
+async def test_a_bounded_read_that_runs_out_of_time_is_too_stale_and_others_are_late(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    no_majority(cluster)
+    with pytest.raises(TooStale, match=r"0\.2"):
+        await client.get("k", level=bounded(0.2), timeout=1.0)
+    with pytest.raises(DeadlineExceeded):
+        await client.get("k", timeout=1.0)
