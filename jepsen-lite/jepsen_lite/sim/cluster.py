@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from jepsen_lite.sim.faults import Trigger
 from jepsen_lite.sim.front_door import SimulatedFrontDoor
 from jepsen_lite.sim.host import Host, NodeTuning, address_of
 from jepsen_lite.sim.invariants import Invariants
@@ -12,7 +13,6 @@ from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.peer_links import PeerPort, host_of
 from jepsen_lite.sim.world import World
 from raftkv.raft.entry import Membership
-from raftkv.raft.ready import Role
 
 
 class Cluster:
@@ -31,7 +31,7 @@ class Cluster:
     ) -> None:
         self.invariants = invariants
         self.hosts: dict[str, Host] = {}
-        self.on_role: Callable[[Host, Role], None] = _nobody_cares
+        self.on_event: Callable[[Host, Trigger], None] = _nobody_cares
         node_ids = range(1, size + 1)
         self._initial = Membership(
             voters=frozenset(node_ids),
@@ -68,7 +68,7 @@ class Cluster:
             self._directory / f"node-{node_id}",
             1.0 + skew,
             self._on_failure,
-            lambda host, role: self.on_role(host, role),
+            lambda host, trigger: self.on_event(host, trigger),
         )
         self.hosts[host.name] = host
         return host
@@ -88,6 +88,13 @@ class Cluster:
         ]
         return max(leading, key=lambda host: _term(host), default=None)
 
+    @property
+    def damaged(self) -> frozenset[int]:
+        """Nodes whose disks are no good any more."""
+        return frozenset(
+            host.node_id for host in self.hosts.values() if host.disk.log.rotten or host.damaged
+        )
+
     def compare_states(self) -> None:
         """Raises `Violation` if replicas with the same applied index differ."""
         self.invariants.compare_states(
@@ -102,7 +109,7 @@ class Cluster:
         membership = leader.node.membership
         indexes: set[int] = set()
         for host in self.hosts.values():
-            if host.node_id in membership.removed and not host.removed:
+            if host.node_id in membership.removed and not (host.removed or host.damaged):
                 return False
             if host.node_id in membership.members:
                 if host.node is None or not host.node.ready:
@@ -111,7 +118,7 @@ class Cluster:
         return len(indexes) == 1 and not membership.joint
 
 
-def _nobody_cares(host: Host, role: Role) -> None:
+def _nobody_cares(host: Host, trigger: Trigger) -> None:
     """Until a nemesis does."""
 
 

@@ -13,6 +13,8 @@ from typing import Self, TypeAlias
 
 from jepsen_lite.sim.invariants import Invariants, Violation
 from raftkv.errors import DiskFull
+from raftkv.kv.meta import META_KEY, Meta
+from raftkv.kv.store import Family
 from raftkv.raft.entry import Entry, HardState
 from raftkv.storage.log_records import (
     HARD_STATE_KEY,
@@ -100,6 +102,11 @@ class SimulatedState(MemoryStateStorage):
     def disk_bytes(self) -> int:
         return 1 << 20
 
+    def synced_index(self) -> int:
+        """How far the state goes that a power cut would leave."""
+        row = self._synced.get(Family.META, META_KEY)
+        return 0 if row is None else Meta.decode(row).applied_index
+
 
 class Disk:
     """What survives the processes of one machine."""
@@ -154,11 +161,13 @@ class WatchedLogStore:
     def __init__(
         self,
         store: MemoryLogStore,
+        state: SimulatedState,
         node_id: int,
         invariants: Invariants,
         on_failure: Callable[[str], None],
     ) -> None:
         self._store = store
+        self._state = state
         self._node_id = node_id
         self._invariants = invariants
         self._on_failure = on_failure
@@ -175,7 +184,8 @@ class WatchedLogStore:
 
     async def compact(self, through_index: int, through_term: int) -> None:
         await self._store.compact(through_index, through_term)
-        self._show(self._invariants.compacted, through_index, through_term)
+        state_index = self._state.synced_index()
+        self._show(self._invariants.compacted, through_index, through_term, state_index)
 
     async def reset(self, index: int, term: int) -> None:
         await self._store.reset(index, term)

@@ -4,19 +4,29 @@ and reduced. Knows names and times, not how faults are done.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
 from jepsen_lite.sim.network import Weather
-from raftkv.raft.ready import Role
 
 LEADER = "leader"
 """In the place of a node: whoever leads when the fault begins."""
 
 CAUGHT = "caught"
 """In the place of a node, inside an ambush: the one that walked into it."""
+
+
+class Trigger(enum.Enum):
+    """What an ambush waits for."""
+
+    CANDIDATE = "a node stands for election"
+    LEADER = "a node has been elected"
+    APPENDED = "a leader has an entry that nobody else has"
+    MEMBERSHIP = "a leader has a membership that nobody else has"
+    COMMITTED = "a leader knows of a commit that nobody else knows of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +144,62 @@ class Reconfigure:
 
 
 @dataclass(frozen=True, slots=True)
+class Rot:
+    """A bit turns over in the log on the node's disk, and its power goes: it reads it when it is
+    back. Only one node of a run, and only where the others can go on without it.
+    """
+
+    at_s: float
+    for_s: float
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClockJump:
+    """The node's clock is suddenly further on, as after the machine has slept."""
+
+    at_s: float
+    for_s: float
+    node: str
+    by_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClockRate:
+    """The node's clock runs fast or slow."""
+
+    at_s: float
+    for_s: float
+    node: str
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class WallClock:
+    """Somebody sets the node's clock, forth or back; what measures time by it is deceived."""
+
+    at_s: float
+    for_s: float
+    node: str
+    by_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Somebody asks the node itself to remove another one: at once, whatever it is about."""
+
+    at_s: float
+    for_s: float
+    node: str
+    remove: str
+
+
+Trap: TypeAlias = Crash | Pause | Isolate | SlowDisk | Ask
+
+
+@dataclass(frozen=True, slots=True)
 class Ambush:
-    """The next `times` nodes that take this role within `for_s` meet `fault`, soon after.
+    """The next `times` nodes that this happens to within `for_s` meet `fault`, soon after.
 
     Elections are short and rare: what goes wrong only in them is not found by chance alone.
     `fault.at_s` is how soon.
@@ -143,9 +207,24 @@ class Ambush:
 
     at_s: float
     for_s: float
-    role: Role
+    trigger: Trigger
     times: int
-    fault: Crash | Pause | Isolate | SlowDisk
+    fault: Trap
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """One node after the other is cut off from the other nodes, each until the next one is.
+
+    A step is what to wait for, how soon after it to strike whom it happened to, and what else to
+    do then. So two minorities and two histories alternate: what was half done under one leader
+    meets what was half done under the next.
+    """
+
+    at_s: float
+    for_s: float
+    steps: tuple[tuple[Trigger, float], ...]
+    crash: bool  # else only the network is cut, and its clients still reach it
 
 
 Fault: TypeAlias = (
@@ -161,21 +240,31 @@ Fault: TypeAlias = (
     | Transfer
     | Stop
     | Reconfigure
+    | Rot
+    | ClockJump
+    | ClockRate
+    | WallClock
+    | Ask
     | Ambush
+    | Relay
 )
 Schedule: TypeAlias = tuple[Fault, ...]
 
 KINDS = (
     Crash, Pause, Isolate, Split, SlowLink, BadWeather, SlowDisk, FullDisk, BrokenLink, Transfer,
-    Stop, Reconfigure, Ambush,
+    Stop, Reconfigure, Rot, ClockJump, ClockRate, WallClock, Ambush, Relay,
 )  # fmt: skip
-WEIGHTS = (6, 3, 4, 4, 2, 3, 2, 1, 2, 2, 2, 4, 5)
+WEIGHTS = (6, 3, 4, 4, 2, 3, 2, 1, 2, 2, 2, 4, 1, 1, 1, 1, 5, 4)
 
 
-def draw_schedule(rng: Random, nodes: Sequence[str], seconds: float) -> Schedule:
+def draw_schedule(
+    rng: Random, nodes: Sequence[str], seconds: float, *, steady_clocks: bool
+) -> Schedule:
     """Faults that begin within `seconds`. Each run has its own mix and its own density."""
     kinds = [
-        (kind, weight) for kind, weight in zip(KINDS, WEIGHTS, strict=True) if rng.random() < 0.6
+        (kind, weight)
+        for kind, weight in zip(KINDS, WEIGHTS, strict=True)
+        if rng.random() < 0.6 and not (steady_clocks and kind in (ClockJump, ClockRate))
     ] or [(Crash, 1)]
     pause_s = rng.choice((0.5, 1.0, 2.0, 4.0))
     faults: list[Fault] = []
@@ -220,13 +309,39 @@ def _draw(rng: Random, kind: type[Fault], nodes: Sequence[str], at_s: float) -> 
         add = rng.random() < 0.7
         remove = one if not add or rng.random() < 0.7 else ""
         return Reconfigure(at_s, 0.0, remove, add, add_first=rng.random() < 0.5)
+    if kind is Rot:
+        return Rot(at_s, for_s, rng.choice(list(nodes)))
+    if kind is ClockJump:
+        return ClockJump(at_s, 0.0, one, rng.choice((0.2, 1.0, 5.0, 60.0)))
+    if kind is ClockRate:
+        return ClockRate(at_s, for_s, one, rng.choice((0.5, 0.9, 1.1, 2.0)))
+    if kind is WallClock:
+        return WallClock(at_s, 0.0, one, rng.choice((-60.0, -1.0, 1.0, 60.0)))
     if kind is Ambush:
-        role = rng.choice((Role.LEADER, Role.LEADER, Role.CANDIDATE))
-        return Ambush(at_s, rng.uniform(2.0, 15.0), role, rng.randint(1, 6), _draw_trap(rng, nodes))
+        return draw_ambush(rng, nodes, at_s)
+    if kind is Relay:
+        return draw_relay(rng, at_s)
     return Transfer(at_s, 0.0, target)
 
 
-def _draw_trap(rng: Random, nodes: Sequence[str]) -> Crash | Pause | Isolate | SlowDisk:
+def draw_ambush(rng: Random, nodes: Sequence[str], at_s: float) -> Ambush:
+    trigger = rng.choice((Trigger.LEADER, Trigger.LEADER, *Trigger))
+    return Ambush(at_s, rng.uniform(2.0, 15.0), trigger, rng.randint(1, 6), _draw_trap(rng, nodes))
+
+
+def draw_relay(rng: Random, at_s: float) -> Relay:
+    """Now fast, so that nothing is ever finished, now slow enough for some of it."""
+    steps = tuple(
+        (
+            rng.choice((Trigger.LEADER, Trigger.APPENDED, Trigger.MEMBERSHIP, Trigger.COMMITTED)),
+            rng.choice((0.0, 0.001, 0.005, 0.05, 0.3, 0.8)) * rng.uniform(0.5, 1.5),
+        )
+        for _ in range(rng.randint(2, 8))
+    )
+    return Relay(at_s, rng.uniform(4.0, 12.0), steps, crash=rng.random() < 0.3)
+
+
+def _draw_trap(rng: Random, nodes: Sequence[str]) -> Trap:
     soon_s = rng.choice((0.0, 0.001, 0.005, 0.02, 0.1)) * rng.uniform(0.5, 1.5)
     for_s = rng.choice((0.01, 0.1, 1.0, 3.0)) * rng.uniform(0.5, 1.5)
     choice = rng.random()

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from jepsen_lite.sim.disk import Disk, WatchedLogStore
+from jepsen_lite.sim.faults import Trigger
 from jepsen_lite.sim.front_door import SimulatedFrontDoor
-from jepsen_lite.sim.invariants import Invariants
+from jepsen_lite.sim.invariants import Invariants, Violation
 from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.peer_links import PeerPort, PeerPorts
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
 from raftkv.config import Settings
-from raftkv.errors import RemovedFromCluster, StorageError
+from raftkv.errors import DamagedData, InvariantViolation, RemovedFromCluster, StorageError
 from raftkv.kv.limits import Limits
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
 from raftkv.raft.entry import Address, Membership
+from raftkv.raft.raft import Raft
 from raftkv.raft.ready import RaftConfig, Role
 from raftkv.transport.handshake import Identity
+from raftkv.transport.ports import Frame
 
 PEER_PORT, CLIENT_PORT = 7511, 7411
 DRAIN_GRACE_S = 2.0
@@ -35,10 +40,71 @@ class NodeTuning:
     log_compaction_bytes: int
     append_bytes_max: int
     in_flight_messages_max: int
+    leader_lease: bool = False
 
 
 def address_of(host: str) -> Address:
     return Address(f"{host}:{PEER_PORT}", f"{host}:{CLIENT_PORT}")
+
+
+class Shown(NamedTuple):
+    """What a node showed last of what ambushes wait for."""
+
+    role: Role = Role.FOLLOWER
+    last_index: int = 0
+    commit_index: int = 0
+
+    def events_until(self, now: Shown, raft: Raft) -> Iterator[Trigger]:
+        if now.role is not self.role and now.role is Role.CANDIDATE:
+            yield Trigger.CANDIDATE
+        if now.role is not Role.LEADER:
+            return
+        if self.role is not Role.LEADER:
+            yield Trigger.LEADER
+            return
+        if now.last_index > self.last_index:
+            yield Trigger.APPENDED
+            if not raft.membership_committed:
+                yield Trigger.MEMBERSHIP
+        if now.commit_index > self.commit_index:
+            yield Trigger.COMMITTED
+
+
+class WatchedNode(Node):
+    """A node whose linearizable reads are checked at the moment when they may begin.
+
+    Every other one is asked for at the level that trusts the leader's lease: it promises the same.
+    """
+
+    def __init__(
+        self,
+        invariants: Invariants,
+        on_failure: Callable[[str], None],
+        *args: Any,
+    ) -> None:
+        super().__init__(*args)
+        self._invariants = invariants
+        self._on_failure = on_failure
+        self._by_lease = False
+
+    def read_barrier(self, deadline: float) -> asyncio.Future[None]:
+        self._by_lease = not self._by_lease
+        # The lease's own way out asks here again, and is then not by lease.
+        barrier = self.lease_barrier(deadline) if self._by_lease else super().read_barrier(deadline)
+        if barrier is None:
+            barrier = self.driver.loop.create_future()
+            barrier.set_result(None)
+        committed_index = self._invariants.committed_index
+        barrier.add_done_callback(lambda done: self._opened(done, committed_index))
+        return barrier
+
+    def _opened(self, barrier: asyncio.Future[None], committed_index: int) -> None:
+        if barrier.cancelled() or barrier.exception() is not None:
+            return
+        try:
+            self._invariants.read_confirmed(self, committed_index)
+        except Violation as violation:
+            self._on_failure(str(violation))
 
 
 class Host:
@@ -56,12 +122,13 @@ class Host:
         directory: Path,
         clock_rate: float,
         on_failure: Callable[[str], None],
-        on_role: Callable[[Host, Role], None],
+        on_event: Callable[[Host, Trigger], None],
     ) -> None:
         self.node_id = node_id
         self.name = f"node-{node_id}"
         self.disk = Disk(directory, world.rng(f"{self.name}/disk"))
         self.removed = False
+        self.damaged = False
         self.node: Node | None = None
         self.process: Process | None = None
         self.port: PeerPort | None = None
@@ -73,9 +140,10 @@ class Host:
         self._initial = initial
         self._tuning = tuning
         self._clock_rate = clock_rate
+        self._clock_factor = 1.0
         self._on_failure = on_failure
-        self._on_role = on_role
-        self._role = Role.FOLLOWER
+        self._on_event = on_event
+        self._shown = Shown()
         self._incarnation = 0
         self._stopping = False
         self._failed = False
@@ -98,7 +166,7 @@ class Host:
         """
         if self.process is not None and (self._stopping or self._failed):
             self._boot_again = True
-        if self.process is not None or self.removed:
+        if self.process is not None or self.removed or self.damaged:
             return
         self._boot_again = False
         self._incarnation += 1
@@ -106,17 +174,24 @@ class Host:
         process = self.process = Process(  # type: ignore[abstract]  # only what is used
             self._world,
             self.name,
-            rate=self._clock_rate,
+            rate=self._clock_rate * self._clock_factor,
             on_turn=self._turned,
             on_exception=self._on_failure,
         )
         identity = Identity(1, self.node_id, address_of(self.name).peer)
-        port = PeerPort(self._world, self._network, self._ports, process, self.name, identity)
-        node = Node(
+        port = PeerPort(
+            self._world, self._network, self._ports, process, self.name, identity, self._sends
+        )
+        self._shown = Shown()
+        node = WatchedNode(
+            self._invariants,
+            self._on_failure,
             self.node_id,
             1,
             self._node_config(),
-            WatchedLogStore(self.disk.log, self.node_id, self._invariants, self._on_failure),
+            WatchedLogStore(
+                self.disk.log, self.disk.state, self.node_id, self._invariants, self._on_failure
+            ),
             self.disk.state,
             port.links,
             self._world.rng(f"{self.name}/{self._incarnation}"),
@@ -127,8 +202,9 @@ class Host:
     async def _start(self, process: Process, node: Node, port: PeerPort) -> None:
         try:
             await node.start()
-        except StorageError:
-            self._world.after(0.0, lambda: self._died(process))
+        except (StorageError, InvariantViolation) as error:
+            self._broke(process, error)
+            self._world.after(0.0, self._died, process)
             return
         node.driver.stopped.add_done_callback(
             lambda stopped: self._ended(process, stopped.result())
@@ -166,6 +242,17 @@ class Host:
 
         process.enter(lambda: process.create_task(stop()))
 
+    @property
+    def voters(self) -> frozenset[int]:
+        """Who votes, as this node knows it; nobody while it is down."""
+        return self.node.membership.voters if self.node is not None else frozenset()
+
+    def set_clock_rate(self, factor: float) -> None:
+        """Its clock runs by that factor faster than it does by itself."""
+        self._clock_factor = factor
+        if self.process is not None:
+            self.process.set_rate(self._clock_rate * factor)
+
     def pause(self) -> None:
         if self.process is not None:
             self.process.pause()
@@ -181,9 +268,24 @@ class Host:
         self._failed = True
         if isinstance(reason, RemovedFromCluster):
             self.removed = True
-        elif not isinstance(reason, StorageError) and process.alive:
-            self._on_failure(f"{self.name} stopped itself: {type(reason).__name__}: {reason}")
+        else:
+            self._broke(process, reason)
         self._world.after(0.0, lambda: self._died(process))
+
+    def _broke(self, process: Process, reason: BaseException) -> None:
+        """A node may refuse a disk on which bits have turned over, and one that takes no writes."""
+        if isinstance(reason, DamagedData) and self.disk.log.rotten:
+            self.damaged = True
+        elif process.alive and (
+            isinstance(reason, DamagedData) or not isinstance(reason, StorageError)
+        ):
+            self._on_failure(f"{self.name} stopped itself: {type(reason).__name__}: {reason}")
+
+    def _sends(self, frame: Frame) -> None:
+        try:
+            self._invariants.sent(self.node_id, frame.messages)
+        except Violation as violation:
+            self._on_failure(str(violation))
 
     def _died(self, process: Process) -> None:
         if self.process is process:
@@ -195,10 +297,12 @@ class Host:
         if self.node is None:
             return
         self._invariants.turned(self.node)
-        role = self.node.driver.raft.role
-        if role is not self._role:
-            self._role = role
-            self._on_role(self, role)
+        raft = self.node.driver.raft
+        before, now = self._shown, Shown(raft.role, raft.log.last_index, raft.commit_index)
+        if now != before:
+            self._shown = now
+            for trigger in before.events_until(now, raft):
+                self._on_event(self, trigger)
 
     def _node_config(self) -> NodeConfig:
         tuning = self._tuning
@@ -206,6 +310,7 @@ class Host:
             raft=RaftConfig(
                 append_bytes_max=tuning.append_bytes_max,
                 in_flight_messages_max=tuning.in_flight_messages_max,
+                leader_lease=tuning.leader_lease,
             ),
             tick_s=tuning.tick_ms / 1000,
             limits=Limits(),

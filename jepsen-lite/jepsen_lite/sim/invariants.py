@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from jepsen_lite.sim.durable_log import DurableLog, is_majority, rival_of
+from raftkv.kv.membership import decode_membership
 from raftkv.kv.meta import META_KEY, Meta
 from raftkv.kv.store import Family, StateStore
 from raftkv.node.node import Node
-from raftkv.raft.entry import Entry, HardState, Membership
+from raftkv.raft.entry import Entry, EntryKind, HardState, Membership
+from raftkv.raft.messages import AppendEntriesReply, Message, RequestVote, RequestVoteReply
 from raftkv.raft.raft import Raft
 from raftkv.storage.ports import RecoveredLog
 
@@ -25,27 +28,6 @@ class Violation(Exception):
 
 
 @dataclass(slots=True)
-class DurableLog:
-    """What one node's disk has promised to keep: the terms of its entries, by index."""
-
-    term: int = 0
-    voted_for: int = 0
-    compacted_index: int = 0
-    compacted_term: int = 0
-    terms: list[int] = field(default_factory=list)
-
-    @property
-    def last_index(self) -> int:
-        return self.compacted_index + len(self.terms)
-
-    def term_at(self, index: int) -> int | None:
-        position = index - self.compacted_index - 1
-        if 0 <= position < len(self.terms):
-            return self.terms[position]
-        return self.compacted_term if index == self.compacted_index else None
-
-
-@dataclass(slots=True)
 class Seen:
     """What one incarnation of a node showed last."""
 
@@ -54,13 +36,15 @@ class Seen:
     applied_index: int = 0
     led_term: int = 0
     match_indexes: dict[int, int] = field(default_factory=dict)
+    look_at_membership: bool = True
 
 
 class Invariants:
     """Raises `Violation` where one is broken.
 
     Figure 3 of the Raft paper, and: promises are on disk when they are given; what is committed
-    is on the disks of a majority; replicas are equal when they have applied the same.
+    is on the disks of a majority, and nobody who lacks it could be elected; the membership in force
+    is the last one in the log; replicas are equal when they have applied the same.
     """
 
     def __init__(self) -> None:
@@ -70,6 +54,7 @@ class Invariants:
         self._entries: dict[tuple[int, int], tuple[int, int]] = {}
         self._votes: dict[tuple[int, int], int] = {}
         self._disks: dict[int, DurableLog] = {}
+        self._memberships: dict[tuple[int, int], Membership] = {}  # by (index, term)
         self._seen: dict[int, Seen] = {}
         self._applied: dict[int, tuple[int, int, int, int]] = {}
         self._states: dict[int, tuple[int, int]] = {}
@@ -89,19 +74,19 @@ class Invariants:
         first = entries[0].index
         if first <= len(self.committed) - 1 and first <= disk.last_index:
             self._check_not_cut(node_id, disk, entries)
-        del disk.terms[first - disk.compacted_index - 1 :]
-        previous = disk.term_at(first - 1)
-        for entry in entries:
-            self._check_log_matching(node_id, entry, previous)
-            disk.terms.append(entry.term)
-            previous = entry.term
+        self._check_entries(node_id, entries, disk.term_at(first - 1))
+        disk.write(entries)
 
     def _check_hard_state(self, node_id: int, disk: DurableLog, hard_state: HardState) -> None:
         term, vote = hard_state.current_term, hard_state.voted_for
         if term < disk.term:
             raise Violation(f"node {node_id}: its term went back from {disk.term} to {term}")
         disk.term, disk.voted_for = term, vote
-        if vote and self._votes.setdefault((node_id, term), vote) != vote:
+        if vote:
+            self._note_vote(node_id, term, vote)
+
+    def _note_vote(self, node_id: int, term: int, vote: int) -> None:
+        if self._votes.setdefault((node_id, term), vote) != vote:
             raise Violation(
                 f"node {node_id} voted twice in term {term}: for"
                 f" {self._votes[node_id, term]} and for {vote}"
@@ -116,6 +101,15 @@ class Invariants:
             if had and not has:
                 raise Violation(f"node {node_id} cut the committed entry {index} off its log")
 
+    def _check_entries(self, node_id: int, entries: Iterable[Entry], previous: int | None) -> None:
+        for entry in entries:
+            self._check_log_matching(node_id, entry, previous)
+            previous = entry.term
+            if entry.kind is EntryKind.MEMBERSHIP:
+                self._memberships[entry.index, entry.term] = decode_membership(entry.payload)
+                if node_id in self._seen:
+                    self._seen[node_id].look_at_membership = True
+
     def _check_log_matching(self, node_id: int, entry: Entry, previous: int | None) -> None:
         name = (entry.index, entry.term)
         known = self._entries.setdefault(name, (_digest(entry), previous or 0))
@@ -125,15 +119,23 @@ class Invariants:
                 f" what another node has there (previous terms {previous} and {known[1]})"
             )
 
-    def compacted(self, node_id: int, index: int, term: int) -> None:
-        disk = self._disks[node_id]
-        del disk.terms[: index - disk.compacted_index]
-        disk.compacted_index, disk.compacted_term = index, term
+    def compacted(self, node_id: int, index: int, term: int, state_index: int) -> None:
+        """The log up to `index` is gone; the state on the disk goes up to `state_index`."""
+        self._disks[node_id].compact(index, term)
+        if state_index < index:
+            raise Violation(
+                f"node {node_id} compacted its log up to {index}, but a power cut would leave its"
+                f" state at {state_index}"
+            )
 
     def reset(self, node_id: int, index: int, term: int) -> None:
-        disk = self._disks.setdefault(node_id, DurableLog())
-        disk.terms.clear()
-        disk.compacted_index, disk.compacted_term = index, term
+        """A snapshot took the log's place."""
+        self._disks.setdefault(node_id, DurableLog()).reset(index, term)
+        if index >= len(self.committed) or self.committed[index][0] != term:
+            raise Violation(
+                f"node {node_id} took a snapshot up to entry {index} of term {term}, which was"
+                " never committed"
+            )
 
     def recovered(self, node_id: int, log: RecoveredLog) -> None:
         """A node starts, and this is all that it has: at least what was synced before."""
@@ -143,6 +145,8 @@ class Invariants:
         vote = log.hard_state.voted_for
         if log.hard_state.current_term == disk.term and disk.voted_for not in (0, vote):
             raise Violation(f"node {node_id} came back without its vote of term {disk.term}")
+        if vote:
+            self._note_vote(node_id, log.hard_state.current_term, vote)
         # Written but not synced, a write may have survived the crash: it is durable now.
         terms = [entry.term for entry in log.entries]
         fresh = DurableLog(
@@ -157,8 +161,35 @@ class Invariants:
             committed, _ = self.committed[index]
             if disk.term_at(index) == committed and fresh.term_at(index) != committed:
                 raise Violation(f"node {node_id} lost the committed entry {index} in a crash")
+        self._check_entries(node_id, log.entries, log.compacted_term)
         self._disks[node_id] = fresh
         self._seen[node_id] = Seen(term=log.hard_state.current_term)
+
+    # ---- messages --------------------------------------------------------------------
+
+    def sent(self, node_id: int, messages: Iterable[Message]) -> None:
+        """These leave the node: what they promise is on its disk."""
+        disk = self._disks.setdefault(node_id, DurableLog())
+        for message in messages:
+            if isinstance(message, AppendEntriesReply):
+                if message.success and message.match_index > disk.last_index:
+                    raise Violation(
+                        f"node {node_id} acknowledges entry {message.match_index}, but its disk"
+                        f" ends at {disk.last_index}"
+                    )
+            elif isinstance(message, RequestVoteReply):
+                if message.granted and not message.pre_vote:
+                    self._check_vote(node_id, disk, message.term, message.recipient)
+            elif isinstance(message, RequestVote) and not message.pre_vote:
+                self._check_vote(node_id, disk, message.term, node_id)
+
+    def _check_vote(self, node_id: int, disk: DurableLog, term: int, candidate: int) -> None:
+        # It may have gone on to a later term since.
+        if self._votes.get((node_id, term)) != candidate or disk.term < term:
+            raise Violation(
+                f"node {node_id} gives its vote of term {term} to {candidate}, but that is not on"
+                " its disk"
+            )
 
     # ---- nodes -----------------------------------------------------------------------
 
@@ -170,17 +201,43 @@ class Invariants:
             if raft.current_term < seen.term:
                 raise Violation(f"node {node.node_id}: its term went back")
             seen.term = raft.current_term
-        if raft.leads and seen.led_term != raft.current_term:
+            seen.look_at_membership = True
+        if seen.look_at_membership:
+            seen.look_at_membership = False
+            self._check_membership(node)
+        led = raft.leads and seen.led_term == raft.current_term
+        if raft.leads and not led:
             seen.led_term = raft.current_term
             seen.match_indexes = {}
             self._check_leader(raft)
+            self._check_membership(node)
         for peer, progress in raft.progress.items():
             if progress.match_index != seen.match_indexes.get(peer, 0):
                 self._check_match(raft, seen, peer, progress.match_index)
         if raft.commit_index != seen.commit_index:
+            if led and raft.log.term(raft.commit_index) != raft.current_term:
+                raise Violation(
+                    f"node {node.node_id} leads term {raft.current_term} and commits entry"
+                    f" {raft.commit_index} of another term by counting"
+                )
             self._check_commit(raft, seen)
         if raft.last_applied != seen.applied_index:
             self._check_applied(node, seen)
+
+    def _check_membership(self, node: Node) -> None:
+        """The last membership in a node's log is in force there, committed or not (section 6)."""
+        self.checks += 1
+        raft, applied_index = node.driver.raft, node.machine.applied_index
+        expected = node.machine.membership
+        first = max(applied_index, raft.log.compacted_index) + 1
+        for entry in raft.log.entries(first, raft.log.last_index + 1, 1 << 62):
+            if entry.kind is EntryKind.MEMBERSHIP:
+                expected = decode_membership(entry.payload)
+        if raft.membership != expected:
+            raise Violation(
+                f"node {node.node_id} goes by the membership {raft.membership}, but the last one"
+                f" in its log is {expected}"
+            )
 
     def _check_leader(self, raft: Raft) -> None:
         self.checks += 1
@@ -222,9 +279,22 @@ class Invariants:
                 f"node {raft.node_id}: commit went back from {seen.commit_index} to {commit}"
             )
         first = max(seen.commit_index, raft.log.compacted_index) + 1
+        news = len(self.committed) <= commit
         for entry in raft.log.entries(first, commit + 1, 1 << 62) if first <= commit else ():
             self._commit(raft, entry)
         seen.commit_index = commit
+        if news:
+            self._check_no_rival(raft, commit)
+
+    def _check_no_rival(self, raft: Raft, index: int) -> None:
+        term, _ = self.committed[index]
+        rival = rival_of(index, term, self._disks, self._memberships)
+        if rival is not None and index != BOOTSTRAP_INDEX:
+            raise Violation(
+                f"node {raft.node_id} takes entry {index} of term {term} as committed, but node"
+                f" {rival} lacks it and could be elected: its log ends at"
+                f" {self._disks[rival].end[1]} in term {self._disks[rival].end[0]}"
+            )
 
     def _commit(self, raft: Raft, entry: Entry) -> None:
         here = (entry.term, _digest(entry))
@@ -245,16 +315,13 @@ class Invariants:
         if entry.index == BOOTSTRAP_INDEX:
             return
         holders = {
-            node_id
-            for node_id, disk in self._disks.items()
-            if disk.term_at(entry.index) == entry.term or disk.compacted_index > entry.index
+            node_id for node_id, disk in self._disks.items() if disk.holds(entry.index, entry.term)
         }
-        for voters in _voter_sets(raft.membership):
-            if 2 * len(voters & holders) <= len(voters):
-                raise Violation(
-                    f"node {raft.node_id} takes entry {entry.index} of term {entry.term} as"
-                    f" committed, but only {sorted(holders)} of {sorted(voters)} have it on disk"
-                )
+        if not is_majority(holders, raft.membership):
+            raise Violation(
+                f"node {raft.node_id} takes entry {entry.index} of term {entry.term} as committed,"
+                f" but only {sorted(holders)} have it on disk, of {raft.membership}"
+            )
 
     def _check_applied(self, node: Node, seen: Seen) -> None:
         self.checks += 1
@@ -265,6 +332,11 @@ class Invariants:
         if index > raft.commit_index:
             raise Violation(f"node {node.node_id} applied {index}, past its commit index")
         if machine.applied_index == index:
+            if index < len(self.committed) and machine.applied_term != self.committed[index][0]:
+                raise Violation(
+                    f"node {node.node_id} applied entry {index} of term {machine.applied_term}, but"
+                    f" the one of term {self.committed[index][0]} was committed"
+                )
             here = (machine.applied_term, machine.revision, machine.time_ms, node.node_id)
             known = self._applied.setdefault(index, here)
             if known[:3] != here[:3]:
@@ -273,6 +345,23 @@ class Invariants:
                     f" revision and time are {known[:3]} and {here[:3]}"
                 )
         seen.applied_index = index
+
+    def read_confirmed(self, node: Node, committed_index: int) -> None:
+        """A linearizable read may begin at this node; when it was asked for, `committed_index` was
+        committed somewhere.
+        """
+        self.checks += 1
+        if node.machine.applied_index < committed_index:
+            raise Violation(
+                f"node {node.node_id} serves a linearizable read at entry"
+                f" {node.machine.applied_index}, but entry {committed_index} was committed before"
+                " the read began"
+            )
+
+    @property
+    def committed_index(self) -> int:
+        """How far anybody has seen the log committed."""
+        return len(self.committed) - 1
 
     def compare_states(self, stores: Iterable[tuple[int, StateStore]]) -> None:
         """All replicas that ever stood at the same index hold the same bytes."""
@@ -291,11 +380,6 @@ class Invariants:
                     f"nodes {other} and {node_id} hold different states after entry {index}"
                 )
             self.checks += 1
-
-
-def _voter_sets(membership: Membership) -> list[frozenset[int]]:
-    outgoing = [membership.voters_outgoing] if membership.joint else []
-    return [membership.voters, *outgoing]
 
 
 def _digest(entry: Entry) -> int:

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 
 from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.faults import (
     CAUGHT,
     LEADER,
     Ambush,
+    Ask,
     BadWeather,
     BrokenLink,
+    ClockJump,
+    ClockRate,
     Crash,
     Fault,
     FullDisk,
     Isolate,
     Pause,
     Reconfigure,
+    Relay,
+    Rot,
     Schedule,
     SlowDisk,
     SlowLink,
     Split,
     Stop,
     Transfer,
+    Trap,
+    Trigger,
+    WallClock,
 )
 from jepsen_lite.sim.host import Host
 from jepsen_lite.sim.network import Network, Weather
 from jepsen_lite.sim.operator import Operator
 from jepsen_lite.sim.world import World
 from raftkv.errors import RaftkvError
-from raftkv.raft.ready import Role
+from raftkv.node.node import Node
 
 
 class Nemesis:
@@ -54,12 +63,12 @@ class Nemesis:
         self._fair = network.weather
         self._healed = False
         self._caught: Host | None = None
-        self._ambushes: list[list[Ambush]] = []  # each as often as it may still strike
-        cluster.on_role = self._role_taken
+        self._waiting: list[tuple[Trigger, Callable[[Host], None]]] = []
+        cluster.on_event = self._happened
 
     def begin(self, schedule: Schedule) -> None:
         for fault in schedule:
-            self._world.after(fault.at_s, lambda fault=fault: self._strike(fault))  # type: ignore[misc]
+            self._world.after(fault.at_s, self._strike, fault)
 
     def heal(self, weather: Weather) -> None:
         """Undo everything, start what is down; what is still scheduled has no effect any more."""
@@ -68,6 +77,7 @@ class Nemesis:
         for host in self._cluster.hosts.values():
             host.disk.slow_s = 0.0
             host.disk.full = False
+            host.set_clock_rate(1.0)
             host.resume()
             host.boot()
 
@@ -107,28 +117,101 @@ class Nemesis:
                 return self._stop(fault)
             case Reconfigure():
                 return self._reconfigure(fault)
+            case Rot():
+                return self._rot(fault)
+            case ClockJump():
+                return self._jump_clock(fault)
+            case ClockRate():
+                return self._set_clock_rate(fault)
+            case WallClock():
+                return self._set_wall_clock(fault)
+            case Ask():
+                return self._ask(fault)
             case Ambush():
                 return self._lie_in_wait(fault)
+            case Relay():
+                return self._relay(fault)
 
     def _host(self, name: str) -> Host | None:
         if name == CAUGHT:
             return self._caught
         return self._cluster.leader() if name == LEADER else self._cluster.hosts[name]
 
+    # ---- faults that wait for their moment -------------------------------------------
+
+    def _when(self, trigger: Trigger, act: Callable[[Host], None]) -> Callable[[], None]:
+        """Do this once, to the next host to which that happens; what is returned calls it off."""
+        waiting = (trigger, act)
+        self._waiting.append(waiting)
+
+        def call_off() -> None:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+
+        return call_off
+
+    def _happened(self, host: Host, trigger: Trigger) -> None:
+        for waiting in [each for each in self._waiting if each[0] is trigger]:
+            self._waiting.remove(waiting)
+            waiting[1](host)
+
     def _lie_in_wait(self, fault: Ambush) -> Callable[[], None]:
-        left = [fault] * fault.times
-        self._ambushes.append(left)
-        return left.clear
+        left = fault.times
+        call_off = _nothing
 
-    def _role_taken(self, host: Host, role: Role) -> None:
-        for left in self._ambushes:
-            if left and left[0].role is role:
-                trap = left.pop().fault
-                self._world.after(trap.at_s, lambda trap=trap: self._spring(host, trap))  # type: ignore[misc]
+        def caught(host: Host) -> None:
+            nonlocal left, call_off
+            self._world.after(fault.fault.at_s, self._spring, host, fault.fault)
+            left -= 1
+            if left:
+                call_off = self._when(fault.trigger, caught)
 
-    def _spring(self, host: Host, trap: Fault) -> None:
+        call_off = self._when(fault.trigger, caught)
+        return lambda: call_off()
+
+    def _spring(self, host: Host, trap: Trap) -> None:
         self._caught = host
         self._strike(trap)
+
+    def _relay(self, fault: Relay) -> Callable[[], None]:
+        steps = iter(fault.steps)
+        give_back = call_off = _nothing
+
+        def wait() -> None:
+            nonlocal call_off
+            step = next(steps, None)
+            if step is not None:
+                trigger, soon_s = step
+                call_off = self._when(trigger, lambda host: self._world.after(soon_s, take, host))
+
+        def take(host: Host) -> None:
+            nonlocal give_back
+            if self._healed or over:
+                return
+            before, give_back = give_back, self._take_out(host, crash=fault.crash)
+            before()
+            wait()
+
+        over: list[bool] = []
+
+        def end() -> None:
+            over.append(True)
+            call_off()
+            give_back()
+
+        wait()
+        return end
+
+    def _take_out(self, host: Host, *, crash: bool) -> Callable[[], None]:
+        if crash:
+            self._crash_host(host, power=False)
+            return host.boot
+        others = [name for name in self._cluster.hosts if name != host.name]
+        return self._cut(
+            [*itertools.product([host.name], others), *((each, host.name) for each in others)]
+        )
+
+    # ---- faults, each with the way to take it back -----------------------------------
 
     def _crash(self, fault: Crash) -> Callable[[], None] | None:
         hosts = [self._host(name) for name in fault.nodes]
@@ -248,17 +331,74 @@ class Nemesis:
 
     def _transfer(self, fault: Transfer) -> Callable[[], None] | None:
         leader, target = self._cluster.leader(), self._cluster.hosts[fault.to]
-        if leader is None or leader.node is None or leader.process is None or leader is target:
+        if leader is None or leader is target:
             return None
-        node, process = leader.node, leader.process
 
-        async def transfer() -> None:
-            try:
-                await node.transfer_leader(target.node_id, process.time() + 1.0)
-            except RaftkvError:
-                return  # an operator would look at why; here it is part of the mess
+        async def hand_over(node: Node, deadline: float) -> None:
+            await node.transfer_leader(target.node_id, deadline)
 
-        process.enter(lambda: process.create_task(transfer()))
+        return self._request(leader, hand_over)
+
+    def _rot(self, fault: Rot) -> Callable[[], None] | None:
+        host, leader = self._cluster.hosts[fault.node], self._cluster.leader()
+        if leader is None or leader.node is None or not host.up or self._operator.busy:
+            return None
+        membership = leader.node.membership
+        settled = leader.node.driver.raft.membership_committed and not membership.joint
+        if not settled or len(membership.voters) < 3 or host.node_id not in membership.voters:
+            return None
+        if any(each.disk.log.rotten for each in self._cluster.hosts.values()):
+            return None
+        host.disk.rot()
+        self._crash_host(host, power=True)
+        return host.boot
+
+    def _jump_clock(self, fault: ClockJump) -> Callable[[], None] | None:
+        host = self._host(fault.node)
+        if host is None or host.process is None:
+            return None
+        host.process.jump(fault.by_s)
+        return _nothing
+
+    def _set_clock_rate(self, fault: ClockRate) -> Callable[[], None] | None:
+        host = self._host(fault.node)
+        if host is None:
+            return None
+        host.set_clock_rate(fault.rate)
+        return lambda: host.set_clock_rate(1.0)
+
+    def _set_wall_clock(self, fault: WallClock) -> Callable[[], None] | None:
+        host = self._host(fault.node)
+        if host is None or host.process is None:
+            return None
+        host.process.set_wall_clock(fault.by_s)
+        return _nothing
+
+    def _ask(self, fault: Ask) -> Callable[[], None] | None:
+        host, victim = self._host(fault.node), self._cluster.hosts[fault.remove]
+        if host is None or len(host.voters - self._cluster.damaged) <= self._operator.VOTERS_MIN:
+            return None
+
+        async def remove(node: Node, deadline: float) -> None:
+            await node.member_remove(victim.node_id, deadline)
+
+        return self._request(host, remove)
+
+    def _request(
+        self, host: Host, make: Callable[[Node, float], Coroutine[None, None, None]]
+    ) -> Callable[[], None] | None:
+        """Ask a node for something that it may refuse: an operator would look at why, here it is
+        part of the mess.
+        """
+        node, process = host.node, host.process
+        if node is None or process is None:
+            return None
+
+        async def request() -> None:
+            with contextlib.suppress(RaftkvError):
+                await make(node, process.time() + 1.0)
+
+        process.enter(lambda: process.create_task(request()))
         return _nothing
 
 

@@ -19,11 +19,12 @@ from raftkv.errors import Outcome, RaftkvError
 TRIES_MAX = 20
 TRY_S = 2.0
 PAUSE_S = 0.3
-VOTERS_MIN = 2
 
 
 class Operator:
     """Keeps trying for a while; what does not work out is left as it is."""
+
+    VOTERS_MIN = 2
 
     def __init__(
         self, world: World, network: Network, cluster: Cluster, on_failure: Callable[[str], None]
@@ -44,6 +45,15 @@ class Operator:
         self._process.enter(
             lambda: self._process.create_task(self._reconfigure(remove, add, add_first))
         )
+
+    @property
+    def busy(self) -> bool:
+        return self._one_at_a_time.locked()
+
+    def replace_damaged(self) -> None:
+        """Whose disk is no good any more is removed, and somebody new takes the place."""
+        for node_id in sorted(self._cluster.damaged):
+            self.reconfigure(node_id, add=True, add_first=False)
 
     def kill(self) -> None:
         self._process.kill()
@@ -89,11 +99,13 @@ class Operator:
     async def _remove(self, client: Client, node_id: int) -> None:
         for _ in range(TRIES_MAX):
             members = await client.member_list(timeout=TRY_S)
-            voters = [member for member in members if not member.learner]
+            voters = [member.node_id for member in members if not member.learner]
             if all(member.node_id != node_id for member in members):
                 self.changes += 1
                 return
-            if len(voters) <= VOTERS_MIN and any(each.node_id == node_id for each in voters):
+            damaged = self._cluster.damaged
+            healthy = set(voters) - damaged
+            if node_id in healthy and len(healthy) <= self.VOTERS_MIN:
                 return
             if all(each.node_id == node_id or each.node_id > self._given for each in members):
                 # The last node that clients know from the start: let them find the others first.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Protocol
 
@@ -40,12 +40,13 @@ class PeerPort:
         process: Process,
         host: str,
         identity: Identity,
+        on_send: Callable[[Frame], None],
     ) -> None:
         self.host = host
         self.process = process
         self.node_id = identity.node_id
         self.handler: PeerHandler
-        self.links = SimulatedPeerLinks(world, network, ports, self, identity.address)
+        self.links = SimulatedPeerLinks(world, network, ports, self, identity.address, on_send)
         self._world = world
         self._network = network
         self._identity = identity
@@ -101,13 +102,20 @@ class SimulatedPeerLinks:
     """A `PeerLinks`. All links are up from the start: whether anything arrives is the network's."""
 
     def __init__(
-        self, world: World, network: Network, ports: PeerPorts, port: PeerPort, address: str
+        self,
+        world: World,
+        network: Network,
+        ports: PeerPorts,
+        port: PeerPort,
+        address: str,
+        on_send: Callable[[Frame], None],
     ) -> None:
         self._world = world
         self._network = network
         self._ports = ports
         self._port = port
         self._address = address
+        self._on_send = on_send
         self._peers: dict[int, str] = {}
         self._cut = False
 
@@ -130,6 +138,7 @@ class SimulatedPeerLinks:
         address = self._peers.get(to)
         if address is None or self._cut:
             return
+        self._on_send(frame)
         for data in encode_lanes(frame):
             if data:
                 self._send(address, data)

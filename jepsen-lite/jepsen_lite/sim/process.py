@@ -85,6 +85,7 @@ class Process(asyncio.AbstractEventLoop):
         # Clocks count from the start of something, so no two processes agree on the hour.
         self._clock_base_s = 1000.0 + 10.0 * len(name)
         self._clock_set_s = world.now_s
+        self._wall_ahead_s = 0.0
 
     # ---- for the simulator -----------------------------------------------------------
 
@@ -108,6 +109,14 @@ class Process(asyncio.AbstractEventLoop):
     def set_rate(self, rate: float) -> None:
         """From now on its clock runs so fast."""
         self._set_clock(self.time(), rate)
+
+    def set_wall_clock(self, by_s: float) -> None:
+        """Move the clock of the wall, which may go back; timers don't go by it."""
+        self._wall_ahead_s += by_s
+
+    def wall_s(self) -> float:
+        """What a clock says that can be set. No production code asks it."""
+        return self.time() + self._wall_ahead_s
 
     def _set_clock(self, base_s: float, rate: float) -> None:
         self._clock_base_s, self._clock_set_s, self._rate = base_s, self._world.now_s, rate
@@ -277,7 +286,9 @@ class Process(asyncio.AbstractEventLoop):
                     callback(*handle.args)
                 else:
                     context.run(callback, *handle.args)
-            except Exception as error:  # noqa: BLE001 - it is the process's own, as in asyncio
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - it is the process's own, as in asyncio
                 self.call_exception_handler({"message": f"in {callback}", "exception": error})
 
     def _forget(self, task: asyncio.Task[Any]) -> None:

@@ -29,6 +29,7 @@ from jepsen_lite.workloads.sets import GrowingSet
 
 BOOT_S = 10.0
 LIVENESS_S = 10.0
+OPERATOR_S = 60.0
 COMPARE_EVERY_S = 1.0
 
 
@@ -68,6 +69,7 @@ def draw_plan(seed: int, seconds: float = 30.0) -> Plan:
     rng = Random(f"{seed}/plan")
     nodes = rng.choice((3, 3, 3, 5))
     names = [f"node-{number}" for number in range(1, nodes + 1)]
+    leader_lease = rng.random() < 0.3
     log_compaction_bytes = rng.choice((4 << 10, 32 << 10, 64 << 20))
     return Plan(
         seed=seed,
@@ -75,9 +77,9 @@ def draw_plan(seed: int, seconds: float = 30.0) -> Plan:
         clients=rng.choice((2, 3)),
         workers_per_client=rng.choice((1, 2, 3)),
         seconds=seconds,
-        think_s=rng.choice((0.05, 0.2, 0.5)),
+        think_s=rng.choice((0.1, 0.3, 1.0)),
         session_ttl_ms=rng.choice((1_500, 5_000, 60_000)),
-        clock_skew=rng.choice((0.0, 0.0, 0.05)),
+        clock_skew=rng.choice((0.0, 0.0, 0.03 if leader_lease else 0.05)),
         weather=draw_weather(rng) if rng.random() < 0.3 else Weather(),
         tuning=NodeTuning(
             tick_ms=50,
@@ -85,8 +87,9 @@ def draw_plan(seed: int, seconds: float = 30.0) -> Plan:
             log_compaction_bytes=log_compaction_bytes,
             append_bytes_max=rng.choice((400, 4_000, 1 << 20)),
             in_flight_messages_max=rng.choice((2, 64)),
+            leader_lease=leader_lease,
         ),
-        schedule=draw_schedule(rng, names, seconds),
+        schedule=draw_schedule(rng, names, seconds, steady_clocks=leader_lease),
     )
 
 
@@ -162,6 +165,9 @@ class Run:
             len(self.invariants.leaders),
         )
 
+    def _operator_done(self) -> bool:
+        return not self.operator.busy
+
     def _fail(self, problem: str) -> None:
         self.problems.append(f"at {self.world.now_s:.6f} s: {problem}")
         self.world.stop()
@@ -177,6 +183,10 @@ class Run:
         self.nemesis.heal(Weather())
         self.clients.stop_load()
         self._await(self.clients.idle, LIVENESS_S, "every operation under way has ended")
+        self._await(self._operator_done, OPERATOR_S, "the operator was done")
+        self.operator.replace_damaged()
+        self._advance(self.world.now_s + COMPARE_EVERY_S)
+        self._await(self._operator_done, OPERATOR_S, "who has lost his disk was replaced")
         self.clients.begin_last_writes()
         self._await(self.clients.idle, LIVENESS_S, "every client could write again")
         self.clients.begin_final_reads()

@@ -1,0 +1,14 @@
+"""All planted bugs, in the order of faults.md's themes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jepsen_lite.mutants import commits, elections, memberships, reads, snapshots
+from jepsen_lite.mutants.mutant import Mutant
+
+MUTANTS: Mapping[str, Mutant] = {
+    each.name: each
+    for theme in (elections, commits, reads, snapshots, memberships)
+    for each in theme.MUTANTS
+}

@@ -1,0 +1,86 @@
+"""Planted bugs in what counts as replicated and committed."""
+
+from __future__ import annotations
+
+from jepsen_lite.mutants.mutant import Patch, mutant
+from raftkv.errors import DeadlineExceeded, RaftkvError
+from raftkv.node.driver import Driver
+from raftkv.node.submissions import Submissions, Waiting
+from raftkv.raft import quorum
+from raftkv.raft.progress import Progress
+from raftkv.raft.raft import Raft
+from raftkv.raft.ready import Persist
+
+
+@mutant("commits entries of an older term by counting (figure 8)", "relays")
+def older_terms_by_counting() -> list[Patch]:
+    """PySyncObj #169, nats #7955: a new leader takes its predecessor's entry as committed once a
+    majority has it. A third log of a higher term can still overwrite it.
+    """
+
+    def advance(self: Raft) -> None:
+        index = quorum.agreed(self.membership, self._replicator.match_index_of)
+        if index > self.commit_index:
+            self.commit_index = index
+
+    return [(Raft, "_advance_commit", advance)]
+
+
+@mutant("commit index goes back", "relays", "anything")
+def commit_follows_the_message() -> list[Patch]:
+    """PySyncObj #166: a follower takes the leader's commit index as it comes, also from a leader
+    that does not know yet how far its predecessor was.
+    """
+
+    def commit_to(self: Raft, index: int) -> None:
+        if self._installing is None and index <= self.log.last_index:
+            self.commit_index = max(index, self.last_applied)
+
+    return [(Raft, "_commit_to", commit_to)]
+
+
+@mutant("match index goes back", "elections", "anything")
+def match_follows_the_message() -> list[Patch]:
+    """PySyncObj #167, raftos #25: an acknowledgement that was overtaken sets the peer back."""
+    acknowledge = Progress.acknowledge
+
+    def acknowledged(self: Progress, match_index: int) -> bool:
+        news = acknowledge(self, match_index)
+        self.match_index = match_index
+        return news
+
+    return [(Progress, "acknowledge", acknowledged)]
+
+
+@mutant("acknowledged before fsync", "power-cuts")
+def acknowledged_before_fsync() -> list[Patch]:
+    """etcd #14370: an entry counts as persisted when its write begins."""
+
+    async def persist(self: Driver, persist: Persist) -> None:
+        self.raft.persisted()
+        self.wake()
+        async with self._log_disk:
+            await self._log_store.append(persist.hard_state, persist.entries)
+
+    return [(Driver, "_persist", persist)]
+
+
+@mutant("timed-out proposal reported as failed, applied later", "anything", "relays")
+def late_is_failed() -> list[Patch]:
+    """CockroachDB #10602: the caller is told that its write has not happened, because it has not
+    happened yet.
+    """
+
+    def late(self: Submissions, waiting: Waiting) -> RaftkvError:
+        return DeadlineExceeded("the write was not applied in time")
+
+    return [(Submissions, "_late", late)]
+
+
+MUTANTS = (
+    older_terms_by_counting,
+    commit_follows_the_message,
+    match_follows_the_message,
+    acknowledged_before_fsync,
+    late_is_failed,
+)

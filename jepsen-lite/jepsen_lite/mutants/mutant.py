@@ -1,0 +1,51 @@
+"""What a planted bug is, and how it gets in. Knows no bug."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from unittest import mock
+
+Patch: TypeAlias = tuple[object, str, Any]
+"""(whose, attribute, what stands there instead)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One bug, and the runs that must not let it through: `seeds` of each of `scenarios`."""
+
+    name: str
+    row: str
+    """Of faults.md, the fault's own words."""
+    story: str
+    make: Callable[[], list[Patch]]
+    scenarios: tuple[str, ...]
+    seeds: range
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """While this is entered, raftkv has the bug."""
+        with contextlib.ExitStack() as patches:
+            for owner, attribute, replacement in self.make():
+                patches.enter_context(mock.patch.object(owner, attribute, replacement))
+            yield
+
+
+def mutant(
+    row: str, *scenarios: str, seeds: range = range(1, 11)
+) -> Callable[[Callable[[], list[Patch]]], Mutant]:
+    """Make a mutant of a function that returns the patches; name and docstring are the mutant's."""
+
+    def make(function: Callable[[], list[Patch]]) -> Mutant:
+        return Mutant(
+            function.__name__.replace("_", "-"),
+            row,
+            " ".join((function.__doc__ or "").split()),
+            function,
+            scenarios,
+            seeds,
+        )
+
+    return make

@@ -1,0 +1,79 @@
+"""Planted bugs in snapshots, log compaction and what is read back from a disk."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from jepsen_lite.mutants.mutant import Patch, mutant
+from raftkv.kv.store import Family
+from raftkv.storage import log_records, memory
+from raftkv.storage.memory import MemoryStateStorage
+from raftkv.storage.memory_state import MemoryStateStore
+
+
+@mutant("snapshot leaves out the sessions' memory", "snapshots")
+def snapshot_without_sessions() -> list[Patch]:
+    """A snapshot of the keys alone: a write that its client sends again runs twice, for the node
+    does not know it.
+    """
+    return [(memory, "_load", _without(Family.SESSIONS))]
+
+
+@mutant("snapshot index advances without its data", "snapshots")
+def snapshot_without_data() -> list[Patch]:
+    """nodedb #162: the node takes over how far the snapshot goes, and keeps the keys it had."""
+    install = MemoryStateStorage.install
+
+    async def keep(self: MemoryStateStorage, received: Path) -> memory._JournaledStore:
+        before = memory._copy(self._synced)
+        store = await install(self, received)
+        present = {family: dict(store.scan(family, b"", None)) for family in Family}
+        for family in (Family.CURRENT, Family.HISTORY, Family.CHANGES):
+            kept = dict(before.scan(family, b"", None))
+            gone = dict.fromkeys(present[family])
+            store.write({family: {**gone, **kept}})
+        return store
+
+    return [(MemoryStateStorage, "install", keep)]
+
+
+@mutant("snapshot and log leave a gap at restart", "snapshots")
+def log_goes_before_the_state_is_safe() -> list[Patch]:
+    """redisraft #43: the log is cut off before what it made is on the disk. After a power cut the
+    state ends before the log begins.
+    """
+
+    async def sync(self: MemoryStateStorage) -> None:
+        await self._wait_for_disk()
+
+    return [(MemoryStateStorage, "sync", sync)]
+
+
+@mutant("damaged bytes accepted", "bit-rot")
+def damaged_bytes_accepted() -> list[Patch]:
+    """etcd PR 11924: what the disk returns is believed, whatever its checksum says."""
+
+    def opened(record: bytes, size_min: int, what: str) -> bytes:
+        return record[struct.calcsize(">I") :]
+
+    return [(log_records, "_opened", opened)]
+
+
+def _without(family: Family) -> object:
+    load = memory._load
+
+    def load_the_rest(received: Path) -> MemoryStateStore:
+        store = load(received)
+        store.write({family: dict.fromkeys(dict(store.scan(family, b"", None)))})
+        return store
+
+    return load_the_rest
+
+
+MUTANTS = (
+    snapshot_without_sessions,
+    snapshot_without_data,
+    log_goes_before_the_state_is_safe,
+    damaged_bytes_accepted,
+)

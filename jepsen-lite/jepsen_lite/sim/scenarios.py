@@ -1,0 +1,220 @@
+"""Runs that are aimed at one kind of trouble, each drawn from a seed like any other run.
+
+A plain run has a bit of everything, and finds what is easy to find in anything. What needs one
+order of events and a cluster that is set up for it is found here, within a few seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from random import Random
+from typing import TypeAlias
+
+from jepsen_lite.sim.faults import (
+    CAUGHT,
+    LEADER,
+    Ambush,
+    Ask,
+    Crash,
+    Fault,
+    Isolate,
+    Pause,
+    Reconfigure,
+    Relay,
+    Rot,
+    SlowDisk,
+    Stop,
+    Trigger,
+    WallClock,
+    draw_ambush,
+    draw_relay,
+    draw_weather,
+)
+from jepsen_lite.sim.network import Weather
+from jepsen_lite.sim.run import Plan, draw_plan
+
+SECONDS = 10.0
+SMALL_LOG_BYTES = 2 << 10
+
+Scenario: TypeAlias = Callable[[int], Plan]
+
+
+def anything(seed: int) -> Plan:
+    """What `jepsen-lite sim` runs, shorter."""
+    return draw_plan(seed, SECONDS)
+
+
+def relays(seed: int) -> Plan:
+    """Leaders are cut off one after the other, half way through whatever they do."""
+    plan, rng = _busy(seed, "relays")
+    append_bytes_max = rng.choice((100, 1 << 20))
+    faults = [draw_relay(rng, at_s) for at_s in (1.0, 4.0, 7.0)]
+    return replace(
+        plan,
+        tuning=replace(plan.tuning, append_bytes_max=append_bytes_max),
+        schedule=tuple(faults),
+    )
+
+
+def elections(seed: int) -> Plan:
+    """Whoever stands for election or has won it meets with something."""
+    plan, rng = _busy(seed, "elections")
+    weather = draw_weather(rng) if rng.random() < 0.5 else Weather()
+    faults: list[Fault] = [draw_ambush(rng, _names(plan), at_s) for at_s in (1.0, 1.1, 4.0, 7.0)]
+    for at_s in range(2, 10):
+        faults.append(Crash(float(at_s), rng.uniform(0.1, 1.0), (LEADER,), power=True))
+    return replace(plan, weather=weather, schedule=tuple(faults))
+
+
+def power_cuts(seed: int) -> Plan:
+    """One machine, most or all of them lose power, again and again."""
+    plan, rng = _busy(seed, "power cuts")
+    names = _names(plan)
+    faults: list[Fault] = []
+    for at_s in range(1, 10):
+        victims = tuple(rng.sample(names, rng.randint(1, len(names))))
+        faults.append(Crash(at_s + rng.random(), rng.uniform(0.1, 0.5), victims, power=True))
+    return replace(plan, schedule=tuple(faults))
+
+
+def fresh_leaders(seed: int) -> Plan:
+    """A leader goes that has told its clients of a commit, but not its followers; the next one is
+    slow to commit anything.
+    """
+    plan, rng = _busy(seed, "fresh leaders")
+    faults: list[Fault] = []
+    for at_s in (1.0, 3.0, 5.0, 7.0):
+        soon_s = rng.choice((0.0002, 0.001, 0.003))
+        crash = rng.random() < 0.5
+        faults.append(Relay(at_s, 2.0, ((Trigger.COMMITTED, soon_s),), crash=crash))
+        slow = SlowDisk(0.0, 0.5, tuple(_names(plan)), rng.choice((0.05, 0.2)))
+        faults.append(Ambush(at_s, 2.0, Trigger.LEADER, 2, slow))
+    return replace(plan, schedule=tuple(faults))
+
+
+def memberships(seed: int) -> Plan:
+    """Memberships change under leaders that come and go, in clusters of an even number, too."""
+    plan, rng = _busy(seed, "memberships")
+    plan = replace(plan, nodes=rng.choice((3, 4, 4)))
+    names = _names(plan)
+    faults: list[Fault] = []
+    for at_s in (1.0, 4.0, 7.0):
+        steps = (
+            (Trigger.MEMBERSHIP, rng.choice((0.0, 0.0, 0.0005, 0.002))),
+            *((Trigger.LEADER, rng.choice((0.001, 0.01, 0.1, 0.5))) for _ in range(3)),
+        )
+        faults += [
+            Relay(at_s, 4.0, steps, crash=rng.random() < 0.3),
+            Ask(at_s + 0.1, 0.0, LEADER, rng.choice(names)),
+            Ambush(at_s + 0.2, 3.0, Trigger.LEADER, 1, Ask(0.0, 0.0, CAUGHT, rng.choice(names))),
+            Reconfigure(
+                at_s + 1.5, 0.0, LEADER if rng.random() < 0.5 else "", True, add_first=True
+            ),
+        ]
+        if rng.random() < 0.5:
+            lonely = Isolate(0.0, rng.uniform(0.2, 1.0), rng.choice(names), True, True, False)
+            faults.append(Ambush(at_s + 0.2, 3.0, Trigger.LEADER, 1, lonely))
+    return replace(plan, schedule=tuple(faults))
+
+
+def leaving_leaders(seed: int) -> Plan:
+    """The leader is removed from the cluster, while one of the others is slow."""
+    plan, rng = _busy(seed, "leaving leaders")
+    plan = replace(plan, nodes=rng.choice((3, 4)))
+    names = _names(plan)
+    faults: list[Fault] = []
+    for at_s in (1.5, 4.5, 7.0):
+        faults += [
+            SlowDisk(at_s - 0.5, 2.0, (rng.choice(names),), rng.choice((0.005, 0.05))),
+            Reconfigure(at_s, 0.0, LEADER, True, add_first=rng.random() < 0.3),
+        ]
+    return replace(plan, schedule=tuple(faults))
+
+
+def snapshots(seed: int) -> Plan:
+    """Logs are so short that whoever was away gets a snapshot."""
+    plan, rng = _busy(seed, "snapshots")
+    names = _names(plan)
+    faults: list[Fault] = []
+    for at_s in range(1, 9):
+        victim, for_s = rng.choice(names), rng.uniform(0.5, 1.5)
+        if rng.random() < 0.5:
+            faults.append(Crash(at_s + rng.random(), for_s, (victim,), power=True))
+        else:
+            faults.append(Isolate(at_s + rng.random(), for_s, victim, True, True, False))
+    return replace(
+        plan,
+        session_ttl_ms=60_000,
+        tuning=replace(
+            plan.tuning,
+            log_compaction_bytes=SMALL_LOG_BYTES,
+            log_retained_bytes=SMALL_LOG_BYTES // 4,
+        ),
+        schedule=tuple(faults),
+    )
+
+
+def bit_rot(seed: int) -> Plan:
+    """A bit turns over on one disk."""
+    plan, rng = _busy(seed, "bit rot")
+    names = _names(plan)
+    victim = rng.choice(names)
+    stop = Stop(rng.uniform(5.0, 8.0), 0.5, rng.choice(names))
+    return replace(plan, schedule=(Rot(rng.uniform(2.0, 4.0), 0.5, victim), stop))
+
+
+def set_clocks(seed: int) -> Plan:
+    """Leaders answer reads by their lease, are cut off, and somebody sets their clocks."""
+    plan, rng = _busy(seed, "set clocks")
+    faults: list[Fault] = []
+    for at_s in range(1, 9):
+        moment_s = at_s + rng.random()
+        faults.append(WallClock(moment_s, 0.0, LEADER, rng.choice((-60.0, -2.0, -0.5, 2.0))))
+        if rng.random() < 0.4:
+            faults.append(Pause(moment_s + 0.01, rng.uniform(0.5, 2.0), LEADER))
+        elif rng.random() < 0.6:
+            faults.append(Isolate(moment_s + 0.01, 1.5, LEADER, True, True, False))
+    return replace(
+        plan,
+        clock_skew=0.03,
+        tuning=replace(plan.tuning, leader_lease=True),
+        schedule=tuple(faults),
+    )
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    scenario.__name__.replace("_", "-"): scenario
+    for scenario in (
+        anything,
+        relays,
+        elections,
+        power_cuts,
+        fresh_leaders,
+        memberships,
+        leaving_leaders,
+        snapshots,
+        bit_rot,
+        set_clocks,
+    )
+}
+
+
+def _busy(seed: int, purpose: str) -> tuple[Plan, Random]:
+    """Three nodes under load, and nothing else."""
+    plan = replace(
+        draw_plan(seed, SECONDS),
+        nodes=3,
+        clients=3,
+        workers_per_client=2,
+        think_s=0.05,
+        weather=Weather(),
+        clock_skew=0.0,
+        schedule=(),
+    )
+    tuning = replace(plan.tuning, leader_lease=False, log_compaction_bytes=64 << 20)
+    return replace(plan, tuning=tuning), Random(f"{seed}/{purpose}")
+
+
+def _names(plan: Plan) -> list[str]:
+    return [f"node-{number}" for number in range(1, plan.nodes + 1)]
