@@ -7,6 +7,8 @@ import enum
 from raftkv.errors import (
     ConfigurationError,
     InvalidRequest,
+    LockLost,
+    LockNotAcquired,
     OutcomeUnknown,
     RaftkvError,
     Refused,
@@ -27,6 +29,9 @@ class ExitCode(enum.IntEnum):
     REFUSED = 6
     STORAGE = 7
     INVARIANT = 8
+    NOT_ACQUIRED = 9
+    LOST = 10
+    COMMAND_FAILED = 11
 
 
 MEANINGS = {
@@ -39,6 +44,9 @@ MEANINGS = {
     ExitCode.REFUSED: "the present state forbids it (no such lease or member, ...)",
     ExitCode.STORAGE: "serve: the data directory or its disk can't be used",
     ExitCode.INVARIANT: "serve: a safety check failed and the node stopped",
+    ExitCode.NOT_ACQUIRED: "lock, elect: others held it for as long as was waited",
+    ExitCode.LOST: "lock, elect, lease keep-alive: it was held, and lost",
+    ExitCode.COMMAND_FAILED: "lock: it was held to the end, but its command failed",
 }
 
 # The first family that an error belongs to decides.
@@ -47,6 +55,8 @@ _BY_FAMILY: tuple[tuple[type[RaftkvError], ExitCode], ...] = (
     (Unavailable, ExitCode.UNAVAILABLE),
     (InvalidRequest, ExitCode.USAGE),
     (ConfigurationError, ExitCode.USAGE),
+    (LockNotAcquired, ExitCode.NOT_ACQUIRED),
+    (LockLost, ExitCode.LOST),
     (Refused, ExitCode.REFUSED),
     (StorageError, ExitCode.STORAGE),
 )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from raftkv.cli import session
 from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import json_bytes, print_json, print_values, printable
+from raftkv.cli.signals import ENDING, Signals
+
+if TYPE_CHECKING:
+    from raftkv.client.client import Client
 
 app = typer.Typer(no_args_is_help=True, help="Leases: keys that vanish when nobody renews them.")
 
@@ -30,6 +35,25 @@ def renew(context: typer.Context, lease: LeaseId) -> None:
     """Let it live for its whole time again."""
     result = session.run(context, lambda client: client.lease_renew(lease))
     print_values(options_of(context).output, {"lease": result.lease, "ttl_s": result.ttl_s})
+
+
+@app.command("keep-alive")
+def keep_alive(context: typer.Context, lease: LeaseId) -> None:
+    """Renew it for as long as this runs, until Ctrl-C; exits with 10 if it is lost."""
+
+    async def keep(client: Client) -> None:
+        with Signals(ENDING) as signals:
+            signals.cancel(asyncio.current_task())
+            try:
+                async with client.keep(lease) as kept:
+                    print_values(options_of(context).output, {"lease": kept.id, "ttl_s": kept.ttl})
+                    await kept.lost.wait()
+                    kept.check()
+            except asyncio.CancelledError:
+                if signals.received is None:
+                    raise
+
+    session.run(context, keep)
 
 
 @app.command()

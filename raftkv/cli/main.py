@@ -14,12 +14,14 @@ from raftkv.cli import (
     config_commands,
     dev,
     health,
+    hold_commands,
     kv_commands,
     lease_commands,
     member_commands,
     serve,
     status,
     txn,
+    watch_command,
 )
 from raftkv.cli.exit_codes import MEANINGS, exit_code_of
 from raftkv.cli.options import DEFAULT_ENDPOINTS, GlobalOptionsGroup, Options, Output
@@ -92,10 +94,12 @@ def options(
     Start with [bold]raftkv dev[/bold] in one terminal and [bold]raftkv put hello world[/bold]
     in another.
     """
-    context.obj = Options(endpoints, timeout, output)
+    source = context.get_parameter_source("timeout")
+    given = source is not None and source.name != "DEFAULT"
+    context.obj = Options(endpoints, timeout, output, timeout_given=given)
 
 
-NODES, KEYS, CLUSTER = "Nodes", "Keys", "Cluster"
+NODES, KEYS, NAMES, CLUSTER = "Nodes", "Keys", "Locks and elections", "Cluster"
 
 app.command(rich_help_panel=NODES)(serve.serve)
 app.command(rich_help_panel=NODES)(dev.dev)
@@ -108,7 +112,10 @@ app.command("range", rich_help_panel=KEYS)(kv_commands.range_)
 app.command(rich_help_panel=KEYS)(kv_commands.cas)
 app.command(rich_help_panel=KEYS)(txn.txn)
 app.command(rich_help_panel=KEYS)(kv_commands.compact)
+app.command(rich_help_panel=KEYS)(watch_command.watch)
 app.add_typer(lease_commands.app, name="lease", rich_help_panel=KEYS)
+app.command(rich_help_panel=NAMES)(hold_commands.lock)
+app.command(rich_help_panel=NAMES)(hold_commands.elect)
 app.command(rich_help_panel=CLUSTER)(status.status)
 app.add_typer(member_commands.app, name="member", rich_help_panel=CLUSTER)
 app.command("transfer-leader", rich_help_panel=CLUSTER)(cluster_commands.transfer_leader)

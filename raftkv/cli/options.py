@@ -25,6 +25,7 @@ class Options:
     endpoints: str = DEFAULT_ENDPOINTS
     timeout_s: float = 5.0
     output: Output = Output.TABLE
+    timeout_given: bool = False  # not the default
 
 
 def options_of(context: typer.Context) -> Options:
