@@ -60,6 +60,10 @@ def run(
         rate,
         random.randrange(1_000_000) if seed is None else seed,
     )
+    if "counter" in setup.workloads and "compaction" in setup.nemeses:
+        raise typer.BadParameter(
+            "the counter's whole history is read in the end; not with compaction"
+        )
     for name in setup.nemeses:
         if missing := NEMESES[name].missing():
             raise typer.BadParameter(f"nemesis {name}: {missing}")

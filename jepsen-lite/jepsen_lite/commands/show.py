@@ -23,6 +23,7 @@ COLOURS = {
     Validity.VACUOUS: "yellow",
 }
 PROBLEM_CHARACTERS_MAX = 600
+PROBLEMS_SHOWN_MAX = 3
 
 
 class Display:
@@ -101,11 +102,14 @@ def show_verdict(directory: RunDirectory, findings: Sequence[Finding]) -> None:
         table.add_row(finding.checker, f"[{colour}]{finding.validity.value}[/]", numbers)
     console.print(table)
     for finding in findings:
-        for problem in finding.problems:
+        for problem in finding.problems[:PROBLEMS_SHOWN_MAX]:
             text = problem.text
             if len(text) > PROBLEM_CHARACTERS_MAX:
                 text = text[:PROBLEM_CHARACTERS_MAX] + " ..."
             console.print(f"{finding.checker}: {text}", markup=False, highlight=False)
+        if len(finding.problems) > PROBLEMS_SHOWN_MAX:
+            more = len(finding.problems) - PROBLEMS_SHOWN_MAX
+            console.print(f"{finding.checker}: {more} more", markup=False, highlight=False)
     console.print(f"report: {report_of(directory)}", markup=False, soft_wrap=True)
 
 

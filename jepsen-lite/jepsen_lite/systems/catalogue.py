@@ -10,6 +10,9 @@ from jepsen_lite.systems.base import System
 from jepsen_lite.systems.raftkv import Raftkv
 
 OF_NETWORKS = frozenset({"partition", "delay", "reset"})
+OF_OPERATORS = frozenset({"transfer", "compaction", "snapshot", "member"})
+OF_DISKS = frozenset({"slow-disk", "full-disk", "bit-flip"})
+OF_CLOCKS = frozenset({"clock"})
 OF_PROCESSES = frozenset({"kill", "pause", "restart"})
 
 
@@ -37,6 +40,6 @@ SYSTEMS: dict[str, SystemKind] = {
     "raftkv": SystemKind(
         "raftkv as processes of this machine",
         lambda place: Raftkv(place.directory, place.logs, place.nodes),
-        OF_PROCESSES | OF_NETWORKS,
+        OF_PROCESSES | OF_NETWORKS | OF_OPERATORS | OF_DISKS | OF_CLOCKS,
     ),
 }

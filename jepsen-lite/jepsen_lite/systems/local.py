@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from jepsen_lite.systems.base import System, SystemFailed
@@ -35,6 +36,8 @@ class LocalCluster(System):
         self.directory = directory
         self.logs = logs
         self._proxies: list[Proxy] = []
+        self._outfits: list[Callable[[Server], None]] = []
+        self._at_end: list[Callable[[], object]] = []
 
     def pids(self) -> dict[str, int]:
         return {name: server.pid for name, server in self.servers.items() if server.running}
@@ -51,8 +54,20 @@ class LocalCluster(System):
         """A server for a node whose ports are known already."""
         directory = self.directory / name
         server = Server(name, command, directory, self.logs / f"{name}.log")
+        for outfit in self._outfits:
+            outfit(server)
         self.servers[name] = self.machines[name] = server
         return server
+
+    def equip(self, outfit: Callable[[Server], None]) -> None:
+        """Change how servers will be started: those there are, and those to come."""
+        self._outfits.append(outfit)
+        for server in self.servers.values():
+            outfit(server)
+
+    def at_end(self, tidy: Callable[[], object]) -> None:
+        """Call this when all servers have ended."""
+        self._at_end.append(tidy)
 
     async def add_proxies(self, name: str) -> None:
         """Let others reach the node."""
@@ -106,3 +121,5 @@ class LocalCluster(System):
             await server.resume()
             await server.kill()
         await asyncio.gather(*(proxy.stop() for proxy in self._proxies))
+        while self._at_end:
+            self._at_end.pop()()

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from raftkv.client.client import Client
+from raftkv.errors import RaftkvError
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,12 @@ class Invocation:
     function: str
     key: str
     value: Any = None
+
+
+class NotDone(RaftkvError):
+    """The workload itself has decided, for a reason of its own, that nothing is to happen."""
+
+    reason = "NOT_DONE"
 
 
 class Workload(Protocol):

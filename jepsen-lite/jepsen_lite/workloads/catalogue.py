@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from jepsen_lite.workloads.append import Append
+from jepsen_lite.workloads.bank import Bank
 from jepsen_lite.workloads.base import Workload
 from jepsen_lite.workloads.counter import Counter
 from jepsen_lite.workloads.register import Register
@@ -13,4 +15,6 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "register": lambda: Register(keys=4, uses=150),
     "set": GrowingSet,
     "counter": Counter,
+    "append": Append,
+    "bank": Bank,
 }

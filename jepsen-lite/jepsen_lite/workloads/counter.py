@@ -7,15 +7,14 @@ key's history.
 from __future__ import annotations
 
 import itertools
-from collections import Counter as Tally
 from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from jepsen_lite.history import Event, History, Kind
+from jepsen_lite.checkers import counter
+from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation
-from jepsen_lite.workloads.findings import finding_of
 from raftkv.client.client import Client
 
 KEY = "counter"
@@ -61,68 +60,4 @@ class Counter:
         return [Invocation("trace", KEY)]
 
     def check(self, history: History) -> list[Finding]:
-        return [finding_of(self.name, self._problems(history))]
-
-    def _problems(self, history: History) -> list[str]:
-        operations = list(history.operations(self.name))
-        traces = [
-            each.completion.value
-            for each in operations
-            if each.invocation.function == "trace" and each.kind is Kind.OK and each.completion
-        ]
-        if not traces:
-            return ["the counter's history was never read"]
-        versions, values, _ = zip(*traces[-1], strict=True) if traces[-1] else ((), (), ())
-        revision_of = {value: revision for _, value, revision in traces[-1]}
-        increments = {
-            each.invocation.value: each
-            for each in operations
-            if each.invocation.function == "increment"
-        }
-        problems = [
-            f"{value} took effect {times} times"
-            for value, times in Tally(values).items()
-            if times > 1
-        ]
-        if list(versions) != list(range(len(versions), 0, -1)):
-            problems.append(f"versions have a gap: {versions}")
-        for value, each in increments.items():
-            if each.kind is Kind.OK and each.completion is not None:
-                if value not in revision_of:
-                    problems.append(f"{value} was acknowledged and is lost")
-                elif revision_of[value] != each.completion.value[1]:
-                    problems.append(
-                        f"{value} took effect at revision {revision_of[value]}, but its caller was"
-                        f" told {each.completion.value[1]}"
-                    )
-            elif each.kind is Kind.FAIL and value in revision_of:
-                problems.append(f"{value} took effect, but its caller was told that it failed")
-        problems += [
-            f"{value} was never written" for value in revision_of if value not in increments
-        ]
-        return problems + self._check_reads(history)
-
-    def _check_reads(self, history: History) -> list[str]:
-        """A read counts at least what was acknowledged before it began."""
-        problems: list[str] = []
-        acknowledged, at_start, begun = 0, {}, 0
-        for event in history.events:
-            if event.workload != self.name:
-                continue
-            if event.function == "increment":
-                acknowledged += event.kind is Kind.OK
-                begun += event.kind is Kind.INVOKE
-            elif event.function == "read" and event.kind is Kind.INVOKE:
-                at_start[event.process] = acknowledged
-            elif event.kind is Kind.OK and event.function == "read":
-                problems += _impossible(event, range(at_start[event.process], begun + 1))
-        return problems
-
-
-def _impossible(event: Event, possible: range) -> list[str]:
-    if event.value in possible:
-        return []
-    return [
-        f"process {event.process} read {event.value}, where {possible.start} to"
-        f" {possible.stop - 1} were possible"
-    ]
+        return [counter.check(list(history.operations(self.name)))]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from jepsen_lite.history import History, Kind
+from jepsen_lite.checkers import sets
+from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation
-from jepsen_lite.workloads.findings import finding_of
 from raftkv.client.client import Client
 
 PREFIX = "set/"
@@ -41,32 +41,4 @@ class GrowingSet:
         return [Invocation("read", PREFIX)]
 
     def check(self, history: History) -> list[Finding]:
-        return [finding_of(self.name, self._problems(history))]
-
-    def _problems(self, history: History) -> list[str]:
-        problems: list[str] = []
-        begun: set[int] = set()
-        acknowledged: set[int] = set()
-        failed = {
-            each.invocation.value
-            for each in history.operations(self.name)
-            if each.invocation.function == "add" and each.kind is Kind.FAIL
-        }
-        at_start: dict[int, frozenset[int]] = {}
-        for event in history.events:
-            if event.workload != self.name:
-                continue
-            if event.function == "add":
-                {Kind.INVOKE: begun, Kind.OK: acknowledged}.get(event.kind, set()).add(event.value)
-            elif event.kind is Kind.INVOKE:
-                at_start[event.process] = frozenset(acknowledged)
-            elif event.kind is Kind.OK:
-                read = set(event.value)
-                for what, wrong in (
-                    ("lacks acknowledged", at_start[event.process] - read),
-                    ("shows failed", read & failed),
-                    ("shows never added", read - begun),
-                ):
-                    if wrong:
-                        problems.append(f"process {event.process}'s read {what} {sorted(wrong)}")
-        return problems
+        return [sets.check(list(history.operations(self.name)))]

@@ -1,0 +1,187 @@
+"""Disks that are slow, full, or return other bytes than were written to them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+from jepsen_lite.nemesis.base import Fault, Kind, Strike, one_node, resolve
+from jepsen_lite.systems.base import NoEffect, System
+from jepsen_lite.systems.local import LocalCluster
+from jepsen_lite.systems.processes import Server
+from jepsen_lite.systems.raftkv import Raftkv
+
+SYNCS = "fsync,fdatasync"
+DELAYS_MS = (20, 100, 500)
+TRACER_END_S = 10.0
+
+DISK_BYTES = 256 << 20
+BALLAST = "ballast"
+FULL_CHUNK_BYTES = 1 << 20
+
+FLIPS = 3
+# The end of a log that is being written may be half a record after any crash; nobody can tell what
+# is missing there, so a disk that loses it after a sync is beyond what Raft promises to survive.
+SPARED_TAIL_BYTES = 16 << 10
+REFUSAL_S = 5.0
+
+
+class SlowDisk(Kind):
+    name = "slow-disk"
+    summary = "every sync of a node takes longer (needs strace)"
+
+    def missing(self) -> str:
+        return "" if shutil.which("strace") else "strace is not installed; apt-get install strace"
+
+    def draw(self, rng: Random, size: int) -> Fault:
+        return Fault(self.name, one_node(rng, size), amount=rng.choice(DELAYS_MS))
+
+    async def strike(self, system: System, fault: Fault) -> Strike:
+        assert isinstance(system, LocalCluster)
+        (node,) = await resolve(system, fault)
+        server = system.servers[node]
+        if not server.running:
+            raise NoEffect(f"{node} does not run")
+        said = server.directory.with_suffix(".strace")
+        tracer = await asyncio.create_subprocess_exec(
+            *("strace", "-f", "-p", str(server.pid), "-o", str(said), "-e", f"trace={SYNCS}"),
+            *("-e", f"inject={SYNCS}:delay_enter={round(fault.amount * 1000)}"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+        async def undo() -> str:
+            if tracer.returncode is None:
+                tracer.send_signal(signal.SIGINT)
+            try:
+                await asyncio.wait_for(tracer.wait(), TRACER_END_S)
+            except TimeoutError:
+                tracer.kill()
+            slowed = said.read_text().count("DELAYED") if said.exists() else 0
+            if not slowed:
+                raise NoEffect("it synced nothing")
+            return f"{slowed} syncs were slow"
+
+        return Strike(node, f"{fault.amount:g} ms for each sync", undo)
+
+
+class FullDisk(Kind):
+    """Every node has a small disk of its own, in memory; it is filled to the last byte."""
+
+    name = "full-disk"
+    summary = "a node's disk is full until somebody makes room (needs root, for a tmpfs)"
+
+    def missing(self) -> str:
+        return "" if os.geteuid() == 0 else "only root can mount a small disk"
+
+    def prepare(self, system: System) -> None:
+        assert isinstance(system, LocalCluster)
+        system.equip(lambda server: _give_disk(system, server))
+
+    def draw(self, rng: Random, size: int) -> Fault:
+        return Fault(self.name, one_node(rng, size))
+
+    async def strike(self, system: System, fault: Fault) -> Strike:
+        assert isinstance(system, LocalCluster)
+        (node,) = await resolve(system, fault)
+        server = system.servers[node]
+        if not server.running:
+            raise NoEffect(f"{node} does not run")
+        _fill(server.directory / BALLAST)
+
+        async def undo() -> str:
+            (server.directory / BALLAST).unlink()
+            stopped = not server.running
+            await server.start()
+            if not stopped:
+                raise NoEffect("it wrote too little to notice")
+            return "it had stopped, and was started again"
+
+        return Strike(node, "no byte is left", undo)
+
+
+class BitFlip(Kind):
+    """One node at a time. What it said before the damage stays true: it comes back under a new id.
+
+    A node that refuses its damaged disk is replaced, as an operator would do it.
+    """
+
+    name = "bit-flip"
+    summary = "some bits of a node's log or tables flip, or a table is cut short, while it is down"
+
+    def draw(self, rng: Random, size: int) -> Fault:
+        how = rng.choice(("log", "state", "cut"))
+        return Fault(self.name, one_node(rng, size), how, rng.random())
+
+    async def strike(self, system: System, fault: Fault) -> Strike:
+        assert isinstance(system, Raftkv)
+        (node,) = await resolve(system, fault)
+        server = system.servers[node]
+        if not await server.kill():
+            raise NoEffect(f"{node} did not run")
+        try:
+            harmed = _harm(server.directory, fault.how, Random(fault.amount))
+        finally:
+            await server.start()
+
+        async def undo() -> str:
+            if not await server.ended(REFUSAL_S):
+                return "it runs, and has not met the damage"
+            new = await system.replace(node)
+            await system.finish_replacements()
+            return f"it refused its disk (code {server.exit_code}); {new} replaced it"
+
+        return Strike(node, harmed, undo)
+
+
+def _give_disk(system: LocalCluster, server: Server) -> None:
+    server.directory.mkdir(parents=True, exist_ok=True)
+    disk = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "jepsen-lite"]
+    subprocess.run([*disk, str(server.directory)], check=True)
+    system.at_end(lambda: subprocess.run(["umount", str(server.directory)], check=True))
+
+
+def _fill(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file:
+        for chunk_bytes in (FULL_CHUNK_BYTES, 1):
+            while _written(file.fileno(), chunk_bytes):
+                pass
+
+
+def _written(descriptor: int, count: int) -> bool:
+    try:
+        return os.write(descriptor, b"x" * count) > 0
+    except OSError:
+        return False
+
+
+def _harm(directory: Path, how: str, rng: Random) -> str:
+    """Change bytes of one file; returns what was done. Raises `NoEffect` if there is none."""
+    tables = list(_files(directory, "*.sst"))
+    logs = list(_files(directory / "log", "*.log"))
+    candidates = {"log": logs, "cut": tables}.get(how) or tables or logs
+    if not candidates:
+        raise NoEffect("no file is large enough to be damaged")
+    file = rng.choice(candidates)
+    content = bytearray(file.read_bytes())
+    name = file.relative_to(directory)
+    if how == "cut" and file.suffix == ".sst":
+        file.write_bytes(content[: len(content) // 2])
+        return f"{name} was cut in half"
+    for _ in range(FLIPS):
+        content[rng.randrange(len(content) - SPARED_TAIL_BYTES)] ^= 1 << rng.randrange(8)
+    file.write_bytes(content)
+    return f"{FLIPS} bits of {name} were flipped"
+
+
+def _files(directory: Path, pattern: str) -> Iterator[Path]:
+    for path in sorted(directory.rglob(pattern)):
+        if path.stat().st_size > 2 * SPARED_TAIL_BYTES:
+            yield path

@@ -1,0 +1,123 @@
+"""What operators do to a healthy cluster, at the worst time."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+from jepsen_lite.nemesis.base import (
+    Fault,
+    Kind,
+    Strike,
+    nothing_to_undo,
+    one_node,
+    resolve,
+)
+from jepsen_lite.systems.base import NoEffect, System
+from jepsen_lite.systems.raftkv import Raftkv
+from raftkv.errors import RaftkvError
+
+LOG_COMPACTION_BYTES = 1 << 20
+BULK_VALUE_BYTES = 20_000
+BULK_TIMEOUT_S = 10.0
+INSTALL_TIMEOUT_S = 20.0
+LOOK_AGAIN_S = 0.1
+SNAPSHOT_EVENT = "snapshot_installed"
+
+
+class Transfer(Kind):
+    name = "transfer"
+    summary = "hand leadership to another node"
+
+    def draw(self, rng: Random, size: int) -> Fault:
+        return Fault(self.name, (rng.randrange(size),))
+
+    async def strike(self, system: System, fault: Fault) -> Strike:
+        (to,) = await resolve(system, fault)
+        leader = await system.transfer_leader(to)
+        return Strike(to, f"{leader} leads", nothing_to_undo)
+
+
+class Compaction(Kind):
+    name = "compaction"
+    summary = "forget the history of all keys but for the last revisions"
+
+    def draw(self, rng: Random, size: int) -> Fault:
+        return Fault(self.name)
+
+    async def strike(self, system: System, fault: Fault) -> Strike:
+        return Strike("", await system.compact(), nothing_to_undo)
+
+
+class Member(Kind):
+    name = "member"
+    summary = "add a new node, give it a vote, and remove an old one, often the leader"
+
+    def draw(self, rng: Random, size: int) -> Fault:
+        return Fault(self.name, one_node(rng, size))
+
+    async def strike(self, system: System, fault: Fault) -> Strike:
+        (old,) = await resolve(system, fault)
+        new = await system.replace(old)
+
+        async def undo() -> str:
+            if not await system.finish_replacements():
+                raise NoEffect("another fault has finished it")
+            return f"{new} votes, {old} has left"
+
+        return Strike(old, f"{new} is added", undo)
+
+
+class Snapshot(Kind):
+    """Nodes keep little of their logs, so that who was away for some megabytes needs a snapshot."""
+
+    name = "snapshot"
+    summary = "a node is away until the others have compacted their logs: it needs a snapshot"
+
+    def prepare(self, system: System) -> None:
+        if isinstance(system, Raftkv):
+            system.equip(
+                lambda server: server.command.extend(
+                    f"--set=log_{what}"
+                    for what in (f"compaction_bytes={LOG_COMPACTION_BYTES}", "retained_bytes=0")
+                )
+            )
+
+    def draw(self, rng: Random, size: int) -> Fault:
+        return Fault(self.name, (rng.randrange(size),), amount=rng.choice((1.5, 3.0)))
+
+    async def strike(self, system: System, fault: Fault) -> Strike:
+        assert isinstance(system, Raftkv)
+        (node,) = await resolve(system, fault)
+        server = system.servers[node]
+        if not await server.kill():
+            raise NoEffect(f"{node} did not run")
+        seen_bytes = server.log_bytes()
+        written = await _write_bulk(system, round(LOG_COMPACTION_BYTES * fault.amount))
+
+        async def undo() -> str:
+            await server.start()
+            until_s = asyncio.get_running_loop().time() + INSTALL_TIMEOUT_S
+            while SNAPSHOT_EVENT not in server.log(seen_bytes):
+                if asyncio.get_running_loop().time() > until_s:
+                    raise NoEffect("it needed no snapshot")
+                await asyncio.sleep(LOOK_AGAIN_S)
+            return "it was brought up by a snapshot"
+
+        return Strike(node, f"killed, then {written >> 10} KiB were written", undo)
+
+
+async def _write_bulk(system: Raftkv, total_bytes: int) -> int:
+    """Fill the log with values of no interest; returns how much was acknowledged."""
+    operator = await system.operator()
+
+    async def write(number: int) -> int:
+        value = b"%d" % number * (BULK_VALUE_BYTES // len(b"%d" % number))
+        try:
+            await operator.put(f"bulk/{number % 20}", value, timeout=BULK_TIMEOUT_S)
+        except RaftkvError:
+            return 0  # another fault is in the way
+        return len(value)
+
+    count = total_bytes // BULK_VALUE_BYTES + 1
+    return sum(await asyncio.gather(*map(write, range(count))))

@@ -1,0 +1,41 @@
+"""Transactions by hand: read several keys as of one moment, write if none has changed since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import raftkv
+from jepsen_lite.workloads.base import NotDone
+from raftkv.client.client import Client
+from raftkv.client.results import KeyValue, RangeResult
+
+
+async def read_together(
+    client: Client, keys: Sequence[str], timeout_s: float
+) -> dict[str, KeyValue | None]:
+    """The keys as they are at one revision."""
+    read = await client.txn(success=[raftkv.op.get(key) for key in keys], timeout=timeout_s)
+    items: dict[str, KeyValue | None] = {}
+    for key, response in zip(keys, read.responses, strict=True):
+        assert isinstance(response, RangeResult)
+        items[key] = response.kvs[0] if response.kvs else None
+    return items
+
+
+async def write_if_unchanged(
+    client: Client,
+    items: Mapping[str, KeyValue | None],
+    values: Mapping[str, str],
+    timeout_s: float,
+) -> None:
+    """Write all values, or raise `NotDone` if a key is not as it was read."""
+    wrote = await client.txn(
+        compare=[
+            raftkv.when.mod_revision(key) == (item.mod_revision if item else 0)
+            for key, item in items.items()
+        ],
+        success=[raftkv.op.put(key, value) for key, value in values.items()],
+        timeout=timeout_s,
+    )
+    if not wrote.succeeded:
+        raise NotDone("somebody was faster")
