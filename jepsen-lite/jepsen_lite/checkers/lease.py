@@ -1,0 +1,108 @@
+"""A lease is never gone before its time, and gone soon after it.
+
+Expects operations of one workload, the key being the lease's name, each name granted once:
+- "grant": value {"ttl_ns": int};
+- "renew": OK if it lives on, told nothing that matters;
+- "revoke": the lease may end at any time from its invocation on;
+- "look": told whether the lease lived, true or false.
+Only clients' clocks are known: a lease was granted or renewed between the beginning and the end of
+the call. `drift` is by what share the servers' clocks may run faster or slower than that clock.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from jepsen_lite.checkers.reading import answered, asked, before, began_ns, ended_ns, told
+from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
+from jepsen_lite.history import Kind, Operation
+from jepsen_lite.verdicts import Finding, Problem
+
+_NAME = "lease"
+
+
+def check(operations: Sequence[Operation], late_ns: int, drift: float = 0.0) -> Finding:
+    """`late_ns` is what an end may be late by: an election and one second."""
+    by_lease: defaultdict[str, list[Operation]] = defaultdict(list)
+    for each in operations:
+        by_lease[each.invocation.key].append(each)
+    problems: list[Problem] = []
+    looks = 0
+    for name, of_lease in by_lease.items():
+        grants = list(answered(of_lease, "grant"))
+        if grants:
+            looks += sum(1 for _ in answered(of_lease, "look"))
+            problems += _judge(name, of_lease, grants[0], late_ns, drift)
+    statistics = {"leases": len(by_lease), "looks": looks}
+    if not looks:
+        return unknown(_NAME, "nobody looked at a lease that was granted", statistics)
+    return finding(_NAME, problems, statistics)
+
+
+def _judge(
+    name: str, operations: Sequence[Operation], grant: Operation, late_ns: int, drift: float
+) -> list[Problem]:
+    ttl_ns = grant.invocation.value["ttl_ns"]
+    alive = sorted(answered(operations, "grant", "renew"), key=began_ns)
+    problems: list[Problem] = []
+    gone: Operation | None = None
+    for look in sorted(answered(operations, "look"), key=began_ns):
+        if told(look):
+            problems += _too_late(name, operations, alive, look, ttl_ns * (1 + drift) + late_ns)
+            if gone is not None and before(gone, look):
+                text = f"{name}: {who(look)} saw the lease again {at(began_ns(look))}"
+                problems.append(problem(f"{text}, after it had been gone", gone, look))
+        else:
+            problems += _too_early(name, operations, alive, look, ttl_ns * (1 - drift))
+            if gone is None or ended_ns(look) < ended_ns(gone):
+                gone = look
+    return problems
+
+
+def _too_early(
+    name: str,
+    operations: Sequence[Operation],
+    alive: Sequence[Operation],
+    look: Operation,
+    ttl_ns: float,
+) -> list[Problem]:
+    """It was renewed after the renewal began, so it lives a lifetime from then on at least."""
+    if any(began_ns(revoke) <= ended_ns(look) for revoke in asked(operations, "revoke")):
+        return []
+    last = next((each for each in reversed(alive) if before(each, look)), None)
+    if last is None or ended_ns(look) >= began_ns(last) + ttl_ns:
+        return []
+    left_ms = (began_ns(last) + ttl_ns - ended_ns(look)) / 1e6
+    text = (
+        f"{name}: {who(look)} found the lease gone {at(ended_ns(look))}, at least"
+        f" {left_ms:.3f} ms too early: {who(last)}'s {last.invocation.function} had begun"
+        f" {at(began_ns(last))}"
+    )
+    return [problem(text, last, look)]
+
+
+def _too_late(
+    name: str,
+    operations: Sequence[Operation],
+    alive: Sequence[Operation],
+    look: Operation,
+    allowed_ns: float,
+) -> list[Problem]:
+    """It was renewed before the renewal ended, so it ends a lifetime after that at the latest.
+
+    A renewal of unknown outcome may arrive at any later time, so nothing after it is judged.
+    """
+    renewals = asked(operations, "grant", "renew")
+    begun = [each for each in renewals if began_ns(each) <= ended_ns(look)]
+    if not alive or any(each.kind is Kind.INFO for each in begun):
+        return []
+    last = max(begun, key=ended_ns)
+    if began_ns(look) <= ended_ns(last) + allowed_ns:
+        return []
+    late_ms = (began_ns(look) - ended_ns(last) - allowed_ns) / 1e6
+    text = (
+        f"{name}: {who(look)} found the lease alive {at(began_ns(look))}, {late_ms:.3f} ms after it"
+        f" had to be gone: {who(last)}'s {last.invocation.function} was over {at(ended_ns(last))}"
+    )
+    return [problem(text, last, look)]

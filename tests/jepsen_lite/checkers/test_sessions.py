@@ -1,0 +1,116 @@
+"""Sessions that go back and reads that are too old are found."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jepsen_lite.checkers import session, staleness
+from jepsen_lite.history import Kind, Operation
+from jepsen_lite.verdicts import Validity
+from tests.jepsen_lite.checkers.histories import (
+    FAIL,
+    INFO,
+    OK,
+    assert_valid,
+    only_problem,
+    operation,
+    texts,
+)
+
+
+def read(process: int, began: int, revision: int) -> Operation:
+    return operation(process, began, began + 1, "read", None, ["v", revision])
+
+
+def write(process: int, began: int, revision: int) -> Operation:
+    return operation(process, began, began + 1, "write", "v", revision)
+
+
+def test_a_session_that_only_goes_on_is_valid_whatever_others_see() -> None:
+    assert_valid(session.check([write(1, 0, 5), read(1, 2, 5), read(1, 4, 9), read(2, 6, 1)]))
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "history"),
+    [
+        ("read your writes", [write(1, 0, 5), read(1, 2, 4)]),
+        ("monotonic reads", [read(1, 0, 5), read(1, 2, 4)]),
+        ("monotonic writes", [write(1, 0, 5), write(1, 2, 5)]),
+    ],
+)
+def test_a_session_that_goes_back_is_named(guarantee: str, history: list[Operation]) -> None:
+    assert only_problem(session.check(history)).startswith(guarantee)
+
+
+def test_processes_may_share_a_session() -> None:
+    history = [read(1, 0, 5), read(2, 2, 4)]
+    assert_valid(session.check(history))
+    assert "monotonic reads" in only_problem(session.check(history, lambda _: "the same"))
+
+
+def put(began: int, value: str, revision: int, kind: Kind = OK) -> Operation:
+    return operation(1, began, began + 1, "write", value, revision, kind)
+
+
+def look(began: int, bound_ns: int | None, value: str | None, revision: int) -> Operation:
+    return operation(2, began, began + 1, "read", bound_ns, [value, revision])
+
+
+OLD, NEW = put(0, "a", 2), put(2, "b", 3)
+
+
+@pytest.mark.parametrize("seen", [look(8, 5, "a", 2), look(8, None, "a", 2), look(9, 1, "b", 3)])
+def test_a_read_within_its_bound_may_be_old(seen: Operation) -> None:
+    assert_valid(staleness.check([OLD, NEW, seen]))
+
+
+def test_a_write_of_unknown_outcome_makes_no_read_too_old() -> None:
+    assert_valid(staleness.check([OLD, put(2, "b", 0, INFO), look(90, 1, "a", 2)]))
+
+
+@pytest.mark.parametrize(
+    ("says", "history"),
+    [
+        ("more than the bound", [OLD, NEW, look(9, 5, "a", 2)]),
+        ("more than the bound", [OLD, look(9, 5, None, 0)]),
+        ("which nobody wrote", [OLD, look(9, None, "z", 9)]),
+        ("was told that it failed", [put(0, "a", 2, FAIL), look(9, None, "a", 2)]),
+        ("before process 1 began to write it", [look(0, None, "a", 2), put(5, "a", 2)]),
+        ("was told 2", [OLD, look(9, None, "a", 7)]),
+    ],
+)
+def test_a_read_that_is_too_old_or_invented_is_named(says: str, history: list[Operation]) -> None:
+    assert says in only_problem(staleness.check(history))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 100_000), st.integers(1, 40))
+def test_a_replica_that_lags_is_accused_only_beyond_its_lag(seed: int, lag_ns: int) -> None:
+    rng = Random(seed)
+    history: list[Operation] = []
+    effects: list[tuple[float, str, int]] = []
+    for number in range(20):
+        began = number * 10
+        moment = began + 1 + rng.random() * 6
+        effects.append((moment, f"v{number}", number + 1))
+        history.append(operation(1, began, began + 8, "write", f"v{number}", number + 1))
+    for _ in range(20):
+        began = rng.randrange(50, 250)
+        held: list[Any] = [None, 0]
+        for moment, value, revision in effects:
+            if moment <= began - lag_ns:
+                held = [value, revision]
+        history.append(operation(2, began, began + 1, "read", lag_ns, held))
+    assert_valid(staleness.check(history))
+    much_older = operation(2, 1_000, 1_001, "read", lag_ns, ["v1", 2])
+    assert "more than the bound" in texts(staleness.check([*history, much_older]))
+
+
+def test_sessions_and_bounds_that_nobody_used_prove_nothing() -> None:
+    assert session.check([]).validity is Validity.UNKNOWN
+    assert staleness.check([OLD]).validity is Validity.UNKNOWN
