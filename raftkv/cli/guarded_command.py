@@ -7,7 +7,6 @@ reaches it once, whether it was typed or sent to us, and a loss ends it with all
 from __future__ import annotations
 
 import asyncio
-import enum
 import os
 import signal
 import subprocess
@@ -16,14 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from raftkv.errors import InvalidRequest
-
-
-class OnLoss(enum.StrEnum):
-    """What becomes of the program when the lock is lost."""
-
-    TERM = "term"  # SIGTERM, and SIGKILL after the grace
-    KILL = "kill"
-    IGNORE = "ignore"
 
 
 class GuardedCommand:
@@ -44,11 +35,9 @@ class GuardedCommand:
         self._passed_on = number
         self._send(number)
 
-    def end(self, how: OnLoss, grace_s: float) -> None:
-        """The lock is lost."""
-        if how is not OnLoss.IGNORE:
-            grace_s = 0.0 if how is OnLoss.KILL else grace_s
-            self._ending = asyncio.get_running_loop().create_task(self._end(grace_s))
+    def end(self, grace_s: float) -> None:
+        """Send it SIGTERM, and SIGKILL after the grace; at once if that is 0."""
+        self._ending = asyncio.get_running_loop().create_task(self._end(grace_s))
 
     async def wait(self) -> int:
         """Its exit code; 128 + the signal that ended it, as in a shell."""

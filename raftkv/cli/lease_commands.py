@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +9,6 @@ import typer
 from raftkv.cli import session
 from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import json_bytes, print_json, print_values, printable
-from raftkv.cli.signals import ENDING, Signals
 
 if TYPE_CHECKING:
     from raftkv.client.client import Client
@@ -40,6 +38,9 @@ def renew(context: typer.Context, lease: LeaseId) -> None:
 @app.command("keep-alive")
 def keep_alive(context: typer.Context, lease: LeaseId) -> None:
     """Renew it for as long as this runs, until Ctrl-C; exits with 10 if it is lost."""
+    import asyncio
+
+    from raftkv.cli.signals import ENDING, Signals
 
     async def keep(client: Client) -> None:
         with Signals(ENDING) as signals:

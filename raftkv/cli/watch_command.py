@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +10,6 @@ from raftkv.cli import session
 from raftkv.cli.kv_commands import argument_bytes, fields_of
 from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import json_bytes, print_json, printable
-from raftkv.cli.signals import ENDING, Signals
 
 if TYPE_CHECKING:
     from raftkv.client.client import Client
@@ -38,6 +36,10 @@ def watch(
     Goes on where it was when a node fails: nothing is left out or shown twice. In a pipe, columns
     are parted by tabs: what, revision, key, value.
     """
+    import asyncio
+
+    from raftkv.cli.signals import ENDING, Signals
+
     output = options_of(context).output
     start = argument_bytes(key)
     last = None if end is None else argument_bytes(end)
