@@ -7,6 +7,7 @@ import typer
 from jepsen_lite.commands.exits import USAGE
 from jepsen_lite.commands.run import run
 from jepsen_lite.commands.sim import sim
+from jepsen_lite.mutants.cli import mutants
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -16,7 +17,7 @@ def jepsen_lite() -> None:
     """Break a replicated store on purpose, and judge what its clients saw."""
 
 
-for command in (run, sim):
+for command in (run, sim, mutants):
     app.command()(command)
 
 

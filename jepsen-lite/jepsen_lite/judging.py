@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from jepsen_lite.checkers import statistics, vacuity
 from jepsen_lite.store import RunDirectory
 from jepsen_lite.verdicts import Finding, Problem, Validity
 from jepsen_lite.workloads.catalogue import WORKLOADS
+
+# Of the rate that was asked for, while nothing is wrong yet.
+OK_SHARE_MIN = 0.1
+TRIES = 3
 
 
 def judge(directory: RunDirectory) -> list[Finding]:
@@ -16,8 +23,24 @@ def judge(directory: RunDirectory) -> list[Finding]:
     findings = [_of_harness(test.get("problems", []))]
     for name in test["workloads"]:
         findings += _safely(name, lambda name=name: WORKLOADS[name]().check(history))  # type: ignore[misc]
+    operations = [each for name in test["workloads"] for each in history.operations(name)]
+    findings.append(statistics.check(operations))
+    ok_per_s_min = test["options"]["rate"] * OK_SHARE_MIN
+    faults, nemeses = directory.faults(), test["nemeses"]
+    findings.append(vacuity.check(operations, faults, nemeses, ok_per_s_min))
+    findings.append(_of_nemeses(faults, nemeses))
     directory.write_results(findings)
     return findings
+
+
+def _of_nemeses(faults: Sequence[Mapping[str, Any]], asked: Sequence[str]) -> Finding:
+    """A kind of fault that was tried again and again and never took effect proves nothing."""
+    tried = Counter(fault["name"] for fault in faults)
+    effective = Counter(fault["name"] for fault in faults if fault["took_effect"])
+    idle = [name for name in asked if tried[name] >= TRIES and not effective[name]]
+    problems = tuple(Problem(f"none of {tried[name]} faults {name} took effect") for name in idle)
+    validity = Validity.VACUOUS if problems else Validity.VALID
+    return Finding("nemeses", validity, problems, dict(effective))
 
 
 def _of_harness(problems: Sequence[str]) -> Finding:

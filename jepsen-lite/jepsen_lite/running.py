@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Protocol
@@ -31,6 +30,7 @@ from jepsen_lite.nemesis.campaign import Campaign, Struck
 from jepsen_lite.nemesis.catalogue import NEMESES
 from jepsen_lite.nemesis.schedule import draw_schedule
 from jepsen_lite.performing import Recorder
+from jepsen_lite.setup import Setup
 from jepsen_lite.store import RunDirectory, WrittenHistory
 from jepsen_lite.systems.base import System, SystemFailed
 from jepsen_lite.workers import Seat, Workers
@@ -39,26 +39,6 @@ from jepsen_lite.workloads.catalogue import WORKLOADS
 from raftkv.errors import RaftkvError
 
 TICK_S = 0.2
-CALM_SHARE = 0.1
-CALM_S_MIN, CALM_S_MAX = 2.0, 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What was asked for. The seed decides operations and faults, but not how time goes by."""
-
-    system: str
-    workloads: tuple[str, ...]
-    nemeses: tuple[str, ...]
-    seconds: float
-    nodes: int
-    concurrency: int
-    rate: float
-    seed: int
-
-    @property
-    def calm_s(self) -> float:
-        return min(CALM_S_MAX, max(CALM_S_MIN, self.seconds * CALM_SHARE))
 
 
 class Progress(Protocol):

@@ -14,10 +14,11 @@ import typer
 import uvloop
 
 from jepsen_lite.commands.exits import OF_VALIDITY
+from jepsen_lite.setup import Setup
 from jepsen_lite.verdicts import Validity, overall
 
 if TYPE_CHECKING:
-    from jepsen_lite.running import Setup
+    from jepsen_lite.systems.catalogue import SystemKind
 
 SIZES = (1, 3, 5, 7)
 ALL, NONE = "all", "none"
@@ -39,12 +40,8 @@ def run(
 ) -> None:
     """Run workloads on a real cluster while a nemesis breaks it, and judge what was seen."""
     # Imported late: `jepsen-lite --help` must not load the whole store.
-    from jepsen_lite.commands.show import Display, show_verdict
-    from jepsen_lite.judging import judge
     from jepsen_lite.nemesis.catalogue import NEMESES
-    from jepsen_lite.running import Run, Setup
-    from jepsen_lite.store import Store
-    from jepsen_lite.systems.catalogue import SYSTEMS, Place
+    from jepsen_lite.systems.catalogue import SYSTEMS
     from jepsen_lite.workloads.catalogue import WORKLOADS
 
     if nodes not in SIZES:
@@ -59,27 +56,37 @@ def run(
         concurrency,
         rate,
         random.randrange(1_000_000) if seed is None else seed,
+        endpoints,
     )
+    lacks = [kind.missing(setup), *(NEMESES[name].missing() for name in setup.nemeses)]
     if "counter" in setup.workloads and "compaction" in setup.nemeses:
-        raise typer.BadParameter(
-            "the counter's whole history is read in the end; not with compaction"
-        )
-    for name in setup.nemeses:
-        if missing := NEMESES[name].missing():
-            raise typer.BadParameter(f"nemesis {name}: {missing}")
-    directory = Store(store).new_run(workload.replace(",", "+"), datetime.now(UTC))
-    place = Place(directory.path / "data", directory.logs, nodes, endpoints)
+        lacks.append("the counter's whole history is read in the end; not with compaction")
+    if any(lacks):
+        raise typer.BadParameter("; ".join(filter(None, lacks)))
+    raise typer.Exit(OF_VALIDITY[_carry_out(setup, kind, store, workload.replace(",", "+"))])
+
+
+def _carry_out(setup: Setup, kind: SystemKind, store: Path, name: str) -> Validity:
+    from jepsen_lite.commands.show import Display, show_verdict
+    from jepsen_lite.judging import judge
+    from jepsen_lite.running import Run
+    from jepsen_lite.store import Store
+    from jepsen_lite.systems.catalogue import Place
+
+    directory = Store(store).new_run(name, datetime.now(UTC))
+    data = directory.path / "data"
+    system = kind.make(setup, Place(data, directory.logs))
     with Display() as display:
-        run_of = Run(setup, kind.make(place), directory, _command(setup, endpoints, store), display)
+        a_run = Run(setup, system, directory, _command(setup, store), display)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run_of.execute())
+            runner.run(a_run.execute())
         display.phase("judge", None)
         findings = judge(directory)
     validity = overall(findings)
     if validity is Validity.VALID:
-        shutil.rmtree(place.directory, ignore_errors=True)  # of no use to anybody
+        shutil.rmtree(data, ignore_errors=True)  # of no use to anybody
     show_verdict(directory, findings)
-    raise typer.Exit(OF_VALIDITY[validity])
+    return validity
 
 
 def _chosen(what: str, text: str, possible: Iterable[str]) -> tuple[str, ...]:
@@ -97,7 +104,7 @@ def _chosen(what: str, text: str, possible: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _command(setup: Setup, endpoints: str, store: Path) -> list[str]:
+def _command(setup: Setup, store: Path) -> list[str]:
     """What repeats this run."""
     command = ["jepsen-lite", "run", "--system", setup.system]
     command += ["--workload", ",".join(setup.workloads)]
@@ -105,4 +112,4 @@ def _command(setup: Setup, endpoints: str, store: Path) -> list[str]:
     command += ["--seconds", f"{setup.seconds:g}", "--nodes", str(setup.nodes)]
     command += ["--concurrency", str(setup.concurrency), "--rate", f"{setup.rate:g}"]
     command += ["--seed", str(setup.seed), "--store", str(store)]
-    return command + (["--endpoints", endpoints] if endpoints else [])
+    return command + (["--endpoints", setup.endpoints] if setup.endpoints else [])

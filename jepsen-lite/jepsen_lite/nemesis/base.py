@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
 from jepsen_lite.systems.base import NoEffect, System
+
+LEADER_LOOKS = 5
+LEADER_PAUSE_S = 0.3
 
 LEADER = "leader"
 """In the place of a node: whoever leads when the fault begins."""
@@ -94,9 +98,16 @@ async def resolve(system: System, fault: Fault) -> list[str]:
     nodes = system.nodes
     found: list[str] = []
     for target in fault.targets:
-        name = nodes[target % len(nodes)] if isinstance(target, int) else await system.leader()
-        if not name:
-            raise NoEffect("nobody leads")
+        name = nodes[target % len(nodes)] if isinstance(target, int) else await _leader(system)
         if name not in found:
             found.append(name)
     return found
+
+
+async def _leader(system: System) -> str:
+    """Who leads, or will in a moment: after most faults somebody is elected soon."""
+    for _ in range(LEADER_LOOKS):
+        if leader := await system.leader():
+            return leader
+        await asyncio.sleep(LEADER_PAUSE_S)
+    raise NoEffect("nobody leads")

@@ -2,44 +2,74 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
+from jepsen_lite.setup import Setup
 from jepsen_lite.systems.base import System
 from jepsen_lite.systems.raftkv import Raftkv
 
+OF_PROCESSES = frozenset({"kill", "pause", "restart"})
 OF_NETWORKS = frozenset({"partition", "delay", "reset"})
 OF_OPERATORS = frozenset({"transfer", "compaction", "snapshot", "member"})
 OF_DISKS = frozenset({"slow-disk", "full-disk", "bit-flip"})
 OF_CLOCKS = frozenset({"clock"})
-OF_PROCESSES = frozenset({"kill", "pause", "restart"})
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a cluster is to live: `endpoints` of one that lives already."""
+    """Where the nodes of a cluster keep their data and their logs."""
 
-    directory: Path
+    data: Path
     logs: Path
-    nodes: int
-    endpoints: str = ""
+
+
+def _nothing(setup: Setup) -> str:
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
 class SystemKind:
-    """`workloads` None: all there are."""
+    """`workloads` None: all there are. `missing` says what there is to be done first."""
 
     summary: str
-    make: Callable[[Place], System]
+    make: Callable[[Setup, Place], System]
     nemeses: frozenset[str]
     workloads: frozenset[str] | None = None
+    missing: Callable[[Setup], str] = _nothing
+
+
+def _raftkv(setup: Setup, place: Place) -> System:
+    return Raftkv(place.data, place.logs, setup.nodes)
+
+
+def _etcd(setup: Setup, place: Place) -> System:
+    # Imported late: it needs a package that raftkv does not.
+    from jepsen_lite.systems.etcd import Etcd
+
+    return Etcd(place.data, place.logs, setup.nodes)
+
+
+def _etcd_missing(setup: Setup) -> str:
+    if find_spec("aetcd") is None:
+        return "the package aetcd is not installed; pip install 'raftkv[jepsen]'"
+    return "" if shutil.which("etcd") else "etcd is not installed; apt-get install etcd-server"
 
 
 SYSTEMS: dict[str, SystemKind] = {
     "raftkv": SystemKind(
         "raftkv as processes of this machine",
-        lambda place: Raftkv(place.directory, place.logs, place.nodes),
+        _raftkv,
         OF_PROCESSES | OF_NETWORKS | OF_OPERATORS | OF_DISKS | OF_CLOCKS,
+    ),
+    "etcd": SystemKind(
+        "etcd as processes of this machine, to check the harness on",
+        _etcd,
+        OF_PROCESSES | OF_NETWORKS | {"compaction", "slow-disk", "full-disk"},
+        frozenset({"register", "set", "counter", "append", "bank"}),
+        _etcd_missing,
     ),
 }
