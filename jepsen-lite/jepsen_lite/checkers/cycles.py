@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jepsen_lite.checkers.dependencies import Because, Dependencies
-from jepsen_lite.checkers.graphs import components, shortest_way
+from jepsen_lite.checkers.graphs import Successors, components, shortest_way
 from jepsen_lite.checkers.reading import before, began_ns, ended_ns
 from jepsen_lite.checkers.telling import problem, who
 from jepsen_lite.verdicts import Problem
@@ -23,6 +23,14 @@ _TIMES: tuple[tuple[str, tuple[Because, ...]], ...] = (
     ("", ()),
     ("-process", (Because.PROCESS,)),
     ("-realtime", (Because.PROCESS, Because.REALTIME)),
+)
+# The name of a class, the edges of its cycles, and the edge that each of them must have: of
+# G-single exactly one.
+_CLASSES = (
+    ("G0", _WRITES, Because.WW),
+    ("G1c", _COMMITTED, Because.WR),
+    ("G-single", _COMMITTED, Because.RW),
+    ("G2-item", (*_COMMITTED, Because.RW), Because.RW),
 )
 # How many closing edges of a component are tried for the shortest cycle.
 _TRIES_MAX = 50
@@ -42,29 +50,30 @@ class Cycle:
 
 def find(found: Dependencies) -> list[Cycle]:
     """The shortest cycle that was found of each class in each component."""
-    everything = tuple(Because)
-    suspects: set[int] = set()
-    for component in components(
-        range(len(found.transactions)), lambda node: found.successors(node, everything)
-    ):
-        suspects |= component
     cycles: list[Cycle] = []
-    if not suspects:
-        return cycles
+    suspects = _in_cycles(found, range(len(found.transactions)), tuple(Because))
     for suffix, times in _TIMES:
-        for name, ways, closing in (
-            ("G0", _WRITES, Because.WW),
-            ("G1c", _COMMITTED, Because.WR),
-            ("G-single", _COMMITTED, Because.RW),
-            ("G2-item", (*_COMMITTED, Because.RW), Because.RW),
-        ):
-            cycles += _of_class(found, suspects, name + suffix, (*ways, *times), closing, cycles)
+        within = _in_cycles(found, suspects, (*_COMMITTED, Because.RW, *times))
+        for name, ways, closing in _CLASSES:
+            cycles += _of_class(found, within, name + suffix, (*ways, *times), closing, cycles)
     return cycles
+
+
+def _in_cycles(
+    found: Dependencies, nodes: Sequence[int], reasons: tuple[Because, ...]
+) -> list[int]:
+    """Those of the nodes that stand in a cycle of these edges among them."""
+    parts = components(nodes, _among(found, set(nodes), reasons))
+    return sorted(node for component in parts for node in component)
+
+
+def _among(found: Dependencies, nodes: set[int], reasons: tuple[Because, ...]) -> Successors:
+    return lambda node: [each for each in found.successors(node, reasons) if each in nodes]
 
 
 def _of_class(
     found: Dependencies,
-    suspects: set[int],
+    within: Sequence[int],
     anomaly: str,
     ways: tuple[Because, ...],
     closing: Because,
@@ -73,10 +82,7 @@ def _of_class(
     """One cycle of each component, closed by an edge of the kind that names the class."""
     reasons = ways if closing in ways else (*ways, closing)
     cycles: list[Cycle] = []
-    for component in components(
-        sorted(suspects),
-        lambda node: (each for each in found.successors(node, reasons) if each in suspects),
-    ):
+    for component in components(within, _among(found, set(within), reasons)):
         if any(component.issuperset(cycle.nodes) for cycle in told):
             continue
         nodes = _shortest(found, component, ways, closing)
@@ -98,6 +104,7 @@ def _shortest(
     # An edge far back in time is the most likely one to close a short cycle.
     transactions = found.transactions
     closers.sort(key=lambda edge: ended_ns(transactions[edge[1]]) - began_ns(transactions[edge[0]]))
+    inside = _among(found, component, ways)
     best: list[int] | None = None
     for source, target in closers[:_TRIES_MAX]:
         if Because.REALTIME in ways and before(transactions[target], transactions[source]):
@@ -106,7 +113,7 @@ def _shortest(
         way = shortest_way(
             target,
             source,
-            lambda node: (each for each in found.successors(node, ways) if each in component),
+            inside,
             length_max,
         )
         if way is not None and (best is None or len(way) < len(best)):

@@ -24,15 +24,6 @@ def answered(operations: Iterable[Operation], *functions: str) -> Iterator[Opera
     return (each for each in asked(operations, *functions) if each.kind is Kind.OK)
 
 
-def failed(operations: Iterable[Operation], *functions: str) -> Iterator[Operation]:
-    """Those of these functions that certainly did not happen."""
-    return (
-        each
-        for each in operations
-        if each.invocation.function in functions and each.kind is Kind.FAIL
-    )
-
-
 def told(operation: Operation) -> Any:
     """What the caller was told; None if the operation never came back."""
     return None if operation.completion is None else operation.completion.value

@@ -206,6 +206,13 @@ def test_a_cycle_is_explained_edge_by_edge() -> None:
     assert problem.events == (0, 19)
 
 
+def test_steps_of_one_process_are_told_as_one() -> None:
+    history = [txn(1, 0, 5, r("x", 1)), txn(1, 5, 6, r("y")), txn(1, 6, 7, a("x", 1))]
+    (problem,) = append.check(history).problems
+    assert problem.text.startswith("G1c-process: T1 appended 1 to x before T2 read it")
+    assert problem.events == (0, 11, 12, 15)
+
+
 def test_a_stale_read_among_many_transactions_is_told_by_a_short_cycle() -> None:
     history = simulated(3, 2_000)
     late = history[-1].invocation.time_ns + 100

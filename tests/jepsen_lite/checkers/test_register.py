@@ -109,6 +109,11 @@ def test_a_write_of_unknown_outcome_may_be_seen_late_but_not_twice() -> None:
     assert "process 2 read v1" in only_problem(register.check(again))
 
 
+def test_a_value_with_two_writers_may_still_be_read_before_a_write_that_nobody_saw() -> None:
+    twice = [write(1, 0, 1, "a"), write(1, 2, 3, "a")]
+    assert_valid(register.check([*twice, write(2, 4, 6, "b"), read(3, 5, 7, "a")]))
+
+
 def test_keys_are_judged_alone() -> None:
     stale = operation(1, 4, 5, "read", None, [None], key="b")
     old = operation(1, 0, 1, "write", "v1", key="b")

@@ -88,6 +88,15 @@ def test_a_read_that_is_too_old_or_invented_is_named(says: str, history: list[Op
     assert says in only_problem(staleness.check(history))
 
 
+def test_the_newest_write_counts_even_if_an_older_one_was_acknowledged_after_it() -> None:
+    newer = operation(1, 0, 1, "write", "b", 3)
+    older = operation(3, 0, 5, "write", "a", 2)
+    assert_valid(staleness.check([newer, older, look(90, 5, "b", 3)]))
+    assert "more than the bound" in only_problem(
+        staleness.check([newer, older, look(90, 5, "a", 2)])
+    )
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 100_000), st.integers(1, 40))
 def test_a_replica_that_lags_is_accused_only_beyond_its_lag(seed: int, lag_ns: int) -> None:
