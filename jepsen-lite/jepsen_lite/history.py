@@ -98,16 +98,17 @@ class History:
 
     def operations(self, workload: str) -> Iterator[Operation]:
         """The operations of one workload, in the order of their invocations."""
-        open_at: dict[int, int] = {}
+        # By function as well: what a worker learns while it does something else is told in between.
+        open_at: dict[tuple[int, str], int] = {}
         found: list[Operation] = []
         for position, event in enumerate(self.events):
             if event.workload != workload:
                 continue
             if event.kind is Kind.INVOKE:
-                open_at[event.process] = len(found)
+                open_at[event.process, event.function] = len(found)
                 found.append(Operation(event, None, position))
             else:
-                begun = open_at.pop(event.process)
+                begun = open_at.pop((event.process, event.function))
                 found[begun] = Operation(
                     found[begun].invocation, event, found[begun].invoked_at, position
                 )

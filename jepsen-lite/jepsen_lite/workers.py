@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -38,7 +37,6 @@ class Workers:
         self._recorder = recorder
         self._seed = seed
         self._now_s = now_s
-        self._numbers = itertools.count(len(seats))
         self._busy = 0
 
     async def run(self, generator: Generator) -> None:
@@ -49,7 +47,6 @@ class Workers:
 
     async def _work(self, generator: Generator, worker: int, seat: Seat) -> None:
         rng = Random(f"{self._seed}/worker {worker}")
-        process = worker
         while True:
             answer = generator.next(Asker(worker, self._now_s(), rng, self._busy))
             if answer is None:
@@ -59,38 +56,36 @@ class Workers:
                 continue
             self._busy += 1
             if answer.patient:
-                kind = await self._insist(process, answer)
+                await self._insist(worker, answer)
             else:
-                kind, _ = await self._perform(process, seat, answer, rng.choice(TIMEOUTS_S))
+                await self._perform(worker, seat, answer, rng.choice(TIMEOUTS_S))
             self._busy -= 1
-            if kind is Kind.INFO:
-                process = next(self._numbers)
 
-    async def _insist(self, process: int, todo: Todo) -> Kind:
+    async def _insist(self, worker: int, todo: Todo) -> None:
         """Everything is healed, so it must succeed soon.
 
         What failed may be repeated; what may have happened must not, values are written once.
         """
         until_s = self._now_s() + PATIENCE_S
         while True:
-            kind, reason = await self._perform(process, self._seats[0], todo, PATIENT_TIMEOUT_S)
+            kind, reason = await self._perform(worker, self._seats[0], todo, PATIENT_TIMEOUT_S)
             if kind is Kind.OK:
-                return kind
+                return
             if kind is Kind.INFO or self._now_s() > until_s:
                 asked = todo.invocation
                 self.problems.append(
                     f"{todo.workload.name}: {asked.function} on {asked.key} ended with {reason}"
                     " after everything was healed"
                 )
-                return kind
+                return
             await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
 
     async def _perform(
-        self, process: int, seat: Seat, todo: Todo, timeout_s: float
+        self, worker: int, seat: Seat, todo: Todo, timeout_s: float
     ) -> tuple[Kind, str]:
         try:
             return await self._recorder.perform(
-                seat.client, process, todo.workload, todo.invocation, timeout_s, seat.node
+                seat.client, worker, todo.workload, todo.invocation, timeout_s, seat.node
             )
         except Exception as error:  # noqa: BLE001 - a bug is reported with the run, not instead of it
             self.problems.append(

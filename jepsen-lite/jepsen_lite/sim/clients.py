@@ -54,7 +54,7 @@ class Clients:
         self._on_failure = on_failure
         self._processes: list[Process] = []
         self._clients: dict[Process, Client] = {}
-        self._numbers = itertools.count()
+        self._seats = itertools.count()
         self._stopping = False
         self._busy = 0
 
@@ -122,30 +122,26 @@ class Clients:
             self._on_failure(f"{process.name} could not connect: {error}")
             return
         self._clients[process] = client
-        for worker in range(self._workers_per_client):
-            process.create_task(self._work(client, worker, Random(rng.getrandbits(64))))
+        for _ in range(self._workers_per_client):
+            process.create_task(self._work(client, Random(rng.getrandbits(64))))
 
-    async def _work(self, client: Client, worker: int, rng: Random) -> None:
-        number = next(self._numbers)
+    async def _work(self, client: Client, rng: Random) -> None:
+        seat = next(self._seats)
         while not self._stopping:
             await asyncio.sleep(rng.expovariate(1 / self._think_s))
             if self._stopping:
                 return
             workload = rng.choice(self._workloads)
             self._busy += 1
-            invocation = workload.next(rng, worker)
-            kind, _ = await self._recorder.perform(
-                client, number, workload, invocation, rng.choice(TIMEOUTS_S)
-            )
+            invocation = workload.next(rng, seat)
+            await self._recorder.perform(client, seat, workload, invocation, rng.choice(TIMEOUTS_S))
             self._busy -= 1
-            if kind is Kind.INFO:
-                number = next(self._numbers)
 
     async def _do(self, client: Client, todo: list[tuple[Workload, Invocation]]) -> None:
-        number = next(self._numbers)
+        seat = next(self._seats)
         for workload, invocation in todo:
             kind, reason = await self._recorder.perform(
-                client, number, workload, invocation, FINAL_TIMEOUT_S
+                client, seat, workload, invocation, FINAL_TIMEOUT_S
             )
             if kind is not Kind.OK:
                 self.final_failures.append(

@@ -16,7 +16,7 @@ from jepsen_lite.checkers import append
 from jepsen_lite.generators import PerKey
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workloads.base import Invocation
+from jepsen_lite.workloads.base import Invocation, Session
 from jepsen_lite.workloads.optimistic import read_together, write_if_unchanged
 from raftkv.client.client import Client
 from raftkv.client.transactions import Transaction
@@ -40,7 +40,7 @@ class Append:
         self._lists = PerKey("append/", LISTS, USES)
         self._elements = itertools.count(1)
 
-    def next(self, rng: Random, worker: int) -> Invocation:
+    def next(self, rng: Random, seat: int) -> Invocation:
         micro = [self._draw(rng) for _ in range(rng.randint(1, MICRO_OPERATIONS_MAX))]
         return Invocation("txn", KEY if rng.random() < 0.5 else BY_HAND, micro)
 
@@ -50,8 +50,8 @@ class Append:
             return ["r", key, None]
         return ["append", key, next(self._elements)]
 
-    async def run(self, client: Client, invocation: Invocation, timeout_s: float) -> Any:
-        micro: list[list[Any]] = invocation.value
+    async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
+        client, micro = session.client, invocation.value
         if invocation.key == BY_HAND:
             return await _by_hand(client, micro, timeout_s)
 

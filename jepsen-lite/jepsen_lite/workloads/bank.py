@@ -12,9 +12,8 @@ from typing import Any
 from jepsen_lite.checkers import bank
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workloads.base import Invocation, NotDone
+from jepsen_lite.workloads.base import Invocation, NotDone, Session
 from jepsen_lite.workloads.optimistic import read_together, write_if_unchanged
-from raftkv.client.client import Client
 from raftkv.client.results import KeyValue
 
 KEY = "bank"
@@ -29,13 +28,14 @@ class Bank:
     name = "bank"
     reads = frozenset({"read"})
 
-    def next(self, rng: Random, worker: int) -> Invocation:
+    def next(self, rng: Random, seat: int) -> Invocation:
         if rng.random() < 0.4:
             return Invocation("read", KEY)
         source, target = rng.sample(ACCOUNTS, 2)
         return Invocation("transfer", KEY, [source, target, rng.randint(1, TRANSFER_MAX)])
 
-    async def run(self, client: Client, invocation: Invocation, timeout_s: float) -> Any:
+    async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
+        client = session.client
         if invocation.function == "read":
             return {
                 account: _balance(item)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
@@ -22,6 +22,18 @@ class Invocation:
     value: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Whom a worker asks, and who it is. `seat` is its number in the run, whatever happens to it.
+
+    `tell` records at once something that it learns beside its operations.
+    """
+
+    client: Client
+    seat: int
+    tell: Callable[[Invocation], None]
+
+
 class NotDone(RaftkvError):
     """The workload itself has decided, for a reason of its own, that nothing is to happen."""
 
@@ -35,10 +47,10 @@ class Workload(Protocol):
     reads: frozenset[str]
     """Functions that change nothing: when they fail, they have failed, whatever was lost."""
 
-    def next(self, rng: Random, worker: int) -> Invocation:
-        """What this worker does next."""
+    def next(self, rng: Random, seat: int) -> Invocation:
+        """What the worker in this seat does next."""
 
-    async def run(self, client: Client, invocation: Invocation, timeout_s: float) -> Any:
+    async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         """Do it; what it returns goes into the history. Raises `RaftkvError`."""
 
     def final(self) -> Sequence[Invocation]:

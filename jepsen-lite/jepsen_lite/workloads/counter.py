@@ -14,7 +14,7 @@ from typing import Any
 from jepsen_lite.checkers import counter
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workloads.base import Invocation
+from jepsen_lite.workloads.base import Invocation, Session
 from raftkv.client.client import Client
 
 KEY = "counter"
@@ -29,12 +29,13 @@ class Counter:
     def __init__(self) -> None:
         self._values = itertools.count(1)
 
-    def next(self, rng: Random, worker: int) -> Invocation:
+    def next(self, rng: Random, seat: int) -> Invocation:
         if rng.random() < 0.2:
             return Invocation("read", KEY)
         return Invocation("increment", KEY, f"i{next(self._values)}")
 
-    async def run(self, client: Client, invocation: Invocation, timeout_s: float) -> Any:
+    async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
+        client = session.client
         if invocation.function == "increment":
             result = await client.put(KEY, invocation.value, timeout=timeout_s)
             return [invocation.value, result.revision]

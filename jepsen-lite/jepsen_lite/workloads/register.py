@@ -11,8 +11,7 @@ from jepsen_lite.checkers import register
 from jepsen_lite.generators import PerKey
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workloads.base import Invocation
-from raftkv.client.client import Client
+from jepsen_lite.workloads.base import Invocation, Session
 
 
 class Register:
@@ -26,7 +25,7 @@ class Register:
         self._values = itertools.count(1)
         self._last: dict[str, str | None] = {}
 
-    def next(self, rng: Random, worker: int) -> Invocation:
+    def next(self, rng: Random, seat: int) -> Invocation:
         key = self._keys.draw(rng)
         choice = rng.random()
         if choice < 0.4:
@@ -36,8 +35,8 @@ class Register:
             return Invocation("write", key, value)
         return Invocation("cas", key, [self._last.get(key), value])
 
-    async def run(self, client: Client, invocation: Invocation, timeout_s: float) -> Any:
-        key, value = invocation.key, invocation.value
+    async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
+        client, key, value = session.client, invocation.key, invocation.value
         if invocation.function == "read":
             found = await client.get(key, timeout=timeout_s)
             return [self._noted(key, None if found is None else found.value.decode())]

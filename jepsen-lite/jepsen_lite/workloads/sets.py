@@ -10,8 +10,7 @@ from typing import Any
 from jepsen_lite.checkers import sets
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workloads.base import Invocation
-from raftkv.client.client import Client
+from jepsen_lite.workloads.base import Invocation, Session
 
 PREFIX = "set/"
 
@@ -25,12 +24,13 @@ class GrowingSet:
     def __init__(self) -> None:
         self._elements = itertools.count(1)
 
-    def next(self, rng: Random, worker: int) -> Invocation:
+    def next(self, rng: Random, seat: int) -> Invocation:
         if rng.random() < 0.1:
             return Invocation("read", PREFIX)
         return Invocation("add", PREFIX, next(self._elements))
 
-    async def run(self, client: Client, invocation: Invocation, timeout_s: float) -> Any:
+    async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
+        client = session.client
         if invocation.function == "add":
             await client.put(f"{PREFIX}{invocation.value:06}", timeout=timeout_s)
             return invocation.value
