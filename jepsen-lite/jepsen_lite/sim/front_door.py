@@ -107,7 +107,7 @@ class SimulatedFrontDoor:
             WATCH: self._watches.open,
         }
         cluster = ClusterService(node, reader, calls, settings.data_dir)
-        lease = LeaseService(node, reader, calls)
+        lease = LeaseService(node, reader, calls, deadlines)
         self._locks = LockService(node, reader, calls, settings.limits)
         self._methods: dict[str, tuple[Any, Callable[[Any, Any], Awaitable[Any]]]] = {}
         for service, servicer in (

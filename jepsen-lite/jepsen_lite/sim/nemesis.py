@@ -378,6 +378,8 @@ class Nemesis:
         host, victim = self._host(fault.node), self._cluster.hosts[fault.remove]
         if host is None or len(host.voters - self._cluster.damaged) <= self._operator.VOTERS_MIN:
             return None
+        if not self._operator.known_left(host.voters - {victim.node_id}):
+            return None
 
         async def remove(node: Node, deadline: float) -> None:
             await node.member_remove(victim.node_id, deadline)

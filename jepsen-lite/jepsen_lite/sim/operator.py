@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Set
 
 import raftkv
 from jepsen_lite.sim.client_links import SimulatedNetworkOfClient
@@ -36,7 +37,6 @@ class Operator:
             world, "operator", on_exception=on_failure
         )
         self._links = SimulatedNetworkOfClient(world, network, cluster, self._process, "operator")
-        self._client: Client | None = None
         self._one_at_a_time = asyncio.Lock()
         self.changes = 0
 
@@ -50,6 +50,10 @@ class Operator:
     def busy(self) -> bool:
         return self._one_at_a_time.locked()
 
+    def known_left(self, node_ids: Set[int]) -> bool:
+        """Whether clients know one of these from the start, and can still reach it."""
+        return any(each <= self._given for each in node_ids - self._cluster.damaged)
+
     def replace_damaged(self) -> None:
         """Whose disk is no good any more is removed, and somebody new takes the place."""
         for node_id in sorted(self._cluster.damaged):
@@ -59,22 +63,18 @@ class Operator:
         self._process.kill()
 
     async def _reconfigure(self, remove: int, add: bool, add_first: bool) -> None:
+        # An operator knows which machines there are now, whatever they were in the beginning.
+        addresses = [address_of(name).client for name in self._cluster.hosts]
+        rng = self._world.rng(f"operator {len(addresses)}")
         async with self._one_at_a_time:
-            try:
-                if self._client is None:
-                    self._client = await raftkv.connect(
-                        self._cluster.endpoints,
-                        links=self._links.link,
-                        rng=self._world.rng("operator"),
-                    )
-                if add and add_first:
-                    await self._add(self._client)
-                if remove:
-                    await self._remove(self._client, remove)
-                if add and not add_first:
-                    await self._add(self._client)
-            except RaftkvError:
-                return
+            with contextlib.suppress(RaftkvError):
+                async with raftkv.connect(addresses, links=self._links.link, rng=rng) as client:
+                    if add and add_first:
+                        await self._add(client)
+                    if remove:
+                        await self._remove(client, remove)
+                    if add and not add_first:
+                        await self._add(client)
 
     async def _add(self, client: Client) -> None:
         host = self._cluster.add_host()
@@ -107,7 +107,7 @@ class Operator:
             healthy = set(voters) - damaged
             if node_id in healthy and len(healthy) <= self.VOTERS_MIN:
                 return
-            if all(each.node_id == node_id or each.node_id > self._given for each in members):
+            if not self.known_left({each.node_id for each in members} - {node_id}):
                 # The last node that clients know from the start: let them find the others first.
                 await asyncio.sleep(2 * ClientSettings().look_around_s)
             try:
