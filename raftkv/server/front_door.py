@@ -79,11 +79,11 @@ class FrontDoor:
         self._watches = WatchService(node, self._admission, settings, on_broken)
         self._server = grpc.aio.server(options=OPTIONS)
         kv = KVService(node, reader, calls, settings.limits)
-        lease = LeaseService(node, reader, calls)
+        self._leases = LeaseService(node, reader, calls, deadlines)
         self._locks = LockService(node, reader, calls, settings.limits)
         cluster = ClusterService(node, reader, calls, settings.data_dir)
         api_pb2_grpc.add_KVServicer_to_server(kv, self._server)  # type: ignore[no-untyped-call]
-        api_pb2_grpc.add_LeaseServicer_to_server(lease, self._server)  # type: ignore[no-untyped-call]
+        api_pb2_grpc.add_LeaseServicer_to_server(self._leases, self._server)  # type: ignore[no-untyped-call]
         api_pb2_grpc.add_LockServicer_to_server(self._locks, self._server)  # type: ignore[no-untyped-call]
         api_pb2_grpc.add_ClusterServicer_to_server(cluster, self._server)  # type: ignore[no-untyped-call]
         self._server.add_generic_rpc_handlers((self._pipelines.handler(), self._watches.handler()))
@@ -109,6 +109,7 @@ class FrontDoor:
         await self._health.stop()
         self._admission.close()
         self._locks.end_waits()
+        self._leases.end_streams()
         self._watches.end_streams()
         try:
             async with asyncio.timeout(grace_s):

@@ -1,23 +1,65 @@
-"""What is asked of leases without changing them. Grant, renew and revoke are commands."""
+"""What is asked of leases, and the stream that renews them. Grant and revoke are commands."""
 
 # ruff: noqa: N802 (gRPC finds a method by its name in the proto)
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+
+from raftkv.errors import RaftkvError, ShuttingDown
 from raftkv.rpc import api_pb2, api_pb2_grpc
-from raftkv.server.calls import Call, UnaryCalls, data_call
+from raftkv.server.calls import Call, Context, UnaryCalls, data_call
+from raftkv.server.deadlines import Deadlines
+from raftkv.server.failures import abort
 from raftkv.server.header import header_of
+from raftkv.server.lease_renewals import LeaseRenewals
 from raftkv.server.ports import Node
 from raftkv.server.reads import Reader
 
 
 class LeaseService(api_pb2_grpc.LeaseServicer):
-    """`raftkv.rpc.Lease`; both calls are linearizable."""
+    """`raftkv.rpc.Lease`; both unary calls are linearizable."""
 
-    def __init__(self, node: Node, reader: Reader, calls: UnaryCalls) -> None:
+    def __init__(self, node: Node, reader: Reader, calls: UnaryCalls, deadlines: Deadlines) -> None:
         self.calls = calls
         self._node = node
         self._reader = reader
+        self._renewals = LeaseRenewals(node, deadlines.default_s)
+        self._streams: set[asyncio.Task[object]] = set()
+        self._ending = False
+
+    def end_streams(self) -> None:
+        """The node stops: whoever keeps leases alive has to ask another one."""
+        self._ending = True
+        for stream in self._streams:
+            stream.cancel()
+
+    async def KeepAlive(
+        self, requests: AsyncIterator[api_pb2.LeaseKeepAliveRequest], context: Context
+    ) -> AsyncIterator[api_pb2.LeaseKeepAliveReply]:
+        """One request at a time: the requests of many streams are what share a command."""
+        stream = asyncio.current_task()
+        assert stream is not None
+        self._streams.add(stream)
+        try:
+            if self._ending:
+                raise ShuttingDown("this node is stopping; ask another one")
+            async for request in requests:
+                ended = await self._renewals.renew(request.leases)
+                yield api_pb2.LeaseKeepAliveReply(
+                    header=header_of(self._node),
+                    leases=[lease for lease in request.leases if lease not in ended],
+                    ended=[lease for lease in request.leases if lease in ended],
+                )
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+            await abort(context, ShuttingDown("this node is stopping; ask another one"))
+        except RaftkvError as error:
+            await abort(context, error)
+        finally:
+            self._streams.discard(stream)
 
     @data_call("lease.time_to_live")
     async def TimeToLive(
