@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -44,6 +44,19 @@ class Keeper(Protocol):
 
     def remove(self, watch: Watch) -> None:
         """A watch is closed."""
+
+
+class _Batches:
+    """Iterates a watch by batches. Not a generator: there may be a thousand of them at work."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._next_batch = watch.next_batch
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[Sequence[WatchEvent]]:
+        return self._next_batch()
 
 
 class Watch:
@@ -130,14 +143,9 @@ class Watch:
             self._handed_out = event.revision
         return event
 
-    async def batches(self) -> AsyncIterator[Sequence[WatchEvent]]:
+    def batches(self) -> AsyncIterator[Sequence[WatchEvent]]:
         """All events of one or more revisions at a time, as many as have gathered."""
-        while True:
-            try:
-                batch = await self.next_batch()
-            except StopAsyncIteration:
-                return
-            yield batch
+        return _Batches(self)
 
     async def next_batch(self) -> Sequence[WatchEvent]:
         """The next of `batches`. Raises `StopAsyncIteration` once the watch is closed."""
@@ -220,8 +228,11 @@ class Watch:
         """Queue a parcel and wake the consumer."""
         self._queue.append(parcel)
         self._queue_bytes += parcel.size_bytes
-        self.progress(parcel.revision)
-        self._wake()
+        if parcel.revision > self._received:
+            self._received = parcel.revision
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def tell_progress(self) -> None:
         """Hand out a notice of progress, if the consumer wants it."""

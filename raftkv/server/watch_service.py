@@ -80,8 +80,6 @@ class WatchService:
         try:
             await self._serve(context, stream, client)
         except (RaftkvError, InvariantViolation) as error:
-            if isinstance(error, (StorageError, InvariantViolation)):
-                self._on_broken(error)
             await failures.abort(context, failures.of_read(error))
         finally:
             self._streams.discard(stream)
@@ -97,10 +95,13 @@ class WatchService:
         loop = asyncio.get_running_loop()
         reading = loop.create_task(_read_requests(context, client))
         writing = loop.create_task(stream.run())
-        catching_up = loop.create_task(client.run())
+        catching_up = loop.create_task(self._read_history(client))
         tasks = (reading, writing, catching_up)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # A call can't be ended while a message of it is being written.
+            stream.end()
+            await writing
             for task in done:
                 task.result()
             if reading not in done:
@@ -109,6 +110,13 @@ class WatchService:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read_history(self, client: WatchClient) -> None:
+        try:
+            await client.run()
+        except (StorageError, InvariantViolation) as error:
+            self._on_broken(error)
+            raise
 
 
 async def _read_requests(

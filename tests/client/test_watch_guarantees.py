@@ -111,6 +111,23 @@ async def test_reliable_a_node_that_is_cut_off_from_the_others_is_left_for_anoth
         assert world.serving() is not node
 
 
+async def test_reliable_what_a_snapshot_has_jumped_over_is_read_from_its_history(
+    world: World, watcher: Client
+) -> None:
+    async with watcher.watch(prefix="") as watch:
+        world.write(put(b"k", b"live"))
+        await take(watch, 1)
+        node = world.serving()
+        node.behind = True
+        for number in range(10):
+            world.write(put(b"k", b"%d" % number))
+        node.install_snapshot()
+        world.write(put(b"k", b"live again"))
+        events = await take(watch, 11)
+        assert world.serving() is node
+    assert [told(event) for event in events] == world.changes()[1:]
+
+
 async def test_resumable_from_any_revision_that_is_not_compacted(
     world: World, watcher: Client
 ) -> None:

@@ -45,7 +45,8 @@ class World:
         self.settings = Settings(**settings)
         self.log: list[Entry] = []
         self.history: list[Change] = []
-        self._witness = StateMachine(MemoryStateStore(), self.settings.limits)
+        self.state = MemoryStateStore()
+        self._witness = StateMachine(self.state, self.settings.limits)
         self._witness.tell_changes(self.history.extend)
         self.nodes = {address: WatchedNode(self, address) for address in ("a:1", "b:2", "c:3")}
         self.opened: list[str] = []  # where watch streams were opened, in order
@@ -114,7 +115,7 @@ class WatchedNode:
         self.up = True
         self.behind = False
         self.cut_off = False  # from the other nodes, not from clients
-        self.mute = False  # paused, or its network is gone
+        self._mute = False
         self.streams: list[Stream] = []
         self.broken: list[BaseException] = []
         self._start()
@@ -132,16 +133,29 @@ class WatchedNode:
         )
         self.advance()
 
+    @property
+    def mute(self) -> bool:
+        """Its messages wait on their way, as those of a paused process do."""
+        return self._mute
+
+    @mute.setter
+    def mute(self, mute: bool) -> None:
+        self._mute = mute
+        if not mute:
+            for stream in self.streams:
+                stream.arrive()
+
     def advance(self) -> None:
         """Apply what is committed, in one run."""
         if not (self.behind or self.cut_off):
             self.machine.apply(self.world.log[self.machine.applied_index :])
 
     def install_snapshot(self) -> None:
-        """Another node's state takes the place of this one's."""
+        """A state that includes all that is committed takes the place of this node's."""
+        self.behind = False
         self.store = MemoryStateStore()
-        source = next(n for n in self.world.nodes.values() if not n.behind).store
-        self.store.write({family: dict(source.scan(family, b"", None)) for family in Family})
+        state = self.world.state
+        self.store.write({family: dict(state.scan(family, b"", None)) for family in Family})
         self.machine = StateMachine(self.store, self.world.settings.limits)
         self.changes.replace(self.machine)
 
@@ -266,10 +280,13 @@ class Stream:
             self._open = False
             self._on_end(error)
 
-    def _arrive(self) -> None:
-        message = self._back.popleft()
-        if self._open and not self._node.mute:
-            self._on_message(message)
+    def arrive(self, count: int = 1 << 30) -> None:
+        """Deliver what is on its way."""
+        while count and self._back and not self._node.mute:
+            count -= 1
+            message = self._back.popleft()
+            if self._open:
+                self._on_message(message)
 
     # ---- the server's end
 
@@ -280,7 +297,7 @@ class Stream:
         await self.may_write.wait()
         self.replies.append(api_pb2.WatchReply.FromString(message))
         self._back.append(message)
-        self._loop.call_later(LATENCY_S, self._arrive)
+        self._loop.call_later(LATENCY_S, self.arrive, 1)
 
     async def abort(self, *_: object) -> None:
         raise Aborted
