@@ -231,6 +231,24 @@ async def test_a_watch_from_a_revision_to_come_hears_nothing_before_it(bench: Be
     assert bench.revisions(2) == [2, 3, 4, 5, 6, 7, 8]
 
 
+async def test_a_watch_to_come_that_reads_along_with_one_of_the_past_hears_nothing_before_it(
+    bench: Bench,
+) -> None:
+    bench.node.put(b"k")
+    past, to_come = (
+        api_pb2.WatchCreate(watch_id=watch_id, key=b"k", start_revision=start)
+        for watch_id, start in ((1, 1), (2, 5))
+    )
+    bench.client.handle(api_pb2.WatchRequest(creates=[past, to_come]))
+    await bench.settle()
+    assert bench.is_live(1)
+    for _ in range(6):
+        bench.node.put(b"k")
+        await bench.settle()
+    assert bench.revisions(2) == [5, 6, 7, 8]
+    assert bench.is_live(2)
+
+
 async def test_a_slow_stream_is_bounded_and_its_watches_go_on_from_history() -> None:
     bench = Bench(buffer_bytes=2_000)
     await bench.watch(1)
