@@ -450,3 +450,12 @@ async def test_a_grant_that_is_renewed_outlives_its_ttl_and_ends_without(
     with pytest.raises(LockLost):
         await client.renew(grant)
     assert not cluster.store.tokens(b"n")
+
+
+async def test_a_grant_whose_key_is_gone_is_not_renewed_though_its_lease_lives(
+    client: Client, cluster: LockCluster
+) -> None:
+    grant = await client.acquire("n", 10.0)
+    cluster.store.run(delete_range={"key": grant.key})
+    with pytest.raises(LockLost):
+        await client.renew(grant)

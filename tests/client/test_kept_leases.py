@@ -1,0 +1,123 @@
+"""For how long a kept lease is trusted, and how it is renewed; on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from raftkv.client.client import Client
+from raftkv.client.kept_leases import LEASE_TRUST
+from raftkv.errors import LeaseNotFound, LockLost
+from tests.client.lock_cluster import LockCluster
+
+TTL = 10.0
+
+
+@pytest.fixture
+async def cluster() -> LockCluster:
+    return LockCluster("a:1", "b:2", "c:3")
+
+
+async def test_a_kept_lease_lives_on_and_is_revoked_at_the_end(
+    client: Client, cluster: LockCluster
+) -> None:
+    async with client.lease(TTL) as lease:
+        await client.put("here", "I am", lease=lease.id)
+        await asyncio.sleep(5 * TTL)
+        assert lease.remaining() > TTL / 2
+        assert cluster.machine.lease_keys(lease.id) == [b"here"]
+    assert lease.id not in cluster.machine.leases()
+    assert not lease.lost.is_set(), "what was given back was not lost"
+    with pytest.raises(LockLost):
+        lease.check()
+
+
+async def test_many_leases_are_renewed_by_one_command(client: Client, cluster: LockCluster) -> None:
+    async with AsyncExitStack() as kept:
+        leases = []
+        for _ in range(20):
+            leases.append(await kept.enter_async_context(client.lease(TTL)))
+            await asyncio.sleep(0.05)
+        since = cluster.loop.time()
+        await asyncio.sleep(3 * TTL)
+        renewals = cluster.commands("lease_keep_alive", since)
+        assert [len(each.lease_keep_alive.leases) for each in renewals[1:]] == [20] * 8
+        assert not any(lease.lost.is_set() for lease in leases)
+
+
+async def test_trust_counts_from_the_sending_of_the_renewal_that_was_acknowledged(
+    client: Client, cluster: LockCluster
+) -> None:
+    sent_at = cluster.loop.time()
+    async with client.lease(TTL) as lease:
+        assert cluster.loop.time() > sent_at
+        assert lease.remaining() == pytest.approx(
+            sent_at + TTL * LEASE_TRUST - cluster.loop.time(), abs=1e-6
+        )
+
+
+async def test_renewals_go_on_through_an_outage_that_is_shorter_than_the_trust(
+    client: Client, cluster: LockCluster
+) -> None:
+    async with client.lease(TTL) as lease:
+        cluster.go_down()
+        await asyncio.sleep(TTL * LEASE_TRUST - 4.0)  # silence is noticed after 2 s
+        cluster.come_up()
+        await asyncio.sleep(TTL)
+        assert lease.remaining() > 0
+        assert not lease.lost.is_set()
+
+
+async def test_loss_is_told_at_the_moment_at_which_trust_ends(
+    client: Client, cluster: LockCluster
+) -> None:
+    told: list[float] = []
+    async with client.lease(TTL) as lease:
+        lease.on_lost(lambda: told.append(cluster.loop.time()))
+        ends_at = cluster.loop.time() + lease.remaining()
+        cluster.go_down()
+        await lease.lost.wait()
+        assert told == [pytest.approx(ends_at, abs=0.001)]
+        late: list[bool] = []
+        lease.on_lost(lambda: late.append(True))
+        assert late == [True]
+
+
+async def test_a_lost_lease_is_revoked_once_that_is_possible(
+    client: Client, cluster: LockCluster
+) -> None:
+    """Cluster time stood still, so the store would keep it for its whole TTL from here."""
+    async with client.lease(TTL) as lease:
+        cluster.go_down()
+        await lease.lost.wait()
+        assert lease.id in cluster.machine.leases()
+        cluster.come_up()
+        await asyncio.sleep(1.0)
+        assert lease.id not in cluster.machine.leases()
+
+
+async def test_a_lease_that_the_store_has_ended_is_lost_at_the_next_renewal(
+    client: Client, cluster: LockCluster
+) -> None:
+    async with client.lease(TTL) as lease:
+        cluster.store.run(lease_revoke={"lease": lease.id})
+        async with asyncio.timeout(TTL / 3 + 0.1):
+            await lease.lost.wait()
+        with pytest.raises(LockLost, match="ended"):
+            lease.check()
+
+
+async def test_a_lease_of_somebody_elses_is_kept_and_then_left_to_its_ttl(
+    client: Client, cluster: LockCluster
+) -> None:
+    granted = await client.lease_grant(TTL)
+    async with client.keep(granted.lease) as lease:
+        await asyncio.sleep(3 * TTL)
+        assert lease.remaining() > 0
+    assert granted.lease in cluster.machine.leases()
+    await asyncio.sleep(TTL + 0.1)
+    assert granted.lease not in cluster.machine.leases()
+    with pytest.raises(LeaseNotFound):
+        await client.keep(granted.lease).__aenter__()

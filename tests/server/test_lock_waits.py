@@ -1,0 +1,245 @@
+"""Waiting for locks at a node: who is woken, by what, and that nobody is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from fake_node import Door, FakeNode, open_door, put
+
+from raftkv.config import Settings
+from raftkv.errors import DeadlineExceeded, LockLost, Overloaded, ShuttingDown, Unavailable
+from raftkv.kv.machine import StateMachine
+from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.server import failures, lock_waits
+from raftkv.server.lock_waits import LockWaits
+
+
+class Queue:
+    """A fake node with one lock's queue, and the waits at it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.node = FakeNode(Settings(data_dir=data_dir))
+        self.waits = LockWaits(self.node)
+
+    def join(self) -> int:
+        """A new member under a lease of its own; its token."""
+        acquire = kv_pb2.Acquire(name=b"n", ttl_ms=60_000)
+        return self.node.run(kv_pb2.Command(acquire=acquire)).results[0].acquire.token
+
+    def wait(self, token: int) -> asyncio.Future[None]:
+        return self.waits.wait(b"n", token)
+
+    def leave(self, *tokens: int) -> None:
+        """All in one run of the log."""
+        keys = [b"n/%016x" % token for token in tokens]
+        commands = [kv_pb2.Command(delete_range=kv_pb2.DeleteRange(key=key)) for key in keys]
+        self.node.run(*commands)
+
+
+@pytest.fixture
+async def queue(tmp_path: Path) -> Queue:
+    return Queue(tmp_path)
+
+
+async def test_the_holder_waits_for_nothing(queue: Queue) -> None:
+    assert queue.wait(queue.join()).done()
+
+
+async def test_the_next_is_woken_in_the_turn_in_which_the_release_is_applied(queue: Queue) -> None:
+    holder, second, third = (queue.join() for _ in range(3))
+    waits = {token: queue.wait(token) for token in (third, second)}
+    queue.leave(holder)
+    assert waits[second].done()
+    assert not waits[third].done()
+    queue.leave(second)
+    assert waits[third].done()
+
+
+async def test_a_release_wakes_one_waiter_and_looks_at_no_other(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = [queue.join() for _ in range(100)]
+    waits = [queue.wait(token) for token in tokens[1:]]
+    seeks = 0
+    holder = StateMachine.lock_holder
+
+    def counted(machine: StateMachine, name: bytes) -> object:
+        nonlocal seeks
+        seeks += 1
+        return holder(machine, name)
+
+    monkeypatch.setattr(StateMachine, "lock_holder", counted)
+    queue.leave(tokens[0])
+    assert [wait.done() for wait in waits] == [True] + [False] * 98
+    assert seeks == 1
+    queue.node.run(put("elsewhere"))
+    assert seeks == 1
+
+
+async def test_a_waiter_in_the_middle_that_leaves_is_told_and_wakes_nobody(queue: Queue) -> None:
+    holder, second, third, last = (queue.join() for _ in range(4))
+    waits = {token: queue.wait(token) for token in (second, third, last)}
+    queue.leave(third)
+    assert isinstance(waits[third].exception(), LockLost)
+    assert not waits[second].done()
+    assert not waits[last].done()
+    queue.leave(holder)
+    queue.leave(second)
+    assert waits[last].exception() is None
+
+
+async def test_holder_and_next_that_leave_together_let_the_one_after_them_in(queue: Queue) -> None:
+    holder, second, third = (queue.join() for _ in range(3))
+    waits = {token: queue.wait(token) for token in (second, third)}
+    queue.leave(second, holder)
+    assert isinstance(waits[second].exception(), LockLost)
+    assert waits[third].exception() is None
+
+
+async def test_a_release_before_the_wait_arrives_is_not_missed(queue: Queue) -> None:
+    holder, second = queue.join(), queue.join()
+    queue.leave(holder)
+    assert queue.wait(second).done()
+
+
+async def test_who_is_gone_before_it_waits_is_told(queue: Queue) -> None:
+    queue.join()
+    second = queue.join()
+    queue.leave(second)
+    assert isinstance(queue.wait(second).exception(), LockLost)
+
+
+async def test_a_place_that_this_node_has_not_applied_yet_is_waited_for(queue: Queue) -> None:
+    holder = queue.join()
+    ahead = queue.wait(queue.node.machine.revision + 1)
+    assert not ahead.done()
+    assert queue.join() == queue.node.machine.revision
+    assert not ahead.done()
+    queue.leave(holder)
+    assert ahead.exception() is None
+
+
+async def test_a_token_that_turns_out_to_be_none_is_refused(queue: Queue) -> None:
+    queue.join()
+    ahead = queue.wait(queue.node.machine.revision + 1)
+    queue.node.run(put("something else"))
+    assert isinstance(ahead.exception(), LockLost)
+
+
+async def test_a_stale_release_wakes_nobody(queue: Queue) -> None:
+    first, second, third = (queue.join() for _ in range(3))
+    queue.leave(first)
+    wait = queue.wait(third)
+    queue.leave(first)
+    assert not wait.done()
+    assert queue.wait(second).done()
+
+
+async def test_a_snapshot_that_replaces_the_state_is_looked_at(queue: Queue) -> None:
+    holder, second = queue.join(), queue.join()
+    wait = queue.wait(second)
+    changes = queue.node.changes
+    queue.node.machine.tell_changes(None)  # what happens now, this node learns by snapshot
+    queue.leave(holder)
+    assert not wait.done()
+    changes.replace(queue.node.machine)
+    assert wait.done()
+
+
+async def test_two_calls_may_wait_for_one_place(queue: Queue) -> None:
+    holder, second = queue.join(), queue.join()
+    first_call, second_call = queue.wait(second), queue.wait(second)
+    queue.waits.leave(b"n", second, first_call)
+    queue.leave(holder)
+    assert second_call.done()
+
+
+async def test_nothing_is_followed_or_kept_once_nobody_waits(queue: Queue) -> None:
+    queue.join()
+    second = queue.join()
+    wait = queue.wait(second)
+    assert queue.node.changes._followers
+    queue.waits.leave(b"n", second, wait)
+    await asyncio.sleep(0)
+    assert not queue.node.changes._followers
+    assert not queue.waits._queues
+    assert queue.waits._calls == 0
+
+
+async def test_there_is_a_bound(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock_waits, "WAITS_MAX", 1)
+    queue.join()
+    second = queue.join()
+    queue.wait(second)
+    with pytest.raises(Overloaded):
+        queue.wait(second)
+
+
+async def test_a_node_that_hears_no_majority_sends_its_waiters_elsewhere(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_waits, "CONTACT_INTERVAL_S", 0.01)
+    queue.join()
+    wait = queue.wait(queue.join())
+    queue.node.majority = False
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(wait, 10.0)
+
+
+# ---- the service -----------------------------------------------------------------------
+
+
+def wait_request(token: int) -> api_pb2.LockWaitRequest:
+    return api_pb2.LockWaitRequest(name=b"n", token=token)
+
+
+def join(door: Door) -> int:
+    acquire = kv_pb2.Acquire(name=b"n", ttl_ms=60_000, value=b"me")
+    return door.node.run(kv_pb2.Command(acquire=acquire)).results[0].acquire.token
+
+
+def stub(door: Door) -> Any:
+    return api_pb2_grpc.LockStub(door.channel)  # type: ignore[no-untyped-call]
+
+
+async def test_waits_do_not_count_as_work_under_way(tmp_path: Path) -> None:
+    async with open_door(tmp_path, submissions_in_flight_max=1) as door:
+        join(door)
+        second = join(door)
+        waiting = [asyncio.ensure_future(stub(door).Wait(wait_request(second))) for _ in range(3)]
+        while door.front._locks._waits._calls < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert door.front._admission.requests == 0
+        for each in waiting:
+            each.cancel()
+
+
+async def test_a_wait_that_takes_too_long_is_told_before_its_deadline(door: Door) -> None:
+    join(door)
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await stub(door).Wait(wait_request(join(door)), timeout=0.5)
+    assert isinstance(failures.error_of_call(ended.value), DeadlineExceeded)
+
+
+async def test_a_node_that_drains_ends_its_waits_at_once(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as door:
+        join(door)
+        waiting = asyncio.ensure_future(stub(door).Wait(wait_request(join(door))))
+        while not door.front._locks._waits._calls:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await door.front.drain(0)
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await waiting
+        assert isinstance(failures.error_of_call(ended.value), ShuttingDown)
+
+
+async def test_info_tells_holder_and_waiters_with_what_their_leases_have_left(door: Door) -> None:
+    tokens = [join(door), join(door)]
+    reply = await stub(door).Info(api_pb2.LockInfoRequest(name=b"n"))
+    assert [member.token for member in reply.members] == tokens
+    assert {member.value for member in reply.members} == {b"me"}
+    assert all(0 < member.ttl_ms <= 60_000 for member in reply.members)
