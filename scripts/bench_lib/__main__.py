@@ -17,7 +17,18 @@ import uvloop
 from rich.console import Console
 from rich.markup import escape
 
-from bench_lib import check_perf, failover, growth, machine, plot, report, throughput
+from bench_lib import (
+    check_perf,
+    failover,
+    growth,
+    leases,
+    machine,
+    plot,
+    report,
+    summary,
+    throughput,
+    watches,
+)
 from bench_lib.etcd_cluster import require_etcd
 from bench_lib.processes import ServerFailed
 from bench_lib.results import Measurement, Results
@@ -25,6 +36,7 @@ from bench_lib.summary import OURS, THEIRS
 
 KEYS_SMALL = 10_000
 GROWTH_WRITERS = 100
+LOCK_NAMES = 100
 TABLE_WIDTH = 120  # of the widest table; also where the output is not a terminal
 
 
@@ -34,6 +46,10 @@ class Experiment(enum.StrEnum):
     FAILOVER = "failover"
     RESTART = "restart"
     GROWTH = "growth"
+    LOCKS = "locks"
+    FOLLOWER = "follower"
+    LEASES = "leases"
+    WATCHES = "watches"
     CHECK_PERF = "check-perf"
 
 
@@ -76,6 +92,13 @@ async def run(options: Options, results: Results, console: Console) -> None:
                 options.readers, KEYS_SMALL, options.value_bytes, options.seconds
             )
         )
+    if Experiment.LOCKS in chosen:
+        wanted = throughput.lock_workloads(LOCK_NAMES, options.value_bytes, options.seconds)
+        workloads += [each for each in wanted if each not in workloads]
+    if Experiment.FOLLOWER in chosen:
+        workloads += throughput.follower_workloads(
+            options.readers, KEYS_SMALL, options.value_bytes, options.seconds
+        )
     if workloads:
         plan = throughput.Plan(options.systems, tuple(workloads), options.rounds, options.directory)
         async for measurement in throughput.run(plan):
@@ -93,9 +116,24 @@ async def run(options: Options, results: Results, console: Console) -> None:
                     f" {found.write_s:.2f} s, longest wait {found.longest_wait_s:.2f} s",
                     highlight=False,
                 )
+    if OURS in options.systems:
+        await _coordination(options, results, console)
     if Experiment.CHECK_PERF in chosen and THEIRS in options.systems:
         console.print("  etcd  etcdctl check perf (a minute)", highlight=False)
         results.etcdctl_check_perf.extend(await check_perf.run(options.directory / "check-perf"))
+
+
+async def _coordination(options: Options, results: Results, console: Console) -> None:
+    if Experiment.LEASES in options.experiments:
+        async for upkeep in leases.run(options.rounds, options.directory / "leases"):
+            results.upkeep.append(upkeep)
+            console.print("\n".join(summary.upkeep_lines([upkeep])), highlight=False)
+    if Experiment.WATCHES in options.experiments:
+        async for delivery in watches.run(
+            options.rounds, options.seconds, options.directory / "watches"
+        ):
+            results.deliveries.append(delivery)
+            console.print("\n".join(summary.delivery_lines([delivery])), highlight=False)
 
 
 async def _growth(options: Options, results: Results, console: Console) -> None:

@@ -38,6 +38,12 @@ class Client(Protocol):
     async def get(self, key: bytes) -> bytes:
         """The value, read linearizably; b"" where there is none."""
 
+    async def stale_get(self, key: bytes) -> bytes:
+        """The value as the asked node has it. Of raftkv only."""
+
+    async def lock_and_unlock(self, name: bytes, owner: int) -> None:
+        """Wait for the lock and give it back. Owners are told apart within a client."""
+
     async def close(self) -> None: ...
 
 

@@ -28,6 +28,12 @@ MESSAGES: dict[str, dict[str, tuple[int, int | str]]] = {
     "RequestOp": {"request_put": (2, "PutRequest")},
     "TxnRequest": {"success": (2, "*RequestOp")},
     "TxnResponse": {"header": (1, "ResponseHeader"), "succeeded": (2, BOOL)},
+    "LeaseGrantRequest": {"TTL": (1, INT64), "ID": (2, INT64)},
+    "LeaseGrantResponse": {"header": (1, "ResponseHeader"), "ID": (2, INT64)},
+    "LockRequest": {"name": (1, BYTES), "lease": (2, INT64)},
+    "LockResponse": {"header": (1, "ResponseHeader"), "key": (2, BYTES)},
+    "UnlockRequest": {"key": (1, BYTES)},
+    "UnlockResponse": {"header": (1, "ResponseHeader")},
     "StatusRequest": {},
     "StatusResponse": {
         "header": (1, "ResponseHeader"),
@@ -72,12 +78,15 @@ RangeRequest = _message("RangeRequest")
 RequestOp = _message("RequestOp")
 TxnRequest = _message("TxnRequest")
 StatusRequest = _message("StatusRequest")
+LeaseGrantRequest = _message("LeaseGrantRequest")
+LockRequest = _message("LockRequest")
+UnlockRequest = _message("UnlockRequest")
 
 
 def unary(channel: grpc.aio.Channel, method: str, request: str, response: str) -> Any:
-    """A callable for one of etcd's unary methods, such as `KV/Put`."""
+    """A callable for one of etcd's unary methods, such as `etcdserverpb.KV/Put`."""
     return channel.unary_unary(
-        f"/etcdserverpb.{method}",
+        f"/{method}",
         request_serializer=_message(request).SerializeToString,
         response_deserializer=_message(response).FromString,
     )

@@ -82,9 +82,11 @@ class EtcdCluster(Cluster):
             return
         channel = self._channels[node] = open_channel(self.endpoints[node])
         self._status[node] = etcd_api.unary(
-            channel, "Maintenance/Status", "StatusRequest", "StatusResponse"
+            channel, "etcdserverpb.Maintenance/Status", "StatusRequest", "StatusResponse"
         )
-        self._range[node] = etcd_api.unary(channel, "KV/Range", "RangeRequest", "RangeResponse")
+        self._range[node] = etcd_api.unary(
+            channel, "etcdserverpb.KV/Range", "RangeRequest", "RangeResponse"
+        )
 
     async def close_probes(self) -> None:
         for channel in self._channels.values():

@@ -36,6 +36,7 @@ class ClientShape:
     processes: int = 1
     connections: int = 1  # per endpoint and process
     leader_only: bool = False
+    follower_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ async def measure(
     endpoints = cluster.endpoints
     if shape.leader_only:
         endpoints = [endpoints[await cluster.leader()]]
+    if shape.follower_only:
+        endpoints = [endpoints[(await cluster.leader() + 1) % len(endpoints)]]
     processes = min(shape.processes, workload.tasks)
     loads = [
         LoadSpec(

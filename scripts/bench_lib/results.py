@@ -65,6 +65,33 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What it costs the nodes to keep many leases alive: cores kept busy, per node."""
+
+    leases: int
+    ttl_s: float
+    node_cores: list[float]
+    idle_node_cores: list[float]
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How long after its put was issued an event reached a watcher, in another process.
+
+    `kind` says what they watched; `missing` how many events some watcher did not get.
+    """
+
+    kind: str
+    watchers: int
+    puts_per_second: float
+    deliveries_per_second: float
+    p50_ms: float
+    p99_ms: float
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """Everything one run of the benchmark found, and where."""
 
@@ -74,4 +101,6 @@ class Results:
     failover: list[Failover] = field(default_factory=list)
     restart: list[Restart] = field(default_factory=list)
     growth: list[Measurement] = field(default_factory=list)
+    upkeep: list[Upkeep] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
     etcdctl_check_perf: list[str] = field(default_factory=list)

@@ -6,11 +6,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench_lib.results import Failover, Measurement, Restart, Results
+from bench_lib.results import Delivery, Failover, Measurement, Restart, Results, Upkeep
 from bench_lib.workload import Operation
 
 OURS, THEIRS = "raftkv", "etcd"
-NOUNS = {Operation.PUT: ("puts", "writers"), Operation.GET: ("gets", "readers")}
+NOUNS = {
+    Operation.PUT: ("puts", "writers"),
+    Operation.GET: ("gets", "readers"),
+    Operation.FOLLOWER_GET: ("follower's gets", "readers"),
+    Operation.STALE_GET: ("its stale gets", "readers"),
+    Operation.LOCK: ("locks", "names"),
+    Operation.HANDOVER: ("handovers", "waiters"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,8 @@ def pairs(measurements: Iterable[Measurement]) -> list[tuple[Cell, Cell]]:
     for cell in cells(measurements):
         key = cell.first.operation, cell.first.tasks, cell.first.keys
         by_workload.setdefault(key, {})[cell.first.system] = cell
-    return [(each[OURS], each[THEIRS]) for each in by_workload.values() if len(each) == 2]
+    both = [(each[OURS], each[THEIRS]) for each in by_workload.values() if len(each) == 2]
+    return [(ours, theirs) for ours, theirs in both if theirs.per_second]
 
 
 def workload_name(measurement: Measurement) -> str:
@@ -98,6 +106,53 @@ def throughput_lines(measurements: Sequence[Measurement]) -> list[str]:
         lines.append(f"ratio {name}: {ours.per_second / theirs.per_second:.2f}")
         if ours.first.tasks == 1:
             lines.append(f"ratio p50 of {name}: {ours.p50_ms / theirs.p50_ms:.2f}")
+    return lines
+
+
+def own_lines(measurements: Sequence[Measurement]) -> list[str]:
+    """One of our figures by another: a lock by a put, a stale read by a linearizable one."""
+    own = {
+        (cell.first.operation, cell.first.tasks): cell
+        for cell in cells(measurements)
+        if cell.first.system == OURS
+    }
+    lines = []
+    put, lock = own.get((Operation.PUT, 1)), own.get((Operation.LOCK, 1))
+    if put and lock:
+        lines.append(f"ratio p50 of a lock and unlock by a put: {lock.p50_ms / put.p50_ms:.2f}")
+    for (operation, tasks), cell in own.items():
+        if operation == Operation.HANDOVER:
+            lines.append(f"handovers of one lock at {tasks} waiters: {cell.per_second:.0f}/s")
+        linearizable = own.get((Operation.FOLLOWER_GET, tasks))
+        if operation == Operation.STALE_GET and linearizable:
+            ratio = cell.per_second / linearizable.per_second
+            lines.append(f"ratio stale gets from a follower by linearizable ones: {ratio:.2f}")
+    return lines
+
+
+def upkeep_lines(upkeeps: Sequence[Upkeep]) -> list[str]:
+    if not upkeeps:
+        return []
+    busiest = median(max(each.node_cores) for each in upkeeps)
+    idle = median(max(each.idle_node_cores) for each in upkeeps)
+    return [
+        f"{upkeeps[0].leases} leases of {upkeeps[0].ttl_s:.0f} s kept alive:"
+        f" {busiest:.1%} of a core on the busiest node ({idle:.1%} without them),"
+        f" {sum(each.lost for each in upkeeps)} lost"
+    ]
+
+
+def delivery_lines(deliveries: Sequence[Delivery]) -> list[str]:
+    lines = []
+    for kind in dict.fromkeys(each.kind for each in deliveries):
+        own = [each for each in deliveries if each.kind == kind]
+        lines.append(
+            f"{own[0].watchers} watchers {kind} at {median(e.puts_per_second for e in own):.0f}"
+            f" puts/s: delivered after p50 {median(e.p50_ms for e in own):.1f} ms,"
+            f" p99 {median(e.p99_ms for e in own):.1f} ms;"
+            f" {median(e.deliveries_per_second for e in own):,.0f} deliveries/s,"
+            f" {sum(e.missing for e in own)} missing"
+        )
     return lines
 
 
@@ -152,6 +207,9 @@ def final_lines(results: Results) -> list[str]:
     """What the benchmark ends with."""
     return [
         *throughput_lines(results.throughput),
+        *own_lines(results.throughput),
+        *upkeep_lines(results.upkeep),
+        *delivery_lines(results.deliveries),
         *growth_lines(results.growth),
         *failover_lines(results.failover),
         *restart_lines(results.restart),

@@ -12,8 +12,9 @@ from bench_lib.cluster import Cluster
 from bench_lib.generator import ClientShape, Workload, measure
 from bench_lib.processes import remove_directory
 from bench_lib.results import Measurement
+from bench_lib.summary import THEIRS
 from bench_lib.systems import new_cluster, open_client
-from bench_lib.workload import Operation, fill
+from bench_lib.workload import FROM_A_FOLLOWER, OURS_ONLY, Operation, fill
 
 # The ways in which an asyncio program can talk to etcd; the quickest of them is used, found
 # anew for each workload on the machine at hand. One connection to a follower costs a hop
@@ -26,6 +27,7 @@ ETCD_SHAPES = (
 )
 # raftkv's client chooses its connections itself.
 RAFTKV_SHAPES = (ClientShape("raftkv.connect"),)
+ONE_FOLLOWER = (ClientShape("to one follower", follower_only=True),)
 
 QUIET_PATIENCE_S = 5.0
 FILL_PATIENCE_S = 60.0
@@ -49,6 +51,24 @@ def put_workloads(writers: Sequence[int], value_bytes: int, seconds: float) -> l
 
 def get_workload(readers: int, keys: int, value_bytes: int, seconds: float) -> Workload:
     return Workload(Operation.GET, readers, keys, value_bytes, seconds)
+
+
+def lock_workloads(names: int, value_bytes: int, seconds: float) -> list[Workload]:
+    """A lone put to compare with, a lone lock, many names, and many waiters for one name."""
+    return [
+        *put_workloads((1,), value_bytes, seconds),
+        Workload(Operation.LOCK, 1, 0, value_bytes, seconds),
+        Workload(Operation.LOCK, names, 0, value_bytes, seconds),
+        Workload(Operation.HANDOVER, names, 0, value_bytes, seconds),
+    ]
+
+
+def follower_workloads(readers: int, keys: int, value_bytes: int, seconds: float) -> list[Workload]:
+    """Both kinds of reads from one follower."""
+    return [
+        Workload(operation, readers, keys, value_bytes, seconds)
+        for operation in (Operation.FOLLOWER_GET, Operation.STALE_GET)
+    ]
 
 
 async def fill_cluster(cluster: Cluster, keys: int, value_bytes: int) -> None:
@@ -75,6 +95,8 @@ async def run(plan: Plan) -> AsyncIterator[Measurement]:
                 if keys:
                     await fill_cluster(cluster, keys, value_bytes)
                 for workload in plan.workloads:
+                    if workload.operation in OURS_ONLY and system == THEIRS:
+                        continue
                     choice = system, workload
                     if choice not in shapes:
                         shapes[choice] = await _best_shape(cluster, workload)
@@ -93,7 +115,9 @@ def _fill_of(workloads: Sequence[Workload]) -> tuple[int, int]:
 
 
 async def _best_shape(cluster: Cluster, workload: Workload) -> ClientShape:
-    shapes = ETCD_SHAPES if cluster.system == "etcd" else RAFTKV_SHAPES
+    shapes = ETCD_SHAPES if cluster.system == THEIRS else RAFTKV_SHAPES
+    if workload.operation in FROM_A_FOLLOWER:
+        shapes = ONE_FOLLOWER
     if len(shapes) == 1 or workload.tasks == 1:
         # A lone caller can only lose by a hop or a second channel.
         return shapes[0]

@@ -16,6 +16,16 @@ class Operation(enum.StrEnum):
     PUT = "put"  # of a key that is new
     OVERWRITE = "overwrite"  # of a random key of the fill
     GET = "get"  # of a random key of the fill, linearizable
+    FOLLOWER_GET = "follower-get"  # the same, all from one follower
+    STALE_GET = "stale-get"  # of a random key of the fill, as that follower has it
+    LOCK = "lock"  # acquire and release a name that nobody else wants
+    HANDOVER = "handover"  # acquire and release the name that all want
+
+
+OURS_ONLY = frozenset({Operation.FOLLOWER_GET, Operation.STALE_GET})
+FROM_A_FOLLOWER = OURS_ONLY
+READS = frozenset({Operation.GET, Operation.FOLLOWER_GET, Operation.STALE_GET})
+LOCKS = frozenset({Operation.LOCK, Operation.HANDOVER})
 
 
 def values(size_bytes: int, seed: int) -> list[bytes]:
