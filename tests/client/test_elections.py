@@ -1,0 +1,185 @@
+"""Elections: who leads, what it says, and that observers miss nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from raftkv.client.client import Client
+from raftkv.client.elections import Election, LeaderInfo
+from raftkv.client.results import KeyValue, PutResult, RangeResult
+from raftkv.client.watch_events import EventKind, WatchEvent
+from raftkv.errors import LockLost, LockNotAcquired
+from tests.client.conftest import Connect
+from tests.client.lock_cluster import LockCluster
+
+TTL = 10.0
+
+
+@pytest.fixture
+async def cluster() -> LockCluster:
+    return LockCluster("a:1", "b:2", "c:3")
+
+
+@pytest.fixture
+async def other(connect: Connect) -> Client:
+    return await connect()
+
+
+def value_of(cluster: LockCluster) -> bytes:
+    """What the leader says."""
+    holder = cluster.machine.lock_holder(b"e")
+    assert holder is not None
+    return holder.record[-1:]
+
+
+async def test_candidates_lead_one_after_the_other(
+    client: Client, other: Client, cluster: LockCluster
+) -> None:
+    first = await client.election("e").campaign("1")
+    waiting = asyncio.create_task(other.election("e").campaign("2"))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    assert await first.resign()
+    second = await waiting
+    assert second.token > first._place.token
+    assert value_of(cluster) == b"2"
+    with pytest.raises(LockLost):
+        await first.proclaim("x")
+    assert value_of(cluster) == b"2"
+
+
+async def test_a_leader_says_something_else_without_losing_its_place(
+    client: Client, cluster: LockCluster
+) -> None:
+    leadership = await client.election("e").campaign("1")
+    token = leadership.token
+    await leadership.proclaim("2")
+    assert value_of(cluster) == b"2"
+    assert cluster.store.tokens(b"e") == [token]
+    assert cluster.machine.lease_keys(leadership._place.lease.id) == [leadership.key]
+
+
+async def test_a_leader_whose_key_is_gone_proclaims_nothing(
+    client: Client, cluster: LockCluster
+) -> None:
+    leadership = await client.election("e").campaign("1")
+    cluster.store.run(delete_range={"key": leadership.key})
+    with pytest.raises(LockLost):
+        await leadership.proclaim("2")
+    assert not cluster.store.tokens(b"e")
+
+
+async def test_a_campaign_whose_lease_ended_never_leads(
+    client: Client, other: Client, cluster: LockCluster
+) -> None:
+    await other.election("e", ttl=60.0).campaign("1")
+    waiting = asyncio.create_task(client.election("e").campaign("2"))
+    await asyncio.sleep(0.1)
+    cluster.go_down()
+    with pytest.raises(LockLost):
+        await waiting
+
+
+async def test_a_campaign_that_takes_too_long_leaves_the_queue(
+    client: Client, other: Client, cluster: LockCluster
+) -> None:
+    await other.election("e").campaign("1")
+    with pytest.raises(LockNotAcquired):
+        await client.election("e").campaign("2", timeout=1.0)
+    await asyncio.sleep(0.1)
+    assert len(cluster.store.tokens(b"e")) == 1
+
+
+async def test_losing_leadership_cancels_its_block(client: Client, cluster: LockCluster) -> None:
+    async def lead() -> None:
+        async with await client.election("e").campaign("1"):
+            cluster.go_down()
+            await asyncio.Event().wait()
+
+    with pytest.raises(LockLost):
+        await lead()
+
+
+# ---- observing -------------------------------------------------------------------------
+
+
+def member(token: int, value: bytes = b"", revision: int = 0) -> KeyValue:
+    return KeyValue(b"e/%016x" % token, value, token, revision or token, 1, 9)
+
+
+def put(kv: KeyValue) -> WatchEvent:
+    return WatchEvent(EventKind.PUT, kv.mod_revision, kv.key, kv.value, kv=kv)
+
+
+def delete(token: int, revision: int) -> WatchEvent:
+    return WatchEvent(EventKind.DELETE, revision, b"e/%016x" % token)
+
+
+class Scripted:
+    """A store with members at revision 10 and what a watch tells afterwards."""
+
+    def __init__(self, members: Sequence[KeyValue], *batches: Sequence[WatchEvent]) -> None:
+        self._members = members
+        self._batches = batches
+        self.from_revision = 0
+        self.closed = False
+
+    async def put(self, *_: object, **__: object) -> PutResult:
+        raise NotImplementedError
+
+    async def range(self, start: str | bytes, end: str | bytes, **_: object) -> RangeResult:
+        return RangeResult(10, tuple(self._members), len(self._members), False)
+
+    def watch(self, start: bytes, end: bytes, *, from_revision: int) -> Scripted:
+        assert (start, end) == (b"e/0", b"e/8")
+        self.from_revision = from_revision
+        return self
+
+    async def batches(self) -> AsyncIterator[Sequence[WatchEvent]]:
+        for batch in self._batches:
+            yield batch
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def observed(store: Scripted) -> list[tuple[int, bytes] | None]:
+    election = Election(None, store, b"e", 10_000)  # type: ignore[arg-type]
+    seen: list[LeaderInfo | None] = [leader async for leader in election.observe()]
+    assert store.closed
+    assert store.from_revision == 11
+    return [(leader.token, leader.value) if leader else None for leader in seen]
+
+
+async def test_every_leader_is_seen_in_order_and_so_is_every_vacancy() -> None:
+    store = Scripted(
+        [],
+        [put(member(11, b"a")), put(member(12, b"b")), delete(11, 13), delete(12, 14)],
+        [put(member(15, b"c"))],
+    )
+    assert await observed(store) == [None, (11, b"a"), (12, b"b"), None, (15, b"c")]
+
+
+async def test_what_happens_in_one_revision_is_seen_at_once() -> None:
+    """One lease held the first two places and ended."""
+    members = [member(5, b"a"), member(6, b"b"), member(7, b"c")]
+    store = Scripted(members, [delete(5, 11), delete(6, 11)])
+    assert await observed(store) == [(5, b"a"), (7, b"c")]
+
+
+async def test_a_candidate_that_gives_up_is_not_seen_and_a_proclamation_is() -> None:
+    store = Scripted(
+        [member(5, b"a"), member(6)],
+        [delete(6, 11), put(member(5, b"b", 12)), put(member(5, b"b", 13))],
+    )
+    assert await observed(store) == [(5, b"a"), (5, b"b")]
+
+
+async def test_a_key_among_the_candidates_that_is_none_does_not_lead() -> None:
+    forged = KeyValue(b"e/0000000000000001", b"x", 8, 8, 1, 0)
+    stranger = WatchEvent(EventKind.PUT, 11, forged.key, b"y", kv=forged)
+    store = Scripted([forged, member(9, b"a")], [stranger], [delete(9, 12)])
+    assert await observed(store) == [(9, b"a"), None]
