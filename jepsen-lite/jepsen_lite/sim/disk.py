@@ -11,7 +11,8 @@ from pathlib import Path
 from random import Random
 from typing import Self, TypeAlias
 
-from jepsen_lite.sim.invariants import Invariants, Violation
+from jepsen_lite.sim.invariants import Invariants
+from jepsen_lite.sim.violation import Violation
 from raftkv.errors import DiskFull
 from raftkv.kv.meta import META_KEY, Meta
 from raftkv.kv.store import Family

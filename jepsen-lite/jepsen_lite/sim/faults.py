@@ -194,6 +194,14 @@ class Ask:
     remove: str
 
 
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """Somebody has the store forget its history."""
+
+    at_s: float
+    for_s: float
+
+
 Trap: TypeAlias = Crash | Pause | Isolate | SlowDisk | Ask
 
 
@@ -245,6 +253,7 @@ Fault: TypeAlias = (
     | ClockRate
     | WallClock
     | Ask
+    | Compact
     | Ambush
     | Relay
 )

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from jepsen_lite.sim.disk import Disk, WatchedLogStore
 from jepsen_lite.sim.faults import Trigger
 from jepsen_lite.sim.front_door import SimulatedFrontDoor
-from jepsen_lite.sim.invariants import Invariants, Violation
+from jepsen_lite.sim.invariants import Invariants
 from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.peer_links import PeerPort, PeerPorts
 from jepsen_lite.sim.process import Process
+from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from raftkv.config import Settings
 from raftkv.errors import DamagedData, InvariantViolation, RemovedFromCluster, StorageError
@@ -86,6 +87,10 @@ class WatchedNode(Node):
         self._invariants = invariants
         self._on_failure = on_failure
         self._by_lease = False
+
+    def submit(self, commands: bytes, deadline: float) -> asyncio.Future[bytes]:
+        self._invariants.asked(commands)
+        return super().submit(commands, deadline)
 
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
         self._by_lease = not self._by_lease

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from jepsen_lite.sim.durable_log import DurableLog, is_majority, rival_of
+from jepsen_lite.sim.lease_rules import SeenLeases, check_leases
+from jepsen_lite.sim.violation import Violation
 from raftkv.kv.membership import decode_membership
 from raftkv.kv.meta import META_KEY, Meta
 from raftkv.kv.store import Family, StateStore
@@ -17,14 +19,11 @@ from raftkv.node.node import Node
 from raftkv.raft.entry import Entry, EntryKind, HardState, Membership
 from raftkv.raft.messages import AppendEntriesReply, Message, RequestVote, RequestVoteReply
 from raftkv.raft.raft import Raft
+from raftkv.rpc import log_pb2
 from raftkv.storage.ports import RecoveredLog
 
 BOOTSTRAP_INDEX = 1
 """Committed by decree: every first node starts with it."""
-
-
-class Violation(Exception):
-    """An invariant does not hold; says which, and all that is known."""
 
 
 @dataclass(slots=True)
@@ -37,6 +36,7 @@ class Seen:
     led_term: int = 0
     match_indexes: dict[int, int] = field(default_factory=dict)
     look_at_membership: bool = True
+    leases: SeenLeases = field(default_factory=SeenLeases)
 
 
 class Invariants:
@@ -59,6 +59,7 @@ class Invariants:
         self._applied: dict[int, tuple[int, int, int, int]] = {}
         self._states: dict[int, tuple[int, int]] = {}
         self._compared: set[tuple[int, int]] = set()
+        self._asked: set[bytes] = set()
 
     # ---- disks -----------------------------------------------------------------------
 
@@ -308,7 +309,21 @@ class Invariants:
         if entry.index > len(self.committed):
             raise Violation(f"node {raft.node_id} commits entry {entry.index} before the last one")
         self._check_majority(raft, entry)
+        if entry.kind is EntryKind.COMMANDS:
+            self._check_asked(raft, entry)
         self.committed.append(here)
+
+    def asked(self, commands: bytes) -> None:
+        """Somebody has handed in these commands at some node's front door."""
+        self._asked.add(commands)
+
+    def _check_asked(self, raft: Raft, entry: Entry) -> None:
+        for submission in log_pb2.StampedBatch.FromString(entry.payload).submissions:
+            if submission.commands not in self._asked:
+                raise Violation(
+                    f"node {raft.node_id} commits entry {entry.index} with commands that nobody has"
+                    " asked for"
+                )
 
     def _check_majority(self, raft: Raft, entry: Entry) -> None:
         """Somebody takes this entry as committed, the first to do so: is it safe on disks?"""
@@ -344,7 +359,19 @@ class Invariants:
                     f"nodes {known[3]} and {node.node_id} differ after entry {index}: term,"
                     f" revision and time are {known[:3]} and {here[:3]}"
                 )
+        if raft.established:
+            self._check_cluster_time(node)
+        seen.leases = check_leases(node.node_id, machine, seen.leases)
         seen.applied_index = index
+
+    def _check_cluster_time(self, node: Node) -> None:
+        driver = node.driver
+        now_ms = driver.clock.read_ms(driver.loop.time())
+        if now_ms < node.machine.time_ms:
+            raise Violation(
+                f"node {node.node_id} leads with its cluster time at {now_ms} ms, behind that of"
+                f" the state, {node.machine.time_ms} ms"
+            )
 
     def read_confirmed(self, node: Node, committed_index: int) -> None:
         """A linearizable read may begin at this node; when it was asked for, `committed_index` was

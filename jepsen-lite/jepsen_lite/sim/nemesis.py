@@ -17,6 +17,7 @@ from jepsen_lite.sim.faults import (
     BrokenLink,
     ClockJump,
     ClockRate,
+    Compact,
     Crash,
     Fault,
     FullDisk,
@@ -41,6 +42,7 @@ from jepsen_lite.sim.operator import Operator
 from jepsen_lite.sim.world import World
 from raftkv.errors import RaftkvError
 from raftkv.node.node import Node
+from raftkv.rpc import kv_pb2
 
 
 class Nemesis:
@@ -127,6 +129,8 @@ class Nemesis:
                 return self._set_wall_clock(fault)
             case Ask():
                 return self._ask(fault)
+            case Compact():
+                return self._compact()
             case Ambush():
                 return self._lie_in_wait(fault)
             case Relay():
@@ -385,6 +389,16 @@ class Nemesis:
             await node.member_remove(victim.node_id, deadline)
 
         return self._request(host, remove)
+
+    def _compact(self) -> Callable[[], None] | None:
+        leader = self._cluster.leader()
+
+        async def compact(node: Node, deadline: float) -> None:
+            batch = kv_pb2.CommandBatch()
+            batch.commands.add().compact.revision = node.machine.revision
+            await node.submit(batch.SerializeToString(), deadline)
+
+        return self._request(leader, compact) if leader is not None else None
 
     def _request(
         self, host: Host, make: Callable[[Node, float], Coroutine[None, None, None]]

@@ -15,17 +15,16 @@ from jepsen_lite.sim.clients import Clients
 from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.faults import Schedule, draw_schedule, draw_weather
 from jepsen_lite.sim.host import NodeTuning
-from jepsen_lite.sim.invariants import Invariants, Violation
+from jepsen_lite.sim.invariants import Invariants
 from jepsen_lite.sim.nemesis import Nemesis
 from jepsen_lite.sim.network import Network, Weather
 from jepsen_lite.sim.node_logs import follow
 from jepsen_lite.sim.operator import Operator
+from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from jepsen_lite.verdicts import texts_of
 from jepsen_lite.workloads.base import Workload
-from jepsen_lite.workloads.counter import Counter as CounterWorkload
-from jepsen_lite.workloads.register import Register
-from jepsen_lite.workloads.sets import GrowingSet
+from jepsen_lite.workloads.catalogue import WORKLOADS
 
 BOOT_S = 10.0
 LIVENESS_S = 10.0
@@ -48,6 +47,7 @@ class Plan:
     weather: Weather
     tuning: NodeTuning
     schedule: Schedule
+    workloads: tuple[str, ...] = ("register", "counter", "set")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Run:
         follow(self.world)
         self.network = Network(self.world, plan.weather)
         self.invariants = Invariants()
-        self.workloads: Sequence[Workload] = (Register(4), CounterWorkload(), GrowingSet())
+        self.workloads: Sequence[Workload] = [WORKLOADS[name]() for name in plan.workloads]
         self.cluster = Cluster(
             self.world,
             self.network,

@@ -16,6 +16,7 @@ from jepsen_lite.sim.faults import (
     LEADER,
     Ambush,
     Ask,
+    Compact,
     Crash,
     Fault,
     Isolate,
@@ -183,6 +184,45 @@ def set_clocks(seed: int) -> Plan:
     )
 
 
+def coordination(seed: int) -> Plan:
+    """Locks, fences, leases and watches, while leaders stand still, die or are cut off together
+    with their clients.
+    """
+    plan, rng = _busy(seed, "coordination")
+    names = _names(plan)
+    faults: list[Fault] = []
+    for at_s in range(1, 11, 2):
+        moment_s, for_s = at_s + rng.random(), rng.uniform(0.6, 3.0)
+        kind = rng.choice((Crash, Pause, Isolate, Isolate))
+        if kind is Crash:
+            faults.append(Crash(moment_s, for_s, (LEADER,), power=True))
+        elif kind is Pause:
+            faults.append(Pause(moment_s, for_s, LEADER))
+        else:
+            victim = rng.choice((LEADER, *names))
+            faults.append(Isolate(moment_s, for_s, victim, True, True, clients_too=True))
+    return replace(
+        plan,
+        seconds=14.0,
+        session_ttl_ms=60_000,
+        schedule=tuple(faults),
+        workloads=("lock", "fenced-lock", "lease"),
+    )
+
+
+def compactions(seed: int) -> Plan:
+    """History is forgotten while watchers are away and nodes come and go."""
+    plan, rng = _busy(seed, "compactions")
+    names = _names(plan)
+    faults: list[Fault] = []
+    for at_s in range(1, 10):
+        faults.append(Compact(at_s + rng.random(), 0.0))
+        if rng.random() < 0.4:
+            victim = (rng.choice((LEADER, *names)),)
+            faults.append(Crash(at_s + rng.random(), rng.uniform(0.1, 1.0), victim, power=False))
+    return replace(plan, schedule=tuple(faults), workloads=("watch",))
+
+
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.__name__.replace("_", "-"): scenario
     for scenario in (
@@ -196,6 +236,8 @@ SCENARIOS: Mapping[str, Scenario] = {
         snapshots,
         bit_rot,
         set_clocks,
+        coordination,
+        compactions,
     )
 }
 
