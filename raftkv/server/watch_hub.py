@@ -94,10 +94,10 @@ class WatchHub:
         for change in changes:
             select(change, selected)
         self._told = changes[-1].revision
-        full: set[WatchStream] = set()
+        full: dict[WatchStream, None] = {}  # no set: a simulated run must not depend on addresses
         for group, events in selected.items():
             group.tell(bodies_of(events, self._told))
-            full.update(stream for stream in group.members if stream.full)
+            full.update((stream, None) for stream in group.members if stream.full)
         # Only now, when everybody has been told of the same revisions.
         for stream in full:
             self._clients[stream].fall_behind(self._told + 1)

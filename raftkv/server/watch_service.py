@@ -46,7 +46,7 @@ class WatchService:
         self._settings = settings
         self._on_broken = on_broken
         self._hub = WatchHub(node, settings.watch_progress_interval_ms / 1000)
-        self._streams: set[WatchStream] = set()
+        self._streams: dict[WatchStream, None] = {}
 
     def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
         """The service for a gRPC server, with the messages as bytes on both sides."""
@@ -76,13 +76,13 @@ class WatchService:
         )
         if self._admission.closed:
             stream.end()
-        self._streams.add(stream)
+        self._streams[stream] = None
         try:
             await self._serve(context, stream, client)
         except (RaftkvError, InvariantViolation) as error:
             await failures.abort(context, failures.of_read(error))
         finally:
-            self._streams.discard(stream)
+            del self._streams[stream]
             client.close()
 
     async def _serve(
