@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 from raftkv.client.kept_leases import KeptLease, KeptLeases
@@ -57,7 +58,6 @@ class LockQueues:
         self._settings = settings
         self._loop = kept.loop
         self._shared: dict[int, asyncio.Task[KeptLease]] = {}  # by TTL in ms
-        self._leaving: set[asyncio.Task[bool]] = set()
 
     async def enter(self, name: bytes, ttl_ms: int, value: bytes) -> Place:
         """Join the queue and wait until the place is the first. Cancelled, it leaves the queue.
@@ -83,19 +83,15 @@ class LockQueues:
             self.leave(place)
         return None
 
-    def leave(self, place: Place) -> asyncio.Task[bool]:
+    def leave(self, place: Place) -> asyncio.Future[bool]:
         """Leave the queue, however long it takes; whether the place was still there."""
-        leaving = self._loop.create_task(self._leave(place))
-        self._leaving.add(leaving)
-        leaving.add_done_callback(self._leaving.discard)
-        return leaving
+        left: asyncio.Future[bool] = self._loop.create_future()
+        self._leave(place, left, False)
+        return left
 
     async def close(self) -> None:
         """The leases have been revoked, and all places with them."""
-        tasks: list[asyncio.Task[KeptLease] | asyncio.Task[bool]] = [
-            *self._leaving,
-            *self._shared.values(),
-        ]
+        tasks = list(self._shared.values())
         for task in tasks:
             task.cancel()
         if tasks:
@@ -176,18 +172,27 @@ class LockQueues:
 
     # ---- out -------------------------------------------------------------------------
 
-    async def _leave(self, place: Place) -> bool:
+    def _leave(self, place: Place, left: asyncio.Future[bool], unknown: bool) -> None:
+        """Delete the key; `unknown` says that an earlier attempt may have done so."""
+        left_s = place.lease.remaining()
+        if not left_s:
+            left.set_result(False)
+            return
         deletion = kv_pb2.Command(delete_range=kv_pb2.DeleteRange(key=place.key))
         piece = command_piece(self._settings, deletion)
-        unknown = False
-        while (left_s := place.lease.remaining()) > 0:
-            try:
-                result: DeleteResult = await self._pipeline.submit(
-                    self._pipeline.writes, piece, delete_result, left_s
-                )
-            except RaftkvError as error:
-                unknown |= isinstance(error, OutcomeUnknown)
-                await asyncio.sleep(LEAVE_PAUSE_S)
-            else:
-                return bool(result.deleted) or unknown
-        return False
+        deleted = self._pipeline.submit(self._pipeline.writes, piece, delete_result, left_s)
+        deleted.add_done_callback(partial(self._left, place, left, unknown))
+
+    def _left(
+        self,
+        place: Place,
+        left: asyncio.Future[bool],
+        unknown: bool,
+        deleted: asyncio.Future[DeleteResult],
+    ) -> None:
+        error = deleted.exception()
+        if error is None:
+            left.set_result(unknown or bool(deleted.result().deleted))
+        else:
+            unknown |= isinstance(error, OutcomeUnknown)
+            self._loop.call_later(LEAVE_PAUSE_S, self._leave, place, left, unknown)
