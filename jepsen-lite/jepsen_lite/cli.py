@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from jepsen_lite.commands.exits import USAGE
+from jepsen_lite.commands.inspect import check, list_, serve
+from jepsen_lite.commands.replay import replay
 from jepsen_lite.commands.run import run
 from jepsen_lite.commands.sim import sim
 from jepsen_lite.mutants.cli import mutants
@@ -17,8 +19,9 @@ def jepsen_lite() -> None:
     """Break a replicated store on purpose, and judge what its clients saw."""
 
 
-for command in (run, sim, mutants):
+for command in (run, sim, replay, check, mutants, serve):
     app.command()(command)
+app.command("list")(list_)
 
 
 def main() -> None:

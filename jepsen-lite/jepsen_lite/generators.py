@@ -166,6 +166,24 @@ class Each:
         return self._todo.pop(0) if self._todo else None
 
 
+class EachSeat:
+    """What each worker itself has to do, once. Drawn up when the worker asks first."""
+
+    def __init__(self, seats: int, draw_up: Callable[[int], Sequence[Todo]]) -> None:
+        self._draw_up = draw_up
+        self._missing = set(range(seats))
+        self._todo: dict[int, list[Todo]] = {}
+
+    def next(self, asker: Asker) -> Answer:
+        if asker.worker in self._missing:
+            self._missing.remove(asker.worker)
+            self._todo[asker.worker] = list(self._draw_up(asker.worker))
+        todo = self._todo.get(asker.worker)
+        if todo:
+            return todo.pop(0)
+        return Wait(LOOK_AGAIN_S) if self._missing or any(self._todo.values()) else None
+
+
 class Phases:
     """One after the other; the next begins when all workers are done with the one before."""
 

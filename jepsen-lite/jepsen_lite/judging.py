@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jepsen_lite.checkers import statistics, vacuity
@@ -22,7 +23,8 @@ def judge(directory: RunDirectory) -> list[Finding]:
     test, history = directory.test(), directory.history()
     findings = [_of_harness(test.get("problems", []))]
     for name in test["workloads"]:
-        findings += _safely(name, lambda name=name: WORKLOADS[name]().check(history))  # type: ignore[misc]
+        said = _safely(name, lambda name=name: WORKLOADS[name]().check(history))  # type: ignore[misc]
+        findings += [replace(each, checker=_title(name, each.checker)) for each in said]
     operations = [each for name in test["workloads"] for each in history.operations(name)]
     findings.append(statistics.check(operations))
     ok_per_s_min = test["options"]["rate"] * OK_SHARE_MIN
@@ -31,6 +33,10 @@ def judge(directory: RunDirectory) -> list[Finding]:
     findings.append(_of_nemeses(faults, nemeses))
     directory.write_results(findings)
     return findings
+
+
+def _title(workload: str, checker: str) -> str:
+    return checker if checker == workload else f"{workload}: {checker}"
 
 
 def _of_nemeses(faults: Sequence[Mapping[str, Any]], asked: Sequence[str]) -> Finding:

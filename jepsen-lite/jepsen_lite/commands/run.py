@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-from collections.abc import Iterable
+import signal
+from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SIZES = (1, 3, 5, 7)
 ALL, NONE = "all", "none"
+READ_WHOLE_HISTORIES = ("counter", "fenced-lock", "watch")
 
 
 def run(
@@ -59,8 +61,9 @@ def run(
         endpoints,
     )
     lacks = [kind.missing(setup), *(NEMESES[name].missing() for name in setup.nemeses)]
-    if "counter" in setup.workloads and "compaction" in setup.nemeses:
-        lacks.append("the counter's whole history is read in the end; not with compaction")
+    whole = [name for name in setup.workloads if name in READ_WHOLE_HISTORIES]
+    if whole and "compaction" in setup.nemeses:
+        lacks.append(f"not with compaction: {', '.join(whole)} read whole histories in the end")
     if any(lacks):
         raise typer.BadParameter("; ".join(filter(None, lacks)))
     raise typer.Exit(OF_VALIDITY[_carry_out(setup, kind, store, workload.replace(",", "+"))])
@@ -79,7 +82,7 @@ def _carry_out(setup: Setup, kind: SystemKind, store: Path, name: str) -> Validi
     with Display() as display:
         a_run = Run(setup, system, directory, _command(setup, store), display)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(a_run.execute())
+            runner.run(_until_told(a_run.execute()))
         display.phase("judge", None)
         findings = judge(directory)
     validity = overall(findings)
@@ -87,6 +90,13 @@ def _carry_out(setup: Setup, kind: SystemKind, store: Path, name: str) -> Validi
         shutil.rmtree(data, ignore_errors=True)  # of no use to anybody
     show_verdict(directory, findings)
     return validity
+
+
+async def _until_told(work: Coroutine[object, object, None]) -> None:
+    """SIGTERM ends it as Ctrl-C does: what was started is ended, what was broken is mended."""
+    task = asyncio.create_task(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await task
 
 
 def _chosen(what: str, text: str, possible: Iterable[str]) -> tuple[str, ...]:

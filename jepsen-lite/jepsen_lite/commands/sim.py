@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jepsen_lite.commands.exits import OF_VALIDITY
 from jepsen_lite.verdicts import Validity
+
+if TYPE_CHECKING:
+    from jepsen_lite.sim.run import Outcome
+
+COLUMNS = (TextColumn("seeds"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 def parse_seeds(text: str) -> range:
@@ -28,37 +40,74 @@ def parse_seeds(text: str) -> range:
 def sim(
     seeds: Annotated[str, typer.Option(help="A..B, or one seed")],
     seconds: Annotated[float, typer.Option(help="simulated seconds with faults, per seed")] = 30.0,
+    jobs: Annotated[int, typer.Option(min=1, help="processes to run seeds in")] = 1,
+    minutes: Annotated[
+        float | None, typer.Option(help="begin no more seeds after so many minutes")
+    ] = None,
     keep: Annotated[Path | None, typer.Option(help="write each seed's history here")] = None,
     log: Annotated[bool, typer.Option("--log", help="show what the nodes log")] = False,
     reduce: Annotated[bool, typer.Option(help="look for fewer faults that fail too")] = True,
 ) -> None:
     """Run the store in a deterministic simulator, once per seed; stops at the first failure."""
     # Imported late: `jepsen-lite --help` must not load the whole store.
-    from jepsen_lite.sim.node_logs import configure
     from jepsen_lite.sim.report import describe_failure, describe_pass
-    from jepsen_lite.sim.run import draw_plan, run
     from jepsen_lite.sim.shrink import shrunk
 
-    configure(show=log)
     chosen = parse_seeds(seeds)
     operations: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     simulated_s, started_s = 0.0, time.perf_counter()
-    for seed in chosen:
-        outcome = run(draw_plan(seed, seconds))
-        if keep is not None:
-            keep.mkdir(parents=True, exist_ok=True)
-            (keep / f"{seed}.jsonl").write_text(outcome.history.to_lines())
-        if outcome.problems:
-            if reduce:
-                outcome = shrunk(outcome)
-            typer.echo(describe_failure(outcome))
-            raise typer.Exit(OF_VALIDITY[Validity.INVALID])
-        simulated_s += outcome.simulated_s
-        operations += outcome.operations
-        faults += outcome.faults
+    until_s = math.inf if minutes is None else started_s + 60 * minutes
+    done = chosen[:0]
+    with Progress(*COLUMNS, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("seeds", total=len(chosen))
+        for outcome in _outcomes(chosen, seconds, jobs, until_s, log):
+            done = range(chosen.start, outcome.plan.seed + 1)
+            progress.update(bar, completed=len(done))
+            if keep is not None:
+                keep.mkdir(parents=True, exist_ok=True)
+                lines = outcome.history.to_lines()
+                (keep / f"{outcome.plan.seed}.jsonl").write_text(lines)
+            if outcome.problems:
+                typer.echo(describe_failure(shrunk(outcome) if reduce else outcome))
+                raise typer.Exit(OF_VALIDITY[Validity.INVALID])
+            simulated_s += outcome.simulated_s
+            operations += outcome.operations
+            faults += outcome.faults
     wall_s = time.perf_counter() - started_s
-    typer.echo(describe_pass(chosen, operations, faults, simulated_s, wall_s))
+    typer.echo(describe_pass(done, operations, faults, simulated_s, wall_s))
     if not operations["ok"] or not faults:
         typer.echo("vacuous: no operation succeeded, or no fault took effect")
         raise typer.Exit(OF_VALIDITY[Validity.VACUOUS])
+
+
+def _outcomes(
+    seeds: range, seconds: float, jobs: int, until_s: float, log: bool
+) -> Iterator[Outcome]:
+    """What became of each seed, in order; none begins after `until_s`."""
+    from jepsen_lite.sim.node_logs import configure
+
+    configure(show=log)
+    in_time = itertools.takewhile(lambda _: time.perf_counter() < until_s, seeds)
+    if jobs == 1:
+        for seed in in_time:
+            yield _outcome(seed, seconds)
+        return
+    with ProcessPoolExecutor(jobs, initializer=partial(configure, show=log)) as pool:
+        under_way: deque[Future[Outcome]] = deque()
+        try:
+            for seed in in_time:
+                under_way.append(pool.submit(_outcome, seed, seconds))
+                if len(under_way) > jobs:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for each in under_way:
+                each.cancel()
+
+
+def _outcome(seed: int, seconds: float) -> Outcome:
+    from jepsen_lite.sim.run import draw_plan, run
+
+    return run(draw_plan(seed, seconds))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
@@ -38,6 +38,14 @@ class NotDone(RaftkvError):
     """The workload itself has decided, for a reason of its own, that nothing is to happen."""
 
     reason = "NOT_DONE"
+
+
+@runtime_checkable
+class Holder(Protocol):
+    """A workload whose workers hold something over several operations."""
+
+    def give_back(self, seat: int) -> Invocation | None:
+        """What ends the hold of the worker in this seat; None if it holds nothing."""
 
 
 class Workload(Protocol):

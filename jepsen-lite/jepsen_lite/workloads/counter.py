@@ -15,7 +15,7 @@ from jepsen_lite.checkers import counter
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from raftkv.client.client import Client
+from jepsen_lite.workloads.versions import versions_of
 
 KEY = "counter"
 
@@ -42,20 +42,8 @@ class Counter:
         if invocation.function == "read":
             found = await client.get(KEY, timeout=timeout_s)
             return 0 if found is None else found.version
-        return await self._trace(client, timeout_s)
-
-    async def _trace(self, client: Client, timeout_s: float) -> list[list[Any]]:
-        """Every version that the key ever had, from the last to the first."""
-        trace: list[list[Any]] = []
-        revision = 0
-        while True:
-            found = await client.get(KEY, revision=revision, timeout=timeout_s)
-            if found is None:
-                return trace
-            trace.append([found.version, found.value.decode(), found.mod_revision])
-            if found.version == 1:
-                return trace
-            revision = found.mod_revision - 1
+        versions = await versions_of(client, KEY, timeout_s)
+        return [[kv.version, kv.value.decode(), kv.mod_revision] for kv in versions]
 
     def final(self) -> Sequence[Invocation]:
         return [Invocation("trace", KEY)]

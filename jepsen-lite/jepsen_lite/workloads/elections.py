@@ -1,0 +1,92 @@
+"""Elections: one leader per token, and observers miss none of them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from jepsen_lite.checkers import election, lock
+from jepsen_lite.history import History
+from jepsen_lite.verdicts import Finding
+from jepsen_lite.workloads.base import Invocation, NotDone, Session
+from raftkv.client.elections import Leadership
+
+NAME = "election"
+TTL_S = 2.0
+# Who waits or looks on does nothing else meanwhile.
+WAIT_S, LOOK_S = 0.5, 2.0
+OBSERVERS = (0, 1)
+"""Seats that look on; the others are candidates."""
+
+
+class Elections:
+    """Candidates lead for a while and resign; who loses leadership says so at once."""
+
+    name = "election"
+    reads = frozenset({"observe"})
+
+    def __init__(self) -> None:
+        self._leaderships: dict[int, Leadership] = {}  # by seat
+        self._candidates = itertools.count(1)
+
+    def next(self, rng: Random, seat: int) -> Invocation:
+        if seat in OBSERVERS:
+            return Invocation("observe", NAME)
+        return self.give_back(seat) or Invocation(
+            "campaign", NAME, f"candidate-{next(self._candidates)}"
+        )
+
+    def give_back(self, seat: int) -> Invocation | None:
+        return Invocation("resign", NAME) if seat in self._leaderships else None
+
+    async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
+        if invocation.function == "observe":
+            return await _observed(session, min(timeout_s, LOOK_S))
+        if invocation.function == "resign":
+            led = self._leaderships.pop(session.seat, None)
+            if led is None:
+                raise NotDone("leadership was lost in the meantime")
+            return await led.resign()
+        seat = session.seat
+        leadership = await session.client.election(NAME, ttl=TTL_S).campaign(
+            invocation.value, timeout=min(timeout_s, WAIT_S)
+        )
+
+        def lost() -> None:
+            if self._leaderships.get(seat) is leadership:
+                del self._leaderships[seat]
+                session.tell(Invocation("lost", NAME))
+
+        self._leaderships[seat] = leadership
+        token = leadership.token
+        leadership.on_lost(lost)
+        return {"token": token}
+
+    def final(self) -> Sequence[Invocation]:
+        return [Invocation("observe", NAME)]
+
+    def check(self, history: History) -> list[Finding]:
+        operations = list(history.operations(self.name))
+        one_at_a_time = lock.check(operations, acquire="campaign", release="resign")
+        return [election.check(operations), one_at_a_time]
+
+
+async def _observed(session: Session, seconds: float) -> list[list[Any]]:
+    """What one observer sees until its time is over."""
+    seen: list[list[Any]] = []
+    observing = session.client.election(NAME, ttl=TTL_S).observe()
+    try:
+        async with asyncio.timeout(seconds):
+            async for leader in observing:
+                token, value = (leader.token, leader.value.decode()) if leader else (None, None)
+                seen.append([token, value])
+    except TimeoutError:
+        pass  # it has seen what it has seen
+    finally:
+        await observing.aclose()
+    if not seen:
+        raise NotDone("nothing was to be seen in time")
+    return seen

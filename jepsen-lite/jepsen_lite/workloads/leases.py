@@ -1,0 +1,67 @@
+"""Leases: none ends before its time, and each soon after it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from jepsen_lite.checkers import lease
+from jepsen_lite.history import History
+from jepsen_lite.verdicts import Finding
+from jepsen_lite.workloads.base import Invocation, Session
+from raftkv.errors import LeaseNotFound
+
+TTLS_S = (1.0, 3.0, 10.0)
+# A leader has to be there for a lease to end, and after faults there may be none for a while.
+LATE_NS = 15_000_000_000
+DRIFT = 0.1
+LEASES_PER_SEAT = 2
+
+
+class Leases:
+    """Each worker grants leases, renews or forgets them, and looks whether they live."""
+
+    name = "lease"
+    reads = frozenset({"look"})
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._ids: dict[str, int] = {}
+        self._names: dict[int, list[str]] = {}  # of each seat
+
+    def next(self, rng: Random, seat: int) -> Invocation:
+        names = self._names.setdefault(seat, [])
+        if len(names) < LEASES_PER_SEAT or rng.random() < 0.1:
+            del names[: len(names) + 1 - LEASES_PER_SEAT]
+            name = f"lease-{next(self._numbers)}"
+            return Invocation("grant", name, {"ttl_ns": round(rng.choice(TTLS_S) * 1e9)})
+        function = rng.choices(("look", "renew", "revoke"), (6, 3, 2))[0]
+        return Invocation(function, rng.choice(names))
+
+    async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
+        client, name = session.client, invocation.key
+        if invocation.function == "grant":
+            ttl_s = invocation.value["ttl_ns"] / 1e9
+            granted = await client.lease_grant(ttl_s, timeout=timeout_s)
+            self._ids[name] = granted.lease
+            self._names[session.seat].append(name)
+            return {"lease": granted.lease}
+        if invocation.function == "renew":
+            await client.lease_renew(self._ids[name], timeout=timeout_s)
+            return None
+        if invocation.function == "revoke":
+            await client.lease_revoke(self._ids[name], timeout=timeout_s)
+            return None
+        try:
+            found = await client.lease_time_to_live(self._ids[name], timeout=timeout_s)
+        except LeaseNotFound:
+            return False
+        return found is not None
+
+    def final(self) -> Sequence[Invocation]:
+        return []
+
+    def check(self, history: History) -> list[Finding]:
+        return [lease.check(list(history.operations(self.name)), LATE_NS, DRIFT)]
