@@ -13,6 +13,9 @@ from raftkv.server.watch_interest import as_field
 MESSAGE_BYTES_MAX: Final = 1 << 20
 """Of what has gathered, a message takes no more than this; single news may be larger."""
 
+PAUSE_S: Final = 0.005
+"""After a message: news that comes alone leaves at once, under load a message carries much."""
+
 HEADER_FIELD: Final = api_pb2.WatchReply.HEADER_FIELD_NUMBER
 NEWS_FIELD: Final = api_pb2.WatchReply.NEWS_FIELD_NUMBER
 
@@ -32,10 +35,12 @@ class WatchStream:
         write: Callable[[bytes], Awaitable[None]],
         header: Callable[[], api_pb2.ReplyHeader],
         bytes_max: int,
+        pause_s: float = PAUSE_S,
     ) -> None:
         self._write = write
         self._header = header
         self._bytes_max = bytes_max
+        self._pause_s = pause_s
         self._bytes = 0
         self._queue: deque[News] = deque()
         self._filled = asyncio.Event()
@@ -69,6 +74,8 @@ class WatchStream:
         while True:
             while self._queue:
                 await self._write(self._take())
+                if not self._ending:
+                    await asyncio.sleep(self._pause_s)
             if self._ending:
                 return
             self._filled.clear()

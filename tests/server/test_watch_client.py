@@ -68,7 +68,7 @@ class Bench:
         self.may_write = asyncio.Event()
         self.may_write.set()
         self.news: list[api_pb2.WatchNews] = []
-        self.stream = WatchStream(self._write, api_pb2.ReplyHeader, buffer_bytes)
+        self.stream = WatchStream(self._write, api_pb2.ReplyHeader, buffer_bytes, 0.0)
         self.client = WatchClient(
             self.node,  # type: ignore[arg-type]
             self.hub,
