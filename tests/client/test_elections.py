@@ -70,6 +70,9 @@ async def test_a_leader_whose_key_is_gone_proclaims_nothing(
     with pytest.raises(LockLost):
         await leadership.proclaim("2")
     assert not cluster.store.tokens(b"e")
+    cluster.store.run(put={"key": leadership.key, "value": b"a stranger's"})
+    with pytest.raises(LockLost):
+        await leadership.proclaim("2")
 
 
 async def test_a_campaign_whose_lease_ended_never_leads(

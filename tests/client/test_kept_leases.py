@@ -9,7 +9,7 @@ import pytest
 
 from raftkv.client.client import Client
 from raftkv.client.kept_leases import LEASE_TRUST
-from raftkv.errors import LeaseNotFound, LockLost
+from raftkv.errors import LeaseNotFound, LockLost, NoLeader
 from tests.client.lock_cluster import LockCluster
 
 TTL = 10.0
@@ -68,6 +68,19 @@ async def test_renewals_go_on_through_an_outage_that_is_shorter_than_the_trust(
         await asyncio.sleep(TTL)
         assert lease.remaining() > 0
         assert not lease.lost.is_set()
+
+
+async def test_a_renewal_that_failed_for_good_is_followed_by_another(
+    client: Client, cluster: LockCluster
+) -> None:
+    async with client.lease(TTL) as lease:
+        for node in cluster.nodes.values():
+            node.refusal = NoLeader("no majority")
+        await asyncio.sleep(TTL * 0.8)  # the first has waited from a third to two thirds
+        for node in cluster.nodes.values():
+            node.refusal = None
+        await asyncio.sleep(TTL)
+        assert lease.remaining() > 0
 
 
 async def test_loss_is_told_at_the_moment_at_which_trust_ends(
