@@ -6,14 +6,16 @@ Expects operations of one workload; the key is the lock's name, the process is i
 - "release", "lost": the hold ends when they are invoked. "lost" is what a worker records at the
   moment when it learns that it can no longer trust its hold.
 
-A process that acquired with unknown outcome may hold the lock or not, so it accuses nobody.
+A process that acquired with unknown outcome may hold the lock or not, so it accuses nobody. And a
+process that ends with any unknown outcome is never heard of again: what it held until then
+somebody else may give back.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jepsen_lite.checkers.reading import NEVER_NS, began_ns, ended_ns, told
@@ -52,13 +54,19 @@ def check(
     last renewed it. With `fifo`, locks are granted in the order of their places.
     """
     by_lock: defaultdict[str, list[Operation]] = defaultdict(list)
+    last_heard_ns: dict[int, float] = {}
     for each in operations:
+        if each.kind is Kind.INFO:
+            last_heard_ns[each.invocation.process] = began_ns(each)
         if each.invocation.function in (acquire, "renew", release, "lost"):
             by_lock[each.invocation.key].append(each)
     problems: list[Problem] = []
     count = 0
     for name, of_lock in by_lock.items():
-        holds = sorted(holds_of(of_lock, lease_ns, acquire), key=lambda hold: hold.from_ns)
+        heard = [
+            _while_heard_of(hold, last_heard_ns) for hold in holds_of(of_lock, lease_ns, acquire)
+        ]
+        holds = sorted(heard, key=lambda hold: hold.from_ns)
         count += len(holds)
         problems += _overlaps(name, holds)
         problems += _tokens(name, holds)
@@ -93,6 +101,11 @@ def holds_of(
                 held = None
         if held is not None:
             yield Hold(held, until_ns)
+
+
+def _while_heard_of(hold: Hold, last_heard_ns: Mapping[int, float]) -> Hold:
+    last_ns = last_heard_ns.get(hold.acquired.invocation.process, NEVER_NS)
+    return Hold(hold.acquired, min(hold.until_ns, last_ns))
 
 
 def _lease_end(call: Operation, lease_ns: int | None) -> float:

@@ -65,6 +65,15 @@ def test_an_acquire_of_unknown_outcome_accuses_nobody() -> None:
     assert_valid(lock.check([acquire(1, 0, 1, 0, INFO), acquire(2, 2, 3, 2)]))
 
 
+def test_a_holder_that_ends_with_an_unknown_outcome_accuses_nobody_afterwards() -> None:
+    write = operation(1, 2, 3, "write", kind=INFO)
+    assert_valid(lock.check([acquire(1, 0, 1, 1), write, acquire(2, 2, 9, 2)]))
+    earlier = lock.check(
+        [acquire(1, 0, 3, 1), operation(1, 8, 9, "write", kind=INFO), acquire(2, 2, 5, 2)]
+    )
+    assert earlier.validity is Validity.INVALID
+
+
 def test_a_hold_ends_with_its_lease_unless_it_was_renewed() -> None:
     taken_over = [acquire(1, 0, 1, 1), acquire(2, 9, 11, 2)]
     assert_valid(lock.check(taken_over, lease_ns=10))
