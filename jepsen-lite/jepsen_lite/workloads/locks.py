@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -34,6 +34,8 @@ class Locks:
     def __init__(self) -> None:
         self._held: dict[int, Lock] = {}  # by seat
         self._locks: dict[tuple[Client, int, str], Lock] = {}
+        # A lock outlives the process that used it first: what is lost is lost by the last one.
+        self._tells: dict[int, Callable[[Invocation], None]] = {}
 
     def next(self, rng: Random, seat: int) -> Invocation:
         return self.give_back(seat) or Invocation("acquire", rng.choice(self.names))
@@ -47,7 +49,7 @@ class Locks:
             return await self._release(session)
         taken = self._lock(session, invocation.key)
         await taken.acquire(timeout=min(timeout_s, WAIT_S))
-        self._held[session.seat] = taken
+        self._held[session.seat], self._tells[session.seat] = taken, session.tell
         return {"token": taken.token}
 
     def _lock(self, session: Session, name: str) -> Lock:
@@ -59,7 +61,7 @@ class Locks:
             def lost() -> None:
                 if self._held.get(session.seat) is found:
                     del self._held[session.seat]
-                    session.tell(Invocation("lost", name))
+                    self._tells[session.seat](Invocation("lost", name))
 
             found.on_lost(lost)
         return self._locks[place]
