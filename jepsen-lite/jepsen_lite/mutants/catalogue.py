@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jepsen_lite.mutants import commits, elections, memberships, reads, snapshots
+from jepsen_lite.mutants import commits, coordination, elections, memberships, reads, snapshots
 from jepsen_lite.mutants.mutant import Mutant
 
 MUTANTS: Mapping[str, Mutant] = {
     each.name: each
-    for theme in (elections, commits, reads, snapshots, memberships)
+    for theme in (elections, commits, reads, snapshots, memberships, coordination)
     for each in theme.MUTANTS
 }

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from jepsen_lite.sim.durable_log import DurableLog, is_majority, rival_of
-from jepsen_lite.sim.lease_rules import SeenLeases, check_leases
+from jepsen_lite.sim.lease_rules import SeenLeases, check_leases, leases_named
 from jepsen_lite.sim.violation import Violation
 from raftkv.kv.membership import decode_membership
 from raftkv.kv.meta import META_KEY, Meta
@@ -60,6 +60,7 @@ class Invariants:
         self._states: dict[int, tuple[int, int]] = {}
         self._compared: set[tuple[int, int]] = set()
         self._asked: set[bytes] = set()
+        self._leases_named: dict[int, frozenset[int]] = {}  # by the entry's index
 
     # ---- disks -----------------------------------------------------------------------
 
@@ -324,6 +325,9 @@ class Invariants:
                     f"node {raft.node_id} commits entry {entry.index} with commands that nobody has"
                     " asked for"
                 )
+            if named := leases_named(submission.commands):
+                before = self._leases_named.get(entry.index, frozenset())
+                self._leases_named[entry.index] = before | named
 
     def _check_majority(self, raft: Raft, entry: Entry) -> None:
         """Somebody takes this entry as committed, the first to do so: is it safe on disks?"""
@@ -361,7 +365,9 @@ class Invariants:
                 )
         if raft.established:
             self._check_cluster_time(node)
-        seen.leases = check_leases(node.node_id, machine, seen.leases)
+        between = range(seen.applied_index + 1, index + 1)
+        named = frozenset().union(*(self._leases_named.get(each, ()) for each in between))
+        seen.leases = check_leases(node.node_id, machine, seen.leases, named)
         seen.applied_index = index
 
     def _check_cluster_time(self, node: Node) -> None:

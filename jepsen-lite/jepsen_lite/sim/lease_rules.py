@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from jepsen_lite.sim.violation import Violation
 from raftkv.kv.machine import StateMachine
+from raftkv.rpc import kv_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +18,11 @@ class SeenLeases:
     leases: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
-def check_leases(node_id: int, machine: StateMachine, seen: SeenLeases) -> SeenLeases:
-    """Raises `Violation` if a lease lives on past its time, or has more of it than anybody could
-    have given it since it was seen last: a renewal gives a whole time to live, no earlier than
-    then, and no later than now.
+def check_leases(
+    node_id: int, machine: StateMachine, seen: SeenLeases, renewed: Set[int]
+) -> SeenLeases:
+    """Raises `Violation` if a lease lives on past its time, has more of it than a renewal gives, or
+    other than before although it is none of those that were `renewed` in between.
     """
     now_ms = machine.time_ms
     leases = {
@@ -32,6 +35,18 @@ def check_leases(node_id: int, machine: StateMachine, seen: SeenLeases) -> SeenL
         if deadline_ms > now_ms + ttl_ms:
             raise Violation(f"node {node_id}: lease {lease} has more than its time to live")
         known = seen.leases.get(lease)
-        if known is not None and deadline_ms < known[1] and ttl_ms == known[0]:
-            raise Violation(f"node {node_id}: the time of lease {lease} became shorter")
+        if known is not None and known != (ttl_ms, deadline_ms) and lease not in renewed:
+            raise Violation(
+                f"node {node_id}: lease {lease} was to end at {known[1]} ms and now ends at"
+                f" {deadline_ms} ms, but nobody has renewed it"
+            )
     return SeenLeases(now_ms, leases)
+
+
+def leases_named(commands: bytes) -> frozenset[int]:
+    """The leases that these commands grant, renew or end."""
+    named: set[int] = set()
+    for command in kv_pb2.CommandBatch.FromString(commands).commands:
+        named |= {command.lease_grant.lease, command.lease_renew.lease, command.lease_revoke.lease}
+        named.update(command.lease_keep_alive.leases)
+    return frozenset(named)

@@ -1,0 +1,121 @@
+"""Planted bugs in leases, locks and watches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from jepsen_lite.mutants.mutant import Patch, mutant
+from raftkv.kv import locks, operations
+from raftkv.kv.machine import Applied, StateMachine
+from raftkv.kv.mvcc import Writer
+from raftkv.kv.ranges import Budget
+from raftkv.node.cluster_clock import ClusterClock
+from raftkv.node.driver import Driver
+from raftkv.raft.entry import Entry, EntryKind
+from raftkv.rpc import kv_pb2
+from raftkv.server.watch_audience import Watch
+from raftkv.server.watch_history import Cohort
+
+REVOKE_TIMEOUT_S = 5.0
+
+
+@mutant("old leader revokes a lease that was renewed", "coordination")
+def old_leader_revokes() -> list[Patch]:
+    """etcd #12528, #15247: the leader ends leases by commands of its own making. One that was
+    paused goes by what it knew; its command reaches the next leader, who has renewed the lease.
+    """
+
+    def let_time_pass(self: Driver, now: float) -> None:
+        due = self.machine.next_deadline_ms()
+        if due is None or not self.raft.established or self.clock.read_ms(now) < due:
+            return
+        batch = kv_pb2.CommandBatch()
+        batch.commands.add().lease_revoke.lease = self.machine.leases()[0]
+        answered: asyncio.Future[bytes] = self.loop.create_future()
+        self.submissions.add(batch.SerializeToString(), answered, now + REVOKE_TIMEOUT_S)
+
+    return [(Driver, "_let_time_pass", let_time_pass)]
+
+
+@mutant("stale unlock deletes the next holder's lock", "coordination")
+def unlock_by_name() -> list[Patch]:
+    """etcd #22082: an unlock that arrives when its lock is long over frees whoever holds the name
+    now.
+    """
+    delete_range = operations.delete_range
+
+    def delete(
+        writer: Writer, request: kv_pb2.DeleteRange, result: kv_pb2.Result, budget: Budget
+    ) -> None:
+        name = locks.name_of(request.key)
+        if name is not None and writer.get(request.key) is None:
+            holder = next(locks.members(writer.overlay, name), None)
+            if holder is not None:
+                request = kv_pb2.DeleteRange(key=holder.key)
+        delete_range(writer, request, result, budget)
+
+    return [(operations, "delete_range", delete)]
+
+
+@mutant("lease lifetime starts again at each leader change", "coordination")
+def leases_start_again() -> list[Patch]:
+    """etcd PR 13508: a new leader gives every lease its whole time to live once more."""
+    apply = StateMachine.apply
+
+    def apply_each(self: StateMachine, entries: Sequence[Entry]) -> list[Applied]:
+        applied: list[Applied] = []
+        for entry in entries:
+            if entry.kind is EntryKind.NOOP:
+                for lease in self.leases():
+                    self._runner.leases.renew(lease)
+            applied += apply(self, [entry])
+        return applied
+
+    return [(StateMachine, "apply", apply_each)]
+
+
+@mutant("lease lifetime starts again at each leader change", "coordination")
+def cluster_time_starts_again() -> list[Patch]:
+    """The same from the other side: a new leader's cluster time begins anew, so that no lease ends
+    until it has caught up with that of its predecessors.
+    """
+    start = ClusterClock.start
+
+    def start_anew(self: ClusterClock, applied_time_ms: int, now_s: float) -> None:
+        start(self, 0, now_s)
+
+    return [(ClusterClock, "start", start_anew)]
+
+
+@mutant("fencing token not checked, or not monotonic", "coordination")
+def fence_not_checked() -> list[Patch]:
+    """A holder that was paused and has lost its lock goes on writing under its old token."""
+
+    def check_fence(*_: object) -> None:
+        """Anybody may."""
+
+    return [(locks, "check_fence", check_fence)]
+
+
+@mutant("watch skips events across a compaction", "compactions")
+def watch_skips_the_compacted() -> list[Patch]:
+    """etcd PR 17610: a watch that lags behind a compaction goes on after it, as if nothing had been
+    before.
+    """
+
+    def drop_nobody(self: Cohort, compacted_revision: int) -> list[Watch]:
+        self.position = max(self.position, compacted_revision)
+        return []
+
+    return [(Cohort, "drop_compacted", drop_nobody)]
+
+
+MUTANTS = (
+    old_leader_revokes,
+    unlock_by_name,
+    leases_start_again,
+    cluster_time_starts_again,
+    fence_not_checked,
+    watch_skips_the_compacted,
+)
