@@ -15,7 +15,7 @@ from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
-from jepsen_lite.workloads.base import Invocation, Workload
+from jepsen_lite.workloads.base import Invocation, NotDone, Workload
 from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import RaftkvError, RevisionCompacted
@@ -25,6 +25,7 @@ TIMEOUTS_S = (0.3, 1.0, 3.0)
 FINAL_TIMEOUT_S = 10.0
 ANOTHER_MAY_PREVENT = frozenset({"lock", "fenced-lock", "election", "lease", "watch"})
 """Workloads whose operations may rightly fail in a healthy cluster: others hold what they want."""
+RIGHTLY_REFUSED = frozenset({NotDone.reason, RevisionCompacted.reason})
 
 
 class Clients:
@@ -150,8 +151,7 @@ class Clients:
             kind, reason = await self._recorder.perform(
                 client, seat, workload, invocation, FINAL_TIMEOUT_S
             )
-            # Who wants to hear of what was compacted is rightly refused.
-            if kind is not Kind.OK and reason != RevisionCompacted.reason:
+            if kind is not Kind.OK and reason not in RIGHTLY_REFUSED:
                 self.final_failures.append(
                     f"{invocation.function} on {invocation.key} ended with {reason}"
                 )

@@ -285,6 +285,11 @@ def draw_schedule(
     return tuple(faults)
 
 
+def draw_compactions(rng: Random, seconds: float) -> Schedule:
+    """History is forgotten every now and then."""
+    return tuple(Compact(round(rng.uniform(1.0, seconds), 3), 0.0) for _ in range(int(seconds / 2)))
+
+
 def _draw(rng: Random, kind: type[Fault], nodes: Sequence[str], at_s: float) -> Fault:
     for_s = round(rng.choice((0.05, 0.5, 1.0, 2.0, 4.0, 8.0)) * rng.uniform(0.5, 1.5), 3)
     one = _one(rng, nodes)

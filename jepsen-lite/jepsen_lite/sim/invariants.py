@@ -186,8 +186,10 @@ class Invariants:
                 self._check_vote(node_id, disk, message.term, node_id)
 
     def _check_vote(self, node_id: int, disk: DurableLog, term: int, candidate: int) -> None:
-        # It may have gone on to a later term since.
-        if self._votes.get((node_id, term)) != candidate or disk.term < term:
+        if disk.term > term:
+            # It went on before it wrote the vote down, so it can't vote in that term again.
+            self._note_vote(node_id, term, candidate)
+        elif self._votes.get((node_id, term)) != candidate or disk.term < term:
             raise Violation(
                 f"node {node_id} gives its vote of term {term} to {candidate}, but that is not on"
                 " its disk"

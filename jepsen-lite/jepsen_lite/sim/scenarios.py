@@ -253,6 +253,7 @@ def _busy(seed: int, purpose: str) -> tuple[Plan, Random]:
         weather=Weather(),
         clock_skew=0.0,
         schedule=(),
+        workloads=("register", "counter", "set"),
     )
     tuning = replace(plan.tuning, leader_lease=False, log_compaction_bytes=64 << 20)
     return replace(plan, tuning=tuning), Random(f"{seed}/{purpose}")

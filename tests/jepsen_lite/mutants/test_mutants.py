@@ -1,0 +1,82 @@
+"""Planted bugs leave no trace in raftkv; those that are quick to find are found here."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from typer.testing import CliRunner
+
+from jepsen_lite.cli import app
+from jepsen_lite.mutants.catalogue import MUTANTS
+from jepsen_lite.mutants.mutant import Mutant
+from jepsen_lite.sim.report import describe_failure
+from jepsen_lite.sim.run import run
+from jepsen_lite.sim.scenarios import SCENARIOS
+from raftkv import logs
+
+ROWS = 26
+"""Of faults.md."""
+
+QUICK = (
+    ("vote-before-the-write", "elections", 1),
+    ("longer-is-newer", "relays", 1),
+    ("reads-before-the-first-commit", "fresh-leaders", 1),
+    ("snapshot-without-data", "snapshots", 1),
+    ("no-voter-counts-itself", "leaving-leaders", 1),
+    ("cluster-time-starts-again", "coordination", 1),
+)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    level = logs.get_level()
+    logs.configure("console", "error", io.StringIO())
+    yield
+    structlog.reset_defaults()
+    logs.set_level(level)
+
+
+def test_every_row_has_a_mutant() -> None:
+    assert len({mutant.row for mutant in MUTANTS.values()}) == ROWS
+
+
+@pytest.mark.parametrize("mutant", MUTANTS.values(), ids=str)
+def test_a_mutant_tells_its_story_and_leaves_no_trace(mutant: Mutant) -> None:
+    assert mutant.story
+    assert set(mutant.scenarios) <= SCENARIOS.keys()
+    patches = mutant.make()
+    before = [getattr(owner, attribute) for owner, attribute, _ in patches]
+    with mutant.planted():
+        planted = [getattr(owner, attribute) for owner, attribute, _ in patches]
+        assert all(now is not then for now, then in zip(planted, before, strict=True))
+    assert [getattr(owner, attribute) for owner, attribute, _ in patches] == before
+
+
+@pytest.mark.parametrize(("name", "scenario", "seed"), QUICK)
+def test_a_planted_bug_is_noticed(name: str, scenario: str, seed: int) -> None:
+    with MUTANTS[name].planted():
+        assert run(SCENARIOS[scenario](seed)).problems
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_store_holds_in_this_scenario(scenario: str) -> None:
+    outcome = run(SCENARIOS[scenario](7))
+    assert not outcome.problems, describe_failure(outcome)
+    assert outcome.operations["ok"] > 10
+    assert outcome.faults
+
+
+def test_the_command_says_what_was_caught_and_ends_with_the_count() -> None:
+    result = CliRunner().invoke(app, ["mutants", "match-follows-the-message", "--jobs", "1"])
+    assert result.exit_code == 0, result.output
+    assert "caught  match-follows-the-message" in result.output
+    assert result.output.splitlines()[-1] == "mutants: caught 1/1, false alarms 0"
+
+
+def test_a_mutant_that_does_not_exist_is_a_usage_error() -> None:
+    result = CliRunner().invoke(app, ["mutants", "no-such-bug"])
+    assert result.exit_code == 2
+    assert "no such mutant: no-such-bug" in result.output
