@@ -17,6 +17,7 @@
     │   ├── LockNotAcquired
     │   ├── LockReentered
     │   ├── TransactionConflict
+    │   ├── SizeMismatch
     │   ├── MemberUnknown
     │   ├── ClockDrift
     │   └── MembershipRefused
@@ -174,6 +175,15 @@ class TransactionConflict(Refused):
     """A transaction was overtaken by other writers each time it was tried; nothing was changed."""
 
     reason = "TRANSACTION_CONFLICT"
+
+
+class SizeMismatch(Refused):
+    """Others use this name for another number; `facts["size"]` is theirs.
+
+    So it is with the slots of a semaphore and the parties of a barrier.
+    """
+
+    reason = "SIZE_MISMATCH"
 
 
 class MemberUnknown(Refused):

@@ -112,7 +112,7 @@ class Election:
         while True:
             found = await self._store.range(start, end, limit=CANDIDATES_PER_READ, timeout=timeout)
             for kv in found.kvs:
-                if _is_member(self.name, kv):
+                if is_member(self.name, kv):
                     return _leader_of(kv)
             if not found.more:
                 return None
@@ -127,7 +127,7 @@ class Election:
         """
         start, end = self._bounds()
         now = await self._store.range(start, end)
-        candidates = {kv.key: kv for kv in now.kvs if _is_member(self.name, kv)}
+        candidates = {kv.key: kv for kv in now.kvs if is_member(self.name, kv)}
         shown = _first(candidates)
         yield shown
         watch = self._store.watch(start, end, from_revision=now.revision + 1)
@@ -148,7 +148,8 @@ class Election:
         return self.name + b"/0", self.name + b"/8"
 
 
-def _is_member(name: bytes, kv: KeyValue) -> bool:
+def is_member(name: bytes, kv: KeyValue) -> bool:
+    """Whether this key is a place in the queue of `name`, not a stranger's."""
     return kv.key == b"%b/%016x" % (name, kv.create_revision)
 
 
@@ -163,5 +164,5 @@ def _first(candidates: dict[bytes, KeyValue]) -> LeaderInfo | None:
 def _follow(name: bytes, candidates: dict[bytes, KeyValue], event: WatchEvent) -> None:
     if event.kind is EventKind.DELETE:
         candidates.pop(event.key, None)
-    elif event.kv is not None and _is_member(name, event.kv):
+    elif event.kv is not None and is_member(name, event.kv):
         candidates[event.key] = event.kv

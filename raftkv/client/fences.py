@@ -50,6 +50,12 @@ def _pairs(fence: Fences) -> Iterator[tuple[str | bytes, int]]:
     elif isinstance(fence, Sequence) and not isinstance(fence, (str, bytes)):
         for each in fence:
             yield from _pairs(cast(Fence, each))
+    elif getattr(fence, "shared", False):
+        raise InvalidRequest(
+            f"{fence!r} is held by several at once, so its token fences nobody off; give the lock"
+            " of a writer, or compare `when.create_revision(lock.key) == lock.token`",
+            field="fence",
+        )
     elif hasattr(fence, "name"):
         yield fence.name, fence.token
     else:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from raftkv.client.lock_queues import LockQueues, Place
+from raftkv.client.lock_queues import Place, Queues
 from raftkv.client.loss import CancelOnLoss
 from raftkv.errors import LockLost
 
@@ -15,7 +15,7 @@ from raftkv.errors import LockLost
 class Held:
     """The first place in a queue: a lock that was acquired, an election that was won."""
 
-    def __init__(self, queues: LockQueues, place: Place) -> None:
+    def __init__(self, queues: Queues, place: Place) -> None:
         self._queues = queues
         self._place = place
         self._released = False

@@ -6,6 +6,7 @@ import asyncio
 
 from raftkv.client.core import Core
 from raftkv.client.grants import Grant, LockInfo, lock_info_of
+from raftkv.client.lock_queues import LockQueues
 from raftkv.client.locks import Lock
 from raftkv.client.requests import command_piece
 from raftkv.client.results import AcquireResult, acquire_result, delete_result, lease_result
@@ -20,6 +21,11 @@ class LockMethods(Core):
     `lock` waits, keeps itself alive and tells of its loss; `acquire`, `renew` and `release` are
     the bare compare-and-swap, for those who keep the time themselves. Both compete for a name.
     """
+
+    @property
+    def queues(self) -> LockQueues:
+        """The queues that locks stand on, for recipes that admit by other rules."""
+        return self._queues
 
     def lock(self, name: str | bytes, *, ttl: float = 10.0, value: str | bytes = b"") -> Lock:
         """A lock on `name`, not acquired yet; if its holder dies, it is free after `ttl` seconds.

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
+from raftkv.client.fences import Fences
 from raftkv.client.kept_leases import KeptLease, KeptLeases
 from raftkv.client.lock_owners import LockOwners
 from raftkv.client.loss import CancelOnLoss
@@ -37,6 +38,28 @@ class Place(NamedTuple):
     key: bytes
     token: int
     lease: KeptLease
+
+
+class Owners(Protocol):
+    """Who has which name, so that none waits for itself."""
+
+    def add(self, name: bytes, owner: object) -> None: ...
+    def remove(self, name: bytes, owner: object) -> None: ...
+
+
+class Queues(Protocol):
+    """What a lock needs: places that are entered when it is their turn, and left.
+
+    See `LockQueues`, for which the first place is the one whose turn it is.
+    """
+
+    @property
+    def owners(self) -> Owners: ...
+    @property
+    def timeout_s(self) -> float: ...
+    async def enter(self, name: bytes, ttl_ms: int, value: bytes) -> Place: ...
+    async def enter_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None: ...
+    def leave(self, place: Place) -> asyncio.Future[bool]: ...
 
 
 class LockQueues:
@@ -64,7 +87,7 @@ class LockQueues:
 
         Raises `LockLost` if the lease was lost while it waited.
         """
-        place, held = await self._join(name, ttl_ms, value)
+        place, held = await self.join(name, ttl_ms, value)
         try:
             if not held:
                 await self._wait(place)
@@ -76,7 +99,7 @@ class LockQueues:
 
     async def enter_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None:
         """Become the first at once, or None."""
-        place, held = await self._join(name, ttl_ms, value, only_if_free=True)
+        place, held = await self.join(name, ttl_ms, value, only_if_free=True)
         if held and place.lease.remaining():
             return place
         if held:
@@ -99,16 +122,26 @@ class LockQueues:
 
     # ---- in --------------------------------------------------------------------------
 
-    async def _join(
-        self, name: bytes, ttl_ms: int, value: bytes, only_if_free: bool = False
+    async def join(
+        self,
+        name: bytes,
+        ttl_ms: int,
+        value: bytes,
+        *,
+        only_if_free: bool = False,
+        fence: Fences = None,
     ) -> tuple[Place, bool]:
-        """A new place and whether it is the first. One that is not free has token 0."""
+        """A new place and whether it is the first. One that is not free has token 0.
+
+        Nobody else leaves it: whoever calls this has to.
+        """
         while True:
             lease = await self._shared_lease(ttl_ms)
             acquire = kv_pb2.Acquire(
                 name=name, lease=lease.id, value=value, only_if_free=only_if_free
             )
-            piece = command_piece(self._settings, kv_pb2.Command(acquire=acquire))
+            command = kv_pb2.Command(acquire=acquire)
+            piece = command_piece(self._settings, command, fence=fence)
             # The session makes it happen once, however often it is sent; and for as long as the
             # lease is trusted there is a point in sending it.
             joining: asyncio.Future[AcquireResult] = self._pipeline.submit(

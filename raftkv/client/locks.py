@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from raftkv.client.held import Held
-from raftkv.client.lock_queues import LockQueues, Place
+from raftkv.client.lock_queues import Place, Queues
 from raftkv.errors import LockLost, LockNotAcquired
 
 
@@ -22,7 +22,7 @@ class Lock:
     Tasks may share a lock: they take it one after the other. Times are in seconds.
     """
 
-    def __init__(self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes) -> None:
+    def __init__(self, queues: Queues, name: bytes, ttl_ms: int, value: bytes) -> None:
         self.name = name
         self._queues = queues
         self._ttl_ms = ttl_ms

@@ -65,6 +65,11 @@ class SyncClient:
         self._call(self._client.close())
 
     @property
+    def asynchronous(self) -> Client:
+        """The client that does the work, on the portal's loop; for the twins of recipes."""
+        return self._client
+
+    @property
     def endpoints(self) -> tuple[str, ...]:
         """The addresses that the client was given."""
         return self._client.endpoints

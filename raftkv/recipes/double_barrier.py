@@ -1,0 +1,188 @@
+"""A double barrier: all begin together and end together.
+
+Who comes takes a place in the queue `name/members`. A round is a number, kept in `name/round`: the
+token of its last member. Whoever sees that so many are there writes it, on condition that all
+of them still are; those with a token up to it have entered, later ones belong to the next round.
+Whoever sees that none of a round is left deletes the number, and the next round can begin. Each
+step is a transaction on what was seen, so it does not matter how many try, or who dies meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from raftkv.client import op, when
+from raftkv.client.client import Client
+from raftkv.client.elections import is_member
+from raftkv.client.held import Held
+from raftkv.client.lock_queues import Place
+from raftkv.client.loss import CancelOnLoss
+from raftkv.client.results import KeyValue
+from raftkv.client.values import milliseconds
+from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired
+from raftkv.recipes.sharing import recipe_name
+from raftkv.recipes.sizes import AgreedSize
+from raftkv.recipes.waiting import first_key, patiently, until_changed, until_none_before
+
+
+class _Round(NamedTuple):
+    """A round that has begun: the token of its last member, and when that was written."""
+
+    last_token: int
+    revision: int
+
+
+class DoubleBarrier:
+    """`count` members enter together and leave together; an object is one member.
+
+        async with DoubleBarrier(client, "phase-1", 3):
+            ...  # all three are here, and none goes on after the block before all have left it
+
+    A member that dies loses its place when its lease ends, at most `ttl` seconds later. To those
+    that wait to enter it is as if it had not come: they wait for another one. To those that have
+    entered nothing happens until they leave: then it counts as one that has left, so nobody waits
+    for the dead for longer than `ttl`, and nobody learns from the barrier that it did not finish.
+    A member that comes when the round is full waits for the next round. Using another `count`
+    for the name than others do raises `SizeMismatch`.
+    """
+
+    def __init__(self, client: Client, name: str | bytes, count: int, *, ttl: float = 10.0) -> None:
+        self.name = recipe_name(name)
+        self._client = client
+        self._queues = client.queues
+        self._count = AgreedSize(client, self.name, count, "count")
+        self._ttl_ms = milliseconds(ttl, "ttl")
+        self._members = self.name + b"/members"
+        self._round_key = self.name + b"/round"
+        self._held: Held | None = None
+        self._round = _Round(0, 0)
+
+    async def enter(self, *, timeout: float | None = None) -> None:
+        """Wait until `count` members are here.
+
+        Raises `LockNotAcquired` after `timeout` seconds: then it is not a member any more;
+        `LockLost` if its lease ended while it waited, or if it has entered already.
+        """
+        if self._held is not None:
+            raise LockLost(f"{self.name!r} was entered before; leave it first", name=self.name)
+        try:
+            async with asyncio.timeout(timeout):
+                self._held = await self._enter()
+        except TimeoutError:
+            raise LockNotAcquired(
+                f"not all {self._count.size} members of {self.name!r} came within {timeout} s",
+                name=self.name,
+            ) from None
+
+    async def leave(self, *, timeout: float | None = None) -> None:
+        """Wait until all members of the round have left, or are dead.
+
+        It counts as having left itself from the first moment on, also if the wait ends early.
+        Raises `DeadlineExceeded` after `timeout` seconds, `LockLost` if it has not entered or its
+        place was lost before.
+        """
+        held, self._held = self._require(), None
+        try:
+            async with asyncio.timeout(timeout):
+                if not await held.release():
+                    raise LockLost(f"the place in {self.name!r} was lost", name=self.name)
+                await self._until_all_left()
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"members of {self.name!r} are still inside after {timeout} s"
+            ) from None
+
+    def remaining(self) -> float:
+        """For how many seconds its place is certain if no renewal succeeds; 0 without a place."""
+        return self._held.remaining() if self._held else 0.0
+
+    def check(self) -> None:
+        """Raise `LockLost` if it is not certain that it counts as one who is inside."""
+        self._require().check()
+
+    async def __aenter__(self) -> Self:
+        await self.enter()
+        await self._require().__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            await held.__aexit__(kind, error, traceback)
+            if kind is None:
+                await self._until_all_left()
+
+    def _require(self) -> Held:
+        if self._held is None:
+            raise LockLost(f"{self.name!r} is not entered", name=self.name)
+        return self._held
+
+    # ---- rounds ----------------------------------------------------------------------
+
+    async def _enter(self) -> Held:
+        await self._count.agree()
+        place, _ = await self._queues.join(self._members, self._ttl_ms, b"")
+        try:
+            with CancelOnLoss(place.lease):
+                self._round = await self._until_in_a_round(place)
+            place.lease.check()
+        except BaseException:
+            self._queues.leave(place)
+            raise
+        return Held(self._queues, place)
+
+    async def _until_in_a_round(self, place: Place) -> _Round:
+        while True:
+            here, current, revision = await patiently(self._look)
+            if place.token not in (kv.create_revision for kv in here):
+                raise LockLost(f"the place in {self.name!r} is gone", name=self.name)
+            if current is not None and place.token <= current.last_token:
+                return current
+            if current is not None and here[0].create_revision > current.last_token:
+                await patiently(partial(self._end, current))
+            elif current is None and len(here) >= self._count.size:
+                await patiently(partial(self._begin, here[: self._count.size]))
+            else:
+                # Only a member that came later can make it complete, and that one will see so
+                # itself; hence all others need to watch nothing but the round.
+                await until_changed(self._client, self._round_key, after=revision)
+
+    async def _look(self) -> tuple[Sequence[KeyValue], _Round | None, int]:
+        """The members in order, the round if there is one, and the revision of that state."""
+        # One range, as "members" comes before "round".
+        found = await self._client.range(first_key(self._members), self._round_key + b"\x00")
+        here = [kv for kv in found.kvs if is_member(self._members, kv)]
+        rounds = [kv for kv in found.kvs if kv.key == self._round_key]
+        current = _Round(int(rounds[0].value), rounds[0].mod_revision) if rounds else None
+        return here, current, found.revision
+
+    async def _begin(self, members: Sequence[KeyValue]) -> None:
+        """All of these enter, if all of them are still here and no round has begun."""
+        await self._client.txn(
+            compare=[
+                when.version(self._round_key) == 0,
+                *(when.create_revision(kv.key) == kv.create_revision for kv in members),
+            ],
+            success=[op.put(self._round_key, str(members[-1].create_revision))],
+        )
+
+    async def _end(self, ended: _Round) -> None:
+        """None of its members is left."""
+        await self._client.txn(
+            compare=[when.mod_revision(self._round_key) == ended.revision],
+            success=[op.delete(self._round_key)],
+        )
+
+    async def _until_all_left(self) -> None:
+        ended = self._round
+        await until_none_before(self._client, self._members, ended.last_token + 1)
+        await patiently(partial(self._end, ended))

@@ -1,0 +1,134 @@
+"""Several locks at once. Knows their order, not how one is taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from types import TracebackType
+from typing import Self, overload
+
+from raftkv.client.client import Client
+from raftkv.client.held import Held
+from raftkv.client.locks import Lock
+from raftkv.errors import InvalidRequest, LockNotAcquired
+
+
+class LockSet(Sequence[Lock]):
+    """Locks that are held together or not at all, made by `locked`. As a fence: all of them.
+
+    They are taken one after the other in the order of their names, whatever order they were given
+    in. All who do so never wait for each other in a circle, and nor do those that hold one lock.
+    """
+
+    def __init__(self, locks: Sequence[Lock], timeout: float | None) -> None:
+        self._locks = tuple(sorted(locks, key=lambda lock: lock.name))
+        self._timeout = timeout
+        self._blocks: dict[object, AsyncExitStack] = {}  # by the task that runs it
+
+    @property
+    def names(self) -> tuple[bytes, ...]:
+        """What they are locks on, sorted."""
+        return tuple(lock.name for lock in self._locks)
+
+    @property
+    def tokens(self) -> dict[bytes, int]:
+        """The fencing token of each name. Raises `LockLost`."""
+        return {lock.name: lock.token for lock in self._locks}
+
+    def remaining(self) -> float:
+        """For how many seconds all are certainly held if no renewal succeeds."""
+        return min(lock.remaining() for lock in self._locks)
+
+    def check(self) -> None:
+        """Raise `LockLost` if it is not certain that all are held now."""
+        for lock in self._locks:
+            lock.check()
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Call this at once for each of them that is lost. Runs on the client's loop."""
+        for lock in self._locks:
+            lock.on_lost(callback)
+
+    async def acquire(self, *, timeout: float | None = None) -> Self:
+        """Wait until all are held; after `timeout`, none is. Raises what `Lock.acquire` does."""
+        await self.acquire_for(asyncio.current_task(), timeout)
+        return self
+
+    async def release(self) -> bool:
+        """Let others have them; False if one was not held any more."""
+        released = await asyncio.gather(*(lock.release() for lock in self._locks))
+        return all(released)
+
+    async def __aenter__(self) -> Self:
+        task = asyncio.current_task()
+        held = await self.acquire_for(task, self._timeout)
+        stack = self._blocks[task] = AsyncExitStack()
+        for lock, each in zip(self._locks, held, strict=True):
+            stack.push_async_exit(partial(lock.leave, each))
+            await each.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Each lock of the stack adds what it knows: that it was lost, or nothing.
+        await self._blocks.pop(asyncio.current_task()).__aexit__(kind, error, traceback)
+
+    async def acquire_for(self, owner: object, timeout: float | None) -> list[Held]:
+        """As `acquire`; the owner is what may not have a lock twice, a task or a thread."""
+        held: list[Held] = []
+        try:
+            async with asyncio.timeout(timeout):
+                for lock in self._locks:
+                    held.append(await lock.acquire_for(owner, None))
+            # Nearly always the loss of one has ended the waiting for the next, as they stand on
+            # one lease; but that may have been replaced in between.
+            self.check()
+        except TimeoutError as error:
+            await self._give_back(held, error)
+            raise LockNotAcquired(
+                f"{self._locks[len(held)].name!r} of {len(self._locks)} locks was not to be had"
+                f" within {timeout} s: others hold it",
+                name=self._locks[len(held)].name,
+            ) from None
+        except BaseException as error:
+            await self._give_back(held, error)
+            raise
+        return held
+
+    async def _give_back(self, held: Sequence[Held], error: BaseException) -> None:
+        for lock, each in zip(self._locks, held, strict=False):
+            await lock.leave(each, type(error), error, None)
+
+    def __len__(self) -> int:
+        return len(self._locks)
+
+    @overload
+    def __getitem__(self, which: int) -> Lock: ...
+    @overload
+    def __getitem__(self, which: slice) -> Sequence[Lock]: ...
+    def __getitem__(self, which: int | slice) -> Lock | Sequence[Lock]:
+        return self._locks[which]
+
+
+def locked(
+    client: Client, *names: str | bytes, ttl: float = 10.0, timeout: float | None = None
+) -> LockSet:
+    """Several locks at once, all or none.
+
+        async with locked(client, "alice", "bob") as locks:
+            await client.put("alice", data, fence=locks)
+
+    Within the block the task is cancelled if one of them is lost, and `LockLost` raised at its
+    end. Entering raises `LockNotAcquired` if they are not to be had within `timeout` seconds.
+    The locks are those that `client.lock` makes.
+    """
+    locks = {lock.name: lock for lock in (client.lock(name, ttl=ttl) for name in names)}
+    if not locks:
+        raise InvalidRequest("no names are given; give one at least", field="names")
+    return LockSet(tuple(locks.values()), timeout)

@@ -1,0 +1,115 @@
+"""A read-write lock: many readers or one writer, in the order in which they came.
+
+Readers and writers stand in a queue each, `name/read` and `name/write`. Tokens are revisions, so
+they order both queues as one: a reader waits for the last writer before it, a writer for the
+writer before it and then for the last reader before it. Whoever comes later is waited for by
+nobody, so neither kind starves the other.
+
+And as writers have a queue of their own, its first is the writer, or the one that will write
+next: a writer's token is a fence that no reader's can pass for.
+"""
+
+from __future__ import annotations
+
+from raftkv.client.client import Client
+from raftkv.client.lock_queues import LockQueues, Place
+from raftkv.client.locks import Lock
+from raftkv.client.loss import CancelOnLoss
+from raftkv.client.values import milliseconds
+from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name
+from raftkv.recipes.waiting import last_place, until_none_before
+
+
+class ReadWriteLock:
+    """Many readers or one writer.
+
+        lock = ReadWriteLock(client, "report")
+        async with lock.read():
+            found = await client.get("report")
+        async with lock.write() as writer:
+            await client.put("report", data, fence=writer)
+
+    `read` and `write` make a lock each time, to be used as one of `client.lock`; if its holder
+    dies, it is free after `ttl` seconds. A task may hold one of them at a time: reading on while
+    it waits to write, it would wait for itself (`LockReentered`).
+    """
+
+    def __init__(self, client: Client, name: str | bytes, *, ttl: float = 10.0) -> None:
+        self.name = recipe_name(name)
+        self._client = client
+        self._ttl_ms = milliseconds(ttl, "ttl")
+
+    def read(self) -> SharedLock:
+        """The lock of a reader: no fence, see `SharedLock`."""
+        mine, others = self.name + b"/read", self.name + b"/write"
+        return SharedLock(_Readers(self._client, self.name, others), mine, self._ttl_ms, b"")
+
+    def write(self) -> Lock:
+        """The lock of a writer; as a fence it holds until the writer lets go or is lost."""
+        mine, others = self.name + b"/write", self.name + b"/read"
+        return Lock(_Writers(self._client, self.name, others), mine, self._ttl_ms, b"")
+
+
+class _OneKind(SharedQueues):
+    """One kind's queue; `others` is that of the other kind. Whoever lines up waits for those."""
+
+    def __init__(self, client: Client, name: bytes, others: bytes) -> None:
+        super().__init__(client, name)
+        self._others = others
+
+    async def enter(self, name: bytes, ttl_ms: int, value: bytes) -> Place:
+        """As `LockQueues.enter`."""
+        place = await self._line_up(self.queues, name, ttl_ms, value)
+        try:
+            with CancelOnLoss(place.lease):
+                await until_none_before(self.client, self._others, place.token)
+            place.lease.check()
+        except BaseException:
+            self.leave(place)
+            raise
+        return place
+
+    async def enter_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None:
+        """As `LockQueues.enter_if_free`."""
+        place = await self._line_up_if_free(self.queues, name, ttl_ms, value)
+        if place is None:
+            return None
+        try:
+            before, _ = await last_place(self.client, self._others, place.token)
+        except BaseException:
+            self.leave(place)
+            raise
+        if before is None and place.lease.remaining():
+            return place
+        self.leave(place)
+        return None
+
+    async def _line_up(self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes) -> Place:
+        raise NotImplementedError
+
+    async def _line_up_if_free(
+        self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes
+    ) -> Place | None:
+        raise NotImplementedError
+
+
+class _Readers(_OneKind):
+    """They do not wait for each other."""
+
+    async def _line_up(self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes) -> Place:
+        place, _ = await queues.join(name, ttl_ms, value)
+        return place
+
+    _line_up_if_free = _line_up
+
+
+class _Writers(_OneKind):
+    """One after the other."""
+
+    async def _line_up(self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes) -> Place:
+        return await queues.enter(name, ttl_ms, value)
+
+    async def _line_up_if_free(
+        self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes
+    ) -> Place | None:
+        return await queues.enter_if_free(name, ttl_ms, value)

@@ -1,0 +1,59 @@
+"""What locks that several may hold at once have in common. Knows no rule of who may."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from raftkv.client.client import Client
+from raftkv.client.lock_queues import Owners, Place
+from raftkv.client.locks import Lock
+from raftkv.client.settings import ClientSettings
+from raftkv.client.values import to_key
+
+
+class SharedLock(Lock):
+    """A lock that others may hold at the same time: a reader's, or a slot of a semaphore.
+
+    Like `client.lock` in all but this: it is no fence. A fence lets the oldest holder through
+    and nobody else, and here younger ones have the same right, so `fence=` refuses it. To have a
+    transaction refused once this is lost, let it compare
+    `when.create_revision(lock.key) == lock.token`.
+    """
+
+    shared: Final = True
+
+
+class OwnersOfOne:
+    """Lets no task have two places under one recipe, whatever the queues are called."""
+
+    def __init__(self, owners: Owners, name: bytes) -> None:
+        self._owners = owners
+        self._name = name
+
+    def add(self, name: bytes, owner: object) -> None:
+        """Raises `LockReentered`."""
+        self._owners.add(self._name, owner)
+
+    def remove(self, name: bytes, owner: object) -> None:
+        """It waits no more and holds nothing."""
+        self._owners.remove(self._name, owner)
+
+
+class SharedQueues:
+    """The queues of one recipe, as its locks need them; who is admitted is for subclasses."""
+
+    def __init__(self, client: Client, name: bytes) -> None:
+        self.client = client
+        self.queues = client.queues
+        self.owners: Owners = OwnersOfOne(self.queues.owners, name)
+        self.timeout_s = self.queues.timeout_s
+
+    def leave(self, place: Place) -> asyncio.Future[bool]:
+        """As `LockQueues.leave`."""
+        return self.queues.leave(place)
+
+
+def recipe_name(name: str | bytes) -> bytes:
+    """A recipe's name as keys begin with it. Raises `InvalidRequest` if it is empty."""
+    return to_key(name, ClientSettings(), "name")

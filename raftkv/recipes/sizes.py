@@ -1,0 +1,40 @@
+"""Numbers that all who share a name must agree on, kept in the store. Knows one key each."""
+
+from __future__ import annotations
+
+from raftkv.client.client import Client
+from raftkv.errors import InvalidRequest, SizeMismatch
+
+
+class AgreedSize:
+    """The size of a recipe: the first to use its name writes it down, all others compare.
+
+    It stays when nobody uses the name any more; whoever wants another one deletes the key first.
+    """
+
+    def __init__(self, client: Client, name: bytes, size: int, field: str) -> None:
+        """Raises `InvalidRequest` for a size below 1."""
+        if not isinstance(size, int) or size < 1:
+            raise InvalidRequest(f"{field} is {size!r}; give an int from 1 on", field=field)
+        self.size = size
+        self._client = client
+        self._key = name + b"/size"
+        self._field = field
+        self._agreed = False
+
+    async def agree(self) -> None:
+        """Raises `SizeMismatch` if others use another size."""
+        if self._agreed:
+            return
+        wanted = str(self.size).encode()
+        found = await self._client.get(self._key)
+        if found is None:
+            found = (await self._client.compare_and_swap(self._key, None, wanted)).current
+        if found is not None and found.value != wanted:
+            theirs = found.value.decode(errors="replace")
+            raise SizeMismatch(
+                f"{self._field} is {self.size} here and {theirs} for others; use that, or delete"
+                f" {self._key!r} while nobody uses the name",
+                size=theirs,
+            )
+        self._agreed = True

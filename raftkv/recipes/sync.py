@@ -1,0 +1,209 @@
+"""The recipes for code without an event loop: the same classes, on a client of `connect_sync`.
+
+    from raftkv.recipes.sync import ReadWriteLock
+
+    with raftkv.connect_sync("127.0.0.1:7411") as client:
+        with ReadWriteLock(client, "report").write() as writer:
+            client.put("report", data, fence=writer)
+
+A thread can't be stopped from outside: a loss is told by callback, by `check()`, and as `LockLost`
+at the block's end.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Self, overload
+
+from raftkv.client.portal import shared_portal
+from raftkv.client.sync import SyncClient
+from raftkv.client.sync_locks import SyncLock
+from raftkv.client.twins import twin_of
+from raftkv.recipes import barrier, counter, double_barrier, lock_set, read_write_lock, semaphore
+
+
+class ReadWriteLock:
+    __doc__ = read_write_lock.ReadWriteLock.__doc__
+
+    def __init__(self, client: SyncClient, name: str | bytes, *, ttl: float = 10.0) -> None:
+        self._lock = read_write_lock.ReadWriteLock(client.asynchronous, name, ttl=ttl)
+
+    @twin_of(read_write_lock.ReadWriteLock.read)
+    def read(self) -> SyncSharedLock:
+        return SyncSharedLock(self._lock.read())
+
+    @twin_of(read_write_lock.ReadWriteLock.write)
+    def write(self) -> SyncLock:
+        return SyncLock(self._lock.write())
+
+
+class SyncSharedLock(SyncLock):
+    """A lock that others may hold at the same time: no fence, see `SharedLock`."""
+
+    shared = True
+
+
+class Semaphore:
+    __doc__ = semaphore.Semaphore.__doc__
+
+    def __init__(
+        self, client: SyncClient, name: str | bytes, slots: int, *, ttl: float = 10.0
+    ) -> None:
+        self._semaphore = semaphore.Semaphore(client.asynchronous, name, slots, ttl=ttl)
+
+    @twin_of(semaphore.Semaphore.slot)
+    def slot(self) -> SyncSharedLock:
+        return SyncSharedLock(self._semaphore.slot())
+
+
+class LockSet(Sequence[SyncLock]):
+    __doc__ = lock_set.LockSet.__doc__
+
+    def __init__(self, locks: lock_set.LockSet, timeout: float | None) -> None:
+        self._locks = locks
+        self._timeout = timeout
+        self._twins = tuple(SyncLock(lock) for lock in locks)
+        self._call = shared_portal().call
+
+    @property
+    def names(self) -> tuple[bytes, ...]:
+        """What they are locks on, sorted."""
+        return self._locks.names
+
+    @property
+    def tokens(self) -> dict[bytes, int]:
+        """The fencing token of each name. Raises `LockLost`."""
+        return self._locks.tokens
+
+    @twin_of(lock_set.LockSet.remaining)
+    def remaining(self) -> float:
+        return self._locks.remaining()
+
+    @twin_of(lock_set.LockSet.check)
+    def check(self) -> None:
+        self._locks.check()
+
+    @twin_of(lock_set.LockSet.on_lost)
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        for lock in self._twins:
+            lock.on_lost(callback)
+
+    @twin_of(lock_set.LockSet.acquire)
+    def acquire(self, *, timeout: float | None = None) -> Self:
+        self._call(self._locks.acquire_for(threading.current_thread(), timeout))
+        return self
+
+    @twin_of(lock_set.LockSet.release)
+    def release(self) -> bool:
+        return self._call(self._locks.release())
+
+    def __enter__(self) -> Self:
+        return self.acquire(timeout=self._timeout)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.check()
+        finally:
+            self.release()
+
+    def __len__(self) -> int:
+        return len(self._twins)
+
+    def __iter__(self) -> Iterator[SyncLock]:
+        return iter(self._twins)
+
+    @overload
+    def __getitem__(self, which: int) -> SyncLock: ...
+    @overload
+    def __getitem__(self, which: slice) -> Sequence[SyncLock]: ...
+    def __getitem__(self, which: int | slice) -> SyncLock | Sequence[SyncLock]:
+        return self._twins[which]
+
+
+@twin_of(lock_set.locked)
+def locked(
+    client: SyncClient, *names: str | bytes, ttl: float = 10.0, timeout: float | None = None
+) -> LockSet:
+    return LockSet(lock_set.locked(client.asynchronous, *names, ttl=ttl), timeout)
+
+
+class Barrier:
+    __doc__ = barrier.Barrier.__doc__
+
+    def __init__(self, client: SyncClient, name: str | bytes) -> None:
+        self._barrier = barrier.Barrier(client.asynchronous, name)
+        self._call = shared_portal().call
+
+    @twin_of(barrier.Barrier.hold)
+    def hold(self, *, timeout: float | None = None) -> bool:
+        return self._call(self._barrier.hold(timeout=timeout))
+
+    @twin_of(barrier.Barrier.release)
+    def release(self, *, timeout: float | None = None) -> bool:
+        return self._call(self._barrier.release(timeout=timeout))
+
+    @twin_of(barrier.Barrier.wait)
+    def wait(self, *, timeout: float | None = None) -> None:
+        self._call(self._barrier.wait(timeout=timeout))
+
+
+class DoubleBarrier:
+    __doc__ = double_barrier.DoubleBarrier.__doc__
+
+    def __init__(
+        self, client: SyncClient, name: str | bytes, count: int, *, ttl: float = 10.0
+    ) -> None:
+        self._barrier = double_barrier.DoubleBarrier(client.asynchronous, name, count, ttl=ttl)
+        self._call = shared_portal().call
+
+    @twin_of(double_barrier.DoubleBarrier.enter)
+    def enter(self, *, timeout: float | None = None) -> None:
+        self._call(self._barrier.enter(timeout=timeout))
+
+    @twin_of(double_barrier.DoubleBarrier.leave)
+    def leave(self, *, timeout: float | None = None) -> None:
+        self._call(self._barrier.leave(timeout=timeout))
+
+    @twin_of(double_barrier.DoubleBarrier.remaining)
+    def remaining(self) -> float:
+        return self._barrier.remaining()
+
+    @twin_of(double_barrier.DoubleBarrier.check)
+    def check(self) -> None:
+        self._barrier.check()
+
+    def __enter__(self) -> Self:
+        self.enter()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._call(self._barrier.__aexit__(kind, error, traceback))
+
+
+class Counter:
+    __doc__ = counter.Counter.__doc__
+
+    def __init__(self, client: SyncClient, name: str | bytes) -> None:
+        self._counter = counter.Counter(client.asynchronous, name)
+        self._call = shared_portal().call
+
+    @twin_of(counter.Counter.add)
+    def add(self, n: int = 1, *, timeout: float | None = None) -> int:
+        return self._call(self._counter.add(n, timeout=timeout))
+
+    @twin_of(counter.Counter.get)
+    def get(self, *, timeout: float | None = None) -> int:
+        return self._call(self._counter.get(timeout=timeout))

@@ -1,0 +1,88 @@
+"""Waiting for places of a queue to go. Knows keys and revisions, not what the places are for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from raftkv.client.client import Client
+from raftkv.client.elections import is_member
+from raftkv.client.results import KeyValue
+from raftkv.errors import OutcomeUnknown, RevisionCompacted, Unavailable
+
+T = TypeVar("T")
+
+PAUSE_S: Final = 0.05
+
+
+def place_key(name: bytes, token: int) -> bytes:
+    """The key of the place in the queue of `name` that was taken at revision `token`."""
+    return b"%b/%016x" % (name, token)
+
+
+def first_key(name: bytes) -> bytes:
+    """No place of the queue is below this key."""
+    return name + b"/0"
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again until there is an answer.
+
+    For what may be done twice, by somebody with a place: losing it is what ends the waiting.
+    """
+    while True:
+        try:
+            return await ask()
+        except (Unavailable, OutcomeUnknown):
+            await asyncio.sleep(PAUSE_S)
+
+
+async def places(client: Client, name: bytes) -> tuple[tuple[KeyValue, ...], int]:
+    """The places of a queue in order, without their values, and the revision of that state."""
+    found = await client.range(first_key(name), name + b"/8", keys_only=True)
+    return tuple(kv for kv in found.kvs if is_member(name, kv)), found.revision
+
+
+async def last_place(client: Client, name: bytes, before: int) -> tuple[KeyValue | None, int]:
+    """The last place that was taken before the token `before`, and the revision of that state."""
+    start, end = first_key(name), place_key(name, before)
+    while True:
+        found = await client.range(start, end, limit=1, descending=True, keys_only=True)
+        if not found.kvs or is_member(name, found.kvs[0]):
+            return (found.kvs[0] if found.kvs else None), found.revision
+        end = found.kvs[0].key  # a stranger's
+
+
+async def until_none_before(client: Client, name: bytes, token: int) -> None:
+    """Wait until no place of the queue is older than `token`.
+
+    Nobody joins before it, so it is enough to watch the last of them, and then to look again.
+    """
+    while True:
+        place, revision = await patiently(lambda: last_place(client, name, token))
+        if place is None:
+            return
+        await until_changed(client, place.key, after=revision, puts=False)
+
+
+async def until_changed(
+    client: Client,
+    start: bytes,
+    end: bytes | None = None,
+    *,
+    after: int,
+    puts: bool = True,
+    deletes: bool = True,
+) -> None:
+    """Wait for a change of the key or range later than revision `after`, or for the need to look.
+
+    Watched from the revision that was read, so nothing that happens in between is missed.
+    """
+    watch = client.watch(start, end, from_revision=after + 1, puts=puts, deletes=deletes)
+    try:
+        await anext(watch, None)
+    except RevisionCompacted:
+        return  # whatever happened is history: look again
+    finally:
+        await watch.close()
