@@ -1,4 +1,6 @@
-"""One seed decides a run; the seeds of this list hold; and planted bugs do not get through."""
+"""One seed decides a run; the seeds of this list hold; and what fails is told so that it can be
+replayed.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +9,19 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import pytest
 import structlog
 from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
+from jepsen_lite.mutants.catalogue import MUTANTS
 from jepsen_lite.sim.report import describe_failure
 from jepsen_lite.sim.run import draw_plan, run
 from jepsen_lite.sim.shrink import shrunk
 from raftkv import logs
-from raftkv.node.driver import Driver
-from raftkv.node.submissions import Submissions
-from raftkv.raft.outbox import Outbox
-from raftkv.raft.ready import Persist
 
 ROOT = Path(__file__).parent.parent.parent
 SEEDS = range(1, 7)
@@ -76,40 +73,8 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -
     assert hashlib.sha256(kept[0]).hexdigest() == fingerprint(14)
 
 
-def promise_before_the_write(self: Outbox, message: Any) -> None:
-    self.send(message) if message.recipient != message.sender else self._promises.append(message)
-
-
-async def persisted_before_it_is(self: Driver, persist: Persist) -> None:
-    self.raft.persisted()
-    self.wake()
-    async with self._log_disk:
-        await self._log_store.append(persist.hard_state, persist.entries)
-
-
-def late_is_failed(self: Submissions, waiting: Any) -> Exception:
-    from raftkv.errors import DeadlineExceeded
-
-    return DeadlineExceeded("not in time")
-
-
-@pytest.mark.parametrize(
-    ("owner", "name", "bug", "seeds"),
-    [
-        (Outbox, "promise", promise_before_the_write, range(11, 17)),
-        (Driver, "_persist", persisted_before_it_is, range(11, 17)),
-        (Submissions, "_late", late_is_failed, (9, 19)),
-    ],
-)
-def test_a_planted_bug_is_found(
-    owner: type, name: str, bug: Callable[..., object], seeds: Iterable[int]
-) -> None:
-    with mock.patch.object(owner, name, bug):
-        assert any(run(draw_plan(seed, seconds=10.0)).problems for seed in seeds)
-
-
 def test_a_failure_is_reduced_and_says_how_to_replay_it() -> None:
-    with mock.patch.object(Outbox, "promise", promise_before_the_write):
+    with MUTANTS["acknowledged-before-fsync"].planted():
         failed = run(draw_plan(12, seconds=10.0))
         smaller = shrunk(failed)
     assert smaller.problems

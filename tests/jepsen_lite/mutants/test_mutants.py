@@ -23,6 +23,8 @@ ROWS = 26
 QUICK = (
     ("vote-before-the-write", "elections", 1),
     ("longer-is-newer", "relays", 1),
+    ("acknowledged-before-fsync", "power-cuts", 1),
+    ("late-is-failed", "relays", 2),
     ("reads-before-the-first-commit", "fresh-leaders", 1),
     ("snapshot-without-data", "snapshots", 1),
     ("no-voter-counts-itself", "leaving-leaders", 1),
