@@ -133,7 +133,8 @@ class Run:
                 group.create_task(workers.run(self._generator()))
         finally:
             self.problems += workers.problems
-            await asyncio.gather(*(seat.client.close() for seat in seats))
+            closing = (seat.client.close() for seat in seats)
+            await asyncio.gather(*closing, return_exceptions=True)
 
     async def _seats(self) -> list[Seat]:
         """Every other worker knows one node only: it sees what that node believes."""

@@ -44,6 +44,9 @@ class Campaign:
         self._nemeses = {nemesis.name: nemesis for nemesis in nemeses}
         self._now_ns = now_ns
         self._on_struck = on_struck
+        # Two of one kind never overlap, however long it takes to undo one: so of three disks one
+        # is damaged at most.
+        self._under_way: set[str] = set()
 
     async def carry_out(self, schedule: Sequence[Fault]) -> None:
         """Return when every fault is over."""
@@ -56,6 +59,16 @@ class Campaign:
         await asyncio.sleep(fault.at_s - (self._now_ns() - begun_ns) / 1e9)
         began_ns = self._now_ns()
         nemesis = self._nemeses[fault.name]
+        if fault.name in self._under_way:
+            self._note(fault, _NOBODY, began_ns, "the one before is not over", took_effect=False)
+            return
+        self._under_way.add(fault.name)
+        try:
+            await self._strike_and_undo(nemesis, fault, began_ns)
+        finally:
+            self._under_way.remove(fault.name)
+
+    async def _strike_and_undo(self, nemesis: Nemesis, fault: Fault, began_ns: int) -> None:
         try:
             strike = await nemesis.strike(self._system, fault)
         except NoEffect as reason:

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 from jepsen_lite.nemesis.base import Fault, Kind, Strike, one_node, resolve
-from jepsen_lite.systems.base import NoEffect, System
+from jepsen_lite.systems.base import NoEffect, System, SystemFailed
 from jepsen_lite.systems.local import LocalCluster
 from jepsen_lite.systems.processes import Server
 from jepsen_lite.systems.raftkv import Raftkv
@@ -23,13 +23,14 @@ TRACER_END_S = 10.0
 
 DISK_BYTES = 256 << 20
 BALLAST = "ballast"
+END_S = 5.0
 FULL_CHUNK_BYTES = 1 << 20
 
 FLIPS = 3
 # The end of a log that is being written may be half a record after any crash; nobody can tell what
 # is missing there, so a disk that loses it after a sync is beyond what Raft promises to survive.
 SPARED_TAIL_BYTES = 16 << 10
-REFUSAL_S = 5.0
+LOOKS, LOOK_AGAIN_S = 60, 0.5
 
 
 class SlowDisk(Kind):
@@ -98,19 +99,19 @@ class FullDisk(Kind):
 
         async def undo() -> str:
             (server.directory / BALLAST).unlink()
-            stopped = not server.running
-            await server.start()
-            if not stopped:
+            # Who could not write takes a moment to answer its clients and close its stores.
+            if not await server.ended(END_S):
                 raise NoEffect("it wrote too little to notice")
+            await server.start()
             return "it had stopped, and was started again"
 
         return Strike(node, "no byte is left", undo)
 
 
 class BitFlip(Kind):
-    """One node at a time. What it said before the damage stays true: it comes back under a new id.
+    """One node at a time, and it is replaced in the end, whether it has met the damage or not.
 
-    A node that refuses its damaged disk is replaced, as an operator would do it.
+    So never more than one disk lies, which a majority of three can stand.
     """
 
     name = "bit-flip"
@@ -132,13 +133,33 @@ class BitFlip(Kind):
             await server.start()
 
         async def undo() -> str:
-            if not await server.ended(REFUSAL_S):
-                return "it runs, and has not met the damage"
-            new = await system.replace(node)
+            await _up_or_ended(system, node)
+            met = f"it refused its disk (code {server.exit_code})"
+            said = "it has not met the damage" if server.running else met
+            await server.kill()
+            new = await _replaced(system, node)
             await system.finish_replacements()
-            return f"it refused its disk (code {server.exit_code}); {new} replaced it"
+            return f"{said}; {new} replaced it"
 
         return Strike(node, harmed, undo)
+
+
+async def _up_or_ended(system: Raftkv, node: str) -> None:
+    """Wait until the node serves or has given up, for a while."""
+    for _ in range(LOOKS):
+        if not system.servers[node].running or node not in await system.not_ready():
+            return
+        await asyncio.sleep(LOOK_AGAIN_S)
+
+
+async def _replaced(system: Raftkv, node: str) -> str:
+    """Replace it, however often other faults are in the way."""
+    for _ in range(LOOKS):
+        try:
+            return await system.replace(node)
+        except NoEffect:
+            await asyncio.sleep(LOOK_AGAIN_S)
+    raise SystemFailed(f"{node} has a damaged disk and can't be replaced")
 
 
 def _give_disk(system: LocalCluster, server: Server) -> None:

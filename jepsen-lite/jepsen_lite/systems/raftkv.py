@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -63,8 +64,10 @@ class Raftkv(LocalCluster):
         ]
 
     async def stop(self) -> None:
-        await self._forget_operator()
-        await super().stop()
+        try:
+            await self._forget_operator()
+        finally:
+            await super().stop()
 
     async def connect(self, node: str = "") -> Client:
         chosen = [node] if node else self.nodes
@@ -201,9 +204,10 @@ class Raftkv(LocalCluster):
             await asyncio.sleep(CHANGE_EVERY_S)
 
     async def _forget_operator(self) -> None:
-        if self._operator is not None:
-            await self._operator.close()
-            self._operator = None
+        operator, self._operator = self._operator, None
+        if operator is not None:
+            with contextlib.suppress(RaftkvError):
+                await operator.close()
 
 
 def number_of(name: str) -> int:
