@@ -11,7 +11,7 @@ from jepsen_lite.report.record import RunRecord
 from jepsen_lite.verdicts import Problem, Validity
 
 OPERATIONS_MAX = 240
-_MARGIN_NS = 1_000_000_000
+MARGIN_NS_MAX = 30_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +95,10 @@ def _around(
     why: str,
     found: Counterexample | None = None,
 ) -> Focus:
-    """Grow the window on both sides while it holds no more than what can be read."""
-    low_ns, high_ns = began_ns, ended_ns
-    margin_ns = 1_000_000
-    while margin_ns <= 30 * _MARGIN_NS:
-        if len(_within(operations, began_ns - margin_ns, ended_ns + margin_ns)) > OPERATIONS_MAX:
-            break
-        low_ns, high_ns = began_ns - margin_ns, ended_ns + margin_ns
-        margin_ns = margin_ns * 3 // 2
+    """As much on both sides as can be read."""
+    distances = sorted(_distance_ns(each, began_ns, ended_ns) for each in operations)
+    margin_ns = min(distances[OPERATIONS_MAX] - 1, MARGIN_NS_MAX)
+    low_ns, high_ns = began_ns - max(margin_ns, 0), ended_ns + max(margin_ns, 0)
     low_ns = max(low_ns, operations[0].invocation.time_ns)
     shown = _within(operations, low_ns, high_ns)[:OPERATIONS_MAX]
     return Focus(low_ns, high_ns, shown, why, found, ended_ns if found else None)
@@ -112,9 +108,13 @@ def _within(
     operations: tuple[Operation, ...], began_ns: int, ended_ns: int
 ) -> tuple[Operation, ...]:
     """Those that were open at some moment of the window."""
-    return tuple(
-        each
-        for each in operations
-        if each.invocation.time_ns <= ended_ns
-        and (each.completion is not None and each.completion.time_ns >= began_ns)
-    )
+    return tuple(each for each in operations if _distance_ns(each, began_ns, ended_ns) <= 0)
+
+
+def _distance_ns(operation: Operation, began_ns: int, ended_ns: int) -> int:
+    """How far an operation lies from a window; 0 if it was open within it."""
+    invoked_ns = operation.invocation.time_ns
+    completion = operation.completion
+    # One that nobody answered is drawn where it began; else it would be in every window.
+    completed_ns = completion.time_ns if completion is not None else invoked_ns
+    return max(0, invoked_ns - ended_ns, began_ns - completed_ns)

@@ -166,9 +166,9 @@ def _quantile_lines(drawing: Drawing, ok: Iterable[Operation], across: Scale, up
         drawing.add("path", d=path, class_="quantile under")
         drawing.add("path", d=path, class_=f"quantile p{percent}")
         y = points[-1][1]
-        if all(abs(y - other) > 12 for other in labels):
-            drawing.add("text", f"p{percent}", x=RIGHT + 6, y=y + 4, class_="axis strong")
-            labels.append(y)
+        y = min([y, *(other - 13 for other in labels)])  # the 99th is never below the median
+        drawing.add("text", f"p{percent}", x=RIGHT + 6, y=y + 4, class_="axis strong")
+        labels.append(y)
 
 
 def quantile(latencies_ns: Sequence[int], percent: int) -> int:

@@ -25,7 +25,7 @@ FAULTS_MAX = 300
 LOG_LINES_MAX = 500
 LOG_CHARS_MAX = 400
 TEXT_CHARS_MAX = 4_000
-_SHOWN_ELSEWHERE = {"command", "versions", "options"}
+_SHOWN_ELSEWHERE = {"command", "versions", "options", "phases"}
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader("jepsen_lite.report"),
@@ -72,6 +72,7 @@ def page(record: RunRecord) -> str:
         log=_log_around(record, focus),
         facts=facts(record),
         options=_flat(record.test.get("options")),
+        phases=_phases(record),
         versions=_flat(record.test.get("versions")),
         command=command(record),
         limits={"problems": PROBLEMS_MAX, "text": TEXT_CHARS_MAX, "log": LOG_CHARS_MAX,
@@ -218,6 +219,18 @@ def _flat(found: object) -> Mapping[str, str]:
     return {
         str(name): words.shortened(content if isinstance(content, str) else json.dumps(content))
         for name, content in found.items()
+    }
+
+
+def _phases(record: RunRecord) -> Mapping[str, str]:
+    """When each phase of the run began."""
+    noted = record.test.get("phases")
+    if not isinstance(noted, dict):
+        return {}
+    return {
+        str(name): f"from {began_ns / NS_PER_S:.3f} s"
+        for name, began_ns in noted.items()
+        if isinstance(began_ns, int)
     }
 
 

@@ -285,5 +285,7 @@ def _log_line(node: str, line: str, placing: _Placing) -> LogLine:
         return LogLine(None, node, "", line)
     stamp = facts.pop("timestamp", None)
     level, event = str(facts.pop("level", "")), str(facts.pop("event", ""))
+    if node.endswith(str(facts.get("node", "?"))):  # the file's name has said it
+        del facts["node"]
     told = "  ".join(f"{name}={_plain(value)}" for name, value in facts.items())
     return LogLine(placing.time_ns(stamp), node, level, event, told)

@@ -19,8 +19,8 @@ from jepsen_lite.report.record import Message, RunRecord
 from jepsen_lite.report.words import call, count, shortened
 
 WIDTH = 1100
-MESSAGES_MAX = 90
-ROW_HEIGHT = 17
+MESSAGES_MAX = 64
+ROW_HEIGHT = 20
 _TOP = 34
 _LEFT = 150.0
 _RIGHT = 760.0

@@ -161,12 +161,17 @@ def _operation(
     drawing.begin(details(operation, began_s), class_=f"op {operation.kind}{named}", tabindex=-1)
     width = max(ended - began, 3.0)
     _bar(drawing, operation, began, began + width, y, ROW_HEIGHT - 7, open_ended=False)
-    label = shortened(call(operation), int((width - (26 if number else 8)) / _CHAR_PX) or 1)
-    if len(label) > 6:
-        x = began + (20 if number else 4)
-        drawing.add("text", label, x=x, y=y + 11.5, class_="in-bar")
     if number:
-        _badge(drawing, number, began + 8 if width > 18 else began - 9, y + 7.5)
+        _badge(drawing, number, began - 10, y + 7.5)
+    letters_max = int((width - 8) / _CHAR_PX)
+    if letters_max > 6 or number:
+        # What belongs to the counterexample is named also where its bar is too small for that.
+        inside = letters_max > 6
+        label = shortened(call(operation), letters_max if inside else 40)
+        at_left = not inside and began > WIDTH * 0.7
+        x = began + 4 if inside else began - 22 if at_left else began + width + 5
+        anchor = "in-bar end" if at_left else "in-bar"
+        drawing.add("text", label, x=x, y=y + 11.5, class_=anchor)
     drawing.end()
 
 
