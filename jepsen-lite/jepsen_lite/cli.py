@@ -9,6 +9,7 @@ from jepsen_lite.commands.inspect import check, list_, serve
 from jepsen_lite.commands.replay import replay
 from jepsen_lite.commands.run import run
 from jepsen_lite.commands.sim import sim
+from jepsen_lite.commands.soak import soak
 from jepsen_lite.mutants.cli import mutants
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -19,7 +20,7 @@ def jepsen_lite() -> None:
     """Break a replicated store on purpose, and judge what its clients saw."""
 
 
-for command in (run, sim, replay, check, mutants, serve):
+for command in (run, sim, replay, check, mutants, soak, serve):
     app.command()(command)
 app.command("list")(list_)
 

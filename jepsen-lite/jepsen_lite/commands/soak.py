@@ -1,0 +1,71 @@
+"""`jepsen-lite soak`: random runs, real and simulated, until something breaks or time is over."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jepsen_lite.commands.exits import OF_VALIDITY
+from jepsen_lite.commands.inspect import STORE, StoreOption
+from jepsen_lite.commands.run import READ_WHOLE_HISTORIES
+from jepsen_lite.verdicts import Validity
+
+SECONDS = (20, 40, 60)
+SIZES = (3, 3, 5)
+SEEDS_AT_A_TIME = 50
+SEEDS = 1_000_000_000
+HARMLESS = {OF_VALIDITY[Validity.VALID], OF_VALIDITY[Validity.VACUOUS]}
+
+
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.0, help="begin nothing more after these")],
+    store: StoreOption = STORE,
+    jobs: Annotated[int, typer.Option(min=1, help="processes for seeds of the simulator")] = 2,
+    seed: Annotated[int | None, typer.Option(help="of all the choices; default: any")] = None,
+) -> None:
+    """Random workloads under random faults, on real processes and simulated, until one fails."""
+    seed = random.randrange(SEEDS) if seed is None else seed
+    typer.echo(f"soak with seed {seed}")
+    rng = random.Random(seed)
+    until_s = time.monotonic() + 60 * minutes
+    ends: Counter[int] = Counter()
+    while time.monotonic() < until_s:
+        simulated = rng.random() < 0.5
+        command = _simulated(rng, jobs) if simulated else _real(rng, store)
+        typer.echo(f"jepsen-lite {' '.join(command)}")
+        run = [sys.executable, "-m", "jepsen_lite", *command]
+        ended = subprocess.run(run, capture_output=True, text=True, check=False)
+        ends[ended.returncode] += 1
+        if ended.returncode not in HARMLESS:
+            typer.echo(ended.stdout + ended.stderr)
+            raise typer.Exit(ended.returncode)
+    valid, vacuous = (ends[OF_VALIDITY[each]] for each in (Validity.VALID, Validity.VACUOUS))
+    typer.echo(f"{valid} runs valid, {vacuous} proved nothing, none failed")
+
+
+def _simulated(rng: random.Random, jobs: int) -> list[str]:
+    first = rng.randrange(SEEDS)
+    seeds = f"{first}..{first + SEEDS_AT_A_TIME - 1}"
+    return ["sim", "--seeds", seeds, "--jobs", str(jobs)]
+
+
+def _real(rng: random.Random, store: Path) -> list[str]:
+    from jepsen_lite.nemesis.catalogue import NEMESES
+    from jepsen_lite.systems.catalogue import SYSTEMS
+    from jepsen_lite.workloads.catalogue import WORKLOADS
+
+    workloads = rng.sample(sorted(WORKLOADS), rng.randint(1, 4))
+    possible = sorted(name for name in SYSTEMS["raftkv"].nemeses if not NEMESES[name].missing())
+    nemeses = rng.sample(possible, rng.randint(1, 4))
+    if set(workloads) & set(READ_WHOLE_HISTORIES):
+        nemeses = [name for name in nemeses if name != "compaction"] or ["kill"]
+    command = ["run", "--workload", ",".join(workloads), "--nemesis", ",".join(nemeses)]
+    command += ["--seconds", str(rng.choice(SECONDS)), "--nodes", str(rng.choice(SIZES))]
+    return [*command, "--seed", str(rng.randrange(SEEDS)), "--store", str(store)]

@@ -1,0 +1,133 @@
+"""What is done when is decided by the seed, the rate and the order of phases."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import cast
+
+import pytest
+
+from jepsen_lite.generators import (
+    Answer,
+    Asker,
+    Each,
+    EachSeat,
+    Generator,
+    Hold,
+    Limit,
+    Load,
+    Mix,
+    PerKey,
+    Phases,
+    Rate,
+    Stagger,
+    TimeLimit,
+    Todo,
+    Wait,
+)
+from jepsen_lite.workloads.base import Invocation, Workload
+from jepsen_lite.workloads.counter import Counter
+from jepsen_lite.workloads.register import Register
+from jepsen_lite.workloads.sets import GrowingSet
+
+
+def asked(generator: Generator, seconds: float, seed: int = 1, busy: int = 0) -> list[Answer]:
+    """What one worker is told, that sleeps when it is told to wait and works in no time."""
+    answers: list[Answer] = []
+    now_s, rng = 0.0, Random(seed)
+    while now_s < seconds:
+        answer = generator.next(Asker(0, now_s, rng, busy))
+        if answer is None:
+            break
+        if isinstance(answer, Wait):
+            now_s += max(answer.seconds, 1e-6)
+        else:
+            answers.append(answer)
+    return answers
+
+
+def mix() -> Mix:
+    workloads: list[Workload] = [Register(), Counter(), GrowingSet()]
+    return Mix([(Load(each), 1.0) for each in workloads])
+
+
+def drawn(seed: int) -> list[Invocation]:
+    answers = asked(Stagger(mix(), 50), 5.0, seed)
+    return [answer.invocation for answer in answers if isinstance(answer, Todo)]
+
+
+def test_the_seed_decides_every_operation() -> None:
+    assert drawn(3) == drawn(3)
+    assert drawn(3) != drawn(4)
+
+
+@pytest.mark.parametrize("kind", [Rate, Stagger])
+def test_a_rate_is_kept_over_time(kind: type[Rate]) -> None:
+    assert len(asked(kind(mix(), 100), 10.0)) == pytest.approx(1000, rel=0.1)
+
+
+def test_a_rate_does_not_catch_up_after_a_stall() -> None:
+    rate, rng = Rate(mix(), 10), Random(1)
+    assert isinstance(rate.next(Asker(0, 0.0, rng)), Todo)
+    told = [rate.next(Asker(0, 60.0, rng)) for _ in range(5)]
+    assert sum(isinstance(each, Todo) for each in told) <= 2
+
+
+def test_limits_end_what_goes_on_for_ever() -> None:
+    assert len(asked(Limit(mix(), 7), 100.0)) == 7
+    assert len(asked(TimeLimit(Rate(mix(), 10), 3.0), 100.0)) == pytest.approx(30, abs=1)
+
+
+def test_a_phase_begins_when_nobody_is_busy_with_the_one_before() -> None:
+    phases = Phases([Limit(mix(), 1), Limit(mix(), 1)])
+    rng = Random(1)
+    assert isinstance(phases.next(Asker(0, 0.0, rng)), Todo)
+    assert isinstance(phases.next(Asker(1, 0.0, rng, busy=1)), Wait)
+    assert isinstance(phases.next(Asker(1, 0.0, rng)), Todo)
+    assert phases.next(Asker(0, 0.0, rng)) is None
+
+
+def test_nothing_is_done_while_it_is_held_back() -> None:
+    open_now = False
+    hold, asker = Hold(lambda: open_now), Asker(0, 0.0, Random(1))
+    assert isinstance(hold.next(asker), Wait)
+    open_now = True
+    assert hold.next(asker) is None
+
+
+def test_what_must_succeed_is_drawn_up_when_its_time_has_come() -> None:
+    calls = []
+    register = Register()
+
+    def draw_up() -> list[tuple[Workload, Invocation]]:
+        calls.append(1)
+        return [(register, Invocation("read", "a")), (register, Invocation("read", "b"))]
+
+    each = Each(draw_up)
+    assert not calls
+    told = [cast(Todo, answer) for answer in asked(each, 1.0)]
+    assert [todo.invocation.key for todo in told] == ["a", "b"]
+    assert all(todo.patient for todo in told)
+    assert len(calls) == 1
+
+
+def test_each_seat_ends_what_it_holds_itself() -> None:
+    def draw_up(seat: int) -> list[Todo]:
+        return [Todo(Register(), Invocation("read", f"of {seat}"))] if seat == 1 else []
+
+    generator, rng = EachSeat(2, draw_up), Random(1)
+    assert isinstance(generator.next(Asker(0, 0.0, rng)), Wait)
+    told = generator.next(Asker(1, 0.0, rng))
+    assert isinstance(told, Todo)
+    assert told.invocation.key == "of 1"
+    assert generator.next(Asker(0, 0.0, rng)) is None
+
+
+def test_a_key_is_used_so_often_and_then_replaced() -> None:
+    keys, rng = PerKey("k/", 2, uses=5), Random(1)
+    times: dict[str, int] = {}
+    for _ in range(100):
+        key = keys.draw(rng)
+        times[key] = times.get(key, 0) + 1
+    assert max(times.values()) == 5
+    assert set(times) == set(keys.used())

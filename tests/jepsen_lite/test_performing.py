@@ -1,0 +1,112 @@
+"""What a failure says of an operation is what the history says of it, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, cast
+
+import pytest
+
+from jepsen_lite.history import History, Kind
+from jepsen_lite.performing import Recorder
+from jepsen_lite.verdicts import Finding
+from jepsen_lite.workloads.base import Invocation, NotDone, Session
+from raftkv.client.client import Client
+from raftkv.errors import (
+    DeadlineExceeded,
+    NoLeader,
+    OutcomeUnknown,
+    RaftkvError,
+    TooLarge,
+)
+
+CLIENT = cast(Client, None)
+WRITE, READ = Invocation("write", "k", "v"), Invocation("read", "k")
+
+
+class Scripted:
+    """Does what it is told to do."""
+
+    name = "scripted"
+    reads = frozenset({"read"})
+
+    def __init__(self, act: Callable[[Session], Any]) -> None:
+        self._act = act
+
+    def next(self, rng: Random, seat: int) -> Invocation:
+        return READ
+
+    async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
+        return self._act(session)
+
+    def final(self) -> Sequence[Invocation]:
+        return []
+
+    def check(self, history: History) -> list[Finding]:
+        return []
+
+
+def raising(error: BaseException) -> Scripted:
+    def act(session: Session) -> Any:
+        raise error
+
+    return Scripted(act)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OutcomeUnknown("sent"), Kind.INFO),
+        (DeadlineExceeded("not sent"), Kind.FAIL),
+        (NoLeader("nobody"), Kind.FAIL),
+        (TooLarge("too large"), Kind.FAIL),
+        (NotDone("I would rather not"), Kind.FAIL),
+    ],
+)
+async def test_only_what_certainly_did_not_happen_is_failed(error: RaftkvError, kind: Kind) -> None:
+    history = History()
+    recorder = Recorder(history, lambda: 5)
+    told = await recorder.perform(CLIENT, 0, raising(error), WRITE, 1.0)
+    assert told == (kind, error.reason)
+    assert [event.kind for event in history.events] == [Kind.INVOKE, kind]
+
+
+async def test_a_read_that_failed_has_changed_nothing() -> None:
+    recorder = Recorder(History(), lambda: 5)
+    kind, _ = await recorder.perform(CLIENT, 0, raising(OutcomeUnknown("?")), READ, 1.0)
+    assert kind is Kind.FAIL
+
+
+async def test_a_bug_leaves_the_outcome_unknown_and_is_not_hidden() -> None:
+    history = History()
+    recorder = Recorder(history, lambda: 5)
+    with pytest.raises(KeyError):
+        await recorder.perform(CLIENT, 0, raising(KeyError("oops")), WRITE, 1.0)
+    assert history.events[-1].kind is Kind.INFO
+
+
+async def test_a_process_whose_outcome_is_unknown_never_comes_back() -> None:
+    history = History()
+    recorder = Recorder(history, lambda: 5)
+    fine = Scripted(lambda session: None)
+    await recorder.perform(CLIENT, 0, fine, WRITE, 1.0)
+    await recorder.perform(CLIENT, 0, raising(OutcomeUnknown("?")), WRITE, 1.0)
+    await recorder.perform(CLIENT, 0, fine, WRITE, 1.0)
+    first, second, third = (each.invocation.process for each in history.operations("scripted"))
+    assert first == second != third
+
+
+async def test_what_a_worker_learns_meanwhile_stands_between_the_events_of_its_operation() -> None:
+    history = History()
+    recorder = Recorder(history, lambda: 5)
+    telling = Scripted(lambda session: session.tell(Invocation("lost", "k")))
+    await recorder.perform(CLIENT, 0, telling, WRITE, 1.0)
+    functions = [(event.function, event.kind) for event in history.events]
+    assert functions == [
+        ("write", Kind.INVOKE),
+        ("lost", Kind.INVOKE),
+        ("lost", Kind.OK),
+        ("write", Kind.OK),
+    ]
+    assert all(each.kind is Kind.OK for each in history.operations("scripted"))

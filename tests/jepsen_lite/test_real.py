@@ -1,0 +1,162 @@
+"""Proxies that cut what they should, and one short run on real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from jepsen_lite.systems.network import Network
+from jepsen_lite.systems.processes import free_ports
+from jepsen_lite.systems.proxy import Proxy, owner_of
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).parent.parent.parent
+LOOPBACK = "127.0.0.1"
+
+
+@asynccontextmanager
+async def echoing(
+    network: Network, *, both_ways: bool = False
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection of "a" to a server "b" that sends everything back."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(100):
+                writer.write(data)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    port, proxy_port = free_ports(2)
+    server = await asyncio.start_server(echo, LOOPBACK, port)
+    target = (LOOPBACK, port)
+    proxy = Proxy("b", proxy_port, target, network, lambda _: "a", both_ways=both_ways)
+    await proxy.start()
+    reader, writer = await asyncio.open_connection(LOOPBACK, proxy_port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        await proxy.stop()
+        server.close()
+
+
+async def comes_back(reader: asyncio.StreamReader, text: bytes, timeout_s: float = 5.0) -> bool:
+    try:
+        return await asyncio.wait_for(reader.readexactly(len(text)), timeout_s) == text
+    except TimeoutError:
+        return False
+
+
+async def held(network: Network) -> None:
+    """Wait until the cut has kept something from its way."""
+    async with asyncio.timeout(5.0):
+        while not network.held:  # noqa: ASYNC110 - it is a count, not an event
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("pair", [("a", "b"), ("b", "a")])
+async def test_a_cut_holds_bytes_back_and_mending_lets_them_go(pair: tuple[str, str]) -> None:
+    network = Network()
+    async with echoing(network) as (reader, writer):
+        writer.write(b"before")
+        assert await comes_back(reader, b"before")
+        network.cut([pair])
+        writer.write(b"during")
+        await held(network)
+        assert not await comes_back(reader, b"during", 0.05)
+        network.mend([pair])
+        assert await comes_back(reader, b"during")
+
+
+async def test_a_way_that_was_cut_twice_is_open_when_both_are_mended() -> None:
+    network = Network()
+    pair = ("a", "b")
+    async with echoing(network) as (reader, writer):
+        network.cut([pair])
+        network.cut([pair])
+        writer.write(b"x")
+        await held(network)
+        network.mend([pair])
+        assert not await comes_back(reader, b"x", 0.05)
+        network.mend([pair])
+        assert await comes_back(reader, b"x")
+
+
+async def test_a_stream_of_one_direction_feels_only_the_cuts_of_its_diallers_way() -> None:
+    network = Network()
+    async with echoing(network, both_ways=True) as (reader, writer):
+        network.cut([("b", "a")])
+        writer.write(b"not theirs")
+        assert await comes_back(reader, b"not theirs")
+        network.cut([("a", "b")])
+        writer.write(b"ours")
+        await held(network)
+        assert not await comes_back(reader, b"ours", 0.05)
+
+
+async def test_what_is_slow_arrives_later_and_in_order() -> None:
+    network = Network()
+    loop = asyncio.get_running_loop()
+    async with echoing(network) as (reader, writer):
+        network.slow([("a", "b")], 0.2)
+        began = loop.time()
+        for part in (b"1", b"2", b"3"):
+            writer.write(part)
+            await writer.drain()
+        assert await comes_back(reader, b"123")
+        assert loop.time() - began >= 0.2
+        assert network.delayed
+
+
+async def test_a_reset_breaks_connections_between_the_two_whoever_dialled() -> None:
+    network = Network()
+    async with echoing(network) as (reader, writer):
+        writer.write(b"x")
+        assert await comes_back(reader, b"x")
+        assert network.reset([("c", "a")]) == 0
+        assert network.reset([("b", "a")]) == 1
+        with pytest.raises(ConnectionResetError):
+            await reader.read(1)
+
+
+async def test_who_dialled_is_read_from_the_kernel() -> None:
+    async with echoing(Network()) as (_, writer):
+        port = writer.get_extra_info("sockname")[1]
+        assert owner_of(port, {"other": 1, "us": os.getpid()}) == "us"
+        assert owner_of(port, {"other": 1}) == ""
+
+
+def test_a_short_run_on_real_processes_is_valid_and_leaves_everything(tmp_path: Path) -> None:
+    command = ["run", "--workload", "register,append,lock", "--nemesis", "kill,partition"]
+    command += ["--seconds", "8", "--rate", "60", "--seed", "11", "--store", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "jepsen_lite", *command],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "jepsen-lite"), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    latest = tmp_path / "latest"
+    assert done.returncode == 0, done.stdout + done.stderr
+    test = json.loads((latest / "test.json").read_text())
+    assert test["nodes"] == ["node-1", "node-2", "node-3"]
+    assert test["seed"] == 11
+    assert "--seed 11" in " ".join(test["command"])
+    faults = [json.loads(line) for line in (latest / "faults.jsonl").read_text().splitlines()]
+    assert any(fault["took_effect"] for fault in faults)
+    results = json.loads((latest / "results.json").read_text())
+    assert results["validity"] == "valid"
+    for name in ("history.jsonl", "report.html", "junit.xml", "nodes/node-1.log"):
+        assert (latest / name).stat().st_size > 0
