@@ -10,7 +10,7 @@ from raftkv.raft.membership import enter, leave
 from raftkv.raft.raft import Raft
 
 
-@mutant("membership change before a commit in the current term", "memberships")
+@mutant("membership change before a commit in the current term", "memberships", seeds=range(1, 21))
 def change_before_the_first_commit() -> list[Patch]:
     """copycat #23, and the dissertation's own: one voter at a time without a joint membership,
     which is safe only once the leader has committed in its term; this one does not wait for that.

@@ -29,6 +29,8 @@ from jepsen_lite.workloads.catalogue import WORKLOADS
 BOOT_S = 10.0
 LIVENESS_S = 10.0
 OPERATOR_S = 60.0
+FINAL_READS_S = 60.0
+"""A watcher reads for some seconds, and there may be many; each read has a deadline of its own."""
 ALWAYS_JUDGED = ("register", "counter", "set")
 COMPARE_EVERY_S = 1.0
 
@@ -213,7 +215,7 @@ class Run:
         self.clients.begin_last_writes()
         self._await(self.clients.idle, LIVENESS_S, "every client could write again")
         self.clients.begin_final_reads()
-        self._await(self.clients.idle, LIVENESS_S, "a client could read everything")
+        self._await(self.clients.idle, FINAL_READS_S, "a client could read everything")
         for problem in self.clients.final_failures:
             self._fail(f"liveness: {problem}")
         self._await(self.cluster.settled, LIVENESS_S, "all nodes were ready with equal logs")
