@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jepsen_lite.history import Kind
 from jepsen_lite.report import load_plots, space_time, timelines, words
 from jepsen_lite.report.focus import Counterexample, Focus, counterexamples, find_focus
-from jepsen_lite.report.record import NS_PER_S, LogLine, RunRecord
+from jepsen_lite.report.record import NS_PER_S, LogLine, RunRecord, plain
 from jepsen_lite.verdicts import Finding, Validity
 
 PROBLEMS_MAX = 20  # of one finding; results.json has all
@@ -136,8 +136,8 @@ def _first(findings: Sequence[Finding]) -> str:
     texts = [problem.text for finding in findings for problem in finding.problems]
     if not texts:
         return ""
-    sentence, dot, _ = texts[0].partition("\n")[0].partition(". ")
-    return words.shortened(sentence + dot.strip())
+    sentence, _, _ = texts[0].partition("\n")[0].partition(". ")
+    return words.shortened(sentence.rstrip(":.") + ".")
 
 
 def _tiles(record: RunRecord) -> Iterator[tuple[str, str]]:
@@ -216,10 +216,7 @@ def command(record: RunRecord) -> str:
 def _flat(found: object) -> Mapping[str, str]:
     if not isinstance(found, dict):
         return {}
-    return {
-        str(name): words.shortened(content if isinstance(content, str) else json.dumps(content))
-        for name, content in found.items()
-    }
+    return {str(name): words.shortened(plain(content)) for name, content in found.items()}
 
 
 def _phases(record: RunRecord) -> Mapping[str, str]:

@@ -111,7 +111,7 @@ def read(directory: Path) -> RunRecord:
     test = _object(directory / "test.json", gaps)
     history = _history(directory / "history.jsonl", gaps)
     results = _object(directory / "results.json", gaps)
-    findings = tuple(_finding(each) for each in results.get("findings", ()))
+    findings = tuple(_finding(each) for each in results.get("findings") or ())
     log = _log(directory / "nodes", _Placing.of(test), gaps)
     return RunRecord(
         directory,
@@ -172,8 +172,8 @@ def _text_lines(path: Path, gaps: list[str] | None) -> Iterator[str]:
 
 def _finding(found: Mapping[str, Any]) -> Finding:
     problems = tuple(
-        Problem(str(each.get("text", "")), tuple(int(at) for at in each.get("events", ())))
-        for each in found.get("problems", ())
+        Problem(str(each.get("text", "")), tuple(int(at) for at in each.get("events") or ()))
+        for each in found.get("problems") or ()
     )
     return Finding(
         str(found.get("checker", "?")),
@@ -192,10 +192,10 @@ def _fault(found: Mapping[str, Any]) -> Fault:
     ended = found.get("ended_ns")
     return Fault(
         str(found.get("name", "?")),
-        _plain(found.get("target", "")),
+        plain(found.get("target", "")),
         int(found.get("began_ns") or 0),
         None if ended is None else int(ended),
-        _plain(found.get("detail", "")),
+        plain(found.get("detail", "")),
         bool(found.get("took_effect", True)),
     )
 
@@ -214,12 +214,12 @@ def _message(found: Mapping[str, Any]) -> Message:
     )
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
     """A text as it is, a list as its members, anything else as JSON."""
     if value is None:
         return ""
     if isinstance(value, list):
-        return ", ".join(_plain(each) for each in value)
+        return ", ".join(plain(each) for each in value)
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -287,5 +287,5 @@ def _log_line(node: str, line: str, placing: _Placing) -> LogLine:
     level, event = str(facts.pop("level", "")), str(facts.pop("event", ""))
     if node.endswith(str(facts.get("node", "?"))):  # the file's name has said it
         del facts["node"]
-    told = "  ".join(f"{name}={_plain(value)}" for name, value in facts.items())
+    told = "  ".join(f"{name}={plain(value)}" for name, value in facts.items())
     return LogLine(placing.time_ns(stamp), node, level, event, told)

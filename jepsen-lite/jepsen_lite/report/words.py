@@ -37,7 +37,7 @@ def shortened(text: str, chars_max: int = VALUE_CHARS_MAX) -> str:
 def value(found: Any) -> str:
     """A value as a reader of the workload knows it; transactions as calls, the rest as JSON."""
     if _is_transaction(found):
-        return "  ".join(_step(*each) for each in found)
+        return ", ".join(_step(*each) for each in found)
     return shortened(json.dumps(found, ensure_ascii=False, separators=(", ", ": ")))
 
 
