@@ -81,7 +81,6 @@ class Run:
             "system": setup.system,
             "workloads": list(setup.workloads),
             "nemeses": list(setup.nemeses),
-            "nodes": list(system.nodes),
             "seed": setup.seed,
             "options": {
                 "seconds": setup.seconds,
@@ -89,7 +88,6 @@ class Run:
                 "rate": setup.rate,
             },
             "command": list(command),
-            "versions": dict(system.versions()),
             "began_at": datetime.now(UTC).isoformat(),  # when the history's clock showed 0
         }
         self._workloads: list[Workload] = [WORKLOADS[name]() for name in setup.workloads]
@@ -199,5 +197,11 @@ class Run:
         self._progress.phase(phase, seconds)
 
     def _write_test(self) -> None:
-        more = {"phases": self._phases, "problems": self.problems, "ended_ns": self.now_ns()}
+        more = {
+            "nodes": list(self.system.nodes),
+            "versions": dict(self.system.versions()),
+            "phases": self._phases,
+            "problems": self.problems,
+            "ended_ns": self.now_ns(),
+        }
         self.directory.write_test({**self._test, **more})

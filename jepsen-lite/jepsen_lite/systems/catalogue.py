@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jepsen_lite.setup import Setup
 from jepsen_lite.systems.base import System
+from jepsen_lite.systems.existing import Compose, Existing
 from jepsen_lite.systems.raftkv import Raftkv
 
 OF_PROCESSES = frozenset({"kill", "pause", "restart"})
@@ -46,6 +47,22 @@ def _raftkv(setup: Setup, place: Place) -> System:
     return Raftkv(place.data, place.logs, setup.nodes)
 
 
+def _existing(setup: Setup, place: Place) -> System:
+    return Existing(setup.endpoints.split(","))
+
+
+def _existing_missing(setup: Setup) -> str:
+    return "" if setup.endpoints else "say where its nodes are: --endpoints HOST:PORT,..."
+
+
+def _compose(setup: Setup, place: Place) -> System:
+    return Compose(setup.nodes)
+
+
+def _compose_missing(setup: Setup) -> str:
+    return "" if shutil.which("docker") else "Docker is not installed; apt-get install docker.io"
+
+
 def _etcd(setup: Setup, place: Place) -> System:
     # Imported late: it needs a package that raftkv does not.
     from jepsen_lite.systems.etcd import Etcd
@@ -64,6 +81,18 @@ SYSTEMS: dict[str, SystemKind] = {
         "raftkv as processes of this machine",
         _raftkv,
         OF_PROCESSES | OF_NETWORKS | OF_OPERATORS | OF_DISKS | OF_CLOCKS,
+    ),
+    "existing": SystemKind(
+        "a raftkv cluster that runs already, at --endpoints",
+        _existing,
+        frozenset({"transfer", "compaction", "reset"}),
+        missing=_existing_missing,
+    ),
+    "compose": SystemKind(
+        "the raftkv cluster of docker-compose.yml, running on this machine",
+        _compose,
+        OF_PROCESSES | {"transfer", "compaction", "reset"},
+        missing=_compose_missing,
     ),
     "etcd": SystemKind(
         "etcd as processes of this machine, to check the harness on",

@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import raftkv
 from jepsen_lite.systems.base import NoEffect, SystemFailed
 from jepsen_lite.systems.local import LocalCluster, Ports
+from jepsen_lite.systems.raftkv_operator import OPERATE_TIMEOUT_S, Operated, number_of
 from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
-from raftkv.client.status import NodeStatus, Role
 from raftkv.errors import Outcome, RaftkvError
 
-ASK_TIMEOUT_S = 1.0
-OPERATE_TIMEOUT_S = 10.0
 CHANGE_TIMEOUT_S = 30.0
 CHANGE_EVERY_S = 0.2
 LEAVE_TIMEOUT_S = 20.0
-REVISIONS_KEPT = 20
 
 
-class Raftkv(LocalCluster):
+class Raftkv(LocalCluster, Operated):
     """Nodes named node-1, node-2, ...; a node that was replaced gives its number to nobody."""
 
     name = "raftkv"
     peers_dial_both_ways = False
 
-    def __init__(
-        self, directory: Path, logs: Path, size: int, settings: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, directory: Path, logs: Path, size: int) -> None:
         super().__init__(directory, logs)
-        self._settings = [part for setting in settings for part in ("--set", setting)]
-        self._operator: Client | None = None
         names = [f"node-{number}" for number in range(1, size + 1)]
         self.ports = {name: Ports() for name in names}
         members = ",".join(self._member(name) for name in names)
@@ -59,93 +51,17 @@ class Raftkv(LocalCluster):
             *("--peer-listen", f"127.0.0.1:{ports.peer_listen}"),
             *("--peer-advertise", f"127.0.0.1:{ports.peer}"),
             *("--log-format", "json"),
-            *self._settings,
             *arguments,
         ]
 
     async def stop(self) -> None:
-        try:
-            await self._forget_operator()
-        finally:
-            await super().stop()
+        await self.forget_operator()
+        await super().stop()
 
     async def connect(self, node: str = "") -> Client:
         chosen = [node] if node else self.nodes
         settings = ClientSettings(follow_members=not node)
         return await raftkv.connect([self.endpoint(name) for name in chosen], settings=settings)
-
-    async def operator(self) -> Client:
-        """A client that the faults of the network don't reach."""
-        if self._operator is None:
-            endpoints = [self.back_door(name) for name in self.nodes]
-            settings = ClientSettings(follow_members=False)
-            self._operator = await raftkv.connect(endpoints, settings=settings)
-        return self._operator
-
-    async def statuses(self) -> Mapping[str, NodeStatus | RaftkvError]:
-        """What each node says of itself, or why it does not."""
-        try:
-            operator = await self.operator()
-        except RaftkvError as error:
-            return dict.fromkeys(self.nodes, error)
-
-        async def ask(name: str) -> NodeStatus | RaftkvError:
-            try:
-                return await operator.status(self.back_door(name), timeout=ASK_TIMEOUT_S)
-            except RaftkvError as error:
-                return error
-
-        return dict(zip(self.nodes, await asyncio.gather(*map(ask, self.nodes)), strict=True))
-
-    async def leader(self) -> str:
-        leaders = {
-            status.term: name
-            for name, status in (await self.statuses()).items()
-            if isinstance(status, NodeStatus) and status.role is Role.LEADER
-        }
-        return leaders[max(leaders)] if leaders else ""
-
-    async def not_ready(self) -> Mapping[str, str]:
-        statuses = await self.statuses()
-        missing = {
-            name: status.reason if isinstance(status, RaftkvError) else "knows no leader"
-            for name, status in statuses.items()
-            if isinstance(status, RaftkvError) or not status.leader_id
-        }
-        if missing:
-            return missing
-        # An elected leader still has to commit an entry of its own term before it can be read.
-        try:
-            await (await self.operator()).get("ready?", timeout=ASK_TIMEOUT_S)
-        except RaftkvError as error:
-            return dict.fromkeys(self.nodes, error.reason)
-        return {}
-
-    def versions(self) -> Mapping[str, str]:
-        return {"raftkv": raftkv.__version__}
-
-    async def transfer_leader(self, to: str) -> str:
-        before = await self.leader()
-        if before == to:
-            raise NoEffect(f"{to} leads already")
-        try:
-            operator = await self.operator()
-            now = await operator.transfer_leader(number_of(to), timeout=OPERATE_TIMEOUT_S)
-        except RaftkvError as error:
-            raise NoEffect(f"refused: {error.reason}") from error
-        return f"node-{now}"
-
-    async def compact(self) -> str:
-        try:
-            operator = await self.operator()
-            found = await operator.range_prefix("ready?", timeout=OPERATE_TIMEOUT_S)
-            revision = found.revision - REVISIONS_KEPT
-            if revision < 1:
-                raise NoEffect("there is no history to forget")
-            await operator.compact(revision, timeout=OPERATE_TIMEOUT_S)
-        except RaftkvError as error:
-            raise NoEffect(f"refused: {error.reason}") from error
-        return f"forgot what was before revision {revision}"
 
     async def replace(self, node: str) -> str:
         """As an operator does it: the new node has caught up and votes before the old one goes."""
@@ -176,7 +92,7 @@ class Raftkv(LocalCluster):
             if not await self.servers[leaving].ended(LEAVE_TIMEOUT_S):
                 raise SystemFailed(f"{leaving} was removed, and has not stopped")
             del self.machines[leaving], self.servers[leaving]
-            await self._forget_operator()
+            await self.forget_operator()
             finished += 1
         return finished
 
@@ -202,14 +118,3 @@ class Raftkv(LocalCluster):
                 if loop.time() > until_s:
                     raise SystemFailed(f"can't {what} node {number}: {error}") from error
             await asyncio.sleep(CHANGE_EVERY_S)
-
-    async def _forget_operator(self) -> None:
-        operator, self._operator = self._operator, None
-        if operator is not None:
-            with contextlib.suppress(RaftkvError):
-                await operator.close()
-
-
-def number_of(name: str) -> int:
-    """The id of a node by its name."""
-    return int(name.removeprefix("node-"))
