@@ -303,9 +303,14 @@ class Host:
             return
         self._invariants.turned(self.node)
         raft = self.node.driver.raft
-        before, now = self._shown, Shown(raft.role, raft.log.last_index, raft.commit_index)
-        if now != before:
-            self._shown = now
+        role, last_index, commit_index = raft.role, raft.log.last_index, raft.commit_index
+        before = self._shown
+        if (
+            commit_index != before.commit_index
+            or last_index != before.last_index
+            or role is not before.role
+        ):
+            now = self._shown = Shown(role, last_index, commit_index)
             for trigger in before.events_until(now, raft):
                 self._on_event(self, trigger)
 

@@ -19,6 +19,7 @@ from raftkv.node.node import Node
 from raftkv.raft.entry import Entry, EntryKind, HardState, Membership
 from raftkv.raft.messages import AppendEntriesReply, Message, RequestVote, RequestVoteReply
 from raftkv.raft.raft import Raft
+from raftkv.raft.ready import Role
 from raftkv.rpc import log_pb2
 from raftkv.storage.ports import RecoveredLog
 
@@ -209,15 +210,18 @@ class Invariants:
         if seen.look_at_membership:
             seen.look_at_membership = False
             self._check_membership(node)
-        led = raft.leads and seen.led_term == raft.current_term
-        if raft.leads and not led:
-            seen.led_term = raft.current_term
-            seen.match_indexes = {}
-            self._check_leader(raft)
-            self._check_membership(node)
-        for peer, progress in raft.progress.items():
-            if progress.match_index != seen.match_indexes.get(peer, 0):
-                self._check_match(raft, seen, peer, progress.match_index)
+        # Spelled out, and not `raft.leads`: this is the one place that runs at every turn.
+        leads = raft.role is Role.LEADER
+        led = leads and seen.led_term == raft.current_term
+        if leads:
+            if not led:
+                seen.led_term = raft.current_term
+                seen.match_indexes = {}
+                self._check_leader(raft)
+                self._check_membership(node)
+            for peer, progress in raft.progress.items():
+                if progress.match_index != seen.match_indexes.get(peer, 0):
+                    self._check_match(raft, seen, peer, progress.match_index)
         if raft.commit_index != seen.commit_index:
             if led and raft.log.term(raft.commit_index) != raft.current_term:
                 raise Violation(
@@ -249,6 +253,16 @@ class Invariants:
         if other != raft.node_id:
             raise Violation(
                 f"election safety: nodes {other} and {raft.node_id} lead term {raft.current_term}"
+            )
+        voted = {
+            voter
+            for voter, term in self._votes
+            if term == raft.current_term and self._votes[voter, term] == raft.node_id
+        }
+        if not is_majority(voted, raft.membership):
+            raise Violation(
+                f"election safety: node {raft.node_id} leads term {raft.current_term} with no more"
+                f" votes than those of {sorted(voted)}, of {raft.membership}"
             )
         last = len(self.committed) - 1
         term = raft.log.term(last)
