@@ -20,8 +20,9 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from time import monotonic
 
-import raftkv
 from demo import DemoFailed, Processes, free_ports, say
+
+import raftkv
 from raftkv.cli.local_cluster import local_cluster
 
 TTL_S = 1.5
@@ -107,11 +108,17 @@ class Person:
 # ---- the story -------------------------------------------------------------------------
 
 
-async def play(endpoints: str, directory: Path, fenced: bool) -> tuple[bool, Person, Person]:
-    """Whether the file holds what Bob wrote at the end, and who took part."""
+def new_blob(directory: Path) -> Path:
+    """A file for both to write."""
     directory.mkdir()
     blob = directory / BLOB
     blob.write_text("opened\n")
+    return blob
+
+
+async def play(endpoints: str, directory: Path, fenced: bool) -> tuple[bool, Person, Person]:
+    """Whether the file holds what Bob wrote at the end, and who took part."""
+    blob = new_blob(directory)
     with ExitStack() as stack:
         alice = Person("alice", endpoints, directory, fenced)
         stack.callback(alice.end)
