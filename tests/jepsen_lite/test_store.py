@@ -20,11 +20,11 @@ NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 LATER = datetime(2026, 11, 22, 12, 0, 1, tzinfo=UTC)
 WRITE = [
     Event(1, 0, Kind.INVOKE, "register", "write", "register/0", "v1"),
-    Event(2, 0, Kind.OK, "register", "write", "register/0", "v1"),
+    Event(2, 0, Kind.OK, "register", "write", "register/0", 2),
 ]
 READ = [
     Event(3, 1, Kind.INVOKE, "register", "read", "register/0", None),
-    Event(4, 1, Kind.OK, "register", "read", "register/0", ["v1"]),
+    Event(4, 1, Kind.OK, "register", "read", "register/0", ["v1", 2]),
 ]
 FAULT = {
     "name": "kill",

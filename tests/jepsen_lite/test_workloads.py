@@ -39,7 +39,7 @@ LIES: dict[str, list[tuple[Kind, str, str, object]]] = {
         (Kind.INVOKE, "write", "register/0", "v1"),
         (Kind.FAIL, "write", "register/0", "v1"),
         (Kind.INVOKE, "read", "register/0", None),
-        (Kind.OK, "read", "register/0", ["v1"]),
+        (Kind.OK, "read", "register/0", ["v1", 2]),
     ],
     "set": [
         (Kind.INVOKE, "add", "set/", 1),

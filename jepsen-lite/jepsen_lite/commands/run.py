@@ -21,7 +21,7 @@ from jepsen_lite.verdicts import Validity, overall
 if TYPE_CHECKING:
     from jepsen_lite.systems.catalogue import SystemKind
 
-SIZES = (1, 3, 5, 7)
+SIZES = (3, 5, 7)
 ALL, NONE = "all", "none"
 READ_WHOLE_HISTORIES = ("counter", "fenced-lock", "watch")
 
@@ -33,7 +33,7 @@ def run(
         str, typer.Option(help="names with commas between them, all, or none")
     ] = "kill,pause,partition",
     seconds: Annotated[float, typer.Option(min=1.0, help="with faults")] = 30.0,
-    nodes: Annotated[int, typer.Option(help="1, 3, 5 or 7 processes")] = 3,
+    nodes: Annotated[int, typer.Option(help="3, 5 or 7")] = 3,
     concurrency: Annotated[int, typer.Option(min=1, help="clients")] = 10,
     rate: Annotated[float, typer.Option(min=0.1, help="operations per second, over all")] = 100.0,
     seed: Annotated[int | None, typer.Option(help="of operations and faults; default: any")] = None,
@@ -47,7 +47,7 @@ def run(
     from jepsen_lite.workloads.catalogue import WORKLOADS
 
     if nodes not in SIZES:
-        raise typer.BadParameter(f"{nodes} nodes; choose 1, 3, 5 or 7")
+        raise typer.BadParameter(f"{nodes} nodes; choose 3, 5 or 7")
     kind = SYSTEMS[_chosen("system", system, SYSTEMS)[0]]
     setup = Setup(
         system,

@@ -17,7 +17,7 @@ from jepsen_lite.workloads.sets import GrowingSet
 from jepsen_lite.workloads.watches import Watches
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {
-    "register": lambda: Register(keys=4, uses=150),
+    "register": lambda: Register(keys=4, uses=150, versioned=True),
     "set": GrowingSet,
     "counter": Counter,
     "append": Append,

@@ -12,15 +12,20 @@ from jepsen_lite.generators import PerKey
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
+from raftkv.client.results import KeyValue
 
 
 class Register:
-    """Every value is written once, so that a value says which write a read saw."""
+    """Every value is written once, so that a value says which write a read saw.
+
+    Its version is the revision of its write; `versioned` has them judged as well.
+    """
 
     name = "register"
     reads = frozenset({"read"})
 
-    def __init__(self, keys: int = 4, uses: int | None = None) -> None:
+    def __init__(self, keys: int = 4, uses: int | None = None, *, versioned: bool = False) -> None:
+        self._versioned = versioned
         self._keys = PerKey("register/", keys, uses)
         self._values = itertools.count(1)
         self._last: dict[str, str | None] = {}
@@ -39,23 +44,24 @@ class Register:
         client, key, value = session.client, invocation.key, invocation.value
         if invocation.function == "read":
             found = await client.get(key, timeout=timeout_s)
-            return [self._noted(key, None if found is None else found.value.decode())]
+            return [self._noted(key, found), 0 if found is None else found.mod_revision]
         if invocation.function == "write":
-            await client.put(key, value, timeout=timeout_s)
-            self._noted(key, value)
-            return value
+            put = await client.put(key, value, timeout=timeout_s)
+            self._last[key] = value
+            return put.revision
         expected, new = value
         result = await client.compare_and_swap(key, expected, new, timeout=timeout_s)
-        current = None if result.current is None else result.current.value.decode()
-        return [result.swapped, self._noted(key, current)]
+        current = result.current
+        revision = 0 if current is None else current.mod_revision
+        return [result.swapped, self._noted(key, current), revision]
 
-    def _noted(self, key: str, value: str | None) -> str | None:
+    def _noted(self, key: str, found: KeyValue | None) -> str | None:
         """A guess for the next swap, so that some of them succeed."""
-        self._last[key] = value
+        value = self._last[key] = None if found is None else found.value.decode()
         return value
 
     def final(self) -> Sequence[Invocation]:
         return [Invocation("read", key) for key in self._keys.used()]
 
     def check(self, history: History) -> list[Finding]:
-        return [register.check(list(history.operations(self.name)))]
+        return [register.check(list(history.operations(self.name)), self._versioned)]
