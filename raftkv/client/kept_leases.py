@@ -27,6 +27,8 @@ RENEWAL_SHARE: Final = 1 / 3
 EARLY_SHARE: Final = 0.5
 PAUSE_SHARE: Final = 0.1  # between two renewals that fail at once
 LEASES_PER_COMMAND: Final = 10_000
+# A timer may ring early by the clock's resolution; to ask for the rest would be to spin.
+TIMER_EARLY_S: Final = 0.0001
 REVOKE_TIMEOUT_S: Final = 1.0
 NOT_RENEWED: Final = "it was not renewed in time"
 
@@ -102,7 +104,7 @@ class KeptLease:
 
     def _look(self) -> None:
         # One timer per TTL, not one per renewal: it sees how far the trust reaches by now.
-        if self._loop.time() < self._trusted_until:
+        if self._trusted_until - self._loop.time() > TIMER_EARLY_S:
             self._timer = self._loop.call_at(self._trusted_until, self._look)
         else:
             self.lose(NOT_RENEWED)

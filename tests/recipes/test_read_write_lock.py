@@ -115,6 +115,7 @@ async def test_whoever_dies_lets_the_next_in_when_its_lease_ends(
     client: Client, other: Client, cluster: RecipeCluster
 ) -> None:
     dead = await ReadWriteLock(client, "n", ttl=5.0).write().acquire()
+    assert dead._held is not None
     cluster.store.run(lease_revoke={"lease": dead._held._place.lease.id})
     await asyncio.wait_for(ReadWriteLock(other, "n").read().acquire(), 1.0)
 
@@ -160,9 +161,10 @@ async def test_losing_the_lease_cancels_readers_writers_and_who_waits(
     waiting = asyncio.create_task(ReadWriteLock(other, "n").write().acquire())
     await asyncio.sleep(0.1)
     cluster.go_down()
-    for task in (reading, waiting):
-        with pytest.raises(LockLost):
-            await task
+    async with asyncio.timeout(60.0):
+        for task in (reading, waiting):
+            with pytest.raises(LockLost):
+                await task
 
 
 @pytest.mark.parametrize("seed", range(12))
