@@ -30,5 +30,6 @@ def main() -> None:
     try:
         app()
     except SystemExit as ending:
-        # Click's code for a usage error is also that of an unknown verdict.
-        raise SystemExit(USAGE if ending.code == 2 else ending.code) from None
+        # Typer's code for a wrong use is also that of an unknown verdict, which a command ends with.
+        wrong_use = ending.code == 2 and not isinstance(ending.__context__, typer.Exit)
+        raise SystemExit(USAGE if wrong_use else ending.code) from None

@@ -21,7 +21,7 @@ TRIES = 3
 def judge(directory: RunDirectory) -> list[Finding]:
     """What every checker says; written to the directory's results as well."""
     test, history = directory.test(), directory.history()
-    findings = [_of_harness(test.get("problems", []))]
+    findings = [_of_harness(test.get("problems", []), test.get("crash", ""))]
     for name in test["workloads"]:
         said = _safely(name, lambda name=name: WORKLOADS[name]().check(history))  # type: ignore[misc]
         findings += [replace(each, checker=_title(name, each.checker)) for each in said]
@@ -49,10 +49,12 @@ def _of_nemeses(faults: Sequence[Mapping[str, Any]], asked: Sequence[str]) -> Fi
     return Finding("nemeses", validity, problems, dict(effective))
 
 
-def _of_harness(problems: Sequence[str]) -> Finding:
+def _of_harness(problems: Sequence[str], crash: str) -> Finding:
     """What went wrong beside the history: a node that did not come back, an error of our own."""
-    validity = Validity.INVALID if problems else Validity.VALID
-    return Finding("recovery", validity, tuple(map(Problem, problems)))
+    texts = [*problems, crash] if crash else problems
+    without = Validity.UNKNOWN if crash else Validity.VALID
+    validity = Validity.INVALID if problems else without
+    return Finding("recovery", validity, tuple(map(Problem, texts)))
 
 
 def _safely(checker: str, check: Callable[[], list[Finding]]) -> list[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from random import Random
@@ -93,6 +94,7 @@ class Run:
         self._workloads: list[Workload] = [WORKLOADS[name]() for name in setup.workloads]
         self._nemeses: list[Nemesis] = [NEMESES[name] for name in setup.nemeses]
         self._healed = False
+        self._crash = ""
 
     def now_ns(self) -> int:
         return time.monotonic_ns() - self._started_ns
@@ -114,6 +116,10 @@ class Run:
             await self._exercise(history)
         except (SystemFailed, RaftkvError) as error:
             self.problems.append(str(error))
+        except asyncio.CancelledError:
+            self._crash = "the run was interrupted"
+        except Exception:  # noqa: BLE001 - what was seen until now is judged and reported
+            self._crash = f"the harness itself failed:\n{traceback.format_exc()}"
         finally:
             self._begin("stop", None)
             await self.system.stop()
@@ -202,6 +208,7 @@ class Run:
             "versions": dict(self.system.versions()),
             "phases": self._phases,
             "problems": self.problems,
+            "crash": self._crash,
             "ended_ns": self.now_ns(),
         }
         self.directory.write_test({**self._test, **more})

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jepsen_lite import judging
-from jepsen_lite.cli import app
+from jepsen_lite.cli import app, main
 from jepsen_lite.history import Event, History, Kind
 from jepsen_lite.judging import judge
 from jepsen_lite.store import RunDirectory, Store, WrittenHistory
@@ -128,6 +128,24 @@ def test_a_kind_of_fault_that_never_takes_effect_makes_the_run_vacuous(tmp_path:
     directory = a_run(tmp_path, WRITE + READ, [FAULT, idle, idle, idle], [])
     directory.write_test({**directory.test(), "nemeses": ["kill", "pause"]})
     assert overall(judge(directory)) is Validity.VACUOUS
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+    monkeypatch.setattr("sys.argv", ["jepsen-lite", *arguments])
+    with pytest.raises(SystemExit) as ending:
+        main()
+    return ending.value.code
+
+
+def test_a_wrong_use_and_an_unknown_verdict_end_differently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = a_run(tmp_path, WRITE + READ, [FAULT], [])
+    directory.write_test({**directory.test(), "crash": "the run was interrupted"})
+    assert ended(monkeypatch, "check", str(directory.path)) == 2
+    assert ended(monkeypatch, "check", str(tmp_path / "nothing")) == 254
+    assert ended(monkeypatch, "run", "--workload", "nonsense") == 254
+    assert ended(monkeypatch, "run", "--workload", "register", "--nodes", "4") == 254
 
 
 class Broken:

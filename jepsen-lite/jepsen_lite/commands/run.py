@@ -49,20 +49,15 @@ def run(
     if nodes not in SIZES:
         raise typer.BadParameter(f"{nodes} nodes; choose 3, 5 or 7")
     kind = SYSTEMS[_chosen("system", system, SYSTEMS)[0]]
-    setup = Setup(
-        system,
-        _chosen("workload", workload, kind.workloads or WORKLOADS),
-        _chosen("nemesis", nemesis, kind.nemeses),
-        seconds,
-        nodes,
-        concurrency,
-        rate,
-        random.randrange(1_000_000) if seed is None else seed,
-        endpoints,
-    )
-    lacks = [kind.missing(setup), *(NEMESES[name].missing() for name in setup.nemeses)]
-    whole = [name for name in setup.workloads if name in READ_WHOLE_HISTORIES]
-    if whole and "compaction" in setup.nemeses:
+    nemeses = _chosen("nemesis", nemesis, kind.nemeses)
+    workloads = _chosen("workload", workload, kind.workloads or WORKLOADS)
+    if "compaction" in nemeses and workload == ALL:
+        workloads = tuple(name for name in workloads if name not in READ_WHOLE_HISTORIES)
+    seed = random.randrange(1_000_000) if seed is None else seed
+    setup = Setup(system, workloads, nemeses, seconds, nodes, concurrency, rate, seed, endpoints)
+    lacks = [kind.missing(setup), *(NEMESES[name].missing() for name in nemeses)]
+    whole = [name for name in workloads if name in READ_WHOLE_HISTORIES]
+    if whole and "compaction" in nemeses:
         lacks.append(f"not with compaction: {', '.join(whole)} read whole histories in the end")
     if any(lacks):
         raise typer.BadParameter("; ".join(filter(None, lacks)))
