@@ -30,6 +30,6 @@ def main() -> None:
     try:
         app()
     except SystemExit as ending:
-        # Typer's code for a wrong use is also that of an unknown verdict, which a command ends with.
+        # Typer's code for a wrong use is also ours for an unknown verdict.
         wrong_use = ending.code == 2 and not isinstance(ending.__context__, typer.Exit)
         raise SystemExit(USAGE if wrong_use else ending.code) from None
