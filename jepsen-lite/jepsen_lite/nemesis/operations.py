@@ -34,6 +34,9 @@ class Transfer(Kind):
 
     async def strike(self, system: System, fault: Fault) -> Strike:
         (to,) = await resolve(system, fault)
+        if to == await system.leader():
+            nodes = system.nodes
+            to = nodes[(nodes.index(to) + 1) % len(nodes)]
         leader = await system.transfer_leader(to)
         return Strike(to, f"{leader} leads", nothing_to_undo)
 
