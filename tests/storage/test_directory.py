@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from raftkv.errors import DamagedData, DirectoryInUse, DirectoryMismatch, DiskFull, StorageError
 from raftkv import files
+from raftkv.errors import DamagedData, DirectoryInUse, DirectoryMismatch, DiskFull, StorageError
 from raftkv.storage.directory import Identity, open_directory, read_identity
 
 CLUSTER = 0xFEED_FACE_CAFE_BEEF
