@@ -19,7 +19,8 @@ from jepsen_lite.report.focus import Counterexample, Focus, counterexamples, fin
 from jepsen_lite.report.record import NS_PER_S, LogLine, RunRecord, plain
 from jepsen_lite.verdicts import Finding, Validity
 
-PROBLEMS_MAX = 20  # of one finding; results.json has all
+PROBLEMS_OPEN_MAX = 5  # of one finding; the next are folded, results.json has all
+PROBLEMS_MAX = 20
 DRAWN_MAX = 6
 FAULTS_MAX = 300
 LOG_LINES_MAX = 500
@@ -75,8 +76,9 @@ def page(record: RunRecord) -> str:
         phases=_phases(record),
         versions=_flat(record.test.get("versions")),
         command=command(record),
-        limits={"problems": PROBLEMS_MAX, "text": TEXT_CHARS_MAX, "log": LOG_CHARS_MAX,
-                "faults": FAULTS_MAX, "timeline_processes": timelines.PROCESSES_MAX},
+        processes_left_out=timelines.processes_left_out(focus),
+        limits={"open_problems": PROBLEMS_OPEN_MAX, "problems": PROBLEMS_MAX,
+                "text": TEXT_CHARS_MAX, "log": LOG_CHARS_MAX, "faults": FAULTS_MAX},
         style=_source("style.css"),
         script=script,
         script_digest=digest,

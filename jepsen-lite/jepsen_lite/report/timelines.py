@@ -103,6 +103,11 @@ def timeline(record: RunRecord, focus: Focus) -> Markup | None:
     return drawing.markup()
 
 
+def processes_left_out(focus: Focus) -> int:
+    """How many processes of the window the timeline has no row for."""
+    return max(0, len({each.invocation.process for each in focus.operations}) - PROCESSES_MAX)
+
+
 def _rows(focus: Focus) -> dict[int, list[Operation]]:
     """The counterexample's processes are kept when there are more than can be read."""
     rows: dict[int, list[Operation]] = {}
