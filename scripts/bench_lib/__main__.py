@@ -21,6 +21,7 @@ from bench_lib import (
     check_perf,
     failover,
     growth,
+    handover,
     leases,
     machine,
     plot,
@@ -124,6 +125,10 @@ async def run(options: Options, results: Results, console: Console) -> None:
 
 
 async def _coordination(options: Options, results: Results, console: Console) -> None:
+    if Experiment.LOCKS in options.experiments:
+        async for found in handover.run(options.rounds, options.directory / "handover"):
+            results.handovers.append(found)
+            console.print("\n".join(summary.handover_lines([found])), highlight=False)
     if Experiment.LEASES in options.experiments:
         async for upkeep in leases.run(options.rounds, options.directory / "leases"):
             results.upkeep.append(upkeep)

@@ -24,7 +24,7 @@ from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 
 from bench_lib.cluster import Client
 from bench_lib.systems import open_client
-from bench_lib.workload import LOCKS, Operation, filled_key, values
+from bench_lib.workload import Operation, filled_key, values
 
 LATENCY_US_MAX = 120_000_000
 SIGNIFICANT_DIGITS = 3
@@ -126,11 +126,10 @@ def _operation(
     if spec.operation is Operation.STALE_GET:
         return lambda: client.stale_get(filled_key(chance.randrange(spec.filled_keys)))
 
-    if spec.operation in LOCKS:
-        alone = spec.operation is Operation.LOCK
+    if spec.operation is Operation.LOCK:
         # Apart from all keys: below its locks' names etcd takes any key for somebody who waits.
-        name = f"lock/{spec.prefix}/{task:04d}" if alone else "handover"
-        return lambda: client.lock_and_unlock(name.encode(), task)
+        name = f"lock/{spec.prefix}/{task:04d}".encode()
+        return lambda: client.lock_and_unlock(name, task)
 
     choices, prefix, number = values(spec.value_bytes, spec.seed), f"{spec.prefix}/{task:04d}", 0
 

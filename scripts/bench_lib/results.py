@@ -65,6 +65,15 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
+class Handover:
+    """A queue of waiters, served one after the other; `fifo`: in the order in which they came."""
+
+    waiters: int
+    per_second: float
+    fifo: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Upkeep:
     """What it costs the nodes to keep many leases alive: cores kept busy, per node."""
 
@@ -101,6 +110,7 @@ class Results:
     failover: list[Failover] = field(default_factory=list)
     restart: list[Restart] = field(default_factory=list)
     growth: list[Measurement] = field(default_factory=list)
+    handovers: list[Handover] = field(default_factory=list)
     upkeep: list[Upkeep] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     etcdctl_check_perf: list[str] = field(default_factory=list)

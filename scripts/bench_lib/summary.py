@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench_lib.results import Delivery, Failover, Measurement, Restart, Results, Upkeep
+from bench_lib.results import Delivery, Failover, Handover, Measurement, Restart, Results, Upkeep
 from bench_lib.workload import Operation
 
 OURS, THEIRS = "raftkv", "etcd"
@@ -16,7 +16,6 @@ NOUNS = {
     Operation.FOLLOWER_GET: ("follower's gets", "readers"),
     Operation.STALE_GET: ("its stale gets", "readers"),
     Operation.LOCK: ("locks", "names"),
-    Operation.HANDOVER: ("handovers", "waiters"),
 }
 
 
@@ -121,13 +120,19 @@ def own_lines(measurements: Sequence[Measurement]) -> list[str]:
     if put and lock:
         lines.append(f"ratio p50 of a lock and unlock by a put: {lock.p50_ms / put.p50_ms:.2f}")
     for (operation, tasks), cell in own.items():
-        if operation == Operation.HANDOVER:
-            lines.append(f"handovers of one lock at {tasks} waiters: {cell.per_second:.0f}/s")
         linearizable = own.get((Operation.FOLLOWER_GET, tasks))
         if operation == Operation.STALE_GET and linearizable:
             ratio = cell.per_second / linearizable.per_second
             lines.append(f"ratio stale gets from a follower by linearizable ones: {ratio:.2f}")
     return lines
+
+
+def handover_lines(handovers: Sequence[Handover]) -> list[str]:
+    if not handovers:
+        return []
+    order = "in order" if all(each.fifo for each in handovers) else "OUT OF ORDER"
+    speed = median(each.per_second for each in handovers)
+    return [f"one lock handed over between {handovers[0].waiters} waiters: {speed:.0f}/s, {order}"]
 
 
 def upkeep_lines(upkeeps: Sequence[Upkeep]) -> list[str]:
@@ -208,6 +213,7 @@ def final_lines(results: Results) -> list[str]:
     return [
         *throughput_lines(results.throughput),
         *own_lines(results.throughput),
+        *handover_lines(results.handovers),
         *upkeep_lines(results.upkeep),
         *delivery_lines(results.deliveries),
         *growth_lines(results.growth),

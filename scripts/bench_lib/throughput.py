@@ -54,12 +54,11 @@ def get_workload(readers: int, keys: int, value_bytes: int, seconds: float) -> W
 
 
 def lock_workloads(names: int, value_bytes: int, seconds: float) -> list[Workload]:
-    """A lone put to compare with, a lone lock, many names, and many waiters for one name."""
+    """A lone put to compare with, a lone lock, and many of them under different names."""
     return [
         *put_workloads((1,), value_bytes, seconds),
         Workload(Operation.LOCK, 1, 0, value_bytes, seconds),
         Workload(Operation.LOCK, names, 0, value_bytes, seconds),
-        Workload(Operation.HANDOVER, names, 0, value_bytes, seconds),
     ]
 
 

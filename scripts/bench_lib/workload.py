@@ -19,13 +19,11 @@ class Operation(enum.StrEnum):
     FOLLOWER_GET = "follower-get"  # the same, all from one follower
     STALE_GET = "stale-get"  # of a random key of the fill, as that follower has it
     LOCK = "lock"  # acquire and release a name that nobody else wants
-    HANDOVER = "handover"  # acquire and release the name that all want
 
 
 OURS_ONLY = frozenset({Operation.FOLLOWER_GET, Operation.STALE_GET})
 FROM_A_FOLLOWER = OURS_ONLY
 READS = frozenset({Operation.GET, Operation.FOLLOWER_GET, Operation.STALE_GET})
-LOCKS = frozenset({Operation.LOCK, Operation.HANDOVER})
 
 
 def values(size_bytes: int, seed: int) -> list[bytes]:
