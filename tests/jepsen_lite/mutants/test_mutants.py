@@ -45,7 +45,7 @@ def test_every_row_has_a_mutant() -> None:
     assert len({mutant.row for mutant in MUTANTS.values()}) == ROWS
 
 
-@pytest.mark.parametrize("mutant", MUTANTS.values(), ids=str)
+@pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS.keys())
 def test_a_mutant_tells_its_story_and_leaves_no_trace(mutant: Mutant) -> None:
     assert mutant.story
     assert set(mutant.scenarios) <= SCENARIOS.keys()
