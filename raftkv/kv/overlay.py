@@ -76,8 +76,10 @@ class Overlay:
         index = self._index.get(family)
         if index is None:
             index = self._index[family] = SortedList(changes)
-        elif len(index) < len(changes):
-            index.update(list(islice(reversed(changes), len(changes) - len(index))))
+        elif (unseen := len(changes) - len(index)) == 1:
+            index.add(next(reversed(changes)))
+        elif unseen:
+            index.update(list(islice(reversed(changes), unseen)))
         return index
 
 
