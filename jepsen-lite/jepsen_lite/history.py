@@ -97,7 +97,10 @@ class History:
         self.events.append(event)
 
     def operations(self, workload: str) -> Iterator[Operation]:
-        """The operations of one workload, in the order of their invocations."""
+        """The operations of one workload, in the order of their invocations.
+
+        A completion without an invocation is no operation: a file may be torn.
+        """
         # By function as well: what a worker learns while it does something else is told in between.
         open_at: dict[tuple[int, str], int] = {}
         found: list[Operation] = []
@@ -108,7 +111,9 @@ class History:
                 open_at[event.process, event.function] = len(found)
                 found.append(Operation(event, None, position))
             else:
-                begun = open_at.pop((event.process, event.function))
+                begun = open_at.pop((event.process, event.function), None)
+                if begun is None:
+                    continue
                 found[begun] = Operation(
                     found[begun].invocation, event, found[begun].invoked_at, position
                 )

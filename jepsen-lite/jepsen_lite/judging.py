@@ -24,7 +24,7 @@ def judge(directory: RunDirectory) -> list[Finding]:
     findings = [_of_harness(test.get("problems", []), test.get("crash", ""))]
     for name in test["workloads"]:
         said = _safely(name, lambda name=name: WORKLOADS[name]().check(history))  # type: ignore[misc]
-        findings += [replace(each, checker=_title(name, each.checker)) for each in said]
+        findings += [replace(each, checker=titled(name, each)) for each in said]
     operations = [each for name in test["workloads"] for each in history.operations(name)]
     findings.append(statistics.check(operations))
     ok_per_s_min = test["options"]["rate"] * OK_SHARE_MIN
@@ -35,8 +35,9 @@ def judge(directory: RunDirectory) -> list[Finding]:
     return findings
 
 
-def _title(workload: str, checker: str) -> str:
-    return checker if checker == workload else f"{workload}: {checker}"
+def titled(workload: str, finding: Finding) -> str:
+    """What a checker is called among those of other workloads."""
+    return workload if finding.checker == workload else f"{workload}: {finding.checker}"
 
 
 def _of_nemeses(faults: Sequence[Mapping[str, Any]], asked: Sequence[str]) -> Finding:

@@ -18,6 +18,7 @@ from jepsen_lite.verdicts import Finding, overall
 
 LATEST = "latest"
 TEST, HISTORY, FAULTS, RESULTS = "test.json", "history.jsonl", "faults.jsonl", "results.json"
+MESSAGES = "messages.jsonl"  # where somebody saw them: in the simulator
 
 
 class RunDirectory:

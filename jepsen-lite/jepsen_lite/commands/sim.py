@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jepsen_lite.commands.exits import OF_VALIDITY
+from jepsen_lite.commands.inspect import STORE, StoreOption
 from jepsen_lite.verdicts import Validity
 
 if TYPE_CHECKING:
@@ -47,9 +48,14 @@ def sim(
     keep: Annotated[Path | None, typer.Option(help="write each seed's history here")] = None,
     log: Annotated[bool, typer.Option("--log", help="show what the nodes log")] = False,
     reduce: Annotated[bool, typer.Option(help="look for fewer faults that fail too")] = True,
+    store: StoreOption = STORE,
 ) -> None:
-    """Run the store in a deterministic simulator, once per seed; stops at the first failure."""
+    """Run the store in a deterministic simulator, once per seed; stops at the first failure, of
+    which a report is written.
+    """
     # Imported late: `jepsen-lite --help` must not load the whole store.
+    from jepsen_lite.commands.show import report_of
+    from jepsen_lite.sim.keeping import keep as keep_run
     from jepsen_lite.sim.report import describe_failure, describe_pass
     from jepsen_lite.sim.shrink import shrunk
 
@@ -69,7 +75,9 @@ def sim(
                 lines = outcome.history.to_lines()
                 (keep / f"{outcome.plan.seed}.jsonl").write_text(lines)
             if outcome.problems:
-                typer.echo(describe_failure(shrunk(outcome) if reduce else outcome))
+                told = shrunk(outcome) if reduce else outcome
+                typer.echo(describe_failure(told))
+                typer.echo(f"report: {report_of(keep_run(told, store))}")
                 raise typer.Exit(OF_VALIDITY[Validity.INVALID])
             simulated_s += outcome.simulated_s
             operations += outcome.operations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from jepsen_lite.history import Operation
@@ -33,7 +33,7 @@ class Focus:
     why: str
     counterexample: Counterexample | None = None
     failed_ns: int | None = None
-    """The last moment of the counterexample: when the failure was seen."""
+    """When the failure was seen: the last moment of the counterexample, if there is one."""
 
     @cached_property
     def numbers(self) -> Mapping[int, int]:
@@ -62,10 +62,12 @@ def counterexamples(record: RunRecord) -> list[Counterexample]:
 
 
 def find_focus(record: RunRecord, found: list[Counterexample]) -> Focus:
-    """The first counterexample's end; without one the first fault; a short run is shown whole."""
+    """The first counterexample's end; without one when something broke inside, or the first
+    fault; a short run is shown whole.
+    """
     first = found[0] if found else None
     operations = record.operations
-    ended_ns = _last_moment_ns(first, record.ended_ns) if first else None
+    ended_ns = _last_moment_ns(first, record.ended_ns) if first else record.failed_ns
     if len(operations) <= OPERATIONS_MAX:
         return Focus(record.began_ns, record.ended_ns, operations, "the whole run", first, ended_ns)
     if first is not None and ended_ns is not None:
@@ -73,7 +75,11 @@ def find_focus(record: RunRecord, found: list[Counterexample]) -> Focus:
         if len(_within(operations, began_ns, ended_ns)) > OPERATIONS_MAX:
             # Too long to show whole: the end is where it was seen to be wrong.
             began_ns = max(each.invocation.time_ns for each in first.operations)
-        return _around(operations, began_ns, ended_ns, "around the counterexample", first)
+        why = "around the counterexample"
+        return replace(_around(operations, began_ns, ended_ns, why, first), failed_ns=ended_ns)
+    if ended_ns is not None:
+        why = "around what broke inside"
+        return replace(_around(operations, ended_ns, ended_ns, why), failed_ns=ended_ns)
     effective = [fault.began_ns for fault in record.faults if fault.took_effect]
     if effective:
         return _around(operations, effective[0], effective[0], "around the first fault")
@@ -101,7 +107,7 @@ def _around(
     low_ns, high_ns = began_ns - max(margin_ns, 0), ended_ns + max(margin_ns, 0)
     low_ns = max(low_ns, operations[0].invocation.time_ns)
     shown = _within(operations, low_ns, high_ns)[:OPERATIONS_MAX]
-    return Focus(low_ns, high_ns, shown, why, found, ended_ns if found else None)
+    return Focus(low_ns, high_ns, shown, why, found)
 
 
 def _within(

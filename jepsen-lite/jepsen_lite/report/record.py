@@ -96,6 +96,12 @@ class RunRecord:
             moments += [fault.began_ns, fault.ended_ns or 0]
         return max(moments)
 
+    @property
+    def failed_ns(self) -> int | None:
+        """When something broke that was seen from within, if the run ended with that."""
+        found = self.test.get("failed_ns")
+        return found if isinstance(found, int) else None
+
     def seconds(self, time_ns: float) -> float:
         """On the history's clock, as the checkers tell it too."""
         return time_ns / NS_PER_S

@@ -7,6 +7,7 @@ message, so that the page can show what had led to it and what it may have led t
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from jepsen_lite.report.drawing import Drawing
 from jepsen_lite.report.focus import Focus
 from jepsen_lite.report.record import Message, RunRecord
 from jepsen_lite.report.words import call, count, shortened
+from jepsen_lite.verdicts import Validity
 
 WIDTH = 1100
 MESSAGES_MAX = 64
@@ -45,7 +47,8 @@ def space_time(record: RunRecord, focus: Focus) -> Markup | None:
     names = sorted({name for each in messages for name in (each.sender, each.receiver)})
     step = (_RIGHT - _LEFT) / max(len(names) - 1, 1)
     columns = {name: _LEFT + number * step for number, name in enumerate(names)}
-    marks = list(_marks(record, focus, messages[0].time_ns, messages[-1].time_ns))
+    high_ns = max(messages[-1].time_ns, record.failed_ns or 0)
+    marks = list(_marks(record, focus, messages[0].time_ns, high_ns))
     sent, received, marked = _rows(messages, marks)
     bottom = _y(len(messages) + len(received) + len(marks))
     told = f"{count(len(messages), 'Raft message')} between {', '.join(names)}"
@@ -90,7 +93,17 @@ def _marks(record: RunRecord, focus: Focus, low_ns: int, high_ns: int) -> Iterat
             if fault.ended_ns is not None:
                 ends = f"{fault.name} {fault.target} ends"
                 found.append(_Mark(fault.ended_ns, ends, "of-fault"))
+    if record.failed_ns is not None:
+        found += [_Mark(record.failed_ns, text, "failure") for text in _broken(record)]
     return (each for each in found if low_ns <= each.time_ns <= high_ns)
+
+
+def _broken(record: RunRecord) -> Iterator[str]:
+    """What broke, without the moment: the row says it."""
+    for finding in record.findings:
+        if finding.validity is Validity.INVALID:
+            for problem in finding.problems[:1]:
+                yield re.sub(r"^at [0-9.]+ s: ", "", problem.text)
 
 
 def _rows(

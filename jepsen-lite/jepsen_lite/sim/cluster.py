@@ -11,6 +11,7 @@ from jepsen_lite.sim.host import Host, NodeTuning, address_of
 from jepsen_lite.sim.invariants import Invariants
 from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.peer_links import PeerPort, host_of
+from jepsen_lite.sim.traffic import Traffic
 from jepsen_lite.sim.world import World
 from raftkv.raft.entry import Membership
 
@@ -30,6 +31,7 @@ class Cluster:
         on_failure: Callable[[str], None],
     ) -> None:
         self.invariants = invariants
+        self.traffic = Traffic(world)
         self.hosts: dict[str, Host] = {}
         self.on_event: Callable[[Host, Trigger], None] = _nobody_cares
         node_ids = range(1, size + 1)

@@ -7,6 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 
+from jepsen_lite.sim.blows import Blow, aimed_at
 from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.faults import (
     CAUGHT,
@@ -46,7 +47,9 @@ from raftkv.rpc import kv_pb2
 
 
 class Nemesis:
-    """`took_effect` counts the faults that met something they could break, by kind."""
+    """`took_effect` counts the faults that met something they could break, by kind; `blows` has
+    each that was tried.
+    """
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Nemesis:
         clients: Iterable[str],
     ) -> None:
         self.took_effect: Counter[str] = Counter()
+        self.blows: list[Blow] = []
         self._world = world
         self._network = network
         self._cluster = cluster
@@ -75,6 +79,8 @@ class Nemesis:
     def heal(self, weather: Weather) -> None:
         """Undo everything, start what is down; what is still scheduled has no effect any more."""
         self._healed = True
+        for blow in self.blows:
+            self._end(blow)
         self._network.heal(weather)
         for host in self._cluster.hosts.values():
             host.disk.slow_s = 0.0
@@ -86,11 +92,30 @@ class Nemesis:
     def _strike(self, fault: Fault) -> None:
         if self._healed:
             return
+        blow = Blow(fault, self._targets(fault), self._world.now_s)
+        self.blows.append(blow)
         undo = self._apply(fault)
         if undo is None:
+            blow.took_effect = False
+            self._end(blow)
             return
         self.took_effect[type(fault).__name__] += 1
-        self._world.after(fault.for_s, lambda: None if self._healed else undo())
+
+        def take_back() -> None:
+            if not self._healed:
+                self._end(blow)
+                undo()
+
+        self._world.after(fault.for_s, take_back)
+
+    def _end(self, blow: Blow) -> None:
+        if blow.ended_s is None:
+            blow.ended_s = self._world.now_s
+
+    def _targets(self, fault: Fault) -> str:
+        """Who is meant at this moment, by name."""
+        hosts = [(name, self._host(name)) for name in aimed_at(fault)]
+        return ", ".join(host.name if host is not None else name for name, host in hosts)
 
     def _apply(self, fault: Fault) -> Callable[[], None] | None:
         """Do it; the way to take it back, None if there was nothing to do it to."""

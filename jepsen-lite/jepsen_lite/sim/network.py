@@ -15,6 +15,10 @@ from jepsen_lite.sim.world import World
 BYTES_PER_S = 50e6
 
 
+def _unnoticed() -> None:
+    """Most losses are nobody's concern."""
+
+
 @dataclass(frozen=True, slots=True)
 class Weather:
     """What the network does to each datagram, as probabilities, and to everything, as delay."""
@@ -75,23 +79,35 @@ class Network:
         return travel_s + size_bytes / BYTES_PER_S
 
     def datagram(
-        self, source: str, target: str, size_bytes: int, deliver: Callable[[], None]
+        self,
+        source: str,
+        target: str,
+        size_bytes: int,
+        deliver: Callable[[], None],
+        lose: Callable[[], None] = _unnoticed,
     ) -> None:
-        """Carry one message, as the weather is. Whether a cut takes it is decided on arrival."""
+        """Carry one message, as the weather is. Whether a cut takes it is decided on arrival.
+
+        `lose` is told of a loss, for the record: nobody in the simulation may learn of it.
+        """
         weather, rng = self.weather, self._rng
         copies = 1
         if weather.loss and rng.random() < weather.loss:
             copies = 0
+            lose()
         elif weather.duplication and rng.random() < weather.duplication:
             copies = 2
         for _ in range(copies):
             delay_s = self.delay_s(source, target, size_bytes)
             if weather.straggling and rng.random() < weather.straggling:
                 delay_s += rng.uniform(0.0, weather.straggle_s_max)
-            self._world.after(delay_s, lambda: self._arrive(source, target, deliver))
+            self._world.after(delay_s, lambda: self._arrive(source, target, deliver, lose))
 
-    def _arrive(self, source: str, target: str, deliver: Callable[[], None]) -> None:
+    def _arrive(
+        self, source: str, target: str, deliver: Callable[[], None], lose: Callable[[], None]
+    ) -> None:
         if self.reaches(source, target):
             deliver()
         else:
             self.dropped += 1
+            lose()

@@ -1,11 +1,13 @@
-"""What simulated nodes log: shown with virtual time, or not at all."""
+"""What simulated nodes log: shown with virtual time, kept as lines, or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import sys
-from collections.abc import Mapping, MutableMapping
-from typing import Any
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any, NoReturn
 
 import structlog
 
@@ -40,3 +42,29 @@ def configure(*, show: bool) -> None:
 def _stamp(_: Any, level: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     now_s = _Clock.world.now_s if _Clock.world is not None else 0.0
     return {"timestamp": f"{now_s:10.6f}", "level": level, **event}
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[dict[str, list[str]]]:
+    """While this is entered, what nodes log is kept: JSON lines with virtual time, by node."""
+    lines: dict[str, list[str]] = {}
+
+    def keep(_: Any, level: str, event: MutableMapping[str, Any]) -> NoReturn:
+        node = f"node-{event.pop('node')}" if "node" in event else "others"
+        now_s = _Clock.world.now_s if _Clock.world is not None else 0.0
+        line = {"timestamp": round(now_s, 6), "level": level, **event}
+        lines.setdefault(node, []).append(json.dumps(line, default=str))
+        raise structlog.DropEvent
+
+    level_before, before = logs.get_level(), structlog.get_config()
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, keep],
+        wrapper_class=logs.Logger,
+        cache_logger_on_first_use=False,
+    )
+    logs.set_level("info")
+    try:
+        yield lines
+    finally:
+        structlog.configure(**before)
+        logs.set_level(level_before)

@@ -10,11 +10,12 @@ from typing import Protocol
 from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.pipes import Pipe
 from jepsen_lite.sim.process import Process
+from jepsen_lite.sim.traffic import Sending, Traffic
 from jepsen_lite.sim.world import World
 from raftkv.errors import ConnectionFailed, RaftkvError, Unavailable
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.storage.ports import Checkpoint
-from raftkv.transport.codec import decode_frame, encode_lanes
+from raftkv.transport.codec import decode_frame, encode_frame, encode_lanes
 from raftkv.transport.handshake import Identity
 from raftkv.transport.ports import Frame, PeerHandler
 from raftkv.transport.snapshot_receiver import SnapshotReceiver
@@ -24,7 +25,9 @@ END_OF_STREAM = b""
 
 
 class PeerPorts(Protocol):
-    """Finds who listens at an address now."""
+    """Finds who listens at an address now, and writes down what passes."""
+
+    traffic: Traffic
 
     def peer_port(self, address: str) -> PeerPort | None: ...
 
@@ -49,6 +52,7 @@ class PeerPort:
         self.links = SimulatedPeerLinks(world, network, ports, self, identity.address, on_send)
         self._world = world
         self._network = network
+        self._traffic = ports.traffic
         self._identity = identity
         self._snapshots: SnapshotReceiver
         self._incoming: dict[Pipe, None] = {}
@@ -57,11 +61,12 @@ class PeerPort:
         self.handler = handler
         self._snapshots = SnapshotReceiver(self._identity, handler, Executor(), STALL_TIMEOUT_S)
 
-    def datagram(self, sender: PeerPort, address: str, data: bytes) -> None:
+    def datagram(self, sender: PeerPort, address: str, sending: Sending) -> None:
         """Bytes of a frame have arrived from the node that listens at `address`."""
-        self.process.enter(self._receive, sender, address, data)
+        self.process.enter(self._receive, sender, address, sending)
 
-    def _receive(self, sender: PeerPort, address: str, data: bytes) -> None:
+    def _receive(self, sender: PeerPort, address: str, sending: Sending) -> None:
+        self._traffic.receive(sending)
         if not self.handler.is_member(sender.node_id):
             self._network.datagram(
                 self.host,
@@ -71,15 +76,26 @@ class PeerPort:
             )
             return
         self.links.contacted(sender.node_id, address)
-        self.handler.receive(sender.node_id, decode_frame(data, sender.node_id, self.node_id))
+        frame = decode_frame(sending.data, sender.node_id, self.node_id)
+        self.handler.receive(sender.node_id, frame)
 
-    def snapshot(self, sender: PeerPort, chunks: asyncio.Queue[bytes | None], reply: Pipe) -> None:
+    def snapshot(
+        self,
+        sender: PeerPort,
+        sending: Sending,
+        chunks: asyncio.Queue[bytes | None],
+        reply: Pipe,
+    ) -> None:
         """Take a snapshot's chunks; the reply is empty, or says why it was not taken."""
         self._incoming[reply] = None
-        self.process.create_task(self._take_snapshot(sender, chunks, reply))
+        self.process.create_task(self._take_snapshot(sender, sending, chunks, reply))
 
     async def _take_snapshot(
-        self, sender: PeerPort, chunks: asyncio.Queue[bytes | None], reply: Pipe
+        self,
+        sender: PeerPort,
+        sending: Sending,
+        chunks: asyncio.Queue[bytes | None],
+        reply: Pipe,
     ) -> None:
         try:
             opening = await self._snapshots.next_chunk(chunks.get)
@@ -87,6 +103,7 @@ class PeerPort:
         except RaftkvError as error:
             reply.send(error.message.encode())
         else:
+            self._traffic.receive(sending)
             reply.send(END_OF_STREAM)
         finally:
             self._incoming.pop(reply, None)
@@ -113,6 +130,7 @@ class SimulatedPeerLinks:
         self._world = world
         self._network = network
         self._ports = ports
+        self._traffic = ports.traffic
         self._port = port
         self._address = address
         self._on_send = on_send
@@ -144,12 +162,20 @@ class SimulatedPeerLinks:
                 self._send(address, data)
 
     def _send(self, address: str, data: bytes) -> None:
-        def deliver() -> None:
-            target = self._ports.peer_port(address)
-            if target is not None:
-                target.datagram(self._port, self._address, data)
+        source, target = self._port.host, host_of(address)
+        sending = self._traffic.send(source, target, data)
 
-        self._network.datagram(self._port.host, host_of(address), len(data), deliver)
+        def lose() -> None:
+            self._traffic.lose(sending)
+
+        def deliver() -> None:
+            port = self._ports.peer_port(address)
+            if port is not None:
+                port.datagram(self._port, self._address, sending)
+            else:
+                lose()
+
+        self._network.datagram(source, target, len(data), deliver, lose)
 
     async def send_snapshot(
         self, to: int, message: InstallSnapshot, checkpoint: Checkpoint
@@ -161,6 +187,8 @@ class SimulatedPeerLinks:
             raise ConnectionFailed(f"node {to} takes no connection")
         ended: asyncio.Future[str] = self._port.process.create_future()
         source = self._port
+        announcement = encode_frame(Frame(messages=(message,)))
+        sending = self._traffic.send(source.host, target.host, announcement)
 
         def end(reason: str) -> None:
             if not ended.done():
@@ -187,7 +215,7 @@ class SimulatedPeerLinks:
             lost()
 
         forth = Pipe(world, network, source.host, target.host, arrive, lose)
-        target.process.enter(target.snapshot, source, chunks, reply)
+        target.process.enter(target.snapshot, source, sending, chunks, reply)
         try:
             for chunk in encode_chunks(checkpoint.path, message):
                 forth.send(chunk)
@@ -200,6 +228,7 @@ class SimulatedPeerLinks:
             # Also when this process is being killed: the other end learns that it is over.
             forth.send(END_OF_STREAM)
         if reason:
+            self._traffic.lose(sending)
             raise Unavailable(f"node {to} did not take the snapshot: {reason}")
 
     async def close(self) -> None:

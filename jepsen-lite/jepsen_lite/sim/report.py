@@ -6,7 +6,7 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-from jepsen_lite.sim.run import Outcome
+from jepsen_lite.sim.run import Outcome, Plan
 
 
 def describe_pass(
@@ -33,22 +33,27 @@ def describe_failure(outcome: Outcome) -> str:
     plan = outcome.plan
     return "\n".join(
         [
-            f"seed {plan.seed} FAILED (commit {_commit()})",
+            f"seed {plan.seed} FAILED (commit {commit()})",
             *(f"  {problem}" for problem in outcome.problems[:10]),
             f"with {plan.nodes} nodes, {plan.clients} clients, {plan.seconds:g} s, and these"
             f" {len(plan.schedule)} faults left of it:",
             *(f"  {fault}" for fault in plan.schedule),
-            f"replay: python -m jepsen_lite sim --seeds {plan.seed} --seconds {plan.seconds:g}"
-            " --log",
+            f"replay: python -m jepsen_lite {' '.join(replay_command(plan))}",
         ]
     )
+
+
+def replay_command(plan: Plan) -> list[str]:
+    """What to tell jepsen-lite to do this again."""
+    return ["sim", "--seeds", str(plan.seed), "--seconds", f"{plan.seconds:g}", "--log"]
 
 
 def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in sorted(counts.items()))
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Of this checkout."""
     asked = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=Path(__file__).parent,

@@ -6,11 +6,13 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
 from jepsen_lite.history import History, Kind
+from jepsen_lite.judging import titled
+from jepsen_lite.sim.blows import Blow
 from jepsen_lite.sim.clients import Clients
 from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.faults import Schedule, draw_compactions, draw_schedule, draw_weather
@@ -20,9 +22,10 @@ from jepsen_lite.sim.nemesis import Nemesis
 from jepsen_lite.sim.network import Network, Weather
 from jepsen_lite.sim.node_logs import follow
 from jepsen_lite.sim.operator import Operator
+from jepsen_lite.sim.traffic import Happening
 from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
-from jepsen_lite.verdicts import Validity, texts_of
+from jepsen_lite.verdicts import Finding, Problem, Validity, texts_of
 from jepsen_lite.workloads.base import Workload
 from jepsen_lite.workloads.catalogue import WORKLOADS
 
@@ -55,7 +58,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. `problems` is empty if all is well."""
+    """How a run ended. `problems` is empty if all is well.
+
+    `failed_s` is when something broke within the run; None if all went well, or if only what the
+    clients saw gives it away. `happenings` are kept of a run that failed only.
+    """
 
     plan: Plan
     problems: tuple[str, ...]
@@ -65,6 +72,10 @@ class Outcome:
     faults: Counter[str]
     checks: int
     leaders: int
+    findings: tuple[Finding, ...]
+    blows: tuple[Blow, ...]
+    failed_s: float | None
+    happenings: tuple[Happening, ...]
 
 
 def draw_plan(seed: int, seconds: float = 30.0) -> Plan:
@@ -121,6 +132,8 @@ class Run:
     def __init__(self, plan: Plan, directory: Path) -> None:
         self.plan = plan
         self.problems: list[str] = []
+        self.findings: list[Finding] = []
+        self.failed_s: float | None = None
         self.history = History()
         self.world = World(plan.seed)
         follow(self.world)
@@ -176,25 +189,37 @@ class Run:
             self.nemesis.took_effect + Counter(MemberChanged=self.operator.changes),
             self.invariants.checks,
             len(self.invariants.leaders),
+            tuple(self.findings),
+            tuple(self.nemesis.blows),
+            self.failed_s,
+            tuple(self.cluster.traffic.happenings) if self.problems else (),
         )
 
     def _judge(self) -> list[str]:
         """What the clients saw that can't be. A search that was given up is no pass; that one run
         did not come to some operation is.
         """
-        return [
-            f"{workload.name}: {text}"
-            for workload in self.workloads
-            for finding in workload.check(self.history)
-            if finding.validity is Validity.INVALID or workload.name in ALWAYS_JUDGED
-            for text in texts_of(finding)
-        ]
+        problems: list[str] = []
+        for workload in self.workloads:
+            found = workload.check(self.history)
+            self.findings += [replace(each, checker=titled(workload.name, each)) for each in found]
+            problems += [
+                f"{workload.name}: {text}"
+                for finding in found
+                if finding.validity is Validity.INVALID or workload.name in ALWAYS_JUDGED
+                for text in texts_of(finding)
+            ]
+        return problems
 
     def _operator_done(self) -> bool:
         return not self.operator.busy
 
-    def _fail(self, problem: str) -> None:
-        self.problems.append(f"at {self.world.now_s:.6f} s: {problem}")
+    def _fail(self, problem: str, checker: str = "invariants") -> None:
+        text = f"at {self.world.now_s:.6f} s: {problem}"
+        self.problems.append(text)
+        self.findings.append(Finding(checker, Validity.INVALID, (Problem(text),)))
+        if self.failed_s is None:
+            self.failed_s = self.world.now_s
         self.world.stop()
 
     def _begin(self) -> None:
@@ -217,7 +242,7 @@ class Run:
         self.clients.begin_final_reads()
         self._await(self.clients.idle, FINAL_READS_S, "a client could read everything")
         for problem in self.clients.final_failures:
-            self._fail(f"liveness: {problem}")
+            self._fail(f"liveness: {problem}", "liveness")
         self._await(self.cluster.settled, LIVENESS_S, "all nodes were ready with equal logs")
         self._compare()
 
@@ -231,7 +256,8 @@ class Run:
         until_s = self.world.now_s + seconds
         while not holds():
             if self.world.now_s >= until_s:
-                self._fail(f"liveness: within {seconds} s it did not happen that {what}")
+                problem = f"liveness: within {seconds} s it did not happen that {what}"
+                self._fail(problem, "liveness")
                 raise _Stopped
             self._advance(min(until_s, self.world.now_s + 0.1))
 
@@ -241,7 +267,7 @@ class Run:
         except Violation as violation:
             self._fail(str(violation))
         except Exception:  # noqa: BLE001 - the simulator's own bug must not look like a pass
-            self._fail(f"the simulator itself failed:\n{traceback.format_exc()}")
+            self._fail(f"the simulator itself failed:\n{traceback.format_exc()}", "simulator")
         if self.problems:
             raise _Stopped
 
