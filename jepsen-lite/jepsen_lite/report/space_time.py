@@ -11,6 +11,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from markupsafe import Markup
 
@@ -27,7 +28,13 @@ _TOP = 34
 _LEFT = 150.0
 _RIGHT = 760.0
 _MARKS_AT = 815.0
+_LINE_CHARS = 44
+_LINE_HEIGHT = 14
+_LINES_MAX = 5  # what broke is told, everything else only named
 _UNKNOWN_FLIGHT_ROWS = 0.75  # how far down an arrow goes whose arrival nobody recorded
+
+
+_FAILURE = "failure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,12 @@ class _Mark:
     time_ns: int
     text: str
     css_class: str
+
+    @property
+    def lines(self) -> list[str]:
+        if self.css_class != _FAILURE:
+            return [shortened(self.text, _LINE_CHARS)]
+        return wrap(self.text, _LINE_CHARS, max_lines=_LINES_MAX, placeholder=" …")
 
 
 def space_time(record: RunRecord, focus: Focus) -> Markup | None:
@@ -49,10 +62,11 @@ def space_time(record: RunRecord, focus: Focus) -> Markup | None:
     columns = {name: _LEFT + number * step for number, name in enumerate(names)}
     high_ns = max(messages[-1].time_ns, record.failed_ns or 0)
     marks = list(_marks(record, focus, messages[0].time_ns, high_ns))
-    sent, received, marked = _rows(messages, marks)
+    sent, received, marked = _rows(messages, marks, high_ns)
     bottom = _y(len(messages) + len(received) + len(marks))
     told = f"{count(len(messages), 'Raft message')} between {', '.join(names)}"
-    drawing = Drawing(WIDTH, bottom + 8, "space-time", f"Space-time diagram of {told}")
+    below = _LINE_HEIGHT * (_LINES_MAX - 1) if record.failed_ns is not None else 0
+    drawing = Drawing(WIDTH, bottom + 8 + below, "space-time", f"Space-time diagram of {told}")
     for name, x in columns.items():
         drawing.add("text", shortened(name, 18), x=x, y=16, class_="lifeline-name middle")
         drawing.add("path", d=f"M{x:.1f} {_TOP - 10}V{bottom:.1f}", class_="lifeline")
@@ -94,7 +108,7 @@ def _marks(record: RunRecord, focus: Focus, low_ns: int, high_ns: int) -> Iterat
                 ends = f"{fault.name} {fault.target} ends"
                 found.append(_Mark(fault.ended_ns, ends, "of-fault"))
     if record.failed_ns is not None:
-        found += [_Mark(record.failed_ns, text, "failure") for text in _broken(record)]
+        found += [_Mark(record.failed_ns, text, _FAILURE) for text in _broken(record)]
     return (each for each in found if low_ns <= each.time_ns <= high_ns)
 
 
@@ -107,26 +121,31 @@ def _broken(record: RunRecord) -> Iterator[str]:
 
 
 def _rows(
-    messages: Sequence[Message], marks: Sequence[_Mark]
+    messages: Sequence[Message], marks: Sequence[_Mark], high_ns: int
 ) -> tuple[Mapping[int, int], Mapping[int, int], Mapping[int, int]]:
     """The rows of the messages' sendings, of their arrivals where known, and of the marks."""
-    last_ns = messages[-1].time_ns
-    events = [(mark.time_ns, "marked", number) for number, mark in enumerate(marks)]
+    # At one instant an arrival comes after the sending, so that no arrow points up, and what
+    # broke after the arrival that broke it.
+    events = [
+        (mark.time_ns, 3 if mark.css_class == _FAILURE else 0, "marked", number)
+        for number, mark in enumerate(marks)
+    ]
     for number, message in enumerate(messages):
-        events.append((message.time_ns, "sent", number))
-        if message.received_ns is not None and message.time_ns <= message.received_ns <= last_ns:
-            # At one instant the arrival comes last, so that no arrow points up.
-            events.append((message.received_ns, "unsent", number))
-    rows: dict[str, dict[int, int]] = {"sent": {}, "unsent": {}, "marked": {}}
-    for row, (_, what, number) in enumerate(sorted(events)):
+        events.append((message.time_ns, 1, "sent", number))
+        if message.received_ns is not None and message.time_ns <= message.received_ns <= high_ns:
+            events.append((message.received_ns, 2, "received", number))
+    rows: dict[str, dict[int, int]] = {"sent": {}, "received": {}, "marked": {}}
+    for row, (_, _, what, number) in enumerate(sorted(events)):
         rows[what][number] = row
-    return rows["sent"], rows["unsent"], rows["marked"]
+    return rows["sent"], rows["received"], rows["marked"]
 
 
 def _draw_mark(drawing: Drawing, mark: _Mark, y: float, record: RunRecord) -> None:
     drawing.begin(f"{record.seconds(mark.time_ns):.6f} s\n{mark.text}", class_=mark.css_class)
     drawing.add("path", d=f"M{_LEFT - 40} {y:.1f}H{_MARKS_AT - 6}", class_="mark")
-    drawing.add("text", shortened(mark.text, 44), x=_MARKS_AT, y=y + 4, class_="mark-text")
+    for number, line in enumerate(mark.lines):
+        below = y + 4 + number * _LINE_HEIGHT
+        drawing.add("text", line, x=_MARKS_AT, y=below, class_="mark-text")
     drawing.end()
     _time(drawing, record.seconds(mark.time_ns), y)
 

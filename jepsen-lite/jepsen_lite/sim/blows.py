@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from jepsen_lite.sim.faults import (
@@ -31,10 +32,11 @@ NS_PER_S = 1_000_000_000
 
 @dataclass(slots=True)
 class Blow:
-    """One fault that struck. `ended_s` None: it has not been taken back yet."""
+    """One thing that was done to somebody. `ended_s` None: it has not been taken back yet."""
 
-    fault: Fault
+    name: str
     target: str
+    detail: str
     began_s: float
     ended_s: float | None = None
     took_effect: bool = True
@@ -42,11 +44,11 @@ class Blow:
     def to_json(self) -> Mapping[str, Any]:
         """A line of faults.jsonl."""
         return {
-            "name": type(self.fault).__name__,
+            "name": self.name,
             "target": self.target,
             "began_ns": round(self.began_s * NS_PER_S),
             "ended_ns": round(self.ended_s * NS_PER_S) if self.ended_s is not None else None,
-            "detail": _detail(self.fault),
+            "detail": self.detail,
             "took_effect": self.took_effect,
         }
 
@@ -74,6 +76,19 @@ def aimed_at(fault: Fault) -> tuple[str, ...]:
     return ()
 
 
-def _detail(fault: Fault) -> str:
-    told = [each.name for each in fields(fault) if each.name != "at_s"]
-    return ", ".join(f"{name}={getattr(fault, name)}" for name in told)
+def detail_of(fault: object) -> str:
+    """What else a fault says of itself, in a line."""
+    assert is_dataclass(fault)
+    told = {each.name: getattr(fault, each.name) for each in fields(fault) if each.name != "at_s"}
+    return ", ".join(f"{name} {_told(found)}" for name, found in told.items())
+
+
+def _told(found: object) -> str:
+    match found:
+        case enum.Enum():
+            return f"“{found.value}”"
+        case float():
+            return f"{found:.3g}"
+        case tuple():
+            return f"({', '.join(map(_told, found))})"
+    return f"{type(found).__name__}({detail_of(found)})" if is_dataclass(found) else str(found)

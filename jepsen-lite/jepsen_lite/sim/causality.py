@@ -104,7 +104,8 @@ def _kind(message: Message) -> str:
     """The message's name, and what matters most of the rest."""
     match message:
         case RequestVote():
-            return "PreVote" if message.pre_vote else "RequestVote"
+            name = "PreVote" if message.pre_vote else "RequestVote"
+            return f"{name} (log of t{message.last_log_term})"
         case RequestVoteReply():
             name = "PreVoteReply" if message.pre_vote else "RequestVoteReply"
             return f"{name} {'yes' if message.granted else 'no'}"

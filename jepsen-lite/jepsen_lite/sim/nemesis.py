@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 
-from jepsen_lite.sim.blows import Blow, aimed_at
+from jepsen_lite.sim.blows import Blow, aimed_at, detail_of
 from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.faults import (
     CAUGHT,
@@ -92,8 +92,7 @@ class Nemesis:
     def _strike(self, fault: Fault) -> None:
         if self._healed:
             return
-        blow = Blow(fault, self._targets(fault), self._world.now_s)
-        self.blows.append(blow)
+        blow = self._begin_blow(type(fault).__name__, self._targets(fault), detail_of(fault))
         undo = self._apply(fault)
         if undo is None:
             blow.took_effect = False
@@ -107,6 +106,11 @@ class Nemesis:
                 undo()
 
         self._world.after(fault.for_s, take_back)
+
+    def _begin_blow(self, name: str, target: str, detail: str) -> Blow:
+        blow = Blow(name, target, detail, self._world.now_s)
+        self.blows.append(blow)
+        return blow
 
     def _end(self, blow: Blow) -> None:
         if blow.ended_s is None:
@@ -232,13 +236,22 @@ class Nemesis:
         return end
 
     def _take_out(self, host: Host, *, crash: bool) -> Callable[[], None]:
+        name = "RelayedCrash" if crash else "RelayedCut"
+        blow = self._begin_blow(name, host.name, "a step of the relay")
         if crash:
             self._crash_host(host, power=False)
-            return host.boot
-        others = [name for name in self._cluster.hosts if name != host.name]
-        return self._cut(
-            [*itertools.product([host.name], others), *((each, host.name) for each in others)]
-        )
+            undo = host.boot
+        else:
+            others = [name for name in self._cluster.hosts if name != host.name]
+            undo = self._cut(
+                [*itertools.product([host.name], others), *((each, host.name) for each in others)]
+            )
+
+        def give_back() -> None:
+            self._end(blow)
+            undo()
+
+        return give_back
 
     # ---- faults, each with the way to take it back -----------------------------------
 
