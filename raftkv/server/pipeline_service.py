@@ -64,7 +64,7 @@ class PipelineService:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._names = itertools.count(1)
-        self._streams: set[PipelineStream] = set()
+        self._streams: dict[PipelineStream, None] = {}  # in order, as sets are not
 
     def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
         """The service for a gRPC server, with the messages as bytes on both sides."""
@@ -85,13 +85,13 @@ class PipelineService:
         )
         if self._admission.closed:
             stream.end()
-        self._streams.add(stream)
+        self._streams[stream] = None
         try:
             await stream.run()
         except RaftkvError as error:
             await failures.abort(context, error)
         finally:
-            self._streams.discard(stream)
+            self._streams.pop(stream, None)
 
     def _handle(self, stream: PipelineStream, message: bytes) -> None:
         try:

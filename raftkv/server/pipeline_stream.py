@@ -109,9 +109,10 @@ class PipelineStream:
         try:
             await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
-                reading.result()
+                # Also where it ended badly: gRPC takes no status while a reply is being written.
                 self.end()
                 await writing
+                reading.result()
             else:
                 writing.result()
                 await abort(self._context, ShuttingDown("this node is stopping; ask another one"))

@@ -102,6 +102,18 @@ async def test_bytes_that_are_no_request_end_the_stream_with_a_typed_status(door
     assert await pipeline.end() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_what_is_under_way_is_answered_before_bad_bytes_end_the_stream(door: Door) -> None:
+    door.node.hold = True
+    pipeline = door.pipeline()
+    await pipeline.send_commands(7, put("a"))
+    await door.node.submissions(1)
+    await pipeline.call.write(b"\xff\xff")
+    door.node.release()
+
+    assert (await pipeline.reply()).number == 7
+    assert await pipeline.end() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_a_deadline_that_passes_after_the_submit_is_outcome_unknown(door: Door) -> None:
     door.node.majority = False
     pipeline = door.pipeline()
