@@ -38,7 +38,7 @@ def soak(
     ends: Counter[int] = Counter()
     while time.monotonic() < until_s:
         simulated = rng.random() < 0.5
-        command = _simulated(rng, jobs) if simulated else _real(rng, store)
+        command = _simulated(rng, jobs, store) if simulated else _real(rng, store)
         typer.echo(f"jepsen-lite {' '.join(command)}")
         run = [sys.executable, "-m", "jepsen_lite", *command]
         ended = subprocess.run(run, capture_output=True, text=True, check=False)
@@ -50,10 +50,10 @@ def soak(
     typer.echo(f"{valid} runs valid, {vacuous} proved nothing, none failed")
 
 
-def _simulated(rng: random.Random, jobs: int) -> list[str]:
+def _simulated(rng: random.Random, jobs: int, store: Path) -> list[str]:
     first = rng.randrange(SEEDS)
     seeds = f"{first}..{first + SEEDS_AT_A_TIME - 1}"
-    return ["sim", "--seeds", seeds, "--jobs", str(jobs)]
+    return ["sim", "--seeds", seeds, "--jobs", str(jobs), "--store", str(store)]
 
 
 def _real(rng: random.Random, store: Path) -> list[str]:

@@ -52,11 +52,21 @@ class _Mark:
         return wrap(self.text, _LINE_CHARS, max_lines=_LINES_MAX, placeholder=" …")
 
 
+@dataclass(slots=True)
+class _Repeated:
+    """A message, and how often its sender said it without having heard anything in between."""
+
+    message: Message
+    times: int = 1
+    last_ns: int = 0
+
+
 def space_time(record: RunRecord, focus: Focus) -> Markup | None:
     """None where the run recorded no messages."""
-    messages = _nearest(record.messages, focus)
-    if not messages:
+    shown = _nearest(_without_repetitions(record.messages), focus)
+    if not shown:
         return None
+    messages = [each.message for each in shown]
     names = sorted({name for each in messages for name in (each.sender, each.receiver)})
     step = (_RIGHT - _LEFT) / max(len(names) - 1, 1)
     columns = {name: _LEFT + number * step for number, name in enumerate(names)}
@@ -72,9 +82,9 @@ def space_time(record: RunRecord, focus: Focus) -> Markup | None:
         drawing.add("path", d=f"M{x:.1f} {_TOP - 10}V{bottom:.1f}", class_="lifeline")
     for number, mark in enumerate(marks):
         _draw_mark(drawing, mark, _y(marked[number]), record)
-    for number, message in enumerate(messages):
+    for number, each in enumerate(shown):
         flight_rows = received.get(number, sent[number] + _UNKNOWN_FLIGHT_ROWS)
-        _arrow(drawing, record, message, columns, _y(sent[number]), _y(flight_rows))
+        _arrow(drawing, record, each, columns, _y(sent[number]), _y(flight_rows))
     return drawing.markup()
 
 
@@ -82,11 +92,34 @@ def _y(row: float) -> float:
     return _TOP + row * ROW_HEIGHT
 
 
-def _nearest(messages: Sequence[Message], focus: Focus) -> Sequence[Message]:
+def _without_repetitions(messages: Sequence[Message]) -> list[_Repeated]:
+    """In the order of their (first) sending; a leader that nobody answers fills no page."""
+    found: list[_Repeated] = []
+    said: dict[object, tuple[_Repeated, Mapping[str, int]]] = {}
+    for message in sorted(messages, key=lambda each: each.time_ns):
+        words = (
+            message.sender,
+            message.receiver,
+            message.kind,
+            message.term,
+            message.index,
+            message.lost,
+        )
+        heard = {name: ticks for name, ticks in message.clock.items() if name != message.sender}
+        before = said.get(words)
+        if before is not None and message.clock and before[1] == heard:
+            before[0].times += 1
+            before[0].last_ns = message.time_ns
+        else:
+            found.append(_Repeated(message))
+            said[words] = (found[-1], heard)
+    return found
+
+
+def _nearest(ordered: Sequence[_Repeated], focus: Focus) -> Sequence[_Repeated]:
     """Most of what is shown lies before the failure: that is where its cause is."""
-    ordered = sorted(messages, key=lambda each: each.time_ns)
     centre_ns = focus.failed_ns if focus.failed_ns is not None else focus.began_ns
-    centre = bisect_left(ordered, centre_ns, key=lambda each: each.time_ns)
+    centre = bisect_left(ordered, centre_ns, key=lambda each: each.message.time_ns)
     first = max(0, min(centre - MESSAGES_MAX * 2 // 3, len(ordered) - MESSAGES_MAX))
     return ordered[first : first + MESSAGES_MAX]
 
@@ -157,17 +190,18 @@ def _time(drawing: Drawing, seconds: float, y: float) -> None:
 def _arrow(
     drawing: Drawing,
     record: RunRecord,
-    message: Message,
+    repeated: _Repeated,
     columns: Mapping[str, float],
     sent_y: float,
     arrived_y: float,
 ) -> None:
+    message = repeated.message
     began, ended = columns[message.sender], columns[message.receiver]
     if message.lost:  # it ends on its way, with a cross
         ended = began + (ended - began) * 0.62
         arrived_y = sent_y + (arrived_y - sent_y) * 0.62
     drawing.begin(
-        _details(message, record.seconds(message.time_ns)),
+        _details(repeated, record),
         class_="message lost" if message.lost else "message",
         tabindex=-1,
         data_from=message.sender,
@@ -187,25 +221,32 @@ def _arrow(
     towards = 1 if columns[message.receiver] > began else -1
     anchor = "start" if towards > 0 else "end"
     drawing.add(
-        "text", _label(message), x=began + 9 * towards, y=sent_y - 2.5, class_=f"label {anchor}"
+        "text", _label(repeated), x=began + 9 * towards, y=sent_y - 2.5, class_=f"label {anchor}"
     )
     drawing.end()
     _time(drawing, record.seconds(message.time_ns), sent_y)
 
 
-def _label(message: Message) -> str:
+def _label(repeated: _Repeated) -> str:
+    message = repeated.message
     parts = [shortened(message.kind, 24)]
     if message.term is not None:
         parts.append(f"t{message.term}")
     if message.index is not None:
         parts.append(f"i{message.index}")
+    if repeated.times > 1:
+        parts.append(f"\N{MULTIPLICATION SIGN}{repeated.times}")
     return " ".join(parts)
 
 
-def _details(message: Message, seconds: float) -> str:
+def _details(repeated: _Repeated, record: RunRecord) -> str:
+    message = repeated.message
     facts = [f"{message.kind} from {message.sender} to {message.receiver}"]
     if message.lost:
         facts[0] += ", lost"
-    facts.append(f"sent {seconds:.6f} s · term {message.term} · index {message.index}")
+    if repeated.times > 1:
+        facts[0] += f", {repeated.times} times until {record.seconds(repeated.last_ns):.6f} s"
+    sent = f"sent {record.seconds(message.time_ns):.6f} s"
+    facts.append(f"{sent} · term {message.term} · index {message.index}")
     clock = ", ".join(f"{node}: {ticks}" for node, ticks in sorted(message.clock.items()))
     return "\n".join([*facts, f"vector clock of {message.sender}: {clock or 'not recorded'}"])
