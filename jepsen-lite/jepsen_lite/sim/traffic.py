@@ -14,7 +14,7 @@ from typing import NamedTuple
 from jepsen_lite.sim.world import World
 
 EVENTS_MAX = 40_000
-"""Of a run's half minute under load most."""
+"""Half a minute has some thousands; a storm of messages must not fill the memory."""
 
 
 class What(enum.Enum):
