@@ -9,13 +9,18 @@ from typing import Any
 from jepsen_lite.history import Event, History, Kind
 from jepsen_lite.workloads.base import Invocation, Session, Workload
 from raftkv.client.client import Client
-from raftkv.errors import Outcome, RaftkvError
+from raftkv.errors import BY_REASON, Outcome, RaftkvError, Refused
 
 
 def kind_of_failure(error: RaftkvError, workload: Workload, invocation: Invocation) -> Kind:
     """FAIL only for what certainly has not happened; a read that failed has changed nothing."""
     unknown = error.outcome is Outcome.MAYBE_APPLIED
     return Kind.INFO if unknown and invocation.function not in workload.reads else Kind.FAIL
+
+
+def is_refusal(reason: str) -> bool:
+    """Whether the store has decided so, as it must where a lease has ended or a key is there."""
+    return issubclass(BY_REASON.get(reason, RaftkvError), Refused)
 
 
 class Recorder:

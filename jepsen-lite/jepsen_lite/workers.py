@@ -9,7 +9,7 @@ from random import Random
 
 from jepsen_lite.generators import Asker, Generator, Todo, Wait
 from jepsen_lite.history import Kind
-from jepsen_lite.performing import Recorder
+from jepsen_lite.performing import Recorder, is_refusal
 from raftkv.client.client import Client
 
 TIMEOUTS_S = (0.5, 1.0, 3.0)
@@ -62,14 +62,15 @@ class Workers:
             self._busy -= 1
 
     async def _insist(self, worker: int, todo: Todo) -> None:
-        """Everything is healed, so it must succeed soon.
+        """Everything is healed, so it must be answered soon.
 
-        What failed may be repeated; what may have happened must not, values are written once.
+        What failed may be repeated; what may have happened must not, values are written once. What
+        was refused has been answered.
         """
         until_s = self._now_s() + PATIENCE_S
         while True:
             kind, reason = await self._perform(worker, self._seats[0], todo, PATIENT_TIMEOUT_S)
-            if kind is Kind.OK:
+            if kind is Kind.OK or is_refusal(reason):
                 return
             if kind is Kind.INFO or self._now_s() > until_s:
                 asked = todo.invocation
