@@ -179,6 +179,8 @@ class MemoryStateStorage:
         """Make everything that was written before the call survive a crash."""
         store, written = self._store, len(self._store.unsynced)
         await self._wait_for_disk()
+        if store is not self._store:
+            return  # a snapshot took its place meanwhile, and was durable when it did
         if store.closed:
             raise StorageError("the state is closed")
         for changes in store.unsynced[:written]:
