@@ -16,7 +16,7 @@ from raftkv.kv.limits import (
     TRANSACTION_DEPTH_MAX,
     Limits,
 )
-from raftkv.kv.locks import member_key
+from raftkv.kv.queues import member_key
 from raftkv.kv.transaction_checks import check_duplicates
 from raftkv.rpc import kv_pb2
 

@@ -25,7 +25,6 @@ class CommandRunner:
         self._meta = meta
         self.writer = Writer(overlay, meta.revision + 1)
         self.leases = Leases(overlay, meta)
-        self.fronts = locks.Fronts()
         self.sessions = Sessions(overlay)
         self.idempotency_keys = IdempotencyKeys(overlay, meta)
         self.compaction = Compaction(overlay, meta)
@@ -91,7 +90,7 @@ class CommandRunner:
         bytes_left = budget.bytes_left
         try:
             for fence in command.fences:
-                locks.check_fence(writer.overlay, fence, self.fronts)
+                locks.check_fence(writer.overlay, fence, writer.fronts)
             self._dispatch(command, result, budget)
         except (InvalidRequest, Refused) as error:
             budget.bytes_left = bytes_left
@@ -146,7 +145,7 @@ class CommandRunner:
                     else:
                         result.lease_keep_alive.ended.append(lease)
             case "acquire":
-                locks.acquire(writer, command.acquire, result, leases, self.fronts, budget)
+                locks.acquire(writer, command.acquire, result, leases, writer.fronts, budget)
             case _:
                 raise InvalidRequest(
                     "the command is not set; say put, delete_range, transaction, "

@@ -1,28 +1,23 @@
 """Queues of names: who holds a lock and who waits. Knows keys and tokens, nothing about waiting.
 
-A member of a queue is a plain key, `name/` + its token in 16 hex digits, attached to its owner's
-lease; the token is the key's own create_revision. So the members stand in the order in which they
-joined, the holder is the first, and one seek finds it however many wait. A key that somebody
-else wrote in their midst is no member: its create_revision is not what its name says.
+A member is attached to its owner's lease. The members stand in the order in which they joined, the
+holder is the first, and one seek finds it however many wait.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from raftkv.errors import FencedOff, InvalidRequest, Refused
 from raftkv.kv.leases import Leases
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import Reader
+from raftkv.kv.queues import Fronts, member_key
 from raftkv.kv.ranges import Budget
 from raftkv.kv.records import fill_key_value, unpack_version
 from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2
-
-TOKEN_DIGITS: Final = 16
-FRONTS_MAX: Final = 10_000
-"""Names whose front is remembered."""
 
 
 class Member(NamedTuple):
@@ -31,39 +26,6 @@ class Member(NamedTuple):
     token: int
     key: bytes
     record: bytes
-
-
-def member_key(name: bytes, token: int) -> bytes:
-    """The key of the member of `name` that joined at revision `token`."""
-    return b"%b/%016x" % (name, token)
-
-
-def name_of(key: bytes) -> bytes | None:
-    """The name whose queue a member with this key would stand in, None if there is none."""
-    split = len(key) - TOKEN_DIGITS - 1
-    return key[:split] if split > 0 and key[split] == ord("/") else None
-
-
-class Fronts:
-    """Where the queues begin: no member of a name has a lower token than its front.
-
-    A hint for seeks alone, which may forget. Without it they would pass the deletion markers of all
-    who held the name before: 8 ms after 20,000 of them. Holds for ever, as tokens only grow.
-    """
-
-    def __init__(self) -> None:
-        self._tokens: dict[bytes, int] = {}
-
-    def of(self, name: bytes) -> int:
-        """Seek from here."""
-        return self._tokens.get(name, 0)
-
-    def note(self, name: bytes, token: int) -> None:
-        """This one holds the name."""
-        tokens = self._tokens
-        if name not in tokens and len(tokens) >= FRONTS_MAX:
-            del tokens[next(iter(tokens))]
-        tokens[name] = token
 
 
 def members(view: Reader, name: bytes, front: int = 0) -> Iterator[Member]:
@@ -77,8 +39,12 @@ def members(view: Reader, name: bytes, front: int = 0) -> Iterator[Member]:
 
 def holder(view: Reader, name: bytes, fronts: Fronts) -> Member | None:
     """Who holds the lock."""
+    if fronts.is_empty(name):
+        return None
     found = next(members(view, name, fronts.of(name)), None)
-    if found is not None:
+    if found is None:
+        fronts.note_empty(name)
+    else:
         fronts.note(name, found.token)
     return found
 

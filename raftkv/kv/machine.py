@@ -267,11 +267,11 @@ class StateMachine:
 
     def lock_holder(self, name: bytes) -> locks.Member | None:
         """Who holds the lock."""
-        return locks.holder(self._store, name, self._runner.fronts)
+        return locks.holder(self._store, name, self._runner.writer.fronts)
 
     def lock_members(self, name: bytes) -> Iterator[locks.Member]:
         """Who holds the lock, and then who waits, in order."""
-        return locks.members(self._store, name, self._runner.fronts.of(name))
+        return locks.members(self._store, name, self._runner.writer.fronts.of(name))
 
 
 def _refusal(error: RaftkvError) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from raftkv.kv.changes import Change
 from raftkv.kv.overlay import Overlay
+from raftkv.kv.queues import Fronts
 from raftkv.kv.records import (
     CHANGE_DELETE,
     CHANGE_PUT,
@@ -21,7 +22,7 @@ class Writer:
 
     Set `revision` and `position` = 0 before the changes of a revision; `position` then counts
     them. The revision exists only if it is not 0 in the end. `made` gathers the changes for
-    whoever watches, None if nobody does.
+    whoever watches, None if nobody does. `fronts` is kept true of the queues.
     """
 
     __slots__ = (
@@ -30,6 +31,7 @@ class Writer:
         "_current",
         "_history",
         "_lease_keys",
+        "fronts",
         "made",
         "overlay",
         "position",
@@ -41,6 +43,7 @@ class Writer:
         self.revision = revision
         self.position = 0
         self.made: list[Change] | None = None
+        self.fronts = Fronts()
         self._current = overlay.changes[Family.CURRENT]
         self._history = overlay.changes[Family.HISTORY]
         self._changes = overlay.changes[Family.CHANGES]
@@ -64,6 +67,7 @@ class Writer:
         revision = self.revision
         if old is None:
             create_revision, version, old_lease = revision, 1, 0
+            self.fronts.created(key, revision)
         else:
             create_revision, old_revision, version, old_lease = unpack_version(old)
             version += 1
@@ -84,12 +88,13 @@ class Writer:
     def delete(self, key: bytes, old: bytes) -> None:
         """End the key's generation. `old` is its living record."""
         revision = self.revision
-        _, old_revision, _, old_lease = unpack_version(old)
+        create_revision, old_revision, _, old_lease = unpack_version(old)
         if old_revision != revision:
             self._history[history_key(key, revision)] = old
         if old_lease:
             self._move(key, old_lease, 0)
         self._current[key] = None
+        self.fronts.deleted(key, create_revision)
         self._changes[change_key(revision, self.position)] = CHANGE_DELETE + key
         self.position += 1
         if self.made is not None:

@@ -12,6 +12,7 @@ from raftkv.kv.leases import Leases
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import Overlay, Reader
 from raftkv.kv.ranges import Budget, check_revision, read_range, run
+from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2
 
 
@@ -51,6 +52,8 @@ def run_transaction(
     branch.made = None if writer.made is None else []
     _Execution(branch, leases, budget, compacted_revision).run(path, result)
     writer.overlay.absorb(branch.overlay.changes)
+    for key in branch.overlay.changes[Family.CURRENT]:
+        writer.fronts.changed(key)
     writer.position = branch.position
     if writer.made is not None and branch.made:
         writer.made += branch.made

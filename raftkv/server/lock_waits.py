@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from sortedcontainers import SortedList
 
 from raftkv.errors import LockLost, Overloaded, RaftkvError, ShuttingDown, Unavailable
-from raftkv.kv import locks
+from raftkv.kv import locks, queues
 from raftkv.kv.changes import Change
 from raftkv.server.ports import Node
 
@@ -62,7 +62,7 @@ class LockWaits:
         call: asyncio.Future[None] = self._loop.create_future()
         call.add_done_callback(self._count_out)
         self._calls += 1
-        key = locks.member_key(name, token)
+        key = queues.member_key(name, token)
         waiter = self._waiters.get(key) or self._enter(key, name, token)
         waiter.calls.append(call)
         self._look_at(key, waiter)
@@ -71,7 +71,7 @@ class LockWaits:
     def leave(self, name: bytes, token: int, call: asyncio.Future[None]) -> None:
         """Nobody waits for this call any more."""
         call.cancel()
-        key = locks.member_key(name, token)
+        key = queues.member_key(name, token)
         waiter = self._waiters.get(key)
         if waiter is not None and all(each.done() for each in waiter.calls):
             self._remove(key, waiter)
@@ -92,7 +92,7 @@ class LockWaits:
             waiter = self._waiters.get(change.key)
             if waiter is not None:
                 self._end(change.key, waiter, _lost(waiter))
-            name = locks.name_of(change.key)
+            name = queues.name_of(change.key)
             if name in self._queues:
                 moved[name] = None
         for name in moved:
@@ -110,7 +110,7 @@ class LockWaits:
     def _look_at_the_front(self, name: bytes) -> None:
         queue = self._queues.get(name)
         if queue:
-            key = locks.member_key(name, queue[0])
+            key = queues.member_key(name, queue[0])
             self._look_at(key, self._waiters[key])
 
     def _look_at(self, key: bytes, waiter: _Waiter) -> None:

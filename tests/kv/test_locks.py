@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from raftkv.kv import locks
+from raftkv.kv import locks, queues
 from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2 as pb
 
-from .harness import Driver, batch, delete, put, renew, revoke
+from .harness import Driver, batch, delete, dump, put, renew, revoke, transaction
 
 
 def acquire(name: bytes = b"n", lease: int = 0, **options: object) -> pb.Command:
@@ -165,7 +167,7 @@ def test_locks_whose_names_begin_alike_do_not_meddle(db: Driver) -> None:
     assert all(each.held for each in joined.values())
     for name, each in joined.items():
         assert holder_token(db, name) == each.token
-        assert locks.name_of(each.key) == name
+        assert queues.name_of(each.key) == name
 
 
 def test_a_key_in_the_way_of_a_queue_is_reported_and_nothing_changes(db: Driver) -> None:
@@ -209,7 +211,11 @@ def test_who_held_a_name_before_does_not_slow_down_who_holds_it_now(db: Driver) 
         patched.setattr(db.machine._store, "scan", watched)
         token = join(db, lease=lease).token
         assert holder_token(db) == token
-    assert seeks == [last.key, locks.member_key(b"n", token)]
+        db.do(delete(queues.member_key(b"n", token)))
+        assert join(db, lease=lease).held
+    assert seeks == [queues.member_key(b"n", token)], (
+        "a queue that is known to be empty is not sought"
+    )
 
 
 def test_the_front_of_a_queue_is_only_a_hint(db: Driver) -> None:
@@ -218,7 +224,71 @@ def test_the_front_of_a_queue_is_only_a_hint(db: Driver) -> None:
     assert holder_token(db) == second.token
     db.restart()
     assert holder_token(db) == second.token
-    fronts = locks.Fronts()
-    for number in range(locks.FRONTS_MAX + 1):
+    fronts = queues.Fronts()
+    for number in range(queues.NAMES_MAX + 1):
         fronts.note(b"%d" % number, 7)
     assert (fronts.of(b"0"), fronts.of(b"1")) == (0, 7)
+
+
+LEASES = (1_001, 1_002)
+MEMBERS = st.integers(0, 3)
+"""Which of a name's keys: those that joined last, and one whose time is yet to come."""
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("acquire"), st.sampled_from(LEASES)),
+        st.tuples(st.just("try"), st.sampled_from(LEASES)),
+        st.tuples(st.just("delete"), MEMBERS),
+        st.tuples(st.just("delete all"), st.just(0)),
+        st.tuples(st.just("delete together"), MEMBERS),
+        st.tuples(st.just("delete and fail"), MEMBERS),
+        st.tuples(st.just("forge"), st.integers(0, 2)),
+        st.tuples(st.just("forge together"), st.integers(0, 2)),
+        st.tuples(st.just("revoke"), st.sampled_from(LEASES)),
+        st.tuples(st.just("look"), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+def command_of(db: Driver, what: str, which: int) -> pb.Command | None:
+    """A step as a command; it depends on nothing that is only remembered."""
+    keys = [row.key for row in locks.members(db.machine.view, b"n")]
+    next_member = queues.member_key(b"n", db.machine.revision + which)
+    member = keys[which] if which < len(keys) else next_member
+    fails = pb.Command(put=pb.Put(key=b"absent", ignore_value=True))
+    match what:
+        case "acquire" | "try":
+            return acquire(lease=which, only_if_free=what == "try")
+        case "delete":
+            return delete(member)
+        case "delete all":
+            return delete(b"n/", b"n0")
+        case "delete together":
+            return pb.Command(transaction=transaction(success=[delete(member)]))
+        case "delete and fail":
+            return pb.Command(transaction=transaction(success=[delete(member), fails]))
+        case "forge":
+            return put(next_member)
+        case "forge together":
+            return pb.Command(transaction=transaction(success=[put(next_member)]))
+        case "revoke":
+            return revoke(which)
+    return None
+
+
+@given(STEPS)
+def test_what_is_remembered_of_queues_decides_nothing(steps: list[tuple[str, int]]) -> None:
+    """A node that has just started knows nothing of them, and must do exactly what others do."""
+    old, young = Driver(), Driver()
+    for what, which in steps:
+        young.restart()
+        for db in (old, young):
+            for lease in LEASES:
+                if lease not in db.machine.leases():
+                    db.grant(60_000, lease)
+        assert holder_token(old) == holder_token(young)
+        command = command_of(old, what, which)
+        if command is not None:
+            assert old.do(command) == young.do(command)
+        assert dump(old.store) == dump(young.store)
