@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+STAMP_EVERY_MS = 500
+"""While leases run, cluster time is written down this often: a new leader goes on from there."""
+
 
 class ClusterClock:
     """Goes on from the last stamp in the log at the rate of the leader's monotonic clock.
@@ -28,3 +31,11 @@ class ClusterClock:
         """Cluster time for an entry that is proposed now."""
         self.last_stamp_ms = self.read_ms(now_s)
         return self.last_stamp_ms
+
+    def stamp_is_due(self, deadline_ms: int | None, now_s: float) -> bool:
+        """Whether to propose a bare stamp. `deadline_ms` is when the next lease ends, if any."""
+        if deadline_ms is None:
+            return False
+        now_ms = self.read_ms(now_s)
+        ends = self.last_stamp_ms < deadline_ms <= now_ms
+        return ends or now_ms - self.last_stamp_ms >= STAMP_EVERY_MS

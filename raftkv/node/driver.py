@@ -27,6 +27,7 @@ from raftkv.errors import (
 )
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
+from raftkv.node.apply_turn import ApplyTurn
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.cluster_clock import ClusterClock
 from raftkv.node.leader_lease import LeaderLease
@@ -100,7 +101,8 @@ class Driver:
         self._changed: dict[asyncio.Future[None], None] = {}
         self._round_due = False
         self._apply_paused = False
-        self._apply_deferred = False
+        self._apply_turn = ApplyTurn(self.wake, config.tick_s)
+        self._writing: asyncio.Task[None] | None = None
         self._compacting = False
         self._received: Path | None = None
         self._seen: tuple[int, Role, int] = (0, Role.FOLLOWER, 0)
@@ -136,12 +138,13 @@ class Driver:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop.create_task(self._guard(work))
         self._tasks[task] = None
         task.add_done_callback(self._tasks.pop)
         # A task that is cancelled before its first step never gets to awaiting this.
         task.add_done_callback(lambda _: work.close())
+        return task
 
     async def _guard(self, work: Awaitable[None]) -> None:
         with self._fatal:
@@ -240,11 +243,9 @@ class Driver:
             self._forward(self.submissions.take_overdue(self.raft.current_term))
 
     def _let_time_pass(self, now: float) -> None:
-        """When something is due and nobody writes, propose a bare stamp."""
-        due = self.machine.next_deadline_ms()
-        if due is None or not self.raft.established:
-            return
-        if self.clock.last_stamp_ms < due <= self.clock.read_ms(now):
+        """When nobody writes and leases run, propose bare stamps."""
+        deadline_ms = self.machine.next_deadline_ms()
+        if self.raft.established and self.clock.stamp_is_due(deadline_ms, now):
             self._propose([], now)
 
     # ---- the round -------------------------------------------------------------------
@@ -270,16 +271,15 @@ class Driver:
         if ready.messages:
             self._send(ready.messages)
         if ready.persist is not None:
-            self.spawn(self._persist(ready.persist))
+            self._writing = self.spawn(self._persist(ready.persist))
         if ready.committed and not self._apply_paused:
-            # Whoever waits for our messages or our disk must not wait for the state machine, too:
-            # they get on their way in this turn of the loop, and apply has the next one.
-            busy = ready.persist is not None or bool(ready.messages)
-            self._apply_deferred = busy and not self._apply_deferred
-            if not self._apply_deferred:
+            # A leader acknowledges nothing to others; its callers wait for what it applies.
+            write = None if raft.leads else self._writing
+            sends = bool(ready.messages) or ready.persist is not None
+            if self._apply_turn.has_come(write, self.loop.time(), sends=sends):
                 self._apply(ready.committed)
-            if raft.can_apply:
-                self.wake()
+                if raft.can_apply:
+                    self.wake()
         for read in ready.reads:
             self._lease.confirm(self.barriers.confirm(read.context, read.read_index))
         self.barriers.open(raft.last_applied)

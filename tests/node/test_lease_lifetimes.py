@@ -1,0 +1,65 @@
+"""Three nodes on virtual time: how long a lease lives in a store that nobody writes to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import async_solipsism
+import pytest
+
+from raftkv.node.cluster_clock import STAMP_EVERY_MS
+from raftkv.node.node import Node
+from raftkv.rpc import kv_pb2
+from tests.node.wire import STEP_S, Wire, cluster_of, leaders, soon, until
+
+LEASE = 77
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"virtual-time": async_solipsism.EventLoop}
+
+
+async def grant(node: Node, ttl_ms: int) -> None:
+    command = kv_pb2.Command(lease_grant=kv_pb2.LeaseGrant(lease=LEASE, ttl_ms=ttl_ms))
+    await node.submit(kv_pb2.CommandBatch(commands=[command]).SerializeToString(), soon())
+
+
+async def depose(wire: Wire, leader: Node) -> tuple[Node, float]:
+    """The next leader, and for how long nobody could let time pass."""
+    began = asyncio.get_running_loop().time()
+    wire.cut_off = {leader.node_id}
+    await until(lambda: any(node.driver.raft.established for node in leaders(wire, but=leader)))
+    vacant_s = asyncio.get_running_loop().time() - began
+    (new,) = leaders(wire, but=leader)
+    wire.cut_off.clear()
+    await until(lambda: not leader.driver.raft.leads)
+    return new, vacant_s
+
+
+async def test_a_lease_does_not_begin_anew_with_each_leader(tmp_path: Path) -> None:
+    """Nobody writes, so nothing but the leader's own stamps says how much of it is over."""
+    ttl_s, changes = 8.0, 3
+    async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
+        granted = asyncio.get_running_loop().time()
+        await grant(leader, int(ttl_s * 1000))
+        vacant_s = 0.0
+        for _ in range(changes):
+            await asyncio.sleep(2.0)
+            leader, more_s = await depose(wire, leader)
+            vacant_s += more_s
+        await until(lambda: LEASE not in leader.machine.leases())
+        lived_s = asyncio.get_running_loop().time() - granted
+        lost_s = changes * STAMP_EVERY_MS / 1000
+        assert ttl_s <= lived_s <= ttl_s + vacant_s + lost_s + 0.5
+
+
+async def test_a_store_without_leases_is_left_alone(tmp_path: Path) -> None:
+    async with cluster_of(tmp_path, 1, leader_lease=False) as (_, leader):
+        before = leader.driver.raft.commit_index
+        for _ in range(300):
+            await asyncio.sleep(STEP_S)
+        assert leader.driver.raft.commit_index == before

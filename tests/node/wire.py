@@ -1,0 +1,111 @@
+"""Three nodes on a wire in memory, for tests on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+from raftkv.errors import Unavailable
+from raftkv.kv.limits import Limits
+from raftkv.node.driver import NodeConfig
+from raftkv.node.node import Node
+from raftkv.raft.entry import Address, Membership
+from raftkv.raft.messages import InstallSnapshot
+from raftkv.raft.ready import RaftConfig
+from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
+from raftkv.storage.ports import Checkpoint
+from raftkv.transport.ports import Frame, PeerHandler
+
+LATENCY_S = 0.001
+STEP_S = 0.005
+
+
+class Wire:
+    """What the nodes hear of each other; one that is `cut_off` hears and says nothing."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[int, Node] = {}
+        self.cut_off: set[int] = set()
+
+    def carry(self, sender: int, to: int, frame: Frame) -> None:
+        if not {sender, to} & self.cut_off:
+            self.nodes[to].driver.receive(sender, frame)
+
+
+class WireLinks:
+    def __init__(self, wire: Wire, node_id: int) -> None:
+        self._wire = wire
+        self._node_id = node_id
+        self.connected: frozenset[int] = frozenset()
+
+    def start(self, handler: PeerHandler) -> None: ...
+    def set_peers(self, addresses: Mapping[int, str]) -> None: ...
+    def send(self, to: int, frame: Frame) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(LATENCY_S, self._wire.carry, self._node_id, to, frame)
+
+    async def send_snapshot(
+        self, to: int, message: InstallSnapshot, checkpoint: Checkpoint
+    ) -> None:
+        raise Unavailable("no snapshots on this wire")
+
+    async def close(self) -> None: ...
+
+
+def config_of(*, leader_lease: bool) -> NodeConfig:
+    return NodeConfig(
+        raft=RaftConfig(leader_lease=leader_lease),
+        tick_s=0.05,
+        limits=Limits(),
+        submissions_in_flight_max=16,
+        uncommitted_bytes_max=1 << 20,
+        log_retained_bytes=1 << 20,
+        log_compaction_bytes=1 << 20,
+    )
+
+
+@asynccontextmanager
+async def cluster_of(
+    directory: Path, seed: int, *, leader_lease: bool
+) -> AsyncIterator[tuple[Wire, Node]]:
+    """The wire and the first leader."""
+    wire, rng = Wire(), Random(seed)
+    addresses = {each: Address(f"n{each}:1", f"n{each}:2") for each in (1, 2, 3)}
+    initial = Membership(voters=frozenset(addresses), addresses=addresses)
+    for node_id in addresses:
+        wire.nodes[node_id] = Node(
+            node_id,
+            7,
+            config_of(leader_lease=leader_lease),
+            MemoryLogStore(),
+            MemoryStateStorage(directory / str(node_id)),
+            WireLinks(wire, node_id),
+            Random(rng.getrandbits(64)),
+            initial,
+        )
+    for node in wire.nodes.values():
+        await node.start()
+    await until(lambda: all(node.ready for node in wire.nodes.values()))
+    (leader,) = leaders(wire)
+    yield wire, leader
+    wire.cut_off.clear()
+    for node in wire.nodes.values():
+        node.driver.finish(None)
+        await node.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60.0):
+        while not condition():  # noqa: ASYNC110 - on virtual time a look costs nothing
+            await asyncio.sleep(STEP_S)
+
+
+def leaders(wire: Wire, but: Node | None = None) -> list[Node]:
+    return [node for node in wire.nodes.values() if node.driver.raft.leads and node is not but]
+
+
+def soon() -> float:
+    return asyncio.get_running_loop().time() + 10.0
