@@ -118,6 +118,17 @@ class Settings:
     )
     log_level: str = setting("info", "debug, info, warning or error")
     log_format: str = setting("console", "console or json")
+    trace_messages: str = setting(
+        "",
+        "file for each Raft message sent and received, with its vector clock; default: none."
+        " Costs CPU, for finding out what happened",
+    )
+    trace_messages_bytes_max: int = setting(
+        64 << 20,
+        "the trace keeps the last messages, in that file and one before it (.1)",
+        minimum=1 << 16,
+        maximum=1 << 40,
+    )
     limits: Limits = field(default_factory=Limits, metadata={"doc": "bounds of requests"})
 
     def __post_init__(self) -> None:

@@ -34,6 +34,7 @@ def serve(
     allow_insecure_network: flags.AllowInsecureNetwork = None,
     log_level: flags.LogLevel = None,
     log_format: flags.LogFormat = None,
+    trace_messages: flags.TraceMessages = None,
     assignments: flags.Assignments = None,
 ) -> None:
     """Run one node.
@@ -57,6 +58,7 @@ def serve(
             "allow_insecure_network": allow_insecure_network,
             "log_level": log_level,
             "log_format": log_format,
+            "trace_messages": trace_messages,
         },
         assignments,
     )

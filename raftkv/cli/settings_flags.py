@@ -63,6 +63,13 @@ LogLevel = Annotated[
     str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error. [info]")
 ]
 LogFormat = Annotated[str | None, typer.Option(metavar="FORMAT", help="console or json. [console]")]
+TraceMessages = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write each Raft message with its vector clock there, JSON lines. [no tracing]",
+    ),
+]
 Assignments = Annotated[
     list[str] | None,
     typer.Option(

@@ -24,7 +24,7 @@ class Frame(_message.Message):
     def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ..., lamport: _Optional[int] = ...) -> None: ...
 
 class RaftMessage(_message.Message):
-    __slots__ = ("term", "request_vote", "request_vote_reply", "append_entries", "append_entries_reply", "heartbeat", "heartbeat_reply", "install_snapshot", "read_index", "read_index_reply", "timeout_now")
+    __slots__ = ("term", "request_vote", "request_vote_reply", "append_entries", "append_entries_reply", "heartbeat", "heartbeat_reply", "install_snapshot", "read_index", "read_index_reply", "timeout_now", "vector_clock")
     TERM_FIELD_NUMBER: _ClassVar[int]
     REQUEST_VOTE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_VOTE_REPLY_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class RaftMessage(_message.Message):
     READ_INDEX_FIELD_NUMBER: _ClassVar[int]
     READ_INDEX_REPLY_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_NOW_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_CLOCK_FIELD_NUMBER: _ClassVar[int]
     term: int
     request_vote: RequestVote
     request_vote_reply: RequestVoteReply
@@ -47,7 +48,8 @@ class RaftMessage(_message.Message):
     read_index: ReadIndex
     read_index_reply: ReadIndexReply
     timeout_now: TimeoutNow
-    def __init__(self, term: _Optional[int] = ..., request_vote: _Optional[_Union[RequestVote, _Mapping]] = ..., request_vote_reply: _Optional[_Union[RequestVoteReply, _Mapping]] = ..., append_entries: _Optional[_Union[AppendEntries, _Mapping]] = ..., append_entries_reply: _Optional[_Union[AppendEntriesReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., heartbeat_reply: _Optional[_Union[HeartbeatReply, _Mapping]] = ..., install_snapshot: _Optional[_Union[InstallSnapshot, _Mapping]] = ..., read_index: _Optional[_Union[ReadIndex, _Mapping]] = ..., read_index_reply: _Optional[_Union[ReadIndexReply, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ...) -> None: ...
+    vector_clock: bytes
+    def __init__(self, term: _Optional[int] = ..., request_vote: _Optional[_Union[RequestVote, _Mapping]] = ..., request_vote_reply: _Optional[_Union[RequestVoteReply, _Mapping]] = ..., append_entries: _Optional[_Union[AppendEntries, _Mapping]] = ..., append_entries_reply: _Optional[_Union[AppendEntriesReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., heartbeat_reply: _Optional[_Union[HeartbeatReply, _Mapping]] = ..., install_snapshot: _Optional[_Union[InstallSnapshot, _Mapping]] = ..., read_index: _Optional[_Union[ReadIndex, _Mapping]] = ..., read_index_reply: _Optional[_Union[ReadIndexReply, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ..., vector_clock: _Optional[bytes] = ...) -> None: ...
 
 class RequestVote(_message.Message):
     __slots__ = ("last_log_index", "last_log_term", "pre_vote", "leadership_transfer")
@@ -136,14 +138,16 @@ class TimeoutNow(_message.Message):
     def __init__(self) -> None: ...
 
 class Forward(_message.Message):
-    __slots__ = ("term", "settled", "submissions")
+    __slots__ = ("term", "settled", "submissions", "vector_clock")
     TERM_FIELD_NUMBER: _ClassVar[int]
     SETTLED_FIELD_NUMBER: _ClassVar[int]
     SUBMISSIONS_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_CLOCK_FIELD_NUMBER: _ClassVar[int]
     term: int
     settled: int
     submissions: _containers.RepeatedCompositeFieldContainer[_log_pb2.Submission]
-    def __init__(self, term: _Optional[int] = ..., settled: _Optional[int] = ..., submissions: _Optional[_Iterable[_Union[_log_pb2.Submission, _Mapping]]] = ...) -> None: ...
+    vector_clock: bytes
+    def __init__(self, term: _Optional[int] = ..., settled: _Optional[int] = ..., submissions: _Optional[_Iterable[_Union[_log_pb2.Submission, _Mapping]]] = ..., vector_clock: _Optional[bytes] = ...) -> None: ...
 
 class SnapshotChunk(_message.Message):
     __slots__ = ("term", "snapshot", "file", "offset", "data", "crc32c", "last", "total_bytes")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from random import Random
 
 from raftkv.config import Settings
@@ -23,9 +24,12 @@ from raftkv.server.resources import version
 from raftkv.storage.directory import DataDirectory, open_directory, read_identity
 from raftkv.storage.log_store import RocksLogStore
 from raftkv.storage.state_storage import RocksStateStorage
+from raftkv.transport.codec import decode_frame
 from raftkv.transport.handshake import Identity
 from raftkv.transport.links import GrpcPeerLinks
+from raftkv.transport.ports import Frame
 from raftkv.transport.server import PeerServer
+from raftkv.transport.tracing import MessageTrace, TracedPeerLinks
 
 # What clients had under way when a stop was asked for is given this long to finish, ...
 DRAIN_GRACE_S = 2.0
@@ -101,7 +105,7 @@ class Server:
         identity = Identity(
             directory.identity.cluster_id, settings.node_id, settings.peer_advertise
         )
-        links = GrpcPeerLinks(identity, self._rng, files, CLOCK)
+        links, decode = self._peer_links(identity, files)
         self._opened.push_async_callback(links.close)
         node = self._node = Node(
             settings.node_id,
@@ -118,12 +122,24 @@ class Server:
         self._opened.push_async_callback(node.stop)
         node.stopped.add_done_callback(lambda stopped: self._halt(stopped.result()))
 
-        peers = PeerServer(identity, node.driver, links.contacted, files, CLOCK)
+        peers = PeerServer(identity, node.driver, links.contacted, files, CLOCK, decode=decode)
         self.peer_port = await peers.start(settings.peer_listen)
         self._opened.push_async_callback(peers.stop)
         self._front_door = FrontDoor(node, settings, self._log, self._halt)
         self.client_port = await self._front_door.start(settings.client_listen)
         self._opened.push_async_callback(self._front_door.stop, CLOSE_GRACE_S)
+
+    def _peer_links(
+        self, identity: Identity, files: Executor
+    ) -> tuple[GrpcPeerLinks, Callable[[bytes, int, int], Frame]]:
+        """The links, and what reads the frames of others' links."""
+        settings = self._settings
+        if not settings.trace_messages:
+            return GrpcPeerLinks(identity, self._rng, files, CLOCK), decode_frame
+        path = Path(settings.trace_messages)
+        trace = MessageTrace(identity.node_id, path, settings.trace_messages_bytes_max)
+        self._opened.callback(trace.close)
+        return TracedPeerLinks(identity, self._rng, files, CLOCK, trace), trace.decode
 
     async def _open_directory(self) -> DataDirectory:
         settings = self._settings

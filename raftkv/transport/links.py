@@ -11,8 +11,9 @@ from raftkv.clocks import LamportClock
 from raftkv.errors import ConnectionFailed
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.storage.ports import Checkpoint
+from raftkv.transport.codec import encode_lanes
 from raftkv.transport.handshake import Caller, Identity
-from raftkv.transport.link import PeerLink
+from raftkv.transport.link import Encode, PeerLink
 from raftkv.transport.ports import Frame, PeerHandler
 from raftkv.transport.snapshots import STALL_TIMEOUT_S, SnapshotSender
 
@@ -101,8 +102,18 @@ class GrpcPeerLinks:
         if self._handler is None:
             raise RuntimeError("links have no handler yet: call start() first")
         self._links[peer] = PeerLink(
-            self._identity, peer, address, self._handler, self._random, self._clock
+            self._identity,
+            peer,
+            address,
+            self._handler,
+            self._random,
+            self._clock,
+            self._encoder(peer),
         )
+
+    def _encoder(self, peer: int) -> Encode:
+        """Asked once for each link."""
+        return encode_lanes
 
     def _close(self, link: PeerLink) -> None:
         # A task that nobody holds may be collected before it has closed its channel.

@@ -24,7 +24,7 @@ from raftkv.transport.handshake import (
     Refused,
     check_hello,
 )
-from raftkv.transport.ports import PeerHandler
+from raftkv.transport.ports import Frame, PeerHandler
 from raftkv.transport.snapshot_receiver import SnapshotReceiver
 from raftkv.transport.snapshots import STALL_TIMEOUT_S
 
@@ -37,7 +37,8 @@ _log = structlog.get_logger()
 class PeerServer:
     """Serves only the Peer service. `contacted` is told of every peer that was let in.
 
-    `disk` runs the writing of snapshot files. `clock` follows what frames tell.
+    `disk` runs the writing of snapshot files. `clock` follows what frames tell;
+    `decode` is `decode_frame`, or what does more than it.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class PeerServer:
         disk: Executor,
         clock: LamportClock,
         *,
+        decode: Callable[[bytes, int, int], Frame] = decode_frame,
         stall_timeout_s: float = STALL_TIMEOUT_S,
     ) -> None:
         self._identity = identity
         self._handler = handler
         self._contacted = contacted
         self._clock = clock
+        self._decode = decode
         self._snapshots = SnapshotReceiver(identity, handler, disk, stall_timeout_s)
         self._welcome = peer_pb2.Welcome(node_id=identity.node_id).SerializeToString()
         self._server: grpc.aio.Server | None = None
@@ -92,11 +95,12 @@ class PeerServer:
         await context.write(self._welcome)
         self._contacted(caller)
         handler, node_id, sender = self._handler, self._identity.node_id, caller.node_id
+        decode = self._decode
         while isinstance(data := await context.read(), bytes):
             if not handler.is_member(sender):
                 await self._refuse(context, removed(sender))
             try:
-                frame = decode_frame(data, sender, node_id)
+                frame = decode(data, sender, node_id)
                 if frame.lamport > self._clock.now.value:
                     self._clock.observe(LamportTime(frame.lamport))
             except InvalidRequest as error:
