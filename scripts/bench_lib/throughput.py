@@ -26,8 +26,12 @@ ETCD_SHAPES = (
     ClientShape("to all nodes"),
 )
 # raftkv's client chooses its connections itself.
-RAFTKV_SHAPES = (ClientShape("raftkv.connect"),)
-ONE_FOLLOWER = (ClientShape("to one follower", follower_only=True),)
+RAFTKV_SHAPES = (ClientShape("raftkv.connect"), ClientShape("2 processes", processes=2))
+# One process whose readers are in step works while the node idles, and the other way round.
+ONE_FOLLOWER = (
+    ClientShape("to one follower", follower_only=True),
+    ClientShape("2 processes to one follower", processes=2, follower_only=True),
+)
 
 QUIET_PATIENCE_S = 5.0
 FILL_PATIENCE_S = 60.0
