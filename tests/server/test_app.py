@@ -13,6 +13,7 @@ import grpc
 import pytest
 from fake_node import PATIENCE_S, get, open_door, put
 
+from jepsen_lite.systems.processes import free_ports
 from raftkv.config import Settings
 from raftkv.errors import (
     AddressInUse,
@@ -29,13 +30,7 @@ from raftkv.storage.directory import read_identity
 
 def free_addresses(count: int) -> list[str]:
     """Addresses on loopback that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    addresses = ["{}:{}".format(*each.getsockname()) for each in sockets]
-    for each in sockets:
-        each.close()
-    return addresses
+    return [f"127.0.0.1:{port}" for port in free_ports(count)]
 
 
 def settings_of(data_dir: Path, **changes: Any) -> Settings:

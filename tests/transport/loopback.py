@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from jepsen_lite.systems.processes import free_ports
 from raftkv.clocks import LamportClock
 from raftkv.errors import RaftkvError
 from raftkv.raft.messages import InstallSnapshot, Message
+from raftkv.transport.codec import decode_frame
 from raftkv.transport.handshake import Identity
 from raftkv.transport.links import GrpcPeerLinks
 from raftkv.transport.ports import Frame
 from raftkv.transport.server import PeerServer
+from raftkv.transport.tracing import MessageTrace, TracedPeerLinks
 
 DEADLINE_S = 20.0
 
@@ -117,20 +119,34 @@ class Loopback:
     halves: list[Half] = field(default_factory=list)
 
     async def half(
-        self, node_id: int, *, cluster_id: int = 7, stall_timeout_s: float = 10.0
+        self,
+        node_id: int,
+        *,
+        cluster_id: int = 7,
+        stall_timeout_s: float = 10.0,
+        trace: MessageTrace | None = None,
     ) -> Half:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        (port,) = free_ports(1)
+        address = f"127.0.0.1:{port}"
         identity = Identity(cluster_id, node_id, address)
         handler = Recorder(self.directory / f"node-{len(self.halves)}")
         clock = LamportClock()
-        links = GrpcPeerLinks(
-            identity, Random(node_id), self.disk, clock, stall_timeout_s=stall_timeout_s
+        links = (
+            GrpcPeerLinks(
+                identity, Random(node_id), self.disk, clock, stall_timeout_s=stall_timeout_s
+            )
+            if trace is None
+            else TracedPeerLinks(identity, Random(node_id), self.disk, clock, trace)
         )
         links.start(handler)
         server = PeerServer(
-            identity, handler, links.contacted, self.disk, clock, stall_timeout_s=stall_timeout_s
+            identity,
+            handler,
+            links.contacted,
+            self.disk,
+            clock,
+            decode=decode_frame if trace is None else trace.decode,
+            stall_timeout_s=stall_timeout_s,
         )
         half = Half(identity, handler, links, server, clock)
         await half.listen()
