@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import Mock
 
 import pytest
 
+import raftkv
+from jepsen_lite import running
 from jepsen_lite.history import Event, History, Kind
-from jepsen_lite.verdicts import Validity, overall
+from jepsen_lite.judging import judge
+from jepsen_lite.performing import Recorder
+from jepsen_lite.setup import Setup
+from jepsen_lite.sim.run import draw_plan, run
+from jepsen_lite.store import RunDirectory
+from jepsen_lite.systems.base import System
+from jepsen_lite.verdicts import Finding, Validity, overall
+from jepsen_lite.workloads import bank
 from jepsen_lite.workloads.append import Append, carried_out
-from jepsen_lite.workloads.base import Workload
+from jepsen_lite.workloads.bank import Bank
+from jepsen_lite.workloads.base import Invocation, Workload
 from jepsen_lite.workloads.catalogue import WORKLOADS
+from jepsen_lite.workloads.register import Register
+from jepsen_lite.workloads.sets import GrowingSet
+from raftkv.client.client import Client
+from raftkv.client.op import Operation
+from raftkv.client.results import KeyValue, PutResult, RangeResult, TransactionResult
+from raftkv.client.when import Compare
+from raftkv.errors import OutcomeUnknown, RevisionCompacted
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -83,3 +108,242 @@ def test_the_last_transactions_read_every_list_that_was_used() -> None:
     workload, rng = Append(), Random(1)
     used = {key for _ in range(500) for _, key, _ in workload.next(rng, 0).value}
     assert {each.value[0][1] for each in workload.final()} == used
+
+
+class Store:
+    """As much of a store as the workloads need. `meanwhile` is done before each transaction."""
+
+    def __init__(
+        self, compacted: int = 0, meanwhile: Callable[[Store], None] | None = None
+    ) -> None:
+        self.revision = 1
+        self.kvs: dict[str, list[KeyValue]] = {}
+        self._compacted = compacted
+        self._meanwhile = meanwhile
+
+    def write(self, key: str, value: str) -> None:
+        versions = self.kvs.setdefault(key, [])
+        first = versions[0].create_revision if versions else self.revision
+        versions.append(
+            KeyValue(key.encode(), value.encode(), first, self.revision, len(versions) + 1, 0)
+        )
+
+    def current(self, key: str) -> KeyValue | None:
+        return self.kvs[key][-1] if key in self.kvs else None
+
+    async def put(self, key: str, value: str = "", *, timeout: float) -> PutResult:
+        self.revision += 1
+        self.write(key, value)
+        return PutResult(self.revision)
+
+    async def get(self, key: str, *, revision: int = 0, timeout: float) -> KeyValue | None:
+        if 0 < revision < self._compacted:
+            raise RevisionCompacted(f"compacted up to {self._compacted}")
+        versions = self.kvs.get(key, [])
+        found = [kv for kv in versions if not revision or kv.mod_revision <= revision]
+        return found[-1] if found else None
+
+    async def range_prefix(self, prefix: str, *, keys_only: bool, timeout: float) -> RangeResult:
+        found = [self.kvs[key][-1] for key in sorted(self.kvs) if key.startswith(prefix)]
+        return RangeResult(self.revision, tuple(found), len(found), False)
+
+    async def txn(
+        self, compare: Sequence[Compare], success: Sequence[Operation], *, timeout: float
+    ) -> TransactionResult:
+        await asyncio.sleep(0.1)
+        if self._meanwhile is not None:
+            self._meanwhile(self)
+        for each in compare:
+            found = self.current(each.wire.key.decode())
+            if (found.mod_revision if found else 0) != each.wire.mod_revision:
+                return TransactionResult(self.revision, False, ())
+        self.revision += 1
+        for one in success:
+            self.write(one.wire.put.key.decode(), one.wire.put.value.decode())
+        return TransactionResult(self.revision, True, ())
+
+
+async def done(workload: Workload, store: Store, *asked: Invocation) -> History:
+    """What a lone worker sees that is never refused for long."""
+    history, clock = History(), itertools.count()
+    recorder = Recorder(history, lambda: next(clock))
+    for each in asked:
+        await recorder.perform(cast(Client, store), 0, workload, each, 1.0)
+    return history
+
+
+def outcomes_of(workload: Workload, history: History) -> Finding:
+    (found,) = (each for each in workload.check(history) if each.checker == "outcomes")
+    return found
+
+
+def gave_up(workload: Workload, function: str, key: str, value: object) -> list[Event]:
+    """Before everything else."""
+    asked = Event(-2, 77, Kind.INVOKE, workload.name, function, key, value)
+    return [asked, replace(asked, time_ns=-1, kind=Kind.INFO)]
+
+
+@pytest.mark.parametrize("in_the_store", [True, False])
+async def test_a_register_settles_what_it_asked_for_by_what_the_store_remembers(
+    in_the_store: bool,
+) -> None:
+    workload, store = Register(versioned=True), Store()
+    key = workload.next(Random(0), 0).key
+    if in_the_store:
+        await store.put(key, "v0", timeout=1)
+    asked = [Invocation("write", key, "v1"), Invocation("read", key), *workload.histories()]
+    history = await done(workload, store, *asked)
+    history.events[:0] = gave_up(workload, "write", key, "v0")
+    assert overall(workload.check(history)) is Validity.VALID
+    statistics = outcomes_of(workload, history).statistics
+    assert statistics["happened"] == in_the_store
+    assert statistics["did_not_happen"] == (not in_the_store)
+
+
+async def test_a_register_whose_history_was_compacted_settles_nothing() -> None:
+    workload, store = Register(versioned=True), Store(compacted=3)
+    key = workload.next(Random(0), 0).key
+    await store.put(key, "v0", timeout=1)
+    asked = [Invocation("write", key, "v1"), Invocation("write", key, "v2"), *workload.histories()]
+    history = await done(workload, store, *asked)
+    history.events[:0] = gave_up(workload, "write", key, "v0")
+    assert history.events[-1].value is not None
+    assert overall(workload.check(history)) is Validity.VALID
+    statistics = outcomes_of(workload, history).statistics
+    assert statistics["stayed_unknown"] == 1
+    assert "compacted up to 3" in statistics["because"]
+
+
+async def test_a_set_settles_what_was_asked_for_by_one_read_of_all() -> None:
+    workload, store = GrowingSet(), Store(compacted=100)
+    await store.put("set/000008", timeout=1)
+    asked = [Invocation("add", "set/", 1), *workload.final(), *workload.histories()]
+    history = await done(workload, store, *asked)
+    for element in (8, 9):
+        history.events[:0] = gave_up(workload, "add", "set/", element)
+    assert overall(workload.check(history)) is Validity.VALID
+    statistics = outcomes_of(workload, history).statistics
+    assert (statistics["happened"], statistics["did_not_happen"]) == (1, 1)
+
+
+def test_a_simulated_run_leaves_no_outcome_unknown() -> None:
+    findings = {each.checker: each for each in run(draw_plan(3, 10.0)).findings}
+    statistics = findings["set: outcomes"].statistics
+    assert statistics["unknown"] > 0
+    assert statistics["stayed_unknown"] == 0
+
+
+async def test_a_transfer_that_somebody_was_faster_than_is_tried_again() -> None:
+    rivals = [Invocation("transfer", "bank", ["bank/1", "bank/2", 3])]
+
+    def rival(store: Store) -> None:
+        if rivals:
+            rivals.pop()
+            store.revision += 1
+            store.write("bank/1", "7")
+            store.write("bank/2", "13")
+
+    workload, store = Bank(), Store(meanwhile=rival)
+    history = await done(workload, store, Invocation("transfer", "bank", ["bank/0", "bank/1", 4]))
+    assert history.events[-1].kind is Kind.OK
+    balances = {key: int(kvs[-1].value) for key, kvs in store.kvs.items()}
+    assert balances == {"bank/0": 6, "bank/1": 11, "bank/2": 13}
+
+
+async def test_a_transfer_whose_accounts_change_again_and_again_has_not_happened() -> None:
+    def rival(store: Store) -> None:
+        store.revision += 1
+        store.write("bank/1", "10")
+
+    workload, store = Bank(), Store(meanwhile=rival)
+    history = await done(workload, store, Invocation("transfer", "bank", ["bank/0", "bank/1", 4]))
+    assert (history.events[-1].kind, history.events[-1].error) == (Kind.FAIL, "NOT_DONE")
+
+
+async def test_an_account_is_never_overdrawn_and_an_empty_one_refuses_nobody() -> None:
+    workload, store = Bank(), Store()
+    moves = [Invocation("transfer", "bank", ["bank/0", "bank/1", 4])] * 4
+    history = await done(workload, store, *moves)
+    moved = [each.value[2] for each in history.events if each.kind is Kind.OK]
+    assert moved == [4, 4, 2, 0]
+
+
+def test_a_bank_without_isolation_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def write_anyway(
+        client: Client, items: object, values: Mapping[str, str], timeout_s: float
+    ) -> None:
+        puts = [raftkv.op.put(key, value) for key, value in values.items()]
+        await client.txn(success=puts, timeout=timeout_s)
+
+    monkeypatch.setattr(bank, "write_if_unchanged", write_anyway)
+    plan = draw_plan(1, 10.0)
+    assert "bank" in plan.workloads
+    assert any("in all where 60 must be" in problem for problem in run(plan).problems)
+
+
+class OneStore(System):
+    """A cluster that is never broken, whose answers are lost now and then."""
+
+    name = "one-store"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = Losing()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return ("node-1",)
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def connect(self, node: str = "") -> Client:
+        return cast(Client, self.store)
+
+    async def leader(self) -> str:
+        return ""
+
+    async def not_ready(self) -> Mapping[str, str]:
+        return {}
+
+    def versions(self) -> Mapping[str, str]:
+        return {}
+
+
+class Losing(Store):
+    """Every tenth put gets no answer; one half of these are done."""
+
+    puts = 0
+
+    async def put(self, key: str, value: str = "", *, timeout: float) -> PutResult:
+        self.puts += 1
+        if self.puts % 20 == 10:
+            raise OutcomeUnknown("lost on its way")
+        result = await super().put(key, value, timeout=timeout)
+        if self.puts % 20 == 0:
+            raise OutcomeUnknown("lost on the way back")
+        return result
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.filterwarnings("ignore:delta is less than resolution")
+async def test_a_real_run_reads_what_the_store_remembers_when_all_else_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, looks = asyncio.get_running_loop(), itertools.count()
+
+    def monotonic_ns() -> int:
+        # A look takes a moment: who was told to wait for less than that need not look for ever.
+        return round(loop.time() * 1e9) + 1_000 * next(looks)
+
+    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic_ns=monotonic_ns))
+    setup = Setup("one-store", ("set",), (), 5.0, 1, 4, 20.0, 1)
+    directory = RunDirectory(tmp_path)
+    await running.Run(setup, OneStore(), directory, [], Mock()).execute()
+    last = directory.history().events[-1]
+    assert (last.function, last.kind) == ("history", Kind.OK)
+    statistics = {each.checker: each for each in judge(directory)}["set: outcomes"].statistics
+    assert statistics["happened"] > 0 < statistics["did_not_happen"]
+    assert statistics["stayed_unknown"] == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 from jepsen_lite.checkers.linearizability import NEVER, Call
 from jepsen_lite.checkers.models import seen_by, written
-from jepsen_lite.checkers.reading import before, began_ns, ended_ns, told
+from jepsen_lite.checkers.reading import before, began_ns, ended_ns, told, was_settled
 from jepsen_lite.checkers.telling import at, problem, who
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Problem
@@ -37,14 +37,17 @@ def _reason(
     if value is not None and not writers:
         for each in operations:
             if each.kind is Kind.FAIL and _leaves(each, value):
+                if was_settled(each):
+                    return f"{begins}, but what {who(each)} asked for was never committed"
                 return f"{begins}, but {who(each)} who wrote it had been told that it failed"
         return f"{begins}, which nobody had begun to write before that was answered"
     for newer in involved:
         overtakes = newer not in writers and written(_asked(newer)) is not None
         if overtakes and before(newer, refused) and all(before(each, newer) for each in writers):
+            knew = "known to be committed" if was_settled(newer) else "acknowledged"
             return (
                 f"{begins}, although {_value(written(_asked(newer)))} had been written by"
-                f" {who(newer)} and acknowledged {at(ended_ns(newer))}, before it began"
+                f" {who(newer)} and {knew} {at(ended_ns(newer))}, before it began"
             )
     return ""
 

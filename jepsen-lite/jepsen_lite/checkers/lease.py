@@ -1,4 +1,4 @@
-"""A lease is never gone before its time, and gone soon after it.
+"""A lease is never gone before its time, and never alive past it.
 
 Expects operations of one workload, the key being the lease's name, each name granted once:
 - "grant": value {"ttl_ns": int};
@@ -7,6 +7,9 @@ Expects operations of one workload, the key being the lease's name, each name gr
 - "look": told whether the lease lived, true or false.
 Only clients' clocks are known: a lease was granted or renewed between the beginning and the end of
 the call. `drift` is by what share the servers' clocks may run faster or slower than that clock.
+
+What is promised: it lives for a lifetime of real time at least, and of cluster time at most. An
+outage has no share in the second: a lease outlives it, however long it takes.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from jepsen_lite.checkers.cluster_time import ClusterTime
 from jepsen_lite.checkers.reading import answered, asked, before, began_ns, ended_ns, told
 from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
 from jepsen_lite.history import Operation
@@ -22,8 +26,10 @@ from jepsen_lite.verdicts import Finding, Problem
 _NAME = "lease"
 
 
-def check(operations: Sequence[Operation], late_ns: int, drift: float = 0.0) -> Finding:
-    """`late_ns` is what an end may be late by: an election and one second."""
+def check(
+    operations: Sequence[Operation], time: ClusterTime, late_ns: int, drift: float = 0.0
+) -> Finding:
+    """`late_ns` is how much less cluster time may have passed than `time` says."""
     by_lease: defaultdict[str, list[Operation]] = defaultdict(list)
     for each in operations:
         by_lease[each.invocation.key].append(each)
@@ -33,7 +39,7 @@ def check(operations: Sequence[Operation], late_ns: int, drift: float = 0.0) -> 
         grants = list(answered(of_lease, "grant"))
         if grants:
             looks += sum(1 for _ in answered(of_lease, "look"))
-            problems += _judge(name, of_lease, grants[0], late_ns, drift)
+            problems += _judge(name, of_lease, grants[0], time, late_ns, drift)
     statistics = {"leases": len(by_lease), "looks": looks}
     if not looks:
         return unknown(_NAME, "nobody looked at a lease that was granted", statistics)
@@ -41,7 +47,12 @@ def check(operations: Sequence[Operation], late_ns: int, drift: float = 0.0) -> 
 
 
 def _judge(
-    name: str, operations: Sequence[Operation], grant: Operation, late_ns: int, drift: float
+    name: str,
+    operations: Sequence[Operation],
+    grant: Operation,
+    time: ClusterTime,
+    late_ns: int,
+    drift: float,
 ) -> list[Problem]:
     ttl_ns = grant.invocation.value["ttl_ns"]
     alive = sorted(answered(operations, "grant", "renew"), key=began_ns)
@@ -49,7 +60,8 @@ def _judge(
     gone: Operation | None = None
     for look in sorted(answered(operations, "look"), key=began_ns):
         if told(look):
-            problems += _too_late(name, operations, look, ttl_ns * (1 + drift) + late_ns)
+            allowed_ns = ttl_ns * (1 + drift) + late_ns
+            problems += _too_late(name, operations, look, time, allowed_ns)
             if gone is not None and before(gone, look):
                 text = f"{name}: {who(look)} saw the lease again {at(began_ns(look))}"
                 problems.append(problem(f"{text}, after it had been gone", gone, look))
@@ -86,6 +98,7 @@ def _too_late(
     name: str,
     operations: Sequence[Operation],
     look: Operation,
+    time: ClusterTime,
     allowed_ns: float,
 ) -> list[Problem]:
     """It was renewed before the renewal ended, so it ends a lifetime after that at the latest.
@@ -95,11 +108,12 @@ def _too_late(
     renewals = asked(operations, "grant", "renew")
     begun = [each for each in renewals if began_ns(each) <= ended_ns(look)]
     last = max(begun, key=ended_ns)
-    if began_ns(look) <= ended_ns(last) + allowed_ns:
+    late_ns = time.passed_ns(ended_ns(last), began_ns(look)) - allowed_ns
+    if late_ns <= 0:
         return []
-    late_ms = (began_ns(look) - ended_ns(last) - allowed_ns) / 1e6
     text = (
-        f"{name}: {who(look)} found the lease alive {at(began_ns(look))}, {late_ms:.3f} ms after it"
-        f" had to be gone: {who(last)}'s {last.invocation.function} was over {at(ended_ns(last))}"
+        f"{name}: {who(look)} found the lease alive {at(began_ns(look))}, {late_ns / 1e6:.3f} ms of"
+        f" cluster time after it had to be gone: {who(last)}'s {last.invocation.function} was over"
+        f" {at(ended_ns(last))}"
     )
     return [problem(text, last, look)]

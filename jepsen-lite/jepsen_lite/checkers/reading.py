@@ -8,6 +8,8 @@ from typing import Any
 from jepsen_lite.history import Kind, Operation
 
 NEVER_NS = float("inf")
+SETTLED = "SETTLED"
+"""The error of a completion that nobody saw: the committed history has told it in the end."""
 
 
 def asked(operations: Iterable[Operation], *functions: str) -> Iterator[Operation]:
@@ -27,6 +29,11 @@ def answered(operations: Iterable[Operation], *functions: str) -> Iterator[Opera
 def told(operation: Operation) -> Any:
     """What the caller was told; None if the operation never came back."""
     return None if operation.completion is None else operation.completion.value
+
+
+def was_settled(operation: Operation) -> bool:
+    """Whether its caller never learnt how it ended."""
+    return operation.completion is not None and operation.completion.error == SETTLED
 
 
 def began_ns(operation: Operation) -> int:

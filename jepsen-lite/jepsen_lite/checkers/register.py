@@ -18,11 +18,41 @@ from jepsen_lite.checkers.blocks import blocks
 from jepsen_lite.checkers.counterexample import explained
 from jepsen_lite.checkers.linearizability import NEVER, STEPS_MAX, Call, Model, Verdict
 from jepsen_lite.checkers.models import VERSIONED_REGISTER, seen_by, written
+from jepsen_lite.checkers.outcomes import Effects
 from jepsen_lite.checkers.reading import began_ns, told
 from jepsen_lite.checkers.reduction import reduced
 from jepsen_lite.checkers.telling import finding
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Problem, Validity
+
+
+def _asked(operation: Operation) -> tuple[str, Any]:
+    return operation.invocation.function, operation.invocation.value
+
+
+def _asked_for(operation: Operation) -> Any:
+    return written(_asked(operation)) if operation.invocation.function in _FUNCTIONS else None
+
+
+def _had_it(operation: Operation) -> bool:
+    return operation.invocation.function == "write" or bool(told(operation)[0])
+
+
+def _revision_told(operation: Operation) -> int | None:
+    answer = told(operation)
+    revision: int = answer if operation.invocation.function == "write" else answer[-1]
+    return revision
+
+
+def _answer_of(operation: Operation, revision: int) -> Any:
+    if operation.invocation.function == "write":
+        return revision
+    return [True, _asked_for(operation), revision]
+
+
+_FUNCTIONS = ("read", "write", "cas")
+EFFECTS = Effects(_asked_for, _had_it, _revision_told, _answer_of)
+"""Where values are unique and callers are told versions that are revisions of the whole store."""
 
 
 def check(
@@ -32,7 +62,7 @@ def check(
     model_of = _versioned_model if versioned else blocks
     by_key: defaultdict[str, list[Operation]] = defaultdict(list)
     for each in operations:
-        if each.invocation.function in ("read", "write", "cas"):
+        if each.invocation.function in _FUNCTIONS:
             by_key[each.invocation.key].append(each)
     refused: list[Problem] = []
     given_up: list[Problem] = []

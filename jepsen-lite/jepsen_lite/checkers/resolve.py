@@ -22,7 +22,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jepsen_lite.checkers.reading import ended_ns
+from jepsen_lite.checkers.reading import SETTLED, ended_ns
 from jepsen_lite.history import Event, Kind, Operation
 
 
@@ -92,7 +92,7 @@ class _KnownBy:
 
 
 def _completion(operation: Operation, kind: Kind, value: Any, time_ns: int) -> Event:
-    return replace(operation.invocation, kind=kind, value=value, time_ns=time_ns)
+    return replace(operation.invocation, kind=kind, value=value, time_ns=time_ns, error=SETTLED)
 
 
 def _ok(operation: Operation, answer: Any, moment_ns: int) -> Operation:

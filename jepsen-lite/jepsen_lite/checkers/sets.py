@@ -1,7 +1,7 @@
 """A growing set: what was added and acknowledged is in every later read, and nothing else is.
 
 Expects operations of one workload with
-- "add": value the element, each added once;
+- "add": value the element, each added once; told anything, or its revision;
 - "read": told the list of all elements.
 """
 
@@ -11,12 +11,31 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.reading import answered, began_ns, ended_ns, told
+from jepsen_lite.checkers.outcomes import Effects
+from jepsen_lite.checkers.reading import answered, began_ns, ended_ns, told, was_settled
 from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Problem
 
 _NAME = "set"
+
+
+def _asked_for(operation: Operation) -> Any:
+    return operation.invocation.value if operation.invocation.function == "add" else None
+
+
+def _revision_told(operation: Operation) -> int | None:
+    answer: int = told(operation)
+    return answer if operation.invocation.function == "add" else None
+
+
+EFFECTS = Effects(
+    asked_for=_asked_for,
+    had_it=lambda operation: True,
+    revision_told=_revision_told,
+    answer_of=lambda operation, revision: revision,
+)
+"""Where adds are told their revisions."""
 
 
 def check(operations: Sequence[Operation]) -> Finding:
@@ -57,6 +76,9 @@ def _lacking(adds: dict[Any, Operation], reads: Sequence[Operation]) -> list[Pro
         word = "stale" if element in shown[-1] else "lost"
         if proof.invocation.function == "read":
             word, knew = "vanished", f"{who(proof)} had read {element} {at(ended_ns(proof))}"
+        elif was_settled(proof):
+            since = f"committed, as somebody knew of a later revision {at(ended_ns(proof))}"
+            knew = f"{who(proof)} added {element}, which was {since}"
         else:
             knew = f"{who(proof)} added {element} and was told so {at(ended_ns(proof))}"
         text = f"{word}: {knew}; {who(read)}'s read that began {at(began_ns(read))} lacks it"
@@ -88,6 +110,12 @@ def _invented(adds: dict[Any, Operation], reads: Sequence[Operation]) -> list[Pr
             if add is None:
                 text = f"never added: {who(read)} read {element}, which nobody added"
                 problems.append(problem(text, read))
+            elif was_settled(add) and add.kind is Kind.FAIL:
+                text = (
+                    f"failed: {who(read)} read {element}, which {who(add)} asked for, but which"
+                    " was never committed"
+                )
+                problems.append(problem(text, add, read))
             elif add.kind is Kind.FAIL:
                 text = (
                     f"failed: {who(read)} read {element}, though {who(add)} had been told that"

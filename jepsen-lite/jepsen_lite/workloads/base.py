@@ -48,6 +48,14 @@ class Holder(Protocol):
         """What ends the hold of the worker in this seat; None if it holds nothing."""
 
 
+@runtime_checkable
+class Remembered(Protocol):
+    """A workload whose unknown outcomes can be told from what the store remembers in the end."""
+
+    def histories(self) -> Sequence[Invocation]:
+        """What reads all that was ever written, once nothing else will be done."""
+
+
 class Workload(Protocol):
     """One kind of load on the store."""
 

@@ -10,6 +10,10 @@ from raftkv.client.client import Client
 from raftkv.client.results import KeyValue, RangeResult
 
 
+class SomebodyWasFaster(NotDone):
+    """A key was changed between reading and writing, so nothing was written."""
+
+
 async def read_together(
     client: Client, keys: Sequence[str], timeout_s: float
 ) -> dict[str, KeyValue | None]:
@@ -28,7 +32,7 @@ async def write_if_unchanged(
     values: Mapping[str, str],
     timeout_s: float,
 ) -> None:
-    """Write all values, or raise `NotDone` if a key is not as it was read."""
+    """Write all values, or raise `SomebodyWasFaster` if a key is not as it was read."""
     wrote = await client.txn(
         compare=[
             raftkv.when.mod_revision(key) == (item.mod_revision if item else 0)
@@ -38,4 +42,4 @@ async def write_if_unchanged(
         timeout=timeout_s,
     )
     if not wrote.succeeded:
-        raise NotDone("somebody was faster")
+        raise SomebodyWasFaster("another has written in between")

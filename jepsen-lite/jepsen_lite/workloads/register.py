@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from jepsen_lite.checkers import register
+from jepsen_lite.checkers import outcomes, register
 from jepsen_lite.generators import PerKey
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
+from jepsen_lite.workloads.versions import as_history, versions_of
 from raftkv.client.results import KeyValue
 
 
@@ -22,7 +23,7 @@ class Register:
     """
 
     name = "register"
-    reads = frozenset({"read"})
+    reads = frozenset({"read", outcomes.HISTORY})
 
     def __init__(self, keys: int = 4, uses: int | None = None, *, versioned: bool = False) -> None:
         self._versioned = versioned
@@ -45,6 +46,9 @@ class Register:
         if invocation.function == "read":
             found = await client.get(key, timeout=timeout_s)
             return [self._noted(key, found), 0 if found is None else found.mod_revision]
+        if invocation.function == outcomes.HISTORY:
+            versions = versions_of(client, key, timeout_s)
+            return await as_history(versions, lambda kv: kv.value.decode())
         if invocation.function == "write":
             put = await client.put(key, value, timeout=timeout_s)
             self._last[key] = value
@@ -63,5 +67,10 @@ class Register:
     def final(self) -> Sequence[Invocation]:
         return [Invocation("read", key) for key in self._keys.used()]
 
+    def histories(self) -> Sequence[Invocation]:
+        return [Invocation(outcomes.HISTORY, key) for key in self._keys.used()]
+
     def check(self, history: History) -> list[Finding]:
-        return [register.check(list(history.operations(self.name)), self._versioned)]
+        operations = list(history.operations(self.name))
+        known, settled = outcomes.settled(operations, register.EFFECTS)
+        return [register.check(known, self._versioned), settled]

@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from jepsen_lite.checkers import sets
+from jepsen_lite.checkers import outcomes, sets
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
+from jepsen_lite.workloads.versions import as_history
+from raftkv.client.results import KeyValue
 
 PREFIX = "set/"
 
 
 class GrowingSet:
-    """Each element is a key of its own."""
+    """Each element is a key of its own, so one read of all of them is the whole history."""
 
     name = "set"
-    reads = frozenset({"read"})
+    reads = frozenset({"read", outcomes.HISTORY})
 
     def __init__(self) -> None:
         self._elements = itertools.count(1)
@@ -32,13 +34,26 @@ class GrowingSet:
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         client = session.client
         if invocation.function == "add":
-            await client.put(f"{PREFIX}{invocation.value:06}", timeout=timeout_s)
-            return invocation.value
-        found = await client.range_prefix(PREFIX, keys_only=True, timeout=timeout_s)
-        return [int(kv.key.decode().removeprefix(PREFIX)) for kv in found.kvs]
+            put = await client.put(f"{PREFIX}{invocation.value:06}", timeout=timeout_s)
+            return put.revision
+        if invocation.function == outcomes.HISTORY:
+            return await as_history(self._found(session, timeout_s), _element)
+        return [_element(kv) for kv in await self._found(session, timeout_s)]
+
+    async def _found(self, session: Session, timeout_s: float) -> Sequence[KeyValue]:
+        found = await session.client.range_prefix(PREFIX, keys_only=True, timeout=timeout_s)
+        return found.kvs
 
     def final(self) -> Sequence[Invocation]:
         return [Invocation("read", PREFIX)]
 
+    def histories(self) -> Sequence[Invocation]:
+        return [Invocation(outcomes.HISTORY, PREFIX)]
+
     def check(self, history: History) -> list[Finding]:
-        return [sets.check(list(history.operations(self.name)))]
+        known, settled = outcomes.settled(list(history.operations(self.name)), sets.EFFECTS)
+        return [sets.check(known), settled]
+
+
+def _element(kv: KeyValue) -> int:
+    return int(kv.key.decode().removeprefix(PREFIX))

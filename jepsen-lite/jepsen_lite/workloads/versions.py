@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
 from raftkv.client.client import Client
 from raftkv.client.results import KeyValue
+from raftkv.errors import RevisionCompacted
 
 
 async def versions_of(client: Client, key: str, timeout_s: float) -> list[KeyValue]:
@@ -18,3 +22,15 @@ async def versions_of(client: Client, key: str, timeout_s: float) -> list[KeyVal
         if found.version == 1:
             return versions
         revision = found.mod_revision - 1
+
+
+async def as_history(
+    versions: Awaitable[Iterable[KeyValue]], effect_of: Callable[[KeyValue], Any]
+) -> dict[str, Any]:
+    """What the operation "history" is told; see `checkers.outcomes`."""
+    try:
+        found = await versions
+    except RevisionCompacted as error:
+        return {"missing": str(error)}
+    listed = [[kv.key.decode(), kv.version, effect_of(kv), kv.mod_revision] for kv in found]
+    return {"versions": listed}

@@ -9,16 +9,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jepsen_lite.checkers import election, lease
+from jepsen_lite.checkers.cluster_time import ClusterTime
 from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Validity
+from jepsen_lite.verdicts import Finding, Validity
+from jepsen_lite.workloads.leases import DRIFT, ELECTION_NS
+from raftkv.config import Settings
 from tests.jepsen_lite.checkers.histories import INFO, OK, assert_valid, only_problem, operation
 
 TTL = 100
 LATE = 20
+ELECTION = 15
 
 
 def grant(began: int = 0, ended: int = 5) -> Operation:
     return operation(1, began, ended, "grant", {"ttl_ns": TTL})
+
+
+def written(*spans: tuple[int, int]) -> list[Operation]:
+    """Somebody writes all the time in these spans, and nobody outside of them."""
+    return [operation(9, at, at + 1, "write") for span in spans for at in range(*span, 2)]
+
+
+def judged(
+    history: list[Operation], *spans: tuple[int, int], late: int = LATE, drift: float = 0.0
+) -> Finding:
+    time = ClusterTime(written(*spans or ((0, 1_000),)), ELECTION)
+    return lease.check(history, time, late, drift)
 
 
 def renew(began: int, kind: Kind = OK) -> Operation:
@@ -33,7 +49,7 @@ def look(began: int, lives: bool) -> Operation:
     "history",
     [
         [grant(), look(90, True), look(98, False)],
-        [grant(), look(125, True), look(130, False)],
+        [grant(), look(127, True), look(130, False)],
         [grant(), renew(50), look(148, False)],
         [grant(), renew(50), look(175, True)],
         [grant(), operation(1, 10, 11, "revoke", kind=INFO), look(20, False)],
@@ -42,7 +58,7 @@ def look(began: int, lives: bool) -> Operation:
     ],
 )
 def test_a_lease_that_lives_as_long_as_it_should_is_valid(history: list[Operation]) -> None:
-    assert_valid(lease.check(history, LATE))
+    assert_valid(judged(history))
 
 
 @pytest.mark.parametrize(
@@ -50,21 +66,54 @@ def test_a_lease_that_lives_as_long_as_it_should_is_valid(history: list[Operatio
     [
         ("too early: process 1's grant", [grant(), look(50, False)]),
         ("too early: process 1's renew", [grant(), renew(50), look(120, False)]),
-        ("after it had to be gone", [grant(), look(126, True)]),
-        ("after it had to be gone", [grant(), renew(50), look(176, True)]),
+        ("after it had to be gone", [grant(), look(130, True)]),
+        ("after it had to be gone", [grant(), renew(50), look(180, True)]),
         ("saw the lease again", [grant(), look(100, False), look(105, True)]),
     ],
 )
 def test_a_lease_that_ends_early_late_or_not_for_good_is_named(
     says: str, history: list[Operation]
 ) -> None:
-    assert says in only_problem(lease.check(history, LATE))
+    assert says in only_problem(judged(history))
+
+
+def test_a_lease_outlives_an_outage_by_as_much_as_it_had_left() -> None:
+    late, outage = [grant(), look(930, True)], ((0, 51), (900, 1_000))
+    assert_valid(judged(late, *outage))
+    assert "after it had to be gone" in only_problem(judged(late))
+    too_late = [grant(), look(980, True)]
+    assert "after it had to be gone" in only_problem(judged(too_late, *outage))
+
+
+def test_a_lease_that_starts_again_at_each_leader_change_is_named() -> None:
+    leaders = ((0, 81), (200, 281))
+    assert "after it had to be gone" in only_problem(judged([grant(), look(270, True)], *leaders))
+
+
+def test_silence_proves_no_cluster_time_to_have_passed() -> None:
+    assert_valid(judged([grant(), look(900, True)], (0, 20)))
+    rare = [operation(9, at, at + 1, "write") for at in range(0, 900, ELECTION)]
+    assert_valid(lease.check([grant(), look(900, True)], ClusterTime(rare, ELECTION), 0))
+
+
+def test_a_write_that_was_not_over_when_somebody_looked_proves_nothing_to_him() -> None:
+    writes = [*written((0, 80)), operation(9, 80, 85, "write"), operation(8, 86, 200, "write")]
+    time = ClusterTime(writes, ELECTION)
+    assert time.passed_ns(0, 85) == time.passed_ns(0, 80.5) == 77
+    assert time.passed_ns(0, 86) == 79
+    assert time.passed_ns(0, 1_000) == 79
+
+
+def test_what_is_taken_for_less_than_an_election_is_less() -> None:
+    config = Settings()
+    election_ns = config.tick_ms * config.election_ticks_min * 1_000_000
+    assert election_ns * (1 - DRIFT) >= ELECTION_NS
 
 
 def test_clocks_that_drift_make_the_bounds_wider() -> None:
-    early, late = [grant(), look(90, False)], [grant(), look(130, True)]
-    assert_valid(lease.check(early, LATE, drift=0.1))
-    assert_valid(lease.check(late, LATE, drift=0.1))
+    early, late = [grant(), look(90, False)], [grant(), look(135, True)]
+    assert_valid(judged(early, drift=0.1))
+    assert_valid(judged(late, drift=0.1))
 
 
 @given(st.lists(st.integers(1, 90), max_size=6), st.floats(0, 1), st.integers(0, LATE))
@@ -80,7 +129,47 @@ def test_a_lease_that_is_kept_as_it_was_granted_is_never_accused(
             end = now + 5 * share + TTL
             now += 5
     history += [look(at, at + 1 < end + late) for at in range(now + 1, now + 200, 7)]
-    assert_valid(lease.check(history, LATE))
+    assert_valid(judged(history))
+
+
+@given(
+    terms=st.lists(st.tuples(st.integers(5, 60), st.integers(ELECTION, 40)), max_size=12),
+    writes=st.lists(
+        st.tuples(st.integers(1, 9), st.integers(0, 5), st.floats(0, 1)), min_size=1, max_size=30
+    ),
+    pace=st.integers(1, 5),
+)
+def test_a_lease_that_ends_by_cluster_time_is_never_accused(
+    terms: list[tuple[int, int]], writes: list[tuple[int, int, float]], pace: int
+) -> None:
+    """Each term is served for a while, then nobody leads; only what was stamped outlives a term."""
+    led, now = [], 0
+    for served, silent in terms:
+        led.append((now, now + served))
+        now += served + silent
+    led.append((now, now + 5_000))
+    deadline: float | None = None
+    clock, history, acknowledged, now = 0.0, [], [], 0
+    for begin, end in led:
+        now, started = max(now, begin), clock
+        for wait, long, share in writes:
+            stamped = now + wait + share * long
+            if now + wait + long >= end:
+                break
+            clock = started + stamped - begin
+            done = operation(9, now + wait, now + wait + long, "write")
+            if deadline is None:
+                deadline = clock + TTL
+                done = grant(now + wait, now + wait + long)
+                history.append(done)
+            acknowledged.append(done)
+            now += wait + long
+            if len(acknowledged) % pace == 0:
+                history.append(look(now + 1, clock < deadline))
+    if any(each.invocation.function == "look" for each in history):
+        time = ClusterTime(acknowledged, ELECTION)
+        late = [each for each in lease.check(history, time, 0).problems if "had to be" in each.text]
+        assert not late
 
 
 def campaign(process: int, token: int, candidate: str) -> Operation:
@@ -130,5 +219,5 @@ def test_an_election_that_lies_is_named(says: str, history: list[Operation]) -> 
 
 
 def test_leases_nobody_looked_at_and_elections_nobody_won_prove_nothing() -> None:
-    assert lease.check([grant()], LATE).validity is Validity.UNKNOWN
+    assert judged([grant()]).validity is Validity.UNKNOWN
     assert election.check([observe(8)]).validity is Validity.UNKNOWN
