@@ -50,21 +50,22 @@ class SlowDisk(Kind):
         if not server.running:
             raise NoEffect(f"{node} does not run")
         said = server.directory.with_suffix(".strace")
-        tracer = await asyncio.create_subprocess_exec(
-            *("strace", "-f", "-p", str(server.pid), "-o", str(said), "-e", f"trace={SYNCS}"),
-            *("-e", f"inject={SYNCS}:delay_enter={round(fault.amount * 1000)}"),
+        trace = ["strace", "-f", "-p", str(server.pid), "-o", str(said), "-e", f"trace={SYNCS}"]
+        trace += ["-e", f"inject={SYNCS}:delay_enter={round(fault.amount * 1000)}"]
+        tracer = subprocess.Popen(  # noqa: ASYNC220 - see systems/programs.py
+            trace,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
 
         async def undo() -> str:
-            if tracer.returncode is None:
-                tracer.send_signal(signal.SIGINT)
+            tracer.send_signal(signal.SIGINT)
             try:
-                await asyncio.wait_for(tracer.wait(), TRACER_END_S)
-            except TimeoutError:
+                await asyncio.to_thread(tracer.wait, TRACER_END_S)
+            except subprocess.TimeoutExpired:
                 tracer.kill()
+                tracer.wait()
             slowed = said.read_text().count("DELAYED") if said.exists() else 0
             if not slowed:
                 raise NoEffect("it synced nothing")

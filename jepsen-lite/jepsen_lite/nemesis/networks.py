@@ -1,4 +1,4 @@
-"""Networks that are cut, slow, or drop their connections. Done by the proxies, without root."""
+"""Networks that are cut, slow, or drop their connections: mostly by the proxies, without root."""
 
 from __future__ import annotations
 
@@ -27,17 +27,7 @@ class Partition(Kind):
     async def strike(self, system: System, fault: Fault) -> Strike:
         chosen = await resolve(system, fault)
         pairs = pairs_of(fault.how, chosen, system.nodes)
-        network = system.network
-        held = network.held
-        network.cut(pairs)
-
-        async def undo() -> str:
-            network.mend(pairs)
-            if network.held == held:
-                raise NoEffect("nobody tried to say anything that way")
-            return f"held back {network.held - held} messages"
-
-        return Strike(", ".join(chosen), fault.how, undo)
+        return Strike(", ".join(chosen), fault.how, await system.cut(pairs))
 
 
 class Delay(Kind):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Protocol
 
-from jepsen_lite.systems.network import Network
+from jepsen_lite.systems.network import Network, Pair
 from raftkv.client.client import Client
 
 
@@ -83,6 +83,20 @@ class System(abc.ABC):
     def versions(self) -> Mapping[str, str]:
         """What was tested."""
 
+    async def cut(self, pairs: Collection[Pair]) -> Callable[[], Awaitable[str]]:
+        """Nothing travels these ways until what is returned is called, which says what it did.
+
+        That raises `NoEffect` if there was nothing to hold back.
+        """
+        network, held = self.network, self.network.held
+        network.cut(pairs)
+
+        async def mend() -> str:
+            network.mend(pairs)
+            return held_back(network.held - held, "messages")
+
+        return mend
+
     async def transfer_leader(self, to: str) -> str:
         """Hand leadership to a node; returns who leads then."""
         raise NoEffect(f"{self.name} has no transfer of leadership here")
@@ -101,3 +115,10 @@ class System(abc.ABC):
         Raises `SystemFailed` if they don't.
         """
         return 0
+
+
+def held_back(count: int, what: str) -> str:
+    """What a cut that is over has done. Raises `NoEffect` if nothing."""
+    if not count:
+        raise NoEffect("nobody tried to say anything that way")
+    return f"held back {count} {what}"

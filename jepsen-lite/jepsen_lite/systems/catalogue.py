@@ -9,9 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from jepsen_lite.setup import Setup
+from jepsen_lite.systems import namespaces
 from jepsen_lite.systems.base import System
-from jepsen_lite.systems.existing import Compose, Existing
+from jepsen_lite.systems.compose import Compose, why_not
+from jepsen_lite.systems.existing import Existing
 from jepsen_lite.systems.raftkv import Raftkv
+from jepsen_lite.systems.raftkv_netns import RaftkvInNamespaces
 
 OF_PROCESSES = frozenset({"kill", "pause", "restart"})
 OF_NETWORKS = frozenset({"partition", "delay", "reset"})
@@ -47,6 +50,14 @@ def _raftkv(setup: Setup, place: Place) -> System:
     return Raftkv(place.data, place.logs, setup.nodes)
 
 
+def _raftkv_netns(setup: Setup, place: Place) -> System:
+    return RaftkvInNamespaces(place.data, place.logs, setup.nodes)
+
+
+def _raftkv_netns_missing(setup: Setup) -> str:
+    return namespaces.missing()
+
+
 def _existing(setup: Setup, place: Place) -> System:
     return Existing(setup.endpoints.split(","))
 
@@ -60,7 +71,7 @@ def _compose(setup: Setup, place: Place) -> System:
 
 
 def _compose_missing(setup: Setup) -> str:
-    return "" if shutil.which("docker") else "Docker is not installed; apt-get install docker.io"
+    return why_not(setup.nodes)
 
 
 def _etcd(setup: Setup, place: Place) -> System:
@@ -82,6 +93,12 @@ SYSTEMS: dict[str, SystemKind] = {
         _raftkv,
         OF_PROCESSES | OF_NETWORKS | OF_OPERATORS | OF_DISKS | OF_CLOCKS,
     ),
+    "raftkv-netns": SystemKind(
+        "raftkv in network namespaces, cut by nftables (needs root, iproute2 and nftables)",
+        _raftkv_netns,
+        OF_PROCESSES | {"partition"} | OF_OPERATORS | OF_DISKS | OF_CLOCKS,
+        missing=_raftkv_netns_missing,
+    ),
     "existing": SystemKind(
         "a raftkv cluster that runs already, at --endpoints",
         _existing,
@@ -91,14 +108,14 @@ SYSTEMS: dict[str, SystemKind] = {
     "compose": SystemKind(
         "the raftkv cluster of docker-compose.yml, running on this machine",
         _compose,
-        OF_PROCESSES | {"transfer", "compaction", "reset"},
+        OF_PROCESSES | {"partition", "transfer", "compaction", "reset"},
         missing=_compose_missing,
     ),
     "etcd": SystemKind(
         "etcd as processes of this machine, to check the harness on",
         _etcd,
         OF_PROCESSES | OF_NETWORKS | {"compaction", "slow-disk", "full-disk"},
-        frozenset({"register", "set", "counter", "append", "bank"}),
+        frozenset({"register", "set", "counter", "append", "bank", "lock"}),
         _etcd_missing,
     ),
 }

@@ -16,7 +16,7 @@ from aetcd import rpc
 
 from jepsen_lite.systems.base import NoEffect, SystemFailed
 from jepsen_lite.systems.etcd_client import EtcdClient
-from jepsen_lite.systems.local import LocalCluster, Ports
+from jepsen_lite.systems.local import LocalCluster, split
 from raftkv.client.client import Client
 from raftkv.errors import RaftkvError
 
@@ -38,22 +38,22 @@ class Etcd(LocalCluster):
         if program is None:
             raise SystemFailed("etcd is not installed")
         names = [f"node-{number}" for number in range(1, size + 1)]
-        self.ports = {name: Ports() for name in names}
+        self.addresses = {name: self.new_addresses(name) for name in names}
         members = ",".join(f"{name}={self._peer(name)}" for name in names)
         for name in names:
             self.add_server(name, [program, *self._arguments(name, members)])
         self._operators: dict[str, Connection] = {}
 
     def _peer(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.ports[name].peer}"
+        return f"http://{self.addresses[name].peer}"
 
     def _arguments(self, name: str, members: str) -> list[str]:
-        ports = self.ports[name]
+        addresses = self.addresses[name]
         return [
             *("--name", name, "--data-dir", str(self.directory / name)),
-            *("--listen-client-urls", f"http://127.0.0.1:{ports.client_listen}"),
-            *("--advertise-client-urls", f"http://127.0.0.1:{ports.client}"),
-            *("--listen-peer-urls", f"http://127.0.0.1:{ports.peer_listen}"),
+            *("--listen-client-urls", f"http://{addresses.client_listen}"),
+            *("--advertise-client-urls", f"http://{addresses.client}"),
+            *("--listen-peer-urls", f"http://{addresses.peer_listen}"),
             *("--initial-advertise-peer-urls", self._peer(name)),
             *("--initial-cluster", members, "--initial-cluster-state", "new"),
             *("--logger", "zap", "--log-outputs", "stderr"),
@@ -71,8 +71,8 @@ class Etcd(LocalCluster):
 
     async def _operator(self, node: str) -> Connection:
         if node not in self._operators:
-            port = self.ports[node].client_listen
-            self._operators[node] = Connection(host="127.0.0.1", port=port)
+            host, port = split(self.back_door(node))
+            self._operators[node] = Connection(host=host, port=port)
         await self._operators[node].connect()
         return self._operators[node]
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import grpc
 from aetcd import Client as Connection
 from aetcd import rpc
 
+from jepsen_lite.systems.etcd_locks import EtcdLock
 from raftkv.client.op import Operation
 from raftkv.client.op import get as op_get
 from raftkv.client.op import put as op_put
@@ -58,7 +59,12 @@ class EtcdClient:
         self._connections = [_connection(endpoint) for endpoint in endpoints]
         self._current = 0
 
+        self._background: set[asyncio.Task[object]] = set()
+
     async def close(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         for connection in self._connections:
             await connection.close()
 
@@ -152,11 +158,25 @@ class EtcdClient:
         attempts = Attempts(_Store(self, deadline), backoff, lambda: deadline - loop.time())
         return await attempts.run(function)
 
+    def lock(self, name: str, *, ttl: float) -> EtcdLock:
+        return EtcdLock(self, to_bytes(name, "name"), ttl)
+
+    def in_background(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
+        """Go on with it until it is done or the client is closed."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
     async def _call(self, call: Callable[[Any], Awaitable[Any]], *, changes: bool) -> Any:
+        return await self.call(lambda connection: call(connection.kvstub), changes=changes)
+
+    async def call(self, call: Callable[[Connection], Awaitable[T]], *, changes: bool) -> T:
+        """Ask one node; the next call asks the next one if that failed. Raises `RaftkvError`."""
         connection = self._connections[self._current]
         try:
             await connection.connect()
-            return await call(connection.kvstub)
+            return await call(connection)
         except grpc.aio.AioRpcError as error:
             self._current = (self._current + 1) % len(self._connections)
             raise error_of(error, changes=changes) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Mapping, Sequence
 
 import raftkv
@@ -11,17 +10,24 @@ from jepsen_lite.systems.base import SystemFailed
 from jepsen_lite.systems.network import CLIENTS
 from jepsen_lite.systems.processes import free_ports
 from jepsen_lite.systems.proxy import Proxy
-from jepsen_lite.systems.raftkv_operator import ASK_TIMEOUT_S, Operated
+from jepsen_lite.systems.raftkv_operator import ASK_TIMEOUT_S, OPERATE_TIMEOUT_S, Operated
 from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
 from raftkv.client.status import NodeStatus
 from raftkv.errors import RaftkvError
 
-DOCKER_TIMEOUT_S = 60.0
+# What an earlier run has left under the keys of our workloads nobody in this one has written.
+OUR_KEYS = (
+    *("append/", "bank/", "bulk/", "counter", "fenced/", "register/", "session/", "set/"),
+    *("staleness/", "watch/"),
+)
 
 
 class Existing(Operated):
-    """Clients reach its nodes through proxies; nothing else can be broken, or is."""
+    """Clients reach its nodes through proxies; nothing else can be broken, or is.
+
+    Keys that begin as those of our workloads do are deleted before the run.
+    """
 
     name = "existing"
 
@@ -48,6 +54,8 @@ class Existing(Operated):
                 for endpoint in self._endpoints:
                     status = await client.status(endpoint, timeout=ASK_TIMEOUT_S)
                     await self._meet(endpoint, status)
+                for prefix in OUR_KEYS:
+                    await client.delete_prefix(prefix, timeout=OPERATE_TIMEOUT_S)
         except RaftkvError as error:
             raise SystemFailed(f"the cluster can't be used: {error}") from error
 
@@ -75,79 +83,3 @@ class Existing(Operated):
 
     def versions(self) -> Mapping[str, str]:
         return {"raftkv": ", ".join(sorted(self._versions)) or raftkv.__version__}
-
-
-class Compose(Existing):
-    """The cluster of docker-compose.yml: its containers can be killed and paused as well."""
-
-    name = "compose"
-
-    def __init__(self, size: int) -> None:
-        super().__init__([f"127.0.0.1:{7410 + number}" for number in range(1, size + 1)])
-
-    async def start(self) -> None:
-        await super().start()
-        for node in self.nodes:
-            service = node.replace("-", "")
-            found = await _docker(
-                "ps", "-q", "--filter", f"label=com.docker.compose.service={service}"
-            )
-            if not found:
-                raise SystemFailed(f"no container of the service {service} runs; docker-compose up")
-            self.machines[node] = Container(node, found.split()[0])
-
-    async def stop(self) -> None:
-        for machine in self.machines.values():
-            await machine.resume()
-            await machine.start()
-        await super().stop()
-
-
-class Container:
-    """A node in a container."""
-
-    def __init__(self, name: str, container: str) -> None:
-        self.name = name
-        self.running = True
-        self._container = container
-        self._paused = False
-
-    async def start(self) -> bool:
-        began, self.running = not self.running, True
-        await _docker("start", self._container)
-        return began
-
-    async def stop(self) -> bool:
-        await _docker("stop", self._container)
-        ran, self.running = self.running, False
-        return ran
-
-    async def kill(self) -> bool:
-        if self.running:
-            await self.resume()
-            await _docker("kill", self._container)
-        ran, self.running = self.running, False
-        return ran
-
-    async def pause(self) -> bool:
-        if not self.running or self._paused:
-            return False
-        await _docker("pause", self._container)
-        self._paused = True
-        return True
-
-    async def resume(self) -> None:
-        if self._paused:
-            await _docker("unpause", self._container)
-        self._paused = False
-
-
-async def _docker(*arguments: str) -> str:
-    """Raises `SystemFailed` if Docker refuses."""
-    process = await asyncio.create_subprocess_exec(
-        "docker", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    said, complaint = await asyncio.wait_for(process.communicate(), DOCKER_TIMEOUT_S)
-    if process.returncode:
-        raise SystemFailed(f"docker {' '.join(arguments)}: {complaint.decode().strip()}")
-    return said.decode().strip()

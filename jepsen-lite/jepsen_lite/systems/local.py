@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from jepsen_lite.systems.base import System, SystemFailed
@@ -15,12 +16,24 @@ START_TIMEOUT_S = 60.0
 POLL_S = 0.1
 
 
-class Ports:
-    """Where a node listens, and where its proxies do: those are the addresses it is known by."""
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """HOST:PORT where a node listens, and where it is known to be: at its proxies, if it has any.
 
-    def __init__(self) -> None:
-        numbers = free_ports(4)
-        self.client_listen, self.client, self.peer_listen, self.peer = numbers
+    `back_door`: where the harness itself reaches it, past the faults of the network.
+    """
+
+    client_listen: str
+    client: str
+    peer_listen: str
+    peer: str
+    back_door: str
+
+
+def split(address: str) -> tuple[str, int]:
+    """Host and port."""
+    host, _, port = address.rpartition(":")
+    return host, int(port)
 
 
 class LocalCluster(System):
@@ -32,7 +45,7 @@ class LocalCluster(System):
     def __init__(self, directory: Path, logs: Path) -> None:
         super().__init__()
         self.servers: dict[str, Server] = {}
-        self.ports: dict[str, Ports] = {}
+        self.addresses: dict[str, Addresses] = {}
         self.directory = directory
         self.logs = logs
         self._proxies: list[Proxy] = []
@@ -44,14 +57,19 @@ class LocalCluster(System):
 
     def endpoint(self, node: str) -> str:
         """Where clients reach the node: its proxy."""
-        return f"127.0.0.1:{self.ports[node].client}"
+        return self.addresses[node].client
 
     def back_door(self, node: str) -> str:
         """Where the harness itself reaches the node, past the faults of the network."""
-        return f"127.0.0.1:{self.ports[node].client_listen}"
+        return self.addresses[node].back_door
+
+    def new_addresses(self, name: str) -> Addresses:
+        """For a node that is to be."""
+        listen, client, peer_listen, peer = (f"127.0.0.1:{port}" for port in free_ports(4))
+        return Addresses(listen, client, peer_listen, peer, back_door=listen)
 
     def add_server(self, name: str, command: list[str]) -> Server:
-        """A server for a node whose ports are known already."""
+        """A server for a node whose addresses are known already."""
         directory = self.directory / name
         server = Server(name, command, directory, self.logs / f"{name}.log")
         for outfit in self._outfits:
@@ -69,21 +87,21 @@ class LocalCluster(System):
         """Call this when all servers have ended."""
         self._at_end.append(tidy)
 
-    async def add_proxies(self, name: str) -> None:
-        """Let others reach the node."""
-        ports, local = self.ports[name], "127.0.0.1"
+    async def join_network(self, name: str) -> None:
+        """Let others reach the node: through proxies."""
+        addresses = self.addresses[name]
         of_peers = Proxy(
             name,
-            ports.peer,
-            (local, ports.peer_listen),
+            split(addresses.peer)[1],
+            split(addresses.peer_listen),
             self.network,
             lambda port: owner_of(port, self.pids()),
             both_ways=not self.peers_dial_both_ways,
         )
         of_clients = Proxy(
             name,
-            ports.client,
-            (local, ports.client_listen),
+            split(addresses.client)[1],
+            split(addresses.client_listen),
             self.network,
             lambda _: CLIENTS,
             both_ways=False,
@@ -96,7 +114,7 @@ class LocalCluster(System):
         self.directory.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(parents=True, exist_ok=True)
         for name in self.nodes:
-            await self.add_proxies(name)
+            await self.join_network(name)
         for server in self.servers.values():
             await server.start()
         loop = asyncio.get_running_loop()

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import raftkv
+from jepsen_lite.node_traces import BYTES_MAX_PER_NODE, trace_of
 from jepsen_lite.systems.base import NoEffect, SystemFailed
-from jepsen_lite.systems.local import LocalCluster, Ports
+from jepsen_lite.systems.local import LocalCluster
 from jepsen_lite.systems.raftkv_operator import OPERATE_TIMEOUT_S, Operated, number_of
 from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
@@ -25,11 +26,13 @@ class Raftkv(LocalCluster, Operated):
 
     name = "raftkv"
     peers_dial_both_ways = False
+    flags: tuple[str, ...] = ()
+    """What each node is told beside its addresses."""
 
     def __init__(self, directory: Path, logs: Path, size: int) -> None:
         super().__init__(directory, logs)
         names = [f"node-{number}" for number in range(1, size + 1)]
-        self.ports = {name: Ports() for name in names}
+        self.addresses = {name: self.new_addresses(name) for name in names}
         members = ",".join(self._member(name) for name in names)
         for name in names:
             self.add_server(name, self._command(name, "--initial-members", members))
@@ -37,20 +40,28 @@ class Raftkv(LocalCluster, Operated):
         self._leaving: dict[str, str] = {}  # by the new node's name
 
     def _member(self, name: str) -> str:
-        ports = self.ports[name]
-        return f"{number_of(name)}=127.0.0.1:{ports.peer}/127.0.0.1:{ports.client}"
+        addresses = self.addresses[name]
+        return f"{number_of(name)}={addresses.peer}/{addresses.client}"
+
+    def runs_by(self, name: str) -> list[str]:
+        """What goes before the command of a node."""
+        return []
 
     def _command(self, name: str, *arguments: str) -> list[str]:
-        ports = self.ports[name]
+        addresses = self.addresses[name]
         return [
+            *self.runs_by(name),
             *(sys.executable, "-m", "raftkv", "serve"),
             *("--node-id", str(number_of(name))),
             *("--data-dir", str(self.directory / name)),
-            *("--client-listen", f"127.0.0.1:{ports.client_listen}"),
-            *("--client-advertise", f"127.0.0.1:{ports.client}"),
-            *("--peer-listen", f"127.0.0.1:{ports.peer_listen}"),
-            *("--peer-advertise", f"127.0.0.1:{ports.peer}"),
+            *("--client-listen", addresses.client_listen),
+            *("--client-advertise", addresses.client),
+            *("--peer-listen", addresses.peer_listen),
+            *("--peer-advertise", addresses.peer),
             *("--log-format", "json"),
+            *("--trace-messages", str(trace_of(self.directory, name))),
+            *("--set", f"trace_messages_bytes_max={BYTES_MAX_PER_NODE}"),
+            *self.flags,
             *arguments,
         ]
 
@@ -67,17 +78,18 @@ class Raftkv(LocalCluster, Operated):
         """As an operator does it: the new node has caught up and votes before the old one goes."""
         name = f"node-{self._next_number}"
         self._next_number += 1
-        self.ports[name] = Ports()
-        ports, number = self.ports[name], number_of(name)
-        addresses = (f"127.0.0.1:{ports.peer}", f"127.0.0.1:{ports.client}")
+        self.addresses[name] = addresses = self.new_addresses(name)
+        number = number_of(name)
         operator = await self.operator()
         try:
-            await operator.member_add(number, *addresses, timeout=OPERATE_TIMEOUT_S)
+            await operator.member_add(
+                number, addresses.peer, addresses.client, timeout=OPERATE_TIMEOUT_S
+            )
         except RaftkvError as error:
             if error.outcome is not Outcome.MAYBE_APPLIED:
                 raise NoEffect(f"refused: {error.reason}") from error
         helper = next(each for each in self.nodes if self.servers[each].running and each != node)
-        await self.add_proxies(name)
+        await self.join_network(name)
         server = self.add_server(name, self._command(name, "--join", self.back_door(helper)))
         await server.start()
         self._leaving[name] = node
@@ -97,7 +109,14 @@ class Raftkv(LocalCluster, Operated):
         return finished
 
     async def _promote(self, number: int) -> None:
-        await (await self.operator()).member_promote(number, timeout=OPERATE_TIMEOUT_S)
+        operator = await self.operator()
+        try:
+            await operator.member_promote(number, timeout=OPERATE_TIMEOUT_S)
+        except raftkv.MembershipRefused:
+            members = await operator.member_list(timeout=OPERATE_TIMEOUT_S)
+            if number not in [each.node_id for each in members if not each.learner]:
+                raise
+            # an earlier try did it
 
     async def _remove(self, number: int) -> None:
         try:
