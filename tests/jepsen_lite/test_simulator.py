@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ import structlog
 from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
+from jepsen_lite.history import Kind
 from jepsen_lite.mutants.catalogue import MUTANTS
 from jepsen_lite.sim.report import describe_failure
 from jepsen_lite.sim.run import draw_plan, run
+from jepsen_lite.sim.scenarios import draw
 from jepsen_lite.sim.shrink import shrunk
 from raftkv import logs
 
@@ -80,7 +83,7 @@ def test_a_failure_is_reduced_and_says_how_to_replay_it() -> None:
     assert smaller.problems
     assert len(smaller.plan.schedule) < len(failed.plan.schedule)
     told = describe_failure(smaller)
-    assert f"python -m jepsen_lite sim --seeds {failed.plan.seed} --seconds 10" in told
+    assert f"-m jepsen_lite sim --seeds {failed.plan.seed} --seconds 10 --log" in told
     assert smaller.problems[0] in told
 
 
@@ -89,6 +92,19 @@ def test_the_command_runs_seeds_and_tells_how_fast() -> None:
     assert result.exit_code == 0, result.output
     assert "seeds 3..4: all held" in result.output
     assert "simulated seconds per second" in result.output
+
+
+def test_a_load_that_is_asked_for_is_done_where_nothing_is_broken() -> None:
+    plan = replace(draw("load", 1, rate=40.0), schedule=(), seconds=10.0)
+    outcome = run(plan)
+    assert not outcome.problems
+    assert plan.nodes == 3
+    loaded = [
+        event
+        for event in outcome.history.events
+        if event.kind is Kind.INVOKE and event.time_ns < plan.seconds * 1e9
+    ]
+    assert 0.85 * 40 < len(loaded) / plan.seconds < 1.1 * 40
 
 
 def test_seeds_that_are_no_range_are_a_usage_error() -> None:

@@ -38,7 +38,7 @@ def mutants(
             typer.echo(f"{verdict}  {ended.mutant:36} {where:18} {ended.wall_s:6.1f} s  {told}")
         elif ended.problem:
             alarms.append(ended)
-            typer.echo(f"ALARM   clean: {ended.scenario} {ended.seed}  {ended.problem}")
+            typer.echo(f"ALARM   clean: {ended.scenario} {ended.seed}\n{ended.report}")
         else:
             typer.echo(
                 f"clean   {ended.scenario:36} {ended.runs:3} runs           {ended.wall_s:6.1f} s"

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from jepsen_lite.mutants.mutant import Patch, mutant
-from raftkv.kv import locks, operations
+from raftkv.kv import locks, operations, queues
 from raftkv.kv.machine import Applied, StateMachine
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.ranges import Budget
@@ -48,7 +48,7 @@ def unlock_by_name() -> list[Patch]:
     def delete(
         writer: Writer, request: kv_pb2.DeleteRange, result: kv_pb2.Result, budget: Budget
     ) -> None:
-        name = locks.name_of(request.key)
+        name = queues.name_of(request.key)
         if name is not None and writer.get(request.key) is None:
             holder = next(locks.members(writer.overlay, name), None)
             if holder is not None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from jepsen_lite.mutants.catalogue import MUTANTS
 from jepsen_lite.sim.node_logs import configure
+from jepsen_lite.sim.report import describe_failure
 from jepsen_lite.sim.run import Outcome, run
 from jepsen_lite.sim.scenarios import SCENARIOS
+from jepsen_lite.sim.shrink import shrunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class Hunt:
     problem: str
     runs: int
     wall_s: float
+    report: str = ""
+    """Of a false alarm: what a failing seed of `sim` is told in."""
 
 
 def hunt(name: str) -> Hunt:
@@ -50,7 +54,8 @@ def hunt_clean(scenario: str, seeds: range) -> Hunt:
         outcome = run(SCENARIOS[scenario](seed))
         if outcome.problems:
             wall_s = time.perf_counter() - started_s
-            return Hunt("", scenario, seed, _told(outcome), seed - seeds.start + 1, wall_s)
+            told = describe_failure(shrunk(outcome))
+            return Hunt("", scenario, seed, _told(outcome), seed - seeds.start + 1, wall_s, told)
     return Hunt("", scenario, 0, "", len(seeds), time.perf_counter() - started_s)
 
 

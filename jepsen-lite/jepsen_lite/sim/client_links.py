@@ -40,6 +40,15 @@ class SimulatedNetworkOfClient:
         self.process = process
         self.host = host
         self._doors = doors
+        self._dead = False
+        # In the order of their opening: the order in which they are cut must not be chance.
+        self.streams: dict[SimulatedStream, None] = {}
+
+    def cut(self) -> None:
+        """The process is about to die: its connections end, and it makes no new ones."""
+        self._dead = True
+        for stream in list(self.streams):
+            stream.close()
 
     def link(self, address: str) -> SimulatedLink:
         return SimulatedLink(self, address)
@@ -52,6 +61,8 @@ class SimulatedNetworkOfClient:
     ) -> None:
         """Reach whoever serves `address`: one of the two is called, outside any process."""
         network, world, there = self.network, self.world, host_of(address)
+        if self._dead:
+            return
 
         def arrive() -> None:
             if not (network.reaches(self.host, there) and network.reaches(there, self.host)):
@@ -150,6 +161,7 @@ class SimulatedStream:
         self._door: SimulatedFrontDoor | None = None
         self._serving: Any = None
         self._over = False
+        network.streams[self] = None
         network.connect(address, self._connected, self._failed)
 
     def send(self, message: bytes) -> None:
@@ -205,6 +217,7 @@ class SimulatedStream:
 
     def _hang_up(self) -> None:
         """Both ends stop; the node notices when word of it arrives, if it does."""
+        self._network.streams.pop(self, None)
         for pipe in (self._forth, self._back):
             if pipe is not None:
                 pipe.close()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random
+from typing import Any
 
 import raftkv
 from jepsen_lite.history import History, Kind
@@ -15,7 +16,7 @@ from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
-from jepsen_lite.workloads.base import Invocation, NotDone, Workload
+from jepsen_lite.workloads.base import Holder, Invocation, NotDone, Remembered, Workload
 from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import RaftkvError, RevisionCompacted
@@ -56,6 +57,8 @@ class Clients:
         self._settings = ClientSettings(session_ttl_ms=session_ttl_ms)
         self._on_failure = on_failure
         self._processes: list[Process] = []
+        self._links: list[SimulatedNetworkOfClient] = []
+        self._holders: dict[int, Process] = {}  # by seat
         self._clients: dict[Process, Client] = {}
         self._seats = itertools.count()
         self._stopping = False
@@ -68,7 +71,14 @@ class Clients:
                 self._world, host, on_exception=self._on_failure
             )
             self._processes.append(process)
-            process.enter(lambda process=process: process.create_task(self._live(process)))
+            self._links.append(
+                SimulatedNetworkOfClient(self._world, self._network, self._cluster, process, host)
+            )
+            process.enter(
+                lambda process=process, links=self._links[-1]: process.create_task(
+                    self._live(process, links)
+                )
+            )
 
     def connected(self) -> bool:
         return len(self._clients) == len(self.hosts)
@@ -100,12 +110,59 @@ class Clients:
             for invocation in workload.final()
             if invocation.function in workload.reads
         ]
+        todo += [
+            (workload, invocation)
+            for workload in self._workloads
+            if isinstance(workload, Remembered)
+            for invocation in workload.histories()
+        ]
         self._begin(self._processes[0], todo)
 
-    def _begin(self, process: Process, todo: list[tuple[Workload, Invocation]]) -> None:
+    def begin_giving_back(self) -> None:
+        """Whoever still holds something lets go of it."""
+        for seat, process in self._holders.items():
+            held = [
+                (workload, workload.give_back(seat))
+                for workload in self._workloads
+                if isinstance(workload, Holder)
+            ]
+            todo = [(workload, back) for workload, back in held if back is not None]
+            if todo:
+                self._begin(process, todo, seat)
+
+    def begin(self, client: int, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have that client do this."""
+        self._busy += 1
+        process = self._processes[client]
+
+        async def live() -> None:
+            await act()
+            self._busy -= 1
+
+        process.enter(lambda: process.create_task(live()))
+
+    def new_seat(self) -> int:
+        """A seat in which nobody has sat yet."""
+        return next(self._seats)
+
+    async def perform(
+        self, client: int, seat: int, workload: Workload, invocation: Invocation
+    ) -> tuple[Kind, str]:
+        """In that client's process: one operation, of which the history tells."""
+        found = self._clients[self._processes[client]]
+        return await self._recorder.perform(found, seat, workload, invocation, FINAL_TIMEOUT_S)
+
+    def _begin(
+        self, process: Process, todo: Sequence[tuple[Workload, Invocation]], seat: int | None = None
+    ) -> None:
         self._busy += 1
         client = self._clients[process]
-        process.enter(lambda: process.create_task(self._do(client, todo)))
+        process.enter(lambda: process.create_task(self._do(client, todo, seat)))
+
+    def kill_client(self, client: int) -> None:
+        """That process is gone, and its machine says so to all to whom it was connected."""
+        self._links[client].cut()
+        self._processes[client].kill()
 
     def kill(self) -> None:
         for process in self._processes:
@@ -113,10 +170,7 @@ class Clients:
 
     # ---- in the clients' processes ---------------------------------------------------
 
-    async def _live(self, process: Process) -> None:
-        links = SimulatedNetworkOfClient(
-            self._world, self._network, self._cluster, process, process.name
-        )
+    async def _live(self, process: Process, links: SimulatedNetworkOfClient) -> None:
         rng = self._world.rng(process.name)
         try:
             client = await raftkv.connect(
@@ -131,10 +185,11 @@ class Clients:
             return
         self._clients[process] = client
         for _ in range(self._workers_per_client):
-            process.create_task(self._work(client, Random(rng.getrandbits(64))))
+            process.create_task(self._work(process, client, Random(rng.getrandbits(64))))
 
-    async def _work(self, client: Client, rng: Random) -> None:
+    async def _work(self, process: Process, client: Client, rng: Random) -> None:
         seat = next(self._seats)
+        self._holders[seat] = process
         while not self._stopping:
             await asyncio.sleep(rng.expovariate(1 / self._think_s))
             if self._stopping:
@@ -145,8 +200,10 @@ class Clients:
             await self._recorder.perform(client, seat, workload, invocation, rng.choice(TIMEOUTS_S))
             self._busy -= 1
 
-    async def _do(self, client: Client, todo: list[tuple[Workload, Invocation]]) -> None:
-        seat = next(self._seats)
+    async def _do(
+        self, client: Client, todo: Sequence[tuple[Workload, Invocation]], seat: int | None
+    ) -> None:
+        seat = next(self._seats) if seat is None else seat
         for workload, invocation in todo:
             kind, reason = await self._recorder.perform(
                 client, seat, workload, invocation, FINAL_TIMEOUT_S

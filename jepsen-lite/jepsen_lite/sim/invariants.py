@@ -219,8 +219,9 @@ class Invariants:
                 seen.match_indexes = {}
                 self._check_leader(raft)
                 self._check_membership(node)
+            known = seen.match_indexes
             for peer, progress in raft.progress.items():
-                if progress.match_index != seen.match_indexes.get(peer, 0):
+                if progress.match_index != known.get(peer, 0):
                     self._check_match(raft, seen, peer, progress.match_index)
         if raft.commit_index != seen.commit_index:
             if led and raft.log.term(raft.commit_index) != raft.current_term:

@@ -52,6 +52,7 @@ def _test(outcome: Outcome) -> Mapping[str, Any]:
         "nemeses": sorted(outcome.faults),
         "nodes": [f"node-{number}" for number in range(1, plan.nodes + 1)],
         "seed": plan.seed,
+        "scenario": plan.scenario,
         "commit": commit(),
         "options": {
             "seconds": plan.seconds,
@@ -61,7 +62,7 @@ def _test(outcome: Outcome) -> Mapping[str, Any]:
             "clock_skew": plan.clock_skew,
             **asdict(plan.tuning),
         },
-        "command": ["jepsen-lite", *replay_command(plan)],
+        "command": ["jepsen-lite", *replay_command(outcome)],
         "versions": {"raftkv": raftkv.__version__, "python": platform.python_version()},
         "problems": list(outcome.problems),
         "failed_ns": None if outcome.failed_s is None else round(outcome.failed_s * 1e9),

@@ -29,7 +29,7 @@ CLOCK_GRAIN_S = 1e-9
 class Handle:
     """What asyncio gets for a callback, to cancel it by. Its own costs more than what it calls."""
 
-    __slots__ = ("_when_s", "args", "callback", "context")
+    __slots__ = ("args", "callback", "context", "when_s")
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Handle:
         self.callback: Callable[..., object] | None = callback
         self.args = args
         self.context = context
-        self._when_s = when_s
+        self.when_s = when_s
 
     def cancel(self) -> None:
         self.callback, self.args = None, ()
@@ -50,7 +50,7 @@ class Handle:
         return self.callback is None
 
     def when(self) -> float:
-        return self._when_s
+        return self.when_s
 
 
 class Process(asyncio.AbstractEventLoop):
@@ -237,12 +237,11 @@ class Process(asyncio.AbstractEventLoop):
     # ---- turning ---------------------------------------------------------------------
 
     def _arm(self, timer: Handle) -> None:
-        delay_s = (timer.when() - self.time()) / self._rate
-        self._world.after(delay_s, self._ring, timer)
+        self._world.after((timer.when_s - self.time()) / self._rate, self._ring, timer)
 
     def _ring(self, timer: Handle) -> None:
         # After a change of the clock each timer was armed anew: one that is not due rings again.
-        if timer not in self._timers or timer.when() > self.time() + CLOCK_GRAIN_S:
+        if timer not in self._timers or timer.when_s > self.time() + CLOCK_GRAIN_S:
             return
         del self._timers[timer]
         if timer.callback is not None and self.alive:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
+import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from jepsen_lite.sim.run import Outcome, Plan
+from jepsen_lite.sim.run import PLAIN, Outcome
 
 
 def describe_pass(
@@ -20,7 +23,8 @@ def describe_pass(
     return "\n".join(
         [
             f"seeds {seeds.start}..{seeds.stop - 1}: all held",
-            f"operations: {_counted(operations)}",
+            f"operations: {_counted(operations)};"
+            f" {operations.total() / simulated_s:.1f} in each simulated second",
             f"faults that took effect: {_counted(faults)}",
             f"simulated {simulated_s:.0f} s in {wall_s:.1f} s:"
             f" {simulated_s / wall_s:.0f} simulated seconds per second",
@@ -31,21 +35,39 @@ def describe_pass(
 def describe_failure(outcome: Outcome) -> str:
     """What broke, under which faults, and the one command that does it again."""
     plan = outcome.plan
+    of_scenario = "" if plan.scenario == PLAIN else f" of {plan.scenario}"
     return "\n".join(
         [
-            f"seed {plan.seed} FAILED (commit {commit()})",
+            f"seed {plan.seed}{of_scenario} FAILED (commit {commit()})",
             *(f"  {problem}" for problem in outcome.problems[:10]),
             f"with {plan.nodes} nodes, {plan.clients} clients, {plan.seconds:g} s, and these"
             f" {len(plan.schedule)} faults left of it:",
             *(f"  {fault}" for fault in plan.schedule),
-            f"replay: python -m jepsen_lite {' '.join(replay_command(plan))}",
+            f"replay: {shell_line(replay_command(outcome))}",
         ]
     )
 
 
-def replay_command(plan: Plan) -> list[str]:
+def replay_command(outcome: Outcome) -> list[str]:
     """What to tell jepsen-lite to do this again."""
-    return ["sim", "--seeds", str(plan.seed), "--seconds", f"{plan.seconds:g}", "--log"]
+    plan = outcome.plan
+    command = ["sim", "--seeds", str(plan.seed)]
+    if plan.scenario == PLAIN:
+        command += ["--seconds", f"{plan.seconds:g}"]
+    else:
+        command += ["--scenario", plan.scenario]
+    if plan.rate is not None:
+        command += ["--rate", f"{plan.rate:g}"]
+    if not outcome.reduced:
+        command += ["--no-reduce"]
+    return [*command, "--log"]
+
+
+def shell_line(command: Sequence[str]) -> str:
+    """What to type for this command of jepsen-lite: it is run by the Python that runs now, which
+    may be on nobody's path.
+    """
+    return shlex.join([sys.executable, "-m", "jepsen_lite", *command])
 
 
 def _counted(counts: Counter[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import traceback
 from collections import Counter
@@ -16,6 +17,7 @@ from jepsen_lite.sim.blows import Blow
 from jepsen_lite.sim.clients import Clients
 from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.faults import Schedule, draw_compactions, draw_schedule, draw_weather
+from jepsen_lite.sim.handovers import Handovers
 from jepsen_lite.sim.host import NodeTuning
 from jepsen_lite.sim.invariants import Invariants
 from jepsen_lite.sim.nemesis import Nemesis
@@ -32,8 +34,12 @@ from jepsen_lite.workloads.catalogue import WORKLOADS
 BOOT_S = 10.0
 LIVENESS_S = 10.0
 OPERATOR_S = 60.0
+HANDOVERS_S = 60.0
 FINAL_READS_S = 60.0
 """A watcher reads for some seconds, and there may be many; each read has a deadline of its own."""
+PLAIN = "anything"
+"""The scenario that is a bit of everything."""
+OPERATIONS_PER_WORKER_AND_S = 5.0
 ALWAYS_JUDGED = ("register", "counter", "set")
 COMPARE_EVERY_S = 1.0
 
@@ -54,6 +60,9 @@ class Plan:
     tuning: NodeTuning
     schedule: Schedule
     workloads: tuple[str, ...]
+    scenario: str = PLAIN
+    rate: float | None = None
+    """The load in operations per second, if it was asked for and not drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +85,15 @@ class Outcome:
     blows: tuple[Blow, ...]
     failed_s: float | None
     happenings: tuple[Happening, ...]
+    reduced: bool = False
+    """Whether faults were left out that the failure does not need."""
 
 
-def draw_plan(seed: int, seconds: float = 30.0) -> Plan:
+def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Plan:
     """What this seed is about."""
     rng = Random(f"{seed}/plan")
-    nodes = rng.choice((3, 3, 3, 5))
+    drawn = rng.choice((3, 3, 3, 5))
+    nodes = nodes or drawn
     names = [f"node-{number}" for number in range(1, nodes + 1)]
     leader_lease = rng.random() < 0.3
     workloads = _draw_workloads(rng, steady_clocks=leader_lease)
@@ -110,6 +122,17 @@ def draw_plan(seed: int, seconds: float = 30.0) -> Plan:
         schedule=schedule,
         workloads=workloads,
     )
+
+
+def at_rate(plan: Plan, rate: float) -> Plan:
+    """The same under another load: so many operations per simulated second, all clients together.
+
+    A worker waits for its answer before it asks again, so each is asked for few: else what waits
+    for a slow answer would make the load smaller than it is called.
+    """
+    workers = math.ceil(rate / plan.clients / OPERATIONS_PER_WORKER_AND_S)
+    think_s = plan.clients * workers / rate
+    return replace(plan, workers_per_client=workers, think_s=think_s, rate=rate)
 
 
 def _draw_workloads(rng: Random, *, steady_clocks: bool) -> tuple[str, ...]:
@@ -162,6 +185,7 @@ class Run:
             plan.session_ttl_ms,
             self._fail,
         )
+        self.handovers = Handovers(self.world, self.clients, self.workloads, self._fail)
         self.operator = Operator(self.world, self.network, self.cluster, self._fail)
         self.nemesis = Nemesis(
             self.world, self.network, self.cluster, self.operator, self.clients.hosts
@@ -239,12 +263,25 @@ class Run:
         self._await(self._operator_done, OPERATOR_S, "who has lost his disk was replaced")
         self.clients.begin_last_writes()
         self._await(self.clients.idle, LIVENESS_S, "every client could write again")
+        self._hand_over()
         self.clients.begin_final_reads()
         self._await(self.clients.idle, FINAL_READS_S, "a client could read everything")
         for problem in self.clients.final_failures:
             self._fail(f"liveness: {problem}", "liveness")
         self._await(self.cluster.settled, LIVENESS_S, "all nodes were ready with equal logs")
         self._compare()
+
+    def _hand_over(self) -> None:
+        """Locks and elections, if there are any. Each handover has a deadline of its own."""
+        self.clients.begin_giving_back()
+        self._await(self.clients.idle, LIVENESS_S, "everything that was held was given back")
+        for begin in (
+            self.handovers.begin_round,
+            self.handovers.begin_last_holds,
+            self.handovers.begin_succession,
+        ):
+            begin()
+            self._await(self.handovers.over, HANDOVERS_S, "everybody got what he waited for")
 
     def _pass(self, seconds: float) -> None:
         until_s = self.world.now_s + seconds

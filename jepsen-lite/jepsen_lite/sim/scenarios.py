@@ -6,6 +6,7 @@ order of events and a cluster that is set up for it is found here, within a few 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
@@ -33,17 +34,23 @@ from jepsen_lite.sim.faults import (
     draw_weather,
 )
 from jepsen_lite.sim.network import Weather
-from jepsen_lite.sim.run import Plan, draw_plan
+from jepsen_lite.sim.run import PLAIN, Plan, at_rate, draw_plan
 
 SECONDS = 10.0
+LOAD_SECONDS, LOAD_NODES, LOAD_RATE = 30.0, 3, 50.0
 SMALL_LOG_BYTES = 2 << 10
 
 Scenario: TypeAlias = Callable[[int], Plan]
 
 
 def anything(seed: int) -> Plan:
-    """What `jepsen-lite sim` runs, shorter."""
+    """A bit of everything: what `jepsen-lite sim` runs by itself, and longer."""
     return draw_plan(seed, SECONDS)
+
+
+def load(seed: int) -> Plan:
+    """The faults of a plain run, on three nodes that have 50 operations a second to do."""
+    return at_rate(draw_plan(seed, LOAD_SECONDS, LOAD_NODES), LOAD_RATE)
 
 
 def relays(seed: int) -> Plan:
@@ -210,6 +217,11 @@ def coordination(seed: int) -> Plan:
     )
 
 
+def candidates(seed: int) -> Plan:
+    """Elections and locks, under the faults of `coordination`."""
+    return replace(coordination(seed), workloads=("election", "lock"))
+
+
 def compactions(seed: int) -> Plan:
     """History is forgotten while watchers are away and nodes come and go."""
     plan, rng = _busy(seed, "compactions")
@@ -223,10 +235,22 @@ def compactions(seed: int) -> Plan:
     return replace(plan, schedule=tuple(faults), workloads=("watch",))
 
 
-SCENARIOS: Mapping[str, Scenario] = {
-    scenario.__name__.replace("_", "-"): scenario
+def _named(scenario: Scenario) -> tuple[str, Scenario]:
+    """Its plans know which one they are of, so that they can be drawn again."""
+    name = scenario.__name__.replace("_", "-")
+
+    @functools.wraps(scenario)
+    def drawn(seed: int) -> Plan:
+        return replace(scenario(seed), scenario=name)
+
+    return name, drawn
+
+
+SCENARIOS: Mapping[str, Scenario] = dict(
+    _named(scenario)
     for scenario in (
         anything,
+        load,
         relays,
         elections,
         power_cuts,
@@ -237,9 +261,21 @@ SCENARIOS: Mapping[str, Scenario] = {
         bit_rot,
         set_clocks,
         coordination,
+        candidates,
         compactions,
     )
-}
+)
+
+
+def draw(name: str, seed: int, seconds: float | None = None, rate: float | None = None) -> Plan:
+    """The plan of this seed of a scenario, under another load if `rate` says so.
+
+    `seconds` is for the plain run alone: the faults of the others have moments of their own.
+    """
+    plan = SCENARIOS[name](seed)
+    if name == PLAIN and seconds is not None:
+        plan = draw_plan(seed, seconds)
+    return plan if rate is None else at_rate(plan, rate)
 
 
 def _busy(seed: int, purpose: str) -> tuple[Plan, Random]:

@@ -29,4 +29,4 @@ def shrunk(failed: Outcome, runs_max: int = RUNS_MAX) -> Outcome:
             else:
                 start += size
         size //= 2
-    return failed
+    return replace(failed, reduced=True)

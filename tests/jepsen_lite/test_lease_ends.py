@@ -1,0 +1,71 @@
+"""How long leases live in a simulated cluster, as its clients see it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import structlog
+
+from jepsen_lite.checkers.reading import answered, began_ns, ended_ns, told
+from jepsen_lite.sim.faults import Crash, Schedule
+from jepsen_lite.sim.network import Weather
+from jepsen_lite.sim.run import Outcome, draw_plan, run
+from raftkv import logs
+from raftkv.node.cluster_clock import ClusterClock
+
+NODES = ("node-1", "node-2", "node-3")
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    level = logs.get_level()
+    logs.configure("console", "error", io.StringIO())
+    yield
+    structlog.reset_defaults()
+    logs.set_level(level)
+
+
+def outcome_of(seconds: float, schedule: Schedule = ()) -> Outcome:
+    plan = replace(
+        draw_plan(1, seconds),
+        nodes=len(NODES),
+        clients=2,
+        workers_per_client=3,
+        think_s=0.1,
+        session_ttl_ms=5_000,
+        clock_skew=0.03,
+        weather=Weather(),
+        schedule=schedule,
+        workloads=("register", "set", "lease"),
+    )
+    return run(plan)
+
+
+def test_leases_outlive_an_outage_however_long_it_takes() -> None:
+    outage_s = 25.0
+    outcome = outcome_of(30.0, (Crash(2.0, outage_s, NODES, power=True),))
+    assert not outcome.problems
+    operations = list(outcome.history.operations("lease"))
+    granted_ns = {each.invocation.key: ended_ns(each) for each in answered(operations, "grant")}
+    ages_ns = [
+        began_ns(each) - granted_ns[each.invocation.key]
+        for each in answered(operations, "look")
+        if told(each)
+    ]
+    assert max(ages_ns) > outage_s * 1e9
+
+
+def test_leases_that_a_slow_cluster_clock_keeps_alive_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read_ms = ClusterClock.read_ms
+    monkeypatch.setattr(ClusterClock, "read_ms", lambda clock, now_s: read_ms(clock, now_s / 3))
+    start = ClusterClock.start
+    monkeypatch.setattr(
+        ClusterClock, "start", lambda clock, at_ms, now_s: start(clock, at_ms, now_s / 3)
+    )
+    outcome = outcome_of(20.0)
+    assert any("after it had to be gone" in problem for problem in outcome.problems)
