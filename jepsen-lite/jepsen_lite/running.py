@@ -37,7 +37,7 @@ from jepsen_lite.setup import Setup
 from jepsen_lite.store import RunDirectory, WrittenHistory
 from jepsen_lite.systems.base import System, SystemFailed
 from jepsen_lite.workers import Seat, Workers
-from jepsen_lite.workloads.base import Holder, Invocation, Workload
+from jepsen_lite.workloads.base import Holder, Invocation, Remembered, Workload
 from jepsen_lite.workloads.catalogue import WORKLOADS
 from raftkv.errors import RaftkvError
 
@@ -160,6 +160,7 @@ class Run:
                 EachSeat(setup.concurrency, self._give_back),
                 Each(self._last_writes),
                 Each(lambda: [(each, last) for each in self._workloads for last in each.final()]),
+                Each(self._histories),
             ]
         )
 
@@ -173,6 +174,11 @@ class Run:
         # Who would have to wait for others proves nothing; what is final is to succeed anyway.
         others = [each for each in self._workloads if not isinstance(each, Holder)]
         return [(each, each.next(rng, 0)) for each in others]
+
+    def _histories(self) -> list[tuple[Workload, Invocation]]:
+        # After all else: what the store does not remember then can't have been seen by anybody.
+        remembered = [each for each in self._workloads if isinstance(each, Remembered)]
+        return [(each, read) for each in remembered for read in each.histories()]
 
     async def _nemesis(self) -> None:
         setup = self.setup

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import http
 import http.server
+import os
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +16,9 @@ from rich.table import Table
 
 from jepsen_lite.commands.exits import OF_VALIDITY
 from jepsen_lite.verdicts import overall
+
+if TYPE_CHECKING:
+    from jepsen_lite.store import RunDirectory
 
 STORE = Path("jepsen-store")
 LOOPBACK = "127.0.0.1"
@@ -29,6 +35,11 @@ def check(directory: Annotated[Path, typer.Argument(help="of a run, or STORE/lat
     run = RunDirectory(directory)
     try:
         findings = judge(run)
+    except FileNotFoundError as error:
+        missing = Path(error.filename or "").name
+        raise typer.BadParameter(
+            f"{directory} holds no run: it has no {missing}; `jepsen-lite list` has those there are"
+        ) from error
     except (OSError, ValueError, KeyError) as error:
         raise typer.BadParameter(f"{directory} holds no run that can be judged: {error}") from error
     show_verdict(run, findings)
@@ -36,8 +47,9 @@ def check(directory: Annotated[Path, typer.Argument(help="of a run, or STORE/lat
 
 
 def list_(store: StoreOption = STORE) -> None:
-    """List systems, workloads and nemeses, and the runs in the store."""
+    """List systems, workloads, nemeses and the simulator's scenarios, and the runs in the store."""
     from jepsen_lite.nemesis.catalogue import NEMESES
+    from jepsen_lite.sim.scenarios import SCENARIOS
     from jepsen_lite.store import Store
     from jepsen_lite.systems.catalogue import SYSTEMS
     from jepsen_lite.workloads.catalogue import WORKLOADS
@@ -50,12 +62,23 @@ def list_(store: StoreOption = STORE) -> None:
         kinds.add_row("workload", name, (type(make()).__doc__ or "").splitlines()[0])
     for name, nemesis in NEMESES.items():
         kinds.add_row("nemesis", name, nemesis.missing() or nemesis.summary)
+    for name, scenario in SCENARIOS.items():
+        # Its first sentence, which may go over two lines.
+        told = " ".join((scenario.__doc__ or "").split()).partition(". ")[0]
+        kinds.add_row("scenario", name, told.rstrip("."))
     console.print(kinds)
     runs = Table("run", "verdict", "command", title=str(store))
     for run in Store(store).runs():
-        runs.add_row(run.path.name, run.validity() or "none", " ".join(run.test()["command"]))
-    if runs.row_count:
-        console.print(runs)
+        runs.add_row(run.path.name, run.validity() or "not judged", _command(run))
+    console.print(runs if runs.row_count else f"no runs in {store}")
+
+
+def _command(run: RunDirectory) -> str:
+    """One run that can't be read must not hide the others."""
+    try:
+        return shlex.join(run.test()["command"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"unreadable: {error}"
 
 
 def serve(
@@ -65,10 +88,42 @@ def serve(
     """Browse the store in a browser, from this machine only. Ctrl-C ends it."""
     if not store.is_dir():
         raise typer.BadParameter(f"{store} is no directory; run something first")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(store))
-    with http.server.ThreadingHTTPServer((LOOPBACK, port), handler) as server:
-        typer.echo(f"http://{LOOPBACK}:{server.server_port}/latest/report.html")
+    handler = functools.partial(_Browsing, directory=str(store))
+    try:
+        server = http.server.ThreadingHTTPServer((LOOPBACK, port), handler)
+    except OSError as error:
+        raise typer.BadParameter(f"port {port}: {error.strerror}; --port 0 finds one") from error
+    with server:
+        typer.echo(f"http://{LOOPBACK}:{server.server_port}/")
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             typer.echo("")
+
+
+class _Browsing(http.server.SimpleHTTPRequestHandler):
+    """The store's files, below a page of its runs. Lines are shown, not downloaded."""
+
+    def do_GET(self) -> None:
+        if self.path == "/":
+            self._show_runs()
+        else:
+            super().do_GET()
+
+    def _show_runs(self) -> None:
+        from jepsen_lite.report import index
+        from jepsen_lite.store import Store
+
+        page = index(Store(Path(self.directory))).encode(errors="backslashreplace")
+        self.send_response(http.HTTPStatus.OK)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+    def guess_type(self, path: str | os.PathLike[str]) -> str:
+        lines = str(path).endswith((".jsonl", ".log"))
+        return "text/plain; charset=utf-8" if lines else super().guess_type(path)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: who browses knows what they asked for."""

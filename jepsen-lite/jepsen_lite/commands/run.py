@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import random
 import shutil
 import signal
+import time
 from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,8 +69,10 @@ def run(
 def _carry_out(setup: Setup, kind: SystemKind, store: Path, name: str) -> Validity:
     from jepsen_lite.commands.show import Display, show_verdict
     from jepsen_lite.judging import judge
+    from jepsen_lite.node_traces import collect
     from jepsen_lite.running import Run
-    from jepsen_lite.store import Store
+    from jepsen_lite.sim.report import commit
+    from jepsen_lite.store import MESSAGES, Store
     from jepsen_lite.systems.catalogue import Place
 
     directory = Store(store).new_run(name, datetime.now(UTC))
@@ -78,6 +82,11 @@ def _carry_out(setup: Setup, kind: SystemKind, store: Path, name: str) -> Validi
         a_run = Run(setup, system, directory, _command(setup, store), display)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_told(a_run.execute()))
+        began_ns = time.monotonic_ns() - a_run.now_ns()
+        collect(data, began_ns, directory.path / MESSAGES)
+        test = directory.test()
+        versions = {**test["versions"], "python": platform.python_version()}
+        directory.write_test({**test, "commit": commit(), "versions": versions})
         display.phase("judge", None)
         findings = judge(directory)
     validity = overall(findings)

@@ -9,7 +9,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from jepsen_lite.history import History, Kind
 from jepsen_lite.nemesis.campaign import Struck
@@ -32,11 +32,13 @@ class Display:
     def __init__(self, console: Console | None = None) -> None:
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description:>8}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.description:>6}", table_column=Column(min_width=6, no_wrap=True)),
+            BarColumn(bar_width=10),
+            TimeElapsedColumn(table_column=Column(min_width=7, no_wrap=True)),
+            # What a narrow terminal has no room for is the end of this.
+            TextColumn("{task.fields[said]}", table_column=Column(ratio=1)),
             console=console or Console(stderr=True),
+            expand=True,
         )
         self._task: TaskID | None = None
         self._history = History()

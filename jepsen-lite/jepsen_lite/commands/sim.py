@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ from jepsen_lite.commands.inspect import STORE, StoreOption
 from jepsen_lite.verdicts import Validity
 
 if TYPE_CHECKING:
-    from jepsen_lite.sim.run import Outcome
+    from jepsen_lite.sim.run import Outcome, Plan
 
+PLAIN_SECONDS = 30.0
 COLUMNS = (TextColumn("seeds"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
@@ -40,7 +41,23 @@ def parse_seeds(text: str) -> range:
 
 def sim(
     seeds: Annotated[str, typer.Option(help="A..B, or one seed")],
-    seconds: Annotated[float, typer.Option(help="simulated seconds with faults, per seed")] = 30.0,
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            help="aim at one kind of trouble; `jepsen-lite list` has the names; default: a bit of"
+            " everything"
+        ),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="simulated seconds with faults, per seed; default: 30, or the scenario's own"
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="client operations per simulated second; default: as drawn"),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="processes to run seeds in")] = 1,
     minutes: Annotated[
         float | None, typer.Option(help="begin no more seeds after so many minutes")
@@ -56,10 +73,12 @@ def sim(
     # Imported late: `jepsen-lite --help` must not load the whole store.
     from jepsen_lite.commands.show import report_of
     from jepsen_lite.sim.keeping import keep as keep_run
+    from jepsen_lite.sim.node_logs import configure
     from jepsen_lite.sim.report import describe_failure, describe_pass
     from jepsen_lite.sim.shrink import shrunk
 
     chosen = parse_seeds(seeds)
+    plan_of = _plans(scenario, seconds, rate)
     operations: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     simulated_s, started_s = 0.0, time.perf_counter()
@@ -67,7 +86,7 @@ def sim(
     done = chosen[:0]
     with Progress(*COLUMNS, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("seeds", total=len(chosen))
-        for outcome in _outcomes(chosen, seconds, jobs, until_s, log):
+        for outcome in _outcomes(chosen, plan_of, jobs, until_s, log):
             done = range(chosen.start, outcome.plan.seed + 1)
             progress.update(bar, completed=len(done))
             if keep is not None:
@@ -75,6 +94,7 @@ def sim(
                 lines = outcome.history.to_lines()
                 (keep / f"{outcome.plan.seed}.jsonl").write_text(lines)
             if outcome.problems:
+                configure(show=False)  # what is tried out now, nobody wants to read
                 told = shrunk(outcome) if reduce else outcome
                 typer.echo(describe_failure(told))
                 typer.echo(f"report: {report_of(keep_run(told, store))}")
@@ -90,7 +110,7 @@ def sim(
 
 
 def _outcomes(
-    seeds: range, seconds: float, jobs: int, until_s: float, log: bool
+    seeds: range, plan_of: Callable[[int], Plan], jobs: int, until_s: float, log: bool
 ) -> Iterator[Outcome]:
     """What became of each seed, in order; none begins after `until_s`."""
     from jepsen_lite.sim.node_logs import configure
@@ -99,13 +119,13 @@ def _outcomes(
     in_time = itertools.takewhile(lambda _: time.perf_counter() < until_s, seeds)
     if jobs == 1:
         for seed in in_time:
-            yield _outcome(seed, seconds)
+            yield _outcome(plan_of, seed)
         return
     with ProcessPoolExecutor(jobs, initializer=partial(configure, show=log)) as pool:
         under_way: deque[Future[Outcome]] = deque()
         try:
             for seed in in_time:
-                under_way.append(pool.submit(_outcome, seed, seconds))
+                under_way.append(pool.submit(_outcome, plan_of, seed))
                 if len(under_way) > jobs:
                     yield under_way.popleft().result()
             while under_way:
@@ -115,7 +135,30 @@ def _outcomes(
                 each.cancel()
 
 
-def _outcome(seed: int, seconds: float) -> Outcome:
-    from jepsen_lite.sim.run import draw_plan, run
+def _plans(
+    scenario: str | None, seconds: float | None, rate: float | None
+) -> Callable[[int], Plan]:
+    """Says of each seed what it is about."""
+    from jepsen_lite.sim.run import PLAIN
+    from jepsen_lite.sim.scenarios import SCENARIOS
 
-    return run(draw_plan(seed, seconds))
+    name = PLAIN if scenario is None else scenario
+    if name not in SCENARIOS:
+        raise typer.BadParameter(f"no such scenario: {name}; there are {', '.join(SCENARIOS)}")
+    if name == PLAIN:
+        seconds = PLAIN_SECONDS if seconds is None else seconds
+    elif seconds is not None:
+        raise typer.BadParameter(f"{name} has a length of its own; leave --seconds out")
+    return partial(_plan, name, seconds, rate)
+
+
+def _plan(scenario: str, seconds: float | None, rate: float | None, seed: int) -> Plan:
+    from jepsen_lite.sim.scenarios import draw
+
+    return draw(scenario, seed, seconds, rate)
+
+
+def _outcome(plan_of: Callable[[int], Plan], seed: int) -> Outcome:
+    from jepsen_lite.sim.run import run
+
+    return run(plan_of(seed))

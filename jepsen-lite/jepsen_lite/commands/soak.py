@@ -31,29 +31,43 @@ def soak(
     seed: Annotated[int | None, typer.Option(help="of all the choices; default: any")] = None,
 ) -> None:
     """Random workloads under random faults, on real processes and simulated, until one fails."""
+    from jepsen_lite.sim.report import commit, shell_line
+
     seed = random.randrange(SEEDS) if seed is None else seed
     typer.echo(f"soak with seed {seed}")
     rng = random.Random(seed)
     until_s = time.monotonic() + 60 * minutes
     ends: Counter[int] = Counter()
     while time.monotonic() < until_s:
-        simulated = rng.random() < 0.5
-        command = _simulated(rng, jobs, store) if simulated else _real(rng, store)
+        command = choose(rng, jobs, store)
         typer.echo(f"jepsen-lite {' '.join(command)}")
         run = [sys.executable, "-m", "jepsen_lite", *command]
         ended = subprocess.run(run, capture_output=True, text=True, check=False)
         ends[ended.returncode] += 1
         if ended.returncode not in HARMLESS:
             typer.echo(ended.stdout + ended.stderr)
+            if command[0] == "run":  # `sim` says so itself, of the seed that failed
+                typer.echo(f"commit {commit()}, replay: {shell_line(command)}")
             raise typer.Exit(ended.returncode)
     valid, vacuous = (ends[OF_VALIDITY[each]] for each in (Validity.VALID, Validity.VACUOUS))
     typer.echo(f"{valid} runs valid, {vacuous} proved nothing, none failed")
 
 
+def choose(rng: random.Random, jobs: int, store: Path) -> list[str]:
+    """What to run next: the arguments of `jepsen-lite`."""
+    return _simulated(rng, jobs, store) if rng.random() < 0.5 else _real(rng, store)
+
+
 def _simulated(rng: random.Random, jobs: int, store: Path) -> list[str]:
+    from jepsen_lite.sim.scenarios import SCENARIOS
+
     first = rng.randrange(SEEDS)
     seeds = f"{first}..{first + SEEDS_AT_A_TIME - 1}"
-    return ["sim", "--seeds", seeds, "--jobs", str(jobs), "--store", str(store)]
+    command = ["sim", "--seeds", seeds, "--jobs", str(jobs), "--store", str(store)]
+    # As often as all scenarios together: a bit of everything, and for longer.
+    if rng.random() < 0.5:
+        command += ["--scenario", rng.choice(sorted(SCENARIOS))]
+    return command
 
 
 def _real(rng: random.Random, store: Path) -> list[str]:

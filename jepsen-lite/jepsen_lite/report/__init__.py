@@ -1,12 +1,14 @@
 """The report of a run: one HTML file that opens offline, and JUnit beside it.
 
 To read: `record.py` (what a run left), `focus.py` (where to look), `page.py` (what is said).
+The page of all runs is `index.py`'s.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from jepsen_lite.report.index import index
 from jepsen_lite.report.junit import junit
 from jepsen_lite.report.page import command, facts, page, title
 from jepsen_lite.report.record import read
@@ -24,4 +26,4 @@ def write(directory: Path) -> Path:
     return path
 
 
-__all__ = ["write"]
+__all__ = ["index", "write"]

@@ -34,6 +34,8 @@ class Focus:
     counterexample: Counterexample | None = None
     failed_ns: int | None = None
     """When the failure was seen: the last moment of the counterexample, if there is one."""
+    moment_ns: int = 0
+    """What it is drawn around: the failure, or the fault if nothing failed."""
 
     @cached_property
     def numbers(self) -> Mapping[int, int]:
@@ -62,9 +64,16 @@ def counterexamples(record: RunRecord) -> list[Counterexample]:
 
 
 def find_focus(record: RunRecord, found: list[Counterexample]) -> Focus:
-    """The first counterexample's end; without one when something broke inside, or the first
+    """The first counterexample's end; without one when something broke inside, or the last
     fault; a short run is shown whole.
     """
+    focus = _found_focus(record, found)
+    effective = [fault.began_ns for fault in record.faults if fault.took_effect]
+    moment_ns = max(effective, default=record.began_ns)
+    return replace(focus, moment_ns=moment_ns if focus.failed_ns is None else focus.failed_ns)
+
+
+def _found_focus(record: RunRecord, found: list[Counterexample]) -> Focus:
     first = found[0] if found else None
     operations = record.operations
     ended_ns = _last_moment_ns(first, record.ended_ns) if first else record.failed_ns
@@ -82,7 +91,8 @@ def find_focus(record: RunRecord, found: list[Counterexample]) -> Focus:
         return replace(_around(operations, ended_ns, ended_ns, why), failed_ns=ended_ns)
     effective = [fault.began_ns for fault in record.faults if fault.took_effect]
     if effective:
-        return _around(operations, effective[0], effective[0], "around the first fault")
+        last_ns = max(effective)
+        return _around(operations, last_ns, last_ns, "around the last fault")
     return _around(operations, record.began_ns, record.began_ns, "the run's beginning")
 
 

@@ -26,7 +26,7 @@ FAULTS_MAX = 300
 LOG_LINES_MAX = 500
 LOG_CHARS_MAX = 400
 TEXT_CHARS_MAX = 4_000
-_SHOWN_ELSEWHERE = {"command", "versions", "options", "phases"}
+_SHOWN_ELSEWHERE = {"command", "versions", "options", "phases", "ended_ns"}
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader("jepsen_lite.report"),
@@ -53,14 +53,14 @@ def page(record: RunRecord) -> str:
     """One HTML document that needs nothing beside it."""
     found = counterexamples(record)
     focus = find_focus(record, found)
-    script = _source("behaviour.js")
+    script = source("behaviour.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _ENVIRONMENT.get_template("report.html.j2").render(
         title=title(record),
         record=record,
         verdict=_verdict(record),
         tiles=list(_tiles(record)),
-        findings=record.findings,
+        findings=_worst_first(record.findings),
         statistics={each.checker: _pretty(each.statistics) for each in record.findings},
         examples=[_example(each, record) for each in found[:DRAWN_MAX]],
         examples_left_out=max(0, len(found) - DRAWN_MAX),
@@ -79,13 +79,19 @@ def page(record: RunRecord) -> str:
         processes_left_out=timelines.processes_left_out(focus),
         limits={"open_problems": PROBLEMS_OPEN_MAX, "problems": PROBLEMS_MAX,
                 "text": TEXT_CHARS_MAX, "log": LOG_CHARS_MAX, "faults": FAULTS_MAX},
-        style=_source("style.css"),
+        style=source("style.css"),
         script=script,
         script_digest=digest,
     )  # fmt: skip
 
 
-def _source(name: str) -> str:
+def environment() -> Environment:
+    """Where the templates are, and how they are filled: everything is escaped."""
+    return _ENVIRONMENT
+
+
+def source(name: str) -> str:
+    """A template's text as it is."""
     assert _ENVIRONMENT.loader is not None
     return _ENVIRONMENT.loader.get_source(_ENVIRONMENT, name)[0]
 
@@ -131,6 +137,12 @@ def _praise(record: RunRecord) -> str:
     kinds = words.listing(dict.fromkeys(each.name for each in effective))
     faults = words.count(len(effective), "fault")
     return f"{checkers} found nothing wrong in {operations} under {faults} ({kinds})."
+
+
+def _worst_first(findings: Sequence[Finding]) -> Sequence[Finding]:
+    """What is wrong is not to be looked for among what is right."""
+    order = (Validity.INVALID, Validity.UNKNOWN, Validity.VACUOUS, Validity.VALID)
+    return sorted(findings, key=lambda each: order.index(each.validity))
 
 
 def _first(findings: Sequence[Finding]) -> str:
@@ -204,9 +216,12 @@ def _moment(line: LogLine) -> float:
 
 def facts(record: RunRecord) -> Mapping[str, str]:
     """What test.json says of the run as a whole, as words."""
-    return _flat(
-        {name: found for name, found in record.test.items() if name not in _SHOWN_ELSEWHERE}
-    )
+    told = {
+        name: found
+        for name, found in record.test.items()
+        if name not in _SHOWN_ELSEWHERE and found not in ("", [], None)
+    }
+    return _flat(told)
 
 
 def command(record: RunRecord) -> str:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from jepsen_lite.report.drawing import Drawing
 from jepsen_lite.report.focus import Focus
-from jepsen_lite.report.record import Message, RunRecord
+from jepsen_lite.report.record import Fault, Message, RunRecord
 from jepsen_lite.report.words import call, count, shortened
 from jepsen_lite.verdicts import Validity
 
@@ -70,13 +70,15 @@ def space_time(record: RunRecord, focus: Focus) -> Markup | None:
     names = sorted({name for each in messages for name in (each.sender, each.receiver)})
     step = (_RIGHT - _LEFT) / max(len(names) - 1, 1)
     columns = {name: _LEFT + number * step for number, name in enumerate(names)}
-    high_ns = max(messages[-1].time_ns, record.failed_ns or 0)
+    high_ns = max(_last_arrival_ns(messages), record.failed_ns or 0)
     marks = list(_marks(record, focus, messages[0].time_ns, high_ns))
     sent, received, marked = _rows(messages, marks, high_ns)
     bottom = _y(len(messages) + len(received) + len(marks))
     told = f"{count(len(messages), 'Raft message')} between {', '.join(names)}"
     below = _LINE_HEIGHT * (_LINES_MAX - 1) if record.failed_ns is not None else 0
     drawing = Drawing(WIDTH, bottom + 8 + below, "space-time", f"Space-time diagram of {told}")
+    rows_of = {(mark.time_ns, mark.text): marked[number] for number, mark in enumerate(marks)}
+    _bands(drawing, record, (messages[0].time_ns, high_ns), rows_of, columns, bottom)
     for name, x in columns.items():
         drawing.add("text", shortened(name, 18), x=x, y=16, class_="lifeline-name middle")
         drawing.add("path", d=f"M{x:.1f} {_TOP - 10}V{bottom:.1f}", class_="lifeline")
@@ -84,7 +86,8 @@ def space_time(record: RunRecord, focus: Focus) -> Markup | None:
         _draw_mark(drawing, mark, _y(marked[number]), record)
     for number, each in enumerate(shown):
         flight_rows = received.get(number, sent[number] + _UNKNOWN_FLIGHT_ROWS)
-        _arrow(drawing, record, each, columns, _y(sent[number]), _y(flight_rows))
+        late_ns = None if number in received else each.message.received_ns
+        _arrow(drawing, record, each, columns, _y(sent[number]), _y(flight_rows), late_ns)
     return drawing.markup()
 
 
@@ -117,11 +120,19 @@ def _without_repetitions(messages: Sequence[Message]) -> list[_Repeated]:
 
 
 def _nearest(ordered: Sequence[_Repeated], focus: Focus) -> Sequence[_Repeated]:
-    """Most of what is shown lies before the failure: that is where its cause is."""
-    centre_ns = focus.failed_ns if focus.failed_ns is not None else focus.began_ns
-    centre = bisect_left(ordered, centre_ns, key=lambda each: each.message.time_ns)
-    first = max(0, min(centre - MESSAGES_MAX * 2 // 3, len(ordered) - MESSAGES_MAX))
+    """Most of what is shown lies before a failure, where its cause is, or after a fault."""
+    centre = bisect_left(ordered, focus.moment_ns, key=lambda each: each.message.time_ns)
+    before = MESSAGES_MAX // 4 if focus.failed_ns is None else MESSAGES_MAX * 2 // 3
+    first = max(0, min(centre - before, len(ordered) - MESSAGES_MAX))
     return ordered[first : first + MESSAGES_MAX]
+
+
+def _last_arrival_ns(messages: Sequence[Message]) -> int:
+    """Of those that arrive soon after the last sending, as such a picture goes."""
+    last_ns = messages[-1].time_ns
+    reach_ns = last_ns + (last_ns - messages[0].time_ns) // 8
+    arrivals = [each.received_ns for each in messages if each.received_ns is not None]
+    return max([last_ns, *(each for each in arrivals if each <= reach_ns)])
 
 
 def _marks(record: RunRecord, focus: Focus, low_ns: int, high_ns: int) -> Iterator[_Mark]:
@@ -136,13 +147,16 @@ def _marks(record: RunRecord, focus: Focus, low_ns: int, high_ns: int) -> Iterat
                 found.append(_Mark(ended.time_ns, told, "client"))
     for fault in record.faults:
         if fault.took_effect:
-            found.append(_Mark(fault.began_ns, f"{fault.name} {fault.target} begins", "of-fault"))
+            found.append(_Mark(fault.began_ns, f"{_named(fault)} begins", "of-fault"))
             if fault.ended_ns is not None:
-                ends = f"{fault.name} {fault.target} ends"
-                found.append(_Mark(fault.ended_ns, ends, "of-fault"))
+                found.append(_Mark(fault.ended_ns, f"{_named(fault)} ends", "of-fault"))
     if record.failed_ns is not None:
         found += [_Mark(record.failed_ns, text, _FAILURE) for text in _broken(record)]
     return (each for each in found if low_ns <= each.time_ns <= high_ns)
+
+
+def _named(fault: Fault) -> str:
+    return f"{fault.name} {fault.target}".strip()
 
 
 def _broken(record: RunRecord) -> Iterator[str]:
@@ -173,6 +187,46 @@ def _rows(
     return rows["sent"], rows["received"], rows["marked"]
 
 
+def _bands(
+    drawing: Drawing,
+    record: RunRecord,
+    window_ns: tuple[int, int],
+    rows_of: Mapping[tuple[int, str], int],
+    columns: Mapping[str, float],
+    bottom: float,
+) -> None:
+    """Behind all else, from where a fault began to where it ended, or through the whole picture.
+
+    The lifelines of the nodes it is about are thick meanwhile, if it is not about all of them.
+    """
+    low_ns, high_ns = window_ns
+    through = 0
+    for fault in record.faults:
+        ended_ns = fault.ended_ns if fault.ended_ns is not None else record.ended_ns
+        if not fault.took_effect or fault.began_ns > high_ns or ended_ns < low_ns:
+            continue
+        name = _named(fault)
+        first = rows_of.get((fault.began_ns, f"{name} begins"))
+        last = rows_of.get((ended_ns, f"{name} ends"))
+        began = _TOP - 10 if first is None else _y(first)
+        ended = bottom if last is None else _y(last)
+        height = max(ended - began, 2.0)
+        left = _LEFT - 45
+        drawing.add(
+            "rect", x=left, y=began, width=_MARKS_AT - 6 - left, height=height, class_="band"
+        )
+        told = set(re.split(r"[^\w-]+", fault.target))
+        hit = [node for node in columns if node in told]
+        for node in hit if len(hit) < len(columns) else ():
+            line = f"M{columns[node]:.1f} {began:.1f}v{height:.1f}"
+            drawing.add("path", d=line, class_="lifeline of-fault")
+        if fault.began_ns < low_ns:
+            since = f"{name}, since {record.seconds(fault.began_ns):.3f} s"
+            y = _TOP - 6 + _LINE_HEIGHT * through
+            drawing.add("text", shortened(since, _LINE_CHARS), x=_MARKS_AT, y=y, class_="band-text")
+            through += 1
+
+
 def _draw_mark(drawing: Drawing, mark: _Mark, y: float, record: RunRecord) -> None:
     drawing.begin(f"{record.seconds(mark.time_ns):.6f} s\n{mark.text}", class_=mark.css_class)
     drawing.add("path", d=f"M{_LEFT - 40} {y:.1f}H{_MARKS_AT - 6}", class_="mark")
@@ -194,15 +248,18 @@ def _arrow(
     columns: Mapping[str, float],
     sent_y: float,
     arrived_y: float,
+    late_ns: int | None,
 ) -> None:
+    """`late_ns`: when it arrived, if that lies below the picture."""
     message = repeated.message
     began, ended = columns[message.sender], columns[message.receiver]
-    if message.lost:  # it ends on its way, with a cross
+    late = late_ns is not None
+    if message.lost or late:  # it ends on its way, with a cross if it was lost
         ended = began + (ended - began) * 0.62
         arrived_y = sent_y + (arrived_y - sent_y) * 0.62
     drawing.begin(
         _details(repeated, record),
-        class_="message lost" if message.lost else "message",
+        class_="message lost" if message.lost else "message late" if late else "message",
         tabindex=-1,
         data_from=message.sender,
         data_clock=json.dumps(message.clock, separators=(",", ":")),
@@ -220,9 +277,10 @@ def _arrow(
         drawing.add("path", d=head, class_="head")
     towards = 1 if columns[message.receiver] > began else -1
     anchor = "start" if towards > 0 else "end"
-    drawing.add(
-        "text", _label(repeated), x=began + 9 * towards, y=sent_y - 2.5, class_=f"label {anchor}"
-    )
+    label = _label(repeated)
+    if late_ns is not None:
+        label += f" (arrives at {record.seconds(late_ns):.3f} s)"
+    drawing.add("text", label, x=began + 9 * towards, y=sent_y - 2.5, class_=f"label {anchor}")
     drawing.end()
     _time(drawing, record.seconds(message.time_ns), sent_y)
 

@@ -98,7 +98,8 @@ def timeline(record: RunRecord, focus: Focus) -> Markup | None:
         y = top + number * ROW_HEIGHT
         drawing.add("text", f"process {process}", x=LEFT - 8, y=y + 14, class_="axis end")
         drawing.add("path", d=f"M{LEFT} {y + ROW_HEIGHT - 1}H{RIGHT}", class_="grid")
-        for operation in operations:
+        # Those of the counterexample last: nothing shall lie upon their names.
+        for operation in sorted(operations, key=lambda each: each.invoked_at in focus.numbers):
             _operation(drawing, record, focus, operation, across, y + 3)
     return drawing.markup()
 
