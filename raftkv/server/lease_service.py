@@ -26,40 +26,48 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         self._node = node
         self._reader = reader
         self._renewals = LeaseRenewals(node, deadlines.default_s)
-        self._streams: set[asyncio.Task[object]] = set()
+        self._reading: dict[asyncio.Task[object], None] = {}
         self._ending = False
 
     def end_streams(self) -> None:
         """The node stops: whoever keeps leases alive has to ask another one."""
         self._ending = True
-        for stream in self._streams:
+        # Only those that wait for a request. Cancelled while a reply is being written, gRPC would
+        # end the call without telling its client, who would wait for ever.
+        for stream in self._reading:
             stream.cancel()
 
     async def KeepAlive(
-        self, requests: AsyncIterator[api_pb2.LeaseKeepAliveRequest], context: Context
-    ) -> AsyncIterator[api_pb2.LeaseKeepAliveReply]:
+        self, _requests: AsyncIterator[api_pb2.LeaseKeepAliveRequest], context: Context
+    ) -> None:
         """One request at a time: the requests of many streams are what share a command."""
-        stream = asyncio.current_task()
-        assert stream is not None
-        self._streams.add(stream)
         try:
-            if self._ending:
-                raise ShuttingDown("this node is stopping; ask another one")
-            async for request in requests:
+            while (request := await self._next_request(context)) is not None:
                 ended = await self._renewals.renew(request.leases)
-                yield api_pb2.LeaseKeepAliveReply(
+                reply = api_pb2.LeaseKeepAliveReply(
                     header=header_of(self._node),
                     leases=[lease for lease in request.leases if lease not in ended],
                     ended=[lease for lease in request.leases if lease in ended],
                 )
-        except asyncio.CancelledError:
-            if not self._ending:
-                raise
-            await abort(context, ShuttingDown("this node is stopping; ask another one"))
+                await context.write(reply)
         except RaftkvError as error:
             await abort(context, error)
+
+    async def _next_request(self, context: Context) -> api_pb2.LeaseKeepAliveRequest | None:
+        """None once the client has sent its last; raises `ShuttingDown`."""
+        stream = asyncio.current_task()
+        assert stream is not None
+        self._reading[stream] = None
+        try:
+            if not self._ending:
+                request = await context.read()
+                return request if isinstance(request, api_pb2.LeaseKeepAliveRequest) else None
+        except asyncio.CancelledError:
+            if not self._ending:  # the client has gone
+                raise
         finally:
-            self._streams.discard(stream)
+            del self._reading[stream]
+        raise ShuttingDown("this node is stopping; ask another one")
 
     @data_call("lease.time_to_live")
     async def TimeToLive(

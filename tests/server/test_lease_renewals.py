@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_node import Door, open_door
+from fake_node import PATIENCE_S, Door, open_door
 
 from raftkv.errors import InvalidRequest, ShuttingDown
 from raftkv.rpc import api_pb2, kv_pb2
@@ -67,3 +67,24 @@ async def test_a_node_that_stops_sends_its_streams_elsewhere(tmp_path: Path) -> 
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await stream.read()
         assert isinstance(failures.error_of_call(ended.value), ShuttingDown)
+
+
+async def test_a_stream_whose_reply_is_just_being_written_is_sent_elsewhere_too(
+    tmp_path: Path,
+) -> None:
+    async with open_door(tmp_path) as door:
+        door.node.hold = True
+        streams = [door.lease.KeepAlive() for _ in range(20)]
+        for stream in streams:
+            await stream.write(api_pb2.LeaseKeepAliveRequest(leases=[99]))
+        await door.node.submissions(1)
+        door.node.release()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await door.front.drain(0)
+        for stream in streams:
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                async with asyncio.timeout(PATIENCE_S):
+                    while True:
+                        await stream.read()
+            assert isinstance(failures.error_of_call(ended.value), ShuttingDown)
