@@ -11,18 +11,17 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 
 import raftkv
+from jepsen_lite.ports import free_ports
 from raftkv.cli.local_cluster import LocalNode, local_cluster, node_environment
 
 WRITERS = 64
@@ -112,15 +111,6 @@ class Processes:
 
 def say(text: str = "") -> None:
     print(text, flush=True)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 async def wait_for(

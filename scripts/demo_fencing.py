@@ -20,9 +20,10 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from time import monotonic
 
-from demo import DemoFailed, Processes, free_ports, say
+from demo import DemoFailed, Processes, say
 
 import raftkv
+from jepsen_lite.ports import free_ports
 from raftkv.cli.local_cluster import local_cluster
 
 TTL_S = 1.5

@@ -11,7 +11,8 @@ import grpc
 from bench_lib import etcd_api
 from bench_lib.channels import open_channel
 from bench_lib.cluster import NODES, Cluster, NodeState
-from bench_lib.processes import ServerProcess, free_ports
+from bench_lib.processes import ServerProcess
+from jepsen_lite.ports import free_ports
 
 INSTALL_ADVICE = (
     "etcd is not installed. On Debian or Ubuntu: apt-get install etcd-server etcd-client"

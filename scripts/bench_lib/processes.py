@@ -6,17 +6,14 @@ Knows Linux' /proc and nothing of what the processes do.
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-PORTS = range(20_000, 30_000)
 
 
 class ServerFailed(Exception):
@@ -112,25 +109,6 @@ def memory(pid: int) -> Memory:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     kilobytes = {line.partition(":")[0]: line.split()[1] for line in lines if line.startswith("Vm")}
     return Memory(int(kilobytes["VmRSS"]) << 10, int(kilobytes["VmHWM"]) << 10)
-
-
-def free_ports(count: int) -> list[int]:
-    """Distinct TCP ports of 127.0.0.1 that nothing listens on.
-
-    Below the range that the kernel gives to outgoing connections: one of these could else sit
-    on the port of a killed node when it comes back.
-    """
-    found: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError(f"fewer than {count} free ports between {PORTS.start} and {PORTS.stop}")
 
 
 def directory_bytes(path: Path) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import raftkv
-from jepsen_lite.systems.processes import free_ports
+from jepsen_lite.ports import free_ports
 from tests.cluster.proxy import Network, PeerProxy
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from jepsen_lite.ports import free_ports
 from jepsen_lite.systems.network import Network
-from jepsen_lite.systems.processes import free_ports
 from jepsen_lite.systems.proxy import Proxy, owner_of
 
 pytestmark = pytest.mark.cluster

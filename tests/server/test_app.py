@@ -13,7 +13,7 @@ import grpc
 import pytest
 from fake_node import PATIENCE_S, get, open_door, put
 
-from jepsen_lite.systems.processes import free_ports
+from jepsen_lite.ports import free_ports
 from raftkv.config import Settings
 from raftkv.errors import (
     AddressInUse,

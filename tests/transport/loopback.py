@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from jepsen_lite.systems.processes import free_ports
+from jepsen_lite.ports import free_ports
 from raftkv.clocks import LamportClock
 from raftkv.errors import RaftkvError
 from raftkv.raft.messages import InstallSnapshot, Message

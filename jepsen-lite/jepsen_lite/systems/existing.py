@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import raftkv
+from jepsen_lite.ports import free_ports
 from jepsen_lite.systems.base import SystemFailed
 from jepsen_lite.systems.network import CLIENTS
-from jepsen_lite.systems.processes import free_ports
 from jepsen_lite.systems.proxy import Proxy
 from jepsen_lite.systems.raftkv_operator import ASK_TIMEOUT_S, OPERATE_TIMEOUT_S, Operated
 from raftkv.client.client import Client

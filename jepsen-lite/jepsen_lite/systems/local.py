@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from jepsen_lite.ports import free_ports
 from jepsen_lite.systems.base import System, SystemFailed
 from jepsen_lite.systems.network import CLIENTS
-from jepsen_lite.systems.processes import Server, free_ports
+from jepsen_lite.systems.processes import Server
 from jepsen_lite.systems.proxy import Proxy, owner_of
 
 START_TIMEOUT_S = 60.0

@@ -5,32 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from random import SystemRandom
 
-PORTS_FROM = 12_000
-PORTS_GIVEN = Path("/proc/sys/net/ipv4/ip_local_port_range")
 STOP_TIMEOUT_S = 15.0
 POLL_S = 0.02
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on now.
-
-    None that the kernel gives to outgoing connections: one of those may take the port of a node
-    that is down, or has not been started yet, and the node could not come back.
-    """
-    first_given = int(PORTS_GIVEN.read_text().split()[0]) if PORTS_GIVEN.exists() else 32_768
-    chance, chosen = SystemRandom(), list[int]()
-    while len(chosen) < count:
-        port = chance.randrange(min(PORTS_FROM, first_given - 1), first_given)
-        with socket.socket() as probe:
-            if port not in chosen and probe.connect_ex(("127.0.0.1", port)) != 0:
-                chosen.append(port)
-    return chosen
 
 
 class Server:

@@ -1,0 +1,40 @@
+"""Ports of the loopback, for servers that are killed and find theirs free when they come back."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from random import SystemRandom
+
+PORTS_FROM = 12_000
+PORTS_GIVEN = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+_reserved: list[socket.socket] = []
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody listens on, reserved for as long as this process lives.
+
+    None that the kernel gives to outgoing connections: one of those may take the port of a node
+    that is down, or has not been started yet, and the node could not come back.
+    """
+    first_given = int(PORTS_GIVEN.read_text().split()[0]) if PORTS_GIVEN.exists() else 32_768
+    chance, chosen = SystemRandom(), list[int]()
+    while len(chosen) < count:
+        port = chance.randrange(min(PORTS_FROM, first_given - 1), first_given)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0 and _reserve(port):
+                chosen.append(port)
+    return chosen
+
+
+def _reserve(port: int) -> bool:
+    """Whether nobody else who chooses ports has it: the holder binds the same port of UDP."""
+    reservation = socket.socket(type=socket.SOCK_DGRAM)
+    try:
+        reservation.bind(("127.0.0.1", port))
+    except OSError:
+        reservation.close()
+        return False
+    _reserved.append(reservation)
+    return True

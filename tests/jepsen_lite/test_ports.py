@@ -1,0 +1,33 @@
+"""Ports for servers, while others on this machine choose theirs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from jepsen_lite import ports
+
+CHOOSE_AND_STAY = """
+from jepsen_lite.ports import free_ports
+print(*free_ports(20), flush=True)
+input()
+"""
+
+
+def test_what_another_process_chose_is_its_own_until_it_ends() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CHOOSE_AND_STAY],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        chosen = [int(port) for port in other.stdout.readline().split()]
+        assert len(set(chosen)) == 20
+        assert not any(ports._reserve(port) for port in chosen)
+        other.communicate("\n")
+    assert all(ports._reserve(port) for port in chosen)
+
+
+def test_what_this_process_chose_is_not_chosen_again() -> None:
+    assert not any(ports._reserve(port) for port in ports.free_ports(20))
