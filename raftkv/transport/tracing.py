@@ -26,19 +26,10 @@ import structlog
 
 from raftkv.clocks import LamportClock, VectorClock, VectorTime, wall_clock_ms
 from raftkv.errors import ConfigurationError, RaftkvError
-from raftkv.raft.messages import (
-    AppendEntries,
-    AppendEntriesReply,
-    Heartbeat,
-    InstallSnapshot,
-    Message,
-    ReadIndexReply,
-    RequestVote,
-    RequestVoteReply,
-)
 from raftkv.rpc import peer_pb2
 from raftkv.transport.codec import decode_frame, encode_lanes
 from raftkv.transport.handshake import Identity
+from raftkv.transport.headlines import Headline, headlines
 from raftkv.transport.link import Encode
 from raftkv.transport.links import GrpcPeerLinks
 from raftkv.transport.ports import Frame
@@ -139,7 +130,7 @@ class MessageTrace:
     def dropped(self, to: int, frame: Frame) -> None:
         """The frame was not sent, for want of a link."""
         self._file.write(
-            [self._line("dropped", to, told, self._clock.tick()) for told in _told(frame)]
+            [self._line("dropped", to, told, self._clock.tick()) for told in headlines(frame)]
         )
 
     def decode(self, data: bytes, sender: int, recipient: int) -> Frame:
@@ -147,7 +138,7 @@ class MessageTrace:
         frame = decode_frame(data, sender, recipient)
         wire = peer_pb2.Frame.FromString(data)
         lines = []
-        for carrier, told in zip(_carriers(wire), _told(frame), strict=True):
+        for carrier, told in zip(_carriers(wire), headlines(frame), strict=True):
             stamp = VectorTime.decode(carrier.vector_clock) if carrier.vector_clock else None
             now = self._clock.tick() if stamp is None else self._clock.receive(stamp)
             number = None if stamp is None else stamp.count(name_of(sender))
@@ -164,7 +155,7 @@ class MessageTrace:
         wire = peer_pb2.Frame.FromString(data)
         frame = decode_frame(data, self._node_id, to)
         lines = []
-        for carrier, told in zip(_carriers(wire), _told(frame), strict=True):
+        for carrier, told in zip(_carriers(wire), headlines(frame), strict=True):
             now = self._clock.tick()
             carrier.vector_clock = now.encode()
             lines.append(self._line("sent", to, told, now))
@@ -176,18 +167,17 @@ class MessageTrace:
         self,
         what: str,
         peer: int,
-        told: tuple[str, int, int | None],
+        told: Headline,
         now: VectorTime,
         stamp: int | None = None,
     ) -> str:
-        kind, term, index = told
         facts = {
             "what": what,
             "node": self._clock.member,
             "peer": name_of(peer),
-            "kind": kind,
-            "term": term,
-            "index": index,
+            "kind": told.kind,
+            "term": told.term,
+            "index": told.index,
             "monotonic_ns": time.monotonic_ns(),
             "wall_ms": wall_clock_ms(),
             "clock": dict(now.counts),
@@ -235,45 +225,3 @@ def _carriers(wire: peer_pb2.Frame) -> Iterator[peer_pb2.RaftMessage | peer_pb2.
     """All that has a stamp."""
     yield from wire.messages
     yield from wire.forwards
-
-
-def _told(frame: Frame) -> Iterator[tuple[str, int, int | None]]:
-    """Kind, term and index of all that a frame holds, in the order of `_carriers`."""
-    for message in frame.messages:
-        yield kind_of(message), message.term, index_of(message)
-    for forward in frame.forwards:
-        yield f"Forward +{len(forward.submissions)}", forward.term, None
-
-
-def kind_of(message: Message) -> str:
-    """The message's name, and what matters most of the rest."""
-    match message:
-        case RequestVote():
-            name = "PreVote" if message.pre_vote else "RequestVote"
-            return f"{name} (log of t{message.last_log_term})"
-        case RequestVoteReply():
-            name = "PreVoteReply" if message.pre_vote else "RequestVoteReply"
-            return f"{name} {'yes' if message.granted else 'no'}"
-        case AppendEntries() if message.entries:
-            return f"AppendEntries +{len(message.entries)}"
-        case AppendEntriesReply() if not message.success:
-            return "AppendEntriesReply no"
-    return type(message).__name__
-
-
-def index_of(message: Message) -> int | None:
-    """The last index that it is about, if it is about one."""
-    match message:
-        case RequestVote():
-            return message.last_log_index
-        case AppendEntries():
-            return message.prev_log_index + len(message.entries)
-        case AppendEntriesReply():
-            return message.match_index
-        case Heartbeat():
-            return message.leader_commit
-        case InstallSnapshot():
-            return message.snapshot.last_included_index
-        case ReadIndexReply():
-            return message.read_index
-    return None

@@ -13,17 +13,8 @@ from typing import Any
 
 from jepsen_lite.sim.traffic import Happening, Sending, What
 from raftkv.clocks import VectorClock, VectorTime
-from raftkv.raft.messages import (
-    AppendEntries,
-    AppendEntriesReply,
-    Heartbeat,
-    InstallSnapshot,
-    Message,
-    ReadIndexReply,
-    RequestVote,
-    RequestVoteReply,
-)
 from raftkv.transport.codec import decode_frame
+from raftkv.transport.headlines import headlines
 
 NS_PER_S = 1_000_000_000
 
@@ -81,11 +72,15 @@ def trace(happenings: Iterable[Happening]) -> list[TracedMessage]:
 
 def _sent(time_ns: int, sending: Sending, clock: VectorClock) -> Iterator[TracedMessage]:
     frame = decode_frame(sending.data, 0, 0)  # the hosts' names say who they are
-    told = [(_kind(each), each.term, _index(each)) for each in frame.messages]
-    told += [("Forward", each.term, None) for each in frame.forwards]
-    for kind, term, index in told:
+    for told in headlines(frame):
         yield TracedMessage(
-            time_ns, sending.sender, sending.recipient, kind, term, index, clock.tick()
+            time_ns,
+            sending.sender,
+            sending.recipient,
+            told.kind,
+            told.term,
+            told.index,
+            clock.tick(),
         )
 
 
@@ -98,37 +93,3 @@ def _received(message: TracedMessage, time_ns: int) -> TracedMessage:
     """The first of twins counts."""
     first_ns = message.received_ns if message.received_ns is not None else time_ns
     return replace(message, received_ns=first_ns, lost=False)
-
-
-def _kind(message: Message) -> str:
-    """The message's name, and what matters most of the rest."""
-    match message:
-        case RequestVote():
-            name = "PreVote" if message.pre_vote else "RequestVote"
-            return f"{name} (log of t{message.last_log_term})"
-        case RequestVoteReply():
-            name = "PreVoteReply" if message.pre_vote else "RequestVoteReply"
-            return f"{name} {'yes' if message.granted else 'no'}"
-        case AppendEntries() if message.entries:
-            return f"AppendEntries +{len(message.entries)}"
-        case AppendEntriesReply() if not message.success:
-            return "AppendEntriesReply no"
-    return type(message).__name__
-
-
-def _index(message: Message) -> int | None:
-    """The last index that it is about, if it is about one."""
-    match message:
-        case RequestVote():
-            return message.last_log_index
-        case AppendEntries():
-            return message.prev_log_index + len(message.entries)
-        case AppendEntriesReply():
-            return message.match_index
-        case Heartbeat():
-            return message.leader_commit
-        case InstallSnapshot():
-            return message.snapshot.last_included_index
-        case ReadIndexReply():
-            return message.read_index
-    return None
