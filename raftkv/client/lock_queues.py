@@ -40,6 +40,13 @@ class Place(NamedTuple):
     lease: KeptLease
 
 
+class _Grant(NamedTuple):
+    """A lease that locks of one TTL share, or will; it goes on when nobody waits for it."""
+
+    begun_at: float
+    lease: asyncio.Task[KeptLease]
+
+
 class Owners(Protocol):
     """Who has which name, so that none waits for itself."""
 
@@ -80,7 +87,7 @@ class LockQueues:
         self._kept = kept
         self._settings = settings
         self._loop = kept.loop
-        self._shared: dict[int, asyncio.Task[KeptLease]] = {}  # by TTL in ms
+        self._shared: dict[int, _Grant] = {}  # by TTL in ms
 
     async def enter(self, name: bytes, ttl_ms: int, value: bytes) -> Place:
         """Join the queue and wait until the place is the first. Cancelled, it leaves the queue.
@@ -114,7 +121,7 @@ class LockQueues:
 
     async def close(self) -> None:
         """The leases have been revoked, and all places with them."""
-        tasks = list(self._shared.values())
+        tasks = [grant.lease for grant in self._shared.values()]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -172,22 +179,32 @@ class LockQueues:
         return take_back
 
     async def _shared_lease(self, ttl_ms: int) -> KeptLease:
+        came_at = self._loop.time()
         while True:
-            granting = self._shared.get(ttl_ms)
-            if granting is None:
-                granting = self._loop.create_task(self._kept.grant(ttl_ms, self.timeout_s))
-                self._shared[ttl_ms] = granting
+            grant = self._shared.get(ttl_ms) or self._begin_grant(ttl_ms)
             try:
-                lease = await asyncio.shield(granting)
+                lease = await asyncio.shield(grant.lease)
             except RaftkvError:
-                self._forget_lease(ttl_ms, granting)
-                raise
+                # The time of one that was begun for somebody else may have been nearly over.
+                if grant.begun_at >= came_at:
+                    raise
+                continue
             if lease.remaining():
                 return lease
-            self._forget_lease(ttl_ms, granting)
+            self._forget(ttl_ms, grant)
 
-    def _forget_lease(self, ttl_ms: int, granting: asyncio.Task[KeptLease]) -> None:
-        if self._shared.get(ttl_ms) is granting:
+    def _begin_grant(self, ttl_ms: int) -> _Grant:
+        lease = self._loop.create_task(self._kept.grant(ttl_ms, self.timeout_s))
+        grant = self._shared[ttl_ms] = _Grant(self._loop.time(), lease)
+        lease.add_done_callback(partial(self._granted, ttl_ms, grant))
+        return grant
+
+    def _granted(self, ttl_ms: int, grant: _Grant, lease: asyncio.Task[KeptLease]) -> None:
+        if lease.cancelled() or lease.exception() is not None:
+            self._forget(ttl_ms, grant)
+
+    def _forget(self, ttl_ms: int, grant: _Grant) -> None:
+        if self._shared.get(ttl_ms) is grant:
             del self._shared[ttl_ms]
 
     # ---- waiting ---------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tests.client.lock_cluster import LockCluster
 from tests.client.scripted import Answer, Fault, Seen
 
 TTL = 10.0
+CLIENT_TIMEOUT_S = 5.0
 
 
 @pytest.fixture
@@ -156,6 +157,34 @@ async def test_who_waits_too_long_leaves_the_queue(
         with pytest.raises(LockNotAcquired):
             await other.lock("n").acquire(timeout=1.0)
         await until(lambda: cluster.store.tokens(b"n") == [lock.token])
+
+
+async def test_nobody_is_told_that_the_time_of_somebody_else_is_over(
+    client: Client, cluster: LockCluster
+) -> None:
+    async def give_up_soon() -> None:
+        with pytest.raises(LockNotAcquired):
+            await client.lock("n").acquire(timeout=0.1)
+
+    cluster.go_down()
+    await give_up_soon()  # and the grant of its lease goes on
+    await asyncio.sleep(CLIENT_TIMEOUT_S - 0.2)
+    late = asyncio.create_task(client.lock("n").acquire())
+    await asyncio.sleep(0.5)
+    cluster.come_up()
+    assert (await late).remaining() > 0
+
+
+async def test_an_outage_that_is_over_is_not_reported_to_who_comes_later(
+    client: Client, cluster: LockCluster
+) -> None:
+    cluster.go_down()
+    with pytest.raises(LockNotAcquired):
+        await client.lock("n").acquire(timeout=0.1)
+    await asyncio.sleep(2 * CLIENT_TIMEOUT_S)
+    cluster.come_up()
+    async with client.lock("n"):
+        pass
 
 
 async def test_who_is_cancelled_while_it_waits_leaves_the_queue(
