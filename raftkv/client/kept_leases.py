@@ -124,7 +124,9 @@ class KeptLeases:
         self._granted: set[int] = set()  # by this client for itself, so that it may revoke them
         self._renewing: set[int] = set()
         self._revocations: set[asyncio.Future[object]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._renewal: asyncio.Handle | None = None
+        # Kept here, for uvloop's handle of what is due within its millisecond does not know it.
+        self._renewal_at = 0.0
 
     async def grant(self, ttl_ms: int, timeout_s: float) -> KeptLease:
         """A new lease, kept alive from now on and revoked when it is over."""
@@ -163,20 +165,21 @@ class KeptLeases:
         """Let go of all."""
         for kept in list(self._kept.values()):
             kept.lose("its client was closed")
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._renewal is not None:
+            self._renewal.cancel()
         await self.settle()
 
     # ---- renewals --------------------------------------------------------------------
 
     def _renew_at(self, when: float) -> None:
-        if self._timer is None or when < self._timer.when():
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self.loop.call_at(when, self._renew)
+        if self._renewal is None or when < self._renewal_at:
+            if self._renewal is not None:
+                self._renewal.cancel()
+            self._renewal = self.loop.call_at(when, self._renew)
+            self._renewal_at = when
 
     def _renew(self) -> None:
-        self._timer = None
+        self._renewal = None
         now = self.loop.time()
         due = [kept for kept in self._resting() if _due_at(kept, EARLY_SHARE) <= now]
         for begin in range(0, len(due), LEASES_PER_COMMAND):

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from random import Random
 
 import pytest
+import uvloop
 
 from raftkv.client.client import Client
-from raftkv.client.kept_leases import LEASE_TRUST
+from raftkv.client.endpoints import Endpoints
+from raftkv.client.kept_leases import LEASE_TRUST, KeptLease, KeptLeases
+from raftkv.client.pipeline import Pipeline
+from raftkv.client.settings import ClientSettings
 from raftkv.errors import LeaseNotFound, LockLost, NoLeader
 from tests.client.lock_cluster import LockCluster
 
@@ -134,3 +139,18 @@ async def test_a_lease_of_somebody_elses_is_kept_and_then_left_to_its_ttl(
     assert granted.lease not in cluster.machine.leases()
     with pytest.raises(LeaseNotFound):
         await client.keep(granted.lease).__aenter__()
+
+
+def test_leases_whose_renewal_is_overdue_are_kept_on_uvloop() -> None:
+    """The handle of what is due within a millisecond can't say there when that is."""
+
+    async def keep_two() -> tuple[KeptLease, KeptLease]:
+        loop = asyncio.get_running_loop()
+        cluster, settings, rng = LockCluster("a:1"), ClientSettings(), Random(7)
+        endpoints = Endpoints(list(cluster.nodes), cluster.link, settings, rng)
+        leases = KeptLeases(Pipeline(endpoints, settings, rng, loop), loop)
+        sent_at = loop.time() - TTL / 2
+        return leases.keep(1, TTL, sent_at), leases.keep(2, TTL, sent_at)
+
+    for lease in uvloop.run(keep_two()):
+        assert not lease.lost.is_set()
