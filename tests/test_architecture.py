@@ -67,6 +67,12 @@ def imports(source: str) -> Iterator[str]:
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def test_hooks_of_pytest_are_where_pytest_looks_for_them() -> None:
+    """In a test module they are never called, whatever it says of its loop."""
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        assert "def pytest_" not in path.read_text().replace('"def pytest_', ""), path
+
+
 def covers(name: str, imported: str) -> bool:
     return imported == name or imported.startswith(name + ".")
 

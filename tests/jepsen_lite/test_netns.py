@@ -252,7 +252,7 @@ def slot_of(store: Path) -> str:
 def test_a_short_run_is_valid_and_its_partitions_have_held_packets_back(
     possible: None, tmp_path: Path
 ) -> None:
-    asked = ["--workload", "register,lock", "--nemesis", "partition", "--seconds", "8"]
+    asked = ["--workload", "register,lock", "--nemesis", "partition", "--seconds", "6"]
     with started(tmp_path, *asked, "--rate", "60", "--seed", "5") as run:
         said, _ = run.communicate(timeout=100)
     assert run.returncode == 0, said

@@ -101,7 +101,8 @@ def test_a_false_alarm_of_the_mutants_says_what_replays_it(
 def test_soak_hands_on_what_replays_a_failing_seed(
     planted: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(soak, "choose", lambda *_: [*ASKED, "--store", str(tmp_path / "store")])
+    asked = [*ASKED, "--no-reduce", "--store", str(tmp_path / "store")]
+    monkeypatch.setattr(soak, "choose", lambda *_: asked)
     monkeypatch.setenv("PYTHONPATH", planted["PYTHONPATH"])
     result = CliRunner().invoke(app, ["soak", "--minutes", "0.1", "--store", str(tmp_path)])
     assert result.exit_code == 1, result.output

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
-
-import async_solipsism
-import pytest
 
 from raftkv.node.cluster_clock import STAMP_EVERY_MS
 from raftkv.node.node import Node
@@ -15,12 +11,6 @@ from raftkv.rpc import kv_pb2
 from tests.node.wire import STEP_S, Wire, cluster_of, leaders, soon, until
 
 LEASE = 77
-
-
-def pytest_asyncio_loop_factories(
-    item: pytest.Item,
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"virtual-time": async_solipsism.EventLoop}
 
 
 async def grant(node: Node, ttl_ms: int) -> None:

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
-import async_solipsism
 import pytest
 
 from raftkv.errors import RaftkvError
 from raftkv.node.node import Node
 from raftkv.rpc import kv_pb2
 from tests.node.wire import STEP_S, cluster_of, leaders, soon, until
-
-
-def pytest_asyncio_loop_factories(
-    item: pytest.Item,
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"virtual-time": async_solipsism.EventLoop}
 
 
 def leased(node: Node) -> bool:

@@ -195,7 +195,7 @@ class TestRaftMachine(RaftMachine.TestCase):
     """Derandomised, so that the default run never flakes; `--hypothesis-profile` widens it."""
 
     settings = settings(
-        max_examples=80,
+        max_examples=60,
         stateful_step_count=60,
         deadline=None,
         derandomize=True,
