@@ -158,7 +158,7 @@ class StateMachine:
             return _refusal(InvalidRequest("the commands are not a CommandBatch"))
         session, sequence = batch.session, batch.sequence
         if not session:
-            return self._runner.run_batch(batch).SerializeToString(deterministic=True)
+            return self._run_batch(batch)
         sessions = self._runner.sessions
         if session not in self._runner.leases:
             return _refusal(
@@ -175,12 +175,22 @@ class StateMachine:
         if error is not None:
             return _refusal(error)
         sessions.acknowledge(session, batch.acknowledged)
-        result = self._runner.run_batch(batch).SerializeToString(deterministic=True)
+        result = self._run_batch(batch)
         # The batch may have ended its own session; or ended it and granted its id again, and then
         # the new one must know the batch, or a retry would run it twice.
         if session in self._runner.leases:
             sessions.remember(session, sequence, result)
         return result
+
+    def _run_batch(self, batch: kv_pb2.CommandBatch) -> bytes:
+        # What its puts will replace is read in one call: one by one, rows that lie in tables cost
+        # more than all the rest of an overwrite.
+        keys = [key for command in batch.commands if (key := command.put.key)]
+        if len(keys) > 1:
+            self._overlay.known.update(
+                zip(keys, self._store.get_many(Family.CURRENT, keys), strict=True)
+            )
+        return self._runner.run_batch(batch).SerializeToString(deterministic=True)
 
     def _unusable(self, batch: kv_pb2.CommandBatch) -> RaftkvError | None:
         """Why this batch of a living session can't be run, if it can't."""

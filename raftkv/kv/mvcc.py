@@ -30,6 +30,7 @@ class Writer:
         "_changes",
         "_current",
         "_history",
+        "_known",
         "_lease_keys",
         "fronts",
         "made",
@@ -48,6 +49,7 @@ class Writer:
         self._history = overlay.changes[Family.HISTORY]
         self._changes = overlay.changes[Family.CHANGES]
         self._lease_keys = overlay.changes[Family.LEASE_KEYS]
+        self._known = overlay.known
         self._base_get = overlay.base.get
 
     @property
@@ -57,9 +59,11 @@ class Writer:
 
     def get(self, key: bytes) -> bytes | None:
         """The record of the living version."""
-        current = self._current
+        current, known = self._current, self._known
         if key in current:
             return current[key]
+        if key in known:
+            return known[key]
         return self._base_get(Family.CURRENT, key)
 
     def put(self, key: bytes, value: bytes, lease: int, old: bytes | None) -> None:

@@ -26,13 +26,15 @@ class Overlay:
 
     `changes` may be written directly (key -> value, None deletes). A key is never taken out
     again except by `clear`: the order of insertion tells which keys the index has not seen.
+    `known` are rows of CURRENT as the base has them, for whoever has read them ahead.
     """
 
-    __slots__ = ("_index", "base", "changes")
+    __slots__ = ("_index", "base", "changes", "known")
 
     def __init__(self, base: Reader) -> None:
         self.base = base
         self.changes: dict[Family, dict[bytes, bytes | None]] = {family: {} for family in Family}
+        self.known: dict[bytes, bytes | None] = {}
         self._index: dict[Family, SortedList] = {}
 
     def get(self, family: Family, key: bytes) -> bytes | None:
@@ -40,6 +42,8 @@ class Overlay:
         changes = self.changes[family]
         if key in changes:
             return changes[key]
+        if family is Family.CURRENT and key in self.known:
+            return self.known[key]
         return self.base.get(family, key)
 
     def scan(
@@ -65,9 +69,10 @@ class Overlay:
                 self.changes[family].update(rows)
 
     def clear(self) -> None:
-        """Forget all changes, in place: the dicts stay the same for those who hold one."""
+        """Forget everything, in place: the dicts stay the same for those who hold one."""
         for rows in self.changes.values():
             rows.clear()
+        self.known.clear()
         self._index.clear()
 
     def _sorted(self, family: Family) -> SortedList:

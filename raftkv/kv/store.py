@@ -35,6 +35,9 @@ class StateStore(Protocol):
     def get(self, family: Family, key: bytes) -> bytes | None:
         """The value of `key`, or None."""
 
+    def get_many(self, family: Family, keys: list[bytes]) -> list[bytes | None]:
+        """The values of `keys`, in their order: as `get` of each, for less."""
+
     def scan(
         self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:

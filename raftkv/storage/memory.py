@@ -143,6 +143,9 @@ class _JournaledStore:
     def get(self, family: Family, key: bytes) -> bytes | None:
         return self._written.get(family, key)
 
+    def get_many(self, family: Family, keys: list[bytes]) -> list[bytes | None]:
+        return self._written.get_many(family, keys)
+
     def scan(
         self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:

@@ -19,6 +19,9 @@ class MemoryStateStore:
         value: bytes | None = self._families[family].get(key)
         return value
 
+    def get_many(self, family: Family, keys: list[bytes]) -> list[bytes | None]:
+        return [self.get(family, key) for key in keys]
+
     def scan(
         self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:

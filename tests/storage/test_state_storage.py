@@ -198,6 +198,8 @@ async def test_damaged_bytes_of_a_table_are_never_served(tmp_path: Path) -> None
         except DamagedData:
             failures += 1
     assert failures
+    with pytest.raises(DamagedData, match="member remove"):
+        storage.store.get_many(CURRENT, list(rows))
     for reverse in (False, True):
         with pytest.raises(DamagedData, match="member remove"):
             list(storage.store.scan(CURRENT, b"", None, reverse=reverse))

@@ -21,6 +21,14 @@ async def test_a_written_value_is_read(states: States) -> None:
     assert store.get(CURRENT, b"other") is None
 
 
+async def test_many_values_are_read_as_each_would_be_in_the_order_asked_for(states: States) -> None:
+    store = states.storage.store
+    store.write({CURRENT: ROWS, HISTORY: {b"d": b"of another family"}})
+    asked = [b"c", b"d", b"a", b"\0", b"a", b"", *ROWS]
+    assert store.get_many(CURRENT, asked) == [store.get(CURRENT, key) for key in asked]
+    assert store.get_many(CURRENT, []) == []
+
+
 async def test_families_do_not_mix(states: States) -> None:
     store = states.storage.store
     store.write({family: {b"k": family.value.encode()} for family in Family})
