@@ -37,7 +37,8 @@ class Plan:
 
 
 async def run(system: str, plan: Plan) -> AsyncIterator[Measurement | Restart]:
-    """Puts over random existing keys, small and large store in turn; then the restarts.
+    """Puts over random existing keys and of new ones, small and large store in turn; then the
+    restarts.
 
     Both clusters are up all the time, so that they share whatever else the machine does.
     """
@@ -52,9 +53,14 @@ async def run(system: str, plan: Plan) -> AsyncIterator[Measurement | Restart]:
         for cluster, keys in measured:
             await cluster.start()
             await fill_cluster(cluster, keys, plan.value_bytes)
-        for number in range(plan.rounds):
-            for cluster, keys in measured:
-                yield await _overwrite(cluster, keys, plan, number)
+        # New keys come last: they let the small store grow.
+        for operation in (Operation.OVERWRITE, Operation.PUT):
+            for number in range(plan.rounds):
+                for cluster, keys in measured:
+                    workload = Workload(
+                        operation, plan.writers, keys, plan.value_bytes, plan.seconds
+                    )
+                    yield await _puts(cluster, workload, number)
         await small.stop()
         for _ in range(plan.restarts):
             yield await _restart(large, plan.keys_large)
@@ -64,8 +70,7 @@ async def run(system: str, plan: Plan) -> AsyncIterator[Measurement | Restart]:
             remove_directory(cluster.directory)
 
 
-async def _overwrite(cluster: Cluster, keys: int, plan: Plan, number: int) -> Measurement:
-    workload = Workload(Operation.OVERWRITE, plan.writers, keys, plan.value_bytes, plan.seconds)
+async def _puts(cluster: Cluster, workload: Workload, number: int) -> Measurement:
     shape = (ETCD_SHAPES if cluster.system == "etcd" else RAFTKV_SHAPES)[0]
     await cluster.wait_until_quiet(QUIET_PATIENCE_S, QUIET_S)
     return await measure(cluster, workload, shape, f"growth-{number}")

@@ -19,7 +19,9 @@ def show(results: Results, console: Console) -> None:
     if results.throughput:
         console.print(_measurements("Throughput", results.throughput))
     if results.growth:
-        console.print(_measurements("Growth: puts over random existing keys", results.growth))
+        console.print(
+            _measurements("Growth: puts beside and over the keys of a store", results.growth)
+        )
     for line in results.etcdctl_check_perf:
         console.print(f"[dim]{line}[/dim]", highlight=False)
     _say_errors(results, console)

@@ -92,7 +92,9 @@ def pairs(measurements: Iterable[Measurement]) -> list[tuple[Cell, Cell]]:
 def workload_name(measurement: Measurement) -> str:
     """Such as `puts at 100 writers`."""
     if measurement.operation == Operation.OVERWRITE:
-        return f"puts into {measurement.keys:,} keys"
+        return f"puts over {measurement.keys:,} keys"
+    if measurement.operation == Operation.PUT and measurement.keys:
+        return f"puts beside {measurement.keys:,} keys"
     noun, tasks = NOUNS[Operation(measurement.operation)]
     return f"{noun} at {measurement.tasks} {tasks if measurement.tasks != 1 else tasks[:-1]}"
 
@@ -163,19 +165,19 @@ def delivery_lines(deliveries: Sequence[Delivery]) -> list[str]:
 
 def growth_lines(measurements: Sequence[Measurement]) -> list[str]:
     """What a put costs in the large store, by what it costs in the small one."""
+    by_kind: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells(measurements):
+        by_kind.setdefault((cell.first.system, cell.first.operation), []).append(cell)
     lines = []
-    for system in (OURS, THEIRS):
-        own = sorted(
-            (cell for cell in cells(measurements) if cell.first.system == system),
-            key=lambda cell: cell.first.keys,
-        )
-        if len(own) != 2:
+    for (system, operation), sizes in by_kind.items():
+        if len(sizes) != 2:
             continue
-        small, large = own
-        sizes = f"{large.first.keys} keys by {small.first.keys}, {system}"
+        small, large = sorted(sizes, key=lambda cell: cell.first.keys)
+        put = "overwrite" if operation == Operation.OVERWRITE else "put of a new key"
+        where = f"at {large.first.keys} keys by {small.first.keys}, {system}"
         cpu = large.server_cpu_s_per_1000 / small.server_cpu_s_per_1000
-        lines.append(f"ratio CPU per put at {sizes}: {cpu:.2f}")
-        lines.append(f"ratio time per put at {sizes}: {small.per_second / large.per_second:.2f}")
+        lines.append(f"ratio CPU per {put} {where}: {cpu:.2f}")
+        lines.append(f"ratio time per {put} {where}: {small.per_second / large.per_second:.2f}")
     return lines
 
 
