@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -31,9 +31,17 @@ from jepsen_lite.workloads.base import Invocation, Workload
 from jepsen_lite.workloads.catalogue import WORKLOADS
 from jepsen_lite.workloads.register import Register
 from jepsen_lite.workloads.sets import GrowingSet
+from jepsen_lite.workloads.watches import Watches
 from raftkv.client.client import Client
 from raftkv.client.op import Operation
-from raftkv.client.results import KeyValue, PutResult, RangeResult, TransactionResult
+from raftkv.client.results import (
+    DeleteResult,
+    KeyValue,
+    PutResult,
+    RangeResult,
+    TransactionResult,
+)
+from raftkv.client.watch_events import EventKind, WatchEvent
 from raftkv.client.when import Compare
 from raftkv.errors import OutcomeUnknown, RevisionCompacted
 
@@ -148,7 +156,11 @@ class Store:
         return RangeResult(self.revision, tuple(found), len(found), False)
 
     async def txn(
-        self, compare: Sequence[Compare], success: Sequence[Operation], *, timeout: float
+        self,
+        compare: Sequence[Compare] = (),
+        success: Sequence[Operation] = (),
+        *,
+        timeout: float,
     ) -> TransactionResult:
         await asyncio.sleep(0.1)
         if self._meanwhile is not None:
@@ -163,12 +175,14 @@ class Store:
         return TransactionResult(self.revision, True, ())
 
 
-async def done(workload: Workload, store: Store, *asked: Invocation) -> History:
+async def done(
+    workload: Workload, store: Store, *asked: Invocation, timeout_s: float = 1.0
+) -> History:
     """What a lone worker sees that is never refused for long."""
     history, clock = History(), itertools.count()
     recorder = Recorder(history, lambda: next(clock))
     for each in asked:
-        await recorder.perform(cast(Client, store), 0, workload, each, 1.0)
+        await recorder.perform(cast(Client, store), 0, workload, each, timeout_s)
     return history
 
 
@@ -231,6 +245,86 @@ def test_a_simulated_run_leaves_no_outcome_unknown() -> None:
     statistics = findings["set: outcomes"].statistics
     assert statistics["unknown"] > 0
     assert statistics["stayed_unknown"] == 0
+
+
+class Told:
+    """A watch that tells of `revisions`, one after the other, and then of nothing more."""
+
+    def __init__(self, from_revision: int, oldest_left: int, revisions: Iterable[int]) -> None:
+        self.revision = from_revision - 1
+        self._oldest_left = oldest_left
+        self._revisions = [each for each in revisions if each >= from_revision]
+
+    async def batches(self) -> AsyncIterator[list[WatchEvent]]:
+        if self.revision + 1 < self._oldest_left:
+            raise RevisionCompacted("gone", compacted_revision=self._oldest_left)
+        for revision in self._revisions:
+            await asyncio.sleep(1.0)
+            self.revision = revision
+            yield [WatchEvent(EventKind.PUT, revision, b"watch/0", b"v", created=True)]
+        await asyncio.sleep(100.0)
+
+    async def close(self) -> None: ...
+
+
+class Watched(Store):
+    """Its watches tell of every revision from the oldest one left up to `told_up_to`."""
+
+    def __init__(self, told_up_to: int, oldest_left: int = 0) -> None:
+        super().__init__()
+        self._told = range(2, told_up_to + 1)
+        self._oldest_left = oldest_left
+
+    def watch(self, *, prefix: str, from_revision: int, prev_kv: bool) -> Told:
+        return Told(from_revision, self._oldest_left, self._told)
+
+    async def delete(self, key: str, *, timeout: float) -> DeleteResult:
+        there = self.kvs.pop(key, None) is not None
+        self.revision += there
+        return DeleteResult(self.revision, int(there))
+
+
+CHANGES = [
+    Invocation("put", "watch/0", "v1"),
+    Invocation("delete", "watch/0"),
+    Invocation("delete", "watch/0"),
+    Invocation("put-both", "watch/", ["watch/1", "watch/2", 2]),
+]
+
+
+async def test_who_changes_what_is_watched_writes_down_at_which_revision() -> None:
+    history = await done(Watches(), Watched(0), *CHANGES)
+    assert [each.value for each in history.events if each.kind is Kind.OK] == [
+        {"revision": 2, "changes": {"watch/0": "v1"}},
+        {"revision": 3, "changes": {"watch/0": None}},
+        {"revision": 3, "changes": {}},
+        {"revision": 4, "changes": {"watch/1": "v2", "watch/2": "v2"}},
+    ]
+
+
+async def test_the_last_watch_goes_on_until_it_was_told_of_all_that_was_acknowledged() -> None:
+    workload, store = Watches(), Watched(told_up_to=9)
+    writes = [Invocation("put", "watch/0", f"v{number}") for number in range(6)]
+    await done(workload, store, *writes)
+    history = await done(workload, store, *workload.final(), timeout_s=50.0)
+    assert history.events[-1].kind is Kind.OK
+    assert history.events[-1].value[-1] == {"revision": 7, "events": []}
+
+
+async def test_a_last_watch_that_is_never_told_of_all_that_was_acknowledged_fails() -> None:
+    workload, store = Watches(), Watched(told_up_to=3)
+    await done(workload, store, *CHANGES)
+    history = await done(workload, store, *workload.final(), timeout_s=50.0)
+    assert (history.events[-1].kind, history.events[-1].error) == (Kind.FAIL, "DEADLINE_EXCEEDED")
+
+
+async def test_the_last_watch_of_a_compacted_history_begins_at_the_oldest_revision_left() -> None:
+    workload, store = Watches(), Watched(told_up_to=4, oldest_left=3)
+    await done(workload, store, *CHANGES)
+    history = await done(workload, store, *workload.final(), timeout_s=50.0)
+    batches = history.events[-1].value
+    assert [each["revision"] for each in batches] == [0, 2, 3, 4, 4]
+    assert [each for each in batches if each.get("compacted")] == [batches[1]]
 
 
 async def test_a_transfer_that_somebody_was_faster_than_is_tried_again() -> None:

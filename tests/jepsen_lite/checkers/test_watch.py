@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from jepsen_lite.checkers import watch
-from jepsen_lite.history import Operation
+from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Validity
-from tests.jepsen_lite.checkers.histories import assert_valid, operation, texts
+from tests.jepsen_lite.checkers.histories import FAIL, OK, assert_valid, operation, texts
 
 LOG: list[dict[str, Any]] = [
     {"revision": 2, "kind": "put", "key": "w/a", "value": "1"},
@@ -37,14 +38,33 @@ def bookmark(revision: int) -> dict[str, Any]:
     return {"revision": revision, "events": []}
 
 
+def gone(up_to: int) -> dict[str, Any]:
+    return {**bookmark(up_to), "compacted": True}
+
+
 def watcher(
-    *batches: dict[str, Any], began: int = 0, first: int = 1, kinds: tuple[str, ...] = ()
+    *batches: dict[str, Any],
+    began: int = 0,
+    first: int = 1,
+    kinds: tuple[str, ...] = (),
+    name: str = "watcher",
+    until: int | None = None,
+    kind: Kind = OK,
 ) -> Operation:
-    asked = {"prefix": "w/", "from": first, "kinds": list(kinds) or ["put", "delete"]}
-    return operation(1, began, began + 1, "watch", asked, list(batches), key="watcher")
+    asked: dict[str, Any] = {"prefix": "w/", "from": first}
+    asked["kinds"] = list(kinds) or ["put", "delete"]
+    if until is not None:
+        asked["until"] = until
+    return operation(1, began, began + 1, "watch", asked, list(batches), kind, name)
+
+
+def wrote(revision: int, **changes: str | None) -> Operation:
+    told = {"changes": {f"w/{key}": value for key, value in changes.items()}, "revision": revision}
+    return operation(2, 0, 1, "put", None, told)
 
 
 WHOLE = [batch(event(0)), batch(event(1), event(2)), batch(event(3)), batch(event(5))]
+WITNESS = watcher(*WHOLE, began=20, name="witness", until=6)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +78,7 @@ WHOLE = [batch(event(0)), batch(event(1), event(2)), batch(event(3)), batch(even
     ],
 )
 def test_what_a_watch_promises_is_valid(watchers: list[Operation]) -> None:
-    assert_valid(watch.check(watchers, LOG))
+    assert_valid(watch.check([*watchers, WITNESS]))
 
 
 @pytest.mark.parametrize(
@@ -86,22 +106,110 @@ def test_what_a_watch_promises_is_valid(watchers: list[Operation]) -> None:
     ],
 )
 def test_each_guarantee_that_is_broken_is_named(guarantee: str, watchers: list[Operation]) -> None:
-    assert guarantee in texts(watch.check(watchers, LOG))
+    assert guarantee in texts(watch.check([*watchers, WITNESS]))
 
 
-def test_watchers_are_compared_with_each_other_where_no_log_is_known() -> None:
-    other = operation(
-        2,
-        0,
-        1,
-        "watch",
-        {"prefix": "w/", "from": 1, "kinds": ["put", "delete"]},
-        [*WHOLE[:2], WHOLE[3]],
-        key="other",
-    )
+def test_watchers_are_compared_with_each_other_where_nobody_was_told_to_the_end() -> None:
+    other = watcher(*WHOLE[:2], WHOLE[3], name="other")
     assert_valid(watch.check([watcher(*WHOLE)]))
     assert "other: reliable: the delete of w/a" in texts(watch.check([watcher(*WHOLE), other]))
 
 
+ACKNOWLEDGED = [wrote(2, a="1"), wrote(3, a="2", b="1"), wrote(4, a=None), wrote(6, a="3")]
+
+
+def test_writers_and_watchers_who_agree_are_valid() -> None:
+    nothing_to_delete = wrote(90)
+    assert_valid(watch.check([*ACKNOWLEDGED, nothing_to_delete, WITNESS]))
+
+
+@pytest.mark.parametrize(
+    ("says", "history"),
+    [
+        (
+            "witness: reliable: the delete of w/a at revision 4 was never told",
+            [watcher(*WHOLE[:2], WHOLE[3], name="witness", until=6)],
+        ),
+        (
+            "reliable: the put of w/b at revision 3 was never told",
+            [watcher(WHOLE[0], batch(event(1)), *WHOLE[2:], until=6)],
+        ),
+        (
+            "watcher: reliable: the put of w/a at revision 6 was told and never happened so",
+            [watcher(*WHOLE[:3], batch(event(5, value="2")), until=6)],
+        ),
+        (
+            "revision 6 was acknowledged, and no watcher was told of more than 4",
+            [watcher(*WHOLE[:3], until=6)],
+        ),
+        (
+            "revision 6 was acknowledged, and no watcher was told of more than 0",
+            [watcher(until=6, kind=FAIL)],
+        ),
+    ],
+)
+def test_what_was_acknowledged_and_never_told_is_found(says: str, history: list[Operation]) -> None:
+    """Even if no watcher knows better than the others."""
+    assert says in texts(watch.check([*ACKNOWLEDGED, *history]))
+
+
+def test_a_run_that_ended_before_its_last_watches_proves_nothing_of_what_they_would_tell() -> None:
+    finding = watch.check([*ACKNOWLEDGED, watcher(*WHOLE[:3])])
+    assert finding.validity is Validity.UNKNOWN
+    assert "no watcher was told of more than 4" in finding.problems[0].text
+
+
+def test_a_run_whose_writers_did_not_note_revisions_can_still_be_judged() -> None:
+    older = operation(2, 0, 1, "put", "1", "1", key="w/a")
+    assert_valid(watch.check([older, watcher(*WHOLE)]))
+    assert "reliable" in texts(watch.check([older, watcher(*WHOLE[:2], bookmark(5)), WITNESS]))
+
+
+EARLY = watcher(*WHOLE, name="early")
+FROM_3 = watcher(gone(2), *WHOLE[1:], name="witness", until=6)
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [watcher(gone(2), *WHOLE[1:])],
+        [watcher(WHOLE[0], gone(3), *WHOLE[2:])],
+        [watcher(WHOLE[0], bookmark(2), gone(5), WHOLE[3])],
+        [watcher(WHOLE[0]), watcher(gone(3), *WHOLE[2:], began=5, first=3)],
+        [watcher(gone(2), batch(event(1, previous=None), event(2)), *WHOLE[2:]), EARLY],
+        [watcher(gone(3), batch(event(3, previous=None)), WHOLE[3])],
+    ],
+)
+def test_history_that_is_gone_need_not_be_told(history: list[Operation]) -> None:
+    assert_valid(watch.check([*ACKNOWLEDGED, *history, FROM_3]))
+
+
+@pytest.mark.parametrize(
+    ("says", "history"),
+    [
+        ("reliable: the delete of w/a at revision 4", [watcher(gone(2), WHOLE[1], WHOLE[3])]),
+        ("reliable: the put of w/a at revision 3", [watcher(gone(2), *WHOLE[2:])]),
+        ("bookmarkable: w/b at revision 3", [watcher(gone(3), *WHOLE[1:])]),
+        ("previous value: w/a at revision 4", [watcher(gone(3), batch(event(3, previous="1")))]),
+        (
+            "previous value: w/a at revision 4",
+            [watcher(*WHOLE[:2], batch(event(3, previous=None)))],
+        ),
+        ("creation flag: w/a at revision 6", [watcher(gone(5), batch(event(5, created=False)))]),
+    ],
+)
+def test_what_is_left_of_a_compacted_history_is_judged(says: str, history: list[Operation]) -> None:
+    assert says in texts(watch.check([*history, FROM_3]))
+
+
+def test_a_refused_watch_of_an_older_run_excuses_a_previous_value_that_is_gone() -> None:
+    refused = watcher(kind=FAIL, name="other")
+    assert refused.completion is not None
+    refused = replace(refused, completion=replace(refused.completion, error="REVISION_COMPACTED"))
+    history = [watcher(*WHOLE[:2], batch(event(3, previous=None))), WITNESS]
+    assert_valid(watch.check([refused, *history]))
+    assert "previous value" in texts(watch.check(history))
+
+
 def test_watchers_that_were_told_nothing_prove_nothing() -> None:
-    assert watch.check([watcher()], LOG).validity is Validity.UNKNOWN
+    assert watch.check([watcher()]).validity is Validity.UNKNOWN
