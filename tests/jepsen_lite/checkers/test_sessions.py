@@ -23,16 +23,17 @@ from tests.jepsen_lite.checkers.histories import (
 )
 
 
-def read(process: int, began: int, revision: int) -> Operation:
-    return operation(process, began, began + 1, "read", None, ["v", revision])
+def read(process: int, began: int, revision: int, value: str | None = None) -> Operation:
+    return operation(process, began, began + 1, "read", None, [value, revision])
 
 
-def write(process: int, began: int, revision: int) -> Operation:
-    return operation(process, began, began + 1, "write", "v", revision)
+def write(process: int, began: int, revision: int, value: str = "v", kind: Kind = OK) -> Operation:
+    return operation(process, began, began + 1, "write", value, revision, kind)
 
 
 def test_a_session_that_only_goes_on_is_valid_whatever_others_see() -> None:
-    assert_valid(session.check([write(1, 0, 5), read(1, 2, 5), read(1, 4, 9), read(2, 6, 1)]))
+    mine = [write(1, 0, 5), read(1, 2, 5, "v"), read(1, 4, 9, "v")]
+    assert_valid(session.check([*mine, read(2, 6, 1)]))
 
 
 @pytest.mark.parametrize(
@@ -40,17 +41,93 @@ def test_a_session_that_only_goes_on_is_valid_whatever_others_see() -> None:
     [
         ("read your writes", [write(1, 0, 5), read(1, 2, 4)]),
         ("monotonic reads", [read(1, 0, 5), read(1, 2, 4)]),
-        ("monotonic writes", [write(1, 0, 5), write(1, 2, 5)]),
+        ("monotonic writes", [write(1, 0, 5), write(1, 2, 4, "w")]),
     ],
 )
 def test_a_session_that_goes_back_is_named(guarantee: str, history: list[Operation]) -> None:
     assert only_problem(session.check(history)).startswith(guarantee)
 
 
+def test_two_writes_of_a_session_do_not_share_a_revision() -> None:
+    assert "monotonic writes" in texts(session.check([write(1, 0, 5), write(1, 2, 5, "w")]))
+
+
 def test_processes_may_share_a_session() -> None:
     history = [read(1, 0, 5), read(2, 2, 4)]
     assert_valid(session.check(history))
     assert "monotonic reads" in only_problem(session.check(history, lambda _: "the same"))
+
+
+MAYBE = write(3, 0, 0, "x", INFO)
+TWO_WRITES = [write(1, 0, 2, "a"), write(1, 2, 4, "b")]
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [*TWO_WRITES, read(1, 4, 9, "b"), read(2, 6, 3, "a"), read(3, 8, 1)],
+        [*TWO_WRITES, MAYBE, read(2, 6, 3, "x"), read(2, 8, 4, "b")],
+        [*TWO_WRITES, MAYBE, read(2, 6, 3, "a"), read(2, 8, 4, "b"), read(2, 10, 5, "x")],
+        [MAYBE, read(2, 6, 3), read(2, 8, 4, "x")],
+    ],
+)
+def test_a_key_that_takes_each_value_once_is_valid(history: list[Operation]) -> None:
+    assert_valid(session.check(history))
+
+
+@pytest.mark.parametrize(
+    ("says", "history"),
+    [
+        ("read a in k at revision 4, though process 1 wrote b", [*TWO_WRITES, read(1, 4, 4, "a")]),
+        ("read None in k at revision 9, though", [*TWO_WRITES, read(1, 4, 9)]),
+        ("wrote b in k at revision 4, though process 2", [*TWO_WRITES, read(2, 4, 3, "b")]),
+        ("read a in k at revision 9, though", [*TWO_WRITES, read(2, 0, 9, "a")]),
+        ("read z in k at revision 3, which nobody wrote", [*TWO_WRITES, read(2, 4, 3, "z")]),
+        ("which nobody wrote", [write(1, 0, 0, "a", FAIL), read(2, 2, 3, "a")]),
+        ("though process 1 wrote b", [*TWO_WRITES, MAYBE, read(2, 4, 4, "x")]),
+        (
+            "read a in k at revision 3, though process 2 read x in k at revision 3",
+            [*TWO_WRITES, MAYBE, read(2, 4, 3, "x"), read(2, 6, 3, "a")],
+        ),
+        (
+            "read x in k at revision 5",
+            [*TWO_WRITES, MAYBE, read(2, 4, 3, "x"), read(2, 6, 5, "x")],
+        ),
+        ("read None in k at revision 4", [MAYBE, read(2, 4, 3, "x"), read(2, 6, 4)]),
+    ],
+)
+def test_a_value_that_was_not_there_at_its_revision_is_found(
+    says: str, history: list[Operation]
+) -> None:
+    assert says in only_problem(session.check(history))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 100_000))
+def test_a_store_that_shows_what_it_held_is_never_accused_and_another_value_is(seed: int) -> None:
+    rng = Random(seed)
+    held: list[str | None] = [None]  # at each revision
+    history: list[Operation] = []
+    for number in range(20):
+        kind = rng.choice([OK, OK, INFO, FAIL])
+        if kind is OK or (kind is INFO and rng.random() < 0.5):
+            held.append(f"v{number}")
+        history.append(write(number, number, len(held) - 1, f"v{number}", kind))
+        if rng.random() < 0.2:
+            held.append(held[-1])  # somebody wrote another key
+    for process in range(30, 50):
+        revision = rng.randrange(len(held))
+        history.append(read(process, process, revision, held[revision]))
+    assert_valid(session.check(history))
+    acknowledged = [each for each in history if each.kind is OK and each.invocation.value]
+    if acknowledged:
+        victim = rng.choice(acknowledged)
+        assert victim.completion is not None
+        revision = victim.completion.value
+        other = rng.choice([each for each in [*held, "v99"] if each != held[revision]])
+        assert session.check([*history, read(50, 50, revision, other)]).validity is (
+            Validity.INVALID
+        )
 
 
 def put(began: int, value: str, revision: int, kind: Kind = OK) -> Operation:
