@@ -24,9 +24,12 @@ from raftkv.raft.entry import Address
 ENVIRONMENT_PREFIX = "RAFTKV_"
 LIMITS_PREFIX = "limits."
 
-# What the command line's other parts read from the environment.
+# What the command line's other parts read from the environment, or write there for a command.
 CLIENT_VARIABLES = frozenset(
-    {"RAFTKV_CONFIG", "RAFTKV_ENDPOINTS", "RAFTKV_TIMEOUT", "RAFTKV_OUTPUT"}
+    {
+        *("RAFTKV_CONFIG", "RAFTKV_ENDPOINTS", "RAFTKV_TIMEOUT", "RAFTKV_OUTPUT"),
+        *("RAFTKV_LOCK_NAME", "RAFTKV_LOCK_TOKEN"),
+    }
 )
 # Kubernetes puts the addresses of a service named raftkv into every container's environment.
 SERVICE_LINK = re.compile(r"RAFTKV_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?)")

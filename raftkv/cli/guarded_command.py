@@ -10,11 +10,12 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from raftkv.errors import InvalidRequest
+
+POLL_S = 0.02
 
 
 class GuardedCommand:
@@ -27,12 +28,10 @@ class GuardedCommand:
             )
         except OSError as error:
             raise InvalidRequest(f"can't run {command[0]!r}: {error.strerror}") from None
-        self._passed_on: signal.Signals | None = None
         self._ending: asyncio.Task[None] | None = None
 
     def pass_on(self, number: signal.Signals) -> None:
         """Send it a signal that was sent to us."""
-        self._passed_on = number
         self._send(number)
 
     def end(self, grace_s: float) -> None:
@@ -40,23 +39,41 @@ class GuardedCommand:
         self._ending = asyncio.get_running_loop().create_task(self._end(grace_s))
 
     async def wait(self) -> int:
-        """Its exit code; 128 + the signal that ended it, as in a shell."""
-        with _in_the_foreground(self._process.pid, self._send):
-            code = await asyncio.to_thread(self._process.wait)
-        if self._ending is not None:
-            self._ending.cancel()
+        """Its exit code; 128 + the signal that ended it, as in a shell.
+
+        After `end`, all its children have ended as well. If the waiting fails, it is killed.
+        """
+        try:
+            with _in_the_foreground(self._process.pid, self._send):
+                code = await asyncio.to_thread(self._process.wait)
+            if self._ending is not None:
+                await self._ending
+        except BaseException:
+            self._send(signal.SIGKILL)
+            raise
         return code if code >= 0 else 128 - code
 
     @property
-    def obeyed(self) -> bool:
-        """Whether it was ended by a signal that was passed on."""
-        return self._passed_on is not None and self._process.returncode == -self._passed_on
+    def ended_by_signal(self) -> bool:
+        """Whether a signal ended it, whoever sent it: a terminal's goes to the program alone."""
+        code = self._process.returncode
+        return code is not None and code < 0
 
     async def _end(self, grace_s: float) -> None:
         if grace_s:
             self._send(signal.SIGTERM)
-            await asyncio.sleep(grace_s)
+            loop = asyncio.get_running_loop()
+            until_s = loop.time() + grace_s
+            while self._lives() and loop.time() < until_s:  # noqa: ASYNC110 - nobody tells us
+                await asyncio.sleep(POLL_S)
         self._send(signal.SIGKILL)
+
+    def _lives(self) -> bool:
+        try:
+            os.killpg(self._process.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
     def _send(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
@@ -66,7 +83,7 @@ class GuardedCommand:
 @contextmanager
 def _in_the_foreground(group: int, send: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Lend the process group our terminal, if we have one and are in its foreground."""
-    if not sys.stdin.isatty() or os.tcgetpgrp(0) != os.getpgrp():
+    if not _have_foreground():
         yield
         return
     # Who takes the terminal back from the background would be stopped by this.
@@ -78,3 +95,10 @@ def _in_the_foreground(group: int, send: Callable[[signal.Signals], None]) -> It
     finally:
         os.tcsetpgrp(0, os.getpgrp())
         signal.signal(signal.SIGTTOU, before)
+
+
+def _have_foreground() -> bool:
+    try:
+        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:  # the terminal of another session
+        return False

@@ -52,7 +52,7 @@ def guard(
         code = await child.wait()
         if not await held.release():
             return ExitCode.LOST
-        if code and not child.obeyed:
+        if code and not child.ended_by_signal:
             typer.echo(f"{command[0]} failed with {code}", err=True)
             return ExitCode.COMMAND_FAILED
         return code

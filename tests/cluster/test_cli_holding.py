@@ -176,6 +176,15 @@ def test_a_command_that_a_passed_signal_ends_gives_the_shells_code(start: Start,
     assert holding.ended()[0] == 128 + signal.SIGTERM
 
 
+def test_a_command_that_a_signal_of_its_own_ends_gives_the_shells_code(
+    start: Start, name: str
+) -> None:
+    """As the one that Ctrl-C sends: a terminal gives it to the command alone."""
+    code, _, err = start("lock", name, *shell("kill -INT $$")).ended()
+    assert code == 128 + signal.SIGINT
+    assert "failed" not in err
+
+
 def take_away(client: raftkv.SyncClient, name: str) -> None:
     """What happens to a holder that could not renew for too long."""
     holder = client.lock_info(name).holder

@@ -1,0 +1,81 @@
+"""The program under a lock, with real processes and no cluster: nothing of it outlives the lock."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raftkv.cli.guarded_command import GuardedCommand
+
+ENDLESS = "while :; do sleep 0.02; done"
+STUBBORN_CHILD = f"(trap '' TERM; touch child; {ENDLESS}) & wait"
+
+
+def started(script: str, directory: Path) -> GuardedCommand:
+    return GuardedCommand(["sh", "-c", f"cd {directory}; echo $$ > group; {script}"], {})
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20.0):
+        while not condition():  # noqa: ASYNC110 - other processes tell us nothing
+            await asyncio.sleep(0.01)
+
+
+def group_in(directory: Path) -> int:
+    """The process group, 0 as long as it has not begun."""
+    file = directory / "group"
+    return int(file.read_text() or 0) if file.exists() else 0
+
+
+def is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+async def test_a_child_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
+    command = started(STUBBORN_CHILD, tmp_path)
+    await until((tmp_path / "child").exists)
+    command.end(grace_s=0.2)
+    await command.wait()
+    await until(lambda: is_gone(group_in(tmp_path)))
+
+
+async def test_who_ends_in_time_is_not_waited_for_until_the_grace_is_over(tmp_path: Path) -> None:
+    command = started(ENDLESS, tmp_path)
+    await until(lambda: group_in(tmp_path) > 0)
+    command.end(grace_s=3600.0)
+    async with asyncio.timeout(20.0):
+        await command.wait()
+    assert command.ended_by_signal
+
+
+async def test_it_does_not_outlive_a_waiting_that_fails(tmp_path: Path) -> None:
+    command = started(ENDLESS, tmp_path)
+    await until(lambda: group_in(tmp_path) > 0)
+    waiting = asyncio.create_task(command.wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await until(lambda: is_gone(group_in(tmp_path)))
+
+
+async def test_it_runs_at_a_terminal_of_another_session(tmp_path: Path) -> None:
+    """As under setsid: it is a terminal, and not ours to lend."""
+    primary, secondary = os.openpty()
+    before = os.dup(0)
+    os.dup2(secondary, 0)
+    try:
+        assert os.isatty(0)
+        assert await started("exit 7", tmp_path).wait() == 7
+    finally:
+        os.dup2(before, 0)
+        for each in (before, primary, secondary):
+            os.close(each)
