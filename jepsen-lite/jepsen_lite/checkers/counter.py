@@ -23,7 +23,9 @@ _NAME = "counter"
 
 
 def check(operations: Sequence[Operation]) -> Finding:
-    """Judge the last trace against what was acknowledged, and every read by its bounds."""
+    """Judge the last trace against what was acknowledged, every read by its bounds, and all that
+    has a place among the counter's versions against time.
+    """
     increments = {
         each.invocation.value: each
         for each in operations
@@ -36,7 +38,8 @@ def check(operations: Sequence[Operation]) -> Finding:
         "acknowledged": outcomes.count(Kind.OK),
         "unknown": outcomes.count(Kind.INFO),
     }
-    problems = check_bounds(operations)
+    problems, reads = _judge_bounds(operations)
+    problems += _judge_order(reads, increments, traces)
     if not traces and not problems:
         return unknown(_NAME, "the counter's history was never read", statistics)
     if traces:
@@ -88,19 +91,71 @@ def _misreported(value: Any, increment: Operation, revision_of: dict[Any, int]) 
     return ""
 
 
-def check_bounds(operations: Sequence[Operation]) -> list[Problem]:
-    """A read counts all that was acknowledged before it began, and nothing begun after its end."""
+def _judge_bounds(operations: Sequence[Operation]) -> tuple[list[Problem], list[Operation]]:
+    """A read counts all that was acknowledged before it began, and nothing begun after its end.
+
+    Also returns the reads that do.
+    """
     ended = sorted(ended_ns(each) for each in answered(operations, "increment"))
     begun = sorted(began_ns(each) for each in asked(operations, "increment"))
     problems: list[Problem] = []
+    possible: list[Operation] = []
     for read in answered(operations, "read"):
         least, most = bisect_left(ended, began_ns(read)), bisect_right(begun, ended_ns(read))
-        if not least <= told(read) <= most:
-            problems.append(
-                problem(
-                    f"{who(read)} read {told(read)} {at(began_ns(read))}, where {least} to {most}"
-                    " were possible",
-                    read,
-                )
+        if least <= told(read) <= most:
+            possible.append(read)
+            continue
+        text = (
+            f"{who(read)} read {told(read)} {at(began_ns(read))}, where {least} to {most} were"
+            " possible"
+        )
+        problems.append(problem(text, read))
+    return problems, possible
+
+
+def _judge_order(
+    reads: Sequence[Operation], increments: dict[Any, Operation], traces: Sequence[Operation]
+) -> list[Problem]:
+    """What began after another one was over has no earlier version; nor an earlier revision, where
+    no trace tells the versions.
+    """
+    counted = [(each, told(each)) for each in reads]
+    if not traces:
+        acknowledged = answered(increments.values(), "increment")
+        return _gone_back(counted) + _gone_back([(each, told(each)[1]) for each in acknowledged])
+    version_of = {value: version for version, value, _ in told(traces[-1])}
+    happened = asked(increments.values(), "increment")
+    return _gone_back(
+        counted
+        + [
+            (each, version_of[each.invocation.value])
+            for each in happened
+            if each.invocation.value in version_of
+        ]
+    )
+
+
+def _gone_back(placed: Sequence[tuple[Operation, int]]) -> list[Problem]:
+    """Each operation against the one with the highest place of those that were over before it.
+
+    An increment makes its place, so that nobody was there before.
+    """
+    by_end = sorted(placed, key=lambda step: ended_ns(step[0]))
+    over = 0
+    highest: tuple[Operation, int] | None = None
+    problems: list[Problem] = []
+    for each, place in sorted(placed, key=lambda step: began_ns(step[0])):
+        while ended_ns(by_end[over][0]) < began_ns(each):
+            if highest is None or by_end[over][1] > highest[1]:
+                highest = by_end[over]
+            over += 1
+        is_increment = each.invocation.function == "increment"
+        if highest is not None and place < highest[1] + is_increment:
+            earlier, reached = highest
+            text = (
+                f"{who(each)}'s {each.invocation.function} that began {at(began_ns(each))} is at"
+                f" {place}, though {who(earlier)}'s {earlier.invocation.function} was at {reached}"
+                " and over before"
             )
+            problems.append(problem(text, earlier, each))
     return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from random import Random
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jepsen_lite.checkers import bank, counter
+from jepsen_lite.checkers.reading import before, told
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Validity
 from tests.jepsen_lite.checkers.histories import (
@@ -62,6 +64,79 @@ def test_increments_that_took_effect_at_most_once_are_valid() -> None:
 )
 def test_each_way_to_miscount_is_named(history: list[Operation], says: str) -> None:
     assert says in only_problem(counter.check(history))
+
+
+OVERLAPPING = [operation(n, 0, 20, "increment", f"i{n}", [f"i{n}", 2 + n]) for n in range(5)]
+TRACE = trace(*((n + 1, f"i{n}", 2 + n) for n in reversed(range(5))))
+
+
+@pytest.mark.parametrize("last", [[], [TRACE]])
+def test_a_read_that_shows_less_than_an_earlier_one_is_found(last: list[Operation]) -> None:
+    assert "is at 0, though process 2's read was at 5" in only_problem(
+        counter.check([*OVERLAPPING, read(5, 6, 5), read(8, 9, 0), *last])
+    )
+    assert_valid(counter.check([*OVERLAPPING, read(5, 8, 5), read(8, 9, 0), TRACE]))
+
+
+@pytest.mark.parametrize("last", [[], [trace((2, "a", 2), (1, "b", 1))]])
+def test_increments_out_of_the_order_of_time_are_found(last: list[Operation]) -> None:
+    history = [increment(0, "a", OK, 2), increment(2, "b", OK, 1), *last]
+    assert "process 1's increment that began" in only_problem(counter.check(history))
+
+
+def test_a_read_between_two_increments_is_placed_by_the_trace() -> None:
+    first = operation(1, 0, 2, "increment", "a", ["a", 2])
+    slow = operation(2, 0, 20, "increment", "b", ["b", 3])
+    late = operation(3, 6, 8, "increment", "c", ["c", 4])
+    in_time = trace((3, "c", 4), (2, "b", 3), (1, "a", 2))
+    assert_valid(counter.check([first, slow, late, read(4, 5, 2), in_time]))
+    too_late = trace((3, "b", 4), (2, "c", 3), (1, "a", 2))
+    slow = operation(2, 0, 20, "increment", "b", ["b", 4])
+    late = operation(3, 6, 8, "increment", "c", ["c", 3])
+    assert "process 3's increment" in only_problem(
+        counter.check([first, slow, late, read(4, 5, 2), too_late])
+    )
+
+
+def has_an_order(history: list[Operation], version_of: dict[str, int]) -> bool:
+    """By trying them all."""
+
+    def counts(order: tuple[Operation, ...]) -> bool:
+        count = 0
+        for each in order:
+            if each.invocation.function == "increment":
+                count += 1
+                if version_of[each.invocation.value] != count:
+                    return False
+            elif told(each) != count:
+                return False
+        return True
+
+    return any(
+        counts(order) and not any(before(b, a) for a, b in itertools.combinations(order, 2))
+        for order in itertools.permutations(history)
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 1_000_000))
+def test_a_counter_is_valid_if_and_only_if_there_is_an_order_of_all(seed: int) -> None:
+    rng = Random(seed)
+    values = ["a", "b", "c"]
+    version_of = {value: place for place, value in enumerate(rng.sample(values, 3), 1)}
+    history: list[Operation] = []
+    for value in values:
+        began, kind = rng.randrange(12), rng.choice([OK, OK, INFO])
+        told_of = [value, version_of[value]]
+        history.append(
+            operation(1, began, began + rng.randrange(1, 12), "increment", value, told_of, kind)
+        )
+    for _ in range(2):
+        began = rng.randrange(12)
+        history.append(read(began, began + rng.randrange(1, 12), rng.randrange(4)))
+    last = trace(*sorted(((version_of[v], v, version_of[v]) for v in values), reverse=True))
+    is_valid = counter.check([*history, last]).validity is Validity.VALID
+    assert is_valid == has_an_order(history, version_of)
 
 
 def test_a_counter_whose_history_nobody_read_is_unknown() -> None:
