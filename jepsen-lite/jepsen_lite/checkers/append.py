@@ -9,6 +9,8 @@ Finds, without a search for an order: internal inconsistency (a transaction cont
 G1a (read of a failed append), G1b (read of an unfinished transaction), dirty updates, phantoms,
 duplicates, incompatible orders and lost updates. Finds by cycles: G0, G1c, G-single and G2-item,
 each also with the order of processes and of real time.
+
+A transaction of unknown outcome has happened if any of its appends was read, nobody knows when.
 """
 
 from __future__ import annotations

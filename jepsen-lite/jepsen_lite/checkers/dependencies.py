@@ -117,17 +117,21 @@ def _unseen(
     orders: Mapping[str, Sequence[Any]],
     writers: Mapping[tuple[str, Any], int],
 ) -> dict[str, list[Any]]:
-    """What was acknowledged and never read can only stand behind all that was read.
+    """What was appended for certain and never read can only stand behind all that was read.
 
-    Of each key the few that were over first: they are the ones that can be missed.
+    That is what was acknowledged, of each key the few that were over first: they are the ones that
+    can be missed. And it is what a transaction of unknown outcome appended, of which another append
+    was read: it is as good as acknowledged, but for its end.
     """
     shown = {key: set(order) for key, order in orders.items()}
+    read_of = {writers.get((key, value)) for key, order in orders.items() for value in order}
     unseen: defaultdict[str, list[Any]] = defaultdict(list)
     for (key, value), writer in sorted(
         writers.items(), key=lambda item: ended_ns(transactions[item[1]])
     ):
-        missed = transactions[writer].kind is Kind.OK and value not in shown.get(key, ())
-        if missed and len(unseen[key]) < _UNSEEN_MAX:
+        is_early = len(unseen[key]) < _UNSEEN_MAX
+        happened = is_early if transactions[writer].kind is Kind.OK else writer in read_of
+        if happened and value not in shown.get(key, ()):
             unseen[key].append(value)
     return unseen
 

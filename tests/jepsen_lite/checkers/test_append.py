@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from random import Random
 from typing import Any
 
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jepsen_lite.checkers import append
+from jepsen_lite.checkers.dependencies import micro_operations
+from jepsen_lite.checkers.reading import before
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Validity
 from tests.jepsen_lite.checkers.histories import FAIL, INFO, OK, assert_valid, operation, texts
@@ -31,7 +34,12 @@ def r(key: str, *elements: int) -> Micro:
 
 
 def simulated(
-    seed: int, count: int, keys: int = 4, processes: int = 8, element_max: int = 20
+    seed: int,
+    count: int,
+    keys: int = 4,
+    processes: int = 8,
+    element_max: int = 20,
+    shares: tuple[int, int, int] = (90, 5, 5),
 ) -> list[Operation]:
     """What clients see of a store in which each transaction takes effect at one moment."""
     rng = Random(seed)
@@ -40,7 +48,7 @@ def simulated(
     for number in range(count):
         now, process = free.pop(0)
         ended = now + rng.randrange(2, 40)
-        kind = rng.choices([OK, FAIL, INFO], [90, 5, 5])[0]
+        kind = rng.choices([OK, FAIL, INFO], shares)[0]
         made.append((process, now, ended, kind, now + rng.random() * (ended - now)))
         again = process if kind is not INFO else processes + number
         free.append((ended + rng.randrange(1, 5), again))
@@ -72,6 +80,54 @@ def test_a_strictly_serializable_store_is_never_accused(seed: int, count: int) -
     history = simulated(seed, count)
     if any(each.kind is OK for each in history):
         assert_valid(append.check(history))
+
+
+def shows_what_it_read(order: tuple[Operation, ...]) -> bool:
+    state: dict[str, list[int]] = {}
+    for each in order:
+        for function, key, value in micro_operations(each):
+            if function == "append":
+                state.setdefault(key, []).append(value)
+            elif each.kind is OK and value != state.get(key, []):
+                return False
+    return True
+
+
+def has_an_order(history: list[Operation]) -> bool:
+    """By trying them all, with any of those that may not have happened."""
+    known = [each for each in history if each.kind is OK]
+    unknown = [each for each in history if each.kind is INFO]
+    return any(
+        shows_what_it_read(order)
+        and not any(before(later, earlier) for earlier, later in itertools.combinations(order, 2))
+        for count in range(len(unknown) + 1)
+        for some in itertools.combinations(unknown, count)
+        for order in itertools.permutations([*known, *some])
+    )
+
+
+def with_stale_reads(rng: Random, history: list[Operation]) -> list[Operation]:
+    changed: list[Operation] = []
+    for each in history:
+        assert each.completion is not None
+        micros: list[Micro] = [
+            (f, key, value[:-1] if f == "r" and rng.random() < 0.25 else value)
+            for f, key, value in each.completion.value
+        ]
+        began_ns, ended_ns = each.invocation.time_ns, each.completion.time_ns
+        changed.append(txn(each.invocation.process, began_ns, ended_ns, *micros, kind=each.kind))
+    return changed
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 1_000_000))
+def test_transactions_are_valid_if_and_only_if_there_is_an_order_of_all(seed: int) -> None:
+    shares = (60, 5, 35)
+    history = simulated(seed, 5, keys=2, processes=3, element_max=100, shares=shares)
+    history = with_stale_reads(Random(seed), history)
+    if any(each.kind is OK for each in history):
+        is_valid = append.check(history).validity is Validity.VALID
+        assert is_valid == has_an_order(history)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +162,13 @@ def test_a_strictly_serializable_store_is_never_accused(seed: int, count: int) -
                 txn(1, 0, 9, a("x", 1), a("y", 1)),
                 txn(2, 0, 9, r("x", 1), r("y")),
                 txn(3, 10, 11, r("y", 1)),
+            ],
+        ),
+        (
+            "G-single",
+            [
+                txn(1, 0, 1, a("x", 1), a("y", 1), kind=INFO),
+                txn(2, 2, 3, r("x", 1), r("y")),
             ],
         ),
         (
@@ -188,6 +251,20 @@ def test_each_anomaly_is_found_by_its_name(anomaly: str, history: list[Operation
 def test_an_acknowledged_append_that_is_lost_is_found() -> None:
     history = [txn(1, 0, 1, a("x", 1)), txn(2, 2, 3, a("x", 2)), txn(3, 4, 5, r("x", 2))]
     assert "did not see 1" in texts(append.check(history))
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [txn(2, 2, 3, r("x")), txn(3, 4, 5, r("x", 1), r("y", 1))],
+        [txn(2, 2, 3, r("x"), r("y")), txn(2, 4, 5, r("y"))],
+        [txn(2, 2, 3, r("x")), txn(3, 4, 5, a("y", 2)), txn(4, 6, 7, r("x", 1), r("y", 2, 1))],
+    ],
+)
+def test_nobody_knows_when_a_transaction_of_unknown_outcome_happens(
+    history: list[Operation],
+) -> None:
+    assert_valid(append.check([txn(1, 0, 1, a("x", 1), a("y", 1), kind=INFO), *history]))
 
 
 def test_a_cycle_is_explained_edge_by_edge() -> None:
