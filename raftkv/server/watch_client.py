@@ -169,7 +169,9 @@ class WatchClient:
         ids = [
             watch.watch_id
             for watch in self._watches.values()
-            if watch is not None and watch.progress_notify and watch.watch_id not in self._cohort_of
+            if isinstance(watch, Watch)
+            and watch.progress_notify
+            and watch.watch_id not in self._cohort_of
         ]
         if ids:
             self._tell(ids, api_pb2.WatchNews(revision=self._hub.revision))
@@ -263,7 +265,9 @@ class WatchClient:
             self._place(watch, max(start, revision + 1))
             if watch.watch_id not in self._cohort_of:
                 live.append(watch.watch_id)
-        self._tell(live, api_pb2.WatchNews(revision=revision))
+        # No ids would mean all of the stream, and others may be in midst of their history.
+        if live:
+            self._tell(live, api_pb2.WatchNews(revision=revision))
 
     # ---- news ----------------------------------------------------------------------
 

@@ -108,6 +108,16 @@ class Bench:
         found = [n.ended for n in self.news if watch_id in n.watch_ids and n.HasField("ended")]
         return found[0].reason if found else None
 
+    def progress(self, watch_id: int) -> int:
+        """Up to where a client takes this watch to have been told everything."""
+        created, revision = False, 0
+        for news in self.news:
+            addressed = watch_id in news.watch_ids
+            created |= addressed and news.created
+            if created and not news.more and (addressed or not news.watch_ids):
+                revision = max(revision, news.revision)
+        return revision
+
     def is_live(self, watch_id: int) -> bool:
         return watch_id not in self.client._cohort_of
 
@@ -249,6 +259,23 @@ async def test_a_watch_to_come_that_reads_along_with_one_of_the_past_hears_nothi
     assert bench.is_live(2)
 
 
+async def test_a_cohort_of_which_none_becomes_live_says_nothing_of_the_other_watches(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_history, "REVISIONS_PER_STEP", 4)
+    monkeypatch.setattr(watch_history, "JOIN_REVISIONS", 12)
+    bench.node.put(*[b"k"] * 40)
+    async with bench.hub.history_turn:
+        for watch_id, start in ((1, 2), (2, 38), (3, 45)):
+            await bench.watch(watch_id, start_revision=start)
+        bench.client.handle(api_pb2.WatchRequest(cancels=[2]))
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+        assert bench.progress(1) <= max([1, *bench.revisions(1)])
+    assert bench.is_live(1)
+    assert bench.revisions(1) == list(range(2, 42))
+
+
 async def test_a_slow_stream_is_bounded_and_its_watches_go_on_from_history() -> None:
     bench = Bench(buffer_bytes=2_000)
     await bench.watch(1)
@@ -323,6 +350,18 @@ async def test_those_who_asked_for_it_are_told_their_progress_at_intervals(bench
     bench.client.notify_progress()
     await bench.settle()
     assert (list(bench.news[-1].watch_ids), bench.news[-1].revision) == ([1], 2)
+
+
+async def test_a_watch_whose_start_is_being_found_out_is_told_no_progress(bench: Bench) -> None:
+    barrier: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    bench.node.read_barrier = lambda deadline: barrier  # type: ignore[method-assign]
+    await bench.watch(1, progress_notify=True)
+    bench.client.notify_progress()
+    await bench.settle()
+    assert not bench.news
+    barrier.set_result(None)
+    await bench.settle()
+    assert [news.created for news in bench.news] == [True]
 
 
 async def test_a_start_that_no_majority_confirms_is_refused_for_now(bench: Bench) -> None:
