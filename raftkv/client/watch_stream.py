@@ -175,6 +175,8 @@ class WatchStream:
         if self._endpoint is not None:
             self._endpoint.breaker.succeeded()
         for news in reply.news:
+            if self._stream is None:
+                return  # ended by what came before; the next one tells the rest
             if news.events:
                 self._mail.gather(news, self._watches)
                 self._confirmed()

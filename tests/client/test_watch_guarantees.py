@@ -49,6 +49,33 @@ async def test_unique_none_is_told_twice_although_its_node_was_lost_in_between(
     assert [told(event) for event in events] == world.changes()
 
 
+async def test_unique_what_follows_the_end_of_its_stream_in_one_message_is_told_once(
+    world: World,
+) -> None:
+    watcher = await world.connect(watch_heartbeat_s=10.0)  # no progress in the same message
+    async with watcher.watch(prefix="") as watch:
+        node = world.serving()
+        (stream,) = node.streams
+        stream.may_write.clear()
+        world.write(put(b"k", b"being sent"))
+        await asyncio.sleep(0.01)
+        node.cut_off = True
+        watcher.watch("k")  # can't start here, so all go on at another node
+        await asyncio.sleep(2.1)
+        node.cut_off = False
+        world.write(put(b"k", b"behind the end"))
+        stream.may_write.set()
+        events = await take(watch, 2)
+        await asyncio.sleep(5)
+        world.write(put(b"last"))
+        events += await take(watch, 1)
+        end, behind = stream.replies[-1].news
+        assert end.HasField("ended")
+        assert behind.events
+    assert [told(event) for event in events] == world.changes()
+    await watcher.close()
+
+
 async def test_atomic_a_batch_has_all_events_of_a_revision(world: World, watcher: Client) -> None:
     async with watcher.watch(prefix="") as watch:
         for number in range(5):
