@@ -174,6 +174,9 @@ class Replicator:
         if progress is not None and progress.replication is Replication.SNAPSHOT:
             progress.snapshot_index = point.last_included_index
             progress.become_probe()
+            # Whoever has what was compacted, a snapshot of ours perhaps whose acknowledgement was
+            # lost, needs no other one, and would refuse it for ever: ask from there.
+            progress.next_index = max(progress.next_index, self._log.compacted_index + 1)
             progress.probe_sent = True
 
     def unreachable(self, peer: int) -> None:

@@ -221,6 +221,9 @@ class Cluster:
             self.trace(describe(message))
         self.network.remove(envelope)
         if envelope.data is not None and isinstance(message, InstallSnapshot):
+            if not node.raft.wants_snapshot(message):
+                self._report(envelope, delivered=False)  # its driver takes no data for nothing
+                return
             node.received[message.snapshot.last_included_index] = envelope.data
             self._report(envelope, delivered=receipt)
         self.step(message)

@@ -247,6 +247,23 @@ def test_a_snapshot_that_was_lost_or_refused_is_offered_again() -> None:
     assert cluster.commands(3) == [b"a", b"b", b"c"]
 
 
+def test_a_snapshot_whose_acknowledgement_was_lost_is_not_offered_again() -> None:
+    """The follower would refuse it for ever, and get no entry: with another one gone, nothing
+    would commit any more.
+    """
+    cluster, envelope = snapshot_offered()
+    cluster.deliver(envelope, receipt=False)
+    cluster.settle(hold=lambda m: m.sender == 3)
+    assert cluster[3].last_applied == 4
+    assert cluster.drop(lambda m: m.sender == 3)
+    cluster.isolate(2)
+    cluster.propose(1, b"d")
+    for _ in range(2):
+        cluster.beat(1)
+    assert len(cluster.sent(InstallSnapshot)) == 0
+    assert cluster.commands(3)[-1] == b"d"
+
+
 @pytest.mark.parametrize("installed", list(Installed))
 def test_after_a_crash_in_the_middle_of_an_installation_the_node_catches_up(installed) -> None:
     """redisraft #43: state and log leave no gap at restart."""
