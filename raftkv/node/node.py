@@ -336,7 +336,7 @@ class Node:
 
         try:
             await self.driver.until(decided, deadline)
-        except DeadlineExceeded:
+        except (DeadlineExceeded, ShuttingDown):
             raise OutcomeUnknown(
                 "the change of membership was proposed, but not seen committed in time; look at"
                 " the member list"

@@ -4,22 +4,40 @@ A submission is handed to the leader of a term. It stays alive until one of thes
 its results, because this node applied it; that it is dead, because an entry of a later term
 was applied and it was not among the entries before (no log with it can win any more); or
 that nobody can know, because a snapshot jumped over the place where it might be. A dead one
-is handed on again; an unknown one only if its session makes that safe.
+is handed on again; an unknown one only if its session makes that safe, and from then on
+nothing but its results says what became of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
-from raftkv.errors import DeadlineExceeded, NoLeader, OutcomeUnknown, Overloaded, RaftkvError
+from raftkv.errors import (
+    DeadlineExceeded,
+    NoLeader,
+    OutcomeUnknown,
+    Overloaded,
+    RaftkvError,
+    SessionExpired,
+)
+from raftkv.rpc import kv_pb2
 from raftkv.transport.ports import Submission
 
 
 class Waiting:
-    """One submission and who waits for it. `term` 0: no leader has been given it."""
+    """One submission and who waits for it. `term` 0: no leader has it, as far as is known."""
 
-    __slots__ = ("deadline", "future", "resend_after_ticks", "submission", "term", "ticks")
+    __slots__ = (
+        "deadline",
+        "future",
+        "maybe_applied",
+        "resend_after_ticks",
+        "submission",
+        "term",
+        "ticks",
+    )
 
     def __init__(
         self, submission: Submission, future: asyncio.Future[bytes], deadline: float
@@ -28,8 +46,13 @@ class Waiting:
         self.future = future
         self.deadline = deadline
         self.term = 0
+        self.maybe_applied = False  # among the entries that a snapshot has jumped over
         self.ticks = 0
         self.resend_after_ticks = 0
+
+    @property
+    def certainly_not_applied(self) -> bool:
+        return self.term == 0 and not self.maybe_applied
 
 
 class Submissions:
@@ -98,7 +121,16 @@ class Submissions:
     def resolve(self, number: int, result: bytes) -> None:
         """Applied: hand over the results. An unknown number has been given up before."""
         waiting = self._forget(number)
-        if waiting is not None and not waiting.future.done():
+        if waiting is None or waiting.future.done():
+            return
+        if waiting.maybe_applied and _session_has_ended(result):
+            waiting.future.set_exception(
+                OutcomeUnknown(
+                    "this node caught up by snapshot before it saw whether the write was applied,"
+                    " and the session that would know has ended"
+                )
+            )
+        else:
             waiting.future.set_result(result)
 
     def revive_before(self, term: int) -> None:
@@ -115,8 +147,8 @@ class Submissions:
             if waiting.term == 0:
                 continue
             if repeatable(waiting.submission.commands):
-                waiting.term = 0
-                self._unsent.append(waiting)
+                self._renumber(number, waiting)
+                waiting.maybe_applied = True
             else:
                 self._fail(
                     number,
@@ -125,6 +157,16 @@ class Submissions:
                         " seen whether the write was applied"
                     ),
                 )
+
+    def _renumber(self, number: int, waiting: Waiting) -> None:
+        """Make it new for the leader, who takes a number of ours once in its term."""
+        del self._waiting[number]
+        self._number += 1
+        self._waiting[self._number] = waiting
+        waiting.submission = replace(waiting.submission, number=self._number)
+        waiting.term = 0
+        waiting.ticks = 0
+        self._unsent.append(waiting)
 
     def tick(self, now_s: float, leader_known: bool, patience_ticks: int) -> None:
         """Give up what is past its deadline, and what has found no leader for too long."""
@@ -139,13 +181,17 @@ class Submissions:
             elif waiting.term == 0 and not leader_known and waiting.ticks > patience_ticks:
                 self._fail(
                     number,
-                    NoLeader("no leader has been found; a majority of the cluster does not answer"),
+                    OutcomeUnknown("no leader has been found to ask whether the write was applied")
+                    if waiting.maybe_applied
+                    else NoLeader(
+                        "no leader has been found; a majority of the cluster does not answer"
+                    ),
                 )
 
     def fail_all(self, unsent_error: Callable[[], RaftkvError]) -> None:
         """The node stops."""
         for number, waiting in list(self._waiting.items()):
-            if waiting.term == 0:
+            if waiting.certainly_not_applied:
                 self._fail(number, unsent_error())
             else:
                 self._fail(
@@ -154,7 +200,7 @@ class Submissions:
                 )
 
     def _late(self, waiting: Waiting) -> RaftkvError:
-        if waiting.term == 0:
+        if waiting.certainly_not_applied:
             return DeadlineExceeded("no leader took the write in time; it has not been applied")
         return OutcomeUnknown("the write was proposed, but not seen applied in time")
 
@@ -175,6 +221,11 @@ class Submissions:
         if waiting is not None:
             self._bytes -= len(waiting.submission.commands)
         return waiting
+
+
+def _session_has_ended(result: bytes) -> bool:
+    """Whether a batch was refused now for the lack of what would remember its first run."""
+    return kv_pb2.BatchResult.FromString(result).failure.reason == SessionExpired.reason
 
 
 class Intake:

@@ -2,8 +2,16 @@ import asyncio
 
 import pytest
 
-from raftkv.errors import DeadlineExceeded, NoLeader, OutcomeUnknown, Overloaded, ShuttingDown
+from raftkv.errors import (
+    DeadlineExceeded,
+    NoLeader,
+    OutcomeUnknown,
+    Overloaded,
+    SessionExpired,
+    ShuttingDown,
+)
 from raftkv.node.submissions import Intake, Submissions
+from raftkv.rpc import kv_pb2
 from raftkv.transport.ports import Submission
 
 ORIGIN = 7
@@ -76,8 +84,65 @@ async def test_a_snapshot_that_jumps_over_a_batch_leaves_it_unknown_unless_it_ca
     submissions.jump(lambda commands: commands == b"in session")
     with pytest.raises(OutcomeUnknown):
         await plain
-    assert numbers(submissions.take_unsent(term=3)) == [2]
+    assert numbers(submissions.take_unsent(term=3)) == [3]
     assert not in_session.done()
+
+
+async def test_a_leader_takes_again_what_a_snapshot_of_its_own_jumped_over() -> None:
+    intake = Intake()
+    submissions, (plain, first, second) = waiting(b"plain", b"1st in session", b"2nd in session")
+    intake.add(submissions.take_unsent(term=2), submissions.settled)
+    assert [len(taken) for taken in intake.take(1000)] == [3]
+    submissions.jump(lambda commands: commands.endswith(b"in session"))
+    assert isinstance(plain.exception(), OutcomeUnknown)
+    intake.add(submissions.take_unsent(term=2), submissions.settled)
+    (again,) = intake.take(1000)
+    assert [each.commands for each in again] == [b"1st in session", b"2nd in session"]
+    submissions.resolve(again[0].number, b"")
+    assert await first == b""
+    assert submissions.settled == again[0].number
+    assert not second.done()
+
+
+def jumped_over() -> tuple[Submissions, asyncio.Future[bytes]]:
+    """A batch that may be among the entries that a snapshot stands for."""
+    submissions, (future,) = waiting(b"in session")
+    submissions.take_unsent(term=2)
+    submissions.jump(lambda _: True)
+    return submissions, future
+
+
+async def test_a_batch_that_may_have_been_applied_is_never_said_not_to_be() -> None:
+    without_leader, lonely = jumped_over()
+    without_leader.tick(0.0, leader_known=False, patience_ticks=0)
+    in_time, late = jumped_over()
+    in_time.tick(1e9, leader_known=True, patience_ticks=40)
+    stopping, stopped = jumped_over()
+    stopping.fail_all(lambda: NoLeader("unsent"))
+    for future in (lonely, late, stopped):
+        with pytest.raises(OutcomeUnknown):
+            await future
+
+
+async def test_the_end_of_the_session_settles_nothing_for_a_batch_that_may_have_run_in_it() -> None:
+    failure = kv_pb2.Failure(reason=SessionExpired.reason)
+    expired = kv_pb2.BatchResult(failure=failure).SerializeToString()
+    submissions, first = jumped_over()
+    (repeated,) = submissions.take_unsent(term=3)
+    submissions.resolve(repeated.number, expired)
+    with pytest.raises(OutcomeUnknown):
+        await first
+    submissions, (sent_once,) = waiting(b"in session")
+    submissions.take_unsent(term=2)
+    submissions.resolve(1, expired)
+    assert await sent_once == expired
+
+
+async def test_the_results_of_a_repeated_batch_are_its_results() -> None:
+    submissions, future = jumped_over()
+    (repeated,) = submissions.take_unsent(term=3)
+    submissions.resolve(repeated.number, b"")
+    assert await future == b""
 
 
 async def test_what_may_be_lost_on_the_way_is_sent_again_ever_more_rarely() -> None:
