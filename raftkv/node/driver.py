@@ -215,9 +215,15 @@ class Driver:
             raise Unavailable("this snapshot is not wanted any more")
         self._received = received
         self.receive(message.sender, Frame(messages=(message,)))
-        index = message.snapshot.last_included_index
-        deadline = self.loop.time() + INSTALL_TIMEOUT_S
-        await self.until(lambda: self.raft.last_applied >= index, deadline)
+        raft, index = self.raft, message.snapshot.last_included_index
+
+        def decided() -> bool:
+            under_way = raft.installing or raft.commit_index >= index
+            return raft.last_applied >= index or not under_way
+
+        await self.until(decided, self.loop.time() + INSTALL_TIMEOUT_S)
+        if raft.last_applied < index:
+            raise Unavailable("this snapshot could not be installed")
 
     # ---- time ------------------------------------------------------------------------
 
@@ -286,7 +292,8 @@ class Driver:
         if ready.snapshot is not None:
             self.spawn(self._install(ready.snapshot))
         for peer in ready.snapshots_wanted:
-            self.spawn(self._send_snapshot(peer))
+            # In this turn's term: in the next one this node may follow another leader.
+            self.spawn(self._send_snapshot(peer, raft.current_term))
         self._follow_membership()
         if self._changed:
             self._notice_change()
@@ -413,9 +420,9 @@ class Driver:
             self._apply_paused = False
             self.wake()
 
-    async def _send_snapshot(self, peer: int) -> None:
+    async def _send_snapshot(self, peer: int, term: int) -> None:
         try:
-            point = await self._snapshots.send(peer, self.raft.current_term)
+            point = await self._snapshots.send(peer, term)
         except Unavailable as error:
             self._log.warning("snapshot_not_sent", peer=peer, reason=error.message)
             self.raft.snapshot_failed(peer)
@@ -441,6 +448,7 @@ class Driver:
             check(holds == (index, term), "a snapshot holds what its name says", found=holds)
             self.raft.snapshot_installed()
         self.changes.replace(self.machine)
+        await self._storage.retire()
         self.submissions.jump(_in_session)
         self._log.info("snapshot_installed", index=index, term=term, leader=message.sender)
         self._check_own_membership()

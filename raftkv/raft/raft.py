@@ -599,6 +599,11 @@ class Raft:
             and self._installing is None
         )
 
+    @property
+    def installing(self) -> bool:
+        """Whether a snapshot is taking the place of state and log."""
+        return self._installing is not None
+
     def _handle_install_snapshot(self, message: InstallSnapshot) -> None:
         if self._installing is not None:
             return

@@ -138,17 +138,21 @@ class _JournaledStore:
     def __init__(self, written: MemoryStateStore) -> None:
         self._written = written
         self.unsynced: list[Changes] = []
-        self.closed = False
+        self.closed = False  # for writes
+        self.retired = False  # for reads as well
 
     def get(self, family: Family, key: bytes) -> bytes | None:
+        self._check_readable()
         return self._written.get(family, key)
 
     def get_many(self, family: Family, keys: list[bytes]) -> list[bytes | None]:
+        self._check_readable()
         return self._written.get_many(family, keys)
 
     def scan(
         self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
+        self._check_readable()
         return self._written.scan(family, start, end, reverse=reverse)
 
     def write(self, changes: Changes) -> None:
@@ -156,6 +160,10 @@ class _JournaledStore:
             raise StorageError("the state is closed")
         self._written.write(changes)
         self.unsynced.append({family: dict(rows) for family, rows in changes.items()})
+
+    def _check_readable(self) -> None:
+        if self.retired:
+            raise StorageError("the state was replaced by a snapshot")
 
 
 class MemoryStateStorage:
@@ -167,6 +175,7 @@ class MemoryStateStorage:
         self._numbers = count(1)
         self._synced = MemoryStateStore()
         self._store = _JournaledStore(_copy(self._synced))
+        self._replaced: _JournaledStore | None = None
         self._checkpoints = directory / "checkpoints"
         self._incoming = directory / "incoming"
         for path in (self._checkpoints, self._incoming):
@@ -218,8 +227,14 @@ class MemoryStateStorage:
             raise StorageError("the state is closed")
         store.closed = True
         self._synced = state
-        self._store = _JournaledStore(_copy(state))
+        self._store, self._replaced = _JournaledStore(_copy(state)), store
         return self._store
+
+    async def retire(self) -> None:
+        """Nobody reads any more what the last `install` has replaced."""
+        if self._replaced is not None:
+            self._replaced.retired = True
+            self._replaced = None
 
     def disk_bytes(self) -> int:
         """Size of the live state, about."""

@@ -80,8 +80,12 @@ class StateStorage(Protocol):
 
     async def install(self, received: Path) -> StateStore:
         """Make the received directory the state. After a crash at any instant the old or the new
-        state stands, whole. Returns the store now open.
+        state stands, whole. Returns the store now open; the one before can still be read, not
+        written, until `retire`.
         """
+
+    async def retire(self) -> None:
+        """Nobody reads any more what the last `install` has replaced: release it."""
 
     def disk_bytes(self) -> int:
         """Size of the live state, about."""

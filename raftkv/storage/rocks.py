@@ -134,6 +134,10 @@ class RocksDatabase:
         with self.guarded("making a checkpoint"):
             Checkpoint(self._database).create_checkpoint(str(path))
 
+    def end_writes(self) -> None:
+        """Something has taken its place: it can still be read."""
+        self._failure = _Replaced(f"the database in {self.path} is closed: another replaced it")
+
     def close(self) -> None:
         """Flush and release. An iterator still in use keeps the files open until it is dropped."""
         if isinstance(self._failure, _Closed):
@@ -155,6 +159,10 @@ def _close(database: Rdict) -> Exception | None:
     except Exception as error:  # noqa: BLE001 - the others must be closed as well
         return error
     return None
+
+
+class _Replaced(StorageError):
+    """What is written now would be lost."""
 
 
 class _Closed(StorageError):

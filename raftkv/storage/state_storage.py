@@ -47,6 +47,7 @@ class RocksStateStorage:
             live = self._live_directory()
             self._remove_leftovers(live)
             self._store = self._create() if live is None else _open(live)
+        self._replaced: RocksStateStore | None = None
         self._writer = WriterThread("raftkv-state")
 
     @property
@@ -86,11 +87,13 @@ class RocksStateStorage:
         return self._incoming
 
     async def install(self, received: Path) -> RocksStateStore:
-        """Make the received directory the state. Returns the store now open.
+        """Make the received directory the state. Returns the store now open; the one before can
+        still be read until `retire`.
 
         Raises `DamagedData` if it is not a whole state: nothing has changed then. Any other
         `StorageError` stops the store, for it is not known which state a restart will find.
         """
+        await self.retire()
         old = self._store
         directory = self._path / f"state-{_number(old.database.path) + 1}"
         with translated("installing a snapshot", self._path):
@@ -101,10 +104,17 @@ class RocksStateStorage:
                 new.database.close()
                 old.database.failed(error, "swapping the state")
                 raise
-            self._store = new
-            await self._writer.run(old.database.close)
-            self._discard(old.database.path)
+            old.database.end_writes()
+            self._store, self._replaced = new, old
         return new
+
+    async def retire(self) -> None:
+        """Nobody reads any more what the last `install` has replaced: release it."""
+        old, self._replaced = self._replaced, None
+        if old is not None:
+            with translated("removing the replaced state", self._path):
+                await self._writer.run(old.database.close)
+                self._discard(old.database.path)
 
     def disk_bytes(self) -> int:
         """Size of the live state, about."""
@@ -113,6 +123,7 @@ class RocksStateStorage:
 
     async def close(self) -> None:
         """Flush and release the disk."""
+        await self.retire()
         await self._writer.close(self._store.database.close)
 
     def _adopt(self, received: Path, directory: Path) -> RocksStateStore:

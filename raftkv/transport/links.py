@@ -40,6 +40,8 @@ class GrpcPeerLinks:
         self._snapshots = SnapshotSender(identity, disk, stall_timeout_s)
         self._handler: PeerHandler | None = None
         self._links: dict[int, PeerLink] = {}
+        self._members: frozenset[int] = frozenset()
+        self._callers: dict[int, str] = {}  # who has called us, and where they can be answered
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
@@ -52,7 +54,12 @@ class GrpcPeerLinks:
         self._handler = handler
 
     def set_peers(self, addresses: Mapping[int, str]) -> None:
-        """Open and close links so that they are exactly those (node id -> `host:port`)."""
+        """Open and close links so that they are exactly those (node id -> `host:port`), until
+        somebody else who has called is to be answered.
+        """
+        for peer in self._members - addresses.keys():
+            self._callers.pop(peer, None)
+        self._members = frozenset(addresses)
         for peer, link in list(self._links.items()):
             if addresses.get(peer) != link.address:
                 self._close(self._links.pop(peer))
@@ -63,6 +70,10 @@ class GrpcPeerLinks:
     def send(self, to: int, frame: Frame) -> None:
         """Queue a frame and return at once; dropped if the link is down or its buffer is full."""
         link = self._links.get(to)
+        if link is None and to in self._callers:
+            # A node that catches up may pass a membership that its leader did not belong to yet;
+            # without its answers the leader would never get it past that.
+            link = self._open(to, self._callers[to])
         if link is not None:
             link.send(frame)
 
@@ -72,6 +83,7 @@ class GrpcPeerLinks:
         Somebody we have not heard of gets a link, too: a node that is behind, or has just
         been added, must be able to answer a leader that it does not know yet.
         """
+        self._callers[caller.node_id] = caller.address
         link = self._links.get(caller.node_id)
         if link is not None:
             link.contacted()
@@ -96,12 +108,13 @@ class GrpcPeerLinks:
         for link in self._links.values():
             self._close(link)
         self._links.clear()
+        self._callers.clear()
         await asyncio.gather(*self._closing, return_exceptions=True)
 
-    def _open(self, peer: int, address: str) -> None:
+    def _open(self, peer: int, address: str) -> PeerLink:
         if self._handler is None:
             raise RuntimeError("links have no handler yet: call start() first")
-        self._links[peer] = PeerLink(
+        link = self._links[peer] = PeerLink(
             self._identity,
             peer,
             address,
@@ -110,6 +123,7 @@ class GrpcPeerLinks:
             self._clock,
             self._encoder(peer),
         )
+        return link
 
     def _encoder(self, peer: int) -> Encode:
         """Asked once for each link."""

@@ -79,6 +79,11 @@ async def restarted(directory: Path) -> dict[bytes, bytes]:
     return found
 
 
+async def replace(storage: RocksStateStorage, received: Path) -> None:
+    await storage.install(received)
+    await storage.retire()
+
+
 async def test_a_crash_at_any_step_of_an_installation_leaves_the_old_state_or_the_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +91,7 @@ async def test_a_crash_at_any_step_of_an_installation_leaves_the_old_state_or_th
     tracer = Tracer(tmp_path / "state", tmp_path)
     with monkeypatch.context() as patched:
         trace(patched, tracer)
-        await storage.install(received)
+        await replace(storage, received)
     await storage.close()
     found = [await restarted(moment) for moment in tracer.moments]
     swap = tracer.steps.index("replace")
@@ -101,7 +106,7 @@ async def test_a_step_that_fails_leaves_the_old_state_or_stops_the_store(
     counter = Tracer(tmp_path / "measured", tmp_path / "copies")
     with monkeypatch.context() as patched:
         trace(patched, counter)
-        await storage.install(received)
+        await replace(storage, received)
     await storage.close()
     # One file's fsync is like the next one's: take the first of each row.
     for step, name in enumerate(counter.steps):
@@ -112,7 +117,7 @@ async def test_a_step_that_fails_leaves_the_old_state_or_stops_the_store(
         with monkeypatch.context() as patched:
             trace(patched, Tracer(path, tmp_path, failing=step))
             with pytest.raises(StorageError):
-                await storage.install(received)
+                await replace(storage, received)
         live = content(storage)
         try:
             storage.store.write({Family.CURRENT: {}})

@@ -90,6 +90,21 @@ async def test_the_replaced_store_takes_no_more_writes(states: States) -> None:
         old.write({CURRENT: {b"k": b"v"}})
 
 
+async def test_the_replaced_store_can_be_read_until_it_is_retired(states: States) -> None:
+    """Its node serves stale reads while the log is being reset."""
+    old = states.storage.store
+    old.write({CURRENT: {b"a": b"snapshot"}})
+    received = await receive(states.storage)
+    old.write({CURRENT: {b"a": b"later"}})
+    await states.storage.install(received)
+    assert old.get(CURRENT, b"a") == b"later"
+    assert list(old.scan(CURRENT, b"", None)) == [(b"a", b"later")]
+    await states.storage.retire()
+    with pytest.raises(StorageError):
+        old.get(CURRENT, b"a")
+    assert states.storage.store.get(CURRENT, b"a") == b"snapshot"
+
+
 async def test_an_unfinished_receipt_is_dropped_by_the_next(states: States) -> None:
     first = states.storage.begin_receive()
     (first / "part").write_bytes(b"half a file")

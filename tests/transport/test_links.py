@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import grpc
 import pytest
 from loopback import DEADLINE_S, Half, Loopback
 
 from raftkv.clocks import LamportTime
-from raftkv.errors import AddressInUse
-from raftkv.raft.entry import Entry, EntryKind
-from raftkv.raft.messages import AppendEntries, Heartbeat, Message
+from raftkv.errors import AddressInUse, ConnectionFailed
+from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint
+from raftkv.raft.messages import AppendEntries, Heartbeat, InstallSnapshot, Message
+from raftkv.storage.ports import Checkpoint
 from raftkv.transport import backoff, outbox
 from raftkv.transport.handshake import CONNECT, REASON_KEY, hello
 from raftkv.transport.ports import Forward, Frame, Submission
@@ -334,3 +336,27 @@ async def test_a_peer_we_have_not_heard_of_gets_an_answer(loopback: Loopback) ->
     leader, newcomer = await loopback.half(1), await loopback.half(2)
     leader.connect(newcomer)
     await newcomer.until_connected(1)
+
+
+async def test_who_calls_is_answered_although_the_membership_does_not_name_it(
+    loopback: Loopback,
+) -> None:
+    """A node that catches up passes memberships to which its leader did not belong yet."""
+    leader, behind = await loopback.half(1), await loopback.half(2)
+    leader.connect(behind)
+    await behind.until_connected(1)
+    behind.connect()
+    behind.links.send(1, Frame(messages=(Heartbeat(2, 1, 4, 0, 1),)))
+    await behind.until_connected(1)
+    behind.links.send(1, Frame(messages=(Heartbeat(2, 1, 4, 0, 2),)))
+    await leader.handler.until(lambda: Heartbeat(2, 1, 4, 0, 2) in leader.handler.messages)
+
+
+async def test_who_has_left_the_membership_is_not_called_again(loopback: Loopback) -> None:
+    one, _ = await loopback.pair()
+    one.connect()
+    one.links.send(2, Frame(messages=(heartbeat(1),)))
+    assert not one.links.connected
+    offer = InstallSnapshot(1, 2, 4, SnapshotPoint(1, 1))
+    with pytest.raises(ConnectionFailed, match="no link"):
+        await one.links.send_snapshot(2, offer, Checkpoint(Path(), 1, 1))
