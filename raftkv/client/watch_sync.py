@@ -20,9 +20,6 @@ class SyncWatch:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._call = shared_portal().call
-        self._events: Sequence[WatchEvent] = ()
-        self._position = 0
-        self._revision = watch.revision
 
     def __enter__(self) -> Self:
         try:
@@ -50,7 +47,7 @@ class SyncWatch:
     @property
     def revision(self) -> int:
         """The bookmark: everything up to here was handed out; another watch goes on at + 1."""
-        return self._watch.revision
+        return self._call(self._bookmark())
 
     def __iter__(self) -> Self:
         return self
@@ -69,6 +66,10 @@ class SyncWatch:
     def close(self) -> None:
         """Hear no more; iterating ends. Calling it again does nothing."""
         self._call(self._watch.close())
+
+    async def _bookmark(self) -> int:
+        # On the loop: another thread may find the queue empty, and what arrives then counted in.
+        return self._watch.revision
 
     async def _next(self) -> WatchEvent | None:
         # A coroutine that raises StopAsyncIteration can't hand it to a thread.
