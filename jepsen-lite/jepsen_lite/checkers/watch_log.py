@@ -12,7 +12,9 @@ from typing import Any
 
 from jepsen_lite.checkers.reading import NEVER_NS, answered, began_ns, told
 from jepsen_lite.history import Kind, Operation
-from raftkv.errors import RevisionCompacted
+
+REFUSED = "REVISION_COMPACTED"
+"""The error of a watch whose history was gone, in runs whose watches did not go on behind it."""
 
 Change = tuple[int, str]  # revision and key
 Effect = tuple[str, Any]  # kind and value
@@ -90,9 +92,9 @@ def acknowledged(operations: Iterable[Operation]) -> dict[Change, Effect]:
 
 def compacted(operations: Iterable[Operation], streams: Iterable[Stream]) -> float:
     """No history was compacted beyond this revision while a watcher still wanted it."""
-    # Older runs tell that a watch was refused for it, and not up to where history was gone.
+    # Such an error does not tell up to where it was gone.
     endings = (each.completion for each in operations if each.completion is not None)
-    if any(ending.error == RevisionCompacted.reason for ending in endings):
+    if any(ending.error == REFUSED for ending in endings):
         return NEVER_NS
     return max((each.start for each in streams if each.gaps), default=0)
 
