@@ -9,6 +9,7 @@ from raftkv.client import requests, results
 from raftkv.client.core import Core
 from raftkv.client.fallback import Fallback, read_or_fall_back
 from raftkv.client.fences import Fences
+from raftkv.client.lanes import AtLeast
 from raftkv.client.levels import Level, ReadLevel
 from raftkv.client.op import Operation, Sort, transaction_of
 from raftkv.client.paging import ReadPage, read_range
@@ -187,7 +188,8 @@ class KvMethods(Core):
         pipeline = self._pipeline
 
         async def read_page(page: kv_pb2.Range) -> RangeResult:
-            lane = pipeline.reads(level if page.revision == revision else ReadLevel.SESSION)
+            pinned = page.revision != revision
+            lane = pipeline.reads(AtLeast(page.revision) if pinned else level)
             left_s = deadline - self._loop.time()
             piece = requests.range_piece(page)
             found: RangeResult = await pipeline.submit(lane, piece, results.range_reading, left_s)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from raftkv.client.levels import Bounded, Level, ReadLevel
 from raftkv.client.session import Session
@@ -174,17 +175,27 @@ class WriteLane(Lane):
         return batch
 
 
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """The level of a range's later pages: whoever has this revision may answer, on its own."""
+
+    revision: int
+
+
+LaneLevel: TypeAlias = Level | AtLeast
+
+
 class ReadLane(Lane):
     """Reads of one level, all of ranges or all of transactions: their results come in one order."""
 
     def __init__(
-        self, settings: ClientSettings, level: Level, revision_seen: Callable[[], int]
+        self, settings: ClientSettings, level: LaneLevel, revision_seen: Callable[[], int]
     ) -> None:
         super().__init__(settings)
         self._level = level
         self._revision_seen = revision_seen
         self._fixed_header = _header_of(level).SerializeToString()
-        self.needs_majority = level is not ReadLevel.STALE
+        self.needs_majority = level is not ReadLevel.STALE and not isinstance(level, AtLeast)
 
     def envelope(self, number: int, timeout_ms: int, payload: bytes) -> bytes:
         return api_pb2.PipelineRequest(
@@ -217,7 +228,9 @@ _LEVELS = {
 }
 
 
-def _header_of(level: Level) -> api_pb2.ReadBatch:
+def _header_of(level: LaneLevel) -> api_pb2.ReadBatch:
+    if isinstance(level, AtLeast):
+        return api_pb2.ReadBatch(level=api_pb2.READ_LEVEL_SESSION, min_revision=level.revision)
     if isinstance(level, Bounded):
         return api_pb2.ReadBatch(
             level=api_pb2.READ_LEVEL_BOUNDED, max_staleness_ms=int(level.max_staleness * 1000)

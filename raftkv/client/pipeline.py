@@ -30,8 +30,7 @@ from raftkv.client.deadlines import expire_batch, expire_queue, set_error, unans
 from raftkv.client.endpoints import Endpoint, Endpoints
 from raftkv.client.flow import Flow
 from raftkv.client.gate import Gate
-from raftkv.client.lanes import Batch, Call, ControlLane, Lane, ReadLane, WriteLane
-from raftkv.client.levels import Level
+from raftkv.client.lanes import Batch, Call, ControlLane, Lane, LaneLevel, ReadLane, WriteLane
 from raftkv.client.results import error_of
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import (
@@ -69,7 +68,7 @@ class Pipeline:
         self._gate = Gate(settings, rng, loop.time())
         self.control = ControlLane(settings)
         self.writes = WriteLane(settings)
-        self._reads: dict[tuple[Level, bool], ReadLane] = {}
+        self._reads: dict[tuple[LaneLevel, bool], ReadLane] = {}
         self._lanes: tuple[Lane, ...] = (self.control, self.writes)
         self._again: deque[Batch] = deque()  # ambiguous batches that wait to be sent unchanged
 
@@ -106,7 +105,7 @@ class Pipeline:
             loop.call_soon(self._pump)
         return future
 
-    def reads(self, level: Level, *, transactions: bool = False) -> ReadLane:
+    def reads(self, level: LaneLevel, *, transactions: bool = False) -> ReadLane:
         """The lane of the reads of a level. Not to be kept: an idle one may be forgotten."""
         lane = self._reads.get((level, transactions))
         if lane is None:

@@ -113,6 +113,36 @@ async def test_pages_after_the_first_need_only_a_node_that_has_their_revision(
     assert {(page.level, page.min_revision) for page in later} == {(api_pb2.READ_LEVEL_SESSION, 26)}
 
 
+async def test_later_pages_ask_for_the_revision_of_the_first_not_for_what_was_seen_elsewhere(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await asyncio.gather(*(client.put(f"k{i}") for i in range(25)))
+    cluster.store.reply_keys_max = 10
+    cluster.store.revision = 70
+    await client.get("k", level=ReadLevel.STALE)
+    cluster.store.revision = 26  # another node, which is behind
+    no_majority(cluster)
+    found = await client.range_prefix("k", level=ReadLevel.STALE)
+    assert (len(found.kvs), found.revision) == (25, 26)
+    fallen_back = await client.range_prefix("k", fallback="stale", timeout=2.0)
+    assert (len(fallen_back.kvs), fallen_back.fallback) == (25, True)
+
+
+async def test_later_pages_of_a_stale_range_do_not_wait_behind_calls_that_need_a_majority(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await asyncio.gather(*(client.put(f"k{i}") for i in range(25)))
+    cluster.store.reply_keys_max = 10
+    no_majority(cluster)
+    others = [asyncio.ensure_future(client.get("k", timeout=30.0)) for _ in range(50)]
+    await asyncio.sleep(1.0)
+    found = await client.range_prefix("k", level=ReadLevel.STALE, timeout=5.0)
+    assert len(found.kvs) == 25
+    for other in others:
+        other.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
 @pytest.mark.parametrize("bad", [0, -1.0, float("nan")])
 async def test_a_bound_that_nothing_meets_is_refused(bad: float) -> None:
     with pytest.raises(InvalidRequest, match="LINEARIZABLE"):
@@ -129,10 +159,15 @@ async def test_a_transaction_that_would_write_never_leaves(
 
 
 def no_majority(cluster: ScriptedCluster) -> None:
-    """Every node answers stale reads, and refuses all others."""
-    cluster.refuse_reads = lambda reads: (
-        None if reads.level == api_pb2.READ_LEVEL_STALE else NoLeader("no majority")
-    )
+    """Every node answers from what it has, and refuses reads that need more."""
+
+    def refuse(reads: api_pb2.ReadBatch) -> NoLeader | None:
+        session = reads.level == api_pb2.READ_LEVEL_SESSION
+        has_it = session and reads.min_revision <= cluster.store.revision
+        stale = reads.level == api_pb2.READ_LEVEL_STALE
+        return None if stale or has_it else NoLeader("no majority")
+
+    cluster.refuse_reads = refuse
 
 
 READS: dict[str, Read] = {
