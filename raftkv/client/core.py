@@ -82,9 +82,11 @@ class Core:
             waiting = self._pipeline.unfinished()
             if waiting:
                 await asyncio.wait(waiting, timeout=self._timeout_s)
-            await self._kept.close()
+            self._kept.lose_all()
+            await self._kept.settle()
             await self._keeper.close()
         finally:
+            self._kept.lose_all()  # their holders must stop, also if the above was cancelled
             await self._queues.close()
             self._pipeline.close()
             await self._unary.close()

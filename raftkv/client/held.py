@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +20,7 @@ class Held:
         self._place = place
         self._released = False
         self._stopper: CancelOnLoss | None = None
-        self._listeners: list[Callable[[], None]] = []
+        self._registrations: list[object] = []
 
     @property
     def name(self) -> bytes:
@@ -51,19 +51,22 @@ class Held:
 
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Call this at once when it is lost, not when it is released. On the client's loop."""
-        self._listeners.append(callback)
-        self._place.lease.on_lost(callback)
+        self._registrations.append(self._place.lease.listen(callback))
 
     async def release(self) -> bool:
         """Let the next one have it; False if it was lost before.
 
         During an outage this returns after the client's timeout and goes on in the background.
         """
-        if self._released:
-            return False
-        left = self._queues.leave(self._end())
-        done, _ = await asyncio.wait([left], timeout=self._queues.timeout_s)
-        return left.result() if done else True
+        return await departed([self.depart()], self._queues.timeout_s)
+
+    def depart(self) -> asyncio.Future[bool]:
+        """As `release`, but waits for nothing."""
+        if not self._released:
+            return self._queues.leave(self._end())
+        left: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        left.set_result(False)
+        return left
 
     # ---- a block of code under it ----------------------------------------------------
 
@@ -86,7 +89,7 @@ class Held:
                 self._stopper.__exit__(kind, error, traceback)
         finally:
             if kind is asyncio.CancelledError and not self._released:
-                self._queues.leave(self._end())  # whoever was cancelled waits for nothing
+                self.depart()  # whoever was cancelled waits for nothing
             elif not self._released and not await self.release() and lost is None:
                 lost = LockLost(
                     f"{self.name!r} was taken from its holder: its key was deleted, or its lease"
@@ -98,8 +101,17 @@ class Held:
 
     def _end(self) -> Place:
         self._released = True
-        for callback in self._listeners:
-            self._place.lease.forget(callback)
+        for registration in self._registrations:
+            self._place.lease.forget(registration)
         if self._stopper is not None:
             self._stopper.disarm()
         return self._place
+
+
+async def departed(departures: Collection[asyncio.Future[bool]], timeout_s: float) -> bool:
+    """Wait for what `depart` has begun; False if one was lost before.
+
+    After the timeout it goes on without being waited for.
+    """
+    done, _ = await asyncio.wait(departures, timeout=timeout_s)
+    return all(left.result() for left in done)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from raftkv.client.pipeline import Pipeline
 from raftkv.client.results import LeaseResult, ended_leases, lease_result
-from raftkv.errors import LockLost
+from raftkv.errors import LockLost, Unavailable
 from raftkv.rpc import kv_pb2
 
 LEASE_TRUST: Final = 0.9
@@ -47,7 +47,9 @@ class KeptLease:
         self._keeper = keeper
         self._loop = keeper.loop
         self._why = ""
-        self._listeners: dict[Callable[[], None], None] = {}
+        self._kept_by = 0
+        # By registration: locks on one lease may well have one callback, and each its own end.
+        self._listeners: dict[object, Callable[[], None]] = {}
         self._trusted_until = sent_at + ttl_s * LEASE_TRUST
         self._timer = self._loop.call_at(self._trusted_until, self._look)
 
@@ -57,10 +59,7 @@ class KeptLease:
 
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Call this at once when the lease is lost, or now if it is. Runs on the client's loop."""
-        if self.lost.is_set():
-            callback()
-        else:
-            self._listeners[callback] = None
+        self.listen(callback)
 
     def check(self) -> None:
         """Raise `LockLost` if it can't be trusted now."""
@@ -76,31 +75,61 @@ class KeptLease:
 
     # ---- for its keeper and the locks on it ------------------------------------------
 
-    def forget(self, callback: Callable[[], None]) -> None:
-        """Call it no more."""
-        self._listeners.pop(callback, None)
+    def listen(self, callback: Callable[[], None]) -> object:
+        """As `on_lost`; returns what ends it when given to `forget`."""
+        registration = object()
+        if self.lost.is_set():
+            callback()
+        else:
+            self._listeners[registration] = callback
+        return registration
+
+    def forget(self, registration: object) -> None:
+        """Call no more what was registered then."""
+        self._listeners.pop(registration, None)
+
+    def keep_too(self) -> None:
+        """One more wants it to live, until that one calls `let_go`."""
+        self._kept_by += 1
 
     def trust_from(self, sent_at: float) -> None:
         """A command that granted or renewed it was sent then, and has been applied."""
         self.renewed_at = max(self.renewed_at, sent_at)
         self._trusted_until = self.renewed_at + self.ttl * LEASE_TRUST
 
-    def end(self, why: str) -> None:
-        """Renew and trust it no more, as its owner wishes."""
-        if not self._why:
-            self._why = why
-            self._timer.cancel()
+    def let_go(self, why: str) -> None:
+        """One of those that keep it needs it no more; without the last it is over, not lost."""
+        self._kept_by -= 1
+        if not self._kept_by and not self._why:
+            self._end(why)
             self._keeper.drop(self)
 
     def lose(self, why: str) -> None:
         """Renew and trust it no more, and tell everybody."""
         if self._why:
             return
-        self.end(why)
+        self._end(why)
         self.lost.set()
         listeners, self._listeners = self._listeners, {}
-        for callback in listeners:
+        for callback in listeners.values():
+            self._tell(callback)
+        self._keeper.drop(self)
+
+    def _end(self, why: str) -> None:
+        self._why = why
+        self._timer.cancel()
+
+    def _tell(self, callback: Callable[[], None]) -> None:
+        # One owner's mistake must not keep the others from being stopped.
+        try:
             callback()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not ours
+            self._loop.call_exception_handler(
+                {
+                    "message": f"a callback failed that was told of the loss of lease {self.id}",
+                    "exception": error,
+                }
+            )
 
     def _look(self) -> None:
         # One timer per TTL, not one per renewal: it sees how far the trust reaches by now.
@@ -137,13 +166,17 @@ class KeptLeases:
         return self.keep(result.lease, result.ttl_s, sent_at)
 
     def keep(self, lease: int, ttl_s: float, sent_at: float) -> KeptLease:
-        """Keep a lease that a command sent at `sent_at` has granted or renewed."""
+        """Keep a lease that a command sent at `sent_at` has granted or renewed.
+
+        Whoever calls this has to `let_go`, and what it got may be kept by others as well.
+        """
         kept = self._kept.get(lease)
         if kept is None:
             kept = self._kept[lease] = KeptLease(self, lease, ttl_s, sent_at)
             self._renew_at(_due_at(kept))
         else:
             kept.trust_from(sent_at)
+        kept.keep_too()
         return kept
 
     def drop(self, kept: KeptLease) -> None:
@@ -161,13 +194,12 @@ class KeptLeases:
         if self._revocations:
             await asyncio.wait(list(self._revocations), timeout=REVOKE_TIMEOUT_S)
 
-    async def close(self) -> None:
-        """Let go of all."""
+    def lose_all(self) -> None:
+        """The client is about to close: nothing is renewed from here on."""
         for kept in list(self._kept.values()):
             kept.lose("its client was closed")
         if self._renewal is not None:
             self._renewal.cancel()
-        await self.settle()
 
     # ---- renewals --------------------------------------------------------------------
 
@@ -235,7 +267,13 @@ class KeptLeases:
         self, command: kv_pb2.Command, decode: Callable[[kv_pb2.Result], Any], timeout_s: float
     ) -> asyncio.Future[Any]:
         piece = kv_pb2.CommandBatch(commands=[command]).SerializeToString()
-        return self._pipeline.submit(self._pipeline.control, piece, decode, timeout_s)
+        try:
+            return self._pipeline.submit(self._pipeline.control, piece, decode, timeout_s)
+        except Unavailable as closed:
+            # Most callers are timers and losses, which nobody could tell of it.
+            failed: asyncio.Future[Any] = self.loop.create_future()
+            failed.set_exception(closed)
+            return failed
 
 
 def _due_at(kept: KeptLease, share: float = 1.0) -> float:

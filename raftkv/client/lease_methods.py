@@ -21,6 +21,8 @@ class LeaseMethods(Core):
     async def lease(self, ttl: float, *, timeout: float | None = None) -> AsyncIterator[KeptLease]:
         """A lease that is renewed in the background until the block ends, and then revoked.
 
+        Only where a block of `keep` still keeps it, it lives until that ends, and then is revoked.
+
             async with client.lease(10.0) as lease:
                 await client.put("here", "I am", lease=lease.id)
 
@@ -30,14 +32,14 @@ class LeaseMethods(Core):
         try:
             yield kept
         finally:
-            kept.end("it was given back")
+            kept.let_go("it was given back")
             await self._kept.settle()
 
     @asynccontextmanager
     async def keep(self, lease: int, *, timeout: float | None = None) -> AsyncIterator[KeptLease]:
         """Renew a lease that was granted before until the block ends, and leave it to its TTL.
 
-        Raises `LeaseNotFound`.
+        One that this client keeps anyway is left to whoever else keeps it. Raises `LeaseNotFound`.
         """
         sent_at = self._loop.time()
         renewed = await self.lease_renew(lease, timeout=timeout)
@@ -45,7 +47,7 @@ class LeaseMethods(Core):
         try:
             yield kept
         finally:
-            kept.end("it is kept no more")
+            kept.let_go("it is kept no more")
 
     async def lease_grant(
         self, ttl: float, *, lease: int = 0, fence: Fences = None, timeout: float | None = None

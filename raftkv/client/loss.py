@@ -21,13 +21,15 @@ class CancelOnLoss:
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._fired = False
+        self._firing: asyncio.Handle | None = None
+        self._registration: object = None
 
     def __enter__(self) -> Self:
         self._task = asyncio.current_task()
         if self._task is None:
             raise RuntimeError("only a task can be told of a loss")
         self._cancelling = self._task.cancelling()
-        self._lease.on_lost(self._cancel)
+        self._registration = self._lease.listen(self._cancel)
         return self
 
     def __exit__(
@@ -45,9 +47,19 @@ class CancelOnLoss:
 
     def disarm(self) -> None:
         """The lease may be lost from here on."""
-        self._lease.forget(self._cancel)
+        self._lease.forget(self._registration)
+        if self._firing is not None:
+            self._firing.cancel()
 
     def _cancel(self) -> None:
+        if self._task is asyncio.current_task():
+            # The loss was noticed by the task itself. Cancelled now, it would meet that at its next
+            # await; if the block has ended by then, `uncancel` has not taken it back (Python 3.11).
+            self._firing = asyncio.get_running_loop().call_soon(self._fire)
+        else:
+            self._fire()
+
+    def _fire(self) -> None:
         self._fired = True
         if self._task is not None:
             self._task.cancel()

@@ -12,9 +12,10 @@ import uvloop
 from raftkv.client.client import Client
 from raftkv.client.endpoints import Endpoints
 from raftkv.client.kept_leases import LEASE_TRUST, KeptLease, KeptLeases
+from raftkv.client.loss import CancelOnLoss
 from raftkv.client.pipeline import Pipeline
 from raftkv.client.settings import ClientSettings
-from raftkv.errors import LeaseNotFound, LockLost, NoLeader
+from raftkv.errors import LeaseNotFound, LockLost, NoLeader, OutcomeUnknown
 from tests.client.lock_cluster import LockCluster
 
 TTL = 10.0
@@ -139,6 +140,101 @@ async def test_a_lease_of_somebody_elses_is_kept_and_then_left_to_its_ttl(
     assert granted.lease not in cluster.machine.leases()
     with pytest.raises(LeaseNotFound):
         await client.keep(granted.lease).__aenter__()
+
+
+async def test_a_lease_that_is_kept_twice_ends_with_the_last_that_keeps_it(
+    client: Client, cluster: LockCluster
+) -> None:
+    async with client.lease(TTL) as lease:
+        async with client.keep(lease.id):
+            pass
+        await asyncio.sleep(3 * TTL)
+        lease.check()
+        assert lease.id in cluster.machine.leases()
+    assert lease.id not in cluster.machine.leases()
+
+
+async def test_the_lease_of_a_lock_that_is_kept_too_stays_with_the_lock(
+    client: Client, cluster: LockCluster
+) -> None:
+    async with client.lock("n", ttl=TTL) as lock:
+        (lease,) = [each for each in cluster.machine.leases() if cluster.machine.lease_keys(each)]
+        async with client.keep(lease):
+            pass
+        await asyncio.sleep(3 * TTL)
+        assert cluster.store.tokens(b"n") == [lock.token]
+
+
+# ---- telling of the loss -----------------------------------------------------------------
+
+
+async def test_a_callback_that_fails_keeps_nobody_else_from_being_told(
+    client: Client, cluster: LockCluster
+) -> None:
+    told: list[bool] = []
+    failures: list[object] = []
+    cluster.loop.set_exception_handler(lambda _, facts: failures.append(facts["exception"]))
+    mistake = ZeroDivisionError()
+
+    def fail() -> None:
+        raise mistake
+
+    async with client.lease(TTL) as lease:
+        lease.on_lost(fail)
+        lease.on_lost(lambda: told.append(lease.lost.is_set()))
+        cluster.go_down()
+        await lease.lost.wait()
+    assert told == [True]
+    assert failures == [mistake]
+
+
+async def test_closing_tells_of_the_loss_even_if_it_is_cancelled(
+    client: Client, cluster: LockCluster
+) -> None:
+    async def hold() -> None:
+        async with client.lock("n"):
+            await asyncio.Event().wait()
+
+    holding = asyncio.create_task(hold())
+    await asyncio.sleep(0.5)
+    cluster.go_down()
+    unanswered = asyncio.create_task(client.put("k", "v"))
+    await asyncio.sleep(0.1)
+    closing = asyncio.create_task(client.close())
+    await asyncio.sleep(0.1)
+    closing.cancel()
+    for over in (closing, holding, unanswered):
+        with pytest.raises((asyncio.CancelledError, LockLost, OutcomeUnknown)):
+            await asyncio.wait_for(over, 0.1)
+    assert isinstance(holding.exception(), LockLost)
+
+
+async def test_a_lease_is_lost_though_nothing_can_be_sent_any_more() -> None:
+    loop = asyncio.get_running_loop()
+    cluster, settings, rng = LockCluster("a:1"), ClientSettings(), Random(7)
+    endpoints = Endpoints(list(cluster.nodes), cluster.link, settings, rng)
+    pipeline = Pipeline(endpoints, settings, rng, loop)
+    leases = KeptLeases(pipeline, loop)
+    granting = asyncio.create_task(leases.grant(10_000, 1.0))
+    await asyncio.sleep(0.1)
+    lease = granting.result()
+    pipeline.close()
+    await asyncio.sleep(TTL)
+    assert lease.lost.is_set()
+
+
+async def test_a_task_that_notices_the_loss_itself_is_cancelled_in_the_block_only(
+    client: Client,
+) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    async with client.lease(TTL) as lease:
+        with CancelOnLoss(lease):
+            lease.lose("so its owner found")
+        await asyncio.sleep(0.1)
+        with pytest.raises(LockLost), CancelOnLoss(lease):
+            await asyncio.sleep(0.1)
+    assert task.cancelling() == 0
 
 
 def test_leases_whose_renewal_is_overdue_are_kept_on_uvloop() -> None:
