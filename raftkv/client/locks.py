@@ -78,7 +78,7 @@ class Lock:
 
         During an outage this returns after the client's timeout and goes on in the background.
         """
-        held = self._let_go()
+        held = self.let_go()
         return held is not None and await held.release()
 
     async def __aenter__(self) -> Self:
@@ -99,9 +99,7 @@ class Lock:
 
     async def acquire_for(self, owner: object, timeout: float | None) -> Held:
         """As `acquire`; the owner is what may not have it twice, a task or a thread."""
-        if owner is self._owner and self._held is not None and not self._held.remaining():
-            self._let_go()  # it was lost, so the owner does not stand in its own way
-        self._queues.owners.add(self.name, owner)
+        self._line_up(owner)
         try:
             async with asyncio.timeout(timeout):
                 await self._take(owner, self._queues.enter)
@@ -120,17 +118,34 @@ class Lock:
         traceback: TracebackType | None,
     ) -> None:
         """End a block of code that ran under it, as `__aexit__`."""
-        if held is self._held:
-            self._let_go()
+        self.let_go_of(held)
         await held.__aexit__(kind, error, traceback)
+
+    def let_go(self) -> Held | None:
+        """Another task may have it; what was held is the caller's to release."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._queues.owners.remove(self.name, self._owner)
+            self._turn.release()
+        return held
+
+    def let_go_of(self, held: Held) -> None:
+        """As `let_go`, unless another task has it by now."""
+        if held is self._held:
+            self.let_go()
 
     async def try_acquire_for(self, owner: object) -> bool:
         """As `try_acquire`."""
-        self._queues.owners.add(self.name, owner)
+        self._line_up(owner)
         if self._turn.locked():
             self._queues.owners.remove(self.name, owner)
             return False
         return await self._take(owner, self._queues.enter_if_free)
+
+    def _line_up(self, owner: object) -> None:
+        if owner is self._owner and self._held is not None and not self._held.remaining():
+            self.let_go()  # it was lost, so the owner does not stand in its own way
+        self._queues.owners.add(self.name, owner)
 
     async def _take(
         self, owner: object, enter: Callable[[bytes, int, bytes], Awaitable[Place | None]]
@@ -154,13 +169,6 @@ class Lock:
         for callback in self._listeners:
             held.on_lost(callback)
         return True
-
-    def _let_go(self) -> Held | None:
-        held, self._held = self._held, None
-        if held is not None:
-            self._queues.owners.remove(self.name, self._owner)
-            self._turn.release()
-        return held
 
     def _require(self) -> Held:
         if self._held is None:

@@ -27,7 +27,8 @@ class SyncLock:
             client.put("report", data, fence=lock)
 
     Threads may share a lock: they take it one after the other. Times are in seconds. If it was
-    lost within the block, the block's end raises `LockLost`.
+    lost within the block, the block's end raises `LockLost`. Until then nothing stops the thread:
+    a call with `fence=lock` raises `LockLost`, a call without goes through as if nothing had been.
     """
 
     def __init__(self, lock: Lock) -> None:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, overload
 
 from raftkv.client.client import Client
-from raftkv.client.held import Held
+from raftkv.client.held import Held, departed
 from raftkv.client.locks import Lock
 from raftkv.errors import InvalidRequest, LockNotAcquired
 
@@ -22,10 +22,13 @@ class LockSet(Sequence[Lock]):
     in. All who do so never wait for each other in a circle, and nor do those that hold one lock.
     """
 
-    def __init__(self, locks: Sequence[Lock], timeout: float | None) -> None:
+    def __init__(
+        self, locks: Sequence[Lock], timeout: float | None, release_timeout_s: float
+    ) -> None:
         self._locks = tuple(sorted(locks, key=lambda lock: lock.name))
         self._timeout = timeout
-        self._blocks: dict[object, AsyncExitStack] = {}  # by the task that runs it
+        self._release_timeout_s = release_timeout_s
+        self._blocks: dict[object, list[Held]] = {}  # by the task that runs it
 
     @property
     def names(self) -> tuple[bytes, ...]:
@@ -58,15 +61,14 @@ class LockSet(Sequence[Lock]):
 
     async def release(self) -> bool:
         """Let others have them; False if one was not held any more."""
-        released = await asyncio.gather(*(lock.release() for lock in self._locks))
-        return all(released)
+        held = [each for lock in self._locks if (each := lock.let_go()) is not None]
+        released = await self._departed(_depart(held))
+        return released and len(held) == len(self._locks)
 
     async def __aenter__(self) -> Self:
         task = asyncio.current_task()
-        held = await self.acquire_for(task, self._timeout)
-        stack = self._blocks[task] = AsyncExitStack()
-        for lock, each in zip(self._locks, held, strict=True):
-            stack.push_async_exit(partial(lock.leave, each))
+        held = self._blocks[task] = await self.acquire_for(task, self._timeout)
+        for each in held:
             await each.__aenter__()
         return self
 
@@ -76,8 +78,9 @@ class LockSet(Sequence[Lock]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Each lock of the stack adds what it knows: that it was lost, or nothing.
-        await self._blocks.pop(asyncio.current_task()).__aexit__(kind, error, traceback)
+        await self.leave(self._blocks.pop(asyncio.current_task()), kind, error, traceback)
+
+    # ---- whoever holds them ----------------------------------------------------------
 
     async def acquire_for(self, owner: object, timeout: float | None) -> list[Held]:
         """As `acquire`; the owner is what may not have a lock twice, a task or a thread."""
@@ -89,21 +92,41 @@ class LockSet(Sequence[Lock]):
             # Nearly always the loss of one has ended the waiting for the next, as they stand on
             # one lease; but that may have been replaced in between.
             self.check()
-        except TimeoutError as error:
-            await self._give_back(held, error)
+        except TimeoutError:
+            await self._departed(self._give_back(held))
             raise LockNotAcquired(
                 f"{self._locks[len(held)].name!r} of {len(self._locks)} locks was not to be had"
                 f" within {timeout} s: others hold it",
                 name=self._locks[len(held)].name,
             ) from None
         except BaseException as error:
-            await self._give_back(held, error)
+            departures = self._give_back(held)
+            if not isinstance(error, asyncio.CancelledError):  # who is cancelled waits for nothing
+                await self._departed(departures)
             raise
         return held
 
-    async def _give_back(self, held: Sequence[Held], error: BaseException) -> None:
+    async def leave(
+        self,
+        held: Sequence[Held],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End a block of code that ran under them, as `__aexit__`."""
+        stack = AsyncExitStack()
+        for lock, each in zip(self._locks, held, strict=True):
+            stack.push_async_exit(partial(lock.leave, each))
+        # Each lock of the stack adds what it knows: that it was lost, or nothing.
+        await stack.__aexit__(kind, error, traceback)
+
+    def _give_back(self, held: Sequence[Held]) -> list[asyncio.Future[bool]]:
         for lock, each in zip(self._locks, held, strict=False):
-            await lock.leave(each, type(error), error, None)
+            lock.let_go_of(each)
+        return _depart(held)
+
+    async def _departed(self, departures: Sequence[asyncio.Future[bool]]) -> bool:
+        return not departures or await departed(departures, self._release_timeout_s)
 
     def __len__(self) -> int:
         return len(self._locks)
@@ -114,6 +137,11 @@ class LockSet(Sequence[Lock]):
     def __getitem__(self, which: slice) -> Sequence[Lock]: ...
     def __getitem__(self, which: int | slice) -> Lock | Sequence[Lock]:
         return self._locks[which]
+
+
+def _depart(held: Sequence[Held]) -> list[asyncio.Future[bool]]:
+    # All begin before one is waited for: a cancellation meanwhile leaves none that nobody releases.
+    return [each.depart() for each in held]
 
 
 def locked(
@@ -131,4 +159,4 @@ def locked(
     locks = {lock.name: lock for lock in (client.lock(name, ttl=ttl) for name in names)}
     if not locks:
         raise InvalidRequest("no names are given; give one at least", field="names")
-    return LockSet(tuple(locks.values()), timeout)
+    return LockSet(tuple(locks.values()), timeout, client.queues.timeout_s)

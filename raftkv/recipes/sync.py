@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self, overload
 
+from raftkv.client.held import Held
 from raftkv.client.portal import shared_portal
 from raftkv.client.sync import SyncClient
 from raftkv.client.sync_locks import SyncLock
@@ -66,6 +67,7 @@ class LockSet(Sequence[SyncLock]):
         self._timeout = timeout
         self._twins = tuple(SyncLock(lock) for lock in locks)
         self._call = shared_portal().call
+        self._blocks: dict[threading.Thread, list[Held]] = {}
 
     @property
     def names(self) -> tuple[bytes, ...]:
@@ -100,7 +102,9 @@ class LockSet(Sequence[SyncLock]):
         return self._call(self._locks.release())
 
     def __enter__(self) -> Self:
-        return self.acquire(timeout=self._timeout)
+        thread = threading.current_thread()
+        self._blocks[thread] = self._call(self._locks.acquire_for(thread, self._timeout))
+        return self
 
     def __exit__(
         self,
@@ -108,11 +112,8 @@ class LockSet(Sequence[SyncLock]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            if kind is None:
-                self.check()
-        finally:
-            self.release()
+        held = self._blocks.pop(threading.current_thread())
+        self._call(self._locks.leave(held, kind, error, traceback))
 
     def __len__(self) -> int:
         return len(self._twins)

@@ -70,6 +70,41 @@ async def test_giving_up_leaves_none_behind(
     await asyncio.wait_for(client.lock("a").acquire(), 1.0)
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.0005, 0.001, 0.0015, 0.002])
+async def test_a_cancellation_while_they_are_given_back_leaves_none_behind(
+    client: Client, other: Client, cluster: RecipeCluster, after_s: float
+) -> None:
+    await other.lock("d").acquire()
+    acquiring = asyncio.create_task(locked(client, "a", "b", "c", "d").acquire(timeout=1.0))
+    await asyncio.sleep(1.0 + after_s)
+    acquiring.cancel()
+    await asyncio.wait([acquiring])
+    await until(lambda: not any(cluster.store.tokens(name) for name in (b"a", b"b", b"c")))
+    async with asyncio.timeout(1.0), locked(client, "a", "b", "c"):
+        pass
+
+
+async def test_a_release_that_is_cancelled_at_once_goes_on(
+    client: Client, cluster: RecipeCluster
+) -> None:
+    locks = await locked(client, "a", "b").acquire()
+    releasing = asyncio.create_task(locks.release())
+    await asyncio.sleep(0)
+    releasing.cancel()
+    await asyncio.wait([releasing])
+    await until(lambda: not any(cluster.store.tokens(name) for name in (b"a", b"b")))
+    assert not await locks.release()
+
+
+async def test_each_that_is_lost_is_told_of(client: Client, cluster: RecipeCluster) -> None:
+    told: list[bool] = []
+    locks = await locked(client, "a", "b").acquire()
+    locks.on_lost(lambda: told.append(True))
+    cluster.go_down()
+    await asyncio.sleep(10.0)
+    assert told == [True, True]
+
+
 async def test_losing_them_cancels_the_block_once_and_ends_as_lock_lost(
     client: Client, cluster: RecipeCluster
 ) -> None:
