@@ -1,20 +1,22 @@
 """Joining, waiting in and leaving the queue of a name. Knows places, not what they are held for.
 
 A place is a key under a lease that this client keeps; the first place holds the name. All places
-of equal TTL share one lease. Nothing here may leave a key behind that nobody knows of: its lease
-is kept alive, so it would hold the name for ever. Hence a join goes on when its caller has given
-up, and is taken back; and if nobody can say whether it happened, the lease is ended.
+of equal TTL share one lease, which ends once there has been none for that long. Nothing here may
+leave a key behind that nobody knows of: its lease is kept alive, so it would hold the name for
+ever. Hence a join goes on when its caller has given up, and is taken back; and if nobody can say
+whether it happened, the lease is ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from raftkv.client.fences import Fences
-from raftkv.client.kept_leases import KeptLease, KeptLeases
+from raftkv.client.kept_leases import NOT_RENEWED, TIMER_EARLY_S, KeptLease, KeptLeases
 from raftkv.client.lock_owners import LockOwners
 from raftkv.client.loss import CancelOnLoss
 from raftkv.client.pipeline import Pipeline
@@ -45,6 +47,14 @@ class _Grant(NamedTuple):
 
     begun_at: float
     lease: asyncio.Task[KeptLease]
+
+
+@dataclass(slots=True)
+class _Use:
+    """How many places stand on a lease, or are being joined; if none, since when."""
+
+    idle_since: float
+    places: int = 0
 
 
 class Owners(Protocol):
@@ -88,6 +98,7 @@ class LockQueues:
         self._settings = settings
         self._loop = kept.loop
         self._shared: dict[int, _Grant] = {}  # by TTL in ms
+        self._uses: dict[KeptLease, _Use] = {}
 
     async def enter(self, name: bytes, ttl_ms: int, value: bytes) -> Place:
         """Join the queue and wait until the place is the first. Cancelled, it leaves the queue.
@@ -116,6 +127,7 @@ class LockQueues:
     def leave(self, place: Place) -> asyncio.Future[bool]:
         """Leave the queue, however long it takes; whether the place was still there."""
         left: asyncio.Future[bool] = self._loop.create_future()
+        left.add_done_callback(lambda _: self._vacate(place.lease))
         self._leave(place, left, False)
         return left
 
@@ -154,6 +166,8 @@ class LockQueues:
             joining: asyncio.Future[AcquireResult] = self._pipeline.submit(
                 self._pipeline.writes, piece, acquire_result, lease.remaining()
             )
+            self._use_of(lease).places += 1
+            joining.add_done_callback(partial(self._joined, lease))
             try:
                 result = await asyncio.shield(joining)
             except asyncio.CancelledError:
@@ -166,6 +180,10 @@ class LockQueues:
                 raise
             else:
                 return Place(name, result.key, result.token, lease), result.held
+
+    def _joined(self, lease: KeptLease, joined: asyncio.Future[AcquireResult]) -> None:
+        if joined.cancelled() or joined.exception() is not None or not joined.result().token:
+            self._vacate(lease)  # else it is the place's from now on, until that is left
 
     def _taking_back(
         self, name: bytes, lease: KeptLease
@@ -202,10 +220,32 @@ class LockQueues:
     def _granted(self, ttl_ms: int, grant: _Grant, lease: asyncio.Task[KeptLease]) -> None:
         if lease.cancelled() or lease.exception() is not None:
             self._forget(ttl_ms, grant)
+        else:
+            self._end_if_idle(ttl_ms, grant, lease.result())
 
     def _forget(self, ttl_ms: int, grant: _Grant) -> None:
         if self._shared.get(ttl_ms) is grant:
             del self._shared[ttl_ms]
+
+    def _use_of(self, lease: KeptLease) -> _Use:
+        return self._uses.setdefault(lease, _Use(self._loop.time()))
+
+    def _vacate(self, lease: KeptLease) -> None:
+        use = self._uses.get(lease)
+        if use is not None:
+            use.places -= 1
+            use.idle_since = self._loop.time()
+
+    def _end_if_idle(self, ttl_ms: int, grant: _Grant, lease: KeptLease) -> None:
+        """Or look again when that may be so: a timer per TTL, not one per place that is left."""
+        now, use = self._loop.time(), self._use_of(lease)
+        idle_until = (now if use.places else use.idle_since) + lease.ttl
+        if not lease.lost.is_set() and idle_until - now > TIMER_EARLY_S:
+            self._loop.call_at(idle_until, self._end_if_idle, ttl_ms, grant, lease)
+            return
+        self._forget(ttl_ms, grant)
+        del self._uses[lease]
+        lease.let_go("no lock has stood on it for its TTL")
 
     # ---- waiting ---------------------------------------------------------------------
 
@@ -226,6 +266,8 @@ class LockQueues:
         """Delete the key; `unknown` says that an earlier attempt may have done so."""
         left_s = place.lease.remaining()
         if not left_s:
+            # For good: a renewal that is answered at this moment would keep the key for ever.
+            place.lease.lose(NOT_RENEWED)
             left.set_result(False)
             return
         deletion = kv_pb2.Command(delete_range=kv_pb2.DeleteRange(key=place.key))

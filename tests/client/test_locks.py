@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
 
 from raftkv.client.client import Client
 from raftkv.client.kept_leases import LEASE_TRUST
+from raftkv.client.locks import Lock
 from raftkv.errors import (
     LockLost,
     LockNotAcquired,
@@ -123,15 +124,17 @@ async def test_a_task_that_has_the_lock_is_told_so_instead_of_waiting_for_itself
         pass
 
 
+@pytest.mark.parametrize("take", [Lock.acquire, Lock.try_acquire])
 async def test_a_lock_that_was_lost_can_be_acquired_again_without_release(
-    client: Client, cluster: LockCluster
+    client: Client, cluster: LockCluster, take: Callable[[Lock], Awaitable[object]]
 ) -> None:
     lock = await client.lock("n").acquire()
     first = lock.token
     cluster.go_down()
     await asyncio.sleep(TTL)
     cluster.come_up()
-    await lock.acquire()
+    await asyncio.sleep(1.0)  # the lost lease is revoked
+    await take(lock)
     assert lock.token > first
 
 
@@ -282,6 +285,23 @@ async def test_loss_cancels_the_block_when_trust_ends_and_not_later(
     assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
 
 
+async def test_releasing_one_lock_leaves_the_others_their_callbacks(
+    client: Client, cluster: LockCluster
+) -> None:
+    told: list[bool] = []
+
+    def tell() -> None:
+        told.append(True)
+
+    one, two, three = [await client.lock(name).acquire() for name in ("m", "n", "o")]
+    for lock in (one, two, three):
+        lock.on_lost(tell)
+    await one.release()
+    cluster.go_down()
+    await asyncio.sleep(TTL)
+    assert told == [True, True]
+
+
 async def test_the_store_keeps_a_lock_for_as_long_as_its_holder_trusts_it(
     client: Client, cluster: LockCluster
 ) -> None:
@@ -413,6 +433,63 @@ async def test_a_lease_that_the_store_has_ended_is_replaced_by_the_next_acquire(
     cluster.store.run(lease_revoke={"lease": lease})
     lock = await client.lock("n").acquire()
     assert cluster.store.tokens(b"n") == [lock.token]
+
+
+async def test_a_renewal_that_is_answered_after_a_departure_was_given_up_keeps_no_key(
+    client: Client, cluster: LockCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process stands still until the trust is over, while a renewal's answer lies there."""
+    lock = await client.lock("n", ttl=TTL).acquire()
+    assert lock._held is not None
+    place = lock._held._place
+    clock = cluster.loop.time
+    monkeypatch.setattr(cluster.loop, "time", lambda: clock() + TTL)
+    assert not client.queues.leave(place).result()
+    place.lease.trust_from(cluster.loop.time())
+    assert not place.lease.remaining()
+    await until(lambda: not cluster.store.tokens(b"n"))
+
+
+# ---- leases that are shared ------------------------------------------------------------
+
+
+async def test_a_lease_on_which_no_lock_has_stood_for_its_ttl_is_ended(
+    client: Client, cluster: LockCluster
+) -> None:
+    await client.put("k", "v")
+    of_sessions = cluster.machine.leases()
+    for ttl in range(5, 10):
+        async with client.lock("n", ttl=ttl):
+            pass
+    assert len(cluster.machine.leases()) == len(of_sessions) + 5
+    await asyncio.sleep(10.0)
+    assert cluster.machine.leases() == of_sessions
+    async with client.lock("n", ttl=5.0) as lock:
+        lock.check()
+
+
+async def test_a_lease_outlives_all_who_hold_or_wait_on_it(
+    client: Client, other: Client, cluster: LockCluster
+) -> None:
+    first = await other.lock("n", ttl=TTL).acquire()
+    waiting = asyncio.create_task(client.lock("n", ttl=TTL).acquire())
+    await asyncio.sleep(10 * TTL)
+    await first.release()
+    lock = await asyncio.wait_for(waiting, 1.0)
+    await asyncio.sleep(10 * TTL)
+    lock.check()
+
+
+@pytest.mark.parametrize("early_s", [0.01, 0.002, 0.001, 0.0005, 0.0, -0.0005, -0.001, -0.002])
+async def test_a_join_at_the_moment_at_which_its_lease_would_end_holds(
+    client: Client, cluster: LockCluster, early_s: float
+) -> None:
+    async with client.lock("n", ttl=TTL):
+        pass
+    await asyncio.sleep(TTL - early_s)
+    async with client.lock("n", ttl=TTL) as lock:
+        await asyncio.sleep(3 * TTL)
+        assert cluster.store.tokens(b"n") == [lock.token]
 
 
 # ---- failures of nodes -----------------------------------------------------------------
