@@ -147,9 +147,11 @@ class DoubleBarrier:
                 raise LockLost(f"the place in {self.name!r} is gone", name=self.name)
             if current is not None and place.token <= current.last_token:
                 return current
-            if current is not None and here[0].create_revision > current.last_token:
+            if current is not None:
+                # Those inside may all die: then it is for those that wait to end their round.
+                await until_none_before(self._client, self._members, current.last_token + 1)
                 await patiently(partial(self._end, current))
-            elif current is None and len(here) >= self._count.size:
+            elif len(here) >= self._count.size:
                 await patiently(partial(self._begin, here[: self._count.size]))
             else:
                 # Only a member that came later can make it complete, and that one will see so

@@ -138,6 +138,19 @@ async def test_a_round_of_which_all_died_does_not_stop_the_next(
     await asyncio.wait_for(asyncio.gather(*(member.enter() for member in members)), 1.0)
 
 
+async def test_those_that_wait_for_a_round_to_end_see_all_of_it_die(
+    client: Client, other: Client, cluster: RecipeCluster
+) -> None:
+    await asyncio.gather(*(DoubleBarrier(client, "d", 2).enter() for _ in range(2)))
+    members = [DoubleBarrier(other, "d", 2, ttl=60.0) for _ in range(2)]
+    entering = asyncio.gather(*(member.enter() for member in members))
+    await until(lambda: len(cluster.store.tokens(b"d/members")) == 4)
+    await asyncio.sleep(0.1)
+    for key in cluster.store.keys_of(b"d/members/")[:2]:
+        cluster.store.run(delete_range={"key": key})
+    await asyncio.wait_for(entering, 1.0)
+
+
 async def test_another_count_is_a_mismatch_and_misuse_is_told(client: Client) -> None:
     alone = DoubleBarrier(client, "d", 1)
     with pytest.raises(LockLost):
