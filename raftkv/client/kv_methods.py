@@ -9,7 +9,7 @@ from raftkv.client import requests, results
 from raftkv.client.core import Core
 from raftkv.client.fallback import Fallback, read_or_fall_back
 from raftkv.client.fences import Fences
-from raftkv.client.lanes import AtLeast
+from raftkv.client.lanes import AtLeast, LaneLevel, ReadLane
 from raftkv.client.levels import Level, ReadLevel
 from raftkv.client.op import Operation, Sort, transaction_of
 from raftkv.client.paging import ReadPage, read_range
@@ -109,7 +109,7 @@ class KvMethods(Core):
         timeout_s = self._timeout_s if timeout is None else self._timeout(timeout)
         pipeline = self._pipeline
         kv: KeyValue | None = await pipeline.submit(
-            pipeline.reads(level), piece, results.first_of_range, timeout_s
+            self._reads(level), piece, results.first_of_range, timeout_s
         )
         return kv
 
@@ -130,7 +130,7 @@ class KvMethods(Core):
 
         async def read(level: Level, timeout_s: float) -> Reading:
             reading: Reading = await pipeline.submit(
-                pipeline.reads(level), piece, results.reading, timeout_s
+                self._reads(level), piece, results.reading, timeout_s
             )
             return reading
 
@@ -189,7 +189,7 @@ class KvMethods(Core):
 
         async def read_page(page: kv_pb2.Range) -> RangeResult:
             pinned = page.revision != revision
-            lane = pipeline.reads(AtLeast(page.revision) if pinned else level)
+            lane = self._reads(AtLeast(page.revision) if pinned else level)
             left_s = deadline - self._loop.time()
             piece = requests.range_piece(page)
             found: RangeResult = await pipeline.submit(lane, piece, results.range_reading, left_s)
@@ -357,7 +357,7 @@ class KvMethods(Core):
         pipeline = self._pipeline
 
         async def read(level: Level, timeout_s: float) -> TransactionResult:
-            lane = pipeline.reads(level, transactions=True)
+            lane = self._reads(level, transactions=True)
             found: TransactionResult = await pipeline.submit(
                 lane, piece, results.transaction_reading, timeout_s
             )
@@ -376,6 +376,11 @@ class KvMethods(Core):
         command = kv_pb2.Command(compact=compact)
         result: int = await self._run(command, results.revision_of, timeout)
         return result
+
+    def _reads(self, level: LaneLevel, *, transactions: bool = False) -> ReadLane:
+        """The lane of a level; what was seen in answers outside the pipeline counts for it too."""
+        self._pipeline.saw(self._unary.revision)
+        return self._pipeline.reads(level, transactions=transactions)
 
     async def _delete(
         self,

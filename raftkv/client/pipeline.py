@@ -80,8 +80,8 @@ class Pipeline:
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
-        self.term = 0  # the highest that a reply has shown, ...
-        self.revision = 0  # ... and so the revision
+        self.term = 0  # the highest that a reply has shown
+        self.revision = 0  # the highest that the client has seen, here or elsewhere
         # Who leads or belongs to the cluster may have changed: on a new term, and now and then.
         self.on_look_around: Callable[[], None] = _nothing
         self._look_around_at = loop.time() + settings.look_around_s
@@ -114,6 +114,11 @@ class Pipeline:
             self._reads = {**in_use, (level, transactions): lane}
             self._lanes = (self.control, self.writes, *self._reads.values())
         return lane
+
+    def saw(self, revision: int) -> None:
+        """The client has seen the store at this revision: session reads ask for it from now on."""
+        if revision > self.revision:
+            self.revision = revision
 
     def unfinished(self) -> list[asyncio.Future[Any]]:
         """The futures that somebody may be waiting for."""
@@ -220,7 +225,7 @@ class Pipeline:
             self._on_end(flow, OutcomeUnknown(f"{flow.endpoint.address} sent no valid reply"))
             return
         now = self._loop.time()
-        self.revision = max(self.revision, reply.header.revision)
+        self.saw(reply.header.revision)
         batch = flow.heard(reply.number, now)
         if batch is not None:
             if isinstance(answer, kv_pb2.Failure):

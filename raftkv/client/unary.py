@@ -32,7 +32,13 @@ class Request(Protocol):
     def SerializeToString(self) -> bytes: ...  # noqa: N802 - protobuf's name
 
 
+class _HeadedReply(_Reply, Protocol):
+    @property
+    def header(self) -> api_pb2.ReplyHeader: ...
+
+
 ReplyT = TypeVar("ReplyT", bound=_Reply)
+HeadedReplyT = TypeVar("HeadedReplyT", bound=_HeadedReply)
 
 
 class Unary:
@@ -50,16 +56,17 @@ class Unary:
         self._rng = rng
         self._loop = loop
         self._search: asyncio.Task[None] | None = None
+        self.revision = 0  # the highest that an answer to `call` has shown
 
     async def call(
         self,
         method: str,
         request: Request,
-        reply_type: type[ReplyT],
+        reply_type: type[HeadedReplyT],
         timeout_s: float,
         *,
         changes: bool = False,
-    ) -> ReplyT:
+    ) -> HeadedReplyT:
         """Ask the best node, then the others. A call that `changes` something is never repeated
         once it may have had its effect: it raises `OutcomeUnknown`."""
         deadline = self._loop.time() + timeout_s
@@ -71,8 +78,10 @@ class Unary:
             now = self._loop.time()
             endpoint = self._endpoints.ranked(now, avoid)[0]
             try:
-                reply = await endpoint.link.call(method, data, max(0.001, deadline - now))
-                return reply_type.FromString(reply)
+                answer = await endpoint.link.call(method, data, max(0.001, deadline - now))
+                reply = reply_type.FromString(answer)
+                self.revision = max(self.revision, reply.header.revision)
+                return reply
             except (RaftkvError, DecodeError) as error:
                 failure = _typed(error, endpoint)
             if failure.outcome is Outcome.NOT_APPLIED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -80,12 +80,18 @@ class Watch:
     """
 
     def __init__(
-        self, keeper: Keeper, request: api_pb2.WatchCreate, bytes_max: int, start_timeout_s: float
+        self,
+        keeper: Keeper,
+        request: api_pb2.WatchCreate,
+        bytes_max: int,
+        start_timeout_s: float,
+        saw: Callable[[int], None],
     ) -> None:
         self._keeper = keeper
         self._request = request
         self._bytes_max = bytes_max
         self._start_timeout_s = start_timeout_s
+        self._saw = saw  # told of the revisions that the consumer gets to know
         self._received = request.start_revision - 1  # -1: where it starts is not known yet
         self._handed_out = max(0, self._received)
         self._started = asyncio.Event()
@@ -197,6 +203,7 @@ class Watch:
         self._queue_bytes -= parcel.size_bytes
         self._events, self._position = parcel.events, 0
         self._end_revision = parcel.revision
+        self._saw(parcel.revision)
         if self.paused and not self._queue:
             self._keeper.resume(self)
 
@@ -222,6 +229,7 @@ class Watch:
         if revision <= self._received:
             return False
         self._received = revision
+        self._saw(revision)  # the bookmark shows it
         return True
 
     def deliver(self, parcel: Parcel) -> None:

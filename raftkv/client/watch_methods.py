@@ -46,7 +46,11 @@ class WatchMethods(Core):
             progress_notify=progress,
         )
         watch = Watch(
-            self._watches, request, self._settings.watch_buffer_bytes_max, self._timeout_s
+            self._watches,
+            request,
+            self._settings.watch_buffer_bytes_max,
+            self._timeout_s,
+            self._pipeline.saw,
         )
         self._watches.add(watch)
         return watch

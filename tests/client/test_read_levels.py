@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from raftkv.client import op, when
-from raftkv.client.client import Client
+from raftkv.client.client import Client, connect
 from raftkv.client.levels import ReadLevel, bounded
-from raftkv.errors import DeadlineExceeded, InvalidRequest, NoLeader, TooStale
-from raftkv.rpc import api_pb2
-from tests.client.scripted import ScriptedCluster
+from raftkv.client.link import PIPELINE, WATCH, Stream
+from raftkv.client.settings import ClientSettings
+from raftkv.errors import DeadlineExceeded, InvalidRequest, NoLeader, RaftkvError, TooStale
+from raftkv.rpc import api_pb2, kv_pb2
+from tests.client.lock_cluster import LockCluster, LockLink
+from tests.client.scripted import ScriptedCluster, ScriptedLink
+from tests.client.watch_world import Link, World, take
+from tests.kv.harness import put
 
 Read = Callable[[Client], Awaitable[object]]
 
@@ -74,6 +79,117 @@ async def test_a_session_read_asks_for_what_the_client_has_read_anywhere(
     await client.get("k", level=ReadLevel.SESSION)
     assert cluster.reads[-1].node != cluster.reads[0].node
     assert last(cluster).min_revision == 70
+
+
+class WatchedLink:
+    """Watches at a node of `World`, everything else at one of the scripted cluster."""
+
+    def __init__(self, scripted: ScriptedLink, watched: Link) -> None:
+        self._scripted = scripted
+        self._watched = watched
+        self.call = scripted.call
+        self.close = scripted.close
+
+    def open(
+        self,
+        on_message: Callable[[bytes], None],
+        on_end: Callable[[RaftkvError], None],
+        method: str = PIPELINE,
+    ) -> Stream:
+        if method == WATCH:
+            return self._watched.open(on_message, on_end, method)
+        return self._scripted.open(on_message, on_end)
+
+
+@pytest.fixture
+async def watching(cluster: ScriptedCluster, world: World) -> AsyncIterator[Client]:
+    def link(address: str) -> WatchedLink:
+        return WatchedLink(cluster.link(address), Link(world.nodes[address]))
+
+    async with connect(list(cluster.nodes), links=link) as client:
+        yield client
+
+
+async def test_a_session_read_asks_for_what_a_watch_has_told(
+    watching: Client, cluster: ScriptedCluster, world: World
+) -> None:
+    async with watching.watch("k") as watch:
+        world.write(put(b"k", b"1"))
+        told = (await take(watch, 1))[-1].revision
+        world.write(put(b"k", b"2"))
+        await asyncio.sleep(0.1)  # it has arrived, and nobody has seen it
+        await watching.get("k", level=ReadLevel.SESSION)
+        assert last(cluster).min_revision == told
+        told = (await watch.next_batch())[-1].revision
+        await watching.get("k", level=ReadLevel.SESSION)
+        assert last(cluster).min_revision == told
+
+
+async def test_a_session_read_asks_for_the_bookmark_of_a_watch_that_has_nothing_to_tell(
+    watching: Client, cluster: ScriptedCluster, world: World
+) -> None:
+    world.write(put(b"other"))
+    async with watching.watch("k") as watch:
+        await watching.get("k", level=ReadLevel.SESSION)
+        assert last(cluster).min_revision == watch.revision == 2
+        world.write(put(b"other"))
+        await asyncio.sleep(5.0)
+        await watching.get("k", level=ReadLevel.SESSION)
+        assert last(cluster).min_revision == watch.revision == 3
+
+
+async def test_a_session_read_asks_for_no_revision_that_a_watch_only_waits_for(
+    watching: Client, cluster: ScriptedCluster
+) -> None:
+    async with watching.watch("k", from_revision=1_000):
+        await watching.get("k", level=ReadLevel.SESSION)
+    assert last(cluster).min_revision <= 1
+
+
+async def test_a_session_read_asks_for_what_an_answer_outside_the_pipeline_has_shown(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    shown = api_pb2.LockInfoReply(header=api_pb2.ReplyHeader(revision=70)).SerializeToString()
+    cluster.unary = lambda node, method: shown  # type: ignore[method-assign]
+    await client.lock_info("n")
+    await client.get("k", level=ReadLevel.SESSION)
+    assert last(cluster).min_revision == 70
+    await client.read_txn(level=ReadLevel.SESSION)
+    assert last(cluster).min_revision == 70
+
+
+class HandingOnLink(LockLink):
+    """A link whose answer to a wait says from which revision it is."""
+
+    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+        reply = await super().call(method, request, timeout_s)
+        if not method.endswith("/Wait"):
+            return reply
+        header = api_pb2.ReplyHeader(revision=self._cluster.machine.revision)
+        return api_pb2.LockWaitReply(header=header).SerializeToString()
+
+
+class HandingOn(LockCluster):
+    """A cluster of such links."""
+
+    def link(self, address: str) -> HandingOnLink:
+        return HandingOnLink(self.nodes[address], self)
+
+
+async def test_a_session_read_asks_for_what_the_last_holder_of_a_lock_had_written() -> None:
+    cluster = HandingOn("a:1", "b:2", "c:3")
+    last_holder = await cluster.connect(5.0, ClientSettings())
+    holder = await cluster.connect(5.0, ClientSettings())
+    async with last_holder.lock("n"):
+        waiting = asyncio.ensure_future(holder.lock("n").acquire())
+        await asyncio.sleep(0.1)
+        cluster.store.run(put=kv_pb2.Put(key=b"k"))
+        written = cluster.machine.revision
+    await waiting
+    await holder.get("k", level=ReadLevel.SESSION)
+    assert last(cluster).min_revision > written
+    for client in (last_holder, holder):
+        await client.close()
 
 
 async def test_answers_say_who_gave_them_and_how_old_they_may_be(
