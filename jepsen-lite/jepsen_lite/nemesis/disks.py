@@ -7,14 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
 from jepsen_lite.nemesis.base import Fault, Kind, Strike, one_node, resolve
 from jepsen_lite.systems.base import NoEffect, System, SystemFailed
 from jepsen_lite.systems.local import LocalCluster
-from jepsen_lite.systems.processes import Server
+from jepsen_lite.systems.processes import OF_ITS_OWN, End, Server
 from jepsen_lite.systems.raftkv import Raftkv
 
 SYNCS = "fsync,fdatasync"
@@ -23,7 +23,7 @@ TRACER_END_S = 10.0
 
 DISK_BYTES = 256 << 20
 BALLAST = "ballast"
-END_S = 5.0
+END_S = 10.0
 FULL_CHUNK_BYTES = 1 << 20
 
 FLIPS = 3
@@ -96,14 +96,18 @@ class FullDisk(Kind):
         server = system.servers[node]
         if not server.running:
             raise NoEffect(f"{node} does not run")
+        seen, excuse_over = len(server.ends()), server.excuse(OF_ITS_OWN)
         _fill(server.directory / BALLAST)
 
         async def undo() -> str:
             (server.directory / BALLAST).unlink()
             # Who could not write takes a moment to answer its clients and close its stores.
-            if not await server.ended(END_S):
+            await server.ended(END_S)
+            excuse_over()
+            if not _refused(server, seen):
                 raise NoEffect("it wrote too little to notice")
-            await server.start()
+            if node in system.machines:
+                await server.start()
             return "it had stopped, and was started again"
 
         return Strike(node, "no byte is left", undo)
@@ -126,38 +130,48 @@ class BitFlip(Kind):
         assert isinstance(system, Raftkv)
         (node,) = await resolve(system, fault)
         server = system.servers[node]
+        seen = len(server.ends())
         if not await server.kill():
             raise NoEffect(f"{node} did not run")
         try:
             harmed = _harm(server.directory, fault.how, Random(fault.amount))
+            server.excuse(OF_ITS_OWN)  # for good: it never gets a better disk
         finally:
             await server.start()
 
         async def undo() -> str:
-            await _up_or_ended(system, node)
-            met = f"it refused its disk (code {server.exit_code})"
-            said = "it has not met the damage" if server.running else met
+            await _up_or_ended(system, server)
+            refused = _refused(server, seen)
             await server.kill()
-            new = await _replaced(system, node)
+            replaced = await _replaced(system, node)
             await system.finish_replacements()
-            return f"{said}; {new} replaced it"
+            if not refused:
+                raise NoEffect(f"it has not met the damage; {replaced}")
+            return f"it refused its disk (code {refused[0].code}); {replaced}"
 
         return Strike(node, harmed, undo)
 
 
-async def _up_or_ended(system: Raftkv, node: str) -> None:
+def _refused(server: Server, seen: int) -> Sequence[End]:
+    """How it gave up by itself since so many ends had been seen: not by a fault that killed it."""
+    return [end for end in server.ends()[seen:] if end.excused]
+
+
+async def _up_or_ended(system: Raftkv, server: Server) -> None:
     """Wait until the node serves or has given up, for a while."""
     for _ in range(LOOKS):
-        if not system.servers[node].running or node not in await system.not_ready():
+        if not server.running or server.name not in await system.not_ready():
             return
         await asyncio.sleep(LOOK_AGAIN_S)
 
 
 async def _replaced(system: Raftkv, node: str) -> str:
-    """Replace it, however often other faults are in the way."""
+    """Replace it, however often other faults are in the way; who did it."""
     for _ in range(LOOKS):
+        if node not in system.servers:
+            return "another fault has replaced it"
         try:
-            return await system.replace(node)
+            return f"{await system.replace(node)} replaced it"
         except NoEffect:
             await asyncio.sleep(LOOK_AGAIN_S)
     raise SystemFailed(f"{node} has a damaged disk and can't be replaced")

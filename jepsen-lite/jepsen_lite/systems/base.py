@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Awaitable, Callable, Collection, Mapping
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from jepsen_lite.systems.network import Network, Pair
@@ -65,7 +66,10 @@ class System(abc.ABC):
 
     @abc.abstractmethod
     async def stop(self) -> None:
-        """End everything that was started; called also after a failed start."""
+        """End everything that was started; called also after a failed start.
+
+        Raises `SystemFailed` with what could not be ended or mended, when all else has been.
+        """
 
     @abc.abstractmethod
     async def connect(self, node: str = "") -> Client:
@@ -82,6 +86,10 @@ class System(abc.ABC):
     @abc.abstractmethod
     def versions(self) -> Mapping[str, str]:
         """What was tested."""
+
+    def died(self) -> list[str]:
+        """The nodes that ended by themselves, for no reason that a fault gave them; and how."""
+        return []
 
     async def cut(self, pairs: Collection[Pair]) -> Callable[[], Awaitable[str]]:
         """Nothing travels these ways until what is returned is called, which says what it did.
@@ -115,6 +123,23 @@ class System(abc.ABC):
         Raises `SystemFailed` if they don't.
         """
         return 0
+
+
+async def do_all(steps: Iterable[Callable[[], object]]) -> None:
+    """Every step in its turn, whatever becomes of the others; some may have to be awaited.
+
+    Raises `SystemFailed` in the end, with all that went wrong.
+    """
+    failed = []
+    for step in steps:
+        try:
+            done = step()
+            if inspect.isawaitable(done):
+                await done
+        except Exception as error:  # noqa: BLE001 - see above
+            failed.append(f"{type(error).__name__}: {error}")
+    if failed:
+        raise SystemFailed("; ".join(failed))
 
 
 def held_back(count: int, what: str) -> str:

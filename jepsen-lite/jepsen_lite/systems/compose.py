@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from jepsen_lite.systems.base import NoEffect, SystemFailed
+from jepsen_lite.systems.base import NoEffect, SystemFailed, do_all
 from jepsen_lite.systems.existing import Existing
 from jepsen_lite.systems.network import Pair
 from jepsen_lite.systems.programs import said_by, said_by_now
@@ -42,11 +42,16 @@ class Compose(Existing):
             self.machines[node] = self._containers[node] = Container(node, found)
 
     async def stop(self) -> None:
-        for container in self._containers.values():
-            await container.resume()
-            await container.start()
-            await container.connect()
-        await super().stop()
+        await do_all(
+            [
+                *(
+                    step
+                    for each in self._containers.values()
+                    for step in (each.resume, each.start, each.connect)
+                ),
+                super().stop,
+            ]
+        )
 
     async def cut(self, pairs: Collection[Pair]) -> Callable[[], Awaitable[str]]:
         """Take the fewest nodes off their network that cut all these ways.

@@ -14,7 +14,7 @@ import grpc
 from aetcd import Client as Connection
 from aetcd import rpc
 
-from jepsen_lite.systems.base import NoEffect, SystemFailed
+from jepsen_lite.systems.base import NoEffect, SystemFailed, do_all
 from jepsen_lite.systems.etcd_client import EtcdClient
 from jepsen_lite.systems.local import LocalCluster, split
 from raftkv.client.client import Client
@@ -60,9 +60,7 @@ class Etcd(LocalCluster):
         ]
 
     async def stop(self) -> None:
-        for operator in self._operators.values():
-            await operator.close()
-        await super().stop()
+        await do_all([*(each.close for each in self._operators.values()), super().stop])
 
     async def connect(self, node: str = "") -> Client:
         chosen = [node] if node else self.nodes

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 import raftkv
 from jepsen_lite.ports import free_ports
-from jepsen_lite.systems.base import SystemFailed
+from jepsen_lite.systems.base import SystemFailed, do_all
 from jepsen_lite.systems.network import CLIENTS
 from jepsen_lite.systems.proxy import Proxy
 from jepsen_lite.systems.raftkv_operator import ASK_TIMEOUT_S, OPERATE_TIMEOUT_S, Operated
@@ -72,8 +71,7 @@ class Existing(Operated):
         await proxy.start()
 
     async def stop(self) -> None:
-        await self.forget_operator()
-        await asyncio.gather(*(proxy.stop() for proxy in self._proxies))
+        await do_all([self.forget_operator, *(proxy.stop for proxy in self._proxies)])
 
     async def connect(self, node: str = "") -> Client:
         # The members' own addresses would lead past the proxies.

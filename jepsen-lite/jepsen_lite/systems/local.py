@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jepsen_lite.ports import free_ports
-from jepsen_lite.systems.base import System, SystemFailed
+from jepsen_lite.systems.base import System, SystemFailed, do_all
 from jepsen_lite.systems.network import CLIENTS
 from jepsen_lite.systems.processes import Server
 from jepsen_lite.systems.proxy import Proxy, owner_of
@@ -49,6 +49,7 @@ class LocalCluster(System):
         self.addresses: dict[str, Addresses] = {}
         self.directory = directory
         self.logs = logs
+        self._retired: list[Server] = []
         self._proxies: list[Proxy] = []
         self._outfits: list[Callable[[Server], None]] = []
         self._at_end: list[Callable[[], object]] = []
@@ -77,6 +78,19 @@ class LocalCluster(System):
             outfit(server)
         self.servers[name] = self.machines[name] = server
         return server
+
+    def retire(self, name: str) -> None:
+        """The node belongs to the cluster no more; how it ended is not forgotten."""
+        del self.machines[name]
+        self._retired.append(self.servers.pop(name))
+
+    def died(self) -> list[str]:
+        return [
+            f"{server.name} ended by itself with {end}"
+            for server in (*self.servers.values(), *self._retired)
+            for end in server.ends()
+            if not end.excused
+        ]
 
     def equip(self, outfit: Callable[[Server], None]) -> None:
         """Change how servers will be started: those there are, and those to come."""
@@ -136,9 +150,11 @@ class LocalCluster(System):
             await asyncio.sleep(POLL_S)
 
     async def stop(self) -> None:
-        for server in self.servers.values():
-            await server.resume()
-            await server.kill()
-        await asyncio.gather(*(proxy.stop() for proxy in self._proxies))
-        while self._at_end:
-            self._at_end.pop()()
+        servers = (*self.servers.values(), *self._retired)
+        await do_all(
+            [
+                *(server.kill for server in servers),
+                *(proxy.stop for proxy in self._proxies),
+                *reversed(self._at_end),
+            ]
+        )

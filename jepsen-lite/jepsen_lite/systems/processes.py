@@ -6,11 +6,30 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 STOP_TIMEOUT_S = 15.0
 POLL_S = 0.02
+LAST_WORDS_CHARACTERS = 1000
+
+OF_ITS_OWN = range(1, 256)
+"""The exit codes of a program that gives up; what a signal has ended, a crash above all, has others
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a process ended that nobody here has ended; `code` is negative where a signal did it."""
+
+    code: int
+    excused: bool
+    last_words: str
+
+    def __str__(self) -> str:
+        of_signal = f"signal {-self.code}" if self.code < 0 else f"code {self.code}"
+        return f"{of_signal}; its last words: {self.last_words or 'none'}"
 
 
 class Server:
@@ -24,6 +43,10 @@ class Server:
         self.environment: dict[str, str] = {}
         self.paused = False
         self._process: subprocess.Popen[bytes] | None = None
+        self._ends: list[End] = []
+        self._seen = False  # the end of the present process, if it has one
+        self._asked_for: Container[int] = ()  # codes of the end that we have caused
+        self._excuses: list[Container[int]] = []
 
     @property
     def pid(self) -> int:
@@ -43,7 +66,9 @@ class Server:
         """Start it, if it does not run; returns whether it did not."""
         if self.running:
             return False
+        self._see_end()
         self._process = self._launched()
+        self._seen, self._asked_for = False, ()
         return True
 
     def _launched(self) -> subprocess.Popen[bytes]:
@@ -63,6 +88,8 @@ class Server:
             return False
         self._process.kill()
         self._process.wait()
+        # Another code: it was faster than we.
+        self._asked_for = (-signal.SIGKILL,)
         self.paused = False
         return True
 
@@ -71,6 +98,7 @@ class Server:
         if self._process is None or not self.running:
             return False
         await self.resume()
+        self._asked_for = (0, -signal.SIGTERM)
         self._process.terminate()
         ended = await self.ended(STOP_TIMEOUT_S)
         await self.kill()
@@ -97,6 +125,32 @@ class Server:
         if self.running and self._process is not None:
             self._process.send_signal(signal.SIGCONT)
         self.paused = False
+
+    def ends(self) -> Sequence[End]:
+        """How its processes ended that we have not ended, the first one first."""
+        self._see_end()
+        return tuple(self._ends)
+
+    def excuse(self, codes: Container[int]) -> Callable[[], None]:
+        """From now on it may rightly end by itself with these, until what is returned is called."""
+        self._see_end()
+        self._excuses.append(codes)
+
+        def over() -> None:
+            self._see_end()
+            self._excuses.remove(codes)
+
+        return over
+
+    def _see_end(self) -> None:
+        """Nobody is told when a process ends: looked at before anything changes what that means."""
+        code = self.exit_code
+        if code is None or self._seen:
+            return
+        self._seen = True
+        if code not in self._asked_for:
+            excused = any(code in codes for codes in self._excuses)
+            self._ends.append(End(code, excused, self.log()[-LAST_WORDS_CHARACTERS:].strip()))
 
     def log(self, from_byte: int = 0) -> str:
         """What it wrote, from a place in its log on."""

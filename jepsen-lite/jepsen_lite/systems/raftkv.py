@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import raftkv
 from jepsen_lite.node_traces import BYTES_MAX_PER_NODE, trace_of
-from jepsen_lite.systems.base import NoEffect, SystemFailed
+from jepsen_lite.systems.base import NoEffect, SystemFailed, do_all
 from jepsen_lite.systems.local import LocalCluster
+from jepsen_lite.systems.processes import Server
 from jepsen_lite.systems.raftkv_operator import OPERATE_TIMEOUT_S, Operated, number_of
 from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
@@ -19,6 +21,17 @@ from raftkv.errors import Outcome, RaftkvError
 CHANGE_TIMEOUT_S = 30.0
 CHANGE_EVERY_S = 0.2
 LEAVE_TIMEOUT_S = 20.0
+
+# Of `raftkv serve`: told that it was removed; found nobody who lets it join, or knows of it yet.
+LEFT, NOT_JOINED = (0,), (2, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """A node that is to leave when the new one votes. `joined`: the new one has no excuse then."""
+
+    leaving: Server
+    joined: Callable[[], None]
 
 
 class Raftkv(LocalCluster, Operated):
@@ -37,7 +50,8 @@ class Raftkv(LocalCluster, Operated):
         for name in names:
             self.add_server(name, self._command(name, "--initial-members", members))
         self._next_number = size + 1
-        self._leaving: dict[str, str] = {}  # by the new node's name
+        self._replacements: dict[str, Replacement] = {}  # by the new node's name
+        self._finishing = asyncio.Lock()
 
     def _member(self, name: str) -> str:
         addresses = self.addresses[name]
@@ -66,8 +80,7 @@ class Raftkv(LocalCluster, Operated):
         ]
 
     async def stop(self) -> None:
-        await self.forget_operator()
-        await super().stop()
+        await do_all([self.forget_operator, super().stop])
 
     async def connect(self, node: str = "") -> Client:
         chosen = [node] if node else self.nodes
@@ -76,39 +89,57 @@ class Raftkv(LocalCluster, Operated):
 
     async def replace(self, node: str) -> str:
         """As an operator does it: the new node has caught up and votes before the old one goes."""
+        leaving = self.servers[node]
         name = f"node-{self._next_number}"
         self._next_number += 1
-        self.addresses[name] = addresses = self.new_addresses(name)
-        number = number_of(name)
-        operator = await self.operator()
+        self.addresses[name] = self.new_addresses(name)
         try:
-            await operator.member_add(
-                number, addresses.peer, addresses.client, timeout=OPERATE_TIMEOUT_S
-            )
+            await self._add(number_of(name))
         except RaftkvError as error:
             if error.outcome is not Outcome.MAYBE_APPLIED:
                 raise NoEffect(f"refused: {error.reason}") from error
-        helper = next(each for each in self.nodes if self.servers[each].running and each != node)
+            await self._until_done("add", self._add, number_of(name))
+        others = [each for each in self.nodes if each != node]
+        helper = next((each for each in others if self.servers[each].running), others[0])
         await self.join_network(name)
         server = self.add_server(name, self._command(name, "--join", self.back_door(helper)))
+        self._replacements[name] = Replacement(leaving, server.excuse(NOT_JOINED))
         await server.start()
-        self._leaving[name] = node
         return name
 
     async def finish_replacements(self) -> int:
-        finished = 0
-        for name, leaving in list(self._leaving.items()):
-            await self._until_done("promote", self._promote, number_of(name))
-            await self._until_done("remove", self._remove, number_of(leaving))
-            del self._leaving[name]
-            if not await self.servers[leaving].ended(LEAVE_TIMEOUT_S):
-                raise SystemFailed(f"{leaving} was removed, and has not stopped")
-            del self.machines[leaving], self.servers[leaving]
-            await self.forget_operator()
-            finished += 1
-        return finished
+        async with self._finishing:
+            names = list(self._replacements)
+            for name in names:
+                await self._finish(name)
+            return len(names)
+
+    async def _finish(self, name: str) -> None:
+        replacement = self._replacements[name]
+        leaving = replacement.leaving
+        await self._until_done("promote", self._promote, number_of(name))
+        leaving.excuse(LEFT)
+        await self._until_done("remove", self._remove, number_of(leaving.name))
+        del self._replacements[name]
+        replacement.joined()
+        if not await leaving.ended(LEAVE_TIMEOUT_S):
+            raise SystemFailed(f"{leaving.name} was removed, and has not stopped")
+        if leaving.name in self.servers:  # two faults may have replaced the same one
+            self.retire(leaving.name)
+        await self.forget_operator()
+
+    async def _add(self, number: int) -> None:
+        operator = await self.operator()
+        members = await operator.member_list(timeout=OPERATE_TIMEOUT_S)
+        if number in [each.node_id for each in members]:
+            return  # an earlier try did it
+        addresses = self.addresses[f"node-{number}"]
+        await operator.member_add(
+            number, addresses.peer, addresses.client, timeout=OPERATE_TIMEOUT_S
+        )
 
     async def _promote(self, number: int) -> None:
+        await self.servers[f"node-{number}"].start()  # whom its helper could not tell has ended
         operator = await self.operator()
         try:
             await operator.member_promote(number, timeout=OPERATE_TIMEOUT_S)
