@@ -13,7 +13,7 @@ from jepsen_lite.nemesis.base import Fault, Kind, Nemesis, Strike
 from jepsen_lite.nemesis.campaign import Campaign, Struck
 from jepsen_lite.nemesis.catalogue import NEMESES
 from jepsen_lite.nemesis.networks import pairs_of
-from jepsen_lite.nemesis.schedule import draw_schedule
+from jepsen_lite.nemesis.schedule import draw_schedule, shortest_s
 from jepsen_lite.systems.base import NoEffect, System
 from raftkv.client.client import Client
 
@@ -97,10 +97,23 @@ def test_a_schedule_ends_in_time_and_no_kind_overlaps_itself(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_every_kind_has_its_turn_in_a_minute(seed: int) -> None:
-    chosen = [NEMESES[name] for name in ("kill", "pause", "partition", "clock")]
-    schedule = draw_schedule(seed, chosen, 3, 60.0)
-    assert {fault.name for fault in schedule} == {"kill", "pause", "partition", "clock"}
+@pytest.mark.parametrize("longer_s", [0.0, 5.0, 45.0])
+def test_every_kind_has_a_turn_that_is_felt_before_one_has_its_second(
+    seed: int, longer_s: float
+) -> None:
+    chosen = all_nemeses()
+    seconds = shortest_s(len(chosen)) + longer_s
+    schedule = draw_schedule(seed, chosen, 3, seconds)
+    first_turns = schedule[: len(chosen)]
+    assert {fault.name for fault in first_turns} == set(NEMESES)
+    assert all(fault.for_s >= 0.999 for fault in first_turns)
+    assert all(fault.at_s + fault.for_s <= seconds + 0.001 for fault in schedule)
+
+
+def test_no_schedule_is_drawn_that_has_no_turn_for_somebody() -> None:
+    chosen = all_nemeses()
+    with pytest.raises(ValueError, match="too few"):
+        draw_schedule(1, chosen, 3, shortest_s(len(chosen)) - 0.1)
 
 
 def test_a_bridge_leaves_one_node_that_reaches_everybody() -> None:

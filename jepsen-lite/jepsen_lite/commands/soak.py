@@ -51,6 +51,8 @@ def soak(
             raise typer.Exit(ended.returncode)
     valid, vacuous = (ends[OF_VALIDITY[each]] for each in (Validity.VALID, Validity.VACUOUS))
     typer.echo(f"{valid} runs valid, {vacuous} proved nothing, none failed")
+    if not valid:
+        raise typer.Exit(OF_VALIDITY[Validity.VACUOUS])
 
 
 def choose(rng: random.Random, jobs: int, store: Path) -> list[str]:
