@@ -11,6 +11,7 @@ from jepsen_lite.generators import Asker, Generator, Todo, Wait
 from jepsen_lite.history import Kind
 from jepsen_lite.performing import Recorder, is_refusal
 from raftkv.client.client import Client
+from raftkv.errors import LockNotAcquired
 
 TIMEOUTS_S = (0.5, 1.0, 3.0)
 PATIENT_TIMEOUT_S = 10.0
@@ -65,12 +66,17 @@ class Workers:
         """Everything is healed, so it must be answered soon.
 
         What failed may be repeated; what may have happened must not, values are written once. What
-        was refused has been answered.
+        was refused has been answered; only a lock has been given back by all, and must be had.
+
+        Whoever does it is somebody new: the client is another than the worker's own, and need not
+        have seen what that one saw.
         """
         until_s = self._now_s() + PATIENCE_S
+        newcomer = len(self._seats) + worker
         while True:
-            kind, reason = await self._perform(worker, self._seats[0], todo, PATIENT_TIMEOUT_S)
-            if kind is Kind.OK or is_refusal(reason):
+            kind, reason = await self._perform(newcomer, self._seats[0], todo, PATIENT_TIMEOUT_S)
+            stuck = reason == LockNotAcquired.reason
+            if kind is Kind.OK or (is_refusal(reason) and not stuck):
                 return
             if kind is Kind.INFO or self._now_s() > until_s:
                 asked = todo.invocation
@@ -82,11 +88,12 @@ class Workers:
             await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
 
     async def _perform(
-        self, worker: int, seat: Seat, todo: Todo, timeout_s: float
+        self, number: int, seat: Seat, todo: Todo, timeout_s: float
     ) -> tuple[Kind, str]:
+        """As the worker of this number, from this seat."""
         try:
             return await self._recorder.perform(
-                seat.client, worker, todo.workload, todo.invocation, timeout_s, seat.node
+                seat.client, number, todo.workload, todo.invocation, timeout_s, seat.node
             )
         except Exception as error:  # noqa: BLE001 - a bug is reported with the run, not instead of it
             self.problems.append(

@@ -54,7 +54,8 @@ class Leases:
             ttl_s = invocation.value["ttl_ns"] / 1e9
             granted = await client.lease_grant(ttl_s, timeout=timeout_s)
             self._ids[name] = granted.lease
-            self._names[session.seat].append(name)
+            # In the end it is somebody else who carries out what was drawn for a seat.
+            self._names.setdefault(session.seat, []).append(name)
             return {"lease": granted.lease}
         if invocation.function == "renew":
             await client.lease_renew(self._ids[name], timeout=timeout_s)

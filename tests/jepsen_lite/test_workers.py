@@ -1,0 +1,107 @@
+"""In the end, when everything is healed, somebody new looks, and what must be had is had."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, cast
+
+from jepsen_lite.generators import Each, Limit, Load, Phases
+from jepsen_lite.history import History, Kind
+from jepsen_lite.performing import Recorder
+from jepsen_lite.verdicts import Finding
+from jepsen_lite.workers import PATIENCE_S, Seat, Workers
+from jepsen_lite.workloads.base import Invocation, Session
+from jepsen_lite.workloads.leases import Leases
+from raftkv.client.client import Client
+from raftkv.errors import LeaseNotFound, LockNotAcquired, RaftkvError
+
+READ, ACQUIRE = Invocation("read", "k"), Invocation("acquire", "k")
+
+
+class Scripted:
+    """Does what it is told to do."""
+
+    name = "scripted"
+    reads = frozenset({"read"})
+
+    def __init__(self, act: Callable[[], object] = lambda: None) -> None:
+        self._act = act
+
+    def next(self, rng: Random, seat: int) -> Invocation:
+        return READ
+
+    async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
+        return self._act()
+
+    def final(self) -> Sequence[Invocation]:
+        return [ACQUIRE]
+
+    def check(self, history: History) -> list[Finding]:
+        return []
+
+
+async def worked(workload: Scripted) -> tuple[History, list[str]]:
+    """One worker reads, then does what is final; the history, and the problems."""
+    loop, history = asyncio.get_running_loop(), History()
+    recorder = Recorder(history, lambda: round(loop.time() * 1e9))
+    workers = Workers([Seat(cast(Client, None), "node-1")], recorder, 1, loop.time)
+    final = Each(lambda: [(workload, each) for each in workload.final()])
+    await workers.run(Phases([Limit(Load(workload), 1), final]))
+    return history, workers.problems
+
+
+async def test_what_is_final_is_seen_by_another_process_than_what_was_before() -> None:
+    """Through another client it need not see what the worker's own client saw."""
+    history, problems = await worked(Scripted())
+    before, final = history.operations("scripted")
+    assert before.invocation.process != final.invocation.process
+    assert problems == []
+
+
+def failing(error: RaftkvError, times: float) -> Callable[[], None]:
+    """That many times, after the read that comes first."""
+    calls = 0
+
+    def act() -> None:
+        nonlocal calls
+        calls += 1
+        if 1 < calls <= 1 + times:
+            raise error
+
+    return act
+
+
+async def test_a_lock_that_nobody_gets_when_all_is_healed_is_a_problem() -> None:
+    history, (problem,) = await worked(Scripted(failing(LockNotAcquired("held"), float("inf"))))
+    assert "acquire on k ended with LOCK_NOT_ACQUIRED after everything was healed" in problem
+    assert history.events[-1].time_ns >= PATIENCE_S * 1e9
+
+
+async def test_a_lock_may_be_held_for_a_while_yet() -> None:
+    history, problems = await worked(Scripted(failing(LockNotAcquired("held"), 5)))
+    assert problems == []
+    assert history.events[-1].kind is Kind.OK
+
+
+async def test_what_the_store_has_rightly_refused_is_answered() -> None:
+    history, problems = await worked(Scripted(failing(LeaseNotFound("gone"), float("inf"))))
+    assert problems == []
+    assert [each.kind for each in history.operations("scripted")] == [Kind.OK, Kind.FAIL]
+
+
+class Granting:
+    """A client that grants any lease."""
+
+    lease = 1
+
+    async def lease_grant(self, ttl_s: float, *, timeout: float) -> Granting:
+        return self
+
+
+async def test_a_lease_may_be_granted_for_a_seat_that_has_drawn_none() -> None:
+    workload = Leases()
+    drawn = workload.next(Random(1), 0)
+    session = Session(cast(Client, Granting()), 7, lambda told: None)
+    assert await workload.run(session, drawn, 1.0) == {"lease": 1}
