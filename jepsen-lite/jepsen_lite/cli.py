@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import traceback
+
 import typer
 
-from jepsen_lite.commands.exits import USAGE
+from jepsen_lite.commands.exits import OF_VALIDITY, USAGE
 from jepsen_lite.commands.inspect import check, list_, serve
 from jepsen_lite.commands.replay import replay
 from jepsen_lite.commands.run import run
 from jepsen_lite.commands.sim import sim
 from jepsen_lite.commands.soak import soak
 from jepsen_lite.mutants.cli import mutants
+from jepsen_lite.verdicts import Validity
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -26,9 +29,12 @@ app.command("list")(list_)
 
 
 def main() -> None:
-    """Run the command; a wrong use of it ends with 254."""
+    """Run the command; a wrong use of it ends with 254, a failure of ours with no verdict."""
     try:
         app()
+    except Exception:  # noqa: BLE001 - Python would end with 1, which accuses the system
+        traceback.print_exc()
+        raise SystemExit(OF_VALIDITY[Validity.UNKNOWN]) from None
     except SystemExit as ending:
         # Typer's code for a wrong use is also ours for an unknown verdict.
         wrong_use = ending.code == 2 and not isinstance(ending.__context__, typer.Exit)

@@ -94,7 +94,7 @@ class Run:
         self._workloads: list[Workload] = [WORKLOADS[name]() for name in setup.workloads]
         self._nemeses: list[Nemesis] = [NEMESES[name] for name in setup.nemeses]
         self._healed = False
-        self._crash = ""
+        self._failures: list[str] = []  # of the harness: they say nothing of the system
 
     def now_ns(self) -> int:
         return time.monotonic_ns() - self._started_ns
@@ -112,20 +112,37 @@ class Run:
             for nemesis in self._nemeses:
                 nemesis.prepare(self.system)
             self._begin("start", None)
-            await self.system.start()
-            await self._exercise(history)
+            if await self._started():
+                await self._exercise(history)
         except (SystemFailed, RaftkvError) as error:
             self.problems.append(str(error))
         except asyncio.CancelledError:
-            self._crash = "the run was interrupted"
+            self._failures.append("the run was interrupted")
         except Exception:  # noqa: BLE001 - what was seen until now is judged and reported
-            self._crash = f"the harness itself failed:\n{traceback.format_exc()}"
+            self._failures.append(f"the harness itself failed:\n{traceback.format_exc()}")
         finally:
             self._begin("stop", None)
-            await self.system.stop()
             history.close()
+            self._write_test()
+            await self._stop()
             ticking.cancel()
             self._write_test()
+
+    async def _started(self) -> bool:
+        """Whether there is anything to be tested: what never worked is neither right nor wrong."""
+        try:
+            await self.system.start()
+        except (SystemFailed, RaftkvError) as error:
+            self._failures.append(f"the cluster could not be started: {error}")
+            return False
+        return True
+
+    async def _stop(self) -> None:
+        """What was seen is judged, whatever becomes of this."""
+        try:
+            await self.system.stop()
+        except Exception as error:  # noqa: BLE001 - see above
+            self._failures.append(f"not everything could be cleaned up: {error}")
 
     async def _exercise(self, history: History) -> None:
         recorder = Recorder(history, self.now_ns)
@@ -137,6 +154,7 @@ class Run:
                 group.create_task(workers.run(self._generator()))
         finally:
             self.problems += workers.problems
+            self.problems += self.system.died()
             closing = (seat.client.close() for seat in seats)
             await asyncio.gather(*closing, return_exceptions=True)
 
@@ -214,7 +232,7 @@ class Run:
             "versions": dict(self.system.versions()),
             "phases": self._phases,
             "problems": self.problems,
-            "crash": self._crash,
+            "crash": "\n".join(self._failures),
             "ended_ns": self.now_ns(),
         }
         self.directory.write_test({**self._test, **more})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -138,18 +139,45 @@ async def test_who_dialled_is_read_from_the_kernel() -> None:
         assert owner_of(port, {"other": 1}) == ""
 
 
-def test_a_short_run_on_real_processes_is_valid_and_leaves_everything(tmp_path: Path) -> None:
-    command = ["run", "--workload", "register,append,lock", "--nemesis", "kill,partition"]
-    command += ["--seconds", "8", "--rate", "60", "--seed", "11", "--store", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "jepsen_lite", *command],
+def started(store: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "jepsen_lite", "run", "--store", str(store), *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "jepsen-lite"), str(ROOT)])},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
     )
+
+
+async def begun(run: subprocess.Popen[str], store: Path) -> None:
+    """Wait until it has begun to ask."""
+    history = store / "latest" / "history.jsonl"
+    async with asyncio.timeout(60.0):
+        while not (history.exists() and history.stat().st_size):
+            assert run.poll() is None
+            await asyncio.sleep(0.1)
+
+
+def nodes_of(store: Path) -> dict[str, int]:
+    """The processes that run for a run in this store."""
+    found = {}
+    for process in Path("/proc").iterdir():
+        try:
+            words = (process / "cmdline").read_text().split("\0")
+        except OSError:
+            continue
+        if "serve" in words and str(store) in " ".join(words):
+            found[f"node-{words[words.index('--node-id') + 1]}"] = int(process.name)
+    return found
+
+
+def test_a_short_run_on_real_processes_is_valid_and_leaves_everything(tmp_path: Path) -> None:
+    command = ["--workload", "register,append,lock", "--nemesis", "kill,partition"]
+    command += ["--seconds", "8", "--rate", "60", "--seed", "11"]
+    with started(tmp_path, *command) as run:
+        said, _ = run.communicate()
     latest = tmp_path / "latest"
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert run.returncode == 0, said
     test = json.loads((latest / "test.json").read_text())
     assert test["nodes"] == ["node-1", "node-2", "node-3"]
     assert test["seed"] == 11
@@ -160,3 +188,26 @@ def test_a_short_run_on_real_processes_is_valid_and_leaves_everything(tmp_path: 
     assert results["validity"] == "valid"
     for name in ("history.jsonl", "report.html", "junit.xml", "nodes/node-1.log"):
         assert (latest / name).stat().st_size > 0
+
+
+async def test_a_node_that_somebody_else_kills_makes_the_run_invalid(tmp_path: Path) -> None:
+    command = ["--workload", "register", "--nemesis", "partition", "--seconds", "5"]
+    with started(tmp_path, *command, "--rate", "60", "--seed", "1") as run:
+        await begun(run, tmp_path)
+        os.kill(nodes_of(tmp_path)["node-2"], signal.SIGKILL)
+        said, _ = await asyncio.to_thread(run.communicate)
+    assert run.returncode == 1, said
+    assert "node-2 ended by itself with signal 9" in " ".join(said.split())
+
+
+async def test_a_run_whose_terminal_is_gone_ends_its_nodes_and_is_judged(tmp_path: Path) -> None:
+    command = ["--workload", "register", "--nemesis", "partition", "--seconds", "60"]
+    with started(tmp_path, *command) as run:
+        await begun(run, tmp_path)
+        assert len(nodes_of(tmp_path)) == 3
+        run.send_signal(signal.SIGHUP)
+        said, _ = await asyncio.to_thread(run.communicate)
+    assert run.returncode == 2, said
+    assert "the run was interrupted" in said
+    assert (tmp_path / "latest" / "report.html").exists()
+    assert nodes_of(tmp_path) == {}

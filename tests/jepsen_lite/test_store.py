@@ -123,9 +123,14 @@ def test_the_exit_code_tells_the_verdict(
     assert (directory.path / "report.html").exists()
 
 
-def test_a_kind_of_fault_that_never_takes_effect_makes_the_run_vacuous(tmp_path: Path) -> None:
-    idle = {**FAULT, "name": "pause", "took_effect": False}
-    directory = a_run(tmp_path, WRITE + READ, [FAULT, idle, idle, idle], [])
+IDLE = {**FAULT, "name": "pause", "took_effect": False}
+
+
+@pytest.mark.parametrize("idle", [[], [IDLE], [IDLE] * 3], ids=["never begun", "once", "often"])
+def test_a_kind_of_fault_that_never_takes_effect_makes_the_run_vacuous(
+    tmp_path: Path, idle: list[dict[str, object]]
+) -> None:
+    directory = a_run(tmp_path, WRITE + READ, [FAULT, *idle], [])
     directory.write_test({**directory.test(), "nemeses": ["kill", "pause"]})
     assert overall(judge(directory)) is Validity.VACUOUS
 
@@ -146,6 +151,25 @@ def test_a_wrong_use_and_an_unknown_verdict_end_differently(
     assert ended(monkeypatch, "check", str(tmp_path / "nothing")) == 254
     assert ended(monkeypatch, "run", "--workload", "nonsense") == 254
     assert ended(monkeypatch, "run", "--workload", "register", "--nodes", "4") == 254
+
+
+def test_a_run_that_is_too_short_for_each_kind_of_fault_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--workload", "register", "--nemesis", "kill,pause,partition", "--seconds", "3"]
+    assert ended(monkeypatch, "run", *asked) == 254
+    assert "--seconds 3.5 or more" in " ".join(capsys.readouterr().err.replace("│", "").split())
+
+
+def test_a_failure_of_our_own_accuses_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(directory: RunDirectory) -> list[Finding]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(judging, "judge", failing)
+    directory = a_run(tmp_path, WRITE + READ, [FAULT], [])
+    assert ended(monkeypatch, "check", str(directory.path)) == 2
 
 
 class Broken:

@@ -28,13 +28,15 @@ StoreOption = Annotated[Path, typer.Option(help="where runs are kept")]
 
 def check(directory: Annotated[Path, typer.Argument(help="of a run, or STORE/latest")]) -> None:
     """Judge an old run again, by the checkers of today."""
-    from jepsen_lite.commands.show import show_verdict
+    from jepsen_lite.commands.show import Display, show_verdict
     from jepsen_lite.judging import judge
     from jepsen_lite.store import RunDirectory
 
     run = RunDirectory(directory)
     try:
-        findings = judge(run)
+        with Display() as display:
+            display.phase("judge", None)
+            findings = judge(run)
     except FileNotFoundError as error:
         missing = Path(error.filename or "").name
         raise typer.BadParameter(

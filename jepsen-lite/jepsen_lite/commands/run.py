@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import random
 import shutil
 import signal
 import time
+import traceback
 from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from jepsen_lite.setup import Setup
 from jepsen_lite.verdicts import Validity, overall
 
 if TYPE_CHECKING:
+    from jepsen_lite.store import RunDirectory
     from jepsen_lite.systems.catalogue import SystemKind
 
 SIZES = (3, 5, 7)
@@ -45,6 +48,7 @@ def run(
     """Run workloads on a real cluster while a nemesis breaks it, and judge what was seen."""
     # Imported late: `jepsen-lite --help` must not load the whole store.
     from jepsen_lite.nemesis.catalogue import NEMESES
+    from jepsen_lite.nemesis.schedule import shortest_s
     from jepsen_lite.systems.catalogue import SYSTEMS
     from jepsen_lite.workloads.catalogue import WORKLOADS
 
@@ -61,6 +65,11 @@ def run(
     whole = [name for name in workloads if name in READ_WHOLE_HISTORIES]
     if whole and "compaction" in nemeses:
         lacks.append(f"not with compaction: {', '.join(whole)} read whole histories in the end")
+    if nemeses and seconds < shortest_s(len(nemeses)):
+        lacks.append(
+            f"{seconds:g} seconds are too few for a turn of each of {len(nemeses)} kinds of faults;"
+            f" say --seconds {shortest_s(len(nemeses)):g} or more, or choose fewer"
+        )
     if any(lacks):
         raise typer.BadParameter("; ".join(filter(None, lacks)))
     raise typer.Exit(OF_VALIDITY[_carry_out(setup, kind, store, workload.replace(",", "+"))])
@@ -69,10 +78,9 @@ def run(
 def _carry_out(setup: Setup, kind: SystemKind, store: Path, name: str) -> Validity:
     from jepsen_lite.commands.show import Display, show_verdict
     from jepsen_lite.judging import judge
-    from jepsen_lite.node_traces import collect
     from jepsen_lite.running import Run
     from jepsen_lite.sim.report import commit
-    from jepsen_lite.store import MESSAGES, Store
+    from jepsen_lite.store import Store
     from jepsen_lite.systems.catalogue import Place
 
     directory = Store(store).new_run(name, datetime.now(UTC))
@@ -82,11 +90,11 @@ def _carry_out(setup: Setup, kind: SystemKind, store: Path, name: str) -> Validi
         a_run = Run(setup, system, directory, _command(setup, store), display)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_told(a_run.execute()))
-        began_ns = time.monotonic_ns() - a_run.now_ns()
-        collect(data, began_ns, directory.path / MESSAGES)
+        untold = _collect_messages(data, time.monotonic_ns() - a_run.now_ns(), directory)
         test = directory.test()
         versions = {**test["versions"], "python": platform.python_version()}
-        directory.write_test({**test, "commit": commit(), "versions": versions})
+        crash = "\n".join(filter(None, (test["crash"], untold)))
+        directory.write_test({**test, "commit": commit(), "versions": versions, "crash": crash})
         display.phase("judge", None)
         findings = judge(directory)
     validity = overall(findings)
@@ -96,10 +104,41 @@ def _carry_out(setup: Setup, kind: SystemKind, store: Path, name: str) -> Validi
     return validity
 
 
+def _collect_messages(data: Path, began_ns: int, directory: RunDirectory) -> str:
+    """Join what the nodes have traced; why not, if that fails. The verdict does not need it."""
+    from jepsen_lite.node_traces import collect
+    from jepsen_lite.store import MESSAGES
+
+    try:
+        collect(data, began_ns, directory.path / MESSAGES)
+    except Exception:  # noqa: BLE001 - what was seen is judged and reported
+        return f"the nodes' messages could not be collected:\n{traceback.format_exc()}"
+    return ""
+
+
 async def _until_told(work: Coroutine[object, object, None]) -> None:
-    """SIGTERM ends it as Ctrl-C does: what was started is ended, what was broken is mended."""
-    task = asyncio.create_task(work)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    """SIGTERM and SIGHUP end it as Ctrl-C does: what was started is ended, what was broken mended.
+
+    A second one does not interrupt that.
+    """
+    task, loop = asyncio.create_task(work), asyncio.get_running_loop()
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+
+    def end() -> None:
+        if not task.cancelling():
+            task.cancel()
+
+    def hang_up() -> None:
+        # The terminal may be gone: what is still said to it must not fail.
+        null = os.open(os.devnull, os.O_WRONLY)
+        for stream in terminals:
+            os.dup2(null, stream)
+        os.close(null)
+        end()
+
+    loop.add_signal_handler(signal.SIGTERM, end)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
     await task
 
 

@@ -1,0 +1,139 @@
+"""What a run makes of a system that does not start, does not stay up, or can't be cleaned up."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock, Mock
+
+import pytest
+
+from jepsen_lite import running
+from jepsen_lite.history import History
+from jepsen_lite.judging import judge
+from jepsen_lite.setup import Setup
+from jepsen_lite.store import RunDirectory
+from jepsen_lite.systems.base import System, SystemFailed
+from jepsen_lite.verdicts import Finding, Validity
+from jepsen_lite.workloads.base import Invocation, Session
+from jepsen_lite.workloads.catalogue import WORKLOADS
+from raftkv.client.client import Client
+
+pytestmark = pytest.mark.filterwarnings("ignore:delta is less than resolution")
+
+
+class Easy:
+    """Whatever is asked of a store, it is done."""
+
+    name = "easy"
+    reads = frozenset({"read"})
+
+    def next(self, rng: Random, seat: int) -> Invocation:
+        return Invocation("read", "k")
+
+    async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
+        return None
+
+    def final(self) -> Sequence[Invocation]:
+        return []
+
+    def check(self, history: History) -> list[Finding]:
+        return []
+
+
+class One(System):
+    """A system of one node that is always well."""
+
+    name = "one"
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return ("node-1",)
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def connect(self, node: str = "") -> Client:
+        return AsyncMock()
+
+    async def leader(self) -> str:
+        return ""
+
+    async def not_ready(self) -> Mapping[str, str]:
+        return {}
+
+    def versions(self) -> Mapping[str, str]:
+        return {}
+
+
+class NotStarting(One):
+    async def start(self) -> None:
+        raise SystemFailed("nobody is at 127.0.0.1:1")
+
+
+class NotEnding(One):
+    async def stop(self) -> None:
+        raise SystemFailed("a disk is still mounted")
+
+
+class Dying(One):
+    def died(self) -> list[str]:
+        return ["node-1 ended by itself with code 8"]
+
+
+async def judged(
+    system: System, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Finding, RunDirectory]:
+    """What is said of a short run beside its history."""
+    loop, looks = asyncio.get_running_loop(), itertools.count()
+
+    def monotonic_ns() -> int:
+        # A look takes a moment: who was told to wait for less than that need not look for ever.
+        return round(loop.time() * 1e9) + 1_000 * next(looks)
+
+    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic_ns=monotonic_ns))
+    monkeypatch.setitem(WORKLOADS, "easy", Easy)
+    setup = Setup("one", ("easy",), (), 2.0, 1, 2, 20.0, 1)
+    directory = RunDirectory(path)
+    await running.Run(setup, system, directory, [], Mock()).execute()
+    return judge(directory)[0], directory
+
+
+async def test_a_run_on_a_good_system_has_nothing_to_tell_beside_its_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding, _ = await judged(One(), tmp_path, monkeypatch)
+    assert (finding.validity, finding.problems) == (Validity.VALID, ())
+
+
+async def test_a_node_that_dies_makes_the_run_invalid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding, _ = await judged(Dying(), tmp_path, monkeypatch)
+    assert finding.validity is Validity.INVALID
+    assert "ended by itself with code 8" in finding.problems[0].text
+
+
+async def test_a_cluster_that_never_started_is_accused_of_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding, _ = await judged(NotStarting(), tmp_path, monkeypatch)
+    assert finding.validity is Validity.UNKNOWN
+    assert finding.problems[0].text == (
+        "the cluster could not be started: nobody is at 127.0.0.1:1"
+    )
+
+
+async def test_a_clean_up_that_fails_is_told_and_loses_nothing_that_was_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding, directory = await judged(NotEnding(), tmp_path, monkeypatch)
+    assert finding.validity is Validity.UNKNOWN
+    assert "a disk is still mounted" in finding.problems[0].text
+    assert len(list(directory.history().operations("easy"))) > 10
