@@ -143,8 +143,10 @@ class Lock:
         return await self._take(owner, self._queues.enter_if_free)
 
     def _line_up(self, owner: object) -> None:
-        if owner is self._owner and self._held is not None and not self._held.remaining():
-            self.let_go()  # it was lost, so the owner does not stand in its own way
+        held = self._held
+        if owner is self._owner and held is not None and not held.remaining():
+            self.let_go()  # it was lost, so the owner does not stand in its own way, ...
+            held.depart()  # ... nor does its key, should its lease be renewed after all
         self._queues.owners.add(self.name, owner)
 
     async def _take(

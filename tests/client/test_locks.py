@@ -450,6 +450,19 @@ async def test_a_renewal_that_is_answered_after_a_departure_was_given_up_keeps_n
     await until(lambda: not cluster.store.tokens(b"n"))
 
 
+async def test_a_lost_lock_that_is_renewed_after_all_is_not_in_its_owners_way(
+    client: Client, cluster: LockCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = await client.lock("n", ttl=TTL).acquire()
+    assert lock._held is not None
+    first, clock = lock._held._place, cluster.loop.time
+    monkeypatch.setattr(cluster.loop, "time", lambda: clock() + TTL)
+    cluster.loop.call_soon(lambda: first.lease.trust_from(cluster.loop.time()))
+    async with asyncio.timeout(60.0):
+        await lock.acquire()
+    assert lock.token > first.token
+
+
 # ---- leases that are shared ------------------------------------------------------------
 
 
