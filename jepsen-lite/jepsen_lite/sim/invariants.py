@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from jepsen_lite.sim.durable_log import DurableLog, is_majority, rival_of
 from jepsen_lite.sim.lease_rules import SeenLeases, check_leases, leases_named
+from jepsen_lite.sim.revision_rules import check_revisions
 from jepsen_lite.sim.violation import Violation
 from raftkv.kv.membership import decode_membership
 from raftkv.kv.meta import META_KEY, Meta
@@ -34,6 +35,7 @@ class Seen:
     term: int = 0
     commit_index: int = 0
     applied_index: int = 0
+    revision: int = 0
     led_term: int = 0
     match_indexes: dict[int, int] = field(default_factory=dict)
     look_at_membership: bool = True
@@ -45,7 +47,8 @@ class Invariants:
 
     Figure 3 of the Raft paper, and: promises are on disk when they are given; what is committed
     is on the disks of a majority, and nobody who lacks it could be elected; the membership in force
-    is the last one in the log; replicas are equal when they have applied the same.
+    is the last one in the log; revisions have no gaps; replicas are equal when they have applied
+    the same.
     """
 
     def __init__(self) -> None:
@@ -380,6 +383,7 @@ class Invariants:
                     f"nodes {known[3]} and {node.node_id} differ after entry {index}: term,"
                     f" revision and time are {known[:3]} and {here[:3]}"
                 )
+            seen.revision = check_revisions(node.node_id, machine, seen.revision)
         if raft.established:
             self._check_cluster_time(node)
         between = range(seen.applied_index + 1, index + 1)
