@@ -116,6 +116,8 @@ class SimulatedLink:
 
         def connected(door: SimulatedFrontDoor) -> None:
             nonlocal sent
+            if done.done():  # it was told that there is no connection: nothing may come of this one
+                return
             sent = True
             door.process.enter(door.call, method, request, timeout_s, answered)
 

@@ -1,0 +1,58 @@
+"""What a client is told of a unary call is true: without a connection nothing will come of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jepsen_lite.sim.client_links import SimulatedNetworkOfClient
+from jepsen_lite.sim.network import Network, Weather
+from jepsen_lite.sim.process import Process
+from jepsen_lite.sim.world import World
+from raftkv.errors import ConnectionFailed, OutcomeUnknown
+
+ADDRESS = "node-1:7411"
+
+
+class Door:
+    """Keeps what it is asked and never answers."""
+
+    def __init__(self, world: World) -> None:
+        self.process = Process(world, "node-1")  # type: ignore[abstract]
+        self.asked: list[str] = []
+
+    def front_door(self, address: str) -> Any:
+        return self
+
+    def call(self, method: str, *_: object) -> None:
+        self.asked.append(method)
+
+
+def told_within(timeout_s: float, *, way_s: float) -> tuple[list[BaseException], list[str]]:
+    """What a client hears whose way to the node takes so long, and what the node was asked."""
+    world, errors = World(1), []
+    network, door = Network(world, Weather()), Door(world)
+    network.slow([("client", "node-1")], way_s)
+    process = Process(world, "client")  # type: ignore[abstract]
+    links = SimulatedNetworkOfClient(world, network, door, process, "client")
+
+    async def call() -> None:
+        try:
+            await links.link(ADDRESS).call("Status", b"", timeout_s)
+        except (ConnectionFailed, OutcomeUnknown) as error:
+            errors.append(error)
+
+    process.enter(lambda: process.create_task(call()))
+    world.run_until(60.0)
+    return errors, door.asked
+
+
+def test_a_call_that_was_given_up_while_connecting_is_never_carried_out() -> None:
+    (error,), asked = told_within(1.0, way_s=10.0)
+    assert isinstance(error, ConnectionFailed)
+    assert asked == []
+
+
+def test_a_call_that_has_left_and_is_not_answered_may_have_been_carried_out() -> None:
+    (error,), asked = told_within(1.0, way_s=0.1)
+    assert isinstance(error, OutcomeUnknown)
+    assert asked == ["Status"]
