@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -20,10 +21,13 @@ from typer.testing import CliRunner
 from jepsen_lite.cli import app
 from jepsen_lite.history import Kind
 from jepsen_lite.mutants.catalogue import MUTANTS
-from jepsen_lite.sim.report import describe_failure
-from jepsen_lite.sim.run import draw_plan, run
+from jepsen_lite.sim import scenarios
+from jepsen_lite.sim.report import describe_failure, shell_line
+from jepsen_lite.sim.run import Plan, draw_plan, run
 from jepsen_lite.sim.scenarios import draw
 from jepsen_lite.sim.shrink import shrunk
+from jepsen_lite.verdicts import Finding
+from jepsen_lite.workloads.catalogue import WORKLOADS
 from raftkv import logs
 
 ROOT = Path(__file__).parent.parent.parent
@@ -44,7 +48,7 @@ def test_the_store_holds_under_this_seed(seed: int) -> None:
     outcome = run(draw_plan(seed, seconds=10.0))
     assert not outcome.problems, describe_failure(outcome)
     assert outcome.operations["ok"] > 10
-    assert outcome.faults
+    assert not outcome.vacuous
 
 
 def fingerprint(seed: int) -> str:
@@ -92,6 +96,43 @@ def test_the_command_runs_seeds_and_tells_how_fast() -> None:
     assert result.exit_code == 0, result.output
     assert "seeds 3..4: all held" in result.output
     assert "simulated seconds per second" in result.output
+
+
+def test_a_seed_that_proves_nothing_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def idle_seed_4(*asked: Any) -> Plan:
+        plan = draw(*asked)
+        return replace(plan, schedule=()) if plan.seed == 4 else plan
+
+    monkeypatch.setattr(scenarios, "draw", idle_seed_4)
+    result = CliRunner().invoke(app, ["sim", "--seeds", "3..5", "--seconds", "5"])
+    assert result.exit_code == 3, result.output
+    told = [line for line in result.output.splitlines() if line.startswith("vacuous")]
+    assert told == ["vacuous: seed 4: no fault took effect"]
+
+
+def test_no_seed_at_all_proves_nothing() -> None:
+    result = CliRunner().invoke(app, ["sim", "--seeds", "1..2", "--minutes", "0"])
+    assert result.exit_code == 3, result.output
+    assert "no seed was run" in result.output
+
+
+@pytest.mark.parametrize("workload", ["register", "bank"])
+def test_a_checker_that_breaks_is_a_problem_of_the_seed_and_is_replayed(
+    workload: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> list[Finding]:
+        raise KeyError("nobody thought of this")
+
+    monkeypatch.setattr(type(WORKLOADS[workload]()), "check", broken)
+    (seed,) = [each for each in range(1, 30) if workload in draw_plan(each, 2.0).workloads][:1]
+    asked = ["sim", "--seeds", str(seed), "--seconds", "2", "--no-reduce"]
+    result = CliRunner().invoke(app, [*asked, "--store", str(tmp_path)])
+    assert result.exit_code == 1, result.output
+    assert f"seed {seed} FAILED" in result.output
+    assert f"{workload}: the checker itself failed" in result.output
+    assert "KeyError: 'nobody thought of this'" in result.output
+    assert f"replay: {shell_line([*asked, '--log'])}" in result.output
+    assert "report: " in result.output
 
 
 def test_a_load_that_is_asked_for_is_done_where_nothing_is_broken() -> None:

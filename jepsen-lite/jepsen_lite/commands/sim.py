@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jepsen_lite.sim.run import Outcome, Plan
 
 PLAIN_SECONDS = 30.0
-COLUMNS = (TextColumn("seeds"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 def parse_seeds(text: str) -> range:
@@ -81,6 +81,8 @@ def sim(
     plan_of = _plans(scenario, seconds, rate)
     operations: Counter[str] = Counter()
     faults: Counter[str] = Counter()
+    vacuous: list[str] = []
+    members_changed = 0
     simulated_s, started_s = 0.0, time.perf_counter()
     until_s = math.inf if minutes is None else started_s + 60 * minutes
     done = chosen[:0]
@@ -102,10 +104,17 @@ def sim(
             simulated_s += outcome.simulated_s
             operations += outcome.operations
             faults += outcome.faults
+            members_changed += outcome.members_changed
+            if outcome.vacuous:
+                vacuous.append(f"seed {outcome.plan.seed}: {outcome.vacuous}")
+    if not done:
+        typer.echo("vacuous: no seed was run")
+        raise typer.Exit(OF_VALIDITY[Validity.VACUOUS])
     wall_s = time.perf_counter() - started_s
-    typer.echo(describe_pass(done, operations, faults, simulated_s, wall_s))
-    if not operations["ok"] or not faults:
-        typer.echo("vacuous: no operation succeeded, or no fault took effect")
+    typer.echo(describe_pass(done, operations, faults, members_changed, simulated_s, wall_s))
+    for each in vacuous:
+        typer.echo(f"vacuous: {each}")
+    if vacuous:
         raise typer.Exit(OF_VALIDITY[Validity.VACUOUS])
 
 

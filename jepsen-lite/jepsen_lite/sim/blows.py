@@ -39,7 +39,7 @@ class Blow:
     detail: str
     began_s: float
     ended_s: float | None = None
-    took_effect: bool = True
+    took_effect: bool = False
 
     def to_json(self) -> Mapping[str, Any]:
         """A line of faults.jsonl."""

@@ -259,6 +259,9 @@ Fault: TypeAlias = (
 )
 Schedule: TypeAlias = tuple[Fault, ...]
 
+UNREAD = WallClock.__name__
+"""Nothing in raftkv reads that clock: the fault proves that, and nothing about anything else."""
+
 KINDS = (
     Crash, Pause, Isolate, Split, SlowLink, BadWeather, SlowDisk, FullDisk, BrokenLink, Transfer,
     Stop, Reconfigure, Rot, ClockJump, ClockRate, WallClock, Ambush, Relay,
@@ -269,7 +272,9 @@ WEIGHTS = (6, 3, 4, 4, 2, 3, 2, 1, 2, 2, 2, 4, 1, 1, 1, 1, 5, 4)
 def draw_schedule(
     rng: Random, nodes: Sequence[str], seconds: float, *, steady_clocks: bool
 ) -> Schedule:
-    """Faults that begin within `seconds`. Each run has its own mix and its own density."""
+    """Faults that begin within `seconds`, at least one of which will take effect. Each run has its
+    own mix and its own density.
+    """
     kinds = [
         (kind, weight)
         for kind, weight in zip(KINDS, WEIGHTS, strict=True)
@@ -282,7 +287,21 @@ def draw_schedule(
         (kind,) = rng.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])
         faults.append(_draw(rng, kind, nodes, round(at_s, 3)))
         at_s += rng.expovariate(1 / pause_s)
+    if not any(map(takes_effect, faults)):
+        faults.append(Crash(round(seconds / 2, 3), 1.0, (nodes[0],), power=True))
     return tuple(faults)
+
+
+def takes_effect(fault: Fault) -> bool:
+    """Whether this is certain before the run: it is done to a machine of the beginning, which runs,
+    unless another fault has met it before. All others may find nobody, or be refused.
+    """
+    match fault:
+        case Crash() | SlowDisk():
+            return LEADER not in fault.nodes
+        case Pause() | Isolate() | FullDisk() | Stop() | ClockJump() | ClockRate():
+            return fault.node != LEADER
+    return False
 
 
 def draw_compactions(rng: Random, seconds: float) -> Schedule:

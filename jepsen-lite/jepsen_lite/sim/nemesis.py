@@ -6,6 +6,7 @@ import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
+from typing import TypeAlias
 
 from jepsen_lite.sim.blows import Blow, aimed_at, detail_of
 from jepsen_lite.sim.cluster import Cluster
@@ -45,11 +46,16 @@ from raftkv.errors import RaftkvError
 from raftkv.node.node import Node
 from raftkv.rpc import kv_pb2
 
+Landed: TypeAlias = Callable[[], None]
+"""To be called when a fault has met something; more than once is as good as once."""
+
+
+def _nothing() -> None:
+    """It is over when it has begun, or nobody waits for it."""
+
 
 class Nemesis:
-    """`took_effect` counts the faults that met something they could break, by kind; `blows` has
-    each that was tried.
-    """
+    """`blows` has each fault that was tried, and whether it met something it could break."""
 
     def __init__(
         self,
@@ -59,7 +65,6 @@ class Nemesis:
         operator: Operator,
         clients: Iterable[str],
     ) -> None:
-        self.took_effect: Counter[str] = Counter()
         self.blows: list[Blow] = []
         self._world = world
         self._network = network
@@ -71,6 +76,11 @@ class Nemesis:
         self._caught: Host | None = None
         self._waiting: list[tuple[Trigger, Callable[[Host], None]]] = []
         cluster.on_event = self._happened
+
+    @property
+    def took_effect(self) -> Counter[str]:
+        """How many faults did, by kind."""
+        return Counter(blow.name for blow in self.blows if blow.took_effect)
 
     def begin(self, schedule: Schedule) -> None:
         for fault in schedule:
@@ -89,16 +99,23 @@ class Nemesis:
             host.resume()
             host.boot()
 
-    def _strike(self, fault: Fault) -> None:
+    def _strike(self, fault: Fault, sprang: Landed = _nothing) -> None:
+        """`sprang` is told as well if it takes effect: of the ambush that it was a part of."""
         if self._healed:
             return
         blow = self._begin_blow(type(fault).__name__, self._targets(fault), detail_of(fault))
-        undo = self._apply(fault)
+
+        def landed() -> None:
+            blow.took_effect = True
+            sprang()
+
+        meets = self._meets(fault)
+        undo = self._apply(fault, landed)
         if undo is None:
-            blow.took_effect = False
             self._end(blow)
             return
-        self.took_effect[type(fault).__name__] += 1
+        if meets:
+            landed()
 
         def take_back() -> None:
             if not self._healed:
@@ -121,8 +138,30 @@ class Nemesis:
         hosts = [(name, self._host(name)) for name in aimed_at(fault)]
         return ", ".join(host.name if host is not None else name for name, host in hosts)
 
-    def _apply(self, fault: Fault) -> Callable[[], None] | None:
-        """Do it; the way to take it back, None if there was nothing to do it to."""
+    def _meets(self, fault: Fault) -> bool:
+        """Whether it has an effect by being done at all. What lasts is done to a machine as well that
+        is down and may come up; but nobody counts on that.
+        """
+        match fault:
+            case Ambush() | Relay() | Reconfigure() | Transfer() | Ask() | Compact():
+                return False  # they have to wait for somebody, or may be refused
+            case Split():
+                rest = self._cluster.hosts.keys() - {*fault.group, fault.bridge}
+                return self._any_up(fault.group) and self._any_up(rest)
+            case SlowLink() | BrokenLink():
+                return self._any_up([fault.source]) and self._any_up([fault.target])
+            case BadWeather():
+                return True
+        return self._any_up(aimed_at(fault))
+
+    def _any_up(self, names: Iterable[str]) -> bool:
+        hosts = map(self._host, names)
+        return any(host is not None and host.up for host in hosts)
+
+    def _apply(self, fault: Fault, landed: Landed) -> Callable[[], None] | None:
+        """Do it; the way to take it back, None if there was nothing to do it to. `landed` is for
+        those that take effect later, if at all.
+        """
         match fault:
             case Crash():
                 return self._crash(fault)
@@ -143,11 +182,11 @@ class Nemesis:
             case BrokenLink():
                 return self._break_link(fault)
             case Transfer():
-                return self._transfer(fault)
+                return self._transfer(fault, landed)
             case Stop():
                 return self._stop(fault)
             case Reconfigure():
-                return self._reconfigure(fault)
+                return self._reconfigure(fault, landed)
             case Rot():
                 return self._rot(fault)
             case ClockJump():
@@ -157,13 +196,13 @@ class Nemesis:
             case WallClock():
                 return self._set_wall_clock(fault)
             case Ask():
-                return self._ask(fault)
+                return self._ask(fault, landed)
             case Compact():
-                return self._compact()
+                return self._compact(landed)
             case Ambush():
-                return self._lie_in_wait(fault)
+                return self._lie_in_wait(fault, landed)
             case Relay():
-                return self._relay(fault)
+                return self._relay(fault, landed)
 
     def _host(self, name: str) -> Host | None:
         if name == CAUGHT:
@@ -188,13 +227,13 @@ class Nemesis:
             self._waiting.remove(waiting)
             waiting[1](host)
 
-    def _lie_in_wait(self, fault: Ambush) -> Callable[[], None]:
+    def _lie_in_wait(self, fault: Ambush, landed: Landed) -> Callable[[], None]:
         left = fault.times
         call_off = _nothing
 
         def caught(host: Host) -> None:
             nonlocal left, call_off
-            self._world.after(fault.fault.at_s, self._spring, host, fault.fault)
+            self._world.after(fault.fault.at_s, self._spring, host, fault.fault, landed)
             left -= 1
             if left:
                 call_off = self._when(fault.trigger, caught)
@@ -202,11 +241,11 @@ class Nemesis:
         call_off = self._when(fault.trigger, caught)
         return lambda: call_off()
 
-    def _spring(self, host: Host, trap: Trap) -> None:
+    def _spring(self, host: Host, trap: Trap, landed: Landed) -> None:
         self._caught = host
-        self._strike(trap)
+        self._strike(trap, landed)
 
-    def _relay(self, fault: Relay) -> Callable[[], None]:
+    def _relay(self, fault: Relay, landed: Landed) -> Callable[[], None]:
         steps = iter(fault.steps)
         give_back = call_off = _nothing
 
@@ -221,6 +260,8 @@ class Nemesis:
             nonlocal give_back
             if self._healed or over:
                 return
+            if host.up:
+                landed()
             before, give_back = give_back, self._take_out(host, crash=fault.crash)
             before()
             wait()
@@ -238,6 +279,7 @@ class Nemesis:
     def _take_out(self, host: Host, *, crash: bool) -> Callable[[], None]:
         name = "RelayedCrash" if crash else "RelayedCut"
         blow = self._begin_blow(name, host.name, "a step of the relay")
+        blow.took_effect = host.up
         if crash:
             self._crash_host(host, power=False)
             undo = host.boot
@@ -318,7 +360,9 @@ class Nemesis:
         self._network.slow([pair], fault.delay_s)
         return lambda: self._network.slow([pair], 0.0)
 
-    def _bad_weather(self, fault: BadWeather) -> Callable[[], None]:
+    def _bad_weather(self, fault: BadWeather) -> Callable[[], None] | None:
+        if fault.weather == self._network.weather:
+            return None
         self._network.weather = fault.weather
 
         def undo() -> None:
@@ -357,10 +401,13 @@ class Nemesis:
         host.stop()
         return host.boot
 
-    def _reconfigure(self, fault: Reconfigure) -> Callable[[], None] | None:
+    def _reconfigure(self, fault: Reconfigure, landed: Landed) -> Callable[[], None] | None:
         host = self._host(fault.remove) if fault.remove else None
         self._operator.reconfigure(
-            host.node_id if host is not None else 0, add=fault.add, add_first=fault.add_first
+            host.node_id if host is not None else 0,
+            add=fault.add,
+            add_first=fault.add_first,
+            on_change=landed,
         )
         return _nothing
 
@@ -371,15 +418,15 @@ class Nemesis:
         _link_down(source, target.node_id)
         return _nothing
 
-    def _transfer(self, fault: Transfer) -> Callable[[], None] | None:
+    def _transfer(self, fault: Transfer, landed: Landed) -> Callable[[], None] | None:
         leader, target = self._cluster.leader(), self._cluster.hosts[fault.to]
         if leader is None or leader is target:
             return None
 
-        async def hand_over(node: Node, deadline: float) -> None:
-            await node.transfer_leader(target.node_id, deadline)
+        async def hand_over(node: Node, deadline: float) -> bool:
+            return await node.transfer_leader(target.node_id, deadline) == target.node_id
 
-        return self._request(leader, hand_over)
+        return self._request(leader, hand_over, landed)
 
     def _rot(self, fault: Rot) -> Callable[[], None] | None:
         host, leader = self._cluster.hosts[fault.node], self._cluster.leader()
@@ -416,33 +463,40 @@ class Nemesis:
         host.process.set_wall_clock(fault.by_s)
         return _nothing
 
-    def _ask(self, fault: Ask) -> Callable[[], None] | None:
+    def _ask(self, fault: Ask, landed: Landed) -> Callable[[], None] | None:
         host, victim = self._host(fault.node), self._cluster.hosts[fault.remove]
         if host is None or len(host.voters - self._cluster.damaged) <= self._operator.VOTERS_MIN:
             return None
         if not self._operator.known_left(host.voters - {victim.node_id}):
             return None
 
-        async def remove(node: Node, deadline: float) -> None:
-            await node.member_remove(victim.node_id, deadline)
+        async def remove(node: Node, deadline: float) -> bool:
+            there = victim.node_id in node.membership.members
+            after = await node.member_remove(victim.node_id, deadline)
+            return there and victim.node_id not in after.members
 
-        return self._request(host, remove)
+        return self._request(host, remove, landed)
 
-    def _compact(self) -> Callable[[], None] | None:
+    def _compact(self, landed: Landed) -> Callable[[], None] | None:
         leader = self._cluster.leader()
 
-        async def compact(node: Node, deadline: float) -> None:
+        async def compact(node: Node, deadline: float) -> bool:
             batch = kv_pb2.CommandBatch()
             batch.commands.add().compact.revision = node.machine.revision
-            await node.submit(batch.SerializeToString(), deadline)
+            answer = kv_pb2.BatchResult()
+            answer.ParseFromString(await node.submit(batch.SerializeToString(), deadline))
+            return not any(each.HasField("failure") for each in (answer, *answer.results))
 
-        return self._request(leader, compact) if leader is not None else None
+        return self._request(leader, compact, landed) if leader is not None else None
 
     def _request(
-        self, host: Host, make: Callable[[Node, float], Coroutine[None, None, None]]
+        self,
+        host: Host,
+        make: Callable[[Node, float], Coroutine[None, None, bool]],
+        landed: Landed,
     ) -> Callable[[], None] | None:
         """Ask a node for something that it may refuse: an operator would look at why, here it is
-        part of the mess.
+        part of the mess. `make` says whether it was done.
         """
         node, process = host.node, host.process
         if node is None or process is None:
@@ -450,7 +504,8 @@ class Nemesis:
 
         async def request() -> None:
             with contextlib.suppress(RaftkvError):
-                await make(node, process.time() + 1.0)
+                if await make(node, process.time() + 1.0):
+                    landed()
 
         process.enter(lambda: process.create_task(request()))
         return _nothing
@@ -459,7 +514,3 @@ class Nemesis:
 def _link_down(host: Host, peer: int) -> None:
     if host.port is not None and host.process is not None:
         host.process.enter(host.port.handler.link_down, peer)
-
-
-def _nothing() -> None:
-    """It is over when it has begun."""

@@ -22,6 +22,10 @@ TRY_S = 2.0
 PAUSE_S = 0.3
 
 
+def _nobody_waits() -> None:
+    """Until somebody does."""
+
+
 class Operator:
     """Keeps trying for a while; what does not work out is left as it is."""
 
@@ -40,10 +44,22 @@ class Operator:
         self._one_at_a_time = asyncio.Lock()
         self.changes = 0
 
-    def reconfigure(self, remove: int, *, add: bool, add_first: bool) -> None:
-        """Remove the node of that id (0: nobody), add a new one, or both."""
+    def reconfigure(
+        self,
+        remove: int,
+        *,
+        add: bool,
+        add_first: bool,
+        on_change: Callable[[], None] = _nobody_waits,
+    ) -> None:
+        """Remove the node of that id (0: nobody), add a new one, or both; then `on_change`."""
+
+        def changed() -> None:
+            self.changes += 1
+            on_change()
+
         self._process.enter(
-            lambda: self._process.create_task(self._reconfigure(remove, add, add_first))
+            lambda: self._process.create_task(self._reconfigure(remove, add, add_first, changed))
         )
 
     @property
@@ -62,7 +78,9 @@ class Operator:
     def kill(self) -> None:
         self._process.kill()
 
-    async def _reconfigure(self, remove: int, add: bool, add_first: bool) -> None:
+    async def _reconfigure(
+        self, remove: int, add: bool, add_first: bool, changed: Callable[[], None]
+    ) -> None:
         # An operator knows which machines there are now, whatever they were in the beginning.
         addresses = [address_of(name).client for name in self._cluster.hosts]
         rng = self._world.rng(f"operator {len(addresses)}")
@@ -70,13 +88,13 @@ class Operator:
             with contextlib.suppress(RaftkvError):
                 async with raftkv.connect(addresses, links=self._links.link, rng=rng) as client:
                     if add and add_first:
-                        await self._add(client)
+                        await self._add(client, changed)
                     if remove:
-                        await self._remove(client, remove)
+                        await self._remove(client, remove, changed)
                     if add and not add_first:
-                        await self._add(client)
+                        await self._add(client, changed)
 
-    async def _add(self, client: Client) -> None:
+    async def _add(self, client: Client, changed: Callable[[], None]) -> None:
         host = self._cluster.add_host()
         host.boot()
         address = address_of(host.name)
@@ -84,7 +102,7 @@ class Operator:
             members = {member.node_id: member for member in await client.member_list(timeout=TRY_S)}
             known = members.get(host.node_id)
             if known is not None and not known.learner:
-                self.changes += 1
+                changed()
                 return
             try:
                 if known is None:
@@ -96,12 +114,13 @@ class Operator:
             except RaftkvError:
                 await asyncio.sleep(PAUSE_S)
 
-    async def _remove(self, client: Client, node_id: int) -> None:
-        for _ in range(TRIES_MAX):
+    async def _remove(self, client: Client, node_id: int, changed: Callable[[], None]) -> None:
+        for tried in range(TRIES_MAX):
             members = await client.member_list(timeout=TRY_S)
             voters = [member.node_id for member in members if not member.learner]
             if all(member.node_id != node_id for member in members):
-                self.changes += 1
+                if tried:  # else somebody else has removed it long ago
+                    changed()
                 return
             damaged = self._cluster.damaged
             healthy = set(voters) - damaged

@@ -16,16 +16,17 @@ def describe_pass(
     seeds: range,
     operations: Counter[str],
     faults: Counter[str],
+    members_changed: int,
     simulated_s: float,
     wall_s: float,
 ) -> str:
-    """The last lines of a run in which everything held."""
+    """The last lines of a run of some seeds in which everything held."""
     return "\n".join(
         [
             f"seeds {seeds.start}..{seeds.stop - 1}: all held",
             f"operations: {_counted(operations)};"
             f" {operations.total() / simulated_s:.1f} in each simulated second",
-            f"faults that took effect: {_counted(faults)}",
+            f"faults that took effect: {_counted(faults)}; members changed: {members_changed}",
             f"simulated {simulated_s:.0f} s in {wall_s:.1f} s:"
             f" {simulated_s / wall_s:.0f} simulated seconds per second",
         ]

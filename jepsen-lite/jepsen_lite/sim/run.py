@@ -8,15 +8,22 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
 from jepsen_lite.history import History, Kind
-from jepsen_lite.judging import titled
+from jepsen_lite.judging import _safely, titled
 from jepsen_lite.sim.blows import Blow
 from jepsen_lite.sim.clients import Clients
 from jepsen_lite.sim.cluster import Cluster
-from jepsen_lite.sim.faults import Schedule, draw_compactions, draw_schedule, draw_weather
+from jepsen_lite.sim.faults import (
+    UNREAD,
+    Schedule,
+    draw_compactions,
+    draw_schedule,
+    draw_weather,
+)
 from jepsen_lite.sim.handovers import Handovers
 from jepsen_lite.sim.host import NodeTuning
 from jepsen_lite.sim.invariants import Invariants
@@ -42,6 +49,8 @@ PLAIN = "anything"
 OPERATIONS_PER_WORKER_AND_S = 5.0
 ALWAYS_JUDGED = ("register", "counter", "set")
 COMPARE_EVERY_S = 1.0
+SIMULATOR_FAILED = "the simulator itself failed"
+CHECKER_FAILED = "the checker itself failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,8 @@ class Outcome:
     simulated_s: float
     operations: Counter[str]
     faults: Counter[str]
+    """Those that took effect, by kind."""
+    members_changed: int
     checks: int
     leaders: int
     findings: tuple[Finding, ...]
@@ -87,6 +98,13 @@ class Outcome:
     happenings: tuple[Happening, ...]
     reduced: bool = False
     """Whether faults were left out that the failure does not need."""
+
+    @property
+    def vacuous(self) -> str:
+        """Why nothing was proved although all held; empty if something was."""
+        if not self.operations[Kind.OK]:
+            return "no operation succeeded"
+        return "" if self.faults.keys() - {UNREAD} else "no fault took effect"
 
 
 def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Plan:
@@ -210,7 +228,8 @@ class Run:
             self.history,
             self.world.now_s,
             Counter(event.kind for event in self.history.events if event.kind is not Kind.INVOKE),
-            self.nemesis.took_effect + Counter(MemberChanged=self.operator.changes),
+            self.nemesis.took_effect,
+            self.operator.changes,
             self.invariants.checks,
             len(self.invariants.leaders),
             tuple(self.findings),
@@ -221,17 +240,19 @@ class Run:
 
     def _judge(self) -> list[str]:
         """What the clients saw that can't be. A search that was given up is no pass; that one run
-        did not come to some operation is.
+        did not come to some operation is. Nor is a checker that broke.
         """
         problems: list[str] = []
         for workload in self.workloads:
-            found = workload.check(self.history)
+            found = _safely(workload.name, partial(workload.check, self.history))
             self.findings += [replace(each, checker=titled(workload.name, each)) for each in found]
             problems += [
                 f"{workload.name}: {text}"
                 for finding in found
-                if finding.validity is Validity.INVALID or workload.name in ALWAYS_JUDGED
                 for text in texts_of(finding)
+                if finding.validity is Validity.INVALID
+                or workload.name in ALWAYS_JUDGED
+                or CHECKER_FAILED in text
             ]
         return problems
 
@@ -304,7 +325,7 @@ class Run:
         except Violation as violation:
             self._fail(str(violation))
         except Exception:  # noqa: BLE001 - the simulator's own bug must not look like a pass
-            self._fail(f"the simulator itself failed:\n{traceback.format_exc()}", "simulator")
+            self._fail(f"{SIMULATOR_FAILED}:\n{traceback.format_exc()}", "simulator")
         if self.problems:
             raise _Stopped
 

@@ -1,0 +1,134 @@
+"""A fault counts when it has met something, never for having been tried; and every drawn plan has
+one that will.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import structlog
+
+from jepsen_lite.sim.faults import (
+    CAUGHT,
+    LEADER,
+    Ambush,
+    Ask,
+    BadWeather,
+    Compact,
+    Crash,
+    Fault,
+    FullDisk,
+    Isolate,
+    Reconfigure,
+    Relay,
+    SlowDisk,
+    SlowLink,
+    Split,
+    Transfer,
+    Trigger,
+    WallClock,
+    takes_effect,
+)
+from jepsen_lite.sim.network import Weather
+from jepsen_lite.sim.run import Outcome, draw_plan, run
+from jepsen_lite.sim.scenarios import SCENARIOS
+from raftkv import logs
+
+DOWN = Crash(0.2, 3.0, ("node-2",), power=True)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    level = logs.get_level()
+    logs.configure("console", "error", io.StringIO())
+    yield
+    structlog.reset_defaults()
+    logs.set_level(level)
+
+
+def under(*faults: Fault) -> Outcome:
+    plan = replace(SCENARIOS["relays"](1), schedule=faults, seconds=2.0, workloads=("register",))
+    outcome = run(plan)
+    assert not outcome.problems
+    return outcome
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Isolate(0.5, 1.0, "node-2", deaf=True, mute=True, clients_too=False),
+        Split(0.5, 1.0, ("node-2",), "", one_way=False),
+        FullDisk(0.5, 1.0, "node-2"),
+        SlowDisk(0.5, 1.0, ("node-2",), 0.1),
+        SlowLink(0.5, 1.0, "node-1", "node-2", 0.1),
+        Ambush(0.5, 1.0, Trigger.COMMITTED, 1, Crash(0.0, 0.1, ("node-2",), power=True)),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+def test_what_is_done_to_a_node_that_is_down_has_no_effect(fault: Fault) -> None:
+    assert type(fault).__name__ not in under(DOWN, fault).faults
+    assert type(fault).__name__ in under(fault).faults
+
+
+def test_an_ambush_counts_when_it_is_sprung_and_not_when_it_is_laid() -> None:
+    trap = Isolate(0.0, 0.1, CAUGHT, deaf=True, mute=True, clients_too=False)
+    assert not under(Ambush(0.5, 1.0, Trigger.LEADER, 1, trap)).faults
+    sprung = under(Ambush(0.5, 1.0, Trigger.COMMITTED, 2, trap)).faults
+    assert sprung == {"Ambush": 1, "Isolate": 2}
+
+
+def test_a_relay_counts_when_its_first_step_has_struck() -> None:
+    assert not under(Relay(0.5, 1.0, ((Trigger.MEMBERSHIP, 0.0),), crash=False)).faults
+    struck = under(Relay(0.5, 1.0, ((Trigger.COMMITTED, 0.0),), crash=False)).faults
+    assert struck == {"Relay": 1, "RelayedCut": 1}
+
+
+def test_what_a_node_refuses_has_no_effect() -> None:
+    # Whoever is cut off can hand nothing over, remove nobody and commit nothing.
+    alone = Isolate(0.5, 1.2, LEADER, deaf=True, mute=True, clients_too=True)
+    leader = under(alone).blows[0].target
+    others = sorted({"node-1", "node-2", "node-3"} - {leader})
+    asked = (
+        Transfer(0.6, 0.0, others[0]),
+        Ask(0.6, 0.0, leader, others[1]),
+        Compact(0.6, 0.0),
+    )
+    assert under(alone, *asked).faults == {"Isolate": 1}
+    assert under(Transfer(0.6, 0.0, others[0])).faults == {"Transfer": 1}
+    assert under(Ask(0.6, 0.0, leader, others[1])).faults == {"Ask": 1}
+    assert under(Compact(0.6, 0.0)).faults == {"Compact": 1}
+
+
+def test_a_change_of_membership_counts_when_the_members_have_changed() -> None:
+    changed = under(Reconfigure(0.5, 0.0, "", True, add_first=True))
+    assert changed.faults == {"Reconfigure": 1}
+    assert changed.members_changed == 1
+    assert not under(Reconfigure(0.5, 0.0, "", False, add_first=False)).faults
+
+
+def test_weather_that_stays_as_it_is_is_no_fault() -> None:
+    assert not under(BadWeather(0.5, 1.0, Weather())).faults
+    assert under(BadWeather(0.5, 1.0, Weather(loss=0.1))).faults
+
+
+def test_a_run_whose_only_fault_nothing_reads_proves_nothing() -> None:
+    outcome = under(WallClock(0.5, 0.0, "node-1", 60.0))
+    assert outcome.faults == {"WallClock": 1}
+    assert outcome.vacuous == "no fault took effect"
+    assert not under(DOWN).vacuous
+
+
+@pytest.mark.parametrize("seconds", [0.5, 5.0, 10.0, 30.0])
+def test_every_drawn_plan_has_a_fault_that_is_certain_to_take_effect(seconds: float) -> None:
+    for seed in range(1, 1001):
+        schedule = draw_plan(seed, seconds).schedule
+        assert any(takes_effect(fault) and fault.at_s < seconds for fault in schedule), seed
+
+
+def test_a_plan_that_was_drawn_without_one_gets_it_and_is_not_vacuous() -> None:
+    plan = draw_plan(1, 0.5)
+    assert len(plan.schedule) == 1
+    assert not run(plan).vacuous
