@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
 
 from jepsen_lite.commands.exits import OF_VALIDITY
+from jepsen_lite.commands.sim import COLUMNS
 from jepsen_lite.verdicts import Validity
+
+if TYPE_CHECKING:
+    from jepsen_lite.mutants.hunt import Hunt
 
 TOLD_MAX = 90
 
@@ -20,29 +28,50 @@ def mutants(
     """Plant known bugs in raftkv and look for each; run the clean system under the same faults."""
     # Imported late: `jepsen-lite --help` must not load the whole store.
     from jepsen_lite.mutants.catalogue import MUTANTS
-    from jepsen_lite.mutants.hunt import Hunt, hunt_all
+    from jepsen_lite.mutants.hunt import Verdict, carry_out, hunts
 
     unknown = sorted(set(names or ()) - MUTANTS.keys())
     if unknown:
         known = ", ".join(MUTANTS)
         raise typer.BadParameter(f"no such mutant: {', '.join(unknown)}; there are {known}")
     chosen = list(dict.fromkeys(names or MUTANTS))
-    caught: list[Hunt] = []
-    alarms: list[Hunt] = []
-    for ended in hunt_all(chosen, jobs):
-        if ended.mutant:
-            caught += [ended] if ended.problem else []
-            verdict = "caught" if ended.problem else "MISSED"
-            where = f"{ended.scenario} {ended.seed}" if ended.problem else f"{ended.runs} runs"
-            told = ended.problem[:TOLD_MAX]
-            typer.echo(f"{verdict}  {ended.mutant:36} {where:18} {ended.wall_s:6.1f} s  {told}")
-        elif ended.problem:
-            alarms.append(ended)
-            typer.echo(f"ALARM   clean: {ended.scenario} {ended.seed}\n{ended.report}")
-        else:
-            typer.echo(
-                f"clean   {ended.scenario:36} {ended.runs:3} runs           {ended.wall_s:6.1f} s"
-            )
-    typer.echo(f"mutants: caught {len(caught)}/{len(chosen)}, false alarms {len(alarms)}")
-    if len(caught) < len(chosen) or alarms:
+    asked = hunts(chosen)
+    ends: Counter[Verdict] = Counter()
+    # A line that goes to a file must not be taken to the terminal where the bar is.
+    with Progress(
+        *COLUMNS,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    ) as progress:
+        bar = progress.add_task("hunts", total=len(asked))
+        for ended in carry_out(asked, jobs):
+            ends[ended.verdict] += 1
+            typer.echo(_told(ended))
+            progress.advance(bar)
+    caught, alarms = ends[Verdict.CAUGHT], ends[Verdict.ALARM]
+    typer.echo(f"mutants: caught {caught}/{len(chosen)}, false alarms {alarms}")
+    if caught < len(chosen) or alarms:
         raise typer.Exit(OF_VALIDITY[Validity.INVALID])
+
+
+def _told(ended: Hunt) -> str:
+    """A line of the table; more of what nobody expected."""
+    from jepsen_lite.mutants.hunt import Verdict
+
+    verdict = f"{ended.verdict:7}"
+    took = f"{ended.wall_s:6.1f} s"
+    match ended.verdict:
+        case Verdict.CAUGHT:
+            where = f"{ended.scenario} {ended.seed}"
+            return f"{verdict} {ended.mutant:36} {where:18} {took}  {ended.problem[:TOLD_MAX]}"
+        case Verdict.MISSED:
+            instead = f"noticed instead: {ended.problem}" if ended.problem else ""
+            where = f"{ended.runs} runs"
+            return f"{verdict} {ended.mutant:36} {where:18} {took}  {instead}".rstrip()
+        case Verdict.BROKEN:
+            return f"{verdict} {ended.mutant}: {ended.problem}"
+        case Verdict.CLEAN:
+            return f"{verdict} {ended.scenario:36} {ended.runs:3} runs           {took}"
+        case Verdict.ALARM:
+            return f"{verdict} clean: {ended.scenario} {ended.seed}\n{ended.report}"

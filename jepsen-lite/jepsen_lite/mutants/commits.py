@@ -12,7 +12,11 @@ from raftkv.raft.raft import Raft
 from raftkv.raft.ready import Persist
 
 
-@mutant("commits entries of an older term by counting (figure 8)", "relays")
+@mutant(
+    "commits entries of an older term by counting (figure 8)",
+    "relays",
+    caught_by="of another term by counting|lacks it and could be elected",
+)
 def older_terms_by_counting() -> list[Patch]:
     """PySyncObj #169, nats #7955: a new leader takes its predecessor's entry as committed once a
     majority has it. A third log of a higher term can still overwrite it.
@@ -26,7 +30,7 @@ def older_terms_by_counting() -> list[Patch]:
     return [(Raft, "_advance_commit", advance)]
 
 
-@mutant("commit index goes back", "relays", "anything")
+@mutant("commit index goes back", "relays", "anything", caught_by="commit went back")
 def commit_follows_the_message() -> list[Patch]:
     """PySyncObj #166: a follower takes the leader's commit index as it comes, also from a leader
     that does not know yet how far its predecessor was.
@@ -39,7 +43,12 @@ def commit_follows_the_message() -> list[Patch]:
     return [(Raft, "_commit_to", commit_to)]
 
 
-@mutant("match index goes back", "elections", seeds=range(1, 4))
+@mutant(
+    "match index goes back",
+    "elections",
+    caught_by="the match index of .* went back",
+    seeds=range(1, 4),
+)
 def match_follows_the_message() -> list[Patch]:
     """PySyncObj #167, raftos #25: an acknowledgement that was overtaken sets the peer back."""
     acknowledge = Progress.acknowledge
@@ -52,7 +61,11 @@ def match_follows_the_message() -> list[Patch]:
     return [(Progress, "acknowledge", acknowledged)]
 
 
-@mutant("acknowledged before fsync", "power-cuts")
+@mutant(
+    "acknowledged before fsync",
+    "power-cuts",
+    caught_by="not on its disk|but its disk ends at|have it on disk|on its disk, where",
+)
 def acknowledged_before_fsync() -> list[Patch]:
     """etcd #14370: an entry counts as persisted when its write begins."""
 
@@ -65,7 +78,12 @@ def acknowledged_before_fsync() -> list[Patch]:
     return [(Driver, "_persist", persist)]
 
 
-@mutant("timed-out proposal reported as failed, applied later", "anything", "relays")
+@mutant(
+    "timed-out proposal reported as failed, applied later",
+    "anything",
+    "relays",
+    caught_by="register: .* had been told that it failed",
+)
 def late_is_failed() -> list[Patch]:
     """CockroachDB #10602: the caller is told that its write has not happened, because it has not
     happened yet.

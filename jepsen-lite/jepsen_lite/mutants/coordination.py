@@ -20,7 +20,11 @@ from raftkv.server.watch_history import Cohort
 REVOKE_TIMEOUT_S = 5.0
 
 
-@mutant("old leader revokes a lease that was renewed", "coordination")
+@mutant(
+    "old leader revokes a lease that was renewed",
+    "coordination",
+    caught_by="with commands that nobody has asked for",
+)
 def old_leader_revokes() -> list[Patch]:
     """etcd #12528, #15247: the leader ends leases by commands of its own making. One that was
     paused goes by what it knew; its command reaches the next leader, who has renewed the lease.
@@ -42,6 +46,7 @@ def old_leader_revokes() -> list[Patch]:
     "stale unlock deletes the next holder's lock",
     "coordination",
     "candidates",
+    caught_by="^(lock|election): ",
     # An unlock has to be under way while its lock ends: one run in twenty has that.
     seeds=range(1, 61),
 )
@@ -64,7 +69,11 @@ def unlock_by_name() -> list[Patch]:
     return [(operations, "delete_range", delete)]
 
 
-@mutant("lease lifetime starts again at each leader change", "coordination")
+@mutant(
+    "lease lifetime starts again at each leader change",
+    "coordination",
+    caught_by="now ends at .* but nobody has renewed it",
+)
 def leases_start_again() -> list[Patch]:
     """etcd PR 13508: a new leader gives every lease its whole time to live once more."""
     apply = StateMachine.apply
@@ -81,7 +90,11 @@ def leases_start_again() -> list[Patch]:
     return [(StateMachine, "apply", apply_each)]
 
 
-@mutant("lease lifetime starts again at each leader change", "coordination")
+@mutant(
+    "lease lifetime starts again at each leader change",
+    "coordination",
+    caught_by="leads with its cluster time .* behind that of the state",
+)
 def cluster_time_starts_again() -> list[Patch]:
     """The same from the other side: a new leader's cluster time begins anew, so that no lease ends
     until it has caught up with that of its predecessors.
@@ -94,7 +107,11 @@ def cluster_time_starts_again() -> list[Patch]:
     return [(ClusterClock, "start", start_anew)]
 
 
-@mutant("fencing token not checked, or not monotonic", "coordination")
+@mutant(
+    "fencing token not checked, or not monotonic",
+    "coordination",
+    caught_by="fenced-lock: .* was accepted",
+)
 def fence_not_checked() -> list[Patch]:
     """A holder that was paused and has lost its lock goes on writing under its old token."""
 
@@ -104,7 +121,9 @@ def fence_not_checked() -> list[Patch]:
     return [(locks, "check_fence", check_fence)]
 
 
-@mutant("watch skips events across a compaction", "compactions")
+@mutant(
+    "watch skips events across a compaction", "compactions", caught_by="watch: .* was never told"
+)
 def watch_skips_the_compacted() -> list[Patch]:
     """etcd PR 17610: a watch that lags behind a compaction goes on after it, as if nothing had been
     before.

@@ -13,7 +13,12 @@ from raftkv.raft.raft import Raft
 from raftkv.raft.ready import Role
 
 
-@mutant("term or vote not durable before the reply", "elections", "power-cuts")
+@mutant(
+    "term or vote not durable before the reply",
+    "elections",
+    "power-cuts",
+    caught_by="gives its vote of term .* that is not on its disk",
+)
 def vote_before_the_write() -> list[Patch]:
     """nodedb #161, PySyncObj: a vote leaves while the disk still writes it. After a power cut in
     between the node votes again in the same term.
@@ -29,7 +34,7 @@ def vote_before_the_write() -> list[Patch]:
     return [(Outbox, "promise", hasty)]
 
 
-@mutant("two leaders in one term", "elections", "anything")
+@mutant("two leaders in one term", "elections", "anything", caught_by="election safety: ")
 def any_answer_is_a_vote() -> list[Patch]:
     """Xraft #33, canonical/raft #386: a late answer to the question *whether* one could win counts
     as a vote in the election itself, for which its sender may have voted otherwise.
@@ -43,7 +48,12 @@ def any_answer_is_a_vote() -> list[Patch]:
     return [(Raft, "_handle_request_vote_reply", count)]
 
 
-@mutant("votes again for another candidate in the same term", "elections", "anything")
+@mutant(
+    "votes again for another candidate in the same term",
+    "elections",
+    "anything",
+    caught_by="voted twice in term",
+)
 def votes_again() -> list[Patch]:
     """daos raft #70: the vote of a term is given to whoever asks, not only to who asked first."""
     handle = Raft._handle_request_vote
@@ -56,7 +66,7 @@ def votes_again() -> list[Patch]:
     return [(Raft, "_handle_request_vote", forgetful)]
 
 
-@mutant("up-to-date check compares length before term", "relays")
+@mutant("up-to-date check compares length before term", "relays", caught_by="leader completeness: ")
 def longer_is_newer() -> list[Patch]:
     """Classic: a long log of an old term beats a short one that holds what is committed."""
 
@@ -66,7 +76,7 @@ def longer_is_newer() -> list[Patch]:
     return [(Log, "is_up_to_date", is_up_to_date)]
 
 
-@mutant("term goes back after a restart", "elections", "power-cuts")
+@mutant("term goes back after a restart", "elections", "power-cuts", caught_by="its term went back")
 def term_of_the_log() -> list[Patch]:
     """WRaft: a restarted node takes the term of its last entry for its own."""
     begin = Raft.__init__

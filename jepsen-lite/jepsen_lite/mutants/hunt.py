@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import enum
+import re
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 from jepsen_lite.mutants.catalogue import MUTANTS
+from jepsen_lite.mutants.mutant import Mutant
 from jepsen_lite.sim.node_logs import configure
 from jepsen_lite.sim.report import describe_failure
-from jepsen_lite.sim.run import Outcome, run
+from jepsen_lite.sim.run import CHECKER_FAILED, SIMULATOR_FAILED, Plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.shrink import shrunk
+
+UNFIT = re.compile(
+    rf"{SIMULATOR_FAILED}|{CHECKER_FAILED}|\b(Type|Attribute|Name|UnboundLocal)Error\b"
+)
+"""Python's own complaints: of a patch that does not fit what it was written for."""
+
+
+class Verdict(enum.StrEnum):
+    """How a hunt ended."""
+
+    CAUGHT = "caught"
+    MISSED = "MISSED"
+    BROKEN = "broken"  # the mutant is none: it does not do what its story says
+    CLEAN = "clean"  # no bug was planted, and none was found
+    ALARM = "ALARM"  # no bug was planted
 
 
 @dataclass(frozen=True, slots=True)
 class Hunt:
-    """How one hunt ended. `problem` is what gave the bug away, "" if nothing did."""
+    """What became of one hunt. `problem` is what gave the bug away; of a mutant that was missed,
+    what was noticed instead.
+    """
 
+    verdict: Verdict
     mutant: str
     """"": the clean system."""
     scenario: str
@@ -30,49 +53,77 @@ class Hunt:
     """Of a false alarm: what a failing seed of `sim` is told in."""
 
 
-def hunt(name: str) -> Hunt:
-    """Run a mutant's set until something is noticed."""
+Hunting: TypeAlias = "partial[Hunt]"
+
+
+def hunt(mutant: Mutant) -> Hunt:
+    """Run a mutant's set until what gives it away is noticed."""
     configure(show=False)
-    mutant = MUTANTS[name]
-    started_s, runs = time.perf_counter(), 0
+    started_s, runs, instead = time.perf_counter(), 0, ""
+
+    def ended(verdict: Verdict, scenario: str, seed: int, problem: str) -> Hunt:
+        wall_s = time.perf_counter() - started_s
+        return Hunt(verdict, mutant.name, scenario, seed, problem, runs, wall_s)
+
     for seed in mutant.seeds:
         for scenario in mutant.scenarios:
-            with mutant.planted():
-                outcome = run(SCENARIOS[scenario](seed))
+            problems = _problems(mutant, SCENARIOS[scenario](seed))
             runs += 1
-            if outcome.problems:
-                wall_s = time.perf_counter() - started_s
-                return Hunt(name, scenario, seed, _told(outcome), runs, wall_s)
-    return Hunt(name, "", 0, "", runs, time.perf_counter() - started_s)
+            for verdict, pattern in ((Verdict.BROKEN, UNFIT), (Verdict.CAUGHT, mutant.caught_by)):
+                for problem in problems:
+                    if re.search(pattern, problem):
+                        return ended(verdict, scenario, seed, problem)
+            instead = instead or next(iter(problems), "")
+    return ended(Verdict.MISSED, "", 0, instead)
+
+
+def _problems(mutant: Mutant, plan: Plan) -> list[str]:
+    try:
+        with mutant.planted():
+            outcome = run(plan)
+    except Exception as error:  # noqa: BLE001 - it can't even be planted, or nothing boots with it
+        return [f"{SIMULATOR_FAILED}: {type(error).__name__}: {error}"]
+    return list(map(_on_one_line, outcome.problems))
 
 
 def hunt_clean(scenario: str, seeds: range) -> Hunt:
     """Run the system as it is: whatever is noticed is a false alarm, or a bug of its own."""
     configure(show=False)
     started_s = time.perf_counter()
-    for seed in seeds:
+    for runs, seed in enumerate(seeds, 1):
         outcome = run(SCENARIOS[scenario](seed))
         if outcome.problems:
             wall_s = time.perf_counter() - started_s
+            problem = _on_one_line(outcome.problems[0])
             told = describe_failure(shrunk(outcome))
-            return Hunt("", scenario, seed, _told(outcome), seed - seeds.start + 1, wall_s, told)
-    return Hunt("", scenario, 0, "", len(seeds), time.perf_counter() - started_s)
+            return Hunt(Verdict.ALARM, "", scenario, seed, problem, runs, wall_s, told)
+    wall_s = time.perf_counter() - started_s
+    return Hunt(Verdict.CLEAN, "", scenario, 0, "", len(seeds), wall_s)
 
 
-def hunt_all(names: Iterable[str], jobs: int) -> Iterator[Hunt]:
-    """All of these mutants, and the clean system on whatever may expose them, as they end."""
+def hunts(names: Iterable[str]) -> list[Hunting]:
+    """For these mutants, and for the clean system under whatever may expose them."""
     chosen = [MUTANTS[name] for name in names]
     longest: dict[str, range] = {}
     for mutant in chosen:
         for scenario in mutant.scenarios:
             known = longest.get(scenario, range(0))
             longest[scenario] = max(known, mutant.seeds, key=len)
+    clean = [partial(hunt_clean, *each) for each in longest.items()]
+    return [*clean, *(partial(_hunt_named, mutant.name) for mutant in chosen)]
+
+
+def _hunt_named(name: str) -> Hunt:
+    """What a mutant is made of is no value that another process could be sent."""
+    return hunt(MUTANTS[name])
+
+
+def carry_out(asked: Iterable[Hunting], jobs: int) -> Iterator[Hunt]:
+    """All of them, as they end."""
     with ProcessPoolExecutor(jobs) as pool:
-        clean = [pool.submit(hunt_clean, *each) for each in longest.items()]
-        planted = [pool.submit(hunt, mutant.name) for mutant in chosen]
-        for ended in as_completed([*clean, *planted]):
+        for ended in as_completed([pool.submit(each) for each in asked]):
             yield ended.result()
 
 
-def _told(outcome: Outcome) -> str:
-    return " ".join(outcome.problems[0].split())
+def _on_one_line(problem: str) -> str:
+    return " ".join(problem.split())

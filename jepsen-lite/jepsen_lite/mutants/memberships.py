@@ -10,7 +10,12 @@ from raftkv.raft.membership import enter, leave
 from raftkv.raft.raft import Raft
 
 
-@mutant("membership change before a commit in the current term", "memberships", seeds=range(1, 21))
+@mutant(
+    "membership change before a commit in the current term",
+    "memberships",
+    caught_by="lacks it and could be elected",
+    seeds=range(1, 21),
+)
 def change_before_the_first_commit() -> list[Patch]:
     """copycat #23, and the dissertation's own: one voter at a time without a joint membership,
     which is safe only once the leader has committed in its term; this one does not wait for that.
@@ -26,7 +31,11 @@ def change_before_the_first_commit() -> list[Patch]:
     return [(Raft, "propose_membership", propose)]
 
 
-@mutant("new leader ignores an uncommitted membership", "memberships")
+@mutant(
+    "new leader ignores an uncommitted membership",
+    "memberships",
+    caught_by="goes by the membership .* but the last one in its log is",
+)
 def uncommitted_membership_ignored() -> list[Patch]:
     """NuRaft PR 67: a node that takes over counts by the last membership that it knows committed,
     while a newer one is in its log.
@@ -40,7 +49,11 @@ def uncommitted_membership_ignored() -> list[Patch]:
     return [(Raft, "_become_leader", become)]
 
 
-@mutant("leader that is no voter counts itself", "leaving-leaders")
+@mutant(
+    "leader that is no voter counts itself",
+    "leaving-leaders",
+    caught_by="as committed, but only .* have it on disk",
+)
 def no_voter_counts_itself() -> list[Patch]:
     """RedisLabs/raft PR 13: a leader that is being removed counts its own log towards the majority
     of those that stay.

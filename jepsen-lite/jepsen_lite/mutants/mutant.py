@@ -23,6 +23,10 @@ class Mutant:
     make: Callable[[], list[Patch]]
     scenarios: tuple[str, ...]
     seeds: range
+    caught_by: str
+    """What gives this bug away: a regular expression that a problem must match. Any other problem
+    may as well be a patch that does not fit production code any more.
+    """
 
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:
@@ -34,7 +38,7 @@ class Mutant:
 
 
 def mutant(
-    row: str, *scenarios: str, seeds: range = range(1, 11)
+    row: str, *scenarios: str, caught_by: str, seeds: range = range(1, 11)
 ) -> Callable[[Callable[[], list[Patch]]], Mutant]:
     """Make a mutant of a function that returns the patches; name and docstring are the mutant's."""
 
@@ -46,6 +50,7 @@ def mutant(
             function,
             scenarios,
             seeds,
+            caught_by,
         )
 
     return make

@@ -11,7 +11,7 @@ from raftkv.node.reads import ReadBarriers
 from raftkv.raft.raft import Raft
 
 
-@mutant("deposed leader serves a read", "relays")
+@mutant("deposed leader serves a read", "relays", caught_by="serves a linearizable read at entry")
 def leader_asks_nobody() -> list[Patch]:
     """Consul #54, Xraft #40: who once was elected answers reads without asking whether it still
     leads.
@@ -27,7 +27,11 @@ def leader_asks_nobody() -> list[Patch]:
     return [(Raft, "_start_read_round", start)]
 
 
-@mutant("reads before the first commit of the new term", "fresh-leaders")
+@mutant(
+    "reads before the first commit of the new term",
+    "fresh-leaders",
+    caught_by="serves a linearizable read at entry",
+)
 def reads_before_the_first_commit() -> list[Patch]:
     """redisraft #22: a new leader reads at its own commit index, which it has from its time as a
     follower; its predecessor had committed more.
@@ -42,7 +46,11 @@ def reads_before_the_first_commit() -> list[Patch]:
     return [(Raft, "_start_read_round", start)]
 
 
-@mutant("reads before the log is replayed", "power-cuts")
+@mutant(
+    "reads before the log is replayed",
+    "power-cuts",
+    caught_by="serves a linearizable read at entry",
+)
 def reads_before_replay() -> list[Patch]:
     """etcd #3879: a read waits until its index is confirmed, but not until that is applied here."""
     opened = ReadBarriers.open
@@ -53,7 +61,11 @@ def reads_before_replay() -> list[Patch]:
     return [(ReadBarriers, "open", open_at_once)]
 
 
-@mutant("lease read trusts a clock that jumps", "set-clocks")
+@mutant(
+    "lease read trusts a clock that jumps",
+    "set-clocks",
+    caught_by="serves a linearizable read at entry",
+)
 def lease_by_the_wall_clock() -> list[Patch]:
     """Consul #54: how long the leader's lease has left is measured by the clock on the wall. Set
     back, it makes the lease outlive the leader.

@@ -12,7 +12,11 @@ from raftkv.storage.memory import MemoryStateStorage
 from raftkv.storage.memory_state import MemoryStateStore
 
 
-@mutant("snapshot leaves out the sessions' memory", "snapshots")
+@mutant(
+    "snapshot leaves out the sessions' memory",
+    "snapshots",
+    caught_by="hold different states after entry",
+)
 def snapshot_without_sessions() -> list[Patch]:
     """A snapshot of the keys alone: a write that its client sends again runs twice, for the node
     does not know it.
@@ -20,7 +24,11 @@ def snapshot_without_sessions() -> list[Patch]:
     return [(memory, "_load", _without(Family.SESSIONS))]
 
 
-@mutant("snapshot index advances without its data", "snapshots")
+@mutant(
+    "snapshot index advances without its data",
+    "snapshots",
+    caught_by="hold different states after entry|its revision",
+)
 def snapshot_without_data() -> list[Patch]:
     """nodedb #162: the node takes over how far the snapshot goes, and keeps the keys it had."""
     install = MemoryStateStorage.install
@@ -38,7 +46,11 @@ def snapshot_without_data() -> list[Patch]:
     return [(MemoryStateStorage, "install", keep)]
 
 
-@mutant("snapshot and log leave a gap at restart", "snapshots")
+@mutant(
+    "snapshot and log leave a gap at restart",
+    "snapshots",
+    caught_by="compacted its log up to .* would leave its state at",
+)
 def log_goes_before_the_state_is_safe() -> list[Patch]:
     """redisraft #43: the log is cut off before what it made is on the disk. After a power cut the
     state ends before the log begins.
@@ -50,7 +62,7 @@ def log_goes_before_the_state_is_safe() -> list[Patch]:
     return [(MemoryStateStorage, "sync", sync)]
 
 
-@mutant("damaged bytes accepted", "bit-rot")
+@mutant("damaged bytes accepted", "bit-rot", caught_by="log matching: ")
 def damaged_bytes_accepted() -> list[Patch]:
     """etcd PR 11924: what the disk returns is believed, whatever its checksum says."""
 

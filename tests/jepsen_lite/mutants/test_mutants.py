@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import structlog
@@ -11,11 +13,13 @@ from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
 from jepsen_lite.mutants.catalogue import MUTANTS
-from jepsen_lite.mutants.mutant import Mutant
+from jepsen_lite.mutants.hunt import Verdict, hunt
+from jepsen_lite.mutants.mutant import Mutant, Patch
 from jepsen_lite.sim.report import describe_failure
 from jepsen_lite.sim.run import run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from raftkv import logs
+from raftkv.raft.raft import Raft
 
 ROWS = 26
 """Of faults.md."""
@@ -59,8 +63,8 @@ def test_a_mutant_tells_its_story_and_leaves_no_trace(mutant: Mutant) -> None:
 
 @pytest.mark.parametrize(("name", "scenario", "seed"), QUICK)
 def test_a_planted_bug_is_noticed(name: str, scenario: str, seed: int) -> None:
-    with MUTANTS[name].planted():
-        assert run(SCENARIOS[scenario](seed)).problems
+    ended = hunt(replace(MUTANTS[name], scenarios=(scenario,), seeds=range(seed, seed + 1)))
+    assert ended.verdict is Verdict.CAUGHT, ended
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -68,7 +72,42 @@ def test_the_store_holds_in_this_scenario(scenario: str) -> None:
     outcome = run(SCENARIOS[scenario](7))
     assert not outcome.problems, describe_failure(outcome)
     assert outcome.operations["ok"] > 10
-    assert outcome.faults
+    assert not outcome.vacuous
+
+
+def planting(*patches: Patch) -> Mutant:
+    return Mutant("dummy", "", "", lambda: list(patches), ("relays",), range(1, 3), "went back")
+
+
+def test_a_patch_that_fits_production_code_no_longer_is_broken_and_not_caught() -> None:
+    def too_few_arguments(self: Raft) -> None:
+        raise AssertionError
+
+    at_run_time = hunt(planting((Raft, "_handle_request_vote", too_few_arguments)))
+    assert at_run_time.verdict is Verdict.BROKEN
+    assert "stopped itself: TypeError" in at_run_time.problem
+    renamed = hunt(planting((Raft, "no_such_method", None)))
+    assert renamed.verdict is Verdict.BROKEN
+    assert "AttributeError" in renamed.problem
+
+
+def test_another_problem_than_the_one_that_gives_a_mutant_away_does_not_catch_it() -> None:
+    patches = MUTANTS["longer-is-newer"].make()
+    missed = hunt(planting(*patches))
+    assert missed.verdict is Verdict.MISSED
+    assert missed.runs == 2
+    assert "leader completeness" in missed.problem
+
+
+def test_the_command_tells_a_broken_mutant_by_its_name_and_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = replace(planting((Raft, "no_such_method", None)), name="longer-is-newer")
+    monkeypatch.setitem(MUTANTS, broken.name, broken)
+    result = CliRunner().invoke(app, ["mutants", broken.name, "--jobs", "1"])
+    assert result.exit_code == 1, result.output
+    assert re.search("^broken +longer-is-newer: .*AttributeError", result.output, re.MULTILINE)
+    assert result.output.splitlines()[-1] == "mutants: caught 0/1, false alarms 0"
 
 
 def test_the_command_says_what_was_caught_and_ends_with_the_count() -> None:
