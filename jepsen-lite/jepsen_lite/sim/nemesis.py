@@ -139,8 +139,8 @@ class Nemesis:
         return ", ".join(host.name if host is not None else name for name, host in hosts)
 
     def _meets(self, fault: Fault) -> bool:
-        """Whether it has an effect by being done at all. What lasts is done to a machine as well that
-        is down and may come up; but nobody counts on that.
+        """Whether it has an effect by being done at all. What lasts is done to a machine that is
+        down, too, for it may come up; but nobody counts on that.
         """
         match fault:
             case Ambush() | Relay() | Reconfigure() | Transfer() | Ask() | Compact():

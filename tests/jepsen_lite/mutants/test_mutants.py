@@ -117,6 +117,15 @@ def test_the_command_says_what_was_caught_and_ends_with_the_count() -> None:
     assert result.output.splitlines()[-1] == "mutants: caught 1/1, false alarms 0"
 
 
+def test_a_bar_shows_on_a_terminal_and_stays_out_of_what_goes_to_a_file() -> None:
+    terminal = CliRunner(env={"FORCE_COLOR": "1"})
+    asked = ["mutants", "match-follows-the-message", "--jobs", "1"]
+    result = terminal.invoke(app, asked)
+    assert "hunts" in result.stderr
+    assert "hunts" not in result.stdout
+    assert "caught  match-follows-the-message" in result.stdout
+
+
 def test_a_mutant_that_does_not_exist_is_a_usage_error() -> None:
     result = CliRunner().invoke(app, ["mutants", "no-such-bug"])
     assert result.exit_code == 2
