@@ -35,7 +35,7 @@ from jepsen_lite.nemesis.schedule import draw_schedule
 from jepsen_lite.performing import Recorder
 from jepsen_lite.setup import Setup
 from jepsen_lite.store import RunDirectory, WrittenHistory
-from jepsen_lite.systems.base import System, SystemFailed
+from jepsen_lite.systems.base import System, SystemFailed, do_all
 from jepsen_lite.workers import Seat, Workers
 from jepsen_lite.workloads.base import Holder, Invocation, Remembered, Workload
 from jepsen_lite.workloads.catalogue import WORKLOADS
@@ -121,7 +121,6 @@ class Run:
         except Exception:  # noqa: BLE001 - what was seen until now is judged and reported
             self._failures.append(f"the harness itself failed:\n{traceback.format_exc()}")
         finally:
-            self._begin("stop", None)
             history.close()
             self._write_test()
             await self._stop()
@@ -138,10 +137,10 @@ class Run:
         return True
 
     async def _stop(self) -> None:
-        """What was seen is judged, whatever becomes of this."""
+        """What was seen is judged, whatever becomes of this; also if the terminal is gone."""
         try:
-            await self.system.stop()
-        except Exception as error:  # noqa: BLE001 - see above
+            await do_all([lambda: self._begin("stop", None), self.system.stop])
+        except SystemFailed as error:
             self._failures.append(f"not everything could be cleaned up: {error}")
 
     async def _exercise(self, history: History) -> None:

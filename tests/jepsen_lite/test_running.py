@@ -88,7 +88,7 @@ class Dying(One):
 
 
 async def judged(
-    system: System, path: Path, monkeypatch: pytest.MonkeyPatch
+    system: System, path: Path, monkeypatch: pytest.MonkeyPatch, progress: Any = None
 ) -> tuple[Finding, RunDirectory]:
     """What is said of a short run beside its history."""
     loop, looks = asyncio.get_running_loop(), itertools.count()
@@ -101,7 +101,7 @@ async def judged(
     monkeypatch.setitem(WORKLOADS, "easy", Easy)
     setup = Setup("one", ("easy",), (), 2.0, 1, 2, 20.0, 1)
     directory = RunDirectory(path)
-    await running.Run(setup, system, directory, [], Mock()).execute()
+    await running.Run(setup, system, directory, [], progress or Mock()).execute()
     return judge(directory)[0], directory
 
 
@@ -137,3 +137,18 @@ async def test_a_clean_up_that_fails_is_told_and_loses_nothing_that_was_seen(
     assert finding.validity is Validity.UNKNOWN
     assert "a disk is still mounted" in finding.problems[0].text
     assert len(list(directory.history().operations("easy"))) > 10
+
+
+async def test_a_system_is_stopped_though_its_progress_can_not_be_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def phase(name: str, seconds: float | None) -> None:
+        if name == "stop":
+            raise OSError("the terminal is gone")
+
+    system = One()
+    stop = AsyncMock()
+    monkeypatch.setattr(system, "stop", stop)
+    finding, _ = await judged(system, tmp_path, monkeypatch, Mock(phase=phase))
+    assert stop.await_count == 1
+    assert finding.validity is Validity.UNKNOWN
