@@ -99,6 +99,8 @@ class Snapshot(Kind):
         written = await _write_bulk(system, round(LOG_COMPACTION_BYTES * fault.amount))
 
         async def undo() -> str:
+            if node not in system.servers:
+                raise NoEffect(f"{node} was replaced meanwhile")
             await server.start()
             until_s = asyncio.get_running_loop().time() + INSTALL_TIMEOUT_S
             while SNAPSHOT_EVENT not in server.log(seen_bytes):
