@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from jepsen_lite.nemesis.networks import pairs_of
-from jepsen_lite.systems.compose import fewest_ends, why_not
+from jepsen_lite.systems.base import SystemFailed
+from jepsen_lite.systems.compose import Compose, Container, Found, fewest_ends, why_not
 from jepsen_lite.systems.existing import OUR_KEYS
 from jepsen_lite.workloads.catalogue import WORKLOADS
 
@@ -87,6 +88,20 @@ def test_a_stopped_container_of_another_project_is_in_nobodys_way(
     old = container(1, Name="/old_node1_1", State={"Status": "exited"})
     engine_with(tmp_path, monkeypatch, [old, *(container(number) for number in (1, 2, 3))])
     assert why_not(3) == ""
+
+
+async def test_a_container_that_can_not_be_mended_keeps_no_other_from_being_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f'echo "$@" >> {tmp_path}/told; case "$*" in "unpause one") exit 1;; esac'
+    docker_that(tmp_path, monkeypatch, script)
+    system = Compose(2)
+    system._containers = {name: Container(name, Found(name, "", {})) for name in ("one", "two")}
+    for each in system._containers.values():
+        await each.pause()
+    with pytest.raises(SystemFailed, match="unpause one"):
+        await system.stop()
+    assert "unpause two" in (tmp_path / "told").read_text()
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
+from unittest.mock import AsyncMock
 
 import pytest
 
+from jepsen_lite.nemesis import operations
+from jepsen_lite.nemesis.base import Fault
 from jepsen_lite.systems.base import NoEffect
 from jepsen_lite.systems.raftkv import Raftkv
 from raftkv.client.client import Client
@@ -75,3 +78,20 @@ async def test_an_addition_that_was_refused_had_no_effect(tmp_path: Path) -> Non
     with pytest.raises(NoEffect):
         await cluster.replace("node-2")
     assert cluster.nodes == ("node-1", "node-2", "node-3")
+
+
+async def test_a_node_that_was_replaced_meanwhile_is_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "_write_bulk", AsyncMock(return_value=0))
+    cluster = Cluster(tmp_path, Members())
+    server = cluster.servers["node-2"]
+    try:
+        await server.start()
+        strike = await operations.Snapshot().strike(cluster, Fault("snapshot", (1,)))
+        cluster.retire("node-2")
+        with pytest.raises(NoEffect, match="replaced meanwhile"):
+            await strike.undo()
+        assert not server.running
+    finally:
+        await cluster.stop()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,14 +24,14 @@ def test_soak_passes_only_if_a_run_has_proved_something_and_none_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codes: Iterable[int], code: int
 ) -> None:
     left = list(codes)
-    # A run takes all of a second, and there is time for these.
-    times = itertools.chain([0.0], (60.0 if not left else 1.0 for _ in itertools.count()))
-    monkeypatch.setattr(soak.time, "monotonic", lambda: next(times))
+    # There is time for these runs and no more.
+    times = iter([0.0, *(1.0 for _ in left), 60.0])
 
     def ended(command: list[str], **_: Any) -> CompletedProcess[str]:
         return CompletedProcess(command, left.pop(0), "", "")
 
-    monkeypatch.setattr(soak.subprocess, "run", ended)
+    monkeypatch.setattr(soak, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setattr(soak, "subprocess", SimpleNamespace(run=ended))
     monkeypatch.setattr(soak, "choose", lambda *_: ["sim"])
     result = CliRunner().invoke(app, ["soak", "--minutes", "1", "--store", str(tmp_path)])
     assert result.exit_code == code, result.output
