@@ -22,7 +22,7 @@ def judge(directory: RunDirectory) -> list[Finding]:
     test, history = directory.test(), directory.history()
     findings = [_of_harness(test.get("problems", []), test.get("crash", ""))]
     for name in test["workloads"]:
-        said = _safely(name, lambda name=name: WORKLOADS[name]().check(history))  # type: ignore[misc]
+        said = safely(name, lambda name=name: WORKLOADS[name]().check(history))  # type: ignore[misc]
         findings += [replace(each, checker=titled(name, each)) for each in said]
     operations = [each for name in test["workloads"] for each in history.operations(name)]
     findings.append(statistics.check(operations))
@@ -64,7 +64,7 @@ def _of_harness(problems: Sequence[str], crash: str) -> Finding:
     return Finding("recovery", validity, tuple(map(Problem, texts)))
 
 
-def _safely(checker: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+def safely(checker: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     """A checker that breaks has proved nothing, and must not hide what the others say."""
     try:
         return check()

@@ -17,7 +17,7 @@ class ReadLevel(enum.Enum):
     # The same without asking anybody, if the cluster is configured for it and its clocks run at
     # about the same rate; where it is not, the same as linearizable.
     LEADER_LEASE = "leader_lease"
-    # Includes whatever this client has seen: its own writes, and what it has read before.
+    # Includes whatever this client has seen: its writes, what it has read or watched, its locks.
     SESSION = "session"
     # Whatever the asked node has; works without a majority.
     STALE = "stale"

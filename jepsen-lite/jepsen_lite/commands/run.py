@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SIZES = (3, 5, 7)
 ALL, NONE = "all", "none"
-READ_WHOLE_HISTORIES = ("counter", "fenced-lock", "watch")
+READ_WHOLE_HISTORIES = ("counter", "fenced-lock")
 
 
 def run(

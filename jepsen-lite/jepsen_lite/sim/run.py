@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from jepsen_lite.history import History, Kind
-from jepsen_lite.judging import _safely, titled
+from jepsen_lite.judging import safely, titled
 from jepsen_lite.sim.blows import Blow
 from jepsen_lite.sim.clients import Clients
 from jepsen_lite.sim.cluster import Cluster
@@ -244,7 +244,7 @@ class Run:
         """
         problems: list[str] = []
         for workload in self.workloads:
-            found = _safely(workload.name, partial(workload.check, self.history))
+            found = safely(workload.name, partial(workload.check, self.history))
             self.findings += [replace(each, checker=titled(workload.name, each)) for each in found]
             problems += [
                 f"{workload.name}: {text}"
