@@ -4,16 +4,13 @@ effect, and a directory with everything that a reader of the report needs.
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
@@ -28,19 +25,11 @@ from jepsen_lite.sim.run import Outcome, run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.traffic import Happening, Sending, Traffic, What
 from jepsen_lite.sim.world import World
-from raftkv import logs
 from raftkv.raft.messages import Heartbeat, RequestVote, TimeoutNow
 from raftkv.transport.codec import encode_frame
 from raftkv.transport.ports import Frame
 
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    level = logs.get_level()
-    logs.configure("console", "error", io.StringIO())
-    yield
-    structlog.reset_defaults()
-    logs.set_level(level)
+pytestmark = pytest.mark.usefixtures("quiet_nodes")
 
 
 @pytest.fixture(scope="module")

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-import structlog
 
 from jepsen_lite.checkers.reading import answered, began_ns, ended_ns, told
 from jepsen_lite.sim.faults import Crash, Schedule
 from jepsen_lite.sim.network import Weather
 from jepsen_lite.sim.run import Outcome, draw_plan, run
-from raftkv import logs
 from raftkv.node.cluster_clock import ClusterClock
 
+pytestmark = pytest.mark.usefixtures("quiet_nodes")
+
 NODES = ("node-1", "node-2", "node-3")
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    level = logs.get_level()
-    logs.configure("console", "error", io.StringIO())
-    yield
-    structlog.reset_defaults()
-    logs.set_level(level)
 
 
 def outcome_of(seconds: float, schedule: Schedule = ()) -> Outcome:

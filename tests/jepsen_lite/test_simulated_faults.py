@@ -4,12 +4,9 @@ one that will.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-import structlog
 
 from jepsen_lite.sim.faults import (
     CAUGHT,
@@ -35,18 +32,10 @@ from jepsen_lite.sim.faults import (
 from jepsen_lite.sim.network import Weather
 from jepsen_lite.sim.run import Outcome, draw_plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
-from raftkv import logs
+
+pytestmark = pytest.mark.usefixtures("quiet_nodes")
 
 DOWN = Crash(0.2, 3.0, ("node-2",), power=True)
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    level = logs.get_level()
-    logs.configure("console", "error", io.StringIO())
-    yield
-    structlog.reset_defaults()
-    logs.set_level(level)
 
 
 def under(*faults: Fault) -> Outcome:

@@ -4,38 +4,27 @@ tell him, if a key outlives its holder, or if one is left behind by who gave up,
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
-import structlog
 
 from jepsen_lite.history import Kind
 from jepsen_lite.sim.run import Outcome, Plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
-from raftkv import logs
 from raftkv.client.lock_queues import LockQueues, Place
 from raftkv.kv.leases import Leases
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.records import lease_key
 from raftkv.server.lock_waits import LockWaits
 
+pytestmark = pytest.mark.usefixtures("quiet_nodes")
+
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    level = logs.get_level()
-    logs.configure("console", "error", io.StringIO())
-    yield
-    structlog.reset_defaults()
-    logs.set_level(level)
 
 
 def plan_of(*workloads: str) -> Plan:

@@ -4,15 +4,12 @@ failure again: from the command, from the run's directory, and as found by `muta
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
@@ -21,21 +18,13 @@ from jepsen_lite.mutants.catalogue import MUTANTS
 from jepsen_lite.mutants.hunt import hunt_clean
 from jepsen_lite.sim.report import shell_line
 from jepsen_lite.sim.scenarios import SCENARIOS
-from raftkv import logs
+
+pytestmark = pytest.mark.usefixtures("quiet_nodes")
 
 ROOT = Path(__file__).parent.parent.parent
 MUTANT = "longer-is-newer"
 ASKED = ["sim", "--scenario", "relays", "--seeds", "1..2"]
 FAILURE = re.compile(r"^seed .*?(?=^replay: )", re.MULTILINE | re.DOTALL)
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    level = logs.get_level()
-    logs.configure("console", "error", io.StringIO())
-    yield
-    structlog.reset_defaults()
-    logs.set_level(level)
 
 
 @pytest.fixture

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from dataclasses import replace
 from unittest import mock
 
 import pytest
-import structlog
 
 from jepsen_lite.sim.revision_rules import check_revisions
 from jepsen_lite.sim.run import run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.violation import Violation
-from raftkv import logs
 from raftkv.kv.commands import CommandRunner
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
@@ -24,14 +20,7 @@ from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2
 from raftkv.storage.memory_state import MemoryStateStore
 
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    level = logs.get_level()
-    logs.configure("console", "error", io.StringIO())
-    yield
-    structlog.reset_defaults()
-    logs.set_level(level)
+pytestmark = pytest.mark.usefixtures("quiet_nodes")
 
 
 def machine_at(revision: int, *changes: tuple[int, int], compacted: int = 0) -> StateMachine:

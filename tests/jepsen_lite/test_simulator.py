@@ -5,17 +5,14 @@ replayed.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
@@ -28,19 +25,11 @@ from jepsen_lite.sim.scenarios import draw
 from jepsen_lite.sim.shrink import shrunk
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.catalogue import WORKLOADS
-from raftkv import logs
+
+pytestmark = pytest.mark.usefixtures("quiet_nodes")
 
 ROOT = Path(__file__).parent.parent.parent
 SEEDS = range(1, 7)
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    level = logs.get_level()
-    logs.configure("console", "error", io.StringIO())
-    yield
-    structlog.reset_defaults()
-    logs.set_level(level)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
@@ -18,8 +15,9 @@ from jepsen_lite.mutants.mutant import Mutant, Patch
 from jepsen_lite.sim.report import describe_failure
 from jepsen_lite.sim.run import run
 from jepsen_lite.sim.scenarios import SCENARIOS
-from raftkv import logs
 from raftkv.raft.raft import Raft
+
+pytestmark = pytest.mark.usefixtures("quiet_nodes")
 
 ROWS = 26
 """Of faults.md."""
@@ -34,15 +32,6 @@ QUICK = (
     ("no-voter-counts-itself", "leaving-leaders", 1),
     ("cluster-time-starts-again", "coordination", 1),
 )
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    level = logs.get_level()
-    logs.configure("console", "error", io.StringIO())
-    yield
-    structlog.reset_defaults()
-    logs.set_level(level)
 
 
 def test_every_row_has_a_mutant() -> None:
