@@ -382,31 +382,39 @@ class Driver:
                 self.clock.start(self.machine.time_ms, self.loop.time())
         if any(entry.kind is EntryKind.MEMBERSHIP for entry in entries):
             self._check_own_membership()
-        if raft.log.bytes > self._config.log_compaction_bytes and not self._compacting:
-            self._compacting = True
-            self.spawn(self._compact())
+        self._compact_if_due()
 
     # ---- log compaction and snapshots ------------------------------------------------
 
+    def _compact_if_due(self) -> None:
+        if self.raft.log.bytes > self._config.log_compaction_bytes and not self._compacting:
+            self._compacting = True
+            self.spawn(self._compact())
+
     async def _compact(self) -> None:
         """Drop the log's oldest entries, down to what is kept for peers that lag."""
+        applied = self.raft.last_applied
         try:
-            raft = self.raft
-            applied = raft.last_applied
-            await self._storage.sync()
-            async with self._log_disk:
-                index = min(raft.log.index_keeping(self._config.log_retained_bytes), applied)
-                in_use = self._snapshots.index_in_use
-                if in_use is not None and raft.log.bytes < 4 * self._config.log_compaction_bytes:
-                    index = min(index, in_use)
-                term = raft.log.term(index)
-                if self.dead or term is None or index <= raft.log.compacted_index:
-                    return
-                await self._log_store.compact(index, term)
-                raft.compact(index)
-            self._log.info("log_compacted", index=index, term=raft.current_term)
+            await self._drop_entries(applied)
         finally:
             self._compacting = False
+        if self.raft.last_applied > applied:  # it waited for disks meanwhile
+            self._compact_if_due()
+
+    async def _drop_entries(self, applied: int) -> None:
+        raft = self.raft
+        await self._storage.sync()
+        async with self._log_disk:
+            index = min(raft.log.index_keeping(self._config.log_retained_bytes), applied)
+            in_use = self._snapshots.index_in_use
+            if in_use is not None and raft.log.bytes < 4 * self._config.log_compaction_bytes:
+                index = min(index, in_use)
+            term = raft.log.term(index)
+            if self.dead or term is None or index <= raft.log.compacted_index:
+                return
+            await self._log_store.compact(index, term)
+            raft.compact(index)
+        self._log.info("log_compacted", index=index, term=raft.current_term)
 
     async def _take_checkpoint(self) -> tuple[Checkpoint, SnapshotPoint]:
         """Freeze the state as of what is applied; nothing is applied meanwhile."""

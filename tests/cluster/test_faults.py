@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from pathlib import Path
 
 import pytest
 
 import raftkv
-from tests.cluster.cluster import Cluster, eventually
+from tests.cluster.cluster import Cluster, NodeProcess, eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -192,6 +193,11 @@ async def test_all_nodes_restart_with_everything(tmp_path: Path) -> None:
             assert not lost(writers, await stored(client))
 
 
+async def has_compacted(node: NodeProcess, through_index: int) -> bool:
+    events = (json.loads(line) for line in node.log().splitlines() if "log_compacted" in line)
+    return any(event["index"] >= through_index for event in events)
+
+
 async def test_a_node_that_lags_behind_the_compacted_log_catches_up_by_snapshot(
     tmp_path: Path,
 ) -> None:
@@ -202,6 +208,8 @@ async def test_a_node_that_lags_behind_the_compacted_log_catches_up_by_snapshot(
         cluster.nodes[lagging].kill()
         block = b"x" * 10_000
         await asyncio.gather(*(client.put(f"bulk/{n:04}", block, timeout=30) for n in range(400)))
+        # More than the few entries that it may have seen before.
+        await eventually(lambda: has_compacted(cluster.nodes[leader], 5), "the log is compacted")
         cluster.start(lagging)
         await cluster.ready(lagging)
         assert "snapshot_installed" in cluster.nodes[lagging].log()

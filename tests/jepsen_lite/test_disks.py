@@ -64,6 +64,7 @@ async def restarted(server: Server) -> None:
     await server.kill()
     await server.start()
     await server.ended(SOON_S)
+    server.command = LIVES  # once there is room
 
 
 def test_a_node_that_refuses_its_damaged_disk_has_met_the_damage(tmp_path: Path) -> None:
