@@ -8,18 +8,16 @@ elsewhere, one at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import structlog
 
 from raftkv.errors import (
     DamagedData,
     DeadlineExceeded,
-    InvariantViolation,
     RemovedFromCluster,
     ShuttingDown,
     Unavailable,
@@ -31,10 +29,12 @@ from raftkv.node.apply_turn import ApplyTurn
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.cluster_clock import ClusterClock
 from raftkv.node.leader_lease import LeaderLease
+from raftkv.node.log_compaction import LogCompaction
 from raftkv.node.reads import ReadBarriers
 from raftkv.node.recovery import Recovered
 from raftkv.node.snapshots import SnapshotSender
 from raftkv.node.submissions import Intake, Submissions
+from raftkv.node.tasks import Fatal, Tasks
 from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.ready import Persist, RaftConfig, Role
@@ -96,17 +96,28 @@ class Driver:
         self._log_disk = asyncio.Lock()
         self._peer_addresses: dict[int, str] = {}
         self._linked_version = (-1, -1)
+        self._fatal = Fatal(self.finish)
+        self.tasks = Tasks(self._fatal)
+        self._compaction = LogCompaction(
+            node_id,
+            self.raft,
+            log_store,
+            self._log_disk,
+            state_storage,
+            self._snapshots,
+            self.tasks,
+            self.stopped,
+            trigger_bytes=config.log_compaction_bytes,
+            retained_bytes=config.log_retained_bytes,
+        )
         # In order, as sets are not: one seed must decide who goes first.
-        self._tasks: dict[asyncio.Task[None], None] = {}
         self._changed: dict[asyncio.Future[None], None] = {}
         self._round_due = False
         self._apply_paused = False
         self._apply_turn = ApplyTurn(self.wake, config.tick_s)
         self._writing: asyncio.Task[None] | None = None
-        self._compacting = False
         self._received: Path | None = None
         self._seen: tuple[int, Role, int] = (0, Role.FOLLOWER, 0)
-        self._fatal = _Fatal(self.finish)
         self._log = structlog.get_logger("raftkv.node").bind(node=node_id)
         self._next_tick = self.loop.time()
 
@@ -131,24 +142,6 @@ class Driver:
         self.barriers.fail_all(lambda: ShuttingDown("the node is stopping; ask another one"))
         self._notice_change()
         self.stopped.set_result(reason)
-
-    async def settle(self) -> None:
-        """After `finish`: wait until no task of this driver runs any more."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self.loop.create_task(self._guard(work))
-        self._tasks[task] = None
-        task.add_done_callback(self._tasks.pop)
-        # A task that is cancelled before its first step never gets to awaiting this.
-        task.add_done_callback(lambda _: work.close())
-        return task
-
-    async def _guard(self, work: Awaitable[None]) -> None:
-        with self._fatal:
-            await work
 
     async def until(self, condition: Callable[[], bool], deadline: float) -> None:
         """Return when `condition` holds after a round; `DeadlineExceeded` if that is too late."""
@@ -277,7 +270,7 @@ class Driver:
         if ready.messages:
             self._send(ready.messages)
         if ready.persist is not None:
-            self._writing = self.spawn(self._persist(ready.persist))
+            self._writing = self.tasks.spawn(self._persist(ready.persist))
         if ready.committed and not self._apply_paused:
             # A leader acknowledges nothing to others; its callers wait for what it applies.
             write = None if raft.leads else self._writing
@@ -290,10 +283,10 @@ class Driver:
             self._lease.confirm(self.barriers.confirm(read.context, read.read_index))
         self.barriers.open(raft.last_applied)
         if ready.snapshot is not None:
-            self.spawn(self._install(ready.snapshot))
+            self.tasks.spawn(self._install(ready.snapshot))
         for peer in ready.snapshots_wanted:
             # In this turn's term: in the next one this node may follow another leader.
-            self.spawn(self._send_snapshot(peer, raft.current_term))
+            self.tasks.spawn(self._send_snapshot(peer, raft.current_term))
         self._follow_membership()
         if self._changed:
             self._notice_change()
@@ -382,39 +375,9 @@ class Driver:
                 self.clock.start(self.machine.time_ms, self.loop.time())
         if any(entry.kind is EntryKind.MEMBERSHIP for entry in entries):
             self._check_own_membership()
-        self._compact_if_due()
+        self._compaction.start_if_due()
 
-    # ---- log compaction and snapshots ------------------------------------------------
-
-    def _compact_if_due(self) -> None:
-        if self.raft.log.bytes > self._config.log_compaction_bytes and not self._compacting:
-            self._compacting = True
-            self.spawn(self._compact())
-
-    async def _compact(self) -> None:
-        """Drop the log's oldest entries, down to what is kept for peers that lag."""
-        applied = self.raft.last_applied
-        try:
-            await self._drop_entries(applied)
-        finally:
-            self._compacting = False
-        if self.raft.last_applied > applied:  # it waited for disks meanwhile
-            self._compact_if_due()
-
-    async def _drop_entries(self, applied: int) -> None:
-        raft = self.raft
-        await self._storage.sync()
-        async with self._log_disk:
-            index = min(raft.log.index_keeping(self._config.log_retained_bytes), applied)
-            in_use = self._snapshots.index_in_use
-            if in_use is not None and raft.log.bytes < 4 * self._config.log_compaction_bytes:
-                index = min(index, in_use)
-            term = raft.log.term(index)
-            if self.dead or term is None or index <= raft.log.compacted_index:
-                return
-            await self._log_store.compact(index, term)
-            raft.compact(index)
-        self._log.info("log_compacted", index=index, term=raft.current_term)
+    # ---- snapshots -------------------------------------------------------------------
 
     async def _take_checkpoint(self) -> tuple[Checkpoint, SnapshotPoint]:
         """Freeze the state as of what is applied; nothing is applied meanwhile."""
@@ -476,7 +439,7 @@ class Driver:
 
     def _check_own_membership(self) -> None:
         if self._node_id in self.machine.membership.removed:
-            self.spawn(self._leave())
+            self.tasks.spawn(self._leave())
 
     async def _leave(self) -> None:
         """Stay for an election timeout, so that the others get our last answers; then stop."""
@@ -488,24 +451,6 @@ class Driver:
             f"{who} has been removed from the cluster; delete its data directory, and never use"
             " its id again"
         )
-
-
-class _Fatal:
-    """Whatever fails in here, an invariant above all, the node can't go on."""
-
-    def __init__(self, finish: Callable[[BaseException], None]) -> None:
-        self._finish = finish
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: object
-    ) -> bool:
-        if not isinstance(error, Exception | InvariantViolation):
-            return False  # nothing failed, or the task was cancelled
-        self._finish(error)
-        return True
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

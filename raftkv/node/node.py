@@ -99,7 +99,7 @@ class Node:
         )
         self._links.start(self.driver)
         self.driver.start()
-        self.driver.spawn(self._become_ready())
+        self.driver.tasks.spawn(self._become_ready())
 
     async def stop(self) -> None:
         """Take no new work, give leadership away, settle what is under way, and go."""
@@ -108,7 +108,7 @@ class Node:
             await self._give_leadership_away()
             self.driver.finish(None)
         await self.driver.stopped
-        await self.driver.settle()
+        await self.driver.tasks.settle()
 
     async def _become_ready(self) -> None:
         """Ready once a read at this node has been linearizable."""
