@@ -14,6 +14,7 @@ from raftkv.storage.ports import Checkpoint
 from raftkv.transport.codec import encode_lanes
 from raftkv.transport.handshake import Caller, Identity
 from raftkv.transport.link import Encode, PeerLink
+from raftkv.transport.link_table import LinkTable
 from raftkv.transport.ports import Frame, PeerHandler
 from raftkv.transport.snapshots import STALL_TIMEOUT_S, SnapshotSender
 
@@ -39,15 +40,13 @@ class GrpcPeerLinks:
         self._clock = clock
         self._snapshots = SnapshotSender(identity, disk, stall_timeout_s)
         self._handler: PeerHandler | None = None
-        self._links: dict[int, PeerLink] = {}
-        self._members: frozenset[int] = frozenset()
-        self._callers: dict[int, str] = {}  # who has called us, and where they can be answered
+        self._links = LinkTable(self._open, self._close)
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def connected(self) -> frozenset[int]:
         """The peers whose link is up at this moment."""
-        return frozenset(peer for peer, link in self._links.items() if link.up)
+        return frozenset(peer for peer, link in self._links if link.up)
 
     def start(self, handler: PeerHandler) -> None:
         """Say whom to tell of broken links. Before the first `set_peers`."""
@@ -57,38 +56,17 @@ class GrpcPeerLinks:
         """Open and close links so that they are exactly those (node id -> `host:port`), until
         somebody else who has called is to be answered.
         """
-        for peer in self._members - addresses.keys():
-            self._callers.pop(peer, None)
-        self._members = frozenset(addresses)
-        for peer, link in list(self._links.items()):
-            if addresses.get(peer) != link.address:
-                self._close(self._links.pop(peer))
-        for peer, address in addresses.items():
-            if peer not in self._links:
-                self._open(peer, address)
+        self._links.set_peers(addresses)
 
     def send(self, to: int, frame: Frame) -> None:
         """Queue a frame and return at once; dropped if the link is down or its buffer is full."""
-        link = self._links.get(to)
-        if link is None and to in self._callers:
-            # A node that catches up may pass a membership that its leader did not belong to yet;
-            # without its answers the leader would never get it past that.
-            link = self._open(to, self._callers[to])
+        link = self._links.get_or_answer(to)
         if link is not None:
             link.send(frame)
 
     def contacted(self, caller: Caller) -> None:
-        """A peer has called us: whatever kept our link to it down may be over.
-
-        Somebody we have not heard of gets a link, too: a node that is behind, or has just
-        been added, must be able to answer a leader that it does not know yet.
-        """
-        self._callers[caller.node_id] = caller.address
-        link = self._links.get(caller.node_id)
-        if link is not None:
-            link.contacted()
-        else:
-            self._open(caller.node_id, caller.address)
+        """A peer has called us, and may be waiting for an answer."""
+        self._links.contacted(caller)
 
     async def send_snapshot(
         self, to: int, message: InstallSnapshot, checkpoint: Checkpoint
@@ -105,16 +83,13 @@ class GrpcPeerLinks:
 
     async def close(self) -> None:
         """Close every link. Calls to `send` have no effect any more."""
-        for link in self._links.values():
-            self._close(link)
-        self._links.clear()
-        self._callers.clear()
+        self._links.close()
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _open(self, peer: int, address: str) -> PeerLink:
         if self._handler is None:
             raise RuntimeError("links have no handler yet: call start() first")
-        link = self._links[peer] = PeerLink(
+        return PeerLink(
             self._identity,
             peer,
             address,
@@ -123,7 +98,6 @@ class GrpcPeerLinks:
             self._clock,
             self._encoder(peer),
         )
-        return link
 
     def _encoder(self, peer: int) -> Encode:
         """Asked once for each link."""

@@ -16,7 +16,8 @@ from raftkv.errors import ConnectionFailed, RaftkvError, Unavailable
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.storage.ports import Checkpoint
 from raftkv.transport.codec import decode_frame, encode_frame, encode_lanes
-from raftkv.transport.handshake import Identity
+from raftkv.transport.handshake import Caller, Identity
+from raftkv.transport.link_table import LinkTable
 from raftkv.transport.ports import Frame, PeerHandler
 from raftkv.transport.snapshot_receiver import SnapshotReceiver
 from raftkv.transport.snapshots import STALL_TIMEOUT_S, encode_chunks
@@ -47,9 +48,9 @@ class PeerPort:
     ) -> None:
         self.host = host
         self.process = process
-        self.node_id = identity.node_id
+        self.caller = Caller(identity.node_id, identity.address)
         self.handler: PeerHandler
-        self.links = SimulatedPeerLinks(world, network, ports, self, identity.address, on_send)
+        self.links = SimulatedPeerLinks(world, network, ports, self, on_send)
         self._world = world
         self._network = network
         self._traffic = ports.traffic
@@ -61,23 +62,25 @@ class PeerPort:
         self.handler = handler
         self._snapshots = SnapshotReceiver(self._identity, handler, Executor(), STALL_TIMEOUT_S)
 
-    def datagram(self, sender: PeerPort, address: str, sending: Sending) -> None:
-        """Bytes of a frame have arrived from the node that listens at `address`."""
-        self.process.enter(self._receive, sender, address, sending)
+    def datagram(self, sender: PeerPort, link: SimulatedLink, sending: Sending) -> None:
+        """Bytes of a frame have arrived on this link of the sender's."""
+        self.process.enter(self._receive, sender, link, sending)
 
-    def _receive(self, sender: PeerPort, address: str, sending: Sending) -> None:
+    def _receive(self, sender: PeerPort, link: SimulatedLink, sending: Sending) -> None:
         self._traffic.receive(sending)
-        if not self.handler.is_member(sender.node_id):
+        if not self.handler.is_member(sender.caller.node_id):
             self._network.datagram(
                 self.host,
                 sender.host,
                 64,
-                lambda: sender.process.enter(sender.handler.removed, self.node_id),
+                lambda: sender.process.enter(sender.handler.removed, self.caller.node_id),
             )
             return
-        self.links.contacted(sender.node_id, address)
-        frame = decode_frame(sending.data, sender.node_id, self.node_id)
-        self.handler.receive(sender.node_id, frame)
+        if link.reached is not self:
+            link.reached = self
+            self.links.contacted(sender.caller)
+        frame = decode_frame(sending.data, sender.caller.node_id, self.caller.node_id)
+        self.handler.receive(sender.caller.node_id, frame)
 
     def snapshot(
         self,
@@ -99,7 +102,7 @@ class PeerPort:
     ) -> None:
         try:
             opening = await self._snapshots.next_chunk(chunks.get)
-            await self._snapshots.receive(sender.node_id, opening, chunks.get, _let_in)
+            await self._snapshots.receive(sender.caller.node_id, opening, chunks.get, _let_in)
         except RaftkvError as error:
             reply.send(error.message.encode())
         else:
@@ -115,8 +118,21 @@ class PeerPort:
             reply.send(b"the node died")
 
 
+class SimulatedLink:
+    """A link that is up from the start: whether anything arrives is the network's."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        # Whom its stream has been opened at: as in production, a peer is told of the caller once,
+        # and hears of it again only from another link or after a restart.
+        self.reached: PeerPort | None = None
+
+    def contacted(self) -> None:
+        """There is no back-off to cut short."""
+
+
 class SimulatedPeerLinks:
-    """A `PeerLinks`. All links are up from the start: whether anything arrives is the network's."""
+    """A `PeerLinks` over the simulated network."""
 
     def __init__(
         self,
@@ -124,7 +140,6 @@ class SimulatedPeerLinks:
         network: Network,
         ports: PeerPorts,
         port: PeerPort,
-        address: str,
         on_send: Callable[[Frame], None],
     ) -> None:
         self._world = world
@@ -132,9 +147,8 @@ class SimulatedPeerLinks:
         self._ports = ports
         self._traffic = ports.traffic
         self._port = port
-        self._address = address
         self._on_send = on_send
-        self._peers: dict[int, str] = {}
+        self._links = LinkTable(lambda _, address: SimulatedLink(address), lambda _: None)
         self._cut = False
 
     def start(self, handler: PeerHandler) -> None:
@@ -143,35 +157,34 @@ class SimulatedPeerLinks:
     @property
     def connected(self) -> frozenset[int]:
         """Links without a connection are always up."""
-        return frozenset(self._peers)
+        return frozenset(peer for peer, _ in self._links)
 
     def set_peers(self, addresses: Mapping[int, str]) -> None:
-        self._peers = dict(addresses)
+        self._links.set_peers(addresses)
 
-    def contacted(self, peer: int, address: str) -> None:
-        """Somebody we may not have heard of called: it must be able to get an answer."""
-        self._peers.setdefault(peer, address)
+    def contacted(self, caller: Caller) -> None:
+        self._links.contacted(caller)
 
     def send(self, to: int, frame: Frame) -> None:
-        address = self._peers.get(to)
-        if address is None or self._cut:
+        link = self._links.get_or_answer(to)
+        if link is None or self._cut:
             return
         self._on_send(frame)
         for data in encode_lanes(frame):
             if data:
-                self._send(address, data)
+                self._send(link, data)
 
-    def _send(self, address: str, data: bytes) -> None:
-        source, target = self._port.host, host_of(address)
+    def _send(self, link: SimulatedLink, data: bytes) -> None:
+        source, target = self._port.host, host_of(link.address)
         sending = self._traffic.send(source, target, data)
 
         def lose() -> None:
             self._traffic.lose(sending)
 
         def deliver() -> None:
-            port = self._ports.peer_port(address)
+            port = self._ports.peer_port(link.address)
             if port is not None:
-                port.datagram(self._port, self._address, sending)
+                port.datagram(self._port, link, sending)
             else:
                 lose()
 
@@ -180,8 +193,8 @@ class SimulatedPeerLinks:
     async def send_snapshot(
         self, to: int, message: InstallSnapshot, checkpoint: Checkpoint
     ) -> None:
-        address = self._peers.get(to)
-        target = self._ports.peer_port(address) if address is not None else None
+        link = self._links.get(to)
+        target = self._ports.peer_port(link.address) if link is not None else None
         await asyncio.sleep(0.001)
         if target is None or self._cut:
             raise ConnectionFailed(f"node {to} takes no connection")
@@ -232,7 +245,7 @@ class SimulatedPeerLinks:
             raise Unavailable(f"node {to} did not take the snapshot: {reason}")
 
     async def close(self) -> None:
-        self._peers.clear()
+        self._links.close()
 
     def cut(self) -> None:
         self._cut = True
