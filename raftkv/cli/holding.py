@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Awaitable, Callable
 
 import typer
@@ -30,7 +29,7 @@ def lock(name: bytes, ttl_s: float, options: Options) -> Work:
         _show_held(options.output, held.name, held.token)
         over = asyncio.Event()
         held.on_lost(over.set)
-        _end_with_signal(signals, over)
+        signals.receiver = lambda _: over.set()
         await over.wait()
         held.check()
         await held.release()
@@ -68,7 +67,7 @@ def lead(name: bytes, value: bytes, ttl_s: float, options: Options) -> Work:
         async with await election.campaign(value, timeout=_wait_s(options)) as leadership:
             _show_held(options.output, leadership.name, leadership.token)
             over = asyncio.Event()
-            _end_with_signal(signals, over)
+            signals.receiver = lambda _: over.set()
             await over.wait()
         return ExitCode.OK
 
@@ -127,14 +126,6 @@ def _start(command: list[str], held: Lock, grace_s: float | None) -> GuardedComm
 
     held.on_lost(lost)
     return child
-
-
-def _end_with_signal(signals: Signals, over: asyncio.Event) -> None:
-    def receive(number: signal.Signals) -> None:
-        if number in ENDING:
-            over.set()
-
-    signals.receiver = receive
 
 
 def _show_held(output: Output, name: bytes, token: int) -> None:

@@ -27,8 +27,8 @@ class Signals:
         return 128 + (self.received or 0)
 
     def cancel(self, task: asyncio.Task[object] | None) -> None:
-        """From now on the ending ones cancel this task."""
-        self.receiver = lambda number: task is not None and number in ENDING and task.cancel()
+        """From now on each of them cancels this task."""
+        self.receiver = lambda _: task is not None and task.cancel()
 
     def __enter__(self) -> Self:
         for number in self._numbers:

@@ -142,15 +142,16 @@ def test_who_waits_no_longer_than_the_timeout_did_not_acquire_it(
     assert "0.5" in err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
 def test_a_signal_ends_the_waiting_and_leaves_the_queue(
-    start: Start, client: raftkv.SyncClient, name: str
+    start: Start, client: raftkv.SyncClient, name: str, number: signal.Signals
 ) -> None:
     with client.lock(name):
         waiting = start("lock", name, *shell("echo ran"))
         until(client, name, waiters=1)
-        waiting.send(signal.SIGTERM)
+        waiting.send(number)
         code, out, _ = waiting.ended()
-        assert (code, out) == (128 + signal.SIGTERM, "")
+        assert (code, out) == (128 + number, "")
         assert client.lock_info(name).waiters == ()
 
 
