@@ -16,6 +16,7 @@ from jepsen_lite.systems.processes import Server
 from jepsen_lite.systems.raftkv import Raftkv
 
 REFUSES = ["sh", "-c", "exit 7"]
+FAILS_A_SAFETY_CHECK = ["sh", "-c", "exit 8"]
 LIVES = ["sleep", "100"]
 SOON_S = 10.0
 
@@ -96,3 +97,12 @@ def test_a_node_that_another_fault_has_killed_has_not_stopped_on_its_full_disk(
     monkeypatch.setattr(disks, "_fill", Path.touch)
     with pytest.raises(NoEffect, match="wrote too little"):
         asyncio.run(broken(FullDisk(), tmp_path, LIVES, Server.kill))
+
+
+@pytest.mark.parametrize("nemesis", [FullDisk(), BitFlip()], ids=lambda each: each.name)
+def test_a_safety_check_that_fails_is_not_excused_by_a_bad_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nemesis: Nemesis
+) -> None:
+    monkeypatch.setattr(disks, "_fill", Path.touch)
+    with pytest.raises(NoEffect):
+        asyncio.run(broken(nemesis, tmp_path, FAILS_A_SAFETY_CHECK, restarted))

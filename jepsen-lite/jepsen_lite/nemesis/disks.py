@@ -14,7 +14,7 @@ from random import Random
 from jepsen_lite.nemesis.base import Fault, Kind, Strike, one_node, resolve
 from jepsen_lite.systems.base import NoEffect, System, SystemFailed
 from jepsen_lite.systems.local import LocalCluster
-from jepsen_lite.systems.processes import OF_ITS_OWN, End, Server
+from jepsen_lite.systems.processes import End, Server
 from jepsen_lite.systems.raftkv import Raftkv
 
 SYNCS = "fsync,fdatasync"
@@ -96,7 +96,7 @@ class FullDisk(Kind):
         server = system.servers[node]
         if not server.running:
             raise NoEffect(f"{node} does not run")
-        seen, excuse_over = len(server.ends()), server.excuse(OF_ITS_OWN)
+        seen, excuse_over = len(server.ends()), server.excuse(system.bad_disk_codes)
         _fill(server.directory / BALLAST)
 
         async def undo() -> str:
@@ -135,7 +135,7 @@ class BitFlip(Kind):
             raise NoEffect(f"{node} did not run")
         try:
             harmed = _harm(server.directory, fault.how, Random(fault.amount))
-            server.excuse(OF_ITS_OWN)  # for good: it never gets a better disk
+            server.excuse(system.bad_disk_codes)  # for good: it never gets a better disk
         finally:
             await server.start()
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 
 from jepsen_lite.ports import free_ports
 from jepsen_lite.systems.base import System, SystemFailed, do_all
 from jepsen_lite.systems.network import CLIENTS
-from jepsen_lite.systems.processes import Server
+from jepsen_lite.systems.processes import OF_ITS_OWN, Server
 from jepsen_lite.systems.proxy import Proxy, owner_of
 
 START_TIMEOUT_S = 60.0
@@ -42,6 +42,8 @@ class LocalCluster(System):
 
     peers_dial_both_ways: bool
     """See `Proxy`: whether a connection between peers carries messages of its dialler only."""
+    bad_disk_codes: Container[int] = OF_ITS_OWN
+    """What a server ends with that gives up because of its disk."""
 
     def __init__(self, directory: Path, logs: Path) -> None:
         super().__init__()

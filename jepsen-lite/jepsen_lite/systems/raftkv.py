@@ -14,6 +14,7 @@ from jepsen_lite.systems.base import NoEffect, SystemFailed, do_all
 from jepsen_lite.systems.local import LocalCluster
 from jepsen_lite.systems.processes import Server
 from jepsen_lite.systems.raftkv_operator import OPERATE_TIMEOUT_S, Operated, number_of
+from raftkv.cli.exit_codes import ExitCode
 from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import Outcome, RaftkvError
@@ -23,7 +24,7 @@ CHANGE_EVERY_S = 0.2
 LEAVE_TIMEOUT_S = 20.0
 
 # Of `raftkv serve`: told that it was removed; found nobody who lets it join, or knows of it yet.
-LEFT, NOT_JOINED = (0,), (2, 4)
+LEFT, NOT_JOINED = (ExitCode.OK,), (ExitCode.USAGE, ExitCode.UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Raftkv(LocalCluster, Operated):
 
     name = "raftkv"
     peers_dial_both_ways = False
+    bad_disk_codes = (ExitCode.STORAGE,)
     flags: tuple[str, ...] = ()
     """What each node is told beside its addresses."""
 
