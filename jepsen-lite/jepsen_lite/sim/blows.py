@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from jepsen_lite.sim.faults import (
-    Ask,
-    BrokenLink,
-    ClockJump,
-    ClockRate,
-    Crash,
-    Fault,
-    FullDisk,
-    Isolate,
-    Pause,
-    Reconfigure,
-    Rot,
-    SlowDisk,
-    SlowLink,
-    Split,
-    Stop,
-    Transfer,
-    WallClock,
-)
+from jepsen_lite.sim.world import World
 
 NS_PER_S = 1_000_000_000
+
+Undo: TypeAlias = Callable[[], None]
+"""Takes back what a fault has done."""
+
+Landed: TypeAlias = Callable[[], None]
+"""To be called when a fault has met something; more than once is as good as once."""
+
+
+def nothing_to_do() -> None:
+    """It is over when it has begun, or nobody waits for it."""
 
 
 @dataclass(slots=True)
@@ -53,27 +45,22 @@ class Blow:
         }
 
 
-def aimed_at(fault: Fault) -> tuple[str, ...]:
-    """The nodes at which a fault is directed, as the schedule names them; none: at all, or at
-    whoever comes along.
-    """
-    match fault:
-        case Crash() | SlowDisk():
-            return fault.nodes
-        case Split():
-            return fault.group
-        case SlowLink() | BrokenLink():
-            return (fault.source, fault.target)
-        case Transfer():
-            return (fault.to,)
-        case Reconfigure():
-            return (fault.remove,) if fault.remove else ()
-        case (
-            Pause() | Isolate() | FullDisk() | Stop() | Rot() | ClockJump() | ClockRate()
-            | WallClock() | Ask()
-        ):  # fmt: skip
-            return (fault.node,)
-    return ()
+class Blows:
+    """All that was dealt out in a run, in its order: also what met nothing that it could break."""
+
+    def __init__(self, world: World) -> None:
+        self.dealt: list[Blow] = []
+        self._world = world
+
+    def begin(self, name: str, target: str, detail: str) -> Blow:
+        blow = Blow(name, target, detail, self._world.now_s)
+        self.dealt.append(blow)
+        return blow
+
+    def end(self, blow: Blow) -> None:
+        """It has been taken back now, unless it was before."""
+        if blow.ended_s is None:
+            blow.ended_s = self._world.now_s
 
 
 def detail_of(fault: object) -> str:

@@ -1,0 +1,94 @@
+"""Whom a fault is aimed at, and who that is at the moment when it strikes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jepsen_lite.sim.cluster import Cluster
+from jepsen_lite.sim.faults import (
+    CAUGHT,
+    LEADER,
+    Ambush,
+    Ask,
+    BadWeather,
+    BrokenLink,
+    ClockJump,
+    ClockRate,
+    Compact,
+    Crash,
+    Fault,
+    FullDisk,
+    Isolate,
+    Pause,
+    Reconfigure,
+    Relay,
+    Rot,
+    SlowDisk,
+    SlowLink,
+    Split,
+    Stop,
+    Transfer,
+    WallClock,
+)
+from jepsen_lite.sim.host import Host
+
+
+def aimed_at(fault: Fault) -> tuple[str, ...]:
+    """The nodes at which a fault is directed, as the schedule names them; none: at all, or at
+    whoever comes along.
+    """
+    match fault:
+        case Crash() | SlowDisk():
+            return fault.nodes
+        case Split():
+            return fault.group
+        case SlowLink() | BrokenLink():
+            return (fault.source, fault.target)
+        case Transfer():
+            return (fault.to,)
+        case Reconfigure():
+            return (fault.remove,) if fault.remove else ()
+        case (
+            Pause() | Isolate() | FullDisk() | Stop() | Rot() | ClockJump() | ClockRate()
+            | WallClock() | Ask()
+        ):  # fmt: skip
+            return (fault.node,)
+    return ()
+
+
+class Targets:
+    """The hosts behind the names of a schedule. `caught`: who walked into the latest ambush."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.caught: Host | None = None
+        self._cluster = cluster
+
+    def host(self, name: str) -> Host | None:
+        if name == CAUGHT:
+            return self.caught
+        return self._cluster.leader() if name == LEADER else self._cluster.hosts[name]
+
+    def names(self, fault: Fault) -> str:
+        """Who is meant at this moment, by name."""
+        hosts = [(name, self.host(name)) for name in aimed_at(fault)]
+        return ", ".join(host.name if host is not None else name for name, host in hosts)
+
+    def meets(self, fault: Fault) -> bool:
+        """Whether it has an effect by being done at all. What lasts is done to a machine that is
+        down, too, for it may come up; but nobody counts on that.
+        """
+        match fault:
+            case Ambush() | Relay() | Reconfigure() | Transfer() | Ask() | Compact():
+                return False  # they have to wait for somebody, or may be refused
+            case Split():
+                rest = self._cluster.hosts.keys() - {*fault.group, fault.bridge}
+                return self._any_up(fault.group) and self._any_up(rest)
+            case SlowLink() | BrokenLink():
+                return self._any_up([fault.source]) and self._any_up([fault.target])
+            case BadWeather():
+                return True
+        return self._any_up(aimed_at(fault))
+
+    def _any_up(self, names: Iterable[str]) -> bool:
+        hosts = map(self.host, names)
+        return any(host is not None and host.up for host in hosts)
