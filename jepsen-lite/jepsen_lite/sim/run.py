@@ -17,13 +17,7 @@ from jepsen_lite.judging import safely, titled
 from jepsen_lite.sim.blows import Blow
 from jepsen_lite.sim.clients import Clients
 from jepsen_lite.sim.cluster import Cluster
-from jepsen_lite.sim.faults import (
-    UNREAD,
-    Schedule,
-    draw_compactions,
-    draw_schedule,
-    draw_weather,
-)
+from jepsen_lite.sim.faults import UNREAD, Schedule
 from jepsen_lite.sim.handovers import Handovers
 from jepsen_lite.sim.host import NodeTuning
 from jepsen_lite.sim.invariants import Invariants
@@ -31,6 +25,7 @@ from jepsen_lite.sim.nemesis import Nemesis
 from jepsen_lite.sim.network import Network, Weather
 from jepsen_lite.sim.node_logs import follow
 from jepsen_lite.sim.operator import Operator
+from jepsen_lite.sim.schedule import draw_compactions, draw_schedule, draw_weather
 from jepsen_lite.sim.traffic import Happening
 from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
@@ -233,7 +228,7 @@ class Run:
             self.invariants.checks,
             len(self.invariants.leaders),
             tuple(self.findings),
-            tuple(self.nemesis.blows),
+            self.nemesis.blows,
             self.failed_s,
             tuple(self.cluster.traffic.happenings) if self.problems else (),
         )

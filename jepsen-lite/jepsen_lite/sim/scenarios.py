@@ -29,12 +29,10 @@ from jepsen_lite.sim.faults import (
     Stop,
     Trigger,
     WallClock,
-    draw_ambush,
-    draw_relay,
-    draw_weather,
 )
 from jepsen_lite.sim.network import Weather
 from jepsen_lite.sim.run import PLAIN, Plan, at_rate, draw_plan
+from jepsen_lite.sim.schedule import draw_ambush, draw_relay, draw_weather
 
 SECONDS = 10.0
 LOAD_SECONDS, LOAD_NODES, LOAD_RATE = 30.0, 3, 50.0
