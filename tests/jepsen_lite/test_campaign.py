@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
 from random import Random
 
 import pytest
@@ -15,31 +14,9 @@ from jepsen_lite.nemesis.catalogue import NEMESES
 from jepsen_lite.nemesis.networks import pairs_of
 from jepsen_lite.nemesis.schedule import draw_schedule, shortest_s
 from jepsen_lite.systems.base import NoEffect, System
-from raftkv.client.client import Client
+from tests.jepsen_lite.idle_system import Idle
 
 NODES = ("a", "b", "c", "d", "e")
-
-
-class Idle(System):
-    """A system of nothing, that is always well."""
-
-    name = "idle"
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    async def connect(self, node: str = "") -> Client:
-        raise NotImplementedError
-
-    async def leader(self) -> str:
-        return ""
-
-    async def not_ready(self) -> Mapping[str, str]:
-        return {}
-
-    def versions(self) -> Mapping[str, str]:
-        return {}
 
 
 class Recorded(Kind):

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from jepsen_lite import running
 from jepsen_lite.history import History
 from jepsen_lite.judging import judge
 from jepsen_lite.setup import Setup
@@ -23,6 +19,7 @@ from jepsen_lite.verdicts import Finding, Validity
 from jepsen_lite.workloads.base import Invocation, Session
 from jepsen_lite.workloads.catalogue import WORKLOADS
 from raftkv.client.client import Client
+from tests.jepsen_lite.idle_system import Idle, run_on_virtual_time
 
 pytestmark = pytest.mark.filterwarnings("ignore:delta is less than resolution")
 
@@ -46,30 +43,11 @@ class Easy:
         return []
 
 
-class One(System):
-    """A system of one node that is always well."""
-
-    name = "one"
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        return ("node-1",)
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
+class One(Idle):
+    """Its clients get an answer to everything."""
 
     async def connect(self, node: str = "") -> Client:
         return AsyncMock()
-
-    async def leader(self) -> str:
-        return ""
-
-    async def not_ready(self) -> Mapping[str, str]:
-        return {}
-
-    def versions(self) -> Mapping[str, str]:
-        return {}
 
 
 class NotStarting(One):
@@ -91,17 +69,9 @@ async def judged(
     system: System, path: Path, monkeypatch: pytest.MonkeyPatch, progress: Any = None
 ) -> tuple[Finding, RunDirectory]:
     """What is said of a short run beside its history."""
-    loop, looks = asyncio.get_running_loop(), itertools.count()
-
-    def monotonic_ns() -> int:
-        # A look takes a moment: who was told to wait for less than that need not look for ever.
-        return round(loop.time() * 1e9) + 1_000 * next(looks)
-
-    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic_ns=monotonic_ns))
     monkeypatch.setitem(WORKLOADS, "easy", Easy)
     setup = Setup("one", ("easy",), (), 2.0, 1, 2, 20.0, 1)
-    directory = RunDirectory(path)
-    await running.Run(setup, system, directory, [], progress or Mock()).execute()
+    directory = await run_on_virtual_time(setup, system, path, monkeypatch, progress)
     return judge(directory)[0], directory
 
 

@@ -8,21 +8,16 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 from typing import cast
-from unittest.mock import Mock
 
 import pytest
 
 import raftkv
-from jepsen_lite import running
 from jepsen_lite.history import Event, History, Kind
 from jepsen_lite.judging import judge
 from jepsen_lite.performing import Recorder
 from jepsen_lite.setup import Setup
 from jepsen_lite.sim.run import draw_plan, run
-from jepsen_lite.store import RunDirectory
-from jepsen_lite.systems.base import System
 from jepsen_lite.verdicts import Finding, Validity, overall
 from jepsen_lite.workloads import bank
 from jepsen_lite.workloads.append import Append, carried_out
@@ -44,6 +39,7 @@ from raftkv.client.results import (
 from raftkv.client.watch_events import EventKind, WatchEvent
 from raftkv.client.when import Compare
 from raftkv.errors import OutcomeUnknown, RevisionCompacted
+from tests.jepsen_lite.idle_system import Idle, run_on_virtual_time
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -375,34 +371,15 @@ def test_a_bank_without_isolation_is_found_out(monkeypatch: pytest.MonkeyPatch) 
     assert any("in all where 60 must be" in problem for problem in run(plan).problems)
 
 
-class OneStore(System):
+class OneStore(Idle):
     """A cluster that is never broken, whose answers are lost now and then."""
-
-    name = "one-store"
 
     def __init__(self) -> None:
         super().__init__()
         self.store = Losing()
 
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        return ("node-1",)
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
     async def connect(self, node: str = "") -> Client:
         return cast(Client, self.store)
-
-    async def leader(self) -> str:
-        return ""
-
-    async def not_ready(self) -> Mapping[str, str]:
-        return {}
-
-    def versions(self) -> Mapping[str, str]:
-        return {}
 
 
 class Losing(Store):
@@ -426,16 +403,8 @@ class Losing(Store):
 async def test_a_real_run_reads_what_the_store_remembers_when_all_else_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop, looks = asyncio.get_running_loop(), itertools.count()
-
-    def monotonic_ns() -> int:
-        # A look takes a moment: who was told to wait for less than that need not look for ever.
-        return round(loop.time() * 1e9) + 1_000 * next(looks)
-
-    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic_ns=monotonic_ns))
     setup = Setup("one-store", ("set",), (), 5.0, 1, 4, 20.0, 1)
-    directory = RunDirectory(tmp_path)
-    await running.Run(setup, OneStore(), directory, [], Mock()).execute()
+    directory = await run_on_virtual_time(setup, OneStore(), tmp_path, monkeypatch)
     last = directory.history().events[-1]
     assert (last.function, last.kind) == ("history", Kind.OK)
     statistics = {each.checker: each for each in judge(directory)}["set: outcomes"].statistics

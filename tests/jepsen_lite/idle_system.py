@@ -1,0 +1,61 @@
+"""A system under test in which nothing runs, and a run on it whose clock is the event loop's."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from jepsen_lite import running
+from jepsen_lite.setup import Setup
+from jepsen_lite.store import RunDirectory
+from jepsen_lite.systems.base import System
+from raftkv.client.client import Client
+
+
+class Idle(System):
+    """One node that is always well. Whom its clients talk to, the test has to say."""
+
+    name = "idle"
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return ("node-1",)
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def connect(self, node: str = "") -> Client:
+        raise NotImplementedError
+
+    async def leader(self) -> str:
+        return ""
+
+    async def not_ready(self) -> Mapping[str, str]:
+        return {}
+
+    def versions(self) -> Mapping[str, str]:
+        return {}
+
+
+async def run_on_virtual_time(
+    setup: Setup, system: System, path: Path, monkeypatch: pytest.MonkeyPatch, progress: Any = None
+) -> RunDirectory:
+    """Carry it out; returns where it is written down."""
+    loop, looks = asyncio.get_running_loop(), itertools.count()
+
+    def monotonic_ns() -> int:
+        # A look takes a moment: who was told to wait for less than that need not look for ever.
+        return round(loop.time() * 1e9) + 1_000 * next(looks)
+
+    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic_ns=monotonic_ns))
+    directory = RunDirectory(path)
+    await running.Run(setup, system, directory, [], progress or Mock()).execute()
+    return directory
