@@ -25,6 +25,7 @@ from jepsen_lite.sim.run import Outcome, run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.traffic import Happening, Sending, Traffic, What
 from jepsen_lite.sim.world import World
+from raftkv.clocks import VectorTime
 from raftkv.raft.messages import Heartbeat, RequestVote, TimeoutNow
 from raftkv.transport.codec import encode_frame
 from raftkv.transport.ports import Frame
@@ -81,6 +82,12 @@ def test_a_message_tells_its_kind_term_index_and_both_moments() -> None:
         "received_ns": 2_000_000_000,
         "clock": {"a": 1},
     }
+
+
+def test_a_clock_names_its_members_in_one_order_whatever_a_set_is_sorted_by() -> None:
+    clock = VectorTime({"c": 1, "a": 2, "b": 3})
+    told = TracedMessage(0, "a", "b", "Heartbeat", 1, None, clock).to_json()["clock"]
+    assert list(told) == ["a", "b", "c"]
 
 
 def test_the_messages_of_one_frame_precede_each_other_and_the_answer() -> None:

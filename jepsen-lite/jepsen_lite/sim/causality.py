@@ -44,7 +44,7 @@ class TracedMessage:
             "index": self.index,
             "lost": self.lost,
             "received_ns": self.received_ns,
-            "clock": dict(self.clock.counts),
+            "clock": dict(sorted(self.clock.counts.items())),
         }
 
 

@@ -14,7 +14,6 @@ from jepsen_lite.systems.base import NoEffect, SystemFailed, do_all
 from jepsen_lite.systems.local import LocalCluster
 from jepsen_lite.systems.processes import Server
 from jepsen_lite.systems.raftkv_operator import OPERATE_TIMEOUT_S, Operated, number_of
-from raftkv.cli.exit_codes import ExitCode
 from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import Outcome, RaftkvError
@@ -24,7 +23,9 @@ CHANGE_EVERY_S = 0.2
 LEAVE_TIMEOUT_S = 20.0
 
 # Of `raftkv serve`: told that it was removed; found nobody who lets it join, or knows of it yet.
-LEFT, NOT_JOINED = (ExitCode.OK,), (ExitCode.USAGE, ExitCode.UNAVAILABLE)
+LEFT, NOT_JOINED = (0,), (2, 4)
+# And: its data directory or its disk can't be used.
+BAD_DISK = (7,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Raftkv(LocalCluster, Operated):
 
     name = "raftkv"
     peers_dial_both_ways = False
-    bad_disk_codes = (ExitCode.STORAGE,)
+    bad_disk_codes = BAD_DISK
     flags: tuple[str, ...] = ()
     """What each node is told beside its addresses."""
 
