@@ -43,9 +43,12 @@ class SessionKeeper:
 
     def _opened(self, pending: asyncio.Future[LeaseResult]) -> None:
         self._pending = None
-        if pending.cancelled() or self._closed:
+        if pending.cancelled():
             return
-        if pending.exception() is None:
+        error = pending.exception()  # taken even if closed: the loop reports what nobody took
+        if self._closed:
+            return
+        if error is None:
             self._pipeline.writes.session = Session(pending.result().lease)
             self._renew_in(self._renewal_s)
         self._pipeline.wake()  # the waiting writes leave, or ask for a session once more
@@ -64,10 +67,10 @@ class SessionKeeper:
         pending.add_done_callback(lambda done: self._renewed(session, done))
 
     def _renewed(self, session: Session, done: asyncio.Future[LeaseResult]) -> None:
-        if done.cancelled() or self._closed:
+        if done.cancelled():
             return
-        error = done.exception()
-        if self._pipeline.writes.session is not session:
+        error = done.exception()  # as above
+        if self._closed or self._pipeline.writes.session is not session:
             return
         if isinstance(error, LeaseNotFound):
             self._pipeline.writes.session = None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
 from raftkv.client.client import Client
 from raftkv.client.session import Session
-from raftkv.errors import NoLeader, Unavailable
+from raftkv.errors import NoLeader, OutcomeUnknown, Unavailable
 from tests.client.conftest import Connect
 from tests.client.scripted import ScriptedCluster
 
@@ -89,6 +90,26 @@ async def test_closing_during_an_outage_ends_in_bounded_time(
     await client.close()
     assert cluster.loop.time() < 4.0
     assert put.exception() is not None
+
+
+@pytest.mark.parametrize("opened", [False, True])
+async def test_closing_while_a_session_is_asked_for_in_vain_reports_no_failure_to_the_loop(
+    cluster: ScriptedCluster, connect: Connect, opened: bool
+) -> None:
+    failures: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, facts: failures.append(facts))
+    client = await connect(2.0)
+    if opened:
+        await client.put("k", "v")
+    for node in cluster.nodes.values():
+        node.mute = True
+    await asyncio.sleep(21.0)  # its renewal is under way
+    with pytest.raises((Unavailable, OutcomeUnknown)):
+        await client.put("l", "v", timeout=0.5)
+    await client.close()
+    await asyncio.sleep(0)
+    gc.collect()
+    assert not failures
 
 
 async def test_a_closed_client_takes_no_call(connect: Connect) -> None:
