@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -43,10 +44,13 @@ def keeps_the_keys(self: Leases, lease: int, writer: Writer) -> None:
     self._rows[lease_key(lease)] = None
 
 
-async def stays_in_the_queue(self: LockQueues, name: bytes, ttl_ms: int, value: bytes) -> Place:
+async def stays_in_the_queue(
+    self: LockQueues, name: bytes, ttl_ms: int, value: bytes, on_wait: Callable[[], None]
+) -> Place:
     """A client that gives up waiting, and leaves its place to nobody."""
     place, held = await self.join(name, ttl_ms, value)
     if not held:
+        on_wait()
         await self._wait(place)
     return place
 

@@ -70,6 +70,22 @@ def test_latest_is_the_last_run(tmp_path: Path) -> None:
     ]
 
 
+def test_runs_come_in_the_order_in_which_they_began_also_when_one_is_judged_again(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+    first, second = store.new_run("zoo", NOW), store.new_run("append", LATER)
+    for directory in (second, first):
+        directory.write_test({})
+    assert [run.path for run in store.runs()] == [first.path, second.path]
+
+
+def test_a_cluster_that_runs_already_must_be_named_whatever_is_to_break() -> None:
+    told = CliRunner().invoke(app, ["run", "--system", "existing", "--workload", "set"])
+    assert told.exit_code
+    assert "--endpoints" in told.output
+
+
 def test_every_event_is_on_disk_before_the_next(tmp_path: Path) -> None:
     directory = Store(tmp_path).new_run("register", NOW)
     history = WrittenHistory(directory)

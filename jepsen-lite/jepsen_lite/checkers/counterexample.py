@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jepsen_lite.checkers.linearizability import NEVER, Call
-from jepsen_lite.checkers.models import seen_by, written
+from jepsen_lite.checkers.models import seen_by, version_told, written
 from jepsen_lite.checkers.reading import before, began_ns, ended_ns, told, was_settled
 from jepsen_lite.checkers.telling import at, problem, who
 from jepsen_lite.history import Kind, Operation
@@ -77,12 +77,21 @@ def _told_short(operation: Operation) -> str:
     elif function == "write":
         did = f"wrote {_value(value)}"
     elif answer is None or answer[0]:
-        did = f"swapped {_value(value[0])} for {_value(value[1])}"
+        did = _swapped(*value)
     else:
         did = f"did not swap {_value(value[0])} for {_value(value[1])}, told {_value(answer[1])}"
+    version = version_told((function, value), answer)
+    if version is not None:  # calls may contradict each other in nothing else
+        did += f", version {version}"
     ended = (
         f"to {ended_ns(operation) / 1e9:.6f} s"
         if operation.kind is Kind.OK
         else "on, its outcome unknown"
     )
     return f"{who(operation)} {did} (from {began_ns(operation) / 1e9:.6f} s {ended})"
+
+
+def _swapped(old: Any, new: Any) -> str:
+    if old is None:
+        return f"wrote {_value(new)} where nothing was"
+    return f"swapped {_value(old)} for {_value(new)}"

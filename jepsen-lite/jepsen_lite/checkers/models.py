@@ -96,3 +96,11 @@ def seen_by(asked: Asked, told: Any) -> tuple[Any, ...]:
     if function == "cas":
         return (value[0],) if told is None or told[0] else (told[1],)
     return ()
+
+
+def version_told(asked: Asked, told: Any) -> int | None:
+    """The version of the value that the call was told, where versions are told at all."""
+    if asked[0] == "write":
+        return told if isinstance(told, int) else None
+    place = 1 if asked[0] == "read" else 2
+    return told[place] if told is not None and len(told) > place else None

@@ -51,6 +51,7 @@ def check(directory: Annotated[Path, typer.Argument(help="of a run, or STORE/lat
 def list_(store: StoreOption = STORE) -> None:
     """List systems, workloads, nemeses and the simulator's scenarios, and the runs in the store."""
     from jepsen_lite.nemesis.catalogue import NEMESES
+    from jepsen_lite.report.words import count
     from jepsen_lite.sim.scenarios import SCENARIOS
     from jepsen_lite.store import Store
     from jepsen_lite.systems.catalogue import SYSTEMS
@@ -69,10 +70,10 @@ def list_(store: StoreOption = STORE) -> None:
         told = " ".join((scenario.__doc__ or "").split()).partition(". ")[0]
         kinds.add_row("scenario", name, told.rstrip("."))
     console.print(kinds)
-    runs = Table("run", "verdict", "command", title=str(store))
-    for run in Store(store).runs():
-        runs.add_row(run.path.name, run.validity() or "not judged", _command(run))
-    console.print(runs if runs.row_count else f"no runs in {store}")
+    runs = list(Store(store).runs())
+    typer.echo(f"\n{count(len(runs), 'run')} in {store}")
+    for run in runs:  # in lines, whole, so that they can be copied
+        typer.echo(f"{run.path.name}: {run.validity() or 'not judged'}\n  {_command(run)}")
 
 
 def _command(run: RunDirectory) -> str:

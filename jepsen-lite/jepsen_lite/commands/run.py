@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SIZES = (3, 5, 7)
 ALL, NONE = "all", "none"
+USUAL = ("kill", "pause", "partition")
 READ_WHOLE_HISTORIES = ("counter", "fenced-lock")
 
 
@@ -35,8 +36,12 @@ def run(
     workload: Annotated[str, typer.Option(help="names with commas between them, or all")],
     system: Annotated[str, typer.Option(help="what to break: see `jepsen-lite list`")] = "raftkv",
     nemesis: Annotated[
-        str, typer.Option(help="names with commas between them, all, or none")
-    ] = "kill,pause,partition",
+        str | None,
+        typer.Option(
+            help="names with commas between them, all, or none; default: those of"
+            f" {', '.join(USUAL)} that the system knows"
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=1.0, help="with faults")] = 30.0,
     nodes: Annotated[int, typer.Option(help="3, 5 or 7")] = 3,
     concurrency: Annotated[int, typer.Option(min=1, help="clients")] = 10,
@@ -55,6 +60,8 @@ def run(
     if nodes not in SIZES:
         raise typer.BadParameter(f"{nodes} nodes; choose 3, 5 or 7")
     kind = SYSTEMS[_chosen("system", system, SYSTEMS)[0]]
+    if nemesis is None:
+        nemesis = ",".join(name for name in USUAL if name in kind.nemeses) or NONE
     nemeses = _chosen("nemesis", nemesis, kind.nemeses)
     workloads = _chosen("workload", workload, kind.workloads or WORKLOADS)
     if "compaction" in nemeses and workload == ALL:

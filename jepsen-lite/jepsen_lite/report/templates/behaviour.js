@@ -1,5 +1,6 @@
 "use strict";
-// The page is whole without this: it adds details on pointing, the filter and the copy button.
+// The page is whole without this: it adds details on pointing, the filter, the copy button, and
+// opens the log where it failed.
 
 /** A message with clock `a` may have led to the one with clock `b`. */
 function precedes(a, b) {
@@ -67,6 +68,16 @@ for (const form of document.querySelectorAll("form.filter")) {
   form.addEventListener("input", apply);
   form.addEventListener("submit", (event) => event.preventDefault());
   apply();
+}
+
+for (const log of document.querySelectorAll(".log[data-failed-ns]")) {
+  const failed = Number(log.dataset.failedNs);
+  const rows = [...log.querySelectorAll("tr[data-ns]")];
+  const first = rows.find((row) => Number(row.dataset.ns) >= failed);
+  if (first) {
+    first.classList.add("failed");
+    log.scrollTop = first.offsetTop - log.clientHeight / 2;
+  }
 }
 
 for (const button of document.querySelectorAll("button.copy")) {
