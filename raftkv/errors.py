@@ -53,6 +53,18 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 
+def printable(data: bytes) -> str:
+    """Text that harms no terminal: UTF-8 if it is that, anything else as \\x.. escapes."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in data)
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 class Outcome(enum.IntEnum):
     """What is known of the operation that failed. The numbers are those of the wire."""
 
@@ -75,7 +87,10 @@ class RaftkvError(Exception):
         super().__init__(message)
         self.message = message
         self.retry_after_s = retry_after_s
-        self.facts = {name: str(value) for name, value in facts.items()}
+        self.facts = {
+            name: printable(value) if isinstance(value, bytes) else str(value)
+            for name, value in facts.items()
+        }
 
 
 class InvalidRequest(RaftkvError):
@@ -160,7 +175,10 @@ class LockLost(Refused):
 
 
 class LockNotAcquired(Refused):
-    """Somebody else holds the lock, and the caller did not want to wait any longer."""
+    """Somebody else holds the lock, and the caller did not want to wait any longer.
+
+    Raised only if that is known: an outage is `DeadlineExceeded`.
+    """
 
     reason = "LOCK_NOT_ACQUIRED"
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from raftkv.cli.local_cluster import local_cluster
+from raftkv.cli.local_cluster import LocalNode, local_cluster
+from raftkv.cli.serve import check_free
+from raftkv.errors import AddressInUse, InvalidRequest
 
 
 def dev(
     nodes: Annotated[int, typer.Option("--nodes", "-n", min=1, max=7, help="How many.")] = 3,
-    directory: Annotated[
-        Path, typer.Option("--data-dir", help="The data stay below it, for the next time.")
-    ] = Path("data"),
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="The data stay below it, for the next time.", show_default="data"),
+    ] = None,
     temporary: Annotated[
         bool, typer.Option("--temporary", help="Use a new directory, removed at the end.")
     ] = False,
@@ -32,6 +36,9 @@ def dev(
 
     from raftkv.cli.dev_terminal import DevTerminal
 
+    if temporary and data_dir is not None:
+        raise InvalidRequest("--temporary and --data-dir exclude each other; leave out one of them")
+    directory = data_dir or Path("data")
     with ExitStack() as stack:
         if temporary:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raftkv-")))
@@ -43,7 +50,25 @@ def dev(
             place,
             "dev",
         )
+        check_ports(cluster)
         code = asyncio.run(DevTerminal(cluster, log_level).run())
     if not temporary:
         typer.echo(f"raftkv dev | the data are in {place}")
     raise typer.Exit(code)
+
+
+def check_ports(cluster: Sequence[LocalNode]) -> None:
+    """Raises AddressInUse, with all that are, if other processes listen where the nodes would."""
+    taken: list[str] = []
+    for node in cluster:
+        for key, address in (("client", node.client_address), ("peer", node.peer_address)):
+            try:
+                check_free(key, address)
+            except AddressInUse:
+                taken.append(address)
+    if taken:
+        raise AddressInUse(
+            f"in use by another process: {', '.join(taken)}. Perhaps a `raftkv dev` runs already."
+            " Fix: stop it, or choose other ports with --client-port and --peer-port.",
+            addresses=",".join(taken),
+        )

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.local_cluster import LocalNode, node_environment
 from raftkv.cli.options import DEFAULT_ENDPOINTS
 
+if TYPE_CHECKING:
+    from raftkv.client.status import NodeStatus
+    from raftkv.errors import RaftkvError
+
 STOP_S_MAX = 10.0
+REMOVED = b"removed_from_cluster"  # the last words of a node that must not come back
 COLOURS = (36, 33, 35, 32, 34, 31, 96)  # ANSI
 
 
@@ -22,6 +28,7 @@ class DevTerminal:
         self._cluster = cluster
         self._log_level = log_level
         self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._started_s: dict[int, float] = {}
         self._stopping = asyncio.Event()
 
     async def run(self) -> ExitCode:
@@ -31,6 +38,7 @@ class DevTerminal:
             loop.add_signal_handler(number, self._stopping.set)
         ends = []
         for node in self._cluster:
+            self._started_s[node.node_id] = loop.time()
             self._processes[node.node_id] = process = await self._start(node)
             ends.append(asyncio.create_task(self._follow(node, process)))
         greeting = asyncio.create_task(self._greet())
@@ -63,13 +71,18 @@ class DevTerminal:
 
     async def _follow(self, node: LocalNode, process: asyncio.subprocess.Process) -> int:
         assert process.stdout is not None
+        removed = False
         while line := await process.stdout.readline():
+            removed = removed or REMOVED in line
             self._print(node.node_id, line.decode(errors="replace").rstrip())
         code = await process.wait()
         if not self._stopping.is_set():
             cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            self._print(node.node_id, f"ended ({cause}); start it again with:")
-            self._print(node.node_id, " ".join(["raftkv", *node.command()[3:]]))
+            if removed:
+                self._print(node.node_id, f"ended ({cause})")
+            else:
+                self._print(node.node_id, f"ended ({cause}); start it again with:")
+                self._print(node.node_id, " ".join(["raftkv", *node.command()[3:]]))
         return code
 
     async def _stop(self) -> None:
@@ -88,32 +101,48 @@ class DevTerminal:
     async def _greet(self) -> None:
         """Say how to talk to the cluster as soon as it can be talked to."""
         from raftkv.client.client import connect
-        from raftkv.client.status import NodeStatus
         from raftkv.errors import ConnectionFailed
 
         endpoints = ",".join(node.client_address for node in self._cluster)
-        leader = 0
-        while not leader:
+        leader = None
+        while leader is None:
             try:
                 async with connect(endpoints, timeout=1.0) as client:
-                    answers = (await client.status_all()).values()
+                    leader = self._leader_of((await client.status_all()).values())
             except ConnectionFailed:
                 continue
-            leaders = {each.leader_id for each in answers if isinstance(each, NodeStatus)}
-            leader = max(leaders, default=0)
             await asyncio.sleep(0.1)
-        pid = self._processes[leader].pid
+        pid = self._processes[leader.node_id].pid
         elsewhere = [] if endpoints == DEFAULT_ENDPOINTS else [endpoints]
         for line in (
-            f"The cluster is ready, node {leader} leads. In another terminal:",
+            f"The cluster is ready, node {leader.node_id} leads. In another terminal:",
             *(f"  export RAFTKV_ENDPOINTS={each}" for each in elsewhere),
             "  raftkv put hello world",
             "  raftkv get hello",
             "  raftkv status --watch",
-            f"  kill -9 {pid}      # the leader: nothing is lost, another takes over",
+            f"  kill -9 {pid}      # the leader: {after_its_death(leader)}",
             "Ctrl-C stops it.",
         ):
             self._say(line)
+
+    def _leader_of(self, answers: Iterable[NodeStatus | RaftkvError]) -> NodeStatus | None:
+        """The leader in its own words; what does not come from our own processes is not believed.
+
+        Whoever listened there before us has been up for longer than our node could have been.
+        """
+        from raftkv.client.status import NodeStatus, Role
+
+        now_s = asyncio.get_running_loop().time()
+        for answer in answers:
+            if isinstance(answer, NodeStatus) and answer.role is Role.LEADER:
+                process = self._processes.get(answer.node_id)
+                if (
+                    process is not None
+                    and process.returncode is None
+                    and answer.uptime_ms <= (now_s - self._started_s[answer.node_id]) * 1000
+                ):
+                    return answer
+        return None
 
     def _print(self, node_id: int, line: str) -> None:
         prefix = f"node {node_id} |"
@@ -124,3 +153,13 @@ class DevTerminal:
     def _say(self, line: str) -> None:
         bold, plain = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
         print(f"{bold}raftkv dev | {line}{plain}", flush=True)
+
+
+def after_its_death(leader: NodeStatus) -> str:
+    """What becomes of the cluster if its leader is killed."""
+    voters = sum(not member.learner for member in leader.members)
+    if voters == 1:
+        return "nothing is lost, but no node is left until you start it again"
+    if voters - 1 <= voters // 2:
+        return "nothing is lost, but without a majority nothing is served until it is back"
+    return "nothing is lost, another takes over"

@@ -12,21 +12,10 @@ import typer
 
 from raftkv.cli.options import Output
 from raftkv.errors import RaftkvError
+from raftkv.errors import printable as printable  # how all bytes are shown
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-def printable(data: bytes) -> str:
-    """Text that harms no terminal: UTF-8 if it is that, anything else as \\x.. escapes."""
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in data)
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 def json_bytes(name: str, data: bytes) -> dict[str, str]:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from raftkv.client.fences import Fences
+from raftkv.client.giving_up import too_late
 from raftkv.client.held import Held
 from raftkv.client.lock_queues import LockQueues, Place
 from raftkv.client.results import KeyValue, PutResult, RangeResult
 from raftkv.client.watch import Watch
 from raftkv.client.watch_events import EventKind, WatchEvent
-from raftkv.errors import FencedOff, KeyNotFound, LockLost, LockNotAcquired
+from raftkv.errors import FencedOff, KeyNotFound, LockLost, printable
 
 # A stranger's keys may stand among the candidates: look at some more than the first.
 CANDIDATES_PER_READ = 16
@@ -69,7 +70,8 @@ class Leadership(Held):
             )
         except (FencedOff, KeyNotFound) as error:
             raise LockLost(
-                f"token {self._place.token} leads {self.name!r} no more ({error})", name=self.name
+                f"token {self._place.token} leads {printable(self.name)} no more ({error})",
+                name=self.name,
             ) from None
         return put.revision
 
@@ -94,16 +96,22 @@ class Election:
         """Wait until elected; `timeout` None: however long others lead.
 
         `value` is what `leader` tells everybody. Raises `LockNotAcquired` after the timeout,
-        `LockLost` if the lease ended while it waited: then it never leads.
+        `DeadlineExceeded` if no majority has said by then whether others lead, `LockLost` if the
+        lease ended while it waited: then it never leads.
         """
+        behind = False
+
+        def wait() -> None:
+            nonlocal behind
+            behind = True
+
         data = value.encode() if isinstance(value, str) else value
         try:
             async with asyncio.timeout(timeout):
-                place = await self._queues.enter(self.name, self._ttl_ms, data)
+                place = await self._queues.enter(self.name, self._ttl_ms, data, wait)
         except TimeoutError:
-            raise LockNotAcquired(
-                f"not elected for {self.name!r} within {timeout} s: others lead", name=self.name
-            ) from None
+            wanted = f"not elected for {printable(self.name)} within {timeout:g} s"
+            raise too_late(self.name, wanted, "others lead", behind=behind) from None
         return Leadership(self._queues, place, self._store)
 
     async def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:

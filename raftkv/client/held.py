@@ -9,7 +9,7 @@ from typing import Self
 
 from raftkv.client.lock_queues import Place, Queues
 from raftkv.client.loss import CancelOnLoss
-from raftkv.errors import LockLost
+from raftkv.errors import LockLost, printable
 
 
 class Held:
@@ -46,7 +46,7 @@ class Held:
     def check(self) -> None:
         """Raise `LockLost` if it is not certain to be held now."""
         if self._released:
-            raise LockLost(f"{self.name!r} was released; acquire it anew", name=self.name)
+            raise LockLost(f"{printable(self.name)} was released; acquire it anew", name=self.name)
         self._place.lease.check()
 
     def on_lost(self, callback: Callable[[], None]) -> None:
@@ -92,8 +92,8 @@ class Held:
                 self.depart()  # whoever was cancelled waits for nothing
             elif not self._released and not await self.release() and lost is None:
                 lost = LockLost(
-                    f"{self.name!r} was taken from its holder: its key was deleted, or its lease"
-                    " was ended; what was done meanwhile may have met another holder",
+                    f"{printable(self.name)} was taken from its holder: its key was deleted, or its"
+                    " lease was ended; what was done meanwhile may have met another holder",
                     name=self.name,
                 )
         if kind is None and lost is not None:

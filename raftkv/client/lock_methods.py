@@ -11,7 +11,7 @@ from raftkv.client.locks import Lock
 from raftkv.client.requests import command_piece
 from raftkv.client.results import AcquireResult, acquire_result, delete_result, lease_result
 from raftkv.client.values import milliseconds, to_key, to_value
-from raftkv.errors import FencedOff, LeaseNotFound, LockLost, LockNotAcquired
+from raftkv.errors import FencedOff, LeaseNotFound, LockLost, LockNotAcquired, printable
 from raftkv.rpc import api_pb2, kv_pb2
 
 
@@ -75,8 +75,8 @@ class LockMethods(Core):
         if not result.held:
             token = result.holder.create_revision if result.holder else 0
             raise LockNotAcquired(
-                f"{held_name!r} is held under token {token}; try again later, or wait for it with"
-                " client.lock",
+                f"{printable(held_name)} is held under token {token}; try again later, or wait for"
+                " it with client.lock",
                 holder_token=token,
             )
         return Grant(held_name, result.token, result.lease, result.ttl_s, result.key)
@@ -88,8 +88,8 @@ class LockMethods(Core):
             await self._run(renewal, lease_result, timeout, fence=grant)
         except (FencedOff, LeaseNotFound) as error:
             raise LockLost(
-                f"token {grant.token} does not hold {grant.name!r} any more; stop what is done"
-                f" under it ({error})",
+                f"token {grant.token} does not hold {printable(grant.name)} any more; stop what is"
+                f" done under it ({error})",
                 name=grant.name,
             ) from None
         return grant

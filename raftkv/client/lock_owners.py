@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftkv.errors import LockReentered
+from raftkv.errors import LockReentered, printable
 
 
 class LockOwners:
@@ -15,8 +15,8 @@ class LockOwners:
         """Raises `LockReentered` if it is in already."""
         if (name, owner) in self._owners:
             raise LockReentered(
-                f"this task or thread holds {name!r} already, or waits for it: it would wait for"
-                " itself; release the lock first",
+                f"this task or thread holds {printable(name)} already, or waits for it: it would"
+                " wait for itself; release the lock first",
                 name=name,
             )
         self._owners.add((name, owner))

@@ -74,7 +74,9 @@ class Queues(Protocol):
     def owners(self) -> Owners: ...
     @property
     def timeout_s(self) -> float: ...
-    async def enter(self, name: bytes, ttl_ms: int, value: bytes) -> Place: ...
+    async def enter(
+        self, name: bytes, ttl_ms: int, value: bytes, on_wait: Callable[[], None]
+    ) -> Place: ...
     async def enter_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None: ...
     def leave(self, place: Place) -> asyncio.Future[bool]: ...
 
@@ -100,14 +102,18 @@ class LockQueues:
         self._shared: dict[int, _Grant] = {}  # by TTL in ms
         self._uses: dict[KeptLease, _Use] = {}
 
-    async def enter(self, name: bytes, ttl_ms: int, value: bytes) -> Place:
+    async def enter(
+        self, name: bytes, ttl_ms: int, value: bytes, on_wait: Callable[[], None]
+    ) -> Place:
         """Join the queue and wait until the place is the first. Cancelled, it leaves the queue.
 
-        Raises `LockLost` if the lease was lost while it waited.
+        `on_wait` is called once somebody is known to be in front. Raises `LockLost` if the lease
+        was lost while it waited.
         """
         place, held = await self.join(name, ttl_ms, value)
         try:
             if not held:
+                on_wait()
                 await self._wait(place)
             place.lease.check()
         except BaseException:

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
+from raftkv.client.giving_up import too_late
 from raftkv.client.held import Held
 from raftkv.client.lock_queues import Place, Queues
-from raftkv.errors import LockLost, LockNotAcquired
+from raftkv.errors import LockLost, RaftkvError, printable
 
 
 class Lock:
@@ -28,6 +29,7 @@ class Lock:
         self._ttl_ms = ttl_ms
         self._value = value
         self._turn = asyncio.Lock()
+        self._behind = False  # whoever of us is in the queue knows of somebody in front
         self._held: Held | None = None
         self._owner: object = None
         self._blocks: dict[object, Held] = {}  # by the task that runs it
@@ -63,8 +65,9 @@ class Lock:
     async def acquire(self, *, timeout: float | None = None) -> Self:
         """Wait until it is held; `timeout` None: however long others hold it.
 
-        Raises `LockNotAcquired` after the timeout, `LockReentered` if this task has it already,
-        `LockLost` if the lease ended while it waited, `DeadlineExceeded` if no node can be reached.
+        Raises `LockNotAcquired` after the timeout, `DeadlineExceeded` if no majority has said by
+        then whether others hold it, `LockReentered` if this task has it already, and `LockLost` if
+        the lease ended while it waited.
         """
         await self.acquire_for(asyncio.current_task(), timeout)
         return self
@@ -102,13 +105,16 @@ class Lock:
         self._line_up(owner)
         try:
             async with asyncio.timeout(timeout):
-                await self._take(owner, self._queues.enter)
+                await self._take(owner, self._enter)
         except TimeoutError:
-            raise LockNotAcquired(
-                f"{self.name!r} was not to be had within {timeout} s: others hold it",
-                name=self.name,
-            ) from None
+            wanted = f"lock {printable(self.name)} was not to be had within {timeout:g} s"
+            raise self.too_late(wanted) from None
         return self._require()
+
+    def too_late(self, wanted: str) -> RaftkvError:
+        """What to tell one of us whose time was up while it waited."""
+        behind = self._behind or self._held is not None
+        return too_late(self.name, wanted, "others hold it", behind=behind)
 
     async def leave(
         self,
@@ -149,6 +155,13 @@ class Lock:
             held.depart()  # ... nor does its key, should its lease be renewed after all
         self._queues.owners.add(self.name, owner)
 
+    async def _enter(self, name: bytes, ttl_ms: int, value: bytes) -> Place:
+        self._behind = False
+        return await self._queues.enter(name, ttl_ms, value, self._wait)
+
+    def _wait(self) -> None:
+        self._behind = True
+
     async def _take(
         self, owner: object, enter: Callable[[bytes, int, bytes], Awaitable[Place | None]]
     ) -> bool:
@@ -174,5 +187,7 @@ class Lock:
 
     def _require(self) -> Held:
         if self._held is None:
-            raise LockLost(f"{self.name!r} is not held; acquire it first", name=self.name)
+            raise LockLost(
+                f"lock {printable(self.name)} is not held; acquire it first", name=self.name
+            )
         return self._held

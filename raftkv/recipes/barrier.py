@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from raftkv.client.client import Client
-from raftkv.errors import DeadlineExceeded
+from raftkv.errors import DeadlineExceeded, printable
 from raftkv.recipes.sharing import recipe_name
 from raftkv.recipes.waiting import until_changed
 
@@ -45,7 +45,7 @@ class Barrier:
                 await self._until_released()
         except TimeoutError:
             raise DeadlineExceeded(
-                f"the barrier {self.name!r} still stands after {timeout} s"
+                f"the barrier {printable(self.name)} still stands after {timeout} s"
             ) from None
 
     async def _until_released(self) -> None:

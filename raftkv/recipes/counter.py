@@ -6,7 +6,7 @@ import asyncio
 
 from raftkv.client.client import Client
 from raftkv.client.transactions import Transaction
-from raftkv.errors import InvalidRequest, Refused
+from raftkv.errors import InvalidRequest, Refused, printable
 from raftkv.recipes.sharing import recipe_name
 
 
@@ -54,5 +54,5 @@ class Counter:
             return int(value or b"0")
         except ValueError:
             raise Refused(
-                f"{self.name!r} holds no number; use another name", name=self.name
+                f"{printable(self.name)} holds no number; use another name", name=self.name
             ) from None

@@ -23,7 +23,7 @@ from raftkv.client.lock_queues import Place
 from raftkv.client.loss import CancelOnLoss
 from raftkv.client.results import KeyValue
 from raftkv.client.values import milliseconds
-from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired
+from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired, printable
 from raftkv.recipes.sharing import recipe_name
 from raftkv.recipes.sizes import AgreedSize
 from raftkv.recipes.waiting import first_key, patiently, until_changed, until_none_before
@@ -68,13 +68,16 @@ class DoubleBarrier:
         `LockLost` if its lease ended while it waited, or if it has entered already.
         """
         if self._held is not None:
-            raise LockLost(f"{self.name!r} was entered before; leave it first", name=self.name)
+            raise LockLost(
+                f"{printable(self.name)} was entered before; leave it first", name=self.name
+            )
         try:
             async with asyncio.timeout(timeout):
                 self._held = await self._enter()
         except TimeoutError:
             raise LockNotAcquired(
-                f"not all {self._count.size} members of {self.name!r} came within {timeout} s",
+                f"not all {self._count.size} members of {printable(self.name)} came within"
+                f" {timeout} s",
                 name=self.name,
             ) from None
 
@@ -89,11 +92,11 @@ class DoubleBarrier:
         try:
             async with asyncio.timeout(timeout):
                 if not await held.release():
-                    raise LockLost(f"the place in {self.name!r} was lost", name=self.name)
+                    raise LockLost(f"the place in {printable(self.name)} was lost", name=self.name)
                 await self._until_all_left()
         except TimeoutError:
             raise DeadlineExceeded(
-                f"members of {self.name!r} are still inside after {timeout} s"
+                f"members of {printable(self.name)} are still inside after {timeout} s"
             ) from None
 
     def remaining(self) -> float:
@@ -123,7 +126,7 @@ class DoubleBarrier:
 
     def _require(self) -> Held:
         if self._held is None:
-            raise LockLost(f"{self.name!r} is not entered", name=self.name)
+            raise LockLost(f"{printable(self.name)} is not entered", name=self.name)
         return self._held
 
     # ---- rounds ----------------------------------------------------------------------
@@ -144,7 +147,7 @@ class DoubleBarrier:
         while True:
             here, current, revision = await patiently(self._look)
             if place.token not in (kv.create_revision for kv in here):
-                raise LockLost(f"the place in {self.name!r} is gone", name=self.name)
+                raise LockLost(f"the place in {printable(self.name)} is gone", name=self.name)
             if current is not None and place.token <= current.last_token:
                 return current
             if current is not None:

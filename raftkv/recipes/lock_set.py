@@ -12,7 +12,7 @@ from typing import Self, overload
 from raftkv.client.client import Client
 from raftkv.client.held import Held, departed
 from raftkv.client.locks import Lock
-from raftkv.errors import InvalidRequest, LockNotAcquired
+from raftkv.errors import InvalidRequest, RaftkvError, printable
 
 
 class LockSet(Sequence[Lock]):
@@ -93,12 +93,9 @@ class LockSet(Sequence[Lock]):
             # one lease; but that may have been replaced in between.
             self.check()
         except TimeoutError:
+            error = self._too_late(self._locks[len(held)], timeout)
             await self._departed(self._give_back(held))
-            raise LockNotAcquired(
-                f"{self._locks[len(held)].name!r} of {len(self._locks)} locks was not to be had"
-                f" within {timeout} s: others hold it",
-                name=self._locks[len(held)].name,
-            ) from None
+            raise error from None
         except BaseException as error:
             departures = self._give_back(held)
             if not isinstance(error, asyncio.CancelledError):  # who is cancelled waits for nothing
@@ -119,6 +116,12 @@ class LockSet(Sequence[Lock]):
             stack.push_async_exit(partial(lock.leave, each))
         # Each lock of the stack adds what it knows: that it was lost, or nothing.
         await stack.__aexit__(kind, error, traceback)
+
+    def _too_late(self, missing: Lock, timeout: float | None) -> RaftkvError:
+        name = printable(missing.name)
+        return missing.too_late(
+            f"{name} of {len(self._locks)} locks was not to be had within {timeout:g} s"
+        )
 
     def _give_back(self, held: Sequence[Held]) -> list[asyncio.Future[bool]]:
         for lock, each in zip(self._locks, held, strict=False):
@@ -153,7 +156,8 @@ def locked(
             await client.put("alice", data, fence=locks)
 
     Within the block the task is cancelled if one of them is lost, and `LockLost` raised at its
-    end. Entering raises `LockNotAcquired` if they are not to be had within `timeout` seconds.
+    end. Entering raises `LockNotAcquired` if they are not to be had within `timeout` seconds, and
+    `DeadlineExceeded` if it is not known whether others hold them.
     The locks are those that `client.lock` makes.
     """
     locks = {lock.name: lock for lock in (client.lock(name, ttl=ttl) for name in names)}

@@ -11,6 +11,8 @@ next: a writer's token is a fence that no reader's can pass for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from raftkv.client.client import Client
 from raftkv.client.lock_queues import LockQueues, Place
 from raftkv.client.locks import Lock
@@ -57,12 +59,14 @@ class _OneKind(SharedQueues):
         super().__init__(client, name)
         self._others = others
 
-    async def enter(self, name: bytes, ttl_ms: int, value: bytes) -> Place:
+    async def enter(
+        self, name: bytes, ttl_ms: int, value: bytes, on_wait: Callable[[], None]
+    ) -> Place:
         """As `LockQueues.enter`."""
-        place = await self._line_up(self.queues, name, ttl_ms, value)
+        place = await self._line_up(self.queues, name, ttl_ms, value, on_wait)
         try:
             with CancelOnLoss(place.lease):
-                await until_none_before(self.client, self._others, place.token)
+                await until_none_before(self.client, self._others, place.token, on_wait)
             place.lease.check()
         except BaseException:
             self.leave(place)
@@ -84,7 +88,14 @@ class _OneKind(SharedQueues):
         self.leave(place)
         return None
 
-    async def _line_up(self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes) -> Place:
+    async def _line_up(
+        self,
+        queues: LockQueues,
+        name: bytes,
+        ttl_ms: int,
+        value: bytes,
+        on_wait: Callable[[], None],
+    ) -> Place:
         raise NotImplementedError
 
     async def _line_up_if_free(
@@ -96,18 +107,35 @@ class _OneKind(SharedQueues):
 class _Readers(_OneKind):
     """They do not wait for each other."""
 
-    async def _line_up(self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes) -> Place:
+    async def _line_up(
+        self,
+        queues: LockQueues,
+        name: bytes,
+        ttl_ms: int,
+        value: bytes,
+        on_wait: Callable[[], None],
+    ) -> Place:
+        return await self._line_up_if_free(queues, name, ttl_ms, value)
+
+    async def _line_up_if_free(
+        self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes
+    ) -> Place:
         place, _ = await queues.join(name, ttl_ms, value)
         return place
-
-    _line_up_if_free = _line_up
 
 
 class _Writers(_OneKind):
     """One after the other."""
 
-    async def _line_up(self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes) -> Place:
-        return await queues.enter(name, ttl_ms, value)
+    async def _line_up(
+        self,
+        queues: LockQueues,
+        name: bytes,
+        ttl_ms: int,
+        value: bytes,
+        on_wait: Callable[[], None],
+    ) -> Place:
+        return await queues.enter(name, ttl_ms, value, on_wait)
 
     async def _line_up_if_free(
         self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes

@@ -8,11 +8,13 @@ has lost it meanwhile adds one too many.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from raftkv.client.client import Client
 from raftkv.client.lock_queues import Place
 from raftkv.client.loss import CancelOnLoss
 from raftkv.client.values import milliseconds
-from raftkv.errors import FencedOff, LockLost
+from raftkv.errors import FencedOff, LockLost, printable
 from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name
 from raftkv.recipes.sizes import AgreedSize
 from raftkv.recipes.waiting import first_key, patiently, places, until_changed
@@ -50,13 +52,15 @@ class _Slots(SharedQueues):
         self._slots = slots
         self._turns = name + b"/turn"
 
-    async def enter(self, name: bytes, ttl_ms: int, value: bytes) -> Place:
+    async def enter(
+        self, name: bytes, ttl_ms: int, value: bytes, on_wait: Callable[[], None]
+    ) -> Place:
         """As `LockQueues.enter`."""
         await self._slots.agree()
-        turn = await self.queues.enter(self._turns, ttl_ms, value)
+        turn = await self.queues.enter(self._turns, ttl_ms, value, on_wait)
         try:
             with CancelOnLoss(turn.lease):
-                await self._until_one_is_free(name)
+                await self._until_one_is_free(name, on_wait)
                 return await self._take(turn, name, ttl_ms, value)
         finally:
             self.leave(turn)
@@ -75,11 +79,12 @@ class _Slots(SharedQueues):
         finally:
             self.leave(turn)
 
-    async def _until_one_is_free(self, name: bytes) -> None:
+    async def _until_one_is_free(self, name: bytes, on_wait: Callable[[], None]) -> None:
         while True:
             taken, revision = await patiently(lambda: places(self.client, name))
             if len(taken) < self._slots.size:
                 return
+            on_wait()
             start, end = first_key(name), name + b"/8"
             await until_changed(self.client, start, end, after=revision, puts=False)
 
@@ -88,7 +93,7 @@ class _Slots(SharedQueues):
             place, _ = await self.queues.join(name, ttl_ms, value, fence=(self._turns, turn.token))
         except FencedOff as error:
             raise LockLost(
-                f"the place in the queue for {name!r} was lost ({error})", name=name
+                f"the place in the queue for {printable(name)} was lost ({error})", name=name
             ) from None
         if not place.lease.remaining():
             self.leave(place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raftkv.client.client import Client
-from raftkv.errors import InvalidRequest, SizeMismatch
+from raftkv.errors import InvalidRequest, SizeMismatch, printable
 
 
 class AgreedSize:
@@ -34,7 +34,7 @@ class AgreedSize:
             theirs = found.value.decode(errors="replace")
             raise SizeMismatch(
                 f"{self._field} is {self.size} here and {theirs} for others; use that, or delete"
-                f" {self._key!r} while nobody uses the name",
+                f" {printable(self._key)} while nobody uses the name",
                 size=theirs,
             )
         self._agreed = True

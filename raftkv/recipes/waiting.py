@@ -54,8 +54,10 @@ async def last_place(client: Client, name: bytes, before: int) -> tuple[KeyValue
         end = found.kvs[0].key  # a stranger's
 
 
-async def until_none_before(client: Client, name: bytes, token: int) -> None:
-    """Wait until no place of the queue is older than `token`.
+async def until_none_before(
+    client: Client, name: bytes, token: int, on_wait: Callable[[], object] = bool
+) -> None:
+    """Wait until no place of the queue is older than `token`; `on_wait` is called if one is.
 
     Nobody joins before it, so it is enough to watch the last of them, and then to look again.
     """
@@ -63,6 +65,7 @@ async def until_none_before(client: Client, name: bytes, token: int) -> None:
         place, revision = await patiently(lambda: last_place(client, name, token))
         if place is None:
             return
+        on_wait()
         await until_changed(client, place.key, after=revision, puts=False)
 
 

@@ -11,7 +11,7 @@ from raftkv.client.client import Client
 from raftkv.client.elections import Election, LeaderInfo
 from raftkv.client.results import KeyValue, PutResult, RangeResult
 from raftkv.client.watch_events import EventKind, WatchEvent
-from raftkv.errors import LockLost, LockNotAcquired
+from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired
 from tests.client.conftest import Connect
 from tests.client.lock_cluster import LockCluster
 
@@ -90,10 +90,18 @@ async def test_a_campaign_that_takes_too_long_leaves_the_queue(
     client: Client, other: Client, cluster: LockCluster
 ) -> None:
     await other.election("e").campaign("1")
-    with pytest.raises(LockNotAcquired):
+    with pytest.raises(LockNotAcquired, match=r"^not elected for e within 1 s: others lead$"):
         await client.election("e").campaign("2", timeout=1.0)
     await asyncio.sleep(0.1)
     assert len(cluster.store.tokens(b"e")) == 1
+
+
+async def test_without_an_answer_nobody_is_said_to_lead(
+    client: Client, cluster: LockCluster
+) -> None:
+    cluster.go_down()
+    with pytest.raises(DeadlineExceeded, match="whether others lead is not known"):
+        await client.election("e").campaign("1", timeout=1.0)
 
 
 async def test_losing_leadership_cancels_its_block(client: Client, cluster: LockCluster) -> None:

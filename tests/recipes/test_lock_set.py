@@ -7,7 +7,13 @@ import asyncio
 import pytest
 
 from raftkv.client.client import Client
-from raftkv.errors import FencedOff, InvalidRequest, LockLost, LockNotAcquired
+from raftkv.errors import (
+    DeadlineExceeded,
+    FencedOff,
+    InvalidRequest,
+    LockLost,
+    LockNotAcquired,
+)
 from raftkv.recipes import locked
 from tests.recipes.recipe_cluster import RecipeCluster, until
 
@@ -135,3 +141,12 @@ async def test_a_loss_while_waiting_for_the_next_one_gives_up_all(
 async def test_no_names_are_refused(client: Client) -> None:
     with pytest.raises(InvalidRequest):
         locked(client)
+
+
+async def test_without_an_answer_nobody_is_said_to_hold_one_of_them(
+    client: Client, cluster: RecipeCluster
+) -> None:
+    cluster.go_down()
+    with pytest.raises(DeadlineExceeded, match=r"^a of 2 locks was not to be had within 1 s"):
+        await locked(client, "a", "b").acquire(timeout=1.0)
+    cluster.come_up()
