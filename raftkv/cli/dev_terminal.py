@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from raftkv.cli.exit_codes import ExitCode
@@ -108,7 +108,7 @@ class DevTerminal:
         while leader is None:
             try:
                 async with connect(endpoints, timeout=1.0) as client:
-                    leader = self._leader_of((await client.status_all()).values())
+                    leader = own_leader((await client.status_all()).values(), self._up_ms())
             except ConnectionFailed:
                 continue
             await asyncio.sleep(0.1)
@@ -125,24 +125,14 @@ class DevTerminal:
         ):
             self._say(line)
 
-    def _leader_of(self, answers: Iterable[NodeStatus | RaftkvError]) -> NodeStatus | None:
-        """The leader in its own words; what does not come from our own processes is not believed.
-
-        Whoever listened there before us has been up for longer than our node could have been.
-        """
-        from raftkv.client.status import NodeStatus, Role
-
+    def _up_ms(self) -> dict[int, float]:
+        """How long each of our nodes that still lives can have been up."""
         now_s = asyncio.get_running_loop().time()
-        for answer in answers:
-            if isinstance(answer, NodeStatus) and answer.role is Role.LEADER:
-                process = self._processes.get(answer.node_id)
-                if (
-                    process is not None
-                    and process.returncode is None
-                    and answer.uptime_ms <= (now_s - self._started_s[answer.node_id]) * 1000
-                ):
-                    return answer
-        return None
+        return {
+            node_id: (now_s - self._started_s[node_id]) * 1000
+            for node_id, process in self._processes.items()
+            if process.returncode is None
+        }
 
     def _print(self, node_id: int, line: str) -> None:
         prefix = f"node {node_id} |"
@@ -153,6 +143,25 @@ class DevTerminal:
     def _say(self, line: str) -> None:
         bold, plain = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
         print(f"{bold}raftkv dev | {line}{plain}", flush=True)
+
+
+def own_leader(
+    answers: Iterable[NodeStatus | RaftkvError], up_ms: Mapping[int, float]
+) -> NodeStatus | None:
+    """Who says that it leads and is one of our processes, given how long each can have been up.
+
+    Whoever listened there before us has been up for longer.
+    """
+    from raftkv.client.status import NodeStatus, Role
+
+    ours = (
+        answer
+        for answer in answers
+        if isinstance(answer, NodeStatus)
+        and answer.role is Role.LEADER
+        and answer.uptime_ms <= up_ms.get(answer.node_id, -1)
+    )
+    return next(ours, None)
 
 
 def after_its_death(leader: NodeStatus) -> str:

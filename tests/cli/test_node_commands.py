@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from pathlib import Path
 
 import pytest
 
+from raftkv.cli.dev_terminal import after_its_death, own_leader
 from raftkv.cli.local_cluster import local_cluster, node_environment
 from raftkv.cli.serve import check_free
+from raftkv.client.status import Member, NodeStatus
 from raftkv.config_sources import load, parse_members
-from raftkv.errors import AddressInUse, ConfigurationError
+from raftkv.errors import AddressInUse, ConfigurationError, ConnectionFailed, RaftkvError
 from tests.cli.conftest import Raftkv
+from tests.cli.test_status import FOLLOWER, LEADER
 
 
 def test_config_show_names_the_origin_of_each_value(raftkv: Raftkv, tmp_path: Path) -> None:
@@ -85,6 +89,52 @@ def test_the_nodes_of_a_local_cluster_agree_on_its_identity(tmp_path: Path) -> N
 def test_ports_that_collide_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="one of its own"):
         local_cluster([7411, 7412], [7412, 7413], tmp_path, "dev")
+
+
+def test_dev_starts_nothing_where_others_listen_and_names_every_such_port(
+    raftkv: Raftkv, tmp_path: Path
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as two,
+    ):
+        client, peer = one.getsockname()[1], two.getsockname()[1]
+        ran = raftkv(
+            *("dev", "--nodes", "1", "--data-dir", str(tmp_path / "data")),
+            *("--client-port", str(client), "--peer-port", str(peer)),
+        )
+    assert (ran.code, ran.text) == (2, "")
+    for said in (f"127.0.0.1:{client}, 127.0.0.1:{peer}", "`raftkv dev`", "--client-port"):
+        assert said in ran.err
+    assert not (tmp_path / "data").exists()
+
+
+def test_dev_refuses_a_data_directory_that_it_would_not_use(raftkv: Raftkv) -> None:
+    ran = raftkv("dev", "--temporary", "--data-dir", "elsewhere")
+    assert (ran.code, ran.text) == (2, "")
+    assert "--temporary and --data-dir exclude each other" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("voters", "said"),
+    [
+        (1, "no node is left until you start it again"),
+        (2, "nothing is served until it is back"),
+        (3, "another takes over"),
+    ],
+)
+def test_dev_says_what_the_death_of_the_leader_costs(voters: int, said: str) -> None:
+    members = tuple(Member(n, f"h:{n}", f"h:1{n}", learner=n > voters) for n in range(1, 5))
+    assert said in after_its_death(dataclasses.replace(LEADER, members=members))
+
+
+def test_dev_announces_no_leader_but_its_own() -> None:
+    """Two started at once: what answers may be the other's, and up for longer than ours."""
+    assert own_leader([LEADER], {}) is None
+    assert own_leader([LEADER], {LEADER.node_id: LEADER.uptime_ms - 1}) is None
+    assert own_leader([FOLLOWER], {FOLLOWER.node_id: FOLLOWER.uptime_ms}) is None
+    answers: list[NodeStatus | RaftkvError] = [ConnectionFailed("refused"), FOLLOWER, LEADER]
+    assert own_leader(answers, {LEADER.node_id: LEADER.uptime_ms}) is LEADER
 
 
 def test_a_node_of_dev_sees_no_settings_of_the_users_environment() -> None:
