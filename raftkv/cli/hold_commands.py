@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from raftkv.cli import session
 from raftkv.cli.kv_commands import argument_bytes
 from raftkv.cli.options import options_of
+from raftkv.errors import InvalidRequest
 
 Ttl = Annotated[
     float, typer.Option(min=1.0, help="Seconds until it is free again if this command dies.")
@@ -22,6 +24,24 @@ class OnLoss(enum.StrEnum):
     TERM = "term"  # SIGTERM, and SIGKILL after the grace
     KILL = "kill"
     IGNORE = "ignore"
+
+
+class LockCommand(TyperCommand):
+    """Tells `lock -- COMMAND`, where the name was forgotten, from `lock -- -NAME`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--" in args:
+            before, (first, *_) = _split(args)
+            named, _, _ = self.make_parser(ctx).parse_args(args=before)
+            if named.get("name") is None and not first.startswith("-"):
+                raise InvalidRequest("name missing: raftkv lock NAME -- COMMAND")
+        return super().parse_args(ctx, args)
+
+
+def _split(args: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before the first `--` and what after it, at least one word."""
+    at = args.index("--")
+    return args[:at], args[at + 1 :] or [""]
 
 
 def lock(
@@ -49,7 +69,9 @@ def lock(
     from raftkv.cli import holding
 
     options = options_of(context)
-    if command is None:
+    if command and command[0] == "--":  # after a name that needed a `--` itself
+        command = command[1:]
+    if not command:
         work = holding.lock(argument_bytes(name), ttl, options)
     else:
         grace_s = {OnLoss.TERM: grace, OnLoss.KILL: 0.0, OnLoss.IGNORE: None}[on_loss]

@@ -72,7 +72,8 @@ class Core:
     async def close(self) -> None:
         """Wait for the calls under way, at most for the default timeout; give the session back.
 
-        Calls that are still waiting then fail. Calling it again does nothing.
+        Calls that are still waiting then fail. The session and the leases of locks are given back
+        within a second; if no majority answers, their TTL ends them. Calling it again does nothing.
         """
         if self._closing:
             return
@@ -83,8 +84,7 @@ class Core:
             if waiting:
                 await asyncio.wait(waiting, timeout=self._timeout_s)
             self._kept.lose_all()
-            await self._kept.settle()
-            await self._keeper.close()
+            await asyncio.gather(self._kept.settle(), self._keeper.close())
         finally:
             self._kept.lose_all()  # their holders must stop, also if the above was cancelled
             await self._queues.close()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+from raftkv.client.kept_leases import CLOSE_GRACE_S
 from raftkv.client.pipeline import Pipeline
 from raftkv.client.results import LeaseResult, lease_result
 from raftkv.client.session import Session
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import LeaseNotFound
 from raftkv.rpc import kv_pb2
-
-REVOKE_TIMEOUT_S = 1.0
 
 
 class SessionKeeper:
@@ -46,10 +45,11 @@ class SessionKeeper:
         if pending.cancelled():
             return
         error = pending.exception()  # taken even if closed: the loop reports what nobody took
+        if error is None:
+            self._pipeline.writes.session = Session(pending.result().lease)
         if self._closed:
             return
         if error is None:
-            self._pipeline.writes.session = Session(pending.result().lease)
             self._renew_in(self._renewal_s)
         self._pipeline.wake()  # the waiting writes leave, or ask for a session once more
 
@@ -80,16 +80,22 @@ class SessionKeeper:
             self._renew_in(self._renewal_s if error is None else 0.0)
 
     async def close(self) -> None:
-        """Revoke the session, so that the store forgets it at once. Failure only costs the TTL."""
+        """Revoke the session, so that the store forgets it at once. Failure only costs the TTL.
+
+        Takes no longer than `CLOSE_GRACE_S`, also if one is being asked for.
+        """
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        session = self._pipeline.writes.session
-        if session is not None:
+        until = self._loop.time() + CLOSE_GRACE_S
+        if self._pending is not None:
+            await asyncio.wait([self._pending], timeout=CLOSE_GRACE_S)
+        session, left_s = self._pipeline.writes.session, until - self._loop.time()
+        if session is not None and left_s > 0:
             revoke = kv_pb2.Command(lease_revoke=kv_pb2.LeaseRevoke(lease=session.lease))
-            pending = self._submit(revoke, REVOKE_TIMEOUT_S)
-            await asyncio.wait([pending])
-            pending.exception()
+            pending = self._submit(revoke, left_s)
+            pending.add_done_callback(lambda done: done.exception())
+            await asyncio.wait([pending], timeout=left_s)
 
     def _submit(self, command: kv_pb2.Command, timeout_s: float) -> asyncio.Future[LeaseResult]:
         piece = kv_pb2.CommandBatch(commands=[command]).SerializeToString()

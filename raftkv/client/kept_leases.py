@@ -29,7 +29,7 @@ PAUSE_SHARE: Final = 0.1  # between two renewals that fail at once
 LEASES_PER_COMMAND: Final = 10_000
 # A timer may ring early by the clock's resolution; to ask for the rest would be to spin.
 TIMER_EARLY_S: Final = 0.0001
-REVOKE_TIMEOUT_S: Final = 1.0
+CLOSE_GRACE_S: Final = 1.0  # for leases to be revoked; after that their TTL ends them
 NOT_RENEWED: Final = "it was not renewed in time"
 
 
@@ -192,7 +192,7 @@ class KeptLeases:
     async def settle(self) -> None:
         """Wait until what was dropped is revoked, but not for long."""
         if self._revocations:
-            await asyncio.wait(list(self._revocations), timeout=REVOKE_TIMEOUT_S)
+            await asyncio.wait(list(self._revocations), timeout=CLOSE_GRACE_S)
 
     def lose_all(self) -> None:
         """The client is about to close: nothing is renewed from here on."""

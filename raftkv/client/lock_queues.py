@@ -178,6 +178,7 @@ class LockQueues:
                 result = await asyncio.shield(joining)
             except asyncio.CancelledError:
                 joining.add_done_callback(self._taking_back(name, lease))
+                self._pipeline.unattended(joining)
                 raise
             except LeaseNotFound:
                 lease.lose("the store has ended it")
@@ -279,6 +280,7 @@ class LockQueues:
         deletion = kv_pb2.Command(delete_range=kv_pb2.DeleteRange(key=place.key))
         piece = command_piece(self._settings, deletion)
         deleted = self._pipeline.submit(self._pipeline.writes, piece, delete_result, left_s)
+        self._pipeline.unattended(deleted)  # if it fails, the lease's end does the same
         deleted.add_done_callback(partial(self._left, place, left, unknown))
 
     def _left(

@@ -70,6 +70,7 @@ class Pipeline:
         self.writes = WriteLane(settings)
         self._reads: dict[tuple[LaneLevel, bool], ReadLane] = {}
         self._lanes: tuple[Lane, ...] = (self.control, self.writes)
+        self._unattended: set[asyncio.Future[Any]] = set()
         self._again: deque[Batch] = deque()  # ambiguous batches that wait to be sent unchanged
 
         self._flow: Flow | None = None  # where new batches go
@@ -121,10 +122,18 @@ class Pipeline:
             self.revision = revision
 
     def unfinished(self) -> list[asyncio.Future[Any]]:
-        """The futures that somebody may be waiting for."""
-        calls = [call for lane in self._lanes for call in lane.queue]
-        calls += [call for batch in self._sent() for call in batch.calls]
-        return [call.future for call in calls if not call.future.done()]
+        """The callers' futures; what the client asks for itself is not worth waiting for."""
+        calls = [call for lane in self._lanes if lane is not self.control for call in lane.queue]
+        for batch in self._sent():
+            if batch.lane is not self.control:
+                calls += batch.calls
+        futures = [call.future for call in calls if not call.future.done()]
+        return [future for future in futures if future not in self._unattended]
+
+    def unattended(self, future: asyncio.Future[Any]) -> None:
+        """Nobody waits for this call any more, so closing does not wait for it either."""
+        self._unattended.add(future)
+        future.add_done_callback(self._unattended.discard)
 
     def wake(self) -> None:
         """Look for work at the end of this turn."""

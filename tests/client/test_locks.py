@@ -181,6 +181,22 @@ async def test_without_an_answer_nobody_is_said_to_hold_the_lock(
     assert cluster.store.tokens(b"n") == []
 
 
+@pytest.mark.parametrize("warm", [False, True])
+async def test_closing_waits_a_second_at_most_for_what_its_locks_have_under_way(
+    connect: Connect, cluster: LockCluster, warm: bool
+) -> None:
+    client = await connect()
+    held = await client.lock("held").acquire() if warm else None
+    cluster.go_down()
+    with pytest.raises(DeadlineExceeded):
+        await client.lock("n").acquire(timeout=1.0)
+    if held is not None:
+        held.let_go()
+    before = cluster.loop.time()
+    await client.close()
+    assert cluster.loop.time() - before < 1.1
+
+
 async def test_an_outage_does_not_hide_who_was_known_to_be_in_front(
     client: Client, other: Client, cluster: LockCluster
 ) -> None:

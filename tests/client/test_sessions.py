@@ -93,6 +93,40 @@ async def test_closing_during_an_outage_ends_in_bounded_time(
 
 
 @pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("fault", ["mute", "refusal"])
+async def test_closing_without_a_majority_takes_a_second_at_most(
+    cluster: ScriptedCluster, connect: Connect, opened: bool, fault: str
+) -> None:
+    client = await connect(5.0)
+    if opened:
+        await client.put("k", "v")
+    for node in cluster.nodes.values():
+        setattr(node, fault, NoLeader("no majority") if fault == "refusal" else True)
+    with pytest.raises((Unavailable, OutcomeUnknown)):
+        await client.put("l", "v", timeout=1.0)
+    before = cluster.loop.time()
+    await client.close()
+    assert cluster.loop.time() - before < 1.1
+
+
+async def test_a_session_that_is_granted_while_its_client_closes_is_revoked(
+    cluster: ScriptedCluster, connect: Connect
+) -> None:
+    client = await connect(5.0)
+    for node in cluster.nodes.values():
+        node.refusal = NoLeader("no majority")
+    with pytest.raises(Unavailable):
+        await client.put("k", "v", timeout=1.0)
+    closing = asyncio.ensure_future(client.close())
+    await asyncio.sleep(0)
+    for node in cluster.nodes.values():
+        node.refusal = None
+    await closing
+    assert cluster.store.leases_granted
+    assert not cluster.store.leases
+
+
+@pytest.mark.parametrize("opened", [False, True])
 async def test_closing_while_a_session_is_asked_for_in_vain_reports_no_failure_to_the_loop(
     cluster: ScriptedCluster, connect: Connect, opened: bool
 ) -> None:
