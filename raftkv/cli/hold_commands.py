@@ -64,6 +64,9 @@ def lock(
     It waits for its turn; with [bold]--timeout[/bold] no longer than that. The command finds
     RAFTKV_LOCK_NAME and RAFTKV_LOCK_TOKEN in its environment; signals are passed on to it.
 
+    A loss, or the death of this command itself, ends it as [bold]--on-loss[/bold] says. What it
+    has under way elsewhere goes on: only who checks the token there is safe from that.
+
     Exit codes: 9 not acquired, 10 lost, 11 the command failed, 128 + signal if one ended it.
     """
     from raftkv.cli import holding

@@ -117,7 +117,7 @@ def _start(command: list[str], held: Lock, grace_s: float | None) -> GuardedComm
         "RAFTKV_LOCK_NAME": os.fsdecode(held.name),
         "RAFTKV_LOCK_TOKEN": str(held.token),
     }
-    child = GuardedCommand(command, environment)
+    child = GuardedCommand(command, environment, grace_s)
 
     def lost() -> None:
         typer.echo(f"lock {printable(held.name)} is lost", err=True)

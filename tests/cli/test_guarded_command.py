@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +67,52 @@ async def test_it_does_not_outlive_a_waiting_that_fails(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     await until(lambda: is_gone(group_in(tmp_path)))
+
+
+GUARDING = """
+import asyncio, sys
+from raftkv.cli.guarded_command import GuardedCommand
+
+async def guard() -> None:
+    grace_s = float(sys.argv[2]) if sys.argv[2] else None
+    await GuardedCommand(["sh", "-c", sys.argv[1]], {}, grace_s).wait()
+
+asyncio.run(guard())
+"""
+
+
+def guarding(script: str, directory: Path, grace: str) -> subprocess.Popen[bytes]:
+    """Another process with a guarded command, which one may kill."""
+    script = f"cd {directory}; echo $$ > group; {script}"
+    return subprocess.Popen([sys.executable, "-c", GUARDING, script, grace])
+
+
+@pytest.mark.parametrize("grace", ["0", "0.2"])
+async def test_with_its_children_it_does_not_outlive_a_guard_that_is_killed(
+    tmp_path: Path, grace: str
+) -> None:
+    with guarding(STUBBORN_CHILD, tmp_path, grace) as guard:
+        await until((tmp_path / "child").exists)
+        guard.kill()
+    await until(lambda: is_gone(group_in(tmp_path)))
+
+
+async def test_after_the_death_of_its_guard_it_may_end_in_its_own_way(tmp_path: Path) -> None:
+    script = f"trap 'touch told; exit 0' TERM; touch ready; {ENDLESS}"
+    with guarding(script, tmp_path, "3600") as guard:
+        await until((tmp_path / "ready").exists)
+        guard.kill()
+    await until(lambda: is_gone(group_in(tmp_path)))
+    assert (tmp_path / "told").exists()
+
+
+async def test_it_outlives_its_guard_if_a_loss_is_to_be_ignored(tmp_path: Path) -> None:
+    script = "touch ready; until [ -e go-on ]; do sleep 0.02; done; touch done"
+    with guarding(script, tmp_path, "") as guard:
+        await until((tmp_path / "ready").exists)
+        guard.kill()
+    (tmp_path / "go-on").touch()
+    await until((tmp_path / "done").exists)
 
 
 async def test_it_runs_at_a_terminal_of_another_session(tmp_path: Path) -> None:

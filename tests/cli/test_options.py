@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from raftkv.cli import holding, session
 from raftkv.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
 from raftkv.cli.options import hoist
 from raftkv.errors import BY_REASON, RaftkvError, StorageError, Unavailable
@@ -49,6 +50,30 @@ def test_every_error_has_an_exit_code_that_says_what_may_have_happened() -> None
 def test_a_command_that_does_not_exist_is_a_usage_error(raftkv: Raftkv) -> None:
     assert raftkv("putt", "k", "v").code == 2
     assert raftkv("put", "k").code == 2
+
+
+@pytest.mark.parametrize("words", [["true"], ["echo", "hi"], ["--ttl", "5", "--", "true"], []])
+def test_a_lock_without_a_name_is_a_usage_error(raftkv: Raftkv, words: list[str]) -> None:
+    ran = raftkv("lock", *words) if "--" in words else raftkv("lock", "--", *words)
+    assert ran.code == 2
+    assert "name missing: raftkv lock NAME -- COMMAND" in ran.err
+
+
+@pytest.mark.parametrize(
+    "words", [["n", "--", "true"], ["--", "-n", "--", "true"], ["--ttl", "5", "--", "-n"], ["n"]]
+)
+def test_two_dashes_part_the_lock_from_its_command(
+    raftkv: Raftkv, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bytes, list[str]]] = []
+    monkeypatch.setattr(session, "run", lambda *_: 0)
+    monkeypatch.setattr(holding, "lock", lambda name, *_: seen.append((name, [])))
+    monkeypatch.setattr(
+        holding, "guard", lambda name, ttl, options, command, grace: seen.append((name, command))
+    )
+    assert raftkv("lock", *words).code == 0
+    name = b"-n" if "-n" in words else b"n"
+    assert seen == [(name, ["true"] if "true" in words else [])]
 
 
 def test_the_shell_completes_commands(raftkv: Raftkv) -> None:
