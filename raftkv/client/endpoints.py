@@ -21,6 +21,11 @@ def parse_endpoints(endpoints: str | Sequence[str]) -> tuple[str, ...]:
     if not addresses:
         raise ConfigurationError('no endpoint given; give at least one, as in "127.0.0.1:7411"')
     for address in addresses:
+        if "://" in address:
+            raise ConfigurationError(
+                f"endpoint {address!r} has a scheme; write host:port alone, as in 127.0.0.1:7411",
+                endpoint=address,
+            )
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65_536:
             raise ConfigurationError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from raftkv.client.link import PIPELINE
 from raftkv.errors import ConnectionFailed, Outcome, OutcomeUnknown, RaftkvError, from_wire
+
+RESOLVE_S_MAX = 1.0
 
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
 STATUS_DETAILS = "grpc-status-details-bin"
@@ -40,8 +43,9 @@ class GrpcLink:
     """The link to one address. Belongs to the event loop that it was first used on."""
 
     def __init__(self, address: str) -> None:
-        self._address = address
+        self.address = address
         self._channel: grpc.aio.Channel | None = None
+        self._name_known = False  # the host's name has an address
         self._streams: set[asyncio.Task[None]] = set()
 
     def open(
@@ -64,19 +68,19 @@ class GrpcLink:
             async with asyncio.timeout_at(deadline):
                 channel: Any = await self.connected()
         except TimeoutError:
-            raise ConnectionFailed(f"{self._address} takes no connection") from None
+            raise ConnectionFailed(f"{self.address} takes no connection") from None
         try:
             reply: bytes = await channel.unary_unary(method)(
                 request, timeout=max(0.001, deadline - loop.time())
             )
         except grpc.aio.AioRpcError as error:
-            raise error_of_call(error, self._address) from None
+            raise error_of_call(error, self.address) from None
         return reply
 
     async def connected(self) -> grpc.aio.Channel:
         """The channel, once it stands. Raises `ConnectionFailed` if the attempt fails."""
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self._address, options=OPTIONS)
+            self._channel = grpc.aio.insecure_channel(self.address, options=OPTIONS)
         channel = self._channel
         state = channel.get_state(try_to_connect=True)
         while state is not grpc.ChannelConnectivity.READY:
@@ -84,10 +88,25 @@ class GrpcLink:
                 grpc.ChannelConnectivity.TRANSIENT_FAILURE,
                 grpc.ChannelConnectivity.SHUTDOWN,
             ):
-                raise ConnectionFailed(f"{self._address} takes no connection")
+                raise ConnectionFailed(await self._why_unconnected())
             await channel.wait_for_state_change(state)
             state = channel.get_state(try_to_connect=True)
         return channel
+
+    async def _why_unconnected(self) -> str:
+        """gRPC does not tell a name that nobody knows from a node that is down."""
+        host, _, port = self.address.rpartition(":")
+        if not self._name_known:
+            loop = asyncio.get_running_loop()
+            try:
+                async with asyncio.timeout(RESOLVE_S_MAX):
+                    await loop.getaddrinfo(host.strip("[]"), int(port))
+                self._name_known = True
+            except socket.gaierror as error:
+                return f"the host name in {self.address} can't be resolved: {error.strerror}"
+            except (OSError, TimeoutError, ValueError):
+                pass
+        return f"{self.address} takes no connection"
 
     async def close(self) -> None:
         """See `Link.close`."""
@@ -138,9 +157,11 @@ class GrpcStream:
         try:
             while (message := await call.read()) is not EOF:
                 self._on_message(message)
-            end = OutcomeUnknown("the node ended the stream")
+            end: RaftkvError = OutcomeUnknown("the node ended the stream")
         except grpc.aio.AioRpcError as error:
-            end = OutcomeUnknown(f"the stream broke: {error.details()}")
+            end = _no_such_call(error, self._link.address) or OutcomeUnknown(
+                f"the stream broke: {error.details()}"
+            )
         finally:
             call.cancel()
             writer.cancel()
@@ -174,6 +195,18 @@ def error_of_call(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
     facts = dict(info.metadata)
     outcome = facts.pop("outcome", "")
     if info.domain != "raftkv" or outcome not in Outcome.__members__:
-        return OutcomeUnknown(f"{address} did not answer the call: {error.details()}")
+        return _no_such_call(error, address) or OutcomeUnknown(
+            f"{address} did not answer the call: {error.details()}"
+        )
     retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
     return from_wire(info.reason, error.details() or "", Outcome[outcome], retry_after_s, facts)
+
+
+def _no_such_call(error: grpc.aio.AioRpcError, address: str) -> ConnectionFailed | None:
+    """Whoever answers there is no node's front door, so nothing was done."""
+    if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+        return None
+    return ConnectionFailed(
+        f"{address} answers, but not as a node answers clients; it looks like the port for other"
+        " nodes (peer port). Give the client port, by default 7410 + node id"
+    )

@@ -175,3 +175,8 @@ async def test_a_client_in_use_survives_the_replacement_of_every_node_it_was_giv
         node.kill()
     await client.put("k", "last", timeout=3.0)
     assert cluster.writes[-1].node == "d:4"
+
+
+def test_an_endpoint_with_a_scheme_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="has a scheme; write host:port alone"):
+        parse_endpoints("127.0.0.1:7412,http://127.0.0.1:7411")

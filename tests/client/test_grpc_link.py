@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import grpc
@@ -108,6 +109,34 @@ async def test_a_refused_connection_has_sent_nothing(
     assert isinstance(await heard.end, ConnectionFailed)
     with pytest.raises(ConnectionFailed):
         await link.call(METHOD, b"", 1.0)
+
+
+async def test_a_port_that_knows_no_such_call_is_called_a_peer_port_and_has_done_nothing() -> None:
+    stranger = grpc.aio.server()
+    link = GrpcLink(f"127.0.0.1:{stranger.add_insecure_port('127.0.0.1:0')}")
+    await stranger.start()
+    heard = Heard()
+    link.open(heard.messages.put_nowait, heard.end.set_result).send(b"hello")
+    with pytest.raises(ConnectionFailed, match=r"\(peer port\)\. Give the client port"):
+        await link.call(METHOD, b"", 5.0)
+    end = await heard.end
+    assert isinstance(end, ConnectionFailed)
+    assert "peer port" in end.message
+    await link.close()
+    await stranger.stop(None)
+
+
+async def test_a_host_name_that_nobody_knows_is_called_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    link = GrpcLink("nowhere.invalid:7411")
+    with pytest.raises(ConnectionFailed, match=r"nowhere\.invalid:7411 can't be resolved: Name"):
+        await link.call(METHOD, b"", 20.0)
+    await link.close()
 
 
 async def test_a_closed_stream_says_nothing_more(link: GrpcLink) -> None:
