@@ -9,7 +9,7 @@ from raftkv.client.endpoints import parse_endpoints
 from raftkv.client.status import Member, NodeStatus, members_of
 from raftkv.client.unary import Request
 from raftkv.client.values import to_int64
-from raftkv.errors import RaftkvError
+from raftkv.errors import DeadlineExceeded, OutcomeUnknown, RaftkvError
 from raftkv.rpc import api_pb2
 
 
@@ -122,11 +122,19 @@ class ClusterMethods(Core):
     async def _change_members(
         self, method: str, request: Request, timeout: float | None
     ) -> tuple[Member, ...]:
-        reply = await self._unary.call(
-            f"/raftkv.rpc.Cluster/{method}",
-            request,
-            api_pb2.MemberListReply,
-            self._timeout(timeout),
-            changes=True,
-        )
+        try:
+            reply = await self._unary.call(
+                f"/raftkv.rpc.Cluster/{method}",
+                request,
+                api_pb2.MemberListReply,
+                self._timeout(timeout),
+                changes=True,
+            )
+        except DeadlineExceeded as error:
+            raise DeadlineExceeded(f"{error}; the membership was not changed") from None
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(
+                f"the membership may have been changed, or may be yet ({error}); look at"
+                " `raftkv member list` before you repeat it"
+            ) from None
         return members_of(reply)

@@ -4,37 +4,46 @@ from __future__ import annotations
 
 from raftkv.client.lanes import Batch, Call, Lane
 from raftkv.errors import OutcomeUnknown, RaftkvError
+from raftkv.rpc import kv_pb2
 
 
-def expire_queue(lane: Lane, now: float) -> None:
+def expire_queue(lane: Lane, now: float, why: str) -> None:
     """Calls that never left, or were certainly not run, have changed nothing."""
     late = [call for call in lane.queue if call.deadline <= now]
     for call in late:
-        set_error(call, lane.not_in_time())
+        set_error(call, lane.not_in_time(why))
     if late:
         waiting = [call for call in lane.queue if not call.future.done()]
         lane.queue.clear()
         lane.queue.extend(waiting)
 
 
-def expire_batch(batch: Batch, now: float) -> None:
+def expire_batch(batch: Batch, now: float, why: str) -> None:
     """Fail the calls of a sent batch whose own time is up; the batch goes on for the others."""
     batch.next_deadline = batch.deadline
     for call in batch.calls:
         if call.deadline <= now:
-            set_error(call, unanswered(batch))
+            set_error(call, unanswered(batch.lane, call, why))
         else:
             batch.next_deadline = min(batch.next_deadline, call.deadline)
 
 
-def unanswered(batch: Batch) -> RaftkvError:
+def unanswered(lane: Lane, call: Call, why: str) -> RaftkvError:
     """What a caller is told whose call was sent and not answered."""
-    if batch.lane.writes:
-        return OutcomeUnknown(
-            "the write was sent and no answer came in time: it may have been applied; read it back,"
-            " or repeat it under the same idempotency key"
+    if not lane.writes:
+        return lane.not_in_time(why)
+    return OutcomeUnknown(f"the write was sent and no answer came in time: {_advice(call)}")
+
+
+def _advice(call: Call) -> str:
+    (command,) = kv_pb2.CommandBatch.FromString(call.piece).commands
+    if command.idempotency_key:
+        return (
+            "it may have been applied; repeat it under the same idempotency key, and it runs once"
         )
-    return batch.lane.not_in_time()
+    if command.HasField("lease_grant"):
+        return "a lease may have been granted; if nobody renews it, it ends by itself"
+    return "it may have been applied, or may be yet; read it back before you repeat it"
 
 
 def set_error(call: Call, error: RaftkvError) -> None:

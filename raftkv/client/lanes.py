@@ -119,10 +119,16 @@ class Lane:
         """What the caller gets for a result that is no failure."""
         return call.decode(result)
 
-    def not_in_time(self) -> RaftkvError:
-        """What a caller is told whose call has changed nothing when its time is up."""
+    def not_in_time(self, why: str) -> RaftkvError:
+        """What a caller is told whose call has changed nothing when its time is up.
+
+        `why` is what a node said last, empty if none said anything.
+        """
+        applied = ", and nothing was applied" if self.writes else ""
+        said = f" (the last answer: {why})" if why else ""
         return DeadlineExceeded(
-            "no node could serve this in time; try again, or give it a longer timeout"
+            f"no node could serve this in time{applied}{said}; try again, or give it a longer"
+            " timeout"
         )
 
     def _header(self) -> bytes:
@@ -205,13 +211,13 @@ class ReadLane(Lane):
     def value(self, call: Call, result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Any:
         return call.decode(result, reply)
 
-    def not_in_time(self) -> RaftkvError:
+    def not_in_time(self, why: str) -> RaftkvError:
         if isinstance(self._level, Bounded):
             return TooStale(
                 f"no node could show in time that its state is at most {self._level.max_staleness}"
                 " s old; try again, allow more, or read stale"
             )
-        return super().not_in_time()
+        return super().not_in_time(why)
 
     def _header(self) -> bytes:
         if self._level is ReadLevel.SESSION:

@@ -80,6 +80,7 @@ class Pipeline:
         self._alarm: asyncio.TimerHandle | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._trouble = ""  # the last refusal since a majority has answered
 
         self.term = 0  # the highest that a reply has shown
         self.revision = 0  # the highest that the client has seen, here or elsewhere
@@ -158,7 +159,7 @@ class Pipeline:
                 timer.cancel()
         for batch in self._sent():
             for call in batch.calls:
-                set_error(call, unanswered(batch))
+                set_error(call, unanswered(batch.lane, call, self._trouble))
         for lane in self._lanes:
             for call in lane.queue:
                 set_error(call, Unavailable("the client was closed before this was sent"))
@@ -259,10 +260,11 @@ class Pipeline:
         flow.endpoint.breaker.succeeded()
         if batch.lane.needs_majority:
             self._gate.answered()
+            self._trouble = ""
         self._avoid = None
         batch.settle()
         if len(results) != len(batch.calls):
-            self._fail(batch, lambda: unanswered(batch))
+            self._unanswered(batch)
             return
         refused: list[Call] = []
         value = batch.lane.value
@@ -299,6 +301,7 @@ class Pipeline:
         """The node answered for the batch as a whole: it was not run, or may have been."""
         now = self._loop.time()
         error = error_of(failure)
+        self._trouble = f"{flow.endpoint.address}: {error.message}"
         if isinstance(error, ShuttingDown):
             flow.endpoint.breaker.failed(now)
         else:
@@ -309,7 +312,10 @@ class Pipeline:
             self._rejected(batch, failure)
         elif now >= batch.deadline - DEADLINE_TOLERANCE_S:
             unknown = batch.ambiguous or error.outcome is Outcome.MAYBE_APPLIED
-            self._fail(batch, lambda: unanswered(batch) if unknown else batch.lane.not_in_time())
+            if unknown:
+                self._unanswered(batch)
+            else:
+                self._fail(batch, lambda: batch.lane.not_in_time(self._trouble))
         else:
             self._try_again(batch, maybe_run=error.outcome is Outcome.MAYBE_APPLIED)
             self._gate.refused(now, batch.sent_at, error.retry_after_s)
@@ -322,14 +328,14 @@ class Pipeline:
         if self.writes.session is batch.session:
             self.writes.session = None
         if batch.ambiguous:
-            self._fail(batch, lambda: unanswered(batch))
+            self._unanswered(batch)
         else:
             batch.lane.put_back(batch.calls)
 
     def _rejected(self, batch: Batch, failure: kv_pb2.Failure) -> None:
         """Something in it can never work: fail that, and let the rest leave without it."""
         if batch.ambiguous:
-            self._fail(batch, lambda: unanswered(batch))
+            self._unanswered(batch)
             return
         batch.settle()
         self._gate.answered()
@@ -391,6 +397,11 @@ class Pipeline:
             self._draining.remove(flow)
             flow.close()
 
+    def _unanswered(self, batch: Batch) -> None:
+        batch.settle()
+        for call in batch.calls:
+            set_error(call, unanswered(batch.lane, call, self._trouble))
+
     def _fail(self, batch: Batch, make_error: Callable[[], RaftkvError]) -> None:
         batch.settle()
         for call in batch.calls:
@@ -406,9 +417,9 @@ class Pipeline:
         self._sweep_timer = None
         now = self._loop.time()
         for lane in self._lanes:
-            expire_queue(lane, now)
+            expire_queue(lane, now, self._trouble)
         for batch in [batch for batch in self._again if batch.next_deadline <= now]:
-            expire_batch(batch, now)
+            expire_batch(batch, now, self._trouble)
             if batch.deadline <= now:
                 self._again.remove(batch)
                 batch.settle()
@@ -424,7 +435,7 @@ class Pipeline:
     def _sweep_flow(self, flow: Flow, now: float) -> None:
         for number, batch in list(flow.in_flight.items()):
             if batch.next_deadline <= now:
-                expire_batch(batch, now)
+                expire_batch(batch, now, self._trouble)
             if batch.deadline <= now:
                 flow.take(number)
                 batch.settle()

@@ -74,6 +74,7 @@ class Unary:
         data = request.SerializeToString()
         avoid: Endpoint | None = None
         attempts = 0
+        refusal = ""  # what a node said that did answer: it says more than that others do not
         while True:
             now = self._loop.time()
             endpoint = self._endpoints.ranked(now, avoid)[0]
@@ -89,12 +90,16 @@ class Unary:
             if changes and failure.outcome is Outcome.MAYBE_APPLIED:
                 raise failure
             self._follow_hint(failure)
+            if not isinstance(failure, ConnectionFailed | OutcomeUnknown):
+                refusal = str(failure)
             avoid = endpoint
             attempts += 1
             pause_s = backoff.next_s() if attempts >= len(self._endpoints) else 0.0
             pause_s = max(pause_s, failure.retry_after_s)
             if self._loop.time() + pause_s >= deadline:
-                raise DeadlineExceeded(f"no node answered in time; the last one: {failure}")
+                raise DeadlineExceeded(
+                    refusal or f"no node answered in time; the last one: {failure}"
+                )
             await asyncio.sleep(pause_s)
 
     def _follow_hint(self, failure: RaftkvError) -> None:

@@ -67,7 +67,6 @@ def require_caught_up(node_id: int, progress: Progress, last_index: int) -> None
     lag = last_index - progress.match_index
     if progress.replication is not Replication.REPLICATE or lag > CATCH_UP_ENTRIES_MAX:
         raise MembershipRefused(
-            f"node {node_id} has not caught up: it lacks {lag} entries"
-            f" ({progress.replication.value}); promote it when it has",
+            f"node {node_id} has not caught up: it lacks {lag} entries; promote it when it has",
             lag=lag,
         )

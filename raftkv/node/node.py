@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from random import Random
 
 import structlog
@@ -27,6 +28,7 @@ from raftkv.node.recovery import recover
 from raftkv.node.status import NodeStatus, PeerStatus, Reachability
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.membership import MembershipCodec
+from raftkv.raft.raft import Raft
 from raftkv.storage.ports import LogStore, StateStorage
 from raftkv.transport.ports import PeerLinks
 
@@ -308,9 +310,10 @@ class Node:
         def decided() -> bool:
             return raft.transferee == 0 if raft.leads else raft.leader_id != 0
 
-        await self.driver.until(decided, deadline)
+        with suppress(DeadlineExceeded):
+            await self.driver.until(decided, deadline)
         if raft.leader_id != to:
-            raise Unavailable(f"node {to} did not take over; node {raft.leader_id} leads")
+            raise Unavailable(f"node {to} did not take over; {_who_leads(raft)}")
         return to
 
     async def _change_membership(
@@ -361,3 +364,9 @@ class Node:
             leader_id=raft.leader_id,
             leader_address=leader.client,
         )
+
+
+def _who_leads(raft: Raft) -> str:
+    if not raft.leader_id:
+        return "no leader is known"
+    return f"node {raft.leader_id} {'still ' if raft.leads else ''}leads"

@@ -82,9 +82,19 @@ async def test_a_deadline_after_sending_is_outcome_unknown(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.answer_to = lambda seen: Fault.LOST
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OutcomeUnknown, match="read it back before you repeat it"):
         await client.put("k", "v", timeout=1.0)
     assert cluster.loop.time() == pytest.approx(1.0, abs=0.05)
+
+
+async def test_who_gave_an_idempotency_key_is_told_to_repeat_it_and_who_grants_that_leases_end(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.answer_to = lambda seen: Fault.LOST
+    with pytest.raises(OutcomeUnknown, match="repeat it under the same idempotency key"):
+        await client.put("k", "v", idempotency_key="order-1", timeout=1.0)
+    with pytest.raises(OutcomeUnknown, match="if nobody renews it, it ends by itself"):
+        await client.lease_grant(10.0, timeout=1.0)
 
 
 async def test_a_deadline_before_sending_is_deadline_exceeded(
@@ -101,8 +111,46 @@ async def test_a_deadline_after_a_certain_refusal_is_deadline_exceeded(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.answer_to = lambda seen: NoLeader("no leader")
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(
+        DeadlineExceeded,
+        match=r"nothing was applied \(the last answer: [abc]:\d: no leader\); try again",
+    ):
         await client.put("k", "v", timeout=1.0)
+
+
+async def test_who_waited_in_vain_is_told_what_a_node_said_last_not_that_others_are_dead(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.nodes["b:2"].refusal = NoLeader("no leader")
+    cluster.nodes["a:1"].kill()
+    cluster.nodes["c:3"].kill()
+    for call in (client.put("k", "v", timeout=1.0), client.get("k", timeout=1.0)):
+        with pytest.raises(DeadlineExceeded, match="the last answer: b:2: no leader"):
+            await call
+    with pytest.raises(DeadlineExceeded, match=r"^no leader$"):
+        await client.member_list(timeout=1.0)
+    with pytest.raises(DeadlineExceeded, match=r"^no leader; the membership was not changed$"):
+        await client.member_remove(2, timeout=1.0)
+
+
+async def test_a_refusal_that_is_over_is_not_the_reason_for_a_later_failure(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.script.append(NoLeader("electing"))
+    await client.put("k", "v")
+    for node in cluster.nodes.values():
+        node.kill()
+    with pytest.raises(DeadlineExceeded, match="nothing was applied; try again"):
+        await client.put("k", "v", timeout=1.0)
+
+
+async def test_a_change_of_members_without_an_answer_says_where_to_look(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    for node in cluster.nodes.values():
+        node.mute = True
+    with pytest.raises(OutcomeUnknown, match=r"may have been changed, .* `raftkv member list`"):
+        await client.member_remove(2, timeout=1.0)
 
 
 async def test_a_refusal_after_a_lost_reply_is_still_outcome_unknown(
