@@ -151,11 +151,16 @@ def delete(
 
 def range_(
     context: typer.Context,
-    start: Annotated[str, typer.Argument(help="The first key.", show_default="all keys")] = "",
+    start: Annotated[
+        str,
+        typer.Argument(
+            help="The first key, or with --prefix the start of the keys.", show_default="all keys"
+        ),
+    ] = "",
     end: Annotated[
         str, typer.Argument(help="Up to, without, this key.", show_default="no end")
     ] = "",
-    prefix: Annotated[str, typer.Option(help="The keys that start so.")] = "",
+    prefix: Annotated[bool, typer.Option("--prefix", help="Every key that starts so.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 0,
     revision: Revision = 0,
     sort: Annotated[SortBy, typer.Option(help="By what to sort.")] = SortBy.KEY,
@@ -168,10 +173,10 @@ def range_(
     from raftkv.client.op import Sort
     from raftkv.client.values import ALL_KEYS_FROM, prefix_range
 
-    if prefix and (start or end):
-        raise InvalidRequest("START and END exclude --prefix; leave out one of them")
+    if prefix and end:
+        raise InvalidRequest("END and --prefix exclude each other; leave out one of them")
     first, last = (
-        prefix_range(argument_bytes(prefix))
+        prefix_range(argument_bytes(start))
         if prefix
         else (argument_bytes(start) or ALL_KEYS_FROM, argument_bytes(end) or ALL_KEYS_FROM)
     )

@@ -55,7 +55,9 @@ def test_range_lists_all_keys_or_a_range_or_a_prefix(raftkv: Raftkv, client: Fak
     assert raftkv("range", "--keys-only").text == "a\nb1\nb2\nc\n"
     assert raftkv("range", "b", "c", "--keys-only").text == "b1\nb2\n"
     assert raftkv("range", "b2", "--keys-only").text == "b2\nc\n"
-    assert raftkv("range", "--prefix", "b").text == "b1\tof b1\t1\t3\nb2\tof b2\t1\t4\n"
+    assert raftkv("range", "b", "--prefix").text == "b1\tof b1\t1\t3\nb2\tof b2\t1\t4\n"
+    assert raftkv("range", "--prefix", "b", "--keys-only").text == "b1\nb2\n"
+    assert raftkv("range", "", "--prefix", "--count-only").text == "4\n"
     assert raftkv("range", "--count-only").text == "4\n"
     assert [kv["key"] for kv in raftkv("range", "-o", "json").json["kvs"]] == ["a", "b1", "b2", "c"]
 
@@ -83,7 +85,7 @@ def test_cas_wants_exactly_one_expectation(raftkv: Raftkv, client: FakeClient) -
 
 
 def test_arguments_that_exclude_each_other_are_refused(raftkv: Raftkv, client: FakeClient) -> None:
-    assert raftkv("range", "a", "--prefix", "b").code == 2
+    assert raftkv("range", "a", "b", "--prefix").code == 2
     assert raftkv("del", "a", "b", "--prefix").code == 2
     assert client.calls == []
 
