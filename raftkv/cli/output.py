@@ -55,10 +55,12 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal; in a pipe, columns parted by tabs and no heading, for `cut`."""
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, heading_in_pipe: bool = False
+) -> None:
+    """A table on a terminal; in a pipe, columns parted by tabs, for `cut`."""
     if not sys.stdout.isatty():
-        for row in rows:
+        for row in [columns, *rows] if heading_in_pipe else rows:
             typer.echo("\t".join(row))
         return
     from rich.console import Console

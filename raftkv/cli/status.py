@@ -204,7 +204,9 @@ def show(overview: Overview, output: Output) -> None:
         console = Console()
         console.print(_screen(overview, console.width))
     else:
-        print_table(COLUMNS, [cells(row) for row in overview.nodes])
+        # Nobody can tell twelve bare columns from each other.
+        rows = [[*cells(row), row.error or "-"] for row in overview.nodes]
+        print_table([*COLUMNS, "error"], rows, heading_in_pipe=True)
 
 
 def headline(overview: Overview) -> str:
@@ -215,6 +217,18 @@ def headline(overview: Overview) -> str:
         f"cluster {overview.cluster_id}   {leader}   term {overview.term}"
         f"   revision {overview.revision}"
     )
+
+
+def causes(overview: Overview) -> list[str]:
+    """Why who is unreachable is, said once if it is the same: too long for a terminal's column."""
+    errors = {row.error for row in overview.nodes if row.error}
+    if len(errors) == 1 and len(overview.nodes) > 1 and all(row.error for row in overview.nodes):
+        return list(errors)
+    return [
+        f"{row.address if row.node_id is None else f'node {row.node_id}'}: {row.error}"
+        for row in overview.nodes
+        if row.error
+    ]
 
 
 def cells(row: Row) -> list[str]:
@@ -250,4 +264,5 @@ def _screen(overview: Overview, width: int) -> ConsoleRenderable:
     shown = COLUMNS_IF_NARROW if dense else len(COLUMNS)
     rows = [cells(row)[:shown] for row in overview.nodes]
     heading = Text(headline(overview), style="bold")
-    return Group(heading, Text(), table(COLUMNS[:shown], rows, dense=dense))
+    shown_rows = table(COLUMNS[:shown], rows, dense=dense)
+    return Group(heading, Text(), shown_rows, *map(Text, causes(overview)))

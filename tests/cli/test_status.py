@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
+from raftkv.cli.options import Output
 from raftkv.cli.output import duration, size
-from raftkv.cli.status import cells, headline, overview_of
+from raftkv.cli.status import causes, cells, headline, overview_of, show
 from raftkv.client.status import Member, NodeStatus, PeerStatus, Reachability, Role
 from raftkv.errors import ConnectionFailed
 
@@ -51,6 +54,25 @@ def test_every_member_has_a_row_also_the_one_that_is_silent() -> None:
     assert [row.last_contact_ms for row in overview.nodes] == [None, 40, 9_000]
     assert overview.nodes[2].error == "refused"
     assert "leader: node 1" in headline(overview)
+
+
+def test_in_a_pipe_the_columns_have_names_and_the_silent_a_cause(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show(overview_of({"h1:7411": LEADER, "h3:7411": ConnectionFailed("refused")}), Output.TABLE)
+    heading, one, two, three = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert heading[:3] == ["id", "address", "role"]
+    assert heading[-1] == "error"
+    assert len({*map(len, (heading, one, two, three))}) == 1
+    assert [row[-1] for row in (one, two, three)] == ["-", "not asked", "refused"]
+
+
+def test_on_a_terminal_the_causes_stand_below_the_table() -> None:
+    overview = overview_of({"h1:7411": LEADER, "h3:7411": ConnectionFailed("refused")})
+    assert causes(overview) == ["node 2: not asked", "node 3: refused"]
+    no = ConnectionFailed("no")
+    assert causes(overview_of({"a:1": no})) == ["a:1: no"]
+    assert causes(overview_of({"a:1": no, "b:1": no})) == ["no"]
 
 
 def test_an_endpoint_that_is_no_member_gets_no_row() -> None:
