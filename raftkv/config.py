@@ -251,9 +251,11 @@ class Settings:
             known = ", ".join(map(str, sorted(self.initial_members)))
             raise _wrong(
                 "initial_members",
-                f"nodes {known}",
-                f"a list that contains this node ({self.node_id})",
-                "correct node_id, or use join to enter a running cluster",
+                f"a list of nodes {known}"
+                if len(self.initial_members) > 1
+                else f"node {known} alone",
+                f"a list with this node, {self.node_id}, in it",
+                "correct node_id or the list, or use join to enter a running cluster",
             )
         raise _wrong(
             "initial_members",

@@ -261,10 +261,16 @@ def _positive(limits: Mapping[str, Any], origins: Mapping[str, str]) -> Mapping[
     return limits
 
 
+_PREFIXES = re.compile(r"^(RAFTKV_(LIMITS_)?|limits\.)", re.IGNORECASE)
+
+
 def _check_known(key: str, shown: str, origin: str, known: Mapping[str, object]) -> None:
     if key in known:
         return
-    near = difflib.get_close_matches(key, known, n=1)
+    # Only what tells names apart counts: two that share a prefix alone are not close.
+    distinct = {_PREFIXES.sub("", name).lower(): name for name in known}
+    alike = difflib.get_close_matches(_PREFIXES.sub("", key).lower(), distinct, n=1)
+    near = [distinct[each] for each in alike]
     fix = f"did you mean {near[0]}?" if near else "`raftkv config show` lists every setting."
     raise ConfigurationError(
         f"{shown} (in {origin}) is not a setting. Fix: {fix}", key=key, origin=origin

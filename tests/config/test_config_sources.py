@@ -133,6 +133,17 @@ def test_a_mistake_in_the_environment_names_the_variable(
     assert says in caught.value.message
 
 
+def test_no_setting_is_suggested_for_a_name_that_resembles_none() -> None:
+    for name in ("RAFTKV_BOGUS", "RAFTKV_LIMITS_BOGUS", "RAFTKV_X"):
+        with pytest.raises(ConfigurationError, match="lists every setting"):
+            load(None, {name: "1"}, {})
+
+
+def test_a_limit_without_its_prefix_is_recognized() -> None:
+    with pytest.raises(ConfigurationError, match=r"did you mean limits\.key_bytes_max\?"):
+        load(None, {}, {"key_bytes_max": "1"})
+
+
 def test_a_mistake_in_a_flag_names_the_flag() -> None:
     with pytest.raises(ConfigurationError, match="flag --set tick_ms"):
         load(None, {}, {"tick_ms": "soon"})

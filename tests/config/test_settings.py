@@ -99,6 +99,17 @@ def test_a_setting_that_cannot_work_is_named_with_its_limit_and_fix(
 
 
 @pytest.mark.parametrize(
+    ("members", "said"), [(THREE, "is a list of nodes 1, 2, 3"), ({1: THREE[1]}, "is node 1 alone")]
+)
+def test_a_node_that_is_not_in_the_list_is_told_who_is(
+    members: dict[int, Address], said: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings(node_id=5, initial_members=members)
+    assert f"{said}, but must be a list with this node, 5, in it. Fix: " in caught.value.message
+
+
+@pytest.mark.parametrize(
     ("address", "parts"),
     [
         ("127.0.0.1:7411", ("127.0.0.1", 7411)),
