@@ -180,6 +180,10 @@ _HOMES = (
 )
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> object:
     """A public name, imported at its first use: `raftkv --help` and a node need no client."""
     if name in __all__:

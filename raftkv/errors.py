@@ -72,6 +72,12 @@ class Outcome(enum.IntEnum):
     SAFE_TO_RETRY = 1
     MAYBE_APPLIED = 2
 
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", " ")
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
 
 class RaftkvError(Exception):
     """Base of everything raftkv raises on purpose.

@@ -65,7 +65,7 @@ def lead(name: bytes, value: bytes, ttl_s: float, options: Options) -> Work:
     async def hold(client: Client, signals: Signals) -> int:
         election = client.election(name, ttl=ttl_s)
         async with await election.campaign(value, timeout=_wait_s(options)) as leadership:
-            _show_held(options.output, leadership.name, leadership.token)
+            _show_led(options.output, leadership.name, value, leadership.token)
             over = asyncio.Event()
             signals.receiver = lambda _: over.set()
             await over.wait()
@@ -133,6 +133,15 @@ def _show_held(output: Output, name: bytes, token: int) -> None:
         print_json({**json_bytes("name", name), "token": token})
     else:
         typer.echo(f"{printable(name)} is held under token {token}; Ctrl-C gives it back")
+
+
+def _show_led(output: Output, name: bytes, value: bytes, token: int) -> None:
+    if output is Output.JSON:
+        _show_held(output, name, token)
+    else:
+        typer.echo(
+            f"{printable(value)} leads {printable(name)} under token {token}; Ctrl-C resigns"
+        )
 
 
 def _show_leader(output: Output, leader: LeaderInfo | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Generator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from raftkv.client.cluster_methods import ClusterMethods
 from raftkv.client.election_methods import ElectionMethods
@@ -63,6 +63,15 @@ class Connecting:
         self._links = links
         self._rng = rng or random.Random()
         self._client: Client | None = None
+
+    if not TYPE_CHECKING:  # a type checker would take this for any attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"there is no client yet that could have {name!r}: write"
+                " `async with raftkv.connect(...) as client`, or `client = await"
+                " raftkv.connect(...)`"
+            )
 
     def __await__(self) -> Generator[object, None, Client]:
         return self._connected().__await__()

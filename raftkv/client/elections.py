@@ -62,6 +62,11 @@ class Leadership(Held):
         super().__init__(queues, place)
         self._store = store
 
+    @property
+    def described(self) -> str:
+        """What it is called where its loss is told."""
+        return f"the leadership of {printable(self.name)}"
+
     async def proclaim(self, value: str | bytes, *, timeout: float | None = None) -> int:
         """Say something else to those who look; the revision. Raises `LockLost`."""
         try:

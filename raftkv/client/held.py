@@ -28,6 +28,11 @@ class Held:
         return self._place.name
 
     @property
+    def described(self) -> str:
+        """What it is called where its loss is told."""
+        return f"lock {printable(self.name)}"
+
+    @property
     def token(self) -> int:
         """The fencing token: greater than that of every holder before. Raises `LockLost`."""
         self.check()
@@ -46,8 +51,9 @@ class Held:
     def check(self) -> None:
         """Raise `LockLost` if it is not certain to be held now."""
         if self._released:
-            raise LockLost(f"{printable(self.name)} was released; acquire it anew", name=self.name)
-        self._place.lease.check()
+            raise LockLost(f"{self.described} was released; acquire it anew", name=self.name)
+        if not self._place.lease.remaining():
+            raise self._lost()
 
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Call this at once when it is lost, not when it is released. On the client's loop."""
@@ -72,7 +78,7 @@ class Held:
 
     async def __aenter__(self) -> Self:
         """From here on the loss cancels the present task."""
-        self._stopper = CancelOnLoss(self._place.lease)
+        self._stopper = CancelOnLoss(self._place.lease, self.described)
         self._stopper.__enter__()
         return self
 
@@ -83,7 +89,7 @@ class Held:
         traceback: TracebackType | None,
     ) -> None:
         """Release it. Raises `LockLost` if a block that ended well may have run without it."""
-        lost = None if self._released or self.remaining() else self._place.lease.error()
+        lost = None if self._released or self.remaining() else self._lost()
         try:
             if self._stopper is not None:
                 self._stopper.__exit__(kind, error, traceback)
@@ -92,12 +98,15 @@ class Held:
                 self.depart()  # whoever was cancelled waits for nothing
             elif not self._released and not await self.release() and lost is None:
                 lost = LockLost(
-                    f"{printable(self.name)} was taken from its holder: its key was deleted, or its"
+                    f"{self.described} was taken from its holder: its key was deleted, or its"
                     " lease was ended; what was done meanwhile may have met another holder",
                     name=self.name,
                 )
         if kind is None and lost is not None:
             raise lost
+
+    def _lost(self) -> LockLost:
+        return self._place.lease.error(self.described)
 
     def _end(self) -> Place:
         self._released = True

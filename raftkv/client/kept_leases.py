@@ -30,7 +30,7 @@ LEASES_PER_COMMAND: Final = 10_000
 # A timer may ring early by the clock's resolution; to ask for the rest would be to spin.
 TIMER_EARLY_S: Final = 0.0001
 CLOSE_GRACE_S: Final = 1.0  # for leases to be revoked; after that their TTL ends them
-NOT_RENEWED: Final = "it was not renewed in time"
+NOT_RENEWED: Final = "the lease was not renewed in time"
 
 
 class KeptLease:
@@ -66,11 +66,12 @@ class KeptLease:
         if not self.remaining():
             raise self.error()
 
-    def error(self) -> LockLost:
-        """What to tell an owner that has lost it."""
+    def error(self, what: str = "") -> LockLost:
+        """What to tell an owner that has lost it; `what` stood on it, if that has a name."""
         why = self._why or NOT_RENEWED
         return LockLost(
-            f"lease {self.id} is lost: {why}; stop what is done under it", lease=self.id
+            f"{what or f'lease {self.id}'} is lost: {why}; stop what is done under it",
+            lease=self.id,
         )
 
     # ---- for its keeper and the locks on it ------------------------------------------
@@ -197,7 +198,7 @@ class KeptLeases:
     def lose_all(self) -> None:
         """The client is about to close: nothing is renewed from here on."""
         for kept in list(self._kept.values()):
-            kept.lose("its client was closed")
+            kept.lose("the client was closed")
         if self._renewal is not None:
             self._renewal.cancel()
 
@@ -253,7 +254,7 @@ class KeptLeases:
         for kept in due:
             if kept.id in ended:
                 self._granted.discard(kept.id)
-                kept.lose("the store has ended it")
+                kept.lose("the store has ended the lease")
             else:
                 kept.trust_from(sent_at)
         self._renew_next()

@@ -24,7 +24,7 @@ from raftkv.client.requests import command_piece
 from raftkv.client.results import AcquireResult, DeleteResult, acquire_result, delete_result
 from raftkv.client.settings import ClientSettings
 from raftkv.client.unary import Unary
-from raftkv.errors import DeadlineExceeded, LeaseNotFound, OutcomeUnknown, RaftkvError
+from raftkv.errors import DeadlineExceeded, LeaseNotFound, OutcomeUnknown, RaftkvError, printable
 from raftkv.rpc import api_pb2, kv_pb2
 
 WAIT: Final = "/raftkv.rpc.Lock/Wait"
@@ -40,6 +40,14 @@ class Place(NamedTuple):
     key: bytes
     token: int
     lease: KeptLease
+
+    def check(self) -> None:
+        """Raise `LockLost` if it can't be trusted now."""
+        if not self.lease.remaining():
+            raise self.lease.error(str(self))
+
+    def __str__(self) -> str:
+        return f"the place in the queue of {printable(self.name)}"
 
 
 class _Grant(NamedTuple):
@@ -115,7 +123,7 @@ class LockQueues:
             if not held:
                 on_wait()
                 await self._wait(place)
-            place.lease.check()
+            place.check()
         except BaseException:
             self.leave(place)
             raise
@@ -181,9 +189,9 @@ class LockQueues:
                 self._pipeline.unattended(joining)
                 raise
             except LeaseNotFound:
-                lease.lose("the store has ended it")
+                lease.lose("the store has ended the lease")
             except OutcomeUnknown:
-                lease.lose("nobody knows whether a place was taken under it")
+                lease.lose("nobody knows whether a place was taken under the lease")
                 raise
             else:
                 return Place(name, result.key, result.token, lease), result.held
@@ -197,7 +205,7 @@ class LockQueues:
     ) -> Callable[[asyncio.Future[AcquireResult]], None]:
         def take_back(joined: asyncio.Future[AcquireResult]) -> None:
             if joined.cancelled() or isinstance(joined.exception(), OutcomeUnknown):
-                lease.lose("nobody knows whether a place was taken under it")
+                lease.lose("nobody knows whether a place was taken under the lease")
             elif joined.exception() is None and joined.result().token:
                 self.leave(Place(name, joined.result().key, joined.result().token, lease))
 
@@ -259,7 +267,7 @@ class LockQueues:
     async def _wait(self, place: Place) -> None:
         """Until the place is the first, as the store sees it."""
         request = api_pb2.LockWaitRequest(name=place.name, token=place.token)
-        with CancelOnLoss(place.lease):
+        with CancelOnLoss(place.lease, str(place)):
             while True:
                 try:
                     await self._unary.call(WAIT, request, api_pb2.LockWaitReply, WAIT_S)

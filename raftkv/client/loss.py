@@ -16,8 +16,9 @@ class CancelOnLoss:
     somebody else as well: that goes on.
     """
 
-    def __init__(self, lease: KeptLease) -> None:
+    def __init__(self, lease: KeptLease, what: str) -> None:
         self._lease = lease
+        self._what = what  # stands on it
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._fired = False
@@ -43,7 +44,7 @@ class CancelOnLoss:
             return
         cancelled_again = self._task.uncancel() > self._cancelling
         if kind is asyncio.CancelledError and not cancelled_again:
-            raise self._lease.error() from error
+            raise self._lease.error(self._what) from error
 
     def disarm(self) -> None:
         """The lease may be lost from here on."""

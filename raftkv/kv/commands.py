@@ -133,7 +133,7 @@ class CommandRunner:
                 result.lease.lease = lease
             case "lease_revoke":
                 lease = command.lease_revoke.lease
-                leases.require(lease)
+                leases.require(lease, advice="")
                 self._end_lease(lease)
                 result.lease.lease = lease
                 result.revision = self._meta.revision

@@ -55,12 +55,12 @@ class Leases:
         """The ids, the next to expire first."""
         return (lease for _, lease in self._deadlines)
 
-    def require(self, lease: int) -> None:
-        """Raise `LeaseNotFound` unless the lease lives."""
+    def require(self, lease: int, advice: str = "; grant a new one") -> None:
+        """Raise `LeaseNotFound`, which ends with the advice, unless the lease lives."""
         if lease not in self._leases:
             raise LeaseNotFound(
-                f"lease {lease} does not exist: it was never granted, was revoked or has expired; "
-                "grant a new one",
+                f"lease {lease} does not exist: it was never granted, was revoked or has expired"
+                + advice,
                 lease=lease,
             )
 

@@ -135,9 +135,9 @@ class DoubleBarrier:
         await self._count.agree()
         place, _ = await self._queues.join(self._members, self._ttl_ms, b"")
         try:
-            with CancelOnLoss(place.lease):
+            with CancelOnLoss(place.lease, str(place)):
                 self._round = await self._until_in_a_round(place)
-            place.lease.check()
+            place.check()
         except BaseException:
             self._queues.leave(place)
             raise

@@ -65,9 +65,9 @@ class _OneKind(SharedQueues):
         """As `LockQueues.enter`."""
         place = await self._line_up(self.queues, name, ttl_ms, value, on_wait)
         try:
-            with CancelOnLoss(place.lease):
+            with CancelOnLoss(place.lease, str(place)):
                 await until_none_before(self.client, self._others, place.token, on_wait)
-            place.lease.check()
+            place.check()
         except BaseException:
             self.leave(place)
             raise

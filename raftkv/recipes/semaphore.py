@@ -59,7 +59,7 @@ class _Slots(SharedQueues):
         await self._slots.agree()
         turn = await self.queues.enter(self._turns, ttl_ms, value, on_wait)
         try:
-            with CancelOnLoss(turn.lease):
+            with CancelOnLoss(turn.lease, str(turn)):
                 await self._until_one_is_free(name, on_wait)
                 return await self._take(turn, name, ttl_ms, value)
         finally:
@@ -97,5 +97,5 @@ class _Slots(SharedQueues):
             ) from None
         if not place.lease.remaining():
             self.leave(place)
-            place.lease.check()
+            place.check()
         return place

@@ -82,7 +82,7 @@ async def test_a_campaign_whose_lease_ended_never_leads(
     waiting = asyncio.create_task(client.election("e").campaign("2"))
     await asyncio.sleep(0.1)
     cluster.go_down()
-    with pytest.raises(LockLost):
+    with pytest.raises(LockLost, match=r"^the place in the queue of e is lost: the lease was not"):
         await waiting
 
 
@@ -110,7 +110,7 @@ async def test_losing_leadership_cancels_its_block(client: Client, cluster: Lock
             cluster.go_down()
             await asyncio.Event().wait()
 
-    with pytest.raises(LockLost):
+    with pytest.raises(LockLost, match=r"^the leadership of e is lost: the lease was not renewed"):
         await lead()
 
 

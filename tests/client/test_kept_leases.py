@@ -229,10 +229,10 @@ async def test_a_task_that_notices_the_loss_itself_is_cancelled_in_the_block_onl
     task = asyncio.current_task()
     assert task is not None
     async with client.lease(TTL) as lease:
-        with CancelOnLoss(lease):
+        with CancelOnLoss(lease, "what stands on it"):
             lease.lose("so its owner found")
         await asyncio.sleep(0.1)
-        with pytest.raises(LockLost), CancelOnLoss(lease):
+        with pytest.raises(LockLost), CancelOnLoss(lease, "what stands on it"):
             await asyncio.sleep(0.1)
     assert task.cancelling() == 0
 

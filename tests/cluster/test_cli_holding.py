@@ -262,6 +262,14 @@ def test_an_election_is_led_watched_and_resigned(start: Start, name: str) -> Non
     leading.send(signal.SIGTERM)
     assert leading.ended()[0] == 0
     assert looking.line() == "nobody leads"
+    again = start("elect", name, "carol")
+    won = again.line()
+    assert looking.line() == won.replace(f"leads {name} under", "leads under").partition(";")[0]
+    assert won.startswith(f"carol leads {name} under token ")
+    assert won.endswith("; Ctrl-C resigns")
+    again.send(signal.SIGINT)
+    assert again.ended()[0] == 0
+    assert looking.line() == "nobody leads"
     looking.send(signal.SIGINT)
     assert looking.ended()[0] == 0
 

@@ -106,7 +106,10 @@ def test_a_renewal_starts_the_whole_ttl_anew(db: Driver) -> None:
 
 @pytest.mark.parametrize("command", [renew(9), revoke(9), renew(0), revoke(0)])
 def test_an_unknown_lease_is_not_found(db: Driver, command: pb.Command) -> None:
-    assert db.do(command).failure.reason == "LEASE_NOT_FOUND"
+    failure = db.do(command).failure
+    assert failure.reason == "LEASE_NOT_FOUND"
+    renewal = command.HasField("lease_renew")
+    assert failure.message.endswith("grant a new one" if renewal else "or has expired")
 
 
 def test_a_revocation_deletes_the_keys_in_one_revision(db: Driver) -> None:
