@@ -26,6 +26,7 @@ from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.driver import Driver, NodeConfig
 from raftkv.node.recovery import recover
 from raftkv.node.status import NodeStatus, PeerStatus, Reachability
+from raftkv.raft import quorum
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.membership import MembershipCodec
 from raftkv.raft.raft import Raft
@@ -134,7 +135,15 @@ class Node:
                 await self._hand_over(0, deadline)
             await driver.until(lambda: len(driver.submissions) == 0, deadline)
         except RaftkvError as error:
-            self._log.warning("shutdown_in_haste", reason=error.message)
+            if len(driver.submissions) == 0 and not self._sees_majority():
+                # All are stopped at once, perhaps: whoever is left could not have been elected.
+                self._log.info("leadership_kept", reason="no majority is left to elect another")
+            else:
+                self._log.warning("shutdown_in_haste", reason=error.message)
+
+    def _sees_majority(self) -> bool:
+        here = self._links.connected | {self.node_id}
+        return quorum.agreed(self.membership, lambda member: int(member in here)) == 1
 
     # ---- what the front door reads ---------------------------------------------------
 

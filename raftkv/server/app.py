@@ -50,6 +50,7 @@ class Server:
         self._opened = AsyncExitStack()
         self._stopped: asyncio.Future[BaseException | None]
         self._node: Node
+        self._links: GrpcPeerLinks
         self._front_door: FrontDoor
         self.client_port = 0
         self.peer_port = 0
@@ -82,6 +83,7 @@ class Server:
     async def stop(self) -> None:
         """Finish what is under way, give leadership away, answer, close everything."""
         self._log.info("server_stopping")
+        self._links.leave()
         await self._front_door.drain(DRAIN_GRACE_S)
         await self._node.stop()
         await self._opened.aclose()
@@ -106,6 +108,7 @@ class Server:
             directory.identity.cluster_id, settings.node_id, settings.peer_advertise
         )
         links, decode = self._peer_links(identity, files)
+        self._links = links
         self._opened.push_async_callback(links.close)
         node = self._node = Node(
             settings.node_id,

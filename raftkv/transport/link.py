@@ -55,6 +55,8 @@ class PeerLink:
         self.peer = peer
         self.address = address
         self.up = False
+        self.leaving = False  # this node stops: that others go, too, is no news
+        self._was_up = False
         self._closed = False
         self._identity = identity
         self._handler = handler
@@ -132,21 +134,23 @@ class PeerLink:
             await wake.wait()
 
     def _welcomed(self) -> None:
-        self.up = True
+        self.up = self._was_up = True
         self._backoff.reset()
         self._last_ending = None
         _log.info("peer_link_up", node=self._identity.node_id, peer=self.peer)
 
     def _ended(self, ending: Ending) -> None:
         if ending != self._last_ending:
-            _log.warning(
+            # A peer that has yet to start is no fault, one that was there and is gone may be one.
+            is_fault = ending.reason or (self._was_up and not self.leaving)
+            said = {"reason": ending.reason, "details": ending.details}
+            (_log.warning if is_fault else _log.info)(
                 "peer_link_down",
                 node=self._identity.node_id,
                 peer=self.peer,
                 address=self.address,
                 code=ending.code,
-                reason=ending.reason,
-                details=ending.details,
+                **{name: text for name, text in said.items() if text},
             )
         self._last_ending = ending
         if self.up:

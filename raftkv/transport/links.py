@@ -81,6 +81,11 @@ class GrpcPeerLinks:
             raise ConnectionFailed(f"there is no link to node {to}: it is not a member")
         await self._snapshots.send(to, link.address, message, checkpoint.path)
 
+    def leave(self) -> None:
+        """This node is about to stop: from now on a peer that goes is no fault to report."""
+        for _, link in self._links:
+            link.leaving = True
+
     async def close(self) -> None:
         """Close every link. Calls to `send` have no effect any more."""
         self._links.close()

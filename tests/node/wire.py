@@ -28,6 +28,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.nodes: dict[int, Node] = {}
+        self.links: dict[int, WireLinks] = {}
         self.cut_off: set[int] = set()
 
     def carry(self, sender: int, to: int, frame: Frame) -> None:
@@ -76,13 +77,14 @@ async def cluster_of(
     addresses = {each: Address(f"n{each}:1", f"n{each}:2") for each in (1, 2, 3)}
     initial = Membership(voters=frozenset(addresses), addresses=addresses)
     for node_id in addresses:
+        wire.links[node_id] = WireLinks(wire, node_id)
         wire.nodes[node_id] = Node(
             node_id,
             7,
             config_of(leader_lease=leader_lease),
             MemoryLogStore(),
             MemoryStateStorage(directory / str(node_id)),
-            WireLinks(wire, node_id),
+            wire.links[node_id],
             Random(rng.getrandbits(64)),
             initial,
         )

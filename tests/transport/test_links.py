@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import grpc
 import pytest
 from loopback import DEADLINE_S, Half, Loopback
+from structlog.testing import capture_logs
 
 from raftkv.clocks import LamportTime
 from raftkv.errors import AddressInUse, ConnectionFailed
@@ -137,6 +139,48 @@ async def test_a_link_comes_back_after_the_peer_restarts_and_breaks_once(
     await two.handler.until(lambda: two.handler.frames != [])
     assert two.handler.messages == [heartbeat(2)]
     assert one.handler.broken == [2]
+
+
+async def levels_of_link_down(one: Half, happens: Callable[[], Awaitable[object]]) -> list[str]:
+    """How loud `one` is about its link to peer 2, up to when it has tried again once."""
+    with capture_logs() as events:
+        await happens()
+        async with asyncio.timeout(DEADLINE_S):
+            while not any(event["event"] == "peer_link_down" for event in events):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    downs = [event for event in events if event["event"] == "peer_link_down"]
+    assert all(event.get("reason") != "" for event in downs)
+    return [event["log_level"] for event in downs if event["node"] == one.identity.node_id]
+
+
+async def test_a_peer_that_has_yet_to_start_is_no_fault_and_one_that_is_gone_may_be(
+    loopback: Loopback,
+) -> None:
+    one, two = await loopback.half(1), await loopback.half(2)
+    await two.server.stop()
+
+    async def connect() -> None:
+        one.connect(two)
+
+    assert await levels_of_link_down(one, connect) == ["info"]
+    await two.listen()
+    await one.until_connected(2)
+    assert (await levels_of_link_down(one, two.server.stop))[0] == "warning"
+
+
+async def test_who_stops_itself_finds_no_fault_in_others_that_do(loopback: Loopback) -> None:
+    one, two = await loopback.pair()
+    one.links.leave()
+    assert set(await levels_of_link_down(one, two.server.stop)) == {"info"}
+
+
+async def test_who_is_refused_warns_of_it(loopback: Loopback) -> None:
+    stranger, two = await loopback.half(1, cluster_id=8), await loopback.half(2)
+
+    async def connect() -> None:
+        stranger.connect(two)
+
+    assert await levels_of_link_down(stranger, connect) == ["warning"]
 
 
 async def test_a_peer_that_calls_us_is_called_back_at_once(
