@@ -95,6 +95,30 @@ def test_dev_starts_a_cluster_that_answers_and_stops_on_ctrl_c(
     assert raftkv("-e", endpoints, "--timeout", "1", "get", "hello").returncode == 4
 
 
+def test_dev_advises_no_removed_node_to_come_back(
+    dev: tuple[subprocess.Popen[str], str],
+) -> None:
+    process, endpoints = dev
+    read_until(process, "Ctrl-C stops it.")
+    assert raftkv("-e", endpoints, "member", "remove", "3").returncode == 0
+    ended = read_until(process, "node 3 | ended (exit code 0)")[-1]
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=30)
+    assert "start it again" not in ended + rest
+
+
+def test_two_of_dev_on_the_same_ports_do_not_mix(
+    dev: tuple[subprocess.Popen[str], str],
+) -> None:
+    process, endpoints = dev
+    read_until(process, "Ctrl-C stops it.")
+    client_port = int(endpoints.split(",")[0].split(":")[1])
+    ports = ("--client-port", str(client_port), "--peer-port", str(client_port + 3))
+    second = raftkv("dev", "--temporary", *ports)
+    assert (second.returncode, second.stdout) == (2, "")
+    assert all(f":{port}" in second.stderr for port in range(client_port, client_port + 6))
+
+
 def test_the_demonstration_loses_nothing() -> None:
     done = subprocess.run(
         [sys.executable, "scripts/demo.py", "--keys", "1000"],
