@@ -122,10 +122,10 @@ class Lane:
     def not_in_time(self, why: str) -> RaftkvError:
         """What a caller is told whose call has changed nothing when its time is up.
 
-        `why` is what a node said last, empty if none said anything.
+        `why` is what a node said last, or that it said nothing; empty if none was reached.
         """
         applied = ", and nothing was applied" if self.writes else ""
-        said = f" (the last answer: {why})" if why else ""
+        said = f" ({why})" if why else ""
         return DeadlineExceeded(
             f"no node could serve this in time{applied}{said}; try again, or give it a longer"
             " timeout"

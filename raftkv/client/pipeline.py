@@ -80,7 +80,7 @@ class Pipeline:
         self._alarm: asyncio.TimerHandle | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self._trouble = ""  # the last refusal since a majority has answered
+        self._trouble = ""  # the last refusal or silence since a majority has answered
 
         self.term = 0  # the highest that a reply has shown
         self.revision = 0  # the highest that the client has seen, here or elsewhere
@@ -159,7 +159,7 @@ class Pipeline:
                 timer.cancel()
         for batch in self._sent():
             for call in batch.calls:
-                set_error(call, unanswered(batch.lane, call, self._trouble))
+                set_error(call, unanswered(batch.lane, call, self._why()))
         for lane in self._lanes:
             for call in lane.queue:
                 set_error(call, Unavailable("the client was closed before this was sent"))
@@ -301,7 +301,7 @@ class Pipeline:
         """The node answered for the batch as a whole: it was not run, or may have been."""
         now = self._loop.time()
         error = error_of(failure)
-        self._trouble = f"{flow.endpoint.address}: {error.message}"
+        self._trouble = f"the last answer: {flow.endpoint.address}: {error.message}"
         if isinstance(error, ShuttingDown):
             flow.endpoint.breaker.failed(now)
         else:
@@ -315,7 +315,7 @@ class Pipeline:
             if unknown:
                 self._unanswered(batch)
             else:
-                self._fail(batch, lambda: batch.lane.not_in_time(self._trouble))
+                self._fail(batch, lambda: batch.lane.not_in_time(self._why()))
         else:
             self._try_again(batch, maybe_run=error.outcome is Outcome.MAYBE_APPLIED)
             self._gate.refused(now, batch.sent_at, error.retry_after_s)
@@ -400,7 +400,7 @@ class Pipeline:
     def _unanswered(self, batch: Batch) -> None:
         batch.settle()
         for call in batch.calls:
-            set_error(call, unanswered(batch.lane, call, self._trouble))
+            set_error(call, unanswered(batch.lane, call, self._why()))
 
     def _fail(self, batch: Batch, make_error: Callable[[], RaftkvError]) -> None:
         batch.settle()
@@ -415,11 +415,11 @@ class Pipeline:
     def _sweep(self) -> None:
         """One look at every deadline: cheaper than a timer for each call."""
         self._sweep_timer = None
-        now = self._loop.time()
+        now, why = self._loop.time(), self._why()
         for lane in self._lanes:
-            expire_queue(lane, now, self._trouble)
+            expire_queue(lane, now, why)
         for batch in [batch for batch in self._again if batch.next_deadline <= now]:
-            expire_batch(batch, now, self._trouble)
+            expire_batch(batch, now, self._why())
             if batch.deadline <= now:
                 self._again.remove(batch)
                 batch.settle()
@@ -435,15 +435,23 @@ class Pipeline:
     def _sweep_flow(self, flow: Flow, now: float) -> None:
         for number, batch in list(flow.in_flight.items()):
             if batch.next_deadline <= now:
-                expire_batch(batch, now, self._trouble)
+                expire_batch(batch, now, self._why())
             if batch.deadline <= now:
                 flow.take(number)
                 batch.settle()
                 self.wake()
         if flow.silent_s(now) > self._settings.silence_s_max:
+            self._trouble = self._why()
             self._on_end(flow, OutcomeUnknown(f"{flow.endpoint.address} has fallen silent"))
         else:
             self._end_if_drained(flow)
+
+    def _why(self) -> str:
+        """What is in the way of calls that need a majority; a refusal says more than silence."""
+        if self._trouble:
+            return self._trouble
+        silent = [flow.endpoint.address for flow in self._flows() if flow.waiting]
+        return f"{silent[-1]} has not answered" if silent else ""
 
     def _flows(self) -> list[Flow]:
         return [*self._draining, *([self._flow] if self._flow else [])]

@@ -144,6 +144,17 @@ async def test_a_refusal_that_is_over_is_not_the_reason_for_a_later_failure(
         await client.put("k", "v", timeout=1.0)
 
 
+@pytest.mark.parametrize("timeout_s", [1.0, 5.0])  # before and after it is left for its silence
+async def test_a_node_that_says_nothing_is_named(
+    client: Client, cluster: ScriptedCluster, timeout_s: float
+) -> None:
+    cluster.nodes["b:2"].mute = True
+    cluster.nodes["a:1"].kill()
+    cluster.nodes["c:3"].kill()
+    with pytest.raises(DeadlineExceeded, match=r"nothing was applied \(b:2 has not answered\)"):
+        await client.put("k", "v", timeout=timeout_s)
+
+
 async def test_a_change_of_members_without_an_answer_says_where_to_look(
     client: Client, cluster: ScriptedCluster
 ) -> None:
