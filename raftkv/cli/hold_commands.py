@@ -33,7 +33,8 @@ class LockCommand(TyperCommand):
         if "--" in args:
             before, (first, *_) = _split(args)
             named, _, _ = self.make_parser(ctx).parse_args(args=before)
-            if named.get("name") is None and not first.startswith("-"):
+            nameless = named.get("name") is None and not named.get("help")
+            if nameless and not first.startswith("-"):
                 raise InvalidRequest("name missing: raftkv lock NAME -- COMMAND")
         return super().parse_args(ctx, args)
 
@@ -64,8 +65,8 @@ def lock(
     It waits for its turn; with [bold]--timeout[/bold] no longer than that. The command finds
     RAFTKV_LOCK_NAME and RAFTKV_LOCK_TOKEN in its environment; signals are passed on to it.
 
-    A loss, or the death of this command itself, ends it as [bold]--on-loss[/bold] says. What it
-    has under way elsewhere goes on: only who checks the token there is safe from that.
+    A loss ends it as [bold]--on-loss[/bold] says, and so does the death of raftkv itself, be it by
+    SIGKILL. What it has sent to others may still be under way: there, check the token.
 
     Exit codes: 9 not acquired, 10 lost, 11 the command failed, 128 + signal if one ended it.
     """

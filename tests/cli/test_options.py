@@ -59,6 +59,10 @@ def test_a_lock_without_a_name_is_a_usage_error(raftkv: Raftkv, words: list[str]
     assert "name missing: raftkv lock NAME -- COMMAND" in ran.err
 
 
+def test_the_help_of_lock_needs_no_name(raftkv: Raftkv) -> None:
+    assert raftkv("lock", "--help", "--", "true").code == 0
+
+
 @pytest.mark.parametrize(
     "words", [["n", "--", "true"], ["--", "-n", "--", "true"], ["--ttl", "5", "--", "-n"], ["n"]]
 )
