@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 
-from raftkv.errors import DeadlineExceeded, InvalidRequest, TooLarge
+from raftkv.errors import DeadlineExceeded, InvalidRequest, TooLarge, printable
 from raftkv.kv.limits import Limits
 from raftkv.kv.records import fill_key_value
 from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
@@ -64,8 +64,8 @@ class LockService(api_pb2_grpc.LockServicer):
             bytes_left -= told.ByteSize()
             if bytes_left < 0:
                 raise TooLarge(
-                    f"the queue of {name!r} does not fit into a reply; read its keys with a range"
-                    " of the prefix and a limit",
+                    f"the queue of {printable(name)} does not fit into a reply; read its keys with"
+                    " a range of the prefix and a limit",
                     limit=self._limits.reply_bytes_max,
                 )
         return reply

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 
 from sortedcontainers import SortedList
 
-from raftkv.errors import LockLost, Overloaded, RaftkvError, ShuttingDown, Unavailable
+from raftkv.errors import (
+    LockLost,
+    Overloaded,
+    RaftkvError,
+    ShuttingDown,
+    Unavailable,
+    printable,
+)
 from raftkv.kv import locks, queues
 from raftkv.kv.changes import Change
 from raftkv.server.ports import Node
@@ -181,7 +188,7 @@ class LockWaits:
 
 def _lost(waiter: _Waiter) -> LockLost:
     return LockLost(
-        f"token {waiter.token} has no place in the queue of {waiter.name!r} any more: its lease has"
-        " ended, or its key was deleted; acquire anew",
+        f"token {waiter.token} has no place in the queue of {printable(waiter.name)} any more: its"
+        " lease has ended, or its key was deleted; acquire anew",
         token=waiter.token,
     )

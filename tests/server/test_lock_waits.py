@@ -85,6 +85,7 @@ async def test_a_waiter_in_the_middle_that_leaves_is_told_and_wakes_nobody(queue
     waits = {token: queue.wait(token) for token in (second, third, last)}
     queue.leave(third)
     assert isinstance(waits[third].exception(), LockLost)
+    assert "in the queue of n any more" in str(waits[third].exception())
     assert not waits[second].done()
     assert not waits[last].done()
     queue.leave(holder)
