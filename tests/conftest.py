@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import signal
 
+from hypothesis import settings
+
+# A busy machine is no failure; what hangs is ended by pytest-timeout.
+settings.register_profile("any-speed", deadline=None)
+settings.load_profile("any-speed")
+
 
 def pytest_configure() -> None:
     # What a shell starts in the background ignores SIGINT, and so would all that tests start.

@@ -3,6 +3,7 @@
 It waits for its standard input to end, which the kernel sees to however the other end dies, and
 then ends the command's process group. Not PR_SET_PDEATHSIG: that reaches the command alone and
 none of its children, and setting it takes code between fork and exec in a process with threads.
+Who dies in the very moment between starting the command and naming it here leaves it to itself.
 Imports nothing of ours, so that it is there at once and small.
 """
 

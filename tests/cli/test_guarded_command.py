@@ -6,7 +6,8 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -70,28 +71,37 @@ async def test_it_does_not_outlive_a_waiting_that_fails(tmp_path: Path) -> None:
 
 
 GUARDING = """
-import asyncio, sys
+import asyncio, pathlib, sys
 from raftkv.cli.guarded_command import GuardedCommand
 
 async def guard() -> None:
     grace_s = float(sys.argv[2]) if sys.argv[2] else None
-    await GuardedCommand(["sh", "-c", sys.argv[1]], {}, grace_s).wait()
+    command = GuardedCommand(["sh", "-c", sys.argv[1]], {}, grace_s)
+    pathlib.Path(sys.argv[3]).touch()
+    await command.wait()
 
 asyncio.run(guard())
 """
 
 
-def guarding(script: str, directory: Path, grace: str) -> subprocess.Popen[bytes]:
-    """Another process with a guarded command, which one may kill."""
+@asynccontextmanager
+async def guarding(
+    script: str, directory: Path, grace: str
+) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """Another process that guards a command by now, which one may kill."""
     script = f"cd {directory}; echo $$ > group; {script}"
-    return subprocess.Popen([sys.executable, "-c", GUARDING, script, grace])
+    guards = directory / "guards"
+    command = [sys.executable, "-c", GUARDING, script, grace, guards]
+    with subprocess.Popen(command) as guard:  # noqa: ASYNC220 - it is waited for below
+        await until(guards.exists)
+        yield guard
 
 
 @pytest.mark.parametrize("grace", ["0", "0.2"])
 async def test_with_its_children_it_does_not_outlive_a_guard_that_is_killed(
     tmp_path: Path, grace: str
 ) -> None:
-    with guarding(STUBBORN_CHILD, tmp_path, grace) as guard:
+    async with guarding(STUBBORN_CHILD, tmp_path, grace) as guard:
         await until((tmp_path / "child").exists)
         guard.kill()
     await until(lambda: is_gone(group_in(tmp_path)))
@@ -99,7 +109,7 @@ async def test_with_its_children_it_does_not_outlive_a_guard_that_is_killed(
 
 async def test_after_the_death_of_its_guard_it_may_end_in_its_own_way(tmp_path: Path) -> None:
     script = f"trap 'touch told; exit 0' TERM; touch ready; {ENDLESS}"
-    with guarding(script, tmp_path, "3600") as guard:
+    async with guarding(script, tmp_path, "3600") as guard:
         await until((tmp_path / "ready").exists)
         guard.kill()
     await until(lambda: is_gone(group_in(tmp_path)))
@@ -108,7 +118,7 @@ async def test_after_the_death_of_its_guard_it_may_end_in_its_own_way(tmp_path: 
 
 async def test_it_outlives_its_guard_if_a_loss_is_to_be_ignored(tmp_path: Path) -> None:
     script = "touch ready; until [ -e go-on ]; do sleep 0.02; done; touch done"
-    with guarding(script, tmp_path, "") as guard:
+    async with guarding(script, tmp_path, "") as guard:
         await until((tmp_path / "ready").exists)
         guard.kill()
     (tmp_path / "go-on").touch()

@@ -72,7 +72,7 @@ def steps(draw: st.DrawFn) -> tuple[object, ...]:
     return kind, draw(st.integers(0, 1_000)), draw(st.integers(0, 3))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(steps(), min_size=5, max_size=60), st.integers(500, 5_000))
 def test_every_watch_is_told_the_changes_of_its_keys_in_order_and_once(
     script: list[tuple[str, int, int]], buffer_bytes: int

@@ -69,7 +69,7 @@ def earlier(one: Any, other: Any) -> bool:
 
 
 @kinds
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lives=st.lists(
         st.tuples(st.integers(1, 30), st.lists(st.none() | st.integers(0, 9), max_size=8)),

@@ -39,7 +39,7 @@ def bare(result: pb.Result) -> pb.Result:
     return result
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     steps=st.lists(st.tuples(st.integers(0, 800), COMMANDS), max_size=25),
     ranges=st.lists(RANGES, max_size=6),
@@ -100,7 +100,7 @@ ENTRIES = st.lists(
 GRANTS = [pb.Command(lease_grant=pb.LeaseGrant(lease=lease, ttl_ms=2_500)) for lease in (1, 2, 3)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(plan=ENTRIES, cuts=st.lists(st.tuples(st.integers(0, 13), st.booleans()), max_size=6))
 def test_the_same_entries_give_the_same_bytes_however_they_are_split_and_restarted(
     plan: list[tuple[int, list[pb.CommandBatch]] | None], cuts: list[tuple[int, bool]]

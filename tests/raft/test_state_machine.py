@@ -197,7 +197,6 @@ class TestRaftMachine(RaftMachine.TestCase):
     settings = settings(
         max_examples=60,
         stateful_step_count=60,
-        deadline=None,
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )

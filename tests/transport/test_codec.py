@@ -37,7 +37,7 @@ from raftkv.transport.ports import Forward, Frame, Submission
 SENDER, RECIPIENT = 3, 5
 
 # How long an example takes says nothing here, only how busy the machine is.
-any_speed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+any_speed = settings(suppress_health_check=[HealthCheck.too_slow])
 
 numbers = st.integers(0, 2**64 - 1)
 ends = {"sender": st.just(SENDER), "recipient": st.just(RECIPIENT)}

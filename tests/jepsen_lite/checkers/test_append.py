@@ -74,7 +74,7 @@ def simulated(
     return sorted(history, key=lambda each: each.invocation.time_ns)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 1_000_000), st.integers(1, 60))
 def test_a_strictly_serializable_store_is_never_accused(seed: int, count: int) -> None:
     history = simulated(seed, count)
@@ -119,7 +119,7 @@ def with_stale_reads(rng: Random, history: list[Operation]) -> list[Operation]:
     return changed
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 1_000_000))
 def test_transactions_are_valid_if_and_only_if_there_is_an_order_of_all(seed: int) -> None:
     shares = (60, 5, 35)
@@ -307,7 +307,7 @@ def test_transactions_that_all_failed_prove_nothing() -> None:
     assert finding.validity is Validity.UNKNOWN
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 1_000_000), st.data())
 def test_a_read_that_misses_its_newest_element_is_found(seed: int, data: st.DataObject) -> None:
     history = simulated(seed, 60)

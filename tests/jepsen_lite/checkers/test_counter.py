@@ -118,7 +118,7 @@ def has_an_order(history: list[Operation], version_of: dict[str, int]) -> bool:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 1_000_000))
 def test_a_counter_is_valid_if_and_only_if_there_is_an_order_of_all(seed: int) -> None:
     rng = Random(seed)
@@ -143,7 +143,7 @@ def test_a_counter_whose_history_nobody_read_is_unknown() -> None:
     assert counter.check([increment(0, "a", OK, 2)]).validity is Validity.UNKNOWN
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10_000))
 def test_a_counter_that_counts_is_never_accused(seed: int) -> None:
     rng = Random(seed)

@@ -68,7 +68,7 @@ def histories(draw: st.DrawFn) -> list[Call]:
     return [call for call in calls if call.input[0] != "read" or call.ended != NEVER]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(histories())
 def test_the_verdict_is_that_of_the_definition(calls: list[Call]) -> None:
     legal = check(REGISTER, calls).verdict is Verdict.OK

@@ -260,7 +260,7 @@ def served(
     return operations, happened
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.integers(0, 10**9))
 def test_a_store_that_does_everything_right_is_valid_after_its_outcomes_are_settled(
     seed: int,

@@ -34,14 +34,14 @@ def read(process: int, began: int, ended: int, saw: str | None) -> Operation:
     return operation(process, began, ended, "read", None, [saw])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(histories())
 def test_knowing_who_sees_which_value_changes_no_verdict(calls: list[Call]) -> None:
     legal = check(blocks(calls), calls).verdict is Verdict.OK
     assert legal == by_definition(REGISTER, calls)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(histories())
 def test_a_reduced_history_is_illegal_and_so_is_what_it_was_taken_from(calls: list[Call]) -> None:
     named = [
@@ -54,13 +54,13 @@ def test_a_reduced_history_is_illegal_and_so_is_what_it_was_taken_from(calls: li
         assert not by_definition(REGISTER, smallest)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_a_legal_history_with_unknown_outcomes_is_valid(seed: int) -> None:
     assert_valid(register.check(simulated(Random(seed), 400, 4, 12, 0.05)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_one_stale_read_hidden_in_it_is_pointed_at(seed: int) -> None:
     history = simulated(Random(seed), 400, 2, 4, 0.02)

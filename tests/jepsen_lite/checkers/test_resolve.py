@@ -62,7 +62,7 @@ def test_what_callers_know_is_left_alone() -> None:
     assert resolve([known], {}, 90) == [known]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 100_000))
 def test_a_legal_history_stays_legal_when_its_outcomes_are_resolved(seed: int) -> None:
     history = simulated(Random(seed), 200, 1, 8, 0.1)

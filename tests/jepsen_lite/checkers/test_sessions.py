@@ -102,7 +102,7 @@ def test_a_value_that_was_not_there_at_its_revision_is_found(
     assert says in only_problem(session.check(history))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 100_000))
 def test_a_store_that_shows_what_it_held_is_never_accused_and_another_value_is(seed: int) -> None:
     rng = Random(seed)
@@ -174,7 +174,7 @@ def test_the_newest_write_counts_even_if_an_older_one_was_acknowledged_after_it(
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 100_000), st.integers(1, 40))
 def test_a_replica_that_lags_is_accused_only_beyond_its_lag(seed: int, lag_ns: int) -> None:
     rng = Random(seed)
