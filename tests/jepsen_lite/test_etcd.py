@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from jepsen_lite.checkers import lock
@@ -64,6 +65,23 @@ def test_a_lock_has_one_holder_who_keeps_it_by_renewing_and_gives_it_on(tmp_path
                 await client.close()
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "late"),
+    [
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", True),
+        (grpc.StatusCode.UNKNOWN, "context deadline exceeded", True),  # etcd's, on a busy machine
+        (grpc.StatusCode.UNKNOWN, "something else", False),
+    ],
+)
+def test_time_has_run_out_whoever_notices_first(
+    code: grpc.StatusCode, details: str, late: bool
+) -> None:
+    from jepsen_lite.systems.etcd_locks import is_late
+
+    none = grpc.aio.Metadata()
+    assert is_late(grpc.aio.AioRpcError(code, none, none, details)) is late
 
 
 def test_a_holder_that_can_not_renew_says_so_before_its_lease_has_ended(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import grpc
 from aetcd import Client as Connection
 from aetcd import rpc
 
-from jepsen_lite.systems.etcd_locks import EtcdLock
+from jepsen_lite.systems.etcd_locks import EtcdLock, is_late
 from raftkv.client.op import Operation
 from raftkv.client.op import get as op_get
 from raftkv.client.op import put as op_put
@@ -217,8 +217,7 @@ def error_of(error: grpc.aio.AioRpcError, *, changes: bool) -> RaftkvError:
         return ConnectionFailed(details)
     if changes:
         return OutcomeUnknown(details)
-    late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    found: RaftkvError = DeadlineExceeded(details) if late else Unavailable(details)
+    found: RaftkvError = DeadlineExceeded(details) if is_late(error) else Unavailable(details)
     assert found.outcome is not Outcome.MAYBE_APPLIED
     return found
 

@@ -117,7 +117,7 @@ class EtcdLock:
             found = await self._client.get(reply.key, timeout=OPERATE_TIMEOUT_S)
         except BaseException as error:
             self._client.in_background(self._revoke(lease.ID))
-            if isinstance(error.__cause__, grpc.aio.AioRpcError) and _is_late(error.__cause__):
+            if isinstance(error.__cause__, grpc.aio.AioRpcError) and is_late(error.__cause__):
                 text = f"{self.name!r} was not to be had within {timeout} s"
                 raise LockNotAcquired(text, name=self.name) from error
             raise
@@ -222,5 +222,7 @@ async def _renewed(connection: Connection, lease: int, timeout_s: float) -> int:
     return 0
 
 
-def _is_late(error: grpc.aio.AioRpcError) -> bool:
-    return error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+def is_late(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the call's time ran out. If etcd notices first, it has words and no code for it."""
+    of_etcd = "context deadline exceeded" in (error.details() or "")
+    return of_etcd or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
