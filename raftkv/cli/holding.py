@@ -11,11 +11,12 @@ import typer
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.guarded_command import GuardedCommand
 from raftkv.cli.options import Options, Output
-from raftkv.cli.output import json_bytes, print_json, printable
+from raftkv.cli.output import json_bytes, print_json
 from raftkv.cli.signals import ENDING, PASSED_ON, Signals
 from raftkv.client.client import Client
 from raftkv.client.elections import LeaderInfo
 from raftkv.client.locks import Lock
+from raftkv.errors import printable
 
 Work = Callable[[Client], Awaitable[int]]
 

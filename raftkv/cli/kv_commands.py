@@ -12,8 +12,8 @@ import typer
 from raftkv.cli import session
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.options import Output, options_of
-from raftkv.cli.output import json_bytes, print_json, print_table, printable
-from raftkv.errors import InvalidRequest
+from raftkv.cli.output import json_bytes, print_json, print_table
+from raftkv.errors import InvalidRequest, printable
 
 if TYPE_CHECKING:
     from raftkv.client.client import Client

@@ -8,7 +8,8 @@ import typer
 
 from raftkv.cli import session
 from raftkv.cli.options import Output, options_of
-from raftkv.cli.output import json_bytes, print_json, print_values, printable
+from raftkv.cli.output import json_bytes, print_json, print_values
+from raftkv.errors import printable
 
 if TYPE_CHECKING:
     from raftkv.client.client import Client

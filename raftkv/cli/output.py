@@ -12,7 +12,6 @@ import typer
 
 from raftkv.cli.options import Output
 from raftkv.errors import RaftkvError
-from raftkv.errors import printable as printable  # how all bytes are shown
 
 if TYPE_CHECKING:
     from rich.table import Table

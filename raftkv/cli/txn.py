@@ -12,8 +12,8 @@ from raftkv.cli import session
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.kv_commands import IdempotencyKey, argument_bytes, fields_of
 from raftkv.cli.options import Output, options_of
-from raftkv.cli.output import print_json, printable
-from raftkv.errors import InvalidRequest
+from raftkv.cli.output import print_json
+from raftkv.errors import InvalidRequest, printable
 
 if TYPE_CHECKING:
     from raftkv.client.op import Operation

@@ -9,7 +9,8 @@ import typer
 from raftkv.cli import session
 from raftkv.cli.kv_commands import argument_bytes, fields_of
 from raftkv.cli.options import Output, options_of
-from raftkv.cli.output import json_bytes, print_json, printable
+from raftkv.cli.output import json_bytes, print_json
+from raftkv.errors import printable
 
 if TYPE_CHECKING:
     from raftkv.client.client import Client

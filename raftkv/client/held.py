@@ -52,8 +52,7 @@ class Held:
         """Raise `LockLost` if it is not certain to be held now."""
         if self._released:
             raise LockLost(f"{self.described} was released; acquire it anew", name=self.name)
-        if not self._place.lease.remaining():
-            raise self._lost()
+        self._place.lease.check(self.described)
 
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Call this at once when it is lost, not when it is released. On the client's loop."""
@@ -89,7 +88,9 @@ class Held:
         traceback: TracebackType | None,
     ) -> None:
         """Release it. Raises `LockLost` if a block that ended well may have run without it."""
-        lost = None if self._released or self.remaining() else self._lost()
+        lost = (
+            None if self._released or self.remaining() else self._place.lease.error(self.described)
+        )
         try:
             if self._stopper is not None:
                 self._stopper.__exit__(kind, error, traceback)
@@ -104,9 +105,6 @@ class Held:
                 )
         if kind is None and lost is not None:
             raise lost
-
-    def _lost(self) -> LockLost:
-        return self._place.lease.error(self.described)
 
     def _end(self) -> Place:
         self._released = True

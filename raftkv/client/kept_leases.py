@@ -61,10 +61,10 @@ class KeptLease:
         """Call this at once when the lease is lost, or now if it is. Runs on the client's loop."""
         self.listen(callback)
 
-    def check(self) -> None:
-        """Raise `LockLost` if it can't be trusted now."""
+    def check(self, what: str = "") -> None:
+        """Raise `LockLost`, as `error` makes it, if it can't be trusted now."""
         if not self.remaining():
-            raise self.error()
+            raise self.error(what)
 
     def error(self, what: str = "") -> LockLost:
         """What to tell an owner that has lost it; `what` stood on it, if that has a name."""

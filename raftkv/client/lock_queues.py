@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from raftkv.client.fences import Fences
 from raftkv.client.kept_leases import NOT_RENEWED, TIMER_EARLY_S, KeptLease, KeptLeases
@@ -32,6 +32,9 @@ WAIT: Final = "/raftkv.rpc.Lock/Wait"
 WAIT_S: Final = 5.0
 LEAVE_PAUSE_S: Final = 0.05
 
+OnWait: TypeAlias = Callable[[], object]
+"""Called when somebody is known to be in front."""
+
 
 class Place(NamedTuple):
     """A place in the queue of `name`, for as long as `lease` can be trusted."""
@@ -43,8 +46,7 @@ class Place(NamedTuple):
 
     def check(self) -> None:
         """Raise `LockLost` if it can't be trusted now."""
-        if not self.lease.remaining():
-            raise self.lease.error(str(self))
+        self.lease.check(str(self))
 
     def __str__(self) -> str:
         return f"the place in the queue of {printable(self.name)}"
@@ -82,9 +84,7 @@ class Queues(Protocol):
     def owners(self) -> Owners: ...
     @property
     def timeout_s(self) -> float: ...
-    async def enter(
-        self, name: bytes, ttl_ms: int, value: bytes, on_wait: Callable[[], None]
-    ) -> Place: ...
+    async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place: ...
     async def enter_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None: ...
     def leave(self, place: Place) -> asyncio.Future[bool]: ...
 
@@ -110,9 +110,7 @@ class LockQueues:
         self._shared: dict[int, _Grant] = {}  # by TTL in ms
         self._uses: dict[KeptLease, _Use] = {}
 
-    async def enter(
-        self, name: bytes, ttl_ms: int, value: bytes, on_wait: Callable[[], None]
-    ) -> Place:
+    async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
         """Join the queue and wait until the place is the first. Cancelled, it leaves the queue.
 
         `on_wait` is called once somebody is known to be in front. Raises `LockLost` if the lease

@@ -315,7 +315,7 @@ class Pipeline:
             if unknown:
                 self._unanswered(batch)
             else:
-                self._fail(batch, lambda: batch.lane.not_in_time(self._why()))
+                self._fail(batch, lambda _: batch.lane.not_in_time(self._why()))
         else:
             self._try_again(batch, maybe_run=error.outcome is Outcome.MAYBE_APPLIED)
             self._gate.refused(now, batch.sent_at, error.retry_after_s)
@@ -348,7 +348,7 @@ class Pipeline:
             batch.lane.shrink()
             batch.lane.put_back(batch.calls)
         else:
-            self._fail(batch, lambda: error_of(failure))
+            self._fail(batch, lambda _: error_of(failure))
 
     def _on_end(self, flow: Flow, error: RaftkvError) -> None:
         """The stream is over: take its batches back and move on."""
@@ -398,14 +398,12 @@ class Pipeline:
             flow.close()
 
     def _unanswered(self, batch: Batch) -> None:
-        batch.settle()
-        for call in batch.calls:
-            set_error(call, unanswered(batch.lane, call, self._why()))
+        self._fail(batch, lambda call: unanswered(batch.lane, call, self._why()))
 
-    def _fail(self, batch: Batch, make_error: Callable[[], RaftkvError]) -> None:
+    def _fail(self, batch: Batch, error_for: Callable[[Call], RaftkvError]) -> None:
         batch.settle()
         for call in batch.calls:
-            set_error(call, make_error())
+            set_error(call, error_for(call))
 
     # ---- deadlines ---------------------------------------------------------------------
 
@@ -419,7 +417,7 @@ class Pipeline:
         for lane in self._lanes:
             expire_queue(lane, now, why)
         for batch in [batch for batch in self._again if batch.next_deadline <= now]:
-            expire_batch(batch, now, self._why())
+            expire_batch(batch, now, why)
             if batch.deadline <= now:
                 self._again.remove(batch)
                 batch.settle()

@@ -11,10 +11,8 @@ next: a writer's token is a fence that no reader's can pass for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from raftkv.client.client import Client
-from raftkv.client.lock_queues import LockQueues, Place
+from raftkv.client.lock_queues import OnWait, Place
 from raftkv.client.locks import Lock
 from raftkv.client.loss import CancelOnLoss
 from raftkv.client.values import milliseconds
@@ -59,11 +57,9 @@ class _OneKind(SharedQueues):
         super().__init__(client, name)
         self._others = others
 
-    async def enter(
-        self, name: bytes, ttl_ms: int, value: bytes, on_wait: Callable[[], None]
-    ) -> Place:
+    async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
         """As `LockQueues.enter`."""
-        place = await self._line_up(self.queues, name, ttl_ms, value, on_wait)
+        place = await self._line_up(name, ttl_ms, value, on_wait)
         try:
             with CancelOnLoss(place.lease, str(place)):
                 await until_none_before(self.client, self._others, place.token, on_wait)
@@ -75,7 +71,7 @@ class _OneKind(SharedQueues):
 
     async def enter_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None:
         """As `LockQueues.enter_if_free`."""
-        place = await self._line_up_if_free(self.queues, name, ttl_ms, value)
+        place = await self._line_up_if_free(name, ttl_ms, value)
         if place is None:
             return None
         try:
@@ -88,56 +84,29 @@ class _OneKind(SharedQueues):
         self.leave(place)
         return None
 
-    async def _line_up(
-        self,
-        queues: LockQueues,
-        name: bytes,
-        ttl_ms: int,
-        value: bytes,
-        on_wait: Callable[[], None],
-    ) -> Place:
+    async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
         raise NotImplementedError
 
-    async def _line_up_if_free(
-        self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes
-    ) -> Place | None:
+    async def _line_up_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None:
         raise NotImplementedError
 
 
 class _Readers(_OneKind):
     """They do not wait for each other."""
 
-    async def _line_up(
-        self,
-        queues: LockQueues,
-        name: bytes,
-        ttl_ms: int,
-        value: bytes,
-        on_wait: Callable[[], None],
-    ) -> Place:
-        return await self._line_up_if_free(queues, name, ttl_ms, value)
+    async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
+        return await self._line_up_if_free(name, ttl_ms, value)
 
-    async def _line_up_if_free(
-        self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes
-    ) -> Place:
-        place, _ = await queues.join(name, ttl_ms, value)
+    async def _line_up_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place:
+        place, _ = await self.queues.join(name, ttl_ms, value)
         return place
 
 
 class _Writers(_OneKind):
     """One after the other."""
 
-    async def _line_up(
-        self,
-        queues: LockQueues,
-        name: bytes,
-        ttl_ms: int,
-        value: bytes,
-        on_wait: Callable[[], None],
-    ) -> Place:
-        return await queues.enter(name, ttl_ms, value, on_wait)
+    async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
+        return await self.queues.enter(name, ttl_ms, value, on_wait)
 
-    async def _line_up_if_free(
-        self, queues: LockQueues, name: bytes, ttl_ms: int, value: bytes
-    ) -> Place | None:
-        return await queues.enter_if_free(name, ttl_ms, value)
+    async def _line_up_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None:
+        return await self.queues.enter_if_free(name, ttl_ms, value)

@@ -8,10 +8,8 @@ has lost it meanwhile adds one too many.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from raftkv.client.client import Client
-from raftkv.client.lock_queues import Place
+from raftkv.client.lock_queues import OnWait, Place
 from raftkv.client.loss import CancelOnLoss
 from raftkv.client.values import milliseconds
 from raftkv.errors import FencedOff, LockLost, printable
@@ -52,9 +50,7 @@ class _Slots(SharedQueues):
         self._slots = slots
         self._turns = name + b"/turn"
 
-    async def enter(
-        self, name: bytes, ttl_ms: int, value: bytes, on_wait: Callable[[], None]
-    ) -> Place:
+    async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
         """As `LockQueues.enter`."""
         await self._slots.agree()
         turn = await self.queues.enter(self._turns, ttl_ms, value, on_wait)
@@ -79,7 +75,7 @@ class _Slots(SharedQueues):
         finally:
             self.leave(turn)
 
-    async def _until_one_is_free(self, name: bytes, on_wait: Callable[[], None]) -> None:
+    async def _until_one_is_free(self, name: bytes, on_wait: OnWait) -> None:
         while True:
             taken, revision = await patiently(lambda: places(self.client, name))
             if len(taken) < self._slots.size:

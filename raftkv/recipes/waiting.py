@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from raftkv.client.client import Client
 from raftkv.client.elections import is_member
+from raftkv.client.lock_queues import OnWait
 from raftkv.client.results import KeyValue
 from raftkv.errors import OutcomeUnknown, RevisionCompacted, Unavailable
 
@@ -55,7 +56,7 @@ async def last_place(client: Client, name: bytes, before: int) -> tuple[KeyValue
 
 
 async def until_none_before(
-    client: Client, name: bytes, token: int, on_wait: Callable[[], object] = bool
+    client: Client, name: bytes, token: int, on_wait: OnWait = bool
 ) -> None:
     """Wait until no place of the queue is older than `token`; `on_wait` is called if one is.
 
