@@ -26,12 +26,15 @@
     │   ├── NotLeader
     │   ├── ConnectionFailed
     │   ├── ShuttingDown
+    │   ├── NotServing              this node waits for others, or is out of service
     │   ├── Overloaded
     │   ├── TooStale
     │   └── DeadlineExceeded        of something that changes nothing, or never left
     ├── OutcomeUnknown              a write that may or may not have happened
     ├── ConfigurationError
     │   └── AddressInUse
+    ├── WrongCluster                the nodes that answer belong to another cluster, or another life of it
+    ├── OutOfService                this node must not take part until its operator has decided
     ├── RemovedFromCluster          this node has no part in its cluster any more
     └── StorageError                this node can't go on with its disk
         ├── DiskFull
@@ -259,6 +262,15 @@ class ShuttingDown(Unavailable):
     reason = "SHUTTING_DOWN"
 
 
+class NotServing(Unavailable):
+    """This node is up and serves nothing: it waits for other founders, or is out of service.
+
+    The message says for whom, or why and what the operator does. Ask another node.
+    """
+
+    reason = "NOT_SERVING"
+
+
 class Overloaded(Unavailable):
     """A bound of the server was reached; wait `retry_after_s` before the next try."""
 
@@ -297,6 +309,25 @@ class AddressInUse(ConfigurationError):
     """Another process listens on this address."""
 
     reason = "ADDRESS_IN_USE"
+
+
+class WrongCluster(RaftkvError):
+    """What answers belongs to another cluster, or to another life of the cluster, than the client's.
+
+    Nothing that the client knows (revisions, sessions, locks, watches) means anything there.
+    """
+
+    reason = "WRONG_CLUSTER"
+
+
+class OutOfService(RaftkvError):
+    """This node found that its data and its cluster's do not belong together, and takes no part.
+
+    It votes for nobody, acknowledges nothing and serves nothing, also after a restart, until its
+    operator has decided. The message names both sides and the fix.
+    """
+
+    reason = "OUT_OF_SERVICE"
 
 
 class RemovedFromCluster(RaftkvError):

@@ -32,8 +32,12 @@ def fill_membership(membership: Membership, wire: log_pb2.Membership) -> None:
     wire.removed.extend(sorted(membership.removed))
     for node_id, address in sorted(membership.addresses.items()):
         wire.addresses.add(
-            node_id=node_id, peer_address=address.peer, client_address=address.client
+            node_id=node_id,
+            peer_address=address.peer,
+            client_address=address.client,
+            disk_id=membership.disk_ids.get(node_id, 0),
         )
+    wire.cluster_version = membership.cluster_version
 
 
 def read_membership(wire: log_pb2.Membership) -> Membership:
@@ -47,4 +51,6 @@ def read_membership(wire: log_pb2.Membership) -> Membership:
             for member in wire.addresses
         },
         removed=frozenset(wire.removed),
+        disk_ids={member.node_id: member.disk_id for member in wire.addresses if member.disk_id},
+        cluster_version=wire.cluster_version,
     )

@@ -50,6 +50,9 @@ class Membership:
     """Who takes part. `voters_outgoing` is not empty only in joint consensus (Raft section 6).
 
     An id in `removed` never comes back: a node that was removed can be told so for good.
+    `disk_ids` has the members that have started, each with the id of its disk: such a member never
+    starts again from another one. `cluster_version` is what entries after this one mean, and how
+    the members talk; it only rises.
     """
 
     voters: frozenset[int] = frozenset()
@@ -57,6 +60,8 @@ class Membership:
     learners: frozenset[int] = frozenset()
     addresses: Mapping[int, Address] = field(default_factory=dict)
     removed: frozenset[int] = frozenset()
+    disk_ids: Mapping[int, int] = field(default_factory=dict)
+    cluster_version: int = 0
 
     @property
     def joint(self) -> bool:

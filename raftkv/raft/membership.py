@@ -118,6 +118,7 @@ def enter(present: Membership, target: Membership) -> Membership:
         # A voter that leaves keeps its address until the joint membership is left, and is not
         # called removed before: nobody may turn away a node whose vote is still needed.
         addresses={**present.addresses, **target.addresses},
+        disk_ids={**present.disk_ids, **target.disk_ids},
         removed=present.removed | (gone - present.voters),
     )
 
@@ -129,5 +130,6 @@ def leave(joint: Membership) -> Membership:
         joint,
         voters_outgoing=frozenset(),
         addresses={peer: known for peer, known in joint.addresses.items() if peer in members},
+        disk_ids={peer: known for peer, known in joint.disk_ids.items() if peer in members},
         removed=joint.removed | (joint.voters_outgoing - members),
     )

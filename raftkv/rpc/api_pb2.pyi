@@ -42,16 +42,18 @@ REACHABILITY_SUSPECT: Reachability
 REACHABILITY_UNREACHABLE: Reachability
 
 class ReplyHeader(_message.Message):
-    __slots__ = ("cluster_id", "node_id", "term", "revision")
+    __slots__ = ("cluster_id", "node_id", "term", "revision", "incarnation")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
     cluster_id: int
     node_id: int
     term: int
     revision: int
-    def __init__(self, cluster_id: _Optional[int] = ..., node_id: _Optional[int] = ..., term: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+    incarnation: int
+    def __init__(self, cluster_id: _Optional[int] = ..., node_id: _Optional[int] = ..., term: _Optional[int] = ..., revision: _Optional[int] = ..., incarnation: _Optional[int] = ...) -> None: ...
 
 class ExecuteRequest(_message.Message):
     __slots__ = ("command",)
@@ -316,16 +318,18 @@ class ReadResults(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[_kv_pb2.Result, _Mapping]]] = ..., staleness_ms: _Optional[int] = ...) -> None: ...
 
 class Member(_message.Message):
-    __slots__ = ("node_id", "peer_address", "client_address", "learner")
+    __slots__ = ("node_id", "peer_address", "client_address", "learner", "started")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     LEARNER_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
     node_id: int
     peer_address: str
     client_address: str
     learner: bool
-    def __init__(self, node_id: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., learner: _Optional[bool] = ...) -> None: ...
+    started: bool
+    def __init__(self, node_id: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., learner: _Optional[bool] = ..., started: _Optional[bool] = ...) -> None: ...
 
 class PeerStatus(_message.Message):
     __slots__ = ("node_id", "reachability", "last_contact_ms", "match_index", "replication")
@@ -346,7 +350,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("header", "version", "role", "leader_id", "commit_index", "applied_index", "last_log_index", "first_log_index", "compacted_revision", "cluster_time_ms", "disk_bytes", "disk_free_bytes", "memory_bytes", "uptime_ms", "learner", "members", "peers")
+    __slots__ = ("header", "version", "role", "leader_id", "commit_index", "applied_index", "last_log_index", "first_log_index", "compacted_revision", "cluster_time_ms", "disk_bytes", "disk_free_bytes", "memory_bytes", "uptime_ms", "learner", "members", "peers", "cluster_version", "not_serving", "notice")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -364,6 +368,9 @@ class StatusReply(_message.Message):
     LEARNER_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     PEERS_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NOT_SERVING_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
     header: ReplyHeader
     version: str
     role: Role
@@ -381,7 +388,10 @@ class StatusReply(_message.Message):
     learner: bool
     members: _containers.RepeatedCompositeFieldContainer[Member]
     peers: _containers.RepeatedCompositeFieldContainer[PeerStatus]
-    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., version: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., leader_id: _Optional[int] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_log_index: _Optional[int] = ..., first_log_index: _Optional[int] = ..., compacted_revision: _Optional[int] = ..., cluster_time_ms: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., learner: _Optional[bool] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ...) -> None: ...
+    cluster_version: int
+    not_serving: str
+    notice: str
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., version: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., leader_id: _Optional[int] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_log_index: _Optional[int] = ..., first_log_index: _Optional[int] = ..., compacted_revision: _Optional[int] = ..., cluster_time_ms: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., learner: _Optional[bool] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., cluster_version: _Optional[int] = ..., not_serving: _Optional[str] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class MemberListRequest(_message.Message):
     __slots__ = ()
@@ -396,22 +406,60 @@ class MemberListReply(_message.Message):
     def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ...) -> None: ...
 
 class MemberAddRequest(_message.Message):
+    __slots__ = ("member", "force")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    member: Member
+    force: bool
+    def __init__(self, member: _Optional[_Union[Member, _Mapping]] = ..., force: _Optional[bool] = ...) -> None: ...
+
+class MemberPromoteRequest(_message.Message):
+    __slots__ = ("node_id", "force")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    force: bool
+    def __init__(self, node_id: _Optional[int] = ..., force: _Optional[bool] = ...) -> None: ...
+
+class MemberRemoveRequest(_message.Message):
+    __slots__ = ("node_id", "force")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    force: bool
+    def __init__(self, node_id: _Optional[int] = ..., force: _Optional[bool] = ...) -> None: ...
+
+class MemberReplaceRequest(_message.Message):
+    __slots__ = ("old_id", "new_id", "force")
+    OLD_ID_FIELD_NUMBER: _ClassVar[int]
+    NEW_ID_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    old_id: int
+    new_id: int
+    force: bool
+    def __init__(self, old_id: _Optional[int] = ..., new_id: _Optional[int] = ..., force: _Optional[bool] = ...) -> None: ...
+
+class MemberUpdateRequest(_message.Message):
     __slots__ = ("member",)
     MEMBER_FIELD_NUMBER: _ClassVar[int]
     member: Member
     def __init__(self, member: _Optional[_Union[Member, _Mapping]] = ...) -> None: ...
 
-class MemberPromoteRequest(_message.Message):
-    __slots__ = ("node_id",)
+class MemberJoinRequest(_message.Message):
+    __slots__ = ("node_id", "disk_id", "version_min", "version_max", "peer_address", "client_address")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    DISK_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_MIN_FIELD_NUMBER: _ClassVar[int]
+    VERSION_MAX_FIELD_NUMBER: _ClassVar[int]
+    PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     node_id: int
-    def __init__(self, node_id: _Optional[int] = ...) -> None: ...
-
-class MemberRemoveRequest(_message.Message):
-    __slots__ = ("node_id",)
-    NODE_ID_FIELD_NUMBER: _ClassVar[int]
-    node_id: int
-    def __init__(self, node_id: _Optional[int] = ...) -> None: ...
+    disk_id: int
+    version_min: int
+    version_max: int
+    peer_address: str
+    client_address: str
+    def __init__(self, node_id: _Optional[int] = ..., disk_id: _Optional[int] = ..., version_min: _Optional[int] = ..., version_max: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ...) -> None: ...
 
 class TransferLeaderRequest(_message.Message):
     __slots__ = ("node_id",)

@@ -671,6 +671,21 @@ class ClusterStub:
                 request_serializer=raftkv_dot_rpc_dot_api__pb2.MemberRemoveRequest.SerializeToString,
                 response_deserializer=raftkv_dot_rpc_dot_api__pb2.MemberListReply.FromString,
                 _registered_method=True)
+        self.MemberReplace = channel.unary_unary(
+                '/raftkv.rpc.Cluster/MemberReplace',
+                request_serializer=raftkv_dot_rpc_dot_api__pb2.MemberReplaceRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_api__pb2.MemberListReply.FromString,
+                _registered_method=True)
+        self.MemberUpdate = channel.unary_unary(
+                '/raftkv.rpc.Cluster/MemberUpdate',
+                request_serializer=raftkv_dot_rpc_dot_api__pb2.MemberUpdateRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_api__pb2.MemberListReply.FromString,
+                _registered_method=True)
+        self.MemberJoin = channel.unary_unary(
+                '/raftkv.rpc.Cluster/MemberJoin',
+                request_serializer=raftkv_dot_rpc_dot_api__pb2.MemberJoinRequest.SerializeToString,
+                response_deserializer=raftkv_dot_rpc_dot_api__pb2.MemberListReply.FromString,
+                _registered_method=True)
         self.TransferLeader = channel.unary_unary(
                 '/raftkv.rpc.Cluster/TransferLeader',
                 request_serializer=raftkv_dot_rpc_dot_api__pb2.TransferLeaderRequest.SerializeToString,
@@ -719,6 +734,25 @@ class ClusterServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MemberReplace(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MemberUpdate(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MemberJoin(self, request, context):
+        """an added node, with its disk
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TransferLeader(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -757,6 +791,21 @@ def add_ClusterServicer_to_server(servicer, server):
             'MemberRemove': grpc.unary_unary_rpc_method_handler(
                     servicer.MemberRemove,
                     request_deserializer=raftkv_dot_rpc_dot_api__pb2.MemberRemoveRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_api__pb2.MemberListReply.SerializeToString,
+            ),
+            'MemberReplace': grpc.unary_unary_rpc_method_handler(
+                    servicer.MemberReplace,
+                    request_deserializer=raftkv_dot_rpc_dot_api__pb2.MemberReplaceRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_api__pb2.MemberListReply.SerializeToString,
+            ),
+            'MemberUpdate': grpc.unary_unary_rpc_method_handler(
+                    servicer.MemberUpdate,
+                    request_deserializer=raftkv_dot_rpc_dot_api__pb2.MemberUpdateRequest.FromString,
+                    response_serializer=raftkv_dot_rpc_dot_api__pb2.MemberListReply.SerializeToString,
+            ),
+            'MemberJoin': grpc.unary_unary_rpc_method_handler(
+                    servicer.MemberJoin,
+                    request_deserializer=raftkv_dot_rpc_dot_api__pb2.MemberJoinRequest.FromString,
                     response_serializer=raftkv_dot_rpc_dot_api__pb2.MemberListReply.SerializeToString,
             ),
             'TransferLeader': grpc.unary_unary_rpc_method_handler(
@@ -906,6 +955,87 @@ class Cluster:
             target,
             '/raftkv.rpc.Cluster/MemberRemove',
             raftkv_dot_rpc_dot_api__pb2.MemberRemoveRequest.SerializeToString,
+            raftkv_dot_rpc_dot_api__pb2.MemberListReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MemberReplace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.Cluster/MemberReplace',
+            raftkv_dot_rpc_dot_api__pb2.MemberReplaceRequest.SerializeToString,
+            raftkv_dot_rpc_dot_api__pb2.MemberListReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MemberUpdate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.Cluster/MemberUpdate',
+            raftkv_dot_rpc_dot_api__pb2.MemberUpdateRequest.SerializeToString,
+            raftkv_dot_rpc_dot_api__pb2.MemberListReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MemberJoin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftkv.rpc.Cluster/MemberJoin',
+            raftkv_dot_rpc_dot_api__pb2.MemberJoinRequest.SerializeToString,
             raftkv_dot_rpc_dot_api__pb2.MemberListReply.FromString,
             options,
             channel_credentials,

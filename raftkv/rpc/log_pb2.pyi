@@ -47,25 +47,29 @@ class Submission(_message.Message):
     def __init__(self, origin: _Optional[int] = ..., number: _Optional[int] = ..., commands: _Optional[bytes] = ...) -> None: ...
 
 class MemberAddress(_message.Message):
-    __slots__ = ("node_id", "peer_address", "client_address")
+    __slots__ = ("node_id", "peer_address", "client_address", "disk_id")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    DISK_ID_FIELD_NUMBER: _ClassVar[int]
     node_id: int
     peer_address: str
     client_address: str
-    def __init__(self, node_id: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ...) -> None: ...
+    disk_id: int
+    def __init__(self, node_id: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., disk_id: _Optional[int] = ...) -> None: ...
 
 class Membership(_message.Message):
-    __slots__ = ("voters", "voters_outgoing", "learners", "addresses", "removed")
+    __slots__ = ("voters", "voters_outgoing", "learners", "addresses", "removed", "cluster_version")
     VOTERS_FIELD_NUMBER: _ClassVar[int]
     VOTERS_OUTGOING_FIELD_NUMBER: _ClassVar[int]
     LEARNERS_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_VERSION_FIELD_NUMBER: _ClassVar[int]
     voters: _containers.RepeatedScalarFieldContainer[int]
     voters_outgoing: _containers.RepeatedScalarFieldContainer[int]
     learners: _containers.RepeatedScalarFieldContainer[int]
     addresses: _containers.RepeatedCompositeFieldContainer[MemberAddress]
     removed: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, voters: _Optional[_Iterable[int]] = ..., voters_outgoing: _Optional[_Iterable[int]] = ..., learners: _Optional[_Iterable[int]] = ..., addresses: _Optional[_Iterable[_Union[MemberAddress, _Mapping]]] = ..., removed: _Optional[_Iterable[int]] = ...) -> None: ...
+    cluster_version: int
+    def __init__(self, voters: _Optional[_Iterable[int]] = ..., voters_outgoing: _Optional[_Iterable[int]] = ..., learners: _Optional[_Iterable[int]] = ..., addresses: _Optional[_Iterable[_Union[MemberAddress, _Mapping]]] = ..., removed: _Optional[_Iterable[int]] = ..., cluster_version: _Optional[int] = ...) -> None: ...

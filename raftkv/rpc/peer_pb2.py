@@ -22,48 +22,57 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from raftkv.rpc import kv_pb2 as raftkv_dot_rpc_dot_kv__pb2
 from raftkv.rpc import log_pb2 as raftkv_dot_rpc_dot_log__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15raftkv/rpc/peer.proto\x12\nraftkv.rpc\x1a\x14raftkv/rpc/log.proto\"\x1a\n\x07Welcome\x12\x0f\n\x07node_id\x18\x01 \x01(\x04\"j\n\x05\x46rame\x12)\n\x08messages\x18\x01 \x03(\x0b\x32\x17.raftkv.rpc.RaftMessage\x12%\n\x08\x66orwards\x18\x02 \x03(\x0b\x32\x13.raftkv.rpc.Forward\x12\x0f\n\x07lamport\x18\x03 \x01(\x04\"\xce\x04\n\x0bRaftMessage\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12/\n\x0crequest_vote\x18\x02 \x01(\x0b\x32\x17.raftkv.rpc.RequestVoteH\x00\x12:\n\x12request_vote_reply\x18\x03 \x01(\x0b\x32\x1c.raftkv.rpc.RequestVoteReplyH\x00\x12\x33\n\x0e\x61ppend_entries\x18\x04 \x01(\x0b\x32\x19.raftkv.rpc.AppendEntriesH\x00\x12>\n\x14\x61ppend_entries_reply\x18\x05 \x01(\x0b\x32\x1e.raftkv.rpc.AppendEntriesReplyH\x00\x12*\n\theartbeat\x18\x06 \x01(\x0b\x32\x15.raftkv.rpc.HeartbeatH\x00\x12\x35\n\x0fheartbeat_reply\x18\x07 \x01(\x0b\x32\x1a.raftkv.rpc.HeartbeatReplyH\x00\x12\x37\n\x10install_snapshot\x18\x08 \x01(\x0b\x32\x1b.raftkv.rpc.InstallSnapshotH\x00\x12+\n\nread_index\x18\t \x01(\x0b\x32\x15.raftkv.rpc.ReadIndexH\x00\x12\x36\n\x10read_index_reply\x18\n \x01(\x0b\x32\x1a.raftkv.rpc.ReadIndexReplyH\x00\x12-\n\x0btimeout_now\x18\x0b \x01(\x0b\x32\x16.raftkv.rpc.TimeoutNowH\x00\x12\x14\n\x0cvector_clock\x18\x0c \x01(\x0c\x42\t\n\x07message\"k\n\x0bRequestVote\x12\x16\n\x0elast_log_index\x18\x01 \x01(\x04\x12\x15\n\rlast_log_term\x18\x02 \x01(\x04\x12\x10\n\x08pre_vote\x18\x03 \x01(\x08\x12\x1b\n\x13leadership_transfer\x18\x04 \x01(\x08\"5\n\x10RequestVoteReply\x12\x0f\n\x07granted\x18\x01 \x01(\x08\x12\x10\n\x08pre_vote\x18\x02 \x01(\x08\"y\n\rAppendEntries\x12\x16\n\x0eprev_log_index\x18\x01 \x01(\x04\x12\x15\n\rprev_log_term\x18\x02 \x01(\x04\x12\x15\n\rleader_commit\x18\x03 \x01(\x04\x12\"\n\x07\x65ntries\x18\x04 \x03(\x0b\x32\x11.raftkv.rpc.Entry\"i\n\x12\x41ppendEntriesReply\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x02 \x01(\x04\x12\x16\n\x0e\x63onflict_index\x18\x03 \x01(\x04\x12\x15\n\rconflict_term\x18\x04 \x01(\x04\"6\n\tHeartbeat\x12\x15\n\rleader_commit\x18\x01 \x01(\x04\x12\x12\n\nread_round\x18\x02 \x01(\x04\"$\n\x0eHeartbeatReply\x12\x12\n\nread_round\x18\x01 \x01(\x04\"v\n\x0fInstallSnapshot\x12\x1b\n\x13last_included_index\x18\x01 \x01(\x04\x12\x1a\n\x12last_included_term\x18\x02 \x01(\x04\x12*\n\nmembership\x18\x03 \x01(\x0b\x32\x16.raftkv.rpc.Membership\"\x1c\n\tReadIndex\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x04\"5\n\x0eReadIndexReply\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x04\x12\x12\n\nread_index\x18\x02 \x01(\x04\"\x0c\n\nTimeoutNow\"k\n\x07\x46orward\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07settled\x18\x02 \x01(\x04\x12+\n\x0bsubmissions\x18\x03 \x03(\x0b\x32\x16.raftkv.rpc.Submission\x12\x14\n\x0cvector_clock\x18\x04 \x01(\x0c\"\xab\x01\n\rSnapshotChunk\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12-\n\x08snapshot\x18\x02 \x01(\x0b\x32\x1b.raftkv.rpc.InstallSnapshot\x12\x0c\n\x04\x66ile\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x12\x0e\n\x06\x63rc32c\x18\x06 \x01(\x07\x12\x0c\n\x04last\x18\x07 \x01(\x08\x12\x13\n\x0btotal_bytes\x18\x08 \x01(\x04\")\n\x0fSnapshotReceipt\x12\x16\n\x0e\x62ytes_received\x18\x01 \x01(\x04\x32\x87\x01\n\x04Peer\x12\x35\n\x07\x43onnect\x12\x11.raftkv.rpc.Frame\x1a\x13.raftkv.rpc.Welcome(\x01\x30\x01\x12H\n\x0cSendSnapshot\x12\x19.raftkv.rpc.SnapshotChunk\x1a\x1b.raftkv.rpc.SnapshotReceipt(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15raftkv/rpc/peer.proto\x12\nraftkv.rpc\x1a\x13raftkv/rpc/kv.proto\x1a\x14raftkv/rpc/log.proto\"\x85\x02\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x0f\n\x07node_id\x18\x03 \x01(\x04\x12\n\n\x02to\x18\x04 \x01(\x04\x12\x14\n\x0cpeer_address\x18\x05 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x06 \x01(\t\x12\x13\n\x0bversion_min\x18\x07 \x01(\r\x12\x13\n\x0bversion_max\x18\x08 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\t \x01(\x06\x12\x14\n\x0cstart_number\x18\n \x01(\x04\x12\x10\n\x08start_id\x18\x0b \x01(\x06\x12\x16\n\x0elast_log_index\x18\x0c \x01(\x04\x12\r\n\x05nonce\x18\r \x01(\x0c\"\x87\x01\n\tPeerReply\x12(\n\tchallenge\x18\x01 \x01(\x0b\x32\x15.raftkv.rpc.Challenge\x12\x10\n\x08\x61\x64mitted\x18\x02 \x01(\x08\x12&\n\x08\x66ounding\x18\x03 \x01(\x0b\x32\x14.raftkv.rpc.Founding\x12\x16\n\x0e\x62ytes_received\x18\x04 \x01(\x04\"}\n\tChallenge\x12\x0f\n\x07node_id\x18\x01 \x01(\x04\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x01(\x0c\x12\x13\n\x0bversion_min\x18\x04 \x01(\r\x12\x13\n\x0bversion_max\x18\x05 \x01(\r\x12\x17\n\x0f\x63luster_version\x18\x06 \x01(\r\"\x8f\x02\n\x08\x46ounding\x12)\n\x05stage\x18\x01 \x01(\x0e\x32\x1a.raftkv.rpc.Founding.Stage\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x12\n\nmembership\x18\x03 \x01(\x0c\x12\x12\n\nall_stored\x18\x04 \x01(\x08\x12\x0f\n\x07\x64isk_id\x18\x05 \x01(\x06\x12\x10\n\x08\x66ounders\x18\x06 \x01(\x0c\x12\x0f\n\x07refusal\x18\x07 \x01(\t\x12\x13\n\x0bversion_min\x18\x08 \x01(\r\x12\x13\n\x0bversion_max\x18\t \x01(\r\"=\n\x05Stage\x12\x0f\n\x0bSTAGE_EMPTY\x10\x00\x12\x10\n\x0cSTAGE_STORED\x10\x01\x12\x11\n\rSTAGE_STARTED\x10\x02\"\xd7\x01\n\x05\x46rame\x12)\n\x08messages\x18\x01 \x03(\x0b\x32\x17.raftkv.rpc.RaftMessage\x12%\n\x08\x66orwards\x18\x02 \x03(\x0b\x32\x13.raftkv.rpc.Forward\x12\x0f\n\x07lamport\x18\x03 \x01(\x04\x12\r\n\x05proof\x18\x04 \x01(\x0c\x12&\n\x08\x66ounding\x18\x05 \x01(\x0b\x32\x14.raftkv.rpc.Founding\x12\x34\n\x10\x66orwards_refused\x18\x06 \x03(\x0b\x32\x1a.raftkv.rpc.ForwardRefused\"\xce\x04\n\x0bRaftMessage\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12/\n\x0crequest_vote\x18\x02 \x01(\x0b\x32\x17.raftkv.rpc.RequestVoteH\x00\x12:\n\x12request_vote_reply\x18\x03 \x01(\x0b\x32\x1c.raftkv.rpc.RequestVoteReplyH\x00\x12\x33\n\x0e\x61ppend_entries\x18\x04 \x01(\x0b\x32\x19.raftkv.rpc.AppendEntriesH\x00\x12>\n\x14\x61ppend_entries_reply\x18\x05 \x01(\x0b\x32\x1e.raftkv.rpc.AppendEntriesReplyH\x00\x12*\n\theartbeat\x18\x06 \x01(\x0b\x32\x15.raftkv.rpc.HeartbeatH\x00\x12\x35\n\x0fheartbeat_reply\x18\x07 \x01(\x0b\x32\x1a.raftkv.rpc.HeartbeatReplyH\x00\x12\x37\n\x10install_snapshot\x18\x08 \x01(\x0b\x32\x1b.raftkv.rpc.InstallSnapshotH\x00\x12+\n\nread_index\x18\t \x01(\x0b\x32\x15.raftkv.rpc.ReadIndexH\x00\x12\x36\n\x10read_index_reply\x18\n \x01(\x0b\x32\x1a.raftkv.rpc.ReadIndexReplyH\x00\x12-\n\x0btimeout_now\x18\x0b \x01(\x0b\x32\x16.raftkv.rpc.TimeoutNowH\x00\x12\x14\n\x0cvector_clock\x18\x0c \x01(\x0c\x42\t\n\x07message\"\x82\x01\n\x0bRequestVote\x12\x16\n\x0elast_log_index\x18\x01 \x01(\x04\x12\x15\n\rlast_log_term\x18\x02 \x01(\x04\x12\x10\n\x08pre_vote\x18\x03 \x01(\x08\x12\x1b\n\x13leadership_transfer\x18\x04 \x01(\x08\x12\x15\n\rlast_log_hash\x18\x05 \x01(\x06\"5\n\x10RequestVoteReply\x12\x0f\n\x07granted\x18\x01 \x01(\x08\x12\x10\n\x08pre_vote\x18\x02 \x01(\x08\"\x90\x01\n\rAppendEntries\x12\x16\n\x0eprev_log_index\x18\x01 \x01(\x04\x12\x15\n\rprev_log_term\x18\x02 \x01(\x04\x12\x15\n\rleader_commit\x18\x03 \x01(\x04\x12\"\n\x07\x65ntries\x18\x04 \x03(\x0b\x32\x11.raftkv.rpc.Entry\x12\x15\n\rprev_log_hash\x18\x05 \x01(\x06\"}\n\x12\x41ppendEntriesReply\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x02 \x01(\x04\x12\x16\n\x0e\x63onflict_index\x18\x03 \x01(\x04\x12\x15\n\rconflict_term\x18\x04 \x01(\x04\x12\x12\n\nmatch_hash\x18\x05 \x01(\x06\"6\n\tHeartbeat\x12\x15\n\rleader_commit\x18\x01 \x01(\x04\x12\x12\n\nread_round\x18\x02 \x01(\x04\"$\n\x0eHeartbeatReply\x12\x12\n\nread_round\x18\x01 \x01(\x04\"\x92\x01\n\x0fInstallSnapshot\x12\x1b\n\x13last_included_index\x18\x01 \x01(\x04\x12\x1a\n\x12last_included_term\x18\x02 \x01(\x04\x12*\n\nmembership\x18\x03 \x01(\x0b\x32\x16.raftkv.rpc.Membership\x12\x1a\n\x12last_included_hash\x18\x04 \x01(\x06\"\x1c\n\tReadIndex\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x04\"5\n\x0eReadIndexReply\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x04\x12\x12\n\nread_index\x18\x02 \x01(\x04\"\x0c\n\nTimeoutNow\"T\n\x0e\x46orwardRefused\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12$\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x13.raftkv.rpc.Failure\"k\n\x07\x46orward\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07settled\x18\x02 \x01(\x04\x12+\n\x0bsubmissions\x18\x03 \x03(\x0b\x32\x16.raftkv.rpc.Submission\x12\x14\n\x0cvector_clock\x18\x04 \x01(\x0c\"\xba\x01\n\rSnapshotChunk\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12-\n\x08snapshot\x18\x02 \x01(\x0b\x32\x1b.raftkv.rpc.InstallSnapshot\x12\x0c\n\x04\x66ile\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x12\x0e\n\x06\x63rc32c\x18\x06 \x01(\x07\x12\x0c\n\x04last\x18\x07 \x01(\x08\x12\x13\n\x0btotal_bytes\x18\x08 \x01(\x04\x12\r\n\x05proof\x18\t \x01(\x0c\x32\x85\x01\n\x04Peer\x12\x37\n\x07\x43onnect\x12\x11.raftkv.rpc.Frame\x1a\x15.raftkv.rpc.PeerReply(\x01\x30\x01\x12\x44\n\x0cSendSnapshot\x12\x19.raftkv.rpc.SnapshotChunk\x1a\x15.raftkv.rpc.PeerReply(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raftkv.rpc.peer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WELCOME']._serialized_start=59
-  _globals['_WELCOME']._serialized_end=85
-  _globals['_FRAME']._serialized_start=87
-  _globals['_FRAME']._serialized_end=193
-  _globals['_RAFTMESSAGE']._serialized_start=196
-  _globals['_RAFTMESSAGE']._serialized_end=786
-  _globals['_REQUESTVOTE']._serialized_start=788
-  _globals['_REQUESTVOTE']._serialized_end=895
-  _globals['_REQUESTVOTEREPLY']._serialized_start=897
-  _globals['_REQUESTVOTEREPLY']._serialized_end=950
-  _globals['_APPENDENTRIES']._serialized_start=952
-  _globals['_APPENDENTRIES']._serialized_end=1073
-  _globals['_APPENDENTRIESREPLY']._serialized_start=1075
-  _globals['_APPENDENTRIESREPLY']._serialized_end=1180
-  _globals['_HEARTBEAT']._serialized_start=1182
-  _globals['_HEARTBEAT']._serialized_end=1236
-  _globals['_HEARTBEATREPLY']._serialized_start=1238
-  _globals['_HEARTBEATREPLY']._serialized_end=1274
-  _globals['_INSTALLSNAPSHOT']._serialized_start=1276
-  _globals['_INSTALLSNAPSHOT']._serialized_end=1394
-  _globals['_READINDEX']._serialized_start=1396
-  _globals['_READINDEX']._serialized_end=1424
-  _globals['_READINDEXREPLY']._serialized_start=1426
-  _globals['_READINDEXREPLY']._serialized_end=1479
-  _globals['_TIMEOUTNOW']._serialized_start=1481
-  _globals['_TIMEOUTNOW']._serialized_end=1493
-  _globals['_FORWARD']._serialized_start=1495
-  _globals['_FORWARD']._serialized_end=1602
-  _globals['_SNAPSHOTCHUNK']._serialized_start=1605
-  _globals['_SNAPSHOTCHUNK']._serialized_end=1776
-  _globals['_SNAPSHOTRECEIPT']._serialized_start=1778
-  _globals['_SNAPSHOTRECEIPT']._serialized_end=1819
-  _globals['_PEER']._serialized_start=1822
-  _globals['_PEER']._serialized_end=1957
+  _globals['_HELLO']._serialized_start=81
+  _globals['_HELLO']._serialized_end=342
+  _globals['_PEERREPLY']._serialized_start=345
+  _globals['_PEERREPLY']._serialized_end=480
+  _globals['_CHALLENGE']._serialized_start=482
+  _globals['_CHALLENGE']._serialized_end=607
+  _globals['_FOUNDING']._serialized_start=610
+  _globals['_FOUNDING']._serialized_end=881
+  _globals['_FOUNDING_STAGE']._serialized_start=820
+  _globals['_FOUNDING_STAGE']._serialized_end=881
+  _globals['_FRAME']._serialized_start=884
+  _globals['_FRAME']._serialized_end=1099
+  _globals['_RAFTMESSAGE']._serialized_start=1102
+  _globals['_RAFTMESSAGE']._serialized_end=1692
+  _globals['_REQUESTVOTE']._serialized_start=1695
+  _globals['_REQUESTVOTE']._serialized_end=1825
+  _globals['_REQUESTVOTEREPLY']._serialized_start=1827
+  _globals['_REQUESTVOTEREPLY']._serialized_end=1880
+  _globals['_APPENDENTRIES']._serialized_start=1883
+  _globals['_APPENDENTRIES']._serialized_end=2027
+  _globals['_APPENDENTRIESREPLY']._serialized_start=2029
+  _globals['_APPENDENTRIESREPLY']._serialized_end=2154
+  _globals['_HEARTBEAT']._serialized_start=2156
+  _globals['_HEARTBEAT']._serialized_end=2210
+  _globals['_HEARTBEATREPLY']._serialized_start=2212
+  _globals['_HEARTBEATREPLY']._serialized_end=2248
+  _globals['_INSTALLSNAPSHOT']._serialized_start=2251
+  _globals['_INSTALLSNAPSHOT']._serialized_end=2397
+  _globals['_READINDEX']._serialized_start=2399
+  _globals['_READINDEX']._serialized_end=2427
+  _globals['_READINDEXREPLY']._serialized_start=2429
+  _globals['_READINDEXREPLY']._serialized_end=2482
+  _globals['_TIMEOUTNOW']._serialized_start=2484
+  _globals['_TIMEOUTNOW']._serialized_end=2496
+  _globals['_FORWARDREFUSED']._serialized_start=2498
+  _globals['_FORWARDREFUSED']._serialized_end=2582
+  _globals['_FORWARD']._serialized_start=2584
+  _globals['_FORWARD']._serialized_end=2691
+  _globals['_SNAPSHOTCHUNK']._serialized_start=2694
+  _globals['_SNAPSHOTCHUNK']._serialized_end=2880
+  _globals['_PEER']._serialized_start=2883
+  _globals['_PEER']._serialized_end=3016
 # @@protoc_insertion_point(module_scope)

@@ -37,12 +37,12 @@ class PeerStub:
         self.Connect = channel.stream_stream(
                 '/raftkv.rpc.Peer/Connect',
                 request_serializer=raftkv_dot_rpc_dot_peer__pb2.Frame.SerializeToString,
-                response_deserializer=raftkv_dot_rpc_dot_peer__pb2.Welcome.FromString,
+                response_deserializer=raftkv_dot_rpc_dot_peer__pb2.PeerReply.FromString,
                 _registered_method=True)
-        self.SendSnapshot = channel.stream_unary(
+        self.SendSnapshot = channel.stream_stream(
                 '/raftkv.rpc.Peer/SendSnapshot',
                 request_serializer=raftkv_dot_rpc_dot_peer__pb2.SnapshotChunk.SerializeToString,
-                response_deserializer=raftkv_dot_rpc_dot_peer__pb2.SnapshotReceipt.FromString,
+                response_deserializer=raftkv_dot_rpc_dot_peer__pb2.PeerReply.FromString,
                 _registered_method=True)
 
 
@@ -50,8 +50,9 @@ class PeerServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Connect(self, request_iterator, context):
-        """The caller introduces itself in the call's metadata (cluster id, node ids, protocol
-        version); the callee answers with one Welcome or refuses the call.
+        """The caller introduces itself in the call's metadata (a Hello). The callee refuses the call, or
+        answers with a Challenge. The caller proves in its first message that it knows the cluster's
+        secret, and is admitted or refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -69,12 +70,12 @@ def add_PeerServicer_to_server(servicer, server):
             'Connect': grpc.stream_stream_rpc_method_handler(
                     servicer.Connect,
                     request_deserializer=raftkv_dot_rpc_dot_peer__pb2.Frame.FromString,
-                    response_serializer=raftkv_dot_rpc_dot_peer__pb2.Welcome.SerializeToString,
+                    response_serializer=raftkv_dot_rpc_dot_peer__pb2.PeerReply.SerializeToString,
             ),
-            'SendSnapshot': grpc.stream_unary_rpc_method_handler(
+            'SendSnapshot': grpc.stream_stream_rpc_method_handler(
                     servicer.SendSnapshot,
                     request_deserializer=raftkv_dot_rpc_dot_peer__pb2.SnapshotChunk.FromString,
-                    response_serializer=raftkv_dot_rpc_dot_peer__pb2.SnapshotReceipt.SerializeToString,
+                    response_serializer=raftkv_dot_rpc_dot_peer__pb2.PeerReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -103,7 +104,7 @@ class Peer:
             target,
             '/raftkv.rpc.Peer/Connect',
             raftkv_dot_rpc_dot_peer__pb2.Frame.SerializeToString,
-            raftkv_dot_rpc_dot_peer__pb2.Welcome.FromString,
+            raftkv_dot_rpc_dot_peer__pb2.PeerReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -125,12 +126,12 @@ class Peer:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(
+        return grpc.experimental.stream_stream(
             request_iterator,
             target,
             '/raftkv.rpc.Peer/SendSnapshot',
             raftkv_dot_rpc_dot_peer__pb2.SnapshotChunk.SerializeToString,
-            raftkv_dot_rpc_dot_peer__pb2.SnapshotReceipt.FromString,
+            raftkv_dot_rpc_dot_peer__pb2.PeerReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,35 @@
+"""Which cluster versions this program can take part in, and what each of them changed.
+
+The cluster version is replicated (`Membership.cluster_version`): it decides what entries mean and
+how members talk, so that all members change over at the same entry. The leader raises it once all
+members have reported that they can (`node/cluster_version.py`).
+
+0   data directories of raftkv 0.1.0: no running hash, no disk ids. No node talks at this version
+    any more; its directories are read, and the first leader raises the version.
+1   the log has a running hash, members have disk ids
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class VersionRange:
+    """The cluster versions `minimum` .. `maximum`, both inclusive."""
+
+    minimum: int
+    maximum: int
+
+    def __contains__(self, version: int) -> bool:
+        return self.minimum <= version <= self.maximum
+
+    def __str__(self) -> str:
+        return f"{self.minimum} to {self.maximum}"
+
+
+SUPPORTED = VersionRange(0, 1)
+"""What this program can take part in."""
+
+HASHED = 1
+"""From this version on the log has a running hash."""
