@@ -57,6 +57,16 @@ class Settings:
         default_factory=dict,
         metadata={"doc": "the cluster's first nodes: id=peer_host:port/client_host:port,..."},
     )
+    bootstrap_without: str = setting(
+        "",
+        "ids of first nodes that will never come, with a comma between: found the cluster without"
+        " them, though nobody can say whether their disks are empty",
+    )
+    cluster_secret_file: str = setting(
+        "",
+        "file with the secret by which nodes know each other; the same on every node, required"
+        " where peer_listen is no loopback address",
+    )
     join: str = setting("", "client address of any member of a running cluster to join")
     allow_insecure_network: bool = setting(
         False, "listen off loopback although nothing is encrypted or authenticated"
@@ -146,15 +156,38 @@ class Settings:
 
     @property
     def cluster_id(self) -> int:
-        """The identity that the initial members agree on without talking: 64 bits, never zero.
+        """What a new cluster's name stands for on the wire: 64 bits, never zero.
 
-        Meaningless for a node that joins: it learns the id from the cluster.
+        Clusters of one name differ by their incarnations.
         """
-        parts = [self.cluster_name]
-        for node_id, address in sorted(self.initial_members.items()):
-            parts.append(f"{node_id}={address.peer}/{address.client}")
-        digest = hashlib.sha256("\n".join(parts).encode()).digest()
+        digest = hashlib.sha256(self.cluster_name.encode()).digest()
         return int.from_bytes(digest[:8], "big") or 1
+
+    @property
+    def advertised(self) -> Address:
+        """Where others reach this node."""
+        return Address(self.peer_advertise, self.client_advertise)
+
+    @property
+    def bootstrap_without_ids(self) -> frozenset[int]:
+        return frozenset(int(id) for id in self.bootstrap_without.split(",") if id.strip())
+
+    def require_founder(self) -> None:
+        """Raise `ConfigurationError` unless the initial members are a list with this node.
+
+        Asked of a node with an empty data directory only: of any other, the disk says who it is,
+        and the list is a hint where its peers may be.
+        """
+        if self.initial_members.get(self.node_id) != self.advertised:
+            self._refuse_foreign_members(self.advertised)
+        missing = self.bootstrap_without_ids - self.initial_members.keys()
+        if missing or self.node_id in self.bootstrap_without_ids:
+            raise _wrong(
+                "bootstrap_without",
+                self.bootstrap_without,
+                "ids of other initial_members",
+                "correct the ids",
+            )
 
     def _fill(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -206,7 +239,16 @@ class Settings:
         for kind in ("client", "peer"):
             listen, advertise = f"{kind}_listen", f"{kind}_advertise"
             host, _ = split_address(listen, getattr(self, listen))
-            if not self.allow_insecure_network and not _is_loopback(host):
+            if kind == "peer" and not self.cluster_secret_file and not is_loopback(host):
+                raise _wrong(
+                    listen,
+                    getattr(self, listen),
+                    "a loopback address, as cluster_secret_file is not set and every process that"
+                    " reaches this port could act as a node",
+                    "write a secret with `raftkv secret new FILE`, copy it to every node, and set"
+                    " cluster_secret_file",
+                )
+            if not self.allow_insecure_network and not is_loopback(host):
                 raise _wrong(
                     listen,
                     getattr(self, listen),
@@ -223,6 +265,13 @@ class Settings:
                 )
         if self.join:
             split_address("join", self.join)
+        if not all(id.strip().isdigit() for id in self.bootstrap_without.split(",") if id.strip()):
+            raise _wrong(
+                "bootstrap_without",
+                repr(self.bootstrap_without),
+                "node ids with a comma between",
+                "write it like 3 or 2,3",
+            )
         if self.client_listen == self.peer_listen:
             raise _wrong(
                 "peer_listen", self.peer_listen, "other than client_listen", "choose another port"
@@ -241,8 +290,6 @@ class Settings:
                 raise _wrong("initial_members", node_id, "node ids >= 1", "number the nodes from 1")
             split_address("initial_members", address.peer)
             split_address("initial_members", address.client)
-        if self.initial_members and self.initial_members.get(self.node_id) != own:
-            self._refuse_foreign_members(own)
         self._fill("initial_members", MappingProxyType(dict(sorted(self.initial_members.items()))))
 
     def _refuse_foreign_members(self, own: Address) -> None:
@@ -294,7 +341,7 @@ def default_of(each: Any) -> object:
     return each.default if each.default is not MISSING else cast(Any, each.default_factory)()
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

@@ -38,7 +38,8 @@ SERVICE_LINK = re.compile(r"RAFTKV_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP
 FLAGS = (
     *("node_id", "cluster_name", "data_dir"),
     *("client_listen", "peer_listen", "client_advertise", "peer_advertise"),
-    *("initial_members", "join", "allow_insecure_network", "log_level", "log_format"),
+    *("initial_members", "bootstrap_without", "join"),
+    *("cluster_secret_file", "allow_insecure_network", "log_level", "log_format"),
 )
 
 DEFAULTS: dict[str, object] = {

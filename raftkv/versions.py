@@ -1,11 +1,11 @@
 """Which cluster versions this program can take part in, and what each of them changed.
 
-The cluster version is replicated (`Membership.cluster_version`): it decides what entries mean and
-how members talk, so that all members change over at the same entry. The leader raises it once all
-members have reported that they can (`node/cluster_version.py`).
+The cluster version is replicated (an entry of kind VERSION): it decides what entries mean and how
+members talk, so that all members change over at the same entry. The leader raises it once all
+members have reported that they can (`node/upkeep.py`).
 
-0   data directories of raftkv 0.1.0: no running hash, no disk ids. No node talks at this version
-    any more; its directories are read, and the first leader raises the version.
+0   the data directories of raftkv 0.1.0, without running hash and disk ids: all nodes are stopped
+    and started as this program, and their first leader raises the version
 1   the log has a running hash, members have disk ids
 """
 

@@ -18,6 +18,7 @@ from raftkv.cli import (
     kv_commands,
     lease_commands,
     member_commands,
+    secret_commands,
     serve,
     status,
     txn,
@@ -105,6 +106,7 @@ app.command(rich_help_panel=NODES)(serve.serve)
 app.command(rich_help_panel=NODES)(dev.dev)
 app.command(rich_help_panel=NODES)(health.health)
 app.add_typer(config_commands.app, name="config", rich_help_panel=NODES)
+app.add_typer(secret_commands.app, name="secret", rich_help_panel=NODES)
 app.command(rich_help_panel=KEYS)(kv_commands.put)
 app.command(rich_help_panel=KEYS)(kv_commands.get)
 app.command("del", rich_help_panel=KEYS)(kv_commands.delete)

@@ -45,6 +45,21 @@ InitialMembers = Annotated[
         " the same text on every node. [this node alone]",
     ),
 ]
+BootstrapWithout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,...",
+        help="First nodes that will never come. Only if you know that their disks hold nothing.",
+    ),
+]
+ClusterSecretFile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="The secret by which nodes know each other, the same on every node."
+        " `raftkv secret new` writes one.",
+    ),
+]
 Join = Annotated[
     str | None,
     typer.Option(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from google.protobuf.message import DecodeError
+
 from raftkv.errors import InvalidRequest, RaftkvError, TooLarge
 from raftkv.kv.limits import (
     IDEMPOTENCY_TTL_MS_MAX,
@@ -49,6 +51,15 @@ def check_batch(batch: kv_pb2.CommandBatch, limits: Limits) -> list[tuple[int, R
         except InvalidRequest as error:
             refused.append((position, error))
     return refused
+
+
+def check_forwarded(commands: bytes, limits: Limits) -> RaftkvError | None:
+    """What is wrong with a CommandBatch that another node took in; None if nothing is."""
+    try:
+        batch = kv_pb2.CommandBatch.FromString(commands)
+    except DecodeError as error:
+        return InvalidRequest(f"what was forwarded is not a CommandBatch: {error}")
+    return next((error for _, error in check_batch(batch, limits)), None)
 
 
 def check_command(command: kv_pb2.Command, limits: Limits) -> None:

@@ -27,13 +27,14 @@ from raftkv.kv.commands import CommandRunner
 from raftkv.kv.failures import fill_failure
 from raftkv.kv.limits import SESSION_RESULTS_MAX, Limits
 from raftkv.kv.membership import decode_membership
-from raftkv.kv.meta import MEMBERSHIP_KEY, META_KEY, Meta
+from raftkv.kv.meta import MEMBERSHIP_KEY, META_0_KEY, META_KEY, Meta
 from raftkv.kv.overlay import Overlay, Reader
 from raftkv.kv.ranges import Budget, Steps, check_revision, read_range
 from raftkv.kv.read_transaction import read_transaction
 from raftkv.kv.records import fill_key_value
 from raftkv.kv.store import Family, StateStore
-from raftkv.raft.entry import Entry, EntryKind, Membership
+from raftkv.raft.entry import Entry, EntryKind, Membership, decode_version
+from raftkv.raft.running_hash import UNKNOWN
 from raftkv.rpc import kv_pb2, log_pb2
 
 
@@ -58,8 +59,7 @@ class StateMachine:
         self._store = store
         self._limits = limits
         self._overlay = Overlay(store)
-        row = store.get(Family.META, META_KEY)
-        self._meta = Meta() if row is None else Meta.decode(row)
+        self._meta = _read_meta(store)
         payload = store.get(Family.META, MEMBERSHIP_KEY)
         self.membership = Membership() if payload is None else decode_membership(payload)
         self._runner = CommandRunner(self._overlay, self._meta)
@@ -72,6 +72,16 @@ class StateMachine:
     @property
     def applied_term(self) -> int:
         return self._meta.applied_term
+
+    @property
+    def applied_hash(self) -> int:
+        """The running hash of the log up to `applied_index`, 0 if it is not known."""
+        return self._meta.applied_hash
+
+    @property
+    def cluster_version(self) -> int:
+        """What the entries after `applied_index` mean, unless one of them raises it."""
+        return self._meta.cluster_version
 
     @property
     def revision(self) -> int:
@@ -100,10 +110,11 @@ class StateMachine:
 
     # ---- entries -------------------------------------------------------------------
 
-    def apply(self, entries: Sequence[Entry]) -> list[Applied]:
+    def apply(self, entries: Sequence[Entry], log_hash: int = UNKNOWN) -> list[Applied]:
         """Apply a run of entries and write it to the store, whole, with `applied_index`.
 
-        Returns one `Applied` per submission, in order. May raise `StorageError`.
+        `log_hash` is the running hash of the log up to the last of them. Returns one `Applied` per
+        submission, in order. May raise `StorageError`.
         """
         meta = self._meta
         applied: list[Applied] = []
@@ -125,16 +136,24 @@ class StateMachine:
             elif entry.kind is EntryKind.MEMBERSHIP:
                 self.membership = decode_membership(entry.payload)
                 self._overlay.changes[Family.META][MEMBERSHIP_KEY] = entry.payload
+            elif entry.kind is EntryKind.VERSION:
+                self._raise_version(decode_version(entry.payload))
             self._runner.idempotency_keys.remove_expired()
             self._runner.compaction.step()
             meta.applied_index = entry.index
             meta.applied_term = entry.term
         if entries:
+            meta.applied_hash = log_hash
             self._overlay.changes[Family.META][META_KEY] = meta.encode()
             self._store.write(self._overlay.changes)
             self._overlay.clear()
             self._tell()
         return applied
+
+    def _raise_version(self, version: int) -> None:
+        # Two leaders may each have proposed it, one after the other.
+        self._meta.cluster_version = max(self._meta.cluster_version, version)
+        self._overlay.changes[Family.META][META_0_KEY] = None
 
     def _tell(self) -> None:
         made = self._runner.writer.made
@@ -282,6 +301,14 @@ class StateMachine:
     def lock_members(self, name: bytes) -> Iterator[locks.Member]:
         """Who holds the lock, and then who waits, in order."""
         return locks.members(self._store, name, self._runner.writer.fronts.of(name))
+
+
+def _read_meta(store: StateStore) -> Meta:
+    row = store.get(Family.META, META_KEY)
+    if row is not None:
+        return Meta.decode(row)
+    row = store.get(Family.META, META_0_KEY)
+    return Meta() if row is None else Meta.decode_0(row)
 
 
 def _refusal(error: RaftkvError) -> bytes:

@@ -37,7 +37,6 @@ def fill_membership(membership: Membership, wire: log_pb2.Membership) -> None:
             client_address=address.client,
             disk_id=membership.disk_ids.get(node_id, 0),
         )
-    wire.cluster_version = membership.cluster_version
 
 
 def read_membership(wire: log_pb2.Membership) -> Membership:
@@ -52,5 +51,4 @@ def read_membership(wire: log_pb2.Membership) -> Membership:
         },
         removed=frozenset(wire.removed),
         disk_ids={member.node_id: member.disk_id for member in wire.addresses if member.disk_id},
-        cluster_version=wire.cluster_version,
     )

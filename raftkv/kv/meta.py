@@ -6,10 +6,13 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-META_KEY: Final = b"state"
+META_KEY: Final = b"meta"
+META_0_KEY: Final = b"state"
+"""Where raftkv 0.1.0 kept the row, without the log's hash and the cluster version."""
 MEMBERSHIP_KEY: Final = b"membership"
 
-_META: Final = struct.Struct("<QQqqqq")
+_META: Final = struct.Struct("<QQqqqqQI")
+_META_0: Final = struct.Struct("<QQqqqq")
 
 
 @dataclass(slots=True)
@@ -23,6 +26,9 @@ class Meta:
     time_ms: int = 0
     leases_granted: int = 0
     """How many lease ids the store has chosen itself."""
+    applied_hash: int = 0
+    """The running hash of the log up to `applied_index`, 0 if it is not known."""
+    cluster_version: int = 0
     compaction_cursor: bytes = b""
     """The key in CHANGES from which a compaction has yet to remove; empty: none is under way."""
 
@@ -35,6 +41,8 @@ class Meta:
                 self.compacted_revision,
                 self.time_ms,
                 self.leases_granted,
+                self.applied_hash,
+                self.cluster_version,
             )
             + self.compaction_cursor
         )
@@ -43,4 +51,11 @@ class Meta:
     def decode(cls, row: bytes) -> Meta:
         meta = cls(*_META.unpack_from(row))
         meta.compaction_cursor = row[_META.size :]
+        return meta
+
+    @classmethod
+    def decode_0(cls, row: bytes) -> Meta:
+        """The row of raftkv 0.1.0."""
+        meta = cls(*_META_0.unpack_from(row))
+        meta.compaction_cursor = row[_META_0.size :]
         return meta

@@ -18,11 +18,14 @@ import structlog
 from raftkv.errors import (
     DamagedData,
     DeadlineExceeded,
+    InvalidRequest,
+    OutOfService,
     RemovedFromCluster,
     ShuttingDown,
     Unavailable,
     check,
 )
+from raftkv.kv.checks import check_forwarded
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.node.apply_turn import ApplyTurn
@@ -30,19 +33,32 @@ from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.cluster_clock import ClusterClock
 from raftkv.node.leader_lease import LeaderLease
 from raftkv.node.log_compaction import LogCompaction
+from raftkv.node.peer_register import PeerRegister
 from raftkv.node.reads import ReadBarriers
 from raftkv.node.recovery import Recovered
+from raftkv.node.removal import RemovalClaims
 from raftkv.node.snapshots import SnapshotSender
 from raftkv.node.submissions import Intake, Submissions
 from raftkv.node.tasks import Fatal, Tasks
+from raftkv.node.upkeep import next_version, updated_membership
+from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.ready import Persist, RaftConfig, Role
 from raftkv.rpc import kv_pb2, log_pb2
 from raftkv.storage.ports import Checkpoint, LogStore, StateStorage
-from raftkv.transport.ports import Forward, Frame, PeerLinks, Submission
+from raftkv.transport.bounds import TERM_JUMP_MAX
+from raftkv.transport.handshake import Caller, Refusal, Refused
+from raftkv.transport.ports import Forward, ForwardRefused, Frame, PeerLinks, Submission
+from raftkv.versions import HASHED, SUPPORTED, VersionRange
 
 INSTALL_TIMEOUT_S = 60.0
+UPKEEP_TICKS = 4
+NOTES_TICKS = 20
+"""So often this node writes down what its followers have acknowledged, if that is news."""
+
+# A peer that says so has on its own disk why this node must not go on from the disk it has.
+_WRONG_DISK = (Refusal.OTHER_DISK, Refusal.OLDER_COPY, Refusal.CLONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +73,7 @@ class NodeConfig:
     log_retained_bytes: int
     log_compaction_bytes: int
     entry_bytes_max: int = 1 << 20
+    versions: VersionRange = SUPPORTED
 
 
 class Driver:
@@ -64,7 +81,7 @@ class Driver:
 
     def __init__(
         self,
-        node_id: int,
+        own: Caller,
         config: NodeConfig,
         recovered: Recovered,
         log_store: LogStore,
@@ -81,6 +98,7 @@ class Driver:
         )
         self.barriers = ReadBarriers(rng.getrandbits(62))
         self._lease = LeaderLease(config.raft, config.tick_s)
+        node_id = own.node_id
         self.last_contact: dict[int, float] = {}
         self.loop = asyncio.get_running_loop()
         self.stopped: asyncio.Future[BaseException | None] = self.loop.create_future()
@@ -90,10 +108,16 @@ class Driver:
         self._log_store = log_store
         self._storage = state_storage
         self._links = links
-        self._intake = Intake()
+        # An honest node stays below its own bound, which may be a little above ours.
+        self._intake = Intake(2 * config.uncommitted_bytes_max)
         self._forwarders: set[int] = set()  # peers with submissions in the intake
         self._snapshots = SnapshotSender(node_id, state_storage, links, self._take_checkpoint)
+        self._own = own
         self._log_disk = asyncio.Lock()
+        self._register = PeerRegister(node_id, recovered.starts, log_store, self._log_disk)
+        self._removal = RemovalClaims(2 * config.raft.election_ticks_max)
+        self._version_proposed = (0, 0)  # in which term, and which
+        self._ticks = 0
         self._peer_addresses: dict[int, str] = {}
         self._linked_version = (-1, -1)
         self._fatal = Fatal(self.finish)
@@ -134,6 +158,7 @@ class Driver:
         if self.dead:
             return
         self.dead = True
+        self.raft.passive = True
         if reason is None or isinstance(reason, RemovedFromCluster):
             self._log.info("node_stopped", term=self.raft.current_term, reason=str(reason or ""))
         else:
@@ -166,38 +191,132 @@ class Driver:
 
     # ---- calls from the links --------------------------------------------------------
 
+    @property
+    def last_log_index(self) -> int:
+        """The end of the log on this node's disk."""
+        return self.raft.log.persisted_index
+
+    @property
+    def cluster_version(self) -> int:
+        """The cluster version in force here."""
+        return self.machine.cluster_version
+
+    async def admit(self, caller: Caller) -> Refused | None:
+        """Why this peer may not talk to us, None if it may."""
+        if self.dead:
+            return Refused(Refusal.NOT_READY, f"node {self._node_id} is stopping")
+        self._note_acknowledged()
+        return await self._register.admit(
+            caller, self.machine.membership, self.machine.cluster_version
+        )
+
     def receive(self, sender: int, frame: Frame) -> None:
-        """A frame has arrived."""
+        """A frame of an admitted peer has arrived.
+
+        Raises `InvalidRequest` or `ProtocolBreach` if nothing more is to be taken from this link.
+        """
+        for message in frame.messages:
+            self._require_sane_term(message)
+            if type(message) is InstallSnapshot:
+                raise InvalidRequest(f"node {sender} announces a snapshot without its data")
+        self._step(sender, frame)
+
+    def _step(self, sender: int, frame: Frame) -> None:
         if self.dead:
             return
         self.last_contact[sender] = self.loop.time()
         with self._fatal:
-            for message in frame.messages:
-                self.raft.step(message)
+            try:
+                for message in frame.messages:
+                    self.raft.step(message)
+            except ProtocolBreach as breach:
+                self._breached(breach)
             if frame.forwards:
-                self._watch_role()
-                for forward in frame.forwards:
-                    # A forward for another term is dead or early: its origin will repeat it.
-                    if self.raft.leads and forward.term == self.raft.current_term:
-                        self._intake.add(forward.submissions, forward.settled)
-                        self._forwarders.add(sender)
+                self._take_forwards(sender, frame.forwards)
+            for refused in frame.forwards_refused:
+                self.submissions.refused(refused.term, refused.number, refused.error)
         self.wake()
+
+    def _require_sane_term(self, message: Message) -> None:
+        if message.term > self.raft.current_term + TERM_JUMP_MAX:
+            raise InvalidRequest(
+                f"node {message.sender} sends term {message.term}, and this node is in term"
+                f" {self.raft.current_term}: elections raise it one by one"
+            )
+
+    def _breached(self, breach: ProtocolBreach) -> None:
+        """A message says what can't be. From a stranger that ends its link, and is the stranger's
+        fault; from a member, one of the two nodes has lost what it promised.
+        """
+        if not self._is_known(breach.sender):
+            raise breach
+        self.finish(
+            OutOfService(
+                f"{breach}: one of the two has lost or forgotten what it promised, and this node"
+                " can't tell which. It takes no part any more. Keep this directory and export it;"
+                " compare what both nodes hold, then rebuild the one that is wrong: `raftkv member"
+                f" replace {self._node_id} NEW`",
+                peer=breach.sender,
+            )
+        )
+
+    def _is_known(self, peer: int) -> bool:
+        """Whether the peer belongs to the cluster: it has proved that, or it is a member here."""
+        caller = self._register.callers.get(peer)
+        return (caller is not None and caller.proven) or peer in self.raft.peers
+
+    def _take_forwards(self, sender: int, forwards: Sequence[Forward]) -> None:
+        self._watch_role()
+        refused: list[ForwardRefused] = []
+        for forward in forwards:
+            # A forward for another term is dead or early: its origin will repeat it.
+            if not self.raft.leads or forward.term != self.raft.current_term:
+                continue
+            good: list[Submission] = []
+            for submission in forward.submissions:
+                error = check_forwarded(submission.commands, self._config.limits)
+                if error is None:
+                    good.append(submission)
+                else:
+                    refused.append(ForwardRefused(forward.term, submission.number, error))
+            refused += [
+                ForwardRefused(forward.term, number, error)
+                for number, error in self._intake.add(sender, good, forward.settled)
+            ]
+            self._forwarders.add(sender)
+        if refused:
+            self._links.send(sender, Frame(forwards_refused=tuple(refused)))
+
+    @property
+    def removal_claimed_by(self) -> frozenset[int]:
+        """The members that say that this node was removed."""
+        return self._removal.claimed_by(self.raft.peers)
+
+    def link_up(self, peer: int) -> None:
+        """The peer has admitted this node."""
+        self._removal.withdrawn(peer)
 
     def link_down(self, peer: int) -> None:
         """The link to this peer broke."""
         self.raft.unreachable(peer)
         self.wake()
 
-    def removed(self, by: int) -> None:
-        """A peer says that this node has been removed from the cluster."""
-        self.finish(self._removal(f"node {by} says that node {self._node_id}"))
+    def refused(self, by: int, refused: Refused) -> None:
+        """A peer does not admit this node. What a stranger says is no reason to do anything."""
+        if self.dead or not self._is_known(by):
+            return
+        if refused.reason is Refusal.REMOVED:
+            self._removal.claimed(by)
+        elif refused.reason in _WRONG_DISK:
+            self.finish(OutOfService(f"node {by} does not admit this node: {refused.message}"))
 
-    def is_member(self, peer: int) -> bool:
-        """Whether this peer may talk to us: false only for one that is known to be removed."""
-        return peer not in self.machine.membership.removed
+    def is_removed(self, peer: int) -> bool:
+        """Whether this peer is known to have been removed from the cluster."""
+        return peer in self.machine.membership.removed
 
     def begin_snapshot(self, message: InstallSnapshot) -> Path:
         """A peer offers a snapshot: where its files go. `Unavailable` if it is of no use."""
+        self._require_sane_term(message)
         if self.dead or not self.raft.wants_snapshot(message):
             raise Unavailable("this snapshot is not wanted")
         return self._storage.begin_receive()
@@ -207,7 +326,7 @@ class Driver:
         if self.dead or not self.raft.wants_snapshot(message):
             raise Unavailable("this snapshot is not wanted any more")
         self._received = received
-        self.receive(message.sender, Frame(messages=(message,)))
+        self._step(message.sender, Frame(messages=(message,)))
         raft, index = self.raft, message.snapshot.last_included_index
 
         def decided() -> bool:
@@ -235,6 +354,14 @@ class Driver:
             self.barriers.tick(now, raft.read_index, core.election_ticks_min // 2, patience_ticks)
             self._resend_overdue()
             self._let_time_pass(now)
+            self._ticks += 1
+            if self._ticks % UPKEEP_TICKS == 0:
+                self._keep_up()
+            if self._ticks % NOTES_TICKS == 0:
+                self._note_acknowledged()
+                if self._register.changed:
+                    self.tasks.spawn(self._register.write())
+            self._weigh_removal()
         self.wake()
 
     def _resend_overdue(self) -> None:
@@ -246,6 +373,42 @@ class Driver:
         deadline_ms = self.machine.next_deadline_ms()
         if self.raft.established and self.clock.stamp_is_due(deadline_ms, now):
             self._propose([], now)
+
+    def _keep_up(self) -> None:
+        """At a leader: raise the cluster version, and note members' disks and new addresses."""
+        raft = self.raft
+        if not raft.committed_in_term or raft.transferee:
+            return
+        callers = {**self._register.callers, self._node_id: self._own}
+        version = next_version(self.machine.cluster_version, raft.membership, callers)
+        if version is not None and self._version_proposed != (raft.current_term, version):
+            self._version_proposed = raft.current_term, version
+            self._log.info("cluster_version_raised", term=raft.current_term, version=version)
+            raft.propose_version(version)
+        if raft.membership_committed and not raft.membership.joint:
+            updated = updated_membership(raft.membership, callers)
+            if updated is not None and self.machine.cluster_version >= HASHED:
+                self._log.info("members_updated", term=raft.current_term)
+                raft.propose_membership(updated)
+
+    def _note_acknowledged(self) -> None:
+        raft = self.raft
+        self._register.acknowledged(
+            {
+                peer: min(progress.match_index, raft.commit_index)
+                for peer, progress in raft.progress.items()
+                if peer in raft.membership.members
+            }
+        )
+
+    def _weigh_removal(self) -> None:
+        """Stop if all others that answer say that this node was removed; else stand by."""
+        others = self.raft.peers
+        by = self._removal.tick(others, self._links.connected)
+        self.raft.passive = bool(self._removal.claimed_by(others))
+        if by:
+            names = " and ".join(map(str, sorted(by)))
+            self.finish(self._removal_by(f"all that answer (nodes {names}) say that node"))
 
     # ---- the round -------------------------------------------------------------------
 
@@ -329,7 +492,7 @@ class Driver:
         raft, own = self.raft, self.submissions
         if raft.leads:
             if own.has_unsent:
-                self._intake.add(own.take_unsent(raft.current_term), own.settled)
+                self._intake.add(self._node_id, own.take_unsent(raft.current_term), own.settled)
             if self._intake and raft.established and not raft.transferee:
                 now = self.loop.time()
                 for submissions in self._intake.take(self._config.entry_bytes_max):
@@ -364,7 +527,7 @@ class Driver:
     def _apply(self, entries: Sequence[Entry]) -> None:
         raft, own = self.raft, self.submissions
         term_before = self.machine.applied_term
-        for applied in self.machine.apply(entries):
+        for applied in self.machine.apply(entries, raft.log.hash(entries[-1].index) or 0):
             if applied.origin == own.origin:
                 own.resolve(applied.number, applied.result)
         last = entries[-1]
@@ -385,7 +548,7 @@ class Driver:
         try:
             machine = self.machine
             index, term = machine.applied_index, machine.applied_term
-            point = SnapshotPoint(index, term, machine.membership)
+            point = SnapshotPoint(index, term, machine.membership, machine.applied_hash)
             return await self._storage.checkpoint(index, term), point
         finally:
             self._apply_paused = False
@@ -413,10 +576,8 @@ class Driver:
             self.raft.snapshot_refused()
             return
         async with self._log_disk:
-            await self._log_store.reset(index, term)
+            await self._log_store.reset(index, term, point.last_included_hash)
             self.machine = StateMachine(store, self._config.limits)
-            holds = (self.machine.applied_index, self.machine.applied_term)
-            check(holds == (index, term), "a snapshot holds what its name says", found=holds)
             self.raft.snapshot_installed()
         self.changes.replace(self.machine)
         await self._storage.retire()
@@ -444,12 +605,13 @@ class Driver:
     async def _leave(self) -> None:
         """Stay for an election timeout, so that the others get our last answers; then stop."""
         await asyncio.sleep(self._config.raft.election_ticks_min * self._config.tick_s)
-        self.finish(self._removal(f"node {self._node_id}"))
+        self.finish(self._removal_by("node"))
 
-    def _removal(self, who: str) -> RemovedFromCluster:
+    def _removal_by(self, who: str) -> RemovedFromCluster:
         return RemovedFromCluster(
-            f"{who} has been removed from the cluster; delete its data directory, and never use"
-            " its id again"
+            f"{who} {self._node_id} has been removed from the cluster. The members have its data:"
+            " once `raftkv status` shows that they are well, its directory is of no more use. Its"
+            " id never comes back"
         )
 
 

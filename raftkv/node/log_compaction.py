@@ -71,6 +71,6 @@ class LogCompaction:
             term = raft.log.term(index)
             if self._stopped.done() or term is None or index <= raft.log.compacted_index:
                 return
-            await self._log_store.compact(index, term)
+            await self._log_store.compact(index, term, raft.log.hash(index) or 0)
             raft.compact(index)
         self._log.info("log_compacted", index=index, term=raft.current_term)

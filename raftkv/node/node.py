@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from random import Random
 
 import structlog
@@ -15,6 +16,7 @@ from raftkv.errors import (
     NoLeader,
     NotLeader,
     OutcomeUnknown,
+    OutOfService,
     RaftkvError,
     ShuttingDown,
     Unavailable,
@@ -30,7 +32,9 @@ from raftkv.raft import quorum
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.membership import MembershipCodec
 from raftkv.raft.raft import Raft
+from raftkv.storage.identity import Identity, IdentityStore, Stage
 from raftkv.storage.ports import LogStore, StateStorage
+from raftkv.transport.handshake import Caller
 from raftkv.transport.ports import PeerLinks
 
 CODEC = MembershipCodec(encode_membership, decode_membership)
@@ -41,49 +45,52 @@ READY_TRY_S = 5.0
 class Node:
     """Ports are handed in; time is the running loop's, chance is `rng`.
 
-    `initial` begins a new cluster if the disks are empty, and if `require_first_start` does not
-    raise; a node that joins has none.
+    The identity in `identities` is that of a founder whose cluster is founded, of a node that has
+    joined, or of a member; `address` is where the node is reached now.
     """
 
     def __init__(
         self,
-        node_id: int,
-        cluster_id: int,
+        identities: IdentityStore,
+        identity: Identity,
+        address: Address,
         config: NodeConfig,
         log_store: LogStore,
         state_storage: StateStorage,
         links: PeerLinks,
         rng: Random,
-        initial: Membership | None = None,
-        require_first_start: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self.node_id = node_id
-        self.cluster_id = cluster_id
+        self.node_id = identity.node_id
+        self.cluster_id = identity.cluster_id
+        self.incarnation = identity.incarnation
         self.ready = False
+        self._identities = identities
+        self._identity = identity
+        self._address = address
         self._config = config
         self._log_store = log_store
         self._storage = state_storage
         self._links = links
         self._rng = rng
-        self._initial = initial
-        self._require_first_start = require_first_start
         self._stopping = False
-        self._log = structlog.get_logger("raftkv.node").bind(node=node_id)
+        self._log = structlog.get_logger("raftkv.node").bind(node=identity.node_id)
         self.driver: Driver
 
     async def start(self) -> None:
         """Recover from disk and begin to take part. Raises `StorageError` if that can't be."""
+        identity = self._identity
         recovered = await recover(
-            self.node_id,
+            identity,
             self._config.raft,
             CODEC,
             self._rng,
             self._config.limits,
             self._log_store,
             self._storage,
-            self._initial,
-            self._require_first_start,
         )
+        if identity.stage is not Stage.MEMBER:
+            # From now on log and state are there, or have been lost.
+            self._save(replace(identity, stage=Stage.MEMBER, membership=b""))
         raft = recovered.raft
         self._log.info(
             "node_recovered",
@@ -91,8 +98,16 @@ class Node:
             applied=raft.last_applied,
             last_index=raft.log.last_index,
         )
+        start = recovered.starts.own
         self.driver = Driver(
-            self.node_id,
+            Caller(
+                self.node_id,
+                self._address,
+                identity.incarnation,
+                identity.disk_id,
+                start,
+                self._config.versions,
+            ),
             self._config,
             recovered,
             self._log_store,
@@ -100,13 +115,23 @@ class Node:
             self._links,
             self._rng,
         )
-        self._links.start(self.driver)
+        self.driver.stopped.add_done_callback(self._remember_out_of_service)
+        self._links.start(self.driver, start)
         self.driver.start()
         self.driver.tasks.spawn(self._become_ready())
 
+    def _save(self, identity: Identity) -> None:
+        self._identities.save(identity)
+        self._identity = identity
+
+    def _remember_out_of_service(self, stopped: asyncio.Future[BaseException | None]) -> None:
+        reason = stopped.result()
+        if isinstance(reason, OutOfService):
+            self._save(replace(self._identity, out_of_service=reason.message))
+
     async def stop(self) -> None:
         """Take no new work, give leadership away, settle what is under way, and go."""
-        if not self._stopping:
+        if not self._stopping and not self.driver.dead:
             self._stopping = True
             await self._give_leadership_away()
             self.driver.finish(None)
@@ -148,6 +173,11 @@ class Node:
     # ---- what the front door reads ---------------------------------------------------
 
     @property
+    def identity(self) -> Identity:
+        """Whose data directory this node runs from."""
+        return self._identity
+
+    @property
     def term(self) -> int:
         return self.driver.raft.current_term
 
@@ -178,6 +208,9 @@ class Node:
         return NodeStatus(
             node_id=self.node_id,
             cluster_id=self.cluster_id,
+            incarnation=self.incarnation,
+            cluster_version=machine.cluster_version,
+            notice=self._notice(),
             term=raft.current_term,
             role=raft.role,
             leader_id=raft.leader_id,
@@ -192,6 +225,16 @@ class Node:
             disk_bytes=self._storage.disk_bytes(),
             membership=raft.membership,
             peers=tuple(self._peer_status(peer, now) for peer in sorted(raft.peers)),
+        )
+
+    def _notice(self) -> str:
+        """What the operator should know although the node serves."""
+        by = self.driver.removal_claimed_by
+        if not by:
+            return ""
+        return (
+            f"node {' and '.join(map(str, sorted(by)))} says that this node was removed, the others"
+            " do not: it stands for no election until they agree"
         )
 
     def _peer_status(self, peer: int, now: float) -> PeerStatus:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from raftkv.errors import DamagedData
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.raft.entry import Entry, EntryKind, HardState, Membership
+from raftkv.raft.entry import Entry, EntryKind, HardState, encode_version
 from raftkv.raft.log import Log
 from raftkv.raft.membership import MembershipCodec
 from raftkv.raft.raft import Raft
 from raftkv.raft.ready import RaftConfig
-from raftkv.storage.ports import LogStore, RecoveredLog, StateStorage
+from raftkv.storage.identity import Identity, Stage
+from raftkv.storage.ports import LogStore, RecoveredLog, Start, Starts, StateStorage
 
 BOOTSTRAP_TERM = 1
 
@@ -23,37 +23,38 @@ BOOTSTRAP_TERM = 1
 class Recovered:
     raft: Raft
     machine: StateMachine
+    starts: Starts
 
 
 async def recover(
-    node_id: int,
+    identity: Identity,
     config: RaftConfig,
     codec: MembershipCodec,
     rng: Random,
     limits: Limits,
     log_store: LogStore,
     state_storage: StateStorage,
-    initial: Membership | None,
-    require_first_start: Callable[[], Awaitable[None]] | None = None,
 ) -> Recovered:
-    """Rebuild from what was persisted and nothing else.
+    """Rebuild from what was persisted and nothing else, and write down that the node has started.
 
-    With `initial` and empty disks the node begins a new cluster: its log starts with the
-    membership, the same entry on every first node; `require_first_start` is asked before that
-    and raises if the disks must not be empty. Raises `DamagedData` if log and state can't belong
-    together.
+    Disks that were never used get the log's beginning: from a founder what all founders have
+    stored, the same entries on each. Raises `DamagedData` if log and state can't belong together,
+    or if they are empty and must not be.
     """
     machine = StateMachine(state_storage.store, limits)
     recovered = log_store.recover()
-    unused = not recovered.entries and recovered.hard_state == HardState()
-    if unused and machine.applied_index == 0 and initial is not None:
-        if require_first_start is not None:
-            await require_first_start()
-        recovered = await _bootstrap(log_store, codec, initial)
+    if not recovered.entries and recovered.hard_state == HardState() and not machine.applied_index:
+        recovered = await _begin_log(log_store, identity, recovered)
     recovered = await _reconcile(log_store, recovered, machine)
-    log = Log(recovered.compacted_index, recovered.compacted_term, recovered.entries)
+    log = Log(
+        recovered.compacted_index,
+        recovered.compacted_term,
+        recovered.entries,
+        recovered.compacted_hash,
+    )
+    _require_one_history(log, machine)
     raft = Raft(
-        node_id,
+        identity.node_id,
         config,
         codec,
         rng,
@@ -62,16 +63,43 @@ async def recover(
         machine.applied_index,
         machine.membership,
     )
-    return Recovered(raft, machine)
+    own = Start(recovered.starts.own.number + 1, rng.getrandbits(64))
+    starts = replace(recovered.starts, own=own)
+    await log_store.write_starts(starts)
+    return Recovered(raft, machine, starts)
 
 
-async def _bootstrap(
-    log_store: LogStore, codec: MembershipCodec, initial: Membership
+async def _begin_log(
+    log_store: LogStore, identity: Identity, recovered: RecoveredLog
 ) -> RecoveredLog:
-    entry = Entry(BOOTSTRAP_TERM, 1, EntryKind.MEMBERSHIP, codec.encode(initial))
-    hard_state = HardState(current_term=BOOTSTRAP_TERM, commit_index=1)
-    await log_store.append(hard_state, [entry])
-    return RecoveredLog(hard_state, 0, 0, [entry])
+    """The first entries of an empty log. Its hash begins with the incarnation."""
+    seed = identity.incarnation
+    if identity.stage is Stage.MEMBER and not recovered.starts.own.number:
+        raise DamagedData(
+            f"the log of node {identity.node_id} is empty, although the node was a member: its"
+            f" votes and entries are lost. `raftkv member replace {identity.node_id} NEW`"
+        )
+    if recovered.compacted_hash != seed:
+        await log_store.reset(0, 0, seed)
+    if identity.stage is not Stage.FOUNDING:
+        return replace(recovered, compacted_hash=seed)
+    entries = [
+        Entry(BOOTSTRAP_TERM, 1, EntryKind.MEMBERSHIP, identity.membership),
+        Entry(BOOTSTRAP_TERM, 2, EntryKind.VERSION, encode_version(identity.version)),
+    ]
+    hard_state = HardState(current_term=BOOTSTRAP_TERM, commit_index=len(entries))
+    await log_store.append(hard_state, entries)
+    return RecoveredLog(hard_state, 0, 0, entries, seed, recovered.starts)
+
+
+def _require_one_history(log: Log, machine: StateMachine) -> None:
+    index, hash_there = machine.applied_index, machine.applied_hash
+    if log.contradicts(index, machine.applied_term, hash_there):
+        raise DamagedData(
+            f"log and state are of two histories: at index {index} the log has the running hash"
+            f" {log.hash(index) or 0:016x}, the state {hash_there:016x}. Keep this directory, and"
+            " replace the node by one with a new id: `raftkv member replace`"
+        )
 
 
 async def _reconcile(
@@ -94,9 +122,11 @@ async def _reconcile(
         term = 0
     if term == machine.applied_term:
         return recovered
-    await log_store.reset(applied, machine.applied_term)
+    await log_store.reset(applied, machine.applied_term, machine.applied_hash)
     hard_state = recovered.hard_state
     if hard_state.current_term < machine.applied_term:
         hard_state = HardState(current_term=machine.applied_term)
         await log_store.append(hard_state, [])
-    return RecoveredLog(hard_state, applied, machine.applied_term, [])
+    return RecoveredLog(
+        hard_state, applied, machine.applied_term, [], machine.applied_hash, recovered.starts
+    )

@@ -52,3 +52,7 @@ class NodeStatus:
     disk_bytes: int
     membership: Membership
     peers: tuple[PeerStatus, ...] = ()
+    incarnation: int = 0
+    cluster_version: int = 0
+    not_serving: str = ""
+    notice: str = ""

@@ -133,6 +133,14 @@ class Submissions:
         else:
             waiting.future.set_result(result)
 
+    def refused(self, term: int, number: int, error: RaftkvError) -> None:
+        """The leader of `term` has not proposed it, and will not."""
+        waiting = self._waiting.get(number)
+        # In another term it may be on its way again; what a snapshot jumped over may be applied.
+        if waiting is not None and waiting.term == term and not waiting.maybe_applied:
+            waiting.term = 0
+            self._fail(number, error)
+
     def revive_before(self, term: int) -> None:
         """An entry of `term` was applied: what older leaders got and is not here, is dead."""
         for waiting in self._waiting.values():
@@ -229,10 +237,21 @@ def _session_has_ended(result: bytes) -> bool:
 
 
 class Intake:
-    """The leader's queue: submissions of all origins, each taken once per term."""
+    """The leader's queue: submissions of all origins, each taken once per term.
 
-    def __init__(self) -> None:
+    What one sender can make it hold is bounded: bytes in the queue, origins, and numbers.
+    """
+
+    ORIGINS_PER_SENDER_MAX = 16
+    """A node has one origin in each of its lives, and few lives in a term."""
+
+    TAKEN_PER_ORIGIN_MAX = 1 << 20
+
+    def __init__(self, bytes_per_sender_max: int) -> None:
+        self._bytes_per_sender_max = bytes_per_sender_max
         self._queue: list[Submission] = []
+        self._bytes: dict[int, int] = {}
+        self._origins: dict[int, dict[int, None]] = {}
         self._settled: dict[int, int] = {}
         self._taken: dict[int, set[int]] = {}
 
@@ -241,25 +260,60 @@ class Intake:
 
     def clear(self) -> None:
         """A new term: whatever was not proposed is its origin's again."""
-        self._queue.clear()
-        self._settled.clear()
-        self._taken.clear()
+        for kept in (self._queue, self._bytes, self._origins, self._settled, self._taken):
+            kept.clear()
 
-    def add(self, submissions: Iterable[Submission], settled: int) -> None:
-        """Queue what has not been taken before. The origin waits for none up to `settled`."""
+    def add(
+        self, sender: int, submissions: Iterable[Submission], settled: int
+    ) -> list[tuple[int, RaftkvError]]:
+        """Queue what has not been taken before. The origin waits for none up to `settled`.
+
+        Returns the numbers of those over a bound, each with its error.
+        """
+        refused: list[tuple[int, RaftkvError]] = []
         for submission in submissions:
             origin, number = submission.origin, submission.number
-            taken = self._taken.setdefault(origin, set())
+            taken = self._taken_from(sender, origin)
             if settled > self._settled.get(origin, 0):
                 self._settled[origin] = settled
                 taken -= {old for old in taken if old <= settled}
-            if number > self._settled.get(origin, 0) and number not in taken:
-                taken.add(number)
-                self._queue.append(submission)
+            if number <= self._settled.get(origin, 0) or number in taken:
+                continue
+            queued = self._bytes.get(sender, 0)
+            if queued >= self._bytes_per_sender_max or len(taken) >= self.TAKEN_PER_ORIGIN_MAX:
+                refused.append((number, self._full(sender, queued)))
+                continue
+            taken.add(number)
+            self._bytes[sender] = queued + len(submission.commands)
+            self._queue.append(submission)
+        return refused
+
+    def _taken_from(self, sender: int, origin: int) -> set[int]:
+        """The numbers of this origin that were taken and are not settled."""
+        taken = self._taken.get(origin)
+        if taken is None:
+            taken = self._taken[origin] = set()
+            origins = self._origins.setdefault(sender, {})
+            origins[origin] = None
+            if len(origins) > self.ORIGINS_PER_SENDER_MAX:
+                # The oldest is a life of the sender that is long over: nobody repeats its numbers.
+                gone = next(iter(origins))
+                del origins[gone]
+                self._taken.pop(gone, None)
+                self._settled.pop(gone, None)
+        return taken
+
+    def _full(self, sender: int, queued: int) -> RaftkvError:
+        return Overloaded(
+            f"the leader has {queued} bytes of node {sender} waiting, its bound; wait, or send"
+            " fewer at once",
+            retry_after_s=0.05,
+        )
 
     def take(self, bytes_max: int) -> Iterator[list[Submission]]:
         """Empty the queue in lists of about `bytes_max` each, in order."""
         queue, self._queue = self._queue, []
+        self._bytes.clear()
         chosen: list[Submission] = []
         size = 0
         for submission in queue:

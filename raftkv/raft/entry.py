@@ -13,6 +13,7 @@ class EntryKind(enum.IntEnum):
     NOOP = 0
     COMMANDS = 1
     MEMBERSHIP = 2
+    VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,19 @@ class Entry:
     index: int
     kind: EntryKind
     payload: bytes = b""
+
+
+_VERSION_BYTES = 4
+
+
+def encode_version(version: int) -> bytes:
+    """The payload of a VERSION entry."""
+    return version.to_bytes(_VERSION_BYTES, "big")
+
+
+def decode_version(payload: bytes) -> int:
+    """The cluster version that a VERSION entry raises the cluster to."""
+    return int.from_bytes(payload, "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +65,7 @@ class Membership:
 
     An id in `removed` never comes back: a node that was removed can be told so for good.
     `disk_ids` has the members that have started, each with the id of its disk: such a member never
-    starts again from another one. `cluster_version` is what entries after this one mean, and how
-    the members talk; it only rises.
+    starts again from another one.
     """
 
     voters: frozenset[int] = frozenset()
@@ -61,7 +74,6 @@ class Membership:
     addresses: Mapping[int, Address] = field(default_factory=dict)
     removed: frozenset[int] = frozenset()
     disk_ids: Mapping[int, int] = field(default_factory=dict)
-    cluster_version: int = 0
 
     @property
     def joint(self) -> bool:
@@ -74,8 +86,11 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotPoint:
-    """The last entry that a snapshot replaces, and the membership as of it."""
+    """The last entry that a snapshot replaces, with the log's running hash and the membership as of
+    it.
+    """
 
     last_included_index: int = 0
     last_included_term: int = 0
     membership: Membership = field(default_factory=Membership)
+    last_included_hash: int = 0

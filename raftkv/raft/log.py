@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from raftkv.errors import check
 from raftkv.raft.entry import Entry
+from raftkv.raft.running_hash import UNKNOWN, agree, next_hash
 
 ENTRY_OVERHEAD_BYTES = 64
 
@@ -20,14 +21,21 @@ class Log:
 
     Three marks lie on it: `handed_index` (given to the disk), `persisted_index` (on the
     disk), and the caller's commit index. Cutting off the tail moves the first two back.
+    `compacted_hash` is the running hash up to `compacted_index`.
     """
 
     def __init__(
-        self, compacted_index: int = 0, compacted_term: int = 0, entries: Sequence[Entry] = ()
+        self,
+        compacted_index: int = 0,
+        compacted_term: int = 0,
+        entries: Sequence[Entry] = (),
+        compacted_hash: int = UNKNOWN,
     ) -> None:
         self.compacted_index = compacted_index
         self.compacted_term = compacted_term
+        self.compacted_hash = compacted_hash
         self._entries: list[Entry] = []
+        self._hashes: list[int] = []
         self.bytes = 0
         for entry in entries:
             self._push(entry)
@@ -51,6 +59,22 @@ class Log:
         if 0 <= position < len(self._entries):
             return self._entries[position].term
         return self.compacted_term if index == self.compacted_index else None
+
+    def hash(self, index: int) -> int | None:
+        """The running hash up to `index`, or None where `term` is None."""
+        position = index - self.compacted_index - 1
+        if 0 <= position < len(self._hashes):
+            return self._hashes[position]
+        return self.compacted_hash if index == self.compacted_index else None
+
+    def contradicts(self, index: int, term: int, hash_there: int) -> bool:
+        """Whether the log here holds `index` and is another one up to there than that log, which
+        has this term and running hash at `index`.
+        """
+        own_term, own_hash = self.term(index), self.hash(index)
+        if own_term is None or own_hash is None:
+            return False
+        return own_term != term or not agree(own_hash, hash_there)
 
     def matches(self, index: int, term: int) -> bool:
         """Log Matching's test: the entry at `index` has this term (Raft section 5.3)."""
@@ -125,8 +149,11 @@ class Log:
             persisted=self.persisted_index,
         )
         gone = index - self.compacted_index
+        if gone:
+            self.compacted_hash = self._hashes[gone - 1]
         self.bytes -= sum(size_of(entry) for entry in self._entries[:gone])
         del self._entries[:gone]
+        del self._hashes[:gone]
         self.compacted_index, self.compacted_term = index, term or 0
 
     def index_keeping(self, bytes_min: int) -> int:
@@ -138,11 +165,13 @@ class Log:
                 return self.compacted_index + position
         return self.compacted_index
 
-    def reset(self, index: int, term: int) -> None:
+    def reset(self, index: int, term: int, hash_there: int) -> None:
         """A snapshot that ends at (index, term) takes the place of the whole log."""
         self._entries.clear()
+        self._hashes.clear()
         self.bytes = 0
         self.compacted_index, self.compacted_term = index, term
+        self.compacted_hash = hash_there
         self.handed_index = self.persisted_index = index
 
     def _push(self, entry: Entry) -> None:
@@ -152,7 +181,9 @@ class Log:
             entry=(entry.term, entry.index),
             last=(self.last_term, self.last_index),
         )
+        previous = self._hashes[-1] if self._hashes else self.compacted_hash
         self._entries.append(entry)
+        self._hashes.append(next_hash(previous, entry))
         self.bytes += size_of(entry)
 
     def _truncate(self, index: int, commit_index: int) -> None:
@@ -165,5 +196,6 @@ class Log:
         position = index - self.compacted_index - 1
         self.bytes -= sum(size_of(entry) for entry in self._entries[position:])
         del self._entries[position:]
+        del self._hashes[position:]
         self.handed_index = min(self.handed_index, index - 1)
         self.persisted_index = min(self.persisted_index, index - 1)

@@ -1,7 +1,7 @@
 """The messages of the protocol, as values. Knows their fields, not their meaning or encoding.
 
 Names and fields are those of the Raft paper (figures 2 and 13) and dissertation; what is ours
-is said.
+is said. A `..._hash` is the running hash of the sender's log up to that index (running_hash.py).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class RequestVote:
     last_log_term: int
     pre_vote: bool = False
     leadership_transfer: bool = False
+    last_log_hash: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,14 @@ class AppendEntries:
     prev_log_term: int
     leader_commit: int
     entries: tuple[Entry, ...] = ()
+    prev_log_hash: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class AppendEntriesReply:
-    """On success `match_index` is the last index known to agree, on disk. Refused, it is the
-    prev_log_index that did not fit, and `conflict_index`, `conflict_term` say where to try next.
+    """On success `match_index` is the last index known to agree, on disk, and `match_hash` the
+    running hash there. Refused, it is the prev_log_index that did not fit, and `conflict_index`,
+    `conflict_term` say where to try next.
     """
 
     sender: int
@@ -62,6 +65,7 @@ class AppendEntriesReply:
     match_index: int
     conflict_index: int = 0
     conflict_term: int = 0
+    match_hash: int = 0
 
 
 @dataclass(frozen=True, slots=True)

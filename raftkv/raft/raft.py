@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 
 from raftkv.errors import InvariantViolation, MembershipRefused, check
 from raftkv.raft import quorum
-from raftkv.raft.entry import Address, Entry, EntryKind, HardState, Membership, SnapshotPoint
+from raftkv.raft.breach import ProtocolBreach
+from raftkv.raft.entry import (
+    Address,
+    Entry,
+    EntryKind,
+    HardState,
+    Membership,
+    SnapshotPoint,
+    encode_version,
+)
 from raftkv.raft.log import Log
 from raftkv.raft.membership import MembershipCodec, MembershipLog, enter, leave
 from raftkv.raft.messages import (
@@ -34,6 +43,7 @@ from raftkv.raft.quorum import Vote
 from raftkv.raft.read_index import ReadRequest, ReadRounds
 from raftkv.raft.ready import ConfirmedRead, Persist, RaftConfig, Ready, Role
 from raftkv.raft.replication import Replicator
+from raftkv.raft.running_hash import agree
 
 if TYPE_CHECKING:
     from random import Random
@@ -83,6 +93,7 @@ class Raft:
         )
         self._memberships.read(log, applied_index + 1)
 
+        self.passive = False  # stands for no election: others say that it was removed
         self._term_start_index = 0  # of the leader's own no-op
         # Since any leader was heard, whatever happened then. Its last life may have heard one.
         self._leaderless_ticks = 0
@@ -129,7 +140,7 @@ class Raft:
         its log, the only one with the last entry, beats all others (dissertation 4.2.2).
         """
         voter = self.node_id in self._memberships.voters_since(self.commit_index)
-        return voter and self._installing is None
+        return voter and self._installing is None and not self.passive
 
     @property
     def leads(self) -> bool:
@@ -266,7 +277,14 @@ class Raft:
         for peer in sorted(voters - {self.node_id}):
             self._outbox.promise(
                 RequestVote(
-                    self.node_id, peer, term, last_index, last_term, pre_vote, leadership_transfer
+                    self.node_id,
+                    peer,
+                    term,
+                    last_index,
+                    last_term,
+                    pre_vote,
+                    leadership_transfer,
+                    self.log.hash(last_index) or 0,
                 )
             )
 
@@ -280,7 +298,13 @@ class Raft:
             self._become_leader()
 
     def _handle_request_vote(self, message: RequestVote) -> None:
-        up_to_date = self.log.is_up_to_date(message.last_log_index, message.last_log_term)
+        last_index, last_term = message.last_log_index, message.last_log_term
+        # A log that ends with an entry which has the name of one of ours, and is another one, is
+        # of another history: whoever follows it loses this one.
+        up_to_date = self.log.is_up_to_date(last_index, last_term) and not (
+            self.log.matches(last_index, last_term)
+            and self.log.contradicts(last_index, last_term, message.last_log_hash)
+        )
         if message.pre_vote:
             granted = message.term > self.current_term and up_to_date
             term = message.term if granted else self.current_term
@@ -307,8 +331,9 @@ class Raft:
             self._votes.setdefault(message.sender, message.granted)
             self._count_votes()
 
-    def _handle_timeout_now(self) -> None:
-        if self.electable and not self.leads:
+    def _handle_timeout_now(self, message: TimeoutNow) -> None:
+        # Nobody but the leader gives leadership away.
+        if self.electable and message.sender == self.leader_id != self.node_id:
             self._become_candidate(leadership_transfer=True)
 
     # ---- messages --------------------------------------------------------------------
@@ -377,16 +402,15 @@ class Raft:
             case ReadIndexReply():
                 self._reads.append(ConfirmedRead(message.context, message.read_index))
             case TimeoutNow():
-                self._handle_timeout_now()
+                self._handle_timeout_now(message)
 
     def _hear_leader(self, leader_id: int) -> None:
-        check(
-            not self.leads and self.leader_id in (0, leader_id),
-            "at most one leader per term (election safety)",
-            term=self.current_term,
-            known=self.leader_id,
-            other=leader_id,
-        )
+        if self.leads or self.leader_id not in (0, leader_id):
+            raise ProtocolBreach(
+                leader_id,
+                f"nodes {self.leader_id} and {leader_id} both lead one term",
+                term=self.current_term,
+            )
         if self.role is not Role.FOLLOWER:
             self._become_follower(self.current_term, leader_id)
         self.leader_id = leader_id
@@ -399,9 +423,16 @@ class Raft:
             return
         leader, prev_index = message.sender, message.prev_log_index
         if prev_index < self.commit_index:
-            # Old news; what is committed here is known to agree (leader completeness).
+            # What is committed here the leader has (leader completeness). Where it is compacted
+            # away, the leader compares what we acknowledge.
+            self._require_agreement(
+                leader, prev_index, message.prev_log_term, message.prev_log_hash
+            )
             self._acknowledge(leader, self.commit_index)
         elif self.log.matches(prev_index, message.prev_log_term):
+            self._require_agreement(
+                leader, prev_index, message.prev_log_term, message.prev_log_hash
+            )
             self.log.merge(message.entries, self.commit_index)
             self._memberships.follow(self.log, message.entries)
             last_new = prev_index + len(message.entries)
@@ -421,16 +452,42 @@ class Raft:
                 )
             )
 
+    def _require_agreement(self, peer: int, index: int, term: int, hash_there: int) -> None:
+        """Raise if the peer's log is another one than ours up to `index`, as far as ours goes."""
+        if self.log.contradicts(index, term, hash_there):
+            raise ProtocolBreach(
+                peer,
+                f"the logs of nodes {self.node_id} and {peer} are different histories",
+                index=index,
+                **{
+                    f"at node {self.node_id} term": self.log.term(index),
+                    "hash": f"{self.log.hash(index) or 0:016x}",
+                    f"at node {peer} term": f"{term} hash {hash_there:016x}",
+                },
+            )
+
     def _acknowledge(self, leader: int, match_index: int) -> None:
         """Say that everything up to `match_index` is on our disk, once it is."""
         self._outbox.acknowledge(
             AppendEntriesReply(
-                self.node_id, leader, self.current_term, success=True, match_index=match_index
+                self.node_id,
+                leader,
+                self.current_term,
+                success=True,
+                match_index=match_index,
+                match_hash=self.log.hash(match_index) or 0,
             )
         )
 
     def _handle_heartbeat(self, message: Heartbeat) -> None:
         # The leader caps its commit index to what it knows to agree here.
+        if message.leader_commit > self.log.last_index and self._installing is None:
+            raise ProtocolBreach(
+                message.sender,
+                f"node {message.sender} says that this node acknowledged what it does not have",
+                committed=message.leader_commit,
+                last_index_here=self.log.last_index,
+            )
         self._commit_to(message.leader_commit)
         if message.read_round:
             # It promises nothing about our disk: a read does not wait for a write's sync.
@@ -471,6 +528,18 @@ class Raft:
             return
         if not message.success:
             self._replicator.refuse(message)
+            return
+        if message.match_index > self.log.last_index:
+            raise ProtocolBreach(
+                message.sender,
+                f"node {message.sender} has committed what its leader, node {self.node_id}, lacks",
+                committed=message.match_index,
+                last_index_here=self.log.last_index,
+            )
+        own_hash = self.log.hash(message.match_index)
+        if own_hash is not None and not agree(own_hash, message.match_hash):
+            # Not counted. Asked about that very index, the peer finds out by itself.
+            self._replicator.suspect(message.sender, message.match_index)
             return
         if self._replicator.acknowledge(message.sender, message.match_index):
             self._advance_commit()
@@ -566,6 +635,14 @@ class Raft:
         self._propose_membership_entry(enter(self.membership, target))
         return self.log.last_index
 
+    def propose_version(self, version: int) -> None:
+        """Raise the cluster version to `version` for all entries after this one.
+
+        The caller knows that every member can take part in it. No-one but a leader does it.
+        """
+        if self.leads and not self.transferee:
+            self._append(EntryKind.VERSION, [encode_version(version)])
+
     def _propose_membership_entry(self, membership: Membership) -> None:
         self._append(EntryKind.MEMBERSHIP, [self._codec.encode(membership)])
         self._replicator.track_members(self.membership.members)
@@ -609,9 +686,12 @@ class Raft:
             return
         point = message.snapshot
         index, term = point.last_included_index, point.last_included_term
+        hash_there = point.last_included_hash
         if index <= self.commit_index:
+            self._require_agreement(message.sender, index, term, hash_there)
             self._acknowledge(message.sender, self.commit_index)
         elif self.log.matches(index, term):
+            self._require_agreement(message.sender, index, term, hash_there)
             # Everything in it is in our log already; only the commit index is news. What comes
             # after it stays (figure 13, step 6): some of it may have been acknowledged.
             self._commit_to(index)
@@ -626,7 +706,9 @@ class Raft:
             raise InvariantViolation("no write crosses a snapshot's installation")
         point = message.snapshot
         self._installing, self._install_handed = None, False
-        self.log.reset(point.last_included_index, point.last_included_term)
+        self.log.reset(
+            point.last_included_index, point.last_included_term, point.last_included_hash
+        )
         self._memberships.reset(point.last_included_index, point.membership)
         self.commit_index = self.last_applied = point.last_included_index
         if message.term == self.current_term:

@@ -91,7 +91,14 @@ class Replicator:
         progress.commit_told = min(commit_index, prev_index + len(entries))
         self._outbox.send(
             AppendEntries(
-                self._node_id, peer, self._term, prev_index, prev_term, commit_index, entries
+                self._node_id,
+                peer,
+                self._term,
+                prev_index,
+                prev_term,
+                commit_index,
+                entries,
+                self._log.hash(prev_index) or 0,
             )
         )
         return True
@@ -124,7 +131,15 @@ class Replicator:
             progress.become_probe()  # what to ask about is compacted away: start over
         elif progress.match_index < prev_index:
             self._outbox.send(
-                AppendEntries(self._node_id, peer, self._term, prev_index, prev_term, commit_index)
+                AppendEntries(
+                    self._node_id,
+                    peer,
+                    self._term,
+                    prev_index,
+                    prev_term,
+                    commit_index,
+                    prev_log_hash=self._log.hash(prev_index) or 0,
+                )
             )
 
     def take_snapshots_wanted(self) -> tuple[int, ...]:
@@ -156,6 +171,12 @@ class Replicator:
         """The peer's log does not fit: go back to where the two may agree (section 5.3)."""
         agreement, _ = self._log.last_agreement(message.conflict_index, message.conflict_term)
         self.progress[message.sender].refuse(message.match_index, agreement)
+
+    def suspect(self, peer: int, index: int) -> None:
+        """The peer's log is another one up to `index`: ask it about just that index."""
+        progress = self.progress[peer]
+        progress.become_probe()
+        progress.next_index = max(index, progress.match_index) + 1
 
     def match_index_of(self, member: int) -> int:
         """How far the log on this member's disk is known to agree with ours."""

@@ -12,9 +12,11 @@ class EntryKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENTRY_KIND_NOOP: _ClassVar[EntryKind]
     ENTRY_KIND_COMMANDS: _ClassVar[EntryKind]
     ENTRY_KIND_MEMBERSHIP: _ClassVar[EntryKind]
+    ENTRY_KIND_VERSION: _ClassVar[EntryKind]
 ENTRY_KIND_NOOP: EntryKind
 ENTRY_KIND_COMMANDS: EntryKind
 ENTRY_KIND_MEMBERSHIP: EntryKind
+ENTRY_KIND_VERSION: EntryKind
 
 class Entry(_message.Message):
     __slots__ = ("term", "index", "kind", "payload")
@@ -59,17 +61,15 @@ class MemberAddress(_message.Message):
     def __init__(self, node_id: _Optional[int] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., disk_id: _Optional[int] = ...) -> None: ...
 
 class Membership(_message.Message):
-    __slots__ = ("voters", "voters_outgoing", "learners", "addresses", "removed", "cluster_version")
+    __slots__ = ("voters", "voters_outgoing", "learners", "addresses", "removed")
     VOTERS_FIELD_NUMBER: _ClassVar[int]
     VOTERS_OUTGOING_FIELD_NUMBER: _ClassVar[int]
     LEARNERS_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
-    CLUSTER_VERSION_FIELD_NUMBER: _ClassVar[int]
     voters: _containers.RepeatedScalarFieldContainer[int]
     voters_outgoing: _containers.RepeatedScalarFieldContainer[int]
     learners: _containers.RepeatedScalarFieldContainer[int]
     addresses: _containers.RepeatedCompositeFieldContainer[MemberAddress]
     removed: _containers.RepeatedScalarFieldContainer[int]
-    cluster_version: int
-    def __init__(self, voters: _Optional[_Iterable[int]] = ..., voters_outgoing: _Optional[_Iterable[int]] = ..., learners: _Optional[_Iterable[int]] = ..., addresses: _Optional[_Iterable[_Union[MemberAddress, _Mapping]]] = ..., removed: _Optional[_Iterable[int]] = ..., cluster_version: _Optional[int] = ...) -> None: ...
+    def __init__(self, voters: _Optional[_Iterable[int]] = ..., voters_outgoing: _Optional[_Iterable[int]] = ..., learners: _Optional[_Iterable[int]] = ..., addresses: _Optional[_Iterable[_Union[MemberAddress, _Mapping]]] = ..., removed: _Optional[_Iterable[int]] = ...) -> None: ...

@@ -6,28 +6,31 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from random import Random
 
 from raftkv.config import Settings
-from raftkv.errors import RaftkvError
+from raftkv.errors import OutOfService, RaftkvError
 from raftkv.logs import CLOCK, get_logger
 from raftkv.node.driver import NodeConfig
+from raftkv.node.founding import Founder
 from raftkv.node.node import Node
-from raftkv.raft.entry import Membership
 from raftkv.raft.ready import RaftConfig
-from raftkv.server.first_start import require_first_start
 from raftkv.server.front_door import FrontDoor
-from raftkv.server.joining import learn_cluster_id
+from raftkv.server.joining import identity_to_join, join
 from raftkv.server.resources import version
+from raftkv.server.standby import StandbyDoor
 from raftkv.storage.directory import DataDirectory, open_directory, read_identity
+from raftkv.storage.identity import Identity, Stage
 from raftkv.storage.log_store import RocksLogStore
 from raftkv.storage.state_storage import RocksStateStorage
 from raftkv.transport.codec import decode_frame
-from raftkv.transport.handshake import Identity
+from raftkv.transport.founders import ask_founder
+from raftkv.transport.handshake import Identity as PeerIdentity
+from raftkv.transport.handshake import Refusal, Refused
 from raftkv.transport.links import GrpcPeerLinks
-from raftkv.transport.ports import Frame
+from raftkv.transport.ports import Founding, Frame
+from raftkv.transport.secret import ClusterSecret, read_secret
 from raftkv.transport.server import PeerServer
 from raftkv.transport.tracing import MessageTrace, TracedPeerLinks
 
@@ -49,6 +52,8 @@ class Server:
         self._log = get_logger(node=settings.node_id)
         self._opened = AsyncExitStack()
         self._stopped: asyncio.Future[BaseException | None]
+        self._standing_by = False
+        self._leaving: asyncio.Task[None] | None = None
         self._node: Node
         self._links: GrpcPeerLinks
         self._front_door: FrontDoor
@@ -67,10 +72,13 @@ class Server:
         except BaseException:
             await self._opened.aclose()
             raise
+        if self._standing_by:
+            return
         self._log.info(
             "server_started",
             version=version(),
             cluster=f"{self._node.cluster_id:016x}",
+            incarnation=f"{self._node.incarnation:016x}",
             client_listen=self._settings.client_listen,
             peer_listen=self._settings.peer_listen,
             data_dir=str(self._settings.data_dir),
@@ -83,9 +91,12 @@ class Server:
     async def stop(self) -> None:
         """Finish what is under way, give leadership away, answer, close everything."""
         self._log.info("server_stopping")
-        self._links.leave()
-        await self._front_door.drain(DRAIN_GRACE_S)
-        await self._node.stop()
+        if self._leaving is not None:
+            await self._leaving
+        if not self._standing_by:
+            self._links.leave()
+            await self._front_door.drain(DRAIN_GRACE_S)
+            await self._node.stop()
         await self._opened.aclose()
         self._halt(None)
         self._log.info("server_stopped")
@@ -96,64 +107,164 @@ class Server:
 
     async def _start(self) -> None:
         settings = self._settings
-        directory = await self._open_directory()
+        directory = open_directory(
+            settings.data_dir,
+            settings.cluster_name,
+            settings.node_id,
+            self._rng.getrandbits(64) or 1,
+        )
+        self._opened.callback(directory.close)
+        identity = directory.load()
+        if identity is not None and identity.out_of_service:
+            await self._stand_by(identity)
+            return
+        if identity is None:
+            identity = await self._new_identity(directory)
+        secret = read_secret(settings.cluster_secret_file)
+        files = ThreadPoolExecutor(max_workers=2, thread_name_prefix="raftkv-files")
+        self._opened.callback(files.shutdown, wait=False, cancel_futures=True)
+        founder = Founder(
+            directory,
+            identity,
+            settings.initial_members,
+            settings.bootstrap_without_ids,
+            self._rng,
+        )
+        links, decode = self._peer_links(self._peer_identity(identity), secret, files)
+        absent = Refused(Refusal.NOT_READY, f"node {settings.node_id} has not started yet")
+        peers = PeerServer(
+            self._peer_identity(identity), secret, founder, files, CLOCK, absent, decode=decode
+        )
+        self.peer_port = await peers.start(settings.peer_listen)
+        self._opened.push_async_callback(peers.stop)
+        if identity.stage is Stage.FOUNDING and not directory.has_log:
+            identity = await self._found(founder, secret)
+        elif identity.stage is Stage.JOINING and not directory.has_log:
+            await join(settings, identity)
+        await self._start_node(directory, identity, founder, links, secret, peers)
+
+    async def _start_node(
+        self,
+        directory: DataDirectory,
+        identity: Identity,
+        founder: Founder,
+        links: GrpcPeerLinks,
+        secret: ClusterSecret,
+        peers: PeerServer,
+    ) -> None:
+        settings = self._settings
         log_store = RocksLogStore(directory.log_path)
         self._opened.push_async_callback(self._close, "log", log_store.close)
         state_storage = RocksStateStorage(directory.state_path)
         self._opened.push_async_callback(self._close, "state", state_storage.close)
-        files = ThreadPoolExecutor(max_workers=2, thread_name_prefix="raftkv-files")
-        self._opened.callback(files.shutdown, wait=False, cancel_futures=True)
-
-        identity = Identity(
-            directory.identity.cluster_id, settings.node_id, settings.peer_advertise
-        )
-        links, decode = self._peer_links(identity, files)
         self._links = links
+        links.belong_to(self._peer_identity(identity))
         self._opened.push_async_callback(links.close)
         node = self._node = Node(
-            settings.node_id,
-            identity.cluster_id,
+            directory,
+            identity,
+            settings.advertised,
             _node_config(settings),
             log_store,
             state_storage,
             links,
             self._rng,
-            _initial_membership(settings),
-            partial(require_first_start, settings),
         )
         await node.start()
         self._opened.push_async_callback(node.stop)
-        node.stopped.add_done_callback(lambda stopped: self._halt(stopped.result()))
-
-        peers = PeerServer(identity, node.driver, links.contacted, files, CLOCK, decode=decode)
-        self.peer_port = await peers.start(settings.peer_listen)
-        self._opened.push_async_callback(peers.stop)
+        node.stopped.add_done_callback(lambda stopped: self._node_stopped(stopped.result()))
+        founder.started(node.identity, lambda: node.membership)
+        peers.admit_peers(self._peer_identity(identity), node.driver, links.contacted)
         self._front_door = FrontDoor(node, settings, self._log, self._halt)
         self.client_port = await self._front_door.start(settings.client_listen)
         self._opened.push_async_callback(self._front_door.stop, CLOSE_GRACE_S)
 
+    async def _new_identity(self, directory: DataDirectory) -> Identity:
+        """What an unused directory becomes: a founder's, or that of a node that joins."""
+        settings = self._settings
+        disk_id = self._rng.getrandbits(64) or 1
+        if settings.join:
+            identity = await identity_to_join(settings, disk_id)
+        else:
+            settings.require_founder()
+            identity = Identity(
+                settings.cluster_id, settings.node_id, disk_id, settings.cluster_name
+            )
+        # Before anybody learns of the disk's id: it must stay the same.
+        directory.save(identity)
+        return identity
+
+    async def _found(self, founder: Founder, secret: ClusterSecret) -> Identity:
+        """Wait until the cluster is founded; the client port says for whom."""
+        settings = self._settings
+
+        def reason() -> str:
+            missing = "; ".join(
+                f"node {id}: {why}" for id, why in sorted(founder.waiting_for.items())
+            )
+            return f"it waits until all first nodes of the cluster answer ({missing or 'asking'})"
+
+        async def ask(to: int, said: Founding) -> Founding:
+            own = self._peer_identity(founder.identity)
+            return await ask_founder(own, secret, to, settings.initial_members[to].peer, said)
+
+        door = StandbyDoor(founder.identity, reason)
+        self.client_port = await door.start(settings.client_listen)
+        try:
+            return await founder.found(ask)
+        finally:
+            await door.stop()
+
+    async def _stand_by(self, identity: Identity) -> None:
+        """Take no part, and say why to all who ask."""
+        self._log.error("out_of_service", message=identity.out_of_service)
+        door = StandbyDoor(identity, lambda: f"it is out of service. {identity.out_of_service}")
+        self.client_port = await door.start(self._settings.client_listen)
+        self._opened.push_async_callback(door.stop)
+        self._standing_by = True
+
+    def _node_stopped(self, reason: BaseException | None) -> None:
+        if isinstance(reason, OutOfService):
+            loop = asyncio.get_running_loop()
+            self._leaving = loop.create_task(self._leave_service(reason))
+        else:
+            self._halt(reason)
+
+    async def _leave_service(self, reason: OutOfService) -> None:
+        """The node has stopped for good; the process stays, to say why."""
+        self._links.leave()
+        await self._opened.aclose()
+        try:
+            identity = read_identity(self._settings.data_dir)
+            if identity is None or not identity.out_of_service:
+                self._halt(reason)  # it can't be written down, so the process must not go on
+            else:
+                await self._start()
+        except RaftkvError as error:
+            self._halt(error)
+
+    def _peer_identity(self, identity: Identity) -> PeerIdentity:
+        return PeerIdentity(
+            identity.cluster_id,
+            identity.incarnation,
+            identity.node_id,
+            self._settings.advertised,
+            identity.disk_id,
+        )
+
     def _peer_links(
-        self, identity: Identity, files: Executor
+        self, identity: PeerIdentity, secret: ClusterSecret, files: Executor
     ) -> tuple[GrpcPeerLinks, Callable[[bytes, int, int], Frame]]:
         """The links, and what reads the frames of others' links."""
         settings = self._settings
+        hints = {id: at.peer for id, at in settings.initial_members.items()}
         if not settings.trace_messages:
-            return GrpcPeerLinks(identity, self._rng, files, CLOCK), decode_frame
+            return GrpcPeerLinks(identity, secret, self._rng, files, CLOCK, hints), decode_frame
         path = Path(settings.trace_messages)
         trace = MessageTrace(identity.node_id, path, settings.trace_messages_bytes_max)
         self._opened.callback(trace.close)
-        return TracedPeerLinks(identity, self._rng, files, CLOCK, trace), trace.decode
-
-    async def _open_directory(self) -> DataDirectory:
-        settings = self._settings
-        cluster_id = settings.cluster_id
-        if settings.join:
-            # Asked once: from then on the directory says which cluster it belongs to.
-            known = read_identity(settings.data_dir)
-            cluster_id = known.cluster_id if known else await learn_cluster_id(settings)
-        directory = open_directory(settings.data_dir, cluster_id, settings.node_id)
-        self._opened.callback(directory.close)
-        return directory
+        links = TracedPeerLinks(identity, secret, self._rng, files, CLOCK, hints, trace=trace)
+        return links, trace.decode
 
     async def _close(self, store: str, close: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -161,14 +272,6 @@ class Server:
         except RaftkvError as error:
             # The node's promises rest with the majority; a disk that failed it may fail here too.
             self._log.warning("store_not_closed", store=store, reason=error.message)
-
-
-def _initial_membership(settings: Settings) -> Membership | None:
-    if settings.join:
-        return None
-    return Membership(
-        voters=frozenset(settings.initial_members), addresses=settings.initial_members
-    )
 
 
 def _node_config(settings: Settings) -> NodeConfig:

@@ -54,6 +54,18 @@ OPTIONS = (
 )
 
 
+def listen(server: grpc.aio.Server, address: str) -> int:
+    """Have a server that has not started listen on `host:port`. Raises `AddressInUse`."""
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise AddressInUse(
+            f"clients can't be listened to on {address}: stop the process that does, or"
+            f" choose another client_listen address ({error})",
+            address=address,
+        ) from error
+
+
 class FrontDoor:
     """Serves clients of `node`. `on_broken` is told of what must stop the node."""
 
@@ -92,14 +104,7 @@ class FrontDoor:
 
     async def start(self, address: str) -> int:
         """Listen on `host:port` (port 0: any free one). Returns the port. Raises `AddressInUse`."""
-        try:
-            port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise AddressInUse(
-                f"clients can't be listened to on {address}: stop the process that does, or"
-                f" choose another client_listen address ({error})",
-                address=address,
-            ) from error
+        port = listen(self._server, address)
         await self._health.start()
         await self._server.start()
         return port

@@ -13,4 +13,5 @@ def header_of(node: Node) -> api_pb2.ReplyHeader:
         node_id=node.node_id,
         term=node.term,
         revision=node.machine.revision,
+        incarnation=node.incarnation,
     )

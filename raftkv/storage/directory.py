@@ -1,7 +1,7 @@
 """The data directory: whose it is, that nobody else uses it, that there is room in it.
 
 <data directory>/
-├── identity.json   format, cluster id and node id; written once
+├── identity.json   whose it is (identity.py)
 ├── lock            held with flock while a process uses the directory
 ├── log/            the Raft log (log_store.py)
 └── state/          the applied state (state_storage.py)
@@ -10,38 +10,27 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from raftkv.errors import DamagedData, DirectoryInUse, DirectoryMismatch, DiskFull
 from raftkv.files import sync_file, translated, write_durably
+from raftkv.storage.identity import FORMAT_VERSION, Identity, Stage, decode_identity
 from raftkv.storage.rocks import REBUILD_ADVICE
 
-FORMAT_VERSION = 1
 FREE_BYTES_MIN = 64 << 20
 
 _IDENTITY = "identity.json"
 _LOCK = "lock"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Whose data a directory holds. A node id is only unique within its cluster."""
-
-    cluster_id: int
-    node_id: int
-    format_version: int = FORMAT_VERSION
-
-
 class DataDirectory:
-    """A data directory that this process holds, until `close`."""
+    """A data directory that this process holds, until `close`. An `IdentityStore`."""
 
-    def __init__(self, path: Path, identity: Identity, lock: int) -> None:
+    def __init__(self, path: Path, lock: int) -> None:
         self.path = path
-        self.identity = identity
         self._lock = lock
 
     @property
@@ -52,6 +41,21 @@ class DataDirectory:
     def state_path(self) -> Path:
         return self.path / "state"
 
+    @property
+    def has_log(self) -> bool:
+        """Whether a log was ever made here."""
+        return (self.log_path / "CURRENT").exists()
+
+    def load(self) -> Identity | None:
+        """Whose the directory is, or None if nobody has used it. Raises `DamagedData`."""
+        return read_identity(self.path)
+
+    def save(self, identity: Identity) -> None:
+        """Say whose the directory is."""
+        with translated("writing the identity", self.path):
+            write_durably(self.path / _IDENTITY, identity.encode())
+            sync_file(self.path.parent)
+
     def close(self) -> None:
         """Let another process use the directory. The stores must be closed by then."""
         if self._lock >= 0:
@@ -60,45 +64,55 @@ class DataDirectory:
 
 
 def open_directory(
-    path: Path, cluster_id: int, node_id: int, *, free_bytes_min: int = FREE_BYTES_MIN
+    path: Path,
+    cluster_name: str,
+    node_id: int,
+    disk_id: int,
+    *,
+    free_bytes_min: int = FREE_BYTES_MIN,
 ) -> DataDirectory:
     """Take the data directory for this node, making it if it is not there.
 
-    Raises `DirectoryInUse` if another process holds it, `DirectoryMismatch` if it belongs to
-    another cluster, node or format, or is not ours at all, `DamagedData` if its log is gone, and
-    `DiskFull` if less than `free_bytes_min` is left on its disk.
+    Nothing says whose a new one is until somebody saves that. `disk_id` is for a directory that
+    has none, as it was written by raftkv 0.1.0. Raises `DirectoryInUse` if another process holds
+    it, `DirectoryMismatch` if it belongs to another cluster, node or format, or is not ours at all,
+    `DamagedData` if its log is gone, and `DiskFull` if less than `free_bytes_min` is left on its
+    disk.
     """
     with translated("opening the data directory", path):
         path.mkdir(parents=True, exist_ok=True)
-        lock = _take_lock(path)
+        directory = DataDirectory(path, _take_lock(path))
         try:
-            identity = _claim(path, Identity(cluster_id=cluster_id, node_id=node_id))
-            _require_log(path)
+            _claim(directory, cluster_name, node_id, disk_id)
             check_space(path, free_bytes_min)
         except BaseException:
-            os.close(lock)
+            directory.close()
             raise
-    return DataDirectory(path, identity, lock)
+    return directory
 
 
 def read_identity(path: Path) -> Identity | None:
-    """Whose the directory is, or None if it is new. Raises `DamagedData` if it can't be told."""
+    """Whose the directory is, or None if nobody has used it. Raises `DamagedData` if it can't be
+    told, and `DirectoryMismatch` for a format of another program.
+    """
     try:
         content = (path / _IDENTITY).read_bytes()
     except FileNotFoundError:
         return None
     try:
-        fields = json.loads(content)
-        return Identity(
-            cluster_id=int(fields["cluster_id"]),
-            node_id=int(fields["node_id"]),
-            format_version=int(fields["format_version"]),
-        )
+        identity = decode_identity(content)
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedData(
             f"{path / _IDENTITY} is damaged: {error}; {REBUILD_ADVICE}",
             path=path,
         ) from error
+    if isinstance(identity, int):
+        raise DirectoryMismatch(
+            f"{path} has data format {identity}, this program uses {FORMAT_VERSION}; run the"
+            " version that wrote it",
+            path=path,
+        )
+    return identity
 
 
 def check_space(path: Path, free_bytes_min: int = FREE_BYTES_MIN) -> None:
@@ -131,8 +145,9 @@ def _take_lock(path: Path) -> int:
     return lock
 
 
-def _claim(path: Path, wanted: Identity) -> Identity:
-    found = read_identity(path)
+def _claim(directory: DataDirectory, cluster_name: str, node_id: int, disk_id: int) -> None:
+    """Raise if the directory is somebody else's, or not whole."""
+    path, found = directory.path, directory.load()
     if found is None:
         strangers = sorted(
             name.name for name in path.iterdir() if not name.name.startswith((_LOCK, _IDENTITY))
@@ -143,32 +158,29 @@ def _claim(path: Path, wanted: Identity) -> Identity:
                 "not a raftkv data directory; choose an empty or a new one",
                 path=path,
             )
-        write_durably(path / _IDENTITY, json.dumps(asdict(wanted), indent=2).encode() + b"\n")
-        sync_file(path.parent)
-        return wanted
-    if found != wanted:
-        raise DirectoryMismatch(_difference(path, found, wanted), path=path)
-    return found
+        return
+    if found.node_id != node_id:
+        raise DirectoryMismatch(
+            f"{path} belongs to node {found.node_id}, not to node {node_id}; "
+            "check the node id, or give this node another directory",
+            path=path,
+        )
+    if found.cluster_name not in ("", cluster_name):
+        raise DirectoryMismatch(
+            f"{path} belongs to the cluster {found.cluster_name!r}, not to {cluster_name!r}; "
+            "check the cluster name, or give this node another directory",
+            path=path,
+        )
+    if not found.disk_id:
+        if not (path / "log" / "CURRENT").exists() and not (path / "state").exists():
+            found = replace(found, stage=Stage.FOUNDING, incarnation=0)
+        directory.save(replace(found, disk_id=disk_id, cluster_name=cluster_name))
+    _require_log(path, found.stage)
 
 
-def _require_log(path: Path) -> None:
+def _require_log(path: Path, stage: Stage) -> None:
     """The log is made before the state, so a state without one is a node without its votes."""
-    if (path / "state").exists() and not (path / "log" / "CURRENT").exists():
-        raise DamagedData(f"{path} holds a state, but its log is gone; {REBUILD_ADVICE}", path=path)
-
-
-def _difference(path: Path, found: Identity, wanted: Identity) -> str:
-    if found.format_version != wanted.format_version:
-        return (
-            f"{path} has data format {found.format_version}, this program uses "
-            f"{wanted.format_version}; run the version that wrote it"
-        )
-    if found.cluster_id != wanted.cluster_id:
-        return (
-            f"{path} belongs to cluster {found.cluster_id:016x}, not to {wanted.cluster_id:016x}; "
-            "check the cluster name and the initial members, or give this node another directory"
-        )
-    return (
-        f"{path} belongs to node {found.node_id}, not to node {wanted.node_id}; "
-        "check the node id, or give this node another directory"
-    )
+    if (path / "log" / "CURRENT").exists():
+        return
+    if stage is Stage.MEMBER or (path / "state").exists():
+        raise DamagedData(f"the log in {path} is gone; {REBUILD_ADVICE}", path=path)

@@ -2,7 +2,8 @@
 
     entry              crc | term, index, kind | payload
     hard state         crc | current term, voted for, commit index
-    compaction point   crc | index, term
+    compaction point   crc | index, term, running hash
+    starts             crc | own start, then per member: id, start, acknowledged index
 
 The checksum covers all that follows it. RocksDB has checksums of its own; this one also sees
 what happened to a record on its way there and back.
@@ -16,12 +17,17 @@ from google_crc32c import value as crc32c
 
 from raftkv.errors import DamagedData
 from raftkv.raft.entry import Entry, EntryKind, HardState
+from raftkv.raft.running_hash import UNKNOWN
+from raftkv.storage.ports import MemberNote, Start, Starts
 from raftkv.storage.rocks import REBUILD_ADVICE
 
 _CRC = struct.Struct(">I")
 _ENTRY = struct.Struct(">QQB")
 _HARD_STATE = struct.Struct(">QQQ")
-_COMPACTION_POINT = struct.Struct(">QQ")
+_COMPACTION_POINT = struct.Struct(">QQQ")
+_COMPACTION_POINT_0 = struct.Struct(">QQ")  # of raftkv 0.1.0, which had no running hash
+_START = struct.Struct(">QQ")
+_NOTE = struct.Struct(">QQQQ")
 _INDEX = struct.Struct(">Q")
 
 _KINDS = {kind.value: kind for kind in EntryKind}
@@ -31,6 +37,7 @@ entry_key = _INDEX.pack
 
 HARD_STATE_KEY = b"\xffhard state"
 COMPACTION_POINT_KEY = b"\xffcompaction point"
+STARTS_KEY = b"\xffstarts"
 ENTRIES_END = b"\xff"
 """Above every entry's key: an index has 63 bits."""
 
@@ -60,16 +67,35 @@ def decode_hard_state(record: bytes) -> HardState:
     return HardState(current_term=current_term, voted_for=voted_for, commit_index=commit_index)
 
 
-def encode_compaction_point(index: int, term: int) -> bytes:
-    return _sealed(_COMPACTION_POINT.pack(index, term))
+def encode_compaction_point(index: int, term: int, running_hash: int) -> bytes:
+    return _sealed(_COMPACTION_POINT.pack(index, term, running_hash))
 
 
-def decode_compaction_point(record: bytes) -> tuple[int, int]:
-    """Index and term of the last entry that is gone."""
-    index, term = _COMPACTION_POINT.unpack(
-        _opened(record, _COMPACTION_POINT.size, "the compaction point")
-    )
-    return index, term
+def decode_compaction_point(record: bytes) -> tuple[int, int, int]:
+    """Index, term and running hash of the last entry that is gone."""
+    body = _opened(record, _COMPACTION_POINT_0.size, "the compaction point")
+    if len(body) == _COMPACTION_POINT_0.size:
+        index, term = _COMPACTION_POINT_0.unpack(body)
+        return index, term, UNKNOWN
+    index, term, running_hash = _COMPACTION_POINT.unpack(body)
+    return index, term, running_hash
+
+
+def encode_starts(starts: Starts) -> bytes:
+    notes = [
+        _NOTE.pack(member, note.start.number, note.start.id, note.index)
+        for member, note in sorted(starts.notes.items())
+    ]
+    return _sealed(_START.pack(starts.own.number, starts.own.id) + b"".join(notes))
+
+
+def decode_starts(record: bytes) -> Starts:
+    body = _opened(record, _START.size, "the record of starts")
+    notes = {
+        member: MemberNote(Start(number, start_id), index)
+        for member, number, start_id, index in _NOTE.iter_unpack(body[_START.size :])
+    }
+    return Starts(Start(*_START.unpack_from(body)), notes)
 
 
 def damaged(what: str) -> DamagedData:

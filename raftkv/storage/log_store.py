@@ -16,16 +16,19 @@ from raftkv.storage.log_records import (
     COMPACTION_POINT_KEY,
     ENTRIES_END,
     HARD_STATE_KEY,
+    STARTS_KEY,
     damaged,
     decode_compaction_point,
     decode_entry,
     decode_hard_state,
+    decode_starts,
     encode_compaction_point,
     encode_entry,
     encode_hard_state,
+    encode_starts,
     entry_key,
 )
-from raftkv.storage.ports import RecoveredLog
+from raftkv.storage.ports import RecoveredLog, Starts
 from raftkv.storage.rocks import REBUILD_ADVICE, RocksDatabase, Tuning, iterate
 from raftkv.storage.writer import WriterThread
 
@@ -58,11 +61,12 @@ class RocksLogStore:
         """Read everything back; `DamagedData` if a record is missing or not what was written."""
         with self._database.guarded("recovering the log"):
             records = self._database.families[_FAMILY]
-            hard_state, (index, term) = _hard_state(records), _compaction_point(records)
+            hard_state, starts = _hard_state(records), _starts(records)
+            index, term, running_hash = _compaction_point(records)
             entries = list(_contiguous(_entries(records), index, term))
         self._commit_index = hard_state.commit_index
         self._last_index = entries[-1].index if entries else index
-        return RecoveredLog(hard_state, index, term, entries)
+        return RecoveredLog(hard_state, index, term, entries, running_hash, starts)
 
     async def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Write on the caller's thread, for rocksdict holds the GIL there or elsewhere alike;
@@ -93,14 +97,22 @@ class RocksLogStore:
             self._last_index = entries[-1].index
         await self._writer.run(self._database.sync)
 
-    async def compact(self, through_index: int, through_term: int) -> None:
+    async def compact(self, through_index: int, through_term: int, through_hash: int) -> None:
         """Forget entries up to and with `through_index`, at a cost that does not depend on them."""
-        await self._forget(entry_key(through_index + 1), through_index, through_term)
+        point = encode_compaction_point(through_index, through_term, through_hash)
+        await self._forget(entry_key(through_index + 1), point)
 
-    async def reset(self, index: int, term: int) -> None:
+    async def reset(self, index: int, term: int, hash_there: int) -> None:
         """Forget all entries: a snapshot that ends at (index, term) takes their place."""
-        await self._forget(ENTRIES_END, index, term)
+        await self._forget(ENTRIES_END, encode_compaction_point(index, term, hash_there))
         self._last_index = index
+
+    async def write_starts(self, starts: Starts) -> None:
+        """Replace what is remembered of starts."""
+        batch = WriteBatch(raw_mode=True)
+        batch.put(STARTS_KEY, encode_starts(starts))
+        self._database.write(batch)
+        await self._writer.run(self._database.sync)
 
     async def close(self) -> None:
         """Finish what is under way and release the disk."""
@@ -110,9 +122,9 @@ class RocksLogStore:
         commit_index = min(hard_state.commit_index, self._commit_index)
         return replace(hard_state, commit_index=commit_index)
 
-    async def _forget(self, end: bytes, index: int, term: int) -> None:
+    async def _forget(self, end: bytes, compaction_point: bytes) -> None:
         batch = WriteBatch(raw_mode=True)
-        batch.put(COMPACTION_POINT_KEY, encode_compaction_point(index, term))
+        batch.put(COMPACTION_POINT_KEY, compaction_point)
         batch.delete_range(entry_key(0), end)
         self._database.write(batch)
         await self._writer.run(self._database.sync)
@@ -134,9 +146,14 @@ def _hard_state(records: Rdict) -> HardState:
     return HardState() if record is None else decode_hard_state(record)
 
 
-def _compaction_point(records: Rdict) -> tuple[int, int]:
+def _compaction_point(records: Rdict) -> tuple[int, int, int]:
     record = records.get(COMPACTION_POINT_KEY)
-    return (0, 0) if record is None else decode_compaction_point(record)
+    return (0, 0, 0) if record is None else decode_compaction_point(record)
+
+
+def _starts(records: Rdict) -> Starts:
+    record = records.get(STARTS_KEY)
+    return Starts() if record is None else decode_starts(record)
 
 
 def _entries(records: Rdict) -> Iterator[Entry]:

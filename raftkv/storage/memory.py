@@ -19,7 +19,7 @@ from raftkv.files import remove_tree
 from raftkv.kv.store import Changes, Family
 from raftkv.raft.entry import Entry, HardState
 from raftkv.storage.memory_state import MemoryStateStore
-from raftkv.storage.ports import Checkpoint, RecoveredLog
+from raftkv.storage.ports import Checkpoint, RecoveredLog, Starts
 
 _CRC_BYTES = 4
 _LENGTH_BYTES = 4
@@ -38,7 +38,9 @@ class _Log:
     hard_state: HardState = field(default_factory=HardState)
     compacted_index: int = 0
     compacted_term: int = 0
+    compacted_hash: int = 0
     entries: list[Entry] = field(default_factory=list)
+    starts: Starts = field(default_factory=Starts)
 
     @property
     def last_index(self) -> int:
@@ -57,13 +59,20 @@ class _Log:
             del self.entries[first - self.compacted_index - 1 :]
             self.entries.extend(entries)
 
-    def compact(self, index: int, term: int) -> None:
+    def compact(self, index: int, term: int, running_hash: int) -> None:
         del self.entries[: max(0, index - self.compacted_index)]
-        self.compacted_index, self.compacted_term = index, term
+        self._begin_after(index, term, running_hash)
 
-    def reset(self, index: int, term: int) -> None:
+    def reset(self, index: int, term: int, running_hash: int) -> None:
         self.entries.clear()
+        self._begin_after(index, term, running_hash)
+
+    def write_starts(self, starts: Starts) -> None:
+        self.starts = starts
+
+    def _begin_after(self, index: int, term: int, running_hash: int) -> None:
         self.compacted_index, self.compacted_term = index, term
+        self.compacted_hash = running_hash
 
 
 class MemoryLogStore:
@@ -81,7 +90,12 @@ class MemoryLogStore:
         self._check_open()
         log = self._synced
         return RecoveredLog(
-            log.hard_state, log.compacted_index, log.compacted_term, tuple(log.entries)
+            log.hard_state,
+            log.compacted_index,
+            log.compacted_term,
+            tuple(log.entries),
+            log.compacted_hash,
+            log.starts,
         )
 
     async def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
@@ -89,13 +103,17 @@ class MemoryLogStore:
         kept = tuple(entries)
         await self._write(lambda log: log.append(hard_state, kept))
 
-    async def compact(self, through_index: int, through_term: int) -> None:
+    async def compact(self, through_index: int, through_term: int, through_hash: int) -> None:
         """Forget entries up to and with `through_index`."""
-        await self._write(lambda log: log.compact(through_index, through_term))
+        await self._write(lambda log: log.compact(through_index, through_term, through_hash))
 
-    async def reset(self, index: int, term: int) -> None:
+    async def reset(self, index: int, term: int, hash_there: int) -> None:
         """Forget all entries."""
-        await self._write(lambda log: log.reset(index, term))
+        await self._write(lambda log: log.reset(index, term, hash_there))
+
+    async def write_starts(self, starts: Starts) -> None:
+        """Replace what is remembered of starts."""
+        await self._write(lambda log: log.write_starts(starts))
 
     async def close(self) -> None:
         """Nothing was left unsynced; the store is of no more use."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -12,13 +12,48 @@ from raftkv.raft.entry import Entry, HardState
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """One life of a node's process on one disk: how many there were, and a number drawn for it.
+
+    Two processes with one number run from two copies of a disk.
+    """
+
+    number: int = 0
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MemberNote:
+    """What a node remembers of a member, to find out when that member's disk is an older copy.
+
+    `index` is committed, and the member had acknowledged everything up to it.
+    """
+
+    start: Start = field(default_factory=Start)
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """This node's last start, and its notes on the members."""
+
+    own: Start = field(default_factory=Start)
+    notes: Mapping[int, MemberNote] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class RecoveredLog:
-    """What the disk gave back at start. Entries are contiguous from `compacted_index` + 1."""
+    """What the disk gave back at start. Entries are contiguous from `compacted_index` + 1.
+
+    `compacted_hash` is the running hash up to `compacted_index`.
+    """
 
     hard_state: HardState
     compacted_index: int
     compacted_term: int
     entries: Sequence[Entry]
+    compacted_hash: int = 0
+    starts: Starts = field(default_factory=Starts)
 
 
 class LogStore(Protocol):
@@ -37,11 +72,14 @@ class LogStore(Protocol):
         after the first entry's index. It is on the disk when this returns.
         """
 
-    async def compact(self, through_index: int, through_term: int) -> None:
+    async def compact(self, through_index: int, through_term: int, through_hash: int) -> None:
         """Forget entries up to and with `through_index`. Never past what the state has durably."""
 
-    async def reset(self, index: int, term: int) -> None:
+    async def reset(self, index: int, term: int, hash_there: int) -> None:
         """Forget all entries: a snapshot that ends at (index, term) takes their place."""
+
+    async def write_starts(self, starts: Starts) -> None:
+        """Replace what is remembered of starts. It is on the disk when this returns."""
 
     async def close(self) -> None:
         """Finish what is under way and release the disk."""

@@ -14,7 +14,8 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from raftkv.clocks import LamportTime
-from raftkv.errors import InvalidRequest
+from raftkv.errors import InvalidRequest, from_wire
+from raftkv.kv.failures import fill_failure
 from raftkv.kv.membership import fill_membership, read_membership
 from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint
 from raftkv.raft.messages import (
@@ -31,7 +32,16 @@ from raftkv.raft.messages import (
     TimeoutNow,
 )
 from raftkv.rpc import log_pb2, peer_pb2
-from raftkv.transport.ports import Forward, Frame, Submission
+from raftkv.transport import bounds
+from raftkv.transport.ports import (
+    Forward,
+    ForwardRefused,
+    FounderStage,
+    Founding,
+    Frame,
+    Submission,
+)
+from raftkv.versions import VersionRange
 
 # A tuple, because looking up an enum by calling it costs more than building the entry.
 _KINDS = tuple(EntryKind(number) for number in range(len(EntryKind)))
@@ -67,16 +77,55 @@ def encode_stamp(time: LamportTime) -> bytes:
 def decode_frame(data: bytes, sender: int, recipient: int) -> Frame:
     """The frame that a stream from `sender` to `recipient` carried.
 
-    Raises `InvalidRequest` for bytes that no peer of our protocol version sends.
+    Raises `InvalidRequest` for bytes and numbers that no peer of ours sends.
     """
-    try:
-        wire = peer_pb2.Frame.FromString(data)
-    except DecodeError as error:
-        raise InvalidRequest(f"a frame from node {sender} is not a Frame: {error}") from error
+    wire = parse_frame(data, sender)
+    bounds.check_frame(wire, sender)
     return Frame(
         messages=tuple([_decode_message(message, sender, recipient) for message in wire.messages]),
         forwards=tuple([_decode_forward(forward) for forward in wire.forwards]),
+        forwards_refused=tuple(map(_decode_refused, wire.forwards_refused)),
         lamport=wire.lamport,
+    )
+
+
+def parse_frame(data: bytes, sender: int) -> peer_pb2.Frame:
+    """The message that `data` is. Raises `InvalidRequest`."""
+    try:
+        return peer_pb2.Frame.FromString(data)
+    except DecodeError as error:
+        raise InvalidRequest(f"a frame from node {sender} is not a Frame: {error}") from error
+
+
+def encode_founding(founding: Founding) -> peer_pb2.Founding:
+    return peer_pb2.Founding(
+        stage=founding.stage.value,  # type: ignore[arg-type]  # its numbers are the wire's
+        incarnation=founding.incarnation,
+        membership=founding.membership,
+        all_stored=founding.all_stored,
+        disk_id=founding.disk_id,
+        founders=founding.founders,
+        refusal=founding.refusal,
+        version_min=founding.versions.minimum,
+        version_max=founding.versions.maximum,
+    )
+
+
+def decode_founding(wire: peer_pb2.Founding) -> Founding:
+    """Raises `InvalidRequest` if it is none."""
+    try:
+        stage = FounderStage(wire.stage)
+    except ValueError:
+        raise InvalidRequest(f"a founder is at the unknown stage {wire.stage}") from None
+    return Founding(
+        stage,
+        wire.incarnation,
+        wire.membership,
+        wire.all_stored,
+        wire.disk_id,
+        wire.founders,
+        wire.refusal,
+        VersionRange(wire.version_min, wire.version_max),
     )
 
 
@@ -86,14 +135,19 @@ def fill_install_snapshot(message: InstallSnapshot, wire: peer_pb2.InstallSnapsh
     wire.last_included_index = point.last_included_index
     wire.last_included_term = point.last_included_term
     fill_membership(point.membership, wire.membership)
+    wire.last_included_hash = point.last_included_hash
 
 
 def read_install_snapshot(
     wire: peer_pb2.InstallSnapshot, sender: int, recipient: int, term: int
 ) -> InstallSnapshot:
     """The announcement that `wire` holds."""
+    bounds.check_snapshot(wire, sender, term)
     point = SnapshotPoint(
-        wire.last_included_index, wire.last_included_term, read_membership(wire.membership)
+        wire.last_included_index,
+        wire.last_included_term,
+        read_membership(wire.membership),
+        wire.last_included_hash,
     )
     return InstallSnapshot(sender, recipient, term, point)
 
@@ -117,6 +171,7 @@ def _fill_request_vote(message: RequestVote, wire: peer_pb2.RaftMessage) -> None
     body.last_log_term = message.last_log_term
     body.pre_vote = message.pre_vote
     body.leadership_transfer = message.leadership_transfer
+    body.last_log_hash = message.last_log_hash
 
 
 def _fill_request_vote_reply(message: RequestVoteReply, wire: peer_pb2.RaftMessage) -> None:
@@ -132,6 +187,7 @@ def _fill_append_entries(message: AppendEntries, wire: peer_pb2.RaftMessage) -> 
     body.prev_log_index = message.prev_log_index
     body.prev_log_term = message.prev_log_term
     body.leader_commit = message.leader_commit
+    body.prev_log_hash = message.prev_log_hash
     add = body.entries.add
     for entry in message.entries:
         add(term=entry.term, index=entry.index, kind=entry.kind, payload=entry.payload)
@@ -144,6 +200,7 @@ def _fill_append_entries_reply(message: AppendEntriesReply, wire: peer_pb2.RaftM
     body.match_index = message.match_index
     body.conflict_index = message.conflict_index
     body.conflict_term = message.conflict_term
+    body.match_hash = message.match_hash
 
 
 def _fill_heartbeat(message: Heartbeat, wire: peer_pb2.RaftMessage) -> None:
@@ -206,6 +263,7 @@ def _read_append_entries(
         body.prev_log_term,
         body.leader_commit,
         tuple([_read_entry(entry) for entry in body.entries]),
+        body.prev_log_hash,
     )
 
 
@@ -226,6 +284,7 @@ _READ: dict[str, Callable[[Any, int, int, int], Message]] = {
         body.last_log_term,
         body.pre_vote,
         body.leadership_transfer,
+        body.last_log_hash,
     ),
     "request_vote_reply": lambda body, sender, recipient, term: RequestVoteReply(
         sender, recipient, term, body.granted, body.pre_vote
@@ -239,6 +298,7 @@ _READ: dict[str, Callable[[Any, int, int, int], Message]] = {
         body.match_index,
         body.conflict_index,
         body.conflict_term,
+        body.match_hash,
     ),
     "heartbeat": lambda body, sender, recipient, term: Heartbeat(
         sender, recipient, term, body.leader_commit, body.read_round
@@ -264,8 +324,23 @@ def _encode_forwards(frame: Frame, wire: peer_pb2.Frame) -> None:
             out.submissions.add(
                 origin=submission.origin, number=submission.number, commands=submission.commands
             )
+    for refused in frame.forwards_refused:
+        out_refused = wire.forwards_refused.add(term=refused.term, number=refused.number)
+        fill_failure(out_refused.failure, refused.error)
 
 
 def _decode_forward(wire: peer_pb2.Forward) -> Forward:
     submissions = [Submission(s.origin, s.number, s.commands) for s in wire.submissions]
     return Forward(wire.term, wire.settled, tuple(submissions))
+
+
+def _decode_refused(wire: peer_pb2.ForwardRefused) -> ForwardRefused:
+    failure = wire.failure
+    error = from_wire(
+        failure.reason,
+        failure.message,
+        failure.outcome,
+        failure.retry_after_ms / 1000,
+        dict(failure.facts),
+    )
+    return ForwardRefused(wire.term, wire.number, error)

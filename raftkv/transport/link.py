@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import TypeAlias
 
@@ -17,19 +17,24 @@ import grpc
 import structlog
 
 from raftkv.clocks import LamportClock, LamportTime
+from raftkv.rpc import peer_pb2
 from raftkv.transport.backoff import Backoff
 from raftkv.transport.codec import encode_lanes, encode_stamp
 from raftkv.transport.handshake import (
     CHANNEL_OPTIONS,
     CONNECT,
+    HELLO_KEY,
     Ending,
     Identity,
     Refusal,
+    Refused,
     ending_of,
     hello,
 )
+from raftkv.transport.introduction import NotIntroduced, is_admitted, prove
 from raftkv.transport.outbox import Outbox
 from raftkv.transport.ports import Frame, PeerHandler
+from raftkv.transport.secret import ClusterSecret
 
 CONNECT_TIMEOUT_S = 2.0
 
@@ -40,25 +45,31 @@ _log = structlog.get_logger()
 
 
 class PeerLink:
-    """Writes to `peer` at `address` until closed. Must be made inside a running loop."""
+    """Writes to `peer` until closed, at the first of its `addresses` that is the peer's. Must be
+    made inside a running loop.
+    """
 
     def __init__(
         self,
         identity: Identity,
+        secret: ClusterSecret,
         peer: int,
-        address: str,
+        addresses: Sequence[str],
         handler: PeerHandler,
         random: Random,
         clock: LamportClock,
         encode: Encode = encode_lanes,
     ) -> None:
         self.peer = peer
-        self.address = address
         self.up = False
         self.leaving = False  # this node stops: that others go, too, is no news
         self._was_up = False
         self._closed = False
         self._identity = identity
+        self._secret = secret
+        self._addresses = tuple(addresses)
+        self._attempt = 0
+        self._call: grpc.aio.StreamStreamCall[bytes, bytes] | None = None
         self._handler = handler
         self._backoff = Backoff(random)
         self._clock = clock
@@ -68,6 +79,20 @@ class PeerLink:
         self._contacted = asyncio.Event()
         self._last_ending: Ending | None = None
         self.task = asyncio.get_running_loop().create_task(self._run(), name=f"link-to-{peer}")
+
+    @property
+    def address(self) -> str:
+        """Where the peer is, or is tried next."""
+        return self._addresses[self._attempt % len(self._addresses)]
+
+    def readdress(self, addresses: Sequence[str]) -> None:
+        """The peer is at one of these, most likely at the first."""
+        if self._addresses == tuple(addresses):
+            return
+        before, self._addresses, self._attempt = self.address, tuple(addresses), 0
+        if self.address != before and self._call is not None:
+            self._call.cancel()
+        self.contacted()
 
     def send(self, frame: Frame) -> None:
         """Queue the frame for the writer; dropped if the link is down or its lane is full."""
@@ -97,6 +122,7 @@ class PeerLink:
             if self._closed:
                 return
             self._ended(ending)
+            self._attempt += 1
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._backoff.next_delay_s()):
                     await self._contacted.wait()
@@ -106,17 +132,31 @@ class PeerLink:
         channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
         try:
             connect = channel.stream_stream(CONNECT, None, None)
-            call = connect(None, metadata=hello(self._identity, self.peer))
-            # Which of these tells us that the stream has ended is chance; the call knows why.
-            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    welcome = await call.read()
-                if isinstance(welcome, bytes):
-                    self._welcomed()
-                    await self._write(call)
-            return await ending_of(call)
+            said = hello(self._identity, self.peer, self._handler.last_log_index)
+            call = self._call = connect(None, metadata=((HELLO_KEY, said),))
+            try:
+                # Which of these tells us that the stream has ended is chance; the call knows why.
+                with contextlib.suppress(
+                    grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError
+                ):
+                    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                        admitted = await self._introduce(call, said)
+                    if admitted:
+                        self._admitted()
+                        await self._write(call)
+            except NotIntroduced as error:
+                call.cancel()
+                return Ending("REFUSED_HERE", error.refused.reason, error.refused.message)
+            return await ending_of(call, said, self._secret)
         finally:
+            self._call = None
             await channel.close(None)
+
+    async def _introduce(self, call: grpc.aio.StreamStreamCall[bytes, bytes], said: bytes) -> bool:
+        """Whether the peer has admitted this node."""
+        proof = await prove(call.read, said, self.peer, self._identity, self._secret)
+        await call.write(peer_pb2.Frame(proof=proof).SerializeToString())
+        return is_admitted(await call.read())
 
     async def _write(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
         outbox, wake, clock = self._outbox, self._wake, self._clock
@@ -133,16 +173,18 @@ class PeerLink:
                 await call.write(data + stamp)
             await wake.wait()
 
-    def _welcomed(self) -> None:
+    def _admitted(self) -> None:
         self.up = self._was_up = True
         self._backoff.reset()
         self._last_ending = None
+        self._handler.link_up(self.peer)
         _log.info("peer_link_up", node=self._identity.node_id, peer=self.peer)
 
     def _ended(self, ending: Ending) -> None:
         if ending != self._last_ending:
             # A peer that has yet to start is no fault, one that was there and is gone may be one.
-            is_fault = ending.reason or (self._was_up and not self.leaving)
+            starting = ending.reason == Refusal.NOT_READY
+            is_fault = not starting and (ending.reason or (self._was_up and not self.leaving))
             said = {"reason": ending.reason, "details": ending.details}
             (_log.warning if is_fault else _log.info)(
                 "peer_link_down",
@@ -157,5 +199,6 @@ class PeerLink:
             self.up = False
             self._outbox.clear()
             self._handler.link_down(self.peer)
-        if ending.reason == Refusal.REMOVED:
-            self._handler.removed(self.peer)
+            self._attempt -= 1  # where it was is where it will be
+        if ending.proven and ending.reason in Refusal.__members__:
+            self._handler.refused(self.peer, Refused(Refusal(ending.reason), ending.details))

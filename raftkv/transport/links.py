@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from random import Random
 
 from raftkv.clocks import LamportClock
 from raftkv.errors import ConnectionFailed
 from raftkv.raft.messages import InstallSnapshot
-from raftkv.storage.ports import Checkpoint
+from raftkv.storage.ports import Checkpoint, Start
 from raftkv.transport.codec import encode_lanes
 from raftkv.transport.handshake import Caller, Identity
 from raftkv.transport.link import Encode, PeerLink
 from raftkv.transport.link_table import LinkTable
 from raftkv.transport.ports import Frame, PeerHandler
+from raftkv.transport.secret import ClusterSecret
 from raftkv.transport.snapshots import STALL_TIMEOUT_S, SnapshotSender
 
 
@@ -23,24 +25,27 @@ class GrpcPeerLinks:
     """`PeerLinks` over gRPC. `start` names the handler, because node and links need each other.
 
     `disk` runs the reading of snapshot files, so that the loop never waits for a disk. Each
-    frame tells the time of `clock`.
+    frame tells the time of `clock`. `hints` are peer addresses beside those of the membership.
     """
 
     def __init__(
         self,
         identity: Identity,
+        secret: ClusterSecret,
         random: Random,
         disk: Executor,
         clock: LamportClock,
+        hints: Mapping[int, str] | None = None,
         *,
         stall_timeout_s: float = STALL_TIMEOUT_S,
     ) -> None:
         self._identity = identity
+        self._secret = secret
         self._random = random
         self._clock = clock
-        self._snapshots = SnapshotSender(identity, disk, stall_timeout_s)
+        self._snapshots = SnapshotSender(secret, disk, stall_timeout_s)
         self._handler: PeerHandler | None = None
-        self._links = LinkTable(self._open, self._close)
+        self._links = LinkTable(self._open, self._close, hints)
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
@@ -48,9 +53,14 @@ class GrpcPeerLinks:
         """The peers whose link is up at this moment."""
         return frozenset(peer for peer, link in self._links if link.up)
 
-    def start(self, handler: PeerHandler) -> None:
-        """Say whom to tell of broken links. Before the first `set_peers`."""
+    def belong_to(self, identity: Identity) -> None:
+        """The cluster is founded now. Before `start`."""
+        self._identity = identity
+
+    def start(self, handler: PeerHandler, start: Start) -> None:
+        """Say who handles what happens to links, and which start this is. Before `set_peers`."""
         self._handler = handler
+        self._identity = replace(self._identity, start=start)
 
     def set_peers(self, addresses: Mapping[int, str]) -> None:
         """Open and close links so that they are exactly those (node id -> `host:port`), until
@@ -77,9 +87,16 @@ class GrpcPeerLinks:
         `StorageError` if the files can't be read.
         """
         link = self._links.get(to)
-        if link is None:
+        if link is None or self._handler is None:
             raise ConnectionFailed(f"there is no link to node {to}: it is not a member")
-        await self._snapshots.send(to, link.address, message, checkpoint.path)
+        await self._snapshots.send(
+            self._identity,
+            self._handler.last_log_index,
+            to,
+            link.address,
+            message,
+            checkpoint.path,
+        )
 
     def leave(self) -> None:
         """This node is about to stop: from now on a peer that goes is no fault to report."""
@@ -91,13 +108,14 @@ class GrpcPeerLinks:
         self._links.close()
         await asyncio.gather(*self._closing, return_exceptions=True)
 
-    def _open(self, peer: int, address: str) -> PeerLink:
+    def _open(self, peer: int, addresses: Sequence[str]) -> PeerLink:
         if self._handler is None:
             raise RuntimeError("links have no handler yet: call start() first")
         return PeerLink(
             self._identity,
+            self._secret,
             peer,
-            address,
+            addresses,
             self._handler,
             self._random,
             self._clock,

@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from raftkv.errors import RaftkvError
 from raftkv.raft.messages import InstallSnapshot, Message
-from raftkv.storage.ports import Checkpoint
+from raftkv.storage.ports import Checkpoint, Start
+from raftkv.transport.handshake import Caller, Refused
+from raftkv.versions import SUPPORTED, VersionRange
+
+
+class FounderStage(enum.IntEnum):
+    """How far a node has come in founding its cluster. The numbers are those of the wire."""
+
+    EMPTY = 0  # nothing was ever stored
+    STORED = 1  # incarnation and first membership are on its disk, and it has not voted
+    STARTED = 2  # it takes part in a cluster, or has
+
+
+@dataclass(frozen=True, slots=True)
+class Founding:
+    """What a founder says of its disk in the round that founds a cluster.
+
+    `founders` is a digest of its initial members. `membership` is the payload of the log's first
+    entry, if that is stored. `refusal` says why the called node takes no part in this round.
+    """
+
+    stage: FounderStage
+    incarnation: int = 0
+    membership: bytes = b""
+    all_stored: bool = False
+    disk_id: int = 0
+    founders: bytes = b""
+    refusal: str = ""
+    versions: VersionRange = SUPPORTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +60,23 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardRefused:
+    """The leader of `term` takes the origin's `number`-th submission for none that a client may
+    send: it has not been proposed.
+    """
+
+    term: int
+    number: int
+    error: RaftkvError = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """All that one driver round has for one peer."""
 
     messages: Sequence[Message] = ()
     forwards: Sequence[Forward] = ()
+    forwards_refused: Sequence[ForwardRefused] = ()
     # The writer's Lamport time, 0 if it does not say: nothing that Raft or a comparison goes by.
     lamport: int = field(default=0, compare=False)
 
@@ -42,8 +84,8 @@ class Frame:
 class PeerLinks(Protocol):
     """Outgoing links, one per peer. Fair-loss: what is sent may be dropped, never altered."""
 
-    def start(self, handler: PeerHandler) -> None:
-        """Say who is told of broken links. Before everything else."""
+    def start(self, handler: PeerHandler, start: Start) -> None:
+        """Say who handles what happens to links, and which start this is. Before `set_peers`."""
 
     @property
     def connected(self) -> frozenset[int]:
@@ -71,8 +113,24 @@ class PeerLinks(Protocol):
 class PeerHandler(Protocol):
     """The node, as its links see it. Called on the event loop, never concurrently."""
 
+    @property
+    def last_log_index(self) -> int:
+        """The end of the log on this node's disk."""
+
+    @property
+    def cluster_version(self) -> int:
+        """The cluster version in force here."""
+
+    async def admit(self, caller: Caller) -> Refused | None:
+        """A peer wants to talk to this node: why it may not, None if it may.
+
+        What it says of its disk is on ours when this returns None.
+        """
+
     def receive(self, sender: int, frame: Frame) -> None:
-        """A frame has arrived."""
+        """A frame of an admitted peer has arrived. Raises `ProtocolBreach` or `InvalidRequest` if
+        nothing more is to be taken from it.
+        """
 
     def begin_snapshot(self, message: InstallSnapshot) -> Path:
         """A peer offers a snapshot: where its files go. Raises `Unavailable` if unwanted."""
@@ -83,8 +141,18 @@ class PeerHandler(Protocol):
     def link_down(self, peer: int) -> None:
         """The link to this peer broke."""
 
-    def removed(self, by: int) -> None:
-        """A peer says that this node has been removed from the cluster."""
+    def link_up(self, peer: int) -> None:
+        """The peer has admitted this node."""
 
-    def is_member(self, peer: int) -> bool:
-        """Whether this peer may talk to us: false only for one known to have been removed."""
+    def refused(self, by: int, refused: Refused) -> None:
+        """A peer that knows the cluster's secret, if there is one, does not admit this node."""
+
+    def is_removed(self, peer: int) -> bool:
+        """Whether this peer is known to have been removed from the cluster."""
+
+
+class FounderPort(Protocol):
+    """Answers founders, before the node takes part and afterwards."""
+
+    def answer(self, sender: int, said: Founding) -> Founding:
+        """What this node says to a founder that has said this."""

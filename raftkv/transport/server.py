@@ -1,7 +1,8 @@
-"""The peer port: lets peers in, hands their frames and snapshots to the node. Sends nothing."""
+"""The peer port: admits peers, hands their frames and snapshots to the node. Sends nothing."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
@@ -11,10 +12,12 @@ import structlog
 
 from raftkv.clocks import LamportClock, LamportTime
 from raftkv.errors import AddressInUse, InvalidRequest, RaftkvError
+from raftkv.raft.breach import ProtocolBreach
 from raftkv.rpc import peer_pb2
-from raftkv.transport.codec import decode_frame
+from raftkv.transport.codec import decode_founding, decode_frame, encode_founding, parse_frame
 from raftkv.transport.handshake import (
-    LET_IN,
+    HELLO_KEY,
+    PROOF_KEY,
     REASON_KEY,
     SERVER_OPTIONS,
     SERVICE,
@@ -22,43 +25,51 @@ from raftkv.transport.handshake import (
     Identity,
     Refusal,
     Refused,
-    check_hello,
 )
-from raftkv.transport.ports import Frame, PeerHandler
+from raftkv.transport.introduction import INTRODUCTION_TIMEOUT_S, Visitor
+from raftkv.transport.ports import FounderPort, Frame, PeerHandler
+from raftkv.transport.secret import ClusterSecret
 from raftkv.transport.snapshot_receiver import SnapshotReceiver
 from raftkv.transport.snapshots import STALL_TIMEOUT_S
 
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 
+_ADMITTED = peer_pb2.PeerReply(admitted=True).SerializeToString()
+
 _log = structlog.get_logger()
 
 
 class PeerServer:
-    """Serves only the Peer service. `contacted` is told of every peer that was let in.
+    """Serves only the Peer service: founders from the start, peers once `admit_peers` was called.
 
     `disk` runs the writing of snapshot files. `clock` follows what frames tell;
-    `decode` is `decode_frame`, or what does more than it.
+    `decode` is `decode_frame`, or what does more than it. `absent` is why there is no node yet.
     """
 
     def __init__(
         self,
         identity: Identity,
-        handler: PeerHandler,
-        contacted: Callable[[Caller], None],
+        secret: ClusterSecret,
+        founder: FounderPort,
         disk: Executor,
         clock: LamportClock,
+        absent: Refused,
         *,
         decode: Callable[[bytes, int, int], Frame] = decode_frame,
         stall_timeout_s: float = STALL_TIMEOUT_S,
     ) -> None:
         self._identity = identity
-        self._handler = handler
-        self._contacted = contacted
+        self._secret = secret
+        self._founder = founder
+        self._disk = disk
         self._clock = clock
+        self._absent = absent
         self._decode = decode
-        self._snapshots = SnapshotReceiver(identity, handler, disk, stall_timeout_s)
-        self._welcome = peer_pb2.Welcome(node_id=identity.node_id).SerializeToString()
+        self._stall_timeout_s = stall_timeout_s
+        self._handler: PeerHandler | None = None
+        self._contacted: Callable[[Caller], None]
+        self._snapshots: SnapshotReceiver
         self._server: grpc.aio.Server | None = None
 
     async def start(self, address: str) -> int:
@@ -70,7 +81,7 @@ class PeerServer:
         # Without (de)serialisers gRPC hands over bytes; the codec reads them in one go.
         methods = {
             "Connect": grpc.stream_stream_rpc_method_handler(self._connect),
-            "SendSnapshot": grpc.stream_unary_rpc_method_handler(self._send_snapshot),
+            "SendSnapshot": grpc.stream_stream_rpc_method_handler(self._send_snapshot),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
         try:
@@ -84,6 +95,15 @@ class PeerServer:
         self._server = server
         return port
 
+    def admit_peers(
+        self, identity: Identity, handler: PeerHandler, contacted: Callable[[Caller], None]
+    ) -> None:
+        """The node has started: from now on peers reach it. `contacted` gets each one admitted."""
+        self._identity = identity
+        self._contacted = contacted
+        self._snapshots = SnapshotReceiver(identity, handler, self._disk, self._stall_timeout_s)
+        self._handler = handler
+
     async def stop(self) -> None:
         """Close the port and break off what is under way."""
         if self._server is not None:
@@ -91,32 +111,57 @@ class PeerServer:
             self._server = None
 
     async def _connect(self, _: object, context: Context) -> None:
-        caller = await self._admit(context)
-        await context.write(self._welcome)
+        visitor = await self._challenge(context)
+        data = await _next(context)
+        if data is None:
+            return
+        frame = await self._parse(context, visitor, data)
+        caller = await self._verify(context, visitor, frame.proof)
+        if frame.HasField("founding"):
+            await self._found(context, visitor, caller, frame.founding)
+            return
+        handler = await self._admit(context, visitor, caller)
+        await context.write(_ADMITTED)
         self._contacted(caller)
-        handler, node_id, sender = self._handler, self._identity.node_id, caller.node_id
-        decode = self._decode
+        await self._receive(context, visitor, caller, handler)
+
+    async def _receive(
+        self, context: Context, visitor: Visitor, caller: Caller, handler: PeerHandler
+    ) -> None:
+        """Hand all frames of the stream to the node."""
+        node_id, sender, decode = self._identity.node_id, caller.node_id, self._decode
         while isinstance(data := await context.read(), bytes):
-            if not handler.is_member(sender):
-                await self._refuse(context, removed(sender))
+            if handler.is_removed(sender):
+                await self._refuse(context, visitor, removed(sender))
             try:
                 frame = decode(data, sender, node_id)
                 if frame.lamport > self._clock.now.value:
                     self._clock.observe(LamportTime(frame.lamport))
-            except InvalidRequest as error:
-                _log.error("peer_frame_bad", node=node_id, peer=sender, error=error.message)
-                await abort(context, error.reason, error.message)
-            handler.receive(sender, frame)
+                handler.receive(sender, frame)
+            except (InvalidRequest, ProtocolBreach) as error:
+                await self._refuse(context, visitor, Refused(Refusal.BREACH, str(error)))
 
-    async def _send_snapshot(self, _: object, context: Context) -> bytes:
+    async def _found(
+        self, context: Context, visitor: Visitor, caller: Caller, said: peer_pb2.Founding
+    ) -> None:
+        try:
+            answer = self._founder.answer(caller.node_id, decode_founding(said))
+        except InvalidRequest as error:
+            await self._refuse(context, visitor, Refused(Refusal.BREACH, error.message))
+        reply = peer_pb2.PeerReply(founding=encode_founding(answer))
+        await context.write(reply.SerializeToString())
+
+    async def _send_snapshot(self, _: object, context: Context) -> None:
+        visitor = await self._challenge(context)
         read = context.read
         try:
             # Read before we refuse anything: a refusal that meets a write under way reaches
             # the sender without its reason (its gRPC says INTERNAL).
-            opening = await self._snapshots.next_chunk(read)
-            caller = await self._admit(context)
+            opening = await SnapshotReceiver.next_chunk_of(read, INTRODUCTION_TIMEOUT_S)
+            caller = await self._verify(context, visitor, opening.proof)
+            await self._admit(context, visitor, caller)
             bytes_received = await self._snapshots.receive(
-                caller.node_id, opening, read, lambda: context.send_initial_metadata((LET_IN,))
+                caller.node_id, opening, read, lambda: context.write(_ADMITTED)
             )
         except RaftkvError as error:
             _log.warning(
@@ -127,32 +172,68 @@ class PeerServer:
                 error=error.message,
             )
             await abort(context, error.reason, error.message)
-        return peer_pb2.SnapshotReceipt(bytes_received=bytes_received).SerializeToString()
+        await context.write(peer_pb2.PeerReply(bytes_received=bytes_received).SerializeToString())
 
-    async def _admit(self, context: Context) -> Caller:
-        caller = check_hello(context.invocation_metadata(), self._identity)
+    async def _challenge(self, context: Context) -> Visitor:
+        said = dict(context.invocation_metadata() or ()).get(HELLO_KEY)
+        visitor = Visitor(said, self._identity, self._secret)
+        if isinstance(visitor.caller, Refused):
+            await self._refuse(context, visitor, visitor.caller)
+        version = (
+            self._handler.cluster_version if self._handler else self._identity.versions.maximum
+        )
+        await context.write(visitor.challenge(version))
+        return visitor
+
+    async def _verify(self, context: Context, visitor: Visitor, proof: bytes) -> Caller:
+        caller = visitor.verify(proof)
         if isinstance(caller, Refused):
-            await self._refuse(context, caller)
-        if not self._handler.is_member(caller.node_id):
-            await self._refuse(context, removed(caller.node_id))
+            await self._refuse(context, visitor, caller)
         return caller
 
-    async def _refuse(self, context: Context, refused: Refused) -> NoReturn:
-        _log.warning(
+    async def _admit(self, context: Context, visitor: Visitor, caller: Caller) -> PeerHandler:
+        handler = self._handler
+        refused = self._absent if handler is None else await handler.admit(caller)
+        if refused is None and not caller.incarnation:
+            refused = Refused(Refusal.BAD_HELLO, "the caller's cluster is not founded yet")
+        if refused is not None or handler is None:
+            await self._refuse(context, visitor, refused or self._absent)
+        return handler
+
+    async def _parse(self, context: Context, visitor: Visitor, data: bytes) -> peer_pb2.Frame:
+        try:
+            return parse_frame(data, 0)
+        except InvalidRequest as error:
+            await self._refuse(context, visitor, Refused(Refusal.BAD_HELLO, error.message))
+
+    async def _refuse(self, context: Context, visitor: Visitor, refused: Refused) -> NoReturn:
+        (_log.info if refused.reason is Refusal.NOT_READY else _log.warning)(
             "peer_refused",
             node=self._identity.node_id,
             caller=context.peer(),
             reason=str(refused.reason),
             details=refused.message,
         )
-        await abort(context, refused.reason, refused.message)
+        proof = visitor.proof_of_refusal(refused.reason)
+        await abort(context, refused.reason, refused.message, proof)
 
 
 def removed(peer: int) -> Refused:
-    """What a node that has left the cluster is told."""
+    """What a node that has left the cluster gets as an answer."""
     return Refused(Refusal.REMOVED, f"node {peer} has been removed from the cluster")
 
 
-async def abort(context: Context, reason: str, message: str) -> NoReturn:
+async def _next(context: Context) -> bytes | None:
+    """The caller's next message; None if there is none in time."""
+    try:
+        async with asyncio.timeout(INTRODUCTION_TIMEOUT_S):
+            data = await context.read()
+    except TimeoutError:
+        return None
+    return data if isinstance(data, bytes) else None
+
+
+async def abort(context: Context, reason: str, message: str, proof: bytes = b"") -> NoReturn:
     """End the call; `reason` is what the caller's machine reads, `message` what its person does."""
-    await context.abort(grpc.StatusCode.FAILED_PRECONDITION, message, ((REASON_KEY, str(reason)),))
+    trailing = ((REASON_KEY, str(reason)), (PROOF_KEY, proof))
+    await context.abort(grpc.StatusCode.FAILED_PRECONDITION, message, trailing)

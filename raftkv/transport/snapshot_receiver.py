@@ -71,11 +71,16 @@ class SnapshotReceiver:
 
     async def next_chunk(self, read: Read) -> peer_pb2.SnapshotChunk:
         """The next chunk from `read`, not yet checked. Raises the `RaftkvError` if none comes."""
+        return await self.next_chunk_of(read, self._stall_timeout_s)
+
+    @staticmethod
+    async def next_chunk_of(read: Read, timeout_s: float) -> peer_pb2.SnapshotChunk:
+        """The same, before there is a receiver."""
         try:
-            async with asyncio.timeout(self._stall_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 data = await read()
         except TimeoutError:
-            raise Unavailable(f"no snapshot data for {self._stall_timeout_s:g} s") from None
+            raise Unavailable(f"no snapshot data for {timeout_s:g} s") from None
         if not isinstance(data, bytes):
             raise Unavailable("the stream ended before the snapshot did")
         try:

@@ -17,12 +17,14 @@ from raftkv.rpc import peer_pb2
 from raftkv.transport.codec import fill_install_snapshot
 from raftkv.transport.handshake import (
     CHANNEL_OPTIONS,
-    LET_IN,
+    HELLO_KEY,
     SEND_SNAPSHOT,
     Identity,
     ending_of,
     hello,
 )
+from raftkv.transport.introduction import NotIntroduced, is_admitted, prove
+from raftkv.transport.secret import ClusterSecret
 
 CHUNK_BYTES_MAX = 512 << 10
 STALL_TIMEOUT_S = 30.0
@@ -46,8 +48,8 @@ def list_files(root: Path) -> list[SnapshotFile]:
     return sorted(files, key=lambda file: file.name)
 
 
-def encode_chunks(root: Path, message: InstallSnapshot) -> Iterator[bytes]:
-    """The SnapshotChunks, in order: the announcement, the files' data, the end.
+def encode_chunks(root: Path, message: InstallSnapshot, proof: bytes = b"") -> Iterator[bytes]:
+    """The SnapshotChunks, in order: the announcement with the proof, the files' data, the end.
 
     Reads the disk as it goes. Raises `StorageError` if a file can't be read or changes its size.
     """
@@ -56,7 +58,7 @@ def encode_chunks(root: Path, message: InstallSnapshot) -> Iterator[bytes]:
         if not files:
             raise StorageError(f"the snapshot in {root} has no files")
         total_bytes = sum(file.size_bytes for file in files)
-        opening = peer_pb2.SnapshotChunk(term=message.term, total_bytes=total_bytes)
+        opening = peer_pb2.SnapshotChunk(term=message.term, total_bytes=total_bytes, proof=proof)
         fill_install_snapshot(message, opening.snapshot)
         yield opening.SerializeToString()
         for file in files:
@@ -88,26 +90,39 @@ def _encode_file(root: Path, file: SnapshotFile) -> Iterator[bytes]:
 class SnapshotSender:
     """Streams snapshots to peers; `disk` is where files are read."""
 
-    def __init__(self, identity: Identity, disk: Executor, stall_timeout_s: float) -> None:
-        self._identity = identity
+    def __init__(self, secret: ClusterSecret, disk: Executor, stall_timeout_s: float) -> None:
+        self._secret = secret
         self._disk = disk
         self._stall_timeout_s = stall_timeout_s
 
-    async def send(self, to: int, address: str, message: InstallSnapshot, root: Path) -> None:
+    async def send(
+        self,
+        identity: Identity,
+        last_log_index: int,
+        to: int,
+        address: str,
+        message: InstallSnapshot,
+        root: Path,
+    ) -> None:
         """Send the files below `root` to node `to`; errors as `PeerLinks.send_snapshot`."""
         # A connection of its own: heartbeats must not stand behind a snapshot in a socket.
         channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         try:
-            start = channel.stream_unary(SEND_SNAPSHOT, None, None)
-            call = start(None, metadata=hello(self._identity, to))
+            start = channel.stream_stream(SEND_SNAPSHOT, None, None)
+            said = hello(identity, to, last_log_index)
+            call = start(None, metadata=((HELLO_KEY, said),))
             try:
-                await self._stream(call, encode_chunks(root, message))
+                async with asyncio.timeout(self._stall_timeout_s):
+                    proof = await prove(call.read, said, to, identity, self._secret)
+                await self._stream(call, encode_chunks(root, message, proof))
+            except NotIntroduced as error:
+                raise Unavailable(str(error), peer_reason=error.refused.reason) from None
             except TimeoutError:
                 raise Unavailable(
                     f"node {to} took no snapshot data for {self._stall_timeout_s:g} s"
                 ) from None
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                ending = await ending_of(call)
+                ending = await ending_of(call, said, self._secret)
                 raise Unavailable(
                     f"node {to} did not take the snapshot: {ending.details}",
                     code=ending.code,
@@ -117,22 +132,25 @@ class SnapshotSender:
             await channel.close(None)
 
     async def _stream(
-        self, call: grpc.aio.StreamUnaryCall[bytes, bytes], chunks: Iterator[bytes]
+        self, call: grpc.aio.StreamStreamCall[bytes, bytes], chunks: Iterator[bytes]
     ) -> None:
         await self._write_next(call, chunks)
-        async with asyncio.timeout(self._stall_timeout_s):
-            # To be let in: data that nobody wants is a waste, and a refusal that meets a write
-            # under way would reach us without its reason.
-            if LET_IN not in tuple(await call.initial_metadata() or ()):
-                await call
+        # To be admitted: data that nobody wants is a waste, and a refusal that meets a write
+        # under way would reach us without its reason.
+        if not is_admitted(await self._read(call)):
+            raise asyncio.InvalidStateError
         while await self._write_next(call, chunks):
             pass
         await call.done_writing()
+        if not isinstance(await self._read(call), bytes):  # how much it has received
+            raise asyncio.InvalidStateError
+
+    async def _read(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> object:
         async with asyncio.timeout(self._stall_timeout_s):
-            await call
+            return await call.read()
 
     async def _write_next(
-        self, call: grpc.aio.StreamUnaryCall[bytes, bytes], chunks: Iterator[bytes]
+        self, call: grpc.aio.StreamStreamCall[bytes, bytes], chunks: Iterator[bytes]
     ) -> bool:
         chunk = await asyncio.get_running_loop().run_in_executor(self._disk, next, chunks, b"")
         if chunk:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from raftkv.transport.headlines import Headline, headlines
 from raftkv.transport.link import Encode
 from raftkv.transport.links import GrpcPeerLinks
 from raftkv.transport.ports import Frame
+from raftkv.transport.secret import ClusterSecret
 
 TAIL_BYTES = 64 << 10
 
@@ -193,12 +194,15 @@ class TracedPeerLinks(GrpcPeerLinks):
     def __init__(
         self,
         identity: Identity,
+        secret: ClusterSecret,
         random: Random,
         disk: Executor,
         clock: LamportClock,
+        hints: Mapping[int, str] | None = None,
+        *,
         trace: MessageTrace,
     ) -> None:
-        super().__init__(identity, random, disk, clock)
+        super().__init__(identity, secret, random, disk, clock, hints)
         self._trace = trace
 
     def send(self, to: int, frame: Frame) -> None:

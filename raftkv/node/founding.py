@@ -1,0 +1,241 @@
+"""How the first nodes of a cluster found it: once, together, and only if none of them has a past.
+
+1.  Each founder asks all others. While one is silent nothing happens: a node that can't be asked
+    may hold what the cluster has acknowledged.
+2.  When all say that their disks are empty, the founder with the lowest id draws the incarnation,
+    stores it with the first membership (which names each founder's disk), and passes both on.
+3.  When all have stored them, and only then, they begin to take part in Raft.
+
+A crash at any step is repeated from what is stored. Before step 3 nobody has voted, so nothing can
+be lost; from step 2 on an emptied disk is found out by its id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from random import Random
+
+import structlog
+
+from raftkv.errors import DamagedData, InvalidRequest, OutOfService, Unavailable
+from raftkv.kv.membership import decode_membership, encode_membership
+from raftkv.raft.entry import Address, Membership
+from raftkv.storage.identity import Identity, IdentityStore, Stage
+from raftkv.transport.ports import FounderStage, Founding
+from raftkv.versions import SUPPORTED, VersionRange
+
+ROUND_S_MIN = 0.1
+ROUND_S_MAX = 1.0
+
+Ask = Callable[[int, Founding], Awaitable[Founding]]
+"""What a founder says when it gets what this one says. Raises `Unavailable` if it says nothing."""
+
+
+class Founder:
+    """One node's part in it; a `FounderPort` before and after.
+
+    `initial` are the first nodes as this node's settings name them, `without` those that the
+    operator says will never come. `waiting_for` says who is missing, and why.
+    """
+
+    def __init__(
+        self,
+        identities: IdentityStore,
+        identity: Identity,
+        initial: Mapping[int, Address],
+        without: frozenset[int],
+        rng: Random,
+        versions: VersionRange = SUPPORTED,
+    ) -> None:
+        self.identity = identity
+        self.waiting_for: dict[int, str] = {}
+        self._identities = identities
+        self._founders = {id: at for id, at in sorted(initial.items()) if id not in without}
+        self._rng = rng
+        self._versions = versions
+        self._all_stored = False
+        self._news = asyncio.Event()
+        self._membership: Callable[[], Membership] = Membership
+        self._log = structlog.get_logger("raftkv.node").bind(node=identity.node_id)
+
+    async def found(self, ask: Ask) -> Identity:
+        """Ask the others until the cluster is founded; what is stored then.
+
+        Raises `DamagedData` if this node's disk must not be empty, `OutOfService` if it has a
+        part in another life of the cluster.
+        """
+        said_missing: dict[int, str] = {}
+        while not self._all_stored:
+            answers = await self._ask_all(ask)
+            self._consider(answers)
+            if self.waiting_for != said_missing:
+                said_missing = dict(self.waiting_for)
+                self._log.info("founding_waits", missing=sorted(said_missing), why=said_missing)
+            if self._all_stored:
+                await self._ask_all(ask)  # so that they start, too
+            else:
+                self._news.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._rng.uniform(ROUND_S_MIN, ROUND_S_MAX)):
+                        await self._news.wait()
+        self._log.info("cluster_founded", incarnation=f"{self.identity.incarnation:016x}")
+        return self.identity
+
+    def answer(self, sender: int, said: Founding) -> Founding:
+        """What this node says to the founder `sender`, after it has heeded what that one says."""
+        refusal, before = "", (self.identity, self._all_stored)
+        if self.identity.stage is Stage.FOUNDING and said.stage is FounderStage.STORED:
+            if not self.identity.incarnation:
+                refusal = self._why_not_stored(sender, said)
+                if not refusal:
+                    self._store(said.incarnation, said.membership, said.versions.maximum)
+            if self.identity.incarnation == said.incarnation:
+                self._all_stored |= said.all_stored
+        if sender in self.waiting_for or before != (self.identity, self._all_stored):
+            self._news.set()
+        return replace(self.said, refusal=refusal)
+
+    def started(self, identity: Identity, membership: Callable[[], Membership]) -> None:
+        """The node takes part in its cluster, whose membership is what that returns."""
+        self.identity, self._membership = identity, membership
+
+    @property
+    def said(self) -> Founding:
+        """What this node says of its disk."""
+        identity = self.identity
+        stage, membership = FounderStage.EMPTY, b""
+        if identity.stage is not Stage.FOUNDING:
+            stage = FounderStage.STARTED
+            membership = encode_membership(self._membership())
+        elif identity.incarnation:
+            stage, membership = FounderStage.STORED, identity.membership
+        return Founding(
+            stage,
+            identity.incarnation,
+            membership,
+            self._all_stored or stage is FounderStage.STARTED,
+            identity.disk_id,
+            self._digest,
+            versions=VersionRange(identity.version, identity.version)
+            if stage is FounderStage.STORED
+            else self._versions,
+        )
+
+    @property
+    def _digest(self) -> bytes:
+        lines = [f"{id}={at.peer}/{at.client}" for id, at in self._founders.items()]
+        return hashlib.sha256("\n".join(lines).encode()).digest()
+
+    async def _ask_all(self, ask: Ask) -> dict[int, Founding]:
+        others = [id for id in self._founders if id != self.identity.node_id]
+        said = self.said
+        replies = await asyncio.gather(
+            *(ask(other, said) for other in others), return_exceptions=True
+        )
+        answers: dict[int, Founding] = {}
+        self.waiting_for = {}
+        for other, reply in zip(others, replies, strict=True):
+            if isinstance(reply, Founding):
+                answers[other] = reply
+            elif isinstance(reply, Unavailable | InvalidRequest):
+                self.waiting_for[other] = reply.message
+            else:
+                raise reply
+        return answers
+
+    def _consider(self, answers: Mapping[int, Founding]) -> None:
+        """Go on as far as these answers allow."""
+        for other, answer in answers.items():
+            if answer.stage is FounderStage.EMPTY:
+                self._consider_empty(other, answer)
+            else:
+                self._consider_stored(other, answer)
+        if self.identity.node_id == min(self._founders) and not self.waiting_for:
+            if self.identity.incarnation:
+                self._all_stored = True
+            else:
+                self._draw(answers)
+
+    def _consider_empty(self, other: int, answer: Founding) -> None:
+        if answer.founders != self._digest:
+            self.waiting_for[other] = "it was started with other initial_members"
+        elif self.identity.incarnation:
+            self.waiting_for[other] = answer.refusal or "it has yet to store the first membership"
+
+    def _consider_stored(self, other: int, answer: Founding) -> None:
+        """The other's disk is not empty."""
+        own = self.identity
+        if answer.incarnation == own.incarnation:
+            self._all_stored |= answer.all_stored
+        elif own.incarnation or answer.stage is FounderStage.STARTED:
+            self._refuse_past(other, answer)
+        elif other == min(self._founders):
+            reason = self._why_not_stored(other, answer)
+            if reason:
+                raise DamagedData(reason)
+            self._store(answer.incarnation, answer.membership, answer.versions.maximum)
+        elif own.node_id == min(self._founders):
+            self._refuse_past(other, answer)
+
+    def _draw(self, answers: Mapping[int, Founding]) -> None:
+        """All founders have empty disks: decide what the cluster begins with, and store it."""
+        disk_ids = {id: answer.disk_id for id, answer in answers.items()}
+        disk_ids[self.identity.node_id] = self.identity.disk_id
+        ranges = [self._versions, *(answer.versions for answer in answers.values())]
+        membership = Membership(
+            voters=frozenset(self._founders), addresses=self._founders, disk_ids=disk_ids
+        )
+        self._store(
+            self._rng.getrandbits(64) or 1,
+            encode_membership(membership),
+            min(each.maximum for each in ranges),
+        )
+        if len(self._founders) == 1:
+            self._all_stored = True
+
+    def _store(self, incarnation: int, membership: bytes, version: int) -> None:
+        self.identity = replace(
+            self.identity, incarnation=incarnation, membership=membership, version=version
+        )
+        self._identities.save(self.identity)
+
+    def _why_not_stored(self, sender: int, said: Founding) -> str:
+        """Why this node does not store what the founder `sender` has decided; empty if it does."""
+        own = self.identity
+        membership = decode_membership(said.membership)
+        if own.node_id not in membership.voters or sender != min(membership.voters):
+            return f"node {own.node_id} is not among those that node {sender} founds a cluster with"
+        if membership.disk_ids.get(own.node_id) != own.disk_id:
+            return (
+                f"the disk of node {own.node_id} has been emptied since node {sender} asked. Nobody"
+                " has voted yet: stop the founders, empty the directories of all, start them again"
+            )
+        if said.versions.maximum not in self._versions:
+            return f"node {own.node_id} can take part in cluster versions {self._versions}"
+        return ""
+
+    def _refuse_past(self, other: int, answer: Founding) -> None:
+        """Another founder has a past that this one has no part in: raise."""
+        own, id = self.identity, self.identity.node_id
+        if own.incarnation:
+            raise OutOfService(
+                f"this disk belongs to the cluster that was founded as {own.incarnation:016x}, node"
+                f" {other} to {answer.incarnation:016x}: two lives of the same settings. Keep both"
+                " directories until you know which one has your data"
+            )
+        known = decode_membership(answer.membership) if answer.membership else Membership()
+        if known.members and id not in known.members and id not in known.removed:
+            raise DamagedData(
+                f"the cluster was founded without node {id}: `raftkv member add {id}` there, and"
+                f" start this node with --join <client address of node {other}>"
+            )
+        raise DamagedData(
+            f"the disk of node {id} is empty, but node {other} belongs to a cluster in which node"
+            f" {id} has a part: its log and votes are lost, and under this id it could undo what it"
+            " has acknowledged. Put the directory back, or, as the others have the data, replace it"
+            f" by a node with a new id: `raftkv member replace {id} NEW --peer ... --client ...`"
+        )

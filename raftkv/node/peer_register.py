@@ -1,0 +1,118 @@
+"""Whom this node talks to: what it remembers of its peers' disks, and who is refused by that.
+
+A node that comes back from an older copy of its disk has forgotten votes and acknowledgements, and
+a second process from a copy of a disk votes a second time. Both are found out by what their peers
+have on their own disks: the highest start of each member, and an index up to which it had
+acknowledged what is committed. What no peer has noted escapes (ARCHITECTURE, "Disks").
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+from raftkv.raft.entry import Membership
+from raftkv.storage.ports import LogStore, MemberNote, Starts
+from raftkv.transport.handshake import Caller, Refusal, Refused
+
+CALLERS_MAX = 64
+"""Peers of which this node remembers who called last; members are few."""
+
+
+class PeerRegister:
+    """The callers of one node. `log_disk` is held while the store is written."""
+
+    def __init__(
+        self, node_id: int, starts: Starts, log_store: LogStore, log_disk: asyncio.Lock
+    ) -> None:
+        self.callers: dict[int, Caller] = {}
+        self._node_id = node_id
+        self._starts = starts
+        self._log_store = log_store
+        self._log_disk = log_disk
+        self._written = starts
+
+    async def admit(
+        self, caller: Caller, membership: Membership, cluster_version: int
+    ) -> Refused | None:
+        """Why the caller is refused; None if it is not, and then its start is on our disk."""
+        refused = self._refusal_of(caller, membership, cluster_version)
+        if refused is not None:
+            return refused
+        note = self._note(caller.node_id)
+        if note.start != caller.start and caller.node_id in membership.members:
+            self._set_note(caller.node_id, replace(note, start=caller.start))
+            await self.write()
+            # Another copy of the disk may have called while this one's start was written.
+            refused = self._refusal_of(caller, membership, cluster_version)
+            if refused is not None:
+                return refused
+        self.callers.pop(caller.node_id, None)
+        self.callers[caller.node_id] = caller
+        if len(self.callers) > CALLERS_MAX:
+            del self.callers[next(iter(self.callers))]
+        return None
+
+    def acknowledged(self, indexes: Mapping[int, int]) -> None:
+        """The members have acknowledged what is committed up to these indexes."""
+        for member, index in indexes.items():
+            note = self._note(member)
+            if index > note.index:
+                self._set_note(member, replace(note, index=index))
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is something to write."""
+        return self._starts is not self._written
+
+    async def write(self) -> None:
+        """Bring the notes to the disk."""
+        async with self._log_disk:
+            starts = self._starts
+            if starts is not self._written:
+                await self._log_store.write_starts(starts)
+                self._written = starts
+
+    def _refusal_of(
+        self, caller: Caller, membership: Membership, cluster_version: int
+    ) -> Refused | None:
+        id, me, note = caller.node_id, self._node_id, self._note(caller.node_id)
+        if id in membership.removed:
+            return Refused(Refusal.REMOVED, f"node {id} has been removed from the cluster")
+        if cluster_version not in caller.versions:
+            return Refused(
+                Refusal.WRONG_VERSION,
+                f"the cluster is at version {cluster_version}, node {id} can take part in versions"
+                f" {caller.versions}: run a program that can",
+            )
+        disk_id = membership.disk_ids.get(id, caller.disk_id)
+        if caller.disk_id != disk_id:
+            return Refused(
+                Refusal.OTHER_DISK,
+                f"node {id} started from disk {disk_id:016x}, and this is disk"
+                f" {caller.disk_id:016x}: what that one held is lost here, votes and"
+                f" acknowledgements too. Put it back, or `raftkv member replace {id} NEW`",
+            )
+        if caller.start.number < note.start.number or caller.last_log_index < note.index:
+            return Refused(
+                Refusal.OLDER_COPY,
+                f"this disk of node {id} is an older copy: start {caller.start.number} with a log"
+                f" up to {caller.last_log_index}, where node {me} has noted start"
+                f" {note.start.number} and acknowledgements up to {note.index}. Put the newest disk"
+                f" back, or `raftkv member replace {id} NEW`",
+            )
+        if caller.start.number == note.start.number and caller.start.id != note.start.id:
+            return Refused(
+                Refusal.CLONE,
+                f"two processes run from copies of the disk of node {id}, both as its start"
+                f" {caller.start.number}: stop the one that should not run. Neither may go on from"
+                f" a copy: `raftkv member replace {id} NEW` if you can't tell which is which",
+            )
+        return None
+
+    def _note(self, member: int) -> MemberNote:
+        return self._starts.notes.get(member, MemberNote())
+
+    def _set_note(self, member: int, note: MemberNote) -> None:
+        self._starts = replace(self._starts, notes={**self._starts.notes, member: note})

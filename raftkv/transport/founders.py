@@ -1,0 +1,56 @@
+"""Asking another founder, before either node takes part in a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from raftkv.errors import Unavailable
+from raftkv.rpc import peer_pb2
+from raftkv.transport.codec import decode_founding, encode_founding
+from raftkv.transport.handshake import (
+    CHANNEL_OPTIONS,
+    CONNECT,
+    HELLO_KEY,
+    Identity,
+    ending_of,
+    hello,
+)
+from raftkv.transport.introduction import NotIntroduced, founding_of, prove
+from raftkv.transport.ports import Founding
+from raftkv.transport.secret import ClusterSecret
+
+ASK_TIMEOUT_S = 2.0
+
+
+async def ask_founder(
+    identity: Identity, secret: ClusterSecret, to: int, address: str, said: Founding
+) -> Founding:
+    """What node `to` says of its disk when it gets what this node says of its own.
+
+    Raises `Unavailable` with the reason if it does not answer as a founder.
+    """
+    channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    try:
+        introduction = hello(identity, to)
+        connect = channel.stream_stream(CONNECT, None, None)
+        call = connect(None, metadata=((HELLO_KEY, introduction),))
+        answer = None
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                proof = await prove(call.read, introduction, to, identity, secret)
+                frame = peer_pb2.Frame(proof=proof, founding=encode_founding(said))
+                await call.write(frame.SerializeToString())
+                answer = founding_of(await call.read())
+        except NotIntroduced as error:
+            raise Unavailable(str(error)) from None
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+            pass
+        if answer is None:
+            ending = await ending_of(call, introduction, secret)
+            raise Unavailable(ending.details or ending.code)
+        call.cancel()
+        return decode_founding(answer)
+    finally:
+        await channel.close(None)

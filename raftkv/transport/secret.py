@@ -1,0 +1,96 @@
+"""The cluster's secret: how a peer proves that it belongs, without sending it.
+
+Both proofs cover both nonces, both node ids, the incarnation and all else that the caller says of
+itself, since they are computed over the bytes of its Hello as they were received. Whoever changes
+bytes on their way later is not kept out by this: that takes TLS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import stat
+from pathlib import Path
+from secrets import token_bytes, token_hex
+
+from raftkv.errors import ConfigurationError
+
+SECRET_BYTES_MIN = 16
+SECRET_BYTES_MAX = 4096
+NONCE_BYTES = 16
+
+
+class ClusterSecret:
+    """Proofs under one secret; under none (`b""`) every proof is empty, and every one fits."""
+
+    def __init__(self, secret: bytes = b"") -> None:
+        self._secret = secret
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a secret, so that a proof proves something."""
+        return bool(self._secret)
+
+    def of_callee(self, hello: bytes, nonce: bytes) -> bytes:
+        """What the called node answers to `hello`."""
+        return self._proof(b"callee", hello, nonce)
+
+    def of_caller(self, hello: bytes, nonce: bytes) -> bytes:
+        """What the calling node sends next; `nonce` is the called one's."""
+        return self._proof(b"caller", hello, nonce)
+
+    def of_refusal(self, hello: bytes, reason: str) -> bytes:
+        """What makes a refusal of `hello` believable; its nonce was never used before."""
+        return self._proof(b"refusal", hello, reason.encode())
+
+    def fits(self, proof: bytes, expected: bytes) -> bool:
+        """Whether the other side has the same secret, or none if we have none."""
+        return hmac.compare_digest(proof, expected)
+
+    def _proof(self, role: bytes, *parts: bytes) -> bytes:
+        if not self._secret:
+            return b""
+        framed = b"".join(len(part).to_bytes(4, "big") + part for part in (role, *parts))
+        return hmac.digest(self._secret, framed, hashlib.sha256)
+
+
+def new_nonce() -> bytes:
+    """Bytes that nobody has used before."""
+    return token_bytes(NONCE_BYTES)
+
+
+def read_secret(path: str) -> ClusterSecret:
+    """The secret in `path`, without white space around it; no path: none.
+
+    Raises `ConfigurationError` if there is none, or if others than the owner can read it.
+    """
+    if not path:
+        return ClusterSecret()
+    try:
+        mode = stat.S_IMODE(Path(path).stat().st_mode)
+        secret = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise ConfigurationError(
+            f"cluster_secret_file is {path}, which can't be read: {error.strerror}. Fix: write one"
+            f" with `raftkv secret new {path}` and copy it to every node.",
+            key="cluster_secret_file",
+        ) from error
+    if mode & 0o077:
+        raise ConfigurationError(
+            f"cluster_secret_file is {path}, which others than its owner may read or write (mode"
+            f" {mode:04o}). Fix: chmod 600 {path}.",
+            key="cluster_secret_file",
+        )
+    if not SECRET_BYTES_MIN <= len(secret) <= SECRET_BYTES_MAX:
+        raise ConfigurationError(
+            f"cluster_secret_file is {path}, which holds {len(secret)} bytes, but must hold from"
+            f" {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}. Fix: write one with `raftkv secret new"
+            f" {path}` and copy it to every node.",
+            key="cluster_secret_file",
+        )
+    return ClusterSecret(secret)
+
+
+def new_secret() -> str:
+    """A secret that nobody can guess, as one line of text."""
+    return token_hex(32)
