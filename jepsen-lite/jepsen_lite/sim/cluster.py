@@ -71,6 +71,7 @@ class Cluster:
             1.0 + skew,
             self._on_failure,
             lambda host, trigger: self.on_event(host, trigger),
+            self.leader,
         )
         self.hosts[host.name] = host
         return host

@@ -17,6 +17,7 @@ from raftkv.errors import DiskFull
 from raftkv.kv.meta import META_KEY, Meta
 from raftkv.kv.store import Family
 from raftkv.raft.entry import Entry, HardState
+from raftkv.storage.identity import MemoryIdentityStore
 from raftkv.storage.log_records import (
     HARD_STATE_KEY,
     decode_entry,
@@ -26,7 +27,7 @@ from raftkv.storage.log_records import (
     entry_key,
 )
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage, WaitForDisk, _Log
-from raftkv.storage.ports import RecoveredLog
+from raftkv.storage.ports import RecoveredLog, Starts
 
 SYNC_S_MIN = 0.0001
 SYNC_S_MEAN = 0.0008
@@ -75,6 +76,12 @@ class SimulatedLog(MemoryLogStore):
             entries=tuple(map(self._read_entry, recovered.entries)),
         )
 
+    @property
+    def used(self) -> bool:
+        """Whether something was ever written for Raft."""
+        log = self._synced
+        return bool(log.entries or log.compacted_index or log.hard_state != HardState())
+
     def rot(self, rng: Random) -> None:
         """Turn one bit over, of any record."""
         keys = [HARD_STATE_KEY, *(entry_key(entry.index) for entry in self._synced.entries)]
@@ -116,6 +123,7 @@ class Disk:
         self.slow_s = 0.0
         self.full = False
         self._rng = rng
+        self.identities = MemoryIdentityStore()
         self.log = SimulatedLog(self._wait)
         self.state = SimulatedState(directory, self._wait)
 
@@ -183,14 +191,17 @@ class WatchedLogStore:
         await self._store.append(hard_state, kept)
         self._show(self._invariants.durable, hard_state, kept)
 
-    async def compact(self, through_index: int, through_term: int) -> None:
-        await self._store.compact(through_index, through_term)
+    async def compact(self, through_index: int, through_term: int, through_hash: int) -> None:
+        await self._store.compact(through_index, through_term, through_hash)
         state_index = self._state.synced_index()
         self._show(self._invariants.compacted, through_index, through_term, state_index)
 
-    async def reset(self, index: int, term: int) -> None:
-        await self._store.reset(index, term)
+    async def reset(self, index: int, term: int, hash_there: int) -> None:
+        await self._store.reset(index, term, hash_there)
         self._show(self._invariants.reset, index, term)
+
+    async def write_starts(self, starts: Starts) -> None:
+        await self._store.write_starts(starts)
 
     async def close(self) -> None:
         await self._store.close()

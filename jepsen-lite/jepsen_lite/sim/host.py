@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any, NamedTuple
 
 from jepsen_lite.sim.disk import Disk, WatchedLogStore
 from jepsen_lite.sim.faults import Trigger
 from jepsen_lite.sim.front_door import SimulatedFrontDoor
 from jepsen_lite.sim.invariants import Invariants
+from jepsen_lite.sim.joining import Joining
 from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.peer_links import PeerPort, PeerPorts
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from raftkv.config import Settings
-from raftkv.errors import DamagedData, InvariantViolation, RemovedFromCluster, StorageError
+from raftkv.errors import (
+    DamagedData,
+    InvariantViolation,
+    OutOfService,
+    RemovedFromCluster,
+    StorageError,
+)
 from raftkv.kv.limits import Limits
 from raftkv.node.driver import NodeConfig
+from raftkv.node.founding import Founder
 from raftkv.node.node import Node
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.raft import Raft
 from raftkv.raft.ready import RaftConfig, Role
-from raftkv.transport.handshake import Identity
-from raftkv.transport.ports import Frame
+from raftkv.storage.identity import Identity, Stage
+from raftkv.transport.handshake import Identity as PeerIdentity
+from raftkv.transport.ports import Founding, Frame
 
+CLUSTER_ID = 1
 PEER_PORT, CLIENT_PORT = 7511, 7411
 DRAIN_GRACE_S = 2.0
 
@@ -128,6 +139,7 @@ class Host:
         clock_rate: float,
         on_failure: Callable[[str], None],
         on_event: Callable[[Host, Trigger], None],
+        leader: Callable[[], Host | None],
     ) -> None:
         self.node_id = node_id
         self.name = f"node-{node_id}"
@@ -148,6 +160,7 @@ class Host:
         self._clock_factor = 1.0
         self._on_failure = on_failure
         self._on_event = on_event
+        self._leader = leader
         self._shown = Shown()
         self._incarnation = 0
         self._stopping = False
@@ -183,40 +196,91 @@ class Host:
             on_turn=self._turned,
             on_exception=self._on_failure,
         )
-        identity = Identity(1, self.node_id, address_of(self.name).peer)
-        port = PeerPort(
-            self._world, self._network, self._ports, process, self.name, identity, self._sends
-        )
         self._shown = Shown()
-        node = WatchedNode(
-            self._invariants,
-            self._on_failure,
-            self.node_id,
-            1,
-            self._node_config(),
-            WatchedLogStore(
-                self.disk.log, self.disk.state, self.node_id, self._invariants, self._on_failure
-            ),
-            self.disk.state,
-            port.links,
-            self._world.rng(f"{self.name}/{self._incarnation}"),
-            self._initial,
-        )
-        process.enter(lambda: process.create_task(self._start(process, node, port)))
+        process.enter(lambda: process.create_task(self._start(process)))
 
-    async def _start(self, process: Process, node: Node, port: PeerPort) -> None:
+    async def _start(self, process: Process) -> None:
+        rng = self._world.rng(f"{self.name}/{self._incarnation}")
         try:
-            await node.start()
-        except (StorageError, InvariantViolation) as error:
+            node = await self._start_node(process, rng)
+        except (StorageError, OutOfService, InvariantViolation) as error:
             self._broke(process, error)
             self._world.after(0.0, self._died, process)
             return
         node.driver.stopped.add_done_callback(
             lambda stopped: self._ended(process, stopped.result())
         )
-        self.node, self.port = node, port
+        self.node = node
         self.door = SimulatedFrontDoor(
             process, node, self._settings, lambda error: node.driver.finish(error)
+        )
+
+    async def _start_node(self, process: Process, rng: Random) -> Node:
+        """As a server does it (raftkv/server/app.py)."""
+        joining = Joining(self._network, process, self.name, self._leader)
+        identity = self.disk.identities.load() or await self._new_identity(rng, joining)
+        if identity.out_of_service:
+            raise OutOfService(identity.out_of_service)
+        port = self.port = PeerPort(
+            self._world,
+            self._network,
+            self._ports,
+            process,
+            self.name,
+            self._peer_identity(identity),
+            self._sends,
+        )
+        initial = self._initial.addresses if self._initial is not None else {}
+        founder = Founder(self.disk.identities, identity, initial, frozenset(), rng)
+        port.founder = founder
+        if not self.disk.log.used:
+            if identity.stage is Stage.FOUNDING:
+                identity = await founder.found(
+                    lambda to, said: self._ask(port, founder, to, initial[to].peer, said)
+                )
+                port.identity = self._peer_identity(identity)
+            else:
+                await joining.join(identity, address_of(self.name))
+        node = WatchedNode(
+            self._invariants,
+            self._on_failure,
+            self.disk.identities,
+            identity,
+            address_of(self.name),
+            self._node_config(),
+            WatchedLogStore(
+                self.disk.log, self.disk.state, self.node_id, self._invariants, self._on_failure
+            ),
+            self.disk.state,
+            port.links,
+            rng,
+        )
+        await node.start()
+        founder.started(node.identity, lambda: node.membership)
+        return node
+
+    async def _ask(
+        self, port: PeerPort, founder: Founder, to: int, address: str, said: Founding
+    ) -> Founding:
+        port.identity = self._peer_identity(founder.identity)
+        return await port.ask_founder(to, address, said)
+
+    async def _new_identity(self, rng: Random, joining: Joining) -> Identity:
+        """What an unused disk becomes: a founder's, or that of a node that joins."""
+        identity = Identity(CLUSTER_ID, self.node_id, rng.getrandbits(64) or 1)
+        if self._initial is None:
+            incarnation = await joining.incarnation()
+            identity = replace(identity, incarnation=incarnation, stage=Stage.JOINING)
+        self.disk.identities.save(identity)
+        return identity
+
+    def _peer_identity(self, identity: Identity) -> PeerIdentity:
+        return PeerIdentity(
+            identity.cluster_id,
+            identity.incarnation,
+            identity.node_id,
+            address_of(self.name),
+            identity.disk_id,
         )
 
     def crash(self, *, power: bool) -> None:

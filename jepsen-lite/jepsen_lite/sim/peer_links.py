@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Protocol
 
 from jepsen_lite.sim.network import Network
@@ -12,17 +13,27 @@ from jepsen_lite.sim.pipes import Pipe
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.traffic import Sending, Traffic
 from jepsen_lite.sim.world import World
-from raftkv.errors import ConnectionFailed, RaftkvError, Unavailable
+from raftkv.errors import ConnectionFailed, InvalidRequest, RaftkvError, Unavailable
+from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.messages import InstallSnapshot
-from raftkv.storage.ports import Checkpoint
-from raftkv.transport.codec import decode_frame, encode_frame, encode_lanes
-from raftkv.transport.handshake import Caller, Identity
+from raftkv.storage.ports import Checkpoint, Start
+from raftkv.transport.codec import (
+    decode_founding,
+    decode_frame,
+    encode_founding,
+    encode_frame,
+    encode_lanes,
+)
+from raftkv.transport.handshake import Caller, Identity, Refused, check_hello, hello
 from raftkv.transport.link_table import LinkTable
-from raftkv.transport.ports import Frame, PeerHandler
+from raftkv.transport.ports import FounderPort, Founding, Frame, PeerHandler
+from raftkv.transport.server import removed
 from raftkv.transport.snapshot_receiver import SnapshotReceiver
 from raftkv.transport.snapshots import STALL_TIMEOUT_S, encode_chunks
 
 END_OF_STREAM = b""
+HELLO_BYTES = 64
+ASK_TIMEOUT_S = 1.0
 
 
 class PeerPorts(Protocol):
@@ -48,19 +59,26 @@ class PeerPort:
     ) -> None:
         self.host = host
         self.process = process
-        self.caller = Caller(identity.node_id, identity.address)
-        self.handler: PeerHandler
+        self.identity = identity
+        self.founder: FounderPort | None = None
+        self.handler: PeerHandler | None = None
         self.links = SimulatedPeerLinks(world, network, ports, self, on_send)
         self._world = world
         self._network = network
+        self._ports = ports
         self._traffic = ports.traffic
-        self._identity = identity
         self._snapshots: SnapshotReceiver
         self._incoming: dict[Pipe, None] = {}
+        self._waiting: dict[SimulatedLink, list[Sending]] = {}
 
-    def begin(self, handler: PeerHandler) -> None:
+    @property
+    def node_id(self) -> int:
+        return self.identity.node_id
+
+    def begin(self, handler: PeerHandler, start: Start) -> None:
+        self.identity = replace(self.identity, start=start)
         self.handler = handler
-        self._snapshots = SnapshotReceiver(self._identity, handler, Executor(), STALL_TIMEOUT_S)
+        self._snapshots = SnapshotReceiver(self.identity, handler, Executor(), STALL_TIMEOUT_S)
 
     def datagram(self, sender: PeerPort, link: SimulatedLink, sending: Sending) -> None:
         """Bytes of a frame have arrived on this link of the sender's."""
@@ -68,19 +86,98 @@ class PeerPort:
 
     def _receive(self, sender: PeerPort, link: SimulatedLink, sending: Sending) -> None:
         self._traffic.receive(sending)
-        if not self.handler.is_member(sender.caller.node_id):
-            self._network.datagram(
-                self.host,
-                sender.host,
-                64,
-                lambda: sender.process.enter(sender.handler.removed, self.caller.node_id),
-            )
+        if self.handler is None or sender.handler is None:
             return
-        if link.reached is not self:
-            link.reached = self
-            self.links.contacted(sender.caller)
-        frame = decode_frame(sending.data, sender.caller.node_id, self.caller.node_id)
-        self.handler.receive(sender.caller.node_id, frame)
+        if link.reached is self:
+            self._deliver(sender, link, sending)
+        elif link in self._waiting:
+            self._waiting[link].append(sending)
+        else:
+            # A stream's first bytes: the caller introduces itself, and the rest waits for that.
+            self._waiting[link] = [sending]
+            self.process.create_task(self._introduce(sender, link))
+
+    async def _introduce(self, sender: PeerPort, link: SimulatedLink) -> None:
+        caller = await self._admit(sender)
+        waiting = self._waiting.pop(link)
+        if isinstance(caller, Refused):
+            link.reached = None
+            self._refuse(sender, caller)
+            return
+        link.reached = self
+        self.links.contacted(caller)
+        self._answer(sender, lambda handler: handler.link_up(self.node_id))
+        for sending in waiting:
+            if link.reached is self:
+                self._deliver(sender, link, sending)
+
+    async def _admit(self, sender: PeerPort) -> Caller | Refused:
+        """Who calls, or why it may not."""
+        if self.handler is None or sender.handler is None:
+            raise Unavailable("one of the two has not started")
+        said = hello(sender.identity, self.node_id, sender.handler.last_log_index)
+        caller = check_hello(said, self.identity)
+        if isinstance(caller, Refused):
+            return caller
+        return await self.handler.admit(caller) or caller
+
+    def _deliver(self, sender: PeerPort, link: SimulatedLink, sending: Sending) -> None:
+        if self.handler is None:
+            return
+        if self.handler.is_removed(sender.node_id):
+            link.reached = None
+            self._refuse(sender, removed(sender.node_id))
+            return
+        frame = decode_frame(sending.data, sender.node_id, self.node_id)
+        try:
+            self.handler.receive(sender.node_id, frame)
+        except (InvalidRequest, ProtocolBreach):
+            link.reached = None  # the stream ends
+
+    def _refuse(self, sender: PeerPort, refused: Refused) -> None:
+        self._answer(sender, lambda handler: handler.refused(self.node_id, refused))
+
+    def _answer(self, sender: PeerPort, call: Callable[[PeerHandler], None]) -> None:
+        def arrive() -> None:
+            if sender.handler is not None:
+                sender.process.enter(call, sender.handler)
+
+        self._network.datagram(self.host, sender.host, HELLO_BYTES, arrive)
+
+    async def ask_founder(self, to: int, address: str, said: Founding) -> Founding:
+        """What node `to` says to a founder that says this; as `transport.founders.ask_founder`."""
+        answered: asyncio.Future[Founding | str] = self.process.create_future()
+
+        def end(result: Founding | str) -> None:
+            if not answered.done():
+                answered.set_result(result)
+
+        def reply(target: PeerPort) -> None:
+            caller = check_hello(hello(self.identity, to), target.identity)
+            result: Founding | str = ""
+            if isinstance(caller, Refused):
+                result = caller.message
+            elif target.founder is not None:
+                answer = target.founder.answer(self.node_id, decode_founding(encode_founding(said)))
+                result = decode_founding(encode_founding(answer))
+            self._network.datagram(
+                target.host, self.host, HELLO_BYTES, lambda: self.process.enter(end, result)
+            )
+
+        def arrive() -> None:
+            target = self._ports.peer_port(address)
+            if target is not None:
+                target.process.enter(reply, target)
+
+        self._network.datagram(self.host, host_of(address), HELLO_BYTES, arrive)
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                result = await answered
+        except TimeoutError:
+            result = f"node {to} does not answer"
+        if isinstance(result, str):
+            raise Unavailable(result)
+        return result
 
     def snapshot(
         self,
@@ -101,8 +198,11 @@ class PeerPort:
         reply: Pipe,
     ) -> None:
         try:
+            caller = await self._admit(sender)
+            if isinstance(caller, Refused):
+                raise Unavailable(caller.message)
             opening = await self._snapshots.next_chunk(chunks.get)
-            await self._snapshots.receive(sender.caller.node_id, opening, chunks.get, _let_in)
+            await self._snapshots.receive(caller.node_id, opening, chunks.get, _let_in)
         except RaftkvError as error:
             reply.send(error.message.encode())
         else:
@@ -121,11 +221,14 @@ class PeerPort:
 class SimulatedLink:
     """A link that is up from the start: whether anything arrives is the network's."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
-        # Whom its stream has been opened at: as in production, a peer is told of the caller once,
-        # and hears of it again only from another link or after a restart.
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self.address = addresses[0]
+        # Who has admitted its stream: as in production, the caller introduces itself once, and
+        # again only after a restart of either node.
         self.reached: PeerPort | None = None
+
+    def readdress(self, addresses: Sequence[str]) -> None:
+        self.address = addresses[0]
 
     def contacted(self) -> None:
         """There is no back-off to cut short."""
@@ -148,16 +251,20 @@ class SimulatedPeerLinks:
         self._traffic = ports.traffic
         self._port = port
         self._on_send = on_send
-        self._links = LinkTable(lambda _, address: SimulatedLink(address), lambda _: None)
+        self._links = LinkTable(lambda _, addresses: SimulatedLink(addresses), lambda _: None)
         self._cut = False
 
-    def start(self, handler: PeerHandler) -> None:
-        self._port.begin(handler)
+    def start(self, handler: PeerHandler, start: Start) -> None:
+        self._port.begin(handler, start)
 
     @property
     def connected(self) -> frozenset[int]:
-        """Links without a connection are always up."""
-        return frozenset(peer for peer, _ in self._links)
+        """The peers that have admitted this node, as long as they run."""
+        return frozenset(
+            peer
+            for peer, link in self._links
+            if link.reached is not None and link.reached is self._ports.peer_port(link.address)
+        )
 
     def set_peers(self, addresses: Mapping[int, str]) -> None:
         self._links.set_peers(addresses)
