@@ -310,9 +310,9 @@ class Driver:
         elif refused.reason in _WRONG_DISK:
             self.finish(OutOfService(f"node {by} does not admit this node: {refused.message}"))
 
-    def is_removed(self, peer: int) -> bool:
-        """Whether this peer is known to have been removed from the cluster."""
-        return peer in self.machine.membership.removed
+    def refusal_of(self, caller: Caller) -> Refused | None:
+        """Why nothing more is taken from this caller, which was admitted; None if it is."""
+        return self._register.refusal_of_admitted(caller, self.machine.membership)
 
     def begin_snapshot(self, message: InstallSnapshot) -> Path:
         """A peer offers a snapshot: where its files go. `Unavailable` if it is of no use."""

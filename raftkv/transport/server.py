@@ -131,8 +131,9 @@ class PeerServer:
         """Hand all frames of the stream to the node."""
         node_id, sender, decode = self._identity.node_id, caller.node_id, self._decode
         while isinstance(data := await context.read(), bytes):
-            if handler.is_removed(sender):
-                await self._refuse(context, visitor, removed(sender))
+            refused = handler.refusal_of(caller)
+            if refused is not None:
+                await self._refuse(context, visitor, refused)
             try:
                 frame = decode(data, sender, node_id)
                 if frame.lamport > self._clock.now.value:
@@ -216,11 +217,6 @@ class PeerServer:
         )
         proof = visitor.proof_of_refusal(refused.reason)
         await abort(context, refused.reason, refused.message, proof)
-
-
-def removed(peer: int) -> Refused:
-    """What a node that has left the cluster gets as an answer."""
-    return Refused(Refusal.REMOVED, f"node {peer} has been removed from the cluster")
 
 
 async def _next(context: Context) -> bytes | None:

@@ -27,7 +27,6 @@ from raftkv.transport.codec import (
 from raftkv.transport.handshake import Caller, Identity, Refused, check_hello, hello
 from raftkv.transport.link_table import LinkTable
 from raftkv.transport.ports import FounderPort, Founding, Frame, PeerHandler
-from raftkv.transport.server import removed
 from raftkv.transport.snapshot_receiver import SnapshotReceiver
 from raftkv.transport.snapshots import STALL_TIMEOUT_S, encode_chunks
 
@@ -104,7 +103,7 @@ class PeerPort:
             link.reached = None
             self._refuse(sender, caller)
             return
-        link.reached = self
+        link.reached, link.caller = self, caller
         self.links.contacted(caller)
         self._answer(sender, lambda handler: handler.link_up(self.node_id))
         for sending in waiting:
@@ -124,9 +123,10 @@ class PeerPort:
     def _deliver(self, sender: PeerPort, link: SimulatedLink, sending: Sending) -> None:
         if self.handler is None:
             return
-        if self.handler.is_removed(sender.node_id):
+        refused = self.handler.refusal_of(link.caller) if link.caller is not None else None
+        if refused is not None:
             link.reached = None
-            self._refuse(sender, removed(sender.node_id))
+            self._refuse(sender, refused)
             return
         frame = decode_frame(sending.data, sender.node_id, self.node_id)
         try:
@@ -226,6 +226,7 @@ class SimulatedLink:
         # Who has admitted its stream: as in production, the caller introduces itself once, and
         # again only after a restart of either node.
         self.reached: PeerPort | None = None
+        self.caller: Caller | None = None
 
     def readdress(self, addresses: Sequence[str]) -> None:
         self.address = addresses[0]
