@@ -6,6 +6,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from raftkv.versions import HASHED
+
 
 class EntryKind(enum.IntEnum):
     """What an entry's payload means. The numbers are those on disk."""
@@ -70,6 +72,13 @@ class Membership:
     @property
     def members(self) -> frozenset[int]:
         return self.voters | self.voters_outgoing | self.learners
+
+    def started(self, node_id: int) -> bool:
+        """Whether a disk may hold something under this id: false only for a learner that nobody
+        has started yet. Before disk ids were recorded, that can't be known of any.
+        """
+        unclaimed = node_id in self.learners and node_id not in self.disk_ids
+        return not unclaimed or self.cluster_version < HASHED
 
 
 @dataclass(frozen=True, slots=True)
