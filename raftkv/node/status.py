@@ -34,7 +34,11 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """The node that answers; needs no majority. `leader_id` 0: none known."""
+    """The node that answers; needs no majority. `leader_id` 0: none known.
+
+    `not_serving` says why it serves nothing and what to do, `notice` what its operator should know
+    although it serves; both are empty of a node that is well.
+    """
 
     node_id: int
     cluster_id: int
@@ -52,3 +56,6 @@ class NodeStatus:
     disk_bytes: int
     membership: Membership
     peers: tuple[PeerStatus, ...] = ()
+    cluster_version: int = 0
+    not_serving: str = ""
+    notice: str = ""
