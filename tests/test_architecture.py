@@ -18,8 +18,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "raftkv.fencing": frozenset({"raftkv.errors", "raftkv.files"}),
     "raftkv.clocks": frozenset({"raftkv.errors", "raftkv.files"}),
     "raftkv.logs": frozenset({"raftkv.errors", "raftkv.clocks"}),
-    "raftkv.raft": frozenset({"raftkv.errors"}),
-    "raftkv.kv": frozenset({"raftkv.errors", "raftkv.rpc", "raftkv.raft"}),
+    "raftkv.versions": frozenset(),
+    "raftkv.raft": frozenset({"raftkv.errors", "raftkv.versions"}),
+    "raftkv.kv": frozenset({"raftkv.errors", "raftkv.rpc", "raftkv.raft", "raftkv.versions"}),
     "raftkv.config": frozenset({"raftkv.errors", "raftkv.kv.limits", "raftkv.raft.entry"}),
 }
 ALLOWED["raftkv.config_sources"] = ALLOWED["raftkv.config"] | {"raftkv.config"}

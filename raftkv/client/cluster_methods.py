@@ -53,11 +53,13 @@ class ClusterMethods(Core):
         peer_address: str,
         client_address: str,
         *,
+        force: bool = False,
         timeout: float | None = None,
     ) -> tuple[Member, ...]:
         """Add a node, as a learner; returns the new membership.
 
-        Raises `MembershipRefused` while another change is under way or the id is taken.
+        Raises `MembershipRefused` while another change is under way, if the id or an address is
+        taken or leads nowhere, and, without `force`, if too few voters acknowledge.
         """
         member = api_pb2.Member(
             node_id=to_int64(node_id, "node_id", 1),
@@ -65,28 +67,64 @@ class ClusterMethods(Core):
             client_address=client_address,
             learner=True,
         )
-        request = api_pb2.MemberAddRequest(member=member)
+        request = api_pb2.MemberAddRequest(member=member, force=force)
         return await self._change_members("MemberAdd", request, timeout)
 
     async def member_promote(
-        self, node_id: int, *, timeout: float | None = None
+        self, node_id: int, *, force: bool = False, timeout: float | None = None
     ) -> tuple[Member, ...]:
         """Make a learner a voter; returns the new membership.
 
-        Raises `MemberUnknown`, and `MembershipRefused` while it has not caught up.
+        Raises `MemberUnknown`, and `MembershipRefused` while it has not caught up or, without
+        `force`, if too few voters acknowledge.
         """
-        request = api_pb2.MemberPromoteRequest(node_id=to_int64(node_id, "node_id", 1))
+        request = api_pb2.MemberPromoteRequest(node_id=to_int64(node_id, "node_id", 1), force=force)
         return await self._change_members("MemberPromote", request, timeout)
 
     async def member_remove(
-        self, node_id: int, *, timeout: float | None = None
+        self, node_id: int, *, force: bool = False, timeout: float | None = None
     ) -> tuple[Member, ...]:
         """Remove a node, which then stops itself; returns the new membership.
 
-        Raises `MemberUnknown` and `MembershipRefused`.
+        Raises `MemberUnknown` and `MembershipRefused`, the latter also if, without `force`, too few
+        of the voters that stay acknowledge.
         """
-        request = api_pb2.MemberRemoveRequest(node_id=to_int64(node_id, "node_id", 1))
+        request = api_pb2.MemberRemoveRequest(node_id=to_int64(node_id, "node_id", 1), force=force)
         return await self._change_members("MemberRemove", request, timeout)
+
+    async def member_replace(
+        self, old_id: int, new_id: int, *, force: bool = False, timeout: float | None = None
+    ) -> tuple[Member, ...]:
+        """In one change, let the learner `new_id` vote in the place of `old_id`, which is removed.
+
+        Returns the new membership, also if that was done before. Raises `MemberUnknown` and
+        `MembershipRefused`; one with a `retry_after_s` is over once the learner has started and
+        caught up (`facts["lag"]` entries are missing), or another change has ended.
+        """
+        request = api_pb2.MemberReplaceRequest(
+            old_id=to_int64(old_id, "old_id", 1), new_id=to_int64(new_id, "new_id", 1), force=force
+        )
+        return await self._change_members("MemberReplace", request, timeout)
+
+    async def member_update(
+        self,
+        node_id: int,
+        *,
+        peer_address: str = "",
+        client_address: str = "",
+        timeout: float | None = None,
+    ) -> tuple[Member, ...]:
+        """Say where a node is reached from now on; an empty address stays. Returns the membership.
+
+        Raises `MemberUnknown`, and `MembershipRefused` if an address is taken or leads nowhere.
+        """
+        member = api_pb2.Member(
+            node_id=to_int64(node_id, "node_id", 1),
+            peer_address=peer_address,
+            client_address=client_address,
+        )
+        request = api_pb2.MemberUpdateRequest(member=member)
+        return await self._change_members("MemberUpdate", request, timeout)
 
     async def transfer_leader(self, node_id: int = 0, *, timeout: float | None = None) -> int:
         """Make `node_id` the leader (0: the most up-to-date voter); returns who leads now.

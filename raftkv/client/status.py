@@ -27,12 +27,16 @@ class Reachability(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A node of the cluster. A learner receives the log and has no vote."""
+    """A node of the cluster. A learner receives the log and has no vote.
+
+    One that has not `started` yet was added, and no node has joined under its id so far.
+    """
 
     node_id: int
     peer_address: str
     client_address: str
     learner: bool
+    started: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,9 @@ class NodeStatus:
     learner: bool
     members: tuple[Member, ...]
     peers: tuple[PeerStatus, ...]
+    cluster_version: int = 0
+    not_serving: str = ""  # why it serves nothing, and what to do; empty if it serves
+    notice: str = ""  # what its operator should know although it serves
 
 
 _ROLES = {
@@ -88,7 +95,13 @@ _REACHABILITIES = {
 
 def member_of(member: api_pb2.Member) -> Member:
     """A Member from the wire."""
-    return Member(member.node_id, member.peer_address, member.client_address, member.learner)
+    return Member(
+        member.node_id,
+        member.peer_address,
+        member.client_address,
+        member.learner,
+        member.started,
+    )
 
 
 def members_of(reply: api_pb2.MemberListReply) -> tuple[Member, ...]:
@@ -120,6 +133,9 @@ def status_of(endpoint: str, reply: api_pb2.StatusReply) -> NodeStatus:
         learner=reply.learner,
         members=tuple(map(member_of, reply.members)),
         peers=tuple(map(_peer_of, reply.peers)),
+        cluster_version=reply.cluster_version,
+        not_serving=reply.not_serving,
+        notice=reply.notice,
     )
 
 

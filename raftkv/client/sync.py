@@ -456,19 +456,55 @@ class SyncClient:
 
     @twin_of(Client.member_add)
     def member_add(
-        self, node_id: int, peer_address: str, client_address: str, *, timeout: float | None = None
+        self,
+        node_id: int,
+        peer_address: str,
+        client_address: str,
+        *,
+        force: bool = False,
+        timeout: float | None = None,
     ) -> tuple[Member, ...]:
         return self._call(
-            self._client.member_add(node_id, peer_address, client_address, timeout=timeout)
+            self._client.member_add(
+                node_id, peer_address, client_address, force=force, timeout=timeout
+            )
         )
 
     @twin_of(Client.member_promote)
-    def member_promote(self, node_id: int, *, timeout: float | None = None) -> tuple[Member, ...]:
-        return self._call(self._client.member_promote(node_id, timeout=timeout))
+    def member_promote(
+        self, node_id: int, *, force: bool = False, timeout: float | None = None
+    ) -> tuple[Member, ...]:
+        return self._call(self._client.member_promote(node_id, force=force, timeout=timeout))
 
     @twin_of(Client.member_remove)
-    def member_remove(self, node_id: int, *, timeout: float | None = None) -> tuple[Member, ...]:
-        return self._call(self._client.member_remove(node_id, timeout=timeout))
+    def member_remove(
+        self, node_id: int, *, force: bool = False, timeout: float | None = None
+    ) -> tuple[Member, ...]:
+        return self._call(self._client.member_remove(node_id, force=force, timeout=timeout))
+
+    @twin_of(Client.member_replace)
+    def member_replace(
+        self, old_id: int, new_id: int, *, force: bool = False, timeout: float | None = None
+    ) -> tuple[Member, ...]:
+        return self._call(self._client.member_replace(old_id, new_id, force=force, timeout=timeout))
+
+    @twin_of(Client.member_update)
+    def member_update(
+        self,
+        node_id: int,
+        *,
+        peer_address: str = "",
+        client_address: str = "",
+        timeout: float | None = None,
+    ) -> tuple[Member, ...]:
+        return self._call(
+            self._client.member_update(
+                node_id,
+                peer_address=peer_address,
+                client_address=client_address,
+                timeout=timeout,
+            )
+        )
 
     @twin_of(Client.transfer_leader)
     def transfer_leader(self, node_id: int = 0, *, timeout: float | None = None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from random import Random
@@ -13,9 +12,6 @@ import structlog
 from raftkv.errors import (
     DeadlineExceeded,
     MembershipRefused,
-    NoLeader,
-    NotLeader,
-    OutcomeUnknown,
     OutOfService,
     RaftkvError,
     ShuttingDown,
@@ -26,6 +22,7 @@ from raftkv.kv.membership import decode_membership, encode_membership
 from raftkv.node import members
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.driver import Driver, NodeConfig
+from raftkv.node.reconfiguration import Reconfiguration, require_leader
 from raftkv.node.recovery import recover
 from raftkv.node.status import NodeStatus, PeerStatus, Reachability
 from raftkv.raft import quorum
@@ -36,6 +33,7 @@ from raftkv.storage.identity import Identity, IdentityStore, Stage
 from raftkv.storage.ports import LogStore, StateStorage
 from raftkv.transport.handshake import Caller
 from raftkv.transport.ports import PeerLinks
+from raftkv.versions import VersionRange
 
 CODEC = MembershipCodec(encode_membership, decode_membership)
 SHUTDOWN_GRACE_S = 1.0
@@ -75,6 +73,7 @@ class Node:
         self._stopping = False
         self._log = structlog.get_logger("raftkv.node").bind(node=identity.node_id)
         self.driver: Driver
+        self._reconfiguration: Reconfiguration
 
     async def start(self) -> None:
         """Recover from disk and begin to take part. Raises `StorageError` if that can't be."""
@@ -115,6 +114,7 @@ class Node:
             self._links,
             self._rng,
         )
+        self._reconfiguration = Reconfiguration(self.driver, self._config)
         self.driver.stopped.add_done_callback(self._remember_out_of_service)
         self._links.start(self.driver, start)
         self.driver.start()
@@ -315,28 +315,53 @@ class Node:
 
     # ---- membership and leadership, at the leader ------------------------------------
 
-    async def member_add(self, node_id: int, address: Address, deadline: float) -> Membership:
-        """Add a learner. It votes only after `member_promote`."""
-        return await self._change_membership(
-            lambda present: members.with_learner(present, node_id, address), deadline
-        )
+    async def member_add(
+        self, node_id: int, address: Address, deadline: float, *, force: bool = False
+    ) -> Membership:
+        """Add a learner. It votes only after `member_promote` or `member_replace`."""
+        return await self._change(members.AddLearner(node_id, address, force), deadline, force)
 
-    async def member_promote(self, node_id: int, deadline: float) -> Membership:
+    async def member_promote(
+        self, node_id: int, deadline: float, *, force: bool = False
+    ) -> Membership:
         """Make a learner that has caught up a voter."""
+        return await self._change(members.Promote(node_id), deadline, force)
 
-        def target(present: Membership) -> Membership:
-            promoted = members.with_promoted(present, node_id)
-            raft = self.driver.raft
-            members.require_caught_up(node_id, raft.progress[node_id], raft.log.last_index)
-            return promoted
-
-        return await self._change_membership(target, deadline)
-
-    async def member_remove(self, node_id: int, deadline: float) -> Membership:
+    async def member_remove(
+        self, node_id: int, deadline: float, *, force: bool = False
+    ) -> Membership:
         """Remove a voter or learner for good; it stops itself when it hears of it."""
-        return await self._change_membership(
-            lambda present: members.without(present, node_id), deadline
-        )
+        return await self._change(members.Remove(node_id), deadline, force)
+
+    async def member_replace(
+        self, old_id: int, new_id: int, deadline: float, *, force: bool = False
+    ) -> Membership:
+        """Remove `old_id` and give its part to the learner `new_id`, in one change.
+
+        What was done before is not done again.
+        """
+        self._check_running()
+        change = members.Replace(old_id, new_id)
+        return await self._reconfiguration.replace(change, deadline, force=force)
+
+    async def member_update(self, node_id: int, address: Address, deadline: float) -> Membership:
+        """Give a member new addresses; one that is empty stays."""
+        return await self._change(members.UpdateAddress(node_id, address), deadline, force=False)
+
+    async def member_join(
+        self, node_id: int, disk_id: int, versions: VersionRange, address: Address, deadline: float
+    ) -> Membership:
+        """Bind the id of an added node to its disk, and note where the node says that it is.
+
+        The same claim again changes nothing.
+        """
+        self._check_running()
+        claim = members.Claim(node_id, disk_id, versions, address)
+        return await self._reconfiguration.join(claim, deadline)
+
+    async def _change(self, change: members.Change, deadline: float, force: bool) -> Membership:
+        self._check_running()
+        return await self._reconfiguration.change(change, deadline, force=force)
 
     async def transfer_leader(self, to: int, deadline: float) -> int:
         """Make `to` (0: the most up-to-date voter) the leader; returns who is."""
@@ -368,54 +393,9 @@ class Node:
             raise Unavailable(f"node {to} did not take over; {_who_leads(raft)}")
         return to
 
-    async def _change_membership(
-        self, target_of: Callable[[Membership], Membership], deadline: float
-    ) -> Membership:
-        """Propose, then wait until the final membership is committed."""
-        self._require_leader()
-        raft = self.driver.raft
-        target = target_of(raft.membership)
-        term = raft.current_term
-        raft.propose_membership(target)
-        self._log.info(
-            "membership_change",
-            term=term,
-            voters=sorted(target.voters),
-            learners=sorted(target.learners),
-        )
-        self.driver.wake()
-
-        def decided() -> bool:
-            settled = raft.membership_committed and not raft.membership.joint
-            return settled or raft.current_term != term
-
-        try:
-            await self.driver.until(decided, deadline)
-        except (DeadlineExceeded, ShuttingDown):
-            raise OutcomeUnknown(
-                "the change of membership was proposed, but not seen committed in time; look at"
-                " the member list"
-            ) from None
-        present = raft.membership
-        if present.joint or (present.voters, present.learners) != (target.voters, target.learners):
-            raise OutcomeUnknown(
-                "leadership changed during the change of membership; look at the member list"
-            )
-        return present
-
     def _require_leader(self) -> None:
         self._check_running()
-        raft = self.driver.raft
-        if raft.leads:
-            return
-        leader = raft.membership.addresses.get(raft.leader_id)
-        if leader is None:
-            raise NoLeader("no leader is known, and only a leader can do this")
-        raise NotLeader(
-            f"only the leader does this: node {raft.leader_id} at {leader.client}",
-            leader_id=raft.leader_id,
-            leader_address=leader.client,
-        )
+        require_leader(self.driver.raft)
 
 
 def _who_leads(raft: Raft) -> str:

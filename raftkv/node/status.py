@@ -34,7 +34,11 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """The node that answers; needs no majority. `leader_id` 0: none known."""
+    """The node that answers; needs no majority. `leader_id` 0: none known.
+
+    `not_serving` says why it serves nothing and what to do, `notice` what its operator should know
+    although it serves; both are empty of a node that is well.
+    """
 
     node_id: int
     cluster_id: int

@@ -83,6 +83,13 @@ class Membership:
     def members(self) -> frozenset[int]:
         return self.voters | self.voters_outgoing | self.learners
 
+    def started(self, node_id: int) -> bool:
+        """Whether a disk may hold something under this id: false only for a learner that nobody
+        has started yet. Before disk ids were recorded, that can't be known of any.
+        """
+        unclaimed = node_id in self.learners and node_id not in self.disk_ids
+        return not unclaimed or not self.disk_ids
+
 
 @dataclass(frozen=True, slots=True)
 class SnapshotPoint:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from raftkv.errors import MembershipRefused
+from raftkv.raft import quorum
 from raftkv.raft.entry import Address, Entry, EntryKind, Membership
 from raftkv.raft.log import Log
 
@@ -102,16 +103,17 @@ class MembershipLog:
 def enter(present: Membership, target: Membership) -> Membership:
     """The first step from `present` to `target`: joint if the voters change, else `target`.
 
-    `target` names voters, learners and addresses; the rest follows from `present`. Raises
+    `target` names voters, learners, addresses and disks; the rest follows from `present`. An id
+    that leaves is spent for good, unless no node was ever started under it. Raises
     `MembershipRefused` if no cluster may be so.
     """
     if not target.voters:
         raise MembershipRefused("a cluster needs at least one voter")
     if target.members & present.removed:
         raise MembershipRefused("a removed node id never comes back; choose a new one")
-    gone = present.members - target.members
+    spent = frozenset(filter(present.started, present.members - target.members))
     if target.voters == present.voters:
-        return replace(target, voters_outgoing=frozenset(), removed=present.removed | gone)
+        return replace(target, voters_outgoing=frozenset(), removed=present.removed | spent)
     return replace(
         target,
         voters_outgoing=present.voters,
@@ -119,7 +121,7 @@ def enter(present: Membership, target: Membership) -> Membership:
         # called removed before: nobody may turn away a node whose vote is still needed.
         addresses={**present.addresses, **target.addresses},
         disk_ids={**present.disk_ids, **target.disk_ids},
-        removed=present.removed | (gone - present.voters),
+        removed=present.removed | (spent - present.voters),
     )
 
 
@@ -133,3 +135,44 @@ def leave(joint: Membership) -> Membership:
         disk_ids={peer: known for peer, known in joint.disk_ids.items() if peer in members},
         removed=joint.removed | (joint.voters_outgoing - members),
     )
+
+
+def require_majorities(
+    present: Membership, entered: Membership, acknowledging: frozenset[int]
+) -> None:
+    """Refuse a change that leaves the cluster without a majority that acknowledges.
+
+    `entered` is the first step from `present`, as `enter` makes it: committing it takes majorities
+    of the old and of the new voters, and whatever comes later one of the new. A learner counts
+    in no majority, so adding or removing one takes no more than committing it: also while a
+    voter is dead, for that is how a dead voter is replaced. Raises `MembershipRefused` with the
+    arithmetic.
+    """
+    if quorum.has_majorities(entered, acknowledging):
+        return
+    old, new = present.voters, entered.voters
+    said = _acknowledge(old, acknowledging)
+    if not quorum.has_majorities(present, acknowledging):
+        raise MembershipRefused(
+            f"{said}, and a majority is {quorum.majority(old)}: the change could not be committed."
+            f" Start {_nodes(old - acknowledging)} first; --force proposes it anyway"
+        )
+    missing = new - acknowledging
+    lost = missing & old
+    replacing = f", or `raftkv member replace {min(lost)} NEW`" if lost else ""
+    raise MembershipRefused(
+        f"{said}; after this change {len(new & acknowledging)} of {len(new)} would, and a majority"
+        f" is {quorum.majority(new)}: nothing could be committed while {_nodes(missing)}"
+        f" {'does' if len(missing) == 1 else 'do'} not acknowledge. Start {_nodes(missing)} first"
+        f"{replacing}; --force does it anyway"
+    )
+
+
+def _acknowledge(voters: frozenset[int], acknowledging: frozenset[int]) -> str:
+    count = len(voters & acknowledging)
+    who = f" ({_nodes(voters & acknowledging)})" if count else ""
+    return f"{count} of {len(voters)} voters acknowledge{'s' if count == 1 else ''}{who}"
+
+
+def _nodes(node_ids: frozenset[int]) -> str:
+    return f"node{'' if len(node_ids) == 1 else 's'} {', '.join(map(str, sorted(node_ids)))}"

@@ -7,6 +7,8 @@ from collections import deque
 
 from raftkv.errors import check
 
+NEVER = -(1 << 62)  # ticks
+
 
 class Replication(enum.Enum):
     """How the leader talks to a peer."""
@@ -25,6 +27,7 @@ class Progress:
         self.replication = Replication.PROBE
         self.probe_sent = False
         self.recently_active = False
+        self.acknowledged_tick = NEVER  # of this leadership: when its disk last kept up
         self.commit_told = 0
         self.commit_wanted = 0  # tell commits up to here at once
         self.snapshot_index = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from raftkv.raft.entry import Membership
 
@@ -39,6 +39,13 @@ def agreed(membership: Membership, number_of: Callable[[int], int]) -> int:
         number = reached[majority(voters) - 1]
         lowest = number if lowest is None else min(lowest, number)
     return lowest or 0
+
+
+def has_majorities(membership: Membership, acknowledging: Set[int]) -> bool:
+    """Whether `acknowledging` holds a majority of every configuration."""
+    return all(
+        len(voters & acknowledging) >= majority(voters) for voters in configurations(membership)
+    )
 
 
 def tally(membership: Membership, votes: Mapping[int, bool]) -> Vote:

@@ -23,7 +23,13 @@ from raftkv.raft.entry import (
     encode_version,
 )
 from raftkv.raft.log import Log
-from raftkv.raft.membership import MembershipCodec, MembershipLog, enter, leave
+from raftkv.raft.membership import (
+    MembershipCodec,
+    MembershipLog,
+    enter,
+    leave,
+    require_majorities,
+)
 from raftkv.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -170,6 +176,17 @@ class Raft:
         return self._replicator.progress
 
     @property
+    def ticks_led(self) -> int:
+        """How long this node has led, in ticks; 0 at all others."""
+        return self._replicator.ticks
+
+    def acknowledging(self, after_tick: int) -> frozenset[int]:
+        """The members whose disks have kept up since that tick of this leadership, the leader
+        included: what arrived within one tick is not told apart.
+        """
+        return self._replicator.acknowledging(after_tick)
+
+    @property
     def peers(self) -> frozenset[int]:
         """Everybody this node may have to talk to, those that are just leaving included.
 
@@ -214,6 +231,7 @@ class Raft:
 
     def _tick_leader(self) -> None:
         self._heartbeat_elapsed += 1
+        self._replicator.ticks += 1
         if self._election_elapsed >= self._config.election_ticks_min:
             self._election_elapsed = 0
             self.transferee = 0
@@ -381,7 +399,7 @@ class Raft:
         if isinstance(message, FROM_LEADER):
             self._hear_leader(message.sender)
         elif self.leads and message.sender in self.progress:
-            self.progress[message.sender].recently_active = True
+            self._replicator.heard(message.sender)
         match message:
             case AppendEntries():
                 self._handle_append_entries(message)
@@ -617,22 +635,28 @@ class Raft:
 
     # ---- membership (section 6) ------------------------------------------------------
 
-    def propose_membership(self, target: Membership) -> int:
+    def propose_membership(self, target: Membership, *, force: bool = False) -> int:
         """Start the change to `target`; the index of its first entry.
 
         If voters change it goes through a joint membership, which the leader leaves by
-        itself. Raises `MembershipRefused` if it can't start now, or never.
+        itself. Raises `MembershipRefused` if it can't start now, or never; without `force` also if
+        the members that have acknowledged within an election timeout are too few to commit it, or
+        to commit anything after it.
         """
         if not self.leads:
             raise MembershipRefused("only the leader changes the membership; ask it")
         if self.transferee:
-            raise MembershipRefused("leadership is being given away; ask the next leader")
+            raise _not_yet("leadership is being given away; ask the next leader")
         # Without an entry of our own term an older, uncommitted change may still be alive.
         if not self.committed_in_term:
-            raise MembershipRefused("the leader has just been elected; try again in a moment")
+            raise _not_yet("the leader has just been elected; try again in a moment")
         if not self.membership_committed or self.membership.joint:
-            raise MembershipRefused("another change of membership is under way; try again after it")
-        self._propose_membership_entry(enter(self.membership, target))
+            raise _not_yet("another change of membership is under way; try again after it")
+        entered = enter(self.membership, target)
+        if not force:
+            before = self.ticks_led - self._config.election_ticks_max - 1
+            require_majorities(self.membership, entered, self.acknowledging(before))
+        self._propose_membership_entry(entered)
         return self.log.last_index
 
     def propose_version(self, version: int) -> None:
@@ -800,3 +824,7 @@ class Raft:
         """Forget the log up to `index`: the state has it durably, and so does the disk."""
         check(index <= self.last_applied, "only what is applied is compacted", index=index)
         self.log.compact(index)
+
+
+def _not_yet(reason: str) -> MembershipRefused:
+    return MembershipRefused(reason, retry_after_s=0.5)

@@ -24,6 +24,7 @@ class Replicator:
     ) -> None:
         self.progress: dict[int, Progress] = {}
         self.departing: dict[int, int] = {}  # removed, and may not have heard of it: ticks left
+        self.ticks = 0
         self._node_id = node_id
         self._term = term
         self._config = config
@@ -149,6 +150,20 @@ class Replicator:
 
     # ---- what is heard back ----------------------------------------------------------
 
+    def heard(self, peer: int) -> None:
+        """The peer has sent something in our term."""
+        progress = self.progress[peer]
+        progress.recently_active = True
+        # Any message of a peer that has every entry counts as an acknowledgement. One that lacks
+        # entries has to acknowledge some: a node whose disk hangs answers heartbeats, too.
+        if progress.match_index == self._log.last_index:
+            progress.acknowledged_tick = self.ticks
+
+    def acknowledging(self, after_tick: int) -> frozenset[int]:
+        """Who has acknowledged in a later tick than this one, the leader itself included."""
+        peers = (p for p, each in self.progress.items() if each.acknowledged_tick > after_tick)
+        return frozenset(peers) | {self._node_id}
+
     def acknowledge(self, peer: int, match_index: int) -> bool:
         """The peer has everything up to `match_index` on disk. True if that is news."""
         check(
@@ -160,6 +175,8 @@ class Replicator:
         )
         progress = self.progress[peer]
         news = progress.acknowledge(match_index)
+        if news or match_index == self._log.last_index:
+            progress.acknowledged_tick = self.ticks
         if progress.replication is Replication.PROBE or (
             progress.replication is Replication.SNAPSHOT
             and progress.match_index >= self._log.compacted_index

@@ -7,9 +7,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from raftkv.config import split_address
 from raftkv.errors import ConfigurationError, InvalidRequest
 from raftkv.logs import set_level
+from raftkv.node.addresses import require_connectable
 from raftkv.node.status import NodeStatus
 from raftkv.raft.entry import Address, Membership
 from raftkv.rpc import api_pb2, api_pb2_grpc
@@ -18,6 +18,7 @@ from raftkv.server.calls import Call, UnaryCalls, admin_call
 from raftkv.server.header import header_of
 from raftkv.server.ports import Node
 from raftkv.server.reads import Reader
+from raftkv.versions import VersionRange
 
 
 class ClusterService(api_pb2_grpc.ClusterServicer):
@@ -51,27 +52,86 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
     ) -> api_pb2.MemberListReply:
         member = request.member
         _check_node_id("member.node_id", member.node_id)
-        try:
-            split_address("member.peer_address", member.peer_address)
-            split_address("member.client_address", member.client_address)
-        except ConfigurationError as error:
-            raise InvalidRequest(error.message) from error
+        require_connectable("member.peer_address", member.peer_address)
+        require_connectable("member.client_address", member.client_address)
         address = Address(member.peer_address, member.client_address)
-        return self._members(await self._node.member_add(member.node_id, address, call.deadline))
+        return self._members(
+            await self._node.member_add(member.node_id, address, call.deadline, force=request.force)
+        )
 
     @admin_call("cluster.member_promote")
     async def MemberPromote(
         self, request: api_pb2.MemberPromoteRequest, call: Call
     ) -> api_pb2.MemberListReply:
         _check_node_id("node_id", request.node_id)
-        return self._members(await self._node.member_promote(request.node_id, call.deadline))
+        return self._members(
+            await self._node.member_promote(request.node_id, call.deadline, force=request.force)
+        )
 
     @admin_call("cluster.member_remove")
     async def MemberRemove(
         self, request: api_pb2.MemberRemoveRequest, call: Call
     ) -> api_pb2.MemberListReply:
         _check_node_id("node_id", request.node_id)
-        return self._members(await self._node.member_remove(request.node_id, call.deadline))
+        return self._members(
+            await self._node.member_remove(request.node_id, call.deadline, force=request.force)
+        )
+
+    @admin_call("cluster.member_replace")
+    async def MemberReplace(
+        self, request: api_pb2.MemberReplaceRequest, call: Call
+    ) -> api_pb2.MemberListReply:
+        old_id, new_id = request.old_id, request.new_id
+        _check_node_id("old_id", old_id)
+        _check_node_id("new_id", new_id)
+        if old_id == new_id:
+            raise InvalidRequest(
+                f"new_id is {new_id}, as old_id is, but an id never starts again from another disk;"
+                " give a new id"
+            )
+        return self._members(
+            await self._node.member_replace(old_id, new_id, call.deadline, force=request.force)
+        )
+
+    @admin_call("cluster.member_update")
+    async def MemberUpdate(
+        self, request: api_pb2.MemberUpdateRequest, call: Call
+    ) -> api_pb2.MemberListReply:
+        member = request.member
+        _check_node_id("member.node_id", member.node_id)
+        address = Address(member.peer_address, member.client_address)
+        if address == Address("", ""):
+            raise InvalidRequest(
+                "member has no address, so there is nothing to change; give member.peer_address,"
+                " member.client_address or both"
+            )
+        if address.peer:
+            require_connectable("member.peer_address", address.peer)
+        if address.client:
+            require_connectable("member.client_address", address.client)
+        return self._members(await self._node.member_update(member.node_id, address, call.deadline))
+
+    @admin_call("cluster.member_join")
+    async def MemberJoin(
+        self, request: api_pb2.MemberJoinRequest, call: Call
+    ) -> api_pb2.MemberListReply:
+        _check_node_id("node_id", request.node_id)
+        if not request.disk_id:
+            raise InvalidRequest("disk_id is 0, but must be the id of the node's disk; give it")
+        versions = VersionRange(request.version_min, request.version_max)
+        if versions.minimum > versions.maximum:
+            raise InvalidRequest(
+                f"version_min is {versions.minimum}, but must be at most version_max"
+                f" ({versions.maximum}); give the range of cluster versions of the node"
+            )
+        require_connectable("peer_address", request.peer_address)
+        require_connectable("client_address", request.client_address)
+        address = Address(request.peer_address, request.client_address)
+        return self._members(
+            await self._node.member_join(
+                request.node_id, request.disk_id, versions, address, call.deadline
+            )
+        )
 
     @admin_call("cluster.transfer_leader")
     async def TransferLeader(
@@ -109,6 +169,7 @@ def _members_of(membership: Membership) -> list[api_pb2.Member]:
             peer_address=membership.addresses[node_id].peer,
             client_address=membership.addresses[node_id].client,
             learner=node_id in membership.learners,
+            started=membership.started(node_id),
         )
         for node_id in sorted(membership.members)
     ]

@@ -9,6 +9,7 @@ from raftkv.kv.machine import StateMachine
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.status import NodeStatus
 from raftkv.raft.entry import Address, Membership
+from raftkv.versions import VersionRange
 
 
 class Node(Protocol):
@@ -56,10 +57,29 @@ class Node(Protocol):
 
     def status(self) -> NodeStatus: ...
 
-    async def member_add(self, node_id: int, address: Address, deadline: float) -> Membership:
-        """Add a learner."""
+    async def member_add(
+        self, node_id: int, address: Address, deadline: float, *, force: bool = False
+    ) -> Membership:
+        """Add a learner. `force`, here and below: although too few members acknowledge."""
 
-    async def member_promote(self, node_id: int, deadline: float) -> Membership: ...
-    async def member_remove(self, node_id: int, deadline: float) -> Membership: ...
+    async def member_promote(
+        self, node_id: int, deadline: float, *, force: bool = False
+    ) -> Membership: ...
+    async def member_remove(
+        self, node_id: int, deadline: float, *, force: bool = False
+    ) -> Membership: ...
+    async def member_replace(
+        self, old_id: int, new_id: int, deadline: float, *, force: bool = False
+    ) -> Membership:
+        """The learner `new_id` takes the part of `old_id`, which is removed, in one change."""
+
+    async def member_update(self, node_id: int, address: Address, deadline: float) -> Membership:
+        """New addresses of a member; an empty one stays."""
+
+    async def member_join(
+        self, node_id: int, disk_id: int, versions: VersionRange, address: Address, deadline: float
+    ) -> Membership:
+        """An added node starts with this disk, which its id belongs to from then on."""
+
     async def transfer_leader(self, to: int, deadline: float) -> int:
         """Make `to` (0: the most up-to-date voter) the leader; who is."""

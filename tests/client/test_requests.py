@@ -158,6 +158,9 @@ BAD_CALLS: dict[str, Callable[[Client], Awaitable[object]]] = {
     "member_add.node_id": lambda client: client.member_add(HUGE, "a:1", "b:1"),
     "member_promote.node_id": lambda client: client.member_promote(0),
     "member_remove.node_id": lambda client: client.member_remove(-1),
+    "member_replace.old_id": lambda client: client.member_replace(0, 4),
+    "member_replace.new_id": lambda client: client.member_replace(4, HUGE),
+    "member_update.node_id": lambda client: client.member_update(0, peer_address="a:1"),
     "transfer_leader.node_id": lambda client: client.transfer_leader(HUGE),
 }
 

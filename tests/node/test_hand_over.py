@@ -26,5 +26,5 @@ async def test_who_hands_over_to_a_dead_node_is_told_that_it_still_leads(
 
 
 def test_a_learner_that_lags_is_refused_in_words_of_its_operator() -> None:
-    with pytest.raises(MembershipRefused, match=r"it lacks 788 entries; promote it when it has$"):
-        require_caught_up(4, Progress(1, messages_max=1, bytes_max=1), 788)
+    with pytest.raises(MembershipRefused, match=r"it lacks 788 entries; try again when it has$"):
+        require_caught_up(4, Progress(1, messages_max=1, bytes_max=1), 788, acknowledging=True)

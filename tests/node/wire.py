@@ -24,16 +24,37 @@ STEP_S = 0.005
 
 
 class Wire:
-    """What the nodes hear of each other; one that is `cut_off` hears and says nothing."""
+    """What the nodes hear of each other; one that is `cut_off` hears and says nothing. Nobody
+    answers for a node that was never started.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path, rng: Random, config: NodeConfig) -> None:
+        self._directory = directory
+        self._rng = rng
+        self._config = config
         self.nodes: dict[int, Node] = {}
         self.links: dict[int, WireLinks] = {}
         self.cut_off: set[int] = set()
 
     def carry(self, sender: int, to: int, frame: Frame) -> None:
-        if not {sender, to} & self.cut_off:
+        if to in self.nodes and not {sender, to} & self.cut_off:
             self.nodes[to].driver.receive(sender, frame)
+
+    async def start(self, node_id: int, initial: Membership | None = None) -> Node:
+        """Start a node with empty disks; without `initial` it waits to be made a member."""
+        self.links[node_id] = WireLinks(self, node_id)
+        node = self.nodes[node_id] = Node(
+            node_id,
+            7,
+            self._config,
+            MemoryLogStore(),
+            MemoryStateStorage(self._directory / str(node_id)),
+            self.links[node_id],
+            Random(self._rng.getrandbits(64)),
+            initial,
+        )
+        await node.start()
+        return node
 
 
 class WireLinks:
@@ -41,9 +62,12 @@ class WireLinks:
         self._wire = wire
         self._node_id = node_id
         self.connected: frozenset[int] = frozenset()
+        self.addresses: Mapping[int, str] = {}
 
     def start(self, handler: PeerHandler) -> None: ...
-    def set_peers(self, addresses: Mapping[int, str]) -> None: ...
+    def set_peers(self, addresses: Mapping[int, str]) -> None:
+        self.addresses = dict(addresses)
+
     def send(self, to: int, frame: Frame) -> None:
         loop = asyncio.get_running_loop()
         loop.call_later(LATENCY_S, self._wire.carry, self._node_id, to, frame)
@@ -68,28 +92,22 @@ def config_of(*, leader_lease: bool) -> NodeConfig:
     )
 
 
+def address_of(node_id: int) -> Address:
+    return Address(f"n{node_id}:1", f"n{node_id}:2")
+
+
 @asynccontextmanager
 async def cluster_of(
-    directory: Path, seed: int, *, leader_lease: bool
+    directory: Path, seed: int, *, leader_lease: bool, cluster_version: int = 0
 ) -> AsyncIterator[tuple[Wire, Node]]:
     """The wire and the first leader."""
-    wire, rng = Wire(), Random(seed)
-    addresses = {each: Address(f"n{each}:1", f"n{each}:2") for each in (1, 2, 3)}
-    initial = Membership(voters=frozenset(addresses), addresses=addresses)
+    wire = Wire(directory, Random(seed), config_of(leader_lease=leader_lease))
+    addresses = {each: address_of(each) for each in (1, 2, 3)}
+    initial = Membership(
+        voters=frozenset(addresses), addresses=addresses, cluster_version=cluster_version
+    )
     for node_id in addresses:
-        wire.links[node_id] = WireLinks(wire, node_id)
-        wire.nodes[node_id] = Node(
-            node_id,
-            7,
-            config_of(leader_lease=leader_lease),
-            MemoryLogStore(),
-            MemoryStateStorage(directory / str(node_id)),
-            wire.links[node_id],
-            Random(rng.getrandbits(64)),
-            initial,
-        )
-    for node in wire.nodes.values():
-        await node.start()
+        await wire.start(node_id, initial)
     await until(lambda: all(node.ready for node in wire.nodes.values()))
     (leader,) = leaders(wire)
     yield wire, leader

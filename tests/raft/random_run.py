@@ -195,7 +195,7 @@ class RandomRun:
             return
         target = self._random_target(node.raft.membership)
         try:
-            node.raft.propose_membership(target)
+            node.raft.propose_membership(target, force=self.rng.random() < 0.7)
         except MembershipRefused:
             return
         self.membership_changes += 1

@@ -195,7 +195,7 @@ def test_a_read_in_a_joint_membership_needs_both_majorities() -> None:
         frozenset({1, 4, 5}), addresses=cluster[1].membership.addresses
     )
     cluster.crash(4, 5)
-    cluster[1].propose_membership(joint_target)
+    cluster[1].propose_membership(joint_target, force=True)
     cluster.settle(hold=lambda m: isinstance(m, AppendEntriesReply))
     context = cluster.read(1)
     cluster.beat(1)

@@ -147,8 +147,8 @@ class RaftMachine(RuleBasedStateMachine):
             raft = picked.raft
             picked.compact(max(raft.log.compacted_index, raft.last_applied - index % 4))
 
-    @rule(node=pick, voters=st.integers(1, 63), learners=st.integers(0, 63))
-    def change_membership(self, node: int, voters: int, learners: int) -> None:
+    @rule(node=pick, voters=st.integers(1, 63), learners=st.integers(0, 63), force=st.booleans())
+    def change_membership(self, node: int, voters: int, learners: int, force: bool) -> None:
         """Voters and learners as sets of bits; who is neither leaves."""
         picked = self._leader(node)
         if picked is None:
@@ -157,7 +157,7 @@ class RaftMachine(RuleBasedStateMachine):
         chosen = {i for i in ids if voters >> (i - 1) & 1}
         target = members(chosen, {i for i in ids if learners >> (i - 1) & 1} - chosen)
         try:
-            picked.raft.propose_membership(target)
+            picked.raft.propose_membership(target, force=force)
         except MembershipRefused:
             return
         for added in sorted(target.members - self.cluster.nodes.keys()):

@@ -88,7 +88,8 @@ class Scenario:
         self.output.append(f"read {self.cluster.read(int(node))}")
 
     def do_membership(self, leader: str, voters: str, learners: str = "-") -> None:
-        self.cluster[int(leader)].propose_membership(members(ids(voters), ids(learners)))
+        target = members(ids(voters), ids(learners))
+        self.cluster[int(leader)].propose_membership(target, force=True)
         self.cluster.observe(int(leader))
 
     def do_transfer(self, leader: str, to: str) -> None:

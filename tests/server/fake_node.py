@@ -16,10 +16,11 @@ from typing import Any
 import grpc
 
 from raftkv.config import Settings
-from raftkv.errors import MemberUnknown, NoLeader, OutcomeUnknown
+from raftkv.errors import NoLeader, OutcomeUnknown
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.store import StateStore
 from raftkv.logs import get_logger
+from raftkv.node import members
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.status import NodeStatus, PeerStatus, Reachability
 from raftkv.raft.entry import Address, Entry, EntryKind, Membership
@@ -27,6 +28,7 @@ from raftkv.raft.ready import Role
 from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2, log_pb2
 from raftkv.server.front_door import FrontDoor
 from raftkv.storage.memory_state import MemoryStateStore
+from raftkv.versions import HASHED, VersionRange
 
 PATIENCE_S = 20.0
 ADDRESSES = {1: Address("127.0.0.1:7511", "127.0.0.1:7411")}
@@ -51,6 +53,8 @@ class FakeNode:
         self.on_barrier: Callable[[], object] = lambda: None
         self.fresh_as_of_s: float | None = None
         self.leader_given_to: list[int] = []
+        self.changes_asked: list[tuple[members.Change, bool]] = []  # and whether by force
+        self.not_serving = self.notice = ""
         self._held: list[tuple[bytes, asyncio.Future[bytes]]] = []
         self._loop = asyncio.get_running_loop()
         self._number = 0
@@ -98,21 +102,43 @@ class FakeNode:
             disk_bytes=1234,
             membership=self.membership,
             peers=(PeerStatus(2, Reachability.SUSPECT, 1500, 40, "probe"),),
+            cluster_version=HASHED,
+            not_serving=self.not_serving,
+            notice=self.notice,
         )
 
-    async def member_add(self, node_id: int, address: Address, deadline: float) -> Membership:
-        self.membership = Membership(
-            voters=self.membership.voters,
-            learners=self.membership.learners | {node_id},
-            addresses={**self.membership.addresses, node_id: address},
-        )
+    async def member_add(
+        self, node_id: int, address: Address, deadline: float, *, force: bool = False
+    ) -> Membership:
+        return self._change(members.AddLearner(node_id, address, force), force=force)
+
+    async def member_promote(
+        self, node_id: int, deadline: float, *, force: bool = False
+    ) -> Membership:
+        return self._change(members.Promote(node_id), force=force)
+
+    async def member_remove(
+        self, node_id: int, deadline: float, *, force: bool = False
+    ) -> Membership:
+        return self._change(members.Remove(node_id), force=force)
+
+    async def member_replace(
+        self, old_id: int, new_id: int, deadline: float, *, force: bool = False
+    ) -> Membership:
+        return self._change(members.Replace(old_id, new_id), force=force)
+
+    async def member_update(self, node_id: int, address: Address, deadline: float) -> Membership:
+        return self._change(members.UpdateAddress(node_id, address))
+
+    async def member_join(
+        self, node_id: int, disk_id: int, versions: VersionRange, address: Address, deadline: float
+    ) -> Membership:
+        return self._change(members.Claim(node_id, disk_id, versions, address))
+
+    def _change(self, change: members.Change, *, force: bool = False) -> Membership:
+        self.changes_asked.append((change, force))
+        self.membership = change.target(self.membership)
         return self.membership
-
-    async def member_promote(self, node_id: int, deadline: float) -> Membership:
-        raise MemberUnknown(f"node {node_id} is not a member")
-
-    async def member_remove(self, node_id: int, deadline: float) -> Membership:
-        raise MemberUnknown(f"node {node_id} is not a member")
 
     async def transfer_leader(self, to: int, deadline: float) -> int:
         self.leader_given_to.append(to)

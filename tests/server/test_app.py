@@ -124,7 +124,7 @@ async def test_a_node_that_was_not_added_is_told_how_to_add_it(tmp_path: Path) -
 async def test_a_node_that_was_added_under_another_address_is_refused(tmp_path: Path) -> None:
     async with open_door(tmp_path) as member:
         settings = settings_of(tmp_path / "node", node_id=4, join=f"127.0.0.1:{member.port}")
-        await member.node.member_add(4, Address("10.0.0.4:7511", "10.0.0.4:7411"), 0.0)
+        await member.node.member_add(4, Address("10.0.0.4:7511", "10.0.0.4:7411"), 0.0, force=True)
         with pytest.raises(ConfigurationError, match=r"10\.0\.0\.4:7511"):
             await Server(settings).start()
 

@@ -182,45 +182,6 @@ async def test_the_member_list_is_linearizable(door: Door) -> None:
     assert code is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_new_member_is_added_as_a_learner(door: Door) -> None:
-    member = api_pb2.Member(
-        node_id=4, peer_address="127.0.0.1:7514", client_address="127.0.0.1:7414"
-    )
-
-    reply = await door.cluster.MemberAdd(api_pb2.MemberAddRequest(member=member))
-
-    assert [(each.node_id, each.learner) for each in reply.members] == [(1, False), (4, True)]
-    assert reply.members[1].client_address == "127.0.0.1:7414"
-
-
-@pytest.mark.parametrize(
-    ("member", "named"),
-    [
-        (api_pb2.Member(peer_address="a:1", client_address="a:2"), "member.node_id"),
-        (api_pb2.Member(node_id=4, client_address="a:2"), "member.peer_address"),
-        (api_pb2.Member(node_id=4, peer_address="a:1", client_address="a"), "client_address"),
-    ],
-)
-async def test_a_member_without_id_or_address_is_refused(
-    door: Door, member: api_pb2.Member, named: str
-) -> None:
-    code, error = await error_of(door.cluster.MemberAdd(api_pb2.MemberAddRequest(member=member)))
-
-    assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert named in error.message
-
-
-async def test_an_unknown_member_can_be_neither_promoted_nor_removed(door: Door) -> None:
-    for call in (
-        door.cluster.MemberPromote(api_pb2.MemberPromoteRequest(node_id=9)),
-        door.cluster.MemberRemove(api_pb2.MemberRemoveRequest(node_id=9)),
-    ):
-        code, error = await error_of(call)
-
-        assert code is grpc.StatusCode.NOT_FOUND
-        assert isinstance(error, errors.MemberUnknown)
-
-
 async def test_leadership_is_given_to_whom_the_operator_names(door: Door) -> None:
     reply = await door.cluster.TransferLeader(api_pb2.TransferLeaderRequest(node_id=2))
 
