@@ -203,12 +203,13 @@ class Driver:
 
     async def admit(self, caller: Caller) -> Refused | None:
         """Why this peer may not talk to us, None if it may."""
-        if self.dead:
-            return Refused(Refusal.NOT_READY, f"node {self._node_id} is stopping")
-        self._note_acknowledged()
-        return await self._register.admit(
-            caller, self.machine.membership, self.machine.cluster_version
-        )
+        if not self.dead:
+            self._note_acknowledged()
+            with self._fatal:  # a disk that does not take the note fails the node
+                return await self._register.admit(
+                    caller, self.machine.membership, self.machine.cluster_version
+                )
+        return Refused(Refusal.NOT_READY, f"node {self._node_id} is stopping")
 
     def receive(self, sender: int, frame: Frame) -> None:
         """A frame of an admitted peer has arrived.
@@ -290,7 +291,7 @@ class Driver:
     @property
     def removal_claimed_by(self) -> frozenset[int]:
         """The members that say that this node was removed."""
-        return self._removal.claimed_by(self.raft.peers)
+        return self._removal.claimed_by(self.raft.membership.members)
 
     def link_up(self, peer: int) -> None:
         """The peer has admitted this node."""
@@ -403,7 +404,8 @@ class Driver:
 
     def _weigh_removal(self) -> None:
         """Stop if all others that answer say that this node was removed; else stand by."""
-        others = self.raft.peers
+        membership = self.raft.membership
+        others = (membership.voters | membership.voters_outgoing) - {self._node_id}
         by = self._removal.tick(others, self._links.connected)
         self.raft.passive = bool(self._removal.claimed_by(others))
         if by:

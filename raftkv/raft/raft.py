@@ -99,7 +99,9 @@ class Raft:
         )
         self._memberships.read(log, applied_index + 1)
 
-        self.passive = False  # stands for no election: others say that it was removed
+        # Others say that this node was removed: it asks for pre-votes, so that all answer, and
+        # stands for no election.
+        self.passive = False
         self._term_start_index = 0  # of the leader's own no-op
         # Since any leader was heard, whatever happened then. Its last life may have heard one.
         self._leaderless_ticks = 0
@@ -146,7 +148,7 @@ class Raft:
         its log, the only one with the last entry, beats all others (dissertation 4.2.2).
         """
         voter = self.node_id in self._memberships.voters_since(self.commit_index)
-        return voter and self._installing is None and not self.passive
+        return voter and self._installing is None
 
     @property
     def leads(self) -> bool:
@@ -308,7 +310,7 @@ class Raft:
 
     def _count_votes(self) -> None:
         vote = quorum.tally(self.membership, self._votes)
-        if vote is Vote.LOST:
+        if vote is Vote.LOST or (vote is Vote.WON and self.passive):
             self._become_follower(self.current_term, leader_id=0)
         elif vote is Vote.WON and self.role is Role.PRE_CANDIDATE:
             self._become_candidate()
@@ -351,7 +353,8 @@ class Raft:
 
     def _handle_timeout_now(self, message: TimeoutNow) -> None:
         # Nobody but the leader gives leadership away.
-        if self.electable and message.sender == self.leader_id != self.node_id:
+        willing = self.electable and not self.passive
+        if willing and message.sender == self.leader_id != self.node_id:
             self._become_candidate(leadership_transfer=True)
 
     # ---- messages --------------------------------------------------------------------

@@ -24,7 +24,7 @@ from raftkv.raft.ready import Role
 from raftkv.rpc import log_pb2
 from raftkv.storage.ports import RecoveredLog
 
-BOOTSTRAP_INDEX = 1
+BOOTSTRAP_INDEX = 2
 """Committed by decree: every first node starts with it."""
 
 
@@ -311,7 +311,7 @@ class Invariants:
     def _check_no_rival(self, raft: Raft, index: int) -> None:
         term, _ = self.committed[index]
         rival = rival_of(index, term, self._disks, self._memberships)
-        if rival is not None and index != BOOTSTRAP_INDEX:
+        if rival is not None and index > BOOTSTRAP_INDEX:
             raise Violation(
                 f"node {raft.node_id} takes entry {index} of term {term} as committed, but node"
                 f" {rival} lacks it and could be elected: its log ends at"
@@ -351,7 +351,7 @@ class Invariants:
 
     def _check_majority(self, raft: Raft, entry: Entry) -> None:
         """Somebody takes this entry as committed, the first to do so: is it safe on disks?"""
-        if entry.index == BOOTSTRAP_INDEX:
+        if entry.index <= BOOTSTRAP_INDEX:
             return
         holders = {
             node_id for node_id, disk in self._disks.items() if disk.holds(entry.index, entry.term)

@@ -8,7 +8,14 @@ from typing import Protocol, TypeVar
 
 from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.process import Process
-from raftkv.errors import DamagedData, MembershipRefused, MemberUnknown, RaftkvError, Unavailable
+from raftkv.errors import (
+    DamagedData,
+    MembershipRefused,
+    MemberUnknown,
+    OutcomeUnknown,
+    RaftkvError,
+    Unavailable,
+)
 from raftkv.node.node import Node
 from raftkv.raft.entry import Address
 from raftkv.storage.identity import Identity
@@ -60,7 +67,7 @@ class Joining:
 
         try:
             await self._ask(join)
-        except (MembershipRefused, MemberUnknown) as error:
+        except MembershipRefused as error:
             raise DamagedData(error.message) from error
 
     async def _ask(self, work: Callable[[Node], Awaitable[T]]) -> T:
@@ -68,7 +75,8 @@ class Joining:
             try:
                 async with asyncio.timeout(ASK_TIMEOUT_S):
                     return await self._call(work)
-            except (TimeoutError, Unavailable):
+            except (TimeoutError, Unavailable, OutcomeUnknown, MemberUnknown):
+                # A supervisor starts the process again until the node was added.
                 await asyncio.sleep(RETRY_S)
 
     async def _call(self, work: Callable[[Node], Awaitable[T]]) -> T:

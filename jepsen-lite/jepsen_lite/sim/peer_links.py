@@ -32,7 +32,8 @@ from raftkv.transport.snapshots import STALL_TIMEOUT_S, encode_chunks
 
 END_OF_STREAM = b""
 HELLO_BYTES = 64
-ASK_TIMEOUT_S = 1.0
+ASK_TRY_S = 0.1
+ASK_TRIES = 10
 
 
 class PeerPorts(Protocol):
@@ -169,12 +170,13 @@ class PeerPort:
             if target is not None:
                 target.process.enter(reply, target)
 
-        self._network.datagram(self.host, host_of(address), HELLO_BYTES, arrive)
-        try:
-            async with asyncio.timeout(ASK_TIMEOUT_S):
-                result = await answered
-        except TimeoutError:
-            result = f"node {to} does not answer"
+        result: Founding | str = f"node {to} does not answer"
+        for _ in range(ASK_TRIES):  # a connection sends again what is lost
+            self._network.datagram(self.host, host_of(address), HELLO_BYTES, arrive)
+            done, _ = await asyncio.wait([answered], timeout=ASK_TRY_S)
+            if done:
+                result = answered.result()
+                break
         if isinstance(result, str):
             raise Unavailable(result)
         return result
