@@ -25,7 +25,7 @@ RUN tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
 
 FROM ${BASE_IMAGE}
 RUN useradd --no-log-init --uid 7411 --no-create-home --home-dir /var/lib/raftkv raftkv \
- && install --directory --owner raftkv --group raftkv --mode 0700 /var/lib/raftkv
+ && install --directory --owner raftkv --group raftkv --mode 0700 /var/lib/raftkv /etc/raftkv
 ENV PATH=/opt/raftkv/bin:$PATH RAFTKV_DATA_DIR=/var/lib/raftkv/data
 USER raftkv
 WORKDIR /var/lib/raftkv

@@ -33,6 +33,10 @@ RESULT_BYTES_MAX: Final = 4 * MIB
 SESSION_RESULTS_MAX: Final = 16_384
 """Batches of one session whose results were not acknowledged yet."""
 
+STAMP_JUMP_MS_MAX: Final = 1 << 40
+"""By how much one entry may put cluster time forward, 34 years: a stamp beyond it is a fault, and
+must not end every lease for ever."""
+
 COMPACTION_CHANGES_PER_ENTRY: Final = 500
 """How many old changes one applied entry removes, so that no apply takes long."""
 

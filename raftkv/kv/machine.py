@@ -25,7 +25,7 @@ from raftkv.kv import locks
 from raftkv.kv.changes import Change
 from raftkv.kv.commands import CommandRunner
 from raftkv.kv.failures import fill_failure
-from raftkv.kv.limits import SESSION_RESULTS_MAX, Limits
+from raftkv.kv.limits import SESSION_RESULTS_MAX, STAMP_JUMP_MS_MAX, Limits
 from raftkv.kv.membership import decode_membership
 from raftkv.kv.meta import MEMBERSHIP_KEY, META_0_KEY, META_KEY, Meta
 from raftkv.kv.overlay import Overlay, Reader
@@ -164,7 +164,9 @@ class StateMachine:
     def _apply_stamped_batch(self, entry: Entry, applied: list[Applied]) -> None:
         stamped = log_pb2.StampedBatch.FromString(entry.payload)
         # A new leader may continue from an older stamp than the last one applied.
-        self._meta.time_ms = max(self._meta.time_ms, stamped.time_ms)
+        now_ms = self._meta.time_ms
+        stamp_ms = min(stamped.time_ms, now_ms + STAMP_JUMP_MS_MAX)
+        self._meta.time_ms = max(now_ms, stamp_ms)
         self._runner.end_expired_leases()
         for submission in stamped.submissions:
             result = self._run_submission(submission.commands)

@@ -40,9 +40,9 @@ from raftkv.node.removal import RemovalClaims
 from raftkv.node.snapshots import SnapshotSender
 from raftkv.node.submissions import Intake, Submissions
 from raftkv.node.tasks import Fatal, Tasks
-from raftkv.node.upkeep import next_version, updated_membership
+from raftkv.node.upkeep import next_version, require_version, updated_membership
 from raftkv.raft.breach import ProtocolBreach
-from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint
+from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint, decode_version
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.ready import Persist, RaftConfig, Role
 from raftkv.rpc import kv_pb2, log_pb2
@@ -318,6 +318,11 @@ class Driver:
     def begin_snapshot(self, message: InstallSnapshot) -> Path:
         """A peer offers a snapshot: where its files go. `Unavailable` if it is of no use."""
         self._require_sane_term(message)
+        if message.snapshot.incarnation != self._own.incarnation:
+            raise InvalidRequest(
+                f"the snapshot is of the cluster founded as {message.snapshot.incarnation:016x},"
+                f" and this node belongs to {self._own.incarnation:016x}"
+            )
         if self.dead or not self.raft.wants_snapshot(message):
             raise Unavailable("this snapshot is not wanted")
         return self._storage.begin_receive()
@@ -528,6 +533,9 @@ class Driver:
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         raft, own = self.raft, self.submissions
+        for entry in entries:
+            if entry.kind is EntryKind.VERSION:
+                require_version(decode_version(entry.payload), self._config.versions)
         term_before = self.machine.applied_term
         for applied in self.machine.apply(entries, raft.log.hash(entries[-1].index) or 0):
             if applied.origin == own.origin:
@@ -550,7 +558,9 @@ class Driver:
         try:
             machine = self.machine
             index, term = machine.applied_index, machine.applied_term
-            point = SnapshotPoint(index, term, machine.membership, machine.applied_hash)
+            point = SnapshotPoint(
+                index, term, machine.membership, machine.applied_hash, self._own.incarnation
+            )
             return await self._storage.checkpoint(index, term), point
         finally:
             self._apply_paused = False

@@ -94,10 +94,11 @@ class Membership:
 @dataclass(frozen=True, slots=True)
 class SnapshotPoint:
     """The last entry that a snapshot replaces, with the log's running hash and the membership as of
-    it.
+    it, in the cluster of that incarnation.
     """
 
     last_included_index: int = 0
     last_included_term: int = 0
     membership: Membership = field(default_factory=Membership)
     last_included_hash: int = 0
+    incarnation: int = 0

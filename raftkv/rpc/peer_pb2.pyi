@@ -206,16 +206,18 @@ class HeartbeatReply(_message.Message):
     def __init__(self, read_round: _Optional[int] = ...) -> None: ...
 
 class InstallSnapshot(_message.Message):
-    __slots__ = ("last_included_index", "last_included_term", "membership", "last_included_hash")
+    __slots__ = ("last_included_index", "last_included_term", "membership", "last_included_hash", "incarnation")
     LAST_INCLUDED_INDEX_FIELD_NUMBER: _ClassVar[int]
     LAST_INCLUDED_TERM_FIELD_NUMBER: _ClassVar[int]
     MEMBERSHIP_FIELD_NUMBER: _ClassVar[int]
     LAST_INCLUDED_HASH_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
     last_included_index: int
     last_included_term: int
     membership: _log_pb2.Membership
     last_included_hash: int
-    def __init__(self, last_included_index: _Optional[int] = ..., last_included_term: _Optional[int] = ..., membership: _Optional[_Union[_log_pb2.Membership, _Mapping]] = ..., last_included_hash: _Optional[int] = ...) -> None: ...
+    incarnation: int
+    def __init__(self, last_included_index: _Optional[int] = ..., last_included_term: _Optional[int] = ..., membership: _Optional[_Union[_log_pb2.Membership, _Mapping]] = ..., last_included_hash: _Optional[int] = ..., incarnation: _Optional[int] = ...) -> None: ...
 
 class ReadIndex(_message.Message):
     __slots__ = ("context",)

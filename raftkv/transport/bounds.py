@@ -18,15 +18,15 @@ NUMBER_MAX = 2**62
 TERM_JUMP_MAX = 2**32
 """By how much a message's term may exceed the receiver's: elections raise it one by one."""
 
-LAMPORT_MAX = 2**62
+LAMPORT_JUMP_MAX = 2**32
+"""By how much a frame's Lamport time may exceed the receiver's; one that does teaches nothing."""
+
 FORWARDS_MAX = 4096
 VERSION_BYTES = 4
 
 
 def check_frame(frame: peer_pb2.Frame, sender: int) -> None:
     """Raise `InvalidRequest` if no peer of ours sends such a frame."""
-    if frame.lamport > LAMPORT_MAX:
-        raise _out_of_bounds(sender, "a Lamport time", frame.lamport, LAMPORT_MAX)
     if len(frame.forwards) > FORWARDS_MAX or len(frame.forwards_refused) > FORWARDS_MAX:
         raise _out_of_bounds(sender, "a count of forwards", len(frame.forwards), FORWARDS_MAX)
     for message in frame.messages:

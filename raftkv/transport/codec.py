@@ -136,6 +136,7 @@ def fill_install_snapshot(message: InstallSnapshot, wire: peer_pb2.InstallSnapsh
     wire.last_included_term = point.last_included_term
     fill_membership(point.membership, wire.membership)
     wire.last_included_hash = point.last_included_hash
+    wire.incarnation = point.incarnation
 
 
 def read_install_snapshot(
@@ -148,6 +149,7 @@ def read_install_snapshot(
         wire.last_included_term,
         read_membership(wire.membership),
         wire.last_included_hash,
+        wire.incarnation,
     )
     return InstallSnapshot(sender, recipient, term, point)
 

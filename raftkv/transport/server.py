@@ -14,6 +14,7 @@ from raftkv.clocks import LamportClock, LamportTime
 from raftkv.errors import AddressInUse, InvalidRequest, RaftkvError
 from raftkv.raft.breach import ProtocolBreach
 from raftkv.rpc import peer_pb2
+from raftkv.transport.bounds import LAMPORT_JUMP_MAX
 from raftkv.transport.codec import decode_founding, decode_frame, encode_founding, parse_frame
 from raftkv.transport.handshake import (
     HELLO_KEY,
@@ -136,7 +137,7 @@ class PeerServer:
                 await self._refuse(context, visitor, refused)
             try:
                 frame = decode(data, sender, node_id)
-                if frame.lamport > self._clock.now.value:
+                if 0 < frame.lamport - self._clock.now.value <= LAMPORT_JUMP_MAX:
                     self._clock.observe(LamportTime(frame.lamport))
                 handler.receive(sender, frame)
             except (InvalidRequest, ProtocolBreach) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,7 @@ class Cluster:
         self.settings = settings.split()
         self.network = Network()
         self.nodes: dict[int, NodeProcess] = {}
+        self._clones: list[NodeProcess] = []
         self._proxies: list[PeerProxy] = []
         self._proxied = proxied
         for node_id in range(1, size + 1):
@@ -134,13 +136,25 @@ class Cluster:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for node in self.nodes.values():
+        for node in (*self.nodes.values(), *self._clones):
             node.kill()
         for proxy in self._proxies:
             await proxy.stop()
 
     def start(self, node_id: int) -> None:
         self.nodes[node_id].start("--initial-members", self.initial_members, *self.settings)
+
+    def clone(self, node_id: int) -> NodeProcess:
+        """A second process for `node_id`, on a copy of its disk as it is now, not started yet.
+
+        It ends with the cluster.
+        """
+        client_port, peer_port = free_ports(2)
+        directory = self.base / f"copy-of-node-{node_id}"
+        shutil.copytree(self.nodes[node_id].data_dir, directory)
+        clone = NodeProcess(node_id, directory, client_port, peer_port, peer_port)
+        self._clones.append(clone)
+        return clone
 
     async def join(self, node_id: int) -> NodeProcess:
         """Add node `node_id` as a learner and start it."""

@@ -14,6 +14,7 @@ from jepsen_lite.systems.local import Addresses
 from jepsen_lite.systems.namespaces import Namespaces
 from jepsen_lite.systems.network import Pair
 from jepsen_lite.systems.raftkv import Raftkv
+from raftkv.transport.secret import new_secret
 
 CLIENT_PORT, PEER_PORT = 7411, 7511
 
@@ -22,11 +23,12 @@ class RaftkvInNamespaces(Raftkv):
     """As `Raftkv`, of which only the network is another."""
 
     name = "raftkv-netns"
-    # Its network is this machine's, and nothing leads out of it.
-    flags = ("--allow-insecure-network",)
 
     def __init__(self, directory: Path, logs: Path, size: int) -> None:
         self._namespaces = Namespaces()
+        self._secret = directory / "cluster-secret"
+        # Its network is this machine's, and nothing leads out of it.
+        self.flags = ("--allow-insecure-network", "--cluster-secret-file", str(self._secret))
         super().__init__(directory, logs, size)
 
     def new_addresses(self, name: str) -> Addresses:
@@ -47,6 +49,9 @@ class RaftkvInNamespaces(Raftkv):
         self._namespaces.add(name)
 
     async def start(self) -> None:
+        self._secret.parent.mkdir(parents=True, exist_ok=True)
+        self._secret.touch(mode=0o600)
+        self._secret.write_text(new_secret())
         self.at_end(self._namespaces.destroy)
         self._namespaces.create()
         await super().start()

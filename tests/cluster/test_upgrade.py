@@ -1,0 +1,44 @@
+"""Data directories of raftkv 0.1.0: all nodes stopped, and started as this program."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.cluster import Cluster, eventually
+
+pytestmark = pytest.mark.cluster
+
+DATA = Path(__file__).with_name("data") / "raftkv-0.1.0.tar.xz"
+"""Three nodes that ran at other addresses; their logs are compacted up to different entries."""
+
+
+async def test_directories_of_0_1_0_are_one_cluster_with_a_running_hash(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, 3)
+    with tarfile.open(DATA) as archive:
+        archive.extractall(tmp_path, filter="data")
+    async with cluster, cluster.client() as client:
+        for key, value in {"last": b"of 0.1.0", "late": b"x", "k/29": b"119 " * 300}.items():
+            assert (await client.get(key)).value == value
+        # What was done under an idempotency key is not done again, and is not taken for another.
+        before = await client.get("counted")
+        await client.put("counted", "once", idempotency_key="order-17")
+        assert (await client.get("counted")).version == before.version == 1
+        assert (await client.lock_info("nightly")).holder
+
+        async def raised() -> bool:
+            return all([(await cluster.status(n)).cluster_version == 1 for n in cluster.nodes])
+
+        await eventually(raised, "the cluster version is raised")
+        # From here on the nodes compare their hashes with every entry, also after a restart.
+        await client.put("after", "the upgrade")
+        for node_id in cluster.nodes:
+            cluster.nodes[node_id].kill()
+            cluster.start(node_id)
+            await cluster.ready(node_id)
+            await client.put(f"restarted/{node_id}", "yes")
+        assert len({(await cluster.status(n)).incarnation for n in cluster.nodes}) == 1
+        members = await client.member_list()
+        assert all(member.started for member in members)
