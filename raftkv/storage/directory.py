@@ -16,9 +16,9 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from raftkv.errors import DamagedData, DirectoryInUse, DirectoryMismatch, DiskFull
+from raftkv.errors import DirectoryInUse, DirectoryMismatch, DiskFull
 from raftkv.files import sync_file, translated, write_durably
-from raftkv.storage.rocks import REBUILD_ADVICE
+from raftkv.storage.damage import damaged
 
 FORMAT_VERSION = 1
 FREE_BYTES_MIN = 64 << 20
@@ -95,10 +95,7 @@ def read_identity(path: Path) -> Identity | None:
             format_version=int(fields["format_version"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedData(
-            f"{path / _IDENTITY} is damaged: {error}; {REBUILD_ADVICE}",
-            path=path,
-        ) from error
+        raise damaged(f"{path / _IDENTITY} is damaged: {error}", path=path) from error
 
 
 def check_space(path: Path, free_bytes_min: int = FREE_BYTES_MIN) -> None:
@@ -154,7 +151,7 @@ def _claim(path: Path, wanted: Identity) -> Identity:
 def _require_log(path: Path) -> None:
     """The log is made before the state, so a state without one is a node without its votes."""
     if (path / "state").exists() and not (path / "log" / "CURRENT").exists():
-        raise DamagedData(f"{path} holds a state, but its log is gone; {REBUILD_ADVICE}", path=path)
+        raise damaged(f"{path} holds a state, but its log is gone", path=path)
 
 
 def _difference(path: Path, found: Identity, wanted: Identity) -> str:

@@ -16,7 +16,7 @@ from google_crc32c import value as crc32c
 
 from raftkv.errors import DamagedData
 from raftkv.raft.entry import Entry, EntryKind, HardState
-from raftkv.storage.rocks import REBUILD_ADVICE
+from raftkv.storage.damage import damaged
 
 _CRC = struct.Struct(">I")
 _ENTRY = struct.Struct(">QQB")
@@ -45,7 +45,7 @@ def decode_entry(key: bytes, record: bytes) -> Entry:
     body = _opened(record, _ENTRY.size, f"entry {index}")
     term, own_index, kind = _ENTRY.unpack_from(body)
     if own_index != index or kind not in _KINDS:
-        raise damaged(f"entry {index}")
+        raise damaged_record(f"entry {index}")
     return Entry(term=term, index=index, kind=_KINDS[kind], payload=body[_ENTRY.size :])
 
 
@@ -72,9 +72,9 @@ def decode_compaction_point(record: bytes) -> tuple[int, int]:
     return index, term
 
 
-def damaged(what: str) -> DamagedData:
+def damaged_record(what: str) -> DamagedData:
     """The error for a record of the log that is not what was written."""
-    return DamagedData(f"{what} in this node's log is damaged; {REBUILD_ADVICE}", record=what)
+    return damaged(f"{what} in this node's log is damaged", record=what)
 
 
 def _sealed(body: bytes) -> bytes:
@@ -84,5 +84,5 @@ def _sealed(body: bytes) -> bytes:
 def _opened(record: bytes, size_min: int, what: str) -> bytes:
     body = record[_CRC.size :]
     if len(body) < size_min or _CRC.unpack_from(record)[0] != crc32c(body):
-        raise damaged(what)
+        raise damaged_record(what)
     return body

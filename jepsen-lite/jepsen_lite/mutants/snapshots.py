@@ -34,7 +34,7 @@ def snapshot_without_data() -> list[Patch]:
     install = MemoryStateStorage.install
 
     async def keep(self: MemoryStateStorage, received: Path) -> memory._JournaledStore:
-        before = memory._copy(self._synced)
+        before = self._synced.copy()
         store = await install(self, received)
         present = {family: dict(store.scan(family, b"", None)) for family in Family}
         for family in (Family.CURRENT, Family.HISTORY, Family.CHANGES):

@@ -1,0 +1,32 @@
+"""Damaged data: the error for bytes that are not what was written, and how its node is rebuilt."""
+
+from __future__ import annotations
+
+from raftkv.errors import DamagedData
+
+
+def rebuild_advice(node_id: int | None = None) -> str:
+    """What the operator of a node with damaged data does. Without an id the text explains OLD."""
+    old, new = str(node_id or "OLD"), "NEW is an id that no node has had"
+    names = new if node_id else f"OLD is the id of this node, {new}"
+    return (
+        "nothing of it was served, and this node takes no part with what is left. The other"
+        f" members have the data: `raftkv member replace {old} NEW` rebuilds the node from them"
+        f" ({names}). Delete this data directory only after the replacement has caught up"
+    )
+
+
+REBUILD_ADVICE = rebuild_advice()
+
+
+def damaged(what: str, **facts: object) -> DamagedData:
+    """The error for damage that this node finds in its own data, with the advice for its operator.
+
+    `facts["damage"]` is `what` alone, for whoever knows better what is to be done.
+    """
+    return DamagedData(f"{what}; {REBUILD_ADVICE}", damage=what, **facts)
+
+
+def damage_of(error: DamagedData) -> str:
+    """What is damaged, without advice."""
+    return error.facts.get("damage", error.message)
