@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from random import Random
 
 import structlog
 
 from raftkv.errors import (
     DeadlineExceeded,
-    MembershipRefused,
     NoLeader,
     NotLeader,
     OutcomeUnknown,
@@ -24,12 +22,13 @@ from raftkv.kv.membership import decode_membership, encode_membership
 from raftkv.node import members
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.driver import Driver, NodeConfig
+from raftkv.node.leadership import hand_over
 from raftkv.node.recovery import recover
+from raftkv.node.scrub import Scrub
 from raftkv.node.status import NodeStatus, PeerStatus, Reachability
 from raftkv.raft import quorum
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.membership import MembershipCodec
-from raftkv.raft.raft import Raft
 from raftkv.storage.ports import LogStore, StateStorage
 from raftkv.transport.ports import PeerLinks
 
@@ -103,6 +102,14 @@ class Node:
         self._links.start(self.driver)
         self.driver.start()
         self.driver.tasks.spawn(self._become_ready())
+        scrub = Scrub(
+            self.node_id,
+            self._log_store,
+            self._storage,
+            Random(self.driver.submissions.origin),
+            self._config.scrub_interval_s,
+        )
+        self.driver.tasks.spawn(scrub.run())
 
     async def stop(self) -> None:
         """Take no new work, give leadership away, settle what is under way, and go."""
@@ -132,7 +139,7 @@ class Node:
         deadline = driver.loop.time() + SHUTDOWN_GRACE_S
         try:
             if driver.raft.leads and len(driver.raft.membership.voters) > 1:
-                await self._hand_over(0, deadline)
+                await hand_over(driver, 0, deadline)
             await driver.until(lambda: len(driver.submissions) == 0, deadline)
         except RaftkvError as error:
             if len(driver.submissions) == 0 and not self._sees_majority():
@@ -227,7 +234,7 @@ class Node:
         """
         future: asyncio.Future[bytes] = self.driver.loop.create_future()
         try:
-            self._check_running()
+            self.require_running()
             self.driver.submissions.add(commands, future, deadline)
             self.driver.wake()
         except RaftkvError as error:
@@ -238,7 +245,7 @@ class Node:
         """Done when `machine` includes everything that was acknowledged before this call."""
         future: asyncio.Future[None] = self.driver.loop.create_future()
         try:
-            self._check_running()
+            self.require_running()
             self.driver.barriers.add(future, deadline)
             self.driver.wake()
         except RaftkvError as error:
@@ -266,8 +273,9 @@ class Node:
         """`machine` holds all that was acknowledged before this time; None: nobody here knows."""
         return self.driver.barriers.fresh_as_of_s
 
-    def _check_running(self) -> None:
-        if self._stopping or self.driver.dead:
+    def require_running(self) -> None:
+        """Raise `ShuttingDown` once this node takes no work any more."""
+        if self._stopping or self.driver.dead or self.driver.leaving:
             raise ShuttingDown("the node is stopping; ask another one")
 
     # ---- membership and leadership, at the leader ------------------------------------
@@ -300,30 +308,7 @@ class Node:
         self._require_leader()
         if to:
             members.require_member(self.membership, to)
-        return to if to == self.node_id else await self._hand_over(to, deadline)
-
-    async def _hand_over(self, to: int, deadline: float) -> int:
-        raft = self.driver.raft
-        if not to:
-            candidates = sorted(raft.membership.voters - {self.node_id})
-            to = max(candidates, key=lambda peer: raft.progress[peer].match_index, default=0)
-        if not raft.transfer_leadership(to):
-            raise MembershipRefused(
-                f"node {to} is no other voter, so it can't lead"
-                if to
-                else "there is no other voter"
-            )
-        self._log.info("leadership_transfer", to=to, term=raft.current_term)
-        self.driver.wake()
-
-        def decided() -> bool:
-            return raft.transferee == 0 if raft.leads else raft.leader_id != 0
-
-        with suppress(DeadlineExceeded):
-            await self.driver.until(decided, deadline)
-        if raft.leader_id != to:
-            raise Unavailable(f"node {to} did not take over; {_who_leads(raft)}")
-        return to
+        return to if to == self.node_id else await hand_over(self.driver, to, deadline)
 
     async def _change_membership(
         self, target_of: Callable[[Membership], Membership], deadline: float
@@ -361,7 +346,7 @@ class Node:
         return present
 
     def _require_leader(self) -> None:
-        self._check_running()
+        self.require_running()
         raft = self.driver.raft
         if raft.leads:
             return
@@ -373,9 +358,3 @@ class Node:
             leader_id=raft.leader_id,
             leader_address=leader.client,
         )
-
-
-def _who_leads(raft: Raft) -> str:
-    if not raft.leader_id:
-        return "no leader is known"
-    return f"node {raft.leader_id} {'still ' if raft.leads else ''}leads"

@@ -14,6 +14,7 @@ from raftkv.raft.log import Log
 from raftkv.raft.membership import MembershipCodec
 from raftkv.raft.raft import Raft
 from raftkv.raft.ready import RaftConfig
+from raftkv.storage.damage import rebuild_advice
 from raftkv.storage.ports import LogStore, RecoveredLog, StateStorage
 
 BOOTSTRAP_TERM = 1
@@ -50,7 +51,7 @@ async def recover(
         if require_first_start is not None:
             await require_first_start()
         recovered = await _bootstrap(log_store, codec, initial)
-    recovered = await _reconcile(log_store, recovered, machine)
+    recovered = await _reconcile(node_id, log_store, recovered, machine)
     log = Log(recovered.compacted_index, recovered.compacted_term, recovered.entries)
     raft = Raft(
         node_id,
@@ -75,15 +76,14 @@ async def _bootstrap(
 
 
 async def _reconcile(
-    log_store: LogStore, recovered: RecoveredLog, machine: StateMachine
+    node_id: int, log_store: LogStore, recovered: RecoveredLog, machine: StateMachine
 ) -> RecoveredLog:
     """A crash between a snapshot's two steps leaves the new state beside the old log: finish it."""
     applied = machine.applied_index
     if applied < recovered.compacted_index:
         raise DamagedData(
             f"the state ends at index {applied}, but the log begins after"
-            f" {recovered.compacted_index}: part of the state is lost. Remove this node from the"
-            " cluster, delete its data directory and add it again under a new id",
+            f" {recovered.compacted_index}: part of the state is lost; {rebuild_advice(node_id)}",
         )
     position = applied - recovered.compacted_index
     if position == 0:

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from raftkv.config import Settings
-from raftkv.errors import RaftkvError
+from raftkv.errors import DamagedData, RaftkvError
 from raftkv.logs import CLOCK, get_logger
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
@@ -94,6 +94,13 @@ class Server:
         if not self._stopped.done():
             self._stopped.set_result(reason)
 
+    def _broken(self, error: BaseException) -> None:
+        """A client's call has met what the node can't go on with; of damage it says itself when."""
+        if isinstance(error, DamagedData):
+            self._node.driver.broken(error)
+        else:
+            self._halt(error)
+
     async def _start(self) -> None:
         settings = self._settings
         directory = await self._open_directory()
@@ -128,7 +135,7 @@ class Server:
         peers = PeerServer(identity, node.driver, links.contacted, files, CLOCK, decode=decode)
         self.peer_port = await peers.start(settings.peer_listen)
         self._opened.push_async_callback(peers.stop)
-        self._front_door = FrontDoor(node, settings, self._log, self._halt)
+        self._front_door = FrontDoor(node, settings, self._log, self._broken)
         self.client_port = await self._front_door.start(settings.client_listen)
         self._opened.push_async_callback(self._front_door.stop, CLOSE_GRACE_S)
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from raftkv.errors import DamagedData
 
 
-def rebuild_advice(node_id: int | None = None) -> str:
-    """What the operator of a node with damaged data does. Without an id the text explains OLD."""
+def rebuild_advice(node_id: int | None = None, *, alone: bool = False) -> str:
+    """What the operator of a node with damaged data does; without an id the text explains OLD.
+
+    `alone`: no other member has the data.
+    """
+    if alone:
+        return (
+            "nothing of it was served. No other member has this data: keep the data directory as"
+            " it is, and copy it before you try anything"
+        )
     old, new = str(node_id or "OLD"), "NEW is an id that no node has had"
     names = new if node_id else f"OLD is the id of this node, {new}"
     return (
@@ -19,7 +29,7 @@ def rebuild_advice(node_id: int | None = None) -> str:
 REBUILD_ADVICE = rebuild_advice()
 
 
-def damaged(what: str, **facts: object) -> DamagedData:
+def damaged(what: str, **facts: Any) -> DamagedData:
     """The error for damage that this node finds in its own data, with the advice for its operator.
 
     `facts["damage"]` is `what` alone, for whoever knows better what is to be done.

@@ -1,10 +1,13 @@
 """RocksDB's table files: where their blocks are, and whether the checksum of each one fits.
 
-    table    data blocks | meta blocks: filter, index, range deletions, properties | metaindex | footer
-    block    contents | compression (1) | checksum (4): XXH3 of the contents, mixed with the compression
-    footer   checksum's type (1) | places of metaindex and index, padded (40) | version (4) | magic (8)
+    table    data blocks | meta blocks: filter, index, range deletions, properties | metaindex
+             | footer
+    block    contents | compression (1) | checksum (4): XXH3 of the contents and the compression
+    footer   type of checksum (1) | places of metaindex and index, padded to 40 | version (4)
+             | magic number (8)
     place    offset and size of a block's contents, as varints
-    index    one entry for each data block: shared and own length of its key | the rest of it | place
+    index    an entry for each data block: shared and own length of its key | what is not shared
+             | place
 
 Blocks follow each other without a gap, so every byte of a table is in a block or in the footer.
 Source: RocksDB's table/format.cc and table/block_based (format version 5).
@@ -77,9 +80,7 @@ class _Table:
 
     def verify(self) -> Iterator[int]:
         metaindex, index = self._footer()
-        meta = {
-            name: _place(value, 0)[0] for name, value in _entries(self._contents(metaindex))
-        }
+        meta = {name: _place(value, 0)[0] for name, value in _entries(self._contents(metaindex))}
         if _PROPERTIES in meta:
             properties = dict(_entries(self._contents(meta[_PROPERTIES])))
             self._family = properties.get(_FAMILY, b"unknown").decode()

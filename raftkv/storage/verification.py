@@ -55,7 +55,10 @@ class FileVerification:
 
 async def verify(verification: Verification) -> None:
     """Go through all of it, with `CPU_SHARE_MAX` of a core. Raises `DamagedData`."""
-    while not (read := await verification.step()).last:
+    last = False
+    while not last:
+        read = await verification.step()
+        last = read.last
         await asyncio.sleep(read.cpu_s * (1 / CPU_SHARE_MAX - 1))
 
 
@@ -67,13 +70,12 @@ def verify_closed_database(directory: Path) -> Iterator[int]:
     return verify_database(directory, lambda: [path.name for path in directory.glob("*.sst")])
 
 
-def verify_database(
-    directory: Path, live_tables: Callable[[], Collection[str]]
-) -> Iterator[int]:
+def verify_database(directory: Path, live_tables: Callable[[], Collection[str]]) -> Iterator[int]:
     """Check all tables, write-ahead logs and MANIFESTs; yields how many bytes were read each time.
 
     `live_tables` names the tables of this moment. Whoever writes the database may remove them
-    while this reads, and make new ones, which were checked as they were made. Raises `StorageError`.
+    while this reads. Those that are made meanwhile are left for the next time. Raises
+    `StorageError`.
     """
     reader = DiskReader()
     for name in sorted(live_tables()):
