@@ -28,7 +28,7 @@ from raftkv.storage.log_records import (
 )
 from raftkv.storage.ports import RecoveredLog
 from raftkv.storage.rocks import RocksDatabase, Tuning, iterate
-from raftkv.storage.verification import FileVerification, verify_database
+from raftkv.storage.verification import FileVerification, verify_open_database
 from raftkv.storage.writer import WriterThread, nothing
 
 BATCH_BYTES_MAX = 1 << 20
@@ -109,7 +109,7 @@ class RocksLogStore:
         """A verification of the files. What is in memory of the log hides what becomes of them."""
         database = self._database
         return FileVerification(
-            self._verifier, verify_database(database.path, database.live_tables)
+            self._verifier, verify_open_database(database.path, database.live_tables)
         )
 
     async def close(self) -> None:

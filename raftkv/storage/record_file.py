@@ -10,7 +10,7 @@ Source: RocksDB's db/log_format.h and db/log_writer.cc.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from google_crc32c import value as crc32c
@@ -28,48 +28,60 @@ _LOG_NUMBER_BYTES = 4
 _MASK_DELTA = 0xA282EAD8
 
 
-def verify_records(path: Path) -> Iterator[int]:
+def verify_records(path: Path) -> Generator[int, None, int | None]:
     """Check every record that the file has now, by windows; yields how many bytes each had.
 
-    Whoever writes the file may go on: a record that its end cuts short is not finished, or was
-    not when the power went. Raises `DamagedData`, and `OSError` if the disk can't read it.
+    Returns where a record begins that the end of the file cuts short: somebody is writing it, or
+    its length is not what was written, or the power went. None: there is no such record.
+    Raises `DamagedData`, and `OSError` if the disk can't read the file.
     """
     size = path.stat().st_size
-    blank = False
+    reading = _Reading(path)
     for start in range(0, size, WINDOW_BYTES):
         with path.open("rb") as file:
             file.seek(start)
             window = file.read(min(WINDOW_BYTES, size - start))
         for at in range(0, len(window), _BLOCK_BYTES):
-            block, offset = window[at : at + _BLOCK_BYTES], start + at
-            blank = _verify_block(path, block, offset, blank, offset + len(block) >= size)
+            reading.verify_block(window[at : at + _BLOCK_BYTES], start + at)
         yield len(window)
+    return reading.cut_short_at
 
 
-def _verify_block(path: Path, block: bytes, offset: int, blank: bool, last: bool) -> bool:
-    """Check the block at `offset`; whether the rest of the file must be blank, as it was before."""
-    at = 0
-    while len(block) - at >= _HEADER.size:
-        checksum, length, kind = _HEADER.unpack_from(block, at)
-        blank = blank or kind == length == 0
-        if blank:
-            if any(block[at:]):
-                raise _damaged(path, offset + at, "is blank, and something follows")
-            return True
-        end = at + _HEADER.size + length + _LOG_NUMBER_BYTES * (kind in _RECYCLED_TYPES)
-        if end > len(block):
-            if last:
-                return False
-            raise _damaged(path, offset + at, "is longer than its block")
-        if _masked(crc32c(block[at + _CHECKED_FROM : end])) != checksum:
-            raise _damaged(path, offset + at, "does not fit its checksum")
-        at = end
-    return blank
+class _Reading:
+    """What has been seen of a file, block by block."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._blank = False
+        self.cut_short_at: int | None = None
+
+    def verify_block(self, block: bytes, offset: int) -> None:
+        if self.cut_short_at is not None:
+            raise self._damaged(self.cut_short_at, "is longer than its block")
+        at = 0
+        while len(block) - at >= _HEADER.size:
+            checksum, length, kind = _HEADER.unpack_from(block, at)
+            self._blank = self._blank or kind == length == 0
+            if self._blank:
+                if any(block[at:]):
+                    raise self._damaged(offset + at, "is blank, and something follows")
+                return
+            end = at + _HEADER.size + length + _LOG_NUMBER_BYTES * (kind in _RECYCLED_TYPES)
+            if end > len(block):
+                self.cut_short_at = offset + at
+                return
+            if _masked(crc32c(block[at + _CHECKED_FROM : end])) != checksum:
+                raise self._damaged(offset + at, "does not fit its checksum")
+            at = end
+
+    def _damaged(self, offset: int, how: str) -> DamagedData:
+        return damaged_record(self._path, offset, how)
+
+
+def damaged_record(path: Path, offset: int, how: str) -> DamagedData:
+    """The error for a record that is not what was written."""
+    return DamagedData(f"{path} is damaged: the record at offset {offset} {how}", path=path)
 
 
 def _masked(checksum: int) -> int:
     return ((checksum >> 15 | checksum << 17) + _MASK_DELTA) & 0xFFFFFFFF
-
-
-def _damaged(path: Path, offset: int, how: str) -> DamagedData:
-    return DamagedData(f"{path} is damaged: the record at offset {offset} {how}", path=path)

@@ -31,7 +31,7 @@ from raftkv.storage.verification import (
     FileVerification,
     verify,
     verify_closed_database,
-    verify_database,
+    verify_open_database,
 )
 from raftkv.storage.writer import WriterThread, nothing
 
@@ -153,7 +153,7 @@ class RocksStateStorage:
         while store is not self._store:
             store = self._store
             database = store.database
-            for bytes_read in verify_database(database.path, database.live_tables):
+            for bytes_read in verify_open_database(database.path, database.live_tables):
                 yield bytes_read
                 if store is not self._store:
                     break
