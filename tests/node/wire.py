@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from raftkv.errors import Unavailable
 from raftkv.kv.limits import Limits
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
+from raftkv.node.scrub import INTERVAL_S
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.ready import RaftConfig
@@ -29,7 +31,11 @@ class Wire:
     def __init__(self) -> None:
         self.nodes: dict[int, Node] = {}
         self.links: dict[int, WireLinks] = {}
+        self.states: dict[int, MemoryStateStorage] = {}
         self.cut_off: set[int] = set()
+        self.snapshots_sent: list[tuple[int, int]] = []
+        """By whom to whom, taken or not."""
+        self.snapshot_arrives: Callable[[Path], None] = _unchanged
 
     def carry(self, sender: int, to: int, frame: Frame) -> None:
         if not {sender, to} & self.cut_off:
@@ -51,12 +57,19 @@ class WireLinks:
     async def send_snapshot(
         self, to: int, message: InstallSnapshot, checkpoint: Checkpoint
     ) -> None:
-        raise Unavailable("no snapshots on this wire")
+        if {self._node_id, to} & self._wire.cut_off:
+            raise Unavailable("the wire is cut")
+        self._wire.snapshots_sent.append((self._node_id, to))
+        receiver = self._wire.nodes[to].driver
+        received = receiver.begin_snapshot(message)
+        shutil.copytree(checkpoint.path, received, dirs_exist_ok=True)
+        self._wire.snapshot_arrives(received)
+        await receiver.finish_snapshot(message, received)
 
     async def close(self) -> None: ...
 
 
-def config_of(*, leader_lease: bool) -> NodeConfig:
+def config_of(*, leader_lease: bool, scrub_interval_s: float = INTERVAL_S) -> NodeConfig:
     return NodeConfig(
         raft=RaftConfig(leader_lease=leader_lease),
         tick_s=0.05,
@@ -65,12 +78,17 @@ def config_of(*, leader_lease: bool) -> NodeConfig:
         uncommitted_bytes_max=1 << 20,
         log_retained_bytes=1 << 20,
         log_compaction_bytes=1 << 20,
+        scrub_interval_s=scrub_interval_s,
     )
+
+
+def _unchanged(_: Path) -> None:
+    """A snapshot arrives as it was sent."""
 
 
 @asynccontextmanager
 async def cluster_of(
-    directory: Path, seed: int, *, leader_lease: bool
+    directory: Path, seed: int, *, leader_lease: bool, scrub_interval_s: float = INTERVAL_S
 ) -> AsyncIterator[tuple[Wire, Node]]:
     """The wire and the first leader."""
     wire, rng = Wire(), Random(seed)
@@ -78,12 +96,13 @@ async def cluster_of(
     initial = Membership(voters=frozenset(addresses), addresses=addresses)
     for node_id in addresses:
         wire.links[node_id] = WireLinks(wire, node_id)
+        wire.states[node_id] = MemoryStateStorage(directory / str(node_id))
         wire.nodes[node_id] = Node(
             node_id,
             7,
-            config_of(leader_lease=leader_lease),
+            config_of(leader_lease=leader_lease, scrub_interval_s=scrub_interval_s),
             MemoryLogStore(),
-            MemoryStateStorage(directory / str(node_id)),
+            wire.states[node_id],
             wire.links[node_id],
             Random(rng.getrandbits(64)),
             initial,
