@@ -219,14 +219,14 @@ class MemoryStateStorage:
         """Freeze the present state; nothing may be written meanwhile."""
         path = self._checkpoints / str(next(self._numbers))
         path.mkdir()
-        (path / _STATE_FILE).write_bytes(_dump(self._store.written))
+        write_state(path, self._store.written)
         await self._wait_for_disk()
         return Checkpoint(path=path, index=index, term=term)
 
     async def verify(self, checkpoint: Checkpoint) -> None:
         """Read all of the copy. Raises `DamagedData`: of this node's own data, then."""
         await asyncio.sleep(0)
-        _verified(checkpoint.path)
+        read_state(checkpoint.path).verify()
 
     async def release(self, checkpoint: Checkpoint) -> None:
         """The copy is not needed any more."""
@@ -252,7 +252,7 @@ class MemoryStateStorage:
     async def install(self, received: Path) -> _JournaledStore:
         """Make the received directory the state; `DamagedData` if it is not a whole one."""
         store = self._store
-        state = _verified(received)
+        state = received_state(received)
         remove_tree(received)
         await self._wait_for_disk()
         if store.closed:
@@ -293,25 +293,19 @@ class MemoryStateStorage:
         return self.disk_bytes()
 
 
-def _dump(store: MemoryStateStore) -> bytes:
-    """Every row with its checksum, and how many they are."""
-    rows = list(store.rows())
-    parts = [_number(len(rows))]
-    for family, key, value, checksum in rows:
-        for part in (family.value.encode(), key, value):
-            parts += [_number(len(part)), part]
-        parts.append(_number(checksum))
-    return b"".join(parts)
+def write_state(directory: Path, store: MemoryStateStore) -> None:
+    """Make the directory a checkpoint of these rows, with their damage."""
+    (directory / _STATE_FILE).write_bytes(_dump(store))
 
 
-def _verified(directory: Path) -> MemoryStateStore:
-    """What a checkpoint holds. Raises `DamagedData` if it is not whole."""
-    store = _load(directory)
+def received_state(directory: Path) -> MemoryStateStore:
+    """What a snapshot holds. Raises `DamagedData` if it is not what was written, or not whole."""
+    store = read_state(directory)
     store.verify()
     return store
 
 
-def _load(directory: Path) -> MemoryStateStore:
+def read_state(directory: Path) -> MemoryStateStore:
     """The rows as they are, damaged or not. Raises `DamagedData` if some are missing."""
     try:
         with (directory / _STATE_FILE).open("rb") as file:
@@ -322,6 +316,17 @@ def _load(directory: Path) -> MemoryStateStore:
     except (FileNotFoundError, EOFError, ValueError) as error:
         raise DamagedData(f"{directory} holds no whole state: {error}", path=directory) from error
     return store
+
+
+def _dump(store: MemoryStateStore) -> bytes:
+    """Every row with its checksum, and how many they are."""
+    rows = list(store.rows())
+    parts = [_number(len(rows))]
+    for family, key, value, checksum in rows:
+        for part in (family.value.encode(), key, value):
+            parts += [_number(len(part)), part]
+        parts.append(_number(checksum))
+    return b"".join(parts)
 
 
 def _number(number: int) -> bytes:

@@ -18,18 +18,28 @@ from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from raftkv.config import Settings
-from raftkv.errors import DamagedData, InvariantViolation, RemovedFromCluster, StorageError
+from raftkv.errors import (
+    DamagedData,
+    InvariantViolation,
+    OutOfService,
+    RemovedFromCluster,
+    StorageError,
+)
 from raftkv.kv.limits import Limits
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.raft import Raft
 from raftkv.raft.ready import RaftConfig, Role
+from raftkv.storage.memory import read_state
+from raftkv.storage.ports import Checkpoint
 from raftkv.transport.handshake import Identity
 from raftkv.transport.ports import Frame
 
 PEER_PORT, CLIENT_PORT = 7511, 7411
 DRAIN_GRACE_S = 2.0
+SCRUB_INTERVAL_S = 15.0
+"""Some rounds within a run, with time enough between them for damage to travel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +195,14 @@ class Host:
         )
         identity = Identity(1, self.node_id, address_of(self.name).peer)
         port = PeerPort(
-            self._world, self._network, self._ports, process, self.name, identity, self._sends
+            self._world,
+            self._network,
+            self._ports,
+            process,
+            self.name,
+            identity,
+            self._sends,
+            self._sends_snapshot,
         )
         self._shown = Shown()
         node = WatchedNode(
@@ -215,9 +232,7 @@ class Host:
             lambda stopped: self._ended(process, stopped.result())
         )
         self.node, self.port = node, port
-        self.door = SimulatedFrontDoor(
-            process, node, self._settings, lambda error: node.driver.finish(error)
-        )
+        self.door = SimulatedFrontDoor(process, node, self._settings, node.driver.broken)
 
     def crash(self, *, power: bool) -> None:
         """Kill the process, or take the machine's power away, in the middle of whatever it does."""
@@ -279,12 +294,16 @@ class Host:
 
     def _broke(self, process: Process, reason: BaseException) -> None:
         """A node may refuse a disk on which bits have turned over, and one that takes no writes."""
-        if isinstance(reason, DamagedData) and self.disk.log.rotten:
+        if isinstance(reason, DamagedData | OutOfService) and self.disk.rotten:
             self.damaged = True
         elif process.alive and (
             isinstance(reason, DamagedData) or not isinstance(reason, StorageError)
         ):
             self._on_failure(f"{self.name} stopped itself: {type(reason).__name__}: {reason}")
+
+    def _sends_snapshot(self, checkpoint: Checkpoint) -> None:
+        if read_state(checkpoint.path).damaged:
+            self._on_failure(f"{self.name} sends a damaged snapshot")
 
     def _sends(self, frame: Frame) -> None:
         try:
@@ -328,4 +347,5 @@ class Host:
             uncommitted_bytes_max=64 << 20,
             log_retained_bytes=tuning.log_retained_bytes,
             log_compaction_bytes=tuning.log_compaction_bytes,
+            scrub_interval_s=SCRUB_INTERVAL_S,
         )

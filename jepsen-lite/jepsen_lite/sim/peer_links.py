@@ -45,12 +45,13 @@ class PeerPort:
         host: str,
         identity: Identity,
         on_send: Callable[[Frame], None],
+        on_snapshot: Callable[[Checkpoint], None],
     ) -> None:
         self.host = host
         self.process = process
         self.caller = Caller(identity.node_id, identity.address)
         self.handler: PeerHandler
-        self.links = SimulatedPeerLinks(world, network, ports, self, on_send)
+        self.links = SimulatedPeerLinks(world, network, ports, self, on_send, on_snapshot)
         self._world = world
         self._network = network
         self._traffic = ports.traffic
@@ -141,6 +142,7 @@ class SimulatedPeerLinks:
         ports: PeerPorts,
         port: PeerPort,
         on_send: Callable[[Frame], None],
+        on_snapshot: Callable[[Checkpoint], None],
     ) -> None:
         self._world = world
         self._network = network
@@ -148,6 +150,7 @@ class SimulatedPeerLinks:
         self._traffic = ports.traffic
         self._port = port
         self._on_send = on_send
+        self._on_snapshot = on_snapshot
         self._links = LinkTable(lambda _, address: SimulatedLink(address), lambda _: None)
         self._cut = False
 
@@ -198,6 +201,7 @@ class SimulatedPeerLinks:
         await asyncio.sleep(0.001)
         if target is None or self._cut:
             raise ConnectionFailed(f"node {to} takes no connection")
+        self._on_snapshot(checkpoint)
         ended: asyncio.Future[str] = self._port.process.create_future()
         source = self._port
         announcement = encode_frame(Frame(messages=(message,)))
