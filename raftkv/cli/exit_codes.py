@@ -10,6 +10,7 @@ from raftkv.errors import (
     LockLost,
     LockNotAcquired,
     OutcomeUnknown,
+    OutOfService,
     RaftkvError,
     Refused,
     StorageError,
@@ -59,6 +60,7 @@ _BY_FAMILY: tuple[tuple[type[RaftkvError], ExitCode], ...] = (
     (LockLost, ExitCode.LOST),
     (Refused, ExitCode.REFUSED),
     (StorageError, ExitCode.STORAGE),
+    (OutOfService, ExitCode.STORAGE),
 )
 
 

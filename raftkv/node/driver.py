@@ -28,6 +28,8 @@ from raftkv.errors import (
 from raftkv.kv.checks import check_forwarded
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
+from raftkv.kv.store import StateStore
+from raftkv.node import scrub
 from raftkv.node.apply_turn import ApplyTurn
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.cluster_clock import ClusterClock
@@ -41,11 +43,13 @@ from raftkv.node.snapshots import SnapshotSender
 from raftkv.node.submissions import Intake, Submissions
 from raftkv.node.tasks import Fatal, Tasks
 from raftkv.node.upkeep import next_version, require_version, updated_membership
+from raftkv.node.withdrawal import Withdrawal
 from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint, decode_version
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.ready import Persist, RaftConfig, Role
 from raftkv.rpc import kv_pb2, log_pb2
+from raftkv.storage.damage import damage_of
 from raftkv.storage.ports import Checkpoint, LogStore, StateStorage
 from raftkv.transport.bounds import TERM_JUMP_MAX
 from raftkv.transport.handshake import Caller, Refusal, Refused
@@ -74,6 +78,7 @@ class NodeConfig:
     log_compaction_bytes: int
     entry_bytes_max: int = 1 << 20
     versions: VersionRange = SUPPORTED
+    scrub_interval_s: float = scrub.INTERVAL_S
 
 
 class Driver:
@@ -120,7 +125,8 @@ class Driver:
         self._ticks = 0
         self._peer_addresses: dict[int, str] = {}
         self._linked_version = (-1, -1)
-        self._fatal = Fatal(self.finish)
+        self._withdrawal = Withdrawal(self, config.raft.election_ticks_max * config.tick_s)
+        self._fatal = Fatal(self.broken)
         self.tasks = Tasks(self._fatal)
         self._compaction = LogCompaction(
             node_id,
@@ -159,6 +165,7 @@ class Driver:
             return
         self.dead = True
         self.raft.passive = True
+        reason = reason or self._withdrawal.reason
         if reason is None or isinstance(reason, RemovedFromCluster):
             self._log.info("node_stopped", term=self.raft.current_term, reason=str(reason or ""))
         else:
@@ -167,6 +174,20 @@ class Driver:
         self.barriers.fail_all(lambda: ShuttingDown("the node is stopping; ask another one"))
         self._notice_change()
         self.stopped.set_result(reason)
+
+    def broken(self, error: BaseException) -> None:
+        """This node can't go on as it is. Because of damaged data it leaves service, and gives
+        leadership away before that; because of anything else it stops.
+        """
+        if isinstance(error, DamagedData):
+            self._withdrawal.begin(error)
+        elif not self._withdrawal.hastened_by(error):
+            self.finish(error)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether this node is about to leave service: it takes no work any more."""
+        return self._withdrawal.reason is not None
 
     async def until(self, condition: Callable[[], bool], deadline: float) -> None:
         """Return when `condition` holds after a round; `DeadlineExceeded` if that is too late."""
@@ -441,7 +462,7 @@ class Driver:
             self._send(ready.messages)
         if ready.persist is not None:
             self._writing = self.tasks.spawn(self._persist(ready.persist))
-        if ready.committed and not self._apply_paused:
+        if ready.committed and not self._apply_paused and not self.leaving:
             # A leader acknowledges nothing to others; its callers wait for what it applies.
             write = None if raft.leads else self._writing
             sends = bool(ready.messages) or ready.persist is not None
@@ -486,7 +507,9 @@ class Driver:
     def holds_lease(self) -> bool:
         """Whether nobody else can have committed anything. Renews the lease in good time."""
         raft, now = self.raft, self.loop.time()
-        if self.dead or not raft.may_lease or not self._lease.holds(raft.current_term, now):
+        if self.dead or self.leaving:
+            return False
+        if not raft.may_lease or not self._lease.holds(raft.current_term, now):
             return False
         if self._lease.is_due(now):
             self.barriers.ask_anyway()
@@ -582,9 +605,12 @@ class Driver:
         index, term = point.last_included_index, point.last_included_term
         check(self._received is not None, "a snapshot is stepped after its data has arrived")
         try:
-            store = await self._storage.install(self._received or Path())
+            store = await self._storage.install(
+                self._received or Path(), lambda state: self._require_point(state, point)
+            )
         except DamagedData as error:
-            self._log.error("snapshot_damaged", leader=message.sender, reason=error.message)
+            # It says nothing of this node's own data.
+            self._log.error("snapshot_damaged", leader=message.sender, reason=damage_of(error))
             self.raft.snapshot_refused()
             return
         async with self._log_disk:
@@ -597,6 +623,17 @@ class Driver:
         self._log.info("snapshot_installed", index=index, term=term, leader=message.sender)
         self._check_own_membership()
         self.wake()
+
+    def _require_point(self, state: StateStore, point: SnapshotPoint) -> None:
+        """Raise `DamagedData` unless the state is as of just this entry of just this history."""
+        machine = StateMachine(state, self._config.limits)
+        holds = machine.applied_index, machine.applied_term, machine.applied_hash
+        named = point.last_included_index, point.last_included_term, point.last_included_hash
+        if holds != named:
+            raise DamagedData(
+                "a snapshot holds what its name does not say: (index, term, hash)"
+                f" {holds}, named {named}"
+            )
 
     # ---- membership ------------------------------------------------------------------
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import replace
 from random import Random
 
 import structlog
 
 from raftkv.errors import (
-    DeadlineExceeded,
-    MembershipRefused,
     OutOfService,
     RaftkvError,
     ShuttingDown,
@@ -22,14 +19,15 @@ from raftkv.kv.membership import decode_membership, encode_membership
 from raftkv.node import members
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.driver import Driver, NodeConfig
+from raftkv.node.leadership import hand_over
 from raftkv.node.reconfiguration import Reconfiguration, require_leader
 from raftkv.node.recovery import recover
+from raftkv.node.scrub import Scrub
 from raftkv.node.status import NodeStatus, PeerStatus, Reachability
 from raftkv.node.upkeep import require_version
 from raftkv.raft import quorum
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.membership import MembershipCodec
-from raftkv.raft.raft import Raft
 from raftkv.storage.identity import Identity, IdentityStore, Stage
 from raftkv.storage.ports import LogStore, StateStorage
 from raftkv.transport.handshake import Caller
@@ -121,6 +119,14 @@ class Node:
         self._links.start(self.driver, start)
         self.driver.start()
         self.driver.tasks.spawn(self._become_ready())
+        scrub = Scrub(
+            self.node_id,
+            self._log_store,
+            self._storage,
+            Random(self.driver.submissions.origin),
+            self._config.scrub_interval_s,
+        )
+        self.driver.tasks.spawn(scrub.run())
 
     def _save(self, identity: Identity) -> None:
         self._identities.save(identity)
@@ -159,7 +165,7 @@ class Node:
         deadline = driver.loop.time() + SHUTDOWN_GRACE_S
         try:
             if driver.raft.leads and len(driver.raft.membership.voters) > 1:
-                await self._hand_over(0, deadline)
+                await hand_over(driver, 0, deadline)
             await driver.until(lambda: len(driver.submissions) == 0, deadline)
         except RaftkvError as error:
             if len(driver.submissions) == 0 and not self._sees_majority():
@@ -272,7 +278,7 @@ class Node:
         """
         future: asyncio.Future[bytes] = self.driver.loop.create_future()
         try:
-            self._check_running()
+            self.require_running()
             self.driver.submissions.add(commands, future, deadline)
             self.driver.wake()
         except RaftkvError as error:
@@ -283,7 +289,7 @@ class Node:
         """Done when `machine` includes everything that was acknowledged before this call."""
         future: asyncio.Future[None] = self.driver.loop.create_future()
         try:
-            self._check_running()
+            self.require_running()
             self.driver.barriers.add(future, deadline)
             self.driver.wake()
         except RaftkvError as error:
@@ -311,8 +317,9 @@ class Node:
         """`machine` holds all that was acknowledged before this time; None: nobody here knows."""
         return self.driver.barriers.fresh_as_of_s
 
-    def _check_running(self) -> None:
-        if self._stopping or self.driver.dead:
+    def require_running(self) -> None:
+        """Raise `ShuttingDown` once this node takes no work any more."""
+        if self._stopping or self.driver.dead or self.driver.leaving:
             raise ShuttingDown("the node is stopping; ask another one")
 
     # ---- membership and leadership, at the leader ------------------------------------
@@ -342,7 +349,7 @@ class Node:
 
         What was done before is not done again.
         """
-        self._check_running()
+        self.require_running()
         change = members.Replace(old_id, new_id)
         return await self._reconfiguration.replace(change, deadline, force=force)
 
@@ -357,12 +364,12 @@ class Node:
 
         The same claim again changes nothing.
         """
-        self._check_running()
+        self.require_running()
         claim = members.Claim(node_id, disk_id, versions, address)
         return await self._reconfiguration.join(claim, deadline)
 
     async def _change(self, change: members.Change, deadline: float, force: bool) -> Membership:
-        self._check_running()
+        self.require_running()
         return await self._reconfiguration.change(change, deadline, force=force)
 
     async def transfer_leader(self, to: int, deadline: float) -> int:
@@ -370,37 +377,8 @@ class Node:
         self._require_leader()
         if to:
             members.require_member(self.membership, to)
-        return to if to == self.node_id else await self._hand_over(to, deadline)
-
-    async def _hand_over(self, to: int, deadline: float) -> int:
-        raft = self.driver.raft
-        if not to:
-            candidates = sorted(raft.membership.voters - {self.node_id})
-            to = max(candidates, key=lambda peer: raft.progress[peer].match_index, default=0)
-        if not raft.transfer_leadership(to):
-            raise MembershipRefused(
-                f"node {to} is no other voter, so it can't lead"
-                if to
-                else "there is no other voter"
-            )
-        self._log.info("leadership_transfer", to=to, term=raft.current_term)
-        self.driver.wake()
-
-        def decided() -> bool:
-            return raft.transferee == 0 if raft.leads else raft.leader_id != 0
-
-        with suppress(DeadlineExceeded):
-            await self.driver.until(decided, deadline)
-        if raft.leader_id != to:
-            raise Unavailable(f"node {to} did not take over; {_who_leads(raft)}")
-        return to
+        return to if to == self.node_id else await hand_over(self.driver, to, deadline)
 
     def _require_leader(self) -> None:
-        self._check_running()
+        self.require_running()
         require_leader(self.driver.raft)
-
-
-def _who_leads(raft: Raft) -> str:
-    if not raft.leader_id:
-        return "no leader is known"
-    return f"node {raft.leader_id} {'still ' if raft.leads else ''}leads"

@@ -13,6 +13,7 @@ from raftkv.raft.log import Log
 from raftkv.raft.membership import MembershipCodec
 from raftkv.raft.raft import Raft
 from raftkv.raft.ready import RaftConfig
+from raftkv.storage.damage import rebuild_advice
 from raftkv.storage.identity import Identity, Stage
 from raftkv.storage.ports import LogStore, RecoveredLog, Start, Starts, StateStorage
 
@@ -45,7 +46,7 @@ async def recover(
     recovered = log_store.recover()
     if not recovered.entries and recovered.hard_state == HardState() and not machine.applied_index:
         recovered = await _begin_log(log_store, identity, recovered)
-    recovered = await _reconcile(log_store, recovered, machine)
+    recovered = await _reconcile(identity.node_id, log_store, recovered, machine)
     log = Log(
         recovered.compacted_index,
         recovered.compacted_term,
@@ -103,15 +104,14 @@ def _require_one_history(log: Log, machine: StateMachine) -> None:
 
 
 async def _reconcile(
-    log_store: LogStore, recovered: RecoveredLog, machine: StateMachine
+    node_id: int, log_store: LogStore, recovered: RecoveredLog, machine: StateMachine
 ) -> RecoveredLog:
     """A crash between a snapshot's two steps leaves the new state beside the old log: finish it."""
     applied = machine.applied_index
     if applied < recovered.compacted_index:
         raise DamagedData(
             f"the state ends at index {applied}, but the log begins after"
-            f" {recovered.compacted_index}: part of the state is lost. Remove this node from the"
-            " cluster, delete its data directory and add it again under a new id",
+            f" {recovered.compacted_index}: part of the state is lost; {rebuild_advice(node_id)}",
         )
     position = applied - recovered.compacted_index
     if position == 0:

@@ -30,7 +30,8 @@ class SnapshotSender:
         self.index_in_use: int | None = None
 
     async def send(self, peer: int, term: int) -> SnapshotPoint:
-        """Bring `peer` the present state. Raises `Unavailable` if that fails or must wait.
+        """Bring `peer` the present state. Raises `Unavailable` if that fails or must wait, and
+        `DamagedData` if the state is not what this node has written: nothing was sent then.
 
         Until it returns, the log after `index_in_use` is what the peer will need next.
         """
@@ -41,6 +42,8 @@ class SnapshotSender:
             checkpoint, point = await self._take()
             index = self.index_in_use = point.last_included_index
             try:
+                # Whatever is damaged here must not become what another node starts from.
+                await self._storage.verify(checkpoint)
                 self._log.info("snapshot_send", peer=peer, index=index, term=term)
                 message = InstallSnapshot(self._node_id, peer, term, point)
                 await self._links.send_snapshot(peer, message, checkpoint)

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from raftkv.config import Settings
-from raftkv.errors import OutOfService, RaftkvError
+from raftkv.errors import DamagedData, OutOfService, RaftkvError
 from raftkv.logs import CLOCK, get_logger
 from raftkv.node.driver import NodeConfig
 from raftkv.node.founding import Founder
@@ -104,6 +104,13 @@ class Server:
     def _halt(self, reason: BaseException | None) -> None:
         if not self._stopped.done():
             self._stopped.set_result(reason)
+
+    def _broken(self, error: BaseException) -> None:
+        """A client's call has met what the node can't go on with; of damage it says itself when."""
+        if isinstance(error, DamagedData):
+            self._node.driver.broken(error)
+        else:
+            self._halt(error)
 
     async def _start(self) -> None:
         settings = self._settings

@@ -42,6 +42,9 @@ class Node(Protocol):
     def ready(self) -> bool:
         """Whether this node has applied, since its start, all that a leader had committed."""
 
+    def require_running(self) -> None:
+        """Raise `ShuttingDown` once this node takes no work any more."""
+
     def submit(self, commands: bytes, deadline: float) -> asyncio.Future[bytes]:
         """Put a checked CommandBatch through the log; the BatchResult of this node's apply."""
 

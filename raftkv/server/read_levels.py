@@ -35,9 +35,11 @@ class ReadLevels:
     def barrier(self, reads: api_pb2.ReadBatch, deadline: float) -> asyncio.Future[None] | None:
         """What to wait for before these reads are answered; None: nothing.
 
-        Fails with `NoLeader` or `DeadlineExceeded`, `TooStale` for a bounded read,
-        `RevisionInFuture` for a session that has seen what this cluster never had.
+        Raises `ShuttingDown` if the node answers none any more. Fails with `NoLeader` or
+        `DeadlineExceeded`, `TooStale` for a bounded read, `RevisionInFuture` for a session that
+        has seen what this cluster never had.
         """
+        self._node.require_running()
         level = reads.level
         if level == api_pb2.READ_LEVEL_LINEARIZABLE:
             return self._node.read_barrier(deadline)

@@ -15,10 +15,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from raftkv.errors import DamagedData, DirectoryInUse, DirectoryMismatch, DiskFull
+from raftkv.errors import DirectoryInUse, DirectoryMismatch, DiskFull
 from raftkv.files import sync_file, translated, write_durably
+from raftkv.storage.damage import damaged
 from raftkv.storage.identity import FORMAT_VERSION, Identity, Stage, decode_identity
-from raftkv.storage.rocks import REBUILD_ADVICE
 
 FREE_BYTES_MIN = 64 << 20
 
@@ -102,10 +102,7 @@ def read_identity(path: Path) -> Identity | None:
     try:
         identity = decode_identity(content)
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedData(
-            f"{path / _IDENTITY} is damaged: {error}; {REBUILD_ADVICE}",
-            path=path,
-        ) from error
+        raise damaged(f"{path / _IDENTITY} is damaged: {error}", path=path) from error
     if isinstance(identity, int):
         raise DirectoryMismatch(
             f"{path} has data format {identity}, this program uses {FORMAT_VERSION}; run the"
@@ -183,4 +180,4 @@ def _require_log(path: Path, stage: Stage) -> None:
     if (path / "log" / "CURRENT").exists():
         return
     if stage is Stage.MEMBER or (path / "state").exists():
-        raise DamagedData(f"the log in {path} is gone; {REBUILD_ADVICE}", path=path)
+        raise damaged(f"the log in {path} is gone", path=path)

@@ -18,8 +18,8 @@ from google_crc32c import value as crc32c
 from raftkv.errors import DamagedData
 from raftkv.raft.entry import Entry, EntryKind, HardState
 from raftkv.raft.running_hash import UNKNOWN
+from raftkv.storage.damage import damaged
 from raftkv.storage.ports import MemberNote, Start, Starts
-from raftkv.storage.rocks import REBUILD_ADVICE
 
 _CRC = struct.Struct(">I")
 _ENTRY = struct.Struct(">QQB")
@@ -52,7 +52,7 @@ def decode_entry(key: bytes, record: bytes) -> Entry:
     body = _opened(record, _ENTRY.size, f"entry {index}")
     term, own_index, kind = _ENTRY.unpack_from(body)
     if own_index != index or kind not in _KINDS:
-        raise damaged(f"entry {index}")
+        raise damaged_record(f"entry {index}")
     return Entry(term=term, index=index, kind=_KINDS[kind], payload=body[_ENTRY.size :])
 
 
@@ -98,9 +98,9 @@ def decode_starts(record: bytes) -> Starts:
     return Starts(Start(*_START.unpack_from(body)), notes)
 
 
-def damaged(what: str) -> DamagedData:
+def damaged_record(what: str) -> DamagedData:
     """The error for a record of the log that is not what was written."""
-    return DamagedData(f"{what} in this node's log is damaged; {REBUILD_ADVICE}", record=what)
+    return damaged(f"{what} in this node's log is damaged", record=what)
 
 
 def _sealed(body: bytes) -> bytes:
@@ -110,5 +110,5 @@ def _sealed(body: bytes) -> bytes:
 def _opened(record: bytes, size_min: int, what: str) -> bytes:
     body = record[_CRC.size :]
     if len(body) < size_min or _CRC.unpack_from(record)[0] != crc32c(body):
-        raise damaged(what)
+        raise damaged_record(what)
     return body

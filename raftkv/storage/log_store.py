@@ -9,15 +9,16 @@ from pathlib import Path
 
 from rocksdict import Rdict, WriteBatch
 
-from raftkv.errors import DamagedData, check
+from raftkv.errors import check
 from raftkv.files import sync_file, translated
 from raftkv.raft.entry import Entry, HardState
+from raftkv.storage.damage import damaged
 from raftkv.storage.log_records import (
     COMPACTION_POINT_KEY,
     ENTRIES_END,
     HARD_STATE_KEY,
     STARTS_KEY,
-    damaged,
+    damaged_record,
     decode_compaction_point,
     decode_entry,
     decode_hard_state,
@@ -29,8 +30,9 @@ from raftkv.storage.log_records import (
     entry_key,
 )
 from raftkv.storage.ports import RecoveredLog, Starts
-from raftkv.storage.rocks import REBUILD_ADVICE, RocksDatabase, Tuning, iterate
-from raftkv.storage.writer import WriterThread
+from raftkv.storage.rocks import RocksDatabase, Tuning, iterate
+from raftkv.storage.verification import FileVerification, verify_open_database
+from raftkv.storage.writer import WriterThread, nothing
 
 BATCH_BYTES_MAX = 1 << 20
 """One write holds the GIL for 2.5 ms per MB: longer appends are written in parts."""
@@ -54,6 +56,7 @@ class RocksLogStore:
         """Open the log below `path`, making it if nothing is there. Raises `StorageError`."""
         self._database = _open(path)
         self._writer = WriterThread("raftkv-log")
+        self._verifier = WriterThread("raftkv-log-verification")
         self._commit_index = 0
         self._last_index = 0
 
@@ -114,8 +117,16 @@ class RocksLogStore:
         self._database.write(batch)
         await self._writer.run(self._database.sync)
 
+    def verification(self) -> FileVerification:
+        """A verification of the files. What is in memory of the log hides what becomes of them."""
+        database = self._database
+        return FileVerification(
+            self._verifier, verify_open_database(database.path, database.live_tables)
+        )
+
     async def close(self) -> None:
         """Finish what is under way and release the disk."""
+        await self._verifier.close(nothing)
         await self._writer.close(self._database.close)
 
     def _without_news(self, hard_state: HardState) -> HardState:
@@ -137,7 +148,7 @@ def _open(path: Path) -> RocksDatabase:
             sync_file(path.parent)
         if not (path / "CURRENT").exists() and any(path.glob("*.log")):
             # RocksDB would start a new log here: this node would forget its votes.
-            raise DamagedData(f"{path} has lost its file CURRENT; {REBUILD_ADVICE}", path=path)
+            raise damaged(f"{path} has lost its file CURRENT", path=path)
     return RocksDatabase(path, (_FAMILY,), _TUNING, create=True)
 
 
@@ -168,8 +179,8 @@ def _entries(records: Rdict) -> Iterator[Entry]:
 def _contiguous(entries: Iterator[Entry], index: int, term: int) -> Iterator[Entry]:
     for entry in entries:
         if entry.index != index + 1:
-            raise damaged(f"entry {index + 1} (missing before entry {entry.index})")
+            raise damaged_record(f"entry {index + 1} (missing before entry {entry.index})")
         if entry.term < term:
-            raise damaged(f"entry {entry.index} (its term {entry.term} follows term {term})")
+            raise damaged_record(f"entry {entry.index} (its term {entry.term} follows term {term})")
         index, term = entry.index, entry.term
         yield entry

@@ -10,19 +10,16 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Self
-
-from google_crc32c import value as crc32c
+from typing import BinaryIO, Self
 
 from raftkv.errors import DamagedData, StorageError, check
 from raftkv.files import remove_tree
 from raftkv.kv.store import Changes, Family
 from raftkv.raft.entry import Entry, HardState
-from raftkv.storage.memory_state import MemoryStateStore
-from raftkv.storage.ports import Checkpoint, RecoveredLog, Starts
+from raftkv.storage.memory_state import MemoryStateStore, Row
+from raftkv.storage.ports import Checkpoint, RecoveredLog, Require, Slice, Starts, anything
 
-_CRC_BYTES = 4
-_LENGTH_BYTES = 4
+_NUMBER_BYTES = 4
 _STATE_FILE = "state"
 
 WaitForDisk = Callable[[], Awaitable[None]]
@@ -75,6 +72,18 @@ class _Log:
         self.compacted_hash = running_hash
 
 
+class MemoryVerification:
+    """A `Verification` in one step, in which `verify` says how many bytes it has read."""
+
+    def __init__(self, verify: Callable[[], int]) -> None:
+        self._verify = verify
+
+    async def step(self) -> Slice:
+        """Read and check everything."""
+        await asyncio.sleep(0)
+        return Slice(self._verify(), cpu_s=0.0, last=True)
+
+
 class MemoryLogStore:
     """A `LogStore` whose `crash` gives the store that a restart would find."""
 
@@ -115,6 +124,10 @@ class MemoryLogStore:
         """Replace what is remembered of starts."""
         await self._write(lambda log: log.write_starts(starts))
 
+    def verification(self) -> MemoryVerification:
+        """A verification of the log and the hard state."""
+        return MemoryVerification(self._verify)
+
     async def close(self) -> None:
         """Nothing was left unsynced; the store is of no more use."""
         self._open = False
@@ -145,6 +158,9 @@ class MemoryLogStore:
             written(self._synced)
         self._unsynced.clear()
 
+    def _verify(self) -> int:
+        return sum(len(entry.payload) for entry in self._synced.entries)
+
     def _check_open(self) -> None:
         if not self._open:
             raise StorageError("the log is closed")
@@ -154,29 +170,29 @@ class _JournaledStore:
     """A state store that remembers what was written since the last sync."""
 
     def __init__(self, written: MemoryStateStore) -> None:
-        self._written = written
+        self.written = written
         self.unsynced: list[Changes] = []
         self.closed = False  # for writes
         self.retired = False  # for reads as well
 
     def get(self, family: Family, key: bytes) -> bytes | None:
         self._check_readable()
-        return self._written.get(family, key)
+        return self.written.get(family, key)
 
     def get_many(self, family: Family, keys: list[bytes]) -> list[bytes | None]:
         self._check_readable()
-        return self._written.get_many(family, keys)
+        return self.written.get_many(family, keys)
 
     def scan(
         self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         self._check_readable()
-        return self._written.scan(family, start, end, reverse=reverse)
+        return self.written.scan(family, start, end, reverse=reverse)
 
     def write(self, changes: Changes) -> None:
         if self.closed:
             raise StorageError("the state is closed")
-        self._written.write(changes)
+        self.written.write(changes)
         self.unsynced.append({family: dict(rows) for family, rows in changes.items()})
 
     def _check_readable(self) -> None:
@@ -192,7 +208,7 @@ class MemoryStateStorage:
         self._wait_for_disk = wait_for_disk
         self._numbers = count(1)
         self._synced = MemoryStateStore()
-        self._store = _JournaledStore(_copy(self._synced))
+        self._store = _JournaledStore(self._synced.copy())
         self._replaced: _JournaledStore | None = None
         self._checkpoints = directory / "checkpoints"
         self._incoming = directory / "incoming"
@@ -221,13 +237,29 @@ class MemoryStateStorage:
         """Freeze the present state; nothing may be written meanwhile."""
         path = self._checkpoints / str(next(self._numbers))
         path.mkdir()
-        (path / _STATE_FILE).write_bytes(_dump(self._store))
+        write_state(path, self._store.written)
         await self._wait_for_disk()
         return Checkpoint(path=path, index=index, term=term)
+
+    async def verify(self, checkpoint: Checkpoint) -> None:
+        """Read all of the copy. Raises `DamagedData`: of this node's own data, then."""
+        await asyncio.sleep(0)
+        read_state(checkpoint.path).verify()
 
     async def release(self, checkpoint: Checkpoint) -> None:
         """The copy is not needed any more."""
         remove_tree(checkpoint.path)
+
+    def verification(self) -> MemoryVerification:
+        """A verification of the live state."""
+        return MemoryVerification(self._verify_live)
+
+    def damage(self, family: Family, key: bytes, bit: int) -> None:
+        """A bit of this row's value turns over on the disk; what is not there yet stays whole."""
+        synced, written = self._synced, self._store.written
+        on_disk = synced.unverified(family, key) == written.unverified(family, key)
+        for store in (synced, written) if on_disk else (synced,):
+            store.damage(family, key, bit)
 
     def begin_receive(self) -> Path:
         """An empty directory for an incoming snapshot's files."""
@@ -235,17 +267,20 @@ class MemoryStateStorage:
         self._incoming.mkdir()
         return self._incoming
 
-    async def install(self, received: Path) -> _JournaledStore:
-        """Make the received directory the state; `DamagedData` if it is not a whole one."""
+    async def install(self, received: Path, require: Require = anything) -> _JournaledStore:
+        """Make the received directory the state; `DamagedData` if it is not a whole one, or not what
+        `require` wants.
+        """
         store = self._store
-        state = _load(received)
+        state = received_state(received)
         remove_tree(received)
+        require(state)
         await self._wait_for_disk()
         if store.closed:
             raise StorageError("the state is closed")
         store.closed = True
         self._synced = state
-        self._store, self._replaced = _JournaledStore(_copy(state)), store
+        self._store, self._replaced = _JournaledStore(state.copy()), store
         return self._store
 
     async def retire(self) -> None:
@@ -256,7 +291,7 @@ class MemoryStateStorage:
 
     def disk_bytes(self) -> int:
         """Size of the live state, about."""
-        return len(_dump(self._store))
+        return len(_dump(self._store.written))
 
     async def close(self) -> None:
         """Sync, then the storage is of no more use."""
@@ -268,46 +303,63 @@ class MemoryStateStorage:
         """The storage after a power cut in which the first `surviving` unsynced writes survived."""
         self._store.closed = True
         successor = type(self)(self._directory, self._wait_for_disk)
-        successor._synced = _copy(self._synced)
+        successor._synced = self._synced.copy()
         for changes in self._store.unsynced[:surviving]:
             successor._synced.write(changes)
-        successor._store = _JournaledStore(_copy(successor._synced))
+        successor._store = _JournaledStore(successor._synced.copy())
         return successor
 
-
-def _copy(store: MemoryStateStore) -> MemoryStateStore:
-    copy = MemoryStateStore()
-    copy.write({family: dict(store.scan(family, b"", None)) for family in Family})
-    return copy
+    def _verify_live(self) -> int:
+        self._store.written.verify()
+        return self.disk_bytes()
 
 
-def _dump(store: _JournaledStore) -> bytes:
-    parts = []
-    for family in Family:
-        for row in store.scan(family, b"", None):
-            for part in (family.value.encode(), *row):
-                parts += [len(part).to_bytes(_LENGTH_BYTES, "big"), part]
-    content = b"".join(parts)
-    checksum: int = crc32c(content)
-    return checksum.to_bytes(_CRC_BYTES, "big") + content
+def write_state(directory: Path, store: MemoryStateStore) -> None:
+    """Make the directory a checkpoint of these rows, with their damage."""
+    (directory / _STATE_FILE).write_bytes(_dump(store))
 
 
-def _load(received: Path) -> MemoryStateStore:
-    try:
-        content = (received / _STATE_FILE).read_bytes()
-    except FileNotFoundError as error:
-        raise DamagedData(f"{received} holds no state", path=received) from error
-    if crc32c(content[_CRC_BYTES:]) != int.from_bytes(content[:_CRC_BYTES], "big"):
-        raise DamagedData(f"the state in {received} is damaged", path=received)
-    store, fields = MemoryStateStore(), _fields(content[_CRC_BYTES:])
-    for family in fields:
-        store.write({Family(family.decode()): {next(fields): next(fields)}})
+def received_state(directory: Path) -> MemoryStateStore:
+    """What a snapshot holds. Raises `DamagedData` if it is not what was written, or not whole."""
+    store = read_state(directory)
+    store.verify()
     return store
 
 
-def _fields(content: bytes) -> Iterator[bytes]:
-    at = 0
-    while at < len(content):
-        end = at + _LENGTH_BYTES + int.from_bytes(content[at : at + _LENGTH_BYTES], "big")
-        yield content[at + _LENGTH_BYTES : end]
-        at = end
+def read_state(directory: Path) -> MemoryStateStore:
+    """The rows as they are, damaged or not. Raises `DamagedData` if some are missing."""
+    try:
+        with (directory / _STATE_FILE).open("rb") as file:
+            store = MemoryStateStore()
+            for _ in range(_read_number(file)):
+                family, key, value = (_read(file, _read_number(file)) for _ in range(3))
+                store.add(Row(Family(family.decode()), key, value, _read_number(file)))
+    except (FileNotFoundError, EOFError, ValueError) as error:
+        raise DamagedData(f"{directory} holds no whole state: {error}", path=directory) from error
+    return store
+
+
+def _dump(store: MemoryStateStore) -> bytes:
+    """Every row with its checksum, and how many they are."""
+    rows = list(store.rows())
+    parts = [_number(len(rows))]
+    for family, key, value, checksum in rows:
+        for part in (family.value.encode(), key, value):
+            parts += [_number(len(part)), part]
+        parts.append(_number(checksum))
+    return b"".join(parts)
+
+
+def _number(number: int) -> bytes:
+    return number.to_bytes(_NUMBER_BYTES, "big")
+
+
+def _read_number(file: BinaryIO) -> int:
+    return int.from_bytes(_read(file, _NUMBER_BYTES), "big")
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    data = file.read(size)
+    if len(data) != size:
+        raise EOFError("it ends too early")
+    return data

@@ -3,19 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from google_crc32c import value as crc32c
 from sortedcontainers import SortedDict
 
+from raftkv.errors import DamagedData
 from raftkv.kv.store import Changes, Family
 
 
+class Row(NamedTuple):
+    """A row as the disk has it. The checksum is of what was written."""
+
+    family: Family
+    key: bytes
+    value: bytes
+    checksum: int
+
+    @property
+    def damaged(self) -> bool:
+        return checksum_of(self.family, self.key, self.value) != self.checksum
+
+
 class MemoryStateStore:
-    """A `StateStore` that forgets everything with the process."""
+    """A `StateStore` that forgets everything with the process. Its rows can be damaged."""
 
     def __init__(self) -> None:
         self._families: dict[Family, SortedDict] = {family: SortedDict() for family in Family}
+        # Of damaged rows alone. Whoever writes such a row anew has repaired it.
+        self._checksums: dict[tuple[Family, bytes], int] = {}
+
+    @property
+    def damaged(self) -> bool:
+        return bool(self._checksums)
+
+    def damage(self, family: Family, key: bytes, bit: int) -> None:
+        """Turn a bit of the row's value over, if it has one: a read raises `DamagedData` then."""
+        value = self.unverified(family, key)
+        if value:
+            self._checksums.setdefault((family, key), checksum_of(family, key, value))
+            self._families[family][key] = turned(value, bit)
+
+    def verify(self) -> None:
+        """Raise `DamagedData` if any row is damaged."""
+        for family, key in self._checksums:
+            raise _damaged(family, key)
 
     def get(self, family: Family, key: bytes) -> bytes | None:
+        if self._checksums and (family, key) in self._checksums:
+            raise _damaged(family, key)
+        return self.unverified(family, key)
+
+    def unverified(self, family: Family, key: bytes) -> bytes | None:
+        """The value as it is, damaged or not."""
         value: bytes | None = self._families[family].get(key)
         return value
 
@@ -29,12 +69,12 @@ class MemoryStateStore:
         if end is not None and start >= end:
             return iter(())
         # Copied at the call: the port promises the store as it was then.
-        return iter(
-            [
-                (key, rows[key])
-                for key in rows.irange(start, end, inclusive=(True, False), reverse=reverse)
-            ]
-        )
+        copied = [
+            (key, rows[key])
+            for key in rows.irange(start, end, inclusive=(True, False), reverse=reverse)
+        ]
+        damaged = {key for at, key in self._checksums if at is family}
+        return _up_to_damage(family, copied, damaged) if damaged else iter(copied)
 
     def write(self, changes: Changes) -> None:
         for family, rows in changes.items():
@@ -44,3 +84,54 @@ class MemoryStateStore:
                     stored.pop(key, None)
                 else:
                     stored[key] = value
+                if self._checksums:
+                    self._checksums.pop((family, key), None)
+
+    def rows(self) -> Iterator[Row]:
+        """All rows, damaged or not."""
+        for family, rows in self._families.items():
+            for key, value in rows.items():
+                checksum = self._checksums.get((family, key))
+                if checksum is None:
+                    checksum = checksum_of(family, key, value)
+                yield Row(family, key, value, checksum)
+
+    def add(self, row: Row) -> None:
+        """Put a row as it is, with its damage."""
+        self._families[row.family][row.key] = row.value
+        if row.damaged:
+            self._checksums[row.family, row.key] = row.checksum
+
+    def copy(self) -> MemoryStateStore:
+        """The same rows, with their damage."""
+        copy = MemoryStateStore()
+        for family, rows in self._families.items():
+            copy._families[family].update(rows)
+        copy._checksums.update(self._checksums)
+        return copy
+
+
+def checksum_of(family: Family, key: bytes, value: bytes) -> int:
+    """What a row is compared with."""
+    checksum: int = crc32c(b"\0".join((family.value.encode(), key, value)))
+    return checksum
+
+
+def turned(value: bytes, bit: int) -> bytes:
+    """The value with one of its bits turned over; they are counted round and round."""
+    at = bit % (8 * len(value))
+    byte = value[at // 8] ^ (1 << at % 8)
+    return value[: at // 8] + bytes((byte,)) + value[at // 8 + 1 :]
+
+
+def _up_to_damage(
+    family: Family, rows: list[tuple[bytes, bytes]], damaged: set[bytes]
+) -> Iterator[tuple[bytes, bytes]]:
+    for key, value in rows:
+        if key in damaged:
+            raise _damaged(family, key)
+        yield key, value
+
+
+def _damaged(family: Family, key: bytes) -> DamagedData:
+    return DamagedData(f"the row {key!r} of the state (family {family}) is damaged")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from raftkv.kv.store import StateStore
 from raftkv.raft.entry import Entry, HardState
@@ -56,6 +56,29 @@ class RecoveredLog:
     starts: Starts = field(default_factory=Starts)
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What one step of a verification has read, and the CPU time that it took on its thread."""
+
+    bytes_read: int
+    cpu_s: float
+    last: bool
+
+
+class Verification(Protocol):
+    """One reading of everything that a store has on its disk, whether anybody asks for it or not.
+
+    Keeps no file open between two steps.
+    """
+
+    async def step(self) -> Slice:
+        """Read and check the next slice: some milliseconds of the disk's time, less of the CPU's.
+
+        Raises `DamagedData` for bytes that are not what was written or can't be read, with the
+        file in its message, and `StorageError` if nothing can be said of them.
+        """
+
+
 class LogStore(Protocol):
     """The replicated log and the hard state on disk.
 
@@ -81,6 +104,9 @@ class LogStore(Protocol):
     async def write_starts(self, starts: Starts) -> None:
         """Replace what is remembered of starts. It is on the disk when this returns."""
 
+    def verification(self) -> Verification:
+        """A verification of the log and the hard state."""
+
     async def close(self) -> None:
         """Finish what is under way and release the disk."""
 
@@ -92,6 +118,14 @@ class Checkpoint:
     path: Path
     index: int
     term: int
+
+
+Require: TypeAlias = Callable[[StateStore], None]
+"""Raises `DamagedData` if a received state is not what was announced."""
+
+
+def anything(_: StateStore) -> None:
+    """Requires nothing of a state."""
 
 
 class StateStorage(Protocol):
@@ -110,16 +144,23 @@ class StateStorage(Protocol):
         Nothing may be written until it returns: the copy would not be what it is named.
         """
 
+    async def verify(self, checkpoint: Checkpoint) -> None:
+        """Read all of the copy. Raises `DamagedData`: of this node's own data, then."""
+
     async def release(self, checkpoint: Checkpoint) -> None:
         """The copy is not needed any more."""
+
+    def verification(self) -> Verification:
+        """A verification of the live state; it begins anew on one that `install` puts there."""
 
     def begin_receive(self) -> Path:
         """An empty directory for an incoming snapshot's files; drops an unfinished earlier one."""
 
-    async def install(self, received: Path) -> StateStore:
-        """Make the received directory the state. After a crash at any instant the old or the new
-        state stands, whole. Returns the store now open; the one before can still be read, not
-        written, until `retire`.
+    async def install(self, received: Path, require: Require = anything) -> StateStore:
+        """Verify the received directory and make it the state. After a crash at any instant the
+        old or the new state stands, whole. Returns the store now open; the one before can still
+        be read, not written, until `retire`. Raises `DamagedData` if what was received is not
+        a whole state: nothing has changed then.
         """
 
     async def retire(self) -> None:

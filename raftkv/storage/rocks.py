@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     Checkpoint,
+    ChecksumType,
     ColumnFamily,
     DBCompressionType,
     DBRecoveryMode,
@@ -27,13 +29,9 @@ from rocksdict import (
     WriteOptions,
 )
 
-from raftkv.errors import DamagedData, DirectoryInUse, DiskFull, StorageError
-
-REBUILD_ADVICE = (
-    "this node served none of it, and must not rejoin with what is left. The other members have "
-    "the data: remove this node from the cluster (`raftkv member remove`), delete its data "
-    "directory and add it again under a new id (`raftkv member add`)"
-)
+from raftkv.errors import DirectoryInUse, DiskFull, StorageError
+from raftkv.storage.damage import damaged
+from raftkv.storage.table_file import FORMAT_VERSION
 
 _DAMAGED = re.compile(r"corruption|checksum mismatch|no such file|does not exist", re.IGNORECASE)
 _FULL = re.compile(r"no space left|disk quota|file too large", re.IGNORECASE)
@@ -105,6 +103,15 @@ class RocksDatabase:
         """A number that every write increases."""
         with self.guarded("reading the sequence number"):
             return self._database.latest_sequence_number()
+
+    def live_tables(self) -> list[str]:
+        """The names of the table files that the database reads from now; none once it is closed."""
+        try:
+            return [str(table["name"]).lstrip("/") for table in self._database.live_files()]
+        except Exception as error:
+            if isinstance(self._failure, _Closed):
+                return []  # its owner may close it while another thread asks
+            raise translated_error(error, "listing the tables", self.path) from error
 
     def write(self, batch: WriteBatch) -> None:
         """Apply a batch, without waiting for the disk. Holds the GIL for 2.5 ms per MB."""
@@ -226,7 +233,11 @@ def _table_options(cache: Cache) -> BlockBasedOptions:
     table = BlockBasedOptions()
     table.set_block_cache(cache)
     table.set_bloom_filter(10, False)
-    table.set_format_version(5)
+    # What verifies the tables reads these formats, and no others (table_file.py).
+    table.set_format_version(FORMAT_VERSION)
+    table.set_checksum_type(ChecksumType.xxh3())
+    table.set_index_type(BlockBasedIndexType.binary_search())
+    table.set_index_block_restart_interval(1)
     # Index and filter blocks stay with their open table (about 2 bytes per key). In the cache,
     # one that is larger than a shard would be read and checked again for every single get.
     table.set_cache_index_and_filter_blocks(False)
@@ -246,7 +257,5 @@ def translated_error(error: Exception, doing: str, path: Path) -> StorageError:
     if _LOCKED.search(text):
         return DirectoryInUse(f"the database in {path} is already open: {text}", path=path)
     if _DAMAGED.search(text):
-        return DamagedData(
-            f"{path} is damaged (while {doing}): {text}; {REBUILD_ADVICE}", path=path
-        )
+        return damaged(f"{path} is damaged (while {doing}): {text}", path=path)
     return StorageError(f"the disk failed while {doing} in {path}: {text}", path=path)

@@ -11,10 +11,11 @@ state/
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from raftkv.errors import DamagedData, StorageError, check
+from raftkv.errors import StorageError, check
 from raftkv.files import (
     remove_tree,
     size_bytes,
@@ -23,10 +24,16 @@ from raftkv.files import (
     translated,
     write_durably,
 )
-from raftkv.storage.ports import Checkpoint
-from raftkv.storage.rocks import REBUILD_ADVICE
+from raftkv.storage.damage import damaged
+from raftkv.storage.ports import Checkpoint, Require, anything
 from raftkv.storage.state_store import RocksStateStore
-from raftkv.storage.writer import WriterThread
+from raftkv.storage.verification import (
+    FileVerification,
+    verify,
+    verify_closed_database,
+    verify_open_database,
+)
+from raftkv.storage.writer import WriterThread, nothing
 
 _LIVE_NAME = re.compile(r"state-([1-9][0-9]*)")
 
@@ -49,6 +56,7 @@ class RocksStateStorage:
             self._store = self._create() if live is None else _open(live)
         self._replaced: RocksStateStore | None = None
         self._writer = WriterThread("raftkv-state")
+        self._verifier = WriterThread("raftkv-state-verification")
 
     @property
     def store(self) -> RocksStateStore:
@@ -73,10 +81,18 @@ class RocksStateStorage:
         check(database.sequence == frozen, "nothing is applied while the state is being frozen")
         return Checkpoint(path=path, index=index, term=term)
 
+    async def verify(self, checkpoint: Checkpoint) -> None:
+        """Read all of the copy. Raises `DamagedData`: of this node's own data, then."""
+        await self._verify_closed(checkpoint.path)
+
     async def release(self, checkpoint: Checkpoint) -> None:
         """The copy is not needed any more."""
         with translated("removing a checkpoint", checkpoint.path):
             await self._writer.run(lambda: remove_tree(checkpoint.path))
+
+    def verification(self) -> FileVerification:
+        """A verification of the live state; it begins anew on one that `install` puts there."""
+        return FileVerification(self._verifier, self._verify_live())
 
     def begin_receive(self) -> Path:
         """An empty directory for an incoming snapshot's files; drops an unfinished earlier one."""
@@ -86,18 +102,26 @@ class RocksStateStorage:
             self._incoming.mkdir()
         return self._incoming
 
-    async def install(self, received: Path) -> RocksStateStore:
-        """Make the received directory the state. Returns the store now open; the one before can
-        still be read until `retire`.
+    async def install(self, received: Path, require: Require = anything) -> RocksStateStore:
+        """Verify the received directory and make it the state. Returns the store now open; the one
+        before can still be read until `retire`.
 
-        Raises `DamagedData` if it is not a whole state: nothing has changed then. Any other
+        Raises `DamagedData` if it is not a whole state, or not what `require` wants: nothing has
+        changed then. Any other
         `StorageError` stops the store, for it is not known which state a restart will find.
         """
+        await self._verify_closed(received)
         await self.retire()
         old = self._store
         directory = self._path / f"state-{_number(old.database.path) + 1}"
         with translated("installing a snapshot", self._path):
             new = await self._writer.run(lambda: self._adopt(received, directory))
+            try:
+                require(new)
+            except DamagedData:
+                await self._writer.run(new.database.close)
+                self._discard(directory)
+                raise
             try:
                 await self._writer.run(lambda: write_durably(self._pointer, _line(directory)))
             except OSError as error:
@@ -124,7 +148,22 @@ class RocksStateStorage:
     async def close(self) -> None:
         """Flush and release the disk."""
         await self.retire()
+        await self._verifier.close(nothing)
         await self._writer.close(self._store.database.close)
+
+    async def _verify_closed(self, directory: Path) -> None:
+        await verify(FileVerification(self._verifier, verify_closed_database(directory)))
+
+    def _verify_live(self) -> Iterator[int]:
+        """Runs on the verifier's thread, while `install` may put another state in the place."""
+        store: RocksStateStore | None = None
+        while store is not self._store:
+            store = self._store
+            database = store.database
+            for bytes_read in verify_open_database(database.path, database.live_tables):
+                yield bytes_read
+                if store is not self._store:
+                    break
 
     def _adopt(self, received: Path, directory: Path) -> RocksStateStore:
         """Open what was received, under its final name, all of it on disk."""
@@ -153,9 +192,8 @@ class RocksStateStorage:
             return None
         directory = self._path / name
         if _LIVE_NAME.fullmatch(name) is None or not directory.is_dir():
-            raise DamagedData(
-                f"{self._pointer} names {name!r}, which is not a state here; {REBUILD_ADVICE}",
-                path=self._pointer,
+            raise damaged(
+                f"{self._pointer} names {name!r}, which is not a state here", path=self._pointer
             )
         return directory
 

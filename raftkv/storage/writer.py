@@ -1,4 +1,4 @@
-"""The thread on which a store waits for its disk. Knows nothing of what is being waited for."""
+"""A thread on which a store waits for its disk. Knows nothing of what is being waited for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from typing import Any, TypeAlias, TypeVar
 
 _Result = TypeVar("_Result")
 _Work: TypeAlias = "tuple[Callable[[], Any], asyncio.Future[Any] | None]"
+
+
+def nothing() -> None:
+    """The last call of a thread that has nothing to close."""
 
 
 class WriterThread:

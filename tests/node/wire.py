@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from raftkv.errors import Unavailable
 from raftkv.kv.limits import Limits
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
+from raftkv.node.scrub import INTERVAL_S
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.ready import RaftConfig
@@ -34,7 +36,11 @@ class Wire:
         self._config = config
         self.nodes: dict[int, Node] = {}
         self.links: dict[int, WireLinks] = {}
+        self.states: dict[int, MemoryStateStorage] = {}
         self.cut_off: set[int] = set()
+        self.snapshots_sent: list[tuple[int, int]] = []
+        """By whom to whom, taken or not."""
+        self.snapshot_arrives: Callable[[Path], None] = _unchanged
 
     def carry(self, sender: int, to: int, frame: Frame) -> None:
         if to in self.nodes and not {sender, to} & self.cut_off:
@@ -75,12 +81,19 @@ class WireLinks:
     async def send_snapshot(
         self, to: int, message: InstallSnapshot, checkpoint: Checkpoint
     ) -> None:
-        raise Unavailable("no snapshots on this wire")
+        if {self._node_id, to} & self._wire.cut_off:
+            raise Unavailable("the wire is cut")
+        self._wire.snapshots_sent.append((self._node_id, to))
+        receiver = self._wire.nodes[to].driver
+        received = receiver.begin_snapshot(message)
+        shutil.copytree(checkpoint.path, received, dirs_exist_ok=True)
+        self._wire.snapshot_arrives(received)
+        await receiver.finish_snapshot(message, received)
 
     async def close(self) -> None: ...
 
 
-def config_of(*, leader_lease: bool) -> NodeConfig:
+def config_of(*, leader_lease: bool, scrub_interval_s: float = INTERVAL_S) -> NodeConfig:
     return NodeConfig(
         raft=RaftConfig(leader_lease=leader_lease),
         tick_s=0.05,
@@ -89,6 +102,7 @@ def config_of(*, leader_lease: bool) -> NodeConfig:
         uncommitted_bytes_max=1 << 20,
         log_retained_bytes=1 << 20,
         log_compaction_bytes=1 << 20,
+        scrub_interval_s=scrub_interval_s,
     )
 
 
@@ -96,16 +110,18 @@ def address_of(node_id: int) -> Address:
     return Address(f"n{node_id}:1", f"n{node_id}:2")
 
 
+def _unchanged(_: Path) -> None:
+    """A snapshot arrives as it was sent."""
+
+
 @asynccontextmanager
 async def cluster_of(
-    directory: Path, seed: int, *, leader_lease: bool, cluster_version: int = 0
+    directory: Path, seed: int, *, leader_lease: bool, scrub_interval_s: float = INTERVAL_S
 ) -> AsyncIterator[tuple[Wire, Node]]:
     """The wire and the first leader."""
     wire = Wire(directory, Random(seed), config_of(leader_lease=leader_lease))
     addresses = {each: address_of(each) for each in (1, 2, 3)}
-    initial = Membership(
-        voters=frozenset(addresses), addresses=addresses, cluster_version=cluster_version
-    )
+    initial = Membership(voters=frozenset(addresses), addresses=addresses)
     for node_id in addresses:
         await wire.start(node_id, initial)
     await until(lambda: all(node.ready for node in wire.nodes.values()))

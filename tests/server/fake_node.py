@@ -72,6 +72,8 @@ class FakeNode:
             self._loop.call_soon(self._apply, commands, future)
         return future
 
+    def require_running(self) -> None: ...
+
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
         self.barriers += 1
         future: asyncio.Future[None] = self._loop.create_future()

@@ -117,7 +117,7 @@ def test_a_state_without_its_log_is_a_node_without_its_votes(tmp_path: Path) -> 
     (tmp_path / "log").mkdir()
     open_directory(tmp_path, CLUSTER, 3).close()  # a crash while the log was being made
     (tmp_path / "state").mkdir()
-    with pytest.raises(DamagedData, match=r"its log is gone.*member remove"):
+    with pytest.raises(DamagedData, match=r"its log is gone.*member replace"):
         open_directory(tmp_path, CLUSTER, 3)
 
 

@@ -77,7 +77,7 @@ async def test_a_bit_flip_within_the_write_ahead_log_is_refused(
     directory = await crashed_log(tmp_path)
     wal = write_ahead_log(directory)
     flip_bit(wal, int(wal.stat().st_size * share))
-    with pytest.raises(DamagedData, match="member remove"):
+    with pytest.raises(DamagedData, match="member replace"):
         RocksLogStore(directory)
 
 
@@ -102,7 +102,7 @@ async def test_an_entry_whose_own_checksum_fails_is_named(tmp_path: Path) -> Non
     record[-1] ^= 1
     tampered(directory, lambda log: log.put(entry_key(3), bytes(record)))
     store = RocksLogStore(directory)
-    with pytest.raises(DamagedData, match=r"entry 3 .*member remove"):
+    with pytest.raises(DamagedData, match=r"entry 3 .*member replace"):
         store.recover()
     await store.close()
 

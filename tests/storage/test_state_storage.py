@@ -213,10 +213,10 @@ async def test_damaged_bytes_of_a_table_are_never_served(tmp_path: Path) -> None
         except DamagedData:
             failures += 1
     assert failures
-    with pytest.raises(DamagedData, match="member remove"):
+    with pytest.raises(DamagedData, match="member replace"):
         storage.store.get_many(CURRENT, list(rows))
     for reverse in (False, True):
-        with pytest.raises(DamagedData, match="member remove"):
+        with pytest.raises(DamagedData, match="member replace"):
             list(storage.store.scan(CURRENT, b"", None, reverse=reverse))
     with pytest.raises(DamagedData):
         storage.store.write({CURRENT: {b"k": b"v"}})

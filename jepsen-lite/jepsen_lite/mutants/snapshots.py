@@ -10,6 +10,7 @@ from raftkv.kv.store import Family
 from raftkv.storage import log_records, memory
 from raftkv.storage.memory import MemoryStateStorage
 from raftkv.storage.memory_state import MemoryStateStore
+from raftkv.storage.ports import Checkpoint
 
 
 @mutant(
@@ -21,7 +22,7 @@ def snapshot_without_sessions() -> list[Patch]:
     """A snapshot of the keys alone: a write that its client sends again runs twice, for the node
     does not know it.
     """
-    return [(memory, "_load", _without(Family.SESSIONS))]
+    return [(memory, "received_state", _without(Family.SESSIONS))]
 
 
 @mutant(
@@ -34,7 +35,7 @@ def snapshot_without_data() -> list[Patch]:
     install = MemoryStateStorage.install
 
     async def keep(self: MemoryStateStorage, received: Path) -> memory._JournaledStore:
-        before = memory._copy(self._synced)
+        before = self._synced.copy()
         store = await install(self, received)
         present = {family: dict(store.scan(family, b"", None)) for family in Family}
         for family in (Family.CURRENT, Family.HISTORY, Family.CHANGES):
@@ -72,8 +73,24 @@ def damaged_bytes_accepted() -> list[Patch]:
     return [(log_records, "_opened", opened)]
 
 
+@mutant("damaged bytes accepted", "damage", caught_by="sends a damaged snapshot")
+def snapshot_sent_unverified() -> list[Patch]:
+    """raftkv itself, once: a node with damaged tables is the source of new nodes."""
+
+    async def verify(self: MemoryStateStorage, checkpoint: Checkpoint) -> None:
+        pass
+
+    return [(MemoryStateStorage, "verify", verify)]
+
+
+@mutant("damaged bytes accepted", "damage", caught_by="damage in its state that came with")
+def snapshot_installed_unverified() -> list[Patch]:
+    """The other half: what was damaged on its way becomes a node's own."""
+    return [(memory, "received_state", memory.read_state)]
+
+
 def _without(family: Family) -> object:
-    load = memory._load
+    load = memory.received_state
 
     def load_the_rest(received: Path) -> MemoryStateStore:
         store = load(received)
@@ -88,4 +105,6 @@ MUTANTS = (
     snapshot_without_data,
     log_goes_before_the_state_is_safe,
     damaged_bytes_accepted,
+    snapshot_sent_unverified,
+    snapshot_installed_unverified,
 )

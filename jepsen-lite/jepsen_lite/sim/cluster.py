@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from jepsen_lite.sim.blows import Landed
+from jepsen_lite.sim.disk import spoil
 from jepsen_lite.sim.faults import Trigger
 from jepsen_lite.sim.front_door import SimulatedFrontDoor
 from jepsen_lite.sim.host import Host, NodeTuning, address_of
@@ -12,6 +14,7 @@ from jepsen_lite.sim.invariants import Invariants
 from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.peer_links import PeerPort, host_of
 from jepsen_lite.sim.traffic import Traffic
+from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from raftkv.raft.entry import Membership
 
@@ -45,6 +48,7 @@ class Cluster:
         self._clock_skew = clock_skew
         self._directory = directory
         self._on_failure = on_failure
+        self._spoilers: list[Landed] = []
         for node_id in node_ids:
             self._add(node_id, self._initial)
 
@@ -73,6 +77,7 @@ class Cluster:
             lambda host, trigger: self.on_event(host, trigger),
             self.leader,
         )
+        host.disk.state.snapshot_arrives = self._snapshot_arrives
         self.hosts[host.name] = host
         return host
 
@@ -95,13 +100,28 @@ class Cluster:
     def damaged(self) -> frozenset[int]:
         """Nodes whose disks are no good any more."""
         return frozenset(
-            host.node_id for host in self.hosts.values() if host.disk.log.rotten or host.damaged
+            host.node_id for host in self.hosts.values() if host.disk.rotten or host.damaged
         )
 
+    def spoil_next_snapshot(self, landed: Landed) -> None:
+        """A bit of it turns over where it arrives, before it is installed."""
+        self._spoilers.append(landed)
+
+    def _snapshot_arrives(self, received: Path) -> None:
+        if self._spoilers:
+            spoil(received, self._world.rng("spoiled snapshots"))
+            self._spoilers.pop()()
+
     def compare_states(self) -> None:
-        """Raises `Violation` if replicas with the same applied index differ."""
+        """Raises `Violation` if replicas with the same applied index differ, or if one has damage
+        that came from elsewhere.
+        """
+        states = [(host.node_id, host.disk.state) for host in self.hosts.values()]
+        for node_id, state in states:
+            if state.store.written.damaged and not state.rotten:
+                raise Violation(f"node {node_id} has damage in its state that came with a snapshot")
         self.invariants.compare_states(
-            (host.node_id, host.disk.state.store) for host in self.hosts.values()
+            (node_id, state.store) for node_id, state in states if not state.store.written.damaged
         )
 
     def settled(self) -> bool:

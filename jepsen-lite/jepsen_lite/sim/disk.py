@@ -1,5 +1,5 @@
 """A simulated machine's disk: the memory stores, with waiting, failing, power cuts, torn writes and
-bits that turn over.
+bits that turn over, in the log, in the state, and in snapshots that arrive.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Self, TypeAlias
 
+from jepsen_lite.sim.faults import STATE
 from jepsen_lite.sim.invariants import Invariants
 from jepsen_lite.sim.violation import Violation
 from raftkv.errors import DiskFull
@@ -26,8 +27,17 @@ from raftkv.storage.log_records import (
     encode_hard_state,
     entry_key,
 )
-from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage, WaitForDisk, _Log
-from raftkv.storage.ports import RecoveredLog, Starts
+from raftkv.storage.memory import (
+    MemoryLogStore,
+    MemoryStateStorage,
+    WaitForDisk,
+    _JournaledStore,
+    _Log,
+    read_state,
+    write_state,
+)
+from raftkv.storage.memory_state import MemoryStateStore, Row, turned
+from raftkv.storage.ports import RecoveredLog, Require, Starts, Verification, anything
 
 SYNC_S_MIN = 0.0001
 SYNC_S_MEAN = 0.0008
@@ -92,20 +102,30 @@ class SimulatedLog(MemoryLogStore):
         found.rotten = self.rotten
         return found
 
+    def _verify(self) -> int:
+        self.recover()
+        return super()._verify()
+
     def _read_entry(self, entry: Entry) -> Entry:
         key = entry_key(entry.index)
         bit = self.rotten.get(key)
-        return entry if bit is None else decode_entry(key, _turned(encode_entry(entry), bit))
+        return entry if bit is None else decode_entry(key, turned(encode_entry(entry), bit))
 
     def _read_hard_state(self, hard_state: HardState) -> HardState:
         bit = self.rotten.get(HARD_STATE_KEY)
         if bit is None:
             return hard_state
-        return decode_hard_state(_turned(encode_hard_state(hard_state), bit))
+        return decode_hard_state(turned(encode_hard_state(hard_state), bit))
 
 
 class SimulatedState(MemoryStateStorage):
-    """Knows its size without reading itself."""
+    """Knows its size without reading itself. Its rows can rot."""
+
+    def __init__(self, directory: Path, wait_for_disk: WaitForDisk) -> None:
+        super().__init__(directory, wait_for_disk)
+        self.rotten = False
+        """Whether a row has rotted here, be it that it has been written anew since."""
+        self.snapshot_arrives: Callable[[Path], None] = _unchanged
 
     def disk_bytes(self) -> int:
         return 1 << 20
@@ -114,6 +134,44 @@ class SimulatedState(MemoryStateStorage):
         """How far the state goes that a power cut would leave."""
         row = self._synced.get(Family.META, META_KEY)
         return 0 if row is None else Meta.decode(row).applied_index
+
+    async def install(self, received: Path, require: Require = anything) -> _JournaledStore:
+        self.snapshot_arrives(received)
+        return await super().install(received, require)
+
+    def rot(self, rng: Random) -> None:
+        """Turn one bit over, of any row: all that was written is in tables by now."""
+        for changes in self.store.unsynced:
+            self._synced.write(changes)
+        self.store.unsynced.clear()
+        row = _any_row(self._synced, rng)
+        if row is not None:
+            self.rotten = True
+            self.damage(row.family, row.key, rng.getrandbits(16))
+
+    def crash(self, surviving: int = 0) -> Self:
+        found = super().crash(surviving)
+        found.rotten, found.snapshot_arrives = self.rotten, self.snapshot_arrives
+        return found
+
+
+def spoil(received: Path, rng: Random) -> None:
+    """Turn one bit over, of any row of a snapshot."""
+    store = read_state(received)
+    row = _any_row(store, rng)
+    if row is not None:
+        store.damage(row.family, row.key, rng.getrandbits(16))
+        write_state(received, store)
+
+
+def _any_row(store: MemoryStateStore, rng: Random) -> Row | None:
+    """One that has a value. Those of META are written anew with every entry."""
+    rows = [row for row in store.rows() if row.value and row.family is not Family.META]
+    return rng.choice(rows) if rows else None
+
+
+def _unchanged(received: Path) -> None:
+    """Until somebody spoils it."""
 
 
 class Disk:
@@ -146,19 +204,18 @@ class Disk:
         self.log = self.log.crash(log)
         self.state = self.state.crash(state)
 
-    def rot(self) -> None:
-        """A bit of the log turns over; whoever reads it next sees it."""
-        self.log.rot(self._rng)
+    @property
+    def rotten(self) -> bool:
+        """Whether it returns other bytes than were written, or has."""
+        return bool(self.log.rotten) or self.state.rotten
+
+    def rot(self, part: str) -> None:
+        """A bit of the log or of the state turns over; whoever reads it next sees it."""
+        (self.state if part == STATE else self.log).rot(self._rng)
 
 
 def _appending(entry: Entry) -> Change:
     return lambda log: log.append(None, (entry,))
-
-
-def _turned(record: bytes, bit: int) -> bytes:
-    at = bit % (8 * len(record))
-    byte = record[at // 8] ^ (1 << at % 8)
-    return record[: at // 8] + bytes((byte,)) + record[at // 8 + 1 :]
 
 
 class WatchedLogStore:
@@ -202,6 +259,9 @@ class WatchedLogStore:
 
     async def write_starts(self, starts: Starts) -> None:
         await self._store.write_starts(starts)
+
+    def verification(self) -> Verification:
+        return self._store.verification()
 
     async def close(self) -> None:
         await self._store.close()

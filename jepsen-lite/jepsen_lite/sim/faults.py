@@ -17,6 +17,10 @@ CAUGHT = "caught"
 """In the place of a node, inside an ambush: the one that walked into it."""
 
 
+LOG, STATE, SNAPSHOT = "log", "state", "snapshot"
+"""Where bits turn over."""
+
+
 class Trigger(enum.Enum):
     """What an ambush waits for."""
 
@@ -143,13 +147,18 @@ class Reconfigure:
 
 @dataclass(frozen=True, slots=True)
 class Rot:
-    """A bit turns over in the log on the node's disk, and its power goes: it reads it when it is
-    back. Only one node of a run, and only where the others can go on without it.
+    """A bit turns over.
+
+    In the log on the node's disk: its power goes as well, and it reads the log when it is back. In
+    the state: it finds out when it reads the row, scrubs, or is to send a snapshot. Only one node
+    of a run, and only where the others can go on without it. In the next snapshot that arrives
+    anywhere: nobody is the worse for it.
     """
 
     at_s: float
     for_s: float
     node: str
+    part: str = LOG
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,12 +35,16 @@ from raftkv.raft.entry import Address, Membership
 from raftkv.raft.raft import Raft
 from raftkv.raft.ready import RaftConfig, Role
 from raftkv.storage.identity import Identity, Stage
+from raftkv.storage.memory import read_state
+from raftkv.storage.ports import Checkpoint
 from raftkv.transport.handshake import Identity as PeerIdentity
 from raftkv.transport.ports import Founding, Frame
 
 CLUSTER_ID = 1
 PEER_PORT, CLIENT_PORT = 7511, 7411
 DRAIN_GRACE_S = 2.0
+SCRUB_INTERVAL_S = 15.0
+"""Some rounds within a run, with time enough between them for damage to travel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +215,7 @@ class Host:
             lambda stopped: self._ended(process, stopped.result())
         )
         self.node = node
-        self.door = SimulatedFrontDoor(
-            process, node, self._settings, lambda error: node.driver.finish(error)
-        )
+        self.door = SimulatedFrontDoor(process, node, self._settings, node.driver.broken)
 
     async def _start_node(self, process: Process, rng: Random) -> Node:
         """As a server does it (raftkv/server/app.py)."""
@@ -229,6 +231,7 @@ class Host:
             self.name,
             self._peer_identity(identity),
             self._sends,
+            self._sends_snapshot,
         )
         initial = self._initial.addresses if self._initial is not None else {}
         founder = Founder(self.disk.identities, identity, initial, frozenset(), rng)
@@ -343,12 +346,16 @@ class Host:
 
     def _broke(self, process: Process, reason: BaseException) -> None:
         """A node may refuse a disk on which bits have turned over, and one that takes no writes."""
-        if isinstance(reason, DamagedData) and self.disk.log.rotten:
+        if isinstance(reason, DamagedData | OutOfService) and self.disk.rotten:
             self.damaged = True
         elif process.alive and (
             isinstance(reason, DamagedData) or not isinstance(reason, StorageError)
         ):
             self._on_failure(f"{self.name} stopped itself: {type(reason).__name__}: {reason}")
+
+    def _sends_snapshot(self, checkpoint: Checkpoint) -> None:
+        if read_state(checkpoint.path).damaged:
+            self._on_failure(f"{self.name} sends a damaged snapshot")
 
     def _sends(self, frame: Frame) -> None:
         try:
@@ -392,4 +399,5 @@ class Host:
             uncommitted_bytes_max=64 << 20,
             log_retained_bytes=tuning.log_retained_bytes,
             log_compaction_bytes=tuning.log_compaction_bytes,
+            scrub_interval_s=SCRUB_INTERVAL_S,
         )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from jepsen_lite.sim.blows import Undo, nothing_to_do
+from jepsen_lite.sim.blows import Landed, Undo, nothing_to_do
 from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.faults import (
+    SNAPSHOT,
+    STATE,
     ClockJump,
     ClockRate,
     Crash,
@@ -39,8 +41,8 @@ class MachineFaults:
         self._targets = targets
         self._operator = operator
 
-    def begin(self, fault: MachineFault) -> Undo | None:
-        """Do it; None if there was nothing to do it to."""
+    def begin(self, fault: MachineFault, landed: Landed = nothing_to_do) -> Undo | None:
+        """Do it; None if there was nothing to do it to. `landed` is for what takes effect later."""
         match fault:
             case Crash():
                 return self._crash(fault)
@@ -53,7 +55,7 @@ class MachineFaults:
             case FullDisk():
                 return self._full_disk(fault)
             case Rot():
-                return self._rot(fault)
+                return self._spoil(landed) if fault.part == SNAPSHOT else self._rot(fault)
             case ClockJump():
                 return self._jump_clock(fault)
             case ClockRate():
@@ -125,18 +127,26 @@ class MachineFaults:
         return undo
 
     def _rot(self, fault: Rot) -> Undo | None:
-        host, leader = self._cluster.hosts[fault.node], self._cluster.leader()
-        if leader is None or leader.node is None or not host.up or self._operator.busy:
+        host, leader = self._targets.host(fault.node), self._cluster.leader()
+        if leader is None or leader.node is None or self._operator.busy:
+            return None
+        if host is None or not host.up:
             return None
         membership = leader.node.membership
         settled = leader.node.driver.raft.membership_committed and not membership.joint
         if not settled or len(membership.voters) < 3 or host.node_id not in membership.voters:
             return None
-        if any(each.disk.log.rotten for each in self._cluster.hosts.values()):
+        if any(each.disk.rotten for each in self._cluster.hosts.values()):
             return None
-        host.disk.rot()
+        host.disk.rot(fault.part)
+        if fault.part == STATE:
+            return nothing_to_do if host.disk.rotten else None
         self.crash(host, power=True)
         return host.boot
+
+    def _spoil(self, landed: Landed) -> Undo:
+        self._cluster.spoil_next_snapshot(landed)
+        return nothing_to_do
 
     def _jump_clock(self, fault: ClockJump) -> Undo | None:
         host = self._targets.host(fault.node)

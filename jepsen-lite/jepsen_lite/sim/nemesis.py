@@ -127,4 +127,4 @@ class Nemesis:
                 return self._operations.begin(fault, landed)
             case Isolate() | Split() | SlowLink() | BadWeather() | BrokenLink():
                 return self._networks.begin(fault)
-        return self._machines.begin(fault)
+        return self._machines.begin(fault, landed)

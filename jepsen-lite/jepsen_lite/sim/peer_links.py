@@ -56,13 +56,14 @@ class PeerPort:
         host: str,
         identity: Identity,
         on_send: Callable[[Frame], None],
+        on_snapshot: Callable[[Checkpoint], None],
     ) -> None:
         self.host = host
         self.process = process
         self.identity = identity
         self.founder: FounderPort | None = None
         self.handler: PeerHandler | None = None
-        self.links = SimulatedPeerLinks(world, network, ports, self, on_send)
+        self.links = SimulatedPeerLinks(world, network, ports, self, on_send, on_snapshot)
         self._world = world
         self._network = network
         self._ports = ports
@@ -247,6 +248,7 @@ class SimulatedPeerLinks:
         ports: PeerPorts,
         port: PeerPort,
         on_send: Callable[[Frame], None],
+        on_snapshot: Callable[[Checkpoint], None],
     ) -> None:
         self._world = world
         self._network = network
@@ -255,6 +257,7 @@ class SimulatedPeerLinks:
         self._port = port
         self._on_send = on_send
         self._links = LinkTable(lambda _, addresses: SimulatedLink(addresses), lambda _: None)
+        self._on_snapshot = on_snapshot
         self._cut = False
 
     def start(self, handler: PeerHandler, start: Start) -> None:
@@ -308,6 +311,7 @@ class SimulatedPeerLinks:
         await asyncio.sleep(0.001)
         if target is None or self._cut:
             raise ConnectionFailed(f"node {to} takes no connection")
+        self._on_snapshot(checkpoint)
         ended: asyncio.Future[str] = self._port.process.create_future()
         source = self._port
         announcement = encode_frame(Frame(messages=(message,)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jepsen_lite.sim.violation import Violation
+from raftkv.errors import DamagedData
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.meta import Meta
 from raftkv.kv.records import change_key, split_change_key
@@ -20,7 +21,11 @@ def check_revisions(node_id: int, machine: StateMachine, seen: int) -> int:
         raise Violation(f"node {node_id}: its revision went back from {seen} to {revision}")
     # A snapshot may bring revisions that were compacted before this node ever saw their changes.
     last, position = max(seen, machine.compacted_revision, EMPTY_STORE), 0
-    for row, _ in machine.view.scan(Family.CHANGES, change_key(last + 1, 0), None):
+    try:
+        changes = list(machine.view.scan(Family.CHANGES, change_key(last + 1, 0), None))
+    except DamagedData:
+        return revision  # its disk has lost what this looks at
+    for row, _ in changes:
         found = split_change_key(row)
         if found == (last + 1, 0):
             last, position = last + 1, 1

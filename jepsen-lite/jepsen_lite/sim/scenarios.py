@@ -15,6 +15,8 @@ from typing import TypeAlias
 from jepsen_lite.sim.faults import (
     CAUGHT,
     LEADER,
+    SNAPSHOT,
+    STATE,
     Ambush,
     Ask,
     Compact,
@@ -170,6 +172,19 @@ def bit_rot(seed: int) -> Plan:
     return replace(plan, schedule=(Rot(rng.uniform(2.0, 4.0), 0.5, victim), stop))
 
 
+def damage(seed: int) -> Plan:
+    """A bit of the leader's state turns over, then one of a snapshot; new nodes get snapshots."""
+    plan, rng = snapshots(seed), Random(f"{seed}/damage")
+    at_s = rng.uniform(3.0, 4.0)
+    faults: list[Fault] = []
+    for part, begin_s in ((STATE, at_s), (SNAPSHOT, at_s + 3.0)):
+        faults += [
+            Rot(begin_s, 0.0, LEADER, part),
+            Reconfigure(begin_s + 0.05, 0.0, "", add=True, add_first=True),
+        ]
+    return replace(plan, schedule=tuple(faults))
+
+
 def set_clocks(seed: int) -> Plan:
     """Leaders answer reads by their lease, are cut off, and somebody sets their clocks."""
     plan, rng = _busy(seed, "set clocks")
@@ -257,6 +272,7 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         leaving_leaders,
         snapshots,
         bit_rot,
+        damage,
         set_clocks,
         coordination,
         candidates,

@@ -8,6 +8,9 @@ from random import Random
 from jepsen_lite.sim.faults import (
     CAUGHT,
     LEADER,
+    LOG,
+    SNAPSHOT,
+    STATE,
     Ambush,
     BadWeather,
     BrokenLink,
@@ -39,7 +42,7 @@ KINDS = (
     Crash, Pause, Isolate, Split, SlowLink, BadWeather, SlowDisk, FullDisk, BrokenLink, Transfer,
     Stop, Reconfigure, Rot, ClockJump, ClockRate, WallClock, Ambush, Relay,
 )  # fmt: skip
-WEIGHTS = (6, 3, 4, 4, 2, 3, 2, 1, 2, 2, 2, 4, 1, 1, 1, 1, 5, 4)
+WEIGHTS = (6, 3, 4, 4, 2, 3, 2, 1, 2, 2, 2, 4, 3, 1, 1, 1, 5, 4)
 
 
 def draw_schedule(
@@ -59,6 +62,9 @@ def draw_schedule(
     while at_s < seconds:
         (kind,) = rng.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])
         faults.append(_draw(rng, kind, nodes, round(at_s, 3)))
+        if isinstance(faults[-1], Rot) and rng.random() < 0.5:
+            # Who comes new gets all of the leader's state, what nobody reads included.
+            faults.append(Reconfigure(round(at_s + 0.05, 3), 0.0, "", add=True, add_first=True))
         at_s += rng.expovariate(1 / pause_s)
     if not any(map(takes_effect, faults)):
         faults.append(Crash(round(seconds / 2, 3), 1.0, (nodes[0],), power=True))
@@ -104,7 +110,8 @@ def _draw(rng: Random, kind: type[Fault], nodes: Sequence[str], at_s: float) -> 
         remove = one if not add or rng.random() < 0.7 else ""
         return Reconfigure(at_s, 0.0, remove, add, add_first=rng.random() < 0.5)
     if kind is Rot:
-        return Rot(at_s, for_s, rng.choice(list(nodes)))
+        part = rng.choice((LOG, STATE, STATE, SNAPSHOT))
+        return Rot(at_s, for_s, one if part == STATE else rng.choice(list(nodes)), part)
     if kind is ClockJump:
         return ClockJump(at_s, 0.0, one, rng.choice((0.2, 1.0, 5.0, 60.0)))
     if kind is ClockRate:

@@ -8,6 +8,7 @@ from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.faults import (
     CAUGHT,
     LEADER,
+    SNAPSHOT,
     Ambush,
     Ask,
     BadWeather,
@@ -80,6 +81,8 @@ class Targets:
         match fault:
             case Ambush() | Relay() | Reconfigure() | Transfer() | Ask() | Compact():
                 return False  # they have to wait for somebody, or may be refused
+            case Rot() if fault.part == SNAPSHOT:
+                return False
             case Split():
                 rest = self._cluster.hosts.keys() - {*fault.group, fault.bridge}
                 return self._any_up(fault.group) and self._any_up(rest)

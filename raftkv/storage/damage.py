@@ -1,0 +1,42 @@
+"""Damaged data: the error for bytes that are not what was written, and how its node is rebuilt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raftkv.errors import DamagedData
+
+
+def rebuild_advice(node_id: int | None = None, *, alone: bool = False) -> str:
+    """What the operator of a node with damaged data does; without an id the text explains OLD.
+
+    `alone`: no other member has the data.
+    """
+    if alone:
+        return (
+            "nothing of it was served. No other member has this data: keep the data directory as"
+            " it is, and copy it before you try anything"
+        )
+    old, new = str(node_id or "OLD"), "NEW is an id that no node has had"
+    names = new if node_id else f"OLD is the id of this node, {new}"
+    return (
+        "nothing of it was served, and this node takes no part with what is left. The other"
+        f" members have the data: `raftkv member replace {old} NEW` rebuilds the node from them"
+        f" ({names}). Delete this data directory only after the replacement has caught up"
+    )
+
+
+REBUILD_ADVICE = rebuild_advice()
+
+
+def damaged(what: str, **facts: Any) -> DamagedData:
+    """The error for damage that this node finds in its own data, with the advice for its operator.
+
+    `facts["damage"]` is `what` alone, for whoever knows better what is to be done.
+    """
+    return DamagedData(f"{what}; {REBUILD_ADVICE}", damage=what, **facts)
+
+
+def damage_of(error: DamagedData) -> str:
+    """What is damaged, without advice."""
+    return error.facts.get("damage", error.message)

@@ -1,0 +1,131 @@
+"""Verification: a database's files are read to the last byte, and compared with their checksums.
+
+RocksDB checks what it reads, and only that: no block that nobody asks for, and not a table's index
+or filter, which it has in memory. Snapshots carry all of it. This reads the files instead
+(`table_file.py`, `record_file.py`), which takes a third of the CPU time of reading all rows, and
+holds the GIL for parts of a millisecond.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from raftkv.errors import DamagedData
+from raftkv.files import from_os_error
+from raftkv.storage.disk_reader import DiskReader
+from raftkv.storage.ports import Slice, Verification
+from raftkv.storage.record_file import damaged_record, verify_records
+from raftkv.storage.table_file import verify_table
+from raftkv.storage.writer import WriterThread
+
+SLICE_BYTES_MIN = 256 << 10
+"""So many are read for one hand-over to the thread and back. A slice takes half a millisecond."""
+
+CPU_SHARE_MAX = 0.25
+"""Of a core, for a snapshot that somebody waits for: the node has other things to do meanwhile."""
+
+UNFINISHED_S_MAX = 60.0
+"""A record that is being written has all its bytes after milliseconds, or when the disk is back."""
+
+_UNREADABLE = (errno.EIO, errno.EBADMSG, errno.EUCLEAN)
+
+
+class FileVerification:
+    """A `Verification` whose reading is done on `thread`."""
+
+    def __init__(self, thread: WriterThread, reading: Iterator[int]) -> None:
+        self._thread = thread
+        self._reading = reading
+
+    async def step(self) -> Slice:
+        """Read and check the next slice."""
+        return await self._thread.run(self._read_slice)
+
+    def _read_slice(self) -> Slice:
+        began_s, bytes_read, last = time.thread_time(), 0, True
+        for count in self._reading:
+            bytes_read += count
+            if count == 0 or bytes_read >= SLICE_BYTES_MIN:
+                last = False
+                break
+        return Slice(bytes_read, time.thread_time() - began_s, last)
+
+
+async def verify(verification: Verification) -> None:
+    """Go through all of it, with `CPU_SHARE_MAX` of a core. Raises `DamagedData`."""
+    last = False
+    while not last:
+        read = await verification.step()
+        last = read.last
+        await asyncio.sleep(read.cpu_s * (1 / CPU_SHARE_MAX - 1))
+
+
+def verify_closed_database(directory: Path) -> Iterator[int]:
+    """Check the files of a database that nobody writes; yields how many bytes were read each time.
+
+    Whether all tables are there is found by whoever opens it. Raises `StorageError`.
+    """
+    reader = DiskReader()
+    for path in sorted(directory.glob("*.sst")):
+        with _translated(path):
+            yield from verify_table(path, reader)
+    for path in sorted(directory.glob("*.log")):
+        with _translated(path):
+            yield from verify_records(path)
+    for path in directory.glob("MANIFEST-*"):
+        with _translated(path):
+            cut_short_at = yield from verify_records(path)
+        if cut_short_at is not None:
+            raise damaged_record(path, cut_short_at, "is cut short")
+
+
+def verify_open_database(
+    directory: Path, live_tables: Callable[[], Collection[str]]
+) -> Iterator[int]:
+    """Check all tables, write-ahead logs and MANIFESTs of a database that may be written meanwhile.
+
+    Yields how many bytes were read each time; 0: something has to be waited for. `live_tables`
+    names the tables of this moment: those that are removed meanwhile are skipped, those that are
+    made are left for the next time. Raises `StorageError`.
+    """
+    reader = DiskReader()
+    for name in sorted(live_tables()):
+        path = directory / name
+        try:
+            with _translated(path):
+                yield from verify_table(path, reader)
+        except FileNotFoundError:
+            if name in live_tables():
+                raise DamagedData(f"the table {path} is gone", path=path) from None
+    for path in sorted((*directory.glob("*.log"), *directory.glob("MANIFEST-*"))):
+        with suppress(FileNotFoundError), _translated(path):
+            cut_short_at = yield from verify_records(path)
+            if cut_short_at is not None:
+                yield from _until_finished(path, cut_short_at)
+
+
+def _until_finished(path: Path, offset: int) -> Iterator[int]:
+    """Wait until somebody has written more of a record that the file's end cuts short."""
+    size, began_s = path.stat().st_size, time.monotonic()
+    while path.stat().st_size == size:
+        if time.monotonic() - began_s > UNFINISHED_S_MAX:
+            raise damaged_record(path, offset, "is longer than its file")
+        yield 0
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """What the disk refuses to return is as lost as what it returns wrongly."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in _UNREADABLE:
+            raise DamagedData(f"{path} can't be read: {error.strerror}", path=path) from error
+        raise from_os_error(error, "verifying it", path) from error
