@@ -268,8 +268,8 @@ class MemoryStateStorage:
         return self._incoming
 
     async def install(self, received: Path, require: Require = anything) -> _JournaledStore:
-        """Make the received directory the state; `DamagedData` if it is not a whole one, or not what
-        `require` wants.
+        """Make the received directory the state; `DamagedData` if it is not a whole one, or not
+        what `require` wants.
         """
         store = self._store
         state = received_state(received)

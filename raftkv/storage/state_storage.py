@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from raftkv.errors import StorageError, check
+from raftkv.errors import DamagedData, StorageError, check
 from raftkv.files import (
     remove_tree,
     size_bytes,
