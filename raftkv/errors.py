@@ -33,7 +33,7 @@
     ├── OutcomeUnknown              a write that may or may not have happened
     ├── ConfigurationError
     │   └── AddressInUse
-    ├── WrongCluster                the nodes that answer belong to another cluster, or another life of it
+    ├── WrongCluster                what answers is another cluster, or another life of it
     ├── OutOfService                this node must not take part until its operator has decided
     ├── RemovedFromCluster          this node has no part in its cluster any more
     └── StorageError                this node can't go on with its disk
@@ -312,7 +312,7 @@ class AddressInUse(ConfigurationError):
 
 
 class WrongCluster(RaftkvError):
-    """What answers belongs to another cluster, or to another life of the cluster, than the client's.
+    """What answers belongs to another cluster than the client's, or to another life of it.
 
     Nothing that the client knows (revisions, sessions, locks, watches) means anything there.
     """
