@@ -56,9 +56,11 @@ class Node:
         rng: Random,
         initial: Membership | None = None,
         require_first_start: Callable[[], Awaitable[None]] | None = None,
+        incarnation: int = 0,
     ) -> None:
         self.node_id = node_id
         self.cluster_id = cluster_id
+        self.incarnation = incarnation
         self.ready = False
         self._config = config
         self._log_store = log_store

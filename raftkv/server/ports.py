@@ -22,6 +22,10 @@ class Node(Protocol):
     @property
     def cluster_id(self) -> int: ...
     @property
+    def incarnation(self) -> int:
+        """Drawn when the cluster was founded; 0: this node does not know it."""
+
+    @property
     def term(self) -> int: ...
     @property
     def machine(self) -> StateMachine:

@@ -111,6 +111,7 @@ class WatchedNode:
         self.address = address
         self.node_id = ord(address[0]) - ord("a") + 1
         self.cluster_id = 7
+        self.incarnation = 70
         self.term = 1
         self.up = True
         self.behind = False
