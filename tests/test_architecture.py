@@ -148,3 +148,49 @@ def test_an_import_against_the_rules_is_found(module: str, source: str) -> None:
 )
 def test_an_import_within_the_rules_is_not(module: str, source: str) -> None:
     assert violations(module, source) == []
+
+
+# ---- what protobuf writes decides nothing ----------------------------------------------
+
+# Another protobuf library may write the same message as other bytes, of another size. So below the
+# front door nothing may be decided, hashed or compared by them: `kv/canonical.py` is for that. Here
+# is who writes or measures messages all the same, and why it decides nothing.
+SERIALISED: dict[str, str] = {
+    "raftkv.kv.checks.check_batch": "one node takes a request in or not; nobody has to agree",
+    "raftkv.kv.checks.check_command": "as check_batch",
+    "raftkv.kv.checks.check_read_transaction": "as check_batch, of a read",
+    "raftkv.kv.commands.CommandRunner._run_named": "a result, remembered to be returned",
+    "raftkv.kv.machine.StateMachine._run_batch": "a result, returned and remembered for that",
+    "raftkv.kv.machine._refusal": "a result, returned",
+    "raftkv.node.driver.Driver._propose": "an entry, written by its leader for all nodes",
+}
+SERIALISERS = {"SerializeToString", "SerializePartialToString", "ByteSize"}
+
+
+def serialising(module: str, source: str) -> Iterator[str]:
+    """The functions of that module that have protobuf write or measure a message."""
+
+    def search(node: ast.AST, name: str) -> Iterator[str]:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            name = f"{name}.{node.name}"
+        if isinstance(node, ast.Attribute) and node.attr in SERIALISERS:
+            yield name
+        for child in ast.iter_child_nodes(node):
+            yield from search(child, name)
+
+    yield from search(ast.parse(source), module)
+
+
+def test_below_the_front_door_nothing_stands_on_what_protobuf_writes() -> None:
+    found = {
+        function
+        for name, path in modules()
+        if covers("raftkv.kv", name) or covers("raftkv.node", name)
+        for function in serialising(name, path.read_text())
+    }
+    assert found == set(SERIALISED), "encode it with kv/canonical.py, or say here why not"
+
+
+def test_a_hash_of_what_protobuf_writes_is_found() -> None:
+    source = "class Keys:\n  def look(self, c):\n    return sha256(c.SerializeToString())"
+    assert list(serialising("raftkv.kv.x", source)) == ["raftkv.kv.x.Keys.look"]

@@ -7,7 +7,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from raftkv.client.endpoints import Endpoints, parse_endpoints
+from raftkv.client.endpoints import Endpoint, Endpoints, parse_endpoints
+from raftkv.client.events import log
 from raftkv.client.fences import Fences
 from raftkv.client.keeper import SessionKeeper
 from raftkv.client.kept_leases import KeptLeases
@@ -19,7 +20,7 @@ from raftkv.client.retry import Backoff
 from raftkv.client.settings import ClientSettings
 from raftkv.client.unary import STATUS_TIMEOUT_S, Unary
 from raftkv.client.watch_stream import WatchStream
-from raftkv.errors import ConnectionFailed, InvalidRequest
+from raftkv.errors import ConnectionFailed, InvalidRequest, WrongCluster
 from raftkv.rpc import kv_pb2
 
 
@@ -49,16 +50,24 @@ class Core:
         )
         self._watches = WatchStream(self._endpoints, settings, rng, self._loop)
         self._pipeline.on_look_around = self._search_leader
+        self._endpoints.binding.on_gone = self._cluster_gone
         self._closing = False
 
     async def _connect(self) -> None:
-        """Wait until a node answers. Raises `ConnectionFailed` if none does in time."""
+        """Wait until a node answers. Raises `ConnectionFailed` if none does in time, `WrongCluster`
+        if those that do belong to two clusters.
+        """
         deadline = self._loop.time() + self._timeout_s
         backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
         while True:
             left_s = deadline - self._loop.time()
-            errors = await self._unary.find_leader(max(0.001, min(STATUS_TIMEOUT_S, left_s)))
+            errors = await self._unary.find_leader(
+                max(0.001, min(STATUS_TIMEOUT_S, left_s)), self._settings.connect_grace_s
+            )
+            if (mixed := self._endpoints.binding.two_clusters()) is not None:
+                raise mixed
             if len(errors) < len(self._endpoints.given):
+                self._endpoints.binding.on_event = self._endpoint_event
                 return
             pause_s = backoff.next_s()
             if self._loop.time() + pause_s >= deadline:
@@ -83,10 +92,12 @@ class Core:
             waiting = self._pipeline.unfinished()
             if waiting:
                 await asyncio.wait(waiting, timeout=self._timeout_s)
-            self._kept.lose_all()
+            self._kept.lose_all("the client was closed")
             await asyncio.gather(self._kept.settle(), self._keeper.close())
         finally:
-            self._kept.lose_all()  # their holders must stop, also if the above was cancelled
+            self._kept.lose_all(
+                "the client was closed"
+            )  # their holders must stop, also if the above was cancelled
             await self._queues.close()
             self._pipeline.close()
             await self._unary.close()
@@ -116,3 +127,17 @@ class Core:
 
     def _search_leader(self) -> None:
         self._unary.search_leader(self._pipeline.move_to_leader)
+
+    def _endpoint_event(self, event: str, endpoint: Endpoint) -> None:
+        log(
+            event,
+            endpoint=endpoint.address,
+            answers_for=str(endpoint.answers_for),
+            client_belongs_to=str(self._endpoints.binding.identity),
+        )
+
+    def _cluster_gone(self, error: WrongCluster) -> None:
+        """Nobody of the own cluster is left: what was held there can't be trusted any more."""
+        self._kept.lose_all(error.message)
+        self._watches.fail_all(error)
+        self._pipeline.wake()

@@ -1,9 +1,9 @@
-"""Ends the calls whose time is up, with the error that tells the truth about each."""
+"""Ends calls that nobody will answer any more, with the error that tells the truth about each."""
 
 from __future__ import annotations
 
 from raftkv.client.lanes import Batch, Call, Lane
-from raftkv.errors import OutcomeUnknown, RaftkvError
+from raftkv.errors import OutcomeUnknown, RaftkvError, WrongCluster
 from raftkv.rpc import kv_pb2
 
 
@@ -26,6 +26,21 @@ def expire_batch(batch: Batch, now: float, why: str) -> None:
             set_error(call, unanswered(batch.lane, call, why))
         else:
             batch.next_deadline = min(batch.next_deadline, call.deadline)
+
+
+def fail_queue(lane: Lane, gone: WrongCluster) -> None:
+    """As `expire_queue`, of all calls: nobody of their cluster is left."""
+    for call in lane.queue:
+        set_error(call, WrongCluster(gone.message))
+    lane.queue.clear()
+
+
+def cluster_gone(gone: WrongCluster) -> RaftkvError:
+    """What a caller is told whose write was sent, if nobody of its cluster is left to answer it."""
+    return OutcomeUnknown(
+        f"the write was sent, and may have been applied, but who could say so is gone:"
+        f" {gone.message}"
+    )
 
 
 def unanswered(lane: Lane, call: Call, why: str) -> RaftkvError:

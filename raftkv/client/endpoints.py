@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from raftkv.client.binding import ClusterBinding
 from raftkv.client.breaker import CircuitBreaker
+from raftkv.client.identity import ClusterIdentity
 from raftkv.client.link import Link, Links
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import ConfigurationError
@@ -38,13 +40,31 @@ def parse_endpoints(endpoints: str | Sequence[str]) -> tuple[str, ...]:
 class Endpoint:
     """One node's front door, with what we have seen of it."""
 
-    __slots__ = ("address", "breaker", "given", "link")
+    __slots__ = (
+        "address",
+        "answers_for",
+        "ask_again_at",
+        "breaker",
+        "failed_since",
+        "foreign",
+        "given",
+        "link",
+    )
 
     def __init__(self, address: str, link: Link, breaker: CircuitBreaker, given: bool) -> None:
         self.address = address
         self.link = link
         self.breaker = breaker
         self.given = given  # by the user; else learnt from the cluster's member list
+        # See `ClusterBinding`:
+        self.answers_for: ClusterIdentity | None = None  # what it said last
+        self.foreign = False  # and that is not the client's cluster: it is left out until ...
+        self.ask_again_at = 0.0
+        self.failed_since = False  # the client's cluster has answered, here or elsewhere
+
+    def allows(self, now: float) -> bool:
+        """Whether an attempt may start."""
+        return self.breaker.allows(now) and (not self.foreign or now >= self.ask_again_at)
 
 
 class Endpoints:
@@ -58,6 +78,7 @@ class Endpoints:
         self._rng = rng
         self._by_address: dict[str, Endpoint] = {}
         self.leader: Endpoint | None = None
+        self.binding = ClusterBinding(self, settings.look_around_s)
         for address in addresses:
             self._add(address, given=True)
 
@@ -86,12 +107,13 @@ class Endpoints:
         """All endpoints, the best first: the leader, then those that fail least, in random order.
 
         An advertised address may lead nowhere from here (a container's own name), so those come
-        after the ones that the user gave.
+        after the ones that the user gave; and those of another cluster after all the others.
         """
         order = self._rng.sample(self.all, len(self._by_address))
         order.sort(
             key=lambda endpoint: (
-                not endpoint.breaker.allows(now),
+                not endpoint.allows(now),
+                endpoint.foreign,
                 endpoint is avoid,
                 endpoint is not self.leader,
                 not endpoint.given,
@@ -101,13 +123,21 @@ class Endpoints:
         return order
 
     def choose(self, now: float, avoid: Endpoint | None = None) -> Endpoint | None:
-        """The best endpoint whose breaker lets an attempt through, or None."""
+        """The best endpoint at which an attempt may start, or None."""
         best = self.ranked(now, avoid)[0]
-        return best if best.breaker.allows(now) else None
+        return best if best.allows(now) else None
 
     def next_probe_at(self) -> float:
-        """When the first open breaker lets a probe through."""
-        return min(endpoint.breaker.retry_at for endpoint in self.all)
+        """When the first open breaker lets a probe through, or a foreign one is asked again."""
+        return min(
+            max(endpoint.breaker.retry_at, endpoint.ask_again_at if endpoint.foreign else 0.0)
+            for endpoint in self.all
+        )
+
+    def failed(self, endpoint: Endpoint, now: float) -> None:
+        """It can't be reached, went away or fell silent."""
+        endpoint.breaker.failed(now)
+        self.binding.failed(endpoint, now)
 
     async def close(self) -> None:
         """Close every link."""

@@ -1,4 +1,9 @@
-"""One open stream and what it owes us. Knows numbers, not what becomes of a batch."""
+"""One open stream and what it owes us. Knows numbers, not what becomes of a batch.
+
+A node is asked first who it is, by a read of nothing. What it is then sent, sessions and sequences
+among it, means something in one history alone: so it has to wait until the node has said to which
+cluster it belongs, and if that is another one, it is never sent.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +13,37 @@ from raftkv.client.endpoints import Endpoint
 from raftkv.client.lanes import Batch
 from raftkv.client.link import Stream
 from raftkv.errors import RaftkvError
+from raftkv.rpc import api_pb2
+
+GREETING = 0
+"""The number of the request that asks who answers."""
+
+_GREETING = api_pb2.PipelineRequest(
+    number=GREETING, reads=api_pb2.ReadBatch(level=api_pb2.READ_LEVEL_STALE)
+).SerializeToString()
 
 
 class Flow:
     """A stream to an endpoint with the batches on it that have no answer yet."""
 
-    __slots__ = ("_number", "_stream", "_waiting_since", "endpoint", "in_flight")
+    __slots__ = ("_number", "_stream", "_waiting_since", "endpoint", "greeted", "in_flight")
 
     def __init__(
         self,
         endpoint: Endpoint,
+        now: float,
         on_message: Callable[[Flow, bytes], None],
         on_end: Callable[[Flow, RaftkvError], None],
     ) -> None:
         self.endpoint = endpoint
         self.in_flight: dict[int, Batch] = {}  # by number, in the order in which they were sent
         self._number = 0
-        self._waiting_since: float | None = None
+        self._waiting_since: float | None = now
+        self.greeted = False  # it has said who it is, and may be sent batches
         self._stream: Stream | None = endpoint.link.open(
             lambda message: on_message(self, message), lambda error: on_end(self, error)
         )
+        self._stream.send(_GREETING)
 
     @property
     def over(self) -> bool:

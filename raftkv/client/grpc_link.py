@@ -13,8 +13,10 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from raftkv.client.identity import identity_facts
 from raftkv.client.link import PIPELINE
 from raftkv.errors import ConnectionFailed, Outcome, OutcomeUnknown, RaftkvError, from_wire
+from raftkv.rpc import api_pb2
 
 RESOLVE_S_MAX = 1.0
 
@@ -182,6 +184,8 @@ class GrpcStream:
 def error_of_call(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
     """The typed error that the node ended a call with; `OutcomeUnknown` if gRPC ended it."""
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    header = api_pb2.ReplyHeader()
+    said_by: dict[str, str] = {}
     metadata: Any = error.trailing_metadata()
     for name, value in metadata or ():
         if name == STATUS_DETAILS:
@@ -190,7 +194,9 @@ def error_of_call(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
             except DecodeError:
                 break
             for detail in status.details:
-                if not detail.Unpack(info):
+                if detail.Unpack(header):
+                    said_by = identity_facts(header)
+                elif not detail.Unpack(info):
                     detail.Unpack(retry)
     facts = dict(info.metadata)
     outcome = facts.pop("outcome", "")
@@ -199,6 +205,7 @@ def error_of_call(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
             f"{address} did not answer the call: {error.details()}"
         )
     retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
+    facts |= said_by
     return from_wire(info.reason, error.details() or "", Outcome[outcome], retry_after_s, facts)
 
 

@@ -9,7 +9,7 @@ from raftkv.client.pipeline import Pipeline
 from raftkv.client.results import LeaseResult, lease_result
 from raftkv.client.session import Session
 from raftkv.client.settings import ClientSettings
-from raftkv.errors import LeaseNotFound
+from raftkv.errors import LeaseNotFound, WrongCluster
 from raftkv.rpc import kv_pb2
 
 
@@ -76,8 +76,10 @@ class SessionKeeper:
             self._pipeline.writes.session = None
             self._pipeline.wake()
         else:
-            # A renewal that failed has waited for its whole time already.
-            self._renew_in(self._renewal_s if error is None else 0.0)
+            # A renewal that failed has waited for its whole time already, unless nobody of the
+            # cluster is left.
+            at_once = error is not None and not isinstance(error, WrongCluster)
+            self._renew_in(0.0 if at_once else self._renewal_s)
 
     async def close(self) -> None:
         """Revoke the session, so that the store forgets it at once. Failure only costs the TTL.

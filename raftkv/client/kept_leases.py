@@ -195,12 +195,13 @@ class KeptLeases:
         if self._revocations:
             await asyncio.wait(list(self._revocations), timeout=CLOSE_GRACE_S)
 
-    def lose_all(self) -> None:
-        """The client is about to close: nothing is renewed from here on."""
+    def lose_all(self, why: str) -> None:
+        """None of those that are kept now is renewed from here on, and their owners stop."""
         for kept in list(self._kept.values()):
-            kept.lose("the client was closed")
+            kept.lose(why)
         if self._renewal is not None:
             self._renewal.cancel()
+            self._renewal = None
 
     # ---- renewals --------------------------------------------------------------------
 
@@ -248,7 +249,8 @@ class KeptLeases:
             return
         if answer.exception() is not None:
             # It has waited for its whole time, unless the error came at once.
-            self._renew_at(max(self.loop.time(), sent_at + timeout_s * PAUSE_SHARE))
+            if self._kept:
+                self._renew_at(max(self.loop.time(), sent_at + timeout_s * PAUSE_SHARE))
             return
         ended = answer.result()
         for kept in due:

@@ -26,7 +26,14 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from raftkv.client.deadlines import expire_batch, expire_queue, set_error, unanswered
+from raftkv.client.deadlines import (
+    cluster_gone,
+    expire_batch,
+    expire_queue,
+    fail_queue,
+    set_error,
+    unanswered,
+)
 from raftkv.client.endpoints import Endpoint, Endpoints
 from raftkv.client.flow import Flow
 from raftkv.client.gate import Gate
@@ -35,6 +42,7 @@ from raftkv.client.results import error_of
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import (
     ConnectionFailed,
+    NotServing,
     Outcome,
     OutcomeUnknown,
     Overloaded,
@@ -43,8 +51,12 @@ from raftkv.errors import (
     ShuttingDown,
     TooLarge,
     Unavailable,
+    WrongCluster,
 )
 from raftkv.rpc import api_pb2, kv_pb2
+
+# These say that a node is no good for anything, not that there is no majority.
+LEAVING = (ShuttingDown, NotServing)
 
 # The server answers at a batch's deadline, a moment before or after we notice it ourselves.
 DEADLINE_TOLERANCE_S = 0.005
@@ -177,6 +189,9 @@ class Pipeline:
         self._pump_scheduled = False
         if self._closed or not (self._again or any(lane.queue for lane in self._lanes)):
             return
+        if (gone := self._endpoints.binding.gone(self._loop.time())) is not None:
+            self._fail_all(gone)
+            return
         if self._sweep_timer is None:
             self._arm_sweep()
         if self.writes.queue and self.writes.session is None:
@@ -188,7 +203,7 @@ class Pipeline:
             self._wake_at(self._gate.resume_at)
             return
         flow = self._flow or self._connect(now)
-        if flow is None:
+        if flow is None or not flow.greeted:
             return
         while self._again and self._may_send(flow, self._again[0].lane):
             flow.send(self._again.popleft(), now)
@@ -215,7 +230,7 @@ class Pipeline:
             return None
         if endpoint.breaker.begin(now):
             self._gate.probing = True
-        self._flow = Flow(endpoint, self._on_message, self._on_end)
+        self._flow = Flow(endpoint, now, self._on_message, self._on_end)
         return self._flow
 
     def _wake_at(self, when: float) -> None:
@@ -235,9 +250,14 @@ class Pipeline:
             self._on_end(flow, OutcomeUnknown(f"{flow.endpoint.address} sent no valid reply"))
             return
         now = self._loop.time()
+        if not self._endpoints.binding.answered(flow.endpoint, reply.header, now):
+            self._foreign(flow, now)
+            return
         self.saw(reply.header.revision)
         batch = flow.heard(reply.number, now)
-        if batch is not None:
+        if not flow.greeted:
+            self._greeted(flow, answer, now)
+        elif batch is not None:
             if isinstance(answer, kv_pb2.Failure):
                 self._refused(flow, batch, answer)
             else:
@@ -297,15 +317,32 @@ class Pipeline:
             self._gate.retried(self._loop.time())
         return True
 
-    def _refused(self, flow: Flow, batch: Batch, failure: kv_pb2.Failure) -> None:
-        """The node answered for the batch as a whole: it was not run, or may have been."""
-        now = self._loop.time()
+    def _greeted(
+        self, flow: Flow, answer: list[kv_pb2.Result] | kv_pb2.Failure, now: float
+    ) -> None:
+        """It is a node of the own cluster; whether it serves is another question."""
+        flow.greeted = True
+        flow.endpoint.breaker.succeeded()
+        if isinstance(answer, kv_pb2.Failure):
+            error = self._heard_refusal(flow, answer, now)
+            if isinstance(error, LEAVING):
+                self._gate.broken(now, len(self._endpoints))
+                self._avoid = flow.endpoint
+                self._leave(flow)
+
+    def _heard_refusal(self, flow: Flow, failure: kv_pb2.Failure, now: float) -> RaftkvError:
         error = error_of(failure)
         self._trouble = f"the last answer: {flow.endpoint.address}: {error.message}"
-        if isinstance(error, ShuttingDown):
+        if isinstance(error, LEAVING):
             flow.endpoint.breaker.failed(now)
         else:
             flow.endpoint.breaker.succeeded()
+        return error
+
+    def _refused(self, flow: Flow, batch: Batch, failure: kv_pb2.Failure) -> None:
+        """The node answered for the batch as a whole: it was not run, or may have been."""
+        now = self._loop.time()
+        error = self._heard_refusal(flow, failure, now)
         if isinstance(error, SessionExpired) and batch.session is not None:
             self._session_expired(batch)
         elif error.outcome is Outcome.NOT_APPLIED:
@@ -355,12 +392,23 @@ class Pipeline:
         if flow.over:
             return
         now = self._loop.time()
-        flow.endpoint.breaker.failed(now)
+        self._endpoints.failed(flow.endpoint, now)
+        if not flow.greeted and not isinstance(error, ConnectionFailed):
+            self._trouble = f"the last answer: {flow.endpoint.address}: {error.message}"
+        self._break_off(flow, now, maybe_run=not isinstance(error, ConnectionFailed))
+
+    def _foreign(self, flow: Flow, now: float) -> None:
+        """Another cluster answers there: it gets nothing, and what it says is not used."""
+        flow.endpoint.breaker.succeeded()
+        self._trouble = self._endpoints.binding.foreign_error(flow.endpoint).message
+        self._break_off(flow, now, maybe_run=True)
+
+    def _break_off(self, flow: Flow, now: float, maybe_run: bool) -> None:
         flow.close()
         for number in reversed(list(flow.in_flight)):
             batch = flow.take(number)
             if batch is not None:
-                self._try_again(batch, maybe_run=not isinstance(error, ConnectionFailed))
+                self._try_again(batch, maybe_run)
         if flow is self._flow:
             self._flow = None
             self._avoid = flow.endpoint
@@ -396,6 +444,15 @@ class Pipeline:
         if not flow.in_flight and flow in self._draining:
             self._draining.remove(flow)
             flow.close()
+
+    def _fail_all(self, gone: WrongCluster) -> None:
+        """Nobody is left who could run these. Those that were sent may have been applied."""
+        again, self._again = self._again, deque()
+        for batch in again:
+            self._fail(batch, lambda _: cluster_gone(gone))
+        for lane in self._lanes:
+            fail_queue(lane, gone)
+        self.on_look_around()  # it may come back
 
     def _unanswered(self, batch: Batch) -> None:
         self._fail(batch, lambda call: unanswered(batch.lane, call, self._why()))
@@ -439,8 +496,9 @@ class Pipeline:
                 batch.settle()
                 self.wake()
         if flow.silent_s(now) > self._settings.silence_s_max:
-            self._trouble = self._why()
+            why = self._why()
             self._on_end(flow, OutcomeUnknown(f"{flow.endpoint.address} has fallen silent"))
+            self._trouble = why
         else:
             self._end_if_drained(flow)
 

@@ -32,7 +32,11 @@ class ClientSettings:
     page_keys_max: int = 1_000  # of a range that is too large for one reply
 
     # A client in use asks who the members are this often: all that it was given may be replaced.
+    # An endpoint that answers for another cluster is asked again after this long.
     look_around_s: float = 5.0
+    # Once a leader has answered, `connect` gives the other endpoints this long to say whether they
+    # belong to its cluster; an endpoint that is silent for longer costs it that much.
+    connect_grace_s: float = 0.3
     # A node that is sent requests and says nothing for this long is left for another one.
     silence_s_max: float = 2.0
     # A node that tells a watch nothing for this long is asked whether it knows what is committed.

@@ -75,6 +75,7 @@ class NodeStatus:
     learner: bool
     members: tuple[Member, ...]
     peers: tuple[PeerStatus, ...]
+    incarnation: int = 0  # drawn when the cluster was founded; 0: it waits to be founded
     cluster_version: int = 0
     not_serving: str = ""  # why it serves nothing, and what to do; empty if it serves
     notice: str = ""  # what its operator should know although it serves
@@ -133,6 +134,7 @@ def status_of(endpoint: str, reply: api_pb2.StatusReply) -> NodeStatus:
         learner=reply.learner,
         members=tuple(map(member_of, reply.members)),
         peers=tuple(map(_peer_of, reply.peers)),
+        incarnation=reply.header.incarnation,
         cluster_version=reply.cluster_version,
         not_serving=reply.not_serving,
         notice=reply.notice,

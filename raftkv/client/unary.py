@@ -10,20 +10,23 @@ from typing import Protocol, Self, TypeVar
 from google.protobuf.message import DecodeError
 
 from raftkv.client.endpoints import Endpoint, Endpoints
+from raftkv.client.identity import take_identity
 from raftkv.client.retry import Backoff
 from raftkv.client.settings import ClientSettings
 from raftkv.client.status import NodeStatus, Role, status_of
-from raftkv.errors import ConnectionFailed, DeadlineExceeded, Outcome, OutcomeUnknown, RaftkvError
+from raftkv.errors import (
+    ConnectionFailed,
+    DeadlineExceeded,
+    Outcome,
+    OutcomeUnknown,
+    RaftkvError,
+    WrongCluster,
+)
 from raftkv.rpc import api_pb2
 
 STATUS = "/raftkv.rpc.Cluster/Status"
 STATUS_TIMEOUT_S = 1.0
 SEARCHES_MAX = 8  # for one leader; the next new term starts another
-
-
-class _Reply(Protocol):
-    @classmethod
-    def FromString(cls, data: bytes, /) -> Self: ...  # noqa: N802 - protobuf's name
 
 
 class Request(Protocol):
@@ -32,17 +35,22 @@ class Request(Protocol):
     def SerializeToString(self) -> bytes: ...  # noqa: N802 - protobuf's name
 
 
-class _HeadedReply(_Reply, Protocol):
+class _HeadedReply(Protocol):
+    @classmethod
+    def FromString(cls, data: bytes, /) -> Self: ...  # noqa: N802 - protobuf's name
     @property
     def header(self) -> api_pb2.ReplyHeader: ...
 
 
-ReplyT = TypeVar("ReplyT", bound=_Reply)
 HeadedReplyT = TypeVar("HeadedReplyT", bound=_HeadedReply)
 
 
 class Unary:
-    """Calls any node, or one in particular; retries what is safe to retry until the deadline."""
+    """Calls any node, or one in particular; retries what is safe to retry until the deadline.
+
+    What an endpoint of another cluster answers counts for nothing. Raises `WrongCluster` once
+    nobody else answers, or if the one in particular is such.
+    """
 
     def __init__(
         self,
@@ -68,7 +76,8 @@ class Unary:
         changes: bool = False,
     ) -> HeadedReplyT:
         """Ask the best node, then the others. A call that `changes` something is never repeated
-        once it may have had its effect: it raises `OutcomeUnknown`."""
+        once it may have had its effect: it raises `OutcomeUnknown`. It is made only where the
+        client's own cluster has just answered."""
         deadline = self._loop.time() + timeout_s
         backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
         data = request.SerializeToString()
@@ -77,14 +86,20 @@ class Unary:
         refusal = ""  # what a node said that did answer: it says more than that others do not
         while True:
             now = self._loop.time()
+            if (gone := self._endpoints.binding.gone(now)) is not None:
+                raise gone
             endpoint = self._endpoints.ranked(now, avoid)[0]
             try:
-                answer = await endpoint.link.call(method, data, max(0.001, deadline - now))
-                reply = reply_type.FromString(answer)
+                if changes:
+                    await self.status(endpoint, min(STATUS_TIMEOUT_S, deadline - now))
+                left_s = deadline - self._loop.time()
+                reply = await self._ask(endpoint, method, data, reply_type, left_s)
                 self.revision = max(self.revision, reply.header.revision)
                 return reply
-            except (RaftkvError, DecodeError) as error:
-                failure = _typed(error, endpoint)
+            except WrongCluster as foreign:
+                failure: RaftkvError = ConnectionFailed(foreign.message)
+            except RaftkvError as error:
+                failure = error
             if failure.outcome is Outcome.NOT_APPLIED:
                 raise failure
             if changes and failure.outcome is Outcome.MAYBE_APPLIED:
@@ -110,15 +125,41 @@ class Unary:
             self._endpoints.leader = self._endpoints.get(address)
 
     async def ask(
-        self, endpoint: Endpoint, method: str, request: Request, reply_type: type[ReplyT],
+        self, endpoint: Endpoint, method: str, request: Request, reply_type: type[HeadedReplyT],
         timeout_s: float,
-    ) -> ReplyT:  # fmt: skip
+    ) -> HeadedReplyT:  # fmt: skip
         """Ask this node and no other, once. Raises `ConnectionFailed` if it does not answer."""
+        if method != STATUS:  # it may change something, so not before its cluster is known
+            await self.status(endpoint, timeout_s)
         try:
-            data = await endpoint.link.call(method, request.SerializeToString(), timeout_s)
-            return reply_type.FromString(data)
-        except (OutcomeUnknown, DecodeError) as error:
+            return await self._ask(
+                endpoint, method, request.SerializeToString(), reply_type, timeout_s
+            )
+        except OutcomeUnknown as error:
             raise ConnectionFailed(f"{endpoint.address} does not answer: {error}") from None
+
+    async def _ask(
+        self, endpoint: Endpoint, method: str, data: bytes, reply_type: type[HeadedReplyT],
+        timeout_s: float,
+    ) -> HeadedReplyT:  # fmt: skip
+        """One call, whose answer is that of the client's own cluster, or `WrongCluster`."""
+        binding, loop = self._endpoints.binding, self._loop
+        try:
+            answer = await endpoint.link.call(method, data, max(0.001, timeout_s))
+            reply = reply_type.FromString(answer)
+            own = binding.answered(endpoint, reply.header, loop.time())
+        except DecodeError:
+            raise OutcomeUnknown(f"{endpoint.address} sent no valid reply") from None
+        except RaftkvError as error:
+            identity = take_identity(error.facts)
+            if identity is None and isinstance(error, ConnectionFailed | OutcomeUnknown):
+                binding.failed(endpoint, loop.time())
+            if identity is None or binding.identified(endpoint, identity, loop.time()):
+                raise
+            own = False
+        if not own:
+            raise binding.foreign_error(endpoint)
+        return reply
 
     async def status(self, endpoint: Endpoint, timeout_s: float) -> NodeStatus:
         """What this node says of itself."""
@@ -132,19 +173,21 @@ class Unary:
         """What each of these nodes says of itself, or why it does not."""
         return await asyncio.gather(*(self._status_or_error(each, timeout_s) for each in endpoints))
 
-    async def find_leader(self, timeout_s: float) -> list[RaftkvError]:
+    async def find_leader(self, timeout_s: float, grace_s: float = 0.0) -> list[RaftkvError]:
         """Ask every node until one says that it leads; notes it, and where the members listen.
 
-        Returns the errors of those that did not answer, all of them if nobody did.
+        From then on the others have `grace_s` to answer. Returns the errors of those that did not
+        answer, all of them if nobody did.
         """
         asked = self._endpoints.all
         tasks = [self._loop.create_task(self._status_or_error(each, timeout_s)) for each in asked]
         errors: list[RaftkvError] = []
         leader: Endpoint | None = None
+        wait_s: float | None = None  # until one leads: for as long as it takes
         try:
             pending = list(tasks)
-            while pending and leader is None:
-                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            while pending and (wait_s is None or wait_s > 0.0):
+                await asyncio.wait(pending, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
                 for endpoint, task in zip(asked, tasks, strict=True):
                     if task not in pending or not task.done():
                         continue
@@ -153,8 +196,10 @@ class Unary:
                         errors.append(answer)
                         continue
                     self._endpoints.learn([member.client_address for member in answer.members])
-                    if answer.role is Role.LEADER:
-                        leader = endpoint
+                    if answer.role is Role.LEADER and leader is None:
+                        leader, until = endpoint, self._loop.time() + grace_s
+                if leader is not None:
+                    wait_s = until - self._loop.time()
                 pending = [task for task in pending if not task.done()]
         finally:
             for task in tasks:
@@ -190,9 +235,3 @@ class Unary:
             return await self.status(endpoint, timeout_s)
         except RaftkvError as error:
             return error
-
-
-def _typed(error: RaftkvError | DecodeError, endpoint: Endpoint) -> RaftkvError:
-    if isinstance(error, RaftkvError):
-        return error
-    return OutcomeUnknown(f"{endpoint.address} sent no valid reply")

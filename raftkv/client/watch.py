@@ -39,6 +39,9 @@ class Parcel:
 class Keeper(Protocol):
     """Who runs the watches of a client."""
 
+    trouble: str
+    """What a node said last that did not serve, since one has; empty: none has said a thing."""
+
     def resume(self, watch: Watch) -> None:
         """A watch that was paused has handed everything out."""
 
@@ -119,8 +122,10 @@ class Watch:
             async with asyncio.timeout(self._start_timeout_s):
                 await self._started.wait()
         except TimeoutError:
+            said = self._keeper.trouble
+            why = f" (the last answer: {said})" if said else "; is there a majority?"
             raise DeadlineExceeded(
-                f"no node took the watch within {self._start_timeout_s} s; is there a majority?"
+                f"no node took the watch within {self._start_timeout_s} s{why}"
             ) from None
         if self._error is not None:
             raise self._error

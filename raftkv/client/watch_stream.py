@@ -5,7 +5,8 @@
         |                               |                 |<-----+ the node is
         +--- it broke, was ended, or gave no answer in time
 
-On a new stream every watch is asked for again, from its bookmark + 1.
+On a new stream every watch is asked for again, from its bookmark + 1. What a node of another
+cluster tells is not told on; once nobody else is left, all watches end with `WrongCluster`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ from raftkv.client.retry import Backoff
 from raftkv.client.settings import ClientSettings
 from raftkv.client.watch import Watch
 from raftkv.client.watch_mail import WatchMail
-from raftkv.errors import Outcome, OutcomeUnknown, Overloaded, RaftkvError, Unavailable
+from raftkv.errors import (
+    ConnectionFailed,
+    Outcome,
+    OutcomeUnknown,
+    Overloaded,
+    RaftkvError,
+    Unavailable,
+)
 from raftkv.rpc import api_pb2
 
 CREATES_PER_MESSAGE_MAX = 1_000
@@ -61,6 +69,7 @@ class WatchStream:
         self._pump_handle: asyncio.Handle | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
         self._closed = False
+        self.trouble = ""  # what a node said that did not serve, since one has
 
     # ---- for watches -------------------------------------------------------------------
 
@@ -99,12 +108,19 @@ class WatchStream:
             if handle is not None:
                 handle.cancel()
         self._mail.close()
+        self.fail_all(Unavailable("the client is closed"))
+
+    def fail_all(self, error: RaftkvError) -> None:
+        """No watch can go on, once it has handed out what has arrived."""
+        self._mail.break_off()
         if self._stream is not None:
             self._stream.close()
-            self._stream = None
-        for watch in self._watches.values():
-            watch.fail(Unavailable("the client is closed"))
-        self._watches.clear()
+            self._stream = self._endpoint = None
+        self._creates.clear()
+        self._heard.clear()
+        watches, self._watches = self._watches, {}
+        for watch in watches.values():
+            watch.fail(error)
 
     def _pause(self, watch: Watch) -> None:
         """Its consumer is too slow: hear no more until it has taken what is there."""
@@ -146,6 +162,9 @@ class WatchStream:
         if not self._watches:
             return False
         now = self._loop.time()
+        if (gone := self._endpoints.binding.gone(now)) is not None:
+            self.fail_all(gone)
+            return False
         if now < self._resume_at - TIMER_TOLERANCE_S:
             self._wake_at(self._resume_at)
             return False
@@ -172,8 +191,13 @@ class WatchStream:
         except DecodeError:
             self._on_end(OutcomeUnknown("the node sent no valid reply"))
             return
-        if self._endpoint is not None:
-            self._endpoint.breaker.succeeded()
+        if self._endpoint is None:
+            return
+        self._endpoint.breaker.succeeded()
+        binding = self._endpoints.binding
+        if not binding.answered(self._endpoint, reply.header, self._loop.time()):
+            self._move_on(binding.foreign_error(self._endpoint))
+            return
         for news in reply.news:
             if self._stream is None:
                 return  # ended by what came before; the next one tells the rest
@@ -200,6 +224,7 @@ class WatchStream:
         self._failures = 0
         self._backoff.reset()
         self._avoid = None
+        self.trouble = ""
 
     def _created(self, news: api_pb2.WatchNews) -> None:
         for watch_id in news.watch_ids:
@@ -240,14 +265,21 @@ class WatchStream:
             self._wake()
 
     def _on_end(self, error: RaftkvError) -> None:
-        """The stream is over: go on at another node."""
+        """The stream is over, or no good."""
+        if self._endpoint is not None:
+            self._endpoints.failed(self._endpoint, self._loop.time())
+        self._move_on(error)
+
+    def _move_on(self, error: RaftkvError) -> None:
+        """Leave the node, if there is one, and go on at another."""
         endpoint, stream = self._endpoint, self._stream
         if endpoint is None or stream is None:
             return
         now = self._loop.time()
+        if not isinstance(error, ConnectionFailed):
+            self.trouble = f"{endpoint.address}: {error.message}"
         stream.close()
         self._stream = self._endpoint = None
-        endpoint.breaker.failed(now)
         self._avoid = endpoint
         self._mail.break_off()
         self._failures += 1

@@ -2,6 +2,10 @@
 
 Each error names the field, the limit and the fix. Whatever needs the state (does the lease
 live, does the key exist) is decided at apply.
+
+Sizes are `ByteSize`, which protobuf libraries may count differently: it is one node's decision
+whether to take a request in, no two nodes have to agree on it, and what is in the log is not
+measured again.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from raftkv.errors import InvalidRequest, Refused
 from raftkv.kv import locks, operations
+from raftkv.kv.canonical import result_size_bytes
 from raftkv.kv.compaction import Compaction
 from raftkv.kv.failures import fill_failure
 from raftkv.kv.idempotency import IdempotencyKeys
@@ -72,13 +73,14 @@ class CommandRunner:
         try:
             first = self.idempotency_keys.result(command)
             if first is not None:
-                budget.take(len(first))
+                result.MergeFromString(first)
+                # Not by the length of `first`, which depends on this node's protobuf library.
+                budget.take(result_size_bytes(result))
+                return
         except (InvalidRequest, Refused) as error:
+            result.Clear()
             result.revision = self._meta.revision
             fill_failure(result.failure, error)
-            return
-        if first is not None:
-            result.MergeFromString(first)
             return
         self._run(command, result, budget)
         self.idempotency_keys.remember(command, result.SerializeToString(deterministic=True))

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Final
 
 from raftkv.errors import IdempotencyKeyReused
+from raftkv.kv.canonical import command_bytes
 from raftkv.kv.limits import (
     IDEMPOTENCY_REMOVALS_PER_ENTRY,
     IDEMPOTENCY_TTL_MS_DEFAULT,
@@ -24,11 +25,7 @@ _DEADLINE: Final = struct.Struct(">q")
 
 def fingerprint(command: kv_pb2.Command) -> bytes:
     """The same for two commands if and only if they ask for the same."""
-    bare = kv_pb2.Command()
-    bare.CopyFrom(command)
-    bare.ClearField("idempotency_key")
-    bare.ClearField("idempotency_ttl_ms")
-    return hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()
+    return hashlib.sha256(command_bytes(command)).digest()
 
 
 class IdempotencyKeys:

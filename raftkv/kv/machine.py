@@ -211,6 +211,8 @@ class StateMachine:
             self._overlay.known.update(
                 zip(keys, self._store.get_many(Family.CURRENT, keys), strict=True)
             )
+        # To be returned, now and by the session's memory. Nothing is decided by these bytes: nodes
+        # with different protobuf libraries may hold different ones of the same meaning.
         return self._runner.run_batch(batch).SerializeToString(deterministic=True)
 
     def _unusable(self, batch: kv_pb2.CommandBatch) -> RaftkvError | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from raftkv.errors import InvalidRequest
+from raftkv.kv.canonical import membership_bytes
 from raftkv.raft.entry import Address, Membership
 from raftkv.rpc import log_pb2
 
@@ -13,7 +14,7 @@ def encode_membership(membership: Membership) -> bytes:
     """The payload of a MEMBERSHIP entry; equal memberships have equal bytes."""
     wire = log_pb2.Membership()
     fill_membership(membership, wire)
-    return wire.SerializeToString(deterministic=True)
+    return membership_bytes(wire)
 
 
 def decode_membership(payload: bytes) -> Membership:

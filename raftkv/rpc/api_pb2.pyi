@@ -482,7 +482,9 @@ class SetLogLevelRequest(_message.Message):
     def __init__(self, level: _Optional[str] = ...) -> None: ...
 
 class SetLogLevelReply(_message.Message):
-    __slots__ = ("previous",)
+    __slots__ = ("previous", "header")
     PREVIOUS_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
     previous: str
-    def __init__(self, previous: _Optional[str] = ...) -> None: ...
+    header: ReplyHeader
+    def __init__(self, previous: _Optional[str] = ..., header: _Optional[_Union[ReplyHeader, _Mapping]] = ...) -> None: ...

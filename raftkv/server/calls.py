@@ -17,6 +17,8 @@ from raftkv.logs import Logger
 from raftkv.server.admission import Admission
 from raftkv.server.deadlines import Deadlines
 from raftkv.server.failures import abort, of_write
+from raftkv.server.header import header_of
+from raftkv.server.ports import Node
 
 REQUEST_ID_METADATA = "x-request-id"
 REQUEST_ID_CHARACTERS_MAX = 128
@@ -42,11 +44,13 @@ class UnaryCalls:
 
     def __init__(
         self,
+        node: Node,
         admission: Admission,
         deadlines: Deadlines,
         log: Logger,
         on_broken: Callable[[BaseException], None],
     ) -> None:
+        self._node = node
         self._admission = admission
         self._deadlines = deadlines
         self._on_broken = on_broken
@@ -72,7 +76,7 @@ class UnaryCalls:
                     self._on_broken(problem)
                 error = of_write(problem)
                 failure = error.reason
-                await abort(context, error)
+                await abort(context, error, header_of(self._node))
             finally:
                 took_ms = (self._loop.time() - arrived) * 1000
                 self._log.debug("call", kind=kind, failure=failure, took_ms=took_ms)

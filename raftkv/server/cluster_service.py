@@ -34,7 +34,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
 
     @admin_call("cluster.status")
     async def Status(self, _: api_pb2.StatusRequest, call: Call) -> api_pb2.StatusReply:
-        reply = _status(self._node.status())
+        reply = _status(self._node.status(), header_of(self._node))
         reply.version = resources.version()
         reply.memory_bytes = resources.memory_bytes()
         reply.disk_free_bytes = resources.disk_free_bytes(self._data_dir)
@@ -145,9 +145,10 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
         self, request: api_pb2.SetLogLevelRequest, call: Call
     ) -> api_pb2.SetLogLevelReply:
         try:
-            return api_pb2.SetLogLevelReply(previous=set_level(request.level))
+            previous = set_level(request.level)
         except ConfigurationError as error:
             raise InvalidRequest(error.message) from error
+        return api_pb2.SetLogLevelReply(header=header_of(self._node), previous=previous)
 
     def _members(self, membership: Membership) -> api_pb2.MemberListReply:
         return api_pb2.MemberListReply(
@@ -175,15 +176,9 @@ def _members_of(membership: Membership) -> list[api_pb2.Member]:
     ]
 
 
-def _status(status: NodeStatus) -> api_pb2.StatusReply:
+def _status(status: NodeStatus, header: api_pb2.ReplyHeader) -> api_pb2.StatusReply:
     return api_pb2.StatusReply(
-        header=api_pb2.ReplyHeader(
-            cluster_id=status.cluster_id,
-            node_id=status.node_id,
-            term=status.term,
-            revision=status.revision,
-            incarnation=status.incarnation,
-        ),
+        header=header,
         cluster_version=status.cluster_version,
         not_serving=status.not_serving,
         notice=status.notice,

@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 from raftkv import errors
 from raftkv.errors import Outcome, OutcomeUnknown, RaftkvError
 from raftkv.kv.failures import fill_failure
-from raftkv.rpc import kv_pb2
+from raftkv.rpc import api_pb2, kv_pb2
 
 DOMAIN = "raftkv"
 # A status travels in the call's metadata, twice over, and a client drops the call if that is
@@ -37,6 +37,7 @@ _CODES: dict[type[RaftkvError], grpc.StatusCode] = {
     # Not ABORTED: generic clients retry that on their own, and this one must not be.
     errors.OutcomeUnknown: grpc.StatusCode.UNKNOWN,
     errors.ConfigurationError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.WrongCluster: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RemovedFromCluster: grpc.StatusCode.FAILED_PRECONDITION,
     errors.StorageError: grpc.StatusCode.INTERNAL,
     errors.DamagedData: grpc.StatusCode.DATA_LOSS,
@@ -67,8 +68,9 @@ def error_of(failure: kv_pb2.Failure) -> RaftkvError:
     )
 
 
-def status_of(error: RaftkvError) -> grpc.Status:
-    """The error as a status; its details are ErrorInfo (reason, outcome, facts) and RetryInfo."""
+def status_of(error: RaftkvError, header: api_pb2.ReplyHeader | None = None) -> grpc.Status:
+    """The error as a status; its details are ErrorInfo (reason, outcome, facts), RetryInfo and who
+    says so."""
     message = _shortened(error.message)
     status = status_pb2.Status(code=code_of(error).value[0], message=message)
     facts = {name: _shortened(fact) for name, fact in error.facts.items()}
@@ -83,6 +85,8 @@ def status_of(error: RaftkvError) -> grpc.Status:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(round(error.retry_after_s * 1000))
         status.details.add().Pack(retry)
+    if header is not None:
+        status.details.add().Pack(header)
     return rpc_status.to_status(status)
 
 
@@ -95,9 +99,13 @@ def _shortened(text: str) -> str:
     return f"{start} ... {end}"
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], error: RaftkvError) -> NoReturn:
+async def abort(
+    context: grpc.aio.ServicerContext[Any, Any],
+    error: RaftkvError,
+    header: api_pb2.ReplyHeader | None = None,
+) -> NoReturn:
     """End the call with this error."""
-    status = status_of(error)
+    status = status_of(error, header)
     await context.abort(status.code, status.details, tuple(status.trailing_metadata))
 
 

@@ -83,7 +83,7 @@ class FrontDoor:
         )
         deadlines = Deadlines.of_settings(settings)
         reader = Reader(node, settings.limits, on_broken)
-        calls = UnaryCalls(self._admission, deadlines, log, on_broken)
+        calls = UnaryCalls(node, self._admission, deadlines, log, on_broken)
         self._health = Health(node)
         self._pipelines = PipelineService(
             node, reader, self._admission, deadlines, settings.limits, log

@@ -10,8 +10,8 @@ def header_of(node: Node) -> api_pb2.ReplyHeader:
     """The header as of now."""
     return api_pb2.ReplyHeader(
         cluster_id=node.cluster_id,
+        incarnation=node.incarnation,
         node_id=node.node_id,
         term=node.term,
         revision=node.machine.revision,
-        incarnation=node.incarnation,
     )

@@ -51,7 +51,7 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
                 )
                 await context.write(reply)
         except RaftkvError as error:
-            await abort(context, error)
+            await abort(context, error, header_of(self._node))
 
     async def _next_request(self, context: Context) -> api_pb2.LeaseKeepAliveRequest | None:
         """None once the client has sent its last; raises `ShuttingDown`."""

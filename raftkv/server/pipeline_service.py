@@ -89,7 +89,7 @@ class PipelineService:
         try:
             await stream.run()
         except RaftkvError as error:
-            await failures.abort(context, error)
+            await failures.abort(context, error, header_of(self._node))
         finally:
             self._streams.pop(stream, None)
 

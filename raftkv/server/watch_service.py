@@ -80,7 +80,7 @@ class WatchService:
         try:
             await self._serve(context, stream, client)
         except (RaftkvError, InvariantViolation) as error:
-            await failures.abort(context, failures.of_read(error))
+            await failures.abort(context, failures.of_read(error), header_of(self._node))
         finally:
             del self._streams[stream]
             client.close()

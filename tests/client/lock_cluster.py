@@ -137,4 +137,4 @@ class LockLink(ScriptedLink):
             raise OutcomeUnknown("no answer") from None
         finally:
             cluster.waits.leave(wait.name, wait.token, turn)
-        return api_pb2.LockWaitReply().SerializeToString()
+        return api_pb2.LockWaitReply(header=node.header()).SerializeToString()

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 from raftkv import errors
 from raftkv.client.client import Client, connect
+from raftkv.client.flow import GREETING
+from raftkv.client.identity import identity_facts
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError
 from raftkv.rpc import api_pb2, kv_pb2
@@ -153,15 +155,28 @@ def _within(key: bytes, start: bytes, end: bytes) -> bool:
 
 @dataclass
 class ScriptedNode:
-    """One endpoint. `up` false: it refuses connections; `mute`: it takes them and says nothing."""
+    """One endpoint. `up` false: it refuses connections; `mute`: it takes them and says nothing,
+    but who it is, if it `greets`.
+    """
 
     cluster: ScriptedCluster
     address: str
     up: bool = True
     mute: bool = False
+    greets: bool = False
     refusal: RaftkvError | None = None  # of everything but Status
+    cluster_id: int = 7
+    incarnation: int = 70
     streams: list[ScriptedStream] = field(default_factory=list)
     connections: int = 0
+
+    def header(self) -> api_pb2.ReplyHeader:
+        return api_pb2.ReplyHeader(
+            cluster_id=self.cluster_id,
+            incarnation=self.incarnation,
+            node_id=1,
+            term=self.cluster.term,
+        )
 
     def kill(self) -> None:
         """The process dies: its streams break, connections are refused."""
@@ -212,14 +227,17 @@ class ScriptedCluster:
         request = api_pb2.PipelineRequest.FromString(message)
         batch = kv_pb2.CommandBatch.FromString(request.commands)
         seen = Seen(self.loop.time(), node.address, request, batch)
+        if request.number == GREETING:
+            if not node.mute or node.greets:
+                self._greet(stream)
+            return
         self.seen.append(seen)
         if node.mute:
             return
         answer: Answer = node.refusal or self.refuse_reads(request.reads)
         if answer is None and batch.session:
             answer = self.script.popleft() if self.script else self.answer_to(seen)
-        reply = api_pb2.PipelineReply(number=request.number)
-        reply.header.term, reply.header.node_id = self.term, 1
+        reply = api_pb2.PipelineReply(number=request.number, header=node.header())
         if isinstance(answer, RaftkvError):
             reply.failure.CopyFrom(failure_of(answer))
         elif request.HasField("reads"):
@@ -237,18 +255,29 @@ class ScriptedCluster:
         elif answer is None or isinstance(answer, RaftkvError):
             stream.deliver(reply.SerializeToString())
 
+    def _greet(self, stream: ScriptedStream) -> None:
+        reply = api_pb2.PipelineReply(number=GREETING, header=stream.node.header())
+        refusal = stream.node.refusal
+        if isinstance(refusal, errors.NotServing | errors.ShuttingDown):
+            reply.failure.CopyFrom(failure_of(refusal))
+        else:
+            reply.reads.SetInParent()
+        reply.header.revision = self.store.revision
+        stream.deliver(reply.SerializeToString())
+
     def unary(self, node: ScriptedNode, method: str) -> bytes:
         if method.endswith("/Status"):
             leads = self.leader == node.address
             return api_pb2.StatusReply(
-                header=api_pb2.ReplyHeader(term=self.term, node_id=1),
+                header=node.header(),
                 role=api_pb2.ROLE_LEADER if leads else api_pb2.ROLE_FOLLOWER,
                 members=[api_pb2.Member(client_address=each) for each in self.members],
             ).SerializeToString()
         if node.refusal is not None:
+            node.refusal.facts |= identity_facts(node.header())
             raise node.refusal
         return api_pb2.MemberListReply(
-            members=[api_pb2.Member(node_id=1, client_address=node.address)]
+            header=node.header(), members=[api_pb2.Member(node_id=1, client_address=node.address)]
         ).SerializeToString()
 
 
@@ -265,7 +294,7 @@ class ScriptedLink:
 
     async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
         node = self._node
-        if node.mute:
+        if node.mute and not (node.greets and method.endswith("/Status")):
             await asyncio.sleep(timeout_s)
             raise OutcomeUnknown("no answer")
         await asyncio.sleep(LATENCY_S)

@@ -7,7 +7,7 @@ from random import Random
 
 from raftkv.client.endpoints import Endpoints
 from raftkv.client.settings import ClientSettings
-from raftkv.client.unary import Unary
+from raftkv.client.unary import STATUS, Unary
 from raftkv.errors import NotLeader
 from raftkv.rpc import api_pb2
 
@@ -22,6 +22,8 @@ class Door:
         self._asked = asked
 
     async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+        if method == STATUS:
+            return api_pb2.StatusReply().SerializeToString()
         self._asked.append(self._address)
         if self._address != LEADER:
             raise NotLeader("not me", leader_id=4, leader_address=LEADER)

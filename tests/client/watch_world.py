@@ -29,6 +29,7 @@ from raftkv.raft.entry import Entry
 from raftkv.rpc import api_pb2
 from raftkv.rpc import kv_pb2 as pb
 from raftkv.server.admission import Admission
+from raftkv.server.header import header_of
 from raftkv.server.watch_service import WatchService
 from raftkv.storage.memory_state import MemoryStateStore
 from tests.kv.harness import batch, entry
@@ -111,6 +112,7 @@ class WatchedNode:
         self.address = address
         self.node_id = ord(address[0]) - ord("a") + 1
         self.cluster_id = 7
+        self.incarnation = 70
         self.term = 1
         self.up = True
         self.behind = False
@@ -189,7 +191,7 @@ class WatchedNode:
     def status(self) -> bytes:
         leads = self.address == "a:1"
         return api_pb2.StatusReply(
-            header=api_pb2.ReplyHeader(term=1, node_id=self.node_id),
+            header=header_of(self),  # type: ignore[arg-type]
             role=api_pb2.ROLE_LEADER if leads else api_pb2.ROLE_FOLLOWER,
         ).SerializeToString()
 

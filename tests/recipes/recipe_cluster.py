@@ -45,7 +45,7 @@ class RecipeCluster(LockCluster):
         self.store: ReadableStore = ReadableStore()
         self.changes = ChangeFeed(self.store.machine)
         self.waits = LockWaits(self)  # type: ignore[arg-type]
-        self.cluster_id = 7
+        self.cluster_id, self.incarnation = 7, 70
         self.node_id = 1
         self.opened: list[str] = []
         self.broken: list[BaseException] = []

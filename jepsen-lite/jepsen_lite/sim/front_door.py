@@ -99,7 +99,7 @@ class SimulatedFrontDoor:
         )
         deadlines = Deadlines.of_settings(settings)
         reader = Reader(node, settings.limits, on_broken)
-        calls = UnaryCalls(admission, deadlines, log, on_broken)
+        calls = UnaryCalls(node, admission, deadlines, log, on_broken)
         self._pipelines = PipelineService(node, reader, admission, deadlines, settings.limits, log)
         self._watches = WatchService(node, admission, settings, on_broken)
         self._streams: dict[str, Callable[[Any, Any], Awaitable[None]]] = {

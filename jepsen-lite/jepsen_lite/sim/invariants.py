@@ -441,5 +441,7 @@ def _digest(entry: Entry) -> int:
 
 
 def _digest_of_state(store: StateStore) -> int:
+    # Some rows hold results as protobuf has written them, which may differ between two versions of
+    # the library. All replicas of a simulation live in one process, with one library.
     # Python keeps the hash of bytes, so rows that have not changed cost little the next time.
     return hash(tuple(hash(tuple(store.scan(family, b"", None))) for family in Family))
