@@ -46,6 +46,13 @@ class Row:
     memory_bytes: int | None = None
     uptime_ms: int | None = None
     error: str = ""
+    not_serving: str = ""  # why it answers and serves nothing
+    notice: str = ""  # what its operator should know although it serves
+
+    @property
+    def trouble(self) -> str:
+        """Why this node is of no use now; empty if it is."""
+        return self.error or self.not_serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class Overview:
     term: int
     revision: int
     nodes: tuple[Row, ...]
+    cluster_version: int = 0
 
 
 def status(
@@ -174,6 +182,7 @@ def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
         term=newest.term,
         revision=max(node.revision for node in nodes.values()),
         nodes=tuple(rows_by_id.values()),
+        cluster_version=max(node.cluster_version for node in nodes.values()),
     )
 
 
@@ -191,6 +200,8 @@ def _row(node: NodeStatus, commit_index: int, contact_ms: int | None) -> Row:
         disk_free_bytes=node.disk_free_bytes,
         memory_bytes=node.memory_bytes,
         uptime_ms=node.uptime_ms,
+        not_serving=node.not_serving,
+        notice=node.notice,
     )
 
 
@@ -205,8 +216,8 @@ def show(overview: Overview, output: Output) -> None:
         console.print(_screen(overview, console.width))
     else:
         # Nobody can tell twelve bare columns from each other.
-        rows = [[*cells(row), row.error or "-"] for row in overview.nodes]
-        print_table([*COLUMNS, "error"], rows, heading_in_pipe=True)
+        rows = [[*cells(row), row.trouble or "-", row.notice or "-"] for row in overview.nodes]
+        print_table([*COLUMNS, "error", "notice"], rows, heading_in_pipe=True)
 
 
 def headline(overview: Overview) -> str:
@@ -214,20 +225,27 @@ def headline(overview: Overview) -> str:
     if not overview.cluster_id:
         return "no node answers"
     return (
-        f"cluster {overview.cluster_id}   {leader}   term {overview.term}"
-        f"   revision {overview.revision}"
+        f"cluster {overview.cluster_id}   version {overview.cluster_version}   {leader}"
+        f"   term {overview.term}   revision {overview.revision}"
     )
 
 
 def causes(overview: Overview) -> list[str]:
-    """Why who is unreachable is, said once if it is the same: too long for a terminal's column."""
+    """What a node's operator should know, too long for a terminal's column: why it is unreachable,
+    said once if that is the same for all, why it serves nothing, and other notices.
+    """
     errors = {row.error for row in overview.nodes if row.error}
     if len(errors) == 1 and len(overview.nodes) > 1 and all(row.error for row in overview.nodes):
         return list(errors)
     return [
-        f"{row.address if row.node_id is None else f'node {row.node_id}'}: {row.error}"
+        f"{row.address if row.node_id is None else f'node {row.node_id}'}: {text}"
         for row in overview.nodes
-        if row.error
+        for text in (
+            row.error,
+            f"serves nothing: {row.not_serving}" if row.not_serving else "",
+            row.notice,
+        )
+        if text
     ]
 
 

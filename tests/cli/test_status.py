@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
@@ -38,6 +39,7 @@ LEADER = NodeStatus(
         PeerStatus(2, Reachability.REACHABLE, 40, 100, "replicate"),
         PeerStatus(3, Reachability.UNREACHABLE, 9_000, 50, "probe"),
     ),
+    cluster_version=1,
 )
 FOLLOWER = dataclasses.replace(
     LEADER, endpoint="h2:7411", node_id=2, role=Role.FOLLOWER, applied_index=93, peers=()
@@ -62,9 +64,30 @@ def test_in_a_pipe_the_columns_have_names_and_the_silent_a_cause(
     show(overview_of({"h1:7411": LEADER, "h3:7411": ConnectionFailed("refused")}), Output.TABLE)
     heading, one, two, three = (line.split("\t") for line in capsys.readouterr().out.splitlines())
     assert heading[:3] == ["id", "address", "role"]
-    assert heading[-1] == "error"
+    assert heading[-2:] == ["error", "notice"]
     assert len({*map(len, (heading, one, two, three))}) == 1
-    assert [row[-1] for row in (one, two, three)] == ["-", "not asked", "refused"]
+    assert [row[-2] for row in (one, two, three)] == ["-", "not asked", "refused"]
+
+
+def test_a_node_that_serves_nothing_says_why_and_a_notice_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    waits = dataclasses.replace(FOLLOWER, not_serving="waits for node 3", notice="damaged tables")
+    overview = overview_of({"h1:7411": LEADER, "h2:7411": waits})
+    assert causes(overview)[:2] == [
+        "node 2: serves nothing: waits for node 3",
+        "node 2: damaged tables",
+    ]
+    show(overview, Output.TABLE)
+    row = capsys.readouterr().out.splitlines()[2].split("\t")
+    assert row[-2:] == ["waits for node 3", "damaged tables"]
+    show(overview, Output.JSON)
+    shown = json.loads(capsys.readouterr().out)["nodes"][1]
+    assert (shown["not_serving"], shown["notice"]) == ("waits for node 3", "damaged tables")
+
+
+def test_the_cluster_version_stands_in_the_headline() -> None:
+    assert "version 1 " in headline(overview_of({"h1:7411": LEADER}))
 
 
 def test_on_a_terminal_the_causes_stand_below_the_table() -> None:

@@ -49,6 +49,11 @@ class NodeProcess:
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def move(self, client_port: int, peer_port: int) -> None:
+        """From its next start on it listens elsewhere."""
+        self.client_address = f"127.0.0.1:{client_port}"
+        self.peer_address = self._peer_listen = f"127.0.0.1:{peer_port}"
+
     def start(self, *arguments: str) -> None:
         assert not self.running
         command = [
@@ -97,13 +102,14 @@ class Cluster:
         self._proxies: list[PeerProxy] = []
         self._proxied = proxied
         for node_id in range(1, size + 1):
-            self._make_node(node_id)
+            self.make_node(node_id)
         self.initial_members = ",".join(
             f"{node.node_id}={node.peer_address}/{node.client_address}"
             for node in self.nodes.values()
         )
 
-    def _make_node(self, node_id: int) -> NodeProcess:
+    def make_node(self, node_id: int) -> NodeProcess:
+        """A node that is not running and no member yet."""
         client_port, peer_port, listen_port = free_ports(3)
         if not self._proxied:
             listen_port = peer_port
@@ -158,7 +164,7 @@ class Cluster:
 
     async def join(self, node_id: int) -> NodeProcess:
         """Add node `node_id` as a learner and start it."""
-        node = self._make_node(node_id)
+        node = self.make_node(node_id)
         if self._proxied:
             await self._proxies[-1].start()
         async with raftkv.connect(self.endpoints) as client:
