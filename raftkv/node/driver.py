@@ -247,17 +247,20 @@ class Driver:
         if self.dead:
             return
         self.last_contact[sender] = self.loop.time()
+        of_stranger: ProtocolBreach | None = None
         with self._fatal:
             try:
                 for message in frame.messages:
                     self.raft.step(message)
             except ProtocolBreach as breach:
-                self._breached(breach)
+                of_stranger = self._breached(breach)
             if frame.forwards:
                 self._take_forwards(sender, frame.forwards)
             for refused in frame.forwards_refused:
                 self.submissions.refused(refused.term, refused.number, refused.error)
         self.wake()
+        if of_stranger is not None:
+            raise of_stranger
 
     def _require_sane_term(self, message: Message) -> None:
         if message.term > self.raft.current_term + TERM_JUMP_MAX:
@@ -266,12 +269,12 @@ class Driver:
                 f" {self.raft.current_term}: elections raise it one by one"
             )
 
-    def _breached(self, breach: ProtocolBreach) -> None:
-        """A message says what can't be. From a stranger that ends its link, and is the stranger's
-        fault; from a member, one of the two nodes has lost what it promised.
+    def _breached(self, breach: ProtocolBreach) -> ProtocolBreach | None:
+        """A message says what can't be. Said by a member, one of the two nodes has lost what it
+        promised, and this one leaves service. Returns the breach of a stranger: it ends the link.
         """
         if not self._is_known(breach.sender):
-            raise breach
+            return breach
         self.finish(
             OutOfService(
                 f"{breach}: one of the two has lost or forgotten what it promised, and this node"
@@ -281,6 +284,7 @@ class Driver:
                 peer=breach.sender,
             )
         )
+        return None
 
     def _is_known(self, peer: int) -> bool:
         """Whether the peer belongs to the cluster: it has proved that, or it is a member here."""

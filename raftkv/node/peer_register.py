@@ -121,9 +121,9 @@ class PeerRegister:
         if caller.start.number == note.start.number and caller.start.id != note.start.id:
             return Refused(
                 Refusal.CLONE,
-                f"two processes run from copies of the disk of node {id}, both as its start"
-                f" {caller.start.number}: stop the one that should not run. Neither may go on from"
-                f" a copy: `raftkv member replace {id} NEW` if you can't tell which is which",
+                f"two processes have started from copies of the disk of node {id}, both as its"
+                f" start {caller.start.number}: one of them lacks what the other has promised. Stop"
+                f" both and put the newest disk back, or `raftkv member replace {id} NEW`",
             )
         return None
 

@@ -92,7 +92,8 @@ async def attack(
 
 
 async def assert_unharmed(cluster: Cluster) -> None:
-    assert all(node.running for node in cluster.nodes.values())
+    for node in cluster.nodes.values():
+        assert node.running, node.log()[-2000:]
     async with cluster.client() as client:
         await client.put("after", "yes", timeout=10)
         assert (await client.get("precious")).value == b"1"
@@ -157,6 +158,7 @@ async def test_nothing_that_a_stranger_says_harms_a_node(cluster: Cluster) -> No
             except NotIntroduced:
                 continue  # it can't prove that it knows the secret, nor does it know the node's
             assert said.admitted, f"{name}: {said}"
+            assert node.running, f"{name}: {node.log()[-2000:]}"
         await assert_unharmed(cluster)
 
 
@@ -203,7 +205,7 @@ async def test_what_is_forwarded_passes_the_checks_of_what_clients_send(tmp_path
         assert said.admitted
         await assert_unharmed(cluster)
         async with cluster.client() as client:
-            found = await client.range(prefix="")
+            found = await client.range_prefix("")
             assert {kv.key for kv in found.kvs} == {b"precious", b"after"}
 
 
