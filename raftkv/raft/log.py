@@ -76,6 +76,18 @@ class Log:
             return False
         return own_term != term or not agree(own_hash, hash_there)
 
+    def other_than(self, entries: Sequence[Entry]) -> Entry | None:
+        """The first of `entries` whose index and term an entry here has that is another one."""
+        for entry in entries:
+            position = entry.index - self.compacted_index - 1
+            if position >= len(self._entries):
+                break
+            if position >= 0:
+                present = self._entries[position]
+                if present.term == entry.term and present != entry:
+                    return entry
+        return None
+
     def matches(self, index: int, term: int) -> bool:
         """Log Matching's test: the entry at `index` has this term (Raft section 5.3)."""
         return self.term(index) == term

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from raftkv.errors import InvariantViolation, MembershipRefused, check
-from raftkv.raft import quorum
-from raftkv.raft.breach import ProtocolBreach
+from raftkv.raft import breach, quorum
 from raftkv.raft.entry import (
     Address,
     Entry,
@@ -360,14 +359,27 @@ class Raft:
     # ---- messages --------------------------------------------------------------------
 
     def step(self, message: Message) -> None:
-        """A message has arrived. It may be old, repeated or out of order."""
-        if message.term > self.current_term:
-            if not self._enters_term_of(message):
-                return
-        elif message.term < self.current_term:
+        """A message has arrived. It may be old, repeated or out of order.
+
+        Raises `breach.ProtocolBreach`, and has done nothing then.
+        """
+        if message.term < self.current_term:
             self._answer_stale(message)
             return
+        self._require_no_breach(message)
+        if message.term > self.current_term and not self._enters_term_of(message):
+            return
         self._dispatch(message)
+
+    def _require_no_breach(self, message: Message) -> None:
+        in_term = message.term == self.current_term
+        if isinstance(message, FROM_LEADER):
+            if in_term:
+                breach.require_one_leader(message, self.leader_id)
+            if self._installing is None:
+                breach.require_one_history(message, self.log, self.commit_index)
+        elif in_term and self.leads and message.sender in self.progress:
+            breach.require_own_question(message, self.log.last_index, self._rounds.number)
 
     def _enters_term_of(self, message: Message) -> bool:
         """Follow a higher term (section 5.1). False: the message is to be ignored."""
@@ -426,12 +438,6 @@ class Raft:
                 self._handle_timeout_now(message)
 
     def _hear_leader(self, leader_id: int) -> None:
-        if self.leads or self.leader_id not in (0, leader_id):
-            raise ProtocolBreach(
-                leader_id,
-                f"nodes {self.leader_id} and {leader_id} both lead one term",
-                term=self.current_term,
-            )
         if self.role is not Role.FOLLOWER:
             self._become_follower(self.current_term, leader_id)
         self.leader_id = leader_id
@@ -444,16 +450,8 @@ class Raft:
             return
         leader, prev_index = message.sender, message.prev_log_index
         if prev_index < self.commit_index:
-            # What is committed here the leader has (leader completeness). Where it is compacted
-            # away, the leader compares what we acknowledge.
-            self._require_agreement(
-                leader, prev_index, message.prev_log_term, message.prev_log_hash
-            )
             self._acknowledge(leader, self.commit_index)
         elif self.log.matches(prev_index, message.prev_log_term):
-            self._require_agreement(
-                leader, prev_index, message.prev_log_term, message.prev_log_hash
-            )
             self.log.merge(message.entries, self.commit_index)
             self._memberships.follow(self.log, message.entries)
             last_new = prev_index + len(message.entries)
@@ -473,20 +471,6 @@ class Raft:
                 )
             )
 
-    def _require_agreement(self, peer: int, index: int, term: int, hash_there: int) -> None:
-        """Raise if the peer's log is another one than ours up to `index`, as far as ours goes."""
-        if self.log.contradicts(index, term, hash_there):
-            raise ProtocolBreach(
-                peer,
-                f"the logs of nodes {self.node_id} and {peer} are different histories",
-                index=index,
-                **{
-                    f"at node {self.node_id} term": self.log.term(index),
-                    "hash": f"{self.log.hash(index) or 0:016x}",
-                    f"at node {peer} term": f"{term} hash {hash_there:016x}",
-                },
-            )
-
     def _acknowledge(self, leader: int, match_index: int) -> None:
         """Say that everything up to `match_index` is on our disk, once it is."""
         self._outbox.acknowledge(
@@ -501,14 +485,6 @@ class Raft:
         )
 
     def _handle_heartbeat(self, message: Heartbeat) -> None:
-        # The leader caps its commit index to what it knows to agree here.
-        if message.leader_commit > self.log.last_index and self._installing is None:
-            raise ProtocolBreach(
-                message.sender,
-                f"node {message.sender} says that this node acknowledged what it does not have",
-                committed=message.leader_commit,
-                last_index_here=self.log.last_index,
-            )
         self._commit_to(message.leader_commit)
         if message.read_round:
             # It promises nothing about our disk: a read does not wait for a write's sync.
@@ -550,13 +526,6 @@ class Raft:
         if not message.success:
             self._replicator.refuse(message)
             return
-        if message.match_index > self.log.last_index:
-            raise ProtocolBreach(
-                message.sender,
-                f"node {message.sender} has committed what its leader, node {self.node_id}, lacks",
-                committed=message.match_index,
-                last_index_here=self.log.last_index,
-            )
         own_hash = self.log.hash(message.match_index)
         if own_hash is not None and not agree(own_hash, message.match_hash):
             # Not counted. Asked about that very index, the peer finds out by itself.
@@ -713,12 +682,9 @@ class Raft:
             return
         point = message.snapshot
         index, term = point.last_included_index, point.last_included_term
-        hash_there = point.last_included_hash
         if index <= self.commit_index:
-            self._require_agreement(message.sender, index, term, hash_there)
             self._acknowledge(message.sender, self.commit_index)
         elif self.log.matches(index, term):
-            self._require_agreement(message.sender, index, term, hash_there)
             # Everything in it is in our log already; only the commit index is news. What comes
             # after it stays (figure 13, step 6): some of it may have been acknowledged.
             self._commit_to(index)

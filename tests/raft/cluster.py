@@ -12,8 +12,8 @@ from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.raft import Raft
 from raftkv.raft.ready import ConfirmedRead, RaftConfig, Ready
 from tests.raft.describe import describe, written
-from tests.raft.disk import State
-from tests.raft.invariants import Invariants
+from tests.raft.disk import FOUNDED, State
+from tests.raft.invariants import Invariants, Unchecked
 from tests.raft.node import SimulatedNode
 
 Wanted = Callable[[Message], bool]
@@ -63,16 +63,20 @@ class Cluster:
         *,
         config: RaftConfig | None = None,
         rng_for: Callable[[int, int], Random] = fixed_timeouts,
+        founded: int = FOUNDED,
+        lost_disks: bool = False,
     ) -> None:
+        """`lost_disks`: nodes may break their promises, so nothing is checked but by the test."""
         voter_ids = range(1, voters + 1) if isinstance(voters, int) else voters
         self.config = config or RaftConfig()
         self.nodes: dict[int, SimulatedNode] = {}
         self.network: list[Envelope] = []
         self.cut_links: set[tuple[int, int]] = set()
-        self.invariants = Invariants(self.nodes)
+        self.invariants = (Unchecked if lost_disks else Invariants)(self.nodes)
         self.reads: dict[int, int] = {}  # context -> confirmed read index
         self.trace: Callable[[str], None] | None = None
         self._rng_for = rng_for
+        self._founded = founded
         self._contexts = itertools.count(1)
         membership = members(voter_ids, learners)
         for node_id in sorted(membership.members):
@@ -116,19 +120,32 @@ class Cluster:
 
     def add_node(self, node_id: int, membership: Membership | None = None) -> None:
         """Start a node with an empty disk."""
-        node = SimulatedNode(node_id, self.config, membership or Membership(), self._rng_for)
+        node = SimulatedNode(
+            node_id, self.config, membership or Membership(), self._rng_for, self._founded
+        )
         self.nodes[node_id] = node
         self.observe(node_id)
 
-    def write_log(self, node_id: int, terms: Sequence[int], *, current_term: int) -> None:
-        """Restart a node with a log that it got in an earlier life: one entry per term."""
+    def write_log(
+        self,
+        node_id: int,
+        terms: Sequence[int],
+        *,
+        current_term: int,
+        commit_index: int = 0,
+        lost: Sequence[int] = (),
+    ) -> None:
+        """Restart a node with a log that it got in an earlier life: one entry per term.
+
+        The entries at the indexes `lost` are not those that all others know by index and term.
+        """
         node = self.nodes[node_id]
         node.crash()
         node.disk.entries = [
-            Entry(term, index, EntryKind.COMMANDS, b"%d" % term)
+            Entry(term, index, EntryKind.COMMANDS, b"?" if index in lost else b"%d" % term)
             for index, term in enumerate(terms, start=1)
         ]
-        node.disk.hard_state = HardState(current_term)
+        node.disk.hard_state = HardState(current_term, commit_index=commit_index)
         node.start()
         self.observe(node_id)
 
@@ -302,7 +319,9 @@ class Cluster:
 
     def _send_snapshot(self, node: SimulatedNode, peer: int) -> None:
         state = node.state.copy()
-        point = SnapshotPoint(state.applied_index, state.applied_term, state.membership)
+        point = SnapshotPoint(
+            state.applied_index, state.applied_term, state.membership, state.applied_hash
+        )
         message = InstallSnapshot(node.node_id, peer, node.raft.current_term, point)
         self.network.append(Envelope(message, node.raft, state))
 

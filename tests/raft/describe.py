@@ -18,11 +18,11 @@ def written(entries: Sequence[Entry]) -> str:
 
 
 def describe(message: Message) -> str:
-    """A message and all its fields but the empty ones."""
+    """A message and all its fields but the empty ones and the hashes."""
     shown = []
     for name in type(message).__dataclass_fields__:
         value = getattr(message, name)
-        if name in ("sender", "recipient") or value in (False, ()):
+        if name in ("sender", "recipient") or name.endswith("_hash") or value in (False, ()):
             continue
         if name == "entries":
             shown.append(f"entries={value[0].index}..{value[-1].index}")

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 
 from raftkv.raft.entry import Address, Entry, EntryKind, HardState, Membership
 from raftkv.raft.membership import MembershipCodec
+from raftkv.raft.running_hash import next_hash
+
+FOUNDED = 0x0F00DED
+"""The running hash with which the logs of a cluster begin: its incarnation."""
 
 
 def _encode(membership: Membership) -> bytes:
@@ -39,10 +43,11 @@ CODEC = MembershipCodec(_encode, _decode)
 class LogDisk:
     """The log and the hard state. Every write is atomic and synced when it returns."""
 
-    def __init__(self) -> None:
+    def __init__(self, founded: int = FOUNDED) -> None:
         self.hard_state = HardState()
         self.compacted_index = 0
         self.compacted_term = 0
+        self.compacted_hash = founded
         self.entries: list[Entry] = []
 
     @property
@@ -63,22 +68,27 @@ class LogDisk:
             assert 0 <= position <= len(self.entries), "a write leaves a gap on disk"
             self.entries[position:] = entries
 
-    def compact(self, index: int) -> None:
+    def compact(self, index: int, running_hash: int) -> None:
         term = self.term(index)
         assert term is not None, "compacted past the end of the log"
         del self.entries[: index - self.compacted_index]
-        self.compacted_index, self.compacted_term = index, term
+        self._begin_after(index, term, running_hash)
 
-    def reset(self, index: int, term: int) -> None:
+    def reset(self, index: int, term: int, running_hash: int) -> None:
         self.entries = []
+        self._begin_after(index, term, running_hash)
+
+    def _begin_after(self, index: int, term: int, running_hash: int) -> None:
         self.compacted_index, self.compacted_term = index, term
+        self.compacted_hash = running_hash
 
 
 class State:
     """The state machine: it remembers every entry that it applied. Written without sync."""
 
-    def __init__(self, membership: Membership) -> None:
+    def __init__(self, membership: Membership, founded: int = FOUNDED) -> None:
         self.history: list[Entry] = []
+        self.founded = founded
         self.durable_index = 0
         self._memberships: list[tuple[int, Membership]] = [(0, membership)]
 
@@ -89,6 +99,14 @@ class State:
     @property
     def applied_term(self) -> int:
         return self.history[-1].term if self.history else 0
+
+    @property
+    def applied_hash(self) -> int:
+        """The running hash of all that was applied, from the first entry on."""
+        running_hash = self.founded
+        for entry in self.history:
+            running_hash = next_hash(running_hash, entry)
+        return running_hash
 
     @property
     def membership(self) -> Membership:
@@ -112,7 +130,7 @@ class State:
             self._memberships.pop()
 
     def copy(self) -> State:
-        clone = State(self.membership)
+        clone = State(self.membership, self.founded)
         clone.history = list(self.history)
         clone.durable_index = self.applied_index
         clone._memberships = list(self._memberships)

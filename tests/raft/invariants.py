@@ -39,6 +39,7 @@ class Invariants:
         self._votes: dict[tuple[int, int], int] = {}  # (voter, term) -> candidate
         self._promised_terms: dict[int, int] = {}  # node -> highest term in a promise it made
         self._entries: dict[tuple[int, int], tuple[Entry, int]] = {}  # -> entry, term before it
+        self._hashes: dict[tuple[int, int], int] = {}  # (index, term) -> running hash
         self._match: dict[tuple[int, int, int], int] = {}  # (leader, term, peer) -> match_index
         self._read_floors: dict[int, int] = {}
         self.committed: dict[int, tuple[int, int]] = {}  # index -> entry's term, committed in term
@@ -132,6 +133,15 @@ class Invariants:
             known = self._entries.setdefault((entry.index, entry.term), (entry, before))
             assert known == (entry, before), f"log matching: {known} and {(entry, before)}"
             before = entry.term
+            self._check_hash(raft, entry.index, entry.term)
+        self._check_hash(raft, log.compacted_index, log.compacted_term)
+
+    def _check_hash(self, raft: Raft, index: int, term: int) -> None:
+        """One log has one running hash, wherever it was compacted and whoever brought it."""
+        running_hash = raft.log.hash(index)
+        assert running_hash is not None
+        known = self._hashes.setdefault((index, term), running_hash)
+        assert known == running_hash, f"running hash at {(index, term)}: {known}, {running_hash}"
 
     def _check_disk(self, node: SimulatedNode) -> None:
         """What the core takes for written is written, and the state is never ahead of the log."""
@@ -139,6 +149,7 @@ class Invariants:
         persisted = log.persisted_index
         assert disk.term(persisted) == log.term(persisted), f"{persisted} is not on disk as it is"
         assert node.state.applied_index <= disk.last_index, "applied what is not on its own disk"
+        assert disk.compacted_hash == log.compacted_hash, "the log on disk has another hash"
 
     def _check_commit(self, node: SimulatedNode, seen: Seen) -> None:
         raft, state = node.raft, node.state
@@ -214,3 +225,13 @@ class Invariants:
                     f"leader {leader.node_id} of term {leader.current_term} "
                     f"lacks the entry ({index}, {term}) committed in term {in_term}"
                 )
+
+
+class Unchecked(Invariants):
+    """Of a cluster in which nothing has to hold, as disks were lost."""
+
+    def message_leaves(self, node: SimulatedNode, message: Message) -> None:
+        pass
+
+    def observe(self, node: SimulatedNode) -> list[str]:
+        return []

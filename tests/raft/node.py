@@ -11,7 +11,7 @@ from raftkv.raft.log import Log
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.raft import Raft
 from raftkv.raft.ready import Persist, RaftConfig, Ready
-from tests.raft.disk import CODEC, LogDisk, State
+from tests.raft.disk import CODEC, FOUNDED, LogDisk, State
 
 
 class Installed(enum.Enum):
@@ -31,10 +31,11 @@ class SimulatedNode:
         config: RaftConfig,
         membership: Membership,
         rng_for: Callable[[int, int], Random],
+        founded: int = FOUNDED,
     ) -> None:
         self.node_id = node_id
-        self.disk = LogDisk()
-        self.state = State(membership)
+        self.disk = LogDisk(founded)
+        self.state = State(membership, founded)
         self.incarnation = 0
         self.writing: Persist | None = None
         self.installing: InstallSnapshot | None = None
@@ -60,14 +61,14 @@ class SimulatedNode:
         index = state.applied_index
         if index > disk.compacted_index and disk.term(index) != state.applied_term:
             # The crash hit between a snapshot's state and its log: finish the installation.
-            disk.reset(state.applied_index, state.applied_term)
+            disk.reset(state.applied_index, state.applied_term, state.applied_hash)
         self.incarnation += 1
         self._raft = Raft(
             self.node_id,
             self._config,
             CODEC,
             self._rng_for(self.node_id, self.incarnation),
-            Log(disk.compacted_index, disk.compacted_term, disk.entries),
+            Log(disk.compacted_index, disk.compacted_term, disk.entries, disk.compacted_hash),
             disk.hard_state,
             state.applied_index,
             state.membership,
@@ -128,7 +129,7 @@ class SimulatedNode:
     def compact(self, index: int) -> None:
         """As the driver does it: the state is synced first, then the log forgets."""
         self.state.sync()
-        self.disk.compact(index)
+        self.disk.compact(index, self.raft.log.hash(index) or 0)
         self.raft.compact(index)
 
     def _take_over_state(self, message: InstallSnapshot) -> None:
@@ -136,4 +137,6 @@ class SimulatedNode:
 
     def _reset_log(self, message: InstallSnapshot) -> None:
         point = message.snapshot
-        self.disk.reset(point.last_included_index, point.last_included_term)
+        self.disk.reset(
+            point.last_included_index, point.last_included_term, point.last_included_hash
+        )

@@ -14,7 +14,9 @@ from random import Random
 from raftkv.errors import MembershipRefused
 from raftkv.raft.entry import Membership
 from raftkv.raft.ready import RaftConfig
+from raftkv.raft.running_hash import UNKNOWN
 from tests.raft.cluster import Cluster, members
+from tests.raft.disk import FOUNDED
 from tests.raft.liveness import check_liveness
 from tests.raft.node import Installed, SimulatedNode
 
@@ -37,7 +39,11 @@ class RandomRun:
     def __init__(self, seed: int, voters: int = 3) -> None:
         self.rng = Random(seed)
         self.cluster = Cluster(
-            voters, config=SMALL, rng_for=lambda node, life: Random(f"{seed}/{node}/{life}")
+            voters,
+            config=SMALL,
+            rng_for=lambda node, life: Random(f"{seed}/{node}/{life}"),
+            # Every third cluster began before logs had a running hash.
+            founded=FOUNDED if seed % 3 else UNKNOWN,
         )
         self.proposals = itertools.count(1)
         self.membership_changes = 0
@@ -55,6 +61,7 @@ class RandomRun:
             (self.compact, 4),
             (self.change_membership, 1),
             (self.transfer, 1),
+            (self.raise_version, 0.2),
             (self.clients_come_and_go, 1),
             (self.drop, 6),
             (self.duplicate, 6),
@@ -181,6 +188,11 @@ class RandomRun:
     def transfer(self) -> None:
         if node := self._any_leader():
             node.raft.transfer_leadership(self.rng.choice(list(self.cluster.nodes)))
+            self._pump(node)
+
+    def raise_version(self) -> None:
+        if node := self._any_leader():
+            node.raft.propose_version(1)
             self._pump(node)
 
     def compact(self) -> None:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from raftkv.errors import MembershipRefused
+from raftkv.raft.running_hash import UNKNOWN
 from tests.raft.cluster import Cluster, Envelope, members
+from tests.raft.disk import FOUNDED
 from tests.raft.liveness import check_liveness
 from tests.raft.node import Installed, SimulatedNode
 from tests.raft.random_run import SMALL
@@ -28,9 +30,19 @@ class RaftMachine(RuleBasedStateMachine):
 
     cluster: Cluster
 
-    @initialize(voters=st.integers(1, 5), learners=st.integers(0, 1), leads=st.booleans())
-    def start(self, voters: int, learners: int, leads: bool) -> None:
-        self.cluster = Cluster(voters, range(voters + 1, voters + 1 + learners), config=CONFIG)
+    @initialize(
+        voters=st.integers(1, 5),
+        learners=st.integers(0, 1),
+        leads=st.booleans(),
+        hashed=st.booleans(),
+    )
+    def start(self, voters: int, learners: int, leads: bool, hashed: bool) -> None:
+        self.cluster = Cluster(
+            voters,
+            range(voters + 1, voters + 1 + learners),
+            config=CONFIG,
+            founded=FOUNDED if hashed else UNKNOWN,
+        )
         if leads:
             self.cluster.elect(1)
 
@@ -128,6 +140,13 @@ class RaftMachine(RuleBasedStateMachine):
     def propose(self, node: int, count: int) -> None:
         if picked := self._leader(node):
             self.cluster.propose(picked.node_id, *[b"x" * 40] * count)
+            self.cluster.pump(picked.node_id)
+
+    @rule(node=pick)
+    def raise_version(self, node: int) -> None:
+        if picked := self._leader(node):
+            picked.raft.propose_version(1)
+            self.cluster.observe(picked.node_id)
             self.cluster.pump(picked.node_id)
 
     @rule(node=pick)
