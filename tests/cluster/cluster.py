@@ -103,10 +103,19 @@ class Cluster:
         self._proxied = proxied
         for node_id in range(1, size + 1):
             self.make_node(node_id)
-        self.initial_members = ",".join(
+        self.initial_members = self._list()
+
+    def _list(self) -> str:
+        return ",".join(
             f"{node.node_id}={node.peer_address}/{node.client_address}"
             for node in self.nodes.values()
         )
+
+    def move(self, *node_ids: int) -> None:
+        """Give these nodes, which are down, new addresses, and the nodes a list that has them."""
+        for node_id in node_ids:
+            self.nodes[node_id].move(*free_ports(2))
+        self.initial_members = self._list()
 
     def make_node(self, node_id: int) -> NodeProcess:
         """A node that is not running and no member yet."""
