@@ -265,7 +265,8 @@ class Settings:
                 )
         if self.join:
             split_address("join", self.join)
-        if not all(id.strip().isdigit() for id in self.bootstrap_without.split(",") if id.strip()):
+        ids = [id.strip() for id in self.bootstrap_without.split(",") if id.strip()]
+        if not all(id.isascii() and id.isdigit() and len(id) < 20 for id in ids):
             raise _wrong(
                 "bootstrap_without",
                 repr(self.bootstrap_without),

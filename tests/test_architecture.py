@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 ALLOWED: dict[str, frozenset[str]] = {
     "raftkv.errors": frozenset(),
     "raftkv.rpc": frozenset(),
+    "raftkv.versions": frozenset(),
     "raftkv.files": frozenset({"raftkv.errors"}),
     "raftkv.fencing": frozenset({"raftkv.errors", "raftkv.files"}),
     "raftkv.clocks": frozenset({"raftkv.errors", "raftkv.files"}),
@@ -24,7 +25,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "raftkv.config": frozenset({"raftkv.errors", "raftkv.kv.limits", "raftkv.raft.entry"}),
 }
 ALLOWED["raftkv.config_sources"] = ALLOWED["raftkv.config"] | {"raftkv.config"}
-BELOW_NODE = ALLOWED["raftkv.kv"] | {"raftkv.kv", "raftkv.files", "raftkv.clocks", "raftkv.logs"}
+BELOW_NODE = ALLOWED["raftkv.kv"] | {
+    *("raftkv.kv", "raftkv.files", "raftkv.clocks", "raftkv.logs", "raftkv.versions")
+}
 ALLOWED["raftkv.storage"] = BELOW_NODE
 ALLOWED["raftkv.transport"] = BELOW_NODE | {"raftkv.storage.ports"}
 ALLOWED["raftkv.node"] = BELOW_NODE | {"raftkv.storage", "raftkv.transport", "raftkv.config"}

@@ -6,7 +6,7 @@ import base64
 import enum
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Protocol
 
 from raftkv.versions import HASHED
@@ -43,9 +43,9 @@ class Identity:
     out_of_service: str = ""
 
     def encode(self) -> bytes:
-        fields = asdict(self)
-        fields["membership"] = base64.b64encode(self.membership).decode()
-        return json.dumps({"format_version": FORMAT_VERSION, **fields}, indent=2).encode() + b"\n"
+        written = {"format_version": FORMAT_VERSION, **asdict(self)}
+        written["membership"] = base64.b64encode(self.membership).decode()
+        return json.dumps(written, indent=2).encode() + b"\n"
 
 
 class IdentityStore(Protocol):
@@ -75,15 +75,45 @@ def decode_identity(content: bytes) -> Identity | int:
 
     Raises `ValueError`, `KeyError` or `TypeError` for what is no identity.
     """
-    fields = json.loads(content)
-    written = int(fields.pop("format_version"))
+    read = json.loads(content)
+    if not isinstance(read, dict):
+        raise TypeError(f"it holds a {type(read).__name__}")
+    written = _number(read, "format_version")
     if written == 1:
-        return _of_format_1(int(fields["cluster_id"]), int(fields["node_id"]))
+        return _of_format_1(_number(read, "cluster_id"), _number(read, "node_id"))
     if written != FORMAT_VERSION:
         return written
-    fields["stage"] = Stage(fields["stage"])
-    fields["membership"] = base64.b64decode(fields["membership"])
-    return Identity(**fields)
+    unknown = read.keys() - {"format_version", *(each.name for each in fields(Identity))}
+    if unknown:
+        raise ValueError(f"{', '.join(sorted(unknown))} is in no identity")
+    identity = Identity(
+        cluster_id=_number(read, "cluster_id"),
+        node_id=_number(read, "node_id"),
+        disk_id=_number(read, "disk_id"),
+        cluster_name=_text(read, "cluster_name"),
+        incarnation=_number(read, "incarnation"),
+        stage=Stage(read["stage"]),
+        membership=base64.b64decode(_text(read, "membership"), validate=True),
+        version=_number(read, "version", bits=32),
+        out_of_service=_text(read, "out_of_service"),
+    )
+    if not identity.disk_id:
+        raise ValueError("disk_id is 0")
+    return identity
+
+
+def _number(read: dict[str, object], name: str, bits: int = 64) -> int:
+    value = read[name]
+    if type(value) is not int or not 0 <= value < 1 << bits:
+        raise TypeError(f"{name} is no number of {bits} bits")
+    return value
+
+
+def _text(read: dict[str, object], name: str) -> str:
+    value = read[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is no text")
+    return value
 
 
 def _of_format_1(cluster_id: int, node_id: int) -> Identity:

@@ -45,7 +45,10 @@ def test_members_are_written_as_text_or_as_tables(file: Path) -> None:
         '[initial_members.1]\npeer = "a:1"\nclient = "a:2"\n'
         '[initial_members.2]\npeer = "b:1"\nclient = "b:2"\n'
     )
-    insecure = {"RAFTKV_ALLOW_INSECURE_NETWORK": "true"}
+    insecure = {
+        "RAFTKV_ALLOW_INSECURE_NETWORK": "true",
+        "RAFTKV_CLUSTER_SECRET_FILE": "secret",
+    }
     tables = load(file, insecure, {}).settings.initial_members
     text = load(None, insecure | {"RAFTKV_INITIAL_MEMBERS": "1=a:1/a:2, 2=b:1/b:2"}, {})
     assert (

@@ -37,13 +37,11 @@ def test_all_nodes_of_a_cluster_compute_the_same_identity() -> None:
     assert 0 < first.cluster_id < 2**64
 
 
-def test_clusters_that_differ_in_name_or_members_differ_in_identity() -> None:
-    ids = {
-        Settings(initial_members=THREE).cluster_id,
-        Settings(initial_members=THREE, cluster_name="other").cluster_id,
-        Settings().cluster_id,
-    }
-    assert len(ids) == 3
+def test_clusters_that_differ_in_name_differ_in_identity_whoever_their_members_are() -> None:
+    named, other = Settings(initial_members=THREE), Settings(cluster_name="other")
+    assert named.cluster_id != other.cluster_id
+    # Two of one name are told apart by their incarnations: members and addresses may change.
+    assert named.cluster_id == Settings().cluster_id
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -60,10 +58,67 @@ def test_off_loopback_a_node_listens_only_when_told_that_nothing_is_secure() -> 
         "client_advertise": "db1:7411",
         "peer_listen": "[::]:7511",
         "peer_advertise": "db1:7511",
+        "cluster_secret_file": "secret",
     }
     with pytest.raises(ConfigurationError, match="allow_insecure_network"):
         Settings(**open_to_all)
     assert Settings(**open_to_all, allow_insecure_network=True).client_advertise == "db1:7411"
+
+
+@pytest.mark.parametrize("peer_listen", ["0.0.0.0:7511", "[::]:7511", "db1:7511"])
+def test_off_loopback_peers_must_prove_that_they_belong(peer_listen: str) -> None:
+    arguments: dict[str, Any] = {
+        "peer_listen": peer_listen,
+        "peer_advertise": "db1:7511",
+        "allow_insecure_network": True,
+    }
+    with pytest.raises(ConfigurationError, match="raftkv secret new") as caught:
+        Settings(**arguments)
+    assert caught.value.facts["key"] == "peer_listen"
+    assert Settings(**arguments, cluster_secret_file="secret").peer_listen == peer_listen
+
+
+def test_a_client_port_off_loopback_needs_no_secret() -> None:
+    settings = Settings(client_listen="db1:7411", allow_insecure_network=True)
+    assert not settings.cluster_secret_file
+
+
+def test_members_that_do_not_name_this_node_are_hints_of_a_node_that_has_its_disk() -> None:
+    elsewhere = Settings(node_id=4, initial_members=THREE)
+    assert elsewhere.initial_members.keys() == THREE.keys()
+    moved = Settings(initial_members=THREE, peer_advertise="db1:7511")
+    assert moved.advertised == Address("db1:7511", "127.0.0.1:7411")
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"), [("", set()), ("3", {3}), (" 2 ,3", {2, 3}), ("2,,3,", {2, 3})]
+)
+def test_who_will_never_come_is_a_list_of_ids(text: str, ids: set[int]) -> None:
+    assert Settings(initial_members=THREE, bootstrap_without=text).bootstrap_without_ids == ids
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ({"node_id": 4, "initial_members": THREE}, "initial_members"),
+        ({"peer_advertise": "db1:7511", "initial_members": THREE}, "initial_members"),
+        ({"client_advertise": "db1:7411", "initial_members": THREE}, "initial_members"),
+        ({"initial_members": THREE, "bootstrap_without": "4"}, "bootstrap_without"),
+        ({"initial_members": THREE, "bootstrap_without": "1"}, "bootstrap_without"),
+    ],
+)
+def test_a_node_with_an_empty_disk_must_be_one_of_the_founders(
+    arguments: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"must be .* Fix: ") as caught:
+        Settings(**arguments).require_founder()
+    assert caught.value.facts["key"] == key
+
+
+def test_founders_are_all_that_are_listed_and_will_come() -> None:
+    Settings().require_founder()
+    Settings(node_id=2, initial_members=THREE).require_founder()
+    Settings(node_id=2, initial_members=THREE, bootstrap_without="1,3").require_founder()
 
 
 @pytest.mark.parametrize(
@@ -84,8 +139,10 @@ def test_off_loopback_a_node_listens_only_when_told_that_nothing_is_secure() -> 
         ({"peer_advertise": "0.0.0.0:7511"}, "peer_advertise"),
         ({"join": "nowhere"}, "join"),
         ({"join": "127.0.0.1:7411", "initial_members": THREE}, "join"),
-        ({"node_id": 4, "initial_members": THREE}, "initial_members"),
-        ({"peer_advertise": "db1:7511", "initial_members": THREE}, "initial_members"),
+        ({"bootstrap_without": "one"}, "bootstrap_without"),
+        ({"bootstrap_without": "-1"}, "bootstrap_without"),
+        ({"bootstrap_without": "\u00b2"}, "bootstrap_without"),
+        ({"bootstrap_without": "9" * 5000}, "bootstrap_without"),
         ({"node_id": 1, "initial_members": {**THREE, 0: THREE[1]}}, "initial_members"),
         ({"node_id": 1, "initial_members": {**THREE, 4: Address("x", "y")}}, "initial_members"),
     ],
@@ -105,7 +162,7 @@ def test_a_node_that_is_not_in_the_list_is_told_who_is(
     members: dict[int, Address], said: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        Settings(node_id=5, initial_members=members)
+        Settings(node_id=5, initial_members=members).require_founder()
     assert f"{said}, but must be a list with this node, 5, in it. Fix: " in caught.value.message
 
 

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.errors import InvalidRequest, TooLarge
-from raftkv.kv.checks import WHOLE_BATCH, check_batch, check_command, check_range
+from raftkv.kv.checks import (
+    WHOLE_BATCH,
+    check_batch,
+    check_command,
+    check_forwarded,
+    check_range,
+)
 from raftkv.kv.limits import (
     IDEMPOTENCY_TTL_MS_MAX,
     LEASE_TTL_MS_MAX,
@@ -243,6 +249,29 @@ def test_what_can_not_write_a_key_twice_is_allowed(branch: list[pb.Command]) -> 
 def test_the_branches_of_the_outer_transaction_exclude_each_other() -> None:
     check_duplicates(transaction(success=[PUT], failure=[PUT]))
     check_duplicates(transaction(success=[PUT], failure=[DELETE]))
+
+
+@pytest.mark.parametrize(("command", "error", "says"), REFUSED)
+def test_what_is_forwarded_passes_the_checks_of_what_arrives_from_clients(
+    command: pb.Command, error: type[InvalidRequest], says: str
+) -> None:
+    good = batch(put(b"k"))
+    assert check_forwarded(good.SerializeToString(), LIMITS) is None
+    found = check_forwarded(batch(put(b"k"), command).SerializeToString(), LIMITS)
+    assert isinstance(found, error)
+    assert says in found.message
+
+
+def test_bytes_that_are_no_batch_are_not_taken_from_another_node() -> None:
+    found = check_forwarded(b"\xff\xff\xff", LIMITS)
+    assert isinstance(found, InvalidRequest)
+    assert "not a CommandBatch" in found.message
+
+
+def test_a_batch_that_is_forwarded_is_checked_as_a_whole() -> None:
+    limits = replace(LIMITS, batch_commands_max=1)
+    found = check_forwarded(batch(put(b"a"), put(b"b")).SerializeToString(), limits)
+    assert isinstance(found, TooLarge)
 
 
 KEY = st.sampled_from([b"a", b"b", b"c", b"d"])

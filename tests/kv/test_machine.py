@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from raftkv.errors import InvariantViolation
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
+from raftkv.kv.meta import META_0_KEY, META_KEY
 from raftkv.kv.store import Changes, Family
-from raftkv.raft.entry import Address, Entry, EntryKind, Membership
+from raftkv.raft.entry import Address, Entry, EntryKind, Membership, encode_version
 from raftkv.rpc import kv_pb2 as pb
 from raftkv.rpc import log_pb2
 from raftkv.storage.memory_state import MemoryStateStore
@@ -63,7 +65,7 @@ def test_a_run_is_one_write_that_holds_the_applied_index() -> None:
     machine.apply([entry(1, 0, batch(put(b"a"))), entry(2, 0, batch(put(b"b")), term=3)])
     machine.apply([])
     assert len(store.written) == 1
-    assert store.written[0][Family.META].keys() == {b"state"}
+    assert store.written[0][Family.META].keys() == {META_KEY}
     again = StateMachine(store, Limits())
     assert (again.applied_index, again.applied_term, again.revision) == (2, 3, 3)
 
@@ -96,7 +98,9 @@ def test_a_membership_is_kept_over_a_restart(db: Driver) -> None:
         voters=[1, 2],
         voters_outgoing=[1, 3],
         learners=[4],
-        addresses=[log_pb2.MemberAddress(node_id=1, peer_address="p:1", client_address="c:1")],
+        addresses=[
+            log_pb2.MemberAddress(node_id=1, peer_address="p:1", client_address="c:1", disk_id=7)
+        ],
         removed=[9],
     )
     db.machine.apply([Entry(1, 1, EntryKind.MEMBERSHIP, wire.SerializeToString())])
@@ -106,6 +110,7 @@ def test_a_membership_is_kept_over_a_restart(db: Driver) -> None:
         frozenset({4}),
         {1: Address("p:1", "c:1")},
         frozenset({9}),
+        {1: 7},
     )
     assert db.machine.membership == expected
     db.restart()
@@ -120,6 +125,35 @@ def test_a_restart_goes_on_where_the_store_stands(db: Driver) -> None:
     assert (db.machine.applied_index, db.machine.revision, db.machine.time_ms) == (2, 2, 500)
     assert db.do(put(b"k")).revision == 3
     assert db.get(b"k").version == 2
+
+
+def test_the_hash_of_the_log_is_kept_with_the_index_that_it_is_of(db: Driver) -> None:
+    db.machine.apply([Entry(1, 1, EntryKind.NOOP)], 0xABC)
+    db.machine.apply([])
+    assert db.machine.applied_hash == 0xABC
+    db.restart()
+    assert (db.machine.applied_index, db.machine.applied_hash) == (1, 0xABC)
+
+
+def test_the_cluster_version_is_raised_by_an_entry_and_never_lowered(db: Driver) -> None:
+    assert db.machine.cluster_version == 0
+    for index, (version, then) in enumerate([(1, 1), (3, 3), (2, 3)], 1):
+        db.machine.apply([Entry(1, index, EntryKind.VERSION, encode_version(version))])
+        assert db.machine.cluster_version == then
+        db.restart()
+        assert db.machine.cluster_version == then
+
+
+def test_a_state_of_0_1_0_is_read_and_leaves_no_trace_once_the_version_is_raised() -> None:
+    old = struct.pack("<QQqqqq", 7, 2, 30, 4, 500, 6)
+    store = MemoryStateStore()
+    store.write({Family.META: {META_0_KEY: old}})
+    machine = StateMachine(store, Limits())
+    assert (machine.applied_index, machine.applied_term, machine.revision) == (7, 2, 30)
+    assert (machine.time_ms, machine.applied_hash, machine.cluster_version) == (500, 0, 0)
+    machine.apply([Entry(2, 8, EntryKind.NOOP), Entry(2, 9, EntryKind.VERSION, encode_version(1))])
+    assert [key for key, _ in rows(store, Family.META)] == [META_KEY]
+    assert StateMachine(store, Limits()).applied_index == 9
 
 
 def test_a_put_moves_the_version_it_replaces_to_history_and_leaves_no_tombstone(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,6 +82,13 @@ def test_the_end_of_a_prefix_is_past_all_that_begin_with_it(prefix: bytes, key: 
 
 
 def test_meta_comes_back() -> None:
-    meta = Meta(1, 2, 3, 4, 5, 6, b"cursor")
+    meta = Meta(1, 2, 3, 4, 5, 6, 2**64 - 1, 7, b"cursor")
     assert Meta.decode(meta.encode()) == meta
     assert Meta.decode(Meta().encode()) == Meta()
+
+
+def test_the_meta_row_of_0_1_0_comes_back() -> None:
+    row = struct.pack("<QQqqqq", 1, 2, 3, 4, 5, 6) + b"cursor"
+    meta = Meta(1, 2, 3, 4, 5, 6, compaction_cursor=b"cursor")
+    assert Meta.decode_0(row) == meta
+    assert (meta.applied_hash, meta.cluster_version) == (0, 0)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from google_crc32c import value as crc32c
 from rocksdict import Options, Rdict
 
 from raftkv.errors import DamagedData, StorageError
 from raftkv.raft.entry import HardState
-from raftkv.storage.log_records import HARD_STATE_KEY, encode_entry, entry_key
+from raftkv.raft.running_hash import UNKNOWN
+from raftkv.storage.log_records import (
+    COMPACTION_POINT_KEY,
+    HARD_STATE_KEY,
+    STARTS_KEY,
+    encode_entry,
+    entry_key,
+)
 from raftkv.storage.log_store import BATCH_BYTES_MAX, RocksLogStore
 
 from .test_log_store import entries
@@ -131,6 +140,34 @@ async def test_a_damaged_vote_is_refused(tmp_path: Path) -> None:
     store = RocksLogStore(directory)
     with pytest.raises(DamagedData, match="hard state"):
         store.recover()
+    await store.close()
+
+
+@pytest.mark.parametrize("record", [b"", b"\0" * 4, b"\0" * 20, b"\0" * 28])
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [(STARTS_KEY, "record of starts"), (COMPACTION_POINT_KEY, "compaction point")],
+)
+async def test_a_damaged_record_is_named(
+    tmp_path: Path, key: bytes, names: str, record: bytes
+) -> None:
+    directory = await crashed_log(tmp_path, appends=1)
+    tampered(directory, lambda log: log.put(key, record))
+    store = RocksLogStore(directory)
+    with pytest.raises(DamagedData, match=names):
+        store.recover()
+    await store.close()
+
+
+async def test_the_compaction_point_of_0_1_0_has_no_hash(tmp_path: Path) -> None:
+    directory = await crashed_log(tmp_path, appends=1)
+    body = struct.pack(">QQ", 0, 0)
+    record = struct.pack(">I", crc32c(body)) + body
+    tampered(directory, lambda log: log.put(COMPACTION_POINT_KEY, record))
+    store = RocksLogStore(directory)
+    recovered = store.recover()
+    assert (recovered.compacted_index, recovered.compacted_hash) == (0, UNKNOWN)
+    assert len(recovered.entries) == 1
     await store.close()
 
 

@@ -7,7 +7,7 @@ import pytest
 from raftkv.errors import InvariantViolation
 from raftkv.raft.entry import Entry, EntryKind, HardState
 from raftkv.storage.log_store import BATCH_BYTES_MAX
-from raftkv.storage.ports import RecoveredLog
+from raftkv.storage.ports import MemberNote, RecoveredLog, Start, Starts
 
 from .conftest import Logs
 
@@ -21,6 +21,9 @@ def entries(first: int, last: int, term: int = 1, size: int = 20) -> list[Entry]
 
 def parts(log: RecoveredLog) -> tuple[int, int, list[Entry]]:
     return log.compacted_index, log.compacted_term, list(log.entries)
+
+
+HASH = 2**64 - 1
 
 
 async def test_a_new_log_is_empty(logs: Logs) -> None:
@@ -81,17 +84,18 @@ async def test_a_cut_after_a_restart_still_cuts_everything(logs: Logs) -> None:
 
 async def test_compaction_forgets_entries_up_to_and_with_its_index(logs: Logs) -> None:
     await logs.store.append(HardState(1, 1, 7), entries(1, 10))
-    await logs.store.compact(7, 1)
+    await logs.store.compact(7, 1, HASH)
     assert parts(logs.store.recover()) == (7, 1, entries(8, 10))
     await logs.store.append(None, entries(11, 12))
     recovered = (await logs.reopen()).recover()
     assert parts(recovered) == (7, 1, entries(8, 12))
+    assert recovered.compacted_hash == HASH
     assert recovered.hard_state == HardState(1, 1, 7)
 
 
 async def test_everything_can_be_compacted_and_the_log_goes_on(logs: Logs) -> None:
     await logs.store.append(None, entries(1, 10))
-    await logs.store.compact(10, 1)
+    await logs.store.compact(10, 1, HASH)
     assert parts((await logs.reopen()).recover()) == (10, 1, [])
     await logs.store.append(None, entries(11, 11, term=2))
     assert parts((await logs.reopen()).recover()) == (10, 1, entries(11, 11, term=2))
@@ -99,16 +103,19 @@ async def test_everything_can_be_compacted_and_the_log_goes_on(logs: Logs) -> No
 
 async def test_compaction_goes_on_from_an_earlier_one(logs: Logs) -> None:
     await logs.store.append(None, entries(1, 10))
-    await logs.store.compact(3, 1)
-    await logs.store.compact(6, 1)
-    assert parts((await logs.reopen()).recover()) == (6, 1, entries(7, 10))
+    await logs.store.compact(3, 1, 5)
+    await logs.store.compact(6, 1, HASH)
+    recovered = (await logs.reopen()).recover()
+    assert parts(recovered) == (6, 1, entries(7, 10))
+    assert recovered.compacted_hash == HASH
 
 
 async def test_a_reset_forgets_all_entries_and_keeps_the_vote(logs: Logs) -> None:
     await logs.store.append(HardState(4, 2, 3), entries(1, 5))
-    await logs.store.reset(100, 3)
+    await logs.store.reset(100, 3, HASH)
     recovered = (await logs.reopen()).recover()
     assert parts(recovered) == (100, 3, [])
+    assert recovered.compacted_hash == HASH
     assert recovered.hard_state == HardState(4, 2, 3)
     await logs.store.append(None, entries(101, 103, term=4))
     assert parts((await logs.reopen()).recover()) == (100, 3, entries(101, 103, term=4))
@@ -116,7 +123,7 @@ async def test_a_reset_forgets_all_entries_and_keeps_the_vote(logs: Logs) -> Non
 
 async def test_a_reset_to_before_the_end_leaves_nothing_behind(logs: Logs) -> None:
     await logs.store.append(None, entries(1, 50))
-    await logs.store.reset(20, 2)
+    await logs.store.reset(20, 2, HASH)
     await logs.store.append(None, entries(21, 21, term=2))
     assert parts((await logs.reopen()).recover()) == (20, 2, entries(21, 21, term=2))
 
@@ -134,3 +141,29 @@ async def test_an_append_that_would_leave_a_gap_stops_the_node(logs: Logs) -> No
     await logs.store.append(None, entries(1, 3))
     with pytest.raises(InvariantViolation, match="no gap"):
         await logs.store.append(None, entries(5, 5))
+
+
+STARTS = Starts(
+    Start(3, 2**64 - 1),
+    {2: MemberNote(Start(7, 2**63), 900), 2**63 - 1: MemberNote(Start(1, 0), 0)},
+)
+
+
+async def test_what_is_known_of_starts_comes_back_after_a_restart(logs: Logs) -> None:
+    assert logs.store.recover().starts == Starts()
+    await logs.store.write_starts(Starts(Start(1, 1)))
+    await logs.store.write_starts(STARTS)
+    assert (await logs.reopen()).recover().starts == STARTS
+
+
+async def test_starts_outlive_all_that_happens_to_entries(logs: Logs) -> None:
+    await logs.store.write_starts(STARTS)
+    await logs.store.append(HardState(1, 1, 0), entries(1, 5))
+    await logs.store.append(None, entries(1, 2, term=2))
+    await logs.store.compact(1, 2, HASH)
+    assert logs.store.recover().starts == STARTS
+    await logs.store.reset(20, 2, HASH)
+    recovered = (await logs.reopen()).recover()
+    assert recovered.starts == STARTS
+    assert parts(recovered) == (20, 2, [])
+    assert recovered.hard_state == HardState(1, 1, 0)
