@@ -71,6 +71,7 @@ class NodeStatus:
     learner: bool
     members: tuple[Member, ...]
     peers: tuple[PeerStatus, ...]
+    incarnation: int = 0  # drawn when the cluster was founded; 0: the node does not say it
 
 
 _ROLES = {
@@ -120,6 +121,7 @@ def status_of(endpoint: str, reply: api_pb2.StatusReply) -> NodeStatus:
         learner=reply.learner,
         members=tuple(map(member_of, reply.members)),
         peers=tuple(map(_peer_of, reply.peers)),
+        incarnation=reply.header.incarnation,
     )
 
 
