@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         MembershipRefused,
         MemberUnknown,
         NoLeader,
+        NotServing,
         Outcome,
         OutcomeUnknown,
         Overloaded,
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
         TooLarge,
         TransactionConflict,
         Unavailable,
+        WrongCluster,
     )
     from raftkv.fencing import FencingGuard
 
@@ -116,6 +118,7 @@ __all__ = [
     "MembershipRefused",
     "NoLeader",
     "NodeStatus",
+    "NotServing",
     "Operation",
     "OperationResult",
     "Outcome",
@@ -147,6 +150,7 @@ __all__ = [
     "Unavailable",
     "Watch",
     "WatchEvent",
+    "WrongCluster",
     "__version__",
     "bounded",
     "connect",

@@ -19,7 +19,6 @@ ALLOWED: dict[str, frozenset[str]] = {
     "raftkv.fencing": frozenset({"raftkv.errors", "raftkv.files"}),
     "raftkv.clocks": frozenset({"raftkv.errors", "raftkv.files"}),
     "raftkv.logs": frozenset({"raftkv.errors", "raftkv.clocks"}),
-    "raftkv.versions": frozenset(),
     "raftkv.raft": frozenset({"raftkv.errors", "raftkv.versions"}),
     "raftkv.kv": frozenset({"raftkv.errors", "raftkv.rpc", "raftkv.raft", "raftkv.versions"}),
     "raftkv.config": frozenset({"raftkv.errors", "raftkv.kv.limits", "raftkv.raft.entry"}),

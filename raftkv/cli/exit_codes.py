@@ -15,6 +15,7 @@ from raftkv.errors import (
     Refused,
     StorageError,
     Unavailable,
+    WrongCluster,
 )
 
 
@@ -33,6 +34,7 @@ class ExitCode(enum.IntEnum):
     NOT_ACQUIRED = 9
     LOST = 10
     COMMAND_FAILED = 11
+    WRONG_CLUSTER = 12
 
 
 MEANINGS = {
@@ -48,6 +50,7 @@ MEANINGS = {
     ExitCode.NOT_ACQUIRED: "lock, elect: others held it for as long as was waited",
     ExitCode.LOST: "lock, elect, lease keep-alive: it was held, and lost",
     ExitCode.COMMAND_FAILED: "lock: it was held to the end, but its command failed",
+    ExitCode.WRONG_CLUSTER: "another cluster answers, at some of the endpoints or by now at all",
 }
 
 # The first family that an error belongs to decides.
@@ -61,6 +64,7 @@ _BY_FAMILY: tuple[tuple[type[RaftkvError], ExitCode], ...] = (
     (Refused, ExitCode.REFUSED),
     (StorageError, ExitCode.STORAGE),
     (OutOfService, ExitCode.STORAGE),
+    (WrongCluster, ExitCode.WRONG_CLUSTER),
 )
 
 

@@ -60,6 +60,7 @@ class Overview:
     """The cluster as seen from here. `leader_id` 0: none known."""
 
     cluster_id: str
+    incarnation: str  # empty: no node says it
     leader_id: int
     term: int
     revision: int
@@ -147,10 +148,16 @@ async def _ask_all(client: Client, timeout_s: float) -> Mapping[str, NodeStatus 
 
 
 def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
-    """Put together what the nodes say, and what the leader says of those that are silent."""
-    from raftkv.client.status import Role
-    from raftkv.errors import RaftkvError
+    """Put together what the nodes say, and what the leader says of those that are silent.
 
+    Raises `WrongCluster` if they do not all belong to one.
+    """
+    from raftkv.client.status import Role
+    from raftkv.errors import RaftkvError, WrongCluster
+
+    for answer in answers.values():
+        if isinstance(answer, WrongCluster):
+            raise answer  # it has turned up since the client has connected
     nodes = {
         answer.node_id: answer for answer in answers.values() if not isinstance(answer, RaftkvError)
     }
@@ -159,7 +166,7 @@ def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
             Row(None, address, "unreachable", error=str(error))
             for address, error in answers.items()
         )
-        return Overview("", 0, 0, 0, tuple(rows))
+        return Overview("", "", 0, 0, 0, tuple(rows))
     newest = max(nodes.values(), key=lambda node: (node.term, node.role is Role.LEADER))
     leader = newest if newest.role is Role.LEADER else None
     commit_index = max(node.commit_index for node in nodes.values())
@@ -178,6 +185,7 @@ def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
             )
     return Overview(
         cluster_id=f"{newest.cluster_id:016x}",
+        incarnation=f"{newest.incarnation:016x}" if newest.incarnation else "",
         leader_id=newest.leader_id,
         term=newest.term,
         revision=max(node.revision for node in nodes.values()),

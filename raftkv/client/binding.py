@@ -123,6 +123,7 @@ class ClusterBinding:
 
     def _foreign(self, endpoint: Endpoint, identity: ClusterIdentity, now: float) -> None:
         endpoint.ask_again_at = now + self._retry_s
+        endpoint.failed_since = False
         if self._endpoints.leader is endpoint:
             self._endpoints.leader = None
         if not endpoint.foreign or endpoint.answers_for != identity:

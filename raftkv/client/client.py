@@ -32,6 +32,12 @@ class Client(
     """A connection to a cluster, made by `raftkv.connect`. Belongs to one event loop.
 
     Share one among all tasks: what they ask in the same turn of the loop travels together.
+
+    It belongs to the cluster that it has met first. An endpoint that answers for another one, or
+    for the same one founded anew, is left out, with a warning to the log `raftkv.client`, and asked
+    again now and then. Once nobody else answers, every call raises `WrongCluster`, at once and with
+    nothing applied (a write that was sent before: `OutcomeUnknown`), watches end with it, and locks
+    are lost: what is known of one cluster means nothing in another one.
     """
 
     async def __aenter__(self) -> Self:
@@ -122,6 +128,6 @@ def connect(
     every call, in seconds. `links` and `rng` are for simulators: the network and chance.
 
     Raises `ConnectionFailed` if no node answers within `timeout`, `ConfigurationError` for
-    endpoints that are no addresses.
+    endpoints that are no addresses, `WrongCluster` if the endpoints answer for two clusters.
     """
     return Connecting(endpoints, timeout, settings, links, rng)

@@ -24,7 +24,7 @@ class ClusterMethods(Core):
     async def status(self, endpoint: str, *, timeout: float | None = None) -> NodeStatus:
         """What the node at `endpoint` says of itself. Needs no majority.
 
-        Raises `ConnectionFailed` if it does not answer.
+        Raises `ConnectionFailed` if it does not answer, `WrongCluster` if it is another cluster's.
         """
         (address,) = parse_endpoints([endpoint])
         return await self._unary.status(self._endpoints.get(address), self._timeout(timeout))

@@ -61,9 +61,7 @@ class Core:
         backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
         while True:
             left_s = deadline - self._loop.time()
-            errors = await self._unary.find_leader(
-                max(0.001, min(STATUS_TIMEOUT_S, left_s)), self._settings.connect_grace_s
-            )
+            errors = await self._unary.find_leader(max(0.001, min(STATUS_TIMEOUT_S, left_s)))
             if (mixed := self._endpoints.binding.two_clusters()) is not None:
                 raise mixed
             if len(errors) < len(self._endpoints.given):

@@ -37,6 +37,7 @@ class KvMethods(Core):
     - `InvalidRequest`, `TooLarge`: it can never work as it is; nothing was sent or changed.
     - `DeadlineExceeded`: time ran out and nothing was changed.
     - `OutcomeUnknown` (writes): time ran out after it was sent; it may have been applied.
+    - `WrongCluster`: nobody of the client's cluster is left; nothing was changed.
 
     Writes are retried until then under the client's session, and applied once at most.
     `idempotency_key` names a write beyond the life of the client: repeated within

@@ -34,8 +34,8 @@ class ClientSettings:
     # A client in use asks who the members are this often: all that it was given may be replaced.
     # An endpoint that answers for another cluster is asked again after this long.
     look_around_s: float = 5.0
-    # Once a leader has answered, `connect` gives the other endpoints this long to say whether they
-    # belong to its cluster; an endpoint that is silent for longer costs it that much.
+    # Once a leader has answered, the other endpoints are given this long to say whether they belong
+    # to its cluster. `connect` waits for them: so much does a silent endpoint cost it.
     connect_grace_s: float = 0.3
     # A node that is sent requests and says nothing for this long is left for another one.
     silence_s_max: float = 2.0

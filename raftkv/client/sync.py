@@ -42,7 +42,8 @@ R = TypeVar("R")
 class SyncClient:
     """A connection to a cluster for code without an event loop, made by `raftkv.connect_sync`.
 
-    Share one among all threads: what they ask at about the same time travels together.
+    Share one among all threads: what they ask at about the same time travels together. Otherwise as
+    `Client`.
     """
 
     def __init__(self, client: Client) -> None:
@@ -541,7 +542,8 @@ def connect_sync(
             client.put("greeting", "hello")
 
     `timeout` is the default of every call, in seconds. Raises `ConnectionFailed` if no node answers
-    within `timeout`, `ConfigurationError` for endpoints that are no addresses.
+    within `timeout`, `ConfigurationError` for endpoints that are no addresses, `WrongCluster` if
+    they answer for two clusters.
     """
     return SyncClient(shared_portal().call(_connected(endpoints, timeout, settings)))
 

@@ -35,6 +35,10 @@ class Request(Protocol):
     def SerializeToString(self) -> bytes: ...  # noqa: N802 - protobuf's name
 
 
+def _nothing() -> None:
+    """No one listens."""
+
+
 class _HeadedReply(Protocol):
     @classmethod
     def FromString(cls, data: bytes, /) -> Self: ...  # noqa: N802 - protobuf's name
@@ -173,11 +177,13 @@ class Unary:
         """What each of these nodes says of itself, or why it does not."""
         return await asyncio.gather(*(self._status_or_error(each, timeout_s) for each in endpoints))
 
-    async def find_leader(self, timeout_s: float, grace_s: float = 0.0) -> list[RaftkvError]:
+    async def find_leader(
+        self, timeout_s: float, on_found: Callable[[], None] = _nothing
+    ) -> list[RaftkvError]:
         """Ask every node until one says that it leads; notes it, and where the members listen.
 
-        From then on the others have `grace_s` to answer. Returns the errors of those that did not
-        answer, all of them if nobody did.
+        From then on the others have `connect_grace_s` to answer, for they may belong to another
+        cluster. Returns the errors of those that did not answer, all of them if nobody did.
         """
         asked = self._endpoints.all
         tasks = [self._loop.create_task(self._status_or_error(each, timeout_s)) for each in asked]
@@ -197,7 +203,9 @@ class Unary:
                         continue
                     self._endpoints.learn([member.client_address for member in answer.members])
                     if answer.role is Role.LEADER and leader is None:
-                        leader, until = endpoint, self._loop.time() + grace_s
+                        leader = self._endpoints.leader = endpoint
+                        until = self._loop.time() + self._settings.connect_grace_s
+                        on_found()
                 if leader is not None:
                     wait_s = until - self._loop.time()
                 pending = [task for task in pending if not task.done()]
@@ -205,7 +213,8 @@ class Unary:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        self._endpoints.leader = leader
+        if leader is None:
+            self._endpoints.leader = None
         return errors
 
     def search_leader(self, on_found: Callable[[], None]) -> None:
@@ -216,9 +225,8 @@ class Unary:
     async def _search_leader(self, on_found: Callable[[], None]) -> None:
         backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
         for _ in range(SEARCHES_MAX):
-            await self.find_leader(STATUS_TIMEOUT_S)
+            await self.find_leader(STATUS_TIMEOUT_S, on_found)
             if self._endpoints.leader is not None:
-                on_found()
                 return
             await asyncio.sleep(backoff.next_s())
 

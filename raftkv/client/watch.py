@@ -75,7 +75,8 @@ class Watch:
 
     Inside the block everything is told that is put from then on. A consumer that is too slow delays
     nobody else: what does not fit its buffer is read from the cluster's history later on.
-    Iterating raises `RevisionCompacted` if that, or the start, is compacted.
+    Iterating raises `RevisionCompacted` if that, or the start, is compacted, and `WrongCluster` if
+    nobody of its cluster is left.
 
     It is told from what its node has applied: a node that is behind tells late, never wrongly. One
     that can't confirm with a majority for `watch_heartbeat_s` + `silence_s_max` (3 s) that it is

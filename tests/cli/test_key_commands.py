@@ -10,6 +10,7 @@ from raftkv.errors import (
     NoLeader,
     OutcomeUnknown,
     RaftkvError,
+    WrongCluster,
 )
 from tests.cli.conftest import FakeClient, Raftkv
 
@@ -32,6 +33,15 @@ def test_json_shows_bytes_that_are_no_text_as_base64(raftkv: Raftkv, client: Fak
         "version": 1,
         "lease": 0,
     }
+
+
+def test_another_cluster_is_exit_code_12_and_both_are_named(
+    raftkv: Raftkv, client: FakeClient
+) -> None:
+    client.error = WrongCluster("a:1 answers for cluster 7, b:2 answers for cluster 8")
+    ran = raftkv("get", "k")
+    assert (ran.code, ran.out) == (12, b"")
+    assert "a:1 answers for cluster 7, b:2 answers for cluster 8" in ran.err
 
 
 def test_a_missing_key_is_exit_code_3(raftkv: Raftkv, client: FakeClient) -> None:

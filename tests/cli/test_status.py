@@ -11,7 +11,7 @@ from raftkv.cli.options import Output
 from raftkv.cli.output import duration, size
 from raftkv.cli.status import causes, cells, headline, overview_of, show
 from raftkv.client.status import Member, NodeStatus, PeerStatus, Reachability, Role
-from raftkv.errors import ConnectionFailed
+from raftkv.errors import ConnectionFailed, WrongCluster
 
 MEMBERS = tuple(Member(n, f"h{n}:7511", f"h{n}:7411", learner=n == 3) for n in (1, 2, 3))
 LEADER = NodeStatus(
@@ -122,6 +122,17 @@ def test_without_any_answer_the_endpoints_are_shown_as_unreachable() -> None:
 def test_a_learner_is_called_one() -> None:
     learner = dataclasses.replace(FOLLOWER, node_id=3, endpoint="h3:7411", learner=True)
     assert overview_of({"h1:7411": LEADER, "h3:7411": learner}).nodes[2].role == "learner"
+
+
+def test_nodes_of_two_clusters_are_no_cluster() -> None:
+    with pytest.raises(WrongCluster, match="answers for another"):
+        overview_of({"h1:7411": LEADER, "h2:7411": WrongCluster("h2 answers for another")})
+
+
+def test_the_life_of_the_cluster_is_shown_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    show(overview_of({"h1:7411": dataclasses.replace(LEADER, incarnation=0xF00D)}), Output.JSON)
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["cluster_id"], shown["incarnation"]) == (f"{0xABC:016x}", f"{0xF00D:016x}")
 
 
 def test_a_row_is_readable() -> None:

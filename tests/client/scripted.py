@@ -198,6 +198,7 @@ class ScriptedCluster:
         self.term = 1
         self.members: list[str] = []  # what a status says of them
         self.seen: list[Seen] = []
+        self.called: list[str] = []  # the methods of unary calls, but Status
         self.script: deque[Answer] = deque()
         self.refuse_reads: Callable[[api_pb2.ReadBatch], RaftkvError | None] = lambda reads: None
         self.staleness_ms = 0
@@ -273,6 +274,7 @@ class ScriptedCluster:
                 role=api_pb2.ROLE_LEADER if leads else api_pb2.ROLE_FOLLOWER,
                 members=[api_pb2.Member(client_address=each) for each in self.members],
             ).SerializeToString()
+        self.called.append(method)
         if node.refusal is not None:
             node.refusal.facts |= identity_facts(node.header())
             raise node.refusal
