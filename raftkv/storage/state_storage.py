@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from raftkv.errors import StorageError, check
+from raftkv.errors import DamagedData, StorageError, check
 from raftkv.files import (
     remove_tree,
     size_bytes,
@@ -83,7 +83,12 @@ class RocksStateStorage:
 
     async def verify(self, checkpoint: Checkpoint) -> None:
         """Read all of the copy. Raises `DamagedData`: of this node's own data, then."""
-        await self._verify_closed(checkpoint.path)
+        try:
+            await self._verify_closed(checkpoint.path)
+        except DamagedData as error:
+            # Its files are links to those of the live state, and go before anybody looks at them.
+            live = str(self._store.database.path)
+            raise DamagedData(error.message.replace(str(checkpoint.path), live)) from error
 
     async def release(self, checkpoint: Checkpoint) -> None:
         """The copy is not needed any more."""
