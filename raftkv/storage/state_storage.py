@@ -83,7 +83,12 @@ class RocksStateStorage:
 
     async def verify(self, checkpoint: Checkpoint) -> None:
         """Read all of the copy. Raises `DamagedData`: of this node's own data, then."""
-        await self._verify_closed(checkpoint.path)
+        try:
+            await self._verify_closed(checkpoint.path)
+        except DamagedData as error:
+            # Its files are links to those of the live state, and go before anybody looks at them.
+            live = str(self._store.database.path)
+            raise DamagedData(error.message.replace(str(checkpoint.path), live)) from error
 
     async def release(self, checkpoint: Checkpoint) -> None:
         """The copy is not needed any more."""

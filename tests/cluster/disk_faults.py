@@ -6,6 +6,7 @@ import resource
 from pathlib import Path
 
 ROOM_BYTES = 256 << 10
+SPOILED_BYTES_MIN = 256 << 10
 # A record of a RocksDB write-ahead log: checksum (4), length (2), type (1), payload.
 RECORD_HEADER_BYTES = 7
 
@@ -29,6 +30,15 @@ def flip_bit_of(text: bytes, database: Path) -> None:
             flip_bit(table, at + len(text) // 2)
             return
     raise AssertionError(f"no table file in {database} holds {text!r}")
+
+
+def spoil_tables(database: Path) -> list[Path]:
+    """Flip bits in the middle of each table that has some size; which those are."""
+    tables = [each for each in database.glob("*.sst") if each.stat().st_size > SPOILED_BYTES_MIN]
+    for table in tables:
+        for eighth in range(2, 6):
+            flip_bit(table, table.stat().st_size * eighth // 8)
+    return tables
 
 
 def tear_tail(database: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
 import signal
 from contextlib import AsyncExitStack
@@ -15,8 +17,15 @@ from raftkv.cli.exit_codes import ExitCode
 from raftkv.errors import DamagedData
 from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.failures import error_of_call
-from tests.cluster.cluster import Cluster, NodeProcess, free_ports
-from tests.cluster.disk_faults import fill_up, flip_bit, flip_bit_of, tear_tail, write_ahead_log
+from tests.cluster.cluster import Cluster, NodeProcess, eventually, free_ports
+from tests.cluster.disk_faults import (
+    fill_up,
+    flip_bit,
+    flip_bit_of,
+    spoil_tables,
+    tear_tail,
+    write_ahead_log,
+)
 from tests.cluster.test_faults import Writers, lost, stored
 from tests.cluster.test_membership import promote
 
@@ -31,6 +40,16 @@ def refused(node: NodeProcess, reason: str, *advice: str) -> None:
         assert each in said
 
 
+async def left_service(node: NodeProcess) -> None:
+    """The node has found damage of its own, says so, and how it is rebuilt."""
+
+    async def said_so() -> bool:
+        return f"node {node.node_id} is out of service: " in node.log()
+
+    await eventually(said_so, f"node {node.node_id} leaves service")
+    assert f"`raftkv member replace {node.node_id} NEW`" in node.log()
+
+
 async def test_a_node_with_a_damaged_log_refuses_to_start_and_is_replaced(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 3) as cluster, cluster.client() as client:
         writers = Writers(client)
@@ -42,7 +61,7 @@ async def test_a_node_with_a_damaged_log_refuses_to_start_and_is_replaced(tmp_pa
         flip_bit(log, log.stat().st_size // 2)
 
         cluster.start(damaged)
-        refused(cluster.nodes[damaged], "DAMAGED_DATA", "member remove", "member add", "new id")
+        refused(cluster.nodes[damaged], "DAMAGED_DATA", "member replace OLD NEW")
 
         await writers.more()
         await client.member_remove(damaged, timeout=10)
@@ -78,11 +97,48 @@ async def test_a_node_serves_no_byte_of_a_damaged_state(tmp_path: Path) -> None:
         assert isinstance(error, DamagedData)
         assert error.outcome is raftkv.Outcome.SAFE_TO_RETRY
 
-        refused(node, "DAMAGED_DATA", "member remove", "new id")
+        await left_service(node)
         for number in range(200):
             item = await client.get(f"key/{number}")
             assert item is not None
             assert item.value == f"<value {number}>".encode() * 50
+
+
+async def written(client: raftkv.Client, key: str, value: bytes) -> int:
+    """The revision that the put made."""
+    return (await client.put(key, value, timeout=30)).revision
+
+
+async def test_damaged_tables_are_no_new_node_s_beginning(tmp_path: Path) -> None:
+    """Whoever leads with them gives that up instead of sending them, and another one sends his."""
+    settings = "--set log_compaction_bytes=65536 --set log_retained_bytes=0"
+    async with Cluster(tmp_path, 3, settings=settings) as cluster, cluster.client() as client:
+        rounds = [{f"key/{number}": os.urandom(1500) for number in range(500)} for _ in range(3)]
+        revisions = [
+            max(await asyncio.gather(*(written(client, key, each[key]) for key in each)))
+            for each in rounds
+        ]
+        damaged = max({1, 2, 3} - {await cluster.leader()})  # others find the cluster at the first
+        node = cluster.nodes[damaged]
+        node.send(signal.SIGTERM)  # the state is flushed to table files on the way out
+        assert node.wait() == 0
+        assert spoil_tables(node.data_dir / "state" / "state-1")
+        cluster.start(damaged)
+        await cluster.ready(damaged)
+        await client.transfer_leader(damaged, timeout=10)
+
+        newcomer = await cluster.join(4)
+        await left_service(node)
+        await promote(client, 4)
+        assert "snapshot_send" not in node.log()
+        assert "leadership_transfer" in node.log()
+        assert "snapshot_installed" in newcomer.log()
+        async with cluster.client(4) as direct:
+            for revision, each in zip(revisions, rounds, strict=True):
+                for key, value in each.items():
+                    item = await direct.get(key, revision=revision)
+                    assert item is not None
+                    assert item.value == value
 
 
 async def test_a_leader_whose_disk_is_full_steps_aside_and_returns_when_there_is_room(
@@ -133,7 +189,7 @@ async def test_a_node_that_lost_its_promises_is_not_taken_for_a_new_one(tmp_path
         node.kill()
         shutil.rmtree(node.data_dir / "log")
         cluster.start(emptied)
-        refused(node, "DAMAGED_DATA", "its log is gone", "member remove", "new id")
+        refused(node, "DAMAGED_DATA", "its log is gone", "member replace OLD NEW")
 
         shutil.rmtree(node.data_dir)
         for _ in range(2):  # the refusal leaves nothing behind that a second try could stand on

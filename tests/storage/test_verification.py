@@ -127,7 +127,7 @@ async def test_what_a_newer_row_hides_is_verified_too(tmp_path: Path) -> None:
     assert storage.store.get_many(CURRENT, list(ROWS)) == list(ROWS.values())
     with pytest.raises(DamagedData, match=rf"{table.name} .*family current.* offset \d+"):
         await read_through(storage.verification())
-    with pytest.raises(DamagedData, match=table.name):
+    with pytest.raises(DamagedData, match=f"the table {table} of"):
         await storage.verify(await storage.checkpoint(1, 1))
     await storage.close()
 

@@ -62,7 +62,7 @@ def draw_schedule(
     while at_s < seconds:
         (kind,) = rng.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])
         faults.append(_draw(rng, kind, nodes, round(at_s, 3)))
-        if isinstance(faults[-1], Rot) and rng.random() < 0.5:
+        if isinstance(faults[-1], Rot) and rng.random() < 0.75:
             # Who comes new gets all of the leader's state, what nobody reads included.
             faults.append(Reconfigure(round(at_s + 0.05, 3), 0.0, "", add=True, add_first=True))
         at_s += rng.expovariate(1 / pause_s)
