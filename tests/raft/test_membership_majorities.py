@@ -11,7 +11,6 @@ from raftkv.errors import MembershipRefused
 from raftkv.raft import quorum
 from raftkv.raft.entry import Membership
 from raftkv.raft.membership import enter, require_majorities
-from raftkv.versions import HASHED
 from tests.raft.cluster import Cluster, members
 
 # The arithmetic.
@@ -194,16 +193,18 @@ def test_a_learner_that_waits_for_its_snapshot_does_not_acknowledge() -> None:
 
 
 def test_a_learner_that_never_started_gives_its_id_back() -> None:
-    present = replace(members([1, 2, 3], [4, 5]), disk_ids={5: 0xD15C}, cluster_version=HASHED)
+    present = replace(members([1, 2, 3], [4, 5]), disk_ids={5: 0xD15C})
     after = enter(present, members([1, 2, 3]))
     assert after.removed == {5}
     again = enter(after, members([1, 2, 3], [4]))
     assert again.learners == {4}
 
 
-@pytest.mark.parametrize("version", [0, HASHED])
-def test_the_id_of_a_voter_is_spent_whatever_is_recorded_of_its_disk(version: int) -> None:
-    present = replace(members([1, 2, 3]), cluster_version=version)
+@pytest.mark.parametrize("disk_ids", [{}, {1: 1, 2: 2}])
+def test_the_id_of_a_voter_is_spent_whatever_is_recorded_of_its_disk(
+    disk_ids: dict[int, int],
+) -> None:
+    present = replace(members([1, 2, 3]), disk_ids=disk_ids)
     assert present.started(3)
     assert enter(present, members([1, 2])).voters_outgoing == {1, 2, 3}
     joint = enter(present, members([1, 2]))

@@ -53,7 +53,7 @@ def held_although_removed(directory: Path) -> list[str]:
 
 async def test_a_sound_log_is_read_to_the_end(logs: Logs) -> None:
     await logs.store.append(HardState(1, 1, 0), entries(1, 200, size=400))
-    await logs.store.compact(50, 1)
+    await logs.store.compact(50, 1, 0)
     await logs.store.append(None, entries(150, 160, term=2))
     assert await read_through(logs.store.verification()) >= 99 * 400
     assert await read_through((await logs.reopen()).verification()) > 0
