@@ -44,5 +44,6 @@ def check(address: str, timeout_s: float) -> None:
             raise ConnectionFailed(f"no node answers at {address}: {error.details()}") from None
     if reply.status != health_pb2.HealthCheckResponse.SERVING:
         raise Unavailable(
-            f"the node at {address} does not serve: it has not caught up yet, or is stopping"
+            f"the node at {address} does not serve: it has not caught up yet, is"
+            " stopping, waits for other nodes or is out of service: `raftkv status` says more"
         )

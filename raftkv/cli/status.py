@@ -198,7 +198,7 @@ def _row(node: NodeStatus, commit_index: int, contact_ms: int | None) -> Row:
     return Row(
         node_id=node.node_id,
         address=node.endpoint,
-        role="learner" if node.learner else node.role.value,
+        role=_role_of(node),
         term=node.term,
         commit_index=node.commit_index,
         applied_index=node.applied_index,
@@ -211,6 +211,12 @@ def _row(node: NodeStatus, commit_index: int, contact_ms: int | None) -> Row:
         not_serving=node.not_serving,
         notice=node.notice,
     )
+
+
+def _role_of(node: NodeStatus) -> str:
+    if node.not_serving:
+        return "not serving"
+    return "learner" if node.learner else node.role.value
 
 
 def show(overview: Overview, output: Output) -> None:

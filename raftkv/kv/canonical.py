@@ -310,6 +310,5 @@ _LAYOUTS: Final[Mapping[str, _Layout]] = {
         "learners": _one(3, NUMBERS),
         "addresses": _each(4, _message("MemberAddress")),
         "removed": _one(5, NUMBERS),
-        "cluster_version": _one(6, NUMBER),
     },
 }

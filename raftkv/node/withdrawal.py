@@ -58,8 +58,7 @@ class Withdrawal:
         others = raft.membership.voters - {raft.node_id}
         what = damage_of(damage)
         return OutOfService(
-            f"node {raft.node_id} is out of service: {what}; "
-            + rebuild_advice(raft.node_id, alone=not others),
+            f"{what}; " + rebuild_advice(raft.node_id, alone=not others),
             node=raft.node_id,
             damage=what,
         )

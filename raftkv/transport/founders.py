@@ -49,7 +49,11 @@ async def ask_founder(
             pass
         if answer is None:
             ending = await ending_of(call, introduction, secret)
-            raise Unavailable(ending.details or ending.code)
+            if ending.code == grpc.StatusCode.UNAVAILABLE.name:
+                raise Unavailable(f"it takes no connection at {address}")
+            if not ending.reason:
+                raise Unavailable(f"it does not answer at {address}")
+            raise Unavailable(ending.details)
         call.cancel()
         return decode_founding(answer)
     finally:
