@@ -97,6 +97,11 @@ class Cluster:
             host.node_id for host in self.hosts.values() if host.disk.log.rotten or host.damaged
         )
 
+    @property
+    def down(self) -> frozenset[int]:
+        """Nodes whose processes don't run."""
+        return frozenset(host.node_id for host in self.hosts.values() if not host.up)
+
     def compare_states(self) -> None:
         """Raises `Violation` if replicas with the same applied index differ."""
         self.invariants.compare_states(

@@ -188,6 +188,7 @@ class Host:
             self._world, self._network, self._ports, process, self.name, identity, self._sends
         )
         self._shown = Shown()
+        self._invariants.up(self.node_id, self._world.now_s)
         node = WatchedNode(
             self._invariants,
             self._on_failure,
@@ -214,10 +215,27 @@ class Host:
         node.driver.stopped.add_done_callback(
             lambda stopped: self._ended(process, stopped.result())
         )
+        self._watch_changes(node.driver.raft)
         self.node, self.port = node, port
         self.door = SimulatedFrontDoor(
             process, node, self._settings, lambda error: node.driver.finish(error)
         )
+
+    def _watch_changes(self, raft: Raft) -> None:
+        """Of the membership, at the moment when they are proposed."""
+        propose = raft.propose_membership
+
+        def watched(target: Membership, *, force: bool = False) -> int:
+            index = propose(target, force=force)
+            if not force:
+                try:
+                    now_s = self._world.now_s
+                    self._invariants.proposed(self.node_id, raft.membership, now_s)
+                except Violation as violation:
+                    self._on_failure(str(violation))
+            return index
+
+        raft.propose_membership = watched  # type: ignore[method-assign]
 
     def crash(self, *, power: bool) -> None:
         """Kill the process, or take the machine's power away, in the middle of whatever it does."""
@@ -229,6 +247,7 @@ class Host:
         if self.door is not None:
             self.door.cut()
         self.node = self.port = self.door = self.process = None
+        self._invariants.down(self.node_id, self._world.now_s)
         # First the disk: what the dying process still tries to write must not get there.
         self.disk.crash(power=power)
         process.kill()
@@ -264,6 +283,7 @@ class Host:
 
     def resume(self) -> None:
         if self.process is not None:
+            self._invariants.up(self.node_id, self._world.now_s)
             self.process.resume()
 
     def _ended(self, process: Process, reason: BaseException | None) -> None:
