@@ -420,7 +420,7 @@ class Driver:
             updated = updated_membership(raft.membership, callers)
             if updated is not None and self.machine.cluster_version >= HASHED:
                 self._log.info("members_updated", term=raft.current_term)
-                raft.propose_membership(updated)
+                raft.propose_membership(updated, force=True)  # its voters stay as they are
 
     def _note_acknowledged(self) -> None:
         raft = self.raft

@@ -9,7 +9,9 @@ import pytest
 
 from jepsen_lite.sim.disk import SimulatedLog
 from jepsen_lite.sim.durable_log import DurableLog, rival_of
+from jepsen_lite.sim.invariants import DEAD_S, Invariants
 from jepsen_lite.sim.process import Process
+from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from raftkv.errors import DamagedData
 from raftkv.raft.entry import Entry, EntryKind, HardState, Membership
@@ -74,3 +76,18 @@ def test_a_later_log_without_the_entry_is_a_rival_until_a_majority_is_ahead_of_i
     assert rival_of(2, 2, {1: ahead, 2: older, 3: rival}, MEMBERSHIPS) == 3
     newer = DurableLog(terms=[1, 2, 4])
     assert rival_of(3, 4, {1: ahead, 2: newer, 3: rival}, MEMBERSHIPS) is None
+
+
+def test_a_change_that_nobody_forced_must_not_rely_on_the_dead() -> None:
+    invariants = Invariants()
+    without_two = Membership(frozenset({1, 3}), voters_outgoing=frozenset({1, 2, 3}))
+    without_three = Membership(frozenset({1, 2}), voters_outgoing=frozenset({1, 2, 3}))
+    invariants.down(3, 10.0)
+    invariants.proposed(1, without_two, 10.0 + DEAD_S)  # an answer of 3 may be on its way
+    invariants.proposed(1, without_three, 100.0)
+    with pytest.raises(Violation, match=r"only \[1, 2\] of them live: that costs the majority"):
+        invariants.proposed(1, without_two, 100.0)
+    invariants.up(1, 99.0)  # it stood still meanwhile
+    invariants.proposed(1, without_two, 100.0)
+    invariants.up(3, 150.0)
+    invariants.proposed(1, without_two, 200.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from jepsen_lite.mutants.mutant import Patch, mutant
 from raftkv.errors import MembershipRefused
 from raftkv.raft import quorum
@@ -21,7 +23,7 @@ def change_before_the_first_commit() -> list[Patch]:
     which is safe only once the leader has committed in its term; this one does not wait for that.
     """
 
-    def propose(self: Raft, target: Membership) -> int:
+    def propose(self: Raft, target: Membership, *, force: bool = False) -> int:
         if not self.leads or self.transferee:
             raise MembershipRefused("only the leader changes the membership")
         joint = enter(self.membership, target)
@@ -83,8 +85,44 @@ def _counted(self: Raft) -> int:
     return min(agreed)
 
 
+@mutant(
+    "membership change that costs the majority",
+    "leaving-leaders",
+    caught_by="that costs the majority",
+)
+def only_the_old_voters_are_counted() -> list[Patch]:
+    """etcd's health checks were long no more than this: two of three voters acknowledge, so that
+    one of them may be removed, which leaves the other with the dead one.
+    """
+    has_majorities = quorum.has_majorities
+
+    def of_the_old(membership: Membership, acknowledging: Set[int]) -> bool:
+        old = membership.voters_outgoing or membership.voters
+        return has_majorities(Membership(old), acknowledging)
+
+    return [(quorum, "has_majorities", of_the_old)]
+
+
+@mutant(
+    "membership change that costs the majority",
+    "leaving-leaders",
+    caught_by="that costs the majority",
+)
+def once_heard_counts_for_ever() -> list[Patch]:
+    """A member counts as alive from its first acknowledgement of a term on, whatever has become of
+    it since.
+    """
+
+    def acknowledging(self: Raft, after_tick: int) -> frozenset[int]:
+        return self._replicator.acknowledging(-1)
+
+    return [(Raft, "acknowledging", acknowledging)]
+
+
 MUTANTS = (
     change_before_the_first_commit,
     uncommitted_membership_ignored,
     no_voter_counts_itself,
+    only_the_old_voters_are_counted,
+    once_heard_counts_for_ever,
 )

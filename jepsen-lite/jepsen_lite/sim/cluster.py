@@ -112,6 +112,11 @@ class Cluster:
             spoil(received, self._world.rng("spoiled snapshots"))
             self._spoilers.pop()()
 
+    @property
+    def down(self) -> frozenset[int]:
+        """Nodes whose processes don't run."""
+        return frozenset(host.node_id for host in self.hosts.values() if not host.up)
+
     def compare_states(self) -> None:
         """Raises `Violation` if replicas with the same applied index differ, or if one has damage
         that came from elsewhere.

@@ -201,6 +201,7 @@ class Host:
             on_exception=self._on_failure,
         )
         self._shown = Shown()
+        self._invariants.up(self.node_id, self._world.now_s)
         process.enter(lambda: process.create_task(self._start(process)))
 
     async def _start(self, process: Process) -> None:
@@ -214,6 +215,7 @@ class Host:
         node.driver.stopped.add_done_callback(
             lambda stopped: self._ended(process, stopped.result())
         )
+        self._watch_changes(node.driver.raft)
         self.node = node
         self.door = SimulatedFrontDoor(process, node, self._settings, node.driver.broken)
 
@@ -286,6 +288,22 @@ class Host:
             identity.disk_id,
         )
 
+    def _watch_changes(self, raft: Raft) -> None:
+        """Of the membership, at the moment when they are proposed."""
+        propose = raft.propose_membership
+
+        def watched(target: Membership, *, force: bool = False) -> int:
+            index = propose(target, force=force)
+            if not force:
+                try:
+                    now_s = self._world.now_s
+                    self._invariants.proposed(self.node_id, raft.membership, now_s)
+                except Violation as violation:
+                    self._on_failure(str(violation))
+            return index
+
+        raft.propose_membership = watched  # type: ignore[method-assign]
+
     def crash(self, *, power: bool) -> None:
         """Kill the process, or take the machine's power away, in the middle of whatever it does."""
         process = self.process
@@ -296,6 +314,7 @@ class Host:
         if self.door is not None:
             self.door.cut()
         self.node = self.port = self.door = self.process = None
+        self._invariants.down(self.node_id, self._world.now_s)
         # First the disk: what the dying process still tries to write must not get there.
         self.disk.crash(power=power)
         process.kill()
@@ -331,6 +350,7 @@ class Host:
 
     def resume(self) -> None:
         if self.process is not None:
+            self._invariants.up(self.node_id, self._world.now_s)
             self.process.resume()
 
     def _ended(self, process: Process, reason: BaseException | None) -> None:

@@ -27,6 +27,9 @@ from raftkv.storage.ports import RecoveredLog
 BOOTSTRAP_INDEX = 2
 """Committed by decree: every first node starts with it."""
 
+DEAD_S = 5.0
+"""Whoever has been gone for so long has no answer under way any more, however slow the network."""
+
 
 @dataclass(slots=True)
 class Seen:
@@ -65,6 +68,8 @@ class Invariants:
         self._compared: set[tuple[int, int]] = set()
         self._asked: set[bytes] = set()
         self._leases_named: dict[int, frozenset[int]] = {}  # by the entry's index
+        self._down_s: dict[int, float] = {}  # since when a node's process has been gone
+        self._up_s: dict[int, float] = {}
 
     # ---- disks -----------------------------------------------------------------------
 
@@ -170,6 +175,32 @@ class Invariants:
         self._check_entries(node_id, log.entries, log.compacted_term)
         self._disks[node_id] = fresh
         self._seen[node_id] = Seen(term=log.hard_state.current_term)
+
+    # ---- majorities ------------------------------------------------------------------
+
+    def up(self, node_id: int, now_s: float) -> None:
+        """The node's process runs from now on, or goes on after it has stood still."""
+        self._down_s.pop(node_id, None)
+        self._up_s[node_id] = now_s
+
+    def down(self, node_id: int, now_s: float) -> None:
+        """The node's process is gone."""
+        self._down_s.setdefault(node_id, now_s)
+
+    def proposed(self, node_id: int, membership: Membership, now_s: float) -> None:
+        """A leader begins a change of membership that nobody has forced."""
+        if now_s - self._up_s.get(node_id, 0.0) < DEAD_S:
+            return  # it stood still, and reads what others sent before they died
+        self.checks += 1
+        living = membership.members - {
+            each for each, since_s in self._down_s.items() if now_s - since_s > DEAD_S
+        }
+        if not is_majority(set(living), membership):
+            raise Violation(
+                f"node {node_id} changes the membership to {sorted(membership.voters)} from"
+                f" {sorted(membership.voters_outgoing)}, not forced, but only {sorted(living)} of"
+                " them live: that costs the majority"
+            )
 
     # ---- messages --------------------------------------------------------------------
 

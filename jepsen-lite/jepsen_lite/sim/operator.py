@@ -20,6 +20,7 @@ from raftkv.errors import Outcome, RaftkvError
 TRIES_MAX = 20
 TRY_S = 2.0
 PAUSE_S = 0.3
+MAINTENANCE_S = 8.0
 
 
 def _nobody_waits() -> None:
@@ -43,6 +44,7 @@ class Operator:
         self._links = SimulatedNetworkOfClient(world, network, cluster, self._process, "operator")
         self._one_at_a_time = asyncio.Lock()
         self.changes = 0
+        self._choices = 0
 
     def reconfigure(
         self,
@@ -84,17 +86,26 @@ class Operator:
         # An operator knows which machines there are now, whatever they were in the beginning.
         addresses = [address_of(name).client for name in self._cluster.hosts]
         rng = self._world.rng(f"operator {len(addresses)}")
+        self._choices += 1
+        choice = self._world.rng(f"operator's choice {self._choices}")
+        in_one, force, maintenance = (choice.random() < p for p in (0.5, 0.3, 0.5))
         async with self._one_at_a_time:
             with contextlib.suppress(RaftkvError):
                 async with raftkv.connect(addresses, links=self._links.link, rng=rng) as client:
+                    if add and remove and in_one:
+                        await self._add(client, changed, in_place_of=remove)
+                        return
                     if add and add_first:
                         await self._add(client, changed)
-                    if remove:
-                        await self._remove(client, remove, changed)
+                    if remove and maintenance:
+                        await self._remove_during_maintenance(client, remove, changed)
+                    elif remove:
+                        await self._remove(client, remove, changed, force=force)
                     if add and not add_first:
                         await self._add(client, changed)
 
-    async def _add(self, client: Client, changed: Callable[[], None]) -> None:
+    async def _add(self, client: Client, changed: Callable[[], None], in_place_of: int = 0) -> None:
+        """A new voter: one more, or in one change with the removal of another member."""
         host = self._cluster.add_host()
         host.boot()
         address = address_of(host.name)
@@ -109,28 +120,68 @@ class Operator:
                     await client.member_add(
                         host.node_id, address.peer, address.client, timeout=TRY_S
                     )
+                elif in_place_of in members:
+                    await client.member_replace(in_place_of, host.node_id, timeout=TRY_S)
                 else:
                     await client.member_promote(host.node_id, timeout=TRY_S)
             except RaftkvError:
                 await asyncio.sleep(PAUSE_S)
 
-    async def _remove(self, client: Client, node_id: int, changed: Callable[[], None]) -> None:
-        for tried in range(TRIES_MAX):
+    async def _remove(
+        self,
+        client: Client,
+        node_id: int,
+        changed: Callable[[], None],
+        *,
+        force: bool,
+        tries: int = TRIES_MAX,
+    ) -> None:
+        for tried in range(tries):
             members = await client.member_list(timeout=TRY_S)
-            voters = [member.node_id for member in members if not member.learner]
+            voters = {member.node_id for member in members if not member.learner}
             if all(member.node_id != node_id for member in members):
                 if tried:  # else somebody else has removed it long ago
                     changed()
                 return
-            damaged = self._cluster.damaged
-            healthy = set(voters) - damaged
-            if node_id in healthy and len(healthy) <= self.VOTERS_MIN:
+            mistake = self._is_mistake(node_id, voters)
+            if mistake and not self._cluster.damaged & voters:
                 return
             if not self.known_left({each.node_id for each in members} - {node_id}):
                 # The last node that clients know from the start: let them find the others first.
                 await asyncio.sleep(2 * ClientSettings().look_around_s)
+            # Who is down comes back, and with it the majority that a forced change waits for;
+            # whose disk is no good does not.
+            forced = force and not self._cluster.damaged and bool(self._cluster.down & voters)
             try:
-                await client.member_remove(node_id, timeout=TRY_S)
+                await client.member_remove(node_id, force=forced, timeout=TRY_S)
             except RaftkvError as error:
+                if mistake:
+                    return  # he has been told
                 if error.outcome is Outcome.NOT_APPLIED:
                     await asyncio.sleep(PAUSE_S)
+
+    async def _remove_during_maintenance(
+        self, client: Client, node_id: int, changed: Callable[[], None]
+    ) -> None:
+        """Another machine is switched off meanwhile, and the operator has forgotten about it."""
+        members = await client.member_list(timeout=TRY_S)
+        voters = {member.node_id for member in members if not member.learner}
+        hosts = [host for host in self._cluster.hosts.values() if host.node_id in voters]
+        off = next((host for host in hosts if host.node_id != node_id), None)
+        unwell = (self._cluster.down | self._cluster.damaged) & voters
+        if off is None or len(voters) < 3 or unwell:
+            await self._remove(client, node_id, changed, force=False)
+            return
+        off.stop()
+        await asyncio.sleep(MAINTENANCE_S)
+        try:
+            await self._remove(client, node_id, changed, force=False, tries=2)
+        finally:
+            off.boot()
+
+    def _is_mistake(self, node_id: int, voters: Set[int]) -> bool:
+        """Whether too few good disks would be left without this node. He makes it where the cluster
+        must refuse it: where one is damaged, and never comes back.
+        """
+        healthy = voters - self._cluster.damaged
+        return node_id in healthy and len(healthy) <= self.VOTERS_MIN
