@@ -322,13 +322,12 @@ class Pipeline:
     ) -> None:
         """It is a node of the own cluster; whether it serves is another question."""
         flow.greeted = True
-        flow.endpoint.breaker.succeeded()
-        if isinstance(answer, kv_pb2.Failure):
-            error = self._heard_refusal(flow, answer, now)
-            if isinstance(error, LEAVING):
-                self._gate.broken(now, len(self._endpoints))
-                self._avoid = flow.endpoint
-                self._leave(flow)
+        if not isinstance(answer, kv_pb2.Failure):
+            flow.endpoint.breaker.succeeded()
+        elif isinstance(self._heard_refusal(flow, answer, now), LEAVING):
+            self._gate.broken(now, len(self._endpoints))
+            self._avoid = flow.endpoint
+            self._leave(flow)
 
     def _heard_refusal(self, flow: Flow, failure: kv_pb2.Failure, now: float) -> RaftkvError:
         error = error_of(failure)

@@ -372,8 +372,9 @@ async def test_a_cluster_that_comes_back_is_served_in_the_same_session(
     await client.put("k", "v")
     clusters.rebuild(*ADDRESSES)
     await in_time(client.put("k", "w"))
+    await asyncio.sleep(5.0)  # nobody looks for it any more
     clusters.bring_back(*ADDRESSES)
-    await asyncio.sleep(10.0)
+    await asyncio.sleep(5.0)
     await client.put("k", "x")
     sessions = {seen.batch.session for seen in clusters.own.writes}
     assert len(sessions) == 1
@@ -392,6 +393,17 @@ async def test_a_node_that_does_not_serve_is_left_for_another_one(
     await client.put("k", "v")
     assert {seen.node for seen in clusters.own.writes} <= {"b:2", "c:3"}
     assert await client.member_list()
+
+
+async def test_nodes_that_do_not_serve_are_not_hammered(
+    clusters: TwoClusters, client: Client
+) -> None:
+    for node in clusters.own.nodes.values():
+        node.refusal = NotServing("waits for node 2")
+    with pytest.raises(DeadlineExceeded):
+        await client.put("k", "v", timeout=10.0)
+    assert clusters.own.seen == []
+    assert max(node.connections for node in clusters.own.nodes.values()) <= 3 + 10
 
 
 async def test_if_no_node_serves_the_caller_learns_why(

@@ -237,7 +237,7 @@ async def test_a_set_settles_what_was_asked_for_by_one_read_of_all() -> None:
 
 
 def test_a_simulated_run_leaves_no_outcome_unknown() -> None:
-    findings = {each.checker: each for each in run(draw_plan(3, 10.0)).findings}
+    findings = {each.checker: each for each in run(draw_plan(4, 10.0)).findings}
     statistics = findings["set: outcomes"].statistics
     assert statistics["unknown"] > 0
     assert statistics["stayed_unknown"] == 0

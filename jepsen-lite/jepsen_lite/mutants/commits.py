@@ -82,7 +82,7 @@ def acknowledged_before_fsync() -> list[Patch]:
     "timed-out proposal reported as failed, applied later",
     "anything",
     "relays",
-    caught_by="register: .* had been told that it failed",
+    caught_by="(register|set|counter): .* told that (it|adding it) failed",
 )
 def late_is_failed() -> list[Patch]:
     """CockroachDB #10602: the caller is told that its write has not happened, because it has not
