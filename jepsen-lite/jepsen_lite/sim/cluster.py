@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from jepsen_lite.sim.disk import Disk
+from jepsen_lite.sim.disk_losses import Loss, must_serve
 from jepsen_lite.sim.faults import Trigger
 from jepsen_lite.sim.front_door import SimulatedFrontDoor
 from jepsen_lite.sim.host import Host, NodeTuning, address_of
@@ -33,6 +35,8 @@ class Cluster:
         self.invariants = invariants
         self.traffic = Traffic(world)
         self.hosts: dict[str, Host] = {}
+        self.clones: dict[str, Host] = {}
+        """Machines that run a node of an id that one of `hosts` has."""
         self.on_event: Callable[[Host, Trigger], None] = _nobody_cares
         node_ids = range(1, size + 1)
         self._initial = Membership(
@@ -57,50 +61,101 @@ class Cluster:
         """A new machine with an empty disk, whose node waits to be made a member."""
         return self._add(len(self.hosts) + 1, None)
 
+    @property
+    def newest(self) -> Host | None:
+        """Who was added last; None if nobody was."""
+        host = list(self.hosts.values())[-1]
+        return host if host.initial is None else None
+
+    def add_clone(self, original: Host, copy: Disk, loss: Loss) -> Host:
+        """A new machine with a copy of the original's disk and an address of its own, beside the
+        original in the network.
+        """
+        clone = self._machine(original.node_id, original.initial, f"copy-of-{original.name}")
+        clone.disk.put(copy)
+        clone.replica = self.invariants.another_disk(original.node_id, loss)
+        clone.twin, original.twin = original, clone
+        self.clones[clone.name] = clone
+        self._network.stand_beside(clone.name, original.name)
+        return clone
+
     def _add(self, node_id: int, initial: Membership | None) -> Host:
+        host = self._machine(node_id, initial, f"node-{node_id}")
+        self.hosts[host.name] = host
+        return host
+
+    def _machine(self, node_id: int, initial: Membership | None, name: str) -> Host:
         skew = self._world.rng(f"clock {node_id}").uniform(-self._clock_skew, self._clock_skew)
-        host = Host(
+        return Host(
             self._world,
             self._network,
             self,
             self.invariants,
             node_id,
+            name,
             initial,
             self._tuning,
-            self._directory / f"node-{node_id}",
+            self._directory / name,
             1.0 + skew,
             self._on_failure,
             lambda host, trigger: self.on_event(host, trigger),
         )
-        self.hosts[host.name] = host
-        return host
+
+    @property
+    def machines(self) -> list[Host]:
+        """All of them, clones as well."""
+        return [*self.hosts.values(), *self.clones.values()]
 
     def peer_port(self, address: str) -> PeerPort | None:
-        host = self.hosts.get(host_of(address))
+        host = self._at(address)
         return host.port if host is not None else None
 
     def front_door(self, address: str) -> SimulatedFrontDoor | None:
-        host = self.hosts.get(host_of(address))
+        host = self._at(address)
         return host.door if host is not None else None
+
+    def _at(self, address: str) -> Host | None:
+        name = host_of(address)
+        return self.hosts.get(name) or self.clones.get(name)
 
     def leader(self) -> Host | None:
         """Who leads the highest term, as seen from outside."""
-        leading = [
-            host for host in self.hosts.values() if host.node and host.node.driver.raft.leads
-        ]
+        leading = [host for host in self.machines if host.node and host.node.driver.raft.leads]
         return max(leading, key=lambda host: _term(host), default=None)
 
     @property
     def damaged(self) -> frozenset[int]:
-        """Nodes whose disks are no good any more."""
+        """Nodes whose disks are no good any more, or that have left service."""
         return frozenset(
-            host.node_id for host in self.hosts.values() if host.disk.log.rotten or host.damaged
+            host.node_id
+            for host in self.hosts.values()
+            if host.disk.log.rotten or host.damaged or host.out_of_service or host.replica.loss
         )
+
+    @property
+    def must_serve(self) -> bool:
+        """Whether enough members have their disks."""
+        membership, _ = self.invariants.last_membership()
+        return must_serve(membership, self.damaged)
+
+    @property
+    def doubled(self) -> bool:
+        """Whether a node and its clone are both in service."""
+        return any(
+            clone.twin is not None and not clone.left and not clone.twin.left
+            for clone in self.clones.values()
+        )
+
+    def switch_off_lost(self) -> None:
+        """An operator has looked at them: clones go, and who has lost his disk or left service."""
+        for host in self.machines:
+            if host.name in self.clones or host.replica.loss is not None or host.out_of_service:
+                host.switch_off()
 
     def compare_states(self) -> None:
         """Raises `Violation` if replicas with the same applied index differ."""
         self.invariants.compare_states(
-            (host.node_id, host.disk.state.store) for host in self.hosts.values()
+            (host.replica, host.disk.state.store) for host in self.machines
         )
 
     def settled(self) -> bool:
@@ -111,7 +166,7 @@ class Cluster:
         membership = leader.node.membership
         indexes: set[int] = set()
         for host in self.hosts.values():
-            if host.node_id in membership.removed and not (host.removed or host.damaged):
+            if host.node_id in membership.removed and not host.gone:
                 return False
             if host.node_id in membership.members:
                 if host.node is None or not host.node.ready:

@@ -1,16 +1,18 @@
-"""A simulated machine's disk: the memory stores, with waiting, failing, power cuts, torn writes and
-bits that turn over.
+"""A simulated machine's disk: the memory stores, with waiting, failing, power cuts, torn writes,
+bits that turn over, and copies.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Self, TypeAlias
 
+from jepsen_lite.sim.disk_losses import Replica
 from jepsen_lite.sim.invariants import Invariants
 from jepsen_lite.sim.violation import Violation
 from raftkv.errors import DiskFull
@@ -32,6 +34,9 @@ SYNC_S_MIN = 0.0001
 SYNC_S_MEAN = 0.0008
 
 Change: TypeAlias = Callable[[_Log], None]
+
+DEVICE = frozenset({"slow_s", "full", "_rng", "_directory"})
+"""Attributes of `Disk` that belong to the machine. Every other one is contents."""
 
 
 class SimulatedLog(MemoryLogStore):
@@ -110,12 +115,17 @@ class SimulatedState(MemoryStateStorage):
 
 
 class Disk:
-    """What survives the processes of one machine."""
+    """What survives the processes of one machine.
+
+    Its contents are all attributes but those in `DEVICE`: copying and emptying take them whole,
+    whatever they are.
+    """
 
     def __init__(self, directory: Path, rng: Random) -> None:
         self.slow_s = 0.0
         self.full = False
         self._rng = rng
+        self._directory = directory
         self.log = SimulatedLog(self._wait)
         self.state = SimulatedState(directory, self._wait)
 
@@ -135,12 +145,38 @@ class Disk:
         log, state = self.log.unsynced, len(self.state.store.unsynced)
         if power:
             log, state = self._rng.randint(0, log), self._rng.randint(0, state)
-        self.log = self.log.crash(log)
-        self.state = self.state.crash(state)
+        self._open_again(log, state)
 
     def rot(self) -> None:
         """A bit of the log turns over; whoever reads it next sees it."""
         self.log.rot(self._rng)
+
+    def copy(self) -> Disk:
+        """A disk in no machine with the contents that this one has now. Its process may run."""
+        return deepcopy(self, {id(self._rng): self._rng})
+
+    def put(self, copy: Disk) -> None:
+        """What was synced when `copy` was taken takes the place of all that is on this disk.
+
+        No process may run from this disk. The copy stays as it is, and can be put elsewhere too.
+        """
+        for name in vars(self).keys() - DEVICE:
+            delattr(self, name)
+        # The stores know their disk and its directory: those of this machine from now on.
+        known = {id(copy): self, id(copy._directory): self._directory}
+        for name, content in vars(copy).items():
+            if name not in DEVICE:
+                setattr(self, name, deepcopy(content, known))
+        self._open_again(0, 0)
+
+    def empty(self) -> None:
+        """The disk is as new. No process may run from it."""
+        self.put(Disk(self._directory, self._rng))
+
+    def _open_again(self, log: int, state: int) -> None:
+        """What the next process finds, if of the unsynced writes so many have survived."""
+        self.log = self.log.crash(log)
+        self.state = self.state.crash(state)
 
 
 def _appending(entry: Entry) -> Change:
@@ -163,13 +199,13 @@ class WatchedLogStore:
         self,
         store: MemoryLogStore,
         state: SimulatedState,
-        node_id: int,
+        replica: Replica,
         invariants: Invariants,
         on_failure: Callable[[str], None],
     ) -> None:
         self._store = store
         self._state = state
-        self._node_id = node_id
+        self._replica = replica
         self._invariants = invariants
         self._on_failure = on_failure
 
@@ -197,6 +233,6 @@ class WatchedLogStore:
 
     def _show(self, look: Callable[..., None], *what: object) -> None:
         try:
-            look(self._node_id, *what)
+            look(self._replica, *what)
         except Violation as violation:
             self._on_failure(str(violation))

@@ -17,10 +17,18 @@ CAUGHT = "caught"
 """In the place of a node, inside an ambush: the one that walked into it."""
 
 
+NEWEST = "newest"
+"""In the place of a node: whoever was added last."""
+
+Restarts: TypeAlias = tuple[tuple[str, float], ...]
+"""Nodes whose power goes at the same moment as the fault's, and for how long each is down."""
+
+
 class Trigger(enum.Enum):
     """What an ambush waits for."""
 
     CANDIDATE = "a node stands for election"
+    VOTED = "a node has voted for another one"
     LEADER = "a node has been elected"
     APPENDED = "a leader has an entry that nobody else has"
     MEMBERSHIP = "a leader has a membership that nobody else has"
@@ -153,6 +161,66 @@ class Rot:
 
 
 @dataclass(frozen=True, slots=True)
+class EmptyDisk:
+    """The nodes' power goes. When they boot again, after `for_s`, their disks are empty.
+
+    Only once in a run, and never all members. If it is a majority of them, nothing is served any
+    more.
+    """
+
+    at_s: float
+    for_s: float
+    nodes: tuple[str, ...]
+    restarts: Restarts = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OlderCopy:
+    """The node's disk is copied. After `for_s` its power goes, and `down_s` later it boots from
+    the copy.
+
+    It is only done where the others can know better: either they have noted on their disks that
+    the node has acknowledged more than is in the copy, or that it has started again since
+    (`restarted`: it does, right after it was copied).
+    """
+
+    at_s: float
+    for_s: float
+    node: str
+    down_s: float
+    restarted: bool
+    restarts: Restarts = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignCopy:
+    """The node's power goes. When it boots again, after `for_s`, it has a copy of the disk that
+    `source` had when that happened.
+    """
+
+    at_s: float
+    for_s: float
+    node: str
+    source: str
+    restarts: Restarts = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """The node's disk is copied, and after `for_s` a node of the same id runs from the copy as
+    well, on a machine of its own, until all is healed.
+
+    Whatever cuts the node off cuts its clone off: two of them that no common member sees are beyond
+    what any protocol can detect.
+    """
+
+    at_s: float
+    for_s: float
+    node: str
+    restarts: Restarts = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ClockJump:
     """The node's clock is suddenly further on, as after the machine has slept."""
 
@@ -200,7 +268,7 @@ class Compact:
     for_s: float
 
 
-Trap: TypeAlias = Crash | Pause | Isolate | SlowDisk | Ask
+Trap: TypeAlias = Crash | Pause | Isolate | SlowDisk | EmptyDisk | Ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +315,10 @@ Fault: TypeAlias = (
     | Stop
     | Reconfigure
     | Rot
+    | EmptyDisk
+    | OlderCopy
+    | ForeignCopy
+    | Clone
     | ClockJump
     | ClockRate
     | WallClock

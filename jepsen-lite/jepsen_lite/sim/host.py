@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jepsen_lite.sim.disk import Disk, WatchedLogStore
+from jepsen_lite.sim.disk_losses import NEVER_TAKES_PART, REASONS_TO_LEAVE, Loss, Replica
 from jepsen_lite.sim.faults import Trigger
 from jepsen_lite.sim.front_door import SimulatedFrontDoor
 from jepsen_lite.sim.invariants import Invariants
@@ -18,7 +19,12 @@ from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from raftkv.config import Settings
-from raftkv.errors import DamagedData, InvariantViolation, RemovedFromCluster, StorageError
+from raftkv.errors import (
+    DamagedData,
+    InvariantViolation,
+    RemovedFromCluster,
+    StorageError,
+)
 from raftkv.kv.limits import Limits
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
@@ -54,10 +60,13 @@ class Shown(NamedTuple):
     role: Role = Role.FOLLOWER
     last_index: int = 0
     commit_index: int = 0
+    voted_for: int = 0
 
     def events_until(self, now: Shown, raft: Raft) -> Iterator[Trigger]:
         if now.role is not self.role and now.role is Role.CANDIDATE:
             yield Trigger.CANDIDATE
+        if now.voted_for not in (self.voted_for, 0, raft.node_id):
+            yield Trigger.VOTED
         if now.role is not Role.LEADER:
             return
         if self.role is not Role.LEADER:
@@ -80,11 +89,13 @@ class WatchedNode(Node):
     def __init__(
         self,
         invariants: Invariants,
+        replica: Replica,
         on_failure: Callable[[str], None],
         *args: Any,
     ) -> None:
         super().__init__(*args)
         self._invariants = invariants
+        self._replica = replica
         self._on_failure = on_failure
         self._by_lease = False
 
@@ -107,7 +118,7 @@ class WatchedNode(Node):
         if barrier.cancelled() or barrier.exception() is not None:
             return
         try:
-            self._invariants.read_confirmed(self, committed_index)
+            self._invariants.read_confirmed(self._replica, self, committed_index)
         except Violation as violation:
             self._on_failure(str(violation))
 
@@ -122,6 +133,7 @@ class Host:
         ports: PeerPorts,
         invariants: Invariants,
         node_id: int,
+        name: str,
         initial: Membership | None,
         tuning: NodeTuning,
         directory: Path,
@@ -130,10 +142,15 @@ class Host:
         on_event: Callable[[Host, Trigger], None],
     ) -> None:
         self.node_id = node_id
-        self.name = f"node-{node_id}"
+        self.name = name
+        self.initial = initial
         self.disk = Disk(directory, world.rng(f"{self.name}/disk"))
+        self.replica = Replica(node_id)
+        self.twin: Host | None = None
         self.removed = False
         self.damaged = False
+        self.out_of_service = False
+        self.switched_off = False
         self.node: Node | None = None
         self.process: Process | None = None
         self.port: PeerPort | None = None
@@ -142,7 +159,6 @@ class Host:
         self._network = network
         self._ports = ports
         self._invariants = invariants
-        self._initial = initial
         self._tuning = tuning
         self._clock_rate = clock_rate
         self._clock_factor = 1.0
@@ -165,13 +181,24 @@ class Host:
     def up(self) -> bool:
         return self.process is not None
 
+    @property
+    def left(self) -> bool:
+        """The node has ended for good, by itself or with its machine."""
+        return self.removed or self.damaged or self.out_of_service or self.switched_off
+
+    @property
+    def gone(self) -> bool:
+        """It does not boot any more. Whoever has left because of his disk does, to leave again."""
+        stays = self.out_of_service and self.replica.loss not in NEVER_TAKES_PART
+        return self.removed or self.damaged or self.switched_off or stays
+
     def boot(self) -> None:
         """Start the node from what is on the disk, unless it runs; once it has gone, if it is on
         its way out.
         """
         if self.process is not None and (self._stopping or self._failed):
             self._boot_again = True
-        if self.process is not None or self.removed or self.damaged:
+        if self.process is not None or self.gone:
             return
         self._boot_again = False
         self._incarnation += 1
@@ -185,29 +212,38 @@ class Host:
         )
         identity = Identity(1, self.node_id, address_of(self.name).peer)
         port = PeerPort(
-            self._world, self._network, self._ports, process, self.name, identity, self._sends
+            self._world,
+            self._network,
+            self._ports,
+            process,
+            self.name,
+            self.replica,
+            identity,
+            self._sends,
+            self._accepts,
         )
         self._shown = Shown()
         node = WatchedNode(
             self._invariants,
+            self.replica,
             self._on_failure,
             self.node_id,
             1,
             self._node_config(),
             WatchedLogStore(
-                self.disk.log, self.disk.state, self.node_id, self._invariants, self._on_failure
+                self.disk.log, self.disk.state, self.replica, self._invariants, self._on_failure
             ),
             self.disk.state,
             port.links,
             self._world.rng(f"{self.name}/{self._incarnation}"),
-            self._initial,
+            self.initial,
         )
         process.enter(lambda: process.create_task(self._start(process, node, port)))
 
     async def _start(self, process: Process, node: Node, port: PeerPort) -> None:
         try:
             await node.start()
-        except (StorageError, InvariantViolation) as error:
+        except (*REASONS_TO_LEAVE, StorageError, InvariantViolation) as error:
             self._broke(process, error)
             self._world.after(0.0, self._died, process)
             return
@@ -232,6 +268,19 @@ class Host:
         # First the disk: what the dying process still tries to write must not get there.
         self.disk.crash(power=power)
         process.kill()
+
+    def lose_disk(self, loss: Loss, copy: Disk | None = None) -> None:
+        """From the next boot on the node runs from this copy, or from an empty disk. It is down."""
+        if copy is not None:
+            self.disk.put(copy)
+        else:
+            self.disk.empty()
+        self.replica = self._invariants.replaced(self.replica, loss)
+
+    def switch_off(self) -> None:
+        """The machine goes, and never comes back."""
+        self.switched_off = True
+        self.crash(power=True)
 
     def stop(self) -> None:
         """Ask the node to stop in good order (SIGTERM)."""
@@ -278,8 +327,14 @@ class Host:
         self._world.after(0.0, lambda: self._died(process))
 
     def _broke(self, process: Process, reason: BaseException) -> None:
-        """A node may refuse a disk on which bits have turned over, and one that takes no writes."""
-        if isinstance(reason, DamagedData) and self.disk.log.rotten:
+        """A node may refuse a disk on which bits have turned over, one that takes no writes, and
+        one that is not the one it promised with.
+        """
+        lost = self.replica.loss is not None or self.twin is not None
+        if lost and isinstance(reason, REASONS_TO_LEAVE):
+            self.out_of_service = True
+            self._invariants.left_service(self.replica)
+        elif isinstance(reason, DamagedData) and self.disk.log.rotten:
             self.damaged = True
         elif process.alive and (
             isinstance(reason, DamagedData) or not isinstance(reason, StorageError)
@@ -288,7 +343,13 @@ class Host:
 
     def _sends(self, frame: Frame) -> None:
         try:
-            self._invariants.sent(self.node_id, frame.messages)
+            self._invariants.sent(self.replica, frame.messages)
+        except Violation as violation:
+            self._on_failure(str(violation))
+
+    def _accepts(self, sender: Replica, frame: Frame) -> None:
+        try:
+            self._invariants.accepted(sender, frame.messages)
         except Violation as violation:
             self._on_failure(str(violation))
 
@@ -301,16 +362,18 @@ class Host:
     def _turned(self) -> None:
         if self.node is None:
             return
-        self._invariants.turned(self.node)
+        self._invariants.turned(self.replica, self.node)
         raft = self.node.driver.raft
         role, last_index, commit_index = raft.role, raft.log.last_index, raft.commit_index
+        voted_for = raft.voted_for
         before = self._shown
         if (
             commit_index != before.commit_index
             or last_index != before.last_index
             or role is not before.role
+            or voted_for != before.voted_for
         ):
-            now = self._shown = Shown(role, last_index, commit_index)
+            now = self._shown = Shown(role, last_index, commit_index, voted_for)
             for trigger in before.events_until(now, raft):
                 self._on_event(self, trigger)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Protocol
 
+from jepsen_lite.sim.disk_losses import Replica
 from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.pipes import Pipe
 from jepsen_lite.sim.process import Process
@@ -43,17 +44,22 @@ class PeerPort:
         ports: PeerPorts,
         process: Process,
         host: str,
+        replica: Replica,
         identity: Identity,
         on_send: Callable[[Frame], None],
+        on_accept: Callable[[Replica, Frame], None],
     ) -> None:
+        """`on_accept` gets each frame that this node takes for a member's, and whose it is."""
         self.host = host
         self.process = process
+        self.replica = replica
         self.caller = Caller(identity.node_id, identity.address)
         self.handler: PeerHandler
         self.links = SimulatedPeerLinks(world, network, ports, self, on_send)
         self._world = world
         self._network = network
         self._traffic = ports.traffic
+        self._on_accept = on_accept
         self._identity = identity
         self._snapshots: SnapshotReceiver
         self._incoming: dict[Pipe, None] = {}
@@ -80,6 +86,7 @@ class PeerPort:
             link.reached = self
             self.links.contacted(sender.caller)
         frame = decode_frame(sending.data, sender.caller.node_id, self.caller.node_id)
+        self._on_accept(sender.replica, frame)
         self.handler.receive(sender.caller.node_id, frame)
 
     def snapshot(

@@ -44,6 +44,7 @@ def describe_failure(outcome: Outcome) -> str:
             f"with {plan.nodes} nodes, {plan.clients} clients, {plan.seconds:g} s, and these"
             f" {len(plan.schedule)} faults left of it:",
             *(f"  {fault}" for fault in plan.schedule),
+            *(f"  from the first boot on: {fault}" for fault in plan.founding),
             f"replay: {shell_line(replay_command(outcome))}",
         ]
     )

@@ -8,17 +8,22 @@ from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.faults import (
     CAUGHT,
     LEADER,
+    NEWEST,
     Ambush,
     Ask,
     BadWeather,
     BrokenLink,
     ClockJump,
     ClockRate,
+    Clone,
     Compact,
     Crash,
+    EmptyDisk,
     Fault,
+    ForeignCopy,
     FullDisk,
     Isolate,
+    OlderCopy,
     Pause,
     Reconfigure,
     Relay,
@@ -38,7 +43,7 @@ def aimed_at(fault: Fault) -> tuple[str, ...]:
     whoever comes along.
     """
     match fault:
-        case Crash() | SlowDisk():
+        case Crash() | SlowDisk() | EmptyDisk():
             return fault.nodes
         case Split():
             return fault.group
@@ -50,7 +55,7 @@ def aimed_at(fault: Fault) -> tuple[str, ...]:
             return (fault.remove,) if fault.remove else ()
         case (
             Pause() | Isolate() | FullDisk() | Stop() | Rot() | ClockJump() | ClockRate()
-            | WallClock() | Ask()
+            | WallClock() | Ask() | OlderCopy() | ForeignCopy() | Clone()
         ):  # fmt: skip
             return (fault.node,)
     return ()
@@ -66,6 +71,8 @@ class Targets:
     def host(self, name: str) -> Host | None:
         if name == CAUGHT:
             return self.caught
+        if name == NEWEST:
+            return self._cluster.newest
         return self._cluster.leader() if name == LEADER else self._cluster.hosts[name]
 
     def names(self, fault: Fault) -> str:
@@ -80,6 +87,8 @@ class Targets:
         match fault:
             case Ambush() | Relay() | Reconfigure() | Transfer() | Ask() | Compact():
                 return False  # they have to wait for somebody, or may be refused
+            case EmptyDisk() | OlderCopy() | ForeignCopy() | Clone():
+                return False  # they are only done where it is known what must become of it
             case Split():
                 rest = self._cluster.hosts.keys() - {*fault.group, fault.bridge}
                 return self._any_up(fault.group) and self._any_up(rest)
