@@ -84,7 +84,7 @@ class DiskFaults:
                 return self._clone(fault, landed)
 
     def _empty(self, fault: EmptyDisk, landed: Landed) -> Undo | None:
-        hosts = self._hosts(*fault.nodes)
+        hosts = self._members(*fault.nodes)
         if not self._settled(hosts):
             return None
         self._restart(fault.restarts)
@@ -98,7 +98,7 @@ class DiskFaults:
         return boot
 
     def _put_foreign(self, fault: ForeignCopy, landed: Landed) -> Undo | None:
-        hosts = self._hosts(fault.node, fault.source)
+        hosts = self._members(fault.node, fault.source)
         if not self._settled(hosts):
             return None
         host, source = hosts
@@ -111,7 +111,7 @@ class DiskFaults:
     # ---- copies of a node's own disk -------------------------------------------------
 
     def _put_older(self, fault: OlderCopy, landed: Landed) -> Undo | None:
-        copy = self._copy(fault.node)
+        copy = self._copy(fault.node, follows=not fault.restarted)
         if copy is None:
             return None
         if fault.restarted:
@@ -130,25 +130,26 @@ class DiskFaults:
         return put
 
     def _clone(self, fault: Clone, landed: Landed) -> Undo | None:
-        copy = self._copy(fault.node)
+        old = fault.for_s > 0
+        copy = self._copy(fault.node, follows=old)
         if copy is None:
             return None
-        loss = Loss.OLDER if fault.for_s else Loss.TWIN
-        if loss is Loss.OLDER:
+        if old:
             self._world.after(fault.for_s - NOTED_S, self._note_index, copy)
 
         def start() -> None:
-            noted = copy.noted or loss is Loss.TWIN
-            if noted and self._settled([copy.host]) and self._calm(copy):
+            known = copy.noted and self._calm(copy) if old else self._all_connected()
+            if known and self._settled([copy.host]):
+                loss = Loss.OLDER if old else Loss.TWIN
                 self._cluster.add_clone(copy.host, copy.disk, loss).boot()
                 self._restart(fault.restarts)
                 landed()
 
         return start
 
-    def _copy(self, node: str) -> Copy | None:
-        hosts = self._hosts(node)
-        if not self._settled(hosts):
+    def _copy(self, node: str, *, follows: bool) -> Copy | None:
+        hosts = self._members(node, follow=follows)
+        if not self._settled(hosts) or not hosts[0].up:
             return None
         (host,) = hosts
         index = self._cluster.invariants.acknowledged_index(host.replica)
@@ -171,23 +172,32 @@ class DiskFaults:
 
     # ---- what is known of the cluster ------------------------------------------------
 
-    def _hosts(self, *names: str) -> Sequence[Host]:
-        """Nobody, if one of them is nowhere."""
-        hosts = [self._targets.host(name) for name in names]
-        return [host for host in hosts if host is not None] if None not in hosts else []
+    def _members(self, *names: str, follow: bool = False) -> Sequence[Host]:
+        """Those of these names, if they are members (and, with `follow`, do not lead); others that
+        are in their place. Nobody, if there are not enough.
+        """
+        membership, _ = self._cluster.invariants.last_membership()
+        leader = self._cluster.leader() if follow else None
+        fit = [
+            host
+            for host in self._cluster.hosts.values()
+            if host.node_id in membership.members and host is not leader
+        ]
+        named = [self._targets.host(name) for name in names]
+        others = [host for host in fit if host not in named]
+        if None in named or len(named) > len(fit):
+            return []
+        return [host if host in fit else others.pop(0) for host in named]
 
     def _settled(self, hosts: Sequence[Host]) -> bool:
-        """Whether these are members that run, nobody has lost a disk before, and the membership
-        does not change.
+        """Whether nobody has lost a disk before, the membership does not change, and a voter is
+        left beside these.
         """
         cluster = self._cluster
         membership, committed = cluster.invariants.last_membership()
         ids = {host.node_id for host in hosts}
         return (
             bool(hosts)
-            and len(ids) == len(hosts)
-            and all(host.node is not None for host in hosts)
-            and ids <= membership.members
             and bool(membership.voters - ids)
             and committed
             and not membership.joint

@@ -22,16 +22,20 @@ from jepsen_lite.sim.faults import (
     OlderCopy,
     Reconfigure,
     Restarts,
+    Rot,
     Schedule,
     Trigger,
     takes_effect,
 )
 
-SHARE = 0.2
+SHARE = 0.25
 """Of plain runs has one such fault. Two would leave no cluster to test."""
 SECONDS_MIN = 8.0
 SETTLED_S = 3.0
 """By then a node that boots has met all others, if nothing else is wrong."""
+
+CHANGE_S = 4.0
+"""By then an operator has added a node, if nothing else is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,10 @@ def with_lost_disk(
     if seconds < SECONDS_MIN or rng.random() >= SHARE:
         return schedule, ()
     draw = rng.choice((*ANYWHERE, *IN_CALM) if fair else ANYWHERE)
-    drawn = draw(rng, nodes, round(rng.uniform(0.5, 0.7) * seconds, 3))
+    at_s = round(rng.uniform(0.5, 0.7) * seconds, 3)
+    drawn = draw(rng, nodes, at_s)
+    # Another disk that is no good, or a membership that changes, would leave it undone.
+    schedule = tuple(fault for fault in schedule if not _gets_in_the_way(fault, at_s))
     if drawn.calm is not None:
         schedule = tuple(fault for fault in schedule if not _overlaps(fault, *drawn.calm))
     if not any(map(takes_effect, schedule)):
@@ -97,7 +104,7 @@ def emptied_majority(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
 def emptied_newest(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
     """That of a node that was added, and boots to join."""
     for_s = _down_s(rng)
-    add = Reconfigure(round(at_s - 3.5, 3), 0.0, "", add=True, add_first=True)
+    add = Reconfigure(round(at_s - CHANGE_S, 3), 0.0, "", add=True, add_first=True)
     return Drawn((add, EmptyDisk(at_s, for_s, (NEWEST,), _restarts(rng, nodes, "", for_s))))
 
 
@@ -174,7 +181,9 @@ EMPTIED: Sequence[Draw] = (
 )  # fmt: skip
 COPIED: Sequence[Draw] = (foreign, older, older_start, older_start_while_one_lags)
 ANYWHERE: Sequence[Draw] = (*EMPTIED, foreign)
-IN_CALM: Sequence[Draw] = (older, older_start, older_start_while_one_lags, clone, clone)
+IN_CALM: Sequence[Draw] = (
+    older, older, older_start, older_start_while_one_lags, clone, clone, clone,
+)  # fmt: skip
 
 
 def _down_s(rng: Random) -> float:
@@ -202,6 +211,11 @@ def _restarts(
         return ()
     most = 3.0 if late else 1.0
     return tuple((name, round(down_s * rng.uniform(0.5, most), 3)) for name in nodes if name != but)
+
+
+def _gets_in_the_way(fault: Fault, at_s: float) -> bool:
+    changing = isinstance(fault, Reconfigure) and at_s - CHANGE_S < fault.at_s < at_s
+    return changing or isinstance(fault, Rot)
 
 
 def _overlaps(fault: Fault, begin_s: float, end_s: float) -> bool:
