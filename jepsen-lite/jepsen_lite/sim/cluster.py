@@ -36,7 +36,7 @@ class Cluster:
         self.traffic = Traffic(world)
         self.hosts: dict[str, Host] = {}
         self.clones: dict[str, Host] = {}
-        """Machines that run a node of an id that one of `hosts` has."""
+        """Machines whose nodes run from a copy of the disk of one of `hosts`, under its id."""
         self.on_event: Callable[[Host, Trigger], None] = _nobody_cares
         node_ids = range(1, size + 1)
         self._initial = Membership(
@@ -63,13 +63,13 @@ class Cluster:
 
     @property
     def newest(self) -> Host | None:
-        """Who was added last; None if nobody was."""
+        """The host that was added last; None if none was added."""
         host = list(self.hosts.values())[-1]
         return host if host.initial is None else None
 
     def add_clone(self, original: Host, copy: Disk, loss: Loss) -> Host:
-        """A new machine with a copy of the original's disk and an address of its own, beside the
-        original in the network.
+        """A new machine with this copy of the original's disk and an address of its own; a cut of
+        the network takes both or neither.
         """
         clone = self._machine(original.node_id, original.initial, f"copy-of-{original.name}")
         clone.disk.put(copy)
@@ -103,7 +103,7 @@ class Cluster:
 
     @property
     def machines(self) -> list[Host]:
-        """All of them, clones as well."""
+        """All hosts and clones."""
         return [*self.hosts.values(), *self.clones.values()]
 
     def peer_port(self, address: str) -> PeerPort | None:
@@ -125,7 +125,7 @@ class Cluster:
 
     @property
     def damaged(self) -> frozenset[int]:
-        """Nodes whose disks are no good any more, or that have left service."""
+        """Nodes whose disks are damaged or lost, and nodes that have left service."""
         return frozenset(
             host.node_id
             for host in self.hosts.values()
@@ -134,7 +134,7 @@ class Cluster:
 
     @property
     def must_serve(self) -> bool:
-        """Whether enough members have their disks."""
+        """Whether the members that are not damaged can elect a leader."""
         membership, _ = self.invariants.last_membership()
         return must_serve(membership, self.damaged)
 
@@ -147,7 +147,7 @@ class Cluster:
         )
 
     def switch_off_lost(self) -> None:
-        """An operator has looked at them: clones go, and who has lost his disk or left service."""
+        """The operator takes away all clones, and all hosts that have lost their disk or left."""
         for host in self.machines:
             if host.name in self.clones or host.replica.loss is not None or host.out_of_service:
                 host.switch_off()

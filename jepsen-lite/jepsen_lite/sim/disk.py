@@ -36,7 +36,7 @@ SYNC_S_MEAN = 0.0008
 Change: TypeAlias = Callable[[_Log], None]
 
 DEVICE = frozenset({"slow_s", "full", "_rng", "_directory"})
-"""Attributes of `Disk` that belong to the machine. Every other one is contents."""
+"""The attributes of `Disk` that belong to the machine. All others are contents of the disk."""
 
 
 class SimulatedLog(MemoryLogStore):
@@ -117,8 +117,8 @@ class SimulatedState(MemoryStateStorage):
 class Disk:
     """What survives the processes of one machine.
 
-    Its contents are all attributes but those in `DEVICE`: copying and emptying take them whole,
-    whatever they are.
+    All attributes but those in `DEVICE` are its contents. Copying and emptying take all of them,
+    also those that a later version adds.
     """
 
     def __init__(self, directory: Path, rng: Random) -> None:
@@ -152,17 +152,17 @@ class Disk:
         self.log.rot(self._rng)
 
     def copy(self) -> Disk:
-        """A disk in no machine with the contents that this one has now. Its process may run."""
+        """A disk in no machine, with the present contents of this one, whose node may run."""
         return deepcopy(self, {id(self._rng): self._rng})
 
     def put(self, copy: Disk) -> None:
-        """What was synced when `copy` was taken takes the place of all that is on this disk.
+        """Replace all contents by what was synced when `copy` was taken.
 
-        No process may run from this disk. The copy stays as it is, and can be put elsewhere too.
+        The node must be down. The copy stays as it is, so that it can be used again.
         """
         for name in vars(self).keys() - DEVICE:
             delattr(self, name)
-        # The stores know their disk and its directory: those of this machine from now on.
+        # The stores refer to their disk and its directory: to this machine's from now on.
         known = {id(copy): self, id(copy._directory): self._directory}
         for name, content in vars(copy).items():
             if name not in DEVICE:
@@ -170,11 +170,11 @@ class Disk:
         self._open_again(0, 0)
 
     def empty(self) -> None:
-        """The disk is as new. No process may run from it."""
+        """Replace all contents by those of a new disk. The node must be down."""
         self.put(Disk(self._directory, self._rng))
 
     def _open_again(self, log: int, state: int) -> None:
-        """What the next process finds, if of the unsynced writes so many have survived."""
+        """What the next process finds, if this many of the unsynced writes have survived."""
         self.log = self.log.crash(log)
         self.state = self.state.crash(state)
 

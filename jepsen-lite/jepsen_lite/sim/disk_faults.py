@@ -1,20 +1,27 @@
-"""Faults that take a disk away or double it: emptied, put back from a copy, another node's, cloned.
+"""Faults that empty a disk, replace it by a copy, or run a second node from a copy of it.
 
-Each is done only where it is known what must become of it, and at most one in a run. What must
-become of it is stated in `disk_losses.py`.
+A fault strikes only where the required outcome (`disk_losses.py`) is defined, and a run has at most
+one of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from jepsen_lite.sim.blows import Landed, Undo
 from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.disk import Disk
 from jepsen_lite.sim.disk_losses import Loss
-from jepsen_lite.sim.faults import Clone, EmptyDisk, ForeignCopy, OlderCopy, Restarts
+from jepsen_lite.sim.faults import (
+    Clone,
+    DiskFault,
+    EmptyDisk,
+    ForeignCopy,
+    OlderCopy,
+    Restarts,
+)
 from jepsen_lite.sim.host import Host
 from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.operator import Operator
@@ -22,25 +29,27 @@ from jepsen_lite.sim.targets import Targets
 from jepsen_lite.sim.world import World
 
 NOTED_S = 2.0
-"""What a node has acknowledged, and that it has started, is on its peers' disks by then."""
+"""After this time a node's acknowledgements, and its start, are noted on its peers' disks."""
 RESTART_S = 0.2
-"""How long a node is down that starts again right after it was copied."""
+"""Down time of a node that is restarted right after its disk was copied."""
+MET_S = 2.0
+"""After this time nodes that start together have connected and elected a leader."""
 VOTERS_MIN = 3
-"""Fewer don't go on without one of them."""
-
-DiskFault: TypeAlias = EmptyDisk | OlderCopy | ForeignCopy | Clone
+"""A smaller cluster cannot go on without one of its voters."""
 
 
 class CutPower(Protocol):
-    """Takes a machine's power away, and has its peers see their connections break."""
+    """Crashes a host; its peers see their connections break."""
 
     def __call__(self, host: Host, *, power: bool) -> None: ...
 
 
 @dataclass(slots=True)
 class Copy:
-    """What was on a node's disk at some moment. `noted`: its peers know of something since that is
-    not in it.
+    """The contents of a host's disk at some moment, and how the cluster stood then.
+
+    `last_index` is how far the log was committed and on this disk; `leader` is (host, term).
+    `noted`: since then the peers have noted something that the copy lacks.
     """
 
     host: Host
@@ -51,7 +60,7 @@ class Copy:
 
 
 class DiskFaults:
-    """Of the operator it is only asked whether he is in the middle of something."""
+    """Carries them out on a simulated cluster."""
 
     def __init__(
         self,
@@ -70,8 +79,9 @@ class DiskFaults:
         self._cut_power = cut_power
 
     def begin(self, fault: DiskFault, landed: Landed) -> Undo | None:
-        """Do it; None if it is not known what must become of it. `landed` is called once a disk is
-        lost or doubled: of a copy that is when `Undo` puts it to use.
+        """Begin the fault; None if its outcome would not be defined now.
+
+        `landed` is called when a disk has been lost or doubled. A copy is put to use by the `Undo`.
         """
         match fault:
             case EmptyDisk():
@@ -84,7 +94,7 @@ class DiskFaults:
                 return self._clone(fault, landed)
 
     def _empty(self, fault: EmptyDisk, landed: Landed) -> Undo | None:
-        hosts = self._members(*fault.nodes)
+        hosts = self._targets.members(fault)
         if not self._settled(hosts):
             return None
         self._restart(fault.restarts)
@@ -98,7 +108,7 @@ class DiskFaults:
         return boot
 
     def _put_foreign(self, fault: ForeignCopy, landed: Landed) -> Undo | None:
-        hosts = self._members(fault.node, fault.source)
+        hosts = self._targets.members(fault)
         if not self._settled(hosts):
             return None
         host, source = hosts
@@ -111,7 +121,7 @@ class DiskFaults:
     # ---- copies of a node's own disk -------------------------------------------------
 
     def _put_older(self, fault: OlderCopy, landed: Landed) -> Undo | None:
-        copy = self._copy(fault.node, follows=not fault.restarted)
+        copy = self._copy(fault)
         if copy is None:
             return None
         if fault.restarted:
@@ -131,7 +141,7 @@ class DiskFaults:
 
     def _clone(self, fault: Clone, landed: Landed) -> Undo | None:
         old = fault.for_s > 0
-        copy = self._copy(fault.node, follows=old)
+        copy = self._copy(fault)
         if copy is None:
             return None
         if old:
@@ -141,14 +151,16 @@ class DiskFaults:
             known = copy.noted and self._calm(copy) if old else self._all_connected()
             if known and self._settled([copy.host]):
                 loss = Loss.OLDER if old else Loss.TWIN
-                self._cluster.add_clone(copy.host, copy.disk, loss).boot()
+                clone = self._cluster.add_clone(copy.host, copy.disk, loss)
                 self._restart(fault.restarts)
+                later_s = MET_S if old and fault.restarts else 0.0
+                self._world.after(later_s, clone.boot)
                 landed()
 
         return start
 
-    def _copy(self, node: str, *, follows: bool) -> Copy | None:
-        hosts = self._members(node, follow=follows)
+    def _copy(self, fault: OlderCopy | Clone) -> Copy | None:
+        hosts = self._targets.members(fault)
         if not self._settled(hosts) or not hosts[0].up:
             return None
         (host,) = hosts
@@ -156,48 +168,32 @@ class DiskFaults:
         return Copy(host, host.disk.copy(), index, self._leader())
 
     def _note_index(self, copy: Copy) -> None:
-        """What it has acknowledged up to now its leader will have noted."""
+        """The leader will have noted what the host has acknowledged up to now."""
         index = self._cluster.invariants.acknowledged_index(copy.host.replica)
         copy.noted = index > copy.last_index and self._calm(copy)
 
     def _note_start(self, copy: Copy) -> None:
-        """It has met all others since it has started."""
+        """The host has started again, and all peers will have noted that."""
         ready = copy.host.node is not None and copy.host.node.ready
         copy.noted = ready and self._settled([copy.host]) and self._all_connected()
 
     def _calm(self, copy: Copy) -> bool:
-        """Somebody else leads all the time, whom everybody reaches."""
+        """Whether another node has led since the copy was taken, and all voters are connected."""
         leads = self._leader() == copy.leader and copy.leader[0] not in ("", copy.host.name)
         return leads and self._all_connected()
 
-    # ---- what is known of the cluster ------------------------------------------------
-
-    def _members(self, *names: str, follow: bool = False) -> Sequence[Host]:
-        """Those of these names, if they are members (and, with `follow`, do not lead); others that
-        are in their place. Nobody, if there are not enough.
-        """
-        membership, _ = self._cluster.invariants.last_membership()
-        leader = self._cluster.leader() if follow else None
-        fit = [
-            host
-            for host in self._cluster.hosts.values()
-            if host.node_id in membership.members and host is not leader
-        ]
-        named = [self._targets.host(name) for name in names]
-        others = [host for host in fit if host not in named]
-        if None in named or len(named) > len(fit):
-            return []
-        return [host if host in fit else others.pop(0) for host in named]
+    # ---- the state of the cluster ----------------------------------------------------
 
     def _settled(self, hosts: Sequence[Host]) -> bool:
-        """Whether nobody has lost a disk before, the membership does not change, and a voter is
-        left beside these.
+        """Whether the hosts are members but not all voters, no disk was lost before, and no change
+        of the membership is under way.
         """
         cluster = self._cluster
         membership, committed = cluster.invariants.last_membership()
         ids = {host.node_id for host in hosts}
         return (
-            bool(hosts)
+            0 < len(hosts) == len(ids)
+            and ids <= membership.members
             and bool(membership.voters - ids)
             and committed
             and not membership.joint
@@ -206,13 +202,13 @@ class DiskFaults:
         )
 
     def _all_connected(self) -> bool:
-        """Whether all voters run and reach each other."""
+        """Whether all voters run, and the network between them is fair."""
         membership, _ = self._cluster.invariants.last_membership()
         hosts = [host for host in self._cluster.hosts.values() if host.node_id in membership.voters]
         return self._network.fair and all(host.node is not None for host in hosts)
 
     def _leader(self) -> tuple[str, int]:
-        """Who leads, and in which term; ("", 0): nobody."""
+        """The leader's host and term; ("", 0) without a leader."""
         host = self._cluster.leader()
         if host is None or host.node is None:
             return "", 0

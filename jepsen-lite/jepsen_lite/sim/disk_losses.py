@@ -1,13 +1,12 @@
-"""Disks that are gone, old, another node's or doubled, and what is expected of their nodes.
+"""The outcome that is required when a disk is emptied, replaced by a copy or doubled.
 
-Everything that is expected is stated here:
+All of it is stated here; the fault injection, the invariants and the run ask this module:
 
-- A node whose disk is in `NEVER_TAKES_PART` takes no part in the cluster (`takes_part`), as long as
-  it runs. It is refused, waits, or leaves service with one of `REASONS_TO_LEAVE`.
-- Of two nodes that run from one disk (`Loss.TWIN`) one leaves service soon after both reach the
-  other members. Either may be the one.
-- A cluster whose disks are a majority serves (`must_serve`), once an operator has replaced the
-  others. A cluster that has lost a majority of its disks serves nothing any more.
+- A node whose disk is in `NEVER_TAKES_PART` never takes part in the cluster (`takes_part`). Its
+  peers refuse it, or it waits, or it leaves service for one of `REASONS_TO_LEAVE`.
+- Of a node and its twin (`Loss.TWIN`) at least one leaves service once both reach all members.
+- While a majority of the members have their disks, the cluster serves (`must_serve`); the operator
+  replaces the others. Otherwise the cluster serves nothing any more.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from raftkv.raft.messages import (
 
 
 class Loss(enum.Enum):
-    """What is wrong with a disk."""
+    """What is wrong with the disk that a node runs from."""
 
     EMPTIED = "its disk was emptied"
     OLDER = "its disk is an older copy"
@@ -45,10 +44,10 @@ class Loss(enum.Enum):
 
 
 class Replica(NamedTuple):
-    """A node with the disk that it runs from, as the checkers see it. With a disk that was emptied
-    or replaced by a copy it is another replica.
+    """A node together with the disk that it runs from. A node whose disk was emptied or replaced by
+    a copy is another replica.
 
-    `number` counts the disks that nodes have run from under this id; the first is 0.
+    `number` counts the disks from which nodes of this id have run; the first is 0.
     """
 
     node_id: int
@@ -56,7 +55,7 @@ class Replica(NamedTuple):
     loss: Loss | None = None
 
     def __str__(self) -> str:
-        """As it is told: the node's id, and what is wrong with its disk."""
+        """The node's id, and what is wrong with its disk."""
         return f"{self.node_id} ({self.loss.value})" if self.loss is not None else f"{self.node_id}"
 
 
@@ -70,12 +69,12 @@ REASONS_TO_LEAVE = (
     DirectoryMismatch,
     ConfigurationError,
 )
-"""Why a node may stop by itself if something is wrong with its disk, or if it has a twin."""
+"""A node may stop for these if its disk is wrong, or if it has a twin; any other node may not."""
 
 
 def takes_part(message: Message) -> bool:
-    """Whether a message counts for a majority, of voters or of disks. The leader's own messages are
-    not asked about: to lead is to take part.
+    """Whether the recipient counts the sender by this message: in an election, for a commit, or
+    for a read. A leader's own messages need no answer here, because leading is taking part.
     """
     match message:
         case RequestVote():
@@ -90,5 +89,5 @@ def takes_part(message: Message) -> bool:
 
 
 def must_serve(membership: Membership, lost: Set[int]) -> bool:
-    """Whether the members that have their disks are enough to elect a leader."""
+    """Whether the members that are not `lost` can elect a leader."""
     return is_majority(set(membership.members - lost), membership)

@@ -1,4 +1,4 @@
-"""Draws faults that take a disk away or double it, each with what leads up to it."""
+"""Draws the faults of `disk_faults.py`, each with the events that lead up to it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-from jepsen_lite.sim.disk_faults import NOTED_S, RESTART_S
+from jepsen_lite.sim.disk_faults import MET_S, NOTED_S, RESTART_S
 from jepsen_lite.sim.faults import (
     CAUGHT,
     LEADER,
@@ -29,21 +29,21 @@ from jepsen_lite.sim.faults import (
 )
 
 SHARE = 0.25
-"""Of plain runs has one such fault. Two would leave no cluster to test."""
+"""Share of the plain runs that have one such fault."""
 SECONDS_MIN = 8.0
-SETTLED_S = 3.0
-"""By then a node that boots has met all others, if nothing else is wrong."""
-
+"""Shorter plain runs have none."""
+SETTLED_S = 1.0
+"""In a fair network a node that must not take part is refused within this time."""
 CHANGE_S = 4.0
-"""By then an operator has added a node, if nothing else is wrong."""
+"""In a fair network the operator adds a node within this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """Faults that belong together.
 
-    `calm`: from when until when nothing else may be wrong, for only then it is known what must
-    become of them. `founding`: those that begin with the first boot.
+    `calm` is the time, from and to, in which no other fault may be active: else the outcome would
+    not be defined. The moments of `founding` count from the first boot.
     """
 
     faults: Schedule
@@ -52,22 +52,22 @@ class Drawn:
 
 
 Draw: TypeAlias = Callable[[Random, Sequence[str], float], Drawn]
-"""The moment is that at which the disk is lost or doubled."""
+"""Takes the nodes, and the moment at which the disk is lost or doubled."""
 
 
 def with_lost_disk(
     rng: Random, schedule: Schedule, nodes: Sequence[str], seconds: float, *, fair: bool
 ) -> tuple[Schedule, Schedule]:
-    """The schedule, in a share of the runs with a disk that is lost or doubled; and the faults that
-    begin with the first boot. `fair`: the network itself loses nothing and is fast.
+    """The schedule, in a `SHARE` of the runs with a disk that is lost or doubled, and the founding
+    faults. `fair`: the run's own network loses and delays nothing.
     """
     if seconds < SECONDS_MIN or rng.random() >= SHARE:
         return schedule, ()
     draw = rng.choice((*ANYWHERE, *IN_CALM) if fair else ANYWHERE)
     at_s = round(rng.uniform(0.5, 0.7) * seconds, 3)
     drawn = draw(rng, nodes, at_s)
-    # Another disk that is no good, or a membership that changes, would leave it undone.
-    schedule = tuple(fault for fault in schedule if not _gets_in_the_way(fault, at_s))
+    # The fault would not strike beside another damaged disk, or while the membership changes.
+    schedule = tuple(fault for fault in schedule if not _prevents(fault, at_s))
     if drawn.calm is not None:
         schedule = tuple(fault for fault in schedule if not _overlaps(fault, *drawn.calm))
     if not any(map(takes_effect, schedule)):
@@ -79,13 +79,13 @@ def with_lost_disk(
 
 
 def emptied(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
-    """That of one of the first nodes."""
+    """The disk of one of the first nodes is emptied."""
     one, for_s = rng.choice(list(nodes)), _down_s(rng)
     return Drawn((EmptyDisk(at_s, for_s, (one,), _restarts(rng, nodes, one, for_s)),))
 
 
 def emptied_while_one_lags(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
-    """What was acknowledged last was on this disk, and is on that of a node that is back late."""
+    """The last acknowledged writes were on the emptied disk, and are on one that is back late."""
     one, late, *lagging = rng.sample(list(nodes), len(nodes))
     for_s = _down_s(rng)
     restarts = ((late, for_s + _late_s(rng)),)
@@ -93,7 +93,7 @@ def emptied_while_one_lags(rng: Random, nodes: Sequence[str], at_s: float) -> Dr
 
 
 def emptied_majority(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
-    """The others are down meanwhile, and perhaps for longer."""
+    """A majority of the disks is emptied while the other nodes are down, perhaps for longer."""
     number = rng.choice((len(nodes) // 2 + 1, len(nodes) - 1))
     mixed, for_s = rng.sample(list(nodes), len(nodes)), _down_s(rng)
     late_s = _late_s(rng) if rng.random() < 0.7 else 0.0
@@ -102,14 +102,14 @@ def emptied_majority(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
 
 
 def emptied_newest(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
-    """That of a node that was added, and boots to join."""
+    """The disk of a node that was added is emptied, so that it boots to join."""
     for_s = _down_s(rng)
     add = Reconfigure(round(at_s - CHANGE_S, 3), 0.0, "", add=True, add_first=True)
     return Drawn((add, EmptyDisk(at_s, for_s, (NEWEST,), _restarts(rng, nodes, "", for_s))))
 
 
 def emptied_in_the_act(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
-    """That of a node that has just voted, was just elected, or knows alone of a commit."""
+    """The disk of a node is emptied that has just voted, was elected, or has committed first."""
     trigger = rng.choice((Trigger.VOTED, Trigger.LEADER, Trigger.COMMITTED))
     trap = EmptyDisk(rng.choice((0.002, 0.01, 0.1)), rng.choice((0.01, 0.3)), (CAUGHT,))
     down = Crash(round(at_s + 0.1, 3), _down_s(rng), (LEADER,), power=True)
@@ -117,7 +117,7 @@ def emptied_in_the_act(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
 
 
 def emptied_voter(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
-    """That of a founder that has voted, and nothing else."""
+    """The disk of a founder is emptied that has voted and has done nothing else."""
     trap = EmptyDisk(rng.choice((0.003, 0.006)), rng.choice((0.01, 0.1, 1.0)), (CAUGHT,))
     return Drawn((), founding=(Ambush(0.0, 10.0, Trigger.VOTED, 1, trap),))
 
@@ -126,7 +126,7 @@ def emptied_voter(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
 
 
 def foreign(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
-    """One node gets the disk of another one."""
+    """One node gets a copy of another one's disk."""
     one, source = rng.sample(list(nodes), 2)
     for_s = _down_s(rng)
     restarts = _restarts(rng, nodes, one, for_s)
@@ -134,23 +134,26 @@ def foreign(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
 
 
 def older(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
-    """What the node has acknowledged since it was copied is noted by its leader."""
-    one, down_s = rng.choice(list(nodes)), _down_s(rng)
-    age_s = round(rng.uniform(NOTED_S + 0.5, 3.8), 3)
-    restarts = _restarts(rng, nodes, one, down_s, late=False)
+    """The copy lacks what the node has acknowledged since, and the leader has noted.
+
+    After a restart of all the leader is back before the node: no other member could refuse it.
+    """
+    one, age_s = rng.choice(list(nodes)), round(rng.uniform(NOTED_S + 0.5, 3.8), 3)
+    restarts = _restarts(rng, nodes, one, 0.3, late=False)
+    down_s = MET_S if restarts else _down_s(rng)
     begin_s = round(at_s - age_s, 3)
     fault = OlderCopy(begin_s, age_s, one, down_s, restarted=False, restarts=restarts)
     return Drawn((fault,), (begin_s - 1.0, at_s + down_s + SETTLED_S))
 
 
 def older_start(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
-    """The node has started again since it was copied, which all others have noted."""
+    """The copy is of an earlier start of the node, and all other nodes have noted the later one."""
     one, down_s = rng.choice(list(nodes)), _down_s(rng)
     return _older_start(rng, one, _restarts(rng, nodes, one, down_s), down_s, at_s, ())
 
 
 def older_start_while_one_lags(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
-    """What was acknowledged last is not in the copy, but on a disk whose node is back late."""
+    """The last acknowledged writes are not in the copy, but on a disk that is back late."""
     one, late, *lagging = rng.sample(list(nodes), len(nodes))
     down_s = _down_s(rng)
     restarts = ((late, down_s + _late_s(rng)),)
@@ -167,12 +170,12 @@ def _older_start(
 
 
 def clone(rng: Random, nodes: Sequence[str], at_s: float) -> Drawn:
-    """Of the disk as it is, or as it was; the original starts again as well, or does not."""
+    """A second node runs from a copy, a fresh one or an old one; the original restarts or not."""
     one, age_s = rng.choice(list(nodes)), rng.choice((0.0, NOTED_S + 1.0))
     others = "" if rng.random() < 0.5 else one
     restarts = _restarts(rng, nodes, others, 0.3, late=False)
     fault = Clone(round(at_s - age_s, 3), age_s, one, restarts)
-    return Drawn((fault,), (at_s - age_s - 1.0, at_s + SETTLED_S))
+    return Drawn((fault,), (at_s - age_s - 1.0, at_s + MET_S + SETTLED_S))
 
 
 EMPTIED: Sequence[Draw] = (
@@ -191,14 +194,12 @@ def _down_s(rng: Random) -> float:
 
 
 def _late_s(rng: Random) -> float:
-    """A majority of the others has elected somebody by then."""
+    """The other nodes have had time for an election before."""
     return round(rng.uniform(2.5, 5.0), 3)
 
 
 def _lag(at_s: float, down_s: float, nodes: Sequence[str], lag_s: float = 2.0) -> Crash:
-    """These are down before that moment, as many as the others go on without, and come back with
-    the one that is down for `down_s` then.
-    """
+    """A minority of the cluster is down from `lag_s` before that moment until `down_s` after it."""
     victims = tuple(nodes[: (len(nodes) + 1) // 2])
     return Crash(round(at_s - lag_s, 3), round(lag_s + down_s, 3), victims, power=True)
 
@@ -206,14 +207,14 @@ def _lag(at_s: float, down_s: float, nodes: Sequence[str], lag_s: float = 2.0) -
 def _restarts(
     rng: Random, nodes: Sequence[str], but: str, down_s: float, *, late: bool = True
 ) -> Restarts:
-    """None of the others, or all, each for about as long; not `late`: none for longer."""
+    """None of the others, or all, each down for about `down_s`; none for longer unless `late`."""
     if rng.random() < 0.5:
         return ()
     most = 3.0 if late else 1.0
     return tuple((name, round(down_s * rng.uniform(0.5, most), 3)) for name in nodes if name != but)
 
 
-def _gets_in_the_way(fault: Fault, at_s: float) -> bool:
+def _prevents(fault: Fault, at_s: float) -> bool:
     changing = isinstance(fault, Reconfigure) and at_s - CHANGE_S < fault.at_s < at_s
     return changing or isinstance(fault, Rot)
 

@@ -18,10 +18,10 @@ CAUGHT = "caught"
 
 
 NEWEST = "newest"
-"""In the place of a node: whoever was added last."""
+"""In the place of a node: the one that was added last."""
 
 Restarts: TypeAlias = tuple[tuple[str, float], ...]
-"""Nodes whose power goes at the same moment as the fault's, and for how long each is down."""
+"""Other nodes that lose power at the moment when the fault strikes, and how long each is down."""
 
 
 class Trigger(enum.Enum):
@@ -162,10 +162,9 @@ class Rot:
 
 @dataclass(frozen=True, slots=True)
 class EmptyDisk:
-    """The nodes' power goes. When they boot again, after `for_s`, their disks are empty.
+    """The nodes lose power. When they boot again, after `for_s`, their disks are empty.
 
-    Only once in a run, and never all members. If it is a majority of them, nothing is served any
-    more.
+    Never all members at once. After a majority of them the cluster must serve nothing any more.
     """
 
     at_s: float
@@ -176,12 +175,11 @@ class EmptyDisk:
 
 @dataclass(frozen=True, slots=True)
 class OlderCopy:
-    """The node's disk is copied. After `for_s` its power goes, and `down_s` later it boots from
-    the copy.
+    """The node's disk is copied. After `for_s` the node loses power, and `down_s` later it boots
+    from the copy.
 
-    It is only done where the others can know better: either they have noted on their disks that
-    the node has acknowledged more than is in the copy, or that it has started again since
-    (`restarted`: it does, right after it was copied).
+    The fault strikes only if the peers have noted something that the copy lacks: acknowledgements
+    of the node, or a later start of it (`restarted`: it restarts right after it was copied).
     """
 
     at_s: float
@@ -194,9 +192,7 @@ class OlderCopy:
 
 @dataclass(frozen=True, slots=True)
 class ForeignCopy:
-    """The node's power goes. When it boots again, after `for_s`, it has a copy of the disk that
-    `source` had when that happened.
-    """
+    """The node loses power. When it boots, after `for_s`, its disk is a copy of `source`'s."""
 
     at_s: float
     for_s: float
@@ -207,11 +203,11 @@ class ForeignCopy:
 
 @dataclass(frozen=True, slots=True)
 class Clone:
-    """The node's disk is copied, and after `for_s` a node of the same id runs from the copy as
-    well, on a machine of its own, until all is healed.
+    """The node's disk is copied. After `for_s` a second node of the same id runs from the copy, on
+    a machine of its own, until everything is healed.
 
-    Whatever cuts the node off cuts its clone off: two of them that no common member sees are beyond
-    what any protocol can detect.
+    A cut of the network takes both or neither: no protocol can detect two clones that no common
+    member sees. `restarts` may name the node itself.
     """
 
     at_s: float
@@ -267,6 +263,8 @@ class Compact:
     at_s: float
     for_s: float
 
+
+DiskFault: TypeAlias = EmptyDisk | OlderCopy | ForeignCopy | Clone
 
 Trap: TypeAlias = Crash | Pause | Isolate | SlowDisk | EmptyDisk | Ask
 

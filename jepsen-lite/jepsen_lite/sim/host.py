@@ -183,12 +183,14 @@ class Host:
 
     @property
     def left(self) -> bool:
-        """The node has ended for good, by itself or with its machine."""
+        """Whether the node has stopped for good, by itself or with its machine."""
         return self.removed or self.damaged or self.out_of_service or self.switched_off
 
     @property
     def gone(self) -> bool:
-        """It does not boot any more. Whoever has left because of his disk does, to leave again."""
+        """Whether the host boots no more. A node that left because of its disk boots again: it has
+        to leave each time.
+        """
         stays = self.out_of_service and self.replica.loss not in NEVER_TAKES_PART
         return self.removed or self.damaged or self.switched_off or stays
 
@@ -270,7 +272,7 @@ class Host:
         process.kill()
 
     def lose_disk(self, loss: Loss, copy: Disk | None = None) -> None:
-        """From the next boot on the node runs from this copy, or from an empty disk. It is down."""
+        """The node, which is down, runs from this copy from now on, or from an empty disk."""
         if copy is not None:
             self.disk.put(copy)
         else:
@@ -278,7 +280,7 @@ class Host:
         self.replica = self._invariants.replaced(self.replica, loss)
 
     def switch_off(self) -> None:
-        """The machine goes, and never comes back."""
+        """The machine is taken away for good."""
         self.switched_off = True
         self.crash(power=True)
 
@@ -328,7 +330,7 @@ class Host:
 
     def _broke(self, process: Process, reason: BaseException) -> None:
         """A node may refuse a disk on which bits have turned over, one that takes no writes, and
-        one that is not the one it promised with.
+        one that was lost.
         """
         lost = self.replica.loss is not None or self.twin is not None
         if lost and isinstance(reason, REASONS_TO_LEAVE):

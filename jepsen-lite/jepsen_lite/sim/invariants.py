@@ -50,10 +50,10 @@ class Invariants:
     Figure 3 of the Raft paper, and: promises are on disk when they are given; what is committed
     is on the disks of a majority, and nobody who lacks it could be elected; the membership in force
     is the last one in the log; revisions have no gaps; replicas are equal when they have applied
-    the same; and whoever runs from a disk that is not the one it promised with takes no part.
+    the same; and a node that has lost its disk takes no part.
 
-    Promises are a disk's, not a node's. A disk that is emptied or replaced stays on record with
-    what it had promised, and the node goes on with another one.
+    Promises are kept by disk. A disk that is emptied or replaced stays on record with what it had
+    promised, and its node goes on as another replica.
     """
 
     def __init__(self) -> None:
@@ -75,29 +75,29 @@ class Invariants:
     # ---- disks -----------------------------------------------------------------------
 
     def another_disk(self, node_id: int, loss: Loss) -> Replica:
-        """A node of this id runs from one more disk."""
+        """A node of this id runs from one more disk from now on."""
         number = sum(replica.node_id == node_id for replica in self._disks)
         replica = Replica(node_id, number, loss)
         self._disks[replica] = DurableLog()
         return replica
 
     def replaced(self, replica: Replica, loss: Loss) -> Replica:
-        """Something else is on the node's disk from now on. Nobody votes or leads any more with
-        what was on it; what it has acknowledged was acknowledged.
+        """The node runs from another disk from now on. Its acknowledgements from the old one were
+        right, but no vote can come from there any more.
         """
         self.left_service(replica)
         return self.another_disk(replica.node_id, loss)
 
     def left_service(self, replica: Replica) -> None:
-        """The node has ended for good: nobody votes or leads with what is on its disk."""
+        """The node has stopped for good: no vote can come from its disk any more."""
         self._gone.add(replica)
 
     def acknowledged_index(self, replica: Replica) -> int:
-        """How much of what is committed is on this disk."""
+        """How far the committed log is on this disk."""
         return min(self.committed_index, self._disks[replica].last_index)
 
     def last_membership(self) -> tuple[Membership, bool]:
-        """The last one in the log that is ahead of all others, and whether it is committed."""
+        """The last one in the log that is ahead of all other logs, and whether it is committed."""
         disk = max(self._standing().values(), key=lambda disk: disk.end, default=DurableLog())
         last = disk.last_membership(self._memberships)
         if last is None:
@@ -230,7 +230,7 @@ class Invariants:
                 self._check_vote(replica, disk, message.term, replica.node_id)
 
     def accepted(self, replica: Replica, messages: Iterable[Message]) -> None:
-        """Another node takes these for a member's, which the replica has sent."""
+        """Another node handles these messages of the replica as those of a member."""
         if replica.loss not in NEVER_TAKES_PART:
             return
         for message in messages:
@@ -373,8 +373,8 @@ class Invariants:
             )
 
     def _standing(self) -> dict[int, DurableLog]:
-        """The disks that a vote may come from, by node. While a node and its twin run, it is none
-        of theirs: one of them leaves service, and that one may be behind.
+        """The disks from which a vote may come, by node. While a node and its twin run it is
+        neither of theirs: one of them leaves service, and it may be the one that is ahead.
         """
         standing = [
             replica

@@ -45,7 +45,7 @@ class Network:
         self.dropped = 0
 
     def stand_beside(self, name: str, other: str) -> None:
-        """Whatever is cut or slow for `other` is for this host as well, and nothing else."""
+        """Cuts and delays of `other` are this host's as well; it has none of its own."""
         self._beside[name] = other
 
     def reaches(self, source: str, target: str) -> bool:
@@ -53,7 +53,7 @@ class Network:
 
     @property
     def fair(self) -> bool:
-        """Nothing is cut, slow or lost."""
+        """Whether nothing is cut, slow or lost."""
         return not self._cut and not any(self._slow_s.values()) and self.weather == Weather()
 
     def cut(self, pairs: Iterable[tuple[str, str]]) -> None:

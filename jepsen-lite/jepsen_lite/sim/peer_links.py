@@ -49,7 +49,7 @@ class PeerPort:
         on_send: Callable[[Frame], None],
         on_accept: Callable[[Replica, Frame], None],
     ) -> None:
-        """`on_accept` gets each frame that this node takes for a member's, and whose it is."""
+        """`on_accept` gets each frame that this node handles, and the replica that has sent it."""
         self.host = host
         self.process = process
         self.replica = replica

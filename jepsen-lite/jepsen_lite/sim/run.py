@@ -39,7 +39,7 @@ LIVENESS_S = 10.0
 OPERATOR_S = 60.0
 HANDOVERS_S = 60.0
 STANDSTILL_S = 120.0
-"""Each client asks for one thing after the other, and each time it waits for long."""
+"""Each client asks for several things, and waits for each until its own deadline."""
 FINAL_READS_S = 60.0
 """A watcher reads for some seconds, and there may be many; each read has a deadline of its own."""
 PLAIN = "anything"
@@ -69,7 +69,9 @@ class Plan:
     workloads: tuple[str, ...]
     scenario: str = PLAIN
     founding: Schedule = ()
-    """Faults whose moments count from the first boot. The others begin when clients are served."""
+    """Faults whose moments count from the first boot; those of `schedule` count from the moment
+    when the clients are served.
+    """
     rate: float | None = None
     """The load in operations per second, if it was asked for and not drawn."""
 
@@ -97,7 +99,7 @@ class Outcome:
     failed_s: float | None
     happenings: tuple[Happening, ...]
     served: bool
-    """False: a majority had lost its disks, and in the end nothing was to be served."""
+    """False: a majority of the members had lost their disks, so nothing was to be served."""
     reduced: bool = False
     """Whether faults were left out that the failure does not need."""
 
@@ -310,18 +312,18 @@ class Run:
         self._compare()
 
     def _stand_still(self) -> None:
-        """A majority has lost its disks: what is left must serve nothing, however long it runs."""
+        """A majority of the members have lost their disks: no client may be served any more."""
         self.served = False
         self._advance(self.world.now_s + LIVENESS_S)
         before = len(self.history.events)
         self.clients.begin_last_writes()
         self._await(self.clients.idle, STANDSTILL_S, "every client was told that nobody serves")
-        for event in self.history.events[before:]:
-            if event.kind is Kind.OK:
-                self._fail(
-                    f"a majority of the members has lost its disks, but {event.function} on"
-                    f" {event.key} was served: a new history has begun beside the old one"
-                )
+        served = [each for each in self.history.events[before:] if each.kind is Kind.OK]
+        if served:
+            self._fail(
+                f"a majority of the members have lost their disks, but {served[0].function} on"
+                f" {served[0].key} was served: a new history has begun beside the old one"
+            )
         self._compare()
 
     def _nobody_doubled(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.faults import (
@@ -18,6 +18,7 @@ from jepsen_lite.sim.faults import (
     Clone,
     Compact,
     Crash,
+    DiskFault,
     EmptyDisk,
     Fault,
     ForeignCopy,
@@ -61,6 +62,21 @@ def aimed_at(fault: Fault) -> tuple[str, ...]:
     return ()
 
 
+def _disks_of(fault: DiskFault) -> tuple[tuple[str, ...], bool]:
+    """The nodes whose disks it needs, and whether they must be followers: nobody notes what a
+    leader acknowledges.
+    """
+    match fault:
+        case EmptyDisk():
+            return fault.nodes, False
+        case ForeignCopy():
+            return (fault.node, fault.source), False
+        case OlderCopy():
+            return (fault.node,), not fault.restarted
+        case Clone():
+            return (fault.node,), fault.for_s > 0
+
+
 class Targets:
     """The hosts behind the names of a schedule. `caught`: who walked into the latest ambush."""
 
@@ -75,8 +91,29 @@ class Targets:
             return self._cluster.newest
         return self._cluster.leader() if name == LEADER else self._cluster.hosts[name]
 
+    def members(self, fault: DiskFault) -> Sequence[Host]:
+        """The hosts that a fault of a disk meets: those that it names, or another member in the
+        place of one that is no member, or that leads where a follower is needed. None, if there
+        are too few.
+        """
+        named, followers = _disks_of(fault)
+        membership, _ = self._cluster.invariants.last_membership()
+        leader = self._cluster.leader() if followers else None
+        fit = [
+            host
+            for host in self._cluster.hosts.values()
+            if host.node_id in membership.members and host is not leader
+        ]
+        hosts = [self.host(name) for name in named]
+        if None in hosts or len(hosts) > len(fit):
+            return []
+        others = iter([host for host in fit if host not in hosts])
+        return [host if host in fit else next(others) for host in hosts]
+
     def names(self, fault: Fault) -> str:
         """Who is meant at this moment, by name."""
+        if isinstance(fault, DiskFault):
+            return ", ".join(host.name for host in self.members(fault))
         hosts = [(name, self.host(name)) for name in aimed_at(fault)]
         return ", ".join(host.name if host is not None else name for name, host in hosts)
 
@@ -88,7 +125,7 @@ class Targets:
             case Ambush() | Relay() | Reconfigure() | Transfer() | Ask() | Compact():
                 return False  # they have to wait for somebody, or may be refused
             case EmptyDisk() | OlderCopy() | ForeignCopy() | Clone():
-                return False  # they are only done where it is known what must become of it
+                return False  # they strike only where their outcome is defined
             case Split():
                 rest = self._cluster.hosts.keys() - {*fault.group, fault.bridge}
                 return self._any_up(fault.group) and self._any_up(rest)
