@@ -1,9 +1,10 @@
-"""Disks that are emptied, replaced by a copy or cloned: the faults take effect, the required outcome
-passes, and any other outcome fails the run.
+"""Disks that are emptied, replaced by a copy or cloned: the faults take effect, the required
+outcome passes, and any other outcome fails the run.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import replace
 from random import Random
@@ -43,7 +44,8 @@ from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from raftkv.errors import OutOfService
-from raftkv.raft.entry import Membership
+from raftkv.kv.membership import encode_membership
+from raftkv.raft.entry import Entry, EntryKind, HardState, Membership
 from raftkv.raft.messages import (
     AppendEntriesReply,
     HeartbeatReply,
@@ -86,6 +88,19 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WatchedNode, "start", start_if_whole)
 
 
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each node whose disk was lost waits for ever at its start."""
+    start = WatchedNode.start
+
+    async def start_if_whole(self: WatchedNode) -> None:
+        if self._replica.loss is not None:
+            await asyncio.Event().wait()
+        await start(self)
+
+    monkeypatch.setattr(WatchedNode, "start", start_if_whole)
+
+
 def plan_of(*faults: Fault, seconds: float = 5.0, founding: Schedule = ()) -> Plan:
     return replace(
         SCENARIOS["relays"](1),
@@ -114,6 +129,14 @@ def test_a_cluster_that_refuses_a_lost_disk_holds_and_gets_a_new_node(fault: Dis
     assert outcome.served
     replaced = 0 if isinstance(fault, Clone) else 2  # one was removed, and one added
     assert outcome.members_changed == replaced
+
+
+@pytest.mark.usefixtures("waiting")
+@pytest.mark.parametrize("fault", LOST[:2], ids=str)
+def test_a_cluster_whose_emptied_node_waits_holds_and_gets_a_new_node(fault: DiskFault) -> None:
+    outcome = under(fault)
+    assert outcome.served
+    assert outcome.members_changed == 2
 
 
 @pytest.mark.usefixtures("refused")
@@ -221,6 +244,26 @@ def test_a_node_with_another_disk_is_another_replica() -> None:
     assert len({first, second, third}) == 3
     assert str(first) == "1"
     assert str(third) == "1 (its disk is a copy of one that runs elsewhere)"
+
+
+def test_what_is_on_a_lost_disk_counts_no_more_and_what_is_beside_an_old_clone_does() -> None:
+    """Votes may come from nowhere else, so neither may the membership that is in force."""
+    old, new = Membership(voters=frozenset({1, 2, 3})), Membership(voters=frozenset({1, 3}))
+    first, second = (
+        Entry(1, index, EntryKind.MEMBERSHIP, encode_membership(each))
+        for index, each in enumerate((old, new), 1)
+    )
+    for lose in (
+        lambda seen: seen.replaced(Replica(3), Loss.EMPTIED),
+        lambda seen: seen.left_service(Replica(3)),
+    ):
+        seen = Invariants()
+        seen.durable(Replica(1), HardState(1), (first,))
+        seen.durable(Replica(3), HardState(1), (first, second))
+        seen.another_disk(3, Loss.OLDER)
+        assert seen.last_membership() == (new, False)
+        lose(seen)
+        assert seen.last_membership() == (old, False)
 
 
 # ---- when it is not done ---------------------------------------------------------------
