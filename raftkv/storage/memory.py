@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -206,7 +205,7 @@ class MemoryStateStorage:
     def __init__(self, directory: Path, wait_for_disk: WaitForDisk = no_wait) -> None:
         self._directory = directory
         self._wait_for_disk = wait_for_disk
-        self._numbers = count(1)
+        self._checkpoints_taken = 0
         self._synced = MemoryStateStore()
         self._store = _JournaledStore(self._synced.copy())
         self._replaced: _JournaledStore | None = None
@@ -235,7 +234,8 @@ class MemoryStateStorage:
 
     async def checkpoint(self, index: int, term: int) -> Checkpoint:
         """Freeze the present state; nothing may be written meanwhile."""
-        path = self._checkpoints / str(next(self._numbers))
+        self._checkpoints_taken += 1
+        path = self._checkpoints / str(self._checkpoints_taken)
         path.mkdir()
         write_state(path, self._store.written)
         await self._wait_for_disk()

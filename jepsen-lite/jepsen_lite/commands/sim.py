@@ -82,7 +82,7 @@ def sim(
     operations: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     vacuous: list[str] = []
-    members_changed = 0
+    members_changed = stood_still = 0
     simulated_s, started_s = 0.0, time.perf_counter()
     until_s = math.inf if minutes is None else started_s + 60 * minutes
     done = chosen[:0]
@@ -105,13 +105,16 @@ def sim(
             operations += outcome.operations
             faults += outcome.faults
             members_changed += outcome.members_changed
+            stood_still += not outcome.served
             if outcome.vacuous:
                 vacuous.append(f"seed {outcome.plan.seed}: {outcome.vacuous}")
     if not done:
         typer.echo("vacuous: no seed was run")
         raise typer.Exit(OF_VALIDITY[Validity.VACUOUS])
     wall_s = time.perf_counter() - started_s
-    typer.echo(describe_pass(done, operations, faults, members_changed, simulated_s, wall_s))
+    typer.echo(
+        describe_pass(done, operations, faults, members_changed, stood_still, simulated_s, wall_s)
+    )
     for each in vacuous:
         typer.echo(f"vacuous: {each}")
     if vacuous:

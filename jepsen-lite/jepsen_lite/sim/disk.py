@@ -1,16 +1,18 @@
-"""A simulated machine's disk: the memory stores, with waiting, failing, power cuts, torn writes and
-bits that turn over, in the log, in the state, and in snapshots that arrive.
+"""A simulated machine's disk: the memory stores, with waiting, failing, power cuts, torn writes,
+copies, and bits that turn over, in the log, in the state, and in snapshots that arrive.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Self, TypeAlias
 
+from jepsen_lite.sim.disk_losses import Replica
 from jepsen_lite.sim.faults import STATE
 from jepsen_lite.sim.invariants import Invariants
 from jepsen_lite.sim.violation import Violation
@@ -43,6 +45,9 @@ SYNC_S_MIN = 0.0001
 SYNC_S_MEAN = 0.0008
 
 Change: TypeAlias = Callable[[_Log], None]
+
+DEVICE = frozenset({"slow_s", "full", "snapshot_arrives", "_rng", "_directory"})
+"""The attributes of `Disk` that belong to the machine. All others are contents of the disk."""
 
 
 class SimulatedLog(MemoryLogStore):
@@ -175,15 +180,22 @@ def _unchanged(received: Path) -> None:
 
 
 class Disk:
-    """What survives the processes of one machine."""
+    """What survives the processes of one machine.
+
+    All attributes but those in `DEVICE` are its contents. Copying and emptying take all of them,
+    also those that a later version adds.
+    """
 
     def __init__(self, directory: Path, rng: Random) -> None:
         self.slow_s = 0.0
         self.full = False
         self._rng = rng
         self.identities = MemoryIdentityStore()
+        self._directory = directory
         self.log = SimulatedLog(self._wait)
         self.state = SimulatedState(directory, self._wait)
+        self.snapshot_arrives: Callable[[Path], None] = _unchanged
+        self.state.snapshot_arrives = self._snapshot_arrives
 
     async def _wait(self) -> None:
         """In the middle of every write: it is written, but not yet synced."""
@@ -201,8 +213,7 @@ class Disk:
         log, state = self.log.unsynced, len(self.state.store.unsynced)
         if power:
             log, state = self._rng.randint(0, log), self._rng.randint(0, state)
-        self.log = self.log.crash(log)
-        self.state = self.state.crash(state)
+        self._open_again(log, state)
 
     @property
     def rotten(self) -> bool:
@@ -212,6 +223,37 @@ class Disk:
     def rot(self, part: str) -> None:
         """A bit of the log or of the state turns over; whoever reads it next sees it."""
         (self.state if part == STATE else self.log).rot(self._rng)
+
+    def copy(self) -> Disk:
+        """A disk in no machine, with the present contents of this one, whose node may run."""
+        shared = (self._rng, self.snapshot_arrives)
+        return deepcopy(self, {id(each): each for each in shared})
+
+    def put(self, copy: Disk) -> None:
+        """Replace all contents by what was synced when `copy` was taken.
+
+        The node must be down. The copy stays as it is, so that it can be used again.
+        """
+        for name in vars(self).keys() - DEVICE:
+            delattr(self, name)
+        # The stores refer to their disk and its directory: to this machine's from now on.
+        known = {id(copy): self, id(copy._directory): self._directory}
+        for name, content in vars(copy).items():
+            if name not in DEVICE:
+                setattr(self, name, deepcopy(content, known))
+        self._open_again(0, 0)
+
+    def empty(self) -> None:
+        """Replace all contents by those of a new disk. The node must be down."""
+        self.put(Disk(self._directory, self._rng))
+
+    def _snapshot_arrives(self, received: Path) -> None:
+        self.snapshot_arrives(received)
+
+    def _open_again(self, log: int, state: int) -> None:
+        """What the next process finds, if this many of the unsynced writes have survived."""
+        self.log = self.log.crash(log)
+        self.state = self.state.crash(state)
 
 
 def _appending(entry: Entry) -> Change:
@@ -228,13 +270,13 @@ class WatchedLogStore:
         self,
         store: MemoryLogStore,
         state: SimulatedState,
-        node_id: int,
+        replica: Replica,
         invariants: Invariants,
         on_failure: Callable[[str], None],
     ) -> None:
         self._store = store
         self._state = state
-        self._node_id = node_id
+        self._replica = replica
         self._invariants = invariants
         self._on_failure = on_failure
 
@@ -268,6 +310,6 @@ class WatchedLogStore:
 
     def _show(self, look: Callable[..., None], *what: object) -> None:
         try:
-            look(self._node_id, *what)
+            look(self._replica, *what)
         except Violation as violation:
             self._on_failure(str(violation))

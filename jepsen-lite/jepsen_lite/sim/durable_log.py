@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from raftkv.raft.entry import Entry, Membership
@@ -50,10 +50,15 @@ class DurableLog:
         self.terms.clear()
         self.compacted_index, self.compacted_term = index, term
 
+    def last_membership(self, known: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
+        """(index, term) of the last one in this log, of all that any log ever had."""
+        here = [name for name in known if self.holds(*name) and name[0] <= self.last_index]
+        return max(here, default=None)
+
     def membership(self, known: Mapping[tuple[int, int], Membership]) -> Membership | None:
         """The last one in this log, of all that any log ever had, by (index, term)."""
-        here = [name for name in known if self.holds(*name) and name[0] <= self.last_index]
-        return known[max(here)] if here else None
+        last = self.last_membership(known)
+        return known[last] if last is not None else None
 
 
 def voter_sets(membership: Membership) -> list[frozenset[int]]:

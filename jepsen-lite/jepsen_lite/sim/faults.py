@@ -19,12 +19,18 @@ CAUGHT = "caught"
 
 LOG, STATE, SNAPSHOT = "log", "state", "snapshot"
 """Where bits turn over."""
+NEWEST = "newest"
+"""In the place of a node: the one that was added last."""
+
+Restarts: TypeAlias = tuple[tuple[str, float], ...]
+"""Other nodes that lose power at the moment when the fault strikes, and how long each is down."""
 
 
 class Trigger(enum.Enum):
     """What an ambush waits for."""
 
     CANDIDATE = "a node stands for election"
+    VOTED = "a node has voted for another one"
     LEADER = "a node has been elected"
     APPENDED = "a leader has an entry that nobody else has"
     MEMBERSHIP = "a leader has a membership that nobody else has"
@@ -162,6 +168,62 @@ class Rot:
 
 
 @dataclass(frozen=True, slots=True)
+class EmptyDisk:
+    """The nodes lose power. When they boot again, after `for_s`, their disks are empty.
+
+    Never all members at once. After a majority of them the cluster must serve nothing any more.
+    """
+
+    at_s: float
+    for_s: float
+    nodes: tuple[str, ...]
+    restarts: Restarts = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OlderCopy:
+    """The node's disk is copied. After `for_s` the node loses power, and `down_s` later it boots
+    from the copy.
+
+    The fault strikes only if the peers have noted something that the copy lacks: acknowledgements
+    of the node, or a later start of it (`restarted`: it restarts right after it was copied).
+    """
+
+    at_s: float
+    for_s: float
+    node: str
+    down_s: float
+    restarted: bool
+    restarts: Restarts = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignCopy:
+    """The node loses power. When it boots, after `for_s`, its disk is a copy of `source`'s."""
+
+    at_s: float
+    for_s: float
+    node: str
+    source: str
+    restarts: Restarts = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """The node's disk is copied. After `for_s` a second node of the same id runs from the copy, on
+    a machine of its own, until everything is healed.
+
+    A cut of the network takes both or neither: no protocol can detect two clones that no common
+    member sees. `restarts` may name the node itself.
+    """
+
+    at_s: float
+    for_s: float
+    node: str
+    restarts: Restarts = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ClockJump:
     """The node's clock is suddenly further on, as after the machine has slept."""
 
@@ -209,7 +271,9 @@ class Compact:
     for_s: float
 
 
-Trap: TypeAlias = Crash | Pause | Isolate | SlowDisk | Ask
+DiskFault: TypeAlias = EmptyDisk | OlderCopy | ForeignCopy | Clone
+
+Trap: TypeAlias = Crash | Pause | Isolate | SlowDisk | EmptyDisk | Ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +320,10 @@ Fault: TypeAlias = (
     | Stop
     | Reconfigure
     | Rot
+    | EmptyDisk
+    | OlderCopy
+    | ForeignCopy
+    | Clone
     | ClockJump
     | ClockRate
     | WallClock

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from jepsen_lite.sim.disk import Disk, WatchedLogStore
+from jepsen_lite.sim.disk_losses import NEVER_TAKES_PART, REASONS_TO_LEAVE, Loss, Replica
 from jepsen_lite.sim.faults import Trigger
 from jepsen_lite.sim.front_door import SimulatedFrontDoor
 from jepsen_lite.sim.invariants import Invariants
@@ -22,6 +23,7 @@ from jepsen_lite.sim.world import World
 from raftkv.config import Settings
 from raftkv.errors import (
     DamagedData,
+    DirectoryMismatch,
     InvariantViolation,
     OutOfService,
     RemovedFromCluster,
@@ -69,10 +71,13 @@ class Shown(NamedTuple):
     role: Role = Role.FOLLOWER
     last_index: int = 0
     commit_index: int = 0
+    voted_for: int = 0
 
     def events_until(self, now: Shown, raft: Raft) -> Iterator[Trigger]:
         if now.role is not self.role and now.role is Role.CANDIDATE:
             yield Trigger.CANDIDATE
+        if now.voted_for not in (self.voted_for, 0, raft.node_id):
+            yield Trigger.VOTED
         if now.role is not Role.LEADER:
             return
         if self.role is not Role.LEADER:
@@ -95,11 +100,13 @@ class WatchedNode(Node):
     def __init__(
         self,
         invariants: Invariants,
+        replica: Replica,
         on_failure: Callable[[str], None],
         *args: Any,
     ) -> None:
         super().__init__(*args)
         self._invariants = invariants
+        self._replica = replica
         self._on_failure = on_failure
         self._by_lease = False
 
@@ -122,7 +129,7 @@ class WatchedNode(Node):
         if barrier.cancelled() or barrier.exception() is not None:
             return
         try:
-            self._invariants.read_confirmed(self, committed_index)
+            self._invariants.read_confirmed(self._replica, self, committed_index)
         except Violation as violation:
             self._on_failure(str(violation))
 
@@ -137,6 +144,7 @@ class Host:
         ports: PeerPorts,
         invariants: Invariants,
         node_id: int,
+        name: str,
         initial: Membership | None,
         tuning: NodeTuning,
         directory: Path,
@@ -146,10 +154,15 @@ class Host:
         leader: Callable[[], Host | None],
     ) -> None:
         self.node_id = node_id
-        self.name = f"node-{node_id}"
+        self.name = name
+        self.initial = initial
         self.disk = Disk(directory, world.rng(f"{self.name}/disk"))
+        self.replica = Replica(node_id)
+        self.twin: Host | None = None
         self.removed = False
         self.damaged = False
+        self.out_of_service = False
+        self.switched_off = False
         self.node: Node | None = None
         self.process: Process | None = None
         self.port: PeerPort | None = None
@@ -158,7 +171,6 @@ class Host:
         self._network = network
         self._ports = ports
         self._invariants = invariants
-        self._initial = initial
         self._tuning = tuning
         self._clock_rate = clock_rate
         self._clock_factor = 1.0
@@ -182,13 +194,26 @@ class Host:
     def up(self) -> bool:
         return self.process is not None
 
+    @property
+    def left(self) -> bool:
+        """Whether the node has stopped for good, by itself or with its machine."""
+        return self.removed or self.damaged or self.out_of_service or self.switched_off
+
+    @property
+    def gone(self) -> bool:
+        """Whether the host boots no more. A node that left because of its disk boots again: it has
+        to leave each time.
+        """
+        stays = self.out_of_service and self.replica.loss not in NEVER_TAKES_PART
+        return self.removed or self.damaged or self.switched_off or stays
+
     def boot(self) -> None:
         """Start the node from what is on the disk, unless it runs; once it has gone, if it is on
         its way out.
         """
         if self.process is not None and (self._stopping or self._failed):
             self._boot_again = True
-        if self.process is not None or self.removed or self.damaged:
+        if self.process is not None or self.gone:
             return
         self._boot_again = False
         self._incarnation += 1
@@ -208,7 +233,7 @@ class Host:
         rng = self._world.rng(f"{self.name}/{self._incarnation}")
         try:
             node = await self._start_node(process, rng)
-        except (StorageError, OutOfService, InvariantViolation) as error:
+        except (*REASONS_TO_LEAVE, StorageError, InvariantViolation) as error:
             self._broke(process, error)
             self._world.after(0.0, self._died, process)
             return
@@ -225,17 +250,21 @@ class Host:
         identity = self.disk.identities.load() or await self._new_identity(rng, joining)
         if identity.out_of_service:
             raise OutOfService(identity.out_of_service)
+        if identity.node_id != self.node_id:
+            raise DirectoryMismatch(f"this is the disk of node {identity.node_id}")
         port = self.port = PeerPort(
             self._world,
             self._network,
             self._ports,
             process,
             self.name,
+            self.replica,
             self._peer_identity(identity),
             self._sends,
             self._sends_snapshot,
+            self._accepts,
         )
-        initial = self._initial.addresses if self._initial is not None else {}
+        initial = self.initial.addresses if self.initial is not None else {}
         founder = Founder(self.disk.identities, identity, initial, frozenset(), rng)
         port.founder = founder
         if not self.disk.log.used:
@@ -248,13 +277,14 @@ class Host:
                 await joining.join(identity, address_of(self.name))
         node = WatchedNode(
             self._invariants,
+            self.replica,
             self._on_failure,
             self.disk.identities,
             identity,
             address_of(self.name),
             self._node_config(),
             WatchedLogStore(
-                self.disk.log, self.disk.state, self.node_id, self._invariants, self._on_failure
+                self.disk.log, self.disk.state, self.replica, self._invariants, self._on_failure
             ),
             self.disk.state,
             port.links,
@@ -273,7 +303,7 @@ class Host:
     async def _new_identity(self, rng: Random, joining: Joining) -> Identity:
         """What an unused disk becomes: a founder's, or that of a node that joins."""
         identity = Identity(CLUSTER_ID, self.node_id, rng.getrandbits(64) or 1)
-        if self._initial is None:
+        if self.initial is None:
             incarnation = await joining.incarnation()
             identity = replace(identity, incarnation=incarnation, stage=Stage.JOINING)
         self.disk.identities.save(identity)
@@ -318,6 +348,19 @@ class Host:
         # First the disk: what the dying process still tries to write must not get there.
         self.disk.crash(power=power)
         process.kill()
+
+    def lose_disk(self, loss: Loss, copy: Disk | None = None) -> None:
+        """The node, which is down, runs from this copy from now on, or from an empty disk."""
+        if copy is not None:
+            self.disk.put(copy)
+        else:
+            self.disk.empty()
+        self.replica = self._invariants.replaced(self.replica, loss)
+
+    def switch_off(self) -> None:
+        """The machine is taken away for good."""
+        self.switched_off = True
+        self.crash(power=True)
 
     def stop(self) -> None:
         """Ask the node to stop in good order (SIGTERM)."""
@@ -365,8 +408,14 @@ class Host:
         self._world.after(0.0, lambda: self._died(process))
 
     def _broke(self, process: Process, reason: BaseException) -> None:
-        """A node may refuse a disk on which bits have turned over, and one that takes no writes."""
-        if isinstance(reason, DamagedData | OutOfService) and self.disk.rotten:
+        """A node may refuse a disk on which bits have turned over, one that takes no writes, and
+        one that was lost.
+        """
+        lost = self.replica.loss is not None or self.twin is not None
+        if lost and isinstance(reason, REASONS_TO_LEAVE):
+            self.out_of_service = True
+            self._invariants.left_service(self.replica)
+        elif isinstance(reason, DamagedData | OutOfService) and self.disk.rotten:
             self.damaged = True
         elif process.alive and (
             isinstance(reason, DamagedData) or not isinstance(reason, StorageError)
@@ -379,7 +428,13 @@ class Host:
 
     def _sends(self, frame: Frame) -> None:
         try:
-            self._invariants.sent(self.node_id, frame.messages)
+            self._invariants.sent(self.replica, frame.messages)
+        except Violation as violation:
+            self._on_failure(str(violation))
+
+    def _accepts(self, sender: Replica, frame: Frame) -> None:
+        try:
+            self._invariants.accepted(sender, frame.messages)
         except Violation as violation:
             self._on_failure(str(violation))
 
@@ -392,16 +447,18 @@ class Host:
     def _turned(self) -> None:
         if self.node is None:
             return
-        self._invariants.turned(self.node)
+        self._invariants.turned(self.replica, self.node)
         raft = self.node.driver.raft
         role, last_index, commit_index = raft.role, raft.log.last_index, raft.commit_index
+        voted_for = raft.voted_for
         before = self._shown
         if (
             commit_index != before.commit_index
             or last_index != before.last_index
             or role is not before.role
+            or voted_for != before.voted_for
         ):
-            now = self._shown = Shown(role, last_index, commit_index)
+            now = self._shown = Shown(role, last_index, commit_index, voted_for)
             for trigger in before.events_until(now, raft):
                 self._on_event(self, trigger)
 

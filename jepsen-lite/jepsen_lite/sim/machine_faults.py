@@ -67,7 +67,7 @@ class MachineFaults:
         """Its process dies, and with `power` what was not synced may be lost."""
         host.crash(power=power)
         # The others see the connections break, if they can be told.
-        for other in self._cluster.hosts.values():
+        for other in self._cluster.machines:
             if other is not host:
                 self._network.datagram(
                     host.name,
@@ -136,7 +136,7 @@ class MachineFaults:
         settled = leader.node.driver.raft.membership_committed and not membership.joint
         if not settled or len(membership.voters) < 3 or host.node_id not in membership.voters:
             return None
-        if any(each.disk.rotten for each in self._cluster.hosts.values()):
+        if self._cluster.damaged:
             return None
         host.disk.rot(fault.part)
         if fault.part == STATE:

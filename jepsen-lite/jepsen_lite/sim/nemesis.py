@@ -10,14 +10,19 @@ from collections.abc import Iterable
 from jepsen_lite.sim.ambushes import Ambushes
 from jepsen_lite.sim.blows import Blow, Blows, Landed, Undo, detail_of, nothing_to_do
 from jepsen_lite.sim.cluster import Cluster
+from jepsen_lite.sim.disk_faults import DiskFaults
 from jepsen_lite.sim.faults import (
     Ambush,
     Ask,
     BadWeather,
     BrokenLink,
+    Clone,
     Compact,
+    EmptyDisk,
     Fault,
+    ForeignCopy,
     Isolate,
+    OlderCopy,
     Reconfigure,
     Relay,
     Schedule,
@@ -55,6 +60,9 @@ class Nemesis:
         self._targets = Targets(cluster)
         self._networks = NetworkFaults(network, cluster, self._targets, clients)
         self._machines = MachineFaults(network, cluster, self._targets, operator)
+        self._disks = DiskFaults(
+            world, network, cluster, self._targets, operator, self._machines.crash
+        )
         self._operations = Operations(cluster, self._targets, operator)
         self._ambushes = Ambushes(world, self._blows, self._machines, self._networks, self._spring)
         cluster.on_event = self._ambushes.happened
@@ -80,7 +88,7 @@ class Nemesis:
         for blow in self.blows:
             self._blows.end(blow)
         self._network.heal(weather)
-        for host in self._cluster.hosts.values():
+        for host in self._cluster.machines:
             host.disk.slow_s = 0.0
             host.disk.full = False
             host.set_clock_rate(1.0)
@@ -125,6 +133,8 @@ class Nemesis:
                 return self._ambushes.begin(fault, landed)
             case Transfer() | Reconfigure() | Ask() | Compact():
                 return self._operations.begin(fault, landed)
+            case EmptyDisk() | OlderCopy() | ForeignCopy() | Clone():
+                return self._disks.begin(fault, landed)
             case Isolate() | Split() | SlowLink() | BadWeather() | BrokenLink():
                 return self._networks.begin(fault)
         return self._machines.begin(fault, landed)

@@ -41,27 +41,39 @@ class Network:
         self._rng: Random = world.rng("network")
         self._cut: dict[tuple[str, str], int] = {}
         self._slow_s: dict[tuple[str, str], float] = {}
+        self._beside: dict[str, str] = {}
         self.dropped = 0
 
+    def stand_beside(self, name: str, other: str) -> None:
+        """Cuts and delays of `other` are this host's as well; it has none of its own."""
+        self._beside[name] = other
+
     def reaches(self, source: str, target: str) -> bool:
-        return (source, target) not in self._cut
+        return not self._cut or self._way(source, target) not in self._cut
+
+    @property
+    def fair(self) -> bool:
+        """Whether nothing is cut, slow or lost."""
+        return not self._cut and not any(self._slow_s.values()) and self.weather == Weather()
 
     def cut(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Let nothing pass from the first to the second of each pair. Cuts may overlap."""
         for pair in pairs:
-            self._cut[pair] = self._cut.get(pair, 0) + 1
+            way = self._way(*pair)
+            self._cut[way] = self._cut.get(way, 0) + 1
 
     def mend(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Take back one cut of each pair."""
         for pair in pairs:
-            self._cut[pair] -= 1
-            if not self._cut[pair]:
-                del self._cut[pair]
+            way = self._way(*pair)
+            self._cut[way] -= 1
+            if not self._cut[way]:
+                del self._cut[way]
 
     def slow(self, pairs: Iterable[tuple[str, str]], delay_s: float) -> None:
         """Delay everything from the first to the second of each pair; 0: no longer."""
         for pair in pairs:
-            self._slow_s[pair] = delay_s
+            self._slow_s[self._way(*pair)] = delay_s
 
     def heal(self, weather: Weather) -> None:
         """Everybody reaches everybody again."""
@@ -73,7 +85,7 @@ class Network:
         """How long the next transmission takes."""
         weather = self.weather
         travel_s = weather.delay_s_min + self._rng.expovariate(1 / weather.delay_s_mean)
-        slow_s = self._slow_s.get((source, target))
+        slow_s = self._slow_s.get(self._way(source, target)) if self._slow_s else None
         if slow_s:
             travel_s += slow_s * self._rng.uniform(0.5, 1.5)
         return travel_s + size_bytes / BYTES_PER_S
@@ -102,6 +114,9 @@ class Network:
             if weather.straggling and rng.random() < weather.straggling:
                 delay_s += rng.uniform(0.0, weather.straggle_s_max)
             self._world.after(delay_s, lambda: self._arrive(source, target, deliver, lose))
+
+    def _way(self, source: str, target: str) -> tuple[str, str]:
+        return self._beside.get(source, source), self._beside.get(target, target)
 
     def _arrive(
         self, source: str, target: str, deliver: Callable[[], None], lose: Callable[[], None]

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Protocol
 
+from jepsen_lite.sim.disk_losses import Replica
 from jepsen_lite.sim.network import Network
 from jepsen_lite.sim.pipes import Pipe
 from jepsen_lite.sim.process import Process
@@ -54,12 +55,16 @@ class PeerPort:
         ports: PeerPorts,
         process: Process,
         host: str,
+        replica: Replica,
         identity: Identity,
         on_send: Callable[[Frame], None],
         on_snapshot: Callable[[Checkpoint], None],
+        on_accept: Callable[[Replica, Frame], None],
     ) -> None:
+        """`on_accept` gets each frame that this node handles, and the replica that has sent it."""
         self.host = host
         self.process = process
+        self.replica = replica
         self.identity = identity
         self.founder: FounderPort | None = None
         self.handler: PeerHandler | None = None
@@ -68,6 +73,7 @@ class PeerPort:
         self._network = network
         self._ports = ports
         self._traffic = ports.traffic
+        self._on_accept = on_accept
         self._snapshots: SnapshotReceiver
         self._incoming: dict[Pipe, None] = {}
         self._waiting: dict[SimulatedLink, list[Sending]] = {}

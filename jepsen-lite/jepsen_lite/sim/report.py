@@ -17,6 +17,7 @@ def describe_pass(
     operations: Counter[str],
     faults: Counter[str],
     members_changed: int,
+    stood_still: int,
     simulated_s: float,
     wall_s: float,
 ) -> str:
@@ -26,7 +27,8 @@ def describe_pass(
             f"seeds {seeds.start}..{seeds.stop - 1}: all held",
             f"operations: {_counted(operations)};"
             f" {operations.total() / simulated_s:.1f} in each simulated second",
-            f"faults that took effect: {_counted(faults)}; members changed: {members_changed}",
+            f"faults that took effect: {_counted(faults)}; members changed: {members_changed};"
+            f" clusters that lost a majority of their disks, and served nothing: {stood_still}",
             f"simulated {simulated_s:.0f} s in {wall_s:.1f} s:"
             f" {simulated_s / wall_s:.0f} simulated seconds per second",
         ]
@@ -44,6 +46,7 @@ def describe_failure(outcome: Outcome) -> str:
             f"with {plan.nodes} nodes, {plan.clients} clients, {plan.seconds:g} s, and these"
             f" {len(plan.schedule)} faults left of it:",
             *(f"  {fault}" for fault in plan.schedule),
+            *(f"  from the first boot on: {fault}" for fault in plan.founding),
             f"replay: {shell_line(replay_command(outcome))}",
         ]
     )

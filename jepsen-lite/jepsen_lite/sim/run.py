@@ -17,6 +17,7 @@ from jepsen_lite.judging import safely, titled
 from jepsen_lite.sim.blows import Blow
 from jepsen_lite.sim.clients import Clients
 from jepsen_lite.sim.cluster import Cluster
+from jepsen_lite.sim.disk_schedule import with_lost_disk
 from jepsen_lite.sim.faults import UNREAD, Schedule
 from jepsen_lite.sim.handovers import Handovers
 from jepsen_lite.sim.host import NodeTuning
@@ -37,6 +38,8 @@ BOOT_S = 10.0
 LIVENESS_S = 10.0
 OPERATOR_S = 60.0
 HANDOVERS_S = 60.0
+STANDSTILL_S = 120.0
+"""Each client asks for several things, and waits for each until its own deadline."""
 FINAL_READS_S = 60.0
 """A watcher reads for some seconds, and there may be many; each read has a deadline of its own."""
 PLAIN = "anything"
@@ -65,6 +68,10 @@ class Plan:
     schedule: Schedule
     workloads: tuple[str, ...]
     scenario: str = PLAIN
+    founding: Schedule = ()
+    """Faults whose moments count from the first boot; those of `schedule` count from the moment
+    when the clients are served.
+    """
     rate: float | None = None
     """The load in operations per second, if it was asked for and not drawn."""
 
@@ -91,6 +98,8 @@ class Outcome:
     blows: tuple[Blow, ...]
     failed_s: float | None
     happenings: tuple[Happening, ...]
+    served: bool
+    """False: a majority of the members had lost their disks, so nothing was to be served."""
     reduced: bool = False
     """Whether faults were left out that the failure does not need."""
 
@@ -114,7 +123,7 @@ def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Pla
     if "counter" not in workloads:  # whose history is looked at in the end
         schedule += draw_compactions(rng, seconds)
     log_compaction_bytes = rng.choice((4 << 10, 32 << 10, 64 << 20))
-    return Plan(
+    plan = Plan(
         seed=seed,
         nodes=nodes,
         clients=rng.choice((2, 3)),
@@ -135,6 +144,10 @@ def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Pla
         schedule=schedule,
         workloads=workloads,
     )
+    schedule, founding = with_lost_disk(
+        Random(f"{seed}/disks"), schedule, names, seconds, fair=plan.weather == Weather()
+    )
+    return replace(plan, schedule=schedule, founding=founding)
 
 
 def at_rate(plan: Plan, rate: float) -> Plan:
@@ -170,6 +183,7 @@ class Run:
         self.problems: list[str] = []
         self.findings: list[Finding] = []
         self.failed_s: float | None = None
+        self.served = True
         self.history = History()
         self.world = World(plan.seed)
         follow(self.world)
@@ -231,11 +245,13 @@ class Run:
             self.nemesis.blows,
             self.failed_s,
             tuple(self.cluster.traffic.happenings) if self.problems else (),
+            self.served,
         )
 
     def _judge(self) -> list[str]:
         """What the clients saw that can't be. A search that was given up is no pass; that one run
-        did not come to some operation is. Nor is a checker that broke.
+        did not come to some operation is, or that nobody was left to read from in the end. Nor is
+        a checker that broke.
         """
         problems: list[str] = []
         for workload in self.workloads:
@@ -246,7 +262,7 @@ class Run:
                 for finding in found
                 for text in texts_of(finding)
                 if finding.validity is Validity.INVALID
-                or workload.name in ALWAYS_JUDGED
+                or (workload.name in ALWAYS_JUDGED and self.served)
                 or CHECKER_FAILED in text
             ]
         return problems
@@ -263,6 +279,7 @@ class Run:
         self.world.stop()
 
     def _begin(self) -> None:
+        self.nemesis.begin(self.plan.founding)
         for host in self.cluster.hosts.values():
             host.boot()
         self.clients.start()
@@ -273,7 +290,14 @@ class Run:
         self.nemesis.heal(Weather())
         self.clients.stop_load()
         self._await(self.clients.idle, LIVENESS_S, "every operation under way has ended")
+        if not self.cluster.must_serve:
+            self._stand_still()
+            return
         self._await(self._operator_done, OPERATOR_S, "the operator was done")
+        self._await(
+            self._nobody_doubled, LIVENESS_S, "of two nodes that run from one disk one left service"
+        )
+        self.cluster.switch_off_lost()
         self.operator.replace_damaged()
         self._advance(self.world.now_s + COMPARE_EVERY_S)
         self._await(self._operator_done, OPERATOR_S, "who has lost his disk was replaced")
@@ -286,6 +310,24 @@ class Run:
             self._fail(f"liveness: {problem}", "liveness")
         self._await(self.cluster.settled, LIVENESS_S, "all nodes were ready with equal logs")
         self._compare()
+
+    def _stand_still(self) -> None:
+        """A majority of the members have lost their disks: no client may be served any more."""
+        self.served = False
+        self._advance(self.world.now_s + LIVENESS_S)
+        before = len(self.history.events)
+        self.clients.begin_last_writes()
+        self._await(self.clients.idle, STANDSTILL_S, "every client was told that nobody serves")
+        served = [each for each in self.history.events[before:] if each.kind is Kind.OK]
+        if served:
+            self._fail(
+                f"a majority of the members have lost their disks, but {served[0].function} on"
+                f" {served[0].key} was served: a new history has begun beside the old one"
+            )
+        self._compare()
+
+    def _nobody_doubled(self) -> bool:
+        return not self.cluster.doubled
 
     def _hand_over(self) -> None:
         """Locks and elections, if there are any. Each handover has a deadline of its own."""
@@ -332,7 +374,7 @@ class Run:
             raise _Stopped from violation
 
     def _end(self) -> None:
-        for host in self.cluster.hosts.values():
+        for host in self.cluster.machines:
             host.crash(power=False)
         self.clients.kill()
         self.operator.kill()

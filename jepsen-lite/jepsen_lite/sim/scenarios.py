@@ -7,11 +7,12 @@ order of events and a cluster that is set up for it is found here, within a few 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import TypeAlias
 
+from jepsen_lite.sim.disk_schedule import COPIED, EMPTIED, Draw, clone
 from jepsen_lite.sim.faults import (
     CAUGHT,
     LEADER,
@@ -185,6 +186,21 @@ def damage(seed: int) -> Plan:
     return replace(plan, schedule=tuple(faults))
 
 
+def emptied_disks(seed: int) -> Plan:
+    """A disk is empty when its node boots again, or those of a majority are."""
+    return _with_one_of(EMPTIED, seed, "emptied disks")
+
+
+def copied_disks(seed: int) -> Plan:
+    """A node boots from an older copy of its disk, or from another node's."""
+    return _with_one_of(COPIED, seed, "copied disks")
+
+
+def cloned_disks(seed: int) -> Plan:
+    """Two nodes run from one disk."""
+    return _with_one_of((clone,), seed, "cloned disks")
+
+
 def set_clocks(seed: int) -> Plan:
     """Leaders answer reads by their lease, are cut off, and somebody sets their clocks."""
     plan, rng = _busy(seed, "set clocks")
@@ -273,6 +289,9 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         snapshots,
         bit_rot,
         damage,
+        emptied_disks,
+        copied_disks,
+        cloned_disks,
         set_clocks,
         coordination,
         candidates,
@@ -292,6 +311,12 @@ def draw(name: str, seed: int, seconds: float | None = None, rate: float | None 
     return plan if rate is None else at_rate(plan, rate)
 
 
+def _with_one_of(draws: Sequence[Draw], seed: int, purpose: str) -> Plan:
+    plan, rng = _busy(seed, purpose)
+    drawn = rng.choice(draws)(rng, _names(plan), round(rng.uniform(5.0, 6.0), 3))
+    return replace(plan, schedule=drawn.faults, founding=drawn.founding)
+
+
 def _busy(seed: int, purpose: str) -> tuple[Plan, Random]:
     """Three nodes under load, and nothing else."""
     plan = replace(
@@ -303,6 +328,7 @@ def _busy(seed: int, purpose: str) -> tuple[Plan, Random]:
         weather=Weather(),
         clock_skew=0.0,
         schedule=(),
+        founding=(),
         workloads=("register", "counter", "set"),
     )
     tuning = replace(plan.tuning, leader_lease=False, log_compaction_bytes=64 << 20)

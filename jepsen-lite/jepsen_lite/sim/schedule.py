@@ -43,6 +43,10 @@ KINDS = (
     Stop, Reconfigure, Rot, ClockJump, ClockRate, WallClock, Ambush, Relay,
 )  # fmt: skip
 WEIGHTS = (6, 3, 4, 4, 2, 3, 2, 1, 2, 2, 2, 4, 3, 1, 1, 1, 5, 4)
+AMBUSHED = (
+    Trigger.LEADER, Trigger.LEADER, Trigger.CANDIDATE, Trigger.LEADER, Trigger.APPENDED,
+    Trigger.MEMBERSHIP, Trigger.COMMITTED,
+)  # fmt: skip
 
 
 def draw_schedule(
@@ -126,7 +130,7 @@ def _draw(rng: Random, kind: type[Fault], nodes: Sequence[str], at_s: float) -> 
 
 
 def draw_ambush(rng: Random, nodes: Sequence[str], at_s: float) -> Ambush:
-    trigger = rng.choice((Trigger.LEADER, Trigger.LEADER, *Trigger))
+    trigger = rng.choice(AMBUSHED)
     return Ambush(at_s, rng.uniform(2.0, 15.0), trigger, rng.randint(1, 6), _draw_trap(rng, nodes))
 
 

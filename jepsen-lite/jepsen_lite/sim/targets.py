@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from jepsen_lite.sim.cluster import Cluster
 from jepsen_lite.sim.faults import (
     CAUGHT,
     LEADER,
+    NEWEST,
     SNAPSHOT,
     Ambush,
     Ask,
@@ -15,11 +16,16 @@ from jepsen_lite.sim.faults import (
     BrokenLink,
     ClockJump,
     ClockRate,
+    Clone,
     Compact,
     Crash,
+    DiskFault,
+    EmptyDisk,
     Fault,
+    ForeignCopy,
     FullDisk,
     Isolate,
+    OlderCopy,
     Pause,
     Reconfigure,
     Relay,
@@ -39,7 +45,7 @@ def aimed_at(fault: Fault) -> tuple[str, ...]:
     whoever comes along.
     """
     match fault:
-        case Crash() | SlowDisk():
+        case Crash() | SlowDisk() | EmptyDisk():
             return fault.nodes
         case Split():
             return fault.group
@@ -51,10 +57,25 @@ def aimed_at(fault: Fault) -> tuple[str, ...]:
             return (fault.remove,) if fault.remove else ()
         case (
             Pause() | Isolate() | FullDisk() | Stop() | Rot() | ClockJump() | ClockRate()
-            | WallClock() | Ask()
+            | WallClock() | Ask() | OlderCopy() | ForeignCopy() | Clone()
         ):  # fmt: skip
             return (fault.node,)
     return ()
+
+
+def _disks_of(fault: DiskFault) -> tuple[tuple[str, ...], bool]:
+    """The nodes whose disks it needs, and whether they must be followers: nobody notes what a
+    leader acknowledges.
+    """
+    match fault:
+        case EmptyDisk():
+            return fault.nodes, False
+        case ForeignCopy():
+            return (fault.node, fault.source), False
+        case OlderCopy():
+            return (fault.node,), not fault.restarted
+        case Clone():
+            return (fault.node,), fault.for_s > 0
 
 
 class Targets:
@@ -67,10 +88,33 @@ class Targets:
     def host(self, name: str) -> Host | None:
         if name == CAUGHT:
             return self.caught
+        if name == NEWEST:
+            return self._cluster.newest
         return self._cluster.leader() if name == LEADER else self._cluster.hosts[name]
+
+    def members(self, fault: DiskFault) -> Sequence[Host]:
+        """The hosts that a fault of a disk meets: those that it names, or another member in the
+        place of one that is no member, or that leads where a follower is needed. None, if there
+        are too few.
+        """
+        named, followers = _disks_of(fault)
+        membership, _ = self._cluster.invariants.last_membership()
+        leader = self._cluster.leader() if followers else None
+        fit = [
+            host
+            for host in self._cluster.hosts.values()
+            if host.node_id in membership.members and host is not leader
+        ]
+        hosts = [self.host(name) for name in named]
+        if None in hosts or len(hosts) > len(fit):
+            return []
+        others = iter([host for host in fit if host not in hosts])
+        return [host if host in fit else next(others) for host in hosts]
 
     def names(self, fault: Fault) -> str:
         """Who is meant at this moment, by name."""
+        if isinstance(fault, DiskFault):
+            return ", ".join(host.name for host in self.members(fault))
         hosts = [(name, self.host(name)) for name in aimed_at(fault)]
         return ", ".join(host.name if host is not None else name for name, host in hosts)
 
@@ -83,6 +127,8 @@ class Targets:
                 return False  # they have to wait for somebody, or may be refused
             case Rot() if fault.part == SNAPSHOT:
                 return False
+            case EmptyDisk() | OlderCopy() | ForeignCopy() | Clone():
+                return False  # they strike only where their outcome is defined
             case Split():
                 rest = self._cluster.hosts.keys() - {*fault.group, fault.bridge}
                 return self._any_up(fault.group) and self._any_up(rest)
