@@ -185,17 +185,26 @@ class Cluster:
         )
 
     def settled(self) -> bool:
-        """All members run, are ready, and have applied the same; who was removed has gone."""
+        """All members run, are ready, and have applied the same, up to the cluster version that all
+        their programs can take part in; who was removed has gone.
+        """
         leader = self.leader()
         if leader is None or leader.node is None:
             return False
         membership = leader.node.membership
         indexes: set[int] = set()
+        version = min(
+            host.versions.maximum
+            for host in self.hosts.values()
+            if host.node_id in membership.members
+        )
         for host in self.hosts.values():
             if host.node_id in membership.removed and not host.gone:
                 return False
             if host.node_id in membership.members:
                 if host.node is None or not host.node.ready:
+                    return False
+                if host.node.machine.cluster_version != version:
                     return False
                 indexes.add(host.node.driver.raft.last_applied)
         return len(indexes) == 1 and not membership.joint

@@ -41,6 +41,7 @@ from raftkv.storage.memory import read_state
 from raftkv.storage.ports import Checkpoint
 from raftkv.transport.handshake import Identity as PeerIdentity
 from raftkv.transport.ports import Founding, Frame
+from raftkv.versions import SUPPORTED, VersionRange
 
 CLUSTER_ID = 1
 PEER_PORT, CLIENT_PORT = 7511, 7411
@@ -59,6 +60,8 @@ class NodeTuning:
     append_bytes_max: int
     in_flight_messages_max: int
     leader_lease: bool = False
+    older_programs: bool = False
+    """Each first node runs a program of cluster version 0 until it starts for the second time."""
 
 
 def address_of(host: str) -> Address:
@@ -162,6 +165,7 @@ class Host:
         self.removed = False
         self.damaged = False
         self.out_of_service = False
+        self.versions = SUPPORTED
         self.switched_off = False
         self.node: Node | None = None
         self.process: Process | None = None
@@ -217,6 +221,8 @@ class Host:
             return
         self._boot_again = False
         self._incarnation += 1
+        older = self._tuning.older_programs and self._incarnation == 1 and self.initial is not None
+        self.versions = VersionRange(0, 0) if older else SUPPORTED
         self._stopping = self._failed = False
         process = self.process = Process(  # type: ignore[abstract]  # only what is used
             self._world,
@@ -265,7 +271,7 @@ class Host:
             self._accepts,
         )
         initial = self.initial.addresses if self.initial is not None else {}
-        founder = Founder(self.disk.identities, identity, initial, frozenset(), rng)
+        founder = Founder(self.disk.identities, identity, initial, frozenset(), rng, self.versions)
         port.founder = founder
         if not self.disk.log.used:
             if identity.stage is Stage.FOUNDING:
@@ -316,6 +322,7 @@ class Host:
             identity.node_id,
             address_of(self.name),
             identity.disk_id,
+            versions=self.versions,
         )
 
     def _watch_changes(self, raft: Raft) -> None:
@@ -476,5 +483,6 @@ class Host:
             uncommitted_bytes_max=64 << 20,
             log_retained_bytes=tuning.log_retained_bytes,
             log_compaction_bytes=tuning.log_compaction_bytes,
+            versions=self.versions,
             scrub_interval_s=SCRUB_INTERVAL_S,
         )

@@ -140,6 +140,8 @@ def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Pla
             append_bytes_max=rng.choice((400, 4_000, 1 << 20)),
             in_flight_messages_max=rng.choice((2, 64)),
             leader_lease=leader_lease,
+            # A draw of its own, so that the rest of a seed's plan stays what it was.
+            older_programs=Random(f"{seed}/programs").random() < 0.2,
         ),
         schedule=schedule,
         workloads=workloads,
