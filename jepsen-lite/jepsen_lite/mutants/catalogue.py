@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jepsen_lite.mutants import commits, coordination, elections, memberships, reads, snapshots
+from jepsen_lite.mutants import (
+    commits,
+    coordination,
+    disks,
+    elections,
+    memberships,
+    reads,
+    snapshots,
+)
 from jepsen_lite.mutants.mutant import Mutant
 
 MUTANTS: Mapping[str, Mutant] = {
     each.name: each
-    for theme in (elections, commits, reads, snapshots, memberships, coordination)
+    for theme in (elections, commits, reads, snapshots, memberships, coordination, disks)
     for each in theme.MUTANTS
 }

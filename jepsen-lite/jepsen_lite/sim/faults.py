@@ -224,6 +224,16 @@ class Clone:
 
 
 @dataclass(frozen=True, slots=True)
+class Stranger:
+    """Somebody who is no member calls the node and `says` what can't be (strangers.py)."""
+
+    at_s: float
+    for_s: float
+    node: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClockJump:
     """The node's clock is suddenly further on, as after the machine has slept."""
 
@@ -324,6 +334,7 @@ Fault: TypeAlias = (
     | OlderCopy
     | ForeignCopy
     | Clone
+    | Stranger
     | ClockJump
     | ClockRate
     | WallClock

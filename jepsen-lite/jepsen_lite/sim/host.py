@@ -410,6 +410,9 @@ class Host:
         self._failed = True
         if isinstance(reason, RemovedFromCluster):
             self.removed = True
+            membership, _ = self._invariants.last_membership()
+            if self.node_id in membership.members and self.replica.loss is None:
+                self._on_failure(f"{self.name} stopped as removed, and it is a member")
         else:
             self._broke(process, reason)
         self._world.after(0.0, lambda: self._died(process))

@@ -28,6 +28,7 @@ from jepsen_lite.sim.faults import (
     Schedule,
     SlowLink,
     Split,
+    Stranger,
     Transfer,
     Trap,
 )
@@ -37,6 +38,7 @@ from jepsen_lite.sim.network import Network, Weather
 from jepsen_lite.sim.network_faults import NetworkFaults
 from jepsen_lite.sim.operations import Operations
 from jepsen_lite.sim.operator import Operator
+from jepsen_lite.sim.strangers import visit
 from jepsen_lite.sim.targets import Targets
 from jepsen_lite.sim.world import World
 
@@ -135,6 +137,9 @@ class Nemesis:
                 return self._operations.begin(fault, landed)
             case EmptyDisk() | OlderCopy() | ForeignCopy() | Clone():
                 return self._disks.begin(fault, landed)
+            case Stranger():
+                host = self._targets.host(fault.node)
+                return nothing_to_do if host is not None and visit(host, fault.says) else None
             case Isolate() | Split() | SlowLink() | BadWeather() | BrokenLink():
                 return self._networks.begin(fault)
         return self._machines.begin(fault, landed)

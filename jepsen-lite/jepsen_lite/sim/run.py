@@ -27,6 +27,7 @@ from jepsen_lite.sim.network import Network, Weather
 from jepsen_lite.sim.node_logs import follow
 from jepsen_lite.sim.operator import Operator
 from jepsen_lite.sim.schedule import draw_compactions, draw_schedule, draw_weather
+from jepsen_lite.sim.strangers import draw_strangers
 from jepsen_lite.sim.traffic import Happening
 from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
@@ -122,6 +123,7 @@ def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Pla
     schedule = draw_schedule(rng, names, seconds, steady_clocks=leader_lease)
     if "counter" not in workloads:  # whose history is looked at in the end
         schedule += draw_compactions(rng, seconds)
+    schedule += draw_strangers(Random(f"{seed}/strangers"), names, seconds)
     log_compaction_bytes = rng.choice((4 << 10, 32 << 10, 64 << 20))
     plan = Plan(
         seed=seed,

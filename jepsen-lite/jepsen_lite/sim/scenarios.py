@@ -30,12 +30,14 @@ from jepsen_lite.sim.faults import (
     Rot,
     SlowDisk,
     Stop,
+    Stranger,
     Trigger,
     WallClock,
 )
 from jepsen_lite.sim.network import Weather
 from jepsen_lite.sim.run import PLAIN, Plan, at_rate, draw_plan
 from jepsen_lite.sim.schedule import draw_ambush, draw_relay, draw_weather
+from jepsen_lite.sim.strangers import FRAMES, REFUSALS
 
 SECONDS = 10.0
 LOAD_SECONDS, LOAD_NODES, LOAD_RATE = 30.0, 3, 50.0
@@ -201,6 +203,30 @@ def cloned_disks(seed: int) -> Plan:
     return _with_one_of((clone,), seed, "cloned disks")
 
 
+def strangers(seed: int) -> Plan:
+    """Somebody who is no member says to one node after the other what can't be."""
+    plan, rng = _busy(seed, "strangers")
+    says = rng.sample([*FRAMES, *REFUSALS], len(FRAMES) + len(REFUSALS))
+    faults = [
+        Stranger(1.0 + 0.7 * number, 0.0, rng.choice([LEADER, *_names(plan)]), each)
+        for number, each in enumerate(says)
+    ]
+    return replace(plan, schedule=tuple(faults))
+
+
+def older_programs(seed: int) -> Plan:
+    """The first nodes run an older program; one after the other restarts with the present one."""
+    plan, rng = _busy(seed, "older programs")
+    names = _names(plan)
+    faults: list[Fault] = [
+        Stop(1.5 + 1.5 * number, rng.uniform(0.1, 0.5), name)
+        for number, name in enumerate(rng.sample(names, len(names)))
+    ]
+    faults.append(Crash(rng.uniform(2.0, 6.0), 0.3, (rng.choice(names),), power=True))
+    tuning = replace(plan.tuning, older_programs=True)
+    return replace(plan, schedule=tuple(faults), tuning=tuning)
+
+
 def set_clocks(seed: int) -> Plan:
     """Leaders answer reads by their lease, are cut off, and somebody sets their clocks."""
     plan, rng = _busy(seed, "set clocks")
@@ -292,6 +318,8 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         emptied_disks,
         copied_disks,
         cloned_disks,
+        strangers,
+        older_programs,
         set_clocks,
         coordination,
         candidates,

@@ -34,6 +34,7 @@ from jepsen_lite.sim.faults import (
     SlowLink,
     Split,
     Stop,
+    Stranger,
     Transfer,
     WallClock,
 )
@@ -57,7 +58,7 @@ def aimed_at(fault: Fault) -> tuple[str, ...]:
             return (fault.remove,) if fault.remove else ()
         case (
             Pause() | Isolate() | FullDisk() | Stop() | Rot() | ClockJump() | ClockRate()
-            | WallClock() | Ask() | OlderCopy() | ForeignCopy() | Clone()
+            | WallClock() | Ask() | OlderCopy() | ForeignCopy() | Clone() | Stranger()
         ):  # fmt: skip
             return (fault.node,)
     return ()

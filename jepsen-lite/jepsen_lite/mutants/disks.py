@@ -1,0 +1,239 @@
+"""Planted bugs in what a cluster makes of disks that are gone, old or copied, of strangers, and of
+programs of another version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+from jepsen_lite.mutants.mutant import Patch, mutant
+from raftkv.errors import InvalidRequest
+from raftkv.node import driver as driver_module
+from raftkv.node.driver import Driver
+from raftkv.node.founding import Ask, Founder
+from raftkv.node.peer_register import PeerRegister
+from raftkv.node.removal import RemovalClaims
+from raftkv.raft.entry import Membership
+from raftkv.raft.messages import Message
+from raftkv.storage.identity import Stage
+from raftkv.storage.ports import MemberNote
+from raftkv.transport import bounds
+from raftkv.transport.handshake import Caller, Refused
+from raftkv.transport.ports import FounderStage, Founding
+from raftkv.versions import SUPPORTED
+
+
+@mutant(
+    "silence is taken for an empty disk",
+    "emptied-disks",
+    caught_by="",
+    seeds=range(1, 21),
+)
+def silence_is_an_empty_disk() -> list[Patch]:
+    """A founder with an empty disk begins with those that answer, as etcd's `new` does."""
+    ask_all = Founder._ask_all
+
+    async def ask(self: Founder, ask: Ask) -> dict[int, Founding]:
+        answers = await ask_all(self, ask)
+        if len(answers) + 1 > len(self._founders) // 2:
+            self.waiting_for = {}
+        return answers
+
+    return [(Founder, "_ask_all", ask)]
+
+
+@mutant(
+    "an emptied disk takes its old part",
+    "emptied-disks",
+    caught_by="",
+    seeds=range(1, 21),
+)
+def an_emptied_disk_takes_its_old_part() -> list[Patch]:
+    """A founder that finds a running cluster goes on as its member, and no peer looks at disks."""
+    consider = Founder._consider_stored
+
+    def join(self: Founder, other: int, answer: Founding) -> None:
+        if answer.stage is FounderStage.STARTED and not self.identity.incarnation:
+            self.identity = replace(
+                self.identity, incarnation=answer.incarnation, stage=Stage.JOINING
+            )
+            self._identities.save(self.identity)
+            self._all_stored = True
+        else:
+            consider(self, other, answer)
+
+    return [(Founder, "_consider_stored", join), *_no_look_at_disks()]
+
+
+def _no_look_at_disks() -> list[Patch]:
+    refusal_of = PeerRegister._refusal_of
+
+    def look(
+        self: PeerRegister, caller: Caller, membership: Membership, version: int
+    ) -> Refused | None:
+        return refusal_of(self, caller, replace(membership, disk_ids={}), version)
+
+    return [(PeerRegister, "_refusal_of", look)]
+
+
+@mutant(
+    "older copies are admitted",
+    "copied-disks",
+    caught_by="",
+    seeds=range(1, 31),
+)
+def older_copies_are_admitted() -> list[Patch]:
+    """Peers note nothing of each other's starts and acknowledgements."""
+
+    def note(self: PeerRegister, member: int) -> MemberNote:
+        return MemberNote()
+
+    return [(PeerRegister, "_note", note)]
+
+
+@mutant(
+    "acknowledgements are not noted",
+    "copied-disks",
+    caught_by="",
+    seeds=range(1, 41),
+)
+def acknowledgements_are_not_noted() -> list[Patch]:
+    """Peers note each other's starts, and not up to where what is committed was acknowledged."""
+
+    def acknowledged(self: PeerRegister, indexes: Mapping[int, int]) -> None:
+        pass
+
+    return [(PeerRegister, "acknowledged", acknowledged)]
+
+
+@mutant(
+    "notes are kept in memory only",
+    "copied-disks",
+    caught_by="",
+    seeds=range(1, 61),
+)
+def notes_are_kept_in_memory_only() -> list[Patch]:
+    """What peers note of each other does not outlive their own restart."""
+
+    async def write(self: PeerRegister) -> None:
+        self._written = self._starts
+        await asyncio.sleep(0)
+
+    return [(PeerRegister, "write", write)]
+
+
+@mutant(
+    "two processes on one disk are admitted",
+    "cloned-disks",
+    caught_by="",
+    seeds=range(1, 31),
+)
+def clones_are_admitted() -> list[Patch]:
+    """Of two processes on copies of one disk each is admitted by all, and both go on."""
+
+    def admitted(self: PeerRegister, caller: Caller, membership: Membership) -> Refused | None:
+        return None
+
+    def note(self: PeerRegister, member: int) -> MemberNote:
+        return MemberNote()
+
+    return [(PeerRegister, "_note", note), (PeerRegister, "refusal_of_admitted", admitted)]
+
+
+@mutant(
+    "everybody is a member",
+    "strangers",
+    caught_by="stopped itself: OutOfService",
+)
+def everybody_is_a_member() -> list[Patch]:
+    """What contradicts Raft takes the node out of service, whoever says it."""
+
+    def known(self: Driver, peer: int) -> bool:
+        return True
+
+    return [(Driver, "_is_known", known)]
+
+
+@mutant(
+    "one word is enough to be removed",
+    "strangers",
+    caught_by="stopped as removed, and it is a member",
+)
+def one_word_is_enough_to_be_removed() -> list[Patch]:
+    """A node stops when anybody says that it was removed."""
+
+    def known(self: Driver, peer: int) -> bool:
+        return True
+
+    def tick(self: RemovalClaims, others: object, connected: object) -> frozenset[int]:
+        return frozenset(self._claimed_by)
+
+    return [(Driver, "_is_known", known), (RemovalClaims, "tick", tick)]
+
+
+@mutant(
+    "terms are not bounded",
+    "strangers",
+    caught_by="",
+)
+def terms_are_not_bounded() -> list[Patch]:
+    """A term of a stranger's choice is taken, whatever it is."""
+
+    def sane(self: Driver, message: Message) -> None:
+        pass
+
+    def check(frame: object, sender: int) -> None:
+        pass
+
+    return [(Driver, "_require_sane_term", sane), (bounds, "check_frame", check)]
+
+
+@mutant(
+    "a stranger's forward is proposed",
+    "strangers",
+    caught_by="with commands that nobody has asked for",
+)
+def forwards_are_not_checked() -> list[Patch]:
+    """What is forwarded is proposed as it is."""
+
+    def check(commands: bytes, limits: object) -> InvalidRequest | None:
+        return None
+
+    return [(driver_module, "check_forwarded", check)]
+
+
+@mutant(
+    "the cluster version is raised too early",
+    "older-programs",
+    caught_by="stopped itself: ConfigurationError",
+    seeds=range(1, 21),
+)
+def version_raised_by_a_majority() -> list[Patch]:
+    """The leader raises the cluster version when a majority has reported that it can."""
+
+    def next_version(
+        cluster_version: int, membership: Membership, callers: Mapping[int, Caller]
+    ) -> int | None:
+        version = cluster_version + 1
+        able = [id for id in membership.voters & callers.keys() if version in callers[id].versions]
+        enough = 2 * len(able) > len(membership.voters) and version in SUPPORTED
+        return version if enough else None
+
+    return [(driver_module, "next_version", next_version)]
+
+
+MUTANTS = (
+    silence_is_an_empty_disk,
+    an_emptied_disk_takes_its_old_part,
+    older_copies_are_admitted,
+    acknowledgements_are_not_noted,
+    notes_are_kept_in_memory_only,
+    clones_are_admitted,
+    everybody_is_a_member,
+    one_word_is_enough_to_be_removed,
+    terms_are_not_bounded,
+    forwards_are_not_checked,
+    version_raised_by_a_majority,
+)
