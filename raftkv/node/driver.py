@@ -8,7 +8,7 @@ elsewhere, one at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -256,6 +256,8 @@ class Driver:
                 of_stranger = self._breached(breach)
             if frame.forwards:
                 self._take_forwards(sender, frame.forwards)
+            if frame.acknowledged and sender == self.raft.leader_id:
+                self._note_word_of_leader(frame.acknowledged)
             for refused in frame.forwards_refused:
                 self.submissions.refused(refused.term, refused.number, refused.error)
         self.wake()
@@ -389,7 +391,7 @@ class Driver:
             if self._ticks % UPKEEP_TICKS == 0:
                 self._keep_up()
             if self._ticks % NOTES_TICKS == 0:
-                self._note_acknowledged()
+                self._pass_on(self._note_acknowledged())
                 if self._register.changed:
                     self.tasks.spawn(self._register.write())
             self._weigh_removal()
@@ -422,13 +424,30 @@ class Driver:
                 self._log.info("members_updated", term=raft.current_term)
                 raft.propose_membership(updated, force=True)  # its voters stay as they are
 
-    def _note_acknowledged(self) -> None:
+    def _note_acknowledged(self) -> Mapping[int, int]:
+        """At a leader: note up to where each member has acknowledged what is committed."""
+        raft = self.raft
+        acknowledged = {
+            peer: min(progress.match_index, raft.commit_index)
+            for peer, progress in raft.progress.items()
+            if peer in raft.membership.members
+        }
+        self._register.acknowledged(acknowledged)
+        return acknowledged
+
+    def _pass_on(self, acknowledged: Mapping[int, int]) -> None:
+        """To all peers, so that an older copy is found out also while this node is down."""
+        for peer in acknowledged:
+            self._links.send(peer, Frame(acknowledged=acknowledged))
+
+    def _note_word_of_leader(self, acknowledged: Mapping[int, int]) -> None:
+        """What this node knows to be committed is not undone by a word that it can't check."""
         raft = self.raft
         self._register.acknowledged(
             {
-                peer: min(progress.match_index, raft.commit_index)
-                for peer, progress in raft.progress.items()
-                if peer in raft.membership.members
+                member: min(index, raft.commit_index)
+                for member, index in acknowledged.items()
+                if member in raft.membership.members and member != self._node_id
             }
         )
 

@@ -98,20 +98,30 @@ class Founding(_message.Message):
     def __init__(self, stage: _Optional[_Union[Founding.Stage, str]] = ..., incarnation: _Optional[int] = ..., membership: _Optional[bytes] = ..., all_stored: _Optional[bool] = ..., disk_id: _Optional[int] = ..., founders: _Optional[bytes] = ..., refusal: _Optional[str] = ..., version_min: _Optional[int] = ..., version_max: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("messages", "forwards", "lamport", "proof", "founding", "forwards_refused")
+    __slots__ = ("messages", "forwards", "lamport", "proof", "founding", "forwards_refused", "acknowledged")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     FORWARDS_FIELD_NUMBER: _ClassVar[int]
     LAMPORT_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
     FOUNDING_FIELD_NUMBER: _ClassVar[int]
     FORWARDS_REFUSED_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     messages: _containers.RepeatedCompositeFieldContainer[RaftMessage]
     forwards: _containers.RepeatedCompositeFieldContainer[Forward]
     lamport: int
     proof: bytes
     founding: Founding
     forwards_refused: _containers.RepeatedCompositeFieldContainer[ForwardRefused]
-    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ..., lamport: _Optional[int] = ..., proof: _Optional[bytes] = ..., founding: _Optional[_Union[Founding, _Mapping]] = ..., forwards_refused: _Optional[_Iterable[_Union[ForwardRefused, _Mapping]]] = ...) -> None: ...
+    acknowledged: _containers.RepeatedCompositeFieldContainer[Acknowledged]
+    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ..., lamport: _Optional[int] = ..., proof: _Optional[bytes] = ..., founding: _Optional[_Union[Founding, _Mapping]] = ..., forwards_refused: _Optional[_Iterable[_Union[ForwardRefused, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[_Union[Acknowledged, _Mapping]]] = ...) -> None: ...
+
+class Acknowledged(_message.Message):
+    __slots__ = ("node_id", "index")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    index: int
+    def __init__(self, node_id: _Optional[int] = ..., index: _Optional[int] = ...) -> None: ...
 
 class RaftMessage(_message.Message):
     __slots__ = ("term", "request_vote", "request_vote_reply", "append_entries", "append_entries_reply", "heartbeat", "heartbeat_reply", "install_snapshot", "read_index", "read_index_reply", "timeout_now", "vector_clock")

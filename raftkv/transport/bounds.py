@@ -29,6 +29,8 @@ def check_frame(frame: peer_pb2.Frame, sender: int) -> None:
     """Raise `InvalidRequest` if no peer of ours sends such a frame."""
     if len(frame.forwards) > FORWARDS_MAX or len(frame.forwards_refused) > FORWARDS_MAX:
         raise _out_of_bounds(sender, "a count of forwards", len(frame.forwards), FORWARDS_MAX)
+    if len(frame.acknowledged) > MEMBERS_MAX:
+        raise _out_of_bounds(sender, "a count of members", len(frame.acknowledged), MEMBERS_MAX)
     for message in frame.messages:
         _check_message(message, sender)
     for forward in frame.forwards:

@@ -85,6 +85,7 @@ def decode_frame(data: bytes, sender: int, recipient: int) -> Frame:
         messages=tuple([_decode_message(message, sender, recipient) for message in wire.messages]),
         forwards=tuple([_decode_forward(forward) for forward in wire.forwards]),
         forwards_refused=tuple(map(_decode_refused, wire.forwards_refused)),
+        acknowledged={each.node_id: each.index for each in wire.acknowledged},
         lamport=wire.lamport,
     )
 
@@ -329,6 +330,8 @@ def _encode_forwards(frame: Frame, wire: peer_pb2.Frame) -> None:
     for refused in frame.forwards_refused:
         out_refused = wire.forwards_refused.add(term=refused.term, number=refused.number)
         fill_failure(out_refused.failure, refused.error)
+    for node_id, index in frame.acknowledged.items():
+        wire.acknowledged.add(node_id=node_id, index=index)
 
 
 def _decode_forward(wire: peer_pb2.Forward) -> Forward:

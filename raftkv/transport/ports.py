@@ -77,6 +77,8 @@ class Frame:
     messages: Sequence[Message] = ()
     forwards: Sequence[Forward] = ()
     forwards_refused: Sequence[ForwardRefused] = ()
+    # Of a leader: up to where each member has acknowledged what is committed.
+    acknowledged: Mapping[int, int] = field(default_factory=dict)
     # The writer's Lamport time, 0 if it does not say: nothing that Raft or a comparison goes by.
     lamport: int = field(default=0, compare=False)
 

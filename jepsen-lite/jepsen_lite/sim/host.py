@@ -221,7 +221,8 @@ class Host:
             return
         self._boot_again = False
         self._incarnation += 1
-        older = self._tuning.older_programs and self._incarnation == 1 and self.initial is not None
+        given = self.initial is not None and self.twin is None
+        older = self._tuning.older_programs and self._incarnation == 1 and given
         self.versions = VersionRange(0, 0) if older else SUPPORTED
         self._stopping = self._failed = False
         process = self.process = Process(  # type: ignore[abstract]  # only what is used
