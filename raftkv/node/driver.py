@@ -40,9 +40,9 @@ from raftkv.node.removal import RemovalClaims
 from raftkv.node.snapshots import SnapshotSender
 from raftkv.node.submissions import Intake, Submissions
 from raftkv.node.tasks import Fatal, Tasks
-from raftkv.node.upkeep import next_version, updated_membership
+from raftkv.node.upkeep import next_version, require_version, updated_membership
 from raftkv.raft.breach import ProtocolBreach
-from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint
+from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint, decode_version
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.ready import Persist, RaftConfig, Role
 from raftkv.rpc import kv_pb2, log_pb2
@@ -203,12 +203,13 @@ class Driver:
 
     async def admit(self, caller: Caller) -> Refused | None:
         """Why this peer may not talk to us, None if it may."""
-        if self.dead:
-            return Refused(Refusal.NOT_READY, f"node {self._node_id} is stopping")
-        self._note_acknowledged()
-        return await self._register.admit(
-            caller, self.machine.membership, self.machine.cluster_version
-        )
+        if not self.dead:
+            self._note_acknowledged()
+            with self._fatal:  # a disk that does not take the note fails the node
+                return await self._register.admit(
+                    caller, self.machine.membership, self.machine.cluster_version
+                )
+        return Refused(Refusal.NOT_READY, f"node {self._node_id} is stopping")
 
     def receive(self, sender: int, frame: Frame) -> None:
         """A frame of an admitted peer has arrived.
@@ -225,17 +226,20 @@ class Driver:
         if self.dead:
             return
         self.last_contact[sender] = self.loop.time()
+        of_stranger: ProtocolBreach | None = None
         with self._fatal:
             try:
                 for message in frame.messages:
                     self.raft.step(message)
             except ProtocolBreach as breach:
-                self._breached(breach)
+                of_stranger = self._breached(breach)
             if frame.forwards:
                 self._take_forwards(sender, frame.forwards)
             for refused in frame.forwards_refused:
                 self.submissions.refused(refused.term, refused.number, refused.error)
         self.wake()
+        if of_stranger is not None:
+            raise of_stranger
 
     def _require_sane_term(self, message: Message) -> None:
         if message.term > self.raft.current_term + TERM_JUMP_MAX:
@@ -244,12 +248,12 @@ class Driver:
                 f" {self.raft.current_term}: elections raise it one by one"
             )
 
-    def _breached(self, breach: ProtocolBreach) -> None:
-        """A message says what can't be. From a stranger that ends its link, and is the stranger's
-        fault; from a member, one of the two nodes has lost what it promised.
+    def _breached(self, breach: ProtocolBreach) -> ProtocolBreach | None:
+        """A message says what can't be. Said by a member, one of the two nodes has lost what it
+        promised, and this one leaves service. Returns the breach of a stranger: it ends the link.
         """
         if not self._is_known(breach.sender):
-            raise breach
+            return breach
         self.finish(
             OutOfService(
                 f"{breach}: one of the two has lost or forgotten what it promised, and this node"
@@ -259,6 +263,7 @@ class Driver:
                 peer=breach.sender,
             )
         )
+        return None
 
     def _is_known(self, peer: int) -> bool:
         """Whether the peer belongs to the cluster: it has proved that, or it is a member here."""
@@ -290,7 +295,7 @@ class Driver:
     @property
     def removal_claimed_by(self) -> frozenset[int]:
         """The members that say that this node was removed."""
-        return self._removal.claimed_by(self.raft.peers)
+        return self._removal.claimed_by(self.raft.membership.members)
 
     def link_up(self, peer: int) -> None:
         """The peer has admitted this node."""
@@ -310,9 +315,9 @@ class Driver:
         elif refused.reason in _WRONG_DISK:
             self.finish(OutOfService(f"node {by} does not admit this node: {refused.message}"))
 
-    def is_removed(self, peer: int) -> bool:
-        """Whether this peer is known to have been removed from the cluster."""
-        return peer in self.machine.membership.removed
+    def refusal_of(self, caller: Caller) -> Refused | None:
+        """Why nothing more is taken from this caller, which was admitted; None if it is."""
+        return self._register.refusal_of_admitted(caller, self.machine.membership)
 
     def begin_snapshot(self, message: InstallSnapshot) -> Path:
         """A peer offers a snapshot: where its files go. `Unavailable` if it is of no use."""
@@ -403,7 +408,8 @@ class Driver:
 
     def _weigh_removal(self) -> None:
         """Stop if all others that answer say that this node was removed; else stand by."""
-        others = self.raft.peers
+        membership = self.raft.membership
+        others = (membership.voters | membership.voters_outgoing) - {self._node_id}
         by = self._removal.tick(others, self._links.connected)
         self.raft.passive = bool(self._removal.claimed_by(others))
         if by:
@@ -526,6 +532,9 @@ class Driver:
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         raft, own = self.raft, self.submissions
+        for entry in entries:
+            if entry.kind is EntryKind.VERSION:
+                require_version(decode_version(entry.payload), self._config.versions)
         term_before = self.machine.applied_term
         for applied in self.machine.apply(entries, raft.log.hash(entries[-1].index) or 0):
             if applied.origin == own.origin:

@@ -28,6 +28,7 @@ from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.driver import Driver, NodeConfig
 from raftkv.node.recovery import recover
 from raftkv.node.status import NodeStatus, PeerStatus, Reachability
+from raftkv.node.upkeep import require_version
 from raftkv.raft import quorum
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.membership import MembershipCodec
@@ -88,6 +89,7 @@ class Node:
             self._log_store,
             self._storage,
         )
+        require_version(recovered.machine.cluster_version, self._config.versions)
         if identity.stage is not Stage.MEMBER:
             # From now on log and state are there, or have been lost.
             self._save(replace(identity, stage=Stage.MEMBER, membership=b""))

@@ -54,6 +54,22 @@ class PeerRegister:
             del self.callers[next(iter(self.callers))]
         return None
 
+    def refusal_of_admitted(self, caller: Caller, membership: Membership) -> Refused | None:
+        """Why nothing more is taken from a caller that was admitted; None if it is."""
+        id = caller.node_id
+        if id in membership.removed:
+            return _removed(id)
+        latest = self.callers.get(id)
+        if latest is None or latest.start.id == caller.start.id:
+            return None
+        # Of one node only the latest start may speak. If both run, one runs from a copy.
+        return Refused(
+            Refusal.CLONE,
+            f"another process runs from a copy of the disk of node {id}, as its start"
+            f" {latest.start.number}, and this is start {caller.start.number}: only the later one"
+            f" may go on. `raftkv member replace {id} NEW` if that is the wrong one",
+        )
+
     def acknowledged(self, indexes: Mapping[int, int]) -> None:
         """The members have acknowledged what is committed up to these indexes."""
         for member, index in indexes.items():
@@ -79,7 +95,7 @@ class PeerRegister:
     ) -> Refused | None:
         id, me, note = caller.node_id, self._node_id, self._note(caller.node_id)
         if id in membership.removed:
-            return Refused(Refusal.REMOVED, f"node {id} has been removed from the cluster")
+            return _removed(id)
         if cluster_version not in caller.versions:
             return Refused(
                 Refusal.WRONG_VERSION,
@@ -105,9 +121,9 @@ class PeerRegister:
         if caller.start.number == note.start.number and caller.start.id != note.start.id:
             return Refused(
                 Refusal.CLONE,
-                f"two processes run from copies of the disk of node {id}, both as its start"
-                f" {caller.start.number}: stop the one that should not run. Neither may go on from"
-                f" a copy: `raftkv member replace {id} NEW` if you can't tell which is which",
+                f"two processes have started from copies of the disk of node {id}, both as its"
+                f" start {caller.start.number}: one of them lacks what the other has promised. Stop"
+                f" both and put the newest disk back, or `raftkv member replace {id} NEW`",
             )
         return None
 
@@ -116,3 +132,7 @@ class PeerRegister:
 
     def _set_note(self, member: int, note: MemberNote) -> None:
         self._starts = replace(self._starts, notes={**self._starts.notes, member: note})
+
+
+def _removed(id: int) -> Refused:
+    return Refused(Refusal.REMOVED, f"node {id} has been removed from the cluster")

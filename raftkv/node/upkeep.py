@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from raftkv.errors import ConfigurationError
 from raftkv.raft.entry import Membership
 from raftkv.transport.handshake import Caller
+from raftkv.versions import VersionRange
 
 
 def next_version(
@@ -23,6 +25,18 @@ def next_version(
     asked = membership.disk_ids.keys() & membership.members or membership.members
     able = all(id in callers and version in callers[id].versions for id in asked)
     return version if able else None
+
+
+def require_version(version: int, versions: VersionRange) -> None:
+    """Raise `ConfigurationError` if this program can't take part in a cluster of that version: it
+    would apply what follows differently than the others.
+    """
+    if version not in versions:
+        raise ConfigurationError(
+            f"the cluster is at version {version}, and this program can take part in versions"
+            f" {versions}. Fix: run a raftkv that can; the data directory stays as it is.",
+            key="cluster_version",
+        )
 
 
 def updated_membership(membership: Membership, callers: Mapping[int, Caller]) -> Membership | None:

@@ -51,6 +51,6 @@ async def ask_founder(
             ending = await ending_of(call, introduction, secret)
             raise Unavailable(ending.details or ending.code)
         call.cancel()
-        return decode_founding(answer)
+        return decode_founding(answer, to)
     finally:
         await channel.close(None)

@@ -147,8 +147,8 @@ class PeerHandler(Protocol):
     def refused(self, by: int, refused: Refused) -> None:
         """A peer that knows the cluster's secret, if there is one, does not admit this node."""
 
-    def is_removed(self, peer: int) -> bool:
-        """Whether this peer is known to have been removed from the cluster."""
+    def refusal_of(self, caller: Caller) -> Refused | None:
+        """Why nothing more is taken from this caller, which was admitted; None if it is."""
 
 
 class FounderPort(Protocol):
