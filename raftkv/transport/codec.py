@@ -112,12 +112,15 @@ def encode_founding(founding: Founding) -> peer_pb2.Founding:
     )
 
 
-def decode_founding(wire: peer_pb2.Founding) -> Founding:
-    """Raises `InvalidRequest` if it is none."""
+def decode_founding(wire: peer_pb2.Founding, sender: int) -> Founding:
+    """What node `sender` says of its disk. Raises `InvalidRequest` if it is nothing."""
     try:
         stage = FounderStage(wire.stage)
     except ValueError:
-        raise InvalidRequest(f"a founder is at the unknown stage {wire.stage}") from None
+        raise InvalidRequest(f"founder {sender} is at the unknown stage {wire.stage}") from None
+    if not (wire.disk_id and bool(wire.incarnation) is (stage is not FounderStage.EMPTY)):
+        raise InvalidRequest(f"founder {sender} is at stage {stage.name} without a disk or a life")
+    bounds.check_founding(wire, sender)
     return Founding(
         stage,
         wire.incarnation,
@@ -341,11 +344,14 @@ def _decode_forward(wire: peer_pb2.Forward) -> Forward:
 
 def _decode_refused(wire: peer_pb2.ForwardRefused) -> ForwardRefused:
     failure = wire.failure
-    error = from_wire(
-        failure.reason,
-        failure.message,
-        failure.outcome,
-        failure.retry_after_ms / 1000,
-        dict(failure.facts),
-    )
+    try:
+        error = from_wire(
+            failure.reason,
+            failure.message,
+            failure.outcome,
+            failure.retry_after_ms / 1000,
+            dict(failure.facts),
+        )
+    except (ValueError, TypeError) as wrong:
+        raise InvalidRequest(f"a refusal is none that a node sends: {wrong}") from wrong
     return ForwardRefused(wire.term, wire.number, error)

@@ -55,6 +55,6 @@ async def ask_founder(
                 raise Unavailable(f"it does not answer at {address}")
             raise Unavailable(ending.details)
         call.cancel()
-        return decode_founding(answer)
+        return decode_founding(answer, to)
     finally:
         await channel.close(None)

@@ -8,6 +8,7 @@ FAILED_PRECONDITION and one of `Refusal` in the trailing metadata.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -40,6 +41,7 @@ KEEPALIVE_TIMEOUT_MS = 2000
 
 ID_MAX = 2**63 - 1
 ADDRESS_MAX = 300
+_ADDRESS = re.compile(r"[^\x00-\x20\x7f,/]+:[0-9]{1,5}")
 
 Options = Sequence[tuple[str, int]]
 
@@ -168,6 +170,11 @@ def check_hello(data: object, identity: Identity) -> Caller | Refused:
     own, sender = identity.node_id, said.node_id
     if not (0 < sender <= ID_MAX and said.nonce and said.last_log_index <= ID_MAX):
         return Refused(Refusal.BAD_HELLO, "the call's metadata does not say who calls whom")
+    for address in (said.peer_address, said.client_address):
+        if len(address) > ADDRESS_MAX or not _ADDRESS.fullmatch(address):
+            return Refused(
+                Refusal.BAD_HELLO, f"node {sender} says that it is at {address[:ADDRESS_MAX]!r}"
+            )
     if said.cluster_id != identity.cluster_id:
         return Refused(
             Refusal.WRONG_CLUSTER,
@@ -194,7 +201,7 @@ def check_hello(data: object, identity: Identity) -> Caller | Refused:
         )
     return Caller(
         sender,
-        Address(said.peer_address[:ADDRESS_MAX], said.client_address[:ADDRESS_MAX]),
+        Address(said.peer_address, said.client_address),
         said.incarnation,
         said.disk_id,
         Start(said.start_number, said.start_id),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -17,6 +19,30 @@ Read: TypeAlias = Callable[[], Awaitable[object]]
 
 # A peer that has called has this long for its next word.
 INTRODUCTION_TIMEOUT_S = 5.0
+INTRODUCTIONS_MAX = 64
+"""Callers that have yet to prove who they are; members are few, and need a moment each."""
+
+
+class Introductions:
+    """The callers whose next word is awaited. Who is one too many ends the oldest one's wait."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.Timeout, None] = {}
+
+    @asynccontextmanager
+    async def wait(self) -> AsyncIterator[None]:
+        """Raises `TimeoutError` in the body once the caller has had its time."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(INTRODUCTION_TIMEOUT_S) as own:
+            self._waiting[own] = None
+            if len(self._waiting) > INTRODUCTIONS_MAX:
+                oldest = next(iter(self._waiting))
+                del self._waiting[oldest]
+                oldest.reschedule(loop.time())
+            try:
+                yield
+            finally:
+                self._waiting.pop(own, None)
 
 
 class NotIntroduced(Exception):

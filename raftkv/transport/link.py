@@ -64,6 +64,7 @@ class PeerLink:
         self.up = False
         self.leaving = False  # this node stops: that others go, too, is no news
         self._was_up = False
+        self._was_admitted = False  # by the last call
         self._closed = False
         self._identity = identity
         self._secret = secret
@@ -87,7 +88,7 @@ class PeerLink:
 
     def readdress(self, addresses: Sequence[str]) -> None:
         """The peer is at one of these, most likely at the first."""
-        if self._addresses == tuple(addresses):
+        if self._addresses == tuple(addresses) or not addresses:
             return
         before, self._addresses, self._attempt = self.address, tuple(addresses), 0
         if self.address != before and self._call is not None:
@@ -118,11 +119,14 @@ class PeerLink:
     async def _run(self) -> None:
         while True:
             self._contacted.clear()
+            tried, self._was_admitted = self._addresses, False
             ending = await self._connect_and_write()
             if self._closed:
                 return
             self._ended(ending)
-            self._attempt += 1
+            # Where it was is where it will be.
+            if self._addresses is tried and not self._was_admitted:
+                self._attempt += 1
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._backoff.next_delay_s()):
                     await self._contacted.wait()
@@ -147,6 +151,10 @@ class PeerLink:
             except NotIntroduced as error:
                 call.cancel()
                 return Ending("REFUSED_HERE", error.refused.reason, error.refused.message)
+            except asyncio.CancelledError:
+                # So, too, gRPC says that `readdress` has cancelled the call.
+                if self._closed or _is_cancelled():
+                    raise
             return await ending_of(call, said, self._secret)
         finally:
             self._call = None
@@ -174,7 +182,7 @@ class PeerLink:
             await wake.wait()
 
     def _admitted(self) -> None:
-        self.up = self._was_up = True
+        self.up = self._was_up = self._was_admitted = True
         self._backoff.reset()
         self._last_ending = None
         self._handler.link_up(self.peer)
@@ -199,6 +207,11 @@ class PeerLink:
             self.up = False
             self._outbox.clear()
             self._handler.link_down(self.peer)
-            self._attempt -= 1  # where it was is where it will be
         if ending.proven and ending.reason in Refusal.__members__:
             self._handler.refused(self.peer, Refused(Refusal(ending.reason), ending.details))
+
+
+def _is_cancelled() -> bool:
+    """Whether it is this task that is to end, not only a call that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

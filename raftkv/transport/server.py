@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
@@ -27,10 +26,10 @@ from raftkv.transport.handshake import (
     Refusal,
     Refused,
 )
-from raftkv.transport.introduction import INTRODUCTION_TIMEOUT_S, Visitor
+from raftkv.transport.introduction import Introductions, Visitor
 from raftkv.transport.ports import FounderPort, Frame, PeerHandler
 from raftkv.transport.secret import ClusterSecret
-from raftkv.transport.snapshot_receiver import SnapshotReceiver
+from raftkv.transport.snapshot_receiver import SnapshotReceiver, parse_chunk
 from raftkv.transport.snapshots import STALL_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -68,6 +67,7 @@ class PeerServer:
         self._absent = absent
         self._decode = decode
         self._stall_timeout_s = stall_timeout_s
+        self._introductions = Introductions()
         self._handler: PeerHandler | None = None
         self._contacted: Callable[[Caller], None]
         self._snapshots: SnapshotReceiver
@@ -113,7 +113,7 @@ class PeerServer:
 
     async def _connect(self, _: object, context: Context) -> None:
         visitor = await self._challenge(context)
-        data = await _next(context)
+        data = await self._next(context)
         if data is None:
             return
         frame = await self._parse(context, visitor, data)
@@ -147,7 +147,7 @@ class PeerServer:
         self, context: Context, visitor: Visitor, caller: Caller, said: peer_pb2.Founding
     ) -> None:
         try:
-            answer = self._founder.answer(caller.node_id, decode_founding(said))
+            answer = self._founder.answer(caller.node_id, decode_founding(said, caller.node_id))
         except InvalidRequest as error:
             await self._refuse(context, visitor, Refused(Refusal.BREACH, error.message))
         reply = peer_pb2.PeerReply(founding=encode_founding(answer))
@@ -155,15 +155,14 @@ class PeerServer:
 
     async def _send_snapshot(self, _: object, context: Context) -> None:
         visitor = await self._challenge(context)
-        read = context.read
         try:
             # Read before we refuse anything: a refusal that meets a write under way reaches
             # the sender without its reason (its gRPC says INTERNAL).
-            opening = await SnapshotReceiver.next_chunk_of(read, INTRODUCTION_TIMEOUT_S)
+            opening = parse_chunk(await self._next(context))
             caller = await self._verify(context, visitor, opening.proof)
             await self._admit(context, visitor, caller)
             bytes_received = await self._snapshots.receive(
-                caller.node_id, opening, read, lambda: context.write(_ADMITTED)
+                caller.node_id, opening, context.read, lambda: context.write(_ADMITTED)
             )
         except RaftkvError as error:
             _log.warning(
@@ -195,12 +194,25 @@ class PeerServer:
 
     async def _admit(self, context: Context, visitor: Visitor, caller: Caller) -> PeerHandler:
         handler = self._handler
-        refused = self._absent if handler is None else await handler.admit(caller)
-        if refused is None and not caller.incarnation:
-            refused = Refused(Refusal.BAD_HELLO, "the caller's cluster is not founded yet")
-        if refused is not None or handler is None:
-            await self._refuse(context, visitor, refused or self._absent)
+        if handler is None:
+            await self._refuse(context, visitor, self._absent)
+        refused = (
+            await handler.admit(caller)
+            if caller.incarnation
+            else Refused(Refusal.BAD_HELLO, f"node {caller.node_id} has no part in a cluster yet")
+        )
+        if refused is not None:
+            await self._refuse(context, visitor, refused)
         return handler
+
+    async def _next(self, context: Context) -> bytes | None:
+        """The caller's next message; None if there is none in time."""
+        try:
+            async with self._introductions.wait():
+                data = await context.read()
+        except TimeoutError:
+            return None
+        return data if isinstance(data, bytes) else None
 
     async def _parse(self, context: Context, visitor: Visitor, data: bytes) -> peer_pb2.Frame:
         try:
@@ -218,16 +230,6 @@ class PeerServer:
         )
         proof = visitor.proof_of_refusal(refused.reason)
         await abort(context, refused.reason, refused.message, proof)
-
-
-async def _next(context: Context) -> bytes | None:
-    """The caller's next message; None if there is none in time."""
-    try:
-        async with asyncio.timeout(INTRODUCTION_TIMEOUT_S):
-            data = await context.read()
-    except TimeoutError:
-        return None
-    return data if isinstance(data, bytes) else None
 
 
 async def abort(context: Context, reason: str, message: str, proof: bytes = b"") -> NoReturn:

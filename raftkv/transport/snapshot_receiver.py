@@ -71,22 +71,12 @@ class SnapshotReceiver:
 
     async def next_chunk(self, read: Read) -> peer_pb2.SnapshotChunk:
         """The next chunk from `read`, not yet checked. Raises the `RaftkvError` if none comes."""
-        return await self.next_chunk_of(read, self._stall_timeout_s)
-
-    @staticmethod
-    async def next_chunk_of(read: Read, timeout_s: float) -> peer_pb2.SnapshotChunk:
-        """The same, before there is a receiver."""
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(self._stall_timeout_s):
                 data = await read()
         except TimeoutError:
-            raise Unavailable(f"no snapshot data for {timeout_s:g} s") from None
-        if not isinstance(data, bytes):
-            raise Unavailable("the stream ended before the snapshot did")
-        try:
-            return peer_pb2.SnapshotChunk.FromString(data)
-        except DecodeError as error:
-            raise InvalidRequest(f"not a SnapshotChunk: {error}") from error
+            raise Unavailable(f"no snapshot data for {self._stall_timeout_s:g} s") from None
+        return parse_chunk(data)
 
     async def _on_disk(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
@@ -117,3 +107,13 @@ class SnapshotReceiver:
     def _ready_again(self, _: asyncio.Future[None]) -> None:
         self._busy = False
         self._installing = None
+
+
+def parse_chunk(data: object) -> peer_pb2.SnapshotChunk:
+    """The chunk that was read. Raises the `RaftkvError` if it is none."""
+    if not isinstance(data, bytes):
+        raise Unavailable("the stream ended before the snapshot did")
+    try:
+        return peer_pb2.SnapshotChunk.FromString(data)
+    except DecodeError as error:
+        raise InvalidRequest(f"not a SnapshotChunk: {error}") from error

@@ -3,24 +3,54 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
+from typing import Any
+
+import grpc
+import pytest
 
 from jepsen_lite.ports import free_ports
 from raftkv.clocks import LamportClock
 from raftkv.errors import RaftkvError
+from raftkv.raft.entry import Address
 from raftkv.raft.messages import InstallSnapshot, Message
+from raftkv.rpc import peer_pb2
+from raftkv.storage.ports import Start
 from raftkv.transport.codec import decode_frame
-from raftkv.transport.handshake import Identity
+from raftkv.transport.handshake import (
+    CONNECT,
+    HELLO_KEY,
+    Caller,
+    Identity,
+    Refusal,
+    Refused,
+    hello,
+)
 from raftkv.transport.links import GrpcPeerLinks
-from raftkv.transport.ports import Frame
+from raftkv.transport.ports import FounderStage, Founding, Frame
+from raftkv.transport.secret import ClusterSecret
 from raftkv.transport.server import PeerServer
 from raftkv.transport.tracing import MessageTrace, TracedPeerLinks
 
 DEADLINE_S = 20.0
+INCARNATION = 0xF00D
+ABSENT = Refused(Refusal.NOT_READY, "this node has not started yet")
+
+
+class FixedFounder:
+    """A `FounderPort` that keeps what it hears and always says the same."""
+
+    def __init__(self, says: Founding) -> None:
+        self.says = says
+        self.heard: list[tuple[int, Founding]] = []
+
+    def answer(self, sender: int, said: Founding) -> Founding:
+        self.heard.append((sender, said))
+        return self.says
 
 
 class Recorder:
@@ -30,8 +60,13 @@ class Recorder:
         self.snapshot_root = snapshot_root
         self.frames: list[tuple[int, Frame]] = []
         self.broken: list[int] = []
-        self.removed_by: list[int] = []
-        self.strangers: set[int] = set()
+        self.linked: list[int] = []
+        self.callers: list[Caller] = []
+        self.refusals: list[tuple[int, Refused]] = []
+        self.turned_away: dict[int, Refused] = {}
+        self.last_log_index = 0
+        self.cluster_version = 1
+        self.breach: Exception | None = None
         self.finished: list[tuple[InstallSnapshot, Path]] = []
         self.refuse_snapshot: RaftkvError | None = None
         self.before_finish: Callable[[], Awaitable[object]] | None = None
@@ -41,7 +76,17 @@ class Recorder:
     def messages(self) -> list[Message]:
         return [message for _, frame in self.frames for message in frame.messages]
 
+    async def admit(self, caller: Caller) -> Refused | None:
+        self.callers.append(caller)
+        self._news.set()
+        return self.turned_away.get(caller.node_id)
+
+    def refusal_of(self, caller: Caller) -> Refused | None:
+        return self.turned_away.get(caller.node_id)
+
     def receive(self, sender: int, frame: Frame) -> None:
+        if self.breach is not None:
+            raise self.breach
         self.frames.append((sender, frame))
         self._news.set()
 
@@ -62,12 +107,13 @@ class Recorder:
         self.broken.append(peer)
         self._news.set()
 
-    def removed(self, by: int) -> None:
-        self.removed_by.append(by)
+    def link_up(self, peer: int) -> None:
+        self.linked.append(peer)
         self._news.set()
 
-    def is_member(self, peer: int) -> bool:
-        return peer not in self.strangers
+    def refused(self, by: int, refused: Refused) -> None:
+        self.refusals.append((by, refused))
+        self._news.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until `holds`, which only news can make true."""
@@ -86,10 +132,16 @@ class Half:
     links: GrpcPeerLinks
     server: PeerServer
     clock: LamportClock
+    secret: ClusterSecret
+    founder: FixedFounder
 
     @property
     def address(self) -> str:
-        return self.identity.address
+        return self.identity.address.peer
+
+    def admit_peers(self) -> None:
+        """The node has started."""
+        self.server.admit_peers(self.identity, self.handler, self.links.contacted)
 
     async def listen(self) -> None:
         """Open the peer port, or open it again."""
@@ -122,33 +174,41 @@ class Loopback:
         self,
         node_id: int,
         *,
-        cluster_id: int = 7,
         stall_timeout_s: float = 10.0,
         trace: MessageTrace | None = None,
+        secret: bytes = b"",
+        hints: Mapping[int, str] | None = None,
+        started: bool = True,
+        **changed: Any,
     ) -> Half:
+        """A node's transport, that of a member unless its identity is `changed`."""
         (port,) = free_ports(1)
-        address = f"127.0.0.1:{port}"
-        identity = Identity(cluster_id, node_id, address)
+        address = Address(f"127.0.0.1:{port}", "127.0.0.1:1")
+        identity = replace(Identity(7, INCARNATION, node_id, address, node_id), **changed)
         handler = Recorder(self.directory / f"node-{len(self.halves)}")
-        clock = LamportClock()
+        clock, known, rng = LamportClock(), ClusterSecret(secret), Random(node_id)
         links = (
             GrpcPeerLinks(
-                identity, Random(node_id), self.disk, clock, stall_timeout_s=stall_timeout_s
+                identity, known, rng, self.disk, clock, hints, stall_timeout_s=stall_timeout_s
             )
             if trace is None
-            else TracedPeerLinks(identity, Random(node_id), self.disk, clock, trace)
+            else TracedPeerLinks(identity, known, rng, self.disk, clock, hints, trace=trace)
         )
-        links.start(handler)
+        links.start(handler, Start(1, node_id))
+        founder = FixedFounder(Founding(FounderStage.EMPTY, disk_id=node_id))
         server = PeerServer(
             identity,
-            handler,
-            links.contacted,
+            known,
+            founder,
             self.disk,
             clock,
+            ABSENT,
             decode=decode_frame if trace is None else trace.decode,
             stall_timeout_s=stall_timeout_s,
         )
-        half = Half(identity, handler, links, server, clock)
+        half = Half(identity, handler, links, server, clock, known, founder)
+        if started:
+            half.admit_peers()
         await half.listen()
         self.halves.append(half)
         return half
@@ -161,3 +221,34 @@ class Loopback:
         await one.until_connected(2)
         await two.until_connected(1)
         return one, two
+
+
+async def introduce(
+    channel: grpc.aio.Channel,
+    said: bytes,
+    secret: ClusterSecret | None = None,
+    method: str = CONNECT,
+) -> tuple[grpc.aio.StreamStreamCall[bytes, bytes], bytes]:
+    """Call as somebody who says this of himself: the call and the proof that the callee expects."""
+    call = channel.stream_stream(method)(metadata=((HELLO_KEY, said),))
+    challenge = peer_pb2.PeerReply.FromString(await call.read()).challenge
+    return call, (secret or ClusterSecret()).of_caller(said, challenge.nonce)
+
+
+async def stream_to(
+    channel: grpc.aio.Channel, caller: Half, to: int
+) -> grpc.aio.StreamStreamCall[bytes, bytes]:
+    """A stream on which `caller` has been admitted."""
+    call, proof = await introduce(channel, hello(caller.identity, to), caller.secret)
+    await call.write(peer_pb2.Frame(proof=proof).SerializeToString())
+    assert peer_pb2.PeerReply.FromString(await call.read()).admitted
+    return call
+
+
+async def ending(call: grpc.aio.StreamStreamCall[bytes, bytes]) -> dict[str, str | bytes]:
+    """What the callee says when it ends a call that says nothing any more."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call.read()
+    assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert raised.value.details()
+    return dict(raised.value.trailing_metadata() or ())

@@ -11,7 +11,7 @@ from random import Random
 import google_crc32c
 import grpc
 import pytest
-from loopback import Half, Loopback, Recorder
+from loopback import Half, Loopback, Recorder, ending, introduce
 
 from raftkv.errors import (
     ConnectionFailed,
@@ -22,17 +22,27 @@ from raftkv.errors import (
     StorageError,
     Unavailable,
 )
+from raftkv.kv.membership import fill_membership
 from raftkv.raft.entry import Address, Membership, SnapshotPoint
 from raftkv.raft.messages import Heartbeat, InstallSnapshot
 from raftkv.rpc import peer_pb2
 from raftkv.storage.ports import Checkpoint
-from raftkv.transport.handshake import REASON_KEY, SEND_SNAPSHOT, Identity, hello
+from raftkv.transport.handshake import (
+    REASON_KEY,
+    SEND_SNAPSHOT,
+    Identity,
+    Refusal,
+    Refused,
+    hello,
+)
 from raftkv.transport.ports import Frame
 from raftkv.transport.snapshot_files import SnapshotFiles
 from raftkv.transport.snapshot_receiver import SnapshotReceiver
 from raftkv.transport.snapshots import encode_chunks
 
-MEMBERSHIP = Membership(frozenset((1, 2)), addresses={1: Address("a:1", "a:2")})
+MEMBERSHIP = Membership(
+    frozenset((1, 2)), addresses={1: Address("a:1", "a:2"), 2: Address("b:1", "b:2")}
+)
 MESSAGE = InstallSnapshot(1, 2, 9, SnapshotPoint(1000, 8, MEMBERSHIP))
 
 FILES = {
@@ -73,15 +83,17 @@ async def stream(
 
     The chunk that is refused must be the last, or gRPC may tell of a failed write instead.
     """
+    opening, *rest = chunks
     async with grpc.aio.insecure_channel(receiver.address) as channel:
-        call = channel.stream_unary(SEND_SNAPSHOT)(metadata=hello(sender.identity, 2))
-        for each in chunks:
+        said = hello(sender.identity, 2)
+        call, _ = await introduce(channel, said, sender.secret, SEND_SNAPSHOT)
+        await call.write(opening)
+        assert peer_pb2.PeerReply.FromString(await call.read()).admitted
+        for each in rest:
             await call.write(each)
         if ends:
             await call.done_writing()
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await call
-        return dict(raised.value.trailing_metadata() or ())[REASON_KEY]
+        return str((await ending(call))[REASON_KEY])
 
 
 async def test_a_snapshot_arrives_intact_with_its_announcement(
@@ -155,7 +167,7 @@ async def test_a_snapshot_from_a_removed_node_is_refused(
     loopback: Loopback, checkpoint: Checkpoint
 ) -> None:
     one, two = await loopback.half(1), await loopback.half(2)
-    two.handler.strangers.add(1)
+    two.handler.turned_away[1] = Refused(Refusal.REMOVED, "node 1 has been removed")
     one.connect(two)
     with pytest.raises(Unavailable, match="node 1 has been removed") as raised:
         await one.links.send_snapshot(2, MESSAGE, checkpoint)
@@ -255,14 +267,17 @@ async def test_files_that_can_not_be_read_are_a_storage_error(
 async def test_a_silent_sender_is_given_up_and_makes_room(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(1) as disk:
-        receiver = SnapshotReceiver(Identity(7, 2, "127.0.0.1:1"), Recorder(tmp_path), disk, 0.01)
+        identity = Identity(7, 1, 2, Address("127.0.0.1:1", "127.0.0.1:2"))
+        receiver = SnapshotReceiver(identity, Recorder(tmp_path), disk, 0.01)
 
         async def let_in() -> None:
             pass
 
         for index in (1, 2):
-            opening = peer_pb2.SnapshotChunk(total_bytes=5)
+            opening = peer_pb2.SnapshotChunk(term=1, total_bytes=5)
             opening.snapshot.last_included_index = index
+            opening.snapshot.last_included_term = 1
+            fill_membership(MEMBERSHIP, opening.snapshot.membership)
             with pytest.raises(Unavailable, match="no snapshot data"):
                 await receiver.receive(1, opening, asyncio.Event().wait, let_in)
 

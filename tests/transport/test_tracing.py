@@ -20,7 +20,7 @@ from raftkv.transport.ports import Forward, Frame, Submission
 from raftkv.transport.tracing import MessageTrace
 
 LARGE = 1 << 30
-ENTRY = Entry(3, 18, EntryKind.COMMANDS, b"put")
+ENTRY = Entry(3, 18, EntryKind.NOOP)
 APPEND = AppendEntries(1, 2, 3, 17, 3, 16, (ENTRY,))
 FRAME = Frame((Heartbeat(1, 2, 3, 17, 1), APPEND), (Forward(3, 0, (Submission(1, 1, b"put"),)),))
 REPLY = Frame((AppendEntriesReply(2, 1, 3, True, 18, 0, 0),))

@@ -137,6 +137,7 @@ class PeerPort:
             self._refuse(sender, refused)
             return
         frame = decode_frame(sending.data, sender.node_id, self.node_id)
+        self._on_accept(sender.replica, frame)
         try:
             self.handler.receive(sender.node_id, frame)
         except (InvalidRequest, ProtocolBreach):
@@ -166,8 +167,9 @@ class PeerPort:
             if isinstance(caller, Refused):
                 result = caller.message
             elif target.founder is not None:
-                answer = target.founder.answer(self.node_id, decode_founding(encode_founding(said)))
-                result = decode_founding(encode_founding(answer))
+                heard = decode_founding(encode_founding(said), self.node_id)
+                answer = target.founder.answer(self.node_id, heard)
+                result = decode_founding(encode_founding(answer), to)
             self._network.datagram(
                 target.host, self.host, HELLO_BYTES, lambda: self.process.enter(end, result)
             )
