@@ -171,18 +171,17 @@ def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
     leader = newest if newest.role is Role.LEADER else None
     commit_index = max(node.commit_index for node in nodes.values())
     contacts = {peer.node_id: peer.last_contact_ms for peer in leader.peers} if leader else {}
-    addresses = {member.node_id: member.client_address for member in newest.members}
+    members = {member.node_id: member for member in newest.members}
     rows_by_id: dict[int, Row] = {}
-    for node_id in sorted({*addresses, *nodes}):
+    for node_id in sorted({*members, *nodes}):
         contact = contacts.get(node_id)
         if node_id in nodes:
             rows_by_id[node_id] = _row(nodes[node_id], commit_index, contact)
         else:
-            address = addresses[node_id]
+            address = members[node_id].client_address
+            role = "unreachable" if members[node_id].started else "not started"
             error = str(answers.get(address, "not asked"))
-            rows_by_id[node_id] = Row(
-                node_id, address, "unreachable", last_contact_ms=contact, error=error
-            )
+            rows_by_id[node_id] = Row(node_id, address, role, last_contact_ms=contact, error=error)
     return Overview(
         cluster_id=f"{newest.cluster_id:016x}",
         incarnation=f"{newest.incarnation:016x}" if newest.incarnation else "",

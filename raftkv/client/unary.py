@@ -86,13 +86,15 @@ class Unary:
         backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
         data = request.SerializeToString()
         avoid: Endpoint | None = None
+        unreachable: set[Endpoint] = set()  # since all others were
         attempts = 0
         refusal = ""  # what a node said that did answer: it says more than that others do not
         while True:
             now = self._loop.time()
             if (gone := self._endpoints.binding.gone(now)) is not None:
                 raise gone
-            endpoint = self._endpoints.ranked(now, avoid)[0]
+            ranked = self._endpoints.ranked(now, avoid)
+            endpoint = next((each for each in ranked if each not in unreachable), ranked[0])
             try:
                 if changes:
                     await self.status(endpoint, min(STATUS_TIMEOUT_S, deadline - now))
@@ -111,6 +113,10 @@ class Unary:
             self._follow_hint(failure)
             if not isinstance(failure, ConnectionFailed | OutcomeUnknown):
                 refusal = str(failure)
+            if endpoint in unreachable:
+                unreachable.clear()
+            if isinstance(failure, ConnectionFailed):
+                unreachable.add(endpoint)  # two dead ones must not take turns for ever
             avoid = endpoint
             attempts += 1
             pause_s = backoff.next_s() if attempts >= len(self._endpoints) else 0.0

@@ -86,6 +86,13 @@ def test_a_node_that_serves_nothing_says_why_and_a_notice_is_shown(
     assert (shown["not_serving"], shown["notice"]) == ("waits for node 3", "damaged tables")
 
 
+def test_a_member_that_was_only_added_is_not_called_unreachable() -> None:
+    added = Member(4, "h4:7511", "h4:7411", learner=True, started=False)
+    leader = dataclasses.replace(LEADER, members=(*MEMBERS, added))
+    rows = overview_of({"h1:7411": leader, "h4:7411": ConnectionFailed("refused")}).nodes
+    assert [row.role for row in rows[2:]] == ["unreachable", "not started"]
+
+
 def test_the_cluster_version_stands_in_the_headline() -> None:
     assert "version 1 " in headline(overview_of({"h1:7411": LEADER}))
 

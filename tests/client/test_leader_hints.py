@@ -8,7 +8,7 @@ from random import Random
 from raftkv.client.endpoints import Endpoints
 from raftkv.client.settings import ClientSettings
 from raftkv.client.unary import STATUS, Unary
-from raftkv.errors import NotLeader
+from raftkv.errors import ConnectionFailed, NotLeader
 from raftkv.rpc import api_pb2
 
 LEADER = "d:1"
@@ -48,3 +48,34 @@ async def test_a_hint_leads_to_a_leader_that_the_client_was_not_given() -> None:
         changes=True,
     )
     assert asked[1:] == [LEADER]
+
+
+class DeadDoor(Door):
+    """Nobody listens, but at the leader's."""
+
+    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+        if self._address != LEADER:
+            self._asked.append(self._address)
+            raise ConnectionFailed(f"{self._address} takes no connection")
+        return await super().call(method, request, timeout_s)
+
+
+async def test_the_only_node_that_lives_is_asked_after_each_dead_one_once() -> None:
+    """jepsen-lite seed 77: two dead nodes that the client was given took turns for ever."""
+    asked: list[str] = []
+    settings, rng = ClientSettings(), Random(1)
+    endpoints = Endpoints(
+        ["a:1", "b:1", "c:1"],
+        lambda address: DeadDoor(address, asked),  # type: ignore[arg-type, return-value]
+        settings,
+        rng,
+    )
+    endpoints.learn([LEADER])
+    unary = Unary(endpoints, settings, rng, asyncio.get_running_loop())
+    await unary.call(
+        "/raftkv.rpc.Cluster/MemberList",
+        api_pb2.MemberListRequest(),
+        api_pb2.MemberListReply,
+        5.0,
+    )
+    assert sorted(asked) == ["a:1", "b:1", "c:1", LEADER]
