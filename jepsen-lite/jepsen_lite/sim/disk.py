@@ -30,7 +30,6 @@ from raftkv.storage.memory import (
     MemoryLogStore,
     MemoryStateStorage,
     WaitForDisk,
-    _JournaledStore,
     _Log,
     read_state,
     write_state,
@@ -128,9 +127,9 @@ class SimulatedState(MemoryStateStorage):
         row = self._synced.get(Family.META, META_KEY)
         return 0 if row is None else Meta.decode(row).applied_index
 
-    async def install(self, received: Path) -> _JournaledStore:
+    async def verify_received(self, received: Path) -> None:
         self.snapshot_arrives(received)
-        return await super().install(received)
+        await super().verify_received(received)
 
     def rot(self, rng: Random) -> None:
         """Turn one bit over, of any row: all that was written is in tables by now."""

@@ -26,9 +26,11 @@ QUICK = (
     ("vote-before-the-write", "elections", 1),
     ("longer-is-newer", "relays", 1),
     ("acknowledged-before-fsync", "power-cuts", 1),
-    ("late-is-failed", "relays", 2),
+    ("late-is-failed", "relays", 10),
     ("reads-before-the-first-commit", "fresh-leaders", 1),
     ("snapshot-without-data", "snapshots", 1),
+    ("snapshot-sent-unverified", "damage", 1),
+    ("snapshot-installed-unverified", "damage", 1),
     ("no-voter-counts-itself", "leaving-leaders", 1),
     ("cluster-time-starts-again", "coordination", 1),
 )
