@@ -355,7 +355,12 @@ class Driver:
         return self._storage.begin_receive()
 
     async def finish_snapshot(self, message: InstallSnapshot, received: Path) -> None:
-        """All files are there: let the core decide, and wait until the state stands."""
+        """All files are there: verify them, let the core decide, and wait until the state stands.
+
+        Raises `DamagedData` for what is damaged. While this node verifies it still votes and
+        appends; while the state is replaced it can't.
+        """
+        await self._storage.verify_received(received)
         if self.dead or not self.raft.wants_snapshot(message):
             raise Unavailable("this snapshot is not wanted any more")
         self._received = received

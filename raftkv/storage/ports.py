@@ -156,11 +156,14 @@ class StateStorage(Protocol):
     def begin_receive(self) -> Path:
         """An empty directory for an incoming snapshot's files; drops an unfinished earlier one."""
 
+    async def verify_received(self, received: Path) -> None:
+        """Read all of what was received. Raises `DamagedData`, which says nothing of this node."""
+
     async def install(self, received: Path, require: Require = anything) -> StateStore:
-        """Verify the received directory and make it the state. After a crash at any instant the
-        old or the new state stands, whole. Returns the store now open; the one before can still
-        be read, not written, until `retire`. Raises `DamagedData` if what was received is not
-        a whole state: nothing has changed then.
+        """Make the received directory the state, verified now if it was not before. After a crash
+        at any instant the old or the new state stands, whole. Returns the store now open; the one
+        before can still be read, not written, until `retire`. Raises `DamagedData` if what was
+        received is not a whole state, or not what `require` wants: nothing has changed then.
         """
 
     async def retire(self) -> None:

@@ -55,6 +55,7 @@ class RocksStateStorage:
             self._remove_leftovers(live)
             self._store = self._create() if live is None else _open(live)
         self._replaced: RocksStateStore | None = None
+        self._verified: Path | None = None
         self._writer = WriterThread("raftkv-state")
         self._verifier = WriterThread("raftkv-state-verification")
 
@@ -105,17 +106,25 @@ class RocksStateStorage:
             if self._incoming.exists():
                 self._discard(self._incoming)
             self._incoming.mkdir()
+        self._verified = None
         return self._incoming
 
+    async def verify_received(self, received: Path) -> None:
+        """Read all of what was received. Raises `DamagedData`, which says nothing of this node."""
+        await self._verify_closed(received)
+        self._verified = received
+
     async def install(self, received: Path, require: Require = anything) -> RocksStateStore:
-        """Verify the received directory and make it the state. Returns the store now open; the one
-        before can still be read until `retire`.
+        """Verify the received directory, if it was not before, and make it the state. Returns the
+        store now open; the one before can still be read until `retire`.
 
         Raises `DamagedData` if it is not a whole state, or not what `require` wants: nothing has
         changed then. Any other
         `StorageError` stops the store, for it is not known which state a restart will find.
         """
-        await self._verify_closed(received)
+        if received != self._verified:
+            await self.verify_received(received)
+        self._verified = None
         await self.retire()
         old = self._store
         directory = self._path / f"state-{_number(old.database.path) + 1}"

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
+from raftkv.errors import StorageError
+
 _Result = TypeVar("_Result")
 _Work: TypeAlias = "tuple[Callable[[], Any], asyncio.Future[Any] | None]"
 
@@ -29,7 +31,12 @@ class WriterThread:
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     async def run(self, call: Callable[[], _Result]) -> _Result:
-        """Run `call` after those before it, to its end even if the caller is cancelled."""
+        """Run `call` after those before it, to its end even if the caller is cancelled.
+
+        Raises `StorageError` once the thread was closed.
+        """
+        if self._closed:
+            raise StorageError("the store is closed")
         future: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
         self._queue.put((call, future))
         return await future
@@ -43,8 +50,10 @@ class WriterThread:
         if self._closed:
             return
         self._closed = True
+        future = asyncio.get_running_loop().create_future()
+        self._queue.put((last, future))
         try:
-            await self.run(last)
+            await future
         finally:
             self._queue.put(None)
 

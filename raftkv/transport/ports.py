@@ -138,7 +138,9 @@ class PeerHandler(Protocol):
         """A peer offers a snapshot: where its files go. Raises `Unavailable` if unwanted."""
 
     async def finish_snapshot(self, message: InstallSnapshot, received: Path) -> None:
-        """All files are there and their checksums agree."""
+        """All files are there, as they were sent. Raises `DamagedData` if that is damaged,
+        `Unavailable` if it is not installed.
+        """
 
     def link_down(self, peer: int) -> None:
         """The link to this peer broke."""

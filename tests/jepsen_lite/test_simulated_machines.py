@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from random import Random
 
 import pytest
 
-from jepsen_lite.sim.disk import SimulatedLog
+from jepsen_lite.sim.disk import SimulatedLog, SimulatedState, spoil
 from jepsen_lite.sim.durable_log import DurableLog, rival_of
 from jepsen_lite.sim.invariants import DEAD_S, Invariants
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from raftkv.errors import DamagedData
+from raftkv.kv.store import Family
 from raftkv.raft.entry import Entry, EntryKind, HardState, Membership
 
 ENTRIES = tuple(Entry(1, index, EntryKind.COMMANDS, b"payload") for index in (1, 2, 3))
@@ -67,6 +69,35 @@ async def test_a_record_that_rots_is_refused_by_production_code() -> None:
     log.rot(Random(1))
     with pytest.raises(DamagedData):
         log.crash().recover()
+
+
+async def test_a_state_that_rots_is_refused_before_and_after_a_crash(tmp_path: Path) -> None:
+    async def at_once() -> None:
+        pass
+
+    state = SimulatedState(tmp_path, at_once)
+    state.store.write({Family.CURRENT: {b"k": b"v"}})
+    state.rot(Random(1))
+    for each in (state, state.crash()):
+        assert each.rotten
+        with pytest.raises(DamagedData):
+            await each.verification().step()
+
+
+async def test_a_spoiled_snapshot_is_refused_and_says_nothing_of_whom_it_reaches(
+    tmp_path: Path,
+) -> None:
+    async def at_once() -> None:
+        pass
+
+    state = SimulatedState(tmp_path, at_once)
+    state.store.write({Family.CURRENT: {b"k": b"v"}})
+    state.snapshot_arrives = lambda received: spoil(received, Random(1))
+    checkpoint = await state.checkpoint(1, 1)
+    with pytest.raises(DamagedData):
+        await state.verify_received(checkpoint.path)
+    assert not state.rotten
+    await state.verification().step()
 
 
 def test_a_later_log_without_the_entry_is_a_rival_until_a_majority_is_ahead_of_it() -> None:

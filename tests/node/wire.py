@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
-from raftkv.errors import Unavailable
+from raftkv.errors import RaftkvError, Unavailable
 from raftkv.kv.limits import Limits
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
@@ -85,10 +85,13 @@ class WireLinks:
             raise Unavailable("the wire is cut")
         self._wire.snapshots_sent.append((self._node_id, to))
         receiver = self._wire.nodes[to].driver
-        received = receiver.begin_snapshot(message)
-        shutil.copytree(checkpoint.path, received, dirs_exist_ok=True)
-        self._wire.snapshot_arrives(received)
-        await receiver.finish_snapshot(message, received)
+        try:
+            received = receiver.begin_snapshot(message)
+            shutil.copytree(checkpoint.path, received, dirs_exist_ok=True)
+            self._wire.snapshot_arrives(received)
+            await receiver.finish_snapshot(message, received)
+        except RaftkvError as error:
+            raise Unavailable(f"node {to} did not take the snapshot: {error.message}") from error
 
     async def close(self) -> None: ...
 

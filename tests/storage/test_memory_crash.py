@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raftkv.errors import StorageError
+from raftkv.errors import DamagedData, StorageError
 from raftkv.kv.store import Family
 from raftkv.raft.entry import HardState
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
@@ -132,3 +132,42 @@ async def test_a_sync_is_done_when_a_snapshot_takes_the_state_s_place(tmp_path: 
     held.set()
     await syncing
     storage.store.write({Family.CURRENT: {b"a": b"1"}})
+
+
+async def test_a_row_that_rots_is_refused_until_it_is_written_anew(tmp_path: Path) -> None:
+    storage = MemoryStateStorage(tmp_path)
+    storage.store.write({Family.CURRENT: {b"a": b"1", b"b": b"2", b"c": b"3"}})
+    await storage.sync()
+    storage.store.write({Family.CURRENT: {b"c": b"4"}})
+    for key in (b"b", b"c"):
+        storage.damage(Family.CURRENT, key, 3)
+    assert storage.store.get_many(Family.CURRENT, [b"a", b"c"]) == [b"1", b"4"]
+    rows = storage.store.scan(Family.CURRENT, b"", None)
+    assert next(rows) == (b"a", b"1")
+    for read in (lambda: next(rows), lambda: storage.store.get(Family.CURRENT, b"b")):
+        with pytest.raises(DamagedData, match="b'b'"):
+            read()
+    for verify in (storage.verification().step(), storage.verify(await storage.checkpoint(1, 1))):
+        with pytest.raises(DamagedData, match="b'b'"):
+            await verify
+    storage.store.write({Family.CURRENT: {b"b": b"5"}})
+    await storage.verification().step()
+    assert content(storage) == {b"a": b"1", b"b": b"5", b"c": b"4"}
+
+
+async def test_what_has_rotted_on_the_disk_is_rotten_after_a_crash(tmp_path: Path) -> None:
+    storage = MemoryStateStorage(tmp_path)
+    storage.store.write({Family.CURRENT: {b"a": b"1", b"b": b"2"}})
+    await storage.sync()
+    storage.store.write({Family.CURRENT: {b"b": b"3"}})
+    for key in (b"a", b"b"):
+        storage.damage(Family.CURRENT, key, 3)
+    for surviving, of_b in ((1, b"3"), (0, None)):
+        found = storage.crash(surviving).store
+        with pytest.raises(DamagedData):
+            found.get(Family.CURRENT, b"a")
+        if of_b is None:
+            with pytest.raises(DamagedData):
+                found.get(Family.CURRENT, b"b")
+        else:
+            assert found.get(Family.CURRENT, b"b") == of_b

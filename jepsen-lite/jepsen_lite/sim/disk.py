@@ -33,13 +33,12 @@ from raftkv.storage.memory import (
     MemoryLogStore,
     MemoryStateStorage,
     WaitForDisk,
-    _JournaledStore,
     _Log,
     read_state,
     write_state,
 )
 from raftkv.storage.memory_state import MemoryStateStore, Row, turned
-from raftkv.storage.ports import RecoveredLog, Require, Starts, Verification, anything
+from raftkv.storage.ports import RecoveredLog, Starts, Verification
 
 SYNC_S_MIN = 0.0001
 SYNC_S_MEAN = 0.0008
@@ -140,9 +139,9 @@ class SimulatedState(MemoryStateStorage):
         row = self._synced.get(Family.META, META_KEY)
         return 0 if row is None else Meta.decode(row).applied_index
 
-    async def install(self, received: Path, require: Require = anything) -> _JournaledStore:
+    async def verify_received(self, received: Path) -> None:
         self.snapshot_arrives(received)
-        return await super().install(received, require)
+        await super().verify_received(received)
 
     def rot(self, rng: Random) -> None:
         """Turn one bit over, of any row: all that was written is in tables by now."""

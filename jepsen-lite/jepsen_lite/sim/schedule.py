@@ -70,7 +70,7 @@ def draw_schedule(
             # Who comes new gets all of the leader's state, what nobody reads included.
             faults.append(Reconfigure(round(at_s + 0.05, 3), 0.0, "", add=True, add_first=True))
         at_s += rng.expovariate(1 / pause_s)
-    if not any(map(takes_effect, faults)):
+    if not any(takes_effect(fault) and fault.at_s < seconds for fault in faults):
         faults.append(Crash(round(seconds / 2, 3), 1.0, (nodes[0],), power=True))
     return tuple(faults)
 
