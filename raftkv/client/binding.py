@@ -1,9 +1,9 @@
-"""To which cluster a client belongs: to the first that answers it, for the rest of its life.
+"""To which cluster a client belongs: to the first from which it gets a reply, for all its life.
 
 Another cluster, or another life of the same settings, is another history: no revision, session,
-lock or watch of the one means anything in the other. So whatever an endpoint says counts only if it
-says it for the client's own cluster; an endpoint that answers for another one is *foreign*. It is
-left out, and asked again now and then, for it may come back.
+lock or watch of the one means anything in the other. So a reply counts only if it comes from the
+client's own cluster. An endpoint that answers for another one is *foreign*: it is left out, and
+asked again now and then, for a node of the own cluster may come back there.
 
 Once nothing but foreign endpoints answers, the cluster is gone: calls fail with `WrongCluster` at
 once, watches end, and locks are lost. It is so
@@ -40,12 +40,11 @@ class ClusterBinding:
         # Since the own cluster has answered last: an endpoint has failed or turned foreign, ...
         self._in_doubt = False
         self._turned = False  # ... one has turned foreign, ...
-        self._gone = False  # ... and nobody is left.
+        self._gone = False  # ... and `on_gone` was called.
 
     def answered(self, endpoint: Endpoint, header: api_pb2.ReplyHeader, now: float) -> bool:
-        """Note who has answered there; False if it was another cluster, whose word counts nothing.
-
-        The hot path: called for each reply.
+        """Take note of a reply's header; False if the reply is another cluster's and must not be
+        used. Called for each reply.
         """
         mine = self.identity
         if header.cluster_id != mine.cluster_id or header.incarnation != mine.incarnation:
@@ -59,20 +58,22 @@ class ClusterBinding:
         if self.identity.contradicts(identity):
             self._foreign(endpoint, identity, now)
             return False
-        self.identity = self.identity.completed_by(identity)
-        if identity == self.identity:
+        completed = self.identity.completed_by(identity)
+        if completed != self.identity:
+            self.identity = completed
+        if identity == completed:
             self._own(endpoint)
-        else:  # it does not say for whom it answers
+        else:  # one that does not know its own: it proves nothing
             endpoint.answers_for, endpoint.foreign = identity, False
         return True
 
     def failed(self, endpoint: Endpoint, now: float) -> None:
-        """No answer was to be had there."""
+        """An attempt at this endpoint got no answer."""
         endpoint.failed_since = self._in_doubt = True
         self._look(now)
 
     def foreign_error(self, endpoint: Endpoint) -> WrongCluster:
-        """Why what this endpoint says is not used."""
+        """Why a reply of this endpoint was not used."""
         return WrongCluster(
             f"{endpoint.address} answers for {endpoint.answers_for}, but this client belongs to"
             f" {self.identity}; connect a client of its own to the other cluster",
@@ -80,9 +81,9 @@ class ClusterBinding:
         )
 
     def gone(self, now: float) -> WrongCluster | None:
-        """What to tell the caller if nobody of the own cluster is left; None if that is not known.
+        """The error of every call if the cluster is gone; None if it may be there.
 
-        It is not known any more once an endpoint is due to be asked again.
+        It may be there again once a foreign endpoint is due to be asked again.
         """
         if not self._in_doubt:
             return None
@@ -103,7 +104,7 @@ class ClusterBinding:
         )
 
     def two_clusters(self) -> WrongCluster | None:
-        """What to tell whoever connects, if the endpoints answer for more than one cluster."""
+        """The error of `connect` if the endpoints answer for more than one cluster."""
         if not any(endpoint.foreign for endpoint in self._endpoints.all):
             return None
         return WrongCluster(
@@ -148,4 +149,4 @@ class ClusterBinding:
 
 
 def _nothing(*_: object) -> None:
-    """No one listens."""
+    """No listener is set."""

@@ -93,9 +93,8 @@ class Core:
             self._kept.lose_all("the client was closed")
             await asyncio.gather(self._kept.settle(), self._keeper.close())
         finally:
-            self._kept.lose_all(
-                "the client was closed"
-            )  # their holders must stop, also if the above was cancelled
+            # Their holders must stop, also if the above was cancelled.
+            self._kept.lose_all("the client was closed")
             await self._queues.close()
             self._pipeline.close()
             await self._unary.close()
@@ -135,7 +134,7 @@ class Core:
         )
 
     def _cluster_gone(self, error: WrongCluster) -> None:
-        """Nobody of the own cluster is left: what was held there can't be trusted any more."""
+        """No endpoint of the own cluster is left: what is held there can't be trusted any more."""
         self._kept.lose_all(error.message)
         self._watches.fail_all(error)
         self._pipeline.wake()

@@ -29,17 +29,16 @@ def expire_batch(batch: Batch, now: float, why: str) -> None:
 
 
 def fail_queue(lane: Lane, gone: WrongCluster) -> None:
-    """As `expire_queue`, of all calls: nobody of their cluster is left."""
+    """As `expire_queue`, of all calls: their cluster is gone."""
     for call in lane.queue:
         set_error(call, WrongCluster(gone.message))
     lane.queue.clear()
 
 
 def cluster_gone(gone: WrongCluster) -> RaftkvError:
-    """What a caller is told whose write was sent, if nobody of its cluster is left to answer it."""
+    """What a caller is told whose write was sent before its cluster was gone."""
     return OutcomeUnknown(
-        f"the write was sent, and may have been applied, but who could say so is gone:"
-        f" {gone.message}"
+        f"the write was sent and may have been applied, but no answer can come: {gone.message}"
     )
 
 

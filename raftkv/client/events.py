@@ -1,4 +1,4 @@
-"""What a client has to say to whoever runs it, beside the errors of its calls."""
+"""Events of a client that no caller gets as an error: a log for whoever runs the program."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LOGGER = "raftkv.client"
 
 def log(event: str, **facts: object) -> None:
     """A warning: by structlog if the program has configured that, else by `logging`."""
-    import structlog  # a client that has nothing to say does not wait for the import
+    import structlog  # most clients log nothing, and need not wait for the import
 
     logger: Any
     if structlog.is_configured():

@@ -1,8 +1,8 @@
 """One open stream and what it owes us. Knows numbers, not what becomes of a batch.
 
-A node is asked first who it is, by a read of nothing. What it is then sent, sessions and sequences
-among it, means something in one history alone: so it has to wait until the node has said to which
-cluster it belongs, and if that is another one, it is never sent.
+The first request is a greeting, a read of nothing, whose reply has the node's cluster in its
+header. Batches wait for it: a session and its sequences mean something in one history alone, and
+another cluster may well have a session of the same id.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from raftkv.errors import RaftkvError
 from raftkv.rpc import api_pb2
 
 GREETING = 0
-"""The number of the request that asks who answers."""
+"""The number of the greeting; batches are numbered from 1."""
 
 _GREETING = api_pb2.PipelineRequest(
     number=GREETING, reads=api_pb2.ReadBatch(level=api_pb2.READ_LEVEL_STALE)
@@ -39,7 +39,7 @@ class Flow:
         self.in_flight: dict[int, Batch] = {}  # by number, in the order in which they were sent
         self._number = 0
         self._waiting_since: float | None = now
-        self.greeted = False  # it has said who it is, and may be sent batches
+        self.greeted = False  # it belongs to the client's cluster, so batches may be sent
         self._stream: Stream | None = endpoint.link.open(
             lambda message: on_message(self, message), lambda error: on_end(self, error)
         )

@@ -1,4 +1,4 @@
-"""Which cluster answers: its id, and in which of its lives. Knows values, no endpoints."""
+"""A cluster's id and incarnation as replies carry them. Knows values, no endpoints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ClusterIdentity(NamedTuple):
     incarnation: int = 0
 
     def contradicts(self, other: ClusterIdentity) -> bool:
-        """Whether both say something and not the same. What is not known contradicts nothing."""
+        """Whether they differ in what both know."""
         return any(one and two and one != two for one, two in zip(self, other, strict=True))
 
     def completed_by(self, other: ClusterIdentity) -> ClusterIdentity:
@@ -37,7 +37,7 @@ def identity_of(header: api_pb2.ReplyHeader) -> ClusterIdentity:
     return ClusterIdentity(header.cluster_id, header.incarnation)
 
 
-# Where a call ended with an error, the link puts who said so among its facts.
+# The header of a call that ended with an error: the link puts it among the error's facts.
 CLUSTER_ID_FACT = "cluster_id"
 INCARNATION_FACT = "incarnation"
 
@@ -51,7 +51,7 @@ def identity_facts(header: api_pb2.ReplyHeader) -> dict[str, str]:
 
 
 def take_identity(facts: dict[str, str]) -> ClusterIdentity | None:
-    """Take out of an error's facts who has answered; None: nobody has."""
+    """Take the identity out of an error's facts; None: no node has answered."""
     cluster_id = facts.pop(CLUSTER_ID_FACT, "")
     incarnation = facts.pop(INCARNATION_FACT, "")
     if not cluster_id.isdigit() or not incarnation.isdigit():

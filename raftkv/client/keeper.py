@@ -76,10 +76,9 @@ class SessionKeeper:
             self._pipeline.writes.session = None
             self._pipeline.wake()
         else:
-            # A renewal that failed has waited for its whole time already, unless nobody of the
-            # cluster is left.
-            at_once = error is not None and not isinstance(error, WrongCluster)
-            self._renew_in(0.0 if at_once else self._renewal_s)
+            # A renewal that failed has waited for its whole time, unless the cluster is gone.
+            waited = error is not None and not isinstance(error, WrongCluster)
+            self._renew_in(0.0 if waited else self._renewal_s)
 
     async def close(self) -> None:
         """Revoke the session, so that the store forgets it at once. Failure only costs the TTL.

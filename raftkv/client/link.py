@@ -42,7 +42,7 @@ class Link(Protocol):
     async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
         """One unary call, `method` as in "/raftkv.rpc.Cluster/Status".
 
-        Raises the server's typed error, with who says so among its facts (`identity_facts`);
+        Raises the server's typed error, with its header among the facts (`identity_facts`);
         `ConnectionFailed` if the request was certainly not sent;
         `OutcomeUnknown` if it was and no answer came within `timeout_s`.
         """

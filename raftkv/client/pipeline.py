@@ -55,7 +55,7 @@ from raftkv.errors import (
 )
 from raftkv.rpc import api_pb2, kv_pb2
 
-# These say that a node is no good for anything, not that there is no majority.
+# With these a node refuses everything; without a majority it would still serve stale reads.
 LEAVING = (ShuttingDown, NotServing)
 
 # The server answers at a batch's deadline, a moment before or after we notice it ourselves.
@@ -320,7 +320,7 @@ class Pipeline:
     def _greeted(
         self, flow: Flow, answer: list[kv_pb2.Result] | kv_pb2.Failure, now: float
     ) -> None:
-        """It is a node of the own cluster; whether it serves is another question."""
+        """The node belongs to the own cluster: it gets batches, unless it does not serve."""
         flow.greeted = True
         if not isinstance(answer, kv_pb2.Failure):
             flow.endpoint.breaker.succeeded()
@@ -397,7 +397,7 @@ class Pipeline:
         self._break_off(flow, now, maybe_run=not isinstance(error, ConnectionFailed))
 
     def _foreign(self, flow: Flow, now: float) -> None:
-        """Another cluster answers there: it gets nothing, and what it says is not used."""
+        """Another cluster's node answers there: its reply is not used, and it gets no batch."""
         flow.endpoint.breaker.succeeded()
         self._trouble = self._endpoints.binding.foreign_error(flow.endpoint).message
         self._break_off(flow, now, maybe_run=True)
@@ -445,7 +445,7 @@ class Pipeline:
             flow.close()
 
     def _fail_all(self, gone: WrongCluster) -> None:
-        """Nobody is left who could run these. Those that were sent may have been applied."""
+        """The cluster is gone: no call can be run. What was sent before may have been applied."""
         again, self._again = self._again, deque()
         for batch in again:
             self._fail(batch, lambda _: cluster_gone(gone))

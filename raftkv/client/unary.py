@@ -36,7 +36,7 @@ class Request(Protocol):
 
 
 def _nothing() -> None:
-    """No one listens."""
+    """No listener is set."""
 
 
 class _HeadedReply(Protocol):
@@ -52,8 +52,8 @@ HeadedReplyT = TypeVar("HeadedReplyT", bound=_HeadedReply)
 class Unary:
     """Calls any node, or one in particular; retries what is safe to retry until the deadline.
 
-    What an endpoint of another cluster answers counts for nothing. Raises `WrongCluster` once
-    nobody else answers, or if the one in particular is such.
+    A reply of another cluster's node is not used. Raises `WrongCluster` once no other endpoint
+    answers, or if the one in particular is such.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class Unary:
         changes: bool = False,
     ) -> HeadedReplyT:
         """Ask the best node, then the others. A call that `changes` something is never repeated
-        once it may have had its effect: it raises `OutcomeUnknown`. It is made only where the
-        client's own cluster has just answered."""
+        once it may have had its effect: it raises `OutcomeUnknown`. It is sent only to a node whose
+        status has just shown that it belongs to the client's cluster."""
         deadline = self._loop.time() + timeout_s
         backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
         data = request.SerializeToString()
@@ -139,7 +139,7 @@ class Unary:
         timeout_s: float,
     ) -> HeadedReplyT:  # fmt: skip
         """Ask this node and no other, once. Raises `ConnectionFailed` if it does not answer."""
-        if method != STATUS:  # it may change something, so not before its cluster is known
+        if method != STATUS:  # it may change something: not before the node's cluster is known
             await self.status(endpoint, timeout_s)
         try:
             return await self._ask(
@@ -152,7 +152,7 @@ class Unary:
         self, endpoint: Endpoint, method: str, data: bytes, reply_type: type[HeadedReplyT],
         timeout_s: float,
     ) -> HeadedReplyT:  # fmt: skip
-        """One call, whose answer is that of the client's own cluster, or `WrongCluster`."""
+        """One call. Raises `WrongCluster` if it was another cluster's node that answered."""
         binding, loop = self._endpoints.binding, self._loop
         try:
             answer = await endpoint.link.call(method, data, max(0.001, timeout_s))

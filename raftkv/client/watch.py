@@ -40,7 +40,7 @@ class Keeper(Protocol):
     """Who runs the watches of a client."""
 
     trouble: str
-    """What a node said last that did not serve, since one has; empty: none has said a thing."""
+    """The last refusal since a node has served; empty: there was none."""
 
     def resume(self, watch: Watch) -> None:
         """A watch that was paused has handed everything out."""

@@ -5,8 +5,8 @@
         |                               |                 |<-----+ the node is
         +--- it broke, was ended, or gave no answer in time
 
-On a new stream every watch is asked for again, from its bookmark + 1. What a node of another
-cluster tells is not told on; once nobody else is left, all watches end with `WrongCluster`.
+On a new stream every watch is asked for again, from its bookmark + 1. A reply of another cluster's
+node is dropped; once no other endpoint is left, all watches end with `WrongCluster`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class WatchStream:
         self._pump_handle: asyncio.Handle | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
         self._closed = False
-        self.trouble = ""  # what a node said that did not serve, since one has
+        self.trouble = ""  # the last refusal since a node has served
 
     # ---- for watches -------------------------------------------------------------------
 
@@ -191,12 +191,12 @@ class WatchStream:
         except DecodeError:
             self._on_end(OutcomeUnknown("the node sent no valid reply"))
             return
-        if self._endpoint is None:
+        endpoint, binding = self._endpoint, self._endpoints.binding
+        if endpoint is None:
             return
-        self._endpoint.breaker.succeeded()
-        binding = self._endpoints.binding
-        if not binding.answered(self._endpoint, reply.header, self._loop.time()):
-            self._move_on(binding.foreign_error(self._endpoint))
+        endpoint.breaker.succeeded()
+        if not binding.answered(endpoint, reply.header, self._loop.time()):
+            self._move_on(binding.foreign_error(endpoint))
             return
         for news in reply.news:
             if self._stream is None:

@@ -48,6 +48,8 @@ async def connect(clusters: TwoClusters) -> AsyncIterator[Connect]:
         clients.append(client)
         return client
 
+    failures: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, facts: failures.append(facts))
     before = asyncio.all_tasks()
     yield made
     for client in clients:
@@ -55,6 +57,7 @@ async def connect(clusters: TwoClusters) -> AsyncIterator[Connect]:
     await asyncio.sleep(1.0)  # for the nodes' ends of its streams
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     assert not left, "a closed client has no task"
+    assert not failures
 
 
 @pytest.fixture
