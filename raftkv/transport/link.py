@@ -65,7 +65,6 @@ class PeerLink:
         self.leaving = False  # this node stops: that others go, too, is no news
         self._was_up = False
         self._was_admitted = False  # by the last call
-        self._closed = False
         self._identity = identity
         self._secret = secret
         self._addresses = tuple(addresses)
@@ -112,8 +111,6 @@ class PeerLink:
 
     def close(self) -> None:
         """Break off; `task` ends soon after."""
-        # Both: gRPC swallows a cancellation that meets the failure of the call awaited.
-        self._closed = True
         self.task.cancel()
 
     async def _run(self) -> None:
@@ -121,7 +118,8 @@ class PeerLink:
             self._contacted.clear()
             tried, self._was_admitted = self._addresses, False
             ending = await self._connect_and_write()
-            if self._closed:
+            # gRPC swallows a cancellation that meets the failure of the call awaited.
+            if _is_cancelled():
                 return
             self._ended(ending)
             # Where it was is where it will be.
@@ -153,7 +151,7 @@ class PeerLink:
                 return Ending("REFUSED_HERE", error.refused.reason, error.refused.message)
             except asyncio.CancelledError:
                 # So, too, gRPC says that `readdress` has cancelled the call.
-                if self._closed or _is_cancelled():
+                if _is_cancelled():
                     raise
             return await ending_of(call, said, self._secret)
         finally:

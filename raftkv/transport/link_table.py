@@ -44,6 +44,7 @@ class LinkTable(Generic[LinkT]):
         self._members: dict[int, str] = {}  # where the membership says that they are
         self._callers: dict[int, str] = {}  # who has called us, and where they can be answered
         self._hints = hints or {}
+        self._closed = False
 
     def __iter__(self) -> Iterator[tuple[int, LinkT]]:
         """Each peer that has a link, and its link."""
@@ -53,6 +54,8 @@ class LinkTable(Generic[LinkT]):
         """Open and close links so that they are exactly those (node id -> `host:port`), until
         somebody else who has called is to be answered.
         """
+        if self._closed:
+            return
         for peer in self._members.keys() - addresses.keys():
             self._callers.pop(peer, None)
         self._members = dict(addresses)
@@ -70,6 +73,8 @@ class LinkTable(Generic[LinkT]):
         Somebody we have not heard of gets a link, too: a node that is behind, or has just
         been added, must be able to answer a leader that it does not know yet.
         """
+        if self._closed:
+            return
         peer = caller.node_id
         self._callers.pop(peer, None)
         self._callers[peer] = caller.address.peer
@@ -97,7 +102,8 @@ class LinkTable(Generic[LinkT]):
         return link
 
     def close(self) -> None:
-        """Close every link; nobody is answered any more."""
+        """Close every link; nobody is answered any more, whoever may still call."""
+        self._closed = True
         for link in self._links.values():
             self._close_link(link)
         self._links.clear()

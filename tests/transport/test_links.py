@@ -321,6 +321,30 @@ async def test_a_peer_is_looked_for_where_it_says_that_it_is_then_at_its_hint(
     await one.until_connected(2)
 
 
+async def test_a_peer_that_was_found_is_looked_for_there_first(loopback: Loopback) -> None:
+    knocks = 0
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal knocks
+        knocks += 1
+        writer.close()
+
+    elsewhere = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with elsewhere:
+        port = elsewhere.sockets[0].getsockname()[1]
+        two = await loopback.half(2)
+        await two.links.close()  # it does not call back, and so does not say where it is
+        one = await loopback.half(1, hints={2: two.address})
+        one.links.set_peers({2: f"127.0.0.1:{port}"})
+        await one.until_connected(2)
+        before = knocks
+        assert before
+        await two.server.stop()
+        await two.listen()
+        await one.handler.until(lambda: one.handler.linked == [2, 2])
+        assert knocks == before
+
+
 async def test_a_peer_that_calls_from_elsewhere_is_called_there(loopback: Loopback) -> None:
     one, two = await loopback.half(1), await loopback.half(2)
     nowhere = await loopback.half(9)
@@ -329,6 +353,15 @@ async def test_a_peer_that_calls_from_elsewhere_is_called_there(loopback: Loopba
     two.connect(one)
     await one.until_connected(2)
     assert one.handler.callers[0].address == two.identity.address
+
+
+async def test_links_that_were_closed_answer_nobody_any_more(loopback: Loopback) -> None:
+    one, two = await loopback.pair()
+    await one.links.close()
+    one.links.contacted(Caller(2, two.identity.address))
+    one.connect(two)
+    one.links.send(2, Frame((heartbeat(1),)))
+    assert list(one.links._links) == []
 
 
 async def test_links_to_strangers_are_few(loopback: Loopback) -> None:
