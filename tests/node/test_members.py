@@ -170,7 +170,9 @@ def test_a_removed_id_is_never_told_to_be_added() -> None:
 
 
 def test_a_node_of_other_versions_is_refused_with_both_ranges() -> None:
-    said = refusal(claim(5, versions=VersionRange(2, 3)))
+    with pytest.raises(MembershipRefused) as refused:
+        claim(5, versions=VersionRange(2, 3)).require_able(HASHED)
+    said = refused.value.message
     assert "cluster versions 2 to 3" in said
     assert f"at version {HASHED}" in said
     assert str(SUPPORTED) in said

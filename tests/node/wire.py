@@ -11,18 +11,21 @@ from random import Random
 
 from raftkv.errors import RaftkvError, Unavailable
 from raftkv.kv.limits import Limits
+from raftkv.kv.membership import encode_membership
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
 from raftkv.node.scrub import INTERVAL_S
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.ready import RaftConfig
+from raftkv.storage.identity import Identity, MemoryIdentityStore, Stage
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
-from raftkv.storage.ports import Checkpoint
+from raftkv.storage.ports import Checkpoint, Start
 from raftkv.transport.ports import Frame, PeerHandler
 
 LATENCY_S = 0.001
 STEP_S = 0.005
+INCARNATION = 0x11FE
 
 
 class Wire:
@@ -37,6 +40,7 @@ class Wire:
         self.nodes: dict[int, Node] = {}
         self.links: dict[int, WireLinks] = {}
         self.states: dict[int, MemoryStateStorage] = {}
+        self.identities: dict[int, MemoryIdentityStore] = {}
         self.cut_off: set[int] = set()
         self.snapshots_sent: list[tuple[int, int]] = []
         """By whom to whom, taken or not."""
@@ -49,15 +53,18 @@ class Wire:
     async def start(self, node_id: int, initial: Membership | None = None) -> Node:
         """Start a node with empty disks; without `initial` it waits to be made a member."""
         self.links[node_id] = WireLinks(self, node_id)
+        self.states[node_id] = MemoryStateStorage(self._directory / str(node_id))
+        identity = identity_of(node_id, initial)
+        self.identities[node_id] = MemoryIdentityStore(identity)
         node = self.nodes[node_id] = Node(
-            node_id,
-            7,
+            self.identities[node_id],
+            identity,
+            address_of(node_id),
             self._config,
             MemoryLogStore(),
-            MemoryStateStorage(self._directory / str(node_id)),
+            self.states[node_id],
             self.links[node_id],
             Random(self._rng.getrandbits(64)),
-            initial,
         )
         await node.start()
         return node
@@ -70,7 +77,7 @@ class WireLinks:
         self.connected: frozenset[int] = frozenset()
         self.addresses: Mapping[int, str] = {}
 
-    def start(self, handler: PeerHandler) -> None: ...
+    def start(self, handler: PeerHandler, start: Start) -> None: ...
     def set_peers(self, addresses: Mapping[int, str]) -> None:
         self.addresses = dict(addresses)
 
@@ -94,6 +101,19 @@ class WireLinks:
             raise Unavailable(f"node {to} did not take the snapshot: {error.message}") from error
 
     async def close(self) -> None: ...
+
+
+def identity_of(node_id: int, initial: Membership | None) -> Identity:
+    """Of a founder whose cluster is founded with `initial`, or of a node that has joined."""
+    founder = initial is not None
+    return Identity(
+        cluster_id=7,
+        node_id=node_id,
+        disk_id=100 + node_id,
+        incarnation=INCARNATION,
+        stage=Stage.FOUNDING if founder else Stage.JOINING,
+        membership=encode_membership(initial) if initial is not None else b"",
+    )
 
 
 def config_of(*, leader_lease: bool, scrub_interval_s: float = INTERVAL_S) -> NodeConfig:
@@ -122,9 +142,11 @@ async def cluster_of(
     directory: Path, seed: int, *, leader_lease: bool, scrub_interval_s: float = INTERVAL_S
 ) -> AsyncIterator[tuple[Wire, Node]]:
     """The wire and the first leader."""
-    wire = Wire(directory, Random(seed), config_of(leader_lease=leader_lease))
+    config = config_of(leader_lease=leader_lease, scrub_interval_s=scrub_interval_s)
+    wire = Wire(directory, Random(seed), config)
     addresses = {each: address_of(each) for each in (1, 2, 3)}
-    initial = Membership(voters=frozenset(addresses), addresses=addresses)
+    disk_ids = {each: 100 + each for each in addresses}
+    initial = Membership(voters=frozenset(addresses), addresses=addresses, disk_ids=disk_ids)
     for node_id in addresses:
         await wire.start(node_id, initial)
     await until(lambda: all(node.ready for node in wire.nodes.values()))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
+from secrets import token_hex
 
 from jepsen_lite.systems.base import held_back
 from jepsen_lite.systems.local import Addresses
 from jepsen_lite.systems.namespaces import Namespaces
 from jepsen_lite.systems.network import Pair
 from jepsen_lite.systems.raftkv import Raftkv
-from raftkv.transport.secret import new_secret
 
 CLIENT_PORT, PEER_PORT = 7411, 7511
 
@@ -51,7 +51,7 @@ class RaftkvInNamespaces(Raftkv):
     async def start(self) -> None:
         self._secret.parent.mkdir(parents=True, exist_ok=True)
         self._secret.touch(mode=0o600)
-        self._secret.write_text(new_secret())
+        self._secret.write_text(token_hex(32))
         self.at_end(self._namespaces.destroy)
         self._namespaces.create()
         await super().start()
