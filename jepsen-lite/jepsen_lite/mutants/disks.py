@@ -20,7 +20,7 @@ from raftkv.raft.messages import Message
 from raftkv.storage.identity import Stage
 from raftkv.storage.ports import MemberNote
 from raftkv.transport import bounds
-from raftkv.transport.handshake import Caller, Refused
+from raftkv.transport.handshake import Caller, Refusal, Refused
 from raftkv.transport.ports import FounderStage, Founding
 from raftkv.versions import SUPPORTED
 
@@ -28,7 +28,7 @@ from raftkv.versions import SUPPORTED
 @mutant(
     "silence is taken for an empty disk",
     "emptied-disks",
-    caught_by="",
+    caught_by="log matching: entry 1",
     seeds=range(1, 21),
 )
 def silence_is_an_empty_disk() -> list[Patch]:
@@ -127,7 +127,7 @@ def notes_are_kept_in_memory_only() -> list[Patch]:
 @mutant(
     "two processes on one disk are admitted",
     "cloned-disks",
-    caught_by="",
+    caught_by="of two nodes that run from one disk one left service",
     seeds=range(1, 31),
 )
 def clones_are_admitted() -> list[Patch]:
@@ -164,19 +164,20 @@ def everybody_is_a_member() -> list[Patch]:
 def one_word_is_enough_to_be_removed() -> list[Patch]:
     """A node stops when anybody says that it was removed."""
 
-    def known(self: Driver, peer: int) -> bool:
-        return True
+    def refused(self: Driver, by: int, refused: Refused) -> None:
+        if refused.reason is Refusal.REMOVED:
+            self._removal.claimed(by)
 
     def tick(self: RemovalClaims, others: object, connected: object) -> frozenset[int]:
         return frozenset(self._claimed_by)
 
-    return [(Driver, "_is_known", known), (RemovalClaims, "tick", tick)]
+    return [(Driver, "refused", refused), (RemovalClaims, "tick", tick)]
 
 
 @mutant(
     "terms are not bounded",
     "strangers",
-    caught_by="",
+    caught_by="stopped itself: ValueError: Value out of range",
 )
 def terms_are_not_bounded() -> list[Patch]:
     """A term of a stranger's choice is taken, whatever it is."""

@@ -10,7 +10,7 @@ from raftkv.kv.store import Family
 from raftkv.storage import log_records, memory
 from raftkv.storage.memory import MemoryStateStorage
 from raftkv.storage.memory_state import MemoryStateStore
-from raftkv.storage.ports import Checkpoint
+from raftkv.storage.ports import Checkpoint, Require, anything
 
 
 @mutant(
@@ -34,9 +34,11 @@ def snapshot_without_data() -> list[Patch]:
     """nodedb #162: the node takes over how far the snapshot goes, and keeps the keys it had."""
     install = MemoryStateStorage.install
 
-    async def keep(self: MemoryStateStorage, received: Path) -> memory._JournaledStore:
+    async def keep(
+        self: MemoryStateStorage, received: Path, require: Require = anything
+    ) -> memory._JournaledStore:
         before = self._synced.copy()
-        store = await install(self, received)
+        store = await install(self, received, require)
         present = {family: dict(store.scan(family, b"", None)) for family in Family}
         for family in (Family.CURRENT, Family.HISTORY, Family.CHANGES):
             kept = dict(before.scan(family, b"", None))

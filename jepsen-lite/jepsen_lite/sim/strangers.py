@@ -22,6 +22,7 @@ from raftkv.transport.codec import decode_frame
 from raftkv.transport.handshake import Caller, Refusal, Refused
 
 STRANGER = 999
+SECONDS_MIN = 2.0
 SHARE = 0.3
 """Of the runs, that meet one."""
 FAR = 10**9
@@ -69,8 +70,8 @@ REFUSALS: Mapping[str, Refusal] = {
 
 
 def draw_strangers(rng: Random, nodes: list[str], seconds: float) -> Schedule:
-    """In some of the runs a stranger comes, some times."""
-    if rng.random() >= SHARE:
+    """In some of the runs that are not very short a stranger comes, some times."""
+    if rng.random() >= SHARE or seconds < SECONDS_MIN:
         return ()
     says = [*FRAMES, *REFUSALS]
     return tuple(

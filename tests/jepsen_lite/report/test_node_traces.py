@@ -59,7 +59,7 @@ def traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Traced:
 
 
 def append(sender: int, recipient: int, index: int) -> Frame:
-    entry = Entry(3, index, EntryKind.COMMANDS, b"put")
+    entry = Entry(3, index, EntryKind.COMMANDS, b"")
     return Frame((AppendEntries(sender, recipient, 3, index - 1, 3, index - 1, (entry,)),))
 
 
