@@ -47,11 +47,13 @@ def silence_is_an_empty_disk() -> list[Patch]:
 @mutant(
     "an emptied disk takes its old part",
     "emptied-disks",
-    caught_by="",
+    caught_by="takes part",
     seeds=range(1, 21),
 )
 def an_emptied_disk_takes_its_old_part() -> list[Patch]:
-    """A founder that finds a running cluster goes on as its member, and no peer looks at disks."""
+    """A founder that finds a running cluster goes on as its member. No peer looks at disks, or
+    notes starts and acknowledgements, which would give it away as well.
+    """
     consider = Founder._consider_stored
 
     def join(self: Founder, other: int, answer: Founding) -> None:
@@ -64,7 +66,7 @@ def an_emptied_disk_takes_its_old_part() -> list[Patch]:
         else:
             consider(self, other, answer)
 
-    return [(Founder, "_consider_stored", join), *_no_look_at_disks()]
+    return [(Founder, "_consider_stored", join), *_no_look_at_disks(), *_nothing_noted()]
 
 
 def _no_look_at_disks() -> list[Patch]:
@@ -78,15 +80,7 @@ def _no_look_at_disks() -> list[Patch]:
     return [(PeerRegister, "_refusal_of", look)]
 
 
-@mutant(
-    "older copies are admitted",
-    "copied-disks",
-    caught_by="",
-    seeds=range(1, 31),
-)
-def older_copies_are_admitted() -> list[Patch]:
-    """Peers note nothing of each other's starts and acknowledgements."""
-
+def _nothing_noted() -> list[Patch]:
     def note(self: PeerRegister, member: int) -> MemberNote:
         return MemberNote()
 
@@ -94,9 +88,20 @@ def older_copies_are_admitted() -> list[Patch]:
 
 
 @mutant(
+    "older copies are admitted",
+    "copied-disks",
+    caught_by="takes part",
+    seeds=range(1, 31),
+)
+def older_copies_are_admitted() -> list[Patch]:
+    """Peers note nothing of each other's starts and acknowledgements."""
+    return _nothing_noted()
+
+
+@mutant(
     "acknowledgements are not noted",
     "copied-disks",
-    caught_by="",
+    caught_by="takes part",
     seeds=range(1, 41),
 )
 def acknowledgements_are_not_noted() -> list[Patch]:
@@ -111,7 +116,7 @@ def acknowledgements_are_not_noted() -> list[Patch]:
 @mutant(
     "notes are kept in memory only",
     "copied-disks",
-    caught_by="",
+    caught_by="takes part",
     seeds=range(1, 61),
 )
 def notes_are_kept_in_memory_only() -> list[Patch]:
@@ -136,10 +141,7 @@ def clones_are_admitted() -> list[Patch]:
     def admitted(self: PeerRegister, caller: Caller, membership: Membership) -> Refused | None:
         return None
 
-    def note(self: PeerRegister, member: int) -> MemberNote:
-        return MemberNote()
-
-    return [(PeerRegister, "_note", note), (PeerRegister, "refusal_of_admitted", admitted)]
+    return [*_nothing_noted(), (PeerRegister, "refusal_of_admitted", admitted)]
 
 
 @mutant(
