@@ -182,7 +182,7 @@ class Server:
         node.stopped.add_done_callback(lambda stopped: self._node_stopped(stopped.result()))
         founder.started(node.identity, lambda: node.membership)
         peers.admit_peers(self._peer_identity(identity), node.driver, links.contacted)
-        self._front_door = FrontDoor(node, settings, self._log, self._halt)
+        self._front_door = FrontDoor(node, settings, self._log, self._broken)
         self.client_port = await self._front_door.start(settings.client_listen)
         self._opened.push_async_callback(self._front_door.stop, CLOSE_GRACE_S)
 

@@ -24,7 +24,7 @@ from raftkv.errors import (
 )
 from raftkv.node import members
 from raftkv.raft.entry import Address, Membership
-from raftkv.versions import HASHED, SUPPORTED
+from raftkv.versions import SUPPORTED
 from tests.cli.conftest import Raftkv
 from tests.cli.test_status import LEADER
 
@@ -42,7 +42,9 @@ class FakeCluster:
 
     def __init__(self, *answers: RaftkvError) -> None:
         self.membership = Membership(
-            voters=frozenset(ADDRESSES), addresses=ADDRESSES, cluster_version=HASHED
+            voters=frozenset(ADDRESSES),
+            addresses=ADDRESSES,
+            disk_ids={each: each for each in ADDRESSES},
         )
         self.answers = list(answers)
         self.calls: list[tuple[Any, ...]] = []

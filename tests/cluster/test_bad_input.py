@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,14 @@ import raftkv
 from raftkv import errors, op
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.errors import Outcome, RaftkvError
+from raftkv.raft.entry import Address
 from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.failures import error_of, error_of_call
 from raftkv.storage.directory import read_identity
-from raftkv.transport.handshake import CONNECT, REASON_KEY, Identity, hello
-from tests.cluster.cluster import Cluster, eventually
+from raftkv.storage.ports import Start
+from raftkv.transport.handshake import CONNECT, HELLO_KEY, REASON_KEY, Identity, hello
+from raftkv.versions import VersionRange
+from tests.cluster.cluster import Cluster, NodeProcess, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
 
@@ -40,6 +44,7 @@ REQUESTS_MAX = 64
 LONG_KEY = b"k" * 8193
 LONG_VALUE = b"v" * (1024 * 1024 + 1)
 HUGE = 2**63 - 1
+STRANGER, NOWHERE = 999, Address("127.0.0.1:9", "127.0.0.1:9")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -494,25 +499,41 @@ async def test_garbage_on_either_port_harms_nobody(cluster: Cluster) -> None:
                     stranger.sendall(junk)
 
 
+async def refusal(node: NodeProcess, introduction: bytes, *frames: bytes) -> str:
+    """How a call of the peer port that begins like this is ended by the node."""
+    metadata = ((HELLO_KEY, introduction),) if introduction else ()
+    async with grpc.aio.insecure_channel(node.peer_address) as channel:
+        call = channel.stream_stream(CONNECT)(metadata=metadata, timeout=PATIENCE_S)
+        for frame in frames:
+            assert await call.read()  # the challenge, then the admission
+            await call.write(frame)
+        assert await call.code() is grpc.StatusCode.FAILED_PRECONDITION
+        return str(dict(await call.trailing_metadata())[REASON_KEY])
+
+
 async def test_a_stranger_on_the_peer_port_is_told_why_it_is_not_let_in(cluster: Cluster) -> None:
     node = cluster.nodes[1]
-    identity = read_identity(node.data_dir)
-    assert identity is not None
-    ours = Identity(identity.cluster_id, 2, cluster.nodes[2].peer_address)
-    foreign = Identity(identity.cluster_id ^ 1, 2, cluster.nodes[2].peer_address)
-    async with grpc.aio.insecure_channel(node.peer_address) as channel:
-        for metadata, frame, reason in (
-            ((), b"", "BAD_HELLO"),
-            (hello(foreign, 1), b"", "WRONG_CLUSTER"),
-            (hello(ours, 3), b"", "WRONG_NODE"),
-            (hello(ours, 1), b"\xff\xff\xff no frame", "INVALID_REQUEST"),
-        ):
-            call = channel.stream_stream(CONNECT)(metadata=metadata, timeout=PATIENCE_S)
-            if frame:
-                assert await call.read()
-                await call.write(frame)
-            assert await call.code() is grpc.StatusCode.FAILED_PRECONDITION
-            assert dict(await call.trailing_metadata())[REASON_KEY] == reason
+    kept = read_identity(node.data_dir)
+    assert kept is not None
+    peer = Identity(
+        kept.cluster_id, kept.incarnation, STRANGER, NOWHERE, disk_id=7, start=Start(1, 7)
+    )
+    foreign, other_life = replace(peer, cluster_id=7), replace(peer, incarnation=7)
+    unborn, newer = replace(peer, incarnation=0), replace(peer, versions=VersionRange(98, 99))
+    proof, garbage = b"", b"\xff\xff\xff no frame"  # without a secret the proof is empty
+    for introduction, frames, reason in (
+        (b"", (), "BAD_HELLO"),
+        (garbage, (), "BAD_HELLO"),
+        (hello(foreign, 1), (), "WRONG_CLUSTER"),
+        (hello(other_life, 1), (), "WRONG_INCARNATION"),
+        (hello(newer, 1), (), "WRONG_VERSION"),
+        (hello(peer, 3), (), "WRONG_NODE"),
+        (hello(unborn, 1), (proof,), "BAD_HELLO"),
+        (hello(peer, 1), (garbage,), "BAD_HELLO"),
+        (hello(peer, 1), (proof, garbage), "BREACH"),
+        (hello(replace(peer, node_id=2), 1), (proof,), "OTHER_DISK"),
+    ):
+        assert await refusal(node, introduction, *frames) == reason
 
 
 # ---- the command line ------------------------------------------------------------------

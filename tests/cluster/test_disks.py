@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc
@@ -17,7 +16,7 @@ from raftkv.cli.exit_codes import ExitCode
 from raftkv.errors import DamagedData
 from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.failures import error_of_call
-from tests.cluster.cluster import Cluster, NodeProcess, eventually, free_ports
+from tests.cluster.cluster import Cluster, NodeProcess, free_ports
 from tests.cluster.disk_faults import (
     fill_up,
     flip_bit,
@@ -27,6 +26,7 @@ from tests.cluster.disk_faults import (
     write_ahead_log,
 )
 from tests.cluster.test_faults import Writers, lost, stored
+from tests.cluster.test_lost_disks import not_serving
 from tests.cluster.test_membership import promote
 
 pytestmark = pytest.mark.cluster
@@ -40,14 +40,15 @@ def refused(node: NodeProcess, reason: str, *advice: str) -> None:
         assert each in said
 
 
-async def left_service(node: NodeProcess) -> None:
-    """The node has found damage of its own, says so, and how it is rebuilt."""
-
-    async def said_so() -> bool:
-        return f"node {node.node_id} is out of service: " in node.log()
-
-    await eventually(said_so, f"node {node.node_id} leaves service")
-    assert f"`raftkv member replace {node.node_id} NEW`" in node.log()
+async def left_service(cluster: Cluster, node_id: int) -> None:
+    """The node has found damage of its own, says so to all who ask, and how it is rebuilt."""
+    await not_serving(cluster, node_id, f"`raftkv member replace {node_id} NEW`")
+    said = (await cluster.status(node_id)).not_serving
+    assert said.startswith("it is out of service: ")
+    assert "is damaged" in said
+    log = cluster.nodes[node_id].log()
+    assert '"event": "damage_found"' in log
+    assert '"event": "out_of_service"' in log
 
 
 async def test_a_node_with_a_damaged_log_refuses_to_start_and_is_replaced(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ async def test_a_node_serves_no_byte_of_a_damaged_state(tmp_path: Path) -> None:
         assert isinstance(error, DamagedData)
         assert error.outcome is raftkv.Outcome.SAFE_TO_RETRY
 
-        await left_service(node)
+        await left_service(cluster, damaged)
         for number in range(200):
             item = await client.get(f"key/{number}")
             assert item is not None
@@ -128,7 +129,7 @@ async def test_damaged_tables_are_no_new_node_s_beginning(tmp_path: Path) -> Non
         await client.transfer_leader(damaged, timeout=10)
 
         newcomer = await cluster.join(4)
-        await left_service(node)
+        await left_service(cluster, damaged)
         await promote(client, 4)
         assert "snapshot_send" not in node.log()
         assert "leadership_transfer" in node.log()
@@ -189,28 +190,13 @@ async def test_a_node_that_lost_its_promises_is_not_taken_for_a_new_one(tmp_path
         node.kill()
         shutil.rmtree(node.data_dir / "log")
         cluster.start(emptied)
-        refused(node, "DAMAGED_DATA", "its log is gone", "member replace OLD NEW")
+        refused(node, "DAMAGED_DATA", "the log in", "is gone", "member replace OLD NEW")
 
         shutil.rmtree(node.data_dir)
         for _ in range(2):  # the refusal leaves nothing behind that a second try could stand on
             cluster.start(emptied)
-            refused(node, "DAMAGED_DATA", f"member remove {emptied}", "new id", "--join")
+            refused(node, "DAMAGED_DATA", f"`raftkv member replace {emptied} NEW", "a new id")
         await client.put("after", "goes on")
-
-
-async def test_a_node_that_is_started_long_after_the_others_is_a_new_one(tmp_path: Path) -> None:
-    async with AsyncExitStack() as stack:
-        cluster = Cluster(tmp_path, 3)
-        stack.push_async_exit(cluster)
-        cluster.start(1)
-        cluster.start(2)
-        await cluster.ready()
-        async with cluster.client(1, 2) as client:
-            await client.put("without the third", "served")
-        cluster.start(3)
-        await cluster.ready(3)
-        async with cluster.client(3) as client:
-            assert await client.get("without the third") is not None
 
 
 async def test_a_directory_serves_one_process_of_one_node_of_one_cluster(tmp_path: Path) -> None:

@@ -198,6 +198,15 @@ async def has_compacted(node: NodeProcess, through_index: int) -> bool:
     return any(event["index"] >= through_index for event in events)
 
 
+async def logged(node: NodeProcess, event: str) -> None:
+    """Wait for an event. A node may serve before it has logged what made it ready."""
+
+    async def there() -> bool:
+        return f'"event": "{event}"' in node.log()
+
+    await eventually(there, f"node {node.node_id} logs {event}")
+
+
 async def test_a_node_that_lags_behind_the_compacted_log_catches_up_by_snapshot(
     tmp_path: Path,
 ) -> None:
@@ -214,7 +223,7 @@ async def test_a_node_that_lags_behind_the_compacted_log_catches_up_by_snapshot(
             await eventually(lambda node=node: has_compacted(node, seen + 1), "a compacted log")
         cluster.start(lagging)
         await cluster.ready(lagging)
-        assert "snapshot_installed" in cluster.nodes[lagging].log()
+        await logged(cluster.nodes[lagging], "snapshot_installed")
         async with cluster.client(lagging) as direct:
             found = await direct.range_prefix("bulk/", keys_only=True, level=raftkv.ReadLevel.STALE)
             assert found.count == 400

@@ -23,7 +23,7 @@ LONG_S = 60.0
 
 
 class Clusters:
-    """Clusters of one node each, by name. Those of one address take turns."""
+    """Clusters of one node each, of the same settings. Those of one address take turns."""
 
     def __init__(self, base: Path) -> None:
         self._base = base
@@ -33,12 +33,12 @@ class Clusters:
     def endpoint(self, place: int = 0) -> str:
         return f"127.0.0.1:{self._ports[place][0]}"
 
-    async def start(self, name: str, place: int = 0) -> None:
-        """Start the cluster of this name, with the data that it had if it was there before."""
+    async def start(self, name: str, place: int = 0, cluster_name: str = "raftkv") -> None:
+        """Start the cluster that a test calls `name`, with the data that it had before, if any."""
         if name not in self._nodes:
             client_port, peer_port = self._ports[place]
             self._nodes[name] = NodeProcess(1, self._base / name, client_port, peer_port, peer_port)
-        self._nodes[name].start("--cluster-name", name)
+        self._nodes[name].start("--cluster-name", cluster_name)
 
         async def serves() -> bool:
             assert self._nodes[name].running, self._nodes[name].log()[-2000:]
@@ -131,9 +131,10 @@ async def test_nothing_is_carried_into_a_cluster_that_took_the_place_of_another(
     assert len(told) == 50
 
 
-async def test_endpoints_of_two_clusters_are_refused(clusters: Clusters) -> None:
+@pytest.mark.parametrize("other_name", ["raftkv", "another"])
+async def test_endpoints_of_two_clusters_are_refused(clusters: Clusters, other_name: str) -> None:
     await clusters.start("a")
-    await clusters.start("b", place=1)
+    await clusters.start("b", place=1, cluster_name=other_name)
     both = f"{clusters.endpoint(0)},{clusters.endpoint(1)}"
     patient = raftkv.ClientSettings(connect_grace_s=10.0)
     named = f"{clusters.endpoint(0)} answers for cluster .*{clusters.endpoint(1)} answers for"
