@@ -5,7 +5,9 @@ It says so to everybody: by its status, its health, and the error of every other
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import grpc
@@ -17,6 +19,9 @@ from raftkv.server import failures, resources
 from raftkv.server.front_door import OPTIONS, listen
 from raftkv.server.health import SERVICES
 from raftkv.storage.identity import Identity
+
+FIRST_MESSAGE_S_MAX = 1.0
+"""A caller that has sent nothing by then is refused all the same."""
 
 _STATUS = "/raftkv.rpc.Cluster/Status"
 
@@ -51,6 +56,11 @@ class _Everything(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic 
         )
 
     async def _refuse(self, _: object, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
+        # Read before we refuse: a refusal that meets a write under way reaches the caller without
+        # its reason (its gRPC says "Internal error from Core").
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_MESSAGE_S_MAX):
+                await context.read()
         await failures.abort(
             context, NotServing(f"node {self._identity.node_id} serves nothing: {self._reason()}")
         )
