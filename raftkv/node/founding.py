@@ -31,6 +31,11 @@ from raftkv.versions import SUPPORTED, VersionRange
 ROUND_S_MIN = 0.1
 ROUND_S_MAX = 1.0
 
+FOUND_AGAIN = (
+    "Nobody has voted yet, and nothing was written: stop all founders, empty the directory of each,"
+    " and start them again"
+)
+
 Ask = Callable[[int, Founding], Awaitable[Founding]]
 """What a founder says when it gets what this one says. Raises `Unavailable` if it says nothing."""
 
@@ -39,7 +44,8 @@ class Founder:
     """One node's part in it; a `FounderPort` before and after.
 
     `initial` are the first nodes as this node's settings name them, `without` those that the
-    operator says will never come. `waiting_for` says who is missing, and why.
+    operator says will never come. Both count until the first membership is stored, which names the
+    founders from then on. `waiting_for` says who is missing, and why.
     """
 
     def __init__(
@@ -54,13 +60,23 @@ class Founder:
         self.identity = identity
         self.waiting_for: dict[int, str] = {}
         self._identities = identities
-        self._founders = {id: at for id, at in sorted(initial.items()) if id not in without}
+        self._initial = dict(sorted(initial.items()))
+        self._without = without
         self._rng = rng
         self._versions = versions
         self._all_stored = False
+        self._heard: dict[int, Founding] = {}
         self._news = asyncio.Event()
         self._membership: Callable[[], Membership] = Membership
         self._log = structlog.get_logger("raftkv.node").bind(node=identity.node_id)
+
+    @property
+    def founders(self) -> Mapping[int, Address]:
+        """Who founds the cluster, and where each is dialled."""
+        if not self.identity.membership:
+            return {id: at for id, at in self._initial.items() if id not in self._without}
+        stored = decode_membership(self.identity.membership)
+        return {id: self._initial.get(id, at) for id, at in sorted(stored.addresses.items())}
 
     async def found(self, ask: Ask) -> Identity:
         """Ask the others until the cluster is founded; what is stored then.
@@ -95,7 +111,11 @@ class Founder:
                     self._store(said.incarnation, said.membership, said.versions.maximum)
             if self.identity.incarnation == said.incarnation:
                 self._all_stored |= said.all_stored
-        if sender in self.waiting_for or before != (self.identity, self._all_stored):
+        # What is no news wakes nobody: two that wait for each other would ask without a pause.
+        news = sender in self.waiting_for and self._heard.get(sender) != said
+        if sender in self.founders:
+            self._heard[sender] = said
+        if news or before != (self.identity, self._all_stored):
             self._news.set()
         return replace(self.said, refusal=refusal)
 
@@ -127,11 +147,11 @@ class Founder:
 
     @property
     def _digest(self) -> bytes:
-        lines = [f"{id}={at.peer}/{at.client}" for id, at in self._founders.items()]
+        lines = [f"{id}={at.peer}/{at.client}" for id, at in self.founders.items()]
         return hashlib.sha256("\n".join(lines).encode()).digest()
 
     async def _ask_all(self, ask: Ask) -> dict[int, Founding]:
-        others = [id for id in self._founders if id != self.identity.node_id]
+        others = [id for id in self.founders if id != self.identity.node_id]
         said = self.said
         replies = await asyncio.gather(
             *(ask(other, said) for other in others), return_exceptions=True
@@ -149,59 +169,97 @@ class Founder:
 
     def _consider(self, answers: Mapping[int, Founding]) -> None:
         """Go on as far as these answers allow."""
-        for other, answer in answers.items():
-            if answer.stage is FounderStage.EMPTY:
-                self._consider_empty(other, answer)
+        silent = dict(self.waiting_for)
+        stuck = ""
+        # Who takes part first: what others hold may be all that is left of what it has promised.
+        for other, answer in sorted(answers.items(), key=lambda each: (-each[1].stage, each[0])):
+            if answer.stage is FounderStage.STARTED:
+                self._consider_started(other, answer)
+            elif answer.stage is FounderStage.STORED:
+                stuck = self._consider_stored(other, answer) or stuck
             else:
-                self._consider_stored(other, answer)
-        if self.identity.node_id == min(self._founders) and not self.waiting_for:
+                self._consider_empty(other, answer)
+        if not self._all_stored and self._nobody_has_voted(answers):
+            if stuck:
+                raise DamagedData(f"{stuck}. {FOUND_AGAIN}")
+            for id in self.founders.keys() & silent.keys() & self._without:
+                self.waiting_for[id] += f"; it has a part in what is stored here. {FOUND_AGAIN}"
+        if self.identity.node_id == min(self.founders) and not self.waiting_for:
             if self.identity.incarnation:
                 self._all_stored = True
             else:
                 self._draw(answers)
 
-    def _consider_empty(self, other: int, answer: Founding) -> None:
-        if answer.founders != self._digest:
-            self.waiting_for[other] = "it was started with other initial_members"
-        elif self.identity.incarnation:
-            self.waiting_for[other] = answer.refusal or "it has yet to store the first membership"
+    def _nobody_has_voted(self, answers: Mapping[int, Founding]) -> bool:
+        """Whether that is certain: of all who have a part in what anybody has stored, at most those
+        are silent who will never come, and they are too few to have committed anything.
+        """
+        stored = [answer.membership for answer in answers.values() if answer.membership]
+        founders = {
+            *self.founders,
+            *(id for each in stored for id in decode_membership(each).voters),
+        }
+        silent = founders - answers.keys() - {self.identity.node_id}
+        taking_part = any(each.stage is FounderStage.STARTED for each in answers.values())
+        return not taking_part and silent <= self._without and 2 * len(silent) < len(founders)
 
-    def _consider_stored(self, other: int, answer: Founding) -> None:
-        """The other's disk is not empty."""
-        own = self.identity
+    def _consider_empty(self, other: int, answer: Founding) -> None:
+        if self.identity.incarnation:
+            self.waiting_for[other] = answer.refusal or "it has yet to store the first membership"
+        elif answer.founders != self._digest:
+            self.waiting_for[other] = "it was started with other initial_members"
+
+    def _consider_started(self, other: int, answer: Founding) -> None:
+        """The other takes part in a cluster."""
+        if answer.incarnation == self.identity.incarnation:
+            self._all_stored = True
+        elif not self.identity.incarnation and not answer.membership:
+            self.waiting_for[other] = "it is starting"
+        else:
+            self._refuse_past(other, answer)
+
+    def _consider_stored(self, other: int, answer: Founding) -> str:
+        """The other's disk is not empty. Why the founders can't go on; empty if they can."""
+        own, first = self.identity, min(self.founders)
+        reason = ""
         if answer.incarnation == own.incarnation:
             self._all_stored |= answer.all_stored
-        elif own.incarnation or answer.stage is FounderStage.STARTED:
+        elif own.incarnation or answer.all_stored:
             self._refuse_past(other, answer)
-        elif other == min(self._founders):
+        elif other == first:
             reason = self._why_not_stored(other, answer)
-            if reason:
-                raise DamagedData(reason)
-            self._store(answer.incarnation, answer.membership, answer.versions.maximum)
-        elif own.node_id == min(self._founders):
-            self._refuse_past(other, answer)
+            if not reason:
+                self._store(answer.incarnation, answer.membership, answer.versions.maximum)
+        elif own.node_id == first:
+            reason = f"the disk of node {first} has been emptied since it was the first to store"
+        if reason:
+            self.waiting_for[other] = reason
+        return reason
 
     def _draw(self, answers: Mapping[int, Founding]) -> None:
         """All founders have empty disks: decide what the cluster begins with, and store it."""
+        founders, own = self.founders, self.identity
         disk_ids = {id: answer.disk_id for id, answer in answers.items()}
-        disk_ids[self.identity.node_id] = self.identity.disk_id
+        disk_ids[own.node_id] = own.disk_id
         ranges = [self._versions, *(answer.versions for answer in answers.values())]
-        membership = Membership(
-            voters=frozenset(self._founders), addresses=self._founders, disk_ids=disk_ids
-        )
-        self._store(
-            self._rng.getrandbits(64) or 1,
-            encode_membership(membership),
-            min(each.maximum for each in ranges),
-        )
-        if len(self._founders) == 1:
+        version = min(each.maximum for each in ranges)
+        for other, answer in answers.items():
+            if version < max(answer.versions.minimum, self._versions.minimum):
+                self.waiting_for[other] = f"it can take part in cluster versions {answer.versions}"
+        if self.waiting_for:
+            return
+        membership = Membership(voters=frozenset(founders), addresses=founders, disk_ids=disk_ids)
+        self._store(self._rng.getrandbits(64) or 1, encode_membership(membership), version)
+        if len(founders) == 1:
             self._all_stored = True
 
     def _store(self, incarnation: int, membership: bytes, version: int) -> None:
-        self.identity = replace(
+        stored = replace(
             self.identity, incarnation=incarnation, membership=membership, version=version
         )
-        self._identities.save(self.identity)
+        # Before anybody is told.
+        self._identities.save(stored)
+        self.identity = stored
 
     def _why_not_stored(self, sender: int, said: Founding) -> str:
         """Why this node does not store what the founder `sender` has decided; empty if it does."""
@@ -210,10 +268,7 @@ class Founder:
         if own.node_id not in membership.voters or sender != min(membership.voters):
             return f"node {own.node_id} is not among those that node {sender} founds a cluster with"
         if membership.disk_ids.get(own.node_id) != own.disk_id:
-            return (
-                f"the disk of node {own.node_id} has been emptied since node {sender} asked. Nobody"
-                " has voted yet: stop the founders, empty the directories of all, start them again"
-            )
+            return f"the disk of node {own.node_id} has been emptied since node {sender} asked it"
         if said.versions.maximum not in self._versions:
             return f"node {own.node_id} can take part in cluster versions {self._versions}"
         return ""

@@ -53,6 +53,7 @@ class Server:
         self._opened = AsyncExitStack()
         self._stopped: asyncio.Future[BaseException | None]
         self._standing_by = False
+        self._stopping = False
         self._leaving: asyncio.Task[None] | None = None
         self._node: Node
         self._links: GrpcPeerLinks
@@ -91,8 +92,9 @@ class Server:
     async def stop(self) -> None:
         """Finish what is under way, give leadership away, answer, close everything."""
         self._log.info("server_stopping")
+        self._stopping = True
         if self._leaving is not None:
-            await self._leaving
+            await asyncio.wait({self._leaving})
         if not self._standing_by:
             self._links.leave()
             await self._front_door.drain(DRAIN_GRACE_S)
@@ -114,6 +116,7 @@ class Server:
 
     async def _start(self) -> None:
         settings = self._settings
+        secret = read_secret(settings.cluster_secret_file)
         directory = open_directory(
             settings.data_dir,
             settings.cluster_name,
@@ -125,9 +128,8 @@ class Server:
         if identity is not None and identity.out_of_service:
             await self._stand_by(identity)
             return
-        if identity is None:
-            identity = await self._new_identity(directory)
-        secret = read_secret(settings.cluster_secret_file)
+        if identity is None or (identity.stage is Stage.FOUNDING and not identity.incarnation):
+            identity = await self._new_identity(directory, identity)
         files = ThreadPoolExecutor(max_workers=2, thread_name_prefix="raftkv-files")
         self._opened.callback(files.shutdown, wait=False, cancel_futures=True)
         founder = Founder(
@@ -142,8 +144,8 @@ class Server:
         peers = PeerServer(
             self._peer_identity(identity), secret, founder, files, CLOCK, absent, decode=decode
         )
-        self.peer_port = await peers.start(settings.peer_listen)
         self._opened.push_async_callback(peers.stop)
+        self.peer_port = await peers.start(settings.peer_listen)
         if identity.stage is Stage.FOUNDING and not directory.has_log:
             identity = await self._found(founder, secret)
         elif identity.stage is Stage.JOINING and not directory.has_log:
@@ -186,10 +188,12 @@ class Server:
         self.client_port = await self._front_door.start(settings.client_listen)
         self._opened.push_async_callback(self._front_door.stop, CLOSE_GRACE_S)
 
-    async def _new_identity(self, directory: DataDirectory) -> Identity:
-        """What an unused directory becomes: a founder's, or that of a node that joins."""
+    async def _new_identity(self, directory: DataDirectory, before: Identity | None) -> Identity:
+        """What a directory becomes in which nothing is decided yet: that of a founder, or of a node
+        that joins. A founder that was there `before` has said its disk's id.
+        """
         settings = self._settings
-        disk_id = self._rng.getrandbits(64) or 1
+        disk_id = before.disk_id if before is not None else self._rng.getrandbits(64) or 1
         if settings.join:
             identity = await identity_to_join(settings, disk_id)
         else:
@@ -197,8 +201,9 @@ class Server:
             identity = Identity(
                 settings.cluster_id, settings.node_id, disk_id, settings.cluster_name
             )
-        # Before anybody learns of the disk's id: it must stay the same.
-        directory.save(identity)
+        if identity != before:
+            # Before anybody learns of the disk's id: it must stay the same.
+            directory.save(identity)
         return identity
 
     async def _found(self, founder: Founder, secret: ClusterSecret) -> Identity:
@@ -213,11 +218,11 @@ class Server:
 
         async def ask(to: int, said: Founding) -> Founding:
             own = self._peer_identity(founder.identity)
-            return await ask_founder(own, secret, to, settings.initial_members[to].peer, said)
+            return await ask_founder(own, secret, to, founder.founders[to].peer, said)
 
         door = StandbyDoor(founder.identity, reason)
-        self.client_port = await door.start(settings.client_listen)
         try:
+            self.client_port = await door.start(settings.client_listen)
             return await founder.found(ask)
         finally:
             await door.stop()
@@ -226,14 +231,14 @@ class Server:
         """Take no part, and say why to all who ask."""
         self._log.error("out_of_service", message=identity.out_of_service)
         door = StandbyDoor(identity, lambda: f"it is out of service: {identity.out_of_service}")
-        self.client_port = await door.start(self._settings.client_listen)
         self._opened.push_async_callback(door.stop)
+        self.client_port = await door.start(self._settings.client_listen)
         self._standing_by = True
 
     def _node_stopped(self, reason: BaseException | None) -> None:
-        if isinstance(reason, OutOfService):
-            loop = asyncio.get_running_loop()
-            self._leaving = loop.create_task(self._leave_service(reason))
+        if isinstance(reason, OutOfService) and not self._stopping:
+            self._leaving = asyncio.get_running_loop().create_task(self._leave_service(reason))
+            self._leaving.add_done_callback(self._left_service)
         else:
             self._halt(reason)
 
@@ -241,14 +246,16 @@ class Server:
         """The node has stopped for good; the process stays, to say why."""
         self._links.leave()
         await self._opened.aclose()
-        try:
-            identity = read_identity(self._settings.data_dir)
-            if identity is None or not identity.out_of_service:
-                self._halt(reason)  # it can't be written down, so the process must not go on
-            else:
-                await self._start()
-        except RaftkvError as error:
-            self._halt(error)
+        identity = read_identity(self._settings.data_dir)
+        if identity is None or not identity.out_of_service:
+            self._halt(reason)  # it can't be written down, so the process must not go on
+        else:
+            await self._start()
+
+    def _left_service(self, leaving: asyncio.Task[None]) -> None:
+        error = None if leaving.cancelled() else leaving.exception()
+        if error is not None:
+            self._halt(error)  # a process that can't even say why must not stay
 
     def _peer_identity(self, identity: Identity) -> PeerIdentity:
         return PeerIdentity(

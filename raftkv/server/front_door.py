@@ -124,5 +124,6 @@ class FrontDoor:
 
     async def stop(self, grace_s: float) -> None:
         """End every stream once its last reply is out, then close the port."""
+        await self._health.stop()
         self._pipelines.end_streams()
         await self._server.stop(grace_s)

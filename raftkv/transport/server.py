@@ -92,8 +92,8 @@ class PeerServer:
                 f"peers can't be listened to on {address}: stop the process that does, "
                 f"or choose another peer_listen address ({error})"
             ) from error
-        await server.start()
         self._server = server
+        await server.start()
         return port
 
     def admit_peers(
