@@ -51,6 +51,7 @@ async def left_service(cluster: Cluster, node_id: int) -> None:
     assert '"event": "out_of_service"' in log
 
 
+@pytest.mark.slow
 async def test_a_node_with_a_damaged_log_refuses_to_start_and_is_replaced(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 3) as cluster, cluster.client() as client:
         writers = Writers(client)
@@ -110,6 +111,7 @@ async def written(client: raftkv.Client, key: str, value: bytes) -> int:
     return (await client.put(key, value, timeout=30)).revision
 
 
+@pytest.mark.slow
 async def test_damaged_tables_are_no_new_node_s_beginning(tmp_path: Path) -> None:
     """Whoever leads with them gives that up instead of sending them, and another one sends his."""
     settings = "--set log_compaction_bytes=65536 --set log_retained_bytes=0"

@@ -252,6 +252,7 @@ async def death_of_a_leader(
         assert observer.told_at[-1] <= died_at + follows_s
 
 
+@pytest.mark.slow
 async def test_a_dead_leader_is_followed_after_its_ttl_and_not_before(tmp_path: Path) -> None:
     """Alone, and along with Raft's leader."""
     ttl_s, election_s = 1.2, 2.0

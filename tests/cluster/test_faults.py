@@ -74,6 +74,7 @@ async def test_nothing_acknowledged_is_lost_when_leaders_are_killed(tmp_path: Pa
         assert not writers.unknown
 
 
+@pytest.mark.slow
 async def test_a_counter_ends_at_exactly_the_number_of_increments(tmp_path: Path) -> None:
     """Retried writes run once: each increment is a compare-and-swap that would fail twice over."""
     async with Cluster(tmp_path, 3) as cluster, cluster.client() as client:
@@ -119,6 +120,7 @@ async def _is(holds: bool) -> bool:
     return holds
 
 
+@pytest.mark.slow
 async def test_a_leader_cut_off_by_the_network_serves_no_linearizable_read(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 3, proxied=True) as cluster, cluster.client() as client:
         await client.put("color", "old")
@@ -161,6 +163,7 @@ async def test_a_paused_leader_is_replaced_and_follows_when_it_wakes(tmp_path: P
                 assert await woken.get("after the pause") is not None
 
 
+@pytest.mark.slow
 async def test_five_nodes_serve_with_two_down_and_refuse_with_three_down(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 5) as cluster, cluster.client() as client:
         first = await cluster.leader()

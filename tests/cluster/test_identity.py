@@ -24,6 +24,7 @@ async def knows_addresses(cluster: Cluster, node_id: int) -> bool:
     return {each.node_id: (each.peer_address, each.client_address) for each in members} == now
 
 
+@pytest.mark.slow
 async def test_all_nodes_restart_on_new_addresses_at_once(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 3) as cluster:
         async with cluster.client() as client:

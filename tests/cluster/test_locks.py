@@ -66,6 +66,7 @@ class Holder:
             pipe.close()
 
 
+@pytest.mark.slow
 async def test_one_holder_at_a_time_and_no_write_is_lost_when_leaders_are_killed(
     tmp_path: Path,
 ) -> None:

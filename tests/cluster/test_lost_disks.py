@@ -11,7 +11,7 @@ import raftkv
 from raftkv.cli.exit_codes import ExitCode
 from tests.cluster.cluster import Cluster, eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 REPLACE = "raftkv member replace"
 
@@ -43,6 +43,7 @@ async def not_serving(cluster: Cluster, node_id: int, words: str) -> None:
     await eventually(said, f"node {node_id} says {words!r}")
 
 
+@pytest.mark.slow
 async def test_a_wiped_node_and_one_that_lags_do_not_make_a_majority(tmp_path: Path) -> None:
     """Nodes 1 and 2 acknowledge while 3 is down; then 1 loses its disk, and 1 and 3 come first."""
     async with Cluster(tmp_path, 3) as cluster:
@@ -62,6 +63,7 @@ async def test_a_wiped_node_and_one_that_lags_do_not_make_a_majority(tmp_path: P
             await assert_all_there(cluster, node_id, keys)
 
 
+@pytest.mark.slow
 async def test_two_wiped_nodes_wait_for_the_third_and_found_nothing(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 3) as cluster:
         keys = await put_many(cluster, "before")
@@ -82,6 +84,7 @@ async def test_two_wiped_nodes_wait_for_the_third_and_found_nothing(tmp_path: Pa
                 await client.put("fork", "no", timeout=2)
 
 
+@pytest.mark.slow
 async def test_a_wiped_node_is_refused_also_by_peers_that_have_restarted(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 3) as cluster:
         await put_many(cluster, "before")
@@ -144,6 +147,7 @@ async def test_of_two_processes_on_copies_of_one_disk_at_most_one_takes_part(
             await assert_all_there(cluster, node_id, keys)
 
 
+@pytest.mark.slow
 async def test_the_disk_of_another_node_is_refused(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 3) as cluster:
         keys = await put_many(cluster, "before")

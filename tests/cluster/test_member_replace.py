@@ -63,6 +63,7 @@ async def command(cluster: Cluster, *arguments: str) -> AsyncIterator[Command]:
             await process.wait()
 
 
+@pytest.mark.slow
 async def test_a_dead_node_is_replaced_under_load_by_one_command_that_may_be_interrupted(
     tmp_path: Path,
 ) -> None:

@@ -33,7 +33,7 @@ from raftkv.transport.introduction import NotIntroduced, is_admitted, prove
 from raftkv.transport.secret import ClusterSecret
 from tests.cluster.cluster import Cluster, NodeProcess, eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 STRANGER = 999
 NO_SECRET = ClusterSecret()
@@ -136,7 +136,9 @@ ATTACKS: dict[str, Callable[[int], peer_pb2.Frame]] = {
 }
 
 
-@pytest.fixture(params=[False, True], ids=["no secret", "secret"])
+@pytest.fixture(
+    params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["no secret", "secret"]
+)
 async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> object:
     settings = ""
     if request.param:

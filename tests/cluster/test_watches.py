@@ -78,6 +78,7 @@ async def watched(
     assert part == [event for event in heard if event.key.startswith(b"w3/")]
 
 
+@pytest.mark.slow
 async def test_no_gap_and_no_duplicate_when_nodes_are_killed_one_after_the_other(
     tmp_path: Path,
 ) -> None:
@@ -89,6 +90,7 @@ async def test_no_gap_and_no_duplicate_when_nodes_are_killed_one_after_the_other
             await cluster.ready(node_id)
 
 
+@pytest.mark.slow
 async def test_no_gap_and_no_duplicate_when_nodes_are_paused_one_after_the_other(
     tmp_path: Path,
 ) -> None:
@@ -103,6 +105,7 @@ async def test_no_gap_and_no_duplicate_when_nodes_are_paused_one_after_the_other
             await cluster.ready(node_id)
 
 
+@pytest.mark.slow
 async def test_no_gap_and_no_duplicate_when_its_only_node_falls_behind_and_gets_a_snapshot(
     tmp_path: Path,
 ) -> None:
