@@ -321,7 +321,7 @@ class WrongCluster(RaftkvError):
 
 
 class OutOfService(RaftkvError):
-    """This node found that its data and its cluster's do not belong together, and takes no part.
+    """This node's data is damaged, or does not belong to its cluster's: it takes no part.
 
     It votes for nobody, acknowledges nothing and serves nothing, also after a restart, until its
     operator has decided. The message names both sides and the fix.

@@ -99,11 +99,11 @@ def verify_open_database(
         try:
             with _translated(path):
                 yield from verify_table(path, reader)
-        except FileNotFoundError:
+        except _Gone:
             if name in live_tables():
-                raise DamagedData(f"the table {path} is gone", path=path) from None
+                raise
     for path in sorted((*directory.glob("*.log"), *directory.glob("MANIFEST-*"))):
-        with suppress(FileNotFoundError), _translated(path):
+        with suppress(_Gone), _translated(path):
             cut_short_at = yield from verify_records(path)
             if cut_short_at is not None:
                 yield from _until_finished(path, cut_short_at)
@@ -118,13 +118,17 @@ def _until_finished(path: Path, offset: int) -> Iterator[int]:
         yield 0
 
 
+class _Gone(DamagedData):
+    """A file is not where it was a moment ago."""
+
+
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
     """What the disk refuses to return is as lost as what it returns wrongly."""
     try:
         yield
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise _Gone(f"the file {path} is gone", path=path) from error
     except OSError as error:
         if error.errno in _UNREADABLE:
             raise DamagedData(f"{path} can't be read: {error.strerror}", path=path) from error

@@ -106,6 +106,20 @@ async def test_a_node_serves_no_byte_of_a_damaged_state(tmp_path: Path) -> None:
             assert item.value == f"<value {number}>".encode() * 50
 
 
+async def join_when_settled(cluster: Cluster, node_id: int) -> NodeProcess:
+    """Add the node as soon as the leader has committed something in its term."""
+
+    async def joined() -> bool:
+        try:
+            await cluster.join(node_id)
+        except raftkv.MembershipRefused:
+            return False
+        return True
+
+    await eventually(joined, f"node {node_id} is added")
+    return cluster.nodes[node_id]
+
+
 async def written(client: raftkv.Client, key: str, value: bytes) -> int:
     """The revision that the put made."""
     return (await client.put(key, value, timeout=30)).revision
@@ -130,7 +144,7 @@ async def test_damaged_tables_are_no_new_node_s_beginning(tmp_path: Path) -> Non
         await cluster.ready(damaged)
         await client.transfer_leader(damaged, timeout=10)
 
-        newcomer = await cluster.join(4)
+        newcomer = await join_when_settled(cluster, 4)
         await left_service(cluster, damaged)
         await promote(client, 4)
         assert "snapshot_send" not in node.log()

@@ -37,7 +37,7 @@ def silence_is_an_empty_disk() -> list[Patch]:
 
     async def ask(self: Founder, ask: Ask) -> dict[int, Founding]:
         answers = await ask_all(self, ask)
-        if len(answers) + 1 > len(self._founders) // 2:
+        if len(answers) + 1 > len(self.founders) // 2:
             self.waiting_for = {}
         return answers
 

@@ -65,8 +65,9 @@ def draw_schedule(
     at_s = 1.0
     while at_s < seconds:
         (kind,) = rng.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])
-        faults.append(_draw(rng, kind, nodes, round(at_s, 3)))
-        if isinstance(faults[-1], Rot) and rng.random() < 0.75:
+        fault = _draw(rng, kind, nodes, round(at_s, 3))
+        faults.append(fault)
+        if isinstance(fault, Rot) and (fault.part == STATE or rng.random() < 0.5):
             # Who comes new gets all of the leader's state, what nobody reads included.
             faults.append(Reconfigure(round(at_s + 0.05, 3), 0.0, "", add=True, add_first=True))
         at_s += rng.expovariate(1 / pause_s)
@@ -114,8 +115,9 @@ def _draw(rng: Random, kind: type[Fault], nodes: Sequence[str], at_s: float) -> 
         remove = one if not add or rng.random() < 0.7 else ""
         return Reconfigure(at_s, 0.0, remove, add, add_first=rng.random() < 0.5)
     if kind is Rot:
-        part = rng.choice((LOG, STATE, STATE, SNAPSHOT))
-        return Rot(at_s, for_s, one if part == STATE else rng.choice(list(nodes)), part)
+        part = rng.choice((LOG, STATE, STATE, STATE, SNAPSHOT))
+        node = rng.choice(list(nodes))
+        return Rot(at_s, for_s, LEADER if part == STATE and rng.random() < 0.8 else node, part)
     if kind is ClockJump:
         return ClockJump(at_s, 0.0, one, rng.choice((0.2, 1.0, 5.0, 60.0)))
     if kind is ClockRate:
