@@ -19,8 +19,9 @@ from raftkv.node.node import Node
 from raftkv.raft.entry import Address, Entry, EntryKind, HardState, Membership
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.ready import RaftConfig
+from raftkv.storage.identity import Identity, MemoryIdentityStore, Stage
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
-from raftkv.storage.ports import Checkpoint
+from raftkv.storage.ports import Checkpoint, Start
 from raftkv.transport.ports import Frame, PeerHandler
 
 CONFIG = NodeConfig(
@@ -37,7 +38,9 @@ CONFIG = NodeConfig(
 class NoLinks:
     """Nobody can be reached."""
 
-    def start(self, handler: PeerHandler) -> None: ...
+    connected: frozenset[int] = frozenset()
+
+    def start(self, handler: PeerHandler, start: Start) -> None: ...
     def set_peers(self, addresses: Mapping[int, str]) -> None: ...
     def send(self, to: int, frame: Frame) -> None: ...
     async def send_snapshot(
@@ -57,7 +60,10 @@ async def restarted_after_its_removal(directory: Path) -> BaseException | None:
     log, state = MemoryLogStore(), MemoryStateStorage(directory)
     await log.append(HardState(current_term=1, commit_index=2), entries)
     StateMachine(state.store, Limits()).apply(entries)
-    node = Node(1, 7, CONFIG, log, state, NoLinks(), Random(1))
+    identities = MemoryIdentityStore(Identity(7, 1, 1, incarnation=5, stage=Stage.MEMBER))
+    identity = identities.load()
+    assert identity is not None
+    node = Node(identities, identity, addresses[1], CONFIG, log, state, NoLinks(), Random(1))
     await node.start()
     async with asyncio.timeout(10):
         reason = await node.stopped

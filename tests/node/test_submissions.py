@@ -89,13 +89,13 @@ async def test_a_snapshot_that_jumps_over_a_batch_leaves_it_unknown_unless_it_ca
 
 
 async def test_a_leader_takes_again_what_a_snapshot_of_its_own_jumped_over() -> None:
-    intake = Intake()
+    intake = Intake(1000)
     submissions, (plain, first, second) = waiting(b"plain", b"1st in session", b"2nd in session")
-    intake.add(submissions.take_unsent(term=2), submissions.settled)
+    intake.add(1, submissions.take_unsent(term=2), submissions.settled)
     assert [len(taken) for taken in intake.take(1000)] == [3]
     submissions.jump(lambda commands: commands.endswith(b"in session"))
     assert isinstance(plain.exception(), OutcomeUnknown)
-    intake.add(submissions.take_unsent(term=2), submissions.settled)
+    intake.add(1, submissions.take_unsent(term=2), submissions.settled)
     (again,) = intake.take(1000)
     assert [each.commands for each in again] == [b"1st in session", b"2nd in session"]
     submissions.resolve(again[0].number, b"")
@@ -184,18 +184,18 @@ async def test_a_node_that_stops_says_what_may_have_happened_to_each_batch() -> 
 
 
 def test_the_leader_takes_each_submission_once_however_often_it_arrives() -> None:
-    intake = Intake()
+    intake = Intake(1000)
     one, two = Submission(ORIGIN, 1, b"a"), Submission(ORIGIN, 2, b"b")
-    intake.add([one], settled=0)
-    intake.add([one, two], settled=0)
+    intake.add(1, [one], settled=0)
+    intake.add(1, [one, two], settled=0)
     assert list(intake.take(1000)) == [[one, two]]
-    intake.add([two], settled=1)
-    intake.add([one], settled=1)
+    intake.add(1, [two], settled=1)
+    intake.add(1, [one], settled=1)
     assert not intake
 
 
 def test_submissions_are_packed_into_entries_of_bounded_size() -> None:
-    intake = Intake()
+    intake = Intake(1000)
     submissions = [Submission(ORIGIN, number, b"x" * 40) for number in range(1, 6)]
-    intake.add(submissions, settled=0)
+    intake.add(1, submissions, settled=0)
     assert [numbers(packed) for packed in intake.take(100)] == [[1, 2], [3, 4], [5]]

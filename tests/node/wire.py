@@ -3,37 +3,96 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
-from raftkv.errors import Unavailable
+from raftkv.errors import InvalidRequest, Unavailable
 from raftkv.kv.limits import Limits
+from raftkv.kv.membership import encode_membership
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
+from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.ready import RaftConfig
+from raftkv.storage.identity import Identity, MemoryIdentityStore, Stage
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
-from raftkv.storage.ports import Checkpoint
+from raftkv.storage.ports import Checkpoint, Start
 from raftkv.transport.ports import Frame, PeerHandler
 
 LATENCY_S = 0.001
 STEP_S = 0.005
+CLUSTER, INCARNATION = 7, 0xF00D
 
 
 class Wire:
-    """What the nodes hear of each other; one that is `cut_off` hears and says nothing."""
+    """What the nodes hear of each other; one that is `cut_off` hears and says nothing. Nobody
+    answers for a node that was never started.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path, rng: Random, config: NodeConfig) -> None:
+        self._directory = directory
+        self._rng = rng
+        self._config = config
         self.nodes: dict[int, Node] = {}
         self.links: dict[int, WireLinks] = {}
+        self.identities: dict[int, MemoryIdentityStore] = {}
+        self.logs: dict[int, MemoryLogStore] = {}
+        self.states: dict[int, MemoryStateStorage] = {}
         self.cut_off: set[int] = set()
+        self.snapshots_sent: list[tuple[int, int]] = []
+        """By whom to whom, taken or not."""
+        self.snapshot_arrives: Callable[[Path], None] = _unchanged
+        self.refused: list[tuple[int, int, Exception]] = []
+        """Whose frame was refused by whom, and why."""
 
     def carry(self, sender: int, to: int, frame: Frame) -> None:
-        if not {sender, to} & self.cut_off:
-            self.nodes[to].driver.receive(sender, frame)
+        if to in self.nodes and not {sender, to} & self.cut_off:
+            try:
+                self.nodes[to].driver.receive(sender, frame)
+            except (InvalidRequest, ProtocolBreach) as error:
+                self.refused.append((sender, to, error))
+
+    async def start(self, node_id: int, initial: Membership | None = None) -> Node:
+        """Start a node with empty disks; without `initial` it waits to be made a member."""
+        self.identities[node_id] = MemoryIdentityStore(identity_of(node_id, initial))
+        self.logs[node_id] = MemoryLogStore()
+        self.states[node_id] = MemoryStateStorage(self._directory / str(node_id))
+        return await self._run(node_id)
+
+    async def restart(self, node_id: int) -> Node:
+        """Kill the node and start it on what is on its disks."""
+        await self.kill(node_id)
+        self.logs[node_id] = self.logs[node_id].crash()
+        self.states[node_id] = self.states[node_id].crash()
+        return await self._run(node_id)
+
+    async def kill(self, node_id: int) -> None:
+        """What the process does from now on nobody hears of."""
+        node = self.nodes.pop(node_id)
+        self.links.pop(node_id).dead = True
+        node.driver.finish(None)
+        await node.stop()
+
+    async def _run(self, node_id: int) -> Node:
+        identity = self.identities[node_id].load()
+        assert identity is not None
+        self.links[node_id] = WireLinks(self, node_id)
+        node = self.nodes[node_id] = Node(
+            self.identities[node_id],
+            identity,
+            address_of(node_id),
+            self._config,
+            self.logs[node_id],
+            self.states[node_id],
+            self.links[node_id],
+            Random(self._rng.getrandbits(64)),
+        )
+        await node.start()
+        return node
 
 
 class WireLinks:
@@ -41,17 +100,32 @@ class WireLinks:
         self._wire = wire
         self._node_id = node_id
         self.connected: frozenset[int] = frozenset()
+        self.addresses: Mapping[int, str] = {}
+        self.dead = False
+        self.start_of_node = Start()
 
-    def start(self, handler: PeerHandler) -> None: ...
-    def set_peers(self, addresses: Mapping[int, str]) -> None: ...
+    def start(self, handler: PeerHandler, start: Start) -> None:
+        self.start_of_node = start
+
+    def set_peers(self, addresses: Mapping[int, str]) -> None:
+        self.addresses = dict(addresses)
+
     def send(self, to: int, frame: Frame) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(LATENCY_S, self._wire.carry, self._node_id, to, frame)
+        if not self.dead:
+            loop = asyncio.get_running_loop()
+            loop.call_later(LATENCY_S, self._wire.carry, self._node_id, to, frame)
 
     async def send_snapshot(
         self, to: int, message: InstallSnapshot, checkpoint: Checkpoint
     ) -> None:
-        raise Unavailable("no snapshots on this wire")
+        if {self._node_id, to} & self._wire.cut_off:
+            raise Unavailable("the wire is cut")
+        self._wire.snapshots_sent.append((self._node_id, to))
+        receiver = self._wire.nodes[to].driver
+        received = receiver.begin_snapshot(message)
+        shutil.copytree(checkpoint.path, received, dirs_exist_ok=True)
+        self._wire.snapshot_arrives(received)
+        await receiver.finish_snapshot(message, received)
 
     async def close(self) -> None: ...
 
@@ -68,28 +142,43 @@ def config_of(*, leader_lease: bool) -> NodeConfig:
     )
 
 
+def address_of(node_id: int) -> Address:
+    return Address(f"n{node_id}:1", f"n{node_id}:2")
+
+
+def members_of(*voters: int) -> Membership:
+    """The first membership of these founders, each on its disk."""
+    return Membership(
+        voters=frozenset(voters),
+        addresses={each: address_of(each) for each in voters},
+        disk_ids={each: each for each in voters},
+    )
+
+
+def identity_of(node_id: int, initial: Membership | None) -> Identity:
+    """Of a founder whose cluster is founded, or without `initial` of a node that has joined."""
+    return Identity(
+        CLUSTER,
+        node_id,
+        disk_id=node_id,
+        incarnation=INCARNATION,
+        stage=Stage.JOINING if initial is None else Stage.FOUNDING,
+        membership=b"" if initial is None else encode_membership(initial),
+    )
+
+
+def _unchanged(_: Path) -> None:
+    """A snapshot arrives as it was sent."""
+
+
 @asynccontextmanager
 async def cluster_of(
     directory: Path, seed: int, *, leader_lease: bool
 ) -> AsyncIterator[tuple[Wire, Node]]:
     """The wire and the first leader."""
-    wire, rng = Wire(), Random(seed)
-    addresses = {each: Address(f"n{each}:1", f"n{each}:2") for each in (1, 2, 3)}
-    initial = Membership(voters=frozenset(addresses), addresses=addresses)
-    for node_id in addresses:
-        wire.links[node_id] = WireLinks(wire, node_id)
-        wire.nodes[node_id] = Node(
-            node_id,
-            7,
-            config_of(leader_lease=leader_lease),
-            MemoryLogStore(),
-            MemoryStateStorage(directory / str(node_id)),
-            wire.links[node_id],
-            Random(rng.getrandbits(64)),
-            initial,
-        )
-    for node in wire.nodes.values():
-        await node.start()
+    wire = Wire(directory, Random(seed), config_of(leader_lease=leader_lease))
+    for node_id in (1, 2, 3):
+        await wire.start(node_id, members_of(1, 2, 3))
     await until(lambda: all(node.ready for node in wire.nodes.values()))
     (leader,) = leaders(wire)
     yield wire, leader
