@@ -254,12 +254,12 @@ class Driver:
                     self.raft.step(message)
             except ProtocolBreach as breach:
                 of_stranger = self._breached(breach)
-            if frame.forwards:
-                self._take_forwards(sender, frame.forwards)
-            if frame.acknowledged and sender == self.raft.leader_id:
-                self._note_word_of_leader(frame.acknowledged)
-            for refused in frame.forwards_refused:
-                self.submissions.refused(refused.term, refused.number, refused.error)
+            if of_stranger is None and not self.dead:
+                if frame.forwards:
+                    self._take_forwards(sender, frame.forwards)
+                if frame.acknowledged and sender == self.raft.leader_id:
+                    self._note_word_of_leader(frame.acknowledged)
+                self._hear_refusals(sender, frame.forwards_refused)
         self.wake()
         if of_stranger is not None:
             raise of_stranger
@@ -314,6 +314,12 @@ class Driver:
             self._forwarders.add(sender)
         if refused:
             self._links.send(sender, Frame(forwards_refused=tuple(refused)))
+
+    def _hear_refusals(self, sender: int, forwards_refused: Sequence[ForwardRefused]) -> None:
+        for refused in forwards_refused:
+            # Nobody else can say what the leader of a term has not proposed, nor in another term.
+            if sender == self.raft.leader_id and refused.term == self.raft.current_term:
+                self.submissions.refused(refused.term, refused.number, refused.error)
 
     @property
     def removal_claimed_by(self) -> frozenset[int]:

@@ -51,7 +51,8 @@ class PeerRegister:
         self.callers.pop(caller.node_id, None)
         self.callers[caller.node_id] = caller
         if len(self.callers) > CALLERS_MAX:
-            del self.callers[next(iter(self.callers))]
+            strangers = (id for id in self.callers if id not in membership.members)
+            del self.callers[next(strangers, next(iter(self.callers)))]
         return None
 
     def refusal_of_admitted(self, caller: Caller, membership: Membership) -> Refused | None:

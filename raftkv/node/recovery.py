@@ -74,7 +74,7 @@ async def _begin_log(
     log_store: LogStore, identity: Identity, recovered: RecoveredLog
 ) -> RecoveredLog:
     """The first entries of an empty log. Its hash begins with the incarnation."""
-    seed = identity.incarnation
+    seed = identity.empty_log_hash
     if identity.stage is Stage.MEMBER and not recovered.starts.own.number:
         raise DamagedData(
             f"the log of node {identity.node_id} is empty, although the node was a member: its"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import TypeAlias
 
 from raftkv.errors import (
     DeadlineExceeded,
@@ -236,8 +237,12 @@ def _session_has_ended(result: bytes) -> bool:
     return kv_pb2.BatchResult.FromString(result).failure.reason == SessionExpired.reason
 
 
+_Origin: TypeAlias = tuple[int, int]
+"""The sender of submissions, and the process that it says has handed them in."""
+
+
 class Intake:
-    """The leader's queue: submissions of all origins, each taken once per term.
+    """The leader's queue: submissions of all origins, each taken or refused once per term.
 
     What one sender can make it hold is bounded: bytes in the queue, origins, and numbers.
     """
@@ -252,15 +257,19 @@ class Intake:
         self._queue: list[Submission] = []
         self._bytes: dict[int, int] = {}
         self._origins: dict[int, dict[int, None]] = {}
-        self._settled: dict[int, int] = {}
-        self._taken: dict[int, set[int]] = {}
+        self._settled: dict[_Origin, int] = {}
+        self._taken: dict[_Origin, set[int]] = {}
+        self._refused: dict[_Origin, set[int]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._queue)
 
     def clear(self) -> None:
         """A new term: whatever was not proposed is its origin's again."""
-        for kept in (self._queue, self._bytes, self._origins, self._settled, self._taken):
+        for kept in (
+            *(self._queue, self._bytes, self._origins),
+            *(self._settled, self._taken, self._refused),
+        ):
             kept.clear()
 
     def add(
@@ -268,39 +277,50 @@ class Intake:
     ) -> list[tuple[int, RaftkvError]]:
         """Queue what has not been taken before. The origin waits for none up to `settled`.
 
-        Returns the numbers of those over a bound, each with its error.
+        Returns the numbers of those over a bound, each with its error. The origin is told that
+        such a one was not proposed, so a copy of it that arrives later is not, either.
         """
-        refused: list[tuple[int, RaftkvError]] = []
+        over: list[tuple[int, RaftkvError]] = []
         for submission in submissions:
-            origin, number = submission.origin, submission.number
-            taken = self._taken_from(sender, origin)
+            origin, number = (sender, submission.origin), submission.number
+            taken, refused = self._taken_from(origin), self._refused[origin]
             if settled > self._settled.get(origin, 0):
                 self._settled[origin] = settled
                 taken -= {old for old in taken if old <= settled}
+                refused -= {old for old in refused if old <= settled}
             if number <= self._settled.get(origin, 0) or number in taken:
                 continue
-            queued = self._bytes.get(sender, 0)
-            if queued >= self._bytes_per_sender_max or len(taken) >= self.TAKEN_PER_ORIGIN_MAX:
-                refused.append((number, self._full(sender, queued)))
+            queued, known = self._bytes.get(sender, 0), len(taken) + len(refused)
+            if (
+                number in refused
+                or queued >= self._bytes_per_sender_max
+                or known >= self.TAKEN_PER_ORIGIN_MAX
+            ):
+                if known < self.TAKEN_PER_ORIGIN_MAX:
+                    refused.add(number)
+                over.append((number, self._full(sender, queued)))
                 continue
             taken.add(number)
             self._bytes[sender] = queued + len(submission.commands)
             self._queue.append(submission)
-        return refused
+        return over
 
-    def _taken_from(self, sender: int, origin: int) -> set[int]:
+    def _taken_from(self, origin: _Origin) -> set[int]:
         """The numbers of this origin that were taken and are not settled."""
         taken = self._taken.get(origin)
         if taken is None:
             taken = self._taken[origin] = set()
+            self._refused[origin] = set()
+            sender, process = origin
             origins = self._origins.setdefault(sender, {})
-            origins[origin] = None
+            origins[process] = None
             if len(origins) > self.ORIGINS_PER_SENDER_MAX:
                 # The oldest is a life of the sender that is long over: nobody repeats its numbers.
                 gone = next(iter(origins))
                 del origins[gone]
-                self._taken.pop(gone, None)
-                self._settled.pop(gone, None)
+                self._taken.pop((sender, gone), None)
+                self._refused.pop((sender, gone), None)
+                self._settled.pop((sender, gone), None)
         return taken
 
     def _full(self, sender: int, queued: int) -> RaftkvError:

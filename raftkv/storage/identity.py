@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Protocol
 
+from raftkv.raft.running_hash import UNKNOWN
 from raftkv.versions import HASHED
 
 FORMAT_VERSION = 2
@@ -41,6 +42,15 @@ class Identity:
     membership: bytes = b""
     version: int = HASHED
     out_of_service: str = ""
+
+    @property
+    def empty_log_hash(self) -> int:
+        """The running hash of a log of this cluster that holds nothing yet.
+
+        The logs of a cluster that raftkv 0.1.0 has begun have none, whoever joins it later.
+        """
+        began_without = self.incarnation == _incarnation_of_0_1_0(self.cluster_id)
+        return UNKNOWN if began_without else self.incarnation
 
     def encode(self) -> bytes:
         written = {"format_version": FORMAT_VERSION, **asdict(self)}
@@ -117,8 +127,12 @@ def _text(read: dict[str, object], name: str) -> str:
 
 
 def _of_format_1(cluster_id: int, node_id: int) -> Identity:
-    # Every node of that cluster must come to the same incarnation without asking, and no node of
-    # another cluster may. Its disk gets an id when the directory is claimed.
-    digest = hashlib.sha256(b"raftkv 0.1.0 " + cluster_id.to_bytes(8, "big")).digest()
-    incarnation = int.from_bytes(digest[:8], "big") or 1
+    # Its disk gets an id when the directory is claimed.
+    incarnation = _incarnation_of_0_1_0(cluster_id)
     return Identity(cluster_id, node_id, 0, incarnation=incarnation, stage=Stage.MEMBER)
+
+
+def _incarnation_of_0_1_0(cluster_id: int) -> int:
+    """Every node of that cluster comes to the same one without asking, and none of another."""
+    digest = hashlib.sha256(b"raftkv 0.1.0 " + cluster_id.to_bytes(8, "big")).digest()
+    return int.from_bytes(digest[:8], "big") or 1

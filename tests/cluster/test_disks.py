@@ -16,7 +16,7 @@ from raftkv.cli.exit_codes import ExitCode
 from raftkv.errors import DamagedData
 from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.failures import error_of_call
-from tests.cluster.cluster import Cluster, NodeProcess, free_ports
+from tests.cluster.cluster import Cluster, NodeProcess, eventually, free_ports
 from tests.cluster.disk_faults import (
     fill_up,
     flip_bit,

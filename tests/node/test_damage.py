@@ -185,7 +185,7 @@ async def test_a_snapshot_that_arrives_damaged_is_refused_and_says_nothing_of_th
 
 async def test_a_node_alone_is_told_to_keep_what_nobody_else_has(tmp_path: Path) -> None:
     wire = Wire(tmp_path, Random(1), config_of(leader_lease=False, scrub_interval_s=SCRUB_S))
-    alone = Membership(voters=frozenset({1}), addresses={1: address_of(1)}, disk_ids={1: 101})
+    alone = Membership(voters=frozenset({1}), addresses={1: address_of(1)}, disk_ids={1: 1})
     node = await wire.start(1, alone)
     state = wire.states[1]
     await until(lambda: node.ready)

@@ -60,8 +60,9 @@ async def restarted_after_its_removal(directory: Path) -> BaseException | None:
     log, state = MemoryLogStore(), MemoryStateStorage(directory)
     await log.append(HardState(current_term=1, commit_index=2), entries)
     StateMachine(state.store, Limits()).apply(entries)
-    identity = Identity(7, 1, 101, incarnation=1, stage=Stage.MEMBER)
-    identities = MemoryIdentityStore(identity)
+    identities = MemoryIdentityStore(Identity(7, 1, 1, incarnation=5, stage=Stage.MEMBER))
+    identity = identities.load()
+    assert identity is not None
     node = Node(identities, identity, addresses[1], CONFIG, log, state, NoLinks(), Random(1))
     await node.start()
     async with asyncio.timeout(10):

@@ -9,6 +9,7 @@ from raftkv.errors import (
     Overloaded,
     SessionExpired,
     ShuttingDown,
+    TooLarge,
 )
 from raftkv.node.submissions import Intake, Submissions
 from raftkv.rpc import kv_pb2
@@ -89,7 +90,7 @@ async def test_a_snapshot_that_jumps_over_a_batch_leaves_it_unknown_unless_it_ca
 
 
 async def test_a_leader_takes_again_what_a_snapshot_of_its_own_jumped_over() -> None:
-    intake = Intake(1 << 20)
+    intake = Intake(1000)
     submissions, (plain, first, second) = waiting(b"plain", b"1st in session", b"2nd in session")
     intake.add(1, submissions.take_unsent(term=2), submissions.settled)
     assert [len(taken) for taken in intake.take(1000)] == [3]
@@ -184,7 +185,7 @@ async def test_a_node_that_stops_says_what_may_have_happened_to_each_batch() -> 
 
 
 def test_the_leader_takes_each_submission_once_however_often_it_arrives() -> None:
-    intake = Intake(1 << 20)
+    intake = Intake(1000)
     one, two = Submission(ORIGIN, 1, b"a"), Submission(ORIGIN, 2, b"b")
     intake.add(1, [one], settled=0)
     intake.add(1, [one, two], settled=0)
@@ -194,8 +195,103 @@ def test_the_leader_takes_each_submission_once_however_often_it_arrives() -> Non
     assert not intake
 
 
+def test_what_one_sender_can_make_the_leader_hold_is_bounded_in_bytes() -> None:
+    intake = Intake(bytes_per_sender_max=100)
+    batches = [Submission(ORIGIN, number, b"x" * 60) for number in range(1, 5)]
+    over = intake.add(2, batches, settled=0)
+    assert [number for number, _ in over] == [3, 4]
+    assert all(isinstance(error, Overloaded) for _, error in over)
+    assert "bytes of node 2 waiting" in over[0][1].message
+    assert intake.add(3, [Submission(ORIGIN + 1, 1, b"x")], settled=0) == []
+    assert [numbers(packed) for packed in intake.take(1000)] == [[1, 2, 1]]
+    assert intake.add(2, [Submission(ORIGIN, 5, b"x")], settled=0) == []
+
+
+def test_what_was_refused_is_refused_again_and_not_taken_after_all() -> None:
+    """The trace: a copy was sent again before the refusal arrived. Its caller has heard that it was
+    not applied, and has sent it under another number.
+    """
+    intake = Intake(bytes_per_sender_max=100)
+    first, second = Submission(ORIGIN, 1, b"x" * 100), Submission(ORIGIN, 2, b"x")
+    assert [number for number, _ in intake.add(2, [first, second], settled=0)] == [2]
+    list(intake.take(1000))
+    assert [number for number, _ in intake.add(2, [second], settled=0)] == [2]
+    assert not intake
+    intake.clear()  # a new term: whatever was refused in the old one is over
+    assert intake.add(2, [second], settled=0) == []
+
+
+def test_settled_numbers_are_forgotten() -> None:
+    intake = Intake(bytes_per_sender_max=1)
+    batches = [Submission(ORIGIN, number, b"x") for number in range(1, 100)]
+    intake.add(2, batches, settled=0)
+    intake.add(2, [Submission(ORIGIN, 101, b"")], settled=99)
+    assert len(intake._taken[2, ORIGIN]) + len(intake._refused[2, ORIGIN]) == 1
+
+
+def test_one_sender_settles_nothing_of_another() -> None:
+    intake = Intake(bytes_per_sender_max=100)
+    intake.add(3, [Submission(ORIGIN, 1, b"")], settled=1 << 40)
+    assert intake.add(2, [Submission(ORIGIN, 1, b"mine")], settled=0) == []
+    assert [each.commands for packed in intake.take(1000) for each in packed] == [b"mine"]
+
+
+def test_a_sender_has_few_origins_and_the_oldest_is_forgotten() -> None:
+    intake = Intake(bytes_per_sender_max=1 << 20)
+    kept = Intake.ORIGINS_PER_SENDER_MAX
+    for origin in range(kept + 3):
+        intake.add(2, [Submission(origin, 1, b"x")], settled=0)
+    assert {origin for _, origin in intake._taken} == set(range(3, kept + 3))
+    assert intake._taken.keys() == intake._refused.keys()
+    intake.add(3, [Submission(0, 1, b"x")], settled=0)
+    assert len(intake._taken) == kept + 1
+
+
+def test_a_sender_has_no_more_numbers_than_a_node_can_have_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Intake, "TAKEN_PER_ORIGIN_MAX", 3)
+    intake = Intake(bytes_per_sender_max=1 << 20)
+    batches = [Submission(ORIGIN, number, b"x") for number in range(1, 6)]
+    assert [number for number, _ in intake.add(2, batches, settled=0)] == [4, 5]
+    assert len(intake._taken[2, ORIGIN]) + len(intake._refused[2, ORIGIN]) == 3
+
+
+# ---- what the leader refuses -----------------------------------------------------------
+
+
+async def test_what_the_leader_has_not_proposed_fails_with_its_error() -> None:
+    submissions, (first, second) = waiting(b"a", b"b")
+    submissions.take_unsent(term=2)
+    submissions.refused(2, 1, TooLarge("over a limit"))
+    with pytest.raises(TooLarge, match="over a limit"):
+        await first
+    assert not second.done()
+    assert len(submissions) == 1
+    assert not submissions.has_unsent
+
+
+async def test_a_refusal_of_another_term_or_number_means_nothing() -> None:
+    submissions, (future,) = waiting(b"a")
+    submissions.take_unsent(term=2)
+    submissions.refused(1, 1, TooLarge("over a limit"))
+    submissions.refused(3, 1, TooLarge("over a limit"))
+    submissions.refused(2, 9, TooLarge("over a limit"))
+    assert not future.done()
+    submissions.revive_before(3)
+    submissions.refused(2, 1, TooLarge("over a limit"))  # it is on its way again
+    assert not future.done()
+
+
+async def test_what_may_have_been_applied_is_not_refused() -> None:
+    submissions, future = jumped_over()
+    (repeated,) = submissions.take_unsent(term=3)
+    submissions.refused(3, repeated.number, Overloaded("full"))
+    assert not future.done()
+
+
 def test_submissions_are_packed_into_entries_of_bounded_size() -> None:
-    intake = Intake(1 << 20)
+    intake = Intake(1000)
     submissions = [Submission(ORIGIN, number, b"x" * 40) for number in range(1, 6)]
     intake.add(1, submissions, settled=0)
     assert [numbers(packed) for packed in intake.take(100)] == [[1, 2], [3, 4], [5]]

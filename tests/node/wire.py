@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
-from raftkv.errors import RaftkvError, Unavailable
+from raftkv.errors import InvalidRequest, RaftkvError, Unavailable
 from raftkv.kv.limits import Limits
 from raftkv.kv.membership import encode_membership
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
 from raftkv.node.scrub import INTERVAL_S
+from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.ready import RaftConfig
@@ -25,7 +26,7 @@ from raftkv.transport.ports import Frame, PeerHandler
 
 LATENCY_S = 0.001
 STEP_S = 0.005
-INCARNATION = 0x11FE
+CLUSTER, INCARNATION = 7, 0xF00D
 
 
 class Wire:
@@ -39,29 +40,54 @@ class Wire:
         self._config = config
         self.nodes: dict[int, Node] = {}
         self.links: dict[int, WireLinks] = {}
-        self.states: dict[int, MemoryStateStorage] = {}
         self.identities: dict[int, MemoryIdentityStore] = {}
+        self.logs: dict[int, MemoryLogStore] = {}
+        self.states: dict[int, MemoryStateStorage] = {}
         self.cut_off: set[int] = set()
         self.snapshots_sent: list[tuple[int, int]] = []
         """By whom to whom, taken or not."""
         self.snapshot_arrives: Callable[[Path], None] = _unchanged
+        self.refused: list[tuple[int, int, Exception]] = []
+        """Whose frame was refused by whom, and why."""
 
     def carry(self, sender: int, to: int, frame: Frame) -> None:
         if to in self.nodes and not {sender, to} & self.cut_off:
-            self.nodes[to].driver.receive(sender, frame)
+            try:
+                self.nodes[to].driver.receive(sender, frame)
+            except (InvalidRequest, ProtocolBreach) as error:
+                self.refused.append((sender, to, error))
 
     async def start(self, node_id: int, initial: Membership | None = None) -> Node:
         """Start a node with empty disks; without `initial` it waits to be made a member."""
-        self.links[node_id] = WireLinks(self, node_id)
+        self.identities[node_id] = MemoryIdentityStore(identity_of(node_id, initial))
+        self.logs[node_id] = MemoryLogStore()
         self.states[node_id] = MemoryStateStorage(self._directory / str(node_id))
-        identity = identity_of(node_id, initial)
-        self.identities[node_id] = MemoryIdentityStore(identity)
+        return await self._run(node_id)
+
+    async def restart(self, node_id: int) -> Node:
+        """Kill the node and start it on what is on its disks."""
+        await self.kill(node_id)
+        self.logs[node_id] = self.logs[node_id].crash()
+        self.states[node_id] = self.states[node_id].crash()
+        return await self._run(node_id)
+
+    async def kill(self, node_id: int) -> None:
+        """What the process does from now on nobody hears of."""
+        node = self.nodes.pop(node_id)
+        self.links.pop(node_id).dead = True
+        node.driver.finish(None)
+        await node.stop()
+
+    async def _run(self, node_id: int) -> Node:
+        identity = self.identities[node_id].load()
+        assert identity is not None
+        self.links[node_id] = WireLinks(self, node_id)
         node = self.nodes[node_id] = Node(
             self.identities[node_id],
             identity,
             address_of(node_id),
             self._config,
-            MemoryLogStore(),
+            self.logs[node_id],
             self.states[node_id],
             self.links[node_id],
             Random(self._rng.getrandbits(64)),
@@ -76,14 +102,19 @@ class WireLinks:
         self._node_id = node_id
         self.connected: frozenset[int] = frozenset()
         self.addresses: Mapping[int, str] = {}
+        self.dead = False
+        self.start_of_node = Start()
 
-    def start(self, handler: PeerHandler, start: Start) -> None: ...
+    def start(self, handler: PeerHandler, start: Start) -> None:
+        self.start_of_node = start
+
     def set_peers(self, addresses: Mapping[int, str]) -> None:
         self.addresses = dict(addresses)
 
     def send(self, to: int, frame: Frame) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(LATENCY_S, self._wire.carry, self._node_id, to, frame)
+        if not self.dead:
+            loop = asyncio.get_running_loop()
+            loop.call_later(LATENCY_S, self._wire.carry, self._node_id, to, frame)
 
     async def send_snapshot(
         self, to: int, message: InstallSnapshot, checkpoint: Checkpoint
@@ -103,19 +134,6 @@ class WireLinks:
     async def close(self) -> None: ...
 
 
-def identity_of(node_id: int, initial: Membership | None) -> Identity:
-    """Of a founder whose cluster is founded with `initial`, or of a node that has joined."""
-    founder = initial is not None
-    return Identity(
-        cluster_id=7,
-        node_id=node_id,
-        disk_id=100 + node_id,
-        incarnation=INCARNATION,
-        stage=Stage.FOUNDING if founder else Stage.JOINING,
-        membership=encode_membership(initial) if initial is not None else b"",
-    )
-
-
 def config_of(*, leader_lease: bool, scrub_interval_s: float = INTERVAL_S) -> NodeConfig:
     return NodeConfig(
         raft=RaftConfig(leader_lease=leader_lease),
@@ -133,6 +151,27 @@ def address_of(node_id: int) -> Address:
     return Address(f"n{node_id}:1", f"n{node_id}:2")
 
 
+def members_of(*voters: int) -> Membership:
+    """The first membership of these founders, each on its disk."""
+    return Membership(
+        voters=frozenset(voters),
+        addresses={each: address_of(each) for each in voters},
+        disk_ids={each: each for each in voters},
+    )
+
+
+def identity_of(node_id: int, initial: Membership | None) -> Identity:
+    """Of a founder whose cluster is founded, or without `initial` of a node that has joined."""
+    return Identity(
+        CLUSTER,
+        node_id,
+        disk_id=node_id,
+        incarnation=INCARNATION,
+        stage=Stage.JOINING if initial is None else Stage.FOUNDING,
+        membership=b"" if initial is None else encode_membership(initial),
+    )
+
+
 def _unchanged(_: Path) -> None:
     """A snapshot arrives as it was sent."""
 
@@ -144,11 +183,8 @@ async def cluster_of(
     """The wire and the first leader."""
     config = config_of(leader_lease=leader_lease, scrub_interval_s=scrub_interval_s)
     wire = Wire(directory, Random(seed), config)
-    addresses = {each: address_of(each) for each in (1, 2, 3)}
-    disk_ids = {each: 100 + each for each in addresses}
-    initial = Membership(voters=frozenset(addresses), addresses=addresses, disk_ids=disk_ids)
-    for node_id in addresses:
-        await wire.start(node_id, initial)
+    for node_id in (1, 2, 3):
+        await wire.start(node_id, members_of(1, 2, 3))
     await until(lambda: all(node.ready for node in wire.nodes.values()))
     (leader,) = leaders(wire)
     yield wire, leader

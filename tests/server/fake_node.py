@@ -43,7 +43,7 @@ class FakeNode:
         self.incarnation = 0xF00D
         self.term = 3
         self.ready = True
-        self.membership = Membership(voters=frozenset({1}), addresses=ADDRESSES)
+        self.membership = Membership(voters=frozenset({1}), addresses=ADDRESSES, disk_ids={1: 1})
         self.machine = StateMachine(store or MemoryStateStore(), settings.limits)
         self.changes = ChangeFeed(self.machine)
         self.majority = True
