@@ -38,6 +38,7 @@ class FakeNode:
     def __init__(self, settings: Settings, store: StateStore | None = None) -> None:
         self.node_id = 1
         self.cluster_id = 0xC0FFEE
+        self.incarnation = 0xF00D
         self.term = 3
         self.ready = True
         self.membership = Membership(voters=frozenset({1}), addresses=ADDRESSES)
