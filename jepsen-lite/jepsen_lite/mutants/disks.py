@@ -21,7 +21,7 @@ from raftkv.storage.identity import Stage
 from raftkv.storage.ports import MemberNote
 from raftkv.transport import bounds
 from raftkv.transport.handshake import Caller, Refusal, Refused
-from raftkv.transport.ports import FounderStage, Founding
+from raftkv.transport.ports import Founding
 from raftkv.versions import SUPPORTED
 
 
@@ -54,10 +54,10 @@ def an_emptied_disk_takes_its_old_part() -> list[Patch]:
     """A founder that finds a running cluster goes on as its member. No peer looks at disks, or
     notes starts and acknowledgements, which would give it away as well.
     """
-    consider = Founder._consider_stored
+    consider = Founder._consider_started
 
     def join(self: Founder, other: int, answer: Founding) -> None:
-        if answer.stage is FounderStage.STARTED and not self.identity.incarnation:
+        if answer.incarnation and not self.identity.incarnation:
             self.identity = replace(
                 self.identity, incarnation=answer.incarnation, stage=Stage.JOINING
             )
@@ -66,7 +66,7 @@ def an_emptied_disk_takes_its_old_part() -> list[Patch]:
         else:
             consider(self, other, answer)
 
-    return [(Founder, "_consider_stored", join), *_no_look_at_disks(), *_nothing_noted()]
+    return [(Founder, "_consider_started", join), *_no_look_at_disks(), *_nothing_noted()]
 
 
 def _no_look_at_disks() -> list[Patch]:
