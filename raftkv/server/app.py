@@ -223,7 +223,7 @@ class Server:
     async def _stand_by(self, identity: Identity) -> None:
         """Take no part, and say why to all who ask."""
         self._log.error("out_of_service", message=identity.out_of_service)
-        door = StandbyDoor(identity, lambda: f"it is out of service. {identity.out_of_service}")
+        door = StandbyDoor(identity, lambda: f"it is out of service: {identity.out_of_service}")
         self._opened.push_async_callback(door.stop)
         self.client_port = await door.start(self._settings.client_listen)
         self._standing_by = True

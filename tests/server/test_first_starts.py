@@ -92,6 +92,14 @@ async def until_waiting_for(settings: Settings, *says: str) -> api_pb2.StatusRep
             await asyncio.sleep(0.01)
 
 
+async def until_led(settings: Settings) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            if (await status_of(settings)).leader_id:
+                return
+            await asyncio.sleep(0.01)
+
+
 async def is_free(settings: Settings) -> bool:
     """Whether another server could start here."""
     for address in (settings.client_listen, settings.peer_listen):
@@ -104,6 +112,7 @@ async def is_free(settings: Settings) -> bool:
 
 
 async def put_get(settings: Settings, key: str) -> bytes:
+    await until_led(settings)
     async with kv_of(settings) as kv:
         command = kv_pb2.Command(put=kv_pb2.Put(key=key.encode(), value=b"v"))
         request = api_pb2.ExecuteRequest(command=command)
@@ -336,7 +345,7 @@ async def test_a_node_that_leaves_service_stays_to_say_why_also_after_a_restart(
         stopped = asyncio.create_task(server.wait_stopped())
         server._node.driver.finish(OutOfService(REASON))
         status = await until_out_of_service(settings)
-        assert status.not_serving.startswith("it is out of service")
+        assert status.not_serving == f"it is out of service: {REASON}"
         assert status.header.incarnation
         async with kv_of(settings) as kv:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
