@@ -58,6 +58,9 @@ from raftkv.versions import HASHED, SUPPORTED, VersionRange
 
 INSTALL_TIMEOUT_S = 60.0
 UPKEEP_TICKS = 4
+CONTACTS_MAX = 256
+"""Senders whose last message has its time noted; more than members there can be strangers."""
+
 NOTES_TICKS = 20
 """So often this node writes down what its followers have acknowledged, if that is news."""
 
@@ -246,7 +249,7 @@ class Driver:
     def _step(self, sender: int, frame: Frame) -> None:
         if self.dead:
             return
-        self.last_contact[sender] = self.loop.time()
+        self._note_contact(sender)
         of_stranger: ProtocolBreach | None = None
         with self._fatal:
             try:
@@ -263,6 +266,12 @@ class Driver:
         self.wake()
         if of_stranger is not None:
             raise of_stranger
+
+    def _note_contact(self, sender: int) -> None:
+        self.last_contact[sender] = self.loop.time()
+        if len(self.last_contact) > CONTACTS_MAX:
+            peers = self.raft.peers
+            self.last_contact = {id: at for id, at in self.last_contact.items() if id in peers}
 
     def _require_sane_term(self, message: Message) -> None:
         if message.term > self.raft.current_term + TERM_JUMP_MAX:
@@ -296,6 +305,8 @@ class Driver:
     def _take_forwards(self, sender: int, forwards: Sequence[Forward]) -> None:
         self._watch_role()
         refused: list[ForwardRefused] = []
+        if self.raft.leads and sender not in self.raft.peers:
+            return  # a leader has the latest membership, and a node forwards for its clients
         for forward in forwards:
             # A forward for another term is dead or early: its origin will repeat it.
             if not self.raft.leads or forward.term != self.raft.current_term:
@@ -317,8 +328,8 @@ class Driver:
 
     def _hear_refusals(self, sender: int, forwards_refused: Sequence[ForwardRefused]) -> None:
         for refused in forwards_refused:
-            # Nobody else can say what the leader of a term has not proposed, nor in another term.
-            if sender == self.raft.leader_id and refused.term == self.raft.current_term:
+            # Nobody else can say what the leader has not proposed.
+            if sender == self.raft.leader_id:
                 self.submissions.refused(refused.term, refused.number, refused.error)
 
     @property

@@ -40,10 +40,8 @@ class PeerRegister:
         refused = self._refusal_of(caller, membership, cluster_version)
         if refused is not None:
             return refused
-        note = self._note(caller.node_id)
-        if note.start != caller.start and caller.node_id in membership.members:
-            self._set_note(caller.node_id, replace(note, start=caller.start))
-            await self.write()
+        if caller.node_id in membership.members:
+            await self._note_start(caller)
             # Another copy of the disk may have called while this one's start was written.
             refused = self._refusal_of(caller, membership, cluster_version)
             if refused is not None:
@@ -54,6 +52,15 @@ class PeerRegister:
             strangers = (id for id in self.callers if id not in membership.members)
             del self.callers[next(strangers, next(iter(self.callers)))]
         return None
+
+    async def _note_start(self, caller: Caller) -> None:
+        note = self._note(caller.node_id)
+        if note.start != caller.start:
+            self._set_note(caller.node_id, replace(note, start=caller.start))
+        # It may have been noted before, by a call that was given up, and not be on the disk yet.
+        written = self._written.notes.get(caller.node_id)
+        if written is None or written.start != caller.start:
+            await self.write()
 
     def refusal_of_admitted(self, caller: Caller, membership: Membership) -> Refused | None:
         """Why nothing more is taken from a caller that was admitted; None if it is."""

@@ -9,10 +9,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
+
+from raftkv.rpc import api_pb2, api_pb2_grpc
+from raftkv.storage.identity import Identity, Stage
 
 ROOT = Path(__file__).parent.parent.parent
 PORTS = range(21_000, 29_000, 10)  # below those that the system gives to outgoing connections
@@ -130,3 +134,69 @@ def test_the_demonstration_loses_nothing() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     last = done.stdout.splitlines()[-1]
     assert re.fullmatch(r"demo: OK, 1000 acknowledged, 0 lost, failover \d+\.\d+ s", last)
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "raftkv", "serve", "--log-format", "json", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+
+
+def read_event(process: subprocess.Popen[str], event: str) -> str:
+    """The first line of the log with this event in it. pytest-timeout is the deadline."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if f'"{event}"' in line:
+            return line
+    raise AssertionError(f"{event} was not logged")
+
+
+def not_serving_at(address: str) -> str:
+    with grpc.insecure_channel(address) as channel:
+        cluster = api_pb2_grpc.ClusterStub(channel)  # type: ignore[no-untyped-call]
+        request = api_pb2.StatusRequest()
+        reason: str = cluster.Status(request, timeout=30, wait_for_ready=True).not_serving
+        return reason
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_node_that_waits_for_other_founders_stops_when_asked(
+    tmp_path: Path, stop: signal.Signals
+) -> None:
+    first = free_block(6)
+    members = ",".join(
+        f"{id}=127.0.0.1:{first + id + 2}/127.0.0.1:{first + id - 1}" for id in (1, 2, 3)
+    )
+    with serving("--data-dir", str(tmp_path / "1"), "--initial-members", members) as process:
+        assert '"missing": [2, 3]' in read_event(process, "founding_waits")
+        reason = not_serving_at(f"127.0.0.1:{first}")
+        assert "it waits until all first nodes of the cluster answer" in reason
+        process.send_signal(stop)
+        assert process.wait(timeout=30) == 0
+
+
+def test_a_node_out_of_service_stays_to_say_why_and_stops_when_asked(tmp_path: Path) -> None:
+    first = free_block(2)
+    identity = Identity(
+        *(1, 1, 5, "raftkv", 7), stage=Stage.MEMBER, out_of_service="compare nodes 1 and 2"
+    )
+    (tmp_path / "identity.json").write_bytes(identity.encode())
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "CURRENT").touch()
+    with serving(
+        *("--data-dir", str(tmp_path), "--client-listen", f"127.0.0.1:{first}"),
+        *("--peer-listen", f"127.0.0.1:{first + 1}"),
+    ) as process:
+        read_event(process, "out_of_service")
+        assert "compare nodes 1 and 2" in not_serving_at(f"127.0.0.1:{first}")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0

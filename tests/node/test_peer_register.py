@@ -155,6 +155,25 @@ async def test_of_two_clones_that_call_at_once_one_is_admitted(node: Register) -
     assert sorted(map(str, await asyncio.gather(*calls))) == ["CLONE", "None"]
 
 
+async def test_a_call_that_was_given_up_has_not_brought_the_start_to_the_disk(
+    node: Register,
+) -> None:
+    """The trace: the disk is slow, the caller gives up and calls again."""
+    node.held = asyncio.Event()
+    first = asyncio.create_task(node.reason())
+    await node.writing.wait()
+    first.cancel()
+    await asyncio.wait({first})
+    again = asyncio.create_task(node.reason())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not again.done()
+    assert node.notes == {}
+    node.held.set()
+    assert await again is None
+    assert node.notes[2].start == Start(5, 50)
+
+
 async def test_who_was_overtaken_while_its_start_was_written_is_refused(node: Register) -> None:
     node.held = asyncio.Event()
     older = asyncio.create_task(node.reason(start=Start(5, 50)))

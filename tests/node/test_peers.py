@@ -20,7 +20,7 @@ from raftkv.errors import (
     TooLarge,
 )
 from raftkv.kv.membership import encode_membership
-from raftkv.node.driver import NOTES_TICKS
+from raftkv.node.driver import CONTACTS_MAX, NOTES_TICKS
 from raftkv.node.node import Node
 from raftkv.node.submissions import Intake
 from raftkv.raft.breach import ProtocolBreach
@@ -422,15 +422,34 @@ async def test_only_the_leader_of_the_term_refuses_a_forward(
         assert under_way.done() is (from_leader and not later)
 
 
-async def test_a_forward_of_another_term_is_not_taken(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("change", "taken"), [(-1, False), (0, True), (1, False)])
+async def test_a_forward_is_taken_in_the_leader_s_term_only(
+    tmp_path: Path, change: int, taken: bool
+) -> None:
+    async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
+        follower = other_than(wire, leader)
+        forward = Forward(leader.term + change, 0, (Submission(77, 1, put(b"other")),))
+        leader.driver.receive(follower.node_id, Frame(forwards=[forward]))
+        await leader.submit(put(), soon())
+        assert leader.machine.revision == (3 if taken else 2)
+
+
+async def test_a_leader_takes_no_forward_of_one_that_is_no_member(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (_, leader):
-        forwards = [
-            Forward(leader.term + change, 0, (Submission(77, 1, put(b"forged")),))
-            for change in (-1, 1)
-        ]
-        leader.driver.receive(STRANGER, Frame(forwards=forwards))
+        forward = Forward(leader.term, 0, (Submission(77, 1, put(b"forged")),))
+        leader.driver.receive(STRANGER, Frame(forwards=[forward]))
         await leader.submit(put(), soon())
         assert leader.machine.revision == 2
+        assert STRANGER not in leader.driver._intake._origins
+
+
+async def test_of_strangers_little_is_kept(tmp_path: Path) -> None:
+    async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
+        for stranger in range(10, 10 + 3 * CONTACTS_MAX):
+            say(leader, stranger, HeartbeatReply(stranger, leader.node_id, leader.term, 0))
+            assert len(leader.driver.last_contact) <= CONTACTS_MAX
+        follower = other_than(wire, leader).node_id
+        assert follower in leader.driver.last_contact
 
 
 # ---- a cluster that raftkv 0.1.0 has begun -----------------------------------------------
@@ -584,7 +603,7 @@ class Babbler:
         return ForwardRefused(self.node.term, self.rng.randint(1, 3), Overloaded("full"))
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(150))
 async def test_whatever_is_said_within_bounds_is_heard_or_refused(
     tmp_path: Path, seed: int
 ) -> None:
