@@ -328,8 +328,8 @@ class Driver:
 
     def _hear_refusals(self, sender: int, forwards_refused: Sequence[ForwardRefused]) -> None:
         for refused in forwards_refused:
-            # Nobody else can say what the leader has not proposed.
-            if sender == self.raft.leader_id:
+            # Nobody else can say what the leader of a term has not proposed, nor in another term.
+            if sender == self.raft.leader_id and refused.term == self.raft.current_term:
                 self.submissions.refused(refused.term, refused.number, refused.error)
 
     @property
