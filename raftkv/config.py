@@ -67,7 +67,9 @@ class Settings:
         "file with the secret by which nodes know each other; the same on every node, required"
         " where peer_listen is no loopback address",
     )
-    join: str = setting("", "client address of any member of a running cluster to join")
+    join: str = setting(
+        "", "client addresses of members of a running cluster to join, with commas between"
+    )
     allow_insecure_network: bool = setting(
         False, "listen off loopback although nothing is encrypted or authenticated"
     )
@@ -263,8 +265,8 @@ class Settings:
                     "an address that others can connect to",
                     f"set {advertise} to this machine's name or address",
                 )
-        if self.join:
-            split_address("join", self.join)
+        for address in self.addresses_to_join:
+            split_address("join", address)
         ids = [id.strip() for id in self.bootstrap_without.split(",") if id.strip()]
         if not all(id.isascii() and id.isdigit() and len(id) < 20 for id in ids):
             raise _wrong(
@@ -277,6 +279,11 @@ class Settings:
             raise _wrong(
                 "peer_listen", self.peer_listen, "other than client_listen", "choose another port"
             )
+
+    @property
+    def addresses_to_join(self) -> list[str]:
+        """Where to ask for the cluster to join; empty if `join` is unset."""
+        return [each.strip() for each in self.join.split(",")] if self.join else []
 
     def _fill_members(self) -> None:
         own = Address(self.peer_advertise, self.client_advertise)

@@ -63,8 +63,8 @@ ClusterSecretFile = Annotated[
 Join = Annotated[
     str | None,
     typer.Option(
-        metavar="HOST:PORT",
-        help="Client address of a node of a running cluster that this one was added to.",
+        metavar="HOST:PORT,...",
+        help="Client addresses of nodes of a running cluster that this one was added to.",
     ),
 ]
 AllowInsecureNetwork = Annotated[

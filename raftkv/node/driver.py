@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -53,7 +53,14 @@ from raftkv.storage.damage import damage_of
 from raftkv.storage.ports import Checkpoint, LogStore, StateStorage
 from raftkv.transport.bounds import TERM_JUMP_MAX
 from raftkv.transport.handshake import Caller, Refusal, Refused
-from raftkv.transport.ports import Forward, ForwardRefused, Frame, PeerLinks, Submission
+from raftkv.transport.ports import (
+    Acknowledged,
+    Forward,
+    ForwardRefused,
+    Frame,
+    PeerLinks,
+    Submission,
+)
 from raftkv.versions import HASHED, SUPPORTED, VersionRange
 
 INSTALL_TIMEOUT_S = 60.0
@@ -446,29 +453,31 @@ class Driver:
                 self._log.info("members_updated", term=raft.current_term)
                 raft.propose_membership(updated, force=True)  # its voters stay as they are
 
-    def _note_acknowledged(self) -> Mapping[int, int]:
+    def _note_acknowledged(self) -> Mapping[int, Acknowledged]:
         """At a leader: note up to where each member has acknowledged what is committed."""
         raft = self.raft
         acknowledged = {
-            peer: min(progress.match_index, raft.commit_index)
+            peer: Acknowledged(
+                min(progress.match_index, raft.commit_index), self._register.start_of(peer).id
+            )
             for peer, progress in raft.progress.items()
             if peer in raft.membership.members
         }
         self._register.acknowledged(acknowledged)
         return acknowledged
 
-    def _pass_on(self, acknowledged: Mapping[int, int]) -> None:
+    def _pass_on(self, acknowledged: Mapping[int, Acknowledged]) -> None:
         """To all peers, so that an older copy is found out also while this node is down."""
         for peer in acknowledged:
             self._links.send(peer, Frame(acknowledged=acknowledged))
 
-    def _note_word_of_leader(self, acknowledged: Mapping[int, int]) -> None:
+    def _note_word_of_leader(self, acknowledged: Mapping[int, Acknowledged]) -> None:
         """What this node knows to be committed is not undone by a word that it can't check."""
         raft = self.raft
         self._register.acknowledged(
             {
-                member: min(index, raft.commit_index)
-                for member, index in acknowledged.items()
+                member: replace(each, index=min(each.index, raft.commit_index))
+                for member, each in acknowledged.items()
                 if member in raft.membership.members and member != self._node_id
             }
         )

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from raftkv.raft.entry import Membership
-from raftkv.storage.ports import LogStore, MemberNote, Starts
+from raftkv.storage.ports import LogStore, MemberNote, Start, Starts
 from raftkv.transport.handshake import Caller, Refusal, Refused
+from raftkv.transport.ports import Acknowledged
 
 CALLERS_MAX = 64
 """Peers of which this node remembers who called last; members are few."""
@@ -32,6 +33,9 @@ class PeerRegister:
         self._log_store = log_store
         self._log_disk = log_disk
         self._written = starts
+        # Of each member, the id of the start that has acknowledged what is noted; none if that was
+        # noted before this node started, as then it was before any call that can arrive here.
+        self._acknowledged_since: dict[int, int] = {}
 
     async def admit(
         self, caller: Caller, membership: Membership, cluster_version: int
@@ -78,12 +82,17 @@ class PeerRegister:
             f" may go on. `raftkv member replace {id} NEW` if that is the wrong one",
         )
 
-    def acknowledged(self, indexes: Mapping[int, int]) -> None:
+    def acknowledged(self, by_member: Mapping[int, Acknowledged]) -> None:
         """The members have acknowledged what is committed up to these indexes."""
-        for member, index in indexes.items():
+        for member, acknowledged in by_member.items():
             note = self._note(member)
-            if index > note.index:
-                self._set_note(member, replace(note, index=index))
+            if acknowledged.index > note.index:
+                self._set_note(member, replace(note, index=acknowledged.index))
+                self._acknowledged_since[member] = acknowledged.start_id
+
+    def start_of(self, member: int) -> Start:
+        """The member's start that is noted here."""
+        return self._note(member).start
 
     @property
     def changed(self) -> bool:
@@ -118,7 +127,11 @@ class PeerRegister:
                 f" {caller.disk_id:016x}: what that one held is lost here, votes and"
                 f" acknowledgements too. Put it back, or `raftkv member replace {id} NEW`",
             )
-        if caller.start.number < note.start.number or caller.last_log_index < note.index:
+        # The caller says where its log ended when it called. It may have acknowledged more since.
+        late = self._acknowledged_since.get(id) == caller.start.id
+        if caller.start.number < note.start.number or (
+            caller.last_log_index < note.index and not late
+        ):
             return Refused(
                 Refusal.OLDER_COPY,
                 f"this disk of node {id} is an older copy: start {caller.start.number} with a log"

@@ -116,12 +116,14 @@ class Frame(_message.Message):
     def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., forwards: _Optional[_Iterable[_Union[Forward, _Mapping]]] = ..., lamport: _Optional[int] = ..., proof: _Optional[bytes] = ..., founding: _Optional[_Union[Founding, _Mapping]] = ..., forwards_refused: _Optional[_Iterable[_Union[ForwardRefused, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[_Union[Acknowledged, _Mapping]]] = ...) -> None: ...
 
 class Acknowledged(_message.Message):
-    __slots__ = ("node_id", "index")
+    __slots__ = ("node_id", "index", "start_id")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
+    START_ID_FIELD_NUMBER: _ClassVar[int]
     node_id: int
     index: int
-    def __init__(self, node_id: _Optional[int] = ..., index: _Optional[int] = ...) -> None: ...
+    start_id: int
+    def __init__(self, node_id: _Optional[int] = ..., index: _Optional[int] = ..., start_id: _Optional[int] = ...) -> None: ...
 
 class RaftMessage(_message.Message):
     __slots__ = ("term", "request_vote", "request_vote_reply", "append_entries", "append_entries_reply", "heartbeat", "heartbeat_reply", "install_snapshot", "read_index", "read_index_reply", "timeout_now", "vector_clock")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import grpc
@@ -27,7 +29,7 @@ async def identity_to_join(settings: Settings, disk_id: int) -> Identity:
     Raises `ConfigurationError` if this node has not been added there, and `Unavailable` if no
     answer can be had.
     """
-    reply = await _ask(settings.join, lambda cluster: cluster.MemberList(_LIST, timeout=_LEFT))
+    reply = await _ask_any(settings, lambda cluster: cluster.MemberList(_LIST, timeout=_LEFT))
     if settings.node_id not in (member.node_id for member in reply.members):
         raise _not_added(settings)
     return Identity(
@@ -49,7 +51,7 @@ async def join(settings: Settings, identity: Identity) -> None:
     if not settings.join:
         raise ConfigurationError(
             f"join is unset, but node {identity.node_id} has not joined its cluster yet. Fix: set"
-            " it to the client address of a member.",
+            " it to client addresses of members.",
             key="join",
         )
     request = api_pb2.MemberJoinRequest(
@@ -60,7 +62,9 @@ async def join(settings: Settings, identity: Identity) -> None:
         peer_address=settings.peer_advertise,
         client_address=settings.client_advertise,
     )
-    address = settings.join
+    # The leader is named by where clients find it, and this node may not: then all are asked.
+    known = itertools.cycle(settings.addresses_to_join)
+    address = next(known)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + ASK_TIMEOUT_S
     while True:
@@ -70,11 +74,13 @@ async def join(settings: Settings, identity: Identity) -> None:
         except MemberUnknown as error:
             raise _not_added(settings) from error
         except NotLeader as error:
-            address = error.facts.get("leader_address", settings.join)
-        except Unavailable:
-            if loop.time() >= deadline:
-                raise
-            address = settings.join
+            hint = error.facts.get("leader_address", "")
+            failure: RaftkvError = error
+        except Unavailable as error:
+            hint, failure = "", error
+        if loop.time() >= deadline:
+            raise failure
+        address = hint or next(known)
         await asyncio.sleep(RETRY_S)
 
 
@@ -90,6 +96,16 @@ def _not_added(settings: Settings) -> ConfigurationError:
         " removed never comes back: take a new one.",
         key="join",
     )
+
+
+async def _ask_any(
+    settings: Settings, call: Callable[[api_pb2_grpc.ClusterStub], Awaitable[Reply]]
+) -> Reply:
+    *others, last = settings.addresses_to_join
+    for address in others:
+        with suppress(Unavailable):
+            return await _ask(address, call)
+    return await _ask(last, call)
 
 
 async def _ask(address: str, call: Callable[[api_pb2_grpc.ClusterStub], Awaitable[Reply]]) -> Reply:

@@ -34,6 +34,7 @@ from raftkv.raft.messages import (
 from raftkv.rpc import log_pb2, peer_pb2
 from raftkv.transport import bounds
 from raftkv.transport.ports import (
+    Acknowledged,
     Forward,
     ForwardRefused,
     FounderStage,
@@ -85,7 +86,9 @@ def decode_frame(data: bytes, sender: int, recipient: int) -> Frame:
         messages=tuple([_decode_message(message, sender, recipient) for message in wire.messages]),
         forwards=tuple([_decode_forward(forward) for forward in wire.forwards]),
         forwards_refused=tuple(map(_decode_refused, wire.forwards_refused)),
-        acknowledged={each.node_id: each.index for each in wire.acknowledged},
+        acknowledged={
+            each.node_id: Acknowledged(each.index, each.start_id) for each in wire.acknowledged
+        },
         lamport=wire.lamport,
     )
 
@@ -333,8 +336,10 @@ def _encode_forwards(frame: Frame, wire: peer_pb2.Frame) -> None:
     for refused in frame.forwards_refused:
         out_refused = wire.forwards_refused.add(term=refused.term, number=refused.number)
         fill_failure(out_refused.failure, refused.error)
-    for node_id, index in frame.acknowledged.items():
-        wire.acknowledged.add(node_id=node_id, index=index)
+    for node_id, acknowledged in frame.acknowledged.items():
+        wire.acknowledged.add(
+            node_id=node_id, index=acknowledged.index, start_id=acknowledged.start_id
+        )
 
 
 def _decode_forward(wire: peer_pb2.Forward) -> Forward:

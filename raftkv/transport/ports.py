@@ -71,6 +71,16 @@ class ForwardRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A member has acknowledged all entries up to `index`, which is committed, since the start of
+    its process whose id is `start_id`.
+    """
+
+    index: int
+    start_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """All that one driver round has for one peer."""
 
@@ -78,7 +88,7 @@ class Frame:
     forwards: Sequence[Forward] = ()
     forwards_refused: Sequence[ForwardRefused] = ()
     # Of a leader: up to where each member has acknowledged what is committed.
-    acknowledged: Mapping[int, int] = field(default_factory=dict)
+    acknowledged: Mapping[int, Acknowledged] = field(default_factory=dict)
     # The writer's Lamport time, 0 if it does not say: nothing that Raft or a comparison goes by.
     lamport: int = field(default=0, compare=False)
 

@@ -13,6 +13,7 @@ from raftkv.raft.entry import Membership
 from raftkv.storage.memory import MemoryLogStore
 from raftkv.storage.ports import MemberNote, Start, Starts
 from raftkv.transport.handshake import Caller, Refusal, Refused
+from raftkv.transport.ports import Acknowledged
 from raftkv.versions import VersionRange
 from tests.node.wire import INCARNATION, address_of, members_of
 
@@ -26,6 +27,10 @@ CALLER = Caller(
     versions=VersionRange(0, 1),
     last_log_index=100,
 )
+
+
+EARLIER = 40
+"""The id of a start before the caller's."""
 
 
 class Register:
@@ -105,7 +110,7 @@ async def test_a_log_that_ends_before_what_was_acknowledged_is_an_older_copy(
     node: Register, restarted: bool
 ) -> None:
     await node.admit()
-    node.register.acknowledged({2: 90})
+    node.register.acknowledged({2: Acknowledged(90, EARLIER)})
     assert node.register.changed
     await node.register.write()
     assert not node.register.changed
@@ -118,17 +123,27 @@ async def test_a_log_that_ends_before_what_was_acknowledged_is_an_older_copy(
 
 async def test_what_was_acknowledged_never_becomes_less(node: Register) -> None:
     await node.admit()
-    node.register.acknowledged({2: 90, 3: 80})
-    node.register.acknowledged({2: 70})
+    node.register.acknowledged({2: Acknowledged(90, EARLIER), 3: Acknowledged(80, EARLIER)})
+    node.register.acknowledged({2: Acknowledged(70, EARLIER)})
     await node.register.write()
     assert {id: note.index for id, note in node.notes.items()} == {2: 90, 3: 80}
-    node.register.acknowledged({2: 90})
+    node.register.acknowledged({2: Acknowledged(90, EARLIER)})
     assert not node.register.changed
+
+
+async def test_a_call_that_was_under_way_while_its_start_acknowledged_more_is_no_older_copy(
+    node: Register,
+) -> None:
+    """Its words may take longer than what the leader passes on."""
+    node.register.acknowledged({2: Acknowledged(150, CALLER.start.id)})
+    assert await node.reason(last_log_index=149) is None
+    assert await node.reason(start=Start(5, 51), last_log_index=149) is Refusal.OLDER_COPY
+    assert await node.reason(start=Start(6, 60), last_log_index=149) is Refusal.OLDER_COPY
 
 
 async def test_notes_that_are_not_written_yet_count_already(node: Register) -> None:
     await node.admit()
-    node.register.acknowledged({2: 150})
+    node.register.acknowledged({2: Acknowledged(150, EARLIER)})
     assert await node.reason(last_log_index=149) is Refusal.OLDER_COPY
 
 

@@ -21,7 +21,7 @@ from raftkv.storage.identity import Stage
 from raftkv.storage.ports import MemberNote
 from raftkv.transport import bounds
 from raftkv.transport.handshake import Caller, Refusal, Refused
-from raftkv.transport.ports import Founding
+from raftkv.transport.ports import Acknowledged, Founding
 from raftkv.versions import SUPPORTED
 
 
@@ -107,7 +107,7 @@ def older_copies_are_admitted() -> list[Patch]:
 def acknowledgements_are_not_noted() -> list[Patch]:
     """Peers note each other's starts, and not up to where what is committed was acknowledged."""
 
-    def acknowledged(self: PeerRegister, indexes: Mapping[int, int]) -> None:
+    def acknowledged(self: PeerRegister, by_member: Mapping[int, Acknowledged]) -> None:
         pass
 
     return [(PeerRegister, "acknowledged", acknowledged)]
