@@ -112,6 +112,17 @@ async def test_a_joining_node_learns_its_cluster_once(tmp_path: Path) -> None:
         pass
 
 
+async def test_a_node_joins_by_any_of_the_addresses_that_it_is_given(tmp_path: Path) -> None:
+    (nobody,) = free_addresses(1)
+    async with open_door(tmp_path) as member:
+        join = f"{nobody}, 127.0.0.1:{member.port}"
+        settings = settings_of(tmp_path / "node", node_id=4, join=join)
+        address = Address(settings.peer_advertise, settings.client_advertise)
+        await member.node.member_add(4, address, 0.0)
+        async with running(settings):
+            assert member.node.membership.members >= {4}
+
+
 async def test_a_node_that_was_not_added_is_told_how_to_add_it(tmp_path: Path) -> None:
     async with open_door(tmp_path) as member:
         settings = settings_of(tmp_path / "node", node_id=4, join=f"127.0.0.1:{member.port}")
