@@ -484,8 +484,7 @@ class Driver:
 
     def _weigh_removal(self) -> None:
         """Stop if all others that answer say that this node was removed; else stand by."""
-        membership = self.raft.membership
-        others = (membership.voters | membership.voters_outgoing) - {self._node_id}
+        others = self.raft.membership.all_voters - {self._node_id}
         by = self._removal.tick(others, self._links.connected)
         self.raft.passive = bool(self._removal.claimed_by(others))
         if by:

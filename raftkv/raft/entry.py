@@ -80,8 +80,13 @@ class Membership:
         return bool(self.voters_outgoing)
 
     @property
+    def all_voters(self) -> frozenset[int]:
+        """Who has a vote in either majority of a joint configuration."""
+        return self.voters | self.voters_outgoing
+
+    @property
     def members(self) -> frozenset[int]:
-        return self.voters | self.voters_outgoing | self.learners
+        return self.all_voters | self.learners
 
     def started(self, node_id: int) -> bool:
         """Whether a disk may hold something under this id: false only for a learner that nobody

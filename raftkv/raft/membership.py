@@ -45,7 +45,7 @@ class MembershipLog:
         """Who votes in the last committed membership, or in a later one that may be cut off."""
         voters: frozenset[int] = frozenset()
         for index, membership in reversed(self._history):
-            voters |= membership.voters | membership.voters_outgoing
+            voters |= membership.all_voters
             if index <= commit_index:
                 break
         return voters

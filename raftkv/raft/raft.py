@@ -292,8 +292,7 @@ class Raft:
 
     def _request_votes(self, term: int, *, pre_vote: bool, leadership_transfer: bool) -> None:
         last_index, last_term = self.log.last_index, self.log.last_term
-        voters = self.membership.voters | self.membership.voters_outgoing
-        for peer in sorted(voters - {self.node_id}):
+        for peer in sorted(self.membership.all_voters - {self.node_id}):
             self._outbox.promise(
                 RequestVote(
                     self.node_id,

@@ -5,7 +5,7 @@ votes and what commits are its caller's.
 from __future__ import annotations
 
 from raftkv.errors import check
-from raftkv.raft.entry import SnapshotPoint
+from raftkv.raft.entry import Entry, SnapshotPoint
 from raftkv.raft.log import Log, size_of
 from raftkv.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat
 from raftkv.raft.outbox import Outbox
@@ -90,6 +90,17 @@ class Replicator:
         )
         progress.sent(prev_index + len(entries), sum(map(size_of, entries)))
         progress.commit_told = min(commit_index, prev_index + len(entries))
+        self._send_append(peer, prev_index, prev_term, commit_index, entries)
+        return True
+
+    def _send_append(
+        self,
+        peer: int,
+        prev_index: int,
+        prev_term: int,
+        commit_index: int,
+        entries: tuple[Entry, ...] = (),
+    ) -> None:
         self._outbox.send(
             AppendEntries(
                 self._node_id,
@@ -102,7 +113,6 @@ class Replicator:
                 self._log.hash(prev_index) or 0,
             )
         )
-        return True
 
     def broadcast_heartbeat(self, commit_index: int, read_round: int) -> None:
         for peer, progress in self.progress.items():
@@ -131,17 +141,7 @@ class Replicator:
         if prev_term is None:
             progress.become_probe()  # what to ask about is compacted away: start over
         elif progress.match_index < prev_index:
-            self._outbox.send(
-                AppendEntries(
-                    self._node_id,
-                    peer,
-                    self._term,
-                    prev_index,
-                    prev_term,
-                    commit_index,
-                    prev_log_hash=self._log.hash(prev_index) or 0,
-                )
-            )
+            self._send_append(peer, prev_index, prev_term, commit_index)
 
     def take_snapshots_wanted(self) -> tuple[int, ...]:
         """Peers whose entries turned out to be compacted away."""

@@ -82,7 +82,6 @@ class Refusal(enum.StrEnum):
     WRONG_VERSION = "WRONG_VERSION"
     WRONG_SECRET = "WRONG_SECRET"
     NOT_READY = "NOT_READY"
-    OUT_OF_SERVICE = "OUT_OF_SERVICE"
     BREACH = "BREACH"
     # Of a node that can't take part from the disk that it has:
     REMOVED = "REMOVED"

@@ -99,10 +99,8 @@ class FakeClient:
         return SwapResult(self.revision, swapped=True, current=self.kvs[key])
 
 
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
-    """What every command of this test talks to instead of a cluster."""
-    fake = FakeClient()
+def talk_to(fake: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command of this test gets `fake` instead of a client of a cluster."""
 
     def run(_: object, work: Callable[[Any], Awaitable[Any]]) -> Any:
         async def done() -> Any:
@@ -111,4 +109,11 @@ def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
         return asyncio.run(done())
 
     monkeypatch.setattr(session, "run", run)
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
+    """What every command of this test talks to instead of a cluster."""
+    fake = FakeClient()
+    talk_to(fake, monkeypatch)
     return fake

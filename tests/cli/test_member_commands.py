@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace as changed
 from typing import Any
 
 import async_solipsism
 import pytest
 
-from raftkv.cli import session
 from raftkv.cli.member_replace import OUTAGE_S_MAX, Report, Wanted, replace
 from raftkv.client.status import Member, NodeStatus
 from raftkv.errors import (
@@ -25,7 +23,7 @@ from raftkv.errors import (
 from raftkv.node import members
 from raftkv.raft.entry import Address, Membership
 from raftkv.versions import SUPPORTED
-from tests.cli.conftest import Raftkv
+from tests.cli.conftest import Raftkv, talk_to
 from tests.cli.test_status import LEADER
 
 ADDRESSES = {each: Address(f"127.0.0.1:751{each}", f"127.0.0.1:741{each}") for each in (1, 2, 3)}
@@ -251,14 +249,7 @@ def test_nobody_is_added_in_the_place_of_a_node_that_is_none() -> None:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     fake = FakeCluster()
-
-    def run(_: object, work: Callable[[Any], Awaitable[Any]]) -> Any:
-        async def done() -> Any:
-            return await work(fake)
-
-        return asyncio.run(done())
-
-    monkeypatch.setattr(session, "run", run)
+    talk_to(fake, monkeypatch)
     return fake
 
 

@@ -292,7 +292,7 @@ class Cluster:
 
     def elect(self, node_id: int) -> None:
         """Make a node the leader, by time-outs alone."""
-        voters = self[node_id].membership.voters | self[node_id].membership.voters_outgoing
+        voters = self[node_id].membership.all_voters
         self.forget_leader(
             *[n for n in sorted(voters - {node_id}) if self.nodes[n].up and not self[n].leads]
         )
