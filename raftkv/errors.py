@@ -18,6 +18,7 @@
     │   ├── LockReentered
     │   ├── TransactionConflict
     │   ├── SizeMismatch
+    │   ├── TooManyKeys
     │   ├── MemberUnknown
     │   ├── ClockDrift
     │   └── MembershipRefused
@@ -211,6 +212,14 @@ class SizeMismatch(Refused):
     """
 
     reason = "SIZE_MISMATCH"
+
+
+class TooManyKeys(Refused):
+    """The operation would look at, delete or attach more keys than one may; `facts["keys_max"]` is
+    how many. Nothing was changed; the message says how to go on in pages.
+    """
+
+    reason = "TOO_MANY_KEYS"
 
 
 class MemberUnknown(Refused):

@@ -7,6 +7,9 @@ members have reported that they can (`node/upkeep.py`).
 0   the data directories of raftkv 0.1.0, without running hash and disk ids: all nodes are stopped
     and started as this program, and their first leader raises the version
 1   the log has a running hash, members have disk ids
+2   commands have a budget of rows, leases and deletions a bound of keys; deletions and ranges have
+    pages; sessions, idempotency keys and what is remembered of both are bounded; expired leases,
+    idempotency keys and old versions are removed by entries of the leader's that carry nothing else
 """
 
 from __future__ import annotations
@@ -33,3 +36,6 @@ SUPPORTED = VersionRange(0, 1)
 
 HASHED = 1
 """From this version on the log has a running hash."""
+
+BOUNDED = 2
+"""From this version on what one command or caller can make the state machine do is bounded."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
-from typing import Protocol, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Protocol, TypeAlias
 
 
 class Family(enum.StrEnum):
@@ -23,6 +24,11 @@ class Family(enum.StrEnum):
 
 Changes: TypeAlias = Mapping[Family, Mapping[bytes, bytes | None]]
 """What each key of each family becomes; None deletes the key."""
+
+Ranges: TypeAlias = Mapping[Family, Sequence[tuple[bytes, bytes]]]
+"""Ranges start <= key < end of each family. One costs the same however many keys are in it."""
+
+NOTHING_REMOVED: Final[Ranges] = MappingProxyType({})
 
 
 class StateStore(Protocol):
@@ -46,5 +52,8 @@ class StateStore(Protocol):
         Sees the store as it was at the call; later writes do not show.
         """
 
-    def write(self, changes: Changes) -> None:
-        """Apply all changes or none. Durable only after the store's owner syncs it."""
+    def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
+        """Apply everything or nothing: first remove whole ranges, then apply the changes.
+
+        Durable only after the store's owner syncs it.
+        """

@@ -130,38 +130,46 @@ class LeaseKeepAliveReply(_message.Message):
     def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., leases: _Optional[_Iterable[int]] = ..., ended: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class LeaseTimeToLiveRequest(_message.Message):
-    __slots__ = ("lease", "keys")
+    __slots__ = ("lease", "keys", "keys_after")
     LEASE_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_AFTER_FIELD_NUMBER: _ClassVar[int]
     lease: int
     keys: bool
-    def __init__(self, lease: _Optional[int] = ..., keys: _Optional[bool] = ...) -> None: ...
+    keys_after: bytes
+    def __init__(self, lease: _Optional[int] = ..., keys: _Optional[bool] = ..., keys_after: _Optional[bytes] = ...) -> None: ...
 
 class LeaseTimeToLiveReply(_message.Message):
-    __slots__ = ("header", "lease", "ttl_ms", "granted_ttl_ms", "keys")
+    __slots__ = ("header", "lease", "ttl_ms", "granted_ttl_ms", "keys", "more_keys")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     TTL_MS_FIELD_NUMBER: _ClassVar[int]
     GRANTED_TTL_MS_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
+    MORE_KEYS_FIELD_NUMBER: _ClassVar[int]
     header: ReplyHeader
     lease: int
     ttl_ms: int
     granted_ttl_ms: int
     keys: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., lease: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., granted_ttl_ms: _Optional[int] = ..., keys: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    more_keys: bool
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., lease: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., granted_ttl_ms: _Optional[int] = ..., keys: _Optional[_Iterable[bytes]] = ..., more_keys: _Optional[bool] = ...) -> None: ...
 
 class LeaseListRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("after",)
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    after: int
+    def __init__(self, after: _Optional[int] = ...) -> None: ...
 
 class LeaseListReply(_message.Message):
-    __slots__ = ("header", "leases")
+    __slots__ = ("header", "leases", "more")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     header: ReplyHeader
     leases: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., leases: _Optional[_Iterable[int]] = ...) -> None: ...
+    more: bool
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., leases: _Optional[_Iterable[int]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class LockWaitRequest(_message.Message):
     __slots__ = ("name", "token")
@@ -178,10 +186,12 @@ class LockWaitReply(_message.Message):
     def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ...) -> None: ...
 
 class LockInfoRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "after_token")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    AFTER_TOKEN_FIELD_NUMBER: _ClassVar[int]
     name: bytes
-    def __init__(self, name: _Optional[bytes] = ...) -> None: ...
+    after_token: int
+    def __init__(self, name: _Optional[bytes] = ..., after_token: _Optional[int] = ...) -> None: ...
 
 class LockMember(_message.Message):
     __slots__ = ("token", "lease", "value", "ttl_ms")
@@ -196,12 +206,14 @@ class LockMember(_message.Message):
     def __init__(self, token: _Optional[int] = ..., lease: _Optional[int] = ..., value: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
 
 class LockInfoReply(_message.Message):
-    __slots__ = ("header", "members")
+    __slots__ = ("header", "members", "more")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     header: ReplyHeader
     members: _containers.RepeatedCompositeFieldContainer[LockMember]
-    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., members: _Optional[_Iterable[_Union[LockMember, _Mapping]]] = ...) -> None: ...
+    more: bool
+    def __init__(self, header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., members: _Optional[_Iterable[_Union[LockMember, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ("creates", "cancels", "progress")

@@ -13,7 +13,7 @@ from typing import BinaryIO, Self
 
 from raftkv.errors import DamagedData, StorageError, check
 from raftkv.files import remove_tree
-from raftkv.kv.store import Changes, Family
+from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Ranges
 from raftkv.raft.entry import Entry, HardState
 from raftkv.storage.memory_state import MemoryStateStore, Row
 from raftkv.storage.ports import Checkpoint, RecoveredLog, Require, Slice, Starts, anything
@@ -170,7 +170,7 @@ class _JournaledStore:
 
     def __init__(self, written: MemoryStateStore) -> None:
         self.written = written
-        self.unsynced: list[Changes] = []
+        self.unsynced: list[tuple[Changes, Ranges]] = []
         self.closed = False  # for writes
         self.retired = False  # for reads as well
 
@@ -188,11 +188,12 @@ class _JournaledStore:
         self._check_readable()
         return self.written.scan(family, start, end, reverse=reverse)
 
-    def write(self, changes: Changes) -> None:
+    def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
         if self.closed:
             raise StorageError("the state is closed")
-        self.written.write(changes)
-        self.unsynced.append({family: dict(rows) for family, rows in changes.items()})
+        self.written.write(changes, removed)
+        kept = {family: dict(rows) for family, rows in changes.items()}
+        self.unsynced.append((kept, {family: tuple(each) for family, each in removed.items()}))
 
     def _check_readable(self) -> None:
         if self.retired:
@@ -228,8 +229,8 @@ class MemoryStateStorage:
             return  # a snapshot took its place meanwhile, and was durable when it did
         if store.closed:
             raise StorageError("the state is closed")
-        for changes in store.unsynced[:written]:
-            self._synced.write(changes)
+        for changes, removed in store.unsynced[:written]:
+            self._synced.write(changes, removed)
         del store.unsynced[:written]
 
     async def checkpoint(self, index: int, term: int) -> Checkpoint:
@@ -309,8 +310,8 @@ class MemoryStateStorage:
         self._store.closed = True
         successor = type(self)(self._directory, self._wait_for_disk)
         successor._synced = self._synced.copy()
-        for changes in self._store.unsynced[:surviving]:
-            successor._synced.write(changes)
+        for changes, removed in self._store.unsynced[:surviving]:
+            successor._synced.write(changes, removed)
         successor._store = _JournaledStore(successor._synced.copy())
         return successor
 

@@ -9,7 +9,7 @@ from google_crc32c import value as crc32c
 from sortedcontainers import SortedDict
 
 from raftkv.errors import DamagedData
-from raftkv.kv.store import Changes, Family
+from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Ranges
 
 
 class Row(NamedTuple):
@@ -76,16 +76,23 @@ class MemoryStateStore:
         damaged = {key for at, key in self._checksums if at is family}
         return _up_to_damage(family, copied, damaged) if damaged else iter(copied)
 
-    def write(self, changes: Changes) -> None:
+    def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
+        for family, ranges in removed.items():
+            for start, end in ranges:
+                gone = self._families[family].irange(start, end, inclusive=(True, False))
+                for key in list(gone):
+                    self._set(family, key, None)
         for family, rows in changes.items():
-            stored = self._families[family]
             for key, value in rows.items():
-                if value is None:
-                    stored.pop(key, None)
-                else:
-                    stored[key] = value
-                if self._checksums:
-                    self._checksums.pop((family, key), None)
+                self._set(family, key, value)
+
+    def _set(self, family: Family, key: bytes, value: bytes | None) -> None:
+        if value is None:
+            self._families[family].pop(key, None)
+        else:
+            self._families[family][key] = value
+        if self._checksums:
+            self._checksums.pop((family, key), None)
 
     def rows(self) -> Iterator[Row]:
         """All rows, damaged or not."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from rocksdict import RdictIter, ReadOptions, WriteBatch
 
-from raftkv.kv.store import Changes, Family
+from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Ranges
 from raftkv.storage.rocks import RocksDatabase, Tuning, iterate
 
 _TUNING = Tuning(
@@ -67,10 +67,16 @@ class RocksStateStore:
         walk = self._backward if reverse else self._forward
         return walk(rows, bounds, start)
 
-    def write(self, changes: Changes) -> None:
-        """Apply all changes or none. Durable only after the store's owner syncs it."""
+    def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
+        """Apply everything or nothing. Durable only after the store's owner syncs it."""
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
+        for family, ranges in removed.items():
+            handle = self._handles.get(family)
+            if handle is None:
+                break  # closed, as `write` is about to say
+            for start, end in ranges:
+                batch.delete_range(start, end, handle)
         for family, rows in changes.items():
             handle = self._handles.get(family)
             if handle is None:

@@ -11,7 +11,7 @@ from raftkv.errors import InvariantViolation
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.meta import META_0_KEY, META_KEY
-from raftkv.kv.store import Changes, Family
+from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Ranges
 from raftkv.raft.entry import Address, Entry, EntryKind, Membership, encode_version
 from raftkv.rpc import kv_pb2 as pb
 from raftkv.rpc import log_pb2
@@ -25,9 +25,9 @@ class CountingStore(MemoryStateStore):
         super().__init__()
         self.written: list[Mapping[Family, Mapping[bytes, bytes | None]]] = []
 
-    def write(self, changes: Changes) -> None:
+    def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
         self.written.append({family: dict(each) for family, each in changes.items()})
-        super().write(changes)
+        super().write(changes, removed)
 
 
 def test_an_empty_store_gives_an_empty_machine() -> None:

@@ -142,3 +142,14 @@ async def test_a_store_is_an_ordered_dictionary_per_family(
     )
     assert list(store.scan(CURRENT, start, end, reverse=reverse)) == expected
     assert all(store.get(CURRENT, key) == value for key, value in model.items())
+
+
+async def test_a_write_removes_whole_ranges_before_it_applies_its_changes(states: States) -> None:
+    store = states.storage.store
+    store.write({CURRENT: ROWS, HISTORY: ROWS})
+    store.write({CURRENT: {b"ba": b"new"}}, {CURRENT: [(b"a", b"c"), (b"x", b"y")]})
+    left = {key: value for key, value in ROWS.items() if key not in (b"a", b"b", b"ba")}
+    assert dict(store.scan(CURRENT, b"", None)) == left | {b"ba": b"new"}
+    assert dict(store.scan(HISTORY, b"", None)) == ROWS
+    assert store.get(CURRENT, b"b") is None
+    assert store.get_many(CURRENT, [b"a", b"ba"]) == [None, b"new"]

@@ -145,8 +145,8 @@ class SimulatedState(MemoryStateStorage):
 
     def rot(self, rng: Random) -> None:
         """Turn one bit over, of any row: all that was written is in tables by now."""
-        for changes in self.store.unsynced:
-            self._synced.write(changes)
+        for changes, removed in self.store.unsynced:
+            self._synced.write(changes, removed)
         self.store.unsynced.clear()
         row = _any_row(self._synced, rng)
         if row is not None:
