@@ -31,7 +31,7 @@ class VersionRange:
         return f"{self.minimum} to {self.maximum}"
 
 
-SUPPORTED = VersionRange(0, 1)
+SUPPORTED = VersionRange(0, 2)
 """What this program can take part in."""
 
 HASHED = 1

@@ -180,6 +180,7 @@ _LAYOUTS: Final[Mapping[str, _Layout]] = {
         "key": _one(1, BYTES),
         "range_end": _one(2, BYTES),
         "prev_kv": _one(3, NUMBER),
+        "limit": _one(4, NUMBER),
     },
     "Range": {
         "key": _one(1, BYTES),
@@ -194,6 +195,7 @@ _LAYOUTS: Final[Mapping[str, _Layout]] = {
         "max_mod_revision": _one(10, NUMBER),
         "min_create_revision": _one(11, NUMBER),
         "max_create_revision": _one(12, NUMBER),
+        "page": _one(13, NUMBER),
     },
     "Compare": {
         "result": _one(1, NUMBER),
@@ -262,11 +264,13 @@ _LAYOUTS: Final[Mapping[str, _Layout]] = {
     "DeleteRangeResult": {
         "deleted": _one(1, NUMBER),
         "prev_kvs": _each(2, _message("KeyValue")),
+        "more": _one(3, NUMBER),
     },
     "RangeResult": {
         "kvs": _each(1, _message("KeyValue")),
         "count": _one(2, NUMBER),
         "more": _one(3, NUMBER),
+        "next_key": _one(4, BYTES),
     },
     "TransactionResult": {
         "succeeded": _one(1, NUMBER),

@@ -19,6 +19,7 @@ from raftkv.errors import InvalidRequest, RaftkvError, TooLarge
 from raftkv.kv.limits import (
     IDEMPOTENCY_TTL_MS_MAX,
     LEASE_TTL_MS_MAX,
+    SEQUENCE_MAX,
     TRANSACTION_DEPTH_MAX,
     Limits,
 )
@@ -70,6 +71,12 @@ def check_command(command: kv_pb2.Command, limits: Limits) -> None:
     """Raise `InvalidRequest` for what can never work."""
     _check_size("the command", command.ByteSize(), limits)
     _check_idempotency(command, limits)
+    if len(command.fences) > limits.fences_max:
+        raise InvalidRequest(
+            f"the command has {len(command.fences)} fences, the limit is {limits.fences_max};"
+            " split it",
+            field="fences",
+        )
     for fence in command.fences:
         _check_name("fence.name", fence.name, limits)
     match command.WhichOneof("command"):
@@ -78,13 +85,20 @@ def check_command(command: kv_pb2.Command, limits: Limits) -> None:
         case "delete_range":
             _check_key("delete_range.key", command.delete_range.key, limits)
         case "transaction":
-            operations_max = limits.transaction_operations_max
-            _check_transaction(command.transaction, limits, operations_max, 1)
+            _check_whole_transaction(command.transaction, limits)
             check_duplicates(command.transaction)
         case "compare_and_swap":
             _check_compare_and_swap(command.compare_and_swap, limits)
         case "acquire":
             _check_acquire(command.acquire, limits)
+        case "lease_keep_alive":
+            count = len(command.lease_keep_alive.leases)
+            if count > limits.leases_per_command_max:
+                raise InvalidRequest(
+                    f"lease_keep_alive.leases has {count} leases, the limit is"
+                    f" {limits.leases_per_command_max}; split it",
+                    field="lease_keep_alive.leases",
+                )
         case "lease_grant":
             _check_ttl("lease_grant.ttl_ms", command.lease_grant.ttl_ms)
         case None:
@@ -103,12 +117,18 @@ def check_range(request: kv_pb2.Range, limits: Limits) -> None:
             f"range.sort_target {request.sort_target} is unknown; "
             "use KEY, VERSION, CREATE, MOD or VALUE"
         )
+    natural = request.sort_target == kv_pb2.SORT_TARGET_KEY
+    if request.page and not (natural and request.sort_order != kv_pb2.SORT_ORDER_DESCEND):
+        raise InvalidRequest(
+            "range.page is given with a sort order; pages are in the order of the keys",
+            field="range.page",
+        )
 
 
 def check_read_transaction(transaction: kv_pb2.Transaction, limits: Limits) -> None:
     """Raise `InvalidRequest` for one that can never work, or would change something."""
     _check_size("the transaction", transaction.ByteSize(), limits)
-    _check_transaction(transaction, limits, limits.transaction_operations_max, 1)
+    _check_whole_transaction(transaction, limits)
     _check_reads_only(transaction)
 
 
@@ -144,6 +164,8 @@ def _check_frame(batch: kv_pb2.CommandBatch, batch_bytes: int, limits: Limits) -
             f"{limits.batch_commands_max}; send fewer commands at once",
             commands_max=limits.batch_commands_max,
         )
+    if batch.sequence > SEQUENCE_MAX:
+        raise InvalidRequest(f"sequence {batch.sequence} is over the limit of {SEQUENCE_MAX}")
     if batch.session and batch.acknowledged >= batch.sequence:
         raise InvalidRequest(
             f"sequence {batch.sequence} is not above acknowledged {batch.acknowledged}; number "
@@ -241,6 +263,28 @@ def _check_compare_and_swap(request: kv_pb2.CompareAndSwap, limits: Limits) -> N
             "compare_and_swap.expected is not set; say absent, value or mod_revision",
             field="compare_and_swap.expected",
         )
+
+
+def _check_whole_transaction(transaction: kv_pb2.Transaction, limits: Limits) -> None:
+    total = _operations_total(transaction)
+    if total > limits.transaction_operations_total_max:
+        raise InvalidRequest(
+            f"the transaction and those in it have {total} compares and operations, the limit is"
+            f" {limits.transaction_operations_total_max}; split it",
+            operations_max=limits.transaction_operations_total_max,
+        )
+    _check_transaction(transaction, limits, limits.transaction_operations_max, 1)
+
+
+def _operations_total(transaction: kv_pb2.Transaction, depth: int = 1) -> int:
+    """How many compares and operations there are in it, deeper ones included."""
+    branches = (*transaction.success, *transaction.failure)
+    total = len(transaction.compare) + len(branches)
+    if depth <= TRANSACTION_DEPTH_MAX:  # else it is refused in any case
+        for operation in branches:
+            if operation.HasField("transaction"):
+                total += _operations_total(operation.transaction, depth + 1)
+    return total
 
 
 def _check_transaction(

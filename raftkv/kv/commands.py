@@ -2,74 +2,152 @@
 
 from __future__ import annotations
 
-from raftkv.errors import InvalidRequest, Refused
+from typing import Final
+
+from raftkv.errors import InvalidRequest, Overloaded, RaftkvError, Refused
 from raftkv.kv import locks, operations
+from raftkv.kv.budget import Budget
 from raftkv.kv.canonical import result_size_bytes
 from raftkv.kv.compaction import Compaction
 from raftkv.kv.failures import fill_failure
 from raftkv.kv.idempotency import IdempotencyKeys
 from raftkv.kv.leases import Leases
-from raftkv.kv.limits import RESULT_BYTES_MAX
+from raftkv.kv.limits import RESULT_BYTES_MAX, UPKEEP_ROWS_PER_ENTRY
 from raftkv.kv.meta import Meta
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import Overlay
-from raftkv.kv.ranges import Budget
+from raftkv.kv.remembered import remembered_bytes
 from raftkv.kv.sessions import Sessions
+from raftkv.kv.steps import COMMAND_UNITS, Pace, Steps
+from raftkv.kv.store import Family, StateStore
 from raftkv.kv.transaction import run_transaction
 from raftkv.rpc import kv_pb2
+from raftkv.versions import BOUNDED
+
+READ_AHEAD_KEYS: Final = 32
+"""Keys whose records are read in one call: one by one, rows that lie in tables cost more than all
+the rest of an overwrite. More at once could be gigabytes."""
+
+LEASE_END_ROWS: Final = 2
+"""What ending a lease without keys counts as in upkeep."""
 
 
 class CommandRunner:
-    """Runs commands on an overlay. A command either changes the state or fails, never raises."""
+    """Runs commands on an overlay, in steps. A command changes the state or fails, never raises."""
 
-    def __init__(self, overlay: Overlay, meta: Meta) -> None:
+    def __init__(self, store: StateStore, overlay: Overlay, meta: Meta, pace: Pace) -> None:
+        self._store = store
         self._meta = meta
-        self.writer = Writer(overlay, meta.revision + 1)
+        self._pace = pace
         self.leases = Leases(overlay, meta)
+        self.writer = Writer(overlay, meta.revision + 1, self.leases.sizes)
         self.sessions = Sessions(overlay)
         self.idempotency_keys = IdempotencyKeys(overlay, meta)
         self.compaction = Compaction(overlay, meta)
 
-    def run_batch(self, batch: kv_pb2.CommandBatch) -> kv_pb2.BatchResult:
-        """One result per command, in order; an earlier one's changes show to the later ones."""
-        answer = kv_pb2.BatchResult()
-        add = answer.results.add
-        budget = Budget(RESULT_BYTES_MAX)
-        for command in batch.commands:
-            result = add()
-            if command.idempotency_key:
-                self._run_named(command, result, budget)
-            elif command.fences or not self._put_plainly(command.put, result):
-                self._run(command, result, budget)
-        return answer
+    @property
+    def bounded(self) -> bool:
+        """Whether the cluster version bounds what commands may do."""
+        return self._meta.cluster_version >= BOUNDED
 
-    def end_expired_leases(self) -> None:
+    def run_batch(
+        self, batch: kv_pb2.CommandBatch, answer: kv_pb2.BatchResult, budget: Budget
+    ) -> Steps[None]:
+        """One result per command, in order; an earlier one's changes show to the later ones."""
+        add = answer.results.add
+        spend = self._pace.spend
+        commands = batch.commands
+        for first in range(0, len(commands), READ_AHEAD_KEYS):
+            together = commands[first : first + READ_AHEAD_KEYS]
+            self._read_ahead([key for command in together if (key := command.put.key)])
+            for command in together:
+                result = add()
+                if command.idempotency_key:
+                    yield from self._run_named(command, result, budget)
+                elif command.fences or not self._put_plainly(command.put, result, budget):
+                    yield from self._run(command, result, budget)
+                if spend(COMMAND_UNITS):
+                    yield
+
+    def _read_ahead(self, keys: list[bytes]) -> None:
+        if len(keys) > 1:
+            records = self._store.get_many(Family.CURRENT, keys)
+            self.writer.overlay.known.update(zip(keys, records, strict=True))
+
+    # ---- upkeep --------------------------------------------------------------------
+
+    def end_expired_leases(self) -> Steps[None]:
         """Expire every lease whose deadline has come, each in a revision of its own."""
         while (lease := self.leases.expired()) is not None:
-            self._end_lease(lease)
+            yield from self._end_lease(lease, self._unbounded())
 
-    def _put_plainly(self, put: kv_pb2.Put, result: kv_pb2.Result) -> bool:
-        """Run a put without options, which most commands are, in few steps.
+    def keep_up(self) -> Steps[None]:
+        """Remove some of what is over: leases with their keys, each in a revision of its own,
+        then idempotency keys, then old versions.
+        """
+        rows_left = UPKEEP_ROWS_PER_ENTRY
+        budget = Budget(RESULT_BYTES_MAX, self._pace)
+        while rows_left > 0 and (lease := self.leases.expired()) is not None:
+            deletions_left = budget.deletions_left
+            if not (yield from self._end_lease(lease, budget)):
+                return
+            rows_left -= LEASE_END_ROWS + deletions_left - budget.deletions_left
+        if rows_left > 0:
+            rows_left -= self.idempotency_keys.remove_expired(rows_left)
+        if rows_left > 0:
+            self.compaction.step(rows_left)
+
+    def upkeep_is_due(self, time_ms: int) -> bool:
+        """Whether `keep_up` has something to do at this cluster time."""
+        deadlines = (self.leases.next_deadline_ms(), self.idempotency_keys.first_deadline_ms)
+        return self.compaction.under_way or any(
+            deadline_ms is not None and deadline_ms <= time_ms for deadline_ms in deadlines
+        )
+
+    def _end_lease(self, lease: int, budget: Budget) -> Steps[bool]:
+        """End a lease, or as much of it as the budget allows, in a revision of its own.
+
+        Returns whether it is gone.
+        """
+        writer, meta = self.writer, self._meta
+        writer.revision = meta.revision + 1
+        writer.position = 0
+        gone = yield from self.leases.end(lease, writer, budget)
+        if gone:
+            self.sessions.forget(lease)
+        if writer.position:
+            meta.revision = writer.revision
+        return gone
+
+    def _unbounded(self) -> Budget:
+        return Budget(RESULT_BYTES_MAX, self._pace, bounded=False)
+
+    # ---- commands ------------------------------------------------------------------
+
+    def _put_plainly(self, put: kv_pb2.Put, result: kv_pb2.Result, budget: Budget) -> bool:
+        """Run a put without options, which most commands are, with little ado.
 
         False, with no effect, if it is not one. A command that is no put shows as an empty one.
         """
-        key, lease = put.key, put.lease
-        if (
-            not key
-            or put.prev_kv
-            or put.ignore_value
-            or put.ignore_lease
-            or (lease and lease not in self.leases)
-        ):
+        key = put.key
+        if not key or put.lease or put.prev_kv or put.ignore_value or put.ignore_lease:
             return False
         writer, meta = self.writer, self._meta
+        old = writer.get(key)
+        if old is not None:
+            size_bytes = len(old)
+            if size_bytes > budget.replaced_left:
+                return False  # fails, and `_run` says why
+            budget.replaced_left -= size_bytes
         writer.revision = result.revision = revision = meta.revision + 1
         writer.position = 0
-        writer.put(key, put.value, lease, writer.get(key))
+        writer.put(key, put.value, 0, old)
         meta.revision = revision
         return True
 
-    def _run_named(self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget) -> None:
+    def _run_named(
+        self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget
+    ) -> Steps[None]:
         try:
             first = self.idempotency_keys.result(command)
             if first is not None:
@@ -77,42 +155,56 @@ class CommandRunner:
                 # Not by the length of `first`, which depends on this node's protobuf library.
                 budget.take(result_size_bytes(result))
                 return
-        except (InvalidRequest, Refused) as error:
-            result.Clear()
-            result.revision = self._meta.revision
-            fill_failure(result.failure, error)
+            if self.bounded:
+                self.idempotency_keys.require_room()
+        except (InvalidRequest, Refused, Overloaded) as error:
+            self._fail(result, error)
             return
-        self._run(command, result, budget)
-        self.idempotency_keys.remember(command, result.SerializeToString(deterministic=True))
+        bytes_left = budget.bytes_left
+        yield from self._run(command, result, budget)
+        read_bytes = bytes_left - budget.bytes_left
+        self.idempotency_keys.remember(
+            command,
+            result.SerializeToString(deterministic=True),
+            remembered_bytes((result,), read_bytes) if self.bounded else None,
+        )
 
-    def _run(self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget) -> None:
+    def _run(self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget) -> Steps[None]:
         writer, meta = self.writer, self._meta
         writer.revision = meta.revision + 1
         writer.position = 0
         bytes_left = budget.bytes_left
+        budget.begin_command()
         try:
             for fence in command.fences:
-                locks.check_fence(writer.overlay, fence, writer.fronts)
-            self._dispatch(command, result, budget)
-        except (InvalidRequest, Refused) as error:
+                locks.check_fence(writer.overlay, fence, writer.fronts, self.leases)
+                if self._pace.spend(COMMAND_UNITS):
+                    yield
+            yield from self._dispatch(command, result, budget)
+        except (InvalidRequest, Refused, Overloaded) as error:
             budget.bytes_left = bytes_left
-            result.Clear()
-            result.revision = meta.revision
-            fill_failure(result.failure, error)
+            self._fail(result, error)
             return
         if writer.position:
             meta.revision = writer.revision
 
-    def _dispatch(self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget) -> None:
+    def _fail(self, result: kv_pb2.Result, error: RaftkvError) -> None:
+        result.Clear()
+        result.revision = self._meta.revision
+        fill_failure(result.failure, error)
+
+    def _dispatch(
+        self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget
+    ) -> Steps[None]:
         writer, leases = self.writer, self.leases
         result.revision = self._meta.revision
         match command.WhichOneof("command"):
             case "put":
                 operations.put(writer, command.put, result, leases, budget)
             case "delete_range":
-                operations.delete_range(writer, command.delete_range, result, budget)
+                yield from operations.delete_range(writer, command.delete_range, result, budget)
             case "transaction":
-                run_transaction(
+                yield from run_transaction(
                     writer,
                     command.transaction,
                     result,
@@ -127,8 +219,7 @@ class CommandRunner:
             case "compact":
                 self.compaction.start(command.compact.revision)
             case "lease_grant":
-                grant = command.lease_grant
-                result.lease.lease, result.lease.ttl_ms = leases.grant(grant.lease, grant.ttl_ms)
+                yield from self._grant(command.lease_grant, result, budget)
             case "lease_renew":
                 lease = command.lease_renew.lease
                 result.lease.ttl_ms = leases.renew(lease)
@@ -136,7 +227,7 @@ class CommandRunner:
             case "lease_revoke":
                 lease = command.lease_revoke.lease
                 leases.require(lease, advice="")
-                self._end_lease(lease)
+                yield from self._end_lease(lease, budget)
                 result.lease.lease = lease
                 result.revision = self._meta.revision
             case "lease_keep_alive":
@@ -146,6 +237,8 @@ class CommandRunner:
                         leases.renew(lease)
                     else:
                         result.lease_keep_alive.ended.append(lease)
+                    if self._pace.spend(COMMAND_UNITS):
+                        yield
             case "acquire":
                 locks.acquire(writer, command.acquire, result, leases, writer.fronts, budget)
             case _:
@@ -155,11 +248,12 @@ class CommandRunner:
                     " or lease_keep_alive"
                 )
 
-    def _end_lease(self, lease: int) -> None:
-        writer, meta = self.writer, self._meta
-        writer.revision = meta.revision + 1
-        writer.position = 0
-        self.leases.end(lease, writer)
-        self.sessions.forget(lease)
-        if writer.position:
-            meta.revision = writer.revision
+    def _grant(
+        self, grant: kv_pb2.LeaseGrant, result: kv_pb2.Result, budget: Budget
+    ) -> Steps[None]:
+        leases = self.leases
+        if leases.is_ending(grant.lease):
+            if not (yield from self._end_lease(grant.lease, budget)):
+                raise Overloaded("the keys of the lease's life before are being deleted; try again")
+            result.revision = self._meta.revision
+        result.lease.lease, result.lease.ttl_ms = leases.grant(grant.lease, grant.ttl_ms)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import islice
 
 from raftkv.errors import RevisionCompacted, RevisionInFuture
-from raftkv.kv.limits import COMPACTION_CHANGES_PER_ENTRY
 from raftkv.kv.meta import Meta
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.records import change_key, history_key, split_change_key
@@ -24,7 +23,6 @@ class Compaction:
         self._overlay = overlay
         self._meta = meta
         self._history = overlay.changes[Family.HISTORY]
-        self._changes = overlay.changes[Family.CHANGES]
 
     def start(self, revision: int) -> None:
         """From now on the oldest readable revision is `revision`."""
@@ -46,17 +44,23 @@ class Compaction:
         meta.compaction_cursor = min(meta.compaction_cursor or oldest_left, oldest_left)
         meta.compacted_revision = revision
 
-    def step(self) -> None:
+    @property
+    def under_way(self) -> bool:
+        """Whether there is something left to remove."""
+        return bool(self._meta.compaction_cursor)
+
+    def step(self, changes_max: int) -> None:
         """Remove some of what is left to remove. Counted by entry, so the same on every node."""
         meta = self._meta
         if not meta.compaction_cursor:
             return
-        end = change_key(meta.compacted_revision + 1, 0)
-        rows = self._overlay.scan(Family.CHANGES, meta.compaction_cursor, end)
-        for row, change in islice(rows, COMPACTION_CHANGES_PER_ENTRY):
+        start, kept = meta.compaction_cursor, change_key(meta.compacted_revision, 0)
+        rows = self._overlay.scan(Family.CHANGES, start, change_key(meta.compacted_revision + 1, 0))
+        for row, change in islice(rows, changes_max):
             revision, _ = split_change_key(row)
             self._history[history_key(change[1:], revision)] = None
-            if revision < meta.compacted_revision:
-                self._changes[row] = None
         following = next(rows, None)
         meta.compaction_cursor = following[0] if following is not None else b""
+        end = min(meta.compaction_cursor or kept, kept)
+        if start < end:
+            self._overlay.remove(Family.CHANGES, start, end)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from raftkv.errors import InvalidRequest
+from raftkv.kv.budget import Budget
 from raftkv.kv.overlay import Reader
 from raftkv.kv.ranges import end_of
 from raftkv.kv.records import VERSION_BYTES, unpack_version
+from raftkv.kv.steps import Steps
 from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2
 
@@ -23,17 +25,26 @@ _HOLDS: Final[dict[int, Callable[[Any, Any], bool]]] = {
 _FIELD_OF_VERSION: Final = {"create_revision": 0, "mod_revision": 1, "version": 2, "lease": 3}
 
 
-def all_hold(view: Reader, compares: Iterable[kv_pb2.Compare]) -> bool:
-    """Whether every one holds; true if there are none."""
-    return all(_holds(view, compare) for compare in compares)
+def all_hold(view: Reader, compares: Iterable[kv_pb2.Compare], budget: Budget) -> Steps[bool]:
+    """Whether every one holds; true if there are none. Raises `TooManyKeys`."""
+    for compare in compares:
+        if not compare.range_end:
+            record = view.get(Family.CURRENT, compare.key)
+            if budget.look_at(1, len(record or b"")):
+                yield
+            if not _record_holds(compare, record):
+                return False
+        elif not (yield from _range_holds(view, compare, budget)):
+            return False
+    return True
 
 
-def _holds(view: Reader, compare: kv_pb2.Compare) -> bool:
-    if not compare.range_end:
-        return _record_holds(compare, view.get(Family.CURRENT, compare.key))
+def _range_holds(view: Reader, compare: kv_pb2.Compare, budget: Budget) -> Steps[bool]:
     empty = True
     for _, record in view.scan(Family.CURRENT, compare.key, end_of(compare.key, compare.range_end)):
         empty = False
+        if budget.look_at(1, len(record)):
+            yield
         if not _record_holds(compare, record):
             return False
     return _record_holds(compare, None) if empty else True

@@ -1,4 +1,8 @@
-"""Callers' own names for commands: a repeated one gets the first result while it is remembered."""
+"""Callers' own names for commands: a repeated one gets the first result while it is remembered.
+
+From the cluster version BOUNDED on each result counts for as much as `remembered.py` says. Over a
+bound new named commands are refused; what is remembered stays until its time is over.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,11 @@ import struct
 from itertools import islice
 from typing import Final
 
-from raftkv.errors import IdempotencyKeyReused
+from raftkv.errors import IdempotencyKeyReused, Overloaded
 from raftkv.kv.canonical import command_bytes
 from raftkv.kv.limits import (
-    IDEMPOTENCY_REMOVALS_PER_ENTRY,
+    IDEMPOTENCY_BYTES_MAX,
+    IDEMPOTENCY_KEYS_MAX,
     IDEMPOTENCY_TTL_MS_DEFAULT,
     IDEMPOTENCY_TTL_MS_MAX,
 )
@@ -21,6 +26,11 @@ from raftkv.rpc import kv_pb2
 
 _RECORD: Final = struct.Struct("<q32s")
 _DEADLINE: Final = struct.Struct(">q")
+_SIZE: Final = struct.Struct("<I")
+_COUNTED: Final = struct.Struct("<QQ")
+
+COUNTED_KEY: Final = b"idempotency"
+"""The row of META with how many keys are counted, and for how many bytes."""
 
 
 def fingerprint(command: kv_pb2.Command) -> bytes:
@@ -39,7 +49,21 @@ class IdempotencyKeys:
         self._meta = meta
         self._rows = overlay.changes[Family.IDEMPOTENCY]
         self._deadlines = overlay.changes[Family.IDEMPOTENCY_DEADLINES]
-        self._first_deadline_ms = self._find_first_deadline_ms()
+        self._counters = overlay.changes[Family.META]
+        counted = overlay.get(Family.META, COUNTED_KEY)
+        self._keys, self._bytes = (0, 0) if counted is None else _COUNTED.unpack(counted)
+        self.first_deadline_ms = self._find_first_deadline_ms()
+
+    def require_room(self) -> None:
+        """Raise `Overloaded` if what is remembered is at one of its bounds."""
+        if self._keys >= IDEMPOTENCY_KEYS_MAX or self._bytes >= IDEMPOTENCY_BYTES_MAX:
+            raise Overloaded(
+                f"the results of {self._keys} idempotency keys ({self._bytes} bytes) are"
+                f" remembered; the bounds are {IDEMPOTENCY_KEYS_MAX} and {IDEMPOTENCY_BYTES_MAX}."
+                " Nothing was run; use shorter idempotency_ttl_ms, and try again once some have"
+                " expired",
+                retry_after_s=1.0,
+            )
 
     def result(self, command: kv_pb2.Command) -> bytes | None:
         """The first `Result` under the command's key, None if the key is not known.
@@ -59,31 +83,54 @@ class IdempotencyKeys:
             )
         return row[_RECORD.size :]
 
-    def remember(self, command: kv_pb2.Command, result: bytes) -> None:
-        """Keep the result of a command that has run, from now on for its time to live."""
+    def remember(self, command: kv_pb2.Command, result: bytes, size_bytes: int | None) -> None:
+        """Keep the result of a command that has run, from now on for its time to live, and what
+        it counts for (None: nothing).
+        """
         key = command.idempotency_key
         expired = self._overlay.get(Family.IDEMPOTENCY, key)
         if expired is not None:
-            self._deadlines[_DEADLINE.pack(_RECORD.unpack_from(expired)[0]) + key] = None
+            self._remove(_DEADLINE.pack(_RECORD.unpack_from(expired)[0]) + key)
         ttl_ms = command.idempotency_ttl_ms
         ttl_ms = min(ttl_ms, IDEMPOTENCY_TTL_MS_MAX) if ttl_ms > 0 else IDEMPOTENCY_TTL_MS_DEFAULT
         deadline_ms = self._meta.time_ms + ttl_ms
         self._rows[key] = _RECORD.pack(deadline_ms, fingerprint(command)) + result
-        self._deadlines[_DEADLINE.pack(deadline_ms) + key] = b""
-        if self._first_deadline_ms is None or deadline_ms < self._first_deadline_ms:
-            self._first_deadline_ms = deadline_ms
+        row = _DEADLINE.pack(deadline_ms) + key
+        if size_bytes is None:
+            self._deadlines[row] = b""
+        else:
+            self._deadlines[row] = _SIZE.pack(size_bytes)
+            self._count(1, size_bytes)
+        if self.first_deadline_ms is None or deadline_ms < self.first_deadline_ms:
+            self.first_deadline_ms = deadline_ms
 
-    def remove_expired(self) -> None:
-        """Remove some of what has expired."""
-        if self._first_deadline_ms is None or self._first_deadline_ms > self._meta.time_ms:
-            return
+    def remove_expired(self, keys_max: int) -> int:
+        """Remove some of what has expired; how many keys."""
+        if self.first_deadline_ms is None or self.first_deadline_ms > self._meta.time_ms:
+            return 0
         expired = self._overlay.scan(
             Family.IDEMPOTENCY_DEADLINES, b"", _DEADLINE.pack(self._meta.time_ms + 1)
         )
-        for row, _ in islice(expired, IDEMPOTENCY_REMOVALS_PER_ENTRY):
-            self._deadlines[row] = None
+        removed = 0
+        for row, size in islice(expired, keys_max):
+            self._remove(row, size)
             self._rows[row[_DEADLINE.size :]] = None
-        self._first_deadline_ms = self._find_first_deadline_ms()
+            removed += 1
+        self.first_deadline_ms = self._find_first_deadline_ms()
+        return removed
+
+    def _remove(self, row: bytes, size: bytes | None = None) -> None:
+        """Remove a row of the deadlines; `size` is its value, if that is known."""
+        if size is None:
+            size = self._overlay.get(Family.IDEMPOTENCY_DEADLINES, row)
+        self._deadlines[row] = None
+        if size:
+            self._count(-1, -_SIZE.unpack(size)[0])
+
+    def _count(self, keys: int, size_bytes: int) -> None:
+        self._keys += keys
+        self._bytes += size_bytes
+        self._counters[COUNTED_KEY] = _COUNTED.pack(self._keys, self._bytes)
 
     def _find_first_deadline_ms(self) -> int | None:
         for row, _ in self._overlay.scan(Family.IDEMPOTENCY_DEADLINES, b"", None):

@@ -1,19 +1,31 @@
-"""Leases: who lives until when, and what ends with them. Time is what entries say it is."""
+"""Leases: who lives until when, and what ends with them. Time is what entries say it is.
+
+A lease ends for its owner at its deadline. Its keys go later: at once before the cluster version
+BOUNDED, from then on with the leader's entries of upkeep. Until then it is there and not living.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from sortedcontainers import SortedList
 
-from raftkv.errors import InvalidRequest, LeaseExists, LeaseNotFound
-from raftkv.kv.limits import LEASE_TTL_MS_MAX, LEASE_TTL_MS_MIN
+from raftkv.errors import InvalidRequest, LeaseExists, LeaseNotFound, Overloaded, TooManyKeys
+from raftkv.kv.budget import Budget
+from raftkv.kv.lease_sizes import LeaseSizes
+from raftkv.kv.limits import (
+    LEASE_KEYS_MAX,
+    LEASE_TTL_MS_MAX,
+    LEASE_TTL_MS_MIN,
+    LEASES_MAX,
+)
 from raftkv.kv.meta import Meta
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.records import lease_key, pack_lease, prefix_end, split_lease, unpack_lease
+from raftkv.kv.steps import CHANGE_UNITS, Steps
 from raftkv.kv.store import Family
+from raftkv.versions import BOUNDED
 
 _LEASE_ID_BITS: Final = 63
 _LEASE_ID_STEP: Final = 0x9E3779B97F4A7C15
@@ -40,6 +52,7 @@ class Leases:
     def __init__(self, overlay: Overlay, meta: Meta) -> None:
         self._overlay = overlay
         self._meta = meta
+        self.sizes = LeaseSizes(overlay)
         self._rows = overlay.changes[Family.LEASES]
         self._leases: dict[int, _Lease] = {}
         self._deadlines = SortedList()
@@ -49,37 +62,32 @@ class Leases:
             self._deadlines.add((found.deadline_ms, lease))
 
     def __contains__(self, lease: object) -> bool:
-        return lease in self._leases
-
-    def __iter__(self) -> Iterator[int]:
-        """The ids, the next to expire first."""
-        return (lease for _, lease in self._deadlines)
+        """Whether the lease lives."""
+        found = self._leases.get(lease)  # type: ignore[call-overload]
+        return found is not None and found.deadline_ms > self._meta.time_ms
 
     def require(self, lease: int, advice: str = "; grant a new one") -> None:
         """Raise `LeaseNotFound`, which ends with the advice, unless the lease lives."""
-        if lease not in self._leases:
+        if lease not in self:
             raise LeaseNotFound(
                 f"lease {lease} does not exist: it was never granted, was revoked or has expired"
                 + advice,
                 lease=lease,
             )
 
+    def require_room(self, lease: int, sizes: LeaseSizes) -> None:
+        """Raise `LeaseNotFound` unless the lease lives, `TooManyKeys` unless it takes one more."""
+        self.require(lease)
+        if self._meta.cluster_version >= BOUNDED and sizes.of(lease) >= LEASE_KEYS_MAX:
+            raise TooManyKeys(
+                f"lease {lease} has {LEASE_KEYS_MAX} keys, as many as one may: its end deletes them"
+                " in one revision; attach this key to another lease",
+                keys_max=LEASE_KEYS_MAX,
+            )
+
     def next_deadline_ms(self) -> int | None:
         """When the next lease expires, in cluster time."""
         return self._deadlines[0][0] if self._deadlines else None
-
-    def time_to_live(self, lease: int) -> tuple[int, int] | None:
-        """(left_ms, granted_ttl_ms), None if there is no such lease."""
-        found = self._leases.get(lease)
-        if found is None:
-            return None
-        return max(found.deadline_ms - self._meta.time_ms, 0), found.ttl_ms
-
-    def keys(self, lease: int) -> list[bytes]:
-        """What is attached to the lease, sorted."""
-        prefix = lease_key(lease)
-        rows = self._overlay.scan(Family.LEASE_KEYS, prefix, prefix_end(prefix))
-        return [row[len(prefix) :] for row, _ in rows]
 
     def grant(self, lease: int, ttl_ms: int) -> tuple[int, int]:
         """Start a lease (0: under an id of the store's choice); (id, granted ttl_ms)."""
@@ -89,16 +97,23 @@ class Leases:
                 "ask for a shorter time and renew the lease",
                 ttl_ms_max=LEASE_TTL_MS_MAX,
             )
-        if lease in self._leases:
+        if lease in self:
             raise LeaseExists(
                 f"lease {lease} is already granted; choose another id, or 0 to be given one",
                 lease=lease,
+            )
+        if len(self._leases) >= LEASES_MAX and self._meta.cluster_version >= BOUNDED:
+            raise Overloaded(
+                f"there are {LEASES_MAX} leases, as many as there may be; use one lease for more"
+                " keys, or wait until some have ended",
+                retry_after_s=1.0,
             )
         while not lease or lease in self._leases:
             self._meta.leases_granted += 1
             lease = chosen_lease(self._meta.leases_granted)
         ttl_ms = max(ttl_ms, LEASE_TTL_MS_MIN)
         self._set(lease, ttl_ms)
+        self.sizes.created(lease)
         return lease, ttl_ms
 
     def renew(self, lease: int) -> int:
@@ -109,15 +124,44 @@ class Leases:
         self._set(lease, found.ttl_ms)
         return found.ttl_ms
 
-    def end(self, lease: int, writer: Writer) -> None:
-        """Delete the lease's keys in the writer's revision, in their order, and the lease."""
-        for key in self.keys(lease):
+    def end(self, lease: int, writer: Writer, budget: Budget) -> Steps[bool]:
+        """Delete the lease's keys in the writer's revision, in their order, and the lease.
+
+        Returns whether all is gone. If not, the keys were more than the budget has left: then the
+        lease does not live any more, and `expired` goes on returning it.
+        """
+        prefix = lease_key(lease)
+        doomed: list[tuple[bytes, bytes]] = []
+        whole = True
+        for row, _ in self._overlay.scan(Family.LEASE_KEYS, prefix, prefix_end(prefix)):
+            key = row[len(prefix) :]
             record = writer.get(key)
-            if record is not None:
-                writer.delete(key, record)
+            if record is None:
+                continue
+            if len(doomed) >= budget.deletions_left or len(record) > budget.replaced_left:
+                whole = False
+                break
+            budget.replace(len(record))
+            doomed.append((key, record))
+            if budget.pace.spend(1):
+                yield
+        budget.deletions_left -= len(doomed)
+        for key, record in doomed:
+            writer.delete(key, record)
+            if budget.pace.spend(CHANGE_UNITS):
+                yield
         found = self._leases.pop(lease)
         self._deadlines.remove((found.deadline_ms, lease))
-        self._rows[lease_key(lease)] = None
+        if whole:
+            self._rows[prefix] = None
+            self.sizes.forget(lease)
+        else:
+            self._put(lease, found.ttl_ms, min(found.deadline_ms, self._meta.time_ms))
+        return whole
+
+    def is_ending(self, lease: int) -> bool:
+        """Whether the lease has ended for its owner, and is not gone yet."""
+        return lease in self._leases and lease not in self
 
     def expired(self) -> int | None:
         """The lease to end first now that its deadline has come, None if none has."""
@@ -127,7 +171,9 @@ class Leases:
         return lease
 
     def _set(self, lease: int, ttl_ms: int) -> None:
-        deadline_ms = self._meta.time_ms + ttl_ms
+        self._put(lease, ttl_ms, self._meta.time_ms + ttl_ms)
+
+    def _put(self, lease: int, ttl_ms: int, deadline_ms: int) -> None:
         self._leases[lease] = _Lease(ttl_ms, deadline_ms)
         self._deadlines.add((deadline_ms, lease))
         self._rows[lease_key(lease)] = pack_lease(ttl_ms, deadline_ms)

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from raftkv.errors import FencedOff, InvalidRequest, Refused
+from raftkv.kv.budget import Budget
 from raftkv.kv.leases import Leases
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import Reader
 from raftkv.kv.queues import Fronts, member_key
-from raftkv.kv.ranges import Budget
 from raftkv.kv.records import fill_key_value, unpack_version
 from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2
@@ -55,9 +55,11 @@ def is_member(view: Reader, name: bytes, token: int) -> bool:
     return record is not None and unpack_version(record)[0] == token
 
 
-def check_fence(view: Reader, fence: kv_pb2.Fence, fronts: Fronts) -> None:
-    """Raise `FencedOff` unless the token is that of the present holder."""
+def check_fence(view: Reader, fence: kv_pb2.Fence, fronts: Fronts, leases: Leases) -> None:
+    """Raise `FencedOff` unless the token is that of the present holder, whose lease lives."""
     present = holder(view, fence.name, fronts)
+    if present is not None and unpack_version(present.record)[3] not in leases:
+        present = None  # it is over for it; its key goes with the next upkeep
     if present is None or present.token != fence.token:
         told = "nobody holds it" if present is None else f"token {present.token} does"
         raise FencedOff(
@@ -92,7 +94,7 @@ def acquire(
         raise Refused(f"the key {key!r} is in the way of this lock's queue; delete it")
     lease = request.lease
     if lease:
-        leases.require(lease)
+        leases.require_room(lease, writer.lease_sizes)
     else:
         lease, answer.ttl_ms = leases.grant(0, request.ttl_ms)
     writer.put(key, request.value, lease, None)

@@ -2,13 +2,14 @@
 
 Deterministic: the same entries give the same bytes in the store and the same results on every
 node, however they are split into runs and wherever the machine is rebuilt from its store.
+Entries are applied in steps; what is read meanwhile is the state before them.
 Knows no log and no network, and reads no clock: time is what the entries are stamped with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.protobuf.message import DecodeError
 
@@ -22,16 +23,34 @@ from raftkv.errors import (
     check,
 )
 from raftkv.kv import locks
+from raftkv.kv.budget import Budget
 from raftkv.kv.changes import Change
 from raftkv.kv.commands import CommandRunner
 from raftkv.kv.failures import fill_failure
-from raftkv.kv.limits import SESSION_RESULTS_MAX, STAMP_JUMP_MS_MAX, Limits
+from raftkv.kv.limits import (
+    COMPACTION_CHANGES_PER_ENTRY,
+    IDEMPOTENCY_REMOVALS_PER_ENTRY,
+    RESULT_BYTES_MAX,
+    SEQUENCE_MAX,
+    SESSION_RESULTS_MAX,
+    STAMP_JUMP_MS_MAX,
+    Limits,
+)
 from raftkv.kv.membership import decode_membership
 from raftkv.kv.meta import MEMBERSHIP_KEY, META_0_KEY, META_KEY, Meta
 from raftkv.kv.overlay import Overlay, Reader
-from raftkv.kv.ranges import Budget, Steps, check_revision, read_range
+from raftkv.kv.queues import Fronts
+from raftkv.kv.ranges import check_revision, read_range
 from raftkv.kv.read_transaction import read_transaction
-from raftkv.kv.records import fill_key_value
+from raftkv.kv.records import (
+    fill_key_value,
+    lease_key,
+    prefix_end,
+    split_lease,
+    unpack_lease,
+)
+from raftkv.kv.remembered import remembered_bytes
+from raftkv.kv.steps import Pace, Steps, run
 from raftkv.kv.store import Family, StateStore
 from raftkv.raft.entry import Entry, EntryKind, Membership, decode_version
 from raftkv.raft.running_hash import UNKNOWN
@@ -60,43 +79,46 @@ class StateMachine:
         self._limits = limits
         self._overlay = Overlay(store)
         self._meta = _read_meta(store)
+        self._written = replace(self._meta)  # what the store has, and readers see
         payload = store.get(Family.META, MEMBERSHIP_KEY)
         self.membership = Membership() if payload is None else decode_membership(payload)
-        self._runner = CommandRunner(self._overlay, self._meta)
+        self._pace = Pace()
+        self._runner = CommandRunner(store, self._overlay, self._meta, self._pace)
+        self._applying = False
         self._on_changes: Callable[[Sequence[Change]], None] | None = None
 
     @property
     def applied_index(self) -> int:
-        return self._meta.applied_index
+        return self._written.applied_index
 
     @property
     def applied_term(self) -> int:
-        return self._meta.applied_term
+        return self._written.applied_term
 
     @property
     def applied_hash(self) -> int:
         """The running hash of the log up to `applied_index`, 0 if it is not known."""
-        return self._meta.applied_hash
+        return self._written.applied_hash
 
     @property
     def cluster_version(self) -> int:
         """What the entries after `applied_index` mean, unless one of them raises it."""
-        return self._meta.cluster_version
+        return self._written.cluster_version
 
     @property
     def revision(self) -> int:
         """Of the store; 1 when it is empty."""
-        return self._meta.revision
+        return self._written.revision
 
     @property
     def compacted_revision(self) -> int:
         """The oldest revision that can be read, 0 if nothing was compacted."""
-        return self._meta.compacted_revision
+        return self._written.compacted_revision
 
     @property
     def time_ms(self) -> int:
         """Cluster time."""
-        return self._meta.time_ms
+        return self._written.time_ms
 
     @property
     def view(self) -> Reader:
@@ -111,13 +133,22 @@ class StateMachine:
     # ---- entries -------------------------------------------------------------------
 
     def apply(self, entries: Sequence[Entry], log_hash: int = UNKNOWN) -> list[Applied]:
+        """`apply_in_steps` without a pause."""
+        return run(self.apply_in_steps(entries, log_hash))
+
+    def apply_in_steps(
+        self, entries: Sequence[Entry], log_hash: int = UNKNOWN
+    ) -> Steps[list[Applied]]:
         """Apply a run of entries and write it to the store, whole, with `applied_index`.
 
         `log_hash` is the running hash of the log up to the last of them. Returns one `Applied` per
-        submission, in order. May raise `StorageError`.
+        submission, in order. May raise `StorageError`. One run at a time, to its end.
         """
+        check(not self._applying, "runs are applied one after the other")
+        self._applying = True
         meta = self._meta
         applied: list[Applied] = []
+        membership = self.membership
         for entry in entries:
             check(
                 entry.index == meta.applied_index + 1,
@@ -132,23 +163,31 @@ class StateMachine:
                 term=entry.term,
             )
             if entry.kind is EntryKind.COMMANDS:
-                self._apply_stamped_batch(entry, applied)
+                yield from self._apply_stamped_batch(entry, applied)
             elif entry.kind is EntryKind.MEMBERSHIP:
-                self.membership = decode_membership(entry.payload)
+                membership = decode_membership(entry.payload)
                 self._overlay.changes[Family.META][MEMBERSHIP_KEY] = entry.payload
             elif entry.kind is EntryKind.VERSION:
                 self._raise_version(decode_version(entry.payload))
-            self._runner.idempotency_keys.remove_expired()
-            self._runner.compaction.step()
+            if not self._runner.bounded:
+                self._runner.idempotency_keys.remove_expired(IDEMPOTENCY_REMOVALS_PER_ENTRY)
+                self._runner.compaction.step(COMPACTION_CHANGES_PER_ENTRY)
             meta.applied_index = entry.index
             meta.applied_term = entry.term
         if entries:
             meta.applied_hash = log_hash
             self._overlay.changes[Family.META][META_KEY] = meta.encode()
-            self._store.write(self._overlay.changes)
-            self._overlay.clear()
-            self._tell()
+            yield from self._write()
+            self.membership = membership
+        self._applying = False
+        self._tell()
         return applied
+
+    def _write(self) -> Steps[None]:
+        overlay = self._overlay
+        yield from self._store.write_in_steps(overlay.for_store(), overlay.removed)
+        overlay.clear()
+        self._written = replace(self._meta)
 
     def _raise_version(self, version: int) -> None:
         # Two leaders may each have proposed it, one after the other.
@@ -161,25 +200,29 @@ class StateMachine:
             self._runner.writer.made = []
             self._on_changes(made)
 
-    def _apply_stamped_batch(self, entry: Entry, applied: list[Applied]) -> None:
+    def _apply_stamped_batch(self, entry: Entry, applied: list[Applied]) -> Steps[None]:
         stamped = log_pb2.StampedBatch.FromString(entry.payload)
         # A new leader may continue from an older stamp than the last one applied.
         now_ms = self._meta.time_ms
         stamp_ms = min(stamped.time_ms, now_ms + STAMP_JUMP_MS_MAX)
         self._meta.time_ms = max(now_ms, stamp_ms)
-        self._runner.end_expired_leases()
+        if not self._runner.bounded:
+            yield from self._runner.end_expired_leases()
+        elif not stamped.submissions:
+            yield from self._runner.keep_up()
         for submission in stamped.submissions:
-            result = self._run_submission(submission.commands)
+            result = yield from self._run_submission(submission.commands)
             applied.append(Applied(entry.index, submission.origin, submission.number, result))
 
-    def _run_submission(self, commands: bytes) -> bytes:
+    def _run_submission(self, commands: bytes) -> Steps[bytes]:
         try:
             batch = kv_pb2.CommandBatch.FromString(commands)
         except DecodeError:
             return _refusal(InvalidRequest("the commands are not a CommandBatch"))
         session, sequence = batch.session, batch.sequence
         if not session:
-            return self._run_batch(batch)
+            result, _ = yield from self._run_batch(batch)
+            return result
         sessions = self._runner.sessions
         if session not in self._runner.leases:
             return _refusal(
@@ -196,24 +239,26 @@ class StateMachine:
         if error is not None:
             return _refusal(error)
         sessions.acknowledge(session, batch.acknowledged)
-        result = self._run_batch(batch)
+        result, size_bytes = yield from self._run_batch(batch)
         # The batch may have ended its own session; or ended it and granted its id again, and then
         # the new one must know the batch, or a retry would run it twice.
         if session in self._runner.leases:
-            sessions.remember(session, sequence, result)
+            sessions.remember(session, sequence, result, size_bytes)
         return result
 
-    def _run_batch(self, batch: kv_pb2.CommandBatch) -> bytes:
-        # What its puts will replace is read in one call: one by one, rows that lie in tables cost
-        # more than all the rest of an overwrite.
-        keys = [key for command in batch.commands if (key := command.put.key)]
-        if len(keys) > 1:
-            self._overlay.known.update(
-                zip(keys, self._store.get_many(Family.CURRENT, keys), strict=True)
-            )
+    def _run_batch(self, batch: kv_pb2.CommandBatch) -> Steps[tuple[bytes, int | None]]:
+        """The result, and what it counts for if it is remembered."""
+        bounded = self._runner.bounded
+        answer = kv_pb2.BatchResult()
+        budget = Budget(RESULT_BYTES_MAX, self._pace, bounded=bounded)
+        yield from self._runner.run_batch(batch, answer, budget)
+        size_bytes = None
+        if bounded and batch.session:
+            read_bytes = budget.bytes_max - budget.bytes_left
+            size_bytes = remembered_bytes(answer.results, read_bytes)
         # To be returned, now and by the session's memory. Nothing is decided by these bytes: nodes
         # with different protobuf libraries may hold different ones of the same meaning.
-        return self._runner.run_batch(batch).SerializeToString(deterministic=True)
+        return answer.SerializeToString(deterministic=True), size_bytes
 
     def _unusable(self, batch: kv_pb2.CommandBatch) -> RaftkvError | None:
         """Why this batch of a living session can't be run, if it can't."""
@@ -236,6 +281,14 @@ class StateMachine:
                 "acknowledged; acknowledge those that were received",
                 retry_after_s=1.0,
             )
+        if not self._runner.bounded:
+            return None
+        if sequence > SEQUENCE_MAX:
+            return InvalidRequest(f"sequence {sequence} is over the limit of {SEQUENCE_MAX}")
+        try:
+            sessions.require_room(session, batch.acknowledged)
+        except Overloaded as full:
+            return full
         return None
 
     # ---- reads ---------------------------------------------------------------------
@@ -243,7 +296,7 @@ class StateMachine:
     def get(self, key: bytes, result: kv_pb2.Result) -> None:
         """Fill `result` with what a `Range` of this one key at the latest revision returns."""
         record = self._store.get(Family.CURRENT, key)
-        result.revision = self._meta.revision
+        result.revision = self._written.revision
         answer = result.range
         if record is None:
             answer.SetInParent()
@@ -257,23 +310,26 @@ class StateMachine:
         Shows the store as it was at the first step, whatever is applied between the steps.
         A request that can't be answered returns a `Result` with a failure.
         """
-        result = kv_pb2.Result(revision=self._meta.revision)
+        result = kv_pb2.Result(revision=self._written.revision)
         try:
-            check_revision(request.revision, self._meta.revision, self._meta.compacted_revision)
+            check_revision(
+                request.revision, self._written.revision, self._written.compacted_revision
+            )
             result.range.SetInParent()
-            budget = Budget(self._limits.reply_bytes_max)
-            yield from read_range(self._store, request, result.range, budget)
+            budget = Budget(self._limits.reply_bytes_max, Pace())
+            yield from read_range(self._store, request, result.range, budget, result.revision)
         except (InvalidRequest, Refused) as error:
             fill_failure(result.failure, error)
         return result
 
     def read_transaction(self, request: kv_pb2.Transaction) -> Steps[kv_pb2.Result]:
         """As `read`, for a transaction that has passed `check_read_transaction`."""
-        result = kv_pb2.Result(revision=self._meta.revision)
+        result = kv_pb2.Result(revision=self._written.revision)
         try:
-            budget = Budget(self._limits.reply_bytes_max)
-            compacted_revision = self._meta.compacted_revision
-            yield from read_transaction(self._store, request, result, budget, compacted_revision)
+            budget = Budget(self._limits.reply_bytes_max, Pace())
+            compacted_revision = self._written.compacted_revision
+            view = self._store.frozen()
+            yield from read_transaction(view, request, result, budget, compacted_revision)
         except (InvalidRequest, Refused) as error:
             fill_failure(result.failure, error)
         return result
@@ -284,27 +340,47 @@ class StateMachine:
         """When, in cluster time, the next lease expires: an entry must be stamped then."""
         return self._runner.leases.next_deadline_ms()
 
+    def upkeep_is_due(self, time_ms: int) -> bool:
+        """Whether an entry that carries nothing, stamped with this cluster time, has work to do."""
+        return self._runner.bounded and self._runner.upkeep_is_due(time_ms)
+
     def lease_time_to_live(self, lease: int) -> tuple[int, int] | None:
         """(left_ms, granted_ttl_ms), None if there is no such lease."""
-        return self._runner.leases.time_to_live(lease)
+        row = self._store.get(Family.LEASES, lease_key(lease))
+        if row is None:
+            return None
+        ttl_ms, deadline_ms = unpack_lease(row)
+        left_ms = deadline_ms - self._written.time_ms
+        return (left_ms, ttl_ms) if left_ms > 0 else None
 
-    def lease_keys(self, lease: int) -> list[bytes]:
-        """The keys attached to the lease, sorted."""
-        return self._runner.leases.keys(lease)
+    def lease_keys(self, lease: int, after: bytes = b"") -> Iterator[bytes]:
+        """The keys attached to the lease that are greater than `after`, in order, as of now."""
+        prefix = lease_key(lease)
+        start = prefix + after + b"\0" if after else prefix
+        rows = self._store.scan(Family.LEASE_KEYS, start, prefix_end(prefix))
+        return (row[len(prefix) :] for row, _ in rows)
 
-    def leases(self) -> list[int]:
-        """The ids of the living leases, the next to expire first."""
-        return list(self._runner.leases)
+    def leases(self, after: int = 0) -> Iterator[int]:
+        """The living leases with ids greater than `after`, in order, as of now."""
+        time_ms = self._written.time_ms
+        rows = self._store.scan(Family.LEASES, lease_key(after) + b"\0", None)
+        return (split_lease(key) for key, row in rows if unpack_lease(row)[1] > time_ms)
 
     # ---- locks ---------------------------------------------------------------------
 
     def lock_holder(self, name: bytes) -> locks.Member | None:
         """Who holds the lock."""
-        return locks.holder(self._store, name, self._runner.writer.fronts)
+        return locks.holder(self._store, name, self._fronts)
 
-    def lock_members(self, name: bytes) -> Iterator[locks.Member]:
-        """Who holds the lock, and then who waits, in order."""
-        return locks.members(self._store, name, self._runner.writer.fronts.of(name))
+    def lock_members(self, name: bytes, after_token: int = 0) -> Iterator[locks.Member]:
+        """Who holds the lock, and then who waits, in order, from the one after `after_token` on."""
+        front = max(self._fronts.of(name), after_token + 1)
+        return locks.members(self._store, name, front)
+
+    @property
+    def _fronts(self) -> Fronts:
+        """What is remembered of queues. While a run is applied it is ahead of what readers see."""
+        return Fronts() if self._applying else self._runner.writer.fronts
 
 
 def _read_meta(store: StateStore) -> Meta:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raftkv.kv.changes import Change
+from raftkv.kv.lease_sizes import LeaseSizes
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.queues import Fronts
 from raftkv.kv.records import (
@@ -22,7 +23,8 @@ class Writer:
 
     Set `revision` and `position` = 0 before the changes of a revision; `position` then counts
     them. The revision exists only if it is not 0 in the end. `made` gathers the changes for
-    whoever watches, None if nobody does. `fronts` is kept true of the queues.
+    whoever watches, None if nobody does. `fronts` is kept true of the queues, `lease_sizes` of the
+    leases' keys. `replaced_bytes` counts the old versions that went to history.
     """
 
     __slots__ = (
@@ -33,14 +35,18 @@ class Writer:
         "_known",
         "_lease_keys",
         "fronts",
+        "lease_sizes",
         "made",
         "overlay",
         "position",
+        "replaced_bytes",
         "revision",
     )
 
-    def __init__(self, overlay: Overlay, revision: int) -> None:
+    def __init__(self, overlay: Overlay, revision: int, lease_sizes: LeaseSizes) -> None:
         self.overlay = overlay
+        self.lease_sizes = lease_sizes
+        self.replaced_bytes = 0
         self.revision = revision
         self.position = 0
         self.made: list[Change] | None = None
@@ -79,6 +85,7 @@ class Writer:
             # before the log forbid this, but apply must be right for whatever is in the log.
             if old_revision != revision:
                 self._history[history_key(key, revision)] = old
+                self.replaced_bytes += len(old)
         if lease != old_lease:
             self._move(key, old_lease, lease)
         self._current[key] = record = (
@@ -95,6 +102,7 @@ class Writer:
         create_revision, old_revision, _, old_lease = unpack_version(old)
         if old_revision != revision:
             self._history[history_key(key, revision)] = old
+            self.replaced_bytes += len(old)
         if old_lease:
             self._move(key, old_lease, 0)
         self._current[key] = None
@@ -107,5 +115,7 @@ class Writer:
     def _move(self, key: bytes, old_lease: int, lease: int) -> None:
         if old_lease:
             self._lease_keys[lease_key(old_lease) + key] = None
+            self.lease_sizes.changed(old_lease, -1)
         if lease:
             self._lease_keys[lease_key(lease) + key] = b""
+            self.lease_sizes.changed(lease, 1)

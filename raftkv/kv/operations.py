@@ -1,18 +1,26 @@
 """What a put, a deletion and a swap mean: from message to changes and result.
 
 The same functions serve stand-alone commands and the operations of a transaction. Each raises
-before it changes anything.
+before it changes anything; what may be long runs in steps.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from raftkv.errors import InvalidRequest, KeyNotFound
+from raftkv.kv.budget import Budget, key_value_bytes
 from raftkv.kv.leases import Leases
+from raftkv.kv.limits import UNBOUNDED
 from raftkv.kv.mvcc import Writer
-from raftkv.kv.ranges import Budget, end_of
+from raftkv.kv.ranges import end_of
 from raftkv.kv.records import VERSION_BYTES, fill_key_value, mod_revision, unpack_version
+from raftkv.kv.steps import CHANGE_UNITS, Steps
 from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2
+
+REMOVED_AT_ONCE_MIN: Final = 256
+"""So many deleted keys in a row are one range for the store, not a deletion each."""
 
 
 def put(
@@ -26,7 +34,7 @@ def put(
     old = writer.get(key)
     value, lease = request.value, request.lease
     if lease:
-        leases.require(lease)
+        require_lease(leases, writer, lease, old)
     if request.ignore_value or request.ignore_lease:
         if old is None:
             raise KeyNotFound(
@@ -40,28 +48,83 @@ def put(
     if request.prev_kv and old is not None:
         budget.take_key_value(key, old)
         fill_key_value(result.put.prev_kv, key, old)
+    if old is not None:
+        budget.replace(len(old))
     writer.put(key, value, lease, old)
     result.revision = writer.revision
 
 
+def require_lease(leases: Leases, writer: Writer, lease: int, old: bytes | None) -> None:
+    """Raise unless the lease lives and takes the key whose present record is `old`."""
+    if old is not None and unpack_version(old)[3] == lease:
+        leases.require(lease)
+    else:
+        leases.require_room(lease, writer.lease_sizes)
+
+
 def delete_range(
     writer: Writer, request: kv_pb2.DeleteRange, result: kv_pb2.Result, budget: Budget
-) -> None:
+) -> Steps[None]:
     key, range_end = request.key, request.range_end
+    answer = result.delete_range
     if not range_end:
         record = writer.get(key)
         doomed = [] if record is None else [(key, record)]
+        budget.replace(0 if record is None else len(record))
     else:
-        doomed = list(writer.overlay.scan(Family.CURRENT, key, end_of(key, range_end)))
-    answer = result.delete_range
+        doomed, answer.more = yield from _doomed(writer, request, budget)
     answer.deleted = len(doomed)
     if request.prev_kv:
         for old_key, old in doomed:
             budget.take_key_value(old_key, old)
             fill_key_value(answer.prev_kvs.add(), old_key, old)
+            if budget.pace.spend(1):
+                yield
     for old_key, old in doomed:
         writer.delete(old_key, old)
+        if budget.pace.spend(CHANGE_UNITS):
+            yield
+    if len(doomed) >= REMOVED_AT_ONCE_MIN and budget.bounded:
+        writer.overlay.removes_current([old_key for old_key, _ in doomed])
     result.revision = writer.visible_revision
+
+
+def _doomed(
+    writer: Writer, request: kv_pb2.DeleteRange, budget: Budget
+) -> Steps[tuple[list[tuple[bytes, bytes]], bool]]:
+    """The keys of the range to delete, with their records, and whether there are more.
+
+    Raises `TooManyKeys` for more than the budget has left, unless the request has a limit.
+    """
+    limit = max(request.limit, 0)
+    if limit and not budget.bounded:
+        raise InvalidRequest(
+            "delete_range.limit needs the cluster version 2, which the leader raises once all"
+            " nodes can; delete without a limit, or upgrade the nodes"
+        )
+    keys_max = min(limit or UNBOUNDED, budget.deletions_left)
+    reply_left = budget.bytes_left if request.prev_kv and limit else UNBOUNDED
+    doomed: list[tuple[bytes, bytes]] = []
+    size_bytes = 0
+    for key, record in writer.overlay.scan(
+        Family.CURRENT, request.key, end_of(request.key, request.range_end)
+    ):
+        reply_left -= key_value_bytes(key, record)
+        full = size_bytes + len(record) > budget.replaced_left or reply_left < 0
+        if full or len(doomed) >= keys_max:
+            if limit and doomed:
+                more = True
+                break
+            raise budget.too_many_deletions()
+        doomed.append((key, record))
+        size_bytes += len(record)
+        if budget.look_at(1, len(record)):
+            yield
+    else:
+        more = False
+    budget.deletions_left -= len(doomed)
+    budget.replace(size_bytes)
+    return doomed, more
 
 
 def compare_and_swap(
@@ -76,7 +139,9 @@ def compare_and_swap(
     swapped = _is_as_expected(request, old)
     if swapped:
         if request.lease:
-            leases.require(request.lease)
+            require_lease(leases, writer, request.lease, old)
+        if old is not None:
+            budget.replace(len(old))
         writer.put(key, request.new_value, request.lease, old)
         current = writer.get(key)
     else:

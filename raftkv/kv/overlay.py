@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
 from sortedcontainers import SortedList
 
-from raftkv.kv.store import Family
+from raftkv.kv.store import Changes, Family
 
 
 class Reader(Protocol):
@@ -26,15 +26,20 @@ class Overlay:
 
     `changes` may be written directly (key -> value, None deletes). A key is never taken out
     again except by `clear`: the order of insertion tells which keys the index has not seen.
-    `known` are rows of CURRENT as the base has them, for whoever has read them ahead.
+    `known` are rows of CURRENT as the base has them, for whoever has read them ahead. `removed` are
+    ranges that hold nothing any more but what `changes` puts there: they spare the store the
+    deletions of single keys. A reader of the overlay still sees the base's rows in them, unless
+    `changes` hides them.
     """
 
-    __slots__ = ("_index", "base", "changes", "known")
+    __slots__ = ("_index", "_spared", "base", "changes", "known", "removed")
 
     def __init__(self, base: Reader) -> None:
         self.base = base
         self.changes: dict[Family, dict[bytes, bytes | None]] = {family: {} for family in Family}
         self.known: dict[bytes, bytes | None] = {}
+        self.removed: dict[Family, list[tuple[bytes, bytes]]] = {}
+        self._spared: set[bytes] = set()
         self._index: dict[Family, SortedList] = {}
 
     def get(self, family: Family, key: bytes) -> bytes | None:
@@ -62,17 +67,49 @@ class Overlay:
         ]
         return _merge(base, changed, reverse) if changed else base
 
-    def absorb(self, changes: Mapping[Family, Mapping[bytes, bytes | None]]) -> None:
-        """Lay more changes on top."""
-        for family, rows in changes.items():
+    def absorb(self, above: Overlay) -> None:
+        """Take over the changes of an overlay whose base this one is."""
+        for family, rows in above.changes.items():
             if rows:
                 self.changes[family].update(rows)
+        for family, ranges in above.removed.items():
+            self.removed.setdefault(family, []).extend(ranges)
+        self._spared |= above._spared
+
+    def remove(self, family: Family, start: bytes, end: bytes) -> None:
+        """The rows start <= key < end are of no more use to anybody."""
+        changes = self.changes[family]
+        if changes:
+            # The store removes the range before it applies the changes.
+            for key in list(self._sorted(family).irange(start, end, inclusive=(True, False))):
+                changes[key] = None
+        self.removed.setdefault(family, []).append((start, end))
+
+    def removes_current(self, keys: Sequence[bytes]) -> None:
+        """All living keys from the first to the last of these, in order, have just been deleted."""
+        self.removed.setdefault(Family.CURRENT, []).append((keys[0], keys[-1] + b"\0"))
+        self._spared.update(keys)
+
+    def for_store(self) -> Changes:
+        """The changes that are left once the store has removed the ranges."""
+        if not self._spared:
+            return self.changes
+        changes: dict[Family, Mapping[bytes, bytes | None]] = dict(self.changes)
+        spared = self._spared
+        changes[Family.CURRENT] = {
+            key: record
+            for key, record in self.changes[Family.CURRENT].items()
+            if record is not None or key not in spared
+        }
+        return changes
 
     def clear(self) -> None:
         """Forget everything, in place: the dicts stay the same for those who hold one."""
         for rows in self.changes.values():
             rows.clear()
         self.known.clear()
+        self.removed.clear()
+        self._spared.clear()
         self._index.clear()
 
     def _sorted(self, family: Family) -> SortedList:

@@ -6,10 +6,12 @@ Knows the semantics of a `Range`, nothing about who asks or why.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Generator, Iterator
-from typing import Final, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeAlias
 
-from raftkv.errors import InvalidRequest, RevisionCompacted, RevisionInFuture, TooLarge
+from raftkv.errors import InvalidRequest, RevisionCompacted, RevisionInFuture
+from raftkv.kv.budget import Budget, key_value_bytes
+from raftkv.kv.limits import MIB, UNBOUNDED
 from raftkv.kv.overlay import Reader
 from raftkv.kv.records import (
     VERSION_BYTES,
@@ -21,12 +23,19 @@ from raftkv.kv.records import (
     split_history_key,
     unpack_version,
 )
+from raftkv.kv.steps import BYTES_PER_UNIT, Steps
 from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2
 
-KEYS_PER_STEP: Final = 1_000
-KEY_VALUE_OVERHEAD_BYTES: Final = 32
-"""What an encoded KeyValue needs beside key and value, about."""
+ROWS_AT_ONCE: Final = 256
+BYTES_AT_ONCE: Final = MIB
+"""Rows, and bytes of them, that are looked at before they are counted."""
+
+SORTED_AT_ONCE: Final = 1_000
+"""Rows that are sorted in one step; more are merged from runs of that many."""
+
+SORTED_BYTES_MAX: Final = 16 * MIB
+"""Rows that are held to be sorted."""
 
 FROM_KEY: Final = b"\x00"
 """The range_end that means: every key >= key."""
@@ -36,43 +45,6 @@ INVISIBLE: Final = b""
 
 Row: TypeAlias = tuple[bytes, bytes]
 """Key and record."""
-
-Returned = TypeVar("Returned")
-Steps: TypeAlias = Generator[None, None, Returned]
-"""Work that pauses now and then, and returns its result in the end."""
-
-
-class Budget:
-    """Bytes that a reply may still take up."""
-
-    __slots__ = ("bytes_left", "bytes_max")
-
-    def __init__(self, bytes_max: int) -> None:
-        self.bytes_max = bytes_max
-        self.bytes_left = bytes_max
-
-    def take_key_value(self, key: bytes, record: bytes) -> None:
-        """Account for one KeyValue; raises `TooLarge` when it does not fit any more."""
-        self.take(KEY_VALUE_OVERHEAD_BYTES + len(key) + len(record) - VERSION_BYTES)
-
-    def take(self, size_bytes: int) -> None:
-        self.bytes_left -= size_bytes
-        if self.bytes_left < 0:
-            raise TooLarge(
-                f"the reply would be larger than {self.bytes_max} bytes; ask for fewer keys "
-                "with limit (and go on from the last key), or use keys_only or count_only",
-                bytes_max=self.bytes_max,
-            )
-
-
-def run(steps: Steps[Returned]) -> Returned:
-    """All steps at once."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: Returned = done.value
-            return result
 
 
 def check_revision(requested: int, current: int, compacted: int) -> None:
@@ -107,18 +79,21 @@ def record_at(view: Reader, key: bytes, revision: int) -> bytes | None:
     return None
 
 
-def rows_at(view: Reader, key: bytes, end: bytes | None, revision: int) -> Iterator[Row]:
+def rows_at(
+    view: Reader, key: bytes, end: bytes | None, revision: int, newest: int
+) -> Iterator[Row]:
     """Rows of [key, end) visible at `revision` (<= 0: now), in key order.
 
     Old revisions also give `INVISIBLE` for every row that had to be looked at. What the
-    rows are is fixed at the call.
+    rows are is fixed at the call. `newest` is the revision of the view: old versions that a later
+    one has replaced may be on the disk already, and are not old yet.
     """
     current = view.scan(Family.CURRENT, key, end)
     if revision <= 0:
         return current
     history = view.scan(Family.HISTORY, escape(key), None if end is None else escape(end))
     # A key has at most one version that is visible, so at most one of the two shows it.
-    return heapq.merge(_current_rows(current, revision), _history_rows(history, revision))
+    return heapq.merge(_current_rows(current, revision), _history_rows(history, revision, newest))
 
 
 def _current_rows(rows: Iterator[Row], revision: int) -> Iterator[Row]:
@@ -126,66 +101,99 @@ def _current_rows(rows: Iterator[Row], revision: int) -> Iterator[Row]:
         yield key, record if mod_revision(record) <= revision else INVISIBLE
 
 
-def _history_rows(rows: Iterator[Row], revision: int) -> Iterator[Row]:
+def _history_rows(rows: Iterator[Row], revision: int, newest: int) -> Iterator[Row]:
     for row, record in rows:
         key, superseded_at = split_history_key(row)
-        visible = mod_revision(record) <= revision < superseded_at
+        visible = mod_revision(record) <= revision < superseded_at <= newest
         yield key, record if visible else INVISIBLE
 
 
 def read_range(
-    view: Reader, request: kv_pb2.Range, result: kv_pb2.RangeResult, budget: Budget
+    view: Reader,
+    request: kv_pb2.Range,
+    result: kv_pb2.RangeResult,
+    budget: Budget,
+    newest: int,
 ) -> Steps[None]:
     """Fill `result` with what `request` asks for. Its revision must have been checked.
 
-    What is shown is fixed at the call. The steps raise `TooLarge` when the keys to return pass the
-    budget.
+    What is shown is fixed at the call; `newest` is the view's revision. The steps raise `TooLarge`
+    when the keys to return pass the budget, and `TooManyKeys` when the rows do.
     """
     key, range_end, revision = request.key, request.range_end, request.revision
     if not range_end:
         record = record_at(view, key, revision)
         rows: Iterator[Row] = iter(()) if record is None else iter(((key, record),))
     else:
-        rows = rows_at(view, key, end_of(key, range_end), revision)
+        rows = rows_at(view, key, end_of(key, range_end), revision, newest)
+    if request.page:
+        return _fill_page(rows, request, result, budget)
     return _fill(rows, request, result, budget)
 
 
 def _fill(
     rows: Iterator[Row], request: kv_pb2.Range, result: kv_pb2.RangeResult, budget: Budget
 ) -> Steps[None]:
-    if request.count_only:
-        result.count = yield from _count(rows)
-        return
-    selection = _Selection(request, budget)
-    count = 0
-    for visited, row in enumerate(rows, 1):
-        if not visited % KEYS_PER_STEP:
-            yield
+    selection = None if request.count_only else _Selection(request, budget)
+    count = visited = size_bytes = 0
+    for row in rows:
+        visited += 1
+        size_bytes += len(row[1])
+        if visited >= ROWS_AT_ONCE or size_bytes >= BYTES_AT_ONCE:
+            if budget.look_at(visited, size_bytes):
+                yield
+            visited = size_bytes = 0
         if row[1]:
             count += 1
-            selection.offer(row)
+            if selection is not None:
+                selection.offer(row)
+    budget.look_at(visited)
     result.count = count
-    selection.fill(result)
+    if selection is not None:
+        yield from selection.fill(result)
 
 
-def _count(rows: Iterator[Row]) -> Steps[int]:
-    count = 0
-    for visited, (_, record) in enumerate(rows, 1):
-        if record:
-            count += 1
-        if not visited % KEYS_PER_STEP:
+def _fill_page(
+    rows: Iterator[Row], request: kv_pb2.Range, result: kv_pb2.RangeResult, budget: Budget
+) -> Steps[None]:
+    """As `_fill`, up to the limit or to the end of the budget, whichever comes first."""
+    limit = request.limit if request.limit > 0 else UNBOUNDED
+    keep, keys_only, count_only = _filter(request), request.keys_only, request.count_only
+    add = result.kvs.add
+    returned, last = 0, b""
+    for key, record in rows:
+        full = returned >= limit or budget.rows_left < 1
+        chosen = bool(record) and (keep is None or keep(record))
+        if chosen and not full and not count_only:
+            shown = record[:VERSION_BYTES] if keys_only else record
+            full = returned > 0 and key_value_bytes(key, shown) > budget.bytes_left
+        if full:
+            result.more = True
+            result.next_key = last + b"\0" if key == last else key
+            if result.next_key == request.key:
+                budget.look_at(1)  # says what is wrong: not a single key is done
+            return
+        if budget.look_at(1, len(record)):
             yield
-    return count
+        if record:
+            result.count += 1
+        if chosen:
+            returned += 1
+            last = key
+            if not count_only:
+                budget.take_key_value(key, shown)
+                fill_key_value(add(), key, record, keys_only=keys_only)
 
 
 class _Selection:
     """The rows of a range that will be in the reply: filtered, sorted and cut at the limit.
 
-    Holds not much more than the limit allows, however many rows are offered.
+    Holds not much more than the limit allows, however many rows are offered, and never more than
+    `SORTED_BYTES_MAX`.
     """
 
     def __init__(self, request: kv_pb2.Range, budget: Budget) -> None:
-        self._request = request
+        self._keys_only = request.keys_only
         self._budget = budget
         self._limit = max(request.limit, 0)
         self._keep = _filter(request)
@@ -193,44 +201,68 @@ class _Selection:
         self._descending = request.sort_order == kv_pb2.SORT_ORDER_DESCEND
         self._natural = request.sort_target == kv_pb2.SORT_TARGET_KEY and not self._descending
         self._rows: list[Row] = []
+        self._runs: list[list[Row]] = []  # sorted ones, of rows that were offered before
+        self._held_bytes = 0
         self._more = False
 
     def offer(self, row: Row) -> None:
+        """Take the row, if it may be in the reply. Raises `TooLarge`."""
         if self._keep is not None and not self._keep(row[1]):
             return
-        rows = self._rows
-        if self._natural and self._limit and len(rows) >= self._limit:
+        rows, limit = self._rows, self._limit
+        if self._natural and limit and len(rows) >= limit:
             self._more = True
             return
         rows.append(row)
-        if not self._limit or self._natural:
+        if not limit or self._natural:
             # It stays: too large is seen at once, not after the whole range was gathered.
             self._charge(row)
-        elif len(rows) >= 2 * self._limit + KEYS_PER_STEP:
-            self._cut()
+        if self._natural:
+            return
+        self._held_bytes += len(row[0]) + len(row[1])
+        if len(rows) >= SORTED_AT_ONCE + (limit if limit <= SORTED_AT_ONCE else 0):
+            self._sort_rows()
+        if self._held_bytes > SORTED_BYTES_MAX:
+            self._sort_rows()
+            if self._held_bytes > SORTED_BYTES_MAX // 2:
+                raise self._budget.too_large()
 
-    def fill(self, result: kv_pb2.RangeResult) -> None:
-        self._cut()
-        result.more = self._more
-        keys_only = self._request.keys_only
-        add = result.kvs.add
-        for row in self._rows:
-            if self._limit and not self._natural:
+    def _sort_rows(self) -> None:
+        rows, limit = self._rows, self._limit
+        rows.sort(key=self._sort_key, reverse=self._descending)
+        if not 0 < limit <= SORTED_AT_ONCE:
+            self._runs.append(rows)
+            self._rows = []
+            return
+        if len(rows) > limit:
+            del rows[limit:]
+            self._more = True
+        self._held_bytes = sum(len(key) + len(record) for key, record in rows)
+
+    def fill(self, result: kv_pb2.RangeResult) -> Steps[None]:
+        """Put the rows into the reply. Raises `TooLarge`."""
+        budget, limit, keys_only, add = self._budget, self._limit, self._keys_only, result.kvs.add
+        for filled, row in enumerate(self._in_order()):
+            if limit and filled >= limit:
+                self._more = True
+                break
+            if limit and not self._natural:
                 self._charge(row)
             fill_key_value(add(), *row, keys_only=keys_only)
+            if budget.pace.spend(1 + len(row[1]) // BYTES_PER_UNIT):
+                yield
+        result.more = self._more
 
-    def _cut(self) -> None:
-        if not self._natural:
-            self._rows.sort(key=self._sort_key, reverse=self._descending)
-        if self._limit and len(self._rows) > self._limit:
-            del self._rows[self._limit :]
-            self._more = True
+    def _in_order(self) -> Iterable[Row]:
+        if self._natural:
+            return self._rows
+        self._sort_rows()
+        runs = self._runs or [self._rows]
+        return heapq.merge(*runs, key=self._sort_key, reverse=self._descending)
 
     def _charge(self, row: Row) -> None:
         key, record = row
-        self._budget.take_key_value(
-            key, record[:VERSION_BYTES] if self._request.keys_only else record
-        )
+        self._budget.take_key_value(key, record[:VERSION_BYTES] if self._keys_only else record)
 
 
 def _filter(request: kv_pb2.Range) -> Callable[[bytes], bool] | None:

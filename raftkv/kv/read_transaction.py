@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from raftkv.kv.budget import Budget
 from raftkv.kv.overlay import Reader
-from raftkv.kv.ranges import Budget, Steps, check_revision, read_range
+from raftkv.kv.ranges import check_revision, read_range
+from raftkv.kv.steps import Steps
 from raftkv.kv.transaction import Path, decide
 from raftkv.rpc import kv_pb2
 
@@ -17,32 +19,26 @@ def read_transaction(
 ) -> Steps[None]:
     """Fill `result`, whose revision is that of `view`. Raises what any range of the branch raises.
 
-    Compares all and opens every range in the first step: all show the same state, whatever is
-    applied between the later ones.
+    `view` must stay as it is, whatever is applied between the steps.
     """
-    reads: list[Steps[None]] = []
-    _open(view, decide(view, request), result, budget, compacted_revision, reads)
-    for steps in reads:
-        yield from steps
+    path = yield from decide(view, request, budget)
+    yield from _fill(view, path, result, budget, compacted_revision)
 
 
-def _open(
-    view: Reader,
-    path: Path,
-    result: kv_pb2.Result,
-    budget: Budget,
-    compacted_revision: int,
-    reads: list[Steps[None]],
-) -> None:
+def _fill(
+    view: Reader, path: Path, result: kv_pb2.Result, budget: Budget, compacted_revision: int
+) -> Steps[None]:
     answer = result.transaction
     answer.SetInParent()
     answer.succeeded = path.succeeded
     for position, operation in enumerate(path.operations):
+        if budget.look_at(1):
+            yield
         response = answer.responses.add(revision=result.revision)
         nested = path.nested.get(position)
         if nested is not None:
-            _open(view, nested, response, budget, compacted_revision, reads)
+            yield from _fill(view, nested, response, budget, compacted_revision)
             continue
         check_revision(operation.range.revision, result.revision, compacted_revision)
         response.range.SetInParent()
-        reads.append(read_range(view, operation.range, response.range, budget))
+        yield from read_range(view, operation.range, response.range, budget, result.revision)

@@ -7,9 +7,9 @@
 | CHANGES | revision, position in it | kind, key |
 | LEASES | lease | ttl, deadline |
 | LEASE_KEYS | lease, key | nothing |
-| SESSIONS | lease, sequence | highest acknowledged sequence, BatchResult |
+| SESSIONS | lease, sequence | highest acknowledged sequence, size counted, BatchResult |
 | IDEMPOTENCY | caller's key | deadline, fingerprint, Result |
-| IDEMPOTENCY_DEADLINES | deadline, caller's key | nothing |
+| IDEMPOTENCY_DEADLINES | deadline, caller's key | size counted |
 
 Numbers in keys are big-endian, so that rows are in the order of the numbers; numbers in values are
 little-endian, which `struct` packs fastest. A deletion leaves no tombstone: a version is visible
@@ -33,6 +33,10 @@ _CHANGE: Final = struct.Struct(">qI")
 _LEASE: Final = struct.Struct("<qq")
 _SESSION_KEY: Final = struct.Struct(">qQ")
 _ACKNOWLEDGED: Final = struct.Struct("<Q")
+_SIZED_SESSION: Final = struct.Struct("<QI")
+_SIZED: Final = 1 << 63
+"""In the acknowledged sequence of a row in SESSIONS: a size follows."""
+
 _MOD_REVISION: Final = struct.Struct("<q")
 _MOD_REVISION_AT: Final = 8
 
@@ -102,14 +106,20 @@ def prefix_end(prefix: bytes) -> bytes | None:
     return trimmed[:-1] + bytes((trimmed[-1] + 1,)) if trimmed else None
 
 
-def pack_session(acknowledged: int, result: bytes) -> bytes:
-    """Value in SESSIONS."""
-    return _ACKNOWLEDGED.pack(acknowledged) + result
+def pack_session(acknowledged: int, size_bytes: int | None, result: bytes) -> bytes:
+    """Value in SESSIONS. Without a size it is that of a cluster version before BOUNDED."""
+    if size_bytes is None:
+        return _ACKNOWLEDGED.pack(acknowledged) + result
+    return _SIZED_SESSION.pack(acknowledged | _SIZED, size_bytes) + result
 
 
-def unpack_session(row: bytes) -> tuple[int, bytes]:
-    """(acknowledged, result)"""
-    return _ACKNOWLEDGED.unpack_from(row)[0], row[_ACKNOWLEDGED.size :]
+def unpack_session(row: bytes) -> tuple[int, int, bytes]:
+    """(acknowledged, what the result counts for, result)"""
+    acknowledged: int = _ACKNOWLEDGED.unpack_from(row)[0]
+    if acknowledged < _SIZED:
+        return acknowledged, 0, row[_ACKNOWLEDGED.size :]
+    _, size_bytes = _SIZED_SESSION.unpack_from(row)
+    return acknowledged - _SIZED, size_bytes, row[_SIZED_SESSION.size :]
 
 
 def fill_key_value(

@@ -1,41 +1,51 @@
-"""What sessions remember: which batches have run and how they ended. Knows no commands."""
+"""What sessions remember: which batches have run and how they ended. Knows no commands.
+
+From the cluster version BOUNDED on each result counts for as much as `remembered.py` says, and what
+is counted is bounded: per session and for all together. Over a bound new batches are refused; what
+is remembered stays until it is acknowledged or its session ends.
+"""
 
 from __future__ import annotations
 
-from raftkv.kv.limits import SESSION_RESULTS_MAX
+from raftkv.errors import Overloaded
+from raftkv.kv.limits import (
+    RESULTS_BYTES_MAX,
+    RESULTS_MAX,
+    SESSION_RESULT_BYTES_MAX,
+    SESSION_RESULTS_MAX,
+    SESSIONS_MAX,
+)
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.records import pack_session, session_key, split_session_key, unpack_session
 from raftkv.kv.store import Family
 
 
 class _Memory:
-    """One session: results are kept of `sequences`, all <= `acknowledged` have been seen."""
+    """One session: results are kept of `sizes`, all <= `acknowledged` have been seen."""
 
-    __slots__ = ("acknowledged", "sequences")
+    __slots__ = ("acknowledged", "bytes", "sizes")
 
     def __init__(self) -> None:
         self.acknowledged = 0
-        self.sequences: set[int] = set()
+        self.sizes: dict[int, int] = {}  # sequence -> what its result counts for
+        self.bytes = 0
 
-    def forget_through(self, acknowledged: int) -> list[int]:
-        """Drop what is acknowledged; the sequences that were."""
+    def acknowledged_by(self, acknowledged: int) -> list[int]:
+        """The sequences that this acknowledges."""
         first = self.acknowledged + 1
         if acknowledged < first:
             return []
-        self.acknowledged = acknowledged
         # Sequences are dense, so the range is short; but a client may send anything.
         candidates = (
             range(first, acknowledged + 1)
-            if acknowledged - first < len(self.sequences)
-            else list(self.sequences)
+            if acknowledged - first < len(self.sizes)
+            else list(self.sizes)
         )
-        dropped = [
+        return [
             sequence
             for sequence in candidates
-            if sequence <= acknowledged and sequence in self.sequences
+            if sequence <= acknowledged and sequence in self.sizes
         ]
-        self.sequences.difference_update(dropped)
-        return dropped
 
 
 class Sessions:
@@ -50,19 +60,22 @@ class Sessions:
         self._overlay = overlay
         self._rows = overlay.changes[Family.SESSIONS]
         self._memories: dict[int, _Memory] = {}
+        self._results = 0
+        self._bytes = 0
         for key, row in overlay.scan(Family.SESSIONS, b"", None):
             session, sequence = split_session_key(key)
             memory = self._memory(session)
-            memory.sequences.add(sequence)
-            memory.acknowledged = max(memory.acknowledged, unpack_session(row)[0])
+            acknowledged, size_bytes, _ = unpack_session(row)
+            self._count(memory, sequence, size_bytes)
+            memory.acknowledged = max(memory.acknowledged, acknowledged)
 
     def result(self, session: int, sequence: int) -> bytes | None:
         """What the batch returned when it ran, None if it has not or the result is forgotten."""
         memory = self._memories.get(session)
-        if memory is None or sequence not in memory.sequences:
+        if memory is None or sequence not in memory.sizes:
             return None
         row = self._overlay.get(Family.SESSIONS, session_key(session, sequence))
-        return unpack_session(row)[1] if row is not None else None
+        return unpack_session(row)[2] if row is not None else None
 
     def acknowledged(self, session: int) -> int:
         """Results of all sequences <= this have been seen and are forgotten."""
@@ -71,31 +84,85 @@ class Sessions:
 
     def acknowledge(self, session: int, acknowledged: int) -> None:
         """The client has seen the results of all sequences <= `acknowledged`."""
-        for sequence in self._memory(session).forget_through(acknowledged):
-            self._rows[session_key(session, sequence)] = None
+        memory = self._memory(session)
+        for sequence in memory.acknowledged_by(acknowledged):
+            self._drop(session, memory, sequence)
+        memory.acknowledged = max(memory.acknowledged, acknowledged)
 
     def is_full(self, session: int, acknowledged: int) -> bool:
         """Whether no further result fits, even after `acknowledge(session, acknowledged)`."""
         memory = self._memories.get(session)
-        if memory is None or len(memory.sequences) < SESSION_RESULTS_MAX:
+        if memory is None or len(memory.sizes) < SESSION_RESULTS_MAX:
             return False
-        return all(sequence > acknowledged for sequence in memory.sequences)
+        return all(sequence > acknowledged for sequence in memory.sizes)
 
-    def remember(self, session: int, sequence: int, result: bytes) -> None:
-        """Keep the result of a batch that has run."""
+    def require_room(self, session: int, acknowledged: int) -> None:
+        """Raise `Overloaded` if what is remembered is at one of its bounds, even after
+        `acknowledge(session, acknowledged)`.
+        """
+        memory = self._memories.get(session)
+        if memory is None:
+            if len(self._memories) >= SESSIONS_MAX:
+                raise _full(f"{SESSIONS_MAX} sessions are in use, as many as may be")
+            freed: list[int] = []
+        else:
+            freed = memory.acknowledged_by(acknowledged)
+        freed_bytes = sum(memory.sizes[sequence] for sequence in freed) if memory else 0
+        if memory is not None and memory.bytes - freed_bytes >= SESSION_RESULT_BYTES_MAX:
+            raise _full(
+                f"session {session} has {memory.bytes} bytes of results that were not acknowledged"
+                " (its bound)"
+            )
+        if (
+            self._results - len(freed) >= RESULTS_MAX
+            or self._bytes - freed_bytes >= RESULTS_BYTES_MAX
+        ):
+            raise _full(
+                f"{self._results} results of all sessions ({self._bytes} bytes) are not"
+                " acknowledged, a bound of the cluster"
+            )
+
+    def remember(
+        self, session: int, sequence: int, result: bytes, size_bytes: int | None = None
+    ) -> None:
+        """Keep the result of a batch that has run, and what it counts for (None: nothing)."""
         memory = self._memory(session)
-        memory.sequences.add(sequence)
-        self._rows[session_key(session, sequence)] = pack_session(memory.acknowledged, result)
+        self._count(memory, sequence, size_bytes or 0)
+        self._rows[session_key(session, sequence)] = pack_session(
+            memory.acknowledged, size_bytes, result
+        )
 
     def forget(self, session: int) -> None:
         """The session has ended."""
-        memory = self._memories.pop(session, None)
+        memory = self._memories.get(session)
         if memory is not None:
-            for sequence in memory.sequences:
-                self._rows[session_key(session, sequence)] = None
+            for sequence in list(memory.sizes):
+                self._drop(session, memory, sequence)
+            del self._memories[session]
+
+    def _count(self, memory: _Memory, sequence: int, size_bytes: int) -> None:
+        memory.sizes[sequence] = size_bytes
+        memory.bytes += size_bytes
+        self._results += 1
+        self._bytes += size_bytes
+
+    def _drop(self, session: int, memory: _Memory, sequence: int) -> None:
+        size_bytes = memory.sizes.pop(sequence)
+        memory.bytes -= size_bytes
+        self._results -= 1
+        self._bytes -= size_bytes
+        self._rows[session_key(session, sequence)] = None
 
     def _memory(self, session: int) -> _Memory:
         memory = self._memories.get(session)
         if memory is None:
             memory = self._memories[session] = _Memory()
         return memory
+
+
+def _full(what: str) -> Overloaded:
+    return Overloaded(
+        f"{what}; nothing was run, and nothing that is remembered is forgotten; acknowledge what"
+        " was received, end sessions that are not used, and try again",
+        retry_after_s=1.0,
+    )

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias
 
+from raftkv.kv.steps import Steps
+
 
 class Family(enum.StrEnum):
     """The column families of `state/`."""
@@ -18,7 +20,7 @@ class Family(enum.StrEnum):
     LEASE_KEYS = "lease_keys"  # lease + key -> nothing
     SESSIONS = "sessions"  # lease + sequence -> BatchResult
     IDEMPOTENCY = "idempotency"  # caller's key -> deadline, fingerprint, Result
-    IDEMPOTENCY_DEADLINES = "idempotency_deadlines"  # deadline + caller's key -> nothing
+    IDEMPOTENCY_DEADLINES = "idempotency_deadlines"  # deadline + caller's key -> size
     META = "meta"  # applied index and term, revision, cluster time, membership, ...
 
 
@@ -29,6 +31,19 @@ Ranges: TypeAlias = Mapping[Family, Sequence[tuple[bytes, bytes]]]
 """Ranges start <= key < end of each family. One costs the same however many keys are in it."""
 
 NOTHING_REMOVED: Final[Ranges] = MappingProxyType({})
+
+
+class Frozen(Protocol):
+    """The living and the old versions of a store as they were at one moment.
+
+    One scan at a time: the next read ends the one before. A read may raise as one of the store.
+    """
+
+    def get(self, family: Family, key: bytes) -> bytes | None: ...
+
+    def scan(
+        self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]: ...
 
 
 class StateStore(Protocol):
@@ -52,8 +67,14 @@ class StateStore(Protocol):
         Sees the store as it was at the call; later writes do not show.
         """
 
+    def frozen(self) -> Frozen:
+        """CURRENT and HISTORY as they are now. Not to be kept: it keeps what is on the disk."""
+
     def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
         """Apply everything or nothing: first remove whole ranges, then apply the changes.
 
         Durable only after the store's owner syncs it.
         """
+
+    def write_in_steps(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> Steps[None]:
+        """As `write`, in steps, of which the last one writes. The arguments must not change."""

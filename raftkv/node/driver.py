@@ -28,6 +28,7 @@ from raftkv.errors import (
 from raftkv.kv.checks import check_forwarded
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
+from raftkv.kv.steps import Steps
 from raftkv.kv.store import StateStore
 from raftkv.node import scrub
 from raftkv.node.apply_turn import ApplyTurn
@@ -70,6 +71,9 @@ CONTACTS_MAX = 256
 
 NOTES_TICKS = 20
 """So often this node writes down what its followers have acknowledged, if that is news."""
+
+_OVER = object()
+"""What an iteration has come to."""
 
 # A peer that says so has on its own disk why this node must not go on from the disk it has.
 _WRONG_DISK = (Refusal.OTHER_DISK, Refusal.OLDER_COPY, Refusal.CLONE)
@@ -132,6 +136,7 @@ class Driver:
         self._register = PeerRegister(node_id, recovered.starts, log_store, self._log_disk)
         self._removal = RemovalClaims(2 * config.raft.election_ticks_max)
         self._version_proposed = (0, 0)  # in which term, and which
+        self._upkeep_index = 0  # of the last bare stamp that was proposed
         self._ticks = 0
         self._peer_addresses: dict[int, str] = {}
         self._linked_version = (-1, -1)
@@ -154,6 +159,7 @@ class Driver:
         self._changed: dict[asyncio.Future[None], None] = {}
         self._round_due = False
         self._apply_paused = False
+        self._applying: Steps[None] | None = None  # the run that is being applied
         self._apply_turn = ApplyTurn(self.wake, config.tick_s)
         self._writing: asyncio.Task[None] | None = None
         self._received: Path | None = None
@@ -431,10 +437,17 @@ class Driver:
             self._forward(self.submissions.take_overdue(self.raft.current_term))
 
     def _let_time_pass(self, now: float) -> None:
-        """When nobody writes and leases run, propose bare stamps."""
-        deadline_ms = self.machine.next_deadline_ms()
-        if self.raft.established and self.clock.stamp_is_due(deadline_ms, now):
-            self._propose([], now)
+        """Propose a bare stamp when nobody writes and leases run, and when the state machine has
+        something to remove: one a tick at most, and only once the last one is applied, so that
+        others have their turn.
+        """
+        raft, machine, clock = self.raft, self.machine, self.clock
+        if not raft.established or raft.last_applied < self._upkeep_index:
+            return
+        if clock.stamp_is_due(machine.next_deadline_ms(), now) or machine.upkeep_is_due(
+            clock.read_ms(now)
+        ):
+            self._upkeep_index = self._propose([], now)
 
     def _keep_up(self) -> None:
         """At a leader: raise the cluster version, and note members' disks and new addresses."""
@@ -515,14 +528,23 @@ class Driver:
             self._send(ready.messages)
         if ready.persist is not None:
             self._writing = self.tasks.spawn(self._persist(ready.persist))
-        if ready.committed and not self._apply_paused and not self.leaving:
+        if (
+            ready.committed
+            and self._applying is None
+            and not self._apply_paused
+            and not self.leaving
+        ):
             # A leader acknowledges nothing to others; its callers wait for what it applies.
             write = None if raft.leads else self._writing
             sends = bool(ready.messages) or ready.persist is not None
             if self._apply_turn.has_come(write, self.loop.time(), sends=sends):
-                self._apply(ready.committed)
-                if raft.can_apply:
-                    self.wake()
+                self._applying = self._apply(ready.committed)
+        if self._applying is not None and not self._apply_paused and not self.leaving:
+            # A step takes some milliseconds: the messages of the next round must not be late.
+            if next(self._applying, _OVER) is _OVER:
+                self._applying = None
+            if self._applying is not None or raft.can_apply:
+                self.wake()
         for read in ready.reads:
             self._lease.confirm(self.barriers.confirm(read.context, read.read_index))
         self.barriers.open(raft.last_applied)
@@ -551,6 +573,7 @@ class Driver:
             # What the leader of an older term had queued is its origins' again.
             self._intake.clear()
             self._forwarders.clear()
+            self._upkeep_index = 0
             self._lease.begin(raft.current_term if raft.leads else 0, self.loop.time())
         self._seen = now
         self._log.info("role_changed", term=now[0], role=now[1].name.lower(), leader=now[2] or None)
@@ -592,13 +615,15 @@ class Driver:
             forward = Forward(term, settled, tuple(submissions))
             self._links.send(self.raft.leader_id, Frame(forwards=(forward,)))
 
-    def _propose(self, submissions: Sequence[Submission], now: float) -> None:
+    def _propose(self, submissions: Sequence[Submission], now: float) -> int:
+        """Append an entry of these submissions; its index."""
         batch = log_pb2.StampedBatch(time_ms=self.clock.stamp_ms(now))
         for submission in submissions:
             batch.submissions.add(
                 origin=submission.origin, number=submission.number, commands=submission.commands
             )
         self.raft.propose([batch.SerializeToString()])
+        return self.raft.log.last_index
 
     async def _persist(self, persist: Persist) -> None:
         async with self._log_disk:
@@ -607,13 +632,15 @@ class Driver:
             self.raft.persisted()
             self.wake()
 
-    def _apply(self, entries: Sequence[Entry]) -> None:
+    def _apply(self, entries: Sequence[Entry]) -> Steps[None]:
         raft, own = self.raft, self.submissions
         for entry in entries:
             if entry.kind is EntryKind.VERSION:
                 require_version(decode_version(entry.payload), self._config.versions)
         term_before = self.machine.applied_term
-        for applied in self.machine.apply(entries, raft.log.hash(entries[-1].index) or 0):
+        log_hash = raft.log.hash(entries[-1].index) or 0
+        all_applied = yield from self.machine.apply_in_steps(entries, log_hash)
+        for applied in all_applied:
             if applied.origin == own.origin:
                 own.resolve(applied.number, applied.result)
         last = entries[-1]
@@ -656,6 +683,8 @@ class Driver:
         """Put the received state and an empty log in the place of what is here."""
         point = message.snapshot
         index, term = point.last_included_index, point.last_included_term
+        # What is half applied must be whole: if the snapshot is damaged, the node goes on from it.
+        await self.until(lambda: self._applying is None, self.loop.time() + INSTALL_TIMEOUT_S)
         check(self._received is not None, "a snapshot is stepped after its data has arrived")
         try:
             store = await self._storage.install(

@@ -19,7 +19,7 @@ from raftkv.errors import (
 from raftkv.kv.checks import check_range, check_read_transaction
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.ranges import Steps
+from raftkv.kv.steps import Steps
 from raftkv.rpc import api_pb2, kv_pb2
 from raftkv.server import failures
 from raftkv.server.ports import Node

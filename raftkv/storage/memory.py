@@ -13,7 +13,8 @@ from typing import BinaryIO, Self
 
 from raftkv.errors import DamagedData, StorageError, check
 from raftkv.files import remove_tree
-from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Ranges
+from raftkv.kv.steps import Steps
+from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Frozen, Ranges
 from raftkv.raft.entry import Entry, HardState
 from raftkv.storage.memory_state import MemoryStateStore, Row
 from raftkv.storage.ports import Checkpoint, RecoveredLog, Require, Slice, Starts, anything
@@ -188,12 +189,20 @@ class _JournaledStore:
         self._check_readable()
         return self.written.scan(family, start, end, reverse=reverse)
 
+    def frozen(self) -> Frozen:
+        self._check_readable()
+        return self.written.frozen()
+
     def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
         if self.closed:
             raise StorageError("the state is closed")
         self.written.write(changes, removed)
         kept = {family: dict(rows) for family, rows in changes.items()}
         self.unsynced.append((kept, {family: tuple(each) for family, each in removed.items()}))
+
+    def write_in_steps(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> Steps[None]:
+        yield from ()
+        self.write(changes, removed)
 
     def _check_readable(self) -> None:
         if self.retired:

@@ -9,7 +9,8 @@ from google_crc32c import value as crc32c
 from sortedcontainers import SortedDict
 
 from raftkv.errors import DamagedData
-from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Ranges
+from raftkv.kv.steps import Steps
+from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Frozen, Ranges
 
 
 class Row(NamedTuple):
@@ -76,6 +77,9 @@ class MemoryStateStore:
         damaged = {key for at, key in self._checksums if at is family}
         return _up_to_damage(family, copied, damaged) if damaged else iter(copied)
 
+    def frozen(self) -> Frozen:
+        return self.copy()
+
     def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
         for family, ranges in removed.items():
             for start, end in ranges:
@@ -93,6 +97,10 @@ class MemoryStateStore:
             self._families[family][key] = value
         if self._checksums:
             self._checksums.pop((family, key), None)
+
+    def write_in_steps(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> Steps[None]:
+        yield from ()
+        self.write(changes, removed)
 
     def rows(self) -> Iterator[Row]:
         """All rows, damaged or not."""

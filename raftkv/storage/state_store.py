@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rocksdict import RdictIter, ReadOptions, WriteBatch
 
-from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Ranges
+from raftkv.errors import check
+from raftkv.kv.steps import Steps, run
+from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Frozen, Ranges
 from raftkv.storage.rocks import RocksDatabase, Tuning, iterate
+
+ROWS_PER_STEP: Final = 4_096
+"""Rows that are put into a batch in one step: two milliseconds."""
 
 _TUNING = Tuning(
     write_buffer_bytes=16 << 20,
@@ -67,8 +73,16 @@ class RocksStateStore:
         walk = self._backward if reverse else self._forward
         return walk(rows, bounds, start)
 
+    def frozen(self) -> Frozen:
+        """CURRENT and HISTORY as they are now. Keeps what it may still read on the disk."""
+        return _FrozenState(self.database)
+
     def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
         """Apply everything or nothing. Durable only after the store's owner syncs it."""
+        run(self.write_in_steps(changes, removed))
+
+    def write_in_steps(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> Steps[None]:
+        """As `write`, in steps, of which the last one writes."""
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
         for family, ranges in removed.items():
@@ -81,11 +95,17 @@ class RocksStateStore:
             handle = self._handles.get(family)
             if handle is None:
                 break  # closed, as `write` is about to say
-            for key, value in rows.items():
-                if value is None:
-                    delete(key, handle)
-                else:
-                    put(key, value, handle)
+            items = iter(rows.items())
+            for first in range(0, len(rows), ROWS_PER_STEP):
+                if first:
+                    yield
+                for key, value in islice(items, ROWS_PER_STEP):
+                    if value is None:
+                        delete(key, handle)
+                    else:
+                        put(key, value, handle)
+        if batch.len() > ROWS_PER_STEP:
+            yield
         self.database.write(batch)
 
     def _forward(
@@ -111,3 +131,39 @@ class RocksStateStore:
             rows.status()
         except Exception as error:
             raise self.database.failed(error, "scanning backwards") from error
+
+
+class _FrozenState:
+    """An iterator of each family, which shows the moment of its making wherever it is put.
+
+    rocksdict's snapshots are no substitute: their iterators show what was written later.
+    """
+
+    def __init__(self, database: RocksDatabase) -> None:
+        self._database = database
+        try:
+            self._rows = {
+                family: iterate(database.families[family], None)
+                for family in (Family.CURRENT, Family.HISTORY)
+            }
+        except Exception as error:
+            raise database.failed(error, "freezing the state") from error
+
+    def get(self, family: Family, key: bytes) -> bytes | None:
+        """The value of `key`, or None."""
+        return next((value for _, value in self.scan(family, key, key + b"\0")), None)
+
+    def scan(
+        self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """As that of the store, one at a time."""
+        check(not reverse, "what is frozen is read forward")
+        rows, _options = self._rows[family]
+        try:
+            rows.seek(start)
+            while rows.valid() and (end is None or rows.key() < end):
+                yield rows.key(), rows.value()
+                rows.next()
+            rows.status()
+        except Exception as error:
+            raise self._database.failed(error, f"scanning {family}") from error

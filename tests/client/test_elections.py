@@ -59,7 +59,7 @@ async def test_a_leader_says_something_else_without_losing_its_place(
     await leadership.proclaim("2")
     assert value_of(cluster) == b"2"
     assert cluster.store.tokens(b"e") == [token]
-    assert cluster.machine.lease_keys(leadership._place.lease.id) == [leadership.key]
+    assert list(cluster.machine.lease_keys(leadership._place.lease.id)) == [leadership.key]
 
 
 async def test_a_leader_whose_key_is_gone_proclaims_nothing(

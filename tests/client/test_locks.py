@@ -496,7 +496,7 @@ async def test_a_lease_that_the_store_has_ended_is_replaced_by_the_next_acquire(
     client: Client, cluster: LockCluster
 ) -> None:
     await client.lock("m").acquire()
-    (lease,) = [each for each in cluster.machine.leases() if cluster.machine.lease_keys(each)]
+    (lease,) = [each for each in cluster.machine.leases() if list(cluster.machine.lease_keys(each))]
     cluster.store.run(lease_revoke={"lease": lease})
     lock = await client.lock("n").acquire()
     assert cluster.store.tokens(b"n") == [lock.token]
@@ -537,13 +537,13 @@ async def test_a_lease_on_which_no_lock_has_stood_for_its_ttl_is_ended(
     client: Client, cluster: LockCluster
 ) -> None:
     await client.put("k", "v")
-    of_sessions = cluster.machine.leases()
+    of_sessions = list(cluster.machine.leases())
     for ttl in range(5, 10):
         async with client.lock("n", ttl=ttl):
             pass
-    assert len(cluster.machine.leases()) == len(of_sessions) + 5
+    assert len(list(cluster.machine.leases())) == len(of_sessions) + 5
     await asyncio.sleep(10.0)
-    assert cluster.machine.leases() == of_sessions
+    assert list(cluster.machine.leases()) == of_sessions
     async with client.lock("n", ttl=5.0) as lock:
         lock.check()
 

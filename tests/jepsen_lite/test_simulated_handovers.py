@@ -18,9 +18,11 @@ from jepsen_lite.history import Kind
 from jepsen_lite.sim.run import Outcome, Plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from raftkv.client.lock_queues import LockQueues, Place
+from raftkv.kv.budget import Budget
 from raftkv.kv.leases import Leases
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.records import lease_key
+from raftkv.kv.steps import Steps
 from raftkv.server.lock_waits import LockWaits
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")
@@ -37,11 +39,13 @@ def wakes_nobody(self: LockWaits, name: bytes) -> None:
     """A node that deletes the holder's key and tells no waiter."""
 
 
-def keeps_the_keys(self: Leases, lease: int, writer: Writer) -> None:
+def keeps_the_keys(self: Leases, lease: int, writer: Writer, budget: Budget) -> Steps[bool]:
     """A lease ends, and what was attached to it stays."""
+    yield from ()
     found = self._leases.pop(lease)
     self._deadlines.remove((found.deadline_ms, lease))
     self._rows[lease_key(lease)] = None
+    return True
 
 
 async def stays_in_the_queue(

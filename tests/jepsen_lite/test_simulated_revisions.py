@@ -16,6 +16,7 @@ from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.meta import META_KEY, Meta
 from raftkv.kv.records import CHANGE_PUT, change_key
+from raftkv.kv.steps import Steps
 from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2
 from raftkv.storage.memory_state import MemoryStateStore
@@ -78,8 +79,8 @@ def test_a_command_that_uses_a_revision_up_and_changes_nothing_breaks_the_run() 
 
     def wasteful(
         self: CommandRunner, command: kv_pb2.Command, result: kv_pb2.Result, *rest: object
-    ) -> None:
-        dispatch(self, command, result, *rest)  # type: ignore[arg-type]
+    ) -> Steps[None]:
+        yield from dispatch(self, command, result, *rest)  # type: ignore[arg-type]
         if not self.writer.position:
             self._meta.revision += 1
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.ranges import run
+from raftkv.kv.steps import run
 from raftkv.kv.store import Family
-from raftkv.raft.entry import Entry, EntryKind
+from raftkv.raft.entry import Entry, EntryKind, encode_version
 from raftkv.rpc import kv_pb2 as pb
 from raftkv.rpc import log_pb2
 from raftkv.storage.memory_state import MemoryStateStore
@@ -90,11 +90,13 @@ def rows(store: MemoryStateStore, family: Family) -> list[tuple[bytes, bytes]]:
 class Driver:
     """Applies one entry per call, at `time_ms` of cluster time."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, version: int = 0) -> None:
         self.limits = limits or Limits()
         self.store = MemoryStateStore()
         self.machine = StateMachine(self.store, self.limits)
         self.time_ms = 0
+        if version:
+            self.machine.apply([Entry(1, 1, EntryKind.VERSION, encode_version(version))])
 
     def restart(self) -> None:
         """Go on with a machine that knows only what the store has."""
@@ -122,6 +124,14 @@ class Driver:
         """A bare clock entry."""
         self.time_ms = time_ms
         self.machine.apply([entry(self.machine.applied_index + 1, time_ms)])
+
+    def keep_up(self) -> int:
+        """What a leader proposes when nobody writes, until there is nothing to do; how often."""
+        entries = 0
+        while self.machine.upkeep_is_due(self.time_ms):
+            self.pass_time(self.time_ms)
+            entries += 1
+        return entries
 
     def idle(self, entries: int) -> None:
         """Entries that carry nothing."""

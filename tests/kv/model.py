@@ -42,7 +42,14 @@ def inside(key: bytes, start: bytes, range_end: bytes) -> bool:
 
 
 class Model:
-    def __init__(self) -> None:
+    """With bounds it is the store of the cluster version BOUNDED, whose leader has kept it up."""
+
+    def __init__(self, deletions_max: int = 0, lease_keys_max: int = 0) -> None:
+        self.bounded = bool(deletions_max)
+        self.deletions_max = deletions_max or 1_000
+        self.lease_keys_max = lease_keys_max or 1_000
+        self.deletions_left = 0
+        self.ending: dict[int, int] = {}  # leases with more keys than one command deletes
         self.states: dict[int, dict[bytes, Version]] = {1: {}}
         self.revision = 1
         self.compacted = 0
@@ -56,8 +63,15 @@ class Model:
 
     def pass_time(self, time_ms: int) -> None:
         self.time_ms = max(self.time_ms, time_ms)
-        for lease in sorted(self.leases, key=lambda each: (self.leases[each][1], each)):
-            if self.leases[lease][1] <= self.time_ms:
+        over = {
+            lease: deadline_ms
+            for lease, (_, deadline_ms) in self.leases.items()
+            if deadline_ms <= self.time_ms
+        } | self.ending
+        for lease in sorted(over, key=lambda each: (over[each], each)):
+            self.ending[lease] = over[lease]
+            self.leases.pop(lease, None)
+            while lease in self.ending:
                 self.begin()
                 self.end_lease(lease)
                 self.commit()
@@ -75,6 +89,7 @@ class Model:
     def begin(self) -> None:
         self.now = dict(self.states[self.revision])
         self.changed = False
+        self.deletions_left = self.deletions_max
 
     def commit(self) -> None:
         if self.changed:
@@ -108,6 +123,8 @@ class Model:
 
     def lease_revoke(self, request: pb.LeaseRevoke) -> pb.Result:
         self.require(request.lease)
+        del self.leases[request.lease]
+        self.ending[request.lease] = self.time_ms
         self.end_lease(request.lease)
         return self.of_lease(request.lease, 0)
 
@@ -115,21 +132,29 @@ class Model:
         return pb.Result(revision=self.visible, lease=pb.LeaseResult(lease=lease, ttl_ms=ttl_ms))
 
     def end_lease(self, lease: int) -> None:
-        del self.leases[lease]
-        for key in [key for key, each in self.now.items() if each.lease == lease]:
+        keys = sorted(key for key, each in self.now.items() if each.lease == lease)
+        for key in keys[: self.deletions_max]:
             del self.now[key]
             self.changed = True
+        if len(keys) <= self.deletions_max:
+            del self.ending[lease]
 
     def require(self, lease: int) -> None:
         if lease not in self.leases:
             raise Rejected("LEASE_NOT_FOUND")
+
+    def require_room(self, lease: int, key: bytes) -> None:
+        self.require(lease)
+        attached = [each for each, version in self.now.items() if version.lease == lease]
+        if key not in attached and len(attached) >= self.lease_keys_max:
+            raise Rejected("TOO_MANY_KEYS")
 
     # ---- operations ----------------------------------------------------------------
 
     def put(self, request: pb.Put) -> pb.Result:
         old = self.now.get(request.key)
         if request.lease:
-            self.require(request.lease)
+            self.require_room(request.lease, request.key)
         if old is None and (request.ignore_value or request.ignore_lease):
             raise Rejected("KEY_NOT_FOUND")
         self.write(
@@ -155,7 +180,17 @@ class Model:
 
     def delete_range(self, request: pb.DeleteRange) -> pb.Result:
         doomed = sorted(key for key in self.now if inside(key, request.key, request.range_end))
-        answer = pb.DeleteRangeResult(deleted=len(doomed))
+        more = False
+        if request.range_end:
+            if request.limit and not self.bounded:
+                raise Rejected("INVALID_REQUEST")
+            keys_max = min(request.limit or self.deletions_left, self.deletions_left)
+            more = len(doomed) > keys_max
+            if more and not (request.limit and keys_max):
+                raise Rejected("TOO_MANY_KEYS")
+            doomed = doomed[:keys_max]
+            self.deletions_left -= len(doomed)
+        answer = pb.DeleteRangeResult(deleted=len(doomed), more=more)
         for key in doomed:
             old = self.now.pop(key)
             if request.prev_kv:
@@ -174,7 +209,7 @@ class Model:
                 swapped = (old.mod_revision if old else 0) == request.mod_revision
         if swapped:
             if request.lease:
-                self.require(request.lease)
+                self.require_room(request.lease, request.key)
             self.write(request.key, request.new_value, request.lease)
         answer = pb.CompareAndSwapResult(swapped=swapped)
         if request.key in self.now:

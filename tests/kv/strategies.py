@@ -29,6 +29,7 @@ DELETES = st.builds(
     key=KEYS,
     range_end=RANGE_ENDS,
     prev_kv=FLAG,
+    limit=st.just(0) | st.integers(0, 3),
 )
 RANGES = st.builds(
     pb.Range,

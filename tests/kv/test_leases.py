@@ -43,7 +43,7 @@ def test_a_short_ttl_is_raised_to_the_minimum(db: Driver, ttl_ms: int) -> None:
 
 def test_a_ttl_over_the_limit_is_refused_at_apply_too(db: Driver) -> None:
     assert db.do(grant(LEASE_TTL_MS_MAX + 1)).failure.reason == "INVALID_REQUEST"
-    assert db.machine.leases() == []
+    assert list(db.machine.leases()) == []
 
 
 def test_a_grant_makes_no_revision(db: Driver) -> None:
@@ -89,7 +89,7 @@ def test_leases_expire_in_the_order_of_deadline_and_id_each_in_its_own_revision(
 def test_a_lease_without_keys_expires_without_a_revision(db: Driver) -> None:
     db.grant(5_000)
     db.pass_time(5_000)
-    assert (db.machine.revision, db.machine.leases()) == (1, [])
+    assert (db.machine.revision, list(db.machine.leases())) == (1, [])
 
 
 def test_a_renewal_starts_the_whole_ttl_anew(db: Driver) -> None:
@@ -101,7 +101,7 @@ def test_a_renewal_starts_the_whole_ttl_anew(db: Driver) -> None:
     db.pass_time(7_999)
     assert db.machine.lease_time_to_live(lease) == (1, 5_000)
     db.pass_time(8_000)
-    assert db.machine.leases() == []
+    assert list(db.machine.leases()) == []
 
 
 @pytest.mark.parametrize("command", [renew(9), revoke(9), renew(0), revoke(0)])
@@ -117,7 +117,7 @@ def test_a_revocation_deletes_the_keys_in_one_revision(db: Driver) -> None:
     db.send(batch(put(b"b", lease=lease), put(b"a", lease=lease), put(b"c")))
     assert db.do(revoke(lease)).revision == 5
     assert [kv.key for kv in db.range(EVERYTHING, EVERYTHING).range.kvs] == [b"c"]
-    assert db.machine.leases() == []
+    assert list(db.machine.leases()) == []
     assert rows(db.store, Family.LEASES) == rows(db.store, Family.LEASE_KEYS) == []
 
 
@@ -129,11 +129,11 @@ def test_a_key_moves_with_its_last_put(db: Driver) -> None:
     first, second = db.grant(5_000), db.grant(9_000)
     db.do(put(b"k", lease=first))
     db.do(put(b"k", lease=second))
-    assert (db.machine.lease_keys(first), db.machine.lease_keys(second)) == ([], [b"k"])
+    assert (list(db.machine.lease_keys(first)), list(db.machine.lease_keys(second))) == ([], [b"k"])
     db.pass_time(5_000)
     assert db.get(b"k").lease == second
     db.do(put(b"k"))
-    assert db.machine.lease_keys(second) == []
+    assert list(db.machine.lease_keys(second)) == []
     db.pass_time(9_000)
     assert db.get(b"k").lease == 0
 
@@ -143,7 +143,7 @@ def test_a_deleted_key_leaves_its_lease(db: Driver) -> None:
     db.do(put(b"k", lease=lease))
     db.do(delete(b"k"))
     db.do(put(b"k"))
-    assert db.machine.lease_keys(lease) == []
+    assert list(db.machine.lease_keys(lease)) == []
     db.pass_time(5_000)
     assert db.get(b"k") is not None
 
@@ -152,7 +152,7 @@ def test_a_transaction_attaches_and_detaches_too(db: Driver) -> None:
     lease = db.grant(5_000)
     db.do(put(b"a", lease=lease))
     db.transact(transaction(success=[put(b"a"), put(b"b", lease=lease)]))
-    assert db.machine.lease_keys(lease) == [b"b"]
+    assert list(db.machine.lease_keys(lease)) == [b"b"]
 
 
 def test_keys_of_one_lease_are_not_those_of_its_neighbours(db: Driver) -> None:
@@ -160,13 +160,14 @@ def test_keys_of_one_lease_are_not_those_of_its_neighbours(db: Driver) -> None:
         db.grant(5_000, lease=lease)
         db.do(put(b"%d" % lease, lease=lease))
     for lease in (-1, 1, 255, 256, (1 << 63) - 1):
-        assert db.machine.lease_keys(lease) == [b"%d" % lease]
+        assert list(db.machine.lease_keys(lease)) == [b"%d" % lease]
 
 
-def test_leases_are_listed_by_deadline_and_the_next_one_is_known(db: Driver) -> None:
+def test_leases_are_listed_by_id_and_the_next_deadline_is_known(db: Driver) -> None:
     assert db.machine.next_deadline_ms() is None
-    late, soon = db.grant(9_000), db.grant(5_000)
-    assert db.machine.leases() == [soon, late]
+    ids = sorted((db.grant(9_000), db.grant(5_000), db.grant(7_000)))
+    assert list(db.machine.leases()) == ids
+    assert list(db.machine.leases(after=ids[0])) == ids[1:]
     assert db.machine.next_deadline_ms() == 5_000
 
 
@@ -186,9 +187,9 @@ def test_a_restart_forgets_no_lease(db: Driver) -> None:
     db.time_ms = 1_000
     db.do(renew(lease))
     db.restart()
-    assert db.machine.leases() == [lease, other]
+    assert list(db.machine.leases()) == [lease, other]
     assert db.machine.lease_time_to_live(lease) == (5_000, 5_000)
-    assert db.machine.lease_keys(lease) == [b"k"]
+    assert list(db.machine.lease_keys(lease)) == [b"k"]
     assert db.grant(5_000) not in (lease, other)
     db.pass_time(6_000)
     assert db.get(b"k") is None
@@ -196,7 +197,7 @@ def test_a_restart_forgets_no_lease(db: Driver) -> None:
 
 def test_a_lease_granted_and_renewed_within_one_entry_is_one_lease(db: Driver) -> None:
     db.send(batch(grant(5_000, lease=4), put(b"k", lease=4), renew(4), renew(4)))
-    assert db.machine.leases() == [4]
+    assert list(db.machine.leases()) == [4]
     db.machine.apply([entry(db.machine.applied_index + 1, 5_000, batch(grant(5_000, lease=4)))])
     assert db.get(b"k") is None
     assert db.machine.lease_time_to_live(4) == (5_000, 5_000)

@@ -82,10 +82,10 @@ def test_only_if_free_takes_the_lock_or_nothing(db: Driver) -> None:
 def test_acquire_can_grant_its_lease_in_the_same_step(db: Driver) -> None:
     joined = db.do(acquire(ttl_ms=4_000)).acquire
     assert joined.ttl_ms == 4_000
-    assert db.machine.lease_keys(joined.lease) == [joined.key]
-    leases_before = db.machine.leases()
+    assert list(db.machine.lease_keys(joined.lease)) == [joined.key]
+    leases_before = list(db.machine.leases())
     db.do(acquire(ttl_ms=4_000, only_if_free=True))
-    assert db.machine.leases() == leases_before, "who does not get in leaves no lease behind"
+    assert list(db.machine.leases()) == leases_before, "who does not get in leaves no lease behind"
 
 
 def test_acquire_under_a_lease_that_ended_fails_and_joins_nothing(db: Driver) -> None:

@@ -36,7 +36,9 @@ def test_an_overlay_reads_as_the_store_after_the_write(
         each.write({Family.CURRENT: base})
     overlay = Overlay(Overlay(store))
     for layer in layers:
-        overlay.absorb({Family.CURRENT: layer})
+        above = Overlay(overlay)
+        above.changes[Family.CURRENT].update(layer)
+        overlay.absorb(above)
         written.write({Family.CURRENT: layer})
         # Scanned between the layers: the index must see what comes after it was built.
         found = list(overlay.scan(Family.CURRENT, start, end, reverse=reverse))
@@ -49,9 +51,9 @@ def test_a_scan_shows_neither_later_changes_of_the_overlay_nor_of_the_base() -> 
     store = MemoryStateStore()
     overlay = Overlay(store)
     store.write({Family.CURRENT: {b"a": b"1", b"c": b"1"}})
-    overlay.absorb({Family.CURRENT: {b"b": b"1"}})
+    overlay.changes[Family.CURRENT].update({b"b": b"1"})
     scan = overlay.scan(Family.CURRENT, b"", None)
-    overlay.absorb({Family.CURRENT: {b"b": b"2", b"d": b"2"}})
+    overlay.changes[Family.CURRENT].update({b"b": b"2", b"d": b"2"})
     store.write({Family.CURRENT: {b"a": None, b"c": b"2"}})
     assert list(scan) == [(b"a", b"1"), (b"b", b"1"), (b"c", b"1")]
 

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.kv import compaction, idempotency
+from raftkv.kv import budget, commands, lease_sizes, leases, machine, operations, steps
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.ranges import run
-from raftkv.raft.entry import Entry, EntryKind
+from raftkv.kv.steps import run
+from raftkv.kv.store import Family
+from raftkv.raft.entry import Entry, EntryKind, encode_version
 from raftkv.rpc import kv_pb2 as pb
 from raftkv.storage.memory_state import MemoryStateStore
+from raftkv.versions import BOUNDED, HASHED
 
-from .harness import EVERYTHING, Driver, batch, dump, entry
+from .harness import EVERYTHING, Driver, batch, dump, entry, rows
 from .model import Model
 from .strategies import COMMANDS, LEASES, RANGES
+
+DELETIONS_MAX, LEASE_KEYS_MAX = 2, 3
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _small_steps() -> Iterator[None]:
     """Old rows go two at a time, so that most examples meet a half-done removal."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compaction, "COMPACTION_CHANGES_PER_ENTRY", 2)
-        patch.setattr(idempotency, "IDEMPOTENCY_REMOVALS_PER_ENTRY", 1)
+        patch.setattr(machine, "COMPACTION_CHANGES_PER_ENTRY", 2)
+        patch.setattr(machine, "IDEMPOTENCY_REMOVALS_PER_ENTRY", 1)
+        patch.setattr(commands, "UPKEEP_ROWS_PER_ENTRY", 3)
+        patch.setattr(commands, "READ_AHEAD_KEYS", 2)
+        patch.setattr(budget, "DELETED_KEYS_MAX", DELETIONS_MAX)
+        patch.setattr(operations, "REMOVED_AT_ONCE_MIN", 2)
+        for module in (leases, lease_sizes):
+            patch.setattr(module, "LEASE_KEYS_MAX", LEASE_KEYS_MAX)
+        patch.setattr(steps, "STEP_UNITS", 5)
         yield
 
 
@@ -44,24 +56,29 @@ def bare(result: pb.Result) -> pb.Result:
     steps=st.lists(st.tuples(st.integers(0, 800), COMMANDS), max_size=25),
     ranges=st.lists(RANGES, max_size=6),
     restart=st.booleans(),
+    bounded=st.booleans(),
 )
 def test_every_result_and_every_readable_revision_is_as_the_model_says(
-    steps: list[tuple[int, pb.Command]], ranges: list[pb.Range], restart: bool
+    steps: list[tuple[int, pb.Command]], ranges: list[pb.Range], restart: bool, bounded: bool
 ) -> None:
-    db, model = Driver(), Model()
+    db = Driver(version=BOUNDED if bounded else 0)
+    model = Model(DELETIONS_MAX, LEASE_KEYS_MAX) if bounded else Model()
     for elapsed_ms, command in steps:
         db.time_ms += elapsed_ms
+        db.keep_up()
         model.pass_time(db.time_ms)
         assert bare(db.do(command)) == model.run(command)
         assert db.machine.revision == model.revision
         if restart:
             db.restart()
+    db.keep_up()
+    model.pass_time(db.time_ms)
     assert sorted(db.machine.leases()) == sorted(model.leases)
     for lease in model.leases:
         attached = [
             key for key, each in model.states[model.revision].items() if each.lease == lease
         ]
-        assert db.machine.lease_keys(lease) == sorted(attached)
+        assert list(db.machine.lease_keys(lease)) == sorted(attached)
     model.begin()
     for revision in range(max(model.compacted, 1), model.revision + 1):
         whole = pb.Range(key=EVERYTHING, range_end=EVERYTHING, revision=revision)
@@ -100,13 +117,27 @@ ENTRIES = st.lists(
 GRANTS = [pb.Command(lease_grant=pb.LeaseGrant(lease=lease, ttl_ms=2_500)) for lease in (1, 2, 3)]
 
 
-@settings(max_examples=150)
-@given(plan=ENTRIES, cuts=st.lists(st.tuples(st.integers(0, 13), st.booleans()), max_size=6))
+@settings(max_examples=200)
+@given(
+    plan=ENTRIES,
+    cuts=st.lists(st.tuples(st.integers(0, 13), st.none() | st.integers(0, 9)), max_size=6),
+    version=st.sampled_from([0, HASHED, BOUNDED]),
+    raised_later=st.booleans(),
+)
 def test_the_same_entries_give_the_same_bytes_however_they_are_split_and_restarted(
-    plan: list[tuple[int, list[pb.CommandBatch]] | None], cuts: list[tuple[int, bool]]
+    plan: list[tuple[int, list[pb.CommandBatch]] | None],
+    cuts: list[tuple[int, int | None]],
+    version: int,
+    raised_later: bool,
 ) -> None:
+    """A cut ends a run; with a number the process dies that many steps into the next one."""
     entries = [entry(1, 0, batch(*GRANTS))]
-    for index, each in enumerate(plan, 2):
+    at = len(plan) // 2 if raised_later else 0
+    for place, each in enumerate(plan):
+        index = len(entries) + 1
+        if place == at and version:
+            entries.append(Entry(1, index, EntryKind.VERSION, encode_version(version)))
+            index += 1
         if each is None:
             entries.append(Entry(1, index, EntryKind.NOOP))
         else:
@@ -115,16 +146,65 @@ def test_the_same_entries_give_the_same_bytes_however_they_are_split_and_restart
     whole_store, split_store = MemoryStateStore(), MemoryStateStore()
     whole = StateMachine(whole_store, Limits()).apply(entries)
 
-    machine, applied, done = StateMachine(split_store, Limits()), [], 0
-    for cut, restart in [*sorted(cuts), (len(entries), False)]:
+    split, applied, done = StateMachine(split_store, Limits()), [], 0
+    for cut, dies_after in [*sorted(cuts, key=lambda each: each[0]), (len(entries), None)]:
         cut = max(min(cut, len(entries)), done)
-        applied += machine.apply(entries[done:cut])
+        applied += split.apply(entries[done:cut])
         done = cut
-        if restart:
-            machine = StateMachine(split_store, Limits())
-
-    assert applied == whole
+        if dies_after is not None:
+            steps_of_next = split.apply_in_steps(entries[done:])
+            if sum(1 for _ in islice(steps_of_next, dies_after)) == dies_after:
+                split = StateMachine(split_store, Limits())
+            else:
+                break  # it was through before it could die
+    else:
+        assert applied == whole
     assert dump(split_store) == dump(whole_store)
     rebuilt = StateMachine(split_store, Limits())
-    assert rebuilt.leases() == machine.leases()
-    assert rebuilt.next_deadline_ms() == machine.next_deadline_ms()
+    assert list(rebuilt.leases()) == list(split.leases())
+    assert rebuilt.next_deadline_ms() == split.next_deadline_ms()
+    assert rebuilt.upkeep_is_due(1 << 40) == split.upkeep_is_due(1 << 40)
+
+
+@settings(max_examples=150)
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 800), COMMANDS), max_size=15),
+    request=RANGES,
+    limit=st.integers(0, 3),
+    rows_max=st.integers(1, 40),
+)
+def test_pages_put_together_are_the_range(
+    steps: list[tuple[int, pb.Command]], request: pb.Range, limit: int, rows_max: int
+) -> None:
+    db = Driver(version=BOUNDED)
+    for elapsed_ms, command in steps:
+        db.time_ms += elapsed_ms
+        db.do(command)
+    request.sort_order = request.limit = request.sort_target = 0
+    whole = run(db.machine.read(request))
+    page = pb.Range()
+    page.CopyFrom(request)
+    page.page, page.limit = True, limit
+    kvs, count = [], 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(budget, "ROWS_MAX", rows_max)
+        while True:
+            result = run(db.machine.read(page))
+            if result.failure.reason == "TOO_MANY_KEYS":
+                key = page.key
+                versions = [row for row in rows(db.store, Family.HISTORY) if key in row[0]]
+                assert len(versions) >= rows_max, "only for a key with more versions than a page"
+                return
+            if whole.HasField("failure"):
+                assert result.failure.reason == whole.failure.reason
+                return
+            kvs += result.range.kvs
+            count += result.range.count
+            if not result.range.more:
+                break
+            assert result.range.next_key > page.key
+            page.key = result.range.next_key
+            if not page.range_end:
+                break
+    assert kvs == list(whole.range.kvs)
+    assert count == whole.range.count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftkv.kv.limits import Limits
-from raftkv.kv.ranges import KEYS_PER_STEP
+from raftkv.kv.steps import STEP_UNITS
 from raftkv.rpc import kv_pb2 as pb
 
 from .harness import EVERYTHING, Driver, batch, delete, put
@@ -95,7 +95,7 @@ def test_sorting_by_version_puts_the_least_changed_first(abc: Driver) -> None:
 
 
 def test_a_sorted_limit_picks_from_all_keys_however_many(db: Driver) -> None:
-    total = 3 * KEYS_PER_STEP
+    total = 3 * STEP_UNITS
     db.send(batch(*(put(b"%05d" % each, b"%05d" % (total - each)) for each in range(total))))
     found = db.range(b"0", EVERYTHING, sort_target=pb.SORT_TARGET_VALUE, limit=2)
     assert [kv.value for kv in found.range.kvs] == [b"00001", b"00002"]
@@ -170,7 +170,7 @@ def test_a_reply_over_the_limit_fails_and_names_the_way_out() -> None:
 
 
 def test_a_long_read_pauses_and_still_shows_the_store_as_it_was_at_its_start(db: Driver) -> None:
-    total = 2 * KEYS_PER_STEP + 1
+    total = 2 * STEP_UNITS + 1
     db.send(batch(*(put(b"%05d" % each, b"old") for each in range(total))))
     revision = db.machine.revision
     for pinned in (0, revision):

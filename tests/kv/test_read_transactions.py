@@ -7,7 +7,7 @@ import pytest
 from raftkv.errors import InvalidRequest, TooLarge
 from raftkv.kv.checks import check_read_transaction
 from raftkv.kv.limits import Limits
-from raftkv.kv.ranges import KEYS_PER_STEP, run
+from raftkv.kv.steps import STEP_UNITS, run
 from raftkv.rpc import kv_pb2 as pb
 
 from .harness import EVERYTHING, Driver, batch, compact, delete, put, transaction
@@ -39,7 +39,7 @@ def test_the_branch_not_taken_is_not_read(db: Driver) -> None:
 
 
 def test_all_its_ranges_show_the_state_of_its_first_step(db: Driver) -> None:
-    total = 2 * KEYS_PER_STEP
+    total = 2 * STEP_UNITS
     db.send(batch(*(put(b"%05d" % n) for n in range(total))))
     request = transaction(success=[ALL, pb.Range(key=b"00000"), ALL])
     steps = db.machine.read_transaction(request)

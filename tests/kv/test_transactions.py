@@ -167,7 +167,7 @@ def test_a_put_that_fails_takes_the_whole_transaction_with_it(db: Driver, bad: p
     result = db.transact(transaction(success=[put(b"a", lease=lease), delete(b"z"), bad]))
     assert result.HasField("failure")
     assert (db.get(b"a"), db.value(b"z"), db.machine.revision) == (None, b"old", 2)
-    assert db.machine.lease_keys(lease) == []
+    assert list(db.machine.lease_keys(lease)) == []
 
 
 def test_only_the_branch_taken_is_checked(db: Driver) -> None:

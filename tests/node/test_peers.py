@@ -48,6 +48,7 @@ from raftkv.transport.bounds import TERM_JUMP_MAX
 from raftkv.transport.codec import decode_frame, encode_frame
 from raftkv.transport.handshake import Caller, Refusal, Refused
 from raftkv.transport.ports import Forward, ForwardRefused, Frame, Submission
+from raftkv.versions import SUPPORTED
 from tests.node.wire import (
     CLUSTER,
     INCARNATION,
@@ -488,7 +489,7 @@ async def test_the_version_is_raised_once_all_can_and_then_logs_have_a_hash(tmp_
     await asyncio.sleep(2.0)
     assert leader.status().cluster_version == 0
     await leader.driver.admit(caller(others[1]))
-    await until(lambda: {node.status().cluster_version for node in nodes} == {1})
+    await until(lambda: {node.status().cluster_version for node in nodes} == {SUPPORTED.maximum})
     await until(lambda: leader.membership.disk_ids == {1: 1, 2: 2, 3: 3})
     await leader.submit(put(), soon())
     await until(lambda: len({node.driver.raft.last_applied for node in nodes}) == 1)
@@ -497,7 +498,11 @@ async def test_the_version_is_raised_once_all_can_and_then_logs_have_a_hash(tmp_
     assert hashes != {UNKNOWN}
     for node_id in (1, 2, 3):
         await wire.restart(node_id)
-    await until(lambda: {node.status().cluster_version for node in wire.nodes.values()} == {1})
+    await until(
+        lambda: (
+            {node.status().cluster_version for node in wire.nodes.values()} == {SUPPORTED.maximum}
+        )
+    )
     for node_id in (1, 2, 3):
         await wire.kill(node_id)
 

@@ -9,7 +9,7 @@ from typing import Any
 from raftkv.client.link import WATCH
 from raftkv.config import Settings
 from raftkv.errors import RaftkvError
-from raftkv.kv.ranges import run
+from raftkv.kv.steps import run
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.rpc import kv_pb2, log_pb2
 from raftkv.server.admission import Admission

@@ -13,7 +13,7 @@ from raftkv import errors
 from raftkv.node.members import AddLearner, Claim, Promote, Remove, Replace, UpdateAddress
 from raftkv.raft.entry import Address
 from raftkv.rpc import api_pb2
-from raftkv.versions import HASHED, SUPPORTED, VersionRange
+from raftkv.versions import HASHED, SUPPORTED
 
 DISK = 0xD15C
 FOURTH = api_pb2.Member(node_id=4, peer_address="127.0.0.1:7514", client_address="127.0.0.1:7414")
@@ -57,7 +57,7 @@ async def test_a_node_that_starts_claims_its_id_for_its_disk(door: Door) -> None
     code, error = await error_of(door.cluster.MemberJoin(claim(disk_id=DISK + 1)))
 
     address = Address(FOURTH.peer_address, FOURTH.client_address)
-    assert door.node.changes_asked[1] == (Claim(4, DISK, VersionRange(0, HASHED), address), False)
+    assert door.node.changes_asked[1] == (Claim(4, DISK, SUPPORTED, address), False)
     assert code is grpc.StatusCode.FAILED_PRECONDITION
     assert "`raftkv member replace 4 NEW`" in error.message
 

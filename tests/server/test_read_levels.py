@@ -8,7 +8,7 @@ import grpc
 import pytest
 from fake_node import EVERYTHING, Door, get, put
 
-from raftkv.kv.ranges import Steps
+from raftkv.kv.steps import Steps
 from raftkv.rpc import api_pb2, kv_pb2
 
 STALE = api_pb2.READ_LEVEL_STALE

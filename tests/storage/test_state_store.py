@@ -153,3 +153,15 @@ async def test_a_write_removes_whole_ranges_before_it_applies_its_changes(states
     assert dict(store.scan(HISTORY, b"", None)) == ROWS
     assert store.get(CURRENT, b"b") is None
     assert store.get_many(CURRENT, [b"a", b"ba"]) == [None, b"new"]
+
+
+async def test_what_is_frozen_stays_as_it_was_wherever_it_is_read(states: States) -> None:
+    store = states.storage.store
+    store.write({CURRENT: ROWS, HISTORY: {b"h": b"1"}})
+    frozen = store.frozen()
+    store.write({CURRENT: {b"a": b"later", b"new": b"1"}, HISTORY: {b"h": None}})
+    store.write({}, {CURRENT: [(b"b", b"c")]})
+    assert (frozen.get(CURRENT, b"a"), frozen.get(CURRENT, b"new")) == (b"1", None)
+    assert dict(frozen.scan(CURRENT, b"", None)) == ROWS
+    assert dict(frozen.scan(CURRENT, b"b", b"c")) == {b"b": b"2", b"ba": b"3"}
+    assert frozen.get(HISTORY, b"h") == b"1"

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from jepsen_lite.mutants.mutant import Patch, mutant
 from raftkv.kv import locks, operations, queues
+from raftkv.kv.budget import Budget
 from raftkv.kv.machine import Applied, StateMachine
 from raftkv.kv.mvcc import Writer
-from raftkv.kv.ranges import Budget
+from raftkv.kv.steps import Steps
 from raftkv.node.cluster_clock import ClusterClock
 from raftkv.node.driver import Driver
 from raftkv.raft.entry import Entry, EntryKind
@@ -35,7 +36,8 @@ def old_leader_revokes() -> list[Patch]:
         if due is None or not self.raft.established or self.clock.read_ms(now) < due:
             return
         batch = kv_pb2.CommandBatch()
-        batch.commands.add().lease_revoke.lease = self.machine.leases()[0]
+        leases = self.machine._runner.leases
+        batch.commands.add().lease_revoke.lease = leases._deadlines[0][1]
         answered: asyncio.Future[bytes] = self.loop.create_future()
         self.submissions.add(batch.SerializeToString(), answered, now + REVOKE_TIMEOUT_S)
 
@@ -58,13 +60,13 @@ def unlock_by_name() -> list[Patch]:
 
     def delete(
         writer: Writer, request: kv_pb2.DeleteRange, result: kv_pb2.Result, budget: Budget
-    ) -> None:
+    ) -> Steps[None]:
         name = queues.name_of(request.key)
         if name is not None and writer.get(request.key) is None:
             holder = next(locks.members(writer.overlay, name), None)
             if holder is not None:
                 request = kv_pb2.DeleteRange(key=holder.key)
-        delete_range(writer, request, result, budget)
+        yield from delete_range(writer, request, result, budget)
 
     return [(operations, "delete_range", delete)]
 
@@ -76,18 +78,20 @@ def unlock_by_name() -> list[Patch]:
 )
 def leases_start_again() -> list[Patch]:
     """etcd PR 13508: a new leader gives every lease its whole time to live once more."""
-    apply = StateMachine.apply
+    apply = StateMachine.apply_in_steps
 
-    def apply_each(self: StateMachine, entries: Sequence[Entry]) -> list[Applied]:
+    def apply_each(
+        self: StateMachine, entries: Sequence[Entry], log_hash: int
+    ) -> Steps[list[Applied]]:
         applied: list[Applied] = []
         for entry in entries:
             if entry.kind is EntryKind.NOOP:
-                for lease in self.leases():
+                for lease in list(self.leases()):
                     self._runner.leases.renew(lease)
-            applied += apply(self, [entry])
+            applied += yield from apply(self, [entry], log_hash)
         return applied
 
-    return [(StateMachine, "apply", apply_each)]
+    return [(StateMachine, "apply_in_steps", apply_each)]
 
 
 @mutant(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from jepsen_lite.sim.disk_losses import NEVER_TAKES_PART, Loss, Replica, takes_part
 from jepsen_lite.sim.durable_log import DurableLog, is_majority, rival_of
-from jepsen_lite.sim.lease_rules import SeenLeases, check_leases, leases_named
+from jepsen_lite.sim.lease_rules import NamedLeases, SeenLeases, check_leases, leases_named
 from jepsen_lite.sim.revision_rules import check_revisions
 from jepsen_lite.sim.violation import Violation
 from raftkv.kv.membership import decode_membership
@@ -73,7 +73,7 @@ class Invariants:
         self._states: dict[int, tuple[Replica, int]] = {}
         self._compared: set[tuple[Replica, int]] = set()
         self._asked: set[bytes] = set()
-        self._leases_named: dict[int, frozenset[int]] = {}  # by the entry's index
+        self._leases_named: dict[int, NamedLeases] = {}  # by the entry's index
         self._down_s: dict[int, float] = {}  # since when a node's process has been gone
         self._up_s: dict[int, float] = {}
 
@@ -446,9 +446,9 @@ class Invariants:
                     f"node {raft.node_id} commits entry {entry.index} with commands that nobody has"
                     " asked for"
                 )
-            if named := leases_named(submission.commands):
-                before = self._leases_named.get(entry.index, frozenset())
-                self._leases_named[entry.index] = before | named
+            here = leases_named(submission.commands)
+            before = self._leases_named.get(entry.index, NamedLeases())
+            self._leases_named[entry.index] = before.with_(here)
 
     def _check_majority(self, raft: Raft, entry: Entry) -> None:
         """Somebody takes this entry as committed, the first to do so: is it safe on disks?"""
@@ -490,8 +490,10 @@ class Invariants:
         if raft.established:
             self._check_cluster_time(node)
         between = range(seen.applied_index + 1, index + 1)
-        named = frozenset().union(*(self._leases_named.get(each, ()) for each in between))
-        seen.leases = check_leases(node.node_id, machine, seen.leases, named)
+        leases = NamedLeases()
+        for each in between:
+            leases = leases.with_(self._leases_named.get(each, NamedLeases()))
+        seen.leases = check_leases(node.node_id, machine, seen.leases, leases.named, leases.granted)
         seen.applied_index = index
 
     def _check_cluster_time(self, node: Node) -> None:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from jepsen_lite.sim.violation import Violation
 from raftkv.kv.machine import StateMachine
+from raftkv.kv.records import split_lease, unpack_lease
+from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2
+
+REMOVED_WITHIN_MS: Final = 5_000
+"""Of cluster time, which runs only while there is a leader to remove what is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,34 +25,54 @@ class SeenLeases:
 
 
 def check_leases(
-    node_id: int, machine: StateMachine, seen: SeenLeases, renewed: Set[int]
+    node_id: int, machine: StateMachine, seen: SeenLeases, renewed: Set[int], granted: Set[int]
 ) -> SeenLeases:
-    """Raises `Violation` if a lease lives on past its time, has more of it than a renewal gives, or
-    other than before although it is none of those that were `renewed` in between.
+    """Raises `Violation` if a lease has more than its time to live, or another deadline than before
+    although it is none of those that were `renewed` in between; if it lives again although it was
+    over and is none of those that were `granted`; or if its rows are there long after its end.
     """
     now_ms = machine.time_ms
     leases = {
-        lease: (ttl_ms, deadline_ms)
-        for lease, (ttl_ms, deadline_ms) in machine._runner.leases._leases.items()
+        split_lease(key): unpack_lease(row)
+        for key, row in machine.view.scan(Family.LEASES, b"", None)
     }
     for lease, (ttl_ms, deadline_ms) in leases.items():
-        if deadline_ms <= now_ms:
-            raise Violation(f"node {node_id}: lease {lease} lives, but its time was over")
+        if deadline_ms + REMOVED_WITHIN_MS <= now_ms:
+            raise Violation(
+                f"node {node_id}: lease {lease} is still there, but its time was over"
+                f" {now_ms - deadline_ms} ms ago"
+            )
         if deadline_ms > now_ms + ttl_ms:
             raise Violation(f"node {node_id}: lease {lease} has more than its time to live")
         known = seen.leases.get(lease)
-        if known is not None and known != (ttl_ms, deadline_ms) and lease not in renewed:
+        if known is None or known == (ttl_ms, deadline_ms):
+            continue
+        if lease not in renewed:
             raise Violation(
                 f"node {node_id}: lease {lease} was to end at {known[1]} ms and now ends at"
                 f" {deadline_ms} ms, but nobody has renewed it"
             )
+        if known[1] <= seen.time_ms and deadline_ms > known[1] and lease not in granted:
+            raise Violation(f"node {node_id}: lease {lease} was over and lives again")
     return SeenLeases(now_ms, leases)
 
 
-def leases_named(commands: bytes) -> frozenset[int]:
-    """The leases that these commands grant, renew or end."""
+class NamedLeases(NamedTuple):
+    """Leases in commands: those granted, and all that are granted, renewed or ended."""
+
+    granted: frozenset[int] = frozenset()
+    named: frozenset[int] = frozenset()
+
+    def with_(self, other: NamedLeases) -> NamedLeases:
+        return NamedLeases(self.granted | other.granted, self.named | other.named)
+
+
+def leases_named(commands: bytes) -> NamedLeases:
+    """The leases that these commands name."""
+    granted: set[int] = set()
     named: set[int] = set()
     for command in kv_pb2.CommandBatch.FromString(commands).commands:
-        named |= {command.lease_grant.lease, command.lease_renew.lease, command.lease_revoke.lease}
+        granted.add(command.lease_grant.lease)
+        named |= {command.lease_renew.lease, command.lease_revoke.lease}
         named.update(command.lease_keep_alive.leases)
-    return frozenset(named)
+    return NamedLeases(frozenset(granted), frozenset(named | granted))

@@ -1,0 +1,135 @@
+"""What one batch of commands, or one read, may use up. Knows numbers, not where they are spent.
+
+The rule, the same on every node: a row is a living key in a range that is looked at, and at an old
+revision also each old version in the range; an operation or a compare of a transaction on one key
+looks at one row. Whether a row is cached, and what else a disk passes on the way to it, does not
+count.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raftkv.errors import Overloaded, RaftkvError, TooLarge, TooManyKeys
+from raftkv.kv.limits import (
+    DELETED_KEYS_MAX,
+    REPLACED_BYTES_MAX,
+    ROWS_MAX,
+    UNBOUNDED,
+)
+from raftkv.kv.records import VERSION_BYTES
+from raftkv.kv.steps import BYTES_PER_UNIT, Pace
+
+KEY_VALUE_OVERHEAD_BYTES: Final = 32
+"""What an encoded KeyValue needs beside key and value, about."""
+
+
+class Budget:
+    """What is left. Bytes are of the reply, unless they are called replaced.
+
+    What a command has used up stays used up when it fails, but for the bytes of its reply. One that
+    is not `bounded`, as before the cluster version BOUNDED, bounds the reply alone.
+    """
+
+    __slots__ = (
+        "_fresh",
+        "bounded",
+        "bytes_left",
+        "bytes_max",
+        "deletions_left",
+        "pace",
+        "replaced_left",
+        "rows_left",
+    )
+
+    def __init__(self, bytes_max: int, pace: Pace, *, bounded: bool = True) -> None:
+        self.bytes_max = bytes_max
+        self.bytes_left = bytes_max
+        self.pace = pace
+        self.bounded = bounded
+        self.rows_left = ROWS_MAX if bounded else UNBOUNDED
+        self.deletions_left = DELETED_KEYS_MAX if bounded else UNBOUNDED
+        self.replaced_left = REPLACED_BYTES_MAX if bounded else UNBOUNDED
+        self._fresh = True
+
+    def begin_command(self) -> None:
+        """The next command of the batch: what it may use depends on those before it."""
+        self._fresh = (
+            self.rows_left >= ROWS_MAX
+            and self.deletions_left >= DELETED_KEYS_MAX
+            and self.replaced_left >= REPLACED_BYTES_MAX
+        )
+
+    def take_key_value(self, key: bytes, record: bytes) -> None:
+        """Account for one KeyValue; raises `TooLarge` when it does not fit any more."""
+        self.take(key_value_bytes(key, record))
+
+    def take(self, size_bytes: int) -> None:
+        """Account for a part of the reply; raises `TooLarge` when it does not fit any more."""
+        self.bytes_left -= size_bytes
+        if self.bytes_left < 0:
+            raise self.too_large()
+
+    def too_large(self) -> TooLarge:
+        """What to raise for a reply that does not fit."""
+        return TooLarge(
+            f"the reply would be larger than {self.bytes_max} bytes; ask for fewer keys "
+            "with limit (and go on from the last key), or use keys_only or count_only",
+            bytes_max=self.bytes_max,
+        )
+
+    def look_at(self, rows: int, size_bytes: int = 0) -> bool:
+        """Account for rows that were looked at, of this size. True: the step is over, pause now.
+
+        Raises `TooManyKeys`, or `Overloaded` if earlier commands of the batch had a part in it.
+        """
+        self.rows_left -= rows
+        if self.rows_left < 0:
+            raise self._used_up(
+                TooManyKeys(
+                    f"this would look at more than {ROWS_MAX} keys and old versions; nothing was"
+                    " changed; read in pages (`page`, then on from `next_key`), or narrow the"
+                    " range",
+                    keys_max=ROWS_MAX,
+                )
+            )
+        return self.pace.spend(rows + size_bytes // BYTES_PER_UNIT)
+
+    def replace(self, size_bytes: int) -> None:
+        """Account for old versions, before they move to history.
+
+        Raises `TooLarge`, or `Overloaded` if earlier commands of the batch had a part in it.
+        """
+        if size_bytes > self.replaced_left:
+            raise self._used_up(
+                TooLarge(
+                    f"this would replace more than {REPLACED_BYTES_MAX} bytes of old values;"
+                    " nothing was changed; change fewer keys at once",
+                    bytes_max=REPLACED_BYTES_MAX,
+                )
+            )
+        self.replaced_left -= size_bytes
+
+    def too_many_deletions(self) -> RaftkvError:
+        """What to raise for a range with more keys than may still be deleted."""
+        return self._used_up(
+            TooManyKeys(
+                f"the range has more than {DELETED_KEYS_MAX} keys, or more than"
+                f" {REPLACED_BYTES_MAX} bytes of values, as one command may delete; nothing was"
+                " changed; delete in pages (`limit`, again while the result says `more`)",
+                keys_max=DELETED_KEYS_MAX,
+            )
+        )
+
+    def _used_up(self, error: RaftkvError) -> RaftkvError:
+        if self._fresh:
+            return error
+        return Overloaded(
+            "the commands before this one in its batch have used up what a batch may look at or"
+            " change; nothing was changed by this one; send it again in another batch"
+        )
+
+
+def key_value_bytes(key: bytes, record: bytes) -> int:
+    """What a KeyValue takes up in a reply, about."""
+    return KEY_VALUE_OVERHEAD_BYTES + len(key) + len(record) - VERSION_BYTES

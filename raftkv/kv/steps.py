@@ -1,0 +1,49 @@
+"""Work in steps, so that whoever drives it can let others have their turn in between."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Final, TypeAlias, TypeVar
+
+STEP_UNITS: Final = 1_024
+"""Work in one step: some milliseconds. The unit is a row that is looked at."""
+
+COMMAND_UNITS: Final = 4
+"""What a command on one key costs."""
+
+CHANGE_UNITS: Final = 8
+"""What a key costs that is deleted with others."""
+
+BYTES_PER_UNIT: Final = 4_096
+"""Bytes of values that are read for the time that a row takes."""
+
+Returned = TypeVar("Returned")
+Steps: TypeAlias = Generator[None, None, Returned]
+"""Work that pauses now and then, and returns its result in the end."""
+
+
+def run(steps: Steps[Returned]) -> Returned:
+    """All steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: Returned = done.value
+            return result
+
+
+class Pace:
+    """Counts work and says when a step is over. Counts work, not time: the same on every node."""
+
+    __slots__ = ("units",)
+
+    def __init__(self) -> None:
+        self.units = 0
+
+    def spend(self, units: int) -> bool:
+        """Count work that is done. True: the step is over, pause now."""
+        self.units += units
+        if self.units < STEP_UNITS:
+            return False
+        self.units = 0
+        return True
