@@ -15,6 +15,7 @@ from raftkv.kv.store import Family
 from raftkv.node.node import Node
 from raftkv.raft.entry import Membership
 from raftkv.rpc import kv_pb2
+from raftkv.versions import SUPPORTED
 from tests.node.wire import Wire, address_of, cluster_of, config_of, leaders, soon, until
 
 ELECTION_TIMEOUT_S_MAX = 20 * 0.05
@@ -188,7 +189,8 @@ async def test_a_node_alone_is_told_to_keep_what_nobody_else_has(tmp_path: Path)
     alone = Membership(voters=frozenset({1}), addresses={1: address_of(1)}, disk_ids={1: 1})
     node = await wire.start(1, alone)
     state = wire.states[1]
-    await until(lambda: node.ready)
+    # What the raising writes would repair the row.
+    await until(lambda: node.status().cluster_version == SUPPORTED.maximum)
     await state.sync()
     state.damage(Family.META, META_KEY, 3)
     said = (await end_of(node)).message

@@ -1,0 +1,485 @@
+"""What one command, batch, session or caller can make the state machine do, from BOUNDED on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from raftkv.kv import (
+    budget,
+    commands,
+    idempotency,
+    lease_sizes,
+    leases,
+    operations,
+    sessions,
+    steps,
+)
+from raftkv.kv.limits import MIB
+from raftkv.kv.machine import StateMachine
+from raftkv.kv.steps import run
+from raftkv.kv.store import Family
+from raftkv.rpc import kv_pb2 as pb
+from raftkv.versions import BOUNDED, HASHED
+
+from .harness import (
+    EVERYTHING,
+    Driver,
+    batch,
+    compact,
+    delete,
+    dump,
+    entry,
+    grant,
+    put,
+    renew,
+    revoke,
+    rows,
+    transaction,
+)
+
+
+@pytest.fixture
+def db() -> Driver:
+    return Driver(version=BOUNDED)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds that a test reaches."""
+    monkeypatch.setattr(budget, "ROWS_MAX", 10)
+    monkeypatch.setattr(budget, "DELETED_KEYS_MAX", 4)
+    monkeypatch.setattr(budget, "REPLACED_BYTES_MAX", 1_000)
+    for module in (leases, lease_sizes):
+        monkeypatch.setattr(module, "LEASE_KEYS_MAX", 4)
+    monkeypatch.setattr(leases, "LEASES_MAX", 3)
+    monkeypatch.setattr(operations, "REMOVED_AT_ONCE_MIN", 3)
+
+
+def fill(db: Driver, count: int, value: bytes = b"") -> None:
+    db.send(batch(*(put(b"k%03d" % number, value) for number in range(count))))
+
+
+def keys_of(db: Driver) -> list[bytes]:
+    return [key for key, _ in rows(db.store, Family.CURRENT)]
+
+
+def whole(**options: object) -> pb.Range:
+    return pb.Range(key=EVERYTHING, range_end=EVERYTHING, **options)
+
+
+def compare_whole() -> pb.Compare:
+    return pb.Compare(key=EVERYTHING, range_end=EVERYTHING, version=0, result=1)
+
+
+# ---- rows ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"count_only": True},
+        {"limit": 1},
+        {"sort_target": pb.SORT_TARGET_VALUE, "limit": 1},
+        {"min_mod_revision": 1 << 40},
+    ],
+)
+def test_a_range_looks_at_so_many_rows_and_no_more(db: Driver, options: dict[str, object]) -> None:
+    fill(db, 10)
+    assert run(db.machine.read(whole(**options))).range.count == 10
+    fill(db, 11)
+    failure = run(db.machine.read(whole(**options))).failure
+    assert (failure.reason, failure.facts["keys_max"]) == ("TOO_MANY_KEYS", "10")
+
+
+@pytest.mark.usefixtures("few")
+def test_old_versions_count_where_an_old_revision_is_read(db: Driver) -> None:
+    fill(db, 5)
+    fill(db, 5)
+    assert run(db.machine.read(whole())).range.count == 5
+    assert run(db.machine.read(whole(revision=6))).range.count == 5
+    db.do(put(b"k000"))
+    assert run(db.machine.read(whole(revision=6))).failure.reason == "TOO_MANY_KEYS"
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: transaction([compare_whole()] * 2),
+        lambda: transaction(success=[whole(count_only=True)] * 2),
+        lambda: transaction([compare_whole()], [whole(count_only=True)]),
+        lambda: transaction(success=[transaction([compare_whole()] * 2)]),
+    ],
+)
+def test_a_transaction_has_one_budget_for_all_that_is_in_it(
+    db: Driver, make: Callable[[], pb.Transaction]
+) -> None:
+    fill(db, 4)
+    request = make()
+    assert not db.transact(request).HasField("failure")
+    assert not run(db.machine.read_transaction(request)).HasField("failure")
+    fill(db, 6)
+    before = dump(db.store)
+    assert db.transact(request).failure.reason == "TOO_MANY_KEYS"
+    assert run(db.machine.read_transaction(request)).failure.reason == "TOO_MANY_KEYS"
+    after = dump(db.store)
+    assert {name: after[name] for name in after if name != "meta"} == {
+        name: before[name] for name in before if name != "meta"
+    }
+
+
+@pytest.mark.usefixtures("few")
+def test_what_others_have_used_up_in_the_same_batch_is_no_reason_to_give_up(db: Driver) -> None:
+    fill(db, 6)
+    look = pb.Command(transaction=transaction([compare_whole()]))
+    first, second = db.send(batch(look, look)).results
+    assert not first.HasField("failure")
+    assert (second.failure.reason, second.failure.outcome) == ("OVERLOADED", 1)
+    assert not db.do(look).HasField("failure")
+
+
+@pytest.mark.usefixtures("few")
+def test_an_older_cluster_knows_no_bounds() -> None:
+    db = Driver(version=HASHED)
+    fill(db, 20)
+    assert not db.transact(transaction([compare_whole()] * 2)).HasField("failure")
+    assert db.do(delete(EVERYTHING, EVERYTHING)).delete_range.deleted == 20
+    assert db.do(delete(EVERYTHING, EVERYTHING, limit=1)).failure.reason == "INVALID_REQUEST"
+
+
+# ---- deletions -------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("few")
+def test_more_keys_than_one_command_may_delete_stay_and_go_in_pages(db: Driver) -> None:
+    fill(db, 10)
+    refused = db.do(delete(EVERYTHING, EVERYTHING)).failure
+    assert (refused.reason, refused.facts["keys_max"]) == ("TOO_MANY_KEYS", "4")
+    assert len(keys_of(db)) == 10
+
+    revision = db.machine.revision
+    pages = []
+    while not pages or pages[-1].more:
+        pages.append(db.do(delete(EVERYTHING, EVERYTHING, limit=1_000)).delete_range)
+    assert [page.deleted for page in pages] == [4, 4, 2]
+    assert db.machine.revision == revision + 3, "each page is one revision"
+    assert keys_of(db) == []
+    assert run(db.machine.read(whole(revision=revision))).range.count == 10
+
+
+@pytest.mark.usefixtures("few")
+def test_a_page_stops_at_its_limit_and_says_so_only_if_there_is_more(db: Driver) -> None:
+    fill(db, 4)
+    first = db.do(delete(EVERYTHING, EVERYTHING, limit=2)).delete_range
+    assert (first.deleted, first.more) == (2, True)
+    second = db.do(delete(EVERYTHING, EVERYTHING, limit=2)).delete_range
+    assert (second.deleted, second.more) == (2, False)
+
+
+@pytest.mark.usefixtures("few")
+def test_values_bound_a_deletion_as_keys_do(db: Driver) -> None:
+    fill(db, 3, b"x" * 400)
+    assert db.do(delete(EVERYTHING, EVERYTHING)).failure.reason == "TOO_MANY_KEYS"
+    page = db.do(delete(EVERYTHING, EVERYTHING, limit=3)).delete_range
+    assert (page.deleted, page.more) == (2, True)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_page_with_previous_values_ends_where_the_reply_is_full(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raftkv.kv import machine
+
+    monkeypatch.setattr(machine, "RESULT_BYTES_MAX", 500)
+    fill(db, 3, b"x" * 200)
+    page = db.do(delete(EVERYTHING, EVERYTHING, limit=3, prev_kv=True)).delete_range
+    assert (page.deleted, len(page.prev_kvs), page.more) == (2, 2, True)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_range_that_was_removed_at_once_can_be_written_again_in_the_same_run(db: Driver) -> None:
+    fill(db, 4)
+    index = db.machine.applied_index
+    db.machine.apply(
+        [
+            entry(index + 1, 0, batch(delete(EVERYTHING, EVERYTHING))),
+            entry(index + 2, 0, batch(put(b"k001", b"new"), put(b"k002"), delete(b"k002"))),
+        ]
+    )
+    assert keys_of(db) == [b"k001"]
+    assert db.value(b"k001") == b"new"
+    restarted = StateMachine(db.store, db.limits)
+    assert run(restarted.read(whole())) == run(db.machine.read(whole()))
+
+
+@pytest.mark.usefixtures("few")
+def test_overwritten_values_are_bounded_for_each_kind_of_write(db: Driver) -> None:
+    fill(db, 3, b"x" * 400)
+    many = db.send(batch(*(put(b"k%03d" % number) for number in range(3)))).results
+    assert [each.failure.reason for each in many] == ["", "", "OVERLOADED"]
+    fill(db, 3, b"x" * 400)
+    together = transaction(success=[put(b"k%03d" % number) for number in range(3)])
+    assert db.transact(together).failure.reason == "TOO_LARGE"
+    assert db.value(b"k000") == b"x" * 400
+
+
+# ---- leases ----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("few")
+def test_a_lease_takes_so_many_keys_and_no_more_however_they_come(db: Driver) -> None:
+    lease = db.grant(5_000)
+    acquire = pb.Command(acquire=pb.Acquire(name=b"n", lease=lease))
+    for number in range(3):
+        db.do(put(b"%d" % number, lease=lease))
+    assert db.transact(transaction(success=[put(b"3", lease=lease)])).transaction.succeeded
+    for refused in (
+        put(b"4", lease=lease),
+        acquire,
+        pb.Command(transaction=transaction(success=[put(b"4", lease=lease)])),
+        pb.Command(compare_and_swap=pb.CompareAndSwap(key=b"4", absent=True, lease=lease)),
+    ):
+        assert db.do(refused).failure.reason == "TOO_MANY_KEYS"
+    assert not db.do(put(b"3", b"again", lease=lease)).HasField("failure")
+    db.do(delete(b"2"))
+    db.do(put(b"1"))
+    db.restart()
+    assert not db.do(put(b"4", lease=lease)).HasField("failure")
+    assert not db.do(acquire).HasField("failure")
+    assert db.do(put(b"5", lease=lease)).failure.reason == "TOO_MANY_KEYS"
+
+
+@pytest.mark.usefixtures("few")
+def test_there_are_so_many_leases_and_no_more(db: Driver) -> None:
+    for _ in range(3):
+        db.grant(5_000)
+    assert db.do(grant(5_000)).failure.reason == "OVERLOADED"
+
+
+def test_a_lease_is_over_at_its_deadline_and_its_keys_go_with_the_next_upkeep(db: Driver) -> None:
+    lease = db.grant(5_000)
+    db.do(put(b"k", lease=lease))
+    token = db.do(pb.Command(acquire=pb.Acquire(name=b"n", lease=lease))).acquire.token
+    db.time_ms = 5_000
+    fenced = put(b"other")
+    fenced.fences.add(name=b"n", token=token)
+    assert db.do(fenced).failure.reason == "FENCED_OFF"
+    assert db.do(renew(lease)).failure.reason == "LEASE_NOT_FOUND"
+    assert db.do(revoke(lease)).failure.reason == "LEASE_NOT_FOUND"
+    assert db.do(put(b"k2", lease=lease)).failure.reason == "LEASE_NOT_FOUND"
+    assert db.send(batch(put(b"x"), session=lease, sequence=1)).failure.reason == "SESSION_EXPIRED"
+    kept = db.do(pb.Command(lease_keep_alive=pb.LeaseKeepAlive(leases=[lease])))
+    assert list(kept.lease_keep_alive.ended) == [lease]
+    assert db.machine.lease_time_to_live(lease) is None
+    assert list(db.machine.leases()) == []
+    assert db.value(b"k") == b""
+    assert db.machine.upkeep_is_due(5_000)
+
+    assert db.keep_up() == 1
+    assert db.get(b"k") is None
+    assert rows(db.store, Family.LEASES) == rows(db.store, Family.LEASE_KEYS) == []
+    assert not db.machine.upkeep_is_due(1 << 40)
+
+
+def test_a_restart_between_its_deadline_and_its_removal_changes_nothing(db: Driver) -> None:
+    lease = db.grant(5_000)
+    db.do(put(b"k", lease=lease))
+    db.time_ms = 5_000
+    db.do(put(b"x"))
+    db.restart()
+    assert db.do(renew(lease)).failure.reason == "LEASE_NOT_FOUND"
+    db.keep_up()
+    assert db.get(b"k") is None
+
+
+def test_an_id_that_is_granted_again_before_its_removal_is_a_new_lease(db: Driver) -> None:
+    db.grant(5_000, lease=7)
+    db.do(put(b"k", lease=7))
+    db.time_ms = 5_000
+    assert db.grant(5_000, lease=7) == 7
+    assert db.get(b"k") is None
+    assert list(db.machine.lease_keys(7)) == []
+    assert db.machine.lease_time_to_live(7) == (5_000, 5_000)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_lease_with_more_than_one_command_deletes_ends_at_once_and_goes_bit_by_bit(
+    db: Driver,
+) -> None:
+    """As one may be that dates from before the bound, or has large values."""
+    lease = db.grant(5_000)
+    for number in range(4):
+        db.do(put(b"%d" % number, b"x" * 400, lease=lease))
+    revision = db.machine.revision
+    assert not db.do(revoke(lease)).HasField("failure")
+    assert (len(keys_of(db)), db.machine.revision) == (2, revision + 1)
+    assert db.do(renew(lease)).failure.reason == "LEASE_NOT_FOUND"
+    db.restart()
+    assert db.keep_up() == 1
+    assert (keys_of(db), db.machine.revision) == ([], revision + 2)
+    assert rows(db.store, Family.LEASES) == []
+
+
+def test_upkeep_removes_a_bounded_part_with_each_entry(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "UPKEEP_ROWS_PER_ENTRY", 30)
+    for _ in range(50):
+        db.grant(5_000)
+    db.time_ms = 5_000
+    assert db.keep_up() == 4  # each lease counts for two rows
+    assert rows(db.store, Family.LEASES) == []
+
+
+# ---- compaction ------------------------------------------------------------------------
+
+
+def test_only_entries_that_carry_nothing_remove_old_versions(db: Driver) -> None:
+    for _ in range(10):
+        db.do(put(b"k"))
+    db.do(compact(db.machine.revision))
+    before = rows(db.store, Family.HISTORY)
+    db.do(put(b"other"))
+    assert rows(db.store, Family.HISTORY) == before
+    assert db.machine.upkeep_is_due(0)
+    db.keep_up()
+    assert rows(db.store, Family.HISTORY) == []
+    assert [row[-1:] for _, row in rows(db.store, Family.CHANGES)] == [b"k", b"r"]
+
+
+def test_a_change_that_is_compacted_in_its_own_run_is_gone(db: Driver) -> None:
+    """The store removes ranges before it writes what else is in the run."""
+    entries = [
+        entry(db.machine.applied_index + 1 + number, 0, *batches)
+        for number, batches in enumerate(
+            [[batch(put(b"k"))], [batch(put(b"k"))], [batch(put(b"k"))], [batch(compact(4))], []]
+        )
+    ]
+    db.machine.apply(entries)
+    assert len(rows(db.store, Family.CHANGES)) == 1
+    assert rows(db.store, Family.HISTORY) == []
+
+
+# ---- sessions and idempotency keys -----------------------------------------------------
+
+
+def in_session(db: Driver, session: int, sequence: int, acknowledged: int = 0) -> str:
+    sent = batch(put(b"k"), session=session, sequence=sequence, acknowledged=acknowledged)
+    return db.send(sent).failure.reason
+
+
+def test_sessions_are_bounded_at_their_first_use(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "SESSIONS_MAX", 2)
+    first, second, third = (db.grant(5_000) for _ in range(3))
+    assert [in_session(db, each, 1) for each in (first, second, third)] == ["", "", "OVERLOADED"]
+    assert in_session(db, first, 2) == ""
+    db.restart()
+    assert in_session(db, third, 1) == "OVERLOADED"
+    db.do(revoke(first))
+    assert in_session(db, third, 1) == ""
+
+
+def test_what_a_session_remembers_is_bounded_and_never_forgotten_early(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "SESSION_RESULT_BYTES_MAX", 2 * MIB)
+    db.do(put(b"big", b"x" * MIB))
+    session = db.grant(5_000)
+    read = pb.Command(transaction=transaction(success=[pb.Range(key=b"big")]))
+
+    def send(sequence: int, acknowledged: int = 0) -> pb.BatchResult:
+        return db.send(batch(read, session=session, sequence=sequence, acknowledged=acknowledged))
+
+    first = send(1)
+    assert not send(2).HasField("failure")
+    assert send(3).failure.reason == "OVERLOADED"
+    db.restart()
+    assert send(3).failure.reason == "OVERLOADED"
+    assert send(1) == first, "a retry still gets what is remembered"
+    assert not send(3, acknowledged=1).HasField("failure")
+
+
+def test_all_sessions_together_are_bounded(db: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "RESULTS_MAX", 2)
+    first, second = db.grant(5_000), db.grant(5_000)
+    assert [in_session(db, first, 1), in_session(db, second, 1)] == ["", ""]
+    assert in_session(db, second, 2) == "OVERLOADED"
+    assert in_session(db, second, 2, acknowledged=1) == ""
+
+
+def test_idempotency_keys_are_bounded_until_they_expire(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "IDEMPOTENCY_KEYS_MAX", 2)
+
+    def named(name: bytes) -> pb.Result:
+        command = put(b"k", prev_kv=True)
+        command.idempotency_key, command.idempotency_ttl_ms = name, 1_000
+        return db.do(command)
+
+    first = named(b"1")
+    named(b"2")
+    assert named(b"3").failure.reason == "OVERLOADED"
+    db.restart()
+    assert named(b"3").failure.reason == "OVERLOADED"
+    assert named(b"1") == first
+    db.time_ms = 1_000
+    db.keep_up()
+    assert not named(b"3").HasField("failure")
+    assert not named(b"1").HasField("failure")
+    assert named(b"4").failure.reason == "OVERLOADED"
+
+
+# ---- steps -----------------------------------------------------------------------------
+
+
+def test_what_is_read_during_a_run_is_the_state_before_it(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "STEP_UNITS", 8)
+    lease = db.grant(5_000)
+    holder = db.do(pb.Command(acquire=pb.Acquire(name=b"n", lease=lease))).acquire
+    fill(db, 5, b"old")
+    revision = db.machine.revision
+    index = db.machine.applied_index
+    sent = batch(
+        delete(holder.key),
+        pb.Command(acquire=pb.Acquire(name=b"n", ttl_ms=5_000)),
+        renew(lease),
+        delete(EVERYTHING, EVERYTHING),
+        *(put(b"k%03d" % number, b"new") for number in range(5)),
+    )
+    paused = 0
+    for _ in db.machine.apply_in_steps([entry(index + 1, 1_000, sent)]):
+        paused += 1
+        assert (db.machine.revision, db.machine.applied_index) == (revision, index)
+        assert db.machine.time_ms == 0
+        assert db.value(b"k000") == b"old"
+        assert db.machine.lock_holder(b"n").token == holder.token
+        assert [each.token for each in db.machine.lock_members(b"n")] == [holder.token]
+        assert db.machine.lease_time_to_live(lease) == (5_000, 5_000)
+        assert len(list(db.machine.leases())) == 1
+    assert paused > 3
+    assert db.machine.applied_index == index + 1
+    assert db.value(b"k000") == b"new"
+
+
+def test_a_read_transaction_shows_one_state_whatever_is_applied_between_its_steps(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "STEP_UNITS", 1)
+    fill(db, 3, b"1")
+    reading = db.machine.read_transaction(
+        transaction([compare_whole()], [whole(), pb.Range(key=b"k002")])
+    )
+    next(reading)
+    fill(db, 4, b"2")
+    result = run(reading)
+    shown = [[kv.value for kv in each.range.kvs] for each in result.transaction.responses]
+    assert shown == [[b"1", b"1", b"1"], [b"1"]]
