@@ -50,7 +50,7 @@ from raftkv.kv.records import (
     unpack_lease,
 )
 from raftkv.kv.remembered import remembered_bytes
-from raftkv.kv.steps import Pace, Steps, run
+from raftkv.kv.steps import STEP_UNITS, Pace, Steps, run
 from raftkv.kv.store import Family, StateStore
 from raftkv.raft.entry import Entry, EntryKind, Membership, decode_version
 from raftkv.raft.running_hash import UNKNOWN
@@ -74,7 +74,7 @@ class StateMachine:
     `apply` the machine is of no use any more; rebuild it from the store.
     """
 
-    def __init__(self, store: StateStore, limits: Limits) -> None:
+    def __init__(self, store: StateStore, limits: Limits, step_units: int = STEP_UNITS) -> None:
         self._store = store
         self._limits = limits
         self._overlay = Overlay(store)
@@ -82,7 +82,8 @@ class StateMachine:
         self._written = replace(self._meta)  # what the store has, and readers see
         payload = store.get(Family.META, MEMBERSHIP_KEY)
         self.membership = Membership() if payload is None else decode_membership(payload)
-        self._pace = Pace()
+        self._step_units = step_units
+        self._pace = Pace(step_units)
         self._runner = CommandRunner(store, self._overlay, self._meta, self._pace)
         self._applying = False
         self._on_changes: Callable[[Sequence[Change]], None] | None = None
@@ -316,7 +317,7 @@ class StateMachine:
                 request.revision, self._written.revision, self._written.compacted_revision
             )
             result.range.SetInParent()
-            budget = Budget(self._limits.reply_bytes_max, Pace())
+            budget = Budget(self._limits.reply_bytes_max, Pace(self._step_units))
             yield from read_range(self._store, request, result.range, budget, result.revision)
         except (InvalidRequest, Refused) as error:
             fill_failure(result.failure, error)
@@ -326,7 +327,7 @@ class StateMachine:
         """As `read`, for a transaction that has passed `check_read_transaction`."""
         result = kv_pb2.Result(revision=self._written.revision)
         try:
-            budget = Budget(self._limits.reply_bytes_max, Pace())
+            budget = Budget(self._limits.reply_bytes_max, Pace(self._step_units))
             compacted_revision = self._written.compacted_revision
             view = self._store.frozen()
             yield from read_transaction(view, request, result, budget, compacted_revision)

@@ -33,17 +33,18 @@ def run(steps: Steps[Returned]) -> Returned:
 
 
 class Pace:
-    """Counts work and says when a step is over. Counts work, not time: the same on every node."""
+    """Counts work and says when a step of about `step_units` is over."""
 
-    __slots__ = ("units",)
+    __slots__ = ("_step_units", "_units")
 
-    def __init__(self) -> None:
-        self.units = 0
+    def __init__(self, step_units: int = STEP_UNITS) -> None:
+        self._step_units = step_units
+        self._units = 0
 
     def spend(self, units: int) -> bool:
         """Count work that is done. True: the step is over, pause now."""
-        self.units += units
-        if self.units < STEP_UNITS:
+        self._units += units
+        if self._units < self._step_units:
             return False
-        self.units = 0
+        self._units = 0
         return True

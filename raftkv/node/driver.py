@@ -28,7 +28,7 @@ from raftkv.errors import (
 from raftkv.kv.checks import check_forwarded
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.steps import Steps
+from raftkv.kv.steps import STEP_UNITS, Steps
 from raftkv.kv.store import StateStore
 from raftkv.node import scrub
 from raftkv.node.apply_turn import ApplyTurn
@@ -93,6 +93,8 @@ class NodeConfig:
     entry_bytes_max: int = 1 << 20
     versions: VersionRange = SUPPORTED
     scrub_interval_s: float = scrub.INTERVAL_S
+    step_units: int = STEP_UNITS
+    """Work that one step of an apply or a read does."""
 
 
 class Driver:
@@ -697,7 +699,7 @@ class Driver:
             return
         async with self._log_disk:
             await self._log_store.reset(index, term, point.last_included_hash)
-            self.machine = StateMachine(store, self._config.limits)
+            self.machine = StateMachine(store, self._config.limits, self._config.step_units)
             self.raft.snapshot_installed()
         self.changes.replace(self.machine)
         await self._storage.retire()
@@ -708,7 +710,7 @@ class Driver:
 
     def _require_point(self, state: StateStore, point: SnapshotPoint) -> None:
         """Raise `DamagedData` unless the state is as of just this entry of just this history."""
-        machine = StateMachine(state, self._config.limits)
+        machine = StateMachine(state, self._config.limits, self._config.step_units)
         holds = machine.applied_index, machine.applied_term, machine.applied_hash
         named = point.last_included_index, point.last_included_term, point.last_included_hash
         if holds != named:

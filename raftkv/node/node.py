@@ -83,6 +83,7 @@ class Node:
             CODEC,
             self._rng,
             self._config.limits,
+            self._config.step_units,
             self._log_store,
             self._storage,
         )

@@ -33,6 +33,7 @@ async def recover(
     codec: MembershipCodec,
     rng: Random,
     limits: Limits,
+    step_units: int,
     log_store: LogStore,
     state_storage: StateStorage,
 ) -> Recovered:
@@ -42,7 +43,7 @@ async def recover(
     stored, the same entries on each. Raises `DamagedData` if log and state can't belong together,
     or if they are empty and must not be.
     """
-    machine = StateMachine(state_storage.store, limits)
+    machine = StateMachine(state_storage.store, limits, step_units)
     recovered = log_store.recover()
     if not recovered.entries and recovered.hard_state == HardState() and not machine.applied_index:
         recovered = await _begin_log(log_store, identity, recovered)

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from raftkv.kv.changes import Change
 from raftkv.server.ports import Node
 from raftkv.server.watch_audience import Audience, Group, Watch, bodies_of
 from raftkv.server.watch_stream import WatchStream
+
+CHANGES_AT_ONCE_MAX: Final = 2_000
+"""Of more changes, as a large deletion makes them, the watches read in history, step by step: here
+they would take more time than a turn of the loop has. So would moving more watches than that."""
 
 
 class Client(Protocol):
@@ -89,6 +93,9 @@ class WatchHub:
 
     def changed(self, changes: Sequence[Change]) -> None:
         """See `Follower.changed`."""
+        if CHANGES_AT_ONCE_MAX < len(changes) >= self.watches:
+            self.jumped()
+            return
         selected: dict[Group, list[bytes]] = {}
         select = self._audience.select
         for change in changes:

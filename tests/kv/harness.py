@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.steps import run
+from raftkv.kv.steps import STEP_UNITS, run
 from raftkv.kv.store import Family
 from raftkv.raft.entry import Entry, EntryKind, encode_version
 from raftkv.rpc import kv_pb2 as pb
@@ -98,9 +98,9 @@ class Driver:
         if version:
             self.machine.apply([Entry(1, 1, EntryKind.VERSION, encode_version(version))])
 
-    def restart(self) -> None:
+    def restart(self, step_units: int = STEP_UNITS) -> None:
         """Go on with a machine that knows only what the store has."""
-        self.machine = StateMachine(self.store, self.limits)
+        self.machine = StateMachine(self.store, self.limits, step_units)
 
     def send(self, commands: pb.CommandBatch) -> pb.BatchResult:
         each = entry(self.machine.applied_index + 1, self.time_ms, commands)

@@ -14,7 +14,6 @@ from raftkv.kv import (
     leases,
     operations,
     sessions,
-    steps,
 )
 from raftkv.kv.limits import MIB
 from raftkv.kv.machine import StateMachine
@@ -442,7 +441,7 @@ def test_idempotency_keys_are_bounded_until_they_expire(
 def test_what_is_read_during_a_run_is_the_state_before_it(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "STEP_UNITS", 8)
+    db.restart(step_units=8)
     lease = db.grant(5_000)
     holder = db.do(pb.Command(acquire=pb.Acquire(name=b"n", lease=lease))).acquire
     fill(db, 5, b"old")
@@ -473,7 +472,7 @@ def test_what_is_read_during_a_run_is_the_state_before_it(
 def test_a_read_transaction_shows_one_state_whatever_is_applied_between_its_steps(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "STEP_UNITS", 1)
+    db.restart(step_units=1)
     fill(db, 3, b"1")
     reading = db.machine.read_transaction(
         transaction([compare_whole()], [whole(), pb.Range(key=b"k002")])

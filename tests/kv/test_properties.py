@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.kv import budget, commands, lease_sizes, leases, machine, operations, steps
+from raftkv.kv import budget, commands, lease_sizes, leases, machine, operations
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.steps import run
@@ -38,7 +38,6 @@ def _small_steps() -> Iterator[None]:
         patch.setattr(operations, "REMOVED_AT_ONCE_MIN", 2)
         for module in (leases, lease_sizes):
             patch.setattr(module, "LEASE_KEYS_MAX", LEASE_KEYS_MAX)
-        patch.setattr(steps, "STEP_UNITS", 5)
         yield
 
 
@@ -146,7 +145,7 @@ def test_the_same_entries_give_the_same_bytes_however_they_are_split_and_restart
     whole_store, split_store = MemoryStateStore(), MemoryStateStore()
     whole = StateMachine(whole_store, Limits()).apply(entries)
 
-    split, applied, done = StateMachine(split_store, Limits()), [], 0
+    split, applied, done = StateMachine(split_store, Limits(), step_units=5), [], 0
     for cut, dies_after in [*sorted(cuts, key=lambda each: each[0]), (len(entries), None)]:
         cut = max(min(cut, len(entries)), done)
         applied += split.apply(entries[done:cut])
@@ -154,13 +153,13 @@ def test_the_same_entries_give_the_same_bytes_however_they_are_split_and_restart
         if dies_after is not None:
             steps_of_next = split.apply_in_steps(entries[done:])
             if sum(1 for _ in islice(steps_of_next, dies_after)) == dies_after:
-                split = StateMachine(split_store, Limits())
+                split = StateMachine(split_store, Limits(), step_units=5)
             else:
                 break  # it was through before it could die
     else:
         assert applied == whole
     assert dump(split_store) == dump(whole_store)
-    rebuilt = StateMachine(split_store, Limits())
+    rebuilt = StateMachine(split_store, Limits(), step_units=5)
     assert list(rebuilt.leases()) == list(split.leases())
     assert rebuilt.next_deadline_ms() == split.next_deadline_ms()
     assert rebuilt.upkeep_is_due(1 << 40) == split.upkeep_is_due(1 << 40)

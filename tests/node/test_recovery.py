@@ -12,6 +12,7 @@ from raftkv.errors import DamagedData
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.meta import META_0_KEY, META_KEY
+from raftkv.kv.steps import STEP_UNITS
 from raftkv.kv.store import Family
 from raftkv.node.node import CODEC
 from raftkv.node.recovery import Recovered, recover
@@ -38,7 +39,7 @@ class Disks:
 
     async def recover(self, identity: Identity, seed: int = 1) -> Recovered:
         return await recover(
-            identity, RaftConfig(), CODEC, Random(seed), Limits(), self.log, self.state
+            identity, RaftConfig(), CODEC, Random(seed), Limits(), STEP_UNITS, self.log, self.state
         )
 
     def crash(self) -> None:

@@ -12,6 +12,7 @@ from fake_node import PATIENCE_S, Door, put
 from raftkv.errors import DamagedData
 from raftkv.kv.store import Family
 from raftkv.rpc import api_pb2
+from raftkv.server import watch_hub
 
 
 class WatchCall:
@@ -96,3 +97,22 @@ async def test_a_disk_that_returns_bad_bytes_stops_the_node_and_moves_the_client
     assert (await call.reply()).news[0].created
     assert await call.end() is not grpc.StatusCode.OK
     assert isinstance(door.broken[0], DamagedData)
+
+
+async def test_more_changes_than_a_turn_has_time_for_are_all_told_in_order(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_hub, "CHANGES_AT_ONCE_MAX", 10)
+    call = WatchCall(door)
+    await call.create(1, b"k", range_end=b"l")
+    await call.reply()
+    door.node.run(*(put(f"k{number:03}") for number in range(200)))
+    door.node.run(put("k-last"))
+    revisions: list[int] = []
+    while len(revisions) < 201:
+        reply = await call.reply()
+        revisions += [event.kv.mod_revision for news in reply.news for event in news.events]
+    assert revisions == list(range(2, 203))
+    door.node.run(put("k-live"))
+    assert (await call.reply()).news[0].events[0].kv.mod_revision == 203
+    call.call.cancel()

@@ -30,6 +30,7 @@ from raftkv.errors import (
     StorageError,
 )
 from raftkv.kv.limits import Limits
+from raftkv.kv.steps import STEP_UNITS
 from raftkv.node.driver import NodeConfig
 from raftkv.node.founding import Founder
 from raftkv.node.node import Node
@@ -60,6 +61,8 @@ class NodeTuning:
     append_bytes_max: int
     in_flight_messages_max: int
     leader_lease: bool = False
+    step_units: int = STEP_UNITS
+    """Small ones have nearly every run applied in several turns of the loop."""
     older_programs: bool = False
     """Each first node runs a program of cluster version 0 until it starts for the second time."""
 
@@ -489,4 +492,5 @@ class Host:
             log_compaction_bytes=tuning.log_compaction_bytes,
             versions=self.versions,
             scrub_interval_s=SCRUB_INTERVAL_S,
+            step_units=tuning.step_units,
         )

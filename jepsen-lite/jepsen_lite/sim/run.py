@@ -34,6 +34,7 @@ from jepsen_lite.sim.world import World
 from jepsen_lite.verdicts import Finding, Problem, Validity, texts_of
 from jepsen_lite.workloads.base import Workload
 from jepsen_lite.workloads.catalogue import WORKLOADS
+from raftkv.kv.steps import STEP_UNITS
 
 BOOT_S = 10.0
 LIVENESS_S = 10.0
@@ -144,6 +145,7 @@ def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Pla
             leader_lease=leader_lease,
             # A draw of its own, so that the rest of a seed's plan stays what it was.
             older_programs=Random(f"{seed}/programs").random() < 0.2,
+            step_units=Random(f"{seed}/steps").choice((4, 16, STEP_UNITS)),
         ),
         schedule=schedule,
         workloads=workloads,
