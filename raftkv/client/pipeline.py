@@ -205,20 +205,25 @@ class Pipeline:
         flow = self._flow or self._connect(now)
         if flow is None or not flow.greeted:
             return
-        while self._again and self._may_send(flow, self._again[0].lane):
+        while self._again and self._may_send(flow, self._again[0].lane, now):
             flow.send(self._again.popleft(), now)
         for lane in self._lanes:
-            while lane.queue and self._may_send(flow, lane):
-                alone = self._gate.probing and lane.needs_majority
+            while lane.queue and self._may_send(flow, lane, now):
+                alone = (self._gate.probing and lane.needs_majority) or lane.refusal
                 batch = lane.form(1 if alone else self._settings.batch_operations_max)
                 if batch is None:
                     break
                 self._gate.sent()
                 flow.send(batch, now)
+        paused = [lane.resume_at for lane in self._lanes if lane.resume_at > now]
+        if paused:
+            self._wake_at(min(paused))
 
-    def _may_send(self, flow: Flow, lane: Lane) -> bool:
+    def _may_send(self, flow: Flow, lane: Lane, now: float) -> bool:
         if self._gate.probing and lane.needs_majority:
             return not flow.in_flight
+        if lane.refusal:
+            return now >= lane.resume_at - TIMER_TOLERANCE_S and not lane.in_flight
         return lane.in_flight < self._settings.batches_in_flight_max
 
     def _connect(self, now: float) -> Flow | None:
@@ -259,7 +264,7 @@ class Pipeline:
             self._greeted(flow, answer, now)
         elif batch is not None:
             if isinstance(answer, kv_pb2.Failure):
-                self._refused(flow, batch, answer)
+                self._refused(flow, batch, answer, by_store=reply.HasField("results"))
             else:
                 self._answered(flow, batch, answer, reply)
         self._end_if_drained(flow)
@@ -282,6 +287,7 @@ class Pipeline:
             self._gate.answered()
             self._trouble = ""
         self._avoid = None
+        batch.lane.answered()
         batch.settle()
         if len(results) != len(batch.calls):
             self._unanswered(batch)
@@ -338,8 +344,13 @@ class Pipeline:
             flow.endpoint.breaker.succeeded()
         return error
 
-    def _refused(self, flow: Flow, batch: Batch, failure: kv_pb2.Failure) -> None:
-        """The node answered for the batch as a whole: it was not run, or may have been."""
+    def _refused(
+        self, flow: Flow, batch: Batch, failure: kv_pb2.Failure, *, by_store: bool
+    ) -> None:
+        """The node answered for the batch as a whole: it was not run, or may have been.
+
+        `by_store`: the state machine has refused it, on all nodes alike.
+        """
         now = self._loop.time()
         error = self._heard_refusal(flow, failure, now)
         if isinstance(error, SessionExpired) and batch.session is not None:
@@ -354,6 +365,11 @@ class Pipeline:
                 self._fail(batch, lambda _: batch.lane.not_in_time(self._why()))
         else:
             self._try_again(batch, maybe_run=error.outcome is Outcome.MAYBE_APPLIED)
+            if by_store and isinstance(error, Overloaded):
+                # It has no room for what it must remember of this session; reads it can answer.
+                pause_s = max(error.retry_after_s, self._settings.backoff_s_max)
+                batch.lane.refused(self._trouble, now + pause_s)
+                return
             self._gate.refused(now, batch.sent_at, error.retry_after_s)
             if flow is self._flow and not isinstance(error, Overloaded):
                 # It can't reach a leader, or is going away: another node may do better.

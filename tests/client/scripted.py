@@ -76,6 +76,7 @@ class Store:
         self.reply_keys_max = 1_000_000
         self.read_rows_max = 1_000_000  # that one read looks at
         self.delete_keys_max = 1_000_000
+        self.session_refusal: RaftkvError | None = None  # it has no room for what a session needs
         self.answers_per_reply_max = 1_000_000  # of reads, and of commands that read back
 
     def apply(self, batch: kv_pb2.CommandBatch) -> bytes:
@@ -85,6 +86,9 @@ class Store:
             return kv_pb2.BatchResult(failure=failure_of(expired)).SerializeToString()
         if batch.session and name in self.results:
             return self.results[name]
+        if batch.session and self.session_refusal is not None:
+            refusal = failure_of(self.session_refusal)
+            return kv_pb2.BatchResult(failure=refusal).SerializeToString()
         room = self.answers_per_reply_max
         result = kv_pb2.BatchResult()
         for command in batch.commands:
