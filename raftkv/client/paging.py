@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Final
 
 from raftkv.client.op import Sort
 from raftkv.client.results import KeyValue, RangeResult
@@ -19,6 +20,10 @@ _SORT_KEYS: dict[Sort, Callable[[KeyValue], int | bytes]] = {
     Sort.MOD_REVISION: lambda kv: kv.mod_revision,
     Sort.VALUE: lambda kv: kv.value,
 }
+
+
+SORTED_MIN: Final = 1_000
+"""Beyond twice the limit, so many keys are gathered before they are sorted and cut."""
 
 
 class Pages:
@@ -97,6 +102,10 @@ async def read_range(
 async def _read_pages(
     read_page: ReadPage, message: kv_pb2.Range, sort: Sort, descending: bool, page_keys_max: int
 ) -> RangeResult:
+    # An order by values that nobody wants to see: only the values tell it.
+    hidden_values = sort is Sort.VALUE and message.keys_only
+    if hidden_values:
+        message = _with_values(message)
     pages = Pages(read_page, message, page_keys_max)
     if message.count_only:
         kvs, count = [], await pages.count()
@@ -105,12 +114,9 @@ async def _read_pages(
         # Promised is the count of the whole range, and it costs less than reading all of it.
         count = len(kvs) + await pages.count()
     else:
-        # Of values that nobody wants to see, the order is still asked for.
-        values = Pages(read_page, _with_values(message), page_keys_max)
-        pages = values if sort is Sort.VALUE else pages
         kvs, count = await _sorted(pages, sort, descending, message.limit)
-        if message.keys_only and sort is Sort.VALUE:
-            kvs = [replace(kv, value=b"") for kv in kvs]
+    if hidden_values:
+        kvs = [replace(kv, value=b"") for kv in kvs]
     assert pages.first is not None
     more = bool(message.limit) and not message.count_only and count > message.limit
     return replace(pages.first, kvs=tuple(kvs), count=count, more=more, next_key=b"")
@@ -133,7 +139,7 @@ async def _sorted(
         page = await pages.next()
         count += page.count
         kvs.extend(page.kvs)
-        if limit or not pages.more:
+        if not pages.more or (limit and len(kvs) > 2 * limit + SORTED_MIN):
             kvs.sort(key=_SORT_KEYS[sort], reverse=descending)
             del kvs[limit or count :]
     return kvs, count

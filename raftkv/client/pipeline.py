@@ -84,6 +84,7 @@ class Pipeline:
         self._lanes: tuple[Lane, ...] = (self.control, self.writes)
         self._unattended: set[asyncio.Future[Any]] = set()
         self._again: deque[Batch] = deque()  # ambiguous batches that wait to be sent unchanged
+        self._later: dict[Call, Lane] = {}  # refused for now, each for as long as it was told
 
         self._flow: Flow | None = None  # where new batches go
         self._draining: list[Flow] = []  # left, but still owing answers
@@ -137,6 +138,7 @@ class Pipeline:
     def unfinished(self) -> list[asyncio.Future[Any]]:
         """The callers' futures; what the client asks for itself is not worth waiting for."""
         calls = [call for lane in self._lanes if lane is not self.control for call in lane.queue]
+        calls += [call for call, lane in self._later.items() if lane is not self.control]
         for batch in self._sent():
             if batch.lane is not self.control:
                 calls += batch.calls
@@ -172,6 +174,7 @@ class Pipeline:
         for batch in self._sent():
             for call in batch.calls:
                 set_error(call, unanswered(batch.lane, call, self._why()))
+        self._resume_all()
         for lane in self._lanes:
             for call in lane.queue:
                 set_error(call, Unavailable("the client was closed before this was sent"))
@@ -301,7 +304,10 @@ class Pipeline:
             if result.HasField("failure"):
                 error = error_of(result.failure)
                 if self._deserves_another_try(batch, call, error):
-                    refused.append(call)
+                    if error.retry_after_s:
+                        self._try_later(batch.lane, call, error)
+                    else:
+                        refused.append(call)
                 else:
                     future.set_exception(error)
             else:
@@ -449,6 +455,24 @@ class Pipeline:
             batch.lane.put_back(batch.calls)
         self._gate.retried(self._loop.time())
 
+    def _try_later(self, lane: Lane, call: Call, error: RaftkvError) -> None:
+        """This call alone was refused for so long; the others of its lane go on."""
+        if self._loop.time() + error.retry_after_s >= call.deadline:
+            set_error(call, lane.not_in_time(error.message))
+            return
+        self._later[call] = lane
+        self._loop.call_later(error.retry_after_s, self._resume, call)
+
+    def _resume(self, call: Call) -> None:
+        lane = self._later.pop(call, None)
+        if lane is not None:
+            lane.queue.append(call)
+            self.wake()
+
+    def _resume_all(self) -> None:
+        for call in list(self._later):
+            self._resume(call)
+
     def _leave(self, flow: Flow) -> None:
         """Give this stream nothing more; it ends when all its answers are in."""
         self._flow = None
@@ -465,6 +489,7 @@ class Pipeline:
         again, self._again = self._again, deque()
         for batch in again:
             self._fail(batch, lambda _: cluster_gone(gone))
+        self._resume_all()
         for lane in self._lanes:
             fail_queue(lane, gone)
         self.on_look_around()  # it may come back

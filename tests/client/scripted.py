@@ -76,6 +76,7 @@ class Store:
         self.reply_keys_max = 1_000_000
         self.read_rows_max = 1_000_000  # that one read looks at
         self.delete_keys_max = 1_000_000
+        self.idempotency_refusal: RaftkvError | None = None  # of each command with such a key
         self.session_refusal: RaftkvError | None = None  # it has no room for what a session needs
         self.answers_per_reply_max = 1_000_000  # of reads, and of commands that read back
 
@@ -92,6 +93,9 @@ class Store:
         room = self.answers_per_reply_max
         result = kv_pb2.BatchResult()
         for command in batch.commands:
+            if command.idempotency_key and self.idempotency_refusal is not None:
+                result.results.append(self._failed(self.idempotency_refusal))
+                continue
             room -= command.put.prev_kv
             too_large = self._failed(errors.TooLarge("the reply would be too large"))
             result.results.append(too_large if room < 0 else self._run(command))

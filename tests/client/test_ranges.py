@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from raftkv.client import paging
 from raftkv.client.client import Client
 from raftkv.client.levels import ReadLevel
 from raftkv.client.op import Sort
@@ -60,6 +61,16 @@ async def test_a_range_of_more_rows_than_one_read_may_look_at_is_read_in_pages(
 
 
 @pytest.mark.parametrize(("limit", "more"), [(13, True), (24, True), (25, False), (26, False)])
+async def test_a_sorted_range_with_a_limit_holds_not_much_more_than_that(
+    filled: Client, cluster: ScriptedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "SORTED_MIN", 0)
+    cluster.store.read_rows_max = 4
+    by_value = await filled.range_prefix("k", sort=Sort.VALUE, limit=3)
+    assert [kv.value for kv in by_value.kvs] == sorted(key[::-1] for key in KEYS)[:3]
+    assert (by_value.count, by_value.more) == (25, True)
+
+
 async def test_the_count_is_of_the_whole_range_also_where_pages_stop_at_the_limit(
     filled: Client, cluster: ScriptedCluster, limit: int, more: bool
 ) -> None:

@@ -268,6 +268,44 @@ async def test_a_store_without_room_for_the_session_is_asked_one_write_at_a_time
     assert len(cluster.store.puts) == 20
 
 
+async def test_a_command_that_is_refused_for_now_waits_as_long_as_told_and_alone(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.store.idempotency_refusal = Overloaded("too many keys", retry_after_s=0.7)
+    named = asyncio.ensure_future(client.put("named", "v", idempotency_key="x"))
+    before = cluster.loop.time()
+    await asyncio.gather(client.put("k", "v"), client.get("k"))
+    assert cluster.loop.time() - before < 0.1
+    await asyncio.sleep(1.0)
+    asked = [seen.at for seen in cluster.writes if b"named" in seen.keys]
+    assert len(asked) == 2
+    assert asked[1] - asked[0] > 0.7
+    cluster.store.idempotency_refusal = None
+    await named
+    assert cluster.store.puts == [b"k", b"named"]
+
+
+async def test_a_command_that_is_refused_for_longer_than_it_has_time_fails_at_once(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.store.idempotency_refusal = Overloaded("too many keys", retry_after_s=3.0)
+    with pytest.raises(DeadlineExceeded, match="too many keys"):
+        await client.put("named", "v", idempotency_key="x", timeout=2.0)
+    assert cluster.loop.time() < 1.0
+
+
+async def test_a_closing_client_waits_for_what_was_refused_for_now(
+    connect: Connect, cluster: ScriptedCluster
+) -> None:
+    client = await connect()
+    cluster.store.idempotency_refusal = Overloaded("too many keys", retry_after_s=0.7)
+    named = asyncio.ensure_future(client.put("named", "v", idempotency_key="x"))
+    await asyncio.sleep(0.1)
+    cluster.store.idempotency_refusal = None
+    await client.close()
+    assert (await named).revision == 2
+
+
 async def test_who_waited_in_vain_for_room_is_told_of_it(
     client: Client, cluster: ScriptedCluster
 ) -> None:
