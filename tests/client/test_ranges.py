@@ -60,7 +60,6 @@ async def test_a_range_of_more_rows_than_one_read_may_look_at_is_read_in_pages(
     assert ([kv.key for kv in last.kvs], last.count, last.more) == (KEYS[:-4:-1], 25, True)
 
 
-@pytest.mark.parametrize(("limit", "more"), [(13, True), (24, True), (25, False), (26, False)])
 async def test_a_sorted_range_with_a_limit_holds_not_much_more_than_that(
     filled: Client, cluster: ScriptedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +70,7 @@ async def test_a_sorted_range_with_a_limit_holds_not_much_more_than_that(
     assert (by_value.count, by_value.more) == (25, True)
 
 
+@pytest.mark.parametrize(("limit", "more"), [(13, True), (24, True), (25, False), (26, False)])
 async def test_the_count_is_of_the_whole_range_also_where_pages_stop_at_the_limit(
     filled: Client, cluster: ScriptedCluster, limit: int, more: bool
 ) -> None:
