@@ -17,7 +17,7 @@ from raftkv.errors import InvalidRequest, TooManyKeys
 if TYPE_CHECKING:
     from raftkv.client.client import Client
     from raftkv.client.deletion import PagedDeletion
-    from raftkv.client.results import DeleteResult, RangeResult
+    from raftkv.client.results import DeleteResult
 
 
 def delete(
@@ -64,14 +64,14 @@ class _Wanted(NamedTuple):
 
     at_once: Callable[[str], Awaitable[DeleteResult]]
     in_pages: Callable[[], PagedDeletion]
-    counted: Callable[[], Awaitable[RangeResult]]
+    counted: Callable[[], Awaitable[int]]
 
 
 def _wanted_prefix(client: Client, prefix: bytes) -> _Wanted:
     return _Wanted(
         lambda name: client.delete_prefix(prefix, idempotency_key=name),
         lambda: client.delete_prefix_in_pages(prefix),
-        lambda: client.range_prefix(prefix, count_only=True),
+        lambda: client.scan_prefix(prefix).count(),
     )
 
 
@@ -84,7 +84,7 @@ def _wanted_range(client: Client, start: bytes, end: bytes) -> _Wanted:
             else client.delete(start, idempotency_key=name)
         ),
         lambda: client.delete_range_in_pages(start, end),
-        lambda: client.range(start, end, count_only=True),
+        lambda: client.scan(start, end).count(),
     )
 
 

@@ -16,7 +16,8 @@ from raftkv.errors import InvalidRequest, printable
 
 if TYPE_CHECKING:
     from raftkv.client.client import Client
-    from raftkv.client.results import KeyValue, RangeResult
+    from raftkv.client.results import KeyValue
+    from raftkv.client.scan import Scan
 
 PAGE_KEYS = 1_000
 COLUMNS = ("key", "value", "version", "revision")
@@ -52,9 +53,9 @@ def range_(
 ) -> None:
     """List keys and values: of everything, of a range, or of a prefix.
 
-    All of them are of one revision. A list in the order of the keys is printed as it is read, page
-    by page, and --timeout is that of a page; whatever has to be sorted, counted or made JSON is
-    read to its end first, within --timeout.
+    All of them are of one revision. Lists in the order of the keys are printed as they are read,
+    page by page, and --timeout is that of a page, as it is for --count-only. What has to be sorted
+    or made JSON is read to its end first, within --timeout.
     """
     from raftkv.client.op import Sort
     from raftkv.client.values import ALL_KEYS_FROM, prefix_range
@@ -68,8 +69,8 @@ def range_(
     )
     output = options_of(context).output
 
-    async def list_as_it_comes(client: Client) -> None:
-        scan = client.scan(
+    def scan_of(client: Client) -> Scan:
+        return client.scan(
             first,
             last,
             revision=revision,
@@ -77,6 +78,17 @@ def range_(
             page_keys=min(limit or PAGE_KEYS, PAGE_KEYS),
             level=read_level(stale),
         )
+
+    async def count(client: Client) -> None:
+        scan = scan_of(client)
+        keys = await scan.count()
+        if output is Output.JSON:
+            print_json({"revision": scan.revision, "count": keys, "more": False})
+        else:
+            typer.echo(keys)
+
+    async def list_as_it_comes(client: Client) -> None:
+        scan = scan_of(client)
         listing = _Listing(keys_only)
         left = limit
         while (page := await scan.next_page()) is not None:
@@ -86,7 +98,10 @@ def range_(
                 break
         listing.end()
 
-    if output is Output.TABLE and sort is SortBy.KEY and not (descending or count_only):
+    if count_only:
+        session.run(context, count)
+        return
+    if output is Output.TABLE and sort is SortBy.KEY and not descending:
         session.run(context, list_as_it_comes)
         return
     result = session.run(
@@ -99,14 +114,18 @@ def range_(
             sort=Sort[sort.name],
             descending=descending,
             keys_only=keys_only,
-            count_only=count_only,
             level=read_level(stale),
         ),
     )
     if output is Output.JSON:
-        print_json(_fields(result, count_only))
-    elif count_only:
-        typer.echo(result.count)
+        print_json(
+            {
+                "revision": result.revision,
+                "count": result.count,
+                "more": result.more,
+                "kvs": [fields_of(kv) for kv in result.kvs],
+            }
+        )
     else:
         listing = _Listing(keys_only)
         listing.add(result.kvs)
@@ -136,8 +155,3 @@ class _Listing:
         if self._keys_only:
             return (printable(kv.key),)
         return printable(kv.key), printable(kv.value), str(kv.version), str(kv.mod_revision)
-
-
-def _fields(result: RangeResult, count_only: bool) -> dict[str, object]:
-    found = {} if count_only else {"kvs": [fields_of(kv) for kv in result.kvs]}
-    return {"revision": result.revision, "count": result.count, "more": result.more, **found}

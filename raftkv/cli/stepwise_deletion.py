@@ -15,15 +15,14 @@ from raftkv.cli.options import Output
 from raftkv.cli.output import print_json
 from raftkv.cli.signals import ENDING, Signals
 from raftkv.client.deletion import PagedDeletion
-from raftkv.client.results import RangeResult
-from raftkv.errors import RaftkvError, Unavailable
+from raftkv.errors import RaftkvError
 
 NOTICE = (
     "too many keys for one revision: deleting them in steps, each a revision of its own;"
     " Ctrl-C ends it after a step (--atomic: all keys or none)"
 )
 
-Count: TypeAlias = Callable[[], Awaitable[RangeResult]]
+Count: TypeAlias = Callable[[], Awaitable[int]]
 """Counts the keys that are to be deleted."""
 
 
@@ -39,10 +38,8 @@ async def delete_in_steps(deletion: PagedDeletion, count: Count, output: Output)
         signals.receiver = lambda _: signals.cancel(task)
         try:
             async with _progress(count, output) as show:
-                async for _ in deletion:
+                while signals.received is None and await anext(deletion, None) is not None:
                     show(deletion.deleted)
-                    if signals.received is not None:
-                        break
         except asyncio.CancelledError:
             if signals.received is None:
                 raise
@@ -70,10 +67,7 @@ async def _progress(count: Count, output: Output) -> AsyncIterator[Callable[[int
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    try:
-        keys = (await count()).count
-    except Unavailable:  # it may take longer than a step
-        keys = None
+    keys = await count()
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=keys)

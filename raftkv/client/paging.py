@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from raftkv.client.op import Sort
 from raftkv.client.results import KeyValue, RangeResult
-from raftkv.errors import RevisionCompacted, TooLarge, TooManyKeys
+from raftkv.errors import DeadlineExceeded, RevisionCompacted, TooLarge, TooManyKeys
 from raftkv.rpc import kv_pb2
 
 ReadPage = Callable[[kv_pb2.Range], Awaitable[RangeResult]]
@@ -35,6 +36,7 @@ class Pages:
     def __init__(self, read_page: ReadPage, message: kv_pb2.Range, page_keys: int) -> None:
         self.first: RangeResult | None = None
         self.more = True
+        self.keys = 0  # on the pages so far
         self._read_page = read_page
         self._page_keys = page_keys
         self._request = kv_pb2.Range()
@@ -66,14 +68,15 @@ class Pages:
         """How many keys there are on the pages that are left."""
         self._request.count_only = True
         self._request.limit = 0
-        counted = 0
+        keys_before = self.keys
         while self.more:
-            counted += (await self._next()).count
-        return counted
+            await self._next()
+        return self.keys - keys_before
 
     async def _next(self) -> RangeResult:
         page = await self._read_page(self._request)
         self.first = self.first or page
+        self.keys += page.count
         self.more = page.more
         self._request.key = page.next_key
         self._request.revision = self._request.revision or page.revision
@@ -87,39 +90,46 @@ async def read_range(
 
     `read_page` raises when the caller's time is up, which bounds the number of pages.
     """
-    try:
+    with suppress(TooLarge, TooManyKeys):
         return await read_page(message)
-    except (TooLarge, TooManyKeys):
-        while True:
-            try:
-                return await _read_pages(read_page, message, sort, descending, page_keys_max)
-            except RevisionCompacted:
-                if message.revision:
-                    raise
-                # The revision that the pages were pinned to was compacted meanwhile: start afresh.
+    # An order by values that nobody wants to see: only the values tell it.
+    hidden_values = sort is Sort.VALUE and message.keys_only
+    request = _with_values(message) if hidden_values else message
+    while True:
+        pages = Pages(read_page, request, page_keys_max)
+        try:
+            found = await _read_pages(pages, request, sort, descending)
+        except RevisionCompacted:
+            if message.revision:
+                raise
+            # The revision that the pages were pinned to was compacted meanwhile: start afresh.
+        except DeadlineExceeded as error:
+            if not pages.keys:
+                raise
+            raise DeadlineExceeded(
+                f"{pages.keys} keys were read in time, and the range has more; give it a longer"
+                " timeout, or scan it"
+            ) from error
+        else:
+            if hidden_values:
+                found = replace(found, kvs=tuple(replace(kv, value=b"") for kv in found.kvs))
+            return found
 
 
 async def _read_pages(
-    read_page: ReadPage, message: kv_pb2.Range, sort: Sort, descending: bool, page_keys_max: int
+    pages: Pages, message: kv_pb2.Range, sort: Sort, descending: bool
 ) -> RangeResult:
-    # An order by values that nobody wants to see: only the values tell it.
-    hidden_values = sort is Sort.VALUE and message.keys_only
-    if hidden_values:
-        message = _with_values(message)
-    pages = Pages(read_page, message, page_keys_max)
     if message.count_only:
-        kvs, count = [], await pages.count()
+        kvs = []
     elif sort is Sort.KEY and not descending:
         kvs = await _in_natural_order(pages, message.limit)
-        # Promised is the count of the whole range, and it costs less than reading all of it.
-        count = len(kvs) + await pages.count()
     else:
-        kvs, count = await _sorted(pages, sort, descending, message.limit)
-    if hidden_values:
-        kvs = [replace(kv, value=b"") for kv in kvs]
+        kvs = await _sorted(pages, sort, descending, message.limit)
+    # Promised is the count of the whole range; it costs less than reading what the limit cuts off.
+    await pages.count()
     assert pages.first is not None
-    more = bool(message.limit) and not message.count_only and count > message.limit
-    return replace(pages.first, kvs=tuple(kvs), count=count, more=more, next_key=b"")
+    more = not message.count_only and 0 < message.limit < pages.keys
+    return replace(pages.first, kvs=tuple(kvs), count=pages.keys, more=more, next_key=b"")
 
 
 async def _in_natural_order(pages: Pages, limit: int) -> list[KeyValue]:
@@ -129,20 +139,15 @@ async def _in_natural_order(pages: Pages, limit: int) -> list[KeyValue]:
     return kvs
 
 
-async def _sorted(
-    pages: Pages, sort: Sort, descending: bool, limit: int
-) -> tuple[list[KeyValue], int]:
-    """The first `limit` (0: all) in this order, and how many there are in all."""
+async def _sorted(pages: Pages, sort: Sort, descending: bool, limit: int) -> list[KeyValue]:
+    """The first `limit` (0: all) in this order."""
     kvs: list[KeyValue] = []
-    count = 0
     while pages.more:
-        page = await pages.next()
-        count += page.count
-        kvs.extend(page.kvs)
+        kvs.extend((await pages.next()).kvs)
         if not pages.more or (limit and len(kvs) > 2 * limit + SORTED_MIN):
             kvs.sort(key=_SORT_KEYS[sort], reverse=descending)
-            del kvs[limit or count :]
-    return kvs, count
+            del kvs[limit or len(kvs) :]
+    return kvs
 
 
 def _with_values(message: kv_pb2.Range) -> kv_pb2.Range:

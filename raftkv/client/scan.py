@@ -43,3 +43,10 @@ class Scan:
         another scan, elsewhere or later, goes on behind it.
         """
         return await self._pages.next() if self._pages.more else None
+
+    async def count(self) -> int:
+        """How many keys are on the pages that are left; they are counted where they are.
+
+        After an error it goes on with the page that was cut off, and counts from there.
+        """
+        return await self._pages.count()

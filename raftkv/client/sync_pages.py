@@ -44,6 +44,10 @@ class SyncScan:
     def next_page(self) -> RangeResult | None:
         return self._call(self._scan.next_page())
 
+    @twin_of(Scan.count)
+    def count(self) -> int:
+        return self._call(self._scan.count())
+
 
 class SyncPagedDeletion:
     """Deletes a page with each iteration, in the order of the keys: `for page in deletion`.

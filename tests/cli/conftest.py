@@ -91,15 +91,16 @@ class FakeClient:
         ]
         return RangeResult(self.revision, tuple(found), len(found), more=False)
 
-    async def range_prefix(self, prefix: bytes, **options: Any) -> RangeResult:
-        return await self.range(*prefix_range(prefix), **options)
+    def scan_prefix(self, prefix: bytes) -> Scan:
+        return self.scan(*prefix_range(prefix))
 
-    def scan(self, start: bytes, end: bytes, *, page_keys: int, **options: Any) -> Scan:
+    def scan(self, start: bytes, end: bytes, *, page_keys: int = 1_000, **options: Any) -> Scan:
         self._note(start=start, end=end, page_keys=page_keys, **options)
 
         async def read_page(page: kv_pb2.Range) -> RangeResult:
             rest = await self.range(page.key, end)
-            kvs, left = rest.kvs[: page.limit], rest.kvs[page.limit :]
+            limit = page.limit or page_keys
+            kvs, left = rest.kvs[:limit], rest.kvs[limit:]
             next_key = left[0].key if left else b""
             return RangeResult(self.revision, kvs, len(kvs), bool(left), next_key)
 

@@ -137,6 +137,23 @@ def test_an_error_leaves_a_true_statement_of_what_is_gone(
     assert ran.err.endswith(f"error: {error}\n")
 
 
+def test_what_is_interrupted_while_it_counts_deletes_nothing(
+    raftkv: Raftkv, filled: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        def __init__(self, _: bytes) -> None: ...
+        async def count(self) -> int:
+            await interrupt()
+            return 25
+
+    filled.scan_prefix = Interrupted  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr("raftkv.cli.stepwise_deletion.on_terminal", lambda: True)
+    ran = raftkv("del", "--prefix", "k")
+    assert ran.code == 128 + signal.SIGINT
+    assert ran.text == "0 deleted in 0 steps\nnot complete\n"
+    assert len(filled.kvs) == 26
+
+
 def test_on_a_terminal_a_bar_shows_how_far_it_is(
     raftkv: Raftkv, filled: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,8 +211,15 @@ def test_a_list_with_a_limit_reads_no_more_than_it_shows(
     )
 
 
+def test_any_number_of_keys_is_counted_page_by_page(raftkv: Raftkv, filled: FakeClient) -> None:
+    assert raftkv("range", "k", "l", "--count-only").text == "25\n"
+    counted = raftkv("range", "k", "l", "--count-only", "-o", "json").json
+    assert (counted["count"], counted["more"]) == (25, False)
+    assert len([call for call in filled.calls if "page_keys" not in call]) == 2 * 3
+
+
 def test_what_must_be_known_whole_is_one_range(raftkv: Raftkv, filled: FakeClient) -> None:
-    for options in (("--count-only",), ("--sort", "mod"), ("--descending",), ("-o", "json")):
+    for options in (("--sort", "mod"), ("--descending",), ("-o", "json")):
         filled.calls.clear()
         assert raftkv("range", "k", "l", *options).code == 0
         (call,) = filled.calls

@@ -114,6 +114,18 @@ async def test_another_scan_goes_on_behind_a_page(filled: Client) -> None:
     assert (last.more, last.next_key) == (False, b"")
 
 
+async def test_a_scan_counts_what_it_has_not_shown_yet(
+    filled: Client, cluster: ScriptedCluster
+) -> None:
+    assert await filled.scan_prefix("k").count() == 25
+    asked = [seen.request.reads.ranges[0] for seen in cluster.reads]
+    assert [(page.count_only, page.limit) for page in asked] == [(True, 0)] * 3
+    scan = filled.scan_prefix("k", page_keys=7)
+    await scan.next_page()
+    assert await scan.count() == 18
+    assert await scan.next_page() is None
+
+
 async def test_a_scan_says_that_its_revision_was_compacted(
     filled: Client, cluster: ScriptedCluster
 ) -> None:

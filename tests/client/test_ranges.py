@@ -11,7 +11,7 @@ from raftkv.client.client import Client
 from raftkv.client.levels import ReadLevel
 from raftkv.client.op import Sort
 from raftkv.client.values import prefix_end
-from raftkv.errors import InvalidRequest, RevisionCompacted
+from raftkv.errors import DeadlineExceeded, InvalidRequest, NoLeader, RevisionCompacted
 from raftkv.rpc import api_pb2
 from tests.client.scripted import ScriptedCluster, failure_of
 
@@ -89,6 +89,17 @@ async def test_a_sorted_range_in_pages_shows_no_values_if_none_are_wanted(
     found = await filled.range_prefix("k", sort=Sort.VALUE, keys_only=True, limit=12)
     assert [kv.key for kv in found.kvs] == sorted(KEYS, key=lambda key: key[::-1])[:12]
     assert {kv.value for kv in found.kvs} == {b""}
+
+
+async def test_a_range_of_more_keys_than_can_be_read_in_time_says_how_far_it_came(
+    filled: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.store.read_rows_max = 4
+    cluster.refuse_reads = lambda reads: (
+        NoLeader("no majority") if reads.ranges and reads.ranges[0].key > KEYS[10] else None
+    )
+    with pytest.raises(DeadlineExceeded, match=r"12 keys were read in time.*scan"):
+        await filled.range_prefix("k", timeout=0.5)
 
 
 async def test_pages_start_afresh_when_their_revision_is_compacted(
