@@ -11,7 +11,7 @@ from raftkv.client.kv_methods import KvMethods
 from raftkv.client.levels import Level, ReadLevel
 from raftkv.client.op import Sort
 from raftkv.client.paging import Pages
-from raftkv.client.scan import Scan
+from raftkv.client.scan import SCAN_PAGE_KEYS, Scan
 from raftkv.client.values import prefix_range, require_prefix, to_int64, to_key
 
 
@@ -25,7 +25,7 @@ class PagedMethods(KvMethods):
         *,
         revision: int = 0,
         keys_only: bool = False,
-        page_keys: int = 1_000,
+        page_keys: int = SCAN_PAGE_KEYS,
         level: Level = ReadLevel.LINEARIZABLE,
         timeout: float | None = None,
     ) -> Scan:
@@ -58,7 +58,7 @@ class PagedMethods(KvMethods):
         *,
         revision: int = 0,
         keys_only: bool = False,
-        page_keys: int = 1_000,
+        page_keys: int = SCAN_PAGE_KEYS,
         level: Level = ReadLevel.LINEARIZABLE,
         timeout: float | None = None,
     ) -> Scan:

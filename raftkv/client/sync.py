@@ -27,6 +27,7 @@ from raftkv.client.results import (
     SwapResult,
     TransactionResult,
 )
+from raftkv.client.scan import SCAN_PAGE_KEYS
 from raftkv.client.settings import ClientSettings
 from raftkv.client.status import Member, NodeStatus
 from raftkv.client.sync_locks import SyncElection, SyncKeptLease, SyncLock
@@ -281,7 +282,7 @@ class SyncClient:
         *,
         revision: int = 0,
         keys_only: bool = False,
-        page_keys: int = 1_000,
+        page_keys: int = SCAN_PAGE_KEYS,
         level: Level = ReadLevel.LINEARIZABLE,
         timeout: float | None = None,
     ) -> SyncScan:
@@ -304,7 +305,7 @@ class SyncClient:
         *,
         revision: int = 0,
         keys_only: bool = False,
-        page_keys: int = 1_000,
+        page_keys: int = SCAN_PAGE_KEYS,
         level: Level = ReadLevel.LINEARIZABLE,
         timeout: float | None = None,
     ) -> SyncScan:
