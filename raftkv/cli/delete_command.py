@@ -32,8 +32,9 @@ def delete(
 ) -> None:
     """Delete keys and print how many there were. Exits with 3 if there were none.
 
-    More than one revision may delete go in steps, and others see some gone while others are there:
-    --atomic refuses that, and so does an idempotency key, which names one revision.
+    If they are more than one revision may delete, they are deleted in steps, and others see some of
+    them gone and others still there. To refuse that, say --atomic; an idempotency key refuses it,
+    too, for it names one revision.
     """
     if prefix and end:
         raise InvalidRequest("END and --prefix exclude each other; leave out one of them")
