@@ -11,7 +11,7 @@ from typing import Final
 
 from raftkv.errors import RaftkvError, ShuttingDown
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.ranges import Steps
+from raftkv.kv.steps import Steps
 from raftkv.rpc import api_pb2, api_pb2_grpc
 from raftkv.server.calls import Call, Context, UnaryCalls, data_call
 from raftkv.server.deadlines import Deadlines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
-from raftkv.kv.ranges import Steps
+from raftkv.kv.steps import Steps
 
 ROWS_PER_STEP: Final = 1_000
 ROWS_MAX: Final = 10_000

@@ -11,8 +11,8 @@ from raftkv.errors import DeadlineExceeded, InvalidRequest
 from raftkv.kv.limits import Limits
 from raftkv.kv.locks import Member
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.ranges import Steps
 from raftkv.kv.records import fill_key_value
+from raftkv.kv.steps import Steps
 from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.calls import Call, UnaryCalls, admin_call, data_call
 from raftkv.server.header import header_of

@@ -13,7 +13,7 @@ from raftkv.config import Settings
 from raftkv.errors import DeadlineExceeded
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.ranges import Steps, run
+from raftkv.kv.steps import Steps, run
 from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server import listing
 from raftkv.server.listing import ROWS_MAX, ROWS_PER_STEP, fill
