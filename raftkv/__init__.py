@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raftkv.client import op, when
     from raftkv.client.client import Client, connect
+    from raftkv.client.deletion import PagedDeletion
     from raftkv.client.elections import Election, LeaderInfo, Leadership
     from raftkv.client.grants import Grant, LockInfo, LockMember
     from raftkv.client.kept_leases import KeptLease
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
         SwapResult,
         TransactionResult,
     )
+    from raftkv.client.scan import Scan
     from raftkv.client.settings import ClientSettings
     from raftkv.client.status import Member, NodeStatus, PeerStatus, Reachability, Role
     from raftkv.client.sync import SyncClient, connect_sync
+    from raftkv.client.sync_pages import SyncPagedDeletion, SyncScan
     from raftkv.client.transactions import Transaction
     from raftkv.client.values import prefix_end
     from raftkv.client.watch import Watch
@@ -125,6 +128,7 @@ __all__ = [
     "Outcome",
     "OutcomeUnknown",
     "Overloaded",
+    "PagedDeletion",
     "PeerStatus",
     "PutResult",
     "RaftkvError",
@@ -136,12 +140,15 @@ __all__ = [
     "RevisionCompacted",
     "RevisionInFuture",
     "Role",
+    "Scan",
     "SessionExpired",
     "ShuttingDown",
     "SizeMismatch",
     "Sort",
     "SwapResult",
     "SyncClient",
+    "SyncPagedDeletion",
+    "SyncScan",
     "SyncWatch",
     "TooLarge",
     "TooManyKeys",
@@ -165,6 +172,7 @@ __all__ = [
 _HOMES = (
     "raftkv.errors",
     "raftkv.client.client",
+    "raftkv.client.deletion",
     "raftkv.client.elections",
     "raftkv.client.grants",
     "raftkv.client.kept_leases",
@@ -172,9 +180,11 @@ _HOMES = (
     "raftkv.client.locks",
     "raftkv.client.op",
     "raftkv.client.results",
+    "raftkv.client.scan",
     "raftkv.client.settings",
     "raftkv.client.status",
     "raftkv.client.sync",
+    "raftkv.client.sync_pages",
     "raftkv.client.transactions",
     "raftkv.client.values",
     "raftkv.client.watch",

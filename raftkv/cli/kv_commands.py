@@ -1,8 +1,7 @@
-"""`raftkv put get del range cas compact`: keys and values."""
+"""`raftkv put get cas compact`: single keys, and their history."""
 
 from __future__ import annotations
 
-import enum
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -12,13 +11,12 @@ import typer
 from raftkv.cli import session
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.options import Output, options_of
-from raftkv.cli.output import json_bytes, print_json, print_table
+from raftkv.cli.output import json_bytes, print_json
 from raftkv.errors import InvalidRequest, printable
 
 if TYPE_CHECKING:
-    from raftkv.client.client import Client
     from raftkv.client.levels import ReadLevel
-    from raftkv.client.results import DeleteResult, KeyValue
+    from raftkv.client.results import KeyValue
 
 Key = Annotated[str, typer.Argument(help="The key.", show_default=False)]
 Lease = Annotated[int, typer.Option(min=0, help="Attach the key to this lease.")]
@@ -29,14 +27,6 @@ Stale = Annotated[
 IdempotencyKey = Annotated[
     str, typer.Option(metavar="NAME", help="Repeated under the same name, it is applied once.")
 ]
-
-
-class SortBy(enum.StrEnum):
-    KEY = "key"
-    VERSION = "version"
-    CREATE_REVISION = "create"
-    MOD_REVISION = "mod"
-    VALUE = "value"
 
 
 def argument_bytes(argument: str) -> bytes:
@@ -118,100 +108,6 @@ def read_level(stale: bool) -> ReadLevel:
     from raftkv.client.levels import ReadLevel
 
     return ReadLevel.STALE if stale else ReadLevel.LINEARIZABLE
-
-
-def delete(
-    context: typer.Context,
-    key: Annotated[str, typer.Argument(help="The key, or with --prefix the start of the keys.")],
-    end: Annotated[str, typer.Argument(help="Delete from KEY up to, without, this key.")] = "",
-    prefix: Annotated[bool, typer.Option("--prefix", help="Every key that starts so.")] = False,
-    idempotency_key: IdempotencyKey = "",
-) -> None:
-    """Delete keys and print how many there were. Exits with 3 if there were none."""
-    if prefix and end:
-        raise InvalidRequest("END and --prefix exclude each other; leave out one of them")
-    start = argument_bytes(key)
-
-    async def delete_them(client: Client) -> DeleteResult:
-        if prefix:
-            return await client.delete_prefix(start, idempotency_key=idempotency_key)
-        if end:
-            stop = argument_bytes(end)
-            return await client.delete_range(start, stop, idempotency_key=idempotency_key)
-        return await client.delete(start, idempotency_key=idempotency_key)
-
-    result = session.run(context, delete_them)
-    if options_of(context).output is Output.JSON:
-        print_json({"revision": result.revision, "deleted": result.deleted})
-    else:
-        typer.echo(f"{result.deleted} deleted, revision {result.revision}")
-    if not result.deleted:
-        raise typer.Exit(ExitCode.NO)
-
-
-def range_(
-    context: typer.Context,
-    start: Annotated[
-        str,
-        typer.Argument(
-            help="The first key, or with --prefix the start of the keys.", show_default="all keys"
-        ),
-    ] = "",
-    end: Annotated[
-        str, typer.Argument(help="Up to, without, this key.", show_default="no end")
-    ] = "",
-    prefix: Annotated[bool, typer.Option("--prefix", help="Every key that starts so.")] = False,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 0,
-    revision: Revision = 0,
-    sort: Annotated[SortBy, typer.Option(help="By what to sort.")] = SortBy.KEY,
-    descending: Annotated[bool, typer.Option("--descending", help="The greatest first.")] = False,
-    keys_only: Annotated[bool, typer.Option("--keys-only", help="Leave the values out.")] = False,
-    count_only: Annotated[bool, typer.Option("--count-only", help="Only say how many.")] = False,
-    stale: Stale = False,
-) -> None:
-    """List keys and values: of everything, of a range, or of a prefix."""
-    from raftkv.client.op import Sort
-    from raftkv.client.values import ALL_KEYS_FROM, prefix_range
-
-    if prefix and end:
-        raise InvalidRequest("END and --prefix exclude each other; leave out one of them")
-    first, last = (
-        prefix_range(argument_bytes(start))
-        if prefix
-        else (argument_bytes(start) or ALL_KEYS_FROM, argument_bytes(end) or ALL_KEYS_FROM)
-    )
-    result = session.run(
-        context,
-        lambda client: client.range(
-            first,
-            last,
-            limit=limit,
-            revision=revision,
-            sort=Sort[sort.name],
-            descending=descending,
-            keys_only=keys_only,
-            count_only=count_only,
-            level=read_level(stale),
-        ),
-    )
-    if options_of(context).output is Output.JSON:
-        found = {} if count_only else {"kvs": [fields_of(kv) for kv in result.kvs]}
-        print_json(
-            {"revision": result.revision, "count": result.count, "more": result.more, **found}
-        )
-    elif count_only:
-        typer.echo(result.count)
-    elif keys_only:
-        for kv in result.kvs:
-            typer.echo(printable(kv.key))
-    else:
-        print_table(
-            ["key", "value", "version", "revision"],
-            [
-                (printable(kv.key), printable(kv.value), str(kv.version), str(kv.mod_revision))
-                for kv in result.kvs
-            ],
-        )
 
 
 def cas(

@@ -12,12 +12,14 @@ from raftkv.cli import (
     bench,
     cluster_commands,
     config_commands,
+    delete_command,
     dev,
     health,
     hold_commands,
     kv_commands,
     lease_commands,
     member_commands,
+    range_command,
     secret_commands,
     serve,
     status,
@@ -109,8 +111,8 @@ app.add_typer(config_commands.app, name="config", rich_help_panel=NODES)
 app.add_typer(secret_commands.app, name="secret", rich_help_panel=NODES)
 app.command(rich_help_panel=KEYS)(kv_commands.put)
 app.command(rich_help_panel=KEYS)(kv_commands.get)
-app.command("del", rich_help_panel=KEYS)(kv_commands.delete)
-app.command("range", rich_help_panel=KEYS)(kv_commands.range_)
+app.command("del", rich_help_panel=KEYS)(delete_command.delete)
+app.command("range", rich_help_panel=KEYS)(range_command.range_)
 app.command(rich_help_panel=KEYS)(kv_commands.cas)
 app.command(rich_help_panel=KEYS)(txn.txn)
 app.command(rich_help_panel=KEYS)(kv_commands.compact)

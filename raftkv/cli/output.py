@@ -50,8 +50,8 @@ def duration(milliseconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def print_json(value: object) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False))
+def print_json(value: object, *, err: bool = False) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False), err=err)
 
 
 def print_table(

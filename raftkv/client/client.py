@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from raftkv.client.cluster_methods import ClusterMethods
 from raftkv.client.election_methods import ElectionMethods
-from raftkv.client.kv_methods import KvMethods
 from raftkv.client.lease_methods import LeaseMethods
 from raftkv.client.link import Links
 from raftkv.client.lock_methods import LockMethods
+from raftkv.client.paged_methods import PagedMethods
 from raftkv.client.settings import ClientSettings
 from raftkv.client.transaction_methods import TransactionMethods
 from raftkv.client.watch_methods import WatchMethods
@@ -23,7 +23,7 @@ DEFAULT_TIMEOUT_S = 5.0
 class Client(
     TransactionMethods,
     ElectionMethods,
-    KvMethods,
+    PagedMethods,
     LeaseMethods,
     LockMethods,
     WatchMethods,

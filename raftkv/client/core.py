@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from raftkv.client.endpoints import Endpoint, Endpoints, parse_endpoints
 from raftkv.client.events import log
@@ -18,10 +18,18 @@ from raftkv.client.pipeline import Pipeline
 from raftkv.client.requests import command_piece
 from raftkv.client.retry import Backoff
 from raftkv.client.settings import ClientSettings
-from raftkv.client.unary import STATUS_TIMEOUT_S, Unary
+from raftkv.client.unary import STATUS_TIMEOUT_S, HeadedReplyT, Request, Unary
 from raftkv.client.watch_stream import WatchStream
 from raftkv.errors import ConnectionFailed, InvalidRequest, WrongCluster
 from raftkv.rpc import kv_pb2
+
+
+class Asking(Protocol):
+    """Calls a method of any node."""
+
+    async def __call__(
+        self, method: str, request: Request, reply_type: type[HeadedReplyT], /
+    ) -> HeadedReplyT: ...
 
 
 class Core:
@@ -113,6 +121,18 @@ class Core:
         return await self._pipeline.submit(
             self._pipeline.writes, piece, decode, self._timeout(timeout)
         )
+
+    def _asking(self, timeout: float | None) -> Asking:
+        """Makes unary calls, all of them within one timeout."""
+        deadline = self._loop.time() + self._timeout(timeout)
+
+        async def ask(
+            method: str, request: Request, reply_type: type[HeadedReplyT]
+        ) -> HeadedReplyT:
+            left_s = deadline - self._loop.time()
+            return await self._unary.call(method, request, reply_type, left_s)
+
+        return ask
 
     def _timeout(self, timeout: float | None) -> float:
         """The caller's timeout in seconds, or the default; never more than the maximum."""

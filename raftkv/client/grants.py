@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from raftkv.rpc import api_pb2
@@ -39,9 +40,9 @@ class LockInfo:
     waiters: tuple[LockMember, ...]
 
 
-def lock_info_of(reply: api_pb2.LockInfoReply) -> LockInfo:
-    """A LockInfo from the wire."""
+def lock_info_of(queue: Iterable[api_pb2.LockMember]) -> LockInfo:
+    """A LockInfo from the wire: the holder and who waits, in order."""
     members = tuple(
-        LockMember(each.token, each.value, each.lease, each.ttl_ms / 1000) for each in reply.members
+        LockMember(each.token, each.value, each.lease, each.ttl_ms / 1000) for each in queue
     )
     return LockInfo(members[0] if members else None, members[1:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from raftkv.client import requests, results
@@ -22,9 +22,9 @@ from raftkv.client.results import (
     SwapResult,
     TransactionResult,
 )
-from raftkv.client.values import prefix_range, to_int64, to_key
+from raftkv.client.values import prefix_range, require_prefix, to_int64, to_key
 from raftkv.client.when import Compare
-from raftkv.errors import InvalidRequest
+from raftkv.errors import TooManyKeys
 from raftkv.rpc import kv_pb2
 
 
@@ -156,10 +156,11 @@ class KvMethods(Core):
     ) -> RangeResult:
         """The keys from `start` up to and without `end`; b"\\0" as `end`: without end.
 
-        At most `limit` of them (0: all). A result too large for one reply is fetched in pages of
-        the same revision. `fallback="stale"`: if no majority answers within the time, whatever a
-        node has, with `fallback` set. Raises `RevisionCompacted`, `RevisionInFuture` and, for a
-        bounded level, `TooStale`.
+        At most `limit` of them (0: all). What is too large for one reply or read is fetched in
+        pages of the same revision, within the one timeout; `scan` reads any number of keys, and
+        holds but a page of them. `fallback="stale"`: if no majority answers within the time,
+        whatever a node has, with `fallback` set. Raises `RevisionCompacted`, `RevisionInFuture`
+        and, for a bounded level, `TooStale`.
         """
         message = requests.range_message(
             self._settings,
@@ -174,7 +175,10 @@ class KvMethods(Core):
         )
 
         async def read(level: Level, timeout_s: float) -> RangeResult:
-            read_page = self._page_reader(level, message.revision, self._loop.time() + timeout_s)
+            deadline = self._loop.time() + timeout_s
+            read_page = self._page_reader(
+                level, message.revision, lambda: deadline - self._loop.time()
+            )
             page_keys_max = self._settings.page_keys_max
             return await read_range(read_page, message, sort, descending, page_keys_max)
 
@@ -182,18 +186,19 @@ class KvMethods(Core):
         result, fell_back = await read_or_fall_back(read, level, fallback, timeout_s)
         return replace(result, fallback=fell_back)
 
-    def _page_reader(self, level: Level, revision: int, deadline: float) -> ReadPage:
+    def _page_reader(self, level: Level, revision: int, timeout_s: Callable[[], float]) -> ReadPage:
         """Reads the first page at `level`; the others are pinned to its revision, and need only a
-        node that has it.
+        node that has it. `timeout_s` says how much time the next one has.
         """
         pipeline = self._pipeline
 
         async def read_page(page: kv_pb2.Range) -> RangeResult:
             pinned = page.revision != revision
             lane = self._reads(AtLeast(page.revision) if pinned else level)
-            left_s = deadline - self._loop.time()
             piece = requests.range_piece(page)
-            found: RangeResult = await pipeline.submit(lane, piece, results.range_reading, left_s)
+            found: RangeResult = await pipeline.submit(
+                lane, piece, results.range_reading, timeout_s()
+            )
             return found
 
         return read_page
@@ -247,16 +252,23 @@ class KvMethods(Core):
         start: str | bytes,
         end: str | bytes,
         *,
+        limit: int = 0,
         prev_kv: bool = False,
         fence: Fences = None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
     ) -> DeleteResult:
-        """Delete the keys from `start` up to and without `end`; b"\\0" as `end`: without end."""
+        """Delete the keys from `start` up to and without `end`; b"\\0" as `end`: without end.
+
+        All of them in one revision, or only the first `limit` of them, and `more` says whether
+        there are others. Raises `TooManyKeys` if they are more than one revision may delete:
+        nothing was deleted then, and `delete_range_in_pages` deletes any number.
+        """
         deletion = kv_pb2.DeleteRange(
             key=to_key(start, self._settings, "start"),
             range_end=to_key(end, self._settings, "end"),
+            limit=to_int64(limit, "limit", 0),
             prev_kv=prev_kv,
         )
         return await self._delete(deletion, fence, idempotency_key, idempotency_ttl, timeout)
@@ -265,22 +277,21 @@ class KvMethods(Core):
         self,
         prefix: str | bytes,
         *,
+        limit: int = 0,
         prev_kv: bool = False,
         fence: Fences = None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
     ) -> DeleteResult:
-        """Delete the keys that start with `prefix`, which must not be empty."""
-        if not prefix:
-            raise InvalidRequest(
-                'prefix is empty; to delete every key say delete_range(b"\\0", b"\\0")',
-                field="prefix",
-            )
-        start, end = prefix_range(prefix)
+        """Delete the keys that start with `prefix`, which must not be empty. Otherwise as
+        `delete_range`.
+        """
+        start, end = prefix_range(require_prefix(prefix))
         return await self.delete_range(
             start,
             end,
+            limit=limit,
             prev_kv=prev_kv,
             fence=fence,
             idempotency_key=idempotency_key,
@@ -391,12 +402,19 @@ class KvMethods(Core):
         idempotency_ttl: float | None,
         timeout: float | None,
     ) -> DeleteResult:
-        result: DeleteResult = await self._run(
-            kv_pb2.Command(delete_range=deletion),
-            results.delete_result,
-            timeout,
-            idempotency_key,
-            idempotency_ttl,
-            fence,
-        )
+        try:
+            result: DeleteResult = await self._run(
+                kv_pb2.Command(delete_range=deletion),
+                results.delete_result,
+                timeout,
+                idempotency_key,
+                idempotency_ttl,
+                fence,
+            )
+        except TooManyKeys as error:
+            told = TooManyKeys(
+                f"{error.message} (delete_range_in_pages and delete_prefix_in_pages do that)"
+            )
+            told.facts = error.facts
+            raise told from None
         return result

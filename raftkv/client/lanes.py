@@ -85,6 +85,19 @@ class Lane:
         self.in_flight = 0
         self.operations_max = settings.batch_operations_max
         self.bytes_max = settings.batch_bytes_max
+        # What the store has last refused for now, and until when it wants to be left alone.
+        self.refusal = ""
+        self.resume_at = 0.0
+
+    def refused(self, refusal: str, resume_at: float) -> None:
+        """The store has no room for this client's session: one batch at a time asks again."""
+        self.refusal = refusal
+        self.resume_at = max(self.resume_at, resume_at)
+
+    def answered(self) -> None:
+        """The store has taken a batch: there is room again."""
+        self.refusal = ""
+        self.resume_at = 0.0
 
     def ready(self) -> bool:
         """Whether `form` has something to make a batch of."""
@@ -125,6 +138,7 @@ class Lane:
         `why` is what a node said last, or that it said nothing; empty if none was reached.
         """
         applied = ", and nothing was applied" if self.writes else ""
+        why = self.refusal or why
         said = f" ({why})" if why else ""
         return DeadlineExceeded(
             f"no node could serve this in time{applied}{said}; try again, or give it a longer"

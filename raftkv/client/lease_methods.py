@@ -82,26 +82,34 @@ class LeaseMethods(Core):
     ) -> LeaseTimeToLive:
         """What is left of the lease; `keys` asks for those attached to it.
 
-        Raises `LeaseNotFound`.
+        Keys that do not fit into one reply are asked for in several, so they may be of several
+        moments. Raises `LeaseNotFound`.
         """
-        reply = await self._unary.call(
-            "/raftkv.rpc.Lease/TimeToLive",
-            api_pb2.LeaseTimeToLiveRequest(lease=to_int64(lease, "lease"), keys=keys),
-            api_pb2.LeaseTimeToLiveReply,
-            self._timeout(timeout),
-        )
-        if reply.ttl_ms < 0:
-            raise LeaseNotFound(f"there is no lease {lease}; it was revoked or has expired")
-        return LeaseTimeToLive(
-            reply.lease, reply.ttl_ms / 1000, reply.granted_ttl_ms / 1000, tuple(reply.keys)
-        )
+        request = api_pb2.LeaseTimeToLiveRequest(lease=to_int64(lease, "lease"), keys=keys)
+        attached: list[bytes] = []
+        ask = self._asking(timeout)
+        while True:
+            reply = await ask("/raftkv.rpc.Lease/TimeToLive", request, api_pb2.LeaseTimeToLiveReply)
+            if reply.ttl_ms < 0:
+                raise LeaseNotFound(f"there is no lease {lease}; it was revoked or has expired")
+            attached.extend(reply.keys)
+            if not reply.more_keys:
+                return LeaseTimeToLive(
+                    reply.lease, reply.ttl_ms / 1000, reply.granted_ttl_ms / 1000, tuple(attached)
+                )
+            request.keys_after = attached[-1]
 
     async def leases(self, *, timeout: float | None = None) -> tuple[int, ...]:
-        """The ids of all leases, those of clients' sessions among them."""
-        reply = await self._unary.call(
-            "/raftkv.rpc.Lease/List",
-            api_pb2.LeaseListRequest(),
-            api_pb2.LeaseListReply,
-            self._timeout(timeout),
-        )
-        return tuple(reply.leases)
+        """The ids of all leases in their order, those of clients' sessions among them.
+
+        More than fit into one reply may be of several moments.
+        """
+        request = api_pb2.LeaseListRequest()
+        leases: list[int] = []
+        ask = self._asking(timeout)
+        while True:
+            reply = await ask("/raftkv.rpc.Lease/List", request, api_pb2.LeaseListReply)
+            leases.extend(reply.leases)
+            if not reply.more:
+                return tuple(leases)
+            request.after = leases[-1]

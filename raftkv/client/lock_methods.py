@@ -41,14 +41,19 @@ class LockMethods(Core):
         )
 
     async def lock_info(self, name: str | bytes, *, timeout: float | None = None) -> LockInfo:
-        """Who holds the lock and who waits for it, with tokens and what is left of their leases."""
-        reply = await self._unary.call(
-            "/raftkv.rpc.Lock/Info",
-            api_pb2.LockInfoRequest(name=to_key(name, self._settings, "name")),
-            api_pb2.LockInfoReply,
-            self._timeout(timeout),
-        )
-        return lock_info_of(reply)
+        """Who holds the lock and who waits for it, with tokens and what is left of their leases.
+
+        More than fit into one reply may be of several moments.
+        """
+        request = api_pb2.LockInfoRequest(name=to_key(name, self._settings, "name"))
+        members: list[api_pb2.LockMember] = []
+        ask = self._asking(timeout)
+        while True:
+            reply = await ask("/raftkv.rpc.Lock/Info", request, api_pb2.LockInfoReply)
+            members.extend(reply.members)
+            if not reply.more:
+                return lock_info_of(members)
+            request.after_token = members[-1].token
 
     async def acquire(
         self,

@@ -1,7 +1,8 @@
 """Joining, waiting in and leaving the queue of a name. Knows places, not what they are held for.
 
 A place is a key under a lease that this client keeps; the first place holds the name. All places
-of equal TTL share one lease, which ends once there has been none for that long. Nothing here may
+of equal TTL share one lease, or several once one has as many keys as a lease may have; it ends once
+there has been none for that long. Nothing here may
 leave a key behind that nobody knows of: its lease is kept alive, so it would hold the name for
 ever. Hence a join goes on when its caller has given up, and is taken back; and if nobody can say
 whether it happened, the lease is ended.
@@ -24,7 +25,14 @@ from raftkv.client.requests import command_piece
 from raftkv.client.results import AcquireResult, DeleteResult, acquire_result, delete_result
 from raftkv.client.settings import ClientSettings
 from raftkv.client.unary import Unary
-from raftkv.errors import DeadlineExceeded, LeaseNotFound, OutcomeUnknown, RaftkvError, printable
+from raftkv.errors import (
+    DeadlineExceeded,
+    LeaseNotFound,
+    OutcomeUnknown,
+    RaftkvError,
+    TooManyKeys,
+    printable,
+)
 from raftkv.rpc import api_pb2, kv_pb2
 
 WAIT: Final = "/raftkv.rpc.Lock/Wait"
@@ -167,7 +175,7 @@ class LockQueues:
         Nobody else leaves it: whoever calls this has to.
         """
         while True:
-            lease = await self._shared_lease(ttl_ms)
+            grant, lease = await self._shared_lease(ttl_ms)
             acquire = kv_pb2.Acquire(
                 name=name, lease=lease.id, value=value, only_if_free=only_if_free
             )
@@ -178,7 +186,9 @@ class LockQueues:
             joining: asyncio.Future[AcquireResult] = self._pipeline.submit(
                 self._pipeline.writes, piece, acquire_result, lease.remaining()
             )
-            self._use_of(lease).places += 1
+            use = self._use_of(lease)
+            empty = not use.places
+            use.places += 1
             joining.add_done_callback(partial(self._joined, lease))
             try:
                 result = await asyncio.shield(joining)
@@ -186,6 +196,11 @@ class LockQueues:
                 joining.add_done_callback(self._taking_back(name, lease))
                 self._pipeline.unattended(joining)
                 raise
+            except TooManyKeys:
+                if empty:
+                    raise
+                # It is full: it lives on for its places, and who joins from now on gets another.
+                self._forget(ttl_ms, grant)
             except LeaseNotFound:
                 lease.lose("the store has ended the lease")
             except OutcomeUnknown:
@@ -209,7 +224,7 @@ class LockQueues:
 
         return take_back
 
-    async def _shared_lease(self, ttl_ms: int) -> KeptLease:
+    async def _shared_lease(self, ttl_ms: int) -> tuple[_Grant, KeptLease]:
         came_at = self._loop.time()
         while True:
             grant = self._shared.get(ttl_ms) or self._begin_grant(ttl_ms)
@@ -221,7 +236,7 @@ class LockQueues:
                     raise
                 continue
             if lease.remaining():
-                return lease
+                return grant, lease
             self._forget(ttl_ms, grant)
 
     def _begin_grant(self, ttl_ms: int) -> _Grant:

@@ -88,10 +88,18 @@ def delete(key: str | bytes, *, prev_kv: bool = False) -> Operation:
     return delete_range(key, b"", prev_kv=prev_kv)
 
 
-def delete_range(start: str | bytes, end: str | bytes, *, prev_kv: bool = False) -> Operation:
-    """Delete the keys from `start` up to and without `end`; b"\\0" as the end: without end."""
+def delete_range(
+    start: str | bytes, end: str | bytes, *, limit: int = 0, prev_kv: bool = False
+) -> Operation:
+    """Delete the keys from `start` up to and without `end`; b"\\0" as the end: without end.
+
+    Only the first `limit` of them (0: all), and the result's `more` says whether there are others.
+    """
     deletion = kv_pb2.DeleteRange(
-        key=to_bytes(start, "start"), range_end=to_bytes(end, "end"), prev_kv=prev_kv
+        key=to_bytes(start, "start"),
+        range_end=to_bytes(end, "end"),
+        limit=to_int64(limit, "limit", 0),
+        prev_kv=prev_kv,
     )
     return Operation(kv_pb2.Operation(delete_range=deletion))
 

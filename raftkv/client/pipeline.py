@@ -84,6 +84,7 @@ class Pipeline:
         self._lanes: tuple[Lane, ...] = (self.control, self.writes)
         self._unattended: set[asyncio.Future[Any]] = set()
         self._again: deque[Batch] = deque()  # ambiguous batches that wait to be sent unchanged
+        self._later: dict[Call, Lane] = {}  # refused for now, each for as long as it was told
 
         self._flow: Flow | None = None  # where new batches go
         self._draining: list[Flow] = []  # left, but still owing answers
@@ -137,6 +138,7 @@ class Pipeline:
     def unfinished(self) -> list[asyncio.Future[Any]]:
         """The callers' futures; what the client asks for itself is not worth waiting for."""
         calls = [call for lane in self._lanes if lane is not self.control for call in lane.queue]
+        calls += [call for call, lane in self._later.items() if lane is not self.control]
         for batch in self._sent():
             if batch.lane is not self.control:
                 calls += batch.calls
@@ -172,6 +174,7 @@ class Pipeline:
         for batch in self._sent():
             for call in batch.calls:
                 set_error(call, unanswered(batch.lane, call, self._why()))
+        self._resume_all()
         for lane in self._lanes:
             for call in lane.queue:
                 set_error(call, Unavailable("the client was closed before this was sent"))
@@ -205,20 +208,25 @@ class Pipeline:
         flow = self._flow or self._connect(now)
         if flow is None or not flow.greeted:
             return
-        while self._again and self._may_send(flow, self._again[0].lane):
+        while self._again and self._may_send(flow, self._again[0].lane, now):
             flow.send(self._again.popleft(), now)
         for lane in self._lanes:
-            while lane.queue and self._may_send(flow, lane):
-                alone = self._gate.probing and lane.needs_majority
+            while lane.queue and self._may_send(flow, lane, now):
+                alone = (self._gate.probing and lane.needs_majority) or lane.refusal
                 batch = lane.form(1 if alone else self._settings.batch_operations_max)
                 if batch is None:
                     break
                 self._gate.sent()
                 flow.send(batch, now)
+        paused = [lane.resume_at for lane in self._lanes if lane.resume_at > now]
+        if paused:
+            self._wake_at(min(paused))
 
-    def _may_send(self, flow: Flow, lane: Lane) -> bool:
+    def _may_send(self, flow: Flow, lane: Lane, now: float) -> bool:
         if self._gate.probing and lane.needs_majority:
             return not flow.in_flight
+        if lane.refusal:
+            return now >= lane.resume_at - TIMER_TOLERANCE_S and not lane.in_flight
         return lane.in_flight < self._settings.batches_in_flight_max
 
     def _connect(self, now: float) -> Flow | None:
@@ -259,7 +267,7 @@ class Pipeline:
             self._greeted(flow, answer, now)
         elif batch is not None:
             if isinstance(answer, kv_pb2.Failure):
-                self._refused(flow, batch, answer)
+                self._refused(flow, batch, answer, by_store=reply.HasField("results"))
             else:
                 self._answered(flow, batch, answer, reply)
         self._end_if_drained(flow)
@@ -282,6 +290,7 @@ class Pipeline:
             self._gate.answered()
             self._trouble = ""
         self._avoid = None
+        batch.lane.answered()
         batch.settle()
         if len(results) != len(batch.calls):
             self._unanswered(batch)
@@ -295,7 +304,10 @@ class Pipeline:
             if result.HasField("failure"):
                 error = error_of(result.failure)
                 if self._deserves_another_try(batch, call, error):
-                    refused.append(call)
+                    if error.retry_after_s:
+                        self._try_later(batch.lane, call, error)
+                    else:
+                        refused.append(call)
                 else:
                     future.set_exception(error)
             else:
@@ -338,8 +350,13 @@ class Pipeline:
             flow.endpoint.breaker.succeeded()
         return error
 
-    def _refused(self, flow: Flow, batch: Batch, failure: kv_pb2.Failure) -> None:
-        """The node answered for the batch as a whole: it was not run, or may have been."""
+    def _refused(
+        self, flow: Flow, batch: Batch, failure: kv_pb2.Failure, *, by_store: bool
+    ) -> None:
+        """The node answered for the batch as a whole: it was not run, or may have been.
+
+        `by_store`: the state machine has refused it, on all nodes alike.
+        """
         now = self._loop.time()
         error = self._heard_refusal(flow, failure, now)
         if isinstance(error, SessionExpired) and batch.session is not None:
@@ -354,6 +371,11 @@ class Pipeline:
                 self._fail(batch, lambda _: batch.lane.not_in_time(self._why()))
         else:
             self._try_again(batch, maybe_run=error.outcome is Outcome.MAYBE_APPLIED)
+            if by_store and isinstance(error, Overloaded):
+                # It has no room for what it must remember of this session; reads it can answer.
+                pause_s = max(error.retry_after_s, self._settings.backoff_s_max)
+                batch.lane.refused(self._trouble, now + pause_s)
+                return
             self._gate.refused(now, batch.sent_at, error.retry_after_s)
             if flow is self._flow and not isinstance(error, Overloaded):
                 # It can't reach a leader, or is going away: another node may do better.
@@ -433,6 +455,24 @@ class Pipeline:
             batch.lane.put_back(batch.calls)
         self._gate.retried(self._loop.time())
 
+    def _try_later(self, lane: Lane, call: Call, error: RaftkvError) -> None:
+        """This call alone was refused for so long; the others of its lane go on."""
+        if self._loop.time() + error.retry_after_s >= call.deadline:
+            set_error(call, lane.not_in_time(error.message))
+            return
+        self._later[call] = lane
+        self._loop.call_later(error.retry_after_s, self._resume, call)
+
+    def _resume(self, call: Call) -> None:
+        lane = self._later.pop(call, None)
+        if lane is not None:
+            lane.queue.append(call)
+            self.wake()
+
+    def _resume_all(self) -> None:
+        for call in list(self._later):
+            self._resume(call)
+
     def _leave(self, flow: Flow) -> None:
         """Give this stream nothing more; it ends when all its answers are in."""
         self._flow = None
@@ -449,6 +489,7 @@ class Pipeline:
         again, self._again = self._again, deque()
         for batch in again:
             self._fail(batch, lambda _: cluster_gone(gone))
+        self._resume_all()
         for lane in self._lanes:
             fail_queue(lane, gone)
         self.on_look_around()  # it may come back

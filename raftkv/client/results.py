@@ -36,6 +36,7 @@ class DeleteResult:
     revision: int  # of the deletion; of the store, if there was nothing to delete
     deleted: int
     prev_kvs: tuple[KeyValue, ...] = ()
+    more: bool = False  # the limit has left some in the range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ class RangeResult(Answer):
     kvs: tuple[KeyValue, ...]
     count: int  # keys in the whole range, whatever the limit
     more: bool  # the limit has cut some off
+    next_key: bytes = b""  # of a scan's page that is not the last: where the next one begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,10 @@ def delete_result(result: kv_pb2.Result) -> DeleteResult:
     """The result of a deletion."""
     deletion = result.delete_range
     return DeleteResult(
-        result.revision, deletion.deleted, tuple(map(key_value_of, deletion.prev_kvs))
+        result.revision,
+        deletion.deleted,
+        tuple(map(key_value_of, deletion.prev_kvs)),
+        deletion.more,
     )
 
 
@@ -153,7 +158,11 @@ def range_result(result: kv_pb2.Result) -> RangeResult:
     """The result of a range."""
     found = result.range
     return RangeResult(
-        result.revision, tuple(map(key_value_of, found.kvs)), found.count, found.more
+        result.revision,
+        tuple(map(key_value_of, found.kvs)),
+        found.count,
+        found.more,
+        found.next_key,
     )
 
 

@@ -29,7 +29,7 @@ class ClientSettings:
     request_bytes_max: int = 3 << 19
     transaction_operations_max: int = 128
     transaction_depth_max: int = 32
-    page_keys_max: int = 1_000  # of a range that is too large for one reply
+    page_keys_max: int = 1_000  # of a range that is too large for one reply or read
 
     # A client in use asks who the members are this often: all that it was given may be replaced.
     # An endpoint that answers for another cluster is asked again after this long.

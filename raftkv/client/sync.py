@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from raftkv.client.client import DEFAULT_TIMEOUT_S, Client, connect
+from raftkv.client.deletion import DELETE_PAGE_KEYS
 from raftkv.client.fallback import Fallback
 from raftkv.client.fences import Fences
 from raftkv.client.grants import Grant, LockInfo
@@ -26,9 +27,11 @@ from raftkv.client.results import (
     SwapResult,
     TransactionResult,
 )
+from raftkv.client.scan import SCAN_PAGE_KEYS
 from raftkv.client.settings import ClientSettings
 from raftkv.client.status import Member, NodeStatus
 from raftkv.client.sync_locks import SyncElection, SyncKeptLease, SyncLock
+from raftkv.client.sync_pages import SyncPagedDeletion, SyncScan
 from raftkv.client.sync_transactions import SyncTransaction, run_on_this_thread
 from raftkv.client.twins import twin_of
 from raftkv.client.watch import Watch
@@ -227,6 +230,7 @@ class SyncClient:
         start: str | bytes,
         end: str | bytes,
         *,
+        limit: int = 0,
         prev_kv: bool = False,
         fence: Fences = None,
         idempotency_key: str | bytes = b"",
@@ -237,6 +241,7 @@ class SyncClient:
             self._client.delete_range(
                 start,
                 end,
+                limit=limit,
                 prev_kv=prev_kv,
                 fence=fence,
                 idempotency_key=idempotency_key,
@@ -250,6 +255,7 @@ class SyncClient:
         self,
         prefix: str | bytes,
         *,
+        limit: int = 0,
         prev_kv: bool = False,
         fence: Fences = None,
         idempotency_key: str | bytes = b"",
@@ -259,11 +265,89 @@ class SyncClient:
         return self._call(
             self._client.delete_prefix(
                 prefix,
+                limit=limit,
                 prev_kv=prev_kv,
                 fence=fence,
                 idempotency_key=idempotency_key,
                 idempotency_ttl=idempotency_ttl,
                 timeout=timeout,
+            )
+        )
+
+    @twin_of(Client.scan)
+    def scan(
+        self,
+        start: str | bytes,
+        end: str | bytes,
+        *,
+        revision: int = 0,
+        keys_only: bool = False,
+        page_keys: int = SCAN_PAGE_KEYS,
+        level: Level = ReadLevel.LINEARIZABLE,
+        timeout: float | None = None,
+    ) -> SyncScan:
+        return SyncScan(
+            self._client.scan(
+                start,
+                end,
+                revision=revision,
+                keys_only=keys_only,
+                page_keys=page_keys,
+                level=level,
+                timeout=timeout,
+            )
+        )
+
+    @twin_of(Client.scan_prefix)
+    def scan_prefix(
+        self,
+        prefix: str | bytes,
+        *,
+        revision: int = 0,
+        keys_only: bool = False,
+        page_keys: int = SCAN_PAGE_KEYS,
+        level: Level = ReadLevel.LINEARIZABLE,
+        timeout: float | None = None,
+    ) -> SyncScan:
+        return SyncScan(
+            self._client.scan_prefix(
+                prefix,
+                revision=revision,
+                keys_only=keys_only,
+                page_keys=page_keys,
+                level=level,
+                timeout=timeout,
+            )
+        )
+
+    @twin_of(Client.delete_range_in_pages)
+    def delete_range_in_pages(
+        self,
+        start: str | bytes,
+        end: str | bytes,
+        *,
+        page_keys: int = DELETE_PAGE_KEYS,
+        fence: Fences = None,
+        timeout: float | None = None,
+    ) -> SyncPagedDeletion:
+        return SyncPagedDeletion(
+            self._client.delete_range_in_pages(
+                start, end, page_keys=page_keys, fence=fence, timeout=timeout
+            )
+        )
+
+    @twin_of(Client.delete_prefix_in_pages)
+    def delete_prefix_in_pages(
+        self,
+        prefix: str | bytes,
+        *,
+        page_keys: int = DELETE_PAGE_KEYS,
+        fence: Fences = None,
+        timeout: float | None = None,
+    ) -> SyncPagedDeletion:
+        return SyncPagedDeletion(
+            self._client.delete_prefix_in_pages(
+                prefix, page_keys=page_keys, fence=fence, timeout=timeout
             )
         )
 

@@ -63,6 +63,15 @@ def prefix_range(prefix: str | bytes) -> tuple[bytes, bytes]:
     return to_bytes(prefix, "prefix") or ALL_KEYS_FROM, prefix_end(prefix)
 
 
+def require_prefix(prefix: str | bytes) -> str | bytes:
+    """Raise `InvalidRequest` for the empty prefix: nobody deletes everything by mistake."""
+    if not prefix:
+        raise InvalidRequest(
+            'prefix is empty; to delete every key say delete_range(b"\\0", b"\\0")', field="prefix"
+        )
+    return prefix
+
+
 def to_int64(number: int, field: str, minimum: int = -INT64_MAX - 1) -> int:
     """A number for the wire. Raises `InvalidRequest` if it has no room there."""
     if not isinstance(number, int):

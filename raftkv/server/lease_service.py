@@ -6,16 +6,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import Final
 
 from raftkv.errors import RaftkvError, ShuttingDown
+from raftkv.kv.machine import StateMachine
+from raftkv.kv.steps import Steps
 from raftkv.rpc import api_pb2, api_pb2_grpc
 from raftkv.server.calls import Call, Context, UnaryCalls, data_call
 from raftkv.server.deadlines import Deadlines
 from raftkv.server.failures import abort
 from raftkv.server.header import header_of
 from raftkv.server.lease_renewals import LeaseRenewals
+from raftkv.server.listing import fill
 from raftkv.server.ports import Node
 from raftkv.server.reads import Reader
+
+LEASE_ID_BYTES_MAX: Final = 10
 
 
 class LeaseService(api_pb2_grpc.LeaseServicer):
@@ -74,7 +81,11 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         self, request: api_pb2.LeaseTimeToLiveRequest, call: Call
     ) -> api_pb2.LeaseTimeToLiveReply:
         await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
-        machine = self._node.machine
+        return await self._reader.in_steps(partial(self._time_to_live, request), call.deadline)
+
+    def _time_to_live(
+        self, request: api_pb2.LeaseTimeToLiveRequest, machine: StateMachine
+    ) -> Steps[api_pb2.LeaseTimeToLiveReply]:
         times = machine.lease_time_to_live(request.lease)
         reply = api_pb2.LeaseTimeToLiveReply(
             header=header_of(self._node), lease=request.lease, ttl_ms=-1
@@ -82,12 +93,21 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         if times is not None:
             reply.ttl_ms, reply.granted_ttl_ms = times
             if request.keys:
-                reply.keys.extend(machine.lease_keys(request.lease))
+                keys = machine.lease_keys(request.lease, request.keys_after)
+                reply.more_keys = yield from fill(
+                    keys, reply.keys.append, len, self._reader.reply_bytes_max
+                )
         return reply
 
     @data_call("lease.list")
-    async def List(self, _: api_pb2.LeaseListRequest, call: Call) -> api_pb2.LeaseListReply:
+    async def List(self, request: api_pb2.LeaseListRequest, call: Call) -> api_pb2.LeaseListReply:
         await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
-        return api_pb2.LeaseListReply(
-            header=header_of(self._node), leases=self._node.machine.leases()
+        return await self._reader.in_steps(partial(self._list, request.after), call.deadline)
+
+    def _list(self, after: int, machine: StateMachine) -> Steps[api_pb2.LeaseListReply]:
+        reply = api_pb2.LeaseListReply(header=header_of(self._node))
+        leases = machine.leases(after)
+        reply.more = yield from fill(
+            leases, reply.leases.append, lambda _: LEASE_ID_BYTES_MAX, self._reader.reply_bytes_max
         )
+        return reply

@@ -5,13 +5,18 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
-from raftkv.errors import DeadlineExceeded, InvalidRequest, TooLarge, printable
+from raftkv.errors import DeadlineExceeded, InvalidRequest
 from raftkv.kv.limits import Limits
+from raftkv.kv.locks import Member
+from raftkv.kv.machine import StateMachine
 from raftkv.kv.records import fill_key_value
+from raftkv.kv.steps import Steps
 from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.calls import Call, UnaryCalls, admin_call, data_call
 from raftkv.server.header import header_of
+from raftkv.server.listing import fill
 from raftkv.server.lock_waits import LockWaits
 from raftkv.server.ports import Node
 from raftkv.server.reads import Reader
@@ -51,23 +56,20 @@ class LockService(api_pb2_grpc.LockServicer):
     async def Info(self, request: api_pb2.LockInfoRequest, call: Call) -> api_pb2.LockInfoReply:
         name = self._name(request.name)
         await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
-        machine = self._node.machine
+        return await self._reader.in_steps(
+            partial(self._info, name, request.after_token), call.deadline
+        )
+
+    def _info(
+        self, name: bytes, after_token: int, machine: StateMachine
+    ) -> Steps[api_pb2.LockInfoReply]:
         reply = api_pb2.LockInfoReply(header=header_of(self._node))
-        bytes_left = self._limits.reply_bytes_max
-        for member in machine.lock_members(name):
-            kv = kv_pb2.KeyValue()
-            fill_key_value(kv, member.key, member.record)
-            times = machine.lease_time_to_live(kv.lease)
-            told = reply.members.add(
-                token=member.token, lease=kv.lease, value=kv.value, ttl_ms=times[0] if times else 0
-            )
-            bytes_left -= told.ByteSize()
-            if bytes_left < 0:
-                raise TooLarge(
-                    f"the queue of {printable(name)} does not fit into a reply; read its keys with"
-                    " a range of the prefix and a limit",
-                    limit=self._limits.reply_bytes_max,
-                )
+        reply.more = yield from fill(
+            (_told(member, machine) for member in machine.lock_members(name, after_token)),
+            reply.members.append,
+            api_pb2.LockMember.ByteSize,
+            self._reader.reply_bytes_max,
+        )
         return reply
 
     def _name(self, name: bytes) -> bytes:
@@ -76,3 +78,12 @@ class LockService(api_pb2_grpc.LockServicer):
                 f"name has {len(name)} bytes; give 1 to {self._limits.key_bytes_max}", field="name"
             )
         return name
+
+
+def _told(member: Member, machine: StateMachine) -> api_pb2.LockMember:
+    kv = kv_pb2.KeyValue()
+    fill_key_value(kv, member.key, member.record)
+    times = machine.lease_time_to_live(kv.lease)
+    return api_pb2.LockMember(
+        token=member.token, lease=kv.lease, value=kv.value, ttl_ms=times[0] if times else 0
+    )

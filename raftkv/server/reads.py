@@ -19,7 +19,7 @@ from raftkv.errors import (
 from raftkv.kv.checks import check_range, check_read_transaction
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.steps import Steps
+from raftkv.kv.steps import Returned, Steps
 from raftkv.rpc import api_pb2, kv_pb2
 from raftkv.server import failures
 from raftkv.server.ports import Node
@@ -44,7 +44,7 @@ class Reader:
         self, node: Node, limits: Limits, on_broken: Callable[[BaseException], None]
     ) -> None:
         self._node = node
-        self._reply_bytes_max = limits.reply_bytes_max
+        self.reply_bytes_max = limits.reply_bytes_max
         self._limits = limits
         self._levels = ReadLevels(node)
         self._on_broken = on_broken
@@ -71,7 +71,7 @@ class Reader:
         add = answer.results.add
         for each in ranges:
             self._point(each, add())
-        if answer.ByteSize() > self._reply_bytes_max and len(ranges) > 1:
+        if answer.ByteSize() > self.reply_bytes_max and len(ranges) > 1:
             return None
         return self._dated(reads, answer, self._node.fresh_as_of_s)
 
@@ -91,19 +91,18 @@ class Reader:
                 await barrier
 
     async def _read_all(self, reads: api_pb2.ReadBatch, deadline: float) -> _Reply:
-        reply = _Reply(self._reply_bytes_max)
+        reply = _Reply(self.reply_bytes_max)
         asked: list[_Read] = [*reads.ranges, *reads.transactions]
         for each in asked:
             if reply.full:
-                reply.append(_no_room(self._reply_bytes_max))
+                reply.append(_no_room(self.reply_bytes_max))
             elif isinstance(each, kv_pb2.Range) and _is_point(each):
                 result = kv_pb2.Result()
                 self._point(each, result)
                 reply.append(result)
                 await asyncio.sleep(0)
             else:
-                async with self._ranges_at_once:
-                    reply.append(await self._long_read(each, deadline))
+                reply.append(await self._long_read(each, deadline))
         return reply
 
     def _dated(
@@ -126,26 +125,32 @@ class Reader:
                 check_range(request, self._limits)
             else:
                 check_read_transaction(request, self._limits)
-            return await self._in_steps(request, deadline)
+            return await self.in_steps(lambda machine: _steps(machine, request), deadline)
         except (RaftkvError, InvariantViolation) as error:
             return self._failed(error)
 
-    async def _in_steps(self, request: _Read, deadline: float) -> kv_pb2.Result:
+    async def in_steps(
+        self, steps_of: Callable[[StateMachine], Steps[Returned]], deadline: float
+    ) -> Returned:
+        """What these steps return, with a breath after each. Raises `DeadlineExceeded`."""
         loop = asyncio.get_running_loop()
-        machine = self._node.machine
-        steps = _steps(machine, request)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return cast(kv_pb2.Result, end.value)
-            await asyncio.sleep(0)
-            if loop.time() >= deadline:
-                raise DeadlineExceeded("the range was not read through in time; use limit")
-            if self._node.machine is not machine:
-                # A snapshot took the store's place, and with it the files this read stood on.
-                machine = self._node.machine
-                steps = _steps(machine, request)
+        async with self._ranges_at_once:
+            machine = self._node.machine
+            steps = steps_of(machine)
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    return cast(Returned, end.value)
+                await asyncio.sleep(0)
+                if loop.time() >= deadline:
+                    raise DeadlineExceeded(
+                        "it was not read through in time; ask for a smaller part of it"
+                    )
+                if self._node.machine is not machine:
+                    # A snapshot took the store's place, and with it the files this read stood on.
+                    machine = self._node.machine
+                    steps = steps_of(machine)
 
     def _failed(self, error: BaseException) -> kv_pb2.Result:
         if isinstance(error, (StorageError, InvariantViolation)):

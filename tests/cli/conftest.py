@@ -12,7 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from raftkv.cli import main, session
+from raftkv.client.deletion import PagedDeletion
+from raftkv.client.paging import Pages
 from raftkv.client.results import DeleteResult, KeyValue, PutResult, RangeResult, SwapResult
+from raftkv.client.scan import Scan
+from raftkv.client.values import prefix_range
+from raftkv.errors import TooManyKeys
+from raftkv.rpc import kv_pb2
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class FakeClient:
         self.kvs: dict[bytes, KeyValue] = {}
         self.error: Exception | None = None
         self.calls: list[dict[str, Any]] = []
+        self.delete_keys_max = 1_000_000
 
     def _note(self, **arguments: Any) -> None:
         self.calls.append(arguments)
@@ -83,6 +90,49 @@ class FakeClient:
             if start <= key and (end == b"\0" or key < end)
         ]
         return RangeResult(self.revision, tuple(found), len(found), more=False)
+
+    def scan_prefix(self, prefix: bytes) -> Scan:
+        return self.scan(*prefix_range(prefix))
+
+    def scan(self, start: bytes, end: bytes, *, page_keys: int = 1_000, **options: Any) -> Scan:
+        self._note(start=start, end=end, page_keys=page_keys, **options)
+
+        async def read_page(page: kv_pb2.Range) -> RangeResult:
+            rest = await self.range(page.key, end)
+            limit = page.limit or page_keys
+            kvs, left = rest.kvs[:limit], rest.kvs[limit:]
+            next_key = left[0].key if left else b""
+            return RangeResult(self.revision, kvs, len(kvs), bool(left), next_key)
+
+        return Scan(Pages(read_page, kv_pb2.Range(key=start, range_end=end), page_keys))
+
+    async def delete_range(self, start: bytes, end: bytes, **options: Any) -> DeleteResult:
+        self._note(start=start, end=end, **options)
+        limit = options.get("limit", 0)
+        found = [kv.key for kv in (await self.range(start, end)).kvs]
+        if not limit and len(found) > self.delete_keys_max:
+            raise TooManyKeys("too many", keys_max=self.delete_keys_max)
+        gone = found[: limit or None]
+        for key in gone:
+            del self.kvs[key]
+        self.revision += bool(gone)
+        return DeleteResult(self.revision, len(gone), more=len(gone) < len(found))
+
+    async def delete_prefix(self, prefix: bytes, **options: Any) -> DeleteResult:
+        return await self.delete_range(*prefix_range(prefix), **options)
+
+    def delete_range_in_pages(self, start: bytes, end: bytes) -> PagedDeletion:
+        async def delete_page() -> DeleteResult:
+            await self.before_page()
+            return await self.delete_range(start, end, limit=self.delete_keys_max)
+
+        return PagedDeletion(delete_page)
+
+    def delete_prefix_in_pages(self, prefix: bytes) -> PagedDeletion:
+        return self.delete_range_in_pages(*prefix_range(prefix))
+
+    async def before_page(self) -> None:
+        """Nothing, unless a test has something to say."""
 
     async def delete(self, key: bytes, **options: Any) -> DeleteResult:
         self._note(key=key, **options)

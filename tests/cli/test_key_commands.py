@@ -10,6 +10,7 @@ from raftkv.errors import (
     NoLeader,
     OutcomeUnknown,
     RaftkvError,
+    TooManyKeys,
     WrongCluster,
 )
 from tests.cli.conftest import FakeClient, Raftkv
@@ -112,6 +113,7 @@ def test_keys_that_begin_with_a_dash_follow_two_dashes(raftkv: Raftkv, client: F
         (NoLeader("electing"), 4),
         (OutcomeUnknown("perhaps"), 5),
         (LeaseNotFound("gone"), 6),
+        (TooManyKeys("the lease is full"), 6),
     ],
 )
 def test_an_error_is_one_line_and_a_code(

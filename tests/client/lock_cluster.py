@@ -7,8 +7,9 @@ while the cluster is out of order, as it does without a leader.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from raftkv.errors import ConnectionFailed, OutcomeUnknown
+from raftkv.errors import ConnectionFailed, OutcomeUnknown, TooManyKeys
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.node.change_feed import ChangeFeed
@@ -16,7 +17,14 @@ from raftkv.raft.entry import Entry, EntryKind
 from raftkv.rpc import api_pb2, kv_pb2, log_pb2
 from raftkv.server.lock_waits import LockWaits
 from raftkv.storage.memory_state import MemoryStateStore
-from tests.client.scripted import LATENCY_S, ScriptedCluster, ScriptedLink, ScriptedNode, Store
+from tests.client.scripted import (
+    LATENCY_S,
+    ScriptedCluster,
+    ScriptedLink,
+    ScriptedNode,
+    Store,
+    failure_of,
+)
 
 TICK_S = 0.01
 
@@ -28,8 +36,32 @@ class MachineStore(Store):
         super().__init__()
         self.machine = StateMachine(MemoryStateStore(), Limits())
         self.time_ms = 0
+        self.lease_keys_max = 1_000_000
 
     def apply(self, batch: kv_pb2.CommandBatch) -> bytes:
+        full = [
+            position
+            for position, command in enumerate(batch.commands)
+            if self._has_full_lease(command, batch.commands[:position])
+        ]
+        runnable = kv_pb2.CommandBatch()
+        runnable.CopyFrom(batch)
+        for position in full:
+            runnable.commands[position].Clear()
+        result = kv_pb2.BatchResult.FromString(self._apply_batch(runnable))
+        for position in full:
+            error = TooManyKeys("the lease is full", keys_max=self.lease_keys_max)
+            result.results[position].failure.CopyFrom(failure_of(error))
+        return result.SerializeToString()
+
+    def _has_full_lease(self, command: kv_pb2.Command, before: Sequence[kv_pb2.Command]) -> bool:
+        lease = command.acquire.lease
+        joining = sum(each.acquire.lease == lease for each in before)
+        return bool(lease) and (
+            len(list(self.machine.lease_keys(lease))) + joining >= self.lease_keys_max
+        )
+
+    def _apply_batch(self, batch: kv_pb2.CommandBatch) -> bytes:
         stamped = log_pb2.StampedBatch(time_ms=self.time_ms)
         stamped.submissions.add(origin=1, number=1, commands=batch.SerializeToString())
         (applied,) = self._apply(stamped)

@@ -74,6 +74,10 @@ class Store:
         self.results: dict[tuple[int, int], bytes] = {}
         self.puts: list[bytes] = []  # every put that ran, in order
         self.reply_keys_max = 1_000_000
+        self.read_rows_max = 1_000_000  # that one read looks at
+        self.delete_keys_max = 1_000_000
+        self.idempotency_refusal: RaftkvError | None = None  # of each command with such a key
+        self.session_refusal: RaftkvError | None = None  # it has no room for what a session needs
         self.answers_per_reply_max = 1_000_000  # of reads, and of commands that read back
 
     def apply(self, batch: kv_pb2.CommandBatch) -> bytes:
@@ -83,9 +87,15 @@ class Store:
             return kv_pb2.BatchResult(failure=failure_of(expired)).SerializeToString()
         if batch.session and name in self.results:
             return self.results[name]
+        if batch.session and self.session_refusal is not None:
+            refusal = failure_of(self.session_refusal)
+            return kv_pb2.BatchResult(failure=refusal).SerializeToString()
         room = self.answers_per_reply_max
         result = kv_pb2.BatchResult()
         for command in batch.commands:
+            if command.idempotency_key and self.idempotency_refusal is not None:
+                result.results.append(self._failed(self.idempotency_refusal))
+                continue
             room -= command.put.prev_kv
             too_large = self._failed(errors.TooLarge("the reply would be too large"))
             result.results.append(too_large if room < 0 else self._run(command))
@@ -106,11 +116,38 @@ class Store:
         kvs = [self.keys[key] for key in found]
         if request.sort_order == kv_pb2.SORT_ORDER_DESCEND:
             kvs.reverse()
+        if request.page:
+            return self._read_page(kvs, request)
+        if len(kvs) > self.read_rows_max:
+            return self._failed(errors.TooManyKeys("use page", keys_max=self.read_rows_max))
         shown = kvs[: request.limit] if request.limit else kvs
+        if request.count_only:
+            shown = []
         if len(shown) > self.reply_keys_max:
             return self._failed(errors.TooLarge("use limit and continue from the last key"))
         answer = kv_pb2.RangeResult(kvs=shown, count=len(kvs), more=len(shown) < len(kvs))
         return kv_pb2.Result(revision=self.revision, range=answer)
+
+    def _read_page(self, kvs: list[kv_pb2.KeyValue], request: kv_pb2.Range) -> kv_pb2.Result:
+        found = kvs[: min(request.limit or self.read_rows_max, self.read_rows_max)]
+        shown = [] if request.count_only else found
+        if len(shown) > self.reply_keys_max:
+            return self._failed(errors.TooLarge("use limit and continue from the last key"))
+        page = kv_pb2.RangeResult(kvs=shown, count=len(found), more=len(found) < len(kvs))
+        if page.more:
+            page.next_key = kvs[len(found)].key
+        return kv_pb2.Result(revision=self.revision, range=page)
+
+    def _delete(self, deletion: kv_pb2.DeleteRange) -> kv_pb2.Result:
+        found = sorted(key for key in self.keys if _within(key, deletion.key, deletion.range_end))
+        if not deletion.limit and len(found) > self.delete_keys_max:
+            return self._failed(errors.TooManyKeys("use limit", keys_max=self.delete_keys_max))
+        gone = found[: min(deletion.limit or self.delete_keys_max, self.delete_keys_max)]
+        for key in gone:
+            del self.keys[key]
+        self.revision += bool(gone)
+        deleted = kv_pb2.DeleteRangeResult(deleted=len(gone), more=len(gone) < len(found))
+        return kv_pb2.Result(revision=self.revision, delete_range=deleted)
 
     def _run(self, command: kv_pb2.Command) -> kv_pb2.Result:
         match command.WhichOneof("command"):
@@ -126,6 +163,8 @@ class Store:
                 return kv_pb2.Result(revision=self.revision, lease=LEASE(lease=lease))
             case "put":
                 return self._put(command.put)
+            case "delete_range":
+                return self._delete(command.delete_range)
             case _:
                 return kv_pb2.Result(revision=self.revision)
         if lease not in self.leases:

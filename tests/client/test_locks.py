@@ -19,7 +19,9 @@ from raftkv.errors import (
     NoLeader,
     OutcomeUnknown,
     Refused,
+    TooManyKeys,
 )
+from raftkv.kv.records import unpack_version
 from tests.client.conftest import Connect
 from tests.client.lock_cluster import LockCluster
 from tests.client.scripted import Answer, Fault, Seen
@@ -42,6 +44,11 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(60.0):
         while not condition():  # noqa: ASYNC110 (virtual time)
             await asyncio.sleep(0.001)
+
+
+def leases_of(cluster: LockCluster, name: bytes) -> set[int]:
+    """Those that the queue stands on."""
+    return {unpack_version(each.record)[3] for each in cluster.machine.lock_members(name)}
 
 
 def ran(kind: str, answer: Answer, times: int = 1) -> Callable[[Seen], Answer]:
@@ -645,3 +652,27 @@ async def test_a_grant_whose_key_is_gone_is_not_renewed_though_its_lease_lives(
     cluster.store.run(delete_range={"key": grant.key})
     with pytest.raises(LockLost):
         await client.renew(grant)
+
+
+async def test_more_places_than_one_lease_may_have_stand_on_several(
+    client: Client, cluster: LockCluster
+) -> None:
+    cluster.store.lease_keys_max = 3
+    first = await client.lock("n", ttl=TTL).acquire()
+    waiting = [asyncio.create_task(client.lock("n", ttl=TTL).acquire()) for _ in range(7)]
+    await until(lambda: len(cluster.store.tokens(b"n")) == 8)
+    leases = leases_of(cluster, b"n")
+    assert len(leases) == 3
+    await first.release()
+    for lock in waiting:
+        await (await lock).release()
+    await until(lambda: not leases & set(cluster.machine.leases()))  # each without a place ends
+
+
+async def test_a_lease_that_may_have_no_key_at_all_is_no_reason_to_try_for_ever(
+    client: Client, cluster: LockCluster
+) -> None:
+    cluster.store.lease_keys_max = 0
+    with pytest.raises(TooManyKeys):
+        await client.lock("n", ttl=TTL).acquire()
+    assert len(cluster.commands("acquire")) == 1

@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 
+from raftkv.client import paging
 from raftkv.client.client import Client
 from raftkv.client.levels import ReadLevel
 from raftkv.client.op import Sort
 from raftkv.client.values import prefix_end
-from raftkv.errors import InvalidRequest, RevisionCompacted
+from raftkv.errors import DeadlineExceeded, InvalidRequest, NoLeader, RevisionCompacted
 from raftkv.rpc import api_pb2
 from tests.client.scripted import ScriptedCluster, failure_of
 
@@ -32,6 +33,7 @@ async def test_a_range_too_large_for_a_reply_comes_in_pages_of_one_revision(
     assert (found.count, found.more, found.revision) == (25, False, 26)
     pages = [seen.request.reads.ranges[0] for seen in cluster.reads]
     assert {page.revision for page in pages if page.key > b"k"} == {26}
+    assert all(page.page for page in pages[1:]), "no page costs the rest of the range"
 
 
 async def test_a_limit_holds_across_pages(filled: Client) -> None:
@@ -45,6 +47,59 @@ async def test_a_sorted_range_too_large_for_a_reply_is_sorted_by_the_client(fill
     assert [kv.key for kv in found.kvs] == KEYS[::-1][:12]
     by_value = await filled.range_prefix("k", sort=Sort.VALUE)
     assert [kv.value for kv in by_value.kvs] == sorted(key[::-1] for key in KEYS)
+
+
+async def test_a_range_of_more_rows_than_one_read_may_look_at_is_read_in_pages(
+    filled: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.store.read_rows_max = 4
+    assert [kv.key for kv in (await filled.range_prefix("k")).kvs] == KEYS
+    counted = await filled.range_prefix("k", count_only=True)
+    assert (counted.kvs, counted.count, counted.more) == ((), 25, False)
+    last = await filled.range_prefix("k", descending=True, limit=3)
+    assert ([kv.key for kv in last.kvs], last.count, last.more) == (KEYS[:-4:-1], 25, True)
+
+
+async def test_a_sorted_range_with_a_limit_holds_not_much_more_than_that(
+    filled: Client, cluster: ScriptedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "SORTED_MIN", 0)
+    cluster.store.read_rows_max = 4
+    by_value = await filled.range_prefix("k", sort=Sort.VALUE, limit=3)
+    assert [kv.value for kv in by_value.kvs] == sorted(key[::-1] for key in KEYS)[:3]
+    assert (by_value.count, by_value.more) == (25, True)
+
+
+@pytest.mark.parametrize(("limit", "more"), [(13, True), (24, True), (25, False), (26, False)])
+async def test_the_count_is_of_the_whole_range_also_where_pages_stop_at_the_limit(
+    filled: Client, cluster: ScriptedCluster, limit: int, more: bool
+) -> None:
+    cluster.store.read_rows_max = 4
+    found = await filled.range("k", "l", limit=limit)
+    assert [kv.key for kv in found.kvs] == KEYS[:limit]
+    assert (found.count, found.more, found.next_key) == (25, more, b"")
+    counting = [page for seen in cluster.reads for page in seen.request.reads.ranges]
+    assert sum(page.count_only for page in counting) == -(-(25 - min(limit, 25)) // 4)
+
+
+async def test_a_sorted_range_in_pages_shows_no_values_if_none_are_wanted(
+    filled: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.store.read_rows_max = 4
+    found = await filled.range_prefix("k", sort=Sort.VALUE, keys_only=True, limit=12)
+    assert [kv.key for kv in found.kvs] == sorted(KEYS, key=lambda key: key[::-1])[:12]
+    assert {kv.value for kv in found.kvs} == {b""}
+
+
+async def test_a_range_of_more_keys_than_can_be_read_in_time_says_how_far_it_came(
+    filled: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.store.read_rows_max = 4
+    cluster.refuse_reads = lambda reads: (
+        NoLeader("no majority") if reads.ranges and reads.ranges[0].key > KEYS[10] else None
+    )
+    with pytest.raises(DeadlineExceeded, match=r"12 keys were read in time.*scan"):
+        await filled.range_prefix("k", timeout=0.5)
 
 
 async def test_pages_start_afresh_when_their_revision_is_compacted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -245,6 +246,75 @@ async def test_the_servers_retry_after_is_honoured(
     first, second = cluster.writes
     assert second.at - first.at >= 0.7
     assert first.node == second.node
+
+
+async def test_a_store_without_room_for_the_session_is_asked_one_write_at_a_time_and_read_meanwhile(
+    connect: Connect, cluster: ScriptedCluster
+) -> None:
+    client = await connect()
+    cluster.store.session_refusal = Overloaded("too many sessions", retry_after_s=0.7)
+    writes = asyncio.gather(*(client.put(f"k{i}", "v") for i in range(20)))
+    await asyncio.sleep(0.1)
+    before = cluster.loop.time()
+    assert await client.get("k0") is None
+    assert cluster.loop.time() - before < 0.1
+    await asyncio.sleep(2.0)
+    first, *others = cluster.writes
+    assert len(first.batch.commands) == 20
+    assert [len(seen.batch.commands) for seen in others] == [1, 1]
+    assert all(later.at - seen.at > 0.7 for seen, later in pairwise(cluster.writes))
+    cluster.store.session_refusal = None
+    await writes
+    assert len(cluster.store.puts) == 20
+
+
+async def test_a_command_that_is_refused_for_now_waits_as_long_as_told_and_alone(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.store.idempotency_refusal = Overloaded("too many keys", retry_after_s=0.7)
+    named = asyncio.ensure_future(client.put("named", "v", idempotency_key="x"))
+    before = cluster.loop.time()
+    await asyncio.gather(client.put("k", "v"), client.get("k"))
+    assert cluster.loop.time() - before < 0.1
+    await asyncio.sleep(1.0)
+    asked = [seen.at for seen in cluster.writes if b"named" in seen.keys]
+    assert len(asked) == 2
+    assert asked[1] - asked[0] > 0.7
+    cluster.store.idempotency_refusal = None
+    await named
+    assert cluster.store.puts == [b"k", b"named"]
+
+
+async def test_a_command_that_is_refused_for_longer_than_it_has_time_fails_at_once(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.store.idempotency_refusal = Overloaded("too many keys", retry_after_s=3.0)
+    with pytest.raises(DeadlineExceeded, match="too many keys"):
+        await client.put("named", "v", idempotency_key="x", timeout=2.0)
+    assert cluster.loop.time() < 1.0
+
+
+async def test_a_closing_client_waits_for_what_was_refused_for_now(
+    connect: Connect, cluster: ScriptedCluster
+) -> None:
+    client = await connect()
+    cluster.store.idempotency_refusal = Overloaded("too many keys", retry_after_s=0.7)
+    named = asyncio.ensure_future(client.put("named", "v", idempotency_key="x"))
+    await asyncio.sleep(0.1)
+    cluster.store.idempotency_refusal = None
+    await client.close()
+    assert (await named).revision == 2
+
+
+async def test_who_waited_in_vain_for_room_is_told_of_it(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    cluster.store.session_refusal = Overloaded("too many sessions", retry_after_s=0.7)
+    writing = asyncio.ensure_future(client.put("k", "v", timeout=2.0))
+    await asyncio.sleep(1.0)
+    await client.get("k")
+    with pytest.raises(DeadlineExceeded, match=r"nothing was applied.*too many sessions"):
+        await writing
 
 
 async def test_an_outage_costs_the_servers_one_small_message_at_a_time(

@@ -15,7 +15,10 @@ from raftkv.client.sync import SyncClient
 from raftkv.errors import ConfigurationError, NoLeader
 
 # What hands out an object has a twin of that object, so the types differ; all else must be equal.
-HANDS_OUT_TWINS = {"transaction", "watch", "lease", "keep", "lock", "election"}
+HANDS_OUT_TWINS = {
+    *("transaction", "watch", "lease", "keep", "lock", "election"),
+    *("scan", "scan_prefix", "delete_range_in_pages", "delete_prefix_in_pages"),
+}
 
 
 def public_methods(cls: type) -> dict[str, object]:

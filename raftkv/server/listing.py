@@ -1,0 +1,31 @@
+"""A list of any length, put into a reply in steps and cut where the reply is full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from raftkv.kv.steps import Steps
+
+ROWS_PER_STEP: Final = 1_000
+ROWS_MAX: Final = 10_000
+"""Of one reply, however short they are: it is encoded in one turn of the loop."""
+ROW_OVERHEAD_BYTES: Final = 8
+"""What an element of a repeated field needs beside its own bytes, at most."""
+
+T = TypeVar("T")
+
+
+def fill(
+    rows: Iterable[T], add: Callable[[T], object], size_of: Callable[[T], int], bytes_max: int
+) -> Steps[bool]:
+    """Add rows until the reply is full; whether there are others. The first always fits."""
+    bytes_left = bytes_max
+    for position, row in enumerate(rows):
+        bytes_left -= size_of(row) + ROW_OVERHEAD_BYTES
+        if position and (bytes_left < 0 or position >= ROWS_MAX):
+            return True
+        add(row)
+        if not (position + 1) % ROWS_PER_STEP:
+            yield
+    return False
