@@ -11,7 +11,8 @@ from raftkv.errors import (
     ShuttingDown,
     TooLarge,
 )
-from raftkv.node.submissions import Intake, Submissions
+from raftkv.node.intake import Intake
+from raftkv.node.submissions import Submissions
 from raftkv.rpc import kv_pb2
 from raftkv.transport.ports import Submission
 
@@ -47,7 +48,7 @@ async def test_only_an_applied_entry_of_a_later_term_proves_a_submission_dead() 
     submissions, (future,) = waiting(b"a")
     submissions.take_unsent(term=2)
     submissions.revive_before(2)
-    assert not submissions.has_unsent
+    assert not submissions.may_send
     submissions.revive_before(3)
     assert numbers(submissions.take_unsent(term=3)) == [1]
     assert not future.done()
@@ -63,7 +64,7 @@ async def test_past_its_deadline_a_batch_that_reached_a_leader_has_an_unknown_ou
         await sent
     with pytest.raises(DeadlineExceeded):
         await late
-    assert not submissions.has_unsent
+    assert not submissions.may_send
     assert len(submissions) == 0
 
 
@@ -169,7 +170,7 @@ async def test_a_caller_that_went_away_frees_its_place() -> None:
     future.cancel()
     submissions.tick(0.0, leader_known=True, patience_ticks=40)
     assert len(submissions) == 0
-    assert not submissions.has_unsent
+    assert not submissions.may_send
 
 
 async def test_a_node_that_stops_says_what_may_have_happened_to_each_batch() -> None:
@@ -268,7 +269,7 @@ async def test_what_the_leader_has_not_proposed_fails_with_its_error() -> None:
         await first
     assert not second.done()
     assert len(submissions) == 1
-    assert not submissions.has_unsent
+    assert not submissions.may_send
 
 
 async def test_a_refusal_of_another_term_or_number_means_nothing() -> None:
