@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+from hashlib import blake2b
 from weakref import WeakValueDictionary
 
 from raftkv.errors import Overloaded, ShuttingDown
@@ -15,9 +15,8 @@ RETRY_AFTER_S = 0.05
 class Admission:
     """Counts what is under way on this node and refuses at once what would pass a bound.
 
-    A client may have no more under way than it leaves free for others (a dynamic threshold, as
-    Choudhury and Hahne have it for switches): alone half of a bound, and whoever comes next finds
-    room.
+    A client may have no more under way than is left free (a dynamic threshold, as Choudhury and
+    Hahne have it for switches): alone half of a bound, and the next one half of what is left.
     """
 
     def __init__(self, *, requests_max: int, requests_per_client_max: int, bytes_max: int) -> None:
@@ -29,7 +28,6 @@ class Admission:
         self._idle.set()
         self.requests = 0
         self.bytes = 0
-        self._numbers = itertools.count(1)
         self._shares: WeakValueDictionary[str, ClientShare] = WeakValueDictionary()
 
     def client(self, peer: str) -> ClientShare:
@@ -39,7 +37,7 @@ class Admission:
         """
         share = self._shares.get(peer)
         if share is None:
-            share = self._shares[peer] = ClientShare(self, next(self._numbers))
+            share = self._shares[peer] = ClientShare(self, _number_of(peer))
         return share
 
     def close(self) -> None:
@@ -86,7 +84,7 @@ class Admission:
 
 
 class ClientShare:
-    """What one client has under way. `number` tells it from the others of this process."""
+    """What one client has under way. `number` tells it from others: two may share one by chance."""
 
     __slots__ = ("__weakref__", "_admission", "bytes", "number", "requests")
 
@@ -103,6 +101,11 @@ class ClientShare:
     def leave(self, size_bytes: int) -> None:
         """Count a request out, with the size that it came in with."""
         self._admission.leave(self, size_bytes)
+
+
+def _number_of(peer: str) -> int:
+    # By its name, not by counting: when a share is forgotten must not decide who is whose rival.
+    return 1 + int.from_bytes(blake2b(peer.encode(), digest_size=4).digest())
 
 
 def _overloaded(what: str, bound: int) -> Overloaded:
