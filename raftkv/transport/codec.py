@@ -348,8 +348,11 @@ def _encode_forwards(frame: Frame, wire: peer_pb2.Frame) -> None:
 
 def _decode_forward(wire: peer_pb2.Forward) -> Forward:
     submissions = [
-        # An older node counts no commands.
-        Submission(s.origin, s.number, s.commands, s.client, max(1, s.command_count))
+        # An older node counts no commands, and none takes less than two bytes.
+        Submission(
+            *(s.origin, s.number, s.commands, s.client),
+            max(1, min(s.command_count, len(s.commands) // 2)),
+        )
         for s in wire.submissions
     ]
     return Forward(wire.term, wire.settled, tuple(submissions))
