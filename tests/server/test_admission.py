@@ -110,3 +110,13 @@ async def test_a_client_without_calls_is_forgotten() -> None:
     share.leave(5)
     del share
     assert not admission._shares
+
+
+async def test_nobody_has_more_bytes_under_way_than_are_left_for_others() -> None:
+    admission = Admission(requests_max=1000, requests_per_client_max=1000, bytes_max=1000)
+    greedy = admission.client("greedy")
+    for _ in range(5):
+        greedy.enter(100)
+    with pytest.raises(Overloaded, match="bytes in flight of this client"):
+        greedy.enter(100)
+    admission.client("newcomer").enter(400)
