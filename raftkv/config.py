@@ -96,7 +96,7 @@ class Settings:
         4096, "batches of clients this node has in flight", minimum=1, maximum=1 << 20
     )
     requests_per_client_max: int = setting(
-        1024, "requests one client stream has in flight", minimum=1, maximum=1 << 20
+        1024, "requests one client connection has in flight", minimum=1, maximum=1 << 20
     )
     log_retained_bytes: int = setting(
         32 << 20, "log kept after a compaction for nodes that lag", minimum=0, maximum=1 << 40

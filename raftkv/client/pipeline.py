@@ -76,6 +76,7 @@ class Pipeline:
     ) -> None:
         self._endpoints = endpoints
         self._settings = settings
+        self._batch_operations_max = settings.batch_operations_max  # a node may advise less
         self._loop = loop
         self._gate = Gate(settings, rng, loop.time())
         self.control = ControlLane(settings)
@@ -213,7 +214,7 @@ class Pipeline:
         for lane in self._lanes:
             while lane.queue and self._may_send(flow, lane, now):
                 alone = (self._gate.probing and lane.needs_majority) or lane.refusal
-                batch = lane.form(1 if alone else self._settings.batch_operations_max)
+                batch = lane.form(1 if alone else self._batch_operations_max)
                 if batch is None:
                     break
                 self._gate.sent()
@@ -262,6 +263,10 @@ class Pipeline:
             self._foreign(flow, now)
             return
         self.saw(reply.header.revision)
+        self._batch_operations_max = min(
+            reply.batch_commands_max or self._settings.batch_operations_max,
+            self._settings.batch_operations_max,
+        )
         batch = flow.heard(reply.number, now)
         if not flow.greeted:
             self._greeted(flow, answer, now)

@@ -34,6 +34,7 @@ from raftkv.node import scrub
 from raftkv.node.apply_turn import ApplyTurn
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.cluster_clock import ClusterClock
+from raftkv.node.intake import Intake
 from raftkv.node.leader_lease import LeaderLease
 from raftkv.node.log_compaction import LogCompaction
 from raftkv.node.peer_register import PeerRegister
@@ -41,7 +42,7 @@ from raftkv.node.reads import ReadBarriers
 from raftkv.node.recovery import Recovered
 from raftkv.node.removal import RemovalClaims
 from raftkv.node.snapshots import SnapshotSender
-from raftkv.node.submissions import Intake, Submissions
+from raftkv.node.submissions import Submissions
 from raftkv.node.tasks import Fatal, Tasks
 from raftkv.node.upkeep import next_version, require_version, updated_membership
 from raftkv.node.withdrawal import Withdrawal
@@ -131,7 +132,6 @@ class Driver:
         self._links = links
         # An honest node stays below its own bound, which may be a little above ours.
         self._intake = Intake(2 * config.uncommitted_bytes_max)
-        self._forwarders: set[int] = set()  # peers with submissions in the intake
         self._snapshots = SnapshotSender(node_id, state_storage, links, self._take_checkpoint)
         self._own = own
         self._log_disk = asyncio.Lock()
@@ -337,7 +337,6 @@ class Driver:
                 ForwardRefused(forward.term, number, error)
                 for number, error in self._intake.add(sender, good, forward.settled)
             ]
-            self._forwarders.add(sender)
         if refused:
             self._links.send(sender, Frame(forwards_refused=tuple(refused)))
 
@@ -422,6 +421,7 @@ class Driver:
             raft.tick()
             self.submissions.tick(now, raft.leader_id != 0, patience_ticks)
             self.barriers.tick(now, raft.read_index, core.election_ticks_min // 2, patience_ticks)
+            self._intake.load.tick()
             self._resend_overdue()
             self._let_time_pass(now)
             self._ticks += 1
@@ -558,6 +558,8 @@ class Driver:
         self._follow_membership()
         if self._changed:
             self._notice_change()
+        if self._may_propose or (raft.leader_id and self.submissions.may_send):
+            self.wake()  # what was applied has made room for more
 
     def _send(self, messages: Sequence[Message]) -> None:
         by_peer: dict[int, list[Message]] = {}
@@ -574,7 +576,6 @@ class Driver:
         if now[:2] != before[:2]:
             # What the leader of an older term had queued is its origins' again.
             self._intake.clear()
-            self._forwarders.clear()
             self._upkeep_index = 0
             self._lease.begin(raft.current_term if raft.leads else 0, self.loop.time())
         self._seen = now
@@ -599,17 +600,29 @@ class Driver:
     def _hand_in_submissions(self) -> None:
         raft, own = self.raft, self.submissions
         if raft.leads:
-            if own.has_unsent:
+            if own.may_send:
                 self._intake.add(self._node_id, own.take_unsent(raft.current_term), own.settled)
-            if self._intake and raft.established and not raft.transferee:
-                now = self.loop.time()
-                for submissions in self._intake.take(self._config.entry_bytes_max):
-                    self._propose(submissions, now)
-                for peer in self._forwarders:
-                    raft.want_commit(peer)
-                self._forwarders.clear()
-        elif raft.leader_id and own.has_unsent:
+            if self._may_propose:
+                # One in a round, so what is small leaves without what is large and goes next.
+                submissions, senders = self._intake.take(
+                    self._config.entry_bytes_max, raft.log.last_index + 1
+                )
+                self._propose(submissions, self.loop.time())
+                for sender in senders:
+                    raft.want_commit(sender)
+        elif raft.leader_id and own.may_send:
             self._forward(own.take_unsent(raft.current_term))
+
+    @property
+    def mixed_load(self) -> bool:
+        """At a leader: whether clients of any nodes that write little share it with others."""
+        return self.raft.leads and self._intake.load.is_on
+
+    @property
+    def _may_propose(self) -> bool:
+        raft = self.raft
+        ready = raft.leads and raft.established and not raft.transferee
+        return ready and self._intake.may_propose(raft.last_applied)
 
     def _forward(self, submissions: Sequence[Submission]) -> None:
         if submissions:

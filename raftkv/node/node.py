@@ -19,6 +19,7 @@ from raftkv.kv.membership import decode_membership, encode_membership
 from raftkv.node import members
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.driver import Driver, NodeConfig
+from raftkv.node.flow_control import BATCH_COMMANDS_ADVISED
 from raftkv.node.leadership import hand_over
 from raftkv.node.reconfiguration import Reconfiguration, require_leader
 from raftkv.node.recovery import recover
@@ -271,8 +272,12 @@ class Node:
 
     # ---- reads and writes ------------------------------------------------------------
 
-    def submit(self, commands: bytes, deadline: float) -> asyncio.Future[bytes]:
+    def submit(
+        self, commands: bytes, deadline: float, *, client: int = 0, command_count: int = 1
+    ) -> asyncio.Future[bytes]:
         """Put a checked CommandBatch through the log; the BatchResult of this node's apply.
+
+        Clients have turns by what their batches cost; 0 is the node itself.
 
         Fails with `Overloaded`, `NoLeader`, `ShuttingDown` or `DeadlineExceeded` if it was
         certainly not applied, with `OutcomeUnknown` if nobody here can say.
@@ -280,11 +285,20 @@ class Node:
         future: asyncio.Future[bytes] = self.driver.loop.create_future()
         try:
             self.require_running()
-            self.driver.submissions.add(commands, future, deadline)
+            self.driver.submissions.add(commands, future, deadline, client, command_count)
             self.driver.wake()
         except RaftkvError as error:
             future.set_exception(error)
         return future
+
+    @property
+    def batch_commands_advised(self) -> int:
+        """How many commands clients should put in a batch at most, for others' sake; 0: any number.
+
+        The leader knows of the clients of all nodes, others of their own.
+        """
+        mixed = self.driver.submissions.load.is_on or self.driver.mixed_load
+        return BATCH_COMMANDS_ADVISED if mixed else 0
 
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
         """Done when `machine` includes everything that was acknowledged before this call."""

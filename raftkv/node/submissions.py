@@ -11,9 +11,9 @@ nothing but its results says what became of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias
 
 from raftkv.errors import (
     DeadlineExceeded,
@@ -23,6 +23,9 @@ from raftkv.errors import (
     RaftkvError,
     SessionExpired,
 )
+from raftkv.node import flow_control
+from raftkv.node.fair_queue import FairQueue
+from raftkv.node.flow_control import MixedLoad, cost_of
 from raftkv.rpc import kv_pb2
 from raftkv.transport.ports import Submission
 
@@ -31,6 +34,7 @@ class Waiting:
     """One submission and who waits for it. `term` 0: no leader has it, as far as is known."""
 
     __slots__ = (
+        "cost",
         "deadline",
         "future",
         "maybe_applied",
@@ -44,6 +48,7 @@ class Waiting:
         self, submission: Submission, future: asyncio.Future[bytes], deadline: float
     ) -> None:
         self.submission = submission
+        self.cost = cost_of(submission)
         self.future = future
         self.deadline = deadline
         self.term = 0
@@ -57,7 +62,10 @@ class Waiting:
 
 
 class Submissions:
-    """All submissions of this process, by number. Bounded by count and bytes."""
+    """All submissions of this process, by number. Bounded by count and bytes.
+
+    What a leader has of them is bounded as well; the others wait here, in turns between clients.
+    """
 
     RESEND_TICKS = 4
 
@@ -68,22 +76,40 @@ class Submissions:
         self._bytes = 0
         self._number = 0
         self._waiting: dict[int, Waiting] = {}
-        self._unsent: list[Waiting] = []
+        self._unsent: FairQueue[int, Waiting] = FairQueue(flow_control.TURN_COST)
+        self.load = MixedLoad()
+        self._sent_cost = 0
+        self._sent_of: Counter[int] = Counter()  # by client
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @property
-    def has_unsent(self) -> bool:
-        return bool(self._unsent)
+    def may_send(self) -> bool:
+        """Whether something is unsent that a leader may be given now.
+
+        What is sent can't be overtaken, so it is little. A client of which the leader has nothing
+        waits for nobody: it could only be in its own way.
+        """
+        if not self._unsent:
+            return False
+        client, _, _ = self._unsent.head()
+        return self._sent_cost < flow_control.FORWARDED_COST_MAX or not self._sent_of[client]
 
     @property
     def settled(self) -> int:
         """Nobody waits for a submission up to this number."""
         return next(iter(self._waiting), self._number + 1) - 1
 
-    def add(self, commands: bytes, future: asyncio.Future[bytes], deadline: float) -> None:
-        """Take a batch in. Raises `Overloaded` over a bound."""
+    def add(
+        self,
+        commands: bytes,
+        future: asyncio.Future[bytes],
+        deadline: float,
+        client: int = 0,
+        command_count: int = 1,
+    ) -> None:
+        """Take a batch of a client in. Raises `Overloaded` over a bound."""
         if len(self._waiting) >= self._count_max or self._bytes >= self._bytes_max:
             raise Overloaded(
                 f"this node has {len(self._waiting)} batches ({self._bytes} bytes) under way, its"
@@ -91,21 +117,42 @@ class Submissions:
                 retry_after_s=0.05,
             )
         self._number += 1
-        waiting = Waiting(Submission(self.origin, self._number, commands), future, deadline)
+        submission = Submission(self.origin, self._number, commands, client, command_count)
+        waiting = Waiting(submission, future, deadline)
         self._waiting[self._number] = waiting
         self._bytes += len(commands)
-        self._unsent.append(waiting)
+        self._unsent.push(client, waiting, waiting.cost)
+        self.load.note(client, waiting.cost)
 
     def take_unsent(self, term: int) -> list[Submission]:
-        """What the leader of `term` has to be given."""
+        """What the leader of `term` is to be given now."""
         taken = []
-        for waiting in self._unsent:
+        while self.may_send:
+            waiting = self._unsent.pop()
             waiting.term = term
             waiting.ticks = 0
             waiting.resend_after_ticks = self.RESEND_TICKS
+            self._sent_cost += waiting.cost
+            self._sent_of[waiting.submission.client] += 1
             taken.append(waiting.submission)
-        self._unsent.clear()
         return taken
+
+    def _has_come_back(self, waiting: Waiting) -> None:
+        """No leader has it any more."""
+        if waiting.term == 0:
+            return
+        waiting.term = 0
+        waiting.ticks = 0
+        self._sent_cost -= waiting.cost
+        client = waiting.submission.client
+        self._sent_of[client] -= 1
+        if not self._sent_of[client]:
+            del self._sent_of[client]
+
+    def _queue_again(self, revived: list[Waiting]) -> None:
+        """These were handed in before whatever is unsent of their clients."""
+        for waiting in reversed(revived):
+            self._unsent.push_front(waiting.submission.client, waiting, waiting.cost)
 
     def take_overdue(self, term: int) -> list[Submission]:
         """What the leader of `term` was given a while ago and may have lost on the way.
@@ -139,25 +186,25 @@ class Submissions:
         waiting = self._waiting.get(number)
         # In another term it may be on its way again; what a snapshot jumped over may be applied.
         if waiting is not None and waiting.term == term and not waiting.maybe_applied:
-            waiting.term = 0
             self._fail(number, error)
 
     def revive_before(self, term: int) -> None:
         """An entry of `term` was applied: what older leaders got and is not here, is dead."""
-        for waiting in self._waiting.values():
-            if 0 < waiting.term < term:
-                waiting.term = 0
-                waiting.ticks = 0
-                self._unsent.append(waiting)
+        dead = [waiting for waiting in self._waiting.values() if 0 < waiting.term < term]
+        for waiting in dead:
+            self._has_come_back(waiting)
+        self._queue_again(dead)
 
     def jump(self, repeatable: Callable[[bytes], bool]) -> None:
         """A snapshot took the place of entries we have not seen."""
+        jumped_over: list[Waiting] = []
         for number, waiting in list(self._waiting.items()):
             if waiting.term == 0:
                 continue
             if repeatable(waiting.submission.commands):
                 self._renumber(number, waiting)
                 waiting.maybe_applied = True
+                jumped_over.append(waiting)
             else:
                 self._fail(
                     number,
@@ -166,6 +213,7 @@ class Submissions:
                         " seen whether the write was applied"
                     ),
                 )
+        self._queue_again(jumped_over)
 
     def _renumber(self, number: int, waiting: Waiting) -> None:
         """Make it new for the leader, who takes a number of ours once in its term."""
@@ -173,17 +221,14 @@ class Submissions:
         self._number += 1
         self._waiting[self._number] = waiting
         waiting.submission = replace(waiting.submission, number=self._number)
-        waiting.term = 0
-        waiting.ticks = 0
-        self._unsent.append(waiting)
+        self._has_come_back(waiting)
 
     def tick(self, now_s: float, leader_known: bool, patience_ticks: int) -> None:
         """Give up what is past its deadline, and what has found no leader for too long."""
+        self.load.tick()
         for number, waiting in list(self._waiting.items()):
             waiting.ticks += 1
             if waiting.future.done():  # the caller has gone away
-                if waiting.term == 0:
-                    self._drop_unsent(waiting)
                 self._forget(number)
             elif now_s >= waiting.deadline:
                 self._fail(number, self._late(waiting))
@@ -215,132 +260,19 @@ class Submissions:
 
     def _fail(self, number: int, error: RaftkvError) -> None:
         waiting = self._forget(number)
-        if waiting is None:
-            return
-        if waiting.term == 0:
-            self._drop_unsent(waiting)
-        if not waiting.future.done():
+        if waiting is not None and not waiting.future.done():
             waiting.future.set_exception(error)
-
-    def _drop_unsent(self, waiting: Waiting) -> None:
-        self._unsent = [other for other in self._unsent if other is not waiting]
 
     def _forget(self, number: int) -> Waiting | None:
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
             self._bytes -= len(waiting.submission.commands)
+            if waiting.term == 0:
+                self._unsent.remove(waiting.submission.client, waiting)
+            self._has_come_back(waiting)
         return waiting
 
 
 def _session_has_ended(result: bytes) -> bool:
     """Whether a batch was refused now for the lack of what would remember its first run."""
     return kv_pb2.BatchResult.FromString(result).failure.reason == SessionExpired.reason
-
-
-_Origin: TypeAlias = tuple[int, int]
-"""The sender of submissions, and the process that it says has handed them in."""
-
-
-class Intake:
-    """The leader's queue: submissions of all origins, each taken or refused once per term.
-
-    What one sender can make it hold is bounded: bytes in the queue, origins, and numbers.
-    """
-
-    ORIGINS_PER_SENDER_MAX = 16
-    """A node has one origin in each of its lives, and few lives in a term."""
-
-    TAKEN_PER_ORIGIN_MAX = 1 << 20
-
-    def __init__(self, bytes_per_sender_max: int) -> None:
-        self._bytes_per_sender_max = bytes_per_sender_max
-        self._queue: list[Submission] = []
-        self._bytes: dict[int, int] = {}
-        self._origins: dict[int, dict[int, None]] = {}
-        self._settled: dict[_Origin, int] = {}
-        self._taken: dict[_Origin, set[int]] = {}
-        self._refused: dict[_Origin, set[int]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._queue)
-
-    def clear(self) -> None:
-        """A new term: whatever was not proposed is its origin's again."""
-        for kept in (
-            *(self._queue, self._bytes, self._origins),
-            *(self._settled, self._taken, self._refused),
-        ):
-            kept.clear()
-
-    def add(
-        self, sender: int, submissions: Iterable[Submission], settled: int
-    ) -> list[tuple[int, RaftkvError]]:
-        """Queue what has not been taken before. The origin waits for none up to `settled`.
-
-        Returns the numbers of those over a bound, each with its error. The origin is told that
-        such a one was not proposed, so a copy of it that arrives later is not, either.
-        """
-        over: list[tuple[int, RaftkvError]] = []
-        for submission in submissions:
-            origin, number = (sender, submission.origin), submission.number
-            taken, refused = self._taken_from(origin), self._refused[origin]
-            if settled > self._settled.get(origin, 0):
-                self._settled[origin] = settled
-                taken -= {old for old in taken if old <= settled}
-                refused -= {old for old in refused if old <= settled}
-            if number <= self._settled.get(origin, 0) or number in taken:
-                continue
-            queued, known = self._bytes.get(sender, 0), len(taken) + len(refused)
-            if (
-                number in refused
-                or queued >= self._bytes_per_sender_max
-                or known >= self.TAKEN_PER_ORIGIN_MAX
-            ):
-                if known < self.TAKEN_PER_ORIGIN_MAX:
-                    refused.add(number)
-                over.append((number, self._full(sender, queued)))
-                continue
-            taken.add(number)
-            self._bytes[sender] = queued + len(submission.commands)
-            self._queue.append(submission)
-        return over
-
-    def _taken_from(self, origin: _Origin) -> set[int]:
-        """The numbers of this origin that were taken and are not settled."""
-        taken = self._taken.get(origin)
-        if taken is None:
-            taken = self._taken[origin] = set()
-            self._refused[origin] = set()
-            sender, process = origin
-            origins = self._origins.setdefault(sender, {})
-            origins[process] = None
-            if len(origins) > self.ORIGINS_PER_SENDER_MAX:
-                # The oldest is a life of the sender that is long over: nobody repeats its numbers.
-                gone = next(iter(origins))
-                del origins[gone]
-                self._taken.pop((sender, gone), None)
-                self._refused.pop((sender, gone), None)
-                self._settled.pop((sender, gone), None)
-        return taken
-
-    def _full(self, sender: int, queued: int) -> RaftkvError:
-        return Overloaded(
-            f"the leader has {queued} bytes of node {sender} waiting, its bound; wait, or send"
-            " fewer at once",
-            retry_after_s=0.05,
-        )
-
-    def take(self, bytes_max: int) -> Iterator[list[Submission]]:
-        """Empty the queue in lists of about `bytes_max` each, in order."""
-        queue, self._queue = self._queue, []
-        self._bytes.clear()
-        chosen: list[Submission] = []
-        size = 0
-        for submission in queue:
-            if chosen and size + len(submission.commands) > bytes_max:
-                yield chosen
-                chosen, size = [], 0
-            chosen.append(submission)
-            size += len(submission.commands)
-        if chosen:
-            yield chosen

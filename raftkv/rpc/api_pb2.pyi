@@ -308,18 +308,20 @@ class ReadBatch(_message.Message):
     def __init__(self, ranges: _Optional[_Iterable[_Union[_kv_pb2.Range, _Mapping]]] = ..., level: _Optional[_Union[ReadLevel, str]] = ..., min_revision: _Optional[int] = ..., max_staleness_ms: _Optional[int] = ..., transactions: _Optional[_Iterable[_Union[_kv_pb2.Transaction, _Mapping]]] = ...) -> None: ...
 
 class PipelineReply(_message.Message):
-    __slots__ = ("number", "header", "results", "reads", "failure")
+    __slots__ = ("number", "header", "results", "reads", "failure", "batch_commands_max")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     READS_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_COMMANDS_MAX_FIELD_NUMBER: _ClassVar[int]
     number: int
     header: ReplyHeader
     results: bytes
     reads: ReadResults
     failure: _kv_pb2.Failure
-    def __init__(self, number: _Optional[int] = ..., header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., results: _Optional[bytes] = ..., reads: _Optional[_Union[ReadResults, _Mapping]] = ..., failure: _Optional[_Union[_kv_pb2.Failure, _Mapping]] = ...) -> None: ...
+    batch_commands_max: int
+    def __init__(self, number: _Optional[int] = ..., header: _Optional[_Union[ReplyHeader, _Mapping]] = ..., results: _Optional[bytes] = ..., reads: _Optional[_Union[ReadResults, _Mapping]] = ..., failure: _Optional[_Union[_kv_pb2.Failure, _Mapping]] = ..., batch_commands_max: _Optional[int] = ...) -> None: ...
 
 class ReadResults(_message.Message):
     __slots__ = ("results", "staleness_ms")

@@ -14,7 +14,7 @@ import structlog
 
 from raftkv.errors import InvariantViolation, RaftkvError, StorageError
 from raftkv.logs import Logger
-from raftkv.server.admission import Admission
+from raftkv.server.admission import Admission, ClientShare
 from raftkv.server.deadlines import Deadlines
 from raftkv.server.failures import abort, of_write
 from raftkv.server.header import header_of
@@ -34,6 +34,7 @@ class Call:
 
     request_id: str
     deadline: float
+    share: ClientShare
 
 
 class UnaryCalls:
@@ -65,10 +66,11 @@ class UnaryCalls:
         arrived = self._loop.time()
         deadline = self._deadlines.of_call(arrived, context.time_remaining())
         request_id = self._request_id(context)
+        share = self._admission.client(context.peer())
         failure: str | None = "CANCELLED"
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                reply = await work(Call(request_id, deadline))
+                reply = await work(Call(request_id, deadline, share))
                 failure = None
                 return reply
             except (RaftkvError, InvariantViolation) as problem:
@@ -80,15 +82,6 @@ class UnaryCalls:
             finally:
                 took_ms = (self._loop.time() - arrived) * 1000
                 self._log.debug("call", kind=kind, failure=failure, took_ms=took_ms)
-
-    async def admit(self, size_bytes: int, work: Callable[[], Awaitable[Reply]]) -> Reply:
-        """Do work that counts against the bounds of this node."""
-        share = self._admission.client()
-        share.enter(size_bytes)
-        try:
-            return await work()
-        finally:
-            share.leave(size_bytes)
 
     def _request_id(self, context: Context) -> str:
         for key, value in context.invocation_metadata() or ():
@@ -134,9 +127,11 @@ def data_call(
         @functools.wraps(work)
         async def admitted(service: ServiceT, request: Request, call: Call) -> Reply:
             size_bytes = request.ByteSize()  # type: ignore[attr-defined]
-            return await service.calls.admit(
-                size_bytes, functools.partial(work, service, request, call)
-            )
+            call.share.enter(size_bytes)
+            try:
+                return await work(service, request, call)
+            finally:
+                call.share.leave(size_bytes)
 
         return admin_call(kind)(admitted)
 

@@ -28,7 +28,9 @@ class KVService(api_pb2_grpc.KVServicer):
         batch = kv_pb2.CommandBatch(commands=[request.command])
         for _, error in check_batch(batch, self._limits):
             raise error
-        results = await self._node.submit(batch.SerializeToString(), call.deadline)
+        results = await self._node.submit(
+            batch.SerializeToString(), call.deadline, client=call.share.number
+        )
         outcome = kv_pb2.BatchResult.FromString(results)
         if outcome.HasField("failure"):
             raise failures.error_of(outcome.failure)

@@ -81,7 +81,10 @@ class PipelineService:
     ) -> None:
         """Serve one client's stream to its end."""
         stream = PipelineStream(
-            f"pipeline-{next(self._names)}", context, self._admission.client(), self._handle
+            f"pipeline-{next(self._names)}",
+            context,
+            self._admission.client(context.peer()),
+            self._handle,
         )
         if self._admission.closed:
             stream.end()
@@ -133,7 +136,9 @@ class PipelineService:
             if position != WHOLE_BATCH:
                 refused.facts["position"] = str(position)
             raise refused
-        results = self._node.submit(commands, deadline)
+        results = self._node.submit(
+            commands, deadline, client=request.stream.share.number, command_count=request.parts
+        )
         results.add_done_callback(partial(self._submitted, request))
 
     def _submitted(self, request: _Request, results: asyncio.Future[bytes]) -> None:
@@ -191,7 +196,11 @@ class PipelineService:
     # ---- replies ---------------------------------------------------------------
 
     def _reply(self, request: _Request) -> api_pb2.PipelineReply:
-        return api_pb2.PipelineReply(number=request.number, header=header_of(self._node))
+        return api_pb2.PipelineReply(
+            number=request.number,
+            header=header_of(self._node),
+            batch_commands_max=self._node.batch_commands_advised,
+        )
 
     def _failure(self, request: _Request, error: RaftkvError) -> api_pb2.PipelineReply:
         reply = self._reply(request)

@@ -45,8 +45,17 @@ class Node(Protocol):
     def require_running(self) -> None:
         """Raise `ShuttingDown` once this node takes no work any more."""
 
-    def submit(self, commands: bytes, deadline: float) -> asyncio.Future[bytes]:
-        """Put a checked CommandBatch through the log; the BatchResult of this node's apply."""
+    def submit(
+        self, commands: bytes, deadline: float, *, client: int = 0, command_count: int = 1
+    ) -> asyncio.Future[bytes]:
+        """Put a checked CommandBatch through the log; the BatchResult of this node's apply.
+
+        Clients have turns by what their batches cost; 0 is the node itself.
+        """
+
+    @property
+    def batch_commands_advised(self) -> int:
+        """How many commands clients should put in a batch, for others' sake; 0: any number."""
 
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
         """Done when `machine` includes everything that was acknowledged before this call."""

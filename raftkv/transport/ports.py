@@ -43,11 +43,17 @@ class Founding:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A CommandBatch that the process `origin` handed in as its `number`-th."""
+    """A CommandBatch that the process `origin` handed in as its `number`-th.
+
+    `client` tells its clients apart, 0 where it does not say. Like the count of commands it decides
+    whose turn it is, and is in no log.
+    """
 
     origin: int
     number: int
     commands: bytes
+    client: int = 0
+    command_count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,6 +241,7 @@ class ScriptedCluster:
         self.script: deque[Answer] = deque()
         self.refuse_reads: Callable[[api_pb2.ReadBatch], RaftkvError | None] = lambda reads: None
         self.staleness_ms = 0
+        self.batch_commands_max = 0  # what the nodes advise
         self.answer_to: Callable[[Seen], Answer] = lambda seen: None
 
     async def connect(self, timeout: float, settings: ClientSettings) -> Client:
@@ -277,7 +278,11 @@ class ScriptedCluster:
         answer: Answer = node.refusal or self.refuse_reads(request.reads)
         if answer is None and batch.session:
             answer = self.script.popleft() if self.script else self.answer_to(seen)
-        reply = api_pb2.PipelineReply(number=request.number, header=node.header())
+        reply = api_pb2.PipelineReply(
+            number=request.number,
+            header=node.header(),
+            batch_commands_max=self.batch_commands_max,
+        )
         if isinstance(answer, RaftkvError):
             reply.failure.CopyFrom(failure_of(answer))
         elif request.HasField("reads"):

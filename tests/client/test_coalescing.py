@@ -158,3 +158,24 @@ async def test_a_command_that_finds_a_reply_full_is_run_alone(
     cluster.store.answers_per_reply_max = 0
     with pytest.raises(TooLarge):
         await client.put("e", "v", prev_kv=True)
+
+
+async def test_for_others_sake_batches_are_as_small_as_a_node_advises(
+    cluster: ScriptedCluster, connect: Connect
+) -> None:
+    client = await connect(batch_operations_max=10)
+
+    async def sizes_of_20() -> list[int]:
+        before = len(cluster.writes)
+        await asyncio.gather(*(client.put(f"k{n}", b"") for n in range(20)))
+        return [len(seen.keys) for seen in cluster.writes[before:]]
+
+    cluster.batch_commands_max = 4
+    await client.put("hears of it", b"")
+    assert await sizes_of_20() == [4, 4, 4, 4, 4]
+    cluster.batch_commands_max = 100  # its own bound is lower
+    await client.put("hears of it", b"")
+    assert await sizes_of_20() == [10, 10]
+    cluster.batch_commands_max = 0
+    await client.put("hears of it", b"")
+    assert await sizes_of_20() == [10, 10]

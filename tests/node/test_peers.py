@@ -21,8 +21,8 @@ from raftkv.errors import (
 )
 from raftkv.kv.membership import encode_membership
 from raftkv.node.driver import CONTACTS_MAX, NOTES_TICKS
+from raftkv.node.intake import Intake
 from raftkv.node.node import Node
-from raftkv.node.submissions import Intake
 from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Entry, EntryKind, HardState, SnapshotPoint
 from raftkv.raft.messages import (

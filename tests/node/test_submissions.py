@@ -11,7 +11,8 @@ from raftkv.errors import (
     ShuttingDown,
     TooLarge,
 )
-from raftkv.node.submissions import Intake, Submissions
+from raftkv.node.flow_control import LATELY_TICKS
+from raftkv.node.submissions import Submissions
 from raftkv.rpc import kv_pb2
 from raftkv.transport.ports import Submission
 
@@ -47,7 +48,7 @@ async def test_only_an_applied_entry_of_a_later_term_proves_a_submission_dead() 
     submissions, (future,) = waiting(b"a")
     submissions.take_unsent(term=2)
     submissions.revive_before(2)
-    assert not submissions.has_unsent
+    assert not submissions.may_send
     submissions.revive_before(3)
     assert numbers(submissions.take_unsent(term=3)) == [1]
     assert not future.done()
@@ -63,7 +64,7 @@ async def test_past_its_deadline_a_batch_that_reached_a_leader_has_an_unknown_ou
         await sent
     with pytest.raises(DeadlineExceeded):
         await late
-    assert not submissions.has_unsent
+    assert not submissions.may_send
     assert len(submissions) == 0
 
 
@@ -87,22 +88,6 @@ async def test_a_snapshot_that_jumps_over_a_batch_leaves_it_unknown_unless_it_ca
         await plain
     assert numbers(submissions.take_unsent(term=3)) == [3]
     assert not in_session.done()
-
-
-async def test_a_leader_takes_again_what_a_snapshot_of_its_own_jumped_over() -> None:
-    intake = Intake(1000)
-    submissions, (plain, first, second) = waiting(b"plain", b"1st in session", b"2nd in session")
-    intake.add(1, submissions.take_unsent(term=2), submissions.settled)
-    assert [len(taken) for taken in intake.take(1000)] == [3]
-    submissions.jump(lambda commands: commands.endswith(b"in session"))
-    assert isinstance(plain.exception(), OutcomeUnknown)
-    intake.add(1, submissions.take_unsent(term=2), submissions.settled)
-    (again,) = intake.take(1000)
-    assert [each.commands for each in again] == [b"1st in session", b"2nd in session"]
-    submissions.resolve(again[0].number, b"")
-    assert await first == b""
-    assert submissions.settled == again[0].number
-    assert not second.done()
 
 
 def jumped_over() -> tuple[Submissions, asyncio.Future[bytes]]:
@@ -169,7 +154,7 @@ async def test_a_caller_that_went_away_frees_its_place() -> None:
     future.cancel()
     submissions.tick(0.0, leader_known=True, patience_ticks=40)
     assert len(submissions) == 0
-    assert not submissions.has_unsent
+    assert not submissions.may_send
 
 
 async def test_a_node_that_stops_says_what_may_have_happened_to_each_batch() -> None:
@@ -184,79 +169,6 @@ async def test_a_node_that_stops_says_what_may_have_happened_to_each_batch() -> 
         await unsent
 
 
-def test_the_leader_takes_each_submission_once_however_often_it_arrives() -> None:
-    intake = Intake(1000)
-    one, two = Submission(ORIGIN, 1, b"a"), Submission(ORIGIN, 2, b"b")
-    intake.add(1, [one], settled=0)
-    intake.add(1, [one, two], settled=0)
-    assert list(intake.take(1000)) == [[one, two]]
-    intake.add(1, [two], settled=1)
-    intake.add(1, [one], settled=1)
-    assert not intake
-
-
-def test_what_one_sender_can_make_the_leader_hold_is_bounded_in_bytes() -> None:
-    intake = Intake(bytes_per_sender_max=100)
-    batches = [Submission(ORIGIN, number, b"x" * 60) for number in range(1, 5)]
-    over = intake.add(2, batches, settled=0)
-    assert [number for number, _ in over] == [3, 4]
-    assert all(isinstance(error, Overloaded) for _, error in over)
-    assert "bytes of node 2 waiting" in over[0][1].message
-    assert intake.add(3, [Submission(ORIGIN + 1, 1, b"x")], settled=0) == []
-    assert [numbers(packed) for packed in intake.take(1000)] == [[1, 2, 1]]
-    assert intake.add(2, [Submission(ORIGIN, 5, b"x")], settled=0) == []
-
-
-def test_what_was_refused_is_refused_again_and_not_taken_after_all() -> None:
-    """The trace: a copy was sent again before the refusal arrived. Its caller has heard that it was
-    not applied, and has sent it under another number.
-    """
-    intake = Intake(bytes_per_sender_max=100)
-    first, second = Submission(ORIGIN, 1, b"x" * 100), Submission(ORIGIN, 2, b"x")
-    assert [number for number, _ in intake.add(2, [first, second], settled=0)] == [2]
-    list(intake.take(1000))
-    assert [number for number, _ in intake.add(2, [second], settled=0)] == [2]
-    assert not intake
-    intake.clear()  # a new term: whatever was refused in the old one is over
-    assert intake.add(2, [second], settled=0) == []
-
-
-def test_settled_numbers_are_forgotten() -> None:
-    intake = Intake(bytes_per_sender_max=1)
-    batches = [Submission(ORIGIN, number, b"x") for number in range(1, 100)]
-    intake.add(2, batches, settled=0)
-    intake.add(2, [Submission(ORIGIN, 101, b"")], settled=99)
-    assert len(intake._taken[2, ORIGIN]) + len(intake._refused[2, ORIGIN]) == 1
-
-
-def test_one_sender_settles_nothing_of_another() -> None:
-    intake = Intake(bytes_per_sender_max=100)
-    intake.add(3, [Submission(ORIGIN, 1, b"")], settled=1 << 40)
-    assert intake.add(2, [Submission(ORIGIN, 1, b"mine")], settled=0) == []
-    assert [each.commands for packed in intake.take(1000) for each in packed] == [b"mine"]
-
-
-def test_a_sender_has_few_origins_and_the_oldest_is_forgotten() -> None:
-    intake = Intake(bytes_per_sender_max=1 << 20)
-    kept = Intake.ORIGINS_PER_SENDER_MAX
-    for origin in range(kept + 3):
-        intake.add(2, [Submission(origin, 1, b"x")], settled=0)
-    assert {origin for _, origin in intake._taken} == set(range(3, kept + 3))
-    assert intake._taken.keys() == intake._refused.keys()
-    intake.add(3, [Submission(0, 1, b"x")], settled=0)
-    assert len(intake._taken) == kept + 1
-
-
-def test_a_sender_has_no_more_numbers_than_a_node_can_have_under_way(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(Intake, "TAKEN_PER_ORIGIN_MAX", 3)
-    intake = Intake(bytes_per_sender_max=1 << 20)
-    batches = [Submission(ORIGIN, number, b"x") for number in range(1, 6)]
-    assert [number for number, _ in intake.add(2, batches, settled=0)] == [4, 5]
-    assert len(intake._taken[2, ORIGIN]) + len(intake._refused[2, ORIGIN]) == 3
-
-
 # ---- what the leader refuses -----------------------------------------------------------
 
 
@@ -268,7 +180,7 @@ async def test_what_the_leader_has_not_proposed_fails_with_its_error() -> None:
         await first
     assert not second.done()
     assert len(submissions) == 1
-    assert not submissions.has_unsent
+    assert not submissions.may_send
 
 
 async def test_a_refusal_of_another_term_or_number_means_nothing() -> None:
@@ -290,8 +202,71 @@ async def test_what_may_have_been_applied_is_not_refused() -> None:
     assert not future.done()
 
 
-def test_submissions_are_packed_into_entries_of_bounded_size() -> None:
-    intake = Intake(1000)
-    submissions = [Submission(ORIGIN, number, b"x" * 40) for number in range(1, 6)]
-    intake.add(1, submissions, settled=0)
-    assert [numbers(packed) for packed in intake.take(100)] == [[1, 2], [3, 4], [5]]
+# ---- turns, and what a leader is given at a time ---------------------------------------
+
+
+def handed_in(
+    submissions: Submissions, client: int, *command_counts: int
+) -> list[asyncio.Future[bytes]]:
+    loop = asyncio.get_running_loop()
+    futures: list[asyncio.Future[bytes]] = [loop.create_future() for _ in command_counts]
+    for count, future in zip(command_counts, futures, strict=True):
+        submissions.add(b"x", future, 100.0, client, count)
+    return futures
+
+
+async def test_a_leader_has_little_of_a_backlog_and_of_each_client_at_least_one_batch() -> None:
+    submissions = Submissions(ORIGIN, count_max=100, bytes_max=1000)
+    handed_in(submissions, 1, *[1000] * 20)
+    assert numbers(submissions.take_unsent(term=2)) == [1, 2, 3, 4, 5]
+    assert not submissions.may_send
+    handed_in(submissions, 2, 1, 1)
+    assert numbers(submissions.take_unsent(term=2)) == [21]
+    submissions.resolve(1, b"")
+    assert numbers(submissions.take_unsent(term=2)) == [22, 6]
+
+
+async def test_what_waits_at_its_origin_is_not_applied_when_its_time_is_up() -> None:
+    submissions = Submissions(ORIGIN, count_max=100, bytes_max=1000)
+    *sent, unsent = handed_in(submissions, 1, *[1000] * 6)
+    submissions.take_unsent(term=2)
+    submissions.tick(100.0, leader_known=True, patience_ticks=40)
+    assert isinstance(unsent.exception(), DeadlineExceeded)
+    assert {type(future.exception()) for future in sent} == {OutcomeUnknown}
+    assert not submissions.may_send
+    handed_in(submissions, 1, *[1000] * 5)  # nothing is counted that is over
+    assert len(submissions.take_unsent(term=2)) == 5
+
+
+async def test_what_comes_back_goes_before_what_its_client_handed_in_later() -> None:
+    submissions = Submissions(ORIGIN, count_max=100, bytes_max=1000)
+    handed_in(submissions, 1, *[1000] * 7)
+    assert numbers(submissions.take_unsent(term=2)) == [1, 2, 3, 4, 5]
+    submissions.revive_before(3)
+    assert numbers(submissions.take_unsent(term=3)) == [1, 2, 3, 4, 5]
+    submissions.jump(lambda _: True)
+    assert numbers(submissions.take_unsent(term=3)) == [8, 9, 10, 11, 12]
+    for number in range(8, 13):
+        submissions.resolve(number, b"")
+    assert numbers(submissions.take_unsent(term=3)) == [6, 7]
+
+
+async def test_a_refused_batch_gives_its_room_to_another() -> None:
+    submissions = Submissions(ORIGIN, count_max=100, bytes_max=1000)
+    handed_in(submissions, 1, *[1000] * 6)
+    submissions.take_unsent(term=2)
+    submissions.refused(2, 3, Overloaded("full"))
+    assert numbers(submissions.take_unsent(term=2)) == [6]
+
+
+async def test_a_load_is_mixed_while_some_write_much_and_others_little() -> None:
+    submissions = Submissions(ORIGIN, count_max=1000, bytes_max=1000)
+    handed_in(submissions, 1, 1000, 1)
+    submissions.tick(0.0, leader_known=True, patience_ticks=40)
+    assert not submissions.load.is_on
+    handed_in(submissions, 2, 1)
+    submissions.tick(0.0, leader_known=True, patience_ticks=40)
+    assert submissions.load.is_on
+    for _ in range(2 * LATELY_TICKS):
+        submissions.tick(0.0, leader_known=True, patience_ticks=40)
+    assert not submissions.load.is_on

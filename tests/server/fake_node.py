@@ -49,6 +49,8 @@ class FakeNode:
         self.majority = True
         self.hold = False
         self.submitted: list[bytes] = []
+        self.submitted_by: list[tuple[int, int]] = []  # client, and how many commands
+        self.batch_commands_advised = 0
         self.barriers = 0
         self.leased = False
         self.on_barrier: Callable[[], object] = lambda: None
@@ -61,9 +63,12 @@ class FakeNode:
         self._number = 0
         self._submission = asyncio.Event()
 
-    def submit(self, commands: bytes, deadline: float) -> asyncio.Future[bytes]:
+    def submit(
+        self, commands: bytes, deadline: float, *, client: int = 0, command_count: int = 1
+    ) -> asyncio.Future[bytes]:
         future: asyncio.Future[bytes] = self._loop.create_future()
         self.submitted.append(commands)
+        self.submitted_by.append((client, command_count))
         self._submission.set()
         if not self.majority:
             self._loop.call_at(deadline, self._fail, future, OutcomeUnknown("proposed, no answer"))

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from raftkv.errors import Overloaded, ShuttingDown
-from raftkv.server.admission import Admission
+from raftkv.server.admission import Admission, ClientShare
 
 
 async def test_one_client_over_its_bound_leaves_room_for_the_others() -> None:
     admission = Admission(requests_max=10, requests_per_client_max=2, bytes_max=1000)
-    greedy, modest = admission.client(), admission.client()
+    greedy, modest = admission.client("greedy"), admission.client("modest")
     greedy.enter(1)
     greedy.enter(1)
 
@@ -25,16 +25,16 @@ async def test_one_client_over_its_bound_leaves_room_for_the_others() -> None:
 
 async def test_all_clients_together_are_bounded_too() -> None:
     admission = Admission(requests_max=3, requests_per_client_max=2, bytes_max=1000)
-    for client in (admission.client(), admission.client(), admission.client()):
+    for client in (admission.client("a"), admission.client("b"), admission.client("c")):
         client.enter(1)
 
     with pytest.raises(Overloaded, match="on this node"):
-        admission.client().enter(1)
+        admission.client("one").enter(1)
 
 
 async def test_bytes_in_flight_are_bounded() -> None:
     admission = Admission(requests_max=10, requests_per_client_max=10, bytes_max=1000)
-    client = admission.client()
+    client = admission.client("one")
     client.enter(900)
 
     with pytest.raises(Overloaded, match="bytes in flight"):
@@ -47,12 +47,12 @@ async def test_bytes_in_flight_are_bounded() -> None:
 async def test_a_request_larger_than_the_bound_runs_when_it_is_alone() -> None:
     admission = Admission(requests_max=10, requests_per_client_max=10, bytes_max=1000)
 
-    admission.client().enter(5000)
+    admission.client("one").enter(5000)
 
 
 async def test_a_refused_request_is_not_counted() -> None:
     admission = Admission(requests_max=1, requests_per_client_max=1, bytes_max=1000)
-    client = admission.client()
+    client = admission.client("one")
     client.enter(1)
     with pytest.raises(Overloaded):
         client.enter(1)
@@ -64,7 +64,7 @@ async def test_a_refused_request_is_not_counted() -> None:
 
 async def test_once_closed_nothing_comes_in_and_what_is_in_may_finish() -> None:
     admission = Admission(requests_max=10, requests_per_client_max=10, bytes_max=1000)
-    client = admission.client()
+    client = admission.client("one")
     client.enter(1)
     admission.close()
 
@@ -76,3 +76,47 @@ async def test_once_closed_nothing_comes_in_and_what_is_in_may_finish() -> None:
     assert not idle.done()
     client.leave(1)
     await idle
+
+
+async def test_a_connection_is_one_client_whatever_streams_and_calls_it_has() -> None:
+    admission = Admission(requests_max=10, requests_per_client_max=2, bytes_max=1000)
+    stream, call = admission.client("ipv4:127.0.0.1:1"), admission.client("ipv4:127.0.0.1:1")
+    other = admission.client("ipv4:127.0.0.1:2")
+    assert stream.number == call.number != other.number
+    stream.enter(1)
+    call.enter(1)
+    with pytest.raises(Overloaded, match="of this client"):
+        admission.client("ipv4:127.0.0.1:1").enter(1)
+
+
+def _enter_until_refused(share: ClientShare) -> None:
+    while True:
+        share.enter(1)
+
+
+async def test_nobody_has_more_under_way_than_is_left_for_others() -> None:
+    admission = Admission(requests_max=1000, requests_per_client_max=1000, bytes_max=1000)
+    held = [admission.client(f"client {number}") for number in range(8)]
+    for share in held:
+        with pytest.raises(Overloaded, match="of this client"):
+            _enter_until_refused(share)
+    admission.client("newcomer").enter(1)
+
+
+async def test_a_client_without_calls_is_forgotten() -> None:
+    admission = Admission(requests_max=10, requests_per_client_max=2, bytes_max=1000)
+    share = admission.client("gone")
+    share.enter(5)
+    share.leave(5)
+    del share
+    assert not admission._shares
+
+
+async def test_nobody_has_more_bytes_under_way_than_are_left_for_others() -> None:
+    admission = Admission(requests_max=1000, requests_per_client_max=1000, bytes_max=1000)
+    greedy = admission.client("greedy")
+    for _ in range(5):
+        greedy.enter(100)
+    with pytest.raises(Overloaded, match="bytes in flight of this client"):
+        greedy.enter(100)
+    admission.client("newcomer").enter(400)

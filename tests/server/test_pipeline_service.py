@@ -38,6 +38,26 @@ async def test_the_bytes_of_a_batch_go_to_the_log_as_they_came(door: Door) -> No
     assert door.node.submitted == [commands]
 
 
+async def test_the_node_is_told_whose_a_batch_is_and_of_how_many_commands(door: Door) -> None:
+    first, second = door.pipeline(), door.pipeline()
+    await first.send_commands(1, put("a"), put("b"))
+    await first.reply()
+    await second.send_commands(1, put("c"))
+    await second.reply()
+    (one, two), (other, single) = door.node.submitted_by
+    assert one == other != 0  # one connection, however many streams it has
+    assert (two, single) == (2, 1)
+
+
+async def test_a_client_is_told_how_large_its_batches_should_be_for_others_sake(
+    door: Door,
+) -> None:
+    pipeline = door.pipeline()
+    door.node.batch_commands_advised = 128
+    await pipeline.send_commands(1, put("a"))
+    assert (await pipeline.reply()).batch_commands_max == 128
+
+
 async def test_a_reply_does_not_wait_for_those_of_earlier_requests(door: Door) -> None:
     door.node.hold = True
     pipeline = door.pipeline()

@@ -119,7 +119,7 @@ class SimulatedLink:
             if done.done():  # it was told that there is no connection: nothing may come of this one
                 return
             sent = True
-            door.process.enter(door.call, method, request, timeout_s, answered)
+            door.process.enter(door.call, network.host, method, request, timeout_s, answered)
 
         def failed() -> None:
             refused = ConnectionFailed(f"{self._address} takes no connection")

@@ -45,8 +45,12 @@ class Aborted(Exception):
 class UnaryContext:
     """What the handlers of unary calls use of a gRPC context."""
 
-    def __init__(self, remaining_s: float) -> None:
+    def __init__(self, peer: str, remaining_s: float) -> None:
+        self._peer = peer
         self._remaining_s = remaining_s
+
+    def peer(self) -> str:
+        return self._peer
 
     def time_remaining(self) -> float:
         return self._remaining_s
@@ -64,6 +68,9 @@ class StreamContext:
     def __init__(self, outgoing: Pipe) -> None:
         self._outgoing = outgoing
         self._incoming: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def peer(self) -> str:
+        return self._outgoing.target
 
     def arrived(self, message: bytes) -> None:
         self._incoming.put_nowait(message)
@@ -141,16 +148,18 @@ class SimulatedFrontDoor:
 
     def call(
         self,
+        peer: str,
         method: str,
         request: bytes,
         remaining_s: float,
         answer: Callable[[bytes | Aborted], None],
     ) -> None:
         """A unary call; runs in the node's process."""
-        self.process.create_task(self._call(method, request, remaining_s, answer))
+        self.process.create_task(self._call(peer, method, request, remaining_s, answer))
 
     async def _call(
         self,
+        peer: str,
         method: str,
         request: bytes,
         remaining_s: float,
@@ -158,7 +167,7 @@ class SimulatedFrontDoor:
     ) -> None:
         request_type, handler = self._methods[method]
         try:
-            reply = await handler(request_type.FromString(request), UnaryContext(remaining_s))
+            reply = await handler(request_type.FromString(request), UnaryContext(peer, remaining_s))
         except Aborted as aborted:
             answer(aborted)
         else:

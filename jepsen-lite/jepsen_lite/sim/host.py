@@ -116,9 +116,11 @@ class WatchedNode(Node):
         self._on_failure = on_failure
         self._by_lease = False
 
-    def submit(self, commands: bytes, deadline: float) -> asyncio.Future[bytes]:
+    def submit(
+        self, commands: bytes, deadline: float, *, client: int = 0, command_count: int = 1
+    ) -> asyncio.Future[bytes]:
         self._invariants.asked(commands)
-        return super().submit(commands, deadline)
+        return super().submit(commands, deadline, client=client, command_count=command_count)
 
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
         self._by_lease = not self._by_lease

@@ -31,7 +31,7 @@ class Pipe:
         self._world = world
         self._network = network
         self._source = source
-        self._target = target
+        self.target = target
         self._deliver = deliver
         self._broken = broken
         self._waiting: deque[tuple[float, bytes]] = deque()
@@ -44,7 +44,7 @@ class Pipe:
         """Put it on its way."""
         if self._closed:
             return
-        delay_s = self._network.delay_s(self._source, self._target, len(message))
+        delay_s = self._network.delay_s(self._source, self.target, len(message))
         # Never before the one sent before it.
         self._last_s = max(self._last_s, self._world.now_s + delay_s)
         self._waiting.append((self._last_s, message))
@@ -61,7 +61,7 @@ class Pipe:
         if self._closed:
             return
         now_s = self._world.now_s
-        if not self._network.reaches(self._source, self._target):
+        if not self._network.reaches(self._source, self.target):
             self._stall(now_s)
             return
         self._stalled_s = None
