@@ -11,7 +11,7 @@ measured again.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -27,6 +27,10 @@ from raftkv.kv.queues import member_key
 from raftkv.kv.transaction_checks import check_duplicates
 from raftkv.rpc import kv_pb2
 
+HEAVY_COMMAND_WEIGHT: Final = 512
+"""Of a command that may change or look at many keys, in commands on one key. As much as a whole
+entry may hold: two such batches never share one, for an entry is one write of the store."""
+
 WHOLE_BATCH: Final = -1
 """Position of an error that no single command is to blame for."""
 
@@ -35,9 +39,19 @@ _SORT_TARGETS: Final = frozenset(kv_pb2.SortTarget.values())
 _COMPARE_RESULTS: Final = frozenset(kv_pb2.CompareResult.values())
 
 
-def check_batch(batch: kv_pb2.CommandBatch, limits: Limits) -> list[tuple[int, RaftkvError]]:
+class Checked(NamedTuple):
+    """What a batch looks like before it is in the log."""
+
+    refused: list[tuple[int, RaftkvError]]
     """Everything that is wrong: (position of the command or `WHOLE_BATCH`, error) each."""
+    weight: int
+    """What it may cost, in commands on one key."""
+
+
+def check_batch(batch: kv_pb2.CommandBatch, limits: Limits) -> Checked:
+    """Look for everything that is wrong, and weigh the batch."""
     refused: list[tuple[int, RaftkvError]] = []
+    weight = len(batch.commands)
     batch_bytes = batch.ByteSize()
     try:
         _check_frame(batch, batch_bytes, limits)
@@ -55,16 +69,44 @@ def check_batch(batch: kv_pb2.CommandBatch, limits: Limits) -> list[tuple[int, R
             check_command(command, limits)
         except InvalidRequest as error:
             refused.append((position, error))
-    return refused
+        else:
+            weight += _further_weight(command)
+    return Checked(refused, weight)
 
 
-def check_forwarded(commands: bytes, limits: Limits) -> RaftkvError | None:
-    """What is wrong with a CommandBatch that another node took in; None if nothing is."""
+def check_forwarded(commands: bytes, limits: Limits) -> Checked:
+    """The same for a CommandBatch that another node took in."""
     try:
         batch = kv_pb2.CommandBatch.FromString(commands)
     except DecodeError as error:
-        return InvalidRequest(f"what was forwarded is not a CommandBatch: {error}")
-    return next((error for _, error in check_batch(batch, limits)), None)
+        wrong = InvalidRequest(f"what was forwarded is not a CommandBatch: {error}")
+        return Checked([(WHOLE_BATCH, wrong)], 0)
+    return check_batch(batch, limits)
+
+
+def _further_weight(command: kv_pb2.Command) -> int:
+    """What the command may cost beside what every command does."""
+    match command.WhichOneof("command"):
+        case "delete_range":
+            return HEAVY_COMMAND_WEIGHT if command.delete_range.range_end else 0
+        case "lease_revoke":
+            return HEAVY_COMMAND_WEIGHT
+        case "lease_keep_alive":
+            return len(command.lease_keep_alive.leases)
+        case "transaction":
+            return _weight_of_transaction(command.transaction)
+    return 0
+
+
+def _weight_of_transaction(transaction: kv_pb2.Transaction) -> int:
+    branches = (*transaction.success, *transaction.failure)
+    if any(compare.range_end for compare in transaction.compare) or any(
+        operation.delete_range.range_end or operation.range.range_end for operation in branches
+    ):
+        return HEAVY_COMMAND_WEIGHT
+    return len(transaction.compare) + sum(
+        1 + _weight_of_transaction(operation.transaction) for operation in branches
+    )
 
 
 def check_command(command: kv_pb2.Command, limits: Limits) -> None:

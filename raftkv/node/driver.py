@@ -328,10 +328,10 @@ class Driver:
                 continue
             good: list[Submission] = []
             for submission in forward.submissions:
-                error = check_forwarded(submission.commands, self._config.limits)
-                if error is None:
-                    good.append(submission)
-                else:
+                checked = check_forwarded(submission.commands, self._config.limits)
+                if not checked.refused:
+                    good.append(replace(submission, weight=checked.weight))
+                for _, error in checked.refused[:1]:
                     refused.append(ForwardRefused(forward.term, submission.number, error))
             refused += [
                 ForwardRefused(forward.term, number, error)

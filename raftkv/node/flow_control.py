@@ -35,7 +35,7 @@ LATELY_TICKS = 20
 
 def cost_of(submission: Submission) -> int:
     """In bytes of commands that would cost as much."""
-    return len(submission.commands) + submission.command_count * COMMAND_COST_BYTES
+    return len(submission.commands) + submission.weight * COMMAND_COST_BYTES
 
 
 class MixedLoad:

@@ -273,7 +273,7 @@ class Node:
     # ---- reads and writes ------------------------------------------------------------
 
     def submit(
-        self, commands: bytes, deadline: float, *, client: int = 0, command_count: int = 1
+        self, commands: bytes, deadline: float, *, client: int = 0, weight: int = 1
     ) -> asyncio.Future[bytes]:
         """Put a checked CommandBatch through the log; the BatchResult of this node's apply.
 
@@ -285,7 +285,7 @@ class Node:
         future: asyncio.Future[bytes] = self.driver.loop.create_future()
         try:
             self.require_running()
-            self.driver.submissions.add(commands, future, deadline, client, command_count)
+            self.driver.submissions.add(commands, future, deadline, client, weight)
             self.driver.wake()
         except RaftkvError as error:
             future.set_exception(error)

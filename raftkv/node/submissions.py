@@ -107,7 +107,7 @@ class Submissions:
         future: asyncio.Future[bytes],
         deadline: float,
         client: int = 0,
-        command_count: int = 1,
+        weight: int = 1,
     ) -> None:
         """Take a batch of a client in. Raises `Overloaded` over a bound."""
         if len(self._waiting) >= self._count_max or self._bytes >= self._bytes_max:
@@ -117,7 +117,7 @@ class Submissions:
                 retry_after_s=0.05,
             )
         self._number += 1
-        submission = Submission(self.origin, self._number, commands, client, command_count)
+        submission = Submission(self.origin, self._number, commands, client, weight)
         waiting = Waiting(submission, future, deadline)
         self._waiting[self._number] = waiting
         self._bytes += len(commands)

@@ -39,18 +39,16 @@ class StampedBatch(_message.Message):
     def __init__(self, time_ms: _Optional[int] = ..., submissions: _Optional[_Iterable[_Union[Submission, _Mapping]]] = ...) -> None: ...
 
 class Submission(_message.Message):
-    __slots__ = ("origin", "number", "commands", "client", "command_count")
+    __slots__ = ("origin", "number", "commands", "client")
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
-    COMMAND_COUNT_FIELD_NUMBER: _ClassVar[int]
     origin: int
     number: int
     commands: bytes
     client: int
-    command_count: int
-    def __init__(self, origin: _Optional[int] = ..., number: _Optional[int] = ..., commands: _Optional[bytes] = ..., client: _Optional[int] = ..., command_count: _Optional[int] = ...) -> None: ...
+    def __init__(self, origin: _Optional[int] = ..., number: _Optional[int] = ..., commands: _Optional[bytes] = ..., client: _Optional[int] = ...) -> None: ...
 
 class MemberAddress(_message.Message):
     __slots__ = ("node_id", "peer_address", "client_address", "disk_id")

@@ -26,7 +26,8 @@ class KVService(api_pb2_grpc.KVServicer):
     @data_call("kv.execute")
     async def Execute(self, request: api_pb2.ExecuteRequest, call: Call) -> api_pb2.ExecuteReply:
         batch = kv_pb2.CommandBatch(commands=[request.command])
-        for _, error in check_batch(batch, self._limits):
+        checked = check_batch(batch, self._limits)
+        for _, error in checked.refused:
             raise error
         results = await self._node.submit(
             batch.SerializeToString(), call.deadline, client=call.share.number

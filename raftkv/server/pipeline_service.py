@@ -132,12 +132,13 @@ class PipelineService:
         except DecodeError as error:
             raise InvalidRequest(f"commands is not a CommandBatch: {error}") from error
         request.parts = len(batch.commands)
-        for position, refused in check_batch(batch, self._limits):
+        checked = check_batch(batch, self._limits)
+        for position, refused in checked.refused:
             if position != WHOLE_BATCH:
                 refused.facts["position"] = str(position)
             raise refused
         results = self._node.submit(
-            commands, deadline, client=request.stream.share.number, command_count=request.parts
+            commands, deadline, client=request.stream.share.number, weight=checked.weight
         )
         results.add_done_callback(partial(self._submitted, request))
 

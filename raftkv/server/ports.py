@@ -46,7 +46,7 @@ class Node(Protocol):
         """Raise `ShuttingDown` once this node takes no work any more."""
 
     def submit(
-        self, commands: bytes, deadline: float, *, client: int = 0, command_count: int = 1
+        self, commands: bytes, deadline: float, *, client: int = 0, weight: int = 1
     ) -> asyncio.Future[bytes]:
         """Put a checked CommandBatch through the log; the BatchResult of this node's apply.
 

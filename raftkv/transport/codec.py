@@ -335,7 +335,6 @@ def _encode_forwards(frame: Frame, wire: peer_pb2.Frame) -> None:
                 number=submission.number,
                 commands=submission.commands,
                 client=submission.client,
-                command_count=submission.command_count,
             )
     for refused in frame.forwards_refused:
         out_refused = wire.forwards_refused.add(term=refused.term, number=refused.number)
@@ -347,14 +346,7 @@ def _encode_forwards(frame: Frame, wire: peer_pb2.Frame) -> None:
 
 
 def _decode_forward(wire: peer_pb2.Forward) -> Forward:
-    submissions = [
-        # An older node counts no commands, and none takes less than two bytes.
-        Submission(
-            *(s.origin, s.number, s.commands, s.client),
-            max(1, min(s.command_count, len(s.commands) // 2)),
-        )
-        for s in wire.submissions
-    ]
+    submissions = [Submission(s.origin, s.number, s.commands, s.client) for s in wire.submissions]
     return Forward(wire.term, wire.settled, tuple(submissions))
 
 

@@ -45,15 +45,16 @@ class Founding:
 class Submission:
     """A CommandBatch that the process `origin` handed in as its `number`-th.
 
-    `client` tells its clients apart, 0 where it does not say. Like the count of commands it decides
-    whose turn it is, and is in no log.
+    `client` tells its clients apart, 0 where it does not say. `weight` is what the batch costs, in
+    commands on one key, as far as it can be seen; each node weighs for itself. Both decide whose
+    turn it is, and are in no log.
     """
 
     origin: int
     number: int
     commands: bytes
     client: int = 0
-    command_count: int = 1
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from raftkv.errors import InvalidRequest, TooLarge
 from raftkv.kv.checks import (
+    HEAVY_COMMAND_WEIGHT,
     WHOLE_BATCH,
     check_batch,
     check_command,
@@ -95,29 +96,29 @@ REFUSED: list[tuple[pb.Command, type[InvalidRequest], str]] = [
 
 @pytest.mark.parametrize("command", ACCEPTED)
 def test_what_can_work_is_let_through(command: pb.Command) -> None:
-    assert check_batch(batch(command), LIMITS) == []
+    assert check_batch(batch(command), LIMITS).refused == []
 
 
 @pytest.mark.parametrize(("command", "error", "says"), REFUSED)
 def test_what_can_never_work_is_refused_with_its_position_field_and_limit(
     command: pb.Command, error: type[InvalidRequest], says: str
 ) -> None:
-    ((position, refused),) = check_batch(batch(put(b"fine"), command, put(b"too")), LIMITS)
+    ((position, refused),) = check_batch(batch(put(b"fine"), command, put(b"too")), LIMITS).refused
     assert position == 1
     assert type(refused) is error
     assert says in refused.message
 
 
 def test_every_bad_command_of_a_batch_is_reported() -> None:
-    refused = check_batch(batch(put(b""), put(b"k"), delete(b"")), LIMITS)
+    refused = check_batch(batch(put(b""), put(b"k"), delete(b"")), LIMITS).refused
     assert [position for position, _ in refused] == [0, 2]
 
 
 def test_limits_hold_in_a_batch_that_is_smaller_than_they_are() -> None:
     tight = replace(LIMITS, value_bytes_max=10, request_bytes_max=100)
-    assert check_batch(batch(put(b"k", bytes(10))), tight) == []
-    assert check_batch(batch(put(b"k", bytes(11))), tight) != []
-    assert check_batch(batch(*[put(b"k", bytes(10))] * 50), tight) == []
+    assert check_batch(batch(put(b"k", bytes(10))), tight).refused == []
+    assert check_batch(batch(put(b"k", bytes(11))), tight).refused != []
+    assert check_batch(batch(*[put(b"k", bytes(10))] * 50), tight).refused == []
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_limits_hold_in_a_batch_that_is_smaller_than_they_are() -> None:
     ],
 )
 def test_a_bad_batch_is_refused_as_a_whole(bad: pb.CommandBatch, says: str) -> None:
-    ((position, refused),) = check_batch(bad, LIMITS)
+    ((position, refused),) = check_batch(bad, LIMITS).refused
     assert position == WHOLE_BATCH
     assert says in refused.message
 
@@ -256,21 +257,21 @@ def test_what_is_forwarded_passes_the_checks_of_what_arrives_from_clients(
     command: pb.Command, error: type[InvalidRequest], says: str
 ) -> None:
     good = batch(put(b"k"))
-    assert check_forwarded(good.SerializeToString(), LIMITS) is None
-    found = check_forwarded(batch(put(b"k"), command).SerializeToString(), LIMITS)
+    assert check_forwarded(good.SerializeToString(), LIMITS).refused == []
+    ((_, found),) = check_forwarded(batch(put(b"k"), command).SerializeToString(), LIMITS).refused
     assert isinstance(found, error)
     assert says in found.message
 
 
 def test_bytes_that_are_no_batch_are_not_taken_from_another_node() -> None:
-    found = check_forwarded(b"\xff\xff\xff", LIMITS)
+    ((_, found),) = check_forwarded(b"\xff\xff\xff", LIMITS).refused
     assert isinstance(found, InvalidRequest)
     assert "not a CommandBatch" in found.message
 
 
 def test_a_batch_that_is_forwarded_is_checked_as_a_whole() -> None:
     limits = replace(LIMITS, batch_commands_max=1)
-    found = check_forwarded(batch(put(b"a"), put(b"b")).SerializeToString(), limits)
+    ((_, found),) = check_forwarded(batch(put(b"a"), put(b"b")).SerializeToString(), limits).refused
     assert isinstance(found, TooLarge)
 
 
@@ -329,3 +330,29 @@ def test_a_branch_is_refused_if_and_only_if_some_run_of_it_would_clash(
     else:
         refused = False
     assert refused is any(clashes(way) for way in runs(branch))
+
+
+@pytest.mark.parametrize(
+    ("command", "weight"),
+    [
+        (put(b"k"), 1),
+        (delete(b"k"), 1),
+        (delete(b"a", b"b", limit=1), 1 + HEAVY_COMMAND_WEIGHT),
+        (pb.Command(lease_revoke=pb.LeaseRevoke(lease=1)), 1 + HEAVY_COMMAND_WEIGHT),
+        (pb.Command(lease_keep_alive=pb.LeaseKeepAlive(leases=[1, 2, 3])), 4),
+        (pb.Command(transaction=transaction(success=[put(b"a"), put(b"b")])), 3),
+        (
+            pb.Command(
+                transaction=transaction(failure=[transaction(failure=[delete(b"a", b"b")])])
+            ),
+            2 + HEAVY_COMMAND_WEIGHT,
+        ),
+        (
+            pb.Command(transaction=transaction([pb.Compare(key=b"a", range_end=b"b", version=1)])),
+            1 + HEAVY_COMMAND_WEIGHT,
+        ),
+    ],
+)
+def test_a_batch_weighs_what_its_commands_may_cost(command: pb.Command, weight: int) -> None:
+    assert check_batch(batch(command), LIMITS).weight == weight
+    assert check_batch(batch(put(b"a"), command), LIMITS).weight == weight + 1

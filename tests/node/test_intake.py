@@ -18,8 +18,8 @@ def numbers(submissions: list[Submission]) -> list[int]:
     return [submission.number for submission in submissions]
 
 
-def batch(client: int, number: int, command_count: int = 1) -> Submission:
-    return Submission(ORIGIN, number, b"x", client, command_count)
+def batch(client: int, number: int, weight: int = 1) -> Submission:
+    return Submission(ORIGIN, number, b"x", client, weight)
 
 
 class Leader:

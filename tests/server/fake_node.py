@@ -64,11 +64,11 @@ class FakeNode:
         self._submission = asyncio.Event()
 
     def submit(
-        self, commands: bytes, deadline: float, *, client: int = 0, command_count: int = 1
+        self, commands: bytes, deadline: float, *, client: int = 0, weight: int = 1
     ) -> asyncio.Future[bytes]:
         future: asyncio.Future[bytes] = self._loop.create_future()
         self.submitted.append(commands)
-        self.submitted_by.append((client, command_count))
+        self.submitted_by.append((client, weight))
         self._submission.set()
         if not self.majority:
             self._loop.call_at(deadline, self._fail, future, OutcomeUnknown("proposed, no answer"))

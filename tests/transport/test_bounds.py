@@ -400,14 +400,3 @@ def test_a_founder_that_says_what_none_says_is_refused(changed: dict[str, object
     decode_founding(peer_pb2.Founding(**stored), SENDER)
     with pytest.raises(InvalidRequest):
         decode_founding(peer_pb2.Founding(**(stored | changed)), SENDER)
-
-
-def test_what_a_peer_says_of_a_batch_is_no_more_than_it_can_hold() -> None:
-    """The cost of a batch is paid in turns, one by one: billions of them would stall a leader."""
-    submissions = [
-        log_pb2.Submission(origin=1, number=number, commands=b"x" * 10, command_count=count)
-        for number, count in ((1, 0), (2, 4), (3, 2**32 - 1))
-    ]
-    wire = peer_pb2.Frame(forwards=[peer_pb2.Forward(term=1, submissions=submissions)])
-    (forward,) = decode_frame(wire.SerializeToString(), SENDER, RECIPIENT).forwards
-    assert [each.command_count for each in forward.submissions] == [1, 4, 5]

@@ -42,7 +42,7 @@ async def test_a_frame_arrives_whole_with_its_sender(loopback: Loopback) -> None
     one, two = await loopback.pair()
     frame = Frame(
         (append(1, b"x" * 30_000),),
-        (Forward(4, 2, (Submission(11, 3, b"commands", 5, 2),)),),
+        (Forward(4, 2, (Submission(11, 3, b"commands", 5),)),),
     )
     one.links.send(2, frame)
     await two.handler.until(lambda: len(two.handler.frames) == 1)

@@ -117,10 +117,10 @@ class WatchedNode(Node):
         self._by_lease = False
 
     def submit(
-        self, commands: bytes, deadline: float, *, client: int = 0, command_count: int = 1
+        self, commands: bytes, deadline: float, *, client: int = 0, weight: int = 1
     ) -> asyncio.Future[bytes]:
         self._invariants.asked(commands)
-        return super().submit(commands, deadline, client=client, command_count=command_count)
+        return super().submit(commands, deadline, client=client, weight=weight)
 
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
         self._by_lease = not self._by_lease
