@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jepsen_lite.mutants import (
+    bounds,
     commits,
     coordination,
     disks,
@@ -17,6 +18,6 @@ from jepsen_lite.mutants.mutant import Mutant
 
 MUTANTS: Mapping[str, Mutant] = {
     each.name: each
-    for theme in (elections, commits, reads, snapshots, memberships, coordination, disks)
+    for theme in (elections, commits, reads, snapshots, memberships, coordination, disks, bounds)
     for each in theme.MUTANTS
 }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from jepsen_lite.mutants.mutant import Patch, mutant
 from raftkv.kv import locks, operations, queues
 from raftkv.kv.budget import Budget
+from raftkv.kv.leases import Leases
 from raftkv.kv.machine import Applied, StateMachine
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.steps import Steps
@@ -140,6 +141,20 @@ def watch_skips_the_compacted() -> list[Patch]:
     return [(Cohort, "drop_compacted", drop_nobody)]
 
 
+@mutant(
+    "an ended lease is never removed",
+    "coordination",
+    caught_by="is still there, but its time was over",
+)
+def upkeep_leaves_leases() -> list[Patch]:
+    """The leader's entries remove old versions and idempotency keys, and no leases."""
+
+    def none_is_over(self: Leases) -> None:
+        return None
+
+    return [(Leases, "expired", none_is_over)]
+
+
 MUTANTS = (
     old_leader_revokes,
     unlock_by_name,
@@ -147,4 +162,5 @@ MUTANTS = (
     cluster_time_starts_again,
     fence_not_checked,
     watch_skips_the_compacted,
+    upkeep_leaves_leases,
 )

@@ -174,7 +174,7 @@ def _draw_workloads(rng: Random, *, steady_clocks: bool) -> tuple[str, ...]:
     more = [("bank",), ("append",), ()]
     if steady_clocks:
         more += [("lock", "lease"), ("fenced-lock",), ("election",)]
-    return ("register", "counter", "set", *rng.choice(more))
+    return ("register", "counter", "set", "queue", *rng.choice(more))
 
 
 class _Stopped(Exception):

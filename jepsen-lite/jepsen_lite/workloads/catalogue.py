@@ -12,6 +12,7 @@ from jepsen_lite.workloads.elections import Elections
 from jepsen_lite.workloads.freshness import Sessions, Staleness
 from jepsen_lite.workloads.leases import Leases
 from jepsen_lite.workloads.locks import FencedLocks, Locks
+from jepsen_lite.workloads.queues import SweptQueue
 from jepsen_lite.workloads.register import Register
 from jepsen_lite.workloads.sets import GrowingSet
 from jepsen_lite.workloads.watches import Watches
@@ -19,6 +20,7 @@ from jepsen_lite.workloads.watches import Watches
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     "register": lambda: Register(keys=4, uses=150, versioned=True),
     "set": GrowingSet,
+    "queue": SweptQueue,
     "counter": Counter,
     "append": Append,
     "bank": Bank,
