@@ -9,14 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from raftkv.errors import DiskFull, StorageError
+from raftkv.errors import DiskFull, OutOfResources, StorageError
+
+RESOURCES_ADVICE = (
+    "the disk has not failed; raise this process's limit of open files (ulimit -n, LimitNOFILE) or"
+    " give the machine more memory"
+)
+RETRY_AFTER_S = 1.0
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 @contextmanager
 def translated(doing: str, path: Path) -> Iterator[None]:
-    """Turn an `OSError` of the body into `DiskFull` or `StorageError`."""
+    """Turn an `OSError` of the body into the `StorageError` that it means."""
     try:
         yield
     except OSError as error:
@@ -31,7 +38,18 @@ def from_os_error(error: OSError, doing: str, path: Path) -> StorageError:
             f"no space while {doing} in {path}: {reason}; free space on this disk, then restart",
             path=path,
         )
+    if error.errno in _NO_RESOURCES:
+        return out_of_resources(doing, path, reason)
     return StorageError(f"the disk failed while {doing} in {path}: {reason}", path=path)
+
+
+def out_of_resources(doing: str, path: Path, reason: str) -> OutOfResources:
+    """The error for a call that the system could not serve; it says nothing of the disk."""
+    return OutOfResources(
+        f"this process is out of resources while {doing} in {path}: {reason}; {RESOURCES_ADVICE}",
+        retry_after_s=RETRY_AFTER_S,
+        path=path,
+    )
 
 
 def sync_file(path: Path) -> None:

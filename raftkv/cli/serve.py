@@ -71,9 +71,15 @@ def serve(
 
 def run(settings: Settings) -> ExitCode:
     """Run a node until it stops; says why as an exit code."""
+    import os
+
     from raftkv import logs
     from raftkv.cli import event_loop
+    from raftkv.server import descriptors
 
+    # Whatever this process makes is its own user's: data, snapshots, traces.
+    os.umask(0o077)
+    descriptors.raise_soft_limit()
     logs.configure(settings.log_format, settings.log_level)
     return event_loop.run(_serve(settings))
 

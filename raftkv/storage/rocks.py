@@ -29,13 +29,23 @@ from rocksdict import (
     WriteOptions,
 )
 
-from raftkv.errors import DirectoryInUse, DiskFull, StorageError
+from raftkv.errors import DamagedData, DirectoryInUse, DiskFull, StorageError
+from raftkv.files import out_of_resources
 from raftkv.storage.damage import damaged
 from raftkv.storage.table_file import FORMAT_VERSION
 
 _DAMAGED = re.compile(r"corruption|checksum mismatch|no such file|does not exist", re.IGNORECASE)
 _FULL = re.compile(r"no space left|disk quota|file too large", re.IGNORECASE)
+# What the disk refuses to return is as lost as what it returns wrongly.
+_UNREADABLE = re.compile(r"input/output error|bad message|structure needs clean", re.IGNORECASE)
+_NO_RESOURCES = re.compile(
+    r"too many open files|cannot allocate memory|resource temporarily unavailable", re.IGNORECASE
+)
 _LOCKED = re.compile(r"/LOCK: ")
+
+
+OPEN_TABLES_MAX = 1_000
+_NOT_TABLES = 10  # of RocksDB's max_open_files: so many it sets aside for its logs and MANIFEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +64,27 @@ class Tuning:
 
 
 class RocksDatabase:
-    """An open database that stops taking writes at its first error (fail-stop).
+    """An open database that stops taking writes when one has failed, or damage was found.
 
     After a failed write or sync it is not known what the disk has, so no later success could
-    be believed.
+    be believed. A read that failed says nothing of what is written.
     """
 
     def __init__(
-        self, path: Path, families: Sequence[str], tuning: Tuning, *, create: bool
+        self,
+        path: Path,
+        families: Sequence[str],
+        tuning: Tuning,
+        *,
+        create: bool,
+        open_tables_max: int = OPEN_TABLES_MAX,
     ) -> None:
         """Open with all `families`. Raises `StorageError`; `DamagedData` if it can't be read."""
         self.path = path
         self._failure: StorageError | None = None
         cache = Cache(tuning.cache_bytes)
         options = _options(tuning, cache, create=create)
+        options.set_max_open_files(open_tables_max + _NOT_TABLES)
         with self.guarded("opening the database"):
             self._database = Rdict(
                 str(path),
@@ -84,7 +101,7 @@ class RocksDatabase:
 
     @contextmanager
     def guarded(self, doing: str) -> Iterator[None]:
-        """Make the body's exception a `StorageError`, and the last thing this database did."""
+        """Make the exception of a body that writes a `StorageError`, and the last write."""
         if self._failure is not None:
             raise self._failure
         try:
@@ -93,16 +110,36 @@ class RocksDatabase:
             raise self.failed(error, doing) from error
 
     def failed(self, error: Exception, doing: str) -> StorageError:
-        """The error to raise for an exception of rocksdict; from the first on, no writes."""
+        """The error to raise where a write has failed; from the first on, no writes."""
         if self._failure is None:
             self._failure = translated_error(error, doing, self.path)
         return self._failure
 
+    def read_failed(self, error: Exception, doing: str) -> StorageError:
+        """The error to raise where a read has failed.
+
+        Damage is a reason to write no more. A lack of descriptors or memory is none, nor is what
+        nobody here understands: the next read may work.
+        """
+        if self._failure is not None:
+            return self._failure
+        if _UNREADABLE.search(str(error)):
+            return self.failed(
+                damaged(f"{self.path} can't be read (while {doing}): {error}", path=self.path),
+                doing,
+            )
+        translated = translated_error(error, doing, self.path)
+        if isinstance(translated, DamagedData):
+            return self.failed(translated, doing)
+        return translated
+
     @property
     def sequence(self) -> int:
         """A number that every write increases."""
-        with self.guarded("reading the sequence number"):
+        try:
             return self._database.latest_sequence_number()
+        except Exception as error:
+            raise self.read_failed(error, "reading the sequence number") from error
 
     def live_tables(self) -> list[str]:
         """The names of the table files that the database reads from now; none once it is closed."""
@@ -138,8 +175,10 @@ class RocksDatabase:
 
         Holds the GIL, also while it flushes what was written since the last `flush`.
         """
-        with self.guarded("making a checkpoint"):
+        try:
             Checkpoint(self._database).create_checkpoint(str(path))
+        except Exception as error:
+            raise self.read_failed(error, "making a checkpoint") from error
 
     def end_writes(self) -> None:
         """Something has taken its place: it can still be read."""
@@ -258,4 +297,6 @@ def translated_error(error: Exception, doing: str, path: Path) -> StorageError:
         return DirectoryInUse(f"the database in {path} is already open: {text}", path=path)
     if _DAMAGED.search(text):
         return damaged(f"{path} is damaged (while {doing}): {text}", path=path)
+    if _NO_RESOURCES.search(text):
+        return out_of_resources(doing, path, text)
     return StorageError(f"the disk failed while {doing} in {path}: {text}", path=path)

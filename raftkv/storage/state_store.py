@@ -9,7 +9,7 @@ from typing import Any
 from rocksdict import RdictIter, ReadOptions, WriteBatch
 
 from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Ranges
-from raftkv.storage.rocks import RocksDatabase, Tuning, iterate
+from raftkv.storage.rocks import OPEN_TABLES_MAX, RocksDatabase, Tuning, iterate
 
 _TUNING = Tuning(
     write_buffer_bytes=16 << 20,
@@ -24,10 +24,14 @@ _TUNING = Tuning(
 class RocksStateStore:
     """A `StateStore` on disk. Use from one thread; its owner alone syncs and closes it."""
 
-    def __init__(self, path: Path, *, create: bool) -> None:
+    def __init__(self, path: Path, *, create: bool, open_tables_max: int = OPEN_TABLES_MAX) -> None:
         """Open the state below `path`. Raises `DamagedData` if it is not whole."""
         self.database = RocksDatabase(
-            path, [family.value for family in Family], _TUNING, create=create
+            path,
+            [family.value for family in Family],
+            _TUNING,
+            create=create,
+            open_tables_max=open_tables_max,
         )
         # The database's own dictionaries, which it empties when it is closed. A Family is a str.
         self._families = self.database.families
@@ -38,7 +42,7 @@ class RocksStateStore:
         try:
             value: bytes | None = self._families[family].get(key)
         except Exception as error:
-            raise self.database.failed(error, f"reading {family}") from error
+            raise self.database.read_failed(error, f"reading {family}") from error
         return value
 
     def get_many(self, family: Family, keys: list[bytes]) -> list[bytes | None]:
@@ -49,7 +53,7 @@ class RocksStateStore:
             rows: Any = self._families[family]  # typed for lists of keys of all types at once
             values: list[bytes | None] = rows.get(keys)
         except Exception as error:
-            raise self.database.failed(error, f"reading {family}") from error
+            raise self.database.read_failed(error, f"reading {family}") from error
         return values
 
     def scan(
@@ -63,7 +67,7 @@ class RocksStateStore:
         try:
             rows, bounds = iterate(self._families[family], end)
         except Exception as error:
-            raise self.database.failed(error, f"scanning {family}") from error
+            raise self.database.read_failed(error, f"scanning {family}") from error
         walk = self._backward if reverse else self._forward
         return walk(rows, bounds, start)
 
@@ -98,7 +102,7 @@ class RocksStateStore:
                 rows.next()
             rows.status()
         except Exception as error:
-            raise self.database.failed(error, "scanning") from error
+            raise self.database.read_failed(error, "scanning") from error
 
     def _backward(
         self, rows: RdictIter, _bounds: ReadOptions, start: bytes
@@ -110,4 +114,4 @@ class RocksStateStore:
                 rows.prev()
             rows.status()
         except Exception as error:
-            raise self.database.failed(error, "scanning backwards") from error
+            raise self.database.read_failed(error, "scanning backwards") from error
