@@ -138,6 +138,7 @@ class RocksLogStore:
         batch.put(COMPACTION_POINT_KEY, compaction_point)
         batch.delete_range(entry_key(0), end)
         self._database.write(batch)
+        self._database.compaction.range_removed(_FAMILY, entry_key(0), end)
         await self._writer.run(self._database.sync)
 
 

@@ -19,6 +19,7 @@ from rocksdict import (
     Checkpoint,
     ChecksumType,
     ColumnFamily,
+    CompactOptions,
     DBCompressionType,
     DBRecoveryMode,
     Options,
@@ -30,8 +31,9 @@ from rocksdict import (
 )
 
 from raftkv.errors import DamagedData, DirectoryInUse, DiskFull, StorageError
-from raftkv.files import out_of_resources
+from raftkv.files import out_of_resources, size_bytes
 from raftkv.storage.damage import damaged
+from raftkv.storage.table_compaction import TableCompaction
 from raftkv.storage.table_file import FORMAT_VERSION
 
 _DAMAGED = re.compile(r"corruption|checksum mismatch|no such file|does not exist", re.IGNORECASE)
@@ -61,6 +63,9 @@ class Tuning:
     # end of the file is forgiven, for whatever stands before it may have been promised. False:
     # the records before the first bad one are the state, for nothing behind it was promised.
     refuse_damaged_wal: bool
+    # Families whose rows are removed all over them at once: to compact each table that is dense
+    # with deletion markers would rewrite what has none, again and again.
+    unmarked: frozenset[str] = frozenset()
 
 
 class RocksDatabase:
@@ -85,11 +90,15 @@ class RocksDatabase:
         cache = Cache(tuning.cache_bytes)
         options = _options(tuning, cache, create=create)
         options.set_max_open_files(open_tables_max + _NOT_TABLES)
+        marked = set(families) - tuning.unmarked
         with self.guarded("opening the database"):
             self._database = Rdict(
                 str(path),
                 options,
-                column_families={name: _options(tuning, cache, create=create) for name in families},
+                column_families={
+                    name: _options(tuning, cache, create=create, marked=name in marked)
+                    for name in families
+                },
             )
         self.families: dict[str, Rdict] = {
             name: self._database.get_column_family(name) for name in families
@@ -98,6 +107,10 @@ class RocksDatabase:
             name: self._database.get_column_family_handle(name) for name in families
         }
         self._write_options = WriteOptions()
+        self._compact_options = CompactOptions()
+        # RocksDB's own compactions go on meanwhile, or writes would have to wait for this one.
+        self._compact_options.set_exclusive_manual_compaction(False)
+        self.compaction = TableCompaction(self, marked)
 
     @contextmanager
     def guarded(self, doing: str) -> Iterator[None]:
@@ -164,11 +177,25 @@ class RocksDatabase:
         with self.guarded("syncing the write-ahead log"):
             self._database.flush_wal(True)
 
-    def flush(self) -> None:
-        """Wait until all memtables are table files. Releases the GIL."""
+    def flush(self, *names: str) -> None:
+        """Wait until the memtables of these families, or of all, are tables. Releases the GIL."""
         with self.guarded("flushing memtables"):
-            for family in self.families.values():
-                family.flush(True)
+            for name in names or self.families:
+                self.families[name].flush(True)
+
+    def compact_range(self, name: str, first: bytes, last: bytes) -> None:
+        """Rewrite the family's tables between two keys without what is not there any more.
+
+        Releases the GIL.
+        """
+        try:
+            self.families[name].compact_range(first, last, self._compact_options)
+        except Exception as error:
+            raise self.read_failed(error, "compacting tables") from error
+
+    def size_bytes(self) -> int:
+        """Sum of the sizes of its files."""
+        return size_bytes(self.path)
 
     def checkpoint(self, path: Path) -> None:
         """Hard-link the database as it is into the new directory `path`.
@@ -188,6 +215,7 @@ class RocksDatabase:
         """Flush and release. An iterator still in use keeps the files open until it is dropped."""
         if isinstance(self._failure, _Closed):
             return
+        self.compaction.close()
         failure, self._failure = self._failure, _Closed(f"the database in {self.path} is closed")
         databases = [*self.families.values(), self._database]
         # A family or a handle alone would keep the database, and its lock, alive.
@@ -230,8 +258,11 @@ def iterate(family: Rdict, end: bytes | None) -> tuple[RdictIter, ReadOptions]:
     return family.iter(options), options
 
 
-def _options(tuning: Tuning, cache: Cache, *, create: bool) -> Options:
+def _options(tuning: Tuning, cache: Cache, *, create: bool, marked: bool = False) -> Options:
     options = Options(raw_mode=True)
+    if marked:
+        # A table is compacted if of 4,096 rows in a row, or of all, half are deletion markers.
+        options.add_compact_on_deletion_collector_factory(4096, 2048, 0.5)
     options.create_if_missing(create)
     options.create_missing_column_families(create)
     options.set_paranoid_checks(True)

@@ -18,6 +18,7 @@ _TUNING = Tuning(
     cache_bytes=64 << 20,
     wal_total_bytes=128 << 20,
     refuse_damaged_wal=False,
+    unmarked=frozenset((Family.HISTORY, Family.CHANGES)),
 )
 
 
@@ -75,6 +76,7 @@ class RocksStateStore:
         """Apply everything or nothing. Durable only after the store's owner syncs it."""
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
+        deleted: list[tuple[Family, list[bytes]]] = []
         for family, ranges in removed.items():
             handle = self._handles.get(family)
             if handle is None:
@@ -85,12 +87,22 @@ class RocksStateStore:
             handle = self._handles.get(family)
             if handle is None:
                 break  # closed, as `write` is about to say
+            gone = []
             for key, value in rows.items():
                 if value is None:
                     delete(key, handle)
+                    gone.append(key)
                 else:
                     put(key, value, handle)
+            if gone:
+                deleted.append((family, gone))
         self.database.write(batch)
+        compaction = self.database.compaction
+        for family, keys in deleted:
+            compaction.rows_removed(family, keys)
+        for family, ranges in removed.items():
+            for start, end in ranges:
+                compaction.range_removed(family, start, end)
 
     def _forward(
         self, rows: RdictIter, _bounds: ReadOptions, start: bytes
