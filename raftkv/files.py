@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +79,21 @@ def write_durably(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     os.replace(unfinished, path)
     sync_file(path.parent)
+
+
+def make_private(root: Path) -> int:
+    """Take all rights to `root`, and to what is below it, from group and others.
+
+    How many files and directories they had rights to. Links are not followed.
+    """
+    changed = 0
+    for directory, _, names in os.walk(root):
+        for path in (Path(directory), *(Path(directory, name) for name in names)):
+            mode = path.lstat().st_mode
+            if mode & 0o077 and not stat.S_ISLNK(mode):
+                path.chmod(stat.S_IMODE(mode) & 0o700)
+                changed += 1
+    return changed
 
 
 def remove_tree(path: Path) -> None:

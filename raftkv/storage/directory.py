@@ -15,10 +15,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import structlog
+
 from raftkv.errors import DirectoryInUse, DirectoryMismatch, DiskFull
-from raftkv.files import sync_file, translated, write_durably
+from raftkv.files import make_private, sync_file, translated, write_durably
 from raftkv.storage.damage import damaged
 from raftkv.storage.identity import FORMAT_VERSION, Identity, Stage, decode_identity
+
+_log = structlog.get_logger("raftkv.storage")
 
 FREE_BYTES_MIN = 64 << 20
 
@@ -80,10 +84,13 @@ def open_directory(
     disk.
     """
     with translated("opening the data directory", path):
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(0o700, parents=True, exist_ok=True)
         directory = DataDirectory(path, _take_lock(path))
         try:
             _claim(directory, cluster_name, node_id, disk_id)
+            opened_up = make_private(path)
+            if opened_up:
+                _log.warning("made_private", path=str(path), files=opened_up, node=node_id)
             check_space(path, free_bytes_min)
         except BaseException:
             directory.close()
@@ -125,7 +132,7 @@ def check_space(path: Path, free_bytes_min: int = FREE_BYTES_MIN) -> None:
 
 
 def _take_lock(path: Path) -> int:
-    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -40,7 +40,9 @@ def key(row: int) -> bytes:
 def soon(database: RocksDatabase, pause_s: float = 0.05) -> None:
     """What is removed from now on is compacted almost at once."""
     marked = [family for family in Family if family not in (HISTORY, Family.CHANGES)]
-    database.compaction = TableCompaction(database, marked, pause_s=pause_s)
+    database.compaction = TableCompaction(
+        database, marked, pause_s=pause_s, delay_s_max=max(pause_s, PATIENCE_S)
+    )
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
