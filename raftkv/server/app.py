@@ -10,13 +10,14 @@ from pathlib import Path
 from random import Random
 
 from raftkv.config import Settings
-from raftkv.errors import DamagedData, OutOfService, RaftkvError
+from raftkv.errors import DamagedData, NoLeader, NotLeader, OutOfService, RaftkvError
 from raftkv.logs import CLOCK, get_logger
 from raftkv.node.driver import NodeConfig
 from raftkv.node.founding import Founder
 from raftkv.node.node import Node
 from raftkv.raft.ready import RaftConfig
 from raftkv.server import descriptors
+from raftkv.server.disk_space import DiskSpace
 from raftkv.server.front_door import FrontDoor
 from raftkv.server.joining import identity_to_join, join
 from raftkv.server.resources import version
@@ -39,6 +40,8 @@ from raftkv.transport.tracing import MessageTrace, TracedPeerLinks
 DRAIN_GRACE_S = 2.0
 # ... and their streams this long to carry the last replies.
 CLOSE_GRACE_S = 1.0
+# For so long a leader without disk space tries to give leadership away.
+GIVE_WAY_S_MAX = 5.0
 
 
 class Server:
@@ -125,6 +128,7 @@ class Server:
             settings.cluster_name,
             settings.node_id,
             self._rng.getrandbits(64) or 1,
+            reserve_bytes=settings.disk_reserve_bytes,
         )
         self._opened.callback(directory.close)
         identity = directory.load()
@@ -195,15 +199,31 @@ class Server:
         node.stopped.add_done_callback(lambda stopped: self._node_stopped(stopped.result()))
         founder.started(node.identity, lambda: node.membership)
         peers.admit_peers(self._peer_identity(identity), node.driver, links.contacted)
+        space = DiskSpace(directory.reserve, self._log)
+        await space.look()
         self._front_door = FrontDoor(
             node,
             settings,
             self._log,
             self._broken,
+            require_room=space.require_room,
             connections_max=shares.client_connections,
         )
         self.client_port = await self._front_door.start(settings.client_listen)
         self._opened.push_async_callback(self._front_door.stop, CLOSE_GRACE_S)
+        watching = asyncio.get_running_loop().create_task(space.watch(self._give_way))
+        self._opened.callback(watching.cancel)
+
+    async def _give_way(self) -> bool:
+        """Have another node lead, if one can; whether this one did."""
+        deadline = asyncio.get_running_loop().time() + GIVE_WAY_S_MAX
+        try:
+            await self._node.transfer_leader(0, deadline)
+        except (NoLeader, NotLeader):
+            return False
+        except RaftkvError as error:
+            self._log.warning("leadership_kept", reason=error.message)
+        return True
 
     async def _new_identity(self, directory: DataDirectory, before: Identity | None) -> Identity:
         """What a directory becomes in which nothing is decided yet: that of a founder, or of a node

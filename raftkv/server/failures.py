@@ -40,6 +40,7 @@ _CODES: dict[type[RaftkvError], grpc.StatusCode] = {
     errors.WrongCluster: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RemovedFromCluster: grpc.StatusCode.FAILED_PRECONDITION,
     errors.StorageError: grpc.StatusCode.INTERNAL,
+    errors.DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.OutOfResources: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DamagedData: grpc.StatusCode.DATA_LOSS,
     errors.RaftkvError: grpc.StatusCode.INTERNAL,
