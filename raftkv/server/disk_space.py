@@ -17,7 +17,8 @@ from raftkv.logs import Logger
 from raftkv.rpc import kv_pb2
 from raftkv.storage.reserve import DiskReserve
 
-INTERVAL_S = 1.0
+INTERVAL_S = 0.1
+"""A node that writes 100 MB a second has written a tenth of the reserve meanwhile."""
 
 ADVICE = (
     "delete keys, compact the history (`raftkv compact REVISION`), or free space on this disk:"
@@ -56,8 +57,8 @@ class DiskSpace:
                 )
 
     async def watch(self, give_way: Callable[[], Awaitable[bool]]) -> None:
-        """Look once a second. While space is low `give_way` is called until it returns True: a node
-        gives leadership away once, for the next one's disk may be no better.
+        """Look ten times a second. While space is low `give_way` is called until it returns True:
+        a node gives leadership away once, for the next one's disk may be no better.
         """
         gave_way = False
         while self._reserve.size_bytes:

@@ -61,6 +61,8 @@ class Removed:
     first: bytes = b""
     last: bytes = b""
     ranges: list[tuple[bytes, bytes]] = field(default_factory=list)
+    first_s: float = 0.0  # when the first of it was removed
+    last_s: float = 0.0
 
     def add_rows(self, rows: int, first: bytes, last: bytes) -> None:
         self.first = min(self.first, first) if self.rows else first
@@ -120,7 +122,6 @@ class TableCompaction:
         self._markers: dict[str, int] = {}  # since the family was flushed
         self._to_flush: set[str] = set()
         self._left: dict[str, Removed] = {}  # what was not worth a compaction yet
-        self._first_s = self._last_s = 0.0
         self._thread: threading.Thread | None = None
 
     def rows_removed(self, family: str, keys: Sequence[bytes]) -> None:
@@ -142,11 +143,13 @@ class TableCompaction:
 
     def _note(self, family: str, markers: int, add: Callable[[Removed], None]) -> None:
         with self._changed:
-            self._last_s = time.monotonic()
-            if not self._removed:
-                self._first_s = self._last_s
+            now_s = time.monotonic()
+            removed = self._removed.get(family)
+            if removed is None:
+                removed = self._removed[family] = Removed(first_s=now_s)
                 self._changed.notify()
-            add(self._removed.setdefault(family, Removed()))
+            removed.last_s = now_s
+            add(removed)
             if family in self._marked:
                 self._markers[family] = self._markers.get(family, 0) + markers
                 if self._markers[family] >= MARKERS_PER_FLUSH:
@@ -176,18 +179,24 @@ class TableCompaction:
                 self._log.warning("table_compaction_failed", reason=str(error))
 
     def _wait(self) -> tuple[Mapping[str, Removed], bool]:
-        """Until there is something to flush or to compact; what, and whether removals pause."""
+        """Until there is something to flush or to compact; what, and whether its removal pauses."""
         while not self._closed and not self._to_flush:
-            if not self._removed:
-                self._changed.wait()
-                continue
-            quiet_s = self._last_s + self._pause_s
-            left_s = min(quiet_s, self._first_s + self._delay_s_max) - time.monotonic()
-            if left_s <= 0:
-                removed, self._removed = self._removed, {}
-                return removed, quiet_s <= time.monotonic()
-            self._changed.wait(left_s)
+            now_s, removed = time.monotonic(), self._removed
+            paused = {name for name in removed if self._pause_ends_s(removed[name]) <= now_s}
+            late = {name for name in removed if self._late_s(removed[name]) <= now_s}
+            if paused or late:
+                due = sorted(paused | late)
+                return {name: removed.pop(name) for name in due}, bool(paused)
+            dues_s = (min(self._pause_ends_s(r), self._late_s(r)) for r in removed.values())
+            due_s = min(dues_s, default=None)
+            self._changed.wait(None if due_s is None else due_s - now_s)
         return {}, False
+
+    def _pause_ends_s(self, removed: Removed) -> float:
+        return removed.last_s + self._pause_s
+
+    def _late_s(self, removed: Removed) -> float:
+        return removed.first_s + self._delay_s_max
 
     def _flush(self, family: str) -> None:
         with self._changed:
