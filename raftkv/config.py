@@ -104,6 +104,13 @@ class Settings:
     log_compaction_bytes: int = setting(
         64 << 20, "log length that starts a compaction", minimum=1 << 16, maximum=1 << 40
     )
+    disk_reserve_bytes: int = setting(
+        128 << 20,
+        "file in the data directory, at most an eighth of its disk, that a node on a full disk"
+        " starts with; with less than that free, puts are refused. 0: none",
+        minimum=0,
+        maximum=1 << 40,
+    )
     watches_max: int = setting(
         100_000, "watches of all clients of this node", minimum=1, maximum=1 << 24
     )

@@ -39,6 +39,7 @@
     ├── RemovedFromCluster          this node has no part in its cluster any more
     └── StorageError                this node can't go on with its disk
         ├── DiskFull
+        ├── OutOfResources          it lacks descriptors or memory: its disk has not failed
         ├── DamagedData
         ├── DirectoryInUse
         └── DirectoryMismatch
@@ -355,6 +356,13 @@ class DiskFull(StorageError):
     """No space is left for the log or the state."""
 
     reason = "DISK_FULL"
+
+
+class OutOfResources(StorageError):
+    """The system has no file descriptor or memory left for this; nothing is wrong with the disk."""
+
+    reason = "OUT_OF_RESOURCES"
+    outcome = Outcome.SAFE_TO_RETRY
 
 
 class DamagedData(StorageError):

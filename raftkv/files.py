@@ -5,18 +5,26 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from raftkv.errors import DiskFull, StorageError
+from raftkv.errors import DiskFull, OutOfResources, StorageError
+
+RESOURCES_ADVICE = (
+    "the disk has not failed; raise this process's limit of open files (ulimit -n, LimitNOFILE) or"
+    " give the machine more memory"
+)
+RETRY_AFTER_S = 1.0
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 @contextmanager
 def translated(doing: str, path: Path) -> Iterator[None]:
-    """Turn an `OSError` of the body into `DiskFull` or `StorageError`."""
+    """Turn an `OSError` of the body into the `StorageError` that it means."""
     try:
         yield
     except OSError as error:
@@ -31,7 +39,18 @@ def from_os_error(error: OSError, doing: str, path: Path) -> StorageError:
             f"no space while {doing} in {path}: {reason}; free space on this disk, then restart",
             path=path,
         )
+    if error.errno in _NO_RESOURCES:
+        return out_of_resources(doing, path, reason)
     return StorageError(f"the disk failed while {doing} in {path}: {reason}", path=path)
+
+
+def out_of_resources(doing: str, path: Path, reason: str) -> OutOfResources:
+    """The error for a call that the system could not serve; it says nothing of the disk."""
+    return OutOfResources(
+        f"this process is out of resources while {doing} in {path}: {reason}; {RESOURCES_ADVICE}",
+        retry_after_s=RETRY_AFTER_S,
+        path=path,
+    )
 
 
 def sync_file(path: Path) -> None:
@@ -60,6 +79,21 @@ def write_durably(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     os.replace(unfinished, path)
     sync_file(path.parent)
+
+
+def make_private(root: Path) -> int:
+    """Take all rights to `root`, and to what is below it, from group and others.
+
+    How many files and directories they had rights to. Links are not followed.
+    """
+    changed = 0
+    for directory, _, names in os.walk(root):
+        for path in (Path(directory), *(Path(directory, name) for name in names)):
+            mode = path.lstat().st_mode
+            if mode & 0o077 and not stat.S_ISLNK(mode):
+                path.chmod(stat.S_IMODE(mode) & 0o700)
+                changed += 1
+    return changed
 
 
 def remove_tree(path: Path) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
@@ -104,7 +105,7 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
     structlog.configure(
         processors=processors,
         wrapper_class=Logger,
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _Unfailing(out))),
         cache_logger_on_first_use=True,
     )
     _adopt_standard_logging()
@@ -114,6 +115,24 @@ def _console(colors: bool) -> structlog.dev.ConsoleRenderer:
     return structlog.dev.ConsoleRenderer(
         colors=colors, pad_event_to=28, exception_formatter=structlog.dev.plain_traceback
     )
+
+
+class _Unfailing:
+    """A stream whose end is no end of the program: the terminal may be closed, a disk may be full.
+
+    What can't be written is lost.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class _Adopt(logging.Handler):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.local_cluster import LocalNode, node_environment
 from raftkv.cli.options import DEFAULT_ENDPOINTS
+from raftkv.cli.signals import ENDING, ignored
 
 if TYPE_CHECKING:
     from raftkv.client.status import NodeStatus
@@ -34,8 +35,10 @@ class DevTerminal:
     async def run(self) -> ExitCode:
         """Until a signal comes or the last node has ended; ERROR if none was left."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._stopping.set)
+        # The cluster belongs to its terminal, unless nohup was asked to keep it.
+        for number in ENDING:
+            if not ignored(number):
+                loop.add_signal_handler(number, self._stopping.set)
         ends = []
         for node in self._cluster:
             self._started_s[node.node_id] = loop.time()
@@ -138,11 +141,17 @@ class DevTerminal:
         prefix = f"node {node_id} |"
         if sys.stdout.isatty():
             prefix = f"\x1b[{COLOURS[node_id % len(COLOURS)]}m{prefix}\x1b[0m"
-        print(prefix, line, flush=True)
+        self._write(f"{prefix} {line}")
 
     def _say(self, line: str) -> None:
         bold, plain = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
-        print(f"{bold}raftkv dev | {line}{plain}", flush=True)
+        self._write(f"{bold}raftkv dev | {line}{plain}")
+
+    def _write(self, line: str) -> None:
+        try:
+            print(line, flush=True)
+        except OSError:  # the terminal is gone, and the nodes with it
+            self._stopping.set()
 
 
 def own_leader(

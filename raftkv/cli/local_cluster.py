@@ -33,6 +33,7 @@ class LocalNode:
             *("--cluster-name", self.cluster_name),
             *("--data-dir", str(self.data_dir)),
             *("--initial-members", self.initial_members),
+            *("--set", "disk_reserve_bytes=0"),  # several share the disk of whoever tries things
             *more,
         ]
 

@@ -18,6 +18,7 @@ from raftkv.errors import (
 
 if TYPE_CHECKING:
     from raftkv.config import Settings
+    from raftkv.logs import Logger
 
 
 def serve(
@@ -43,7 +44,7 @@ def serve(
 
     A setting comes from its flag, else from RAFTKV_<NAME>, else from the TOML file, else from
     its default. SIGTERM or Ctrl-C stops the node gracefully: it hands leadership on first.
-    Logs go to standard error.
+    SIGHUP is ignored: a node outlives its terminal. Logs go to standard error.
     """
     loaded = flags.load_settings(
         config,
@@ -71,9 +72,15 @@ def serve(
 
 def run(settings: Settings) -> ExitCode:
     """Run a node until it stops; says why as an exit code."""
+    import os
+
     from raftkv import logs
     from raftkv.cli import event_loop
+    from raftkv.server import descriptors
 
+    # Whatever this process makes is its own user's: data, snapshots, traces.
+    os.umask(0o077)
+    descriptors.raise_soft_limit()
     logs.configure(settings.log_format, settings.log_level)
     return event_loop.run(_serve(settings))
 
@@ -85,7 +92,7 @@ async def _serve(settings: Settings) -> ExitCode:
     from raftkv.server.app import Server
 
     log = logs.get_logger(node=settings.node_id)
-    told_to_stop = asyncio.create_task(_signalled())
+    told_to_stop = asyncio.create_task(_signalled(log))
     server = Server(settings)
     try:
         # Asked before the data directory is touched: a node that can't listen leaves no trace.
@@ -147,12 +154,14 @@ def check_free(key: str, address: str) -> None:
         ) from None
 
 
-async def _signalled() -> str:
+async def _signalled(log: Logger) -> str:
     """The name of the first signal that asks this process to stop. A second one ends it at once:
     what was acknowledged is on disk."""
     import asyncio
     import os
     import signal
+
+    from raftkv.cli.signals import ignored
 
     loop = asyncio.get_running_loop()
     first: asyncio.Future[str] = loop.create_future()
@@ -163,5 +172,8 @@ async def _signalled() -> str:
         first.set_result(number.name)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, note, number)
+        if not ignored(number):
+            loop.add_signal_handler(number, note, number)
+    # There is nothing to read anew: settings are those of the start, and logs go to a stream.
+    loop.add_signal_handler(signal.SIGHUP, log.info, "signal_ignored")
     return await first

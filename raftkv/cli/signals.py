@@ -12,13 +12,22 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PASSED_ON = (*ENDING, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
+def ignored(number: signal.Signals) -> bool:
+    """Whether whoever started this process had it ignore the signal, as nohup does and as shells do
+    for what they run in the background. Then it stays so.
+    """
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
 class Signals:
-    """Within the block, these signals go to `receiver`, which may be replaced. Main thread only."""
+    """Within the block, these signals go to `receiver`, which may be replaced, unless they are
+    `ignored`. Main thread only.
+    """
 
     def __init__(self, numbers: tuple[signal.Signals, ...]) -> None:
         self.received: signal.Signals | None = None
         self.receiver: Callable[[signal.Signals], object] = lambda _: None
-        self._numbers = numbers
+        self._numbers = [number for number in numbers if not ignored(number)]
         self._loop = asyncio.get_running_loop()
 
     @property

@@ -19,6 +19,7 @@ from raftkv.errors import (
     DamagedData,
     DeadlineExceeded,
     InvalidRequest,
+    OutOfResources,
     OutOfService,
     RemovedFromCluster,
     ShuttingDown,
@@ -687,7 +688,7 @@ class Driver:
     async def _send_snapshot(self, peer: int, term: int) -> None:
         try:
             point = await self._snapshots.send(peer, term)
-        except Unavailable as error:
+        except (Unavailable, OutOfResources) as error:
             self._log.warning("snapshot_not_sent", peer=peer, reason=error.message)
             self.raft.snapshot_failed(peer)
         else:
@@ -708,6 +709,10 @@ class Driver:
         except DamagedData as error:
             # It says nothing of this node's own data.
             self._log.error("snapshot_damaged", leader=message.sender, reason=damage_of(error))
+            self.raft.snapshot_refused()
+            return
+        except OutOfResources as error:
+            self._log.warning("snapshot_not_installed", reason=error.message)
             self.raft.snapshot_refused()
             return
         async with self._log_disk:

@@ -10,12 +10,14 @@ from pathlib import Path
 from random import Random
 
 from raftkv.config import Settings
-from raftkv.errors import DamagedData, OutOfService, RaftkvError
+from raftkv.errors import DamagedData, NoLeader, NotLeader, OutOfService, RaftkvError
 from raftkv.logs import CLOCK, get_logger
 from raftkv.node.driver import NodeConfig
 from raftkv.node.founding import Founder
 from raftkv.node.node import Node
 from raftkv.raft.ready import RaftConfig
+from raftkv.server import descriptors
+from raftkv.server.disk_space import DiskSpace
 from raftkv.server.front_door import FrontDoor
 from raftkv.server.joining import identity_to_join, join
 from raftkv.server.resources import version
@@ -38,6 +40,8 @@ from raftkv.transport.tracing import MessageTrace, TracedPeerLinks
 DRAIN_GRACE_S = 2.0
 # ... and their streams this long to carry the last replies.
 CLOSE_GRACE_S = 1.0
+# For so long a leader without disk space tries to give leadership away.
+GIVE_WAY_S_MAX = 5.0
 
 
 class Server:
@@ -55,6 +59,7 @@ class Server:
         self._standing_by = False
         self._stopping = False
         self._leaving: asyncio.Task[None] | None = None
+        self._descriptors: descriptors.Descriptors
         self._node: Node
         self._links: GrpcPeerLinks
         self._front_door: FrontDoor
@@ -116,12 +121,14 @@ class Server:
 
     async def _start(self) -> None:
         settings = self._settings
+        self._descriptors = descriptors.divide(descriptors.limit())
         secret = read_secret(settings.cluster_secret_file)
         directory = open_directory(
             settings.data_dir,
             settings.cluster_name,
             settings.node_id,
             self._rng.getrandbits(64) or 1,
+            reserve_bytes=settings.disk_reserve_bytes,
         )
         self._opened.callback(directory.close)
         identity = directory.load()
@@ -142,7 +149,14 @@ class Server:
         links, decode = self._peer_links(self._peer_identity(identity), secret, files)
         absent = Refused(Refusal.NOT_READY, f"node {settings.node_id} has not started yet")
         peers = PeerServer(
-            self._peer_identity(identity), secret, founder, files, CLOCK, absent, decode=decode
+            self._peer_identity(identity),
+            secret,
+            founder,
+            files,
+            CLOCK,
+            absent,
+            decode=decode,
+            connections_max=self._descriptors.peer_connections,
         )
         self._opened.push_async_callback(peers.stop)
         self.peer_port = await peers.start(settings.peer_listen)
@@ -162,9 +176,10 @@ class Server:
         peers: PeerServer,
     ) -> None:
         settings = self._settings
-        log_store = RocksLogStore(directory.log_path)
+        shares = self._descriptors
+        log_store = RocksLogStore(directory.log_path, open_tables_max=shares.log_tables)
         self._opened.push_async_callback(self._close, "log", log_store.close)
-        state_storage = RocksStateStorage(directory.state_path)
+        state_storage = RocksStateStorage(directory.state_path, open_tables_max=shares.state_tables)
         self._opened.push_async_callback(self._close, "state", state_storage.close)
         self._links = links
         links.belong_to(self._peer_identity(identity))
@@ -184,9 +199,31 @@ class Server:
         node.stopped.add_done_callback(lambda stopped: self._node_stopped(stopped.result()))
         founder.started(node.identity, lambda: node.membership)
         peers.admit_peers(self._peer_identity(identity), node.driver, links.contacted)
-        self._front_door = FrontDoor(node, settings, self._log, self._broken)
+        space = DiskSpace(directory.reserve, self._log)
+        await space.look()
+        self._front_door = FrontDoor(
+            node,
+            settings,
+            self._log,
+            self._broken,
+            require_room=space.require_room,
+            connections_max=shares.client_connections,
+        )
         self.client_port = await self._front_door.start(settings.client_listen)
         self._opened.push_async_callback(self._front_door.stop, CLOSE_GRACE_S)
+        watching = asyncio.get_running_loop().create_task(space.watch(self._give_way))
+        self._opened.callback(watching.cancel)
+
+    async def _give_way(self) -> bool:
+        """Have another node lead, if one can; whether this one did."""
+        deadline = asyncio.get_running_loop().time() + GIVE_WAY_S_MAX
+        try:
+            await self._node.transfer_leader(0, deadline)
+        except (NoLeader, NotLeader):
+            return False
+        except RaftkvError as error:
+            self._log.warning("leadership_kept", reason=error.message)
+        return True
 
     async def _new_identity(self, directory: DataDirectory, before: Identity | None) -> Identity:
         """What a directory becomes in which nothing is decided yet: that of a founder, or of a node
@@ -220,7 +257,9 @@ class Server:
             own = self._peer_identity(founder.identity)
             return await ask_founder(own, secret, to, founder.founders[to].peer, said)
 
-        door = StandbyDoor(founder.identity, reason)
+        door = StandbyDoor(
+            founder.identity, reason, connections_max=self._descriptors.client_connections
+        )
         try:
             self.client_port = await door.start(settings.client_listen)
             return await founder.found(ask)
@@ -230,7 +269,11 @@ class Server:
     async def _stand_by(self, identity: Identity) -> None:
         """Take no part, and say why to all who ask."""
         self._log.error("out_of_service", message=identity.out_of_service)
-        door = StandbyDoor(identity, lambda: f"it is out of service: {identity.out_of_service}")
+        door = StandbyDoor(
+            identity,
+            lambda: f"it is out of service: {identity.out_of_service}",
+            connections_max=self._descriptors.client_connections,
+        )
         self._opened.push_async_callback(door.stop)
         self.client_port = await door.start(self._settings.client_listen)
         self._standing_by = True

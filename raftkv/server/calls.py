@@ -12,11 +12,11 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import grpc
 import structlog
 
-from raftkv.errors import InvariantViolation, RaftkvError, StorageError
+from raftkv.errors import InvariantViolation, RaftkvError
 from raftkv.logs import Logger
 from raftkv.server.admission import Admission, ClientShare
 from raftkv.server.deadlines import Deadlines
-from raftkv.server.failures import abort, of_write
+from raftkv.server.failures import abort, ends_service, of_write
 from raftkv.server.header import header_of
 from raftkv.server.ports import Node
 
@@ -40,7 +40,7 @@ class Call:
 class UnaryCalls:
     """The way in for the unary calls of one node.
 
-    `on_broken` is told of a disk that failed and of a broken invariant: such a node must stop.
+    `on_broken` is told of damaged data and of a broken invariant: such a node must stop.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class UnaryCalls:
                 failure = None
                 return reply
             except (RaftkvError, InvariantViolation) as problem:
-                if isinstance(problem, (StorageError, InvariantViolation)):
+                if ends_service(problem):
                     self._on_broken(problem)
                 error = of_write(problem)
                 failure = error.reason

@@ -40,6 +40,8 @@ _CODES: dict[type[RaftkvError], grpc.StatusCode] = {
     errors.WrongCluster: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RemovedFromCluster: grpc.StatusCode.FAILED_PRECONDITION,
     errors.StorageError: grpc.StatusCode.INTERNAL,
+    errors.DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.OutOfResources: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DamagedData: grpc.StatusCode.DATA_LOSS,
     errors.RaftkvError: grpc.StatusCode.INTERNAL,
 }
@@ -122,6 +124,13 @@ def error_of_call(call: grpc.aio.AioRpcError) -> RaftkvError | None:
     outcome = Outcome[facts.pop("outcome")]
     retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
     return errors.from_wire(info.reason, status.message, outcome, retry_after_s, facts)
+
+
+def ends_service(error: BaseException) -> bool:
+    """Whether a read has met what its node can't go on with. A disk that fails writes stops the
+    node by itself; whatever else can go wrong with a read concerns the one who asked.
+    """
+    return isinstance(error, (errors.DamagedData, errors.InvariantViolation))
 
 
 def of_write(error: BaseException) -> RaftkvError:

@@ -17,6 +17,8 @@ from raftkv.server.admission import Admission
 from raftkv.server.calls import UnaryCalls
 from raftkv.server.cluster_service import ClusterService
 from raftkv.server.deadlines import Deadlines
+from raftkv.server.descriptors import CLIENT_CONNECTIONS_MAX
+from raftkv.server.disk_space import RequireRoom, room_for_all
 from raftkv.server.health import Health
 from raftkv.server.kv_service import KVService
 from raftkv.server.lease_service import LeaseService
@@ -75,6 +77,9 @@ class FrontDoor:
         settings: Settings,
         log: Logger,
         on_broken: Callable[[BaseException], None],
+        *,
+        require_room: RequireRoom = room_for_all,
+        connections_max: int = CLIENT_CONNECTIONS_MAX,
     ) -> None:
         self._admission = Admission(
             requests_max=settings.submissions_in_flight_max,
@@ -86,11 +91,13 @@ class FrontDoor:
         calls = UnaryCalls(node, self._admission, deadlines, log, on_broken)
         self._health = Health(node)
         self._pipelines = PipelineService(
-            node, reader, self._admission, deadlines, settings.limits, log
+            node, reader, self._admission, deadlines, settings.limits, log, require_room
         )
         self._watches = WatchService(node, self._admission, settings, on_broken)
-        self._server = grpc.aio.server(options=OPTIONS)
-        kv = KVService(node, reader, calls, settings.limits)
+        self._server = grpc.aio.server(
+            options=(*OPTIONS, ("grpc.max_allowed_incoming_connections", connections_max))
+        )
+        kv = KVService(node, reader, calls, settings.limits, require_room)
         self._leases = LeaseService(node, reader, calls, deadlines)
         self._locks = LockService(node, reader, calls, settings.limits)
         cluster = ClusterService(node, reader, calls, settings.data_dir)

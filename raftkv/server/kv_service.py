@@ -9,6 +9,7 @@ from raftkv.kv.limits import Limits
 from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server import failures
 from raftkv.server.calls import Call, UnaryCalls, data_call
+from raftkv.server.disk_space import RequireRoom, room_for_all
 from raftkv.server.header import header_of
 from raftkv.server.ports import Node
 from raftkv.server.reads import Reader
@@ -17,8 +18,16 @@ from raftkv.server.reads import Reader
 class KVService(api_pb2_grpc.KVServicer):
     """`raftkv.rpc.KV`. Has no session: a repetition runs again unless it has an idempotency key."""
 
-    def __init__(self, node: Node, reader: Reader, calls: UnaryCalls, limits: Limits) -> None:
+    def __init__(
+        self,
+        node: Node,
+        reader: Reader,
+        calls: UnaryCalls,
+        limits: Limits,
+        require_room: RequireRoom = room_for_all,
+    ) -> None:
         self.calls = calls
+        self._require_room = require_room
         self._node = node
         self._reader = reader
         self._limits = limits
@@ -29,8 +38,12 @@ class KVService(api_pb2_grpc.KVServicer):
         checked = check_batch(batch, self._limits)
         for _, error in checked.refused:
             raise error
+        self._require_room(batch)
         results = await self._node.submit(
-            batch.SerializeToString(), call.deadline, client=call.share.number
+            batch.SerializeToString(),
+            call.deadline,
+            client=call.share.number,
+            weight=checked.weight,
         )
         outcome = kv_pb2.BatchResult.FromString(results)
         if outcome.HasField("failure"):

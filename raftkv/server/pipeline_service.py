@@ -24,6 +24,7 @@ from raftkv.rpc import api_pb2, kv_pb2
 from raftkv.server import failures
 from raftkv.server.admission import Admission
 from raftkv.server.deadlines import Deadlines
+from raftkv.server.disk_space import RequireRoom, room_for_all
 from raftkv.server.header import header_of
 from raftkv.server.pipeline_stream import PipelineStream
 from raftkv.server.ports import Node
@@ -55,10 +56,12 @@ class PipelineService:
         deadlines: Deadlines,
         limits: Limits,
         log: Logger,
+        require_room: RequireRoom = room_for_all,
     ) -> None:
         self._node = node
         self._reader = reader
         self._admission = admission
+        self._require_room = require_room
         self._deadlines = deadlines
         self._limits = limits
         self._log = log
@@ -137,6 +140,7 @@ class PipelineService:
             if position != WHOLE_BATCH:
                 refused.facts["position"] = str(position)
             raise refused
+        self._require_room(batch)
         results = self._node.submit(
             commands, deadline, client=request.stream.share.number, weight=checked.weight
         )

@@ -14,7 +14,6 @@ from raftkv.errors import (
     InvariantViolation,
     Overloaded,
     RaftkvError,
-    StorageError,
 )
 from raftkv.kv.checks import check_range, check_read_transaction
 from raftkv.kv.limits import Limits
@@ -36,7 +35,7 @@ _Read: TypeAlias = kv_pb2.Range | kv_pb2.Transaction
 class Reader:
     """Reads of all clients of this node.
 
-    `on_broken` is told of a disk that returned bad bytes or none and of a broken invariant:
+    `on_broken` is told of damaged data and of a broken invariant:
     such a node must stop.
     """
 
@@ -153,7 +152,7 @@ class Reader:
                     steps = steps_of(machine)
 
     def _failed(self, error: BaseException) -> kv_pb2.Result:
-        if isinstance(error, (StorageError, InvariantViolation)):
+        if failures.ends_service(error):
             self._on_broken(error)
         return kv_pb2.Result(failure=failures.failure_of(failures.of_read(error)))
 

@@ -16,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from raftkv.errors import NotServing
 from raftkv.rpc import api_pb2
 from raftkv.server import failures, resources
+from raftkv.server.descriptors import CLIENT_CONNECTIONS_MAX
 from raftkv.server.front_door import OPTIONS, listen
 from raftkv.server.health import SERVICES
 from raftkv.storage.identity import Identity
@@ -69,8 +70,16 @@ class _Everything(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic 
 class StandbyDoor:
     """Listens until it is stopped. `reason` is asked at each call."""
 
-    def __init__(self, identity: Identity, reason: Callable[[], str]) -> None:
-        self._server = grpc.aio.server(options=OPTIONS)
+    def __init__(
+        self,
+        identity: Identity,
+        reason: Callable[[], str],
+        *,
+        connections_max: int = CLIENT_CONNECTIONS_MAX,
+    ) -> None:
+        self._server = grpc.aio.server(
+            options=(*OPTIONS, ("grpc.max_allowed_incoming_connections", connections_max))
+        )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._server.add_generic_rpc_handlers((_Everything(identity, reason),))

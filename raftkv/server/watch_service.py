@@ -14,7 +14,6 @@ from raftkv.errors import (
     InvariantViolation,
     RaftkvError,
     ShuttingDown,
-    StorageError,
 )
 from raftkv.rpc import api_pb2
 from raftkv.server import failures
@@ -31,7 +30,7 @@ SERVICE = "raftkv.rpc.Watch"
 class WatchService:
     """All watch streams of this node.
 
-    `on_broken` is told of a disk that failed and of a broken invariant: such a node must stop.
+    `on_broken` is told of damaged data and of a broken invariant: such a node must stop.
     """
 
     def __init__(
@@ -114,8 +113,9 @@ class WatchService:
     async def _read_history(self, client: WatchClient) -> None:
         try:
             await client.run()
-        except (StorageError, InvariantViolation) as error:
-            self._on_broken(error)
+        except (RaftkvError, InvariantViolation) as error:
+            if failures.ends_service(error):
+                self._on_broken(error)
             raise
 
 

@@ -3,6 +3,7 @@
 <data directory>/
 ├── identity.json   whose it is (identity.py)
 ├── lock            held with flock while a process uses the directory
+├── reserve         space for a start on a full disk (reserve.py)
 ├── log/            the Raft log (log_store.py)
 └── state/          the applied state (state_storage.py)
 """
@@ -15,12 +16,17 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import structlog
+
 from raftkv.errors import DirectoryInUse, DirectoryMismatch, DiskFull
-from raftkv.files import sync_file, translated, write_durably
+from raftkv.files import make_private, sync_file, translated, write_durably
 from raftkv.storage.damage import damaged
 from raftkv.storage.identity import FORMAT_VERSION, Identity, Stage, decode_identity
+from raftkv.storage.reserve import DiskReserve
 
-FREE_BYTES_MIN = 64 << 20
+_log = structlog.get_logger("raftkv.storage")
+
+FREE_BYTES_MIN = 16 << 20
 
 _IDENTITY = "identity.json"
 _LOCK = "lock"
@@ -29,8 +35,9 @@ _LOCK = "lock"
 class DataDirectory:
     """A data directory that this process holds, until `close`. An `IdentityStore`."""
 
-    def __init__(self, path: Path, lock: int) -> None:
+    def __init__(self, path: Path, lock: int, reserve: DiskReserve) -> None:
         self.path = path
+        self.reserve = reserve
         self._lock = lock
 
     @property
@@ -70,6 +77,7 @@ def open_directory(
     disk_id: int,
     *,
     free_bytes_min: int = FREE_BYTES_MIN,
+    reserve_bytes: int = 0,
 ) -> DataDirectory:
     """Take the data directory for this node, making it if it is not there.
 
@@ -77,14 +85,17 @@ def open_directory(
     has none, as it was written by raftkv 0.1.0. Raises `DirectoryInUse` if another process holds
     it, `DirectoryMismatch` if it belongs to another cluster, node or format, or is not ours at all,
     `DamagedData` if its log is gone, and `DiskFull` if less than `free_bytes_min` is left on its
-    disk.
+    disk although the reserve, of `reserve_bytes`, was released.
     """
     with translated("opening the data directory", path):
-        path.mkdir(parents=True, exist_ok=True)
-        directory = DataDirectory(path, _take_lock(path))
+        path.mkdir(0o700, parents=True, exist_ok=True)
+        directory = DataDirectory(path, _take_lock(path), DiskReserve(path, reserve_bytes))
         try:
             _claim(directory, cluster_name, node_id, disk_id)
-            check_space(path, free_bytes_min)
+            opened_up = make_private(path)
+            if opened_up:
+                _log.warning("made_private", path=str(path), files=opened_up, node=node_id)
+            _make_room(directory.reserve, path, free_bytes_min)
         except BaseException:
             directory.close()
             raise
@@ -124,8 +135,16 @@ def check_space(path: Path, free_bytes_min: int = FREE_BYTES_MIN) -> None:
         )
 
 
+def _make_room(reserve: DiskReserve, path: Path, free_bytes_min: int) -> None:
+    """Raise `DiskFull` if a node can't start. The reserve is for that."""
+    free_bytes = reserve.free_bytes()
+    if free_bytes < max(free_bytes_min, reserve.size_bytes) and reserve.release():
+        _log.warning("disk_reserve_released", path=str(path), free_bytes=free_bytes)
+    check_space(path, free_bytes_min)
+
+
 def _take_lock(path: Path) -> int:
-    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

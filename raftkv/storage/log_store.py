@@ -30,7 +30,7 @@ from raftkv.storage.log_records import (
     entry_key,
 )
 from raftkv.storage.ports import RecoveredLog, Starts
-from raftkv.storage.rocks import RocksDatabase, Tuning, iterate
+from raftkv.storage.rocks import OPEN_TABLES_MAX, RocksDatabase, Tuning, iterate
 from raftkv.storage.verification import FileVerification, verify_open_database
 from raftkv.storage.writer import WriterThread, nothing
 
@@ -52,9 +52,9 @@ _TUNING = Tuning(
 class RocksLogStore:
     """A `LogStore` on disk. `recover` comes first; then one call at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, open_tables_max: int = OPEN_TABLES_MAX) -> None:
         """Open the log below `path`, making it if nothing is there. Raises `StorageError`."""
-        self._database = _open(path)
+        self._database = _open(path, open_tables_max)
         self._writer = WriterThread("raftkv-log")
         self._verifier = WriterThread("raftkv-log-verification")
         self._commit_index = 0
@@ -138,10 +138,11 @@ class RocksLogStore:
         batch.put(COMPACTION_POINT_KEY, compaction_point)
         batch.delete_range(entry_key(0), end)
         self._database.write(batch)
+        self._database.compaction.range_removed(_FAMILY, entry_key(0), end)
         await self._writer.run(self._database.sync)
 
 
-def _open(path: Path) -> RocksDatabase:
+def _open(path: Path, open_tables_max: int) -> RocksDatabase:
     with translated("opening the log", path):
         if not path.exists():
             path.mkdir()
@@ -149,7 +150,7 @@ def _open(path: Path) -> RocksDatabase:
         if not (path / "CURRENT").exists() and any(path.glob("*.log")):
             # RocksDB would start a new log here: this node would forget its votes.
             raise damaged(f"{path} has lost its file CURRENT", path=path)
-    return RocksDatabase(path, (_FAMILY,), _TUNING, create=True)
+    return RocksDatabase(path, (_FAMILY,), _TUNING, create=True, open_tables_max=open_tables_max)
 
 
 def _hard_state(records: Rdict) -> HardState:

@@ -19,6 +19,7 @@ from rocksdict import (
     Checkpoint,
     ChecksumType,
     ColumnFamily,
+    CompactOptions,
     DBCompressionType,
     DBRecoveryMode,
     Options,
@@ -29,13 +30,24 @@ from rocksdict import (
     WriteOptions,
 )
 
-from raftkv.errors import DirectoryInUse, DiskFull, StorageError
+from raftkv.errors import DamagedData, DirectoryInUse, DiskFull, StorageError
+from raftkv.files import out_of_resources, size_bytes
 from raftkv.storage.damage import damaged
+from raftkv.storage.table_compaction import TableCompaction
 from raftkv.storage.table_file import FORMAT_VERSION
 
 _DAMAGED = re.compile(r"corruption|checksum mismatch|no such file|does not exist", re.IGNORECASE)
 _FULL = re.compile(r"no space left|disk quota|file too large", re.IGNORECASE)
+# What the disk refuses to return is as lost as what it returns wrongly.
+_UNREADABLE = re.compile(r"input/output error|bad message|structure needs clean", re.IGNORECASE)
+_NO_RESOURCES = re.compile(
+    r"too many open files|cannot allocate memory|resource temporarily unavailable", re.IGNORECASE
+)
 _LOCKED = re.compile(r"/LOCK: ")
+
+
+OPEN_TABLES_MAX = 1_000
+_NOT_TABLES = 10  # of RocksDB's max_open_files: so many it sets aside for its logs and MANIFEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +63,42 @@ class Tuning:
     # end of the file is forgiven, for whatever stands before it may have been promised. False:
     # the records before the first bad one are the state, for nothing behind it was promised.
     refuse_damaged_wal: bool
+    # Families whose rows are removed all over them at once: to compact each table that is dense
+    # with deletion markers would rewrite what has none, again and again.
+    unmarked: frozenset[str] = frozenset()
 
 
 class RocksDatabase:
-    """An open database that stops taking writes at its first error (fail-stop).
+    """An open database that stops taking writes when one has failed, or damage was found.
 
     After a failed write or sync it is not known what the disk has, so no later success could
-    be believed.
+    be believed. A read that failed says nothing of what is written.
     """
 
     def __init__(
-        self, path: Path, families: Sequence[str], tuning: Tuning, *, create: bool
+        self,
+        path: Path,
+        families: Sequence[str],
+        tuning: Tuning,
+        *,
+        create: bool,
+        open_tables_max: int = OPEN_TABLES_MAX,
     ) -> None:
         """Open with all `families`. Raises `StorageError`; `DamagedData` if it can't be read."""
         self.path = path
         self._failure: StorageError | None = None
         cache = Cache(tuning.cache_bytes)
         options = _options(tuning, cache, create=create)
+        options.set_max_open_files(open_tables_max + _NOT_TABLES)
+        marked = set(families) - tuning.unmarked
         with self.guarded("opening the database"):
             self._database = Rdict(
                 str(path),
                 options,
-                column_families={name: _options(tuning, cache, create=create) for name in families},
+                column_families={
+                    name: _options(tuning, cache, create=create, marked=name in marked)
+                    for name in families
+                },
             )
         self.families: dict[str, Rdict] = {
             name: self._database.get_column_family(name) for name in families
@@ -81,10 +107,14 @@ class RocksDatabase:
             name: self._database.get_column_family_handle(name) for name in families
         }
         self._write_options = WriteOptions()
+        self._compact_options = CompactOptions()
+        # RocksDB's own compactions go on meanwhile, or writes would have to wait for this one.
+        self._compact_options.set_exclusive_manual_compaction(False)
+        self.compaction = TableCompaction(self, marked)
 
     @contextmanager
     def guarded(self, doing: str) -> Iterator[None]:
-        """Make the body's exception a `StorageError`, and the last thing this database did."""
+        """Make the exception of a body that writes a `StorageError`, and the last write."""
         if self._failure is not None:
             raise self._failure
         try:
@@ -93,16 +123,36 @@ class RocksDatabase:
             raise self.failed(error, doing) from error
 
     def failed(self, error: Exception, doing: str) -> StorageError:
-        """The error to raise for an exception of rocksdict; from the first on, no writes."""
+        """The error to raise where a write has failed; from the first on, no writes."""
         if self._failure is None:
             self._failure = translated_error(error, doing, self.path)
         return self._failure
 
+    def read_failed(self, error: Exception, doing: str) -> StorageError:
+        """The error to raise where a read has failed.
+
+        Damage is a reason to write no more. A lack of descriptors or memory is none, nor is what
+        nobody here understands: the next read may work.
+        """
+        if self._failure is not None:
+            return self._failure
+        if _UNREADABLE.search(str(error)):
+            return self.failed(
+                damaged(f"{self.path} can't be read (while {doing}): {error}", path=self.path),
+                doing,
+            )
+        translated = translated_error(error, doing, self.path)
+        if isinstance(translated, DamagedData):
+            return self.failed(translated, doing)
+        return translated
+
     @property
     def sequence(self) -> int:
         """A number that every write increases."""
-        with self.guarded("reading the sequence number"):
+        try:
             return self._database.latest_sequence_number()
+        except Exception as error:
+            raise self.read_failed(error, "reading the sequence number") from error
 
     def live_tables(self) -> list[str]:
         """The names of the table files that the database reads from now; none once it is closed."""
@@ -127,19 +177,35 @@ class RocksDatabase:
         with self.guarded("syncing the write-ahead log"):
             self._database.flush_wal(True)
 
-    def flush(self) -> None:
-        """Wait until all memtables are table files. Releases the GIL."""
+    def flush(self, *names: str) -> None:
+        """Wait until the memtables of these families, or of all, are tables. Releases the GIL."""
         with self.guarded("flushing memtables"):
-            for family in self.families.values():
-                family.flush(True)
+            for name in names or self.families:
+                self.families[name].flush(True)
+
+    def compact_range(self, name: str, first: bytes, last: bytes) -> None:
+        """Rewrite the family's tables between two keys without what is not there any more.
+
+        Releases the GIL.
+        """
+        try:
+            self.families[name].compact_range(first, last, self._compact_options)
+        except Exception as error:
+            raise self.read_failed(error, "compacting tables") from error
+
+    def size_bytes(self) -> int:
+        """Sum of the sizes of its files."""
+        return size_bytes(self.path)
 
     def checkpoint(self, path: Path) -> None:
         """Hard-link the database as it is into the new directory `path`.
 
         Holds the GIL, also while it flushes what was written since the last `flush`.
         """
-        with self.guarded("making a checkpoint"):
+        try:
             Checkpoint(self._database).create_checkpoint(str(path))
+        except Exception as error:
+            raise self.read_failed(error, "making a checkpoint") from error
 
     def end_writes(self) -> None:
         """Something has taken its place: it can still be read."""
@@ -149,6 +215,7 @@ class RocksDatabase:
         """Flush and release. An iterator still in use keeps the files open until it is dropped."""
         if isinstance(self._failure, _Closed):
             return
+        self.compaction.close()
         failure, self._failure = self._failure, _Closed(f"the database in {self.path} is closed")
         databases = [*self.families.values(), self._database]
         # A family or a handle alone would keep the database, and its lock, alive.
@@ -191,8 +258,11 @@ def iterate(family: Rdict, end: bytes | None) -> tuple[RdictIter, ReadOptions]:
     return family.iter(options), options
 
 
-def _options(tuning: Tuning, cache: Cache, *, create: bool) -> Options:
+def _options(tuning: Tuning, cache: Cache, *, create: bool, marked: bool = False) -> Options:
     options = Options(raw_mode=True)
+    if marked:
+        # A table is compacted if of 4,096 rows in a row, or of all, half are deletion markers.
+        options.add_compact_on_deletion_collector_factory(4096, 2048, 0.5)
     options.create_if_missing(create)
     options.create_missing_column_families(create)
     options.set_paranoid_checks(True)
@@ -258,4 +328,6 @@ def translated_error(error: Exception, doing: str, path: Path) -> StorageError:
         return DirectoryInUse(f"the database in {path} is already open: {text}", path=path)
     if _DAMAGED.search(text):
         return damaged(f"{path} is damaged (while {doing}): {text}", path=path)
+    if _NO_RESOURCES.search(text):
+        return out_of_resources(doing, path, text)
     return StorageError(f"the disk failed while {doing} in {path}: {text}", path=path)

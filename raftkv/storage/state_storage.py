@@ -26,6 +26,7 @@ from raftkv.files import (
 )
 from raftkv.storage.damage import damaged
 from raftkv.storage.ports import Checkpoint, Require, anything
+from raftkv.storage.rocks import OPEN_TABLES_MAX
 from raftkv.storage.state_store import RocksStateStore
 from raftkv.storage.verification import (
     FileVerification,
@@ -41,9 +42,13 @@ _LIVE_NAME = re.compile(r"state-([1-9][0-9]*)")
 class RocksStateStorage:
     """A `StateStorage` on disk. Waits on a thread of its own, so that no flush delays the log."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the live state below `path`, or make it. Raises `StorageError`."""
+    def __init__(self, path: Path, *, open_tables_max: int = OPEN_TABLES_MAX) -> None:
+        """Open the live state below `path`, or make it. Raises `StorageError`.
+
+        While a snapshot is installed there are two states, and `open_tables_max` is for each.
+        """
         self._path = path
+        self._open_tables_max = open_tables_max
         self._pointer = path / "CURRENT"
         self._incoming = path / "incoming"
         self._checkpoints = path / "checkpoints"
@@ -53,7 +58,7 @@ class RocksStateStorage:
             path.mkdir(exist_ok=True)
             live = self._live_directory()
             self._remove_leftovers(live)
-            self._store = self._create() if live is None else _open(live)
+            self._store = self._open(live or self._path / "state-1", create=live is None)
         self._replaced: RocksStateStore | None = None
         self._verified: Path | None = None
         self._writer = WriterThread("raftkv-state")
@@ -186,16 +191,16 @@ class RocksStateStorage:
         received.rename(directory)
         sync_file(self._path)
         try:
-            return _open(directory)
+            return self._open(directory)
         except StorageError:
             remove_tree(directory)
             raise
 
-    def _create(self) -> RocksStateStore:
-        directory = self._path / "state-1"
-        store = RocksStateStore(directory, create=True)
-        write_durably(self._pointer, _line(directory))
-        sync_file(self._path.parent)
+    def _open(self, directory: Path, *, create: bool = False) -> RocksStateStore:
+        store = RocksStateStore(directory, create=create, open_tables_max=self._open_tables_max)
+        if create:
+            write_durably(self._pointer, _line(directory))
+            sync_file(self._path.parent)
         return store
 
     def _live_directory(self) -> Path | None:
@@ -225,10 +230,6 @@ class RocksStateStorage:
         doomed = self._discarded / str(next(self._numbers))
         path.rename(doomed)
         self._writer.start(lambda: remove_tree(doomed))
-
-
-def _open(directory: Path) -> RocksStateStore:
-    return RocksStateStore(directory, create=False)
 
 
 def _number(directory: Path) -> int:

@@ -12,7 +12,7 @@ from rocksdict import RdictIter, ReadOptions, WriteBatch
 from raftkv.errors import check
 from raftkv.kv.steps import Steps, run
 from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Frozen, Ranges
-from raftkv.storage.rocks import RocksDatabase, Tuning, iterate
+from raftkv.storage.rocks import OPEN_TABLES_MAX, RocksDatabase, Tuning, iterate
 
 ROWS_PER_STEP: Final = 4_096
 """Rows that are put into a batch in one step: two milliseconds."""
@@ -24,16 +24,21 @@ _TUNING = Tuning(
     cache_bytes=64 << 20,
     wal_total_bytes=128 << 20,
     refuse_damaged_wal=False,
+    unmarked=frozenset((Family.HISTORY, Family.CHANGES)),
 )
 
 
 class RocksStateStore:
     """A `StateStore` on disk. Use from one thread; its owner alone syncs and closes it."""
 
-    def __init__(self, path: Path, *, create: bool) -> None:
+    def __init__(self, path: Path, *, create: bool, open_tables_max: int = OPEN_TABLES_MAX) -> None:
         """Open the state below `path`. Raises `DamagedData` if it is not whole."""
         self.database = RocksDatabase(
-            path, [family.value for family in Family], _TUNING, create=create
+            path,
+            [family.value for family in Family],
+            _TUNING,
+            create=create,
+            open_tables_max=open_tables_max,
         )
         # The database's own dictionaries, which it empties when it is closed. A Family is a str.
         self._families = self.database.families
@@ -44,7 +49,7 @@ class RocksStateStore:
         try:
             value: bytes | None = self._families[family].get(key)
         except Exception as error:
-            raise self.database.failed(error, f"reading {family}") from error
+            raise self.database.read_failed(error, f"reading {family}") from error
         return value
 
     def get_many(self, family: Family, keys: list[bytes]) -> list[bytes | None]:
@@ -55,7 +60,7 @@ class RocksStateStore:
             rows: Any = self._families[family]  # typed for lists of keys of all types at once
             values: list[bytes | None] = rows.get(keys)
         except Exception as error:
-            raise self.database.failed(error, f"reading {family}") from error
+            raise self.database.read_failed(error, f"reading {family}") from error
         return values
 
     def scan(
@@ -69,7 +74,7 @@ class RocksStateStore:
         try:
             rows, bounds = iterate(self._families[family], end)
         except Exception as error:
-            raise self.database.failed(error, f"scanning {family}") from error
+            raise self.database.read_failed(error, f"scanning {family}") from error
         walk = self._backward if reverse else self._forward
         return walk(rows, bounds, start)
 
@@ -85,6 +90,7 @@ class RocksStateStore:
         """As `write`, in steps, of which the last one writes."""
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
+        deleted: list[tuple[Family, list[bytes]]] = []
         for family, ranges in removed.items():
             handle = self._handles.get(family)
             if handle is None:
@@ -95,6 +101,7 @@ class RocksStateStore:
             handle = self._handles.get(family)
             if handle is None:
                 break  # closed, as `write` is about to say
+            gone = []
             items = iter(rows.items())
             for first in range(0, len(rows), ROWS_PER_STEP):
                 if first:
@@ -102,11 +109,20 @@ class RocksStateStore:
                 for key, value in islice(items, ROWS_PER_STEP):
                     if value is None:
                         delete(key, handle)
+                        gone.append(key)
                     else:
                         put(key, value, handle)
+            if gone:
+                deleted.append((family, gone))
         if batch.len() > ROWS_PER_STEP:
             yield
         self.database.write(batch)
+        compaction = self.database.compaction
+        for family, keys in deleted:
+            compaction.rows_removed(family, keys)
+        for family, ranges in removed.items():
+            for start, end in ranges:
+                compaction.range_removed(family, start, end)
 
     def _forward(
         self, rows: RdictIter, _bounds: ReadOptions, start: bytes
@@ -118,7 +134,7 @@ class RocksStateStore:
                 rows.next()
             rows.status()
         except Exception as error:
-            raise self.database.failed(error, "scanning") from error
+            raise self.database.read_failed(error, "scanning") from error
 
     def _backward(
         self, rows: RdictIter, _bounds: ReadOptions, start: bytes
@@ -130,7 +146,7 @@ class RocksStateStore:
                 rows.prev()
             rows.status()
         except Exception as error:
-            raise self.database.failed(error, "scanning backwards") from error
+            raise self.database.read_failed(error, "scanning backwards") from error
 
 
 class _FrozenState:
@@ -147,7 +163,7 @@ class _FrozenState:
                 for family in (Family.CURRENT, Family.HISTORY)
             }
         except Exception as error:
-            raise database.failed(error, "freezing the state") from error
+            raise database.read_failed(error, "freezing the state") from error
 
     def get(self, family: Family, key: bytes) -> bytes | None:
         """The value of `key`, or None."""
@@ -166,4 +182,4 @@ class _FrozenState:
                 rows.next()
             rows.status()
         except Exception as error:
-            raise self._database.failed(error, f"scanning {family}") from error
+            raise self._database.read_failed(error, f"scanning {family}") from error

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _ADMITTED = peer_pb2.PeerReply(admitted=True).SerializeToString()
 
+CONNECTIONS_MAX = 64
+
 _log = structlog.get_logger()
 
 
@@ -58,7 +60,9 @@ class PeerServer:
         *,
         decode: Callable[[bytes, int, int], Frame] = decode_frame,
         stall_timeout_s: float = STALL_TIMEOUT_S,
+        connections_max: int = CONNECTIONS_MAX,
     ) -> None:
+        self._connections_max = connections_max
         self._identity = identity
         self._secret = secret
         self._founder = founder
@@ -78,7 +82,12 @@ class PeerServer:
 
         Raises `AddressInUse`.
         """
-        server = grpc.aio.server(options=SERVER_OPTIONS)
+        server = grpc.aio.server(
+            options=(
+                *SERVER_OPTIONS,
+                ("grpc.max_allowed_incoming_connections", self._connections_max),
+            )
+        )
         # Without (de)serialisers gRPC hands over bytes; the codec reads them in one go.
         methods = {
             "Connect": grpc.stream_stream_rpc_method_handler(self._connect),

@@ -94,7 +94,7 @@ class TraceFile:
             self._file = None
 
     def _open(self) -> int:
-        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._bytes = os.fstat(file).st_size
         if self._bytes and not _tail(self._path)[-1].endswith(b"\n"):
             self._bytes += os.write(file, b"\n")  # a kill tore the last line

@@ -64,6 +64,7 @@ class NodeProcess:
             *("--peer-listen", self._peer_listen),
             *("--peer-advertise", self.peer_address),
             *("--log-format", "json"),
+            *("--set", "disk_reserve_bytes=0"),
             *arguments,
         ]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAFTKV_")}

@@ -36,6 +36,7 @@ def free_addresses(count: int) -> list[str]:
 def settings_of(data_dir: Path, **changes: Any) -> Settings:
     client, peer = free_addresses(2)
     chosen = {"client_listen": client, "peer_listen": peer, "tick_ms": 10, **changes}
+    chosen.setdefault("disk_reserve_bytes", 0)
     return Settings(data_dir=data_dir, **chosen)
 
 
@@ -159,7 +160,7 @@ async def status_at(address: str) -> api_pb2.StatusReply:
 async def test_a_first_start_waits_for_a_member_that_is_silent_and_names_it(tmp_path: Path) -> None:
     own_peer, own_client, peer, client = free_addresses(4)
     members = {1: Address(own_peer, own_client), 2: Address(peer, client)}
-    settings = Settings(data_dir=tmp_path / "node", initial_members=members)
+    settings = Settings(data_dir=tmp_path / "node", initial_members=members, disk_reserve_bytes=0)
     starting = asyncio.create_task(Server(settings).start())
     async with asyncio.timeout(PATIENCE_S):
         while (

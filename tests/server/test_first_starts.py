@@ -39,7 +39,12 @@ def three(tmp_path: Path, **changes: object) -> dict[int, Settings]:
     members = {id: Address(addresses[id - 1], addresses[id + 2]) for id in (1, 2, 3)}
     return {
         id: Settings(
-            node_id=id, data_dir=tmp_path / f"{id}", initial_members=members, tick_ms=10, **changes
+            node_id=id,
+            data_dir=tmp_path / f"{id}",
+            initial_members=members,
+            tick_ms=10,
+            disk_reserve_bytes=0,
+            **changes,
         )
         for id in members
     }

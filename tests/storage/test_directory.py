@@ -232,3 +232,20 @@ def test_a_durable_write_leaves_the_old_content_or_the_new(
     assert (tmp_path / "f").read_bytes() == b"old"
     files.write_durably(tmp_path / "f", b"new")
     assert (tmp_path / "f").read_bytes() == b"new"
+
+
+def test_an_existing_directory_is_made_private(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    make_own(path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch(0o644)
+    (path / "link").symlink_to(elsewhere)
+    (path / "log" / "000004.sst").touch()
+    for each, mode in ((path, 0o755), (path / "log", 0o775), (path / "log" / "CURRENT", 0o644)):
+        each.chmod(mode)
+    open_own(path).close()
+    for each in (path, *path.rglob("*")):
+        if not each.is_symlink():
+            assert each.stat().st_mode & 0o077 == 0, each
+    assert elsewhere.stat().st_mode & 0o777 == 0o644
+    assert files.make_private(path) == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from raftkv.errors import DamagedData, StorageError
+from raftkv.errors import DamagedData, OutOfResources, StorageError
 from raftkv.kv.store import Family
 from raftkv.raft.entry import HardState
 from raftkv.storage.log_store import RocksLogStore
@@ -240,7 +240,7 @@ async def test_a_slice_is_small(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "error"), [(errno.EIO, DamagedData), (errno.EMFILE, StorageError)]
+    ("number", "error"), [(errno.EIO, DamagedData), (errno.EMFILE, OutOfResources)]
 )
 async def test_what_the_disk_can_not_read_is_lost_and_what_the_process_can_not_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[StorageError]

@@ -1,0 +1,314 @@
+"""Table compaction: the space of removed rows comes back, and their deletion markers go.
+
+RocksDB compacts by itself when much was written, not when much was removed. Rows that were removed
+stay on the disk, below a marker each, and a seek passes over all markers on its way: 2 ms for
+10,000. One marker for a whole range costs a seek nothing.
+
+So a family with many new markers is flushed, whereupon RocksDB compacts the tables that are dense
+with them (`rocks.py` has it count). Once removals pause, or go on for long, what was removed is
+compacted explicitly, in slices, with pauses between.
+
+Every node does this for itself, and it decides nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+from rocksdict import Rdict
+
+if TYPE_CHECKING:
+    from raftkv.storage.rocks import RocksDatabase
+
+MARKERS_PER_FLUSH = 40_000
+"""So many in a memtable cost a seek 8 ms. While they are compacted others take their place."""
+
+PAUSE_S = 3.0
+DELAY_S_MAX = 30.0
+"""Ranges are compacted when nothing was removed for the one, and at the latest after the other."""
+
+ROWS_MIN = 1_000
+BYTES_MIN = 16 << 20
+"""Fewer rows that hold less are left to RocksDB, until more come."""
+
+ROWS_SHARE_MIN = 0.1
+"""Of a family's rows. Where fewer were removed one by one, too much would be rewritten for them."""
+
+EDGE_BYTES_MAX = 512 << 20
+"""Of tables that a removed range only touches, so much is rewritten beyond what goes with it."""
+
+RANGES_MAX = 64
+SLICE_BYTES = 64 << 20
+UPPER_TABLES_BYTES_MAX = 256 << 20
+WAL_BYTES_MAX = 8 << 20
+"""What may stay in write-ahead logs: a removed row is in there as well."""
+
+_TABLE = re.compile(r"^ \d+:(\d+)\[[^]]*\]\['([0-9A-F]*)' .*? \.\. '([0-9A-F]*)'", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Removed:
+    """What was removed from a family: rows one by one, between two keys, and whole ranges."""
+
+    rows: int = 0
+    first: bytes = b""
+    last: bytes = b""
+    ranges: list[tuple[bytes, bytes]] = field(default_factory=list)
+    first_s: float = 0.0  # when the first of it was removed
+    last_s: float = 0.0
+
+    def add_rows(self, rows: int, first: bytes, last: bytes) -> None:
+        self.first = min(self.first, first) if self.rows else first
+        self.last = max(self.last, last) if self.rows else last
+        self.rows += rows
+
+    def add_range(self, start: bytes, end: bytes) -> None:
+        if self.ranges and start <= self.ranges[-1][1] and end >= self.ranges[-1][0]:
+            before = self.ranges.pop()
+            start, end = min(start, before[0]), max(end, before[1])
+        self.ranges.append((start, end))
+        if len(self.ranges) > RANGES_MAX:
+            self.ranges = merged(self.ranges)
+        if len(self.ranges) > RANGES_MAX:
+            # Many that are far from each other are like rows.
+            self.add_rows(len(self.ranges), self.ranges[0][0], self.ranges[-1][1])
+            self.ranges = []
+
+    def add(self, other: Removed) -> None:
+        if other.rows:
+            self.add_rows(other.rows, other.first, other.last)
+        for start, end in other.ranges:
+            self.add_range(start, end)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table file of a family."""
+
+    size_bytes: int
+    first: bytes
+    last: bytes
+
+
+class TableCompaction:
+    """Of one open database, on a thread of its own. `close` it before the database.
+
+    The families `marked` are those whose markers RocksDB counts.
+    """
+
+    def __init__(
+        self,
+        database: RocksDatabase,
+        marked: Collection[str],
+        *,
+        pause_s: float = PAUSE_S,
+        delay_s_max: float = DELAY_S_MAX,
+    ) -> None:
+        self._database = database
+        self._marked = frozenset(marked)
+        self._pause_s = pause_s
+        self._delay_s_max = delay_s_max
+        self._log = structlog.get_logger("raftkv.storage").bind(database=str(database.path))
+        self._changed = threading.Condition()
+        self._closed = False
+        self._removed: dict[str, Removed] = {}
+        self._markers: dict[str, int] = {}  # since the family was flushed
+        self._to_flush: set[str] = set()
+        self._left: dict[str, Removed] = {}  # what was not worth a compaction yet
+        self._thread: threading.Thread | None = None
+
+    def rows_removed(self, family: str, keys: Sequence[bytes]) -> None:
+        """These rows were removed one by one."""
+        first, last = min(keys), max(keys)
+        self._note(family, len(keys), lambda removed: removed.add_rows(len(keys), first, last))
+
+    def range_removed(self, family: str, start: bytes, end: bytes) -> None:
+        """All rows from `start` to before `end` were removed at once."""
+        self._note(family, 1, lambda removed: removed.add_range(start, end))
+
+    def close(self) -> None:
+        """Finish the slice under way, and do no more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _note(self, family: str, markers: int, add: Callable[[Removed], None]) -> None:
+        with self._changed:
+            now_s = time.monotonic()
+            removed = self._removed.get(family)
+            if removed is None:
+                removed = self._removed[family] = Removed(first_s=now_s)
+                self._changed.notify()
+            removed.last_s = now_s
+            add(removed)
+            if family in self._marked:
+                self._markers[family] = self._markers.get(family, 0) + markers
+                if self._markers[family] >= MARKERS_PER_FLUSH:
+                    self._to_flush.add(family)
+                    self._changed.notify()
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(
+                    target=self._serve, name="raftkv-table-compaction", daemon=True
+                )
+                self._thread.start()
+
+    # ---- on the thread -----------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                removed, quiet = self._wait()
+                flush, self._to_flush = self._to_flush, set()
+                if self._closed:
+                    return
+            try:
+                for family in sorted(flush):
+                    self._flush(family)
+                if removed:
+                    self._compact(removed, quiet=quiet)
+            except Exception as error:  # noqa: BLE001 - whoever writes next is told by the database
+                self._log.warning("table_compaction_failed", reason=str(error))
+
+    def _wait(self) -> tuple[Mapping[str, Removed], bool]:
+        """Until there is something to flush or to compact; what, and whether its removal pauses."""
+        while not self._closed and not self._to_flush:
+            now_s, removed = time.monotonic(), self._removed
+            paused = {name for name in removed if self._pause_ends_s(removed[name]) <= now_s}
+            late = {name for name in removed if self._late_s(removed[name]) <= now_s}
+            if paused or late:
+                due = sorted(paused | late)
+                return {name: removed.pop(name) for name in due}, bool(paused)
+            dues_s = (min(self._pause_ends_s(r), self._late_s(r)) for r in removed.values())
+            due_s = min(dues_s, default=None)
+            self._changed.wait(None if due_s is None else due_s - now_s)
+        return {}, False
+
+    def _pause_ends_s(self, removed: Removed) -> float:
+        return removed.last_s + self._pause_s
+
+    def _late_s(self, removed: Removed) -> float:
+        return removed.first_s + self._delay_s_max
+
+    def _flush(self, family: str) -> None:
+        with self._changed:
+            self._markers[family] = 0
+        self._database.flush(family)
+
+    def _compact(self, removed: Mapping[str, Removed], *, quiet: bool) -> None:
+        began_s, before = time.monotonic(), self._database.size_bytes()
+        done = [family for family in removed if self._compact_family(family, removed[family])]
+        if not done:
+            return
+        if quiet:
+            # What was overwritten lies below what overwrote it, in tables not compacted yet.
+            for family in self._database.families:
+                self._compact_upper(family)
+        if self._wal_bytes() > WAL_BYTES_MAX:
+            self._database.flush()
+        self._log.info(
+            "tables_compacted",
+            families=",".join(done),
+            bytes_before=before,
+            bytes_after=self._database.size_bytes(),
+            took_s=round(time.monotonic() - began_s, 2),
+        )
+
+    def _compact_family(self, name: str, removed: Removed) -> bool:
+        """Compact what is worth it; the rest is looked at again when more is removed."""
+        family = self._database.families[name]
+        if (left := self._left.pop(name, None)) is not None:
+            removed.add(left)
+        ranges = list(removed.ranges)
+        if removed.rows and _is_worth(family, removed.rows):
+            ranges.append((removed.first, removed.last + b"\0"))
+        elif removed.rows:
+            self._left[name] = Removed(removed.rows, removed.first, removed.last)
+        if not ranges:
+            return False
+        self._flush(name)
+        tables = tables_of(family)
+        for start, end in merged(ranges):
+            if not touches_too_much(tables, start, end):
+                self._compact_range(name, tables, start, end)
+        return True
+
+    def _compact_range(self, name: str, tables: Sequence[Table], start: bytes, end: bytes) -> None:
+        for first, last in slices(tables, start, end):
+            if self._closed:
+                return
+            began_s = time.monotonic()
+            self._database.compact_range(name, first, last)
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, time.monotonic() - began_s)
+
+    def _compact_upper(self, name: str) -> None:
+        """Compact a small family if tables of it have never been."""
+        family = self._database.families[name]
+        upper = family.property_int_value("rocksdb.num-files-at-level0") or 0
+        tables = tables_of(family)
+        size_bytes = sum(table.size_bytes for table in tables)
+        if int(upper) > 1 and size_bytes <= UPPER_TABLES_BYTES_MAX:
+            first, last = min(each.first for each in tables), max(each.last for each in tables)
+            self._compact_range(name, tables, first, last + b"\0")
+
+    def _wal_bytes(self) -> int:
+        return sum(file.stat().st_size for file in Path(self._database.path).glob("*.log"))
+
+
+def tables_of(family: Rdict) -> list[Table]:
+    """The tables of one family, as RocksDB lists them."""
+    text = family.property_value("rocksdb.sstables") or ""
+    return [
+        Table(int(size), bytes.fromhex(first), bytes.fromhex(last))
+        for size, first, last in _TABLE.findall(text)
+    ]
+
+
+def merged(ranges: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The same keys in as few ranges as possible, in order."""
+    result: list[tuple[bytes, bytes]] = []
+    for start, end in sorted(ranges):
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        else:
+            result.append((start, end))
+    return result
+
+
+def touches_too_much(tables: Sequence[Table], start: bytes, end: bytes) -> bool:
+    """Whether more would be rewritten at the edges of a range than goes with it."""
+    touched = [table for table in tables if table.last >= start and table.first < end]
+    inside = sum(t.size_bytes for t in touched if t.first >= start and t.last < end)
+    edges = sum(table.size_bytes for table in touched) - inside
+    return edges > max(EDGE_BYTES_MAX, inside)
+
+
+def slices(tables: Sequence[Table], start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
+    """The range in parts of about `SLICE_BYTES`, cut where tables begin."""
+    cuts, size = [start], 0
+    for table in sorted(tables, key=lambda table: table.first):
+        if table.last < start or table.first >= end:
+            continue
+        if size >= SLICE_BYTES and table.first > cuts[-1]:
+            cuts.append(table.first)
+            size = 0
+        size += table.size_bytes
+    return list(zip(cuts, [*cuts[1:], end], strict=True))
+
+
+def _is_worth(family: Rdict, rows: int) -> bool:
+    """Whether compacting a family for so many rows gives much in proportion to its cost."""
+    left = int(family.property_int_value("rocksdb.estimate-num-keys") or 0)
+    size = int(family.property_int_value("rocksdb.total-sst-files-size") or 0)
+    row_bytes = size / (rows + left)
+    enough = rows >= ROWS_MIN or rows * row_bytes >= BYTES_MIN
+    return enough and rows >= ROWS_SHARE_MIN * (rows + left)
