@@ -56,6 +56,9 @@ REPLACED_BYTES_MAX: Final = 32 * MIB
 """Old values that one batch of commands may move to history. One command of small requests could
 have gigabytes of them written otherwise."""
 
+HISTORY_AHEAD_BYTES: Final = 2 * MIB
+"""Old values of one write of the store. A write holds the interpreter for 2.5 ms per MB."""
+
 LEASES_MAX: Final = 400_000
 """Living leases. Each node has them in memory, about 400 bytes each."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from google.protobuf.message import DecodeError
 
@@ -29,6 +30,7 @@ from raftkv.kv.commands import CommandRunner
 from raftkv.kv.failures import fill_failure
 from raftkv.kv.limits import (
     COMPACTION_CHANGES_PER_ENTRY,
+    HISTORY_AHEAD_BYTES,
     IDEMPOTENCY_REMOVALS_PER_ENTRY,
     RESULT_BYTES_MAX,
     SEQUENCE_MAX,
@@ -144,7 +146,31 @@ class StateMachine:
 
         `log_hash` is the running hash of the log up to the last of them. Returns one `Applied` per
         submission, in order. May raise `StorageError`. One run at a time, to its end.
+
+        Old values, if they are many bytes, are written before the rest of the run: nobody sees
+        them, as they are of revisions to come, and a crash before the rest has the same ones
+        written again.
         """
+        steps = self._apply(entries, log_hash)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return cast("list[Applied]", done.value)
+            self._write_history_ahead()
+            yield
+
+    def _write_history_ahead(self) -> bool:
+        """Write some of the old values that the run has replaced so far, if they are many bytes."""
+        writer = self._runner.writer
+        if writer.replaced_bytes < HISTORY_AHEAD_BYTES:
+            return False
+        rows, size_bytes = self._overlay.take(Family.HISTORY, HISTORY_AHEAD_BYTES)
+        self._store.write({Family.HISTORY: rows})
+        writer.replaced_bytes = writer.replaced_bytes - size_bytes if rows else 0
+        return True
+
+    def _apply(self, entries: Sequence[Entry], log_hash: int) -> Steps[list[Applied]]:
         check(not self._applying, "runs are applied one after the other")
         self._applying = True
         meta = self._meta
@@ -186,6 +212,9 @@ class StateMachine:
 
     def _write(self) -> Steps[None]:
         overlay = self._overlay
+        while self._write_history_ahead():
+            yield
+        self._runner.writer.replaced_bytes = 0
         yield from self._store.write_in_steps(overlay.for_store(), overlay.removed)
         overlay.clear()
         self._written = replace(self._meta)

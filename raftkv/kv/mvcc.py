@@ -24,7 +24,8 @@ class Writer:
     Set `revision` and `position` = 0 before the changes of a revision; `position` then counts
     them. The revision exists only if it is not 0 in the end. `made` gathers the changes for
     whoever watches, None if nobody does. `fronts` is kept true of the queues, `lease_sizes` of the
-    leases' keys. `replaced_bytes` counts the old versions that went to history.
+    leases' keys. `replaced_bytes` are those of old versions that went to history and are not
+    written yet.
     """
 
     __slots__ = (

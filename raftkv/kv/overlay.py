@@ -25,7 +25,8 @@ class Overlay:
     """Changes on top of a base, which is not touched.
 
     `changes` may be written directly (key -> value, None deletes). A key is never taken out
-    again except by `clear`: the order of insertion tells which keys the index has not seen.
+    again except by `take` and `clear`: the order of insertion tells which keys the index has not
+    seen.
     `known` are rows of CURRENT as the base has them, for whoever has read them ahead. `removed` are
     ranges that hold nothing any more but what `changes` puts there: they spare the store the
     deletions of single keys. A reader of the overlay still sees the base's rows in them, unless
@@ -75,6 +76,25 @@ class Overlay:
         for family, ranges in above.removed.items():
             self.removed.setdefault(family, []).extend(ranges)
         self._spared |= above._spared
+
+    def take(self, family: Family, size_bytes: int) -> tuple[dict[bytes, bytes], int]:
+        """Take out the first rows, of about so many bytes; and how many they are.
+
+        Whoever takes them has to put them into the base at once.
+        """
+        changes = self.changes[family]
+        taken: dict[bytes, bytes] = {}
+        size = 0
+        for key, value in changes.items():
+            if size >= size_bytes:
+                break
+            if value is not None:
+                taken[key] = value
+                size += len(value)
+        for key in taken:
+            del changes[key]
+        self._index.pop(family, None)
+        return taken, size
 
     def remove(self, family: Family, start: bytes, end: bytes) -> None:
         """The rows start <= key < end are of no more use to anybody."""

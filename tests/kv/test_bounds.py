@@ -12,6 +12,7 @@ from raftkv.kv import (
     idempotency,
     lease_sizes,
     leases,
+    machine,
     operations,
     sessions,
 )
@@ -191,8 +192,6 @@ def test_values_bound_a_deletion_as_keys_do(db: Driver) -> None:
 def test_a_page_with_previous_values_ends_where_the_reply_is_full(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from raftkv.kv import machine
-
     monkeypatch.setattr(machine, "RESULT_BYTES_MAX", 500)
     fill(db, 3, b"x" * 200)
     page = db.do(delete(EVERYTHING, EVERYTHING, limit=3, prev_kv=True)).delete_range
@@ -482,3 +481,44 @@ def test_a_read_transaction_shows_one_state_whatever_is_applied_between_its_step
     result = run(reading)
     shown = [[kv.value for kv in each.range.kvs] for each in result.transaction.responses]
     assert shown == [[b"1", b"1", b"1"], [b"1"]]
+
+
+def test_old_values_are_written_ahead_of_a_run_and_nobody_sees_them(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "HISTORY_AHEAD_BYTES", 1_000)
+    fill(db, 10, b"x" * 500)
+    db.restart(step_units=8)
+    revision, index = db.machine.revision, db.machine.applied_index
+    before = [run(db.machine.read(whole(revision=each))) for each in range(2, revision + 1)]
+    deletion = entry(index + 1, 0, batch(delete(EVERYTHING, EVERYTHING)))
+    ahead = 0
+    for _ in db.machine.apply_in_steps([deletion]):
+        ahead = max(ahead, len(rows(db.store, Family.HISTORY)))
+        assert [run(db.machine.read(whole(revision=each))) for each in range(2, revision + 1)] == (
+            before
+        )
+        assert run(db.machine.read(whole())).range.count == 10
+    assert ahead > 5
+    assert run(db.machine.read(whole())).range.count == 0
+    assert run(db.machine.read(whole(revision=revision))) == before[-1]
+
+
+def test_a_crash_behind_old_values_that_were_written_ahead_changes_nothing(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "HISTORY_AHEAD_BYTES", 1_000)
+    fill(db, 10, b"x" * 500)
+    db.restart(step_units=8)
+    revision, index = db.machine.revision, db.machine.applied_index
+    before = run(db.machine.read(whole(revision=revision)))
+    deletion = entry(index + 1, 0, batch(delete(EVERYTHING, EVERYTHING)))
+    for _ in db.machine.apply_in_steps([deletion]):
+        if rows(db.store, Family.HISTORY):
+            break
+    db.restart()
+    assert run(db.machine.read(whole(revision=revision))) == before
+    at_old = transaction(success=[whole(revision=revision - 1)])
+    assert len(db.transact(at_old).transaction.responses[0].range.kvs) == 9
+    db.machine.apply([entry(index + 2, 0, batch(delete(EVERYTHING, EVERYTHING)))])
+    assert len(rows(db.store, Family.HISTORY)) == 10
