@@ -501,7 +501,7 @@ def test_old_values_are_written_ahead_of_a_run_and_nobody_sees_them(
         assert run(db.machine.read(whole())).range.count == 10
     assert ahead > 5
     assert run(db.machine.read(whole())).range.count == 0
-    assert run(db.machine.read(whole(revision=revision))) == before[-1]
+    assert run(db.machine.read(whole(revision=revision))).range == before[-1].range
 
 
 def test_a_crash_behind_old_values_that_were_written_ahead_changes_nothing(
