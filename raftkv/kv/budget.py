@@ -2,8 +2,8 @@
 
 The rule, the same on every node: a row is a living key in a range that is looked at, and at an old
 revision also each old version in the range; an operation or a compare of a transaction on one key
-looks at one row. Whether a row is cached, and what else a disk passes on the way to it, does not
-count.
+looks at one row. A value counts for one row more with each 4 KiB. Whether a row is cached, and what
+else a disk passes on the way to it, does not count.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ from typing import Final
 from raftkv.errors import Overloaded, RaftkvError, TooLarge, TooManyKeys
 from raftkv.kv.limits import (
     DELETED_KEYS_MAX,
+    KIB,
     REPLACED_BYTES_MAX,
     ROWS_MAX,
     UNBOUNDED,
 )
 from raftkv.kv.records import VERSION_BYTES
-from raftkv.kv.steps import BYTES_PER_UNIT, Pace
+from raftkv.kv.steps import Pace
 
 KEY_VALUE_OVERHEAD_BYTES: Final = 32
 """What an encoded KeyValue needs beside key and value, about."""
+
+
+BYTES_PER_ROW: Final = 4 * KIB
+"""Bytes of a value that take as long to read as a row does."""
 
 
 class Budget:
@@ -78,8 +83,8 @@ class Budget:
             bytes_max=self.bytes_max,
         )
 
-    def look_at(self, rows: int, size_bytes: int = 0) -> bool:
-        """Account for rows that were looked at, of this size. True: the step is over, pause now.
+    def look_at(self, rows: int) -> bool:
+        """Account for what was looked at, see `rows_of`. True: the step is over, pause now.
 
         Raises `TooManyKeys`, or `Overloaded` if earlier commands of the batch had a part in it.
         """
@@ -93,7 +98,16 @@ class Budget:
                     keys_max=ROWS_MAX,
                 )
             )
-        return self.pace.spend(rows + size_bytes // BYTES_PER_UNIT)
+        return self.pace.spend(rows)
+
+    def look_at_value(self, record: bytes | None) -> None:
+        """Account for the record that a command on one key has read, if it is large."""
+        if record is not None and len(record) >= BYTES_PER_ROW:
+            rows = len(record) // BYTES_PER_ROW
+            self.pace.add(rows)
+            self.rows_left -= rows
+            if self.rows_left < 0:
+                raise self._used_up(TooLarge("the value is larger than one command may read"))
 
     def replace(self, size_bytes: int) -> None:
         """Account for old versions, before they move to history.
@@ -128,6 +142,11 @@ class Budget:
             "the commands before this one in its batch have used up what a batch may look at or"
             " change; nothing was changed by this one; send it again in another batch"
         )
+
+
+def rows_of(record: bytes) -> int:
+    """What a record that is looked at counts for."""
+    return 1 + len(record) // BYTES_PER_ROW
 
 
 def key_value_bytes(key: bytes, record: bytes) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from raftkv.errors import InvalidRequest
-from raftkv.kv.budget import Budget
+from raftkv.kv.budget import Budget, rows_of
 from raftkv.kv.overlay import Reader
 from raftkv.kv.ranges import end_of
 from raftkv.kv.records import VERSION_BYTES, unpack_version
@@ -30,7 +30,7 @@ def all_hold(view: Reader, compares: Iterable[kv_pb2.Compare], budget: Budget) -
     for compare in compares:
         if not compare.range_end:
             record = view.get(Family.CURRENT, compare.key)
-            if budget.look_at(1, len(record or b"")):
+            if budget.look_at(rows_of(record or b"")):
                 yield
             if not _record_holds(compare, record):
                 return False
@@ -43,7 +43,7 @@ def _range_holds(view: Reader, compare: kv_pb2.Compare, budget: Budget) -> Steps
     empty = True
     for _, record in view.scan(Family.CURRENT, compare.key, end_of(compare.key, compare.range_end)):
         empty = False
-        if budget.look_at(1, len(record)):
+        if budget.look_at(rows_of(record)):
             yield
         if not _record_holds(compare, record):
             return False

@@ -112,7 +112,7 @@ class IdempotencyKeys:
             Family.IDEMPOTENCY_DEADLINES, b"", _DEADLINE.pack(self._meta.time_ms + 1)
         )
         removed = 0
-        for row, size in islice(expired, keys_max):
+        for row, size in list(islice(expired, keys_max)):
             self._remove(row, size)
             self._rows[row[_DEADLINE.size :]] = None
             removed += 1

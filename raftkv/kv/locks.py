@@ -41,7 +41,12 @@ def holder(view: Reader, name: bytes, fronts: Fronts) -> Member | None:
     """Who holds the lock."""
     if fronts.is_empty(name):
         return None
-    found = next(members(view, name, fronts.of(name)), None)
+    front = fronts.of(name)
+    if front:
+        record = view.get(Family.CURRENT, member_key(name, front))
+        if record is not None and unpack_version(record)[0] == front:
+            return Member(front, member_key(name, front), record)
+    found = next(members(view, name, front), None)
     if found is None:
         fronts.note_empty(name)
     else:

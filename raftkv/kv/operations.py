@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from raftkv.errors import InvalidRequest, KeyNotFound
-from raftkv.kv.budget import Budget, key_value_bytes
+from raftkv.kv.budget import Budget, key_value_bytes, rows_of
 from raftkv.kv.leases import Leases
 from raftkv.kv.limits import UNBOUNDED
 from raftkv.kv.mvcc import Writer
@@ -32,6 +32,7 @@ def put(
 ) -> None:
     key = request.key
     old = writer.get(key)
+    budget.look_at_value(old)
     value, lease = request.value, request.lease
     if lease:
         require_lease(leases, writer, lease, old)
@@ -110,7 +111,11 @@ def _doomed(
         Family.CURRENT, request.key, end_of(request.key, request.range_end)
     ):
         reply_left -= key_value_bytes(key, record)
-        full = size_bytes + len(record) > budget.replaced_left or reply_left < 0
+        full = (
+            size_bytes + len(record) > budget.replaced_left
+            or rows_of(record) > budget.rows_left
+            or reply_left < 0
+        )
         if full or len(doomed) >= keys_max:
             if limit and doomed:
                 more = True
@@ -118,7 +123,7 @@ def _doomed(
             raise budget.too_many_deletions()
         doomed.append((key, record))
         size_bytes += len(record)
-        if budget.look_at(1, len(record)):
+        if budget.look_at(rows_of(record)):
             yield
     else:
         more = False
@@ -136,6 +141,7 @@ def compare_and_swap(
 ) -> None:
     key = request.key
     old = writer.get(key)
+    budget.look_at_value(old)
     swapped = _is_as_expected(request, old)
     if swapped:
         if request.lease:

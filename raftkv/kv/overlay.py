@@ -55,18 +55,15 @@ class Overlay:
     def scan(
         self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        """As `StateStore.scan`, over base and changes together, both as they are at the call."""
+        """As `StateStore.scan`, over base and changes together. To be read before the family's
+        changes change: what is in many rows is not gathered first for whoever wants one.
+        """
         base = self.base.scan(family, start, end, reverse=reverse)
         changes = self.changes[family]
         if not changes:
             return base
-        changed = [
-            (key, changes[key])
-            for key in self._sorted(family).irange(
-                start, end, inclusive=(True, False), reverse=reverse
-            )
-        ]
-        return _merge(base, changed, reverse) if changed else base
+        keys = self._sorted(family).irange(start, end, inclusive=(True, False), reverse=reverse)
+        return _merge(base, keys, changes, reverse)
 
     def absorb(self, above: Overlay) -> None:
         """Take over the changes of an overlay whose base this one is."""
@@ -147,24 +144,27 @@ class Overlay:
 
 def _merge(
     base: Iterator[tuple[bytes, bytes]],
-    changed: list[tuple[bytes, bytes | None]],
+    changed_keys: Iterator[bytes],
+    changes: Mapping[bytes, bytes | None],
     reverse: bool,
 ) -> Iterator[tuple[bytes, bytes]]:
     """Both in key order; a changed key hides the base's row."""
-    position, count = 0, len(changed)
+    changed_key = next(changed_keys, None)
     for row in base:
         key = row[0]
         hidden = False
-        while position < count:
-            changed_key, value = changed[position]
+        while changed_key is not None:
             if changed_key != key and (changed_key > key) is not reverse:
                 break
-            position += 1
             hidden = changed_key == key
+            value = changes[changed_key]
             if value is not None:
                 yield changed_key, value
+            changed_key = next(changed_keys, None)
         if not hidden:
             yield row
-    for changed_key, value in islice(changed, position, None):
+    while changed_key is not None:
+        value = changes[changed_key]
         if value is not None:
             yield changed_key, value
+        changed_key = next(changed_keys, None)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
 from raftkv.errors import InvalidRequest, RevisionCompacted, RevisionInFuture
-from raftkv.kv.budget import Budget, key_value_bytes
+from raftkv.kv.budget import Budget, key_value_bytes, rows_of
 from raftkv.kv.limits import MIB, UNBOUNDED
 from raftkv.kv.overlay import Reader
 from raftkv.kv.records import (
@@ -23,13 +23,12 @@ from raftkv.kv.records import (
     split_history_key,
     unpack_version,
 )
-from raftkv.kv.steps import BYTES_PER_UNIT, Steps
+from raftkv.kv.steps import Steps
 from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2
 
 ROWS_AT_ONCE: Final = 256
-BYTES_AT_ONCE: Final = MIB
-"""Rows, and bytes of them, that are looked at before they are counted."""
+"""Rows that are looked at before they are counted."""
 
 SORTED_AT_ONCE: Final = 1_000
 """Rows that are sorted in one step; more are merged from runs of that many."""
@@ -135,19 +134,18 @@ def _fill(
     rows: Iterator[Row], request: kv_pb2.Range, result: kv_pb2.RangeResult, budget: Budget
 ) -> Steps[None]:
     selection = None if request.count_only else _Selection(request, budget)
-    count = visited = size_bytes = 0
+    count = looked_at = 0
     for row in rows:
-        visited += 1
-        size_bytes += len(row[1])
-        if visited >= ROWS_AT_ONCE or size_bytes >= BYTES_AT_ONCE:
-            if budget.look_at(visited, size_bytes):
+        looked_at += rows_of(row[1])
+        if looked_at >= ROWS_AT_ONCE:
+            if budget.look_at(looked_at):
                 yield
-            visited = size_bytes = 0
+            looked_at = 0
         if row[1]:
             count += 1
             if selection is not None:
                 selection.offer(row)
-    budget.look_at(visited)
+    budget.look_at(looked_at)
     result.count = count
     if selection is not None:
         yield from selection.fill(result)
@@ -162,7 +160,8 @@ def _fill_page(
     add = result.kvs.add
     returned, last = 0, b""
     for key, record in rows:
-        full = returned >= limit or budget.rows_left < 1
+        cost = rows_of(record)
+        full = returned >= limit or budget.rows_left < cost
         chosen = bool(record) and (keep is None or keep(record))
         if chosen and not full and not count_only:
             shown = record[:VERSION_BYTES] if keys_only else record
@@ -171,9 +170,9 @@ def _fill_page(
             result.more = True
             result.next_key = last + b"\0" if key == last else key
             if result.next_key == request.key:
-                budget.look_at(1)  # says what is wrong: not a single key is done
+                budget.look_at(cost)  # says what is wrong: not a single key is done
             return
-        if budget.look_at(1, len(record)):
+        if budget.look_at(cost):
             yield
         if record:
             result.count += 1
@@ -249,7 +248,7 @@ class _Selection:
             if limit and not self._natural:
                 self._charge(row)
             fill_key_value(add(), *row, keys_only=keys_only)
-            if budget.pace.spend(1 + len(row[1]) // BYTES_PER_UNIT):
+            if budget.pace.spend(rows_of(row[1])):
                 yield
         result.more = self._more
 

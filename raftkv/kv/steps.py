@@ -14,9 +14,6 @@ COMMAND_UNITS: Final = 4
 CHANGE_UNITS: Final = 8
 """What a key costs that is deleted with others."""
 
-BYTES_PER_UNIT: Final = 4_096
-"""Bytes of values that are read for the time that a row takes."""
-
 Returned = TypeVar("Returned")
 Steps: TypeAlias = Generator[None, None, Returned]
 """Work that pauses now and then, and returns its result in the end."""
@@ -40,6 +37,10 @@ class Pace:
     def __init__(self, step_units: int = STEP_UNITS) -> None:
         self._step_units = step_units
         self._units = 0
+
+    def add(self, units: int) -> None:
+        """Count work that is done where no pause can be made."""
+        self._units += units
 
     def spend(self, units: int) -> bool:
         """Count work that is done. True: the step is over, pause now."""

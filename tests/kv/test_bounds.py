@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -18,6 +18,7 @@ from raftkv.kv import (
 )
 from raftkv.kv.limits import MIB
 from raftkv.kv.machine import StateMachine
+from raftkv.kv.overlay import Overlay
 from raftkv.kv.steps import run
 from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2 as pb
@@ -522,3 +523,45 @@ def test_a_crash_behind_old_values_that_were_written_ahead_changes_nothing(
     assert len(db.transact(at_old).transaction.responses[0].range.kvs) == 9
     db.machine.apply([entry(index + 2, 0, batch(delete(EVERYTHING, EVERYTHING)))])
     assert len(rows(db.store, Family.HISTORY)) == 10
+
+
+@pytest.mark.usefixtures("few")
+def test_a_large_value_counts_for_as_many_rows_as_it_takes_time(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "REPLACED_BYTES_MAX", MIB)
+    fill(db, 2, b"x" * 24_000)  # six rows each
+    assert run(db.machine.read(whole(count_only=True))).failure.reason == "TOO_MANY_KEYS"
+    page = run(db.machine.read(whole(count_only=True, page=True))).range
+    assert (page.count, page.more, page.next_key) == (1, True, b"k001")
+    swap = pb.Command(compare_and_swap=pb.CompareAndSwap(key=b"k000", absent=True, new_value=b"y"))
+    results = db.send(batch(*[swap] * 4)).results
+    assert [each.failure.reason for each in results] == ["", "", "OVERLOADED", "OVERLOADED"]
+
+
+def test_a_long_queue_costs_each_who_joins_or_leaves_it_the_same() -> None:
+    """Within a run, where nothing of it is in the store yet."""
+
+    def steps_of(places: int) -> int:
+        db = Driver(version=BOUNDED)
+        db.restart(step_units=1)
+        lease = db.grant(5_000)
+        scanned = 0
+        overlay = db.machine._overlay
+        scan = overlay.scan
+
+        def counting(*args: object, **options: object) -> Iterator[tuple[bytes, bytes]]:
+            nonlocal scanned
+            for row in scan(*args, **options):  # type: ignore[arg-type]
+                scanned += 1
+                yield row
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                Overlay, "scan", lambda self, *args, **options: counting(*args, **options)
+            )
+            join = pb.Command(acquire=pb.Acquire(name=b"n", lease=lease))
+            db.send(batch(*[join] * places))
+        return scanned
+
+    assert steps_of(400) <= 4 * steps_of(100) + 4
