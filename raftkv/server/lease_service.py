@@ -7,7 +7,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from raftkv.errors import RaftkvError, ShuttingDown
+from google.protobuf.message import DecodeError
+
+from raftkv.errors import InvalidRequest, RaftkvError, ShuttingDown
 from raftkv.rpc import api_pb2, api_pb2_grpc
 from raftkv.server.calls import Call, Context, UnaryCalls, data_call
 from raftkv.server.deadlines import Deadlines
@@ -16,6 +18,7 @@ from raftkv.server.header import header_of
 from raftkv.server.lease_renewals import LeaseRenewals
 from raftkv.server.ports import Node
 from raftkv.server.reads import Reader
+from raftkv.server.unfetched import Outgoing
 
 
 class LeaseService(api_pb2_grpc.LeaseServicer):
@@ -37,8 +40,8 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         for stream in self._reading:
             stream.cancel()
 
-    async def KeepAlive(
-        self, _requests: AsyncIterator[api_pb2.LeaseKeepAliveRequest], context: Context
+    async def keep_alive(
+        self, _requests: AsyncIterator[bytes], context: Context, outgoing: Outgoing
     ) -> None:
         """One request at a time: the requests of many streams are what share a command."""
         try:
@@ -49,7 +52,7 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
                     leases=[lease for lease in request.leases if lease not in ended],
                     ended=[lease for lease in request.leases if lease in ended],
                 )
-                await context.write(reply)
+                await outgoing.write(context, reply.SerializeToString())
         except RaftkvError as error:
             await abort(context, error, header_of(self._node))
 
@@ -60,8 +63,8 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         self._reading[stream] = None
         try:
             if not self._ending:
-                request = await context.read()
-                return request if isinstance(request, api_pb2.LeaseKeepAliveRequest) else None
+                message = await context.read()
+                return _keep_alive_of(message) if isinstance(message, bytes) else None
         except asyncio.CancelledError:
             if not self._ending:  # the client has gone
                 raise
@@ -91,3 +94,10 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         return api_pb2.LeaseListReply(
             header=header_of(self._node), leases=self._node.machine.leases()
         )
+
+
+def _keep_alive_of(message: bytes) -> api_pb2.LeaseKeepAliveRequest:
+    try:
+        return api_pb2.LeaseKeepAliveRequest.FromString(message)
+    except DecodeError as error:
+        raise InvalidRequest(f"not a LeaseKeepAliveRequest: {error}") from error

@@ -28,8 +28,7 @@ from raftkv.server.header import header_of
 from raftkv.server.pipeline_stream import PipelineStream
 from raftkv.server.ports import Node
 from raftkv.server.reads import Reader
-
-SERVICE = "raftkv.rpc.Pipeline"
+from raftkv.server.unfetched import Outgoing, Unfetched
 
 
 @dataclass(slots=True)
@@ -66,22 +65,24 @@ class PipelineService:
         self._names = itertools.count(1)
         self._streams: dict[PipelineStream, None] = {}  # in order, as sets are not
 
-    def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
-        """The service for a gRPC server, with the messages as bytes on both sides."""
-        method = grpc.stream_stream_rpc_method_handler(self.open)
-        return grpc.method_handlers_generic_handler(SERVICE, {"Open": method})
-
     def end_streams(self) -> None:
         """Close every pipeline once what it has under way is answered."""
         for stream in self._streams:
             stream.end()
 
     async def open(
-        self, _requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
+        self,
+        _requests: AsyncIterator[bytes],
+        context: grpc.aio.ServicerContext[bytes, bytes],
+        outgoing: Outgoing | None = None,
     ) -> None:
-        """Serve one client's stream to its end."""
+        """Serve one client's stream to its end. `outgoing` counts what it leaves unfetched."""
         stream = PipelineStream(
-            f"pipeline-{next(self._names)}", context, self._admission.client(), self._handle
+            f"pipeline-{next(self._names)}",
+            context,
+            self._admission.client(),
+            self._handle,
+            outgoing or Unfetched().open(""),
         )
         if self._admission.closed:
             stream.end()

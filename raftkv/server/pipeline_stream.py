@@ -17,9 +17,13 @@ from raftkv.errors import ShuttingDown
 from raftkv.rpc import api_pb2
 from raftkv.server.admission import ClientShare
 from raftkv.server.failures import abort
+from raftkv.server.unfetched import Outgoing
 
 # Replies that a client does not fetch; past this bound its next requests wait on the wire.
 OUTGOING_BYTES_MAX = 8 << 20
+# Results of commands come whether there is room or not: they were asked for before. A client with
+# that much waiting loses its stream; its session repeats what it got no answer to.
+OUTGOING_BYTES_CUT = 4 * OUTGOING_BYTES_MAX
 
 
 class PipelineStream:
@@ -31,6 +35,7 @@ class PipelineStream:
         context: grpc.aio.ServicerContext[bytes, bytes],
         share: ClientShare,
         handle: Callable[[PipelineStream, bytes], None],
+        outgoing: Outgoing,
     ) -> None:
         self.name = name
         self.share = share
@@ -38,7 +43,7 @@ class PipelineStream:
         self._handle = handle
         self._under_way = 0
         self._outgoing: deque[bytes] = deque()
-        self._outgoing_bytes = 0
+        self._unfetched = outgoing
         self._reply_waits = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -64,10 +69,18 @@ class PipelineStream:
             return
         message = reply.SerializeToString()
         self._outgoing.append(message)
-        self._outgoing_bytes += len(message)
-        if self._outgoing_bytes > OUTGOING_BYTES_MAX:
+        unfetched = self._unfetched
+        unfetched.add(len(message))
+        if unfetched.bytes > OUTGOING_BYTES_MAX or not unfetched.room_in_all:
             self._room.clear()
+            if unfetched.bytes > OUTGOING_BYTES_CUT:
+                self._cut()
         self._reply_waits.set()
+
+    def _cut(self) -> None:
+        self._closed = True
+        self._outgoing.clear()
+        self._unfetched.cut()
 
     @property
     def has_room(self) -> bool:
@@ -134,13 +147,18 @@ class PipelineStream:
                 await self._room.wait()
 
     async def _write_replies(self) -> None:
-        write, outgoing = self._context.write, self._outgoing
+        write, outgoing, unfetched = self._context.write, self._outgoing, self._unfetched
+        now = asyncio.get_running_loop().time
         while True:
             while outgoing:
                 message = outgoing.popleft()
+                unfetched.writing_since = now()
                 await write(message)
-                self._outgoing_bytes -= len(message)
-                if self._outgoing_bytes <= OUTGOING_BYTES_MAX:
+                unfetched.written(len(message))
+                # With nothing left to fetch it goes on, however much others leave unfetched.
+                if unfetched.bytes <= OUTGOING_BYTES_MAX and (
+                    unfetched.room_in_all or not outgoing
+                ):
                     self._room.set()
             if self._ending and not self._under_way:
                 return
