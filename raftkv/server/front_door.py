@@ -13,7 +13,7 @@ from raftkv.errors import AddressInUse
 from raftkv.kv.limits import Limits
 from raftkv.logs import Logger, RateLimited
 from raftkv.rpc import api_pb2
-from raftkv.server import connections, health
+from raftkv.server import health
 from raftkv.server.admission import Admission
 from raftkv.server.calls import UnaryCalls
 from raftkv.server.cluster_service import ClusterService
@@ -37,7 +37,7 @@ from raftkv.server.pipeline_service import PipelineService
 from raftkv.server.ports import Node
 from raftkv.server.reads import Reader
 from raftkv.server.reflection import Reflection
-from raftkv.server.unfetched import Unfetched
+from raftkv.server.traffic import Traffic
 from raftkv.server.watch_service import WatchService
 
 # gRPC ends a call whose message is over its bound, a stream with all that is in flight on it. So
@@ -55,9 +55,10 @@ OPTIONS = (
     ("grpc.max_metadata_size", 8 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
     ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
-    # Calls that gRPC has and we have yet to see, of all connections together.
-    ("grpc.server.max_pending_requests", 512),
-    ("grpc.server.max_pending_requests_hard_limit", 1024),
+    # Calls that gRPC has and we have yet to see, of all connections together: it refuses some above
+    # the first number and all above the second, as CANCELLED.
+    ("grpc.server.max_pending_requests", 2000),
+    ("grpc.server.max_pending_requests_hard_limit", 3000),
     # Who connects and does not say in HTTP/2 what it wants.
     ("grpc.server_handshake_timeout_ms", 5_000),
     # Two processes must not share a port without knowing.
@@ -141,7 +142,7 @@ class FrontDoor:
             }
             | self._health.methods()
             | Reflection(SERVICES).methods(),
-            Unfetched(connections.cut),
+            Traffic(),
             RateLimited(log, asyncio.get_running_loop().time),
             lambda: header_of(node),
         )

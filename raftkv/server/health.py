@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 
 from raftkv.errors import KeyNotFound, Unavailable
 from raftkv.server.intake import HEALTH_WATCH, Context, Method, ServerStream, methods_of
-from raftkv.server.unfetched import Outgoing
+from raftkv.server.traffic import CallTraffic
 
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"]
 SERVICES = ("", "raftkv")
@@ -82,7 +82,7 @@ class Health:
         )
 
     async def _watch(
-        self, request: health_pb2.HealthCheckRequest, context: Context, outgoing: Outgoing
+        self, request: health_pb2.HealthCheckRequest, context: Context, traffic: CallTraffic
     ) -> None:
         known = request.service in SERVICES
         try:
@@ -90,7 +90,7 @@ class Health:
                 while True:
                     changed = self._changed
                     status = self._status if known else _Status.SERVICE_UNKNOWN
-                    await outgoing.write(context, _Status(status=status).SerializeToString())
+                    await traffic.write(context, _Status(status=status).SerializeToString())
                     await changed.wait()
         except TimeoutError:
             raise Unavailable("this watch is over; begin another one") from None

@@ -28,7 +28,7 @@ from raftkv.logs import RateLimited
 from raftkv.server import failures
 from raftkv.server.arrivals import Arrivals
 from raftkv.server.lock_waits import WAITS_MAX
-from raftkv.server.unfetched import UNFETCHED_BYTES_MAX, Outgoing, Unfetched
+from raftkv.server.traffic import UNFETCHED_BYTES_MAX, CallTraffic, Traffic
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -73,7 +73,7 @@ class ServerStream:
     """A method with one request, and replies until it returns."""
 
     request_type: type[Message]
-    serve: Callable[[Any, Context, Outgoing], Awaitable[None]]
+    serve: Callable[[Any, Context, CallTraffic], Awaitable[None]]
     kind: Kind
 
 
@@ -81,7 +81,7 @@ class ServerStream:
 class Stream:
     """A method that reads and writes bytes itself, until it returns."""
 
-    serve: Callable[[AsyncIterator[bytes], Context, Outgoing], Awaitable[None]]
+    serve: Callable[[AsyncIterator[bytes], Context, CallTraffic], Awaitable[None]]
     kind: Kind
 
 
@@ -94,11 +94,11 @@ class Intake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in st
     def __init__(
         self,
         methods: Mapping[str, Method],
-        unfetched: Unfetched,
+        traffic: Traffic,
         log: RateLimited,
         header: Callable[[], Any] = lambda: None,
     ) -> None:
-        self._unfetched = unfetched
+        self._traffic = traffic
         self._log = log
         self._header = header
         self._arrivals = Arrivals()
@@ -120,12 +120,10 @@ class Intake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in st
     async def _serve_unary(
         self, path: str, method: Unary, _: AsyncIterator[bytes], context: Context
     ) -> bytes:
-        outgoing = await self._enter(path, method.kind, context)
+        traffic = await self._enter(path, method.kind, context)
         try:
-            request = self._parsed(
-                method.request_type, await self._arrivals.read(context, outgoing.peer)
-            )
-            if not self._unfetched.has_room:
+            request = await self._request(method.request_type, context, traffic)
+            if not self._traffic.has_room:
                 raise _overloaded("bytes of replies that wait to be fetched", UNFETCHED_BYTES_MAX)
             if method.may_be_large(request):
                 async with self._large_replies:
@@ -138,8 +136,8 @@ class Intake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in st
         except Exception as error:  # noqa: BLE001 (whatever it is, the caller gets a typed error)
             await self._fail(path, context, error)
         # Written after this returns; the call is over once the client has fetched it.
-        outgoing.add(len(message))
-        outgoing.writing_since = self._loop.time()
+        traffic.add(len(message))
+        traffic.writing_since = self._loop.time()
         return message
 
     async def _serve_stream(
@@ -149,36 +147,39 @@ class Intake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in st
         requests: AsyncIterator[bytes],
         context: Context,
     ) -> None:
-        outgoing = await self._enter(path, method.kind, context)
+        traffic = await self._enter(path, method.kind, context)
         try:
             if isinstance(method, Stream):
-                await method.serve(requests, context, outgoing)
+                await method.serve(requests, context, traffic)
             else:
-                message = await self._arrivals.read(context, outgoing.peer)
-                request = self._parsed(method.request_type, message)
-                await method.serve(request, context, outgoing)
+                request = await self._request(method.request_type, context, traffic)
+                await method.serve(request, context, traffic)
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 (whatever it is, the caller gets a typed error)
             await self._fail(path, context, error)
 
-    async def _enter(self, path: str, kind: Kind, context: Context) -> Outgoing:
+    async def _enter(self, path: str, kind: Kind, context: Context) -> CallTraffic:
         """Take a place until the call is over. Ends the call if there is none."""
         peer = context.peer()
         try:
             self._places.enter(kind, peer)
         except Overloaded as error:
             await self._fail(path, context, error)
-        outgoing = self._unfetched.open(peer)
+        traffic = self._traffic.open(peer)
 
         def leave(_: object) -> None:
             self._places.leave(kind, peer)
-            outgoing.close()
+            traffic.close()
 
         context.add_done_callback(leave)  # type: ignore[arg-type]  # the stubs' type is another one
-        return outgoing
+        return traffic
 
-    def _parsed(self, request_type: type[Message], message: bytes) -> Message:
+    async def _request(
+        self, request_type: type[Message], context: Context, traffic: CallTraffic
+    ) -> Message:
+        message = await self._arrivals.read(context, traffic.peer)
+        traffic.connection.received += len(message)
         try:
             return request_type.FromString(message)
         except DecodeError as error:

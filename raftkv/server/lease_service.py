@@ -18,7 +18,7 @@ from raftkv.server.header import header_of
 from raftkv.server.lease_renewals import LeaseRenewals
 from raftkv.server.ports import Node
 from raftkv.server.reads import Reader
-from raftkv.server.unfetched import Outgoing
+from raftkv.server.traffic import CallTraffic
 
 
 class LeaseService(api_pb2_grpc.LeaseServicer):
@@ -41,22 +41,24 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
             stream.cancel()
 
     async def keep_alive(
-        self, _requests: AsyncIterator[bytes], context: Context, outgoing: Outgoing
+        self, _requests: AsyncIterator[bytes], context: Context, traffic: CallTraffic
     ) -> None:
         """One request at a time: the requests of many streams are what share a command."""
         try:
-            while (request := await self._next_request(context)) is not None:
+            while (request := await self._next_request(context, traffic)) is not None:
                 ended = await self._renewals.renew(request.leases)
                 reply = api_pb2.LeaseKeepAliveReply(
                     header=header_of(self._node),
                     leases=[lease for lease in request.leases if lease not in ended],
                     ended=[lease for lease in request.leases if lease in ended],
                 )
-                await outgoing.write(context, reply.SerializeToString())
+                await traffic.write(context, reply.SerializeToString())
         except RaftkvError as error:
             await abort(context, error, header_of(self._node))
 
-    async def _next_request(self, context: Context) -> api_pb2.LeaseKeepAliveRequest | None:
+    async def _next_request(
+        self, context: Context, traffic: CallTraffic
+    ) -> api_pb2.LeaseKeepAliveRequest | None:
         """None once the client has sent its last; raises `ShuttingDown`."""
         stream = asyncio.current_task()
         assert stream is not None
@@ -64,7 +66,10 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         try:
             if not self._ending:
                 message = await context.read()
-                return _keep_alive_of(message) if isinstance(message, bytes) else None
+                if not isinstance(message, bytes):
+                    return None
+                traffic.connection.received += len(message)
+                return _keep_alive_of(message)
         except asyncio.CancelledError:
             if not self._ending:  # the client has gone
                 raise

@@ -28,7 +28,7 @@ from raftkv.server.header import header_of
 from raftkv.server.pipeline_stream import PipelineStream
 from raftkv.server.ports import Node
 from raftkv.server.reads import Reader
-from raftkv.server.unfetched import Outgoing, Unfetched
+from raftkv.server.traffic import CallTraffic, untracked
 
 
 @dataclass(slots=True)
@@ -74,15 +74,15 @@ class PipelineService:
         self,
         _requests: AsyncIterator[bytes],
         context: grpc.aio.ServicerContext[bytes, bytes],
-        outgoing: Outgoing | None = None,
+        traffic: CallTraffic | None = None,
     ) -> None:
-        """Serve one client's stream to its end. `outgoing` counts what it leaves unfetched."""
+        """Serve one client's stream to its end. `traffic` counts what it leaves unfetched."""
         stream = PipelineStream(
             f"pipeline-{next(self._names)}",
             context,
             self._admission.client(),
             self._handle,
-            outgoing or Unfetched().open(""),
+            traffic or untracked(),
         )
         if self._admission.closed:
             stream.end()

@@ -17,7 +17,7 @@ from raftkv.errors import ShuttingDown
 from raftkv.rpc import api_pb2
 from raftkv.server.admission import ClientShare
 from raftkv.server.failures import abort
-from raftkv.server.unfetched import Outgoing
+from raftkv.server.traffic import CallTraffic
 
 # Replies that a client does not fetch; past this bound its next requests wait on the wire.
 OUTGOING_BYTES_MAX = 8 << 20
@@ -35,7 +35,7 @@ class PipelineStream:
         context: grpc.aio.ServicerContext[bytes, bytes],
         share: ClientShare,
         handle: Callable[[PipelineStream, bytes], None],
-        outgoing: Outgoing,
+        traffic: CallTraffic,
     ) -> None:
         self.name = name
         self.share = share
@@ -43,7 +43,7 @@ class PipelineStream:
         self._handle = handle
         self._under_way = 0
         self._outgoing: deque[bytes] = deque()
-        self._unfetched = outgoing
+        self._traffic = traffic
         self._reply_waits = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -69,18 +69,18 @@ class PipelineStream:
             return
         message = reply.SerializeToString()
         self._outgoing.append(message)
-        unfetched = self._unfetched
-        unfetched.add(len(message))
-        if unfetched.bytes > OUTGOING_BYTES_MAX or not unfetched.room_in_all:
+        traffic = self._traffic
+        traffic.add(len(message))
+        if traffic.bytes > OUTGOING_BYTES_MAX or not traffic.room_in_all:
             self._room.clear()
-            if unfetched.bytes > OUTGOING_BYTES_CUT:
+            if traffic.bytes > OUTGOING_BYTES_CUT:
                 self._cut()
         self._reply_waits.set()
 
     def _cut(self) -> None:
         self._closed = True
         self._outgoing.clear()
-        self._unfetched.cut()
+        self._traffic.cut()
 
     @property
     def has_room(self) -> bool:
@@ -137,28 +137,27 @@ class PipelineStream:
             await asyncio.gather(reading, writing, *self._tasks, return_exceptions=True)
 
     async def _read_requests(self) -> None:
-        read, handle = self._context.read, self._handle
+        read, handle, connection = self._context.read, self._handle, self._traffic.connection
         while True:
             message = await read()
             if not isinstance(message, bytes):  # the end of the client's requests
                 return
+            connection.received += len(message)
             handle(self, message)
             if not self._room.is_set():
                 await self._room.wait()
 
     async def _write_replies(self) -> None:
-        write, outgoing, unfetched = self._context.write, self._outgoing, self._unfetched
+        write, outgoing, traffic = self._context.write, self._outgoing, self._traffic
         now = asyncio.get_running_loop().time
         while True:
             while outgoing:
                 message = outgoing.popleft()
-                unfetched.writing_since = now()
+                traffic.writing_since = now()
                 await write(message)
-                unfetched.written(len(message))
-                # With nothing left to fetch it goes on, however much others leave unfetched.
-                if unfetched.bytes <= OUTGOING_BYTES_MAX and (
-                    unfetched.room_in_all or not outgoing
-                ):
+                traffic.written(len(message))
+                # With nothing left to fetch it goes on, however much others leave traffic.
+                if traffic.bytes <= OUTGOING_BYTES_MAX and (traffic.room_in_all or not outgoing):
                     self._room.set()
             if self._ending and not self._under_way:
                 return

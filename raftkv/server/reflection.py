@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
 from raftkv.errors import InvalidRequest, Unavailable
 from raftkv.server.intake import REFLECTION, Context, Method, Stream
-from raftkv.server.unfetched import Outgoing
+from raftkv.server.traffic import CallTraffic
 
 STREAM_S_MAX = 60.0
 """A stream ends then; who wants to know more begins another one."""
@@ -29,18 +29,21 @@ class Reflection:
         """What the front door's intake serves."""
         return {f"/{SERVICE_NAME}/ServerReflectionInfo": Stream(self._tell, REFLECTION)}
 
-    async def _tell(self, _: AsyncIterator[bytes], context: Context, outgoing: Outgoing) -> None:
+    async def _tell(self, _: AsyncIterator[bytes], context: Context, traffic: CallTraffic) -> None:
         try:
             async with asyncio.timeout(STREAM_S_MAX):
-                replies = self._servicer.ServerReflectionInfo(_requests(context), context)
+                replies = self._servicer.ServerReflectionInfo(_requests(context, traffic), context)
                 async for reply in replies:
-                    await outgoing.write(context, reply.SerializeToString())
+                    await traffic.write(context, reply.SerializeToString())
         except TimeoutError:
             raise Unavailable("this stream is over; begin another one") from None
 
 
-async def _requests(context: Context) -> AsyncIterator[ServerReflectionRequest]:
+async def _requests(
+    context: Context, traffic: CallTraffic
+) -> AsyncIterator[ServerReflectionRequest]:
     while isinstance(message := await context.read(), bytes):
+        traffic.connection.received += len(message)
         try:
             yield ServerReflectionRequest.FromString(message)
         except DecodeError as error:

@@ -16,11 +16,11 @@ from raftkv.errors import NotServing
 from raftkv.kv.limits import Limits
 from raftkv.logs import RateLimited, get_logger
 from raftkv.rpc import api_pb2
-from raftkv.server import connections, resources
+from raftkv.server import resources
 from raftkv.server.front_door import listen, options
 from raftkv.server.health import Health
 from raftkv.server.intake import Context, Intake, Kind, Method, Stream, Unary
-from raftkv.server.unfetched import Outgoing, Unfetched
+from raftkv.server.traffic import CallTraffic, Traffic
 from raftkv.storage.identity import Identity
 
 FIRST_MESSAGE_S_MAX = 1.0
@@ -47,7 +47,7 @@ class StandbyDoor:
         status = {_STATUS: Unary(api_pb2.StatusRequest, self._answer_status)}
         health = Health(None).methods()
         self._server = grpc.aio.server(options=options(Limits()))
-        intake = Intake(refused | status | health, Unfetched(connections.cut), log)
+        intake = Intake(refused | status | health, Traffic(), log)
         self._server.add_generic_rpc_handlers((intake,))
 
     async def start(self, address: str) -> int:
@@ -72,7 +72,7 @@ class StandbyDoor:
             not_serving=self._reason(),
         )
 
-    async def _refuse(self, _: AsyncIterator[bytes], context: Context, __: Outgoing) -> None:
+    async def _refuse(self, _: AsyncIterator[bytes], context: Context, __: CallTraffic) -> None:
         # Read before we refuse: a refusal that meets a write under way reaches the caller without
         # its reason (its gRPC says "Internal error from Core").
         with suppress(TimeoutError):

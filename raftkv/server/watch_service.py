@@ -21,7 +21,7 @@ from raftkv.server import failures
 from raftkv.server.admission import Admission
 from raftkv.server.header import header_of
 from raftkv.server.ports import Node
-from raftkv.server.unfetched import Outgoing
+from raftkv.server.traffic import CallTraffic
 from raftkv.server.watch_client import WatchClient
 from raftkv.server.watch_hub import WatchHub
 from raftkv.server.watch_stream import WatchStream
@@ -56,15 +56,15 @@ class WatchService:
         self,
         _requests: AsyncIterator[bytes],
         context: grpc.aio.ServicerContext[bytes, bytes],
-        outgoing: Outgoing | None = None,
+        traffic: CallTraffic | None = None,
     ) -> None:
-        """Serve one client's stream to its end. `outgoing` counts what it leaves unfetched."""
+        """Serve one client's stream to its end. `traffic` counts what it leaves unfetched."""
         settings = self._settings
         stream = WatchStream(
             context.write,
             lambda: header_of(self._node),
             settings.watch_buffer_bytes_max,
-            outgoing=outgoing,
+            traffic=traffic,
         )
         client = WatchClient(
             self._node,
@@ -128,6 +128,7 @@ async def _read_requests(
         message = await context.read()
         if not isinstance(message, bytes):  # the end of the client's requests
             return
+        client.stream.traffic.connection.received += len(message)
         try:
             request = api_pb2.WatchRequest.FromString(message)
         except DecodeError as error:

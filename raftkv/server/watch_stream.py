@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from raftkv.rpc import api_pb2
-from raftkv.server.unfetched import Outgoing, Unfetched
+from raftkv.server.traffic import CallTraffic, untracked
 from raftkv.server.watch_interest import as_field
 
 MESSAGE_BYTES_MAX: Final = 1 << 20
@@ -40,9 +40,9 @@ class WatchStream:
         header: Callable[[], api_pb2.ReplyHeader],
         bytes_max: int,
         pause_s: float = PAUSE_S,
-        outgoing: Outgoing | None = None,
+        traffic: CallTraffic | None = None,
     ) -> None:
-        self._outgoing = outgoing or Unfetched().open("")
+        self.traffic = traffic or untracked()
         self._write = write
         self._header = header
         self._bytes_max = bytes_max
@@ -57,7 +57,7 @@ class WatchStream:
     @property
     def full(self) -> bool:
         return self._bytes > self._bytes_max or (
-            self._bytes > UNDER_PRESSURE_BYTES_MAX and not self._outgoing.room_in_all
+            self._bytes > UNDER_PRESSURE_BYTES_MAX and not self.traffic.room_in_all
         )
 
     def push(self, news: News) -> None:
@@ -65,7 +65,7 @@ class WatchStream:
         self._queue.append(news)
         size = len(news.ids) + len(news.body)
         self._bytes += size
-        self._outgoing.add(size)
+        self.traffic.add(size)
         if self._bytes > self._bytes_max // 2:
             self._room.clear()
         self._filled.set()
@@ -85,9 +85,9 @@ class WatchStream:
         while True:
             while self._queue:
                 message, size = self._take()
-                self._outgoing.writing_since = now()
+                self.traffic.writing_since = now()
                 await self._write(message)
-                self._outgoing.written(size)
+                self.traffic.written(size)
                 if not self._ending:
                     await asyncio.sleep(self._pause_s)
             if self._ending:
