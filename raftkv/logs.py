@@ -104,6 +104,10 @@ class RateLimited:
         self._log = log
         self._rate = LineRate(clock)
 
+    def info(self, event: str, **facts: Any) -> None:
+        if (suppressed := self._rate.turn(event)) is not None:
+            self._log.info(event, **facts, **suppressed)
+
     def warning(self, event: str, **facts: Any) -> None:
         if (suppressed := self._rate.turn(event)) is not None:
             self._log.warning(event, **facts, **suppressed)

@@ -334,13 +334,18 @@ class Intake:
         """Empty the queue in lists of about `bytes_max` each, in order."""
         queue, self._queue = self._queue, []
         self._bytes.clear()
-        chosen: list[Submission] = []
-        size = 0
-        for submission in queue:
-            if chosen and size + len(submission.commands) > bytes_max:
-                yield chosen
-                chosen, size = [], 0
-            chosen.append(submission)
-            size += len(submission.commands)
-        if chosen:
+        return in_parts(queue, bytes_max)
+
+
+def in_parts(submissions: Iterable[Submission], bytes_max: int) -> Iterator[list[Submission]]:
+    """Lists of about `bytes_max` each, in order; one submission at least."""
+    chosen: list[Submission] = []
+    size = 0
+    for submission in submissions:
+        if chosen and size + len(submission.commands) > bytes_max:
             yield chosen
+            chosen, size = [], 0
+        chosen.append(submission)
+        size += len(submission.commands)
+    if chosen:
+        yield chosen
