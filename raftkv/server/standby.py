@@ -34,7 +34,9 @@ _STATUS = "/raftkv.rpc.Cluster/Status"
 class StandbyDoor:
     """Listens until it is stopped. `reason` is asked at each call."""
 
-    def __init__(self, identity: Identity, reason: Callable[[], str]) -> None:
+    def __init__(
+        self, identity: Identity, reason: Callable[[], str], *, connections_max: int = 0
+    ) -> None:
         self._identity = identity
         self._reason = reason
         log = RateLimited(get_logger(), asyncio.get_running_loop().time)
@@ -46,7 +48,7 @@ class StandbyDoor:
         }
         status = {_STATUS: Unary(api_pb2.StatusRequest, self._answer_status)}
         health = Health(None).methods()
-        self._server = grpc.aio.server(options=options(Limits()))
+        self._server = grpc.aio.server(options=options(Limits(), connections_max))
         intake = Intake(refused | status | health, Traffic(), log)
         self._server.add_generic_rpc_handlers((intake,))
 
