@@ -11,7 +11,7 @@ from raftkv.errors import (
     ShuttingDown,
     TooLarge,
 )
-from raftkv.node.submissions import Intake, Submissions
+from raftkv.node.submissions import Intake, Submissions, in_parts
 from raftkv.rpc import kv_pb2
 from raftkv.transport.ports import Submission
 
@@ -295,3 +295,11 @@ def test_submissions_are_packed_into_entries_of_bounded_size() -> None:
     submissions = [Submission(ORIGIN, number, b"x" * 40) for number in range(1, 6)]
     intake.add(1, submissions, settled=0)
     assert [numbers(packed) for packed in intake.take(100)] == [[1, 2], [3, 4], [5]]
+
+
+def test_parts_keep_the_order_and_stay_within_their_bytes_unless_one_alone_does_not() -> None:
+    sizes = (300, 300, 500, 5_000, 1, 999)
+    submissions = [Submission(ORIGIN, n, bytes(size)) for n, size in enumerate(sizes)]
+    parts = [numbers(part) for part in in_parts(submissions, 1_000)]
+    assert parts == [[0, 1], [2], [3], [4, 5]]
+    assert list(in_parts([], 1_000)) == []

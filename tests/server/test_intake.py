@@ -52,7 +52,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
 async def test_bytes_that_are_no_message_are_refused_with_a_type_and_no_traceback(
-    door: Door, method: str
+    door: Door, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with capture_logs() as lines:
         call = door.channel.stream_stream(method)()
@@ -62,6 +62,7 @@ async def test_bytes_that_are_no_message_are_refused_with_a_type_and_no_tracebac
     assert ended.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert isinstance(failures.error_of_call(ended.value), InvalidRequest)
     assert [line for line in lines if line["log_level"] in ("warning", "error")] == []
+    assert caplog.records == []  # gRPC's own
 
 
 async def test_a_call_without_a_message_is_refused(door: Door) -> None:
