@@ -16,11 +16,12 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
     """A client's end, the server's, and the client's name."""
     host, name = request.param
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as listener:
-        with socket.create_connection(listener.getsockname()[:2], timeout=10) as client:
-            server, _ = listener.accept()
-            with server:
-                yield client, server, name.format(client.getsockname()[1])
+    with (
+        socket.create_server((host, 0), family=family) as listener,
+        socket.create_connection(listener.getsockname()[:2], timeout=10) as client,
+        listener.accept()[0] as server,
+    ):
+        yield client, server, name.format(client.getsockname()[1])
 
 
 def test_received_bytes_are_counted_read_or_not(

@@ -154,6 +154,7 @@ async def test_half_sent_requests_make_room_for_others(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrivals, "ARRIVING_MAX", 3)
+    monkeypatch.setattr(arrivals, "ARRIVAL_S_MAX", 1000.0)
     monkeypatch.setattr(arrivals, "ARRIVAL_UNDER_PRESSURE_S_MAX", 0.01)
     async with RawClient(door.port) as raw:
         for _ in range(10):
@@ -301,6 +302,7 @@ async def test_over_the_bound_of_unfetched_replies_no_more_are_made(
 async def test_a_pipeline_with_results_beyond_all_measure_is_cut(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(traffic, "STALL_S_MAX", 1000.0)
     fill(door)
     reading = kv_pb2.Transaction()
     reading.success.add().range.key = b"big"
