@@ -26,7 +26,9 @@ EXECUTE = "/raftkv.rpc.KV/Execute"
 RANGE = "/raftkv.rpc.KV/Range"
 PIPELINE = "/raftkv.rpc.Pipeline/Open"
 GARBAGE = b"\x0a\xff\xff\xff\x7f" + bytes(range(20))
-HALF = message(b"x" * 30_000, size=1 << 20)
+HALF = message(bytes(1_000), size=1 << 20)
+LARGE_HALF = message(bytes(25_000), size=1 << 20)
+"""Two of it stay within what a connection may send before the server has read any."""
 
 API = api_pb2.DESCRIPTOR.services_by_name.values()
 EVERY_METHOD = [
@@ -207,8 +209,8 @@ async def test_a_request_that_does_not_arrive_is_refused(
 async def half_sender(port: int) -> AsyncIterator[RawClient]:
     greeting = api_pb2.PipelineRequest(number=0).SerializeToString()
     async with RawClient(port) as raw:
-        for _ in range(3):
-            await raw.call(PIPELINE, message(greeting) + HALF, end=False)
+        for _ in range(2):
+            await raw.call(PIPELINE, message(greeting) + LARGE_HALF, end=False)
         yield raw
 
 
@@ -216,7 +218,7 @@ async def test_who_sends_halves_on_open_streams_is_cut_when_there_is_too_much_of
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick(monkeypatch)
-    monkeypatch.setattr(traffic, "HALF_SENT_BYTES_MAX", 60_000)
+    monkeypatch.setattr(traffic, "HALF_SENT_BYTES_MAX", 20_000)
     pipeline = door.pipeline()
     async with half_sender(door.port) as raw:
         for number in range(1, 60):
