@@ -44,7 +44,7 @@ from raftkv.server.watch_service import WatchService
 # much over our bound of a batch a request is still read, and refused with its limit and the fix.
 MESSAGE_BYTES_OVER_BATCH = 1 << 20
 
-LOOKAHEAD_BYTES = 64 << 10
+LOOKAHEAD_BYTES = 128 << 10
 
 _API = api_pb2.DESCRIPTOR.services_by_name
 SERVICES = (*(service.full_name for service in _API.values()), health.SERVICE.full_name)

@@ -60,7 +60,7 @@ _BOTH_ENDS: Options = (
     # The probe for a larger window pings after every message; our windows are large enough.
     ("grpc.http2.bdp_probe", 0),
     # So much of a message that nobody reads yet is taken into memory, for each stream.
-    ("grpc.http2.lookahead_bytes", 1 << 20),
+    ("grpc.http2.lookahead_bytes", 2 << 20),
     ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_TIME_MS // 2),
     ("grpc.http2.max_ping_strikes", 0),
 )
