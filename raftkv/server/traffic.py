@@ -96,7 +96,9 @@ class Connection:
     def look(self, seen: int) -> None:
         """The operating system has received `seen` bytes so far."""
         messages, self.accounted = self.received - self.accounted, self.received
-        beyond = seen - self.seen - messages * (1 + FRAMING_SHARE_MAX) - FRAMING_BYTES_PER_LOOK
+        beyond = seen - self.seen - messages * (1 + FRAMING_SHARE_MAX)
+        if beyond > 0:  # else halves that were counted before have become messages
+            beyond = max(0.0, beyond - FRAMING_BYTES_PER_LOOK)
         self.seen = seen
         self.half_sent = max(0.0, self.half_sent + beyond) if self.calls else 0.0
 

@@ -234,6 +234,9 @@ def test_what_is_half_sent_is_what_was_received_beyond_messages() -> None:
     connection.calls = 1
     connection.look(1_000_000)
     assert connection.half_sent == pytest.approx(1_000_000, rel=0.01)
+    before = connection.half_sent
+    connection.look(1_000_000 + traffic.FRAMING_BYTES_PER_LOOK)  # pings and the like
+    assert connection.half_sent == before
     connection.received += 2_000_000  # the rest arrived, and it became a message
     connection.look(2_000_000)
     assert connection.half_sent == 0
