@@ -25,6 +25,12 @@ STALL_UNDER_PRESSURE_S_MAX = 1.0
 HALF_SENT_BYTES_MAX = 64 << 20
 """Of all connections. Above it those that have sent the most of it are cut."""
 
+IN_FLIGHT_BYTES_MAX = 6 << 20
+"""What a connection in use may be sending at any moment: a message, and what is read ahead."""
+
+IN_USE_LOOKS_MAX = 10
+"""A connection is in use if a message of it came within so many looks."""
+
 LOOK_INTERVAL_S = 0.5
 
 # What a connection receives besides messages: frames' and calls' headers, pings, window updates.
@@ -83,7 +89,7 @@ class CallTraffic:
 class Connection:
     """One client's connection: its open calls, and what its messages had in bytes."""
 
-    __slots__ = ("accounted", "calls", "half_sent", "peer", "received", "seen")
+    __slots__ = ("accounted", "calls", "half_sent", "idle_looks", "peer", "received", "seen")
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
@@ -92,6 +98,12 @@ class Connection:
         self.accounted = 0  # of `received`, at the last look
         self.seen = 0  # by the operating system, at the last look
         self.half_sent = 0.0
+        self.idle_looks = 0
+
+    @property
+    def at_work(self) -> bool:
+        """Whether what is half-sent may be a message of a moment ago."""
+        return self.half_sent <= IN_FLIGHT_BYTES_MAX and self.idle_looks < IN_USE_LOOKS_MAX
 
     def look(self, seen: int) -> None:
         """The operating system has received `seen` bytes so far."""
@@ -100,6 +112,7 @@ class Connection:
         if beyond > 0:  # else halves that were counted before have become messages
             beyond = max(0.0, beyond - FRAMING_BYTES_PER_LOOK)
         self.seen = seen
+        self.idle_looks = 0 if messages else self.idle_looks + 1
         self.half_sent = max(0.0, self.half_sent + beyond) if self.calls else 0.0
 
 
@@ -176,8 +189,9 @@ class Traffic:
         for each in sorted(self._connections.values(), key=lambda each: -each.half_sent):
             if half_sent <= HALF_SENT_BYTES_MAX:
                 break
-            half_sent -= each.half_sent
-            found[each.peer] = None
+            if not each.at_work:
+                half_sent -= each.half_sent
+                found[each.peer] = None
         return found
 
 

@@ -221,12 +221,32 @@ async def test_who_sends_halves_on_open_streams_is_cut_when_there_is_too_much_of
     monkeypatch.setattr(traffic, "HALF_SENT_BYTES_MAX", 20_000)
     pipeline = door.pipeline()
     async with half_sender(door.port) as raw:
-        for number in range(1, 60):
+        cut = asyncio.create_task(raw.until_cut())
+        number = 0
+        while not cut.done():
+            number += 1
             await pipeline.send_commands(number, put("a", bytes(50_000)))
             await pipeline.reply()
-        await raw.until_cut()
-    await pipeline.send_commands(99, put("a"))
-    assert (await pipeline.reply()).number == 99
+        await cut
+    await pipeline.send_commands(0, put("a"))
+    assert (await pipeline.reply()).number == 0
+
+
+def test_a_connection_in_use_may_have_one_message_on_its_way() -> None:
+    connection = traffic.Connection("ipv4:127.0.0.1:1")
+    connection.calls = 1
+    for number in range(1, 100):
+        connection.received += 100
+        connection.look(number * 100 + 1_000_000)
+        assert connection.at_work
+    connection.look(connection.seen + traffic.IN_FLIGHT_BYTES_MAX)
+    assert not connection.at_work  # several are half-sent
+    connection.received += traffic.IN_FLIGHT_BYTES_MAX
+    connection.look(connection.seen)
+    assert connection.at_work
+    for _ in range(traffic.IN_USE_LOOKS_MAX):
+        connection.look(connection.seen)
+    assert not connection.at_work  # and none follows
 
 
 def test_what_is_half_sent_is_what_was_received_beyond_messages() -> None:
