@@ -22,6 +22,9 @@ from raftkv.raft.entry import Address
 CLIENT_PORT_BASE = 7410
 PEER_PORT_BASE = 7510
 
+# A batch is an entry at least, and so one frame between nodes, which must fit into gRPC's message.
+BATCH_BYTES_MAX = 6 << 20
+
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("console", "json")
 
@@ -157,6 +160,13 @@ class Settings:
                 _check_range(each.name, value, each.metadata)
         self._check_words()
         self._check_timing()
+        if self.limits.batch_bytes_max > BATCH_BYTES_MAX:
+            raise _wrong(
+                "limits.batch_bytes_max",
+                self.limits.batch_bytes_max,
+                f"at most {BATCH_BYTES_MAX}",
+                "lower it: nodes send each other a batch as one message",
+            )
         self._fill_addresses()
         self._check_addresses()
         self._fill_members()

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
@@ -25,6 +27,11 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+
+# A traceback's variables are what callers sent, and what others stored.
+_WITHOUT_LOCALS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+LOG_INTERVAL_S = 1.0
 
 # Of this process, as logging is. In memory: an event loop must not wait for a disk to log.
 CLOCK = LamportClock()
@@ -69,6 +76,48 @@ def get_logger(**facts: Any) -> Logger:
     return logger
 
 
+class LineRate:
+    """Lets a line of one name through once in `LOG_INTERVAL_S`, and counts the others."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._last: dict[str, float] = {}  # names are few: events and loggers, as the code has them
+        self._suppressed: dict[str, int] = {}
+
+    def turn(self, name: str) -> dict[str, int] | None:
+        """What to add to this line: how many were suppressed before it. None: leave it out."""
+        now = self._clock()
+        if now - self._last.get(name, -LOG_INTERVAL_S) < LOG_INTERVAL_S:
+            self._suppressed[name] = self._suppressed.get(name, 0) + 1
+            return None
+        self._last[name] = now
+        count = self._suppressed.pop(name, 0)
+        return {"suppressed": count} if count else {}
+
+
+class RateLimited:
+    """A logger for what a caller can cause at will: of one event, one line in `LOG_INTERVAL_S`.
+
+    The next line of that event says how many were `suppressed`. `clock` is in seconds.
+    """
+
+    def __init__(self, log: Logger, clock: Callable[[], float]) -> None:
+        self._log = log
+        self._rate = LineRate(clock)
+
+    def info(self, event: str, **facts: Any) -> None:
+        if (suppressed := self._rate.turn(event)) is not None:
+            self._log.info(event, **facts, **suppressed)
+
+    def warning(self, event: str, **facts: Any) -> None:
+        if (suppressed := self._rate.turn(event)) is not None:
+            self._log.warning(event, **facts, **suppressed)
+
+    def error(self, event: str, **facts: Any) -> None:
+        if (suppressed := self._rate.turn(event)) is not None:
+            self._log.error(event, **facts, **suppressed)
+
+
 def set_level(name: str) -> str:
     """Change the level of every logger from the next event on; returns the one before."""
     if name not in LEVELS:
@@ -97,7 +146,7 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
     ]
     if log_format == "json":
         processors += [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(_WITHOUT_LOCALS),
             structlog.processors.JSONRenderer(default=str),
         ]
     else:
@@ -136,10 +185,20 @@ class _Unfailing:
 
 
 class _Adopt(logging.Handler):
-    """Sends what libraries log through `logging` the same way as our own events."""
+    """Sends what libraries log through `logging` the same way as our own events.
+
+    Of one logger and level, one line in `LOG_INTERVAL_S`: callers can make gRPC and asyncio log.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rate = LineRate(time.monotonic)
 
     def emit(self, record: logging.LogRecord) -> None:
-        log = get_logger().bind(logger=record.name)
+        suppressed = self._rate.turn(f"{record.name} {record.levelname}")
+        if suppressed is None:
+            return
+        log = get_logger().bind(logger=record.name, **suppressed)
         facts = {"exc_info": record.exc_info} if record.exc_info else {}
         if record.levelno >= logging.ERROR:
             log.error(record.getMessage(), **facts)

@@ -43,7 +43,7 @@ from raftkv.node.reads import ReadBarriers
 from raftkv.node.recovery import Recovered
 from raftkv.node.removal import RemovalClaims
 from raftkv.node.snapshots import SnapshotSender
-from raftkv.node.submissions import Submissions
+from raftkv.node.submissions import Submissions, in_parts
 from raftkv.node.tasks import Fatal, Tasks
 from raftkv.node.upkeep import next_version, require_version, updated_membership
 from raftkv.node.withdrawal import Withdrawal
@@ -626,9 +626,10 @@ class Driver:
         return ready and self._intake.may_propose(raft.last_applied)
 
     def _forward(self, submissions: Sequence[Submission]) -> None:
-        if submissions:
-            settled, term = self.submissions.settled, self.raft.current_term
-            forward = Forward(term, settled, tuple(submissions))
+        settled, term = self.submissions.settled, self.raft.current_term
+        # In frames that a link carries: after a change of leader this is all that is under way.
+        for part in in_parts(submissions, self._config.entry_bytes_max):
+            forward = Forward(term, settled, tuple(part))
             self._links.send(self.raft.leader_id, Frame(forwards=(forward,)))
 
     def _propose(self, submissions: Sequence[Submission], now: float) -> int:

@@ -12,6 +12,7 @@ from raftkv.errors import (
     OutOfService,
     RaftkvError,
     ShuttingDown,
+    StorageError,
     Unavailable,
 )
 from raftkv.kv.machine import StateMachine
@@ -232,10 +233,17 @@ class Node:
             revision=machine.revision,
             compacted_revision=machine.compacted_revision,
             cluster_time_ms=time_ms,
-            disk_bytes=self._storage.disk_bytes(),
+            disk_bytes=self._disk_bytes(),
             membership=raft.membership,
             peers=tuple(self._peer_status(peer, now) for peer in sorted(raft.peers)),
         )
+
+    def _disk_bytes(self) -> int:
+        """0 if the system does not say: a node that can't measure its disk still has a status."""
+        try:
+            return self._storage.disk_bytes()
+        except StorageError:
+            return 0
 
     def _notice(self) -> str:
         """What the operator should know although the node serves."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from raftkv.errors import (
@@ -276,3 +276,17 @@ class Submissions:
 def _session_has_ended(result: bytes) -> bool:
     """Whether a batch was refused now for the lack of what would remember its first run."""
     return kv_pb2.BatchResult.FromString(result).failure.reason == SessionExpired.reason
+
+
+def in_parts(submissions: Iterable[Submission], bytes_max: int) -> Iterator[list[Submission]]:
+    """Lists of about `bytes_max` each, in order; one submission at least."""
+    chosen: list[Submission] = []
+    size = 0
+    for submission in submissions:
+        if chosen and size + len(submission.commands) > bytes_max:
+            yield chosen
+            chosen, size = [], 0
+        chosen.append(submission)
+        size += len(submission.commands)
+    if chosen:
+        yield chosen

@@ -6,19 +6,31 @@ import asyncio
 from collections.abc import Callable
 
 import grpc
-from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection
+from google.protobuf.message import Message
 
 from raftkv.config import Settings
 from raftkv.errors import AddressInUse
-from raftkv.logs import Logger
-from raftkv.rpc import api_pb2, api_pb2_grpc
+from raftkv.kv.limits import Limits
+from raftkv.logs import Logger, RateLimited
+from raftkv.rpc import api_pb2
+from raftkv.server import health
 from raftkv.server.admission import Admission
+from raftkv.server.call_intake import (
+    KEEP_ALIVE,
+    LOCK_WAIT,
+    PIPELINE,
+    STREAMS_PER_CONNECTION_MAX,
+    WATCH,
+    CallIntake,
+    Stream,
+    methods_of,
+)
 from raftkv.server.calls import UnaryCalls
 from raftkv.server.cluster_service import ClusterService
 from raftkv.server.deadlines import Deadlines
 from raftkv.server.descriptors import CLIENT_CONNECTIONS_MAX
 from raftkv.server.disk_space import RequireRoom, room_for_all
+from raftkv.server.header import header_of
 from raftkv.server.health import Health
 from raftkv.server.kv_service import KVService
 from raftkv.server.lease_service import LeaseService
@@ -26,26 +38,37 @@ from raftkv.server.lock_service import LockService
 from raftkv.server.pipeline_service import PipelineService
 from raftkv.server.ports import Node
 from raftkv.server.reads import Reader
+from raftkv.server.reflection import Reflection
+from raftkv.server.traffic import Traffic
 from raftkv.server.watch_service import WatchService
 
-# gRPC cuts a stream whose message is over its bound, with all that is in flight on it. Up to
-# here a request that is over ours is still read, and refused with its limit and the fix.
-MESSAGE_BYTES_MAX = 32 << 20
+# gRPC ends a call whose message is over its bound, a stream with all that is in flight on it. So
+# much over our bound of a batch a request is still read, and refused with its limit and the fix.
+MESSAGE_BYTES_OVER_BATCH = 1 << 20
 
-SERVICES = (
-    *(service.full_name for service in api_pb2.DESCRIPTOR.services_by_name.values()),
-    health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-    reflection.SERVICE_NAME,
-)
+LOOKAHEAD_BYTES = 128 << 10
+
+_API = api_pb2.DESCRIPTOR.services_by_name
+SERVICES = (*(service.full_name for service in _API.values()), health.SERVICE.full_name)
 
 OPTIONS = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", -1),
+    # Metadata is read before anything is known of a call: ours is a request id at most.
+    ("grpc.max_metadata_size", 8 << 10),
+    ("grpc.absolute_max_metadata_size", 16 << 10),
+    ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
+    # Calls that gRPC has and we have yet to see, of all connections together: it refuses some above
+    # the first number and all above the second, as CANCELLED.
+    ("grpc.server.max_pending_requests", 2000),
+    ("grpc.server.max_pending_requests_hard_limit", 3000),
+    # Who connects and does not say in HTTP/2 what it wants.
+    ("grpc.server_handshake_timeout_ms", 5_000),
     # Two processes must not share a port without knowing.
     ("grpc.so_reuseport", 0),
     # The probe for a larger window pings after every message; a fixed large one costs nothing.
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 4 << 20),
+    # So much of a message that nobody reads yet is taken into memory, for each stream.
+    ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
     # A client whose machine is gone holds its place for no longer than this.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -54,6 +77,16 @@ OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 500),
     ("grpc.http2.max_ping_strikes", 0),
 )
+
+
+def options(limits: Limits, connections_max: int = 0) -> tuple[tuple[str, int], ...]:
+    """The options of a gRPC server for clients. `connections_max` 0: as many as there are."""
+    bounds = [
+        ("grpc.max_receive_message_length", limits.batch_bytes_max + MESSAGE_BYTES_OVER_BATCH)
+    ]
+    if connections_max:
+        bounds.append(("grpc.max_allowed_incoming_connections", connections_max))
+    return (*OPTIONS, *bounds)
 
 
 def listen(server: grpc.aio.Server, address: str) -> int:
@@ -69,7 +102,10 @@ def listen(server: grpc.aio.Server, address: str) -> int:
 
 
 class FrontDoor:
-    """Serves clients of `node`. `on_broken` is told of what must stop the node."""
+    """Serves clients of `node`. `on_broken` is told of what must stop the node.
+
+    `connections_max` (0: none): a connection above it is closed when it is accepted.
+    """
 
     def __init__(
         self,
@@ -81,44 +117,53 @@ class FrontDoor:
         require_room: RequireRoom = room_for_all,
         connections_max: int = CLIENT_CONNECTIONS_MAX,
     ) -> None:
+        limits = settings.limits
         self._admission = Admission(
             requests_max=settings.submissions_in_flight_max,
             requests_per_client_max=settings.requests_per_client_max,
             bytes_max=settings.uncommitted_bytes_max,
         )
         deadlines = Deadlines.of_settings(settings)
-        reader = Reader(node, settings.limits, on_broken)
+        reader = Reader(node, limits, on_broken)
         calls = UnaryCalls(node, self._admission, deadlines, log, on_broken)
         self._health = Health(node)
         self._pipelines = PipelineService(
-            node, reader, self._admission, deadlines, settings.limits, log, require_room
+            node, reader, self._admission, deadlines, limits, log, require_room
         )
         self._watches = WatchService(node, self._admission, settings, on_broken)
-        self._server = grpc.aio.server(
-            options=(*OPTIONS, ("grpc.max_allowed_incoming_connections", connections_max))
-        )
-        kv = KVService(node, reader, calls, settings.limits, require_room)
         self._leases = LeaseService(node, reader, calls, deadlines)
-        self._locks = LockService(node, reader, calls, settings.limits)
+        self._locks = LockService(node, reader, calls, limits)
+        kv = KVService(node, reader, calls, limits, require_room)
         cluster = ClusterService(node, reader, calls, settings.data_dir)
-        api_pb2_grpc.add_KVServicer_to_server(kv, self._server)  # type: ignore[no-untyped-call]
-        api_pb2_grpc.add_LeaseServicer_to_server(self._leases, self._server)  # type: ignore[no-untyped-call]
-        api_pb2_grpc.add_LockServicer_to_server(self._locks, self._server)  # type: ignore[no-untyped-call]
-        api_pb2_grpc.add_ClusterServicer_to_server(cluster, self._server)  # type: ignore[no-untyped-call]
-        self._server.add_generic_rpc_handlers((self._pipelines.handler(), self._watches.handler()))
-        self._health.add_to(self._server)
-        reflection.enable_server_reflection(SERVICES, self._server)
+        self._intake = CallIntake(
+            methods_of(_API["KV"], kv, may_be_large=_reads_back)
+            | methods_of(_API["Lease"], self._leases, may_be_large=_always)
+            | methods_of(_API["Lock"], self._locks, kinds={"Wait": LOCK_WAIT})
+            | methods_of(_API["Cluster"], cluster)
+            | {
+                _path("Pipeline", "Open"): Stream(self._pipelines.open, PIPELINE),
+                _path("Watch", "Open"): Stream(self._watches.open, WATCH),
+                _path("Lease", "KeepAlive"): Stream(self._leases.keep_alive, KEEP_ALIVE),
+            }
+            | self._health.methods()
+            | Reflection(SERVICES).methods(),
+            Traffic(),
+            RateLimited(log, asyncio.get_running_loop().time),
+            lambda: header_of(node),
+        )
+        self._server = grpc.aio.server(options=options(limits, connections_max))
+        self._server.add_generic_rpc_handlers((self._intake,))
 
     async def start(self, address: str) -> int:
         """Listen on `host:port` (port 0: any free one). Returns the port. Raises `AddressInUse`."""
         port = listen(self._server, address)
-        await self._health.start()
+        self._health.start()
         await self._server.start()
         return port
 
     async def drain(self, grace_s: float) -> None:
         """Look unhealthy, refuse new work, and wait until the rest is done or the grace is over."""
-        await self._health.stop()
+        self._health.stop()
         self._admission.close()
         self._locks.end_waits()
         self._leases.end_streams()
@@ -131,6 +176,22 @@ class FrontDoor:
 
     async def stop(self, grace_s: float) -> None:
         """End every stream once its last reply is out, then close the port."""
-        await self._health.stop()
+        self._health.stop()
         self._pipelines.end_streams()
         await self._server.stop(grace_s)
+
+
+def _path(service: str, method: str) -> str:
+    return f"/{_API[service].full_name}/{method}"
+
+
+def _reads_back(request: Message) -> bool:
+    """Whether a call of KV may be answered with much: all but the simple commands."""
+    return not (
+        isinstance(request, api_pb2.ExecuteRequest)
+        and request.command.WhichOneof("command") in ("put", "acquire", "lease_grant")
+    )
+
+
+def _always(_: Message) -> bool:
+    return True

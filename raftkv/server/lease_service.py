@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
 
-from raftkv.errors import RaftkvError, ShuttingDown
+from google.protobuf.message import DecodeError
+
+from raftkv.errors import InvalidRequest, RaftkvError, ShuttingDown
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.steps import Steps
 from raftkv.rpc import api_pb2, api_pb2_grpc
@@ -21,6 +23,7 @@ from raftkv.server.lease_renewals import LeaseRenewals
 from raftkv.server.listing import fill
 from raftkv.server.ports import Node
 from raftkv.server.reads import Reader
+from raftkv.server.traffic import CallTraffic
 
 LEASE_ID_BYTES_MAX: Final = 10
 
@@ -44,31 +47,36 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         for stream in self._reading:
             stream.cancel()
 
-    async def KeepAlive(
-        self, _requests: AsyncIterator[api_pb2.LeaseKeepAliveRequest], context: Context
+    async def keep_alive(
+        self, _requests: AsyncIterator[bytes], context: Context, traffic: CallTraffic
     ) -> None:
         """One request at a time: the requests of many streams are what share a command."""
         try:
-            while (request := await self._next_request(context)) is not None:
+            while (request := await self._next_request(context, traffic)) is not None:
                 ended = await self._renewals.renew(request.leases)
                 reply = api_pb2.LeaseKeepAliveReply(
                     header=header_of(self._node),
                     leases=[lease for lease in request.leases if lease not in ended],
                     ended=[lease for lease in request.leases if lease in ended],
                 )
-                await context.write(reply)
+                await traffic.write(context, reply.SerializeToString())
         except RaftkvError as error:
             await abort(context, error, header_of(self._node))
 
-    async def _next_request(self, context: Context) -> api_pb2.LeaseKeepAliveRequest | None:
+    async def _next_request(
+        self, context: Context, traffic: CallTraffic
+    ) -> api_pb2.LeaseKeepAliveRequest | None:
         """None once the client has sent its last; raises `ShuttingDown`."""
         stream = asyncio.current_task()
         assert stream is not None
         self._reading[stream] = None
         try:
             if not self._ending:
-                request = await context.read()
-                return request if isinstance(request, api_pb2.LeaseKeepAliveRequest) else None
+                message = await context.read()
+                if not isinstance(message, bytes):
+                    return None
+                traffic.connection.received += len(message)
+                return _keep_alive_of(message)
         except asyncio.CancelledError:
             if not self._ending:  # the client has gone
                 raise
@@ -111,3 +119,10 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
             leases, reply.leases.append, lambda _: LEASE_ID_BYTES_MAX, self._reader.reply_bytes_max
         )
         return reply
+
+
+def _keep_alive_of(message: bytes) -> api_pb2.LeaseKeepAliveRequest:
+    try:
+        return api_pb2.LeaseKeepAliveRequest.FromString(message)
+    except DecodeError as error:
+        raise InvalidRequest(f"not a LeaseKeepAliveRequest: {error}") from error

@@ -24,8 +24,8 @@ from raftkv.kv import locks, queues
 from raftkv.kv.changes import Change
 from raftkv.server.ports import Node
 
-# Waiting costs memory alone, so many may; it does not count as work under way.
-WAITS_MAX = 20_000
+# Waiting costs memory alone, 25 KB a call; it does not count as work under way.
+WAITS_MAX = 8_000
 OVERLOAD_RETRY_AFTER_S = 1.0
 # A node that is cut off would let its waiters sleep on, so it asks for news this often.
 CONTACT_INTERVAL_S = 1.0

@@ -29,8 +29,7 @@ from raftkv.server.header import header_of
 from raftkv.server.pipeline_stream import PipelineStream
 from raftkv.server.ports import Node
 from raftkv.server.reads import Reader
-
-SERVICE = "raftkv.rpc.Pipeline"
+from raftkv.server.traffic import CallTraffic, untracked
 
 
 @dataclass(slots=True)
@@ -69,25 +68,24 @@ class PipelineService:
         self._names = itertools.count(1)
         self._streams: dict[PipelineStream, None] = {}  # in order, as sets are not
 
-    def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
-        """The service for a gRPC server, with the messages as bytes on both sides."""
-        method = grpc.stream_stream_rpc_method_handler(self.open)
-        return grpc.method_handlers_generic_handler(SERVICE, {"Open": method})
-
     def end_streams(self) -> None:
         """Close every pipeline once what it has under way is answered."""
         for stream in self._streams:
             stream.end()
 
     async def open(
-        self, _requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
+        self,
+        _requests: AsyncIterator[bytes],
+        context: grpc.aio.ServicerContext[bytes, bytes],
+        traffic: CallTraffic | None = None,
     ) -> None:
-        """Serve one client's stream to its end."""
+        """Serve one client's stream to its end. `traffic` counts what it leaves unfetched."""
         stream = PipelineStream(
             f"pipeline-{next(self._names)}",
             context,
             self._admission.client(context.peer()),
             self._handle,
+            traffic or untracked(),
         )
         if self._admission.closed:
             stream.end()

@@ -17,9 +17,13 @@ from raftkv.errors import ShuttingDown
 from raftkv.rpc import api_pb2
 from raftkv.server.admission import ClientShare
 from raftkv.server.failures import abort
+from raftkv.server.traffic import CallTraffic
 
 # Replies that a client does not fetch; past this bound its next requests wait on the wire.
 OUTGOING_BYTES_MAX = 8 << 20
+# Results of commands come whether there is room or not: they were asked for before. A client with
+# that much waiting loses its stream; its session repeats what it got no answer to.
+OUTGOING_BYTES_CUT = 4 * OUTGOING_BYTES_MAX
 
 
 class PipelineStream:
@@ -31,6 +35,7 @@ class PipelineStream:
         context: grpc.aio.ServicerContext[bytes, bytes],
         share: ClientShare,
         handle: Callable[[PipelineStream, bytes], None],
+        traffic: CallTraffic,
     ) -> None:
         self.name = name
         self.share = share
@@ -38,7 +43,7 @@ class PipelineStream:
         self._handle = handle
         self._under_way = 0
         self._outgoing: deque[bytes] = deque()
-        self._outgoing_bytes = 0
+        self._traffic = traffic
         self._reply_waits = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -64,10 +69,18 @@ class PipelineStream:
             return
         message = reply.SerializeToString()
         self._outgoing.append(message)
-        self._outgoing_bytes += len(message)
-        if self._outgoing_bytes > OUTGOING_BYTES_MAX:
+        traffic = self._traffic
+        traffic.add(len(message))
+        if traffic.bytes > OUTGOING_BYTES_MAX or not traffic.room_in_all:
             self._room.clear()
+            if traffic.bytes > OUTGOING_BYTES_CUT:
+                self._cut()
         self._reply_waits.set()
+
+    def _cut(self) -> None:
+        self._closed = True
+        self._outgoing.clear()
+        self._traffic.cut()
 
     @property
     def has_room(self) -> bool:
@@ -124,23 +137,27 @@ class PipelineStream:
             await asyncio.gather(reading, writing, *self._tasks, return_exceptions=True)
 
     async def _read_requests(self) -> None:
-        read, handle = self._context.read, self._handle
+        read, handle, connection = self._context.read, self._handle, self._traffic.connection
         while True:
             message = await read()
             if not isinstance(message, bytes):  # the end of the client's requests
                 return
+            connection.received += len(message)
             handle(self, message)
             if not self._room.is_set():
                 await self._room.wait()
 
     async def _write_replies(self) -> None:
-        write, outgoing = self._context.write, self._outgoing
+        write, outgoing, traffic = self._context.write, self._outgoing, self._traffic
+        now = asyncio.get_running_loop().time
         while True:
             while outgoing:
                 message = outgoing.popleft()
+                traffic.writing_since = now()
                 await write(message)
-                self._outgoing_bytes -= len(message)
-                if self._outgoing_bytes <= OUTGOING_BYTES_MAX:
+                traffic.written(len(message))
+                # With nothing left to fetch it goes on, however much others leave traffic.
+                if traffic.bytes <= OUTGOING_BYTES_MAX and (traffic.room_in_all or not outgoing):
                     self._room.set()
             if self._ending and not self._under_way:
                 return

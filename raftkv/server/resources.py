@@ -30,5 +30,8 @@ def memory_bytes() -> int:
 
 
 def disk_free_bytes(directory: Path) -> int:
-    """Space left to us on the disk of `directory`."""
-    return shutil.disk_usage(directory).free
+    """Space left to us on the disk of `directory`; 0 if the system does not say."""
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError:
+        return 0

@@ -20,11 +20,10 @@ from raftkv.server import failures
 from raftkv.server.admission import Admission
 from raftkv.server.header import header_of
 from raftkv.server.ports import Node
+from raftkv.server.traffic import CallTraffic
 from raftkv.server.watch_client import WatchClient
 from raftkv.server.watch_hub import WatchHub
 from raftkv.server.watch_stream import WatchStream
-
-SERVICE = "raftkv.rpc.Watch"
 
 
 class WatchService:
@@ -47,23 +46,24 @@ class WatchService:
         self._hub = WatchHub(node, settings.watch_progress_interval_ms / 1000)
         self._streams: dict[WatchStream, None] = {}
 
-    def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
-        """The service for a gRPC server, with the messages as bytes on both sides."""
-        method = grpc.stream_stream_rpc_method_handler(self.open)
-        return grpc.method_handlers_generic_handler(SERVICE, {"Open": method})
-
     def end_streams(self) -> None:
         """Send what is queued and end every stream: clients go on at another node."""
         for stream in self._streams:
             stream.end()
 
     async def open(
-        self, _requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
+        self,
+        _requests: AsyncIterator[bytes],
+        context: grpc.aio.ServicerContext[bytes, bytes],
+        traffic: CallTraffic | None = None,
     ) -> None:
-        """Serve one client's stream to its end."""
+        """Serve one client's stream to its end. `traffic` counts what it leaves unfetched."""
         settings = self._settings
         stream = WatchStream(
-            context.write, lambda: header_of(self._node), settings.watch_buffer_bytes_max
+            context.write,
+            lambda: header_of(self._node),
+            settings.watch_buffer_bytes_max,
+            traffic=traffic,
         )
         client = WatchClient(
             self._node,
@@ -92,7 +92,9 @@ class WatchService:
     ) -> None:
         """Until the client is done or has gone; raises `ShuttingDown` if `stream.end` ends it."""
         loop = asyncio.get_running_loop()
-        reading = loop.create_task(_read_requests(context, client))
+        reading = loop.create_task(
+            _read_requests(context, client, self._settings.watches_per_stream_max)
+        )
         writing = loop.create_task(stream.run())
         catching_up = loop.create_task(self._read_history(client))
         tasks = (reading, writing, catching_up)
@@ -120,14 +122,24 @@ class WatchService:
 
 
 async def _read_requests(
-    context: grpc.aio.ServicerContext[bytes, bytes], client: WatchClient
+    context: grpc.aio.ServicerContext[bytes, bytes], client: WatchClient, creates_max: int
 ) -> None:
     while True:
         message = await context.read()
         if not isinstance(message, bytes):  # the end of the client's requests
             return
+        client.stream.traffic.connection.received += len(message)
         try:
             request = api_pb2.WatchRequest.FromString(message)
         except DecodeError as error:
             raise InvalidRequest(f"not a WatchRequest: {error}") from error
+        if len(request.creates) > creates_max:
+            raise InvalidRequest(
+                f"creates has {len(request.creates)} entries, but a stream has at most"
+                f" {creates_max} watches; send fewer",
+                field="creates",
+                limit=creates_max,
+            )
         client.handle(request)
+        # Refusals are news as well: who fetches none sends no more requests.
+        await client.stream.room()

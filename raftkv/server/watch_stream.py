@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from raftkv.rpc import api_pb2
+from raftkv.server.traffic import CallTraffic, untracked
 from raftkv.server.watch_interest import as_field
 
 MESSAGE_BYTES_MAX: Final = 1 << 20
@@ -15,6 +16,9 @@ MESSAGE_BYTES_MAX: Final = 1 << 20
 
 PAUSE_S: Final = 0.005
 """After a message: news that comes alone leaves at once, under load a message carries much."""
+
+UNDER_PRESSURE_BYTES_MAX: Final = 64 << 10
+"""Of one stream's queue, while the replies of all clients together are over their bound."""
 
 HEADER_FIELD: Final = api_pb2.WatchReply.HEADER_FIELD_NUMBER
 NEWS_FIELD: Final = api_pb2.WatchReply.NEWS_FIELD_NUMBER
@@ -36,7 +40,9 @@ class WatchStream:
         header: Callable[[], api_pb2.ReplyHeader],
         bytes_max: int,
         pause_s: float = PAUSE_S,
+        traffic: CallTraffic | None = None,
     ) -> None:
+        self.traffic = traffic or untracked()
         self._write = write
         self._header = header
         self._bytes_max = bytes_max
@@ -50,12 +56,16 @@ class WatchStream:
 
     @property
     def full(self) -> bool:
-        return self._bytes > self._bytes_max
+        return self._bytes > self._bytes_max or (
+            self._bytes > UNDER_PRESSURE_BYTES_MAX and not self.traffic.room_in_all
+        )
 
     def push(self, news: News) -> None:
         """Queue it, full or not."""
         self._queue.append(news)
-        self._bytes += len(news.ids) + len(news.body)
+        size = len(news.ids) + len(news.body)
+        self._bytes += size
+        self.traffic.add(size)
         if self._bytes > self._bytes_max // 2:
             self._room.clear()
         self._filled.set()
@@ -71,9 +81,13 @@ class WatchStream:
 
     async def run(self) -> None:
         """Write until the end, all that has gathered at once."""
+        now = asyncio.get_running_loop().time
         while True:
             while self._queue:
-                await self._write(self._take())
+                message, size = self._take()
+                self.traffic.writing_since = now()
+                await self._write(message)
+                self.traffic.written(size)
                 if not self._ending:
                     await asyncio.sleep(self._pause_s)
             if self._ending:
@@ -81,7 +95,7 @@ class WatchStream:
             self._filled.clear()
             await self._filled.wait()
 
-    def _take(self) -> bytes:
+    def _take(self) -> tuple[bytes, int]:
         header = self._header().SerializeToString()
         message = [as_field(HEADER_FIELD, header)]
         size = 0
@@ -93,4 +107,4 @@ class WatchStream:
         self._bytes -= size
         if self._bytes <= self._bytes_max // 2:
             self._room.set()
-        return b"".join(message)
+        return b"".join(message), size

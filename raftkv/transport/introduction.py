@@ -19,7 +19,7 @@ Read: TypeAlias = Callable[[], Awaitable[object]]
 
 # A peer that has called has this long for its next word.
 INTRODUCTION_TIMEOUT_S = 5.0
-INTRODUCTIONS_MAX = 64
+INTRODUCTIONS_MAX = 16
 """Callers that have yet to prove who they are; members are few, and need a moment each."""
 
 
@@ -43,6 +43,43 @@ class Introductions:
                 yield
             finally:
                 self._waiting.pop(own, None)
+
+
+STREAMS_PER_CALLER_MAX = 2
+"""Streams of frames of one node: the present one, and one that is not known to be broken yet."""
+
+STREAMS_MAX = 128
+"""The same of all nodes."""
+
+
+class AdmittedStreams:
+    """The streams of those that were admitted. One too many of a node ends its oldest."""
+
+    def __init__(self) -> None:
+        self._of_caller: dict[int, dict[asyncio.Timeout, None]] = {}
+        self._count = 0
+
+    @property
+    def full(self) -> bool:
+        return self._count >= STREAMS_MAX
+
+    @asynccontextmanager
+    async def place(self, node_id: int) -> AsyncIterator[None]:
+        """Raises `TimeoutError` in the body when newer streams of this node take its place."""
+        loop = asyncio.get_running_loop()
+        streams = self._of_caller.setdefault(node_id, {})
+        async with asyncio.timeout(None) as own:
+            streams[own] = None
+            self._count += 1
+            if len(streams) > STREAMS_PER_CALLER_MAX:
+                next(iter(streams)).reschedule(loop.time())
+            try:
+                yield
+            finally:
+                del streams[own]
+                self._count -= 1
+                if not streams:
+                    self._of_caller.pop(node_id, None)
 
 
 class NotIntroduced(Exception):

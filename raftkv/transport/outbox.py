@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 
-BULK_BYTES_MAX = 32 << 20
+# All that a node may have under way, forwarded to a new leader at once (`uncommitted_bytes_max`),
+# and what a leader has in flight to one follower. More is dropped, as on a network that loses it.
+BULK_BYTES_MAX = 72 << 20
 BULK_FRAMES_MAX = 4096
 CONTROL_BYTES_MAX = 1 << 20
 CONTROL_FRAMES_MAX = 4096

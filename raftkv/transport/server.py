@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import grpc
-import structlog
 
 from raftkv.clocks import LamportClock, LamportTime
 from raftkv.errors import AddressInUse, InvalidRequest, RaftkvError
+from raftkv.logs import RateLimited, get_logger
 from raftkv.raft.breach import ProtocolBreach
 from raftkv.rpc import peer_pb2
 from raftkv.transport.bounds import LAMPORT_JUMP_MAX
 from raftkv.transport.codec import decode_founding, decode_frame, encode_founding, parse_frame
 from raftkv.transport.handshake import (
+    CONNECTIONS_MAX,
     HELLO_KEY,
     PROOF_KEY,
     REASON_KEY,
@@ -26,7 +29,7 @@ from raftkv.transport.handshake import (
     Refusal,
     Refused,
 )
-from raftkv.transport.introduction import Introductions, Visitor
+from raftkv.transport.introduction import AdmittedStreams, Introductions, Visitor
 from raftkv.transport.ports import FounderPort, Frame, PeerHandler
 from raftkv.transport.secret import ClusterSecret
 from raftkv.transport.snapshot_receiver import SnapshotReceiver, parse_chunk
@@ -37,9 +40,7 @@ if TYPE_CHECKING:
 
 _ADMITTED = peer_pb2.PeerReply(admitted=True).SerializeToString()
 
-CONNECTIONS_MAX = 64
-
-_log = structlog.get_logger()
+_FULL = Refused(Refusal.NOT_READY, "as many nodes as this one takes are connected already")
 
 
 class PeerServer:
@@ -72,6 +73,8 @@ class PeerServer:
         self._decode = decode
         self._stall_timeout_s = stall_timeout_s
         self._introductions = Introductions()
+        self._admitted = AdmittedStreams()
+        self._log = RateLimited(get_logger(node=identity.node_id), time.monotonic)
         self._handler: PeerHandler | None = None
         self._contacted: Callable[[Caller], None]
         self._snapshots: SnapshotReceiver
@@ -82,12 +85,8 @@ class PeerServer:
 
         Raises `AddressInUse`.
         """
-        server = grpc.aio.server(
-            options=(
-                *SERVER_OPTIONS,
-                ("grpc.max_allowed_incoming_connections", self._connections_max),
-            )
-        )
+        bound = ("grpc.max_allowed_incoming_connections", self._connections_max)
+        server = grpc.aio.server(options=(*SERVER_OPTIONS, bound))
         # Without (de)serialisers gRPC hands over bytes; the codec reads them in one go.
         methods = {
             "Connect": grpc.stream_stream_rpc_method_handler(self._connect),
@@ -121,8 +120,7 @@ class PeerServer:
             self._server = None
 
     async def _connect(self, _: object, context: Context) -> None:
-        visitor = await self._challenge(context)
-        data = await self._next(context)
+        visitor, data = await self._challenge(context)
         if data is None:
             return
         frame = await self._parse(context, visitor, data)
@@ -131,9 +129,13 @@ class PeerServer:
             await self._found(context, visitor, caller, frame.founding)
             return
         handler = await self._admit(context, visitor, caller)
-        await context.write(_ADMITTED)
-        self._contacted(caller)
-        await self._receive(context, visitor, caller, handler)
+        if self._admitted.full:
+            await self._refuse(context, visitor, _FULL)
+        with suppress(TimeoutError):
+            async with self._admitted.place(caller.node_id):
+                await context.write(_ADMITTED)
+                self._contacted(caller)
+                await self._receive(context, visitor, caller, handler)
 
     async def _receive(
         self, context: Context, visitor: Visitor, caller: Caller, handler: PeerHandler
@@ -163,20 +165,19 @@ class PeerServer:
         await context.write(reply.SerializeToString())
 
     async def _send_snapshot(self, _: object, context: Context) -> None:
-        visitor = await self._challenge(context)
+        # Read before we refuse anything: a refusal that meets a write under way reaches the sender
+        # without its reason (its gRPC says INTERNAL).
+        visitor, data = await self._challenge(context)
         try:
-            # Read before we refuse anything: a refusal that meets a write under way reaches
-            # the sender without its reason (its gRPC says INTERNAL).
-            opening = parse_chunk(await self._next(context))
+            opening = parse_chunk(data)
             caller = await self._verify(context, visitor, opening.proof)
             await self._admit(context, visitor, caller)
             bytes_received = await self._snapshots.receive(
                 caller.node_id, opening, context.read, lambda: context.write(_ADMITTED)
             )
         except RaftkvError as error:
-            _log.warning(
+            self._log.warning(
                 "snapshot_not_taken",
-                node=self._identity.node_id,
                 caller=context.peer(),
                 reason=error.reason,
                 error=error.message,
@@ -184,7 +185,8 @@ class PeerServer:
             await abort(context, error.reason, error.message)
         await context.write(peer_pb2.PeerReply(bytes_received=bytes_received).SerializeToString())
 
-    async def _challenge(self, context: Context) -> Visitor:
+    async def _challenge(self, context: Context) -> tuple[Visitor, bytes | None]:
+        """The caller with its answer to the challenge; None if there is none in time."""
         said = dict(context.invocation_metadata() or ()).get(HELLO_KEY)
         visitor = Visitor(said, self._identity, self._secret)
         if isinstance(visitor.caller, Refused):
@@ -192,8 +194,13 @@ class PeerServer:
         version = (
             self._handler.cluster_version if self._handler else self._identity.versions.maximum
         )
-        await context.write(visitor.challenge(version))
-        return visitor
+        try:
+            async with self._introductions.wait():
+                await context.write(visitor.challenge(version))
+                data = await context.read()
+        except TimeoutError:
+            return visitor, None
+        return visitor, data if isinstance(data, bytes) else None
 
     async def _verify(self, context: Context, visitor: Visitor, proof: bytes) -> Caller:
         caller = visitor.verify(proof)
@@ -214,15 +221,6 @@ class PeerServer:
             await self._refuse(context, visitor, refused)
         return handler
 
-    async def _next(self, context: Context) -> bytes | None:
-        """The caller's next message; None if there is none in time."""
-        try:
-            async with self._introductions.wait():
-                data = await context.read()
-        except TimeoutError:
-            return None
-        return data if isinstance(data, bytes) else None
-
     async def _parse(self, context: Context, visitor: Visitor, data: bytes) -> peer_pb2.Frame:
         try:
             return parse_frame(data, 0)
@@ -230,9 +228,8 @@ class PeerServer:
             await self._refuse(context, visitor, Refused(Refusal.BAD_HELLO, error.message))
 
     async def _refuse(self, context: Context, visitor: Visitor, refused: Refused) -> NoReturn:
-        (_log.info if refused.reason is Refusal.NOT_READY else _log.warning)(
+        (self._log.info if refused.reason is Refusal.NOT_READY else self._log.warning)(
             "peer_refused",
-            node=self._identity.node_id,
             caller=context.peer(),
             reason=str(refused.reason),
             details=refused.message,

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from raftkv.config import Settings, split_address
+from raftkv.config import BATCH_BYTES_MAX, Settings, split_address
 from raftkv.errors import ConfigurationError
+from raftkv.kv.limits import Limits
 from raftkv.raft.entry import Address
+from raftkv.transport.handshake import MESSAGE_BYTES_MAX
+from raftkv.transport.outbox import CONTROL_BYTES_MAX
 
 THREE = {n: Address(f"127.0.0.1:{7510 + n}", f"127.0.0.1:{7410 + n}") for n in (1, 2, 3)}
 
@@ -42,6 +45,13 @@ def test_clusters_that_differ_in_name_differ_in_identity_whoever_their_members_a
     assert named.cluster_id != other.cluster_id
     # Two of one name are told apart by their incarnations: members and addresses may change.
     assert named.cluster_id == Settings().cluster_id
+
+
+def test_a_batch_fits_into_one_message_between_nodes() -> None:
+    assert BATCH_BYTES_MAX + CONTROL_BYTES_MAX < MESSAGE_BYTES_MAX
+    Settings(limits=Limits(batch_bytes_max=BATCH_BYTES_MAX))
+    with pytest.raises(ConfigurationError, match=r"limits\.batch_bytes_max .* Fix: lower it"):
+        Settings(limits=Limits(batch_bytes_max=BATCH_BYTES_MAX + 1))
 
 
 def test_settings_cannot_be_changed() -> None:

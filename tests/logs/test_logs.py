@@ -113,3 +113,42 @@ def test_the_console_form_has_no_colour_in_a_pipe() -> None:
     assert "\x1b" not in out.getvalue()
     assert "ready" in out.getvalue()
     assert "node=2" in out.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_has_no_values_of_variables(form: str) -> None:
+    out = io.StringIO()
+    logs.configure(form, "info", out)
+    secret = "what a caller " + "sent"
+    try:
+        raise ValueError(len(secret))
+    except ValueError:
+        logs.get_logger().exception("failed")
+        logging.getLogger("grpc").exception("failed")
+    assert "test_logs.py" in out.getvalue()
+    assert "what a caller sent" not in out.getvalue()
+
+
+def test_what_callers_cause_is_logged_once_a_second_with_a_count_of_the_rest() -> None:
+    out, now = io.StringIO(), 100.0
+    logs.configure("json", "info", out)
+    limited = logs.RateLimited(logs.get_logger(node=1), lambda: now)
+    for _ in range(5):
+        limited.warning("refused", caller="a")
+    limited.error("another")
+    now += logs.LOG_INTERVAL_S
+    limited.warning("refused", caller="b")
+    limited.warning("refused", caller="c")
+    first, other, later = lines(out)
+    assert (first["event"], first["caller"], "suppressed" in first) == ("refused", "a", False)
+    assert other["event"] == "another"
+    assert (later["caller"], later["suppressed"]) == ("b", 4)
+
+
+def test_libraries_log_once_a_second_for_each_logger() -> None:
+    out = io.StringIO()
+    logs.configure("json", "info", out)
+    for number in range(100):
+        logging.getLogger("grpc").error("failed: %s", number)
+    logging.getLogger("asyncio").error("failed as well")
+    assert [line["event"] for line in lines(out)] == ["failed: 0", "failed as well"]

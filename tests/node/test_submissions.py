@@ -12,7 +12,7 @@ from raftkv.errors import (
     TooLarge,
 )
 from raftkv.node.flow_control import LATELY_TICKS
-from raftkv.node.submissions import Submissions
+from raftkv.node.submissions import Submissions, in_parts
 from raftkv.rpc import kv_pb2
 from raftkv.transport.ports import Submission
 
@@ -270,3 +270,11 @@ async def test_a_load_is_mixed_while_some_write_much_and_others_little() -> None
     for _ in range(2 * LATELY_TICKS):
         submissions.tick(0.0, leader_known=True, patience_ticks=40)
     assert not submissions.load.is_on
+
+
+def test_parts_keep_the_order_and_stay_within_their_bytes_unless_one_alone_does_not() -> None:
+    sizes = (300, 300, 500, 5_000, 1, 999)
+    submissions = [Submission(ORIGIN, n, bytes(size)) for n, size in enumerate(sizes)]
+    parts = [numbers(part) for part in in_parts(submissions, 1_000)]
+    assert parts == [[0, 1], [2], [3], [4, 5]]
+    assert list(in_parts([], 1_000)) == []

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
+import grpc
 import pytest
 from fake_node import PATIENCE_S, Door, open_door
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from raftkv.server import health, reflection
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -55,6 +59,33 @@ async def test_those_who_watch_hear_of_the_shutdown_while_work_is_still_under_wa
     assert not draining.done()
     door.node.release()
     await draining
+
+
+async def test_a_watch_ends_and_may_begin_again(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "WATCH_S_MAX", 0.01)
+    watch = health_pb2_grpc.HealthStub(door.channel).Watch(health_pb2.HealthCheckRequest())
+    async with asyncio.timeout(PATIENCE_S):
+        with suppress(grpc.aio.AioRpcError):
+            while await watch.read():
+                pass
+        assert await watch.code() is grpc.StatusCode.UNAVAILABLE
+    await until(door, SERVING)
+
+
+async def test_a_stream_of_reflection_ends(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reflection, "STREAM_S_MAX", 0.01)
+    stub = reflection_pb2_grpc.ServerReflectionStub(door.channel)
+    async with asyncio.timeout(PATIENCE_S):
+        assert await stub.ServerReflectionInfo().code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_service_that_nobody_knows_is_not_found(door: Door) -> None:
+    stub = health_pb2_grpc.HealthStub(door.channel)
+    check = stub.Check(health_pb2.HealthCheckRequest(service="other"))
+    assert await check.code() is grpc.StatusCode.NOT_FOUND
+    assert set((await stub.List(health_pb2.HealthListRequest())).statuses) == {"", "raftkv"}
 
 
 async def test_reflection_lists_every_service_there_is(door: Door) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import grpc
 import pytest
 from loopback import ABSENT, DEADLINE_S, INCARNATION, Half, Loopback, ending, introduce, stream_to
+from structlog.testing import capture_logs
 
 from raftkv.errors import InvalidRequest, Unavailable
 from raftkv.raft.entry import Address, Membership, SnapshotPoint
@@ -22,6 +23,7 @@ from raftkv.transport.handshake import (
     ADDRESS_MAX,
     CONNECT,
     HELLO_KEY,
+    MESSAGE_BYTES_MAX,
     PROOF_KEY,
     REASON_KEY,
     SEND_SNAPSHOT,
@@ -438,6 +440,52 @@ async def test_callers_that_send_no_proof_are_few_and_keep_nobody_out(
         async with asyncio.timeout(DEADLINE_S):
             assert await calls[3].read() is grpc.aio.EOF
         assert [call.done() for call in calls[4:]] == [False, False]
+
+
+async def test_a_message_larger_than_any_frame_is_not_read_before_the_proof(
+    loopback: Loopback,
+) -> None:
+    one, two = await loopback.half(1), await loopback.half(2)
+    async with grpc.aio.insecure_channel(two.address) as channel:
+        call, _ = await introduce(channel, hello(one.identity, 2))
+        with suppress(grpc.aio.AioRpcError):
+            await call.write(bytes(MESSAGE_BYTES_MAX + 1))
+        async with asyncio.timeout(DEADLINE_S):
+            assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert two.handler.callers == []
+
+
+async def test_a_node_with_newer_streams_loses_its_oldest(loopback: Loopback) -> None:
+    one, two = await loopback.half(1), await loopback.half(2)
+    async with grpc.aio.insecure_channel(two.address) as channel:
+        streams = [
+            await stream_to(channel, one, 2) for _ in range(introduction.STREAMS_PER_CALLER_MAX + 1)
+        ]
+        async with asyncio.timeout(DEADLINE_S):
+            assert await streams[0].read() is grpc.aio.EOF
+        assert [stream.done() for stream in streams[1:]] == [False] * (len(streams) - 1)
+
+
+async def test_no_more_nodes_are_let_in_than_there_are_places_for(
+    loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(introduction, "STREAMS_MAX", 1)
+    one, two, three = [await loopback.half(node_id) for node_id in (1, 2, 3)]
+    async with grpc.aio.insecure_channel(two.address) as channel:
+        await stream_to(channel, one, 2)
+        call, proof = await introduce(channel, hello(three.identity, 2))
+        await call.write(peer_pb2.Frame(proof=proof).SerializeToString())
+        assert (await ending(call))[REASON_KEY] == Refusal.NOT_READY
+        monkeypatch.setattr(introduction, "STREAMS_MAX", 100)
+        await stream_to(channel, three, 2)
+
+
+async def test_refusals_are_logged_once_a_second(loopback: Loopback) -> None:
+    two = await loopback.half(2)
+    with capture_logs() as lines:
+        for _ in range(5):
+            await refusal(two, None)
+    assert [line["event"] for line in lines] == ["peer_refused"]
 
 
 # ---- founders --------------------------------------------------------------------------

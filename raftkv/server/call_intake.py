@@ -1,0 +1,245 @@
+"""The one way in for every call of the client port: its place, arrival, parsing, and reply.
+
+    arrives -- place taken --> read (Arrivals) -- parsed --> served -- reply fetched --> place free
+       |                         |                 |            |
+       +- Overloaded             +- Overloaded     |            +- typed error, as a status
+                                                   +- InvalidRequest
+
+To gRPC every method is a stream of bytes, which on the wire is the same: so nothing is read or
+parsed before it is counted. Streams get their messages from the context themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Final, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from raftkv.errors import InvalidRequest, Overloaded, RaftkvError
+from raftkv.logs import RateLimited
+from raftkv.server import failures
+from raftkv.server.arrivals import Arrivals
+from raftkv.server.lock_waits import WAITS_MAX
+from raftkv.server.traffic import UNFETCHED_BYTES_MAX, CallTraffic, Traffic
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+OVERLOAD_RETRY_AFTER_S = 0.5
+LARGE_REPLIES_AT_ONCE_MAX = 8
+"""Calls at work whose reply may be large; what they return counts as unfetched only then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Calls that are bounded together: at most `count_max`, and so many of one connection."""
+
+    name: str
+    per_connection_max: int
+    count_max: int
+
+
+UNARY: Final = Kind("calls", 1024, 4096)
+LOCK_WAIT: Final = Kind("waits for locks", 2_000, WAITS_MAX)
+PIPELINE: Final = Kind("pipelines", 8, 1024)
+WATCH: Final = Kind("watch streams", 8, 1024)
+KEEP_ALIVE: Final = Kind("keep-alive streams", 8, 1024)
+HEALTH_WATCH: Final = Kind("health watches", 4, 256)
+REFLECTION: Final = Kind("reflection streams", 2, 16)
+
+STREAMS_PER_CONNECTION_MAX = 4096
+"""What gRPC lets one connection have open; beyond the sum of the kinds nothing could be served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """A method with one request and one reply. `may_be_large` tells whether its reply may be."""
+
+    request_type: type[Message]
+    work: Callable[[Any, Context], Awaitable[Message]]
+    kind: Kind = UNARY
+    may_be_large: Callable[[Any], bool] = lambda _: False
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStream:
+    """A method with one request, and replies until it returns."""
+
+    request_type: type[Message]
+    serve: Callable[[Any, Context, CallTraffic], Awaitable[None]]
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A method that reads and writes bytes itself, until it returns."""
+
+    serve: Callable[[AsyncIterator[bytes], Context, CallTraffic], Awaitable[None]]
+    kind: Kind
+
+
+Method: TypeAlias = Unary | ServerStream | Stream
+
+
+class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in stubs only
+    """Serves `methods`, by their full names (`/package.Service/Method`), and no others."""
+
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        traffic: Traffic,
+        log: RateLimited,
+        header: Callable[[], Any] = lambda: None,
+    ) -> None:
+        self._traffic = traffic
+        self._log = log
+        self._header = header
+        self._arrivals = Arrivals()
+        self._loop = asyncio.get_running_loop()
+        self._places = Places()
+        self._large_replies = asyncio.Semaphore(LARGE_REPLIES_AT_ONCE_MAX)
+        self._handlers = {
+            path: grpc.stream_unary_rpc_method_handler(partial(self._serve_unary, path, method))
+            if isinstance(method, Unary)
+            else grpc.stream_stream_rpc_method_handler(partial(self._serve_stream, path, method))
+            for path, method in methods.items()
+        }
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        return self._handlers.get(details.method)
+
+    # ---- one call ------------------------------------------------------------------
+
+    async def _serve_unary(
+        self, path: str, method: Unary, _: AsyncIterator[bytes], context: Context
+    ) -> bytes:
+        traffic = await self._enter(path, method.kind, context)
+        try:
+            request = await self._request(method.request_type, context, traffic)
+            if not self._traffic.has_room:
+                raise _overloaded("bytes of replies that wait to be fetched", UNFETCHED_BYTES_MAX)
+            if method.may_be_large(request):
+                async with self._large_replies:
+                    reply = await method.work(request, context)
+            else:
+                reply = await method.work(request, context)
+            message = reply.SerializeToString()
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever it is, the caller gets a typed error)
+            await self._fail(path, context, error)
+        # Written after this returns; the call is over once the client has fetched it.
+        traffic.add(len(message))
+        traffic.writing_since = self._loop.time()
+        return message
+
+    async def _serve_stream(
+        self,
+        path: str,
+        method: Stream | ServerStream,
+        requests: AsyncIterator[bytes],
+        context: Context,
+    ) -> None:
+        traffic = await self._enter(path, method.kind, context)
+        try:
+            if isinstance(method, Stream):
+                await method.serve(requests, context, traffic)
+            else:
+                request = await self._request(method.request_type, context, traffic)
+                await method.serve(request, context, traffic)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever it is, the caller gets a typed error)
+            await self._fail(path, context, error)
+
+    async def _enter(self, path: str, kind: Kind, context: Context) -> CallTraffic:
+        """Take a place until the call is over. Ends the call if there is none."""
+        peer = context.peer()
+        try:
+            self._places.enter(kind, peer)
+        except Overloaded as error:
+            await self._fail(path, context, error)
+        traffic = self._traffic.open(peer)
+
+        def leave(_: object) -> None:
+            self._places.leave(kind, peer)
+            traffic.close()
+
+        context.add_done_callback(leave)  # type: ignore[arg-type]  # the stubs' type is another one
+        return traffic
+
+    async def _request(
+        self, request_type: type[Message], context: Context, traffic: CallTraffic
+    ) -> Message:
+        message = await self._arrivals.read(context, traffic.peer)
+        traffic.connection.received += len(message)
+        try:
+            return request_type.FromString(message)
+        except DecodeError as error:
+            raise InvalidRequest(f"not a {request_type.DESCRIPTOR.name}: {error}") from error
+
+    async def _fail(self, path: str, context: Context, error: Exception) -> NoReturn:
+        """End the call with the error; what nobody foresaw is logged."""
+        if not isinstance(error, RaftkvError):
+            self._log.error("call_failed", method=path, exc_info=error)
+        await failures.abort(context, failures.of_write(error), self._header())
+
+
+class Places:
+    """How many calls there are, of each kind, in all and of each connection."""
+
+    def __init__(self) -> None:
+        self._in_all: dict[Kind, int] = {}
+        self._of_connection: dict[tuple[Kind, str], int] = {}
+
+    def enter(self, kind: Kind, peer: str) -> None:
+        """Take a place. Raises `Overloaded` if there is none."""
+        in_all, own = self._in_all.get(kind, 0), self._of_connection.get((kind, peer), 0)
+        if own >= kind.per_connection_max:
+            raise _overloaded(f"{kind.name} of this connection", kind.per_connection_max)
+        if in_all >= kind.count_max:
+            raise _overloaded(f"{kind.name} of this node", kind.count_max)
+        self._in_all[kind] = in_all + 1
+        self._of_connection[kind, peer] = own + 1
+
+    def leave(self, kind: Kind, peer: str) -> None:
+        """Give a place back."""
+        self._in_all[kind] -= 1
+        left = self._of_connection[kind, peer] = self._of_connection[kind, peer] - 1
+        if not left:
+            del self._of_connection[kind, peer]
+
+
+def methods_of(
+    service: ServiceDescriptor,
+    servicer: object,
+    *,
+    kinds: Mapping[str, Kind] = MappingProxyType({}),
+    may_be_large: Callable[[Any], bool] = lambda _: False,
+) -> dict[str, Method]:
+    """The unary methods of a service, as `servicer` has them; of `kinds`, or else UNARY."""
+    return {
+        f"/{service.full_name}/{method.name}": Unary(
+            GetMessageClass(method.input_type),
+            getattr(servicer, method.name),
+            kinds.get(method.name, UNARY),
+            may_be_large,
+        )
+        for method in service.methods
+        if not (method.client_streaming or method.server_streaming)
+    }
+
+
+def _overloaded(what: str, bound: int) -> Overloaded:
+    return Overloaded(
+        f"{what}: the bound of {bound} is reached; wait and try again, or ask another node",
+        retry_after_s=OVERLOAD_RETRY_AFTER_S,
+        bound=bound,
+    )

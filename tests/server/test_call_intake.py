@@ -1,0 +1,342 @@
+"""The client port's way in: what is counted, refused and cut while others are served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from fake_node import PATIENCE_S, Door, get, open_door, put
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
+from raw_http2 import RawClient, message
+from structlog.testing import capture_logs
+
+from raftkv.errors import InvalidRequest, Overloaded
+from raftkv.kv.limits import Limits
+from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.server import arrivals, call_intake, failures, traffic
+from raftkv.server.call_intake import Kind, Places
+from raftkv.server.front_door import MESSAGE_BYTES_OVER_BATCH
+
+EXECUTE = "/raftkv.rpc.KV/Execute"
+RANGE = "/raftkv.rpc.KV/Range"
+PIPELINE = "/raftkv.rpc.Pipeline/Open"
+GARBAGE = b"\x0a\xff\xff\xff\x7f" + bytes(range(20))
+HALF = message(bytes(1_000), size=1 << 20)
+LARGE_HALF = message(bytes(25_000), size=1 << 20)
+"""Two of it stay within what a connection may send before the server has read any."""
+
+API = api_pb2.DESCRIPTOR.services_by_name.values()
+EVERY_METHOD = [
+    *(f"/{service.full_name}/{method.name}" for service in API for method in service.methods),
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    f"/{REFLECTION}/ServerReflectionInfo",
+]
+
+
+async def served(door: Door) -> None:
+    """Another client's write goes through."""
+    async with asyncio.timeout(PATIENCE_S):
+        await door.kv.Execute(api_pb2.ExecuteRequest(command=put("a")))
+
+
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic, "LOOK_INTERVAL_S", 0.01)
+
+
+# ---- malformed -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", EVERY_METHOD)
+async def test_bytes_that_are_no_message_are_refused_with_a_type_and_no_traceback(
+    door: Door, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with capture_logs() as lines:
+        call = door.channel.stream_stream(method)()
+        await call.write(GARBAGE)
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await call.read()
+    assert ended.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert isinstance(failures.error_of_call(ended.value), InvalidRequest)
+    assert [line for line in lines if line["log_level"] in ("warning", "error")] == []
+    assert caplog.records == []  # gRPC's own
+
+
+async def test_a_call_without_a_message_is_refused(door: Door) -> None:
+    call = door.channel.stream_stream(EXECUTE)()
+    await call.done_writing()
+    assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_message_beyond_what_is_read_ends_its_call_and_nothing_else(door: Door) -> None:
+    over = bytes(Limits().batch_bytes_max + MESSAGE_BYTES_OVER_BATCH + 1)
+    for method in (EXECUTE, PIPELINE):
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await door.channel.stream_unary(method)(iter([over]))
+        assert ended.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await served(door)
+
+
+async def test_a_fault_of_ours_is_a_typed_error_and_one_line_a_second(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door.node, "submit", lambda *_: 1 // 0)
+    with capture_logs() as lines:
+        for _ in range(5):
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                await door.kv.Execute(api_pb2.ExecuteRequest(command=put("a", b"secret")))
+            assert failures.error_of_call(ended.value) is not None
+    logged = [line for line in lines if line["log_level"] == "error"]
+    assert [(line["event"], line["method"]) for line in logged] == [("call_failed", EXECUTE)]
+
+
+# ---- counted -------------------------------------------------------------------------------
+
+
+def test_a_kind_has_places_in_all_and_of_each_connection() -> None:
+    places, kind = Places(), Kind("things", per_connection_max=2, count_max=3)
+    places.enter(kind, "a")
+    places.enter(kind, "a")
+    with pytest.raises(Overloaded, match="things of this connection: the bound of 2"):
+        places.enter(kind, "a")
+    places.enter(kind, "b")
+    with pytest.raises(Overloaded, match="things of this node: the bound of 3"):
+        places.enter(kind, "c")
+    places.leave(kind, "a")
+    places.enter(kind, "c")
+
+
+async def test_a_place_is_free_again_when_its_call_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_door(tmp_path, submissions_in_flight_max=1) as door:
+        calls = [served(door) for _ in range(3)]  # two of them are refused
+        await asyncio.gather(*calls, return_exceptions=True)
+        (kinds,) = {len(places._of_connection) for places in [door.front._intake._places]}
+        assert kinds == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "first", "kind"),
+    [
+        (PIPELINE, api_pb2.PipelineRequest(number=1), call_intake.PIPELINE),
+        ("/raftkv.rpc.Watch/Open", api_pb2.WatchRequest(progress=True), call_intake.WATCH),
+        ("/raftkv.rpc.Lease/KeepAlive", api_pb2.LeaseKeepAliveRequest(), call_intake.KEEP_ALIVE),
+        (
+            "/grpc.health.v1.Health/Watch",
+            health_pb2.HealthCheckRequest(),
+            call_intake.HEALTH_WATCH,
+        ),
+    ],
+)
+async def test_streams_of_a_connection_are_bounded(
+    door: Door, method: str, first: api_pb2.PipelineRequest, kind: Kind
+) -> None:
+    calls = [door.channel.stream_stream(method)() for _ in range(kind.per_connection_max)]
+    for call in calls:
+        await call.write(first.SerializeToString())
+        assert isinstance(await call.read(), bytes)
+    one_more = door.channel.stream_stream(method)()
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await one_more.read()
+    assert isinstance(failures.error_of_call(ended.value), Overloaded)
+    for call in calls:
+        call.cancel()
+
+
+# ---- arriving ------------------------------------------------------------------------------
+
+
+async def test_half_sent_requests_make_room_for_others(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "ARRIVING_MAX", 3)
+    monkeypatch.setattr(arrivals, "ARRIVAL_S_MAX", 1000.0)
+    monkeypatch.setattr(arrivals, "ARRIVAL_UNDER_PRESSURE_S_MAX", 0.01)
+    async with RawClient(door.port) as raw:
+        for _ in range(10):
+            await raw.call(EXECUTE, HALF, end=False)
+        for _ in range(5):
+            await served(door)
+
+
+class SlowCall:
+    """A context whose message arrives when it is told to."""
+
+    def __init__(self) -> None:
+        self.message: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def read(self) -> bytes:
+        return await self.message
+
+
+async def test_connections_take_turns_however_many_calls_one_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arrivals, "ARRIVING_MAX", 1)
+    reading, order = arrivals.Arrivals(), []
+
+    async def read(peer: str, call: SlowCall) -> None:
+        await reading.read(call, peer)  # type: ignore[arg-type]
+        order.append(peer)
+
+    calls = [("many", SlowCall()) for _ in range(5)] + [("one", SlowCall())]
+    tasks = [asyncio.create_task(read(*call)) for call in calls]
+    await asyncio.sleep(0)
+    for _, call in calls:
+        call.message.set_result(b"")
+    await asyncio.gather(*tasks)
+    assert order.index("one") <= 2
+
+
+async def test_a_request_that_does_not_arrive_is_refused(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "ARRIVAL_S_MAX", 0.01)
+    call = door.channel.stream_stream(EXECUTE)()
+    assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+# ---- open streams --------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def half_sender(port: int) -> AsyncIterator[RawClient]:
+    greeting = api_pb2.PipelineRequest(number=0).SerializeToString()
+    async with RawClient(port) as raw:
+        for _ in range(2):
+            await raw.call(PIPELINE, message(greeting) + LARGE_HALF, end=False)
+        yield raw
+
+
+async def test_who_sends_halves_on_open_streams_is_cut_when_there_is_too_much_of_it(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick(monkeypatch)
+    monkeypatch.setattr(traffic, "HALF_SENT_BYTES_MAX", 20_000)
+    pipeline = door.pipeline()
+    async with half_sender(door.port) as raw:
+        cut = asyncio.create_task(raw.until_cut())
+        number = 0
+        while not cut.done():
+            number += 1
+            await pipeline.send_commands(number, put("a", bytes(50_000)))
+            await pipeline.reply()
+        await cut
+    await pipeline.send_commands(0, put("a"))
+    assert (await pipeline.reply()).number == 0
+
+
+def test_a_connection_in_use_may_have_one_message_on_its_way() -> None:
+    connection = traffic.Connection("ipv4:127.0.0.1:1")
+    connection.calls = 1
+    for number in range(1, 100):
+        connection.received += 100
+        connection.look(number * 100 + 1_000_000)
+        assert connection.at_work
+    connection.look(connection.seen + traffic.IN_FLIGHT_BYTES_MAX)
+    assert not connection.at_work  # several are half-sent
+    connection.received += traffic.IN_FLIGHT_BYTES_MAX
+    connection.look(connection.seen)
+    assert connection.at_work
+    for _ in range(traffic.IN_USE_LOOKS_MAX):
+        connection.look(connection.seen)
+    assert not connection.at_work  # and none follows
+
+
+def test_what_is_half_sent_is_what_was_received_beyond_messages() -> None:
+    connection = traffic.Connection("ipv4:127.0.0.1:1")
+    connection.calls = 1
+    connection.look(1_000_000)
+    assert connection.half_sent == pytest.approx(1_000_000, rel=0.01)
+    before = connection.half_sent
+    connection.look(1_000_000 + traffic.FRAMING_BYTES_PER_LOOK)  # pings and the like
+    assert connection.half_sent == before
+    connection.received += 2_000_000  # the rest arrived, and it became a message
+    connection.look(2_000_000)
+    assert connection.half_sent == 0
+    connection.look(3_000_000)
+    connection.calls = 0  # whatever it was, it is gone with its call
+    connection.look(3_000_000)
+    assert connection.half_sent == 0
+
+
+# ---- not fetched ---------------------------------------------------------------------------
+
+
+def fill(door: Door) -> bytes:
+    """The request of a reply of a megabyte."""
+    door.node.run(put("big", bytes(1_000_000)))
+    return message(api_pb2.RangeRequest(range=get("big")).SerializeToString())
+
+
+async def test_who_fetches_no_reply_loses_its_connection(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick(monkeypatch)
+    monkeypatch.setattr(traffic, "STALL_S_MAX", 0.05)
+    request = fill(door)
+    async with RawClient(door.port, window=0) as raw:
+        for _ in range(5):
+            await raw.call(RANGE, request)
+        await raw.until_cut()
+    await served(door)
+    assert door.front._intake._traffic.bytes < 1_000_000
+
+
+@pytest.mark.parametrize("method", [PIPELINE, "/raftkv.rpc.Watch/Open"])
+async def test_who_fetches_nothing_of_a_stream_loses_its_connection(
+    door: Door, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    quick(monkeypatch)
+    monkeypatch.setattr(traffic, "STALL_S_MAX", 0.05)
+    bad_creates = [api_pb2.WatchCreate(watch_id=1) for _ in range(100)]
+    first = {PIPELINE: api_pb2.PipelineRequest(number=1)}.get(
+        method, api_pb2.WatchRequest(creates=bad_creates)
+    )
+    async with RawClient(door.port, window=0) as raw:
+        await raw.call(method, message(first.SerializeToString()), end=False)
+        await raw.until_cut()
+
+
+async def test_over_the_bound_of_unfetched_replies_no_more_are_made(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "UNFETCHED_BYTES_MAX", 1_500_000)
+    request = fill(door)
+    async with RawClient(door.port, window=0) as raw:
+        for _ in range(2):
+            await raw.call(RANGE, request)
+        async with asyncio.timeout(PATIENCE_S):
+            while door.front._intake._traffic.has_room:  # noqa: ASYNC110 (nobody tells)
+                await asyncio.sleep(0.001)
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await door.kv.Range(api_pb2.RangeRequest(range=get("big")))
+        assert isinstance(failures.error_of_call(ended.value), Overloaded)
+        pipeline = door.pipeline()  # one that fetches its replies goes on
+        for number in range(3):
+            await pipeline.send_reads(number, get("big"))
+            assert (await pipeline.reply()).number == number
+
+
+async def test_a_pipeline_with_results_beyond_all_measure_is_cut(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "STALL_S_MAX", 1000.0)
+    fill(door)
+    reading = kv_pb2.Transaction()
+    reading.success.add().range.key = b"big"
+    batch = kv_pb2.CommandBatch(commands=[kv_pb2.Command(transaction=reading)]).SerializeToString()
+    door.node.hold = True
+    async with RawClient(door.port, window=0) as raw:
+        requests = [api_pb2.PipelineRequest(number=n, commands=batch) for n in range(40)]
+        data = b"".join(message(request.SerializeToString()) for request in requests)
+        await raw.call(PIPELINE, data, end=False)
+        await door.node.submissions(40)
+        door.node.release()
+        await raw.until_cut()

@@ -1,0 +1,53 @@
+"""What the operating system says of our connections, under the names that gRPC gives them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from raftkv.server import connections
+
+
+@pytest.fixture(params=[("127.0.0.1", "ipv4:127.0.0.1:{}"), ("::1", "ipv6:%5B::1%5D:{}")])
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket, str]]:
+    """A client's end, the server's, and the client's name."""
+    host, name = request.param
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with (
+        socket.create_server((host, 0), family=family) as listener,
+        socket.create_connection(listener.getsockname()[:2], timeout=10) as client,
+        listener.accept()[0] as server,
+    ):
+        yield client, server, name.format(client.getsockname()[1])
+
+
+def test_received_bytes_are_counted_read_or_not(
+    pair: tuple[socket.socket, socket.socket, str],
+) -> None:
+    client, server, name = pair
+    client.sendall(bytes(5_000))
+    assert server.recv(5_000, socket.MSG_WAITALL | socket.MSG_PEEK) == bytes(5_000)
+    assert connections.received_bytes()[name] == 5_000
+
+
+def test_one_connection_is_cut_and_no_other(
+    pair: tuple[socket.socket, socket.socket, str],
+) -> None:
+    client, server, name = pair
+    connections.cut(["ipv4:127.0.0.1:1"])
+    client.sendall(b"x")
+    assert server.recv(1) == b"x"
+    connections.cut([name])
+    assert client.recv(1) == b""
+
+
+def test_looking_leaves_no_descriptor_open(
+    pair: tuple[socket.socket, socket.socket, str],
+) -> None:
+    before = os.listdir(connections.OWN_DESCRIPTORS)
+    connections.received_bytes()
+    connections.cut([])
+    assert os.listdir(connections.OWN_DESCRIPTORS) == before
