@@ -494,7 +494,7 @@ async def _read_up_to(walk: Walk, call: grpc.aio.StreamStreamCall, revision: int
 
 @step
 async def a_follower_that_needs_a_snapshot(walk: Walk) -> None:
-    """Killed, left behind by the log, and back. Its own loop is not judged: nobody is served yet."""
+    """Killed, left behind by the log, and back. Its own loop is not judged: it serves nobody."""
     behind = walk.followers[-1]
     walk.restarted.add(behind)
     walk.cluster.nodes[behind].kill()
