@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import watched_node
-from tests.cluster.adversarial_walk import STEPS, Step, Walk
+from tests.cluster.adversary import STEPS, Step, Walk
 from tests.cluster.cluster import Cluster
 from tests.cluster.watched_node import Turn, read_turns
 
