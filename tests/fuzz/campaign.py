@@ -167,6 +167,8 @@ class Campaign:
             outcome.fault(f"leadership was lost: term {term} became {terms}")
         for node_id, node in cluster.nodes.items():
             log = node.log()
+            if '"locals"' in log:
+                outcome.fault(f"node {node_id} logs the variables of its functions")
             traces = [line for line in log.splitlines() if '"exception"' in line]
             if traces or "Traceback" in log:
                 first = traces[0] if traces else log[log.index("Traceback") :]

@@ -191,16 +191,16 @@ async def messages_sent_by_half(rng: Random, address: str) -> None:
 async def large_messages_sent_by_half(rng: Random, address: str) -> None:
     """Most of what a server takes, as often as it takes it, at once."""
 
-    async def send() -> None:
+    async def send(path: str) -> None:
         with contextlib.suppress(OSError, TimeoutError):
             async with connected(address) as connection:
-                path = path_of(rng.choice(ALL_METHODS))
                 message = grpc_message(b"", 31 << 20)
                 stream = await connection.call(path, message, end=False)
                 await connection.fill(stream, 30 << 20)
                 await asyncio.sleep(LINGER_S_MAX)
 
-    await asyncio.gather(*(send() for _ in range(rng.choice((2, 12)))))
+    methods = [rng.choice(ALL_METHODS) for _ in range(rng.choice((2, 12)))]
+    await asyncio.gather(*(send(path_of(method)) for method in methods))
 
 
 @attack
