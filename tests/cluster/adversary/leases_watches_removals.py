@@ -29,6 +29,7 @@ from tests.cluster.adversary.walk import PATIENCE_S, REFUSALS_OF_READS, Steps, W
 from tests.cluster.cluster import eventually
 
 STEPS = Steps()
+WAITERS = 3_000
 
 
 # ---- leases ----------------------------------------------------------------------------
@@ -46,8 +47,15 @@ async def leases_by_the_thousand(walk: Walk) -> None:
     for node_id in walk.cluster.nodes:
         stub = api_pb2_grpc.LeaseStub(walk.channel(node_id))  # type: ignore[no-untyped-call]
         await walk.ask(stub.List, api_pb2.LeaseListRequest(), read=True)
-    everyone = kv_pb2.LeaseKeepAlive(leases=range(LEASE, LEASE + 150_000))
-    await walk.execute(kv_pb2.Command(lease_keep_alive=everyone))
+    everyone = range(LEASE, LEASE + 150_000)
+    keep = kv_pb2.LeaseKeepAlive(leases=everyone)
+    await walk.execute(kv_pb2.Command(lease_keep_alive=keep))
+    stub = api_pb2_grpc.LeaseStub(walk.channel(walk.followers[0]))  # type: ignore[no-untyped-call]
+    call = stub.KeepAlive(timeout=PATIENCE_S)
+    await call.write(api_pb2.LeaseKeepAliveRequest(leases=everyone))
+    await walk.ask_stream(call)
+    renewals = [kv_pb2.LeaseRenew(lease=LEASE + n) for n in range(BATCH)]
+    await walk.batch([kv_pb2.Command(lease_renew=renewal) for renewal in renewals])
     await eventually(lambda: _is_gone(walk, LEASE + BATCH - 1), "the leases have expired")
     await eventually(lambda: _counts(walk, KEYS - BATCH), "and their keys with them")
 
@@ -154,6 +162,25 @@ async def a_follower_that_needs_a_snapshot(walk: Walk) -> None:
 
 
 @STEPS.add
+async def waiters_by_the_thousand_lose_their_places(walk: Walk) -> None:
+    """At every node, in a queue of which half goes away in one command."""
+    lock = api_pb2_grpc.LockStub(walk.channel())  # type: ignore[no-untyped-call]
+    queue = await walk.ask(lock.Info, api_pb2.LockInfoRequest(name=QUEUE), read=True)
+    if not isinstance(queue, api_pb2.LockInfoReply):
+        return
+    waits = []
+    for number, member in enumerate(queue.members[1 : 1 + WAITERS]):
+        node_id = 1 + number % len(walk.cluster.nodes)
+        stub = api_pb2_grpc.LockStub(walk.channel(node_id))  # type: ignore[no-untyped-call]
+        request = api_pb2.LockWaitRequest(name=QUEUE, token=member.token)
+        waits.append(asyncio.ensure_future(walk.ask(stub.Wait, request, read=True)))
+    await walk.execute(put(0))
+    half = kv_pb2.DeleteRange(key=QUEUE + b"/", range_end=QUEUE + b"0", limit=BATCH // 2)
+    await walk.execute(kv_pb2.Command(delete_range=half))
+    await asyncio.gather(*waits)
+
+
+@STEPS.add
 async def deletions_within_transactions(walk: Walk) -> None:
     size = 400
     deletions = [
@@ -197,6 +224,7 @@ async def deletions_of_everything(walk: Walk) -> None:
     while await walk.count(**ALL):
         deletion = kv_pb2.DeleteRange(**ALL, limit=10_000)
         if await walk.execute(kv_pb2.Command(delete_range=deletion)) is None:
+            walk.faults.append("a page of a deletion was refused")
             return
     queue = kv_pb2.DeleteRange(key=QUEUE + b"/", range_end=QUEUE + b"0")
     await walk.execute(kv_pb2.Command(delete_range=queue))

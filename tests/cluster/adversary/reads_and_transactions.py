@@ -10,6 +10,7 @@ from tests.cluster.adversary.requests import (
     BATCH,
     KEYS,
     LIMITS,
+    OPERATIONS,
     QUEUE,
     QUEUE_LEASE,
     compares,
@@ -106,6 +107,18 @@ async def a_batch_of_costly_transactions(walk: Walk) -> None:
     await walk.batch([costly] * 50)
     narrow = kv_pb2.Compare(result=3, key=key(0), range_end=key(1000), version=-5)
     await walk.batch([kv_pb2.Command(transaction=kv_pb2.Transaction(compare=[narrow] * 8))] * 200)
+
+
+@STEPS.add
+async def a_batch_of_transactions_of_puts(walk: Walk) -> None:
+    for first in (0, KEYS // 2):
+        several = [
+            kv_pb2.Transaction(
+                success=[kv_pb2.Operation(put=each.put) for each in puts(at, OPERATIONS, 2)]
+            )
+            for at in range(first, first + 80 * OPERATIONS, OPERATIONS)
+        ]
+        await walk.batch([kv_pb2.Command(transaction=each) for each in several])
 
 
 @STEPS.add

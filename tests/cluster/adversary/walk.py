@@ -32,6 +32,8 @@ class Walk:
         self.answers: Counter[str] = Counter()
         self.faults: list[str] = []
         self.restarted: set[int] = set()
+        self.asked: set[str] = set()
+        """The kinds of commands and operations that were handed in so far."""
         self._channels: dict[int, grpc.aio.Channel] = {}
         self._opened = AsyncExitStack()
 
@@ -75,9 +77,33 @@ class Walk:
         self.answered(None, ())
         return reply
 
+    async def ask_stream(self, call: grpc.aio.StreamStreamCall[object, object]) -> None:
+        """Read one reply of a stream, and end it."""
+        try:
+            reply = await call.read()
+        except grpc.aio.AioRpcError as failed:
+            error = error_of_call(failed)
+            if error is None:
+                self.faults.append(f"a stream ended with {failed.code().name}: {failed.details()}")
+            else:
+                self.answered(error, REFUSALS)
+        else:
+            self.answers["ok" if reply is not grpc.aio.EOF else "end"] += 1
+        call.cancel()
+
     async def execute(self, command: kv_pb2.Command, node_id: int = 0) -> object:
+        self._note(command)
         kv = api_pb2_grpc.KVStub(self.channel(node_id))  # type: ignore[no-untyped-call]
         return await self.ask(kv.Execute, api_pb2.ExecuteRequest(command=command), read=False)
+
+    def _note(self, command: kv_pb2.Command) -> None:
+        self.asked.add(str(command.WhichOneof("command")))
+        left = [command.transaction]
+        while left:
+            transaction = left.pop()
+            for each in (*transaction.success, *transaction.failure):
+                self.asked.add(str(each.WhichOneof("operation")))
+                left.append(each.transaction)
 
     async def read(self, request: kv_pb2.Range | kv_pb2.Transaction) -> None:
         """Of all nodes at once."""
@@ -130,6 +156,8 @@ class Walk:
         self, commands: Sequence[kv_pb2.Command], node_id: int = 0, **fields: int
     ) -> None:
         batch = kv_pb2.CommandBatch(commands=commands, **fields)
+        for command in commands:
+            self._note(command)
         async with self.pipeline(node_id) as ask:
             await ask(api_pb2.PipelineRequest(number=1, commands=batch.SerializeToString()))
 
