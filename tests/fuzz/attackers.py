@@ -112,6 +112,10 @@ class Attackers:
                 fault = await attack(rng, address)
         except ENDS:
             pass
+        except asyncio.CancelledError:
+            # What gRPC raises, too, where the node has cancelled a call.
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise
         except Exception:  # noqa: BLE001 - a fault of the attack is a finding, too
             fault = traceback.format_exc(limit=-3)
         if fault and len(self._account.faults) < FAULTS_MAX:
