@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+import raftkv
 from raftkv.rpc import kv_pb2
 from tests.cluster import watched_node
 from tests.cluster.adversary import STEPS, Step, Walk
@@ -22,6 +24,8 @@ SETTINGS = (
     " --set election_ticks_min=30 --set election_ticks_max=50"
 )
 TURN_MS_MAX = 20.0
+OTHERS_WAIT_S_MAX = 5.0
+BYSTANDER_S = 0.02
 STEP_S_MAX = 60.0
 WALK_S_MAX = 100.0
 
@@ -41,6 +45,7 @@ class Verdict:
     took_s: float = 0.0
     answers: str = ""
     longest: dict[int, Turn] = field(default_factory=dict)
+    others_waited_s: float = 0.0
     faults: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -48,15 +53,46 @@ class Verdict:
             f"{turn.own_ms:.0f} (of {turn.wall_ms:.0f}) on node {node_id} in {turn.longest}"
             for node_id, turn in self.longest.items()
         )
-        first = f"{self.name}: {self.took_s:.1f} s, {self.answers}; longest turns in ms: {turns}"
+        first = (
+            f"{self.name}: {self.took_s:.1f} s, {self.answers}; another client waited"
+            f" {self.others_waited_s:.1f} s; longest turns in ms: {turns}"
+        )
         return "\n      FAULT: ".join([first, *self.faults])
+
+
+class Bystander:
+    """Another client that puts and gets all the time, and how long it has waited at most."""
+
+    def __init__(self, client: raftkv.Client) -> None:
+        self._client = client
+        self._longest_s = 0.0
+        self._began = 0.0
+
+    async def run(self) -> None:
+        while True:
+            self._began = time.monotonic()
+            # What it fails with does not matter: it goes on waiting.
+            while True:
+                with contextlib.suppress(raftkv.RaftkvError):
+                    await self._client.put("bystander", "here")
+                    await self._client.get("bystander")
+                    break
+            self._longest_s = max(self._longest_s, time.monotonic() - self._began)
+            await asyncio.sleep(BYSTANDER_S)
+
+    def longest_s(self) -> float:
+        """Since it was last asked for, with the present wait."""
+        longest_s = max(self._longest_s, time.monotonic() - self._began)
+        self._longest_s = 0.0
+        return longest_s
 
 
 class Watcher:
     """Judges each step by what it did to the nodes."""
 
-    def __init__(self, walk: Walk, turns: dict[int, Path]) -> None:
+    def __init__(self, walk: Walk, turns: dict[int, Path], bystander: Bystander) -> None:
         self._walk = walk
+        self._bystander = bystander
         self._cluster = walk.cluster
         self._turns = turns
         self._term = 0
@@ -76,6 +112,9 @@ class Watcher:
             verdict.faults.append(f"the step ended with {error!r}"[:300])
         verdict.took_s = time.monotonic() - began
         verdict.answers = ", ".join(f"{count} {what}" for what, count in walk.answers.items())
+        verdict.others_waited_s = self._bystander.longest_s()
+        if verdict.others_waited_s > OTHERS_WAIT_S_MAX:
+            verdict.faults.append(f"another client waited {verdict.others_waited_s:.1f} s")
         self._look_at_turns(verdict, now)
         await self._look_at_leadership(verdict)
         return verdict
@@ -102,15 +141,22 @@ class Watcher:
 async def walk_over(cluster: Cluster, turns: dict[int, Path]) -> list[Verdict]:
     verdicts: list[Verdict] = []
     until = time.monotonic() + WALK_S_MAX
-    async with Walk(cluster, await cluster.leader()) as walk:
-        watcher = Watcher(walk, turns)
+    async with (
+        Walk(cluster, await cluster.leader()) as walk,
+        cluster.client() as client,
+        asyncio.TaskGroup() as others,
+    ):
+        bystander = Bystander(client)
+        beside = others.create_task(bystander.run())
+        watcher = Watcher(walk, turns, bystander)
         for name, step in STEPS.items():
             verdicts.append(await watcher.judge(name, step))
             print(verdicts[-1], flush=True)
             if time.monotonic() > until:
                 break
-        left_out = {*KINDS} - walk.asked
-        assert len(verdicts) < len(STEPS) or not left_out, f"no step hands in {left_out}"
+        beside.cancel()
+    left_out = {*KINDS} - walk.asked
+    assert len(verdicts) < len(STEPS) or not left_out, f"no step hands in {left_out}"
     return verdicts
 
 

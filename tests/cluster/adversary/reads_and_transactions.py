@@ -13,7 +13,6 @@ from tests.cluster.adversary.requests import (
     OPERATIONS,
     QUEUE,
     QUEUE_LEASE,
-    compares,
     key,
     put,
     puts,
@@ -101,12 +100,14 @@ async def write_transactions(walk: Walk) -> None:
 
 
 @STEPS.add
-async def a_batch_of_costly_transactions(walk: Walk) -> None:
-    compare = next(compares())
-    costly = kv_pb2.Command(transaction=kv_pb2.Transaction(compare=[compare]))
-    await walk.batch([costly] * 50)
-    narrow = kv_pb2.Compare(result=3, key=key(0), range_end=key(1000), version=-5)
-    await walk.batch([kv_pb2.Command(transaction=kv_pb2.Transaction(compare=[narrow] * 8))] * 200)
+async def batches_of_costly_transactions(walk: Walk) -> None:
+    """Each of what a command may look at, or nearly: what is a bound of one is none of a batch."""
+    for keys, count in ((KEYS, 50), (KEYS // 2 - 1, 50), (KEYS // 20, 400), (KEYS // 200, 4_000)):
+        compare = kv_pb2.Compare(
+            result=kv_pb2.COMPARE_RESULT_NOT_EQUAL, key=key(0), range_end=key(keys), version=-5
+        )
+        costly = kv_pb2.Command(transaction=kv_pb2.Transaction(compare=[compare]))
+        await walk.batch([costly] * count)
 
 
 @STEPS.add
