@@ -82,8 +82,9 @@ class Bystander:
 
     def longest_s(self) -> float:
         """Since it was last asked for, with the present wait."""
-        longest_s = max(self._longest_s, time.monotonic() - self._began)
-        self._longest_s = 0.0
+        now = time.monotonic()
+        longest_s = max(self._longest_s, now - self._began)
+        self._longest_s, self._began = 0.0, now
         return longest_s
 
 
