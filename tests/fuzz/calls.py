@@ -27,6 +27,7 @@ CALL_S_MAX = 3.0
 BROKEN_CHANCE = 0.3
 UNANSWERED_CHANCE = 0.3
 STRANGER = 999
+TERM_IMPOSSIBLE = 2**63
 
 messages.CARRIED.update(
     {"commands": kv_pb2.CommandBatch.DESCRIPTOR, "payload": kv_pb2.CommandBatch.DESCRIPTOR}
@@ -131,6 +132,18 @@ def untyped(path: str, error: grpc.aio.AioRpcError) -> str | None:
     return None
 
 
+def _of_term(message: Message, term: int) -> Message:
+    """The message without terms above this one, but for impossible ones.
+
+    A higher term makes a leader step down, whoever says it: what is let in at the peer port of a
+    cluster without a secret can do that.
+    """
+    for each in (message, *getattr(message, "messages", ())):
+        if term < getattr(each, "term", 0) < TERM_IMPOSSIBLE:
+            each.term = term
+    return message
+
+
 # ---- the peer port ---------------------------------------------------------------------
 
 
@@ -170,13 +183,17 @@ class Stranger:
                 grpc.aio.AioRpcError, asyncio.InvalidStateError, NotIntroduced
             ):
                 proof = await prove(call.read, introduction, header.node_id, identity, secret)
-                first: Message = random_message(rng, method.input_type)
+                first = _of_term(random_message(rng, method.input_type), header.term)
                 first.proof = proof  # type: ignore[attr-defined]
                 await call.write(first.SerializeToString())
                 if method.name == "Connect":
                     is_admitted(await call.read())
                 for _ in range(rng.choice((1, 5, 50))):
-                    await call.write(message_or_not(rng, method.input_type))
+                    if rng.random() < BROKEN_CHANCE:
+                        await call.write(unreadable(rng, method.input_type))
+                    else:
+                        message = random_message(rng, method.input_type)
+                        await call.write(_of_term(message, header.term).SerializeToString())
                 await call.done_writing()
                 for _ in itertools.repeat(None, 3):
                     await call.read()
