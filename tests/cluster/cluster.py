@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import raftkv
@@ -40,6 +40,7 @@ class NodeProcess:
         self._peer_listen = f"127.0.0.1:{listen_port}"
         self.log_path = directory.with_suffix(".log")
         self.process: subprocess.Popen[bytes] | None = None
+        self.program: Sequence[str] = ("-m", "raftkv")
 
     @property
     def data_dir(self) -> Path:
@@ -57,7 +58,7 @@ class NodeProcess:
     def start(self, *arguments: str) -> None:
         assert not self.running
         command = [
-            *(sys.executable, "-m", "raftkv", "serve"),
+            *(sys.executable, *self.program, "serve"),
             *("--node-id", str(self.node_id)),
             *("--data-dir", str(self.directory)),
             *("--client-listen", self.client_address),

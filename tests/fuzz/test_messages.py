@@ -1,0 +1,47 @@
+"""The messages of the fuzzer are what they are said to be, and the same for the same seed."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+
+from tests.fuzz.calls import CHANGING, METHODS, PEER_METHODS, path_of, request_of
+from tests.fuzz.messages import mutated, random_message, unreadable
+
+SEEDS = range(20)
+
+
+@pytest.mark.parametrize("method", [*METHODS, *PEER_METHODS], ids=path_of)
+def test_every_method_gets_the_same_requests_from_the_same_seed(method: MethodDescriptor) -> None:
+    requests = [request_of(Random(seed), method) for seed in SEEDS]
+    assert requests == [request_of(Random(seed), method) for seed in SEEDS]
+    if method.input_type.fields:
+        assert len(set(requests)) > 3
+
+
+@pytest.mark.parametrize("method", [*METHODS, *PEER_METHODS], ids=path_of)
+def test_random_messages_can_be_read_and_mutated_ones_often_not(method: MethodDescriptor) -> None:
+    kind = GetMessageClass(method.input_type)
+    unread = 0
+    for seed in range(50):
+        data = random_message(Random(seed), method.input_type).SerializeToString()
+        kind.FromString(data)
+        try:
+            kind.FromString(mutated(Random(seed), data))
+        except DecodeError:
+            unread += 1
+    assert 5 < unread < 50
+
+
+def test_what_would_change_the_membership_is_sent_unreadable() -> None:
+    changing = [method for method in METHODS if method.name in CHANGING]
+    assert len(changing) == len(CHANGING)
+    for method in changing:
+        for seed in SEEDS:
+            with pytest.raises(DecodeError):
+                GetMessageClass(method.input_type).FromString(request_of(Random(seed), method))
+            assert unreadable(Random(seed), method.input_type)
