@@ -24,8 +24,12 @@ from raftkv.kv.limits import (
     Limits,
 )
 from raftkv.kv.queues import member_key
+from raftkv.kv.steps import Pace, Steps, run
 from raftkv.kv.transaction_checks import check_duplicates
 from raftkv.rpc import kv_pb2
+
+UNITS_PER_CHECK: Final = 4
+"""Of a step, for the check of an operation."""
 
 HEAVY_COMMAND_WEIGHT: Final = 512
 """Of a command that may change or look at many keys, in commands on one key. As much as a whole
@@ -50,6 +54,12 @@ class Checked(NamedTuple):
 
 def check_batch(batch: kv_pb2.CommandBatch, limits: Limits) -> Checked:
     """Look for everything that is wrong, and weigh the batch."""
+    return run(check_in_steps(batch, limits))
+
+
+def check_in_steps(batch: kv_pb2.CommandBatch, limits: Limits) -> Steps[Checked]:
+    """As `check_batch`, with pauses: a batch of other commands than puts takes its time."""
+    pace = Pace()
     refused: list[tuple[int, RaftkvError]] = []
     weight = len(batch.commands)
     batch_bytes = batch.ByteSize()
@@ -71,17 +81,20 @@ def check_batch(batch: kv_pb2.CommandBatch, limits: Limits) -> Checked:
             refused.append((position, error))
         else:
             weight += _further_weight(command)
+        operations = _operations_total(command.transaction)  # of another command: none
+        if pace.spend(UNITS_PER_CHECK * (2 + operations)):
+            yield
     return Checked(refused, weight)
 
 
-def check_forwarded(commands: bytes, limits: Limits) -> Checked:
+def check_forwarded(commands: bytes, limits: Limits) -> Steps[Checked]:
     """The same for a CommandBatch that another node took in."""
     try:
         batch = kv_pb2.CommandBatch.FromString(commands)
     except DecodeError as error:
         wrong = InvalidRequest(f"what was forwarded is not a CommandBatch: {error}")
         return Checked([(WHOLE_BATCH, wrong)], 0)
-    return check_batch(batch, limits)
+    return (yield from check_in_steps(batch, limits))
 
 
 def _further_weight(command: kv_pb2.Command) -> int:

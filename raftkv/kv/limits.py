@@ -59,6 +59,9 @@ have gigabytes of them written otherwise."""
 HISTORY_AHEAD_BYTES: Final = 2 * MIB
 """Old values of one write of the store. A write holds the interpreter for 2.5 ms per MB."""
 
+HISTORY_ROW_BYTES: Final = 512
+"""What a row counts for in it beside its value: 1.2 us."""
+
 LEASES_MAX: Final = 400_000
 """Living leases. Each node has them in memory, about 400 bytes each."""
 

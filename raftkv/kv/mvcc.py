@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from raftkv.kv.changes import Change
 from raftkv.kv.lease_sizes import LeaseSizes
+from raftkv.kv.limits import HISTORY_ROW_BYTES
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.queues import Fronts
 from raftkv.kv.records import (
@@ -86,7 +87,7 @@ class Writer:
             # before the log forbid this, but apply must be right for whatever is in the log.
             if old_revision != revision:
                 self._history[history_key(key, revision)] = old
-                self.replaced_bytes += len(old)
+                self.replaced_bytes += len(old) + HISTORY_ROW_BYTES
         if lease != old_lease:
             self._move(key, old_lease, lease)
         self._current[key] = record = (
@@ -103,7 +104,7 @@ class Writer:
         create_revision, old_revision, _, old_lease = unpack_version(old)
         if old_revision != revision:
             self._history[history_key(key, revision)] = old
-            self.replaced_bytes += len(old)
+            self.replaced_bytes += len(old) + HISTORY_ROW_BYTES
         if old_lease:
             self._move(key, old_lease, 0)
         self._current[key] = None

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from sortedcontainers import SortedList
 
+from raftkv.kv.limits import HISTORY_ROW_BYTES
 from raftkv.kv.store import Changes, Family
 
 
@@ -75,7 +76,8 @@ class Overlay:
         self._spared |= above._spared
 
     def take(self, family: Family, size_bytes: int) -> tuple[dict[bytes, bytes], int]:
-        """Take out the first rows, of about so many bytes; and how many they are.
+        """Take out the first rows, of about so many bytes; and how many these are, counted as the
+        writer does.
 
         Whoever takes them has to put them into the base at once.
         """
@@ -87,7 +89,7 @@ class Overlay:
                 break
             if value is not None:
                 taken[key] = value
-                size += len(value)
+                size += len(value) + HISTORY_ROW_BYTES
         for key in taken:
             del changes[key]
         self._index.pop(family, None)

@@ -8,6 +8,7 @@ elsewhere, one at a time.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -163,6 +164,8 @@ class Driver:
         self._round_due = False
         self._apply_paused = False
         self._applying: Steps[None] | None = None  # the run that is being applied
+        self._forwards: deque[tuple[int, Forward]] = deque()  # that are not checked yet
+        self._checking: Steps[None] | None = None
         self._apply_turn = ApplyTurn(self.wake, config.tick_s)
         self._writing: asyncio.Task[None] | None = None
         self._received: Path | None = None
@@ -320,24 +323,38 @@ class Driver:
 
     def _take_forwards(self, sender: int, forwards: Sequence[Forward]) -> None:
         self._watch_role()
-        refused: list[ForwardRefused] = []
         if self.raft.leads and sender not in self.raft.peers:
             return  # a leader has the latest membership, and a node forwards for its clients
-        for forward in forwards:
-            # A forward for another term is dead or early: its origin will repeat it.
-            if not self.raft.leads or forward.term != self.raft.current_term:
-                continue
-            good: list[Submission] = []
-            for submission in forward.submissions:
-                checked = check_forwarded(submission.commands, self._config.limits)
-                if not checked.refused:
-                    good.append(replace(submission, weight=checked.weight))
-                for _, error in checked.refused[:1]:
-                    refused.append(ForwardRefused(forward.term, submission.number, error))
-            refused += [
-                ForwardRefused(forward.term, number, error)
-                for number, error in self._intake.add(sender, good, forward.settled)
-            ]
+        # A forward for another term is dead or early: its origin will repeat it.
+        self._forwards.extend(
+            (sender, forward)
+            for forward in forwards
+            if self.raft.leads and forward.term == self.raft.current_term
+        )
+
+    def _check_forwards(self) -> None:
+        """Go on for one step with the checks of what others have forwarded in this term."""
+        if self._checking is None and self._forwards:
+            self._checking = self._check_forward(*self._forwards.popleft())
+        if self._checking is not None:
+            if next(self._checking, _OVER) is _OVER:
+                self._checking = None
+            if self._checking is not None or self._forwards:
+                self.wake()
+
+    def _check_forward(self, sender: int, forward: Forward) -> Steps[None]:
+        refused: list[ForwardRefused] = []
+        good: list[Submission] = []
+        for submission in forward.submissions:
+            checked = yield from check_forwarded(submission.commands, self._config.limits)
+            if not checked.refused:
+                good.append(replace(submission, weight=checked.weight))
+            for _, error in checked.refused[:1]:
+                refused.append(ForwardRefused(forward.term, submission.number, error))
+        refused += [
+            ForwardRefused(forward.term, number, error)
+            for number, error in self._intake.add(sender, good, forward.settled)
+        ]
         if refused:
             self._links.send(sender, Frame(forwards_refused=tuple(refused)))
 
@@ -577,6 +594,8 @@ class Driver:
         if now[:2] != before[:2]:
             # What the leader of an older term had queued is its origins' again.
             self._intake.clear()
+            self._forwards.clear()
+            self._checking = None
             self._upkeep_index = 0
             self._lease.begin(raft.current_term if raft.leads else 0, self.loop.time())
         self._seen = now
@@ -601,6 +620,7 @@ class Driver:
     def _hand_in_submissions(self) -> None:
         raft, own = self.raft, self.submissions
         if raft.leads:
+            self._check_forwards()
             if own.may_send:
                 self._intake.add(self._node_id, own.take_unsent(raft.current_term), own.settled)
             if self._may_propose:

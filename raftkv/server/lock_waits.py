@@ -7,8 +7,11 @@ another key of its queue goes: whoever releases a lock wakes one waiter, however
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeAlias
 
 from sortedcontainers import SortedList
 
@@ -27,6 +30,8 @@ from raftkv.server.ports import Node
 # Waiting costs memory alone, 25 KB a call; it does not count as work under way.
 WAITS_MAX = 8_000
 OVERLOAD_RETRY_AFTER_S = 1.0
+# So many calls end in one turn of the loop: each costs its answer, 10 us.
+ENDED_PER_TURN_MAX = 256
 # A node that is cut off would let its waiters sleep on, so it asks for news this often.
 CONTACT_INTERVAL_S = 1.0
 
@@ -40,6 +45,10 @@ class _Waiter:
     calls: list[asyncio.Future[None]] = field(default_factory=list)
 
 
+_Ended: TypeAlias = tuple[asyncio.Future[None], RaftkvError | None]
+"""A call whose waiting is over, and what it fails with, if it does."""
+
+
 class LockWaits:
     """All that wait at one node. A follower of its changes while there are any."""
 
@@ -50,6 +59,9 @@ class LockWaits:
         self._queues: dict[bytes, SortedList] = {}  # of each name, the tokens that wait
         self._unapplied = SortedList()  # (token, key): places that this node has not seen yet
         self._calls = 0
+        self._ending: deque[_Ended] = deque()  # that end in turns to come
+        self._ended_in_turn = 0
+        self._turn_ends = False
         self._closed = False
         self._contact: asyncio.Task[None] | None = None
 
@@ -158,13 +170,26 @@ class LockWaits:
 
     def _end(self, key: bytes, waiter: _Waiter, error: RaftkvError | None) -> None:
         self._remove(key, waiter)
-        for call in waiter.calls:
-            if call.done():
-                continue
-            if error is None:
-                call.set_result(None)
-            else:
-                call.set_exception(error)
+        ended = [(call, error) for call in waiter.calls]
+        if self._ending or self._ended_in_turn >= ENDED_PER_TURN_MAX:
+            self._ending.extend(ended)
+        else:
+            _resolve(ended)
+        self._ended_in_turn += len(ended)
+        if not self._turn_ends:
+            self._turn_ends = True
+            self._loop.call_soon(self._end_more)
+
+    def _end_more(self) -> None:
+        """In a turn of its own: each call that ends costs its answer."""
+        some = list(islice(self._ending, ENDED_PER_TURN_MAX))
+        for _ in some:
+            self._ending.popleft()
+        _resolve(some)
+        self._ended_in_turn = len(some)
+        self._turn_ends = bool(some)
+        if some:
+            self._loop.call_soon(self._end_more)
 
     def _end_all(self, error: RaftkvError) -> None:
         for key, waiter in list(self._waiters.items()):
@@ -184,6 +209,16 @@ class LockWaits:
                 self._end_all(
                     Unavailable(f"this node hears nothing new; wait at another one ({error})")
                 )
+
+
+def _resolve(ended: Iterable[_Ended]) -> None:
+    for call, error in ended:
+        if call.done():
+            continue
+        if error is None:
+            call.set_result(None)
+        else:
+            call.set_exception(error)
 
 
 def _lost(waiter: _Waiter) -> LockLost:

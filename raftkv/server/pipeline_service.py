@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,8 +17,9 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from raftkv.errors import InvalidRequest, RaftkvError
-from raftkv.kv.checks import WHOLE_BATCH, check_batch
+from raftkv.kv.checks import WHOLE_BATCH, Checked, check_in_steps
 from raftkv.kv.limits import Limits
+from raftkv.kv.steps import Steps
 from raftkv.logs import Logger
 from raftkv.rpc import api_pb2, kv_pb2
 from raftkv.server import failures
@@ -97,7 +98,8 @@ class PipelineService:
         finally:
             self._streams.pop(stream, None)
 
-    def _handle(self, stream: PipelineStream, message: bytes) -> None:
+    def _handle(self, stream: PipelineStream, message: bytes) -> Coroutine[Any, Any, None] | None:
+        """Begin with a request; what is returned is to be awaited before the next one is read."""
         try:
             parsed = api_pb2.PipelineRequest.FromString(message)
         except DecodeError as error:
@@ -108,32 +110,72 @@ class PipelineService:
             stream.share.enter(request.size_bytes)
         except RaftkvError as error:
             stream.send(self._failure(request, error))
-            return
+            return None
         stream.begin()
         try:
-            self._begin(request, parsed)
+            return self._begin(request, parsed)
         except RaftkvError as error:
             self._finish(request, self._failure(request, error))
+            return None
 
-    def _begin(self, request: _Request, parsed: api_pb2.PipelineRequest) -> None:
+    def _begin(
+        self, request: _Request, parsed: api_pb2.PipelineRequest
+    ) -> Coroutine[Any, Any, None] | None:
         deadline = self._deadlines.of_pipeline(request.arrived, parsed.timeout_ms)
         request.kind = parsed.WhichOneof("request") or ""
         if request.kind == "commands":
-            self._submit(request, parsed.commands, deadline)
-        elif request.kind == "reads":
+            return self._check(request, parsed.commands, deadline)
+        if request.kind == "reads":
             self._read(request, parsed.reads, deadline)
-        else:
-            raise InvalidRequest("request is not set; give commands or reads")
+            return None
+        raise InvalidRequest("request is not set; give commands or reads")
 
     # ---- commands --------------------------------------------------------------
 
-    def _submit(self, request: _Request, commands: bytes, deadline: float) -> None:
+    def _check(
+        self, request: _Request, commands: bytes, deadline: float
+    ) -> Coroutine[Any, Any, None] | None:
         try:
             batch = kv_pb2.CommandBatch.FromString(commands)
         except DecodeError as error:
             raise InvalidRequest(f"commands is not a CommandBatch: {error}") from error
         request.parts = len(batch.commands)
-        checked = check_batch(batch, self._limits)
+        steps = check_in_steps(batch, self._limits)
+        try:
+            next(steps)
+        except StopIteration as done:
+            self._submit(request, commands, batch, done.value, deadline)
+            return None
+        return self._check_on(request, commands, batch, steps, deadline)
+
+    async def _check_on(
+        self,
+        request: _Request,
+        commands: bytes,
+        batch: kv_pb2.CommandBatch,
+        steps: Steps[Checked],
+        deadline: float,
+    ) -> None:
+        """Go on with a check that one turn of the loop has no time for."""
+        try:
+            while True:
+                await asyncio.sleep(0)
+                next(steps)
+        except StopIteration as done:
+            checked: Checked = done.value
+        try:
+            self._submit(request, commands, batch, checked, deadline)
+        except RaftkvError as error:
+            self._finish(request, self._failure(request, error))
+
+    def _submit(
+        self,
+        request: _Request,
+        commands: bytes,
+        batch: kv_pb2.CommandBatch,
+        checked: Checked,
+        deadline: float,
+    ) -> None:
         for position, refused in checked.refused:
             if position != WHOLE_BATCH:
                 refused.facts["position"] = str(position)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import grpc
@@ -34,7 +34,7 @@ class PipelineStream:
         name: str,
         context: grpc.aio.ServicerContext[bytes, bytes],
         share: ClientShare,
-        handle: Callable[[PipelineStream, bytes], None],
+        handle: Callable[[PipelineStream, bytes], Awaitable[None] | None],
         traffic: CallTraffic,
     ) -> None:
         self.name = name
@@ -143,7 +143,9 @@ class PipelineStream:
             if not isinstance(message, bytes):  # the end of the client's requests
                 return
             connection.received += len(message)
-            handle(self, message)
+            more = handle(self, message)
+            if more is not None:
+                await more
             if not self._room.is_set():
                 await self._room.wait()
 

@@ -82,6 +82,7 @@ class Reader:
         while True:
             fresh_as_of_s = self._node.fresh_as_of_s
             reply = await self._read_all(reads, deadline)
+            await asyncio.sleep(0)  # to copy a large reply takes some milliseconds each time
             answer = api_pb2.ReadResults(results=reply.results)
             if self._dated(reads, answer, fresh_as_of_s):
                 return answer
@@ -101,7 +102,9 @@ class Reader:
                 reply.append(result)
                 await asyncio.sleep(0)
             else:
-                reply.append(await self._long_read(each, deadline))
+                result = await self._long_read(each, deadline)
+                await asyncio.sleep(0)  # it may have ended in its first step, or be large
+                reply.append(result)
         return reply
 
     def _dated(

@@ -14,7 +14,7 @@ from raftkv.server.ports import Node
 from raftkv.server.watch_audience import Audience, Group, Watch, bodies_of
 from raftkv.server.watch_stream import WatchStream
 
-CHANGES_AT_ONCE_MAX: Final = 2_000
+CHANGES_AT_ONCE_MAX: Final = 1_000
 """Of more changes, as a large deletion makes them, the watches read in history, step by step: here
 they would take more time than a turn of the loop has. So would moving more watches than that."""
 

@@ -24,6 +24,7 @@ from raftkv.kv.limits import (
     TRANSACTION_DEPTH_MAX,
     Limits,
 )
+from raftkv.kv.steps import run
 from raftkv.kv.transaction_checks import check_duplicates
 from raftkv.rpc import kv_pb2 as pb
 
@@ -257,21 +258,25 @@ def test_what_is_forwarded_passes_the_checks_of_what_arrives_from_clients(
     command: pb.Command, error: type[InvalidRequest], says: str
 ) -> None:
     good = batch(put(b"k"))
-    assert check_forwarded(good.SerializeToString(), LIMITS).refused == []
-    ((_, found),) = check_forwarded(batch(put(b"k"), command).SerializeToString(), LIMITS).refused
+    assert run(check_forwarded(good.SerializeToString(), LIMITS)).refused == []
+    ((_, found),) = run(
+        check_forwarded(batch(put(b"k"), command).SerializeToString(), LIMITS)
+    ).refused
     assert isinstance(found, error)
     assert says in found.message
 
 
 def test_bytes_that_are_no_batch_are_not_taken_from_another_node() -> None:
-    ((_, found),) = check_forwarded(b"\xff\xff\xff", LIMITS).refused
+    ((_, found),) = run(check_forwarded(b"\xff\xff\xff", LIMITS)).refused
     assert isinstance(found, InvalidRequest)
     assert "not a CommandBatch" in found.message
 
 
 def test_a_batch_that_is_forwarded_is_checked_as_a_whole() -> None:
     limits = replace(LIMITS, batch_commands_max=1)
-    ((_, found),) = check_forwarded(batch(put(b"a"), put(b"b")).SerializeToString(), limits).refused
+    ((_, found),) = run(
+        check_forwarded(batch(put(b"a"), put(b"b")).SerializeToString(), limits)
+    ).refused
     assert isinstance(found, TooLarge)
 
 

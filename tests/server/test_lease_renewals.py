@@ -13,6 +13,7 @@ from fake_node import PATIENCE_S, Door, open_door
 from raftkv.errors import InvalidRequest, ShuttingDown
 from raftkv.rpc import api_pb2, kv_pb2
 from raftkv.server import failures
+from raftkv.server.call_intake import KEEP_ALIVE
 from raftkv.server.lease_renewals import LEASES_PER_REQUEST_MAX
 
 
@@ -79,7 +80,7 @@ async def test_a_stream_whose_reply_is_just_being_written_is_sent_elsewhere_too(
 ) -> None:
     async with open_door(tmp_path) as door:
         door.node.hold = True
-        streams = [door.lease.KeepAlive() for _ in range(20)]
+        streams = [door.lease.KeepAlive() for _ in range(KEEP_ALIVE.per_connection_max)]
         for stream in streams:
             await stream.write(api_pb2.LeaseKeepAliveRequest(leases=[99]))
         await door.node.submissions(1)

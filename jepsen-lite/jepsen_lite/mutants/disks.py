@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from jepsen_lite.mutants.mutant import Patch, mutant
 from raftkv.kv.checks import Checked
+from raftkv.kv.steps import Steps
 from raftkv.node import driver as driver_module
 from raftkv.node.driver import Driver
 from raftkv.node.founding import Ask, Founder
@@ -201,7 +202,8 @@ def terms_are_not_bounded() -> list[Patch]:
 def forwards_are_not_checked() -> list[Patch]:
     """What is forwarded is proposed as it is."""
 
-    def check(commands: bytes, limits: object) -> Checked:
+    def check(commands: bytes, limits: object) -> Steps[Checked]:
+        yield from ()
         return Checked([], 1)
 
     return [(driver_module, "check_forwarded", check)]
