@@ -21,7 +21,7 @@ from raftkv.kv.limits import (
 )
 from raftkv.kv.meta import Meta
 from raftkv.kv.mvcc import Writer
-from raftkv.kv.overlay import Overlay
+from raftkv.kv.overlay import REMOVED_AT_ONCE_MIN, Overlay
 from raftkv.kv.records import lease_key, pack_lease, prefix_end, split_lease, unpack_lease
 from raftkv.kv.steps import CHANGE_UNITS, Steps
 from raftkv.kv.store import Family
@@ -155,6 +155,9 @@ class Leases:
         if whole:
             self._rows[prefix] = None
             self.sizes.forget(lease)
+            if len(doomed) >= REMOVED_AT_ONCE_MIN:
+                rows = [prefix + key for key, _ in doomed]
+                self._overlay.removes(Family.LEASE_KEYS, rows)
         else:
             self._put(lease, found.ttl_ms, min(found.deadline_ms, self._meta.time_ms))
         return whole

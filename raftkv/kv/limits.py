@@ -56,10 +56,11 @@ REPLACED_BYTES_MAX: Final = 32 * MIB
 """Old values that one batch of commands may move to history. One command of small requests could
 have gigabytes of them written otherwise."""
 
-HISTORY_AHEAD_BYTES: Final = 2 * MIB
-"""Old values of one write of the store. A write holds the interpreter for 2.5 ms per MB."""
+AHEAD_BYTES_MAX: Final = 2 * MIB
+"""Old versions and changes that wait for the end of a run, and are written with the rest of it. A
+write holds the interpreter for 2.5 ms per MB."""
 
-HISTORY_ROW_BYTES: Final = 512
+ROW_BYTES: Final = 512
 """What a row counts for in it beside its value: 1.2 us."""
 
 LEASES_MAX: Final = 400_000

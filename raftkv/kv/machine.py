@@ -8,7 +8,7 @@ Knows no log and no network, and reads no clock: time is what the entries are st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -29,8 +29,8 @@ from raftkv.kv.changes import Change
 from raftkv.kv.commands import CommandRunner
 from raftkv.kv.failures import fill_failure
 from raftkv.kv.limits import (
+    AHEAD_BYTES_MAX,
     COMPACTION_CHANGES_PER_ENTRY,
-    HISTORY_AHEAD_BYTES,
     IDEMPOTENCY_REMOVALS_PER_ENTRY,
     RESULT_BYTES_MAX,
     SEQUENCE_MAX,
@@ -147,8 +147,8 @@ class StateMachine:
         `log_hash` is the running hash of the log up to the last of them. Returns one `Applied` per
         submission, in order. May raise `StorageError`. One run at a time, to its end.
 
-        Old values, if they are many bytes, are written before the rest of the run: nobody sees
-        them, as they are of revisions to come, and a crash before the rest has the same ones
+        Old versions and changes, if they are many, are written before the rest of the run: nobody
+        sees them, as they are of revisions to come, and a crash before the rest has the same ones
         written again.
         """
         steps = self._apply(entries, log_hash)
@@ -157,17 +157,21 @@ class StateMachine:
                 next(steps)
             except StopIteration as done:
                 return cast("list[Applied]", done.value)
-            self._write_history_ahead()
+            self._write_ahead()
             yield
 
-    def _write_history_ahead(self) -> bool:
-        """Write some of the old values that the run has replaced so far, if they are many bytes."""
+    def _write_ahead(self) -> bool:
+        """Write some of the run's old versions and changes, if they are many bytes by now."""
         writer = self._runner.writer
-        if writer.replaced_bytes < HISTORY_AHEAD_BYTES:
+        if writer.ahead_bytes < AHEAD_BYTES_MAX:
             return False
-        rows, size_bytes = self._overlay.take(Family.HISTORY, HISTORY_AHEAD_BYTES)
-        self._store.write({Family.HISTORY: rows})
-        writer.replaced_bytes = writer.replaced_bytes - size_bytes if rows else 0
+        rows: dict[Family, Mapping[bytes, bytes]] = {}
+        size_bytes = 0
+        for family in (Family.HISTORY, Family.CHANGES):
+            rows[family], size = self._overlay.take(family, AHEAD_BYTES_MAX - size_bytes)
+            size_bytes += size
+        self._store.write(rows)
+        writer.ahead_bytes = writer.ahead_bytes - size_bytes if size_bytes else 0
         return True
 
     def _apply(self, entries: Sequence[Entry], log_hash: int) -> Steps[list[Applied]]:
@@ -212,9 +216,9 @@ class StateMachine:
 
     def _write(self) -> Steps[None]:
         overlay = self._overlay
-        while self._write_history_ahead():
+        while self._write_ahead():
             yield
-        self._runner.writer.replaced_bytes = 0
+        self._runner.writer.ahead_bytes = 0
         yield from self._store.write_in_steps(overlay.for_store(), overlay.removed)
         overlay.clear()
         self._written = replace(self._meta)

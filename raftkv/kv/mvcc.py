@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raftkv.kv.changes import Change
 from raftkv.kv.lease_sizes import LeaseSizes
-from raftkv.kv.limits import HISTORY_ROW_BYTES
+from raftkv.kv.limits import ROW_BYTES
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.queues import Fronts
 from raftkv.kv.records import (
@@ -25,8 +25,8 @@ class Writer:
     Set `revision` and `position` = 0 before the changes of a revision; `position` then counts
     them. The revision exists only if it is not 0 in the end. `made` gathers the changes for
     whoever watches, None if nobody does. `fronts` is kept true of the queues, `lease_sizes` of the
-    leases' keys. `replaced_bytes` are those of old versions that went to history and are not
-    written yet.
+    leases' keys. `ahead_bytes` are those of old versions and changes that are not written yet; a
+    row counts for `ROW_BYTES` beside its value.
     """
 
     __slots__ = (
@@ -36,19 +36,19 @@ class Writer:
         "_history",
         "_known",
         "_lease_keys",
+        "ahead_bytes",
         "fronts",
         "lease_sizes",
         "made",
         "overlay",
         "position",
-        "replaced_bytes",
         "revision",
     )
 
     def __init__(self, overlay: Overlay, revision: int, lease_sizes: LeaseSizes) -> None:
         self.overlay = overlay
         self.lease_sizes = lease_sizes
-        self.replaced_bytes = 0
+        self.ahead_bytes = 0
         self.revision = revision
         self.position = 0
         self.made: list[Change] | None = None
@@ -87,7 +87,7 @@ class Writer:
             # before the log forbid this, but apply must be right for whatever is in the log.
             if old_revision != revision:
                 self._history[history_key(key, revision)] = old
-                self.replaced_bytes += len(old) + HISTORY_ROW_BYTES
+                self.ahead_bytes += len(old) + ROW_BYTES
         if lease != old_lease:
             self._move(key, old_lease, lease)
         self._current[key] = record = (
@@ -95,6 +95,7 @@ class Writer:
         )
         self._changes[change_key(revision, self.position)] = CHANGE_PUT + key
         self.position += 1
+        self.ahead_bytes += ROW_BYTES
         if self.made is not None:
             self.made.append(Change(revision, key, record, old))
 
@@ -104,13 +105,14 @@ class Writer:
         create_revision, old_revision, _, old_lease = unpack_version(old)
         if old_revision != revision:
             self._history[history_key(key, revision)] = old
-            self.replaced_bytes += len(old) + HISTORY_ROW_BYTES
+            self.ahead_bytes += len(old) + ROW_BYTES
         if old_lease:
             self._move(key, old_lease, 0)
         self._current[key] = None
         self.fronts.deleted(key, create_revision)
         self._changes[change_key(revision, self.position)] = CHANGE_DELETE + key
         self.position += 1
+        self.ahead_bytes += ROW_BYTES
         if self.made is not None:
             self.made.append(Change(revision, key, None, old))
 

@@ -6,21 +6,17 @@ before it changes anything; what may be long runs in steps.
 
 from __future__ import annotations
 
-from typing import Final
-
 from raftkv.errors import InvalidRequest, KeyNotFound
 from raftkv.kv.budget import Budget, key_value_bytes, rows_of
 from raftkv.kv.leases import Leases
 from raftkv.kv.limits import UNBOUNDED
 from raftkv.kv.mvcc import Writer
+from raftkv.kv.overlay import REMOVED_AT_ONCE_MIN
 from raftkv.kv.ranges import end_of
 from raftkv.kv.records import VERSION_BYTES, fill_key_value, mod_revision, unpack_version
 from raftkv.kv.steps import CHANGE_UNITS, Steps
 from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2
-
-REMOVED_AT_ONCE_MIN: Final = 256
-"""So many deleted keys in a row are one range for the store, not a deletion each."""
 
 
 def put(
@@ -86,7 +82,7 @@ def delete_range(
         if budget.pace.spend(CHANGE_UNITS):
             yield
     if len(doomed) >= REMOVED_AT_ONCE_MIN and budget.bounded:
-        writer.overlay.removes_current([old_key for old_key, _ in doomed])
+        writer.overlay.removes(Family.CURRENT, [old_key for old_key, _ in doomed])
     result.revision = writer.visible_revision
 
 

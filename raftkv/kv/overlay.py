@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Protocol
+from typing import Final, Protocol
 
 from sortedcontainers import SortedList
 
-from raftkv.kv.limits import HISTORY_ROW_BYTES
+from raftkv.kv.limits import ROW_BYTES
 from raftkv.kv.store import Changes, Family
+
+REMOVED_AT_ONCE_MIN: Final = 256
+"""So many deleted rows one after the other are one range for the store, not a deletion each."""
 
 
 class Reader(Protocol):
@@ -41,7 +44,7 @@ class Overlay:
         self.changes: dict[Family, dict[bytes, bytes | None]] = {family: {} for family in Family}
         self.known: dict[bytes, bytes | None] = {}
         self.removed: dict[Family, list[tuple[bytes, bytes]]] = {}
-        self._spared: set[bytes] = set()
+        self._spared: dict[Family, set[bytes]] = {}
         self._index: dict[Family, SortedList] = {}
 
     def get(self, family: Family, key: bytes) -> bytes | None:
@@ -73,7 +76,8 @@ class Overlay:
                 self.changes[family].update(rows)
         for family, ranges in above.removed.items():
             self.removed.setdefault(family, []).extend(ranges)
-        self._spared |= above._spared
+        for family, spared in above._spared.items():
+            self._spared.setdefault(family, set()).update(spared)
 
     def take(self, family: Family, size_bytes: int) -> tuple[dict[bytes, bytes], int]:
         """Take out the first rows, of about so many bytes; and how many these are, counted as the
@@ -89,7 +93,7 @@ class Overlay:
                 break
             if value is not None:
                 taken[key] = value
-                size += len(value) + HISTORY_ROW_BYTES
+                size += len(value) + ROW_BYTES
         for key in taken:
             del changes[key]
         self._index.pop(family, None)
@@ -104,22 +108,22 @@ class Overlay:
                 changes[key] = None
         self.removed.setdefault(family, []).append((start, end))
 
-    def removes_current(self, keys: Sequence[bytes]) -> None:
-        """All living keys from the first to the last of these, in order, have just been deleted."""
-        self.removed.setdefault(Family.CURRENT, []).append((keys[0], keys[-1] + b"\0"))
-        self._spared.update(keys)
+    def removes(self, family: Family, keys: Sequence[bytes]) -> None:
+        """All rows from the first to the last of these, in order, have just been deleted."""
+        self.removed.setdefault(family, []).append((keys[0], keys[-1] + b"\0"))
+        self._spared.setdefault(family, set()).update(keys)
 
     def for_store(self) -> Changes:
         """The changes that are left once the store has removed the ranges."""
         if not self._spared:
             return self.changes
         changes: dict[Family, Mapping[bytes, bytes | None]] = dict(self.changes)
-        spared = self._spared
-        changes[Family.CURRENT] = {
-            key: record
-            for key, record in self.changes[Family.CURRENT].items()
-            if record is not None or key not in spared
-        }
+        for family, spared in self._spared.items():
+            changes[family] = {
+                key: row
+                for key, row in self.changes[family].items()
+                if row is not None or key not in spared
+            }
         return changes
 
     def clear(self) -> None:

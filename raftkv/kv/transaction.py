@@ -56,7 +56,7 @@ def run_transaction(
     yield from _Execution(branch, leases, budget, compacted_revision).run(path, result)
     writer.overlay.absorb(overlay)
     writer.lease_sizes.absorb(branch.lease_sizes)
-    writer.replaced_bytes += branch.replaced_bytes
+    writer.ahead_bytes += branch.ahead_bytes
     for key in branch.overlay.changes[Family.CURRENT]:
         writer.fronts.changed(key)
     writer.position = branch.position

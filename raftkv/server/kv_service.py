@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from raftkv.kv.checks import check_batch
 from raftkv.kv.limits import Limits
 from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
@@ -62,9 +64,11 @@ class KVService(api_pb2_grpc.KVServicer):
             max_staleness_ms=request.max_staleness_ms,
         )
         result, staleness_ms = await self._read(reads, call)
-        return api_pb2.RangeReply(
+        reply = api_pb2.RangeReply(
             header=header_of(self._node), result=result.range, staleness_ms=staleness_ms
         )
+        await asyncio.sleep(0)  # a large one takes some milliseconds more to be encoded
+        return reply
 
     @data_call("kv.read_transaction")
     async def ReadTransaction(
@@ -77,9 +81,11 @@ class KVService(api_pb2_grpc.KVServicer):
             max_staleness_ms=request.max_staleness_ms,
         )
         result, staleness_ms = await self._read(reads, call)
-        return api_pb2.ReadTransactionReply(
+        reply = api_pb2.ReadTransactionReply(
             header=header_of(self._node), result=result.transaction, staleness_ms=staleness_ms
         )
+        await asyncio.sleep(0)
+        return reply
 
     async def _read(self, reads: api_pb2.ReadBatch, call: Call) -> tuple[kv_pb2.Result, int]:
         barrier = self._reader.barrier(reads, call.deadline)
@@ -89,4 +95,5 @@ class KVService(api_pb2_grpc.KVServicer):
         (result,) = answer.results
         if result.HasField("failure"):
             raise failures.error_of(result.failure)
+        await asyncio.sleep(0)
         return result, answer.staleness_ms

@@ -81,9 +81,7 @@ class Reader:
         """
         while True:
             fresh_as_of_s = self._node.fresh_as_of_s
-            reply = await self._read_all(reads, deadline)
-            await asyncio.sleep(0)  # to copy a large reply takes some milliseconds each time
-            answer = api_pb2.ReadResults(results=reply.results)
+            answer = (await self._read_all(reads, deadline)).answer
             if self._dated(reads, answer, fresh_as_of_s):
                 return answer
             barrier = self.barrier(reads, deadline)
@@ -105,6 +103,7 @@ class Reader:
                 result = await self._long_read(each, deadline)
                 await asyncio.sleep(0)  # it may have ended in its first step, or be large
                 reply.append(result)
+                await asyncio.sleep(0)
         return reply
 
     def _dated(
@@ -164,18 +163,18 @@ class _Reply:
     """The results of one request, kept within the bound of a reply; the first always fits."""
 
     def __init__(self, bytes_max: int) -> None:
-        self.results: list[kv_pb2.Result] = []
+        self.answer = api_pb2.ReadResults()
         self.full = False
         self._bytes_max = bytes_max
         self._bytes_left = bytes_max
 
     def append(self, result: kv_pb2.Result) -> None:
         size = result.ByteSize()
-        if self.results and size > self._bytes_left:
+        if self.answer.results and size > self._bytes_left:
             self.full = True
             result = _no_room(self._bytes_max)
         self._bytes_left -= size
-        self.results.append(result)
+        self.answer.results.append(result)
 
 
 def _steps(machine: StateMachine, request: _Read) -> Steps[kv_pb2.Result]:

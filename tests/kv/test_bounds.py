@@ -55,7 +55,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (leases, lease_sizes):
         monkeypatch.setattr(module, "LEASE_KEYS_MAX", 4)
     monkeypatch.setattr(leases, "LEASES_MAX", 3)
-    monkeypatch.setattr(operations, "REMOVED_AT_ONCE_MIN", 3)
+    for module in (operations, leases):
+        monkeypatch.setattr(module, "REMOVED_AT_ONCE_MIN", 3)
 
 
 def fill(db: Driver, count: int, value: bytes = b"") -> None:
@@ -487,7 +488,7 @@ def test_a_read_transaction_shows_one_state_whatever_is_applied_between_its_step
 def test_old_values_are_written_ahead_of_a_run_and_nobody_sees_them(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "HISTORY_AHEAD_BYTES", 1_000)
+    monkeypatch.setattr(machine, "AHEAD_BYTES_MAX", 3_000)
     fill(db, 10, b"x" * 500)
     db.restart(step_units=8)
     revision, index = db.machine.revision, db.machine.applied_index
@@ -508,7 +509,7 @@ def test_old_values_are_written_ahead_of_a_run_and_nobody_sees_them(
 def test_a_crash_behind_old_values_that_were_written_ahead_changes_nothing(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "HISTORY_AHEAD_BYTES", 1_000)
+    monkeypatch.setattr(machine, "AHEAD_BYTES_MAX", 3_000)
     fill(db, 10, b"x" * 500)
     db.restart(step_units=8)
     revision, index = db.machine.revision, db.machine.applied_index

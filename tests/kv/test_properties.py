@@ -35,8 +35,9 @@ def _small_steps() -> Iterator[None]:
         patch.setattr(commands, "UPKEEP_ROWS_PER_ENTRY", 3)
         patch.setattr(commands, "READ_AHEAD_KEYS", 2)
         patch.setattr(budget, "DELETED_KEYS_MAX", DELETIONS_MAX)
-        patch.setattr(operations, "REMOVED_AT_ONCE_MIN", 2)
-        patch.setattr(machine, "HISTORY_AHEAD_BYTES", 40)
+        for module in (operations, leases):
+            patch.setattr(module, "REMOVED_AT_ONCE_MIN", 2)
+        patch.setattr(machine, "AHEAD_BYTES_MAX", 1_100)
         for module in (leases, lease_sizes):
             patch.setattr(module, "LEASE_KEYS_MAX", LEASE_KEYS_MAX)
         yield
