@@ -89,6 +89,7 @@ async def _serve(settings: Settings) -> ExitCode:
     import asyncio
 
     from raftkv import logs
+    from raftkv.cli.garbage import collect_rarely
     from raftkv.server.app import Server
 
     log = logs.get_logger(node=settings.node_id)
@@ -105,11 +106,13 @@ async def _serve(settings: Settings) -> ExitCode:
             await asyncio.wait({starting})
             return ExitCode.OK
         starting.result()
+        collecting = asyncio.create_task(collect_rarely())
         stopped = asyncio.create_task(server.wait_stopped())
         await asyncio.wait({stopped, told_to_stop}, return_when=asyncio.FIRST_COMPLETED)
         if not stopped.done():
             log.info("signal_received", signal=told_to_stop.result())
         reason = stopped.result() if stopped.done() else None
+        collecting.cancel()
         await server.stop()
         if isinstance(reason, RemovedFromCluster):
             # An end that was asked for: whatever restarts failed processes shall leave it alone.

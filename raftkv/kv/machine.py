@@ -87,6 +87,7 @@ class StateMachine:
         self._step_units = step_units
         self._pace = Pace(step_units)
         self._runner = CommandRunner(store, self._overlay, self._meta, self._pace)
+        self._remembered_bytes = 0  # of results in this run, not written yet
         self._applying = False
         self._on_changes: Callable[[Sequence[Change]], None] | None = None
 
@@ -136,22 +137,23 @@ class StateMachine:
     # ---- entries -------------------------------------------------------------------
 
     def apply(self, entries: Sequence[Entry], log_hash: int = UNKNOWN) -> list[Applied]:
-        """`apply_in_steps` without a pause."""
-        return run(self.apply_in_steps(entries, log_hash))
+        """`apply_in_steps` without a pause; `log_hash` is that of the last entry."""
+        return run(self.apply_in_steps(entries, lambda _: log_hash))
 
     def apply_in_steps(
-        self, entries: Sequence[Entry], log_hash: int = UNKNOWN
+        self, entries: Sequence[Entry], hash_at: Callable[[int], int]
     ) -> Steps[list[Applied]]:
-        """Apply a run of entries and write it to the store, whole, with `applied_index`.
+        """Apply a run of entries and write it to the store with `applied_index`: whole, or where
+        it makes much, in whole entries.
 
-        `log_hash` is the running hash of the log up to the last of them. Returns one `Applied` per
+        `hash_at` tells the running hash of the log up to an index. Returns one `Applied` per
         submission, in order. May raise `StorageError`. One run at a time, to its end.
 
         Old versions and changes, if they are many, are written before the rest of the run: nobody
         sees them, as they are of revisions to come, and a crash before the rest has the same ones
         written again.
         """
-        steps = self._apply(entries, log_hash)
+        steps = self._apply(entries, hash_at)
         while True:
             try:
                 next(steps)
@@ -174,7 +176,9 @@ class StateMachine:
         writer.ahead_bytes = writer.ahead_bytes - size_bytes if size_bytes else 0
         return True
 
-    def _apply(self, entries: Sequence[Entry], log_hash: int) -> Steps[list[Applied]]:
+    def _apply(
+        self, entries: Sequence[Entry], hash_at: Callable[[int], int]
+    ) -> Steps[list[Applied]]:
         check(not self._applying, "runs are applied one after the other")
         self._applying = True
         meta = self._meta
@@ -205,20 +209,21 @@ class StateMachine:
                 self._runner.compaction.step(COMPACTION_CHANGES_PER_ENTRY)
             meta.applied_index = entry.index
             meta.applied_term = entry.term
-        if entries:
-            meta.applied_hash = log_hash
-            self._overlay.changes[Family.META][META_KEY] = meta.encode()
-            yield from self._write()
-            self.membership = membership
+            if entry is entries[-1] or self._remembered_bytes >= AHEAD_BYTES_MAX:
+                meta.applied_hash = hash_at(entry.index)
+                self._overlay.changes[Family.META][META_KEY] = meta.encode()
+                yield from self._write()
+                self.membership = membership
+                self._applying = entry is not entries[-1]
+                self._tell()
         self._applying = False
-        self._tell()
         return applied
 
     def _write(self) -> Steps[None]:
         overlay = self._overlay
         while self._write_ahead():
             yield
-        self._runner.writer.ahead_bytes = 0
+        self._runner.writer.ahead_bytes = self._remembered_bytes = 0
         yield from self._store.write_in_steps(overlay.for_store(), overlay.removed)
         overlay.clear()
         self._written = replace(self._meta)
@@ -278,6 +283,7 @@ class StateMachine:
         # the new one must know the batch, or a retry would run it twice.
         if session in self._runner.leases:
             sessions.remember(session, sequence, result, size_bytes)
+            self._remembered_bytes += len(result)
         return result
 
     def _run_batch(self, batch: kv_pb2.CommandBatch) -> Steps[tuple[bytes, int | None]]:

@@ -52,6 +52,7 @@ from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint, decode_version
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.ready import Persist, RaftConfig, Role
+from raftkv.raft.running_hash import UNKNOWN
 from raftkv.rpc import kv_pb2, log_pb2
 from raftkv.storage.damage import damage_of
 from raftkv.storage.ports import Checkpoint, LogStore, StateStorage
@@ -675,8 +676,9 @@ class Driver:
             if entry.kind is EntryKind.VERSION:
                 require_version(decode_version(entry.payload), self._config.versions)
         term_before = self.machine.applied_term
-        log_hash = raft.log.hash(entries[-1].index) or 0
-        all_applied = yield from self.machine.apply_in_steps(entries, log_hash)
+        all_applied = yield from self.machine.apply_in_steps(
+            entries, lambda index: raft.log.hash(index) or UNKNOWN
+        )
         for applied in all_applied:
             if applied.origin == own.origin:
                 own.resolve(applied.number, applied.result)

@@ -9,12 +9,18 @@ from raftkv.kv.machine import StateMachine
 from raftkv.kv.steps import STEP_UNITS, run
 from raftkv.kv.store import Family
 from raftkv.raft.entry import Entry, EntryKind, encode_version
+from raftkv.raft.running_hash import UNKNOWN
 from raftkv.rpc import kv_pb2 as pb
 from raftkv.rpc import log_pb2
 from raftkv.storage.memory_state import MemoryStateStore
 
 ORIGIN = 77
 EVERYTHING = b"\x00"
+
+
+def no_hash(_: int) -> int:
+    """Of a log that has none."""
+    return UNKNOWN
 
 
 def put(key: bytes, value: bytes = b"", **options: object) -> pb.Command:

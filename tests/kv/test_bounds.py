@@ -33,6 +33,7 @@ from .harness import (
     dump,
     entry,
     grant,
+    no_hash,
     put,
     renew,
     revoke,
@@ -456,7 +457,7 @@ def test_what_is_read_during_a_run_is_the_state_before_it(
         *(put(b"k%03d" % number, b"new") for number in range(5)),
     )
     paused = 0
-    for _ in db.machine.apply_in_steps([entry(index + 1, 1_000, sent)]):
+    for _ in db.machine.apply_in_steps([entry(index + 1, 1_000, sent)], no_hash):
         paused += 1
         assert (db.machine.revision, db.machine.applied_index) == (revision, index)
         assert db.machine.time_ms == 0
@@ -495,7 +496,7 @@ def test_old_values_are_written_ahead_of_a_run_and_nobody_sees_them(
     before = [run(db.machine.read(whole(revision=each))) for each in range(2, revision + 1)]
     deletion = entry(index + 1, 0, batch(delete(EVERYTHING, EVERYTHING)))
     ahead = 0
-    for _ in db.machine.apply_in_steps([deletion]):
+    for _ in db.machine.apply_in_steps([deletion], no_hash):
         ahead = max(ahead, len(rows(db.store, Family.HISTORY)))
         assert [run(db.machine.read(whole(revision=each))) for each in range(2, revision + 1)] == (
             before
@@ -515,7 +516,7 @@ def test_a_crash_behind_old_values_that_were_written_ahead_changes_nothing(
     revision, index = db.machine.revision, db.machine.applied_index
     before = run(db.machine.read(whole(revision=revision)))
     deletion = entry(index + 1, 0, batch(delete(EVERYTHING, EVERYTHING)))
-    for _ in db.machine.apply_in_steps([deletion]):
+    for _ in db.machine.apply_in_steps([deletion], no_hash):
         if rows(db.store, Family.HISTORY):
             break
     db.restart()
@@ -566,3 +567,28 @@ def test_a_long_queue_costs_each_who_joins_or_leaves_it_the_same() -> None:
         return scanned
 
     assert steps_of(400) <= 4 * steps_of(100) + 4
+
+
+def test_a_run_with_large_results_is_written_in_whole_entries_and_told_as_it_is(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db.do(put(b"big", b"x" * MIB))
+    session = db.grant(5_000)
+    told: list[tuple[int, int]] = []
+    db.machine.tell_changes(
+        lambda changes: told.append((changes[-1].revision, db.machine.revision))
+    )
+    read = pb.Command(transaction=transaction(success=[pb.Range(key=b"big"), put(b"k")]))
+    index = db.machine.applied_index
+    entries = [
+        entry(index + number, 0, batch(read, session=session, sequence=number))
+        for number in range(1, 6)
+    ]
+    seen = set()
+    for _ in db.machine.apply_in_steps(entries, lambda each: each):
+        seen.add(db.machine.applied_index)
+        assert db.machine.applied_hash in (0, db.machine.applied_index)
+    assert [revision for revision, _ in told] == [revision for _, revision in told]
+    assert len(told) > 1
+    assert db.machine.applied_index == index + 5
+    assert db.machine.applied_hash == index + 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jepsen_lite.mutants.mutant import Patch, mutant
 from raftkv.kv import locks, operations, queues
@@ -82,14 +82,14 @@ def leases_start_again() -> list[Patch]:
     apply = StateMachine.apply_in_steps
 
     def apply_each(
-        self: StateMachine, entries: Sequence[Entry], log_hash: int
+        self: StateMachine, entries: Sequence[Entry], hash_at: Callable[[int], int]
     ) -> Steps[list[Applied]]:
         applied: list[Applied] = []
         for entry in entries:
             if entry.kind is EntryKind.NOOP:
                 for lease in list(self.leases()):
                     self._runner.leases.renew(lease)
-            applied += yield from apply(self, [entry], log_hash)
+            applied += yield from apply(self, [entry], hash_at)
         return applied
 
     return [(StateMachine, "apply_in_steps", apply_each)]
