@@ -184,6 +184,10 @@ class _Unfailing:
             self._stream.flush()
 
 
+MESSAGE_CHARACTERS_MAX = 300
+"""Of what a library logs: it may repeat what a caller has sent."""
+
+
 class _Adopt(logging.Handler):
     """Sends what libraries log through `logging` the same way as our own events.
 
@@ -199,13 +203,17 @@ class _Adopt(logging.Handler):
         if suppressed is None:
             return
         log = get_logger().bind(logger=record.name, **suppressed)
-        facts = {"exc_info": record.exc_info} if record.exc_info else {}
+        message = record.getMessage()[:MESSAGE_CHARACTERS_MAX]
+        facts: dict[str, object] = {"exc_info": record.exc_info} if record.exc_info else {}
+        if record.exc_info and record.name.startswith("grpc"):
+            # What a caller has sent is in it, and where gRPC met it helps nobody.
+            facts = {"error": repr(record.exc_info[1])[:MESSAGE_CHARACTERS_MAX]}
         if record.levelno >= logging.ERROR:
-            log.error(record.getMessage(), **facts)
+            log.error(message, **facts)
         elif record.levelno >= logging.WARNING:
-            log.warning(record.getMessage(), **facts)
+            log.warning(message, **facts)
         else:
-            log.debug(record.getMessage(), **facts)
+            log.debug(message, **facts)
 
 
 def _adopt_standard_logging() -> None:

@@ -1,8 +1,8 @@
 """When Python looks for reference cycles in a node's process.
 
 A full collection visits every object that lives long, log entries and leases among them: 20 to 50
-ms where callers have made many. It finds next to nothing, for cycles are rare here and die young. So
-young objects are collected as ever, and a full collection comes at long intervals.
+ms where callers have made many. It finds next to nothing, for cycles are rare here and die young.
+So young objects are collected as ever, and a full collection comes at long intervals.
 """
 
 from __future__ import annotations

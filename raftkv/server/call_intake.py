@@ -133,6 +133,8 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
             message = reply.SerializeToString()
         except grpc.aio.AbortError:
             raise
+        except grpc.aio.BaseError as error:
+            raise asyncio.CancelledError from error  # gRPC says so of a call whose client has gone
         except Exception as error:  # noqa: BLE001 (whatever it is, the caller gets a typed error)
             await self._fail(path, context, error)
         # Written after this returns; the call is over once the client has fetched it.
@@ -156,6 +158,8 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
                 await method.serve(request, context, traffic)
         except grpc.aio.AbortError:
             raise
+        except grpc.aio.BaseError as error:
+            raise asyncio.CancelledError from error  # gRPC says so of a call whose client has gone
         except Exception as error:  # noqa: BLE001 (whatever it is, the caller gets a typed error)
             await self._fail(path, context, error)
 
@@ -189,7 +193,12 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
         """End the call with the error; what nobody foresaw is logged."""
         if not isinstance(error, RaftkvError):
             self._log.error("call_failed", method=path, exc_info=error)
-        await failures.abort(context, failures.of_write(error), self._header())
+        try:
+            await failures.abort(context, failures.of_write(error), self._header())
+        except grpc.aio.AbortError:
+            raise
+        except grpc.aio.BaseError as over:
+            raise asyncio.CancelledError from over
 
 
 class Places:
