@@ -177,7 +177,9 @@ class CommandRunner:
         budget.begin_command()
         try:
             for fence in command.fences:
-                locks.check_fence(writer.overlay, fence, writer.fronts, self.leases)
+                yield from locks.check_fence(
+                    writer.overlay, fence, writer.fronts, self.leases, self._pace
+                )
                 if self._pace.spend(COMMAND_UNITS):
                     yield
             yield from self._dispatch(command, result, budget)
@@ -240,7 +242,9 @@ class CommandRunner:
                     if self._pace.spend(COMMAND_UNITS):
                         yield
             case "acquire":
-                locks.acquire(writer, command.acquire, result, leases, writer.fronts, budget)
+                yield from locks.acquire(
+                    writer, command.acquire, result, leases, writer.fronts, budget
+                )
             case _:
                 raise InvalidRequest(
                     "the command is not set; say put, delete_range, transaction, "
@@ -254,6 +258,9 @@ class CommandRunner:
         leases = self.leases
         if leases.is_ending(grant.lease):
             if not (yield from self._end_lease(grant.lease, budget)):
-                raise Overloaded("the keys of the lease's life before are being deleted; try again")
+                raise Overloaded(
+                    "the keys of the lease's life before are being deleted; try again",
+                    retry_after_s=0.1,
+                )
             result.revision = self._meta.revision
         result.lease.lease, result.lease.ttl_ms = leases.grant(grant.lease, grant.ttl_ms)

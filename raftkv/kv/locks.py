@@ -16,6 +16,7 @@ from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import Reader
 from raftkv.kv.queues import Fronts, member_key
 from raftkv.kv.records import fill_key_value, unpack_version
+from raftkv.kv.steps import Pace, Steps
 from raftkv.kv.store import Family
 from raftkv.rpc import kv_pb2
 
@@ -28,17 +29,23 @@ class Member(NamedTuple):
     record: bytes
 
 
-def members(view: Reader, name: bytes, front: int = 0) -> Iterator[Member]:
-    """All members of the queue, the holder first; none is below `front`."""
+def rows(view: Reader, name: bytes, front: int = 0) -> Iterator[Member | None]:
+    """All members of the queue, the holder first; none is below `front`. None for each key that
+    somebody else has written in their midst.
+    """
     # Revisions have less than 64 bits, so every token begins with a digit below 8.
     for key, record in view.scan(Family.CURRENT, member_key(name, front), name + b"/8"):
         token = unpack_version(record)[0]
-        if key == member_key(name, token):
-            yield Member(token, key, record)
+        yield Member(token, key, record) if key == member_key(name, token) else None
 
 
-def holder(view: Reader, name: bytes, fronts: Fronts) -> Member | None:
-    """Who holds the lock."""
+def members(view: Reader, name: bytes, front: int = 0) -> Iterator[Member]:
+    """All members of the queue, the holder first; none is below `front`."""
+    return (row for row in rows(view, name, front) if row is not None)
+
+
+def holder(view: Reader, name: bytes, fronts: Fronts, pace: Pace) -> Steps[Member | None]:
+    """Who holds the lock. Pauses only among keys that are no members."""
     if fronts.is_empty(name):
         return None
     front = fronts.of(name)
@@ -46,12 +53,14 @@ def holder(view: Reader, name: bytes, fronts: Fronts) -> Member | None:
         record = view.get(Family.CURRENT, member_key(name, front))
         if record is not None and unpack_version(record)[0] == front:
             return Member(front, member_key(name, front), record)
-    found = next(members(view, name, front), None)
-    if found is None:
-        fronts.note_empty(name)
-    else:
-        fronts.note(name, found.token)
-    return found
+    for found in rows(view, name, front):
+        if found is not None:
+            fronts.note(name, found.token)
+            return found
+        if pace.spend(1):
+            yield
+    fronts.note_empty(name)
+    return None
 
 
 def is_member(view: Reader, name: bytes, token: int) -> bool:
@@ -60,9 +69,11 @@ def is_member(view: Reader, name: bytes, token: int) -> bool:
     return record is not None and unpack_version(record)[0] == token
 
 
-def check_fence(view: Reader, fence: kv_pb2.Fence, fronts: Fronts, leases: Leases) -> None:
+def check_fence(
+    view: Reader, fence: kv_pb2.Fence, fronts: Fronts, leases: Leases, pace: Pace
+) -> Steps[None]:
     """Raise `FencedOff` unless the token is that of the present holder, whose lease lives."""
-    present = holder(view, fence.name, fronts)
+    present = yield from holder(view, fence.name, fronts, pace)
     if present is not None and unpack_version(present.record)[3] not in leases:
         present = None  # it is over for it; its key goes with the next upkeep
     if present is None or present.token != fence.token:
@@ -81,12 +92,12 @@ def acquire(
     leases: Leases,
     fronts: Fronts,
     budget: Budget,
-) -> None:
+) -> Steps[None]:
     """Join the queue, or with `only_if_free` become the holder or nothing."""
     if not request.name:
         raise InvalidRequest("acquire.name is empty; a lock's name has at least one byte")
     view, answer = writer.overlay, result.acquire
-    present = holder(view, request.name, fronts)
+    present = yield from holder(view, request.name, fronts, budget.pace)
     answer.held = present is None
     if present is not None:
         budget.take_key_value(present.key, present.record)

@@ -409,13 +409,22 @@ class StateMachine:
     # ---- locks ---------------------------------------------------------------------
 
     def lock_holder(self, name: bytes) -> locks.Member | None:
-        """Who holds the lock."""
-        return locks.holder(self._store, name, self._fronts)
+        """Who holds the lock; None also if too many keys that are no members are in the way."""
+        steps = locks.holder(self._store, name, self._fronts, Pace(self._step_units))
+        try:
+            next(steps)
+        except StopIteration as done:
+            return cast("locks.Member | None", done.value)
+        return None
 
     def lock_members(self, name: bytes, after_token: int = 0) -> Iterator[locks.Member]:
         """Who holds the lock, and then who waits, in order, from the one after `after_token` on."""
+        return (row for row in self.lock_rows(name, after_token) if row is not None)
+
+    def lock_rows(self, name: bytes, after_token: int = 0) -> Iterator[locks.Member | None]:
+        """The same, with None for each key among them that is no member."""
         front = max(self._fronts.of(name), after_token + 1)
-        return locks.members(self._store, name, front)
+        return locks.rows(self._store, name, front)
 
     @property
     def _fronts(self) -> Fronts:

@@ -17,15 +17,23 @@ T = TypeVar("T")
 
 
 def fill(
-    rows: Iterable[T], add: Callable[[T], object], size_of: Callable[[T], int], bytes_max: int
+    rows: Iterable[T | None],
+    add: Callable[[T], object],
+    size_of: Callable[[T], int],
+    bytes_max: int,
 ) -> Steps[bool]:
-    """Add rows until the reply is full; whether there are others. The first always fits."""
-    bytes_left = bytes_max
-    for position, row in enumerate(rows):
-        bytes_left -= size_of(row) + ROW_OVERHEAD_BYTES
-        if position and (bytes_left < 0 or position >= ROWS_MAX):
-            return True
-        add(row)
-        if not (position + 1) % ROWS_PER_STEP:
+    """Add rows until the reply is full; whether there are others. The first always fits.
+
+    None is a row that was looked at and is not to be added.
+    """
+    bytes_left, added = bytes_max, 0
+    for position, row in enumerate(rows, 1):
+        if row is not None:
+            bytes_left -= size_of(row) + ROW_OVERHEAD_BYTES
+            if added and (bytes_left < 0 or added >= ROWS_MAX):
+                return True
+            add(row)
+            added += 1
+        if not position % ROWS_PER_STEP:
             yield
     return False

@@ -65,7 +65,7 @@ class LockService(api_pb2_grpc.LockServicer):
     ) -> Steps[api_pb2.LockInfoReply]:
         reply = api_pb2.LockInfoReply(header=header_of(self._node))
         reply.more = yield from fill(
-            (_told(member, machine) for member in machine.lock_members(name, after_token)),
+            (row and _told(row, machine) for row in machine.lock_rows(name, after_token)),
             reply.members.append,
             api_pb2.LockMember.ByteSize,
             self._reader.reply_bytes_max,

@@ -592,3 +592,17 @@ def test_a_run_with_large_results_is_written_in_whole_entries_and_told_as_it_is(
     assert len(told) > 1
     assert db.machine.applied_index == index + 5
     assert db.machine.applied_hash == index + 5
+
+
+def test_keys_that_are_no_members_do_not_hold_up_a_loop_nor_decide_who_holds_a_lock() -> None:
+    db = Driver(version=BOUNDED)
+    fill(db, 1)
+    # They look like members, and stand before all that ever can be.
+    db.send(batch(*(put(b"n/%016x" % number) for number in range(1, 200))))
+    db.restart(step_units=16)
+    index = db.machine.applied_index
+    join = pb.Command(acquire=pb.Acquire(name=b"n", ttl_ms=5_000))
+    pauses = sum(1 for _ in db.machine.apply_in_steps([entry(index + 1, 0, batch(join))], no_hash))
+    assert pauses > 5
+    (member,) = db.machine.lock_members(b"n")
+    assert db.machine.lock_holder(b"n") == member

@@ -120,8 +120,9 @@ def cluster_time_starts_again() -> list[Patch]:
 def fence_not_checked() -> list[Patch]:
     """A holder that was paused and has lost its lock goes on writing under its old token."""
 
-    def check_fence(*_: object) -> None:
+    def check_fence(*_: object) -> Steps[None]:
         """Anybody may."""
+        yield from ()
 
     return [(locks, "check_fence", check_fence)]
 
