@@ -158,9 +158,9 @@ def test_an_import_within_the_rules_is_not(module: str, source: str) -> None:
 # front door nothing may be decided, hashed or compared by them: `kv/canonical.py` is for that. Here
 # is who writes or measures messages all the same, and why it decides nothing.
 SERIALISED: dict[str, str] = {
-    "raftkv.kv.checks.check_batch": "one node takes a request in or not; nobody has to agree",
-    "raftkv.kv.checks.check_command": "as check_batch",
-    "raftkv.kv.checks.check_read_transaction": "as check_batch, of a read",
+    "raftkv.kv.checks.check_in_steps": "one node takes a request in or not; nobody has to agree",
+    "raftkv.kv.checks.check_command": "as check_in_steps",
+    "raftkv.kv.checks.check_read_transaction": "as check_in_steps, of a read",
     "raftkv.kv.commands.CommandRunner._run_named": "a result, remembered to be returned",
     "raftkv.kv.machine.StateMachine._run_batch": "a result, returned and remembered for that",
     "raftkv.kv.machine._refusal": "a result, returned",

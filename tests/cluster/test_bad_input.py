@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import signal
 import socket
 import sys
@@ -371,7 +372,8 @@ async def test_over_a_bound_a_generic_client_is_told_when_to_come_back(
     assert over.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     error = error_of_call(over)
     assert type(error) is errors.Overloaded
-    assert f"the bound of {REQUESTS_MAX}" in error.message
+    # One connection leaves as much free as it takes, so the bound of the node is not reached.
+    assert re.search(r"requests in flight of this client: the bound of \d+ is", error.message)
     assert error.outcome is Outcome.SAFE_TO_RETRY
     assert 0 < error.retry_after_s < 1
     assert None in await asyncio.gather(*ends)  # what was let in was served

@@ -23,7 +23,7 @@ class Door:
     def front_door(self, address: str) -> Any:
         return self
 
-    def call(self, method: str, *_: object) -> None:
+    def call(self, _client: str, method: str, *_: object) -> None:
         self.asked.append(method)
 
 

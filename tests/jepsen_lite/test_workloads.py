@@ -372,7 +372,7 @@ def test_a_bank_without_isolation_is_found_out(monkeypatch: pytest.MonkeyPatch) 
         await client.txn(success=puts, timeout=timeout_s)
 
     monkeypatch.setattr(bank, "write_if_unchanged", write_anyway)
-    plan = replace(draw_plan(1, 10.0), workloads=("bank",))
+    plan = replace(draw_plan(2, 10.0), workloads=("bank",))
     assert any("in all where 60 must be" in problem for problem in run(plan).problems)
 
 
