@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from raftkv.versions import SUPPORTED
 from tests.cluster.cluster import Cluster, eventually
 
 pytestmark = pytest.mark.cluster
@@ -30,7 +31,8 @@ async def test_directories_of_0_1_0_are_one_cluster_with_a_running_hash(tmp_path
         assert (await client.get("counted")).version == before.version == 1
 
         async def raised() -> bool:
-            return all([(await cluster.status(n)).cluster_version == 1 for n in cluster.nodes])
+            versions = [(await cluster.status(n)).cluster_version for n in cluster.nodes]
+            return set(versions) == {SUPPORTED.maximum}
 
         await eventually(raised, "the cluster version is raised")
         # From here on the nodes compare their hashes with every entry, also after a restart.

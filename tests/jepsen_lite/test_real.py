@@ -190,6 +190,7 @@ def test_a_short_run_on_real_processes_is_valid_and_leaves_everything(tmp_path: 
         assert (latest / name).stat().st_size > 0
 
 
+@pytest.mark.slow
 async def test_a_node_that_somebody_else_kills_makes_the_run_invalid(tmp_path: Path) -> None:
     command = ["--workload", "register", "--nemesis", "partition", "--seconds", "5"]
     with started(tmp_path, *command, "--rate", "60", "--seed", "1") as run:

@@ -64,6 +64,7 @@ def typed(line: str, environment: dict[str, str], directory: Path) -> str:
     return ended.stdout
 
 
+@pytest.mark.slow
 def test_the_printed_command_and_the_directory_show_the_same_failure(
     planted: dict[str, str], tmp_path: Path
 ) -> None:
