@@ -9,7 +9,7 @@ Knows no log and no network, and reads no clock: time is what the entries are st
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 from google.protobuf.message import DecodeError
@@ -81,7 +81,7 @@ class StateMachine:
         self._limits = limits
         self._overlay = Overlay(store)
         self._meta = _read_meta(store)
-        self._written = replace(self._meta)  # what the store has, and readers see
+        self._written = self._meta.copy()  # what the store has, and readers see
         payload = store.get(Family.META, MEMBERSHIP_KEY)
         self.membership = Membership() if payload is None else decode_membership(payload)
         self._step_units = step_units
@@ -226,7 +226,7 @@ class StateMachine:
         self._runner.writer.ahead_bytes = self._remembered_bytes = 0
         yield from self._store.write_in_steps(overlay.for_store(), overlay.removed)
         overlay.clear()
-        self._written = replace(self._meta)
+        self._written = self._meta.copy()
 
     def _raise_version(self, version: int) -> None:
         # Two leaders may each have proposed it, one after the other.

@@ -32,6 +32,20 @@ class Meta:
     compaction_cursor: bytes = b""
     """The key in CHANGES from which a compaction has yet to remove; empty: none is under way."""
 
+    def copy(self) -> Meta:
+        """The same scalars."""
+        return Meta(
+            self.applied_index,
+            self.applied_term,
+            self.revision,
+            self.compacted_revision,
+            self.time_ms,
+            self.leases_granted,
+            self.applied_hash,
+            self.cluster_version,
+            self.compaction_cursor,
+        )
+
     def encode(self) -> bytes:
         return (
             _META.pack(

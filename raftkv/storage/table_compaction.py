@@ -47,6 +47,10 @@ EDGE_BYTES_MAX = 512 << 20
 RANGES_MAX = 64
 SLICE_BYTES = 64 << 20
 UPPER_TABLES_BYTES_MAX = 256 << 20
+FREED_BYTES_MIN = 1 << 20
+"""Where less was freed, what is left elsewhere stays: acknowledged results go all the time, and what
+is flushed is slower to read than what is in memory."""
+
 WAL_BYTES_MAX = 8 << 20
 """What may stay in write-ahead logs: a removed row is in there as well."""
 
@@ -208,11 +212,12 @@ class TableCompaction:
         done = [family for family in removed if self._compact_family(family, removed[family])]
         if not done:
             return
-        if quiet:
+        freed = before - self._database.size_bytes()
+        if quiet and freed >= FREED_BYTES_MIN:
             # What was overwritten lies below what overwrote it, in tables not compacted yet.
             for family in self._database.families:
                 self._compact_upper(family)
-        if self._wal_bytes() > WAL_BYTES_MAX:
+        if freed >= FREED_BYTES_MIN and self._wal_bytes() > WAL_BYTES_MAX:
             self._database.flush()
         self._log.info(
             "tables_compacted",
