@@ -48,8 +48,8 @@ RANGES_MAX = 64
 SLICE_BYTES = 64 << 20
 UPPER_TABLES_BYTES_MAX = 256 << 20
 FREED_BYTES_MIN = 1 << 20
-"""Where less was freed, what is left elsewhere stays: acknowledged results go all the time, and what
-is flushed is slower to read than what is in memory."""
+"""Where less was freed, what is left elsewhere stays: acknowledged results go all the time, and
+what is flushed is slower to read than what is in memory."""
 
 WAL_BYTES_MAX = 8 << 20
 """What may stay in write-ahead logs: a removed row is in there as well."""
