@@ -42,6 +42,7 @@ class Budget:
         "bytes_left",
         "bytes_max",
         "deletions_left",
+        "exhausted",
         "pace",
         "replaced_left",
         "rows_left",
@@ -55,10 +56,17 @@ class Budget:
         self.rows_left = ROWS_MAX if bounded else UNBOUNDED
         self.deletions_left = DELETED_KEYS_MAX if bounded else UNBOUNDED
         self.replaced_left = REPLACED_BYTES_MAX if bounded else UNBOUNDED
+        self.exhausted = False
+        """A command of the batch had too little left: those after it are not even begun."""
         self._fresh = True
 
     def begin_command(self) -> None:
-        """The next command of the batch: what it may use depends on those before it."""
+        """The next command of the batch: what it may use depends on those before it.
+
+        Raises `Overloaded` once the budget is exhausted.
+        """
+        if self.exhausted:
+            raise _left_too_little()
         self._fresh = (
             self.rows_left >= ROWS_MAX
             and self.deletions_left >= DELETED_KEYS_MAX
@@ -138,10 +146,15 @@ class Budget:
     def _used_up(self, error: RaftkvError) -> RaftkvError:
         if self._fresh:
             return error
-        return Overloaded(
-            "the commands before this one in its batch have used up what a batch may look at or"
-            " change; nothing was changed by this one; send it again in another batch"
-        )
+        self.exhausted = True
+        return _left_too_little()
+
+
+def _left_too_little() -> Overloaded:
+    return Overloaded(
+        "the commands before this one in its batch have used up what a batch may look at or"
+        " change; nothing was changed by this one; send it again in another batch"
+    )
 
 
 def rows_of(record: bytes) -> int:

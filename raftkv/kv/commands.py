@@ -59,7 +59,8 @@ class CommandRunner:
         commands = batch.commands
         for first in range(0, len(commands), READ_AHEAD_KEYS):
             together = commands[first : first + READ_AHEAD_KEYS]
-            self._read_ahead([key for command in together if (key := command.put.key)])
+            if not budget.exhausted:
+                self._read_ahead([key for command in together if (key := command.put.key)])
             for command in together:
                 result = add()
                 if command.idempotency_key:
@@ -70,9 +71,13 @@ class CommandRunner:
                     yield
 
     def _read_ahead(self, keys: list[bytes]) -> None:
-        if len(keys) > 1:
-            records = self._store.get_many(Family.CURRENT, keys)
-            self.writer.overlay.known.update(zip(keys, records, strict=True))
+        overlay = self.writer.overlay
+        current, known = overlay.changes[Family.CURRENT], overlay.known
+        # The same key again and again must not be read as often.
+        wanted = [key for key in dict.fromkeys(keys) if key not in current and key not in known]
+        if len(wanted) > 1:
+            records = self._store.get_many(Family.CURRENT, wanted)
+            known.update(zip(wanted, records, strict=True))
 
     # ---- upkeep --------------------------------------------------------------------
 
@@ -132,6 +137,8 @@ class CommandRunner:
         key = put.key
         if not key or put.lease or put.prev_kv or put.ignore_value or put.ignore_lease:
             return False
+        if budget.exhausted:
+            return False
         writer, meta = self.writer, self._meta
         old = writer.get(key)
         if old is not None:
@@ -174,8 +181,8 @@ class CommandRunner:
         writer.revision = meta.revision + 1
         writer.position = 0
         bytes_left = budget.bytes_left
-        budget.begin_command()
         try:
+            budget.begin_command()
             for fence in command.fences:
                 yield from locks.check_fence(
                     writer.overlay, fence, writer.fronts, self.leases, self._pace

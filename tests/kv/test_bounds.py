@@ -606,3 +606,47 @@ def test_keys_that_are_no_members_do_not_hold_up_a_loop_nor_decide_who_holds_a_l
     assert pauses > 5
     (member,) = db.machine.lock_members(b"n")
     assert db.machine.lock_holder(b"n") == member
+
+
+@pytest.mark.usefixtures("few")
+def test_once_a_batch_has_used_up_its_budget_nothing_more_is_read_for_it(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(db, 6, b"x" * 300)
+    read: list[bytes] = []
+    get, get_many = db.store.get, db.store.get_many
+
+    def one(family: Family, key: bytes) -> bytes | None:
+        read.append(key)
+        return get(family, key)
+
+    def many(family: Family, keys: list[bytes]) -> list[bytes | None]:
+        read.extend(keys)
+        return get_many(family, keys)
+
+    monkeypatch.setattr(commands, "READ_AHEAD_KEYS", 2)
+    monkeypatch.setattr(db.store, "get", one)
+    monkeypatch.setattr(db.store, "get_many", many)
+    db.restart()
+    read.clear()
+    results = db.send(batch(*(put(b"k%03d" % number, b"") for number in range(6)))).results
+    reasons = [each.failure.reason for each in results]
+    assert reasons == ["", "", "", "OVERLOADED", "OVERLOADED", "OVERLOADED"]
+    assert not {b"k004", b"k005"} & set(read)
+
+
+def test_a_key_that_is_put_again_and_again_is_read_once(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(db, 2)
+    read: list[bytes] = []
+    get_many = db.store.get_many
+
+    def many(family: Family, keys: list[bytes]) -> list[bytes | None]:
+        read.extend(keys)
+        return get_many(family, keys)
+
+    monkeypatch.setattr(db.store, "get_many", many)
+    db.restart()
+    db.send(batch(*[put(b"k000"), put(b"k001")] * 100))
+    assert sorted(read) == [b"k000", b"k001"]
