@@ -30,6 +30,7 @@ from raftkv.errors import (
 from raftkv.kv.checks import check_forwarded
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
+from raftkv.kv.membership import decode_membership
 from raftkv.kv.steps import STEP_UNITS, Steps
 from raftkv.kv.store import StateStore
 from raftkv.node import scrub
@@ -672,9 +673,9 @@ class Driver:
 
     def _apply(self, entries: Sequence[Entry]) -> Steps[None]:
         raft, own = self.raft, self.submissions
-        for entry in entries:
-            if entry.kind is EntryKind.VERSION:
-                require_version(decode_version(entry.payload), self._config.versions)
+        if not self._can_follow(entries):
+            self.finish(self._removal_by("node"))
+            return
         term_before = self.machine.applied_term
         all_applied = yield from self.machine.apply_in_steps(
             entries, lambda index: raft.log.hash(index) or UNKNOWN
@@ -691,6 +692,22 @@ class Driver:
         if any(entry.kind is EntryKind.MEMBERSHIP for entry in entries):
             self._check_own_membership()
         self._compaction.start_if_due()
+
+    def _can_follow(self, entries: Sequence[Entry]) -> bool:
+        """False if the cluster takes up a version without this node, which it has removed.
+
+        Raises `ConfigurationError` if the node belongs to it and its program can't take part.
+        """
+        membership = self.machine.membership
+        for entry in entries:
+            if entry.kind is EntryKind.MEMBERSHIP:
+                membership = decode_membership(entry.payload)
+            elif entry.kind is EntryKind.VERSION:
+                version = decode_version(entry.payload)
+                if version not in self._config.versions and self._node_id in membership.removed:
+                    return False
+                require_version(version, self._config.versions)
+        return True
 
     # ---- snapshots -------------------------------------------------------------------
 
