@@ -24,7 +24,12 @@ SETTINGS = (
     " --set election_ticks_min=30 --set election_ticks_max=50"
 )
 TURN_MS_MAX = 20.0
-OTHERS_WAIT_S_MAX = 5.0
+
+LONE_TURN_MS_MAX = 60.0
+"""A node's CPU is measured as a whole: what RocksDB does on threads of its own meanwhile counts too,
+so one turn of a step may seem longer. What a request causes is there each time it is made."""
+
+OTHERS_WAIT_S_MAX = 10.0
 BYSTANDER_S = 0.02
 STEP_S_MAX = 60.0
 WALK_S_MAX = 150.0
@@ -126,8 +131,9 @@ class Watcher:
             if of_step and node_id not in self._walk.restarted:
                 longest = max(of_step, key=lambda turn: turn.own_ms)
                 verdict.longest[node_id] = longest
-                if longest.own_ms > TURN_MS_MAX:
-                    verdict.faults.append(f"node {node_id}: {longest}")
+                long = sum(turn.own_ms > TURN_MS_MAX for turn in of_step)
+                if long > 1 or longest.own_ms > LONE_TURN_MS_MAX:
+                    verdict.faults.append(f"node {node_id}: {long} long turns, {longest}")
 
     async def _look_at_leadership(self, verdict: Verdict) -> None:
         gone = [node_id for node_id, node in self._cluster.nodes.items() if not node.running]
