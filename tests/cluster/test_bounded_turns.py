@@ -26,7 +26,7 @@ SETTINGS = (
 TURN_MS_MAX = 20.0
 
 LONE_TURN_MS_MAX = 60.0
-"""A node's CPU is measured as a whole: what RocksDB does on threads of its own meanwhile counts too,
+"""CPU is measured of the whole process: what RocksDB does on threads of its own counts too,
 so one turn of a step may seem longer. What a request causes is there each time it is made."""
 
 OTHERS_WAIT_S_MAX = 10.0
