@@ -82,6 +82,13 @@ async def test_a_node_serves_no_byte_of_a_damaged_state(tmp_path: Path) -> None:
             await client.put(f"key/{number}", f"<value {number}>" * 50)
         damaged = 1 + await cluster.leader() % 3
         node = cluster.nodes[damaged]
+
+        async def caught_up() -> bool:
+            """What it applied after its return would read what is damaged, and give it away."""
+            leader = await cluster.status(await cluster.leader())
+            return (await cluster.status(damaged)).applied_index == leader.commit_index
+
+        await eventually(caught_up, f"node {damaged} has applied everything")
         node.send(signal.SIGTERM)  # the state is flushed to table files on the way out
         assert node.wait() == 0
         flip_bit_of(b"<value 123>" * 50, node.data_dir / "state" / "state-1")
