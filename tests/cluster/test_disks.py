@@ -82,13 +82,7 @@ async def test_a_node_serves_no_byte_of_a_damaged_state(tmp_path: Path) -> None:
             await client.put(f"key/{number}", f"<value {number}>" * 50)
         damaged = 1 + await cluster.leader() % 3
         node = cluster.nodes[damaged]
-
-        async def caught_up() -> bool:
-            """What it applied after its return would read what is damaged, and give it away."""
-            leader = await cluster.status(await cluster.leader())
-            return (await cluster.status(damaged)).applied_index == leader.commit_index
-
-        await eventually(caught_up, f"node {damaged} has applied everything")
+        await caught_up(cluster, damaged)
         node.send(signal.SIGTERM)  # the state is flushed to table files on the way out
         assert node.wait() == 0
         flip_bit_of(b"<value 123>" * 50, node.data_dir / "state" / "state-1")
@@ -127,6 +121,18 @@ async def join_when_settled(cluster: Cluster, node_id: int) -> NodeProcess:
     return cluster.nodes[node_id]
 
 
+async def caught_up(cluster: Cluster, node_id: int) -> None:
+    """Wait until the node has applied everything: what it applied after damage was done to it would
+    read that, and give it away.
+    """
+
+    async def has_all() -> bool:
+        leader = await cluster.status(await cluster.leader())
+        return (await cluster.status(node_id)).applied_index == leader.commit_index
+
+    await eventually(has_all, f"node {node_id} has applied everything")
+
+
 async def written(client: raftkv.Client, key: str, value: bytes) -> int:
     """The revision that the put made."""
     return (await client.put(key, value, timeout=30)).revision
@@ -144,6 +150,7 @@ async def test_damaged_tables_are_no_new_node_s_beginning(tmp_path: Path) -> Non
         ]
         damaged = max({1, 2, 3} - {await cluster.leader()})  # others find the cluster at the first
         node = cluster.nodes[damaged]
+        await caught_up(cluster, damaged)
         node.send(signal.SIGTERM)  # the state is flushed to table files on the way out
         assert node.wait() == 0
         assert spoil_tables(node.data_dir / "state" / "state-1")
