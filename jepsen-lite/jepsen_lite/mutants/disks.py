@@ -5,7 +5,7 @@ programs of another version.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from jepsen_lite.mutants.mutant import Patch, mutant
@@ -22,7 +22,7 @@ from raftkv.storage.identity import Stage
 from raftkv.storage.ports import MemberNote
 from raftkv.transport import bounds
 from raftkv.transport.handshake import Caller, Refusal, Refused
-from raftkv.transport.ports import Acknowledged, Founding
+from raftkv.transport.ports import Acknowledged, Forward, Founding
 from raftkv.versions import SUPPORTED
 
 
@@ -200,13 +200,16 @@ def terms_are_not_bounded() -> list[Patch]:
     caught_by="with commands that nobody has asked for",
 )
 def forwards_are_not_checked() -> list[Patch]:
-    """What is forwarded is proposed as it is."""
+    """What anybody forwards is proposed as it is."""
+
+    def take(self: Driver, sender: int, forwards: Sequence[Forward]) -> None:
+        self._forwards.extend((sender, forward) for forward in forwards)
 
     def check(commands: bytes, limits: object) -> Steps[Checked]:
         yield from ()
         return Checked([], 1)
 
-    return [(driver_module, "check_forwarded", check)]
+    return [(driver_module, "check_forwarded", check), (Driver, "_take_forwards", take)]
 
 
 @mutant(
