@@ -24,7 +24,6 @@ from raftkv.kv.steps import Pace
 KEY_VALUE_OVERHEAD_BYTES: Final = 32
 """What an encoded KeyValue needs beside key and value, about."""
 
-
 BYTES_PER_ROW: Final = 4 * KIB
 """Bytes of a value that take as long to read as a row does."""
 
@@ -96,6 +95,10 @@ class Budget:
 
         Raises `TooManyKeys`, or `Overloaded` if earlier commands of the batch had a part in it.
         """
+        self._take_rows(rows)
+        return self.pace.spend(rows)
+
+    def _take_rows(self, rows: int) -> None:
         self.rows_left -= rows
         if self.rows_left < 0:
             raise self._used_up(
@@ -106,16 +109,13 @@ class Budget:
                     keys_max=ROWS_MAX,
                 )
             )
-        return self.pace.spend(rows)
 
     def look_at_value(self, record: bytes | None) -> None:
         """Account for the record that a command on one key has read, if it is large."""
         if record is not None and len(record) >= BYTES_PER_ROW:
             rows = len(record) // BYTES_PER_ROW
             self.pace.add(rows)
-            self.rows_left -= rows
-            if self.rows_left < 0:
-                raise self._used_up(TooLarge("the value is larger than one command may read"))
+            self._take_rows(rows)
 
     def replace(self, size_bytes: int) -> None:
         """Account for old versions, before they move to history.

@@ -83,8 +83,9 @@ class CommandRunner:
 
     def end_expired_leases(self) -> Steps[None]:
         """Expire every lease whose deadline has come, each in a revision of its own."""
+        budget = Budget(RESULT_BYTES_MAX, self._pace, bounded=False)
         while (lease := self.leases.expired()) is not None:
-            yield from self._end_lease(lease, self._unbounded())
+            yield from self._end_lease(lease, budget)
 
     def keep_up(self) -> Steps[None]:
         """Remove some of what is over: leases with their keys, each in a revision of its own,
@@ -123,9 +124,6 @@ class CommandRunner:
         if writer.position:
             meta.revision = writer.revision
         return gone
-
-    def _unbounded(self) -> Budget:
-        return Budget(RESULT_BYTES_MAX, self._pace, bounded=False)
 
     # ---- commands ------------------------------------------------------------------
 

@@ -34,7 +34,14 @@ class Meta:
 
     def copy(self) -> Meta:
         """The same scalars."""
-        return Meta(
+        return Meta(*self._numbers(), self.compaction_cursor)
+
+    def encode(self) -> bytes:
+        return _META.pack(*self._numbers()) + self.compaction_cursor
+
+    def _numbers(self) -> tuple[int, int, int, int, int, int, int, int]:
+        """All scalars but the cursor, in the order of the row."""
+        return (
             self.applied_index,
             self.applied_term,
             self.revision,
@@ -43,22 +50,6 @@ class Meta:
             self.leases_granted,
             self.applied_hash,
             self.cluster_version,
-            self.compaction_cursor,
-        )
-
-    def encode(self) -> bytes:
-        return (
-            _META.pack(
-                self.applied_index,
-                self.applied_term,
-                self.revision,
-                self.compacted_revision,
-                self.time_ms,
-                self.leases_granted,
-                self.applied_hash,
-                self.cluster_version,
-            )
-            + self.compaction_cursor
         )
 
     @classmethod

@@ -131,10 +131,8 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
             else:
                 reply = await method.work(request, context)
             message = reply.SerializeToString()
-        except grpc.aio.AbortError:
-            raise
         except grpc.aio.BaseError as error:
-            raise asyncio.CancelledError from error  # gRPC says so of a call whose client has gone
+            _end_as_it_has_ended(error)
         except Exception as error:  # noqa: BLE001 (whatever it is, the caller gets a typed error)
             await self._fail(path, context, error)
         # Written after this returns; the call is over once the client has fetched it.
@@ -156,10 +154,8 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
             else:
                 request = await self._request(method.request_type, context, traffic)
                 await method.serve(request, context, traffic)
-        except grpc.aio.AbortError:
-            raise
         except grpc.aio.BaseError as error:
-            raise asyncio.CancelledError from error  # gRPC says so of a call whose client has gone
+            _end_as_it_has_ended(error)
         except Exception as error:  # noqa: BLE001 (whatever it is, the caller gets a typed error)
             await self._fail(path, context, error)
 
@@ -195,10 +191,15 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
             self._log.error("call_failed", method=path, exc_info=error)
         try:
             await failures.abort(context, failures.of_write(error), self._header())
-        except grpc.aio.AbortError:
-            raise
         except grpc.aio.BaseError as over:
-            raise asyncio.CancelledError from over
+            _end_as_it_has_ended(over)
+
+
+def _end_as_it_has_ended(error: grpc.aio.BaseError) -> NoReturn:
+    """Leave a call that is over: aborted here, or one whose client has gone."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    raise asyncio.CancelledError from error
 
 
 class Places:

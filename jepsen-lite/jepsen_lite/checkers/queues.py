@@ -118,7 +118,9 @@ def _lacking(
     unknown_sweeps: Sequence[Operation],
     read: Operation,
 ) -> list[Problem]:
-    """What was there before the read and lacks in it, but for as many as nobody knows of."""
+    """Elements that were added before the read began and are missing from it, if they are more than
+    sweeps of unknown outcome can have taken.
+    """
     shown = set(told(read))
     lacking = [
         element

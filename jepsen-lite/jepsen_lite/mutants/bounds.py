@@ -21,7 +21,7 @@ from raftkv.rpc import kv_pb2
     caught_by="queue: .*lost",
 )
 def page_skips_a_key() -> list[Patch]:
-    """The next page begins behind the key that did not fit, which nobody has read."""
+    """The next page begins behind the key that did not fit, so no page has it."""
     fill = ranges._fill_page
 
     def fill_and_skip(
