@@ -35,6 +35,10 @@
     ├── ConfigurationError
     │   └── AddressInUse
     ├── WrongCluster                what answers is another cluster, or another life of it
+    ├── UnusableHere                the client can't be used from here, and nothing was sent
+    │   ├── WrongProcess            it was made before this process was forked
+    │   ├── WrongLoop               it belongs to another event loop
+    │   └── GreenThreads            gevent or eventlet has replaced the threads that it needs
     ├── OutOfService                this node must not take part until its operator has decided
     ├── RemovedFromCluster          this node has no part in its cluster any more
     └── StorageError                this node can't go on with its disk
@@ -328,6 +332,33 @@ class WrongCluster(RaftkvError):
     """
 
     reason = "WRONG_CLUSTER"
+
+
+class UnusableHere(RaftkvError):
+    """The client can't be used from where it was called; nothing was sent."""
+
+    reason = "UNUSABLE_HERE"
+
+
+class WrongProcess(UnusableHere):
+    """The client was made in the process from which this one was forked.
+
+    Its connections, its session and its locks belong to that process, which goes on using them.
+    """
+
+    reason = "WRONG_PROCESS"
+
+
+class WrongLoop(UnusableHere):
+    """The client belongs to another event loop, or that loop is closed."""
+
+    reason = "WRONG_LOOP"
+
+
+class GreenThreads(UnusableHere):
+    """gevent or eventlet has replaced the threads and sockets that the client needs."""
+
+    reason = "GREEN_THREADS"
 
 
 class OutOfService(RaftkvError):
