@@ -7,7 +7,7 @@ Callbacks run on the client's own thread: they must be quick and may not call th
 
 from __future__ import annotations
 
-import sys
+import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from types import TracebackType
@@ -204,15 +204,15 @@ class SyncElection:
 
     @twin_of(Election.observe)
     def observe(self) -> Iterator[LeaderInfo | None]:
-        leaders = self._election.observe()
+        leaders = _Leaders(self._election.observe())
         try:
             while True:
                 try:
-                    yield self._portal.call(_next, leaders)
+                    yield self._portal.call(leaders.next)
                 except StopAsyncIteration:
                     return
         finally:
-            self._portal.leave(sys.exc_info()[0], _close, leaders)
+            self._portal.let_go(leaders.close)  # garbage collection may end it, on any thread
 
 
 class SyncKeptLease:
@@ -242,12 +242,20 @@ class SyncKeptLease:
         self._portal.call(_on_lost, self._kept, callback)
 
 
-async def _next(leaders: AsyncGenerator[LeaderInfo | None, None]) -> LeaderInfo | None:
-    return await anext(leaders)
+class _Leaders:
+    """A generator that is closed only after an interrupted `next` has ended."""
 
+    def __init__(self, leaders: AsyncGenerator[LeaderInfo | None, None]) -> None:
+        self._leaders = leaders
+        self._in_use = asyncio.Lock()
 
-async def _close(leaders: AsyncGenerator[LeaderInfo | None, None]) -> None:
-    await leaders.aclose()
+    async def next(self) -> LeaderInfo | None:
+        async with self._in_use:
+            return await anext(self._leaders)
+
+    async def close(self) -> None:
+        async with self._in_use:
+            await self._leaders.aclose()
 
 
 async def _on_lost(held: Lock | Held | KeptLease, callback: Callable[[], None]) -> None:

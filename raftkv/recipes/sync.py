@@ -163,7 +163,7 @@ class Barrier:
 
     @twin_of(barrier.Barrier.hold)
     def hold(self, *, timeout: float | None = None) -> bool:
-        return self._portal.take(self._undo_hold, self._barrier.hold, timeout=timeout)
+        return self._portal.call(self._barrier.hold, timeout=timeout)
 
     @twin_of(barrier.Barrier.release)
     def release(self, *, timeout: float | None = None) -> bool:
@@ -172,10 +172,6 @@ class Barrier:
     @twin_of(barrier.Barrier.wait)
     def wait(self, *, timeout: float | None = None) -> None:
         self._portal.call(self._barrier.wait, timeout=timeout)
-
-    async def _undo_hold(self, set_up: bool) -> None:
-        if set_up:
-            await self._barrier.release()
 
 
 class DoubleBarrier:
