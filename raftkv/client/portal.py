@@ -48,7 +48,8 @@ EXIT_S_MAX: Final = 2.0
 LATE_S_MAX: Final = 0.2  # for what is cancelled then
 
 Begin = Callable[[], Coroutine[Any, Any, T]]
-GiveBack = Callable[[T], Coroutine[Any, Any, object]]
+GiveBack = Callable[[T], Coroutine[Any, Any, object] | None]
+"""Undoes a result, on the loop; what takes longer than a turn of the loop goes into a coroutine."""
 
 
 class Portal:
@@ -84,7 +85,10 @@ class Portal:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """As `call`. If the caller is interrupted, `give_back` undoes what had succeeded."""
+        """As `call`. If the caller is interrupted, `give_back` undoes what had succeeded.
+
+        It is called before any later call of the same thread begins.
+        """
         return self._wait_for(_Call(self, partial(function, *args, **kwargs), give_back))
 
     def finish(
@@ -231,9 +235,9 @@ class Portal:
             self._give_back(call)
 
     def _give_back(self, call: _Call[Any]) -> None:
-        undo = call.undo()
-        if undo is not None:
-            task = self._loop.create_task(undo)
+        giving_back = call.give_back()
+        if giving_back is not None:
+            task = self._loop.create_task(giving_back)
             self._giving_back.add(task)
             task.add_done_callback(self._given_back)
 
@@ -319,7 +323,7 @@ class _Call(Generic[T]):
     def __del__(self) -> None:
         # The thread was interrupted again before it could abandon the call.
         if self.succeeded and not self.taken and self._give_back is not None:
-            self._portal.let_go(self._give_back, self._result)  # type: ignore[arg-type]
+            self._portal.let_go(_given_back, self._give_back, self._result)
 
     def wait(self) -> T:
         """Its result, on the thread that waits. Raises its error."""
@@ -356,8 +360,8 @@ class _Call(Generic[T]):
         if self.task is not None:
             self.task.cancel()
 
-    def undo(self) -> Coroutine[Any, Any, object] | None:
-        """What gives its result back; None if there is nothing to give back, or it is done."""
+    def give_back(self) -> Coroutine[Any, Any, object] | None:
+        """Undo its result, once; a coroutine that is left to run, or None."""
         give_back, self._give_back = self._give_back, None
         if give_back is None or not self.succeeded:
             return None
@@ -378,6 +382,12 @@ class _Call(Generic[T]):
             self._result, self.succeeded = task.result(), True
             self._over.release()
         ended(self)
+
+
+async def _given_back(give_back: GiveBack[Any], result: object) -> None:
+    giving_back = give_back(result)
+    if giving_back is not None:
+        await giving_back
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

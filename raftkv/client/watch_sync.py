@@ -88,11 +88,11 @@ class SyncWatch:
         # A coroutine that raises StopAsyncIteration can't hand it to a thread.
         return await anext(self._watch, None)
 
-    async def _give_back(self, event: WatchEvent | None) -> None:
+    def _give_back(self, event: WatchEvent | None) -> None:
         if event is not None:
             self._given_back.appendleft(event)
 
-    async def _give_back_batch(self, batch: Sequence[WatchEvent]) -> None:
+    def _give_back_batch(self, batch: Sequence[WatchEvent]) -> None:
         self._given_back.extendleft(reversed(batch))
 
     async def _next_batch(self) -> Sequence[WatchEvent]:

@@ -81,6 +81,44 @@ class Interrupter:
             raise Bell
 
 
+class Bells:
+    """Interrupts this thread when `ring` is called for the nth time on another one."""
+
+    def __init__(self) -> None:
+        self.rang = False
+        self._left = 0
+        self._thread_id = threading.get_ident()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """As `Interrupter.installed`."""
+        before = signal.signal(signal.SIGUSR1, self._raise)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+    def run_until(self, nth: int, operation: Callable[[], T]) -> T | None:
+        """As `Interrupter.run`; afterwards `rang` says whether there were so many rings."""
+        self._left, self.rang = nth, False
+        try:
+            result = operation()
+            self._left = 0
+        except Bell:
+            return None
+        return result
+
+    def ring(self) -> None:
+        """On another thread than the one that is interrupted."""
+        self._left -= 1
+        if self._left == 0:
+            self.rang = True
+            signal.pthread_kill(self._thread_id, signal.SIGUSR1)
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        raise Bell
+
+
 def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
     """Whether the condition holds within the time; what an exception kept alive is collected."""
     until = time.monotonic() + timeout_s

@@ -6,15 +6,15 @@ The calls run on the real portal; the cluster is in memory, with the production 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
-from raftkv.client.portal import shared_portal
+from raftkv.client.portal import _Call, shared_portal
 from raftkv.client.settings import ClientSettings
 from raftkv.client.sync import SyncClient
 from raftkv.recipes import sync as recipes
-from tests.client.interruptions import Interrupter, eventually
+from tests.client.interruptions import Bells, Interrupter, eventually
 from tests.recipes.recipe_cluster import RecipeCluster
 
 TTL_S = 600.0  # nothing ends by itself in this test
@@ -185,6 +185,35 @@ def test_an_interrupted_call_leaves_nothing_behind(world: World, rounds: int, ri
     interrupter = interrupt_all(world, rounds, seed=rings, rings=rings)
     assert interrupter.interrupted > 5 * rounds
     assert interrupter.completed
+    assert eventually(lambda: not world.members()), f"left: {world.members()}"
+    assert eventually(lambda: world.leases() <= leases), "a lease is left that nobody owns"
+    assert eventually(lambda: not world.watches())
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_call_that_is_interrupted_when_it_has_just_succeeded_is_undone(
+    world: World, operation: Operation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the operation's calls in turn."""
+    world.client.put("session", "is open")
+    with world.client.lock("the leases of locks", ttl=TTL_S):
+        leases = world.leases()
+    done, bell = _Call._done, Bells()
+
+    def ring_and_done(call: _Call[Any], *args: Any) -> None:
+        # The signal is pending when the thread gets the result, so that can't return it.
+        bell.ring()
+        done(call, *args)
+
+    with bell.installed(), monkeypatch.context() as patched:
+        patched.setattr(_Call, "_done", ring_and_done)
+        for number in range(1, 100):
+            undo = bell.run_until(number, bound(operation, world.client, f"i/{number}"))
+            if not bell.rang:
+                break
+    assert number > 1
+    if undo is not None:
+        undo()
     assert eventually(lambda: not world.members()), f"left: {world.members()}"
     assert eventually(lambda: world.leases() <= leases), "a lease is left that nobody owns"
     assert eventually(lambda: not world.watches())
