@@ -173,9 +173,10 @@ class SyncLeadership:
     ) -> None:
         self._portal.leave(kind, self._leadership.__aexit__, kind, error, traceback)
 
-    def depart(self) -> None:
-        """As `resign`, but waits for nothing. On the client's loop."""
-        self._leadership.depart()
+    @property
+    def asynchronous(self) -> Leadership:
+        """What does the work, on the portal's loop."""
+        return self._leadership
 
 
 class SyncElection:
@@ -195,7 +196,10 @@ class SyncElection:
         async def campaign() -> SyncLeadership:
             return SyncLeadership(await self._election.campaign(value, timeout=timeout))
 
-        return self._portal.take(SyncLeadership.depart, campaign)
+        def depart(leadership: SyncLeadership) -> None:
+            leadership.asynchronous.depart()
+
+        return self._portal.take(depart, campaign)
 
     @twin_of(Election.leader)
     def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:

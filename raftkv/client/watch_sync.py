@@ -72,9 +72,10 @@ class SyncWatch:
         with suppress(WrongProcess):  # a forked child leaves it to its parent
             self._portal.finish(self._watch.close)
 
-    async def close_soon(self) -> None:
-        """As `close`, on the client's loop."""
-        await self._watch.close()
+    @property
+    def asynchronous(self) -> Watch:
+        """What does the work, on the portal's loop."""
+        return self._watch
 
     async def _bookmark(self) -> int:
         # On the loop: another thread may find the queue empty, and what arrives then counted in.

@@ -5,7 +5,7 @@ The calls run on the real portal; the cluster is in memory, with the production 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -13,17 +13,21 @@ import pytest
 from raftkv.client.portal import _Call, shared_portal
 from raftkv.client.settings import ClientSettings
 from raftkv.client.sync import SyncClient
-from raftkv.recipes import sync as recipes
-from tests.client.interruptions import Bells, Interrupter, eventually
+from tests.client.interruptions import (
+    OPERATIONS,
+    TTL_S,
+    Bells,
+    Interrupter,
+    Operation,
+    bound,
+    eventually,
+)
 from tests.recipes.recipe_cluster import RecipeCluster
 
-TTL_S = 600.0  # nothing ends by itself in this test
 SLOW = pytest.mark.slow
 
 
 T = TypeVar("T")
-Undo = Callable[[], object] | None
-Operation = Callable[[SyncClient, str], Undo]
 
 
 class World:
@@ -63,98 +67,6 @@ def world() -> Iterator[World]:
     world = World()
     with world.client:
         yield world
-
-
-def with_lock(client: SyncClient, name: str) -> None:
-    with client.lock(name, ttl=TTL_S):
-        pass
-
-
-def acquire_lock(client: SyncClient, name: str) -> Callable[[], object]:
-    return client.lock(name, ttl=TTL_S).acquire().release
-
-
-def try_lock(client: SyncClient, name: str) -> Callable[[], object] | None:
-    lock = client.lock(name, ttl=TTL_S)
-    return lock.release if lock.try_acquire() else None
-
-
-def release_lock(client: SyncClient, name: str) -> None:
-    client.lock(name, ttl=TTL_S).acquire().release()
-
-
-def campaign(client: SyncClient, name: str) -> Callable[[], object]:
-    return client.election(name, ttl=TTL_S).campaign("me").resign
-
-
-def lead(client: SyncClient, name: str) -> None:
-    with client.election(name, ttl=TTL_S).campaign("me"):
-        pass
-
-
-def grant(client: SyncClient, name: str) -> Callable[[], object]:
-    granted = client.acquire(name, TTL_S)
-    return lambda: client.release(granted)
-
-
-def kept_lease(client: SyncClient, name: str) -> None:
-    with client.lease(TTL_S):
-        pass
-
-
-def lease(client: SyncClient, name: str) -> Callable[[], object]:
-    granted = client.lease_grant(TTL_S).lease
-    return lambda: client.lease_revoke(granted)
-
-
-def watch(client: SyncClient, name: str) -> Callable[[], object]:
-    return client.watch(name).close
-
-
-def watch_block(client: SyncClient, name: str) -> None:
-    with client.watch(name):
-        pass
-
-
-def observe(client: SyncClient, name: str) -> None:
-    leaders = client.election(name).observe()
-    next(leaders)
-    leaders.close()
-
-
-def lock_set(client: SyncClient, name: str) -> None:
-    with recipes.locked(client, name, name + "/b", ttl=TTL_S):
-        pass
-
-
-def lock_set_acquired(client: SyncClient, name: str) -> Callable[[], object]:
-    return recipes.locked(client, name, name + "/b", ttl=TTL_S).acquire().release
-
-
-def semaphore(client: SyncClient, name: str) -> None:
-    with recipes.Semaphore(client, name, 2, ttl=TTL_S).slot():
-        pass
-
-
-def read_lock(client: SyncClient, name: str) -> Callable[[], object]:
-    return recipes.ReadWriteLock(client, name, ttl=TTL_S).read().acquire().release
-
-
-def double_barrier(client: SyncClient, name: str) -> Callable[[], object]:
-    barrier = recipes.DoubleBarrier(client, name, 1, ttl=TTL_S)
-    barrier.enter()
-    return barrier.leave
-
-
-OPERATIONS: tuple[Operation, ...] = (
-    *(with_lock, acquire_lock, try_lock, release_lock, campaign, lead, grant, kept_lease, lease),
-    *(watch, watch_block, observe, lock_set, lock_set_acquired, semaphore, read_lock),
-    double_barrier,
-)
-
-
-def bound(operation: Operation, client: SyncClient, name: str) -> Callable[[], Undo]:
-    return lambda: operation(client, name)
 
 
 def first(iterator: Iterable[T]) -> T | None:
