@@ -217,7 +217,7 @@ class KeptLeases:
         """Wait until what was dropped is revoked, but not for long."""
         until = self.loop.time() + CLOSE_GRACE_S
         # A grant that is taken back becomes a revocation.
-        while self._revocations and (left_s := until - self.loop.time()) > 0:
+        while self._revocations and (left_s := until - self.loop.time()) > TIMER_EARLY_S:
             await asyncio.wait(list(self._revocations), timeout=left_s)
 
     def lose_all(self, why: str) -> None:

@@ -8,7 +8,8 @@ So a call is one of three kinds, which differ in what an interruption means:
 
 - `call`: the coroutine is cancelled, and nothing has to be undone.
 - `take`: the coroutine is cancelled; if it had succeeded, what it returned is given back. For
-  locks, leases, watches and clients: the caller that was interrupted has no name for them.
+  watches and clients; `hold` does the same for locks and leases: the caller that was interrupted
+  has no name for them.
 - `finish`: the coroutine runs to its end without the caller. For what gives something back.
 
 CPython runs signal handlers when a function begins and after each call of a C function. So
@@ -93,6 +94,19 @@ class Portal:
         """
         return self._wait_for(_Call(self, partial(function, *args, **kwargs), give_back))
 
+    def hold(
+        self,
+        give_back: GiveBack[T],
+        function: Callable[P, Coroutine[Any, Any, T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """As `take`, of what must not go to somebody else while the calling thread runs."""
+        call = _Call(self, partial(function, *args, **kwargs), give_back)
+        call.thread = threading.current_thread()
+        return self._wait_for(call)
+
     def finish(
         self, function: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -148,7 +162,7 @@ class Portal:
 
     def close_at_exit(self, owner: object, close: Begin[None]) -> None:
         """Await `close()` when the interpreter ends, unless `owner` has been forgotten by then, or
-        a daemon thread still runs that has taken something.
+        a daemon thread still runs that may `hold` something.
         """
         self._open[owner] = close
 
@@ -336,8 +350,7 @@ class _Call(Generic[T]):
         self._over.acquire()
         self._result: T | None = None
         self._error: BaseException | None = None
-        # Which thread takes something.
-        self.thread = None if give_back is None else threading.current_thread()
+        self.thread: threading.Thread | None = None  # see `hold`
         self.task: asyncio.Task[T] | None = None
         self.posted = self.succeeded = self.failed = self.taken = self.abandoned = False
 

@@ -481,7 +481,7 @@ class SyncClient:
         value: str | bytes = b"",
         timeout: float | None = None,
     ) -> Grant:
-        return self._portal.take(
+        return self._portal.hold(
             self._client.release, self._client.acquire, name, ttl, value=value, timeout=timeout
         )
 
@@ -516,7 +516,7 @@ class SyncClient:
         async def revoke(granted: LeaseResult) -> None:
             await self._client.lease_revoke(granted.lease)
 
-        return self._portal.take(
+        return self._portal.hold(
             revoke, self._client.lease_grant, ttl, lease=lease, fence=fence, timeout=timeout
         )
 
@@ -624,7 +624,7 @@ class SyncClient:
         async def end(_: SyncKeptLease | None = None) -> None:
             await keeping.__aexit__(None, None, None)
 
-        kept = self._portal.take(end, begin)
+        kept = self._portal.hold(end, begin)
         try:
             yield kept
         finally:

@@ -76,13 +76,13 @@ class SyncLock:
     @twin_of(Lock.acquire)
     def acquire(self, *, timeout: float | None = None) -> Self:
         thread = threading.current_thread()
-        self._portal.take(self._give_back, self._lock.acquire_for, thread, timeout)
+        self._portal.hold(self._give_back, self._lock.acquire_for, thread, timeout)
         return self
 
     @twin_of(Lock.try_acquire)
     def try_acquire(self) -> bool:
         thread = threading.current_thread()
-        return self._portal.take(self._undo_try, self._lock.try_acquire_for, thread)
+        return self._portal.hold(self._undo_try, self._lock.try_acquire_for, thread)
 
     @twin_of(Lock.release)
     def release(self) -> bool:
@@ -91,7 +91,7 @@ class SyncLock:
     def __enter__(self) -> Self:
         thread = threading.current_thread()
         acquire = self._lock.acquire_for
-        self._blocks[thread] = self._portal.take(self._give_back, acquire, thread, None)
+        self._blocks[thread] = self._portal.hold(self._give_back, acquire, thread, None)
         return self
 
     def __exit__(
@@ -199,7 +199,7 @@ class SyncElection:
         def depart(leadership: SyncLeadership) -> None:
             leadership.asynchronous.depart()
 
-        return self._portal.take(depart, campaign)
+        return self._portal.hold(depart, campaign)
 
     @twin_of(Election.leader)
     def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:

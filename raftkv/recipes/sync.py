@@ -99,7 +99,7 @@ class LockSet(Sequence[SyncLock]):
     @twin_of(lock_set.LockSet.acquire)
     def acquire(self, *, timeout: float | None = None) -> Self:
         thread = threading.current_thread()
-        self._portal.take(self._give_back, self._locks.acquire_for, thread, timeout)
+        self._portal.hold(self._give_back, self._locks.acquire_for, thread, timeout)
         return self
 
     @twin_of(lock_set.LockSet.release)
@@ -109,7 +109,7 @@ class LockSet(Sequence[SyncLock]):
     def __enter__(self) -> Self:
         thread = threading.current_thread()
         acquire = self._locks.acquire_for
-        self._blocks[thread] = self._portal.take(self._give_back, acquire, thread, self._timeout)
+        self._blocks[thread] = self._portal.hold(self._give_back, acquire, thread, self._timeout)
         return self
 
     def __exit__(
@@ -185,7 +185,7 @@ class DoubleBarrier:
 
     @twin_of(double_barrier.DoubleBarrier.enter)
     def enter(self, *, timeout: float | None = None) -> None:
-        self._portal.take(self._step_back, self._barrier.enter, timeout=timeout)
+        self._portal.hold(self._step_back, self._barrier.enter, timeout=timeout)
 
     @twin_of(double_barrier.DoubleBarrier.leave)
     def leave(self, *, timeout: float | None = None) -> None:

@@ -69,7 +69,7 @@ def test_what_a_daemon_thread_may_hold_is_left_to_its_ttl() -> None:
         closed.append("closed")
 
     def work() -> None:
-        portal.take(lambda _: None, nothing)
+        portal.hold(lambda _: None, nothing)
         taken.set()
         over.wait()
 

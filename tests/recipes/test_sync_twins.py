@@ -34,6 +34,8 @@ class VirtualPortal:
     def take(self, give_back: object, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         return self.call(function, *args, **kwargs)
 
+    hold = take
+
     def leave(self, kind: object, function: Any, /, *args: Any, **kwargs: Any) -> None:
         self.call(function, *args, **kwargs)
 
