@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
 
 from raftkv.errors import (
@@ -54,6 +54,12 @@ GiveBack = Callable[[T], Coroutine[Any, Any, object] | None]
 """Undoes a result, on the loop; what takes longer than a turn of the loop goes into a coroutine."""
 
 
+class Closable(Protocol):
+    """A client on the portal's loop. Closing it again does nothing."""
+
+    async def close(self) -> None: ...
+
+
 class Portal:
     """Runs coroutines on its loop for threads that wait for them."""
 
@@ -65,7 +71,7 @@ class Portal:
         self._running: set[_Call[Any]] = set()
         self._giving_back: set[asyncio.Task[object]] = set()
         self._refusal: RaftkvError | None = None
-        self._open: dict[object, Begin[None]] = {}
+        self._open: WeakSet[Closable] = WeakSet()
         self._daemons: WeakSet[threading.Thread] = WeakSet()  # that may hold something
         self._thread = threading.Thread(target=self._run, name="raftkv-client", daemon=True)
         self._thread.start()
@@ -160,15 +166,11 @@ class Portal:
             self._inbox.append(_Call(self, partial(function, *args, **kwargs)))
             self._wake(self._drain)
 
-    def close_at_exit(self, owner: object, close: Begin[None]) -> None:
-        """Await `close()` when the interpreter ends, unless `owner` has been forgotten by then, or
-        a daemon thread still runs that may `hold` something.
+    def close_at_exit(self, client: Closable) -> None:
+        """Close it when the interpreter ends, unless a daemon thread still runs that may `hold`
+        something. Keeps no reference that would keep it alive.
         """
-        self._open[owner] = close
-
-    def forget(self, owner: object) -> None:
-        """`owner` is closed."""
-        self._open.pop(owner, None)
+        self._open.add(client)
 
     def stop(self) -> None:
         """Close what is open, end the loop and its thread; later calls raise `Unavailable`.
@@ -305,8 +307,8 @@ class Portal:
             call.abandoned = True
             call.cancel()
         in_use = any(thread.is_alive() for thread in self._daemons)
-        opened = () if in_use else tuple(self._open.values())
-        closing = [asyncio.ensure_future(close()) for close in opened]
+        opened = () if in_use else tuple(self._open)
+        closing = [asyncio.ensure_future(client.close()) for client in opened]
         tasks = {*closing, *self._giving_back, *(call.task for call in calls if call.task)}
         if tasks:
             done, _ = await asyncio.wait(tasks, timeout=EXIT_S_MAX)

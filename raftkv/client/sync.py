@@ -53,7 +53,7 @@ class SyncClient:
         self._client = client
         self._portal = shared_portal()
         self._call = self._portal.call
-        self._portal.close_at_exit(client, client.close)
+        self._portal.close_at_exit(client)
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +70,6 @@ class SyncClient:
     def close(self) -> None:
         with suppress(WrongProcess):  # a forked child leaves it to its parent
             self._portal.finish(self._client.close)
-        self._portal.forget(self._client)
 
     @property
     def asynchronous(self) -> Client:

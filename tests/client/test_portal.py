@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 import time
-from functools import partial
+import weakref
 
 import pytest
 
@@ -48,25 +48,30 @@ def test_a_thread_that_waits_gets_an_answer_when_the_portal_stops() -> None:
     assert len(errors) == 1
 
 
-def test_stopping_closes_what_is_open_but_not_what_was_forgotten() -> None:
-    portal, closed = Portal(), []
+class Client:
+    """Notes that it was closed."""
 
-    async def close(name: str) -> None:
-        closed.append(name)
+    def __init__(self) -> None:
+        self.closed = False
 
-    portal.close_at_exit("open", partial(close, "open"))
-    portal.close_at_exit("forgotten", partial(close, "forgotten"))
-    portal.forget("forgotten")
+    async def close(self) -> None:
+        self.closed = True
+
+
+def test_stopping_closes_what_is_open_and_keeps_nothing_alive() -> None:
+    portal, client, dropped = Portal(), Client(), Client()
+    portal.close_at_exit(client)
+    portal.close_at_exit(dropped)
+    gone = weakref.ref(dropped)
+    del dropped
+    assert gone() is None
     portal.stop()
-    assert closed == ["open"]
+    assert client.closed
 
 
 def test_what_a_daemon_thread_may_hold_is_left_to_its_ttl() -> None:
     """The thread still works under a lock when the interpreter ends."""
-    portal, closed, taken, over = Portal(), [], threading.Event(), threading.Event()
-
-    async def close() -> None:
-        closed.append("closed")
+    portal, client, taken, over = Portal(), Client(), threading.Event(), threading.Event()
 
     def work() -> None:
         portal.hold(lambda _: None, nothing)
@@ -76,9 +81,9 @@ def test_what_a_daemon_thread_may_hold_is_left_to_its_ttl() -> None:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     taken.wait()
-    portal.close_at_exit("open", close)
+    portal.close_at_exit(client)
     portal.stop()
-    assert not closed
+    assert not client.closed
     over.set()
     thread.join()
 

@@ -39,11 +39,8 @@ class VirtualPortal:
     def leave(self, kind: object, function: Any, /, *args: Any, **kwargs: Any) -> None:
         self.call(function, *args, **kwargs)
 
-    def close_at_exit(self, owner: object, close: object) -> None:
+    def close_at_exit(self, client: object) -> None:
         """The tests close what they open."""
-
-    def forget(self, owner: object) -> None:
-        """As above."""
 
 
 @pytest.fixture
