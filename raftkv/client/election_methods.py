@@ -20,5 +20,9 @@ class ElectionMethods(KvMethods, WatchMethods):
         Elections and locks are the same queues: do not use one name for both.
         """
         return Election(
-            self._queues, self, to_key(name, self._settings, "name"), milliseconds(ttl, "ttl")
+            self._queues,
+            self,
+            self._settings,
+            to_key(name, self._settings, "name"),
+            milliseconds(ttl, "ttl"),
         )

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from raftkv.client.pipeline import Pipeline
 from raftkv.client.results import LeaseResult, ended_leases, lease_result
+from raftkv.client.values import to_callable
 from raftkv.errors import LockLost, Unavailable
 from raftkv.rpc import kv_pb2
 
@@ -78,6 +79,7 @@ class KeptLease:
 
     def listen(self, callback: Callable[[], None]) -> object:
         """As `on_lost`; returns what ends it when given to `forget`."""
+        to_callable(callback, "callback")
         registration = object()
         if self.lost.is_set():
             callback()

@@ -9,7 +9,7 @@ from raftkv.client.core import Core
 from raftkv.client.fences import Fences
 from raftkv.client.kept_leases import KeptLease
 from raftkv.client.results import LeaseResult, LeaseTimeToLive, lease_result
-from raftkv.client.values import milliseconds, to_int64
+from raftkv.client.values import milliseconds, to_flag, to_int64
 from raftkv.errors import LeaseNotFound
 from raftkv.rpc import api_pb2, kv_pb2
 
@@ -85,7 +85,9 @@ class LeaseMethods(Core):
         Keys that do not fit into one reply are asked for in several, so they may be of several
         moments. Raises `LeaseNotFound`.
         """
-        request = api_pb2.LeaseTimeToLiveRequest(lease=to_int64(lease, "lease"), keys=keys)
+        request = api_pb2.LeaseTimeToLiveRequest(
+            lease=to_int64(lease, "lease"), keys=to_flag(keys, "keys")
+        )
         attached: list[bytes] = []
         ask = self._asking(timeout)
         while True:

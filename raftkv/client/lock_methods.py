@@ -10,7 +10,7 @@ from raftkv.client.lock_queues import LockQueues
 from raftkv.client.locks import Lock
 from raftkv.client.requests import command_piece
 from raftkv.client.results import AcquireResult, acquire_result, delete_result, lease_result
-from raftkv.client.values import milliseconds, to_key, to_value
+from raftkv.client.values import milliseconds, to_instance, to_key, to_value
 from raftkv.errors import FencedOff, LeaseNotFound, LockLost, LockNotAcquired, printable
 from raftkv.rpc import api_pb2, kv_pb2
 
@@ -88,6 +88,7 @@ class LockMethods(Core):
 
     async def renew(self, grant: Grant, *, timeout: float | None = None) -> Grant:
         """Keep what was granted for its whole time again. Raises `LockLost` if it has ended."""
+        _to_grant(grant)
         renewal = kv_pb2.Command(lease_renew=kv_pb2.LeaseRenew(lease=grant.lease))
         try:
             await self._run(renewal, lease_result, timeout, fence=grant)
@@ -101,6 +102,7 @@ class LockMethods(Core):
 
     async def release(self, grant: Grant, *, timeout: float | None = None) -> bool:
         """Give back what was granted, and end its lease; False if it had ended before."""
+        _to_grant(grant)
         deletion = kv_pb2.Command(delete_range=kv_pb2.DeleteRange(key=grant.key))
         revocation = kv_pb2.Command(lease_revoke=kv_pb2.LeaseRevoke(lease=grant.lease))
         timeout_s = self._timeout(timeout)
@@ -114,3 +116,7 @@ class LockMethods(Core):
             if isinstance(result, BaseException) and not isinstance(result, LeaseNotFound):
                 raise result
         return bool(deleted.result().deleted)
+
+
+def _to_grant(grant: Grant) -> Grant:
+    return to_instance(grant, Grant, "grant", "what client.acquire returned")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
+from raftkv.client.values import INT64_MAX, shown
 from raftkv.errors import ConfigurationError
 
 
@@ -11,7 +13,7 @@ from raftkv.errors import ConfigurationError
 class ClientSettings:
     """Every bound of a client. The sizes are those of a server with default limits.
 
-    Raises `ConfigurationError` for a number that is not positive.
+    Raises `ConfigurationError` for a number that is not positive and finite, and for a wrong type.
     """
 
     # Whether nodes that the cluster lists beside the given ones are talked to as well.
@@ -54,7 +56,16 @@ class ClientSettings:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.type != "bool" and value <= 0:
+            is_flag = isinstance(value, bool)
+            if field.type == "bool":
+                valid, wanted = is_flag, "True or False"
+            elif field.type == "int":
+                valid = isinstance(value, int) and not is_flag and 0 < value <= INT64_MAX
+                wanted = "an int above 0"
+            else:
+                valid = isinstance(value, int | float) and not is_flag and 0 < value < math.inf
+                wanted = "a number above 0"
+            if not valid:
                 raise ConfigurationError(
-                    f"{field.name} is {value}; give a number above 0", setting=field.name
+                    f"{field.name} is {shown(value)}; give {wanted}", setting=field.name
                 )
