@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 
-from raftkv.client.values import INT64_MAX, shown
+from raftkv.client.values import INT64_MAX, TIMEOUT_S_MAX, shown
 from raftkv.errors import ConfigurationError
 
 
@@ -63,7 +62,9 @@ class ClientSettings:
                 valid = isinstance(value, int) and not is_flag and 0 < value <= INT64_MAX
                 wanted = "an int above 0"
             else:
-                valid = isinstance(value, int | float) and not is_flag and 0 < value < math.inf
+                valid = (
+                    isinstance(value, int | float) and not is_flag and 0 < value <= TIMEOUT_S_MAX
+                )
                 wanted = "a number above 0"
             if not valid:
                 raise ConfigurationError(

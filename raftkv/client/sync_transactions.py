@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from raftkv.client.portal import Portal
 from raftkv.client.transactions import Attempts, Transaction
+from raftkv.client.values import to_callable
 from raftkv.errors import RevisionCompacted
 
 T = TypeVar("T")
@@ -24,25 +25,26 @@ class SyncTransaction:
 
     def get(self, key: str | bytes) -> bytes | None:
         """The value of `key`, None if it is absent; its own writes show."""
-        return self._call(self._transaction.get(key))
+        return self._call(self._transaction.get, key)
 
     def range(self, start: str | bytes, end: str | bytes) -> dict[bytes, bytes]:
         """Keys and values from `start` up to and without `end`, as `Transaction.range`."""
-        return self._call(self._transaction.range(start, end))
+        return self._call(self._transaction.range, start, end)
 
     def prefix(self, prefix: str | bytes) -> dict[bytes, bytes]:
         """Keys that start with `prefix`, and their values."""
-        return self._call(self._transaction.prefix(prefix))
+        return self._call(self._transaction.prefix, prefix)
 
 
 def run_on_this_thread(
     attempts: Attempts, function: Callable[[SyncTransaction], T], portal: Portal
 ) -> T:
     """As `Attempts.run`."""
+    to_callable(function, "function")
     while True:
         transaction = attempts.begin()
         with suppress(RevisionCompacted):
             result = function(SyncTransaction(transaction, portal))
-            if portal.call(transaction.commit()):
+            if portal.call(transaction.commit):
                 return result
-        portal.call(attempts.lost())
+        portal.call(attempts.lost)
