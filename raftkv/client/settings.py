@@ -60,12 +60,12 @@ class ClientSettings:
                 valid, wanted = is_flag, "True or False"
             elif field.type == "int":
                 valid = isinstance(value, int) and not is_flag and 0 < value <= INT64_MAX
-                wanted = "an int above 0"
+                wanted = f"an int from 1 to {INT64_MAX}"
             else:
                 valid = (
                     isinstance(value, int | float) and not is_flag and 0 < value <= TIMEOUT_S_MAX
                 )
-                wanted = "a number above 0"
+                wanted = f"a number above 0, at most {TIMEOUT_S_MAX}"
             if not valid:
                 raise ConfigurationError(
                     f"{field.name} is {shown(value)}; give {wanted}", setting=field.name

@@ -35,16 +35,14 @@ class WatchMethods(Core):
         """
         if not (to_flag(puts, "puts") or to_flag(deletes, "deletes")):
             raise InvalidRequest("neither puts nor deletes are wanted; leave one of them at True")
-        key, range_end = self._watched(start, end, prefix)
         request = api_pb2.WatchCreate(
-            key=key,
-            range_end=range_end,
             start_revision=to_int64(from_revision, "from_revision", 0),
             prev_kv=to_flag(prev_kv, "prev_kv"),
             no_put=not puts,
             no_delete=not to_flag(deletes, "deletes"),
             progress_notify=to_flag(progress, "progress"),
         )
+        request.key, request.range_end = self._watched(start, end, prefix)
         watch = Watch(
             self._watches,
             request,
