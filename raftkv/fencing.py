@@ -22,12 +22,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from raftkv.errors import DamagedData, FencedOff, InvalidRequest
+from raftkv.arguments import to_int64, to_path, to_text
+from raftkv.errors import DamagedData, FencedOff
 from raftkv.files import sync_file, translated, write_durably
 
 _FORMAT = "raftkv fencing token"
 _LOCK_SUFFIX = ".lock"
-TOKEN_MAX = 2**63 - 1
 
 
 class FencingGuard:
@@ -40,9 +40,7 @@ class FencingGuard:
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
         """Raises `StorageError` if the directory can't be made."""
-        if directory is not None and not isinstance(directory, str | os.PathLike):
-            raise InvalidRequest(f"directory is a {type(directory).__name__}; give a path")
-        self._directory = None if directory is None else Path(directory)
+        self._directory = None if directory is None else to_path(directory, "directory")
         self._highest: dict[str, int] = {}
         self._busy: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -60,11 +58,7 @@ class FencingGuard:
         body does not run), `InvalidRequest` for one that no lock gives, `StorageError` if the
         token can't be remembered, `DamagedData` if what was remembered can't be read.
         """
-        if not isinstance(token, int) or isinstance(token, bool) or not 0 < token <= TOKEN_MAX:
-            raise InvalidRequest(
-                f"token is not a number from 1 to {TOKEN_MAX}; give the token of a lock that is"
-                " held"
-            )
+        to_int64(token, "token", 1)
         with self._alone(resource):
             highest = self._read(resource)
             if token < highest:
@@ -85,7 +79,7 @@ class FencingGuard:
 
     @contextmanager
     def _alone(self, resource: str) -> Iterator[None]:
-        _require_text(resource)
+        to_text(resource, "resource")
         with self._guard:
             busy = self._busy.setdefault(resource, threading.Lock())
         with busy:
@@ -131,17 +125,6 @@ class FencingGuard:
         path, number = self._path(resource), str(token).encode()
         with translated("remembering a fencing token", path):
             write_durably(path, b"\n".join((_FORMAT.encode(), number, _seal(resource, number))))
-
-
-def _require_text(resource: str) -> None:
-    if not isinstance(resource, str):
-        raise InvalidRequest(f"resource is a {type(resource).__name__}; give a str")
-    try:
-        resource.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(
-            f"resource is no text that UTF-8 can hold ({error.reason}); give another name"
-        ) from None
 
 
 def _seal(resource: str, number: bytes) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
+from raftkv.arguments import to_callable, to_instance, to_list, to_timeout
 from raftkv.client.cluster_methods import ClusterMethods
 from raftkv.client.election_methods import ElectionMethods
 from raftkv.client.endpoints import parse_endpoints
@@ -16,7 +17,6 @@ from raftkv.client.lock_methods import LockMethods
 from raftkv.client.paged_methods import PagedMethods
 from raftkv.client.settings import ClientSettings
 from raftkv.client.transaction_methods import TransactionMethods
-from raftkv.client.values import to_callable, to_instance, to_list, to_timeout
 from raftkv.client.watch_methods import WatchMethods
 
 DEFAULT_TIMEOUT_S = 5.0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from raftkv.arguments import shown, to_flag, to_int64, to_text
 from raftkv.client.core import Core
 from raftkv.client.endpoints import parse_endpoints
 from raftkv.client.status import Member, NodeStatus, members_of
 from raftkv.client.unary import Request
-from raftkv.client.values import shown, to_flag, to_int64, to_text
 from raftkv.errors import (
     ConfigurationError,
     DeadlineExceeded,

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from raftkv.arguments import to_timeout
 from raftkv.client.endpoints import Endpoint, Endpoints, parse_endpoints
 from raftkv.client.events import log
 from raftkv.client.fences import Fences
@@ -19,7 +20,6 @@ from raftkv.client.requests import command_piece
 from raftkv.client.retry import Backoff
 from raftkv.client.settings import ClientSettings
 from raftkv.client.unary import LEFT_S_MIN, STATUS_TIMEOUT_S, HeadedReplyT, Request, Unary
-from raftkv.client.values import to_timeout
 from raftkv.client.watch_stream import WatchStream
 from raftkv.errors import ConnectionFailed, WrongCluster
 from raftkv.rpc import kv_pb2

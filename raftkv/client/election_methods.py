@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from raftkv.arguments import milliseconds
 from raftkv.client.elections import Election
 from raftkv.client.kv_methods import KvMethods
-from raftkv.client.values import milliseconds, to_key
+from raftkv.client.values import to_key
 from raftkv.client.watch_methods import WatchMethods
 
 

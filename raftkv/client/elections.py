@@ -8,13 +8,14 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
+from raftkv.arguments import to_timeout_or_none
 from raftkv.client.fences import Fences
 from raftkv.client.giving_up import too_late
 from raftkv.client.held import Held
 from raftkv.client.lock_queues import LockQueues, Place
 from raftkv.client.results import KeyValue, PutResult, RangeResult
 from raftkv.client.settings import ClientSettings
-from raftkv.client.values import to_timeout_or_none, to_value
+from raftkv.client.values import to_value
 from raftkv.client.watch import Watch
 from raftkv.client.watch_events import EventKind, WatchEvent
 from raftkv.errors import FencedOff, KeyNotFound, LockLost, printable

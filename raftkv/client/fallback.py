@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Literal, TypeAlias, TypeVar
 
+from raftkv.arguments import shown
 from raftkv.client.levels import Level, ReadLevel
-from raftkv.client.values import shown
 from raftkv.errors import InvalidRequest, Unavailable
 
 Fallback: TypeAlias = Literal["stale"] | None

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeAlias, cast
 
+from raftkv.arguments import to_int64
 from raftkv.client.settings import ClientSettings
-from raftkv.client.values import to_int64, to_key
+from raftkv.client.values import to_key
 from raftkv.errors import InvalidRequest
 from raftkv.rpc import kv_pb2
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
+from raftkv.arguments import to_callable
 from raftkv.client.pipeline import Pipeline
 from raftkv.client.results import LeaseResult, ended_leases, lease_result
-from raftkv.client.values import to_callable
 from raftkv.errors import LockLost, Unavailable
 from raftkv.rpc import kv_pb2
 

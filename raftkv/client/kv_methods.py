@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from raftkv.arguments import to_flag, to_int64
 from raftkv.client import requests, results
 from raftkv.client.core import Core
 from raftkv.client.fallback import Fallback, read_or_fall_back
@@ -22,7 +23,7 @@ from raftkv.client.results import (
     SwapResult,
     TransactionResult,
 )
-from raftkv.client.values import prefix_range, require_prefix, to_flag, to_int64, to_key
+from raftkv.client.values import prefix_range, require_prefix, to_key
 from raftkv.client.when import Compare
 from raftkv.errors import TooManyKeys
 from raftkv.rpc import kv_pb2

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from raftkv.arguments import milliseconds, to_flag, to_int64
 from raftkv.client.core import Core
 from raftkv.client.fences import Fences
 from raftkv.client.kept_leases import KeptLease
 from raftkv.client.results import LeaseResult, LeaseTimeToLive, lease_result
-from raftkv.client.values import milliseconds, to_flag, to_int64
 from raftkv.errors import LeaseNotFound
 from raftkv.rpc import api_pb2, kv_pb2
 

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from raftkv.client.values import TIMEOUT_S_MAX, require_number, shown, to_instance
+from raftkv.arguments import TIMEOUT_S_MAX, require_number, shown, to_instance
 from raftkv.errors import InvalidRequest
 
 

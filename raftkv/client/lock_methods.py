@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from raftkv.arguments import milliseconds, to_instance
 from raftkv.client.core import Core
 from raftkv.client.grants import Grant, LockInfo, lock_info_of
 from raftkv.client.lock_queues import LockQueues
 from raftkv.client.locks import Lock
 from raftkv.client.requests import command_piece
 from raftkv.client.results import acquire_result, delete_result, lease_result
-from raftkv.client.values import milliseconds, to_instance, to_key, to_value
+from raftkv.client.values import to_key, to_value
 from raftkv.errors import FencedOff, LeaseNotFound, LockLost, LockNotAcquired, printable
 from raftkv.rpc import api_pb2, kv_pb2
 

@@ -8,10 +8,10 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
+from raftkv.arguments import to_callable, to_timeout_or_none
 from raftkv.client.giving_up import too_late
 from raftkv.client.held import Held
 from raftkv.client.lock_queues import Place, Queues
-from raftkv.client.values import to_callable, to_timeout_or_none
 from raftkv.errors import LockLost, RaftkvError, printable
 
 OTHERS_HOLD_IT: Final = "others hold it"

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raftkv.client.values import to_bytes, to_flag, to_instance, to_int64, to_list
+from raftkv.arguments import to_bytes, to_flag, to_instance, to_int64, to_list
 from raftkv.client.when import Compare
 from raftkv.rpc import kv_pb2
 

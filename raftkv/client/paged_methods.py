@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from raftkv.arguments import to_int64
 from raftkv.client import requests
 from raftkv.client.deletion import DELETE_PAGE_KEYS, PagedDeletion
 from raftkv.client.fences import Fences, set_fences
@@ -12,7 +13,7 @@ from raftkv.client.levels import Level, ReadLevel, to_level
 from raftkv.client.op import Sort
 from raftkv.client.paging import Pages
 from raftkv.client.scan import SCAN_PAGE_KEYS, Scan
-from raftkv.client.values import prefix_range, require_prefix, to_int64, to_key
+from raftkv.client.values import prefix_range, require_prefix, to_key
 from raftkv.rpc import kv_pb2
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from raftkv.arguments import milliseconds, to_bytes, to_flag, to_int64
 from raftkv.client.fences import Fences, set_fences
 from raftkv.client.op import Sort, sort_order
 from raftkv.client.settings import ClientSettings
-from raftkv.client.values import milliseconds, to_bytes, to_flag, to_int64, to_key, to_value
+from raftkv.client.values import to_key, to_value
 from raftkv.errors import InvalidRequest, TooLarge
 from raftkv.rpc import api_pb2, kv_pb2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from raftkv.client.values import INT64_MAX, TIMEOUT_S_MAX, shown
+from raftkv.arguments import INT64_MAX, TIMEOUT_S_MAX, shown
 from raftkv.errors import ConfigurationError
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from raftkv.arguments import to_callable
 from raftkv.client.portal import Portal
 from raftkv.client.transactions import Attempts, Transaction
-from raftkv.client.values import to_callable
 from raftkv.errors import RevisionCompacted
 
 T = TypeVar("T")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from raftkv.arguments import to_callable
 from raftkv.client.kv_methods import KvMethods
 from raftkv.client.op import Operation
 from raftkv.client.results import RangeResult, TransactionResult
 from raftkv.client.retry import Backoff
 from raftkv.client.transactions import Attempts, Transaction
-from raftkv.client.values import to_callable
 from raftkv.client.when import Compare
 
 T = TypeVar("T")

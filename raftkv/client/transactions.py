@@ -13,11 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from raftkv.arguments import to_bytes, to_int64
 from raftkv.client import op, when
 from raftkv.client.op import Operation
 from raftkv.client.results import RangeResult, TransactionResult
 from raftkv.client.retry import Backoff
-from raftkv.client.values import prefix_range, to_bytes, to_int64
+from raftkv.client.values import prefix_range
 from raftkv.client.when import Compare
 from raftkv.errors import RevisionCompacted, TransactionConflict
 

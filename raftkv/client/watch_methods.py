@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from raftkv.arguments import to_bytes, to_flag, to_int64
 from raftkv.client.core import Core
-from raftkv.client.values import ALL_KEYS_FROM, prefix_range, to_bytes, to_flag, to_int64, to_key
+from raftkv.client.values import ALL_KEYS_FROM, prefix_range, to_key
 from raftkv.client.watch import Watch
 from raftkv.errors import InvalidRequest
 from raftkv.rpc import api_pb2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from raftkv.arguments import to_timeout_or_none
 from raftkv.client.client import Client
-from raftkv.client.values import to_timeout_or_none
 from raftkv.errors import DeadlineExceeded, printable
 from raftkv.recipes.sharing import recipe_name, to_client
 from raftkv.recipes.waiting import until_changed

@@ -15,6 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from raftkv.arguments import milliseconds, to_timeout_or_none
 from raftkv.client import op, when
 from raftkv.client.client import Client
 from raftkv.client.elections import is_member
@@ -22,7 +23,6 @@ from raftkv.client.held import Held
 from raftkv.client.lock_queues import OnWait, Place
 from raftkv.client.loss import CancelOnLoss
 from raftkv.client.results import KeyValue
-from raftkv.client.values import milliseconds, to_timeout_or_none
 from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired, printable
 from raftkv.recipes.sharing import recipe_name, to_client
 from raftkv.recipes.sizes import AgreedSize

@@ -9,10 +9,10 @@ from functools import partial
 from types import TracebackType
 from typing import Self, overload
 
+from raftkv.arguments import to_timeout_or_none
 from raftkv.client.client import Client
 from raftkv.client.held import Held, departed
 from raftkv.client.locks import Lock
-from raftkv.client.values import to_timeout_or_none
 from raftkv.errors import InvalidRequest, RaftkvError, printable
 from raftkv.recipes.sharing import to_client
 

@@ -11,11 +11,11 @@ next: a writer's token is a fence that no reader's can pass for.
 
 from __future__ import annotations
 
+from raftkv.arguments import milliseconds
 from raftkv.client.client import Client
 from raftkv.client.lock_queues import OnWait, Place
 from raftkv.client.locks import Lock
 from raftkv.client.loss import CancelOnLoss
-from raftkv.client.values import milliseconds
 from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name, to_client
 from raftkv.recipes.waiting import last_place, until_none_before
 

@@ -8,10 +8,10 @@ has lost it meanwhile adds one too many.
 
 from __future__ import annotations
 
+from raftkv.arguments import milliseconds
 from raftkv.client.client import Client
 from raftkv.client.lock_queues import OnWait, Place
 from raftkv.client.loss import CancelOnLoss
-from raftkv.client.values import milliseconds
 from raftkv.errors import FencedOff, LockLost, printable
 from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name, to_client
 from raftkv.recipes.sizes import AgreedSize

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from raftkv.arguments import to_instance
 from raftkv.client.client import Client
 from raftkv.client.lock_queues import Owners, Place
 from raftkv.client.locks import Lock
 from raftkv.client.settings import ClientSettings
-from raftkv.client.values import to_instance, to_key
+from raftkv.client.values import to_key
 
 
 class SharedLock(Lock):

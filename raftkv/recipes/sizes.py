@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from raftkv.arguments import to_int64
 from raftkv.client.client import Client
-from raftkv.client.values import to_int64
 from raftkv.errors import SizeMismatch, printable
 
 

@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self, overload
 
+from raftkv.arguments import to_instance
 from raftkv.client.client import Client
 from raftkv.client.held import Held
 from raftkv.client.portal import shared_portal
 from raftkv.client.sync import SyncClient
 from raftkv.client.sync_locks import SyncLock
 from raftkv.client.twins import twin_of
-from raftkv.client.values import to_instance
 from raftkv.recipes import barrier, counter, double_barrier, lock_set, read_write_lock, semaphore
 
 

@@ -17,9 +17,9 @@ import raftkv
 import raftkv.recipes
 import raftkv.recipes.sync
 from raftkv import op, when
+from raftkv.arguments import TIMEOUT_S_MAX
 from raftkv.client.fences import Fences
 from raftkv.client.grants import Grant
-from raftkv.client.values import TIMEOUT_S_MAX
 
 INT64_MAX = 2**63 - 1
 HUGE = 10**5000
@@ -31,6 +31,9 @@ NOT_MADE_BY_CALLERS = (
 )
 """Classes whose objects the library makes: their methods are public, their constructors are not."""
 
+MADE_BY_CALLERS = ("ClientSettings", "LamportTime", "HybridTime", "VectorTime")
+"""Of the dataclasses; all others are what the library returns."""
+
 FOR_THE_LIBRARY = {
     "KeptLease": {"listen", "forget", "trust_from", "let_go", "lose", "check", "error"},
     "Lock": {"acquire_for", "too_late", "leave", "let_go_of", "try_acquire_for"},
@@ -39,7 +42,10 @@ FOR_THE_LIBRARY = {
 }
 """Methods that parts of the client call on each other, with what the client made itself."""
 
-FROM_ONE = {"node_id", "old_id", "new_id", "page_keys", "slots", "count", "token"}
+FROM_ONE = {
+    *("node_id", "old_id", "new_id", "page_keys", "slots", "count", "token"),
+    *("reserved_ticks", "reserved_ms"),
+}
 """Numbers of which 0 is none, unless it is the default."""
 
 MAY_BE_NEGATIVE = {"lease", "n", "other"}
@@ -66,6 +72,7 @@ TEXTS = {
     "endpoints": "a:1",
     "peer_address": "a:1",
     "client_address": "a:2",
+    "path": "/nowhere/clock",
     "start": "a",
     "end": "b",
 }
@@ -116,7 +123,7 @@ def functions_of(module: types.ModuleType, names: Iterable[str]) -> Iterator[Pub
     for name in names:
         found = getattr(module, name)
         if inspect.isclass(found):
-            of_the_library = is_dataclass(found) and name not in ("ClientSettings",)
+            of_the_library = is_dataclass(found) and name not in MADE_BY_CALLERS
             plain = issubclass(found, BaseException | enum.Enum)
             if not (plain or of_the_library or name in NOT_MADE_BY_CALLERS):
                 yield _call(f"{module.__name__}.{name}", found, hints_of=found.__init__)
@@ -196,8 +203,12 @@ def _public_methods(cls: type) -> list[str]:
 def _call(
     name: str, function: Callable[..., Any], hints_of: Callable[..., Any] | None = None
 ) -> PublicCall:
-    hints = typing.get_type_hints(hints_of or function)
-    return PublicCall(name, function, hints, tuple(inspect.signature(function).parameters.values()))
+    parameters = tuple(inspect.signature(function).parameters.values())
+    annotated = types.SimpleNamespace(
+        __annotations__={each.name: each.annotation for each in parameters}
+    )
+    names = inspect.unwrap(hints_of or function).__globals__
+    return PublicCall(name, function, typing.get_type_hints(annotated, names), parameters)
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
@@ -226,7 +237,8 @@ def _accepts_one(hint: Any, value: Any, parameter: inspect.Parameter) -> bool:
             if name in MAY_BE_NEGATIVE
             else int(name in FROM_ONE and parameter.default != 0)
         )
-        return number and isinstance(value, int) and minimum <= value <= INT64_MAX
+        maximum = 2**64 - 1 if name == "value" else INT64_MAX  # a Lamport time has no sign
+        return number and isinstance(value, int) and minimum <= value <= maximum
     if hint is float:
         return (
             number
@@ -234,7 +246,7 @@ def _accepts_one(hint: Any, value: Any, parameter: inspect.Parameter) -> bool:
             and (value <= TIMEOUT_S_MAX if name != "ttl" else value <= INT64_MAX / 1000)
         )
     if hint is str:
-        is_text = value != "\udcff" or name == "directory"  # a path may be any bytes
+        is_text = value != "\udcff" or name in ("directory", "path")  # a path may be any bytes
         return isinstance(value, str) and is_text and name not in WRONG_TEXTS
     if hint is bytes:
         return isinstance(value, bytes)
@@ -244,6 +256,10 @@ def _accepts_one(hint: Any, value: Any, parameter: inspect.Parameter) -> bool:
         return isinstance(value, list | tuple | dict) and not value and name != "endpoints"
     if origin is Callable:
         return callable(value)
+    if origin is Mapping:
+        return isinstance(value, dict)
+    if origin is frozenset:
+        return isinstance(value, frozenset)
     if origin is os.PathLike:
         return isinstance(value, os.PathLike)
     if inspect.isclass(hint) and hint is not object:

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import raftkv
-from raftkv import recipes
+from raftkv import clocks, recipes
+from raftkv.arguments import shown
 from raftkv.client.client import Client
 from raftkv.client.elections import Leadership
 from raftkv.client.kept_leases import KeptLease
@@ -20,7 +21,6 @@ from raftkv.client.settings import ClientSettings
 from raftkv.client.sync import SyncClient
 from raftkv.client.sync_locks import SyncElection, SyncKeptLease, SyncLeadership
 from raftkv.client.sync_transactions import SyncTransaction
-from raftkv.client.values import shown
 from raftkv.errors import ConfigurationError, InvalidRequest
 from raftkv.recipes import sync
 from tests.client.lock_cluster import LockCluster
@@ -171,6 +171,7 @@ async def test_the_asynchronous_calls_name_what_is_wrong_and_send_nothing() -> N
     await asyncio.sleep(0.1)
     found = Findings()
     functions = [each for module in modules() for each in functions_of(*module)]
+    functions += functions_of(clocks, clocks.__all__)
     valid = {Client: client}
     for call in (*filter(is_asynchronous, functions), *calls_on(things), *operators()):
         for parameter in call.parameters:

@@ -96,6 +96,18 @@ async def test_the_answer_to_what_may_have_been_run_is_asked_for_again(
     assert cluster.store.puts == [b"k", b"k"], "applied once"
 
 
+async def test_a_read_whose_node_goes_away_is_not_asked_elsewhere(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await client.put("k", "v")
+    reading = asyncio.create_task(client.get("k", timeout=0))
+    await asyncio.sleep(LATENCY_S / 2)
+    cluster.nodes["a:1"].kill()
+    with pytest.raises(ConnectionFailed, match="connection reset"):
+        await reading
+    assert await client.get("k") is not None
+
+
 async def test_an_answer_is_awaited_for_as_long_as_a_silent_node_is(
     client: Client, cluster: ScriptedCluster
 ) -> None:
