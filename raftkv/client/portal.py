@@ -26,6 +26,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Generic, ParamSpec, TypeVar
+from weakref import WeakSet
 
 from raftkv.errors import (
     OutcomeUnknown,
@@ -48,7 +49,8 @@ EXIT_S_MAX: Final = 2.0
 LATE_S_MAX: Final = 0.2  # for what is cancelled then
 
 Begin = Callable[[], Coroutine[Any, Any, T]]
-GiveBack = Callable[[T], Coroutine[Any, Any, object]]
+GiveBack = Callable[[T], Coroutine[Any, Any, object] | None]
+"""Undoes a result, on the loop; what takes longer than a turn of the loop goes into a coroutine."""
 
 
 class Portal:
@@ -63,6 +65,7 @@ class Portal:
         self._giving_back: set[asyncio.Task[object]] = set()
         self._refusal: RaftkvError | None = None
         self._open: dict[object, Begin[None]] = {}
+        self._daemons: WeakSet[threading.Thread] = WeakSet()  # that may hold something
         self._thread = threading.Thread(target=self._run, name="raftkv-client", daemon=True)
         self._thread.start()
 
@@ -84,7 +87,10 @@ class Portal:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """As `call`. If the caller is interrupted, `give_back` undoes what had succeeded."""
+        """As `call`. If the caller is interrupted, `give_back` undoes what had succeeded.
+
+        It is called before any later call of the same thread begins.
+        """
         return self._wait_for(_Call(self, partial(function, *args, **kwargs), give_back))
 
     def finish(
@@ -115,16 +121,17 @@ class Portal:
     ) -> None:
         """As `finish`, at the end of a block that an error of this kind ends, or none.
 
-        In a forked child the block's error goes on: what the block held is the parent's. Garbage
-        collection may end the block on the portal's own thread, which waits for nothing.
+        In a forked child the block's error goes on: what the block held is the parent's. So it does
+        once the interpreter ends, when the portal has closed what was open. Garbage collection may
+        end the block on the portal's own thread, which waits for nothing.
         """
         if threading.get_ident() == self._thread.ident:
             self.let_go(function, *args, **kwargs)
             return
         try:
             self.finish(function, *args, **kwargs)
-        except WrongProcess:
-            if kind is None:
+        except RaftkvError:
+            if kind is None or self._refusal is None:
                 raise
 
     def let_go(
@@ -140,7 +147,9 @@ class Portal:
             self._wake(self._drain)
 
     def close_at_exit(self, owner: object, close: Begin[None]) -> None:
-        """Await `close()` when the interpreter ends, unless `owner` has been forgotten by then."""
+        """Await `close()` when the interpreter ends, unless `owner` has been forgotten by then, or
+        a daemon thread still runs that has taken something.
+        """
         self._open[owner] = close
 
     def forget(self, owner: object) -> None:
@@ -158,6 +167,11 @@ class Portal:
             )
             self._loop.call_soon_threadsafe(self._end_soon)
             self._thread.join(EXIT_S_MAX + LOOK_S)
+
+    @property
+    def refusal(self) -> RaftkvError | None:
+        """Why it runs no calls any more."""
+        return self._refusal
 
     def forked(self) -> None:
         """This process is a forked child: the loop's thread is the parent's."""
@@ -221,6 +235,8 @@ class Portal:
         self._running.discard(call)
         if call.abandoned:
             self._give_back(call)
+        elif call.succeeded and call.thread is not None and call.thread.daemon:
+            self._daemons.add(call.thread)
 
     def _abandon(self, call: _Call[Any]) -> None:
         self._drain()
@@ -231,9 +247,9 @@ class Portal:
             self._give_back(call)
 
     def _give_back(self, call: _Call[Any]) -> None:
-        undo = call.undo()
-        if undo is not None:
-            task = self._loop.create_task(undo)
+        giving_back = call.give_back()
+        if giving_back is not None:
+            task = self._loop.create_task(giving_back)
             self._giving_back.add(task)
             task.add_done_callback(self._given_back)
 
@@ -265,12 +281,18 @@ class Portal:
         ending.add_done_callback(lambda _: self._loop.stop())
 
     async def _end(self) -> None:
-        """Every waiting thread gets an answer, and what was open is closed, or its TTL ends it."""
+        """Every waiting thread gets an answer, and what was open is closed, or its TTL ends it.
+
+        Daemon threads run on while the interpreter ends. What one of them may hold must not go to
+        somebody else before it has stopped, so its TTL has to end it.
+        """
         calls = list(self._running)
         for call in calls:
             call.abandoned = True
             call.cancel()
-        closing = [asyncio.ensure_future(close()) for close in self._open.values()]
+        in_use = any(thread.is_alive() for thread in self._daemons)
+        opened = () if in_use else tuple(self._open.values())
+        closing = [asyncio.ensure_future(close()) for close in opened]
         tasks = {*closing, *self._giving_back, *(call.task for call in calls if call.task)}
         if tasks:
             done, _ = await asyncio.wait(tasks, timeout=EXIT_S_MAX)
@@ -300,6 +322,7 @@ class _Call(Generic[T]):
         "succeeded",
         "taken",
         "task",
+        "thread",
     )
 
     def __init__(
@@ -313,13 +336,15 @@ class _Call(Generic[T]):
         self._over.acquire()
         self._result: T | None = None
         self._error: BaseException | None = None
+        # Which thread takes something.
+        self.thread = None if give_back is None else threading.current_thread()
         self.task: asyncio.Task[T] | None = None
         self.posted = self.succeeded = self.failed = self.taken = self.abandoned = False
 
     def __del__(self) -> None:
         # The thread was interrupted again before it could abandon the call.
         if self.succeeded and not self.taken and self._give_back is not None:
-            self._portal.let_go(self._give_back, self._result)  # type: ignore[arg-type]
+            self._portal.let_go(_given_back, self._give_back, self._result)
 
     def wait(self) -> T:
         """Its result, on the thread that waits. Raises its error."""
@@ -356,8 +381,8 @@ class _Call(Generic[T]):
         if self.task is not None:
             self.task.cancel()
 
-    def undo(self) -> Coroutine[Any, Any, object] | None:
-        """What gives its result back; None if there is nothing to give back, or it is done."""
+    def give_back(self) -> Coroutine[Any, Any, object] | None:
+        """Undo its result, once; a coroutine that is left to run, or None."""
         give_back, self._give_back = self._give_back, None
         if give_back is None or not self.succeeded:
             return None
@@ -371,13 +396,19 @@ class _Call(Generic[T]):
 
     def _done(self, ended: Callable[[_Call[T]], None], task: asyncio.Task[T]) -> None:
         if task.cancelled():
-            self.fail(Unavailable("the call was cancelled; it may have been sent before"))
+            self.fail(self._portal.refusal or Unavailable("the call was cancelled"))
         elif (error := task.exception()) is not None:
             self.fail(error)
         elif not self.failed:
             self._result, self.succeeded = task.result(), True
             self._over.release()
         ended(self)
+
+
+async def _given_back(give_back: GiveBack[Any], result: object) -> None:
+    giving_back = give_back(result)
+    if giving_back is not None:
+        await giving_back
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

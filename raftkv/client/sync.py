@@ -462,7 +462,7 @@ class SyncClient:
                 )
             )
 
-        return self._portal.take(SyncWatch.close_soon, watch)
+        return self._portal.take(lambda twin: twin.asynchronous.close(), watch)
 
     @twin_of(Client.lock)
     def lock(self, name: str | bytes, *, ttl: float = 10.0, value: str | bytes = b"") -> SyncLock:
@@ -650,7 +650,4 @@ def connect_sync(
     async def connected() -> SyncClient:
         return SyncClient(await connect(endpoints, timeout=timeout, settings=settings))
 
-    async def close(client: SyncClient) -> None:
-        await client.asynchronous.close()
-
-    return shared_portal().take(close, connected)
+    return shared_portal().take(lambda twin: twin.asynchronous.close(), connected)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from raftkv.client.elections import Election, LeaderInfo, Leadership
 from raftkv.client.held import Held
@@ -112,13 +112,12 @@ class SyncLock:
     ) -> None:
         await self._lock.leave(self._blocks.pop(thread), kind, error, traceback)
 
-    async def _give_back(self, held: Held) -> None:
+    def _give_back(self, held: Held) -> None:
         self._lock.let_go_of(held)
         held.depart()
 
-    async def _undo_try(self, acquired: bool) -> None:
-        if acquired:
-            await self._lock.release()
+    def _undo_try(self, acquired: bool) -> Coroutine[Any, Any, bool] | None:
+        return self._lock.release() if acquired else None
 
 
 class SyncLeadership:
@@ -174,9 +173,10 @@ class SyncLeadership:
     ) -> None:
         self._portal.leave(kind, self._leadership.__aexit__, kind, error, traceback)
 
-    async def depart(self) -> None:
-        """As `resign`, but waits for nothing. On the client's loop."""
-        self._leadership.depart()
+    @property
+    def asynchronous(self) -> Leadership:
+        """What does the work, on the portal's loop."""
+        return self._leadership
 
 
 class SyncElection:
@@ -196,7 +196,10 @@ class SyncElection:
         async def campaign() -> SyncLeadership:
             return SyncLeadership(await self._election.campaign(value, timeout=timeout))
 
-        return self._portal.take(SyncLeadership.depart, campaign)
+        def depart(leadership: SyncLeadership) -> None:
+            leadership.asynchronous.depart()
+
+        return self._portal.take(depart, campaign)
 
     @twin_of(Election.leader)
     def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:

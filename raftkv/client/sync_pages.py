@@ -55,7 +55,7 @@ class SyncScan:
     async def _next_page(self) -> RangeResult | None:
         return self._given_back.pop() if self._given_back else await self._scan.next_page()
 
-    async def _give_back(self, page: RangeResult | None) -> None:
+    def _give_back(self, page: RangeResult | None) -> None:
         if page is not None:
             self._given_back.append(page)
 

@@ -72,9 +72,10 @@ class SyncWatch:
         with suppress(WrongProcess):  # a forked child leaves it to its parent
             self._portal.finish(self._watch.close)
 
-    async def close_soon(self) -> None:
-        """As `close`, on the client's loop."""
-        await self._watch.close()
+    @property
+    def asynchronous(self) -> Watch:
+        """What does the work, on the portal's loop."""
+        return self._watch
 
     async def _bookmark(self) -> int:
         # On the loop: another thread may find the queue empty, and what arrives then counted in.
@@ -88,11 +89,11 @@ class SyncWatch:
         # A coroutine that raises StopAsyncIteration can't hand it to a thread.
         return await anext(self._watch, None)
 
-    async def _give_back(self, event: WatchEvent | None) -> None:
+    def _give_back(self, event: WatchEvent | None) -> None:
         if event is not None:
             self._given_back.appendleft(event)
 
-    async def _give_back_batch(self, batch: Sequence[WatchEvent]) -> None:
+    def _give_back_batch(self, batch: Sequence[WatchEvent]) -> None:
         self._given_back.extendleft(reversed(batch))
 
     async def _next_batch(self) -> Sequence[WatchEvent]:

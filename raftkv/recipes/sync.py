@@ -132,7 +132,7 @@ class LockSet(Sequence[SyncLock]):
     ) -> None:
         await self._locks.leave(self._blocks.pop(thread), kind, error, traceback)
 
-    async def _give_back(self, held: list[Held]) -> None:
+    def _give_back(self, held: list[Held]) -> None:
         self._locks.give_back(held)
 
     def __len__(self) -> int:
@@ -215,7 +215,7 @@ class DoubleBarrier:
     ) -> None:
         self._portal.leave(kind, self._barrier.__aexit__, kind, error, traceback)
 
-    async def _step_back(self, _: None) -> None:
+    def _step_back(self, _: None) -> None:
         self._barrier.step_back()
 
 

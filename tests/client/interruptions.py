@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
+from raftkv.client.sync import SyncClient
+from raftkv.recipes import sync as recipes
+
 T = TypeVar("T")
+Undo = Callable[[], object] | None
+Operation = Callable[[SyncClient, str], Undo]
+"""Uses a name that no other call has used; what gives back what it has returned, if anything."""
+
+TTL_S = 600.0  # nothing ends by itself
 
 
 class Bell(BaseException):
@@ -81,6 +89,44 @@ class Interrupter:
             raise Bell
 
 
+class Bells:
+    """Interrupts this thread when `ring` is called for the nth time on another one."""
+
+    def __init__(self) -> None:
+        self.rang = False
+        self._left = 0
+        self._thread_id = threading.get_ident()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """As `Interrupter.installed`."""
+        before = signal.signal(signal.SIGUSR1, self._raise)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+    def run_until(self, nth: int, operation: Callable[[], T]) -> T | None:
+        """As `Interrupter.run`; afterwards `rang` says whether there were so many rings."""
+        self._left, self.rang = nth, False
+        try:
+            result = operation()
+            self._left = 0
+        except Bell:
+            return None
+        return result
+
+    def ring(self) -> None:
+        """On another thread than the one that is interrupted."""
+        self._left -= 1
+        if self._left == 0:
+            self.rang = True
+            signal.pthread_kill(self._thread_id, signal.SIGUSR1)
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        raise Bell
+
+
 def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
     """Whether the condition holds within the time; what an exception kept alive is collected."""
     until = time.monotonic() + timeout_s
@@ -91,3 +137,98 @@ def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
         if time.monotonic() > until:
             return False
         time.sleep(0.01)
+
+
+def bound(operation: Operation, client: SyncClient, name: str) -> Callable[[], Undo]:
+    return lambda: operation(client, name)
+
+
+# ---- calls that hand something out -----------------------------------------------------
+
+
+def with_lock(client: SyncClient, name: str) -> None:
+    with client.lock(name, ttl=TTL_S):
+        pass
+
+
+def acquire_lock(client: SyncClient, name: str) -> Callable[[], object]:
+    return client.lock(name, ttl=TTL_S).acquire().release
+
+
+def try_lock(client: SyncClient, name: str) -> Callable[[], object] | None:
+    lock = client.lock(name, ttl=TTL_S)
+    return lock.release if lock.try_acquire() else None
+
+
+def release_lock(client: SyncClient, name: str) -> None:
+    client.lock(name, ttl=TTL_S).acquire().release()
+
+
+def campaign(client: SyncClient, name: str) -> Callable[[], object]:
+    return client.election(name, ttl=TTL_S).campaign("me").resign
+
+
+def lead(client: SyncClient, name: str) -> None:
+    with client.election(name, ttl=TTL_S).campaign("me"):
+        pass
+
+
+def grant(client: SyncClient, name: str) -> Callable[[], object]:
+    granted = client.acquire(name, TTL_S)
+    return lambda: client.release(granted)
+
+
+def kept_lease(client: SyncClient, name: str) -> None:
+    with client.lease(TTL_S):
+        pass
+
+
+def lease(client: SyncClient, name: str) -> Callable[[], object]:
+    granted = client.lease_grant(TTL_S).lease
+    return lambda: client.lease_revoke(granted)
+
+
+def watch(client: SyncClient, name: str) -> Callable[[], object]:
+    return client.watch(name).close
+
+
+def watch_block(client: SyncClient, name: str) -> None:
+    with client.watch(name):
+        pass
+
+
+def observe(client: SyncClient, name: str) -> None:
+    leaders = client.election(name).observe()
+    next(leaders)
+    leaders.close()
+
+
+def lock_set(client: SyncClient, name: str) -> None:
+    with recipes.locked(client, name, name + "/b", ttl=TTL_S):
+        pass
+
+
+def lock_set_acquired(client: SyncClient, name: str) -> Callable[[], object]:
+    return recipes.locked(client, name, name + "/b", ttl=TTL_S).acquire().release
+
+
+def semaphore(client: SyncClient, name: str) -> None:
+    with recipes.Semaphore(client, name, 2, ttl=TTL_S).slot():
+        pass
+
+
+def read_lock(client: SyncClient, name: str) -> Callable[[], object]:
+    return recipes.ReadWriteLock(client, name, ttl=TTL_S).read().acquire().release
+
+
+def double_barrier(client: SyncClient, name: str) -> Callable[[], object]:
+    barrier = recipes.DoubleBarrier(client, name, 1, ttl=TTL_S)
+    barrier.enter()
+    return barrier.leave
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    *(with_lock, acquire_lock, try_lock, release_lock, campaign, lead, grant, kept_lease, lease),
+    *(watch, watch_block, observe, lock_set, lock_set_acquired, semaphore, read_lock),
+    double_barrier,
+)

@@ -5,25 +5,29 @@ The calls run on the real portal; the cluster is in memory, with the production 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 
-from raftkv.client.portal import shared_portal
+from raftkv.client.portal import _Call, shared_portal
 from raftkv.client.settings import ClientSettings
 from raftkv.client.sync import SyncClient
-from raftkv.recipes import sync as recipes
-from tests.client.interruptions import Interrupter, eventually
+from tests.client.interruptions import (
+    OPERATIONS,
+    TTL_S,
+    Bells,
+    Interrupter,
+    Operation,
+    bound,
+    eventually,
+)
 from tests.recipes.recipe_cluster import RecipeCluster
 
-TTL_S = 600.0  # nothing ends by itself in this test
 SLOW = pytest.mark.slow
 
 
 T = TypeVar("T")
-Undo = Callable[[], object] | None
-Operation = Callable[[SyncClient, str], Undo]
 
 
 class World:
@@ -65,98 +69,6 @@ def world() -> Iterator[World]:
         yield world
 
 
-def with_lock(client: SyncClient, name: str) -> None:
-    with client.lock(name, ttl=TTL_S):
-        pass
-
-
-def acquire_lock(client: SyncClient, name: str) -> Callable[[], object]:
-    return client.lock(name, ttl=TTL_S).acquire().release
-
-
-def try_lock(client: SyncClient, name: str) -> Callable[[], object] | None:
-    lock = client.lock(name, ttl=TTL_S)
-    return lock.release if lock.try_acquire() else None
-
-
-def release_lock(client: SyncClient, name: str) -> None:
-    client.lock(name, ttl=TTL_S).acquire().release()
-
-
-def campaign(client: SyncClient, name: str) -> Callable[[], object]:
-    return client.election(name, ttl=TTL_S).campaign("me").resign
-
-
-def lead(client: SyncClient, name: str) -> None:
-    with client.election(name, ttl=TTL_S).campaign("me"):
-        pass
-
-
-def grant(client: SyncClient, name: str) -> Callable[[], object]:
-    granted = client.acquire(name, TTL_S)
-    return lambda: client.release(granted)
-
-
-def kept_lease(client: SyncClient, name: str) -> None:
-    with client.lease(TTL_S):
-        pass
-
-
-def lease(client: SyncClient, name: str) -> Callable[[], object]:
-    granted = client.lease_grant(TTL_S).lease
-    return lambda: client.lease_revoke(granted)
-
-
-def watch(client: SyncClient, name: str) -> Callable[[], object]:
-    return client.watch(name).close
-
-
-def watch_block(client: SyncClient, name: str) -> None:
-    with client.watch(name):
-        pass
-
-
-def observe(client: SyncClient, name: str) -> None:
-    leaders = client.election(name).observe()
-    next(leaders)
-    leaders.close()
-
-
-def lock_set(client: SyncClient, name: str) -> None:
-    with recipes.locked(client, name, name + "/b", ttl=TTL_S):
-        pass
-
-
-def lock_set_acquired(client: SyncClient, name: str) -> Callable[[], object]:
-    return recipes.locked(client, name, name + "/b", ttl=TTL_S).acquire().release
-
-
-def semaphore(client: SyncClient, name: str) -> None:
-    with recipes.Semaphore(client, name, 2, ttl=TTL_S).slot():
-        pass
-
-
-def read_lock(client: SyncClient, name: str) -> Callable[[], object]:
-    return recipes.ReadWriteLock(client, name, ttl=TTL_S).read().acquire().release
-
-
-def double_barrier(client: SyncClient, name: str) -> Callable[[], object]:
-    barrier = recipes.DoubleBarrier(client, name, 1, ttl=TTL_S)
-    barrier.enter()
-    return barrier.leave
-
-
-OPERATIONS: tuple[Operation, ...] = (
-    *(with_lock, acquire_lock, try_lock, release_lock, campaign, lead, grant, kept_lease, lease),
-    *(watch, watch_block, observe, lock_set, lock_set_acquired, semaphore, read_lock),
-    double_barrier,
-)
-
-
-def bound(operation: Operation, client: SyncClient, name: str) -> Callable[[], Undo]:
-    return lambda: operation(client, name)
-
-
 def first(iterator: Iterable[T]) -> T | None:
     for item in iterator:
         return item
@@ -185,6 +97,35 @@ def test_an_interrupted_call_leaves_nothing_behind(world: World, rounds: int, ri
     interrupter = interrupt_all(world, rounds, seed=rings, rings=rings)
     assert interrupter.interrupted > 5 * rounds
     assert interrupter.completed
+    assert eventually(lambda: not world.members()), f"left: {world.members()}"
+    assert eventually(lambda: world.leases() <= leases), "a lease is left that nobody owns"
+    assert eventually(lambda: not world.watches())
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_call_that_is_interrupted_when_it_has_just_succeeded_is_undone(
+    world: World, operation: Operation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the operation's calls in turn."""
+    world.client.put("session", "is open")
+    with world.client.lock("the leases of locks", ttl=TTL_S):
+        leases = world.leases()
+    done, bell = _Call._done, Bells()
+
+    def ring_and_done(call: _Call[Any], *args: Any) -> None:
+        # The signal is pending when the thread gets the result, so that can't return it.
+        bell.ring()
+        done(call, *args)
+
+    with bell.installed(), monkeypatch.context() as patched:
+        patched.setattr(_Call, "_done", ring_and_done)
+        for number in range(1, 100):
+            undo = bell.run_until(number, bound(operation, world.client, f"i/{number}"))
+            if not bell.rang:
+                break
+    assert number > 1
+    if undo is not None:
+        undo()
     assert eventually(lambda: not world.members()), f"left: {world.members()}"
     assert eventually(lambda: world.leases() <= leases), "a lease is left that nobody owns"
     assert eventually(lambda: not world.watches())

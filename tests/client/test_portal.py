@@ -61,6 +61,28 @@ def test_stopping_closes_what_is_open_but_not_what_was_forgotten() -> None:
     assert closed == ["open"]
 
 
+def test_what_a_daemon_thread_may_hold_is_left_to_its_ttl() -> None:
+    """The thread still works under a lock when the interpreter ends."""
+    portal, closed, taken, over = Portal(), [], threading.Event(), threading.Event()
+
+    async def close() -> None:
+        closed.append("closed")
+
+    def work() -> None:
+        portal.take(lambda _: None, nothing)
+        taken.set()
+        over.wait()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    taken.wait()
+    portal.close_at_exit("open", close)
+    portal.stop()
+    assert not closed
+    over.set()
+    thread.join()
+
+
 def test_a_callback_that_blocks_the_portal_blocks_no_caller_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
