@@ -202,10 +202,11 @@ def test_the_synchronous_calls_do_the_same() -> None:
     assert not classes_without_object(things + twins), "make one of each"
     for call in (*(each for each in functions if not is_asynchronous(each)), *calls_on(twins)):
         for parameter in call.parameters:
-            for value in call.wrong_values(parameter):
+            # The coroutine that checks it is the same: one value of each type will do.
+            for value in {type(each): each for each in call.wrong_values(parameter)}.values():
                 with found.expecting(call, parameter, value, lambda: cluster.sent):
                     entered(call.with_wrong(parameter, value, {SyncClient: client}))
     client.close()
     cluster.stop()
     assert not found.wrong, "\n".join(found.wrong)
-    assert found.calls > 2000, "the walk has not gone far"
+    assert found.calls > 1500, "the walk has not gone far"
