@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from raftkv.errors import DamagedData, FencedOff, InvalidRequest
+from raftkv.arguments import to_int64, to_path, to_text
+from raftkv.errors import DamagedData, FencedOff
 from raftkv.files import sync_file, translated, write_durably
 
 _FORMAT = "raftkv fencing token"
@@ -39,7 +40,7 @@ class FencingGuard:
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
         """Raises `StorageError` if the directory can't be made."""
-        self._directory = None if directory is None else Path(directory)
+        self._directory = None if directory is None else to_path(directory, "directory")
         self._highest: dict[str, int] = {}
         self._busy: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -57,8 +58,7 @@ class FencingGuard:
         body does not run), `InvalidRequest` for one that no lock gives, `StorageError` if the
         token can't be remembered, `DamagedData` if what was remembered can't be read.
         """
-        if not isinstance(token, int) or token <= 0:
-            raise InvalidRequest(f"token is {token!r}; give the token of a lock that is held")
+        to_int64(token, "token", 1)
         with self._alone(resource):
             highest = self._read(resource)
             if token < highest:
@@ -79,6 +79,7 @@ class FencingGuard:
 
     @contextmanager
     def _alone(self, resource: str) -> Iterator[None]:
+        to_text(resource, "resource")
         with self._guard:
             busy = self._busy.setdefault(resource, threading.Lock())
         with busy:

@@ -16,8 +16,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "raftkv.rpc": frozenset(),
     "raftkv.versions": frozenset(),
     "raftkv.files": frozenset({"raftkv.errors"}),
-    "raftkv.fencing": frozenset({"raftkv.errors", "raftkv.files"}),
-    "raftkv.clocks": frozenset({"raftkv.errors", "raftkv.files"}),
+    "raftkv.arguments": frozenset({"raftkv.errors"}),
+    "raftkv.fencing": frozenset({"raftkv.errors", "raftkv.arguments", "raftkv.files"}),
+    "raftkv.clocks": frozenset({"raftkv.errors", "raftkv.arguments", "raftkv.files"}),
     "raftkv.logs": frozenset({"raftkv.errors", "raftkv.clocks"}),
     "raftkv.raft": frozenset({"raftkv.errors", "raftkv.versions"}),
     "raftkv.kv": frozenset({"raftkv.errors", "raftkv.rpc", "raftkv.raft", "raftkv.versions"}),
@@ -31,7 +32,9 @@ ALLOWED["raftkv.storage"] = BELOW_NODE
 ALLOWED["raftkv.transport"] = BELOW_NODE | {"raftkv.storage.ports"}
 ALLOWED["raftkv.node"] = BELOW_NODE | {"raftkv.storage", "raftkv.transport", "raftkv.config"}
 ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {"raftkv.node"}
-ALLOWED["raftkv.client"] = frozenset({"raftkv.errors", "raftkv.rpc", "raftkv.clocks"})
+ALLOWED["raftkv.client"] = frozenset(
+    {"raftkv.errors", "raftkv.arguments", "raftkv.rpc", "raftkv.clocks"}
+)
 ALLOWED["raftkv.recipes"] = ALLOWED["raftkv.client"] | {"raftkv.client"}
 ALLOWED["raftkv.cli"] = frozenset({"raftkv"})
 ALLOWED["raftkv.__main__"] = frozenset({"raftkv.cli"})

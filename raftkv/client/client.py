@@ -7,8 +7,10 @@ from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
+from raftkv.arguments import to_callable, to_instance, to_list, to_timeout
 from raftkv.client.cluster_methods import ClusterMethods
 from raftkv.client.election_methods import ElectionMethods
+from raftkv.client.endpoints import parse_endpoints
 from raftkv.client.lease_methods import LeaseMethods
 from raftkv.client.link import Links
 from raftkv.client.lock_methods import LockMethods
@@ -63,11 +65,15 @@ class Connecting:
         links: Links | None,
         rng: random.Random | None,
     ) -> None:
-        self._endpoints = endpoints
-        self._timeout = timeout
-        self._settings = settings or ClientSettings()
-        self._links = links
-        self._rng = rng or random.Random()
+        if not isinstance(endpoints, str):
+            endpoints = to_list(endpoints, str, "endpoints", '"host:port"')
+        self._endpoints = parse_endpoints(endpoints)
+        self._timeout = to_timeout(timeout)
+        self._settings = ClientSettings() if settings is None else settings
+        to_instance(self._settings, ClientSettings, "settings", "raftkv.ClientSettings(...)")
+        self._links = None if links is None else to_callable(links, "links")
+        self._rng = random.Random() if rng is None else rng
+        to_instance(self._rng, random.Random, "rng", "a random.Random")
         self._client: Client | None = None
 
     if not TYPE_CHECKING:  # a type checker would take this for any attribute
@@ -126,6 +132,13 @@ def connect(
 
     or `client = await raftkv.connect(...)` and `await client.close()`. `timeout` is the default of
     every call, in seconds. `links` and `rng` are for simulators: the network and chance.
+
+    A timeout of 0, here or in a call, means: try once. Such a call does not wait for what others
+    hold, and not for better times: it makes one attempt, and a refusal or failure is its result.
+    Only the answer of that attempt is awaited, at most for `ClientSettings.silence_s_max` (2 s).
+    Opening the session or lease that a first write or lock needs belongs to it, and here asking
+    each endpoint once. A call that gives no timeout has the default given here; what waits for
+    others (locks, elections, recipes) then waits however long that takes. Infinity is refused.
 
     Raises `ConnectionFailed` if no node answers within `timeout`, `ConfigurationError` for
     endpoints that are no addresses, `WrongCluster` if the endpoints answer for two clusters.

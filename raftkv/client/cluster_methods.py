@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from raftkv.arguments import shown, to_flag, to_int64, to_text
 from raftkv.client.core import Core
 from raftkv.client.endpoints import parse_endpoints
 from raftkv.client.status import Member, NodeStatus, members_of
 from raftkv.client.unary import Request
-from raftkv.client.values import to_int64
-from raftkv.errors import DeadlineExceeded, OutcomeUnknown, RaftkvError
+from raftkv.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    InvalidRequest,
+    OutcomeUnknown,
+    RaftkvError,
+)
 from raftkv.rpc import api_pb2
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class ClusterMethods(Core):
@@ -26,7 +34,7 @@ class ClusterMethods(Core):
 
         Raises `ConnectionFailed` if it does not answer, `WrongCluster` if it is another cluster's.
         """
-        (address,) = parse_endpoints([endpoint])
+        address = _address(endpoint, "endpoint")
         return await self._unary.status(self._endpoints.get(address), self._timeout(timeout))
 
     async def status_all(
@@ -63,11 +71,11 @@ class ClusterMethods(Core):
         """
         member = api_pb2.Member(
             node_id=to_int64(node_id, "node_id", 1),
-            peer_address=peer_address,
-            client_address=client_address,
+            peer_address=_address(peer_address, "peer_address"),
+            client_address=_address(client_address, "client_address"),
             learner=True,
         )
-        request = api_pb2.MemberAddRequest(member=member, force=force)
+        request = api_pb2.MemberAddRequest(member=member, force=to_flag(force, "force"))
         return await self._change_members("MemberAdd", request, timeout)
 
     async def member_promote(
@@ -78,7 +86,9 @@ class ClusterMethods(Core):
         Raises `MemberUnknown`, and `MembershipRefused` while it has not caught up or, without
         `force`, if too few voters acknowledge.
         """
-        request = api_pb2.MemberPromoteRequest(node_id=to_int64(node_id, "node_id", 1), force=force)
+        request = api_pb2.MemberPromoteRequest(
+            node_id=to_int64(node_id, "node_id", 1), force=to_flag(force, "force")
+        )
         return await self._change_members("MemberPromote", request, timeout)
 
     async def member_remove(
@@ -89,7 +99,9 @@ class ClusterMethods(Core):
         Raises `MemberUnknown` and `MembershipRefused`, the latter also if, without `force`, too few
         of the voters that stay acknowledge.
         """
-        request = api_pb2.MemberRemoveRequest(node_id=to_int64(node_id, "node_id", 1), force=force)
+        request = api_pb2.MemberRemoveRequest(
+            node_id=to_int64(node_id, "node_id", 1), force=to_flag(force, "force")
+        )
         return await self._change_members("MemberRemove", request, timeout)
 
     async def member_replace(
@@ -102,7 +114,9 @@ class ClusterMethods(Core):
         caught up (`facts["lag"]` entries are missing), or another change has ended.
         """
         request = api_pb2.MemberReplaceRequest(
-            old_id=to_int64(old_id, "old_id", 1), new_id=to_int64(new_id, "new_id", 1), force=force
+            old_id=to_int64(old_id, "old_id", 1),
+            new_id=to_int64(new_id, "new_id", 1),
+            force=to_flag(force, "force"),
         )
         return await self._change_members("MemberReplace", request, timeout)
 
@@ -120,8 +134,8 @@ class ClusterMethods(Core):
         """
         member = api_pb2.Member(
             node_id=to_int64(node_id, "node_id", 1),
-            peer_address=peer_address,
-            client_address=client_address,
+            peer_address=_address(peer_address, "peer_address", or_none=True),
+            client_address=_address(client_address, "client_address", or_none=True),
         )
         request = api_pb2.MemberUpdateRequest(member=member)
         return await self._change_members("MemberUpdate", request, timeout)
@@ -147,11 +161,11 @@ class ClusterMethods(Core):
 
         Returns the level before. Raises `ConnectionFailed` if the node does not answer.
         """
-        (address,) = parse_endpoints([endpoint])
+        address = _address(endpoint, "endpoint")
         reply = await self._unary.ask(
             self._endpoints.get(address),
             "/raftkv.rpc.Cluster/SetLogLevel",
-            api_pb2.SetLogLevelRequest(level=level),
+            api_pb2.SetLogLevelRequest(level=_log_level(level)),
             api_pb2.SetLogLevelReply,
             self._timeout(timeout),
         )
@@ -176,3 +190,24 @@ class ClusterMethods(Core):
                 " `raftkv member list` before you repeat it"
             ) from None
         return members_of(reply)
+
+
+def _address(address: str, field: str, *, or_none: bool = False) -> str:
+    """An address "host:port", or an empty one where that stands for none."""
+    if not to_text(address, field) and or_none:
+        return address
+    try:
+        (parsed,) = parse_endpoints([address])
+    except ConfigurationError as error:
+        raise InvalidRequest(
+            f"{field} is {shown(address)}, which is no address ({error.message})", field=field
+        ) from None
+    return parsed
+
+
+def _log_level(level: str) -> str:
+    if to_text(level, "level") not in LOG_LEVELS:
+        raise InvalidRequest(
+            f"level is {shown(level)}; give one of {', '.join(LOG_LEVELS)}", field="level"
+        )
+    return level

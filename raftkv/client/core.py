@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from raftkv.arguments import to_timeout
 from raftkv.client.endpoints import Endpoint, Endpoints, parse_endpoints
 from raftkv.client.events import log
 from raftkv.client.fences import Fences
@@ -18,9 +19,9 @@ from raftkv.client.pipeline import Pipeline
 from raftkv.client.requests import command_piece
 from raftkv.client.retry import Backoff
 from raftkv.client.settings import ClientSettings
-from raftkv.client.unary import STATUS_TIMEOUT_S, HeadedReplyT, Request, Unary
+from raftkv.client.unary import LEFT_S_MIN, STATUS_TIMEOUT_S, HeadedReplyT, Request, Unary
 from raftkv.client.watch_stream import WatchStream
-from raftkv.errors import ConnectionFailed, InvalidRequest, WrongCluster
+from raftkv.errors import ConnectionFailed, WrongCluster
 from raftkv.rpc import kv_pb2
 
 
@@ -46,15 +47,16 @@ class Core:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._rng = rng
-        self._timeout_s = settings.timeout_s_max
-        self._timeout_s = self._timeout(timeout)
+        self._timeout_s = min(to_timeout(timeout), settings.timeout_s_max)
+        # For what takes no timeout of its caller's, and is not tried again but waited for.
+        self._wait_s_max = self._timeout_s or settings.silence_s_max
         self._endpoints = Endpoints(parse_endpoints(endpoints), links, settings, rng)
         self._pipeline = Pipeline(self._endpoints, settings, rng, self._loop)
         self._keeper = SessionKeeper(self._pipeline, settings, self._loop)
         self._unary = Unary(self._endpoints, settings, rng, self._loop)
         self._kept = KeptLeases(self._pipeline, self._loop)
         self._queues = LockQueues(
-            self._pipeline, self._unary, self._kept, settings, self._timeout_s
+            self._pipeline, self._unary, self._kept, settings, self._wait_s_max
         )
         self._watches = WatchStream(self._endpoints, settings, rng, self._loop)
         self._pipeline.on_look_around = self._search_leader
@@ -63,23 +65,26 @@ class Core:
 
     async def _connect(self) -> None:
         """Wait until a node answers. Raises `ConnectionFailed` if none does in time, `WrongCluster`
-        if those that do belong to two clusters.
+        if those that do belong to two clusters. With timeout 0 each is asked once.
         """
-        deadline = self._loop.time() + self._timeout_s
+        once = not self._timeout_s
+        deadline = self._loop.time() + self._wait_s_max
         backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
         while True:
             left_s = deadline - self._loop.time()
-            errors = await self._unary.find_leader(max(0.001, min(STATUS_TIMEOUT_S, left_s)))
+            ask_s = left_s if once else max(LEFT_S_MIN, min(STATUS_TIMEOUT_S, left_s))
+            errors = await self._unary.find_leader(ask_s)
             if (mixed := self._endpoints.binding.two_clusters()) is not None:
                 raise mixed
             if len(errors) < len(self._endpoints.given):
                 self._endpoints.binding.on_event = self._endpoint_event
                 return
             pause_s = backoff.next_s()
-            if self._loop.time() + pause_s >= deadline:
+            if once or self._loop.time() + pause_s >= deadline:
                 addresses = ", ".join(endpoint.address for endpoint in self._endpoints.given)
+                how_long = "" if once else f" within {self._timeout_s} s"
                 raise ConnectionFailed(
-                    f"no node answers at {addresses} within {self._timeout_s} s;"
+                    f"no node answers at {addresses}{how_long};"
                     f" is the cluster running? ({errors[0]})"
                 )
             await asyncio.sleep(pause_s)
@@ -97,7 +102,7 @@ class Core:
         try:
             waiting = self._pipeline.unfinished()
             if waiting:
-                await asyncio.wait(waiting, timeout=self._timeout_s)
+                await asyncio.wait(waiting, timeout=self._wait_s_max)
             self._kept.lose_all("the client was closed")
             await asyncio.gather(self._kept.settle(), self._keeper.close())
         finally:
@@ -138,13 +143,12 @@ class Core:
 
     def _asking(self, timeout: float | None) -> Asking:
         """Makes unary calls, all of them within one timeout."""
-        deadline = self._loop.time() + self._timeout(timeout)
+        left_s = self._countdown(self._timeout(timeout))
 
         async def ask(
             method: str, request: Request, reply_type: type[HeadedReplyT]
         ) -> HeadedReplyT:
-            left_s = deadline - self._loop.time()
-            return await self._unary.call(method, request, reply_type, left_s)
+            return await self._unary.call(method, request, reply_type, left_s())
 
         return ask
 
@@ -152,9 +156,16 @@ class Core:
         """The caller's timeout in seconds, or the default; never more than the maximum."""
         if timeout is None:
             return self._timeout_s
-        if not timeout > 0:
-            raise InvalidRequest(f"timeout is {timeout}; give seconds above 0", field="timeout")
-        return min(timeout, self._settings.timeout_s_max)
+        return min(to_timeout(timeout), self._settings.timeout_s_max)
+
+    def _countdown(self, timeout_s: float) -> Callable[[], float]:
+        """What is left of the time for the next part of a call; always 0 for one attempt, which
+        tries each part once.
+        """
+        if not timeout_s:
+            return lambda: 0.0
+        deadline = self._loop.time() + timeout_s
+        return lambda: max(LEFT_S_MIN, deadline - self._loop.time())
 
     def _search_leader(self) -> None:
         self._unary.search_leader(self._pipeline.move_to_leader)

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from raftkv.client.lanes import Batch, Call, Lane
-from raftkv.errors import OutcomeUnknown, RaftkvError, WrongCluster
+from raftkv.errors import (
+    ConnectionFailed,
+    OutcomeUnknown,
+    RaftkvError,
+    Unavailable,
+    WrongCluster,
+    from_wire,
+)
 from raftkv.rpc import kv_pb2
 
 
@@ -16,6 +25,13 @@ def expire_queue(lane: Lane, now: float, why: str) -> None:
         waiting = [call for call in lane.queue if not call.future.done()]
         lane.queue.clear()
         lane.queue.extend(waiting)
+
+
+def fail_once(calls: Iterable[Call], error: RaftkvError) -> None:
+    """End those that are one attempt, with what has ended it: none of them was run."""
+    for call in calls:
+        if call.once:
+            set_error(call, _not_run(error))
 
 
 def expire_batch(batch: Batch, now: float, why: str) -> None:
@@ -47,6 +63,14 @@ def unanswered(lane: Lane, call: Call, why: str) -> RaftkvError:
     if not lane.writes:
         return lane.not_in_time(why)
     return OutcomeUnknown(f"the write was sent and no answer came in time: {_advice(call)}")
+
+
+def _not_run(error: RaftkvError) -> RaftkvError:
+    if isinstance(error, Unavailable):
+        return from_wire(
+            error.reason, error.message, error.outcome, error.retry_after_s, error.facts
+        )
+    return ConnectionFailed(f"no answer came ({error}); try again, or with a timeout")
 
 
 def _advice(call: Call) -> str:

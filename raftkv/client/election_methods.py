@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from raftkv.arguments import milliseconds
 from raftkv.client.elections import Election
 from raftkv.client.kv_methods import KvMethods
-from raftkv.client.values import milliseconds, to_key
+from raftkv.client.values import to_key
 from raftkv.client.watch_methods import WatchMethods
 
 
@@ -20,5 +21,9 @@ class ElectionMethods(KvMethods, WatchMethods):
         Elections and locks are the same queues: do not use one name for both.
         """
         return Election(
-            self._queues, self, to_key(name, self._settings, "name"), milliseconds(ttl, "ttl")
+            self._queues,
+            self,
+            self._settings,
+            to_key(name, self._settings, "name"),
+            milliseconds(ttl, "ttl"),
         )

@@ -8,11 +8,14 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
+from raftkv.arguments import to_timeout_or_none
 from raftkv.client.fences import Fences
 from raftkv.client.giving_up import too_late
 from raftkv.client.held import Held
 from raftkv.client.lock_queues import LockQueues, Place
 from raftkv.client.results import KeyValue, PutResult, RangeResult
+from raftkv.client.settings import ClientSettings
+from raftkv.client.values import to_value
 from raftkv.client.watch import Watch
 from raftkv.client.watch_events import EventKind, WatchEvent
 from raftkv.errors import FencedOff, KeyNotFound, LockLost, printable
@@ -91,32 +94,47 @@ class Leadership(Held):
 class Election:
     """An election of the cluster, made by `client.election`. Times are in seconds."""
 
-    def __init__(self, queues: LockQueues, store: Store, name: bytes, ttl_ms: int) -> None:
+    def __init__(
+        self, queues: LockQueues, store: Store, settings: ClientSettings, name: bytes, ttl_ms: int
+    ) -> None:
         self.name = name
+        self._settings = settings
         self._queues = queues
         self._store = store
         self._ttl_ms = ttl_ms
 
     async def campaign(self, value: str | bytes, *, timeout: float | None = None) -> Leadership:
-        """Wait until elected; `timeout` None: however long others lead.
+        """Wait until elected; `timeout` None: however long others lead, 0: not at all.
 
         `value` is what `leader` tells everybody. Raises `LockNotAcquired` after the timeout,
-        `DeadlineExceeded` if no majority has said by then whether others lead, `LockLost` if the
-        lease ended while it waited: then it never leads.
+        `DeadlineExceeded` if no answer came by then that says whether others lead (0: or what a
+        node refused the one attempt with), `LockLost` if the lease ended while it waited: then it
+        never leads.
         """
+        data = to_value(value, self._settings)
+        once = to_timeout_or_none(timeout) == 0
+        wait_s = self._queues.answer_s_max if once else timeout
         behind = False
 
         def wait() -> None:
             nonlocal behind
             behind = True
 
-        data = value.encode() if isinstance(value, str) else value
+        wanted = f"not elected for {printable(self.name)}"
+        place: Place | None
         try:
-            async with asyncio.timeout(timeout):
-                place = await self._queues.enter(self.name, self._ttl_ms, data, wait)
+            async with asyncio.timeout(wait_s):
+                if once:
+                    place = await self._queues.enter_if_free(
+                        self.name, self._ttl_ms, data, once=True
+                    )
+                else:
+                    place = await self._queues.enter(self.name, self._ttl_ms, data, wait)
         except TimeoutError:
-            wanted = f"not elected for {printable(self.name)} within {timeout:g} s"
+            wanted = f"{wanted} within {wait_s:g} s"
             raise too_late(self.name, wanted, "others lead", behind=behind) from None
+        if place is None:
+            raise too_late(self.name, f"{wanted} at once", "others lead", behind=True)
         return Leadership(self._queues, place, self._store)
 
     async def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:

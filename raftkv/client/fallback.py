@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Literal, TypeAlias, TypeVar
 
+from raftkv.arguments import shown
 from raftkv.client.levels import Level, ReadLevel
 from raftkv.errors import InvalidRequest, Unavailable
 
@@ -29,7 +30,9 @@ async def read_or_fall_back(
     if fallback is None:
         return await read(level, timeout_s), False
     if fallback != "stale":
-        raise InvalidRequest(f"fallback is {fallback!r}; it can only be 'stale'", field="fallback")
+        raise InvalidRequest(
+            f"fallback is {shown(fallback)}; it can only be 'stale'", field="fallback"
+        )
     stale_s = timeout_s * STALE_SHARE
     try:
         return await read(level, timeout_s - stale_s), False

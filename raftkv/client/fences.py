@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeAlias, cast
 
+from raftkv.arguments import to_int64
 from raftkv.client.settings import ClientSettings
-from raftkv.client.values import to_int64, to_key
+from raftkv.client.values import to_key
 from raftkv.errors import InvalidRequest
 from raftkv.rpc import kv_pb2
 
@@ -36,15 +37,18 @@ def set_fences(command: kv_pb2.Command, fence: Fences, settings: ClientSettings)
 
     Raises `InvalidRequest` for what is no fence, `LockLost` for a lock that is not held any more.
     """
-    for name, token in _pairs(fence):
-        command.fences.add(
-            name=to_key(name, settings, "fence"), token=to_int64(token, "the fence's token", 1)
-        )
-
-
-def _pairs(fence: Fences) -> Iterator[tuple[str | bytes, int]]:
     if fence is None:
         return
+    for name, token in _pairs(fence):
+        command.fences.add(
+            name=to_key(name, settings, "the fence's name"),
+            token=to_int64(token, "the fence's token", 1),
+        )
+    if not command.fences:
+        raise InvalidRequest("fence is an empty list; give a lock, or None for no fence")
+
+
+def _pairs(fence: Fence | Sequence[Fence]) -> Iterator[tuple[str | bytes, int]]:
     if isinstance(fence, tuple) and len(fence) == 2 and isinstance(fence[0], (str, bytes)):
         yield fence
     elif isinstance(fence, Sequence) and not isinstance(fence, (str, bytes)):
@@ -52,14 +56,15 @@ def _pairs(fence: Fences) -> Iterator[tuple[str | bytes, int]]:
             yield from _pairs(cast(Fence, each))
     elif getattr(fence, "shared", False):
         raise InvalidRequest(
-            f"{fence!r} is held by several at once, so its token fences nobody off; give the lock"
-            " of a writer, or compare `when.create_revision(lock.key) == lock.token`",
+            f"the fence {fence!r} is held by several at once, so its token fences nobody off; give"
+            " the lock of a writer, or compare `when.create_revision(lock.key) == lock.token`",
             field="fence",
         )
-    elif hasattr(fence, "name"):
+    elif hasattr(fence, "name") and hasattr(fence, "token"):  # LockLost passes through `hasattr`
         yield fence.name, fence.token
     else:
         raise InvalidRequest(
-            f"fence is {fence!r}; give a lock, a grant, (name, token), or a list of these",
+            f"fence is a {type(fence).__name__}; give a lock, a grant, (name, token), or a list of"
+            " these",
             field="fence",
         )

@@ -48,11 +48,16 @@ class Gate:
         if sent_at >= self._shut_at:
             self.shut(now, retry_after_s)
 
-    def broken(self, now: float, endpoints: int) -> None:
-        """A stream broke: the next endpoint is tried at once, a second round is not."""
+    def broken(self, now: float, endpoints: int) -> bool:
+        """A stream broke: the next endpoint is tried at once, a second round is not.
+
+        Returns whether all have been tried.
+        """
         self._failures += 1
-        if self._failures >= endpoints:
-            self.shut(now, 0.0)
+        if self._failures < endpoints:
+            return False
+        self.shut(now, 0.0)
+        return True
 
     def shut(self, now: float, retry_after_s: float) -> None:
         """Let nothing pass for a while, then a single call."""

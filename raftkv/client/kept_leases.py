@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
+from raftkv.arguments import to_callable
 from raftkv.client.pipeline import Pipeline
 from raftkv.client.results import LeaseResult, ended_leases, lease_result
 from raftkv.errors import LockLost, Unavailable
@@ -90,6 +91,7 @@ class KeptLease:
 
     def listen(self, callback: Callable[[], None]) -> object:
         """As `on_lost`; returns what ends it when given to `forget`."""
+        to_callable(callback, "callback")
         registration = object()
         if self.lost.is_set():
             callback()

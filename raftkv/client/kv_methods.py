@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from raftkv.arguments import to_flag, to_int64
 from raftkv.client import requests, results
 from raftkv.client.core import Core
 from raftkv.client.fallback import Fallback, read_or_fall_back
 from raftkv.client.fences import Fences
 from raftkv.client.lanes import AtLeast, LaneLevel, ReadLane
-from raftkv.client.levels import Level, ReadLevel
+from raftkv.client.levels import Level, ReadLevel, to_level
 from raftkv.client.op import Operation, Sort, transaction_of
 from raftkv.client.paging import ReadPage, read_range
 from raftkv.client.results import (
@@ -22,7 +23,7 @@ from raftkv.client.results import (
     SwapResult,
     TransactionResult,
 )
-from raftkv.client.values import prefix_range, require_prefix, to_int64, to_key
+from raftkv.client.values import prefix_range, require_prefix, to_key
 from raftkv.client.when import Compare
 from raftkv.errors import TooManyKeys
 from raftkv.rpc import kv_pb2
@@ -31,11 +32,13 @@ from raftkv.rpc import kv_pb2
 class KvMethods(Core):
     """Keys and values. A `str` stands for its UTF-8 bytes; what comes back is always bytes.
 
-    Every method takes `timeout` in seconds (default: the client's, at most
-    `ClientSettings.timeout_s_max`; looked at every 25 ms) and raises, besides what it says:
+    Every method takes `timeout` in seconds (None: the client's default, 0: try once, see `connect`;
+    at most `ClientSettings.timeout_s_max`; looked at every 25 ms) and raises, besides what it says:
 
-    - `InvalidRequest`, `TooLarge`: it can never work as it is; nothing was sent or changed.
-    - `DeadlineExceeded`: time ran out and nothing was changed.
+    - `InvalidRequest`, `TooLarge`: it can never work as it is, and the message names the argument;
+      nothing was sent or changed.
+    - `DeadlineExceeded`: time ran out and nothing was changed. With timeout 0 also any other
+      `Unavailable` with which the one attempt was refused.
     - `OutcomeUnknown` (writes): time ran out after it was sent; it may have been applied.
     - `WrongCluster`: nobody of the client's cluster is left; nothing was changed.
 
@@ -175,10 +178,7 @@ class KvMethods(Core):
         )
 
         async def read(level: Level, timeout_s: float) -> RangeResult:
-            deadline = self._loop.time() + timeout_s
-            read_page = self._page_reader(
-                level, message.revision, lambda: deadline - self._loop.time()
-            )
+            read_page = self._page_reader(level, message.revision, self._countdown(timeout_s))
             page_keys_max = self._settings.page_keys_max
             return await read_range(read_page, message, sort, descending, page_keys_max)
 
@@ -244,7 +244,9 @@ class KvMethods(Core):
         timeout: float | None = None,
     ) -> DeleteResult:
         """Delete a key. `deleted` is 0 if it was absent; `prev_kv` returns what it was."""
-        deletion = kv_pb2.DeleteRange(key=to_key(key, self._settings), prev_kv=prev_kv)
+        deletion = kv_pb2.DeleteRange(
+            key=to_key(key, self._settings), prev_kv=to_flag(prev_kv, "prev_kv")
+        )
         return await self._delete(deletion, fence, idempotency_key, idempotency_ttl, timeout)
 
     async def delete_range(
@@ -269,7 +271,7 @@ class KvMethods(Core):
             key=to_key(start, self._settings, "start"),
             range_end=to_key(end, self._settings, "end"),
             limit=to_int64(limit, "limit", 0),
-            prev_kv=prev_kv,
+            prev_kv=to_flag(prev_kv, "prev_kv"),
         )
         return await self._delete(deletion, fence, idempotency_key, idempotency_ttl, timeout)
 
@@ -391,6 +393,8 @@ class KvMethods(Core):
 
     def _reads(self, level: LaneLevel, *, transactions: bool = False) -> ReadLane:
         """The lane of a level; what was seen in answers outside the pipeline counts for it too."""
+        if type(level) is not ReadLevel and not isinstance(level, AtLeast):
+            to_level(level)
         self._pipeline.saw(self._unary.revision)
         return self._pipeline.reads(level, transactions=transactions)
 

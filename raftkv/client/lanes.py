@@ -23,7 +23,7 @@ from raftkv.rpc import api_pb2, kv_pb2
 class Call:
     """One operation of one caller, and the future that the caller waits for."""
 
-    __slots__ = ("alone", "deadline", "decode", "future", "piece")
+    __slots__ = ("alone", "deadline", "decode", "future", "once", "piece")
 
     def __init__(
         self,
@@ -31,11 +31,13 @@ class Call:
         decode: Callable[..., Any],
         future: asyncio.Future[Any],
         deadline: float,
+        once: bool,
     ) -> None:
         self.piece = piece  # a CommandBatch or ReadBatch with nothing but this operation
         self.decode = decode  # of a result that is no failure; see Lane.value
         self.future = future
         self.deadline = deadline  # in the loop's time
+        self.once = once  # a refusal is its answer: it is not queued again
         self.alone = False  # it needs the whole room of a reply for itself
 
 

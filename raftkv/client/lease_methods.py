@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from raftkv.arguments import milliseconds, to_flag, to_int64
 from raftkv.client.core import Core
 from raftkv.client.fences import Fences
 from raftkv.client.kept_leases import KeptLease
 from raftkv.client.results import LeaseResult, LeaseTimeToLive, lease_result
-from raftkv.client.values import milliseconds, to_int64
 from raftkv.errors import LeaseNotFound
 from raftkv.rpc import api_pb2, kv_pb2
 
@@ -86,7 +86,9 @@ class LeaseMethods(Core):
         Keys that do not fit into one reply are asked for in several, so they may be of several
         moments. Raises `LeaseNotFound`.
         """
-        request = api_pb2.LeaseTimeToLiveRequest(lease=to_int64(lease, "lease"), keys=keys)
+        request = api_pb2.LeaseTimeToLiveRequest(
+            lease=to_int64(lease, "lease"), keys=to_flag(keys, "keys")
+        )
         attached: list[bytes] = []
         ask = self._asking(timeout)
         while True:

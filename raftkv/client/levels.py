@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from raftkv.arguments import TIMEOUT_S_MAX, require_number, shown, to_instance
 from raftkv.errors import InvalidRequest
 
 
@@ -30,15 +31,21 @@ class Bounded:
     max_staleness: float  # seconds
 
     def __post_init__(self) -> None:
-        if not self.max_staleness >= 0.001:
+        require_number(self.max_staleness, "max_staleness")
+        if not 0.001 <= self.max_staleness <= TIMEOUT_S_MAX:
             raise InvalidRequest(
-                f"max_staleness is {self.max_staleness}; give at least 0.001 s, or read with"
-                " ReadLevel.LINEARIZABLE",
+                f"max_staleness is {shown(self.max_staleness)}; give at least 0.001 s and at most"
+                f" {TIMEOUT_S_MAX} s, or read with ReadLevel.LINEARIZABLE",
                 field="max_staleness",
             )
 
 
 Level: TypeAlias = ReadLevel | Bounded
+
+
+def to_level(level: Level) -> Level:
+    """A level. Raises `InvalidRequest` for anything else, its name as text as well."""
+    return to_instance(level, (ReadLevel, Bounded), "level", "a ReadLevel, or raftkv.bounded(...)")
 
 
 def bounded(max_staleness: float) -> Bounded:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from raftkv.arguments import milliseconds, to_instance
 from raftkv.client.core import Core
 from raftkv.client.grants import Grant, LockInfo, lock_info_of
 from raftkv.client.lock_queues import LockQueues
 from raftkv.client.locks import Lock
 from raftkv.client.requests import command_piece
 from raftkv.client.results import acquire_result, delete_result, lease_result
-from raftkv.client.values import milliseconds, to_key, to_value
+from raftkv.client.values import to_key, to_value
 from raftkv.errors import FencedOff, LeaseNotFound, LockLost, LockNotAcquired, printable
 from raftkv.rpc import api_pb2, kv_pb2
 
@@ -86,6 +87,7 @@ class LockMethods(Core):
 
     async def renew(self, grant: Grant, *, timeout: float | None = None) -> Grant:
         """Keep what was granted for its whole time again. Raises `LockLost` if it has ended."""
+        _to_grant(grant)
         renewal = kv_pb2.Command(lease_renew=kv_pb2.LeaseRenew(lease=grant.lease))
         try:
             await self._run(renewal, lease_result, timeout, fence=grant)
@@ -99,6 +101,7 @@ class LockMethods(Core):
 
     async def release(self, grant: Grant, *, timeout: float | None = None) -> bool:
         """Give back what was granted, and end its lease; False if it had ended before."""
+        _to_grant(grant)
         deletion = kv_pb2.Command(delete_range=kv_pb2.DeleteRange(key=grant.key))
         revocation = kv_pb2.Command(lease_revoke=kv_pb2.LeaseRevoke(lease=grant.lease))
         timeout_s = self._timeout(timeout)
@@ -112,3 +115,7 @@ class LockMethods(Core):
             if isinstance(result, BaseException) and not isinstance(result, LeaseNotFound):
                 raise result
         return bool(deleted.result().deleted)
+
+
+def _to_grant(grant: Grant) -> Grant:
+    return to_instance(grant, Grant, "grant", "what client.acquire returned")

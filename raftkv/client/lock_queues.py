@@ -64,6 +64,7 @@ class _Grant(NamedTuple):
     """A lease that locks of one TTL share, or will; it goes on when nobody waits for it."""
 
     begun_at: float
+    once: bool
     lease: asyncio.Task[KeptLease]
 
 
@@ -92,8 +93,12 @@ class Queues(Protocol):
     def owners(self) -> Owners: ...
     @property
     def timeout_s(self) -> float: ...
+    @property
+    def answer_s_max(self) -> float: ...
     async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place: ...
-    async def enter_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None: ...
+    async def enter_if_free(
+        self, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
+    ) -> Place | None: ...
     def leave(self, place: Place) -> asyncio.Future[bool]: ...
 
 
@@ -110,6 +115,7 @@ class LockQueues:
     ) -> None:
         self.owners = LockOwners()
         self.timeout_s = timeout_s  # of commands whose caller gave none
+        self.answer_s_max = settings.silence_s_max  # how long one attempt waits for its answer
         self._pipeline = pipeline
         self._unary = unary
         self._kept = kept
@@ -135,9 +141,11 @@ class LockQueues:
             raise
         return place
 
-    async def enter_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None:
-        """Become the first at once, or None."""
-        place, held = await self.join(name, ttl_ms, value, only_if_free=True)
+    async def enter_if_free(
+        self, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
+    ) -> Place | None:
+        """Become the first at once, or None. `once`: in one attempt, see `join`."""
+        place, held = await self.join(name, ttl_ms, value, only_if_free=True, once=once)
         if held and place.lease.remaining():
             return place
         if held:
@@ -169,13 +177,15 @@ class LockQueues:
         *,
         only_if_free: bool = False,
         fence: Fences = None,
+        once: bool = False,
     ) -> tuple[Place, bool]:
         """A new place and whether it is the first. One that is not free has token 0.
 
-        Nobody else leaves it: whoever calls this has to.
+        Nobody else leaves it: whoever calls this has to. `once`: the command and, if there is none
+        yet, that for the lease are tried once; their answers are still waited for.
         """
         while True:
-            grant, lease = await self._shared_lease(ttl_ms)
+            grant, lease = await self._shared_lease(ttl_ms, once)
             acquire = kv_pb2.Acquire(
                 name=name, lease=lease.id, value=value, only_if_free=only_if_free
             )
@@ -184,7 +194,7 @@ class LockQueues:
             # The session makes it happen once, however often it is sent; and for as long as the
             # lease is trusted there is a point in sending it.
             joining: asyncio.Future[AcquireResult] = self._pipeline.submit(
-                self._pipeline.writes, piece, acquire_result, lease.remaining()
+                self._pipeline.writes, piece, acquire_result, lease.remaining(), once=once
             )
             use = self._use_of(lease)
             empty = not use.places
@@ -224,24 +234,26 @@ class LockQueues:
 
         return take_back
 
-    async def _shared_lease(self, ttl_ms: int) -> tuple[_Grant, KeptLease]:
+    async def _shared_lease(self, ttl_ms: int, once: bool) -> tuple[_Grant, KeptLease]:
         came_at = self._loop.time()
         while True:
-            grant = self._shared.get(ttl_ms) or self._begin_grant(ttl_ms)
+            grant = self._shared.get(ttl_ms) or self._begin_grant(ttl_ms, once)
             try:
                 lease = await asyncio.shield(grant.lease)
             except RaftkvError:
-                # The time of one that was begun for somebody else may have been nearly over.
-                if grant.begun_at >= came_at:
+                # The time of one that was begun for somebody else may have been nearly over, or it
+                # was tried only once.
+                if once or (grant.begun_at >= came_at and not grant.once):
                     raise
                 continue
             if lease.remaining():
                 return grant, lease
             self._forget(ttl_ms, grant)
 
-    def _begin_grant(self, ttl_ms: int) -> _Grant:
-        lease = self._loop.create_task(self._kept.grant(ttl_ms, self.timeout_s))
-        grant = self._shared[ttl_ms] = _Grant(self._loop.time(), lease)
+    def _begin_grant(self, ttl_ms: int, once: bool) -> _Grant:
+        timeout_s = 0.0 if once else self.timeout_s
+        lease = self._loop.create_task(self._kept.grant(ttl_ms, timeout_s))
+        grant = self._shared[ttl_ms] = _Grant(self._loop.time(), once, lease)
         lease.add_done_callback(partial(self._granted, ttl_ms, grant))
         return grant
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
+from raftkv.arguments import to_callable, to_timeout_or_none
 from raftkv.client.giving_up import too_late
 from raftkv.client.held import Held
 from raftkv.client.lock_queues import Place, Queues
 from raftkv.errors import LockLost, RaftkvError, printable
+
+OTHERS_HOLD_IT: Final = "others hold it"
 
 
 class Lock:
@@ -58,16 +62,17 @@ class Lock:
 
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Call this at once when the lock is lost while it is held. Runs on the client's loop."""
-        self._listeners.append(callback)
+        self._listeners.append(to_callable(callback, "callback"))
         if self._held is not None:
             self._held.on_lost(callback)
 
     async def acquire(self, *, timeout: float | None = None) -> Self:
-        """Wait until it is held; `timeout` None: however long others hold it.
+        """Wait until it is held; `timeout` None: however long others hold it, 0: not at all.
 
-        Raises `LockNotAcquired` after the timeout, `DeadlineExceeded` if no majority has said by
-        then whether others hold it, `LockReentered` if this task has it already, and `LockLost` if
-        the lease ended while it waited.
+        Raises `LockNotAcquired` after the timeout, `DeadlineExceeded` if no answer came by then
+        that says whether others hold it (0: or what a node refused the one attempt with),
+        `LockReentered` if this task has it already, and `LockLost` if the lease ended while it
+        waited.
         """
         await self.acquire_for(asyncio.current_task(), timeout)
         return self
@@ -102,6 +107,8 @@ class Lock:
 
     async def acquire_for(self, owner: object, timeout: float | None) -> Held:
         """As `acquire`; the owner is what may not have it twice, a task or a thread."""
+        if to_timeout_or_none(timeout) == 0:
+            return await self._acquire_once(owner)
         self._line_up(owner)
         try:
             async with asyncio.timeout(timeout):
@@ -111,10 +118,26 @@ class Lock:
             raise self.too_late(wanted) from None
         return self._require()
 
+    async def _acquire_once(self, owner: object) -> Held:
+        wanted, answer_s = (
+            f"lock {printable(self.name)} was not to be had",
+            self._queues.answer_s_max,
+        )
+        try:
+            async with asyncio.timeout(answer_s):
+                taken = await self.try_acquire_for(owner, once=True)
+        except TimeoutError:
+            raise too_late(
+                self.name, f"{wanted} within {answer_s:g} s", OTHERS_HOLD_IT, behind=False
+            ) from None
+        if not taken:
+            raise too_late(self.name, f"{wanted} at once", OTHERS_HOLD_IT, behind=True)
+        return self._require()
+
     def too_late(self, wanted: str) -> RaftkvError:
         """What to tell one of us whose time was up while it waited."""
         behind = self._behind or self._held is not None
-        return too_late(self.name, wanted, "others hold it", behind=behind)
+        return too_late(self.name, wanted, OTHERS_HOLD_IT, behind=behind)
 
     async def leave(
         self,
@@ -140,13 +163,13 @@ class Lock:
         if held is self._held:
             self.let_go()
 
-    async def try_acquire_for(self, owner: object) -> bool:
+    async def try_acquire_for(self, owner: object, *, once: bool = False) -> bool:
         """As `try_acquire`."""
         self._line_up(owner)
         if self._turn.locked():
             self._queues.owners.remove(self.name, owner)
             return False
-        return await self._take(owner, self._queues.enter_if_free)
+        return await self._take(owner, partial(self._queues.enter_if_free, once=once))
 
     def _line_up(self, owner: object) -> None:
         held = self._held

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raftkv.client.values import to_bytes, to_int64
+from raftkv.arguments import to_bytes, to_flag, to_instance, to_int64, to_list
 from raftkv.client.when import Compare
 from raftkv.rpc import kv_pb2
 
@@ -44,9 +44,9 @@ def put(
                 key=to_bytes(key, "key"),
                 value=to_bytes(value, "value"),
                 lease=to_int64(lease, "lease"),
-                prev_kv=prev_kv,
-                ignore_value=ignore_value,
-                ignore_lease=ignore_lease,
+                prev_kv=to_flag(prev_kv, "prev_kv"),
+                ignore_value=to_flag(ignore_value, "ignore_value"),
+                ignore_lease=to_flag(ignore_lease, "ignore_lease"),
             )
         )
     )
@@ -54,7 +54,7 @@ def put(
 
 def get(key: str | bytes) -> Operation:
     """Read one key."""
-    return range(key, b"")
+    return range(to_bytes(key, "key"), b"")
 
 
 def range(
@@ -76,8 +76,8 @@ def range(
                 limit=to_int64(limit, "limit", 0),
                 sort_order=sort_order(sort, descending),
                 sort_target=sort.value,
-                keys_only=keys_only,
-                count_only=count_only,
+                keys_only=to_flag(keys_only, "keys_only"),
+                count_only=to_flag(count_only, "count_only"),
             )
         )
     )
@@ -85,7 +85,7 @@ def range(
 
 def delete(key: str | bytes, *, prev_kv: bool = False) -> Operation:
     """Delete one key."""
-    return delete_range(key, b"", prev_kv=prev_kv)
+    return delete_range(to_bytes(key, "key"), b"", prev_kv=prev_kv)
 
 
 def delete_range(
@@ -99,7 +99,7 @@ def delete_range(
         key=to_bytes(start, "start"),
         range_end=to_bytes(end, "end"),
         limit=to_int64(limit, "limit", 0),
-        prev_kv=prev_kv,
+        prev_kv=to_flag(prev_kv, "prev_kv"),
     )
     return Operation(kv_pb2.Operation(delete_range=deletion))
 
@@ -116,16 +116,20 @@ def transaction(
 def transaction_of(
     compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation]
 ) -> kv_pb2.Transaction:
-    """The message of a transaction."""
+    """The message of a transaction. Raises `InvalidRequest` for a list of anything else."""
+    conditions = to_list(compare, Compare, "compare", "what raftkv.when makes")
+    succeeding = to_list(success, Operation, "success", "what raftkv.op makes")
+    failing = to_list(failure, Operation, "failure", "what raftkv.op makes")
     return kv_pb2.Transaction(
-        compare=[each.wire for each in compare],
-        success=[each.wire for each in success],
-        failure=[each.wire for each in failure],
+        compare=[each.wire for each in conditions],
+        success=[each.wire for each in succeeding],
+        failure=[each.wire for each in failing],
     )
 
 
 def sort_order(sort: Sort, descending: bool) -> kv_pb2.SortOrder:
-    """The order for the wire; the keys' own needs no sorting."""
-    if descending:
+    """The order for the wire; the keys' own needs no sorting. Raises `InvalidRequest`."""
+    to_instance(sort, Sort, "sort", "one of raftkv.Sort")
+    if to_flag(descending, "descending"):
         return kv_pb2.SORT_ORDER_DESCEND
     return kv_pb2.SORT_ORDER_NONE if sort is Sort.KEY else kv_pb2.SORT_ORDER_ASCEND

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
+from raftkv.arguments import to_int64
 from raftkv.client import requests
 from raftkv.client.deletion import DELETE_PAGE_KEYS, PagedDeletion
-from raftkv.client.fences import Fences
+from raftkv.client.fences import Fences, set_fences
 from raftkv.client.kv_methods import KvMethods
-from raftkv.client.levels import Level, ReadLevel
+from raftkv.client.levels import Level, ReadLevel, to_level
 from raftkv.client.op import Sort
 from raftkv.client.paging import Pages
 from raftkv.client.scan import SCAN_PAGE_KEYS, Scan
-from raftkv.client.values import prefix_range, require_prefix, to_int64, to_key
+from raftkv.client.values import prefix_range, require_prefix, to_key
+from raftkv.rpc import kv_pb2
 
 
 class PagedMethods(KvMethods):
@@ -49,7 +51,7 @@ class PagedMethods(KvMethods):
             count_only=False,
         )
         timeout_s = self._timeout(timeout)
-        read_page = self._page_reader(level, revision, lambda: timeout_s)
+        read_page = self._page_reader(to_level(level), revision, lambda: timeout_s)
         return Scan(Pages(read_page, message, to_int64(page_keys, "page_keys", 1)))
 
     def scan_prefix(
@@ -93,6 +95,7 @@ class PagedMethods(KvMethods):
         Each page deletes at most `page_keys` of the keys that the range has then: others see it
         half deleted, and what they put there meanwhile may be deleted, too. `fence` guards each.
         """
+        set_fences(kv_pb2.Command(), fence, self._settings)  # what is no fence is refused now
         return PagedDeletion(
             partial(
                 self.delete_range,
@@ -100,7 +103,7 @@ class PagedMethods(KvMethods):
                 to_key(end, self._settings, "end"),
                 limit=to_int64(page_keys, "page_keys", 1),
                 fence=fence,
-                timeout=timeout,
+                timeout=self._timeout(timeout),
             )
         )
 

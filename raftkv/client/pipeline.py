@@ -14,6 +14,14 @@ What becomes of a batch:
 Certainly not run: the calls go back to their queue and leave in new batches. Ambiguous: only the
 same bytes under the same session and sequence are safe to send, and only a caller whose time has
 run out learns that the outcome is unknown.
+
+A call whose timeout is 0 is one attempt, and this is what that means, for it as for the unary calls
+(unary.py). The first refusal that says that it was certainly not run is its answer, where another
+call goes back to its queue. It fails as well, while it is queued, when a node refuses another call
+that needs a majority, or no node can be reached: waiting for better times is what it does not do.
+To the attempt belong: the way to a node that serves, on which each node is tried once; the
+session, if there is none or it has expired; leaving a batch in which another call was at fault; and
+an ambiguous batch, whose answer is asked for again. The answer is awaited for `silence_s_max`.
 """
 
 from __future__ import annotations
@@ -30,6 +38,7 @@ from raftkv.client.deadlines import (
     cluster_gone,
     expire_batch,
     expire_queue,
+    fail_once,
     fail_queue,
     set_error,
     unanswered,
@@ -106,16 +115,26 @@ class Pipeline:
     # ---- in: calls ---------------------------------------------------------------------
 
     def submit(
-        self, lane: Lane, piece: bytes, decode: Callable[..., Any], timeout_s: float
+        self,
+        lane: Lane,
+        piece: bytes,
+        decode: Callable[..., Any],
+        timeout_s: float,
+        *,
+        once: bool = False,
     ) -> asyncio.Future[Any]:
         """Queue a call; the future gets a typed error, or what `decode` makes of the result (and,
         for a read, of the PipelineReply around it).
+
+        A timeout of 0, or `once` under a longer one, stands for one attempt.
         """
         if self._closed:
             raise Unavailable("the client is closed")
         loop = self._loop
         future: asyncio.Future[Any] = loop.create_future()
-        lane.queue.append(Call(piece, decode, future, loop.time() + timeout_s))
+        if not timeout_s:
+            timeout_s, once = self._settings.silence_s_max, True
+        lane.queue.append(Call(piece, decode, future, loop.time() + timeout_s, once))
         if not self._pump_scheduled:
             self._pump_scheduled = True
             loop.call_soon(self._pump)
@@ -309,6 +328,8 @@ class Pipeline:
             if result.HasField("failure"):
                 error = error_of(result.failure)
                 if self._deserves_another_try(batch, call, error):
+                    if batch.lane is self.control and self.writes.session is None:
+                        fail_once(self.writes.queue, error)  # they wait for the session
                     if error.retry_after_s:
                         self._try_later(batch.lane, call, error)
                     else:
@@ -329,6 +350,8 @@ class Pipeline:
             return True
         if error.outcome is not Outcome.SAFE_TO_RETRY:
             return False
+        if call.once and (error.retry_after_s or len(batch.calls) == 1):
+            return False
         # The first read of a reply always finds room, so those that did not cost no token.
         if not isinstance(error, Overloaded):
             self._gate.retried(self._loop.time())
@@ -342,7 +365,8 @@ class Pipeline:
         if not isinstance(answer, kv_pb2.Failure):
             flow.endpoint.breaker.succeeded()
         elif isinstance(self._heard_refusal(flow, answer, now), LEAVING):
-            self._gate.broken(now, len(self._endpoints))
+            if self._gate.broken(now, len(self._endpoints)):
+                self._fail_once_queued(error_of(answer), stale_too=True)
             self._avoid = flow.endpoint
             self._leave(flow)
 
@@ -375,7 +399,8 @@ class Pipeline:
             else:
                 self._fail(batch, lambda _: batch.lane.not_in_time(self._why()))
         else:
-            self._try_again(batch, maybe_run=error.outcome is Outcome.MAYBE_APPLIED)
+            self._try_again(batch, error, maybe_run=error.outcome is Outcome.MAYBE_APPLIED)
+            self._fail_once_queued(error)
             if by_store and isinstance(error, Overloaded):
                 # It has no room for what it must remember of this session; reads it can answer.
                 pause_s = max(error.retry_after_s, self._settings.backoff_s_max)
@@ -421,34 +446,36 @@ class Pipeline:
         self._endpoints.failed(flow.endpoint, now)
         if not flow.greeted and not isinstance(error, ConnectionFailed):
             self._trouble = f"the last answer: {flow.endpoint.address}: {error.message}"
-        self._break_off(flow, now, maybe_run=not isinstance(error, ConnectionFailed))
+        self._break_off(flow, now, error, maybe_run=not isinstance(error, ConnectionFailed))
 
     def _foreign(self, flow: Flow, now: float) -> None:
         """Another cluster's node answers there: its reply is not used, and it gets no batch."""
         flow.endpoint.breaker.succeeded()
-        self._trouble = self._endpoints.binding.foreign_error(flow.endpoint).message
-        self._break_off(flow, now, maybe_run=True)
+        error = self._endpoints.binding.foreign_error(flow.endpoint)
+        self._trouble = error.message
+        self._break_off(flow, now, error, maybe_run=True)
 
-    def _break_off(self, flow: Flow, now: float, maybe_run: bool) -> None:
+    def _break_off(self, flow: Flow, now: float, error: RaftkvError, *, maybe_run: bool) -> None:
         flow.close()
         for number in reversed(list(flow.in_flight)):
             batch = flow.take(number)
             if batch is not None:
-                self._try_again(batch, maybe_run)
+                self._try_again(batch, error, maybe_run=maybe_run)
         if flow is self._flow:
             self._flow = None
             self._avoid = flow.endpoint
             if self._endpoints.leader is flow.endpoint:
                 self._endpoints.leader = None
-            self._gate.broken(now, len(self._endpoints))
+            if self._gate.broken(now, len(self._endpoints)):
+                self._fail_once_queued(error, stale_too=True)
         else:
             self._draining.remove(flow)
         self.wake()
 
     # ---- moving on ---------------------------------------------------------------------
 
-    def _try_again(self, batch: Batch, maybe_run: bool) -> None:
-        """Take back a batch that was not answered."""
+    def _try_again(self, batch: Batch, error: RaftkvError, *, maybe_run: bool) -> None:
+        """Take back a batch that was not answered, or refused for now."""
         if batch.session is not None and (maybe_run or batch.ambiguous):
             batch.ambiguous = True
             if all(call.future.done() for call in batch.calls):
@@ -457,8 +484,17 @@ class Pipeline:
             self._again.appendleft(batch)
         else:
             batch.settle()
+            fail_once(batch.calls, error)
             batch.lane.put_back(batch.calls)
         self._gate.retried(self._loop.time())
+
+    def _fail_once_queued(self, error: RaftkvError, *, stale_too: bool = False) -> None:
+        """A node has refused what needs a majority, or none can be reached, and these would wait
+        until that is over.
+        """
+        for lane in self._lanes:
+            if lane.needs_majority or stale_too:
+                fail_once(lane.queue, error)
 
     def _try_later(self, lane: Lane, call: Call, error: RaftkvError) -> None:
         """This call alone was refused for so long; the others of its lane go on."""

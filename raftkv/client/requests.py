@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from raftkv.arguments import milliseconds, to_bytes, to_flag, to_int64
 from raftkv.client.fences import Fences, set_fences
 from raftkv.client.op import Sort, sort_order
 from raftkv.client.settings import ClientSettings
-from raftkv.client.values import milliseconds, to_bytes, to_int64, to_key, to_value
+from raftkv.client.values import to_key, to_value
 from raftkv.errors import InvalidRequest, TooLarge
 from raftkv.rpc import api_pb2, kv_pb2
 
@@ -34,20 +35,21 @@ def put_piece(
     message = command.put
     message.key = to_key(key, settings)
     message.value = to_value(value, settings)
-    if lease:
+    # Each test is the cheapest that only the default passes; all else goes through a check.
+    if type(lease) is not int or lease:
         message.lease = to_int64(lease, "lease")
-    if prev_kv:
-        message.prev_kv = True
-    if ignore_value or ignore_lease:
+    if prev_kv is not False:
+        message.prev_kv = to_flag(prev_kv, "prev_kv")
+    if ignore_value is not False or ignore_lease is not False:
+        message.ignore_value = to_flag(ignore_value, "ignore_value")
+        message.ignore_lease = to_flag(ignore_lease, "ignore_lease")
         if ignore_value and value:
             raise InvalidRequest("value is given and ignore_value is set; leave out one of them")
         if ignore_lease and lease:
             raise InvalidRequest("lease is given and ignore_lease is set; leave out one of them")
-        message.ignore_value = ignore_value
-        message.ignore_lease = ignore_lease
     if fence is not None:
         set_fences(command, fence, settings)
-    if idempotency_key or idempotency_ttl is not None:
+    if type(idempotency_key) is not bytes or idempotency_key or idempotency_ttl is not None:
         _set_idempotency(command, idempotency_key, idempotency_ttl)
     return batch.SerializeToString()
 
@@ -61,8 +63,7 @@ def command_piece(
 ) -> bytes:
     """Any command. Raises `TooLarge` if it is over the limit of a request."""
     set_fences(command, fence, settings)
-    if idempotency_key or idempotency_ttl is not None:
-        _set_idempotency(command, idempotency_key, idempotency_ttl)
+    _set_idempotency(command, idempotency_key, idempotency_ttl)
     piece = kv_pb2.CommandBatch(commands=[command]).SerializeToString()
     if len(piece) > settings.request_bytes_max:
         raise TooLarge(
@@ -132,14 +133,13 @@ def compare_and_swap_command(
     swap = kv_pb2.CompareAndSwap(
         key=to_key(key, settings), new_value=to_value(new_value, settings, "new_value")
     )
-    if lease:
-        swap.lease = to_int64(lease, "lease")
+    swap.lease = to_int64(lease, "lease")
     if expected is None:
         swap.absent = True
-    elif isinstance(expected, int):
-        swap.mod_revision = to_int64(expected, "expected")
-    else:
+    elif isinstance(expected, str | bytes):
         swap.value = to_bytes(expected, "expected")
+    else:
+        swap.mod_revision = to_int64(expected, "expected", 0)
     return kv_pb2.Command(compare_and_swap=swap)
 
 
@@ -155,7 +155,7 @@ def range_message(
     keys_only: bool,
     count_only: bool,
 ) -> kv_pb2.Range:
-    """A Range. Raises `InvalidRequest` for an empty start or end and for negative numbers."""
+    """A Range. Raises `InvalidRequest` that names the argument."""
     return kv_pb2.Range(
         key=to_key(start, settings, "start"),
         range_end=to_key(end, settings, "end"),
@@ -163,8 +163,8 @@ def range_message(
         revision=to_int64(revision, "revision", 0),
         sort_order=sort_order(sort, descending),
         sort_target=sort.value,
-        keys_only=keys_only,
-        count_only=count_only,
+        keys_only=to_flag(keys_only, "keys_only"),
+        count_only=to_flag(count_only, "count_only"),
     )
 
 
@@ -196,7 +196,7 @@ def get_piece(settings: ClientSettings, key: str | bytes, revision: int) -> byte
     batch = api_pb2.ReadBatch()
     message = batch.ranges.add()
     message.key = to_key(key, settings)
-    if revision:
+    if type(revision) is not int or revision:
         message.revision = to_int64(revision, "revision", 0)
     return batch.SerializeToString()
 
@@ -205,7 +205,9 @@ def _set_idempotency(
     command: kv_pb2.Command, idempotency_key: str | bytes, ttl: float | None
 ) -> None:
     command.idempotency_key = to_bytes(idempotency_key, "idempotency_key")
-    if not command.idempotency_key:
-        raise InvalidRequest("idempotency_ttl is given without idempotency_key; name the command")
     if ttl is not None:
         command.idempotency_ttl_ms = milliseconds(ttl, "idempotency_ttl")
+        if not command.idempotency_key:
+            raise InvalidRequest(
+                "idempotency_ttl is given without idempotency_key; name the command"
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from raftkv.arguments import INT64_MAX, TIMEOUT_S_MAX, shown
 from raftkv.errors import ConfigurationError
 
 
@@ -11,7 +12,7 @@ from raftkv.errors import ConfigurationError
 class ClientSettings:
     """Every bound of a client. The sizes are those of a server with default limits.
 
-    Raises `ConfigurationError` for a number that is not positive.
+    Raises `ConfigurationError` for a number that is not positive and finite, and for a wrong type.
     """
 
     # Whether nodes that the cluster lists beside the given ones are talked to as well.
@@ -54,7 +55,18 @@ class ClientSettings:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.type != "bool" and value <= 0:
+            is_flag = isinstance(value, bool)
+            if field.type == "bool":
+                valid, wanted = is_flag, "True or False"
+            elif field.type == "int":
+                valid = isinstance(value, int) and not is_flag and 0 < value <= INT64_MAX
+                wanted = f"an int from 1 to {INT64_MAX}"
+            else:
+                valid = (
+                    isinstance(value, int | float) and not is_flag and 0 < value <= TIMEOUT_S_MAX
+                )
+                wanted = f"a number above 0, at most {TIMEOUT_S_MAX}"
+            if not valid:
                 raise ConfigurationError(
-                    f"{field.name} is {value}; give a number above 0", setting=field.name
+                    f"{field.name} is {shown(value)}; give {wanted}", setting=field.name
                 )

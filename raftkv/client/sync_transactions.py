@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from raftkv.arguments import to_callable
 from raftkv.client.portal import Portal
 from raftkv.client.transactions import Attempts, Transaction
 from raftkv.errors import RevisionCompacted
@@ -39,6 +40,7 @@ def run_on_this_thread(
     attempts: Attempts, function: Callable[[SyncTransaction], T], portal: Portal
 ) -> T:
     """As `Attempts.run`."""
+    to_callable(function, "function")
     while True:
         transaction = attempts.begin()
         with suppress(RevisionCompacted):

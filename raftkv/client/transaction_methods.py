@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from raftkv.arguments import to_callable
 from raftkv.client.kv_methods import KvMethods
 from raftkv.client.op import Operation
 from raftkv.client.results import RangeResult, TransactionResult
@@ -38,16 +39,12 @@ class TransactionMethods(KvMethods):
         have no effects but those on `tx`. Raises `TransactionConflict` if that goes on until
         `timeout`, `OutcomeUnknown` if nobody can say whether it was applied.
         """
-        return await self._attempts(timeout).run(function)
+        return await self._attempts(timeout).run(to_callable(function, "function"))
 
     def _attempts(self, timeout: float | None) -> Attempts:
-        loop, deadline = self._loop, self._loop.time() + self._timeout(timeout)
-        settings = self._settings
-        return Attempts(
-            _Store(self, lambda: max(0.001, deadline - loop.time())),
-            Backoff(self._rng, settings.backoff_s_min, settings.backoff_s_max),
-            lambda: deadline - loop.time(),
-        )
+        left_s, settings = self._countdown(self._timeout(timeout)), self._settings
+        backoff = Backoff(self._rng, settings.backoff_s_min, settings.backoff_s_max)
+        return Attempts(_Store(self, left_s), backoff, left_s)
 
 
 class _Store:

@@ -13,11 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from raftkv.arguments import to_bytes, to_int64
 from raftkv.client import op, when
 from raftkv.client.op import Operation
 from raftkv.client.results import RangeResult, TransactionResult
 from raftkv.client.retry import Backoff
-from raftkv.client.values import prefix_range, to_bytes
+from raftkv.client.values import prefix_range
 from raftkv.client.when import Compare
 from raftkv.errors import RevisionCompacted, TransactionConflict
 
@@ -84,7 +85,9 @@ class Transaction:
 
     def put(self, key: str | bytes, value: str | bytes, *, lease: int = 0) -> None:
         """Set `key` when the transaction commits."""
-        self._writes[to_bytes(key, "key")] = _Written(to_bytes(value, "value"), lease)
+        self._writes[to_bytes(key, "key")] = _Written(
+            to_bytes(value, "value"), to_int64(lease, "lease")
+        )
 
     def delete(self, key: str | bytes) -> None:
         """Delete `key` when the transaction commits."""

@@ -17,15 +17,22 @@ from raftkv.client.status import NodeStatus, Role, status_of
 from raftkv.errors import (
     ConnectionFailed,
     DeadlineExceeded,
+    NotLeader,
+    NotServing,
     Outcome,
     OutcomeUnknown,
     RaftkvError,
+    ShuttingDown,
+    Unavailable,
     WrongCluster,
 )
 from raftkv.rpc import api_pb2
 
 STATUS = "/raftkv.rpc.Cluster/Status"
 STATUS_TIMEOUT_S = 1.0
+LEFT_S_MIN = 0.001  # for what is still asked when the time is up
+# An attempt goes on from a node that says so to the next one, each of them once.
+ASK_ANOTHER = (ConnectionFailed, NotLeader, NotServing, ShuttingDown)
 SEARCHES_MAX = 8  # for one leader; the next new term starts another
 
 
@@ -51,6 +58,9 @@ HeadedReplyT = TypeVar("HeadedReplyT", bound=_HeadedReply)
 
 class Unary:
     """Calls any node, or one in particular; retries what is safe to retry until the deadline.
+
+    A timeout of 0 stands for one attempt, as in the pipeline: no retry once a node has taken the
+    call, and its answer is awaited for `silence_s_max`.
 
     A reply of another cluster's node is not used. Raises `WrongCluster` once no other endpoint
     answers, or if the one in particular is such.
@@ -82,7 +92,8 @@ class Unary:
         """Ask the best node, then the others. A call that `changes` something is never repeated
         once it may have had its effect: it raises `OutcomeUnknown`. It is sent only to a node whose
         status has just shown that it belongs to the client's cluster."""
-        deadline = self._loop.time() + timeout_s
+        once = not timeout_s
+        deadline = self._loop.time() + (timeout_s or self._settings.silence_s_max)
         backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
         data = request.SerializeToString()
         avoid: Endpoint | None = None
@@ -121,10 +132,10 @@ class Unary:
             attempts += 1
             pause_s = backoff.next_s() if attempts >= len(self._endpoints) else 0.0
             pause_s = max(pause_s, failure.retry_after_s)
+            if once and not (isinstance(failure, ASK_ANOTHER) and attempts < len(ranked)):
+                raise failure if isinstance(failure, Unavailable) else _no_answer(failure)
             if self._loop.time() + pause_s >= deadline:
-                raise DeadlineExceeded(
-                    refusal or f"no node answered in time; the last one: {failure}"
-                )
+                raise DeadlineExceeded(refusal) if refusal else _no_answer(failure)
             await asyncio.sleep(pause_s)
 
     def _follow_hint(self, failure: RaftkvError) -> None:
@@ -139,6 +150,7 @@ class Unary:
         timeout_s: float,
     ) -> HeadedReplyT:  # fmt: skip
         """Ask this node and no other, once. Raises `ConnectionFailed` if it does not answer."""
+        timeout_s = timeout_s or self._settings.silence_s_max
         if method != STATUS:  # it may change something: not before the node's cluster is known
             await self.status(endpoint, timeout_s)
         try:
@@ -155,7 +167,7 @@ class Unary:
         """One call. Raises `WrongCluster` if it was another cluster's node that answered."""
         binding, loop = self._endpoints.binding, self._loop
         try:
-            answer = await endpoint.link.call(method, data, max(0.001, timeout_s))
+            answer = await endpoint.link.call(method, data, max(LEFT_S_MIN, timeout_s))
             reply = reply_type.FromString(answer)
             own = binding.answered(endpoint, reply.header, loop.time())
         except DecodeError:
@@ -249,3 +261,7 @@ class Unary:
             return await self.status(endpoint, timeout_s)
         except RaftkvError as error:
             return error
+
+
+def _no_answer(failure: RaftkvError) -> DeadlineExceeded:
+    return DeadlineExceeded(f"no node answered in time; the last one: {failure}")

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
+from raftkv.arguments import to_bytes
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import InvalidRequest, TooLarge
 
-INT64_MAX = 2**63 - 1
 ALL_KEYS_FROM = b"\x00"
 """As the end of a range: no end, every key from its start on."""
-
-
-def to_bytes(value: str | bytes, field: str) -> bytes:
-    """UTF-8 for a str. Raises `InvalidRequest` for anything but text and bytes."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        try:
-            return value.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidRequest(
-                f"{field} is no text that UTF-8 can hold ({error.reason}); give bytes", field=field
-            ) from None
-    raise InvalidRequest(f"{field} is a {type(value).__name__}; give str or bytes", field=field)
 
 
 def to_key(key: str | bytes, settings: ClientSettings, field: str = "key") -> bytes:
@@ -65,30 +51,8 @@ def prefix_range(prefix: str | bytes) -> tuple[bytes, bytes]:
 
 def require_prefix(prefix: str | bytes) -> str | bytes:
     """Raise `InvalidRequest` for the empty prefix: nobody deletes everything by mistake."""
-    if not prefix:
+    if not to_bytes(prefix, "prefix"):
         raise InvalidRequest(
             'prefix is empty; to delete every key say delete_range(b"\\0", b"\\0")', field="prefix"
         )
     return prefix
-
-
-def to_int64(number: int, field: str, minimum: int = -INT64_MAX - 1) -> int:
-    """A number for the wire. Raises `InvalidRequest` if it has no room there."""
-    if not isinstance(number, int):
-        raise InvalidRequest(f"{field} is a {type(number).__name__}; give an int", field=field)
-    if not minimum <= number <= INT64_MAX:
-        raise InvalidRequest(
-            f"{field} is {number}; give a number from {minimum} to {INT64_MAX}", field=field
-        )
-    return number
-
-
-def milliseconds(seconds: float, field: str) -> int:
-    """A duration for the wire. Raises `InvalidRequest` if it is not positive."""
-    if not seconds > 0:
-        raise InvalidRequest(f"{field} is {seconds}; give seconds above 0", field=field)
-    if seconds > INT64_MAX / 1000:
-        raise InvalidRequest(
-            f"{field} is {seconds}; give seconds up to {INT64_MAX // 1000}", field=field
-        )
-    return max(1, min(INT64_MAX, round(seconds * 1000)))

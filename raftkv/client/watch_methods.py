@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from raftkv.arguments import to_bytes, to_flag, to_int64
 from raftkv.client.core import Core
-from raftkv.client.values import ALL_KEYS_FROM, prefix_range, to_bytes, to_int64, to_key
+from raftkv.client.values import ALL_KEYS_FROM, prefix_range, to_key
 from raftkv.client.watch import Watch
 from raftkv.errors import InvalidRequest
 from raftkv.rpc import api_pb2
@@ -33,23 +34,21 @@ class WatchMethods(Core):
 
         Raises `InvalidRequest`; iterating raises `RevisionCompacted`.
         """
-        if not (puts or deletes):
+        if not (to_flag(puts, "puts") or to_flag(deletes, "deletes")):
             raise InvalidRequest("neither puts nor deletes are wanted; leave one of them at True")
-        key, range_end = self._watched(start, end, prefix)
         request = api_pb2.WatchCreate(
-            key=key,
-            range_end=range_end,
             start_revision=to_int64(from_revision, "from_revision", 0),
-            prev_kv=prev_kv,
+            prev_kv=to_flag(prev_kv, "prev_kv"),
             no_put=not puts,
-            no_delete=not deletes,
-            progress_notify=progress,
+            no_delete=not to_flag(deletes, "deletes"),
+            progress_notify=to_flag(progress, "progress"),
         )
+        request.key, request.range_end = self._watched(start, end, prefix)
         watch = Watch(
             self._watches,
             request,
             self._settings.watch_buffer_bytes_max,
-            self._timeout_s,
+            self._wait_s_max,
             self._pipeline.saw,
         )
         self._watches.add(watch)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from raftkv.client.values import to_bytes, to_int64
+from raftkv.arguments import to_bytes, to_int64
 from raftkv.rpc import kv_pb2
 
 

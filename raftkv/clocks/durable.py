@@ -21,6 +21,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from raftkv.arguments import to_callable, to_int64, to_path, to_text
 from raftkv.clocks.clock_file import ClockFile
 from raftkv.clocks.holders import (
     DRIFT_MS_MAX,
@@ -65,7 +66,7 @@ class DurableLamportClock(_OnDisk, LamportClock):
         self, path: str | os.PathLike[str], *, reserved_ticks: int = RESERVED_TICKS
     ) -> None:
         """Raises `DamagedData`, `DirectoryInUse` or `StorageError`. So does every later call."""
-        self._reserved_ticks = reserved_ticks
+        self._reserved_ticks = to_int64(reserved_ticks, "reserved_ticks", 1)
         self._file, self._reserved = _open(path, "lamport", LamportTime(), LamportTime.decode)
         super().__init__(self._reserved)
 
@@ -92,7 +93,9 @@ class DurableHybridClock(_OnDisk, HybridClock):
         reserved_ms: int = RESERVED_MS,
     ) -> None:
         """Raises `DamagedData`, `DirectoryInUse` or `StorageError`. So does every later call."""
-        self._reserved_ms = reserved_ms
+        to_callable(wall_ms, "wall_ms")  # before the file is opened, and left locked
+        to_int64(drift_ms_max, "drift_ms_max", 0)
+        self._reserved_ms = to_int64(reserved_ms, "reserved_ms", 1)
         self._file, self._reserved = _open(path, "hybrid", HybridTime(), HybridTime.decode)
         super().__init__(self._reserved, wall_ms=wall_ms, drift_ms_max=drift_ms_max)
 
@@ -110,8 +113,8 @@ class DurableVectorClock(_OnDisk, VectorClock):
         self, member: str, path: str | os.PathLike[str], *, reserved_ticks: int = RESERVED_TICKS
     ) -> None:
         """Raises `DamagedData`, `DirectoryInUse` or `StorageError`. So does every later call."""
-        self._reserved_ticks = reserved_ticks
-        kind = f"vector {member!r}"
+        self._reserved_ticks = to_int64(reserved_ticks, "reserved_ticks", 1)
+        kind = f"vector {to_text(member, 'member')!r}"
         self._file, self._reserved = _open(path, kind, VectorTime(), VectorTime.decode)
         super().__init__(member, self._reserved)
 
@@ -135,7 +138,7 @@ def _others(time: VectorTime, member: str) -> tuple[dict[str, int], frozenset[st
 def _open(
     path: str | os.PathLike[str], kind: str, first: TimeT, decode: Callable[[bytes], TimeT]
 ) -> tuple[ClockFile, TimeT]:
-    file = ClockFile(path, kind)
+    file = ClockFile(to_path(path, "path"), kind)
     try:
         saved = file.read()
         return file, first if saved is None else decode(saved)

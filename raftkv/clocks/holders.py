@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from raftkv.arguments import to_callable, to_instance, to_int64
 from raftkv.clocks.hybrid import HybridTime
 from raftkv.clocks.lamport import LamportTime
 from raftkv.clocks.vector import VectorTime
@@ -45,7 +46,7 @@ class LamportClock(_Holder[LamportTime]):
     """Lamport time of one place, from `start` on."""
 
     def __init__(self, start: LamportTime | None = None) -> None:
-        super().__init__(start or LamportTime())
+        super().__init__(_to_start(start, LamportTime))
 
     def tick(self) -> LamportTime:
         """Something happened here, or is about to be sent: its time."""
@@ -68,7 +69,7 @@ class VectorClock(_Holder[VectorTime]):
 
     def __init__(self, member: str, start: VectorTime | None = None) -> None:
         """Raises `InvalidRequest` if the member is retired in `start`, or its name is no name."""
-        super().__init__((start or VectorTime()).with_member(member))
+        super().__init__(_to_start(start, VectorTime).with_member(member))
         self.member = member
 
     def tick(self) -> VectorTime:
@@ -95,6 +96,10 @@ class VectorClock(_Holder[VectorTime]):
             return self._move(self._now.without_member(member).tick(self.member))
 
 
+def _to_start(start: TimeT | None, kind: type[TimeT]) -> TimeT:
+    return kind() if start is None else to_instance(start, kind, "start", f"a {kind.__name__}")
+
+
 def wall_clock_ms() -> int:
     """This machine's wall clock; it may jump, also backwards."""
     return time.time_ns() // 1_000_000
@@ -110,9 +115,9 @@ class HybridClock(_Holder[HybridTime]):
         wall_ms: Callable[[], int] = wall_clock_ms,
         drift_ms_max: int = DRIFT_MS_MAX,
     ) -> None:
-        super().__init__(start or HybridTime())
-        self._wall_ms = wall_ms
-        self._drift_ms_max = drift_ms_max
+        super().__init__(_to_start(start, HybridTime))
+        self._wall_ms = to_callable(wall_ms, "wall_ms")
+        self._drift_ms_max = to_int64(drift_ms_max, "drift_ms_max", 0)
 
     def tick(self) -> HybridTime:
         """Something happened here, or is about to be sent: its time."""

@@ -12,6 +12,7 @@ import re
 import struct
 from dataclasses import dataclass
 
+from raftkv.arguments import to_int
 from raftkv.errors import ClockDrift, InvalidRequest
 
 # 48 bits of milliseconds reach the year 10889; with 16 bits of counter a time is 8 bytes.
@@ -30,11 +31,8 @@ class HybridTime:
     logical: int = 0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.physical_ms <= PHYSICAL_MS_MAX and 0 <= self.logical <= LOGICAL_MAX):
-            raise InvalidRequest(
-                f"hybrid time ({self.physical_ms} ms, {self.logical}) is out of range: at most"
-                f" {PHYSICAL_MS_MAX} ms and {LOGICAL_MAX}, neither negative"
-            )
+        to_int(self.physical_ms, "physical_ms", 0, PHYSICAL_MS_MAX)
+        to_int(self.logical, "logical", 0, LOGICAL_MAX)
 
     def tick(self, wall_ms: int) -> HybridTime:
         """The time of the next event here, where the wall clock shows `wall_ms`."""

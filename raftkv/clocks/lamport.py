@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from raftkv.arguments import to_int
 from raftkv.errors import InvalidRequest
 
 VALUE_MAX = (1 << 64) - 1
@@ -28,8 +29,7 @@ class LamportTime:
     value: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.value <= VALUE_MAX:
-            raise InvalidRequest(f"a Lamport time is 0 to {VALUE_MAX}, not {self.value}")
+        to_int(self.value, "value", 0, VALUE_MAX)
 
     def tick(self) -> LamportTime:
         """The time of the next event at the same place."""

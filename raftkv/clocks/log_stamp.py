@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raftkv.arguments import to_instance
 from raftkv.clocks.holders import LamportClock
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ def stamp(clock: LamportClock) -> Processor:
     (lamport, node) are in an order that no message between the nodes contradicts, as far as the
     messages carry the same clock.
     """
+
+    to_instance(clock, LamportClock, "clock", "a LamportClock")
 
     def add_stamp(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
         event_dict["lamport"] = clock.tick().value

@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from raftkv.arguments import shown, to_instance, to_int, to_text
 from raftkv.errors import ClocksIncomparable, InvalidRequest
 
 COUNT_MAX = (1 << 64) - 1
@@ -50,12 +51,14 @@ class VectorTime:
     retired: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        for name in (*self.counts, *self.retired):
-            if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
-                raise InvalidRequest(f"member {name!r} must have 1 to {NAME_BYTES_MAX} bytes")
+        to_instance(self.counts, Mapping, "counts", "a mapping of members to numbers")
+        to_instance(self.retired, frozenset, "retired", "a frozenset of members")
+        for name in self.counts:
+            _check_name(name, "a member in counts")
+        for name in self.retired:
+            _check_name(name, "a member in retired")
         for name, count in self.counts.items():
-            if not 0 <= count <= COUNT_MAX:
-                raise InvalidRequest(f"the count of {name!r} is 0 to {COUNT_MAX}, not {count}")
+            to_int(count, f"the count of {name!r} in counts", 0, COUNT_MAX)
             if name in self.retired:
                 raise InvalidRequest(f"member {name!r} is retired and has no count any more")
         object.__setattr__(self, "counts", MappingProxyType(dict(self.counts)))
@@ -167,8 +170,16 @@ class VectorTime:
         return frozenset((name, count) for name, count in self.counts.items() if count)
 
     def _refuse_retired(self, member: str) -> None:
+        _check_name(member, "member")
         if member in self.retired:
             raise InvalidRequest(f"member {member!r} is retired: come back under a new name")
+
+
+def _check_name(name: str, field: str) -> None:
+    if not 0 < len(to_text(name, field).encode()) <= NAME_BYTES_MAX:
+        raise InvalidRequest(
+            f"{field} is {shown(name)}; give a name of 1 to {NAME_BYTES_MAX} bytes"
+        )
 
 
 def _encode_name(name: str) -> bytes:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from raftkv.arguments import to_int64
 from raftkv.client.client import Client
 from raftkv.client.transactions import Transaction
-from raftkv.errors import InvalidRequest, Refused, printable
-from raftkv.recipes.sharing import recipe_name
+from raftkv.errors import Refused, printable
+from raftkv.recipes.sharing import recipe_name, to_client
 
 
 class Counter:
@@ -22,7 +23,7 @@ class Counter:
 
     def __init__(self, client: Client, name: str | bytes) -> None:
         self.name = recipe_name(name)
-        self._client = client
+        self._client = to_client(client)
         # Tasks that share a counter would only overtake each other.
         self._turn = asyncio.Lock()
 
@@ -33,8 +34,7 @@ class Counter:
         `TransactionConflict` if others were faster all that time, `OutcomeUnknown`, and `Refused`
         if something else than a number is there.
         """
-        if not isinstance(n, int):
-            raise InvalidRequest(f"n is {n!r}; give an int", field="n")
+        to_int64(n, "n")
 
         async def step(transaction: Transaction) -> int:
             number = self._number(await transaction.get(self.name)) + n

@@ -15,18 +15,24 @@ from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from raftkv.arguments import milliseconds, to_timeout_or_none
 from raftkv.client import op, when
 from raftkv.client.client import Client
 from raftkv.client.elections import is_member
 from raftkv.client.held import Held
-from raftkv.client.lock_queues import Place
+from raftkv.client.lock_queues import OnWait, Place
 from raftkv.client.loss import CancelOnLoss
 from raftkv.client.results import KeyValue
-from raftkv.client.values import milliseconds
 from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired, printable
-from raftkv.recipes.sharing import recipe_name
+from raftkv.recipes.sharing import recipe_name, to_client
 from raftkv.recipes.sizes import AgreedSize
-from raftkv.recipes.waiting import first_key, patiently, until_changed, until_none_before
+from raftkv.recipes.waiting import (
+    first_key,
+    patiently,
+    refuse_to_wait,
+    until_changed,
+    until_none_before,
+)
 
 
 class _Round(NamedTuple):
@@ -51,8 +57,8 @@ class DoubleBarrier:
     """
 
     def __init__(self, client: Client, name: str | bytes, count: int, *, ttl: float = 10.0) -> None:
+        self._client = to_client(client)
         self.name = recipe_name(name)
-        self._client = client
         self._queues = client.queues
         self._count = AgreedSize(client, self.name, count, "count")
         self._ttl_ms = milliseconds(ttl, "ttl")
@@ -62,18 +68,19 @@ class DoubleBarrier:
         self._round = _Round(0, 0)
 
     async def enter(self, *, timeout: float | None = None) -> None:
-        """Wait until `count` members are here.
+        """Wait until `count` members are here; `timeout` 0: only if this is the last of them.
 
         Raises `LockNotAcquired` after `timeout` seconds: then it is not a member any more;
         `LockLost` if its lease ended while it waited, or if it has entered already.
         """
+        wait_s, on_wait = self._patience(timeout)
         if self._held is not None:
             raise LockLost(
                 f"{printable(self.name)} was entered before; leave it first", name=self.name
             )
         try:
-            async with asyncio.timeout(timeout):
-                self._held = await self._enter()
+            async with asyncio.timeout(wait_s):
+                self._held = await self._enter(on_wait)
         except TimeoutError:
             raise LockNotAcquired(
                 f"not all {self._count.size} members of {printable(self.name)} came within"
@@ -82,18 +89,19 @@ class DoubleBarrier:
             ) from None
 
     async def leave(self, *, timeout: float | None = None) -> None:
-        """Wait until all members of the round have left, or are dead.
+        """Wait until all members of the round have left, or are dead; `timeout` 0: only look.
 
         It counts as having left itself from the first moment on, also if the wait ends early.
         Raises `DeadlineExceeded` after `timeout` seconds, `LockLost` if it has not entered or its
         place was lost before.
         """
+        wait_s, on_wait = self._patience(timeout)
         held, self._held = self._require(), None
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(wait_s):
                 if not await held.release():
                     raise LockLost(f"the place in {printable(self.name)} was lost", name=self.name)
-                await self._until_all_left()
+                await self._until_all_left(on_wait)
         except TimeoutError:
             raise DeadlineExceeded(
                 f"members of {printable(self.name)} are still inside after {timeout} s"
@@ -130,6 +138,12 @@ class DoubleBarrier:
             if kind is None:
                 await self._until_all_left()
 
+    def _patience(self, timeout: float | None) -> tuple[float | None, OnWait]:
+        """For how long to wait, and what to do when it is others who are waited for."""
+        if to_timeout_or_none(timeout) == 0:
+            return self._queues.answer_s_max, refuse_to_wait
+        return timeout, bool
+
     def _require(self) -> Held:
         if self._held is None:
             raise LockLost(f"{printable(self.name)} is not entered", name=self.name)
@@ -137,19 +151,19 @@ class DoubleBarrier:
 
     # ---- rounds ----------------------------------------------------------------------
 
-    async def _enter(self) -> Held:
+    async def _enter(self, on_wait: OnWait) -> Held:
         await self._count.agree()
         place, _ = await self._queues.join(self._members, self._ttl_ms, b"")
         try:
             with CancelOnLoss(place.lease, str(place)):
-                self._round = await self._until_in_a_round(place)
+                self._round = await self._until_in_a_round(place, on_wait)
             place.check()
         except BaseException:
             self._queues.leave(place)
             raise
         return Held(self._queues, place)
 
-    async def _until_in_a_round(self, place: Place) -> _Round:
+    async def _until_in_a_round(self, place: Place, on_wait: OnWait) -> _Round:
         while True:
             here, current, revision = await patiently(self._look)
             if place.token not in (kv.create_revision for kv in here):
@@ -158,13 +172,16 @@ class DoubleBarrier:
                 return current
             if current is not None:
                 # Those inside may all die: then it is for those that wait to end their round.
-                await until_none_before(self._client, self._members, current.last_token + 1)
+                await until_none_before(
+                    self._client, self._members, current.last_token + 1, on_wait
+                )
                 await patiently(partial(self._end, current))
             elif len(here) >= self._count.size:
                 await patiently(partial(self._begin, here[: self._count.size]))
             else:
                 # Only a member that came later can make it complete, and that one will see so
                 # itself; hence all others need to watch nothing but the round.
+                on_wait()
                 await until_changed(self._client, self._round_key, after=revision)
 
     async def _look(self) -> tuple[Sequence[KeyValue], _Round | None, int]:
@@ -193,7 +210,7 @@ class DoubleBarrier:
             success=[op.delete(self._round_key)],
         )
 
-    async def _until_all_left(self) -> None:
+    async def _until_all_left(self, on_wait: OnWait = bool) -> None:
         ended = self._round
-        await until_none_before(self._client, self._members, ended.last_token + 1)
+        await until_none_before(self._client, self._members, ended.last_token + 1, on_wait)
         await patiently(partial(self._end, ended))

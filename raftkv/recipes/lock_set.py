@@ -9,10 +9,12 @@ from functools import partial
 from types import TracebackType
 from typing import Self, overload
 
+from raftkv.arguments import to_timeout_or_none
 from raftkv.client.client import Client
 from raftkv.client.held import Held, departed
 from raftkv.client.locks import Lock
 from raftkv.errors import InvalidRequest, RaftkvError, printable
+from raftkv.recipes.sharing import to_client
 
 
 class LockSet(Sequence[Lock]):
@@ -55,7 +57,10 @@ class LockSet(Sequence[Lock]):
             lock.on_lost(callback)
 
     async def acquire(self, *, timeout: float | None = None) -> Self:
-        """Wait until all are held; after `timeout`, none is. Raises what `Lock.acquire` does."""
+        """Wait until all are held; after `timeout`, none is. Raises what `Lock.acquire` does.
+
+        With timeout 0 each is tried once, in their order, until one is not to be had.
+        """
         await self.acquire_for(asyncio.current_task(), timeout)
         return self
 
@@ -84,11 +89,12 @@ class LockSet(Sequence[Lock]):
 
     async def acquire_for(self, owner: object, timeout: float | None) -> list[Held]:
         """As `acquire`; the owner is what may not have a lock twice, a task or a thread."""
+        once = to_timeout_or_none(timeout) == 0
         held: list[Held] = []
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(None if once else timeout):
                 for lock in self._locks:
-                    held.append(await lock.acquire_for(owner, None))
+                    held.append(await lock.acquire_for(owner, 0 if once else None))
             # Nearly always the loss of one has ended the waiting for the next, as they stand on
             # one lease; but that may have been replaced in between.
             self.check()
@@ -161,6 +167,8 @@ def locked(
     `DeadlineExceeded` if it is not known whether others hold them.
     The locks are those that `client.lock` makes.
     """
+    to_client(client)
+    to_timeout_or_none(timeout)
     locks = {lock.name: lock for lock in (client.lock(name, ttl=ttl) for name in names)}
     if not locks:
         raise InvalidRequest("no names are given; give one at least", field="names")

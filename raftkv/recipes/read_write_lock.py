@@ -11,12 +11,12 @@ next: a writer's token is a fence that no reader's can pass for.
 
 from __future__ import annotations
 
+from raftkv.arguments import milliseconds
 from raftkv.client.client import Client
 from raftkv.client.lock_queues import OnWait, Place
 from raftkv.client.locks import Lock
 from raftkv.client.loss import CancelOnLoss
-from raftkv.client.values import milliseconds
-from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name
+from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name, to_client
 from raftkv.recipes.waiting import last_place, until_none_before
 
 
@@ -36,7 +36,7 @@ class ReadWriteLock:
 
     def __init__(self, client: Client, name: str | bytes, *, ttl: float = 10.0) -> None:
         self.name = recipe_name(name)
-        self._client = client
+        self._client = to_client(client)
         self._ttl_ms = milliseconds(ttl, "ttl")
 
     def read(self) -> SharedLock:
@@ -69,13 +69,17 @@ class _OneKind(SharedQueues):
             raise
         return place
 
-    async def enter_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None:
+    async def enter_if_free(
+        self, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
+    ) -> Place | None:
         """As `LockQueues.enter_if_free`."""
-        place = await self._line_up_if_free(name, ttl_ms, value)
+        place = await self._line_up_if_free(name, ttl_ms, value, once)
         if place is None:
             return None
         try:
-            before, _ = await last_place(self.client, self._others, place.token)
+            before, _ = await last_place(
+                self.client, self._others, place.token, timeout=0 if once else None
+            )
         except BaseException:
             self.leave(place)
             raise
@@ -87,7 +91,9 @@ class _OneKind(SharedQueues):
     async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
         raise NotImplementedError
 
-    async def _line_up_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None:
+    async def _line_up_if_free(
+        self, name: bytes, ttl_ms: int, value: bytes, once: bool
+    ) -> Place | None:
         raise NotImplementedError
 
 
@@ -95,10 +101,10 @@ class _Readers(_OneKind):
     """They do not wait for each other."""
 
     async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
-        return await self._line_up_if_free(name, ttl_ms, value)
+        return await self._line_up_if_free(name, ttl_ms, value, False)
 
-    async def _line_up_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place:
-        place, _ = await self.queues.join(name, ttl_ms, value)
+    async def _line_up_if_free(self, name: bytes, ttl_ms: int, value: bytes, once: bool) -> Place:
+        place, _ = await self.queues.join(name, ttl_ms, value, once=once)
         return place
 
 
@@ -108,5 +114,7 @@ class _Writers(_OneKind):
     async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
         return await self.queues.enter(name, ttl_ms, value, on_wait)
 
-    async def _line_up_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None:
-        return await self.queues.enter_if_free(name, ttl_ms, value)
+    async def _line_up_if_free(
+        self, name: bytes, ttl_ms: int, value: bytes, once: bool
+    ) -> Place | None:
+        return await self.queues.enter_if_free(name, ttl_ms, value, once=once)

@@ -8,12 +8,12 @@ has lost it meanwhile adds one too many.
 
 from __future__ import annotations
 
+from raftkv.arguments import milliseconds
 from raftkv.client.client import Client
 from raftkv.client.lock_queues import OnWait, Place
 from raftkv.client.loss import CancelOnLoss
-from raftkv.client.values import milliseconds
 from raftkv.errors import FencedOff, LockLost, printable
-from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name
+from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name, to_client
 from raftkv.recipes.sizes import AgreedSize
 from raftkv.recipes.waiting import first_key, patiently, places, until_changed
 
@@ -30,6 +30,7 @@ class Semaphore:
     """
 
     def __init__(self, client: Client, name: str | bytes, slots: int, *, ttl: float = 10.0) -> None:
+        to_client(client)
         self.name = recipe_name(name)
         self._ttl_ms = milliseconds(ttl, "ttl")
         self._queues = _Slots(client, self.name, AgreedSize(client, self.name, slots, "slots"))
@@ -61,17 +62,20 @@ class _Slots(SharedQueues):
         finally:
             self.leave(turn)
 
-    async def enter_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None:
+    async def enter_if_free(
+        self, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
+    ) -> Place | None:
         """As `LockQueues.enter_if_free`."""
-        await self._slots.agree()
-        turn = await self.queues.enter_if_free(self._turns, ttl_ms, value)
+        timeout = 0 if once else None
+        await self._slots.agree(timeout)
+        turn = await self.queues.enter_if_free(self._turns, ttl_ms, value, once=once)
         if turn is None:
             return None
         try:
-            taken, _ = await places(self.client, name)
+            taken, _ = await places(self.client, name, timeout)
             if len(taken) >= self._slots.size:
                 return None
-            return await self._take(turn, name, ttl_ms, value)
+            return await self._take(turn, name, ttl_ms, value, once=once)
         finally:
             self.leave(turn)
 
@@ -84,9 +88,12 @@ class _Slots(SharedQueues):
             start, end = first_key(name), name + b"/8"
             await until_changed(self.client, start, end, after=revision, puts=False)
 
-    async def _take(self, turn: Place, name: bytes, ttl_ms: int, value: bytes) -> Place:
+    async def _take(
+        self, turn: Place, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
+    ) -> Place:
+        fence = (self._turns, turn.token)
         try:
-            place, _ = await self.queues.join(name, ttl_ms, value, fence=(self._turns, turn.token))
+            place, _ = await self.queues.join(name, ttl_ms, value, fence=fence, once=once)
         except FencedOff as error:
             raise LockLost(
                 f"the place in the queue for {printable(name)} was lost ({error})", name=name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from raftkv.arguments import to_instance
 from raftkv.client.client import Client
 from raftkv.client.lock_queues import Owners, Place
 from raftkv.client.locks import Lock
@@ -46,12 +47,18 @@ class SharedQueues:
     def __init__(self, client: Client, name: bytes) -> None:
         self.client = client
         self.queues = client.queues
+        self.answer_s_max = self.queues.answer_s_max
         self.owners: Owners = OwnersOfOne(self.queues.owners, name)
         self.timeout_s = self.queues.timeout_s
 
     def leave(self, place: Place) -> asyncio.Future[bool]:
         """As `LockQueues.leave`."""
         return self.queues.leave(place)
+
+
+def to_client(client: Client) -> Client:
+    """A recipe's client. Raises `InvalidRequest` for anything else, also for a synchronous one."""
+    return to_instance(client, Client, "client", "what raftkv.connect makes")
 
 
 def recipe_name(name: str | bytes) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from raftkv.arguments import to_int64
 from raftkv.client.client import Client
-from raftkv.errors import InvalidRequest, SizeMismatch, printable
+from raftkv.errors import SizeMismatch, printable
 
 
 class AgreedSize:
@@ -14,22 +15,21 @@ class AgreedSize:
 
     def __init__(self, client: Client, name: bytes, size: int, field: str) -> None:
         """Raises `InvalidRequest` for a size below 1."""
-        if not isinstance(size, int) or size < 1:
-            raise InvalidRequest(f"{field} is {size!r}; give an int from 1 on", field=field)
-        self.size = size
+        self.size = to_int64(size, field, 1)
         self._client = client
         self._key = name + b"/size"
         self._field = field
         self._agreed = False
 
-    async def agree(self) -> None:
+    async def agree(self, timeout: float | None = None) -> None:
         """Raises `SizeMismatch` if others use another size."""
         if self._agreed:
             return
         wanted = str(self.size).encode()
-        found = await self._client.get(self._key)
+        found = await self._client.get(self._key, timeout=timeout)
         if found is None:
-            found = (await self._client.compare_and_swap(self._key, None, wanted)).current
+            swap = await self._client.compare_and_swap(self._key, None, wanted, timeout=timeout)
+            found = swap.current
         if found is not None and found.value != wanted:
             theirs = found.value.decode(errors="replace")
             raise SizeMismatch(

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self, overload
 
+from raftkv.arguments import to_instance
+from raftkv.client.client import Client
 from raftkv.client.held import Held
 from raftkv.client.portal import shared_portal
 from raftkv.client.sync import SyncClient
@@ -29,7 +31,7 @@ class ReadWriteLock:
     __doc__ = read_write_lock.ReadWriteLock.__doc__
 
     def __init__(self, client: SyncClient, name: str | bytes, *, ttl: float = 10.0) -> None:
-        self._lock = read_write_lock.ReadWriteLock(client.asynchronous, name, ttl=ttl)
+        self._lock = read_write_lock.ReadWriteLock(_asynchronous(client), name, ttl=ttl)
 
     @twin_of(read_write_lock.ReadWriteLock.read)
     def read(self) -> SyncSharedLock:
@@ -52,7 +54,7 @@ class Semaphore:
     def __init__(
         self, client: SyncClient, name: str | bytes, slots: int, *, ttl: float = 10.0
     ) -> None:
-        self._semaphore = semaphore.Semaphore(client.asynchronous, name, slots, ttl=ttl)
+        self._semaphore = semaphore.Semaphore(_asynchronous(client), name, slots, ttl=ttl)
 
     @twin_of(semaphore.Semaphore.slot)
     def slot(self) -> SyncSharedLock:
@@ -151,14 +153,16 @@ class LockSet(Sequence[SyncLock]):
 def locked(
     client: SyncClient, *names: str | bytes, ttl: float = 10.0, timeout: float | None = None
 ) -> LockSet:
-    return LockSet(lock_set.locked(client.asynchronous, *names, ttl=ttl), timeout)
+    return LockSet(
+        lock_set.locked(_asynchronous(client), *names, ttl=ttl, timeout=timeout), timeout
+    )
 
 
 class Barrier:
     __doc__ = barrier.Barrier.__doc__
 
     def __init__(self, client: SyncClient, name: str | bytes) -> None:
-        self._barrier = barrier.Barrier(client.asynchronous, name)
+        self._barrier = barrier.Barrier(_asynchronous(client), name)
         self._portal = shared_portal()
 
     @twin_of(barrier.Barrier.hold)
@@ -180,7 +184,7 @@ class DoubleBarrier:
     def __init__(
         self, client: SyncClient, name: str | bytes, count: int, *, ttl: float = 10.0
     ) -> None:
-        self._barrier = double_barrier.DoubleBarrier(client.asynchronous, name, count, ttl=ttl)
+        self._barrier = double_barrier.DoubleBarrier(_asynchronous(client), name, count, ttl=ttl)
         self._portal = shared_portal()
 
     @twin_of(double_barrier.DoubleBarrier.enter)
@@ -219,7 +223,7 @@ class Counter:
     __doc__ = counter.Counter.__doc__
 
     def __init__(self, client: SyncClient, name: str | bytes) -> None:
-        self._counter = counter.Counter(client.asynchronous, name)
+        self._counter = counter.Counter(_asynchronous(client), name)
         self._portal = shared_portal()
 
     @twin_of(counter.Counter.add)
@@ -229,3 +233,8 @@ class Counter:
     @twin_of(counter.Counter.get)
     def get(self, *, timeout: float | None = None) -> int:
         return self._portal.call(self._counter.get, timeout=timeout)
+
+
+def _asynchronous(client: SyncClient) -> Client:
+    wanted = "what raftkv.connect_sync makes"
+    return to_instance(client, SyncClient, "client", wanted).asynchronous

@@ -27,6 +27,11 @@ def first_key(name: bytes) -> bytes:
     return name + b"/0"
 
 
+def refuse_to_wait() -> None:
+    """The `OnWait` of who has no time to wait for others: it is as if the time was up."""
+    raise TimeoutError
+
+
 async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
     """Ask again until there is an answer.
 
@@ -39,17 +44,23 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(PAUSE_S)
 
 
-async def places(client: Client, name: bytes) -> tuple[tuple[KeyValue, ...], int]:
+async def places(
+    client: Client, name: bytes, timeout: float | None = None
+) -> tuple[tuple[KeyValue, ...], int]:
     """The places of a queue in order, without their values, and the revision of that state."""
-    found = await client.range(first_key(name), name + b"/8", keys_only=True)
+    found = await client.range(first_key(name), name + b"/8", keys_only=True, timeout=timeout)
     return tuple(kv for kv in found.kvs if is_member(name, kv)), found.revision
 
 
-async def last_place(client: Client, name: bytes, before: int) -> tuple[KeyValue | None, int]:
+async def last_place(
+    client: Client, name: bytes, before: int, *, timeout: float | None = None
+) -> tuple[KeyValue | None, int]:
     """The last place that was taken before the token `before`, and the revision of that state."""
     start, end = first_key(name), place_key(name, before)
     while True:
-        found = await client.range(start, end, limit=1, descending=True, keys_only=True)
+        found = await client.range(
+            start, end, limit=1, descending=True, keys_only=True, timeout=timeout
+        )
         if not found.kvs or is_member(name, found.kvs[0]):
             return (found.kvs[0] if found.kvs else None), found.revision
         end = found.kvs[0].key  # a stranger's

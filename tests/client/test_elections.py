@@ -10,6 +10,7 @@ import pytest
 from raftkv.client.client import Client
 from raftkv.client.elections import Election, LeaderInfo
 from raftkv.client.results import KeyValue, PutResult, RangeResult
+from raftkv.client.settings import ClientSettings
 from raftkv.client.watch_events import EventKind, WatchEvent
 from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired
 from tests.client.conftest import Connect
@@ -158,7 +159,7 @@ class Scripted:
 
 
 async def observed(store: Scripted) -> list[tuple[int, bytes] | None]:
-    election = Election(None, store, b"e", 10_000)  # type: ignore[arg-type]
+    election = Election(None, store, ClientSettings(), b"e", 10_000)  # type: ignore[arg-type]
     seen: list[LeaderInfo | None] = [leader async for leader in election.observe()]
     assert store.closed
     assert store.from_revision == 11

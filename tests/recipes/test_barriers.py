@@ -82,7 +82,7 @@ async def test_nobody_is_through_before_the_last_has_left(client: Client, other:
     await asyncio.sleep(1.0)
     assert not leaving.done()
     with pytest.raises(DeadlineExceeded):
-        await second.leave(timeout=0.0)
+        await second.leave(timeout=0.0005)  # less than a message takes
     await asyncio.wait_for(leaving, 1.0)
 
 

@@ -16,6 +16,7 @@ from aetcd import Client as Connection
 from aetcd import rpc
 
 from jepsen_lite.systems.etcd_locks import EtcdLock, is_late
+from raftkv.arguments import to_bytes
 from raftkv.client.op import Operation
 from raftkv.client.op import get as op_get
 from raftkv.client.op import put as op_put
@@ -28,7 +29,7 @@ from raftkv.client.results import (
 )
 from raftkv.client.retry import Backoff
 from raftkv.client.transactions import Attempts, Transaction
-from raftkv.client.values import prefix_range, to_bytes
+from raftkv.client.values import prefix_range
 from raftkv.client.when import Compare, mod_revision, value, version
 from raftkv.errors import (
     ConnectionFailed,
