@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,7 @@ from raftkv.cli import (
     secret_commands,
     serve,
     status,
+    streams,
     txn,
     watch_command,
 )
@@ -129,6 +131,10 @@ app.command(rich_help_panel=CLUSTER)(bench.bench)
 
 def main() -> None:
     """The entry point of the `raftkv` script."""
+    streams.prepare()
     # gRPC's own remarks on connections that come and go are not for a terminal.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    app(prog_name="raftkv")
+    try:
+        app(prog_name="raftkv")
+    except SystemExit as end:
+        sys.exit(streams.exit_code(end.code if isinstance(end.code, int) else 0))
