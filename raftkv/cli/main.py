@@ -85,7 +85,11 @@ def options(
     ] = DEFAULT_ENDPOINTS,
     timeout: Annotated[
         float,
-        typer.Option(envvar="RAFTKV_TIMEOUT", min=0.001, help="Seconds an operation may take."),
+        typer.Option(
+            envvar="RAFTKV_TIMEOUT",
+            min=0.0,
+            help="Seconds an operation may take; 0: try once, wait for nobody's lock.",
+        ),
     ] = 5.0,
     output: Annotated[
         Output, typer.Option("--output", "-o", envvar="RAFTKV_OUTPUT", help="How to print.")

@@ -129,10 +129,10 @@ async def test_a_port_that_knows_no_such_call_is_called_a_peer_port_and_has_done
 async def test_a_host_name_that_nobody_knows_is_called_that(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def unknown(*_: object, **__: object) -> None:
+    def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     link = GrpcLink("nowhere.invalid:7411")
     with pytest.raises(ConnectionFailed, match=r"nowhere\.invalid:7411 can't be resolved: Name"):
         await link.call(METHOD, b"", 20.0)
