@@ -30,7 +30,7 @@ finally:
     with open(sys.prefix + "/pyvenv.cfg") as opened:
         descriptor = opened.fileno()
     stored = {key.decode(): kv.value.decode() for key, kv in fake.kvs.items()}
-    pathlib.Path(STORED).write_text(f"{stored} {descriptor > 2}")
+    pathlib.Path(STORED).write_text(f"{stored} {descriptor > 2}", "utf-8")
 """
 
 
