@@ -36,6 +36,7 @@ class ExitCode(enum.IntEnum):
     COMMAND_FAILED = 11
     WRONG_CLUSTER = 12
     OUTPUT_LOST = 13
+    DEFECT = 70
     READER_GONE = 141
 
 
@@ -54,6 +55,7 @@ MEANINGS = {
     ExitCode.COMMAND_FAILED: "lock: it was held to the end, but its command failed",
     ExitCode.WRONG_CLUSTER: "another cluster answers, at some of the endpoints or by now at all",
     ExitCode.OUTPUT_LOST: "done, but the result could not be written",
+    ExitCode.DEFECT: "an error of raftkv itself, with a traceback: it may have been applied",
     ExitCode.READER_GONE: "done as far as it was read: the reader of the output went away",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +29,7 @@ from raftkv.cli import (
     txn,
     watch_command,
 )
-from raftkv.cli.exit_codes import MEANINGS, exit_code_of
+from raftkv.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
 from raftkv.cli.options import DEFAULT_ENDPOINTS, GlobalOptionsGroup, Options, Output
 from raftkv.cli.output import fail
 from raftkv.errors import RaftkvError
@@ -142,3 +143,6 @@ def main() -> None:
         app(prog_name="raftkv")
     except SystemExit as end:
         sys.exit(streams.exit_code(end.code if isinstance(end.code, int) else 0))
+    except Exception:
+        traceback.print_exc()
+        sys.exit(streams.exit_code(ExitCode.DEFECT))

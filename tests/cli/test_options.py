@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from raftkv.cli import holding, session
+from raftkv.cli import holding, main, session, streams
 from raftkv.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
 from raftkv.cli.options import hoist
 from raftkv.errors import BY_REASON, RaftkvError, StorageError, Unavailable
@@ -138,3 +138,17 @@ def test_seconds_that_are_no_number_or_negative_are_refused_by_the_option_s_name
 def test_a_timeout_of_0_is_passed_on(raftkv: Raftkv, client: FakeClient) -> None:
     ran = raftkv("--timeout", "0", "put", "k", "v")
     assert (ran.code, client.kvs[b"k"].value) == (0, b"v")
+
+
+def test_an_error_of_ours_is_not_reported_as_a_failure_that_applied_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def defective(**_: object) -> None:
+        raise KeyError("nobody expected this")
+
+    monkeypatch.setattr(streams, "prepare", lambda: None)
+    monkeypatch.setattr(main, "app", defective)
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert end.value.code == ExitCode.DEFECT
+    assert "nobody expected this" in capsys.readouterr().err
