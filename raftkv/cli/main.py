@@ -143,6 +143,6 @@ def main() -> None:
         app(prog_name="raftkv")
     except SystemExit as end:
         sys.exit(streams.exit_code(end.code if isinstance(end.code, int) else 0))
-    except Exception:
+    except Exception:  # noqa: BLE001 - a defect must not end with 1: "nothing was applied"
         traceback.print_exc()
         sys.exit(streams.exit_code(ExitCode.DEFECT))

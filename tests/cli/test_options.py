@@ -12,6 +12,7 @@ from raftkv.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
 from raftkv.cli.options import hoist
 from raftkv.errors import BY_REASON, RaftkvError, StorageError, Unavailable
 from tests.cli.conftest import FakeClient, Raftkv
+from tests.cli.test_real_processes import ROOT
 
 
 @pytest.mark.parametrize(
@@ -152,3 +153,10 @@ def test_an_error_of_ours_is_not_reported_as_a_failure_that_applied_nothing(
         main.main()
     assert end.value.code == ExitCode.DEFECT
     assert "nobody expected this" in capsys.readouterr().err
+
+
+def test_every_exit_code_is_in_the_documentation() -> None:
+    rows = (ROOT / "docs" / "exit-codes.md").read_text(encoding="utf-8").splitlines()
+    assert {row.split("|")[1].strip() for row in rows if row.startswith("|")} >= {
+        str(code.value) for code in ExitCode
+    }
