@@ -76,11 +76,12 @@ def test_no_node_and_no_directory_outlives_it_and_it_starts_again_at_once(
     assert_nothing_is_left(tmp_path)
 
 
-def test_killed_at_any_moment_of_its_start_it_leaves_no_node(tmp_path: Path) -> None:
+def test_killed_at_any_moment_while_it_starts_its_nodes_it_leaves_none(tmp_path: Path) -> None:
     first = free_block(4)
     for _ in range(12):
         with start(tmp_path, first) as dev:
-            time.sleep(random.uniform(0.0, 1.5))
+            until(lambda: bool(processes_of(tmp_path)))
+            time.sleep(random.uniform(0.0, 0.4))
             dev.kill()
             dev.communicate()
         until(lambda: not processes_of(tmp_path))
