@@ -56,7 +56,7 @@ def run(
     ("redirected", "code"),
     [
         ("<&- >&- 2>&-", 13),
-        (">/dev/full", 13),
+        pytest.param(">/dev/full", 13, marks=pytest.mark.slow),
         ("| true; exit ${PIPESTATUS[0]}", 141),
         pytest.param("2>/dev/full", 0, marks=pytest.mark.slow),
     ],
