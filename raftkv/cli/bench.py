@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import os
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,13 +47,14 @@ def bench(
 ) -> None:
     """Put (or get) keys as fast as the cluster takes it; print throughput and latencies.
 
-    Its keys start with raftkv-bench/ and are deleted at the end. Exits with 1 if any call failed.
+    Its keys start with raftkv-bench/ and are deleted at the end, also after Ctrl-C, which ends it
+    early; a second one ends it at once. Exits with 1 if any call failed.
     """
     from raftkv.cli import event_loop
 
     options = options_of(context)
     load = _Load(writers, seconds, value_bytes, keys, operation, keep)
-    took_s, tally = event_loop.run(_run(options, load))
+    took_s, tally, ended_by = event_loop.run(_run(options, load))
     report: dict[str, object] = {
         "operation": operation.value,
         "writers": writers,
@@ -64,6 +67,8 @@ def bench(
     }
     report.update({f"errors_{reason}": count for reason, count in tally.errors.items()})
     print_values(options.output, report)
+    if ended_by:
+        raise typer.Exit(128 + ended_by)
     if tally.errors or not tally.latencies_s:
         raise typer.Exit(ExitCode.ERROR)
 
@@ -89,26 +94,50 @@ class _Load:
     keep: bool
 
 
-async def _run(options: Options, load: _Load) -> tuple[float, Tally]:
+async def _run(options: Options, load: _Load) -> tuple[float, Tally, signal.Signals | None]:
+    """How long it took, what was seen, and the signal that ended it early."""
     import asyncio
-    from time import perf_counter as clock
 
+    from raftkv.cli.signals import ENDING, Signals
     from raftkv.client.client import connect
 
     tally = Tally()
     async with connect(options.endpoints, timeout=options.timeout_s) as client:
-        await client.put(f"{PREFIX}0", b"")  # opens the session, outside the measurement
-        if load.operation is Operation.GET:
-            await _fill(client, load)
-        started = clock()
-        end = started + load.seconds
-        await asyncio.gather(
-            *(_work(client, load, number, end, tally) for number in range(load.writers))
-        )
-        took_s = clock() - started
-        if not load.keep:
-            await client.delete_prefix(PREFIX, timeout=30.0)
-    return took_s, tally
+        with Signals(ENDING) as signals:
+            task = asyncio.current_task()
+            signals.receiver = lambda _: signals.cancel(task)
+            try:
+                took_s = await _measure(client, load, lambda: signals.received is not None, tally)
+            except asyncio.CancelledError:
+                if signals.received is None:
+                    raise
+                raise typer.Exit(signals.exit_code) from None
+    return took_s, tally, signals.received
+
+
+async def _measure(
+    client: Client, load: _Load, is_interrupted: Callable[[], bool], tally: Tally
+) -> float:
+    """Fill `tally`; how long that took."""
+    import asyncio
+    from time import perf_counter as clock  # the loop's own clock counts whole milliseconds
+
+    await client.put(f"{PREFIX}0", b"")  # opens the session, outside the measurement
+    if load.operation is Operation.GET:
+        await _fill(client, load)
+    started = clock()
+    end = started + load.seconds
+
+    def is_over(now: float) -> bool:
+        return now >= end or is_interrupted()
+
+    await asyncio.gather(
+        *(_work(client, load, number, is_over, tally) for number in range(load.writers))
+    )
+    took_s = clock() - started
+    if not load.keep:
+        await client.delete_prefix(PREFIX, timeout=30.0)
+    return took_s
 
 
 async def _fill(client: Client, load: _Load) -> None:
@@ -120,14 +149,16 @@ async def _fill(client: Client, load: _Load) -> None:
         await asyncio.gather(*(client.put(f"{PREFIX}{n}", value) for n in numbers))
 
 
-async def _work(client: Client, load: _Load, number: int, end: float, tally: Tally) -> None:
-    from time import perf_counter as clock  # the loop's own clock counts whole milliseconds
+async def _work(
+    client: Client, load: _Load, number: int, is_over: Callable[[float], bool], tally: Tally
+) -> None:
+    from time import perf_counter as clock
 
     from raftkv.errors import RaftkvError
 
     value = os.urandom(load.value_bytes)
     key_number = number
-    while (started := clock()) < end:
+    while not is_over(started := clock()):
         key = f"{PREFIX}{key_number % load.keys}"
         key_number += load.writers
         try:

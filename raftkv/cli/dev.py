@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from raftkv.cli.local_cluster import LocalNode, local_cluster
+from raftkv.cli.reaper import Reaper
 from raftkv.cli.serve import check_free
 from raftkv.errors import AddressInUse, InvalidRequest
 
@@ -28,9 +28,10 @@ def dev(
     peer_port: Annotated[int, typer.Option(help="Of node 1; the others follow.")] = 7511,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
-    """Run a cluster in this terminal, one process per node. Ctrl-C stops it.
+    """Run a cluster in this terminal, one process per node. Ctrl-C stops it, twice at once.
 
-    A node that ends is not started again, so you can kill one and see what happens.
+    A node that ends is not started again, so you can kill one and see what happens. However this
+    command ends, be it by SIGKILL, its nodes end with it and a temporary directory is removed.
     """
     import asyncio
 
@@ -39,9 +40,9 @@ def dev(
     if temporary and data_dir is not None:
         raise InvalidRequest("--temporary and --data-dir exclude each other; leave out one of them")
     directory = data_dir or Path("data")
-    with ExitStack() as stack:
-        if temporary:
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raftkv-")))
+    if temporary:
+        directory = Path(tempfile.mkdtemp(prefix="raftkv-"))
+    with Reaper(grace_s=0.0, directory=directory if temporary else None) as reaper:
         # A cluster's identity includes its addresses, so each shape has a place of its own.
         place = directory / f"dev-{nodes}-{client_port}-{peer_port}"
         cluster = local_cluster(
@@ -51,7 +52,7 @@ def dev(
             "dev",
         )
         check_ports(cluster)
-        code = asyncio.run(DevTerminal(cluster, log_level).run())
+        code = asyncio.run(DevTerminal(cluster, log_level, reaper).run())
     if not temporary:
         typer.echo(f"raftkv dev | the data are in {place}")
     raise typer.Exit(code)

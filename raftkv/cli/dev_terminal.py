@@ -12,21 +12,27 @@ from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.local_cluster import LocalNode, node_environment
 from raftkv.cli.options import DEFAULT_ENDPOINTS
 from raftkv.cli.signals import ENDING, ignored
+from raftkv.cli.streams import reader_gone
 
 if TYPE_CHECKING:
+    from raftkv.cli.reaper import Reaper
     from raftkv.client.status import NodeStatus
     from raftkv.errors import RaftkvError
 
+STOP = (signal.SIGTERM, signal.SIGINT)  # either asks a node to stop
 STOP_S_MAX = 10.0
 REMOVED = b"removed_from_cluster"  # the last words of a node that must not come back
+# Begins once the reaper knows its process group: its first line comes then, or never.
+GATED = ("sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh")
 COLOURS = (36, 33, 35, 32, 34, 31, 96)  # ANSI
 
 
 class DevTerminal:
     """The nodes' processes and what they say."""
 
-    def __init__(self, cluster: Sequence[LocalNode], log_level: str) -> None:
+    def __init__(self, cluster: Sequence[LocalNode], log_level: str, reaper: Reaper) -> None:
         self._cluster = cluster
+        self._reaper = reaper
         self._log_level = log_level
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._started_s: dict[int, float] = {}
@@ -38,7 +44,7 @@ class DevTerminal:
         # The cluster belongs to its terminal, unless nohup was asked to keep it.
         for number in ENDING:
             if not ignored(number):
-                loop.add_signal_handler(number, self._stopping.set)
+                loop.add_signal_handler(number, self._stop_or_kill)
         ends = []
         for node in self._cluster:
             self._started_s[node.node_id] = loop.time()
@@ -63,14 +69,20 @@ class DevTerminal:
 
     async def _start(self, node: LocalNode) -> asyncio.subprocess.Process:
         # A session of its own: Ctrl-C reaches this process alone, which then asks each to stop.
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
+            *GATED,
             *node.command("--log-level", self._log_level),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=node_environment(),
             start_new_session=True,
         )
+        self._reaper.watch(process.pid)
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        return process
 
     async def _follow(self, node: LocalNode, process: asyncio.subprocess.Process) -> int:
         assert process.stdout is not None
@@ -79,6 +91,7 @@ class DevTerminal:
             removed = removed or REMOVED in line
             self._print(node.node_id, line.decode(errors="replace").rstrip())
         code = await process.wait()
+        self._reaper.forget(process.pid)
         if not self._stopping.is_set():
             cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             if removed:
@@ -88,18 +101,29 @@ class DevTerminal:
                 self._print(node.node_id, " ".join(["raftkv", *node.command()[3:]]))
         return code
 
+    def _stop_or_kill(self) -> None:
+        """The first signal asks the nodes to stop, the second does not wait for that."""
+        if self._stopping.is_set():
+            for process in self._running():
+                process.kill()
+        self._stopping.set()
+
+    def _running(self) -> list[asyncio.subprocess.Process]:
+        return [each for each in self._processes.values() if each.returncode is None]
+
     async def _stop(self) -> None:
-        running = [each for each in self._processes.values() if each.returncode is None]
+        running = self._running()
+        # They ignore what we were started to ignore.
+        stop = next((each for each in STOP if not ignored(each)), signal.SIGKILL)
         for process in running:
-            process.terminate()
+            process.send_signal(stop)
         waits = [asyncio.create_task(process.wait()) for process in running]
         if waits:
             _, late = await asyncio.wait(waits, timeout=STOP_S_MAX)
             if late:
                 self._say(f"{len(late)} did not stop within {STOP_S_MAX:.0f} s: killed")
-        for process in running:
-            if process.returncode is None:
-                process.kill()
+        for process in self._running():
+            process.kill()
 
     async def _greet(self) -> None:
         """Say how to talk to the cluster as soon as it can be talked to."""
@@ -148,9 +172,8 @@ class DevTerminal:
         self._write(f"{bold}raftkv dev | {line}{plain}")
 
     def _write(self, line: str) -> None:
-        try:
-            print(line, flush=True)
-        except OSError:  # the terminal is gone, and the nodes with it
+        print(line, flush=True)
+        if reader_gone():  # and the nodes with it
             self._stopping.set()
 
 

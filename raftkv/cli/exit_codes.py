@@ -20,7 +20,7 @@ from raftkv.errors import (
 
 
 class ExitCode(enum.IntEnum):
-    """Scripts rely on these: they never change."""
+    """Scripts rely on these: they never change. READER_GONE is what a shell shows for SIGPIPE."""
 
     OK = 0
     ERROR = 1
@@ -35,11 +35,14 @@ class ExitCode(enum.IntEnum):
     LOST = 10
     COMMAND_FAILED = 11
     WRONG_CLUSTER = 12
+    OUTPUT_LOST = 13
+    DEFECT = 70
+    READER_GONE = 141
 
 
 MEANINGS = {
     ExitCode.OK: "done",
-    ExitCode.ERROR: "failed, nothing was applied",
+    ExitCode.ERROR: "failed, nothing was applied; bench: a call failed",
     ExitCode.USAGE: "wrong arguments, configuration or request; or a port is in use",
     ExitCode.NO: "the key is not there, or the comparison failed",
     ExitCode.UNAVAILABLE: "no node or no majority could serve it; nothing happened, try again",
@@ -51,6 +54,9 @@ MEANINGS = {
     ExitCode.LOST: "lock, elect, lease keep-alive: it was held, and lost",
     ExitCode.COMMAND_FAILED: "lock: it was held to the end, but its command failed",
     ExitCode.WRONG_CLUSTER: "another cluster answers, at some of the endpoints or by now at all",
+    ExitCode.OUTPUT_LOST: "done, but the result could not be written",
+    ExitCode.DEFECT: "an error of raftkv itself, with a traceback: it may have been applied",
+    ExitCode.READER_GONE: "done as far as it was read: the reader of the output went away",
 }
 
 # The first family that an error belongs to decides.

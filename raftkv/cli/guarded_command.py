@@ -2,7 +2,7 @@
 
 It gets a process group of its own, and on a terminal the foreground, as from a shell: so a signal
 reaches it once, whether it was typed or sent to us, and a loss ends it with all its children.
-So does our own death, be it by SIGKILL: `lock_orphan`, a process beside us, sees to that.
+So does our own death, be it by SIGKILL: a `Reaper` sees to that.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from raftkv.cli import lock_orphan
+from raftkv.cli.reaper import Reaper
 from raftkv.errors import InvalidRequest
 
 POLL_S = 0.02
@@ -34,17 +33,16 @@ class GuardedCommand:
         orphan_grace_s: float | None = None,
     ) -> None:
         # First, so that the command is not without it for as long as a process takes to start.
-        self._watcher = None if orphan_grace_s is None else _watch_us(orphan_grace_s)
+        self._reaper = None if orphan_grace_s is None else Reaper(orphan_grace_s)
         try:
             self._process = subprocess.Popen(
                 command, env={**os.environ, **environment}, process_group=0
             )
         except OSError as error:
-            self._dismiss_watcher()
+            self._dismiss_reaper()
             raise InvalidRequest(f"can't run {command[0]!r}: {error.strerror}") from None
-        if self._watcher is not None and self._watcher.stdin is not None:
-            with suppress(BrokenPipeError):  # somebody killed it
-                self._watcher.stdin.write(b"%d\n" % self._process.pid)
+        if self._reaper is not None:
+            self._reaper.watch(self._process.pid)
         self._ending: asyncio.Task[None] | None = None
 
     def pass_on(self, number: signal.Signals) -> None:
@@ -69,7 +67,7 @@ class GuardedCommand:
             self._send(signal.SIGKILL)
             raise
         finally:
-            self._dismiss_watcher()
+            self._dismiss_reaper()
         return code if code >= 0 else 128 - code
 
     @property
@@ -87,10 +85,9 @@ class GuardedCommand:
                 await asyncio.sleep(POLL_S)
         self._send(signal.SIGKILL)
 
-    def _dismiss_watcher(self) -> None:
-        if self._watcher is not None:
-            self._watcher.kill()
-            self._watcher.communicate()
+    def _dismiss_reaper(self) -> None:
+        if self._reaper is not None:
+            self._reaper.dismiss()
 
     def _lives(self) -> bool:
         try:
@@ -102,18 +99,6 @@ class GuardedCommand:
     def _send(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
-
-
-def _watch_us(grace_s: float) -> subprocess.Popen[bytes]:
-    """Start `lock_orphan`, in a session where no signal of a terminal reaches it."""
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", lock_orphan.__file__, str(grace_s)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        bufsize=0,
-    )
 
 
 @contextmanager

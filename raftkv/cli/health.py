@@ -9,6 +9,8 @@ import typer
 from raftkv.cli.options import options_of
 from raftkv.cli.output import print_values
 
+ONE_TRY_S_MAX = 5.0  # of --timeout 0
+
 
 def health(
     context: typer.Context,
@@ -22,7 +24,7 @@ def health(
     the node does not serve or does not answer.
     """
     options = options_of(context)
-    check(address, options.timeout_s)
+    check(address, options.timeout_s or ONE_TRY_S_MAX)
     print_values(options.output, {"health": "serving"})
 
 

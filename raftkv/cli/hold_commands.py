@@ -62,8 +62,9 @@ def lock(
 ) -> None:
     """Hold a lock while a command runs, or until Ctrl-C.
 
-    It waits for its turn; with [bold]--timeout[/bold] no longer than that. The command finds
-    RAFTKV_LOCK_NAME and RAFTKV_LOCK_TOKEN in its environment; signals are passed on to it.
+    It waits for its turn; with [bold]--timeout[/bold] no longer than that, and with 0 not
+    at all. The command finds RAFTKV_LOCK_NAME and RAFTKV_LOCK_TOKEN in its environment; signals are
+    passed on to it.
 
     A loss ends it as [bold]--on-loss[/bold] says, and so does the death of raftkv itself, be it by
     SIGKILL. What it has sent to others may still be under way: there, check the token.
@@ -93,7 +94,7 @@ def elect(
 ) -> None:
     """Lead once elected, until Ctrl-C; without a value, show who leads and every change of it.
 
-    It waits for its turn; with [bold]--timeout[/bold] no longer than that.
+    It waits for its turn; with [bold]--timeout[/bold] no longer than that, and with 0 not at all.
 
     Exit codes: 9 not elected, 10 leadership was lost, 128 + signal if one ended the waiting.
     """

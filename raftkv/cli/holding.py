@@ -13,6 +13,7 @@ from raftkv.cli.guarded_command import GuardedCommand
 from raftkv.cli.options import Options, Output
 from raftkv.cli.output import json_bytes, print_json
 from raftkv.cli.signals import ENDING, PASSED_ON, Signals
+from raftkv.cli.streams import output_failed
 from raftkv.client.client import Client
 from raftkv.client.elections import LeaderInfo
 from raftkv.client.locks import Lock
@@ -31,7 +32,8 @@ def lock(name: bytes, ttl_s: float, options: Options) -> Work:
         over = asyncio.Event()
         held.on_lost(over.set)
         signals.receiver = lambda _: over.set()
-        await over.wait()
+        if not output_failed():  # else nobody learns that it is held
+            await over.wait()
         held.check()
         await held.release()
         return ExitCode.OK
@@ -69,7 +71,8 @@ def lead(name: bytes, value: bytes, ttl_s: float, options: Options) -> Work:
             _show_led(options.output, leadership.name, value, leadership.token)
             over = asyncio.Event()
             signals.receiver = lambda _: over.set()
-            await over.wait()
+            if not output_failed():
+                await over.wait()
         return ExitCode.OK
 
     return _until_signal(hold)
@@ -84,6 +87,8 @@ def observe(name: bytes, options: Options) -> Work:
             try:
                 async for leader in client.election(name).observe():
                     _show_leader(options.output, leader)
+                    if output_failed():
+                        break
             except asyncio.CancelledError:
                 if signals.received is None:
                     raise

@@ -12,6 +12,7 @@ from raftkv.cli import session
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import json_bytes, print_json
+from raftkv.cli.streams import read_stdin
 from raftkv.errors import InvalidRequest, printable
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def argument_bytes(argument: str) -> bytes:
 
 def value_bytes(argument: str) -> bytes:
     """A value from the command line; `-` stands for standard input."""
-    return sys.stdin.buffer.read() if argument == "-" else argument_bytes(argument)
+    return read_stdin() if argument == "-" else argument_bytes(argument)
 
 
 def fields_of(kv: KeyValue) -> dict[str, object]:
@@ -87,12 +88,13 @@ def get(context: typer.Context, key: Key, revision: Revision = 0, stale: Stale =
 
     Exits with 3 if the key is not there. Linearizable unless --stale.
     """
-    found = session.run(
+    reading = session.run(
         context,
-        lambda client: client.get(argument_bytes(key), revision=revision, level=read_level(stale)),
+        lambda client: client.read(argument_bytes(key), revision=revision, level=read_level(stale)),
     )
+    found = reading.kv
     if options_of(context).output is Output.JSON:
-        print_json(fields_of(found) if found else None)
+        print_json({**fields_of(found), "revision": reading.revision} if found else None)
     elif found is None:
         typer.echo(f"no such key: {printable(argument_bytes(key))}", err=True)
     elif sys.stdout.isatty():

@@ -9,10 +9,12 @@ import typer
 from raftkv.cli import session
 from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import json_bytes, print_json, print_values
+from raftkv.cli.streams import output_failed
 from raftkv.errors import printable
 
 if TYPE_CHECKING:
     from raftkv.client.client import Client
+    from raftkv.client.results import LeaseResult
 
 app = typer.Typer(no_args_is_help=True, help="Leases: keys that vanish when nobody renews them.")
 
@@ -25,15 +27,13 @@ def grant(
     ttl: Annotated[float, typer.Argument(min=1.0, metavar="SECONDS", help="How long it lives.")],
 ) -> None:
     """Make a lease; attach keys to it with `raftkv put --lease`."""
-    result = session.run(context, lambda client: client.lease_grant(ttl))
-    print_values(options_of(context).output, {"lease": result.lease, "ttl_s": result.ttl_s})
+    _show(context, session.run(context, lambda client: client.lease_grant(ttl)))
 
 
 @app.command()
 def renew(context: typer.Context, lease: LeaseId) -> None:
     """Let it live for its whole time again."""
-    result = session.run(context, lambda client: client.lease_renew(lease))
-    print_values(options_of(context).output, {"lease": result.lease, "ttl_s": result.ttl_s})
+    _show(context, session.run(context, lambda client: client.lease_renew(lease)))
 
 
 @app.command("keep-alive")
@@ -49,6 +49,8 @@ def keep_alive(context: typer.Context, lease: LeaseId) -> None:
             try:
                 async with client.keep(lease) as kept:
                     print_values(options_of(context).output, {"lease": kept.id, "ttl_s": kept.ttl})
+                    if output_failed():
+                        return
                     await kept.lost.wait()
                     kept.check()
             except asyncio.CancelledError:
@@ -91,3 +93,11 @@ def list_(context: typer.Context) -> None:
     else:
         for lease in leases:
             typer.echo(lease)
+
+
+def _show(context: typer.Context, result: LeaseResult) -> None:
+    output = options_of(context).output
+    fields: dict[str, object] = {"lease": result.lease, "ttl_s": result.ttl_s}
+    if output is Output.JSON:
+        fields["revision"] = result.revision
+    print_values(output, fields)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -23,10 +25,11 @@ from raftkv.cli import (
     secret_commands,
     serve,
     status,
+    streams,
     txn,
     watch_command,
 )
-from raftkv.cli.exit_codes import MEANINGS, exit_code_of
+from raftkv.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
 from raftkv.cli.options import DEFAULT_ENDPOINTS, GlobalOptionsGroup, Options, Output
 from raftkv.cli.output import fail
 from raftkv.errors import RaftkvError
@@ -83,7 +86,11 @@ def options(
     ] = DEFAULT_ENDPOINTS,
     timeout: Annotated[
         float,
-        typer.Option(envvar="RAFTKV_TIMEOUT", min=0.001, help="Seconds an operation may take."),
+        typer.Option(
+            envvar="RAFTKV_TIMEOUT",
+            min=0.0,
+            help="Seconds an operation may take; 0: try once, wait for nobody's lock.",
+        ),
     ] = 5.0,
     output: Annotated[
         Output, typer.Option("--output", "-o", envvar="RAFTKV_OUTPUT", help="How to print.")
@@ -129,6 +136,13 @@ app.command(rich_help_panel=CLUSTER)(bench.bench)
 
 def main() -> None:
     """The entry point of the `raftkv` script."""
+    streams.prepare()
     # gRPC's own remarks on connections that come and go are not for a terminal.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    app(prog_name="raftkv")
+    try:
+        app(prog_name="raftkv")
+    except SystemExit as end:
+        sys.exit(streams.exit_code(end.code if isinstance(end.code, int) else 0))
+    except Exception:  # noqa: BLE001 - a defect must not end with 1: "nothing was applied"
+        traceback.print_exc()
+        sys.exit(streams.exit_code(ExitCode.DEFECT))

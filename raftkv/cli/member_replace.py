@@ -55,7 +55,7 @@ class Report:
 class Wanted:
     """Who takes whose place. The addresses are those of a node that is no member yet, else empty.
 
-    `timeout_s` None: for as long as it takes.
+    `timeout_s` None: for as long as it takes; 0: try once.
     """
 
     old_id: int
@@ -160,7 +160,7 @@ class _Replacement:
     def _call_timeout_s(self) -> float:
         """Raises once the operator's time is over."""
         wanted = self._wanted
-        if wanted.timeout_s is None:
+        if wanted.timeout_s is None or (not wanted.timeout_s and self._last is None):
             return CALL_TIMEOUT_S
         left_s = self._began_s + wanted.timeout_s - self._loop.time()
         if left_s > 0:

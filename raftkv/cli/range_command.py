@@ -12,6 +12,7 @@ from raftkv.cli import session
 from raftkv.cli.kv_commands import Revision, Stale, argument_bytes, fields_of, read_level
 from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import print_json, print_table
+from raftkv.cli.streams import output_failed
 from raftkv.errors import InvalidRequest, printable
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def range_(
         while (page := await scan.next_page()) is not None:
             listing.add(page.kvs[:left] if limit else page.kvs)
             left -= len(page.kvs)
-            if limit and left <= 0:
+            if (limit and left <= 0) or output_failed():
                 break
         listing.end()
 

@@ -11,6 +11,7 @@ import typer
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.options import Options, Output, options_of
 from raftkv.cli.output import duration, print_json, print_table, size, table
+from raftkv.cli.streams import output_failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,29 +81,41 @@ def status(
     import asyncio
 
     options = options_of(context)
-    try:
-        overview = asyncio.run(_run(options, interval if watch else None))
-    except KeyboardInterrupt:
+    if watch:
+        asyncio.run(_look_until_signal(options, interval))
         return
+    overview = asyncio.run(look(options))
+    show(overview, options.output)
     if not overview.leader_id:
         raise typer.Exit(ExitCode.UNAVAILABLE)
 
 
-async def _run(options: Options, interval_s: float | None) -> Overview:
+async def _look_until_signal(options: Options, interval_s: float) -> None:
     import asyncio
 
-    if interval_s is None:
-        overview = await look(options)
-        show(overview, options.output)
-        return overview
+    from raftkv.cli.signals import ENDING, Signals
+
+    with Signals(ENDING) as signals:
+        signals.cancel(asyncio.current_task())
+        try:
+            await _look_again_and_again(options, interval_s)
+        except asyncio.CancelledError:
+            if signals.received is None:
+                raise
+
+
+async def _look_again_and_again(options: Options, interval_s: float) -> None:
+    import asyncio
+
     if options.output is Output.JSON or not sys.stdout.isatty():
-        while True:
+        while not output_failed():
             show(await look(options), options.output)
             await asyncio.sleep(interval_s)
+        return
     from rich.live import Live
 
     with Live(auto_refresh=False, screen=True) as live:
-        while True:
+        while not output_failed():
             overview = await look(options)
             live.update(_screen(overview, live.console.width), refresh=True)
             await asyncio.sleep(interval_s)

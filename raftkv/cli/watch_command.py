@@ -10,6 +10,7 @@ from raftkv.cli import session
 from raftkv.cli.kv_commands import argument_bytes, fields_of
 from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import json_bytes, print_json
+from raftkv.cli.streams import output_failed
 from raftkv.errors import printable
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def watch(
                     async for event in changes:
                         _show(output, event)
                         left -= 1
-                        if not left:
+                        if not left or output_failed():
                             return
             except asyncio.CancelledError:
                 if signals.received is None:

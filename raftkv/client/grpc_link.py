@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -48,6 +50,7 @@ class GrpcLink:
         self.address = address
         self._channel: grpc.aio.Channel | None = None
         self._name_known = False  # the host's name has an address
+        self._look_up: asyncio.Future[str] | None = None  # one at a time
         self._streams: set[asyncio.Task[None]] = set()
 
     def open(
@@ -99,15 +102,15 @@ class GrpcLink:
         """gRPC does not tell a name that nobody knows from a node that is down."""
         host, _, port = self.address.rpartition(":")
         if not self._name_known:
-            loop = asyncio.get_running_loop()
-            try:
-                async with asyncio.timeout(RESOLVE_S_MAX):
-                    await loop.getaddrinfo(host.strip("[]"), int(port))
-                self._name_known = True
-            except socket.gaierror as error:
-                return f"the host name in {self.address} can't be resolved: {error.strerror}"
-            except (OSError, TimeoutError, ValueError):
-                pass
+            if self._look_up is None:
+                self._look_up = _look_up(host.strip("[]"), port)
+            await asyncio.wait({self._look_up}, timeout=RESOLVE_S_MAX)
+            if not self._look_up.done():
+                return f"no name server answers for the host name in {self.address}"
+            failure, self._look_up = self._look_up.result(), None
+            if failure:
+                return f"the host name in {self.address} can't be resolved: {failure}"
+            self._name_known = True
         return f"{self.address} takes no connection"
 
     async def close(self) -> None:
@@ -119,6 +122,30 @@ class GrpcLink:
         if self._channel is not None:
             await self._channel.close(None)
             self._channel = None
+
+
+def _look_up(host: str, port: str) -> asyncio.Future[str]:
+    """Why the name has no address; empty if it has one.
+
+    In a thread that neither the loop's end nor the interpreter's waits for, as both would for the
+    loop's own threads: a name server may never answer.
+    """
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[str] = loop.create_future()
+
+    def look_up() -> None:
+        failure = ""
+        try:
+            socket.getaddrinfo(host, port)
+        except socket.gaierror as error:
+            failure = str(error.strerror)
+        except (OSError, UnicodeError) as error:
+            failure = str(error)
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(found.set_result, failure)
+
+    threading.Thread(target=look_up, name="raftkv-resolver", daemon=True).start()
+    return found
 
 
 class GrpcStream:

@@ -14,7 +14,15 @@ from typer.testing import CliRunner
 from raftkv.cli import main, session
 from raftkv.client.deletion import PagedDeletion
 from raftkv.client.paging import Pages
-from raftkv.client.results import DeleteResult, KeyValue, PutResult, RangeResult, SwapResult
+from raftkv.client.results import (
+    DeleteResult,
+    KeyValue,
+    LeaseResult,
+    PutResult,
+    RangeResult,
+    Reading,
+    SwapResult,
+)
 from raftkv.client.scan import Scan
 from raftkv.client.values import prefix_range
 from raftkv.errors import TooManyKeys
@@ -82,6 +90,9 @@ class FakeClient:
         self._note(key=key, **options)
         return self.kvs.get(key)
 
+    async def read(self, key: bytes, **options: Any) -> Reading:
+        return Reading(self.revision, await self.get(key, **options))
+
     async def range(self, start: bytes, end: bytes, **options: Any) -> RangeResult:
         self._note(start=start, end=end, **options)
         found = [
@@ -137,6 +148,14 @@ class FakeClient:
     async def delete(self, key: bytes, **options: Any) -> DeleteResult:
         self._note(key=key, **options)
         return DeleteResult(self.revision, int(self.kvs.pop(key, None) is not None))
+
+    async def lease_grant(self, ttl: float) -> LeaseResult:
+        self._note(ttl=ttl)
+        return LeaseResult(self.revision, 7, ttl)
+
+    async def lease_renew(self, lease: int) -> LeaseResult:
+        self._note(lease=lease)
+        return LeaseResult(self.revision, lease, 10.0)
 
     async def compare_and_swap(
         self, key: bytes, expected: bytes | int | None, new_value: bytes, **options: Any

@@ -33,6 +33,7 @@ def test_json_shows_bytes_that_are_no_text_as_base64(raftkv: Raftkv, client: Fak
         "mod_revision": 2,
         "version": 1,
         "lease": 0,
+        "revision": 2,
     }
 
 
@@ -130,3 +131,23 @@ def test_json_describes_an_error_for_programs(raftkv: Raftkv, client: FakeClient
         '{"error": {"reason": "OUTCOME_UNKNOWN", "message": "perhaps",'
         ' "outcome": "MAYBE_APPLIED", "facts": {"key": "k"}}}\n'
     )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("put", "k", "v"),
+        ("get", "k"),
+        ("range",),
+        ("range", "--count-only"),
+        ("del", "k"),
+        ("cas", "k", "w", "--if-value", "v"),
+        ("lease", "grant", "10"),
+        ("lease", "renew", "7"),
+    ],
+)
+def test_json_tells_the_store_s_revision(
+    raftkv: Raftkv, client: FakeClient, command: tuple[str, ...]
+) -> None:
+    raftkv("put", "k", "v")
+    assert raftkv(*command, "-o", "json").json["revision"] == client.revision

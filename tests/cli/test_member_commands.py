@@ -182,6 +182,14 @@ def test_it_goes_on_where_it_was_interrupted(capsys: pytest.CaptureFixture[str])
     assert run(cluster)[0] == made  # and once more, after it was done
 
 
+def test_with_a_timeout_of_0_it_is_tried_once() -> None:
+    cluster = FakeCluster()
+    cluster.starts_when_asked = False
+    with pytest.raises(DeadlineExceeded, match="repeat this"):
+        run(cluster, timeout_s=0.0)
+    assert cluster.membership.learners == {4}
+
+
 def test_who_has_not_started_is_named_again_when_it_is_repeated(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

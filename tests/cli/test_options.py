@@ -7,11 +7,12 @@ import sys
 
 import pytest
 
-from raftkv.cli import holding, session
+from raftkv.cli import holding, main, session, streams
 from raftkv.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
 from raftkv.cli.options import hoist
 from raftkv.errors import BY_REASON, RaftkvError, StorageError, Unavailable
-from tests.cli.conftest import Raftkv
+from tests.cli.conftest import FakeClient, Raftkv
+from tests.cli.test_real_processes import ROOT
 
 
 @pytest.mark.parametrize(
@@ -113,3 +114,49 @@ def test_the_command_starts_without_grpc_server_or_event_loop() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("--timeout", "nan", "get", "k"),
+        ("--timeout", "-1", "get", "k"),
+        ("lock", "--ttl", "nan", "k"),
+        ("lock", "--grace", "nan", "k"),
+        ("status", "--interval", "nan"),
+        ("bench", "--seconds", "nan"),
+    ],
+)
+def test_seconds_that_are_no_number_or_negative_are_refused_by_the_option_s_name(
+    raftkv: Raftkv, client: FakeClient, line: tuple[str, ...]
+) -> None:
+    ran = raftkv(*line)
+    assert ran.code == 2
+    assert next(word for word in line if word.startswith("--")) in ran.err
+    assert not client.calls
+
+
+def test_a_timeout_of_0_is_passed_on(raftkv: Raftkv, client: FakeClient) -> None:
+    ran = raftkv("--timeout", "0", "put", "k", "v")
+    assert (ran.code, client.kvs[b"k"].value) == (0, b"v")
+
+
+def test_an_error_of_ours_is_not_reported_as_a_failure_that_applied_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def defective(**_: object) -> None:
+        raise KeyError("nobody expected this")
+
+    monkeypatch.setattr(streams, "prepare", lambda: None)
+    monkeypatch.setattr(main, "app", defective)
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert end.value.code == ExitCode.DEFECT
+    assert "nobody expected this" in capsys.readouterr().err
+
+
+def test_every_exit_code_is_in_the_documentation() -> None:
+    rows = (ROOT / "docs" / "exit-codes.md").read_text(encoding="utf-8").splitlines()
+    assert {row.split("|")[1].strip() for row in rows if row.startswith("|")} >= {
+        str(code.value) for code in ExitCode
+    }

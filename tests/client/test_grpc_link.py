@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 
 import grpc
@@ -12,6 +13,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from raftkv.client import grpc_link
 from raftkv.client.grpc_link import PIPELINE, GrpcLink
 from raftkv.errors import (
     ConnectionFailed,
@@ -129,14 +131,39 @@ async def test_a_port_that_knows_no_such_call_is_called_a_peer_port_and_has_done
 async def test_a_host_name_that_nobody_knows_is_called_that(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def unknown(*_: object, **__: object) -> None:
+    def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     link = GrpcLink("nowhere.invalid:7411")
     with pytest.raises(ConnectionFailed, match=r"nowhere\.invalid:7411 can't be resolved: Name"):
         await link.call(METHOD, b"", 20.0)
     await link.close()
+
+
+async def test_a_name_server_that_does_not_answer_is_asked_once_and_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, answered = [], threading.Event()
+
+    def silent(*arguments: object) -> list[object]:
+        asked.append(arguments)
+        answered.wait()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    monkeypatch.setattr(grpc_link, "RESOLVE_S_MAX", 0.01)
+    link = GrpcLink("nowhere.invalid:7411")
+    for _ in range(2):
+        with pytest.raises(ConnectionFailed, match="no name server answers for the host name in"):
+            await link.call(METHOD, b"", 20.0)
+    await link.close()
+    assert len(asked) == 1
+    # The loop has no thread of its own that its end, and the interpreter's, would wait for.
+    assert [thread.daemon for thread in threading.enumerate() if "resolver" in thread.name] == [
+        True
+    ]
+    answered.set()
 
 
 async def test_a_closed_stream_says_nothing_more(link: GrpcLink) -> None:
