@@ -11,7 +11,8 @@ from typing import Protocol
 from raftkv.client.fences import Fences
 from raftkv.client.giving_up import too_late
 from raftkv.client.held import Held
-from raftkv.client.lock_queues import LockQueues, Place
+from raftkv.client.lock_queues import LockQueues
+from raftkv.client.places import Place
 from raftkv.client.results import KeyValue, PutResult, RangeResult
 from raftkv.client.watch import Watch
 from raftkv.client.watch_events import EventKind, WatchEvent

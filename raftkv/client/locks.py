@@ -9,7 +9,8 @@ from typing import Self
 
 from raftkv.client.giving_up import too_late
 from raftkv.client.held import Held
-from raftkv.client.lock_queues import Place, Queues
+from raftkv.client.lock_queues import Queues
+from raftkv.client.places import Place
 from raftkv.errors import LockLost, RaftkvError, printable
 
 

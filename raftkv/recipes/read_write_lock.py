@@ -12,9 +12,10 @@ next: a writer's token is a fence that no reader's can pass for.
 from __future__ import annotations
 
 from raftkv.client.client import Client
-from raftkv.client.lock_queues import OnWait, Place
+from raftkv.client.lock_queues import OnWait
 from raftkv.client.locks import Lock
 from raftkv.client.loss import CancelOnLoss
+from raftkv.client.places import Place
 from raftkv.client.values import milliseconds
 from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name
 from raftkv.recipes.waiting import last_place, until_none_before
@@ -61,7 +62,7 @@ class _OneKind(SharedQueues):
         """As `LockQueues.enter`."""
         place = await self._line_up(name, ttl_ms, value, on_wait)
         try:
-            with CancelOnLoss(place.lease, str(place)):
+            with CancelOnLoss(place, str(place)):
                 await until_none_before(self.client, self._others, place.token, on_wait)
             place.check()
         except BaseException:
@@ -79,7 +80,7 @@ class _OneKind(SharedQueues):
         except BaseException:
             self.leave(place)
             raise
-        if before is None and place.lease.remaining():
+        if before is None and place.remaining():
             return place
         self.leave(place)
         return None
@@ -98,8 +99,7 @@ class _Readers(_OneKind):
         return await self._line_up_if_free(name, ttl_ms, value)
 
     async def _line_up_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place:
-        place, _ = await self.queues.join(name, ttl_ms, value)
-        return place
+        return await self.queues.join(name, ttl_ms, value)
 
 
 class _Writers(_OneKind):

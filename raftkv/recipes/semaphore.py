@@ -9,8 +9,9 @@ has lost it meanwhile adds one too many.
 from __future__ import annotations
 
 from raftkv.client.client import Client
-from raftkv.client.lock_queues import OnWait, Place
+from raftkv.client.lock_queues import OnWait
 from raftkv.client.loss import CancelOnLoss
+from raftkv.client.places import Place
 from raftkv.client.values import milliseconds
 from raftkv.errors import FencedOff, LockLost, printable
 from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name
@@ -55,7 +56,7 @@ class _Slots(SharedQueues):
         await self._slots.agree()
         turn = await self.queues.enter(self._turns, ttl_ms, value, on_wait)
         try:
-            with CancelOnLoss(turn.lease, str(turn)):
+            with CancelOnLoss(turn, str(turn)):
                 await self._until_one_is_free(name, on_wait)
                 return await self._take(turn, name, ttl_ms, value)
         finally:
@@ -86,12 +87,12 @@ class _Slots(SharedQueues):
 
     async def _take(self, turn: Place, name: bytes, ttl_ms: int, value: bytes) -> Place:
         try:
-            place, _ = await self.queues.join(name, ttl_ms, value, fence=(self._turns, turn.token))
+            place = await self.queues.join(name, ttl_ms, value, fence=(self._turns, turn.token))
         except FencedOff as error:
             raise LockLost(
                 f"the place in the queue for {printable(name)} was lost ({error})", name=name
             ) from None
-        if not place.lease.remaining():
+        if not place.remaining():
             self.leave(place)
             place.check()
         return place
