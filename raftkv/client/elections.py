@@ -56,7 +56,7 @@ class Leadership(Held):
     """An election that was won, until it is resigned or lost.
 
     As `async with` it resigns at the block's end; within the block the task is cancelled if
-    leadership is lost, and `LockLost` raised at its end.
+    leadership is lost, also by somebody else's hand, as a `Lock` is; `LockLost` raised at its end.
     """
 
     def __init__(self, queues: LockQueues, place: Place, store: Store) -> None:

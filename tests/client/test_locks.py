@@ -224,11 +224,15 @@ async def test_tasks_that_share_a_lock_learn_from_each_other_whether_it_is_held(
     client: Client, cluster: LockCluster
 ) -> None:
     lock = await client.lock("n").acquire()
+
+    async def take(timeout: float) -> None:
+        await lock.acquire(timeout=timeout)
+
     with pytest.raises(LockNotAcquired):
-        await asyncio.create_task(lock.acquire(timeout=1.0))
+        await asyncio.create_task(take(1.0))
     await lock.release()
     cluster.go_down()
-    first = asyncio.create_task(lock.acquire(timeout=2.0))
+    first = asyncio.create_task(take(2.0))
     await asyncio.sleep(0.1)
     with pytest.raises(DeadlineExceeded):
         await lock.acquire(timeout=1.0)
@@ -659,7 +663,11 @@ async def test_more_places_than_one_lease_may_have_stand_on_several(
 ) -> None:
     cluster.store.lease_keys_max = 3
     first = await client.lock("n", ttl=TTL).acquire()
-    waiting = [asyncio.create_task(client.lock("n", ttl=TTL).acquire()) for _ in range(7)]
+
+    async def take() -> Lock:
+        return await client.lock("n", ttl=TTL).acquire()
+
+    waiting = [asyncio.create_task(take()) for _ in range(7)]
     await until(lambda: len(cluster.store.tokens(b"n")) == 8)
     leases = leases_of(cluster, b"n")
     assert len(leases) == 3
