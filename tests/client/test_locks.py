@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 
 import pytest
@@ -130,6 +130,48 @@ async def test_a_task_that_has_the_lock_is_told_so_instead_of_waiting_for_itself
             pass
     async with client.lock("n"):
         pass
+
+
+@pytest.mark.parametrize("take", [Lock.acquire, Lock.try_acquire])
+async def test_the_task_that_waits_for_an_acquire_in_another_task_owns_the_lock(
+    client: Client, take: Callable[[Lock], Coroutine[object, object, object]]
+) -> None:
+    """`wait_for` makes such a task on Python 3.11, `create_task` and `gather` everywhere."""
+    lock = client.lock("n")
+    for run in (
+        lambda asked: asyncio.wait_for(asked, 1.0),
+        asyncio.create_task,
+        asyncio.gather,
+    ):
+        await run(take(lock))
+        for again in (lock, client.lock("n")):
+            with pytest.raises(LockReentered):
+                await asyncio.wait_for(again.acquire(), 1.0)
+            with pytest.raises(LockReentered):
+                await again.try_acquire()
+        assert await lock.release()
+
+
+async def test_a_task_that_asks_for_one_name_twice_at_once_does_not_wait_for_itself(
+    client: Client, cluster: LockCluster
+) -> None:
+    asked = [client.lock("n").acquire() for _ in range(2)]
+    first, second = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(first, Lock)
+    assert isinstance(second, LockReentered)
+    assert await first.release()
+    await first.acquire()
+    assert cluster.store.tokens(b"n") == [first.token]
+
+
+async def test_tasks_that_ask_at_once_each_for_itself_take_turns(client: Client) -> None:
+    async def use() -> None:
+        lock = client.lock("n")
+        await asyncio.wait_for(lock.acquire(), 60.0)
+        await asyncio.sleep(0.1)
+        assert await lock.release()
+
+    await asyncio.gather(*(use() for _ in range(5)))
 
 
 @pytest.mark.parametrize("take", [Lock.acquire, Lock.try_acquire])
