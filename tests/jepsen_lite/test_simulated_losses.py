@@ -1,4 +1,4 @@
-"""A holder whose place somebody removes has to know in time; removals beside faults do not count."""
+"""A holder whose place somebody removes has to know in time, where nothing else is wrong."""
 
 from __future__ import annotations
 
