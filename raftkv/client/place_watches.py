@@ -36,7 +36,7 @@ RETRY_S: Final = 1.0
 class PlaceWatches:
     """The watches of the places of one client.
 
-    A place beyond `WATCHES_MAX`, or one whose watch the server refuses, is only covered by its
+    While there are `WATCHES_MAX`, or the server refuses more, another place is only covered by its
     lease: the removal of its key shows when it is left, a revocation at the next renewal.
     """
 
@@ -66,19 +66,18 @@ class PlaceWatches:
     def _watch_due(self) -> None:
         """One timer for all: it rings for the oldest of those that are young."""
         self._timer = None
-        old = self._loop.time() - WATCHED_AFTER_S + TIMER_TOLERANCE_S
-        for place in [
-            place
-            for place, since in islice(self._young.items(), READS_PER_TURN_MAX)
-            if since <= old
-        ]:
+        now = self._loop.time()
+        old = now - WATCHED_AFTER_S + TIMER_TOLERANCE_S
+        room = min(WATCHES_MAX - len(self._watches), READS_PER_TURN_MAX)
+        due = [place for place, since in islice(self._young.items(), room) if since <= old]
+        for place in due:
             del self._young[place]
-            if len(self._watches) < WATCHES_MAX:
-                self._watches[place] = None
-                self._read(place)
+            self._watches[place] = None
+            self._read(place)
         if self._young:
             oldest = next(iter(self._young.values()))
-            self._timer = self._loop.call_at(oldest + WATCHED_AFTER_S, self._watch_due)
+            at = oldest + WATCHED_AFTER_S if room else now + RETRY_S
+            self._timer = self._loop.call_at(at, self._watch_due)
 
     def _read(self, place: Place) -> None:
         """See whether its key is there, and from which revision on it has to be watched."""

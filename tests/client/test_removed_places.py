@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from raftkv.client import place_watches
 from raftkv.client.client import Client
 from raftkv.client.elections import Leadership
 from raftkv.client.locks import Lock
@@ -232,6 +233,23 @@ async def test_a_place_whose_watch_is_refused_is_watched_once_there_is_room(
     await asyncio.sleep(PROMISED_S)
     with pytest.raises(LockLost, match=WHY):
         second.check()
+
+
+async def test_a_place_beyond_the_bound_of_the_client_is_watched_once_there_is_room(
+    client: Client, cluster: LockCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place_watches, "WATCHES_MAX", 2)
+    locks = [await client.lock(f"n{number}", ttl=TTL).acquire() for number in range(4)]
+    await asyncio.sleep(5.0)
+    assert watched_at(cluster) == 2
+    await locks[0].release()
+    await asyncio.sleep(5.0)
+    delete(cluster, locks[2].key)
+    delete(cluster, locks[3].key)
+    await asyncio.sleep(PROMISED_S)
+    assert locks[2].remaining() == 0
+    await asyncio.sleep(5.0)
+    assert locks[3].remaining() == 0, "its key is read when there is room"
 
 
 async def test_a_waiter_whose_place_is_removed_stops_waiting_within_a_second(
