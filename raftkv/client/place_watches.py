@@ -1,8 +1,9 @@
 """Finds out that somebody else has removed the key of a place: deleted it, or revoked its lease.
 
     young -- held for WATCHED_AFTER_S --> read: is the key there? -- yes --> watched from then on
-                                           ^                                   |
-                                           +--- compacted; refused, later -----+
+      ^                                    ^                                   |
+      |                                    +------------ compacted ------------+
+      +------------------- refused: another one is tried each second ----------+
 
 Most places are left while they are young, and cost an entry in a dict. A deletion is told by the
 client's watch stream within milliseconds, after a failure of its node within seconds.
@@ -23,7 +24,7 @@ from raftkv.client.requests import range_piece
 from raftkv.client.results import RangeResult, range_reading
 from raftkv.client.watch import Parcel, Watch
 from raftkv.client.watch_stream import TIMER_TOLERANCE_S, WatchStream
-from raftkv.errors import RaftkvError, RevisionCompacted
+from raftkv.errors import Overloaded, RaftkvError, RevisionCompacted
 from raftkv.rpc import api_pb2, kv_pb2
 
 WATCHED_AFTER_S: Final = 0.3
@@ -49,6 +50,7 @@ class PlaceWatches:
         self._young: dict[Place, float] = {}  # when it was taken, in that order
         self._timer: asyncio.TimerHandle | None = None
         self._watches: dict[Place, _DeletionWatch | None] = {}  # None: it is read, or will be
+        self._bound = WATCHES_MAX  # less where the server refuses them
 
     def add(self, place: Place) -> None:
         """`Place.remove` is called once its key is gone, until `discard`."""
@@ -68,7 +70,10 @@ class PlaceWatches:
         self._timer = None
         now = self._loop.time()
         old = now - WATCHED_AFTER_S + TIMER_TOLERANCE_S
-        room = min(WATCHES_MAX - len(self._watches), READS_PER_TURN_MAX)
+        is_full = len(self._watches) >= self._bound
+        if is_full and self._bound < WATCHES_MAX:
+            self._bound = len(self._watches) + 1  # perhaps the server has room again
+        room = max(0, min(self._bound - len(self._watches), READS_PER_TURN_MAX))
         due = [place for place, since in islice(self._young.items(), room) if since <= old]
         for place in due:
             del self._young[place]
@@ -76,7 +81,7 @@ class PlaceWatches:
             self._read(place)
         if self._young:
             oldest = next(iter(self._young.values()))
-            at = oldest + WATCHED_AFTER_S if room else now + RETRY_S
+            at = now + RETRY_S if is_full else oldest + WATCHED_AFTER_S
             self._timer = self._loop.call_at(at, self._watch_due)
 
     def _read(self, place: Place) -> None:
@@ -128,8 +133,13 @@ class PlaceWatches:
     def _watch_ended(self, place: Place, error: RaftkvError) -> None:
         if place not in self._watches:
             return
+        if isinstance(error, Overloaded):
+            del self._watches[place]
+            self._bound = len(self._watches)
+            self.add(place)
+            return
         self._watches[place] = None
-        delay_s = 0.0 if isinstance(error, RevisionCompacted) else max(RETRY_S, error.retry_after_s)
+        delay_s = 0.0 if isinstance(error, RevisionCompacted) else RETRY_S
         self._loop.call_later(delay_s, self._read, place)
 
 

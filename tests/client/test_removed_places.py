@@ -223,10 +223,16 @@ async def test_a_place_whose_watch_is_refused_is_watched_once_there_is_room(
     client = await connect()
     first = await client.lock("m", ttl=TTL).acquire()
     await asyncio.sleep(1.0)
-    second = await client.lock("n", ttl=TTL).acquire()
+    more = [await client.lock(f"o{number}", ttl=TTL).acquire() for number in range(20)]
+    second = more[0]
+    await asyncio.sleep(5.0)
+    before = len(cluster.reads)
     await asyncio.sleep(2 * TTL)
     second.check()
     assert watched_at(cluster) == 1
+    assert len(cluster.reads) - before <= 2 * TTL + 1, "one is tried each second"
+    for lock in more[1:]:
+        await lock.release()
     await first.release()
     await asyncio.sleep(5.0)
     delete(cluster, second.key)
@@ -239,6 +245,7 @@ async def test_a_place_beyond_the_bound_of_the_client_is_watched_once_there_is_r
     client: Client, cluster: LockCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(place_watches, "WATCHES_MAX", 2)
+    monkeypatch.setattr(client._queues._watches, "_bound", 2)
     locks = [await client.lock(f"n{number}", ttl=TTL).acquire() for number in range(4)]
     await asyncio.sleep(5.0)
     assert watched_at(cluster) == 2
