@@ -55,10 +55,10 @@ class Core:
         self._keeper = SessionKeeper(self._pipeline, settings, self._loop)
         self._unary = Unary(self._endpoints, settings, rng, self._loop)
         self._kept = KeptLeases(self._pipeline, self._loop)
-        self._queues = LockQueues(
-            self._pipeline, self._unary, self._kept, settings, self._wait_s_max
-        )
         self._watches = WatchStream(self._endpoints, settings, rng, self._loop)
+        self._queues = LockQueues(
+            self._pipeline, self._unary, self._kept, self._watches, settings, self._wait_s_max
+        )
         self._pipeline.on_look_around = self._search_leader
         self._endpoints.binding.on_gone = self._cluster_gone
         self._closing = False

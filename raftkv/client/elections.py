@@ -12,7 +12,8 @@ from raftkv.arguments import to_timeout_or_none
 from raftkv.client.fences import Fences
 from raftkv.client.giving_up import too_late
 from raftkv.client.held import Held
-from raftkv.client.lock_queues import LockQueues, Place
+from raftkv.client.lock_queues import LockQueues
+from raftkv.client.places import Place
 from raftkv.client.results import KeyValue, PutResult, RangeResult
 from raftkv.client.settings import ClientSettings
 from raftkv.client.values import to_value
@@ -58,7 +59,7 @@ class Leadership(Held):
     """An election that was won, until it is resigned or lost.
 
     As `async with` it resigns at the block's end; within the block the task is cancelled if
-    leadership is lost, and `LockLost` raised at its end.
+    leadership is lost, also by somebody else's hand, as a `Lock` is; `LockLost` raised at its end.
     """
 
     def __init__(self, queues: LockQueues, place: Place, store: Store) -> None:

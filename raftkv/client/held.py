@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Self
 
-from raftkv.client.lock_queues import Place, Queues
+from raftkv.client.lock_queues import Queues
 from raftkv.client.loss import CancelOnLoss
+from raftkv.client.places import Place
 from raftkv.errors import LockLost, printable
 
 
@@ -20,7 +21,6 @@ class Held:
         self._place = place
         self._released = False
         self._stopper: CancelOnLoss | None = None
-        self._registrations: list[object] = []
 
     @property
     def name(self) -> bytes:
@@ -46,17 +46,17 @@ class Held:
 
     def remaining(self) -> float:
         """For how many seconds it is certainly held if no renewal succeeds; 0 once it is lost."""
-        return 0.0 if self._released else self._place.lease.remaining()
+        return 0.0 if self._released else self._place.remaining()
 
     def check(self) -> None:
         """Raise `LockLost` if it is not certain to be held now."""
         if self._released:
             raise LockLost(f"{self.described} was released; acquire it anew", name=self.name)
-        self._place.lease.check(self.described)
+        self._place.check(self.described)
 
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Call this at once when it is lost, not when it is released. On the client's loop."""
-        self._registrations.append(self._place.lease.listen(callback))
+        self._place.listen(callback)
 
     async def release(self) -> bool:
         """Let the next one have it; False if it was lost before.
@@ -77,7 +77,7 @@ class Held:
 
     async def __aenter__(self) -> Self:
         """From here on the loss cancels the present task."""
-        self._stopper = CancelOnLoss(self._place.lease, self.described)
+        self._stopper = CancelOnLoss(self._place, self.described)
         self._stopper.__enter__()
         return self
 
@@ -88,9 +88,7 @@ class Held:
         traceback: TracebackType | None,
     ) -> None:
         """Release it. Raises `LockLost` if a block that ended well may have run without it."""
-        lost = (
-            None if self._released or self.remaining() else self._place.lease.error(self.described)
-        )
+        lost = None if self._released or self.remaining() else self._place.error(self.described)
         try:
             if self._stopper is not None:
                 self._stopper.__exit__(kind, error, traceback)
@@ -98,18 +96,12 @@ class Held:
             if kind is asyncio.CancelledError and not self._released:
                 self.depart()  # whoever was cancelled waits for nothing
             elif not self._released and not await self.release() and lost is None:
-                lost = LockLost(
-                    f"{self.described} was taken from its holder: its key was deleted, or its"
-                    " lease was ended; what was done meanwhile may have met another holder",
-                    name=self.name,
-                )
+                lost = self._place.error(self.described)
         if kind is None and lost is not None:
             raise lost
 
     def _end(self) -> Place:
         self._released = True
-        for registration in self._registrations:
-            self._place.lease.forget(registration)
         if self._stopper is not None:
             self._stopper.disarm()
         return self._place

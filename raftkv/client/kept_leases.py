@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
-from raftkv.arguments import to_callable
+from raftkv.client.loss import Losable, loss_message
 from raftkv.client.pipeline import Pipeline
 from raftkv.client.results import LeaseResult, ended_leases, lease_result
 from raftkv.errors import LockLost, Unavailable
@@ -46,29 +46,29 @@ class _Granted(Protocol):
 GrantResult = TypeVar("GrantResult", bound=_Granted)
 
 
-class KeptLease:
+class KeptLease(Losable):
     """A lease that its client renews in the background, until it is let go or lost.
 
     `lost` is set when it can't be trusted any more: what its owner does under it must stop then.
+    That somebody else has revoked it shows at the next renewal, within a third of its TTL: the
+    end of a lease is no event that could be watched. A lock shows it sooner, by its key.
     """
 
     def __init__(self, keeper: KeptLeases, lease: int, ttl_s: float, sent_at: float) -> None:
+        super().__init__(keeper.loop)
         self.id = lease
         self.ttl = ttl_s
         self.lost = asyncio.Event()
         self.renewed_at = sent_at
         self._keeper = keeper
-        self._loop = keeper.loop
         self._why = ""
         self._kept_by = 0
-        # By registration: locks on one lease may well have one callback, and each its own end.
-        self._listeners: dict[object, Callable[[], None]] = {}
         self._trusted_until = sent_at + ttl_s * LEASE_TRUST
-        self._timer = self._loop.call_at(self._trusted_until, self._look)
+        self._timer = self.loop.call_at(self._trusted_until, self._look)
 
     def remaining(self) -> float:
         """For how many seconds it can be trusted if no renewal succeeds; 0 once it is over."""
-        return 0.0 if self._why else max(0.0, self._trusted_until - self._loop.time())
+        return 0.0 if self._why else max(0.0, self._trusted_until - self.loop.time())
 
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Call this at once when the lease is lost, or now if it is. Runs on the client's loop."""
@@ -81,27 +81,10 @@ class KeptLease:
 
     def error(self, what: str = "") -> LockLost:
         """What to tell an owner that has lost it; `what` stood on it, if that has a name."""
-        why = self._why or NOT_RENEWED
-        return LockLost(
-            f"{what or f'lease {self.id}'} is lost: {why}; stop what is done under it",
-            lease=self.id,
-        )
+        message = loss_message(what or f"lease {self.id}", self._why or NOT_RENEWED)
+        return LockLost(message, lease=self.id)
 
-    # ---- for its keeper and the locks on it ------------------------------------------
-
-    def listen(self, callback: Callable[[], None]) -> object:
-        """As `on_lost`; returns what ends it when given to `forget`."""
-        to_callable(callback, "callback")
-        registration = object()
-        if self.lost.is_set():
-            callback()
-        else:
-            self._listeners[registration] = callback
-        return registration
-
-    def forget(self, registration: object) -> None:
-        """Call no more what was registered then."""
-        self._listeners.pop(registration, None)
+    # ---- for its keeper --------------------------------------------------------------
 
     def keep_too(self) -> None:
         """One more wants it to live, until that one calls `let_go`."""
@@ -125,31 +108,17 @@ class KeptLease:
             return
         self._end(why)
         self.lost.set()
-        listeners, self._listeners = self._listeners, {}
-        for callback in listeners.values():
-            self._tell(callback)
+        self._report_loss()
         self._keeper.drop(self)
 
     def _end(self, why: str) -> None:
         self._why = why
         self._timer.cancel()
 
-    def _tell(self, callback: Callable[[], None]) -> None:
-        # One owner's mistake must not keep the others from being stopped.
-        try:
-            callback()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is not ours
-            self._loop.call_exception_handler(
-                {
-                    "message": f"a callback failed that was told of the loss of lease {self.id}",
-                    "exception": error,
-                }
-            )
-
     def _look(self) -> None:
         # One timer per TTL, not one per renewal: it sees how far the trust reaches by now.
-        if self._trusted_until - self._loop.time() > TIMER_EARLY_S:
-            self._timer = self._loop.call_at(self._trusted_until, self._look)
+        if self._trusted_until - self.loop.time() > TIMER_EARLY_S:
+            self._timer = self.loop.call_at(self._trusted_until, self._look)
         else:
             self.lose(NOT_RENEWED)
 

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from raftkv.errors import LockReentered, printable
+
+
+def calling_task() -> asyncio.Task[object] | None:
+    """The task that calls, None outside of any.
+
+    Asked for when a coroutine is made, not when it runs: `asyncio.wait_for` of Python 3.11 and
+    `create_task` run it in a task of its own, which ends at once and can't own anything.
+    """
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs
+        return None
 
 
 class LockOwners:

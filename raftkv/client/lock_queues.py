@@ -21,17 +21,19 @@ from raftkv.client.kept_leases import NOT_RENEWED, TIMER_EARLY_S, KeptLease, Kep
 from raftkv.client.lock_owners import LockOwners
 from raftkv.client.loss import CancelOnLoss
 from raftkv.client.pipeline import Pipeline
+from raftkv.client.place_watches import PlaceWatches
+from raftkv.client.places import Place
 from raftkv.client.requests import command_piece
 from raftkv.client.results import AcquireResult, DeleteResult, acquire_result, delete_result
 from raftkv.client.settings import ClientSettings
 from raftkv.client.unary import Unary
+from raftkv.client.watch_stream import WatchStream
 from raftkv.errors import (
     DeadlineExceeded,
     LeaseNotFound,
     OutcomeUnknown,
     RaftkvError,
     TooManyKeys,
-    printable,
 )
 from raftkv.rpc import api_pb2, kv_pb2
 
@@ -42,22 +44,6 @@ LEAVE_PAUSE_S: Final = 0.05
 
 OnWait: TypeAlias = Callable[[], object]
 """Called when somebody is known to be in front."""
-
-
-class Place(NamedTuple):
-    """A place in the queue of `name`, for as long as `lease` can be trusted."""
-
-    name: bytes
-    key: bytes
-    token: int
-    lease: KeptLease
-
-    def check(self) -> None:
-        """Raise `LockLost` if it can't be trusted now."""
-        self.lease.check(str(self))
-
-    def __str__(self) -> str:
-        return f"the place in the queue of {printable(self.name)}"
 
 
 class _Grant(NamedTuple):
@@ -110,6 +96,7 @@ class LockQueues:
         pipeline: Pipeline,
         unary: Unary,
         kept: KeptLeases,
+        watches: WatchStream,
         settings: ClientSettings,
         timeout_s: float,
     ) -> None:
@@ -121,39 +108,57 @@ class LockQueues:
         self._kept = kept
         self._settings = settings
         self._loop = kept.loop
+        self._watches = PlaceWatches(pipeline, watches, kept.loop)
         self._shared: dict[int, _Grant] = {}  # by TTL in ms
         self._uses: dict[KeptLease, _Use] = {}
 
     async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
         """Join the queue and wait until the place is the first. Cancelled, it leaves the queue.
 
-        `on_wait` is called once somebody is known to be in front. Raises `LockLost` if the lease
+        `on_wait` is called once somebody is known to be in front. Raises `LockLost` if the place
         was lost while it waited.
         """
-        place, held = await self.join(name, ttl_ms, value)
+        place, held = await self._join(name, ttl_ms, value)
         try:
             if not held:
                 on_wait()
-                await self._wait(place)
+                await self._wait(place)  # the node looks out for its key meanwhile
             place.check()
         except BaseException:
             self.leave(place)
             raise
+        self._watches.add(place)
         return place
 
     async def enter_if_free(
         self, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
     ) -> Place | None:
-        """Become the first at once, or None. `once`: in one attempt, see `join`."""
-        place, held = await self.join(name, ttl_ms, value, only_if_free=True, once=once)
-        if held and place.lease.remaining():
+        """Become the first at once, or None. `once`: in one attempt, see `_ask_to_join`."""
+        lease, result = await self._ask_to_join(name, ttl_ms, value, only_if_free=True, once=once)
+        if not result.held:
+            return None
+        place = Place(name, result.key, result.token, lease)
+        if place.remaining():
+            self._watches.add(place)
             return place
-        if held:
-            self.leave(place)
+        self.leave(place)
         return None
+
+    async def join(
+        self, name: bytes, ttl_ms: int, value: bytes, *, fence: Fences = None, once: bool = False
+    ) -> Place:
+        """A new place, whether it is the first or not. Nobody else leaves it: its caller has to.
+
+        `once`: in one attempt, see `_ask_to_join`.
+        """
+        place, _ = await self._join(name, ttl_ms, value, fence, once)
+        self._watches.add(place)
+        return place
 
     def leave(self, place: Place) -> asyncio.Future[bool]:
         """Leave the queue, however long it takes; whether the place was still there."""
+        place.leave()
+        self._watches.discard(place)
         left: asyncio.Future[bool] = self._loop.create_future()
         left.add_done_callback(lambda _: self._vacate(place.lease))
         self._leave(place, left, False)
@@ -169,7 +174,14 @@ class LockQueues:
 
     # ---- in --------------------------------------------------------------------------
 
-    async def join(
+    async def _join(
+        self, name: bytes, ttl_ms: int, value: bytes, fence: Fences = None, once: bool = False
+    ) -> tuple[Place, bool]:
+        """A new place and whether it is the first."""
+        lease, result = await self._ask_to_join(name, ttl_ms, value, fence=fence, once=once)
+        return Place(name, result.key, result.token, lease), result.held
+
+    async def _ask_to_join(
         self,
         name: bytes,
         ttl_ms: int,
@@ -178,11 +190,11 @@ class LockQueues:
         only_if_free: bool = False,
         fence: Fences = None,
         once: bool = False,
-    ) -> tuple[Place, bool]:
-        """A new place and whether it is the first. One that is not free has token 0.
+    ) -> tuple[KeptLease, AcquireResult]:
+        """What the store says. A token of 0: there is no place, as it is not free.
 
-        Nobody else leaves it: whoever calls this has to. `once`: the command and, if there is none
-        yet, that for the lease are tried once; their answers are still waited for.
+        `once`: the command and, if there is none yet, that for the lease are tried once; their
+        answers are still waited for.
         """
         while True:
             grant, lease = await self._shared_lease(ttl_ms, once)
@@ -217,7 +229,7 @@ class LockQueues:
                 lease.lose("nobody knows whether a place was taken under the lease")
                 raise
             else:
-                return Place(name, result.key, result.token, lease), result.held
+                return lease, result
 
     def _joined(self, lease: KeptLease, joined: asyncio.Future[AcquireResult]) -> None:
         if joined.cancelled() or joined.exception() is not None or not joined.result().token:
@@ -292,7 +304,7 @@ class LockQueues:
     async def _wait(self, place: Place) -> None:
         """Until the place is the first, as the store sees it."""
         request = api_pb2.LockWaitRequest(name=place.name, token=place.token)
-        with CancelOnLoss(place.lease, str(place)):
+        with CancelOnLoss(place, str(place)):
             while True:
                 try:
                     await self._unary.call(WAIT, request, api_pb2.LockWaitReply, WAIT_S)
@@ -304,6 +316,9 @@ class LockQueues:
 
     def _leave(self, place: Place, left: asyncio.Future[bool], unknown: bool) -> None:
         """Delete the key; `unknown` says that an earlier attempt may have done so."""
+        if place.is_removed:
+            left.set_result(False)
+            return
         left_s = place.lease.remaining()
         if not left_s:
             # For good: a renewal that is answered at this moment would keep the key for ever.
@@ -325,7 +340,8 @@ class LockQueues:
     ) -> None:
         error = deleted.exception()
         if error is None:
-            left.set_result(unknown or bool(deleted.result().deleted))
+            place.is_removed = not (unknown or deleted.result().deleted)
+            left.set_result(not place.is_removed)
         else:
             unknown |= isinstance(error, OutcomeUnknown)
             self._loop.call_later(LEAVE_PAUSE_S, self._leave, place, left, unknown)

@@ -20,8 +20,9 @@ from raftkv.client import op, when
 from raftkv.client.client import Client
 from raftkv.client.elections import is_member
 from raftkv.client.held import Held
-from raftkv.client.lock_queues import OnWait, Place
+from raftkv.client.lock_queues import OnWait
 from raftkv.client.loss import CancelOnLoss
+from raftkv.client.places import Place
 from raftkv.client.results import KeyValue
 from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired, printable
 from raftkv.recipes.sharing import recipe_name, to_client
@@ -153,9 +154,9 @@ class DoubleBarrier:
 
     async def _enter(self, on_wait: OnWait) -> Held:
         await self._count.agree()
-        place, _ = await self._queues.join(self._members, self._ttl_ms, b"")
+        place = await self._queues.join(self._members, self._ttl_ms, b"")
         try:
-            with CancelOnLoss(place.lease, str(place)):
+            with CancelOnLoss(place, str(place)):
                 self._round = await self._until_in_a_round(place, on_wait)
             place.check()
         except BaseException:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
-from typing import Self, overload
+from typing import Any, Self, overload
 
 from raftkv.arguments import to_timeout_or_none
 from raftkv.client.client import Client
 from raftkv.client.held import Held, departed
+from raftkv.client.lock_owners import calling_task
 from raftkv.client.locks import Lock
 from raftkv.errors import InvalidRequest, RaftkvError, printable
 from raftkv.recipes.sharing import to_client
@@ -56,13 +57,13 @@ class LockSet(Sequence[Lock]):
         for lock in self._locks:
             lock.on_lost(callback)
 
-    async def acquire(self, *, timeout: float | None = None) -> Self:
-        """Wait until all are held; after `timeout`, none is. Raises what `Lock.acquire` does.
+    def acquire(self, *, timeout: float | None = None) -> Coroutine[Any, Any, Self]:
+        """Wait until all are held; after `timeout`, none is.
 
-        With timeout 0 each is tried once, in their order, until one is not to be had.
+        They belong to the task that calls this, as with `Lock.acquire`. With timeout 0 each is
+        tried once, in their order, until one is not to be had. Raises what `Lock.acquire` does.
         """
-        await self.acquire_for(asyncio.current_task(), timeout)
-        return self
+        return self._acquire(calling_task(), timeout)
 
     async def release(self) -> bool:
         """Let others have them; False if one was not held any more."""
@@ -86,6 +87,10 @@ class LockSet(Sequence[Lock]):
         await self.leave(self._blocks.pop(asyncio.current_task()), kind, error, traceback)
 
     # ---- whoever holds them ----------------------------------------------------------
+
+    async def _acquire(self, caller: object, timeout: float | None) -> Self:
+        await self.acquire_for(caller or asyncio.current_task(), timeout)
+        return self
 
     async def acquire_for(self, owner: object, timeout: float | None) -> list[Held]:
         """As `acquire`; the owner is what may not have a lock twice, a task or a thread."""

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from raftkv.arguments import milliseconds
 from raftkv.client.client import Client
-from raftkv.client.lock_queues import OnWait, Place
+from raftkv.client.lock_queues import OnWait
 from raftkv.client.locks import Lock
 from raftkv.client.loss import CancelOnLoss
+from raftkv.client.places import Place
 from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name, to_client
 from raftkv.recipes.waiting import last_place, until_none_before
 
@@ -61,7 +62,7 @@ class _OneKind(SharedQueues):
         """As `LockQueues.enter`."""
         place = await self._line_up(name, ttl_ms, value, on_wait)
         try:
-            with CancelOnLoss(place.lease, str(place)):
+            with CancelOnLoss(place, str(place)):
                 await until_none_before(self.client, self._others, place.token, on_wait)
             place.check()
         except BaseException:
@@ -83,7 +84,7 @@ class _OneKind(SharedQueues):
         except BaseException:
             self.leave(place)
             raise
-        if before is None and place.lease.remaining():
+        if before is None and place.remaining():
             return place
         self.leave(place)
         return None
@@ -104,8 +105,7 @@ class _Readers(_OneKind):
         return await self._line_up_if_free(name, ttl_ms, value, False)
 
     async def _line_up_if_free(self, name: bytes, ttl_ms: int, value: bytes, once: bool) -> Place:
-        place, _ = await self.queues.join(name, ttl_ms, value, once=once)
-        return place
+        return await self.queues.join(name, ttl_ms, value, once=once)
 
 
 class _Writers(_OneKind):

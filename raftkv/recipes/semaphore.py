@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from raftkv.arguments import milliseconds
 from raftkv.client.client import Client
-from raftkv.client.lock_queues import OnWait, Place
+from raftkv.client.lock_queues import OnWait
 from raftkv.client.loss import CancelOnLoss
+from raftkv.client.places import Place
 from raftkv.errors import FencedOff, LockLost, printable
 from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name, to_client
 from raftkv.recipes.sizes import AgreedSize
@@ -56,7 +57,7 @@ class _Slots(SharedQueues):
         await self._slots.agree()
         turn = await self.queues.enter(self._turns, ttl_ms, value, on_wait)
         try:
-            with CancelOnLoss(turn.lease, str(turn)):
+            with CancelOnLoss(turn, str(turn)):
                 await self._until_one_is_free(name, on_wait)
                 return await self._take(turn, name, ttl_ms, value)
         finally:
@@ -93,12 +94,12 @@ class _Slots(SharedQueues):
     ) -> Place:
         fence = (self._turns, turn.token)
         try:
-            place, _ = await self.queues.join(name, ttl_ms, value, fence=fence, once=once)
+            place = await self.queues.join(name, ttl_ms, value, fence=fence, once=once)
         except FencedOff as error:
             raise LockLost(
                 f"the place in the queue for {printable(name)} was lost ({error})", name=name
             ) from None
-        if not place.lease.remaining():
+        if not place.remaining():
             self.leave(place)
             place.check()
         return place

@@ -7,8 +7,9 @@ from typing import Final
 
 from raftkv.arguments import to_instance
 from raftkv.client.client import Client
-from raftkv.client.lock_queues import Owners, Place
+from raftkv.client.lock_queues import Owners
 from raftkv.client.locks import Lock
+from raftkv.client.places import Place
 from raftkv.client.settings import ClientSettings
 from raftkv.client.values import to_key
 

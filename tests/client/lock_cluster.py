@@ -1,4 +1,4 @@
-"""The scripted cluster with the real state machine in it, and the real waiting for locks.
+"""The scripted cluster with the real state machine in it: real reads, watches and waits for locks.
 
 All nodes share the one state machine. Cluster time runs with the loop's clock, and stands still
 while the cluster is out of order, as it does without a leader.
@@ -7,15 +7,21 @@ while the cluster is out of order, as it does without a leader.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from raftkv.errors import ConnectionFailed, OutcomeUnknown, TooManyKeys
+from raftkv.client.link import WATCH
+from raftkv.config import Settings
+from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError, TooManyKeys
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
+from raftkv.kv.steps import run
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.raft.entry import Entry, EntryKind
 from raftkv.rpc import api_pb2, kv_pb2, log_pb2
+from raftkv.server.admission import Admission
 from raftkv.server.lock_waits import LockWaits
+from raftkv.server.watch_service import WatchService
 from raftkv.storage.memory_state import MemoryStateStore
 from tests.client.scripted import (
     LATENCY_S,
@@ -25,6 +31,7 @@ from tests.client.scripted import (
     Store,
     failure_of,
 )
+from tests.client.watch_world import Stream
 
 TICK_S = 0.01
 
@@ -78,6 +85,14 @@ class MachineStore(Store):
         batch = kv_pb2.CommandBatch(commands=[kv_pb2.Command(**command)])
         return kv_pb2.BatchResult.FromString(self.apply(batch)).results[0]
 
+    def read_all(self, requests: Iterable[kv_pb2.Range]) -> list[kv_pb2.Result]:
+        return [run(self.machine.read(request)) for request in requests]
+
+    def keys_of(self, prefix: bytes) -> list[bytes]:
+        """The keys that begin so."""
+        request = kv_pb2.Range(key=prefix, range_end=prefix[:-1] + bytes([prefix[-1] + 1]))
+        return [kv.key for kv in run(self.machine.read(request)).range.kvs]
+
     def tokens(self, name: bytes) -> list[int]:
         """Who stands in the queue."""
         return [member.token for member in self.machine.lock_members(name)]
@@ -86,18 +101,26 @@ class MachineStore(Store):
         entry = Entry(
             1, self.machine.applied_index + 1, EntryKind.COMMANDS, stamped.SerializeToString()
         )
-        return [applied.result for applied in self.machine.apply([entry])]
+        applied = [applied.result for applied in self.machine.apply([entry])]
+        self.revision = self.machine.revision
+        return applied
 
 
 class LockCluster(ScriptedCluster):
-    """Also the node behind the waits: what they need of one."""
+    """Also the node behind waits and watches: what they need of one."""
 
-    def __init__(self, *addresses: str) -> None:
+    def __init__(self, *addresses: str, **settings: int) -> None:
         super().__init__(*addresses)
+        self.settings = Settings(**settings)
         self.store: MachineStore = MachineStore()
         self.changes = ChangeFeed(self.store.machine)
         self.waits = LockWaits(self)  # type: ignore[arg-type]
         self.asked: list[str] = []  # which node was asked to wait, in order
+        self.cluster_id, self.incarnation = 7, 70
+        self.node_id = 1
+        self.opened: list[str] = []  # where watch streams were opened, in order
+        self.broken: list[BaseException] = []
+        self.hosts = {address: WatchHost(self, node) for address, node in self.nodes.items()}
         self.down = False
         self._tick()
 
@@ -111,7 +134,7 @@ class LockCluster(ScriptedCluster):
         return barrier
 
     def link(self, address: str) -> ScriptedLink:
-        return LockLink(self.nodes[address], self)
+        return LockLink(self.hosts[address], self)
 
     def go_down(self) -> None:
         """Nobody answers any more."""
@@ -140,12 +163,47 @@ class LockCluster(ScriptedCluster):
         self.loop.call_later(TICK_S, self._tick)
 
 
-class LockLink(ScriptedLink):
-    """A link that also carries waits."""
+class WatchHost:
+    """What a watch stream needs of the node that serves it."""
 
-    def __init__(self, node: ScriptedNode, cluster: LockCluster) -> None:
-        super().__init__(node)
+    def __init__(self, cluster: LockCluster, node: ScriptedNode) -> None:
+        self.world = cluster
+        self.address = node.address
+        self.node = node
+        self.streams: list[Stream] = []
+        self.service = WatchService(
+            cluster,  # type: ignore[arg-type]
+            Admission(requests_max=9, requests_per_client_max=9, bytes_max=9),
+            cluster.settings,
+            cluster.broken.append,
+        )
+
+    @property
+    def up(self) -> bool:
+        return self.node.up
+
+    @property
+    def mute(self) -> bool:
+        return self.node.mute
+
+
+class LockLink(ScriptedLink):
+    """A link that also carries waits and watches."""
+
+    def __init__(self, host: WatchHost, cluster: LockCluster) -> None:
+        super().__init__(host.node)
+        self._host = host
         self._cluster = cluster
+
+    def open(
+        self,
+        on_message: Callable[[bytes], None],
+        on_end: Callable[[RaftkvError], None],
+        method: str = "",
+    ) -> Any:
+        if method == WATCH:
+            return Stream(self._host, on_message, on_end)  # type: ignore[arg-type]
+        return super().open(on_message, on_end)
 
     async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
         if not method.endswith("/Wait"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 
 import pytest
@@ -133,6 +133,48 @@ async def test_a_task_that_has_the_lock_is_told_so_instead_of_waiting_for_itself
 
 
 @pytest.mark.parametrize("take", [Lock.acquire, Lock.try_acquire])
+async def test_the_task_that_waits_for_an_acquire_in_another_task_owns_the_lock(
+    client: Client, take: Callable[[Lock], Coroutine[object, object, object]]
+) -> None:
+    """`wait_for` makes such a task on Python 3.11, `create_task` and `gather` everywhere."""
+    lock = client.lock("n")
+    for run in (
+        lambda asked: asyncio.wait_for(asked, 1.0),
+        asyncio.create_task,
+        asyncio.gather,
+    ):
+        await run(take(lock))
+        for again in (lock, client.lock("n")):
+            with pytest.raises(LockReentered):
+                await asyncio.wait_for(again.acquire(), 1.0)
+            with pytest.raises(LockReentered):
+                await again.try_acquire()
+        assert await lock.release()
+
+
+async def test_a_task_that_asks_for_one_name_twice_at_once_does_not_wait_for_itself(
+    client: Client, cluster: LockCluster
+) -> None:
+    asked = [client.lock("n").acquire() for _ in range(2)]
+    first, second = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(first, Lock)
+    assert isinstance(second, LockReentered)
+    assert await first.release()
+    await first.acquire()
+    assert cluster.store.tokens(b"n") == [first.token]
+
+
+async def test_tasks_that_ask_at_once_each_for_itself_take_turns(client: Client) -> None:
+    async def use() -> None:
+        lock = client.lock("n")
+        await asyncio.wait_for(lock.acquire(), 60.0)
+        await asyncio.sleep(0.1)
+        assert await lock.release()
+
+    await asyncio.gather(*(use() for _ in range(5)))
+
+
+@pytest.mark.parametrize("take", [Lock.acquire, Lock.try_acquire])
 async def test_a_lock_that_was_lost_can_be_acquired_again_without_release(
     client: Client, cluster: LockCluster, take: Callable[[Lock], Awaitable[object]]
 ) -> None:
@@ -224,11 +266,15 @@ async def test_tasks_that_share_a_lock_learn_from_each_other_whether_it_is_held(
     client: Client, cluster: LockCluster
 ) -> None:
     lock = await client.lock("n").acquire()
+
+    async def take(timeout: float) -> None:
+        await lock.acquire(timeout=timeout)
+
     with pytest.raises(LockNotAcquired):
-        await asyncio.create_task(lock.acquire(timeout=1.0))
+        await asyncio.create_task(take(1.0))
     await lock.release()
     cluster.go_down()
-    first = asyncio.create_task(lock.acquire(timeout=2.0))
+    first = asyncio.create_task(take(2.0))
     await asyncio.sleep(0.1)
     with pytest.raises(DeadlineExceeded):
         await lock.acquire(timeout=1.0)
@@ -443,7 +489,7 @@ async def test_a_block_that_ended_well_without_its_lock_is_told(
 async def test_a_lock_whose_key_somebody_deleted_is_missed_at_the_end_at_the_latest(
     client: Client, cluster: LockCluster
 ) -> None:
-    with pytest.raises(LockLost, match="taken"):
+    with pytest.raises(LockLost, match="its key was deleted"):
         async with client.lock("n") as lock:
             cluster.store.run(delete_range={"key": lock.key})
 
@@ -659,7 +705,11 @@ async def test_more_places_than_one_lease_may_have_stand_on_several(
 ) -> None:
     cluster.store.lease_keys_max = 3
     first = await client.lock("n", ttl=TTL).acquire()
-    waiting = [asyncio.create_task(client.lock("n", ttl=TTL).acquire()) for _ in range(7)]
+
+    async def take() -> Lock:
+        return await client.lock("n", ttl=TTL).acquire()
+
+    waiting = [asyncio.create_task(take()) for _ in range(7)]
     await until(lambda: len(cluster.store.tokens(b"n")) == 8)
     leases = leases_of(cluster, b"n")
     assert len(leases) == 3

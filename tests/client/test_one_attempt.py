@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from raftkv.client.client import Client
+from raftkv.client.locks import Lock
 from raftkv.client.settings import ClientSettings
 from raftkv.client.transactions import Transaction
 from raftkv.errors import (
@@ -217,6 +218,10 @@ async def test_a_free_lock_is_acquired_also_as_the_first_call(locks: LockCluster
     await client.close()
 
 
+async def at_once(lock: Lock) -> None:
+    await lock.acquire(timeout=0)
+
+
 async def test_a_held_lock_is_refused_without_a_place_in_its_queue(locks: LockCluster) -> None:
     client, other = [await locks.connect(5.0, ClientSettings()) for _ in range(2)]
     await other.lock("l").acquire()
@@ -230,7 +235,7 @@ async def test_a_held_lock_is_refused_without_a_place_in_its_queue(locks: LockCl
     shared = other.lock("m")
     await shared.acquire()
     with pytest.raises(LockNotAcquired):
-        await asyncio.create_task(shared.acquire(timeout=0))
+        await asyncio.create_task(at_once(shared))
     await client.close()
     await other.close()
 

@@ -173,7 +173,7 @@ class HandingOn(LockCluster):
     """A cluster of such links."""
 
     def link(self, address: str) -> HandingOnLink:
-        return HandingOnLink(self.nodes[address], self)
+        return HandingOnLink(self.hosts[address], self)
 
 
 async def test_a_session_read_asks_for_what_the_last_holder_of_a_lock_had_written() -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from tests.cluster.cluster import Cluster
 pytestmark = pytest.mark.cluster
 
 NOT_ACQUIRED, LOST, COMMAND_FAILED = 9, 10, 11
+
+TTL = "60"  # seconds, renewed every 20
+# A second is promised; the rest is for processes that start and end on a busy machine.
+NOTICED_S_MAX = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -187,29 +192,53 @@ def test_a_command_that_a_signal_of_its_own_ends_gives_the_shells_code(
 
 
 def take_away(client: raftkv.SyncClient, name: str) -> None:
-    """What happens to a holder that could not renew for too long."""
+    """An operator ends the holder's lease."""
     holder = client.lock_info(name).holder
     assert holder is not None
     client.lease_revoke(holder.lease)
 
 
-def test_loss_asks_the_command_to_end_with_sigterm(
-    start: Start, client: raftkv.SyncClient, name: str
+def delete_key(client: raftkv.SyncClient, name: str) -> None:
+    """An operator deletes the holder's key."""
+    holder = client.lock_info(name).holder
+    assert holder is not None
+    assert client.delete(f"{name}/{holder.token:016x}").deleted
+
+
+@pytest.mark.parametrize("remove", [take_away, delete_key])
+def test_loss_asks_the_command_to_end_with_sigterm_long_before_the_next_renewal(
+    start: Start, client: raftkv.SyncClient, remove: Callable[[raftkv.SyncClient, str], None]
 ) -> None:
+    name = f"loss-by-{remove.__name__}"
     script = 'trap "echo termed; exit 0" TERM; echo ready; while :; do sleep 0.05; done'
-    holding = start("lock", name, "--ttl", "1.5", *shell(script))
+    holding = start("lock", name, "--ttl", TTL, *shell(script))
     assert holding.line() == "ready"
-    take_away(client, name)
+    removed_at = time.monotonic()
+    remove(client, name)
     code, out, err = holding.ended()
+    assert time.monotonic() - removed_at < NOTICED_S_MAX
     assert (code, out) == (LOST, "termed\n")
     assert "is lost" in err
+
+
+def test_a_leader_whose_key_is_deleted_ends_long_before_the_next_renewal(
+    start: Start, client: raftkv.SyncClient, name: str
+) -> None:
+    leading = start("elect", name, "alice", "--ttl", TTL, "-o", "json")
+    assert json.loads(leading.line())["name"] == name
+    removed_at = time.monotonic()
+    delete_key(client, name)
+    code, _, err = leading.ended()
+    assert time.monotonic() - removed_at < NOTICED_S_MAX
+    assert code == LOST
+    assert "its key was deleted or its lease was revoked by somebody else" in err
 
 
 def test_loss_kills_a_command_that_does_not_end_within_the_grace(
     start: Start, client: raftkv.SyncClient, name: str
 ) -> None:
     script = 'trap "echo termed" TERM; echo ready; while :; do sleep 0.05; done'
-    holding = start("lock", name, "--ttl", "1.5", "--grace", "0.3", *shell(script))
+    holding = start("lock", name, "--ttl", TTL, "--grace", "0.3", *shell(script))
     assert holding.line() == "ready"
     take_away(client, name)
     code, out, _ = holding.ended()
@@ -220,7 +249,7 @@ def test_loss_may_kill_at_once_or_be_ignored(
     start: Start, client: raftkv.SyncClient, name: str, tmp_path: Path
 ) -> None:
     script = 'trap "echo termed" TERM; echo ready; while :; do sleep 0.05; done'
-    killed = start("lock", name, "--ttl", "1.5", "--on-loss", "kill", *shell(script))
+    killed = start("lock", name, "--ttl", TTL, "--on-loss", "kill", *shell(script))
     assert killed.line() == "ready"
     take_away(client, name)
     assert killed.ended()[:2] == (LOST, "")
@@ -229,7 +258,7 @@ def test_loss_may_kill_at_once_or_be_ignored(
     script = (
         f'trap "echo termed" TERM; echo ready; until [ -e {go_on} ]; do sleep 0.05; done; echo done'
     )
-    ignored = start("lock", name, "--ttl", "1.5", "--on-loss", "ignore", *shell(script))
+    ignored = start("lock", name, "--ttl", TTL, "--on-loss", "ignore", *shell(script))
     assert ignored.line() == "ready"
     take_away(client, name)
     assert ignored.process.stderr is not None

@@ -17,7 +17,8 @@ import pytest
 from jepsen_lite.history import Kind
 from jepsen_lite.sim.run import Outcome, Plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
-from raftkv.client.lock_queues import LockQueues, Place
+from raftkv.client.lock_queues import LockQueues
+from raftkv.client.places import Place
 from raftkv.kv.budget import Budget
 from raftkv.kv.leases import Leases
 from raftkv.kv.mvcc import Writer
@@ -52,7 +53,7 @@ async def stays_in_the_queue(
     self: LockQueues, name: bytes, ttl_ms: int, value: bytes, on_wait: Callable[[], None]
 ) -> Place:
     """A client that gives up waiting, and leaves its place to nobody."""
-    place, held = await self.join(name, ttl_ms, value)
+    place, held = await self._join(name, ttl_ms, value)
     if not held:
         on_wait()
         await self._wait(place)

@@ -13,6 +13,7 @@ from raftkv.errors import (
     InvalidRequest,
     LockLost,
     LockNotAcquired,
+    LockReentered,
 )
 from raftkv.recipes import locked
 from tests.recipes.recipe_cluster import RecipeCluster, until
@@ -150,3 +151,13 @@ async def test_without_an_answer_nobody_is_said_to_hold_one_of_them(
     with pytest.raises(DeadlineExceeded, match=r"^a of 2 locks was not to be had within 1 s"):
         await locked(client, "a", "b").acquire(timeout=1.0)
     cluster.come_up()
+
+
+async def test_the_task_that_waits_for_an_acquire_in_another_task_owns_the_locks(
+    client: Client,
+) -> None:
+    locks = await asyncio.wait_for(locked(client, "a", "b").acquire(), 1.0)
+    with pytest.raises(LockReentered):
+        await asyncio.wait_for(client.lock("b").acquire(), 1.0)
+    assert await locks.release()
+    await asyncio.wait_for(client.lock("b").acquire(), 1.0)

@@ -27,7 +27,11 @@ async def test_readers_share_and_a_writer_waits_for_all_of_them(
     first, second = ReadWriteLock(client, "n").read(), ReadWriteLock(other, "n").read()
     await first.acquire()
     await second.acquire(timeout=1.0)
-    writer = asyncio.create_task(ReadWriteLock(other, "n").write().acquire())
+
+    async def write() -> None:
+        await ReadWriteLock(other, "n").write().acquire()
+
+    writer = asyncio.create_task(write())
     await first.release()
     await asyncio.sleep(1.0)
     assert not writer.done()

@@ -69,7 +69,10 @@ def client(portal: VirtualPortal, cluster: RecipeCluster) -> Iterator[SyncClient
 def test_a_block_whose_lock_was_taken_from_it_is_told_at_its_end(
     client: SyncClient, cluster: RecipeCluster
 ) -> None:
-    with pytest.raises(LockLost, match="taken"), recipes.locked(client, "a", "b") as locks:
+    with (
+        pytest.raises(LockLost, match="its key was deleted"),
+        recipes.locked(client, "a", "b") as locks,
+    ):
         cluster.store.run(delete_range={"key": locks[0].key})
     assert not cluster.store.tokens(b"b")
 

@@ -4,7 +4,9 @@ Expects operations of one workload; the key is the lock's name, the process is i
 - "acquire": told {"token": int}, and {"place": int} too where the place in the queue is known;
 - "renew" (optional): its success keeps the hold alive, its value is nothing;
 - "release", "lost": the hold ends when they are invoked. "lost" is what a worker records at the
-  moment when it learns that it can no longer trust its hold.
+  moment when it learns that it can no longer trust its hold;
+- "remove" (optional): somebody else has the store end the hold of the token that is the first part
+  of its value. From its invocation on others may rightly have the lock, whatever the holder knows.
 
 A process that acquired with unknown outcome may hold the lock or not, so it accuses nobody. And a
 process that ends with any unknown outcome is never heard of again: what it held until then
@@ -15,10 +17,10 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jepsen_lite.checkers.reading import NEVER_NS, began_ns, ended_ns, told
+from jepsen_lite.checkers.reading import NEVER_NS, asked, began_ns, ended_ns, told
 from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Problem
@@ -53,20 +55,12 @@ def check(
     """With `lease_ns`, a hold ends by itself so long after the beginning of the call that won or
     last renewed it. With `fifo`, locks are granted in the order of their places.
     """
-    by_lock: defaultdict[str, list[Operation]] = defaultdict(list)
-    last_heard_ns: dict[int, float] = {}
-    for each in operations:
-        if each.kind is Kind.INFO:
-            last_heard_ns[each.invocation.process] = began_ns(each)
-        if each.invocation.function in (acquire, "renew", release, "lost"):
-            by_lock[each.invocation.key].append(each)
+    by_lock = holds_by_name(operations, lease_ns, acquire, release)
+    removed_ns = {each.invocation.value[0]: began_ns(each) for each in asked(operations, "remove")}
     problems: list[Problem] = []
     count = 0
-    for name, of_lock in by_lock.items():
-        heard = [
-            _while_heard_of(hold, last_heard_ns) for hold in holds_of(of_lock, lease_ns, acquire)
-        ]
-        holds = sorted(heard, key=lambda hold: hold.from_ns)
+    for name, known in by_lock.items():
+        holds = [_until(hold, removed_ns.get(hold.token, NEVER_NS)) for hold in known]
         count += len(holds)
         problems += _overlaps(name, holds)
         problems += _tokens(name, holds)
@@ -76,6 +70,27 @@ def check(
     if not count:
         return unknown(_NAME, "no lock was ever held", statistics)
     return finding(_NAME, problems, statistics)
+
+
+def holds_by_name(
+    operations: Sequence[Operation], lease_ns: int | None, acquire: str, release: str
+) -> dict[str, list[Hold]]:
+    """The certain holds of each lock in their order, as their holders know of them."""
+    by_lock: defaultdict[str, list[Operation]] = defaultdict(list)
+    last_heard_ns: dict[int, float] = {}
+    for each in operations:
+        if each.kind is Kind.INFO:
+            last_heard_ns[each.invocation.process] = began_ns(each)
+        if each.invocation.function in (acquire, "renew", release, "lost"):
+            by_lock[each.invocation.key].append(each)
+    found = {}
+    for name, of_lock in by_lock.items():
+        heard = [
+            _until(hold, last_heard_ns.get(hold.acquired.invocation.process, NEVER_NS))
+            for hold in holds_of(of_lock, lease_ns, acquire)
+        ]
+        found[name] = sorted(heard, key=lambda hold: hold.from_ns)
+    return found
 
 
 def holds_of(
@@ -103,9 +118,8 @@ def holds_of(
             yield Hold(held, until_ns)
 
 
-def _while_heard_of(hold: Hold, last_heard_ns: Mapping[int, float]) -> Hold:
-    last_ns = last_heard_ns.get(hold.acquired.invocation.process, NEVER_NS)
-    return Hold(hold.acquired, min(hold.until_ns, last_ns))
+def _until(hold: Hold, end_ns: float) -> Hold:
+    return Hold(hold.acquired, min(hold.until_ns, end_ns))
 
 
 def _lease_end(call: Operation, lease_ns: int | None) -> float:

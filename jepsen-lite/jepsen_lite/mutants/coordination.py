@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from jepsen_lite.mutants.mutant import Patch, mutant
+from raftkv.client.place_watches import PlaceWatches
+from raftkv.client.places import Place
 from raftkv.kv import locks, operations, queues
 from raftkv.kv.budget import Budget
 from raftkv.kv.leases import Leases
@@ -156,6 +158,22 @@ def upkeep_leaves_leases() -> list[Patch]:
     return [(Leases, "expired", none_is_over)]
 
 
+@mutant(
+    "a holder does not learn that its lock was taken",
+    "removals",
+    caught_by="did not know of its loss within 1 s",
+)
+def holder_watches_no_key() -> list[Patch]:
+    """A holder trusts its lease alone. Somebody deletes its key or revokes its lease, and the next
+    one holds the name beside it until the next renewal, or for good.
+    """
+
+    def watch_nothing(self: PlaceWatches, place: Place) -> None:
+        """Its lease has to do."""
+
+    return [(PlaceWatches, "add", watch_nothing)]
+
+
 MUTANTS = (
     old_leader_revokes,
     unlock_by_name,
@@ -164,4 +182,5 @@ MUTANTS = (
     fence_not_checked,
     watch_skips_the_compacted,
     upkeep_leaves_leases,
+    holder_watches_no_key,
 )

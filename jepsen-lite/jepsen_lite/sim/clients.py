@@ -24,7 +24,9 @@ from raftkv.errors import RaftkvError, RevisionCompacted
 CONNECT_TIMEOUT_S = 8.0
 TIMEOUTS_S = (0.3, 1.0, 3.0)
 FINAL_TIMEOUT_S = 10.0
-ANOTHER_MAY_PREVENT = frozenset({"lock", "fenced-lock", "election", "lease", "watch"})
+ANOTHER_MAY_PREVENT = frozenset(
+    {"lock", "fenced-lock", "removed-lock", "election", "removed-leader", "lease", "watch"}
+)
 """Workloads whose operations may rightly fail in a healthy cluster: others hold what they want."""
 RIGHTLY_REFUSED = frozenset({NotDone.reason, RevisionCompacted.reason})
 

@@ -22,6 +22,7 @@ from jepsen_lite.sim.faults import UNREAD, Schedule
 from jepsen_lite.sim.handovers import Handovers
 from jepsen_lite.sim.host import NodeTuning
 from jepsen_lite.sim.invariants import Invariants
+from jepsen_lite.sim.loss_rules import check_losses
 from jepsen_lite.sim.nemesis import Nemesis
 from jepsen_lite.sim.network import Network, Weather
 from jepsen_lite.sim.node_logs import follow
@@ -34,6 +35,7 @@ from jepsen_lite.sim.world import World
 from jepsen_lite.verdicts import Finding, Problem, Validity, texts_of
 from jepsen_lite.workloads.base import Workload
 from jepsen_lite.workloads.catalogue import WORKLOADS
+from jepsen_lite.workloads.removals import RemovedLeaders, RemovedLocks
 from raftkv.kv.steps import STEP_UNITS
 
 BOOT_S = 10.0
@@ -261,7 +263,7 @@ class Run:
         """
         problems: list[str] = []
         for workload in self.workloads:
-            found = safely(workload.name, partial(workload.check, self.history))
+            found = safely(workload.name, partial(self._checked, workload))
             self.findings += [replace(each, checker=titled(workload.name, each)) for each in found]
             problems += [
                 f"{workload.name}: {text}"
@@ -272,6 +274,14 @@ class Run:
                 or CHECKER_FAILED in text
             ]
         return problems
+
+    def _checked(self, workload: Workload) -> list[Finding]:
+        found = workload.check(self.history)
+        if isinstance(workload, RemovedLocks | RemovedLeaders):
+            operations = list(self.history.operations(workload.name))
+            taken, left = workload.takes, workload.gives_back
+            found.append(check_losses(operations, taken, left, self.nemesis.blows))
+        return found
 
     def _operator_done(self) -> bool:
         return not self.operator.busy

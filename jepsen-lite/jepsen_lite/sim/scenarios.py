@@ -277,6 +277,28 @@ def candidates(seed: int) -> Plan:
     return replace(coordination(seed), workloads=("election", "lock"))
 
 
+def removals(seed: int) -> Plan:
+    """An operator removes the keys and leases of holders: first while all is well, then beside a
+    fault, then soon after it.
+    """
+    plan, rng = _busy(seed, "removals")
+    at_s, for_s = 8.0 + rng.random(), rng.uniform(0.6, 2.0)
+    fault = rng.choice(
+        (
+            Crash(at_s, for_s, ("node-1",), power=True),
+            Pause(at_s, for_s, "node-1"),
+            Isolate(at_s, for_s, "node-1", True, True, clients_too=True),
+        )
+    )
+    return replace(
+        plan,
+        seconds=12.0,
+        session_ttl_ms=60_000,
+        schedule=(fault,),
+        workloads=("removed-lock", "removed-leader"),
+    )
+
+
 def compactions(seed: int) -> Plan:
     """History is forgotten while watchers are away and nodes come and go."""
     plan, rng = _busy(seed, "compactions")
@@ -323,6 +345,7 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         set_clocks,
         coordination,
         candidates,
+        removals,
         compactions,
     )
 )

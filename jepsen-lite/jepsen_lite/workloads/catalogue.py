@@ -14,6 +14,7 @@ from jepsen_lite.workloads.leases import Leases
 from jepsen_lite.workloads.locks import FencedLocks, Locks
 from jepsen_lite.workloads.queues import SweptQueue
 from jepsen_lite.workloads.register import Register
+from jepsen_lite.workloads.removals import RemovedLeaders, RemovedLocks
 from jepsen_lite.workloads.sets import GrowingSet
 from jepsen_lite.workloads.watches import Watches
 
@@ -27,8 +28,10 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "watch": Watches,
     "lock": Locks,
     "fenced-lock": FencedLocks,
+    "removed-lock": RemovedLocks,
     "lease": Leases,
     "election": Elections,
+    "removed-leader": RemovedLeaders,
     "session": Sessions,
     "staleness": Staleness,
 }

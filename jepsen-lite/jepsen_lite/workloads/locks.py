@@ -56,7 +56,7 @@ class Locks:
         """The seat's own: a lock that was lost is taken again as the same one."""
         place = (session.client, session.seat, name)
         if place not in self._locks:
-            found = self._locks[place] = session.client.lock(name, ttl=TTL_S)
+            found = self._locks[place] = session.client.lock(name, ttl=self.ttl_s(name))
 
             def lost() -> None:
                 if self._held.get(session.seat) is found:
@@ -65,6 +65,10 @@ class Locks:
 
             found.on_lost(lost)
         return self._locks[place]
+
+    def ttl_s(self, name: str) -> float:
+        """Of the lease that its holder stands on; locks of a client with one TTL share a lease."""
+        return TTL_S
 
     async def _release(self, session: Session) -> bool:
         held = self._held.pop(session.seat, None)

@@ -166,3 +166,17 @@ def test_each_broken_fence_is_named(history: list[Operation], says: str) -> None
 
 def test_a_fence_that_accepted_nothing_proves_nothing() -> None:
     assert fencing.check([write(1, 0, 1, "a", FAIL)]).validity is Validity.UNKNOWN
+
+
+def remove(began: int, token: int, kind: Kind = OK) -> Operation:
+    return operation(9, began, began + 1, "remove", [token, "key"], None, kind)
+
+
+@pytest.mark.parametrize("kind", [OK, INFO])
+def test_a_holder_that_somebody_removed_shuts_nobody_out_from_then_on(kind: Kind) -> None:
+    holder, next_one = acquire(1, 0, 1, 1), acquire(2, 0, 5, 2)
+    lost, released = operation(1, 7, 7, "lost"), release(2, 8)
+    assert_valid(lock.check([holder, remove(3, 1, kind), next_one, lost, released]))
+    for other in (remove(3, 1, FAIL), remove(6, 1), remove(3, 7)):
+        found = lock.check([holder, other, next_one, lost, released])
+        assert "process 2 got the lock" in only_problem(found)

@@ -1,0 +1,96 @@
+"""An operator's hand: the key of a holder is deleted, or its lease revoked, while it is held."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+from jepsen_lite.workloads.base import Invocation, NotDone, Session
+from jepsen_lite.workloads.elections import NAME, OBSERVERS, Elections
+from jepsen_lite.workloads.locks import TTL_S, Locks
+from raftkv.client.client import Client
+
+KEPT_S = 0.5
+KEEPS = 0.8
+"""So likely a holder goes on holding. What is held briefly is given back before it is missed."""
+REMOVES = 0.5
+"""So likely one that holds nothing removes somebody else's place, where there is a holder."""
+KEY, LEASE = "key", "lease"
+
+
+class RemovedLocks(Locks):
+    """Locks are held for seconds, and operators remove the holders' keys and leases."""
+
+    name = "removed-lock"
+    takes, gives_back = "acquire", "release"
+    names = ("removed/a", "removed/b")
+
+    def next(self, rng: Random, seat: int) -> Invocation:
+        if seat in self._held and rng.random() < KEEPS:
+            return Invocation("keep", self._held[seat].name.decode())
+        return _removal(rng, list(self._holders(seat))) or super().next(rng, seat)
+
+    def ttl_s(self, name: str) -> float:
+        """A lease of its own for each name, so that one removal is one holder's loss."""
+        return TTL_S + 0.1 * (1 + self.names.index(name))
+
+    def _holders(self, seat: int) -> Iterator[tuple[str, int]]:
+        """Those that a worker in this seat may remove: others', and none if it holds one itself."""
+        if seat not in self._held:
+            for lock in self._held.values():
+                if lock.remaining():
+                    yield lock.name.decode(), lock.token
+
+    async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
+        if invocation.function in ("keep", "remove"):
+            return await _kept_or_removed(session, invocation, timeout_s)
+        return await super().run(session, invocation, timeout_s)
+
+
+class RemovedLeaders(Elections):
+    """Leaders lead for seconds, and operators remove their keys and leases."""
+
+    name = "removed-leader"
+    takes, gives_back = "campaign", "resign"
+
+    def next(self, rng: Random, seat: int) -> Invocation:
+        if seat in self._leaderships and rng.random() < KEEPS:
+            return Invocation("keep", NAME)
+        leaders = [(NAME, led.token) for led in self._leaderships.values() if led.remaining()]
+        may_remove = seat not in OBSERVERS and seat not in self._leaderships
+        return _removal(rng, leaders if may_remove else []) or super().next(rng, seat)
+
+    async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
+        if invocation.function in ("keep", "remove"):
+            return await _kept_or_removed(session, invocation, timeout_s)
+        return await super().run(session, invocation, timeout_s)
+
+
+def _removal(rng: Random, holders: list[tuple[str, int]]) -> Invocation | None:
+    if not holders or rng.random() >= REMOVES:
+        return None
+    name, token = rng.choice(holders)
+    return Invocation("remove", name, [token, rng.choice((KEY, LEASE))])
+
+
+async def _kept_or_removed(session: Session, invocation: Invocation, timeout_s: float) -> Any:
+    if invocation.function == "keep":
+        await asyncio.sleep(KEPT_S)
+    else:
+        token, what = invocation.value
+        await _remove(session.client, invocation.key, token, what, timeout_s)
+    return invocation.value
+
+
+async def _remove(client: Client, name: str, token: int, what: str, timeout_s: float) -> None:
+    """Under the holder's own token, so that nobody else is removed, however late it happens."""
+    fence = (name, token)
+    if what == KEY:
+        await client.delete(f"{name}/{token:016x}", fence=fence, timeout=timeout_s)
+        return
+    holder = (await client.lock_info(name, timeout=timeout_s)).holder
+    if holder is None or holder.token != token:
+        raise NotDone("it was given back in the meantime")
+    await client.lease_revoke(holder.lease, fence=fence, timeout=timeout_s)

@@ -1,0 +1,51 @@
+"""A holder whose place somebody removes has to know in time, where nothing else is wrong."""
+
+from __future__ import annotations
+
+from jepsen_lite.history import Operation
+from jepsen_lite.sim.blows import Blow
+from jepsen_lite.sim.loss_rules import NOTICED_S, SETTLED_S, SLACK_S, check_losses
+from jepsen_lite.verdicts import Finding
+from tests.jepsen_lite.checkers.histories import SECOND, assert_valid, only_problem, operation
+
+REMOVED_AT = 20 * SECOND
+IN_TIME = REMOVED_AT + int((NOTICED_S + SLACK_S) * SECOND)
+
+
+def judged(ended_at: int, function: str = "lost", *blows: Blow) -> Finding:
+    history: list[Operation] = [
+        operation(1, SECOND, SECOND, "acquire", None, {"token": 5}),
+        operation(2, REMOVED_AT, REMOVED_AT, "remove", [5, "lease"]),
+        operation(1, ended_at, ended_at, function),
+    ]
+    return check_losses(history, "acquire", "release", blows)
+
+
+def fault(began_s: float, ended_s: float | None) -> Blow:
+    return Blow("Pause", "node-1", "", began_s, ended_s, took_effect=True)
+
+
+def test_a_holder_that_knows_in_time_or_has_given_back_is_in_order() -> None:
+    for function in ("lost", "release"):
+        found = judged(IN_TIME, function)
+        assert_valid(found)
+        assert found.statistics["removals"] == 1
+
+
+def test_a_holder_that_does_not_know_in_time_is_found() -> None:
+    problem = only_problem(judged(IN_TIME + 1))
+    assert "token 5, whose lease was removed" in problem
+    only_problem(judged(IN_TIME + 1, "keep"))
+
+
+def test_removals_beside_a_fault_or_soon_after_it_are_not_judged() -> None:
+    removed_s = REMOVED_AT / SECOND
+    for beside in (
+        fault(removed_s + 0.5, removed_s + 0.6),
+        fault(1.0, None),
+        fault(1.0, removed_s - SETTLED_S + 0.1),
+    ):
+        found = judged(IN_TIME + 1, "lost", beside)
+        assert_valid(found)
+        assert found.statistics["removals"] == 0
+    only_problem(judged(IN_TIME + 1, "lost", fault(1.0, removed_s - SETTLED_S - 0.1)))
