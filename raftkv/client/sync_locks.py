@@ -170,15 +170,14 @@ class SyncElection:
 
     @twin_of(Election.observe)
     def observe(self) -> Iterator[LeaderInfo | None]:
+        # Not closed here: if it is left by `break`, that may happen on any thread, also on the
+        # portal's. The portal's loop closes what nobody refers to any more.
         leaders = self._election.observe()
-        try:
-            while True:
-                try:
-                    yield self._call(_next(leaders))
-                except StopAsyncIteration:
-                    return
-        finally:
-            self._call(leaders.aclose())
+        while True:
+            try:
+                yield self._call(_next(leaders))
+            except StopAsyncIteration:
+                return
 
 
 class SyncKeptLease:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from raftkv.client.core import Core
 from raftkv.client.values import ALL_KEYS_FROM, prefix_range, to_bytes, to_int64, to_key
 from raftkv.client.watch import Watch
+from raftkv.client.watcher import Watcher
 from raftkv.errors import InvalidRequest
 from raftkv.rpc import api_pb2
 
@@ -45,15 +46,11 @@ class WatchMethods(Core):
             no_delete=not deletes,
             progress_notify=progress,
         )
-        watch = Watch(
-            self._watches,
-            request,
-            self._settings.watch_buffer_bytes_max,
-            self._timeout_s,
-            self._pipeline.saw,
+        watcher = Watcher(
+            self._watches, request, self._settings.watch_buffer_bytes_max, self._pipeline.saw
         )
-        self._watches.add(watch)
-        return watch
+        self._watches.add(watcher)
+        return Watch(watcher, self._timeout_s)
 
     def _watched(
         self, start: str | bytes | None, end: str | bytes | None, prefix: str | bytes | None
