@@ -110,6 +110,7 @@ class LockQueues:
     ) -> None:
         self.owners = LockOwners()
         self.timeout_s = timeout_s  # of commands whose caller gave none
+        self.client: object = None  # that they belong to
         self._pipeline = pipeline
         self._unary = unary
         self._kept = kept

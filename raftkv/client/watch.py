@@ -47,7 +47,8 @@ class Watch:
     not behind is left for another.
     """
 
-    def __init__(self, watcher: Watcher, start_timeout_s: float) -> None:
+    def __init__(self, watcher: Watcher, start_timeout_s: float, client: object) -> None:
+        self._client = client  # a watch keeps its client, which ends once nobody has it
         self._watcher = watcher
         self._start_timeout_s = start_timeout_s
         self._events: Sequence[WatchEvent] = ()  # of the parcel that is being handed out

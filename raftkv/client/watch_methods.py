@@ -50,7 +50,7 @@ class WatchMethods(Core):
             self._watches, request, self._settings.watch_buffer_bytes_max, self._pipeline.saw
         )
         self._watches.add(watcher)
-        return Watch(watcher, self._timeout_s)
+        return Watch(watcher, self._timeout_s, self)
 
     def _watched(
         self, start: str | bytes | None, end: str | bytes | None, prefix: str | bytes | None

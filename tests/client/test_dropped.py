@@ -1,17 +1,20 @@
-"""A watch that its consumer drops without closing it is removed, with a warning; no other is."""
+"""Watches and clients that are dropped without being closed are ended, with a warning."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from raftkv.client.client import Client
+from raftkv.client.settings import ClientSettings
 from raftkv.client.watch import Watch
 from raftkv.errors import RevisionCompacted, Unavailable
+from tests.client.scripted import ScriptedCluster
 from tests.client.watch_world import World, take
 from tests.kv.harness import compact, put
 
@@ -147,3 +150,61 @@ async def test_no_warning_for_a_watch_that_has_ended(world: World, watcher: Clie
     await watcher.close()
     drop(left)
     del left
+
+
+def drop_all(clients: list[Client]) -> None:
+    clients.clear()
+    gc.collect()
+
+
+async def test_a_client_that_is_dropped_is_closed_with_a_warning(cluster: ScriptedCluster) -> None:
+    before = asyncio.all_tasks()
+    clients = [await cluster.connect(5.0, ClientSettings())]
+    dropped = weakref.ref(clients[0])
+    await clients[0].put("k", "v")
+    assert cluster.store.leases  # the session's
+    with pytest.warns(ResourceWarning, match=r"a client of a:1, b:2, c:3 .*connect_sync"):
+        drop_all(clients)
+    await asyncio.sleep(1)
+    assert dropped() is None
+    assert not cluster.store.leases
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda client: client.lock("k"),
+        lambda client: client.election("k"),
+        lambda client: client.scan_prefix("k"),
+        lambda client: client.delete_prefix_in_pages("k"),
+        lambda client: client.watch("k"),
+        lambda client: client.lease(ttl=10),
+    ],
+)
+async def test_what_a_client_has_made_keeps_it_alive(
+    cluster: ScriptedCluster, make: Callable[[Client], object]
+) -> None:
+    client = await cluster.connect(5.0, ClientSettings())
+    kept = weakref.ref(client)
+    made = make(client)
+    del client
+    gc.collect()
+    client_again = kept()
+    assert client_again is not None
+    await client_again.close()
+    del made
+
+
+async def test_a_dropped_client_finishes_its_calls(cluster: ScriptedCluster) -> None:
+    clients = [await cluster.connect(5.0, ClientSettings())]
+    putting = asyncio.ensure_future(clients[0].put("k", "v"))
+    await asyncio.sleep(0)
+    clients.clear()
+    gc.collect()
+    await putting
+    del putting
+    with pytest.warns(ResourceWarning):
+        gc.collect()
+    assert cluster.store.keys[b"k"].value == b"v"
+    await asyncio.sleep(1)
