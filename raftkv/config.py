@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from raftkv.errors import ConfigurationError
+from raftkv.host_port import HOST_PORT, split_host_port
 from raftkv.kv.limits import Limits
 from raftkv.raft.entry import Address
 
@@ -339,26 +340,10 @@ class Settings:
 
 def split_address(key: str, address: str) -> tuple[str, int]:
     """`host:port` in its parts; an IPv6 host stands in brackets. Raises ConfigurationError."""
-    host, colon, port = address.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    well_formed = (
-        colon
-        and bare
-        and (":" not in bare or bare != host)
-        and not any(character.isspace() or character in "/,@" for character in bare)
-        and port.isascii()
-        and port.isdigit()
-        and len(port) <= 5  # int() itself refuses a number of thousands of digits
-        and 1 <= int(port) <= 65_535
-    )
-    if not well_formed:
-        raise _wrong(
-            key,
-            repr(address),
-            "host:port with a port from 1 to 65535",
-            "write it like 127.0.0.1:7411",
-        )
-    return bare, int(port)
+    try:
+        return split_host_port(address)
+    except ValueError as error:
+        raise _wrong(key, repr(address), HOST_PORT, str(error)) from None
 
 
 def default_of(each: Any) -> object:

@@ -21,7 +21,10 @@ ALLOWED: dict[str, frozenset[str]] = {
     "raftkv.logs": frozenset({"raftkv.errors", "raftkv.clocks"}),
     "raftkv.raft": frozenset({"raftkv.errors", "raftkv.versions"}),
     "raftkv.kv": frozenset({"raftkv.errors", "raftkv.rpc", "raftkv.raft", "raftkv.versions"}),
-    "raftkv.config": frozenset({"raftkv.errors", "raftkv.kv.limits", "raftkv.raft.entry"}),
+    "raftkv.host_port": frozenset(),
+    "raftkv.config": frozenset(
+        {"raftkv.errors", "raftkv.host_port", "raftkv.kv.limits", "raftkv.raft.entry"}
+    ),
 }
 ALLOWED["raftkv.config_sources"] = ALLOWED["raftkv.config"] | {"raftkv.config"}
 BELOW_NODE = ALLOWED["raftkv.kv"] | {
@@ -31,7 +34,9 @@ ALLOWED["raftkv.storage"] = BELOW_NODE
 ALLOWED["raftkv.transport"] = BELOW_NODE | {"raftkv.storage.ports"}
 ALLOWED["raftkv.node"] = BELOW_NODE | {"raftkv.storage", "raftkv.transport", "raftkv.config"}
 ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {"raftkv.node"}
-ALLOWED["raftkv.client"] = frozenset({"raftkv.errors", "raftkv.rpc", "raftkv.clocks"})
+ALLOWED["raftkv.client"] = frozenset(
+    {"raftkv.errors", "raftkv.rpc", "raftkv.clocks", "raftkv.host_port"}
+)
 ALLOWED["raftkv.recipes"] = ALLOWED["raftkv.client"] | {"raftkv.client"}
 ALLOWED["raftkv.cli"] = frozenset({"raftkv"})
 ALLOWED["raftkv.__main__"] = frozenset({"raftkv.cli"})

@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 from raftkv.client.identity import identity_facts
 from raftkv.client.link import PIPELINE
 from raftkv.errors import ConnectionFailed, Outcome, OutcomeUnknown, RaftkvError, from_wire
+from raftkv.host_port import split_host_port
 from raftkv.rpc import api_pb2
 
 RESOLVE_S_MAX = 1.0
@@ -97,12 +98,12 @@ class GrpcLink:
 
     async def _why_unconnected(self) -> str:
         """gRPC does not tell a name that nobody knows from a node that is down."""
-        host, _, port = self.address.rpartition(":")
+        host, port = split_host_port(self.address)
         if not self._name_known:
             loop = asyncio.get_running_loop()
             try:
                 async with asyncio.timeout(RESOLVE_S_MAX):
-                    await loop.getaddrinfo(host.strip("[]"), int(port))
+                    await loop.getaddrinfo(host, port)
                 self._name_known = True
             except socket.gaierror as error:
                 return f"the host name in {self.address} can't be resolved: {error.strerror}"
