@@ -168,6 +168,7 @@ class Settings:
                 f"at most {BATCH_BYTES_MAX}",
                 "lower it: nodes send each other a batch as one message",
             )
+        self._check_members()
         self._fill_addresses()
         self._check_addresses()
         self._fill_members()
@@ -241,6 +242,13 @@ class Settings:
                 "raise it or lower the default",
             )
 
+    def _check_members(self) -> None:
+        for node_id, address in self.initial_members.items():
+            if node_id < 1:
+                raise _wrong("initial_members", node_id, "node ids >= 1", "number the nodes from 1")
+            split_address("initial_members", address.peer)
+            split_address("initial_members", address.client)
+
     def _fill_addresses(self) -> None:
         own = self.initial_members.get(self.node_id)
         for kind, base in (("client", CLIENT_PORT_BASE), ("peer", PEER_PORT_BASE)):
@@ -311,11 +319,6 @@ class Settings:
             )
         if not self.join and not self.initial_members:
             self._fill("initial_members", {self.node_id: own})
-        for node_id, address in self.initial_members.items():
-            if node_id < 1:
-                raise _wrong("initial_members", node_id, "node ids >= 1", "number the nodes from 1")
-            split_address("initial_members", address.peer)
-            split_address("initial_members", address.client)
         self._fill("initial_members", MappingProxyType(dict(sorted(self.initial_members.items()))))
 
     def _refuse_foreign_members(self, own: Address) -> None:

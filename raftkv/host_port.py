@@ -15,7 +15,7 @@ def split_host_port(address: str) -> tuple[str, int]:
     Raises `ValueError` that says what to write instead.
     """
     host, _, port = address.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    bare = _without_brackets(host)
     if not (_is_host(bare, in_brackets=bare != host) and _is_port(port)):
         raise ValueError(_fix(address, host, port))
     return bare, int(port)
@@ -25,6 +25,10 @@ def _is_host(host: str, *, in_brackets: bool) -> bool:
     if in_brackets:
         return _is_ipv6(host)
     return bool(host) and not any(each.isspace() or each in "/,@:[]" for each in host)
+
+
+def _without_brackets(host: str) -> str:
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def _is_port(port: str) -> bool:
@@ -42,7 +46,7 @@ def _is_ipv6(host: str) -> bool:
 def _fix(address: str, host: str, port: str) -> str:
     if _is_port(port) and _is_ipv6(host):
         return f"an IPv6 address stands in brackets: write [{host}]:{port}"
-    whole = address.strip("[]")
+    whole = _without_brackets(address)
     if _is_ipv6(whole):
         return f"an IPv6 address stands in brackets before a port: write [{whole}]:{EXAMPLE_PORT}"
     return f"write it like 127.0.0.1:{EXAMPLE_PORT}"
