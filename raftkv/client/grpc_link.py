@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -102,14 +104,15 @@ class GrpcLink:
         """gRPC does not tell a name that nobody knows from a node that is down."""
         host, port = split_host_port(self.address)
         if not self._name_known:
-            loop = asyncio.get_running_loop()
             try:
                 async with asyncio.timeout(RESOLVE_S_MAX):
-                    await loop.getaddrinfo(host, port)
+                    await _resolve(host, port)
                 self._name_known = True
             except socket.gaierror as error:
                 return f"the host name in {self.address} can't be resolved: {error.strerror}"
-            except (OSError, TimeoutError, ValueError):
+            except TimeoutError:
+                return f"no name server says within {RESOLVE_S_MAX:g} s what {host} is"
+            except OSError:
                 pass
         return f"{self.address} takes no connection"
 
@@ -182,6 +185,36 @@ class GrpcStream:
                     await call.write(self._outbox.popleft())
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the call is over, which the reader learns as well
+
+
+async def _resolve(host: str, port: int) -> None:
+    """Look a host name up. Raises `socket.gaierror`.
+
+    On a thread of its own: the end of the loop, and of the process, would wait for those of the
+    loop's executor, for as long as name servers are silent.
+    """
+    loop = asyncio.get_running_loop()
+    looked_up: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: OSError | None) -> None:
+        if looked_up.done():
+            return  # nobody waits for it any more
+        if error is None:
+            looked_up.set_result(None)
+        else:
+            looked_up.set_exception(error)
+
+    def look_up() -> None:
+        error = None
+        try:
+            socket.getaddrinfo(host, port)
+        except OSError as failed:
+            error = failed
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(finish, error)
+
+    threading.Thread(target=look_up, name=f"resolve {host}", daemon=True).start()
+    await looked_up
 
 
 def error_of_call(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:

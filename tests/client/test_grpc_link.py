@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+import time
 from collections.abc import AsyncIterator
 
 import grpc
@@ -129,14 +131,35 @@ async def test_a_port_that_knows_no_such_call_is_called_a_peer_port_and_has_done
 async def test_a_host_name_that_nobody_knows_is_called_that(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def unknown(*_: object, **__: object) -> None:
+    def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     link = GrpcLink("nowhere.invalid:7411")
     with pytest.raises(ConnectionFailed, match=r"nowhere\.invalid:7411 can't be resolved: Name"):
         await link.call(METHOD, b"", 20.0)
     await link.close()
+
+
+def test_silent_name_servers_hold_up_neither_a_call_nor_the_end_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+
+    def silent(*_: object, **__: object) -> None:
+        answered.wait(30)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    async def call() -> None:
+        link = GrpcLink("nowhere.invalid:7411")
+        with pytest.raises(ConnectionFailed, match="no name server says within 1 s"):
+            raise ConnectionFailed(await link._why_unconnected())
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    began = time.monotonic()
+    asyncio.run(call())
+    assert time.monotonic() - began < 5
+    answered.set()
 
 
 async def test_a_closed_stream_says_nothing_more(link: GrpcLink) -> None:
