@@ -55,7 +55,8 @@ class Client(
         await self.close()
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
-        if getattr(self, "_closing", True):  # also if it could not be made
+        # Closing is missing if it could not be made; a loop that does not run closes nothing.
+        if getattr(self, "_closing", True) or not self._loop.is_running():
             return
         with suppress(RuntimeError):  # the loop is closed, and every connection with it
             self._loop.call_soon_threadsafe(_close_dropped, self)

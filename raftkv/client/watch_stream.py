@@ -94,6 +94,11 @@ class WatchStream:
             self._cancels.append(watcher.watch_id)
             self._wake()
 
+    @property
+    def runs(self) -> bool:
+        """See `Keeper.runs`."""
+        return not self.closed and self._loop.is_running()
+
     def remove_dropped(self, watcher: Watcher) -> None:
         """See `Keeper.remove_dropped`."""
         with suppress(RuntimeError):  # the loop is closed, and the stream with it

@@ -46,8 +46,8 @@ class Keeper(Protocol):
     """The last refusal since a node has served; empty: there was none."""
 
     @property
-    def closed(self) -> bool:
-        """Whether all watches have ended with their client."""
+    def runs(self) -> bool:
+        """Whether watches go on: neither their client is closed nor its loop at rest."""
 
     def resume(self, watcher: Watcher) -> None:
         """A watcher that was paused has handed everything out."""
@@ -127,7 +127,7 @@ class Watcher:
     @property
     def goes_on(self) -> bool:
         """Whether it is neither closed nor at its end."""
-        return not self.closed and self.error is None and not self.keeper.closed
+        return not self.closed and self.error is None and self.keeper.runs
 
     # ---- for its keeper ------------------------------------------------------------------
 
