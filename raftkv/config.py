@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from raftkv.errors import ConfigurationError
+from raftkv.host_port import HOST_PORT, split_host_port
 from raftkv.kv.limits import Limits
 from raftkv.raft.entry import Address
 
@@ -167,6 +168,7 @@ class Settings:
                 f"at most {BATCH_BYTES_MAX}",
                 "lower it: nodes send each other a batch as one message",
             )
+        self._check_members()
         self._fill_addresses()
         self._check_addresses()
         self._fill_members()
@@ -240,6 +242,13 @@ class Settings:
                 "raise it or lower the default",
             )
 
+    def _check_members(self) -> None:
+        for node_id, address in self.initial_members.items():
+            if node_id < 1:
+                raise _wrong("initial_members", node_id, "node ids >= 1", "number the nodes from 1")
+            split_address("initial_members", address.peer)
+            split_address("initial_members", address.client)
+
     def _fill_addresses(self) -> None:
         own = self.initial_members.get(self.node_id)
         for kind, base in (("client", CLIENT_PORT_BASE), ("peer", PEER_PORT_BASE)):
@@ -310,11 +319,6 @@ class Settings:
             )
         if not self.join and not self.initial_members:
             self._fill("initial_members", {self.node_id: own})
-        for node_id, address in self.initial_members.items():
-            if node_id < 1:
-                raise _wrong("initial_members", node_id, "node ids >= 1", "number the nodes from 1")
-            split_address("initial_members", address.peer)
-            split_address("initial_members", address.client)
         self._fill("initial_members", MappingProxyType(dict(sorted(self.initial_members.items()))))
 
     def _refuse_foreign_members(self, own: Address) -> None:
@@ -339,26 +343,10 @@ class Settings:
 
 def split_address(key: str, address: str) -> tuple[str, int]:
     """`host:port` in its parts; an IPv6 host stands in brackets. Raises ConfigurationError."""
-    host, colon, port = address.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    well_formed = (
-        colon
-        and bare
-        and (":" not in bare or bare != host)
-        and not any(character.isspace() or character in "/,@" for character in bare)
-        and port.isascii()
-        and port.isdigit()
-        and len(port) <= 5  # int() itself refuses a number of thousands of digits
-        and 1 <= int(port) <= 65_535
-    )
-    if not well_formed:
-        raise _wrong(
-            key,
-            repr(address),
-            "host:port with a port from 1 to 65535",
-            "write it like 127.0.0.1:7411",
-        )
-    return bare, int(port)
+    try:
+        return split_host_port(address)
+    except ValueError as error:
+        raise _wrong(key, repr(address), HOST_PORT, str(error)) from None
 
 
 def default_of(each: Any) -> object:

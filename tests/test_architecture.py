@@ -22,7 +22,10 @@ ALLOWED: dict[str, frozenset[str]] = {
     "raftkv.logs": frozenset({"raftkv.errors", "raftkv.clocks"}),
     "raftkv.raft": frozenset({"raftkv.errors", "raftkv.versions"}),
     "raftkv.kv": frozenset({"raftkv.errors", "raftkv.rpc", "raftkv.raft", "raftkv.versions"}),
-    "raftkv.config": frozenset({"raftkv.errors", "raftkv.kv.limits", "raftkv.raft.entry"}),
+    "raftkv.host_port": frozenset(),
+    "raftkv.config": frozenset(
+        {"raftkv.errors", "raftkv.host_port", "raftkv.kv.limits", "raftkv.raft.entry"}
+    ),
 }
 ALLOWED["raftkv.config_sources"] = ALLOWED["raftkv.config"] | {"raftkv.config"}
 BELOW_NODE = ALLOWED["raftkv.kv"] | {
@@ -33,7 +36,7 @@ ALLOWED["raftkv.transport"] = BELOW_NODE | {"raftkv.storage.ports"}
 ALLOWED["raftkv.node"] = BELOW_NODE | {"raftkv.storage", "raftkv.transport", "raftkv.config"}
 ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {"raftkv.node"}
 ALLOWED["raftkv.client"] = frozenset(
-    {"raftkv.errors", "raftkv.arguments", "raftkv.rpc", "raftkv.clocks"}
+    {"raftkv.errors", "raftkv.arguments", "raftkv.rpc", "raftkv.clocks", "raftkv.host_port"}
 )
 ALLOWED["raftkv.recipes"] = ALLOWED["raftkv.client"] | {"raftkv.client"}
 ALLOWED["raftkv.cli"] = frozenset({"raftkv"})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Generator, Sequence
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
@@ -52,6 +55,29 @@ class Client(
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
+        # Closing is missing if it could not be made; a loop that does not run closes nothing.
+        if getattr(self, "_closing", True) or not self._loop.is_running():
+            return
+        with suppress(RuntimeError):  # the loop is closed, and every connection with it
+            self._loop.call_soon_threadsafe(_close_dropped, self)
+        warn(
+            f"a client of {', '.join(self.endpoints)} was dropped without being closed; write"
+            " `async with raftkv.connect(...)` (`with raftkv.connect_sync(...)`), or close it",
+            ResourceWarning,
+            source=self,
+        )
+
+
+_dropped: set[asyncio.Task[None]] = set()
+"""The ends of clients that nobody else refers to."""
+
+
+def _close_dropped(client: Client) -> None:
+    task = asyncio.get_running_loop().create_task(client.close())
+    _dropped.add(task)
+    task.add_done_callback(_dropped.discard)
 
 
 class Connecting:

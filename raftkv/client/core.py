@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from raftkv.arguments import to_timeout
@@ -59,8 +60,14 @@ class Core:
         self._queues = LockQueues(
             self._pipeline, self._unary, self._kept, self._watches, settings, self._wait_s_max
         )
-        self._pipeline.on_look_around = self._search_leader
-        self._endpoints.binding.on_gone = self._cluster_gone
+        # No part refers to the client itself: one that its user has dropped is collected.
+        self._pipeline.on_look_around = partial(
+            self._unary.search_leader, self._pipeline.move_to_leader
+        )
+        self._endpoints.binding.on_gone = partial(
+            _cluster_gone, self._kept, self._watches, self._pipeline
+        )
+        self._queues.client = self  # whoever has a lock keeps its client
         self._closing = False
 
     async def _connect(self) -> None:
@@ -77,7 +84,7 @@ class Core:
             if (mixed := self._endpoints.binding.two_clusters()) is not None:
                 raise mixed
             if len(errors) < len(self._endpoints.given):
-                self._endpoints.binding.on_event = self._endpoint_event
+                self._endpoints.binding.on_event = partial(_log_event, self._endpoints)
                 return
             pause_s = backoff.next_s()
             if once or self._loop.time() + pause_s >= deadline:
@@ -167,19 +174,20 @@ class Core:
         deadline = self._loop.time() + timeout_s
         return lambda: max(LEFT_S_MIN, deadline - self._loop.time())
 
-    def _search_leader(self) -> None:
-        self._unary.search_leader(self._pipeline.move_to_leader)
 
-    def _endpoint_event(self, event: str, endpoint: Endpoint) -> None:
-        log(
-            event,
-            endpoint=endpoint.address,
-            answers_for=str(endpoint.answers_for),
-            client_belongs_to=str(self._endpoints.binding.identity),
-        )
+def _log_event(endpoints: Endpoints, event: str, endpoint: Endpoint) -> None:
+    log(
+        event,
+        endpoint=endpoint.address,
+        answers_for=str(endpoint.answers_for),
+        client_belongs_to=str(endpoints.binding.identity),
+    )
 
-    def _cluster_gone(self, error: WrongCluster) -> None:
-        """No endpoint of the own cluster is left: what is held there can't be trusted any more."""
-        self._kept.lose_all(error.message)
-        self._watches.fail_all(error)
-        self._pipeline.wake()
+
+def _cluster_gone(
+    kept: KeptLeases, watches: WatchStream, pipeline: Pipeline, error: WrongCluster
+) -> None:
+    """No endpoint of the own cluster is left: what is held there can't be trusted any more."""
+    kept.lose_all(error.message)
+    watches.fail_all(error)
+    pipeline.wake()

@@ -151,27 +151,27 @@ class Election:
             start = found.kvs[-1].key + b"\x00"
 
     async def observe(self) -> AsyncGenerator[LeaderInfo | None, None]:
-        """Who leads now and every change of it from now on; None while nobody does.
+        """Who leads now, and from now on each new leader and each proclamation; None: nobody.
 
-        Each leader in the order of tokens and each thing it says, none left out. Goes on over
-        failures of nodes. Raises `RevisionCompacted` if its consumer is so slow that what comes
-        next is compacted.
+        Leaders come in the order of tokens. No leader and no proclamation is left out, also if its
+        value equals the one before. Goes on over failures of nodes. Raises `RevisionCompacted` if
+        its consumer is so slow that what comes next is compacted.
         """
         start, end = self._bounds()
         now = await self._store.range(start, end)
         candidates = {kv.key: kv for kv in now.kvs if is_member(self.name, kv)}
         shown = _first(candidates)
-        yield shown
+        yield _leader_of(shown) if shown else None
         watch = self._store.watch(start, end, from_revision=now.revision + 1)
         try:
             async for batch in watch.batches():
                 for _, events in itertools.groupby(batch, lambda event: event.revision):
                     for event in events:
                         _follow(self.name, candidates, event)
-                    leader = _first(candidates)
-                    if leader != shown:
-                        shown = leader
-                        yield leader
+                    first = _first(candidates)
+                    if first != shown:  # a put of an equal value has a new mod_revision
+                        shown = first
+                        yield _leader_of(first) if first else None
         finally:
             await watch.close()
 
@@ -189,8 +189,8 @@ def _leader_of(kv: KeyValue) -> LeaderInfo:
     return LeaderInfo(kv.create_revision, kv.value, kv.key, kv.lease)
 
 
-def _first(candidates: dict[bytes, KeyValue]) -> LeaderInfo | None:
-    return _leader_of(candidates[min(candidates)]) if candidates else None
+def _first(candidates: dict[bytes, KeyValue]) -> KeyValue | None:
+    return candidates[min(candidates)] if candidates else None
 
 
 def _follow(name: bytes, candidates: dict[bytes, KeyValue], event: WatchEvent) -> None:

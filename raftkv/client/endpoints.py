@@ -11,6 +11,7 @@ from raftkv.client.identity import ClusterIdentity
 from raftkv.client.link import Link, Links
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import ConfigurationError
+from raftkv.host_port import HOST_PORT, split_host_port
 
 
 def parse_endpoints(endpoints: str | Sequence[str]) -> tuple[str, ...]:
@@ -28,12 +29,12 @@ def parse_endpoints(endpoints: str | Sequence[str]) -> tuple[str, ...]:
                 f"endpoint {address!r} has a scheme; write host:port alone, as in 127.0.0.1:7411",
                 endpoint=address,
             )
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        try:
+            split_host_port(address)
+        except ValueError as error:
             raise ConfigurationError(
-                f"endpoint {address!r} is not an address; write host:port, as in 127.0.0.1:7411",
-                endpoint=address,
-            )
+                f"endpoint {address!r} is not {HOST_PORT}; {error}", endpoint=address
+            ) from None
     return addresses
 
 

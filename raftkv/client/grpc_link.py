@@ -18,6 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 from raftkv.client.identity import identity_facts
 from raftkv.client.link import PIPELINE
 from raftkv.errors import ConnectionFailed, Outcome, OutcomeUnknown, RaftkvError, from_wire
+from raftkv.host_port import split_host_port
 from raftkv.rpc import api_pb2
 
 RESOLVE_S_MAX = 1.0
@@ -32,6 +33,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.min_reconnect_backoff_ms", 1_000),  # it is also the time given to one attempt
+    # So is one that comes back at another address of its name; gRPC's own default is 30 s.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 2_000),
     ("grpc.enable_http_proxy", 0),
@@ -100,10 +103,10 @@ class GrpcLink:
 
     async def _why_unconnected(self) -> str:
         """gRPC does not tell a name that nobody knows from a node that is down."""
-        host, _, port = self.address.rpartition(":")
+        host, port = split_host_port(self.address)
         if not self._name_known:
             if self._look_up is None:
-                self._look_up = _look_up(host.strip("[]"), port)
+                self._look_up = _look_up(host, port)
             await asyncio.wait({self._look_up}, timeout=RESOLVE_S_MAX)
             if not self._look_up.done():
                 return f"no name server answers for the host name in {self.address}"
@@ -124,7 +127,7 @@ class GrpcLink:
             self._channel = None
 
 
-def _look_up(host: str, port: str) -> asyncio.Future[str]:
+def _look_up(host: str, port: int) -> asyncio.Future[str]:
     """Why the name has no address; empty if it has one.
 
     In a thread that neither the loop's end nor the interpreter's waits for, as both would for the

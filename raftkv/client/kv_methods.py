@@ -23,7 +23,7 @@ from raftkv.client.results import (
     SwapResult,
     TransactionResult,
 )
-from raftkv.client.values import prefix_range, require_prefix, to_key
+from raftkv.client.values import deletion_bounds, range_bounds, to_key
 from raftkv.client.when import Compare
 from raftkv.errors import TooManyKeys
 from raftkv.rpc import kv_pb2
@@ -144,9 +144,10 @@ class KvMethods(Core):
 
     async def range(
         self,
-        start: str | bytes,
-        end: str | bytes,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
         *,
+        prefix: str | bytes | None = None,
         limit: int = 0,
         revision: int = 0,
         sort: Sort = Sort.KEY,
@@ -157,7 +158,8 @@ class KvMethods(Core):
         fallback: Fallback = None,
         timeout: float | None = None,
     ) -> RangeResult:
-        """The keys from `start` up to and without `end`; b"\\0" as `end`: without end.
+        """The keys from `start` up to and without `end`; b"\\0" as `end`: without end. Or those
+        that begin with `prefix`.
 
         At most `limit` of them (0: all). What is too large for one reply or read is fetched in
         pages of the same revision, within the one timeout; `scan` reads any number of keys, and
@@ -165,6 +167,7 @@ class KvMethods(Core):
         whatever a node has, with `fallback` set. Raises `RevisionCompacted`, `RevisionInFuture`
         and, for a bounded level, `TooStale`.
         """
+        start, end = range_bounds(start, end, prefix)
         message = requests.range_message(
             self._settings,
             start,
@@ -218,10 +221,8 @@ class KvMethods(Core):
         timeout: float | None = None,
     ) -> RangeResult:
         """The keys that start with `prefix`, all keys if it is empty. Otherwise as `range`."""
-        start, end = prefix_range(prefix)
         return await self.range(
-            start,
-            end,
+            prefix=prefix,
             limit=limit,
             revision=revision,
             sort=sort,
@@ -251,9 +252,10 @@ class KvMethods(Core):
 
     async def delete_range(
         self,
-        start: str | bytes,
-        end: str | bytes,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
         *,
+        prefix: str | bytes | None = None,
         limit: int = 0,
         prev_kv: bool = False,
         fence: Fences = None,
@@ -261,12 +263,14 @@ class KvMethods(Core):
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
     ) -> DeleteResult:
-        """Delete the keys from `start` up to and without `end`; b"\\0" as `end`: without end.
+        """Delete the keys from `start` up to and without `end`; b"\\0" as `end`: without end. Or
+        those that begin with `prefix`, which must not be empty.
 
         All of them in one revision, or only the first `limit` of them, and `more` says whether
         there are others. Raises `TooManyKeys` if they are more than one revision may delete:
         nothing was deleted then, and `delete_range_in_pages` deletes any number.
         """
+        start, end = deletion_bounds(start, end, prefix)
         deletion = kv_pb2.DeleteRange(
             key=to_key(start, self._settings, "start"),
             range_end=to_key(end, self._settings, "end"),
@@ -289,10 +293,8 @@ class KvMethods(Core):
         """Delete the keys that start with `prefix`, which must not be empty. Otherwise as
         `delete_range`.
         """
-        start, end = prefix_range(require_prefix(prefix))
         return await self.delete_range(
-            start,
-            end,
+            prefix=prefix,
             limit=limit,
             prev_kv=prev_kv,
             fence=fence,

@@ -103,6 +103,7 @@ class LockQueues:
         self.owners = LockOwners()
         self.timeout_s = timeout_s  # of commands whose caller gave none
         self.answer_s_max = settings.silence_s_max  # how long one attempt waits for its answer
+        self.client: object = None  # that they belong to
         self._pipeline = pipeline
         self._unary = unary
         self._kept = kept

@@ -13,7 +13,7 @@ from raftkv.client.levels import Level, ReadLevel, to_level
 from raftkv.client.op import Sort
 from raftkv.client.paging import Pages
 from raftkv.client.scan import SCAN_PAGE_KEYS, Scan
-from raftkv.client.values import prefix_range, require_prefix, to_key
+from raftkv.client.values import deletion_bounds, range_bounds, to_key
 from raftkv.rpc import kv_pb2
 
 
@@ -22,16 +22,18 @@ class PagedMethods(KvMethods):
 
     def scan(
         self,
-        start: str | bytes,
-        end: str | bytes,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
         *,
+        prefix: str | bytes | None = None,
         revision: int = 0,
         keys_only: bool = False,
         page_keys: int = SCAN_PAGE_KEYS,
         level: Level = ReadLevel.LINEARIZABLE,
         timeout: float | None = None,
     ) -> Scan:
-        """The keys from `start` up to and without `end`, in order and one at a time.
+        """The keys from `start` up to and without `end`, or those that begin with `prefix`, in
+        order and one at a time.
 
             async for kv in client.scan("logs/", "logs0"):
                 print(kv.key)
@@ -39,6 +41,7 @@ class PagedMethods(KvMethods):
         All are from one revision, that of the first page unless `revision` is given; only the
         first page is read at `level`. No more than `page_keys` are held at a time.
         """
+        start, end = range_bounds(start, end, prefix)
         message = requests.range_message(
             self._settings,
             start,
@@ -65,10 +68,8 @@ class PagedMethods(KvMethods):
         timeout: float | None = None,
     ) -> Scan:
         """The keys that start with `prefix`, all keys if it is empty. Otherwise as `scan`."""
-        start, end = prefix_range(prefix)
         return self.scan(
-            start,
-            end,
+            prefix=prefix,
             revision=revision,
             keys_only=keys_only,
             page_keys=page_keys,
@@ -78,15 +79,16 @@ class PagedMethods(KvMethods):
 
     def delete_range_in_pages(
         self,
-        start: str | bytes,
-        end: str | bytes,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
         *,
+        prefix: str | bytes | None = None,
         page_keys: int = DELETE_PAGE_KEYS,
         fence: Fences = None,
         timeout: float | None = None,
     ) -> PagedDeletion:
-        """Delete the keys from `start` up to and without `end`, however many, over several
-        revisions; nothing is deleted before it is iterated.
+        """Delete the keys from `start` up to and without `end`, or those that begin with `prefix`,
+        however many, over several revisions; nothing is deleted before it is iterated.
 
             deletion = client.delete_range_in_pages("logs/", "logs0")
             async for page in deletion:
@@ -95,6 +97,7 @@ class PagedMethods(KvMethods):
         Each page deletes at most `page_keys` of the keys that the range has then: others see it
         half deleted, and what they put there meanwhile may be deleted, too. `fence` guards each.
         """
+        start, end = deletion_bounds(start, end, prefix)
         set_fences(kv_pb2.Command(), fence, self._settings)  # what is no fence is refused now
         return PagedDeletion(
             partial(
@@ -118,7 +121,6 @@ class PagedMethods(KvMethods):
         """The keys that start with `prefix`, which must not be empty. Otherwise as
         `delete_range_in_pages`.
         """
-        start, end = prefix_range(require_prefix(prefix))
         return self.delete_range_in_pages(
-            start, end, page_keys=page_keys, fence=fence, timeout=timeout
+            prefix=prefix, page_keys=page_keys, fence=fence, timeout=timeout
         )

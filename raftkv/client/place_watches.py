@@ -22,8 +22,8 @@ from raftkv.client.pipeline import Pipeline
 from raftkv.client.places import Place
 from raftkv.client.requests import range_piece
 from raftkv.client.results import RangeResult, range_reading
-from raftkv.client.watch import Parcel, Watch
 from raftkv.client.watch_stream import TIMER_TOLERANCE_S, WatchStream
+from raftkv.client.watcher import Parcel, Watcher
 from raftkv.errors import Overloaded, RaftkvError, RevisionCompacted
 from raftkv.rpc import api_pb2, kv_pb2
 
@@ -49,7 +49,7 @@ class PlaceWatches:
         self._loop = loop
         self._young: dict[Place, float] = {}  # when it was taken, in that order
         self._timer: asyncio.TimerHandle | None = None
-        self._watches: dict[Place, _DeletionWatch | None] = {}  # None: it is read, or will be
+        self._watches: dict[Place, _DeletionWatcher | None] = {}  # None: it is read, or will be
         self._bound = WATCHES_MAX  # less where the server refuses them
 
     def add(self, place: Place) -> None:
@@ -113,7 +113,7 @@ class PlaceWatches:
         if not any(kv.create_revision == place.token for kv in found.kvs):
             self._removed(place)
             return
-        watch = self._watches[place] = _DeletionWatch(
+        watch = self._watches[place] = _DeletionWatcher(
             self._stream,
             place.key,
             found.revision + 1,
@@ -143,8 +143,8 @@ class PlaceWatches:
         self._loop.call_later(delay_s, self._read, place)
 
 
-class _DeletionWatch(Watch):
-    """The watch of one key for its deletion, without a task: what a consumer would do is called."""
+class _DeletionWatcher(Watcher):
+    """Watches one key for its deletion, without a task: what a consumer would do is called."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class _DeletionWatch(Watch):
         on_end: Callable[[RaftkvError], None],
     ) -> None:
         request = api_pb2.WatchCreate(key=key, start_revision=start_revision, no_put=True)
-        super().__init__(stream, request, 0, 0.0, saw)
+        super().__init__(stream, request, 0, saw)
         self._on_deletion = on_deletion
         self._on_end = on_end
 

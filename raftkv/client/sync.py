@@ -151,9 +151,10 @@ class SyncClient:
     @twin_of(Client.range)
     def range(
         self,
-        start: str | bytes,
-        end: str | bytes,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
         *,
+        prefix: str | bytes | None = None,
         limit: int = 0,
         revision: int = 0,
         sort: Sort = Sort.KEY,
@@ -168,6 +169,7 @@ class SyncClient:
             self._client.range,
             start,
             end,
+            prefix=prefix,
             limit=limit,
             revision=revision,
             sort=sort,
@@ -232,9 +234,10 @@ class SyncClient:
     @twin_of(Client.delete_range)
     def delete_range(
         self,
-        start: str | bytes,
-        end: str | bytes,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
         *,
+        prefix: str | bytes | None = None,
         limit: int = 0,
         prev_kv: bool = False,
         fence: Fences = None,
@@ -246,6 +249,7 @@ class SyncClient:
             self._client.delete_range,
             start,
             end,
+            prefix=prefix,
             limit=limit,
             prev_kv=prev_kv,
             fence=fence,
@@ -280,9 +284,10 @@ class SyncClient:
     @twin_of(Client.scan)
     def scan(
         self,
-        start: str | bytes,
-        end: str | bytes,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
         *,
+        prefix: str | bytes | None = None,
         revision: int = 0,
         keys_only: bool = False,
         page_keys: int = SCAN_PAGE_KEYS,
@@ -293,6 +298,7 @@ class SyncClient:
             self._client.scan(
                 start,
                 end,
+                prefix=prefix,
                 revision=revision,
                 keys_only=keys_only,
                 page_keys=page_keys,
@@ -326,16 +332,17 @@ class SyncClient:
     @twin_of(Client.delete_range_in_pages)
     def delete_range_in_pages(
         self,
-        start: str | bytes,
-        end: str | bytes,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
         *,
+        prefix: str | bytes | None = None,
         page_keys: int = DELETE_PAGE_KEYS,
         fence: Fences = None,
         timeout: float | None = None,
     ) -> SyncPagedDeletion:
         return SyncPagedDeletion(
             self._client.delete_range_in_pages(
-                start, end, page_keys=page_keys, fence=fence, timeout=timeout
+                start, end, prefix=prefix, page_keys=page_keys, fence=fence, timeout=timeout
             )
         )
 

@@ -49,6 +49,31 @@ def prefix_range(prefix: str | bytes) -> tuple[bytes, bytes]:
     return to_bytes(prefix, "prefix") or ALL_KEYS_FROM, prefix_end(prefix)
 
 
+def range_bounds(
+    start: str | bytes | None, end: str | bytes | None, prefix: str | bytes | None
+) -> tuple[str | bytes, str | bytes]:
+    """Start and end of a range that is given by both of them, or by a prefix."""
+    if prefix is not None:
+        if start is not None or end is not None:
+            raise InvalidRequest(
+                "prefix is given with start or end; give one or the other", field="prefix"
+            )
+        return prefix_range(prefix)
+    if start is None or end is None:
+        field = "start" if start is None else "end"
+        raise InvalidRequest(f"{field} is missing; give start and end, or prefix", field=field)
+    return start, end
+
+
+def deletion_bounds(
+    start: str | bytes | None, end: str | bytes | None, prefix: str | bytes | None
+) -> tuple[str | bytes, str | bytes]:
+    """As `range_bounds`, but an empty prefix is refused: nobody deletes every key by mistake."""
+    if prefix is not None:
+        require_prefix(prefix)
+    return range_bounds(start, end, prefix)
+
+
 def require_prefix(prefix: str | bytes) -> str | bytes:
     """Raise `InvalidRequest` for the empty prefix: nobody deletes everything by mistake."""
     if not to_bytes(prefix, "prefix"):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from raftkv.client.watch import Parcel, Watch
 from raftkv.client.watch_events import WatchEvent, events_of
+from raftkv.client.watcher import Parcel, Watcher
 from raftkv.rpc import api_pb2
 
 LONG_DELIVERY_S = 0.001
@@ -22,17 +22,17 @@ class WatchMail:
     """Gathers parcels by whom they are for. `on_overfull` is told of who takes too slowly."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, on_overfull: Callable[[Watch], None]
+        self, loop: asyncio.AbstractEventLoop, on_overfull: Callable[[Watcher], None]
     ) -> None:
         self._loop = loop
         self._on_overfull = on_overfull
         self._growing: dict[tuple[int, ...], Parcel] = {}  # more may be put into these
-        self._gathered: list[tuple[Parcel, list[Watch]]] = []
+        self._gathered: list[tuple[Parcel, list[Watcher]]] = []
         self._parts: dict[tuple[int, ...], list[WatchEvent]] = {}  # of what came in pieces
         self._delivery: asyncio.Handle | None = None
         self._not_before = 0.0
 
-    def gather(self, news: api_pb2.WatchNews, watches: Mapping[int, Watch]) -> None:
+    def gather(self, news: api_pb2.WatchNews, watches: Mapping[int, Watcher]) -> None:
         """Events have arrived; they are delivered soon."""
         ids = tuple(news.watch_ids)
         events = events_of(news.events)
@@ -58,13 +58,13 @@ class WatchMail:
         began = self._loop.time()
         for parcel, watches in gathered:
             parcel.seal()
-            for watch in watches:
-                watch.open_parcel = None
-                watch.deliver(parcel)
+            for watcher in watches:
+                watcher.open_parcel = None
+                watcher.deliver(parcel)
         for _, watches in gathered:
-            for watch in watches:
-                if watch.overfull and not watch.paused:
-                    self._on_overfull(watch)
+            for watcher in watches:
+                if watcher.overfull and not watcher.paused:
+                    self._on_overfull(watcher)
         self._loop.call_soon(self._delivered, began)  # after the consumers that were just woken
 
     def break_off(self) -> None:
@@ -79,14 +79,14 @@ class WatchMail:
             self._delivery = None
         self._gathered.clear()
 
-    def _open(self, ids: tuple[int, ...], watches: Mapping[int, Watch]) -> Parcel:
+    def _open(self, ids: tuple[int, ...], watches: Mapping[int, Watcher]) -> Parcel:
         parcel = self._growing[ids] = Parcel()
         addressees = [watches[watch_id] for watch_id in ids if watch_id in watches]
-        for watch in addressees:
-            if watch.open_parcel is not None:
+        for watcher in addressees:
+            if watcher.open_parcel is not None:
                 # Whatever follows belongs behind this one, so the earlier one must not grow.
-                self._growing.pop(watch.open_parcel, None)
-            watch.open_parcel = ids
+                self._growing.pop(watcher.open_parcel, None)
+            watcher.open_parcel = ids
         self._gathered.append((parcel, addressees))
         if self._delivery is None:
             # call_at waits for a turn of the loop at least: what is read in this one is merged.

@@ -6,6 +6,7 @@ from raftkv.arguments import to_bytes, to_flag, to_int64
 from raftkv.client.core import Core
 from raftkv.client.values import ALL_KEYS_FROM, prefix_range, to_key
 from raftkv.client.watch import Watch
+from raftkv.client.watcher import Watcher
 from raftkv.errors import InvalidRequest
 from raftkv.rpc import api_pb2
 
@@ -44,15 +45,11 @@ class WatchMethods(Core):
             progress_notify=to_flag(progress, "progress"),
         )
         request.key, request.range_end = self._watched(start, end, prefix)
-        watch = Watch(
-            self._watches,
-            request,
-            self._settings.watch_buffer_bytes_max,
-            self._wait_s_max,
-            self._pipeline.saw,
+        watcher = Watcher(
+            self._watches, request, self._settings.watch_buffer_bytes_max, self._pipeline.saw
         )
-        self._watches.add(watch)
-        return watch
+        self._watches.add(watcher)
+        return Watch(watcher, self._wait_s_max, self)
 
     def _watched(
         self, start: str | bytes | None, end: str | bytes | None, prefix: str | bytes | None

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 
@@ -22,8 +23,8 @@ from raftkv.client.link import WATCH, Stream
 from raftkv.client.results import error_of
 from raftkv.client.retry import Backoff
 from raftkv.client.settings import ClientSettings
-from raftkv.client.watch import Watch
 from raftkv.client.watch_mail import WatchMail
+from raftkv.client.watcher import Watcher
 from raftkv.errors import (
     ConnectionFailed,
     Outcome,
@@ -55,7 +56,7 @@ class WatchStream:
         self._backoff = Backoff(rng, settings.backoff_s_min, settings.backoff_s_max)
         self._mail = WatchMail(loop, self._pause)
         self._ids = itertools.count(1)
-        self._watches: dict[int, Watch] = {}
+        self._watches: dict[int, Watcher] = {}
         self._heard: set[int] = set()  # the node has said that it hears these
         self._creates: dict[int, None] = {}  # to be asked for
         self._cancels: list[int] = []
@@ -68,42 +69,52 @@ class WatchStream:
         self._asked_at: float | None = None  # how far it is, and it has not said
         self._pump_handle: asyncio.Handle | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
-        self._closed = False
+        self.closed = False
         self.trouble = ""  # the last refusal since a node has served
 
     # ---- for watches -------------------------------------------------------------------
 
-    def add(self, watch: Watch) -> None:
+    def add(self, watcher: Watcher) -> None:
         """Run this watch from now on."""
-        if self._closed:
+        if self.closed:
             raise Unavailable("the client is closed")
-        watch.watch_id = next(self._ids)
-        self._watches[watch.watch_id] = watch
-        self._creates[watch.watch_id] = None
+        watcher.watch_id = next(self._ids)
+        self._watches[watcher.watch_id] = watcher
+        self._creates[watcher.watch_id] = None
         self._wake()
 
-    def remove(self, watch: Watch) -> None:
+    def remove(self, watcher: Watcher) -> None:
         """See `Keeper.remove`."""
-        if self._watches.pop(watch.watch_id, None) is None:
+        if self._watches.pop(watcher.watch_id, None) is None:
             return
-        self._heard.discard(watch.watch_id)
-        if watch.watch_id in self._creates:
-            del self._creates[watch.watch_id]
+        self._heard.discard(watcher.watch_id)
+        if watcher.watch_id in self._creates:
+            del self._creates[watcher.watch_id]
         else:
-            self._cancels.append(watch.watch_id)
+            self._cancels.append(watcher.watch_id)
             self._wake()
 
-    def resume(self, watch: Watch) -> None:
+    @property
+    def runs(self) -> bool:
+        """See `Keeper.runs`."""
+        return not self.closed and self._loop.is_running()
+
+    def remove_dropped(self, watcher: Watcher) -> None:
+        """See `Keeper.remove_dropped`."""
+        with suppress(RuntimeError):  # the loop is closed, and the stream with it
+            self._loop.call_soon_threadsafe(self.remove, watcher)
+
+    def resume(self, watcher: Watcher) -> None:
         """See `Keeper.resume`."""
-        watch.paused = False
-        if self._closed:
-            watch.fail(Unavailable("the client is closed"))
+        watcher.paused = False
+        if self.closed:
+            watcher.fail(Unavailable("the client is closed"))
         else:
-            self.add(watch)
+            self.add(watcher)
 
     def close(self) -> None:
         """End the stream and every watch."""
-        self._closed = True
+        self.closed = True
         for handle in (self._pump_handle, self._tick_handle):
             if handle is not None:
                 handle.cancel()
@@ -119,19 +130,19 @@ class WatchStream:
         self._creates.clear()
         self._heard.clear()
         watches, self._watches = self._watches, {}
-        for watch in watches.values():
-            watch.fail(error)
+        for watcher in watches.values():
+            watcher.fail(error)
 
-    def _pause(self, watch: Watch) -> None:
+    def _pause(self, watcher: Watcher) -> None:
         """Its consumer is too slow: hear no more until it has taken what is there."""
-        watch.paused = True
-        self.remove(watch)
+        watcher.paused = True
+        self.remove(watcher)
 
     # ---- out ---------------------------------------------------------------------------
 
     def _wake(self) -> None:
         """Send what is to be sent, at the end of this turn."""
-        if self._pump_handle is None and not self._closed:
+        if self._pump_handle is None and not self.closed:
             self._pump_handle = self._loop.call_soon(self._pump)
 
     def _wake_at(self, when: float) -> None:
@@ -228,31 +239,31 @@ class WatchStream:
 
     def _created(self, news: api_pb2.WatchNews) -> None:
         for watch_id in news.watch_ids:
-            watch = self._watches.get(watch_id)
-            if watch is not None:
+            watcher = self._watches.get(watch_id)
+            if watcher is not None:
                 self._heard.add(watch_id)
-                watch.start(news.revision)
+                watcher.start(news.revision)
 
     def _progress(self, revision: int, ids: list[int]) -> None:
         # Behind what has arrived before it.
         self._mail.deliver()
         for watch_id in ids:
-            watch = self._watches.get(watch_id)
-            if watch is not None and watch.progress(revision):
-                watch.tell_progress()
+            watcher = self._watches.get(watch_id)
+            if watcher is not None and watcher.progress(revision):
+                watcher.tell_progress()
 
     def _ended(self, news: api_pb2.WatchNews) -> None:
         self._mail.deliver()
         error = error_of(news.ended)
         for watch_id in news.watch_ids:
-            watch = self._watches.get(watch_id)
-            if watch is None:
+            watcher = self._watches.get(watch_id)
+            if watcher is None:
                 continue
             self._heard.discard(watch_id)
-            refused = isinstance(error, Overloaded) and not watch.is_started
+            refused = isinstance(error, Overloaded) and not watcher.is_started
             if error.outcome is Outcome.NOT_APPLIED or refused:
                 del self._watches[watch_id]
-                watch.fail(error)
+                watcher.fail(error)
             elif isinstance(error, Overloaded):
                 self._loop.call_later(error.retry_after_s, self._ask_again, watch_id)
             else:

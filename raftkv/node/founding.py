@@ -284,13 +284,16 @@ class Founder:
             )
         known = decode_membership(answer.membership) if answer.membership else Membership()
         if known.members and id not in known.members and id not in known.removed:
+            at, there = self.founders[id], self.founders[other].client
             raise DamagedData(
-                f"the cluster was founded without node {id}: `raftkv member add {id}` there, and"
-                f" start this node with --join <client address of node {other}>"
+                f"the cluster was founded without node {id}. Fix: run `raftkv member add {id}"
+                f" --peer {at.peer} --client {at.client} -e {there}`, and start this node with"
+                f" --join {there} in place of --initial-members"
             )
         raise DamagedData(
             f"the disk of node {id} is empty, but node {other} belongs to a cluster in which node"
             f" {id} has a part: its log and votes are lost, and under this id it could undo what it"
             " has acknowledged. Put the directory back, or, as the others have the data, replace it"
-            f" by a node with a new id: `raftkv member replace {id} NEW --peer ... --client ...`"
+            f" by a node with a new id: `raftkv member replace {id} NEW --peer HOST:PORT --client"
+            " HOST:PORT`"
         )

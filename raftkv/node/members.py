@@ -209,7 +209,8 @@ class Claim(Change):
         if disk_id != self.disk_id and (disk_id is not None or node_id not in present.learners):
             raise MembershipRefused(
                 f"node {node_id} has started from another disk before; an id never starts again"
-                f" from an empty disk: `raftkv member replace {node_id} NEW`"
+                f" from an empty disk. Fix: `raftkv member replace {node_id} {free_id(present)}"
+                " --peer HOST:PORT --client HOST:PORT`, with addresses that no member has"
             )
 
     def require_able(self, cluster_version: int) -> None:

@@ -91,9 +91,9 @@ _LEFT = ASK_TIMEOUT_S
 def _not_added(settings: Settings) -> ConfigurationError:
     return ConfigurationError(
         f"node {settings.node_id} is not a member of the cluster at {settings.join}. Fix: first run"
-        f" `raftkv member add {settings.node_id} --peer {settings.peer_advertise}"
-        f" --client {settings.client_advertise}` there, then start this node again. An id that was"
-        " removed never comes back: take a new one.",
+        f" `raftkv member add {settings.node_id} --peer {settings.peer_advertise} --client"
+        f" {settings.client_advertise} -e {','.join(settings.addresses_to_join)}`, then start this"
+        " node again. If the id was removed, that command refuses it and names a free one",
         key="join",
     )
 

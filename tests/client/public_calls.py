@@ -51,6 +51,9 @@ FROM_ONE = {
 MAY_BE_NEGATIVE = {"lease", "n", "other"}
 """Ids of leases are any 64-bit numbers, counters go down, conditions compare with any number."""
 
+BOUNDS = {"start", "end"}
+"""What a range needs if it has no prefix."""
+
 CALLED = {"other": ("number", "value")}
 """Operators have an argument without a name of the caller's."""
 
@@ -95,7 +98,11 @@ class PublicCall:
         for parameter in self.parameters:
             if parameter is wrong:
                 given = value
-            elif parameter.default is parameter.empty:
+            elif parameter.default is parameter.empty or (
+                parameter.name in BOUNDS
+                and wrong.name != "prefix"
+                and str in _members(self.hints[parameter.name])
+            ):
                 given = _valid(self, parameter, valid)
             else:
                 continue

@@ -183,11 +183,23 @@ async def test_what_happens_in_one_revision_is_seen_at_once() -> None:
 
 
 async def test_a_candidate_that_gives_up_is_not_seen_and_a_proclamation_is() -> None:
-    store = Scripted(
-        [member(5, b"a"), member(6)],
-        [delete(6, 11), put(member(5, b"b", 12)), put(member(5, b"b", 13))],
-    )
+    store = Scripted([member(5, b"a"), member(6)], [delete(6, 11), put(member(5, b"b", 12))])
     assert await observed(store) == [(5, b"a"), (5, b"b")]
+
+
+async def test_a_proclamation_and_a_leader_are_seen_also_if_the_value_is_the_same() -> None:
+    store = Scripted([member(5, b"a"), member(6, b"a")], [put(member(5, b"a", 11)), delete(5, 12)])
+    assert await observed(store) == [(5, b"a"), (5, b"a"), (6, b"a")]
+
+
+async def test_an_observer_that_is_left_by_break_closes_its_watch() -> None:
+    store = Scripted([], [put(member(11, b"a"))], [delete(11, 12)])
+    async for leader in Election(None, store, ClientSettings(), b"e", 10_000).observe():  # type: ignore[arg-type]
+        if leader:
+            break
+    for _ in range(3):  # the loop finishes a generator that nobody refers to any more
+        await asyncio.sleep(0)
+    assert store.closed
 
 
 async def test_a_key_among_the_candidates_that_is_none_does_not_lead() -> None:

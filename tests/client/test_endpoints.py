@@ -180,3 +180,30 @@ async def test_a_client_in_use_survives_the_replacement_of_every_node_it_was_giv
 def test_an_endpoint_with_a_scheme_is_refused_at_once() -> None:
     with pytest.raises(ConfigurationError, match="has a scheme; write host:port alone"):
         parse_endpoints("127.0.0.1:7412,http://127.0.0.1:7411")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "fix"),
+    [
+        ("::1:7411", r"write \[::1\]:7411"),
+        ("::1", r"before a port: write \[::1\]:7411"),
+        ("[::1]", r"before a port: write \[::1\]:7411"),
+        ("fe80::1%eth0:7411", r"write \[fe80::1%eth0\]:7411"),
+        ("2001:db8::abcd", r"write \[2001:db8::abcd\]:7411"),
+        ("[localhost]:7411", "write it like 127.0.0.1:7411"),
+        ("[::1:7411", "write it like 127.0.0.1:7411"),
+        ("localhost", "write it like 127.0.0.1:7411"),
+        ("localhost:٣", "write it like 127.0.0.1:7411"),
+        ("a b:7411", "write it like 127.0.0.1:7411"),
+    ],
+)
+def test_what_is_no_address_is_refused_with_what_to_write(endpoint: str, fix: str) -> None:
+    with pytest.raises(ConfigurationError, match="host:port.*" + fix):
+        parse_endpoints(f"127.0.0.1:7411,{endpoint}")
+
+
+def test_an_ipv6_address_in_brackets_is_an_endpoint() -> None:
+    assert parse_endpoints("[::1]:7411, [fe80::1%eth0]:7411") == (
+        "[::1]:7411",
+        "[fe80::1%eth0]:7411",
+    )

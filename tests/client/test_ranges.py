@@ -139,3 +139,41 @@ async def test_an_empty_prefix_means_every_key_and_is_no_way_to_delete_them(
 )
 def test_the_end_of_a_prefix_is_the_next_key_that_lacks_it(prefix: bytes, end: bytes) -> None:
     assert prefix_end(prefix) == end
+
+
+async def test_a_prefix_names_a_range_as_it_does_for_a_watch(filled: Client) -> None:
+    assert await filled.range(prefix="k01") == await filled.range_prefix("k01")
+    assert [kv.key async for kv in filled.scan(prefix="k01")] == KEYS[10:20]
+    assert (await filled.delete_range(prefix="k01")).deleted == 10
+    pages = [page.deleted async for page in filled.delete_range_in_pages(prefix="k02", page_keys=3)]
+    assert sum(pages) == 5
+    assert [kv.key for kv in (await filled.range(prefix="")).kvs] == KEYS[:10]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"prefix": "k", "start": "a"}, "prefix"),
+        ({"prefix": "k", "end": "a"}, "prefix"),
+        ({"start": "k"}, "end"),
+        ({"end": "k"}, "start"),
+        ({}, "start"),
+    ],
+)
+async def test_a_range_is_given_by_both_its_ends_or_by_a_prefix(
+    client: Client, arguments: dict[str, str], field: str
+) -> None:
+    for method in (client.range, client.delete_range):
+        with pytest.raises(InvalidRequest) as refused:
+            await method(**arguments)  # type: ignore[arg-type]
+        assert refused.value.facts["field"] == field
+    for paged in (client.scan, client.delete_range_in_pages):
+        with pytest.raises(InvalidRequest):
+            paged(**arguments)  # type: ignore[arg-type]
+
+
+async def test_an_empty_prefix_deletes_nothing(filled: Client) -> None:
+    with pytest.raises(InvalidRequest, match="prefix is empty"):
+        await filled.delete_range(prefix="")
+    with pytest.raises(InvalidRequest, match="prefix is empty"):
+        filled.delete_range_in_pages(prefix="")

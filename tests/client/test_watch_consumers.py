@@ -24,8 +24,8 @@ async def test_a_slow_consumer_misses_nothing_and_delays_nobody(world: World) ->
         for number in range(300):
             world.write(put(b"k", b"%d" % number))
             assert (await take(quick, 1))[0].value == b"%d" % number
-        assert slow.paused
-        assert sum(parcel.size_bytes for parcel in slow._queue) < 25_000
+        assert slow._watcher.paused
+        assert sum(parcel.size_bytes for parcel in slow._watcher.queue) < 25_000
         assert [told(event) for event in await take(slow, 300)] == world.changes()
         world.write(put(b"k", b"live again"))
         assert (await take(slow, 1))[0].value == b"live again"
@@ -57,6 +57,7 @@ async def test_equal_watches_share_one_message_and_its_events(
     (stream,) = world.serving().streams
     (news,) = [news for reply in stream.replies for news in reply.news if news.events]
     assert len(news.watch_ids) == 100
+    await watcher.close()
 
 
 async def test_what_gathers_while_consumers_are_busy_is_handed_out_at_once(
@@ -74,6 +75,7 @@ async def test_all_watches_of_a_client_share_one_stream(world: World, watcher: C
     for watch in watches:
         await watch.started()
     assert len(world.opened) == 1
+    await watcher.close()
 
 
 async def test_closing_a_watch_ends_its_iteration_and_frees_its_place(
@@ -121,9 +123,9 @@ async def test_a_watch_begins_after_what_was_acknowledged_before_it(
     await asyncio.sleep(0.5)
     world.nodes["a:1"].behind = False
     world.nodes["a:1"].advance()
-    await watch.started()
-    world.write(put(b"k", b"after"))
-    assert (await take(watch, 1))[0].value == b"after"
+    async with watch:
+        world.write(put(b"k", b"after"))
+        assert (await take(watch, 1))[0].value == b"after"
 
 
 async def test_without_a_majority_a_watch_does_not_start(world: World, watcher: Client) -> None:

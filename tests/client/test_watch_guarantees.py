@@ -60,7 +60,8 @@ async def test_unique_what_follows_the_end_of_its_stream_in_one_message_is_told_
         world.write(put(b"k", b"being sent"))
         await asyncio.sleep(0.01)
         node.cut_off = True
-        watcher.watch("k")  # can't start here, so all go on at another node
+        # It can't start here, so all go on at another node.
+        starting = watcher.watch("k")
         await asyncio.sleep(2.1)
         node.cut_off = False
         world.write(put(b"k", b"behind the end"))
@@ -73,6 +74,7 @@ async def test_unique_what_follows_the_end_of_its_stream_in_one_message_is_told_
         assert end.HasField("ended")
         assert behind.events
     assert [told(event) for event in events] == world.changes()
+    await starting.close()
     await watcher.close()
 
 
@@ -288,5 +290,5 @@ async def test_right_filtering_no_key_outside_and_no_kind_that_is_not_wanted(
 
 def assert_told(world: World, watch: Watch, wanted: Callable[[bytes], bool]) -> None:
     expected = world.changes(lambda change: wanted(change.key))
-    batch = [event for parcel in watch._queue for event in parcel.events]
+    batch = [event for parcel in watch._watcher.queue for event in parcel.events]
     assert [told(event) for event in batch] == expected

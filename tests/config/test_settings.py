@@ -192,9 +192,14 @@ def test_an_address_is_a_host_and_a_port(address: str, parts: tuple[str, int]) -
     "address",
     [
         *("", "host", ":7411", "host:", "host:0", "host:65536", "host:+1", "::1:7411"),
-        *("a b:1", "x/y:1", "host:" + "9" * 5000),
+        *("a b:1", "x/y:1", "host:" + "9" * 5000, "::1", "[::1]", "[host]:1", "[::1:1"),
     ],
 )
 def test_what_is_not_host_and_port_is_refused(address: str) -> None:
     with pytest.raises(ConfigurationError, match="host:port"):
         split_address("join", address)
+
+
+def test_an_ipv6_address_without_brackets_is_refused_with_the_form_to_write() -> None:
+    with pytest.raises(ConfigurationError, match=r"Fix: .*write \[::1\]:7511\.$"):
+        split_address("peer_listen", "::1:7511")

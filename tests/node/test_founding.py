@@ -162,7 +162,7 @@ async def test_founders_found_without_those_who_will_never_come(world: World) ->
     await world.until(lambda: not world.processes[2].up)
     failed = world.processes[2].failed
     assert isinstance(failed, DamagedData)
-    assert "was founded without node 2: `raftkv member add 2`" in failed.message
+    assert "`raftkv member add 2 --peer n2:1 --client n2:2 -e n1:2`" in failed.message
 
 
 async def test_all_who_are_left_must_say_who_will_never_come(world: World) -> None:

@@ -148,7 +148,8 @@ def test_another_disk_gets_no_started_id() -> None:
     for node_id in (4, 1):
         assert refusal(claim(node_id, OTHER_DISK)) == (
             f"node {node_id} has started from another disk before; an id never starts again from"
-            f" an empty disk: `raftkv member replace {node_id} NEW`"
+            f" an empty disk. Fix: `raftkv member replace {node_id} 7 --peer HOST:PORT --client"
+            " HOST:PORT`, with addresses that no member has"
         )
 
 

@@ -127,7 +127,7 @@ async def test_a_node_joins_by_any_of_the_addresses_that_it_is_given(tmp_path: P
 async def test_a_node_that_was_not_added_is_told_how_to_add_it(tmp_path: Path) -> None:
     async with open_door(tmp_path) as member:
         settings = settings_of(tmp_path / "node", node_id=4, join=f"127.0.0.1:{member.port}")
-        with pytest.raises(ConfigurationError, match="raftkv member add"):
+        with pytest.raises(ConfigurationError, match=f"raftkv member add 4 .* -e {settings.join}`"):
             await Server(settings).start()
 
     assert read_identity(settings.data_dir) is None
