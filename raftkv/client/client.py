@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from raftkv.client.cluster_methods import ClusterMethods
 from raftkv.client.election_methods import ElectionMethods
+from raftkv.client.home import check_threads
 from raftkv.client.lease_methods import LeaseMethods
 from raftkv.client.link import Links
 from raftkv.client.lock_methods import LockMethods
@@ -98,9 +99,12 @@ class Connecting:
     async def _connected(self) -> Client:
         links = self._links
         if links is None:
-            # Imported late: a simulator's client has no gRPC.
+            # Imported late: a simulator's client has no gRPC. The first must load it.
+            from raftkv.client.grpc_fork import forks
             from raftkv.client.grpc_link import GrpcLink
 
+            check_threads()
+            forks.check()
             links = GrpcLink
         client = Client(self._endpoints, self._timeout, self._settings, links, self._rng)
         try:
@@ -128,6 +132,7 @@ def connect(
     every call, in seconds. `links` and `rng` are for simulators: the network and chance.
 
     Raises `ConnectionFailed` if no node answers within `timeout`, `ConfigurationError` for
-    endpoints that are no addresses, `WrongCluster` if the endpoints answer for two clusters.
+    endpoints that are no addresses, `WrongCluster` if the endpoints answer for two clusters,
+    `WrongProcess` in a forked child in which gRPC can't work, `GreenThreads` under gevent.
     """
     return Connecting(endpoints, timeout, settings, links, rng)

@@ -111,6 +111,7 @@ class Election:
             behind = True
 
         data = value.encode() if isinstance(value, str) else value
+        self._queues.home.check()
         try:
             async with asyncio.timeout(timeout):
                 place = await self._queues.enter(self.name, self._ttl_ms, data, wait)

@@ -55,6 +55,7 @@ class KeptLease:
 
     def remaining(self) -> float:
         """For how many seconds it can be trusted if no renewal succeeds; 0 once it is over."""
+        self._keeper.home.check_process()
         return 0.0 if self._why else max(0.0, self._trusted_until - self._loop.time())
 
     def on_lost(self, callback: Callable[[], None]) -> None:
@@ -100,6 +101,8 @@ class KeptLease:
 
     def let_go(self, why: str) -> None:
         """One of those that keep it needs it no more; without the last it is over, not lost."""
+        if self._keeper.home.inherited:
+            return  # the parent keeps it
         self._kept_by -= 1
         if not self._kept_by and not self._why:
             self._end(why)
@@ -149,6 +152,7 @@ class KeptLeases:
 
     def __init__(self, pipeline: Pipeline, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.home = pipeline.home
         self._pipeline = pipeline
         self._kept: dict[int, KeptLease] = {}
         self._granted: set[int] = set()  # by this client for itself, so that it may revoke them
@@ -192,7 +196,7 @@ class KeptLeases:
 
     async def settle(self) -> None:
         """Wait until what was dropped is revoked, but not for long."""
-        if self._revocations:
+        if self._revocations and not self.home.inherited:
             await asyncio.wait(list(self._revocations), timeout=CLOSE_GRACE_S)
 
     def lose_all(self, why: str) -> None:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from raftkv.client.fences import Fences
+from raftkv.client.home import Home
 from raftkv.client.kept_leases import NOT_RENEWED, TIMER_EARLY_S, KeptLease, KeptLeases
 from raftkv.client.lock_owners import LockOwners
 from raftkv.client.loss import CancelOnLoss
@@ -92,6 +93,8 @@ class Queues(Protocol):
     def owners(self) -> Owners: ...
     @property
     def timeout_s(self) -> float: ...
+    @property
+    def home(self) -> Home: ...
     async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place: ...
     async def enter_if_free(self, name: bytes, ttl_ms: int, value: bytes) -> Place | None: ...
     def leave(self, place: Place) -> asyncio.Future[bool]: ...
@@ -109,6 +112,7 @@ class LockQueues:
         timeout_s: float,
     ) -> None:
         self.owners = LockOwners()
+        self.home = kept.home
         self.timeout_s = timeout_s  # of commands whose caller gave none
         self._pipeline = pipeline
         self._unary = unary
@@ -146,6 +150,7 @@ class LockQueues:
 
     def leave(self, place: Place) -> asyncio.Future[bool]:
         """Leave the queue, however long it takes; whether the place was still there."""
+        self.home.check()
         left: asyncio.Future[bool] = self._loop.create_future()
         left.add_done_callback(lambda _: self._vacate(place.lease))
         self._leave(place, left, False)
@@ -174,6 +179,7 @@ class LockQueues:
 
         Nobody else leaves it: whoever calls this has to.
         """
+        self.home.check()
         while True:
             grant, lease = await self._shared_lease(ttl_ms)
             acquire = kv_pb2.Acquire(

@@ -69,12 +69,12 @@ class Lock:
         then whether others hold it, `LockReentered` if this task has it already, and `LockLost` if
         the lease ended while it waited.
         """
-        await self.acquire_for(asyncio.current_task(), timeout)
+        await self.acquire_for(self._queues.home.current_task(), timeout)
         return self
 
     async def try_acquire(self) -> bool:
         """Take it if it is free. Raises `LockReentered`."""
-        return await self.try_acquire_for(asyncio.current_task())
+        return await self.try_acquire_for(self._queues.home.current_task())
 
     async def release(self) -> bool:
         """Let the next one have it; False if it was not held any more.
@@ -85,7 +85,7 @@ class Lock:
         return held is not None and await held.release()
 
     async def __aenter__(self) -> Self:
-        task = asyncio.current_task()
+        task = self._queues.home.current_task()
         held = self._blocks[task] = await self.acquire_for(task, None)
         await held.__aenter__()
         return self
@@ -96,7 +96,9 @@ class Lock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.leave(self._blocks.pop(asyncio.current_task()), kind, error, traceback)
+        if self._queues.home.inherited:
+            return  # the parent holds it
+        await self.leave(self._blocks.pop(self._queues.home.current_task()), kind, error, traceback)
 
     # ---- whoever holds it ------------------------------------------------------------
 
@@ -129,6 +131,7 @@ class Lock:
 
     def let_go(self) -> Held | None:
         """Another task may have it; what was held is the caller's to release."""
+        self._queues.home.check()
         held, self._held = self._held, None
         if held is not None:
             self._queues.owners.remove(self.name, self._owner)

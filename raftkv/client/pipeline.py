@@ -37,6 +37,7 @@ from raftkv.client.deadlines import (
 from raftkv.client.endpoints import Endpoint, Endpoints
 from raftkv.client.flow import Flow
 from raftkv.client.gate import Gate
+from raftkv.client.home import Home
 from raftkv.client.lanes import Batch, Call, ControlLane, Lane, LaneLevel, ReadLane, WriteLane
 from raftkv.client.results import error_of
 from raftkv.client.settings import ClientSettings
@@ -78,6 +79,7 @@ class Pipeline:
         self._settings = settings
         self._batch_operations_max = settings.batch_operations_max  # a node may advise less
         self._loop = loop
+        self.home = Home(loop)
         self._gate = Gate(settings, rng, loop.time())
         self.control = ControlLane(settings)
         self.writes = WriteLane(settings)
@@ -109,8 +111,9 @@ class Pipeline:
         self, lane: Lane, piece: bytes, decode: Callable[..., Any], timeout_s: float
     ) -> asyncio.Future[Any]:
         """Queue a call; the future gets a typed error, or what `decode` makes of the result (and,
-        for a read, of the PipelineReply around it).
+        for a read, of the PipelineReply around it). Raises `WrongProcess` and `WrongLoop`.
         """
+        self.home.check()
         if self._closed:
             raise Unavailable("the client is closed")
         loop = self._loop

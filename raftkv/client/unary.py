@@ -10,6 +10,7 @@ from typing import Protocol, Self, TypeVar
 from google.protobuf.message import DecodeError
 
 from raftkv.client.endpoints import Endpoint, Endpoints
+from raftkv.client.home import Home
 from raftkv.client.identity import take_identity
 from raftkv.client.retry import Backoff
 from raftkv.client.settings import ClientSettings
@@ -67,6 +68,7 @@ class Unary:
         self._settings = settings
         self._rng = rng
         self._loop = loop
+        self._home = Home(loop)
         self._search: asyncio.Task[None] | None = None
         self.revision = 0  # the highest that an answer to `call` has shown
 
@@ -82,6 +84,7 @@ class Unary:
         """Ask the best node, then the others. A call that `changes` something is never repeated
         once it may have had its effect: it raises `OutcomeUnknown`. It is sent only to a node whose
         status has just shown that it belongs to the client's cluster."""
+        self._home.check()
         deadline = self._loop.time() + timeout_s
         backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
         data = request.SerializeToString()
@@ -139,6 +142,7 @@ class Unary:
         timeout_s: float,
     ) -> HeadedReplyT:  # fmt: skip
         """Ask this node and no other, once. Raises `ConnectionFailed` if it does not answer."""
+        self._home.check()
         if method != STATUS:  # it may change something: not before the node's cluster is known
             await self.status(endpoint, timeout_s)
         try:

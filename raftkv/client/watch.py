@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
+from raftkv.client.home import Home
 from raftkv.client.watch_events import EventKind, WatchEvent
 from raftkv.errors import DeadlineExceeded, InvalidRequest, RaftkvError
 from raftkv.rpc import api_pb2
@@ -41,6 +42,8 @@ class Keeper(Protocol):
 
     trouble: str
     """The last refusal since a node has served; empty: there was none."""
+    home: Home
+    """Where the watches are iterated."""
 
     def resume(self, watch: Watch) -> None:
         """A watch that was paused has handed everything out."""
@@ -119,6 +122,7 @@ class Watch:
 
         Raises `DeadlineExceeded` after the client's timeout, and what iterating would raise.
         """
+        self._keeper.home.check()
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 await self._started.wait()
@@ -200,6 +204,7 @@ class Watch:
                 raise self._error
             if self._waiter is not None:
                 raise InvalidRequest("two tasks iterate one watch; open one for each")
+            self._keeper.home.check()
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter

@@ -18,6 +18,7 @@ import random
 from google.protobuf.message import DecodeError
 
 from raftkv.client.endpoints import Endpoint, Endpoints
+from raftkv.client.home import Home
 from raftkv.client.link import WATCH, Stream
 from raftkv.client.results import error_of
 from raftkv.client.retry import Backoff
@@ -52,6 +53,7 @@ class WatchStream:
         self._endpoints = endpoints
         self._settings = settings
         self._loop = loop
+        self.home = Home(loop)
         self._backoff = Backoff(rng, settings.backoff_s_min, settings.backoff_s_max)
         self._mail = WatchMail(loop, self._pause)
         self._ids = itertools.count(1)
@@ -75,6 +77,7 @@ class WatchStream:
 
     def add(self, watch: Watch) -> None:
         """Run this watch from now on."""
+        self.home.check()
         if self._closed:
             raise Unavailable("the client is closed")
         watch.watch_id = next(self._ids)

@@ -71,6 +71,7 @@ class DoubleBarrier:
             raise LockLost(
                 f"{printable(self.name)} was entered before; leave it first", name=self.name
             )
+        self._queues.home.check()
         try:
             async with asyncio.timeout(timeout):
                 self._held = await self._enter()
@@ -88,6 +89,7 @@ class DoubleBarrier:
         Raises `DeadlineExceeded` after `timeout` seconds, `LockLost` if it has not entered or its
         place was lost before.
         """
+        self._queues.home.check()
         held, self._held = self._require(), None
         try:
             async with asyncio.timeout(timeout):
@@ -118,6 +120,8 @@ class DoubleBarrier:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._queues.home.inherited:
+            return  # the parent is inside
         held, self._held = self._held, None
         if held is not None:
             await held.__aexit__(kind, error, traceback)

@@ -48,6 +48,7 @@ class SharedQueues:
         self.queues = client.queues
         self.owners: Owners = OwnersOfOne(self.queues.owners, name)
         self.timeout_s = self.queues.timeout_s
+        self.home = self.queues.home
 
     def leave(self, place: Place) -> asyncio.Future[bool]:
         """As `LockQueues.leave`."""
