@@ -185,6 +185,7 @@ class Unary:
         self, endpoints: tuple[Endpoint, ...], timeout_s: float
     ) -> list[NodeStatus | RaftkvError]:
         """What each of these nodes says of itself, or why it does not."""
+        self._home.check()
         return await asyncio.gather(*(self._status_or_error(each, timeout_s) for each in endpoints))
 
     async def find_leader(

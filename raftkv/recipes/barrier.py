@@ -40,6 +40,7 @@ class Barrier:
 
         Raises `DeadlineExceeded` after `timeout` seconds; None: however long it stands.
         """
+        self._client.queues.home.check()
         try:
             async with asyncio.timeout(timeout):
                 await self._until_released()
