@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from raftkv.client.endpoints import Endpoint, Endpoints, parse_endpoints
 from raftkv.client.events import log
 from raftkv.client.fences import Fences
 from raftkv.client.keeper import SessionKeeper
-from raftkv.client.kept_leases import KeptLeases
+from raftkv.client.kept_leases import GrantResult, KeptLeases
 from raftkv.client.link import Links
 from raftkv.client.lock_queues import LockQueues
 from raftkv.client.pipeline import Pipeline
@@ -123,6 +123,20 @@ class Core:
         return await self._pipeline.submit(
             self._pipeline.writes, piece, decode, self._timeout(timeout)
         )
+
+    async def _run_grant(
+        self,
+        command: kv_pb2.Command,
+        decode: Callable[[kv_pb2.Result], GrantResult],
+        timeout: float | None,
+        fence: Fences = None,
+    ) -> GrantResult:
+        """As `_run`, of a command that grants a lease: revoked if the caller is cancelled."""
+        piece = command_piece(self._settings, command, fence=fence)
+        submitted: asyncio.Future[GrantResult] = self._pipeline.submit(
+            self._pipeline.writes, piece, decode, self._timeout(timeout)
+        )
+        return await self._kept.granted(submitted)
 
     def _asking(self, timeout: float | None) -> Asking:
         """Makes unary calls, all of them within one timeout."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from raftkv.client.pipeline import Pipeline
 from raftkv.client.results import LeaseResult, ended_leases, lease_result
@@ -31,6 +31,18 @@ LEASES_PER_COMMAND: Final = 10_000
 TIMER_EARLY_S: Final = 0.0001
 CLOSE_GRACE_S: Final = 1.0  # for leases to be revoked; after that their TTL ends them
 NOT_RENEWED: Final = "the lease was not renewed in time"
+
+
+class _Granted(Protocol):
+    """A result that says which lease was granted; 0: none."""
+
+    @property
+    def lease(self) -> int: ...
+    @property
+    def ttl_s(self) -> float: ...
+
+
+GrantResult = TypeVar("GrantResult", bound=_Granted)
 
 
 class KeptLease:
@@ -157,7 +169,7 @@ class KeptLeases:
         self._kept: dict[int, KeptLease] = {}
         self._granted: set[int] = set()  # by this client for itself, so that it may revoke them
         self._renewing: set[int] = set()
-        self._revocations: set[asyncio.Future[object]] = set()
+        self._revocations: set[asyncio.Future[Any]] = set()
         self._renewal: asyncio.Handle | None = None
         # Kept here, for uvloop's handle of what is due within its millisecond does not know it.
         self._renewal_at = 0.0
@@ -166,7 +178,7 @@ class KeptLeases:
         """A new lease, kept alive from now on and revoked when it is over."""
         sent_at = self.loop.time()
         grant = kv_pb2.Command(lease_grant=kv_pb2.LeaseGrant(ttl_ms=ttl_ms))
-        result: LeaseResult = await self._submit(grant, lease_result, timeout_s)
+        result: LeaseResult = await self.granted(self._submit(grant, lease_result, timeout_s))
         self._granted.add(result.lease)
         return self.keep(result.lease, result.ttl_s, sent_at)
 
@@ -184,20 +196,35 @@ class KeptLeases:
         kept.keep_too()
         return kept
 
+    async def granted(self, submitted: asyncio.Future[GrantResult]) -> GrantResult:
+        """The result of a command that grants a lease to its caller.
+
+        If the caller is cancelled, the command goes on, and the lease that it grants is revoked:
+        nobody else knows of it.
+        """
+        try:
+            return await asyncio.shield(submitted)
+        except asyncio.CancelledError:
+            self._pipeline.unattended(submitted)
+            self._revocations.add(submitted)
+            submitted.add_done_callback(self._take_back)
+            raise
+
     def drop(self, kept: KeptLease) -> None:
         """It is over: renew it no more. Revoking it is kind to who waits; else its TTL ends it."""
         self._kept.pop(kept.id, None)
         if kept.id in self._granted:
             self._granted.remove(kept.id)
-            revoke = kv_pb2.Command(lease_revoke=kv_pb2.LeaseRevoke(lease=kept.id))
-            revoked = self._submit(revoke, lease_result, kept.ttl)
-            self._revocations.add(revoked)
-            revoked.add_done_callback(self._revoked)
+            self._revoke(kept.id, kept.ttl)
 
     async def settle(self) -> None:
         """Wait until what was dropped is revoked, but not for long."""
-        if self._revocations and not self.home.inherited:
-            await asyncio.wait(list(self._revocations), timeout=CLOSE_GRACE_S)
+        if self.home.inherited:
+            return
+        until = self.loop.time() + CLOSE_GRACE_S
+        # A grant that is taken back becomes a revocation.
+        while self._revocations and (left_s := until - self.loop.time()) > 0:
+            await asyncio.wait(list(self._revocations), timeout=left_s)
 
     def lose_all(self, why: str) -> None:
         """None of those that are kept now is renewed from here on, and their owners stop."""
@@ -265,7 +292,20 @@ class KeptLeases:
                 kept.trust_from(sent_at)
         self._renew_next()
 
-    def _revoked(self, revocation: asyncio.Future[object]) -> None:
+    def _revoke(self, lease: int, timeout_s: float) -> None:
+        revoke = kv_pb2.Command(lease_revoke=kv_pb2.LeaseRevoke(lease=lease))
+        revoked = self._submit(revoke, lease_result, timeout_s)
+        self._revocations.add(revoked)
+        revoked.add_done_callback(self._revoked)
+
+    def _take_back(self, submitted: asyncio.Future[GrantResult]) -> None:
+        self._revoked(submitted)
+        if not submitted.cancelled() and submitted.exception() is None:
+            result = submitted.result()
+            if result.lease:
+                self._revoke(result.lease, result.ttl_s)
+
+    def _revoked(self, revocation: asyncio.Future[Any]) -> None:
         self._revocations.discard(revocation)
         if not revocation.cancelled():
             revocation.exception()

@@ -57,10 +57,11 @@ class LeaseMethods(Core):
         Raises `LeaseExists`, and `InvalidRequest` for a `ttl` out of the server's bounds.
         """
         grant = kv_pb2.LeaseGrant(lease=to_int64(lease, "lease"), ttl_ms=milliseconds(ttl, "ttl"))
-        result: LeaseResult = await self._run(
-            kv_pb2.Command(lease_grant=grant), lease_result, timeout, fence=fence
-        )
-        return result
+        command = kv_pb2.Command(lease_grant=grant)
+        if lease:  # the caller knows it whatever happens, and may ask for it again
+            result: LeaseResult = await self._run(command, lease_result, timeout, fence=fence)
+            return result
+        return await self._run_grant(command, lease_result, timeout, fence)
 
     async def lease_renew(
         self, lease: int, *, fence: Fences = None, timeout: float | None = None

@@ -9,7 +9,7 @@ from raftkv.client.grants import Grant, LockInfo, lock_info_of
 from raftkv.client.lock_queues import LockQueues
 from raftkv.client.locks import Lock
 from raftkv.client.requests import command_piece
-from raftkv.client.results import AcquireResult, acquire_result, delete_result, lease_result
+from raftkv.client.results import acquire_result, delete_result, lease_result
 from raftkv.client.values import milliseconds, to_key, to_value
 from raftkv.errors import FencedOff, LeaseNotFound, LockLost, LockNotAcquired, printable
 from raftkv.rpc import api_pb2, kv_pb2
@@ -74,9 +74,7 @@ class LockMethods(Core):
             value=to_value(value, self._settings),
             only_if_free=True,
         )
-        result: AcquireResult = await self._run(
-            kv_pb2.Command(acquire=acquire), acquire_result, timeout
-        )
+        result = await self._run_grant(kv_pb2.Command(acquire=acquire), acquire_result, timeout)
         if not result.held:
             token = result.holder.create_revision if result.holder else 0
             raise LockNotAcquired(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -34,10 +35,9 @@ from raftkv.client.sync_locks import SyncElection, SyncKeptLease, SyncLock
 from raftkv.client.sync_pages import SyncPagedDeletion, SyncScan
 from raftkv.client.sync_transactions import SyncTransaction, run_on_this_thread
 from raftkv.client.twins import twin_of
-from raftkv.client.watch import Watch
 from raftkv.client.watch_sync import SyncWatch
 from raftkv.client.when import Compare
-from raftkv.errors import RaftkvError
+from raftkv.errors import RaftkvError, WrongProcess
 
 R = TypeVar("R")
 
@@ -51,7 +51,9 @@ class SyncClient:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._call = shared_portal().call
+        self._portal = shared_portal()
+        self._call = self._portal.call
+        self._portal.close_at_exit(client, client.close)
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +68,9 @@ class SyncClient:
 
     @twin_of(Client.close)
     def close(self) -> None:
-        self._call(self._client.close())
+        with suppress(WrongProcess):  # a forked child leaves it to its parent
+            self._portal.finish(self._client.close)
+        self._portal.forget(self._client)
 
     @property
     def asynchronous(self) -> Client:
@@ -94,18 +98,17 @@ class SyncClient:
         timeout: float | None = None,
     ) -> PutResult:
         return self._call(
-            self._client.put(
-                key,
-                value,
-                lease=lease,
-                prev_kv=prev_kv,
-                ignore_value=ignore_value,
-                ignore_lease=ignore_lease,
-                fence=fence,
-                idempotency_key=idempotency_key,
-                idempotency_ttl=idempotency_ttl,
-                timeout=timeout,
-            )
+            self._client.put,
+            key,
+            value,
+            lease=lease,
+            prev_kv=prev_kv,
+            ignore_value=ignore_value,
+            ignore_lease=ignore_lease,
+            fence=fence,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=idempotency_ttl,
+            timeout=timeout,
         )
 
     @twin_of(Client.get)
@@ -119,9 +122,12 @@ class SyncClient:
         timeout: float | None = None,
     ) -> KeyValue | None:
         return self._call(
-            self._client.get(
-                key, revision=revision, level=level, fallback=fallback, timeout=timeout
-            )
+            self._client.get,
+            key,
+            revision=revision,
+            level=level,
+            fallback=fallback,
+            timeout=timeout,
         )
 
     @twin_of(Client.read)
@@ -135,9 +141,12 @@ class SyncClient:
         timeout: float | None = None,
     ) -> Reading:
         return self._call(
-            self._client.read(
-                key, revision=revision, level=level, fallback=fallback, timeout=timeout
-            )
+            self._client.read,
+            key,
+            revision=revision,
+            level=level,
+            fallback=fallback,
+            timeout=timeout,
         )
 
     @twin_of(Client.range)
@@ -157,19 +166,18 @@ class SyncClient:
         timeout: float | None = None,
     ) -> RangeResult:
         return self._call(
-            self._client.range(
-                start,
-                end,
-                limit=limit,
-                revision=revision,
-                sort=sort,
-                descending=descending,
-                keys_only=keys_only,
-                count_only=count_only,
-                level=level,
-                fallback=fallback,
-                timeout=timeout,
-            )
+            self._client.range,
+            start,
+            end,
+            limit=limit,
+            revision=revision,
+            sort=sort,
+            descending=descending,
+            keys_only=keys_only,
+            count_only=count_only,
+            level=level,
+            fallback=fallback,
+            timeout=timeout,
         )
 
     @twin_of(Client.range_prefix)
@@ -188,18 +196,17 @@ class SyncClient:
         timeout: float | None = None,
     ) -> RangeResult:
         return self._call(
-            self._client.range_prefix(
-                prefix,
-                limit=limit,
-                revision=revision,
-                sort=sort,
-                descending=descending,
-                keys_only=keys_only,
-                count_only=count_only,
-                level=level,
-                fallback=fallback,
-                timeout=timeout,
-            )
+            self._client.range_prefix,
+            prefix,
+            limit=limit,
+            revision=revision,
+            sort=sort,
+            descending=descending,
+            keys_only=keys_only,
+            count_only=count_only,
+            level=level,
+            fallback=fallback,
+            timeout=timeout,
         )
 
     @twin_of(Client.delete)
@@ -214,14 +221,13 @@ class SyncClient:
         timeout: float | None = None,
     ) -> DeleteResult:
         return self._call(
-            self._client.delete(
-                key,
-                prev_kv=prev_kv,
-                fence=fence,
-                idempotency_key=idempotency_key,
-                idempotency_ttl=idempotency_ttl,
-                timeout=timeout,
-            )
+            self._client.delete,
+            key,
+            prev_kv=prev_kv,
+            fence=fence,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=idempotency_ttl,
+            timeout=timeout,
         )
 
     @twin_of(Client.delete_range)
@@ -238,16 +244,15 @@ class SyncClient:
         timeout: float | None = None,
     ) -> DeleteResult:
         return self._call(
-            self._client.delete_range(
-                start,
-                end,
-                limit=limit,
-                prev_kv=prev_kv,
-                fence=fence,
-                idempotency_key=idempotency_key,
-                idempotency_ttl=idempotency_ttl,
-                timeout=timeout,
-            )
+            self._client.delete_range,
+            start,
+            end,
+            limit=limit,
+            prev_kv=prev_kv,
+            fence=fence,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=idempotency_ttl,
+            timeout=timeout,
         )
 
     @twin_of(Client.delete_prefix)
@@ -263,15 +268,14 @@ class SyncClient:
         timeout: float | None = None,
     ) -> DeleteResult:
         return self._call(
-            self._client.delete_prefix(
-                prefix,
-                limit=limit,
-                prev_kv=prev_kv,
-                fence=fence,
-                idempotency_key=idempotency_key,
-                idempotency_ttl=idempotency_ttl,
-                timeout=timeout,
-            )
+            self._client.delete_prefix,
+            prefix,
+            limit=limit,
+            prev_kv=prev_kv,
+            fence=fence,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=idempotency_ttl,
+            timeout=timeout,
         )
 
     @twin_of(Client.scan)
@@ -365,16 +369,15 @@ class SyncClient:
         timeout: float | None = None,
     ) -> SwapResult:
         return self._call(
-            self._client.compare_and_swap(
-                key,
-                expected,
-                new_value,
-                lease=lease,
-                fence=fence,
-                idempotency_key=idempotency_key,
-                idempotency_ttl=idempotency_ttl,
-                timeout=timeout,
-            )
+            self._client.compare_and_swap,
+            key,
+            expected,
+            new_value,
+            lease=lease,
+            fence=fence,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=idempotency_ttl,
+            timeout=timeout,
         )
 
     @twin_of(Client.txn)
@@ -390,15 +393,14 @@ class SyncClient:
         timeout: float | None = None,
     ) -> TransactionResult:
         return self._call(
-            self._client.txn(
-                compare,
-                success,
-                failure,
-                fence=fence,
-                idempotency_key=idempotency_key,
-                idempotency_ttl=idempotency_ttl,
-                timeout=timeout,
-            )
+            self._client.txn,
+            compare,
+            success,
+            failure,
+            fence=fence,
+            idempotency_key=idempotency_key,
+            idempotency_ttl=idempotency_ttl,
+            timeout=timeout,
         )
 
     @twin_of(Client.transaction)
@@ -420,14 +422,18 @@ class SyncClient:
         timeout: float | None = None,
     ) -> TransactionResult:
         return self._call(
-            self._client.read_txn(
-                compare, success, failure, level=level, fallback=fallback, timeout=timeout
-            )
+            self._client.read_txn,
+            compare,
+            success,
+            failure,
+            level=level,
+            fallback=fallback,
+            timeout=timeout,
         )
 
     @twin_of(Client.compact)
     def compact(self, revision: int, *, timeout: float | None = None) -> int:
-        return self._call(self._client.compact(revision, timeout=timeout))
+        return self._call(self._client.compact, revision, timeout=timeout)
 
     @twin_of(Client.watch)
     def watch(
@@ -442,19 +448,21 @@ class SyncClient:
         deletes: bool = True,
         progress: bool = False,
     ) -> SyncWatch:
-        async def watch() -> Watch:
-            return self._client.watch(
-                start,
-                end,
-                prefix=prefix,
-                from_revision=from_revision,
-                prev_kv=prev_kv,
-                puts=puts,
-                deletes=deletes,
-                progress=progress,
+        async def watch() -> SyncWatch:
+            return SyncWatch(
+                self._client.watch(
+                    start,
+                    end,
+                    prefix=prefix,
+                    from_revision=from_revision,
+                    prev_kv=prev_kv,
+                    puts=puts,
+                    deletes=deletes,
+                    progress=progress,
+                )
             )
 
-        return SyncWatch(self._call(watch()))
+        return self._portal.take(lambda twin: twin.asynchronous.close(), watch)
 
     @twin_of(Client.lock)
     def lock(self, name: str | bytes, *, ttl: float = 10.0, value: str | bytes = b"") -> SyncLock:
@@ -462,7 +470,7 @@ class SyncClient:
 
     @twin_of(Client.lock_info)
     def lock_info(self, name: str | bytes, *, timeout: float | None = None) -> LockInfo:
-        return self._call(self._client.lock_info(name, timeout=timeout))
+        return self._call(self._client.lock_info, name, timeout=timeout)
 
     @twin_of(Client.acquire)
     def acquire(
@@ -473,15 +481,17 @@ class SyncClient:
         value: str | bytes = b"",
         timeout: float | None = None,
     ) -> Grant:
-        return self._call(self._client.acquire(name, ttl, value=value, timeout=timeout))
+        return self._portal.take(
+            self._client.release, self._client.acquire, name, ttl, value=value, timeout=timeout
+        )
 
     @twin_of(Client.renew)
     def renew(self, grant: Grant, *, timeout: float | None = None) -> Grant:
-        return self._call(self._client.renew(grant, timeout=timeout))
+        return self._call(self._client.renew, grant, timeout=timeout)
 
     @twin_of(Client.release)
     def release(self, grant: Grant, *, timeout: float | None = None) -> bool:
-        return self._call(self._client.release(grant, timeout=timeout))
+        return self._portal.finish(self._client.release, grant, timeout=timeout)
 
     @twin_of(Client.election)
     def election(self, name: str | bytes, *, ttl: float = 10.0) -> SyncElection:
@@ -503,41 +513,46 @@ class SyncClient:
     def lease_grant(
         self, ttl: float, *, lease: int = 0, fence: Fences = None, timeout: float | None = None
     ) -> LeaseResult:
-        return self._call(self._client.lease_grant(ttl, lease=lease, fence=fence, timeout=timeout))
+        async def revoke(granted: LeaseResult) -> None:
+            await self._client.lease_revoke(granted.lease)
+
+        return self._portal.take(
+            revoke, self._client.lease_grant, ttl, lease=lease, fence=fence, timeout=timeout
+        )
 
     @twin_of(Client.lease_renew)
     def lease_renew(
         self, lease: int, *, fence: Fences = None, timeout: float | None = None
     ) -> LeaseResult:
-        return self._call(self._client.lease_renew(lease, fence=fence, timeout=timeout))
+        return self._call(self._client.lease_renew, lease, fence=fence, timeout=timeout)
 
     @twin_of(Client.lease_revoke)
     def lease_revoke(
         self, lease: int, *, fence: Fences = None, timeout: float | None = None
     ) -> None:
-        return self._call(self._client.lease_revoke(lease, fence=fence, timeout=timeout))
+        return self._portal.finish(self._client.lease_revoke, lease, fence=fence, timeout=timeout)
 
     @twin_of(Client.lease_time_to_live)
     def lease_time_to_live(
         self, lease: int, *, keys: bool = False, timeout: float | None = None
     ) -> LeaseTimeToLive:
-        return self._call(self._client.lease_time_to_live(lease, keys=keys, timeout=timeout))
+        return self._call(self._client.lease_time_to_live, lease, keys=keys, timeout=timeout)
 
     @twin_of(Client.leases)
     def leases(self, *, timeout: float | None = None) -> tuple[int, ...]:
-        return self._call(self._client.leases(timeout=timeout))
+        return self._call(self._client.leases, timeout=timeout)
 
     @twin_of(Client.status)
     def status(self, endpoint: str, *, timeout: float | None = None) -> NodeStatus:
-        return self._call(self._client.status(endpoint, timeout=timeout))
+        return self._call(self._client.status, endpoint, timeout=timeout)
 
     @twin_of(Client.status_all)
     def status_all(self, *, timeout: float | None = None) -> Mapping[str, NodeStatus | RaftkvError]:
-        return self._call(self._client.status_all(timeout=timeout))
+        return self._call(self._client.status_all, timeout=timeout)
 
     @twin_of(Client.member_list)
     def member_list(self, *, timeout: float | None = None) -> tuple[Member, ...]:
-        return self._call(self._client.member_list(timeout=timeout))
+        return self._call(self._client.member_list, timeout=timeout)
 
     @twin_of(Client.member_add)
     def member_add(
@@ -550,28 +565,31 @@ class SyncClient:
         timeout: float | None = None,
     ) -> tuple[Member, ...]:
         return self._call(
-            self._client.member_add(
-                node_id, peer_address, client_address, force=force, timeout=timeout
-            )
+            self._client.member_add,
+            node_id,
+            peer_address,
+            client_address,
+            force=force,
+            timeout=timeout,
         )
 
     @twin_of(Client.member_promote)
     def member_promote(
         self, node_id: int, *, force: bool = False, timeout: float | None = None
     ) -> tuple[Member, ...]:
-        return self._call(self._client.member_promote(node_id, force=force, timeout=timeout))
+        return self._call(self._client.member_promote, node_id, force=force, timeout=timeout)
 
     @twin_of(Client.member_remove)
     def member_remove(
         self, node_id: int, *, force: bool = False, timeout: float | None = None
     ) -> tuple[Member, ...]:
-        return self._call(self._client.member_remove(node_id, force=force, timeout=timeout))
+        return self._call(self._client.member_remove, node_id, force=force, timeout=timeout)
 
     @twin_of(Client.member_replace)
     def member_replace(
         self, old_id: int, new_id: int, *, force: bool = False, timeout: float | None = None
     ) -> tuple[Member, ...]:
-        return self._call(self._client.member_replace(old_id, new_id, force=force, timeout=timeout))
+        return self._call(self._client.member_replace, old_id, new_id, force=force, timeout=timeout)
 
     @twin_of(Client.member_update)
     def member_update(
@@ -583,35 +601,34 @@ class SyncClient:
         timeout: float | None = None,
     ) -> tuple[Member, ...]:
         return self._call(
-            self._client.member_update(
-                node_id,
-                peer_address=peer_address,
-                client_address=client_address,
-                timeout=timeout,
-            )
+            self._client.member_update,
+            node_id,
+            peer_address=peer_address,
+            client_address=client_address,
+            timeout=timeout,
         )
 
     @twin_of(Client.transfer_leader)
     def transfer_leader(self, node_id: int = 0, *, timeout: float | None = None) -> int:
-        return self._call(self._client.transfer_leader(node_id, timeout=timeout))
+        return self._call(self._client.transfer_leader, node_id, timeout=timeout)
 
     @twin_of(Client.set_log_level)
     def set_log_level(self, level: str, endpoint: str, *, timeout: float | None = None) -> str:
-        return self._call(self._client.set_log_level(level, endpoint, timeout=timeout))
+        return self._call(self._client.set_log_level, level, endpoint, timeout=timeout)
 
     @contextmanager
     def _keeping(self, keeping: AbstractAsyncContextManager[KeptLease]) -> Iterator[SyncKeptLease]:
-        async def begin() -> KeptLease:
-            return await keeping.__aenter__()
+        async def begin() -> SyncKeptLease:
+            return SyncKeptLease(await keeping.__aenter__())
 
-        async def end() -> None:
+        async def end(_: SyncKeptLease | None = None) -> None:
             await keeping.__aexit__(None, None, None)
 
-        kept = self._call(begin())
+        kept = self._portal.take(end, begin)
         try:
-            yield SyncKeptLease(kept)
+            yield kept
         finally:
-            self._call(end())
+            self._portal.leave(sys.exc_info()[0], end)
 
 
 def connect_sync(
@@ -629,10 +646,8 @@ def connect_sync(
     within `timeout`, `ConfigurationError` for endpoints that are no addresses, `WrongCluster` if
     they answer for two clusters.
     """
-    return SyncClient(shared_portal().call(_connected(endpoints, timeout, settings)))
 
+    async def connected() -> SyncClient:
+        return SyncClient(await connect(endpoints, timeout=timeout, settings=settings))
 
-async def _connected(
-    endpoints: str | Sequence[str], timeout: float, settings: ClientSettings | None
-) -> Client:
-    return await connect(endpoints, timeout=timeout, settings=settings)
+    return shared_portal().take(lambda twin: twin.asynchronous.close(), connected)

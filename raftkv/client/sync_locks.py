@@ -7,10 +7,11 @@ Callbacks run on the client's own thread: they must be quick and may not call th
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from raftkv.client.elections import Election, LeaderInfo, Leadership
 from raftkv.client.held import Held
@@ -32,9 +33,15 @@ class SyncLock:
     """
 
     def __init__(self, lock: Lock) -> None:
-        self._lock = lock
-        self._call = shared_portal().call
         self._blocks: dict[threading.Thread, Held] = {}
+        self._lock = lock
+        self._portal = shared_portal()
+
+    def __del__(self) -> None:
+        # A block keeps the lock alive, so this one ended without `__exit__`: a signal handler
+        # raised at its first instruction.
+        for held in self._blocks.values():
+            self._portal.let_go(self._lock.leave, held, None, None, None)
 
     @property
     def name(self) -> bytes:
@@ -64,24 +71,27 @@ class SyncLock:
 
     @twin_of(Lock.on_lost)
     def on_lost(self, callback: Callable[[], None]) -> None:
-        self._call(_done(lambda: self._lock.on_lost(callback)))
+        self._portal.call(_on_lost, self._lock, callback)
 
     @twin_of(Lock.acquire)
     def acquire(self, *, timeout: float | None = None) -> Self:
-        self._call(self._lock.acquire_for(threading.current_thread(), timeout))
+        thread = threading.current_thread()
+        self._portal.take(self._give_back, self._lock.acquire_for, thread, timeout)
         return self
 
     @twin_of(Lock.try_acquire)
     def try_acquire(self) -> bool:
-        return self._call(self._lock.try_acquire_for(threading.current_thread()))
+        thread = threading.current_thread()
+        return self._portal.take(self._undo_try, self._lock.try_acquire_for, thread)
 
     @twin_of(Lock.release)
     def release(self) -> bool:
-        return self._call(self._lock.release())
+        return self._portal.finish(self._lock.release)
 
     def __enter__(self) -> Self:
         thread = threading.current_thread()
-        self._blocks[thread] = self._call(self._lock.acquire_for(thread, None))
+        acquire = self._lock.acquire_for
+        self._blocks[thread] = self._portal.take(self._give_back, acquire, thread, None)
         return self
 
     def __exit__(
@@ -90,8 +100,24 @@ class SyncLock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        held = self._blocks.pop(threading.current_thread())
-        self._call(self._lock.leave(held, kind, error, traceback))
+        thread = threading.current_thread()
+        self._portal.leave(kind, self._leave, thread, kind, error, traceback)
+
+    async def _leave(
+        self,
+        thread: threading.Thread,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._lock.leave(self._blocks.pop(thread), kind, error, traceback)
+
+    def _give_back(self, held: Held) -> None:
+        self._lock.let_go_of(held)
+        held.depart()
+
+    def _undo_try(self, acquired: bool) -> Coroutine[Any, Any, bool] | None:
+        return self._lock.release() if acquired else None
 
 
 class SyncLeadership:
@@ -99,7 +125,7 @@ class SyncLeadership:
 
     def __init__(self, leadership: Leadership) -> None:
         self._leadership = leadership
-        self._call = shared_portal().call
+        self._portal = shared_portal()
 
     @property
     def name(self) -> bytes:
@@ -126,15 +152,15 @@ class SyncLeadership:
 
     @twin_of(Leadership.on_lost)
     def on_lost(self, callback: Callable[[], None]) -> None:
-        self._call(_done(lambda: self._leadership.on_lost(callback)))
+        self._portal.call(_on_lost, self._leadership, callback)
 
     @twin_of(Leadership.proclaim)
     def proclaim(self, value: str | bytes, *, timeout: float | None = None) -> int:
-        return self._call(self._leadership.proclaim(value, timeout=timeout))
+        return self._portal.call(self._leadership.proclaim, value, timeout=timeout)
 
     @twin_of(Leadership.resign)
     def resign(self) -> bool:
-        return self._call(self._leadership.resign())
+        return self._portal.finish(self._leadership.resign)
 
     def __enter__(self) -> Self:
         return self
@@ -145,7 +171,12 @@ class SyncLeadership:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._call(self._leadership.__aexit__(kind, error, traceback))
+        self._portal.leave(kind, self._leadership.__aexit__, kind, error, traceback)
+
+    @property
+    def asynchronous(self) -> Leadership:
+        """What does the work, on the portal's loop."""
+        return self._leadership
 
 
 class SyncElection:
@@ -153,7 +184,7 @@ class SyncElection:
 
     def __init__(self, election: Election) -> None:
         self._election = election
-        self._call = shared_portal().call
+        self._portal = shared_portal()
 
     @property
     def name(self) -> bytes:
@@ -162,35 +193,44 @@ class SyncElection:
 
     @twin_of(Election.campaign)
     def campaign(self, value: str | bytes, *, timeout: float | None = None) -> SyncLeadership:
-        return SyncLeadership(self._call(self._election.campaign(value, timeout=timeout)))
+        async def campaign() -> SyncLeadership:
+            return SyncLeadership(await self._election.campaign(value, timeout=timeout))
+
+        def depart(leadership: SyncLeadership) -> None:
+            leadership.asynchronous.depart()
+
+        return self._portal.take(depart, campaign)
 
     @twin_of(Election.leader)
     def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
-        return self._call(self._election.leader(timeout=timeout))
+        return self._portal.call(self._election.leader, timeout=timeout)
 
     @twin_of(Election.observe)
     def observe(self) -> Iterator[LeaderInfo | None]:
-        leaders = self._election.observe()
+        leaders = _Leaders(self._election.observe())
         try:
             while True:
                 try:
-                    yield self._call(_next(leaders))
+                    yield self._portal.call(leaders.next)
                 except StopAsyncIteration:
                     return
         finally:
-            self._call(leaders.aclose())
+            self._portal.let_go(leaders.close)  # garbage collection may end it, on any thread
 
 
 class SyncKeptLease:
-    """A lease that its client renews in the background; `lost` is set when it can't be trusted."""
+    """A lease that its client renews in the background; `lost` is set when it can't be trusted.
+
+    Made on the client's loop.
+    """
 
     def __init__(self, kept: KeptLease) -> None:
         self._kept = kept
-        self._call = shared_portal().call
+        self._portal = shared_portal()
         self.id = kept.id
         self.ttl = kept.ttl
         self.lost = threading.Event()
-        self.on_lost(self.lost.set)
+        kept.on_lost(self.lost.set)
 
     @twin_of(KeptLease.remaining)
     def remaining(self) -> float:
@@ -202,12 +242,24 @@ class SyncKeptLease:
 
     @twin_of(KeptLease.on_lost)
     def on_lost(self, callback: Callable[[], None]) -> None:
-        self._call(_done(lambda: self._kept.on_lost(callback)))
+        self._portal.call(_on_lost, self._kept, callback)
 
 
-async def _next(leaders: AsyncGenerator[LeaderInfo | None, None]) -> LeaderInfo | None:
-    return await anext(leaders)
+class _Leaders:
+    """A generator that is closed only after an interrupted `next` has ended."""
+
+    def __init__(self, leaders: AsyncGenerator[LeaderInfo | None, None]) -> None:
+        self._leaders = leaders
+        self._in_use = asyncio.Lock()
+
+    async def next(self) -> LeaderInfo | None:
+        async with self._in_use:
+            return await anext(self._leaders)
+
+    async def close(self) -> None:
+        async with self._in_use:
+            await self._leaders.aclose()
 
 
-async def _done(act: Callable[[], None]) -> None:
-    act()
+async def _on_lost(held: Lock | Held | KeptLease, callback: Callable[[], None]) -> None:
+    held.on_lost(callback)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Self
 
 from raftkv.client.deletion import PagedDeletion
@@ -20,8 +20,10 @@ class SyncScan:
 
     def __init__(self, scan: Scan) -> None:
         self._scan = scan
-        self._page: Iterator[KeyValue] = iter(())
-        self._call = shared_portal().call
+        self._page: Sequence[KeyValue] = ()
+        self._position = 0  # on the page
+        self._given_back: list[RangeResult] = []
+        self._portal = shared_portal()
 
     @property
     def revision(self) -> int:
@@ -33,20 +35,29 @@ class SyncScan:
 
     def __next__(self) -> KeyValue:
         # A page at a time crosses to the portal's thread, not a key.
-        while (kv := next(self._page, None)) is None:
+        while self._position >= len(self._page):
             page = self.next_page()
             if page is None:
                 raise StopIteration
-            self._page = iter(page.kvs)
-        return kv
+            self._page, self._position = page.kvs, 0
+        position = self._position
+        self._position = position + 1
+        return self._page[position]
 
     @twin_of(Scan.next_page)
     def next_page(self) -> RangeResult | None:
-        return self._call(self._scan.next_page())
+        return self._portal.take(self._give_back, self._next_page)
 
     @twin_of(Scan.count)
     def count(self) -> int:
-        return self._call(self._scan.count())
+        return self._portal.call(self._scan.count)
+
+    async def _next_page(self) -> RangeResult | None:
+        return self._given_back.pop() if self._given_back else await self._scan.next_page()
+
+    def _give_back(self, page: RangeResult | None) -> None:
+        if page is not None:
+            self._given_back.append(page)
 
 
 class SyncPagedDeletion:
@@ -57,7 +68,7 @@ class SyncPagedDeletion:
 
     def __init__(self, deletion: PagedDeletion) -> None:
         self._deletion = deletion
-        self._call = shared_portal().call
+        self._portal = shared_portal()
 
     @property
     def deleted(self) -> int:
@@ -93,14 +104,14 @@ class SyncPagedDeletion:
         return self
 
     def __next__(self) -> DeleteResult:
-        page = self._call(self._next())
+        page = self._portal.call(self._next)
         if page is None:
             raise StopIteration
         return page
 
     @twin_of(PagedDeletion.finish)
     def finish(self) -> Self:
-        self._call(self._deletion.finish())
+        self._portal.call(self._deletion.finish)
         return self
 
     async def _next(self) -> DeleteResult | None:

@@ -24,15 +24,15 @@ class SyncTransaction:
 
     def get(self, key: str | bytes) -> bytes | None:
         """The value of `key`, None if it is absent; its own writes show."""
-        return self._call(self._transaction.get(key))
+        return self._call(self._transaction.get, key)
 
     def range(self, start: str | bytes, end: str | bytes) -> dict[bytes, bytes]:
         """Keys and values from `start` up to and without `end`, as `Transaction.range`."""
-        return self._call(self._transaction.range(start, end))
+        return self._call(self._transaction.range, start, end)
 
     def prefix(self, prefix: str | bytes) -> dict[bytes, bytes]:
         """Keys that start with `prefix`, and their values."""
-        return self._call(self._transaction.prefix(prefix))
+        return self._call(self._transaction.prefix, prefix)
 
 
 def run_on_this_thread(
@@ -43,6 +43,6 @@ def run_on_this_thread(
         transaction = attempts.begin()
         with suppress(RevisionCompacted):
             result = function(SyncTransaction(transaction, portal))
-            if portal.call(transaction.commit()):
+            if portal.call(transaction.commit):
                 return result
-        portal.call(attempts.lost())
+        portal.call(attempts.lost)

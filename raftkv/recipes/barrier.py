@@ -27,7 +27,7 @@ class Barrier:
         self._client = client
 
     async def hold(self, *, timeout: float | None = None) -> bool:
-        """Set it up; False if it stood already."""
+        """Set it up; False if it stood already. Interrupted or cancelled, it may stand."""
         swap = await self._client.compare_and_swap(self.name, None, b"", timeout=timeout)
         return swap.swapped
 

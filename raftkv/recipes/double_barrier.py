@@ -101,6 +101,12 @@ class DoubleBarrier:
                 f"members of {printable(self.name)} are still inside after {timeout} s"
             ) from None
 
+    def step_back(self) -> None:
+        """Leave without waiting for the others; nothing if it has not entered."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.depart()
+
     def remaining(self) -> float:
         """For how many seconds its place is certain if no renewal succeeds; 0 without a place."""
         return self._held.remaining() if self._held else 0.0

@@ -95,10 +95,10 @@ class LockSet(Sequence[Lock]):
             self.check()
         except TimeoutError:
             error = self._too_late(self._locks[len(held)], timeout)
-            await self._departed(self._give_back(held))
+            await self._departed(self.give_back(held))
             raise error from None
         except BaseException as error:
-            departures = self._give_back(held)
+            departures = self.give_back(held)
             if not isinstance(error, asyncio.CancelledError):  # who is cancelled waits for nothing
                 await self._departed(departures)
             raise
@@ -124,7 +124,8 @@ class LockSet(Sequence[Lock]):
             f"{name} of {len(self._locks)} locks was not to be had within {timeout:g} s"
         )
 
-    def _give_back(self, held: Sequence[Held]) -> list[asyncio.Future[bool]]:
+    def give_back(self, held: Sequence[Held]) -> list[asyncio.Future[bool]]:
+        """Begin to release what one owner holds; each future as of `Held.depart`."""
         for lock, each in zip(self._locks, held, strict=False):
             lock.let_go_of(each)
         return _depart(held)

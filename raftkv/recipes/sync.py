@@ -63,11 +63,15 @@ class LockSet(Sequence[SyncLock]):
     __doc__ = lock_set.LockSet.__doc__
 
     def __init__(self, locks: lock_set.LockSet, timeout: float | None) -> None:
+        self._blocks: dict[threading.Thread, list[Held]] = {}
         self._locks = locks
         self._timeout = timeout
         self._twins = tuple(SyncLock(lock) for lock in locks)
-        self._call = shared_portal().call
-        self._blocks: dict[threading.Thread, list[Held]] = {}
+        self._portal = shared_portal()
+
+    def __del__(self) -> None:
+        for held in self._blocks.values():  # see `SyncLock`
+            self._portal.let_go(self._locks.leave, held, None, None, None)
 
     @property
     def names(self) -> tuple[bytes, ...]:
@@ -94,16 +98,18 @@ class LockSet(Sequence[SyncLock]):
 
     @twin_of(lock_set.LockSet.acquire)
     def acquire(self, *, timeout: float | None = None) -> Self:
-        self._call(self._locks.acquire_for(threading.current_thread(), timeout))
+        thread = threading.current_thread()
+        self._portal.take(self._give_back, self._locks.acquire_for, thread, timeout)
         return self
 
     @twin_of(lock_set.LockSet.release)
     def release(self) -> bool:
-        return self._call(self._locks.release())
+        return self._portal.finish(self._locks.release)
 
     def __enter__(self) -> Self:
         thread = threading.current_thread()
-        self._blocks[thread] = self._call(self._locks.acquire_for(thread, self._timeout))
+        acquire = self._locks.acquire_for
+        self._blocks[thread] = self._portal.take(self._give_back, acquire, thread, self._timeout)
         return self
 
     def __exit__(
@@ -112,8 +118,20 @@ class LockSet(Sequence[SyncLock]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        held = self._blocks.pop(threading.current_thread())
-        self._call(self._locks.leave(held, kind, error, traceback))
+        thread = threading.current_thread()
+        self._portal.leave(kind, self._leave, thread, kind, error, traceback)
+
+    async def _leave(
+        self,
+        thread: threading.Thread,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._locks.leave(self._blocks.pop(thread), kind, error, traceback)
+
+    def _give_back(self, held: list[Held]) -> None:
+        self._locks.give_back(held)
 
     def __len__(self) -> int:
         return len(self._twins)
@@ -141,19 +159,19 @@ class Barrier:
 
     def __init__(self, client: SyncClient, name: str | bytes) -> None:
         self._barrier = barrier.Barrier(client.asynchronous, name)
-        self._call = shared_portal().call
+        self._portal = shared_portal()
 
     @twin_of(barrier.Barrier.hold)
     def hold(self, *, timeout: float | None = None) -> bool:
-        return self._call(self._barrier.hold(timeout=timeout))
+        return self._portal.call(self._barrier.hold, timeout=timeout)
 
     @twin_of(barrier.Barrier.release)
     def release(self, *, timeout: float | None = None) -> bool:
-        return self._call(self._barrier.release(timeout=timeout))
+        return self._portal.call(self._barrier.release, timeout=timeout)
 
     @twin_of(barrier.Barrier.wait)
     def wait(self, *, timeout: float | None = None) -> None:
-        self._call(self._barrier.wait(timeout=timeout))
+        self._portal.call(self._barrier.wait, timeout=timeout)
 
 
 class DoubleBarrier:
@@ -163,15 +181,15 @@ class DoubleBarrier:
         self, client: SyncClient, name: str | bytes, count: int, *, ttl: float = 10.0
     ) -> None:
         self._barrier = double_barrier.DoubleBarrier(client.asynchronous, name, count, ttl=ttl)
-        self._call = shared_portal().call
+        self._portal = shared_portal()
 
     @twin_of(double_barrier.DoubleBarrier.enter)
     def enter(self, *, timeout: float | None = None) -> None:
-        self._call(self._barrier.enter(timeout=timeout))
+        self._portal.take(self._step_back, self._barrier.enter, timeout=timeout)
 
     @twin_of(double_barrier.DoubleBarrier.leave)
     def leave(self, *, timeout: float | None = None) -> None:
-        self._call(self._barrier.leave(timeout=timeout))
+        self._portal.finish(self._barrier.leave, timeout=timeout)
 
     @twin_of(double_barrier.DoubleBarrier.remaining)
     def remaining(self) -> float:
@@ -191,7 +209,10 @@ class DoubleBarrier:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._call(self._barrier.__aexit__(kind, error, traceback))
+        self._portal.leave(kind, self._barrier.__aexit__, kind, error, traceback)
+
+    def _step_back(self, _: None) -> None:
+        self._barrier.step_back()
 
 
 class Counter:
@@ -199,12 +220,12 @@ class Counter:
 
     def __init__(self, client: SyncClient, name: str | bytes) -> None:
         self._counter = counter.Counter(client.asynchronous, name)
-        self._call = shared_portal().call
+        self._portal = shared_portal()
 
     @twin_of(counter.Counter.add)
     def add(self, n: int = 1, *, timeout: float | None = None) -> int:
-        return self._call(self._counter.add(n, timeout=timeout))
+        return self._portal.call(self._counter.add, n, timeout=timeout)
 
     @twin_of(counter.Counter.get)
     def get(self, *, timeout: float | None = None) -> int:
-        return self._call(self._counter.get(timeout=timeout))
+        return self._portal.call(self._counter.get, timeout=timeout)

@@ -12,7 +12,7 @@ import raftkv
 from raftkv.client.client import Client
 from raftkv.client.portal import shared_portal
 from raftkv.client.sync import SyncClient
-from raftkv.errors import ConfigurationError, NoLeader
+from raftkv.errors import ConfigurationError, NoLeader, WrongLoop
 
 # What hands out an object has a twin of that object, so the types differ; all else must be equal.
 HANDS_OUT_TWINS = {
@@ -50,8 +50,8 @@ def test_a_portal_returns_and_raises_what_the_coroutine_does() -> None:
         return threading.current_thread().name
 
     with pytest.raises(NoLeader):
-        shared_portal().call(failing())
-    assert shared_portal().call(named()) == "raftkv-client"
+        shared_portal().call(failing)
+    assert shared_portal().call(named) == "raftkv-client"
 
 
 def test_many_threads_share_one_loop() -> None:
@@ -60,7 +60,7 @@ def test_many_threads_share_one_loop() -> None:
     async def running() -> None:
         loops.append(asyncio.get_running_loop())
 
-    threads = [threading.Thread(target=lambda: shared_portal().call(running())) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: shared_portal().call(running)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -74,10 +74,10 @@ def test_the_portals_own_loop_may_not_wait_for_itself() -> None:
         return
 
     async def waiting() -> None:
-        shared_portal().call(nothing())
+        shared_portal().call(nothing)
 
-    with pytest.raises(RuntimeError, match="own event loop"):
-        shared_portal().call(waiting())
+    with pytest.raises(WrongLoop, match="own thread"):
+        shared_portal().call(waiting)
 
 
 def test_connecting_to_no_address_is_refused() -> None:

@@ -28,4 +28,4 @@ def test_the_bookmark_is_read_only_on_the_loop_that_moves_it() -> None:
 
     watch = Bookmarked()
     assert SyncWatch(cast(Watch, watch)).revision == 7
-    assert watch.readers == [shared_portal().call(loops_thread())]
+    assert watch.readers == [shared_portal().call(loops_thread)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import async_solipsism
@@ -25,9 +25,23 @@ class VirtualPortal:
     def __init__(self) -> None:
         self.loop = async_solipsism.EventLoop()
 
-    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        result: T = self.loop.run_until_complete(coroutine)
+    def call(self, function: Callable[..., Coroutine[Any, Any, T]], /, *a: Any, **k: Any) -> T:
+        result: T = self.loop.run_until_complete(function(*a, **k))
         return result
+
+    finish = call
+
+    def take(self, give_back: object, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return self.call(function, *args, **kwargs)
+
+    def leave(self, kind: object, function: Any, /, *args: Any, **kwargs: Any) -> None:
+        self.call(function, *args, **kwargs)
+
+    def close_at_exit(self, owner: object, close: object) -> None:
+        """The tests close what they open."""
+
+    def forget(self, owner: object) -> None:
+        """As above."""
 
 
 @pytest.fixture
@@ -44,12 +58,12 @@ def cluster(portal: VirtualPortal) -> RecipeCluster:
     async def make() -> RecipeCluster:
         return RecipeCluster("a:1", "b:2", "c:3")
 
-    return portal.call(make())
+    return portal.call(make)
 
 
 @pytest.fixture
 def client(portal: VirtualPortal, cluster: RecipeCluster) -> Iterator[SyncClient]:
-    with SyncClient(portal.call(cluster.connect(5.0, ClientSettings()))) as client:
+    with SyncClient(portal.call(cluster.connect, 5.0, ClientSettings())) as client:
         yield client
 
 
@@ -67,7 +81,7 @@ def test_a_block_whose_locks_were_lost_is_told_at_its_end(
     def hold() -> None:
         with recipes.locked(client, "a", "b"):
             cluster.go_down()
-            portal.call(asyncio.sleep(10.0))
+            portal.call(asyncio.sleep, 10.0)
 
     with pytest.raises(LockLost):
         hold()
@@ -88,7 +102,7 @@ def test_nothing_but_a_fence_stops_a_thread_that_has_lost_its_lock(
     def hold() -> None:
         with client.lock("n") as lock:
             cluster.go_down()
-            portal.call(asyncio.sleep(10.0))
+            portal.call(asyncio.sleep, 10.0)
             cluster.come_up()
             client.put("k", "unfenced")
             with pytest.raises(LockLost):

@@ -1,0 +1,161 @@
+"""A signal handler that raises in a synchronous call leaves nothing behind that nobody owns.
+
+The calls run on the real portal; the cluster is in memory, with the production state machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import pytest
+
+from raftkv.client.portal import _Call, shared_portal
+from raftkv.client.settings import ClientSettings
+from raftkv.client.sync import SyncClient
+from tests.client.interruptions import (
+    OPERATIONS,
+    TTL_S,
+    Bells,
+    Interrupter,
+    Operation,
+    bound,
+    eventually,
+)
+from tests.recipes.recipe_cluster import RecipeCluster
+
+SLOW = pytest.mark.slow
+
+
+T = TypeVar("T")
+
+
+class World:
+    """A client under interruptions, and what it has left in the cluster."""
+
+    def __init__(self) -> None:
+        self.portal = shared_portal()
+        self.cluster: RecipeCluster = self.portal.call(self._make)
+        self.client = SyncClient(self.portal.call(self.cluster.connect, 5.0, ClientSettings()))
+
+    async def _make(self) -> RecipeCluster:
+        return RecipeCluster("a:1", "b:2", "c:3")
+
+    def leases(self) -> set[int]:
+        async def leases() -> set[int]:
+            return set(self.cluster.machine.leases())
+
+        return self.portal.call(leases)
+
+    def members(self) -> list[bytes]:
+        """The keys of the test, without those of recipes that all who use a name share."""
+
+        async def keys() -> list[bytes]:
+            return self.cluster.store.keys_of(b"i/")
+
+        return [key for key in self.portal.call(keys) if not key.endswith((b"/size", b"/round"))]
+
+    def watches(self) -> int:
+        async def watches() -> int:
+            return len(self.client.asynchronous._watches._watches)
+
+        return self.portal.call(watches)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    with world.client:
+        yield world
+
+
+def first(iterator: Iterable[T]) -> T | None:
+    for item in iterator:
+        return item
+    return None
+
+
+def interrupt_all(world: World, rounds: int, seed: int, rings: int) -> Interrupter:
+    interrupter = Interrupter(seed, rings)
+    with interrupter.installed():
+        for number in range(rounds):
+            for operation in OPERATIONS:
+                name = f"i/{operation.__name__}/{number}"
+                undo = interrupter.run(operation.__name__, bound(operation, world.client, name))
+                if undo is not None:
+                    undo()
+    return interrupter
+
+
+@pytest.mark.parametrize(
+    ("rounds", "rings"), [(8, 1), (8, 3), *(pytest.param(200, n, marks=SLOW) for n in (1, 3))]
+)
+def test_an_interrupted_call_leaves_nothing_behind(world: World, rounds: int, rings: int) -> None:
+    world.client.put("session", "is open")
+    with world.client.lock("the leases of locks", ttl=TTL_S):
+        leases = world.leases()
+    interrupter = interrupt_all(world, rounds, seed=rings, rings=rings)
+    assert interrupter.interrupted > 5 * rounds
+    assert interrupter.completed
+    assert eventually(lambda: not world.members()), f"left: {world.members()}"
+    assert eventually(lambda: world.leases() <= leases), "a lease is left that nobody owns"
+    assert eventually(lambda: not world.watches())
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_call_that_is_interrupted_when_it_has_just_succeeded_is_undone(
+    world: World, operation: Operation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the operation's calls in turn."""
+    world.client.put("session", "is open")
+    with world.client.lock("the leases of locks", ttl=TTL_S):
+        leases = world.leases()
+    done, bell = _Call._done, Bells()
+
+    def ring_and_done(call: _Call[Any], *args: Any) -> None:
+        # The signal is pending when the thread gets the result, so that can't return it.
+        bell.ring()
+        done(call, *args)
+
+    with bell.installed(), monkeypatch.context() as patched:
+        patched.setattr(_Call, "_done", ring_and_done)
+        for number in range(1, 100):
+            undo = bell.run_until(number, bound(operation, world.client, f"i/{number}"))
+            if not bell.rang:
+                break
+    assert number > 1
+    if undo is not None:
+        undo()
+    assert eventually(lambda: not world.members()), f"left: {world.members()}"
+    assert eventually(lambda: world.leases() <= leases), "a lease is left that nobody owns"
+    assert eventually(lambda: not world.watches())
+
+
+def test_an_interrupted_iteration_of_a_watch_loses_no_event(world: World) -> None:
+    count = 150
+    interrupter, seen = Interrupter(seed=5), []
+    with world.client.watch(prefix="w/") as watch, interrupter.installed():
+        for number in range(count):
+            world.client.put("w/a", str(number))
+        while len(seen) < count:
+            event = interrupter.run("next", lambda: first(watch))
+            if event is not None:
+                assert event.kv is not None
+                seen.append(int(event.kv.value))
+    assert interrupter.interrupted > 10
+    assert seen == list(range(count))
+
+
+def test_an_interrupted_scan_loses_no_key(world: World) -> None:
+    keys = [b"s/%03d" % number for number in range(60)]
+    for key in keys:
+        world.client.put(key, "")
+    interrupter, seen = Interrupter(seed=6), []
+    scan = world.client.scan_prefix("s/", page_keys=1)
+    with interrupter.installed():
+        while len(seen) < len(keys):
+            kv = interrupter.run("next", lambda: first(scan))
+            if kv is not None:
+                seen.append(kv.key)
+    assert interrupter.interrupted > 5
+    assert seen == keys
