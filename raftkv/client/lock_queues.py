@@ -150,7 +150,6 @@ class LockQueues:
 
     def leave(self, place: Place) -> asyncio.Future[bool]:
         """Leave the queue, however long it takes; whether the place was still there."""
-        self.home.check()
         left: asyncio.Future[bool] = self._loop.create_future()
         left.add_done_callback(lambda _: self._vacate(place.lease))
         self._leave(place, left, False)
@@ -179,7 +178,6 @@ class LockQueues:
 
         Nobody else leaves it: whoever calls this has to.
         """
-        self.home.check()
         while True:
             grant, lease = await self._shared_lease(ttl_ms)
             acquire = kv_pb2.Acquire(

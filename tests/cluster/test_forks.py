@@ -1,4 +1,4 @@
-"""Forks and event loops on real processes and real gRPC: nobody dies, hangs or prints a traceback."""
+"""Forks and event loops on real processes and gRPC: nobody dies, hangs or prints a traceback."""
 
 from __future__ import annotations
 
