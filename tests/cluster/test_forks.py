@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +103,33 @@ with raftkv.connect_sync(sys.argv[1]) as client, client.lock("n"):
     while any(thread.is_alive() for thread in threads):
         client.put("sync", "v")
 """
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def examples(page: str) -> list[str]:
+    """The programs of a page that need no package but raftkv."""
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    return [block for block in blocks if "celery" not in block and "post_fork" not in block]
+
+
+@pytest.mark.parametrize("page", ["fork.md", "threads-and-loops.md"])
+async def test_the_examples_of_the_docs_run_as_they_stand(page: str, tmp_path: Path) -> None:
+    async with Cluster(tmp_path, 1) as cluster:
+        assert examples(page)
+        for example in examples(page):
+            (tmp_path / "example.py").write_text(example)
+            done = await asyncio.to_thread(
+                subprocess.run,
+                [sys.executable, str(tmp_path / "example.py")],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+                env={**os.environ, "RAFTKV_ENDPOINTS": cluster.endpoints},
+            )
+            assert (done.returncode, done.stderr) == (0, ""), example
 
 
 @pytest.mark.parametrize(
