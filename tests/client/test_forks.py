@@ -19,14 +19,14 @@ from raftkv.client import grpc_fork
 from raftkv.client.client import Client
 from raftkv.errors import WrongProcess
 from raftkv.rpc import kv_pb2
-from tests.client.lock_cluster import LockCluster
-from tests.client.public_calls import (
+from tests.client.calls_elsewhere import (
     HandedOut,
     of_a_client,
     of_what_it_handed_out,
     questions_to,
     refused_at_once,
 )
+from tests.client.lock_cluster import LockCluster
 from tests.client.watch_world import World, take
 
 
