@@ -14,6 +14,7 @@ from raftkv.arguments import to_callable, to_instance, to_list, to_timeout
 from raftkv.client.cluster_methods import ClusterMethods
 from raftkv.client.election_methods import ElectionMethods
 from raftkv.client.endpoints import parse_endpoints
+from raftkv.client.home import check_threads
 from raftkv.client.lease_methods import LeaseMethods
 from raftkv.client.link import Links
 from raftkv.client.lock_methods import LockMethods
@@ -57,8 +58,13 @@ class Client(
         await self.close()
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
-        # Closing is missing if it could not be made; a loop that does not run closes nothing.
-        if getattr(self, "_closing", True) or not self._loop.is_running():
+        # `_closing` is missing if it could not be made. A loop that does not run closes nothing, and
+        # what a forked child inherits is its parent's.
+        if (
+            getattr(self, "_closing", True)
+            or self._pipeline.home.inherited
+            or not self._loop.is_running()
+        ):
             return
         with suppress(RuntimeError):  # the loop is closed, and every connection with it
             self._loop.call_soon_threadsafe(_close_dropped, self)
@@ -130,9 +136,12 @@ class Connecting:
     async def _connected(self) -> Client:
         links = self._links
         if links is None:
-            # Imported late: a simulator's client has no gRPC.
+            # Imported late: a simulator's client has no gRPC. The first must load it.
+            from raftkv.client.grpc_fork import forks
             from raftkv.client.grpc_link import GrpcLink
 
+            check_threads()
+            forks.check()
             links = GrpcLink
         client = Client(self._endpoints, self._timeout, self._settings, links, self._rng)
         try:
@@ -167,6 +176,7 @@ def connect(
     others (locks, elections, recipes) then waits however long that takes. Infinity is refused.
 
     Raises `ConnectionFailed` if no node answers within `timeout`, `ConfigurationError` for
-    endpoints that are no addresses, `WrongCluster` if the endpoints answer for two clusters.
+    endpoints that are no addresses, `WrongCluster` if the endpoints answer for two clusters,
+    `WrongProcess` in a forked child in which gRPC can't work, `GreenThreads` under gevent.
     """
     return Connecting(endpoints, timeout, settings, links, rng)

@@ -100,10 +100,12 @@ class Core:
         """Wait for the calls under way, at most for the default timeout; give the session back.
 
         Calls that are still waiting then fail. The session and the leases of locks are given back
-        within a second; if no majority answers, their TTL ends them. Calling it again does nothing.
+        within a second; if no majority answers, their TTL ends them. Calling it again does nothing,
+        nor does it in a child that was forked from the client's process. Raises `WrongLoop`.
         """
-        if self._closing:
+        if self._closing or self._pipeline.home.inherited:
             return
+        self._pipeline.home.check()
         self._closing = True
         self._watches.close()
         try:

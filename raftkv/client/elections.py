@@ -123,6 +123,7 @@ class Election:
 
         wanted = f"not elected for {printable(self.name)}"
         place: Place | None
+        self._queues.home.check()
         try:
             async with asyncio.timeout(wait_s):
                 if once:

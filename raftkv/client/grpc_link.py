@@ -15,6 +15,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from raftkv.client.grpc_fork import forks
 from raftkv.client.identity import identity_facts
 from raftkv.client.link import PIPELINE
 from raftkv.errors import ConnectionFailed, Outcome, OutcomeUnknown, RaftkvError, from_wire
@@ -25,6 +26,9 @@ RESOLVE_S_MAX = 1.0
 
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
 STATUS_DETAILS = "grpc-status-details-bin"
+
+POLLER = "PollerCompletionQueue"
+LOOP_CLOSED = "Event loop is closed"
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", 16 << 20),
@@ -46,11 +50,38 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+class LateAnswers:
+    """An exception handler of a loop that drops one error of grpc.aio.
+
+    All loops of a process take gRPC's events from one queue, each for all of them. An event of a
+    loop that is closed raises in the loop that took it, where nobody is concerned by it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._next = loop.get_exception_handler()
+
+    @staticmethod
+    def drop(loop: asyncio.AbstractEventLoop) -> None:
+        """Drop them on this loop from now on."""
+        if not isinstance(loop.get_exception_handler(), LateAnswers):
+            loop.set_exception_handler(LateAnswers(loop))
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        message, error = context.get("message", ""), context.get("exception")
+        if isinstance(error, RuntimeError) and POLLER in message and str(error) == LOOP_CLOSED:
+            return
+        if self._next is not None:
+            self._next(loop, context)
+        else:
+            loop.default_exception_handler(context)
+
+
 class GrpcLink:
     """The link to one address. Belongs to the event loop that it was first used on."""
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self.loop = asyncio.get_running_loop()
         self._channel: grpc.aio.Channel | None = None
         self._name_known = False  # the host's name has an address
         self._look_up: asyncio.Future[str] | None = None  # one at a time
@@ -89,6 +120,8 @@ class GrpcLink:
         """The channel, once it stands. Raises `ConnectionFailed` if the attempt fails."""
         if self._channel is None:
             self._channel = grpc.aio.insecure_channel(self.address, options=OPTIONS)
+            forks.opened(self)
+            LateAnswers.drop(self.loop)
         channel = self._channel
         state = channel.get_state(try_to_connect=True)
         while state is not grpc.ChannelConnectivity.READY:
@@ -125,6 +158,7 @@ class GrpcLink:
         if self._channel is not None:
             await self._channel.close(None)
             self._channel = None
+            forks.closed(self)
 
 
 def _look_up(host: str, port: int) -> asyncio.Future[str]:

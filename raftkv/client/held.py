@@ -67,6 +67,7 @@ class Held:
 
     def depart(self) -> asyncio.Future[bool]:
         """As `release`, but waits for nothing."""
+        self._queues.home.check()
         if not self._released:
             return self._queues.leave(self._end())
         left: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -88,6 +89,8 @@ class Held:
         traceback: TracebackType | None,
     ) -> None:
         """Release it. Raises `LockLost` if a block that ended well may have run without it."""
+        if self._queues.home.inherited:
+            return  # the parent holds it
         lost = None if self._released or self.remaining() else self._place.error(self.described)
         try:
             if self._stopper is not None:

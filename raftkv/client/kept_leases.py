@@ -68,6 +68,7 @@ class KeptLease(Losable):
 
     def remaining(self) -> float:
         """For how many seconds it can be trusted if no renewal succeeds; 0 once it is over."""
+        self._keeper.home.check_process()
         return 0.0 if self._why else max(0.0, self._trusted_until - self.loop.time())
 
     def on_lost(self, callback: Callable[[], None]) -> None:
@@ -97,6 +98,8 @@ class KeptLease(Losable):
 
     def let_go(self, why: str) -> None:
         """One of those that keep it needs it no more; without the last it is over, not lost."""
+        if self._keeper.home.inherited:
+            return  # the parent keeps it
         self._kept_by -= 1
         if not self._kept_by and not self._why:
             self._end(why)
@@ -132,6 +135,7 @@ class KeptLeases:
 
     def __init__(self, pipeline: Pipeline, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.home = pipeline.home
         self._pipeline = pipeline
         self._kept: dict[int, KeptLease] = {}
         self._granted: set[int] = set()  # by this client for itself, so that it may revoke them
@@ -186,6 +190,8 @@ class KeptLeases:
 
     async def settle(self) -> None:
         """Wait until what was dropped is revoked, but not for long."""
+        if self.home.inherited:
+            return
         until = self.loop.time() + CLOSE_GRACE_S
         # A grant that is taken back becomes a revocation.
         while self._revocations and (left_s := until - self.loop.time()) > TIMER_EARLY_S:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from raftkv.client.fences import Fences
+from raftkv.client.home import Home
 from raftkv.client.kept_leases import NOT_RENEWED, TIMER_EARLY_S, KeptLease, KeptLeases
 from raftkv.client.lock_owners import LockOwners
 from raftkv.client.loss import CancelOnLoss
@@ -81,6 +82,8 @@ class Queues(Protocol):
     def timeout_s(self) -> float: ...
     @property
     def answer_s_max(self) -> float: ...
+    @property
+    def home(self) -> Home: ...
     async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place: ...
     async def enter_if_free(
         self, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
@@ -101,6 +104,7 @@ class LockQueues:
         timeout_s: float,
     ) -> None:
         self.owners = LockOwners()
+        self.home = kept.home
         self.timeout_s = timeout_s  # of commands whose caller gave none
         self.answer_s_max = settings.silence_s_max  # how long one attempt waits for its answer
         self.client: object = None  # that they belong to

@@ -95,7 +95,7 @@ class Lock:
         return held is not None and await held.release()
 
     async def __aenter__(self) -> Self:
-        task = asyncio.current_task()
+        task = self._queues.home.current_task()
         held = self._blocks[task] = await self.acquire_for(task, None)
         await held.__aenter__()
         return self
@@ -106,16 +106,20 @@ class Lock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.leave(self._blocks.pop(asyncio.current_task()), kind, error, traceback)
+        if self._queues.home.inherited:
+            return  # the parent holds it
+        await self.leave(self._blocks.pop(self._queues.home.current_task()), kind, error, traceback)
 
     # ---- whoever holds it ------------------------------------------------------------
 
     async def _acquire(self, caller: object, timeout: float | None) -> Self:
-        await self.acquire_for(caller or asyncio.current_task(), timeout)
+        running = self._queues.home.current_task()
+        await self.acquire_for(caller or running, timeout)
         return self
 
     async def _try_acquire(self, caller: object) -> bool:
-        return await self.try_acquire_for(caller or asyncio.current_task())
+        running = self._queues.home.current_task()
+        return await self.try_acquire_for(caller or running)
 
     async def acquire_for(self, owner: object, timeout: float | None) -> Held:
         """As `acquire`; the owner is what may not have it twice, a task or a thread."""
@@ -164,6 +168,7 @@ class Lock:
 
     def let_go(self) -> Held | None:
         """Another task may have it; what was held is the caller's to release."""
+        self._queues.home.check()
         held, self._held = self._held, None
         if held is not None:
             self._queues.owners.remove(self.name, self._owner)

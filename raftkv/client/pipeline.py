@@ -46,6 +46,7 @@ from raftkv.client.deadlines import (
 from raftkv.client.endpoints import Endpoint, Endpoints
 from raftkv.client.flow import Flow
 from raftkv.client.gate import Gate
+from raftkv.client.home import Home
 from raftkv.client.lanes import Batch, Call, ControlLane, Lane, LaneLevel, ReadLane, WriteLane
 from raftkv.client.results import error_of
 from raftkv.client.settings import ClientSettings
@@ -87,6 +88,7 @@ class Pipeline:
         self._settings = settings
         self._batch_operations_max = settings.batch_operations_max  # a node may advise less
         self._loop = loop
+        self.home = Home(loop)
         self._gate = Gate(settings, rng, loop.time())
         self.control = ControlLane(settings)
         self.writes = WriteLane(settings)
@@ -124,10 +126,11 @@ class Pipeline:
         once: bool = False,
     ) -> asyncio.Future[Any]:
         """Queue a call; the future gets a typed error, or what `decode` makes of the result (and,
-        for a read, of the PipelineReply around it).
+        for a read, of the PipelineReply around it). Raises `WrongProcess` and `WrongLoop`.
 
         A timeout of 0, or `once` under a longer one, stands for one attempt.
         """
+        self.home.check()
         if self._closed:
             raise Unavailable("the client is closed")
         loop = self._loop

@@ -29,6 +29,7 @@ from functools import partial
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
 
+from raftkv.client.home import wrong_process
 from raftkv.errors import (
     OutcomeUnknown,
     RaftkvError,
@@ -64,13 +65,14 @@ class Portal:
     """Runs coroutines on its loop for threads that wait for them."""
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
         self._loop = _new_loop()
         self._inbox: deque[_Call[Any]] = deque()
         self._woken = False
         self._turns = 0  # of the loop, as far as somebody has asked for one
         self._running: set[_Call[Any]] = set()
         self._giving_back: set[asyncio.Task[object]] = set()
-        self._refusal: RaftkvError | None = None
+        self._refusal: Callable[[], RaftkvError] | None = None
         self._open: WeakSet[Closable] = WeakSet()
         self._daemons: WeakSet[threading.Thread] = WeakSet()  # that may hold something
         self._thread = threading.Thread(target=self._run, name="raftkv-client", daemon=True)
@@ -141,15 +143,17 @@ class Portal:
     ) -> None:
         """As `finish`, at the end of a block that an error of this kind ends, or none.
 
-        In a forked child the block's error goes on: what the block held is the parent's. So it does
-        once the interpreter ends, when the portal has closed what was open. Garbage collection may
-        end the block on the portal's own thread, which waits for nothing.
+        In a forked child this does nothing: what the block held is the parent's. Nor does it once
+        the interpreter ends, when the portal has closed what was open, unless the block ended well.
+        Garbage collection may end the block on the portal's own thread, which waits for nothing.
         """
         if threading.get_ident() == self._thread.ident:
             self.let_go(function, *args, **kwargs)
             return
         try:
             self.finish(function, *args, **kwargs)
+        except WrongProcess:
+            return
         except RaftkvError:
             if kind is None or self._refusal is None:
                 raise
@@ -178,23 +182,18 @@ class Portal:
         Takes little more than `EXIT_S_MAX`, even if a callback blocks the loop.
         """
         if self._refusal is None:
-            self._refusal = Unavailable(
-                "the interpreter is ending, and raftkv's thread has ended; close clients before"
-            )
+            self._refusal = _interpreter_ends
             self._loop.call_soon_threadsafe(self._end_soon)
             self._thread.join(EXIT_S_MAX + LOOK_S)
 
     @property
     def refusal(self) -> RaftkvError | None:
         """Why it runs no calls any more."""
-        return self._refusal
+        return None if self._refusal is None else self._refusal()
 
     def forked(self) -> None:
         """This process is a forked child: the loop's thread is the parent's."""
-        self._refusal = WrongProcess(
-            "this client was made before the process was forked; its connections, session and"
-            " locks are the parent's. Make a client in the child"
-        )
+        self._refusal = partial(wrong_process, self._pid)
 
     # ---- the waiting thread ------------------------------------------------------------
 
@@ -224,7 +223,7 @@ class Portal:
 
     def _check(self) -> None:
         if self._refusal is not None:
-            raise type(self._refusal)(self._refusal.message)
+            raise self._refusal()
 
     def look(self) -> int:
         """Ask the loop for a turn; how many it has made so far."""
@@ -288,7 +287,7 @@ class Portal:
                     {"message": "a callback on raftkv's thread failed", "exception": error}
                 )
         for call in (*self._running, *self._inbox):
-            call.fail(self._refusal)
+            call.fail(self._refusal())
         self._loop.close()
 
     def _end_soon(self) -> None:
@@ -418,6 +417,12 @@ class _Call(Generic[T]):
             self._result, self.succeeded = task.result(), True
             self._over.release()
         ended(self)
+
+
+def _interpreter_ends() -> RaftkvError:
+    return Unavailable(
+        "the interpreter is ending, and raftkv's thread has ended; close clients before"
+    )
 
 
 async def _given_back(give_back: GiveBack[Any], result: object) -> None:

@@ -13,6 +13,7 @@ from raftkv.client.deletion import DELETE_PAGE_KEYS
 from raftkv.client.fallback import Fallback
 from raftkv.client.fences import Fences
 from raftkv.client.grants import Grant, LockInfo
+from raftkv.client.home import check_threads
 from raftkv.client.kept_leases import KeptLease
 from raftkv.client.levels import Level, ReadLevel
 from raftkv.client.op import Operation, Sort
@@ -648,12 +649,14 @@ def connect_sync(
         with raftkv.connect_sync("127.0.0.1:7411") as client:
             client.put("greeting", "hello")
 
-    `timeout` is the default of every call, in seconds. Raises `ConnectionFailed` if no node answers
-    within `timeout`, `ConfigurationError` for endpoints that are no addresses, `WrongCluster` if
-    they answer for two clusters.
+    `timeout` is the default of every call, in seconds; 0: try once, as `connect` explains. Raises
+    what that raises: `ConnectionFailed` if no node answers within `timeout`, `ConfigurationError`
+    for endpoints that are no addresses, `WrongCluster` if they answer for two clusters,
+    `WrongProcess` in a forked child in which gRPC can't work, `GreenThreads` under gevent.
     """
 
     async def connected() -> SyncClient:
         return SyncClient(await connect(endpoints, timeout=timeout, settings=settings))
 
+    check_threads()
     return shared_portal().take(lambda twin: twin.asynchronous.close(), connected)

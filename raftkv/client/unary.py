@@ -10,6 +10,7 @@ from typing import Protocol, Self, TypeVar
 from google.protobuf.message import DecodeError
 
 from raftkv.client.endpoints import Endpoint, Endpoints
+from raftkv.client.home import Home
 from raftkv.client.identity import take_identity
 from raftkv.client.retry import Backoff
 from raftkv.client.settings import ClientSettings
@@ -77,6 +78,7 @@ class Unary:
         self._settings = settings
         self._rng = rng
         self._loop = loop
+        self._home = Home(loop)
         self._search: asyncio.Task[None] | None = None
         self.revision = 0  # the highest that an answer to `call` has shown
 
@@ -92,6 +94,7 @@ class Unary:
         """Ask the best node, then the others. A call that `changes` something is never repeated
         once it may have had its effect: it raises `OutcomeUnknown`. It is sent only to a node whose
         status has just shown that it belongs to the client's cluster."""
+        self._home.check()
         once = not timeout_s
         deadline = self._loop.time() + (timeout_s or self._settings.silence_s_max)
         backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
@@ -150,6 +153,7 @@ class Unary:
         timeout_s: float,
     ) -> HeadedReplyT:  # fmt: skip
         """Ask this node and no other, once. Raises `ConnectionFailed` if it does not answer."""
+        self._home.check()
         timeout_s = timeout_s or self._settings.silence_s_max
         if method != STATUS:  # it may change something: not before the node's cluster is known
             await self.status(endpoint, timeout_s)
@@ -193,6 +197,7 @@ class Unary:
         self, endpoints: tuple[Endpoint, ...], timeout_s: float
     ) -> list[NodeStatus | RaftkvError]:
         """What each of these nodes says of itself, or why it does not."""
+        self._home.check()
         return await asyncio.gather(*(self._status_or_error(each, timeout_s) for each in endpoints))
 
     async def find_leader(

@@ -71,6 +71,7 @@ class Watch:
 
         Raises `DeadlineExceeded` after the client's timeout, and what iterating would raise.
         """
+        self._watcher.keeper.home.check()
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 await self._watcher.started.wait()
@@ -144,6 +145,7 @@ class Watch:
 
     async def _next_parcel(self) -> None:
         """Wait for a parcel with events and begin to hand it out."""
+        self._watcher.keeper.home.check()
         parcel = await self._watcher.next_parcel()
         self._events, self._position = parcel.events, 0
         self._end_revision = parcel.revision

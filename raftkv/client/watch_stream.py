@@ -19,6 +19,7 @@ from contextlib import suppress
 from google.protobuf.message import DecodeError
 
 from raftkv.client.endpoints import Endpoint, Endpoints
+from raftkv.client.home import Home
 from raftkv.client.link import WATCH, Stream
 from raftkv.client.results import error_of
 from raftkv.client.retry import Backoff
@@ -53,6 +54,7 @@ class WatchStream:
         self._endpoints = endpoints
         self._settings = settings
         self._loop = loop
+        self.home = Home(loop)
         self._backoff = Backoff(rng, settings.backoff_s_min, settings.backoff_s_max)
         self._mail = WatchMail(loop, self._pause)
         self._ids = itertools.count(1)
@@ -76,6 +78,7 @@ class WatchStream:
 
     def add(self, watcher: Watcher) -> None:
         """Run this watch from now on."""
+        self.home.check()
         if self.closed:
             raise Unavailable("the client is closed")
         watcher.watch_id = next(self._ids)
@@ -97,7 +100,7 @@ class WatchStream:
     @property
     def runs(self) -> bool:
         """See `Keeper.runs`."""
-        return not self.closed and self._loop.is_running()
+        return not self.closed and not self.home.inherited and self._loop.is_running()
 
     def remove_dropped(self, watcher: Watcher) -> None:
         """See `Keeper.remove_dropped`."""

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from raftkv.client.home import Home
 from raftkv.client.watch_events import EventKind, WatchEvent
 from raftkv.errors import InvalidRequest, RaftkvError, printable
 from raftkv.rpc import api_pb2
@@ -44,6 +45,8 @@ class Keeper(Protocol):
 
     trouble: str
     """The last refusal since a node has served; empty: there was none."""
+    home: Home
+    """Where the watches are iterated."""
 
     @property
     def runs(self) -> bool:

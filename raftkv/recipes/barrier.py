@@ -43,6 +43,7 @@ class Barrier:
         if it stands.
         """
         once = to_timeout_or_none(timeout) == 0
+        self._client.queues.home.check()
         try:
             async with asyncio.timeout(None if once else timeout):
                 await self._until_released(once)

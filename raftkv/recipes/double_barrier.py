@@ -79,6 +79,7 @@ class DoubleBarrier:
             raise LockLost(
                 f"{printable(self.name)} was entered before; leave it first", name=self.name
             )
+        self._queues.home.check()
         try:
             async with asyncio.timeout(wait_s):
                 self._held = await self._enter(on_wait)
@@ -97,6 +98,7 @@ class DoubleBarrier:
         place was lost before.
         """
         wait_s, on_wait = self._patience(timeout)
+        self._queues.home.check()
         held, self._held = self._require(), None
         try:
             async with asyncio.timeout(wait_s):
@@ -133,6 +135,8 @@ class DoubleBarrier:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._queues.home.inherited:
+            return  # the parent is inside
         held, self._held = self._held, None
         if held is not None:
             await held.__aexit__(kind, error, traceback)

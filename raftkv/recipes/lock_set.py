@@ -13,6 +13,7 @@ from raftkv.arguments import to_timeout_or_none
 from raftkv.client.client import Client
 from raftkv.client.held import Held, departed
 from raftkv.client.lock_owners import calling_task
+from raftkv.client.lock_queues import LockQueues
 from raftkv.client.locks import Lock
 from raftkv.errors import InvalidRequest, RaftkvError, printable
 from raftkv.recipes.sharing import to_client
@@ -25,12 +26,10 @@ class LockSet(Sequence[Lock]):
     in. All who do so never wait for each other in a circle, and nor do those that hold one lock.
     """
 
-    def __init__(
-        self, locks: Sequence[Lock], timeout: float | None, release_timeout_s: float
-    ) -> None:
+    def __init__(self, locks: Sequence[Lock], timeout: float | None, queues: LockQueues) -> None:
         self._locks = tuple(sorted(locks, key=lambda lock: lock.name))
         self._timeout = timeout
-        self._release_timeout_s = release_timeout_s
+        self._queues = queues
         self._blocks: dict[object, list[Held]] = {}  # by the task that runs it
 
     @property
@@ -72,7 +71,7 @@ class LockSet(Sequence[Lock]):
         return released and len(held) == len(self._locks)
 
     async def __aenter__(self) -> Self:
-        task = asyncio.current_task()
+        task = self._queues.home.current_task()
         held = self._blocks[task] = await self.acquire_for(task, self._timeout)
         for each in held:
             await each.__aenter__()
@@ -84,12 +83,15 @@ class LockSet(Sequence[Lock]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.leave(self._blocks.pop(asyncio.current_task()), kind, error, traceback)
+        if self._queues.home.inherited:
+            return  # the parent holds them
+        await self.leave(self._blocks.pop(self._queues.home.current_task()), kind, error, traceback)
 
     # ---- whoever holds them ----------------------------------------------------------
 
     async def _acquire(self, caller: object, timeout: float | None) -> Self:
-        await self.acquire_for(caller or asyncio.current_task(), timeout)
+        running = self._queues.home.current_task()
+        await self.acquire_for(caller or running, timeout)
         return self
 
     async def acquire_for(self, owner: object, timeout: float | None) -> list[Held]:
@@ -141,7 +143,7 @@ class LockSet(Sequence[Lock]):
         return _depart(held)
 
     async def _departed(self, departures: Sequence[asyncio.Future[bool]]) -> bool:
-        return not departures or await departed(departures, self._release_timeout_s)
+        return not departures or await departed(departures, self._queues.timeout_s)
 
     def __len__(self) -> int:
         return len(self._locks)
@@ -177,4 +179,4 @@ def locked(
     locks = {lock.name: lock for lock in (client.lock(name, ttl=ttl) for name in names)}
     if not locks:
         raise InvalidRequest("no names are given; give one at least", field="names")
-    return LockSet(tuple(locks.values()), timeout, client.queues.timeout_s)
+    return LockSet(tuple(locks.values()), timeout, client.queues)

@@ -51,6 +51,7 @@ class SharedQueues:
         self.answer_s_max = self.queues.answer_s_max
         self.owners: Owners = OwnersOfOne(self.queues.owners, name)
         self.timeout_s = self.queues.timeout_s
+        self.home = self.queues.home
 
     def leave(self, place: Place) -> asyncio.Future[bool]:
         """As `LockQueues.leave`."""

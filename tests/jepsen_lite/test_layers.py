@@ -8,7 +8,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent.parent / "jepsen-lite" / "jepsen_lite"
 INSIDERS = {"sim", "mutants"}
-OUTSIDE = ("raftkv.client", "raftkv.errors")
+OUTSIDE = ("raftkv.client", "raftkv.arguments", "raftkv.errors")
 
 
 def imported(path: Path) -> Iterator[str]:

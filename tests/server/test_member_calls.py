@@ -59,7 +59,7 @@ async def test_a_node_that_starts_claims_its_id_for_its_disk(door: Door) -> None
     address = Address(FOURTH.peer_address, FOURTH.client_address)
     assert door.node.changes_asked[1] == (Claim(4, DISK, SUPPORTED, address), False)
     assert code is grpc.StatusCode.FAILED_PRECONDITION
-    assert "`raftkv member replace 4 NEW`" in error.message
+    assert "`raftkv member replace 4 5 --peer HOST:PORT --client HOST:PORT`" in error.message
 
 
 async def test_what_is_forced_arrives_as_forced(door: Door) -> None:
