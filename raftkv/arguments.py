@@ -90,16 +90,15 @@ def milliseconds(seconds: float, field: str) -> int:
 def to_timeout(timeout: float, field: str = "timeout") -> float:
     """How long a call may take, in seconds; 0: one attempt.
 
-    Raises `InvalidRequest` for what is no such number. Infinity is none either: what may wait
-    without end does so for None.
+    A longer one than `TIMEOUT_S_MAX`, infinity too, is as good as that. Raises `InvalidRequest` for
+    what is no number, for NaN and below 0.
     """
     require_number(timeout, field)
-    if not 0 <= timeout <= TIMEOUT_S_MAX:
+    if not timeout >= 0:
         raise InvalidRequest(
-            f"{field} is {shown(timeout)}; give seconds from 0 (try once) to {TIMEOUT_S_MAX}",
-            field=field,
+            f"{field} is {shown(timeout)}; give seconds from 0 (try once) on", field=field
         )
-    return timeout
+    return min(timeout, TIMEOUT_S_MAX)
 
 
 def to_timeout_or_none(timeout: float | None, field: str = "timeout") -> float | None:

@@ -58,8 +58,8 @@ class Client(
         await self.close()
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
-        # `_closing` is missing if it could not be made. A loop that does not run closes nothing, and
-        # what a forked child inherits is its parent's.
+        # `_closing` is missing if it could not be made. A loop that does not run closes nothing.
+        # What a forked child inherits is its parent's.
         if (
             getattr(self, "_closing", True)
             or self._pipeline.home.inherited
@@ -173,7 +173,7 @@ def connect(
     Only the answer of that attempt is awaited, at most for `ClientSettings.silence_s_max` (2 s).
     Opening the session or lease that a first write or lock needs belongs to it, and here asking
     each endpoint once. A call that gives no timeout has the default given here; what waits for
-    others (locks, elections, recipes) then waits however long that takes. Infinity is refused.
+    others (locks, elections, recipes) then waits however long that takes.
 
     Raises `ConnectionFailed` if no node answers within `timeout`, `ConfigurationError` for
     endpoints that are no addresses, `WrongCluster` if the endpoints answer for two clusters,

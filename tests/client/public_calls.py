@@ -17,7 +17,6 @@ import raftkv
 import raftkv.recipes
 import raftkv.recipes.sync
 from raftkv import op, when
-from raftkv.arguments import TIMEOUT_S_MAX
 from raftkv.client.fences import Fences
 from raftkv.client.grants import Grant
 
@@ -247,11 +246,7 @@ def _accepts_one(hint: Any, value: Any, parameter: inspect.Parameter) -> bool:
         maximum = 2**64 - 1 if name == "value" else INT64_MAX  # a Lamport time has no sign
         return number and isinstance(value, int) and minimum <= value <= maximum
     if hint is float:
-        return (
-            number
-            and (value >= 0 if name == "timeout" else value > 0)
-            and (value <= TIMEOUT_S_MAX if name != "ttl" else value <= INT64_MAX / 1000)
-        )
+        return number and (value >= 0 if name == "timeout" else 0 < value <= INT64_MAX / 1000)
     if hint is str:
         is_text = value != "\udcff" or name in ("directory", "path")  # a path may be any bytes
         return isinstance(value, str) and is_text and name not in WRONG_TEXTS

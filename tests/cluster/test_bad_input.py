@@ -137,12 +137,11 @@ CLIENT: dict[str, tuple[Ask, type[RaftkvError], str]] = {
     ),
     "an unknown leader to be": (lambda c: c.transfer_leader(404), errors.MemberUnknown, "404"),
     "a bad address": (lambda c: c.member_add(4, "x", "y:1"), errors.InvalidRequest, "host:port"),
-    "no time": (lambda c: c.put("k", "v", timeout=0), errors.InvalidRequest, "above 0"),
-    "negative time": (lambda c: c.put("k", "v", timeout=-1), errors.InvalidRequest, "above 0"),
+    "negative time": (lambda c: c.put("k", "v", timeout=-1), errors.InvalidRequest, "from 0"),
     "a time that is no number": (
         lambda c: c.put("k", "v", timeout=math.nan),
         errors.InvalidRequest,
-        "above 0",
+        "from 0",
     ),
 }
 
@@ -561,7 +560,8 @@ COMMANDS: dict[str, tuple[ExitCode, str]] = {
     "get history --revision 1": (ExitCode.USAGE, "compacted"),
     "put k v --lease 404": (ExitCode.REFUSED, "grant a new one"),
     "member remove 404": (ExitCode.REFUSED, "the members are 1, 2, 3"),
-    "--timeout 0 get k": (ExitCode.USAGE, "--timeout"),
+    "--timeout 0 get canary": (ExitCode.OK, ""),
+    "--timeout -1 get k": (ExitCode.USAGE, "--timeout"),
     "--timeout nan get k": (ExitCode.USAGE, "--timeout"),
     "--timeout inf get canary": (ExitCode.OK, ""),
     "log-level loud": (ExitCode.USAGE, "debug"),
