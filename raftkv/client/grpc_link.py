@@ -138,13 +138,14 @@ class GrpcLink:
         """gRPC does not tell a name that nobody knows from a node that is down."""
         host, port = split_host_port(self.address)
         if not self._name_known:
-            if self._look_up is None:
-                self._look_up = _look_up(host, port)
-            await asyncio.wait({self._look_up}, timeout=RESOLVE_S_MAX)
-            if not self._look_up.done():
+            # Several callers may wait for one.
+            look_up = self._look_up = self._look_up or _look_up(host, port)
+            await asyncio.wait({look_up}, timeout=RESOLVE_S_MAX)
+            if not look_up.done():
                 return f"no name server answers for the host name in {self.address}"
-            failure, self._look_up = self._look_up.result(), None
-            if failure:
+            if self._look_up is look_up:
+                self._look_up = None
+            if failure := look_up.result():
                 return f"the host name in {self.address} can't be resolved: {failure}"
             self._name_known = True
         return f"{self.address} takes no connection"

@@ -130,13 +130,12 @@ class Bells:
 def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
     """Whether the condition holds within the time; what an exception kept alive is collected."""
     until = time.monotonic() + timeout_s
-    while True:
-        gc.collect()
-        if condition():
-            return True
+    while not condition():
         if time.monotonic() > until:
             return False
+        gc.collect()
         time.sleep(0.01)
+    return True
 
 
 def bound(operation: Operation, client: SyncClient, name: str) -> Callable[[], Undo]:

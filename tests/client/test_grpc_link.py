@@ -166,6 +166,25 @@ async def test_a_name_server_that_does_not_answer_is_asked_once_and_not_waited_f
     answered.set()
 
 
+async def test_callers_that_ask_at_once_share_one_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, may_answer = [], threading.Event()
+
+    def unknown(*arguments: object) -> list[object]:
+        asked.append(arguments)
+        may_answer.wait()
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    link = GrpcLink("nowhere.invalid:7411")
+    callers = [asyncio.create_task(link._why_unconnected()) for _ in range(3)]
+    while not asked:  # noqa: ASYNC110 - another thread asks
+        await asyncio.sleep(0.001)
+    may_answer.set()
+    assert all("can't be resolved" in answer for answer in await asyncio.gather(*callers))
+    assert len(asked) == 1
+    await link.close()
+
+
 async def test_a_closed_stream_says_nothing_more(link: GrpcLink) -> None:
     heard = Heard()
     stream = link.open(heard.messages.put_nowait, heard.end.set_result)

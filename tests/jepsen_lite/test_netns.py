@@ -249,6 +249,7 @@ def slot_of(store: Path) -> str:
     return log.partition("198.18.")[2].partition(".")[0]
 
 
+@pytest.mark.slow
 def test_a_short_run_is_valid_and_its_partitions_have_held_packets_back(
     possible: None, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ def test_the_printed_command_and_the_directory_show_the_same_failure(
     assert failure_of(again) == told
 
 
+@pytest.mark.slow
 def test_a_false_alarm_of_the_mutants_says_what_replays_it(
     planted: dict[str, str], tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ def fingerprint(seed: int) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_the_same_seed_twice_gives_the_same_bytes_and_another_seed_others() -> None:
     assert fingerprint(14) == fingerprint(14) != fingerprint(15)
 

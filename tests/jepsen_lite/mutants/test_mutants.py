@@ -67,6 +67,7 @@ def test_a_planted_bug_is_noticed(name: str, scenario: str, seed: int) -> None:
     assert ended.verdict is Verdict.CAUGHT, ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_store_holds_in_this_scenario(scenario: str) -> None:
     outcome = run(SCENARIOS[scenario](7))
