@@ -38,7 +38,7 @@ class Introductions:
             if len(self._waiting) > INTRODUCTIONS_MAX:
                 oldest = next(iter(self._waiting))
                 del self._waiting[oldest]
-                oldest.reschedule(loop.time())
+                _expire(oldest, loop.time())
             try:
                 yield
             finally:
@@ -72,14 +72,23 @@ class AdmittedStreams:
             streams[own] = None
             self._count += 1
             if len(streams) > STREAMS_PER_CALLER_MAX:
-                next(iter(streams)).reschedule(loop.time())
+                # Out of the list at once: the next one may come before this one has ended.
+                oldest = next(iter(streams))
+                del streams[oldest]
+                _expire(oldest, loop.time())
             try:
                 yield
             finally:
-                del streams[own]
+                streams.pop(own, None)
                 self._count -= 1
-                if not streams:
-                    self._of_caller.pop(node_id, None)
+                if not streams and self._of_caller.get(node_id) is streams:
+                    del self._of_caller[node_id]
+
+
+def _expire(timeout: asyncio.Timeout, now: float) -> None:
+    """End its block with `TimeoutError`, unless its own time is up: then that is under way."""
+    if not timeout.expired():
+        timeout.reschedule(now)
 
 
 class NotIntroduced(Exception):

@@ -27,9 +27,11 @@ from raftkv.raft.entry import Address
 from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server import failures, standby
 from raftkv.server.app import Server
+from raftkv.server.front_door import FrontDoor
 from raftkv.storage.directory import read_identity
 from raftkv.storage.identity import Stage
 from raftkv.transport.secret import new_secret
+from raftkv.transport.server import PeerServer
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -215,6 +217,36 @@ async def test_a_start_can_be_given_up_at_any_time(tmp_path: Path, after_s: floa
             await asyncio.sleep(0.01)
     async with running(settings):
         assert await put_get(settings, "k") == b"v"
+
+
+@pytest.mark.parametrize("door", [FrontDoor, standby.StandbyDoor, PeerServer])
+async def test_a_start_that_is_given_up_as_a_port_opens_closes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: type
+) -> None:
+    opening, start, stop = asyncio.Event(), door.start, door.stop
+    stopped: list[object] = []
+
+    async def noted(self: object, *arguments: object) -> None:
+        await stop(self, *arguments)
+        stopped.append(self)
+
+    async def give_up(self: object, address: str) -> int:
+        opening.set()
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()  # it takes effect where gRPC begins to listen
+        port: int = await start(self, address)
+        return port
+
+    monkeypatch.setattr(door, "start", give_up)
+    monkeypatch.setattr(door, "stop", noted)
+    nodes = three(tmp_path)
+    settings = nodes[1] if door is standby.StandbyDoor else settings_of(tmp_path / "node")
+    begun = Starting(settings)
+    await opening.wait()
+    await begun.close()
+    assert len(stopped) == 1, "gRPC's own finalizer closes the port, some time"
+    assert await is_free(settings)
 
 
 async def test_an_emptied_founder_is_refused_by_those_who_have_started(tmp_path: Path) -> None:

@@ -466,6 +466,26 @@ async def test_a_node_with_newer_streams_loses_its_oldest(loopback: Loopback) ->
         assert [stream.done() for stream in streams[1:]] == [False] * (len(streams) - 1)
 
 
+async def test_streams_that_come_in_one_turn_end_the_oldest_each() -> None:
+    admitted, ended, over = introduction.AdmittedStreams(), [], asyncio.Event()
+
+    async def stream(number: int) -> None:
+        try:
+            async with admitted.place(1):
+                await over.wait()
+        except TimeoutError:
+            ended.append(number)
+
+    count = introduction.STREAMS_PER_CALLER_MAX + 3
+    async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(stream(number)) for number in range(count)]
+        while not all(task.done() for task in tasks[:3]):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        over.set()
+    assert ended == [0, 1, 2]
+    assert not admitted.full
+
+
 async def test_no_more_nodes_are_let_in_than_there_are_places_for(
     loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
