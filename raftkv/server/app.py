@@ -209,7 +209,6 @@ class Server:
             require_room=space.require_room,
             connections_max=shares.client_connections,
         )
-        # First: a start that is cancelled while gRPC begins to listen leaves the port open.
         self._opened.push_async_callback(self._front_door.stop, CLOSE_GRACE_S)
         self.client_port = await self._front_door.start(settings.client_listen)
         watching = asyncio.get_running_loop().create_task(space.watch(self._give_way))

@@ -41,6 +41,7 @@ from raftkv.server.reads import Reader
 from raftkv.server.reflection import Reflection
 from raftkv.server.traffic import Traffic
 from raftkv.server.watch_service import WatchService
+from raftkv.transport.server import begin_to_serve
 
 # gRPC ends a call whose message is over its bound, a stream with all that is in flight on it. So
 # much over our bound of a batch a request is still read, and refused with its limit and the fix.
@@ -158,7 +159,7 @@ class FrontDoor:
         """Listen on `host:port` (port 0: any free one). Returns the port. Raises `AddressInUse`."""
         port = listen(self._server, address)
         self._health.start()
-        await self._server.start()
+        await begin_to_serve(self._server)
         return port
 
     async def drain(self, grace_s: float) -> None:

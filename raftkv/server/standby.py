@@ -23,6 +23,7 @@ from raftkv.server.front_door import listen, options
 from raftkv.server.health import Health
 from raftkv.server.traffic import CallTraffic, Traffic
 from raftkv.storage.identity import Identity
+from raftkv.transport.server import begin_to_serve
 
 FIRST_MESSAGE_S_MAX = 1.0
 """A caller that has sent nothing by then is refused all the same."""
@@ -60,7 +61,7 @@ class StandbyDoor:
     async def start(self, address: str) -> int:
         """Listen on `host:port` (port 0: any free one). Returns the port. Raises `AddressInUse`."""
         port = listen(self._server, address)
-        await self._server.start()
+        await begin_to_serve(self._server)
         return port
 
     async def stop(self) -> None:

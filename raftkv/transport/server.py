@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -101,7 +102,7 @@ class PeerServer:
                 f"or choose another peer_listen address ({error})"
             ) from error
         self._server = server
-        await server.start()
+        await begin_to_serve(server)
         return port
 
     def admit_peers(
@@ -242,3 +243,13 @@ async def abort(context: Context, reason: str, message: str, proof: bytes = b"")
     """End the call; `reason` is what the caller's machine reads, `message` what its person does."""
     trailing = ((REASON_KEY, str(reason)), (PROOF_KEY, proof))
     await context.abort(grpc.StatusCode.FAILED_PRECONDITION, message, trailing)
+
+
+async def begin_to_serve(server: grpc.aio.Server) -> None:
+    """Start it to the end, even if the caller is cancelled: gRPC stops no half started server."""
+    starting = asyncio.ensure_future(server.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait({starting})
+        raise
