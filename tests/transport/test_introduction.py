@@ -457,6 +457,7 @@ async def test_a_message_larger_than_any_frame_is_not_read_before_the_proof(
 
 async def test_a_node_with_newer_streams_loses_its_oldest(loopback: Loopback) -> None:
     one, two = await loopback.half(1), await loopback.half(2)
+    await one.close()  # called back, it would open a stream of its own
     async with grpc.aio.insecure_channel(two.address) as channel:
         streams = [
             await stream_to(channel, one, 2) for _ in range(introduction.STREAMS_PER_CALLER_MAX + 1)
