@@ -100,7 +100,7 @@ class Portal:
 
         It is called before any later call of the same thread begins.
         """
-        return self._wait_for(_Call(self, partial(function, *args, **kwargs), give_back))
+        return self._wait_for(_Taking(self, partial(function, *args, **kwargs), give_back))
 
     def hold(
         self,
@@ -111,7 +111,7 @@ class Portal:
         **kwargs: P.kwargs,
     ) -> T:
         """As `take`, of what must not go to somebody else while the calling thread runs."""
-        call = _Call(self, partial(function, *args, **kwargs), give_back)
+        call = _Taking(self, partial(function, *args, **kwargs), give_back)
         call.thread = threading.current_thread()
         return self._wait_for(call)
 
@@ -335,7 +335,6 @@ class _Call(Generic[T]):
         "failed",
         "posted",
         "succeeded",
-        "taken",
         "task",
         "thread",
     )
@@ -353,12 +352,7 @@ class _Call(Generic[T]):
         self._error: BaseException | None = None
         self.thread: threading.Thread | None = None  # see `hold`
         self.task: asyncio.Task[T] | None = None
-        self.posted = self.succeeded = self.failed = self.taken = self.abandoned = False
-
-    def __del__(self) -> None:
-        # The thread was interrupted again before it could abandon the call.
-        if self.succeeded and not self.taken and self._give_back is not None:
-            self._portal.let_go(_given_back, self._give_back, self._result)
+        self.posted = self.succeeded = self.failed = self.abandoned = False
 
     def wait(self) -> T:
         """Its result, on the thread that waits. Raises its error."""
@@ -372,12 +366,13 @@ class _Call(Generic[T]):
                     " on_lost blocks it, or the process has no CPU; the call may have been"
                     " applied, or may be yet"
                 )
+        # Taken: a finalizer has nothing to do, and would swallow what a handler raises in it.
+        self.__class__ = _Call
         if self._error is not None:
             try:
                 raise self._error
             finally:
                 self._error = None  # which refers to this frame
-        self.taken = True
         return self._result  # type: ignore[return-value]  # there is one, or an error
 
     def start(self, loop: asyncio.AbstractEventLoop, ended: Callable[[_Call[T]], None]) -> None:
@@ -409,6 +404,7 @@ class _Call(Generic[T]):
             self._over.release()
 
     def _done(self, ended: Callable[[_Call[T]], None], task: asyncio.Task[T]) -> None:
+        self.task = None  # a task's finalizers are for this thread, for the same reason as above
         if task.cancelled():
             self.fail(self._portal.refusal or Unavailable("the call was cancelled"))
         elif (error := task.exception()) is not None:
@@ -417,6 +413,17 @@ class _Call(Generic[T]):
             self._result, self.succeeded = task.result(), True
             self._over.release()
         ended(self)
+
+
+class _Taking(_Call[T]):
+    """A call whose result has to be given back if nobody takes it."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        # The thread was interrupted again before it could abandon the call.
+        if self.succeeded and self._give_back is not None:
+            self._portal.let_go(_given_back, self._give_back, self._result)
 
 
 def _interpreter_ends() -> RaftkvError:
