@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ipaddress
 import os
 import select
 import socket
@@ -26,10 +27,11 @@ from weakref import WeakSet
 
 from raftkv.client.events import log
 from raftkv.errors import WrongProcess
+from raftkv.host_port import split_host_port
 
 SETTING: Final = "GRPC_ENABLE_FORK_SUPPORT"
 OFF: Final = ("0", "false", "no")
-REST_S_MAX: Final = 0.5  # for the threads of a gRPC that nobody uses any more to end
+REST_S_MAX: Final = 2.0  # for the threads of a gRPC that nobody uses any more to end
 NATIVE_THREADS: Final = ("event_engine\n", "grpc_global_tim\n")
 POLLER: Final = "(_poll_wrapper)"  # the thread of grpc.aio
 
@@ -92,11 +94,12 @@ class Forks:
 
     def before(self) -> None:
         """Find out whether the child will be able to use gRPC."""
-        if self._garbage and not self._open and _grpc_aio_runs():
-            gc.collect()
+        if self._garbage and not self._open:
+            # Again and again: the loop's thread may hold the last references for a moment yet.
             until = time.monotonic() + REST_S_MAX
             while _grpc_runs() and time.monotonic() < until:
-                time.sleep(0.001)
+                gc.collect()
+                time.sleep(0.005)
         self._garbage = self._garbage and bool(self._open)
         at_rest = not _grpc_aio_runs() and (handlers_are_on or not _grpc_runs())
         self._usable_by_child = self._usable and at_rest
@@ -114,15 +117,19 @@ class Forks:
     def after_in_child(self) -> None:
         """Cut the parent's connections off: whatever ends here, no byte of it gets to a node."""
         self._usable = self._usable_by_child
-        ports = {int(each.address.rpartition(":")[2]) for each in self._open}
+        nodes = {split_host_port(each.address) for each in self._open}
         for loop in {each.loop for each in self._open}:
             _leave_epoll(loop)
-        if ports:
-            _cut_off(ports)
+        if nodes:
+            _cut_off(nodes)
 
 
-def _cut_off(ports: set[int]) -> None:
-    """Replace this process's descriptors of connections to these ports by a dead one."""
+def _cut_off(nodes: set[tuple[str, int]]) -> None:
+    """Replace this process's descriptors of connections to these nodes by a dead one.
+
+    A host name may stand for any address, so with one the port alone decides.
+    """
+    wanted = {(_ip_address(host), port) for host, port in nodes}
     dead, other = socket.socketpair()
     other.close()
     with dead:
@@ -132,8 +139,19 @@ def _cut_off(ports: set[int]) -> None:
                 duplicate = socket.socket(fileno=os.dup(int(name)))
                 with duplicate:
                     peer: Any = duplicate.getpeername()
-                if isinstance(peer, tuple) and peer[1] in ports:
+                if isinstance(peer, tuple) and (
+                    (None, peer[1]) in wanted or (_ip_address(peer[0]), peer[1]) in wanted
+                ):
                     os.dup2(dead.fileno(), int(name), inheritable=False)
+
+
+def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """None for a host name. gRPC connects to 127.0.0.1 by a socket of IPv6, as ::ffff:127.0.0.1."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _leave_epoll(loop: asyncio.AbstractEventLoop) -> None:

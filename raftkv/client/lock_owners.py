@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TypeVar
 
 from raftkv.errors import LockReentered, printable
+
+T = TypeVar("T")
 
 
 def calling_task() -> asyncio.Task[object] | None:
@@ -17,6 +20,18 @@ def calling_task() -> asyncio.Task[object] | None:
         return asyncio.current_task()
     except RuntimeError:  # no loop runs
         return None
+
+
+def leave_block(blocks: dict[object, T], task: object) -> T:
+    """Take out what the block of this task is under.
+
+    `wait_for(stack.enter_async_context(lock))` of Python 3.11 enters it in a task of its own, which
+    has ended by then.
+    """
+    if task not in blocks:
+        ended = (each for each in blocks if isinstance(each, asyncio.Task) and each.done())
+        task = next(ended, task)
+    return blocks.pop(task)
 
 
 class LockOwners:

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from raftkv.arguments import to_callable, to_timeout_or_none
 from raftkv.client.giving_up import too_late
 from raftkv.client.held import Held
-from raftkv.client.lock_owners import calling_task
+from raftkv.client.lock_owners import calling_task, leave_block
 from raftkv.client.lock_queues import Queues
 from raftkv.client.places import Place
 from raftkv.errors import LockLost, RaftkvError, printable
@@ -108,7 +108,8 @@ class Lock:
     ) -> None:
         if self._queues.home.inherited:
             return  # the parent holds it
-        await self.leave(self._blocks.pop(self._queues.home.current_task()), kind, error, traceback)
+        held = leave_block(self._blocks, self._queues.home.current_task())
+        await self.leave(held, kind, error, traceback)
 
     # ---- whoever holds it ------------------------------------------------------------
 

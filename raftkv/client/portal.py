@@ -133,6 +133,17 @@ class Portal:
                 self._wake(self._drain)
             raise
 
+    def close(self, function: Callable[[], Coroutine[Any, Any, object]], /) -> None:
+        """As `finish`, of what is closed when the interpreter ends, and the parent's after a fork.
+
+        In these cases it does nothing.
+        """
+        try:
+            self.finish(function)
+        except RaftkvError:
+            if self._refusal is None:
+                raise
+
     def leave(
         self,
         kind: type[BaseException] | None,

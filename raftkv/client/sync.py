@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -38,7 +38,7 @@ from raftkv.client.sync_transactions import SyncTransaction, run_on_this_thread
 from raftkv.client.twins import twin_of
 from raftkv.client.watch_sync import SyncWatch
 from raftkv.client.when import Compare
-from raftkv.errors import RaftkvError, WrongProcess
+from raftkv.errors import RaftkvError
 
 R = TypeVar("R")
 
@@ -69,8 +69,7 @@ class SyncClient:
 
     @twin_of(Client.close)
     def close(self) -> None:
-        with suppress(WrongProcess):  # a forked child leaves it to its parent
-            self._portal.finish(self._client.close)
+        self._portal.close(self._client.close)
 
     @property
     def asynchronous(self) -> Client:

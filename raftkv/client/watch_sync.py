@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from raftkv.client.portal import shared_portal
 from raftkv.client.watch import Watch
 from raftkv.client.watch_events import WatchEvent
-from raftkv.errors import WrongProcess
 
 
 class SyncWatch:
@@ -39,7 +37,7 @@ class SyncWatch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._portal.leave(kind, self._watch.close)
+        self.close()
 
     def started(self) -> None:
         """Wait until it is heard: changes made from now on will be told.
@@ -69,8 +67,7 @@ class SyncWatch:
 
     def close(self) -> None:
         """Hear no more; iterating ends. Calling it again does nothing."""
-        with suppress(WrongProcess):  # a forked child leaves it to its parent
-            self._portal.finish(self._watch.close)
+        self._portal.close(self._watch.close)
 
     @property
     def asynchronous(self) -> Watch:

@@ -12,7 +12,7 @@ from typing import Any, Self, overload
 from raftkv.arguments import to_timeout_or_none
 from raftkv.client.client import Client
 from raftkv.client.held import Held, departed
-from raftkv.client.lock_owners import calling_task
+from raftkv.client.lock_owners import calling_task, leave_block
 from raftkv.client.lock_queues import LockQueues
 from raftkv.client.locks import Lock
 from raftkv.errors import InvalidRequest, RaftkvError, printable
@@ -85,7 +85,8 @@ class LockSet(Sequence[Lock]):
     ) -> None:
         if self._queues.home.inherited:
             return  # the parent holds them
-        await self.leave(self._blocks.pop(self._queues.home.current_task()), kind, error, traceback)
+        held = leave_block(self._blocks, self._queues.home.current_task())
+        await self.leave(held, kind, error, traceback)
 
     # ---- whoever holds them ----------------------------------------------------------
 

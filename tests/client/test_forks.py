@@ -133,7 +133,7 @@ def test_no_byte_of_a_child_reaches_the_parents_connection() -> None:
         node, _ = listener.accept()
 
         def write() -> str:
-            grpc_fork._cut_off({port})
+            grpc_fork._cut_off({("127.0.0.1", port)})
             connection.sendall(b"from the child")
             return "sent"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
@@ -150,6 +150,16 @@ async def test_the_task_that_waits_for_an_acquire_in_another_task_owns_the_lock(
             with pytest.raises(LockReentered):
                 await again.try_acquire()
         assert await lock.release()
+
+
+async def test_a_block_that_wait_for_has_entered_is_left_by_the_task_that_waited(
+    client: Client, cluster: LockCluster
+) -> None:
+    """Python 3.11 enters it in a task that has ended when the block is left."""
+    async with AsyncExitStack() as stack:
+        lock = await asyncio.wait_for(stack.enter_async_context(client.lock("n")), 1.0)
+        assert cluster.store.tokens(b"n") == [lock.token]
+    assert not cluster.store.tokens(b"n")
 
 
 async def test_a_task_that_asks_for_one_name_twice_at_once_does_not_wait_for_itself(

@@ -34,7 +34,7 @@ CHILD_LEAVES_BLOCKS = """
 import asyncio, os, sys, raftkv
 
 async def main() -> None:
-    async with raftkv.connect(sys.argv[1]) as client, client.lock("n") as lock:
+    async with raftkv.connect(sys.argv[1]) as client, client.lock("n", ttl=60.0) as lock:
         for way in ("exit", "return"):
             child = os.fork()
             if not child:
@@ -43,7 +43,7 @@ async def main() -> None:
                 return
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             assert code == (3 if way == "exit" else 0), (way, code)
-            await client.put("k", way, fence=lock, timeout=2.0)
+            await client.put("k", way, fence=lock, timeout=20.0)
 
 asyncio.run(main())
 """

@@ -36,6 +36,9 @@ class VirtualPortal:
 
     hold = take
 
+    def close(self, function: Any, /) -> None:
+        self.call(function)
+
     def leave(self, kind: object, function: Any, /, *args: Any, **kwargs: Any) -> None:
         self.call(function, *args, **kwargs)
 
