@@ -169,6 +169,7 @@ async def walk_over(cluster: Cluster, turns: dict[int, Path]) -> list[Verdict]:
 
 @pytest.mark.cluster
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_no_command_and_no_read_keeps_a_loop_for_long(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path, 3, settings=SETTINGS)
