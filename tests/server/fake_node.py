@@ -236,18 +236,21 @@ async def open_door(
     broken: list[BaseException] = []
     front = FrontDoor(node, made, get_logger(), broken.append)
     port = await front.start("127.0.0.1:0")
-    async with grpc.aio.insecure_channel(
-        f"127.0.0.1:{port}",
-        options=(
-            ("grpc.max_send_message_length", -1),
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.use_local_subchannel_pool", 1),
-        ),
-    ) as channel:
-        yield Door(node, front, port, channel, broken)
-    node.release()
-    await front.drain(0)
-    await front.stop(0)
+    try:
+        async with grpc.aio.insecure_channel(
+            f"127.0.0.1:{port}",
+            options=(
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_receive_message_length", -1),
+                ("grpc.use_local_subchannel_pool", 1),
+            ),
+        ) as channel:
+            yield Door(node, front, port, channel, broken)
+    finally:
+        # A server that is left running after a failed test makes later ones fail.
+        node.release()
+        await front.drain(0)
+        await front.stop(0)
 
 
 class Pipeline:
