@@ -201,6 +201,7 @@ async def test_a_node_that_somebody_else_kills_makes_the_run_invalid(tmp_path: P
     assert "node-2 ended by itself with signal 9" in " ".join(said.split())
 
 
+@pytest.mark.slow
 async def test_a_run_whose_terminal_is_gone_ends_its_nodes_and_is_judged(tmp_path: Path) -> None:
     command = ["--workload", "register", "--nemesis", "partition", "--seconds", "60"]
     with started(tmp_path, *command) as run:

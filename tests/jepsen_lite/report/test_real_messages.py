@@ -16,6 +16,7 @@ from raftkv.clocks import VectorTime
 pytestmark = pytest.mark.cluster
 
 
+@pytest.mark.slow
 def test_a_real_run_leaves_messages_whose_clocks_know_what_came_before(tmp_path: Path) -> None:
     command = ["run", "--workload", "register", "--nemesis", "none", "--seconds", "1"]
     done = subprocess.run(
