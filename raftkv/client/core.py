@@ -132,9 +132,7 @@ class Core:
         fence: Fences = None,
     ) -> Any:
         piece = command_piece(self._settings, command, idempotency_key, idempotency_ttl, fence)
-        return await self._pipeline.submit(
-            self._pipeline.writes, piece, decode, self._timeout(timeout)
-        )
+        return await self._submit(piece, decode, timeout)
 
     async def _run_grant(
         self,
@@ -145,10 +143,10 @@ class Core:
     ) -> GrantResult:
         """As `_run`, of a command that grants a lease: revoked if the caller is cancelled."""
         piece = command_piece(self._settings, command, fence=fence)
-        submitted: asyncio.Future[GrantResult] = self._pipeline.submit(
-            self._pipeline.writes, piece, decode, self._timeout(timeout)
-        )
-        return await self._kept.granted(submitted)
+        return await self._kept.granted(self._submit(piece, decode, timeout))
+
+    def _submit(self, piece: bytes, decode: Any, timeout: float | None) -> asyncio.Future[Any]:
+        return self._pipeline.submit(self._pipeline.writes, piece, decode, self._timeout(timeout))
 
     def _asking(self, timeout: float | None) -> Asking:
         """Makes unary calls, all of them within one timeout."""

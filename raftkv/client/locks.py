@@ -176,6 +176,11 @@ class Lock:
             self._turn.release()
         return held
 
+    def give_back(self, held: Held) -> None:
+        """Begin to release what was acquired for one owner."""
+        self.let_go_of(held)
+        held.depart()
+
     def let_go_of(self, held: Held) -> None:
         """As `let_go`, unless another task has it by now."""
         if held is self._held:

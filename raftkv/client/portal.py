@@ -434,7 +434,7 @@ class _Taking(_Call[T]):
     def __del__(self) -> None:
         # The thread was interrupted again before it could abandon the call.
         if self.succeeded and self._give_back is not None:
-            self._portal.let_go(_given_back, self._give_back, self._result)
+            self._portal.let_go(_undo, self._give_back, self._result)
 
 
 def _interpreter_ends() -> RaftkvError:
@@ -443,7 +443,7 @@ def _interpreter_ends() -> RaftkvError:
     )
 
 
-async def _given_back(give_back: GiveBack[Any], result: object) -> None:
+async def _undo(give_back: GiveBack[Any], result: object) -> None:
     giving_back = give_back(result)
     if giving_back is not None:
         await giving_back

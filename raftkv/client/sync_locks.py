@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from raftkv.client.elections import Election, LeaderInfo, Leadership
 from raftkv.client.held import Held
@@ -20,8 +20,70 @@ from raftkv.client.locks import Lock
 from raftkv.client.portal import shared_portal
 from raftkv.client.twins import twin_of
 
+H = TypeVar("H")
 
-class SyncLock:
+
+class Holdable(Protocol[H]):
+    """A lock, or several that are held together."""
+
+    async def acquire_for(self, owner: object, timeout: float | None) -> H: ...
+    def give_back(self, held: H) -> object: ...
+    async def leave(
+        self,
+        held: H,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class HeldByThreads(Generic[H]):
+    """What threads take one after the other, and the blocks that they run under it."""
+
+    def __init__(self, holdable: Holdable[H], block_timeout: float | None = None) -> None:
+        self._blocks: dict[threading.Thread, H] = {}
+        self._holdable = holdable
+        self._block_timeout = block_timeout
+        self._portal = shared_portal()
+
+    def __del__(self) -> None:
+        # A block keeps this object alive, so each of these ended without `__exit__`: a signal
+        # handler raised at its first instruction.
+        for held in self._blocks.values():
+            self._portal.let_go(self._holdable.leave, held, None, None, None)
+
+    def __enter__(self) -> Self:
+        thread = threading.current_thread()  # before: nothing may be called once it is held
+        self._blocks[thread] = self._acquire(self._block_timeout)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        thread = threading.current_thread()
+        self._portal.leave(kind, self._leave, thread, kind, error, traceback)
+
+    def _acquire(self, timeout: float | None) -> H:
+        thread = threading.current_thread()
+        return self._portal.hold(self._give_back, self._holdable.acquire_for, thread, timeout)
+
+    def _give_back(self, held: H) -> None:
+        self._holdable.give_back(held)
+
+    async def _leave(
+        self,
+        thread: threading.Thread,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._holdable.leave(self._blocks.pop(thread), kind, error, traceback)
+
+
+class SyncLock(HeldByThreads[Held]):
     """A lock of the cluster, made by `client.lock`. Held by one thread of all clients at a time.
 
         with client.lock("report") as lock:
@@ -33,15 +95,8 @@ class SyncLock:
     """
 
     def __init__(self, lock: Lock) -> None:
-        self._blocks: dict[threading.Thread, Held] = {}
+        super().__init__(lock)
         self._lock = lock
-        self._portal = shared_portal()
-
-    def __del__(self) -> None:
-        # A block keeps the lock alive, so this one ended without `__exit__`: a signal handler
-        # raised at its first instruction.
-        for held in self._blocks.values():
-            self._portal.let_go(self._lock.leave, held, None, None, None)
 
     @property
     def name(self) -> bytes:
@@ -75,8 +130,7 @@ class SyncLock:
 
     @twin_of(Lock.acquire)
     def acquire(self, *, timeout: float | None = None) -> Self:
-        thread = threading.current_thread()
-        self._portal.hold(self._give_back, self._lock.acquire_for, thread, timeout)
+        self._acquire(timeout)
         return self
 
     @twin_of(Lock.try_acquire)
@@ -87,34 +141,6 @@ class SyncLock:
     @twin_of(Lock.release)
     def release(self) -> bool:
         return self._portal.finish(self._lock.release)
-
-    def __enter__(self) -> Self:
-        thread = threading.current_thread()
-        acquire = self._lock.acquire_for
-        self._blocks[thread] = self._portal.hold(self._give_back, acquire, thread, None)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        thread = threading.current_thread()
-        self._portal.leave(kind, self._leave, thread, kind, error, traceback)
-
-    async def _leave(
-        self,
-        thread: threading.Thread,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._lock.leave(self._blocks.pop(thread), kind, error, traceback)
-
-    def _give_back(self, held: Held) -> None:
-        self._lock.let_go_of(held)
-        held.depart()
 
     def _undo_try(self, acquired: bool) -> Coroutine[Any, Any, bool] | None:
         return self._lock.release() if acquired else None

@@ -12,7 +12,6 @@ at the block's end.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self, overload
@@ -22,7 +21,7 @@ from raftkv.client.client import Client
 from raftkv.client.held import Held
 from raftkv.client.portal import shared_portal
 from raftkv.client.sync import SyncClient
-from raftkv.client.sync_locks import SyncLock
+from raftkv.client.sync_locks import HeldByThreads, SyncLock
 from raftkv.client.twins import twin_of
 from raftkv.recipes import barrier, counter, double_barrier, lock_set, read_write_lock, semaphore
 
@@ -61,19 +60,13 @@ class Semaphore:
         return SyncSharedLock(self._semaphore.slot())
 
 
-class LockSet(Sequence[SyncLock]):
+class LockSet(HeldByThreads[list[Held]], Sequence[SyncLock]):
     __doc__ = lock_set.LockSet.__doc__
 
     def __init__(self, locks: lock_set.LockSet, timeout: float | None) -> None:
-        self._blocks: dict[threading.Thread, list[Held]] = {}
+        super().__init__(locks, timeout)
         self._locks = locks
-        self._timeout = timeout
         self._twins = tuple(SyncLock(lock) for lock in locks)
-        self._portal = shared_portal()
-
-    def __del__(self) -> None:
-        for held in self._blocks.values():  # see `SyncLock`
-            self._portal.let_go(self._locks.leave, held, None, None, None)
 
     @property
     def names(self) -> tuple[bytes, ...]:
@@ -100,40 +93,12 @@ class LockSet(Sequence[SyncLock]):
 
     @twin_of(lock_set.LockSet.acquire)
     def acquire(self, *, timeout: float | None = None) -> Self:
-        thread = threading.current_thread()
-        self._portal.hold(self._give_back, self._locks.acquire_for, thread, timeout)
+        self._acquire(timeout)
         return self
 
     @twin_of(lock_set.LockSet.release)
     def release(self) -> bool:
         return self._portal.finish(self._locks.release)
-
-    def __enter__(self) -> Self:
-        thread = threading.current_thread()
-        acquire = self._locks.acquire_for
-        self._blocks[thread] = self._portal.hold(self._give_back, acquire, thread, self._timeout)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        thread = threading.current_thread()
-        self._portal.leave(kind, self._leave, thread, kind, error, traceback)
-
-    async def _leave(
-        self,
-        thread: threading.Thread,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._locks.leave(self._blocks.pop(thread), kind, error, traceback)
-
-    def _give_back(self, held: list[Held]) -> None:
-        self._locks.give_back(held)
 
     def __len__(self) -> int:
         return len(self._twins)

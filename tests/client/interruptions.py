@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import TypeVar
 
@@ -27,6 +27,16 @@ class Bell(BaseException):
     """What the signal handler raises."""
 
 
+@contextmanager
+def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Within the block this handles SIGUSR1."""
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 class Interrupter:
     """Sends this thread SIGUSR1 after a random time; `rings` in a row, for nested handlers."""
 
@@ -39,14 +49,9 @@ class Interrupter:
         self._thread_id = threading.get_ident()
         self._longest_s: dict[str, float] = {}
 
-    @contextmanager
-    def installed(self) -> Iterator[None]:
+    def installed(self) -> AbstractContextManager[None]:
         """Within the block the handler is this one's."""
-        before = signal.signal(signal.SIGUSR1, self._ring)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGUSR1, before)
+        return handling(self._ring)
 
     def run(self, what: str, operation: Callable[[], T]) -> T | None:
         """The result of the operation, a Python function; None if it was interrupted.
@@ -97,14 +102,9 @@ class Bells:
         self._left = 0
         self._thread_id = threading.get_ident()
 
-    @contextmanager
-    def installed(self) -> Iterator[None]:
+    def installed(self) -> AbstractContextManager[None]:
         """As `Interrupter.installed`."""
-        before = signal.signal(signal.SIGUSR1, self._raise)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGUSR1, before)
+        return handling(self._raise)
 
     def run_until(self, nth: int, operation: Callable[[], T]) -> T | None:
         """As `Interrupter.run`; afterwards `rang` says whether there were so many rings."""

@@ -35,7 +35,7 @@ MADE_BY_CALLERS = ("ClientSettings", "LamportTime", "HybridTime", "VectorTime")
 
 FOR_THE_LIBRARY = {
     "KeptLease": {"listen", "forget", "trust_from", "let_go", "lose", "check", "error"},
-    "Lock": {"acquire_for", "too_late", "leave", "let_go_of", "try_acquire_for"},
+    "Lock": {"give_back", "acquire_for", "too_late", "leave", "let_go_of", "try_acquire_for"},
     "LockSet": {"acquire_for", "give_back", "leave"},
     "Watch": {"start", "progress", "deliver", "fail"},
 }

@@ -85,11 +85,11 @@ def holds_by_name(
             by_lock[each.invocation.key].append(each)
     found = {}
     for name, of_lock in by_lock.items():
-        heard = [
+        holds = [
             _until(hold, last_heard_ns.get(hold.acquired.invocation.process, NEVER_NS))
             for hold in holds_of(of_lock, lease_ns, acquire)
         ]
-        found[name] = sorted(heard, key=lambda hold: hold.from_ns)
+        found[name] = sorted(holds, key=lambda hold: hold.from_ns)
     return found
 
 

@@ -14,9 +14,9 @@ from raftkv.client.client import Client
 
 KEPT_S = 0.5
 KEEPS = 0.8
-"""So likely a holder goes on holding. What is held briefly is given back before it is missed."""
+"""How likely a holder goes on holding. A short hold is given back before its loss is noticed."""
 REMOVES = 0.5
-"""So likely one that holds nothing removes somebody else's place, where there is a holder."""
+"""How likely a worker that holds nothing removes the holder's place, if there is a holder."""
 KEY, LEASE = "key", "lease"
 
 
