@@ -9,6 +9,7 @@ callbacks run on either.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import selectors
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TextIO
 
 WORTH_A_LINE_MS = 5.0
+REFRESH_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Turn:
     queued_ms: float
     """Of it, how long the thread was ready to run while others had the cores."""
     process_cpu_ms: float
-    """What all threads of the node used meanwhile."""
+    """What all threads of the node used meanwhile that may hold the interpreter."""
     longest: str
     longest_ms: float
 
@@ -53,6 +55,39 @@ def read_turns(path: Path) -> list[Turn]:
     return [Turn(**json.loads(line)) for line in lines]
 
 
+class NativeThreads:
+    """The threads of RocksDB and of gRPC's core, which never hold the interpreter.
+
+    They name themselves. A thread that Python starts keeps the name of the process.
+    """
+
+    def __init__(self) -> None:
+        self._schedules: dict[str, int] = {}
+        self._refreshed_at = -REFRESH_S
+        self._own_name = Path("/proc/thread-self/comm").read_text()
+
+    def refresh(self) -> None:
+        """Look for new threads, now and then."""
+        now = time.monotonic()
+        if now - self._refreshed_at < REFRESH_S:
+            return
+        self._refreshed_at = now
+        for thread in set(os.listdir("/proc/self/task")) - {*self._schedules}:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                folder = Path("/proc/self/task", thread)
+                if (folder / "comm").read_text() != self._own_name:
+                    self._schedules[thread] = os.open(folder / "schedstat", os.O_RDONLY)
+
+    def cpu_s(self) -> float:
+        used_ns = 0
+        for thread, schedule in [*self._schedules.items()]:
+            try:
+                used_ns += int(os.pread(schedule, 100, 0).split()[0])
+            except ProcessLookupError:
+                os.close(self._schedules.pop(thread))
+        return used_ns / 1e9
+
+
 class TurnLog:
     """Measures the turns of the loop of the thread that makes it."""
 
@@ -60,12 +95,14 @@ class TurnLog:
         self._out = out
         # Nanoseconds on a core, and in the queue for one (Linux, scheduler/sched-stats.rst).
         self._schedule = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        self._natives = NativeThreads()
         self._longest: asyncio.Handle | None = None
         self._longest_s = 0.0
         self.begin()
 
     def begin(self) -> None:
-        self._queued_ns, self._cpu_s = self._queued(), time.process_time()
+        self._natives.refresh()
+        self._queued_ns, self._cpu_s = self._queued(), self._cpu()
         self._longest, self._longest_s = None, 0.0
         self._began = time.perf_counter()
 
@@ -77,7 +114,7 @@ class TurnLog:
             time.time(),
             wall_ms,
             (self._queued() - self._queued_ns) / 1e6,
-            (time.process_time() - self._cpu_s) * 1e3,
+            (self._cpu() - self._cpu_s) * 1e3,
             _words(self._longest),
             self._longest_s * 1e3,
         )
@@ -87,6 +124,9 @@ class TurnLog:
     def ran(self, handle: asyncio.Handle, took_s: float) -> None:
         if took_s > self._longest_s:
             self._longest, self._longest_s = handle, took_s
+
+    def _cpu(self) -> float:
+        return time.process_time() - self._natives.cpu_s()
 
     def _queued(self) -> int:
         return int(os.pread(self._schedule, 100, 0).split()[1])
