@@ -17,38 +17,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from raftkv.client import op, when
+    from raftkv.client.api.paging import PagedDeletion, Scan
+    from raftkv.client.api.transactions import Transaction
     from raftkv.client.client import Client, connect
-    from raftkv.client.deletion import PagedDeletion
-    from raftkv.client.elections import Election, LeaderInfo, Leadership
-    from raftkv.client.grants import Grant, LockInfo, LockMember
-    from raftkv.client.kept_leases import KeptLease
-    from raftkv.client.levels import Bounded, ReadLevel, bounded
-    from raftkv.client.locks import Lock
-    from raftkv.client.op import Operation, Sort
-    from raftkv.client.results import (
+    from raftkv.client.coordination.election import Election, LeaderInfo, Leadership
+    from raftkv.client.coordination.lease import KeptLease
+    from raftkv.client.coordination.lock import Lock
+    from raftkv.client.model import op, when
+    from raftkv.client.model.op import Operation, Sort
+    from raftkv.client.model.read_levels import Bounded, ReadLevel, bounded
+    from raftkv.client.model.results import (
         DeleteResult,
+        EventKind,
+        Grant,
         KeyValue,
         LeaseResult,
         LeaseTimeToLive,
+        LockInfo,
+        LockMember,
         OperationResult,
         PutResult,
         RangeResult,
         Reading,
         SwapResult,
         TransactionResult,
+        WatchEvent,
     )
-    from raftkv.client.scan import Scan
+    from raftkv.client.model.status import Member, NodeStatus, PeerStatus, Reachability, Role
+    from raftkv.client.model.when import Compare
+    from raftkv.client.requests import prefix_end
     from raftkv.client.settings import ClientSettings
-    from raftkv.client.status import Member, NodeStatus, PeerStatus, Reachability, Role
-    from raftkv.client.sync import SyncClient, connect_sync
-    from raftkv.client.sync_pages import SyncPagedDeletion, SyncScan
-    from raftkv.client.transactions import Transaction
-    from raftkv.client.values import prefix_end
-    from raftkv.client.watch import Watch
-    from raftkv.client.watch_events import EventKind, WatchEvent
-    from raftkv.client.watch_sync import SyncWatch
-    from raftkv.client.when import Compare
+    from raftkv.client.sync.client import SyncClient, connect_sync
+    from raftkv.client.sync.pages import SyncPagedDeletion, SyncScan
+    from raftkv.client.sync.watch import SyncWatch
+    from raftkv.client.watch.watch import Watch
     from raftkv.errors import (
         ConfigurationError,
         ConnectionFailed,
@@ -180,26 +182,26 @@ __all__ = [
 _HOMES = (
     "raftkv.errors",
     "raftkv.client.client",
-    "raftkv.client.deletion",
-    "raftkv.client.elections",
-    "raftkv.client.grants",
-    "raftkv.client.kept_leases",
-    "raftkv.client.levels",
-    "raftkv.client.locks",
-    "raftkv.client.op",
-    "raftkv.client.results",
-    "raftkv.client.scan",
+    "raftkv.client.api.pages",
+    "raftkv.client.coordination.election",
+    "raftkv.client.model.results",
+    "raftkv.client.coordination.lease",
+    "raftkv.client.model.read_levels",
+    "raftkv.client.coordination.lock",
+    "raftkv.client.model.op",
+    "raftkv.client.model.results",
+    "raftkv.client.api.pages",
     "raftkv.client.settings",
-    "raftkv.client.status",
-    "raftkv.client.sync",
-    "raftkv.client.sync_pages",
-    "raftkv.client.transactions",
-    "raftkv.client.values",
-    "raftkv.client.watch",
-    "raftkv.client.watch_events",
-    "raftkv.client.watch_sync",
-    "raftkv.client.when",
-    "raftkv.client",
+    "raftkv.client.model.status",
+    "raftkv.client.sync.client",
+    "raftkv.client.sync.pages",
+    "raftkv.client.api.transactions",
+    "raftkv.client.requests",
+    "raftkv.client.watch.watch",
+    "raftkv.client.model.results",
+    "raftkv.client.sync.watch",
+    "raftkv.client.model.when",
+    "raftkv.client.model",
     "raftkv.fencing",
 )
 

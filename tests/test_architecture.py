@@ -32,8 +32,8 @@ BELOW_NODE = ALLOWED["raftkv.kv"] | {
     *("raftkv.kv", "raftkv.files", "raftkv.clocks", "raftkv.logs", "raftkv.versions")
 }
 ALLOWED["raftkv.storage"] = BELOW_NODE
-ALLOWED["raftkv.transport"] = BELOW_NODE | {"raftkv.storage.ports"}
-ALLOWED["raftkv.node"] = BELOW_NODE | {"raftkv.storage", "raftkv.transport", "raftkv.config"}
+ALLOWED["raftkv.peer"] = BELOW_NODE | {"raftkv.storage.ports"}
+ALLOWED["raftkv.node"] = BELOW_NODE | {"raftkv.storage", "raftkv.peer", "raftkv.config"}
 ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {"raftkv.node"}
 ALLOWED["raftkv.client"] = frozenset(
     {"raftkv.errors", "raftkv.arguments", "raftkv.rpc", "raftkv.clocks", "raftkv.host_port"}
@@ -128,15 +128,15 @@ def test_every_module_imports_only_the_layers_below_it() -> None:
         ("raftkv.raft.raft", "import time"),
         ("raftkv.raft.raft", "def tick():\n    from random import Random"),
         ("raftkv.raft.raft", "from raftkv.kv.machine import StateMachine"),
-        ("raftkv.raft.raft", "from raftkv.rpc import log_pb2"),
+        ("raftkv.raft.raft", "from raftkv.rpc.v1 import log_pb2"),
         ("raftkv.kv.machine", "import grpc.aio"),
-        ("raftkv.kv.machine", "from raftkv.rpc import api_pb2_grpc"),
+        ("raftkv.kv.machine", "from raftkv.rpc.v1 import api_pb2_grpc"),
         ("raftkv.storage.log", "from raftkv.node.node import Node"),
-        ("raftkv.node.node", "from raftkv.server.app import Server"),
+        ("raftkv.node.node", "from raftkv.server.process import Server"),
         ("raftkv.client.client", "from raftkv.kv.limits import Limits"),
         ("raftkv.client.client", "import raftkv.raft.entry"),
         ("raftkv.client.client", "from raftkv import kv"),
-        ("raftkv.server.app", "from ..cli import main"),
+        ("raftkv.server.process", "from ..cli import main"),
         ("raftkv.misc", "import os"),
     ],
 )
@@ -147,10 +147,10 @@ def test_an_import_against_the_rules_is_found(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("raftkv.kv.machine", "from raftkv.rpc import kv_pb2, log_pb2\nimport heapq"),
+        ("raftkv.kv.machine", "from raftkv.rpc.v1 import kv_pb2, log_pb2\nimport heapq"),
         ("raftkv.kv.machine", "if TYPE_CHECKING:\n    from raftkv.storage.ports import LogStore"),
-        ("raftkv.server.app", "from raftkv.node.node import Node\nimport grpc"),
-        ("raftkv.client.client", "from raftkv.rpc import api_pb2_grpc"),
+        ("raftkv.server.process", "from raftkv.node.node import Node\nimport grpc"),
+        ("raftkv.client.client", "from raftkv.rpc.v1 import api_pb2_grpc"),
         ("raftkv", "from raftkv.client import connect"),
     ],
 )
@@ -164,9 +164,9 @@ def test_an_import_within_the_rules_is_not(module: str, source: str) -> None:
 # front door nothing may be decided, hashed or compared by them: `kv/canonical.py` is for that. Here
 # is who writes or measures messages all the same, and why it decides nothing.
 SERIALISED: dict[str, str] = {
-    "raftkv.kv.checks.check_in_steps": "one node takes a request in or not; nobody has to agree",
-    "raftkv.kv.checks.check_command": "as check_in_steps",
-    "raftkv.kv.checks.check_read_transaction": "as check_in_steps, of a read",
+    "raftkv.kv.validation.check_in_steps": "one node accepts or refuses; no agreement is needed",
+    "raftkv.kv.validation.check_command": "as check_in_steps",
+    "raftkv.kv.validation.check_read_transaction": "as check_in_steps, of a read",
     "raftkv.kv.commands.CommandRunner._run_named": "a result, remembered to be returned",
     "raftkv.kv.machine.StateMachine._run_batch": "a result, returned and remembered for that",
     "raftkv.kv.machine._refusal": "a result, returned",

@@ -15,9 +15,9 @@ from raftkv.cli.output import print_json
 from raftkv.errors import InvalidRequest, TooManyKeys
 
 if TYPE_CHECKING:
+    from raftkv.client.api.paging import PagedDeletion
     from raftkv.client.client import Client
-    from raftkv.client.deletion import PagedDeletion
-    from raftkv.client.results import DeleteResult
+    from raftkv.client.model.results import DeleteResult
 
 
 def delete(

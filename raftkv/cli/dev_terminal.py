@@ -16,7 +16,7 @@ from raftkv.cli.streams import reader_gone
 
 if TYPE_CHECKING:
     from raftkv.cli.reaper import Reaper
-    from raftkv.client.status import NodeStatus
+    from raftkv.client.model.status import NodeStatus
     from raftkv.errors import RaftkvError
 
 STOP = (signal.SIGTERM, signal.SIGINT)  # either asks a node to stop
@@ -184,7 +184,7 @@ def own_leader(
 
     Whoever listened there before us has been up for longer.
     """
-    from raftkv.client.status import NodeStatus, Role
+    from raftkv.client.model.status import NodeStatus, Role
 
     ours = (
         answer

@@ -34,7 +34,7 @@ def check(address: str, timeout_s: float) -> None:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    from raftkv.client.endpoints import parse_endpoints
+    from raftkv.client.connection.endpoints import parse_endpoints
     from raftkv.errors import ConnectionFailed, Unavailable
 
     (address,) = parse_endpoints([address])

@@ -15,8 +15,8 @@ from raftkv.cli.output import json_bytes, print_json
 from raftkv.cli.signals import ENDING, PASSED_ON, Signals
 from raftkv.cli.streams import output_failed
 from raftkv.client.client import Client
-from raftkv.client.elections import LeaderInfo
-from raftkv.client.locks import Lock
+from raftkv.client.coordination.election import LeaderInfo
+from raftkv.client.coordination.lock import Lock
 from raftkv.errors import printable
 
 Work = Callable[[Client], Awaitable[int]]

@@ -16,8 +16,8 @@ from raftkv.cli.streams import read_stdin
 from raftkv.errors import InvalidRequest, printable
 
 if TYPE_CHECKING:
-    from raftkv.client.levels import ReadLevel
-    from raftkv.client.results import KeyValue
+    from raftkv.client.model.read_levels import ReadLevel
+    from raftkv.client.model.results import KeyValue
 
 Key = Annotated[str, typer.Argument(help="The key.", show_default=False)]
 Lease = Annotated[int, typer.Option(min=0, help="Attach the key to this lease.")]
@@ -107,7 +107,7 @@ def get(context: typer.Context, key: Key, revision: Revision = 0, stale: Stale =
 
 
 def read_level(stale: bool) -> ReadLevel:
-    from raftkv.client.levels import ReadLevel
+    from raftkv.client.model.read_levels import ReadLevel
 
     return ReadLevel.STALE if stale else ReadLevel.LINEARIZABLE
 

@@ -14,7 +14,7 @@ from raftkv.errors import printable
 
 if TYPE_CHECKING:
     from raftkv.client.client import Client
-    from raftkv.client.results import LeaseResult
+    from raftkv.client.model.results import LeaseResult
 
 app = typer.Typer(no_args_is_help=True, help="Leases: keys that vanish when nobody renews them.")
 

@@ -13,7 +13,7 @@ from raftkv.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from raftkv.client.client import Client
-    from raftkv.client.status import Member
+    from raftkv.client.model.status import Member
 
 app = typer.Typer(no_args_is_help=True, help="Who takes part in the cluster.")
 

@@ -20,7 +20,7 @@ from raftkv.errors import (
 
 if TYPE_CHECKING:
     from raftkv.client.client import Client
-    from raftkv.client.status import Member
+    from raftkv.client.model.status import Member
 
 CALL_TIMEOUT_S = 5.0
 STATUS_TIMEOUT_S = 1.0

@@ -16,9 +16,9 @@ from raftkv.cli.streams import output_failed
 from raftkv.errors import InvalidRequest, printable
 
 if TYPE_CHECKING:
+    from raftkv.client.api.paging import Scan
     from raftkv.client.client import Client
-    from raftkv.client.results import KeyValue
-    from raftkv.client.scan import Scan
+    from raftkv.client.model.results import KeyValue
 
 PAGE_KEYS = 1_000
 COLUMNS = ("key", "value", "version", "revision")
@@ -58,8 +58,8 @@ def range_(
     page by page, and --timeout is that of a page, as it is for --count-only. What has to be sorted
     or made JSON is read to its end first, within --timeout.
     """
-    from raftkv.client.op import Sort
-    from raftkv.client.values import ALL_KEYS_FROM, prefix_range
+    from raftkv.client.model.op import Sort
+    from raftkv.client.requests import ALL_KEYS_FROM, prefix_range
 
     if prefix and end:
         raise InvalidRequest("END and --prefix exclude each other; leave out one of them")

@@ -28,7 +28,7 @@ def new(
 
     Copy it to every node and set cluster_secret_file to it. An existing file is never overwritten.
     """
-    from raftkv.transport.secret import new_secret, read_secret
+    from raftkv.peer.secret import new_secret, read_secret
 
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

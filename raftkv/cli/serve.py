@@ -76,11 +76,11 @@ def run(settings: Settings) -> ExitCode:
 
     from raftkv import logs
     from raftkv.cli import event_loop
-    from raftkv.server import descriptors
+    from raftkv.server import resources
 
     # Whatever this process makes is its own user's: data, snapshots, traces.
     os.umask(0o077)
-    descriptors.raise_soft_limit()
+    resources.raise_soft_limit()
     logs.configure(settings.log_format, settings.log_level)
     return event_loop.run(_serve(settings))
 
@@ -90,7 +90,7 @@ async def _serve(settings: Settings) -> ExitCode:
 
     from raftkv import logs
     from raftkv.cli.garbage import collect_rarely
-    from raftkv.server.app import Server
+    from raftkv.server.process import Server
 
     log = logs.get_logger(node=settings.node_id)
     told_to_stop = asyncio.create_task(_signalled(log))

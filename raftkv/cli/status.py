@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import ConsoleRenderable
 
     from raftkv.client.client import Client
-    from raftkv.client.status import NodeStatus
+    from raftkv.client.model.status import NodeStatus
     from raftkv.errors import RaftkvError
 
 COLUMNS = [
@@ -124,7 +124,7 @@ async def _look_again_and_again(options: Options, interval_s: float) -> None:
 async def look(options: Options) -> Overview:
     """Ask every node once, those of the cluster that were not named too."""
     from raftkv.client.client import connect
-    from raftkv.client.endpoints import parse_endpoints
+    from raftkv.client.connection.endpoints import parse_endpoints
     from raftkv.errors import ConnectionFailed
 
     timeout_s = min(options.timeout_s, 2.0)
@@ -165,7 +165,7 @@ def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
 
     Raises `WrongCluster` if they do not all belong to one.
     """
-    from raftkv.client.status import Role
+    from raftkv.client.model.status import Role
     from raftkv.errors import RaftkvError, WrongCluster
 
     for answer in answers.values():

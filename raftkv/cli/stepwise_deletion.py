@@ -14,7 +14,7 @@ from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.options import Output
 from raftkv.cli.output import print_json
 from raftkv.cli.signals import ENDING, Signals
-from raftkv.client.deletion import PagedDeletion
+from raftkv.client.api.paging import PagedDeletion
 from raftkv.errors import RaftkvError
 
 NOTICE = (

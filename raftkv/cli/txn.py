@@ -15,7 +15,7 @@ from raftkv.cli.txn_text import CONDITION_FORM, OPERATION_FORM, parse_condition,
 from raftkv.errors import InvalidRequest, printable
 
 if TYPE_CHECKING:
-    from raftkv.client.results import OperationResult, TransactionResult
+    from raftkv.client.model.results import OperationResult, TransactionResult
 
 
 def txn(
@@ -75,7 +75,7 @@ def result_fields(result: TransactionResult) -> dict[str, object]:
 
 
 def _response_fields(response: OperationResult) -> dict[str, object]:
-    from raftkv.client import results
+    from raftkv.client.model import results
 
     match response:
         case results.RangeResult():
@@ -90,7 +90,7 @@ def _response_fields(response: OperationResult) -> dict[str, object]:
 
 def describe(response: OperationResult) -> str:
     """One operation's result on a line."""
-    from raftkv.client import results
+    from raftkv.client.model import results
 
     match response:
         case results.RangeResult():

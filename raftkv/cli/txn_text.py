@@ -13,8 +13,8 @@ from raftkv.cli.kv_commands import argument_bytes
 from raftkv.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from raftkv.client.op import Operation
-    from raftkv.client.when import Compare
+    from raftkv.client.model.op import Operation
+    from raftkv.client.model.when import Compare
 
 CONDITION_FORM = (
     "value(KEY) = TEXT, or version|create|mod|lease(KEY) with = != < > and a number,"
@@ -29,7 +29,7 @@ FIX = 'put text with blanks in quotes, as \'two words\', and a quote in such a t
 
 def parse_condition(text: str) -> Compare:
     """`version(KEY) > 3`, `value(KEY) = text`, `absent(KEY)`. Raises InvalidRequest."""
-    from raftkv.client import when
+    from raftkv.client.model import when
 
     words = _Words("condition", text, CONDITION_FORM)
     target = words.word("what is compared, as in value(KEY)", stops="(")
@@ -62,7 +62,7 @@ def parse_condition(text: str) -> Compare:
 
 def parse_operation(text: str) -> Operation:
     """`put KEY VALUE`, `get KEY`, `range START END`, `del KEY [END]`. Raises InvalidRequest."""
-    from raftkv.client import op
+    from raftkv.client.model import op
 
     words = _Words("operation", text, OPERATION_FORM)
     name = words.word("an operation")

@@ -15,7 +15,7 @@ from raftkv.errors import printable
 
 if TYPE_CHECKING:
     from raftkv.client.client import Client
-    from raftkv.client.watch_events import WatchEvent
+    from raftkv.client.model.results import WatchEvent
 
 
 def watch(

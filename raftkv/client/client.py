@@ -11,17 +11,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from raftkv.arguments import to_callable, to_instance, to_list, to_timeout
-from raftkv.client.cluster_methods import ClusterMethods
-from raftkv.client.election_methods import ElectionMethods
-from raftkv.client.endpoints import parse_endpoints
-from raftkv.client.home import check_threads
-from raftkv.client.lease_methods import LeaseMethods
-from raftkv.client.link import Links
-from raftkv.client.lock_methods import LockMethods
-from raftkv.client.paged_methods import PagedMethods
+from raftkv.client.api.cluster import ClusterMethods
+from raftkv.client.api.leases import LeaseMethods
+from raftkv.client.api.locks import ElectionMethods, LockMethods
+from raftkv.client.api.pages import PagedMethods
+from raftkv.client.api.transactions import TransactionMethods
+from raftkv.client.api.watches import WatchMethods
+from raftkv.client.connection.endpoints import parse_endpoints
+from raftkv.client.connection.home import check_threads
+from raftkv.client.connection.link import Links
 from raftkv.client.settings import ClientSettings
-from raftkv.client.transaction_methods import TransactionMethods
-from raftkv.client.watch_methods import WatchMethods
 
 DEFAULT_TIMEOUT_S = 5.0
 
@@ -137,8 +136,8 @@ class Connecting:
         links = self._links
         if links is None:
             # Imported late: a simulator's client has no gRPC. The first must load it.
-            from raftkv.client.grpc_fork import forks
-            from raftkv.client.grpc_link import GrpcLink
+            from raftkv.client.connection.grpc_fork import forks
+            from raftkv.client.connection.grpc_link import GrpcLink
 
             check_threads()
             forks.check()

@@ -9,21 +9,26 @@ from functools import partial
 from typing import Any, Protocol
 
 from raftkv.arguments import to_timeout
-from raftkv.client.endpoints import Endpoint, Endpoints, parse_endpoints
+from raftkv.client.connection.endpoints import Endpoint, Endpoints, parse_endpoints
+from raftkv.client.connection.link import Links
+from raftkv.client.connection.pipeline import Pipeline
+from raftkv.client.connection.session_keeper import SessionKeeper
+from raftkv.client.connection.throttle import Backoff
+from raftkv.client.connection.unary import (
+    LEFT_S_MIN,
+    STATUS_TIMEOUT_S,
+    HeadedReplyT,
+    Request,
+    Unary,
+)
+from raftkv.client.coordination.lease import GrantResult, KeptLeases
+from raftkv.client.coordination.queue import LockQueues
 from raftkv.client.events import log
-from raftkv.client.fences import Fences
-from raftkv.client.keeper import SessionKeeper
-from raftkv.client.kept_leases import GrantResult, KeptLeases
-from raftkv.client.link import Links
-from raftkv.client.lock_queues import LockQueues
-from raftkv.client.pipeline import Pipeline
-from raftkv.client.requests import command_piece
-from raftkv.client.retry import Backoff
+from raftkv.client.requests import Fences, command_piece
 from raftkv.client.settings import ClientSettings
-from raftkv.client.unary import LEFT_S_MIN, STATUS_TIMEOUT_S, HeadedReplyT, Request, Unary
-from raftkv.client.watch_stream import WatchStream
+from raftkv.client.watch.connection import WatchStream
 from raftkv.errors import ConnectionFailed, WrongCluster
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 
 
 class Asking(Protocol):

@@ -6,15 +6,14 @@ Each function returns the call as a CommandBatch or ReadBatch that holds nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, TypeAlias, cast
 
 from raftkv.arguments import milliseconds, to_bytes, to_flag, to_int64
-from raftkv.client.fences import Fences, set_fences
-from raftkv.client.op import Sort, sort_order
+from raftkv.client.model.op import Sort, sort_order
 from raftkv.client.settings import ClientSettings
-from raftkv.client.values import to_key, to_value
 from raftkv.errors import InvalidRequest, TooLarge
-from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.rpc.v1 import api_pb2, kv_pb2
 
 
 def put_piece(
@@ -211,3 +210,134 @@ def _set_idempotency(
             raise InvalidRequest(
                 "idempotency_ttl is given without idempotency_key; name the command"
             )
+
+
+ALL_KEYS_FROM = b"\x00"
+"""As the end of a range: no end, every key from its start on."""
+
+
+def to_key(key: str | bytes, settings: ClientSettings, field: str = "key") -> bytes:
+    """A key. Raises `InvalidRequest` if it is empty, `TooLarge` if it is too long."""
+    encoded = key if type(key) is bytes else to_bytes(key, field)
+    size = len(encoded)
+    if not size:
+        raise InvalidRequest(f"{field} is empty; a key has at least one byte", field=field)
+    if size > settings.key_bytes_max:
+        raise TooLarge(
+            f"{field} has {size} bytes, the limit is {settings.key_bytes_max}; shorten it",
+            field=field,
+            limit=settings.key_bytes_max,
+        )
+    return encoded
+
+
+def to_value(value: str | bytes, settings: ClientSettings, field: str = "value") -> bytes:
+    """A value. Raises `TooLarge` if it is too long."""
+    encoded = value if type(value) is bytes else to_bytes(value, field)
+    if len(encoded) > settings.value_bytes_max:
+        raise TooLarge(
+            f"{field} has {len(encoded)} bytes, the limit is {settings.value_bytes_max};"
+            " split it over several keys",
+            field=field,
+            limit=settings.value_bytes_max,
+        )
+    return encoded
+
+
+def prefix_end(prefix: str | bytes) -> bytes:
+    """The end of the range that holds exactly the keys that start with `prefix`."""
+    encoded = to_bytes(prefix, "prefix").rstrip(b"\xff")
+    return encoded[:-1] + bytes([encoded[-1] + 1]) if encoded else ALL_KEYS_FROM
+
+
+def prefix_range(prefix: str | bytes) -> tuple[bytes, bytes]:
+    """Start and end of the keys that start with `prefix`; an empty prefix stands for all keys."""
+    return to_bytes(prefix, "prefix") or ALL_KEYS_FROM, prefix_end(prefix)
+
+
+def range_bounds(
+    start: str | bytes | None, end: str | bytes | None, prefix: str | bytes | None
+) -> tuple[str | bytes, str | bytes]:
+    """Start and end of a range that is given by both of them, or by a prefix."""
+    if prefix is not None:
+        if start is not None or end is not None:
+            raise InvalidRequest(
+                "prefix is given with start or end; give one or the other", field="prefix"
+            )
+        return prefix_range(prefix)
+    if start is None or end is None:
+        field = "start" if start is None else "end"
+        raise InvalidRequest(f"{field} is missing; give start and end, or prefix", field=field)
+    return start, end
+
+
+def deletion_bounds(
+    start: str | bytes | None, end: str | bytes | None, prefix: str | bytes | None
+) -> tuple[str | bytes, str | bytes]:
+    """As `range_bounds`, but an empty prefix is refused: nobody deletes every key by mistake."""
+    if prefix is not None:
+        require_prefix(prefix)
+    return range_bounds(start, end, prefix)
+
+
+def require_prefix(prefix: str | bytes) -> str | bytes:
+    """Raise `InvalidRequest` for the empty prefix: nobody deletes everything by mistake."""
+    if not to_bytes(prefix, "prefix"):
+        raise InvalidRequest(
+            'prefix is empty; to delete every key say delete_range(b"\\0", b"\\0")', field="prefix"
+        )
+    return prefix
+
+
+class Holding(Protocol):
+    """Something that holds a name under a token: a lock, a leadership, a grant."""
+
+    @property
+    def name(self) -> bytes: ...
+    @property
+    def token(self) -> int:
+        """Raises `LockLost` if it is known not to be held any more."""
+
+
+Fence: TypeAlias = Holding | tuple[str | bytes, int]
+"""The command runs only while the token is that of the name's holder, else it is `FencedOff`."""
+
+Fences: TypeAlias = Fence | Sequence[Fence] | None
+
+
+def set_fences(command: kv_pb2.Command, fence: Fences, settings: ClientSettings) -> None:
+    """Let the command run only while all of these hold.
+
+    Raises `InvalidRequest` for what is no fence, `LockLost` for a lock that is not held any more.
+    """
+    if fence is None:
+        return
+    for name, token in _pairs(fence):
+        command.fences.add(
+            name=to_key(name, settings, "the fence's name"),
+            token=to_int64(token, "the fence's token", 1),
+        )
+    if not command.fences:
+        raise InvalidRequest("fence is an empty list; give a lock, or None for no fence")
+
+
+def _pairs(fence: Fence | Sequence[Fence]) -> Iterator[tuple[str | bytes, int]]:
+    if isinstance(fence, tuple) and len(fence) == 2 and isinstance(fence[0], (str, bytes)):
+        yield fence
+    elif isinstance(fence, Sequence) and not isinstance(fence, (str, bytes)):
+        for each in fence:
+            yield from _pairs(cast(Fence, each))
+    elif getattr(fence, "shared", False):
+        raise InvalidRequest(
+            f"the fence {fence!r} is held by several at once, so its token fences nobody off; give"
+            " the lock of a writer, or compare `when.create_revision(lock.key) == lock.token`",
+            field="fence",
+        )
+    elif hasattr(fence, "name") and hasattr(fence, "token"):  # LockLost passes through `hasattr`
+        yield fence.name, fence.token
+    else:
+        raise InvalidRequest(
+            f"fence is a {type(fence).__name__}; give a lock, a grant, (name, token), or a list of"
+            " these",
+            field="fence",
+        )

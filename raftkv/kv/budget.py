@@ -18,8 +18,8 @@ from raftkv.kv.limits import (
     ROWS_MAX,
     UNBOUNDED,
 )
+from raftkv.kv.pace import Pace
 from raftkv.kv.records import VERSION_BYTES
-from raftkv.kv.steps import Pace
 
 KEY_VALUE_OVERHEAD_BYTES: Final = 32
 """What an encoded KeyValue needs beside key and value, about."""

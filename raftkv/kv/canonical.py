@@ -23,7 +23,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from raftkv.rpc import kv_pb2, log_pb2
+from raftkv.rpc.v1 import kv_pb2, log_pb2
 
 
 def command_bytes(command: kv_pb2.Command) -> bytes:

@@ -16,12 +16,12 @@ from raftkv.kv.limits import RESULT_BYTES_MAX, UPKEEP_ROWS_PER_ENTRY
 from raftkv.kv.meta import Meta
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import Overlay
+from raftkv.kv.pace import COMMAND_UNITS, Pace, Steps
 from raftkv.kv.remembered import remembered_bytes
 from raftkv.kv.sessions import Sessions
-from raftkv.kv.steps import COMMAND_UNITS, Pace, Steps
 from raftkv.kv.store import Family, StateStore
-from raftkv.kv.transaction import run_transaction
-from raftkv.rpc import kv_pb2
+from raftkv.kv.transactions import run_transaction
+from raftkv.rpc.v1 import kv_pb2
 from raftkv.versions import BOUNDED
 
 READ_AHEAD_KEYS: Final = 32

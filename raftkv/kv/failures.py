@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, cast
 
 from raftkv.errors import RaftkvError
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 
 MESSAGE_CHARACTERS_MAX: Final = 1_024
 FACT_CHARACTERS_MAX: Final = 256

@@ -22,7 +22,7 @@ from raftkv.kv.limits import (
 from raftkv.kv.meta import Meta
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.store import Family
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 
 _RECORD: Final = struct.Struct("<q32s")
 _DEADLINE: Final = struct.Struct(">q")

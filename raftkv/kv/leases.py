@@ -22,8 +22,8 @@ from raftkv.kv.limits import (
 from raftkv.kv.meta import Meta
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import REMOVED_AT_ONCE_MIN, Overlay
+from raftkv.kv.pace import CHANGE_UNITS, Steps
 from raftkv.kv.records import lease_key, pack_lease, prefix_end, split_lease, unpack_lease
-from raftkv.kv.steps import CHANGE_UNITS, Steps
 from raftkv.kv.store import Family
 from raftkv.versions import BOUNDED
 

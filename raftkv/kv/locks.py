@@ -14,11 +14,11 @@ from raftkv.kv.budget import Budget
 from raftkv.kv.leases import Leases
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import Reader
+from raftkv.kv.pace import Pace, Steps
 from raftkv.kv.queues import Fronts, member_key
 from raftkv.kv.records import fill_key_value, unpack_version
-from raftkv.kv.steps import Pace, Steps
 from raftkv.kv.store import Family
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 
 
 class Member(NamedTuple):

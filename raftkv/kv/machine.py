@@ -41,9 +41,9 @@ from raftkv.kv.limits import (
 from raftkv.kv.membership import decode_membership
 from raftkv.kv.meta import MEMBERSHIP_KEY, META_0_KEY, META_KEY, Meta
 from raftkv.kv.overlay import Overlay, Reader
+from raftkv.kv.pace import STEP_UNITS, Pace, Steps, run
 from raftkv.kv.queues import Fronts
 from raftkv.kv.ranges import check_revision, read_range
-from raftkv.kv.read_transaction import read_transaction
 from raftkv.kv.records import (
     fill_key_value,
     lease_key,
@@ -52,11 +52,11 @@ from raftkv.kv.records import (
     unpack_lease,
 )
 from raftkv.kv.remembered import remembered_bytes
-from raftkv.kv.steps import STEP_UNITS, Pace, Steps, run
 from raftkv.kv.store import Family, StateStore
+from raftkv.kv.transactions import read_transaction
 from raftkv.raft.entry import Entry, EntryKind, Membership, decode_version
 from raftkv.raft.running_hash import UNKNOWN
-from raftkv.rpc import kv_pb2, log_pb2
+from raftkv.rpc.v1 import kv_pb2, log_pb2
 
 
 @dataclass(frozen=True, slots=True)

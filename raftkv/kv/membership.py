@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 from raftkv.errors import InvalidRequest
 from raftkv.kv.canonical import membership_bytes
 from raftkv.raft.entry import Address, Membership
-from raftkv.rpc import log_pb2
+from raftkv.rpc.v1 import log_pb2
 
 
 def encode_membership(membership: Membership) -> bytes:

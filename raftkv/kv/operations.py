@@ -12,11 +12,11 @@ from raftkv.kv.leases import Leases
 from raftkv.kv.limits import UNBOUNDED
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import REMOVED_AT_ONCE_MIN
+from raftkv.kv.pace import CHANGE_UNITS, Steps
 from raftkv.kv.ranges import end_of
 from raftkv.kv.records import VERSION_BYTES, fill_key_value, mod_revision, unpack_version
-from raftkv.kv.steps import CHANGE_UNITS, Steps
 from raftkv.kv.store import Family
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 
 
 def put(

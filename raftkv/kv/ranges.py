@@ -13,6 +13,7 @@ from raftkv.errors import InvalidRequest, RevisionCompacted, RevisionInFuture
 from raftkv.kv.budget import Budget, key_value_bytes, rows_of
 from raftkv.kv.limits import MIB, UNBOUNDED
 from raftkv.kv.overlay import Reader
+from raftkv.kv.pace import Steps
 from raftkv.kv.records import (
     VERSION_BYTES,
     escape,
@@ -23,9 +24,8 @@ from raftkv.kv.records import (
     split_history_key,
     unpack_version,
 )
-from raftkv.kv.steps import Steps
 from raftkv.kv.store import Family
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 
 ROWS_AT_ONCE: Final = 256
 """Rows that are looked at before they are counted."""

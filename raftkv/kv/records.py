@@ -21,7 +21,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 
 CHANGE_PUT: Final = b"\x00"
 CHANGE_DELETE: Final = b"\x01"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 
 RESULT_BYTES: Final = 64
 """Of a result without what it has read."""

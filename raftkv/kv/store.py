@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias
 
-from raftkv.kv.steps import Steps
+from raftkv.kv.pace import Steps
 
 
 class Family(enum.StrEnum):

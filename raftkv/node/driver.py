@@ -27,46 +27,38 @@ from raftkv.errors import (
     Unavailable,
     check,
 )
-from raftkv.kv.checks import check_forwarded
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.membership import decode_membership
-from raftkv.kv.steps import STEP_UNITS, Steps
+from raftkv.kv.pace import STEP_UNITS, Steps
 from raftkv.kv.store import StateStore
+from raftkv.kv.validation import check_forwarded
 from raftkv.node import scrub
-from raftkv.node.apply_turn import ApplyTurn
+from raftkv.node.apply_scheduler import ApplyTurn
 from raftkv.node.change_feed import ChangeFeed
-from raftkv.node.cluster_clock import ClusterClock
-from raftkv.node.intake import Intake
-from raftkv.node.leader_lease import LeaderLease
+from raftkv.node.clocks import ClusterClock, LeaderLease
 from raftkv.node.log_compaction import LogCompaction
 from raftkv.node.peer_register import PeerRegister
+from raftkv.node.proposal_queue import Intake
+from raftkv.node.proposals import Submissions, in_parts
 from raftkv.node.reads import ReadBarriers
 from raftkv.node.recovery import Recovered
 from raftkv.node.removal import RemovalClaims
 from raftkv.node.snapshots import SnapshotSender
-from raftkv.node.submissions import Submissions, in_parts
 from raftkv.node.tasks import Fatal, Tasks
 from raftkv.node.upkeep import next_version, require_version, updated_membership
 from raftkv.node.withdrawal import Withdrawal
+from raftkv.peer.bounds import TERM_JUMP_MAX
+from raftkv.peer.handshake import Caller, Refusal, Refused
+from raftkv.peer.ports import Acknowledged, Forward, ForwardRefused, Frame, PeerLinks, Submission
 from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint, decode_version
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.raft.ready import Persist, RaftConfig, Role
 from raftkv.raft.running_hash import UNKNOWN
-from raftkv.rpc import kv_pb2, log_pb2
+from raftkv.rpc.v1 import kv_pb2, log_pb2
 from raftkv.storage.damage import damage_of
 from raftkv.storage.ports import Checkpoint, LogStore, StateStorage
-from raftkv.transport.bounds import TERM_JUMP_MAX
-from raftkv.transport.handshake import Caller, Refusal, Refused
-from raftkv.transport.ports import (
-    Acknowledged,
-    Forward,
-    ForwardRefused,
-    Frame,
-    PeerLinks,
-    Submission,
-)
 from raftkv.versions import HASHED, SUPPORTED, VersionRange
 
 INSTALL_TIMEOUT_S = 60.0

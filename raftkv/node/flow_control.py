@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 
-from raftkv.transport.ports import Submission
+from raftkv.peer.ports import Submission
 
 COMMAND_COST_BYTES = 4 << 10
 """What a command costs beside its bytes: 40 us of CPU on all nodes, as much as 4 KB of a value."""

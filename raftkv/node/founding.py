@@ -23,9 +23,9 @@ import structlog
 
 from raftkv.errors import DamagedData, InvalidRequest, OutOfService, Unavailable
 from raftkv.kv.membership import decode_membership, encode_membership
+from raftkv.peer.ports import FounderStage, Founding
 from raftkv.raft.entry import Address, Membership
 from raftkv.storage.identity import Identity, IdentityStore, Stage
-from raftkv.transport.ports import FounderStage, Founding
 from raftkv.versions import SUPPORTED, VersionRange
 
 ROUND_S_MIN = 0.1

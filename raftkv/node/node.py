@@ -17,7 +17,7 @@ from raftkv.errors import (
 )
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.membership import decode_membership, encode_membership
-from raftkv.node import members
+from raftkv.node import membership_changes
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.driver import Driver, NodeConfig
 from raftkv.node.flow_control import BATCH_COMMANDS_ADVISED
@@ -27,13 +27,13 @@ from raftkv.node.recovery import recover
 from raftkv.node.scrub import Scrub
 from raftkv.node.status import NodeStatus, PeerStatus, Reachability
 from raftkv.node.upkeep import require_version
+from raftkv.peer.handshake import Caller
+from raftkv.peer.ports import PeerLinks
 from raftkv.raft import quorum
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.membership import MembershipCodec
 from raftkv.storage.identity import Identity, IdentityStore, Stage
 from raftkv.storage.ports import LogStore, StateStorage
-from raftkv.transport.handshake import Caller
-from raftkv.transport.ports import PeerLinks
 from raftkv.versions import VersionRange
 
 CODEC = MembershipCodec(encode_membership, decode_membership)
@@ -351,19 +351,21 @@ class Node:
         self, node_id: int, address: Address, deadline: float, *, force: bool = False
     ) -> Membership:
         """Add a learner. It votes only after `member_promote` or `member_replace`."""
-        return await self._change(members.AddLearner(node_id, address, force), deadline, force)
+        return await self._change(
+            membership_changes.AddLearner(node_id, address, force), deadline, force
+        )
 
     async def member_promote(
         self, node_id: int, deadline: float, *, force: bool = False
     ) -> Membership:
         """Make a learner that has caught up a voter."""
-        return await self._change(members.Promote(node_id), deadline, force)
+        return await self._change(membership_changes.Promote(node_id), deadline, force)
 
     async def member_remove(
         self, node_id: int, deadline: float, *, force: bool = False
     ) -> Membership:
         """Remove a voter or learner for good; it stops itself when it hears of it."""
-        return await self._change(members.Remove(node_id), deadline, force)
+        return await self._change(membership_changes.Remove(node_id), deadline, force)
 
     async def member_replace(
         self, old_id: int, new_id: int, deadline: float, *, force: bool = False
@@ -373,12 +375,14 @@ class Node:
         What was done before is not done again.
         """
         self.require_running()
-        change = members.Replace(old_id, new_id)
+        change = membership_changes.Replace(old_id, new_id)
         return await self._reconfiguration.replace(change, deadline, force=force)
 
     async def member_update(self, node_id: int, address: Address, deadline: float) -> Membership:
         """Give a member new addresses; one that is empty stays."""
-        return await self._change(members.UpdateAddress(node_id, address), deadline, force=False)
+        return await self._change(
+            membership_changes.UpdateAddress(node_id, address), deadline, force=False
+        )
 
     async def member_join(
         self, node_id: int, disk_id: int, versions: VersionRange, address: Address, deadline: float
@@ -388,10 +392,12 @@ class Node:
         The same claim again changes nothing.
         """
         self.require_running()
-        claim = members.Claim(node_id, disk_id, versions, address)
+        claim = membership_changes.Claim(node_id, disk_id, versions, address)
         return await self._reconfiguration.join(claim, deadline)
 
-    async def _change(self, change: members.Change, deadline: float, force: bool) -> Membership:
+    async def _change(
+        self, change: membership_changes.Change, deadline: float, force: bool
+    ) -> Membership:
         self.require_running()
         return await self._reconfiguration.change(change, deadline, force=force)
 
@@ -399,7 +405,7 @@ class Node:
         """Make `to` (0: the most up-to-date voter) the leader; returns who is."""
         self._require_leader()
         if to:
-            members.require_member(self.membership, to)
+            membership_changes.require_member(self.membership, to)
         return to if to == self.node_id else await hand_over(self.driver, to, deadline)
 
     def _require_leader(self) -> None:

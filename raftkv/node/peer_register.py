@@ -12,10 +12,10 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
+from raftkv.peer.handshake import Caller, Refusal, Refused
+from raftkv.peer.ports import Acknowledged
 from raftkv.raft.entry import Membership
 from raftkv.storage.ports import LogStore, MemberNote, Start, Starts
-from raftkv.transport.handshake import Caller, Refusal, Refused
-from raftkv.transport.ports import Acknowledged
 
 CALLERS_MAX = 64
 """Peers of which this node remembers who called last; members are few."""

@@ -16,7 +16,7 @@ from raftkv.errors import (
     ShuttingDown,
     Unavailable,
 )
-from raftkv.node import members
+from raftkv.node import membership_changes
 from raftkv.node.driver import Driver, NodeConfig
 from raftkv.raft.entry import Membership
 from raftkv.raft.membership import enter, require_majorities
@@ -38,7 +38,7 @@ class Reconfiguration:
         return self._driver.raft
 
     async def change(
-        self, change: members.Change, deadline: float, *, force: bool = False
+        self, change: membership_changes.Change, deadline: float, *, force: bool = False
     ) -> Membership:
         """Propose, then wait until the final membership is committed; returns it.
 
@@ -69,14 +69,16 @@ class Reconfiguration:
             )
         return raft.membership
 
-    async def replace(self, change: members.Replace, deadline: float, *, force: bool) -> Membership:
+    async def replace(
+        self, change: membership_changes.Replace, deadline: float, *, force: bool
+    ) -> Membership:
         """As `change`; what was done before is not done again."""
         await self._confirm_leadership(deadline)
         if change.done_before(self._raft.membership):
             return self._raft.membership
         return await self.change(change, deadline, force=force)
 
-    async def join(self, claim: members.Claim, deadline: float) -> Membership:
+    async def join(self, claim: membership_changes.Claim, deadline: float) -> Membership:
         """As `change`, but a claim that was granted before is granted again, and one that comes
         during another change waits: whoever starts a node can't know of that.
         """
@@ -92,7 +94,7 @@ class Reconfiguration:
 
     # ---- before it is proposed -------------------------------------------------------
 
-    async def _await_majorities(self, change: members.Change, deadline: float) -> None:
+    async def _await_majorities(self, change: membership_changes.Change, deadline: float) -> None:
         """Return once as many members as the change takes have acknowledged *since it was asked
         for*: what they did before that says little of a node that has just died.
 
@@ -129,7 +131,7 @@ class Reconfiguration:
     def _require_caught_up(self, node_id: int, *, acknowledging: bool) -> None:
         progress = self._raft.progress.get(node_id)
         if progress is not None:
-            members.require_caught_up(
+            membership_changes.require_caught_up(
                 node_id, progress, self._raft.log.last_index, acknowledging=acknowledging
             )
 

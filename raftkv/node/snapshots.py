@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from raftkv.errors import Unavailable
+from raftkv.peer.ports import PeerLinks
 from raftkv.raft.entry import SnapshotPoint
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.storage.ports import Checkpoint, StateStorage
-from raftkv.transport.ports import PeerLinks
 
 TakeCheckpoint = Callable[[], Awaitable[tuple[Checkpoint, SnapshotPoint]]]
 

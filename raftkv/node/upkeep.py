@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from raftkv.errors import ConfigurationError
+from raftkv.peer.handshake import Caller
 from raftkv.raft.entry import Membership
-from raftkv.transport.handshake import Caller
 from raftkv.versions import VersionRange
 
 

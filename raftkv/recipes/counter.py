@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from raftkv.arguments import to_int64
+from raftkv.client.api.transactions import Transaction
 from raftkv.client.client import Client
-from raftkv.client.transactions import Transaction
 from raftkv.errors import Refused, printable
 from raftkv.recipes.sharing import recipe_name, to_client
 

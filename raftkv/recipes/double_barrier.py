@@ -16,14 +16,14 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from raftkv.arguments import milliseconds, to_timeout_or_none
-from raftkv.client import op, when
 from raftkv.client.client import Client
-from raftkv.client.elections import is_member
-from raftkv.client.held import Held
-from raftkv.client.lock_queues import OnWait
-from raftkv.client.loss import CancelOnLoss
-from raftkv.client.places import Place
-from raftkv.client.results import KeyValue
+from raftkv.client.coordination.election import is_member
+from raftkv.client.coordination.entry_watches import Place
+from raftkv.client.coordination.lease import CancelOnLoss
+from raftkv.client.coordination.lock import Held
+from raftkv.client.coordination.queue import OnWait
+from raftkv.client.model import op, when
+from raftkv.client.model.results import KeyValue
 from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired, printable
 from raftkv.recipes.sharing import recipe_name, to_client
 from raftkv.recipes.sizes import AgreedSize

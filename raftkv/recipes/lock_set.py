@@ -11,10 +11,8 @@ from typing import Any, Self, overload
 
 from raftkv.arguments import to_timeout_or_none
 from raftkv.client.client import Client
-from raftkv.client.held import Held, departed
-from raftkv.client.lock_owners import calling_task, leave_block
-from raftkv.client.lock_queues import LockQueues
-from raftkv.client.locks import Lock
+from raftkv.client.coordination.lock import Held, Lock, departed
+from raftkv.client.coordination.queue import LockQueues, calling_task, leave_block
 from raftkv.errors import InvalidRequest, RaftkvError, printable
 from raftkv.recipes.sharing import to_client
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from raftkv.arguments import milliseconds
 from raftkv.client.client import Client
-from raftkv.client.lock_queues import OnWait
-from raftkv.client.locks import Lock
-from raftkv.client.loss import CancelOnLoss
-from raftkv.client.places import Place
+from raftkv.client.coordination.entry_watches import Place
+from raftkv.client.coordination.lease import CancelOnLoss
+from raftkv.client.coordination.lock import Lock
+from raftkv.client.coordination.queue import OnWait
 from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name, to_client
 from raftkv.recipes.waiting import last_place, until_none_before
 

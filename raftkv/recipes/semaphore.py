@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from raftkv.arguments import milliseconds
 from raftkv.client.client import Client
-from raftkv.client.lock_queues import OnWait
-from raftkv.client.loss import CancelOnLoss
-from raftkv.client.places import Place
+from raftkv.client.coordination.entry_watches import Place
+from raftkv.client.coordination.lease import CancelOnLoss
+from raftkv.client.coordination.queue import OnWait
 from raftkv.errors import FencedOff, LockLost, printable
 from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name, to_client
 from raftkv.recipes.sizes import AgreedSize

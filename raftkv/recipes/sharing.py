@@ -7,11 +7,11 @@ from typing import Final
 
 from raftkv.arguments import to_instance
 from raftkv.client.client import Client
-from raftkv.client.lock_queues import Owners
-from raftkv.client.locks import Lock
-from raftkv.client.places import Place
+from raftkv.client.coordination.entry_watches import Place
+from raftkv.client.coordination.lock import Lock
+from raftkv.client.coordination.queue import Owners
+from raftkv.client.requests import to_key
 from raftkv.client.settings import ClientSettings
-from raftkv.client.values import to_key
 
 
 class SharedLock(Lock):

@@ -18,11 +18,10 @@ from typing import Self, overload
 
 from raftkv.arguments import to_instance
 from raftkv.client.client import Client
-from raftkv.client.held import Held
-from raftkv.client.portal import shared_portal
-from raftkv.client.sync import SyncClient
-from raftkv.client.sync_locks import HeldByThreads, SyncLock
-from raftkv.client.twins import twin_of
+from raftkv.client.coordination.lock import Held
+from raftkv.client.sync.client import SyncClient
+from raftkv.client.sync.locks import HeldByThreads, SyncLock
+from raftkv.client.sync.portal import shared_portal, twin_of
 from raftkv.recipes import barrier, counter, double_barrier, lock_set, read_write_lock, semaphore
 
 

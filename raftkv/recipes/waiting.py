@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from raftkv.client.client import Client
-from raftkv.client.elections import is_member
-from raftkv.client.lock_queues import OnWait
-from raftkv.client.results import KeyValue
+from raftkv.client.coordination.election import is_member
+from raftkv.client.coordination.queue import OnWait
+from raftkv.client.model.results import KeyValue
 from raftkv.errors import OutcomeUnknown, RevisionCompacted, Unavailable
 
 T = TypeVar("T")

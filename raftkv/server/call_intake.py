@@ -27,7 +27,7 @@ from raftkv.errors import InvalidRequest, Overloaded, RaftkvError
 from raftkv.logs import RateLimited
 from raftkv.server import failures
 from raftkv.server.arrivals import Arrivals
-from raftkv.server.lock_waits import WAITS_MAX
+from raftkv.server.services.lock_waits import WAITS_MAX
 from raftkv.server.traffic import UNFETCHED_BYTES_MAX, CallTraffic, Traffic
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]

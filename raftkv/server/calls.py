@@ -12,13 +12,13 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import grpc
 import structlog
 
+from raftkv.config import Settings
 from raftkv.errors import InvariantViolation, RaftkvError
 from raftkv.logs import Logger
+from raftkv.rpc.v1 import api_pb2
 from raftkv.server.admission import Admission, ClientShare
-from raftkv.server.deadlines import Deadlines
 from raftkv.server.failures import abort, ends_service, of_write
-from raftkv.server.header import header_of
-from raftkv.server.ports import Node
+from raftkv.server.node_port import Node
 
 REQUEST_ID_METADATA = "x-request-id"
 REQUEST_ID_CHARACTERS_MAX = 128
@@ -136,3 +136,51 @@ def data_call(
         return admin_call(kind)(admitted)
 
     return decorate
+
+
+def header_of(node: Node) -> api_pb2.ReplyHeader:
+    """The header as of now."""
+    return api_pb2.ReplyHeader(
+        cluster_id=node.cluster_id,
+        incarnation=node.incarnation,
+        node_id=node.node_id,
+        term=node.term,
+        revision=node.machine.revision,
+    )
+
+
+ANSWER_TRAVEL_S = 0.05
+ANSWER_EARLY_SHARE_MAX = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Every request has a deadline; none is infinite.
+
+    A caller that hears nothing before its own deadline can't tell "nothing happened" from
+    "maybe applied", so a unary call's deadline lies `answer_early_s` before its caller's.
+    """
+
+    default_s: float
+    max_s: float
+    answer_early_s: float
+
+    @classmethod
+    def of_settings(cls, settings: Settings) -> Deadlines:
+        """The node looks at its deadlines once a tick, so an answer may be a tick late."""
+        return cls(
+            default_s=settings.request_timeout_ms_default / 1000,
+            max_s=settings.request_timeout_ms_max / 1000,
+            answer_early_s=settings.tick_ms / 1000 + ANSWER_TRAVEL_S,
+        )
+
+    def of_pipeline(self, now: float, timeout_ms: int) -> float:
+        """From what is left of the caller's time; 0: the caller stated none."""
+        return now + (min(timeout_ms / 1000, self.max_s) if timeout_ms else self.default_s)
+
+    def of_call(self, now: float, remaining_s: float | None) -> float:
+        """From what gRPC says is left; None: the caller stated none."""
+        if remaining_s is None:
+            return now + self.default_s
+        early_s = min(self.answer_early_s, remaining_s * ANSWER_EARLY_SHARE_MAX)
+        return now + min(remaining_s - early_s, self.max_s)

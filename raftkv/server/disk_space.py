@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from raftkv.errors import DiskFull
 from raftkv.logs import Logger
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 from raftkv.storage.reserve import DiskReserve
 
 INTERVAL_S = 0.1

@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 from raftkv import errors
 from raftkv.errors import Outcome, OutcomeUnknown, RaftkvError
 from raftkv.kv.failures import fill_failure
-from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.rpc.v1 import api_pb2, kv_pb2
 
 DOMAIN = "raftkv"
 # A status travels in the call's metadata, twice over, and a client drops the call if that is

@@ -15,22 +15,22 @@ import grpc
 from raftkv.errors import NotServing
 from raftkv.kv.limits import Limits
 from raftkv.logs import RateLimited, get_logger
-from raftkv.rpc import api_pb2
+from raftkv.peer.server import begin_to_serve
+from raftkv.rpc.v1 import api_pb2
 from raftkv.server import resources
 from raftkv.server.call_intake import CallIntake, Context, Kind, Method, Stream, Unary
-from raftkv.server.descriptors import CLIENT_CONNECTIONS_MAX
-from raftkv.server.front_door import listen, options
+from raftkv.server.grpc_server import listen, options
 from raftkv.server.health import Health
+from raftkv.server.resources import CLIENT_CONNECTIONS_MAX
 from raftkv.server.traffic import CallTraffic, Traffic
 from raftkv.storage.identity import Identity
-from raftkv.transport.server import begin_to_serve
 
 FIRST_MESSAGE_S_MAX = 1.0
 """A caller that has sent nothing by then is refused all the same."""
 
 REFUSED: Final = Kind("calls", 64, 256)
 
-_STATUS = "/raftkv.rpc.Cluster/Status"
+_STATUS = "/raftkv.rpc.v1.Cluster/Status"
 
 
 class StandbyDoor:

@@ -7,35 +7,135 @@ whole gRPC says nothing, so it is what the connection has received beyond the me
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+import os
+import socket
+import struct
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 import grpc
 
-from raftkv.server import connections
-
 UNFETCHED_BYTES_MAX = 96 << 20
+
+
 """Of all calls and streams; above it no new work is begun whose replies would come on top."""
 
+
 STALL_S_MAX = 10.0
+
+
 """A client that takes nothing of a reply for so long loses its connection."""
 
+
 STALL_UNDER_PRESSURE_S_MAX = 1.0
+
+
 """The same, while the bytes in all are over their bound."""
 
+
 HALF_SENT_BYTES_MAX = 64 << 20
+
+
 """Of all connections. Above it those that have sent the most of it are cut."""
 
+
 IN_FLIGHT_BYTES_MAX = 6 << 20
+
+
 """What a connection in use may be sending at any moment: a message, and what is read ahead."""
 
+
 IN_USE_LOOKS_MAX = 10
+
+
 """A connection is in use if a message of it came within so many looks."""
+
 
 LOOK_INTERVAL_S = 0.5
 
+
 # What a connection receives besides messages: frames' and calls' headers, pings, window updates.
 FRAMING_SHARE_MAX = 0.01
+
+
 FRAMING_BYTES_PER_LOOK = 4 << 10
+
+
+def untracked() -> CallTraffic:
+    """For a call without a connection: nothing is done about what its client does not fetch."""
+    return CallTraffic(Traffic(lambda _: None, dict), Connection(""))
+
+
+OWN_DESCRIPTORS = Path("/proc/self/fd")
+
+
+MAPPED_IPV4 = "::ffff:"
+
+
+# In `struct tcp_info` of linux/tcp.h; kernels before 4.1 have a shorter one.
+_BYTES_RECEIVED = struct.Struct("=128xQ")
+
+
+def cut(peers: Collection[str]) -> None:
+    """Shut the connections with these peers down, named as gRPC names them (`ipv4:host:port`).
+
+    gRPC then ends all their calls.
+    """
+    for peer, connection in _connections():
+        if peer in peers:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def received_bytes() -> dict[str, int]:
+    """What each connection has received since it was made, by its peer."""
+    received: dict[str, int] = {}
+    for peer, connection in _connections():
+        with suppress(OSError, struct.error):
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED.size)
+            (received[peer],) = _BYTES_RECEIVED.unpack(info)
+    return received
+
+
+def _connections() -> Iterator[tuple[str, socket.socket]]:
+    try:
+        names = os.listdir(OWN_DESCRIPTORS)
+    except OSError:
+        return
+    for name in names:
+        connection = _socket_of(int(name))
+        if connection is not None:
+            with connection:
+                peer = _peer_of(connection)
+                if peer:
+                    yield peer, connection
+
+
+def _socket_of(descriptor: int) -> socket.socket | None:
+    """A second handle of what is open as `descriptor`; None if that is no socket."""
+    try:
+        copy = os.dup(descriptor)
+    except OSError:  # closed meanwhile
+        return None
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        return None
+
+
+def _peer_of(connection: socket.socket) -> str:
+    """The other end, in gRPC's words; empty if there is none."""
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return ""
+    try:
+        host, port = connection.getpeername()[:2]
+    except OSError:  # it listens
+        return ""
+    if ":" not in host or host.startswith(MAPPED_IPV4):
+        return f"ipv4:{host.removeprefix(MAPPED_IPV4)}:{port}"
+    return f"ipv6:%5B{host}%5D:{port}"
 
 
 class CallTraffic:
@@ -123,8 +223,8 @@ class Traffic:
 
     def __init__(
         self,
-        cut: Callable[[Collection[str]], None] = connections.cut,
-        received: Callable[[], Mapping[str, int]] = connections.received_bytes,
+        cut: Callable[[Collection[str]], None] = cut,
+        received: Callable[[], Mapping[str, int]] = received_bytes,
     ) -> None:
         self.cut = cut
         self._received = received
@@ -193,8 +293,3 @@ class Traffic:
                 half_sent -= each.half_sent
                 found[each.peer] = None
         return found
-
-
-def untracked() -> CallTraffic:
-    """For a call without a connection: nothing is done about what its client does not fetch."""
-    return CallTraffic(Traffic(lambda _: None, dict), Connection(""))

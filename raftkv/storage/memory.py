@@ -13,7 +13,7 @@ from typing import BinaryIO, Self
 
 from raftkv.errors import DamagedData, StorageError, check
 from raftkv.files import remove_tree
-from raftkv.kv.steps import Steps
+from raftkv.kv.pace import Steps
 from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Frozen, Ranges
 from raftkv.raft.entry import Entry, HardState
 from raftkv.storage.memory_state import MemoryStateStore, Row

@@ -9,7 +9,7 @@ from google_crc32c import value as crc32c
 from sortedcontainers import SortedDict
 
 from raftkv.errors import DamagedData
-from raftkv.kv.steps import Steps
+from raftkv.kv.pace import Steps
 from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Frozen, Ranges
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from rocksdict import RdictIter, ReadOptions, WriteBatch
 
 from raftkv.errors import check
-from raftkv.kv.steps import Steps, run
+from raftkv.kv.pace import Steps, run
 from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Frozen, Ranges
 from raftkv.storage.rocks import OPEN_TABLES_MAX, RocksDatabase, Tuning, iterate
 

@@ -13,7 +13,7 @@ from bench_lib.processes import cpu_seconds, remove_directory
 from bench_lib.results import Upkeep
 from bench_lib.systems import new_cluster
 from raftkv.client.client import Client, connect
-from raftkv.client.kept_leases import KeptLease
+from raftkv.client.coordination.lease import KeptLease
 
 LEASES = 10_000
 TTL_S = 10.0

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 
 from raftkv.client.client import Client, connect
-from raftkv.client.levels import ReadLevel
+from raftkv.client.model.read_levels import ReadLevel
 from raftkv.client.settings import ClientSettings
 
 TIMEOUT_S = 60.0

@@ -12,7 +12,7 @@ from bench_lib.channels import open_channel
 from bench_lib.cluster import NODES, Cluster, NodeState
 from bench_lib.processes import ServerProcess
 from jepsen_lite.ports import free_ports
-from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 
 PROBE_TIMEOUT_S = 1.0
 

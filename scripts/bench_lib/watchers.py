@@ -16,7 +16,7 @@ import uvloop
 from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 
 from raftkv.client.client import Client, connect
-from raftkv.client.watch import Watch
+from raftkv.client.watch.watch import Watch
 
 KEYS = 1_000
 PREFIX = b"watched/"

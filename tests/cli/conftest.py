@@ -12,9 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from raftkv.cli import main, session
-from raftkv.client.deletion import PagedDeletion
-from raftkv.client.paging import Pages
-from raftkv.client.results import (
+from raftkv.client.api.paging import PagedDeletion, Pages, Scan
+from raftkv.client.model.results import (
     DeleteResult,
     KeyValue,
     LeaseResult,
@@ -23,10 +22,9 @@ from raftkv.client.results import (
     Reading,
     SwapResult,
 )
-from raftkv.client.scan import Scan
-from raftkv.client.values import prefix_range
+from raftkv.client.requests import prefix_range
 from raftkv.errors import TooManyKeys
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 
 
 @dataclass(frozen=True)

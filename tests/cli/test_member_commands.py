@@ -10,7 +10,7 @@ import async_solipsism
 import pytest
 
 from raftkv.cli.member_replace import OUTAGE_S_MAX, Report, Wanted, replace
-from raftkv.client.status import Member, NodeStatus
+from raftkv.client.model.status import Member, NodeStatus
 from raftkv.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -20,7 +20,7 @@ from raftkv.errors import (
     OutcomeUnknown,
     RaftkvError,
 )
-from raftkv.node import members
+from raftkv.node import membership_changes
 from raftkv.raft.entry import Address, Membership
 from raftkv.versions import SUPPORTED
 from tests.cli.conftest import Raftkv, talk_to
@@ -50,9 +50,9 @@ class FakeCluster:
 
     def start(self, node_id: int) -> None:
         address = self.membership.addresses[node_id]
-        self._change(members.Claim(node_id, node_id, SUPPORTED, address))
+        self._change(membership_changes.Claim(node_id, node_id, SUPPORTED, address))
 
-    def _change(self, change: members.Change) -> tuple[Member, ...]:
+    def _change(self, change: membership_changes.Change) -> tuple[Member, ...]:
         target = change.target(self.membership)
         gone = self.membership.members - target.members
         self.membership = changed(target, removed=target.removed | gone)
@@ -74,7 +74,7 @@ class FakeCluster:
         self, node_id: int, peer: str, client: str, *, force: bool, timeout: float | None = None
     ) -> tuple[Member, ...]:
         self.calls.append(("add", node_id, force))
-        return self._change(members.AddLearner(node_id, Address(peer, client), force))
+        return self._change(membership_changes.AddLearner(node_id, Address(peer, client), force))
 
     async def member_promote(self, node_id: int, *, force: bool) -> tuple[Member, ...]:
         self.calls.append(("promote", node_id, force))
@@ -82,13 +82,13 @@ class FakeCluster:
 
     async def member_remove(self, node_id: int, *, force: bool) -> tuple[Member, ...]:
         self.calls.append(("remove", node_id, force))
-        return self._change(members.Remove(node_id))
+        return self._change(membership_changes.Remove(node_id))
 
     async def member_replace(
         self, old_id: int, new_id: int, *, force: bool, timeout: float
     ) -> tuple[Member, ...]:
         self.calls.append(("replace", old_id, new_id, force))
-        change = members.Replace(old_id, new_id)
+        change = membership_changes.Replace(old_id, new_id)
         if change.done_before(self.membership):
             return self._members()
         if self.answers:
@@ -103,7 +103,9 @@ class FakeCluster:
     async def member_update(
         self, node_id: int, *, peer_address: str, client_address: str
     ) -> tuple[Member, ...]:
-        return self._change(members.UpdateAddress(node_id, Address(peer_address, client_address)))
+        return self._change(
+            membership_changes.UpdateAddress(node_id, Address(peer_address, client_address))
+        )
 
     async def status_all(self, *, timeout: float) -> Mapping[str, NodeStatus | RaftkvError]:
         leader = changed(LEADER, members=self._members())
@@ -194,7 +196,7 @@ def test_who_has_not_started_is_named_again_when_it_is_repeated(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     cluster = FakeCluster()
-    cluster._change(members.AddLearner(4, Address(PEER, CLIENT)))
+    cluster._change(membership_changes.AddLearner(4, Address(PEER, CLIENT)))
     run(cluster, addresses=("", ""))
     assert SERVE in capsys.readouterr().err
 
@@ -239,7 +241,7 @@ def test_addresses_are_asked_for_and_compared() -> None:
     with pytest.raises(InvalidRequest, match="say with --peer and --client"):
         run(FakeCluster(), addresses=(PEER, ""))
     cluster = FakeCluster()
-    cluster._change(members.AddLearner(4, Address(PEER, "127.0.0.1:7999")))
+    cluster._change(membership_changes.AddLearner(4, Address(PEER, "127.0.0.1:7999")))
     with pytest.raises(InvalidRequest, match=r"already, at .*7999 for clients; leave --peer"):
         run(cluster)
 

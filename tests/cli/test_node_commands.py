@@ -11,7 +11,7 @@ import pytest
 from raftkv.cli.dev_terminal import after_its_death, own_leader
 from raftkv.cli.local_cluster import local_cluster, node_environment
 from raftkv.cli.serve import check_free
-from raftkv.client.status import Member, NodeStatus
+from raftkv.client.model.status import Member, NodeStatus
 from raftkv.config_sources import load, parse_members
 from raftkv.errors import AddressInUse, ConfigurationError, ConnectionFailed, RaftkvError
 from tests.cli.conftest import Raftkv

@@ -15,7 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from raftkv.rpc import api_pb2, api_pb2_grpc
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc
 from raftkv.storage.identity import Identity, Stage
 
 ROOT = Path(__file__).parent.parent.parent

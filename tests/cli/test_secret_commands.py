@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raftkv.transport.secret import read_secret
+from raftkv.peer.secret import read_secret
 from tests.cli.conftest import Raftkv
 
 

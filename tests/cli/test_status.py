@@ -10,7 +10,7 @@ import pytest
 from raftkv.cli.options import Output
 from raftkv.cli.output import duration, size
 from raftkv.cli.status import causes, cells, headline, overview_of, show
-from raftkv.client.status import Member, NodeStatus, PeerStatus, Reachability, Role
+from raftkv.client.model.status import Member, NodeStatus, PeerStatus, Reachability, Role
 from raftkv.errors import ConnectionFailed, WrongCluster
 
 MEMBERS = tuple(Member(n, f"h{n}:7511", f"h{n}:7411", learner=n == 3) for n in (1, 2, 3))

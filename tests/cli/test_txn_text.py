@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from raftkv import op, when
 from raftkv.cli.txn_text import parse_condition, parse_operation
-from raftkv.client.when import Compare
+from raftkv.client.model.when import Compare
 from raftkv.errors import InvalidRequest
 from tests.cli.conftest import FakeClient, Raftkv
 

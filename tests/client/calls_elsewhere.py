@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from raftkv import op
+from raftkv.client.api.transactions import Transaction
 from raftkv.client.client import Client
-from raftkv.client.elections import Leadership
-from raftkv.client.grants import Grant
-from raftkv.client.kept_leases import KeptLease
-from raftkv.client.locks import Lock
-from raftkv.client.transactions import Transaction
+from raftkv.client.coordination.election import Leadership
+from raftkv.client.coordination.lease import KeptLease
+from raftkv.client.coordination.lock import Lock
+from raftkv.client.model.results import Grant
 from raftkv.errors import UnusableHere
 from raftkv.recipes import Barrier, Counter, DoubleBarrier, ReadWriteLock, Semaphore, locked
 

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import TypeVar
 
-from raftkv.client.sync import SyncClient
+from raftkv.client.sync.client import SyncClient
 from raftkv.recipes import sync as recipes
 
 T = TypeVar("T")

@@ -10,18 +10,18 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from raftkv.client.link import WATCH
+from raftkv.client.connection.link import WATCH
 from raftkv.config import Settings
 from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError, TooManyKeys
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.steps import run
+from raftkv.kv.pace import run
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.raft.entry import Entry, EntryKind
-from raftkv.rpc import api_pb2, kv_pb2, log_pb2
+from raftkv.rpc.v1 import api_pb2, kv_pb2, log_pb2
 from raftkv.server.admission import Admission
-from raftkv.server.lock_waits import LockWaits
-from raftkv.server.watch_service import WatchService
+from raftkv.server.services.lock_waits import LockWaits
+from raftkv.server.watch.service import WatchService
 from raftkv.storage.memory_state import MemoryStateStore
 from tests.client.scripted import (
     LATENCY_S,

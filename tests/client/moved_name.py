@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc.aio
 
-from raftkv.client.grpc_link import GrpcLink
+from raftkv.client.connection.grpc_link import GrpcLink
 from raftkv.errors import ConnectionFailed, OutcomeUnknown
 from tests.client.test_grpc_link import METHOD, Echo
 

@@ -17,8 +17,8 @@ import raftkv
 import raftkv.recipes
 import raftkv.recipes.sync
 from raftkv import op, when
-from raftkv.client.fences import Fences
-from raftkv.client.grants import Grant
+from raftkv.client.model.results import Grant
+from raftkv.client.requests import Fences
 
 INT64_MAX = 2**63 - 1
 HUGE = 10**5000

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 
 from raftkv import errors
 from raftkv.client.client import Client, connect
-from raftkv.client.flow import GREETING
-from raftkv.client.identity import identity_facts
+from raftkv.client.connection.binding import identity_facts
+from raftkv.client.connection.stream import GREETING
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError
-from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.rpc.v1 import api_pb2, kv_pb2
 
 LATENCY_S = 0.001
 LEASE = kv_pb2.LeaseResult

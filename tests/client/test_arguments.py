@@ -14,18 +14,18 @@ import raftkv
 from raftkv import clocks, recipes
 from raftkv.arguments import shown
 from raftkv.client.client import Client
-from raftkv.client.elections import Leadership
-from raftkv.client.kept_leases import KeptLease
-from raftkv.client.link import WATCH
-from raftkv.client.place_watches import WATCHED_AFTER_S
-from raftkv.client.portal import shared_portal
+from raftkv.client.connection.link import WATCH
+from raftkv.client.coordination.election import Leadership
+from raftkv.client.coordination.entry_watches import WATCHED_AFTER_S
+from raftkv.client.coordination.lease import KeptLease
 from raftkv.client.settings import ClientSettings
-from raftkv.client.sync import SyncClient
-from raftkv.client.sync_locks import SyncElection, SyncKeptLease, SyncLeadership
-from raftkv.client.sync_transactions import SyncTransaction
+from raftkv.client.sync.client import SyncClient
+from raftkv.client.sync.locks import SyncElection, SyncKeptLease, SyncLeadership
+from raftkv.client.sync.portal import shared_portal
+from raftkv.client.sync.transactions import SyncTransaction
 from raftkv.errors import ConfigurationError, InvalidRequest
 from raftkv.recipes import sync
-from raftkv.rpc import api_pb2
+from raftkv.rpc.v1 import api_pb2
 from tests.client.lock_cluster import LockCluster
 from tests.client.public_calls import (
     CALLED,

@@ -12,7 +12,7 @@ import pytest
 
 from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
-from raftkv.client.watch import Watch
+from raftkv.client.watch.watch import Watch
 from raftkv.errors import RevisionCompacted, Unavailable
 from tests.client.scripted import ScriptedCluster
 from tests.client.watch_world import World, take

@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from raftkv.client.client import Client
-from raftkv.client.elections import Election, LeaderInfo
-from raftkv.client.results import KeyValue, PutResult, RangeResult
+from raftkv.client.coordination.election import Election, LeaderInfo
+from raftkv.client.model.results import EventKind, KeyValue, PutResult, RangeResult, WatchEvent
 from raftkv.client.settings import ClientSettings
-from raftkv.client.watch_events import EventKind, WatchEvent
 from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired
 from tests.client.conftest import Connect
 from tests.client.lock_cluster import LockCluster

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from raftkv.client.breaker import BreakerState, CircuitBreaker
 from raftkv.client.client import Client
-from raftkv.client.endpoints import parse_endpoints
+from raftkv.client.connection.endpoints import parse_endpoints
+from raftkv.client.connection.throttle import BreakerState, CircuitBreaker
 from raftkv.errors import ConfigurationError, ConnectionFailed, DeadlineExceeded
 from tests.client.conftest import Connect
 from tests.client.scripted import ScriptedCluster, ScriptedNode

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from raftkv.client import grpc_fork
 from raftkv.client.client import Client
+from raftkv.client.connection import grpc_fork
 from raftkv.errors import WrongProcess
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 from tests.client.calls_elsewhere import (
     HandedOut,
     of_a_client,
@@ -113,7 +113,9 @@ async def test_what_ends_in_a_child_goes_on_in_the_parent(client: Client) -> Non
 
 
 def test_grpc_is_loaded_without_its_fork_handlers_and_nobody_inherits_the_setting() -> None:
-    code = "import os; from raftkv.client.grpc_fork import SETTING, handlers_are_on as on"
+    code = (
+        "import os; from raftkv.client.connection.grpc_fork import SETTING, handlers_are_on as on"
+    )
     told = "; print(on, os.environ.get(SETTING))"
     bare = {name: value for name, value in os.environ.items() if name != grpc_fork.SETTING}
 

@@ -13,8 +13,8 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from raftkv.client import grpc_link
-from raftkv.client.grpc_link import PIPELINE, GrpcLink
+from raftkv.client.connection import grpc_link
+from raftkv.client.connection.grpc_link import PIPELINE, GrpcLink
 from raftkv.errors import (
     ConnectionFailed,
     MemberUnknown,
@@ -24,7 +24,7 @@ from raftkv.errors import (
     RaftkvError,
 )
 
-METHOD = "/raftkv.rpc.Cluster/MemberList"
+METHOD = "/raftkv.rpc.v1.Cluster/MemberList"
 
 
 class Echo(grpc.GenericRpcHandler):

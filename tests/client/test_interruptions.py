@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from raftkv.client.portal import _Call, shared_portal
 from raftkv.client.settings import ClientSettings
-from raftkv.client.sync import SyncClient
+from raftkv.client.sync.client import SyncClient
+from raftkv.client.sync.portal import _Call, shared_portal
 from tests.client.interruptions import (
     OPERATIONS,
     TTL_S,

@@ -10,10 +10,9 @@ import pytest
 import uvloop
 
 from raftkv.client.client import Client
-from raftkv.client.endpoints import Endpoints
-from raftkv.client.kept_leases import LEASE_TRUST, KeptLeases
-from raftkv.client.loss import CancelOnLoss
-from raftkv.client.pipeline import Pipeline
+from raftkv.client.connection.endpoints import Endpoints
+from raftkv.client.connection.pipeline import Pipeline
+from raftkv.client.coordination.lease import LEASE_TRUST, CancelOnLoss, KeptLeases
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import LeaseNotFound, LockLost, NoLeader, OutcomeUnknown
 from tests.client.lock_cluster import LockCluster

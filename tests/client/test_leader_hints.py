@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
-from raftkv.client.endpoints import Endpoints
+from raftkv.client.connection.endpoints import Endpoints
+from raftkv.client.connection.unary import STATUS, Unary
 from raftkv.client.settings import ClientSettings
-from raftkv.client.unary import STATUS, Unary
 from raftkv.errors import ConnectionFailed, NotLeader
-from raftkv.rpc import api_pb2
+from raftkv.rpc.v1 import api_pb2
 
 LEADER = "d:1"
 
@@ -41,7 +41,7 @@ async def test_a_hint_leads_to_a_leader_that_the_client_was_not_given() -> None:
     )
     unary = Unary(endpoints, settings, rng, asyncio.get_running_loop())
     await unary.call(
-        "/raftkv.rpc.Cluster/MemberRemove",
+        "/raftkv.rpc.v1.Cluster/MemberRemove",
         api_pb2.MemberRemoveRequest(node_id=1),
         api_pb2.MemberListReply,
         1.0,
@@ -73,7 +73,7 @@ async def test_the_only_node_that_lives_is_asked_after_each_dead_one_once() -> N
     endpoints.learn([LEADER])
     unary = Unary(endpoints, settings, rng, asyncio.get_running_loop())
     await unary.call(
-        "/raftkv.rpc.Cluster/MemberList",
+        "/raftkv.rpc.v1.Cluster/MemberList",
         api_pb2.MemberListRequest(),
         api_pb2.MemberListReply,
         5.0,

@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack, suppress
 import pytest
 
 from raftkv.client.client import Client
-from raftkv.client.kept_leases import LEASE_TRUST
-from raftkv.client.locks import Lock
+from raftkv.client.coordination.lease import LEASE_TRUST
+from raftkv.client.coordination.lock import Lock
 from raftkv.errors import (
     DeadlineExceeded,
     LockLost,

@@ -11,7 +11,7 @@ import pytest
 
 import raftkv
 from raftkv.client.client import Client
-from raftkv.client.grpc_link import LateAnswers
+from raftkv.client.connection.grpc_link import LateAnswers
 from raftkv.errors import GreenThreads, UnusableHere, WrongLoop
 from tests.client.calls_elsewhere import Call, HandedOut, of_a_client, of_what_it_handed_out
 from tests.client.lock_cluster import LockCluster

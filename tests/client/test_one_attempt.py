@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
+from raftkv.client.api.transactions import Transaction
 from raftkv.client.client import Client
-from raftkv.client.locks import Lock
+from raftkv.client.coordination.lock import Lock
 from raftkv.client.settings import ClientSettings
-from raftkv.client.transactions import Transaction
 from raftkv.errors import (
     ConnectionFailed,
     DeadlineExceeded,
@@ -20,7 +20,7 @@ from raftkv.errors import (
     TransactionConflict,
     Unavailable,
 )
-from raftkv.rpc import api_pb2
+from raftkv.rpc.v1 import api_pb2
 from tests.client.conftest import Connect
 from tests.client.lock_cluster import LockCluster
 from tests.client.scripted import LATENCY_S, Fault, ScriptedCluster

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from raftkv.client.api.paging import PagedDeletion
 from raftkv.client.client import Client
-from raftkv.client.deletion import PagedDeletion
 from raftkv.errors import (
     DeadlineExceeded,
     InvalidRequest,

@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 
-from raftkv.client.portal import Portal
+from raftkv.client.sync.portal import Portal
 from raftkv.errors import OutcomeUnknown, Unavailable
 from tests.client.interruptions import eventually
 
@@ -91,7 +91,7 @@ def test_what_a_daemon_thread_may_hold_is_left_to_its_ttl() -> None:
 def test_a_callback_that_blocks_the_portal_blocks_no_caller_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("raftkv.client.portal.LOOK_S", 0.02)
+    monkeypatch.setattr("raftkv.client.sync.portal.LOOK_S", 0.02)
     portal, unblock = Portal(), threading.Event()
     portal.let_go(block, unblock)
     try:
@@ -110,8 +110,8 @@ async def block(unblock: threading.Event) -> None:
 def test_the_end_of_the_process_does_not_wait_for_a_blocked_portal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("raftkv.client.portal.EXIT_S_MAX", 0.1)
-    monkeypatch.setattr("raftkv.client.portal.LOOK_S", 0.1)
+    monkeypatch.setattr("raftkv.client.sync.portal.EXIT_S_MAX", 0.1)
+    monkeypatch.setattr("raftkv.client.sync.portal.LOOK_S", 0.1)
     portal, unblock = Portal(), threading.Event()
     portal.let_go(block, unblock)
     began = time.monotonic()

@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from raftkv.client import paging
+from raftkv.client.api import paging
 from raftkv.client.client import Client
-from raftkv.client.levels import ReadLevel
-from raftkv.client.op import Sort
-from raftkv.client.values import prefix_end
+from raftkv.client.model.op import Sort
+from raftkv.client.model.read_levels import ReadLevel
+from raftkv.client.requests import prefix_end
 from raftkv.errors import DeadlineExceeded, InvalidRequest, NoLeader, RevisionCompacted
-from raftkv.rpc import api_pb2
+from raftkv.rpc.v1 import api_pb2
 from tests.client.scripted import ScriptedCluster, failure_of
 
 KEYS = [f"k{i:03}".encode() for i in range(25)]

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from raftkv.client import op, when
 from raftkv.client.client import Client, connect
-from raftkv.client.levels import ReadLevel, bounded
-from raftkv.client.link import PIPELINE, WATCH, Stream
+from raftkv.client.connection.link import PIPELINE, WATCH, Stream
+from raftkv.client.model import op, when
+from raftkv.client.model.read_levels import ReadLevel, bounded
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import DeadlineExceeded, InvalidRequest, NoLeader, RaftkvError, TooStale
-from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.rpc.v1 import api_pb2, kv_pb2
 from tests.client.lock_cluster import LockCluster, LockLink
 from tests.client.scripted import ScriptedCluster, ScriptedLink
 from tests.client.watch_world import Link, World, take

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from raftkv.client import place_watches
 from raftkv.client.client import Client
-from raftkv.client.elections import Leadership
-from raftkv.client.locks import Lock
-from raftkv.client.place_watches import WATCHED_AFTER_S
-from raftkv.client.watch import Watch
+from raftkv.client.coordination import entry_watches
+from raftkv.client.coordination.election import Leadership
+from raftkv.client.coordination.entry_watches import WATCHED_AFTER_S
+from raftkv.client.coordination.lock import Lock
+from raftkv.client.watch.watch import Watch
 from raftkv.errors import LockLost
 from tests.client.conftest import Connect
 from tests.client.lock_cluster import LockCluster
@@ -244,7 +244,7 @@ async def test_a_place_whose_watch_is_refused_is_watched_once_there_is_room(
 async def test_a_place_beyond_the_bound_of_the_client_is_watched_once_there_is_room(
     client: Client, cluster: LockCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(place_watches, "WATCHES_MAX", 2)
+    monkeypatch.setattr(entry_watches, "WATCHES_MAX", 2)
     monkeypatch.setattr(client._queues._watches, "_bound", 2)
     locks = [await client.lock(f"n{number}", ttl=TTL).acquire() for number in range(4)]
     await asyncio.sleep(5.0)

@@ -10,9 +10,9 @@ import pytest
 import raftkv
 from raftkv import op, when
 from raftkv.client.client import Client
-from raftkv.client.results import transaction_result
+from raftkv.client.model.results import transaction_result
 from raftkv.errors import InvalidRequest, TooLarge
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 from tests.client.scripted import ScriptedCluster
 
 COMPARE = kv_pb2.Compare

@@ -8,7 +8,7 @@ import gc
 import pytest
 
 from raftkv.client.client import Client
-from raftkv.client.session import Session
+from raftkv.client.connection.session import Session
 from raftkv.errors import NoLeader, OutcomeUnknown, Unavailable
 from tests.client.conftest import Connect
 from tests.client.scripted import ScriptedCluster

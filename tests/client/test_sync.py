@@ -10,8 +10,8 @@ import pytest
 
 import raftkv
 from raftkv.client.client import Client
-from raftkv.client.portal import shared_portal
-from raftkv.client.sync import SyncClient
+from raftkv.client.sync.client import SyncClient
+from raftkv.client.sync.portal import shared_portal
 from raftkv.errors import ConfigurationError, NoLeader, WrongLoop
 
 # What hands out an object has a twin of that object, so the types differ; all else must be equal.

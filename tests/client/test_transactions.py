@@ -11,13 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.client.op import Operation, transaction_of
-from raftkv.client.portal import shared_portal
-from raftkv.client.results import RangeResult, TransactionResult, range_result, transaction_result
-from raftkv.client.retry import Backoff
-from raftkv.client.sync_transactions import SyncTransaction, run_on_this_thread
-from raftkv.client.transactions import Attempts, Transaction
-from raftkv.client.when import Compare
+from raftkv.client.api.transactions import Attempts, Transaction
+from raftkv.client.connection.throttle import Backoff
+from raftkv.client.model.op import Operation, transaction_of
+from raftkv.client.model.results import (
+    RangeResult,
+    TransactionResult,
+    range_result,
+    transaction_result,
+)
+from raftkv.client.model.when import Compare
+from raftkv.client.sync.portal import shared_portal
+from raftkv.client.sync.transactions import SyncTransaction, run_on_this_thread
 from raftkv.errors import RevisionCompacted, TransactionConflict
 from tests.kv.harness import Driver, compact, delete, put
 

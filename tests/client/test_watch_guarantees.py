@@ -9,10 +9,10 @@ from itertools import groupby
 import pytest
 
 from raftkv.client.client import Client
-from raftkv.client.watch import Watch
-from raftkv.client.watch_events import EventKind, WatchEvent
+from raftkv.client.model.results import EventKind, WatchEvent
+from raftkv.client.watch.watch import Watch
 from raftkv.errors import RevisionCompacted
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.rpc.v1 import kv_pb2 as pb
 from tests.client.watch_world import World, take, told
 from tests.kv.harness import compact, delete, put, transaction
 

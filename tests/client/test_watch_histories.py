@@ -10,11 +10,11 @@ import async_solipsism
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.client.watch import Watch
+from raftkv.client.watch.watch import Watch
 from raftkv.errors import RevisionCompacted
 from raftkv.kv.changes import Change
-from raftkv.rpc import kv_pb2 as pb
-from raftkv.server import watch_history
+from raftkv.rpc.v1 import kv_pb2 as pb
+from raftkv.server.watch import unsynced
 from tests.client.watch_world import Seen, World, told
 from tests.kv.harness import EVERYTHING, compact, delete, put, transaction
 
@@ -79,7 +79,7 @@ def test_every_watch_is_told_the_changes_of_its_keys_in_order_and_once(
 ) -> None:
     loop = async_solipsism.EventLoop()
     try:
-        with patch.multiple(watch_history, **SMALL_STEPS):
+        with patch.multiple(unsynced, **SMALL_STEPS):
             loop.run_until_complete(run(script, buffer_bytes))
     finally:
         loop.close()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from typing import cast
 
-from raftkv.client.portal import shared_portal
-from raftkv.client.watch import Watch
-from raftkv.client.watch_sync import SyncWatch
+from raftkv.client.sync.portal import shared_portal
+from raftkv.client.sync.watch import SyncWatch
+from raftkv.client.watch.watch import Watch
 
 
 class Bookmarked:

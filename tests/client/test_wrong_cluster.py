@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from raftkv.client.client import Client
-from raftkv.client.levels import ReadLevel, bounded
+from raftkv.client.model.read_levels import ReadLevel, bounded
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import (
     DeadlineExceeded,

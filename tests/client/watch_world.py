@@ -14,10 +14,10 @@ from typing import Any
 import grpc.aio
 
 from raftkv.client.client import Client, connect
-from raftkv.client.link import WATCH
+from raftkv.client.connection.link import WATCH
+from raftkv.client.model.results import EventKind, WatchEvent
 from raftkv.client.settings import ClientSettings
-from raftkv.client.watch import Watch
-from raftkv.client.watch_events import EventKind, WatchEvent
+from raftkv.client.watch.watch import Watch
 from raftkv.config import Settings
 from raftkv.errors import ConnectionFailed, NoLeader, OutcomeUnknown, RaftkvError
 from raftkv.kv.changes import Change
@@ -26,11 +26,11 @@ from raftkv.kv.records import VERSION_BYTES, unpack_version
 from raftkv.kv.store import Family
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.raft.entry import Entry
-from raftkv.rpc import api_pb2
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.rpc.v1 import api_pb2
+from raftkv.rpc.v1 import kv_pb2 as pb
 from raftkv.server.admission import Admission
-from raftkv.server.header import header_of
-from raftkv.server.watch_service import WatchService
+from raftkv.server.calls import header_of
+from raftkv.server.watch.service import WatchService
 from raftkv.storage.memory_state import MemoryStateStore
 from tests.kv.harness import batch, entry
 

@@ -27,18 +27,18 @@ import raftkv
 from raftkv import errors, op
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.errors import Outcome, RaftkvError
+from raftkv.peer.handshake import CONNECT, HELLO_KEY, REASON_KEY, Identity, hello
 from raftkv.raft.entry import Address
-from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.failures import error_of, error_of_call
 from raftkv.storage.directory import read_identity
 from raftkv.storage.ports import Start
-from raftkv.transport.handshake import CONNECT, HELLO_KEY, REASON_KEY, Identity, hello
 from raftkv.versions import VersionRange
 from tests.cluster.cluster import Cluster, NodeProcess, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
 
-PIPELINE = "/raftkv.rpc.Pipeline/Open"
+PIPELINE = "/raftkv.rpc.v1.Pipeline/Open"
 PATIENCE_S = 20.0
 REQUESTS_PER_CLIENT_MAX = 16
 REQUESTS_MAX = 64
@@ -180,7 +180,7 @@ async def test_a_bad_call_fails_alone_among_good_ones(client: raftkv.Client) -> 
 
 def execute(**command: Any) -> tuple[str, Any]:
     request = api_pb2.ExecuteRequest(command=kv_pb2.Command(**command))
-    return "/raftkv.rpc.KV/Execute", request
+    return "/raftkv.rpc.v1.KV/Execute", request
 
 
 def txn(*operations: kv_pb2.Operation) -> tuple[str, Any]:
@@ -188,7 +188,7 @@ def txn(*operations: kv_pb2.Operation) -> tuple[str, Any]:
 
 
 def read(**fields: Any) -> tuple[str, Any]:
-    return "/raftkv.rpc.KV/Range", api_pb2.RangeRequest(range=kv_pb2.Range(**fields))
+    return "/raftkv.rpc.v1.KV/Range", api_pb2.RangeRequest(range=kv_pb2.Range(**fields))
 
 
 def put_of(key: bytes, value: bytes = b"") -> kv_pb2.Operation:
@@ -201,7 +201,7 @@ def of_node(method: str, node_id: int) -> tuple[str, Any]:
         "MemberPromote": api_pb2.MemberPromoteRequest,
         "TransferLeader": api_pb2.TransferLeaderRequest,
     }
-    return f"/raftkv.rpc.Cluster/{method}", requests[method](node_id=node_id)
+    return f"/raftkv.rpc.v1.Cluster/{method}", requests[method](node_id=node_id)
 
 
 UNARY: dict[str, tuple[tuple[str, Any], str, type[RaftkvError], str]] = {
@@ -298,7 +298,7 @@ UNARY: dict[str, tuple[tuple[str, Any], str, type[RaftkvError], str]] = {
     ),
     "an address without end": (
         (
-            "/raftkv.rpc.Cluster/MemberAdd",
+            "/raftkv.rpc.v1.Cluster/MemberAdd",
             api_pb2.MemberAddRequest(
                 member=api_pb2.Member(node_id=4, peer_address="x:" + "9" * 5000)
             ),
@@ -314,7 +314,7 @@ UNARY: dict[str, tuple[tuple[str, Any], str, type[RaftkvError], str]] = {
         "let each branch write a key once",
     ),
     "an unknown log level": (
-        ("/raftkv.rpc.Cluster/SetLogLevel", api_pb2.SetLogLevelRequest(level="loud")),
+        ("/raftkv.rpc.v1.Cluster/SetLogLevel", api_pb2.SetLogLevelRequest(level="loud")),
         "INVALID_ARGUMENT",
         errors.InvalidRequest,
         "debug, info, warning, error",
@@ -338,9 +338,9 @@ async def test_a_generic_client_gets_code_reason_and_outcome(
 
 async def test_what_grpc_itself_refuses_has_its_codes(leader: grpc.aio.Channel) -> None:
     for method, request, code in (
-        ("/raftkv.rpc.KV/Nothing", b"", grpc.StatusCode.UNIMPLEMENTED),
+        ("/raftkv.rpc.v1.KV/Nothing", b"", grpc.StatusCode.UNIMPLEMENTED),
         ("/nobody.Nothing/Nothing", b"", grpc.StatusCode.UNIMPLEMENTED),
-        ("/raftkv.rpc.KV/Execute", bytes(33 << 20), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        ("/raftkv.rpc.v1.KV/Execute", bytes(33 << 20), grpc.StatusCode.RESOURCE_EXHAUSTED),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await leader.unary_unary(method)(request, timeout=PATIENCE_S)
@@ -650,14 +650,14 @@ async def test_health_and_reflection_answer_a_generic_client(leader: grpc.aio.Ch
             iter(
                 [
                     ask(list_services=""),
-                    ask(file_containing_symbol="raftkv.rpc.KV"),
-                    ask(file_containing_symbol="raftkv.rpc.Nothing"),
+                    ask(file_containing_symbol="raftkv.rpc.v1.KV"),
+                    ask(file_containing_symbol="raftkv.rpc.v1.Nothing"),
                 ]
             ),
             timeout=5,
         )
     ]
     names = {service.name for service in listed.list_services_response.service}
-    assert {"raftkv.rpc.KV", "raftkv.rpc.Pipeline", "grpc.health.v1.Health"} <= names
+    assert {"raftkv.rpc.v1.KV", "raftkv.rpc.v1.Pipeline", "grpc.health.v1.Health"} <= names
     assert known.file_descriptor_response.file_descriptor_proto
     assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import raftkv
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 from tests.cluster import watched_node
 from tests.cluster.adversary import STEPS, Step, Walk
 from tests.cluster.cluster import Cluster

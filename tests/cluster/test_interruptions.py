@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import raftkv
-from raftkv.client.sync import SyncClient
-from raftkv.client.sync_locks import SyncElection, SyncKeptLease, SyncLeadership, SyncLock
-from raftkv.client.sync_pages import SyncPagedDeletion, SyncScan
-from raftkv.client.sync_transactions import SyncTransaction
-from raftkv.client.watch_sync import SyncWatch
+from raftkv.client.sync.client import SyncClient
+from raftkv.client.sync.locks import SyncElection, SyncKeptLease, SyncLeadership, SyncLock
+from raftkv.client.sync.pages import SyncPagedDeletion, SyncScan
+from raftkv.client.sync.transactions import SyncTransaction
+from raftkv.client.sync.watch import SyncWatch
 from raftkv.errors import RaftkvError
 from raftkv.recipes import sync as recipes
 from tests.client.interruptions import (

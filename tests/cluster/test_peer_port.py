@@ -17,10 +17,7 @@ import pytest
 
 import raftkv
 from raftkv.cli.secret_commands import new
-from raftkv.raft.entry import Address
-from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2, log_pb2, peer_pb2
-from raftkv.storage.ports import Start
-from raftkv.transport.handshake import (
+from raftkv.peer.handshake import (
     CHANNEL_OPTIONS,
     CONNECT,
     HELLO_KEY,
@@ -29,8 +26,11 @@ from raftkv.transport.handshake import (
     ending_of,
     hello,
 )
-from raftkv.transport.introduction import NotIntroduced, is_admitted, prove
-from raftkv.transport.secret import ClusterSecret
+from raftkv.peer.introduction import NotIntroduced, is_admitted, prove
+from raftkv.peer.secret import ClusterSecret
+from raftkv.raft.entry import Address
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2, log_pb2, peer_pb2
+from raftkv.storage.ports import Start
 from tests.cluster.cluster import Cluster, NodeProcess, eventually
 
 pytestmark = pytest.mark.cluster
@@ -173,7 +173,7 @@ async def test_a_strangers_word_that_nodes_were_removed_is_not_believed(cluster:
     server = grpc.aio.server()
     methods = {"Connect": grpc.stream_stream_rpc_method_handler(refuse)}
     server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("raftkv.rpc.Peer", methods),)
+        (grpc.method_handlers_generic_handler("raftkv.rpc.v1.Peer", methods),)
     )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -13,7 +13,7 @@ import pytest
 
 import raftkv
 from raftkv import ReadLevel, bounded
-from raftkv.client.levels import Level
+from raftkv.client.model.read_levels import Level
 from tests.cluster.cluster import Cluster, eventually
 
 pytestmark = pytest.mark.cluster

@@ -11,9 +11,9 @@ import pytest
 from raftkv.config import BATCH_BYTES_MAX, Settings, split_address
 from raftkv.errors import ConfigurationError
 from raftkv.kv.limits import Limits
+from raftkv.peer.handshake import MESSAGE_BYTES_MAX
+from raftkv.peer.outbox import CONTROL_BYTES_MAX
 from raftkv.raft.entry import Address
-from raftkv.transport.handshake import MESSAGE_BYTES_MAX
-from raftkv.transport.outbox import CONTROL_BYTES_MAX
 
 THREE = {n: Address(f"127.0.0.1:{7510 + n}", f"127.0.0.1:{7410 + n}") for n in (1, 2, 3)}
 

@@ -14,12 +14,12 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from raftkv.peer.handshake import CHANNEL_OPTIONS, HELLO_KEY, Identity, hello
+from raftkv.peer.introduction import NotIntroduced, is_admitted, prove
+from raftkv.peer.secret import ClusterSecret
 from raftkv.raft.entry import Address
-from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2, peer_pb2
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2, peer_pb2
 from raftkv.storage.ports import Start
-from raftkv.transport.handshake import CHANNEL_OPTIONS, HELLO_KEY, Identity, hello
-from raftkv.transport.introduction import NotIntroduced, is_admitted, prove
-from raftkv.transport.secret import ClusterSecret
 from tests.fuzz import messages
 from tests.fuzz.messages import mutated, random_message, unreadable
 

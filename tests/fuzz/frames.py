@@ -24,7 +24,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.rpc.v1 import api_pb2, kv_pb2
 from tests.fuzz.calls import CHANGING, METHODS, PEER_METHODS, path_of, request_of
 from tests.fuzz.connections import (
     FRAME_BYTES,
@@ -41,25 +41,25 @@ from tests.fuzz.connections import (
 LINGER_S_MAX = 3.0
 ALL_METHODS: list[MethodDescriptor] = [*METHODS, *PEER_METHODS]
 ANSWERED_AT_LENGTH = [
-    "/raftkv.rpc.KV/Range",
-    "/raftkv.rpc.Watch/Open",
-    "/raftkv.rpc.Pipeline/Open",
-    "/raftkv.rpc.Lease/KeepAlive",
+    "/raftkv.rpc.v1.KV/Range",
+    "/raftkv.rpc.v1.Watch/Open",
+    "/raftkv.rpc.v1.Pipeline/Open",
+    "/raftkv.rpc.v1.Lease/KeepAlive",
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ]
 
 _ALL = kv_pb2.Range(key=b"\x00", range_end=b"\x00", limit=60)
 EVERYTHING = [
-    ("/raftkv.rpc.KV/Range", api_pb2.RangeRequest(range=_ALL, level=1).SerializeToString()),
+    ("/raftkv.rpc.v1.KV/Range", api_pb2.RangeRequest(range=_ALL, level=1).SerializeToString()),
     (
-        "/raftkv.rpc.Pipeline/Open",
+        "/raftkv.rpc.v1.Pipeline/Open",
         api_pb2.PipelineRequest(
             number=1, timeout_ms=3_000, reads=api_pb2.ReadBatch(ranges=[_ALL], level=1)
         ).SerializeToString(),
     ),
     (
-        "/raftkv.rpc.Watch/Open",
+        "/raftkv.rpc.v1.Watch/Open",
         api_pb2.WatchRequest(
             creates=[
                 api_pb2.WatchCreate(watch_id=n, key=b"\x00", range_end=b"\x00", start_revision=1)
@@ -124,7 +124,7 @@ async def floods_of_control_frames(rng: Random, address: str) -> None:
 async def endless_headers(rng: Random, address: str) -> None:
     """CONTINUATION after CONTINUATION, empty or full, of headers that never end."""
     async with connected(address) as connection:
-        opening = connection.open(headers_of("/raftkv.rpc.KV/Range"), whole=False)
+        opening = connection.open(headers_of("/raftkv.rpc.v1.KV/Range"), whole=False)
         await connection.send(opening)
         block = rng.choice((b"", b"\x00\x01a\x01b" * 100, b"\x00\x01a\x7f\x80\x7f" + b"v" * 16_000))
         more = ContinuationFrame(opening.stream_id, block).serialize()
@@ -135,7 +135,7 @@ async def endless_headers(rng: Random, address: str) -> None:
 @attack
 async def empty_frames_of_data(rng: Random, address: str) -> None:
     async with connected(address) as connection:
-        stream = await connection.call("/raftkv.rpc.Pipeline/Open", b"", end=False)
+        stream = await connection.call("/raftkv.rpc.v1.Pipeline/Open", b"", end=False)
         for _ in range(rng.choice((10, 100))):
             await connection.send(DataFrame(stream, b"").serialize() * 500)
 
@@ -164,7 +164,7 @@ async def many_connections_that_say_nothing(rng: Random, address: str) -> None:
 @attack
 async def thousands_of_streams(rng: Random, address: str) -> None:
     async with connected(address) as connection:
-        path = rng.choice((*ANSWERED_AT_LENGTH, "/raftkv.rpc.Lock/Wait"))
+        path = rng.choice((*ANSWERED_AT_LENGTH, "/raftkv.rpc.v1.Lock/Wait"))
         request = grpc_message(request_of(rng, _method(rng, path))[:1_000])
         for _ in range(rng.choice((100, 2_000))):
             await connection.call(path, request, end=rng.random() < 0.5)
@@ -227,7 +227,7 @@ async def answers_never_read(rng: Random, address: str) -> None:
 async def header_bombs(rng: Random, address: str) -> None:
     """Large headers, very many, or a few bytes that stand for many by the table of hpack."""
     async with connected(address) as connection:
-        headers = headers_of("/raftkv.rpc.KV/Range")
+        headers = headers_of("/raftkv.rpc.v1.KV/Range")
         what = rng.randrange(4)
         if what == 0:
             headers.append(("x-large", "v" * rng.choice((4_000, 8_000, 15_000))))
@@ -266,7 +266,9 @@ async def calls_that_are_none(rng: Random, address: str) -> None:
         [*good, ("grpc-timeout", rng.choice(("", "1", "99999999H", "-1S", "1x", "0n")))],
         [*good, ("grpc-encoding", rng.choice(("gzip", "deflate", "none-such")))],
         [(":method", rng.choice(("GET", "PUT", "TRACE"))), *good[1:]],
-        headers_of(rng.choice(("", "/", "*", "//", "/raftkv.rpc.KV", "/%00/x", "/" + "p" * 5_000))),
+        headers_of(
+            rng.choice(("", "/", "*", "//", "/raftkv.rpc.v1.KV", "/%00/x", "/" + "p" * 5_000))
+        ),
         [],
     )
     async with connected(address) as connection:

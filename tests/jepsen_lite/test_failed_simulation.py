@@ -26,9 +26,9 @@ from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.traffic import Happening, Sending, Traffic, What
 from jepsen_lite.sim.world import World
 from raftkv.clocks import VectorTime
+from raftkv.peer.codec import encode_frame
+from raftkv.peer.ports import Frame
 from raftkv.raft.messages import Heartbeat, RequestVote, TimeoutNow
-from raftkv.transport.codec import encode_frame
-from raftkv.transport.ports import Frame
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")
 

@@ -10,7 +10,7 @@ from jepsen_lite.checkers.reading import answered, began_ns, ended_ns, told
 from jepsen_lite.sim.faults import Crash, Schedule
 from jepsen_lite.sim.network import Weather
 from jepsen_lite.sim.run import Outcome, draw_plan, run
-from raftkv.node.cluster_clock import ClusterClock
+from raftkv.node.clocks import ClusterClock
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")
 

@@ -17,14 +17,14 @@ import pytest
 from jepsen_lite.history import Kind
 from jepsen_lite.sim.run import Outcome, Plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
-from raftkv.client.lock_queues import LockQueues
-from raftkv.client.places import Place
+from raftkv.client.coordination.entry_watches import Place
+from raftkv.client.coordination.queue import LockQueues
 from raftkv.kv.budget import Budget
 from raftkv.kv.leases import Leases
 from raftkv.kv.mvcc import Writer
+from raftkv.kv.pace import Steps
 from raftkv.kv.records import lease_key
-from raftkv.kv.steps import Steps
-from raftkv.server.lock_waits import LockWaits
+from raftkv.server.services.lock_waits import LockWaits
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")
 

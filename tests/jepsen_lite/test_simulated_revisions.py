@@ -15,10 +15,10 @@ from raftkv.kv.commands import CommandRunner
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.meta import META_KEY, Meta
+from raftkv.kv.pace import Steps
 from raftkv.kv.records import CHANGE_PUT, change_key
-from raftkv.kv.steps import Steps
 from raftkv.kv.store import Family
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 from raftkv.storage.memory_state import MemoryStateStore
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")

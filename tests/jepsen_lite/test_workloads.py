@@ -28,16 +28,17 @@ from jepsen_lite.workloads.register import Register
 from jepsen_lite.workloads.sets import GrowingSet
 from jepsen_lite.workloads.watches import Watches
 from raftkv.client.client import Client
-from raftkv.client.op import Operation
-from raftkv.client.results import (
+from raftkv.client.model.op import Operation
+from raftkv.client.model.results import (
     DeleteResult,
+    EventKind,
     KeyValue,
     PutResult,
     RangeResult,
     TransactionResult,
+    WatchEvent,
 )
-from raftkv.client.watch_events import EventKind, WatchEvent
-from raftkv.client.when import Compare
+from raftkv.client.model.when import Compare
 from raftkv.errors import OutcomeUnknown, RevisionCompacted
 from tests.jepsen_lite.idle_system import Idle, run_on_virtual_time
 

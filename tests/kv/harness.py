@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.steps import STEP_UNITS, run
+from raftkv.kv.pace import STEP_UNITS, run
 from raftkv.kv.store import Family
 from raftkv.raft.entry import Entry, EntryKind, encode_version
 from raftkv.raft.running_hash import UNKNOWN
-from raftkv.rpc import kv_pb2 as pb
-from raftkv.rpc import log_pb2
+from raftkv.rpc.v1 import kv_pb2 as pb
+from raftkv.rpc.v1 import log_pb2
 from raftkv.storage.memory_state import MemoryStateStore
 
 ORIGIN = 77

@@ -6,7 +6,7 @@ import operator
 from dataclasses import dataclass, replace
 
 from raftkv.kv.limits import LEASE_TTL_MS_MIN
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.rpc.v1 import kv_pb2 as pb
 
 COMPARE = {0: operator.eq, 1: operator.gt, 2: operator.lt, 3: operator.ne}
 

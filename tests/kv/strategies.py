@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.rpc.v1 import kv_pb2 as pb
 
 from .harness import transaction
 

@@ -19,9 +19,9 @@ from raftkv.kv import (
 from raftkv.kv.limits import MIB
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.overlay import Overlay
-from raftkv.kv.steps import run
+from raftkv.kv.pace import run
 from raftkv.kv.store import Family
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.rpc.v1 import kv_pb2 as pb
 from raftkv.versions import BOUNDED, HASHED
 
 from .harness import (
@@ -53,7 +53,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "ROWS_MAX", 10)
     monkeypatch.setattr(budget, "DELETED_KEYS_MAX", 4)
     monkeypatch.setattr(budget, "REPLACED_BYTES_MAX", 1_000)
-    for module in (leases, lease_sizes):
+    for module in (lease_sizes, leases):
         monkeypatch.setattr(module, "LEASE_KEYS_MAX", 4)
     monkeypatch.setattr(leases, "LEASES_MAX", 3)
     for module in (operations, leases):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from raftkv.kv.canonical import command_bytes, membership_bytes, result_size_bytes
 from raftkv.kv.idempotency import fingerprint
-from raftkv.rpc import kv_pb2 as pb
-from raftkv.rpc import log_pb2
+from raftkv.rpc.v1 import kv_pb2 as pb
+from raftkv.rpc.v1 import log_pb2
 
 from .harness import transaction
 from .strategies import COMMANDS

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from raftkv.kv.changes import Change, changes_since
 from raftkv.kv.records import VERSION_BYTES
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.rpc.v1 import kv_pb2 as pb
 
 from .harness import EVERYTHING, Driver, batch, compact, delete, entry, grant, put, transaction
 

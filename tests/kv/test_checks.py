@@ -10,23 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.errors import InvalidRequest, TooLarge
-from raftkv.kv.checks import (
-    HEAVY_COMMAND_WEIGHT,
-    WHOLE_BATCH,
-    check_batch,
-    check_command,
-    check_forwarded,
-    check_range,
-)
 from raftkv.kv.limits import (
     IDEMPOTENCY_TTL_MS_MAX,
     LEASE_TTL_MS_MAX,
     TRANSACTION_DEPTH_MAX,
     Limits,
 )
-from raftkv.kv.steps import run
-from raftkv.kv.transaction_checks import check_duplicates
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.kv.pace import run
+from raftkv.kv.validation import (
+    HEAVY_COMMAND_WEIGHT,
+    WHOLE_BATCH,
+    check_batch,
+    check_command,
+    check_duplicates,
+    check_forwarded,
+    check_range,
+)
+from raftkv.rpc.v1 import kv_pb2 as pb
 
 from .harness import EVERYTHING, batch, delete, grant, put, transaction
 

@@ -6,7 +6,7 @@ import pytest
 
 from raftkv.kv.limits import COMPACTION_CHANGES_PER_ENTRY
 from raftkv.kv.store import Family
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.rpc.v1 import kv_pb2 as pb
 
 from .harness import EVERYTHING, Driver, batch, compact, delete, put, rows
 

@@ -10,7 +10,7 @@ from raftkv.kv.limits import (
     RESULT_BYTES_MAX,
 )
 from raftkv.kv.store import Family
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.rpc.v1 import kv_pb2 as pb
 
 from .harness import Driver, batch, put, rows
 

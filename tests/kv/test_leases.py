@@ -7,7 +7,7 @@ import pytest
 from raftkv.kv.leases import chosen_lease
 from raftkv.kv.limits import LEASE_TTL_MS_MAX, LEASE_TTL_MS_MIN
 from raftkv.kv.store import Family
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.rpc.v1 import kv_pb2 as pb
 
 from .harness import (
     EVERYTHING,

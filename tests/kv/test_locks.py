@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from raftkv.kv import locks, queues
 from raftkv.kv.store import Family
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.rpc.v1 import kv_pb2 as pb
 
 from .harness import Driver, batch, delete, dump, put, renew, revoke, transaction
 

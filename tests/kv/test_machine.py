@@ -13,8 +13,8 @@ from raftkv.kv.machine import StateMachine
 from raftkv.kv.meta import META_0_KEY, META_KEY
 from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Ranges
 from raftkv.raft.entry import Address, Entry, EntryKind, Membership, encode_version
-from raftkv.rpc import kv_pb2 as pb
-from raftkv.rpc import log_pb2
+from raftkv.rpc.v1 import kv_pb2 as pb
+from raftkv.rpc.v1 import log_pb2
 from raftkv.storage.memory_state import MemoryStateStore
 
 from .harness import ORIGIN, Driver, batch, delete, entry, put, rows

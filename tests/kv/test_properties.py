@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from raftkv.kv import budget, commands, lease_sizes, leases, machine, operations
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.steps import run
+from raftkv.kv.pace import run
 from raftkv.kv.store import Family
 from raftkv.raft.entry import Entry, EntryKind, encode_version
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.rpc.v1 import kv_pb2 as pb
 from raftkv.storage.memory_state import MemoryStateStore
 from raftkv.versions import BOUNDED, HASHED
 
@@ -38,7 +38,7 @@ def _small_steps() -> Iterator[None]:
         for module in (operations, leases):
             patch.setattr(module, "REMOVED_AT_ONCE_MIN", 2)
         patch.setattr(machine, "AHEAD_BYTES_MAX", 1_100)
-        for module in (leases, lease_sizes):
+        for module in (lease_sizes, leases):
             patch.setattr(module, "LEASE_KEYS_MAX", LEASE_KEYS_MAX)
         yield
 

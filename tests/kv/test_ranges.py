@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from raftkv.kv.limits import Limits
-from raftkv.kv.steps import STEP_UNITS
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.kv.pace import STEP_UNITS
+from raftkv.rpc.v1 import kv_pb2 as pb
 
 from .harness import EVERYTHING, Driver, batch, delete, put
 

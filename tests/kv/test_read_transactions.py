@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from raftkv.errors import InvalidRequest, TooLarge
-from raftkv.kv.checks import check_read_transaction
 from raftkv.kv.limits import Limits
-from raftkv.kv.steps import STEP_UNITS, run
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.kv.pace import STEP_UNITS, run
+from raftkv.kv.validation import check_read_transaction
+from raftkv.rpc.v1 import kv_pb2 as pb
 
 from .harness import EVERYTHING, Driver, batch, compact, delete, put, transaction
 

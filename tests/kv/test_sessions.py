@@ -7,8 +7,8 @@ import pytest
 from raftkv.kv import machine, sessions
 from raftkv.kv.store import Family
 from raftkv.raft.entry import Entry, EntryKind
-from raftkv.rpc import kv_pb2 as pb
-from raftkv.rpc import log_pb2
+from raftkv.rpc.v1 import kv_pb2 as pb
+from raftkv.rpc.v1 import log_pb2
 
 from .harness import Driver, batch, entry, grant, put, revoke, rows
 

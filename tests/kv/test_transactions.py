@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftkv.kv.limits import RESULT_BYTES_MAX
-from raftkv.rpc import kv_pb2 as pb
+from raftkv.rpc.v1 import kv_pb2 as pb
 
 from .harness import EVERYTHING, Driver, batch, compact, delete, put, transaction
 

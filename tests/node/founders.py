@@ -10,11 +10,11 @@ from random import Random
 from raftkv.errors import RaftkvError, StorageError, Unavailable
 from raftkv.kv.membership import decode_membership
 from raftkv.node.founding import Founder
+from raftkv.peer.codec import decode_founding, encode_founding
+from raftkv.peer.ports import Founding
 from raftkv.raft.entry import Address, Membership
-from raftkv.rpc import peer_pb2
+from raftkv.rpc.v1 import peer_pb2
 from raftkv.storage.identity import Identity, MemoryIdentityStore, Stage
-from raftkv.transport.codec import decode_founding, encode_founding
-from raftkv.transport.ports import Founding
 from raftkv.versions import SUPPORTED, VersionRange
 
 LATENCY_S = 0.002

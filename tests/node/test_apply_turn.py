@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from raftkv.node.apply_turn import ApplyTurn
+from raftkv.node.apply_scheduler import ApplyTurn
 
 PATIENCE_S = 0.05
 

@@ -1,4 +1,4 @@
-from raftkv.node.cluster_clock import ClusterClock
+from raftkv.node.clocks import ClusterClock
 
 
 def test_cluster_time_goes_on_from_the_log_and_stands_still_in_an_outage() -> None:

@@ -14,7 +14,7 @@ from raftkv.kv.meta import META_KEY
 from raftkv.kv.store import Family
 from raftkv.node.node import Node
 from raftkv.raft.entry import Membership
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 from raftkv.versions import SUPPORTED
 from tests.node.wire import Wire, address_of, cluster_of, config_of, leaders, soon, until
 

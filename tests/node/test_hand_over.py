@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from raftkv.errors import MembershipRefused, Unavailable
-from raftkv.node.members import require_caught_up
+from raftkv.node.membership_changes import require_caught_up
 from raftkv.raft.progress import Progress
 from tests.node.wire import cluster_of
 

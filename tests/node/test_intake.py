@@ -6,9 +6,9 @@ import pytest
 
 from raftkv.errors import OutcomeUnknown, Overloaded
 from raftkv.node import flow_control
-from raftkv.node.intake import Intake
-from raftkv.node.submissions import Submissions
-from raftkv.transport.ports import Submission
+from raftkv.node.proposal_queue import Intake
+from raftkv.node.proposals import Submissions
+from raftkv.peer.ports import Submission
 
 ORIGIN = 7
 LARGE = 128  # commands of a batch that costs more than a turn

@@ -2,7 +2,7 @@
 
 import pytest
 
-from raftkv.node.leader_lease import LeaderLease
+from raftkv.node.clocks import LeaderLease
 from raftkv.raft.ready import RaftConfig
 
 LENGTH_S = 0.36

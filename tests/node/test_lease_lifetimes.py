@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from raftkv.node.cluster_clock import STAMP_EVERY_MS
+from raftkv.node.clocks import STAMP_EVERY_MS
 from raftkv.node.node import Node
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 from tests.node.wire import STEP_S, Wire, cluster_of, leaders, soon, until
 
 LEASE = 77

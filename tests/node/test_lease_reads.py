@@ -9,7 +9,7 @@ import pytest
 
 from raftkv.errors import RaftkvError
 from raftkv.node.node import Node
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 from tests.node.wire import STEP_S, cluster_of, leaders, soon, until
 
 

@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from raftkv.errors import MembershipRefused, MemberUnknown
-from raftkv.node.members import AddLearner, Change, Claim, Promote, Remove, Replace, UpdateAddress
+from raftkv.node.membership_changes import (
+    AddLearner,
+    Change,
+    Claim,
+    Promote,
+    Remove,
+    Replace,
+    UpdateAddress,
+)
 from raftkv.raft.entry import Address, Membership
 from raftkv.versions import HASHED, SUPPORTED, VersionRange
 from tests.node.wire import address_of

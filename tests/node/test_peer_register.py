@@ -9,11 +9,11 @@ import pytest
 
 from raftkv.errors import StorageError
 from raftkv.node.peer_register import CALLERS_MAX, PeerRegister
+from raftkv.peer.handshake import Caller, Refusal, Refused
+from raftkv.peer.ports import Acknowledged
 from raftkv.raft.entry import Membership
 from raftkv.storage.memory import MemoryLogStore
 from raftkv.storage.ports import MemberNote, Start, Starts
-from raftkv.transport.handshake import Caller, Refusal, Refused
-from raftkv.transport.ports import Acknowledged
 from raftkv.versions import VersionRange
 from tests.node.wire import INCARNATION, address_of, members_of
 

@@ -21,8 +21,12 @@ from raftkv.errors import (
 )
 from raftkv.kv.membership import encode_membership
 from raftkv.node.driver import CONTACTS_MAX, NOTES_TICKS
-from raftkv.node.intake import Intake
 from raftkv.node.node import Node
+from raftkv.node.proposal_queue import Intake
+from raftkv.peer.bounds import TERM_JUMP_MAX
+from raftkv.peer.codec import decode_frame, encode_frame
+from raftkv.peer.handshake import Caller, Refusal, Refused
+from raftkv.peer.ports import Forward, ForwardRefused, Frame, Submission
 from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Entry, EntryKind, HardState, SnapshotPoint
 from raftkv.raft.messages import (
@@ -40,14 +44,10 @@ from raftkv.raft.messages import (
 )
 from raftkv.raft.ready import Role
 from raftkv.raft.running_hash import UNKNOWN
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 from raftkv.storage.identity import Identity, MemoryIdentityStore, Stage
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
 from raftkv.storage.ports import Start
-from raftkv.transport.bounds import TERM_JUMP_MAX
-from raftkv.transport.codec import decode_frame, encode_frame
-from raftkv.transport.handshake import Caller, Refusal, Refused
-from raftkv.transport.ports import Forward, ForwardRefused, Frame, Submission
 from raftkv.versions import SUPPORTED
 from tests.node.wire import (
     CLUSTER,

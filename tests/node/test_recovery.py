@@ -12,7 +12,7 @@ from raftkv.errors import DamagedData
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.meta import META_0_KEY, META_KEY
-from raftkv.kv.steps import STEP_UNITS
+from raftkv.kv.pace import STEP_UNITS
 from raftkv.kv.store import Family
 from raftkv.node.node import CODEC
 from raftkv.node.recovery import Recovered, recover

@@ -16,13 +16,13 @@ from raftkv.kv.machine import StateMachine
 from raftkv.kv.membership import encode_membership
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
+from raftkv.peer.ports import Frame, PeerHandler
 from raftkv.raft.entry import Address, Entry, EntryKind, HardState, Membership
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.ready import RaftConfig
 from raftkv.storage.identity import Identity, MemoryIdentityStore, Stage
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
 from raftkv.storage.ports import Checkpoint, Start
-from raftkv.transport.ports import Frame, PeerHandler
 
 CONFIG = NodeConfig(
     raft=RaftConfig(),

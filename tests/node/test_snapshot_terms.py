@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from raftkv.errors import Unavailable
+from raftkv.peer.ports import Frame
 from raftkv.raft.messages import Heartbeat, InstallSnapshot
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 from raftkv.storage.ports import Checkpoint
-from raftkv.transport.ports import Frame
 from tests.node.wire import WireLinks, cluster_of, soon, until
 
 

@@ -12,9 +12,9 @@ from raftkv.errors import (
     TooLarge,
 )
 from raftkv.node.flow_control import LATELY_TICKS
-from raftkv.node.submissions import Submissions, in_parts
-from raftkv.rpc import kv_pb2
-from raftkv.transport.ports import Submission
+from raftkv.node.proposals import Submissions, in_parts
+from raftkv.peer.ports import Submission
+from raftkv.rpc.v1 import kv_pb2
 
 ORIGIN = 7
 

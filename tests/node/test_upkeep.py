@@ -8,8 +8,8 @@ import pytest
 
 from raftkv.errors import ConfigurationError
 from raftkv.node.upkeep import next_version, require_version, updated_membership
+from raftkv.peer.handshake import Caller
 from raftkv.raft.entry import Address
-from raftkv.transport.handshake import Caller
 from raftkv.versions import VersionRange
 from tests.node.wire import address_of, members_of
 

@@ -15,6 +15,7 @@ from raftkv.kv.membership import encode_membership
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
 from raftkv.node.scrub import INTERVAL_S
+from raftkv.peer.ports import Frame, PeerHandler
 from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.messages import InstallSnapshot
@@ -22,7 +23,6 @@ from raftkv.raft.ready import RaftConfig
 from raftkv.storage.identity import Identity, MemoryIdentityStore, Stage
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
 from raftkv.storage.ports import Checkpoint, Start
-from raftkv.transport.ports import Frame, PeerHandler
 
 LATENCY_S = 0.001
 STEP_S = 0.005

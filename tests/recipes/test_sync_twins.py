@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import async_solipsism
 import pytest
 
-from raftkv.client import sync, sync_locks
 from raftkv.client.settings import ClientSettings
-from raftkv.client.sync import SyncClient
+from raftkv.client.sync import client as sync_client
+from raftkv.client.sync import locks as sync_locks
+from raftkv.client.sync.client import SyncClient
 from raftkv.errors import LockLost
 from raftkv.recipes import sync as recipes
 from tests.recipes.recipe_cluster import RecipeCluster
@@ -49,7 +50,7 @@ class VirtualPortal:
 @pytest.fixture
 def portal(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualPortal]:
     portal = VirtualPortal()
-    for module in (sync, sync_locks, recipes):
+    for module in (sync_client, sync_locks, recipes):
         monkeypatch.setattr(module, "shared_portal", lambda: portal)
     yield portal
     portal.loop.close()

@@ -20,13 +20,13 @@ from raftkv.errors import NoLeader, OutcomeUnknown
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.store import StateStore
 from raftkv.logs import get_logger
-from raftkv.node import members
+from raftkv.node import membership_changes
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.status import NodeStatus, PeerStatus, Reachability
 from raftkv.raft.entry import Address, Entry, EntryKind, Membership
 from raftkv.raft.ready import Role
-from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2, log_pb2
-from raftkv.server.front_door import FrontDoor
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2, log_pb2
+from raftkv.server.grpc_server import FrontDoor
 from raftkv.storage.memory_state import MemoryStateStore
 from raftkv.versions import HASHED, VersionRange
 
@@ -35,7 +35,7 @@ ADDRESSES = {1: Address("127.0.0.1:7511", "127.0.0.1:7411")}
 
 
 class FakeNode:
-    """The interface of `raftkv.server.ports.Node`."""
+    """The interface of `raftkv.server.node_port.Node`."""
 
     def __init__(self, settings: Settings, store: StateStore | None = None) -> None:
         self.node_id = 1
@@ -56,7 +56,9 @@ class FakeNode:
         self.on_barrier: Callable[[], object] = lambda: None
         self.fresh_as_of_s: float | None = None
         self.leader_given_to: list[int] = []
-        self.changes_asked: list[tuple[members.Change, bool]] = []  # and whether by force
+        self.changes_asked: list[
+            tuple[membership_changes.Change, bool]
+        ] = []  # and whether by force
         self.not_serving = self.notice = ""
         self._held: list[tuple[bytes, asyncio.Future[bytes]]] = []
         self._loop = asyncio.get_running_loop()
@@ -118,32 +120,32 @@ class FakeNode:
     async def member_add(
         self, node_id: int, address: Address, deadline: float, *, force: bool = False
     ) -> Membership:
-        return self._change(members.AddLearner(node_id, address, force), force=force)
+        return self._change(membership_changes.AddLearner(node_id, address, force), force=force)
 
     async def member_promote(
         self, node_id: int, deadline: float, *, force: bool = False
     ) -> Membership:
-        return self._change(members.Promote(node_id), force=force)
+        return self._change(membership_changes.Promote(node_id), force=force)
 
     async def member_remove(
         self, node_id: int, deadline: float, *, force: bool = False
     ) -> Membership:
-        return self._change(members.Remove(node_id), force=force)
+        return self._change(membership_changes.Remove(node_id), force=force)
 
     async def member_replace(
         self, old_id: int, new_id: int, deadline: float, *, force: bool = False
     ) -> Membership:
-        return self._change(members.Replace(old_id, new_id), force=force)
+        return self._change(membership_changes.Replace(old_id, new_id), force=force)
 
     async def member_update(self, node_id: int, address: Address, deadline: float) -> Membership:
-        return self._change(members.UpdateAddress(node_id, address))
+        return self._change(membership_changes.UpdateAddress(node_id, address))
 
     async def member_join(
         self, node_id: int, disk_id: int, versions: VersionRange, address: Address, deadline: float
     ) -> Membership:
-        return self._change(members.Claim(node_id, disk_id, versions, address))
+        return self._change(membership_changes.Claim(node_id, disk_id, versions, address))
 
-    def _change(self, change: members.Change, *, force: bool = False) -> Membership:
+    def _change(self, change: membership_changes.Change, *, force: bool = False) -> Membership:
         self.changes_asked.append((change, force))
         self.membership = change.target(self.membership)
         return self.membership
@@ -257,7 +259,7 @@ class Pipeline:
     """A client's end of a pipeline, message by message."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.call = channel.stream_stream("/raftkv.rpc.Pipeline/Open")()
+        self.call = channel.stream_stream("/raftkv.rpc.v1.Pipeline/Open")()
 
     async def send_commands(
         self, number: int, *commands: kv_pb2.Command, timeout_ms: int = 0

@@ -23,8 +23,8 @@ from raftkv.errors import (
     Unavailable,
 )
 from raftkv.raft.entry import Address
-from raftkv.rpc import api_pb2, api_pb2_grpc
-from raftkv.server.app import Server
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc
+from raftkv.server.process import Server
 from raftkv.storage.directory import read_identity
 
 

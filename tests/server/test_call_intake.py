@@ -17,14 +17,14 @@ from structlog.testing import capture_logs
 
 from raftkv.errors import InvalidRequest, Overloaded
 from raftkv.kv.limits import Limits
-from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.server import arrivals, call_intake, failures, traffic
 from raftkv.server.call_intake import Kind, Places
-from raftkv.server.front_door import MESSAGE_BYTES_OVER_BATCH
+from raftkv.server.grpc_server import MESSAGE_BYTES_OVER_BATCH
 
-EXECUTE = "/raftkv.rpc.KV/Execute"
-RANGE = "/raftkv.rpc.KV/Range"
-PIPELINE = "/raftkv.rpc.Pipeline/Open"
+EXECUTE = "/raftkv.rpc.v1.KV/Execute"
+RANGE = "/raftkv.rpc.v1.KV/Range"
+PIPELINE = "/raftkv.rpc.v1.Pipeline/Open"
 GARBAGE = b"\x0a\xff\xff\xff\x7f" + bytes(range(20))
 HALF = message(bytes(1_000), size=1 << 20)
 LARGE_HALF = message(bytes(25_000), size=1 << 20)
@@ -127,8 +127,8 @@ async def test_a_place_is_free_again_when_its_call_is_over(
     ("method", "first", "kind"),
     [
         (PIPELINE, api_pb2.PipelineRequest(number=1), call_intake.PIPELINE),
-        ("/raftkv.rpc.Watch/Open", api_pb2.WatchRequest(progress=True), call_intake.WATCH),
-        ("/raftkv.rpc.Lease/KeepAlive", api_pb2.LeaseKeepAliveRequest(), call_intake.KEEP_ALIVE),
+        ("/raftkv.rpc.v1.Watch/Open", api_pb2.WatchRequest(progress=True), call_intake.WATCH),
+        ("/raftkv.rpc.v1.Lease/KeepAlive", api_pb2.LeaseKeepAliveRequest(), call_intake.KEEP_ALIVE),
         (
             "/grpc.health.v1.Health/Watch",
             health_pb2.HealthCheckRequest(),
@@ -291,7 +291,7 @@ async def test_who_fetches_no_reply_loses_its_connection(
     assert door.front._intake._traffic.bytes < 1_000_000
 
 
-@pytest.mark.parametrize("method", [PIPELINE, "/raftkv.rpc.Watch/Open"])
+@pytest.mark.parametrize("method", [PIPELINE, "/raftkv.rpc.v1.Watch/Open"])
 async def test_who_fetches_nothing_of_a_stream_loses_its_connection(
     door: Door, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from raftkv.server import connections
+from raftkv.server import traffic
 
 
 @pytest.fixture(params=[("127.0.0.1", "ipv4:127.0.0.1:{}"), ("::1", "ipv6:%5B::1%5D:{}")])
@@ -30,24 +30,24 @@ def test_received_bytes_are_counted_read_or_not(
     client, server, name = pair
     client.sendall(bytes(5_000))
     assert server.recv(5_000, socket.MSG_WAITALL | socket.MSG_PEEK) == bytes(5_000)
-    assert connections.received_bytes()[name] == 5_000
+    assert traffic.received_bytes()[name] == 5_000
 
 
 def test_one_connection_is_cut_and_no_other(
     pair: tuple[socket.socket, socket.socket, str],
 ) -> None:
     client, server, name = pair
-    connections.cut(["ipv4:127.0.0.1:1"])
+    traffic.cut(["ipv4:127.0.0.1:1"])
     client.sendall(b"x")
     assert server.recv(1) == b"x"
-    connections.cut([name])
+    traffic.cut([name])
     assert client.recv(1) == b""
 
 
 def test_looking_leaves_no_descriptor_open(
     pair: tuple[socket.socket, socket.socket, str],
 ) -> None:
-    before = os.listdir(connections.OWN_DESCRIPTORS)
-    connections.received_bytes()
-    connections.cut([])
-    assert os.listdir(connections.OWN_DESCRIPTORS) == before
+    before = os.listdir(traffic.OWN_DESCRIPTORS)
+    traffic.received_bytes()
+    traffic.cut([])
+    assert os.listdir(traffic.OWN_DESCRIPTORS) == before

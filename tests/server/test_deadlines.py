@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftkv.server.deadlines import Deadlines
+from raftkv.server.calls import Deadlines
 
 DEADLINES = Deadlines(default_s=5.0, max_s=60.0, answer_early_s=0.1)
 

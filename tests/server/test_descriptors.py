@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from raftkv.errors import ConfigurationError
-from raftkv.server import descriptors
-from raftkv.server.descriptors import LIMIT_MIN, OWN, divide
+from raftkv.server import resources
+from raftkv.server.resources import LIMIT_MIN, OWN, divide
 
 
 @pytest.mark.parametrize("limit", [LIMIT_MIN, 200, 256, 1024, 4096, 20_000, 1 << 20])
@@ -32,10 +32,10 @@ def test_too_low_a_limit_is_refused_with_the_limit_and_the_fix() -> None:
 def test_a_process_takes_all_descriptors_that_it_may_have() -> None:
     program = (
         "import resource\n"
-        "from raftkv.server import descriptors\n"
+        "from raftkv.server import resources\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300))\n"
-        "assert descriptors.raise_soft_limit() == 300\n"
-        "assert descriptors.limit() == 300\n"
+        "assert resources.raise_soft_limit() == 300\n"
+        "assert resources.limit() == 300\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
@@ -44,4 +44,4 @@ def test_a_process_takes_all_descriptors_that_it_may_have() -> None:
 
 
 def test_the_limit_in_force_is_a_number_that_can_be_divided() -> None:
-    assert divide(descriptors.limit()).client_connections > 0
+    assert divide(resources.limit()).client_connections > 0

@@ -11,7 +11,7 @@ import pytest
 from raftkv.errors import DiskFull, OutOfResources
 from raftkv.kv.store import Family
 from raftkv.logs import get_logger
-from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.server import disk_space
 from raftkv.server.disk_space import DiskSpace, takes_space
 from raftkv.storage.memory_state import MemoryStateStore

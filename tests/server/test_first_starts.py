@@ -23,15 +23,15 @@ from raftkv.errors import (
     NotServing,
     OutOfService,
 )
+from raftkv.peer.secret import new_secret
+from raftkv.peer.server import PeerServer
 from raftkv.raft.entry import Address
-from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server import failures, standby
-from raftkv.server.app import Server
-from raftkv.server.front_door import FrontDoor
+from raftkv.server.grpc_server import FrontDoor
+from raftkv.server.process import Server
 from raftkv.storage.directory import read_identity
 from raftkv.storage.identity import Stage
-from raftkv.transport.secret import new_secret
-from raftkv.transport.server import PeerServer
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 

@@ -10,7 +10,7 @@ from fake_node import Door, get, put
 from google.protobuf.descriptor import MethodDescriptor
 from google.rpc import status_pb2
 
-from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 
 METHODS = [
     method for service in api_pb2.DESCRIPTOR.services_by_name.values() for method in service.methods
@@ -87,7 +87,7 @@ async def test_an_empty_read_of_what_there_is_only_asks_who_answers(door: Door) 
 
 
 async def test_a_stream_of_watches_says_it_in_its_first_message(door: Door) -> None:
-    call: Any = door.channel.stream_stream("/raftkv.rpc.Watch/Open")()
+    call: Any = door.channel.stream_stream("/raftkv.rpc.v1.Watch/Open")()
     create = api_pb2.WatchCreate(watch_id=1, key=b"a")
     await call.write(api_pb2.WatchRequest(creates=[create]).SerializeToString())
     assert who(api_pb2.WatchReply.FromString(await call.read()).header) == own(door)

@@ -12,7 +12,7 @@ from fake_node import PATIENCE_S, Door, open_door
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from raftkv.server import health, reflection
+from raftkv.server import grpc_server, health
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -75,7 +75,7 @@ async def test_a_watch_ends_and_may_begin_again(
 
 
 async def test_a_stream_of_reflection_ends(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reflection, "STREAM_S_MAX", 0.01)
+    monkeypatch.setattr(grpc_server, "STREAM_S_MAX", 0.01)
     stub = reflection_pb2_grpc.ServerReflectionStub(door.channel)
     async with asyncio.timeout(PATIENCE_S):
         assert await stub.ServerReflectionInfo().code() is grpc.StatusCode.UNAVAILABLE
@@ -97,7 +97,10 @@ async def test_reflection_lists_every_service_there_is(door: Door) -> None:
 
     names = {service.name for service in reply.list_services_response.service}
     assert names == {
-        *(f"raftkv.rpc.{name}" for name in ("KV", "Lease", "Lock", "Watch", "Pipeline", "Cluster")),
+        *(
+            f"raftkv.rpc.v1.{name}"
+            for name in ("KV", "Lease", "Lock", "Watch", "Pipeline", "Cluster")
+        ),
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }

@@ -9,7 +9,7 @@ from fake_node import Door, put
 
 import raftkv
 from raftkv.client.client import Client
-from raftkv.client.op import Sort
+from raftkv.client.model.op import Sort
 from raftkv.errors import TooManyKeys
 from raftkv.kv import budget, leases
 from raftkv.kv.limits import DELETED_KEYS_MAX

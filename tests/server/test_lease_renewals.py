@@ -11,10 +11,10 @@ import pytest
 from fake_node import PATIENCE_S, Door, open_door
 
 from raftkv.errors import InvalidRequest, ShuttingDown
-from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.server import failures
 from raftkv.server.call_intake import KEEP_ALIVE
-from raftkv.server.lease_renewals import LEASES_PER_REQUEST_MAX
+from raftkv.server.services.lease import LEASES_PER_REQUEST_MAX
 
 
 def grant(door: Door) -> int:

@@ -13,11 +13,11 @@ from raftkv.config import Settings
 from raftkv.errors import DeadlineExceeded
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.steps import Steps, run
-from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
-from raftkv.server import listing
-from raftkv.server.listing import ROWS_MAX, ROWS_PER_STEP, fill
+from raftkv.kv.pace import Steps, run
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.reads import Reader
+from raftkv.server.services import listing
+from raftkv.server.services.listing import ROWS_MAX, ROWS_PER_STEP, fill
 from raftkv.storage.memory_state import MemoryStateStore
 
 LEASE = 5

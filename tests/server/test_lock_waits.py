@@ -13,9 +13,10 @@ from fake_node import Door, FakeNode, open_door, put
 from raftkv.config import Settings
 from raftkv.errors import DeadlineExceeded, LockLost, Overloaded, ShuttingDown, Unavailable
 from raftkv.kv.machine import StateMachine
-from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
-from raftkv.server import failures, lock_waits
-from raftkv.server.lock_waits import LockWaits
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.server import failures
+from raftkv.server.services import lock_waits
+from raftkv.server.services.lock_waits import LockWaits
 
 
 class Queue:

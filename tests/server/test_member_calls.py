@@ -1,4 +1,4 @@
-"""`raftkv.rpc.Cluster`'s calls about members, as a person with a generic gRPC client makes them."""
+"""Calls of `raftkv.rpc.v1.Cluster` about members, as a generic gRPC client makes them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from fake_node import Door
 from test_unary_services import error_of
 
 from raftkv import errors
-from raftkv.node.members import AddLearner, Claim, Promote, Remove, Replace, UpdateAddress
+from raftkv.node.membership_changes import (
+    AddLearner,
+    Claim,
+    Promote,
+    Remove,
+    Replace,
+    UpdateAddress,
+)
 from raftkv.raft.entry import Address
-from raftkv.rpc import api_pb2
+from raftkv.rpc.v1 import api_pb2
 from raftkv.versions import HASHED, SUPPORTED
 
 DISK = 0xD15C

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from fake_node import EVERYTHING, Door, get, open_door, put
 
-from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.rpc.v1 import api_pb2, kv_pb2
 
 STALE = api_pb2.READ_LEVEL_STALE
 

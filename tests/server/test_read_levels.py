@@ -8,8 +8,8 @@ import grpc
 import pytest
 from fake_node import EVERYTHING, Door, get, put
 
-from raftkv.kv.steps import Steps
-from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.kv.pace import Steps
+from raftkv.rpc.v1 import api_pb2, kv_pb2
 
 STALE = api_pb2.READ_LEVEL_STALE
 SESSION = api_pb2.READ_LEVEL_SESSION

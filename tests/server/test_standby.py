@@ -12,13 +12,13 @@ from fake_node import PATIENCE_S
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from raftkv.errors import NotServing
-from raftkv.rpc import api_pb2, api_pb2_grpc
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc
 from raftkv.server.failures import error_of_call
 from raftkv.server.standby import FIRST_MESSAGE_S_MAX, StandbyDoor
 from raftkv.storage.identity import Identity
 
 WHY = "it waits until all first nodes of the cluster answer (node 2: it does not answer)"
-PIPELINE = "/raftkv.rpc.Pipeline/Open"
+PIPELINE = "/raftkv.rpc.v1.Pipeline/Open"
 GREETING = api_pb2.PipelineRequest(reads=api_pb2.ReadBatch()).SerializeToString()
 
 

@@ -17,9 +17,9 @@ from raftkv.config import Settings
 from raftkv.errors import DamagedData, Outcome, RaftkvError
 from raftkv.kv.store import Family
 from raftkv.logs import get_logger
-from raftkv.rpc import api_pb2, kv_pb2
+from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.server import failures
-from raftkv.server.front_door import FrontDoor
+from raftkv.server.grpc_server import FrontDoor
 from raftkv.storage.memory_state import MemoryStateStore
 
 STALE = api_pb2.READ_LEVEL_STALE

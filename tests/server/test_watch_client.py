@@ -12,11 +12,11 @@ from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.store import Family
 from raftkv.node.change_feed import ChangeFeed
-from raftkv.rpc import api_pb2
-from raftkv.server import watch_history
-from raftkv.server.watch_client import WatchClient
-from raftkv.server.watch_hub import WatchHub
-from raftkv.server.watch_stream import WatchStream
+from raftkv.rpc.v1 import api_pb2
+from raftkv.server.watch import unsynced
+from raftkv.server.watch.session import WatchClient
+from raftkv.server.watch.stream import WatchStream
+from raftkv.server.watch.synced import WatchHub
 from tests.kv.harness import Driver, compact, put
 
 TURNS = 500
@@ -149,8 +149,8 @@ async def test_a_node_without_live_watches_gathers_no_changes(bench: Bench) -> N
 async def test_what_is_written_while_history_is_read_is_told_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_history, "CHANGES_PER_BREATH", 1)
-    monkeypatch.setattr(watch_history, "REVISIONS_PER_STEP", 2)
+    monkeypatch.setattr(unsynced, "CHANGES_PER_BREATH", 1)
+    monkeypatch.setattr(unsynced, "REVISIONS_PER_STEP", 2)
     bench.node.put(*[b"k"] * 10)
     bench.client.handle(
         api_pb2.WatchRequest(creates=[api_pb2.WatchCreate(watch_id=1, key=b"k", start_revision=2)])
@@ -167,7 +167,7 @@ async def test_what_is_written_while_history_is_read_is_told_once(
 async def test_a_watch_that_joins_readers_in_midst_of_a_step_misses_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_history, "CHANGES_PER_BREATH", 1)
+    monkeypatch.setattr(unsynced, "CHANGES_PER_BREATH", 1)
     bench.node.put(*[b"k"] * 20)
     first, second = (
         api_pb2.WatchCreate(watch_id=watch_id, key=b"k", start_revision=start)
@@ -185,7 +185,7 @@ async def test_a_watch_that_joins_readers_in_midst_of_a_step_misses_nothing(
 async def test_history_that_is_compacted_between_two_breaths_ends_the_watch(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_history, "CHANGES_PER_BREATH", 1)
+    monkeypatch.setattr(unsynced, "CHANGES_PER_BREATH", 1)
     bench.node.put(*[b"k"] * 20)
     bench.client.handle(
         api_pb2.WatchRequest(
@@ -208,7 +208,7 @@ async def test_history_that_is_compacted_between_two_breaths_ends_the_watch(
 async def test_a_snapshot_between_two_breaths_makes_it_read_the_new_state(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_history, "CHANGES_PER_BREATH", 1)
+    monkeypatch.setattr(unsynced, "CHANGES_PER_BREATH", 1)
     bench.node.put(*[b"k"] * 10)
     bench.client.handle(
         api_pb2.WatchRequest(creates=[api_pb2.WatchCreate(watch_id=1, key=b"k", start_revision=2)])
@@ -262,8 +262,8 @@ async def test_a_watch_to_come_that_reads_along_with_one_of_the_past_hears_nothi
 async def test_a_cohort_of_which_none_becomes_live_says_nothing_of_the_other_watches(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_history, "REVISIONS_PER_STEP", 4)
-    monkeypatch.setattr(watch_history, "JOIN_REVISIONS", 12)
+    monkeypatch.setattr(unsynced, "REVISIONS_PER_STEP", 4)
+    monkeypatch.setattr(unsynced, "JOIN_REVISIONS", 12)
     bench.node.put(*[b"k"] * 40)
     async with bench.hub.history_turn:
         for watch_id, start in ((1, 2), (2, 38), (3, 45)):

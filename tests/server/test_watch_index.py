@@ -7,9 +7,9 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.server import watch_index
-from raftkv.server.watch_index import WatchIndex
-from raftkv.server.watch_interest import Interest
+from raftkv.server.watch import interval_index
+from raftkv.server.watch.filter import Interest
+from raftkv.server.watch.interval_index import WatchIndex
 
 KEYS = st.text("abc", min_size=1, max_size=3).map(str.encode)
 
@@ -35,7 +35,7 @@ def test_a_key_finds_the_interests_that_hold_it_and_no_other(
 ) -> None:
     index: WatchIndex[int] = WatchIndex()
     present: dict[int, Interest] = {}
-    with patch.object(watch_index, "LOOSE_RANGES_MAX", 2):  # so that there is a tree
+    with patch.object(interval_index, "LOOSE_RANGES_MAX", 2):  # so that there is a tree
         for number, (bounds, removals) in enumerate(steps):
             present[number] = interest(*bounds)
             index.add(present[number], number)

@@ -11,15 +11,15 @@ from fake_node import PATIENCE_S, Door, put
 
 from raftkv.errors import DamagedData
 from raftkv.kv.store import Family
-from raftkv.rpc import api_pb2
-from raftkv.server import watch_hub
+from raftkv.rpc.v1 import api_pb2
+from raftkv.server.watch import synced
 
 
 class WatchCall:
     """A client's end of a watch stream."""
 
     def __init__(self, door: Door) -> None:
-        self.call: Any = door.channel.stream_stream("/raftkv.rpc.Watch/Open")()
+        self.call: Any = door.channel.stream_stream("/raftkv.rpc.v1.Watch/Open")()
 
     async def create(self, watch_id: int, key: bytes, **fields: Any) -> None:
         create = api_pb2.WatchCreate(watch_id=watch_id, key=key, **fields)
@@ -102,7 +102,7 @@ async def test_a_disk_that_returns_bad_bytes_stops_the_node_and_moves_the_client
 async def test_more_changes_than_a_turn_has_time_for_are_all_told_in_order(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_hub, "CHANGES_AT_ONCE_MAX", 10)
+    monkeypatch.setattr(synced, "CHANGES_AT_ONCE_MAX", 10)
     call = WatchCall(door)
     await call.create(1, b"k", range_end=b"l")
     await call.reply()

@@ -9,10 +9,10 @@ from raftkv.kv import operations, ranges
 from raftkv.kv.budget import Budget
 from raftkv.kv.compaction import Compaction
 from raftkv.kv.mvcc import Writer
+from raftkv.kv.pace import Steps
 from raftkv.kv.ranges import Row
-from raftkv.kv.steps import Steps
 from raftkv.kv.store import Family
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 
 
 @mutant(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jepsen_lite.mutants.mutant import Patch, mutant
 from raftkv.errors import DeadlineExceeded, RaftkvError
 from raftkv.node.driver import Driver
-from raftkv.node.submissions import Submissions, Waiting
+from raftkv.node.proposals import Submissions, Waiting
 from raftkv.raft import quorum
 from raftkv.raft.progress import Progress
 from raftkv.raft.raft import Raft

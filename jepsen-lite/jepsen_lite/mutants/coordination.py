@@ -6,20 +6,19 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from jepsen_lite.mutants.mutant import Patch, mutant
-from raftkv.client.place_watches import PlaceWatches
-from raftkv.client.places import Place
+from raftkv.client.coordination.entry_watches import Place, PlaceWatches
 from raftkv.kv import locks, operations, queues
 from raftkv.kv.budget import Budget
 from raftkv.kv.leases import Leases
 from raftkv.kv.machine import Applied, StateMachine
 from raftkv.kv.mvcc import Writer
-from raftkv.kv.steps import Steps
-from raftkv.node.cluster_clock import ClusterClock
+from raftkv.kv.pace import Steps
+from raftkv.node.clocks import ClusterClock
 from raftkv.node.driver import Driver
 from raftkv.raft.entry import Entry, EntryKind
-from raftkv.rpc import kv_pb2
-from raftkv.server.watch_audience import Watch
-from raftkv.server.watch_history import Cohort
+from raftkv.rpc.v1 import kv_pb2
+from raftkv.server.watch.groups import Watch
+from raftkv.server.watch.unsynced import Cohort
 
 REVOKE_TIMEOUT_S = 5.0
 

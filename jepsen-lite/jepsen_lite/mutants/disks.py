@@ -9,20 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from jepsen_lite.mutants.mutant import Patch, mutant
-from raftkv.kv.checks import Checked
-from raftkv.kv.steps import Steps
+from raftkv.kv.pace import Steps
+from raftkv.kv.validation import Checked
 from raftkv.node import driver as driver_module
 from raftkv.node.driver import Driver
 from raftkv.node.founding import Ask, Founder
 from raftkv.node.peer_register import PeerRegister
 from raftkv.node.removal import RemovalClaims
+from raftkv.peer import bounds
+from raftkv.peer.handshake import Caller, Refusal, Refused
+from raftkv.peer.ports import Acknowledged, Forward, Founding
 from raftkv.raft.entry import Membership
 from raftkv.raft.messages import Message
 from raftkv.storage.identity import Stage
 from raftkv.storage.ports import MemberNote
-from raftkv.transport import bounds
-from raftkv.transport.handshake import Caller, Refusal, Refused
-from raftkv.transport.ports import Acknowledged, Forward, Founding
 from raftkv.versions import SUPPORTED
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from jepsen_lite.sim.traffic import Happening, Sending, What
 from raftkv.clocks import VectorClock, VectorTime
-from raftkv.transport.codec import decode_frame
-from raftkv.transport.headlines import headlines
+from raftkv.peer.codec import decode_frame
+from raftkv.peer.tracing import headlines
 
 NS_PER_S = 1_000_000_000
 

@@ -1,4 +1,4 @@
-"""The client's port to the network (`raftkv.client.link`), over the simulated one."""
+"""The client's port to the network (`raftkv.client.connection.link`), over the simulated one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from jepsen_lite.sim.peer_links import host_of
 from jepsen_lite.sim.pipes import Pipe
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
-from raftkv.client.grpc_link import error_of_call
-from raftkv.client.link import PIPELINE
+from raftkv.client.connection.grpc_link import error_of_call
+from raftkv.client.connection.link import PIPELINE
 from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError
 
 CONNECT_TIMEOUT_S = 1.0

@@ -1,6 +1,6 @@
 """The front door of a simulated node: the production handlers behind simulated connections.
 
-Composed as `raftkv.server.front_door` does it, without a gRPC server.
+Composed as `raftkv.server.grpc_server` does it, without a gRPC server.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ import structlog
 
 from jepsen_lite.sim.pipes import Pipe
 from jepsen_lite.sim.process import Process
-from raftkv.client.link import PIPELINE, WATCH
+from raftkv.client.connection.link import PIPELINE, WATCH
 from raftkv.config import Settings
 from raftkv.node.node import Node
-from raftkv.rpc import api_pb2
+from raftkv.rpc.v1 import api_pb2
 from raftkv.server.admission import Admission
-from raftkv.server.calls import UnaryCalls
-from raftkv.server.cluster_service import ClusterService
-from raftkv.server.deadlines import Deadlines
-from raftkv.server.lease_service import LeaseService
-from raftkv.server.lock_service import LockService
-from raftkv.server.pipeline_service import PipelineService
+from raftkv.server.calls import Deadlines, UnaryCalls
+from raftkv.server.pipeline.service import PipelineService
 from raftkv.server.reads import Reader
-from raftkv.server.watch_service import WatchService
+from raftkv.server.services.cluster import ClusterService
+from raftkv.server.services.lease import LeaseService
+from raftkv.server.services.lock import LockService
+from raftkv.server.watch.service import WatchService
 
 END_OF_STREAM = b""
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs

@@ -18,8 +18,8 @@ from jepsen_lite.workloads import elections, locks
 from jepsen_lite.workloads.base import Invocation, Session, Workload
 from jepsen_lite.workloads.elections import Elections
 from jepsen_lite.workloads.locks import Locks
-from raftkv.client.elections import Leadership
-from raftkv.client.locks import Lock
+from raftkv.client.coordination.election import Leadership
+from raftkv.client.coordination.lock import Lock
 
 FIRST_S = 10.0
 """What is left of holders that were cut off or have lost their leases ends on its own by then."""

@@ -30,18 +30,18 @@ from raftkv.errors import (
     StorageError,
 )
 from raftkv.kv.limits import Limits
-from raftkv.kv.steps import STEP_UNITS
+from raftkv.kv.pace import STEP_UNITS
 from raftkv.node.driver import NodeConfig
 from raftkv.node.founding import Founder
 from raftkv.node.node import Node
+from raftkv.peer.handshake import Identity as PeerIdentity
+from raftkv.peer.ports import Founding, Frame
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.raft import Raft
 from raftkv.raft.ready import RaftConfig, Role
 from raftkv.storage.identity import Identity, Stage
 from raftkv.storage.memory import read_state
 from raftkv.storage.ports import Checkpoint
-from raftkv.transport.handshake import Identity as PeerIdentity
-from raftkv.transport.ports import Founding, Frame
 from raftkv.versions import SUPPORTED, VersionRange
 
 CLUSTER_ID = 1
@@ -257,7 +257,7 @@ class Host:
         self.door = SimulatedFrontDoor(process, node, self._settings, node.driver.broken)
 
     async def _start_node(self, process: Process, rng: Random) -> Node:
-        """As a server does it (raftkv/server/app.py)."""
+        """As a server does it (raftkv/server/process.py)."""
         joining = Joining(self._network, process, self.name, self._leader)
         identity = self.disk.identities.load() or await self._new_identity(rng, joining)
         if identity.out_of_service:

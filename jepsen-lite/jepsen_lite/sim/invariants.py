@@ -23,7 +23,7 @@ from raftkv.raft.entry import Entry, EntryKind, HardState, Membership
 from raftkv.raft.messages import AppendEntriesReply, Message, RequestVote, RequestVoteReply
 from raftkv.raft.raft import Raft
 from raftkv.raft.ready import Role
-from raftkv.rpc import log_pb2
+from raftkv.rpc.v1 import log_pb2
 from raftkv.storage.ports import RecoveredLog
 
 BOOTSTRAP_INDEX = 2

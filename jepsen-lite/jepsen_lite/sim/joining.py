@@ -1,4 +1,4 @@
-"""A simulated node that joins: what raftkv/server/joining.py asks of the cluster over gRPC."""
+"""A simulated node that joins: what raftkv/server/bootstrap.py asks of the cluster over gRPC."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from jepsen_lite.sim.violation import Violation
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.records import split_lease, unpack_lease
 from raftkv.kv.store import Family
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 
 REMOVED_WITHIN_MS: Final = 5_000
 """Of cluster time, which runs only while there is a leader to remove what is over."""

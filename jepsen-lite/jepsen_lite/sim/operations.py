@@ -14,7 +14,7 @@ from jepsen_lite.sim.operator import Operator
 from jepsen_lite.sim.targets import Targets
 from raftkv.errors import RaftkvError
 from raftkv.node.node import Node
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 
 Operation: TypeAlias = Transfer | Reconfigure | Ask | Compact
 

@@ -15,21 +15,21 @@ from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.traffic import Sending, Traffic
 from jepsen_lite.sim.world import World
 from raftkv.errors import ConnectionFailed, InvalidRequest, RaftkvError, Unavailable
-from raftkv.raft.breach import ProtocolBreach
-from raftkv.raft.messages import InstallSnapshot
-from raftkv.storage.ports import Checkpoint, Start
-from raftkv.transport.codec import (
+from raftkv.peer.codec import (
     decode_founding,
     decode_frame,
     encode_founding,
     encode_frame,
     encode_lanes,
 )
-from raftkv.transport.handshake import Caller, Identity, Refused, check_hello, hello
-from raftkv.transport.link_table import LinkTable
-from raftkv.transport.ports import FounderPort, Founding, Frame, PeerHandler
-from raftkv.transport.snapshot_receiver import SnapshotReceiver
-from raftkv.transport.snapshots import STALL_TIMEOUT_S, encode_chunks
+from raftkv.peer.handshake import Caller, Identity, Refused, check_hello, hello
+from raftkv.peer.links import LinkTable
+from raftkv.peer.ports import FounderPort, Founding, Frame, PeerHandler
+from raftkv.peer.snapshot_receive import SnapshotReceiver
+from raftkv.peer.snapshot_send import STALL_TIMEOUT_S, encode_chunks
+from raftkv.raft.breach import ProtocolBreach
+from raftkv.raft.messages import InstallSnapshot
+from raftkv.storage.ports import Checkpoint, Start
 
 END_OF_STREAM = b""
 HELLO_BYTES = 64

@@ -36,7 +36,7 @@ from jepsen_lite.verdicts import Finding, Problem, Validity, texts_of
 from jepsen_lite.workloads.base import Workload
 from jepsen_lite.workloads.catalogue import WORKLOADS
 from jepsen_lite.workloads.removals import RemovedLeaders, RemovedLocks
-from raftkv.kv.steps import STEP_UNITS
+from raftkv.kv.pace import STEP_UNITS
 
 BOOT_S = 10.0
 LIVENESS_S = 10.0

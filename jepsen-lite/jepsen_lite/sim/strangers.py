@@ -14,12 +14,12 @@ from jepsen_lite.sim.faults import Schedule, Stranger
 from jepsen_lite.sim.host import Host
 from raftkv.errors import InvalidRequest
 from raftkv.node.node import Node
+from raftkv.peer.codec import decode_frame
+from raftkv.peer.handshake import Caller, Refusal, Refused
 from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Address
-from raftkv.rpc import kv_pb2, log_pb2, peer_pb2
+from raftkv.rpc.v1 import kv_pb2, log_pb2, peer_pb2
 from raftkv.storage.ports import Start
-from raftkv.transport.codec import decode_frame
-from raftkv.transport.handshake import Caller, Refusal, Refused
 
 STRANGER = 999
 SECONDS_MIN = 2.0

@@ -17,20 +17,20 @@ from aetcd import rpc
 
 from jepsen_lite.systems.etcd_locks import EtcdLock, is_late
 from raftkv.arguments import to_bytes
-from raftkv.client.op import Operation
-from raftkv.client.op import get as op_get
-from raftkv.client.op import put as op_put
-from raftkv.client.results import (
+from raftkv.client.api.transactions import Attempts, Transaction
+from raftkv.client.connection.throttle import Backoff
+from raftkv.client.model.op import Operation
+from raftkv.client.model.op import get as op_get
+from raftkv.client.model.op import put as op_put
+from raftkv.client.model.results import (
     KeyValue,
     PutResult,
     RangeResult,
     SwapResult,
     TransactionResult,
 )
-from raftkv.client.retry import Backoff
-from raftkv.client.transactions import Attempts, Transaction
-from raftkv.client.values import prefix_range
-from raftkv.client.when import Compare, mod_revision, value, version
+from raftkv.client.model.when import Compare, mod_revision, value, version
+from raftkv.client.requests import prefix_range
 from raftkv.errors import (
     ConnectionFailed,
     DeadlineExceeded,

@@ -19,7 +19,7 @@ from aetcd import Client as Connection
 from aetcd import rpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from raftkv.client.results import KeyValue
+from raftkv.client.model.results import KeyValue
 from raftkv.errors import LockLost, LockNotAcquired, RaftkvError
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from jepsen_lite.systems.network import CLIENTS
 from jepsen_lite.systems.proxy import Proxy
 from jepsen_lite.systems.raftkv_operator import ASK_TIMEOUT_S, OPERATE_TIMEOUT_S, Operated
 from raftkv.client.client import Client
+from raftkv.client.model.status import NodeStatus
 from raftkv.client.settings import ClientSettings
-from raftkv.client.status import NodeStatus
 from raftkv.errors import RaftkvError
 
 # What an earlier run has left under the keys of our workloads nobody in this one has written.

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import raftkv
 from jepsen_lite.systems.base import NoEffect, System
 from raftkv.client.client import Client
+from raftkv.client.model.status import NodeStatus, Role
 from raftkv.client.settings import ClientSettings
-from raftkv.client.status import NodeStatus, Role
 from raftkv.errors import RaftkvError
 
 ASK_TIMEOUT_S = 1.0

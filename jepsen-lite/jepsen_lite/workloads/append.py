@@ -18,8 +18,8 @@ from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
 from jepsen_lite.workloads.optimistic import read_together, write_if_unchanged
+from raftkv.client.api.transactions import Transaction
 from raftkv.client.client import Client
-from raftkv.client.transactions import Transaction
 
 KEY = "append"
 LISTS = 5

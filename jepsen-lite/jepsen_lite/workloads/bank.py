@@ -24,7 +24,7 @@ from jepsen_lite.workloads.optimistic import (
     write_if_unchanged,
 )
 from raftkv.client.client import Client
-from raftkv.client.results import KeyValue
+from raftkv.client.model.results import KeyValue
 
 KEY = "bank"
 ACCOUNTS = tuple(f"bank/{number}" for number in range(6))

@@ -12,7 +12,7 @@ from jepsen_lite.checkers import election, lock
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, NotDone, Session
-from raftkv.client.elections import Leadership
+from raftkv.client.coordination.election import Leadership
 
 NAME = "election"
 TTL_S = 2.0

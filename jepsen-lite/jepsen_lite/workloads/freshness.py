@@ -12,7 +12,7 @@ from jepsen_lite.checkers import staleness
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from raftkv.client.levels import ReadLevel, bounded
+from raftkv.client.model.read_levels import ReadLevel, bounded
 
 KEYS = 3
 BOUNDS_S = (0.2, 1.0)

@@ -13,7 +13,7 @@ from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, NotDone, Session
 from jepsen_lite.workloads.versions import versions_of
 from raftkv.client.client import Client
-from raftkv.client.locks import Lock
+from raftkv.client.coordination.lock import Lock
 
 LOCKS = ("lock/a", "lock/b")
 # Short, so that holders that are paused or cut off lose their locks within a run.

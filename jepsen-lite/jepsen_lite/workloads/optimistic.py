@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import raftkv
 from jepsen_lite.workloads.base import NotDone
 from raftkv.client.client import Client
-from raftkv.client.results import KeyValue, RangeResult
+from raftkv.client.model.results import KeyValue, RangeResult
 
 
 class SomebodyWasFaster(NotDone):

@@ -11,7 +11,7 @@ from jepsen_lite.checkers import queues
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from raftkv.client.results import KeyValue
+from raftkv.client.model.results import KeyValue
 
 PREFIX = "queue/"
 PAGE_KEYS = 3

@@ -12,7 +12,7 @@ from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
 from jepsen_lite.workloads.versions import as_history
-from raftkv.client.results import KeyValue
+from raftkv.client.model.results import KeyValue
 
 PREFIX = "set/"
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from raftkv.client.client import Client
-from raftkv.client.results import KeyValue
+from raftkv.client.model.results import KeyValue
 from raftkv.errors import RevisionCompacted
 
 

@@ -15,7 +15,7 @@ from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
 from raftkv.client.client import Client
-from raftkv.client.watch_events import EventKind, WatchEvent
+from raftkv.client.model.results import EventKind, WatchEvent
 from raftkv.errors import DeadlineExceeded, RevisionCompacted
 
 PREFIX = "watch/"

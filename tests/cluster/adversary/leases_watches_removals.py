@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.failures import error_of
 from tests.cluster.adversary.requests import (
     ALL,
@@ -106,7 +106,7 @@ async def watches_from_the_first_revision(walk: Walk) -> None:
     streams = []
     for node_id in walk.cluster.nodes:
         call = walk.channel(node_id).stream_stream(
-            "/raftkv.rpc.Watch/Open",
+            "/raftkv.rpc.v1.Watch/Open",
             request_serializer=api_pb2.WatchRequest.SerializeToString,
             response_deserializer=api_pb2.WatchReply.FromString,
         )

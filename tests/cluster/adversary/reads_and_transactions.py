@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from tests.cluster.adversary.requests import (
     ALL,
     BATCH,

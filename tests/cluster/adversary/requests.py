@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 from raftkv.kv.limits import TRANSACTION_DEPTH_MAX, Limits
-from raftkv.rpc import kv_pb2
+from raftkv.rpc.v1 import kv_pb2
 
 KEYS = 200_000
 ALL = {"key": b"k/", "range_end": b"k0"}

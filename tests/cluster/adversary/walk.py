@@ -14,7 +14,7 @@ import grpc
 
 from raftkv import errors
 from raftkv.errors import RaftkvError
-from raftkv.rpc import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.failures import error_of, error_of_call
 from tests.cluster.cluster import Cluster, eventually
 
@@ -123,7 +123,7 @@ class Walk:
     ) -> AsyncIterator[Callable[[api_pb2.PipelineRequest], Awaitable[None]]]:
         """One request after the other on a stream."""
         call = self.channel(node_id).stream_stream(
-            "/raftkv.rpc.Pipeline/Open",
+            "/raftkv.rpc.v1.Pipeline/Open",
             request_serializer=api_pb2.PipelineRequest.SerializeToString,
             response_deserializer=api_pb2.PipelineReply.FromString,
         )()

@@ -13,11 +13,11 @@ import pytest
 from jepsen_lite.node_traces import collect, trace_of
 from jepsen_lite.report import write
 from raftkv.clocks import VectorTime
+from raftkv.peer.codec import encode_frame
+from raftkv.peer.ports import Frame
+from raftkv.peer.tracing import MessageTrace
 from raftkv.raft.entry import Entry, EntryKind
 from raftkv.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat
-from raftkv.transport.codec import encode_frame
-from raftkv.transport.ports import Frame
-from raftkv.transport.tracing import MessageTrace
 from tests.jepsen_lite.report import runs
 
 MS = 1_000_000
@@ -33,7 +33,7 @@ class Traced:
         directory.mkdir()
         self.directory = directory
         moments = itertools.count(BEGAN_NS + FIRST_NS, MS)
-        monkeypatch.setattr("raftkv.transport.tracing.time.monotonic_ns", lambda: next(moments))
+        monkeypatch.setattr("raftkv.peer.tracing.time.monotonic_ns", lambda: next(moments))
         self.nodes = {number: self._start(number) for number in (1, 2, 3)}
 
     def send(self, sender: int, recipient: int, frame: Frame, *, arrives: bool = True) -> None:

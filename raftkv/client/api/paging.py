@@ -1,0 +1,268 @@
+"""Reads a range in as many pages as it takes, all of them at the revision of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final, Self
+
+from raftkv.client.model.op import Sort
+from raftkv.client.model.results import DeleteResult, KeyValue, RangeResult
+from raftkv.errors import (
+    DeadlineExceeded,
+    Outcome,
+    RaftkvError,
+    RevisionCompacted,
+    TooLarge,
+    TooManyKeys,
+)
+from raftkv.rpc.v1 import kv_pb2
+
+ReadPage = Callable[[kv_pb2.Range], Awaitable[RangeResult]]
+
+
+_SORT_KEYS: dict[Sort, Callable[[KeyValue], int | bytes]] = {
+    Sort.KEY: lambda kv: kv.key,
+    Sort.VERSION: lambda kv: kv.version,
+    Sort.CREATE_REVISION: lambda kv: kv.create_revision,
+    Sort.MOD_REVISION: lambda kv: kv.mod_revision,
+    Sort.VALUE: lambda kv: kv.value,
+}
+
+
+SORTED_MIN: Final = 1_000
+
+
+"""Beyond twice the limit, so many keys are gathered before they are sorted and cut."""
+
+
+class Pages:
+    """The pages of a range, in the order of its keys. One that failed is asked for again.
+
+    All are from one revision: that which is asked for, or that of `first`, the first page.
+    """
+
+    def __init__(self, read_page: ReadPage, message: kv_pb2.Range, page_keys: int) -> None:
+        self.first: RangeResult | None = None
+        self.more = True
+        self.keys = 0  # on the pages so far
+        self._read_page = read_page
+        self._page_keys = page_keys
+        self._request = kv_pb2.Range()
+        self._request.CopyFrom(message)
+        self._request.page = True
+        for field in ("sort_order", "sort_target"):
+            self._request.ClearField(field)
+
+    @property
+    def revision(self) -> int:
+        """The revision that all pages show; 0 while it is not known."""
+        return self._request.revision
+
+    async def next(self, keys_max: int = 0) -> RangeResult:
+        """The next page, of at most `keys_max` keys (0: as many as a page has).
+
+        It may have none although there are more: then so many rows were looked at.
+        """
+        while True:
+            self._request.limit = min(keys_max or self._page_keys, self._page_keys)
+            try:
+                return await self._next()
+            except TooLarge:
+                if self._page_keys == 1:
+                    raise
+                self._page_keys = max(1, self._page_keys // 2)
+
+    async def count(self) -> int:
+        """How many keys there are on the pages that are left."""
+        self._request.count_only = True
+        self._request.limit = 0
+        keys_before = self.keys
+        while self.more:
+            await self._next()
+        return self.keys - keys_before
+
+    async def _next(self) -> RangeResult:
+        page = await self._read_page(self._request)
+        self.first = self.first or page
+        self.keys += page.count
+        self.more = page.more
+        self._request.key = page.next_key
+        self._request.revision = self._request.revision or page.revision
+        return page
+
+
+async def read_range(
+    read_page: ReadPage, message: kv_pb2.Range, sort: Sort, descending: bool, page_keys_max: int
+) -> RangeResult:
+    """The whole range in one reply if it is small enough for that, else put together from pages.
+
+    `read_page` raises when the caller's time is up, which bounds the number of pages.
+    """
+    with suppress(TooLarge, TooManyKeys):
+        return await read_page(message)
+    # An order by values that nobody wants to see: only the values tell it.
+    hidden_values = sort is Sort.VALUE and message.keys_only
+    request = _with_values(message) if hidden_values else message
+    while True:
+        pages = Pages(read_page, request, page_keys_max)
+        try:
+            found = await _read_pages(pages, request, sort, descending)
+        except RevisionCompacted:
+            if message.revision:
+                raise
+            # The revision that the pages were pinned to was compacted meanwhile: start afresh.
+        except DeadlineExceeded as error:
+            if not pages.keys:
+                raise
+            raise DeadlineExceeded(
+                f"{pages.keys} keys were read in time, and the range has more; give it a longer"
+                " timeout, or scan it"
+            ) from error
+        else:
+            if hidden_values:
+                found = replace(found, kvs=tuple(replace(kv, value=b"") for kv in found.kvs))
+            return found
+
+
+async def _read_pages(
+    pages: Pages, message: kv_pb2.Range, sort: Sort, descending: bool
+) -> RangeResult:
+    if message.count_only:
+        kvs = []
+    elif sort is Sort.KEY and not descending:
+        kvs = await _in_natural_order(pages, message.limit)
+    else:
+        kvs = await _sorted(pages, sort, descending, message.limit)
+    # Promised is the count of the whole range; it costs less than reading what the limit cuts off.
+    await pages.count()
+    assert pages.first is not None
+    more = not message.count_only and 0 < message.limit < pages.keys
+    return replace(pages.first, kvs=tuple(kvs), count=pages.keys, more=more, next_key=b"")
+
+
+async def _in_natural_order(pages: Pages, limit: int) -> list[KeyValue]:
+    kvs: list[KeyValue] = []
+    while pages.more and not (limit and len(kvs) >= limit):
+        kvs.extend((await pages.next(limit - len(kvs) if limit else 0)).kvs)
+    return kvs
+
+
+async def _sorted(pages: Pages, sort: Sort, descending: bool, limit: int) -> list[KeyValue]:
+    """The first `limit` (0: all) in this order."""
+    kvs: list[KeyValue] = []
+    while pages.more:
+        kvs.extend((await pages.next()).kvs)
+        if not pages.more or (limit and len(kvs) > 2 * limit + SORTED_MIN):
+            kvs.sort(key=_SORT_KEYS[sort], reverse=descending)
+            del kvs[limit or len(kvs) :]
+    return kvs
+
+
+def _with_values(message: kv_pb2.Range) -> kv_pb2.Range:
+    whole = kv_pb2.Range()
+    whole.CopyFrom(message)
+    whole.keys_only = False
+    return whole
+
+
+SCAN_PAGE_KEYS: Final = 1_000
+
+
+"""Larger pages were no faster: measured, 13 to 17 µs a key with 1,000, 4,000 and 10,000."""
+
+
+class Scan:
+    """The keys of a range in order, all as they were at one revision: `async for kv in scan`.
+
+    An error skips nothing: whoever goes on iterating gets the page that it has cut off. Raises
+    `RevisionCompacted` once the revision is compacted; another scan then has to begin.
+    """
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._page: Iterator[KeyValue] = iter(())
+
+    @property
+    def revision(self) -> int:
+        """The revision that it shows; 0 while that is not known, before the first page."""
+        return self._pages.revision
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> KeyValue:
+        while (kv := next(self._page, None)) is None:
+            page = await self.next_page()
+            if page is None:
+                raise StopAsyncIteration
+            self._page = iter(page.kvs)
+        return kv
+
+    async def next_page(self) -> RangeResult | None:
+        """A whole page at once, None after the last.
+
+        It may have no keys; `count` is of this page. With its `next_key` and the scan's `revision`
+        another scan, elsewhere or later, goes on behind it.
+        """
+        return await self._pages.next() if self._pages.more else None
+
+    async def count(self) -> int:
+        """How many keys are on the pages that are left; they are counted where they are.
+
+        After an error it goes on with the page that was cut off, and counts from there.
+        """
+        return await self._pages.count()
+
+
+DELETE_PAGE_KEYS: Final = 10_000
+
+
+"""As many as the store deletes in one revision; of a larger page it deletes no more than these."""
+
+
+class PagedDeletion:
+    """Deletes a page with each iteration, in the order of the keys: `async for page in deletion`.
+
+    Each page is one revision, and applied once at most. What was deleted stays deleted, also if
+    an error or a cancellation cuts it off: then the numbers say what is certainly gone, and
+    whoever goes on iterating, or deletes the range anew, deletes the rest.
+    """
+
+    def __init__(self, delete_page: Callable[[], Awaitable[DeleteResult]]) -> None:
+        self.deleted = 0  # keys that are certainly gone
+        self.pages = 0  # each of at least one key
+        self.first_revision = 0  # of the first page; 0: nothing is deleted yet
+        self.last_revision = 0
+        self.complete = False
+        self.outcome_unknown = False  # one more page may be gone: no answer came
+        self._delete_page = delete_page
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> DeleteResult:
+        if self.complete:
+            raise StopAsyncIteration
+        unknown_before = self.outcome_unknown
+        self.outcome_unknown = True  # until there is an answer; a cancellation may come first
+        try:
+            page = await self._delete_page()
+        except RaftkvError as error:
+            self.outcome_unknown = unknown_before or error.outcome is Outcome.MAYBE_APPLIED
+            raise
+        self.outcome_unknown = unknown_before
+        self.complete = not page.more
+        if page.deleted:
+            self.deleted += page.deleted
+            self.pages += 1
+            self.first_revision = self.first_revision or page.revision
+        self.last_revision = page.revision
+        return page
+
+    async def finish(self) -> Self:
+        """Delete all that is left; returns itself, for its numbers."""
+        async for _ in self:
+            pass
+        return self

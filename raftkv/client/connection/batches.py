@@ -1,0 +1,264 @@
+"""Queues of calls and the batches made from them. Knows the wire, not when or where it is sent.
+
+Each call is encoded once, when it is issued, as a batch of itself alone. Protobuf defines that
+messages put one after the other merge, their repeated fields concatenated: so a batch is its
+header followed by the calls' bytes, and making one costs no more than joining them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from raftkv.client.connection.session import Session
+from raftkv.client.model.read_levels import Bounded, Level, ReadLevel
+from raftkv.client.settings import ClientSettings
+from raftkv.errors import DeadlineExceeded, RaftkvError, TooStale
+from raftkv.rpc.v1 import api_pb2, kv_pb2
+
+
+class Call:
+    """One operation of one caller, and the future that the caller waits for."""
+
+    __slots__ = ("alone", "deadline", "decode", "future", "once", "piece")
+
+    def __init__(
+        self,
+        piece: bytes,
+        decode: Callable[..., Any],
+        future: asyncio.Future[Any],
+        deadline: float,
+        once: bool,
+    ) -> None:
+        self.piece = piece  # a CommandBatch or ReadBatch with nothing but this operation
+        self.decode = decode  # of a result that is no failure; see Lane.value
+        self.future = future
+        self.deadline = deadline  # in the loop's time
+        self.once = once  # a refusal is its answer: it is not queued again
+        self.alone = False  # it needs the whole room of a reply for itself
+
+
+class Batch:
+    """Calls that travel together. A batch of a session is sent again only unchanged."""
+
+    __slots__ = (
+        "ambiguous",
+        "calls",
+        "deadline",
+        "lane",
+        "next_deadline",
+        "payload",
+        "sent_at",
+        "sequence",
+        "session",
+    )
+
+    def __init__(self, lane: Lane, calls: list[Call], payload: bytes) -> None:
+        self.lane = lane
+        self.calls = calls
+        self.payload = payload
+        self.session: Session | None = None
+        self.sequence = 0
+        self.ambiguous = False  # an attempt ended without an answer: it may have been applied
+        self.sent_at = 0.0
+        self.deadline = max(call.deadline for call in calls)
+        self.next_deadline = min(call.deadline for call in calls)
+
+    def settle(self) -> None:
+        """This batch will never be sent again."""
+        if self.session is not None:
+            self.session.settle(self.sequence)
+
+
+class Lane:
+    """The queue of one kind of call, and its share of what is in flight.
+
+    What a lane sends may be repeated at will, unless it belongs to a session.
+    """
+
+    writes = False  # calls whose outcome is unknown when no answer comes
+    needs_majority = True
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.queue: deque[Call] = deque()
+        self.in_flight = 0
+        self.operations_max = settings.batch_operations_max
+        self.bytes_max = settings.batch_bytes_max
+        # What the store has last refused for now, and until when it wants to be left alone.
+        self.refusal = ""
+        self.resume_at = 0.0
+
+    def refused(self, refusal: str, resume_at: float) -> None:
+        """The store has no room for this client's session: one batch at a time asks again."""
+        self.refusal = refusal
+        self.resume_at = max(self.resume_at, resume_at)
+
+    def answered(self) -> None:
+        """The store has taken a batch: there is room again."""
+        self.refusal = ""
+        self.resume_at = 0.0
+
+    def ready(self) -> bool:
+        """Whether `form` has something to make a batch of."""
+        return bool(self.queue)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a call of this lane waits, here or for its answer."""
+        return bool(self.queue) or self.in_flight > 0
+
+    def form(self, operations_max: int) -> Batch | None:
+        """Make a batch of the calls in front that still have somebody waiting."""
+        calls = self._take(min(operations_max, self.operations_max))
+        return Batch(self, calls, self._header() + _joined(calls)) if calls else None
+
+    def put_back(self, calls: Sequence[Call]) -> None:
+        """These were certainly not run: they are the first in the next batch."""
+        self.queue.extendleft(call for call in reversed(calls) if not call.future.done())
+
+    def shrink(self) -> None:
+        """The server's limits are below ours: make smaller batches from now on."""
+        self.operations_max = max(1, self.operations_max // 2)
+        self.bytes_max = max(1, self.bytes_max // 2)
+
+    def envelope(self, number: int, timeout_ms: int, payload: bytes) -> bytes:
+        """The PipelineRequest that carries a batch."""
+        return api_pb2.PipelineRequest(
+            number=number, timeout_ms=timeout_ms, commands=payload
+        ).SerializeToString()
+
+    def value(self, call: Call, result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Any:
+        """What the caller gets for a result that is no failure."""
+        return call.decode(result)
+
+    def not_in_time(self, why: str) -> RaftkvError:
+        """What a caller is told whose call has changed nothing when its time is up.
+
+        `why` is what a node said last, or that it said nothing; empty if none was reached.
+        """
+        applied = ", and nothing was applied" if self.writes else ""
+        why = self.refusal or why
+        said = f" ({why})" if why else ""
+        return DeadlineExceeded(
+            f"no node could serve this in time{applied}{said}; try again, or give it a longer"
+            " timeout"
+        )
+
+    def _header(self) -> bytes:
+        return b""
+
+    def _take(self, operations_max: int) -> list[Call]:
+        queue, bytes_left = self.queue, self.bytes_max
+        calls: list[Call] = []
+        while queue and len(calls) < operations_max:
+            call = queue[0]
+            if not call.future.done():
+                bytes_left -= len(call.piece)
+                if calls and (bytes_left < 0 or call.alone):
+                    break
+                calls.append(call)
+                if call.alone:
+                    operations_max = 1
+            queue.popleft()
+        return calls
+
+
+class ControlLane(Lane):
+    """The client's own session commands: in no session themselves, harmless when repeated."""
+
+
+class WriteLane(Lane):
+    """The callers' commands. Each batch gets a sequence of the session, so that it runs once."""
+
+    writes = True
+
+    def __init__(self, settings: ClientSettings) -> None:
+        super().__init__(settings)
+        self.session: Session | None = None
+
+    def ready(self) -> bool:
+        return self.session is not None and bool(self.queue)
+
+    def form(self, operations_max: int) -> Batch | None:
+        session = self.session
+        calls = self._take(min(operations_max, self.operations_max)) if session else []
+        if session is None or not calls:
+            return None
+        sequence = session.next_sequence()
+        header = kv_pb2.CommandBatch(
+            session=session.lease, sequence=sequence, acknowledged=session.acknowledged
+        )
+        batch = Batch(self, calls, header.SerializeToString() + _joined(calls))
+        batch.session = session
+        batch.sequence = sequence
+        return batch
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """The level of a range's later pages: whoever has this revision may answer, on its own."""
+
+    revision: int
+
+
+LaneLevel: TypeAlias = Level | AtLeast
+
+
+class ReadLane(Lane):
+    """Reads of one level, all of ranges or all of transactions: their results come in one order."""
+
+    def __init__(
+        self, settings: ClientSettings, level: LaneLevel, revision_seen: Callable[[], int]
+    ) -> None:
+        super().__init__(settings)
+        self._level = level
+        self._revision_seen = revision_seen
+        self._fixed_header = _header_of(level).SerializeToString()
+        self.needs_majority = level is not ReadLevel.STALE and not isinstance(level, AtLeast)
+
+    def envelope(self, number: int, timeout_ms: int, payload: bytes) -> bytes:
+        return api_pb2.PipelineRequest(
+            number=number, timeout_ms=timeout_ms, reads=api_pb2.ReadBatch.FromString(payload)
+        ).SerializeToString()
+
+    def value(self, call: Call, result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Any:
+        return call.decode(result, reply)
+
+    def not_in_time(self, why: str) -> RaftkvError:
+        if isinstance(self._level, Bounded):
+            return TooStale(
+                f"no node could show in time that its state is at most {self._level.max_staleness}"
+                " s old; try again, allow more, or read stale"
+            )
+        return super().not_in_time(why)
+
+    def _header(self) -> bytes:
+        if self._level is ReadLevel.SESSION:
+            seen = api_pb2.ReadBatch(min_revision=self._revision_seen())
+            return self._fixed_header + seen.SerializeToString()
+        return self._fixed_header
+
+
+_LEVELS = {
+    ReadLevel.LINEARIZABLE: api_pb2.READ_LEVEL_LINEARIZABLE,
+    ReadLevel.LEADER_LEASE: api_pb2.READ_LEVEL_LEADER_LEASE,
+    ReadLevel.SESSION: api_pb2.READ_LEVEL_SESSION,
+    ReadLevel.STALE: api_pb2.READ_LEVEL_STALE,
+}
+
+
+def _header_of(level: LaneLevel) -> api_pb2.ReadBatch:
+    if isinstance(level, AtLeast):
+        return api_pb2.ReadBatch(level=api_pb2.READ_LEVEL_SESSION, min_revision=level.revision)
+    if isinstance(level, Bounded):
+        return api_pb2.ReadBatch(
+            level=api_pb2.READ_LEVEL_BOUNDED, max_staleness_ms=int(level.max_staleness * 1000)
+        )
+    return api_pb2.ReadBatch(level=_LEVELS[level])
+
+
+def _joined(calls: list[Call]) -> bytes:
+    return b"".join([call.piece for call in calls])

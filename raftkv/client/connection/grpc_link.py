@@ -1,0 +1,284 @@
+"""Links over gRPC: one channel per endpoint, raw bytes in and out."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from raftkv.client.connection.binding import identity_facts
+from raftkv.client.connection.grpc_fork import forks
+from raftkv.client.connection.link import PIPELINE
+from raftkv.errors import ConnectionFailed, Outcome, OutcomeUnknown, RaftkvError, from_wire
+from raftkv.host_port import split_host_port
+from raftkv.rpc.v1 import api_pb2
+
+RESOLVE_S_MAX = 1.0
+
+EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
+STATUS_DETAILS = "grpc-status-details-bin"
+
+POLLER = "PollerCompletionQueue"
+LOOP_CLOSED = "Event loop is closed"
+
+OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_send_message_length", 16 << 20),
+    ("grpc.max_receive_message_length", 64 << 20),
+    # A node that comes back is found at once; gRPC's own default waits up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.min_reconnect_backoff_ms", 1_000),  # it is also the time given to one attempt
+    # So is one that comes back at another address of its name; gRPC's own default is 30 s.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.enable_http_proxy", 0),
+    # The probe for a larger window pings after every message; a fixed large one costs nothing.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 4 << 20),
+    # Two clients of one process share no connection: each has its own bounds on the server.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class LateAnswers:
+    """An exception handler of a loop that drops one error of grpc.aio.
+
+    All loops of a process take gRPC's events from one queue, each for all of them. An event of a
+    loop that is closed raises in the loop that took it, where nobody is concerned by it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._next = loop.get_exception_handler()
+
+    @staticmethod
+    def drop(loop: asyncio.AbstractEventLoop) -> None:
+        """Drop them on this loop from now on."""
+        if not isinstance(loop.get_exception_handler(), LateAnswers):
+            loop.set_exception_handler(LateAnswers(loop))
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        message, error = context.get("message", ""), context.get("exception")
+        if isinstance(error, RuntimeError) and POLLER in message and str(error) == LOOP_CLOSED:
+            return
+        if self._next is not None:
+            self._next(loop, context)
+        else:
+            loop.default_exception_handler(context)
+
+
+class GrpcLink:
+    """The link to one address. Belongs to the event loop that it was first used on."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.loop = asyncio.get_running_loop()
+        self._channel: grpc.aio.Channel | None = None
+        self._name_known = False  # the host's name has an address
+        self._look_up: asyncio.Future[str] | None = None  # one at a time
+        self._streams: set[asyncio.Task[None]] = set()
+
+    def open(
+        self,
+        on_message: Callable[[bytes], None],
+        on_end: Callable[[RaftkvError], None],
+        method: str = PIPELINE,
+    ) -> GrpcStream:
+        """See `Link.open`."""
+        stream = GrpcStream(self, on_message, on_end, method)
+        self._streams.add(stream.task)
+        stream.task.add_done_callback(self._streams.discard)
+        return stream
+
+    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+        """See `Link.call`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                channel: Any = await self.connected()
+        except TimeoutError:
+            raise ConnectionFailed(f"{self.address} takes no connection") from None
+        try:
+            reply: bytes = await channel.unary_unary(method)(
+                request, timeout=max(0.001, deadline - loop.time())
+            )
+        except grpc.aio.AioRpcError as error:
+            raise error_of_call(error, self.address) from None
+        return reply
+
+    async def connected(self) -> grpc.aio.Channel:
+        """The channel, once it stands. Raises `ConnectionFailed` if the attempt fails."""
+        if self._channel is None:
+            self._channel = grpc.aio.insecure_channel(self.address, options=OPTIONS)
+            forks.opened(self)
+            LateAnswers.drop(self.loop)
+        channel = self._channel
+        state = channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.READY:
+            if state in (
+                grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+                grpc.ChannelConnectivity.SHUTDOWN,
+            ):
+                raise ConnectionFailed(await self._why_unconnected())
+            await channel.wait_for_state_change(state)
+            state = channel.get_state(try_to_connect=True)
+        return channel
+
+    async def _why_unconnected(self) -> str:
+        """gRPC does not tell a name that nobody knows from a node that is down."""
+        host, port = split_host_port(self.address)
+        if not self._name_known:
+            # Several callers may wait for one.
+            look_up = self._look_up = self._look_up or _look_up(host, port)
+            await asyncio.wait({look_up}, timeout=RESOLVE_S_MAX)
+            if not look_up.done():
+                return f"no name server answers for the host name in {self.address}"
+            if self._look_up is look_up:
+                self._look_up = None
+            if failure := look_up.result():
+                return f"the host name in {self.address} can't be resolved: {failure}"
+            self._name_known = True
+        return f"{self.address} takes no connection"
+
+    async def close(self) -> None:
+        """See `Link.close`."""
+        if self._streams:
+            for task in self._streams:
+                task.cancel()
+            await asyncio.wait(self._streams)
+        if self._channel is not None:
+            await self._channel.close(None)
+            self._channel = None
+            forks.closed(self)
+
+
+def _look_up(host: str, port: int) -> asyncio.Future[str]:
+    """Why the name has no address; empty if it has one.
+
+    In a thread that neither the loop's end nor the interpreter's waits for, as both would for the
+    loop's own threads: a name server may never answer.
+    """
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[str] = loop.create_future()
+
+    def look_up() -> None:
+        failure = ""
+        try:
+            socket.getaddrinfo(host, port)
+        except socket.gaierror as error:
+            failure = str(error.strerror)
+        except (OSError, UnicodeError) as error:
+            failure = str(error)
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(found.set_result, failure)
+
+    threading.Thread(target=look_up, name="raftkv-resolver", daemon=True).start()
+    return found
+
+
+class GrpcStream:
+    """One stream. Two tasks: one writes what is queued, one reads what comes."""
+
+    def __init__(
+        self,
+        link: GrpcLink,
+        on_message: Callable[[bytes], None],
+        on_end: Callable[[RaftkvError], None],
+        method: str,
+    ) -> None:
+        self._link = link
+        self._method = method
+        self._on_message = on_message
+        self._on_end = on_end
+        self._outbox: deque[bytes] = deque()
+        self._outbox_filled = asyncio.Event()
+        self.task = asyncio.create_task(self._run())
+
+    def send(self, message: bytes) -> None:
+        """See `Stream.send`."""
+        self._outbox.append(message)
+        self._outbox_filled.set()
+
+    def close(self) -> None:
+        """See `Stream.close`."""
+        self.task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            channel: Any = await self._link.connected()
+        except ConnectionFailed as unsent:
+            self._on_end(unsent)
+            return
+        call: Any = channel.stream_stream(self._method)()
+        writer = asyncio.create_task(self._write(call))
+        try:
+            while (message := await call.read()) is not EOF:
+                self._on_message(message)
+            end: RaftkvError = OutcomeUnknown("the node ended the stream")
+        except grpc.aio.AioRpcError as error:
+            end = _no_such_call(error, self._link.address) or OutcomeUnknown(
+                f"the stream broke: {error.details()}"
+            )
+        finally:
+            call.cancel()
+            writer.cancel()
+            await asyncio.wait([writer])
+        self._on_end(end)
+
+    async def _write(self, call: Any) -> None:
+        try:
+            while True:
+                await self._outbox_filled.wait()
+                self._outbox_filled.clear()
+                while self._outbox:
+                    await call.write(self._outbox.popleft())
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the call is over, which the reader learns as well
+
+
+def error_of_call(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
+    """The typed error that the node ended a call with; `OutcomeUnknown` if gRPC ended it."""
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    header = api_pb2.ReplyHeader()
+    said_by: dict[str, str] = {}
+    metadata: Any = error.trailing_metadata()
+    for name, value in metadata or ():
+        if name == STATUS_DETAILS:
+            try:
+                status = status_pb2.Status.FromString(value)
+            except DecodeError:
+                break
+            for detail in status.details:
+                if detail.Unpack(header):
+                    said_by = identity_facts(header)
+                elif not detail.Unpack(info):
+                    detail.Unpack(retry)
+    facts = dict(info.metadata)
+    outcome = facts.pop("outcome", "")
+    if info.domain != "raftkv" or outcome not in Outcome.__members__:
+        return _no_such_call(error, address) or OutcomeUnknown(
+            f"{address} did not answer the call: {error.details()}"
+        )
+    retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
+    facts |= said_by
+    return from_wire(info.reason, error.details() or "", Outcome[outcome], retry_after_s, facts)
+
+
+def _no_such_call(error: grpc.aio.AioRpcError, address: str) -> ConnectionFailed | None:
+    """Whoever answers there is no node's front door, so nothing was done."""
+    if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+        return None
+    return ConnectionFailed(
+        f"{address} answers, but not as a node answers clients; it looks like the port for other"
+        " nodes (peer port). Give the client port, by default 7410 + node id"
+    )

@@ -1,0 +1,94 @@
+"""One open stream and what it owes us. Knows numbers, not what becomes of a batch.
+
+The first request is a greeting, a read of nothing, whose reply has the node's cluster in its
+header. Batches wait for it: a session and its sequences mean something in one history alone, and
+another cluster may well have a session of the same id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raftkv.client.connection.batches import Batch
+from raftkv.client.connection.endpoints import Endpoint
+from raftkv.client.connection.link import Stream
+from raftkv.errors import RaftkvError
+from raftkv.rpc.v1 import api_pb2
+
+GREETING = 0
+"""The number of the greeting; batches are numbered from 1."""
+
+_GREETING = api_pb2.PipelineRequest(
+    number=GREETING, reads=api_pb2.ReadBatch(level=api_pb2.READ_LEVEL_STALE)
+).SerializeToString()
+
+
+class Flow:
+    """A stream to an endpoint with the batches on it that have no answer yet."""
+
+    __slots__ = ("_number", "_stream", "_waiting_since", "endpoint", "greeted", "in_flight")
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        now: float,
+        on_message: Callable[[Flow, bytes], None],
+        on_end: Callable[[Flow, RaftkvError], None],
+    ) -> None:
+        self.endpoint = endpoint
+        self.in_flight: dict[int, Batch] = {}  # by number, in the order in which they were sent
+        self._number = 0
+        self._waiting_since: float | None = now
+        self.greeted = False  # it belongs to the client's cluster, so batches may be sent
+        self._stream: Stream | None = endpoint.link.open(
+            lambda message: on_message(self, message), lambda error: on_end(self, error)
+        )
+        self._stream.send(_GREETING)
+
+    @property
+    def over(self) -> bool:
+        return self._stream is None
+
+    def send(self, batch: Batch, now: float) -> None:
+        """Hand the batch to the stream; it is in flight from here on."""
+        self._number += 1
+        self.in_flight[self._number] = batch
+        batch.sent_at = now
+        batch.lane.in_flight += 1
+        if self._waiting_since is None:
+            self._waiting_since = now
+        if self._stream is not None:
+            timeout_ms = max(1, int((batch.deadline - now) * 1000))
+            self._stream.send(batch.lane.envelope(self._number, timeout_ms, batch.payload))
+
+    def heard(self, number: int, now: float) -> Batch | None:
+        """A reply came: take its batch out, unless it was given up before."""
+        batch = self.take(number)
+        self._waiting_since = now if self.in_flight else None
+        return batch
+
+    def take(self, number: int) -> Batch | None:
+        """Wait for this batch no longer."""
+        batch = self.in_flight.pop(number, None)
+        if batch is not None:
+            batch.lane.in_flight -= 1
+        return batch
+
+    def silent_s(self, now: float) -> float:
+        """For how long the endpoint has owed us a reply and said nothing.
+
+        A batch that was given up still counts: its missing answer is a sign all the same.
+        """
+        return 0.0 if self._waiting_since is None else now - self._waiting_since
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the endpoint owes us a reply."""
+        return self._waiting_since is not None
+
+    def close(self) -> None:
+        """End the stream; what is in flight stays to be dealt with."""
+        self._waiting_since = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None

@@ -1,0 +1,272 @@
+"""Unary calls to the cluster, and the search for its leader."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Protocol, Self, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from raftkv.client.connection.binding import take_identity
+from raftkv.client.connection.endpoints import Endpoint, Endpoints
+from raftkv.client.connection.home import Home
+from raftkv.client.connection.throttle import Backoff
+from raftkv.client.model.status import NodeStatus, Role, status_of
+from raftkv.client.settings import ClientSettings
+from raftkv.errors import (
+    ConnectionFailed,
+    DeadlineExceeded,
+    NotLeader,
+    NotServing,
+    Outcome,
+    OutcomeUnknown,
+    RaftkvError,
+    ShuttingDown,
+    Unavailable,
+    WrongCluster,
+)
+from raftkv.rpc.v1 import api_pb2
+
+STATUS = "/raftkv.rpc.v1.Cluster/Status"
+STATUS_TIMEOUT_S = 1.0
+LEFT_S_MIN = 0.001  # for what is still asked when the time is up
+# An attempt goes on from a node that says so to the next one, each of them once.
+ASK_ANOTHER = (ConnectionFailed, NotLeader, NotServing, ShuttingDown)
+SEARCHES_MAX = 8  # for one leader; the next new term starts another
+
+
+class Request(Protocol):
+    """A protobuf message, to be sent."""
+
+    def SerializeToString(self) -> bytes: ...  # noqa: N802 - protobuf's name
+
+
+def _nothing() -> None:
+    """No listener is set."""
+
+
+class _HeadedReply(Protocol):
+    @classmethod
+    def FromString(cls, data: bytes, /) -> Self: ...  # noqa: N802 - protobuf's name
+    @property
+    def header(self) -> api_pb2.ReplyHeader: ...
+
+
+HeadedReplyT = TypeVar("HeadedReplyT", bound=_HeadedReply)
+
+
+class Unary:
+    """Calls any node, or one in particular; retries what is safe to retry until the deadline.
+
+    A timeout of 0 stands for one attempt, as in the pipeline: no retry once a node has taken the
+    call, and its answer is awaited for `silence_s_max`.
+
+    A reply of another cluster's node is not used. Raises `WrongCluster` once no other endpoint
+    answers, or if the one in particular is such.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        settings: ClientSettings,
+        rng: random.Random,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._endpoints = endpoints
+        self._settings = settings
+        self._rng = rng
+        self._loop = loop
+        self._home = Home(loop)
+        self._search: asyncio.Task[None] | None = None
+        self.revision = 0  # the highest that an answer to `call` has shown
+
+    async def call(
+        self,
+        method: str,
+        request: Request,
+        reply_type: type[HeadedReplyT],
+        timeout_s: float,
+        *,
+        changes: bool = False,
+    ) -> HeadedReplyT:
+        """Ask the best node, then the others. A call that `changes` something is never repeated
+        once it may have had its effect: it raises `OutcomeUnknown`. It is sent only to a node whose
+        status has just shown that it belongs to the client's cluster."""
+        self._home.check()
+        once = not timeout_s
+        deadline = self._loop.time() + (timeout_s or self._settings.silence_s_max)
+        backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
+        data = request.SerializeToString()
+        avoid: Endpoint | None = None
+        unreachable: set[Endpoint] = set()  # since all others were
+        attempts = 0
+        refusal = ""  # what a node said that did answer: it says more than that others do not
+        while True:
+            now = self._loop.time()
+            if (gone := self._endpoints.binding.gone(now)) is not None:
+                raise gone
+            ranked = self._endpoints.ranked(now, avoid)
+            endpoint = next((each for each in ranked if each not in unreachable), ranked[0])
+            try:
+                if changes:
+                    await self.status(endpoint, min(STATUS_TIMEOUT_S, deadline - now))
+                left_s = deadline - self._loop.time()
+                reply = await self._ask(endpoint, method, data, reply_type, left_s)
+                self.revision = max(self.revision, reply.header.revision)
+                return reply
+            except WrongCluster as foreign:
+                failure: RaftkvError = ConnectionFailed(foreign.message)
+            except RaftkvError as error:
+                failure = error
+            if failure.outcome is Outcome.NOT_APPLIED:
+                raise failure
+            if changes and failure.outcome is Outcome.MAYBE_APPLIED:
+                raise failure
+            self._follow_hint(failure)
+            if not isinstance(failure, ConnectionFailed | OutcomeUnknown):
+                refusal = str(failure)
+            if endpoint in unreachable:
+                unreachable.clear()
+            if isinstance(failure, ConnectionFailed):
+                unreachable.add(endpoint)  # two dead ones must not take turns for ever
+            avoid = endpoint
+            attempts += 1
+            pause_s = backoff.next_s() if attempts >= len(self._endpoints) else 0.0
+            pause_s = max(pause_s, failure.retry_after_s)
+            if once and not (isinstance(failure, ASK_ANOTHER) and attempts < len(ranked)):
+                raise failure if isinstance(failure, Unavailable) else _no_answer(failure)
+            if self._loop.time() + pause_s >= deadline:
+                raise DeadlineExceeded(refusal) if refusal else _no_answer(failure)
+            await asyncio.sleep(pause_s)
+
+    def _follow_hint(self, failure: RaftkvError) -> None:
+        """Who can't do it may know who can: nobody else looks for a leader if all calls are unary,
+        and it may be a node that we were never given."""
+        address = failure.facts.get("leader_address")
+        if address and self._settings.follow_members:
+            self._endpoints.leader = self._endpoints.get(address)
+
+    async def ask(
+        self, endpoint: Endpoint, method: str, request: Request, reply_type: type[HeadedReplyT],
+        timeout_s: float,
+    ) -> HeadedReplyT:  # fmt: skip
+        """Ask this node and no other, once. Raises `ConnectionFailed` if it does not answer."""
+        self._home.check()
+        timeout_s = timeout_s or self._settings.silence_s_max
+        if method != STATUS:  # it may change something: not before the node's cluster is known
+            await self.status(endpoint, timeout_s)
+        try:
+            return await self._ask(
+                endpoint, method, request.SerializeToString(), reply_type, timeout_s
+            )
+        except OutcomeUnknown as error:
+            raise ConnectionFailed(f"{endpoint.address} does not answer: {error}") from None
+
+    async def _ask(
+        self, endpoint: Endpoint, method: str, data: bytes, reply_type: type[HeadedReplyT],
+        timeout_s: float,
+    ) -> HeadedReplyT:  # fmt: skip
+        """One call. Raises `WrongCluster` if it was another cluster's node that answered."""
+        binding, loop = self._endpoints.binding, self._loop
+        try:
+            answer = await endpoint.link.call(method, data, max(LEFT_S_MIN, timeout_s))
+            reply = reply_type.FromString(answer)
+            own = binding.answered(endpoint, reply.header, loop.time())
+        except DecodeError:
+            raise OutcomeUnknown(f"{endpoint.address} sent no valid reply") from None
+        except RaftkvError as error:
+            identity = take_identity(error.facts)
+            if identity is None and isinstance(error, ConnectionFailed | OutcomeUnknown):
+                binding.failed(endpoint, loop.time())
+            if identity is None or binding.identified(endpoint, identity, loop.time()):
+                raise
+            own = False
+        if not own:
+            raise binding.foreign_error(endpoint)
+        return reply
+
+    async def status(self, endpoint: Endpoint, timeout_s: float) -> NodeStatus:
+        """What this node says of itself."""
+        request = api_pb2.StatusRequest()
+        reply = await self.ask(endpoint, STATUS, request, api_pb2.StatusReply, timeout_s)
+        return status_of(endpoint.address, reply)
+
+    async def statuses(
+        self, endpoints: tuple[Endpoint, ...], timeout_s: float
+    ) -> list[NodeStatus | RaftkvError]:
+        """What each of these nodes says of itself, or why it does not."""
+        self._home.check()
+        return await asyncio.gather(*(self._status_or_error(each, timeout_s) for each in endpoints))
+
+    async def find_leader(
+        self, timeout_s: float, on_found: Callable[[], None] = _nothing
+    ) -> list[RaftkvError]:
+        """Ask every node until one says that it leads; notes it, and where the members listen.
+
+        From then on the others have `connect_grace_s` to answer, for they may belong to another
+        cluster. Returns the errors of those that did not answer, all of them if nobody did.
+        """
+        asked = self._endpoints.all
+        tasks = [self._loop.create_task(self._status_or_error(each, timeout_s)) for each in asked]
+        errors: list[RaftkvError] = []
+        leader: Endpoint | None = None
+        wait_s: float | None = None  # until one leads: for as long as it takes
+        try:
+            pending = list(tasks)
+            while pending and (wait_s is None or wait_s > 0.0):
+                await asyncio.wait(pending, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+                for endpoint, task in zip(asked, tasks, strict=True):
+                    if task not in pending or not task.done():
+                        continue
+                    answer = task.result()
+                    if isinstance(answer, RaftkvError):
+                        errors.append(answer)
+                        continue
+                    self._endpoints.learn([member.client_address for member in answer.members])
+                    if answer.role is Role.LEADER and leader is None:
+                        leader = self._endpoints.leader = endpoint
+                        until = self._loop.time() + self._settings.connect_grace_s
+                        on_found()
+                if leader is not None:
+                    wait_s = until - self._loop.time()
+                pending = [task for task in pending if not task.done()]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if leader is None:
+            self._endpoints.leader = None
+        return errors
+
+    def search_leader(self, on_found: Callable[[], None]) -> None:
+        """Find the leader in the background, unless that is under way."""
+        if self._search is None or self._search.done():
+            self._search = self._loop.create_task(self._search_leader(on_found))
+
+    async def _search_leader(self, on_found: Callable[[], None]) -> None:
+        backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
+        for _ in range(SEARCHES_MAX):
+            await self.find_leader(STATUS_TIMEOUT_S, on_found)
+            if self._endpoints.leader is not None:
+                return
+            await asyncio.sleep(backoff.next_s())
+
+    async def close(self) -> None:
+        """End the search."""
+        if self._search is not None:
+            self._search.cancel()
+            await asyncio.wait([self._search])
+
+    async def _status_or_error(
+        self, endpoint: Endpoint, timeout_s: float
+    ) -> NodeStatus | RaftkvError:
+        try:
+            return await self.status(endpoint, timeout_s)
+        except RaftkvError as error:
+            return error
+
+
+def _no_answer(failure: RaftkvError) -> DeadlineExceeded:
+    return DeadlineExceeded(f"no node answered in time; the last one: {failure}")

@@ -1,0 +1,198 @@
+"""Elections: candidates queue for a name as for a lock; who holds it leads and says something."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+from raftkv.arguments import to_timeout_or_none
+from raftkv.client.coordination.entry_watches import Place
+from raftkv.client.coordination.lock import Held, too_late
+from raftkv.client.coordination.queue import LockQueues
+from raftkv.client.model.results import EventKind, KeyValue, PutResult, RangeResult, WatchEvent
+from raftkv.client.requests import Fences, to_value
+from raftkv.client.settings import ClientSettings
+from raftkv.client.watch.watch import Watch
+from raftkv.errors import FencedOff, KeyNotFound, LockLost, printable
+
+# A stranger's keys may stand among the candidates: look at some more than the first.
+CANDIDATES_PER_READ = 16
+
+
+class Store(Protocol):
+    """What an election needs of a client besides its queues."""
+
+    async def put(
+        self,
+        key: str | bytes,
+        value: str | bytes = b"",
+        *,
+        ignore_lease: bool = False,
+        fence: Fences = None,
+        timeout: float | None = None,
+    ) -> PutResult: ...
+
+    async def range(
+        self, start: str | bytes, end: str | bytes, *, limit: int = 0, timeout: float | None = None
+    ) -> RangeResult: ...
+
+    def watch(self, start: bytes, end: bytes, *, from_revision: int) -> Watch: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderInfo:
+    """Who leads: what it said last, and the token that is greater than all leaders' before."""
+
+    token: int
+    value: bytes
+    key: bytes
+    lease: int
+
+
+class Leadership(Held):
+    """An election that was won, until it is resigned or lost.
+
+    As `async with` it resigns at the block's end; within the block the task is cancelled if
+    leadership is lost, also by somebody else's hand, as a `Lock` is; `LockLost` raised at its end.
+    """
+
+    def __init__(self, queues: LockQueues, place: Place, store: Store) -> None:
+        super().__init__(queues, place)
+        self._store = store
+
+    @property
+    def described(self) -> str:
+        """What it is called where its loss is told."""
+        return f"the leadership of {printable(self.name)}"
+
+    async def proclaim(self, value: str | bytes, *, timeout: float | None = None) -> int:
+        """Say something else to those who look; the revision. Raises `LockLost`."""
+        try:
+            put = await self._store.put(
+                self.key, value, ignore_lease=True, fence=self, timeout=timeout
+            )
+        except (FencedOff, KeyNotFound) as error:
+            raise LockLost(
+                f"token {self._place.token} leads {printable(self.name)} no more ({error})",
+                name=self.name,
+            ) from None
+        return put.revision
+
+    async def resign(self) -> bool:
+        """Let the next candidate lead; False if leadership was lost before.
+
+        During an outage this returns after the client's timeout and goes on in the background.
+        """
+        return await self.release()
+
+
+class Election:
+    """An election of the cluster, made by `client.election`. Times are in seconds."""
+
+    def __init__(
+        self, queues: LockQueues, store: Store, settings: ClientSettings, name: bytes, ttl_ms: int
+    ) -> None:
+        self.name = name
+        self._settings = settings
+        self._queues = queues
+        self._store = store
+        self._ttl_ms = ttl_ms
+
+    async def campaign(self, value: str | bytes, *, timeout: float | None = None) -> Leadership:
+        """Wait until elected; `timeout` None: however long others lead, 0: not at all.
+
+        `value` is what `leader` tells everybody. Raises `LockNotAcquired` after the timeout,
+        `DeadlineExceeded` if no answer came by then that says whether others lead (0: or what a
+        node refused the one attempt with), `LockLost` if the lease ended while it waited: then it
+        never leads.
+        """
+        data = to_value(value, self._settings)
+        once = to_timeout_or_none(timeout) == 0
+        wait_s = self._queues.answer_s_max if once else timeout
+        behind = False
+
+        def wait() -> None:
+            nonlocal behind
+            behind = True
+
+        wanted = f"not elected for {printable(self.name)}"
+        place: Place | None
+        self._queues.home.check()
+        try:
+            async with asyncio.timeout(wait_s):
+                if once:
+                    place = await self._queues.enter_if_free(
+                        self.name, self._ttl_ms, data, once=True
+                    )
+                else:
+                    place = await self._queues.enter(self.name, self._ttl_ms, data, wait)
+        except TimeoutError:
+            wanted = f"{wanted} within {wait_s:g} s"
+            raise too_late(self.name, wanted, "others lead", behind=behind) from None
+        if place is None:
+            raise too_late(self.name, f"{wanted} at once", "others lead", behind=True)
+        return Leadership(self._queues, place, self._store)
+
+    async def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
+        """Who leads now; None: nobody."""
+        start, end = self._bounds()
+        while True:
+            found = await self._store.range(start, end, limit=CANDIDATES_PER_READ, timeout=timeout)
+            for kv in found.kvs:
+                if is_member(self.name, kv):
+                    return _leader_of(kv)
+            if not found.more:
+                return None
+            start = found.kvs[-1].key + b"\x00"
+
+    async def observe(self) -> AsyncGenerator[LeaderInfo | None, None]:
+        """Who leads now, and from now on each new leader and each proclamation; None: nobody.
+
+        Leaders come in the order of tokens. No leader and no proclamation is left out, also if its
+        value equals the one before. Goes on over failures of nodes. Raises `RevisionCompacted` if
+        its consumer is so slow that what comes next is compacted.
+        """
+        start, end = self._bounds()
+        now = await self._store.range(start, end)
+        candidates = {kv.key: kv for kv in now.kvs if is_member(self.name, kv)}
+        shown = _first(candidates)
+        yield _leader_of(shown) if shown else None
+        watch = self._store.watch(start, end, from_revision=now.revision + 1)
+        try:
+            async for batch in watch.batches():
+                for _, events in itertools.groupby(batch, lambda event: event.revision):
+                    for event in events:
+                        _follow(self.name, candidates, event)
+                    first = _first(candidates)
+                    if first != shown:  # a put of an equal value has a new mod_revision
+                        shown = first
+                        yield _leader_of(first) if first else None
+        finally:
+            await watch.close()
+
+    def _bounds(self) -> tuple[bytes, bytes]:
+        # A token has less than 64 bits, so its first digit of 16 is below 8.
+        return self.name + b"/0", self.name + b"/8"
+
+
+def is_member(name: bytes, kv: KeyValue) -> bool:
+    """Whether this key is a place in the queue of `name`, not a stranger's."""
+    return kv.key == b"%b/%016x" % (name, kv.create_revision)
+
+
+def _leader_of(kv: KeyValue) -> LeaderInfo:
+    return LeaderInfo(kv.create_revision, kv.value, kv.key, kv.lease)
+
+
+def _first(candidates: dict[bytes, KeyValue]) -> KeyValue | None:
+    return candidates[min(candidates)] if candidates else None
+
+
+def _follow(name: bytes, candidates: dict[bytes, KeyValue], event: WatchEvent) -> None:
+    if event.kind is EventKind.DELETE:
+        candidates.pop(event.key, None)
+    elif event.kv is not None and is_member(name, event.kv):
+        candidates[event.key] = event.kv

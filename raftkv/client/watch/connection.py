@@ -1,0 +1,330 @@
+"""The one stream that carries all watches of a client, and its moving from node to node.
+
+    no stream -- somebody watches --> asked -- heard --> heard --+
+        ^                               |                 |      | idle for a while: asks how far
+        |                               |                 |<-----+ the node is
+        +--- it broke, was ended, or gave no answer in time
+
+On a new stream every watch is asked for again, from its bookmark + 1. A reply of another cluster's
+node is dropped; once no other endpoint is left, all watches end with `WrongCluster`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from contextlib import suppress
+
+from google.protobuf.message import DecodeError
+
+from raftkv.client.connection.endpoints import Endpoint, Endpoints
+from raftkv.client.connection.home import Home
+from raftkv.client.connection.link import WATCH, Stream
+from raftkv.client.connection.throttle import Backoff
+from raftkv.client.model.results import error_of
+from raftkv.client.settings import ClientSettings
+from raftkv.client.watch.dispatch import WatchMail
+from raftkv.client.watch.watcher import Watcher
+from raftkv.errors import (
+    ConnectionFailed,
+    Outcome,
+    OutcomeUnknown,
+    Overloaded,
+    RaftkvError,
+    Unavailable,
+)
+from raftkv.rpc.v1 import api_pb2
+
+CREATES_PER_MESSAGE_MAX = 1_000
+# A timer may ring before its time by as much as the loop's clock is coarse.
+TIMER_TOLERANCE_S = 0.0001
+
+
+class WatchStream:
+    """Runs the watches of a client. Lives on one event loop, in callbacks alone."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        settings: ClientSettings,
+        rng: random.Random,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._endpoints = endpoints
+        self._settings = settings
+        self._loop = loop
+        self.home = Home(loop)
+        self._backoff = Backoff(rng, settings.backoff_s_min, settings.backoff_s_max)
+        self._mail = WatchMail(loop, self._pause)
+        self._ids = itertools.count(1)
+        self._watches: dict[int, Watcher] = {}
+        self._heard: set[int] = set()  # the node has said that it hears these
+        self._creates: dict[int, None] = {}  # to be asked for
+        self._cancels: list[int] = []
+        self._stream: Stream | None = None
+        self._endpoint: Endpoint | None = None
+        self._avoid: Endpoint | None = None
+        self._failures = 0  # since a node was heard
+        self._resume_at = loop.time()
+        self._confirmed_at = 0.0  # the node knew what was committed
+        self._asked_at: float | None = None  # how far it is, and it has not said
+        self._pump_handle: asyncio.Handle | None = None
+        self._tick_handle: asyncio.TimerHandle | None = None
+        self.closed = False
+        self.trouble = ""  # the last refusal since a node has served
+
+    # ---- for watches -------------------------------------------------------------------
+
+    def add(self, watcher: Watcher) -> None:
+        """Run this watch from now on."""
+        self.home.check()
+        if self.closed:
+            raise Unavailable("the client is closed")
+        watcher.watch_id = next(self._ids)
+        self._watches[watcher.watch_id] = watcher
+        self._creates[watcher.watch_id] = None
+        self._wake()
+
+    def remove(self, watcher: Watcher) -> None:
+        """See `Keeper.remove`."""
+        if self._watches.pop(watcher.watch_id, None) is None:
+            return
+        self._heard.discard(watcher.watch_id)
+        if watcher.watch_id in self._creates:
+            del self._creates[watcher.watch_id]
+        else:
+            self._cancels.append(watcher.watch_id)
+            self._wake()
+
+    @property
+    def runs(self) -> bool:
+        """See `Keeper.runs`."""
+        return not self.closed and not self.home.inherited and self._loop.is_running()
+
+    def remove_dropped(self, watcher: Watcher) -> None:
+        """See `Keeper.remove_dropped`."""
+        with suppress(RuntimeError):  # the loop is closed, and the stream with it
+            self._loop.call_soon_threadsafe(self.remove, watcher)
+
+    def resume(self, watcher: Watcher) -> None:
+        """See `Keeper.resume`."""
+        watcher.paused = False
+        if self.closed:
+            watcher.fail(Unavailable("the client is closed"))
+        else:
+            self.add(watcher)
+
+    def close(self) -> None:
+        """End the stream and every watch."""
+        self.closed = True
+        for handle in (self._pump_handle, self._tick_handle):
+            if handle is not None:
+                handle.cancel()
+        self._mail.close()
+        self.fail_all(Unavailable("the client is closed"))
+
+    def fail_all(self, error: RaftkvError) -> None:
+        """No watch can go on, once it has handed out what has arrived."""
+        self._mail.break_off()
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = self._endpoint = None
+        self._creates.clear()
+        self._heard.clear()
+        watches, self._watches = self._watches, {}
+        for watcher in watches.values():
+            watcher.fail(error)
+
+    def _pause(self, watcher: Watcher) -> None:
+        """Its consumer is too slow: hear no more until it has taken what is there."""
+        watcher.paused = True
+        self.remove(watcher)
+
+    # ---- out ---------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """Send what is to be sent, at the end of this turn."""
+        if self._pump_handle is None and not self.closed:
+            self._pump_handle = self._loop.call_soon(self._pump)
+
+    def _wake_at(self, when: float) -> None:
+        if self._pump_handle is not None:
+            self._pump_handle.cancel()
+        self._pump_handle = self._loop.call_at(when, self._pump)
+
+    def _pump(self) -> None:
+        self._pump_handle = None
+        if self._stream is None and not self._connect():
+            return
+        creates = [self._watches[watch_id].request() for watch_id in self._creates]
+        cancels = self._cancels
+        self._creates, self._cancels = {}, []
+        for first in range(0, max(1, len(creates)), CREATES_PER_MESSAGE_MAX):
+            some = creates[first : first + CREATES_PER_MESSAGE_MAX]
+            if some or cancels:
+                self._send(api_pb2.WatchRequest(creates=some, cancels=cancels))
+            cancels = []
+
+    def _send(self, request: api_pb2.WatchRequest) -> None:
+        if self._stream is not None:
+            self._stream.send(request.SerializeToString())
+
+    def _connect(self) -> bool:
+        """Open a stream, on which all watches begin anew; whether there is one now."""
+        self._cancels.clear()
+        if not self._watches:
+            return False
+        now = self._loop.time()
+        if (gone := self._endpoints.binding.gone(now)) is not None:
+            self.fail_all(gone)
+            return False
+        if now < self._resume_at - TIMER_TOLERANCE_S:
+            self._wake_at(self._resume_at)
+            return False
+        endpoint = self._endpoints.choose(now, self._avoid)
+        if endpoint is None:
+            soon = now + self._settings.backoff_s_min
+            self._wake_at(max(soon, self._endpoints.next_probe_at()))
+            return False
+        endpoint.breaker.begin(now)
+        self._endpoint = endpoint
+        self._stream = endpoint.link.open(self._on_message, self._on_end, WATCH)
+        self._creates = dict.fromkeys(self._watches)
+        self._heard.clear()
+        self._confirmed_at = self._asked_at = now
+        self._arm_tick(now + self._settings.silence_s_max)
+        self._send(api_pb2.WatchRequest(progress=True))
+        return True
+
+    # ---- in ----------------------------------------------------------------------------
+
+    def _on_message(self, message: bytes) -> None:
+        try:
+            reply = api_pb2.WatchReply.FromString(message)
+        except DecodeError:
+            self._on_end(OutcomeUnknown("the node sent no valid reply"))
+            return
+        endpoint, binding = self._endpoint, self._endpoints.binding
+        if endpoint is None:
+            return
+        endpoint.breaker.succeeded()
+        if not binding.answered(endpoint, reply.header, self._loop.time()):
+            self._move_on(binding.foreign_error(endpoint))
+            return
+        for news in reply.news:
+            if self._stream is None:
+                return  # ended by what came before; the next one tells the rest
+            if news.events:
+                self._mail.gather(news, self._watches)
+                self._confirmed()
+            elif news.HasField("ended"):
+                self._ended(news)
+            elif news.created:
+                self._created(news)
+            elif news.watch_ids:
+                self._progress(
+                    news.revision, [each for each in news.watch_ids if each in self._heard]
+                )
+            else:
+                self._confirmed()
+                self._progress(news.revision, list(self._heard))
+
+    def _confirmed(self) -> None:
+        self._confirmed_at = self._loop.time()
+        if self._asked_at is not None:
+            self._asked_at = None
+            self._arm_tick(self._confirmed_at + self._settings.watch_heartbeat_s)
+        self._failures = 0
+        self._backoff.reset()
+        self._avoid = None
+        self.trouble = ""
+
+    def _created(self, news: api_pb2.WatchNews) -> None:
+        for watch_id in news.watch_ids:
+            watcher = self._watches.get(watch_id)
+            if watcher is not None:
+                self._heard.add(watch_id)
+                watcher.start(news.revision)
+
+    def _progress(self, revision: int, ids: list[int]) -> None:
+        # Behind what has arrived before it.
+        self._mail.deliver()
+        for watch_id in ids:
+            watcher = self._watches.get(watch_id)
+            if watcher is not None and watcher.progress(revision):
+                watcher.tell_progress()
+
+    def _ended(self, news: api_pb2.WatchNews) -> None:
+        self._mail.deliver()
+        error = error_of(news.ended)
+        for watch_id in news.watch_ids:
+            watcher = self._watches.get(watch_id)
+            if watcher is None:
+                continue
+            self._heard.discard(watch_id)
+            refused = isinstance(error, Overloaded) and not watcher.is_started
+            if error.outcome is Outcome.NOT_APPLIED or refused:
+                del self._watches[watch_id]
+                watcher.fail(error)
+            elif isinstance(error, Overloaded):
+                self._loop.call_later(error.retry_after_s, self._ask_again, watch_id)
+            else:
+                self._on_end(error)  # another node may do better
+                return
+
+    def _ask_again(self, watch_id: int) -> None:
+        if watch_id in self._watches and watch_id not in self._heard:
+            self._creates[watch_id] = None
+            self._wake()
+
+    def _on_end(self, error: RaftkvError) -> None:
+        """The stream is over, or no good."""
+        if self._endpoint is not None:
+            self._endpoints.failed(self._endpoint, self._loop.time())
+        self._move_on(error)
+
+    def _move_on(self, error: RaftkvError) -> None:
+        """Leave the node, if there is one, and go on at another."""
+        endpoint, stream = self._endpoint, self._stream
+        if endpoint is None or stream is None:
+            return
+        now = self._loop.time()
+        if not isinstance(error, ConnectionFailed):
+            self.trouble = f"{endpoint.address}: {error.message}"
+        stream.close()
+        self._stream = self._endpoint = None
+        self._avoid = endpoint
+        self._mail.break_off()
+        self._failures += 1
+        if self._failures >= len(self._endpoints):
+            self._resume_at = max(now + self._backoff.next_s(), now + error.retry_after_s)
+        self._wake()
+
+    # ---- silence -----------------------------------------------------------------------
+
+    def _arm_tick(self, when: float) -> None:
+        if self._tick_handle is not None:
+            self._tick_handle.cancel()
+        self._tick_handle = self._loop.call_at(when, self._tick)
+
+    def _tick(self) -> None:
+        """Ask a node that has nothing to say; leave one that does not answer."""
+        self._tick_handle = None
+        if self._stream is None:
+            return
+        now = self._loop.time() + TIMER_TOLERANCE_S
+        heartbeat_s, silence_s_max = self._settings.watch_heartbeat_s, self._settings.silence_s_max
+        if self._asked_at is None and now >= self._confirmed_at + heartbeat_s:
+            if not self._watches:
+                self._stream.close()
+                self._stream = self._endpoint = None
+                return
+            self._asked_at = now
+            self._send(api_pb2.WatchRequest(progress=True))
+        if self._asked_at is None:
+            self._arm_tick(self._confirmed_at + heartbeat_s)
+        elif now < self._asked_at + silence_s_max:
+            self._arm_tick(self._asked_at + silence_s_max)
+        else:
+            self._on_end(OutcomeUnknown("the node has fallen silent, or is cut off"))

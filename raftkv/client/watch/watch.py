@@ -1,0 +1,151 @@
+"""A watch as its consumer holds it: iterated, bookmarked, closed. Knows no network."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from raftkv.client.model.results import WatchEvent
+from raftkv.client.watch.watcher import Watcher
+from raftkv.errors import DeadlineExceeded
+
+
+class _Batches:
+    """Iterates a watch by batches. Not a generator: there may be a thousand of them at work."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._next_batch = watch.next_batch
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[Sequence[WatchEvent]]:
+        return self._next_batch()
+
+
+class Watch:
+    """Changes of some keys, in order: `async for event in watch`.
+
+    Ordered: revision by revision, as they were made. Unique: each once. Atomic: `batches()` never
+    splits a revision. Reliable and resumable: when a node fails another one goes on where it
+    stopped, until the watch is closed. Bookmarkable: `revision`.
+
+        async with client.watch(prefix="jobs/") as watch:
+            async for event in watch:
+                ...
+
+    Inside the block everything is told that is put from then on. A consumer that is too slow delays
+    nobody else: what does not fit its buffer is read from the cluster's history later on.
+    Iterating raises `RevisionCompacted` if that, or the start, is compacted, and `WrongCluster` if
+    nobody of its cluster is left.
+
+    It is told from what its node has applied: a node that is behind tells late, never wrongly. One
+    that can't confirm with a majority for `watch_heartbeat_s` + `silence_s_max` (3 s) that it is
+    not behind is left for another.
+    """
+
+    def __init__(self, watcher: Watcher, start_timeout_s: float, client: object) -> None:
+        self._client = client  # a watch keeps its client, which ends once nobody has it
+        self._watcher = watcher
+        self._start_timeout_s = start_timeout_s
+        self._events: Sequence[WatchEvent] = ()  # of the parcel that is being handed out
+        self._position = 0
+        self._end_revision = self._handed_out = max(0, watcher.received)  # of that parcel
+
+    def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
+        watcher = self._watcher
+        if watcher.goes_on:
+            watcher.keeper.remove_dropped(watcher)
+            warn(
+                f"{watcher} was dropped without being closed, and its events from then on are lost;"
+                " write `async with client.watch(...) as watch`, or close it",
+                ResourceWarning,
+                source=self,
+            )
+
+    async def started(self) -> None:
+        """Wait until it is heard: changes made from now on will be told.
+
+        Raises `DeadlineExceeded` after the client's timeout, and what iterating would raise.
+        """
+        self._watcher.keeper.home.check()
+        try:
+            async with asyncio.timeout(self._start_timeout_s):
+                await self._watcher.started.wait()
+        except TimeoutError:
+            said = self._watcher.keeper.trouble
+            why = f" (the last answer: {said})" if said else "; is there a majority?"
+            raise DeadlineExceeded(
+                f"no node took the watch within {self._start_timeout_s} s{why}"
+            ) from None
+        if self._watcher.error is not None:
+            raise self._watcher.error
+
+    @property
+    def revision(self) -> int:
+        """The bookmark: everything up to here was handed out; another watch goes on at + 1."""
+        if self._position < len(self._events) or self._watcher.queue:
+            return self._handed_out
+        return max(self._handed_out, self._watcher.received)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> WatchEvent:
+        if self._position >= len(self._events):
+            await self._next_parcel()
+        events, position = self._events, self._position
+        event = events[position]
+        self._position = position = position + 1
+        if position == len(events):
+            self._handed_out = self._end_revision
+        elif events[position].revision == event.revision:
+            self._handed_out = event.revision - 1
+        else:
+            self._handed_out = event.revision
+        return event
+
+    def batches(self) -> AsyncIterator[Sequence[WatchEvent]]:
+        """All events of one or more revisions at a time, as many as have gathered."""
+        return _Batches(self)
+
+    async def next_batch(self) -> Sequence[WatchEvent]:
+        """The next of `batches`. Raises `StopAsyncIteration` once the watch is closed."""
+        if self._position >= len(self._events):
+            await self._next_parcel()
+        events = self._events[self._position :] if self._position else self._events
+        self._position = len(self._events)
+        self._handed_out = self._end_revision
+        return events
+
+    async def close(self) -> None:
+        """Hear no more; iterating ends. Calling it again does nothing."""
+        if not self._watcher.closed:
+            self._watcher.close()
+            self._events, self._position = (), 0
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.started()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _next_parcel(self) -> None:
+        """Wait for a parcel with events and begin to hand it out."""
+        self._watcher.keeper.home.check()
+        parcel = await self._watcher.next_parcel()
+        self._events, self._position = parcel.events, 0
+        self._end_revision = parcel.revision

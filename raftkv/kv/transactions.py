@@ -1,0 +1,203 @@
+"""Transactions: compare on the state before, then one branch as a whole or not at all."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from raftkv.errors import InvalidRequest
+from raftkv.kv import operations
+from raftkv.kv.budget import Budget, rows_of
+from raftkv.kv.lease_sizes import LeaseSizes
+from raftkv.kv.leases import Leases
+from raftkv.kv.mvcc import Writer
+from raftkv.kv.overlay import Overlay, Reader
+from raftkv.kv.pace import COMMAND_UNITS, Steps
+from raftkv.kv.ranges import check_revision, end_of, read_range
+from raftkv.kv.records import VERSION_BYTES, unpack_version
+from raftkv.kv.store import Family
+from raftkv.rpc.v1 import kv_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The branch that a transaction takes, and those of the transactions in it by position."""
+
+    succeeded: bool
+    operations: Sequence[kv_pb2.Operation]
+    nested: Mapping[int, Path]
+
+
+def decide(view: Reader, request: kv_pb2.Transaction, budget: Budget) -> Steps[Path]:
+    """Evaluate all compares of the path, nested ones too, before anything is written."""
+    succeeded = yield from all_hold(view, request.compare, budget)
+    branch = request.success if succeeded else request.failure
+    nested = {}
+    for position, operation in enumerate(branch):
+        if operation.HasField("transaction"):
+            nested[position] = yield from decide(view, operation.transaction, budget)
+    return Path(succeeded, branch, nested)
+
+
+def run_transaction(
+    writer: Writer,
+    request: kv_pb2.Transaction,
+    result: kv_pb2.Result,
+    leases: Leases,
+    budget: Budget,
+    compacted_revision: int,
+) -> Steps[None]:
+    """Raises, with no effect, what any operation of the branch raises."""
+    path = yield from decide(writer.overlay, request, budget)
+    # On an overlay of its own: an operation that fails takes the earlier ones with it.
+    overlay = Overlay(writer.overlay)
+    branch = Writer(overlay, writer.revision, LeaseSizes(overlay, writer.lease_sizes))
+    branch.made = None if writer.made is None else []
+    yield from _Execution(branch, leases, budget, compacted_revision).run(path, result)
+    writer.overlay.absorb(overlay)
+    writer.lease_sizes.absorb(branch.lease_sizes)
+    writer.ahead_bytes += branch.ahead_bytes
+    for key in branch.overlay.changes[Family.CURRENT]:
+        writer.fronts.changed(key)
+    writer.position = branch.position
+    if writer.made is not None and branch.made:
+        writer.made += branch.made
+
+
+class _Execution:
+    """Runs the operations of a decided path in their order, all in one revision."""
+
+    def __init__(
+        self, writer: Writer, leases: Leases, budget: Budget, compacted_revision: int
+    ) -> None:
+        self._writer = writer
+        self._leases = leases
+        self._budget = budget
+        self._compacted_revision = compacted_revision
+
+    def run(self, path: Path, result: kv_pb2.Result) -> Steps[None]:
+        answer = result.transaction
+        answer.succeeded = path.succeeded
+        for position, operation in enumerate(path.operations):
+            if self._budget.look_at(1) or self._budget.pace.spend(COMMAND_UNITS):
+                yield
+            nested = path.nested.get(position)
+            yield from self._run_operation(operation, nested, answer.responses.add())
+        result.revision = self._writer.visible_revision
+
+    def _run_operation(
+        self, operation: kv_pb2.Operation, nested: Path | None, result: kv_pb2.Result
+    ) -> Steps[None]:
+        match operation.WhichOneof("operation"):
+            case "put":
+                operations.put(self._writer, operation.put, result, self._leases, self._budget)
+            case "delete_range":
+                yield from operations.delete_range(
+                    self._writer, operation.delete_range, result, self._budget
+                )
+            case "range":
+                yield from self._range(operation.range, result)
+            case "transaction" if nested is not None:
+                yield from self.run(nested, result)
+            case _:
+                raise InvalidRequest(
+                    "an operation of the transaction is not set; say range, put, "
+                    "delete_range or transaction"
+                )
+
+    def _range(self, request: kv_pb2.Range, result: kv_pb2.Result) -> Steps[None]:
+        writer = self._writer
+        if request.page and not self._budget.bounded:
+            raise InvalidRequest("range.page needs the cluster version 2; read without it")
+        # The transaction's own revision does not exist for a read that names its revision.
+        check_revision(request.revision, writer.revision - 1, self._compacted_revision)
+        yield from read_range(
+            writer.overlay, request, result.range, self._budget, writer.visible_revision
+        )
+        result.revision = writer.visible_revision
+
+
+def read_transaction(
+    view: Reader,
+    request: kv_pb2.Transaction,
+    result: kv_pb2.Result,
+    budget: Budget,
+    compacted_revision: int,
+) -> Steps[None]:
+    """Fill `result`, whose revision is that of `view`. Raises what any range of the branch raises.
+
+    `view` must stay as it is, whatever is applied between the steps.
+    """
+    path = yield from decide(view, request, budget)
+    yield from _fill(view, path, result, budget, compacted_revision)
+
+
+def _fill(
+    view: Reader, path: Path, result: kv_pb2.Result, budget: Budget, compacted_revision: int
+) -> Steps[None]:
+    answer = result.transaction
+    answer.SetInParent()
+    answer.succeeded = path.succeeded
+    for position, operation in enumerate(path.operations):
+        if budget.look_at(1):
+            yield
+        response = answer.responses.add(revision=result.revision)
+        nested = path.nested.get(position)
+        if nested is not None:
+            yield from _fill(view, nested, response, budget, compacted_revision)
+            continue
+        check_revision(operation.range.revision, result.revision, compacted_revision)
+        response.range.SetInParent()
+        yield from read_range(view, operation.range, response.range, budget, result.revision)
+
+
+_HOLDS: Final[dict[int, Callable[[Any, Any], bool]]] = {
+    kv_pb2.COMPARE_RESULT_EQUAL: operator.eq,
+    kv_pb2.COMPARE_RESULT_GREATER: operator.gt,
+    kv_pb2.COMPARE_RESULT_LESS: operator.lt,
+    kv_pb2.COMPARE_RESULT_NOT_EQUAL: operator.ne,
+}
+
+_FIELD_OF_VERSION: Final = {"create_revision": 0, "mod_revision": 1, "version": 2, "lease": 3}
+
+
+def all_hold(view: Reader, compares: Iterable[kv_pb2.Compare], budget: Budget) -> Steps[bool]:
+    """Whether every one holds; true if there are none. Raises `TooManyKeys`."""
+    for compare in compares:
+        if not compare.range_end:
+            record = view.get(Family.CURRENT, compare.key)
+            if budget.look_at(rows_of(record or b"")):
+                yield
+            if not _record_holds(compare, record):
+                return False
+        elif not (yield from _range_holds(view, compare, budget)):
+            return False
+    return True
+
+
+def _range_holds(view: Reader, compare: kv_pb2.Compare, budget: Budget) -> Steps[bool]:
+    empty = True
+    for _, record in view.scan(Family.CURRENT, compare.key, end_of(compare.key, compare.range_end)):
+        empty = False
+        if budget.look_at(rows_of(record)):
+            yield
+        if not _record_holds(compare, record):
+            return False
+    return _record_holds(compare, None) if empty else True
+
+
+def _record_holds(compare: kv_pb2.Compare, record: bytes | None) -> bool:
+    target = compare.WhichOneof("target")
+    holds = _HOLDS.get(compare.result)
+    if target is None or holds is None:
+        raise InvalidRequest(
+            "compare needs a target and a known result; set one of version, create_revision, "
+            "mod_revision, value, lease, and EQUAL, GREATER, LESS or NOT_EQUAL"
+        )
+    if target == "value":
+        # A missing key has no value: it is neither equal nor unequal to any.
+        return record is not None and holds(record[VERSION_BYTES:], compare.value)
+    actual = unpack_version(record)[_FIELD_OF_VERSION[target]] if record is not None else 0
+    return holds(actual, getattr(compare, target))

@@ -1,0 +1,1 @@
+"""Generated from proto/ by scripts/genproto. Never edited by hand; checked for drift."""

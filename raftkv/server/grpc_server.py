@@ -1,0 +1,237 @@
+"""The client port: every service of this node behind one gRPC server, and its orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc_reflection.v1alpha._async import ReflectionServicer
+from grpc_reflection.v1alpha.reflection import SERVICE_NAME
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+
+from raftkv.config import Settings
+from raftkv.errors import AddressInUse, InvalidRequest, Unavailable
+from raftkv.kv.limits import Limits
+from raftkv.logs import Logger, RateLimited
+from raftkv.peer.server import begin_to_serve
+from raftkv.rpc.v1 import api_pb2
+from raftkv.server import health
+from raftkv.server.admission import Admission
+from raftkv.server.call_intake import (
+    KEEP_ALIVE,
+    LOCK_WAIT,
+    PIPELINE,
+    REFLECTION,
+    STREAMS_PER_CONNECTION_MAX,
+    WATCH,
+    CallIntake,
+    Context,
+    Method,
+    Stream,
+    methods_of,
+)
+from raftkv.server.calls import Deadlines, UnaryCalls, header_of
+from raftkv.server.disk_space import RequireRoom, room_for_all
+from raftkv.server.health import Health
+from raftkv.server.node_port import Node
+from raftkv.server.pipeline.service import PipelineService
+from raftkv.server.reads import Reader
+from raftkv.server.resources import CLIENT_CONNECTIONS_MAX
+from raftkv.server.services.cluster import ClusterService
+from raftkv.server.services.kv import KVService
+from raftkv.server.services.lease import LeaseService
+from raftkv.server.services.lock import LockService
+from raftkv.server.traffic import CallTraffic, Traffic
+from raftkv.server.watch.service import WatchService
+
+# gRPC ends a call whose message is over its bound, a stream with all that is in flight on it. So
+# much over our bound of a batch a request is still read, and refused with its limit and the fix.
+MESSAGE_BYTES_OVER_BATCH = 1 << 20
+
+LOOKAHEAD_BYTES = 128 << 10
+
+_API = api_pb2.DESCRIPTOR.services_by_name
+SERVICES = (*(service.full_name for service in _API.values()), health.SERVICE.full_name)
+
+OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    # Metadata is read before anything is known of a call: ours is a request id at most.
+    ("grpc.max_metadata_size", 8 << 10),
+    ("grpc.absolute_max_metadata_size", 16 << 10),
+    ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
+    # Calls that gRPC has and we have yet to see, of all connections together: it refuses some above
+    # the first number and all above the second, as CANCELLED.
+    ("grpc.server.max_pending_requests", 2000),
+    ("grpc.server.max_pending_requests_hard_limit", 3000),
+    # Who connects and does not say in HTTP/2 what it wants.
+    ("grpc.server_handshake_timeout_ms", 5_000),
+    # Two processes must not share a port without knowing.
+    ("grpc.so_reuseport", 0),
+    # The probe for a larger window pings after every message; a fixed large one costs nothing.
+    ("grpc.http2.bdp_probe", 0),
+    # So much of a message that nobody reads yet is taken into memory, for each stream.
+    ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
+    # A client whose machine is gone holds its place for no longer than this.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Our client pings often, to learn quickly of a node that is gone.
+    ("grpc.http2.min_ping_interval_without_data_ms", 500),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+
+def options(limits: Limits, connections_max: int = 0) -> tuple[tuple[str, int], ...]:
+    """The options of a gRPC server for clients. `connections_max` 0: as many as there are."""
+    bounds = [
+        ("grpc.max_receive_message_length", limits.batch_bytes_max + MESSAGE_BYTES_OVER_BATCH)
+    ]
+    if connections_max:
+        bounds.append(("grpc.max_allowed_incoming_connections", connections_max))
+    return (*OPTIONS, *bounds)
+
+
+def listen(server: grpc.aio.Server, address: str) -> int:
+    """Have a server that has not started listen on `host:port`. Raises `AddressInUse`."""
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise AddressInUse(
+            f"clients can't be listened to on {address}: stop the process that does, or"
+            f" choose another client_listen address ({error})",
+            address=address,
+        ) from error
+
+
+class FrontDoor:
+    """Serves clients of `node`. `on_broken` is told of what must stop the node.
+
+    `connections_max` (0: none): a connection above it is closed when it is accepted.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        settings: Settings,
+        log: Logger,
+        on_broken: Callable[[BaseException], None],
+        *,
+        require_room: RequireRoom = room_for_all,
+        connections_max: int = CLIENT_CONNECTIONS_MAX,
+    ) -> None:
+        limits = settings.limits
+        self._admission = Admission(
+            requests_max=settings.submissions_in_flight_max,
+            requests_per_client_max=settings.requests_per_client_max,
+            bytes_max=settings.uncommitted_bytes_max,
+        )
+        deadlines = Deadlines.of_settings(settings)
+        reader = Reader(node, limits, on_broken)
+        calls = UnaryCalls(node, self._admission, deadlines, log, on_broken)
+        self._health = Health(node)
+        self._pipelines = PipelineService(
+            node, reader, self._admission, deadlines, limits, log, require_room
+        )
+        self._watches = WatchService(node, self._admission, settings, on_broken)
+        self._leases = LeaseService(node, reader, calls, deadlines)
+        self._locks = LockService(node, reader, calls, limits)
+        kv = KVService(node, reader, calls, limits, require_room)
+        cluster = ClusterService(node, reader, calls, settings.data_dir)
+        self._intake = CallIntake(
+            methods_of(_API["KV"], kv, may_be_large=_reads_back)
+            | methods_of(_API["Lease"], self._leases, may_be_large=_always)
+            | methods_of(_API["Lock"], self._locks, kinds={"Wait": LOCK_WAIT})
+            | methods_of(_API["Cluster"], cluster)
+            | {
+                _path("Pipeline", "Open"): Stream(self._pipelines.open, PIPELINE),
+                _path("Watch", "Open"): Stream(self._watches.open, WATCH),
+                _path("Lease", "KeepAlive"): Stream(self._leases.keep_alive, KEEP_ALIVE),
+            }
+            | self._health.methods()
+            | Reflection(SERVICES).methods(),
+            Traffic(),
+            RateLimited(log, asyncio.get_running_loop().time),
+            lambda: header_of(node),
+        )
+        self._server = grpc.aio.server(options=options(limits, connections_max))
+        self._server.add_generic_rpc_handlers((self._intake,))
+
+    async def start(self, address: str) -> int:
+        """Listen on `host:port` (port 0: any free one). Returns the port. Raises `AddressInUse`."""
+        port = listen(self._server, address)
+        self._health.start()
+        await begin_to_serve(self._server)
+        return port
+
+    async def drain(self, grace_s: float) -> None:
+        """Look unhealthy, refuse new work, and wait until the rest is done or the grace is over."""
+        self._health.stop()
+        self._admission.close()
+        self._locks.end_waits()
+        self._leases.end_streams()
+        self._watches.end_streams()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._admission.idle()
+        except TimeoutError:
+            return
+
+    async def stop(self, grace_s: float) -> None:
+        """End every stream once its last reply is out, then close the port."""
+        self._health.stop()
+        self._pipelines.end_streams()
+        await self._server.stop(grace_s)
+
+
+def _path(service: str, method: str) -> str:
+    return f"/{_API[service].full_name}/{method}"
+
+
+def _reads_back(request: Message) -> bool:
+    """Whether a call of KV may be answered with much: all but the simple commands."""
+    return not (
+        isinstance(request, api_pb2.ExecuteRequest)
+        and request.command.WhichOneof("command") in ("put", "acquire", "lease_grant")
+    )
+
+
+def _always(_: Message) -> bool:
+    return True
+
+
+STREAM_S_MAX = 60.0
+"""A stream ends then; who wants to know more begins another one."""
+
+
+class Reflection:
+    """Tells of `services`, by their full names."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        self._servicer: Any = ReflectionServicer((*services, SERVICE_NAME))
+
+    def methods(self) -> dict[str, Method]:
+        """What the front door's intake serves."""
+        return {f"/{SERVICE_NAME}/ServerReflectionInfo": Stream(self._tell, REFLECTION)}
+
+    async def _tell(self, _: AsyncIterator[bytes], context: Context, traffic: CallTraffic) -> None:
+        try:
+            async with asyncio.timeout(STREAM_S_MAX):
+                replies = self._servicer.ServerReflectionInfo(_requests(context, traffic), context)
+                async for reply in replies:
+                    await traffic.write(context, reply.SerializeToString())
+        except TimeoutError:
+            raise Unavailable("this stream is over; begin another one") from None
+
+
+async def _requests(
+    context: Context, traffic: CallTraffic
+) -> AsyncIterator[ServerReflectionRequest]:
+    while isinstance(message := await context.read(), bytes):
+        traffic.connection.received += len(message)
+        try:
+            yield ServerReflectionRequest.FromString(message)
+        except DecodeError as error:
+            raise InvalidRequest(f"not a ServerReflectionRequest: {error}") from error

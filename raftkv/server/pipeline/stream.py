@@ -1,0 +1,167 @@
+"""One client's pipeline: requests in, replies out in whatever order they come to be.
+
+Knows the stream and its bounds, not what a request asks for. The hot path: nothing here may
+cost a task, a timer or a needless turn of the loop for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import grpc
+
+from raftkv.errors import ShuttingDown
+from raftkv.rpc.v1 import api_pb2
+from raftkv.server.admission import ClientShare
+from raftkv.server.failures import abort
+from raftkv.server.traffic import CallTraffic
+
+# Replies that a client does not fetch; past this bound its next requests wait on the wire.
+OUTGOING_BYTES_MAX = 8 << 20
+# Results of commands come whether there is room or not: they were asked for before. A client with
+# that much waiting loses its stream; its session repeats what it got no answer to.
+OUTGOING_BYTES_CUT = 4 * OUTGOING_BYTES_MAX
+
+
+class PipelineStream:
+    """The stream of one client; `handle` is given each message as it arrives."""
+
+    def __init__(
+        self,
+        name: str,
+        context: grpc.aio.ServicerContext[bytes, bytes],
+        share: ClientShare,
+        handle: Callable[[PipelineStream, bytes], Awaitable[None] | None],
+        traffic: CallTraffic,
+    ) -> None:
+        self.name = name
+        self.share = share
+        self._context = context
+        self._handle = handle
+        self._under_way = 0
+        self._outgoing: deque[bytes] = deque()
+        self._traffic = traffic
+        self._reply_waits = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._read_turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ending = False
+        self._closed = False
+
+    # ---- for the service -------------------------------------------------------
+
+    def begin(self) -> None:
+        """A request has been let in; `reply` will be called for it."""
+        self._under_way += 1
+
+    def reply(self, reply: api_pb2.PipelineReply) -> None:
+        """Send the reply to a request that was begun."""
+        self._under_way -= 1
+        self.send(reply)
+
+    def send(self, reply: api_pb2.PipelineReply) -> None:
+        """Queue a reply. A client that has gone gets nothing."""
+        if self._closed:
+            return
+        message = reply.SerializeToString()
+        self._outgoing.append(message)
+        traffic = self._traffic
+        traffic.add(len(message))
+        if traffic.bytes > OUTGOING_BYTES_MAX or not traffic.room_in_all:
+            self._room.clear()
+            if traffic.bytes > OUTGOING_BYTES_CUT:
+                self._cut()
+        self._reply_waits.set()
+
+    def _cut(self) -> None:
+        self._closed = True
+        self._outgoing.clear()
+        self._traffic.cut()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client fetches its replies fast enough for more."""
+        return self._room.is_set()
+
+    def read_in_turn(
+        self, read: Callable[[], Coroutine[Any, Any, api_pb2.ReadResults]]
+    ) -> asyncio.Task[api_pb2.ReadResults]:
+        """Run a read that takes several turns of the loop, after this client's earlier ones.
+
+        One at a time, and only while there is room: so a client that asks for much and fetches
+        nothing fills one reply, not the node's memory. Cancelled when the stream closes.
+        """
+        task = asyncio.get_running_loop().create_task(self._in_turn(read))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _in_turn(
+        self, read: Callable[[], Coroutine[Any, Any, api_pb2.ReadResults]]
+    ) -> api_pb2.ReadResults:
+        async with self._read_turn:
+            await self._room.wait()
+            return await read()
+
+    # ---- life ------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Answer what is under way, then close the stream."""
+        self._ending = True
+        self._reply_waits.set()
+
+    async def run(self) -> None:
+        """Serve until the client is done, has gone, or `end` was called."""
+        loop = asyncio.get_running_loop()
+        reading = loop.create_task(self._read_requests())
+        writing = loop.create_task(self._write_replies())
+        try:
+            await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                # Also where it ended badly: gRPC takes no status while a reply is being written.
+                self.end()
+                await writing
+                reading.result()
+            else:
+                writing.result()
+                await abort(self._context, ShuttingDown("this node is stopping; ask another one"))
+        finally:
+            self._closed = True
+            self._outgoing.clear()
+            for task in (reading, writing, *self._tasks):
+                task.cancel()
+            await asyncio.gather(reading, writing, *self._tasks, return_exceptions=True)
+
+    async def _read_requests(self) -> None:
+        read, handle, connection = self._context.read, self._handle, self._traffic.connection
+        while True:
+            message = await read()
+            if not isinstance(message, bytes):  # the end of the client's requests
+                return
+            connection.received += len(message)
+            more = handle(self, message)
+            if more is not None:
+                await more
+            if not self._room.is_set():
+                await self._room.wait()
+
+    async def _write_replies(self) -> None:
+        write, outgoing, traffic = self._context.write, self._outgoing, self._traffic
+        now = asyncio.get_running_loop().time
+        while True:
+            while outgoing:
+                message = outgoing.popleft()
+                traffic.writing_since = now()
+                await write(message)
+                traffic.written(len(message))
+                # With nothing left to fetch it goes on, however much others leave traffic.
+                if traffic.bytes <= OUTGOING_BYTES_MAX and (traffic.room_in_all or not outgoing):
+                    self._room.set()
+            if self._ending and not self._under_way:
+                return
+            self._reply_waits.clear()
+            await self._reply_waits.wait()

@@ -1,0 +1,98 @@
+"""Unary commands and reads, for people with a generic gRPC client."""
+
+# ruff: noqa: N802 (gRPC finds a method by its name in the proto)
+
+from __future__ import annotations
+
+import asyncio
+
+from raftkv.kv.limits import Limits
+from raftkv.kv.validation import check_batch
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.server import failures
+from raftkv.server.calls import Call, UnaryCalls, data_call, header_of
+from raftkv.server.disk_space import RequireRoom, room_for_all
+from raftkv.server.node_port import Node
+from raftkv.server.reads import Reader
+
+
+class KVService(api_pb2_grpc.KVServicer):
+    """`raftkv.rpc.v1.KV`, without sessions: a repetition without an idempotency key runs again."""
+
+    def __init__(
+        self,
+        node: Node,
+        reader: Reader,
+        calls: UnaryCalls,
+        limits: Limits,
+        require_room: RequireRoom = room_for_all,
+    ) -> None:
+        self.calls = calls
+        self._require_room = require_room
+        self._node = node
+        self._reader = reader
+        self._limits = limits
+
+    @data_call("kv.execute")
+    async def Execute(self, request: api_pb2.ExecuteRequest, call: Call) -> api_pb2.ExecuteReply:
+        batch = kv_pb2.CommandBatch(commands=[request.command])
+        checked = check_batch(batch, self._limits)
+        for _, error in checked.refused:
+            raise error
+        self._require_room(batch)
+        results = await self._node.submit(
+            batch.SerializeToString(),
+            call.deadline,
+            client=call.share.number,
+            weight=checked.weight,
+        )
+        outcome = kv_pb2.BatchResult.FromString(results)
+        if outcome.HasField("failure"):
+            raise failures.error_of(outcome.failure)
+        result = outcome.results[0]
+        if result.HasField("failure"):
+            raise failures.error_of(result.failure)
+        return api_pb2.ExecuteReply(header=header_of(self._node), result=result)
+
+    @data_call("kv.range")
+    async def Range(self, request: api_pb2.RangeRequest, call: Call) -> api_pb2.RangeReply:
+        reads = api_pb2.ReadBatch(
+            ranges=[request.range],
+            level=request.level,
+            min_revision=request.min_revision,
+            max_staleness_ms=request.max_staleness_ms,
+        )
+        result, staleness_ms = await self._read(reads, call)
+        reply = api_pb2.RangeReply(
+            header=header_of(self._node), result=result.range, staleness_ms=staleness_ms
+        )
+        await asyncio.sleep(0)  # a large one takes some milliseconds more to be encoded
+        return reply
+
+    @data_call("kv.read_transaction")
+    async def ReadTransaction(
+        self, request: api_pb2.ReadTransactionRequest, call: Call
+    ) -> api_pb2.ReadTransactionReply:
+        reads = api_pb2.ReadBatch(
+            transactions=[request.transaction],
+            level=request.level,
+            min_revision=request.min_revision,
+            max_staleness_ms=request.max_staleness_ms,
+        )
+        result, staleness_ms = await self._read(reads, call)
+        reply = api_pb2.ReadTransactionReply(
+            header=header_of(self._node), result=result.transaction, staleness_ms=staleness_ms
+        )
+        await asyncio.sleep(0)
+        return reply
+
+    async def _read(self, reads: api_pb2.ReadBatch, call: Call) -> tuple[kv_pb2.Result, int]:
+        barrier = self._reader.barrier(reads, call.deadline)
+        if barrier is not None:
+            await barrier
+        answer = await self._reader.answer(reads, call.deadline)
+        (result,) = answer.results
+        if result.HasField("failure"):
+            raise failures.error_of(result.failure)
+        await asyncio.sleep(0)
+        return result, answer.staleness_ms

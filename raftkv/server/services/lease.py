@@ -1,0 +1,191 @@
+"""What is asked of leases, and the stream that renews them. Grant and revoke are commands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from raftkv.errors import InvalidRequest, RaftkvError, ShuttingDown
+from raftkv.kv.machine import StateMachine
+from raftkv.kv.pace import Steps
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.server.calls import Call, Context, Deadlines, UnaryCalls, data_call, header_of
+from raftkv.server.failures import abort, error_of, of_write
+from raftkv.server.node_port import Node
+from raftkv.server.reads import Reader
+from raftkv.server.services.listing import fill
+from raftkv.server.traffic import CallTraffic
+
+# ruff: noqa: N802 (gRPC finds a method by its name in the proto)
+
+
+LEASE_ID_BYTES_MAX: Final = 10
+
+
+class LeaseService(api_pb2_grpc.LeaseServicer):
+    """`raftkv.rpc.v1.Lease`; both unary calls are linearizable."""
+
+    def __init__(self, node: Node, reader: Reader, calls: UnaryCalls, deadlines: Deadlines) -> None:
+        self.calls = calls
+        self._node = node
+        self._reader = reader
+        self._renewals = LeaseRenewals(node, deadlines.default_s)
+        self._reading: dict[asyncio.Task[object], None] = {}
+        self._ending = False
+
+    def end_streams(self) -> None:
+        """The node stops: whoever keeps leases alive has to ask another one."""
+        self._ending = True
+        # Only those that wait for a request. Cancelled while a reply is being written, gRPC would
+        # end the call without telling its client, who would wait for ever.
+        for stream in self._reading:
+            stream.cancel()
+
+    async def keep_alive(
+        self, _requests: AsyncIterator[bytes], context: Context, traffic: CallTraffic
+    ) -> None:
+        """One request at a time: the requests of many streams are what share a command."""
+        try:
+            while (request := await self._next_request(context, traffic)) is not None:
+                ended = await self._renewals.renew(request.leases)
+                reply = api_pb2.LeaseKeepAliveReply(
+                    header=header_of(self._node),
+                    leases=[lease for lease in request.leases if lease not in ended],
+                    ended=[lease for lease in request.leases if lease in ended],
+                )
+                await traffic.write(context, reply.SerializeToString())
+        except RaftkvError as error:
+            await abort(context, error, header_of(self._node))
+
+    async def _next_request(
+        self, context: Context, traffic: CallTraffic
+    ) -> api_pb2.LeaseKeepAliveRequest | None:
+        """None once the client has sent its last; raises `ShuttingDown`."""
+        stream = asyncio.current_task()
+        assert stream is not None
+        self._reading[stream] = None
+        try:
+            if not self._ending:
+                message = await context.read()
+                if not isinstance(message, bytes):
+                    return None
+                traffic.connection.received += len(message)
+                return _keep_alive_of(message)
+        except asyncio.CancelledError:
+            if not self._ending:  # the client has gone
+                raise
+        finally:
+            del self._reading[stream]
+        raise ShuttingDown("this node is stopping; ask another one")
+
+    @data_call("lease.time_to_live")
+    async def TimeToLive(
+        self, request: api_pb2.LeaseTimeToLiveRequest, call: Call
+    ) -> api_pb2.LeaseTimeToLiveReply:
+        await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
+        return await self._reader.in_steps(partial(self._time_to_live, request), call.deadline)
+
+    def _time_to_live(
+        self, request: api_pb2.LeaseTimeToLiveRequest, machine: StateMachine
+    ) -> Steps[api_pb2.LeaseTimeToLiveReply]:
+        times = machine.lease_time_to_live(request.lease)
+        reply = api_pb2.LeaseTimeToLiveReply(
+            header=header_of(self._node), lease=request.lease, ttl_ms=-1
+        )
+        if times is not None:
+            reply.ttl_ms, reply.granted_ttl_ms = times
+            if request.keys:
+                keys = machine.lease_keys(request.lease, request.keys_after)
+                reply.more_keys = yield from fill(
+                    keys, reply.keys.append, len, self._reader.reply_bytes_max
+                )
+        return reply
+
+    @data_call("lease.list")
+    async def List(self, request: api_pb2.LeaseListRequest, call: Call) -> api_pb2.LeaseListReply:
+        await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
+        return await self._reader.in_steps(partial(self._list, request.after), call.deadline)
+
+    def _list(self, after: int, machine: StateMachine) -> Steps[api_pb2.LeaseListReply]:
+        reply = api_pb2.LeaseListReply(header=header_of(self._node))
+        leases = machine.leases(after)
+        reply.more = yield from fill(
+            leases, reply.leases.append, lambda _: LEASE_ID_BYTES_MAX, self._reader.reply_bytes_max
+        )
+        return reply
+
+
+def _keep_alive_of(message: bytes) -> api_pb2.LeaseKeepAliveRequest:
+    try:
+        return api_pb2.LeaseKeepAliveRequest.FromString(message)
+    except DecodeError as error:
+        raise InvalidRequest(f"not a LeaseKeepAliveRequest: {error}") from error
+
+
+LEASES_PER_REQUEST_MAX = 10_000
+# What has gathered is sent before it comes near the limit of a command's size.
+LEASES_PER_COMMAND_MAX = 50_000
+
+
+class LeaseRenewals:
+    """Gathers what is to be renewed at one node."""
+
+    def __init__(self, node: Node, timeout_s: float) -> None:
+        self._node = node
+        self._timeout_s = timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._gathered: dict[int, None] = {}
+        self._waiting: list[asyncio.Future[frozenset[int]]] = []
+
+    def renew(self, leases: Sequence[int]) -> asyncio.Future[frozenset[int]]:
+        """Renew these; the future tells which leases of the whole command have ended.
+
+        Raises `InvalidRequest` for too many at once.
+        """
+        if len(leases) > LEASES_PER_REQUEST_MAX:
+            raise InvalidRequest(
+                f"leases has {len(leases)} entries, the limit is {LEASES_PER_REQUEST_MAX}; send"
+                " several requests",
+                field="leases",
+                limit=LEASES_PER_REQUEST_MAX,
+            )
+        if not self._waiting:
+            self._loop.call_soon(self._send)
+        renewed: asyncio.Future[frozenset[int]] = self._loop.create_future()
+        self._waiting.append(renewed)
+        self._gathered.update(dict.fromkeys(leases))
+        if len(self._gathered) >= LEASES_PER_COMMAND_MAX:
+            self._send()
+        return renewed
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        leases, self._gathered = list(self._gathered), {}
+        if not waiting:
+            return
+        renewal = kv_pb2.Command(lease_keep_alive=kv_pb2.LeaseKeepAlive(leases=leases))
+        commands = kv_pb2.CommandBatch(commands=[renewal]).SerializeToString()
+        results = self._node.submit(commands, self._loop.time() + self._timeout_s)
+        results.add_done_callback(partial(_answer, waiting))
+
+
+def _answer(waiting: list[asyncio.Future[frozenset[int]]], results: asyncio.Future[bytes]) -> None:
+    error = asyncio.CancelledError() if results.cancelled() else results.exception()
+    ended: frozenset[int] = frozenset()
+    if error is None:
+        outcome = kv_pb2.BatchResult.FromString(results.result())
+        if outcome.HasField("failure"):
+            error = error_of(outcome.failure)
+        else:
+            ended = frozenset(outcome.results[0].lease_keep_alive.ended)
+    for renewed in waiting:
+        if renewed.done():
+            continue
+        if error is None:
+            renewed.set_result(ended)
+        else:
+            renewed.set_exception(of_write(error))

@@ -1,0 +1,88 @@
+"""What is asked of locks without changing them. Joining and leaving a queue are commands."""
+
+# ruff: noqa: N802 (gRPC finds a method by its name in the proto)
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from raftkv.errors import DeadlineExceeded, InvalidRequest
+from raftkv.kv.limits import Limits
+from raftkv.kv.locks import Member
+from raftkv.kv.machine import StateMachine
+from raftkv.kv.pace import Steps
+from raftkv.kv.records import fill_key_value
+from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
+from raftkv.server.calls import Call, UnaryCalls, admin_call, data_call, header_of
+from raftkv.server.node_port import Node
+from raftkv.server.reads import Reader
+from raftkv.server.services.listing import fill
+from raftkv.server.services.lock_waits import LockWaits
+
+
+class LockService(api_pb2_grpc.LockServicer):
+    """`raftkv.rpc.v1.Lock`."""
+
+    def __init__(self, node: Node, reader: Reader, calls: UnaryCalls, limits: Limits) -> None:
+        self.calls = calls
+        self._node = node
+        self._reader = reader
+        self._limits = limits
+        self._waits = LockWaits(node)
+
+    def end_waits(self) -> None:
+        """The node stops: let nobody wait here any more."""
+        self._waits.close()
+
+    # Not a data call: a waiter does no work, and has a bound of its own.
+    @admin_call("lock.wait")
+    async def Wait(self, request: api_pb2.LockWaitRequest, call: Call) -> api_pb2.LockWaitReply:
+        name, token = self._name(request.name), request.token
+        if token <= 0:
+            raise InvalidRequest(f"token is {token}; give that of a place in the queue")
+        turn = self._waits.wait(name, token)
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                await turn
+        except TimeoutError:
+            raise DeadlineExceeded("the lock is still held by another one; ask again") from None
+        finally:
+            self._waits.leave(name, token, turn)
+        return api_pb2.LockWaitReply(header=header_of(self._node))
+
+    @data_call("lock.info")
+    async def Info(self, request: api_pb2.LockInfoRequest, call: Call) -> api_pb2.LockInfoReply:
+        name = self._name(request.name)
+        await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
+        return await self._reader.in_steps(
+            partial(self._info, name, request.after_token), call.deadline
+        )
+
+    def _info(
+        self, name: bytes, after_token: int, machine: StateMachine
+    ) -> Steps[api_pb2.LockInfoReply]:
+        reply = api_pb2.LockInfoReply(header=header_of(self._node))
+        reply.more = yield from fill(
+            (row and _told(row, machine) for row in machine.lock_rows(name, after_token)),
+            reply.members.append,
+            api_pb2.LockMember.ByteSize,
+            self._reader.reply_bytes_max,
+        )
+        return reply
+
+    def _name(self, name: bytes) -> bytes:
+        if not 0 < len(name) <= self._limits.key_bytes_max:
+            raise InvalidRequest(
+                f"name has {len(name)} bytes; give 1 to {self._limits.key_bytes_max}", field="name"
+            )
+        return name
+
+
+def _told(member: Member, machine: StateMachine) -> api_pb2.LockMember:
+    kv = kv_pb2.KeyValue()
+    fill_key_value(kv, member.key, member.record)
+    times = machine.lease_time_to_live(kv.lease)
+    return api_pb2.LockMember(
+        token=member.token, lease=kv.lease, value=kv.value, ttl_ms=times[0] if times else 0
+    )

@@ -1,0 +1,145 @@
+"""`raftkv.rpc.v1.Watch` on the wire: a stream's tasks, from its opening to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from raftkv.config import Settings
+from raftkv.errors import (
+    InvalidRequest,
+    InvariantViolation,
+    RaftkvError,
+    ShuttingDown,
+)
+from raftkv.rpc.v1 import api_pb2
+from raftkv.server import failures
+from raftkv.server.admission import Admission
+from raftkv.server.calls import header_of
+from raftkv.server.node_port import Node
+from raftkv.server.traffic import CallTraffic
+from raftkv.server.watch.session import WatchClient
+from raftkv.server.watch.stream import WatchStream
+from raftkv.server.watch.synced import WatchHub
+
+
+class WatchService:
+    """All watch streams of this node.
+
+    `on_broken` is told of damaged data and of a broken invariant: such a node must stop.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        admission: Admission,
+        settings: Settings,
+        on_broken: Callable[[BaseException], None],
+    ) -> None:
+        self._node = node
+        self._admission = admission
+        self._settings = settings
+        self._on_broken = on_broken
+        self._hub = WatchHub(node, settings.watch_progress_interval_ms / 1000)
+        self._streams: dict[WatchStream, None] = {}
+
+    def end_streams(self) -> None:
+        """Send what is queued and end every stream: clients go on at another node."""
+        for stream in self._streams:
+            stream.end()
+
+    async def open(
+        self,
+        _requests: AsyncIterator[bytes],
+        context: grpc.aio.ServicerContext[bytes, bytes],
+        traffic: CallTraffic | None = None,
+    ) -> None:
+        """Serve one client's stream to its end. `traffic` counts what it leaves unfetched."""
+        settings = self._settings
+        stream = WatchStream(
+            context.write,
+            lambda: header_of(self._node),
+            settings.watch_buffer_bytes_max,
+            traffic=traffic,
+        )
+        client = WatchClient(
+            self._node,
+            self._hub,
+            stream,
+            settings.limits,
+            settings.watches_max,
+            settings.watches_per_stream_max,
+        )
+        if self._admission.closed:
+            stream.end()
+        self._streams[stream] = None
+        try:
+            await self._serve(context, stream, client)
+        except (RaftkvError, InvariantViolation) as error:
+            await failures.abort(context, failures.of_read(error), header_of(self._node))
+        finally:
+            del self._streams[stream]
+            client.close()
+
+    async def _serve(
+        self,
+        context: grpc.aio.ServicerContext[bytes, bytes],
+        stream: WatchStream,
+        client: WatchClient,
+    ) -> None:
+        """Until the client is done or has gone; raises `ShuttingDown` if `stream.end` ends it."""
+        loop = asyncio.get_running_loop()
+        reading = loop.create_task(
+            _read_requests(context, client, self._settings.watches_per_stream_max)
+        )
+        writing = loop.create_task(stream.run())
+        catching_up = loop.create_task(self._read_history(client))
+        tasks = (reading, writing, catching_up)
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # A call can't be ended while a message of it is being written.
+            stream.end()
+            await writing
+            for task in done:
+                task.result()
+            if reading not in done:
+                raise ShuttingDown("this node is stopping; ask another one")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read_history(self, client: WatchClient) -> None:
+        try:
+            await client.run()
+        except (RaftkvError, InvariantViolation) as error:
+            if failures.ends_service(error):
+                self._on_broken(error)
+            raise
+
+
+async def _read_requests(
+    context: grpc.aio.ServicerContext[bytes, bytes], client: WatchClient, creates_max: int
+) -> None:
+    while True:
+        message = await context.read()
+        if not isinstance(message, bytes):  # the end of the client's requests
+            return
+        client.stream.traffic.connection.received += len(message)
+        try:
+            request = api_pb2.WatchRequest.FromString(message)
+        except DecodeError as error:
+            raise InvalidRequest(f"not a WatchRequest: {error}") from error
+        if len(request.creates) > creates_max:
+            raise InvalidRequest(
+                f"creates has {len(request.creates)} entries, but a stream has at most"
+                f" {creates_max} watches; send fewer",
+                field="creates",
+                limit=creates_max,
+            )
+        client.handle(request)
+        # Refusals are news as well: who fetches none sends no more requests.
+        await client.stream.room()

@@ -1,0 +1,246 @@
+"""Nodes' transport halves on loopback, in one event loop, with a handler that records."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import grpc
+import pytest
+
+from jepsen_lite.ports import free_ports
+from raftkv.clocks import LamportClock
+from raftkv.errors import RaftkvError
+from raftkv.peer.codec import decode_frame
+from raftkv.peer.handshake import CONNECT, HELLO_KEY, Caller, Identity, Refusal, Refused, hello
+from raftkv.peer.links import GrpcPeerLinks
+from raftkv.peer.ports import FounderStage, Founding, Frame
+from raftkv.peer.secret import ClusterSecret
+from raftkv.peer.server import PeerServer
+from raftkv.peer.tracing import MessageTrace, TracedPeerLinks
+from raftkv.raft.entry import Address
+from raftkv.raft.messages import InstallSnapshot, Message
+from raftkv.rpc.v1 import peer_pb2
+from raftkv.storage.ports import Start
+
+DEADLINE_S = 20.0
+INCARNATION = 0xF00D
+ABSENT = Refused(Refusal.NOT_READY, "this node has not started yet")
+
+
+class FixedFounder:
+    """A `FounderPort` that keeps what it hears and always says the same."""
+
+    def __init__(self, says: Founding) -> None:
+        self.says = says
+        self.heard: list[tuple[int, Founding]] = []
+
+    def answer(self, sender: int, said: Founding) -> Founding:
+        self.heard.append((sender, said))
+        return self.says
+
+
+class Recorder:
+    """A `PeerHandler` that keeps what it is told and wakes whoever waits for it."""
+
+    def __init__(self, snapshot_root: Path) -> None:
+        self.snapshot_root = snapshot_root
+        self.frames: list[tuple[int, Frame]] = []
+        self.broken: list[int] = []
+        self.linked: list[int] = []
+        self.callers: list[Caller] = []
+        self.refusals: list[tuple[int, Refused]] = []
+        self.turned_away: dict[int, Refused] = {}
+        self.last_log_index = 0
+        self.cluster_version = 1
+        self.breach: Exception | None = None
+        self.finished: list[tuple[InstallSnapshot, Path]] = []
+        self.refuse_snapshot: RaftkvError | None = None
+        self.before_finish: Callable[[], Awaitable[object]] | None = None
+        self._news = asyncio.Event()
+
+    @property
+    def messages(self) -> list[Message]:
+        return [message for _, frame in self.frames for message in frame.messages]
+
+    async def admit(self, caller: Caller) -> Refused | None:
+        self.callers.append(caller)
+        self._news.set()
+        return self.turned_away.get(caller.node_id)
+
+    def refusal_of(self, caller: Caller) -> Refused | None:
+        return self.turned_away.get(caller.node_id)
+
+    def receive(self, sender: int, frame: Frame) -> None:
+        if self.breach is not None:
+            raise self.breach
+        self.frames.append((sender, frame))
+        self._news.set()
+
+    def begin_snapshot(self, message: InstallSnapshot) -> Path:
+        if self.refuse_snapshot is not None:
+            raise self.refuse_snapshot
+        root = self.snapshot_root / f"incoming-{message.snapshot.last_included_index}"
+        root.mkdir(parents=True)
+        return root
+
+    async def finish_snapshot(self, message: InstallSnapshot, received: Path) -> None:
+        if self.before_finish is not None:
+            await self.before_finish()
+        self.finished.append((message, received))
+        self._news.set()
+
+    def link_down(self, peer: int) -> None:
+        self.broken.append(peer)
+        self._news.set()
+
+    def link_up(self, peer: int) -> None:
+        self.linked.append(peer)
+        self._news.set()
+
+    def refused(self, by: int, refused: Refused) -> None:
+        self.refusals.append((by, refused))
+        self._news.set()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until `holds`, which only news can make true."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not holds():
+                self._news.clear()
+                await self._news.wait()
+
+
+@dataclass
+class Half:
+    """One node's transport: handler, links, peer port."""
+
+    identity: Identity
+    handler: Recorder
+    links: GrpcPeerLinks
+    server: PeerServer
+    clock: LamportClock
+    secret: ClusterSecret
+    founder: FixedFounder
+
+    @property
+    def address(self) -> str:
+        return self.identity.address.peer
+
+    def admit_peers(self) -> None:
+        """The node has started."""
+        self.server.admit_peers(self.identity, self.handler, self.links.contacted)
+
+    async def listen(self) -> None:
+        """Open the peer port, or open it again."""
+        await self.server.start(self.address)
+
+    def connect(self, *peers: Half) -> None:
+        self.links.set_peers({peer.identity.node_id: peer.address for peer in peers})
+
+    async def until_connected(self, *peers: int) -> None:
+        """A frame is dropped while a link is down, so tests begin with links that are up."""
+        async with asyncio.timeout(DEADLINE_S):
+            # Links tell nobody that they are up.
+            while not self.links.connected.issuperset(peers):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+    async def close(self) -> None:
+        await self.links.close()
+        await self.server.stop()
+
+
+@dataclass
+class Loopback:
+    """Makes halves and closes them."""
+
+    directory: Path
+    disk: Executor
+    halves: list[Half] = field(default_factory=list)
+
+    async def half(
+        self,
+        node_id: int,
+        *,
+        stall_timeout_s: float = 10.0,
+        trace: MessageTrace | None = None,
+        secret: bytes = b"",
+        hints: Mapping[int, str] | None = None,
+        started: bool = True,
+        **changed: Any,
+    ) -> Half:
+        """A node's transport, that of a member unless its identity is `changed`."""
+        (port,) = free_ports(1)
+        address = Address(f"127.0.0.1:{port}", "127.0.0.1:1")
+        identity = replace(Identity(7, INCARNATION, node_id, address, node_id), **changed)
+        handler = Recorder(self.directory / f"node-{len(self.halves)}")
+        clock, known, rng = LamportClock(), ClusterSecret(secret), Random(node_id)
+        links = (
+            GrpcPeerLinks(
+                identity, known, rng, self.disk, clock, hints, stall_timeout_s=stall_timeout_s
+            )
+            if trace is None
+            else TracedPeerLinks(identity, known, rng, self.disk, clock, hints, trace=trace)
+        )
+        links.start(handler, Start(1, node_id))
+        founder = FixedFounder(Founding(FounderStage.EMPTY, disk_id=node_id))
+        server = PeerServer(
+            identity,
+            known,
+            founder,
+            self.disk,
+            clock,
+            ABSENT,
+            decode=decode_frame if trace is None else trace.decode,
+            stall_timeout_s=stall_timeout_s,
+        )
+        half = Half(identity, handler, links, server, clock, known, founder)
+        if started:
+            half.admit_peers()
+        await half.listen()
+        self.halves.append(half)
+        return half
+
+    async def pair(self) -> tuple[Half, Half]:
+        """Two nodes, linked both ways."""
+        one, two = await self.half(1), await self.half(2)
+        one.connect(two)
+        two.connect(one)
+        await one.until_connected(2)
+        await two.until_connected(1)
+        return one, two
+
+
+async def introduce(
+    channel: grpc.aio.Channel,
+    said: bytes,
+    secret: ClusterSecret | None = None,
+    method: str = CONNECT,
+) -> tuple[grpc.aio.StreamStreamCall[bytes, bytes], bytes]:
+    """Call as somebody who says this of himself: the call and the proof that the callee expects."""
+    call = channel.stream_stream(method)(metadata=((HELLO_KEY, said),))
+    challenge = peer_pb2.PeerReply.FromString(await call.read()).challenge
+    return call, (secret or ClusterSecret()).of_caller(said, challenge.nonce)
+
+
+async def stream_to(
+    channel: grpc.aio.Channel, caller: Half, to: int
+) -> grpc.aio.StreamStreamCall[bytes, bytes]:
+    """A stream on which `caller` has been admitted."""
+    call, proof = await introduce(channel, hello(caller.identity, to), caller.secret)
+    await call.write(peer_pb2.Frame(proof=proof).SerializeToString())
+    assert peer_pb2.PeerReply.FromString(await call.read()).admitted
+    return call
+
+
+async def ending(call: grpc.aio.StreamStreamCall[bytes, bytes]) -> dict[str, str | bytes]:
+    """What the callee says when it ends a call that says nothing any more."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call.read()
+    assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert raised.value.details()
+    return dict(raised.value.trailing_metadata() or ())

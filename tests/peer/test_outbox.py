@@ -1,0 +1,92 @@
+"""The queue in front of a link: bounded, control first, merged writes."""
+
+from __future__ import annotations
+
+from random import Random
+
+from raftkv.peer import outbox
+from raftkv.peer.backoff import DELAY_S_MAX, DELAY_S_MIN, Backoff
+from raftkv.peer.outbox import Lane, Outbox
+
+
+def test_nothing_queued_is_nothing_to_write() -> None:
+    assert Outbox().take() == b""
+
+
+def test_control_leaves_ahead_of_bulk_that_was_queued_before() -> None:
+    box = Outbox()
+    box.bulk.put(b"bulk")
+    box.control.put(b"beat")
+    assert box.take() == b"beatbulk"
+
+
+def test_what_has_gathered_leaves_in_one_write_and_in_order() -> None:
+    box = Outbox()
+    for number in range(10):
+        box.bulk.put(b"%d" % number)
+    assert box.take() == b"0123456789"
+    assert box.take() == b""
+
+
+def test_control_waits_behind_at_most_one_write_of_bulk() -> None:
+    box = Outbox()
+    frame = b"x" * (outbox.WRITE_BYTES_MAX // 2)
+    for _ in range(6):
+        box.bulk.put(frame)
+    assert len(box.take()) == outbox.WRITE_BYTES_MAX
+    box.control.put(b"beat")
+    assert box.take().startswith(b"beat")
+
+
+def test_a_frame_larger_than_a_write_leaves_alone() -> None:
+    box = Outbox()
+    large = b"x" * (3 * outbox.WRITE_BYTES_MAX)
+    box.bulk.put(large)
+    box.bulk.put(b"next")
+    assert box.take() == large
+    assert box.take() == b"next"
+
+
+def test_a_lane_drops_whole_frames_rather_than_grow_past_its_bytes() -> None:
+    lane = Lane(bytes_max=10, frames_max=100)
+    assert lane.put(b"123456")
+    assert not lane.put(b"12345")
+    assert lane.put(b"1234")
+    assert lane.bytes == 10
+
+
+def test_a_lane_drops_rather_than_grow_past_its_count() -> None:
+    lane = Lane(bytes_max=100, frames_max=2)
+    assert [lane.put(b"x") for _ in range(4)] == [True, True, False, False]
+
+
+def test_a_frame_over_the_bound_still_gets_through_an_empty_lane() -> None:
+    # Otherwise an entry that is larger than the bound would be dropped for ever.
+    lane = Lane(bytes_max=10, frames_max=100)
+    assert lane.put(b"x" * 50)
+    assert not lane.put(b"x")
+
+
+def test_full_bulk_leaves_room_for_control() -> None:
+    box = Outbox()
+    box.bulk.put(b"x" * outbox.BULK_BYTES_MAX)
+    assert not box.bulk.put(b"x")
+    assert box.control.put(b"beat")
+
+
+def test_room_comes_back_as_frames_leave() -> None:
+    lane = Lane(bytes_max=10, frames_max=100)
+    lane.put(b"1234567890")
+    lane.take_into([], 100)
+    assert lane.bytes == 0
+    assert lane.put(b"1234567890")
+
+
+def test_backoff_grows_to_its_cap_and_starts_again_after_success() -> None:
+    backoff = Backoff(Random(1))
+    delays = [backoff.next_delay_s() for _ in range(12)]
+    assert DELAY_S_MIN / 2 <= delays[0] <= DELAY_S_MIN
+    assert DELAY_S_MAX / 2 <= min(delays[-5:]) <= max(delays[-5:]) <= DELAY_S_MAX
+    assert len(set(delays[-5:])) == 5
+    backoff.reset()
+    assert backoff.next_delay_s() <= DELAY_S_MIN
