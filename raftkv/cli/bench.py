@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PREFIX = "raftkv-bench/"
 
 
-class Operation(enum.StrEnum):
+class BenchOperation(enum.StrEnum):
     PUT = "put"
     GET = "get"
 
@@ -42,7 +42,9 @@ def bench(
     seconds: Annotated[float, typer.Option("--seconds", "-s", min=0.1)] = 5.0,
     value_bytes: Annotated[int, typer.Option(min=0, max=1 << 20, help="Size of a value.")] = 256,
     keys: Annotated[int, typer.Option(min=1, help="Different keys.")] = 10_000,
-    operation: Annotated[Operation, typer.Option(help="put, or linearizable get.")] = Operation.PUT,
+    operation: Annotated[
+        BenchOperation, typer.Option(help="put, or linearizable get.")
+    ] = BenchOperation.PUT,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the keys there.")] = False,
 ) -> None:
     """Put (or get) keys as fast as the cluster takes it; print throughput and latencies.
@@ -90,7 +92,7 @@ class _Load:
     seconds: float
     value_bytes: int
     keys: int
-    operation: Operation
+    operation: BenchOperation
     keep: bool
 
 
@@ -123,7 +125,7 @@ async def _measure(
     from time import perf_counter as clock  # the loop's own clock counts whole milliseconds
 
     await client.put(f"{PREFIX}0", b"")  # opens the session, outside the measurement
-    if load.operation is Operation.GET:
+    if load.operation is BenchOperation.GET:
         await _fill(client, load)
     started = clock()
     end = started + load.seconds
@@ -162,7 +164,7 @@ async def _work(
         key = f"{PREFIX}{key_number % load.keys}"
         key_number += load.writers
         try:
-            if load.operation is Operation.PUT:
+            if load.operation is BenchOperation.PUT:
                 await client.put(key, value)
             else:
                 await client.get(key)

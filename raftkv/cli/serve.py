@@ -90,11 +90,11 @@ async def _serve(settings: Settings) -> ExitCode:
 
     from raftkv import logs
     from raftkv.cli.garbage import collect_rarely
-    from raftkv.server.process import Server
+    from raftkv.server.process import NodeProcess
 
     log = logs.get_logger(node=settings.node_id)
     told_to_stop = asyncio.create_task(_signalled(log))
-    server = Server(settings)
+    server = NodeProcess(settings)
     try:
         # Asked before the data directory is touched: a node that can't listen leaves no trace.
         check_free("client_listen", settings.client_listen)

@@ -31,7 +31,7 @@ COLUMNS_IF_NARROW = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StatusRow:
     """A member as the cluster and it itself describe it. None: not known."""
 
     node_id: int | None
@@ -65,7 +65,7 @@ class Overview:
     leader_id: int
     term: int
     revision: int
-    nodes: tuple[Row, ...]
+    nodes: tuple[StatusRow, ...]
     cluster_version: int = 0
 
 
@@ -176,7 +176,7 @@ def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
     }
     if not nodes:
         rows = (
-            Row(None, address, "unreachable", error=str(error))
+            StatusRow(None, address, "unreachable", error=str(error))
             for address, error in answers.items()
         )
         return Overview("", "", 0, 0, 0, tuple(rows))
@@ -185,7 +185,7 @@ def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
     commit_index = max(node.commit_index for node in nodes.values())
     contacts = {peer.node_id: peer.last_contact_ms for peer in leader.peers} if leader else {}
     members = {member.node_id: member for member in newest.members}
-    rows_by_id: dict[int, Row] = {}
+    rows_by_id: dict[int, StatusRow] = {}
     for node_id in sorted({*members, *nodes}):
         contact = contacts.get(node_id)
         if node_id in nodes:
@@ -194,7 +194,9 @@ def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
             address = members[node_id].client_address
             role = "unreachable" if members[node_id].started else "not started"
             error = str(answers.get(address, "not asked"))
-            rows_by_id[node_id] = Row(node_id, address, role, last_contact_ms=contact, error=error)
+            rows_by_id[node_id] = StatusRow(
+                node_id, address, role, last_contact_ms=contact, error=error
+            )
     return Overview(
         cluster_id=f"{newest.cluster_id:016x}",
         incarnation=f"{newest.incarnation:016x}" if newest.incarnation else "",
@@ -206,8 +208,8 @@ def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
     )
 
 
-def _row(node: NodeStatus, commit_index: int, contact_ms: int | None) -> Row:
-    return Row(
+def _row(node: NodeStatus, commit_index: int, contact_ms: int | None) -> StatusRow:
+    return StatusRow(
         node_id=node.node_id,
         address=node.endpoint,
         role=_role_of(node),
@@ -275,7 +277,7 @@ def causes(overview: Overview) -> list[str]:
     ]
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: StatusRow) -> list[str]:
     """A row as text; what is not known is a dash."""
 
     def number(value: int | None) -> str:

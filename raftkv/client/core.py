@@ -18,15 +18,15 @@ from raftkv.client.connection.unary import (
     LEFT_S_MIN,
     STATUS_TIMEOUT_S,
     HeadedReplyT,
-    Request,
-    Unary,
+    UnaryRequest,
+    UnaryRequests,
 )
 from raftkv.client.coordination.lease import GrantResult, KeptLeases
 from raftkv.client.coordination.queue import LockQueues
 from raftkv.client.events import log
 from raftkv.client.requests import Fences, command_piece
 from raftkv.client.settings import ClientSettings
-from raftkv.client.watch.connection import WatchStream
+from raftkv.client.watch.connection import WatchConnection
 from raftkv.errors import ConnectionFailed, WrongCluster
 from raftkv.rpc.v1 import kv_pb2
 
@@ -35,7 +35,7 @@ class Asking(Protocol):
     """Calls a method of any node."""
 
     async def __call__(
-        self, method: str, request: Request, reply_type: type[HeadedReplyT], /
+        self, method: str, request: UnaryRequest, reply_type: type[HeadedReplyT], /
     ) -> HeadedReplyT: ...
 
 
@@ -59,9 +59,9 @@ class Core:
         self._endpoints = Endpoints(parse_endpoints(endpoints), links, settings, rng)
         self._pipeline = Pipeline(self._endpoints, settings, rng, self._loop)
         self._keeper = SessionKeeper(self._pipeline, settings, self._loop)
-        self._unary = Unary(self._endpoints, settings, rng, self._loop)
+        self._unary = UnaryRequests(self._endpoints, settings, rng, self._loop)
         self._kept = KeptLeases(self._pipeline, self._loop)
-        self._watches = WatchStream(self._endpoints, settings, rng, self._loop)
+        self._watches = WatchConnection(self._endpoints, settings, rng, self._loop)
         self._queues = LockQueues(
             self._pipeline, self._unary, self._kept, self._watches, settings, self._wait_s_max
         )
@@ -158,7 +158,7 @@ class Core:
         left_s = self._countdown(self._timeout(timeout))
 
         async def ask(
-            method: str, request: Request, reply_type: type[HeadedReplyT]
+            method: str, request: UnaryRequest, reply_type: type[HeadedReplyT]
         ) -> HeadedReplyT:
             return await self._unary.call(method, request, reply_type, left_s())
 
@@ -190,7 +190,7 @@ def _log_event(endpoints: Endpoints, event: str, endpoint: Endpoint) -> None:
 
 
 def _cluster_gone(
-    kept: KeptLeases, watches: WatchStream, pipeline: Pipeline, error: WrongCluster
+    kept: KeptLeases, watches: WatchConnection, pipeline: Pipeline, error: WrongCluster
 ) -> None:
     """No endpoint of the own cluster is left: what is held there can't be trusted any more."""
     kept.lose_all(error.message)

@@ -31,10 +31,10 @@ def server_interceptor(clock: AnyClock) -> grpc.aio.ServerInterceptor[Any, Any]:
 
     Except the answers of handlers that are plain functions, which gRPC runs on threads.
     """
-    return _Server(clock)
+    return _AsyncServerInterceptor(clock)
 
 
-class _Client:
+class _AsyncClientInterceptor:
     def __init__(self, clock: AnyClock) -> None:
         self._clock = clock
 
@@ -63,23 +63,23 @@ class _Client:
 
 
 # Without type arguments: these classes are generic only in gRPC's type stubs.
-class _UnaryUnary(_Client, grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]
-    intercept_unary_unary: Any = _Client._intercept
+class _UnaryUnary(_AsyncClientInterceptor, grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]
+    intercept_unary_unary: Any = _AsyncClientInterceptor._intercept
 
 
-class _UnaryStream(_Client, grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
-    intercept_unary_stream: Any = _Client._intercept
+class _UnaryStream(_AsyncClientInterceptor, grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
+    intercept_unary_stream: Any = _AsyncClientInterceptor._intercept
 
 
-class _StreamUnary(_Client, grpc.aio.StreamUnaryClientInterceptor):  # type: ignore[type-arg]
-    intercept_stream_unary: Any = _Client._intercept
+class _StreamUnary(_AsyncClientInterceptor, grpc.aio.StreamUnaryClientInterceptor):  # type: ignore[type-arg]
+    intercept_stream_unary: Any = _AsyncClientInterceptor._intercept
 
 
-class _StreamStream(_Client, grpc.aio.StreamStreamClientInterceptor):  # type: ignore[type-arg]
-    intercept_stream_stream: Any = _Client._intercept
+class _StreamStream(_AsyncClientInterceptor, grpc.aio.StreamStreamClientInterceptor):  # type: ignore[type-arg]
+    intercept_stream_stream: Any = _AsyncClientInterceptor._intercept
 
 
-class _Server(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+class _AsyncServerInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def __init__(self, clock: AnyClock) -> None:
         self._clock = clock
 

@@ -19,12 +19,12 @@ from raftkv.clocks.metadata import AnyClock, stamped, take_over
 
 def client_interceptors(clock: AnyClock) -> list[Any]:
     """For `grpc.intercept_channel`: every kind of call is stamped, every answer taken over."""
-    return [_Client(clock)]
+    return [_SyncClientInterceptor(clock)]
 
 
 def server_interceptor(clock: AnyClock) -> grpc.ServerInterceptor[Any, Any]:
     """For `grpc.server`: every kind of call is taken over, every answer stamped."""
-    return _Server(clock)
+    return _SyncServerInterceptor(clock)
 
 
 class _Details(NamedTuple):
@@ -39,7 +39,7 @@ class _Details(NamedTuple):
 
 
 # Without type arguments: these classes are generic only in gRPC's type stubs.
-class _Client(
+class _SyncClientInterceptor(
     grpc.UnaryUnaryClientInterceptor,  # type: ignore[type-arg]
     grpc.UnaryStreamClientInterceptor,  # type: ignore[type-arg]
     grpc.StreamUnaryClientInterceptor,  # type: ignore[type-arg]
@@ -112,7 +112,7 @@ class _Answer:
             take_over(self._clock, self._call.trailing_metadata())
 
 
-class _Server(grpc.ServerInterceptor):  # type: ignore[type-arg]
+class _SyncServerInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     def __init__(self, clock: AnyClock) -> None:
         self._clock = clock
 

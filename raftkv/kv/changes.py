@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from raftkv.kv.overlay import Reader
+from raftkv.kv.overlay import StateReader
 from raftkv.kv.ranges import record_at
 from raftkv.kv.records import CHANGE_PUT, change_key, history_key, split_change_key
 from raftkv.kv.store import Family
@@ -22,7 +22,7 @@ class Change(NamedTuple):
     old: bytes | None
 
 
-def changes_since(view: Reader, revision: int, before: int | None = None) -> Iterator[Change]:
+def changes_since(view: StateReader, revision: int, before: int | None = None) -> Iterator[Change]:
     """All changes at `revision` and later (up to `before`, if that is given), in order, as of
     the call.
 

@@ -13,15 +13,15 @@ from raftkv.errors import FencedOff, InvalidRequest, Refused
 from raftkv.kv.budget import Budget
 from raftkv.kv.leases import Leases
 from raftkv.kv.mvcc import Writer
-from raftkv.kv.overlay import Reader
+from raftkv.kv.overlay import StateReader
 from raftkv.kv.pace import Pace, Steps
-from raftkv.kv.queues import Fronts, member_key
+from raftkv.kv.queues import QueueHeads, member_key
 from raftkv.kv.records import fill_key_value, unpack_version
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2
 
 
-class Member(NamedTuple):
+class QueueMember(NamedTuple):
     """One of a queue. `record` is that of its key."""
 
     token: int
@@ -29,22 +29,24 @@ class Member(NamedTuple):
     record: bytes
 
 
-def rows(view: Reader, name: bytes, front: int = 0) -> Iterator[Member | None]:
+def rows(view: StateReader, name: bytes, front: int = 0) -> Iterator[QueueMember | None]:
     """All members of the queue, the holder first; none is below `front`. None for each key that
     somebody else has written in their midst.
     """
     # Revisions have less than 64 bits, so every token begins with a digit below 8.
     for key, record in view.scan(Family.CURRENT, member_key(name, front), name + b"/8"):
         token = unpack_version(record)[0]
-        yield Member(token, key, record) if key == member_key(name, token) else None
+        yield QueueMember(token, key, record) if key == member_key(name, token) else None
 
 
-def members(view: Reader, name: bytes, front: int = 0) -> Iterator[Member]:
+def members(view: StateReader, name: bytes, front: int = 0) -> Iterator[QueueMember]:
     """All members of the queue, the holder first; none is below `front`."""
     return (row for row in rows(view, name, front) if row is not None)
 
 
-def holder(view: Reader, name: bytes, fronts: Fronts, pace: Pace) -> Steps[Member | None]:
+def holder(
+    view: StateReader, name: bytes, fronts: QueueHeads, pace: Pace
+) -> Steps[QueueMember | None]:
     """Who holds the lock. Pauses only among keys that are no members."""
     if fronts.is_empty(name):
         return None
@@ -52,7 +54,7 @@ def holder(view: Reader, name: bytes, fronts: Fronts, pace: Pace) -> Steps[Membe
     if front:
         record = view.get(Family.CURRENT, member_key(name, front))
         if record is not None and unpack_version(record)[0] == front:
-            return Member(front, member_key(name, front), record)
+            return QueueMember(front, member_key(name, front), record)
     for found in rows(view, name, front):
         if found is not None:
             fronts.note(name, found.token)
@@ -63,14 +65,14 @@ def holder(view: Reader, name: bytes, fronts: Fronts, pace: Pace) -> Steps[Membe
     return None
 
 
-def is_member(view: Reader, name: bytes, token: int) -> bool:
+def is_member(view: StateReader, name: bytes, token: int) -> bool:
     """Whether the one that joined at `token` holds the lock or waits for it."""
     record = view.get(Family.CURRENT, member_key(name, token))
     return record is not None and unpack_version(record)[0] == token
 
 
 def check_fence(
-    view: Reader, fence: kv_pb2.Fence, fronts: Fronts, leases: Leases, pace: Pace
+    view: StateReader, fence: kv_pb2.Fence, fronts: QueueHeads, leases: Leases, pace: Pace
 ) -> Steps[None]:
     """Raise `FencedOff` unless the token is that of the present holder, whose lease lives."""
     present = yield from holder(view, fence.name, fronts, pace)
@@ -90,7 +92,7 @@ def acquire(
     request: kv_pb2.Acquire,
     result: kv_pb2.Result,
     leases: Leases,
-    fronts: Fronts,
+    fronts: QueueHeads,
     budget: Budget,
 ) -> Steps[None]:
     """Join the queue, or with `only_if_free` become the holder or nothing."""

@@ -40,9 +40,9 @@ from raftkv.kv.limits import (
 )
 from raftkv.kv.membership import decode_membership
 from raftkv.kv.meta import MEMBERSHIP_KEY, META_0_KEY, META_KEY, Meta
-from raftkv.kv.overlay import Overlay, Reader
+from raftkv.kv.overlay import Overlay, StateReader
 from raftkv.kv.pace import STEP_UNITS, Pace, Steps, run
-from raftkv.kv.queues import Fronts
+from raftkv.kv.queues import QueueHeads
 from raftkv.kv.ranges import check_revision, read_range
 from raftkv.kv.records import (
     fill_key_value,
@@ -125,7 +125,7 @@ class StateMachine:
         return self._written.time_ms
 
     @property
-    def view(self) -> Reader:
+    def view(self) -> StateReader:
         """What has been applied, row by row. Not to be kept: a snapshot replaces the store."""
         return self._store
 
@@ -408,28 +408,28 @@ class StateMachine:
 
     # ---- locks ---------------------------------------------------------------------
 
-    def lock_holder(self, name: bytes) -> locks.Member | None:
+    def lock_holder(self, name: bytes) -> locks.QueueMember | None:
         """Who holds the lock; None also if too many keys that are no members are in the way."""
         steps = locks.holder(self._store, name, self._fronts, Pace(self._step_units))
         try:
             next(steps)
         except StopIteration as done:
-            return cast("locks.Member | None", done.value)
+            return cast("locks.QueueMember | None", done.value)
         return None
 
-    def lock_members(self, name: bytes, after_token: int = 0) -> Iterator[locks.Member]:
+    def lock_members(self, name: bytes, after_token: int = 0) -> Iterator[locks.QueueMember]:
         """Who holds the lock, and then who waits, in order, from the one after `after_token` on."""
         return (row for row in self.lock_rows(name, after_token) if row is not None)
 
-    def lock_rows(self, name: bytes, after_token: int = 0) -> Iterator[locks.Member | None]:
+    def lock_rows(self, name: bytes, after_token: int = 0) -> Iterator[locks.QueueMember | None]:
         """The same, with None for each key among them that is no member."""
         front = max(self._fronts.of(name), after_token + 1)
         return locks.rows(self._store, name, front)
 
     @property
-    def _fronts(self) -> Fronts:
+    def _fronts(self) -> QueueHeads:
         """What is remembered of queues. While a run is applied it is ahead of what readers see."""
-        return Fronts() if self._applying else self._runner.writer.fronts
+        return QueueHeads() if self._applying else self._runner.writer.fronts
 
 
 def _read_meta(store: StateStore) -> Meta:

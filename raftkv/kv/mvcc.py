@@ -6,7 +6,7 @@ from raftkv.kv.changes import Change
 from raftkv.kv.lease_sizes import LeaseSizes
 from raftkv.kv.limits import ROW_BYTES
 from raftkv.kv.overlay import Overlay
-from raftkv.kv.queues import Fronts
+from raftkv.kv.queues import QueueHeads
 from raftkv.kv.records import (
     CHANGE_DELETE,
     CHANGE_PUT,
@@ -52,7 +52,7 @@ class Writer:
         self.revision = revision
         self.position = 0
         self.made: list[Change] | None = None
-        self.fronts = Fronts()
+        self.fronts = QueueHeads()
         self._current = overlay.changes[Family.CURRENT]
         self._history = overlay.changes[Family.HISTORY]
         self._changes = overlay.changes[Family.CHANGES]

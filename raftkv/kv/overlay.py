@@ -15,7 +15,7 @@ REMOVED_AT_ONCE_MIN: Final = 256
 """So many deleted rows one after the other are one range for the store, not a deletion each."""
 
 
-class Reader(Protocol):
+class StateReader(Protocol):
     """What can be read: the reading half of a `StateStore`."""
 
     def get(self, family: Family, key: bytes) -> bytes | None: ...
@@ -39,7 +39,7 @@ class Overlay:
 
     __slots__ = ("_index", "_spared", "base", "changes", "known", "removed")
 
-    def __init__(self, base: Reader) -> None:
+    def __init__(self, base: StateReader) -> None:
         self.base = base
         self.changes: dict[Family, dict[bytes, bytes | None]] = {family: {} for family in Family}
         self.known: dict[bytes, bytes | None] = {}

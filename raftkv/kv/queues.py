@@ -25,7 +25,7 @@ def name_of(key: bytes) -> bytes | None:
     return key[:split] if split > 0 and key[split] == ord("/") else None
 
 
-class Fronts:
+class QueueHeads:
     """Where the queues begin, and which of them are empty. It may forget, but is never wrong.
 
     It spares seeks, and decides nothing: one from a queue's start would pass the deletion markers

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from raftkv.errors import InvalidRequest, RevisionCompacted, RevisionInFuture
 from raftkv.kv.budget import Budget, key_value_bytes, rows_of
 from raftkv.kv.limits import MIB, UNBOUNDED
-from raftkv.kv.overlay import Reader
+from raftkv.kv.overlay import StateReader
 from raftkv.kv.pace import Steps
 from raftkv.kv.records import (
     VERSION_BYTES,
@@ -68,7 +68,7 @@ def end_of(key: bytes, range_end: bytes) -> bytes | None:
     return max(key, range_end)
 
 
-def record_at(view: Reader, key: bytes, revision: int) -> bytes | None:
+def record_at(view: StateReader, key: bytes, revision: int) -> bytes | None:
     """The record of the version of `key` that was visible at `revision` (<= 0: now)."""
     current = view.get(Family.CURRENT, key)
     if revision <= 0 or (current is not None and mod_revision(current) <= revision):
@@ -79,7 +79,7 @@ def record_at(view: Reader, key: bytes, revision: int) -> bytes | None:
 
 
 def rows_at(
-    view: Reader, key: bytes, end: bytes | None, revision: int, newest: int
+    view: StateReader, key: bytes, end: bytes | None, revision: int, newest: int
 ) -> Iterator[Row]:
     """Rows of [key, end) visible at `revision` (<= 0: now), in key order.
 
@@ -108,7 +108,7 @@ def _history_rows(rows: Iterator[Row], revision: int, newest: int) -> Iterator[R
 
 
 def read_range(
-    view: Reader,
+    view: StateReader,
     request: kv_pb2.Range,
     result: kv_pb2.RangeResult,
     budget: Budget,

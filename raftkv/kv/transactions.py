@@ -13,7 +13,7 @@ from raftkv.kv.budget import Budget, rows_of
 from raftkv.kv.lease_sizes import LeaseSizes
 from raftkv.kv.leases import Leases
 from raftkv.kv.mvcc import Writer
-from raftkv.kv.overlay import Overlay, Reader
+from raftkv.kv.overlay import Overlay, StateReader
 from raftkv.kv.pace import COMMAND_UNITS, Steps
 from raftkv.kv.ranges import check_revision, end_of, read_range
 from raftkv.kv.records import VERSION_BYTES, unpack_version
@@ -30,7 +30,7 @@ class Path:
     nested: Mapping[int, Path]
 
 
-def decide(view: Reader, request: kv_pb2.Transaction, budget: Budget) -> Steps[Path]:
+def decide(view: StateReader, request: kv_pb2.Transaction, budget: Budget) -> Steps[Path]:
     """Evaluate all compares of the path, nested ones too, before anything is written."""
     succeeded = yield from all_hold(view, request.compare, budget)
     branch = request.success if succeeded else request.failure
@@ -120,7 +120,7 @@ class _Execution:
 
 
 def read_transaction(
-    view: Reader,
+    view: StateReader,
     request: kv_pb2.Transaction,
     result: kv_pb2.Result,
     budget: Budget,
@@ -135,7 +135,7 @@ def read_transaction(
 
 
 def _fill(
-    view: Reader, path: Path, result: kv_pb2.Result, budget: Budget, compacted_revision: int
+    view: StateReader, path: Path, result: kv_pb2.Result, budget: Budget, compacted_revision: int
 ) -> Steps[None]:
     answer = result.transaction
     answer.SetInParent()
@@ -163,7 +163,7 @@ _HOLDS: Final[dict[int, Callable[[Any, Any], bool]]] = {
 _FIELD_OF_VERSION: Final = {"create_revision": 0, "mod_revision": 1, "version": 2, "lease": 3}
 
 
-def all_hold(view: Reader, compares: Iterable[kv_pb2.Compare], budget: Budget) -> Steps[bool]:
+def all_hold(view: StateReader, compares: Iterable[kv_pb2.Compare], budget: Budget) -> Steps[bool]:
     """Whether every one holds; true if there are none. Raises `TooManyKeys`."""
     for compare in compares:
         if not compare.range_end:
@@ -177,7 +177,7 @@ def all_hold(view: Reader, compares: Iterable[kv_pb2.Compare], budget: Budget) -
     return True
 
 
-def _range_holds(view: Reader, compare: kv_pb2.Compare, budget: Budget) -> Steps[bool]:
+def _range_holds(view: StateReader, compare: kv_pb2.Compare, budget: Budget) -> Steps[bool]:
     empty = True
     for _, record in view.scan(Family.CURRENT, compare.key, end_of(compare.key, compare.range_end)):
         empty = False

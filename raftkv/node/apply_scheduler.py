@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 
-class ApplyTurn:
+class ApplyScheduler:
     """Lets those go first who wait for this node's disk or its messages.
 
     To apply a run of entries keeps the loop busy for longer than a sync or a message takes. A

@@ -34,27 +34,27 @@ from raftkv.kv.pace import STEP_UNITS, Steps
 from raftkv.kv.store import StateStore
 from raftkv.kv.validation import check_forwarded
 from raftkv.node import scrub
-from raftkv.node.apply_scheduler import ApplyTurn
+from raftkv.node.apply_scheduler import ApplyScheduler
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.clocks import ClusterClock, LeaderLease
 from raftkv.node.log_compaction import LogCompaction
 from raftkv.node.peer_register import PeerRegister
-from raftkv.node.proposal_queue import Intake
-from raftkv.node.proposals import Submissions, in_parts
+from raftkv.node.proposal_queue import ProposalQueue
+from raftkv.node.proposals import PendingProposals, in_parts
 from raftkv.node.reads import ReadBarriers
 from raftkv.node.recovery import Recovered
 from raftkv.node.removal import RemovalClaims
-from raftkv.node.snapshots import SnapshotSender
+from raftkv.node.snapshots import SnapshotTransfers
 from raftkv.node.tasks import Fatal, Tasks
 from raftkv.node.upkeep import next_version, require_version, updated_membership
 from raftkv.node.withdrawal import Withdrawal
 from raftkv.peer.bounds import TERM_JUMP_MAX
-from raftkv.peer.handshake import Caller, Refusal, Refused
+from raftkv.peer.handshake import Caller, HandshakeRefused, Refusal
 from raftkv.peer.ports import Acknowledged, Forward, ForwardRefused, Frame, PeerLinks, Submission
 from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint, decode_version
 from raftkv.raft.messages import InstallSnapshot, Message
-from raftkv.raft.ready import Persist, RaftConfig, Role
+from raftkv.raft.ready import Persist, RaftConfig, RaftRole
 from raftkv.raft.running_hash import UNKNOWN
 from raftkv.rpc.v1 import kv_pb2, log_pb2
 from raftkv.storage.damage import damage_of
@@ -111,7 +111,7 @@ class Driver:
         self.machine: StateMachine = recovered.machine
         self.changes = ChangeFeed(self.machine)
         self.clock = ClusterClock()
-        self.submissions = Submissions(
+        self.submissions = PendingProposals(
             rng.getrandbits(64), config.submissions_in_flight_max, config.uncommitted_bytes_max
         )
         self.barriers = ReadBarriers(rng.getrandbits(62))
@@ -127,8 +127,8 @@ class Driver:
         self._storage = state_storage
         self._links = links
         # An honest node stays below its own bound, which may be a little above ours.
-        self._intake = Intake(2 * config.uncommitted_bytes_max)
-        self._snapshots = SnapshotSender(node_id, state_storage, links, self._take_checkpoint)
+        self._intake = ProposalQueue(2 * config.uncommitted_bytes_max)
+        self._snapshots = SnapshotTransfers(node_id, state_storage, links, self._take_checkpoint)
         self._own = own
         self._log_disk = asyncio.Lock()
         self._register = PeerRegister(node_id, recovered.starts, log_store, self._log_disk)
@@ -160,10 +160,10 @@ class Driver:
         self._applying: Steps[None] | None = None  # the run that is being applied
         self._forwards: deque[tuple[int, Forward]] = deque()  # that are not checked yet
         self._checking: Steps[None] | None = None
-        self._apply_turn = ApplyTurn(self.wake, config.tick_s)
+        self._apply_turn = ApplyScheduler(self.wake, config.tick_s)
         self._writing: asyncio.Task[None] | None = None
         self._received: Path | None = None
-        self._seen: tuple[int, Role, int] = (0, Role.FOLLOWER, 0)
+        self._seen: tuple[int, RaftRole, int] = (0, RaftRole.FOLLOWER, 0)
         self._log = structlog.get_logger("raftkv.node").bind(node=node_id)
         self._next_tick = self.loop.time()
 
@@ -238,7 +238,7 @@ class Driver:
         """The cluster version in force here."""
         return self.machine.cluster_version
 
-    async def admit(self, caller: Caller) -> Refused | None:
+    async def admit(self, caller: Caller) -> HandshakeRefused | None:
         """Why this peer may not talk to us, None if it may."""
         if not self.dead:
             self._note_acknowledged()
@@ -246,7 +246,7 @@ class Driver:
                 return await self._register.admit(
                     caller, self.machine.membership, self.machine.cluster_version
                 )
-        return Refused(Refusal.NOT_READY, f"node {self._node_id} is stopping")
+        return HandshakeRefused(Refusal.NOT_READY, f"node {self._node_id} is stopping")
 
     def receive(self, sender: int, frame: Frame) -> None:
         """A frame of an admitted peer has arrived.
@@ -372,7 +372,7 @@ class Driver:
         self.raft.unreachable(peer)
         self.wake()
 
-    def refused(self, by: int, refused: Refused) -> None:
+    def refused(self, by: int, refused: HandshakeRefused) -> None:
         """A peer does not admit this node. What a stranger says is no reason to do anything."""
         if self.dead or not self._is_known(by):
             return
@@ -381,7 +381,7 @@ class Driver:
         elif refused.reason in _WRONG_DISK:
             self.finish(OutOfService(f"node {by} does not admit this node: {refused.message}"))
 
-    def refusal_of(self, caller: Caller) -> Refused | None:
+    def refusal_of(self, caller: Caller) -> HandshakeRefused | None:
         """Why nothing more is taken from this caller, which was admitted; None if it is."""
         return self._register.refusal_of_admitted(caller, self.machine.membership)
 

@@ -25,7 +25,7 @@ from raftkv.errors import DamagedData, InvalidRequest, OutOfService, Unavailable
 from raftkv.kv.membership import decode_membership, encode_membership
 from raftkv.peer.ports import FounderStage, Founding
 from raftkv.raft.entry import Address, Membership
-from raftkv.storage.identity import Identity, IdentityStore, Stage
+from raftkv.storage.identity import DirectoryIdentity, IdentityStore, Stage
 from raftkv.versions import SUPPORTED, VersionRange
 
 ROUND_S_MIN = 0.1
@@ -51,7 +51,7 @@ class Founder:
     def __init__(
         self,
         identities: IdentityStore,
-        identity: Identity,
+        identity: DirectoryIdentity,
         initial: Mapping[int, Address],
         without: frozenset[int],
         rng: Random,
@@ -78,7 +78,7 @@ class Founder:
         stored = decode_membership(self.identity.membership)
         return {id: self._initial.get(id, at) for id, at in sorted(stored.addresses.items())}
 
-    async def found(self, ask: Ask) -> Identity:
+    async def found(self, ask: Ask) -> DirectoryIdentity:
         """Ask the others until the cluster is founded; what is stored then.
 
         Raises `DamagedData` if this node's disk must not be empty, `OutOfService` if it has a
@@ -119,7 +119,7 @@ class Founder:
             self._news.set()
         return replace(self.said, refusal=refusal)
 
-    def started(self, identity: Identity, membership: Callable[[], Membership]) -> None:
+    def started(self, identity: DirectoryIdentity, membership: Callable[[], Membership]) -> None:
         """The node takes part in its cluster, whose membership is what that returns."""
         self.identity, self._membership = identity, membership
 

@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from raftkv.node.snapshots import SnapshotSender
+from raftkv.node.snapshots import SnapshotTransfers
 from raftkv.node.tasks import Tasks
 from raftkv.raft.raft import Raft
 from raftkv.storage.ports import LogStore, StateStorage
@@ -27,7 +27,7 @@ class LogCompaction:
         log_store: LogStore,
         log_disk: asyncio.Lock,
         storage: StateStorage,
-        snapshots: SnapshotSender,
+        snapshots: SnapshotTransfers,
         tasks: Tasks,
         stopped: asyncio.Future[BaseException | None],
         *,

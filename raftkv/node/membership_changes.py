@@ -15,7 +15,7 @@ CATCH_UP_ENTRIES_MAX = 256
 RETRY_AFTER_S = 0.5
 
 
-class Change(ABC):
+class MembershipChange(ABC):
     """One change. Its steps and its majorities are Raft's."""
 
     __slots__ = ()
@@ -35,7 +35,7 @@ class Change(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class AddLearner(Change):
+class AddLearner(MembershipChange):
     """`force`: although its address is loopback and theirs are not, or the other way round."""
 
     node_id: int
@@ -72,7 +72,7 @@ class AddLearner(Change):
 
 
 @dataclass(frozen=True, slots=True)
-class Promote(Change):
+class Promote(MembershipChange):
     node_id: int
 
     @property
@@ -93,7 +93,7 @@ class Promote(Change):
 
 
 @dataclass(frozen=True, slots=True)
-class Remove(Change):
+class Remove(MembershipChange):
     node_id: int
 
     def target(self, present: Membership) -> Membership:
@@ -107,7 +107,7 @@ class Remove(Change):
 
 
 @dataclass(frozen=True, slots=True)
-class Replace(Change):
+class Replace(MembershipChange):
     """`new_id`, a learner, takes the part of `old_id`, which leaves: in one step, so that there is
     no moment with a voter more or less.
     """
@@ -155,7 +155,7 @@ class Replace(Change):
 
 
 @dataclass(frozen=True, slots=True)
-class UpdateAddress(Change):
+class UpdateAddress(MembershipChange):
     """New addresses of a member; an empty one stays."""
 
     node_id: int
@@ -175,7 +175,7 @@ class UpdateAddress(Change):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim(Change):
+class Claim(MembershipChange):
     """An added node starts: its id belongs to this disk from now on, and to no other one."""
 
     node_id: int

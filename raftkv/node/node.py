@@ -25,14 +25,14 @@ from raftkv.node.leadership import hand_over
 from raftkv.node.reconfiguration import Reconfiguration, require_leader
 from raftkv.node.recovery import recover
 from raftkv.node.scrub import Scrub
-from raftkv.node.status import NodeStatus, PeerStatus, Reachability
+from raftkv.node.status import NodeState, PeerReachability, PeerState
 from raftkv.node.upkeep import require_version
 from raftkv.peer.handshake import Caller
 from raftkv.peer.ports import PeerLinks
 from raftkv.raft import quorum
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.membership import MembershipCodec
-from raftkv.storage.identity import Identity, IdentityStore, Stage
+from raftkv.storage.identity import DirectoryIdentity, IdentityStore, Stage
 from raftkv.storage.ports import LogStore, StateStorage
 from raftkv.versions import VersionRange
 
@@ -51,7 +51,7 @@ class Node:
     def __init__(
         self,
         identities: IdentityStore,
-        identity: Identity,
+        identity: DirectoryIdentity,
         address: Address,
         config: NodeConfig,
         log_store: LogStore,
@@ -131,7 +131,7 @@ class Node:
         )
         self.driver.tasks.spawn(scrub.run())
 
-    def _save(self, identity: Identity) -> None:
+    def _save(self, identity: DirectoryIdentity) -> None:
         self._identities.save(identity)
         self._identity = identity
 
@@ -184,7 +184,7 @@ class Node:
     # ---- what the front door reads ---------------------------------------------------
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> DirectoryIdentity:
         """Whose data directory this node runs from."""
         return self._identity
 
@@ -211,12 +211,12 @@ class Node:
         """Done when the node has stopped, with the reason if that was its own doing."""
         return self.driver.stopped
 
-    def status(self) -> NodeStatus:
+    def status(self) -> NodeState:
         """What this node knows now; needs nobody else."""
         raft, machine = self.driver.raft, self.machine
         now = self.driver.loop.time()
         time_ms = self.driver.clock.read_ms(now) if raft.established else machine.time_ms
-        return NodeStatus(
+        return NodeState(
             node_id=self.node_id,
             cluster_id=self.cluster_id,
             incarnation=self.incarnation,
@@ -255,11 +255,11 @@ class Node:
             " do not: it stands for no election until they agree"
         )
 
-    def _peer_status(self, peer: int, now: float) -> PeerStatus:
+    def _peer_status(self, peer: int, now: float) -> PeerState:
         contact = self.driver.last_contact.get(peer)
         age_s = None if contact is None else now - contact
         progress = self.driver.raft.progress.get(peer)
-        return PeerStatus(
+        return PeerState(
             node_id=peer,
             reachability=self._reachability(peer, age_s),
             last_contact_ms=-1 if age_s is None else int(age_s * 1000),
@@ -267,16 +267,16 @@ class Node:
             replication=progress.replication.value if progress else "",
         )
 
-    def _reachability(self, peer: int, age_s: float | None) -> Reachability:
+    def _reachability(self, peer: int, age_s: float | None) -> PeerReachability:
         raft = self.driver.raft
         if not raft.leads and peer != raft.leader_id:
             # Followers have nothing to say to each other: only the link itself tells.
             connected = peer in self._links.connected
-            return Reachability.REACHABLE if connected else Reachability.UNREACHABLE
+            return PeerReachability.REACHABLE if connected else PeerReachability.UNREACHABLE
         patience_s = self._config.raft.election_ticks_min * self._config.tick_s
         if age_s is None or age_s > 4 * patience_s:
-            return Reachability.UNREACHABLE
-        return Reachability.SUSPECT if age_s > patience_s else Reachability.REACHABLE
+            return PeerReachability.UNREACHABLE
+        return PeerReachability.SUSPECT if age_s > patience_s else PeerReachability.REACHABLE
 
     # ---- reads and writes ------------------------------------------------------------
 
@@ -396,7 +396,7 @@ class Node:
         return await self._reconfiguration.join(claim, deadline)
 
     async def _change(
-        self, change: membership_changes.Change, deadline: float, force: bool
+        self, change: membership_changes.MembershipChange, deadline: float, force: bool
     ) -> Membership:
         self.require_running()
         return await self._reconfiguration.change(change, deadline, force=force)

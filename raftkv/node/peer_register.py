@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
-from raftkv.peer.handshake import Caller, Refusal, Refused
+from raftkv.peer.handshake import Caller, HandshakeRefused, Refusal
 from raftkv.peer.ports import Acknowledged
 from raftkv.raft.entry import Membership
 from raftkv.storage.ports import LogStore, MemberNote, Start, Starts
@@ -39,7 +39,7 @@ class PeerRegister:
 
     async def admit(
         self, caller: Caller, membership: Membership, cluster_version: int
-    ) -> Refused | None:
+    ) -> HandshakeRefused | None:
         """Why the caller is refused; None if it is not, and then its start is on our disk."""
         refused = self._refusal_of(caller, membership, cluster_version)
         if refused is not None:
@@ -66,7 +66,9 @@ class PeerRegister:
         if written is None or written.start != caller.start:
             await self.write()
 
-    def refusal_of_admitted(self, caller: Caller, membership: Membership) -> Refused | None:
+    def refusal_of_admitted(
+        self, caller: Caller, membership: Membership
+    ) -> HandshakeRefused | None:
         """Why nothing more is taken from a caller that was admitted; None if it is."""
         id = caller.node_id
         if id in membership.removed:
@@ -75,7 +77,7 @@ class PeerRegister:
         if latest is None or latest.start.id == caller.start.id:
             return None
         # Of one node only the latest start may speak. If both run, one runs from a copy.
-        return Refused(
+        return HandshakeRefused(
             Refusal.CLONE,
             f"another process runs from a copy of the disk of node {id}, as its start"
             f" {latest.start.number}, and this is start {caller.start.number}: only the later one"
@@ -109,19 +111,19 @@ class PeerRegister:
 
     def _refusal_of(
         self, caller: Caller, membership: Membership, cluster_version: int
-    ) -> Refused | None:
+    ) -> HandshakeRefused | None:
         id, me, note = caller.node_id, self._node_id, self._note(caller.node_id)
         if id in membership.removed:
             return _removed(id)
         if cluster_version not in caller.versions:
-            return Refused(
+            return HandshakeRefused(
                 Refusal.WRONG_VERSION,
                 f"the cluster is at version {cluster_version}, node {id} can take part in versions"
                 f" {caller.versions}: run a program that can",
             )
         disk_id = membership.disk_ids.get(id, caller.disk_id)
         if caller.disk_id != disk_id:
-            return Refused(
+            return HandshakeRefused(
                 Refusal.OTHER_DISK,
                 f"node {id} started from disk {disk_id:016x}, and this is disk"
                 f" {caller.disk_id:016x}: what that one held is lost here, votes and"
@@ -132,7 +134,7 @@ class PeerRegister:
         if caller.start.number < note.start.number or (
             caller.last_log_index < note.index and not late
         ):
-            return Refused(
+            return HandshakeRefused(
                 Refusal.OLDER_COPY,
                 f"this disk of node {id} is an older copy: start {caller.start.number} with a log"
                 f" up to {caller.last_log_index}, where node {me} has noted start"
@@ -140,7 +142,7 @@ class PeerRegister:
                 f" back, or `raftkv member replace {id} NEW`",
             )
         if caller.start.number == note.start.number and caller.start.id != note.start.id:
-            return Refused(
+            return HandshakeRefused(
                 Refusal.CLONE,
                 f"two processes have started from copies of the disk of node {id}, both as its"
                 f" start {caller.start.number}: one of them lacks what the other has promised. Stop"
@@ -155,5 +157,5 @@ class PeerRegister:
         self._starts = replace(self._starts, notes={**self._starts.notes, member: note})
 
 
-def _removed(id: int) -> Refused:
-    return Refused(Refusal.REMOVED, f"node {id} has been removed from the cluster")
+def _removed(id: int) -> HandshakeRefused:
+    return HandshakeRefused(Refusal.REMOVED, f"node {id} has been removed from the cluster")

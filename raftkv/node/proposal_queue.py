@@ -18,7 +18,7 @@ _Client: TypeAlias = tuple[int, int, int]
 """An origin, and which of its clients."""
 
 
-class Intake:
+class ProposalQueue:
     """Submissions of all origins, each taken or refused once per term, in turns between clients.
 
     What one sender can make it hold is bounded: bytes in the queue, origins, and numbers.

@@ -30,7 +30,7 @@ from raftkv.peer.ports import Submission
 from raftkv.rpc.v1 import kv_pb2
 
 
-class Waiting:
+class PendingProposal:
     """One submission and who waits for it. `term` 0: no leader has it, as far as is known."""
 
     __slots__ = (
@@ -61,7 +61,7 @@ class Waiting:
         return self.term == 0 and not self.maybe_applied
 
 
-class Submissions:
+class PendingProposals:
     """All submissions of this process, by number. Bounded by count and bytes.
 
     What a leader has of them is bounded as well; the others wait here, in turns between clients.
@@ -75,8 +75,8 @@ class Submissions:
         self._bytes_max = bytes_max
         self._bytes = 0
         self._number = 0
-        self._waiting: dict[int, Waiting] = {}
-        self._unsent: FairQueue[int, Waiting] = FairQueue(flow_control.TURN_COST)
+        self._waiting: dict[int, PendingProposal] = {}
+        self._unsent: FairQueue[int, PendingProposal] = FairQueue(flow_control.TURN_COST)
         self.load = MixedLoad()
         self._sent_cost = 0
         self._sent_of: Counter[int] = Counter()  # by client
@@ -118,7 +118,7 @@ class Submissions:
             )
         self._number += 1
         submission = Submission(self.origin, self._number, commands, client, weight)
-        waiting = Waiting(submission, future, deadline)
+        waiting = PendingProposal(submission, future, deadline)
         self._waiting[self._number] = waiting
         self._bytes += len(commands)
         self._unsent.push(client, waiting, waiting.cost)
@@ -137,7 +137,7 @@ class Submissions:
             taken.append(waiting.submission)
         return taken
 
-    def _has_come_back(self, waiting: Waiting) -> None:
+    def _has_come_back(self, waiting: PendingProposal) -> None:
         """No leader has it any more."""
         if waiting.term == 0:
             return
@@ -149,7 +149,7 @@ class Submissions:
         if not self._sent_of[client]:
             del self._sent_of[client]
 
-    def _queue_again(self, revived: list[Waiting]) -> None:
+    def _queue_again(self, revived: list[PendingProposal]) -> None:
         """These were handed in before whatever is unsent of their clients."""
         for waiting in reversed(revived):
             self._unsent.push_front(waiting.submission.client, waiting, waiting.cost)
@@ -197,7 +197,7 @@ class Submissions:
 
     def jump(self, repeatable: Callable[[bytes], bool]) -> None:
         """A snapshot took the place of entries we have not seen."""
-        jumped_over: list[Waiting] = []
+        jumped_over: list[PendingProposal] = []
         for number, waiting in list(self._waiting.items()):
             if waiting.term == 0:
                 continue
@@ -215,7 +215,7 @@ class Submissions:
                 )
         self._queue_again(jumped_over)
 
-    def _renumber(self, number: int, waiting: Waiting) -> None:
+    def _renumber(self, number: int, waiting: PendingProposal) -> None:
         """Make it new for the leader, who takes a number of ours once in its term."""
         del self._waiting[number]
         self._number += 1
@@ -253,7 +253,7 @@ class Submissions:
                     OutcomeUnknown("the node stopped before it saw whether the write was applied"),
                 )
 
-    def _late(self, waiting: Waiting) -> RaftkvError:
+    def _late(self, waiting: PendingProposal) -> RaftkvError:
         if waiting.certainly_not_applied:
             return DeadlineExceeded("no leader took the write in time; it has not been applied")
         return OutcomeUnknown("the write was proposed, but not seen applied in time")
@@ -263,7 +263,7 @@ class Submissions:
         if waiting is not None and not waiting.future.done():
             waiting.future.set_exception(error)
 
-    def _forget(self, number: int) -> Waiting | None:
+    def _forget(self, number: int) -> PendingProposal | None:
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
             self._bytes -= len(waiting.submission.commands)

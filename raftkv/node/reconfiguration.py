@@ -38,7 +38,7 @@ class Reconfiguration:
         return self._driver.raft
 
     async def change(
-        self, change: membership_changes.Change, deadline: float, *, force: bool = False
+        self, change: membership_changes.MembershipChange, deadline: float, *, force: bool = False
     ) -> Membership:
         """Propose, then wait until the final membership is committed; returns it.
 
@@ -94,7 +94,9 @@ class Reconfiguration:
 
     # ---- before it is proposed -------------------------------------------------------
 
-    async def _await_majorities(self, change: membership_changes.Change, deadline: float) -> None:
+    async def _await_majorities(
+        self, change: membership_changes.MembershipChange, deadline: float
+    ) -> None:
         """Return once as many members as the change takes have acknowledged *since it was asked
         for*: what they did before that says little of a node that has just died.
 

@@ -14,7 +14,7 @@ from raftkv.raft.membership import MembershipCodec
 from raftkv.raft.raft import Raft
 from raftkv.raft.ready import RaftConfig
 from raftkv.storage.damage import rebuild_advice
-from raftkv.storage.identity import Identity, Stage
+from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.storage.ports import LogStore, RecoveredLog, Start, Starts, StateStorage
 
 BOOTSTRAP_TERM = 1
@@ -28,7 +28,7 @@ class Recovered:
 
 
 async def recover(
-    identity: Identity,
+    identity: DirectoryIdentity,
     config: RaftConfig,
     codec: MembershipCodec,
     rng: Random,
@@ -72,7 +72,7 @@ async def recover(
 
 
 async def _begin_log(
-    log_store: LogStore, identity: Identity, recovered: RecoveredLog
+    log_store: LogStore, identity: DirectoryIdentity, recovered: RecoveredLog
 ) -> RecoveredLog:
     """The first entries of an empty log. Its hash begins with the incarnation."""
     seed = identity.empty_log_hash

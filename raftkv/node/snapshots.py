@@ -15,7 +15,7 @@ from raftkv.storage.ports import Checkpoint, StateStorage
 TakeCheckpoint = Callable[[], Awaitable[tuple[Checkpoint, SnapshotPoint]]]
 
 
-class SnapshotSender:
+class SnapshotTransfers:
     """Sends checkpoints to peers that need one. One at a time: it is bulk, and disks are slow."""
 
     def __init__(

@@ -6,10 +6,10 @@ import enum
 from dataclasses import dataclass
 
 from raftkv.raft.entry import Membership
-from raftkv.raft.ready import Role
+from raftkv.raft.ready import RaftRole
 
 
-class Reachability(enum.IntEnum):
+class PeerReachability(enum.IntEnum):
     """How a peer looks from here. The numbers are those of the wire."""
 
     REACHABLE = 0
@@ -18,7 +18,7 @@ class Reachability(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class PeerStatus:
+class PeerState:
     """A peer, as this node sees it.
 
     `last_contact_ms` counts from its last message, -1: never heard of. Only a leader knows
@@ -26,14 +26,14 @@ class PeerStatus:
     """
 
     node_id: int
-    reachability: Reachability
+    reachability: PeerReachability
     last_contact_ms: int
     match_index: int = 0
     replication: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class NodeStatus:
+class NodeState:
     """The node that answers; needs no majority. `leader_id` 0: none known.
 
     `not_serving` says why it serves nothing and what to do, `notice` what its operator should know
@@ -43,7 +43,7 @@ class NodeStatus:
     node_id: int
     cluster_id: int
     term: int
-    role: Role
+    role: RaftRole
     leader_id: int
     learner: bool
     commit_index: int
@@ -55,7 +55,7 @@ class NodeStatus:
     cluster_time_ms: int
     disk_bytes: int
     membership: Membership
-    peers: tuple[PeerStatus, ...] = ()
+    peers: tuple[PeerState, ...] = ()
     incarnation: int = 0
     cluster_version: int = 0
     not_serving: str = ""

@@ -8,7 +8,14 @@ import grpc
 
 from raftkv.errors import Unavailable
 from raftkv.peer.codec import decode_founding, encode_founding
-from raftkv.peer.handshake import CHANNEL_OPTIONS, CONNECT, HELLO_KEY, Identity, ending_of, hello
+from raftkv.peer.handshake import (
+    CHANNEL_OPTIONS,
+    CONNECT,
+    HELLO_KEY,
+    PeerIdentity,
+    ending_of,
+    hello,
+)
 from raftkv.peer.introduction import NotIntroduced, founding_of, prove
 from raftkv.peer.ports import Founding
 from raftkv.peer.secret import ClusterSecret
@@ -18,7 +25,7 @@ ASK_TIMEOUT_S = 2.0
 
 
 async def ask_founder(
-    identity: Identity, secret: ClusterSecret, to: int, address: str, said: Founding
+    identity: PeerIdentity, secret: ClusterSecret, to: int, address: str, said: Founding
 ) -> Founding:
     """What node `to` says of its disk when it gets what this node says of its own.
 

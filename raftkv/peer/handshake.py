@@ -103,7 +103,7 @@ class Refusal(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class PeerIdentity:
     """Who this node is in this life, and where it is reached. `incarnation` 0: not founded yet."""
 
     cluster_id: int
@@ -133,7 +133,7 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class HandshakeRefused:
     """A refusal with words for the log of the one that was refused."""
 
     reason: Refusal
@@ -153,7 +153,7 @@ class Ending:
     proven: bool = field(default=True, compare=False)
 
 
-def hello(identity: Identity, to: int, last_log_index: int = 0) -> bytes:
+def hello(identity: PeerIdentity, to: int, last_log_index: int = 0) -> bytes:
     """What `identity` says of itself when it calls node `to`; never the same twice."""
     return peer_pb2.Hello(
         cluster_id=identity.cluster_id,
@@ -172,32 +172,34 @@ def hello(identity: Identity, to: int, last_log_index: int = 0) -> bytes:
     ).SerializeToString()
 
 
-def check_hello(data: object, identity: Identity) -> Caller | Refused:
+def check_hello(data: object, identity: PeerIdentity) -> Caller | HandshakeRefused:
     """Who calls, or why `identity` does not let it in (nothing that its data says is looked at)."""
     try:
         said = peer_pb2.Hello.FromString(data if isinstance(data, bytes) else b"")
     except DecodeError:
-        return Refused(Refusal.BAD_HELLO, "the call's metadata holds no Hello")
+        return HandshakeRefused(Refusal.BAD_HELLO, "the call's metadata holds no Hello")
     own, sender = identity.node_id, said.node_id
     if not (0 < sender <= ID_MAX and said.nonce and said.last_log_index <= ID_MAX):
-        return Refused(Refusal.BAD_HELLO, "the call's metadata does not say who calls whom")
+        return HandshakeRefused(
+            Refusal.BAD_HELLO, "the call's metadata does not say who calls whom"
+        )
     for address in (said.peer_address, said.client_address):
         if len(address) > ADDRESS_MAX or not _ADDRESS.fullmatch(address):
-            return Refused(
+            return HandshakeRefused(
                 Refusal.BAD_HELLO, f"node {sender} says that it is at {address[:ADDRESS_MAX]!r}"
             )
     if said.cluster_id != identity.cluster_id:
-        return Refused(
+        return HandshakeRefused(
             Refusal.WRONG_CLUSTER,
             f"this is cluster {identity.cluster_id:016x}, the caller's is {said.cluster_id:016x};"
             " look at cluster_name and at the addresses of the members",
         )
     if said.to != own or sender == own:
-        return Refused(
+        return HandshakeRefused(
             Refusal.WRONG_NODE, f"this is node {own}, node {sender} meant to reach node {said.to}"
         )
     if 0 != said.incarnation != identity.incarnation != 0:
-        return Refused(
+        return HandshakeRefused(
             Refusal.WRONG_INCARNATION,
             f"node {own} belongs to the cluster that was founded as {identity.incarnation:016x},"
             f" node {sender} to {said.incarnation:016x}: two lives of the same settings are two"
@@ -205,7 +207,7 @@ def check_hello(data: object, identity: Identity) -> Caller | Refused:
         )
     versions = VersionRange(said.version_min, said.version_max)
     if versions.minimum > identity.versions.maximum or versions.maximum < identity.versions.minimum:
-        return Refused(
+        return HandshakeRefused(
             Refusal.WRONG_VERSION,
             f"node {own} can take part in cluster versions {identity.versions}, node {sender} in"
             f" {versions}: run programs that share one",

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
 
-from raftkv.peer.handshake import Caller, Identity, Refusal, Refused, check_hello
+from raftkv.peer.handshake import Caller, HandshakeRefused, PeerIdentity, Refusal, check_hello
 from raftkv.peer.secret import ClusterSecret, new_nonce
 from raftkv.rpc.v1 import peer_pb2
 from raftkv.versions import VersionRange
@@ -94,13 +94,13 @@ def _expire(timeout: asyncio.Timeout, now: float) -> None:
 class NotIntroduced(Exception):
     """What answers is not the node that was meant, or can't prove that it belongs."""
 
-    def __init__(self, refused: Refused) -> None:
+    def __init__(self, refused: HandshakeRefused) -> None:
         super().__init__(refused.message)
         self.refused = refused
 
 
 async def prove(
-    read: Read, hello: bytes, to: int, identity: Identity, secret: ClusterSecret
+    read: Read, hello: bytes, to: int, identity: PeerIdentity, secret: ClusterSecret
 ) -> bytes:
     """Read the challenge that follows `hello`, and return the proof that answers it.
 
@@ -115,7 +115,7 @@ async def prove(
         challenge.proof, secret.of_callee(hello, challenge.nonce)
     ):
         raise NotIntroduced(
-            Refused(
+            HandshakeRefused(
                 Refusal.WRONG_SECRET,
                 f"what answers as node {to} has another cluster secret, or none; look at"
                 " cluster_secret_file on both nodes",
@@ -124,7 +124,7 @@ async def prove(
     versions = VersionRange(challenge.version_min, challenge.version_max)
     if challenge.cluster_version not in identity.versions:
         raise NotIntroduced(
-            Refused(
+            HandshakeRefused(
                 Refusal.WRONG_VERSION,
                 f"the cluster is at version {challenge.cluster_version} (node {to} can take part in"
                 f" {versions}), this program can in {identity.versions}: run a program that can",
@@ -149,7 +149,7 @@ def founding_of(data: object) -> peer_pb2.Founding | None:
 class Visitor:
     """One caller, at the called node."""
 
-    def __init__(self, hello: object, identity: Identity, secret: ClusterSecret) -> None:
+    def __init__(self, hello: object, identity: PeerIdentity, secret: ClusterSecret) -> None:
         self.hello = hello if isinstance(hello, bytes) else b""
         self.caller = check_hello(hello, identity)
         self._identity = identity
@@ -169,12 +169,12 @@ class Visitor:
         )
         return peer_pb2.PeerReply(challenge=challenge).SerializeToString()
 
-    def verify(self, proof: bytes) -> Caller | Refused:
+    def verify(self, proof: bytes) -> Caller | HandshakeRefused:
         """Who calls, now that it has sent its proof."""
-        if isinstance(self.caller, Refused):
+        if isinstance(self.caller, HandshakeRefused):
             return self.caller
         if not self._secret.fits(proof, self._secret.of_caller(self.hello, self._nonce)):
-            return Refused(
+            return HandshakeRefused(
                 Refusal.WRONG_SECRET,
                 f"node {self.caller.node_id} has another cluster secret than node"
                 f" {self._identity.node_id}, or none; look at cluster_secret_file on both nodes",
@@ -191,5 +191,5 @@ def _reply(data: bytes) -> peer_pb2.PeerReply:
         return peer_pb2.PeerReply.FromString(data)
     except DecodeError as error:
         raise NotIntroduced(
-            Refused(Refusal.BAD_HELLO, f"what answers is no raftkv node: {error}")
+            HandshakeRefused(Refusal.BAD_HELLO, f"what answers is no raftkv node: {error}")
         ) from error

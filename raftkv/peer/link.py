@@ -24,14 +24,14 @@ from raftkv.peer.handshake import (
     CONNECT,
     HELLO_KEY,
     Ending,
-    Identity,
+    HandshakeRefused,
+    PeerIdentity,
     Refusal,
-    Refused,
     ending_of,
     hello,
 )
 from raftkv.peer.introduction import NotIntroduced, is_admitted, prove
-from raftkv.peer.outbox import Outbox
+from raftkv.peer.outbox import FrameOutbox
 from raftkv.peer.ports import Frame, PeerHandler
 from raftkv.peer.secret import ClusterSecret
 from raftkv.rpc.v1 import peer_pb2
@@ -51,7 +51,7 @@ class PeerLink:
 
     def __init__(
         self,
-        identity: Identity,
+        identity: PeerIdentity,
         secret: ClusterSecret,
         peer: int,
         addresses: Sequence[str],
@@ -74,7 +74,7 @@ class PeerLink:
         self._backoff = Backoff(random)
         self._clock = clock
         self._encode = encode
-        self._outbox = Outbox()
+        self._outbox = FrameOutbox()
         self._wake = asyncio.Event()
         self._contacted = asyncio.Event()
         self._last_ending: Ending | None = None
@@ -206,7 +206,9 @@ class PeerLink:
             self._outbox.clear()
             self._handler.link_down(self.peer)
         if ending.proven and ending.reason in Refusal.__members__:
-            self._handler.refused(self.peer, Refused(Refusal(ending.reason), ending.details))
+            self._handler.refused(
+                self.peer, HandshakeRefused(Refusal(ending.reason), ending.details)
+            )
 
 
 def _is_cancelled() -> bool:

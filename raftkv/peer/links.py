@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 from raftkv.clocks import LamportClock
 from raftkv.errors import ConnectionFailed
 from raftkv.peer.codec import encode_lanes
-from raftkv.peer.handshake import Caller, Identity
+from raftkv.peer.handshake import Caller, PeerIdentity
 from raftkv.peer.link import Encode, PeerLink
 from raftkv.peer.ports import Frame, PeerHandler
 from raftkv.peer.secret import ClusterSecret
@@ -30,7 +30,7 @@ class GrpcPeerLinks:
 
     def __init__(
         self,
-        identity: Identity,
+        identity: PeerIdentity,
         secret: ClusterSecret,
         random: Random,
         disk: Executor,
@@ -53,7 +53,7 @@ class GrpcPeerLinks:
         """The peers whose link is up at this moment."""
         return frozenset(peer for peer, link in self._links if link.up)
 
-    def belong_to(self, identity: Identity) -> None:
+    def belong_to(self, identity: PeerIdentity) -> None:
         """The cluster is founded now. Before `start`."""
         self._identity = identity
 
@@ -133,7 +133,7 @@ class GrpcPeerLinks:
         link.close()
 
 
-class Link(Protocol):
+class OutgoingLink(Protocol):
     """What the table needs to know of a link."""
 
     def readdress(self, addresses: Sequence[str]) -> None:
@@ -143,7 +143,7 @@ class Link(Protocol):
         """The peer has just called us, so it lives."""
 
 
-LinkT = TypeVar("LinkT", bound=Link)
+LinkT = TypeVar("LinkT", bound=OutgoingLink)
 
 
 STRANGERS_MAX = 8

@@ -13,7 +13,7 @@ CONTROL_FRAMES_MAX = 4096
 WRITE_BYTES_MAX = 256 << 10
 
 
-class Lane:
+class FrameQueue:
     """A queue bounded by bytes and by count. A frame over the bytes still fits if it is alone."""
 
     def __init__(self, bytes_max: int, frames_max: int) -> None:
@@ -46,7 +46,7 @@ class Lane:
         self.bytes = 0
 
 
-class Outbox:
+class FrameOutbox:
     """Control frames leave ahead of bulk; what has gathered leaves as one merged frame.
 
     A write carries at most one large frame or WRITE_BYTES_MAX of small ones, so that a heartbeat
@@ -54,8 +54,8 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self.control = Lane(CONTROL_BYTES_MAX, CONTROL_FRAMES_MAX)
-        self.bulk = Lane(BULK_BYTES_MAX, BULK_FRAMES_MAX)
+        self.control = FrameQueue(CONTROL_BYTES_MAX, CONTROL_FRAMES_MAX)
+        self.bulk = FrameQueue(BULK_BYTES_MAX, BULK_FRAMES_MAX)
 
     def take(self) -> bytes:
         """The bytes of the next frame to write; empty if nothing waits."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from raftkv.errors import RaftkvError
-from raftkv.peer.handshake import Caller, Refused
+from raftkv.peer.handshake import Caller, HandshakeRefused
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.storage.ports import Checkpoint, Start
 from raftkv.versions import SUPPORTED, VersionRange
@@ -140,7 +140,7 @@ class PeerHandler(Protocol):
     def cluster_version(self) -> int:
         """The cluster version in force here."""
 
-    async def admit(self, caller: Caller) -> Refused | None:
+    async def admit(self, caller: Caller) -> HandshakeRefused | None:
         """A peer wants to talk to this node: why it may not, None if it may.
 
         What it says of its disk is on ours when this returns None.
@@ -165,10 +165,10 @@ class PeerHandler(Protocol):
     def link_up(self, peer: int) -> None:
         """The peer has admitted this node."""
 
-    def refused(self, by: int, refused: Refused) -> None:
+    def refused(self, by: int, refused: HandshakeRefused) -> None:
         """A peer that knows the cluster's secret, if there is one, does not admit this node."""
 
-    def refusal_of(self, caller: Caller) -> Refused | None:
+    def refusal_of(self, caller: Caller) -> HandshakeRefused | None:
         """Why nothing more is taken from this caller, which was admitted; None if it is."""
 
 

@@ -24,9 +24,9 @@ from raftkv.peer.handshake import (
     SERVER_OPTIONS,
     SERVICE,
     Caller,
-    Identity,
+    HandshakeRefused,
+    PeerIdentity,
     Refusal,
-    Refused,
 )
 from raftkv.peer.introduction import AdmittedStreams, Introductions, Visitor
 from raftkv.peer.ports import FounderPort, Frame, PeerHandler
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _ADMITTED = peer_pb2.PeerReply(admitted=True).SerializeToString()
 
-_FULL = Refused(Refusal.NOT_READY, "as many nodes as this one takes are connected already")
+_FULL = HandshakeRefused(Refusal.NOT_READY, "as many nodes as this one takes are connected already")
 
 
 class PeerServer:
@@ -53,12 +53,12 @@ class PeerServer:
 
     def __init__(
         self,
-        identity: Identity,
+        identity: PeerIdentity,
         secret: ClusterSecret,
         founder: FounderPort,
         disk: Executor,
         clock: LamportClock,
-        absent: Refused,
+        absent: HandshakeRefused,
         *,
         decode: Callable[[bytes, int, int], Frame] = decode_frame,
         stall_timeout_s: float = STALL_TIMEOUT_S,
@@ -106,7 +106,7 @@ class PeerServer:
         return port
 
     def admit_peers(
-        self, identity: Identity, handler: PeerHandler, contacted: Callable[[Caller], None]
+        self, identity: PeerIdentity, handler: PeerHandler, contacted: Callable[[Caller], None]
     ) -> None:
         """The node has started: from now on peers reach it. `contacted` gets each one admitted."""
         self._identity = identity
@@ -153,7 +153,7 @@ class PeerServer:
                     self._clock.observe(LamportTime(frame.lamport))
                 handler.receive(sender, frame)
             except (InvalidRequest, ProtocolBreach) as error:
-                await self._refuse(context, visitor, Refused(Refusal.BREACH, str(error)))
+                await self._refuse(context, visitor, HandshakeRefused(Refusal.BREACH, str(error)))
 
     async def _found(
         self, context: Context, visitor: Visitor, caller: Caller, said: peer_pb2.Founding
@@ -161,7 +161,7 @@ class PeerServer:
         try:
             answer = self._founder.answer(caller.node_id, decode_founding(said, caller.node_id))
         except InvalidRequest as error:
-            await self._refuse(context, visitor, Refused(Refusal.BREACH, error.message))
+            await self._refuse(context, visitor, HandshakeRefused(Refusal.BREACH, error.message))
         reply = peer_pb2.PeerReply(founding=encode_founding(answer))
         await context.write(reply.SerializeToString())
 
@@ -190,7 +190,7 @@ class PeerServer:
         """The caller with its answer to the challenge; None if there is none in time."""
         said = dict(context.invocation_metadata() or ()).get(HELLO_KEY)
         visitor = Visitor(said, self._identity, self._secret)
-        if isinstance(visitor.caller, Refused):
+        if isinstance(visitor.caller, HandshakeRefused):
             await self._refuse(context, visitor, visitor.caller)
         version = (
             self._handler.cluster_version if self._handler else self._identity.versions.maximum
@@ -205,7 +205,7 @@ class PeerServer:
 
     async def _verify(self, context: Context, visitor: Visitor, proof: bytes) -> Caller:
         caller = visitor.verify(proof)
-        if isinstance(caller, Refused):
+        if isinstance(caller, HandshakeRefused):
             await self._refuse(context, visitor, caller)
         return caller
 
@@ -216,7 +216,9 @@ class PeerServer:
         refused = (
             await handler.admit(caller)
             if caller.incarnation
-            else Refused(Refusal.BAD_HELLO, f"node {caller.node_id} has no part in a cluster yet")
+            else HandshakeRefused(
+                Refusal.BAD_HELLO, f"node {caller.node_id} has no part in a cluster yet"
+            )
         )
         if refused is not None:
             await self._refuse(context, visitor, refused)
@@ -226,9 +228,11 @@ class PeerServer:
         try:
             return parse_frame(data, 0)
         except InvalidRequest as error:
-            await self._refuse(context, visitor, Refused(Refusal.BAD_HELLO, error.message))
+            await self._refuse(context, visitor, HandshakeRefused(Refusal.BAD_HELLO, error.message))
 
-    async def _refuse(self, context: Context, visitor: Visitor, refused: Refused) -> NoReturn:
+    async def _refuse(
+        self, context: Context, visitor: Visitor, refused: HandshakeRefused
+    ) -> NoReturn:
         (self._log.info if refused.reason is Refusal.NOT_READY else self._log.warning)(
             "peer_refused",
             caller=context.peer(),

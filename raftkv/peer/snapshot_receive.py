@@ -22,7 +22,7 @@ from raftkv.errors import (
     Unavailable,
 )
 from raftkv.peer.codec import read_install_snapshot
-from raftkv.peer.handshake import Identity
+from raftkv.peer.handshake import PeerIdentity
 from raftkv.peer.ports import PeerHandler
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.rpc.v1 import peer_pb2
@@ -36,7 +36,7 @@ class SnapshotReceiver:
     """Takes one snapshot at a time; files are written on `disk`."""
 
     def __init__(
-        self, identity: Identity, handler: PeerHandler, disk: Executor, stall_timeout_s: float
+        self, identity: PeerIdentity, handler: PeerHandler, disk: Executor, stall_timeout_s: float
     ) -> None:
         self._identity = identity
         self._handler = handler

@@ -17,7 +17,7 @@ from raftkv.peer.handshake import (
     CHANNEL_OPTIONS,
     HELLO_KEY,
     SEND_SNAPSHOT,
-    Identity,
+    PeerIdentity,
     ending_of,
     hello,
 )
@@ -97,7 +97,7 @@ class SnapshotSender:
 
     async def send(
         self,
-        identity: Identity,
+        identity: PeerIdentity,
         last_log_index: int,
         to: int,
         address: str,

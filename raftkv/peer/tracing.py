@@ -28,7 +28,7 @@ import structlog
 from raftkv.clocks import LamportClock, VectorClock, VectorTime, wall_clock_ms
 from raftkv.errors import ConfigurationError, RaftkvError
 from raftkv.peer.codec import decode_frame, encode_lanes
-from raftkv.peer.handshake import Identity
+from raftkv.peer.handshake import PeerIdentity
 from raftkv.peer.link import Encode
 from raftkv.peer.links import GrpcPeerLinks
 from raftkv.peer.ports import Frame
@@ -203,7 +203,7 @@ class TracedPeerLinks(GrpcPeerLinks):
 
     def __init__(
         self,
-        identity: Identity,
+        identity: PeerIdentity,
         secret: ClusterSecret,
         random: Random,
         disk: Executor,

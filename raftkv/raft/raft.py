@@ -46,7 +46,7 @@ from raftkv.raft.outbox import Outbox
 from raftkv.raft.progress import Progress
 from raftkv.raft.quorum import Vote
 from raftkv.raft.read_index import ReadRequest, ReadRounds
-from raftkv.raft.ready import ConfirmedRead, Persist, RaftConfig, Ready, Role
+from raftkv.raft.ready import ConfirmedRead, Persist, RaftConfig, RaftRole, Ready
 from raftkv.raft.replication import Replicator
 from raftkv.raft.running_hash import agree
 
@@ -108,9 +108,9 @@ class Raft:
         self._reads: list[ConfirmedRead] = []
         self._installing: InstallSnapshot | None = None
         self._install_handed = False
-        self._reset_role(Role.FOLLOWER)
+        self._reset_role(RaftRole.FOLLOWER)
 
-    def _reset_role(self, role: Role) -> None:
+    def _reset_role(self, role: RaftRole) -> None:
         """Begin anew with everything that lives no longer than a role does."""
         config = self._config
         self.role = role
@@ -151,7 +151,7 @@ class Raft:
 
     @property
     def leads(self) -> bool:
-        return self.role is Role.LEADER
+        return self.role is RaftRole.LEADER
 
     @property
     def committed_in_term(self) -> bool:
@@ -257,12 +257,12 @@ class Raft:
         if term > self.current_term:
             self.current_term = term
             self.voted_for = 0
-        self._reset_role(Role.FOLLOWER)
+        self._reset_role(RaftRole.FOLLOWER)
         self.leader_id = leader_id
 
     def _become_pre_candidate(self) -> None:
         """Ask whether an election could be won, without disturbing anybody (dissertation 9.6)."""
-        self._reset_role(Role.PRE_CANDIDATE)
+        self._reset_role(RaftRole.PRE_CANDIDATE)
         self._votes[self.node_id] = True
         self._request_votes(self.current_term + 1, pre_vote=True, leadership_transfer=False)
         self._count_votes()
@@ -270,7 +270,7 @@ class Raft:
     def _become_candidate(self, *, leadership_transfer: bool = False) -> None:
         self.current_term += 1
         self.voted_for = self.node_id
-        self._reset_role(Role.CANDIDATE)
+        self._reset_role(RaftRole.CANDIDATE)
         # Our own vote counts when it is on disk, like everybody's.
         self._outbox.promise(
             RequestVoteReply(self.node_id, self.node_id, self.current_term, granted=True)
@@ -280,8 +280,8 @@ class Raft:
         )
 
     def _become_leader(self) -> None:
-        check(self.role is Role.CANDIDATE, "only a candidate becomes leader", role=self.role)
-        self._reset_role(Role.LEADER)
+        check(self.role is RaftRole.CANDIDATE, "only a candidate becomes leader", role=self.role)
+        self._reset_role(RaftRole.LEADER)
         self.leader_id = self.node_id
         self._replicator.track_members(self.membership.members)
         self._term_start_index = self.log.last_index + 1
@@ -310,7 +310,7 @@ class Raft:
         vote = quorum.tally(self.membership, self._votes)
         if vote is Vote.LOST or (vote is Vote.WON and self.passive):
             self._become_follower(self.current_term, leader_id=0)
-        elif vote is Vote.WON and self.role is Role.PRE_CANDIDATE:
+        elif vote is Vote.WON and self.role is RaftRole.PRE_CANDIDATE:
             self._become_candidate()
         elif vote is Vote.WON:
             self._become_leader()
@@ -344,7 +344,7 @@ class Raft:
         return config.leader_lease and self._leaderless_ticks < config.election_ticks_min
 
     def _handle_request_vote_reply(self, message: RequestVoteReply) -> None:
-        asked = Role.PRE_CANDIDATE if message.pre_vote else Role.CANDIDATE
+        asked = RaftRole.PRE_CANDIDATE if message.pre_vote else RaftRole.CANDIDATE
         if self.role is asked:
             self._votes.setdefault(message.sender, message.granted)
             self._count_votes()
@@ -437,7 +437,7 @@ class Raft:
                 self._handle_timeout_now(message)
 
     def _hear_leader(self, leader_id: int) -> None:
-        if self.role is not Role.FOLLOWER:
+        if self.role is not RaftRole.FOLLOWER:
             self._become_follower(self.current_term, leader_id)
         self.leader_id = leader_id
         self._election_elapsed = self._leaderless_ticks = 0

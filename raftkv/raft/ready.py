@@ -9,7 +9,7 @@ from raftkv.raft.entry import Entry, HardState
 from raftkv.raft.messages import InstallSnapshot, Message
 
 
-class Role(enum.IntEnum):
+class RaftRole(enum.IntEnum):
     """The numbers are those of the wire."""
 
     FOLLOWER = 0

@@ -18,9 +18,9 @@ from typing import NamedTuple, Self
 from raftkv.arguments import milliseconds, to_timeout_or_none
 from raftkv.client.client import Client
 from raftkv.client.coordination.election import is_member
-from raftkv.client.coordination.entry_watches import Place
+from raftkv.client.coordination.entry_watches import QueueEntry
 from raftkv.client.coordination.lease import CancelOnLoss
-from raftkv.client.coordination.lock import Held
+from raftkv.client.coordination.lock import Hold
 from raftkv.client.coordination.queue import OnWait
 from raftkv.client.model import op, when
 from raftkv.client.model.results import KeyValue
@@ -65,7 +65,7 @@ class DoubleBarrier:
         self._ttl_ms = milliseconds(ttl, "ttl")
         self._members = self.name + b"/members"
         self._round_key = self.name + b"/round"
-        self._held: Held | None = None
+        self._held: Hold | None = None
         self._round = _Round(0, 0)
 
     async def enter(self, *, timeout: float | None = None) -> None:
@@ -149,14 +149,14 @@ class DoubleBarrier:
             return self._queues.answer_s_max, refuse_to_wait
         return timeout, bool
 
-    def _require(self) -> Held:
+    def _require(self) -> Hold:
         if self._held is None:
             raise LockLost(f"{printable(self.name)} is not entered", name=self.name)
         return self._held
 
     # ---- rounds ----------------------------------------------------------------------
 
-    async def _enter(self, on_wait: OnWait) -> Held:
+    async def _enter(self, on_wait: OnWait) -> Hold:
         await self._count.agree()
         place = await self._queues.join(self._members, self._ttl_ms, b"")
         try:
@@ -166,9 +166,9 @@ class DoubleBarrier:
         except BaseException:
             self._queues.leave(place)
             raise
-        return Held(self._queues, place)
+        return Hold(self._queues, place)
 
-    async def _until_in_a_round(self, place: Place, on_wait: OnWait) -> _Round:
+    async def _until_in_a_round(self, place: QueueEntry, on_wait: OnWait) -> _Round:
         while True:
             here, current, revision = await patiently(self._look)
             if place.token not in (kv.create_revision for kv in here):

@@ -11,7 +11,7 @@ from typing import Any, Self, overload
 
 from raftkv.arguments import to_timeout_or_none
 from raftkv.client.client import Client
-from raftkv.client.coordination.lock import Held, Lock, departed
+from raftkv.client.coordination.lock import Hold, Lock, departed
 from raftkv.client.coordination.queue import LockQueues, calling_task, leave_block
 from raftkv.errors import InvalidRequest, RaftkvError, printable
 from raftkv.recipes.sharing import to_client
@@ -28,7 +28,7 @@ class LockSet(Sequence[Lock]):
         self._locks = tuple(sorted(locks, key=lambda lock: lock.name))
         self._timeout = timeout
         self._queues = queues
-        self._blocks: dict[object, list[Held]] = {}  # by the task that runs it
+        self._blocks: dict[object, list[Hold]] = {}  # by the task that runs it
 
     @property
     def names(self) -> tuple[bytes, ...]:
@@ -93,10 +93,10 @@ class LockSet(Sequence[Lock]):
         await self.acquire_for(caller or running, timeout)
         return self
 
-    async def acquire_for(self, owner: object, timeout: float | None) -> list[Held]:
+    async def acquire_for(self, owner: object, timeout: float | None) -> list[Hold]:
         """As `acquire`; the owner is what may not have a lock twice, a task or a thread."""
         once = to_timeout_or_none(timeout) == 0
-        held: list[Held] = []
+        held: list[Hold] = []
         try:
             async with asyncio.timeout(None if once else timeout):
                 for lock in self._locks:
@@ -117,7 +117,7 @@ class LockSet(Sequence[Lock]):
 
     async def leave(
         self,
-        held: Sequence[Held],
+        held: Sequence[Hold],
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
@@ -135,8 +135,8 @@ class LockSet(Sequence[Lock]):
             f"{name} of {len(self._locks)} locks was not to be had within {timeout:g} s"
         )
 
-    def give_back(self, held: Sequence[Held]) -> list[asyncio.Future[bool]]:
-        """Begin to release what one owner holds; each future as of `Held.depart`."""
+    def give_back(self, held: Sequence[Hold]) -> list[asyncio.Future[bool]]:
+        """Begin to release what one owner holds; each future as of `Hold.depart`."""
         for lock, each in zip(self._locks, held, strict=False):
             lock.let_go_of(each)
         return _depart(held)
@@ -155,7 +155,7 @@ class LockSet(Sequence[Lock]):
         return self._locks[which]
 
 
-def _depart(held: Sequence[Held]) -> list[asyncio.Future[bool]]:
+def _depart(held: Sequence[Hold]) -> list[asyncio.Future[bool]]:
     # All begin before one is waited for: a cancellation meanwhile leaves none that nobody releases.
     return [each.depart() for each in held]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from raftkv.arguments import milliseconds
 from raftkv.client.client import Client
-from raftkv.client.coordination.entry_watches import Place
+from raftkv.client.coordination.entry_watches import QueueEntry
 from raftkv.client.coordination.lease import CancelOnLoss
 from raftkv.client.coordination.lock import Lock
 from raftkv.client.coordination.queue import OnWait
@@ -58,7 +58,7 @@ class _OneKind(SharedQueues):
         super().__init__(client, name)
         self._others = others
 
-    async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
+    async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> QueueEntry:
         """As `LockQueues.enter`."""
         place = await self._line_up(name, ttl_ms, value, on_wait)
         try:
@@ -72,7 +72,7 @@ class _OneKind(SharedQueues):
 
     async def enter_if_free(
         self, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
-    ) -> Place | None:
+    ) -> QueueEntry | None:
         """As `LockQueues.enter_if_free`."""
         place = await self._line_up_if_free(name, ttl_ms, value, once)
         if place is None:
@@ -89,32 +89,34 @@ class _OneKind(SharedQueues):
         self.leave(place)
         return None
 
-    async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
+    async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> QueueEntry:
         raise NotImplementedError
 
     async def _line_up_if_free(
         self, name: bytes, ttl_ms: int, value: bytes, once: bool
-    ) -> Place | None:
+    ) -> QueueEntry | None:
         raise NotImplementedError
 
 
 class _Readers(_OneKind):
     """They do not wait for each other."""
 
-    async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
+    async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> QueueEntry:
         return await self._line_up_if_free(name, ttl_ms, value, False)
 
-    async def _line_up_if_free(self, name: bytes, ttl_ms: int, value: bytes, once: bool) -> Place:
+    async def _line_up_if_free(
+        self, name: bytes, ttl_ms: int, value: bytes, once: bool
+    ) -> QueueEntry:
         return await self.queues.join(name, ttl_ms, value, once=once)
 
 
 class _Writers(_OneKind):
     """One after the other."""
 
-    async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
+    async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> QueueEntry:
         return await self.queues.enter(name, ttl_ms, value, on_wait)
 
     async def _line_up_if_free(
         self, name: bytes, ttl_ms: int, value: bytes, once: bool
-    ) -> Place | None:
+    ) -> QueueEntry | None:
         return await self.queues.enter_if_free(name, ttl_ms, value, once=once)

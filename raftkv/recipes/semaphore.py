@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from raftkv.arguments import milliseconds
 from raftkv.client.client import Client
-from raftkv.client.coordination.entry_watches import Place
+from raftkv.client.coordination.entry_watches import QueueEntry
 from raftkv.client.coordination.lease import CancelOnLoss
 from raftkv.client.coordination.queue import OnWait
 from raftkv.errors import FencedOff, LockLost, printable
@@ -52,7 +52,7 @@ class _Slots(SharedQueues):
         self._slots = slots
         self._turns = name + b"/turn"
 
-    async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
+    async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> QueueEntry:
         """As `LockQueues.enter`."""
         await self._slots.agree()
         turn = await self.queues.enter(self._turns, ttl_ms, value, on_wait)
@@ -65,7 +65,7 @@ class _Slots(SharedQueues):
 
     async def enter_if_free(
         self, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
-    ) -> Place | None:
+    ) -> QueueEntry | None:
         """As `LockQueues.enter_if_free`."""
         timeout = 0 if once else None
         await self._slots.agree(timeout)
@@ -90,8 +90,8 @@ class _Slots(SharedQueues):
             await until_changed(self.client, start, end, after=revision, puts=False)
 
     async def _take(
-        self, turn: Place, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
-    ) -> Place:
+        self, turn: QueueEntry, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
+    ) -> QueueEntry:
         fence = (self._turns, turn.token)
         try:
             place = await self.queues.join(name, ttl_ms, value, fence=fence, once=once)

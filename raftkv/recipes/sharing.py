@@ -7,7 +7,7 @@ from typing import Final
 
 from raftkv.arguments import to_instance
 from raftkv.client.client import Client
-from raftkv.client.coordination.entry_watches import Place
+from raftkv.client.coordination.entry_watches import QueueEntry
 from raftkv.client.coordination.lock import Lock
 from raftkv.client.coordination.queue import Owners
 from raftkv.client.requests import to_key
@@ -53,7 +53,7 @@ class SharedQueues:
         self.timeout_s = self.queues.timeout_s
         self.home = self.queues.home
 
-    def leave(self, place: Place) -> asyncio.Future[bool]:
+    def leave(self, place: QueueEntry) -> asyncio.Future[bool]:
         """As `LockQueues.leave`."""
         return self.queues.leave(place)
 

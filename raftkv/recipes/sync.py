@@ -18,7 +18,7 @@ from typing import Self, overload
 
 from raftkv.arguments import to_instance
 from raftkv.client.client import Client
-from raftkv.client.coordination.lock import Held
+from raftkv.client.coordination.lock import Hold
 from raftkv.client.sync.client import SyncClient
 from raftkv.client.sync.locks import HeldByThreads, SyncLock
 from raftkv.client.sync.portal import shared_portal, twin_of
@@ -59,7 +59,7 @@ class Semaphore:
         return SyncSharedLock(self._semaphore.slot())
 
 
-class LockSet(HeldByThreads[list[Held]], Sequence[SyncLock]):
+class LockSet(HeldByThreads[list[Hold]], Sequence[SyncLock]):
     __doc__ = lock_set.LockSet.__doc__
 
     def __init__(self, locks: lock_set.LockSet, timeout: float | None) -> None:

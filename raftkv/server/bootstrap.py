@@ -14,7 +14,7 @@ from raftkv.config import Settings
 from raftkv.errors import ConfigurationError, MemberUnknown, NotLeader, RaftkvError, Unavailable
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc
 from raftkv.server import failures
-from raftkv.storage.identity import Identity, Stage
+from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.versions import SUPPORTED
 
 ASK_TIMEOUT_S = 10.0
@@ -23,7 +23,7 @@ RETRY_S = 0.2
 Reply = TypeVar("Reply")
 
 
-async def identity_to_join(settings: Settings, disk_id: int) -> Identity:
+async def identity_to_join(settings: Settings, disk_id: int) -> DirectoryIdentity:
     """What the directory of a node that joins has to say: the cluster at `settings.join` is asked.
 
     Raises `ConfigurationError` if this node has not been added there, and `Unavailable` if no
@@ -32,7 +32,7 @@ async def identity_to_join(settings: Settings, disk_id: int) -> Identity:
     reply = await _ask_any(settings, lambda cluster: cluster.MemberList(_LIST, timeout=_LEFT))
     if settings.node_id not in (member.node_id for member in reply.members):
         raise _not_added(settings)
-    return Identity(
+    return DirectoryIdentity(
         reply.header.cluster_id,
         settings.node_id,
         disk_id,
@@ -42,7 +42,7 @@ async def identity_to_join(settings: Settings, disk_id: int) -> Identity:
     )
 
 
-async def join(settings: Settings, identity: Identity) -> None:
+async def join(settings: Settings, identity: DirectoryIdentity) -> None:
     """Have the cluster note that this node has started, from this disk. Again is no error.
 
     Raises the `RaftkvError` with which the cluster refuses it, `ConfigurationError` if it was not

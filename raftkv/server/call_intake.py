@@ -28,7 +28,7 @@ from raftkv.logs import RateLimited
 from raftkv.server import failures
 from raftkv.server.arrivals import Arrivals
 from raftkv.server.services.lock_waits import WAITS_MAX
-from raftkv.server.traffic import UNFETCHED_BYTES_MAX, CallTraffic, Traffic
+from raftkv.server.traffic import UNFETCHED_BYTES_MAX, CallTraffic, ClientTraffic
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -38,7 +38,7 @@ LARGE_REPLIES_AT_ONCE_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class CallKind:
     """Calls that are bounded together: at most `count_max`, and so many of one connection."""
 
     name: str
@@ -46,46 +46,46 @@ class Kind:
     count_max: int
 
 
-UNARY: Final = Kind("calls", 1024, 4096)
-LOCK_WAIT: Final = Kind("waits for locks", 2_000, WAITS_MAX)
-PIPELINE: Final = Kind("pipelines", 8, 1024)
-WATCH: Final = Kind("watch streams", 8, 1024)
-KEEP_ALIVE: Final = Kind("keep-alive streams", 8, 1024)
-HEALTH_WATCH: Final = Kind("health watches", 4, 256)
-REFLECTION: Final = Kind("reflection streams", 2, 16)
+UNARY: Final = CallKind("calls", 1024, 4096)
+LOCK_WAIT: Final = CallKind("waits for locks", 2_000, WAITS_MAX)
+PIPELINE: Final = CallKind("pipelines", 8, 1024)
+WATCH: Final = CallKind("watch streams", 8, 1024)
+KEEP_ALIVE: Final = CallKind("keep-alive streams", 8, 1024)
+HEALTH_WATCH: Final = CallKind("health watches", 4, 256)
+REFLECTION: Final = CallKind("reflection streams", 2, 16)
 
 STREAMS_PER_CONNECTION_MAX = 4096
 """What gRPC lets one connection have open; beyond the sum of the kinds nothing could be served."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unary:
+class UnaryMethod:
     """A method with one request and one reply. `may_be_large` tells whether its reply may be."""
 
     request_type: type[Message]
     work: Callable[[Any, Context], Awaitable[Message]]
-    kind: Kind = UNARY
+    kind: CallKind = UNARY
     may_be_large: Callable[[Any], bool] = lambda _: False
 
 
 @dataclass(frozen=True, slots=True)
-class ServerStream:
+class ServerStreamMethod:
     """A method with one request, and replies until it returns."""
 
     request_type: type[Message]
     serve: Callable[[Any, Context, CallTraffic], Awaitable[None]]
-    kind: Kind
+    kind: CallKind
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class StreamMethod:
     """A method that reads and writes bytes itself, until it returns."""
 
     serve: Callable[[AsyncIterator[bytes], Context, CallTraffic], Awaitable[None]]
-    kind: Kind
+    kind: CallKind
 
 
-Method: TypeAlias = Unary | ServerStream | Stream
+Method: TypeAlias = UnaryMethod | ServerStreamMethod | StreamMethod
 
 
 class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in stubs only
@@ -94,7 +94,7 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
     def __init__(
         self,
         methods: Mapping[str, Method],
-        traffic: Traffic,
+        traffic: ClientTraffic,
         log: RateLimited,
         header: Callable[[], Any] = lambda: None,
     ) -> None:
@@ -103,11 +103,11 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
         self._header = header
         self._arrivals = Arrivals()
         self._loop = asyncio.get_running_loop()
-        self._places = Places()
+        self._places = CallSlots()
         self._large_replies = asyncio.Semaphore(LARGE_REPLIES_AT_ONCE_MAX)
         self._handlers = {
             path: grpc.stream_unary_rpc_method_handler(partial(self._serve_unary, path, method))
-            if isinstance(method, Unary)
+            if isinstance(method, UnaryMethod)
             else grpc.stream_stream_rpc_method_handler(partial(self._serve_stream, path, method))
             for path, method in methods.items()
         }
@@ -118,7 +118,7 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
     # ---- one call ------------------------------------------------------------------
 
     async def _serve_unary(
-        self, path: str, method: Unary, _: AsyncIterator[bytes], context: Context
+        self, path: str, method: UnaryMethod, _: AsyncIterator[bytes], context: Context
     ) -> bytes:
         traffic = await self._enter(path, method.kind, context)
         try:
@@ -143,13 +143,13 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
     async def _serve_stream(
         self,
         path: str,
-        method: Stream | ServerStream,
+        method: StreamMethod | ServerStreamMethod,
         requests: AsyncIterator[bytes],
         context: Context,
     ) -> None:
         traffic = await self._enter(path, method.kind, context)
         try:
-            if isinstance(method, Stream):
+            if isinstance(method, StreamMethod):
                 await method.serve(requests, context, traffic)
             else:
                 request = await self._request(method.request_type, context, traffic)
@@ -159,7 +159,7 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
         except Exception as error:  # noqa: BLE001 (whatever it is, the caller gets a typed error)
             await self._fail(path, context, error)
 
-    async def _enter(self, path: str, kind: Kind, context: Context) -> CallTraffic:
+    async def _enter(self, path: str, kind: CallKind, context: Context) -> CallTraffic:
         """Take a place until the call is over. Ends the call if there is none."""
         peer = context.peer()
         try:
@@ -202,14 +202,14 @@ def _end_as_it_has_ended(error: grpc.aio.BaseError) -> NoReturn:
     raise asyncio.CancelledError from error
 
 
-class Places:
+class CallSlots:
     """How many calls there are, of each kind, in all and of each connection."""
 
     def __init__(self) -> None:
-        self._in_all: dict[Kind, int] = {}
-        self._of_connection: dict[tuple[Kind, str], int] = {}
+        self._in_all: dict[CallKind, int] = {}
+        self._of_connection: dict[tuple[CallKind, str], int] = {}
 
-    def enter(self, kind: Kind, peer: str) -> None:
+    def enter(self, kind: CallKind, peer: str) -> None:
         """Take a place. Raises `Overloaded` if there is none."""
         in_all, own = self._in_all.get(kind, 0), self._of_connection.get((kind, peer), 0)
         if own >= kind.per_connection_max:
@@ -219,7 +219,7 @@ class Places:
         self._in_all[kind] = in_all + 1
         self._of_connection[kind, peer] = own + 1
 
-    def leave(self, kind: Kind, peer: str) -> None:
+    def leave(self, kind: CallKind, peer: str) -> None:
         """Give a place back."""
         self._in_all[kind] -= 1
         left = self._of_connection[kind, peer] = self._of_connection[kind, peer] - 1
@@ -231,12 +231,12 @@ def methods_of(
     service: ServiceDescriptor,
     servicer: object,
     *,
-    kinds: Mapping[str, Kind] = MappingProxyType({}),
+    kinds: Mapping[str, CallKind] = MappingProxyType({}),
     may_be_large: Callable[[Any], bool] = lambda _: False,
 ) -> dict[str, Method]:
     """The unary methods of a service, as `servicer` has them; of `kinds`, or else UNARY."""
     return {
-        f"/{service.full_name}/{method.name}": Unary(
+        f"/{service.full_name}/{method.name}": UnaryMethod(
             GetMessageClass(method.input_type),
             getattr(servicer, method.name),
             kinds.get(method.name, UNARY),

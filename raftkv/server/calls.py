@@ -18,7 +18,7 @@ from raftkv.logs import Logger
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server.admission import Admission, ClientShare
 from raftkv.server.failures import abort, ends_service, of_write
-from raftkv.server.node_port import Node
+from raftkv.server.node_port import NodePort
 
 REQUEST_ID_METADATA = "x-request-id"
 REQUEST_ID_CHARACTERS_MAX = 128
@@ -29,7 +29,7 @@ Reply = TypeVar("Reply")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class UnaryCall:
     """A call that was let in. `deadline` is in the loop's time."""
 
     request_id: str
@@ -45,7 +45,7 @@ class UnaryCalls:
 
     def __init__(
         self,
-        node: Node,
+        node: NodePort,
         admission: Admission,
         deadlines: Deadlines,
         log: Logger,
@@ -60,7 +60,7 @@ class UnaryCalls:
         self._numbers = itertools.count(1)
 
     async def serve(
-        self, kind: str, context: Context, work: Callable[[Call], Awaitable[Reply]]
+        self, kind: str, context: Context, work: Callable[[UnaryCall], Awaitable[Reply]]
     ) -> Reply:
         """Do the work of a call; its error becomes the call's status."""
         arrived = self._loop.time()
@@ -70,7 +70,7 @@ class UnaryCalls:
         failure: str | None = "CANCELLED"
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                reply = await work(Call(request_id, deadline, share))
+                reply = await work(UnaryCall(request_id, deadline, share))
                 failure = None
                 return reply
             except (RaftkvError, InvariantViolation) as problem:
@@ -97,7 +97,7 @@ class Service(Protocol):
 
 
 ServiceT = TypeVar("ServiceT", bound=Service)
-Work: TypeAlias = Callable[[ServiceT, Request, Call], Awaitable[Reply]]
+Work: TypeAlias = Callable[[ServiceT, Request, UnaryCall], Awaitable[Reply]]
 Method: TypeAlias = Callable[[ServiceT, Request, Context], Awaitable[Reply]]
 
 
@@ -125,7 +125,7 @@ def data_call(
 
     def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
         @functools.wraps(work)
-        async def admitted(service: ServiceT, request: Request, call: Call) -> Reply:
+        async def admitted(service: ServiceT, request: Request, call: UnaryCall) -> Reply:
             size_bytes = request.ByteSize()  # type: ignore[attr-defined]
             call.share.enter(size_bytes)
             try:
@@ -138,7 +138,7 @@ def data_call(
     return decorate
 
 
-def header_of(node: Node) -> api_pb2.ReplyHeader:
+def header_of(node: NodePort) -> api_pb2.ReplyHeader:
     """The header as of now."""
     return api_pb2.ReplyHeader(
         cluster_id=node.cluster_id,

@@ -30,21 +30,21 @@ from raftkv.server.call_intake import (
     CallIntake,
     Context,
     Method,
-    Stream,
+    StreamMethod,
     methods_of,
 )
 from raftkv.server.calls import Deadlines, UnaryCalls, header_of
 from raftkv.server.disk_space import RequireRoom, room_for_all
 from raftkv.server.health import Health
-from raftkv.server.node_port import Node
+from raftkv.server.node_port import NodePort
 from raftkv.server.pipeline.service import PipelineService
-from raftkv.server.reads import Reader
+from raftkv.server.reads import ReadHandler
 from raftkv.server.resources import CLIENT_CONNECTIONS_MAX
 from raftkv.server.services.cluster import ClusterService
 from raftkv.server.services.kv import KVService
 from raftkv.server.services.lease import LeaseService
 from raftkv.server.services.lock import LockService
-from raftkv.server.traffic import CallTraffic, Traffic
+from raftkv.server.traffic import CallTraffic, ClientTraffic
 from raftkv.server.watch.service import WatchService
 
 # gRPC ends a call whose message is over its bound, a stream with all that is in flight on it. So
@@ -106,7 +106,7 @@ def listen(server: grpc.aio.Server, address: str) -> int:
         ) from error
 
 
-class FrontDoor:
+class ClientServer:
     """Serves clients of `node`. `on_broken` is told of what must stop the node.
 
     `connections_max` (0: none): a connection above it is closed when it is accepted.
@@ -114,7 +114,7 @@ class FrontDoor:
 
     def __init__(
         self,
-        node: Node,
+        node: NodePort,
         settings: Settings,
         log: Logger,
         on_broken: Callable[[BaseException], None],
@@ -129,7 +129,7 @@ class FrontDoor:
             bytes_max=settings.uncommitted_bytes_max,
         )
         deadlines = Deadlines.of_settings(settings)
-        reader = Reader(node, limits, on_broken)
+        reader = ReadHandler(node, limits, on_broken)
         calls = UnaryCalls(node, self._admission, deadlines, log, on_broken)
         self._health = Health(node)
         self._pipelines = PipelineService(
@@ -146,13 +146,13 @@ class FrontDoor:
             | methods_of(_API["Lock"], self._locks, kinds={"Wait": LOCK_WAIT})
             | methods_of(_API["Cluster"], cluster)
             | {
-                _path("Pipeline", "Open"): Stream(self._pipelines.open, PIPELINE),
-                _path("Watch", "Open"): Stream(self._watches.open, WATCH),
-                _path("Lease", "KeepAlive"): Stream(self._leases.keep_alive, KEEP_ALIVE),
+                _path("Pipeline", "Open"): StreamMethod(self._pipelines.open, PIPELINE),
+                _path("Watch", "Open"): StreamMethod(self._watches.open, WATCH),
+                _path("Lease", "KeepAlive"): StreamMethod(self._leases.keep_alive, KEEP_ALIVE),
             }
             | self._health.methods()
             | Reflection(SERVICES).methods(),
-            Traffic(),
+            ClientTraffic(),
             RateLimited(log, asyncio.get_running_loop().time),
             lambda: header_of(node),
         )
@@ -214,7 +214,7 @@ class Reflection:
 
     def methods(self) -> dict[str, Method]:
         """What the front door's intake serves."""
-        return {f"/{SERVICE_NAME}/ServerReflectionInfo": Stream(self._tell, REFLECTION)}
+        return {f"/{SERVICE_NAME}/ServerReflectionInfo": StreamMethod(self._tell, REFLECTION)}
 
     async def _tell(self, _: AsyncIterator[bytes], context: Context, traffic: CallTraffic) -> None:
         try:

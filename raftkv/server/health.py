@@ -12,7 +12,7 @@ from typing import Protocol
 from grpc_health.v1 import health_pb2
 
 from raftkv.errors import KeyNotFound, Unavailable
-from raftkv.server.call_intake import HEALTH_WATCH, Context, Method, ServerStream, methods_of
+from raftkv.server.call_intake import HEALTH_WATCH, Context, Method, ServerStreamMethod, methods_of
 from raftkv.server.traffic import CallTraffic
 
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -41,7 +41,7 @@ class Health:
     def methods(self) -> dict[str, Method]:
         """What the front door's intake serves."""
         return methods_of(SERVICE, self) | {
-            f"/{SERVICE.full_name}/Watch": ServerStream(
+            f"/{SERVICE.full_name}/Watch": ServerStreamMethod(
                 health_pb2.HealthCheckRequest, self._watch, HEALTH_WATCH
             )
         }

@@ -7,12 +7,12 @@ from typing import Protocol
 
 from raftkv.kv.machine import StateMachine
 from raftkv.node.change_feed import ChangeFeed
-from raftkv.node.status import NodeStatus
+from raftkv.node.status import NodeState
 from raftkv.raft.entry import Address, Membership
 from raftkv.versions import VersionRange
 
 
-class Node(Protocol):
+class NodePort(Protocol):
     """The node, as its front door sees it. Called on the event loop; deadlines are in its time.
 
     A future or call that fails raises a `RaftkvError` whose outcome says what may have happened.
@@ -67,7 +67,7 @@ class Node(Protocol):
     def fresh_as_of_s(self) -> float | None:
         """`machine` holds all that was acknowledged before this time; None: nobody here knows."""
 
-    def status(self) -> NodeStatus: ...
+    def status(self) -> NodeState: ...
 
     async def member_add(
         self, node_id: int, address: Address, deadline: float, *, force: bool = False

@@ -17,8 +17,7 @@ from raftkv.node.founding import Founder
 from raftkv.node.node import Node
 from raftkv.peer.codec import decode_frame
 from raftkv.peer.founders import ask_founder
-from raftkv.peer.handshake import Identity as PeerIdentity
-from raftkv.peer.handshake import Refusal, Refused
+from raftkv.peer.handshake import HandshakeRefused, PeerIdentity, Refusal
 from raftkv.peer.links import GrpcPeerLinks
 from raftkv.peer.ports import Founding, Frame
 from raftkv.peer.secret import ClusterSecret, read_secret
@@ -28,11 +27,11 @@ from raftkv.raft.ready import RaftConfig
 from raftkv.server import resources
 from raftkv.server.bootstrap import identity_to_join, join
 from raftkv.server.disk_space import DiskSpace
-from raftkv.server.grpc_server import FrontDoor
+from raftkv.server.grpc_server import ClientServer
 from raftkv.server.resources import version
-from raftkv.server.standby import StandbyDoor
+from raftkv.server.standby import StandbyServer
 from raftkv.storage.directory import DataDirectory, open_directory, read_identity
-from raftkv.storage.identity import Identity, Stage
+from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.storage.log_store import RocksLogStore
 from raftkv.storage.state_storage import RocksStateStorage
 
@@ -44,7 +43,7 @@ CLOSE_GRACE_S = 1.0
 GIVE_WAY_S_MAX = 5.0
 
 
-class Server:
+class NodeProcess:
     """A node's life from its settings to its end. One per event loop and process.
 
     `client_port` and `peer_port` are known once it has started.
@@ -62,7 +61,7 @@ class Server:
         self._descriptors: resources.Descriptors
         self._node: Node
         self._links: GrpcPeerLinks
-        self._front_door: FrontDoor
+        self._front_door: ClientServer
         self.client_port = 0
         self.peer_port = 0
 
@@ -147,7 +146,7 @@ class Server:
             self._rng,
         )
         links, decode = self._peer_links(self._peer_identity(identity), secret, files)
-        absent = Refused(Refusal.NOT_READY, f"node {settings.node_id} has not started yet")
+        absent = HandshakeRefused(Refusal.NOT_READY, f"node {settings.node_id} has not started yet")
         peers = PeerServer(
             self._peer_identity(identity),
             secret,
@@ -169,7 +168,7 @@ class Server:
     async def _start_node(
         self,
         directory: DataDirectory,
-        identity: Identity,
+        identity: DirectoryIdentity,
         founder: Founder,
         links: GrpcPeerLinks,
         secret: ClusterSecret,
@@ -201,7 +200,7 @@ class Server:
         peers.admit_peers(self._peer_identity(identity), node.driver, links.contacted)
         space = DiskSpace(directory.reserve, self._log)
         await space.look()
-        self._front_door = FrontDoor(
+        self._front_door = ClientServer(
             node,
             settings,
             self._log,
@@ -225,7 +224,9 @@ class Server:
             self._log.warning("leadership_kept", reason=error.message)
         return True
 
-    async def _new_identity(self, directory: DataDirectory, before: Identity | None) -> Identity:
+    async def _new_identity(
+        self, directory: DataDirectory, before: DirectoryIdentity | None
+    ) -> DirectoryIdentity:
         """What a directory becomes in which nothing is decided yet: that of a founder, or of a node
         that joins. A founder that was there `before` has said its disk's id.
         """
@@ -235,7 +236,7 @@ class Server:
             identity = await identity_to_join(settings, disk_id)
         else:
             settings.require_founder()
-            identity = Identity(
+            identity = DirectoryIdentity(
                 settings.cluster_id, settings.node_id, disk_id, settings.cluster_name
             )
         if identity != before:
@@ -243,7 +244,7 @@ class Server:
             directory.save(identity)
         return identity
 
-    async def _found(self, founder: Founder, secret: ClusterSecret) -> Identity:
+    async def _found(self, founder: Founder, secret: ClusterSecret) -> DirectoryIdentity:
         """Wait until the cluster is founded; the client port says for whom."""
         settings = self._settings
 
@@ -257,7 +258,7 @@ class Server:
             own = self._peer_identity(founder.identity)
             return await ask_founder(own, secret, to, founder.founders[to].peer, said)
 
-        door = StandbyDoor(
+        door = StandbyServer(
             founder.identity, reason, connections_max=self._descriptors.client_connections
         )
         try:
@@ -266,10 +267,10 @@ class Server:
         finally:
             await door.stop()
 
-    async def _stand_by(self, identity: Identity) -> None:
+    async def _stand_by(self, identity: DirectoryIdentity) -> None:
         """Take no part, and say why to all who ask."""
         self._log.error("out_of_service", message=identity.out_of_service)
-        door = StandbyDoor(
+        door = StandbyServer(
             identity,
             lambda: f"it is out of service: {identity.out_of_service}",
             connections_max=self._descriptors.client_connections,
@@ -300,7 +301,7 @@ class Server:
         if error is not None:
             self._halt(error)  # a process that can't even say why must not stay
 
-    def _peer_identity(self, identity: Identity) -> PeerIdentity:
+    def _peer_identity(self, identity: DirectoryIdentity) -> PeerIdentity:
         return PeerIdentity(
             identity.cluster_id,
             identity.incarnation,

@@ -26,7 +26,7 @@ from raftkv.kv.pace import Returned, Steps
 from raftkv.kv.validation import check_range, check_read_transaction
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.server import failures
-from raftkv.server.node_port import Node
+from raftkv.server.node_port import NodePort
 
 # As many point reads as the loop can spare without a breath: about a millisecond.
 POINTS_AT_ONCE_MAX = 256
@@ -36,7 +36,7 @@ RANGES_AT_ONCE_MAX = 4
 _Read: TypeAlias = kv_pb2.Range | kv_pb2.Transaction
 
 
-class Reader:
+class ReadHandler:
     """Reads of all clients of this node.
 
     `on_broken` is told of damaged data and of a broken invariant:
@@ -44,7 +44,7 @@ class Reader:
     """
 
     def __init__(
-        self, node: Node, limits: Limits, on_broken: Callable[[BaseException], None]
+        self, node: NodePort, limits: Limits, on_broken: Callable[[BaseException], None]
     ) -> None:
         self._node = node
         self.reply_bytes_max = limits.reply_bytes_max
@@ -218,7 +218,7 @@ class ReadLevels:
     a suspended one does, hides age.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: NodePort) -> None:
         self._node = node
         self._loop = asyncio.get_running_loop()
 

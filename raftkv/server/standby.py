@@ -18,27 +18,34 @@ from raftkv.logs import RateLimited, get_logger
 from raftkv.peer.server import begin_to_serve
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server import resources
-from raftkv.server.call_intake import CallIntake, Context, Kind, Method, Stream, Unary
+from raftkv.server.call_intake import (
+    CallIntake,
+    CallKind,
+    Context,
+    Method,
+    StreamMethod,
+    UnaryMethod,
+)
 from raftkv.server.grpc_server import listen, options
 from raftkv.server.health import Health
 from raftkv.server.resources import CLIENT_CONNECTIONS_MAX
-from raftkv.server.traffic import CallTraffic, Traffic
-from raftkv.storage.identity import Identity
+from raftkv.server.traffic import CallTraffic, ClientTraffic
+from raftkv.storage.identity import DirectoryIdentity
 
 FIRST_MESSAGE_S_MAX = 1.0
 """A caller that has sent nothing by then is refused all the same."""
 
-REFUSED: Final = Kind("calls", 64, 256)
+REFUSED: Final = CallKind("calls", 64, 256)
 
 _STATUS = "/raftkv.rpc.v1.Cluster/Status"
 
 
-class StandbyDoor:
+class StandbyServer:
     """Listens until it is stopped. `reason` is asked at each call."""
 
     def __init__(
         self,
-        identity: Identity,
+        identity: DirectoryIdentity,
         reason: Callable[[], str],
         *,
         connections_max: int = CLIENT_CONNECTIONS_MAX,
@@ -48,14 +55,14 @@ class StandbyDoor:
         log = RateLimited(get_logger(), asyncio.get_running_loop().time)
         # Whatever a method's shape is, the error comes before any message.
         refused: dict[str, Method] = {
-            f"/{service.full_name}/{method.name}": Stream(self._refuse, REFUSED)
+            f"/{service.full_name}/{method.name}": StreamMethod(self._refuse, REFUSED)
             for service in api_pb2.DESCRIPTOR.services_by_name.values()
             for method in service.methods
         }
-        status = {_STATUS: Unary(api_pb2.StatusRequest, self._answer_status)}
+        status = {_STATUS: UnaryMethod(api_pb2.StatusRequest, self._answer_status)}
         health = Health(None).methods()
         self._server = grpc.aio.server(options=options(Limits(), connections_max))
-        intake = CallIntake(refused | status | health, Traffic(), log)
+        intake = CallIntake(refused | status | health, ClientTraffic(), log)
         self._server.add_generic_rpc_handlers((intake,))
 
     async def start(self, address: str) -> int:

@@ -64,7 +64,7 @@ FRAMING_BYTES_PER_LOOK = 4 << 10
 
 def untracked() -> CallTraffic:
     """For a call without a connection: nothing is done about what its client does not fetch."""
-    return CallTraffic(Traffic(lambda _: None, dict), Connection(""))
+    return CallTraffic(ClientTraffic(lambda _: None, dict), ClientConnection(""))
 
 
 OWN_DESCRIPTORS = Path("/proc/self/fd")
@@ -143,7 +143,7 @@ class CallTraffic:
 
     __slots__ = ("_all", "bytes", "connection", "writing_since")
 
-    def __init__(self, all_of_them: Traffic, connection: Connection) -> None:
+    def __init__(self, all_of_them: ClientTraffic, connection: ClientConnection) -> None:
         self._all = all_of_them
         self.connection = connection
         self.bytes = 0  # of replies that the client has not fetched
@@ -186,7 +186,7 @@ class CallTraffic:
         self._all.close(self)
 
 
-class Connection:
+class ClientConnection:
     """One client's connection: its open calls, and what its messages had in bytes."""
 
     __slots__ = ("accounted", "calls", "half_sent", "idle_looks", "peer", "received", "seen")
@@ -216,7 +216,7 @@ class Connection:
         self.half_sent = max(0.0, self.half_sent + beyond) if self.calls else 0.0
 
 
-class Traffic:
+class ClientTraffic:
     """Of all calls of one port. `cut` ends the connections of peers; `received` says what each
     connection of the process has received.
     """
@@ -231,7 +231,7 @@ class Traffic:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self._calls: dict[CallTraffic, None] = {}
-        self._connections: dict[str, Connection] = {}
+        self._connections: dict[str, ClientConnection] = {}
         self._looking: asyncio.TimerHandle | None = None
         self.bytes = 0
 
@@ -243,7 +243,7 @@ class Traffic:
         """For one call with `peer`, until it is closed."""
         connection = self._connections.get(peer)
         if connection is None:
-            connection = self._connections[peer] = Connection(peer)
+            connection = self._connections[peer] = ClientConnection(peer)
         connection.calls += 1
         call = CallTraffic(self, connection)
         self._calls[call] = None

@@ -21,7 +21,7 @@ import structlog
 from raftkv.errors import DirectoryInUse, DirectoryMismatch, DiskFull
 from raftkv.files import make_private, sync_file, translated, write_durably
 from raftkv.storage.damage import damaged
-from raftkv.storage.identity import FORMAT_VERSION, Identity, Stage, decode_identity
+from raftkv.storage.identity import FORMAT_VERSION, DirectoryIdentity, Stage, decode_identity
 from raftkv.storage.reserve import DiskReserve
 
 _log = structlog.get_logger("raftkv.storage")
@@ -53,11 +53,11 @@ class DataDirectory:
         """Whether a log was ever made here."""
         return (self.log_path / "CURRENT").exists()
 
-    def load(self) -> Identity | None:
+    def load(self) -> DirectoryIdentity | None:
         """Whose the directory is, or None if nobody has used it. Raises `DamagedData`."""
         return read_identity(self.path)
 
-    def save(self, identity: Identity) -> None:
+    def save(self, identity: DirectoryIdentity) -> None:
         """Say whose the directory is."""
         with translated("writing the identity", self.path):
             write_durably(self.path / _IDENTITY, identity.encode())
@@ -102,7 +102,7 @@ def open_directory(
     return directory
 
 
-def read_identity(path: Path) -> Identity | None:
+def read_identity(path: Path) -> DirectoryIdentity | None:
     """Whose the directory is, or None if nobody has used it. Raises `DamagedData` if it can't be
     told, and `DirectoryMismatch` for a format of another program.
     """

@@ -25,7 +25,7 @@ class Stage(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class DirectoryIdentity:
     """What a data directory says of its owner. A node id is only unique within its cluster.
 
     `incarnation` is drawn when a cluster is founded, 0 before; `disk_id` when the directory is
@@ -61,26 +61,26 @@ class Identity:
 class IdentityStore(Protocol):
     """Keeps one identity. `save` is durable when it returns; both may raise `StorageError`."""
 
-    def load(self) -> Identity | None:
+    def load(self) -> DirectoryIdentity | None:
         """What was saved last; None for a directory that nobody has used."""
 
-    def save(self, identity: Identity) -> None: ...
+    def save(self, identity: DirectoryIdentity) -> None: ...
 
 
 class MemoryIdentityStore:
     """An `IdentityStore` for tests and the simulator."""
 
-    def __init__(self, identity: Identity | None = None) -> None:
+    def __init__(self, identity: DirectoryIdentity | None = None) -> None:
         self._identity = identity
 
-    def load(self) -> Identity | None:
+    def load(self) -> DirectoryIdentity | None:
         return self._identity
 
-    def save(self, identity: Identity) -> None:
+    def save(self, identity: DirectoryIdentity) -> None:
         self._identity = identity
 
 
-def decode_identity(content: bytes) -> Identity | int:
+def decode_identity(content: bytes) -> DirectoryIdentity | int:
     """The identity, or the number of the format if it is none that this program writes or reads.
 
     Raises `ValueError`, `KeyError` or `TypeError` for what is no identity.
@@ -93,10 +93,10 @@ def decode_identity(content: bytes) -> Identity | int:
         return _of_format_1(_number(read, "cluster_id"), _number(read, "node_id"))
     if written != FORMAT_VERSION:
         return written
-    unknown = read.keys() - {"format_version", *(each.name for each in fields(Identity))}
+    unknown = read.keys() - {"format_version", *(each.name for each in fields(DirectoryIdentity))}
     if unknown:
         raise ValueError(f"{', '.join(sorted(unknown))} is in no identity")
-    identity = Identity(
+    identity = DirectoryIdentity(
         cluster_id=_number(read, "cluster_id"),
         node_id=_number(read, "node_id"),
         disk_id=_number(read, "disk_id"),
@@ -126,10 +126,10 @@ def _text(read: dict[str, object], name: str) -> str:
     return value
 
 
-def _of_format_1(cluster_id: int, node_id: int) -> Identity:
+def _of_format_1(cluster_id: int, node_id: int) -> DirectoryIdentity:
     # Its disk gets an id when the directory is claimed.
     incarnation = _incarnation_of_0_1_0(cluster_id)
-    return Identity(cluster_id, node_id, 0, incarnation=incarnation, stage=Stage.MEMBER)
+    return DirectoryIdentity(cluster_id, node_id, 0, incarnation=incarnation, stage=Stage.MEMBER)
 
 
 def _incarnation_of_0_1_0(cluster_id: int) -> int:

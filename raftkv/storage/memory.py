@@ -16,7 +16,7 @@ from raftkv.files import remove_tree
 from raftkv.kv.pace import Steps
 from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Frozen, Ranges
 from raftkv.raft.entry import Entry, HardState
-from raftkv.storage.memory_state import MemoryStateStore, Row
+from raftkv.storage.memory_state import MemoryRow, MemoryStateStore
 from raftkv.storage.ports import Checkpoint, RecoveredLog, Require, Slice, Starts, anything
 
 _NUMBER_BYTES = 4
@@ -348,7 +348,7 @@ def read_state(directory: Path) -> MemoryStateStore:
             store = MemoryStateStore()
             for _ in range(_read_number(file)):
                 family, key, value = (_read(file, _read_number(file)) for _ in range(3))
-                store.add(Row(Family(family.decode()), key, value, _read_number(file)))
+                store.add(MemoryRow(Family(family.decode()), key, value, _read_number(file)))
     except (FileNotFoundError, EOFError, ValueError) as error:
         raise DamagedData(f"{directory} holds no whole state: {error}", path=directory) from error
     return store

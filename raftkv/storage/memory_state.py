@@ -13,7 +13,7 @@ from raftkv.kv.pace import Steps
 from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Frozen, Ranges
 
 
-class Row(NamedTuple):
+class MemoryRow(NamedTuple):
     """A row as the disk has it. The checksum is of what was written."""
 
     family: Family
@@ -102,16 +102,16 @@ class MemoryStateStore:
         yield from ()
         self.write(changes, removed)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[MemoryRow]:
         """All rows, damaged or not."""
         for family, rows in self._families.items():
             for key, value in rows.items():
                 checksum = self._checksums.get((family, key))
                 if checksum is None:
                     checksum = checksum_of(family, key, value)
-                yield Row(family, key, value, checksum)
+                yield MemoryRow(family, key, value, checksum)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: MemoryRow) -> None:
         """Put a row as it is, with its damage."""
         self._families[row.family][row.key] = row.value
         if row.damaged:

@@ -46,7 +46,7 @@ _PROPERTIES = b"rocksdb.properties"
 _FAMILY = b"rocksdb.column.family.name"
 
 
-class Place(NamedTuple):
+class BlockHandle(NamedTuple):
     """Where the contents of a block are."""
 
     offset: int
@@ -85,7 +85,7 @@ class _Table:
             properties = dict(_entries(self._contents(meta[_PROPERTIES])))
             self._family = properties.get(_FAMILY, b"unknown").decode()
         rest = sorted([*meta.values(), metaindex, index])
-        window: list[Place] = []
+        window: list[BlockHandle] = []
         end = 0
         for place in chain(_data_places(self._contents(index)), rest):
             if place.offset != end:
@@ -107,7 +107,7 @@ class _Table:
             family=self._family,
         )
 
-    def _footer(self) -> tuple[Place, Place]:
+    def _footer(self) -> tuple[BlockHandle, BlockHandle]:
         """The places of metaindex and index."""
         if self._size < _FOOTER_BYTES:
             raise self.damaged("it is too short for a table")
@@ -121,7 +121,7 @@ class _Table:
             raise self.damaged("its footer is not what was written")
         return metaindex, index
 
-    def _check(self, window: list[Place]) -> int:
+    def _check(self, window: list[BlockHandle]) -> int:
         """Check the blocks in one window; how many bytes they had."""
         start = window[0].offset
         size = window[-1].end - start
@@ -136,7 +136,7 @@ class _Table:
                 raise self.damaged(f"the checksum of the block at offset {offset} does not fit")
         return size
 
-    def _contents(self, place: Place) -> bytes:
+    def _contents(self, place: BlockHandle) -> bytes:
         """The contents of a block that is not data, checked and unpacked."""
         if place.end > self._size:
             raise self.damaged(f"its footer names a block at offset {place.offset}")
@@ -158,7 +158,7 @@ class _Table:
         return data
 
 
-def _data_places(index: bytes) -> Iterator[Place]:
+def _data_places(index: bytes) -> Iterator[BlockHandle]:
     """Each entry is a restart point of its own (see `_table_options`), so each place is whole."""
     at, end = 0, _entries_end(index)
     while at < end:
@@ -187,10 +187,10 @@ def _entries_end(block: bytes) -> int:
     return len(block) - _RESTART_BYTES * (restarts + 1)
 
 
-def _place(data: bytes, at: int) -> tuple[Place, int]:
+def _place(data: bytes, at: int) -> tuple[BlockHandle, int]:
     offset, at = _varint(data, at)
     size, at = _varint(data, at)
-    return Place(offset, size), at
+    return BlockHandle(offset, size), at
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -52,7 +52,7 @@ class FakeCluster:
         address = self.membership.addresses[node_id]
         self._change(membership_changes.Claim(node_id, node_id, SUPPORTED, address))
 
-    def _change(self, change: membership_changes.Change) -> tuple[Member, ...]:
+    def _change(self, change: membership_changes.MembershipChange) -> tuple[Member, ...]:
         target = change.target(self.membership)
         gone = self.membership.members - target.members
         self.membership = changed(target, removed=target.removed | gone)

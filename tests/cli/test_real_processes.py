@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc
-from raftkv.storage.identity import Identity, Stage
+from raftkv.storage.identity import DirectoryIdentity, Stage
 
 ROOT = Path(__file__).parent.parent.parent
 PORTS = range(21_000, 29_000, 10)  # below those that the system gives to outgoing connections
@@ -186,7 +186,7 @@ def test_a_node_that_waits_for_other_founders_stops_when_asked(
 
 def test_a_node_out_of_service_stays_to_say_why_and_stops_when_asked(tmp_path: Path) -> None:
     first = free_block(2)
-    identity = Identity(
+    identity = DirectoryIdentity(
         *(1, 1, 5, "raftkv", 7), stage=Stage.MEMBER, out_of_service="compare nodes 1 and 2"
     )
     (tmp_path / "identity.json").write_bytes(identity.encode())

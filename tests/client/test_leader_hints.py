@@ -6,7 +6,7 @@ import asyncio
 from random import Random
 
 from raftkv.client.connection.endpoints import Endpoints
-from raftkv.client.connection.unary import STATUS, Unary
+from raftkv.client.connection.unary import STATUS, UnaryRequests
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import ConnectionFailed, NotLeader
 from raftkv.rpc.v1 import api_pb2
@@ -39,7 +39,7 @@ async def test_a_hint_leads_to_a_leader_that_the_client_was_not_given() -> None:
         settings,
         rng,
     )
-    unary = Unary(endpoints, settings, rng, asyncio.get_running_loop())
+    unary = UnaryRequests(endpoints, settings, rng, asyncio.get_running_loop())
     await unary.call(
         "/raftkv.rpc.v1.Cluster/MemberRemove",
         api_pb2.MemberRemoveRequest(node_id=1),
@@ -71,7 +71,7 @@ async def test_the_only_node_that_lives_is_asked_after_each_dead_one_once() -> N
         rng,
     )
     endpoints.learn([LEADER])
-    unary = Unary(endpoints, settings, rng, asyncio.get_running_loop())
+    unary = UnaryRequests(endpoints, settings, rng, asyncio.get_running_loop())
     await unary.call(
         "/raftkv.rpc.v1.Cluster/MemberList",
         api_pb2.MemberListRequest(),

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from raftkv.client.client import Client, connect
-from raftkv.client.connection.link import PIPELINE, WATCH, Stream
+from raftkv.client.connection.link import PIPELINE, WATCH, LinkStream
 from raftkv.client.model import op, when
 from raftkv.client.model.read_levels import ReadLevel, bounded
 from raftkv.client.settings import ClientSettings
@@ -95,7 +95,7 @@ class WatchedLink:
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
         method: str = PIPELINE,
-    ) -> Stream:
+    ) -> LinkStream:
         if method == WATCH:
             return self._watched.open(on_message, on_end, method)
         return self._scripted.open(on_message, on_end)

@@ -27,7 +27,7 @@ import raftkv
 from raftkv import errors, op
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.errors import Outcome, RaftkvError
-from raftkv.peer.handshake import CONNECT, HELLO_KEY, REASON_KEY, Identity, hello
+from raftkv.peer.handshake import CONNECT, HELLO_KEY, REASON_KEY, PeerIdentity, hello
 from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.failures import error_of, error_of_call
@@ -516,7 +516,7 @@ async def test_a_stranger_on_the_peer_port_is_told_why_it_is_not_let_in(cluster:
     node = cluster.nodes[1]
     kept = read_identity(node.data_dir)
     assert kept is not None
-    peer = Identity(
+    peer = PeerIdentity(
         kept.cluster_id, kept.incarnation, STRANGER, NOWHERE, disk_id=7, start=Start(1, 7)
     )
     foreign, other_life = replace(peer, cluster_id=7), replace(peer, incarnation=7)

@@ -22,7 +22,7 @@ from raftkv.peer.handshake import (
     CONNECT,
     HELLO_KEY,
     REASON_KEY,
-    Identity,
+    PeerIdentity,
     ending_of,
     hello,
 )
@@ -61,7 +61,7 @@ async def attack(
 ) -> Said:
     """Call the node as a stranger and write these; what became of the call."""
     header = (await status_of(node)).header
-    identity = Identity(
+    identity = PeerIdentity(
         header.cluster_id,
         header.incarnation,
         STRANGER,

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from raftkv.peer.handshake import CHANNEL_OPTIONS, HELLO_KEY, Identity, hello
+from raftkv.peer.handshake import CHANNEL_OPTIONS, HELLO_KEY, PeerIdentity, hello
 from raftkv.peer.introduction import NotIntroduced, is_admitted, prove
 from raftkv.peer.secret import ClusterSecret
 from raftkv.raft.entry import Address
@@ -164,7 +164,7 @@ class Stranger:
     async def introduced(self, rng: Random, address: str) -> str | None:
         """Frames or chunks from a caller that was let in."""
         header = (await self._status(address)).header
-        identity = Identity(
+        identity = PeerIdentity(
             header.cluster_id,
             header.incarnation,
             STRANGER,

@@ -17,7 +17,7 @@ import pytest
 from jepsen_lite.history import Kind
 from jepsen_lite.sim.run import Outcome, Plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
-from raftkv.client.coordination.entry_watches import Place
+from raftkv.client.coordination.entry_watches import QueueEntry
 from raftkv.client.coordination.queue import LockQueues
 from raftkv.kv.budget import Budget
 from raftkv.kv.leases import Leases
@@ -51,7 +51,7 @@ def keeps_the_keys(self: Leases, lease: int, writer: Writer, budget: Budget) -> 
 
 async def stays_in_the_queue(
     self: LockQueues, name: bytes, ttl_ms: int, value: bytes, on_wait: Callable[[], None]
-) -> Place:
+) -> QueueEntry:
     """A client that gives up waiting, and leaves its place to nobody."""
     place, held = await self._join(name, ttl_ms, value)
     if not held:

@@ -222,7 +222,7 @@ def test_the_front_of_a_queue_is_only_a_hint(db: Driver) -> None:
     assert holder_token(db) == second.token
     db.restart()
     assert holder_token(db) == second.token
-    fronts = queues.Fronts()
+    fronts = queues.QueueHeads()
     for number in range(queues.NAMES_MAX + 1):
         fronts.note(b"%d" % number, 7)
     assert (fronts.of(b"0"), fronts.of(b"1")) == (0, 7)

@@ -14,7 +14,7 @@ from raftkv.peer.codec import decode_founding, encode_founding
 from raftkv.peer.ports import Founding
 from raftkv.raft.entry import Address, Membership
 from raftkv.rpc.v1 import peer_pb2
-from raftkv.storage.identity import Identity, MemoryIdentityStore, Stage
+from raftkv.storage.identity import DirectoryIdentity, MemoryIdentityStore, Stage
 from raftkv.versions import SUPPORTED, VersionRange
 
 LATENCY_S = 0.002
@@ -33,7 +33,7 @@ class Disk(MemoryIdentityStore):
         super().__init__()
         self.full = False
 
-    def save(self, identity: Identity) -> None:
+    def save(self, identity: DirectoryIdentity) -> None:
         if self.full:
             raise StorageError("no space left")
         super().save(identity)
@@ -94,7 +94,7 @@ class World:
         disk = self.disks[node_id]
         identity = disk.load()
         if identity is None:
-            identity = Identity(CLUSTER, node_id, self.rng.getrandbits(64) or 1)
+            identity = DirectoryIdentity(CLUSTER, node_id, self.rng.getrandbits(64) or 1)
             disk.save(identity)
         return Founder(
             disk,
@@ -144,7 +144,7 @@ class World:
             raise Unavailable(f"node {to} does not answer")
         return process
 
-    def begins(self, node_id: int, identity: Identity) -> None:
+    def begins(self, node_id: int, identity: DirectoryIdentity) -> None:
         """A node is about to take part: what founding promises."""
         membership = decode_membership(identity.membership)
         stored = {id: self.disks[id].load() for id in membership.voters}

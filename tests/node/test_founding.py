@@ -14,7 +14,7 @@ from raftkv.errors import DamagedData, OutOfService, StorageError
 from raftkv.kv.membership import decode_membership
 from raftkv.node.founding import ROUND_S_MAX, ROUND_S_MIN
 from raftkv.peer.ports import FounderStage, Founding
-from raftkv.storage.identity import Identity, Stage
+from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.versions import VersionRange
 
 
@@ -25,7 +25,7 @@ async def world() -> AsyncIterator[World]:
     await made.close()
 
 
-def identity_of(world: World, node_id: int) -> Identity:
+def identity_of(world: World, node_id: int) -> DirectoryIdentity:
     identity = world.disks[node_id].load()
     assert identity is not None
     return identity
@@ -333,7 +333,7 @@ async def test_nobody_is_told_to_empty_disks_while_one_founder_has_started(world
     await world.crash(1, 2, 3)
     founding = identity_of(world, 1)
     world.disks[1].save(
-        Identity(
+        DirectoryIdentity(
             founding.cluster_id,
             1,
             founding.disk_id,

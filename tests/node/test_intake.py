@@ -6,8 +6,8 @@ import pytest
 
 from raftkv.errors import OutcomeUnknown, Overloaded
 from raftkv.node import flow_control
-from raftkv.node.proposal_queue import Intake
-from raftkv.node.proposals import Submissions
+from raftkv.node.proposal_queue import ProposalQueue
+from raftkv.node.proposals import PendingProposals
 from raftkv.peer.ports import Submission
 
 ORIGIN = 7
@@ -25,7 +25,7 @@ def batch(client: int, number: int, weight: int = 1) -> Submission:
 class Leader:
     """Proposes from an intake as the driver does, one entry at an index."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: ProposalQueue) -> None:
         self.intake = intake
         self.last_applied = self.last_index = 0
 
@@ -45,8 +45,8 @@ class Leader:
 
 
 async def test_a_leader_takes_again_what_a_snapshot_of_its_own_jumped_over() -> None:
-    intake = Intake(1000)
-    submissions = Submissions(ORIGIN, count_max=8, bytes_max=1000)
+    intake = ProposalQueue(1000)
+    submissions = PendingProposals(ORIGIN, count_max=8, bytes_max=1000)
     loop = asyncio.get_running_loop()
     plain, first, second = futures = [loop.create_future() for _ in range(3)]
     for commands, future in zip(
@@ -67,7 +67,7 @@ async def test_a_leader_takes_again_what_a_snapshot_of_its_own_jumped_over() -> 
 
 
 def test_the_leader_takes_each_submission_once_however_often_it_arrives() -> None:
-    intake = Intake(1000)
+    intake = ProposalQueue(1000)
     one, two = Submission(ORIGIN, 1, b"a"), Submission(ORIGIN, 2, b"b")
     intake.add(1, [one], settled=0)
     intake.add(1, [one, two], settled=0)
@@ -78,7 +78,7 @@ def test_the_leader_takes_each_submission_once_however_often_it_arrives() -> Non
 
 
 def test_what_one_sender_can_make_the_leader_hold_is_bounded_in_bytes() -> None:
-    intake = Intake(bytes_per_sender_max=100)
+    intake = ProposalQueue(bytes_per_sender_max=100)
     batches = [Submission(ORIGIN, number, b"x" * 60) for number in range(1, 5)]
     over = intake.add(2, batches, settled=0)
     assert [number for number, _ in over] == [3, 4]
@@ -93,7 +93,7 @@ def test_what_was_refused_is_refused_again_and_not_taken_after_all() -> None:
     """The trace: a copy was sent again before the refusal arrived. Its caller has heard that it was
     not applied, and has sent it under another number.
     """
-    intake = Intake(bytes_per_sender_max=100)
+    intake = ProposalQueue(bytes_per_sender_max=100)
     first, second = Submission(ORIGIN, 1, b"x" * 100), Submission(ORIGIN, 2, b"x")
     assert [number for number, _ in intake.add(2, [first, second], settled=0)] == [2]
     intake.take(1000, 1)
@@ -104,7 +104,7 @@ def test_what_was_refused_is_refused_again_and_not_taken_after_all() -> None:
 
 
 def test_settled_numbers_are_forgotten() -> None:
-    intake = Intake(bytes_per_sender_max=1)
+    intake = ProposalQueue(bytes_per_sender_max=1)
     batches = [Submission(ORIGIN, number, b"x") for number in range(1, 100)]
     intake.add(2, batches, settled=0)
     intake.add(2, [Submission(ORIGIN, 101, b"")], settled=99)
@@ -112,7 +112,7 @@ def test_settled_numbers_are_forgotten() -> None:
 
 
 def test_one_sender_settles_nothing_of_another() -> None:
-    intake = Intake(bytes_per_sender_max=100)
+    intake = ProposalQueue(bytes_per_sender_max=100)
     intake.add(3, [Submission(ORIGIN, 1, b"")], settled=1 << 40)
     assert intake.add(2, [Submission(ORIGIN, 1, b"mine")], settled=0) == []
     submissions, senders = intake.take(1000, 1)
@@ -121,8 +121,8 @@ def test_one_sender_settles_nothing_of_another() -> None:
 
 
 def test_a_sender_has_few_origins_and_the_oldest_is_forgotten() -> None:
-    intake = Intake(bytes_per_sender_max=1 << 20)
-    kept = Intake.ORIGINS_PER_SENDER_MAX
+    intake = ProposalQueue(bytes_per_sender_max=1 << 20)
+    kept = ProposalQueue.ORIGINS_PER_SENDER_MAX
     for origin in range(kept + 3):
         intake.add(2, [Submission(origin, 1, b"x")], settled=0)
     assert {origin for _, origin in intake._taken} == set(range(3, kept + 3))
@@ -134,15 +134,15 @@ def test_a_sender_has_few_origins_and_the_oldest_is_forgotten() -> None:
 def test_a_sender_has_no_more_numbers_than_a_node_can_have_under_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Intake, "TAKEN_PER_ORIGIN_MAX", 3)
-    intake = Intake(bytes_per_sender_max=1 << 20)
+    monkeypatch.setattr(ProposalQueue, "TAKEN_PER_ORIGIN_MAX", 3)
+    intake = ProposalQueue(bytes_per_sender_max=1 << 20)
     batches = [Submission(ORIGIN, number, b"x") for number in range(1, 6)]
     assert [number for number, _ in intake.add(2, batches, settled=0)] == [4, 5]
     assert len(intake._taken[2, ORIGIN]) + len(intake._refused[2, ORIGIN]) == 3
 
 
 def test_submissions_are_packed_into_entries_of_bounded_size() -> None:
-    intake = Intake(1000)
+    intake = ProposalQueue(1000)
     submissions = [Submission(ORIGIN, number, b"x" * 40) for number in range(1, 6)]
     intake.add(1, submissions, settled=0)
     assert Leader(intake).entries(100) == [[1, 2], [3, 4], [5]]
@@ -152,7 +152,7 @@ def test_submissions_are_packed_into_entries_of_bounded_size() -> None:
 
 
 def test_a_newcomer_is_in_the_next_entry_however_much_is_queued() -> None:
-    intake = Intake(1 << 30)
+    intake = ProposalQueue(1 << 30)
     leader = Leader(intake)
     intake.add(1, [batch(1, number, 500) for number in range(1, 50)], settled=0)
     assert leader.entries() == [[1], [2], [3]]  # up to the bound of what is proposed
@@ -161,7 +161,7 @@ def test_a_newcomer_is_in_the_next_entry_however_much_is_queued() -> None:
 
 
 def test_beside_writers_of_little_what_is_large_goes_alone() -> None:
-    intake = Intake(1 << 30)
+    intake = ProposalQueue(1 << 30)
     leader = Leader(intake)
     intake.add(1, [batch(1, number, LARGE) for number in range(1, 50)], settled=0)
     intake.add(1, [batch(2, 50)], settled=0)
@@ -177,7 +177,7 @@ def test_beside_writers_of_little_what_is_large_goes_alone() -> None:
 
 
 def test_one_client_alone_is_not_slowed_down() -> None:
-    intake = Intake(1 << 30)
+    intake = ProposalQueue(1 << 30)
     intake.add(1, [batch(1, number, LARGE) for number in range(1, 9)], settled=0)
     intake.add(1, [batch(1, 9)], settled=0)  # what is small beside it is its own
     intake.load.tick()
@@ -185,14 +185,14 @@ def test_one_client_alone_is_not_slowed_down() -> None:
 
 
 def test_many_that_write_little_share_entries() -> None:
-    intake = Intake(1 << 30)
+    intake = ProposalQueue(1 << 30)
     intake.add(1, [batch(client, client) for client in range(1, 1001)], settled=0)
     intake.load.tick()
     assert [len(entry) for entry in Leader(intake).entries()] == [511, 489]
 
 
 def test_the_senders_of_what_an_entry_holds_hear_of_its_commit() -> None:
-    intake = Intake(1 << 30)
+    intake = ProposalQueue(1 << 30)
     for sender in (3, 1, 2):
         intake.add(sender, [batch(1, 1), batch(2, 2)], settled=0)
     _, senders = intake.take(1 << 20, 1)
@@ -201,7 +201,7 @@ def test_the_senders_of_what_an_entry_holds_hear_of_its_commit() -> None:
 
 
 def test_a_new_term_forgets_what_the_old_one_proposed() -> None:
-    intake = Intake(1 << 30)
+    intake = ProposalQueue(1 << 30)
     leader = Leader(intake)
     intake.add(1, [batch(1, number, 1100) for number in (1, 2)], settled=0)
     assert leader.entries() == [[1]]

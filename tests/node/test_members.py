@@ -9,8 +9,8 @@ import pytest
 from raftkv.errors import MembershipRefused, MemberUnknown
 from raftkv.node.membership_changes import (
     AddLearner,
-    Change,
     Claim,
+    MembershipChange,
     Promote,
     Remove,
     Replace,
@@ -34,7 +34,7 @@ def claim(node_id: int, disk_id: int = DISK, versions: VersionRange = SUPPORTED)
     return Claim(node_id, disk_id, versions, address_of(node_id))
 
 
-def refusal(change: Change, present: Membership = PRESENT) -> str:
+def refusal(change: MembershipChange, present: Membership = PRESENT) -> str:
     with pytest.raises((MembershipRefused, MemberUnknown)) as refused:
         change.target(present)
     return refused.value.message

@@ -9,7 +9,7 @@ import pytest
 
 from raftkv.errors import StorageError
 from raftkv.node.peer_register import CALLERS_MAX, PeerRegister
-from raftkv.peer.handshake import Caller, Refusal, Refused
+from raftkv.peer.handshake import Caller, HandshakeRefused, Refusal
 from raftkv.peer.ports import Acknowledged
 from raftkv.raft.entry import Membership
 from raftkv.storage.memory import MemoryLogStore
@@ -58,7 +58,7 @@ class Register:
         self.log = self.log.crash()
         self._open()
 
-    async def admit(self, caller: Caller = CALLER, **changed: object) -> Refused | None:
+    async def admit(self, caller: Caller = CALLER, **changed: object) -> HandshakeRefused | None:
         return await self.register.admit(
             replace(caller, **changed), self.membership, self.cluster_version
         )

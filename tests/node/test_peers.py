@@ -22,10 +22,10 @@ from raftkv.errors import (
 from raftkv.kv.membership import encode_membership
 from raftkv.node.driver import CONTACTS_MAX, NOTES_TICKS
 from raftkv.node.node import Node
-from raftkv.node.proposal_queue import Intake
+from raftkv.node.proposal_queue import ProposalQueue
 from raftkv.peer.bounds import TERM_JUMP_MAX
 from raftkv.peer.codec import decode_frame, encode_frame
-from raftkv.peer.handshake import Caller, Refusal, Refused
+from raftkv.peer.handshake import Caller, HandshakeRefused, Refusal
 from raftkv.peer.ports import Forward, ForwardRefused, Frame, Submission
 from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Entry, EntryKind, HardState, SnapshotPoint
@@ -42,10 +42,10 @@ from raftkv.raft.messages import (
     RequestVoteReply,
     TimeoutNow,
 )
-from raftkv.raft.ready import Role
+from raftkv.raft.ready import RaftRole
 from raftkv.raft.running_hash import UNKNOWN
 from raftkv.rpc.v1 import kv_pb2
-from raftkv.storage.identity import Identity, MemoryIdentityStore, Stage
+from raftkv.storage.identity import DirectoryIdentity, MemoryIdentityStore, Stage
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
 from raftkv.storage.ports import Start
 from raftkv.versions import SUPPORTED
@@ -235,9 +235,9 @@ async def test_a_member_that_knows_better_takes_a_copy_out_of_service(
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         node = other_than(wire, leader)
-        node.driver.refused(STRANGER, Refused(reason, "a stranger's word"))
+        node.driver.refused(STRANGER, HandshakeRefused(reason, "a stranger's word"))
         assert not node.stopped.done()
-        node.driver.refused(leader.node_id, Refused(reason, "this disk is another one"))
+        node.driver.refused(leader.node_id, HandshakeRefused(reason, "this disk is another one"))
         stopped = await ended(node)
         assert isinstance(stopped, OutOfService)
         assert f"node {leader.node_id} does not admit this node: this disk" in stopped.message
@@ -251,7 +251,7 @@ async def test_no_other_refusal_of_one_member_stops_a_node(tmp_path: Path, reaso
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         node = other_than(wire, leader)
         wire.links[node.node_id].connected = frozenset({1, 2, 3}) - {node.node_id, leader.node_id}
-        node.driver.refused(leader.node_id, Refused(reason, "no"))
+        node.driver.refused(leader.node_id, HandshakeRefused(reason, "no"))
         await asyncio.sleep(10.0)
         assert not node.stopped.done()
 
@@ -263,7 +263,7 @@ async def test_one_member_s_word_that_it_was_removed_makes_a_node_stand_by_and_s
         node = other_than(wire, leader)
         id, other = node.node_id, other_than(wire, leader, node)
         wire.links[id].connected = frozenset({other.node_id})
-        removed = Refused(Refusal.REMOVED, f"node {id} has been removed")
+        removed = HandshakeRefused(Refusal.REMOVED, f"node {id} has been removed")
         node.driver.refused(STRANGER, removed)
         await asyncio.sleep(1.0)
         assert (node.status().notice, node.driver.raft.passive) == ("", False)
@@ -273,7 +273,7 @@ async def test_one_member_s_word_that_it_was_removed_makes_a_node_stand_by_and_s
         assert f"node {leader.node_id} says that this node was removed" in node.status().notice
         wire.cut_off = {leader.node_id}
         await until(lambda: other.driver.raft.leads)  # elected with this node's vote
-        assert node.driver.raft.role is Role.FOLLOWER
+        assert node.driver.raft.role is RaftRole.FOLLOWER
         node.driver.link_up(leader.node_id)
         await asyncio.sleep(1.0)
         assert (node.status().notice, node.driver.raft.passive) == ("", False)
@@ -283,7 +283,7 @@ async def test_a_node_stops_when_all_that_answer_say_that_it_was_removed(tmp_pat
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         node = other_than(wire, leader)
         for other in {1, 2, 3} - {node.node_id}:
-            node.driver.refused(other, Refused(Refusal.REMOVED, "removed"))
+            node.driver.refused(other, HandshakeRefused(Refusal.REMOVED, "removed"))
         patience_s = 2 * config_of(leader_lease=False).raft.election_ticks_max * 0.05
         await asyncio.sleep(patience_s - 0.1)
         assert not node.stopped.done()
@@ -299,7 +299,7 @@ async def test_a_newcomer_hears_a_removal_of_nobody_it_does_not_know(tmp_path: P
     node = await wire.start(4)
     await node.driver.admit(caller(1))
     for other in (1, 2):
-        node.driver.refused(other, Refused(Refusal.REMOVED, "removed"))
+        node.driver.refused(other, HandshakeRefused(Refusal.REMOVED, "removed"))
     await asyncio.sleep(10.0)
     assert not node.stopped.done()
     node.driver.finish(None)
@@ -397,7 +397,7 @@ async def test_a_sender_over_its_bound_is_refused_and_its_caller_may_try_again(
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         follower = other_than(wire, leader)
-        leader.driver._intake = Intake(bytes_per_sender_max=1)
+        leader.driver._intake = ProposalQueue(bytes_per_sender_max=1)
         both = [follower.submit(put(key), soon()) for key in (b"a", b"b")]
         await both[0]
         with pytest.raises(Overloaded) as refused:
@@ -461,7 +461,7 @@ async def started_as_of_0_1_0(directory: Path) -> Wire:
     wire = Wire(directory, Random(1), config_of(leader_lease=False))
     first = replace(members_of(1, 2, 3), disk_ids={})
     for node_id in (1, 2, 3):
-        identity = Identity(
+        identity = DirectoryIdentity(
             CLUSTER, node_id, disk_id=node_id, incarnation=INCARNATION, stage=Stage.MEMBER
         )
         wire.identities[node_id] = MemoryIdentityStore(identity)

@@ -19,7 +19,7 @@ from raftkv.node.recovery import Recovered, recover
 from raftkv.raft.entry import Entry, EntryKind, HardState, encode_version
 from raftkv.raft.ready import RaftConfig
 from raftkv.raft.running_hash import UNKNOWN, next_hash
-from raftkv.storage.identity import Identity, Stage, decode_identity
+from raftkv.storage.identity import DirectoryIdentity, Stage, decode_identity
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
 from raftkv.storage.ports import MemberNote, Start, Starts
 from tests.node.wire import INCARNATION, identity_of, members_of
@@ -37,7 +37,7 @@ class Disks:
         self.log = MemoryLogStore()
         self.state = MemoryStateStorage(directory)
 
-    async def recover(self, identity: Identity, seed: int = 1) -> Recovered:
+    async def recover(self, identity: DirectoryIdentity, seed: int = 1) -> Recovered:
         return await recover(
             identity, RaftConfig(), CODEC, Random(seed), Limits(), STEP_UNITS, self.log, self.state
         )
@@ -115,7 +115,7 @@ async def test_a_node_that_joins_a_cluster_of_0_1_0_begins_without_a_hash(disks:
     another hash of the same entries, and its node would leave service for it.
     """
     member = decode_identity(b'{"format_version": 1, "cluster_id": 7, "node_id": 1}')
-    assert isinstance(member, Identity)
+    assert isinstance(member, DirectoryIdentity)
     joined = replace(JOINED, cluster_id=7, incarnation=member.incarnation)
     log = (await disks.recover(joined)).raft.log
     assert log.hash(0) == UNKNOWN

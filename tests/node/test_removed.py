@@ -20,7 +20,7 @@ from raftkv.peer.ports import Frame, PeerHandler
 from raftkv.raft.entry import Address, Entry, EntryKind, HardState, Membership
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.ready import RaftConfig
-from raftkv.storage.identity import Identity, MemoryIdentityStore, Stage
+from raftkv.storage.identity import DirectoryIdentity, MemoryIdentityStore, Stage
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
 from raftkv.storage.ports import Checkpoint, Start
 
@@ -60,7 +60,7 @@ async def restarted_after_its_removal(directory: Path) -> BaseException | None:
     log, state = MemoryLogStore(), MemoryStateStorage(directory)
     await log.append(HardState(current_term=1, commit_index=2), entries)
     StateMachine(state.store, Limits()).apply(entries)
-    identities = MemoryIdentityStore(Identity(7, 1, 1, incarnation=5, stage=Stage.MEMBER))
+    identities = MemoryIdentityStore(DirectoryIdentity(7, 1, 1, incarnation=5, stage=Stage.MEMBER))
     identity = identities.load()
     assert identity is not None
     node = Node(identities, identity, addresses[1], CONFIG, log, state, NoLinks(), Random(1))

@@ -12,15 +12,17 @@ from raftkv.errors import (
     TooLarge,
 )
 from raftkv.node.flow_control import LATELY_TICKS
-from raftkv.node.proposals import Submissions, in_parts
+from raftkv.node.proposals import PendingProposals, in_parts
 from raftkv.peer.ports import Submission
 from raftkv.rpc.v1 import kv_pb2
 
 ORIGIN = 7
 
 
-def waiting(*batches: bytes, deadline: float = 100.0) -> tuple[Submissions, list[asyncio.Future]]:
-    submissions = Submissions(ORIGIN, count_max=8, bytes_max=1000)
+def waiting(
+    *batches: bytes, deadline: float = 100.0
+) -> tuple[PendingProposals, list[asyncio.Future]]:
+    submissions = PendingProposals(ORIGIN, count_max=8, bytes_max=1000)
     loop = asyncio.get_running_loop()
     futures = [loop.create_future() for _ in batches]
     for commands, future in zip(batches, futures, strict=True):
@@ -90,7 +92,7 @@ async def test_a_snapshot_that_jumps_over_a_batch_leaves_it_unknown_unless_it_ca
     assert not in_session.done()
 
 
-def jumped_over() -> tuple[Submissions, asyncio.Future[bytes]]:
+def jumped_over() -> tuple[PendingProposals, asyncio.Future[bytes]]:
     """A batch that may be among the entries that a snapshot stands for."""
     submissions, (future,) = waiting(b"in session")
     submissions.take_unsent(term=2)
@@ -206,7 +208,7 @@ async def test_what_may_have_been_applied_is_not_refused() -> None:
 
 
 def handed_in(
-    submissions: Submissions, client: int, *command_counts: int
+    submissions: PendingProposals, client: int, *command_counts: int
 ) -> list[asyncio.Future[bytes]]:
     loop = asyncio.get_running_loop()
     futures: list[asyncio.Future[bytes]] = [loop.create_future() for _ in command_counts]
@@ -216,7 +218,7 @@ def handed_in(
 
 
 async def test_a_leader_has_little_of_a_backlog_and_of_each_client_at_least_one_batch() -> None:
-    submissions = Submissions(ORIGIN, count_max=100, bytes_max=1000)
+    submissions = PendingProposals(ORIGIN, count_max=100, bytes_max=1000)
     handed_in(submissions, 1, *[1000] * 20)
     assert numbers(submissions.take_unsent(term=2)) == [1, 2, 3, 4, 5]
     assert not submissions.may_send
@@ -227,7 +229,7 @@ async def test_a_leader_has_little_of_a_backlog_and_of_each_client_at_least_one_
 
 
 async def test_what_waits_at_its_origin_is_not_applied_when_its_time_is_up() -> None:
-    submissions = Submissions(ORIGIN, count_max=100, bytes_max=1000)
+    submissions = PendingProposals(ORIGIN, count_max=100, bytes_max=1000)
     *sent, unsent = handed_in(submissions, 1, *[1000] * 6)
     submissions.take_unsent(term=2)
     submissions.tick(100.0, leader_known=True, patience_ticks=40)
@@ -239,7 +241,7 @@ async def test_what_waits_at_its_origin_is_not_applied_when_its_time_is_up() -> 
 
 
 async def test_what_comes_back_goes_before_what_its_client_handed_in_later() -> None:
-    submissions = Submissions(ORIGIN, count_max=100, bytes_max=1000)
+    submissions = PendingProposals(ORIGIN, count_max=100, bytes_max=1000)
     handed_in(submissions, 1, *[1000] * 7)
     assert numbers(submissions.take_unsent(term=2)) == [1, 2, 3, 4, 5]
     submissions.revive_before(3)
@@ -252,7 +254,7 @@ async def test_what_comes_back_goes_before_what_its_client_handed_in_later() -> 
 
 
 async def test_a_refused_batch_gives_its_room_to_another() -> None:
-    submissions = Submissions(ORIGIN, count_max=100, bytes_max=1000)
+    submissions = PendingProposals(ORIGIN, count_max=100, bytes_max=1000)
     handed_in(submissions, 1, *[1000] * 6)
     submissions.take_unsent(term=2)
     submissions.refused(2, 3, Overloaded("full"))
@@ -260,7 +262,7 @@ async def test_a_refused_batch_gives_its_room_to_another() -> None:
 
 
 async def test_a_load_is_mixed_while_some_write_much_and_others_little() -> None:
-    submissions = Submissions(ORIGIN, count_max=1000, bytes_max=1000)
+    submissions = PendingProposals(ORIGIN, count_max=1000, bytes_max=1000)
     handed_in(submissions, 1, 1000, 1)
     submissions.tick(0.0, leader_known=True, patience_ticks=40)
     assert not submissions.load.is_on

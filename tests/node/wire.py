@@ -20,7 +20,7 @@ from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.ready import RaftConfig
-from raftkv.storage.identity import Identity, MemoryIdentityStore, Stage
+from raftkv.storage.identity import DirectoryIdentity, MemoryIdentityStore, Stage
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
 from raftkv.storage.ports import Checkpoint, Start
 
@@ -160,9 +160,9 @@ def members_of(*voters: int) -> Membership:
     )
 
 
-def identity_of(node_id: int, initial: Membership | None) -> Identity:
+def identity_of(node_id: int, initial: Membership | None) -> DirectoryIdentity:
     """Of a founder whose cluster is founded, or without `initial` of a node that has joined."""
-    return Identity(
+    return DirectoryIdentity(
         CLUSTER,
         node_id,
         disk_id=node_id,

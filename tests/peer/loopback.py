@@ -17,7 +17,15 @@ from jepsen_lite.ports import free_ports
 from raftkv.clocks import LamportClock
 from raftkv.errors import RaftkvError
 from raftkv.peer.codec import decode_frame
-from raftkv.peer.handshake import CONNECT, HELLO_KEY, Caller, Identity, Refusal, Refused, hello
+from raftkv.peer.handshake import (
+    CONNECT,
+    HELLO_KEY,
+    Caller,
+    HandshakeRefused,
+    PeerIdentity,
+    Refusal,
+    hello,
+)
 from raftkv.peer.links import GrpcPeerLinks
 from raftkv.peer.ports import FounderStage, Founding, Frame
 from raftkv.peer.secret import ClusterSecret
@@ -30,7 +38,7 @@ from raftkv.storage.ports import Start
 
 DEADLINE_S = 20.0
 INCARNATION = 0xF00D
-ABSENT = Refused(Refusal.NOT_READY, "this node has not started yet")
+ABSENT = HandshakeRefused(Refusal.NOT_READY, "this node has not started yet")
 
 
 class FixedFounder:
@@ -54,8 +62,8 @@ class Recorder:
         self.broken: list[int] = []
         self.linked: list[int] = []
         self.callers: list[Caller] = []
-        self.refusals: list[tuple[int, Refused]] = []
-        self.turned_away: dict[int, Refused] = {}
+        self.refusals: list[tuple[int, HandshakeRefused]] = []
+        self.turned_away: dict[int, HandshakeRefused] = {}
         self.last_log_index = 0
         self.cluster_version = 1
         self.breach: Exception | None = None
@@ -68,12 +76,12 @@ class Recorder:
     def messages(self) -> list[Message]:
         return [message for _, frame in self.frames for message in frame.messages]
 
-    async def admit(self, caller: Caller) -> Refused | None:
+    async def admit(self, caller: Caller) -> HandshakeRefused | None:
         self.callers.append(caller)
         self._news.set()
         return self.turned_away.get(caller.node_id)
 
-    def refusal_of(self, caller: Caller) -> Refused | None:
+    def refusal_of(self, caller: Caller) -> HandshakeRefused | None:
         return self.turned_away.get(caller.node_id)
 
     def receive(self, sender: int, frame: Frame) -> None:
@@ -103,7 +111,7 @@ class Recorder:
         self.linked.append(peer)
         self._news.set()
 
-    def refused(self, by: int, refused: Refused) -> None:
+    def refused(self, by: int, refused: HandshakeRefused) -> None:
         self.refusals.append((by, refused))
         self._news.set()
 
@@ -119,7 +127,7 @@ class Recorder:
 class Half:
     """One node's transport: handler, links, peer port."""
 
-    identity: Identity
+    identity: PeerIdentity
     handler: Recorder
     links: GrpcPeerLinks
     server: PeerServer
@@ -176,7 +184,7 @@ class Loopback:
         """A node's transport, that of a member unless its identity is `changed`."""
         (port,) = free_ports(1)
         address = Address(f"127.0.0.1:{port}", "127.0.0.1:1")
-        identity = replace(Identity(7, INCARNATION, node_id, address, node_id), **changed)
+        identity = replace(PeerIdentity(7, INCARNATION, node_id, address, node_id), **changed)
         handler = Recorder(self.directory / f"node-{len(self.halves)}")
         clock, known, rng = LamportClock(), ClusterSecret(secret), Random(node_id)
         links = (

@@ -24,8 +24,8 @@ from raftkv.peer.handshake import (
     REASON_KEY,
     SEND_SNAPSHOT,
     Caller,
+    HandshakeRefused,
     Refusal,
-    Refused,
     hello,
 )
 from raftkv.peer.ports import FounderStage, Founding, Frame
@@ -166,7 +166,7 @@ async def test_a_caller_without_a_cluster_is_not_even_noted(
 @pytest.mark.parametrize("method", [CONNECT, SEND_SNAPSHOT])
 async def test_a_caller_that_the_node_turns_away_hears_why(loopback: Loopback, method: str) -> None:
     one, two = await loopback.half(1), await loopback.half(2)
-    two.handler.turned_away[1] = Refused(Refusal.OLDER_COPY, "an older copy")
+    two.handler.turned_away[1] = HandshakeRefused(Refusal.OLDER_COPY, "an older copy")
     assert await refusal_of_proof(two, hello(one.identity, 2), b"", method) == "OLDER_COPY"
 
 
@@ -366,7 +366,7 @@ async def test_a_refusal_counts_only_with_a_proof(loopback: Loopback) -> None:
 
 async def test_a_refusal_of_an_earlier_call_counts_no_more(loopback: Loopback) -> None:
     one, two = await loopback.half(1, secret=SECRET), await loopback.half(2, secret=SECRET)
-    two.handler.turned_away[1] = Refused(Refusal.REMOVED, "node 1 has been removed")
+    two.handler.turned_away[1] = HandshakeRefused(Refusal.REMOVED, "node 1 has been removed")
     said = hello(one.identity, 2)
     async with grpc.aio.insecure_channel(two.address) as channel:
         call, proof = await introduce(channel, said, one.secret)

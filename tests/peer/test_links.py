@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from raftkv.clocks import LamportTime
 from raftkv.errors import AddressInUse, ConnectionFailed
 from raftkv.peer import backoff, outbox
-from raftkv.peer.handshake import REASON_KEY, Caller, Refusal, Refused
+from raftkv.peer.handshake import REASON_KEY, Caller, HandshakeRefused, Refusal
 from raftkv.peer.links import STRANGERS_MAX
 from raftkv.peer.ports import Forward, Frame, Submission
 from raftkv.raft.breach import ProtocolBreach
@@ -22,7 +22,7 @@ from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint
 from raftkv.raft.messages import AppendEntries, Heartbeat, InstallSnapshot, Message
 from raftkv.storage.ports import Checkpoint
 
-REMOVED = Refused(Refusal.REMOVED, "node 1 has been removed from the cluster")
+REMOVED = HandshakeRefused(Refusal.REMOVED, "node 1 has been removed from the cluster")
 
 
 def append(index: int, payload: bytes = b"") -> AppendEntries:

@@ -6,22 +6,22 @@ from random import Random
 
 from raftkv.peer import outbox
 from raftkv.peer.backoff import DELAY_S_MAX, DELAY_S_MIN, Backoff
-from raftkv.peer.outbox import Lane, Outbox
+from raftkv.peer.outbox import FrameOutbox, FrameQueue
 
 
 def test_nothing_queued_is_nothing_to_write() -> None:
-    assert Outbox().take() == b""
+    assert FrameOutbox().take() == b""
 
 
 def test_control_leaves_ahead_of_bulk_that_was_queued_before() -> None:
-    box = Outbox()
+    box = FrameOutbox()
     box.bulk.put(b"bulk")
     box.control.put(b"beat")
     assert box.take() == b"beatbulk"
 
 
 def test_what_has_gathered_leaves_in_one_write_and_in_order() -> None:
-    box = Outbox()
+    box = FrameOutbox()
     for number in range(10):
         box.bulk.put(b"%d" % number)
     assert box.take() == b"0123456789"
@@ -29,7 +29,7 @@ def test_what_has_gathered_leaves_in_one_write_and_in_order() -> None:
 
 
 def test_control_waits_behind_at_most_one_write_of_bulk() -> None:
-    box = Outbox()
+    box = FrameOutbox()
     frame = b"x" * (outbox.WRITE_BYTES_MAX // 2)
     for _ in range(6):
         box.bulk.put(frame)
@@ -39,7 +39,7 @@ def test_control_waits_behind_at_most_one_write_of_bulk() -> None:
 
 
 def test_a_frame_larger_than_a_write_leaves_alone() -> None:
-    box = Outbox()
+    box = FrameOutbox()
     large = b"x" * (3 * outbox.WRITE_BYTES_MAX)
     box.bulk.put(large)
     box.bulk.put(b"next")
@@ -48,7 +48,7 @@ def test_a_frame_larger_than_a_write_leaves_alone() -> None:
 
 
 def test_a_lane_drops_whole_frames_rather_than_grow_past_its_bytes() -> None:
-    lane = Lane(bytes_max=10, frames_max=100)
+    lane = FrameQueue(bytes_max=10, frames_max=100)
     assert lane.put(b"123456")
     assert not lane.put(b"12345")
     assert lane.put(b"1234")
@@ -56,26 +56,26 @@ def test_a_lane_drops_whole_frames_rather_than_grow_past_its_bytes() -> None:
 
 
 def test_a_lane_drops_rather_than_grow_past_its_count() -> None:
-    lane = Lane(bytes_max=100, frames_max=2)
+    lane = FrameQueue(bytes_max=100, frames_max=2)
     assert [lane.put(b"x") for _ in range(4)] == [True, True, False, False]
 
 
 def test_a_frame_over_the_bound_still_gets_through_an_empty_lane() -> None:
     # Otherwise an entry that is larger than the bound would be dropped for ever.
-    lane = Lane(bytes_max=10, frames_max=100)
+    lane = FrameQueue(bytes_max=10, frames_max=100)
     assert lane.put(b"x" * 50)
     assert not lane.put(b"x")
 
 
 def test_full_bulk_leaves_room_for_control() -> None:
-    box = Outbox()
+    box = FrameOutbox()
     box.bulk.put(b"x" * outbox.BULK_BYTES_MAX)
     assert not box.bulk.put(b"x")
     assert box.control.put(b"beat")
 
 
 def test_room_comes_back_as_frames_leave() -> None:
-    lane = Lane(bytes_max=10, frames_max=100)
+    lane = FrameQueue(bytes_max=10, frames_max=100)
     lane.put(b"1234567890")
     lane.take_into([], 100)
     assert lane.bytes == 0

@@ -23,7 +23,14 @@ from raftkv.errors import (
     Unavailable,
 )
 from raftkv.kv.membership import fill_membership
-from raftkv.peer.handshake import REASON_KEY, SEND_SNAPSHOT, Identity, Refusal, Refused, hello
+from raftkv.peer.handshake import (
+    REASON_KEY,
+    SEND_SNAPSHOT,
+    HandshakeRefused,
+    PeerIdentity,
+    Refusal,
+    hello,
+)
 from raftkv.peer.ports import Frame
 from raftkv.peer.snapshot_receive import SnapshotFiles, SnapshotReceiver
 from raftkv.peer.snapshot_send import encode_chunks
@@ -159,7 +166,7 @@ async def test_a_snapshot_from_a_removed_node_is_refused(
     loopback: Loopback, checkpoint: Checkpoint
 ) -> None:
     one, two = await loopback.half(1), await loopback.half(2)
-    two.handler.turned_away[1] = Refused(Refusal.REMOVED, "node 1 has been removed")
+    two.handler.turned_away[1] = HandshakeRefused(Refusal.REMOVED, "node 1 has been removed")
     one.connect(two)
     with pytest.raises(Unavailable, match="node 1 has been removed") as raised:
         await one.links.send_snapshot(2, MESSAGE, checkpoint)
@@ -259,7 +266,7 @@ async def test_files_that_can_not_be_read_are_a_storage_error(
 async def test_a_silent_sender_is_given_up_and_makes_room(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(1) as disk:
-        identity = Identity(7, 1, 2, Address("127.0.0.1:1", "127.0.0.1:2"))
+        identity = PeerIdentity(7, 1, 2, Address("127.0.0.1:1", "127.0.0.1:2"))
         receiver = SnapshotReceiver(identity, Recorder(tmp_path), disk, 0.01)
 
         async def let_in() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from raftkv.raft.entry import Entry
 from raftkv.raft.messages import AppendEntriesReply, Message, RequestVote, RequestVoteReply
 from raftkv.raft.raft import Raft
-from raftkv.raft.ready import Role
+from raftkv.raft.ready import RaftRole
 from tests.raft.node import SimulatedNode
 
 
@@ -21,7 +21,7 @@ class Seen:
     """A node's numbers when it was last looked at, within one life of its process."""
 
     incarnation: int
-    role: Role = Role.FOLLOWER
+    role: RaftRole = RaftRole.FOLLOWER
     term: int = 0
     commit_index: int = 0
     applied_index: int = 0
@@ -196,7 +196,7 @@ class Invariants:
         term, log = raft.current_term, raft.log
         leader = self._leaders.setdefault(term, raft.node_id)
         assert leader == raft.node_id, f"election safety: {leader} and {raft.node_id} in {term}"
-        if seen.role is not Role.LEADER or seen.term != term:
+        if seen.role is not RaftRole.LEADER or seen.term != term:
             state = node.disk.hard_state
             assert (state.current_term, state.voted_for) == (term, raft.node_id), (
                 "a leader counted its own vote before it was on disk"

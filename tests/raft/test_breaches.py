@@ -21,7 +21,7 @@ from raftkv.raft.messages import (
 )
 from raftkv.raft.progress import Replication
 from raftkv.raft.raft import Raft
-from raftkv.raft.ready import Role
+from raftkv.raft.ready import RaftRole
 from raftkv.raft.running_hash import UNKNOWN
 from tests.raft.cluster import Cluster, members
 
@@ -105,7 +105,7 @@ def test_a_candidate_stays_one_after_a_breach() -> None:
     with pytest.raises(ProtocolBreach):
         cluster[2].step(Heartbeat(1, 2, 1, 4, 1))
     assert facts(cluster[2]) == before
-    assert cluster[2].role is Role.PRE_CANDIDATE
+    assert cluster[2].role is RaftRole.PRE_CANDIDATE
 
 
 @pytest.mark.parametrize("message", TO_LEADER.values(), ids=TO_LEADER.keys())
@@ -271,16 +271,16 @@ def test_a_candidate_says_the_hash_of_its_log() -> None:
 def test_only_the_leader_gives_leadership_away(sender: int) -> None:
     cluster = led()
     cluster.step(TimeoutNow(sender, 2, 1))
-    assert (cluster[2].role, cluster[2].current_term) == (Role.FOLLOWER, 1)
+    assert (cluster[2].role, cluster[2].current_term) == (RaftRole.FOLLOWER, 1)
     cluster.step(TimeoutNow(1, 2, 1))
-    assert (cluster[2].role, cluster[2].current_term) == (Role.CANDIDATE, 2)
+    assert (cluster[2].role, cluster[2].current_term) == (RaftRole.CANDIDATE, 2)
 
 
 def test_a_timeout_now_to_a_node_that_has_no_leader_is_ignored() -> None:
     cluster = Cluster(3)
     cluster.write_log(2, [1], current_term=1)
     cluster.step(TimeoutNow(3, 2, 1))
-    assert cluster[2].role is Role.FOLLOWER
+    assert cluster[2].role is RaftRole.FOLLOWER
 
 
 def test_a_node_that_stands_by_stands_for_no_election_and_still_votes() -> None:
@@ -288,7 +288,7 @@ def test_a_node_that_stands_by_stands_for_no_election_and_still_votes() -> None:
     cluster[1].passive = True
     cluster.tick(1, 3 * cluster.config.election_ticks_max)
     cluster.settle()
-    assert cluster[1].role is Role.FOLLOWER
+    assert cluster[1].role is RaftRole.FOLLOWER
     cluster.crash(3)
     cluster.elect(2)
     assert cluster[1].voted_for == 2

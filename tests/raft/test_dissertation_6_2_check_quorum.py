@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftkv.raft.ready import Role
+from raftkv.raft.ready import RaftRole
 from tests.raft.cluster import Cluster
 
 
@@ -36,7 +36,7 @@ def test_a_leader_that_is_heard_but_hears_nobody_steps_down() -> None:
     cluster.elect(1)
     cluster.cut_links = {(2, 1), (3, 1)}
     run(cluster, 6 * cluster.config.election_ticks_max)
-    assert cluster[1].role is not Role.LEADER
+    assert cluster[1].role is not RaftRole.LEADER
     assert cluster.leader in (2, 3)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raftkv.raft.messages import RequestVote, RequestVoteReply
-from raftkv.raft.ready import Role
+from raftkv.raft.ready import RaftRole
 from tests.raft.cluster import Cluster
 
 
@@ -40,16 +40,16 @@ def test_a_pre_vote_does_not_put_off_the_voters_own_campaign() -> None:
     cluster.tick(2, 11)
     cluster.step(RequestVote(1, 2, 1, 0, 0, pre_vote=True))
     cluster.tick(2)
-    assert cluster[2].role is Role.PRE_CANDIDATE
+    assert cluster[2].role is RaftRole.PRE_CANDIDATE
 
 
 def test_only_a_majority_of_pre_votes_starts_an_election() -> None:
     cluster = Cluster(5)
     cluster.campaign(1)
     cluster.step(RequestVoteReply(2, 1, 1, granted=True, pre_vote=True))
-    assert cluster[1].role is Role.PRE_CANDIDATE
+    assert cluster[1].role is RaftRole.PRE_CANDIDATE
     cluster.step(RequestVoteReply(3, 1, 1, granted=True, pre_vote=True))
-    assert cluster[1].role is Role.CANDIDATE
+    assert cluster[1].role is RaftRole.CANDIDATE
     assert cluster[1].current_term == 1
 
 
@@ -57,9 +57,9 @@ def test_pre_votes_are_not_counted_as_votes() -> None:
     cluster = Cluster(3)
     cluster.campaign(1)
     cluster.settle(hold=lambda m: isinstance(m, RequestVote) and not m.pre_vote)
-    assert cluster[1].role is Role.CANDIDATE
+    assert cluster[1].role is RaftRole.CANDIDATE
     cluster.step(RequestVoteReply(2, 1, 1, granted=True, pre_vote=True))
-    assert cluster[1].role is Role.CANDIDATE
+    assert cluster[1].role is RaftRole.CANDIDATE
 
 
 def test_a_candidate_that_lags_in_terms_learns_the_present_one_from_the_refusal() -> None:
@@ -69,7 +69,7 @@ def test_a_candidate_that_lags_in_terms_learns_the_present_one_from_the_refusal(
     cluster.campaign(1)
     cluster.settle()
     assert cluster[1].current_term == 6
-    assert cluster[1].role is Role.FOLLOWER
+    assert cluster[1].role is RaftRole.FOLLOWER
 
 
 def test_a_pre_vote_for_a_term_that_has_begun_already_is_refused() -> None:

@@ -13,7 +13,7 @@ from raftkv.raft.messages import (
     RequestVote,
     RequestVoteReply,
 )
-from raftkv.raft.ready import Role
+from raftkv.raft.ready import RaftRole
 from tests.raft.cluster import Cluster
 
 
@@ -138,7 +138,7 @@ def test_a_candidate_asks_for_votes_after_its_own_is_written() -> None:
     cluster.campaign(1)
     cluster.nodes[1].slow_disk = True
     cluster.settle()
-    assert cluster[1].role is Role.CANDIDATE
+    assert cluster[1].role is RaftRole.CANDIDATE
     assert not cluster.sent(RequestVote)
     cluster.finish_write(1)
     cluster.pump(1)

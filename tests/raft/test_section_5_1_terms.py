@@ -12,7 +12,7 @@ from raftkv.raft.messages import (
     RequestVote,
     RequestVoteReply,
 )
-from raftkv.raft.ready import Role
+from raftkv.raft.ready import RaftRole
 from tests.raft.cluster import Cluster
 
 
@@ -23,12 +23,12 @@ def leader(cluster: Cluster) -> None:
 def candidate(cluster: Cluster) -> None:
     cluster.campaign(1)
     cluster.settle(hold=lambda m: isinstance(m, RequestVote) and not m.pre_vote)
-    assert cluster[1].role is Role.CANDIDATE
+    assert cluster[1].role is RaftRole.CANDIDATE
 
 
 def pre_candidate(cluster: Cluster) -> None:
     cluster.campaign(1)
-    assert cluster[1].role is Role.PRE_CANDIDATE
+    assert cluster[1].role is RaftRole.PRE_CANDIDATE
 
 
 @pytest.mark.parametrize("become", [leader, candidate, pre_candidate])
@@ -36,7 +36,7 @@ def test_whoever_sees_a_higher_term_follows_it(become) -> None:
     cluster = Cluster(3)
     become(cluster)
     cluster.step(HeartbeatReply(2, 1, term=7, read_round=0))
-    assert (cluster[1].role, cluster[1].current_term) == (Role.FOLLOWER, 7)
+    assert (cluster[1].role, cluster[1].current_term) == (RaftRole.FOLLOWER, 7)
     assert cluster[1].voted_for == 0
     assert cluster[1].leader_id == 0
 
@@ -75,7 +75,7 @@ def test_a_vote_of_an_old_term_elects_nobody() -> None:
     cluster = Cluster(3)
     candidate(cluster)
     cluster.step(RequestVoteReply(2, 1, term=0, granted=True))
-    assert cluster[1].role is Role.CANDIDATE
+    assert cluster[1].role is RaftRole.CANDIDATE
 
 
 def test_a_deposed_leader_learns_of_its_successor_from_the_answer_to_its_heartbeat() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from raftkv.raft.messages import Heartbeat, RequestVote, RequestVoteReply
-from raftkv.raft.ready import RaftConfig, Role
+from raftkv.raft.ready import RaftConfig, RaftRole
 from tests.raft.cluster import Cluster
 
 
@@ -35,7 +35,7 @@ def test_a_node_alone_leads_once_its_vote_is_on_disk() -> None:
     cluster = Cluster(1)
     cluster.campaign(1)
     cluster.pump(1)
-    assert cluster[1].role is Role.CANDIDATE
+    assert cluster[1].role is RaftRole.CANDIDATE
     cluster.finish_write(1)
     assert cluster[1].leads
     cluster.settle()
@@ -105,7 +105,7 @@ def test_a_candidate_follows_the_leader_that_was_elected_in_its_term() -> None:
     cluster.campaign(1)
     cluster.settle(hold=real_vote)
     cluster.step(Heartbeat(2, 1, cluster[1].current_term, 0, 1))
-    assert (cluster[1].role, cluster[1].leader_id) == (Role.FOLLOWER, 2)
+    assert (cluster[1].role, cluster[1].leader_id) == (RaftRole.FOLLOWER, 2)
 
 
 def test_a_candidate_that_was_refused_by_a_majority_gives_up_at_once() -> None:
@@ -115,7 +115,7 @@ def test_a_candidate_that_was_refused_by_a_majority_gives_up_at_once() -> None:
     term = cluster[1].current_term
     for voter in (2, 3):
         cluster.step(RequestVoteReply(voter, 1, term, granted=False))
-    assert cluster[1].role is Role.FOLLOWER
+    assert cluster[1].role is RaftRole.FOLLOWER
     assert cluster[1].voted_for == 1
 
 
@@ -125,7 +125,7 @@ def test_a_vote_that_arrives_twice_counts_once() -> None:
     cluster.settle(hold=real_vote)
     for _ in range(3):
         cluster.step(RequestVoteReply(2, 1, cluster[1].current_term, granted=True))
-    assert cluster[1].role is Role.CANDIDATE
+    assert cluster[1].role is RaftRole.CANDIDATE
 
 
 def test_election_time_outs_are_drawn_anew_from_the_whole_range() -> None:
@@ -136,7 +136,7 @@ def test_election_time_outs_are_drawn_anew_from_the_whole_range() -> None:
     for _ in range(200):
         ticks = 0
         cluster[1].step(Heartbeat(2, 1, 0, 0, 0))
-        while cluster[1].role is not Role.PRE_CANDIDATE:
+        while cluster[1].role is not RaftRole.PRE_CANDIDATE:
             cluster.tick(1)
             ticks += 1
         waits.append(ticks)
@@ -146,7 +146,7 @@ def test_election_time_outs_are_drawn_anew_from_the_whole_range() -> None:
 def test_nobody_outside_the_voters_is_asked_or_asks() -> None:
     cluster = Cluster(3, learners=[4])
     cluster.tick(4, 100)
-    assert cluster[4].role is Role.FOLLOWER
+    assert cluster[4].role is RaftRole.FOLLOWER
     cluster.campaign(1)
     cluster.pump(1)
     assert {m.recipient for m in cluster.sent(RequestVote)} == {2, 3}

@@ -10,7 +10,7 @@ from raftkv.errors import MembershipRefused
 from raftkv.raft.entry import EntryKind, Membership
 from raftkv.raft.membership import enter, leave
 from raftkv.raft.messages import AppendEntries, AppendEntriesReply, RequestVote, RequestVoteReply
-from raftkv.raft.ready import Role
+from raftkv.raft.ready import RaftRole
 from tests.raft.cluster import Cluster, members
 
 
@@ -73,7 +73,7 @@ def test_the_vote_of_a_learner_does_not_count() -> None:
     cluster.settle(hold=lambda m: isinstance(m, RequestVote) and not m.pre_vote)
     for learner in (4, 5):
         cluster.step(RequestVoteReply(learner, 1, 1, granted=True))
-    assert cluster[1].role is Role.CANDIDATE
+    assert cluster[1].role is RaftRole.CANDIDATE
 
 
 def test_a_learner_does_not_count_for_check_quorum() -> None:
@@ -160,7 +160,7 @@ def test_a_leader_outside_the_new_membership_does_not_count_itself_and_steps_dow
     assert cluster[1].leads
     assert cluster[1].commit_index == 1
     cluster.settle()
-    assert cluster[1].role is Role.FOLLOWER
+    assert cluster[1].role is RaftRole.FOLLOWER
     assert not cluster[1].electable
     cluster.elect(2)
     cluster.propose(2, b"x")
@@ -173,7 +173,7 @@ def test_a_leader_that_becomes_a_learner_steps_down() -> None:
     cluster.elect(1)
     change(cluster, 1, members([2, 3], [1]))
     cluster.settle()
-    assert cluster[1].role is Role.FOLLOWER
+    assert cluster[1].role is RaftRole.FOLLOWER
     cluster.elect(2)
     cluster.propose(2, b"x")
     cluster.settle()
@@ -252,7 +252,7 @@ def test_a_voter_whose_removal_is_not_committed_can_still_be_elected_to_commit_i
     cluster.forget_leader(2)
     cluster.campaign(1)
     cluster.settle()
-    assert cluster[1].role is Role.FOLLOWER  # it has led, committed its removal, and gone
+    assert cluster[1].role is RaftRole.FOLLOWER  # it has led, committed its removal, and gone
     assert not cluster[1].electable
     cluster.elect(2)
     assert cluster[2].membership.voters == {2}
@@ -277,7 +277,7 @@ def test_a_node_that_knows_that_it_is_out_does_not_campaign() -> None:
     assert 3 in cluster[3].membership.removed
     assert cluster[3].membership_committed
     cluster.tick(3, 5 * cluster.config.election_ticks_max)
-    assert cluster[3].role is Role.FOLLOWER
+    assert cluster[3].role is RaftRole.FOLLOWER
 
 
 def test_a_removed_node_is_told_so_even_if_it_hears_late() -> None:
@@ -394,4 +394,4 @@ def test_a_node_without_a_membership_neither_votes_itself_in_nor_commits() -> No
     cluster = Cluster(1)
     cluster.add_node(9)
     cluster.tick(9, 100)
-    assert cluster[9].role is Role.FOLLOWER
+    assert cluster[9].role is RaftRole.FOLLOWER

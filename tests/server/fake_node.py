@@ -22,11 +22,11 @@ from raftkv.kv.store import StateStore
 from raftkv.logs import get_logger
 from raftkv.node import membership_changes
 from raftkv.node.change_feed import ChangeFeed
-from raftkv.node.status import NodeStatus, PeerStatus, Reachability
+from raftkv.node.status import NodeState, PeerReachability, PeerState
 from raftkv.raft.entry import Address, Entry, EntryKind, Membership
-from raftkv.raft.ready import Role
+from raftkv.raft.ready import RaftRole
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2, log_pb2
-from raftkv.server.grpc_server import FrontDoor
+from raftkv.server.grpc_server import ClientServer
 from raftkv.storage.memory_state import MemoryStateStore
 from raftkv.versions import HASHED, VersionRange
 
@@ -57,7 +57,7 @@ class FakeNode:
         self.fresh_as_of_s: float | None = None
         self.leader_given_to: list[int] = []
         self.changes_asked: list[
-            tuple[membership_changes.Change, bool]
+            tuple[membership_changes.MembershipChange, bool]
         ] = []  # and whether by force
         self.not_serving = self.notice = ""
         self._held: list[tuple[bytes, asyncio.Future[bytes]]] = []
@@ -94,12 +94,12 @@ class FakeNode:
     def lease_barrier(self, deadline: float) -> asyncio.Future[None] | None:
         return None if self.leased else self.read_barrier(deadline)
 
-    def status(self) -> NodeStatus:
-        return NodeStatus(
+    def status(self) -> NodeState:
+        return NodeState(
             node_id=self.node_id,
             cluster_id=self.cluster_id,
             term=self.term,
-            role=Role.LEADER,
+            role=RaftRole.LEADER,
             leader_id=1,
             learner=False,
             commit_index=self.machine.applied_index,
@@ -111,7 +111,7 @@ class FakeNode:
             cluster_time_ms=self.machine.time_ms,
             disk_bytes=1234,
             membership=self.membership,
-            peers=(PeerStatus(2, Reachability.SUSPECT, 1500, 40, "probe"),),
+            peers=(PeerState(2, PeerReachability.SUSPECT, 1500, 40, "probe"),),
             cluster_version=HASHED,
             not_serving=self.not_serving,
             notice=self.notice,
@@ -145,7 +145,9 @@ class FakeNode:
     ) -> Membership:
         return self._change(membership_changes.Claim(node_id, disk_id, versions, address))
 
-    def _change(self, change: membership_changes.Change, *, force: bool = False) -> Membership:
+    def _change(
+        self, change: membership_changes.MembershipChange, *, force: bool = False
+    ) -> Membership:
         self.changes_asked.append((change, force))
         self.membership = change.target(self.membership)
         return self.membership
@@ -206,7 +208,7 @@ class Door:
     """A front door with a fake node behind it, and a channel in front."""
 
     node: FakeNode
-    front: FrontDoor
+    front: ClientServer
     port: int
     channel: grpc.aio.Channel
     broken: list[BaseException] = field(default_factory=list)
@@ -236,7 +238,7 @@ async def open_door(
     node = FakeNode(made, store)
     node.ready = ready
     broken: list[BaseException] = []
-    front = FrontDoor(node, made, get_logger(), broken.append)
+    front = ClientServer(node, made, get_logger(), broken.append)
     port = await front.start("127.0.0.1:0")
     try:
         async with grpc.aio.insecure_channel(

@@ -24,7 +24,7 @@ from raftkv.errors import (
 )
 from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc
-from raftkv.server.process import Server
+from raftkv.server.process import NodeProcess
 from raftkv.storage.directory import read_identity
 
 
@@ -41,8 +41,8 @@ def settings_of(data_dir: Path, **changes: Any) -> Settings:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Server]:
-    server = Server(settings)
+async def running(settings: Settings) -> AsyncIterator[NodeProcess]:
+    server = NodeProcess(settings)
     await server.start()
     try:
         yield server
@@ -82,7 +82,7 @@ async def test_a_port_in_use_is_reported_and_nothing_stays_open(tmp_path: Path, 
         address = "{}:{}".format(*taken.getsockname())
         settings = settings_of(tmp_path / "node", **{port: address})
         with pytest.raises(AddressInUse, match=address):
-            await Server(settings).start()
+            await NodeProcess(settings).start()
 
     async with running(settings):
         pass
@@ -92,10 +92,10 @@ async def test_a_directory_in_use_or_of_another_cluster_is_refused(tmp_path: Pat
     settings = settings_of(tmp_path / "node")
     async with running(settings):
         with pytest.raises(DirectoryInUse):
-            await Server(settings).start()
+            await NodeProcess(settings).start()
 
     with pytest.raises(DirectoryMismatch, match="cluster"):
-        await Server(settings_of(tmp_path / "node", cluster_name="another")).start()
+        await NodeProcess(settings_of(tmp_path / "node", cluster_name="another")).start()
 
 
 async def test_a_joining_node_learns_its_cluster_once(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ async def test_a_node_that_was_not_added_is_told_how_to_add_it(tmp_path: Path) -
     async with open_door(tmp_path) as member:
         settings = settings_of(tmp_path / "node", node_id=4, join=f"127.0.0.1:{member.port}")
         with pytest.raises(ConfigurationError, match=f"raftkv member add 4 .* -e {settings.join}`"):
-            await Server(settings).start()
+            await NodeProcess(settings).start()
 
     assert read_identity(settings.data_dir) is None
 
@@ -145,7 +145,7 @@ async def test_a_node_that_was_added_under_another_address_says_where_it_is(tmp_
 async def test_joining_where_nobody_answers_is_unavailable(tmp_path: Path) -> None:
     (nobody,) = free_addresses(1)
     with pytest.raises(Unavailable, match=nobody):
-        await Server(settings_of(tmp_path / "node", node_id=4, join=nobody)).start()
+        await NodeProcess(settings_of(tmp_path / "node", node_id=4, join=nobody)).start()
 
 
 async def status_at(address: str) -> api_pb2.StatusReply:
@@ -161,7 +161,7 @@ async def test_a_first_start_waits_for_a_member_that_is_silent_and_names_it(tmp_
     own_peer, own_client, peer, client = free_addresses(4)
     members = {1: Address(own_peer, own_client), 2: Address(peer, client)}
     settings = Settings(data_dir=tmp_path / "node", initial_members=members, disk_reserve_bytes=0)
-    starting = asyncio.create_task(Server(settings).start())
+    starting = asyncio.create_task(NodeProcess(settings).start())
     async with asyncio.timeout(PATIENCE_S):
         while (
             f"node 2: it takes no connection at {peer}"

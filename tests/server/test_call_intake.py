@@ -19,7 +19,7 @@ from raftkv.errors import InvalidRequest, Overloaded
 from raftkv.kv.limits import Limits
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.server import arrivals, call_intake, failures, traffic
-from raftkv.server.call_intake import Kind, Places
+from raftkv.server.call_intake import CallKind, CallSlots
 from raftkv.server.grpc_server import MESSAGE_BYTES_OVER_BATCH
 
 EXECUTE = "/raftkv.rpc.v1.KV/Execute"
@@ -99,7 +99,7 @@ async def test_a_fault_of_ours_is_a_typed_error_and_one_line_a_second(
 
 
 def test_a_kind_has_places_in_all_and_of_each_connection() -> None:
-    places, kind = Places(), Kind("things", per_connection_max=2, count_max=3)
+    places, kind = CallSlots(), CallKind("things", per_connection_max=2, count_max=3)
     places.enter(kind, "a")
     places.enter(kind, "a")
     with pytest.raises(Overloaded, match="things of this connection: the bound of 2"):
@@ -137,7 +137,7 @@ async def test_a_place_is_free_again_when_its_call_is_over(
     ],
 )
 async def test_streams_of_a_connection_are_bounded(
-    door: Door, method: str, first: api_pb2.PipelineRequest, kind: Kind
+    door: Door, method: str, first: api_pb2.PipelineRequest, kind: CallKind
 ) -> None:
     calls = [door.channel.stream_stream(method)() for _ in range(kind.per_connection_max)]
     for call in calls:
@@ -235,7 +235,7 @@ async def test_who_sends_halves_on_open_streams_is_cut_when_there_is_too_much_of
 
 
 def test_a_connection_in_use_may_have_one_message_on_its_way() -> None:
-    connection = traffic.Connection("ipv4:127.0.0.1:1")
+    connection = traffic.ClientConnection("ipv4:127.0.0.1:1")
     connection.calls = 1
     for number in range(1, 100):
         connection.received += 100
@@ -252,7 +252,7 @@ def test_a_connection_in_use_may_have_one_message_on_its_way() -> None:
 
 
 def test_what_is_half_sent_is_what_was_received_beyond_messages() -> None:
-    connection = traffic.Connection("ipv4:127.0.0.1:1")
+    connection = traffic.ClientConnection("ipv4:127.0.0.1:1")
     connection.calls = 1
     connection.look(1_000_000)
     assert connection.half_sent == pytest.approx(1_000_000, rel=0.01)

@@ -28,8 +28,8 @@ from raftkv.peer.server import PeerServer
 from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server import failures, standby
-from raftkv.server.grpc_server import FrontDoor
-from raftkv.server.process import Server
+from raftkv.server.grpc_server import ClientServer
+from raftkv.server.process import NodeProcess
 from raftkv.storage.directory import read_identity
 from raftkv.storage.identity import Stage
 
@@ -57,10 +57,10 @@ class Starting:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.server = Server(settings)
+        self.server = NodeProcess(settings)
         self.task = asyncio.create_task(self.server.start())
 
-    async def started(self) -> Server:
+    async def started(self) -> NodeProcess:
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.shield(self.task)
         return self.server
@@ -219,7 +219,7 @@ async def test_a_start_can_be_given_up_at_any_time(tmp_path: Path, after_s: floa
         assert await put_get(settings, "k") == b"v"
 
 
-@pytest.mark.parametrize("door", [FrontDoor, standby.StandbyDoor, PeerServer])
+@pytest.mark.parametrize("door", [ClientServer, standby.StandbyServer, PeerServer])
 async def test_a_start_that_is_given_up_as_a_port_opens_closes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: type
 ) -> None:
@@ -241,7 +241,7 @@ async def test_a_start_that_is_given_up_as_a_port_opens_closes_it(
     monkeypatch.setattr(door, "start", give_up)
     monkeypatch.setattr(door, "stop", noted)
     nodes = three(tmp_path)
-    settings = nodes[1] if door is standby.StandbyDoor else settings_of(tmp_path / "node")
+    settings = nodes[1] if door is standby.StandbyServer else settings_of(tmp_path / "node")
     begun = Starting(settings)
     await opening.wait()
     await begun.close()
@@ -270,7 +270,7 @@ async def test_settings_that_change_before_anything_is_stored_count(tmp_path: Pa
         await begun[1].close()
         elsewhere = replace(nodes[1], initial_members={2: nodes[2].advertised})
         with pytest.raises(ConfigurationError, match="a list with this node, 1, in it"):
-            await Server(elsewhere).start()
+            await NodeProcess(elsewhere).start()
         alone = replace(nodes[1], initial_members={1: nodes[1].advertised})
         async with running(alone):
             assert await put_get(alone, "k") == b"v"
@@ -284,7 +284,7 @@ async def test_a_founder_that_is_to_join_instead_asks_there(tmp_path: Path) -> N
     (nobody,) = free_addresses(1)
     joins = replace(nodes[1], initial_members={}, join=nobody)
     with pytest.raises(Exception, match=nobody):
-        await Server(joins).start()
+        await NodeProcess(joins).start()
     identity = read_identity(nodes[1].data_dir)
     assert identity is not None
     assert identity.stage is Stage.FOUNDING
@@ -324,9 +324,9 @@ async def test_a_wrong_node_id_or_cluster_name_is_refused(tmp_path: Path) -> Non
     async with running(settings):
         pass
     with pytest.raises(DirectoryMismatch, match="belongs to node 1, not to node 2"):
-        await Server(settings_of(tmp_path / "node", node_id=2)).start()
+        await NodeProcess(settings_of(tmp_path / "node", node_id=2)).start()
     with pytest.raises(DirectoryMismatch, match="cluster 'raftkv', not to 'another'"):
-        await Server(settings_of(tmp_path / "node", cluster_name="another")).start()
+        await NodeProcess(settings_of(tmp_path / "node", cluster_name="another")).start()
 
 
 async def test_all_nodes_of_a_cluster_restart_on_new_addresses_at_once(tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ async def test_all_nodes_of_a_cluster_restart_on_new_addresses_at_once(tmp_path:
 async def test_a_secret_that_can_not_be_read_leaves_no_trace(tmp_path: Path) -> None:
     settings = settings_of(tmp_path / "node", cluster_secret_file=str(tmp_path / "none"))
     with pytest.raises(ConfigurationError, match="cluster_secret_file"):
-        await Server(settings).start()
+        await NodeProcess(settings).start()
     assert not settings.data_dir.exists()
 
 
@@ -404,7 +404,7 @@ async def test_a_stop_while_a_node_leaves_service_leaves_nothing_open(
     tmp_path: Path, turns: int
 ) -> None:
     settings = settings_of(tmp_path / "node")
-    server = Server(settings)
+    server = NodeProcess(settings)
     await server.start()
     server._node.driver.finish(OutOfService(REASON))
     for _ in range(turns):
@@ -423,7 +423,7 @@ async def test_a_node_that_leaves_service_while_it_stops_has_still_written_it_do
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_of(tmp_path / "node")
-    server = Server(settings)
+    server = NodeProcess(settings)
     await server.start()
     drain = server._front_door.drain
 

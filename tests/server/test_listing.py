@@ -15,7 +15,7 @@ from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.pace import Steps, run
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
-from raftkv.server.reads import Reader
+from raftkv.server.reads import ReadHandler
 from raftkv.server.services import listing
 from raftkv.server.services.listing import ROWS_MAX, ROWS_PER_STEP, fill
 from raftkv.storage.memory_state import MemoryStateStore
@@ -132,7 +132,7 @@ async def node(tmp_path: Path) -> FakeNode:
 
 
 async def test_a_read_begins_afresh_when_a_snapshot_takes_the_stores_place(node: FakeNode) -> None:
-    reader = Reader(node, Limits(), lambda _: None)
+    reader = ReadHandler(node, Limits(), lambda _: None)
     first, second = node.machine, StateMachine(MemoryStateStore(), Limits())
 
     def look(machine: StateMachine) -> Steps[StateMachine]:
@@ -146,7 +146,7 @@ async def test_a_read_begins_afresh_when_a_snapshot_takes_the_stores_place(node:
 
 
 async def test_a_read_that_takes_too_long_is_given_up(node: FakeNode) -> None:
-    reader = Reader(node, Limits(), lambda _: None)
+    reader = ReadHandler(node, Limits(), lambda _: None)
 
     def endless(_: StateMachine) -> Steps[None]:
         while True:

@@ -14,8 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from raftkv.errors import NotServing
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc
 from raftkv.server.failures import error_of_call
-from raftkv.server.standby import FIRST_MESSAGE_S_MAX, StandbyDoor
-from raftkv.storage.identity import Identity
+from raftkv.server.standby import FIRST_MESSAGE_S_MAX, StandbyServer
+from raftkv.storage.identity import DirectoryIdentity
 
 WHY = "it waits until all first nodes of the cluster answer (node 2: it does not answer)"
 PIPELINE = "/raftkv.rpc.v1.Pipeline/Open"
@@ -24,7 +24,7 @@ GREETING = api_pb2.PipelineRequest(reads=api_pb2.ReadBatch()).SerializeToString(
 
 @pytest.fixture
 async def channel() -> AsyncIterator[grpc.aio.Channel]:
-    door = StandbyDoor(Identity(0xC0FFEE, 1, 7, incarnation=0xF00D), lambda: WHY)
+    door = StandbyServer(DirectoryIdentity(0xC0FFEE, 1, 7, incarnation=0xF00D), lambda: WHY)
     port = await door.start("127.0.0.1:0")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as opened:
         yield opened

@@ -19,7 +19,7 @@ from raftkv.kv.store import Family
 from raftkv.logs import get_logger
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.server import failures
-from raftkv.server.grpc_server import FrontDoor
+from raftkv.server.grpc_server import ClientServer
 from raftkv.storage.memory_state import MemoryStateStore
 
 STALE = api_pb2.READ_LEVEL_STALE
@@ -210,7 +210,7 @@ async def test_a_port_that_is_taken_is_reported_with_its_address(
     door: Door, tmp_path: Path
 ) -> None:
     taken = f"127.0.0.1:{door.port}"
-    second = FrontDoor(door.node, Settings(data_dir=tmp_path), get_logger(), door.broken.append)
+    second = ClientServer(door.node, Settings(data_dir=tmp_path), get_logger(), door.broken.append)
 
     with pytest.raises(errors.AddressInUse, match=taken):
         await second.start(taken)

@@ -14,9 +14,9 @@ from raftkv.kv.store import Family
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server.watch import unsynced
-from raftkv.server.watch.session import WatchClient
-from raftkv.server.watch.stream import WatchStream
-from raftkv.server.watch.synced import WatchHub
+from raftkv.server.watch.session import WatchSession
+from raftkv.server.watch.stream import ResponseStream
+from raftkv.server.watch.synced import SyncedWatchers
 from tests.kv.harness import Driver, compact, put
 
 TURNS = 500
@@ -64,12 +64,12 @@ class Bench:
 
     def __init__(self, *, buffer_bytes: int = 1 << 20, watches_max: int = 100) -> None:
         self.node = Node()
-        self.hub = WatchHub(self.node, 60.0)  # type: ignore[arg-type]
+        self.hub = SyncedWatchers(self.node, 60.0)  # type: ignore[arg-type]
         self.may_write = asyncio.Event()
         self.may_write.set()
         self.news: list[api_pb2.WatchNews] = []
-        self.stream = WatchStream(self._write, api_pb2.ReplyHeader, buffer_bytes, 0.0)
-        self.client = WatchClient(
+        self.stream = ResponseStream(self._write, api_pb2.ReplyHeader, buffer_bytes, 0.0)
+        self.client = WatchSession(
             self.node,  # type: ignore[arg-type]
             self.hub,
             self.stream,
@@ -296,7 +296,7 @@ async def test_a_slow_stream_delays_no_other(bench: Bench) -> None:
     slow.client.close()
     for task in slow.tasks:
         task.cancel()
-    slow.client = WatchClient(
+    slow.client = WatchSession(
         bench.node,  # type: ignore[arg-type]
         bench.hub,
         slow.stream,

@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.server.watch import interval_index
-from raftkv.server.watch.filter import Interest
-from raftkv.server.watch.interval_index import WatchIndex
+from raftkv.server.watch.filter import WatchFilter
+from raftkv.server.watch.interval_index import IntervalIndex
 
 KEYS = st.text("abc", min_size=1, max_size=3).map(str.encode)
 
 
-def interest(key: bytes, end: bytes | None) -> Interest:
-    return Interest(key, end, prev_kv=False, puts=True, deletes=True)
+def interest(key: bytes, end: bytes | None) -> WatchFilter:
+    return WatchFilter(key, end, prev_kv=False, puts=True, deletes=True)
 
 
-def holds(each: Interest, key: bytes) -> bool:
+def holds(each: WatchFilter, key: bytes) -> bool:
     return each.key <= key and (each.end is None or key < each.end)
 
 
@@ -33,8 +33,8 @@ SINGLES = KEYS.map(lambda key: (key, key + b"\x00"))
 def test_a_key_finds_the_interests_that_hold_it_and_no_other(
     steps: list[tuple[tuple[bytes, bytes | None], int]], keys: list[bytes]
 ) -> None:
-    index: WatchIndex[int] = WatchIndex()
-    present: dict[int, Interest] = {}
+    index: IntervalIndex[int] = IntervalIndex()
+    present: dict[int, WatchFilter] = {}
     with patch.object(interval_index, "LOOSE_RANGES_MAX", 2):  # so that there is a tree
         for number, (bounds, removals) in enumerate(steps):
             present[number] = interest(*bounds)
@@ -67,7 +67,7 @@ class Counted(bytes):
 
 
 def test_a_change_does_not_look_at_a_thousand_watches_of_other_keys() -> None:
-    index: WatchIndex[int] = WatchIndex()
+    index: IntervalIndex[int] = IntervalIndex()
     for number in range(1_000):
         key = b"k%04d" % number
         index.add(interest(key, key + b"\x00"), number)

@@ -14,12 +14,12 @@ import pytest
 from raftkv import files
 from raftkv.errors import DamagedData, DirectoryInUse, DirectoryMismatch, DiskFull, StorageError
 from raftkv.storage.directory import DataDirectory, open_directory, read_identity
-from raftkv.storage.identity import Identity, Stage
+from raftkv.storage.identity import DirectoryIdentity, Stage
 
 CLUSTER = 0xFEED_FACE_CAFE_BEEF
 NAME = "orders"
 DISK = 0xD15C
-OWNER = Identity(CLUSTER, 3, DISK, NAME, 0xF00D, Stage.MEMBER)
+OWNER = DirectoryIdentity(CLUSTER, 3, DISK, NAME, 0xF00D, Stage.MEMBER)
 
 
 def open_own(path: Path, **changed: object) -> DataDirectory:
@@ -27,7 +27,7 @@ def open_own(path: Path, **changed: object) -> DataDirectory:
     return open_directory(path, NAME, 3, DISK + 1, **changed)
 
 
-def make_own(path: Path, identity: Identity = OWNER) -> None:
+def make_own(path: Path, identity: DirectoryIdentity = OWNER) -> None:
     directory = open_own(path)
     directory.save(identity)
     if identity.stage is Stage.MEMBER:
@@ -44,7 +44,7 @@ def test_a_new_directory_is_made_and_is_nobody_s_until_that_is_saved(tmp_path: P
     assert not directory.has_log
     assert directory.log_path == path / "log"
     assert directory.state_path == path / "state"
-    founder = Identity(CLUSTER, 3, DISK, NAME)
+    founder = DirectoryIdentity(CLUSTER, 3, DISK, NAME)
     directory.save(founder)
     assert directory.load() == read_identity(path) == founder
     directory.close()

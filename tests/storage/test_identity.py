@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from raftkv.storage.identity import (
     FORMAT_VERSION,
-    Identity,
+    DirectoryIdentity,
     MemoryIdentityStore,
     Stage,
     decode_identity,
 )
 
 NUMBER = st.integers(0, 2**64 - 1)
-WHOLE = Identity(
+WHOLE = DirectoryIdentity(
     cluster_id=1,
     node_id=2,
     disk_id=3,
@@ -34,7 +34,7 @@ WHOLE = Identity(
 
 @given(
     st.builds(
-        Identity,
+        DirectoryIdentity,
         cluster_id=NUMBER,
         node_id=NUMBER,
         disk_id=st.integers(1, 2**64 - 1),
@@ -46,7 +46,7 @@ WHOLE = Identity(
         out_of_service=st.text(),
     )
 )
-def test_an_identity_comes_back_as_it_was_written(identity: Identity) -> None:
+def test_an_identity_comes_back_as_it_was_written(identity: DirectoryIdentity) -> None:
     assert decode_identity(identity.encode()) == identity
 
 
@@ -66,14 +66,14 @@ def test_the_format_is_the_one_that_every_later_program_reads() -> None:
 
 
 def test_all_nodes_of_a_0_1_0_cluster_come_to_one_incarnation_without_asking() -> None:
-    def read(cluster_id: int, node_id: int) -> Identity | int:
+    def read(cluster_id: int, node_id: int) -> DirectoryIdentity | int:
         content = {"format_version": 1, "cluster_id": cluster_id, "node_id": node_id}
         return decode_identity(json.dumps(content).encode())
 
     first, second, other = read(7, 1), read(7, 2), read(8, 1)
-    assert isinstance(first, Identity)
-    assert isinstance(second, Identity)
-    assert isinstance(other, Identity)
+    assert isinstance(first, DirectoryIdentity)
+    assert isinstance(second, DirectoryIdentity)
+    assert isinstance(other, DirectoryIdentity)
     golden = hashlib.sha256(b"raftkv 0.1.0 " + bytes(7) + b"\x07").digest()[:8]
     assert first.incarnation == second.incarnation == int.from_bytes(golden, "big")
     assert other.incarnation != first.incarnation

@@ -8,7 +8,7 @@ import pytest
 
 from raftkv.errors import DiskFull
 from raftkv.storage.directory import open_directory
-from raftkv.storage.identity import Identity
+from raftkv.storage.identity import DirectoryIdentity
 from raftkv.storage.reserve import DiskReserve
 
 MIB = 1 << 20
@@ -76,7 +76,7 @@ def test_a_node_on_a_full_disk_starts_with_its_reserve(
     path = tmp_path / "data"
     disk = Disk(monkeypatch, 100 * MIB)
     directory = open_directory(path, "orders", 1, 1, reserve_bytes=4 * MIB)
-    directory.save(Identity(1, 1, 1, "orders"))
+    directory.save(DirectoryIdentity(1, 1, 1, "orders"))
     assert directory.reserve.take()
     directory.close()
 

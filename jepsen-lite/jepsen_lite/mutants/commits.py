@@ -5,7 +5,7 @@ from __future__ import annotations
 from jepsen_lite.mutants.mutant import Patch, mutant
 from raftkv.errors import DeadlineExceeded, RaftkvError
 from raftkv.node.driver import Driver
-from raftkv.node.proposals import Submissions, Waiting
+from raftkv.node.proposals import PendingProposal, PendingProposals
 from raftkv.raft import quorum
 from raftkv.raft.progress import Progress
 from raftkv.raft.raft import Raft
@@ -89,10 +89,10 @@ def late_is_failed() -> list[Patch]:
     happened yet.
     """
 
-    def late(self: Submissions, waiting: Waiting) -> RaftkvError:
+    def late(self: PendingProposals, waiting: PendingProposal) -> RaftkvError:
         return DeadlineExceeded("the write was not applied in time")
 
-    return [(Submissions, "_late", late)]
+    return [(PendingProposals, "_late", late)]
 
 
 MUTANTS = (

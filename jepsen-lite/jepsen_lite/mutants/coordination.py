@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from jepsen_lite.mutants.mutant import Patch, mutant
-from raftkv.client.coordination.entry_watches import Place, PlaceWatches
+from raftkv.client.coordination.entry_watches import EntryWatches, QueueEntry
 from raftkv.kv import locks, operations, queues
 from raftkv.kv.budget import Budget
 from raftkv.kv.leases import Leases
@@ -17,8 +17,8 @@ from raftkv.node.clocks import ClusterClock
 from raftkv.node.driver import Driver
 from raftkv.raft.entry import Entry, EntryKind
 from raftkv.rpc.v1 import kv_pb2
-from raftkv.server.watch.groups import Watch
-from raftkv.server.watch.unsynced import Cohort
+from raftkv.server.watch.groups import Watcher
+from raftkv.server.watch.unsynced import UnsyncedGroup
 
 REVOKE_TIMEOUT_S = 5.0
 
@@ -136,11 +136,11 @@ def watch_skips_the_compacted() -> list[Patch]:
     before.
     """
 
-    def drop_nobody(self: Cohort, compacted_revision: int) -> list[Watch]:
+    def drop_nobody(self: UnsyncedGroup, compacted_revision: int) -> list[Watcher]:
         self.position = max(self.position, compacted_revision)
         return []
 
-    return [(Cohort, "drop_compacted", drop_nobody)]
+    return [(UnsyncedGroup, "drop_compacted", drop_nobody)]
 
 
 @mutant(
@@ -167,10 +167,10 @@ def holder_watches_no_key() -> list[Patch]:
     one holds the name beside it until the next renewal, or for good.
     """
 
-    def watch_nothing(self: PlaceWatches, place: Place) -> None:
+    def watch_nothing(self: EntryWatches, place: QueueEntry) -> None:
         """Its lease has to do."""
 
-    return [(PlaceWatches, "add", watch_nothing)]
+    return [(EntryWatches, "add", watch_nothing)]
 
 
 MUTANTS = (

@@ -17,7 +17,7 @@ from raftkv.node.founding import Ask, Founder
 from raftkv.node.peer_register import PeerRegister
 from raftkv.node.removal import RemovalClaims
 from raftkv.peer import bounds
-from raftkv.peer.handshake import Caller, Refusal, Refused
+from raftkv.peer.handshake import Caller, HandshakeRefused, Refusal
 from raftkv.peer.ports import Acknowledged, Forward, Founding
 from raftkv.raft.entry import Membership
 from raftkv.raft.messages import Message
@@ -75,7 +75,7 @@ def _no_look_at_disks() -> list[Patch]:
 
     def look(
         self: PeerRegister, caller: Caller, membership: Membership, version: int
-    ) -> Refused | None:
+    ) -> HandshakeRefused | None:
         return refusal_of(self, caller, replace(membership, disk_ids={}), version)
 
     return [(PeerRegister, "_refusal_of", look)]
@@ -139,7 +139,9 @@ def notes_are_kept_in_memory_only() -> list[Patch]:
 def clones_are_admitted() -> list[Patch]:
     """Of two processes on copies of one disk each is admitted by all, and both go on."""
 
-    def admitted(self: PeerRegister, caller: Caller, membership: Membership) -> Refused | None:
+    def admitted(
+        self: PeerRegister, caller: Caller, membership: Membership
+    ) -> HandshakeRefused | None:
         return None
 
     return [*_nothing_noted(), (PeerRegister, "refusal_of_admitted", admitted)]
@@ -167,7 +169,7 @@ def everybody_is_a_member() -> list[Patch]:
 def one_word_is_enough_to_be_removed() -> list[Patch]:
     """A node stops when anybody says that it was removed."""
 
-    def refused(self: Driver, by: int, refused: Refused) -> None:
+    def refused(self: Driver, by: int, refused: HandshakeRefused) -> None:
         if refused.reason is Refusal.REMOVED:
             self._removal.claimed(by)
 

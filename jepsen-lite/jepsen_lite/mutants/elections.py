@@ -10,7 +10,7 @@ from raftkv.raft.log import Log
 from raftkv.raft.messages import Message, RequestVote, RequestVoteReply
 from raftkv.raft.outbox import Outbox
 from raftkv.raft.raft import Raft
-from raftkv.raft.ready import Role
+from raftkv.raft.ready import RaftRole
 
 
 @mutant(
@@ -41,7 +41,7 @@ def any_answer_is_a_vote() -> list[Patch]:
     """
 
     def count(self: Raft, message: RequestVoteReply) -> None:
-        if self.role in (Role.PRE_CANDIDATE, Role.CANDIDATE):
+        if self.role in (RaftRole.PRE_CANDIDATE, RaftRole.CANDIDATE):
             self._votes.setdefault(message.sender, message.granted)
             self._count_votes()
 

@@ -37,7 +37,7 @@ from raftkv.storage.memory import (
     read_state,
     write_state,
 )
-from raftkv.storage.memory_state import MemoryStateStore, Row, turned
+from raftkv.storage.memory_state import MemoryRow, MemoryStateStore, turned
 from raftkv.storage.ports import RecoveredLog, Starts, Verification
 
 SYNC_S_MIN = 0.0001
@@ -168,7 +168,7 @@ def spoil(received: Path, rng: Random) -> None:
         write_state(received, store)
 
 
-def _any_row(store: MemoryStateStore, rng: Random) -> Row | None:
+def _any_row(store: MemoryStateStore, rng: Random) -> MemoryRow | None:
     """One that has a value, as often as not one that hardly anybody reads. Those of META are
     written anew with every entry.
     """

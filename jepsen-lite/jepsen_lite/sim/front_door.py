@@ -21,7 +21,7 @@ from raftkv.rpc.v1 import api_pb2
 from raftkv.server.admission import Admission
 from raftkv.server.calls import Deadlines, UnaryCalls
 from raftkv.server.pipeline.service import PipelineService
-from raftkv.server.reads import Reader
+from raftkv.server.reads import ReadHandler
 from raftkv.server.services.cluster import ClusterService
 from raftkv.server.services.lease import LeaseService
 from raftkv.server.services.lock import LockService
@@ -104,7 +104,7 @@ class SimulatedFrontDoor:
             bytes_max=settings.uncommitted_bytes_max,
         )
         deadlines = Deadlines.of_settings(settings)
-        reader = Reader(node, settings.limits, on_broken)
+        reader = ReadHandler(node, settings.limits, on_broken)
         calls = UnaryCalls(node, admission, deadlines, log, on_broken)
         self._pipelines = PipelineService(node, reader, admission, deadlines, settings.limits, log)
         self._watches = WatchService(node, admission, settings, on_broken)

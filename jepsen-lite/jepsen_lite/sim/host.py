@@ -34,12 +34,12 @@ from raftkv.kv.pace import STEP_UNITS
 from raftkv.node.driver import NodeConfig
 from raftkv.node.founding import Founder
 from raftkv.node.node import Node
-from raftkv.peer.handshake import Identity as PeerIdentity
+from raftkv.peer.handshake import PeerIdentity
 from raftkv.peer.ports import Founding, Frame
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.raft import Raft
-from raftkv.raft.ready import RaftConfig, Role
-from raftkv.storage.identity import Identity, Stage
+from raftkv.raft.ready import RaftConfig, RaftRole
+from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.storage.memory import read_state
 from raftkv.storage.ports import Checkpoint
 from raftkv.versions import SUPPORTED, VersionRange
@@ -74,19 +74,19 @@ def address_of(host: str) -> Address:
 class Shown(NamedTuple):
     """What a node showed last of what ambushes wait for."""
 
-    role: Role = Role.FOLLOWER
+    role: RaftRole = RaftRole.FOLLOWER
     last_index: int = 0
     commit_index: int = 0
     voted_for: int = 0
 
     def events_until(self, now: Shown, raft: Raft) -> Iterator[Trigger]:
-        if now.role is not self.role and now.role is Role.CANDIDATE:
+        if now.role is not self.role and now.role is RaftRole.CANDIDATE:
             yield Trigger.CANDIDATE
         if now.voted_for not in (self.voted_for, 0, raft.node_id):
             yield Trigger.VOTED
-        if now.role is not Role.LEADER:
+        if now.role is not RaftRole.LEADER:
             return
-        if self.role is not Role.LEADER:
+        if self.role is not RaftRole.LEADER:
             yield Trigger.LEADER
             return
         if now.last_index > self.last_index:
@@ -312,16 +312,16 @@ class Host:
         port.identity = self._peer_identity(founder.identity)
         return await port.ask_founder(to, address, said)
 
-    async def _new_identity(self, rng: Random, joining: Joining) -> Identity:
+    async def _new_identity(self, rng: Random, joining: Joining) -> DirectoryIdentity:
         """What an unused disk becomes: a founder's, or that of a node that joins."""
-        identity = Identity(CLUSTER_ID, self.node_id, rng.getrandbits(64) or 1)
+        identity = DirectoryIdentity(CLUSTER_ID, self.node_id, rng.getrandbits(64) or 1)
         if self.initial is None:
             incarnation = await joining.incarnation()
             identity = replace(identity, incarnation=incarnation, stage=Stage.JOINING)
         self.disk.identities.save(identity)
         return identity
 
-    def _peer_identity(self, identity: Identity) -> PeerIdentity:
+    def _peer_identity(self, identity: DirectoryIdentity) -> PeerIdentity:
         return PeerIdentity(
             identity.cluster_id,
             identity.incarnation,

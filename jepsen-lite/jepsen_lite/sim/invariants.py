@@ -22,7 +22,7 @@ from raftkv.node.node import Node
 from raftkv.raft.entry import Entry, EntryKind, HardState, Membership
 from raftkv.raft.messages import AppendEntriesReply, Message, RequestVote, RequestVoteReply
 from raftkv.raft.raft import Raft
-from raftkv.raft.ready import Role
+from raftkv.raft.ready import RaftRole
 from raftkv.rpc.v1 import log_pb2
 from raftkv.storage.ports import RecoveredLog
 
@@ -295,7 +295,7 @@ class Invariants:
             seen.look_at_membership = False
             self._check_membership(node)
         # Spelled out, and not `raft.leads`: this is the one place that runs at every turn.
-        leads = raft.role is Role.LEADER
+        leads = raft.role is RaftRole.LEADER
         led = leads and seen.led_term == raft.current_term
         if leads:
             if not led:

@@ -18,7 +18,7 @@ from raftkv.errors import (
 )
 from raftkv.node.node import Node
 from raftkv.raft.entry import Address
-from raftkv.storage.identity import Identity
+from raftkv.storage.identity import DirectoryIdentity
 from raftkv.versions import SUPPORTED
 
 ASK_TIMEOUT_S = 2.0
@@ -58,7 +58,7 @@ class Joining:
 
         return await self._ask(read)
 
-    async def join(self, identity: Identity, address: Address) -> None:
+    async def join(self, identity: DirectoryIdentity, address: Address) -> None:
         """Have the cluster note the disk. Raises `DamagedData` if the cluster refuses it."""
 
         async def join(node: Node) -> None:

@@ -22,7 +22,7 @@ from raftkv.peer.codec import (
     encode_frame,
     encode_lanes,
 )
-from raftkv.peer.handshake import Caller, Identity, Refused, check_hello, hello
+from raftkv.peer.handshake import Caller, HandshakeRefused, PeerIdentity, check_hello, hello
 from raftkv.peer.links import LinkTable
 from raftkv.peer.ports import FounderPort, Founding, Frame, PeerHandler
 from raftkv.peer.snapshot_receive import SnapshotReceiver
@@ -56,7 +56,7 @@ class PeerPort:
         process: Process,
         host: str,
         replica: Replica,
-        identity: Identity,
+        identity: PeerIdentity,
         on_send: Callable[[Frame], None],
         on_snapshot: Callable[[Checkpoint], None],
         on_accept: Callable[[Replica, Frame], None],
@@ -107,7 +107,7 @@ class PeerPort:
     async def _introduce(self, sender: PeerPort, link: SimulatedLink) -> None:
         caller = await self._admit(sender)
         waiting = self._waiting.pop(link)
-        if isinstance(caller, Refused):
+        if isinstance(caller, HandshakeRefused):
             link.reached = None
             self._refuse(sender, caller)
             return
@@ -118,13 +118,13 @@ class PeerPort:
             if link.reached is self:
                 self._deliver(sender, link, sending)
 
-    async def _admit(self, sender: PeerPort) -> Caller | Refused:
+    async def _admit(self, sender: PeerPort) -> Caller | HandshakeRefused:
         """Who calls, or why it may not."""
         if self.handler is None or sender.handler is None:
             raise Unavailable("one of the two has not started")
         said = hello(sender.identity, self.node_id, sender.handler.last_log_index)
         caller = check_hello(said, self.identity)
-        if isinstance(caller, Refused):
+        if isinstance(caller, HandshakeRefused):
             return caller
         return await self.handler.admit(caller) or caller
 
@@ -143,7 +143,7 @@ class PeerPort:
         except (InvalidRequest, ProtocolBreach):
             link.reached = None  # the stream ends
 
-    def _refuse(self, sender: PeerPort, refused: Refused) -> None:
+    def _refuse(self, sender: PeerPort, refused: HandshakeRefused) -> None:
         self._answer(sender, lambda handler: handler.refused(self.node_id, refused))
 
     def _answer(self, sender: PeerPort, call: Callable[[PeerHandler], None]) -> None:
@@ -164,7 +164,7 @@ class PeerPort:
         def reply(target: PeerPort) -> None:
             caller = check_hello(hello(self.identity, to), target.identity)
             result: Founding | str = ""
-            if isinstance(caller, Refused):
+            if isinstance(caller, HandshakeRefused):
                 result = caller.message
             elif target.founder is not None:
                 heard = decode_founding(encode_founding(said), self.node_id)
@@ -210,7 +210,7 @@ class PeerPort:
     ) -> None:
         try:
             caller = await self._admit(sender)
-            if isinstance(caller, Refused):
+            if isinstance(caller, HandshakeRefused):
                 raise Unavailable(caller.message)
             opening = await self._snapshots.next_chunk(chunks.get)
             await self._snapshots.receive(caller.node_id, opening, chunks.get, _let_in)

@@ -15,7 +15,7 @@ from jepsen_lite.sim.host import Host
 from raftkv.errors import InvalidRequest
 from raftkv.node.node import Node
 from raftkv.peer.codec import decode_frame
-from raftkv.peer.handshake import Caller, Refusal, Refused
+from raftkv.peer.handshake import Caller, HandshakeRefused, Refusal
 from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import kv_pb2, log_pb2, peer_pb2
@@ -104,7 +104,7 @@ async def _visit(host: Host, node: Node, says: str) -> None:
     if host.port is not None:
         host.port.links.contacted(caller)
     if says in REFUSALS:
-        driver.refused(STRANGER, Refused(REFUSALS[says], "a stranger says so"))
+        driver.refused(STRANGER, HandshakeRefused(REFUSALS[says], "a stranger says so"))
         return
     data = FRAMES[says](driver.raft.current_term).SerializeToString()
     with suppress(InvalidRequest, ProtocolBreach):  # the link ends

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from raftkv.arguments import shown, to_flag, to_int64, to_text
 from raftkv.client.connection.endpoints import parse_endpoints
-from raftkv.client.connection.unary import Request
+from raftkv.client.connection.unary import UnaryRequest
 from raftkv.client.core import Core
 from raftkv.client.model.status import Member, NodeStatus, members_of
 from raftkv.errors import (
@@ -172,7 +172,7 @@ class ClusterMethods(Core):
         return reply.previous
 
     async def _change_members(
-        self, method: str, request: Request, timeout: float | None
+        self, method: str, request: UnaryRequest, timeout: float | None
     ) -> tuple[Member, ...]:
         try:
             reply = await self._unary.call(

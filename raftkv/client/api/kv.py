@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, TypeVar
 from raftkv.arguments import shown, to_flag, to_int64
 from raftkv.client import requests
 from raftkv.client.api.paging import ReadPage, read_range
-from raftkv.client.connection.batches import AtLeast, LaneLevel, ReadLane
+from raftkv.client.connection.batches import AtLeast, QueueLevel, ReadQueue
 from raftkv.client.core import Core
 from raftkv.client.model import results
 from raftkv.client.model.op import Operation, Sort, transaction_of
@@ -393,7 +393,7 @@ class KvMethods(Core):
         result: int = await self._run(command, results.revision_of, timeout)
         return result
 
-    def _reads(self, level: LaneLevel, *, transactions: bool = False) -> ReadLane:
+    def _reads(self, level: QueueLevel, *, transactions: bool = False) -> ReadQueue:
         """The lane of a level; what was seen in answers outside the pipeline counts for it too."""
         if type(level) is not ReadLevel and not isinstance(level, AtLeast):
             to_level(level)

@@ -49,10 +49,10 @@ class TransactionMethods(KvMethods):
     def _attempts(self, timeout: float | None) -> Attempts:
         left_s, settings = self._countdown(self._timeout(timeout)), self._settings
         backoff = Backoff(self._rng, settings.backoff_s_min, settings.backoff_s_max)
-        return Attempts(_Store(self, left_s), backoff, left_s)
+        return Attempts(_ClientTransactionStore(self, left_s), backoff, left_s)
 
 
-class _Store:
+class _ClientTransactionStore:
     """The client with what is left of the transaction's time."""
 
     def __init__(self, client: KvMethods, left_s: Callable[[], float]) -> None:
@@ -70,7 +70,7 @@ class _Store:
         return await self._client.txn(compare, success, timeout=self._left_s())
 
 
-class Store(Protocol):
+class TransactionStore(Protocol):
     """What a transaction needs of a client. `end` empty: the single key; `revision` 0: now."""
 
     async def read(self, start: bytes, end: bytes, revision: int) -> RangeResult: ...
@@ -89,7 +89,7 @@ class _Written:
 class Transaction:
     """One attempt: what it has read, and what it is going to write. Handed to the function."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: TransactionStore) -> None:
         self._store = store
         self._revision = 0  # that all reads see; 0: nothing was read yet
         self._first = asyncio.Lock()
@@ -169,7 +169,9 @@ class Transaction:
 class Attempts:
     """One attempt after the other, with a pause in between, while `left_s` is above 0."""
 
-    def __init__(self, store: Store, backoff: Backoff, left_s: Callable[[], float]) -> None:
+    def __init__(
+        self, store: TransactionStore, backoff: Backoff, left_s: Callable[[], float]
+    ) -> None:
         self._store = store
         self._backoff = backoff
         self._left_s = left_s

@@ -6,7 +6,7 @@ from raftkv.arguments import to_bytes, to_flag, to_int64
 from raftkv.client.core import Core
 from raftkv.client.requests import ALL_KEYS_FROM, prefix_range, to_key
 from raftkv.client.watch.watch import Watch
-from raftkv.client.watch.watcher import Watcher
+from raftkv.client.watch.watcher import WatchState
 from raftkv.errors import InvalidRequest
 from raftkv.rpc.v1 import api_pb2
 
@@ -45,7 +45,7 @@ class WatchMethods(Core):
             progress_notify=to_flag(progress, "progress"),
         )
         request.key, request.range_end = self._watched(start, end, prefix)
-        watcher = Watcher(
+        watcher = WatchState(
             self._watches, request, self._settings.watch_buffer_bytes_max, self._pipeline.saw
         )
         self._watches.add(watcher)

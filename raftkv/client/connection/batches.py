@@ -20,7 +20,7 @@ from raftkv.errors import DeadlineExceeded, RaftkvError, TooStale
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 
 
-class Call:
+class QueuedCall:
     """One operation of one caller, and the future that the caller waits for."""
 
     __slots__ = ("alone", "deadline", "decode", "future", "once", "piece")
@@ -56,7 +56,7 @@ class Batch:
         "session",
     )
 
-    def __init__(self, lane: Lane, calls: list[Call], payload: bytes) -> None:
+    def __init__(self, lane: CallQueue, calls: list[QueuedCall], payload: bytes) -> None:
         self.lane = lane
         self.calls = calls
         self.payload = payload
@@ -73,7 +73,7 @@ class Batch:
             self.session.settle(self.sequence)
 
 
-class Lane:
+class CallQueue:
     """The queue of one kind of call, and its share of what is in flight.
 
     What a lane sends may be repeated at will, unless it belongs to a session.
@@ -83,7 +83,7 @@ class Lane:
     needs_majority = True
 
     def __init__(self, settings: ClientSettings) -> None:
-        self.queue: deque[Call] = deque()
+        self.queue: deque[QueuedCall] = deque()
         self.in_flight = 0
         self.operations_max = settings.batch_operations_max
         self.bytes_max = settings.batch_bytes_max
@@ -115,7 +115,7 @@ class Lane:
         calls = self._take(min(operations_max, self.operations_max))
         return Batch(self, calls, self._header() + _joined(calls)) if calls else None
 
-    def put_back(self, calls: Sequence[Call]) -> None:
+    def put_back(self, calls: Sequence[QueuedCall]) -> None:
         """These were certainly not run: they are the first in the next batch."""
         self.queue.extendleft(call for call in reversed(calls) if not call.future.done())
 
@@ -130,7 +130,7 @@ class Lane:
             number=number, timeout_ms=timeout_ms, commands=payload
         ).SerializeToString()
 
-    def value(self, call: Call, result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Any:
+    def value(self, call: QueuedCall, result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Any:
         """What the caller gets for a result that is no failure."""
         return call.decode(result)
 
@@ -150,9 +150,9 @@ class Lane:
     def _header(self) -> bytes:
         return b""
 
-    def _take(self, operations_max: int) -> list[Call]:
+    def _take(self, operations_max: int) -> list[QueuedCall]:
         queue, bytes_left = self.queue, self.bytes_max
-        calls: list[Call] = []
+        calls: list[QueuedCall] = []
         while queue and len(calls) < operations_max:
             call = queue[0]
             if not call.future.done():
@@ -166,11 +166,11 @@ class Lane:
         return calls
 
 
-class ControlLane(Lane):
+class ControlQueue(CallQueue):
     """The client's own session commands: in no session themselves, harmless when repeated."""
 
 
-class WriteLane(Lane):
+class WriteQueue(CallQueue):
     """The callers' commands. Each batch gets a sequence of the session, so that it runs once."""
 
     writes = True
@@ -204,14 +204,14 @@ class AtLeast:
     revision: int
 
 
-LaneLevel: TypeAlias = Level | AtLeast
+QueueLevel: TypeAlias = Level | AtLeast
 
 
-class ReadLane(Lane):
+class ReadQueue(CallQueue):
     """Reads of one level, all of ranges or all of transactions: their results come in one order."""
 
     def __init__(
-        self, settings: ClientSettings, level: LaneLevel, revision_seen: Callable[[], int]
+        self, settings: ClientSettings, level: QueueLevel, revision_seen: Callable[[], int]
     ) -> None:
         super().__init__(settings)
         self._level = level
@@ -224,7 +224,7 @@ class ReadLane(Lane):
             number=number, timeout_ms=timeout_ms, reads=api_pb2.ReadBatch.FromString(payload)
         ).SerializeToString()
 
-    def value(self, call: Call, result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Any:
+    def value(self, call: QueuedCall, result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Any:
         return call.decode(result, reply)
 
     def not_in_time(self, why: str) -> RaftkvError:
@@ -250,7 +250,7 @@ _LEVELS = {
 }
 
 
-def _header_of(level: LaneLevel) -> api_pb2.ReadBatch:
+def _header_of(level: QueueLevel) -> api_pb2.ReadBatch:
     if isinstance(level, AtLeast):
         return api_pb2.ReadBatch(level=api_pb2.READ_LEVEL_SESSION, min_revision=level.revision)
     if isinstance(level, Bounded):
@@ -260,5 +260,5 @@ def _header_of(level: LaneLevel) -> api_pb2.ReadBatch:
     return api_pb2.ReadBatch(level=_LEVELS[level])
 
 
-def _joined(calls: list[Call]) -> bytes:
+def _joined(calls: list[QueuedCall]) -> bytes:
     return b"".join([call.piece for call in calls])

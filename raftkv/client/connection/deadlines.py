@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from raftkv.client.connection.batches import Batch, Call, Lane
+from raftkv.client.connection.batches import Batch, CallQueue, QueuedCall
 from raftkv.errors import (
     ConnectionFailed,
     OutcomeUnknown,
@@ -16,7 +16,7 @@ from raftkv.errors import (
 from raftkv.rpc.v1 import kv_pb2
 
 
-def expire_queue(lane: Lane, now: float, why: str) -> None:
+def expire_queue(lane: CallQueue, now: float, why: str) -> None:
     """Calls that never left, or were certainly not run, have changed nothing."""
     late = [call for call in lane.queue if call.deadline <= now]
     for call in late:
@@ -27,7 +27,7 @@ def expire_queue(lane: Lane, now: float, why: str) -> None:
         lane.queue.extend(waiting)
 
 
-def fail_once(calls: Iterable[Call], error: RaftkvError) -> None:
+def fail_once(calls: Iterable[QueuedCall], error: RaftkvError) -> None:
     """End those that are one attempt, with what has ended it: none of them was run."""
     for call in calls:
         if call.once:
@@ -44,7 +44,7 @@ def expire_batch(batch: Batch, now: float, why: str) -> None:
             batch.next_deadline = min(batch.next_deadline, call.deadline)
 
 
-def fail_queue(lane: Lane, gone: WrongCluster) -> None:
+def fail_queue(lane: CallQueue, gone: WrongCluster) -> None:
     """As `expire_queue`, of all calls: their cluster is gone."""
     for call in lane.queue:
         set_error(call, WrongCluster(gone.message))
@@ -58,7 +58,7 @@ def cluster_gone(gone: WrongCluster) -> RaftkvError:
     )
 
 
-def unanswered(lane: Lane, call: Call, why: str) -> RaftkvError:
+def unanswered(lane: CallQueue, call: QueuedCall, why: str) -> RaftkvError:
     """What a caller is told whose call was sent and not answered."""
     if not lane.writes:
         return lane.not_in_time(why)
@@ -73,7 +73,7 @@ def _not_run(error: RaftkvError) -> RaftkvError:
     return ConnectionFailed(f"no answer came ({error}); try again, or with a timeout")
 
 
-def _advice(call: Call) -> str:
+def _advice(call: QueuedCall) -> str:
     (command,) = kv_pb2.CommandBatch.FromString(call.piece).commands
     if command.idempotency_key:
         return (
@@ -84,7 +84,7 @@ def _advice(call: Call) -> str:
     return "it may have been applied, or may be yet; read it back before you repeat it"
 
 
-def set_error(call: Call, error: RaftkvError) -> None:
+def set_error(call: QueuedCall, error: RaftkvError) -> None:
     """Fail the call, unless it is over."""
     if not call.future.done():
         call.future.set_exception(error)

@@ -53,7 +53,7 @@ with _switched_off() as handlers_are_on:
     import grpc.aio  # noqa: F401 - loaded for its effect
 
 
-class Connection(Protocol):
+class OpenChannel(Protocol):
     """An open channel to a node."""
 
     @property
@@ -66,17 +66,17 @@ class Forks:
     """What this process has open over gRPC, and whether it can use gRPC at all."""
 
     def __init__(self) -> None:
-        self._open: WeakSet[Connection] = WeakSet()
+        self._open: WeakSet[OpenChannel] = WeakSet()
         self._garbage = False  # channels were closed, and may still be in reference cycles
         self._usable = True
         self._usable_by_child = True
         self._warned = False
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: OpenChannel) -> None:
         """A channel was made."""
         self._open.add(connection)
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: OpenChannel) -> None:
         """It was closed in order."""
         self._open.discard(connection)
         self._garbage = True

@@ -11,7 +11,7 @@ PIPELINE = "/raftkv.rpc.v1.Pipeline/Open"
 WATCH = "/raftkv.rpc.v1.Watch/Open"
 
 
-class Stream(Protocol):
+class LinkStream(Protocol):
     """One open call that carries messages both ways."""
 
     def send(self, message: bytes) -> None:
@@ -29,7 +29,7 @@ class Link(Protocol):
         on_message: Callable[[bytes], None],
         on_end: Callable[[RaftkvError], None],
         method: str = PIPELINE,
-    ) -> Stream:
+    ) -> LinkStream:
         """Open a stream of `PIPELINE` or `WATCH`.
 
         Both callbacks run on the loop, never from inside `open` or `send`.

@@ -36,12 +36,12 @@ from google.protobuf.message import DecodeError
 
 from raftkv.client.connection.batches import (
     Batch,
-    Call,
-    ControlLane,
-    Lane,
-    LaneLevel,
-    ReadLane,
-    WriteLane,
+    CallQueue,
+    ControlQueue,
+    QueuedCall,
+    QueueLevel,
+    ReadQueue,
+    WriteQueue,
 )
 from raftkv.client.connection.deadlines import (
     cluster_gone,
@@ -54,8 +54,8 @@ from raftkv.client.connection.deadlines import (
 )
 from raftkv.client.connection.endpoints import Endpoint, Endpoints
 from raftkv.client.connection.home import Home
-from raftkv.client.connection.stream import Flow
-from raftkv.client.connection.throttle import Gate
+from raftkv.client.connection.stream import PipelineConnection
+from raftkv.client.connection.throttle import Throttle
 from raftkv.client.model.results import error_of
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import (
@@ -97,17 +97,19 @@ class Pipeline:
         self._batch_operations_max = settings.batch_operations_max  # a node may advise less
         self._loop = loop
         self.home = Home(loop)
-        self._gate = Gate(settings, rng, loop.time())
-        self.control = ControlLane(settings)
-        self.writes = WriteLane(settings)
-        self._reads: dict[tuple[LaneLevel, bool], ReadLane] = {}
-        self._lanes: tuple[Lane, ...] = (self.control, self.writes)
+        self._gate = Throttle(settings, rng, loop.time())
+        self.control = ControlQueue(settings)
+        self.writes = WriteQueue(settings)
+        self._reads: dict[tuple[QueueLevel, bool], ReadQueue] = {}
+        self._lanes: tuple[CallQueue, ...] = (self.control, self.writes)
         self._unattended: set[asyncio.Future[Any]] = set()
         self._again: deque[Batch] = deque()  # ambiguous batches that wait to be sent unchanged
-        self._later: dict[Call, Lane] = {}  # refused for now, each for as long as it was told
+        self._later: dict[
+            QueuedCall, CallQueue
+        ] = {}  # refused for now, each for as long as it was told
 
-        self._flow: Flow | None = None  # where new batches go
-        self._draining: list[Flow] = []  # left, but still owing answers
+        self._flow: PipelineConnection | None = None  # where new batches go
+        self._draining: list[PipelineConnection] = []  # left, but still owing answers
         self._avoid: Endpoint | None = None
         self._pump_scheduled = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -126,7 +128,7 @@ class Pipeline:
 
     def submit(
         self,
-        lane: Lane,
+        lane: CallQueue,
         piece: bytes,
         decode: Callable[..., Any],
         timeout_s: float,
@@ -145,17 +147,17 @@ class Pipeline:
         future: asyncio.Future[Any] = loop.create_future()
         if not timeout_s:
             timeout_s, once = self._settings.silence_s_max, True
-        lane.queue.append(Call(piece, decode, future, loop.time() + timeout_s, once))
+        lane.queue.append(QueuedCall(piece, decode, future, loop.time() + timeout_s, once))
         if not self._pump_scheduled:
             self._pump_scheduled = True
             loop.call_soon(self._pump)
         return future
 
-    def reads(self, level: LaneLevel, *, transactions: bool = False) -> ReadLane:
+    def reads(self, level: QueueLevel, *, transactions: bool = False) -> ReadQueue:
         """The lane of the reads of a level. Not to be kept: an idle one may be forgotten."""
         lane = self._reads.get((level, transactions))
         if lane is None:
-            lane = ReadLane(self._settings, level, lambda: self.revision)
+            lane = ReadQueue(self._settings, level, lambda: self.revision)
             in_use = {key: each for key, each in self._reads.items() if each.in_use}
             self._reads = {**in_use, (level, transactions): lane}
             self._lanes = (self.control, self.writes, *self._reads.values())
@@ -253,14 +255,14 @@ class Pipeline:
         if paused:
             self._wake_at(min(paused))
 
-    def _may_send(self, flow: Flow, lane: Lane, now: float) -> bool:
+    def _may_send(self, flow: PipelineConnection, lane: CallQueue, now: float) -> bool:
         if self._gate.probing and lane.needs_majority:
             return not flow.in_flight
         if lane.refusal:
             return now >= lane.resume_at - TIMER_TOLERANCE_S and not lane.in_flight
         return lane.in_flight < self._settings.batches_in_flight_max
 
-    def _connect(self, now: float) -> Flow | None:
+    def _connect(self, now: float) -> PipelineConnection | None:
         endpoint = self._endpoints.choose(now, self._avoid)
         if endpoint is None:
             soon = now + self._settings.backoff_s_min
@@ -269,7 +271,7 @@ class Pipeline:
             return None
         if endpoint.breaker.begin(now):
             self._gate.probing = True
-        self._flow = Flow(endpoint, now, self._on_message, self._on_end)
+        self._flow = PipelineConnection(endpoint, now, self._on_message, self._on_end)
         return self._flow
 
     def _wake_at(self, when: float) -> None:
@@ -279,7 +281,7 @@ class Pipeline:
 
     # ---- in: replies -------------------------------------------------------------------
 
-    def _on_message(self, flow: Flow, message: bytes) -> None:
+    def _on_message(self, flow: PipelineConnection, message: bytes) -> None:
         if flow.over:
             return
         try:
@@ -315,7 +317,7 @@ class Pipeline:
 
     def _answered(
         self,
-        flow: Flow,
+        flow: PipelineConnection,
         batch: Batch,
         results: list[kv_pb2.Result],
         reply: api_pb2.PipelineReply,
@@ -330,7 +332,7 @@ class Pipeline:
         if len(results) != len(batch.calls):
             self._unanswered(batch)
             return
-        refused: list[Call] = []
+        refused: list[QueuedCall] = []
         value = batch.lane.value
         for call, result in zip(batch.calls, results, strict=True):
             future = call.future
@@ -351,7 +353,7 @@ class Pipeline:
                 future.set_result(value(call, result, reply))
         batch.lane.put_back(refused)
 
-    def _deserves_another_try(self, batch: Batch, call: Call, error: RaftkvError) -> bool:
+    def _deserves_another_try(self, batch: Batch, call: QueuedCall, error: RaftkvError) -> bool:
         """Whether this call was refused only for the sake of the others in its batch, or for now.
 
         All of a batch share the room of one reply, so a call may find it taken.
@@ -369,7 +371,7 @@ class Pipeline:
         return True
 
     def _greeted(
-        self, flow: Flow, answer: list[kv_pb2.Result] | kv_pb2.Failure, now: float
+        self, flow: PipelineConnection, answer: list[kv_pb2.Result] | kv_pb2.Failure, now: float
     ) -> None:
         """The node belongs to the own cluster: it gets batches, unless it does not serve."""
         flow.greeted = True
@@ -381,7 +383,9 @@ class Pipeline:
             self._avoid = flow.endpoint
             self._leave(flow)
 
-    def _heard_refusal(self, flow: Flow, failure: kv_pb2.Failure, now: float) -> RaftkvError:
+    def _heard_refusal(
+        self, flow: PipelineConnection, failure: kv_pb2.Failure, now: float
+    ) -> RaftkvError:
         error = error_of(failure)
         self._trouble = f"the last answer: {flow.endpoint.address}: {error.message}"
         if isinstance(error, LEAVING):
@@ -391,7 +395,7 @@ class Pipeline:
         return error
 
     def _refused(
-        self, flow: Flow, batch: Batch, failure: kv_pb2.Failure, *, by_store: bool
+        self, flow: PipelineConnection, batch: Batch, failure: kv_pb2.Failure, *, by_store: bool
     ) -> None:
         """The node answered for the batch as a whole: it was not run, or may have been.
 
@@ -449,7 +453,7 @@ class Pipeline:
         else:
             self._fail(batch, lambda _: error_of(failure))
 
-    def _on_end(self, flow: Flow, error: RaftkvError) -> None:
+    def _on_end(self, flow: PipelineConnection, error: RaftkvError) -> None:
         """The stream is over: take its batches back and move on."""
         if flow.over:
             return
@@ -459,14 +463,16 @@ class Pipeline:
             self._trouble = f"the last answer: {flow.endpoint.address}: {error.message}"
         self._break_off(flow, now, error, maybe_run=not isinstance(error, ConnectionFailed))
 
-    def _foreign(self, flow: Flow, now: float) -> None:
+    def _foreign(self, flow: PipelineConnection, now: float) -> None:
         """Another cluster's node answers there: its reply is not used, and it gets no batch."""
         flow.endpoint.breaker.succeeded()
         error = self._endpoints.binding.foreign_error(flow.endpoint)
         self._trouble = error.message
         self._break_off(flow, now, error, maybe_run=True)
 
-    def _break_off(self, flow: Flow, now: float, error: RaftkvError, *, maybe_run: bool) -> None:
+    def _break_off(
+        self, flow: PipelineConnection, now: float, error: RaftkvError, *, maybe_run: bool
+    ) -> None:
         flow.close()
         for number in reversed(list(flow.in_flight)):
             batch = flow.take(number)
@@ -507,7 +513,7 @@ class Pipeline:
             if lane.needs_majority or stale_too:
                 fail_once(lane.queue, error)
 
-    def _try_later(self, lane: Lane, call: Call, error: RaftkvError) -> None:
+    def _try_later(self, lane: CallQueue, call: QueuedCall, error: RaftkvError) -> None:
         """This call alone was refused for so long; the others of its lane go on."""
         if self._loop.time() + error.retry_after_s >= call.deadline:
             set_error(call, lane.not_in_time(error.message))
@@ -515,7 +521,7 @@ class Pipeline:
         self._later[call] = lane
         self._loop.call_later(error.retry_after_s, self._resume, call)
 
-    def _resume(self, call: Call) -> None:
+    def _resume(self, call: QueuedCall) -> None:
         lane = self._later.pop(call, None)
         if lane is not None:
             lane.queue.append(call)
@@ -525,13 +531,13 @@ class Pipeline:
         for call in list(self._later):
             self._resume(call)
 
-    def _leave(self, flow: Flow) -> None:
+    def _leave(self, flow: PipelineConnection) -> None:
         """Give this stream nothing more; it ends when all its answers are in."""
         self._flow = None
         self._draining.append(flow)
         self._end_if_drained(flow)
 
-    def _end_if_drained(self, flow: Flow) -> None:
+    def _end_if_drained(self, flow: PipelineConnection) -> None:
         if not flow.in_flight and flow in self._draining:
             self._draining.remove(flow)
             flow.close()
@@ -549,7 +555,7 @@ class Pipeline:
     def _unanswered(self, batch: Batch) -> None:
         self._fail(batch, lambda call: unanswered(batch.lane, call, self._why()))
 
-    def _fail(self, batch: Batch, error_for: Callable[[Call], RaftkvError]) -> None:
+    def _fail(self, batch: Batch, error_for: Callable[[QueuedCall], RaftkvError]) -> None:
         batch.settle()
         for call in batch.calls:
             set_error(call, error_for(call))
@@ -579,7 +585,7 @@ class Pipeline:
         ):
             self._arm_sweep()
 
-    def _sweep_flow(self, flow: Flow, now: float) -> None:
+    def _sweep_flow(self, flow: PipelineConnection, now: float) -> None:
         for number, batch in list(flow.in_flight.items()):
             if batch.next_deadline <= now:
                 expire_batch(batch, now, self._why())
@@ -601,7 +607,7 @@ class Pipeline:
         silent = [flow.endpoint.address for flow in self._flows() if flow.waiting]
         return f"{silent[-1]} has not answered" if silent else ""
 
-    def _flows(self) -> list[Flow]:
+    def _flows(self) -> list[PipelineConnection]:
         return [*self._draining, *([self._flow] if self._flow else [])]
 
     def _sent(self) -> Iterable[Batch]:

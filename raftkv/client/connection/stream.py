@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from raftkv.client.connection.batches import Batch
 from raftkv.client.connection.endpoints import Endpoint
-from raftkv.client.connection.link import Stream
+from raftkv.client.connection.link import LinkStream
 from raftkv.errors import RaftkvError
 from raftkv.rpc.v1 import api_pb2
 
@@ -23,7 +23,7 @@ _GREETING = api_pb2.PipelineRequest(
 ).SerializeToString()
 
 
-class Flow:
+class PipelineConnection:
     """A stream to an endpoint with the batches on it that have no answer yet."""
 
     __slots__ = ("_number", "_stream", "_waiting_since", "endpoint", "greeted", "in_flight")
@@ -32,15 +32,15 @@ class Flow:
         self,
         endpoint: Endpoint,
         now: float,
-        on_message: Callable[[Flow, bytes], None],
-        on_end: Callable[[Flow, RaftkvError], None],
+        on_message: Callable[[PipelineConnection, bytes], None],
+        on_end: Callable[[PipelineConnection, RaftkvError], None],
     ) -> None:
         self.endpoint = endpoint
         self.in_flight: dict[int, Batch] = {}  # by number, in the order in which they were sent
         self._number = 0
         self._waiting_since: float | None = now
         self.greeted = False  # it belongs to the client's cluster, so batches may be sent
-        self._stream: Stream | None = endpoint.link.open(
+        self._stream: LinkStream | None = endpoint.link.open(
             lambda message: on_message(self, message), lambda error: on_end(self, error)
         )
         self._stream.send(_GREETING)

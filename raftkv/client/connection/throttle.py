@@ -13,7 +13,7 @@ import random
 from raftkv.client.settings import ClientSettings
 
 
-class Gate:
+class Throttle:
     """Open, shut until `resume_at`, or probing: open for one call at a time."""
 
     def __init__(self, settings: ClientSettings, rng: random.Random, now: float) -> None:

@@ -37,7 +37,7 @@ ASK_ANOTHER = (ConnectionFailed, NotLeader, NotServing, ShuttingDown)
 SEARCHES_MAX = 8  # for one leader; the next new term starts another
 
 
-class Request(Protocol):
+class UnaryRequest(Protocol):
     """A protobuf message, to be sent."""
 
     def SerializeToString(self) -> bytes: ...  # noqa: N802 - protobuf's name
@@ -57,7 +57,7 @@ class _HeadedReply(Protocol):
 HeadedReplyT = TypeVar("HeadedReplyT", bound=_HeadedReply)
 
 
-class Unary:
+class UnaryRequests:
     """Calls any node, or one in particular; retries what is safe to retry until the deadline.
 
     A timeout of 0 stands for one attempt, as in the pipeline: no retry once a node has taken the
@@ -85,7 +85,7 @@ class Unary:
     async def call(
         self,
         method: str,
-        request: Request,
+        request: UnaryRequest,
         reply_type: type[HeadedReplyT],
         timeout_s: float,
         *,
@@ -149,9 +149,13 @@ class Unary:
             self._endpoints.leader = self._endpoints.get(address)
 
     async def ask(
-        self, endpoint: Endpoint, method: str, request: Request, reply_type: type[HeadedReplyT],
+        self,
+        endpoint: Endpoint,
+        method: str,
+        request: UnaryRequest,
+        reply_type: type[HeadedReplyT],
         timeout_s: float,
-    ) -> HeadedReplyT:  # fmt: skip
+    ) -> HeadedReplyT:
         """Ask this node and no other, once. Raises `ConnectionFailed` if it does not answer."""
         self._home.check()
         timeout_s = timeout_s or self._settings.silence_s_max

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from raftkv.arguments import to_timeout_or_none
-from raftkv.client.coordination.entry_watches import Place
-from raftkv.client.coordination.lock import Held, too_late
+from raftkv.client.coordination.entry_watches import QueueEntry
+from raftkv.client.coordination.lock import Hold, too_late
 from raftkv.client.coordination.queue import LockQueues
 from raftkv.client.model.results import EventKind, KeyValue, PutResult, RangeResult, WatchEvent
 from raftkv.client.requests import Fences, to_value
@@ -22,7 +22,7 @@ from raftkv.errors import FencedOff, KeyNotFound, LockLost, printable
 CANDIDATES_PER_READ = 16
 
 
-class Store(Protocol):
+class ElectionStore(Protocol):
     """What an election needs of a client besides its queues."""
 
     async def put(
@@ -52,14 +52,14 @@ class LeaderInfo:
     lease: int
 
 
-class Leadership(Held):
+class Leadership(Hold):
     """An election that was won, until it is resigned or lost.
 
     As `async with` it resigns at the block's end; within the block the task is cancelled if
     leadership is lost, also by somebody else's hand, as a `Lock` is; `LockLost` raised at its end.
     """
 
-    def __init__(self, queues: LockQueues, place: Place, store: Store) -> None:
+    def __init__(self, queues: LockQueues, place: QueueEntry, store: ElectionStore) -> None:
         super().__init__(queues, place)
         self._store = store
 
@@ -93,7 +93,12 @@ class Election:
     """An election of the cluster, made by `client.election`. Times are in seconds."""
 
     def __init__(
-        self, queues: LockQueues, store: Store, settings: ClientSettings, name: bytes, ttl_ms: int
+        self,
+        queues: LockQueues,
+        store: ElectionStore,
+        settings: ClientSettings,
+        name: bytes,
+        ttl_ms: int,
     ) -> None:
         self.name = name
         self._settings = settings
@@ -119,7 +124,7 @@ class Election:
             behind = True
 
         wanted = f"not elected for {printable(self.name)}"
-        place: Place | None
+        place: QueueEntry | None
         self._queues.home.check()
         try:
             async with asyncio.timeout(wait_s):

@@ -22,8 +22,8 @@ from raftkv.client.coordination.lease import KeptLease, Losable, loss_message
 from raftkv.client.model.read_levels import ReadLevel
 from raftkv.client.model.results import RangeResult, range_reading
 from raftkv.client.requests import range_piece
-from raftkv.client.watch.connection import TIMER_TOLERANCE_S, WatchStream
-from raftkv.client.watch.watcher import Parcel, Watcher
+from raftkv.client.watch.connection import TIMER_TOLERANCE_S, WatchConnection
+from raftkv.client.watch.watcher import EventBatch, WatchState
 from raftkv.errors import LockLost, Overloaded, RaftkvError, RevisionCompacted, printable
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 
@@ -34,7 +34,7 @@ READS_PER_TURN_MAX: Final = 200
 RETRY_S: Final = 1.0
 
 
-class PlaceWatches:
+class EntryWatches:
     """The watches of the places of one client.
 
     While there are `WATCHES_MAX`, or the server refuses more, another place is only covered by its
@@ -42,23 +42,25 @@ class PlaceWatches:
     """
 
     def __init__(
-        self, pipeline: Pipeline, stream: WatchStream, loop: asyncio.AbstractEventLoop
+        self, pipeline: Pipeline, stream: WatchConnection, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._pipeline = pipeline
         self._stream = stream
         self._loop = loop
-        self._young: dict[Place, float] = {}  # when it was taken, in that order
+        self._young: dict[QueueEntry, float] = {}  # when it was taken, in that order
         self._timer: asyncio.TimerHandle | None = None
-        self._watches: dict[Place, _DeletionWatcher | None] = {}  # None: it is read, or will be
+        self._watches: dict[
+            QueueEntry, _DeletionWatcher | None
+        ] = {}  # None: it is read, or will be
         self._bound = WATCHES_MAX  # less where the server refuses them
 
-    def add(self, place: Place) -> None:
-        """`Place.remove` is called once its key is gone, until `discard`."""
+    def add(self, place: QueueEntry) -> None:
+        """`QueueEntry.remove` is called once its key is gone, until `discard`."""
         self._young[place] = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_later(WATCHED_AFTER_S, self._watch_due)
 
-    def discard(self, place: Place) -> None:
+    def discard(self, place: QueueEntry) -> None:
         """Its owner leaves it, or it is lost."""
         self._young.pop(place, None)
         watch = self._watches.pop(place, None)
@@ -84,7 +86,7 @@ class PlaceWatches:
             at = now + RETRY_S if is_full else oldest + WATCHED_AFTER_S
             self._timer = self._loop.call_at(at, self._watch_due)
 
-    def _read(self, place: Place) -> None:
+    def _read(self, place: QueueEntry) -> None:
         """See whether its key is there, and from which revision on it has to be watched."""
         if place not in self._watches:
             return
@@ -102,7 +104,7 @@ class PlaceWatches:
         self._pipeline.unattended(reading)
         reading.add_done_callback(partial(self._was_read, place))
 
-    def _was_read(self, place: Place, reading: asyncio.Future[RangeResult]) -> None:
+    def _was_read(self, place: QueueEntry, reading: asyncio.Future[RangeResult]) -> None:
         failed = reading.cancelled() or reading.exception() is not None
         if place not in self._watches:
             return
@@ -126,11 +128,11 @@ class PlaceWatches:
         except RaftkvError:  # as above
             self.discard(place)
 
-    def _removed(self, place: Place) -> None:
+    def _removed(self, place: QueueEntry) -> None:
         self.discard(place)
         place.remove()
 
-    def _watch_ended(self, place: Place, error: RaftkvError) -> None:
+    def _watch_ended(self, place: QueueEntry, error: RaftkvError) -> None:
         if place not in self._watches:
             return
         if isinstance(error, Overloaded):
@@ -143,12 +145,12 @@ class PlaceWatches:
         self._loop.call_later(delay_s, self._read, place)
 
 
-class _DeletionWatcher(Watcher):
+class _DeletionWatcher(WatchState):
     """Watches one key for its deletion, without a task: what a consumer would do is called."""
 
     def __init__(
         self,
-        stream: WatchStream,
+        stream: WatchConnection,
         key: bytes,
         start_revision: int,
         saw: Callable[[int], None],
@@ -160,7 +162,7 @@ class _DeletionWatcher(Watcher):
         self._on_deletion = on_deletion
         self._on_end = on_end
 
-    def deliver(self, parcel: Parcel) -> None:
+    def deliver(self, parcel: EventBatch) -> None:
         """Its key was deleted: nothing else is watched for."""
         self._on_deletion()
 
@@ -172,7 +174,7 @@ class _DeletionWatcher(Watcher):
 REMOVED: Final = "its key was deleted or its lease was revoked by somebody else"
 
 
-class Place(Losable):
+class QueueEntry(Losable):
     """A place in the queue of `name`: lost when `lease` is, or when its key is removed.
 
     Other places stand on the same lease; the removal of one key is no loss of theirs.

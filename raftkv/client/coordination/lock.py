@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from raftkv.arguments import to_callable, to_timeout_or_none
-from raftkv.client.coordination.entry_watches import Place
+from raftkv.client.coordination.entry_watches import QueueEntry
 from raftkv.client.coordination.lease import CancelOnLoss
 from raftkv.client.coordination.queue import Queues, calling_task, leave_block
 from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired, RaftkvError, printable
@@ -37,9 +37,9 @@ class Lock:
         self._value = value
         self._turn = asyncio.Lock()
         self._behind = False  # whoever of us is in the queue knows of somebody in front
-        self._held: Held | None = None
+        self._held: Hold | None = None
         self._owner: object = None
-        self._blocks: dict[object, Held] = {}  # by the task that runs it
+        self._blocks: dict[object, Hold] = {}  # by the task that runs it
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -120,7 +120,7 @@ class Lock:
         running = self._queues.home.current_task()
         return await self.try_acquire_for(caller or running)
 
-    async def acquire_for(self, owner: object, timeout: float | None) -> Held:
+    async def acquire_for(self, owner: object, timeout: float | None) -> Hold:
         """As `acquire`; the owner is what may not have it twice, a task or a thread."""
         if to_timeout_or_none(timeout) == 0:
             return await self._acquire_once(owner)
@@ -133,7 +133,7 @@ class Lock:
             raise self.too_late(wanted) from None
         return self._require()
 
-    async def _acquire_once(self, owner: object) -> Held:
+    async def _acquire_once(self, owner: object) -> Hold:
         wanted, answer_s = (
             f"lock {printable(self.name)} was not to be had",
             self._queues.answer_s_max,
@@ -156,7 +156,7 @@ class Lock:
 
     async def leave(
         self,
-        held: Held,
+        held: Hold,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
@@ -165,7 +165,7 @@ class Lock:
         self.let_go_of(held)
         await held.__aexit__(kind, error, traceback)
 
-    def let_go(self) -> Held | None:
+    def let_go(self) -> Hold | None:
         """Another task may have it; what was held is the caller's to release."""
         self._queues.home.check()
         held, self._held = self._held, None
@@ -174,12 +174,12 @@ class Lock:
             self._turn.release()
         return held
 
-    def give_back(self, held: Held) -> None:
+    def give_back(self, held: Hold) -> None:
         """Begin to release what was acquired for one owner."""
         self.let_go_of(held)
         held.depart()
 
-    def let_go_of(self, held: Held) -> None:
+    def let_go_of(self, held: Hold) -> None:
         """As `let_go`, unless another task has it by now."""
         if held is self._held:
             self.let_go()
@@ -199,7 +199,7 @@ class Lock:
             held.depart()  # ... nor does its key, should its lease be renewed after all
         self._queues.owners.add(self.name, owner)
 
-    async def _enter(self, name: bytes, ttl_ms: int, value: bytes) -> Place:
+    async def _enter(self, name: bytes, ttl_ms: int, value: bytes) -> QueueEntry:
         self._behind = False
         return await self._queues.enter(name, ttl_ms, value, self._wait)
 
@@ -207,7 +207,7 @@ class Lock:
         self._behind = True
 
     async def _take(
-        self, owner: object, enter: Callable[[bytes, int, bytes], Awaitable[Place | None]]
+        self, owner: object, enter: Callable[[bytes, int, bytes], Awaitable[QueueEntry | None]]
     ) -> bool:
         place = None
         try:
@@ -224,12 +224,12 @@ class Lock:
         if place is None:
             return False
         self._owner = owner
-        held = self._held = Held(self._queues, place)
+        held = self._held = Hold(self._queues, place)
         for callback in self._listeners:
             held.on_lost(callback)
         return True
 
-    def _require(self) -> Held:
+    def _require(self) -> Hold:
         if self._held is None:
             raise LockLost(
                 f"lock {printable(self.name)} is not held; acquire it first", name=self.name
@@ -237,10 +237,10 @@ class Lock:
         return self._held
 
 
-class Held:
+class Hold:
     """The first place in a queue: a lock that was acquired, an election that was won."""
 
-    def __init__(self, queues: Queues, place: Place) -> None:
+    def __init__(self, queues: Queues, place: QueueEntry) -> None:
         self._queues = queues
         self._place = place
         self._released = False
@@ -327,7 +327,7 @@ class Held:
         if kind is None and lost is not None:
             raise lost
 
-    def _end(self) -> Place:
+    def _end(self) -> QueueEntry:
         self._released = True
         if self._stopper is not None:
             self._stopper.disarm()

@@ -18,8 +18,8 @@ from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from raftkv.client.connection.home import Home
 from raftkv.client.connection.pipeline import Pipeline
-from raftkv.client.connection.unary import Unary
-from raftkv.client.coordination.entry_watches import Place, PlaceWatches
+from raftkv.client.connection.unary import UnaryRequests
+from raftkv.client.coordination.entry_watches import EntryWatches, QueueEntry
 from raftkv.client.coordination.lease import (
     NOT_RENEWED,
     TIMER_EARLY_S,
@@ -30,7 +30,7 @@ from raftkv.client.coordination.lease import (
 from raftkv.client.model.results import AcquireResult, DeleteResult, acquire_result, delete_result
 from raftkv.client.requests import Fences, command_piece
 from raftkv.client.settings import ClientSettings
-from raftkv.client.watch.connection import WatchStream
+from raftkv.client.watch.connection import WatchConnection
 from raftkv.errors import (
     DeadlineExceeded,
     LeaseNotFound,
@@ -88,11 +88,13 @@ class Queues(Protocol):
     def answer_s_max(self) -> float: ...
     @property
     def home(self) -> Home: ...
-    async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place: ...
+    async def enter(
+        self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait
+    ) -> QueueEntry: ...
     async def enter_if_free(
         self, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
-    ) -> Place | None: ...
-    def leave(self, place: Place) -> asyncio.Future[bool]: ...
+    ) -> QueueEntry | None: ...
+    def leave(self, place: QueueEntry) -> asyncio.Future[bool]: ...
 
 
 class LockQueues:
@@ -101,9 +103,9 @@ class LockQueues:
     def __init__(
         self,
         pipeline: Pipeline,
-        unary: Unary,
+        unary: UnaryRequests,
         kept: KeptLeases,
-        watches: WatchStream,
+        watches: WatchConnection,
         settings: ClientSettings,
         timeout_s: float,
     ) -> None:
@@ -117,11 +119,11 @@ class LockQueues:
         self._kept = kept
         self._settings = settings
         self._loop = kept.loop
-        self._watches = PlaceWatches(pipeline, watches, kept.loop)
+        self._watches = EntryWatches(pipeline, watches, kept.loop)
         self._shared: dict[int, _Grant] = {}  # by TTL in ms
         self._uses: dict[KeptLease, _Use] = {}
 
-    async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> Place:
+    async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> QueueEntry:
         """Join the queue and wait until the place is the first. Cancelled, it leaves the queue.
 
         `on_wait` is called once somebody is known to be in front. Raises `LockLost` if the place
@@ -141,12 +143,12 @@ class LockQueues:
 
     async def enter_if_free(
         self, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
-    ) -> Place | None:
+    ) -> QueueEntry | None:
         """Become the first at once, or None. `once`: in one attempt, see `_ask_to_join`."""
         lease, result = await self._ask_to_join(name, ttl_ms, value, only_if_free=True, once=once)
         if not result.held:
             return None
-        place = Place(name, result.key, result.token, lease)
+        place = QueueEntry(name, result.key, result.token, lease)
         if place.remaining():
             self._watches.add(place)
             return place
@@ -155,7 +157,7 @@ class LockQueues:
 
     async def join(
         self, name: bytes, ttl_ms: int, value: bytes, *, fence: Fences = None, once: bool = False
-    ) -> Place:
+    ) -> QueueEntry:
         """A new place, whether it is the first or not. Nobody else leaves it: its caller has to.
 
         `once`: in one attempt, see `_ask_to_join`.
@@ -164,7 +166,7 @@ class LockQueues:
         self._watches.add(place)
         return place
 
-    def leave(self, place: Place) -> asyncio.Future[bool]:
+    def leave(self, place: QueueEntry) -> asyncio.Future[bool]:
         """Leave the queue, however long it takes; whether the place was still there."""
         place.leave()
         self._watches.discard(place)
@@ -185,10 +187,10 @@ class LockQueues:
 
     async def _join(
         self, name: bytes, ttl_ms: int, value: bytes, fence: Fences = None, once: bool = False
-    ) -> tuple[Place, bool]:
+    ) -> tuple[QueueEntry, bool]:
         """A new place and whether it is the first."""
         lease, result = await self._ask_to_join(name, ttl_ms, value, fence=fence, once=once)
-        return Place(name, result.key, result.token, lease), result.held
+        return QueueEntry(name, result.key, result.token, lease), result.held
 
     async def _ask_to_join(
         self,
@@ -251,7 +253,7 @@ class LockQueues:
             if joined.cancelled() or isinstance(joined.exception(), OutcomeUnknown):
                 lease.lose("nobody knows whether a place was taken under the lease")
             elif joined.exception() is None and joined.result().token:
-                self.leave(Place(name, joined.result().key, joined.result().token, lease))
+                self.leave(QueueEntry(name, joined.result().key, joined.result().token, lease))
 
         return take_back
 
@@ -310,7 +312,7 @@ class LockQueues:
 
     # ---- waiting ---------------------------------------------------------------------
 
-    async def _wait(self, place: Place) -> None:
+    async def _wait(self, place: QueueEntry) -> None:
         """Until the place is the first, as the store sees it."""
         request = api_pb2.LockWaitRequest(name=place.name, token=place.token)
         with CancelOnLoss(place, str(place)):
@@ -323,7 +325,7 @@ class LockQueues:
 
     # ---- out -------------------------------------------------------------------------
 
-    def _leave(self, place: Place, left: asyncio.Future[bool], unknown: bool) -> None:
+    def _leave(self, place: QueueEntry, left: asyncio.Future[bool], unknown: bool) -> None:
         """Delete the key; `unknown` says that an earlier attempt may have done so."""
         if place.is_removed:
             left.set_result(False)
@@ -342,7 +344,7 @@ class LockQueues:
 
     def _left(
         self,
-        place: Place,
+        place: QueueEntry,
         left: asyncio.Future[bool],
         unknown: bool,
         deleted: asyncio.Future[DeleteResult],

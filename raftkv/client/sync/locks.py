@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from raftkv.client.coordination.election import Election, LeaderInfo, Leadership
 from raftkv.client.coordination.lease import KeptLease
-from raftkv.client.coordination.lock import Held, Lock
+from raftkv.client.coordination.lock import Hold, Lock
 from raftkv.client.sync.portal import shared_portal, twin_of
 
 H = TypeVar("H")
@@ -81,7 +81,7 @@ class HeldByThreads(Generic[H]):
         await self._holdable.leave(self._blocks.pop(thread), kind, error, traceback)
 
 
-class SyncLock(HeldByThreads[Held]):
+class SyncLock(HeldByThreads[Hold]):
     """A lock of the cluster, made by `client.lock`. Held by one thread of all clients at a time.
 
         with client.lock("report") as lock:
@@ -285,5 +285,5 @@ class _Leaders:
             await self._leaders.aclose()
 
 
-async def _on_lost(held: Lock | Held | KeptLease, callback: Callable[[], None]) -> None:
+async def _on_lost(held: Lock | Hold | KeptLease, callback: Callable[[], None]) -> None:
     held.on_lost(callback)

@@ -20,12 +20,12 @@ from google.protobuf.message import DecodeError
 
 from raftkv.client.connection.endpoints import Endpoint, Endpoints
 from raftkv.client.connection.home import Home
-from raftkv.client.connection.link import WATCH, Stream
+from raftkv.client.connection.link import WATCH, LinkStream
 from raftkv.client.connection.throttle import Backoff
 from raftkv.client.model.results import error_of
 from raftkv.client.settings import ClientSettings
-from raftkv.client.watch.dispatch import WatchMail
-from raftkv.client.watch.watcher import Watcher
+from raftkv.client.watch.dispatch import WatchDispatcher
+from raftkv.client.watch.watcher import WatchState
 from raftkv.errors import (
     ConnectionFailed,
     Outcome,
@@ -41,7 +41,7 @@ CREATES_PER_MESSAGE_MAX = 1_000
 TIMER_TOLERANCE_S = 0.0001
 
 
-class WatchStream:
+class WatchConnection:
     """Runs the watches of a client. Lives on one event loop, in callbacks alone."""
 
     def __init__(
@@ -56,13 +56,13 @@ class WatchStream:
         self._loop = loop
         self.home = Home(loop)
         self._backoff = Backoff(rng, settings.backoff_s_min, settings.backoff_s_max)
-        self._mail = WatchMail(loop, self._pause)
+        self._mail = WatchDispatcher(loop, self._pause)
         self._ids = itertools.count(1)
-        self._watches: dict[int, Watcher] = {}
+        self._watches: dict[int, WatchState] = {}
         self._heard: set[int] = set()  # the node has said that it hears these
         self._creates: dict[int, None] = {}  # to be asked for
         self._cancels: list[int] = []
-        self._stream: Stream | None = None
+        self._stream: LinkStream | None = None
         self._endpoint: Endpoint | None = None
         self._avoid: Endpoint | None = None
         self._failures = 0  # since a node was heard
@@ -76,7 +76,7 @@ class WatchStream:
 
     # ---- for watches -------------------------------------------------------------------
 
-    def add(self, watcher: Watcher) -> None:
+    def add(self, watcher: WatchState) -> None:
         """Run this watch from now on."""
         self.home.check()
         if self.closed:
@@ -86,7 +86,7 @@ class WatchStream:
         self._creates[watcher.watch_id] = None
         self._wake()
 
-    def remove(self, watcher: Watcher) -> None:
+    def remove(self, watcher: WatchState) -> None:
         """See `Keeper.remove`."""
         if self._watches.pop(watcher.watch_id, None) is None:
             return
@@ -102,12 +102,12 @@ class WatchStream:
         """See `Keeper.runs`."""
         return not self.closed and not self.home.inherited and self._loop.is_running()
 
-    def remove_dropped(self, watcher: Watcher) -> None:
+    def remove_dropped(self, watcher: WatchState) -> None:
         """See `Keeper.remove_dropped`."""
         with suppress(RuntimeError):  # the loop is closed, and the stream with it
             self._loop.call_soon_threadsafe(self.remove, watcher)
 
-    def resume(self, watcher: Watcher) -> None:
+    def resume(self, watcher: WatchState) -> None:
         """See `Keeper.resume`."""
         watcher.paused = False
         if self.closed:
@@ -136,7 +136,7 @@ class WatchStream:
         for watcher in watches.values():
             watcher.fail(error)
 
-    def _pause(self, watcher: Watcher) -> None:
+    def _pause(self, watcher: WatchState) -> None:
         """Its consumer is too slow: hear no more until it has taken what is there."""
         watcher.paused = True
         self.remove(watcher)

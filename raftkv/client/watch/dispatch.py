@@ -11,28 +11,28 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from raftkv.client.model.results import WatchEvent, events_of
-from raftkv.client.watch.watcher import Parcel, Watcher
+from raftkv.client.watch.watcher import EventBatch, WatchState
 from raftkv.rpc.v1 import api_pb2
 
 LONG_DELIVERY_S = 0.001
 PAUSE_S_MAX = 0.01
 
 
-class WatchMail:
+class WatchDispatcher:
     """Gathers parcels by whom they are for. `on_overfull` is told of who takes too slowly."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, on_overfull: Callable[[Watcher], None]
+        self, loop: asyncio.AbstractEventLoop, on_overfull: Callable[[WatchState], None]
     ) -> None:
         self._loop = loop
         self._on_overfull = on_overfull
-        self._growing: dict[tuple[int, ...], Parcel] = {}  # more may be put into these
-        self._gathered: list[tuple[Parcel, list[Watcher]]] = []
+        self._growing: dict[tuple[int, ...], EventBatch] = {}  # more may be put into these
+        self._gathered: list[tuple[EventBatch, list[WatchState]]] = []
         self._parts: dict[tuple[int, ...], list[WatchEvent]] = {}  # of what came in pieces
         self._delivery: asyncio.Handle | None = None
         self._not_before = 0.0
 
-    def gather(self, news: api_pb2.WatchNews, watches: Mapping[int, Watcher]) -> None:
+    def gather(self, news: api_pb2.WatchNews, watches: Mapping[int, WatchState]) -> None:
         """Events have arrived; they are delivered soon."""
         ids = tuple(news.watch_ids)
         events = events_of(news.events)
@@ -79,8 +79,8 @@ class WatchMail:
             self._delivery = None
         self._gathered.clear()
 
-    def _open(self, ids: tuple[int, ...], watches: Mapping[int, Watcher]) -> Parcel:
-        parcel = self._growing[ids] = Parcel()
+    def _open(self, ids: tuple[int, ...], watches: Mapping[int, WatchState]) -> EventBatch:
+        parcel = self._growing[ids] = EventBatch()
         addressees = [watches[watch_id] for watch_id in ids if watch_id in watches]
         for watcher in addressees:
             if watcher.open_parcel is not None:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from raftkv.client.model.results import WatchEvent
-from raftkv.client.watch.watcher import Watcher
+from raftkv.client.watch.watcher import WatchState
 from raftkv.errors import DeadlineExceeded
 
 
@@ -47,7 +47,7 @@ class Watch:
     not behind is left for another.
     """
 
-    def __init__(self, watcher: Watcher, start_timeout_s: float, client: object) -> None:
+    def __init__(self, watcher: WatchState, start_timeout_s: float, client: object) -> None:
         self._client = client  # a watch keeps its client, which ends once nobody has it
         self._watcher = watcher
         self._start_timeout_s = start_timeout_s

@@ -17,7 +17,7 @@ from raftkv.errors import InvalidRequest, RaftkvError, printable
 from raftkv.rpc.v1 import api_pb2
 
 
-class Parcel:
+class EventBatch:
     """Events of whole revisions, shared by all the watches that they are for."""
 
     __slots__ = ("_growing", "events", "revision", "size_bytes")
@@ -40,7 +40,7 @@ class Parcel:
         self._growing = []
 
 
-class Keeper(Protocol):
+class WatchRunner(Protocol):
     """Who runs the watches of a client."""
 
     trouble: str
@@ -52,22 +52,22 @@ class Keeper(Protocol):
     def runs(self) -> bool:
         """Whether watches go on: neither their client is closed nor its loop at rest."""
 
-    def resume(self, watcher: Watcher) -> None:
+    def resume(self, watcher: WatchState) -> None:
         """A watcher that was paused has handed everything out."""
 
-    def remove(self, watcher: Watcher) -> None:
+    def remove(self, watcher: WatchState) -> None:
         """A watch is closed."""
 
-    def remove_dropped(self, watcher: Watcher) -> None:
+    def remove_dropped(self, watcher: WatchState) -> None:
         """A watch was dropped by its consumer. Called on any thread."""
 
 
-class Watcher:
-    """One watch as a `Keeper` runs it."""
+class WatchState:
+    """One watch as a `WatchRunner` runs it."""
 
     def __init__(
         self,
-        keeper: Keeper,
+        keeper: WatchRunner,
         request: api_pb2.WatchCreate,
         bytes_max: int,
         saw: Callable[[int], None],
@@ -78,7 +78,7 @@ class Watcher:
         self.started = asyncio.Event()
         self.error: RaftkvError | None = None
         self.closed = False
-        self.queue: deque[Parcel] = deque()
+        self.queue: deque[EventBatch] = deque()
         self.watch_id = 0
         self.paused = False
         self.open_parcel: tuple[int, ...] | None = None
@@ -94,7 +94,7 @@ class Watcher:
 
     # ---- for its `Watch` -----------------------------------------------------------------
 
-    async def next_parcel(self) -> Parcel:
+    async def next_parcel(self) -> EventBatch:
         """Take the next parcel with events, once there is one.
 
         Raises `StopAsyncIteration` once the watch is closed.
@@ -157,7 +157,7 @@ class Watcher:
         self.saw(revision)  # the bookmark shows it
         return True
 
-    def deliver(self, parcel: Parcel) -> None:
+    def deliver(self, parcel: EventBatch) -> None:
         """Queue a parcel and wake the consumer."""
         self.queue.append(parcel)
         self._queue_bytes += parcel.size_bytes
@@ -170,7 +170,7 @@ class Watcher:
     def tell_progress(self) -> None:
         """Hand out a notice of progress, if the consumer wants it."""
         if self._request.progress_notify:
-            parcel = Parcel()
+            parcel = EventBatch()
             parcel.add([WatchEvent(EventKind.PROGRESS, self.received)], self.received)
             parcel.seal()
             self.deliver(parcel)

@@ -26,9 +26,9 @@ from raftkv.server import failures
 from raftkv.server.admission import Admission
 from raftkv.server.calls import Deadlines, header_of
 from raftkv.server.disk_space import RequireRoom, room_for_all
-from raftkv.server.node_port import Node
+from raftkv.server.node_port import NodePort
 from raftkv.server.pipeline.stream import PipelineStream
-from raftkv.server.reads import Reader
+from raftkv.server.reads import ReadHandler
 from raftkv.server.traffic import CallTraffic, untracked
 
 
@@ -49,8 +49,8 @@ class PipelineService:
 
     def __init__(
         self,
-        node: Node,
-        reader: Reader,
+        node: NodePort,
+        reader: ReadHandler,
         admission: Admission,
         deadlines: Deadlines,
         limits: Limits,

@@ -10,20 +10,22 @@ from pathlib import Path
 from raftkv.errors import ConfigurationError, InvalidRequest
 from raftkv.logs import set_level
 from raftkv.node.addresses import require_connectable
-from raftkv.node.status import NodeStatus
+from raftkv.node.status import NodeState
 from raftkv.raft.entry import Address, Membership
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc
 from raftkv.server import resources
-from raftkv.server.calls import Call, UnaryCalls, admin_call, header_of
-from raftkv.server.node_port import Node
-from raftkv.server.reads import Reader
+from raftkv.server.calls import UnaryCall, UnaryCalls, admin_call, header_of
+from raftkv.server.node_port import NodePort
+from raftkv.server.reads import ReadHandler
 from raftkv.versions import VersionRange
 
 
 class ClusterService(api_pb2_grpc.ClusterServicer):
     """`raftkv.rpc.v1.Cluster`. Status and SetLogLevel concern this node and need no majority."""
 
-    def __init__(self, node: Node, reader: Reader, calls: UnaryCalls, data_dir: Path) -> None:
+    def __init__(
+        self, node: NodePort, reader: ReadHandler, calls: UnaryCalls, data_dir: Path
+    ) -> None:
         self.calls = calls
         self._node = node
         self._reader = reader
@@ -32,7 +34,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
         self._started = self._loop.time()
 
     @admin_call("cluster.status")
-    async def Status(self, _: api_pb2.StatusRequest, call: Call) -> api_pb2.StatusReply:
+    async def Status(self, _: api_pb2.StatusRequest, call: UnaryCall) -> api_pb2.StatusReply:
         reply = _status(self._node.status(), header_of(self._node))
         reply.version = resources.version()
         reply.memory_bytes = resources.memory_bytes()
@@ -41,13 +43,15 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
         return reply
 
     @admin_call("cluster.member_list")
-    async def MemberList(self, _: api_pb2.MemberListRequest, call: Call) -> api_pb2.MemberListReply:
+    async def MemberList(
+        self, _: api_pb2.MemberListRequest, call: UnaryCall
+    ) -> api_pb2.MemberListReply:
         await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
         return self._members(self._node.membership)
 
     @admin_call("cluster.member_add")
     async def MemberAdd(
-        self, request: api_pb2.MemberAddRequest, call: Call
+        self, request: api_pb2.MemberAddRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
         member = request.member
         _check_node_id("member.node_id", member.node_id)
@@ -60,7 +64,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
 
     @admin_call("cluster.member_promote")
     async def MemberPromote(
-        self, request: api_pb2.MemberPromoteRequest, call: Call
+        self, request: api_pb2.MemberPromoteRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
         _check_node_id("node_id", request.node_id)
         return self._members(
@@ -69,7 +73,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
 
     @admin_call("cluster.member_remove")
     async def MemberRemove(
-        self, request: api_pb2.MemberRemoveRequest, call: Call
+        self, request: api_pb2.MemberRemoveRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
         _check_node_id("node_id", request.node_id)
         return self._members(
@@ -78,7 +82,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
 
     @admin_call("cluster.member_replace")
     async def MemberReplace(
-        self, request: api_pb2.MemberReplaceRequest, call: Call
+        self, request: api_pb2.MemberReplaceRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
         old_id, new_id = request.old_id, request.new_id
         _check_node_id("old_id", old_id)
@@ -94,7 +98,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
 
     @admin_call("cluster.member_update")
     async def MemberUpdate(
-        self, request: api_pb2.MemberUpdateRequest, call: Call
+        self, request: api_pb2.MemberUpdateRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
         member = request.member
         _check_node_id("member.node_id", member.node_id)
@@ -112,7 +116,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
 
     @admin_call("cluster.member_join")
     async def MemberJoin(
-        self, request: api_pb2.MemberJoinRequest, call: Call
+        self, request: api_pb2.MemberJoinRequest, call: UnaryCall
     ) -> api_pb2.MemberListReply:
         _check_node_id("node_id", request.node_id)
         if not request.disk_id:
@@ -134,14 +138,14 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
 
     @admin_call("cluster.transfer_leader")
     async def TransferLeader(
-        self, request: api_pb2.TransferLeaderRequest, call: Call
+        self, request: api_pb2.TransferLeaderRequest, call: UnaryCall
     ) -> api_pb2.TransferLeaderReply:
         leader_id = await self._node.transfer_leader(request.node_id, call.deadline)
         return api_pb2.TransferLeaderReply(header=header_of(self._node), leader_id=leader_id)
 
     @admin_call("cluster.set_log_level")
     async def SetLogLevel(
-        self, request: api_pb2.SetLogLevelRequest, call: Call
+        self, request: api_pb2.SetLogLevelRequest, call: UnaryCall
     ) -> api_pb2.SetLogLevelReply:
         try:
             previous = set_level(request.level)
@@ -175,7 +179,7 @@ def _members_of(membership: Membership) -> list[api_pb2.Member]:
     ]
 
 
-def _status(status: NodeStatus, header: api_pb2.ReplyHeader) -> api_pb2.StatusReply:
+def _status(status: NodeState, header: api_pb2.ReplyHeader) -> api_pb2.StatusReply:
     return api_pb2.StatusReply(
         header=header,
         cluster_version=status.cluster_version,

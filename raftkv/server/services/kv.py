@@ -10,10 +10,10 @@ from raftkv.kv.limits import Limits
 from raftkv.kv.validation import check_batch
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server import failures
-from raftkv.server.calls import Call, UnaryCalls, data_call, header_of
+from raftkv.server.calls import UnaryCall, UnaryCalls, data_call, header_of
 from raftkv.server.disk_space import RequireRoom, room_for_all
-from raftkv.server.node_port import Node
-from raftkv.server.reads import Reader
+from raftkv.server.node_port import NodePort
+from raftkv.server.reads import ReadHandler
 
 
 class KVService(api_pb2_grpc.KVServicer):
@@ -21,8 +21,8 @@ class KVService(api_pb2_grpc.KVServicer):
 
     def __init__(
         self,
-        node: Node,
-        reader: Reader,
+        node: NodePort,
+        reader: ReadHandler,
         calls: UnaryCalls,
         limits: Limits,
         require_room: RequireRoom = room_for_all,
@@ -34,7 +34,9 @@ class KVService(api_pb2_grpc.KVServicer):
         self._limits = limits
 
     @data_call("kv.execute")
-    async def Execute(self, request: api_pb2.ExecuteRequest, call: Call) -> api_pb2.ExecuteReply:
+    async def Execute(
+        self, request: api_pb2.ExecuteRequest, call: UnaryCall
+    ) -> api_pb2.ExecuteReply:
         batch = kv_pb2.CommandBatch(commands=[request.command])
         checked = check_batch(batch, self._limits)
         for _, error in checked.refused:
@@ -55,7 +57,7 @@ class KVService(api_pb2_grpc.KVServicer):
         return api_pb2.ExecuteReply(header=header_of(self._node), result=result)
 
     @data_call("kv.range")
-    async def Range(self, request: api_pb2.RangeRequest, call: Call) -> api_pb2.RangeReply:
+    async def Range(self, request: api_pb2.RangeRequest, call: UnaryCall) -> api_pb2.RangeReply:
         reads = api_pb2.ReadBatch(
             ranges=[request.range],
             level=request.level,
@@ -71,7 +73,7 @@ class KVService(api_pb2_grpc.KVServicer):
 
     @data_call("kv.read_transaction")
     async def ReadTransaction(
-        self, request: api_pb2.ReadTransactionRequest, call: Call
+        self, request: api_pb2.ReadTransactionRequest, call: UnaryCall
     ) -> api_pb2.ReadTransactionReply:
         reads = api_pb2.ReadBatch(
             transactions=[request.transaction],
@@ -86,7 +88,7 @@ class KVService(api_pb2_grpc.KVServicer):
         await asyncio.sleep(0)
         return reply
 
-    async def _read(self, reads: api_pb2.ReadBatch, call: Call) -> tuple[kv_pb2.Result, int]:
+    async def _read(self, reads: api_pb2.ReadBatch, call: UnaryCall) -> tuple[kv_pb2.Result, int]:
         barrier = self._reader.barrier(reads, call.deadline)
         if barrier is not None:
             await barrier

@@ -13,10 +13,10 @@ from raftkv.errors import InvalidRequest, RaftkvError, ShuttingDown
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.pace import Steps
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
-from raftkv.server.calls import Call, Context, Deadlines, UnaryCalls, data_call, header_of
+from raftkv.server.calls import Context, Deadlines, UnaryCall, UnaryCalls, data_call, header_of
 from raftkv.server.failures import abort, error_of, of_write
-from raftkv.server.node_port import Node
-from raftkv.server.reads import Reader
+from raftkv.server.node_port import NodePort
+from raftkv.server.reads import ReadHandler
 from raftkv.server.services.listing import fill
 from raftkv.server.traffic import CallTraffic
 
@@ -29,7 +29,9 @@ LEASE_ID_BYTES_MAX: Final = 10
 class LeaseService(api_pb2_grpc.LeaseServicer):
     """`raftkv.rpc.v1.Lease`; both unary calls are linearizable."""
 
-    def __init__(self, node: Node, reader: Reader, calls: UnaryCalls, deadlines: Deadlines) -> None:
+    def __init__(
+        self, node: NodePort, reader: ReadHandler, calls: UnaryCalls, deadlines: Deadlines
+    ) -> None:
         self.calls = calls
         self._node = node
         self._reader = reader
@@ -84,7 +86,7 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
 
     @data_call("lease.time_to_live")
     async def TimeToLive(
-        self, request: api_pb2.LeaseTimeToLiveRequest, call: Call
+        self, request: api_pb2.LeaseTimeToLiveRequest, call: UnaryCall
     ) -> api_pb2.LeaseTimeToLiveReply:
         await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
         return await self._reader.in_steps(partial(self._time_to_live, request), call.deadline)
@@ -106,7 +108,9 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         return reply
 
     @data_call("lease.list")
-    async def List(self, request: api_pb2.LeaseListRequest, call: Call) -> api_pb2.LeaseListReply:
+    async def List(
+        self, request: api_pb2.LeaseListRequest, call: UnaryCall
+    ) -> api_pb2.LeaseListReply:
         await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
         return await self._reader.in_steps(partial(self._list, request.after), call.deadline)
 
@@ -134,7 +138,7 @@ LEASES_PER_COMMAND_MAX = 50_000
 class LeaseRenewals:
     """Gathers what is to be renewed at one node."""
 
-    def __init__(self, node: Node, timeout_s: float) -> None:
+    def __init__(self, node: NodePort, timeout_s: float) -> None:
         self._node = node
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()

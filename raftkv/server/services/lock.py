@@ -9,14 +9,14 @@ from functools import partial
 
 from raftkv.errors import DeadlineExceeded, InvalidRequest
 from raftkv.kv.limits import Limits
-from raftkv.kv.locks import Member
+from raftkv.kv.locks import QueueMember
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.pace import Steps
 from raftkv.kv.records import fill_key_value
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
-from raftkv.server.calls import Call, UnaryCalls, admin_call, data_call, header_of
-from raftkv.server.node_port import Node
-from raftkv.server.reads import Reader
+from raftkv.server.calls import UnaryCall, UnaryCalls, admin_call, data_call, header_of
+from raftkv.server.node_port import NodePort
+from raftkv.server.reads import ReadHandler
 from raftkv.server.services.listing import fill
 from raftkv.server.services.lock_waits import LockWaits
 
@@ -24,7 +24,9 @@ from raftkv.server.services.lock_waits import LockWaits
 class LockService(api_pb2_grpc.LockServicer):
     """`raftkv.rpc.v1.Lock`."""
 
-    def __init__(self, node: Node, reader: Reader, calls: UnaryCalls, limits: Limits) -> None:
+    def __init__(
+        self, node: NodePort, reader: ReadHandler, calls: UnaryCalls, limits: Limits
+    ) -> None:
         self.calls = calls
         self._node = node
         self._reader = reader
@@ -37,7 +39,9 @@ class LockService(api_pb2_grpc.LockServicer):
 
     # Not a data call: a waiter does no work, and has a bound of its own.
     @admin_call("lock.wait")
-    async def Wait(self, request: api_pb2.LockWaitRequest, call: Call) -> api_pb2.LockWaitReply:
+    async def Wait(
+        self, request: api_pb2.LockWaitRequest, call: UnaryCall
+    ) -> api_pb2.LockWaitReply:
         name, token = self._name(request.name), request.token
         if token <= 0:
             raise InvalidRequest(f"token is {token}; give that of a place in the queue")
@@ -52,7 +56,9 @@ class LockService(api_pb2_grpc.LockServicer):
         return api_pb2.LockWaitReply(header=header_of(self._node))
 
     @data_call("lock.info")
-    async def Info(self, request: api_pb2.LockInfoRequest, call: Call) -> api_pb2.LockInfoReply:
+    async def Info(
+        self, request: api_pb2.LockInfoRequest, call: UnaryCall
+    ) -> api_pb2.LockInfoReply:
         name = self._name(request.name)
         await self._reader.confirm(api_pb2.READ_LEVEL_LINEARIZABLE, call.deadline)
         return await self._reader.in_steps(
@@ -79,7 +85,7 @@ class LockService(api_pb2_grpc.LockServicer):
         return name
 
 
-def _told(member: Member, machine: StateMachine) -> api_pb2.LockMember:
+def _told(member: QueueMember, machine: StateMachine) -> api_pb2.LockMember:
     kv = kv_pb2.KeyValue()
     fill_key_value(kv, member.key, member.record)
     times = machine.lease_time_to_live(kv.lease)

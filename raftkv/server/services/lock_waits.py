@@ -25,7 +25,7 @@ from raftkv.errors import (
 )
 from raftkv.kv import locks, queues
 from raftkv.kv.changes import Change
-from raftkv.server.node_port import Node
+from raftkv.server.node_port import NodePort
 
 # Waiting costs memory alone, 25 KB a call; it does not count as work under way.
 WAITS_MAX = 8_000
@@ -52,7 +52,7 @@ _Ended: TypeAlias = tuple[asyncio.Future[None], RaftkvError | None]
 class LockWaits:
     """All that wait at one node. A follower of its changes while there are any."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: NodePort) -> None:
         self._node = node
         self._loop = asyncio.get_running_loop()
         self._waiters: dict[bytes, _Waiter] = {}  # by the key that is their place

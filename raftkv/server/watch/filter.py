@@ -17,7 +17,7 @@ from raftkv.rpc.v1 import api_pb2
 EVENTS_FIELD: Final = api_pb2.WatchNews.EVENTS_FIELD_NUMBER
 
 
-class Interest(NamedTuple):
+class WatchFilter(NamedTuple):
     """Keys from `key` on, before `end` (None: no end), and what of their changes is told."""
 
     key: bytes
@@ -31,7 +31,7 @@ class Interest(NamedTuple):
         return self.end == self.key + b"\x00"
 
 
-def interest_of(request: api_pb2.WatchCreate, limits: Limits) -> Interest:
+def interest_of(request: api_pb2.WatchCreate, limits: Limits) -> WatchFilter:
     """What the request asks for. Raises `InvalidRequest` if that can never be anything."""
     key, range_end = request.key, request.range_end
     if not key:
@@ -60,10 +60,10 @@ def interest_of(request: api_pb2.WatchCreate, limits: Limits) -> Interest:
             f"start_revision is {request.start_revision}; give a revision, or 0 for what comes",
             field="start_revision",
         )
-    return Interest(key, end, request.prev_kv, not request.no_put, not request.no_delete)
+    return WatchFilter(key, end, request.prev_kv, not request.no_put, not request.no_delete)
 
 
-class Telling:
+class EncodedChange:
     """One change as the events that listeners get, each form encoded when it is first wanted."""
 
     __slots__ = ("_change", "_plain", "_with_old")
@@ -73,7 +73,7 @@ class Telling:
         self._plain: bytes | None = None
         self._with_old: bytes | None = None
 
-    def to(self, interest: Interest) -> bytes | None:
+    def to(self, interest: WatchFilter) -> bytes | None:
         """A part of a WatchNews, None if the interest does not want to hear of it."""
         if not (interest.deletes if self._change.record is None else interest.puts):
             return None

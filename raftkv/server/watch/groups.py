@@ -11,41 +11,43 @@ from typing import Final
 
 from raftkv.kv.changes import Change
 from raftkv.rpc.v1 import api_pb2
-from raftkv.server.watch.filter import Interest, Telling
-from raftkv.server.watch.interval_index import WatchIndex
-from raftkv.server.watch.stream import News, WatchStream
+from raftkv.server.watch.filter import EncodedChange, WatchFilter
+from raftkv.server.watch.interval_index import IntervalIndex
+from raftkv.server.watch.stream import EncodedResponse, ResponseStream
 
 NEWS_BYTES_MAX: Final = 1 << 20
 """More events than this has room for are told in several pieces, however they belong together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Watch:
+class Watcher:
     """One watch of one stream. It hears of changes at `start` and later."""
 
     watch_id: int
-    stream: WatchStream
-    interest: Interest
+    stream: ResponseStream
+    interest: WatchFilter
     start: int
     progress_notify: bool
 
 
-class Group:
+class WatcherGroup:
     """Watches with the same interest that started at the same revision, if that matters."""
 
     __slots__ = ("_ids", "interest", "members", "start")
 
-    def __init__(self, interest: Interest, start: int) -> None:
+    def __init__(self, interest: WatchFilter, start: int) -> None:
         self.interest = interest
         self.start = start
-        self.members: dict[WatchStream, dict[int, Watch]] = {}
-        self._ids: dict[WatchStream, bytes] = {}  # encoded, of the streams told since they changed
+        self.members: dict[ResponseStream, dict[int, Watcher]] = {}
+        self._ids: dict[
+            ResponseStream, bytes
+        ] = {}  # encoded, of the streams told since they changed
 
-    def add(self, watch: Watch) -> None:
+    def add(self, watch: Watcher) -> None:
         self.members.setdefault(watch.stream, {})[watch.watch_id] = watch
         self._ids.pop(watch.stream, None)
 
-    def remove(self, watch: Watch) -> None:
+    def remove(self, watch: Watcher) -> None:
         watches = self.members[watch.stream]
         del watches[watch.watch_id]
         self._ids.pop(watch.stream, None)
@@ -59,28 +61,28 @@ class Group:
             if ids is None:
                 ids = self._ids[stream] = ids_field(watches)
             for body in bodies:
-                stream.push(News(ids, body))
+                stream.push(EncodedResponse(ids, body))
 
 
-class Audience:
+class WatcherGroups:
     """All who are told of the same changes at the same time."""
 
     def __init__(self) -> None:
-        self._index: WatchIndex[Group] = WatchIndex()
-        self._groups: dict[tuple[Interest, int], Group] = {}
+        self._index: IntervalIndex[WatcherGroup] = IntervalIndex()
+        self._groups: dict[tuple[WatchFilter, int], WatcherGroup] = {}
 
     def __bool__(self) -> bool:
         return bool(self._groups)
 
-    def join(self, watch: Watch, start: int = 0) -> None:
+    def join(self, watch: Watcher, start: int = 0) -> None:
         """The watch is told of what is at revision `start` or later."""
         group = self._groups.get((watch.interest, start))
         if group is None:
-            group = self._groups[watch.interest, start] = Group(watch.interest, start)
+            group = self._groups[watch.interest, start] = WatcherGroup(watch.interest, start)
             self._index.add(watch.interest, group)
         group.add(watch)
 
-    def leave(self, watch: Watch, start: int = 0) -> None:
+    def leave(self, watch: Watcher, start: int = 0) -> None:
         """The watch, which joined with this `start`, is told no more."""
         group = self._groups[watch.interest, start]
         group.remove(watch)
@@ -88,9 +90,9 @@ class Audience:
             del self._groups[watch.interest, start]
             self._index.remove(watch.interest, group)
 
-    def select(self, change: Change, into: dict[Group, list[bytes]]) -> int:
+    def select(self, change: Change, into: dict[WatcherGroup, list[bytes]]) -> int:
         """Add the change to what each group is going to be told; the bytes that this takes."""
-        telling = Telling(change)
+        telling = EncodedChange(change)
         size_bytes = 0
         for group in self._index.find(change.key):
             if change.revision >= group.start:

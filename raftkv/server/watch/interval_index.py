@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Generic, TypeVar
 
-from raftkv.server.watch.filter import Interest
+from raftkv.server.watch.filter import WatchFilter
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ LOOSE_RANGES_MAX: Final = 32
 """Ranges that are looked through one by one; for more of them a tree is built."""
 
 
-class _Range(Generic[T]):
+class _IndexedRange(Generic[T]):
     __slots__ = ("end", "start", "value")
 
     def __init__(self, start: bytes, end: bytes | None, value: T) -> None:
@@ -26,42 +26,42 @@ class _Range(Generic[T]):
         self.value = value
 
 
-class _Node(Generic[T]):
+class _IntervalNode(Generic[T]):
     """The ranges that hold `centre`; those wholly before it are on the left, the others right."""
 
     __slots__ = ("by_end", "by_start", "centre", "left", "right")
 
-    def __init__(self, ranges: list[_Range[T]]) -> None:
+    def __init__(self, ranges: list[_IndexedRange[T]]) -> None:
         """Of ranges in the order of their starts."""
         self.centre = ranges[len(ranges) // 2].start
         before = [each for each in ranges if each.end is not None and each.end <= self.centre]
         after = [each for each in ranges if each.start > self.centre]
         self.by_start = [each for each in ranges if _holds(each, self.centre)]
         self.by_end = sorted(self.by_start, key=_end_of, reverse=True)
-        self.left = _Node(before) if before else None
-        self.right = _Node(after) if after else None
+        self.left = _IntervalNode(before) if before else None
+        self.right = _IntervalNode(after) if after else None
 
 
-class WatchIndex(Generic[T]):
+class IntervalIndex(Generic[T]):
     """Values by the keys that they are about. One that was removed does not come back."""
 
     def __init__(self) -> None:
         self._by_key: dict[bytes, list[T]] = {}
-        self._ranges: dict[T, _Range[T]] = {}
-        self._loose: dict[T, _Range[T]] = {}  # not in the tree
+        self._ranges: dict[T, _IndexedRange[T]] = {}
+        self._loose: dict[T, _IndexedRange[T]] = {}  # not in the tree
         self._removed = 0  # but still in the tree
-        self._root: _Node[T] | None = None
+        self._root: _IntervalNode[T] | None = None
 
-    def add(self, interest: Interest, value: T) -> None:
+    def add(self, interest: WatchFilter, value: T) -> None:
         """From now on `value` is found for the keys of `interest`."""
         if interest.is_one_key:
             self._by_key.setdefault(interest.key, []).append(value)
             return
-        self._ranges[value] = self._loose[value] = _Range(interest.key, interest.end, value)
+        self._ranges[value] = self._loose[value] = _IndexedRange(interest.key, interest.end, value)
         if len(self._loose) > max(LOOSE_RANGES_MAX, len(self._ranges) // 4):
             self._build()
 
-    def remove(self, interest: Interest, value: T) -> None:
+    def remove(self, interest: WatchFilter, value: T) -> None:
         """It is found no more."""
         if interest.is_one_key:
             values = self._by_key[interest.key]
@@ -100,14 +100,14 @@ class WatchIndex(Generic[T]):
 
     def _build(self) -> None:
         ranges = sorted(self._ranges.values(), key=lambda each: each.start)
-        self._root = _Node(ranges) if ranges else None
+        self._root = _IntervalNode(ranges) if ranges else None
         self._loose.clear()
         self._removed = 0
 
 
-def _holds(each: _Range[T], key: bytes) -> bool:
+def _holds(each: _IndexedRange[T], key: bytes) -> bool:
     return each.start <= key and (each.end is None or key < each.end)
 
 
-def _end_of(each: _Range[T]) -> tuple[bool, bytes]:
+def _end_of(each: _IndexedRange[T]) -> tuple[bool, bytes]:
     return each.end is None, each.end or b""

@@ -19,11 +19,11 @@ from raftkv.rpc.v1 import api_pb2
 from raftkv.server import failures
 from raftkv.server.admission import Admission
 from raftkv.server.calls import header_of
-from raftkv.server.node_port import Node
+from raftkv.server.node_port import NodePort
 from raftkv.server.traffic import CallTraffic
-from raftkv.server.watch.session import WatchClient
-from raftkv.server.watch.stream import WatchStream
-from raftkv.server.watch.synced import WatchHub
+from raftkv.server.watch.session import WatchSession
+from raftkv.server.watch.stream import ResponseStream
+from raftkv.server.watch.synced import SyncedWatchers
 
 
 class WatchService:
@@ -34,7 +34,7 @@ class WatchService:
 
     def __init__(
         self,
-        node: Node,
+        node: NodePort,
         admission: Admission,
         settings: Settings,
         on_broken: Callable[[BaseException], None],
@@ -43,8 +43,8 @@ class WatchService:
         self._admission = admission
         self._settings = settings
         self._on_broken = on_broken
-        self._hub = WatchHub(node, settings.watch_progress_interval_ms / 1000)
-        self._streams: dict[WatchStream, None] = {}
+        self._hub = SyncedWatchers(node, settings.watch_progress_interval_ms / 1000)
+        self._streams: dict[ResponseStream, None] = {}
 
     def end_streams(self) -> None:
         """Send what is queued and end every stream: clients go on at another node."""
@@ -59,13 +59,13 @@ class WatchService:
     ) -> None:
         """Serve one client's stream to its end. `traffic` counts what it leaves unfetched."""
         settings = self._settings
-        stream = WatchStream(
+        stream = ResponseStream(
             context.write,
             lambda: header_of(self._node),
             settings.watch_buffer_bytes_max,
             traffic=traffic,
         )
-        client = WatchClient(
+        client = WatchSession(
             self._node,
             self._hub,
             stream,
@@ -87,8 +87,8 @@ class WatchService:
     async def _serve(
         self,
         context: grpc.aio.ServicerContext[bytes, bytes],
-        stream: WatchStream,
-        client: WatchClient,
+        stream: ResponseStream,
+        client: WatchSession,
     ) -> None:
         """Until the client is done or has gone; raises `ShuttingDown` if `stream.end` ends it."""
         loop = asyncio.get_running_loop()
@@ -112,7 +112,7 @@ class WatchService:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read_history(self, client: WatchClient) -> None:
+    async def _read_history(self, client: WatchSession) -> None:
         try:
             await client.run()
         except (RaftkvError, InvariantViolation) as error:
@@ -122,7 +122,7 @@ class WatchService:
 
 
 async def _read_requests(
-    context: grpc.aio.ServicerContext[bytes, bytes], client: WatchClient, creates_max: int
+    context: grpc.aio.ServicerContext[bytes, bytes], client: WatchSession, creates_max: int
 ) -> None:
     while True:
         message = await context.read()

@@ -18,25 +18,25 @@ from raftkv.errors import InvalidRequest, Overloaded, RaftkvError
 from raftkv.kv.limits import Limits
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server import failures
-from raftkv.server.node_port import Node
+from raftkv.server.node_port import NodePort
 from raftkv.server.watch.filter import interest_of
-from raftkv.server.watch.groups import Watch, ids_field
-from raftkv.server.watch.stream import News, WatchStream
-from raftkv.server.watch.synced import WatchHub
-from raftkv.server.watch.unsynced import Cohort, compacted
+from raftkv.server.watch.groups import Watcher, ids_field
+from raftkv.server.watch.stream import EncodedResponse, ResponseStream
+from raftkv.server.watch.synced import SyncedWatchers
+from raftkv.server.watch.unsynced import UnsyncedGroup, compacted
 
 CONFIRM_TIMEOUT_S = 2.0
 OVERLOADED_RETRY_AFTER_S = 1.0
 
 
-class WatchClient:
+class WatchSession:
     """All watches of one stream. `run` reads their history; `close` ends them."""
 
     def __init__(
         self,
-        node: Node,
-        hub: WatchHub,
-        stream: WatchStream,
+        node: NodePort,
+        hub: SyncedWatchers,
+        stream: ResponseStream,
         limits: Limits,
         watches_max: int,
         watches_per_stream_max: int,
@@ -49,9 +49,9 @@ class WatchClient:
         self._watches_per_stream_max = watches_per_stream_max
         self._loop = asyncio.get_running_loop()
         # A request: its start is being found out.
-        self._watches: dict[int, Watch | api_pb2.WatchCreate] = {}
-        self._cohort_of: dict[int, Cohort] = {}  # of those that are not live
-        self._cohorts: deque[Cohort] = deque()
+        self._watches: dict[int, Watcher | api_pb2.WatchCreate] = {}
+        self._cohort_of: dict[int, UnsyncedGroup] = {}  # of those that are not live
+        self._cohorts: deque[UnsyncedGroup] = deque()
         self._cohorts_changed = asyncio.Event()
         # What waits for a word from the majority; the asking under way is for what came before.
         self._starting: dict[int, api_pb2.WatchCreate] = {}
@@ -94,7 +94,7 @@ class WatchClient:
             self._starting[watch_id] = create
 
     def _begin(self, create: api_pb2.WatchCreate, start: int) -> None:
-        watch = Watch(
+        watch = Watcher(
             create.watch_id,
             self.stream,
             interest_of(create, self._limits),
@@ -116,7 +116,7 @@ class WatchClient:
     def _remove(self, watch_id: int) -> None:
         watch = self._watches.pop(watch_id)
         self._hub.watches -= 1
-        if isinstance(watch, Watch):
+        if isinstance(watch, Watcher):
             self._displace(watch)
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ class WatchClient:
         ids = [
             watch.watch_id
             for watch in self._watches.values()
-            if isinstance(watch, Watch)
+            if isinstance(watch, Watcher)
             and watch.progress_notify
             and watch.watch_id not in self._cohort_of
         ]
@@ -178,23 +178,23 @@ class WatchClient:
 
     # ---- places --------------------------------------------------------------------
 
-    def _place(self, watch: Watch, start: int) -> None:
+    def _place(self, watch: Watcher, start: int) -> None:
         """Where it belongs, if it is to hear from `start` on and has heard all before."""
         if start == self._hub.revision + 1:
             self._hub.join(watch)
         else:
             self._catch_up(watch, start)
 
-    def _catch_up(self, watch: Watch, start: int) -> None:
+    def _catch_up(self, watch: Watcher, start: int) -> None:
         cohort = next((each for each in self._cohorts if each.takes(start)), None)
         if cohort is None:
-            cohort = Cohort(start)
+            cohort = UnsyncedGroup(start)
             self._cohorts.append(cohort)
         cohort.join(watch, start)
         self._cohort_of[watch.watch_id] = cohort
         self._cohorts_changed.set()
 
-    def _displace(self, watch: Watch) -> None:
+    def _displace(self, watch: Watcher) -> None:
         cohort = self._cohort_of.pop(watch.watch_id, None)
         if cohort is None:
             self._hub.leave(watch)
@@ -206,7 +206,7 @@ class WatchClient:
     def fall_behind(self, revision: int) -> None:
         """See `Client.fall_behind`."""
         for watch in self._watches.values():
-            if isinstance(watch, Watch) and watch.watch_id not in self._cohort_of:
+            if isinstance(watch, Watcher) and watch.watch_id not in self._cohort_of:
                 self._hub.leave(watch)
                 self._catch_up(watch, revision)
 
@@ -231,7 +231,7 @@ class WatchClient:
                 self._go_live(cohort)
             await asyncio.sleep(0)
 
-    def _next_cohort(self) -> Cohort | None:
+    def _next_cohort(self) -> UnsyncedGroup | None:
         """One with something to read, in turn; else see to it that we hear when there is one."""
         self._cohorts_changed.clear()
         present = self._hub.revision
@@ -244,7 +244,7 @@ class WatchClient:
         self._hub.wait(self, min(positions) - 1 if positions else None)
         return None
 
-    def _drop_compacted(self, cohort: Cohort) -> None:
+    def _drop_compacted(self, cohort: UnsyncedGroup) -> None:
         compacted_revision = self._node.machine.compacted_revision
         lost = cohort.drop_compacted(compacted_revision)
         for watch in lost:
@@ -255,7 +255,7 @@ class WatchClient:
         if lost and not cohort.watches:
             self._cohorts.remove(cohort)
 
-    def _go_live(self, cohort: Cohort) -> None:
+    def _go_live(self, cohort: UnsyncedGroup) -> None:
         """The cohort has read everything there is: in this very turn of the loop."""
         self._cohorts.remove(cohort)
         revision = self._hub.revision
@@ -272,7 +272,7 @@ class WatchClient:
     # ---- news ----------------------------------------------------------------------
 
     def _tell(self, ids: list[int] | tuple[()], news: api_pb2.WatchNews) -> None:
-        self.stream.push(News(ids_field(ids), news.SerializeToString()))
+        self.stream.push(EncodedResponse(ids_field(ids), news.SerializeToString()))
 
     def _tell_ended(self, ids: list[int], error: RaftkvError) -> None:
         self._tell(ids, api_pb2.WatchNews(ended=failures.failure_of(error)))

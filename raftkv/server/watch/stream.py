@@ -24,14 +24,14 @@ HEADER_FIELD: Final = api_pb2.WatchReply.HEADER_FIELD_NUMBER
 NEWS_FIELD: Final = api_pb2.WatchReply.NEWS_FIELD_NUMBER
 
 
-class News(NamedTuple):
+class EncodedResponse(NamedTuple):
     """A WatchNews, encoded: to whom, and what, which it may share with those of other streams."""
 
     ids: bytes
     body: bytes
 
 
-class WatchStream:
+class ResponseStream:
     """A queue with a writer. Whoever fills it stops when it is `full` and waits for `room`."""
 
     def __init__(
@@ -48,7 +48,7 @@ class WatchStream:
         self._bytes_max = bytes_max
         self._pause_s = pause_s
         self._bytes = 0
-        self._queue: deque[News] = deque()
+        self._queue: deque[EncodedResponse] = deque()
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -60,7 +60,7 @@ class WatchStream:
             self._bytes > UNDER_PRESSURE_BYTES_MAX and not self.traffic.room_in_all
         )
 
-    def push(self, news: News) -> None:
+    def push(self, news: EncodedResponse) -> None:
         """Queue it, full or not."""
         self._queue.append(news)
         size = len(news.ids) + len(news.body)

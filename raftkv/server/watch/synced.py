@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from raftkv.kv.changes import Change
-from raftkv.server.node_port import Node
-from raftkv.server.watch.groups import Audience, Group, Watch, bodies_of
-from raftkv.server.watch.stream import WatchStream
+from raftkv.server.node_port import NodePort
+from raftkv.server.watch.groups import Watcher, WatcherGroup, WatcherGroups, bodies_of
+from raftkv.server.watch.stream import ResponseStream
 
 CHANGES_AT_ONCE_MAX: Final = 1_000
 """Of more changes, as a large deletion makes them, the watches read in history, step by step: here
 they would take more time than a turn of the loop has. So would moving more watches than that."""
 
 
-class Client(Protocol):
+class SyncedStream(Protocol):
     """The watches of one stream."""
 
     @property
-    def stream(self) -> WatchStream: ...
+    def stream(self) -> ResponseStream: ...
 
     def fall_behind(self, revision: int) -> None:
         """Take the live watches back and read from `revision` on in history."""
@@ -35,17 +35,17 @@ class Client(Protocol):
         """It is time to say how far those are that asked to hear that."""
 
 
-class WatchHub:
+class SyncedWatchers:
     """Tells the live watches of all clients."""
 
-    def __init__(self, node: Node, progress_interval_s: float) -> None:
+    def __init__(self, node: NodePort, progress_interval_s: float) -> None:
         self._node = node
         self._loop = asyncio.get_running_loop()
         self._progress_interval_s = progress_interval_s
         self._timer: asyncio.TimerHandle | None = None
-        self._audience = Audience()
-        self._clients: dict[WatchStream, Client] = {}
-        self._waiting: dict[Client, int] = {}  # for a revision that is to come
+        self._audience = WatcherGroups()
+        self._clients: dict[ResponseStream, SyncedStream] = {}
+        self._waiting: dict[SyncedStream, int] = {}  # for a revision that is to come
         self._following = False
         self._told = 0
         self.watches = 0  # of all clients, live or not
@@ -57,13 +57,13 @@ class WatchHub:
         """Live watches have been told of everything up to here."""
         return self._node.machine.revision
 
-    def open(self, client: Client) -> None:
+    def open(self, client: SyncedStream) -> None:
         """A stream has begun."""
         self._clients[client.stream] = client
         if self._timer is None:
             self._timer = self._loop.call_later(self._progress_interval_s, self._tick)
 
-    def close(self, client: Client) -> None:
+    def close(self, client: SyncedStream) -> None:
         """It has ended; its watches have left."""
         del self._clients[client.stream]
         self.wait(client, None)
@@ -71,17 +71,17 @@ class WatchHub:
             self._timer.cancel()
             self._timer = None
 
-    def join(self, watch: Watch) -> None:
+    def join(self, watch: Watcher) -> None:
         """The watch is live: told of everything after the present revision."""
         self._audience.join(watch)
         self._follow_or_leave()
 
-    def leave(self, watch: Watch) -> None:
+    def leave(self, watch: Watcher) -> None:
         """The watch is live no more."""
         self._audience.leave(watch)
         self._follow_or_leave()
 
-    def wait(self, client: Client, revision: int | None) -> None:
+    def wait(self, client: SyncedStream, revision: int | None) -> None:
         """Wake the client once the store is at `revision`; None: it does not wait."""
         if revision is None:
             self._waiting.pop(client, None)
@@ -96,12 +96,14 @@ class WatchHub:
         if CHANGES_AT_ONCE_MAX < len(changes) >= self.watches:
             self.jumped()
             return
-        selected: dict[Group, list[bytes]] = {}
+        selected: dict[WatcherGroup, list[bytes]] = {}
         select = self._audience.select
         for change in changes:
             select(change, selected)
         self._told = changes[-1].revision
-        full: dict[WatchStream, None] = {}  # no set: a simulated run must not depend on addresses
+        full: dict[
+            ResponseStream, None
+        ] = {}  # no set: a simulated run must not depend on addresses
         for group, events in selected.items():
             group.tell(bodies_of(events, self._told))
             full.update((stream, None) for stream in group.members if stream.full)

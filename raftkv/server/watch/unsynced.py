@@ -7,8 +7,8 @@ from typing import Final
 
 from raftkv.errors import RevisionCompacted
 from raftkv.kv.changes import changes_since
-from raftkv.server.node_port import Node
-from raftkv.server.watch.groups import Audience, Group, Watch, bodies_of
+from raftkv.server.node_port import NodePort
+from raftkv.server.watch.groups import Watcher, WatcherGroup, WatcherGroups, bodies_of
 
 REVISIONS_PER_STEP: Final = 1_000
 BYTES_PER_STEP: Final = 1 << 20
@@ -19,29 +19,29 @@ JOIN_REVISIONS: Final = 10_000
 """Watches that are no farther apart than this read together."""
 
 
-class Cohort:
+class UnsyncedGroup:
     """Watches that read the same history: all before `position` has been sent to them."""
 
     def __init__(self, position: int) -> None:
         self.position = position
-        self.watches: dict[Watch, int] = {}  # and the revision from which each wants to hear
-        self._audience = Audience()
+        self.watches: dict[Watcher, int] = {}  # and the revision from which each wants to hear
+        self._audience = WatcherGroups()
         self._reading = False
 
     def takes(self, start: int) -> bool:
         """Whether a watch that wants to hear from `start` on may read along."""
         return not self._reading and self.position <= start <= self.position + JOIN_REVISIONS
 
-    def join(self, watch: Watch, start: int) -> None:
+    def join(self, watch: Watcher, start: int) -> None:
         """The watch reads along."""
         self.watches[watch] = start
         self._audience.join(watch, start)
 
-    def leave(self, watch: Watch) -> None:
+    def leave(self, watch: Watcher) -> None:
         """It does not any more."""
         self._audience.leave(watch, self.watches.pop(watch))
 
-    def drop_compacted(self, compacted_revision: int) -> list[Watch]:
+    def drop_compacted(self, compacted_revision: int) -> list[Watcher]:
         """Take out the watches whose history is gone; the others read on."""
         if self.position >= compacted_revision:
             return []
@@ -51,7 +51,7 @@ class Cohort:
         self.position = compacted_revision
         return lost
 
-    async def step(self, node: Node) -> None:
+    async def step(self, node: NodePort) -> None:
         """Read and tell some more, in whole revisions.
 
         Pauses in between; if history was compacted or replaced in a pause, nothing was told.
@@ -64,10 +64,10 @@ class Cohort:
         for group, events in selected.items():
             group.tell(bodies_of(events, self.position - 1))
 
-    async def _read(self, node: Node) -> dict[Group, list[bytes]]:
+    async def _read(self, node: NodePort) -> dict[WatcherGroup, list[bytes]]:
         machine, start = node.machine, self.position
         end = min(machine.revision + 1, start + REVISIONS_PER_STEP)
-        selected: dict[Group, list[bytes]] = {}
+        selected: dict[WatcherGroup, list[bytes]] = {}
         size_bytes = at = 0
         for count, change in enumerate(changes_since(machine.view, start, end), 1):
             if change.revision != at:
@@ -84,7 +84,7 @@ class Cohort:
         return selected
 
 
-def compacted(watch: Watch, compacted_revision: int) -> RevisionCompacted:
+def compacted(watch: Watcher, compacted_revision: int) -> RevisionCompacted:
     """What ends a watch whose history is gone."""
     return RevisionCompacted(
         f"the changes before revision {compacted_revision} are compacted, and watch"
