@@ -122,7 +122,7 @@ def settings_page() -> str:
             "## Of a node",
             "",
             "A setting is a flag of `raftkv serve`, an environment variable"
-            f" (`{ENVIRONMENT_PREFIX}` and the name in capitals, dots as two underscores) or a key"
+            f" (`{ENVIRONMENT_PREFIX}` and the name in capitals, dots as underscores) or a key"
             " of the TOML file of `--config`. A flag precedes a variable, a variable the file."
             " Settings without a flag of their own take `--set NAME=VALUE`.",
             "",

@@ -38,7 +38,7 @@ class DevCluster:
             "PATH": f"{programs}:{Path(sys.executable).parent}:{kept['PATH']}",
             "PYTHONPATH": f"{root}:{root / 'jepsen-lite'}",
             "RAFTKV_ENDPOINTS": self.endpoints,
-            "RAFTKV_DEV_LOG": str(self._log),
+            "DEV_LOG": str(self._log),
             "LC_ALL": "C.UTF-8",
         }
         self._process: subprocess.Popen[bytes] | None = None
