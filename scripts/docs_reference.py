@@ -70,8 +70,8 @@ def errors_page() -> str:
             "|---|---|",
             *outcomes,
             "",
-            "An error rebuilt from the wire has the outcome that the server stated, which may differ"
-            " from its class's.",
+            "An error rebuilt from the wire has the outcome that the server stated. It may differ"
+            " from the outcome of its class.",
             "`InvariantViolation` is no `RaftkvError` and no `Exception`: a safety check failed and"
             " the node stops.",
             "",
@@ -116,8 +116,8 @@ def settings_page() -> str:
             GENERATED,
             "# Settings",
             "",
-            "`raftkv config show --origin` prints the settings that `raftkv serve` would start with,"
-            " and where each comes from.",
+            "`raftkv config show --origin` prints all settings that `raftkv serve` would start"
+            " with, and where each comes from.",
             "",
             "## Of a node",
             "",
@@ -128,8 +128,11 @@ def settings_page() -> str:
             "",
             "| setting | default | range | flag | meaning |",
             "|---|---|---|---|---|",
-            *(_setting_row(field) for field in dataclasses.fields(Settings)
-              if field.name != "limits"),
+            *(
+                _setting_row(field)
+                for field in dataclasses.fields(Settings)
+                if field.name != "limits"
+            ),
             "",
             "### Limits of requests",
             "",
@@ -138,8 +141,10 @@ def settings_page() -> str:
             "",
             "| setting | default |",
             "|---|---|",
-            *(f"| `limits.{field.name}` | {DEFAULTS['limits.' + field.name]} |"
-              for field in dataclasses.fields(Limits)),
+            *(
+                f"| `limits.{field.name}` | {DEFAULTS['limits.' + field.name]} |"
+                for field in dataclasses.fields(Limits)
+            ),
             "",
             "## Of a client",
             "",
@@ -148,8 +153,10 @@ def settings_page() -> str:
             "",
             "| setting | default |",
             "|---|---|",
-            *(f"| `{field.name}` | {field.default} |"
-              for field in dataclasses.fields(ClientSettings)),
+            *(
+                f"| `{field.name}` | {field.default} |"
+                for field in dataclasses.fields(ClientSettings)
+            ),
             "",
         ]
     )

@@ -1,4 +1,4 @@
-"""The layer rules of ARCHITECTURE section 2 hold, and the check that says so can fail."""
+"""The layer rules of docs/architecture.md hold, and the check that says so can fail."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def violations(module: str, source: str) -> list[str]:
     """What `source`, as the module of that name, imports against the rules."""
     layer = layer_of(module)
     if layer == "raftkv" and module != "raftkv":
-        return [f"{module} belongs to no layer: give it one here and in ARCHITECTURE"]
+        return [f"{module} belongs to no layer: give it one here and in docs/architecture.md"]
     found = []
     for imported in imports(source):
         if imported.startswith("."):

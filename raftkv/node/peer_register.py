@@ -3,7 +3,7 @@
 A node that comes back from an older copy of its disk has forgotten votes and acknowledgements, and
 a second process from a copy of a disk votes a second time. Both are found out by what their peers
 have on their own disks: the highest start of each member, and an index up to which it had
-acknowledged what is committed. What no peer has noted escapes (ARCHITECTURE, "Disks").
+acknowledged what is committed. What no peer has noted escapes (docs/operating.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How the code blocks of a document are found and run.
 
-Blocks run in order against one cluster, in one working directory and, those in Python, in one
-namespace. Three conventions make a document's blocks executable as they stand:
+The blocks of a document run in order against one cluster and in one working directory, each in a
+process of its own. Three conventions make them executable as they stand:
 
 - `command; echo $?   # 3: why` fails unless the last line printed begins with that number.
 - A line whose comment names Ctrl-C is interrupted (SIGINT) after some seconds and must end with 0.
