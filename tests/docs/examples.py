@@ -77,9 +77,13 @@ class Runner:
         self.ran = 0
         self.skipped: list[str] = []
 
-    def run(self, path: Path) -> None:
-        """Run every block of the document; raises at the first that fails."""
+    def run(self, path: Path, before: str = "") -> None:
+        """Run every block, or those before that heading; raises at the first that fails."""
+        lines = path.read_text().splitlines()
+        end = lines.index(before) if before else len(lines)
         for example in parse(path, self._sh, self._python):
+            if example.line > end:
+                return
             try:
                 example.evaluate()
             except Exception as error:

@@ -14,30 +14,29 @@ import pytest
 from tests.docs.conftest import DevCluster
 from tests.docs.examples import ROOT, Runner, documents, parse, printed_codes, shell_source
 
-QUICK = {"README.md"}
-"""It runs by default; all others with `scripts/test --all`."""
-
-
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
 def with_examples() -> list[object]:
-    found = [path for path in documents() if list(parse(path))]
-    return [
-        pytest.param(
-            path, id=name_of(path), marks=() if name_of(path) in QUICK else pytest.mark.slow
-        )
-        for path in found
-    ]
+    return [pytest.param(path, id=name_of(path)) for path in documents() if list(parse(path))]
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 @pytest.mark.parametrize("path", with_examples())
 def test_the_examples_of_a_document_run(path: Path, dev_cluster: DevCluster) -> None:
     runner = Runner(dev_cluster.directory, dev_cluster.environment, dev_cluster.with_own_addresses)
     runner.run(path)
     assert runner.ran, runner.skipped
+
+
+@pytest.mark.cluster
+def test_the_first_five_minutes_of_the_readme_are_as_it_says(dev_cluster: DevCluster) -> None:
+    """The quick part, run by default: start, use, kill the leader, go on, and the first program."""
+    runner = Runner(dev_cluster.directory, dev_cluster.environment, dev_cluster.with_own_addresses)
+    runner.run(ROOT / "README.md", before="## Locks, leaders, watches")
+    assert runner.ran == 4
 
 
 def test_every_code_block_has_a_language_that_is_run_or_known_as_text() -> None:
