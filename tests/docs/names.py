@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PLACES = (ROOT / "raftkv", ROOT, ROOT / "jepsen-lite")
-SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 IN_FILE = re.compile(r"([\w./-]+\.(?:py|proto|toml|md|txt|sh))(?::([\w.]+))?")
 FOLDER = re.compile(r"[\w-][\w./-]*/")
 MEMBER = re.compile(r"[A-Z]\w*[a-z]\w*\.[_a-z]\w*")
@@ -17,7 +17,8 @@ MEMBER = re.compile(r"[A-Z]\w*[a-z]\w*\.[_a-z]\w*")
 
 def spans(text: str) -> list[str]:
     """All code spans of a Markdown text, those in code blocks left out."""
-    return SPAN.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return [" ".join(span.split()) for span in SPAN.findall(prose)]
 
 
 def find(path: str) -> Path | None:

@@ -14,6 +14,7 @@ import pytest
 from tests.docs.conftest import DevCluster
 from tests.docs.examples import ROOT, Runner, documents, parse, printed_codes, shell_source
 
+
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
