@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +23,9 @@ class DevCluster:
     """Three nodes in one `raftkv dev --temporary`, and a shell's environment to reach them."""
 
     def __init__(self, directory: Path) -> None:
-        self.client_port, self.peer_port = _consecutive_ports(), _consecutive_ports()
+        self.client_port, client_ports = ports_in_a_row(NODES)
+        self.peer_port, peer_ports = ports_in_a_row(NODES)
+        self._reserved = [*client_ports, *peer_ports]
         self.directory = directory / "work"
         self.directory.mkdir()
         self._log = directory / "dev.log"
@@ -61,6 +64,8 @@ class DevCluster:
             time.sleep(0.05)
 
     def stop(self) -> None:
+        for reservation in self._reserved:
+            reservation.close()
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
@@ -76,31 +81,38 @@ class DevCluster:
         return source
 
 
-def _consecutive_ports() -> int:
-    """The first of NODES ports in a row that are free now."""
+def ports_in_a_row(count: int) -> tuple[int, list[socket.socket]]:
+    """The first of that many ports, and what reserves the others: see `jepsen_lite.ports`."""
     for _ in range(100):
         (first,) = free_ports(1)
-        if all(_is_free(first + number) for number in range(1, NODES)):
-            return first
+        reserved: list[socket.socket] = []
+        for port in range(first + 1, first + count):
+            reservation = socket.socket(type=socket.SOCK_DGRAM)
+            reserved.append(reservation)
+            if not _is_free(port, reservation):
+                break
+        else:
+            return first, reserved
+        for reservation in reserved:
+            reservation.close()
     raise AssertionError("no free ports in a row")
 
 
-def _is_free(port: int) -> bool:
-    import socket
-
-    with socket.socket() as listener:
-        try:
+def _is_free(port: int, reservation: socket.socket) -> bool:
+    try:
+        reservation.bind(("127.0.0.1", port))
+        with socket.socket() as listener:
             listener.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
-            return False
+    except OSError:
+        return False
     return True
 
 
 @pytest.fixture
 def dev_cluster(tmp_path: Path) -> Iterator[DevCluster]:
     cluster = DevCluster(tmp_path)
-    cluster.start()
     try:
+        cluster.start()
         yield cluster
     finally:
         cluster.stop()
