@@ -24,7 +24,14 @@ from raftkv.client.model.results import (
     TransactionResult,
 )
 from raftkv.client.model.when import Compare
-from raftkv.client.requests import Fences, deletion_bounds, range_bounds, to_key
+from raftkv.client.requests import (
+    Fences,
+    WriteOptions,
+    deletion_bounds,
+    range_bounds,
+    to_key,
+    write_options,
+)
 from raftkv.errors import InvalidRequest, TooManyKeys, Unavailable
 from raftkv.rpc.v1 import kv_pb2
 
@@ -78,9 +85,7 @@ class KvMethods(Core):
             prev_kv,
             ignore_value,
             ignore_lease,
-            fence,
-            idempotency_key,
-            idempotency_ttl,
+            write_options(fence, idempotency_key, idempotency_ttl),
         )
         timeout_s = self._timeout_s if timeout is None else self._timeout(timeout)
         pipeline = self._pipeline
@@ -248,7 +253,8 @@ class KvMethods(Core):
         deletion = kv_pb2.DeleteRange(
             key=to_key(key, self._settings), prev_kv=to_flag(prev_kv, "prev_kv")
         )
-        return await self._delete(deletion, fence, idempotency_key, idempotency_ttl, timeout)
+        options = write_options(fence, idempotency_key, idempotency_ttl)
+        return await self._delete(deletion, options, timeout)
 
     async def delete_range(
         self,
@@ -277,7 +283,8 @@ class KvMethods(Core):
             limit=to_int64(limit, "limit", 0),
             prev_kv=to_flag(prev_kv, "prev_kv"),
         )
-        return await self._delete(deletion, fence, idempotency_key, idempotency_ttl, timeout)
+        options = write_options(fence, idempotency_key, idempotency_ttl)
+        return await self._delete(deletion, options, timeout)
 
     async def delete_prefix(
         self,
@@ -322,7 +329,10 @@ class KvMethods(Core):
         """
         command = requests.compare_and_swap_command(self._settings, key, expected, new_value, lease)
         result: SwapResult = await self._run(
-            command, results.swap_result, timeout, idempotency_key, idempotency_ttl, fence
+            command,
+            results.swap_result,
+            timeout,
+            write_options(fence, idempotency_key, idempotency_ttl),
         )
         return result
 
@@ -347,9 +357,7 @@ class KvMethods(Core):
             kv_pb2.Command(transaction=transaction),
             results.transaction_result,
             timeout,
-            idempotency_key,
-            idempotency_ttl,
-            fence,
+            write_options(fence, idempotency_key, idempotency_ttl),
         )
         return result
 
@@ -403,9 +411,7 @@ class KvMethods(Core):
     async def _delete(
         self,
         deletion: kv_pb2.DeleteRange,
-        fence: Fences,
-        idempotency_key: str | bytes,
-        idempotency_ttl: float | None,
+        options: WriteOptions,
         timeout: float | None,
     ) -> DeleteResult:
         try:
@@ -413,9 +419,7 @@ class KvMethods(Core):
                 kv_pb2.Command(delete_range=deletion),
                 results.delete_result,
                 timeout,
-                idempotency_key,
-                idempotency_ttl,
-                fence,
+                options,
             )
         except TooManyKeys as error:
             told = TooManyKeys(
