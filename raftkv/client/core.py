@@ -102,9 +102,9 @@ class Core:
             await asyncio.sleep(pause_s)
 
     async def close(self) -> None:
-        """Wait for the calls under way, at most for the default timeout; give the session back.
+        """Wait for the calls under way, at most for the default timeout, and close the session.
 
-        Calls that are still waiting then fail. The session and the leases of locks are given back
+        Calls that are still waiting then fail. The session and the leases of locks are revoked
         within a second; if no majority answers, their TTL ends them. Calling it again does nothing,
         nor does it in a child that was forked from the client's process. Raises `WrongLoop`.
         """

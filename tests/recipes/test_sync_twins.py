@@ -10,8 +10,7 @@ import async_solipsism
 import pytest
 
 from raftkv.client.settings import ClientSettings
-from raftkv.client.sync import client as sync_client
-from raftkv.client.sync import locks as sync_locks
+from raftkv.client.sync import base
 from raftkv.client.sync.client import SyncClient
 from raftkv.errors import LockLost
 from raftkv.recipes import sync as recipes
@@ -50,8 +49,7 @@ class VirtualPortal:
 @pytest.fixture
 def portal(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualPortal]:
     portal = VirtualPortal()
-    for module in (sync_client, sync_locks, recipes):
-        monkeypatch.setattr(module, "shared_portal", lambda: portal)
+    monkeypatch.setattr(base, "shared_portal", lambda: portal)
     yield portal
     portal.loop.close()
 

@@ -484,16 +484,3 @@ def _after_fork_in_child() -> None:
 # Never collected: closing the loop would change the epoll set that the parent's loop waits on.
 _inherited: list[Portal] = []
 os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-R = TypeVar("R")
-
-
-def twin_of(method: Callable[..., object]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """The twin's contract is that of the asynchronous method, word for word."""
-
-    def with_its_docstring(twin: Callable[P, R]) -> Callable[P, R]:
-        twin.__doc__ = method.__doc__
-        return twin
-
-    return with_its_docstring
