@@ -19,6 +19,7 @@ IN_CODE = (
 IN_PROSE = (
     (r"\btask\b", "thread"),
     (r"\btasks\b", "threads"),
+    (r"\bTasks\b", "Threads"),
     (
         r"\bIt runs on the client's loop\.",
         "It runs on raftkv's own thread, so it must be quick and may not call the client.",

@@ -59,7 +59,9 @@ SYNCHRONOUS_TYPES = (
     (r"AsyncGenerator\[(.+), None\]", r"Iterator[\1]"),
     (r"AsyncIterator\[(.+)\]", r"Iterator[\1]"),
 )
-ONLY_ASYNCHRONOUS = re.compile(r"\b(await|async|asyncio|coroutine|event loops?|tasks?)\b")
+ONLY_ASYNCHRONOUS = re.compile(
+    r"\b(await|async|asyncio|coroutine|event loops?|tasks?)\b", re.IGNORECASE
+)
 
 
 def public_methods(cls: type) -> dict[str, object]:
@@ -83,7 +85,11 @@ def twin_class(name: str) -> Any:
 def alike(docstring: str | None) -> str:
     """The words of a docstring, without what tells an asynchronous call from a synchronous one."""
     text = re.sub(r"\s+", " ", re.sub(r"\b(await|async)\s+", "", docstring or ""))
-    text = re.sub(r"\btask(s?)\b", r"thread\1", text)
+    text = re.sub(
+        r"\b([Tt])ask(s?)\b",
+        lambda found: {"t": "thread", "T": "Thread"}[found[1]] + found[2],
+        text,
+    )
     text = re.sub(r"\bconnect_sync\b", "connect", re.sub(r"\brecipes\.sync\b", "recipes", text))
     text = text.replace(
         "raftkv's own thread, so it must be quick and may not call the client.",
@@ -175,6 +181,16 @@ def test_no_twin_speaks_of_what_only_an_event_loop_has() -> None:
             if word := ONLY_ASYNCHRONOUS.search(text):
                 found.append(f"{where} says {word[0]}")
     assert not found, "\n".join(found)
+
+
+def test_what_docstrings_name_is_exported() -> None:
+    docstrings = [raftkv.connect_sync.__doc__ or ""]
+    for name in TWINS:
+        cls = twin_class(name)
+        docstrings += [getattr(cls, member).__doc__ or "" for member in ("__class__", *vars(cls))]
+    named = {name for text in docstrings for name in re.findall(r"\braftkv\.(\w+)", text)}
+    assert {"SyncTransaction", "bounded", "connect_sync"} <= named
+    assert not {name for name in named if not hasattr(raftkv, name)}
 
 
 def copy_of_the_source(root: Path) -> None:

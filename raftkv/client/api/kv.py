@@ -49,7 +49,7 @@ class KvMethods(ReadMethods):
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
     ) -> PutResult:
-        """Set `key` to `value`.
+        """Set `key` to `value`; `revision` of the result is that of the write.
 
         - `key`: 1 to 8,192 bytes; a `str` stands for its UTF-8 bytes.
         - `value`: at most 1 MiB.
@@ -65,12 +65,13 @@ class KvMethods(ReadMethods):
           `ClientSettings.timeout_s_max` (60).
 
         Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
-        `DeadlineExceeded` if time ran out and nothing was changed; `OutcomeUnknown` if time ran out
-        after the write was sent, so that it may have been applied; `FencedOff`;
-        `IdempotencyKeyReused` if the key names another command; `WrongCluster`; `LeaseNotFound`;
-        `KeyNotFound` if there is no value or lease to keep. Costs one entry of the replicated log,
-        which a majority of the nodes writes to disk. Concurrent writes share that. Until `timeout`
-        the client retries, and the write is applied once at most.
+        `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
+        timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
+        been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
+        the key names another command; `WrongCluster`; `LeaseNotFound`; `KeyNotFound` if there is no
+        value or lease to keep. Costs one entry of the replicated log, which a majority of the nodes
+        writes to disk. Concurrent writes share that. Until `timeout` the client retries, and the
+        write is applied once at most.
         """
         piece = requests.put_piece(
             self._settings,
@@ -112,11 +113,12 @@ class KvMethods(ReadMethods):
           `ClientSettings.timeout_s_max` (60).
 
         Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
-        `DeadlineExceeded` if time ran out and nothing was changed; `OutcomeUnknown` if time ran out
-        after the write was sent, so that it may have been applied; `FencedOff`;
-        `IdempotencyKeyReused` if the key names another command; `WrongCluster`. Costs one entry of
-        the replicated log, which a majority of the nodes writes to disk. Concurrent writes share
-        that. Until `timeout` the client retries, and the write is applied once at most.
+        `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
+        timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
+        been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
+        the key names another command; `WrongCluster`. Costs one entry of the replicated log, which
+        a majority of the nodes writes to disk. Concurrent writes share that. Until `timeout` the
+        client retries, and the write is applied once at most.
         """
         deletion = kv_pb2.DeleteRange(
             key=to_key(key, self._settings), prev_kv=to_flag(prev_kv, "prev_kv")
@@ -153,13 +155,14 @@ class KvMethods(ReadMethods):
           `ClientSettings.timeout_s_max` (60).
 
         Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
-        `DeadlineExceeded` if time ran out and nothing was changed; `OutcomeUnknown` if time ran out
-        after the write was sent, so that it may have been applied; `FencedOff`;
-        `IdempotencyKeyReused` if the key names another command; `WrongCluster`; `TooManyKeys` if
-        these are more than the 10,000 keys that one revision may delete. Nothing was deleted then;
-        `delete_range_in_pages` deletes any number. Costs one entry of the replicated log, which a
-        majority of the nodes writes to disk. Concurrent writes share that. Until `timeout` the
-        client retries, and the write is applied once at most.
+        `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
+        timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
+        been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
+        the key names another command; `WrongCluster`; `TooManyKeys` if these are more than the
+        10,000 keys that one revision may delete. Nothing was deleted then; `delete_range_in_pages`
+        deletes any number. Costs one entry of the replicated log, which a majority of the nodes
+        writes to disk. Concurrent writes share that. Until `timeout` the client retries, and the
+        write is applied once at most.
         """
         start, end = deletion_bounds(start, end, prefix)
         deletion = kv_pb2.DeleteRange(
@@ -197,13 +200,14 @@ class KvMethods(ReadMethods):
           `ClientSettings.timeout_s_max` (60).
 
         Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
-        `DeadlineExceeded` if time ran out and nothing was changed; `OutcomeUnknown` if time ran out
-        after the write was sent, so that it may have been applied; `FencedOff`;
-        `IdempotencyKeyReused` if the key names another command; `WrongCluster`; `TooManyKeys` if
-        these are more than the 10,000 keys that one revision may delete. Nothing was deleted then;
-        `delete_prefix_in_pages` deletes any number. Costs one entry of the replicated log, which a
-        majority of the nodes writes to disk. Concurrent writes share that. Until `timeout` the
-        client retries, and the write is applied once at most.
+        `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
+        timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
+        been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
+        the key names another command; `WrongCluster`; `TooManyKeys` if these are more than the
+        10,000 keys that one revision may delete. Nothing was deleted then; `delete_prefix_in_pages`
+        deletes any number. Costs one entry of the replicated log, which a majority of the nodes
+        writes to disk. Concurrent writes share that. Until `timeout` the client retries, and the
+        write is applied once at most.
         """
         return await self.delete_range(
             prefix=prefix,
@@ -244,12 +248,12 @@ class KvMethods(ReadMethods):
           `ClientSettings.timeout_s_max` (60).
 
         Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
-        `DeadlineExceeded` if time ran out and nothing was changed; `OutcomeUnknown` if time ran out
-        after the write was sent, so that it may have been applied; `FencedOff`;
-        `IdempotencyKeyReused` if the key names another command; `WrongCluster`; `LeaseNotFound`.
-        Costs one entry of the replicated log, which a majority of the nodes writes to disk.
-        Concurrent writes share that. Until `timeout` the client retries, and the write is applied
-        once at most.
+        `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
+        timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
+        been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
+        the key names another command; `WrongCluster`; `LeaseNotFound`. Costs one entry of the
+        replicated log, which a majority of the nodes writes to disk. Concurrent writes share that.
+        Until `timeout` the client retries, and the write is applied once at most.
         """
         command = requests.compare_and_swap_command(self._settings, key, expected, new_value, lease)
         result: SwapResult = await self._run(
@@ -286,12 +290,13 @@ class KvMethods(ReadMethods):
           `ClientSettings.timeout_s_max` (60).
 
         Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
-        `DeadlineExceeded` if time ran out and nothing was changed; `OutcomeUnknown` if time ran out
-        after the write was sent, so that it may have been applied; `FencedOff`;
-        `IdempotencyKeyReused` if the key names another command; `WrongCluster`; what an operation
-        of the branch that ran raises, and then none of them is applied. Costs one entry of the
-        replicated log, which a majority of the nodes writes to disk. Concurrent writes share that.
-        Until `timeout` the client retries, and the write is applied once at most.
+        `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
+        timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
+        been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
+        the key names another command; `WrongCluster`; what an operation of the branch that ran
+        raises, and then none of them is applied. Costs one entry of the replicated log, which a
+        majority of the nodes writes to disk. Concurrent writes share that. Until `timeout` the
+        client retries, and the write is applied once at most.
         """
         transaction = transaction_of(compare, success, failure)
         requests.check_transaction(self._settings, transaction)

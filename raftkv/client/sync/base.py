@@ -175,15 +175,15 @@ class KeptLeaseTwin(Twin[KeptLease]):
         kept.on_lost(self.lost.set)
 
 
-class Losable(Protocol):
+class ReportsLoss(Protocol):
     """Anything that calls back when it is lost."""
 
     def on_lost(self, callback: Callable[[], None]) -> None: ...
 
 
-async def listen(losable: Losable, callback: Callable[[], None]) -> None:
+async def listen(held: ReportsLoss, callback: Callable[[], None]) -> None:
     """Register `callback`, on the loop."""
-    losable.on_lost(callback)
+    held.on_lost(callback)
 
 
 async def make_twin(

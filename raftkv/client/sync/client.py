@@ -719,7 +719,7 @@ class SyncClient(ClientTwin):
         idempotency_ttl: float | None = None,
         timeout: float | None = None,
     ) -> PutResult:
-        """Set `key` to `value`.
+        """Set `key` to `value`; `revision` of the result is that of the write.
 
         - `key`: 1 to 8,192 bytes; a `str` stands for its UTF-8 bytes.
         - `value`: at most 1 MiB.
@@ -735,12 +735,13 @@ class SyncClient(ClientTwin):
           `ClientSettings.timeout_s_max` (60).
 
         Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
-        `DeadlineExceeded` if time ran out and nothing was changed; `OutcomeUnknown` if time ran out
-        after the write was sent, so that it may have been applied; `FencedOff`;
-        `IdempotencyKeyReused` if the key names another command; `WrongCluster`; `LeaseNotFound`;
-        `KeyNotFound` if there is no value or lease to keep. Costs one entry of the replicated log,
-        which a majority of the nodes writes to disk. Concurrent writes share that. Until `timeout`
-        the client retries, and the write is applied once at most.
+        `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
+        timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
+        been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
+        the key names another command; `WrongCluster`; `LeaseNotFound`; `KeyNotFound` if there is no
+        value or lease to keep. Costs one entry of the replicated log, which a majority of the nodes
+        writes to disk. Concurrent writes share that. Until `timeout` the client retries, and the
+        write is applied once at most.
         """
         return self._portal.call(
             self._asynchronous.put,
@@ -779,11 +780,12 @@ class SyncClient(ClientTwin):
           `ClientSettings.timeout_s_max` (60).
 
         Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
-        `DeadlineExceeded` if time ran out and nothing was changed; `OutcomeUnknown` if time ran out
-        after the write was sent, so that it may have been applied; `FencedOff`;
-        `IdempotencyKeyReused` if the key names another command; `WrongCluster`. Costs one entry of
-        the replicated log, which a majority of the nodes writes to disk. Concurrent writes share
-        that. Until `timeout` the client retries, and the write is applied once at most.
+        `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
+        timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
+        been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
+        the key names another command; `WrongCluster`. Costs one entry of the replicated log, which
+        a majority of the nodes writes to disk. Concurrent writes share that. Until `timeout` the
+        client retries, and the write is applied once at most.
         """
         return self._portal.call(
             self._asynchronous.delete,
@@ -824,13 +826,14 @@ class SyncClient(ClientTwin):
           `ClientSettings.timeout_s_max` (60).
 
         Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
-        `DeadlineExceeded` if time ran out and nothing was changed; `OutcomeUnknown` if time ran out
-        after the write was sent, so that it may have been applied; `FencedOff`;
-        `IdempotencyKeyReused` if the key names another command; `WrongCluster`; `TooManyKeys` if
-        these are more than the 10,000 keys that one revision may delete. Nothing was deleted then;
-        `delete_range_in_pages` deletes any number. Costs one entry of the replicated log, which a
-        majority of the nodes writes to disk. Concurrent writes share that. Until `timeout` the
-        client retries, and the write is applied once at most.
+        `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
+        timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
+        been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
+        the key names another command; `WrongCluster`; `TooManyKeys` if these are more than the
+        10,000 keys that one revision may delete. Nothing was deleted then; `delete_range_in_pages`
+        deletes any number. Costs one entry of the replicated log, which a majority of the nodes
+        writes to disk. Concurrent writes share that. Until `timeout` the client retries, and the
+        write is applied once at most.
         """
         return self._portal.call(
             self._asynchronous.delete_range,
@@ -871,13 +874,14 @@ class SyncClient(ClientTwin):
           `ClientSettings.timeout_s_max` (60).
 
         Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
-        `DeadlineExceeded` if time ran out and nothing was changed; `OutcomeUnknown` if time ran out
-        after the write was sent, so that it may have been applied; `FencedOff`;
-        `IdempotencyKeyReused` if the key names another command; `WrongCluster`; `TooManyKeys` if
-        these are more than the 10,000 keys that one revision may delete. Nothing was deleted then;
-        `delete_prefix_in_pages` deletes any number. Costs one entry of the replicated log, which a
-        majority of the nodes writes to disk. Concurrent writes share that. Until `timeout` the
-        client retries, and the write is applied once at most.
+        `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
+        timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
+        been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
+        the key names another command; `WrongCluster`; `TooManyKeys` if these are more than the
+        10,000 keys that one revision may delete. Nothing was deleted then; `delete_prefix_in_pages`
+        deletes any number. Costs one entry of the replicated log, which a majority of the nodes
+        writes to disk. Concurrent writes share that. Until `timeout` the client retries, and the
+        write is applied once at most.
         """
         return self._portal.call(
             self._asynchronous.delete_prefix,
@@ -919,12 +923,12 @@ class SyncClient(ClientTwin):
           `ClientSettings.timeout_s_max` (60).
 
         Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
-        `DeadlineExceeded` if time ran out and nothing was changed; `OutcomeUnknown` if time ran out
-        after the write was sent, so that it may have been applied; `FencedOff`;
-        `IdempotencyKeyReused` if the key names another command; `WrongCluster`; `LeaseNotFound`.
-        Costs one entry of the replicated log, which a majority of the nodes writes to disk.
-        Concurrent writes share that. Until `timeout` the client retries, and the write is applied
-        once at most.
+        `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
+        timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
+        been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
+        the key names another command; `WrongCluster`; `LeaseNotFound`. Costs one entry of the
+        replicated log, which a majority of the nodes writes to disk. Concurrent writes share that.
+        Until `timeout` the client retries, and the write is applied once at most.
         """
         return self._portal.call(
             self._asynchronous.compare_and_swap,
@@ -964,12 +968,13 @@ class SyncClient(ClientTwin):
           `ClientSettings.timeout_s_max` (60).
 
         Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
-        `DeadlineExceeded` if time ran out and nothing was changed; `OutcomeUnknown` if time ran out
-        after the write was sent, so that it may have been applied; `FencedOff`;
-        `IdempotencyKeyReused` if the key names another command; `WrongCluster`; what an operation
-        of the branch that ran raises, and then none of them is applied. Costs one entry of the
-        replicated log, which a majority of the nodes writes to disk. Concurrent writes share that.
-        Until `timeout` the client retries, and the write is applied once at most.
+        `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
+        timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
+        been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
+        the key names another command; `WrongCluster`; what an operation of the branch that ran
+        raises, and then none of them is applied. Costs one entry of the replicated log, which a
+        majority of the nodes writes to disk. Concurrent writes share that. Until `timeout` the
+        client retries, and the write is applied once at most.
         """
         return self._portal.call(
             self._asynchronous.txn,

@@ -25,7 +25,7 @@ class SyncLock(LockTwin):
     The lock is lost when its lease ends, and when an operator deletes the holder's key or revokes
     its lease: in a healthy cluster that shows within a second. Where a client has more than 5,000
     entries in queues, or the server refuses the watch of the key, a deletion shows at the release
-    only, a revocation within a third of `ttl`. Tasks may share a lock: they take it one after the
+    only, a revocation within a third of `ttl`. Threads may share a lock: they take it one after the
     other. Times are in seconds.
     """
 
