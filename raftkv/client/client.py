@@ -78,7 +78,7 @@ class Client(
 
 
 _dropped: set[asyncio.Task[None]] = set()
-"""The ends of clients that nobody else refers to."""
+"""The closing tasks of dropped clients: the loop itself keeps weak references only."""
 
 
 def _close_dropped(client: Client) -> None:
@@ -88,7 +88,7 @@ def _close_dropped(client: Client) -> None:
 
 
 class Connecting:
-    """A client to be: `await` it, or enter it with `async with`."""
+    """A client that is not connected yet: `await` it, or enter it with `async with`."""
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ class AgreedSize:
             theirs = found.value.decode(errors="replace")
             raise SizeMismatch(
                 f"{self._field} is {self.size} here and {theirs} for others; use that, or delete"
-                f" {printable(self._key)} while nobody uses the name",
+                f" {printable(self._key)} while the name is not in use",
                 size=theirs,
             )
         self._agreed = True

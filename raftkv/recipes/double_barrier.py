@@ -52,7 +52,7 @@ class DoubleBarrier:
     A member that dies loses its entry when its lease ends, at most `ttl` seconds later. Members
     that wait to enter then wait for another member instead. Members that have entered see nothing
     until they leave: the dead member counts as one that has left. So no member waits for a dead one
-    for longer than `ttl`, and the barrier does not tell whether every member finished its work.
+    for longer than `ttl`, and the barrier does not show whether every member finished its work.
     A member that arrives when the round is full waits for the next round. `count` is at least 1,
     `ttl` is in seconds. `enter` raises `SizeMismatch` if the name is in use with another `count`.
     """

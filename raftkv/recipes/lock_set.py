@@ -59,8 +59,8 @@ class LockSet(Sequence[Lock]):
 
         The locks belong to the task that calls this, as with `Lock.acquire`. `timeout` None: as
         long as others hold them, 0: each lock is tried once, in their order, until one is not
-        free. Raises `LockNotAcquired` after the timeout, `DeadlineExceeded` if no answer came that
-        says whether others hold them, `LockReentered` and `LockLost` as `Lock.acquire`. Costs one
+        free. Raises `LockNotAcquired` after the timeout, `DeadlineExceeded` if it is not
+        known whether others hold them, `LockReentered` and `LockLost` as `Lock.acquire`. Costs one
         write for each lock.
         """
         return self._acquire(calling_task(), timeout)

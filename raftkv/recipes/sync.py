@@ -154,9 +154,9 @@ class LockSet(HeldByThreads[lock_set.LockSet, list[Hold]], Sequence[SyncLock]):
 
         The locks belong to the thread that calls this, as with `SyncLock.acquire`. `timeout` None:
         as long as others hold them, 0: each lock is tried once, in their order, until one is not
-        free. Raises `LockNotAcquired` after the timeout, `DeadlineExceeded` if no answer came that
-        says whether others hold them, `LockReentered` and `LockLost` as `SyncLock.acquire`. Costs
-        one write for each lock.
+        free. Raises `LockNotAcquired` after the timeout, `DeadlineExceeded` if it is not known
+        whether others hold them, `LockReentered` and `LockLost` as `SyncLock.acquire`. Costs one
+        write for each lock.
         """
         self._acquire(timeout)
         return self
@@ -243,7 +243,7 @@ class DoubleBarrier(Twin[double_barrier.DoubleBarrier]):
     A member that dies loses its entry when its lease ends, at most `ttl` seconds later. Members
     that wait to enter then wait for another member instead. Members that have entered see nothing
     until they leave: the dead member counts as one that has left. So no member waits for a dead one
-    for longer than `ttl`, and the barrier does not tell whether every member finished its work. A
+    for longer than `ttl`, and the barrier does not show whether every member finished its work. A
     member that arrives when the round is full waits for the next round. `count` is at least 1,
     `ttl` is in seconds. `enter` raises `SizeMismatch` if the name is in use with another `count`.
     """

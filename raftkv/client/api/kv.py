@@ -338,9 +338,9 @@ class KvMethods(ReadMethods):
                 options,
             )
         except TooManyKeys as error:
-            told = TooManyKeys(
+            advised = TooManyKeys(
                 f"{error.message} (delete_range_in_pages and delete_prefix_in_pages do that)"
             )
-            told.facts = error.facts
-            raise told from None
+            advised.facts = error.facts
+            raise advised from None
         return result

@@ -1,4 +1,4 @@
-"""Leases: keys that vanish when their owner stops renewing."""
+"""Leases: their keys are deleted when their owner stops renewing."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class LeaseMethods(Core):
         """
         grant = kv_pb2.LeaseGrant(lease=to_int64(lease, "lease"), ttl_ms=milliseconds(ttl, "ttl"))
         command, options = kv_pb2.Command(lease_grant=grant), WriteOptions(fence)
-        if lease:  # the caller knows it whatever happens, and may ask for it again
+        if lease:  # the caller knows the id, and may revoke the lease whatever happens here
             result: LeaseResult = await self._run(
                 command, lease_result, timeout, WriteOptions(fence)
             )

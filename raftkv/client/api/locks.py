@@ -85,7 +85,7 @@ class LockMethods(Core):
         value: str | bytes = b"",
         timeout: float | None = None,
     ) -> Grant:
-        """Take the lock `name` for `ttl` seconds if nobody holds it or waits for it.
+        """Take the lock `name` for `ttl` seconds if no client holds it or waits for it.
 
         - `name`: 1 to 8,192 bytes, `str` or `bytes`.
         - `ttl`: seconds, within the server's bounds. Nothing renews it: call `renew` in time.

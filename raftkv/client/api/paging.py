@@ -100,7 +100,7 @@ async def read_range(
     """
     with suppress(TooLarge, TooManyKeys):
         return await read_page(message)
-    # An order by values that nobody wants to see: only the values tell it.
+    # The order by value needs the values, also if the caller wants the keys only.
     hidden_values = sort is Sort.VALUE and message.keys_only
     request = _with_values(message) if hidden_values else message
     while True:
@@ -110,7 +110,7 @@ async def read_range(
         except RevisionCompacted:
             if message.revision:
                 raise
-            # The revision that the pages were pinned to was compacted meanwhile: start afresh.
+            # The revision of the pages was compacted meanwhile: begin again at a new one.
         except DeadlineExceeded as error:
             if not pages.keys:
                 raise
@@ -133,7 +133,7 @@ async def _read_pages(
         kvs = await _in_natural_order(pages, message.limit)
     else:
         kvs = await _sorted(pages, sort, descending, message.limit)
-    # Promised is the count of the whole range; it costs less than reading what the limit cuts off.
+    # The count of the whole range is promised; it costs less than reading beyond the limit.
     await pages.count()
     assert pages.first is not None
     more = not message.count_only and 0 < message.limit < pages.keys
@@ -224,8 +224,8 @@ class PagedDeletion:
     """Deletes a page with each iteration, in the order of the keys: `async for page in deletion`.
 
     Each page is one revision, and applied once at most. An error or a cancellation leaves the
-    earlier pages deleted. The numbers say what is certainly gone, and to go on iterating deletes
-    the rest.
+    earlier pages deleted. The numbers count what is certainly gone. To go on iterating deletes the
+    rest.
     """
 
     deleted: int

@@ -175,16 +175,16 @@ class ReadMethods(Core):
 
     def _page_reader(self, level: Level, revision: int, timeout_s: Callable[[], float]) -> ReadPage:
         """Reads the first page at `level`; the others are pinned to its revision, and need only a
-        node that has it. `timeout_s` says how much time the next one has.
+        node that has it. `timeout_s()` is the time that is left for the next page.
         """
         pipeline = self._pipeline
 
         async def read_page(page: kv_pb2.Range) -> RangeResult:
             pinned = page.revision != revision
-            lane = self._reads(AtLeast(page.revision) if pinned else level)
+            queue = self._reads(AtLeast(page.revision) if pinned else level)
             piece = requests.range_piece(page)
             found: RangeResult = await pipeline.submit(
-                lane, piece, results.range_reading, timeout_s()
+                queue, piece, results.range_reading, timeout_s()
             )
             return found
 
@@ -271,9 +271,9 @@ class ReadMethods(Core):
         pipeline = self._pipeline
 
         async def read(level: Level, timeout_s: float) -> TransactionResult:
-            lane = self._reads(level, transactions=True)
+            queue = self._reads(level, transactions=True)
             found: TransactionResult = await pipeline.submit(
-                lane, piece, results.transaction_reading, timeout_s
+                queue, piece, results.transaction_reading, timeout_s
             )
             return found
 
@@ -282,14 +282,14 @@ class ReadMethods(Core):
         return replace(result, fallback=fell_back)
 
     def _reads(self, level: QueueLevel, *, transactions: bool = False) -> ReadQueue:
-        """The lane of a level; what was seen in answers outside the pipeline counts for it too."""
+        """The call queue of a level. SESSION includes what unary answers have shown, too."""
         if type(level) is not ReadLevel and not isinstance(level, AtLeast):
             to_level(level)
         self._pipeline.saw(self._unary.revision)
         return self._pipeline.reads(level, transactions=transactions)
 
 
-# Of the caller's time, for the stale read: it needs one node that answers, and no majority.
+# The share of the caller's time for the stale read, which needs one node and no majority.
 STALE_SHARE = 0.25
 
 T = TypeVar("T")

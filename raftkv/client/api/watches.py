@@ -33,7 +33,8 @@ class WatchMethods(Core):
           the call.
         - `prev_kv`: with the key-value before each change.
         - `puts`, `deletes`: False leaves these changes out; one of them must be True.
-        - `progress`: also events of kind PROGRESS, which say now and then how far the watch is.
+        - `progress`: also events of kind PROGRESS, now and then, with the revision up to which
+          every event was delivered.
 
         Raises `InvalidRequest` for a wrong argument. Iterating raises `RevisionCompacted` if the
         next revision is compacted, and `WrongCluster`. The watch begins in the background, at once:

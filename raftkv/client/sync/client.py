@@ -269,7 +269,8 @@ class SyncClient(ClientTwin):
           the call.
         - `prev_kv`: with the key-value before each change.
         - `puts`, `deletes`: False leaves these changes out; one of them must be True.
-        - `progress`: also events of kind PROGRESS, which say now and then how far the watch is.
+        - `progress`: also events of kind PROGRESS, now and then, with the revision up to which
+          every event was delivered.
 
         Raises `InvalidRequest` for a wrong argument. Iterating raises `RevisionCompacted` if the
         next revision is compacted, and `WrongCluster`. The watch begins in the background, at once:
@@ -327,7 +328,7 @@ class SyncClient(ClientTwin):
         value: str | bytes = b"",
         timeout: float | None = None,
     ) -> Grant:
-        """Take the lock `name` for `ttl` seconds if nobody holds it or waits for it.
+        """Take the lock `name` for `ttl` seconds if no client holds it or waits for it.
 
         - `name`: 1 to 8,192 bytes, `str` or `bytes`.
         - `ttl`: seconds, within the server's bounds. Nothing renews it: call `renew` in time.

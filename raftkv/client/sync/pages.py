@@ -44,8 +44,8 @@ class SyncPagedDeletion(PagedDeletionTwin):
     """Deletes a page with each iteration, in the order of the keys: `for page in deletion`.
 
     Each page is one revision, and applied once at most. An error or a cancellation leaves the
-    earlier pages deleted. The numbers say what is certainly gone, and to go on iterating deletes
-    the rest.
+    earlier pages deleted. The numbers count what is certainly gone. To go on iterating deletes the
+    rest.
     """
 
     @property
