@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from raftkv.client.settings import ClientSettings
     from raftkv.client.sync.client import SyncClient, connect_sync
     from raftkv.client.sync.pages import SyncPagedDeletion, SyncScan
+    from raftkv.client.sync.transactions import SyncTransaction
     from raftkv.client.sync.watch import SyncWatch
     from raftkv.client.watch.watch import Watch
     from raftkv.errors import (
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
         MembershipRefused,
         MemberUnknown,
         NoLeader,
+        NotElected,
         NotServing,
         Outcome,
         OutcomeUnknown,
@@ -129,6 +131,7 @@ __all__ = [
     "MembershipRefused",
     "NoLeader",
     "NodeStatus",
+    "NotElected",
     "NotServing",
     "Operation",
     "OperationResult",
@@ -156,6 +159,7 @@ __all__ = [
     "SyncClient",
     "SyncPagedDeletion",
     "SyncScan",
+    "SyncTransaction",
     "SyncWatch",
     "TooLarge",
     "TooManyKeys",
@@ -199,6 +203,7 @@ _HOMES = (
     "raftkv.client.requests",
     "raftkv.client.watch.watch",
     "raftkv.client.model.results",
+    "raftkv.client.sync.transactions",
     "raftkv.client.sync.watch",
     "raftkv.client.model.when",
     "raftkv.client.model",

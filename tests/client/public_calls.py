@@ -26,6 +26,7 @@ HUGE = 10**5000
 NOT_MADE_BY_CALLERS = (
     *("Client", "SyncClient", "Lock", "Election", "Leadership", "KeptLease", "Watch", "SyncWatch"),
     *("Scan", "SyncScan", "PagedDeletion", "SyncPagedDeletion", "Transaction", "Compare"),
+    "SyncTransaction",
     *("Operation", "SharedLock", "LockSet"),
 )
 """Classes whose objects the library makes: their methods are public, their constructors are not."""
