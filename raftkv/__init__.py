@@ -81,6 +81,12 @@ if TYPE_CHECKING:
         SyncClient as SyncClient,
         connect_sync as connect_sync,
     )
+    from raftkv.client.sync.locks import (
+        SyncElection as SyncElection,
+        SyncKeptLease as SyncKeptLease,
+        SyncLeadership as SyncLeadership,
+        SyncLock as SyncLock,
+    )
     from raftkv.client.sync.pages import (
         SyncPagedDeletion as SyncPagedDeletion,
         SyncScan as SyncScan,

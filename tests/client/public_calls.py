@@ -27,6 +27,7 @@ NOT_MADE_BY_CALLERS = (
     *("Client", "SyncClient", "Lock", "Election", "Leadership", "KeptLease", "Watch", "SyncWatch"),
     *("Scan", "SyncScan", "PagedDeletion", "SyncPagedDeletion", "Transaction", "Compare"),
     *("Operation", "SharedLock", "LockSet"),
+    *("SyncElection", "SyncKeptLease", "SyncLeadership", "SyncLock"),
 )
 """Classes whose objects the library makes: their methods are public, their constructors are not."""
 
