@@ -18,7 +18,8 @@ async def main(endpoints: str) -> None:
             await client.put("report/today", "42", fence=lock)
             guard = raftkv.FencingGuard()
             with guard.admitted("report.pdf", lock.token):
-                assert guard.highest("report.pdf") == lock.token
+                pass
+            assert guard.highest("report.pdf") == lock.token
 
         election = client.election("scheduler", ttl=5)
         assert_type(election, raftkv.Election)
