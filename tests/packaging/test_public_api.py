@@ -8,6 +8,8 @@ import pytest
 
 from tests.packaging.public_api import BASELINE, breaking_changes, present, write
 
+pytestmark = pytest.mark.slow  # griffe reads all of raftkv; scripts/check runs it
+
 FACE = "raftkv/__init__.pyi"
 
 
