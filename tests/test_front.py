@@ -19,7 +19,7 @@ RAISED_ONLY_IN_A_NODE = {
     "AddressInUse": "a server that can't listen; the process ends with it",
     "DirectoryMismatch": "a node's data directory; the process ends with it",
     "OutOfService": "why a node stopped; its clients meet NotServing",
-    "RemovedFromCluster": "why a node stopped; its clients meet NotServing or ShuttingDown",
+    "RemovedFromCluster": "why a node stopped; its clients meet ShuttingDown",
 }
 """The errors that no public call raises, and why."""
 

@@ -23,7 +23,7 @@ class Built:
 
 
 def build(folder: Path, target: Path, base: Path) -> Built:
-    """Build the wheel and the sdist without a network, from what a clean checkout has there."""
+    """The wheel and the sdist that a clean checkout of the folder gives, built in `base`."""
     tracked = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "."],
         cwd=folder,
@@ -35,9 +35,14 @@ def build(folder: Path, target: Path, base: Path) -> Built:
         if (folder / name).is_file():
             (base / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(folder / name, base / name)
+    return build_here(base, target)
+
+
+def build_here(source: Path, target: Path) -> Built:
+    """Build the wheel and the sdist of a folder, without a network."""
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-t", "wheel", "-d", target],
-        cwd=base,
+        cwd=source,
         capture_output=True,
         text=True,
         timeout=BUILD_TIMEOUT_S,

@@ -10,11 +10,12 @@ import tarfile
 import tomllib
 import zipfile
 from email.message import Message
+from pathlib import Path
 
 import pytest
 
 import raftkv
-from tests.packaging.conftest import ROOT, Built
+from tests.packaging.conftest import ROOT, Built, build_here
 
 LICENSE = (ROOT / "LICENSE").read_bytes()
 FOLDERS = {"raftkv": ".", "jepsen_lite": "jepsen-lite"}
@@ -101,10 +102,22 @@ def test_each_wheel_has_its_own_command(raftkv_built: Built, jepsen_lite_built: 
         assert list(PROJECTS[package_of(built)]["scripts"]) == [command]
 
 
-def test_an_sdist_has_what_its_wheel_is_built_from(built: Built) -> None:
+def test_the_wheel_that_is_built_from_an_sdist_is_the_same(built: Built, tmp_path: Path) -> None:
+    with tarfile.open(built.sdist) as archive:
+        # What `filter="data"` does; the argument came with a later 3.11 than Debian's.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(tmp_path)
+    (source,) = tmp_path.iterdir()
+    again = build_here(source, tmp_path / "dist")
+    assert files_of(again) == files_of(built)
+
+
+def test_an_sdist_has_nothing_else(built: Built) -> None:
     with tarfile.open(built.sdist) as archive:
         names = {each.name.partition("/")[2] for each in archive.getmembers()}
     package = package_of(built)
     assert {"LICENSE", "README.md", "pyproject.toml", f"{package}/__init__.py"} <= names
     assert ("proto/raftkv/rpc/v1/api.proto" in names) == (package == "raftkv")
-    assert not [each for each in names if "/__pycache__/" in each or each.startswith("tests/")]
+    folders = {name.partition("/")[0] for name in names if "/" in name}
+    assert folders == ({package, "proto"} if package == "raftkv" else {package})
+    assert not [each for each in names if "/__pycache__/" in each]
