@@ -11,6 +11,7 @@ depends on the module in which a class is written.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
@@ -35,6 +36,7 @@ NOT_PROMISED = {"described", "loop", "queues", "renewed_at", "wire"}
 """Attributes that parts of the client read of each other."""
 
 DECORATORS = ("staticmethod", "classmethod", "contextmanager", "asynccontextmanager")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 INDENT = "    "
 ELLIPSIS = "..."
 
@@ -188,8 +190,8 @@ def breaking_changes(old: Path, new: Path) -> list[str]:
         for each in (old, new)
     )
     found = [
-        # The path in the stub is of no use to a reader, the name in it is.
-        f"{each.obj.path}: {each.explain(griffe.ExplanationStyle.ONE_LINE).partition(': ')[2]}"
+        # The line of a stub is of no use to a reader; colours are only for a terminal.
+        f"{each.obj.module.path}: {COLOUR.sub('', each.explain()).partition(': ')[2]}"
         for each in griffe.find_breaking_changes(before, after)
     ]
     old_values, new_values = dict(values_below(before)), dict(values_below(after))

@@ -53,7 +53,12 @@ def test_the_stubs_say_what_a_caller_relies_on(stubs: dict[str, str]) -> None:
     ("name", "old", "new", "explanation"),
     [
         (FACE, "class LeaseExists(Refused):", "class LeaseIsThere(Refused):", "LeaseExists"),
-        (FACE, "    async def compact(self", "    async def compact_to(self", "Client.compact"),
+        (
+            FACE,
+            "    async def compact(self",
+            "    async def compact_to(self",
+            "raftkv: Client.compact: Public object was removed",
+        ),
         (FACE, "async def compact(self, revision: int", "async def compact(self, at: int", "at"),
         (FACE, "    reason = 'LEASE_EXISTS'", "    reason = 'LEASE_IS_THERE'", "LEASE_IS_THERE"),
         (
