@@ -170,7 +170,7 @@ SERIALISED: dict[str, str] = {
     "raftkv.kv.commands.CommandRunner._run_named": "a result, remembered to be returned",
     "raftkv.kv.machine.StateMachine._run_batch": "a result, returned and remembered for that",
     "raftkv.kv.machine._refusal": "a result, returned",
-    "raftkv.node.driver.Driver._propose": "an entry, written by its leader for all nodes",
+    "raftkv.node.proposer.Proposer.propose": "an entry, written by its leader for all nodes",
 }
 SERIALISERS = {"SerializeToString", "SerializePartialToString", "ByteSize"}
 

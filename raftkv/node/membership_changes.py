@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from raftkv.errors import MembershipRefused, MemberUnknown
 from raftkv.node.addresses import require_free, require_same_network
 from raftkv.raft.entry import Address, Membership
-from raftkv.raft.progress import Progress, Replication
+from raftkv.raft.progress import Replication
+from raftkv.raft.view import ProgressView
 from raftkv.versions import SUPPORTED, VersionRange
 
 CATCH_UP_ENTRIES_MAX = 256
@@ -260,7 +261,7 @@ def require_member(present: Membership, node_id: int) -> None:
 
 
 def require_caught_up(
-    node_id: int, progress: Progress, last_index: int, *, acknowledging: bool
+    node_id: int, progress: ProgressView, last_index: int, *, acknowledging: bool
 ) -> None:
     """A voter that lags or stands still would cost the majority when another one fails.
 

@@ -8,29 +8,26 @@ acknowledged what is committed. What no peer has noted escapes (ARCHITECTURE, "D
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
+from raftkv.node.replica import LogDisk
 from raftkv.peer.handshake import Caller, HandshakeRefused, Refusal
 from raftkv.peer.ports import Acknowledged
 from raftkv.raft.entry import Membership
-from raftkv.storage.ports import LogStore, MemberNote, Start, Starts
+from raftkv.storage.ports import MemberNote, Start, Starts
 
 CALLERS_MAX = 64
 """Peers of which this node remembers who called last; members are few."""
 
 
 class PeerRegister:
-    """The callers of one node. `log_disk` is held while the store is written."""
+    """The callers of one node: the last call of each peer, and what is on record of its disk."""
 
-    def __init__(
-        self, node_id: int, starts: Starts, log_store: LogStore, log_disk: asyncio.Lock
-    ) -> None:
+    def __init__(self, node_id: int, starts: Starts, log_disk: LogDisk) -> None:
         self.callers: dict[int, Caller] = {}
         self._node_id = node_id
         self._starts = starts
-        self._log_store = log_store
         self._log_disk = log_disk
         self._written = starts
         # Of each member, the id of the start that has acknowledged what is noted; none if that was
@@ -102,12 +99,10 @@ class PeerRegister:
         return self._starts is not self._written
 
     async def write(self) -> None:
-        """Bring the notes to the disk."""
-        async with self._log_disk:
-            starts = self._starts
-            if starts is not self._written:
-                await self._log_store.write_starts(starts)
-                self._written = starts
+        """Bring the records to the disk."""
+        written = await self._log_disk.write_starts(lambda: self._starts if self.changed else None)
+        if written is not None:
+            self._written = written
 
     def _refusal_of(
         self, caller: Caller, membership: Membership, cluster_version: int

@@ -8,6 +8,7 @@ driver reports back. Output: ready().
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raftkv.errors import InvariantViolation, MembershipRefused, check
@@ -56,6 +57,18 @@ if TYPE_CHECKING:
 FROM_LEADER = (AppendEntries, Heartbeat, InstallSnapshot)
 
 
+@dataclass(frozen=True, slots=True)
+class PersistedState:
+    """What a core starts from. `membership` is that of the state machine at `applied_index`; later
+    memberships are read from the log.
+    """
+
+    log: Log
+    hard_state: HardState
+    applied_index: int
+    membership: Membership
+
+
 class Raft:
     """One node of the cluster, as the algorithm sees it.
 
@@ -70,11 +83,10 @@ class Raft:
         config: RaftConfig,
         codec: MembershipCodec,
         rng: Random,
-        log: Log,
-        hard_state: HardState,
-        applied_index: int,
-        membership: Membership,
+        persisted: PersistedState,
     ) -> None:
+        log, hard_state = persisted.log, persisted.hard_state
+        applied_index = persisted.applied_index
         self.node_id = node_id
         self.log = log
         self.current_term = hard_state.current_term
@@ -84,7 +96,7 @@ class Raft:
         self._config = config
         self._codec = codec
         self._rng = rng
-        self._memberships = MembershipLog(applied_index, membership, codec)
+        self._memberships = MembershipLog(applied_index, persisted.membership, codec)
         check(
             log.compacted_index <= applied_index
             and self.commit_index <= log.last_index

@@ -12,7 +12,7 @@ from random import Random
 from raftkv.config import Settings
 from raftkv.errors import DamagedData, NoLeader, NotLeader, OutOfService, RaftkvError
 from raftkv.logs import CLOCK, get_logger
-from raftkv.node.driver import NodeConfig
+from raftkv.node.config import NodeConfig, NodeStores
 from raftkv.node.founding import Founder
 from raftkv.node.node import Node
 from raftkv.peer.codec import decode_frame
@@ -114,7 +114,7 @@ class NodeProcess:
     def _broken(self, error: BaseException) -> None:
         """A client's call has met what the node can't go on with; of damage it says itself when."""
         if isinstance(error, DamagedData):
-            self._node.driver.broken(error)
+            self._node.fail(error)
         else:
             self._halt(error)
 
@@ -184,12 +184,10 @@ class NodeProcess:
         links.belong_to(self._peer_identity(identity))
         self._opened.push_async_callback(links.close)
         node = self._node = Node(
-            directory,
             identity,
             settings.advertised,
             _node_config(settings),
-            log_store,
-            state_storage,
+            NodeStores(directory, log_store, state_storage),
             links,
             self._rng,
         )
@@ -197,7 +195,7 @@ class NodeProcess:
         self._opened.push_async_callback(node.stop)
         node.stopped.add_done_callback(lambda stopped: self._node_stopped(stopped.result()))
         founder.started(node.identity, lambda: node.membership)
-        peers.admit_peers(self._peer_identity(identity), node.driver, links.contacted)
+        peers.admit_peers(self._peer_identity(identity), node.peer_handler, links.contacted)
         space = DiskSpace(directory.reserve, self._log)
         await space.look()
         self._front_door = ClientServer(

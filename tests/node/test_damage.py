@@ -92,7 +92,7 @@ async def test_while_it_leaves_it_serves_nothing_and_then_fails_what_is_under_wa
         under_way = leader.submit(b"", soon())
         reading = leader.read_barrier(soon())
         await asyncio.sleep(0.01)
-        leader.driver.broken(DamagedData("a block is damaged"))
+        leader.fail(DamagedData("a block is damaged"))
         assert not leader.driver.dead
         with pytest.raises(ShuttingDown):
             await reading
@@ -119,7 +119,7 @@ async def test_nobody_to_take_over_is_waited_for_two_election_timeouts_at_most(
         wire.cut_off = {leader.node_id}
         loop = asyncio.get_running_loop()
         began_s = loop.time()
-        leader.driver.broken(DamagedData("a block is damaged"))
+        leader.fail(DamagedData("a block is damaged"))
         await end_of(leader)
         assert loop.time() - began_s <= 2 * ELECTION_TIMEOUT_S_MAX + 0.1
 
@@ -146,9 +146,9 @@ async def test_a_damaged_checkpoint_is_never_sent_and_the_next_leader_sends_a_wh
         for node in wire.nodes.values():
             if node is not behind:
                 await until(lambda node=node: value_at(node) == b"1")  # type: ignore[misc]
-                node.driver.raft.compact(node.driver.raft.last_applied)
+                node.core.compact(node.core.last_applied)
         await damage(wire, leader)
-        leader.driver.raft.unreachable(behind.node_id)
+        leader.core.unreachable(behind.node_id)
         wire.cut_off = set()
         await end_of(leader)
         await until(lambda: value_at(behind) == b"1")
@@ -165,8 +165,8 @@ async def test_a_snapshot_that_arrives_damaged_is_refused_and_says_nothing_of_th
         await until(lambda: value_at(behind) == b"1")
         wire.cut_off = {behind.node_id}
         await put(leader, b"2")
-        leader.driver.raft.compact(leader.driver.raft.last_applied)
-        leader.driver.raft.unreachable(behind.node_id)
+        leader.core.compact(leader.core.last_applied)
+        leader.core.unreachable(behind.node_id)
         arrived: list[bytes] = []
 
         def harm(received: Path) -> None:

@@ -59,7 +59,7 @@ async def test_a_leader_that_is_cut_off_has_lost_its_lease_before_another_leads(
         while not leaders(wire, but=deposed):
             leased(deposed)
             await asyncio.sleep(STEP_S)
-        while deposed.driver.raft.leads:
+        while deposed.core.leads:
             assert not leased(deposed)
             await asyncio.sleep(STEP_S)
 
@@ -72,11 +72,11 @@ async def test_a_leader_that_wakes_from_a_pause_reads_nothing_old(
         await until(lambda: leased(paused))
         wire.cut_off = {paused.node_id}
         with monkeypatch.context() as while_paused:
-            while_paused.setattr(paused.driver.raft, "tick", lambda: None)
+            while_paused.setattr(paused.core, "tick", lambda: None)
             await until(lambda: bool(leaders(wire, but=paused)))
             (new,) = leaders(wire, but=paused)
             await put(new, b"new")
-        assert paused.driver.raft.leads  # it has not heard of anything yet
+        assert paused.core.leads  # it has not heard of anything yet
         barrier = paused.lease_barrier(soon())
         assert barrier is not None
         wire.cut_off.clear()
@@ -91,14 +91,14 @@ async def test_a_lease_read_waits_for_what_is_committed_and_not_applied(
     async with cluster_of(tmp_path, 1, leader_lease=True) as (wire, leader):
         await until(lambda: leased(leader))
         follower = next(node for node in wire.nodes.values() if node is not leader)
-        monkeypatch.setattr(leader.driver, "_apply_paused", True)
+        monkeypatch.setattr(leader.driver._applier, "_paused", True)
         await put(follower, b"new")
         barrier = leader.lease_barrier(soon())
         assert barrier is not None
         await asyncio.sleep(STEP_S)
         assert not barrier.done()
-        monkeypatch.setattr(leader.driver, "_apply_paused", False)
-        leader.driver.wake()
+        monkeypatch.setattr(leader.driver._applier, "_paused", False)
+        leader.driver._run.wake()
         await barrier
         assert value_at(leader) == b"new"
 
@@ -111,7 +111,7 @@ async def test_a_leader_that_is_giving_leadership_away_does_not_read_on_its_leas
         heir = next(each for each in wire.nodes if each != leader.node_id)
         transfer = asyncio.ensure_future(leader.transfer_leader(heir, soon()))
         await asyncio.sleep(0)
-        assert leader.driver.raft.leads
+        assert leader.core.leads
         assert not leased(leader)
         await transfer
 

@@ -9,6 +9,7 @@ import pytest
 
 from raftkv.errors import StorageError
 from raftkv.node.peer_register import CALLERS_MAX, PeerRegister
+from raftkv.node.replica import LogDisk
 from raftkv.peer.handshake import Caller, HandshakeRefused, Refusal
 from raftkv.peer.ports import Acknowledged
 from raftkv.raft.entry import Membership
@@ -46,7 +47,7 @@ class Register:
         self._open()
 
     def _open(self) -> None:
-        self.register = PeerRegister(1, self.log.recover().starts, self.log, asyncio.Lock())
+        self.register = PeerRegister(1, self.log.recover().starts, LogDisk(self.log))
 
     async def _wait(self) -> None:
         self.waits += 1

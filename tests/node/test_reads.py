@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from raftkv.errors import DeadlineExceeded, NoLeader
-from raftkv.node.reads import ReadBarriers
+from raftkv.node.read_barriers import ReadBarriers
 
 
 async def test_barriers_of_one_turn_share_a_context_and_open_when_its_index_is_applied() -> None:

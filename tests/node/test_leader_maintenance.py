@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from raftkv.errors import ConfigurationError
-from raftkv.node.upkeep import next_version, require_version, updated_membership
+from raftkv.node.config import require_version
+from raftkv.node.leader_maintenance import next_version, updated_membership
 from raftkv.peer.handshake import Caller
 from raftkv.raft.entry import Address
 from raftkv.versions import VersionRange
