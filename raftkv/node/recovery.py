@@ -12,7 +12,8 @@ from raftkv.node.config import NodeConfig, NodeStores
 from raftkv.raft.entry import Entry, EntryKind, HardState, encode_version
 from raftkv.raft.log import Log
 from raftkv.raft.membership import MembershipCodec
-from raftkv.raft.raft import PersistedState, Raft
+from raftkv.raft.raft import Raft
+from raftkv.raft.ready import PersistedState
 from raftkv.storage.damage import rebuild_advice
 from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.storage.ports import LogStore, RecoveredLog, Start, Starts

@@ -9,8 +9,8 @@ from random import Random
 from raftkv.raft.entry import Membership
 from raftkv.raft.log import Log
 from raftkv.raft.messages import InstallSnapshot
-from raftkv.raft.raft import PersistedState, Raft
-from raftkv.raft.ready import Persist, RaftConfig, Ready
+from raftkv.raft.raft import Raft
+from raftkv.raft.ready import Persist, PersistedState, RaftConfig, Ready
 from tests.raft.disk import CODEC, FOUNDED, LogDisk, State
 
 

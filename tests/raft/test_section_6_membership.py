@@ -383,11 +383,11 @@ def test_a_change_to_no_voters_is_refused() -> None:
     assert "voter" in refusal(cluster, 1, members([], [2]))
 
 
-def test_a_change_is_refused_while_leadership_is_given_away() -> None:
+def test_a_change_is_refused_during_a_leadership_transfer() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster[1].transfer_leadership(2)
-    assert "given away" in refusal(cluster, 1, members([1, 2]))
+    assert "being transferred" in refusal(cluster, 1, members([1, 2]))
 
 
 def test_a_node_without_a_membership_neither_votes_itself_in_nor_commits() -> None:
