@@ -279,12 +279,12 @@ class Driver:
         self._next_tick_s = max(self._next_tick_s, now_s - tick_s) + tick_s
         run.loop.call_at(self._next_tick_s, self._tick)
         raft, core = self._raft, self._config.raft
-        leader_wait_ticks = 2 * core.election_ticks_max
+        leaderless_ticks_max = 2 * core.election_ticks_max
         with run.fatal:
             raft.tick()
-            self._proposer.pending.tick(now_s, raft.leader_id != 0, leader_wait_ticks)
+            self._proposer.pending.tick(now_s, raft.leader_id != 0, leaderless_ticks_max)
             self._barriers.tick(
-                now_s, raft.read_index, core.election_ticks_min // 2, leader_wait_ticks
+                now_s, raft.read_index, core.election_ticks_min // 2, leaderless_ticks_max
             )
             self._proposer.tick()
             self._maintenance.tick(now_s)
@@ -378,7 +378,7 @@ class Driver:
         self._run.wake()
 
     def _snapshot_installed(self) -> None:
-        self._proposer.pending.jump(_in_session)
+        self._proposer.pending.snapshot_installed(_in_session)
         self._removal.check_applied()
 
     def _link_peers(self) -> None:

@@ -1,13 +1,13 @@
-"""How the first nodes of a cluster found it: once, together, and only if none of them has a past.
+"""The founding of a cluster by its first nodes: once, together, and only on empty disks.
 
-1.  Each founder asks all others. While one is silent nothing happens: a node that can't be asked
-    may hold what the cluster has acknowledged.
-2.  When all say that their disks are empty, the founder with the lowest id draws the incarnation,
-    stores it with the first membership (which names each founder's disk), and passes both on.
-3.  When all have stored them, and only then, they begin to take part in Raft.
+1.  Each founder asks all others. While one does not answer nothing happens, because its disk may
+    hold entries that the cluster has acknowledged.
+2.  When all report empty disks, the founder with the lowest id draws the incarnation, stores it
+    with the first membership (which has the disk id of each founder), and sends both to the others.
+3.  When all have stored both, and only then, they begin to take part in Raft.
 
-A crash at any step is repeated from what is stored. Before step 3 nobody has voted, so nothing can
-be lost; from step 2 on an emptied disk is found out by its id.
+After a crash at any step a founder goes on from what is stored. Before step 3 no node has voted, so
+no vote can be lost; from step 2 on an emptied disk shows by its id.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ FOUND_AGAIN = (
 )
 
 Ask = Callable[[int, Founding], Awaitable[Founding]]
-"""What a founder says when it gets what this one says. Raises `Unavailable` if it says nothing."""
+"""Sends this founder's report to another one; returns its answer. Raises `Unavailable`."""
 
 
 class Founder:
     """One node's part in it; a `FounderPort` before and after.
 
-    `initial` are the first nodes as this node's settings name them, `without` those that the
-    operator says will never come. Both count until the first membership is stored, which names the
-    founders from then on. `waiting_for` says who is missing, and why.
+    `initial` are the first nodes of this node's settings, `without` those of them that the operator
+    has given up. Both count until the first membership is stored, which has the founders from then
+    on. `waiting_for` has the missing founders, each with the reason.
     """
 
     def __init__(
@@ -65,14 +65,18 @@ class Founder:
         self._rng = rng
         self._versions = versions
         self._all_stored = False
-        self._heard: dict[int, Founding] = {}
-        self._news = asyncio.Event()
+        self._reports: dict[int, Founding] = {}
+        """The last report of each founder."""
+
+        self._changed = asyncio.Event()
+        """There is a reason to ask the others again now."""
+
         self._membership: Callable[[], Membership] = Membership
         self._log = structlog.get_logger("raftkv.node").bind(node=identity.node_id)
 
     @property
     def founders(self) -> Mapping[int, Address]:
-        """Who founds the cluster, and where each is dialled."""
+        """The founders, and the addresses to dial."""
         if not self.identity.membership:
             return {id: at for id, at in self._initial.items() if id not in self._without}
         stored = decode_membership(self.identity.membership)
@@ -84,25 +88,25 @@ class Founder:
         Raises `DamagedData` if this node's disk must not be empty, `OutOfService` if it has a
         part in another life of the cluster.
         """
-        said_missing: dict[int, str] = {}
+        logged: dict[int, str] = {}
         while not self._all_stored:
             answers = await self._ask_all(ask)
             self._consider(answers)
-            if self.waiting_for != said_missing:
-                said_missing = dict(self.waiting_for)
-                self._log.info("founding_waits", missing=sorted(said_missing), why=said_missing)
+            if self.waiting_for != logged:
+                logged = dict(self.waiting_for)
+                self._log.info("founding_waits", missing=sorted(logged), why=logged)
             if self._all_stored:
-                await self._ask_all(ask)  # so that they start, too
+                await self._ask_all(ask)  # so that they start as well
             else:
-                self._news.clear()
+                self._changed.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._rng.uniform(ROUND_S_MIN, ROUND_S_MAX)):
-                        await self._news.wait()
+                        await self._changed.wait()
         self._log.info("cluster_founded", incarnation=f"{self.identity.incarnation:016x}")
         return self.identity
 
     def answer(self, sender: int, said: Founding) -> Founding:
-        """What this node says to the founder `sender`, after it has heeded what that one says."""
+        """Consider the report of the founder `sender`; returns this node's report."""
         refusal, before = "", (self.identity, self._all_stored)
         if self.identity.stage is Stage.FOUNDING and said.stage is FounderStage.STORED:
             if not self.identity.incarnation:
@@ -111,21 +115,21 @@ class Founder:
                     self._store(said.incarnation, said.membership, said.versions.maximum)
             if self.identity.incarnation == said.incarnation:
                 self._all_stored |= said.all_stored
-        # What is no news wakes nobody: two that wait for each other would ask without a pause.
-        news = sender in self.waiting_for and self._heard.get(sender) != said
+        # An unchanged report is no reason to ask: two waiting founders would ask without a pause.
+        changed = sender in self.waiting_for and self._reports.get(sender) != said
         if sender in self.founders:
-            self._heard[sender] = said
-        if news or before != (self.identity, self._all_stored):
-            self._news.set()
-        return replace(self.said, refusal=refusal)
+            self._reports[sender] = said
+        if changed or before != (self.identity, self._all_stored):
+            self._changed.set()
+        return replace(self.report, refusal=refusal)
 
     def started(self, identity: DirectoryIdentity, membership: Callable[[], Membership]) -> None:
-        """The node takes part in its cluster, whose membership is what that returns."""
+        """The node takes part in its cluster; `membership` returns the present one."""
         self.identity, self._membership = identity, membership
 
     @property
-    def said(self) -> Founding:
-        """What this node says of its disk."""
+    def report(self) -> Founding:
+        """What is on this node's disk."""
         identity = self.identity
         stage, membership = FounderStage.EMPTY, b""
         if identity.stage is not Stage.FOUNDING:
@@ -152,9 +156,9 @@ class Founder:
 
     async def _ask_all(self, ask: Ask) -> dict[int, Founding]:
         others = [id for id in self.founders if id != self.identity.node_id]
-        said = self.said
+        report = self.report
         replies = await asyncio.gather(
-            *(ask(other, said) for other in others), return_exceptions=True
+            *(ask(other, report) for other in others), return_exceptions=True
         )
         answers: dict[int, Founding] = {}
         self.waiting_for = {}
@@ -168,10 +172,10 @@ class Founder:
         return answers
 
     def _consider(self, answers: Mapping[int, Founding]) -> None:
-        """Go on as far as these answers allow."""
+        """Do the next step if these answers allow it."""
         silent = dict(self.waiting_for)
         stuck = ""
-        # Who takes part first: what others hold may be all that is left of what it has promised.
+        # Members of a cluster first: the other disks may have the last copies of its entries.
         for other, answer in sorted(answers.items(), key=lambda each: (-each[1].stage, each[0])):
             if answer.stage is FounderStage.STARTED:
                 self._consider_started(other, answer)
@@ -179,7 +183,7 @@ class Founder:
                 stuck = self._consider_stored(other, answer) or stuck
             else:
                 self._consider_empty(other, answer)
-        if not self._all_stored and self._nobody_has_voted(answers):
+        if not self._all_stored and self._no_node_has_voted(answers):
             if stuck:
                 raise DamagedData(f"{stuck}. {FOUND_AGAIN}")
             for id in self.founders.keys() & silent.keys() & self._without:
@@ -190,9 +194,9 @@ class Founder:
             else:
                 self._draw(answers)
 
-    def _nobody_has_voted(self, answers: Mapping[int, Founding]) -> bool:
-        """Whether that is certain: of all who have a part in what anybody has stored, at most those
-        are silent who will never come, and they are too few to have committed anything.
+    def _no_node_has_voted(self, answers: Mapping[int, Founding]) -> bool:
+        """Whether that is certain: of all founders in any stored membership, at most those that
+        the operator has given up do not answer, and they are too few to have committed an entry.
         """
         stored = [answer.membership for answer in answers.values() if answer.membership]
         founders = {
@@ -216,7 +220,7 @@ class Founder:
         elif not self.identity.incarnation and not answer.membership:
             self.waiting_for[other] = "it is starting"
         else:
-            self._refuse_past(other, answer)
+            self._refuse_other_cluster(other, answer)
 
     def _consider_stored(self, other: int, answer: Founding) -> str:
         """The other's disk is not empty. Why the founders can't go on; empty if they can."""
@@ -225,7 +229,7 @@ class Founder:
         if answer.incarnation == own.incarnation:
             self._all_stored |= answer.all_stored
         elif own.incarnation or answer.all_stored:
-            self._refuse_past(other, answer)
+            self._refuse_other_cluster(other, answer)
         elif other == first:
             reason = self._why_not_stored(other, answer)
             if not reason:
@@ -257,7 +261,7 @@ class Founder:
         stored = replace(
             self.identity, incarnation=incarnation, membership=membership, version=version
         )
-        # Before anybody is told.
+        # Before any report has it.
         self._identities.save(stored)
         self.identity = stored
 
@@ -273,8 +277,8 @@ class Founder:
             return f"node {own.node_id} can take part in cluster versions {self._versions}"
         return ""
 
-    def _refuse_past(self, other: int, answer: Founding) -> None:
-        """Another founder has a past that this one has no part in: raise."""
+    def _refuse_other_cluster(self, other: int, answer: Founding) -> None:
+        """Another founder belongs to a cluster that this disk does not belong to: raise."""
         own, id = self.identity, self.identity.node_id
         if own.incarnation:
             raise OutOfService(

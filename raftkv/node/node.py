@@ -224,14 +224,14 @@ class Node:
         )
 
     def _disk_bytes(self) -> int:
-        """0 if the system does not say: a node that can't measure its disk still has a status."""
+        """0 if the system reports none: a node that can't measure its disk still has a status."""
         try:
             return self._stores.state.disk_bytes()
         except StorageError:
             return 0
 
     def _notice(self) -> str:
-        """What the operator should know although the node serves."""
+        """A warning for the operator of a node that serves."""
         by = self.driver.removal_reporters
         if not by:
             return ""
@@ -356,7 +356,7 @@ class Node:
     async def member_join(
         self, node_id: int, disk_id: int, versions: VersionRange, address: Address, deadline: float
     ) -> Membership:
-        """Bind the id of an added node to its disk, and note where the node says that it is.
+        """Bind the id of an added node to its disk, and record its address.
 
         The same claim again changes nothing.
         """

@@ -1,8 +1,8 @@
-"""Reads that wait until this node may answer them. Knows contexts and indexes, no Raft.
+"""Read barriers: linearizable reads that await a ReadIndex (dissertation 6.4).
 
-All barriers asked for in one loop turn share a context; a context is answered with an index
-(ReadIndex), and its barriers open when that index is applied here. From then on the state is
-known to hold everything that was acknowledged before the context was first asked about.
+All barriers of one loop turn share a context. The leader answers a context with an index, and its
+barriers open when that index is applied here. Then the state includes everything that was
+acknowledged before the context was first sent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Barriers:
 
     def ask(self, context: int, read_index: Callable[[int], bool], now_s: float) -> None:
         self.asked = read_index(context)
-        # The answer may be to any of the questions, so only the first says how fresh it is.
+        # The answer may belong to any request of this context, so freshness counts from the first.
         if self.asked and self.asked_at_s is None:
             self.asked_at_s = now_s
 
@@ -36,13 +36,13 @@ class ReadBarriers:
     """Barriers by context, then by the index they wait for."""
 
     def __init__(self, first_context: int) -> None:
-        """`first_context` is drawn anew in each life of the process: an answer to a question of
-        the last one, still on its way, must not confirm a read of this one.
-
-        `fresh_as_of_s`: the state holds everything acknowledged before this time; None: unknown.
-        A heartbeat says nothing of the kind, it may be that of a deposed leader.
+        """`first_context` is random for each process: a late answer to a request of the last
+        process must not confirm a read of this one.
         """
         self.fresh_as_of_s: float | None = None
+        """The state includes everything acknowledged before this time; None: unknown. Heartbeats do
+        not count: they may be those of a deposed leader."""
+
         self._context = first_context
         self._gathering = Barriers()
         self._ask_anyway = False
@@ -53,18 +53,18 @@ class ReadBarriers:
         self._gathering.futures.append((future, deadline))
 
     def add_confirmed(self, future: asyncio.Future[None], deadline: float, read_index: int) -> None:
-        """Nobody has to be asked: `read_index` is as good as the leader's answer."""
+        """Add a barrier whose `read_index` is known: this node leads and holds its lease."""
         self._context += 1
         barriers = Barriers()
         barriers.futures.append((future, deadline))
         heapq.heappush(self._confirmed, (read_index, self._context, barriers))
 
     def ask_anyway(self) -> None:
-        """Ask in this turn, even if no barrier waits for it: who leads may be of interest."""
+        """Request a read index in this turn, even without a barrier: it renews the leader lease."""
         self._ask_anyway = True
 
     def ask(self, read_index: Callable[[int], bool], now_s: float) -> None:
-        """Ask for everything gathered in this turn; if nobody can be asked, a later tick will."""
+        """Request a read index for the barriers of this turn; without a leader, a later tick does."""
         if self._gathering.futures or self._ask_anyway:
             self._ask_anyway = False
             self._context += 1
@@ -73,7 +73,7 @@ class ReadBarriers:
             self._asked[self._context] = barriers
 
     def confirm(self, context: int, read_index: int) -> float | None:
-        """The leader answered; when it was first asked. A second answer is ignored: None."""
+        """The leader answered. Returns when the context was first sent; None if answered before."""
         barriers = self._asked.pop(context, None)
         if barriers is None:
             return None
@@ -81,23 +81,27 @@ class ReadBarriers:
         return barriers.asked_at_s
 
     def open(self, applied_index: int) -> None:
-        """The state holds everything up to `applied_index`."""
+        """The state machine has applied everything up to `applied_index`."""
         while self._confirmed and self._confirmed[0][0] <= applied_index:
             barriers = heapq.heappop(self._confirmed)[2]
-            self._note_fresh(barriers.asked_at_s)
+            self._set_fresh(barriers.asked_at_s)
             for future, _ in barriers.futures:
                 if not future.done():
                     future.set_result(None)
 
     def tick(
-        self, now_s: float, read_index: Callable[[int], bool], again_ticks: int, patience_ticks: int
+        self,
+        now_s: float,
+        read_index: Callable[[int], bool],
+        again_ticks: int,
+        leaderless_ticks_max: int,
     ) -> None:
-        """Ask again where no answer came, and give up what is late or finds no leader."""
+        """Repeat requests without an answer, and fail barriers that are late or find no leader."""
         for context, barriers in list(self._asked.items()):
             barriers.ticks += 1
             if not barriers.asked or barriers.ticks % again_ticks == 0:
                 barriers.ask(context, read_index, now_s)
-            if not barriers.asked and barriers.ticks > patience_ticks:
+            if not barriers.asked and barriers.ticks > leaderless_ticks_max:
                 self._expire(barriers, None)
             else:
                 self._expire(barriers, now_s)
@@ -106,7 +110,7 @@ class ReadBarriers:
         for _, _, barriers in self._confirmed:
             self._expire(barriers, now_s)
 
-    def _note_fresh(self, asked_at_s: float | None) -> None:
+    def _set_fresh(self, asked_at_s: float | None) -> None:
         if asked_at_s is not None:
             self.fresh_as_of_s = max(asked_at_s, self.fresh_as_of_s or asked_at_s)
 

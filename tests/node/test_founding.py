@@ -65,7 +65,7 @@ async def test_three_empty_disks_found_one_cluster(world: World) -> None:
 
 async def test_once_all_have_stored_all_start_at_once(world: World) -> None:
     world.start(1, 2, 3)
-    await world.until(lambda: world.processes[1].founder.said.all_stored)
+    await world.until(lambda: world.processes[1].founder.report.all_stored)
     await world.until(world.all_started, 5 * LATENCY_S)
 
 
@@ -199,7 +199,7 @@ async def test_who_has_stored_and_missed_the_word_starts_when_the_others_have(
     world: World, late: int
 ) -> None:
     world.start(1, 2, 3)
-    await world.until(lambda: world.processes[1].founder.said.all_stored)
+    await world.until(lambda: world.processes[1].founder.report.all_stored)
     await world.crash(late)
     others = {1, 2, 3} - {late}
     await world.until(lambda: all(world.processes[id].started for id in others))
@@ -214,7 +214,7 @@ async def test_nobody_starts_before_the_first_node_knows_that_all_have_stored(
 ) -> None:
     world.start(1, 2, 3)
     await world.until(lambda: all(identity_of(world, id).incarnation for id in (1, 2, 3)))
-    assert not world.processes[1].founder.said.all_stored
+    assert not world.processes[1].founder.report.all_stored
     await world.crash(1)
     await asyncio.sleep(60.0)
     assert not world.incarnations
@@ -228,10 +228,10 @@ async def test_a_disk_that_takes_nothing_has_stored_nothing(world: World) -> Non
     world.start(1, 2, 3)
     world.disks[3].full = True
     founder = world.processes[3].founder
-    word = world.processes[1].founder.said
+    word = world.processes[1].founder.report
     with pytest.raises(StorageError):
         founder.answer(1, word)
-    assert founder.said.stage is FounderStage.EMPTY
+    assert founder.report.stage is FounderStage.EMPTY
     world.disks[3].full = False
     await world.until(world.all_started)
 
@@ -362,7 +362,7 @@ async def test_one_that_never_comes_after_all_is_known_to_be_in_what_is_stored(
     await stored_by(world, 1, 2)
     world.without = {2: frozenset({1}), 3: frozenset({1})}
     founder = world.founder_of(2)
-    answers = {3: world.founder_of(3).said}
+    answers = {3: world.founder_of(3).report}
     founder.waiting_for = {1: "node 1 does not answer"}
     founder._consider(answers)
     assert "Nobody has voted yet" in founder.waiting_for[1]
@@ -396,7 +396,7 @@ async def test_what_takes_part_counts_before_what_is_only_stored(world: World) -
     taking_part = Founding(FounderStage.STARTED, 78, word.membership, True, disk_id=9)
     with pytest.raises(DamagedData, match="replace"):
         founder._consider({1: word, 2: taking_part})
-    assert founder.said.stage is FounderStage.EMPTY
+    assert founder.report.stage is FounderStage.EMPTY
 
 
 async def test_where_one_is_just_starting_nobody_is_told_to_begin_anew(world: World) -> None:
@@ -442,11 +442,11 @@ async def test_a_founder_that_is_just_starting_is_waited_for(world: World) -> No
     """It has read its identity, and not yet the log that says who its members are."""
     world.start(2, 3)
     starting = Founding(FounderStage.STARTED, 5, disk_id=9, all_stored=True)
-    answers = {2: world.processes[2].founder.said, 3: world.processes[3].founder.said}
+    answers = {2: world.processes[2].founder.report, 3: world.processes[3].founder.report}
     founder = world.founder_of(1)
     founder._consider({**answers, 2: starting})
     assert founder.waiting_for == {2: "it is starting"}
-    assert founder.said.stage is FounderStage.EMPTY
+    assert founder.report.stage is FounderStage.EMPTY
 
 
 # ---- what others say --------------------------------------------------------------------
@@ -455,7 +455,7 @@ async def test_a_founder_that_is_just_starting_is_waited_for(world: World) -> No
 async def test_what_a_founder_stores_must_be_for_it(world: World) -> None:
     world.start(1, 2, 3)
     await world.until(world.all_started)
-    word = world.processes[1].founder.said
+    word = world.processes[1].founder.report
     stored = Founding(FounderStage.STORED, 77, word.membership, disk_id=word.disk_id)
     fresh = World(1, 2, 3, seed=2)
     founder = fresh.founder_of(2)
@@ -464,14 +464,14 @@ async def test_what_a_founder_stores_must_be_for_it(world: World) -> None:
     alone = World(1, seed=3)
     alone.start(1)
     await alone.until(alone.all_started)
-    without = alone.processes[1].founder.said
+    without = alone.processes[1].founder.report
     assert (
         "not among those"
         in founder.answer(
             1, Founding(FounderStage.STORED, 77, without.membership, disk_id=without.disk_id)
         ).refusal
     )
-    assert founder.said.stage is FounderStage.EMPTY
+    assert founder.report.stage is FounderStage.EMPTY
     await alone.close()
 
 
@@ -494,29 +494,29 @@ async def test_all_stored_is_believed_only_of_what_is_stored_here(world: World) 
     for node_id in (1, 2):
         founder = world.founder_of(node_id)
         founder.answer(3 - node_id, other)
-        assert not founder.said.all_stored
+        assert not founder.report.all_stored
 
 
 async def test_who_does_not_store_is_waited_for_with_its_reason(world: World) -> None:
     await stored_by(world, 1)
     founder = world.founder_of(1)
-    empty = Founding(FounderStage.EMPTY, disk_id=9, founders=founder.said.founders)
+    empty = Founding(FounderStage.EMPTY, disk_id=9, founders=founder.report.founders)
     founder._consider({2: empty, 3: replace(empty, refusal="no room")})
     assert founder.waiting_for == {2: "it has yet to store the first membership", 3: "no room"}
-    assert not founder.said.all_stored
+    assert not founder.report.all_stored
 
 
 async def test_a_started_node_says_who_its_members_are_now(world: World) -> None:
     world.start(1, 2, 3)
     await world.until(world.all_started)
-    said = world.processes[1].founder.said
+    said = world.processes[1].founder.report
     assert said.stage is FounderStage.STARTED
     assert said.all_stored
     assert decode_membership(said.membership).voters == {1, 2, 3}
     await world.crash(1)
     world.start(1)
     await world.until(world.all_started)
-    assert world.processes[1].founder.said == said
+    assert world.processes[1].founder.report == said
 
 
 # ---- any order of all of it --------------------------------------------------------------

@@ -55,7 +55,7 @@ async def test_a_leader_takes_again_what_a_snapshot_of_its_own_jumped_over() -> 
         submissions.add(commands, future, 100.0)
     intake.add(1, submissions.take_unsent(term=2), submissions.settled)
     assert len(intake.take(1000, 1)[0]) == 3
-    submissions.jump(lambda commands: commands.endswith(b"in session"))
+    submissions.snapshot_installed(lambda commands: commands.endswith(b"in session"))
     assert isinstance(plain.exception(), OutcomeUnknown)
     intake.add(1, submissions.take_unsent(term=2), submissions.settled)
     again, _ = intake.take(1000, 2)

@@ -33,9 +33,9 @@ async def test_an_unanswered_context_is_asked_again_and_fails_when_late() -> Non
     barriers.add(future, 10.0)
     barriers.ask(ask, 1.0)
     for _ in range(5):
-        barriers.tick(1.0, ask, again_ticks=5, patience_ticks=40)
+        barriers.tick(1.0, ask, again_ticks=5, leaderless_ticks_max=40)
     assert asked == [1, 1]
-    barriers.tick(10.0, ask, again_ticks=5, patience_ticks=40)
+    barriers.tick(10.0, ask, again_ticks=5, leaderless_ticks_max=40)
     with pytest.raises(DeadlineExceeded):
         await future
 
@@ -46,7 +46,7 @@ async def test_without_a_leader_a_read_fails_before_its_deadline() -> None:
     barriers.add(future, 1e9)
     barriers.ask(lambda _: False, 1.0)
     for _ in range(41):
-        barriers.tick(1.0, lambda _: False, again_ticks=5, patience_ticks=40)
+        barriers.tick(1.0, lambda _: False, again_ticks=5, leaderless_ticks_max=40)
     with pytest.raises(NoLeader):
         await future
 
@@ -70,9 +70,9 @@ async def test_a_question_that_was_repeated_is_as_old_as_it_was_at_first() -> No
     barriers = ReadBarriers(0)
     barriers.add(asyncio.get_running_loop().create_future(), 10.0)
     barriers.ask(lambda _: False, 1.0)  # nobody to ask: nothing was sent
-    barriers.tick(2.0, lambda _: True, again_ticks=5, patience_ticks=40)
+    barriers.tick(2.0, lambda _: True, again_ticks=5, leaderless_ticks_max=40)
     for _ in range(5):
-        barriers.tick(3.0, lambda _: True, again_ticks=5, patience_ticks=40)
+        barriers.tick(3.0, lambda _: True, again_ticks=5, leaderless_ticks_max=40)
     assert barriers.confirm(1, read_index=5) == 2.0
     barriers.open(5)
     assert barriers.fresh_as_of_s == 2.0

@@ -61,7 +61,7 @@ async def test_past_its_deadline_a_batch_that_reached_a_leader_has_an_unknown_ou
     submissions.take_unsent(term=2)
     late = asyncio.get_running_loop().create_future()
     submissions.add(b"b", late, 5.0)
-    submissions.tick(5.0, leader_known=True, patience_ticks=40)
+    submissions.tick(5.0, leader_known=True, leaderless_ticks_max=40)
     with pytest.raises(OutcomeUnknown):
         await sent
     with pytest.raises(DeadlineExceeded):
@@ -73,9 +73,9 @@ async def test_past_its_deadline_a_batch_that_reached_a_leader_has_an_unknown_ou
 async def test_without_a_leader_for_long_a_batch_fails_fast_and_safely() -> None:
     submissions, (future,) = waiting(b"a")
     for _ in range(40):
-        submissions.tick(1.0, leader_known=False, patience_ticks=40)
+        submissions.tick(1.0, leader_known=False, leaderless_ticks_max=40)
     assert not future.done()
-    submissions.tick(1.0, leader_known=False, patience_ticks=40)
+    submissions.tick(1.0, leader_known=False, leaderless_ticks_max=40)
     with pytest.raises(NoLeader):
         await future
 
@@ -85,7 +85,7 @@ async def test_a_snapshot_that_jumps_over_a_batch_leaves_it_unknown_unless_it_ca
 ):
     submissions, (plain, in_session) = waiting(b"plain", b"in session")
     submissions.take_unsent(term=2)
-    submissions.jump(lambda commands: commands == b"in session")
+    submissions.snapshot_installed(lambda commands: commands == b"in session")
     with pytest.raises(OutcomeUnknown):
         await plain
     assert numbers(submissions.take_unsent(term=3)) == [3]
@@ -96,15 +96,15 @@ def jumped_over() -> tuple[PendingProposals, asyncio.Future[bytes]]:
     """A batch that may be among the entries that a snapshot stands for."""
     submissions, (future,) = waiting(b"in session")
     submissions.take_unsent(term=2)
-    submissions.jump(lambda _: True)
+    submissions.snapshot_installed(lambda _: True)
     return submissions, future
 
 
 async def test_a_batch_that_may_have_been_applied_is_never_said_not_to_be() -> None:
     without_leader, lonely = jumped_over()
-    without_leader.tick(0.0, leader_known=False, patience_ticks=0)
+    without_leader.tick(0.0, leader_known=False, leaderless_ticks_max=0)
     in_time, late = jumped_over()
-    in_time.tick(1e9, leader_known=True, patience_ticks=40)
+    in_time.tick(1e9, leader_known=True, leaderless_ticks_max=40)
     stopping, stopped = jumped_over()
     stopping.fail_all(lambda: NoLeader("unsent"))
     for future in (lonely, late, stopped):
@@ -138,7 +138,7 @@ async def test_what_may_be_lost_on_the_way_is_sent_again_ever_more_rarely() -> N
     submissions.take_unsent(term=2)
     resent_at = []
     for tick in range(1, 33):
-        submissions.tick(0.0, leader_known=True, patience_ticks=40)
+        submissions.tick(0.0, leader_known=True, leaderless_ticks_max=40)
         if submissions.take_overdue(term=2):
             resent_at.append(tick)
     assert resent_at == [4, 8, 16, 32]
@@ -154,7 +154,7 @@ async def test_over_the_bounds_a_batch_is_refused_at_once() -> None:
 async def test_a_caller_that_went_away_frees_its_place() -> None:
     submissions, (future,) = waiting(b"a")
     future.cancel()
-    submissions.tick(0.0, leader_known=True, patience_ticks=40)
+    submissions.tick(0.0, leader_known=True, leaderless_ticks_max=40)
     assert len(submissions) == 0
     assert not submissions.may_send
 
@@ -232,7 +232,7 @@ async def test_what_waits_at_its_origin_is_not_applied_when_its_time_is_up() -> 
     submissions = PendingProposals(ORIGIN, count_max=100, bytes_max=1000)
     *sent, unsent = handed_in(submissions, 1, *[1000] * 6)
     submissions.take_unsent(term=2)
-    submissions.tick(100.0, leader_known=True, patience_ticks=40)
+    submissions.tick(100.0, leader_known=True, leaderless_ticks_max=40)
     assert isinstance(unsent.exception(), DeadlineExceeded)
     assert {type(future.exception()) for future in sent} == {OutcomeUnknown}
     assert not submissions.may_send
@@ -246,7 +246,7 @@ async def test_what_comes_back_goes_before_what_its_client_handed_in_later() -> 
     assert numbers(submissions.take_unsent(term=2)) == [1, 2, 3, 4, 5]
     submissions.revive_before(3)
     assert numbers(submissions.take_unsent(term=3)) == [1, 2, 3, 4, 5]
-    submissions.jump(lambda _: True)
+    submissions.snapshot_installed(lambda _: True)
     assert numbers(submissions.take_unsent(term=3)) == [8, 9, 10, 11, 12]
     for number in range(8, 13):
         submissions.resolve(number, b"")
@@ -264,13 +264,13 @@ async def test_a_refused_batch_gives_its_room_to_another() -> None:
 async def test_a_load_is_mixed_while_some_write_much_and_others_little() -> None:
     submissions = PendingProposals(ORIGIN, count_max=1000, bytes_max=1000)
     handed_in(submissions, 1, 1000, 1)
-    submissions.tick(0.0, leader_known=True, patience_ticks=40)
+    submissions.tick(0.0, leader_known=True, leaderless_ticks_max=40)
     assert not submissions.load.is_on
     handed_in(submissions, 2, 1)
-    submissions.tick(0.0, leader_known=True, patience_ticks=40)
+    submissions.tick(0.0, leader_known=True, leaderless_ticks_max=40)
     assert submissions.load.is_on
     for _ in range(2 * LATELY_TICKS):
-        submissions.tick(0.0, leader_known=True, patience_ticks=40)
+        submissions.tick(0.0, leader_known=True, leaderless_ticks_max=40)
     assert not submissions.load.is_on
 
 

@@ -83,10 +83,10 @@ def _no_look_at_disks() -> list[Patch]:
 
 
 def _nothing_noted() -> list[Patch]:
-    def note(self: PeerRegister, member: int) -> MemberNote:
+    def record_of(self: PeerRegister, member: int) -> MemberNote:
         return MemberNote()
 
-    return [(PeerRegister, "_note", note)]
+    return [(PeerRegister, "_record_of", record_of)]
 
 
 @mutant(

@@ -103,7 +103,7 @@ class LockWaits:
     # ---- what happens at this node ---------------------------------------------------
 
     def changed(self, changes: Sequence[Change]) -> None:
-        """See `Follower.changed`."""
+        """See `ChangeSubscriber.changed`."""
         moved: dict[bytes, None] = {}
         for change in changes:
             if change.record is not None:
@@ -122,7 +122,7 @@ class LockWaits:
                 self._look_at(key, self._waiters[key])
 
     def jumped(self) -> None:
-        """See `Follower.jumped`."""
+        """See `ChangeSubscriber.jumped`."""
         for key, waiter in list(self._waiters.items()):
             self._look_at(key, waiter)
 

@@ -92,7 +92,7 @@ class SyncedWatchers:
     # ---- the feed ------------------------------------------------------------------
 
     def changed(self, changes: Sequence[Change]) -> None:
-        """See `Follower.changed`."""
+        """See `ChangeSubscriber.changed`."""
         if CHANGES_AT_ONCE_MAX < len(changes) >= self.watches:
             self.jumped()
             return
@@ -113,7 +113,7 @@ class SyncedWatchers:
         self._wake_waiting()
 
     def jumped(self) -> None:
-        """See `Follower.jumped`."""
+        """See `ChangeSubscriber.jumped`."""
         for client in list(self._clients.values()):
             client.fall_behind(self._told + 1)
         self._told = self.revision
