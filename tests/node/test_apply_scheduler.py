@@ -37,14 +37,14 @@ async def write_under_way() -> AsyncIterator[tuple[asyncio.Task[None], Callable[
         await task
 
 
-def test_nobody_waits_so_apply_has_its_turn_at_once() -> None:
+def test_without_a_write_or_messages_an_apply_is_due_at_once() -> None:
     rounds = Rounds()
     turn = ApplyScheduler(rounds, PATIENCE_S)
     assert turn.is_due(None, 1.0, sends=False)
     assert rounds.asked == 0
 
 
-def test_messages_leave_first_and_only_once() -> None:
+def test_messages_delay_an_apply_once() -> None:
     rounds = Rounds()
     turn = ApplyScheduler(rounds, PATIENCE_S)
     assert not turn.is_due(None, 1.0, sends=True)

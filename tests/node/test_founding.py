@@ -78,7 +78,7 @@ async def test_founders_that_start_a_minute_apart_found_one_cluster(world: World
 
 
 @pytest.mark.parametrize("silent", [1, 2, 3])
-async def test_while_one_is_silent_nothing_happens_and_it_is_named(
+async def test_while_one_founder_does_not_answer_the_others_wait_and_name_it(
     world: World, silent: int
 ) -> None:
     others = {1, 2, 3} - {silent}
@@ -91,7 +91,7 @@ async def test_while_one_is_silent_nothing_happens_and_it_is_named(
     await world.until(world.all_started, 2 * ROUND_S_MAX)
 
 
-async def test_who_can_not_be_reached_by_all_is_waited_for(world: World) -> None:
+async def test_a_founder_that_not_all_can_reach_is_waited_for(world: World) -> None:
     world.cut_between(2, 3)
     world.start(1, 2, 3)
     await world.until(lambda: 3 in world.waiting_for(2))
@@ -116,7 +116,7 @@ async def test_the_version_is_one_that_all_founders_can_take_part_in(world: Worl
     assert {identity_of(world, id).version for id in (1, 2, 3)} == {5}
 
 
-async def test_founders_without_a_common_version_wait_and_say_so(world: World) -> None:
+async def test_founders_without_a_common_version_wait_and_report_it(world: World) -> None:
     world.versions = {1: VersionRange(0, 2), 2: VersionRange(3, 5), 3: VersionRange(1, 5)}
     world.start(1, 2, 3)
     await world.until(lambda: 2 in world.waiting_for(1))
@@ -152,7 +152,7 @@ async def test_an_address_that_differs_is_another_setting(world: World) -> None:
 # ---- without those who will never come --------------------------------------------------
 
 
-async def test_founders_found_without_those_who_will_never_come(world: World) -> None:
+async def test_founders_found_without_those_that_were_given_up(world: World) -> None:
     world.without = {1: frozenset({2}), 3: frozenset({2})}
     world.start(1, 3)
     await world.until(lambda: world.processes[1].started and world.processes[3].started)
@@ -165,7 +165,7 @@ async def test_founders_found_without_those_who_will_never_come(world: World) ->
     assert "`raftkv member add 2 --peer n2:1 --client n2:2 -e n1:2`" in failed.message
 
 
-async def test_all_who_are_left_must_say_who_will_never_come(world: World) -> None:
+async def test_all_remaining_founders_must_give_up_the_missing_one(world: World) -> None:
     world.without = {1: frozenset({2})}
     world.start(1, 3)
     await world.until(lambda: 3 in world.waiting_for(1))
@@ -195,7 +195,7 @@ async def test_after_a_crash_of_all_what_is_stored_is_founded(
 
 
 @pytest.mark.parametrize("late", [2, 3])
-async def test_who_has_stored_and_missed_the_word_starts_when_the_others_have(
+async def test_a_founder_that_missed_the_last_message_starts_after_the_others(
     world: World, late: int
 ) -> None:
     world.start(1, 2, 3)
@@ -209,7 +209,7 @@ async def test_who_has_stored_and_missed_the_word_starts_when_the_others_have(
     await world.until(lambda: world.processes[late].started)
 
 
-async def test_nobody_starts_before_the_first_node_knows_that_all_have_stored(
+async def test_no_founder_starts_before_the_first_node_knows_that_all_have_stored(
     world: World,
 ) -> None:
     world.start(1, 2, 3)
@@ -223,7 +223,7 @@ async def test_nobody_starts_before_the_first_node_knows_that_all_have_stored(
     await world.until(world.all_started)
 
 
-async def test_a_disk_that_takes_nothing_has_stored_nothing(world: World) -> None:
+async def test_a_founder_whose_disk_fails_has_stored_nothing(world: World) -> None:
     await stored_by(world, 1, 2)
     world.start(1, 2, 3)
     world.disks[3].full = True
@@ -309,7 +309,7 @@ async def test_three_emptied_disks_are_three_empty_disks(world: World) -> None:
 
 
 @pytest.mark.parametrize(("storing", "emptied"), [((1, 2), 1), ((1,), 3), ((1, 2), 2)])
-async def test_a_disk_that_is_emptied_before_anybody_has_started_is_told_how_to_begin_anew(
+async def test_a_disk_that_is_emptied_before_any_start_gets_the_advice_to_found_again(
     world: World, storing: tuple[int, ...], emptied: int
 ) -> None:
     await stored_by(world, *storing)
@@ -323,7 +323,7 @@ async def test_a_disk_that_is_emptied_before_anybody_has_started_is_told_how_to_
     assert not world.incarnations
 
 
-async def test_nobody_is_told_to_empty_disks_while_one_founder_has_started(world: World) -> None:
+async def test_no_advice_to_empty_disks_while_one_founder_has_started(world: World) -> None:
     """The trace: the first node crashes when all have stored, before it begins itself. The two
     others begin, and acknowledge. A third disk is emptied: to node 1 it looks as if nobody had.
     """
@@ -356,7 +356,7 @@ async def test_nobody_is_told_to_empty_disks_while_one_founder_has_started(world
     assert "Nobody has voted" not in failed.message
 
 
-async def test_one_that_never_comes_after_all_is_known_to_be_in_what_is_stored(
+async def test_a_founder_given_up_too_late_is_named_as_part_of_what_is_stored(
     world: World,
 ) -> None:
     await stored_by(world, 1, 2)
@@ -375,7 +375,7 @@ async def test_one_that_never_comes_after_all_is_known_to_be_in_what_is_stored(
     assert not world.incarnations
 
 
-async def test_where_a_majority_is_silent_nobody_is_told_to_begin_anew() -> None:
+async def test_no_advice_to_found_again_while_a_majority_does_not_answer() -> None:
     """They may have begun, and acknowledged what nobody here has seen."""
     world = World(1, 2, 3, 4, 5)
     await stored_by(world, 1, 2)
@@ -389,7 +389,7 @@ async def test_where_a_majority_is_silent_nobody_is_told_to_begin_anew() -> None
     await world.close()
 
 
-async def test_what_takes_part_counts_before_what_is_only_stored(world: World) -> None:
+async def test_the_report_of_a_running_cluster_precedes_a_stored_one(world: World) -> None:
     await stored_by(world, 1, 2)
     founder = world.founder_of(3)
     word = Founding(FounderStage.STORED, 77, identity_of(world, 1).membership, disk_id=9)
@@ -399,7 +399,7 @@ async def test_what_takes_part_counts_before_what_is_only_stored(world: World) -
     assert founder.report.stage is FounderStage.EMPTY
 
 
-async def test_where_one_is_just_starting_nobody_is_told_to_begin_anew(world: World) -> None:
+async def test_no_advice_to_found_again_while_one_founder_is_starting(world: World) -> None:
     await stored_by(world, 1, 2)
     world.empty(3)
     founder = world.founder_of(3)
@@ -410,7 +410,7 @@ async def test_where_one_is_just_starting_nobody_is_told_to_begin_anew(world: Wo
     assert "Nobody has voted" not in str(founder.waiting_for)
 
 
-async def test_where_all_had_stored_nobody_is_told_to_begin_anew(world: World) -> None:
+async def test_no_advice_to_found_again_after_all_have_stored(world: World) -> None:
     """Another one may have begun between two answers."""
     await stored_by(world, 1, 2)
     world.empty(3)
@@ -486,7 +486,9 @@ async def test_a_version_that_a_founder_can_not_take_part_in_is_not_stored(world
     assert not world.incarnations
 
 
-async def test_all_stored_is_believed_only_of_what_is_stored_here(world: World) -> None:
+async def test_a_report_of_all_stored_counts_only_for_the_incarnation_stored_here(
+    world: World,
+) -> None:
     await stored_by(world, 1)
     membership = identity_of(world, 1).membership
     other = Founding(FounderStage.STORED, 77, membership, all_stored=True, disk_id=9)
@@ -497,7 +499,7 @@ async def test_all_stored_is_believed_only_of_what_is_stored_here(world: World) 
         assert not founder.report.all_stored
 
 
-async def test_who_does_not_store_is_waited_for_with_its_reason(world: World) -> None:
+async def test_a_founder_that_does_not_store_is_waited_for_with_its_reason(world: World) -> None:
     await stored_by(world, 1)
     founder = world.founder_of(1)
     empty = Founding(FounderStage.EMPTY, disk_id=9, founders=founder.report.founders)
@@ -506,7 +508,7 @@ async def test_who_does_not_store_is_waited_for_with_its_reason(world: World) ->
     assert not founder.report.all_stored
 
 
-async def test_a_started_node_says_who_its_members_are_now(world: World) -> None:
+async def test_a_started_node_reports_its_present_members(world: World) -> None:
     world.start(1, 2, 3)
     await world.until(world.all_started)
     said = world.processes[1].founder.report
@@ -603,7 +605,7 @@ async def test_however_founders_crash_they_found_one_cluster(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(120))
-async def test_whatever_disks_are_lost_nobody_founds_beside_what_is_left(seed: int) -> None:
+async def test_whatever_disks_are_lost_no_second_cluster_is_founded(seed: int) -> None:
     schedule = Schedule(seed, lose_disks=True)
     await schedule.run(40)
     await schedule.recover()
@@ -613,7 +615,7 @@ async def test_whatever_disks_are_lost_nobody_founds_beside_what_is_left(seed: i
     await schedule.world.close()
 
 
-async def test_the_schedules_get_somewhere() -> None:
+async def test_the_random_schedules_found_clusters() -> None:
     founded = lost = 0
     for seed in range(40):
         schedule = Schedule(seed, lose_disks=True)

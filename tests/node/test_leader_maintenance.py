@@ -30,7 +30,7 @@ def callers(*given: Caller) -> dict[int, Caller]:
 ALL = callers(caller(1), caller(2), caller(3))
 
 
-def test_the_version_is_raised_once_all_members_have_said_that_they_can() -> None:
+def test_the_version_is_raised_once_all_members_have_reported_it() -> None:
     assert next_version(0, OLD, ALL) == 1
     assert next_version(0, OLD, callers(caller(1), caller(2))) is None
     too_old = callers(caller(1), caller(2), caller(3, versions=VersionRange(0, 0)))
@@ -43,7 +43,7 @@ def test_the_version_is_raised_by_one_and_not_beyond_what_is_known() -> None:
     assert next_version(1, MEMBERS, ALL) is None
 
 
-def test_learners_are_asked_and_those_that_have_not_started_are_not() -> None:
+def test_the_version_waits_for_started_learners_only() -> None:
     with_learner = replace(
         MEMBERS,
         learners=frozenset({4}),
@@ -55,24 +55,24 @@ def test_learners_are_asked_and_those_that_have_not_started_are_not() -> None:
     assert next_version(0, started, {**ALL, **callers(caller(4))}) == 1
 
 
-def test_a_stranger_s_word_counts_for_nothing() -> None:
+def test_the_refusal_of_a_stranger_has_no_effect() -> None:
     stranger = callers(caller(9, versions=VersionRange(0, 0), disk_id=99))
     assert next_version(0, OLD, {**ALL, **stranger}) == 1
     assert updated_membership(MEMBERS, {**ALL, **stranger}) is None
 
 
-def test_a_disk_is_noted_once() -> None:
+def test_a_disk_is_recorded_once() -> None:
     updated = updated_membership(OLD, callers(caller(1), caller(3)))
     assert updated is not None
     assert updated.disk_ids == {1: 1, 3: 3}
     assert updated_membership(MEMBERS, callers(caller(2, disk_id=99))) is None
 
 
-def test_who_has_no_disk_id_gets_none() -> None:
+def test_a_member_without_a_disk_id_gets_none() -> None:
     assert updated_membership(OLD, callers(caller(1, disk_id=0))) is None
 
 
-def test_a_member_that_says_that_it_moved_is_there() -> None:
+def test_a_reported_new_address_updates_the_membership() -> None:
     moved = Address("elsewhere:1", "elsewhere:2")
     updated = updated_membership(MEMBERS, {**ALL, **callers(caller(2, address=moved))})
     assert updated is not None
@@ -81,7 +81,7 @@ def test_a_member_that_says_that_it_moved_is_there() -> None:
     assert updated_membership(updated, callers(caller(2, address=moved))) is None
 
 
-def test_who_does_not_say_where_it_is_stays_where_it_was() -> None:
+def test_a_member_that_reports_no_address_keeps_the_old_one() -> None:
     for silent in (Address("", "elsewhere:2"), Address("elsewhere:1", "")):
         assert updated_membership(MEMBERS, callers(caller(2, address=silent))) is None
 

@@ -41,7 +41,7 @@ async def test_a_leader_in_use_reads_on_its_lease_without_a_pause(tmp_path: Path
         assert not any(leased(node) for node in wire.nodes.values() if node is not leader)
 
 
-async def test_without_the_setting_nobody_reads_on_a_lease(tmp_path: Path) -> None:
+async def test_without_the_setting_no_read_uses_a_lease(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (_, leader):
         for _ in range(100):
             await asyncio.sleep(STEP_S)
@@ -103,7 +103,7 @@ async def test_a_lease_read_waits_for_what_is_committed_and_not_applied(
         assert value_at(leader) == b"new"
 
 
-async def test_a_leader_that_is_giving_leadership_away_does_not_read_on_its_lease(
+async def test_a_leader_does_not_read_on_its_lease_during_a_leadership_transfer(
     tmp_path: Path,
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=True) as (wire, leader):

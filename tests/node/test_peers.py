@@ -170,7 +170,7 @@ async def test_a_stranger_s_breach_ends_its_link_and_changes_nothing(tmp_path: P
 
 @pytest.mark.parametrize("leads", [False, True])
 @pytest.mark.parametrize("member", [False, True])
-async def test_a_breach_of_one_that_belongs_takes_the_node_out_of_service(
+async def test_a_breach_of_a_member_takes_the_node_out_of_service(
     tmp_path: Path, leads: bool, member: bool
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
@@ -219,7 +219,7 @@ async def test_a_node_out_of_service_votes_for_nobody_and_acknowledges_nothing(
         assert refused.reason is Refusal.NOT_READY
 
 
-async def test_the_rest_of_a_frame_with_a_breach_is_not_heard(tmp_path: Path) -> None:
+async def test_the_rest_of_a_frame_with_a_breach_is_ignored(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         follower = other_than(wire, leader)
         later = RequestVoteReply(STRANGER, follower.node_id, follower.term + 5, granted=False)
@@ -233,7 +233,7 @@ async def test_the_rest_of_a_frame_with_a_breach_is_not_heard(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("reason", [Refusal.OTHER_DISK, Refusal.OLDER_COPY, Refusal.CLONE])
-async def test_a_member_that_knows_better_takes_a_copy_out_of_service(
+async def test_a_members_refusal_takes_a_copied_disk_out_of_service(
     tmp_path: Path, reason: Refusal
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
@@ -252,7 +252,7 @@ async def test_a_member_that_knows_better_takes_a_copy_out_of_service(
 @pytest.mark.parametrize(
     "reason", sorted(set(Refusal) - {Refusal.OTHER_DISK, Refusal.OLDER_COPY, Refusal.CLONE})
 )
-async def test_no_other_refusal_of_one_member_stops_a_node(tmp_path: Path, reason: Refusal) -> None:
+async def test_a_refusal_for_another_reason_stops_no_node(tmp_path: Path, reason: Refusal) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         node = other_than(wire, leader)
         wire.links[node.node_id].connected = frozenset({1, 2, 3}) - {node.node_id, leader.node_id}
@@ -261,7 +261,7 @@ async def test_no_other_refusal_of_one_member_stops_a_node(tmp_path: Path, reaso
         assert not node.stopped.done()
 
 
-async def test_one_member_s_word_that_it_was_removed_makes_a_node_stand_by_and_say_so(
+async def test_one_members_removal_report_makes_a_node_passive_with_a_notice(
     tmp_path: Path,
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
@@ -299,7 +299,7 @@ async def test_a_node_stops_when_all_that_answer_say_that_it_was_removed(tmp_pat
         assert not node.identity.out_of_service
 
 
-async def test_a_newcomer_hears_a_removal_of_nobody_it_does_not_know(tmp_path: Path) -> None:
+async def test_reports_of_unknown_peers_do_not_count(tmp_path: Path) -> None:
     wire = Wire(tmp_path, Random(1), config_of(leader_lease=False))
     node = await wire.start(4)
     await node.peer_handler.admit(caller(1))
@@ -314,7 +314,9 @@ async def test_a_newcomer_hears_a_removal_of_nobody_it_does_not_know(tmp_path: P
 # ---- who is let in ----------------------------------------------------------------------
 
 
-async def test_a_disk_that_takes_no_note_stops_the_node_and_admits_nobody(tmp_path: Path) -> None:
+async def test_a_disk_that_takes_no_record_stops_the_node_and_admits_no_peer(
+    tmp_path: Path,
+) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         node = other_than(wire, leader)
         await wire.logs[node.node_id].close()
@@ -340,7 +342,7 @@ async def test_an_admitted_caller_is_refused_once_it_is_removed_or_overtaken(
         assert node.peer_handler.refusal_of(later) is None
 
 
-async def test_a_leader_writes_down_what_its_followers_have_acknowledged(tmp_path: Path) -> None:
+async def test_a_leader_records_what_its_followers_have_acknowledged(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         follower = other_than(wire, leader)
         await leader.submit(put(), soon())
@@ -359,7 +361,7 @@ async def test_a_leader_writes_down_what_its_followers_have_acknowledged(tmp_pat
         assert refused.reason is Refusal.OLDER_COPY
 
 
-async def test_what_was_acknowledged_a_moment_ago_is_known_to_the_next_who_calls(
+async def test_a_call_is_compared_with_the_latest_acknowledgements(
     tmp_path: Path,
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
@@ -440,7 +442,7 @@ async def test_a_forward_is_taken_in_the_leader_s_term_only(
         assert leader.machine.revision == (3 if taken else 2)
 
 
-async def test_a_leader_takes_no_forward_of_one_that_is_no_member(tmp_path: Path) -> None:
+async def test_a_leader_ignores_a_forward_of_a_node_that_is_no_member(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (_, leader):
         forward = Forward(leader.term, 0, (Submission(77, 1, put(b"forged")),))
         leader.peer_handler.receive(STRANGER, Frame(forwards=[forward]))
@@ -449,7 +451,7 @@ async def test_a_leader_takes_no_forward_of_one_that_is_no_member(tmp_path: Path
         assert STRANGER not in leader.driver._proposer._queue._origins
 
 
-async def test_of_strangers_little_is_kept(tmp_path: Path) -> None:
+async def test_contacts_of_strangers_are_bounded(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         for stranger in range(10, 10 + 3 * CONTACTS_MAX):
             say(leader, stranger, HeartbeatReply(stranger, leader.node_id, leader.term, 0))
@@ -512,7 +514,7 @@ async def test_the_version_is_raised_once_all_can_and_then_logs_have_a_hash(tmp_
         await wire.kill(node_id)
 
 
-async def test_a_member_that_says_that_it_moved_is_found_there(tmp_path: Path) -> None:
+async def test_a_member_is_linked_at_its_reported_new_address(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         follower = other_than(wire, leader)
         moved = replace(address_of(follower.node_id), peer="elsewhere:1")
@@ -614,7 +616,7 @@ class Babbler:
 
 
 @pytest.mark.parametrize("seed", range(60))
-async def test_whatever_is_said_within_bounds_is_heard_or_refused(
+async def test_every_bounded_frame_of_a_stranger_is_taken_or_refused(
     tmp_path: Path, seed: int
 ) -> None:
     """Nothing but a link ends, or the node's service, and that with its reason."""

@@ -50,7 +50,7 @@ async def test_a_live_node_is_not_removed_while_another_is_dead(tmp_path: Path) 
         assert (after.voters, after.removed) == ({leader.node_id, alive}, {dead})
 
 
-async def test_a_node_that_died_just_now_is_not_counted(tmp_path: Path) -> None:
+async def test_a_node_that_has_just_died_is_not_counted(tmp_path: Path) -> None:
     """It has acknowledged within an election timeout, and nothing since it was asked for this."""
     async with three_nodes(tmp_path) as (wire, leader, (dead, alive)):
         raft = leader.core
@@ -60,7 +60,7 @@ async def test_a_node_that_died_just_now_is_not_counted(tmp_path: Path) -> None:
             await leader.member_remove(alive, soon())
 
 
-async def test_who_is_silent_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+async def test_a_founder_that_does_not_answer_for_a_moment_is_waited_for(tmp_path: Path) -> None:
     async with three_nodes(tmp_path) as (wire, leader, (slow, removed)):
         wire.cut_off = {slow}
         removal = asyncio.ensure_future(leader.member_remove(removed, soon()))
@@ -120,7 +120,7 @@ async def test_a_learner_is_added_while_a_voter_is_dead(tmp_path: Path) -> None:
         assert (await leader.member_add(4, address_of(4), soon())).learners == {4}
 
 
-async def test_a_learner_that_stands_still_is_not_promoted(tmp_path: Path) -> None:
+async def test_a_learner_that_acknowledges_nothing_is_not_promoted(tmp_path: Path) -> None:
     async with three_nodes(tmp_path) as (wire, leader, _):
         await join(wire, leader, 4)
         raft = leader.core
@@ -145,7 +145,7 @@ async def test_a_dead_node_is_replaced_in_one_change(tmp_path: Path) -> None:
         assert await leader.member_replace(dead, 4, soon()) == after  # once more
 
 
-async def test_nobody_is_replaced_by_a_node_that_has_not_started(tmp_path: Path) -> None:
+async def test_a_node_that_has_not_started_replaces_no_member(tmp_path: Path) -> None:
     async with three_nodes(tmp_path) as (_, leader, (old, _)):
         await leader.member_add(4, address_of(4), soon())
         with pytest.raises(MembershipRefused, match="has not started yet") as refused:

@@ -146,7 +146,7 @@ async def test_each_start_is_one_more_and_has_an_id_of_its_own(disks: Disks) -> 
     assert disks.log.recover().starts.own == starts[-1]
 
 
-async def test_the_notes_on_others_outlive_a_start(disks: Disks) -> None:
+async def test_the_records_of_peers_outlive_a_start(disks: Disks) -> None:
     await disks.recover(FOUNDER)
     notes = {2: MemberNote(Start(5, 99), 1234)}
     await disks.log.write_starts(Starts(Start(1, 1), notes))

@@ -15,20 +15,20 @@ def ticks(reports: RemovalReports, connected: set[int], times: int = PATIENCE) -
     return said
 
 
-def test_without_a_claim_nothing_is_decided() -> None:
+def test_without_a_report_nothing_is_conclusive() -> None:
     reports = RemovalReports(PATIENCE)
     assert ticks(reports, set()) == frozenset()
     assert reports.reporters(OTHERS) == frozenset()
 
 
-def test_one_that_lies_decides_nothing_while_another_admits_this_node() -> None:
+def test_a_false_report_is_not_conclusive_while_another_peer_admits_this_node() -> None:
     reports = RemovalReports(PATIENCE)
     reports.reported(2)
     assert ticks(reports, {3}, 100) == frozenset()
     assert reports.reporters(OTHERS) == {2}
 
 
-def test_all_that_answer_decide_it_once_they_have_said_so_for_long_enough() -> None:
+def test_unanimous_reports_are_conclusive_after_enough_ticks() -> None:
     reports = RemovalReports(PATIENCE)
     reports.reported(2)
     assert ticks(reports, set(), PATIENCE - 1) == frozenset()
@@ -37,7 +37,7 @@ def test_all_that_answer_decide_it_once_they_have_said_so_for_long_enough() -> N
     assert ticks(reports, set()) == {2, 3}
 
 
-def test_the_time_begins_anew_when_one_admits_this_node_in_between() -> None:
+def test_the_ticks_begin_anew_when_a_peer_admits_this_node() -> None:
     reports = RemovalReports(PATIENCE)
     reports.reported(2)
     ticks(reports, set(), PATIENCE - 1)
@@ -46,7 +46,7 @@ def test_the_time_begins_anew_when_one_admits_this_node_in_between() -> None:
     assert ticks(reports, set(), 1) == {2}
 
 
-def test_a_claim_is_withdrawn_by_admitting_this_node() -> None:
+def test_a_report_ends_when_the_peer_admits_this_node() -> None:
     reports = RemovalReports(PATIENCE)
     reports.reported(2)
     reports.admitted(2)
@@ -54,13 +54,13 @@ def test_a_claim_is_withdrawn_by_admitting_this_node() -> None:
     assert ticks(reports, set()) == frozenset()
 
 
-def test_who_claims_over_one_link_and_admits_over_another_claims() -> None:
+def test_a_report_over_one_link_stands_although_another_link_is_up() -> None:
     reports = RemovalReports(PATIENCE)
     reports.reported(2)
     assert ticks(reports, {2}) == {2}
 
 
-def test_the_word_of_one_that_is_no_other_member_counts_for_nothing() -> None:
+def test_reports_of_nodes_that_are_no_other_members_do_not_count() -> None:
     reports = RemovalReports(PATIENCE)
     reports.reported(9)
     assert reports.reporters(OTHERS) == frozenset()

@@ -15,7 +15,7 @@ from raftkv.storage.ports import Checkpoint
 from tests.node.wire import WireLinks, cluster_of, soon, until
 
 
-async def test_a_leader_that_is_deposed_in_the_same_turn_offers_it_in_its_own_term(
+async def test_a_leader_that_is_deposed_in_the_same_turn_sends_the_snapshot_in_its_own_term(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In its successor's, the receiver would take it for a second leader of that term, and stop."""

@@ -51,7 +51,7 @@ async def test_without_a_leader_a_read_fails_before_its_deadline() -> None:
         await future
 
 
-async def test_the_state_is_as_fresh_as_the_question_whose_answer_has_been_applied() -> None:
+async def test_freshness_is_the_request_time_of_the_last_applied_read_index() -> None:
     barriers = ReadBarriers(0)
     for now_s in (1.0, 2.0):
         barriers.add(asyncio.get_running_loop().create_future(), 10.0)
@@ -65,7 +65,7 @@ async def test_the_state_is_as_fresh_as_the_question_whose_answer_has_been_appli
     assert barriers.fresh_as_of_s == 2.0
 
 
-async def test_a_question_that_was_repeated_is_as_old_as_it_was_at_first() -> None:
+async def test_a_repeated_read_index_request_keeps_its_first_time() -> None:
     """The answer may be to the first question, asked before somebody else's write."""
     barriers = ReadBarriers(0)
     barriers.add(asyncio.get_running_loop().create_future(), 10.0)
@@ -90,7 +90,7 @@ async def test_an_answer_that_overtakes_another_does_not_make_the_state_older() 
     assert barriers.fresh_as_of_s == 2.0
 
 
-async def test_a_lease_can_be_renewed_without_anybody_waiting() -> None:
+async def test_a_lease_can_be_renewed_without_a_waiting_read() -> None:
     barriers, asked = ReadBarriers(0), []
     barriers.ask(lambda context: asked.append(context) or True, 1.0)
     assert not asked

@@ -21,10 +21,10 @@ async def said_by_the_leader(directory: Path, connected: frozenset[int]) -> set[
     return {(event["event"], event["log_level"]) for event in events if event["event"] in FAREWELLS}
 
 
-async def test_when_all_stop_at_once_no_haste_is_found_in_it(tmp_path: Path) -> None:
+async def test_when_all_nodes_stop_at_once_no_warning_is_logged(tmp_path: Path) -> None:
     assert await said_by_the_leader(tmp_path, frozenset()) == {("leadership_kept", "info")}
 
 
-async def test_a_majority_that_would_not_take_over_is_worth_a_warning(tmp_path: Path) -> None:
+async def test_a_stop_without_a_successor_logs_a_warning(tmp_path: Path) -> None:
     everybody = frozenset({1, 2, 3})
     assert await said_by_the_leader(tmp_path, everybody) == {("shutdown_in_haste", "warning")}

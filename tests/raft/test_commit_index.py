@@ -15,7 +15,7 @@ def idle_cluster() -> Cluster:
     return cluster
 
 
-def test_an_entry_that_nobody_waits_for_costs_a_peer_one_message() -> None:
+def test_an_entry_without_a_waiting_client_costs_a_peer_one_message() -> None:
     cluster = idle_cluster()
     before = len(cluster.sent(Heartbeat))
     cluster.propose(1, b"x")
@@ -24,7 +24,7 @@ def test_an_entry_that_nobody_waits_for_costs_a_peer_one_message() -> None:
     assert len(cluster.sent(Heartbeat)) == before
 
 
-def test_the_next_entries_bring_the_news() -> None:
+def test_the_next_entries_carry_the_commit_index() -> None:
     cluster = idle_cluster()
     cluster.propose(1, b"x")
     cluster.settle()
@@ -34,7 +34,7 @@ def test_the_next_entries_bring_the_news() -> None:
     assert cluster.commands(2) == [b"x"]
 
 
-def test_without_entries_the_next_heartbeat_brings_the_news() -> None:
+def test_without_entries_the_next_heartbeat_carries_the_commit_index() -> None:
     cluster = idle_cluster()
     cluster.propose(1, b"x")
     cluster.settle()
@@ -42,7 +42,7 @@ def test_without_entries_the_next_heartbeat_brings_the_news() -> None:
     assert cluster.commands(2) == cluster.commands(3) == [b"x"]
 
 
-def test_a_peer_at_which_somebody_waits_is_told_at_once_and_no_other() -> None:
+def test_only_a_peer_with_a_waiting_client_gets_the_commit_index_at_once() -> None:
     cluster = idle_cluster()
     cluster.propose(1, b"x")
     cluster[1].want_commit(3)
@@ -51,7 +51,7 @@ def test_a_peer_at_which_somebody_waits_is_told_at_once_and_no_other() -> None:
     assert cluster.commands(2) == []
 
 
-def test_a_follower_that_is_about_to_read_is_told_at_once() -> None:
+def test_a_follower_with_a_confirmed_read_gets_the_commit_index_at_once() -> None:
     cluster = idle_cluster()
     cluster.propose(1, b"x")
     cluster.settle()

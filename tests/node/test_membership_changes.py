@@ -65,14 +65,14 @@ def test_a_loopback_address_among_others_can_be_forced() -> None:
     assert AddLearner(7, here, force=True).target(PRESENT).addresses[7] == here
 
 
-def test_who_is_promoted_has_a_vote_and_is_no_learner() -> None:
+def test_a_promoted_learner_has_a_vote_and_is_no_learner() -> None:
     after = Promote(4).target(PRESENT)
     assert (after.voters, after.learners) == ({1, 2, 3, 4}, {5})
     assert "a voter already" in refusal(Promote(3))
     assert "not a member; the members are 1, 2, 3, 4, 5" in refusal(Promote(9))
 
 
-def test_who_is_removed_leaves_nothing_behind() -> None:
+def test_a_removed_member_leaves_no_address_and_no_disk() -> None:
     after = Remove(3).target(PRESENT)
     assert after.members == {1, 2, 4, 5}
     assert after.addresses.keys() == {1, 2, 4, 5}
@@ -83,14 +83,14 @@ def test_who_is_removed_leaves_nothing_behind() -> None:
 # Replace.
 
 
-def test_a_learner_takes_the_vote_of_whom_it_replaces() -> None:
+def test_a_learner_gets_the_vote_of_the_node_that_it_replaces() -> None:
     after = Replace(2, 4).target(PRESENT)
     assert (after.voters, after.learners) == ({1, 3, 4}, {5})
     assert 2 not in after.addresses
     assert Replace(2, 4).done(after)
 
 
-def test_who_replaces_a_learner_stays_one() -> None:
+def test_the_replacement_of_a_learner_stays_a_learner() -> None:
     after = Replace(5, 4).target(PRESENT)
     assert (after.voters, after.learners) == ({1, 2, 3}, {4})
 
@@ -105,12 +105,14 @@ def test_who_replaces_a_learner_stays_one() -> None:
         (Replace(2, 5), "node 5 has not started yet"),
     ],
 )
-def test_a_replacement_that_makes_no_sense_says_what_does(change: Replace, said: str) -> None:
+def test_the_refusal_of_an_impossible_replacement_has_the_right_command(
+    change: Replace, said: str
+) -> None:
     with pytest.raises((MembershipRefused, MemberUnknown), match=said):
         change.target(PRESENT)
 
 
-def test_before_disks_were_recorded_nobody_is_taken_for_not_started() -> None:
+def test_without_recorded_disks_every_member_counts_as_started() -> None:
     assert Replace(2, 5).target(replace(PRESENT, disk_ids={})).voters == {1, 3, 5}
 
 
@@ -161,17 +163,17 @@ def test_another_disk_gets_no_started_id() -> None:
         )
 
 
-def test_a_voter_has_started_whatever_is_recorded() -> None:
+def test_a_voter_counts_as_started_without_a_recorded_disk() -> None:
     said = refusal(claim(3), replace(PRESENT, disk_ids={}))
     assert "node 3 has started from another disk before" in said
 
 
-def test_an_unknown_id_is_told_how_to_be_added() -> None:
+def test_the_refusal_of_an_unknown_id_has_the_command_to_add_it() -> None:
     with pytest.raises(MemberUnknown, match="`raftkv member add 9 --peer n9:1 --client n9:2`"):
         claim(9).target(PRESENT)
 
 
-def test_a_removed_id_is_never_told_to_be_added() -> None:
+def test_the_refusal_of_a_removed_id_does_not_advise_to_add_it() -> None:
     said = refusal(claim(6))
     assert "take a new id" in said
     assert "member add 7 --peer n6:1 --client n6:2" in said
@@ -187,7 +189,7 @@ def test_a_node_of_other_versions_is_refused_with_both_ranges() -> None:
     assert str(SUPPORTED) in said
 
 
-def test_a_claim_says_where_the_node_is() -> None:
+def test_a_claim_records_the_address_of_the_node() -> None:
     moved = replace(claim(5), address=Address("elsewhere:1", "elsewhere:2"))
     assert moved.target(PRESENT).addresses[5] == Address("elsewhere:1", "elsewhere:2")
     taken = replace(claim(5), address=address_of(1))

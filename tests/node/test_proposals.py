@@ -34,7 +34,7 @@ def numbers(submissions: list[Submission]) -> list[int]:
     return [submission.number for submission in submissions]
 
 
-async def test_results_reach_whoever_handed_the_batch_in() -> None:
+async def test_results_resolve_the_future_of_their_batch() -> None:
     submissions, (first, second) = waiting(b"a", b"b")
     assert numbers(submissions.take_unsent(term=2)) == [1, 2]
     submissions.resolve(2, b"result of b")
@@ -80,9 +80,7 @@ async def test_without_a_leader_for_long_a_batch_fails_fast_and_safely() -> None
         await future
 
 
-async def test_a_snapshot_that_jumps_over_a_batch_leaves_it_unknown_unless_it_can_be_repeated() -> (
-    None
-):
+async def test_a_batch_that_a_snapshot_may_include_is_unknown_unless_it_can_be_repeated() -> None:
     submissions, (plain, in_session) = waiting(b"plain", b"in session")
     submissions.take_unsent(term=2)
     submissions.snapshot_installed(lambda commands: commands == b"in session")
@@ -100,7 +98,7 @@ def jumped_over() -> tuple[PendingProposals, asyncio.Future[bytes]]:
     return submissions, future
 
 
-async def test_a_batch_that_may_have_been_applied_is_never_said_not_to_be() -> None:
+async def test_a_batch_that_may_have_been_applied_never_fails_as_not_applied() -> None:
     without_leader, lonely = jumped_over()
     without_leader.tick(0.0, leader_known=False, leaderless_ticks_max=0)
     in_time, late = jumped_over()
@@ -133,7 +131,7 @@ async def test_the_results_of_a_repeated_batch_are_its_results() -> None:
     assert await future == b""
 
 
-async def test_what_may_be_lost_on_the_way_is_sent_again_ever_more_rarely() -> None:
+async def test_a_batch_that_may_be_lost_is_sent_again_with_a_growing_delay() -> None:
     submissions, _ = waiting(b"a")
     submissions.take_unsent(term=2)
     resent_at = []
@@ -151,7 +149,7 @@ async def test_over_the_bounds_a_batch_is_refused_at_once() -> None:
     assert refusal.value.retry_after_s > 0
 
 
-async def test_a_caller_that_went_away_frees_its_place() -> None:
+async def test_a_cancelled_proposal_frees_its_slot() -> None:
     submissions, (future,) = waiting(b"a")
     future.cancel()
     submissions.tick(0.0, leader_known=True, leaderless_ticks_max=40)
@@ -159,7 +157,7 @@ async def test_a_caller_that_went_away_frees_its_place() -> None:
     assert not submissions.may_send
 
 
-async def test_a_node_that_stops_says_what_may_have_happened_to_each_batch() -> None:
+async def test_a_stopping_node_fails_each_batch_with_its_outcome() -> None:
     submissions, (sent,) = waiting(b"a")
     submissions.take_unsent(term=2)
     unsent = asyncio.get_running_loop().create_future()
@@ -217,7 +215,7 @@ def handed_in(
     return futures
 
 
-async def test_a_leader_has_little_of_a_backlog_and_of_each_client_at_least_one_batch() -> None:
+async def test_a_leader_gets_little_of_a_backlog_and_of_each_client_at_least_one_batch() -> None:
     submissions = PendingProposals(ORIGIN, count_max=100, bytes_max=1000)
     handed_in(submissions, 1, *[1000] * 20)
     assert numbers(submissions.take_unsent(term=2)) == [1, 2, 3, 4, 5]
@@ -228,7 +226,7 @@ async def test_a_leader_has_little_of_a_backlog_and_of_each_client_at_least_one_
     assert numbers(submissions.take_unsent(term=2)) == [22, 6]
 
 
-async def test_what_waits_at_its_origin_is_not_applied_when_its_time_is_up() -> None:
+async def test_an_unsent_batch_past_its_deadline_is_not_applied() -> None:
     submissions = PendingProposals(ORIGIN, count_max=100, bytes_max=1000)
     *sent, unsent = handed_in(submissions, 1, *[1000] * 6)
     submissions.take_unsent(term=2)
@@ -240,7 +238,7 @@ async def test_what_waits_at_its_origin_is_not_applied_when_its_time_is_up() -> 
     assert len(submissions.take_unsent(term=2)) == 5
 
 
-async def test_what_comes_back_goes_before_what_its_client_handed_in_later() -> None:
+async def test_a_revived_batch_precedes_later_batches_of_its_client() -> None:
     submissions = PendingProposals(ORIGIN, count_max=100, bytes_max=1000)
     handed_in(submissions, 1, *[1000] * 7)
     assert numbers(submissions.take_unsent(term=2)) == [1, 2, 3, 4, 5]
@@ -253,7 +251,7 @@ async def test_what_comes_back_goes_before_what_its_client_handed_in_later() -> 
     assert numbers(submissions.take_unsent(term=3)) == [6, 7]
 
 
-async def test_a_refused_batch_gives_its_room_to_another() -> None:
+async def test_a_refused_batch_frees_its_slot() -> None:
     submissions = PendingProposals(ORIGIN, count_max=100, bytes_max=1000)
     handed_in(submissions, 1, *[1000] * 6)
     submissions.take_unsent(term=2)

@@ -14,7 +14,7 @@ from tests.node.wire import cluster_of
 
 
 @pytest.mark.parametrize("patience_s", [0.1, 10.0])
-async def test_who_hands_over_to_a_dead_node_is_told_that_it_still_leads(
+async def test_a_failed_transfer_reports_the_present_leader(
     tmp_path: Path, patience_s: float
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
@@ -25,6 +25,6 @@ async def test_who_hands_over_to_a_dead_node_is_told_that_it_still_leads(
             await leader.transfer_leader(dead, asyncio.get_running_loop().time() + patience_s)
 
 
-def test_a_learner_that_lags_is_refused_in_words_of_its_operator() -> None:
+def test_the_refusal_of_a_lagging_learner_has_its_lag() -> None:
     with pytest.raises(MembershipRefused, match=r"it lacks 788 entries; try again when it has$"):
         require_caught_up(4, Progress(1, messages_max=1, bytes_max=1), 788, acknowledging=True)

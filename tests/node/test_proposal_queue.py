@@ -44,7 +44,7 @@ class Leader:
         return self.entries()
 
 
-async def test_a_leader_takes_again_what_a_snapshot_of_its_own_jumped_over() -> None:
+async def test_a_leader_accepts_again_what_a_snapshot_may_have_included() -> None:
     intake = ProposalQueue(1000)
     submissions = PendingProposals(ORIGIN, count_max=8, bytes_max=1000)
     loop = asyncio.get_running_loop()
@@ -89,7 +89,7 @@ def test_what_one_sender_can_make_the_leader_hold_is_bounded_in_bytes() -> None:
     assert intake.add(2, [Submission(ORIGIN, 5, b"x")], settled=0) == []
 
 
-def test_what_was_refused_is_refused_again_and_not_taken_after_all() -> None:
+def test_a_refused_number_is_refused_again() -> None:
     """The trace: a copy was sent again before the refusal arrived. Its caller has heard that it was
     not applied, and has sent it under another number.
     """
@@ -151,7 +151,7 @@ def test_submissions_are_packed_into_entries_of_bounded_size() -> None:
 # ---- turns -----------------------------------------------------------------------------
 
 
-def test_a_newcomer_is_in_the_next_entry_however_much_is_queued() -> None:
+def test_a_new_client_is_in_the_next_entry_however_much_is_queued() -> None:
     intake = ProposalQueue(1 << 30)
     leader = Leader(intake)
     intake.add(1, [batch(1, number, 500) for number in range(1, 50)], settled=0)
@@ -160,7 +160,7 @@ def test_a_newcomer_is_in_the_next_entry_however_much_is_queued() -> None:
     assert leader.apply_next() == [[1, 4]]
 
 
-def test_beside_writers_of_little_what_is_large_goes_alone() -> None:
+def test_in_mixed_load_a_large_batch_is_alone_in_an_entry() -> None:
     intake = ProposalQueue(1 << 30)
     leader = Leader(intake)
     intake.add(1, [batch(1, number, LARGE) for number in range(1, 50)], settled=0)
@@ -191,7 +191,7 @@ def test_many_that_write_little_share_entries() -> None:
     assert [len(entry) for entry in Leader(intake).entries()] == [511, 489]
 
 
-def test_the_senders_of_what_an_entry_holds_hear_of_its_commit() -> None:
+def test_the_senders_of_an_entry_get_its_commit_index_at_once() -> None:
     intake = ProposalQueue(1 << 30)
     for sender in (3, 1, 2):
         intake.add(sender, [batch(1, 1), batch(2, 2)], settled=0)
