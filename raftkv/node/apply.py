@@ -81,13 +81,8 @@ class Applier:
         self._applied = applied
         self._scheduler = ApplyScheduler(run.wake, config.tick_s)
         self._paused = False
-        self._steps: Steps[None] | None = None
-        """The rest of the run of entries that is being applied."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether a run of entries is applied in part."""
-        return self._steps is not None
+        self.unfinished: Steps[None] | None = None
+        """The rest of the run of entries that is being applied; None between two runs."""
 
     def step(
         self, committed: Sequence[Entry], write: asyncio.Task[None] | None, *, sends: bool
@@ -97,15 +92,15 @@ class Applier:
             return
         if (
             committed
-            and self._steps is None
+            and self.unfinished is None
             and self._scheduler.is_due(write, self._run.loop.time(), sends=sends)
         ):
-            self._steps = self._apply(committed)
-        if self._steps is not None:
+            self.unfinished = self._apply(committed)
+        if self.unfinished is not None:
             # A step takes some milliseconds: the messages of the next round must not be late.
-            if next(self._steps, _DONE) is _DONE:
-                self._steps = None
-            if self._steps is not None or self._replica.raft.can_apply:
+            if next(self.unfinished, _DONE) is _DONE:
+                self.unfinished = None
+            if self.unfinished is not None or self._replica.raft.can_apply:
                 self._run.wake()
 
     def _apply(self, entries: Sequence[Entry]) -> Steps[None]:

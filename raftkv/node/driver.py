@@ -316,11 +316,12 @@ class Driver:
             self._send(ready.messages)
         if ready.persist is not None:
             self._writing = run.spawn(self._persist(ready.persist))
-        if not self.leaving:
+        applier = self._applier
+        if (ready.committed or applier.unfinished is not None) and not self.leaving:
             # A leader sends no acknowledgement; its clients wait for the apply.
             write = None if raft.leads else self._writing
             sends = bool(ready.messages) or ready.persist is not None
-            self._applier.step(ready.committed, write, sends=sends)
+            applier.step(ready.committed, write, sends=sends)
         for read in ready.reads:
             self._lease.confirm(self._barriers.confirm(read.context, read.read_index))
         self._barriers.open(raft.last_applied)
@@ -330,7 +331,8 @@ class Driver:
             # The term is that of this turn: in the next one this node may follow another leader.
             run.spawn(self._send_snapshot(peer, raft.current_term))
         self._link_peers()
-        run.round_ended()
+        if run.waiters:
+            run.round_ended()
         if self._proposer.may_continue:
             run.wake()  # the apply has made room for more proposals
 

@@ -135,7 +135,8 @@ class NodePeerHandler:
                     self._proposer.take_forwards(sender, frame.forwards)
                 if frame.acknowledged and sender == self._raft.leader_id:
                     self._record_acknowledged_by_leader(frame.acknowledged)
-                self._proposer.take_refusals(sender, frame.forwards_refused)
+                if frame.forwards_refused:
+                    self._proposer.take_refusals(sender, frame.forwards_refused)
         self._run.wake()
         if breach_of_stranger is not None:
             raise breach_of_stranger

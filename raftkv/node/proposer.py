@@ -95,7 +95,10 @@ class Proposer:
     @property
     def may_continue(self) -> bool:
         """Whether another call of `propose_pending` would propose or forward something now."""
-        return self._may_propose or (self._raft.leader_id != 0 and self.pending.may_send)
+        raft = self._raft
+        if raft.leader_id == 0:
+            return False
+        return self._may_propose or self.pending.may_send
 
     @property
     def _may_propose(self) -> bool:

@@ -64,7 +64,7 @@ class ReadBarriers:
         self._ask_anyway = True
 
     def ask(self, read_index: Callable[[int], bool], now_s: float) -> None:
-        """Request a read index for all barriers of this turn. A tick repeats a request that fails."""
+        """Request a read index for all barriers of this turn. A tick repeats a failed request."""
         if self._gathering.futures or self._ask_anyway:
             self._ask_anyway = False
             self._context += 1

@@ -8,12 +8,12 @@ from typing import Any
 
 from raftkv.errors import DeadlineExceeded, InvariantViolation, ShuttingDown
 
+FATAL = (Exception, InvariantViolation)
+"""What ends the node's service when a round or a task raises it. A cancellation does not."""
+
 
 class FatalErrors:
-    """A context manager: an error that leaves its block ends the node's service.
-
-    The error may be an `InvariantViolation`. A cancellation is no error.
-    """
+    """A context manager: an error of `FATAL` that leaves its block ends the node's service."""
 
     def __init__(self, failed: Callable[[BaseException], None]) -> None:
         self._failed = failed
@@ -24,7 +24,7 @@ class FatalErrors:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> bool:
-        if not isinstance(error, Exception | InvariantViolation):
+        if not isinstance(error, FATAL):
             return False
         self._failed(error)
         return True
@@ -48,7 +48,9 @@ class RunLoop:
         self._round_of_work = round_of_work
         self._round_due = False
         # Dicts, because sets have no order: the same seed must replay the same run.
-        self._waiters: dict[asyncio.Future[None], None] = {}
+        self.waiters: dict[asyncio.Future[None], None] = {}
+        """The calls of `until` that wait for the end of a round."""
+
         self._tasks: dict[asyncio.Task[None], None] = {}
 
     def wake(self) -> None:
@@ -60,12 +62,14 @@ class RunLoop:
     def _run_round(self) -> None:
         self._round_due = False
         if not self.dead:
-            with self.fatal:
+            try:
                 self._round_of_work()
+            except FATAL as error:
+                self.fail(error)
 
     def round_ended(self) -> None:
         """Let all calls of `until` test their conditions again."""
-        for future in self._waiters:
+        for future in self.waiters:
             _resolve(future)
 
     async def until(self, condition: Callable[[], bool], deadline: float) -> None:
@@ -80,13 +84,13 @@ class RunLoop:
             if left <= 0:
                 raise DeadlineExceeded("it did not happen in time")
             future: asyncio.Future[None] = self.loop.create_future()
-            self._waiters[future] = None
+            self.waiters[future] = None
             timer = self.loop.call_later(left, _resolve, future)
             try:
                 await future
             finally:
                 timer.cancel()
-                del self._waiters[future]
+                del self.waiters[future]
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` as a task."""
@@ -98,8 +102,10 @@ class RunLoop:
         return task
 
     async def _guard(self, work: Awaitable[None]) -> None:
-        with self.fatal:
+        try:
             await work
+        except FATAL as error:
+            self.fail(error)
 
     def stop(self, reason: BaseException | None) -> None:
         """Run no more rounds. Tasks go on until `settle`."""

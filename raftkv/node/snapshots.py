@@ -137,7 +137,9 @@ class SnapshotInstaller:
         run, replica, point = self._run, self._replica, message.snapshot
         index, term = point.last_included_index, point.last_included_term
         # An apply must be complete: if the snapshot is damaged, the node goes on from that state.
-        await run.until(lambda: not self._applier.busy, run.loop.time() + INSTALL_TIMEOUT_S)
+        await run.until(
+            lambda: self._applier.unfinished is None, run.loop.time() + INSTALL_TIMEOUT_S
+        )
         check(self._received is not None, "a snapshot is stepped after its data has arrived")
         try:
             store = await replica.storage.install(
