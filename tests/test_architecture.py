@@ -202,3 +202,47 @@ def test_below_the_front_door_nothing_stands_on_what_protobuf_writes() -> None:
 def test_a_hash_of_what_protobuf_writes_is_found() -> None:
     source = "class Keys:\n  def look(self, c):\n    return sha256(c.SerializeToString())"
     assert list(serialising("raftkv.kv.x", source)) == ["raftkv.kv.x.Keys.look"]
+
+
+# ---- the interface of the node -----------------------------------------------------------
+
+PARAMETERS_MAX = 7
+
+
+def constructors(source: str) -> Iterator[tuple[str, int]]:
+    """Each class of that source with a constructor of its own, and its number of parameters."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef):
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
+                    given = inner.args
+                    yield node.name, len(given.posonlyargs + given.args + given.kwonlyargs) - 1
+
+
+def test_no_constructor_of_core_and_node_takes_more_than_seven_parameters() -> None:
+    found = {
+        f"{name}.{class_}": count
+        for name, path in modules()
+        if covers("raftkv.raft", name) or covers("raftkv.node", name)
+        for class_, count in constructors(path.read_text())
+        if count > PARAMETERS_MAX
+    }
+    assert not found, "put state that belongs together into one object"
+
+
+def test_a_constructor_with_too_many_parameters_is_found() -> None:
+    source = "class A:\n  def __init__(self, a, b, c, d, e, f, *, g, h=1): ..."
+    assert list(constructors(source)) == [("A", 8)]
+
+
+def test_only_the_node_itself_uses_its_driver() -> None:
+    """Other code has `Node.core`, which is read-only, `Node.peer_handler` and `Node.fail`."""
+    outside = [path for name, path in modules() if not covers("raftkv.node", name)]
+    outside += (ROOT / "jepsen-lite").rglob("*.py")
+    found = [
+        f"{path}:{node.lineno}"
+        for path in outside
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "driver"
+    ]
+    assert not found
