@@ -164,10 +164,10 @@ async def test_nothing_is_followed_or_kept_once_nobody_waits(queue: Queue) -> No
     queue.join()
     second = queue.join()
     wait = queue.wait(second)
-    assert queue.node.changes._followers
+    assert queue.node.changes._subscribers
     queue.waits.leave(b"n", second, wait)
     await asyncio.sleep(0)
-    assert not queue.node.changes._followers
+    assert not queue.node.changes._subscribers
     assert not queue.waits._queues
     assert queue.waits._calls == 0
 

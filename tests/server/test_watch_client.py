@@ -135,15 +135,15 @@ async def close(bench: Bench) -> None:
     await asyncio.gather(*bench.tasks, return_exceptions=True)
     bench.client.close()
     assert bench.hub.watches == 0
-    assert not bench.node.changes._followers
+    assert not bench.node.changes._subscribers
 
 
 async def test_a_node_without_live_watches_gathers_no_changes(bench: Bench) -> None:
-    assert not bench.node.changes._followers
+    assert not bench.node.changes._subscribers
     await bench.watch(1)
-    assert bench.node.changes._followers
+    assert bench.node.changes._subscribers
     bench.client.handle(api_pb2.WatchRequest(cancels=[1]))
-    assert not bench.node.changes._followers
+    assert not bench.node.changes._subscribers
 
 
 async def test_what_is_written_while_history_is_read_is_told_once(
