@@ -13,7 +13,7 @@ from raftkv.config import Settings
 from raftkv.errors import DamagedData, NoLeader, NotLeader, OutOfService, RaftkvError
 from raftkv.logs import CLOCK, get_logger
 from raftkv.node.config import NodeConfig, NodeStores
-from raftkv.node.founding import Founder
+from raftkv.node.founder import Founder
 from raftkv.node.node import Node
 from raftkv.peer.codec import decode_frame
 from raftkv.peer.founders import ask_founder

@@ -12,7 +12,7 @@ from jepsen_lite.mutants.mutant import Patch, mutant
 from raftkv.kv.pace import Steps
 from raftkv.kv.validation import Checked
 from raftkv.node import leader_maintenance, proposer
-from raftkv.node.founding import Ask, Founder
+from raftkv.node.founder import Ask, Founder
 from raftkv.node.peer_handler import NodePeerHandler
 from raftkv.node.peer_register import PeerRegister
 from raftkv.node.proposer import Proposer

@@ -32,7 +32,7 @@ from raftkv.errors import (
 from raftkv.kv.limits import Limits
 from raftkv.kv.pace import STEP_UNITS
 from raftkv.node.config import NodeConfig, NodeStores
-from raftkv.node.founding import Founder
+from raftkv.node.founder import Founder
 from raftkv.node.node import Node
 from raftkv.peer.handshake import PeerIdentity
 from raftkv.peer.ports import Founding, Frame
