@@ -91,7 +91,9 @@ class WatcherGroups:
             self._index.remove(watcher.filter, group)
 
     def select(self, change: Change, into: dict[WatcherGroup, list[bytes]]) -> int:
-        """Append the change's event for each group that receives it; returns the bytes of events."""
+        """Append the change's event for each group that receives it; returns the bytes of
+        events.
+        """
         encoded = EncodedChange(change)
         size_bytes = 0
         for group in self._index.find(change.key):

@@ -57,7 +57,9 @@ class WatchService:
         context: grpc.aio.ServicerContext[bytes, bytes],
         traffic: CallTraffic | None = None,
     ) -> None:
-        """Serve one stream to its end. `traffic` counts the replies that its client has not read."""
+        """Serve one stream to its end. `traffic` counts the replies that its client has not
+        read.
+        """
         settings = self._settings
         stream = ResponseStream(
             context.write,

@@ -30,7 +30,9 @@ OVERLOADED_RETRY_AFTER_S = 1.0
 
 
 class WatchSession:
-    """All watchers of one stream. `run` reads history for the unsynced ones; `close` ends them all."""
+    """All watchers of one stream. `run` reads history for the unsynced ones; `close` ends them
+    all.
+    """
 
     def __init__(
         self,
