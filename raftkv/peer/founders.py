@@ -8,14 +8,8 @@ import grpc
 
 from raftkv.errors import Unavailable
 from raftkv.peer.codec import decode_founding, encode_founding
-from raftkv.peer.handshake import (
-    CHANNEL_OPTIONS,
-    CONNECT,
-    HELLO_KEY,
-    PeerIdentity,
-    ending_of,
-    hello,
-)
+from raftkv.peer.handshake import CONNECT, HELLO_KEY, PeerIdentity, ending_of, hello
+from raftkv.peer.grpc_options import CHANNEL_OPTIONS
 from raftkv.peer.introduction import NotIntroduced, founding_of, prove
 from raftkv.peer.ports import Founding
 from raftkv.peer.secret import ClusterSecret

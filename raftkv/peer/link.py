@@ -19,17 +19,8 @@ import structlog
 from raftkv.clocks import LamportClock, LamportTime
 from raftkv.peer.backoff import Backoff
 from raftkv.peer.codec import encode_lanes, encode_stamp
-from raftkv.peer.handshake import (
-    CHANNEL_OPTIONS,
-    CONNECT,
-    HELLO_KEY,
-    Ending,
-    HandshakeRefused,
-    PeerIdentity,
-    Refusal,
-    ending_of,
-    hello,
-)
+from raftkv.peer.handshake import CONNECT, HELLO_KEY, Ending, HandshakeRefused, PeerIdentity, Refusal, ending_of, hello
+from raftkv.peer.grpc_options import CHANNEL_OPTIONS
 from raftkv.peer.introduction import NotIntroduced, is_admitted, prove
 from raftkv.peer.outbox import FrameOutbox
 from raftkv.peer.ports import Frame, PeerHandler

@@ -16,19 +16,10 @@ from raftkv.errors import AddressInUse, InvalidRequest, RaftkvError
 from raftkv.logs import RateLimited, get_logger
 from raftkv.peer.bounds import LAMPORT_JUMP_MAX
 from raftkv.peer.codec import decode_founding, decode_frame, encode_founding, parse_frame
-from raftkv.peer.handshake import (
-    CONNECTIONS_MAX,
-    HELLO_KEY,
-    PROOF_KEY,
-    REASON_KEY,
-    SERVER_OPTIONS,
-    SERVICE,
-    Caller,
-    HandshakeRefused,
-    PeerIdentity,
-    Refusal,
-)
-from raftkv.peer.introduction import AdmittedStreams, Introductions, Visitor
+from raftkv.peer.handshake import HELLO_KEY, PROOF_KEY, REASON_KEY, SERVICE, Caller, HandshakeRefused, PeerIdentity, Refusal
+from raftkv.peer.grpc_options import CONNECTIONS_MAX, SERVER_OPTIONS
+from raftkv.peer.introduction import Visitor
+from raftkv.peer.incoming import AdmittedStreams, Introductions
 from raftkv.peer.ports import FounderPort, Frame, PeerHandler
 from raftkv.peer.secret import ClusterSecret
 from raftkv.peer.snapshot_receive import SnapshotReceiver, parse_chunk

@@ -13,14 +13,8 @@ import grpc
 
 from raftkv.errors import StorageError, Unavailable
 from raftkv.peer.codec import fill_install_snapshot
-from raftkv.peer.handshake import (
-    CHANNEL_OPTIONS,
-    HELLO_KEY,
-    SEND_SNAPSHOT,
-    PeerIdentity,
-    ending_of,
-    hello,
-)
+from raftkv.peer.handshake import HELLO_KEY, SEND_SNAPSHOT, PeerIdentity, ending_of, hello
+from raftkv.peer.grpc_options import CHANNEL_OPTIONS
 from raftkv.peer.introduction import NotIntroduced, is_admitted, prove
 from raftkv.peer.secret import ClusterSecret
 from raftkv.raft.messages import InstallSnapshot

@@ -17,15 +17,8 @@ import pytest
 
 import raftkv
 from raftkv.cli.secret_commands import new
-from raftkv.peer.handshake import (
-    CHANNEL_OPTIONS,
-    CONNECT,
-    HELLO_KEY,
-    REASON_KEY,
-    PeerIdentity,
-    ending_of,
-    hello,
-)
+from raftkv.peer.handshake import CONNECT, HELLO_KEY, REASON_KEY, PeerIdentity, ending_of, hello
+from raftkv.peer.grpc_options import CHANNEL_OPTIONS
 from raftkv.peer.introduction import NotIntroduced, is_admitted, prove
 from raftkv.peer.secret import ClusterSecret
 from raftkv.raft.entry import Address

@@ -14,7 +14,8 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from raftkv.peer.handshake import CHANNEL_OPTIONS, HELLO_KEY, PeerIdentity, hello
+from raftkv.peer.handshake import HELLO_KEY, PeerIdentity, hello
+from raftkv.peer.grpc_options import CHANNEL_OPTIONS
 from raftkv.peer.introduction import NotIntroduced, is_admitted, prove
 from raftkv.peer.secret import ClusterSecret
 from raftkv.raft.entry import Address

@@ -15,19 +15,8 @@ from raftkv.errors import InvalidRequest, Unavailable
 from raftkv.peer import introduction
 from raftkv.peer.codec import encode_founding, fill_install_snapshot
 from raftkv.peer.founders import ask_founder
-from raftkv.peer.handshake import (
-    ADDRESS_MAX,
-    CONNECT,
-    HELLO_KEY,
-    MESSAGE_BYTES_MAX,
-    PROOF_KEY,
-    REASON_KEY,
-    SEND_SNAPSHOT,
-    Caller,
-    HandshakeRefused,
-    Refusal,
-    hello,
-)
+from raftkv.peer.handshake import ADDRESS_MAX, CONNECT, HELLO_KEY, PROOF_KEY, REASON_KEY, SEND_SNAPSHOT, Caller, HandshakeRefused, Refusal, hello
+from raftkv.peer.grpc_options import MESSAGE_BYTES_MAX
 from raftkv.peer.ports import FounderStage, Founding, Frame
 from raftkv.peer.secret import ClusterSecret
 from raftkv.raft.entry import Address, Membership, SnapshotPoint
