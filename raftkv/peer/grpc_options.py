@@ -1,32 +1,17 @@
 """gRPC options of the peer port: what both ends of a connection between nodes must agree on."""
 
-
 from __future__ import annotations
 
-import enum
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-import grpc
-from google.protobuf.message import DecodeError
-
-from raftkv.peer.secret import ClusterSecret, new_nonce
-from raftkv.raft.entry import Address
-from raftkv.rpc.v1 import peer_pb2
-from raftkv.storage.ports import Start
-from raftkv.versions import SUPPORTED, VersionRange
-
-
 
 # The largest frame is an entry of one batch of commands (`config.BATCH_BYTES_MAX`, 6 MiB) beside a
-# full control lane (1 MiB); appends and forwards of several end at 1 MiB. gRPC takes so much of a
+# full control queue (1 MiB); appends and forwards of several end at 1 MiB. gRPC takes so much of a
 # message into memory before the caller has proven who it is.
 MESSAGE_BYTES_MAX = 8 << 20
 
 
-# A frozen process or a cut network says nothing at all; after time + timeout of silence
-# the link is broken. Both ends ping, and neither may take the other's pings for an attack.
+# A frozen process or a partitioned network sends nothing; after time + timeout of silence gRPC
+# breaks the connection. Both ends ping, and neither may take the other's pings for an attack.
 # Measured with gRPC 1.85: without ping_timeout_ms it waits a minute, whatever keepalive says.
 KEEPALIVE_TIME_MS = 1000
 
@@ -36,7 +21,6 @@ KEEPALIVE_TIMEOUT_MS = 2000
 STREAMS_PER_CONNECTION_MAX = 8
 
 CONNECTIONS_MAX = 256
-
 """Of the peer port: members have two each, links and snapshots."""
 
 
@@ -52,7 +36,7 @@ _BOTH_ENDS: Options = (
     ("grpc.http2.max_pings_without_data", 0),
     # The probe for a larger window pings after every message; our windows are large enough.
     ("grpc.http2.bdp_probe", 0),
-    # So much of a message that nobody reads yet is taken into memory, for each stream.
+    # How much of a message gRPC takes into memory before it is read, for each stream.
     ("grpc.http2.lookahead_bytes", 2 << 20),
     ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_TIME_MS // 2),
     ("grpc.http2.max_ping_strikes", 0),
@@ -72,9 +56,8 @@ SERVER_OPTIONS: Options = (
     ("grpc.max_metadata_size", 8 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
     ("grpc.server_handshake_timeout_ms", 5_000),
-    # A peer has a stream on each of its connections; who has none takes a place from others.
+    # A peer has a stream on each of its connections; an idle connection would occupy a slot.
     ("grpc.max_connection_idle_ms", 10_000),
     # gRPC's default lets two processes listen on one port and get half of the connections each.
     ("grpc.so_reuseport", 0),
 )
-

@@ -17,38 +17,26 @@ from pathlib import Path
 import grpc
 
 UNFETCHED_BYTES_MAX = 96 << 20
-
-
 """Of all calls and streams; above it no new work is begun whose replies would come on top."""
 
 
 STALL_S_MAX = 10.0
-
-
 """A client that takes nothing of a reply for so long loses its connection."""
 
 
 STALL_UNDER_PRESSURE_S_MAX = 1.0
-
-
 """The same, while the bytes in all are over their bound."""
 
 
 HALF_SENT_BYTES_MAX = 64 << 20
-
-
 """Of all connections. Above it those that have sent the most of it are cut."""
 
 
 IN_FLIGHT_BYTES_MAX = 6 << 20
-
-
 """What a connection in use may be sending at any moment: a message, and what is read ahead."""
 
 
 IN_USE_LOOKS_MAX = 10
-
-
 """A connection is in use if a message of it came within so many looks."""
 
 

@@ -27,7 +27,7 @@ import raftkv
 from raftkv import errors, op
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.errors import Outcome, RaftkvError
-from raftkv.peer.handshake import CONNECT, HELLO_KEY, REASON_KEY, PeerIdentity, hello
+from raftkv.peer.handshake import CONNECT, HELLO_KEY, REASON_KEY, PeerIdentity, encode_hello
 from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.failures import error_of, error_of_call
@@ -525,14 +525,14 @@ async def test_a_stranger_on_the_peer_port_is_told_why_it_is_not_let_in(cluster:
     for introduction, frames, reason in (
         (b"", (), "BAD_HELLO"),
         (garbage, (), "BAD_HELLO"),
-        (hello(foreign, 1), (), "WRONG_CLUSTER"),
-        (hello(other_life, 1), (), "WRONG_INCARNATION"),
-        (hello(newer, 1), (), "WRONG_VERSION"),
-        (hello(peer, 3), (), "WRONG_NODE"),
-        (hello(unborn, 1), (proof,), "BAD_HELLO"),
-        (hello(peer, 1), (garbage,), "BAD_HELLO"),
-        (hello(peer, 1), (proof, garbage), "BREACH"),
-        (hello(replace(peer, node_id=2), 1), (proof,), "OTHER_DISK"),
+        (encode_hello(foreign, 1), (), "WRONG_CLUSTER"),
+        (encode_hello(other_life, 1), (), "WRONG_INCARNATION"),
+        (encode_hello(newer, 1), (), "WRONG_VERSION"),
+        (encode_hello(peer, 3), (), "WRONG_NODE"),
+        (encode_hello(unborn, 1), (proof,), "BAD_HELLO"),
+        (encode_hello(peer, 1), (garbage,), "BAD_HELLO"),
+        (encode_hello(peer, 1), (proof, garbage), "BREACH"),
+        (encode_hello(replace(peer, node_id=2), 1), (proof,), "OTHER_DISK"),
     ):
         assert await refusal(node, introduction, *frames) == reason
 

@@ -17,9 +17,19 @@ import pytest
 
 import raftkv
 from raftkv.cli.secret_commands import new
-from raftkv.peer.handshake import CONNECT, HELLO_KEY, REASON_KEY, PeerIdentity, ending_of, hello
 from raftkv.peer.grpc_options import CHANNEL_OPTIONS
-from raftkv.peer.introduction import NotIntroduced, is_admitted, prove
+from raftkv.peer.handshake import (
+    CONNECT,
+    HELLO_KEY,
+    REASON_KEY,
+    Credentials,
+    HandshakeFailed,
+    PeerIdentity,
+    encode_hello,
+    ending_of,
+    is_admitted,
+    prove,
+)
 from raftkv.peer.secret import ClusterSecret
 from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2, log_pb2, peer_pb2
@@ -64,12 +74,10 @@ async def attack(
     )
     said = Said()
     async with grpc.aio.insecure_channel(node.peer_address, options=CHANNEL_OPTIONS) as channel:
-        introduction = hello(identity, node.node_id, 1 << 40)
-        call = channel.stream_stream(CONNECT, None, None)(
-            None, metadata=((HELLO_KEY, introduction),)
-        )
+        hello = encode_hello(identity, node.node_id, 1 << 40)
+        call = channel.stream_stream(CONNECT, None, None)(None, metadata=((HELLO_KEY, hello),))
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            proof = await prove(call.read, introduction, node.node_id, identity, NO_SECRET)
+            proof = await prove(call.read, hello, node.node_id, Credentials(identity, NO_SECRET))
             await call.write(peer_pb2.Frame(proof=proof).SerializeToString())
             said.admitted = is_admitted(await call.read())
             for frame in frames:
@@ -79,7 +87,7 @@ async def attack(
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.3):
                     await call.read()
-        ending = await ending_of(call, introduction, NO_SECRET)
+        ending = await ending_of(call, hello, NO_SECRET)
         said.reason, said.details = ending.reason, ending.details
     return said
 
@@ -150,7 +158,7 @@ async def test_nothing_that_a_stranger_says_harms_a_node(cluster: Cluster) -> No
             term = (await status_of(node)).header.term
             try:
                 said = await attack(node, [frame(term)])
-            except NotIntroduced:
+            except HandshakeFailed:
                 continue  # it can't prove that it knows the secret, nor does it know the node's
             assert said.admitted, f"{name}: {said}"
             assert node.running, f"{name}: {node.log()[-2000:]}"
@@ -172,7 +180,7 @@ async def test_a_strangers_word_that_nodes_were_removed_is_not_believed(cluster:
     await server.start()
     try:
         for node in cluster.nodes.values():
-            with contextlib.suppress(NotIntroduced):
+            with contextlib.suppress(HandshakeFailed):
                 await attack(node, [], address=f"127.0.0.1:{port}")
         await assert_unharmed(cluster)
     finally:

@@ -21,16 +21,17 @@ from raftkv.peer.handshake import (
     CONNECT,
     HELLO_KEY,
     Caller,
+    Credentials,
     HandshakeRefused,
     PeerIdentity,
     Refusal,
-    hello,
+    encode_hello,
 )
 from raftkv.peer.links import GrpcPeerLinks
+from raftkv.peer.message_trace import MessageTrace, TracedPeerLinks
 from raftkv.peer.ports import FounderStage, Founding, Frame
 from raftkv.peer.secret import ClusterSecret
-from raftkv.peer.server import PeerServer
-from raftkv.peer.tracing import MessageTrace, TracedPeerLinks
+from raftkv.peer.server import PeerPortLimits, PeerServer
 from raftkv.raft.entry import Address
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.rpc.v1 import peer_pb2
@@ -38,7 +39,7 @@ from raftkv.storage.ports import Start
 
 DEADLINE_S = 20.0
 INCARNATION = 0xF00D
-ABSENT = HandshakeRefused(Refusal.NOT_READY, "this node has not started yet")
+NOT_STARTED = HandshakeRefused(Refusal.NOT_READY, "this node has not started yet")
 
 
 class FixedFounder:
@@ -186,27 +187,27 @@ class Loopback:
         address = Address(f"127.0.0.1:{port}", "127.0.0.1:1")
         identity = replace(PeerIdentity(7, INCARNATION, node_id, address, node_id), **changed)
         handler = Recorder(self.directory / f"node-{len(self.halves)}")
-        clock, known, rng = LamportClock(), ClusterSecret(secret), Random(node_id)
+        clock, rng = LamportClock(), Random(node_id)
+        credentials = Credentials(identity, ClusterSecret(secret))
         links = (
             GrpcPeerLinks(
-                identity, known, rng, self.disk, clock, hints, stall_timeout_s=stall_timeout_s
+                credentials, rng, self.disk, clock, hints, stall_timeout_s=stall_timeout_s
             )
             if trace is None
-            else TracedPeerLinks(identity, known, rng, self.disk, clock, hints, trace=trace)
+            else TracedPeerLinks(credentials, rng, self.disk, clock, hints, trace=trace)
         )
         links.start(handler, Start(1, node_id))
         founder = FixedFounder(Founding(FounderStage.EMPTY, disk_id=node_id))
         server = PeerServer(
-            identity,
-            known,
+            credentials,
             founder,
             self.disk,
             clock,
-            ABSENT,
+            NOT_STARTED,
             decode=decode_frame if trace is None else trace.decode,
-            stall_timeout_s=stall_timeout_s,
+            limits=PeerPortLimits(stall_timeout_s=stall_timeout_s),
         )
-        half = Half(identity, handler, links, server, clock, known, founder)
+        half = Half(identity, handler, links, server, clock, credentials.secret, founder)
         if started:
             half.admit_peers()
         await half.listen()
@@ -239,7 +240,7 @@ async def stream_to(
     channel: grpc.aio.Channel, caller: Half, to: int
 ) -> grpc.aio.StreamStreamCall[bytes, bytes]:
     """A stream on which `caller` has been admitted."""
-    call, proof = await introduce(channel, hello(caller.identity, to), caller.secret)
+    call, proof = await introduce(channel, encode_hello(caller.identity, to), caller.secret)
     await call.write(peer_pb2.Frame(proof=proof).SerializeToString())
     assert peer_pb2.PeerReply.FromString(await call.read()).admitted
     return call

@@ -15,9 +15,9 @@ from raftkv.peer.bounds import NUMBER_MAX, TIME_MS_MAX
 from raftkv.peer.codec import (
     decode_founding,
     decode_frame,
+    encode_by_queue,
     encode_founding,
     encode_frame,
-    encode_lanes,
     encode_stamp,
 )
 from raftkv.peer.ports import Forward, ForwardRefused, FounderStage, Founding, Frame, Submission
@@ -199,7 +199,7 @@ def test_the_stamp_joined_last_counts_and_changes_nothing_else(
 @any_speed
 @given(frames)
 def test_the_two_lanes_together_hold_the_frame_each_in_its_order(frame: Frame) -> None:
-    control, bulk = (decode_frame(lane, SENDER, RECIPIENT) for lane in encode_lanes(frame))
+    control, bulk = (decode_frame(lane, SENDER, RECIPIENT) for lane in encode_by_queue(frame))
     appends = [message for message in frame.messages if isinstance(message, AppendEntries)]
     others = [message for message in frame.messages if not isinstance(message, AppendEntries)]
     assert list(bulk.messages) == appends

@@ -15,7 +15,7 @@ from raftkv.clocks import LamportTime
 from raftkv.errors import AddressInUse, ConnectionFailed
 from raftkv.peer import backoff, outbox
 from raftkv.peer.handshake import REASON_KEY, Caller, HandshakeRefused, Refusal
-from raftkv.peer.links import STRANGERS_MAX
+from raftkv.peer.links import UNKNOWN_PEERS_MAX
 from raftkv.peer.ports import Forward, Frame, Submission
 from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint
@@ -367,9 +367,9 @@ async def test_links_that_were_closed_answer_nobody_any_more(loopback: Loopback)
 async def test_links_to_strangers_are_few(loopback: Loopback) -> None:
     one = await loopback.half(1)
     one.links.set_peers({})
-    for stranger in range(10, 10 + 3 * STRANGERS_MAX):
+    for stranger in range(10, 10 + 3 * UNKNOWN_PEERS_MAX):
         one.links.contacted(Caller(stranger, one.identity.address))
-    assert len(list(one.links._links)) == STRANGERS_MAX
+    assert len(list(one.links._links)) == UNKNOWN_PEERS_MAX
 
 
 async def test_a_port_in_use_is_a_typed_error(loopback: Loopback) -> None:

@@ -29,7 +29,7 @@ from raftkv.peer.handshake import (
     HandshakeRefused,
     PeerIdentity,
     Refusal,
-    hello,
+    encode_hello,
 )
 from raftkv.peer.ports import Frame
 from raftkv.peer.snapshot_receive import SnapshotFiles, SnapshotReceiver
@@ -84,7 +84,7 @@ async def stream(
     """
     opening, *rest = chunks
     async with grpc.aio.insecure_channel(receiver.address) as channel:
-        said = hello(sender.identity, 2)
+        said = encode_hello(sender.identity, 2)
         call, _ = await introduce(channel, said, sender.secret, SEND_SNAPSHOT)
         await call.write(opening)
         assert peer_pb2.PeerReply.FromString(await call.read()).admitted

@@ -425,13 +425,13 @@ async def test_a_node_that_leaves_service_while_it_stops_has_still_written_it_do
     settings = settings_of(tmp_path / "node")
     server = NodeProcess(settings)
     await server.start()
-    drain = server._front_door.drain
+    drain = server._client_server.drain
 
     async def drain_and_leave(grace_s: float) -> None:
         server._node.driver.finish(OutOfService(REASON))
         await drain(grace_s)
 
-    monkeypatch.setattr(server._front_door, "drain", drain_and_leave)
+    monkeypatch.setattr(server._client_server, "drain", drain_and_leave)
     async with asyncio.timeout(PATIENCE_S):
         await server.stop()
     assert await is_free(settings)

@@ -12,9 +12,9 @@ from loopback import Loopback
 
 from raftkv.clocks import VectorTime
 from raftkv.errors import ConfigurationError, InvalidRequest
-from raftkv.peer.codec import decode_frame, encode_frame, encode_lanes
+from raftkv.peer.codec import decode_frame, encode_by_queue, encode_frame
+from raftkv.peer.message_trace import MessageTrace
 from raftkv.peer.ports import Forward, Frame, Submission
-from raftkv.peer.tracing import MessageTrace
 from raftkv.raft.entry import Entry, EntryKind
 from raftkv.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, RequestVote
 from raftkv.rpc.v1 import peer_pb2
@@ -118,7 +118,7 @@ def test_merged_lanes_are_read_with_the_stamps_they_were_given(tmp_path: Path) -
 
 
 def test_without_tracing_no_byte_more_is_sent() -> None:
-    for part in encode_lanes(FRAME):
+    for part in encode_by_queue(FRAME):
         wire = peer_pb2.Frame.FromString(part)
         assert not any(message.vector_clock for message in wire.messages)
         assert not any(forward.vector_clock for forward in wire.forwards)

@@ -8,15 +8,35 @@ from contextlib import asynccontextmanager, suppress
 
 import grpc
 import pytest
-from loopback import ABSENT, DEADLINE_S, INCARNATION, Half, Loopback, ending, introduce, stream_to
+from loopback import (
+    DEADLINE_S,
+    INCARNATION,
+    NOT_STARTED,
+    Half,
+    Loopback,
+    ending,
+    introduce,
+    stream_to,
+)
 from structlog.testing import capture_logs
 
 from raftkv.errors import InvalidRequest, Unavailable
-from raftkv.peer import introduction
+from raftkv.peer import handshake, server
 from raftkv.peer.codec import encode_founding, fill_install_snapshot
 from raftkv.peer.founders import ask_founder
-from raftkv.peer.handshake import ADDRESS_MAX, CONNECT, HELLO_KEY, PROOF_KEY, REASON_KEY, SEND_SNAPSHOT, Caller, HandshakeRefused, Refusal, hello
 from raftkv.peer.grpc_options import MESSAGE_BYTES_MAX
+from raftkv.peer.handshake import (
+    ADDRESS_MAX,
+    CONNECT,
+    HELLO_KEY,
+    PROOF_KEY,
+    REASON_KEY,
+    SEND_SNAPSHOT,
+    Caller,
+    HandshakeRefused,
+    Refusal,
+    encode_hello,
+)
 from raftkv.peer.ports import FounderStage, Founding, Frame
 from raftkv.peer.secret import ClusterSecret
 from raftkv.raft.entry import Address, Membership, SnapshotPoint
@@ -91,14 +111,14 @@ async def test_a_caller_that_does_not_belong_here_is_refused_with_the_reason(
     loopback: Loopback, said: dict[str, object], reason: str
 ) -> None:
     one, two = await loopback.half(1), await loopback.half(2)
-    assert await refusal(two, changed(hello(one.identity, 2), **said)) == reason
+    assert await refusal(two, changed(encode_hello(one.identity, 2), **said)) == reason
     assert two.handler.callers == []
 
 
 async def test_a_caller_of_an_older_program_than_all_here_is_refused(loopback: Loopback) -> None:
     two = await loopback.half(2, versions=VersionRange(3, 5))
     old = await loopback.half(1, versions=VersionRange(1, 2))
-    assert await refusal(two, hello(old.identity, 2)) == "WRONG_VERSION"
+    assert await refusal(two, encode_hello(old.identity, 2)) == "WRONG_VERSION"
 
 
 @pytest.mark.parametrize("said", [None, b"", b"\xff\xff"])
@@ -137,7 +157,10 @@ async def test_without_a_secret_nobody_has_proven_anything(loopback: Loopback) -
 @pytest.mark.parametrize("method", [CONNECT, SEND_SNAPSHOT])
 async def test_a_node_that_has_not_started_lets_nobody_in(loopback: Loopback, method: str) -> None:
     one, two = await loopback.half(1), await loopback.half(2, started=False)
-    assert await refusal_of_proof(two, hello(one.identity, 2), b"", method) == ABSENT.reason
+    assert (
+        await refusal_of_proof(two, encode_hello(one.identity, 2), b"", method)
+        == NOT_STARTED.reason
+    )
     two.admit_peers()
     one.connect(two)
     await one.until_connected(2)
@@ -148,7 +171,7 @@ async def test_a_caller_without_a_cluster_is_not_even_noted(
     loopback: Loopback, method: str
 ) -> None:
     one, two = await loopback.half(1, incarnation=0), await loopback.half(2)
-    assert await refusal_of_proof(two, hello(one.identity, 2), b"", method) == "BAD_HELLO"
+    assert await refusal_of_proof(two, encode_hello(one.identity, 2), b"", method) == "BAD_HELLO"
     assert two.handler.callers == []
 
 
@@ -156,7 +179,7 @@ async def test_a_caller_without_a_cluster_is_not_even_noted(
 async def test_a_caller_that_the_node_turns_away_hears_why(loopback: Loopback, method: str) -> None:
     one, two = await loopback.half(1), await loopback.half(2)
     two.handler.turned_away[1] = HandshakeRefused(Refusal.OLDER_COPY, "an older copy")
-    assert await refusal_of_proof(two, hello(one.identity, 2), b"", method) == "OLDER_COPY"
+    assert await refusal_of_proof(two, encode_hello(one.identity, 2), b"", method) == "OLDER_COPY"
 
 
 # ---- proofs ----------------------------------------------------------------------------
@@ -193,7 +216,7 @@ async def test_the_called_node_asks_for_the_proof_itself(
 ) -> None:
     """A caller that does not care who answers it."""
     one, two = await loopback.half(1), await loopback.half(2, secret=SECRET)
-    said = hello(one.identity, 2)
+    said = encode_hello(one.identity, 2)
     async with grpc.aio.insecure_channel(two.address) as channel:
         call, proof = await introduce(channel, said, ClusterSecret(secret), method)
         await call.write(first_message(method, proof))
@@ -204,7 +227,7 @@ async def test_the_called_node_asks_for_the_proof_itself(
 @pytest.mark.parametrize("method", [CONNECT, SEND_SNAPSHOT])
 async def test_a_proof_of_an_earlier_call_lets_nobody_in(loopback: Loopback, method: str) -> None:
     one, two = await loopback.half(1, secret=SECRET), await loopback.half(2, secret=SECRET)
-    said = hello(one.identity, 2)
+    said = encode_hello(one.identity, 2)
     async with grpc.aio.insecure_channel(two.address) as channel:
         call, proof = await introduce(channel, said, one.secret)
         await call.write(first_message(CONNECT, proof))
@@ -227,7 +250,7 @@ async def test_a_hello_that_was_changed_on_its_way_is_not_proven(
     loopback: Loopback, tampered: dict[str, object]
 ) -> None:
     one, two = await loopback.half(1, secret=SECRET), await loopback.half(2, secret=SECRET)
-    said = hello(one.identity, 2)
+    said = encode_hello(one.identity, 2)
     async with grpc.aio.insecure_channel(two.address) as channel:
         call = channel.stream_stream(CONNECT)(metadata=((HELLO_KEY, changed(said, **tampered)),))
         challenge = peer_pb2.PeerReply.FromString(await call.read()).challenge
@@ -242,7 +265,7 @@ async def test_a_first_message_that_is_none_lets_nobody_in(loopback: Loopback) -
     one, two = await loopback.half(1), await loopback.half(2)
     for method, reason in ((CONNECT, "BAD_HELLO"), (SEND_SNAPSHOT, InvalidRequest.reason)):
         async with grpc.aio.insecure_channel(two.address) as channel:
-            call, _ = await introduce(channel, hello(one.identity, 2), method=method)
+            call, _ = await introduce(channel, encode_hello(one.identity, 2), method=method)
             await call.write(b"\xff\xff")
             assert (await ending(call))[REASON_KEY] == reason
     assert two.handler.callers == []
@@ -356,7 +379,7 @@ async def test_a_refusal_counts_only_with_a_proof(loopback: Loopback) -> None:
 async def test_a_refusal_of_an_earlier_call_counts_no_more(loopback: Loopback) -> None:
     one, two = await loopback.half(1, secret=SECRET), await loopback.half(2, secret=SECRET)
     two.handler.turned_away[1] = HandshakeRefused(Refusal.REMOVED, "node 1 has been removed")
-    said = hello(one.identity, 2)
+    said = encode_hello(one.identity, 2)
     async with grpc.aio.insecure_channel(two.address) as channel:
         call, proof = await introduce(channel, said, one.secret)
         await call.write(first_message(CONNECT, proof))
@@ -401,13 +424,13 @@ async def test_a_refusal_that_is_proven_for_one_reason_is_none_for_another(
 async def test_a_caller_that_sends_no_proof_is_let_go(
     loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(introduction, "INTRODUCTION_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(server, "INTRODUCTION_TIMEOUT_S", 0.01)
     one, two = await loopback.half(1), await loopback.half(2)
     async with grpc.aio.insecure_channel(two.address) as channel:
-        call, _ = await introduce(channel, hello(one.identity, 2))
+        call, _ = await introduce(channel, encode_hello(one.identity, 2))
         async with asyncio.timeout(DEADLINE_S):
             assert await call.read() is grpc.aio.EOF
-        snapshot, _ = await introduce(channel, hello(one.identity, 2), method=SEND_SNAPSHOT)
+        snapshot, _ = await introduce(channel, encode_hello(one.identity, 2), method=SEND_SNAPSHOT)
         async with asyncio.timeout(DEADLINE_S):
             assert (await ending(snapshot))[REASON_KEY] == Unavailable.reason
     assert two.handler.callers == []
@@ -416,11 +439,11 @@ async def test_a_caller_that_sends_no_proof_is_let_go(
 async def test_callers_that_send_no_proof_are_few_and_keep_nobody_out(
     loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(introduction, "INTRODUCTION_TIMEOUT_S", 1000.0)
-    monkeypatch.setattr(introduction, "INTRODUCTIONS_MAX", 3)
+    monkeypatch.setattr(server, "INTRODUCTION_TIMEOUT_S", 1000.0)
+    monkeypatch.setattr(server, "INTRODUCTIONS_MAX", 3)
     one, two = await loopback.half(1), await loopback.half(2)
     async with grpc.aio.insecure_channel(two.address) as channel:
-        calls = [(await introduce(channel, hello(one.identity, 2)))[0] for _ in range(6)]
+        calls = [(await introduce(channel, encode_hello(one.identity, 2)))[0] for _ in range(6)]
         async with asyncio.timeout(DEADLINE_S):
             for oldest in calls[:3]:
                 assert await oldest.read() is grpc.aio.EOF
@@ -436,7 +459,7 @@ async def test_a_message_larger_than_any_frame_is_not_read_before_the_proof(
 ) -> None:
     one, two = await loopback.half(1), await loopback.half(2)
     async with grpc.aio.insecure_channel(two.address) as channel:
-        call, _ = await introduce(channel, hello(one.identity, 2))
+        call, _ = await introduce(channel, encode_hello(one.identity, 2))
         with suppress(grpc.aio.AioRpcError):
             await call.write(bytes(MESSAGE_BYTES_MAX + 1))
         async with asyncio.timeout(DEADLINE_S):
@@ -449,7 +472,7 @@ async def test_a_node_with_newer_streams_loses_its_oldest(loopback: Loopback) ->
     await one.close()  # called back, it would open a stream of its own
     async with grpc.aio.insecure_channel(two.address) as channel:
         streams = [
-            await stream_to(channel, one, 2) for _ in range(introduction.STREAMS_PER_CALLER_MAX + 1)
+            await stream_to(channel, one, 2) for _ in range(handshake.STREAMS_PER_CALLER_MAX + 1)
         ]
         async with asyncio.timeout(DEADLINE_S):
             assert await streams[0].read() is grpc.aio.EOF
@@ -457,7 +480,7 @@ async def test_a_node_with_newer_streams_loses_its_oldest(loopback: Loopback) ->
 
 
 async def test_streams_that_come_in_one_turn_end_the_oldest_each() -> None:
-    admitted, ended, over = introduction.AdmittedStreams(), [], asyncio.Event()
+    admitted, ended, over = handshake.AdmittedStreams(), [], asyncio.Event()
 
     async def stream(number: int) -> None:
         try:
@@ -466,7 +489,7 @@ async def test_streams_that_come_in_one_turn_end_the_oldest_each() -> None:
         except TimeoutError:
             ended.append(number)
 
-    count = introduction.STREAMS_PER_CALLER_MAX + 3
+    count = handshake.STREAMS_PER_CALLER_MAX + 3
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
         tasks = [group.create_task(stream(number)) for number in range(count)]
         while not all(task.done() for task in tasks[:3]):  # noqa: ASYNC110
@@ -479,14 +502,14 @@ async def test_streams_that_come_in_one_turn_end_the_oldest_each() -> None:
 async def test_no_more_nodes_are_let_in_than_there_are_places_for(
     loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(introduction, "STREAMS_MAX", 1)
+    monkeypatch.setattr(server, "STREAMS_MAX", 1)
     one, two, three = [await loopback.half(node_id) for node_id in (1, 2, 3)]
     async with grpc.aio.insecure_channel(two.address) as channel:
         await stream_to(channel, one, 2)
-        call, proof = await introduce(channel, hello(three.identity, 2))
+        call, proof = await introduce(channel, encode_hello(three.identity, 2))
         await call.write(peer_pb2.Frame(proof=proof).SerializeToString())
         assert (await ending(call))[REASON_KEY] == Refusal.NOT_READY
-        monkeypatch.setattr(introduction, "STREAMS_MAX", 100)
+        monkeypatch.setattr(server, "STREAMS_MAX", 100)
         await stream_to(channel, three, 2)
 
 
@@ -555,7 +578,7 @@ async def test_a_founder_that_is_silent_or_not_there_is_unavailable(loopback: Lo
 async def test_what_a_founder_can_not_say_ends_its_call(loopback: Loopback) -> None:
     one, two = await founders(loopback)
     async with grpc.aio.insecure_channel(two.address) as channel:
-        call, proof = await introduce(channel, hello(one.identity, 2), one.secret)
+        call, proof = await introduce(channel, encode_hello(one.identity, 2), one.secret)
         said = encode_founding(Founding(FounderStage.STORED, incarnation=0, disk_id=9))
         await call.write(peer_pb2.Frame(proof=proof, founding=said).SerializeToString())
         assert (await ending(call))[REASON_KEY] == "BREACH"
@@ -565,7 +588,7 @@ async def test_what_a_founder_can_not_say_ends_its_call(loopback: Loopback) -> N
 async def test_a_founder_is_asked_for_its_proof_like_everybody(loopback: Loopback) -> None:
     one, two = await founders(loopback)
     async with grpc.aio.insecure_channel(two.address) as channel:
-        call, _ = await introduce(channel, hello(one.identity, 2))
+        call, _ = await introduce(channel, encode_hello(one.identity, 2))
         frame = peer_pb2.Frame(founding=encode_founding(EMPTY))
         await call.write(frame.SerializeToString())
         assert (await ending(call))[REASON_KEY] == "WRONG_SECRET"
