@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from raftkv.errors import InvalidRequest, Overloaded
 from raftkv.kv.limits import Limits
 from raftkv.rpc.v1 import api_pb2, kv_pb2
-from raftkv.server import arrivals, call_intake, failures, traffic
+from raftkv.server import call_intake, failures, request_reader, traffic
 from raftkv.server.call_intake import CallKind, CallSlots
 from raftkv.server.grpc_server import MESSAGE_BYTES_OVER_BATCH
 
@@ -46,7 +46,7 @@ async def served(door: Door) -> None:
 
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traffic, "LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(traffic, "SAMPLE_INTERVAL_S", 0.01)
 
 
 # ---- malformed -----------------------------------------------------------------------------
@@ -119,7 +119,7 @@ async def test_a_place_is_free_again_when_its_call_is_over(
         await asyncio.gather(*calls, return_exceptions=True)
         # The answer may be here before the call has ended there.
         async with asyncio.timeout(PATIENCE_S):
-            while door.front._intake._places._of_connection:  # noqa: ASYNC110
+            while door.front._intake._slots._of_connection:  # noqa: ASYNC110
                 await asyncio.sleep(0)
 
 
@@ -157,9 +157,9 @@ async def test_streams_of_a_connection_are_bounded(
 async def test_half_sent_requests_make_room_for_others(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrivals, "ARRIVING_MAX", 3)
-    monkeypatch.setattr(arrivals, "ARRIVAL_S_MAX", 1000.0)
-    monkeypatch.setattr(arrivals, "ARRIVAL_UNDER_PRESSURE_S_MAX", 0.01)
+    monkeypatch.setattr(request_reader, "READS_MAX", 3)
+    monkeypatch.setattr(request_reader, "READ_S_MAX", 1000.0)
+    monkeypatch.setattr(request_reader, "READ_UNDER_PRESSURE_S_MAX", 0.01)
     async with RawClient(door.port) as raw:
         for _ in range(10):
             await raw.call(EXECUTE, HALF, end=False)
@@ -180,8 +180,8 @@ class SlowCall:
 async def test_connections_take_turns_however_many_calls_one_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(arrivals, "ARRIVING_MAX", 1)
-    reading, order = arrivals.Arrivals(), []
+    monkeypatch.setattr(request_reader, "READS_MAX", 1)
+    reading, order = request_reader.RequestReader(), []
 
     async def read(peer: str, call: SlowCall) -> None:
         await reading.read(call, peer)  # type: ignore[arg-type]
@@ -199,7 +199,7 @@ async def test_connections_take_turns_however_many_calls_one_has(
 async def test_a_request_that_does_not_arrive_is_refused(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrivals, "ARRIVAL_S_MAX", 0.01)
+    monkeypatch.setattr(request_reader, "READ_S_MAX", 0.01)
     call = door.channel.stream_stream(EXECUTE)()
     assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -239,32 +239,32 @@ def test_a_connection_in_use_may_have_one_message_on_its_way() -> None:
     connection.calls = 1
     for number in range(1, 100):
         connection.received += 100
-        connection.look(number * 100 + 1_000_000)
-        assert connection.at_work
-    connection.look(connection.seen + traffic.IN_FLIGHT_BYTES_MAX)
-    assert not connection.at_work  # several are half-sent
+        connection.sample(number * 100 + 1_000_000)
+        assert connection.in_use
+    connection.sample(connection.sampled + traffic.IN_FLIGHT_BYTES_MAX)
+    assert not connection.in_use  # several are half-sent
     connection.received += traffic.IN_FLIGHT_BYTES_MAX
-    connection.look(connection.seen)
-    assert connection.at_work
-    for _ in range(traffic.IN_USE_LOOKS_MAX):
-        connection.look(connection.seen)
-    assert not connection.at_work  # and none follows
+    connection.sample(connection.sampled)
+    assert connection.in_use
+    for _ in range(traffic.IN_USE_SAMPLES_MAX):
+        connection.sample(connection.sampled)
+    assert not connection.in_use  # and none follows
 
 
 def test_what_is_half_sent_is_what_was_received_beyond_messages() -> None:
     connection = traffic.ClientConnection("ipv4:127.0.0.1:1")
     connection.calls = 1
-    connection.look(1_000_000)
+    connection.sample(1_000_000)
     assert connection.half_sent == pytest.approx(1_000_000, rel=0.01)
     before = connection.half_sent
-    connection.look(1_000_000 + traffic.FRAMING_BYTES_PER_LOOK)  # pings and the like
+    connection.sample(1_000_000 + traffic.FRAMING_BYTES_PER_LOOK)  # pings and the like
     assert connection.half_sent == before
     connection.received += 2_000_000  # the rest arrived, and it became a message
-    connection.look(2_000_000)
+    connection.sample(2_000_000)
     assert connection.half_sent == 0
-    connection.look(3_000_000)
+    connection.sample(3_000_000)
     connection.calls = 0  # whatever it was, it is gone with its call
-    connection.look(3_000_000)
+    connection.sample(3_000_000)
     assert connection.half_sent == 0
 
 

@@ -59,10 +59,10 @@ async def test_low_space_refuses_puts_and_says_what_to_do(
     space: DiskSpace, reserve: Reserve
 ) -> None:
     batch = kv_pb2.CommandBatch(commands=[delete(), put()])
-    await space.look()
+    await space.check()
     space.require_room(batch)
     reserve.free = 3 * MIB
-    await space.look()
+    await space.check()
     with pytest.raises(DiskFull, match=r"3 MiB left .* below 4 MiB.*raftkv compact") as raised:
         space.require_room(batch)
     assert raised.value.facts["position"] == "1"
@@ -72,17 +72,17 @@ async def test_low_space_refuses_puts_and_says_what_to_do(
 async def test_puts_are_taken_again_when_there_is_room_for_the_reserve_twice(
     space: DiskSpace, reserve: Reserve
 ) -> None:
-    await space.look()
+    await space.check()
     assert reserve.held
     reserve.free = MIB - 1
-    await space.look()
+    await space.check()
     assert space.low
     assert not reserve.held, "it is released before a write fails"
     reserve.free = 8 * MIB - 1
-    await space.look()
+    await space.check()
     assert space.low
     reserve.free = 8 * MIB
-    await space.look()
+    await space.check()
     assert not space.low
     assert reserve.held
 

@@ -465,7 +465,7 @@ async def test_a_node_whose_port_is_gone_when_it_stands_by_stops(
     async with running(settings) as server:
 
         def taken(_: object, address: str) -> int:
-            raise AddressInUse(f"clients can't be listened to on {address}")
+            raise AddressInUse(f"the client port can't listen on {address}")
 
         monkeypatch.setattr(standby, "listen", taken)
         server._node.driver.finish(OutOfService(REASON))

@@ -15,9 +15,8 @@ from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.pace import Steps, run
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
-from raftkv.server.reads import ReadHandler
-from raftkv.server.services import listing
-from raftkv.server.services.listing import ROWS_MAX, ROWS_PER_STEP, fill
+from raftkv.server import reads
+from raftkv.server.reads import REPLY_ROWS_MAX, REPLY_ROWS_PER_STEP, ReadHandler, fill_reply
 from raftkv.storage.memory_state import MemoryStateStore
 
 LEASE = 5
@@ -25,8 +24,8 @@ LEASE = 5
 
 @pytest.fixture
 def short_replies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "ROWS_MAX", 10)
-    monkeypatch.setattr(listing, "ROWS_PER_STEP", 3)
+    monkeypatch.setattr(reads, "REPLY_ROWS_MAX", 10)
+    monkeypatch.setattr(reads, "REPLY_ROWS_PER_STEP", 3)
 
 
 def grant(lease: int) -> kv_pb2.Command:
@@ -49,25 +48,25 @@ def connect(door: Door) -> raftkv.client.client.Connecting:
 def test_a_reply_is_filled_to_its_bytes_and_says_whether_there_is_more(
     rows: int, told: int, more: bool
 ) -> None:
-    size = 100 + listing.ROW_OVERHEAD_BYTES
+    size = 100 + reads.ROW_OVERHEAD_BYTES
     added: list[int] = []
-    assert run(fill(range(rows), added.append, lambda _: 100, 3 * size)) is more
+    assert run(fill_reply(range(rows), added.append, lambda _: 100, 3 * size)) is more
     assert added == list(range(told))
 
 
 def test_one_row_fits_however_large_it_is_or_the_list_would_never_go_on() -> None:
     added: list[int] = []
-    assert run(fill(range(2), added.append, lambda _: 100, 10))
+    assert run(fill_reply(range(2), added.append, lambda _: 100, 10))
     assert added == [0]
 
 
 def test_a_reply_has_a_bound_of_rows_and_a_pause_after_some() -> None:
     added: list[int] = []
-    steps = fill(range(ROWS_MAX + 1), added.append, lambda _: 0, 1 << 30)
+    steps = fill_reply(range(REPLY_ROWS_MAX + 1), added.append, lambda _: 0, 1 << 30)
     next(steps)
-    assert len(added) == ROWS_PER_STEP
+    assert len(added) == REPLY_ROWS_PER_STEP
     assert run(steps)
-    assert len(added) == ROWS_MAX
+    assert len(added) == REPLY_ROWS_MAX
 
 
 # ---- lists that go on ----------------------------------------------------------------
