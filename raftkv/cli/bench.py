@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from raftkv.cli.client_command import Options, options_of
 from raftkv.cli.exit_codes import ExitCode
-from raftkv.cli.options import Options, options_of
 from raftkv.cli.output import print_values
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ async def _run(options: Options, load: _Load) -> tuple[float, Tally, signal.Sign
     """How long it took, what was seen, and the signal that ended it early."""
     import asyncio
 
-    from raftkv.cli.signals import ENDING, Signals
+    from raftkv.cli.event_loop import ENDING, Signals
     from raftkv.client.client import connect
 
     tally = Tally()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from raftkv.cli import session
+from raftkv.cli import client_command
+from raftkv.cli.client_command import Output, options_of
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.kv_commands import IdempotencyKey, argument_bytes
-from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import print_json
 from raftkv.errors import InvalidRequest, TooManyKeys
 
@@ -55,7 +55,7 @@ def delete(
 
         return await delete_in_steps(wanted.in_pages(), wanted.counted, output)
 
-    code = session.run(context, delete_them)
+    code = client_command.run(context, delete_them)
     if code:
         raise typer.Exit(code)
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from raftkv.cli.guarded.reaper import Reaper
 from raftkv.cli.local_cluster import LocalNode, local_cluster
-from raftkv.cli.reaper import Reaper
 from raftkv.cli.serve import check_free
 from raftkv.errors import AddressInUse, InvalidRequest
 

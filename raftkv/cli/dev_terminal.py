@@ -8,14 +8,14 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from raftkv.cli.client_command import DEFAULT_ENDPOINTS
+from raftkv.cli.event_loop import ENDING, ignored
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.local_cluster import LocalNode, node_environment
-from raftkv.cli.options import DEFAULT_ENDPOINTS
-from raftkv.cli.signals import ENDING, ignored
 from raftkv.cli.streams import reader_gone
 
 if TYPE_CHECKING:
-    from raftkv.cli.reaper import Reaper
+    from raftkv.cli.guarded.reaper import Reaper
     from raftkv.client.model.status import NodeStatus
     from raftkv.errors import RaftkvError
 

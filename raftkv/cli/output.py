@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from raftkv.cli.options import Output
+from raftkv.cli.client_command import Output
 from raftkv.errors import RaftkvError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raftkv.cli import session
+from raftkv.cli import client_command
+from raftkv.cli.client_command import Output, options_of
 from raftkv.cli.kv_commands import Revision, Stale, argument_bytes, fields_of, read_level
-from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import print_json, print_table
 from raftkv.cli.streams import output_failed
 from raftkv.errors import InvalidRequest, printable
@@ -100,12 +100,12 @@ def range_(
         listing.end()
 
     if count_only:
-        session.run(context, count)
+        client_command.run(context, count)
         return
     if output is Output.TABLE and sort is SortBy.KEY and not descending:
-        session.run(context, list_as_it_comes)
+        client_command.run(context, list_as_it_comes)
         return
-    result = session.run(
+    result = client_command.run(
         context,
         lambda client: client.range(
             first,

@@ -89,7 +89,7 @@ async def _serve(settings: Settings) -> ExitCode:
     import asyncio
 
     from raftkv import logs
-    from raftkv.cli.garbage import collect_rarely
+    from raftkv.cli.event_loop import collect_garbage
     from raftkv.server.process import NodeProcess
 
     log = logs.get_logger(node=settings.node_id)
@@ -106,7 +106,7 @@ async def _serve(settings: Settings) -> ExitCode:
             await asyncio.wait({starting})
             return ExitCode.OK
         starting.result()
-        collecting = asyncio.create_task(collect_rarely())
+        collecting = asyncio.create_task(collect_garbage())
         stopped = asyncio.create_task(server.wait_stopped())
         await asyncio.wait({stopped, told_to_stop}, return_when=asyncio.FIRST_COMPLETED)
         if not stopped.done():
@@ -164,7 +164,7 @@ async def _signalled(log: Logger) -> str:
     import os
     import signal
 
-    from raftkv.cli.signals import ignored
+    from raftkv.cli.event_loop import ignored
 
     loop = asyncio.get_running_loop()
     first: asyncio.Future[str] = loop.create_future()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from raftkv.cli.client_command import Options, Output, options_of
 from raftkv.cli.exit_codes import ExitCode
-from raftkv.cli.options import Options, Output, options_of
 from raftkv.cli.output import duration, print_json, print_table, size, table
 from raftkv.cli.streams import output_failed
 
@@ -93,7 +93,7 @@ def status(
 async def _look_until_signal(options: Options, interval_s: float) -> None:
     import asyncio
 
-    from raftkv.cli.signals import ENDING, Signals
+    from raftkv.cli.event_loop import ENDING, Signals
 
     with Signals(ENDING) as signals:
         signals.cancel(asyncio.current_task())

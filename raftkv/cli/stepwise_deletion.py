@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 import typer
 
+from raftkv.cli.client_command import Output
+from raftkv.cli.event_loop import ENDING, Signals
 from raftkv.cli.exit_codes import ExitCode
-from raftkv.cli.options import Output
 from raftkv.cli.output import print_json
-from raftkv.cli.signals import ENDING, Signals
 from raftkv.client.api.paging import PagedDeletion
 from raftkv.errors import RaftkvError
 

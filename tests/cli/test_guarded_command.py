@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from raftkv.cli.guarded_command import GuardedCommand
+from raftkv.cli.guarded.command import GuardedCommand
 
 ENDLESS = "while :; do sleep 0.02; done"
 STUBBORN_CHILD = f"(trap '' TERM; touch child; {ENDLESS}) & wait"
@@ -72,7 +72,7 @@ async def test_it_does_not_outlive_a_waiting_that_fails(tmp_path: Path) -> None:
 
 GUARDING = """
 import asyncio, pathlib, sys
-from raftkv.cli.guarded_command import GuardedCommand
+from raftkv.cli.guarded.command import GuardedCommand
 
 async def guard() -> None:
     grace_s = float(sys.argv[2]) if sys.argv[2] else None

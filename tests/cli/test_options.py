@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from raftkv.cli import holding, main, session, streams
+from raftkv.cli import client_command, hold, main, streams
+from raftkv.cli.client_command import hoist
 from raftkv.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
-from raftkv.cli.options import hoist
 from raftkv.errors import BY_REASON, RaftkvError, StorageError, Unavailable
 from tests.cli.conftest import FakeClient, Raftkv
 from tests.cli.test_real_processes import ROOT
@@ -71,10 +71,10 @@ def test_two_dashes_part_the_lock_from_its_command(
     raftkv: Raftkv, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[bytes, list[str]]] = []
-    monkeypatch.setattr(session, "run", lambda *_: 0)
-    monkeypatch.setattr(holding, "lock", lambda name, *_: seen.append((name, [])))
+    monkeypatch.setattr(client_command, "run", lambda *_: 0)
+    monkeypatch.setattr(hold, "hold_lock", lambda name, *_: seen.append((name, [])))
     monkeypatch.setattr(
-        holding, "guard", lambda name, ttl, options, command, grace: seen.append((name, command))
+        hold, "run_guarded", lambda name, ttl, options, command, grace: seen.append((name, command))
     )
     assert raftkv("lock", *words).code == 0
     name = b"-n" if "-n" in words else b"n"

@@ -14,7 +14,7 @@ from tests.cli.test_guarded_command import is_gone, until
 
 STARTER = """
 import pathlib, subprocess, sys, time
-from raftkv.cli.reaper import Reaper
+from raftkv.cli.guarded.reaper import Reaper
 
 directory = pathlib.Path(sys.argv[1])
 (directory / "data").mkdir()
@@ -57,7 +57,7 @@ def test_a_group_that_has_ended_is_forgotten(tmp_path: Path) -> None:
     """Its number may be another's by then: here that of a group which was never ours."""
     other = subprocess.Popen(["sleep", "600"], process_group=0)
     code = (
-        "import sys; from raftkv.cli.reaper import Reaper\n"
+        "import sys; from raftkv.cli.guarded.reaper import Reaper\n"
         "with Reaper(0.0) as reaper:\n"
         f"    reaper.watch({other.pid}); reaper.forget({other.pid})\n"
     )

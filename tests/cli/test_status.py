@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from raftkv.cli.options import Output
+from raftkv.cli.client_command import Output
 from raftkv.cli.output import duration, size
 from raftkv.cli.status import causes, cells, headline, overview_of, show
 from raftkv.client.model.status import Member, NodeStatus, PeerStatus, Reachability, Role

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from raftkv import logs
-from raftkv.cli.signals import Signals
+from raftkv.cli.event_loop import Signals
 from tests.cli.test_real_processes import free_block, raftkv
 
 SIGHUP = signal.SIGHUP

@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 import raftkv
-from raftkv.cli.secret_commands import new
+from raftkv.cli.node_commands_secret import new
 from raftkv.peer.grpc_options import CHANNEL_OPTIONS
 from raftkv.peer.handshake import (
     CONNECT,

@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from raftkv.cli.reaper import Reaper
+from raftkv.cli.guarded.reaper import Reaper
 from raftkv.errors import InvalidRequest
 
 POLL_S = 0.02
