@@ -1,4 +1,4 @@
-"""`raftkv transfer-leader` and `raftkv log-level`."""
+"""`raftkv transfer-leader` and `raftkv log-level`: operations on the leader and on log levels."""
 
 from __future__ import annotations
 

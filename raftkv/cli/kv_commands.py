@@ -31,7 +31,7 @@ IdempotencyKey = Annotated[
 
 
 def argument_bytes(argument: str) -> bytes:
-    """What was typed, byte for byte, also where it is not UTF-8."""
+    """The argument's bytes as typed, also if they are not UTF-8."""
     return os.fsencode(argument)
 
 

@@ -1,4 +1,4 @@
-"""`raftkv lease`: keys that vanish when nobody renews them."""
+"""`raftkv lease`: grants, renews, keeps alive, revokes and lists leases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `raftkv` command: its global options, its sub-commands, its way to report an error."""
+"""The `raftkv` command: global options, sub-commands, and the report of errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ EPILOG = "\n".join(
 
 
 class Commands(GlobalOptionsGroup):
-    """Every command's errors end here, as one line and an exit code."""
+    """Reports the error of every command as one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -60,7 +60,7 @@ app = typer.Typer(
     no_args_is_help=True,
     epilog=EPILOG,
     rich_markup_mode="rich",
-    pretty_exceptions_enable=False,  # a node's log is no place for boxes
+    pretty_exceptions_enable=False,  # no boxes in a node's log
 )
 
 
@@ -135,7 +135,7 @@ app.command(rich_help_panel=CLUSTER)(bench.bench)
 def main() -> None:
     """The entry point of the `raftkv` script."""
     streams.prepare()
-    # gRPC's own remarks on connections that come and go are not for a terminal.
+    # Keep gRPC's own log of connections off the terminal.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         app(prog_name="raftkv")

@@ -1,4 +1,4 @@
-"""`raftkv member`: who takes part in the cluster."""
+"""`raftkv member`: lists and changes the cluster's members."""
 
 from __future__ import annotations
 

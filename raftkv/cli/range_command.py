@@ -1,4 +1,4 @@
-"""`raftkv range`: lists keys and values, page by page where their number is not known before."""
+"""`raftkv range`: lists keys and values, page by page if their number is unknown."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def range_(
 
 
 class _Listing:
-    """Prints keys as they come, but a table on a terminal only whole: its columns need widths."""
+    """Prints keys as they arrive; a table on a terminal only at the end, for its column widths."""
 
     def __init__(self, keys_only: bool) -> None:
         self._keys_only = keys_only

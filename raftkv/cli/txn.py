@@ -1,4 +1,4 @@
-"""`raftkv txn`: several operations at once, on conditions."""
+"""`raftkv txn`: a transaction of conditions and operations."""
 
 from __future__ import annotations
 

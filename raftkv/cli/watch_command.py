@@ -1,4 +1,4 @@
-"""`raftkv watch`: changes of keys as they are made, one line each."""
+"""`raftkv watch`: prints changes of keys as they happen, one line each."""
 
 from __future__ import annotations
 
