@@ -37,7 +37,7 @@ def test_every_exit_code_is_explained_in_the_help(raftkv: Raftkv) -> None:
         assert f"{code.value}  {meaning}" in shown
 
 
-def test_every_error_has_an_exit_code_that_says_what_may_have_happened() -> None:
+def test_every_error_has_an_exit_code_that_fits_its_outcome() -> None:
     for kind in BY_REASON.values():
         code = exit_code_of(kind("it happened"))
         assert code is not ExitCode.OK
@@ -67,7 +67,7 @@ def test_the_help_of_lock_needs_no_name(raftkv: Raftkv) -> None:
 @pytest.mark.parametrize(
     "words", [["n", "--", "true"], ["--", "-n", "--", "true"], ["--ttl", "5", "--", "-n"], ["n"]]
 )
-def test_two_dashes_part_the_lock_from_its_command(
+def test_two_dashes_separate_the_lock_from_its_command(
     raftkv: Raftkv, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[bytes, list[str]]] = []
@@ -141,7 +141,7 @@ def test_a_timeout_of_0_is_passed_on(raftkv: Raftkv, client: FakeClient) -> None
     assert (ran.code, client.kvs[b"k"].value) == (0, b"v")
 
 
-def test_an_error_of_ours_is_not_reported_as_a_failure_that_applied_nothing(
+def test_a_defect_is_not_reported_as_a_failure_that_applied_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def defective(**_: object) -> None:

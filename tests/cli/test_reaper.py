@@ -41,7 +41,7 @@ def starter(directory: Path, *scripts: str) -> Iterator[subprocess.Popen[bytes]]
 
 
 @pytest.mark.parametrize("killed", [True, pytest.param(False, marks=pytest.mark.slow)])
-async def test_groups_and_the_directory_end_with_whoever_started_them(
+async def test_groups_and_the_directory_end_with_the_parent_process(
     tmp_path: Path, killed: bool
 ) -> None:
     with starter(tmp_path, "exit", STUBBORN) as process:
@@ -53,7 +53,7 @@ async def test_groups_and_the_directory_end_with_whoever_started_them(
     await until(lambda: is_gone(group) and not (tmp_path / "data").exists())
 
 
-def test_a_group_that_has_ended_is_forgotten(tmp_path: Path) -> None:
+def test_an_ended_group_is_not_killed(tmp_path: Path) -> None:
     """Its number may be another's by then: here that of a group which was never ours."""
     other = subprocess.Popen(["sleep", "600"], process_group=0)
     code = (

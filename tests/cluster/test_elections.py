@@ -277,7 +277,7 @@ async def cut_off_at_will(cluster: Cluster, node_id: int) -> AsyncIterator[tuple
         await proxy.stop()
 
 
-async def test_a_candidate_that_was_away_past_its_lease_never_leads(tmp_path: Path) -> None:
+async def test_a_candidate_whose_lease_expired_while_paused_never_leads(tmp_path: Path) -> None:
     """One process sleeps and one client is cut off. Both are the next to lead for as long as
     their leases live, and neither can know.
     """

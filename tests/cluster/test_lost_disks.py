@@ -183,7 +183,7 @@ async def test_founders_that_start_one_after_the_other_found_one_cluster(tmp_pat
             node.kill()
 
 
-async def test_the_rest_found_a_cluster_without_a_node_that_never_comes(tmp_path: Path) -> None:
+async def test_the_other_founders_found_a_cluster_without_an_excluded_one(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path, 3, settings="--bootstrap-without 3")
     try:
         for node_id in (1, 2):

@@ -160,7 +160,7 @@ async def test_a_member_that_has_moved_is_found_at_its_new_address(tmp_path: Pat
             assert await direct.get("moved") is not None
 
 
-async def test_an_address_that_leads_nowhere_makes_no_member(tmp_path: Path) -> None:
+async def test_a_node_with_an_unusable_address_can_not_be_added(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 1) as cluster, cluster.client() as client:
         taken = cluster.nodes[1]
         for peer, reason in (

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+from raftkv.cli.node_commands_secret import new
 
 import raftkv
-from raftkv.cli.node_commands_secret import new
 from raftkv.peer.grpc_options import CHANNEL_OPTIONS
 from raftkv.peer.handshake import (
     CONNECT,
@@ -152,7 +152,7 @@ async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> object:
         yield cluster
 
 
-async def test_nothing_that_a_stranger_says_harms_a_node(cluster: Cluster) -> None:
+async def test_no_message_of_an_unknown_caller_harms_a_node(cluster: Cluster) -> None:
     for name, frame in ATTACKS.items():
         for node in cluster.nodes.values():
             term = (await status_of(node)).header.term
@@ -165,7 +165,7 @@ async def test_nothing_that_a_stranger_says_harms_a_node(cluster: Cluster) -> No
         await assert_unharmed(cluster)
 
 
-async def test_a_strangers_word_that_nodes_were_removed_is_not_believed(cluster: Cluster) -> None:
+async def test_an_unproven_refusal_as_removed_is_ignored(cluster: Cluster) -> None:
     async def refuse(_: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         await context.abort(
             grpc.StatusCode.FAILED_PRECONDITION, "you are removed", ((REASON_KEY, "REMOVED"),)
@@ -187,7 +187,7 @@ async def test_a_strangers_word_that_nodes_were_removed_is_not_believed(cluster:
         await server.stop(None)
 
 
-async def test_what_is_forwarded_passes_the_checks_of_what_clients_send(tmp_path: Path) -> None:
+async def test_forwarded_commands_are_validated_as_those_of_clients(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 3) as cluster:
         leader = cluster.nodes[await cluster.leader()]
         async with cluster.client() as client:
@@ -212,7 +212,7 @@ async def test_what_is_forwarded_passes_the_checks_of_what_clients_send(tmp_path
             assert {kv.key for kv in found.kvs} == {b"precious", b"after"}
 
 
-async def test_nodes_with_different_secrets_are_no_cluster(tmp_path: Path) -> None:
+async def test_nodes_with_different_secrets_found_no_cluster(tmp_path: Path) -> None:
     secrets = [tmp_path / "one", tmp_path / "other"]
     for secret in secrets:
         new(secret)

@@ -115,7 +115,7 @@ async def test_a_caller_of_another_cluster_node_or_version_is_refused_with_the_r
     assert two.handler.callers == []
 
 
-async def test_a_caller_older_than_the_cluster_version_is_refused(loopback: Loopback) -> None:
+async def test_a_caller_without_a_common_cluster_version_is_refused(loopback: Loopback) -> None:
     two = await loopback.open(2, versions=VersionRange(3, 5))
     old = await loopback.open(1, versions=VersionRange(1, 2))
     assert await refusal(two, encode_hello(old.identity, 2)) == "WRONG_VERSION"
