@@ -1,4 +1,4 @@
-"""What somebody meets who explores the package at a prompt."""
+"""The package's public names, and hints for interactive use."""
 
 from __future__ import annotations
 

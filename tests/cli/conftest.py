@@ -1,4 +1,4 @@
-"""The command run in this process, and a client that answers from a dictionary."""
+"""The command run in this process, with a fake client that answers from a dictionary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`raftkv dev` takes its nodes with it however it ends, at any moment of its life."""
+"""The nodes of `raftkv dev` end with it, however and whenever it ends."""
 
 from __future__ import annotations
 

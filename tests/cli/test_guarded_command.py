@@ -1,4 +1,4 @@
-"""The program under a lock, with real processes and no cluster: nothing of it outlives the lock."""
+"""The guarded command, with real processes and no cluster: it does not outlive the lock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def started(script: str, directory: Path) -> GuardedCommand:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20.0):
-        while not condition():  # noqa: ASYNC110 - other processes tell us nothing
+        while not condition():  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.01)
 
 

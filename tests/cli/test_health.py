@@ -1,4 +1,4 @@
-"""`health` asks one node and says what it said, as an exit code that a probe can use."""
+"""`raftkv health` reports one node's health as an exit code for probes."""
 
 from __future__ import annotations
 

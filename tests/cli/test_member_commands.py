@@ -1,4 +1,4 @@
-"""`raftkv member`: what an operator types, reads and has to repeat."""
+"""`raftkv member`: arguments, output, and repetition after a failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`raftkv dev` and the demonstration as a stranger runs them."""
+"""`raftkv dev`, the demonstration and `raftkv serve` as real processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.cluster
 
 
 def free_block(count: int) -> int:
-    """The first of `count` neighbouring ports that nobody listens on."""
+    """The first of `count` consecutive free ports."""
     for first in PORTS[os.getpid() % len(PORTS) :]:
         with ExitStack() as stack:
             try:

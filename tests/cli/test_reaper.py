@@ -1,4 +1,4 @@
-"""The process beside ours ends what we have started, and nothing else, however we die."""
+"""The reaper ends the process groups of a dead parent, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that run until they are ended: by a signal, or because nobody reads them any more."""
+"""Commands that run until a signal ends them, or until the reader of their output is gone."""
 
 from __future__ import annotations
 

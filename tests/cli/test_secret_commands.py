@@ -1,4 +1,4 @@
-"""`raftkv secret new`: a file that no one else can read, and that nothing overwrites."""
+"""`raftkv secret new`: a file that only its owner can read, and that is never overwritten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`status` puts the cluster together from whoever answers."""
+"""`raftkv status` combines the reports of all nodes that answer."""
 
 from __future__ import annotations
 

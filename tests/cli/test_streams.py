@@ -1,4 +1,4 @@
-"""Closed, full and left standard streams, and any locale: no traceback, and no false exit code."""
+"""Closed, full and broken standard streams, in any locale: no traceback, no false exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A closed terminal: a node outlives it, `raftkv dev` ends with it, nohup keeps either."""
+"""A closed terminal: a node outlives it, `raftkv dev` ends with it, under nohup both go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients, operators and strangers get wrong: each is told, and no node is the worse for it.
+"""Bad input of clients, operators and unknown callers: a typed error each, and no node is harmed.
 
 One cluster for all of it, through our client, a generic gRPC client and the command line.
 """

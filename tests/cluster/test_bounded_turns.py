@@ -1,4 +1,4 @@
-"""Nothing that a client can ask for keeps a node's loop for long, or costs a leader its place."""
+"""No request blocks a node's event loop for long, or costs a leader its leadership."""
 
 from __future__ import annotations
 

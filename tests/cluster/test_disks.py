@@ -1,4 +1,4 @@
-"""Disks that lie, fill up or are emptied under real nodes; what was acknowledged stays."""
+"""Real nodes with damaged, full or emptied disks: acknowledged writes survive."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refused(node: NodeProcess, reason: str, *advice: str) -> None:
 
 
 async def left_service(cluster: Cluster, node_id: int) -> None:
-    """The node has found damage of its own, says so to all who ask, and how it is rebuilt."""
+    """Wait until the node reports its damage, and how to rebuild it."""
     await not_serving(cluster, node_id, f"`raftkv member replace {node_id} NEW`")
     said = (await cluster.status(node_id)).not_serving
     assert said.startswith("it is out of service: ")

@@ -1,4 +1,4 @@
-"""What a client of real nodes feels of a neighbour that writes as much as it can."""
+"""The latency of a client of real nodes beside one that writes as much as it can."""
 
 from __future__ import annotations
 

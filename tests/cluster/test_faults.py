@@ -1,4 +1,4 @@
-"""Real processes are killed, paused and cut off; what was acknowledged stays."""
+"""Real processes are killed, paused and partitioned: acknowledged writes survive."""
 
 from __future__ import annotations
 

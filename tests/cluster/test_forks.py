@@ -1,4 +1,6 @@
-"""Forks and event loops on real processes and gRPC: nobody dies, hangs or prints a traceback."""
+"""Forks and event loops on real processes and gRPC: no process dies, hangs or prints a
+traceback.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node's data directory says who it is: settings that changed or are missing are hints."""
+"""A node's identity is in its data directory; changed or missing settings are hints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lost node is replaced by one command, and no mistake on the way costs the majority."""
+"""One command replaces a lost node, and no mistake on the way costs the majority."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_a_dead_node_is_replaced_under_load_by_one_command_that_may_be_int
         async with cluster.client(4) as direct:
             assert not lost(writers, await stored(direct))
         cluster.start(dead)
-        assert cluster.nodes[dead].wait() == 0  # it is told that its place is taken
+        assert cluster.nodes[dead].wait() == 0  # it learns that it was replaced
 
 
 async def test_a_live_node_is_not_removed_by_mistake_while_another_is_dead(

@@ -1,4 +1,4 @@
-"""What a process that can reach the peer port can do to real nodes: nothing that outlives it.
+"""Attacks on the peer port of real nodes by an unknown process: none has a lasting effect.
 
 It knows all that any client can ask for: cluster, incarnation, term, members. Without a cluster
 secret it is admitted under an id that is no member's, as a node that was added is.

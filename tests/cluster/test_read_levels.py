@@ -1,4 +1,4 @@
-"""Read levels keep their promises while leaders are cut off and paused, and nodes change."""
+"""Read levels keep their guarantees while leaders are partitioned and paused."""
 
 from __future__ import annotations
 

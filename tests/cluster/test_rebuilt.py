@@ -1,4 +1,4 @@
-"""Behind the addresses that a client knows there is another cluster by now, or at one of them."""
+"""Another cluster answers at the addresses that a client knows, or at one of them."""
 
 from __future__ import annotations
 

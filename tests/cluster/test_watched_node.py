@@ -1,4 +1,4 @@
-"""What the watch of a node's loop calls a long turn."""
+"""The measurement of long turns of a node's event loop."""
 
 from __future__ import annotations
 

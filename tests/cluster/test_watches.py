@@ -1,4 +1,4 @@
-"""Watches of real nodes that are killed, paused and left behind while writes go on."""
+"""Watches of real nodes that are killed, paused and partitioned during writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.cluster
 
 
 class Listener:
-    """Takes all that a watch tells, and says how far it is."""
+    """Records all events of a watch, and its revision."""
 
     def __init__(self, watch: raftkv.Watch) -> None:
         self._watch = watch
@@ -31,7 +31,7 @@ class Listener:
             self.events.append(event)
 
     async def reach(self, revision: int) -> None:
-        """Wait until it has heard everything up to `revision`."""
+        """Wait until it has received everything up to `revision`."""
 
         async def reached() -> bool:
             if self._task.done():

@@ -1,4 +1,4 @@
-"""The containers of docker-compose.yml, really built and started, stopped, killed and cut off."""
+"""The containers of docker-compose.yml: built, started, stopped, killed and partitioned."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ class Stranger:
         self._client_addresses = client_addresses
 
     async def unfounded_hello(self, rng: Random, address: str) -> str | None:
-        """Metadata that is no Hello, or one of nobody."""
+        """Metadata that is no Hello, or a Hello without a caller."""
         said = message_or_not(rng, peer_pb2.Hello.DESCRIPTOR)[:8_000]
         method = rng.choice(PEER_METHODS)
         async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:

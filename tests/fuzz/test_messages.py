@@ -1,4 +1,4 @@
-"""The messages of the fuzzer are what they are said to be, and the same for the same seed."""
+"""The fuzzer's messages: their kinds, and that a seed reproduces them."""
 
 from __future__ import annotations
 

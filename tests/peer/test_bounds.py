@@ -1,4 +1,4 @@
-"""Whatever a peer sends, what reaches the node is something that Raft could have reached."""
+"""No frame that passes validation has values that Raft could not have reached."""
 
 from __future__ import annotations
 

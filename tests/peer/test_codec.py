@@ -1,4 +1,4 @@
-"""What is decoded is what was encoded, for every message; damaged bytes are a typed error."""
+"""Encoding and decoding are inverse for every message; damaged bytes are a typed error."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from raftkv.versions import VersionRange
 
 SENDER, RECIPIENT = 3, 5
 
-# How long an example takes says nothing here, only how busy the machine is.
+# The duration of an example depends only on the load of the machine.
 any_speed = settings(suppress_health_check=[HealthCheck.too_slow])
 
 # What is out of bounds is refused: see test_bounds.py.

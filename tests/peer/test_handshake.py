@@ -1,4 +1,4 @@
-"""Who is let in: by what it says of itself, and by the proof that it belongs to the cluster."""
+"""Admission of callers: by their Hello, and by the proof that they know the cluster's secret."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def changed(said: bytes, **fields: object) -> bytes:
 
 
 async def refusal(side: PeerSide, said: bytes | None) -> str:
-    """Call Connect as somebody who says this of himself; the reason of the refusal."""
+    """Call Connect with this Hello; returns the reason of the refusal."""
     metadata = () if said is None else ((HELLO_KEY, said),)
     async with grpc.aio.insecure_channel(side.address) as channel:
         return str((await ending(channel.stream_stream(CONNECT)(metadata=metadata)))[REASON_KEY])
@@ -82,7 +82,7 @@ def first_message(method: str, proof: bytes) -> bytes:
     return opening.SerializeToString()
 
 
-# ---- what a caller says of itself ------------------------------------------------------
+# ---- the caller's Hello ------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ async def test_a_wrong_or_missing_secret_on_one_side_prevents_admission(
 @pytest.mark.parametrize("method", [CONNECT, SEND_SNAPSHOT])
 @pytest.mark.parametrize("secret", [b"", OTHER])
 async def test_the_callee_requires_a_proof(loopback: Loopback, method: str, secret: bytes) -> None:
-    """A caller that does not care who answers it."""
+    """A caller that does not check the callee's proof."""
     one, two = await loopback.open(1), await loopback.open(2, secret=SECRET)
     said = encode_hello(one.identity, 2)
     async with grpc.aio.insecure_channel(two.address) as channel:
@@ -252,7 +252,7 @@ async def test_a_modified_hello_is_refused(loopback: Loopback, tampered: dict[st
     async with grpc.aio.insecure_channel(two.address) as channel:
         call = channel.stream_stream(CONNECT)(metadata=((HELLO_KEY, changed(said, **tampered)),))
         challenge = peer_pb2.PeerReply.FromString(await call.read()).challenge
-        # To its caller the called node proves only that it has heard what was said.
+        # The callee proves to its caller only that it has received the Hello.
         assert challenge.proof != one.secret.of_callee(said, challenge.nonce)
         await call.write(first_message(CONNECT, one.secret.of_caller(said, challenge.nonce)))
         assert (await ending(call))[REASON_KEY] == "WRONG_SECRET"
@@ -282,7 +282,7 @@ async def test_a_snapshot_needs_the_proof_too(loopback: Loopback, tmp_path) -> N
     assert two.handler.callers == []
 
 
-# ---- who answers the caller ------------------------------------------------------------
+# ---- the callee ------------------------------------------------------------
 
 
 class Impostor:
@@ -416,7 +416,7 @@ async def test_a_refusal_whose_proof_is_for_another_reason_is_ignored(
     assert one.handler.refusals == []
 
 
-# ---- callers that never say more -------------------------------------------------------
+# ---- callers that send no proof -------------------------------------------------------
 
 
 async def test_a_caller_that_sends_no_proof_is_disconnected(

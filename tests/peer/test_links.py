@@ -1,4 +1,4 @@
-"""Links over real gRPC on loopback: order, reconnection, lanes, bounds."""
+"""Links over real gRPC on loopback: order, reconnection, queues, bounds."""
 
 from __future__ import annotations
 

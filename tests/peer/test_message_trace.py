@@ -1,4 +1,4 @@
-"""Messages with vector clocks: what one node wrote and another wrote are one order."""
+"""Messages with vector clocks: the traces of two nodes have one causal order."""
 
 from __future__ import annotations
 

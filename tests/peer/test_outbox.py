@@ -1,4 +1,4 @@
-"""The queue in front of a link: bounded, control first, merged writes."""
+"""The outbox of a link: bounded, control first, merged writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots over real gRPC on loopback, and what a receiver does with chunks that are not right."""
+"""Snapshots over real gRPC on loopback, and a receiver of invalid chunks."""
 
 from __future__ import annotations
 

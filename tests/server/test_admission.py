@@ -1,4 +1,4 @@
-"""Bounds on what is under way."""
+"""Bounds on requests and bytes in flight."""
 
 from __future__ import annotations
 

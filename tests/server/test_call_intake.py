@@ -1,6 +1,4 @@
-"""The client port's way in: what is counted, refused and cut while others are
-check_write_succeeds.
-"""
+"""The client port's call intake: what is counted, refused and closed while others are served."""
 
 from __future__ import annotations
 
@@ -170,7 +168,7 @@ async def test_partial_requests_are_timed_out_while_other_calls_wait(
 
 
 class SlowCall:
-    """A context whose message arrives when it is told to."""
+    """A context whose message arrives when the test sets it."""
 
     def __init__(self) -> None:
         self.message: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -317,7 +315,7 @@ async def test_above_the_bound_of_unread_replies_no_more_are_produced(
         for _ in range(2):
             await raw.call(RANGE, request)
         async with asyncio.timeout(PATIENCE_S):
-            while server.client_server._intake._traffic.has_room:  # noqa: ASYNC110 (nobody tells)
+            while server.client_server._intake._traffic.has_room:  # noqa: ASYNC110 (there is no event for it)
                 await asyncio.sleep(0.001)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await server.kv.Range(api_pb2.RangeRequest(range=get("big")))

@@ -1,4 +1,4 @@
-"""What the operating system says of our connections, under the names that gRPC gives them."""
+"""TCP connections of the process, named as gRPC names them: received bytes, and closing them."""
 
 from __future__ import annotations
 

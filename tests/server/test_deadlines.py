@@ -1,4 +1,4 @@
-"""When a request's time is up."""
+"""The deadlines of requests."""
 
 from __future__ import annotations
 

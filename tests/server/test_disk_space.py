@@ -1,4 +1,4 @@
-"""With little disk space left a node refuses what takes more, and takes what gives some back."""
+"""With low disk space a node refuses commands that take space, and accepts those that free it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 
 class Reserve(DiskReserve):
-    """On a disk whose free space the test says."""
+    """A reserve on a disk whose free space the test sets."""
 
     free = 100 * MIB
 

@@ -1,4 +1,4 @@
-"""Whole nodes that found a cluster: they wait for each other, and say for whom."""
+"""Whole nodes found a cluster: they wait for each other, and report for which node."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ async def test_a_start_can_be_cancelled_at_any_time(tmp_path: Path, after_s: flo
     await asyncio.sleep(after_s)
     await begun.close()
     async with asyncio.timeout(PATIENCE_S):
-        while not await is_free(settings):  # noqa: ASYNC110 - nobody tells of a free port
+        while not await is_free(settings):  # noqa: ASYNC110 - there is no event for a free port
             await asyncio.sleep(0.01)
     async with running(settings):
         assert await put_get(settings, "k") == b"v"

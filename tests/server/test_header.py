@@ -1,4 +1,4 @@
-"""Whoever answers says from which cluster, and from which life of it: in replies and in errors."""
+"""Every reply and error names the cluster, its incarnation, and the node that answered."""
 
 from __future__ import annotations
 

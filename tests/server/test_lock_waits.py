@@ -1,4 +1,4 @@
-"""Waiting for locks at a node: who is woken, by what, and that nobody is forgotten."""
+"""Waits for locks at a node: which waiter is woken, when, and that none is missed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each read level waits for, and what its reply says, over real gRPC on loopback."""
+"""Read levels over real gRPC on loopback: what each waits for, and the staleness it reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node that serves nothing says so to all who call, whatever they call."""
+"""A node that serves no requests reports why, to every call."""
 
 from __future__ import annotations
 

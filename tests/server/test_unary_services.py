@@ -1,4 +1,4 @@
-"""The unary calls, as a person with a generic gRPC client makes them."""
+"""The unary calls, as a generic gRPC client makes them."""
 
 from __future__ import annotations
 

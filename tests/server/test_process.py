@@ -29,7 +29,7 @@ from raftkv.storage.directory import read_identity
 
 
 def free_addresses(count: int) -> list[str]:
-    """Addresses on loopback that nobody listens on."""
+    """Free addresses on loopback."""
     return [f"127.0.0.1:{port}" for port in free_ports(count)]
 
 

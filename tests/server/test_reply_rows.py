@@ -1,4 +1,4 @@
-"""Lists of any length go out in bounded replies, made in short turns of the loop."""
+"""Listings of any length are sent in bounded replies, built in short turns of the event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores and connections share a process's descriptors, and never want more than there are."""
+"""File descriptors are divided between stores and connections, within the process's limit."""
 
 from __future__ import annotations
 
