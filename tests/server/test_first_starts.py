@@ -12,7 +12,7 @@ import grpc
 import pytest
 from fake_node import PATIENCE_S
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from test_app import free_addresses, kv_of, running, settings_of
+from test_process import free_addresses, kv_of, running, settings_of
 
 from raftkv.config import Settings
 from raftkv.errors import (
