@@ -25,7 +25,9 @@ from raftkv.rpc.v1 import peer_pb2
 ASK_TIMEOUT_S = 2.0
 
 
-async def ask_founder(credentials: Credentials, to: int, address: str, said: Founding) -> Founding:
+async def ask_founder(
+    credentials: Credentials, to: int, address: str, report: Founding
+) -> Founding:
     """Send what this node reports of its disk to node `to`; returns what that node reports.
 
     Raises `Unavailable` with the reason if node `to` does not answer as a founder.
@@ -39,7 +41,7 @@ async def ask_founder(credentials: Credentials, to: int, address: str, said: Fou
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
                 proof = await prove(call.read, hello, to, credentials)
-                frame = peer_pb2.Frame(proof=proof, founding=encode_founding(said))
+                frame = peer_pb2.Frame(proof=proof, founding=encode_founding(report))
                 await call.write(frame.SerializeToString())
                 answer = founding_of(await call.read())
         except HandshakeFailed as error:

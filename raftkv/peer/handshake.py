@@ -135,35 +135,35 @@ def encode_hello(identity: PeerIdentity, to: int, last_log_index: int = 0) -> by
 def check_hello(data: object, identity: PeerIdentity) -> Caller | HandshakeRefused:
     """The caller that a Hello names, or why `identity` refuses it. Checks no disk and no proof."""
     try:
-        said = peer_pb2.Hello.FromString(data if isinstance(data, bytes) else b"")
+        hello = peer_pb2.Hello.FromString(data if isinstance(data, bytes) else b"")
     except DecodeError:
         return HandshakeRefused(Refusal.BAD_HELLO, "the call's metadata holds no Hello")
-    own, sender = identity.node_id, said.node_id
-    if not (0 < sender <= ID_MAX and said.nonce and said.last_log_index <= ID_MAX):
+    own, sender = identity.node_id, hello.node_id
+    if not (0 < sender <= ID_MAX and hello.nonce and hello.last_log_index <= ID_MAX):
         return HandshakeRefused(Refusal.BAD_HELLO, "the call's metadata names no caller or callee")
-    for address in (said.peer_address, said.client_address):
+    for address in (hello.peer_address, hello.client_address):
         if len(address) > ADDRESS_MAX or not _ADDRESS.fullmatch(address):
             return HandshakeRefused(
                 Refusal.BAD_HELLO, f"node {sender} gives {address[:ADDRESS_MAX]!r} as its address"
             )
-    if said.cluster_id != identity.cluster_id:
+    if hello.cluster_id != identity.cluster_id:
         return HandshakeRefused(
             Refusal.WRONG_CLUSTER,
-            f"this is cluster {identity.cluster_id:016x}, the caller's is {said.cluster_id:016x};"
+            f"this is cluster {identity.cluster_id:016x}, the caller's is {hello.cluster_id:016x};"
             " look at cluster_name and at the addresses of the members",
         )
-    if said.to != own or sender == own:
+    if hello.to != own or sender == own:
         return HandshakeRefused(
-            Refusal.WRONG_NODE, f"this is node {own}, node {sender} meant to reach node {said.to}"
+            Refusal.WRONG_NODE, f"this is node {own}, node {sender} meant to reach node {hello.to}"
         )
-    if 0 != said.incarnation != identity.incarnation != 0:
+    if 0 != hello.incarnation != identity.incarnation != 0:
         return HandshakeRefused(
             Refusal.WRONG_INCARNATION,
             f"node {own} belongs to the cluster that was founded as {identity.incarnation:016x},"
-            f" node {sender} to {said.incarnation:016x}: the same settings were used to found two"
+            f" node {sender} to {hello.incarnation:016x}: the same settings were used to found two"
             " clusters, and a node of one takes no part in the other",
         )
-    versions = VersionRange(said.version_min, said.version_max)
+    versions = VersionRange(hello.version_min, hello.version_max)
     if versions.minimum > identity.versions.maximum or versions.maximum < identity.versions.minimum:
         return HandshakeRefused(
             Refusal.WRONG_VERSION,
@@ -172,12 +172,12 @@ def check_hello(data: object, identity: PeerIdentity) -> Caller | HandshakeRefus
         )
     return Caller(
         sender,
-        Address(said.peer_address, said.client_address),
-        said.incarnation,
-        said.disk_id,
-        Start(said.start_number, said.start_id),
+        Address(hello.peer_address, hello.client_address),
+        hello.incarnation,
+        hello.disk_id,
+        Start(hello.start_number, hello.start_id),
         versions,
-        said.last_log_index,
+        hello.last_log_index,
     )
 
 

@@ -170,10 +170,10 @@ class PeerServer:
         context: Context,
         handshake: IncomingHandshake,
         caller: Caller,
-        said: peer_pb2.Founding,
+        report: peer_pb2.Founding,
     ) -> None:
         try:
-            answer = self._founder.answer(caller.node_id, decode_founding(said, caller.node_id))
+            answer = self._founder.answer(caller.node_id, decode_founding(report, caller.node_id))
         except InvalidRequest as error:
             await self._refuse(context, handshake, HandshakeRefused(Refusal.BREACH, error.message))
         reply = peer_pb2.PeerReply(founding=encode_founding(answer))

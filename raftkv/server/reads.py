@@ -90,8 +90,8 @@ class ReadHandler:
 
     async def _read_all(self, reads: api_pb2.ReadBatch, deadline: float) -> _Reply:
         reply = _Reply(self.reply_bytes_max)
-        asked: list[_Read] = [*reads.ranges, *reads.transactions]
-        for each in asked:
+        requested: list[_Read] = [*reads.ranges, *reads.transactions]
+        for each in requested:
             if reply.full:
                 reply.append(_no_room(self.reply_bytes_max))
             elif isinstance(each, kv_pb2.Range) and _is_point(each):
