@@ -10,7 +10,7 @@ import pytest
 from raftkv.cli import client_command, hold, main, streams
 from raftkv.cli.client_command import hoist
 from raftkv.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
-from raftkv.errors import BY_REASON, RaftkvError, StorageError, Unavailable
+from raftkv.errors import BY_REASON, NotElected, RaftkvError, StorageError, Unavailable
 from tests.cli.conftest import FakeClient, Raftkv
 from tests.cli.test_real_processes import ROOT
 
@@ -46,6 +46,7 @@ def test_every_error_has_an_exit_code_that_fits_its_outcome() -> None:
         if issubclass(kind, StorageError):
             assert code is ExitCode.STORAGE
     assert exit_code_of(RaftkvError("?")) is ExitCode.ERROR
+    assert exit_code_of(NotElected("others lead")) is ExitCode.NOT_ACQUIRED
 
 
 def test_a_command_that_does_not_exist_is_a_usage_error(raftkv: Raftkv) -> None:

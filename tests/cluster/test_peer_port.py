@@ -14,7 +14,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from raftkv.cli.node_commands_secret import new
+from raftkv.cli.node_commands import secret_new
 
 import raftkv
 from raftkv.peer.grpc_options import CHANNEL_OPTIONS
@@ -144,7 +144,7 @@ async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> object:
     settings = ""
     if request.param:
         secret = tmp_path / "secret"
-        new(secret)
+        secret_new(secret)
         settings = f"--cluster-secret-file {secret}"
     async with Cluster(tmp_path, 3, settings=settings) as cluster:
         async with cluster.client() as client:
@@ -215,7 +215,7 @@ async def test_forwarded_commands_are_validated_as_those_of_clients(tmp_path: Pa
 async def test_nodes_with_different_secrets_found_no_cluster(tmp_path: Path) -> None:
     secrets = [tmp_path / "one", tmp_path / "other"]
     for secret in secrets:
-        new(secret)
+        secret_new(secret)
     cluster = Cluster(tmp_path, 3)
     try:
         for node_id, secret in ((1, secrets[0]), (2, secrets[0]), (3, secrets[1])):
