@@ -14,9 +14,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from raftkv.cli.node_commands import secret_new
 
 import raftkv
+from raftkv.cli.node_commands import secret_new
 from raftkv.peer.grpc_options import CHANNEL_OPTIONS
 from raftkv.peer.handshake import (
     CONNECT,
