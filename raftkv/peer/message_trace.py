@@ -1,14 +1,14 @@
-"""Every Raft message with a vector clock, as JSON lines: what led to what, on real nodes.
+"""A trace of every Raft message with a vector clock, as JSON lines, for causality across nodes.
 
-In place of the codec of links and peer port where the setting `trace_messages` is on, and absent
-from them where it is off. Nodes that trace and nodes that don't understand each other: a message
-without a stamp is an arrival that teaches the clock nothing. Snapshots travel on a stream of their
-own and are not traced; what is sent after one is.
+With the setting `trace_messages` the trace wraps the codec of the links and of the peer port;
+without it no code here runs. Nodes with and without a trace interoperate: a message without a
+vector time advances only the receiver's own count. Snapshots have a stream of their own and are not
+traced.
 
-A line: `what` (sent, received, or dropped: the link was down), `node`, `peer`, the message's
-`kind`, `term` and `index`, this node's `clock` then, of an arrival also `stamp`, the number that
-the sender's clock gave the sending (null: it does not trace), and the moment on this machine's
-monotonic clock and on its wall clock.
+A line has: `what` (sent, received, or dropped because the link was down), `node`, `peer`, the
+message's `kind`, `term` and `index`, this node's `clock`, for a received message `stamp` (the
+sender's own count when it sent the message; null if the sender has no trace), and the time on this
+machine's monotonic clock and on its wall clock.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ import structlog
 
 from raftkv.clocks import LamportClock, VectorClock, VectorTime, wall_clock_ms
 from raftkv.errors import ConfigurationError, RaftkvError
-from raftkv.peer.codec import decode_frame, encode_lanes
-from raftkv.peer.handshake import PeerIdentity
+from raftkv.peer.codec import decode_frame, encode_by_queue
+from raftkv.peer.handshake import Credentials
 from raftkv.peer.link import Encode
 from raftkv.peer.links import GrpcPeerLinks
 from raftkv.peer.ports import Frame
-from raftkv.peer.secret import ClusterSecret
 from raftkv.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -51,12 +50,12 @@ _log = structlog.get_logger()
 
 
 def name_of(node_id: int) -> str:
-    """The node as a member of vector times."""
+    """The node's name in vector times."""
     return f"node-{node_id}"
 
 
 class TraceFile:
-    """The last lines, in `path` and `path.1`. Each is with the kernel before `write` returns."""
+    """The newest lines, in `path` and `path.1`. `write` returns after the write system call."""
 
     def __init__(self, path: Path, bytes_max: int) -> None:
         """Raises `ConfigurationError` if it can't be written."""
@@ -74,7 +73,7 @@ class TraceFile:
             ) from error
 
     def last(self, field: str) -> object:
-        """The field of the last whole line; None without one."""
+        """The field of the last complete line; None without one."""
         for path in (self._path, self._older):
             for line in reversed(_tail(path)):
                 try:
@@ -84,7 +83,7 @@ class TraceFile:
         return None
 
     def write(self, lines: Iterable[str]) -> None:
-        """A disk that takes no more ends the trace, not the node."""
+        """Append the lines. A failing disk ends the trace, not the node."""
         if self._file is None:
             return
         data = "".join(lines).encode()
@@ -107,7 +106,7 @@ class TraceFile:
         file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._bytes = os.fstat(file).st_size
         if self._bytes and not _tail(self._path)[-1].endswith(b"\n"):
-            self._bytes += os.write(file, b"\n")  # a kill tore the last line
+            self._bytes += os.write(file, b"\n")  # a killed process may leave a partial line
         return file
 
 
@@ -121,10 +120,10 @@ def _tail(path: Path) -> list[bytes]:
 
 
 class MessageTrace:
-    """The codec of one node, with a stamp on what leaves and a line for what leaves and arrives.
+    """The codec of one node, with a vector time on each message sent and a line for each message.
 
-    Its clock goes on where the file ends, so a killed process repeats no time. What a power cut
-    takes from the file's end the clock learns again from what others have heard of it.
+    The clock continues from the last line of the file, so a restart after a kill repeats no time.
+    If a power failure loses the end of the file, messages from peers advance the clock again.
     """
 
     def __init__(self, node_id: int, path: Path, bytes_max: int) -> None:
@@ -134,14 +133,14 @@ class MessageTrace:
         self._clock = VectorClock(name_of(node_id), _vector_time(self._file.last("clock")))
 
     def encode(self, to: int, frame: Frame) -> tuple[bytes, bytes]:
-        """As `encode_lanes`, of a frame for node `to`."""
-        control, bulk = encode_lanes(frame)
+        """As `encode_by_queue`, for a frame to node `to`."""
+        control, bulk = encode_by_queue(frame)
         return self._stamped(to, control), self._stamped(to, bulk)
 
     def dropped(self, to: int, frame: Frame) -> None:
-        """The frame was not sent, for want of a link."""
+        """Record that the frame was not sent because the link is down."""
         self._file.write(
-            [self._line("dropped", to, told, self._clock.tick()) for told in headlines(frame)]
+            [self._line("dropped", to, summary, self._clock.tick()) for summary in summaries(frame)]
         )
 
     def decode(self, data: bytes, sender: int, recipient: int) -> Frame:
@@ -149,11 +148,11 @@ class MessageTrace:
         frame = decode_frame(data, sender, recipient)
         wire = peer_pb2.Frame.FromString(data)
         lines = []
-        for carrier, told in zip(_carriers(wire), headlines(frame), strict=True):
+        for carrier, summary in zip(_carriers(wire), summaries(frame), strict=True):
             stamp = VectorTime.decode(carrier.vector_clock) if carrier.vector_clock else None
             now = self._clock.tick() if stamp is None else self._clock.receive(stamp)
             number = None if stamp is None else stamp.count(name_of(sender))
-            lines.append(self._line("received", sender, told, now, number))
+            lines.append(self._line("received", sender, summary, now, number))
         self._file.write(lines)
         return frame
 
@@ -166,11 +165,12 @@ class MessageTrace:
         wire = peer_pb2.Frame.FromString(data)
         frame = decode_frame(data, self._node_id, to)
         lines = []
-        for carrier, told in zip(_carriers(wire), headlines(frame), strict=True):
+        for carrier, summary in zip(_carriers(wire), summaries(frame), strict=True):
             now = self._clock.tick()
             carrier.vector_clock = now.encode()
-            lines.append(self._line("sent", to, told, now))
-        # Before it leaves: nobody may know of a time that a restart could give out again.
+            lines.append(self._line("sent", to, summary, now))
+        # Written before the frame is sent: a peer must not learn a time that a restart could
+        # repeat.
         self._file.write(lines)
         return wire.SerializeToString()
 
@@ -178,7 +178,7 @@ class MessageTrace:
         self,
         what: str,
         peer: int,
-        told: Headline,
+        summary: MessageSummary,
         now: VectorTime,
         stamp: int | None = None,
     ) -> str:
@@ -186,9 +186,9 @@ class MessageTrace:
             "what": what,
             "node": self._clock.member,
             "peer": name_of(peer),
-            "kind": told.kind,
-            "term": told.term,
-            "index": told.index,
+            "kind": summary.kind,
+            "term": summary.term,
+            "index": summary.index,
             "monotonic_ns": time.monotonic_ns(),
             "wall_ms": wall_clock_ms(),
             "clock": dict(now.counts),
@@ -199,12 +199,11 @@ class MessageTrace:
 
 
 class TracedPeerLinks(GrpcPeerLinks):
-    """`GrpcPeerLinks` whose messages are in the trace."""
+    """`GrpcPeerLinks` that record their messages in a trace."""
 
     def __init__(
         self,
-        identity: PeerIdentity,
-        secret: ClusterSecret,
+        credentials: Credentials,
         random: Random,
         disk: Executor,
         clock: LamportClock,
@@ -212,11 +211,11 @@ class TracedPeerLinks(GrpcPeerLinks):
         *,
         trace: MessageTrace,
     ) -> None:
-        super().__init__(identity, secret, random, disk, clock, hints)
+        super().__init__(credentials, random, disk, clock, hints)
         self._trace = trace
 
     def send(self, to: int, frame: Frame) -> None:
-        """As of any links."""
+        """See `PeerLinks.send`."""
         if to in self.connected:
             super().send(to, frame)
         else:
@@ -236,30 +235,30 @@ def _vector_time(counts: object) -> VectorTime | None:
 
 
 def _carriers(wire: peer_pb2.Frame) -> Iterator[peer_pb2.RaftMessage | peer_pb2.Forward]:
-    """All that has a stamp."""
+    """The parts of a frame that have a vector time."""
     yield from wire.messages
     yield from wire.forwards
 
 
 @dataclass(frozen=True, slots=True)
-class Headline:
-    """Of one message; `index` is None if it is about none."""
+class MessageSummary:
+    """One message of a frame; `index` is None if the message concerns no index."""
 
     kind: str
     term: int
     index: int | None
 
 
-def headlines(frame: Frame) -> Iterator[Headline]:
-    """Of all that the frame holds: the messages, then the forwards."""
+def summaries(frame: Frame) -> Iterator[MessageSummary]:
+    """Summaries of the frame's messages, then of its forwards."""
     for message in frame.messages:
-        yield Headline(_kind(message), message.term, _index(message))
+        yield MessageSummary(_kind(message), message.term, _index(message))
     for forward in frame.forwards:
-        yield Headline(f"Forward +{len(forward.submissions)}", forward.term, None)
+        yield MessageSummary(f"Forward +{len(forward.submissions)}", forward.term, None)
 
 
 def _kind(message: Message) -> str:
-    """The message's name, and what matters most of the rest."""
+    """The message's name and its most important field."""
     match message:
         case RequestVote():
             name = "PreVote" if message.pre_vote else "RequestVote"
@@ -275,7 +274,7 @@ def _kind(message: Message) -> str:
 
 
 def _index(message: Message) -> int | None:
-    """The last index that it is about, if it is about one."""
+    """The last log index that the message concerns, if any."""
     match message:
         case RequestVote():
             return message.last_log_index

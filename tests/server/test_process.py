@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_node import PATIENCE_S, get, open_door, put
+from fake_node import PATIENCE_S, get, open_server, put
 
 from jepsen_lite.ports import free_ports
 from raftkv.config import Settings
@@ -29,7 +29,7 @@ from raftkv.storage.directory import read_identity
 
 
 def free_addresses(count: int) -> list[str]:
-    """Addresses on loopback that nobody listens on."""
+    """Free addresses on loopback."""
     return [f"127.0.0.1:{port}" for port in free_ports(count)]
 
 
@@ -42,12 +42,12 @@ def settings_of(data_dir: Path, **changes: Any) -> Settings:
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[NodeProcess]:
-    server = NodeProcess(settings)
-    await server.start()
+    process = NodeProcess(settings)
+    await process.start()
     try:
-        yield server
+        yield process
     finally:
-        await server.stop()
+        await process.stop()
 
 
 @asynccontextmanager
@@ -67,9 +67,9 @@ async def test_a_node_keeps_what_it_acknowledged_over_a_restart(tmp_path: Path) 
     assert reply.result.kvs[0].value == b"1"
 
 
-async def test_a_stop_that_was_asked_for_has_no_reason(tmp_path: Path) -> None:
-    async with running(settings_of(tmp_path / "node")) as server:
-        stopped = asyncio.create_task(server.wait_stopped())
+async def test_a_requested_stop_has_no_reason(tmp_path: Path) -> None:
+    async with running(settings_of(tmp_path / "node")) as process:
+        stopped = asyncio.create_task(process.wait_stopped())
 
     assert await stopped is None
 
@@ -99,7 +99,7 @@ async def test_a_directory_in_use_or_of_another_cluster_is_refused(tmp_path: Pat
 
 
 async def test_a_joining_node_learns_its_cluster_once(tmp_path: Path) -> None:
-    async with open_door(tmp_path) as member:
+    async with open_server(tmp_path) as member:
         settings = settings_of(tmp_path / "node", node_id=4, join=f"127.0.0.1:{member.port}")
         address = Address(settings.peer_advertise, settings.client_advertise)
         await member.node.member_add(4, address, 0.0)
@@ -115,7 +115,7 @@ async def test_a_joining_node_learns_its_cluster_once(tmp_path: Path) -> None:
 
 async def test_a_node_joins_by_any_of_the_addresses_that_it_is_given(tmp_path: Path) -> None:
     (nobody,) = free_addresses(1)
-    async with open_door(tmp_path) as member:
+    async with open_server(tmp_path) as member:
         join = f"{nobody}, 127.0.0.1:{member.port}"
         settings = settings_of(tmp_path / "node", node_id=4, join=join)
         address = Address(settings.peer_advertise, settings.client_advertise)
@@ -124,8 +124,10 @@ async def test_a_node_joins_by_any_of_the_addresses_that_it_is_given(tmp_path: P
             assert member.node.membership.members >= {4}
 
 
-async def test_a_node_that_was_not_added_is_told_how_to_add_it(tmp_path: Path) -> None:
-    async with open_door(tmp_path) as member:
+async def test_the_error_of_a_node_that_was_not_added_names_the_command_that_adds_it(
+    tmp_path: Path,
+) -> None:
+    async with open_server(tmp_path) as member:
         settings = settings_of(tmp_path / "node", node_id=4, join=f"127.0.0.1:{member.port}")
         with pytest.raises(ConfigurationError, match=f"raftkv member add 4 .* -e {settings.join}`"):
             await NodeProcess(settings).start()
@@ -133,8 +135,10 @@ async def test_a_node_that_was_not_added_is_told_how_to_add_it(tmp_path: Path) -
     assert read_identity(settings.data_dir) is None
 
 
-async def test_a_node_that_was_added_under_another_address_says_where_it_is(tmp_path: Path) -> None:
-    async with open_door(tmp_path) as member:
+async def test_a_joining_node_corrects_the_addresses_with_which_it_was_added(
+    tmp_path: Path,
+) -> None:
+    async with open_server(tmp_path) as member:
         settings = settings_of(tmp_path / "node", node_id=4, join=f"127.0.0.1:{member.port}")
         await member.node.member_add(4, Address("127.0.0.1:1", "127.0.0.1:2"), 0.0)
         async with running(settings):
@@ -142,7 +146,7 @@ async def test_a_node_that_was_added_under_another_address_says_where_it_is(tmp_
     assert address == Address(settings.peer_advertise, settings.client_advertise)
 
 
-async def test_joining_where_nobody_answers_is_unavailable(tmp_path: Path) -> None:
+async def test_joining_a_cluster_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
     (nobody,) = free_addresses(1)
     with pytest.raises(Unavailable, match=nobody):
         await NodeProcess(settings_of(tmp_path / "node", node_id=4, join=nobody)).start()
@@ -157,7 +161,7 @@ async def status_at(address: str) -> api_pb2.StatusReply:
         return reply
 
 
-async def test_a_first_start_waits_for_a_member_that_is_silent_and_names_it(tmp_path: Path) -> None:
+async def test_a_first_start_waits_for_a_silent_founder_and_names_it(tmp_path: Path) -> None:
     own_peer, own_client, peer, client = free_addresses(4)
     members = {1: Address(own_peer, own_client), 2: Address(peer, client)}
     settings = Settings(data_dir=tmp_path / "node", initial_members=members, disk_reserve_bytes=0)

@@ -1,4 +1,4 @@
-"""Who is let in: by what it says of itself, and by the proof that it belongs to the cluster."""
+"""Admission of callers: by their Hello, and by the proof that they know the cluster's secret."""
 
 from __future__ import annotations
 
@@ -8,25 +8,34 @@ from contextlib import asynccontextmanager, suppress
 
 import grpc
 import pytest
-from loopback import ABSENT, DEADLINE_S, INCARNATION, Half, Loopback, ending, introduce, stream_to
+from loopback import (
+    DEADLINE_S,
+    INCARNATION,
+    NOT_STARTED,
+    Loopback,
+    PeerSide,
+    ending,
+    open_call,
+    stream_to,
+)
 from structlog.testing import capture_logs
 
 from raftkv.errors import InvalidRequest, Unavailable
-from raftkv.peer import introduction
+from raftkv.peer import server
 from raftkv.peer.codec import encode_founding, fill_install_snapshot
 from raftkv.peer.founders import ask_founder
+from raftkv.peer.grpc_options import MESSAGE_BYTES_MAX
 from raftkv.peer.handshake import (
     ADDRESS_MAX,
     CONNECT,
     HELLO_KEY,
-    MESSAGE_BYTES_MAX,
     PROOF_KEY,
     REASON_KEY,
     SEND_SNAPSHOT,
     Caller,
     HandshakeRefused,
     Refusal,
-    hello,
+    encode_hello,
 )
 from raftkv.peer.ports import FounderStage, Founding, Frame
 from raftkv.peer.secret import ClusterSecret
@@ -48,17 +57,17 @@ def changed(said: bytes, **fields: object) -> bytes:
     return wire.SerializeToString()
 
 
-async def refusal(half: Half, said: bytes | None) -> str:
-    """Call Connect as somebody who says this of himself; the reason of the refusal."""
+async def refusal(side: PeerSide, said: bytes | None) -> str:
+    """Call Connect with this Hello; returns the reason of the refusal."""
     metadata = () if said is None else ((HELLO_KEY, said),)
-    async with grpc.aio.insecure_channel(half.address) as channel:
+    async with grpc.aio.insecure_channel(side.address) as channel:
         return str((await ending(channel.stream_stream(CONNECT)(metadata=metadata)))[REASON_KEY])
 
 
-async def refusal_of_proof(half: Half, said: bytes, proof: bytes, method: str = CONNECT) -> str:
+async def refusal_of_proof(side: PeerSide, said: bytes, proof: bytes, method: str = CONNECT) -> str:
     """The same, with a proof in the first message."""
-    async with grpc.aio.insecure_channel(half.address) as channel:
-        call, _ = await introduce(channel, said, method=method)
+    async with grpc.aio.insecure_channel(side.address) as channel:
+        call, _ = await open_call(channel, said, method=method)
         await call.write(first_message(method, proof))
         return str((await ending(call))[REASON_KEY])
 
@@ -73,7 +82,7 @@ def first_message(method: str, proof: bytes) -> bytes:
     return opening.SerializeToString()
 
 
-# ---- what a caller says of itself ------------------------------------------------------
+# ---- the caller's Hello ------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -98,31 +107,29 @@ def first_message(method: str, proof: bytes) -> bytes:
         ({"version_min": SUPPORTED.maximum + 1, "version_max": 99}, "WRONG_VERSION"),
     ],
 )
-async def test_a_caller_that_does_not_belong_here_is_refused_with_the_reason(
+async def test_a_caller_of_another_cluster_node_or_version_is_refused_with_the_reason(
     loopback: Loopback, said: dict[str, object], reason: str
 ) -> None:
-    one, two = await loopback.half(1), await loopback.half(2)
-    assert await refusal(two, changed(hello(one.identity, 2), **said)) == reason
+    one, two = await loopback.open(1), await loopback.open(2)
+    assert await refusal(two, changed(encode_hello(one.identity, 2), **said)) == reason
     assert two.handler.callers == []
 
 
-async def test_a_caller_of_an_older_program_than_all_here_is_refused(loopback: Loopback) -> None:
-    two = await loopback.half(2, versions=VersionRange(3, 5))
-    old = await loopback.half(1, versions=VersionRange(1, 2))
-    assert await refusal(two, hello(old.identity, 2)) == "WRONG_VERSION"
+async def test_a_caller_without_a_common_cluster_version_is_refused(loopback: Loopback) -> None:
+    two = await loopback.open(2, versions=VersionRange(3, 5))
+    old = await loopback.open(1, versions=VersionRange(1, 2))
+    assert await refusal(two, encode_hello(old.identity, 2)) == "WRONG_VERSION"
 
 
 @pytest.mark.parametrize("said", [None, b"", b"\xff\xff"])
-async def test_a_caller_that_does_not_introduce_itself_is_refused(
-    loopback: Loopback, said: bytes | None
-) -> None:
-    two = await loopback.half(2)
+async def test_a_caller_without_a_hello_is_refused(loopback: Loopback, said: bytes | None) -> None:
+    two = await loopback.open(2)
     assert await refusal(two, said) == "BAD_HELLO"
 
 
-async def test_the_node_learns_who_calls_and_from_which_disk(loopback: Loopback) -> None:
-    one = await loopback.half(1, disk_id=0xD15C, secret=SECRET)
-    two = await loopback.half(2, secret=SECRET)
+async def test_the_handler_gets_the_caller_and_its_disk(loopback: Loopback) -> None:
+    one = await loopback.open(1, disk_id=0xD15C, secret=SECRET)
+    two = await loopback.open(2, secret=SECRET)
     one.handler.last_log_index = 77
     one.connect(two)
     await one.until_connected(2)
@@ -140,41 +147,48 @@ async def test_the_node_learns_who_calls_and_from_which_disk(loopback: Loopback)
     ]
 
 
-async def test_without_a_secret_nobody_has_proven_anything(loopback: Loopback) -> None:
+async def test_without_a_secret_no_caller_is_proven(loopback: Loopback) -> None:
     one, two = await loopback.pair()
     assert [caller.proven for caller in one.handler.callers + two.handler.callers] == [False] * 2
 
 
 @pytest.mark.parametrize("method", [CONNECT, SEND_SNAPSHOT])
-async def test_a_node_that_has_not_started_lets_nobody_in(loopback: Loopback, method: str) -> None:
-    one, two = await loopback.half(1), await loopback.half(2, started=False)
-    assert await refusal_of_proof(two, hello(one.identity, 2), b"", method) == ABSENT.reason
+async def test_a_node_that_has_not_started_admits_no_caller(
+    loopback: Loopback, method: str
+) -> None:
+    one, two = await loopback.open(1), await loopback.open(2, started=False)
+    assert (
+        await refusal_of_proof(two, encode_hello(one.identity, 2), b"", method)
+        == NOT_STARTED.reason
+    )
     two.admit_peers()
     one.connect(two)
     await one.until_connected(2)
 
 
 @pytest.mark.parametrize("method", [CONNECT, SEND_SNAPSHOT])
-async def test_a_caller_without_a_cluster_is_not_even_noted(
+async def test_a_caller_without_a_cluster_does_not_reach_the_handler(
     loopback: Loopback, method: str
 ) -> None:
-    one, two = await loopback.half(1, incarnation=0), await loopback.half(2)
-    assert await refusal_of_proof(two, hello(one.identity, 2), b"", method) == "BAD_HELLO"
+    one, two = await loopback.open(1, incarnation=0), await loopback.open(2)
+    assert await refusal_of_proof(two, encode_hello(one.identity, 2), b"", method) == "BAD_HELLO"
     assert two.handler.callers == []
 
 
 @pytest.mark.parametrize("method", [CONNECT, SEND_SNAPSHOT])
-async def test_a_caller_that_the_node_turns_away_hears_why(loopback: Loopback, method: str) -> None:
-    one, two = await loopback.half(1), await loopback.half(2)
-    two.handler.turned_away[1] = HandshakeRefused(Refusal.OLDER_COPY, "an older copy")
-    assert await refusal_of_proof(two, hello(one.identity, 2), b"", method) == "OLDER_COPY"
+async def test_a_caller_that_the_handler_refuses_gets_the_reason(
+    loopback: Loopback, method: str
+) -> None:
+    one, two = await loopback.open(1), await loopback.open(2)
+    two.handler.refusals_of[1] = HandshakeRefused(Refusal.OLDER_COPY, "an older copy")
+    assert await refusal_of_proof(two, encode_hello(one.identity, 2), b"", method) == "OLDER_COPY"
 
 
 # ---- proofs ----------------------------------------------------------------------------
 
 
-async def test_nodes_with_the_same_secret_talk(loopback: Loopback) -> None:
-    one, two = await loopback.half(1, secret=SECRET), await loopback.half(2, secret=SECRET)
+async def test_nodes_with_the_same_secret_connect(loopback: Loopback) -> None:
+    one, two = await loopback.open(1, secret=SECRET), await loopback.open(2, secret=SECRET)
     one.connect(two)
     await one.until_connected(2)
     one.links.send(2, Frame((BEAT,)))
@@ -184,10 +198,10 @@ async def test_nodes_with_the_same_secret_talk(loopback: Loopback) -> None:
 @pytest.mark.parametrize(
     ("caller", "callee"), [(SECRET, OTHER), (SECRET, b""), (b"", SECRET), (OTHER, SECRET)]
 )
-async def test_a_secret_that_is_wrong_or_missing_on_one_side_lets_nobody_in(
+async def test_a_wrong_or_missing_secret_on_one_side_prevents_admission(
     loopback: Loopback, caller: bytes, callee: bytes
 ) -> None:
-    one, two = await loopback.half(1, secret=caller), await loopback.half(2, secret=callee)
+    one, two = await loopback.open(1, secret=caller), await loopback.open(2, secret=callee)
     one.connect(two)
     await one.handler.until(lambda: one.handler.refusals != [])
     by, refused = one.handler.refusals[0]
@@ -199,25 +213,23 @@ async def test_a_secret_that_is_wrong_or_missing_on_one_side_lets_nobody_in(
 
 @pytest.mark.parametrize("method", [CONNECT, SEND_SNAPSHOT])
 @pytest.mark.parametrize("secret", [b"", OTHER])
-async def test_the_called_node_asks_for_the_proof_itself(
-    loopback: Loopback, method: str, secret: bytes
-) -> None:
-    """A caller that does not care who answers it."""
-    one, two = await loopback.half(1), await loopback.half(2, secret=SECRET)
-    said = hello(one.identity, 2)
+async def test_the_callee_requires_a_proof(loopback: Loopback, method: str, secret: bytes) -> None:
+    """A caller that does not check the callee's proof."""
+    one, two = await loopback.open(1), await loopback.open(2, secret=SECRET)
+    said = encode_hello(one.identity, 2)
     async with grpc.aio.insecure_channel(two.address) as channel:
-        call, proof = await introduce(channel, said, ClusterSecret(secret), method)
+        call, proof = await open_call(channel, said, ClusterSecret(secret), method)
         await call.write(first_message(method, proof))
         assert (await ending(call))[REASON_KEY] == "WRONG_SECRET"
     assert two.handler.callers == []
 
 
 @pytest.mark.parametrize("method", [CONNECT, SEND_SNAPSHOT])
-async def test_a_proof_of_an_earlier_call_lets_nobody_in(loopback: Loopback, method: str) -> None:
-    one, two = await loopback.half(1, secret=SECRET), await loopback.half(2, secret=SECRET)
-    said = hello(one.identity, 2)
+async def test_a_replayed_proof_is_refused(loopback: Loopback, method: str) -> None:
+    one, two = await loopback.open(1, secret=SECRET), await loopback.open(2, secret=SECRET)
+    said = encode_hello(one.identity, 2)
     async with grpc.aio.insecure_channel(two.address) as channel:
-        call, proof = await introduce(channel, said, one.secret)
+        call, proof = await open_call(channel, said, one.secret)
         await call.write(first_message(CONNECT, proof))
         assert peer_pb2.PeerReply.FromString(await call.read()).admitted
     assert await refusal_of_proof(two, said, proof, method) == "WRONG_SECRET"
@@ -234,33 +246,31 @@ async def test_a_proof_of_an_earlier_call_lets_nobody_in(loopback: Loopback, met
         {"incarnation": 0},
     ],
 )
-async def test_a_hello_that_was_changed_on_its_way_is_not_proven(
-    loopback: Loopback, tampered: dict[str, object]
-) -> None:
-    one, two = await loopback.half(1, secret=SECRET), await loopback.half(2, secret=SECRET)
-    said = hello(one.identity, 2)
+async def test_a_modified_hello_is_refused(loopback: Loopback, tampered: dict[str, object]) -> None:
+    one, two = await loopback.open(1, secret=SECRET), await loopback.open(2, secret=SECRET)
+    said = encode_hello(one.identity, 2)
     async with grpc.aio.insecure_channel(two.address) as channel:
         call = channel.stream_stream(CONNECT)(metadata=((HELLO_KEY, changed(said, **tampered)),))
         challenge = peer_pb2.PeerReply.FromString(await call.read()).challenge
-        # To its caller the called node proves only that it has heard what was said.
+        # The callee proves to its caller only that it has received the Hello.
         assert challenge.proof != one.secret.of_callee(said, challenge.nonce)
         await call.write(first_message(CONNECT, one.secret.of_caller(said, challenge.nonce)))
         assert (await ending(call))[REASON_KEY] == "WRONG_SECRET"
     assert two.handler.callers == []
 
 
-async def test_a_first_message_that_is_none_lets_nobody_in(loopback: Loopback) -> None:
-    one, two = await loopback.half(1), await loopback.half(2)
+async def test_a_malformed_first_message_is_refused(loopback: Loopback) -> None:
+    one, two = await loopback.open(1), await loopback.open(2)
     for method, reason in ((CONNECT, "BAD_HELLO"), (SEND_SNAPSHOT, InvalidRequest.reason)):
         async with grpc.aio.insecure_channel(two.address) as channel:
-            call, _ = await introduce(channel, hello(one.identity, 2), method=method)
+            call, _ = await open_call(channel, encode_hello(one.identity, 2), method=method)
             await call.write(b"\xff\xff")
             assert (await ending(call))[REASON_KEY] == reason
     assert two.handler.callers == []
 
 
 async def test_a_snapshot_needs_the_proof_too(loopback: Loopback, tmp_path) -> None:
-    one, two = await loopback.half(1, secret=SECRET), await loopback.half(2, secret=OTHER)
+    one, two = await loopback.open(1, secret=SECRET), await loopback.open(2, secret=OTHER)
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "file").write_bytes(b"x")
     one.connect(two)
@@ -272,7 +282,7 @@ async def test_a_snapshot_needs_the_proof_too(loopback: Loopback, tmp_path) -> N
     assert two.handler.callers == []
 
 
-# ---- who answers the caller ------------------------------------------------------------
+# ---- the callee ------------------------------------------------------------
 
 
 class Impostor:
@@ -327,7 +337,7 @@ def challenge(**fields: object) -> bytes:
 async def test_an_impostor_gets_neither_proof_nor_frames(
     loopback: Loopback, says: bytes, reason: Refusal
 ) -> None:
-    one = await loopback.half(1, secret=SECRET)
+    one = await loopback.open(1, secret=SECRET)
     impostor = Impostor(says=says)
     async with answering(impostor) as address:
         one.links.set_peers({2: address})
@@ -343,18 +353,18 @@ async def test_an_impostor_gets_neither_proof_nor_frames(
         (challenge(cluster_version=SUPPORTED.maximum + 1), Refusal.WRONG_VERSION),
     ],
 )
-async def test_another_node_than_was_meant_or_of_another_version_is_not_talked_to(
+async def test_a_callee_that_is_another_node_or_of_another_version_gets_no_frames(
     loopback: Loopback, says: bytes, reason: Refusal
 ) -> None:
-    one = await loopback.half(1)
+    one = await loopback.open(1)
     async with answering(Impostor(says=says)) as address:
         one.links.set_peers({2: address})
         await one.handler.until(lambda: one.handler.refusals != [])
         assert one.handler.refusals[0][1].reason is reason
 
 
-async def test_a_refusal_counts_only_with_a_proof(loopback: Loopback) -> None:
-    one = await loopback.half(1, secret=SECRET)
+async def test_a_refusal_without_a_proof_is_ignored(loopback: Loopback) -> None:
+    one = await loopback.open(1, secret=SECRET)
     impostor = Impostor(refuses=((REASON_KEY, "REMOVED"), (PROOF_KEY, bytes(32))))
     async with answering(impostor) as address:
         one.links.set_peers({2: address})
@@ -364,12 +374,12 @@ async def test_a_refusal_counts_only_with_a_proof(loopback: Loopback) -> None:
     assert one.handler.refusals == []
 
 
-async def test_a_refusal_of_an_earlier_call_counts_no_more(loopback: Loopback) -> None:
-    one, two = await loopback.half(1, secret=SECRET), await loopback.half(2, secret=SECRET)
-    two.handler.turned_away[1] = HandshakeRefused(Refusal.REMOVED, "node 1 has been removed")
-    said = hello(one.identity, 2)
+async def test_a_replayed_refusal_is_ignored(loopback: Loopback) -> None:
+    one, two = await loopback.open(1, secret=SECRET), await loopback.open(2, secret=SECRET)
+    two.handler.refusals_of[1] = HandshakeRefused(Refusal.REMOVED, "node 1 has been removed")
+    said = encode_hello(one.identity, 2)
     async with grpc.aio.insecure_channel(two.address) as channel:
-        call, proof = await introduce(channel, said, one.secret)
+        call, proof = await open_call(channel, said, one.secret)
         await call.write(first_message(CONNECT, proof))
         refused = await ending(call)
     assert one.secret.fits(refused[PROOF_KEY], one.secret.of_refusal(said, "REMOVED"))
@@ -383,10 +393,10 @@ async def test_a_refusal_of_an_earlier_call_counts_no_more(loopback: Loopback) -
     assert len(set(replay.hellos)) == len(replay.hellos)
 
 
-async def test_a_refusal_that_is_proven_for_one_reason_is_none_for_another(
+async def test_a_refusal_whose_proof_is_for_another_reason_is_ignored(
     loopback: Loopback,
 ) -> None:
-    one = await loopback.half(1, secret=SECRET)
+    one = await loopback.open(1, secret=SECRET)
 
     class Twister(Impostor):
         async def connect(self, request: object, context: grpc.aio.ServicerContext) -> None:
@@ -406,32 +416,32 @@ async def test_a_refusal_that_is_proven_for_one_reason_is_none_for_another(
     assert one.handler.refusals == []
 
 
-# ---- callers that never say more -------------------------------------------------------
+# ---- callers that send no proof -------------------------------------------------------
 
 
-async def test_a_caller_that_sends_no_proof_is_let_go(
+async def test_a_caller_that_sends_no_proof_is_disconnected(
     loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(introduction, "INTRODUCTION_TIMEOUT_S", 0.01)
-    one, two = await loopback.half(1), await loopback.half(2)
+    monkeypatch.setattr(server, "HANDSHAKE_TIMEOUT_S", 0.01)
+    one, two = await loopback.open(1), await loopback.open(2)
     async with grpc.aio.insecure_channel(two.address) as channel:
-        call, _ = await introduce(channel, hello(one.identity, 2))
+        call, _ = await open_call(channel, encode_hello(one.identity, 2))
         async with asyncio.timeout(DEADLINE_S):
             assert await call.read() is grpc.aio.EOF
-        snapshot, _ = await introduce(channel, hello(one.identity, 2), method=SEND_SNAPSHOT)
+        snapshot, _ = await open_call(channel, encode_hello(one.identity, 2), method=SEND_SNAPSHOT)
         async with asyncio.timeout(DEADLINE_S):
             assert (await ending(snapshot))[REASON_KEY] == Unavailable.reason
     assert two.handler.callers == []
 
 
-async def test_callers_that_send_no_proof_are_few_and_keep_nobody_out(
+async def test_callers_without_a_proof_are_bounded_and_do_not_exclude_others(
     loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(introduction, "INTRODUCTION_TIMEOUT_S", 1000.0)
-    monkeypatch.setattr(introduction, "INTRODUCTIONS_MAX", 3)
-    one, two = await loopback.half(1), await loopback.half(2)
+    monkeypatch.setattr(server, "HANDSHAKE_TIMEOUT_S", 1000.0)
+    monkeypatch.setattr(server, "HANDSHAKES_MAX", 3)
+    one, two = await loopback.open(1), await loopback.open(2)
     async with grpc.aio.insecure_channel(two.address) as channel:
-        calls = [(await introduce(channel, hello(one.identity, 2)))[0] for _ in range(6)]
+        calls = [(await open_call(channel, encode_hello(one.identity, 2)))[0] for _ in range(6)]
         async with asyncio.timeout(DEADLINE_S):
             for oldest in calls[:3]:
                 assert await oldest.read() is grpc.aio.EOF
@@ -445,9 +455,9 @@ async def test_callers_that_send_no_proof_are_few_and_keep_nobody_out(
 async def test_a_message_larger_than_any_frame_is_not_read_before_the_proof(
     loopback: Loopback,
 ) -> None:
-    one, two = await loopback.half(1), await loopback.half(2)
+    one, two = await loopback.open(1), await loopback.open(2)
     async with grpc.aio.insecure_channel(two.address) as channel:
-        call, _ = await introduce(channel, hello(one.identity, 2))
+        call, _ = await open_call(channel, encode_hello(one.identity, 2))
         with suppress(grpc.aio.AioRpcError):
             await call.write(bytes(MESSAGE_BYTES_MAX + 1))
         async with asyncio.timeout(DEADLINE_S):
@@ -455,29 +465,29 @@ async def test_a_message_larger_than_any_frame_is_not_read_before_the_proof(
     assert two.handler.callers == []
 
 
-async def test_a_node_with_newer_streams_loses_its_oldest(loopback: Loopback) -> None:
-    one, two = await loopback.half(1), await loopback.half(2)
+async def test_a_stream_above_the_bound_ends_the_oldest_of_its_node(loopback: Loopback) -> None:
+    one, two = await loopback.open(1), await loopback.open(2)
     await one.close()  # called back, it would open a stream of its own
     async with grpc.aio.insecure_channel(two.address) as channel:
         streams = [
-            await stream_to(channel, one, 2) for _ in range(introduction.STREAMS_PER_CALLER_MAX + 1)
+            await stream_to(channel, one, 2) for _ in range(server.STREAMS_PER_CALLER_MAX + 1)
         ]
         async with asyncio.timeout(DEADLINE_S):
             assert await streams[0].read() is grpc.aio.EOF
         assert [stream.done() for stream in streams[1:]] == [False] * (len(streams) - 1)
 
 
-async def test_streams_that_come_in_one_turn_end_the_oldest_each() -> None:
-    admitted, ended, over = introduction.AdmittedStreams(), [], asyncio.Event()
+async def test_streams_above_the_bound_in_one_turn_end_the_oldest_ones() -> None:
+    admitted, ended, over = server.AdmittedStreams(), [], asyncio.Event()
 
     async def stream(number: int) -> None:
         try:
-            async with admitted.place(1):
+            async with admitted.slot(1):
                 await over.wait()
         except TimeoutError:
             ended.append(number)
 
-    count = introduction.STREAMS_PER_CALLER_MAX + 3
+    count = server.STREAMS_PER_CALLER_MAX + 3
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
         tasks = [group.create_task(stream(number)) for number in range(count)]
         while not all(task.done() for task in tasks[:3]):  # noqa: ASYNC110
@@ -487,22 +497,22 @@ async def test_streams_that_come_in_one_turn_end_the_oldest_each() -> None:
     assert not admitted.full
 
 
-async def test_no_more_nodes_are_let_in_than_there_are_places_for(
+async def test_admitted_streams_are_bounded(
     loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(introduction, "STREAMS_MAX", 1)
-    one, two, three = [await loopback.half(node_id) for node_id in (1, 2, 3)]
+    monkeypatch.setattr(server, "STREAMS_MAX", 1)
+    one, two, three = [await loopback.open(node_id) for node_id in (1, 2, 3)]
     async with grpc.aio.insecure_channel(two.address) as channel:
         await stream_to(channel, one, 2)
-        call, proof = await introduce(channel, hello(three.identity, 2))
+        call, proof = await open_call(channel, encode_hello(three.identity, 2))
         await call.write(peer_pb2.Frame(proof=proof).SerializeToString())
         assert (await ending(call))[REASON_KEY] == Refusal.NOT_READY
-        monkeypatch.setattr(introduction, "STREAMS_MAX", 100)
+        monkeypatch.setattr(server, "STREAMS_MAX", 100)
         await stream_to(channel, three, 2)
 
 
 async def test_refusals_are_logged_once_a_second(loopback: Loopback) -> None:
-    two = await loopback.half(2)
+    two = await loopback.open(2)
     with capture_logs() as lines:
         for _ in range(5):
             await refusal(two, None)
@@ -514,27 +524,27 @@ async def test_refusals_are_logged_once_a_second(loopback: Loopback) -> None:
 EMPTY = Founding(FounderStage.EMPTY, disk_id=9, founders=b"digest")
 
 
-async def ask(one: Half, two: Half, said: Founding = EMPTY) -> Founding:
-    return await ask_founder(one.identity, one.secret, 2, two.address, said)
+async def ask(one: PeerSide, two: PeerSide, said: Founding = EMPTY) -> Founding:
+    return await ask_founder(one.credentials, 2, two.address, said)
 
 
-async def founders(loopback: Loopback, **changed: object) -> tuple[Half, Half]:
-    one = await loopback.half(1, secret=SECRET, incarnation=0, started=False)
+async def founders(loopback: Loopback, **changed: object) -> tuple[PeerSide, PeerSide]:
+    one = await loopback.open(1, secret=SECRET, incarnation=0, started=False)
     given = {"secret": SECRET, "incarnation": 0, "started": False} | changed
-    return one, await loopback.half(2, **given)
+    return one, await loopback.open(2, **given)
 
 
-async def test_a_founder_gets_an_answer_to_what_it_says(loopback: Loopback) -> None:
+async def test_a_founder_gets_an_answer_to_its_report(loopback: Loopback) -> None:
     one, two = await founders(loopback)
-    assert await ask(one, two) == two.founder.says
-    assert two.founder.heard == [(1, EMPTY)]
+    assert await ask(one, two) == two.founder.reply
+    assert two.founder.received == [(1, EMPTY)]
 
 
-async def test_a_node_that_takes_part_answers_founders_and_does_not_admit_them(
+async def test_a_started_node_answers_founders_and_does_not_admit_them(
     loopback: Loopback,
 ) -> None:
     one, two = await founders(loopback, incarnation=INCARNATION, started=True)
-    assert await ask(one, two) == two.founder.says
+    assert await ask(one, two) == two.founder.reply
     assert two.handler.callers == []
 
 
@@ -547,48 +557,48 @@ async def test_a_node_that_takes_part_answers_founders_and_does_not_admit_them(
         ({"versions": VersionRange(7, 9)}, "cluster versions 7 to 9"),
     ],
 )
-async def test_a_founder_that_gets_no_answer_hears_why(
+async def test_a_refused_founder_gets_the_reason(
     loopback: Loopback, changed: dict[str, object], says: str
 ) -> None:
     one, two = await founders(loopback, **changed)
     with pytest.raises(Unavailable, match=says):
         await ask(one, two)
-    assert two.founder.heard == []
+    assert two.founder.received == []
 
 
-async def test_a_founder_that_is_silent_or_not_there_is_unavailable(loopback: Loopback) -> None:
+async def test_a_silent_or_absent_founder_is_unavailable(loopback: Loopback) -> None:
     one, two = await founders(loopback)
     await two.server.stop()
     with pytest.raises(Unavailable):
         await ask(one, two)
 
 
-async def test_what_a_founder_can_not_say_ends_its_call(loopback: Loopback) -> None:
+async def test_an_invalid_report_ends_the_founders_call(loopback: Loopback) -> None:
     one, two = await founders(loopback)
     async with grpc.aio.insecure_channel(two.address) as channel:
-        call, proof = await introduce(channel, hello(one.identity, 2), one.secret)
+        call, proof = await open_call(channel, encode_hello(one.identity, 2), one.secret)
         said = encode_founding(Founding(FounderStage.STORED, incarnation=0, disk_id=9))
         await call.write(peer_pb2.Frame(proof=proof, founding=said).SerializeToString())
         assert (await ending(call))[REASON_KEY] == "BREACH"
-    assert two.founder.heard == []
+    assert two.founder.received == []
 
 
-async def test_a_founder_is_asked_for_its_proof_like_everybody(loopback: Loopback) -> None:
+async def test_a_founder_must_prove_the_secret(loopback: Loopback) -> None:
     one, two = await founders(loopback)
     async with grpc.aio.insecure_channel(two.address) as channel:
-        call, _ = await introduce(channel, hello(one.identity, 2))
+        call, _ = await open_call(channel, encode_hello(one.identity, 2))
         frame = peer_pb2.Frame(founding=encode_founding(EMPTY))
         await call.write(frame.SerializeToString())
         assert (await ending(call))[REASON_KEY] == "WRONG_SECRET"
-    assert two.founder.heard == []
+    assert two.founder.received == []
 
 
-async def test_what_comes_after_the_proof_is_no_proof_any_more(loopback: Loopback) -> None:
+async def test_a_proof_in_a_later_frame_is_ignored(loopback: Loopback) -> None:
     """Frames of a stream that was admitted are frames: a founding in them means nothing."""
-    one, two = await loopback.half(1), await loopback.half(2)
+    one, two = await loopback.open(1), await loopback.open(2)
     async with grpc.aio.insecure_channel(two.address) as channel:
         stream = await stream_to(channel, one, 2)
         frame = peer_pb2.Frame(founding=encode_founding(EMPTY), proof=b"x")
         await stream.write(frame.SerializeToString())
         await two.handler.until(lambda: two.handler.frames == [(1, Frame())])
-    assert two.founder.heard == []
+    assert two.founder.received == []

@@ -123,7 +123,7 @@ def test_the_command_finds_name_and_token_and_the_lock_is_free_afterwards(
     assert client.lock_info(name).holder is None
 
 
-def test_a_command_that_fails_is_told_apart(start: Start, name: str) -> None:
+def test_a_failing_command_has_an_exit_code_of_its_own(start: Start, name: str) -> None:
     code, _, err = start("lock", name, *shell("exit 3")).ended()
     assert code == COMMAND_FAILED
     assert "failed with 3" in err
@@ -138,7 +138,7 @@ def test_a_command_that_does_not_exist_is_an_error_and_frees_the_lock(
     assert client.lock_info(name).holder is None
 
 
-def test_who_waits_no_longer_than_the_timeout_did_not_acquire_it(
+def test_a_lock_that_is_not_free_within_the_timeout_is_not_acquired(
     start: Start, client: raftkv.SyncClient, name: str
 ) -> None:
     with client.lock(name):
@@ -303,7 +303,7 @@ def test_an_election_is_led_watched_and_resigned(start: Start, name: str) -> Non
     assert looking.ended()[0] == 0
 
 
-def test_a_watch_shows_each_change_and_ends_in_peace(
+def test_a_watch_shows_each_change_and_exits_with_0(
     start: Start, client: raftkv.SyncClient, name: str
 ) -> None:
     first = client.put(f"{name}/a", "1").revision

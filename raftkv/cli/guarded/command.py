@@ -1,8 +1,8 @@
-"""A program that runs only while a lock is held. Knows processes and signals, no cluster.
+"""The guarded command of `raftkv lock NAME -- COMMAND`: it must not outlive the lock.
 
-It gets a process group of its own, and on a terminal the foreground, as from a shell: so a signal
-reaches it once, whether it was typed or sent to us, and a loss ends it with all its children.
-So does our own death, be it by SIGKILL: a `Reaper` sees to that.
+The command has a process group of its own, and on a terminal the foreground, as from a shell. So it
+receives each signal once, typed or sent to raftkv, and the loss of the lock ends it with all its
+children. If raftkv itself dies, even by SIGKILL, a `Reaper` ends the command.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from raftkv.cli.reaper import Reaper
+from raftkv.cli.guarded.reaper import Reaper
 from raftkv.errors import InvalidRequest
 
 POLL_S = 0.02
 
 
 class GuardedCommand:
-    """The program, started at once. Raises `InvalidRequest` if it can't be.
+    """Starts the command. Raises `InvalidRequest` if that fails.
 
-    `orphan_grace_s`: how it ends if we die before it, as for `end`; None: it goes on.
+    `orphan_grace_s`: the grace for the command if this process dies first, as in `end`; None: the
+    command goes on.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class GuardedCommand:
         environment: Mapping[str, str],
         orphan_grace_s: float | None = None,
     ) -> None:
-        # First, so that the command is not without it for as long as a process takes to start.
+        # Before the command, which would otherwise run unguarded while the reaper starts.
         self._reaper = None if orphan_grace_s is None else Reaper(orphan_grace_s)
         try:
             self._process = subprocess.Popen(
@@ -46,17 +47,17 @@ class GuardedCommand:
         self._ending: asyncio.Task[None] | None = None
 
     def pass_on(self, number: signal.Signals) -> None:
-        """Send it a signal that was sent to us."""
+        """Send the command a signal that this process received."""
         self._send(number)
 
     def end(self, grace_s: float) -> None:
-        """Send it SIGTERM, and SIGKILL after the grace; at once if that is 0."""
+        """Send SIGTERM, and SIGKILL after the grace; SIGKILL at once if the grace is 0."""
         self._ending = asyncio.get_running_loop().create_task(self._end(grace_s))
 
     async def wait(self) -> int:
-        """Its exit code; 128 + the signal that ended it, as in a shell.
+        """The command's exit code; 128 + the signal that ended it, as in a shell.
 
-        After `end`, all its children have ended as well. If the waiting fails, it is killed.
+        After `end`, all its children have ended as well. If the wait fails, the command is killed.
         """
         try:
             with _in_the_foreground(self._process.pid, self._send):
@@ -72,7 +73,7 @@ class GuardedCommand:
 
     @property
     def ended_by_signal(self) -> bool:
-        """Whether a signal ended it, whoever sent it: a terminal's goes to the program alone."""
+        """Whether a signal ended the command; a terminal sends its signals to the command alone."""
         code = self._process.returncode
         return code is not None and code < 0
 
@@ -81,7 +82,7 @@ class GuardedCommand:
             self._send(signal.SIGTERM)
             loop = asyncio.get_running_loop()
             until_s = loop.time() + grace_s
-            while self._lives() and loop.time() < until_s:  # noqa: ASYNC110 - nobody tells us
+            while self._lives() and loop.time() < until_s:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(POLL_S)
         self._send(signal.SIGKILL)
 
@@ -103,22 +104,22 @@ class GuardedCommand:
 
 @contextmanager
 def _in_the_foreground(group: int, send: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Lend the process group our terminal, if we have one and are in its foreground."""
-    if not _have_foreground():
+    """Give the process group the terminal's foreground, if this process has it."""
+    if not _has_foreground():
         yield
         return
-    # Who takes the terminal back from the background would be stopped by this.
+    # SIGTTOU would stop this process when it takes the foreground back from the background.
     before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     try:
         os.tcsetpgrp(0, group)
-        send(signal.SIGCONT)  # it may have asked for input too soon, and be stopped
+        send(signal.SIGCONT)  # it may have read input too early and be stopped
         yield
     finally:
         os.tcsetpgrp(0, os.getpgrp())
         signal.signal(signal.SIGTTOU, before)
 
 
-def _have_foreground() -> bool:
+def _has_foreground() -> bool:
     try:
         return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
     except OSError:  # the terminal of another session

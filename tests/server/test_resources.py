@@ -1,4 +1,4 @@
-"""Stores and connections share a process's descriptors, and never want more than there are."""
+"""File descriptors are divided between stores and connections, within the process's limit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_too_low_a_limit_is_refused_with_the_limit_and_the_fix() -> None:
         assert word in raised.value.message
 
 
-def test_a_process_takes_all_descriptors_that_it_may_have() -> None:
+def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_limit() -> None:
     program = (
         "import resource\n"
         "from raftkv.server import resources\n"

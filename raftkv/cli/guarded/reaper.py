@@ -1,9 +1,9 @@
-"""A process beside ours that ends the process groups we have started when we die, even by SIGKILL.
+"""A helper process that ends process groups when its parent dies, even by SIGKILL.
 
-It waits for its standard input to end, which the kernel sees to however the other end dies. Not
-PR_SET_PDEATHSIG: that reaches a child alone and none of its own children, and setting it takes code
-between fork and exec in a process with threads. Run as a program this file imports nothing of ours,
-so that the process is there at once and small.
+It waits for the end of its standard input, which the kernel closes however the parent dies.
+PR_SET_PDEATHSIG would not do: it reaches a child but not the child's children, and setting it needs
+code between fork and exec in a process with threads. Run as a program, this file imports nothing of
+raftkv, so that the process is small and starts quickly.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ REMOVAL_S_MAX = 10.0
 
 
 class Reaper:
-    """The process, started at once. As a context it ends what is left of the groups at the end.
+    """Starts the helper process. As a context manager it ends the remaining groups at the end.
 
-    `grace_s`: how long after SIGTERM a group gets SIGKILL; at once if that is 0. `directory` is
-    removed once the groups have ended.
+    `grace_s`: how long after SIGTERM a group gets SIGKILL; at once if 0. `directory` is removed
+    after the groups have ended.
     """
 
     def __init__(self, grace_s: float, directory: Path | None = None) -> None:
@@ -39,20 +39,20 @@ class Reaper:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # where no signal of a terminal reaches it
+            start_new_session=True,  # a terminal's signals do not reach it
             bufsize=0,
         )
 
     def watch(self, group: int) -> None:
-        """From now on this process group does not outlive us."""
+        """End this process group when this process dies."""
         self._send(b"%d\n" % group)
 
     def forget(self, group: int) -> None:
-        """It has ended: its number may soon be another's."""
+        """The group has ended; the kernel may reuse its number."""
         self._send(b"-%d\n" % group)
 
     def dismiss(self) -> None:
-        """End it; the groups go on."""
+        """End the helper process; the groups go on."""
         self._process.kill()
         self._process.communicate()
 
@@ -69,14 +69,14 @@ class Reaper:
 
     def _send(self, line: bytes) -> None:
         if self._process.stdin is not None:
-            with suppress(BrokenPipeError):  # somebody killed it
+            with suppress(BrokenPipeError):  # the helper was killed
                 self._process.stdin.write(line)
 
 
 def main(grace_s: float, directory: str) -> None:
-    """Standard input: a line for each group that begins, one with a minus for each that has ended.
+    """Standard input: a line for each group that begins, with a minus for each that has ended.
 
-    What we started and had not named here when we died is left to itself.
+    A group that the parent started and had not sent before it died is not ended.
     """
     groups: set[int] = set()
     for line in sys.stdin.buffer:
@@ -91,7 +91,7 @@ def main(grace_s: float, directory: str) -> None:
 
 
 def end_groups(groups: set[int], grace_s: float) -> None:
-    """SIGTERM to all, and SIGKILL after the grace; at once if that is 0."""
+    """Send SIGTERM to all, and SIGKILL after the grace; SIGKILL at once if the grace is 0."""
     if grace_s:
         _send(groups, signal.SIGTERM)
         until_s = time.monotonic() + grace_s
@@ -102,7 +102,7 @@ def end_groups(groups: set[int], grace_s: float) -> None:
 
 
 def _send(groups: set[int], number: int) -> set[int]:
-    """Those that were still there."""
+    """Send the signal; returns the groups that still exist."""
     living = set()
     for group in groups:
         with suppress(ProcessLookupError):
@@ -112,7 +112,7 @@ def _send(groups: set[int], number: int) -> set[int]:
 
 
 def _remove(directory: str) -> None:
-    """Again and again: a process that was just killed may still be about to make a file."""
+    """Remove repeatedly: a process that was just killed may still create a file."""
     import shutil
 
     until_s = time.monotonic() + REMOVAL_S_MAX

@@ -1,4 +1,4 @@
-"""Messages with vector clocks: what one node wrote and another wrote are one order."""
+"""Messages with vector clocks: the traces of two nodes have one causal order."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from loopback import Loopback
 
 from raftkv.clocks import VectorTime
 from raftkv.errors import ConfigurationError, InvalidRequest
-from raftkv.peer.codec import decode_frame, encode_frame, encode_lanes
+from raftkv.peer.codec import decode_frame, encode_by_queue, encode_frame
+from raftkv.peer.message_trace import MessageTrace
 from raftkv.peer.ports import Forward, Frame, Submission
-from raftkv.peer.tracing import MessageTrace
 from raftkv.raft.entry import Entry, EntryKind
 from raftkv.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat, RequestVote
 from raftkv.rpc.v1 import peer_pb2
@@ -34,11 +34,11 @@ def time(line: dict[str, Any]) -> VectorTime:
     return VectorTime(line["clock"])
 
 
-async def test_what_arrives_is_later_than_its_sending_and_all_before_it(
+async def test_a_received_message_is_later_than_its_sending_and_all_before_it(
     loopback: Loopback, tmp_path: Path
 ) -> None:
     traces = {each: MessageTrace(each, tmp_path / f"{each}.jsonl", LARGE) for each in (1, 2)}
-    one, two = [await loopback.half(each, trace=trace) for each, trace in traces.items()]
+    one, two = [await loopback.open(each, trace=trace) for each, trace in traces.items()]
     one.connect(two)
     two.connect(one)
     await one.until_connected(2)
@@ -70,12 +70,12 @@ async def test_what_arrives_is_later_than_its_sending_and_all_before_it(
     assert kinds == ["Heartbeat", "AppendEntries +1", "Forward +1"]
 
 
-async def test_a_node_that_traces_and_one_that_does_not_understand_each_other(
+async def test_nodes_with_and_without_a_trace_interoperate(
     loopback: Loopback, tmp_path: Path
 ) -> None:
     path = tmp_path / "1.jsonl"
-    one = await loopback.half(1, trace=MessageTrace(1, path, LARGE))
-    two = await loopback.half(2)
+    one = await loopback.open(1, trace=MessageTrace(1, path, LARGE))
+    two = await loopback.open(2)
     one.connect(two)
     two.connect(one)
     await one.until_connected(2)
@@ -97,7 +97,7 @@ async def test_a_message_without_a_link_is_in_the_trace_as_dropped(
     loopback: Loopback, tmp_path: Path
 ) -> None:
     path = tmp_path / "1.jsonl"
-    one = await loopback.half(1, trace=MessageTrace(1, path, LARGE))
+    one = await loopback.open(1, trace=MessageTrace(1, path, LARGE))
 
     one.links.send(2, Frame((RequestVote(1, 2, 4, 17, 3, True, False),)))
 
@@ -105,7 +105,7 @@ async def test_a_message_without_a_link_is_in_the_trace_as_dropped(
     assert (line["what"], line["kind"], line["term"]) == ("dropped", "PreVote (log of t3)", 4)
 
 
-def test_merged_lanes_are_read_with_the_stamps_they_were_given(tmp_path: Path) -> None:
+def test_merged_frames_keep_the_vector_time_of_each_message(tmp_path: Path) -> None:
     sender = MessageTrace(1, tmp_path / "1.jsonl", LARGE)
     recipient = MessageTrace(2, tmp_path / "2.jsonl", LARGE)
 
@@ -117,8 +117,8 @@ def test_merged_lanes_are_read_with_the_stamps_they_were_given(tmp_path: Path) -
     assert stamps == [1, 2, 4, 5, 3, 6]  # forwards come after all messages
 
 
-def test_without_tracing_no_byte_more_is_sent() -> None:
-    for part in encode_lanes(FRAME):
+def test_without_a_trace_frames_carry_no_vector_time() -> None:
+    for part in encode_by_queue(FRAME):
         wire = peer_pb2.Frame.FromString(part)
         assert not any(message.vector_clock for message in wire.messages)
         assert not any(forward.vector_clock for forward in wire.forwards)
@@ -149,7 +149,7 @@ def test_a_trace_keeps_the_last_messages_within_its_bound(tmp_path: Path) -> Non
     assert kept == list(range(1501 - len(kept), 1501))
 
 
-def test_a_stamp_that_is_none_is_refused_as_any_bad_frame(tmp_path: Path) -> None:
+def test_an_invalid_vector_time_is_refused_as_any_bad_frame(tmp_path: Path) -> None:
     wire = peer_pb2.Frame.FromString(encode_frame(FRAME))
     wire.messages[0].vector_clock = b"\x00"
 
@@ -157,6 +157,6 @@ def test_a_stamp_that_is_none_is_refused_as_any_bad_frame(tmp_path: Path) -> Non
         MessageTrace(2, tmp_path / "2.jsonl", LARGE).decode(wire.SerializeToString(), 1, 2)
 
 
-def test_a_file_that_cannot_be_written_is_told_with_its_fix(tmp_path: Path) -> None:
+def test_the_error_of_an_unwritable_file_has_a_fix(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"trace_messages is .*Fix: "):
         MessageTrace(1, tmp_path / "nowhere" / "1.jsonl", LARGE)
