@@ -170,7 +170,7 @@ SERIALISED: dict[str, str] = {
     "raftkv.kv.commands.CommandRunner._run_named": "a result, remembered to be returned",
     "raftkv.kv.machine.StateMachine._run_batch": "a result, returned and remembered for that",
     "raftkv.kv.machine._refusal": "a result, returned",
-    "raftkv.node.driver.Driver._propose": "an entry, written by its leader for all nodes",
+    "raftkv.node.proposer.Proposer.propose": "an entry, written by its leader for all nodes",
 }
 SERIALISERS = {"SerializeToString", "SerializePartialToString", "ByteSize"}
 
@@ -278,3 +278,19 @@ def test_names_and_constructors_against_the_rules_are_found() -> None:
     assert names_given_twice(twice) == {"Call": ["a.py", "b.py"]}
     large = "class A:\n  def __init__(self, a, b, c, d, *, e, f, g, h): ..."
     assert large_constructors([("a.py", ast.parse(large))]) == ["a.py:2 has 8 parameters"]
+
+
+# ---- the interface of the node -----------------------------------------------------------
+
+
+def test_only_the_node_itself_uses_its_driver() -> None:
+    """Other code has `Node.core`, which is read-only, `Node.peer_handler` and `Node.fail`."""
+    outside = [path for name, path in modules() if not covers("raftkv.node", name)]
+    outside += (ROOT / "jepsen-lite").rglob("*.py")
+    found = [
+        f"{path}:{node.lineno}"
+        for path in outside
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "driver"
+    ]
+    assert not found

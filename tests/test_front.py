@@ -1,4 +1,4 @@
-"""What somebody meets who explores the package at a prompt."""
+"""The package's public names, and hints for interactive use."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_client_that_was_not_awaited_says_how_to_get_one() -> None:
         raftkv.connect("127.0.0.1:1").get("k")  # type: ignore[attr-defined]
 
 
-def test_an_outcome_is_shown_in_words_and_stays_a_number_on_the_wire() -> None:
+def test_an_outcome_prints_as_words_and_is_a_number_on_the_wire() -> None:
     assert str(raftkv.Outcome.MAYBE_APPLIED) == f"{raftkv.Outcome.MAYBE_APPLIED}" == "maybe applied"
     assert [int(outcome) for outcome in raftkv.Outcome] == [0, 1, 2]
 

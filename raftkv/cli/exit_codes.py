@@ -1,4 +1,4 @@
-"""What the command's exit codes mean. Knows errors, not how they are shown."""
+"""The exit codes of the `raftkv` command, and which error has which."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ MEANINGS = {
     ExitCode.READER_GONE: "done as far as it was read: the reader of the output went away",
 }
 
-# The first family that an error belongs to decides.
+# The first class that an error is an instance of decides.
 _BY_FAMILY: tuple[tuple[type[RaftkvError], ExitCode], ...] = (
     (OutcomeUnknown, ExitCode.OUTCOME_UNKNOWN),
     (Unavailable, ExitCode.UNAVAILABLE),
