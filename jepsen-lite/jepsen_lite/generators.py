@@ -35,7 +35,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class WorkerContext:
     """Who asks: its number, the time, its chance, and how many workers are doing something."""
 
     worker: int
@@ -50,7 +50,7 @@ Answer: TypeAlias = Todo | Wait | None
 class Generator(Protocol):
     """Something that knows what is to be done next."""
 
-    def next(self, asker: Asker) -> Answer: ...
+    def next(self, asker: WorkerContext) -> Answer: ...
 
 
 class Load:
@@ -59,7 +59,7 @@ class Load:
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         return Todo(self._workload, self._workload.next(asker.rng, asker.worker))
 
 
@@ -69,7 +69,7 @@ class Mix:
     def __init__(self, parts: Sequence[tuple[Generator, float]]) -> None:
         self._parts = list(parts)
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         while self._parts:
             weights = [weight for _, weight in self._parts]
             (chosen,) = asker.rng.choices(self._parts, weights)
@@ -87,7 +87,7 @@ class Limit:
         self._source = source
         self._left = count
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         if self._left == 0:
             return None
         answer = self._source.next(asker)
@@ -103,7 +103,7 @@ class TimeLimit:
         self._seconds = seconds
         self._until_s: float | None = None
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         if self._until_s is None:
             self._until_s = asker.now_s + self._seconds
         left_s = self._until_s - asker.now_s
@@ -124,7 +124,7 @@ class Rate:
         self._gap_s = 1 / per_s
         self._next_s = 0.0
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         if asker.now_s < self._next_s:
             return Wait(self._next_s - asker.now_s)
         answer = self._source.next(asker)
@@ -132,41 +132,41 @@ class Rate:
             self._next_s = max(self._next_s, asker.now_s - self._gap_s) + self._gap(asker)
         return answer
 
-    def _gap(self, asker: Asker) -> float:
+    def _gap(self, asker: WorkerContext) -> float:
         return self._gap_s
 
 
 class Stagger(Rate):
     """As `Rate`, with gaps that are equal only on average: some come at once, some late."""
 
-    def _gap(self, asker: Asker) -> float:
+    def _gap(self, asker: WorkerContext) -> float:
         return asker.rng.uniform(0, 2 * self._gap_s)
 
 
-class Hold:
+class WaitUntil:
     """Nothing, until the condition holds."""
 
     def __init__(self, holds: Callable[[], bool]) -> None:
         self._holds = holds
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         return None if self._holds() else Wait(LOOK_AGAIN_S)
 
 
-class Each:
+class EachOnce:
     """These, each once, whoever asks, and each must succeed. Drawn up at the first question."""
 
     def __init__(self, draw_up: Callable[[], Sequence[tuple[Workload, Invocation]]]) -> None:
         self._draw_up = draw_up
         self._todo: list[Todo] | None = None
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         if self._todo is None:
             self._todo = [Todo(*each, patient=True) for each in self._draw_up()]
         return self._todo.pop(0) if self._todo else None
 
 
-class EachSeat:
+class EachWorker:
     """What each worker itself has to do, once. Drawn up when the worker asks first."""
 
     def __init__(self, seats: int, draw_up: Callable[[int], Sequence[Todo]]) -> None:
@@ -174,7 +174,7 @@ class EachSeat:
         self._missing = set(range(seats))
         self._todo: dict[int, list[Todo]] = {}
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         if asker.worker in self._missing:
             self._missing.remove(asker.worker)
             self._todo[asker.worker] = list(self._draw_up(asker.worker))
@@ -190,7 +190,7 @@ class Phases:
     def __init__(self, phases: Sequence[Generator]) -> None:
         self._phases = list(phases)
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         while self._phases:
             answer = self._phases[0].next(asker)
             if answer is not None:

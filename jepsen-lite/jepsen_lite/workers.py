@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from jepsen_lite.generators import Asker, Generator, Todo, Wait
+from jepsen_lite.generators import Generator, Todo, Wait, WorkerContext
 from jepsen_lite.history import Kind
-from jepsen_lite.performing import Recorder, is_refusal
+from jepsen_lite.recorder import Recorder, is_refusal
 from raftkv.client.client import Client
 from raftkv.errors import LockNotAcquired
 
@@ -20,7 +20,7 @@ PAUSE_AFTER_FAILURE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class BoundClient:
     """A worker's place: its client, and the node that this client is bound to ("": none)."""
 
     client: Client
@@ -31,7 +31,11 @@ class Workers:
     """All workers of a run. `problems` are what must not happen, whatever is broken."""
 
     def __init__(
-        self, seats: Sequence[Seat], recorder: Recorder, seed: int, now_s: Callable[[], float]
+        self,
+        seats: Sequence[BoundClient],
+        recorder: Recorder,
+        seed: int,
+        now_s: Callable[[], float],
     ) -> None:
         self.problems: list[str] = []
         self._seats = seats
@@ -46,10 +50,10 @@ class Workers:
             for worker, seat in enumerate(self._seats):
                 group.create_task(self._work(generator, worker, seat))
 
-    async def _work(self, generator: Generator, worker: int, seat: Seat) -> None:
+    async def _work(self, generator: Generator, worker: int, seat: BoundClient) -> None:
         rng = Random(f"{self._seed}/worker {worker}")
         while True:
-            answer = generator.next(Asker(worker, self._now_s(), rng, self._busy))
+            answer = generator.next(WorkerContext(worker, self._now_s(), rng, self._busy))
             if answer is None:
                 return
             if isinstance(answer, Wait):
@@ -88,7 +92,7 @@ class Workers:
             await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
 
     async def _perform(
-        self, number: int, seat: Seat, todo: Todo, timeout_s: float
+        self, number: int, seat: BoundClient, todo: Todo, timeout_s: float
     ) -> tuple[Kind, str]:
         """As the worker of this number, from this seat."""
         try:

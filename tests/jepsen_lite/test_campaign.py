@@ -8,12 +8,12 @@ from random import Random
 
 import pytest
 
-from jepsen_lite.nemesis.base import Fault, Kind, Nemesis, Strike
-from jepsen_lite.nemesis.campaign import Campaign, Struck
+from jepsen_lite.db.base import Database, NoEffect
+from jepsen_lite.nemesis.base import ActiveFault, Fault, Kind, Nemesis
 from jepsen_lite.nemesis.catalogue import NEMESES
-from jepsen_lite.nemesis.networks import pairs_of
+from jepsen_lite.nemesis.injector import FaultInjector, Struck
+from jepsen_lite.nemesis.network import pairs_of
 from jepsen_lite.nemesis.schedule import draw_schedule, shortest_s
-from jepsen_lite.systems.base import NoEffect, System
 from tests.jepsen_lite.idle_system import Idle
 
 NODES = ("a", "b", "c", "d", "e")
@@ -33,7 +33,7 @@ class Recorded(Kind):
     def draw(self, rng: Random, size: int) -> Fault:
         return Fault(self.name)
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
+    async def strike(self, system: Database, fault: Fault) -> ActiveFault:
         if fault.how == "nothing there":
             raise NoEffect("there was nothing there")
         self.log.append("done")
@@ -45,7 +45,7 @@ class Recorded(Kind):
                 raise self._failure
             return "well again"
 
-        return Strike("a", "broken", undo)
+        return ActiveFault("a", "broken", undo)
 
 
 def all_nemeses() -> list[Nemesis]:
@@ -114,9 +114,9 @@ def test_one_way_cuts_leave_the_other_way() -> None:
     assert all(recipient == "a" for _, recipient in deaf)
 
 
-async def carried_out(nemesis: Recorded, *schedule: Fault) -> tuple[Campaign, list[Struck]]:
+async def carried_out(nemesis: Recorded, *schedule: Fault) -> tuple[FaultInjector, list[Struck]]:
     loop, struck = asyncio.get_running_loop(), list[Struck]()
-    campaign = Campaign(Idle(), [nemesis], lambda: round(loop.time() * 1e9), struck.append)
+    campaign = FaultInjector(Idle(), [nemesis], lambda: round(loop.time() * 1e9), struck.append)
     await campaign.carry_out(schedule)
     return campaign, struck
 

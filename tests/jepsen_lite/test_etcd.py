@@ -17,10 +17,10 @@ import pytest
 
 from jepsen_lite.checkers import lock
 from jepsen_lite.history import History
-from jepsen_lite.performing import Recorder
+from jepsen_lite.recorder import Recorder
 from jepsen_lite.verdicts import Validity
 from jepsen_lite.workloads.base import Invocation
-from jepsen_lite.workloads.locks import TTL_S, Locks
+from jepsen_lite.workloads.locks import TTL_S, LockWorkload
 from raftkv.errors import LockNotAcquired
 
 pytestmark = [
@@ -36,9 +36,9 @@ SOON_S = 10.0
 @asynccontextmanager
 async def etcd(directory: Path) -> AsyncIterator[Any]:
     """One node."""
-    from jepsen_lite.systems.etcd import Etcd
+    from jepsen_lite.db.etcd import EtcdCluster
 
-    system = Etcd(directory / "data", directory / "logs", 1)
+    system = EtcdCluster(directory / "data", directory / "logs", 1)
     try:
         await system.start()
         yield system
@@ -78,7 +78,7 @@ def test_a_lock_has_one_holder_who_keeps_it_by_renewing_and_gives_it_on(tmp_path
 def test_time_has_run_out_whoever_notices_first(
     code: grpc.StatusCode, details: str, late: bool
 ) -> None:
-    from jepsen_lite.systems.etcd_locks import is_late
+    from jepsen_lite.clients.etcd_locks import is_late
 
     none = grpc.aio.Metadata()
     assert is_late(grpc.aio.AioRpcError(code, none, none, details)) is late
@@ -105,7 +105,7 @@ def test_a_holder_that_can_not_renew_says_so_before_its_lease_has_ended(tmp_path
 def test_the_checker_accuses_a_holder_that_never_finds_out(
     careless: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jepsen_lite.systems.etcd_locks import EtcdLock
+    from jepsen_lite.clients.etcd_locks import EtcdLock
 
     async def never(*_: Any) -> None:
         """Renew nothing."""
@@ -116,7 +116,7 @@ def test_the_checker_accuses_a_holder_that_never_finds_out(
 
     async def go() -> History:
         history, times = History(), itertools.count()
-        recorder, workload = Recorder(history, lambda: next(times)), Locks()
+        recorder, workload = Recorder(history, lambda: next(times)), LockWorkload()
         async with etcd(tmp_path) as system:
             clients = [await system.connect() for _ in range(2)]
 

@@ -14,16 +14,16 @@ import pytest
 from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
+from jepsen_lite.faults.kinds import Isolate
 from jepsen_lite.history import Event, History, Kind
 from jepsen_lite.mutants.catalogue import MUTANTS
 from jepsen_lite.report import write
 from jepsen_lite.report.record import read
-from jepsen_lite.sim.causality import TracedMessage, trace
-from jepsen_lite.sim.faults import Isolate
-from jepsen_lite.sim.keeping import keep
+from jepsen_lite.sim.artifacts import keep
+from jepsen_lite.sim.net.causality import TracedMessage, trace
+from jepsen_lite.sim.net.traffic import SentFrame, Traffic, TrafficEvent, TrafficEventKind
 from jepsen_lite.sim.run import Outcome, run
 from jepsen_lite.sim.scenarios import SCENARIOS
-from jepsen_lite.sim.traffic import Happening, Sending, Traffic, What
 from jepsen_lite.sim.world import World
 from raftkv.clocks import VectorTime
 from raftkv.peer.codec import encode_frame
@@ -54,11 +54,11 @@ class Wire:
         self.world = World(1)
         self.traffic = Traffic(self.world, events_max)
 
-    def send(self, sender: str, recipient: str, data: bytes = HEARTBEAT) -> Sending:
+    def send(self, sender: str, recipient: str, data: bytes = HEARTBEAT) -> SentFrame:
         self.world.now_s += 1.0
         return self.traffic.send(sender, recipient, data)
 
-    def receive(self, sending: Sending) -> None:
+    def receive(self, sending: SentFrame) -> None:
         self.world.now_s += 1.0
         self.traffic.receive(sending)
 
@@ -139,17 +139,17 @@ def test_a_record_whose_beginning_is_forgotten_orders_what_is_left() -> None:
     assert first.clock.happened_before(second.clock)
 
 
-def reachable(happenings: list[Happening]) -> dict[int, set[int]]:
+def reachable(happenings: list[TrafficEvent]) -> dict[int, set[int]]:
     """From a sending to those that it may have caused, found by following every path."""
-    local: dict[str, list[Happening]] = {}
+    local: dict[str, list[TrafficEvent]] = {}
     for each in happenings:
-        if each.what is not What.LOST:
+        if each.what is not TrafficEventKind.LOST:
             sending = each.sending
-            host = sending.sender if each.what is What.SENT else sending.recipient
+            host = sending.sender if each.what is TrafficEventKind.SENT else sending.recipient
             local.setdefault(host, []).append(each)
     after: dict[int, set[int]] = {}
     for each in reversed(happenings):
-        if each.what is not What.SENT:
+        if each.what is not TrafficEventKind.SENT:
             continue
         found: set[int] = set()
         places = [
@@ -160,22 +160,22 @@ def reachable(happenings: list[Happening]) -> dict[int, set[int]]:
         ]
         for host, position in places:
             for event in local[host][position + 1 :]:
-                if event.what is What.SENT:
+                if event.what is TrafficEventKind.SENT:
                     found |= {event.sending.number} | after[event.sending.number]
         after[each.sending.number] = found
     return after
 
 
 def test_one_sending_precedes_another_exactly_if_its_clock_is_less(failed: Outcome) -> None:
-    def alone(sending: Sending) -> list[TracedMessage]:
-        return list(trace([Happening(0.0, What.SENT, sending)]))
+    def alone(sending: SentFrame) -> list[TracedMessage]:
+        return list(trace([TrafficEvent(0.0, TrafficEventKind.SENT, sending)]))
 
     # A frame may hold nothing that is traced.
     happenings = [each for each in list(failed.happenings)[-400:] if alone(each.sending)]
     messages = iter(trace(happenings))
     last: dict[int, TracedMessage] = {}
     for each in happenings:
-        if each.what is What.SENT:
+        if each.what is TrafficEventKind.SENT:
             last[each.sending.number] = [next(messages) for _ in alone(each.sending)][-1]
     after = reachable(happenings)
     for (one, first), (other, second) in itertools.permutations(last.items(), 2):

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from jepsen_lite.systems import namespaces
-from jepsen_lite.systems.namespaces import Namespaces
-from jepsen_lite.systems.network import CLIENTS
+from jepsen_lite.db import namespaces
+from jepsen_lite.db.namespaces import Namespaces
+from jepsen_lite.db.network import CLIENTS
 
 pytestmark = pytest.mark.cluster
 
@@ -166,7 +166,7 @@ def test_a_way_that_was_cut_twice_is_open_when_both_are_mended(
 
 KILLED = """
 import subprocess, sys
-from jepsen_lite.systems.namespaces import Namespaces
+from jepsen_lite.db.namespaces import Namespaces
 network = Namespaces()
 network.create()
 network.add("a")

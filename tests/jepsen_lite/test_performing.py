@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from jepsen_lite.history import History, Kind
-from jepsen_lite.performing import Recorder
+from jepsen_lite.recorder import Recorder
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, NotDone, Session
 from raftkv.client.client import Client

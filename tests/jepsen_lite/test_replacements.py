@@ -9,10 +9,10 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from jepsen_lite.db.base import NoEffect
+from jepsen_lite.db.raftkv import RaftkvCluster
 from jepsen_lite.nemesis import operations
 from jepsen_lite.nemesis.base import Fault
-from jepsen_lite.systems.base import NoEffect
-from jepsen_lite.systems.raftkv import Raftkv
 from raftkv.client.client import Client
 from raftkv.errors import MembershipRefused, OutcomeUnknown, RaftkvError
 
@@ -42,7 +42,7 @@ class Members:
         del self.learners[node_id]
 
 
-class Cluster(Raftkv):
+class Cluster(RaftkvCluster):
     """Its nodes are no nodes, and nothing is between them."""
 
     def __init__(self, directory: Path, members: Members) -> None:
@@ -88,7 +88,7 @@ async def test_a_node_that_was_replaced_meanwhile_is_not_started_again(
     server = cluster.servers["node-2"]
     try:
         await server.start()
-        strike = await operations.Snapshot().strike(cluster, Fault("snapshot", (1,)))
+        strike = await operations.SnapshotNemesis().strike(cluster, Fault("snapshot", (1,)))
         cluster.retire("node-2")
         with pytest.raises(NoEffect, match="replaced meanwhile"):
             await strike.undo()

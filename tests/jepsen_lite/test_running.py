@@ -10,11 +10,11 @@ from unittest.mock import AsyncMock, Mock
 
 import pytest
 
+from jepsen_lite.db.base import Database, DatabaseFailed
 from jepsen_lite.history import History
-from jepsen_lite.judging import judge
-from jepsen_lite.setup import Setup
+from jepsen_lite.judge import judge
+from jepsen_lite.options import RunOptions
 from jepsen_lite.store import RunDirectory
-from jepsen_lite.systems.base import System, SystemFailed
 from jepsen_lite.verdicts import Finding, Validity
 from jepsen_lite.workloads.base import Invocation, Session
 from jepsen_lite.workloads.catalogue import WORKLOADS
@@ -52,12 +52,12 @@ class One(Idle):
 
 class NotStarting(One):
     async def start(self) -> None:
-        raise SystemFailed("nobody is at 127.0.0.1:1")
+        raise DatabaseFailed("nobody is at 127.0.0.1:1")
 
 
 class NotEnding(One):
     async def stop(self) -> None:
-        raise SystemFailed("a disk is still mounted")
+        raise DatabaseFailed("a disk is still mounted")
 
 
 class Dying(One):
@@ -66,11 +66,11 @@ class Dying(One):
 
 
 async def judged(
-    system: System, path: Path, monkeypatch: pytest.MonkeyPatch, progress: Any = None
+    system: Database, path: Path, monkeypatch: pytest.MonkeyPatch, progress: Any = None
 ) -> tuple[Finding, RunDirectory]:
     """What is said of a short run beside its history."""
     monkeypatch.setitem(WORKLOADS, "easy", Easy)
-    setup = Setup("one", ("easy",), (), 2.0, 1, 2, 20.0, 1)
+    setup = RunOptions("one", ("easy",), (), 2.0, 1, 2, 20.0, 1)
     directory = await run_on_virtual_time(setup, system, path, monkeypatch, progress)
     return judge(directory)[0], directory
 

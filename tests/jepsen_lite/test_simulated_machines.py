@@ -8,11 +8,11 @@ from random import Random
 
 import pytest
 
-from jepsen_lite.sim.disk import SimulatedLog, SimulatedState, spoil
-from jepsen_lite.sim.durable_log import DurableLog, rival_of
-from jepsen_lite.sim.invariants import DEAD_S, Invariants
+from jepsen_lite.sim.checks.durable_log import DurableLog, rival_of
+from jepsen_lite.sim.checks.invariants import DEAD_S, Invariants
+from jepsen_lite.sim.checks.violation import Violation
+from jepsen_lite.sim.nodes.disk import SimulatedLog, SimulatedState, damage_snapshot
 from jepsen_lite.sim.process import Process
-from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from raftkv.errors import DamagedData
 from raftkv.kv.store import Family
@@ -92,7 +92,7 @@ async def test_a_spoiled_snapshot_is_refused_and_says_nothing_of_whom_it_reaches
 
     state = SimulatedState(tmp_path, at_once)
     state.store.write({Family.CURRENT: {b"k": b"v"}})
-    state.snapshot_arrives = lambda received: spoil(received, Random(1))
+    state.snapshot_arrives = lambda received: damage_snapshot(received, Random(1))
     checkpoint = await state.checkpoint(1, 1)
     with pytest.raises(DamagedData):
         await state.verify_received(checkpoint.path)

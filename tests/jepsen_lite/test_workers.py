@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, cast
 
-from jepsen_lite.generators import Each, Limit, Load, Phases
+from jepsen_lite.generators import EachOnce, Limit, Load, Phases
 from jepsen_lite.history import History, Kind
-from jepsen_lite.performing import Recorder
+from jepsen_lite.recorder import Recorder
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workers import PATIENCE_S, Seat, Workers
+from jepsen_lite.workers import PATIENCE_S, BoundClient, Workers
 from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.leases import Leases
+from jepsen_lite.workloads.leases import LeaseWorkload
 from raftkv.client.client import Client
 from raftkv.errors import LeaseNotFound, LockNotAcquired, RaftkvError
 
@@ -46,8 +46,8 @@ async def worked(workload: Scripted) -> tuple[History, list[str]]:
     """One worker reads, then does what is final; the history, and the problems."""
     loop, history = asyncio.get_running_loop(), History()
     recorder = Recorder(history, lambda: round(loop.time() * 1e9))
-    workers = Workers([Seat(cast(Client, None), "node-1")], recorder, 1, loop.time)
-    final = Each(lambda: [(workload, each) for each in workload.final()])
+    workers = Workers([BoundClient(cast(Client, None), "node-1")], recorder, 1, loop.time)
+    final = EachOnce(lambda: [(workload, each) for each in workload.final()])
     await workers.run(Phases([Limit(Load(workload), 1), final]))
     return history, workers.problems
 
@@ -101,7 +101,7 @@ class Granting:
 
 
 async def test_a_lease_may_be_granted_for_a_seat_that_has_drawn_none() -> None:
-    workload = Leases()
+    workload = LeaseWorkload()
     drawn = workload.next(Random(1), 0)
     session = Session(cast(Client, Granting()), 7, lambda told: None)
     assert await workload.run(session, drawn, 1.0) == {"lease": 1}

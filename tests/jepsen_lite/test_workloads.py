@@ -14,19 +14,19 @@ import pytest
 
 import raftkv
 from jepsen_lite.history import Event, History, Kind
-from jepsen_lite.judging import judge
-from jepsen_lite.performing import Recorder
-from jepsen_lite.setup import Setup
+from jepsen_lite.judge import judge
+from jepsen_lite.options import RunOptions
+from jepsen_lite.recorder import Recorder
 from jepsen_lite.sim.run import draw_plan, run
 from jepsen_lite.verdicts import Finding, Validity, overall
 from jepsen_lite.workloads import bank
-from jepsen_lite.workloads.append import Append, carried_out
-from jepsen_lite.workloads.bank import Bank
+from jepsen_lite.workloads.append import AppendWorkload, carried_out
+from jepsen_lite.workloads.bank import BankWorkload
 from jepsen_lite.workloads.base import Invocation, Workload
 from jepsen_lite.workloads.catalogue import WORKLOADS
-from jepsen_lite.workloads.register import Register
-from jepsen_lite.workloads.sets import GrowingSet
-from jepsen_lite.workloads.watches import Watches
+from jepsen_lite.workloads.register import RegisterWorkload
+from jepsen_lite.workloads.sets import SetWorkload
+from jepsen_lite.workloads.watches import WatchWorkload
 from raftkv.client.client import Client
 from raftkv.client.model.op import Operation
 from raftkv.client.model.results import (
@@ -116,7 +116,7 @@ def test_a_transaction_reads_its_own_appends() -> None:
 
 
 def test_the_last_transactions_read_every_list_that_was_used() -> None:
-    workload, rng = Append(), Random(1)
+    workload, rng = AppendWorkload(), Random(1)
     used = {key for _ in range(500) for _, key, _ in workload.next(rng, 0).value}
     assert {each.value[0][1] for each in workload.final()} == used
 
@@ -204,7 +204,7 @@ def gave_up(workload: Workload, function: str, key: str, value: object) -> list[
 async def test_a_register_settles_what_it_asked_for_by_what_the_store_remembers(
     in_the_store: bool,
 ) -> None:
-    workload, store = Register(versioned=True), Store()
+    workload, store = RegisterWorkload(versioned=True), Store()
     key = workload.next(Random(0), 0).key
     if in_the_store:
         await store.put(key, "v0", timeout=1)
@@ -218,7 +218,7 @@ async def test_a_register_settles_what_it_asked_for_by_what_the_store_remembers(
 
 
 async def test_a_register_whose_history_was_compacted_settles_nothing() -> None:
-    workload, store = Register(versioned=True), Store(compacted=3)
+    workload, store = RegisterWorkload(versioned=True), Store(compacted=3)
     key = workload.next(Random(0), 0).key
     await store.put(key, "v0", timeout=1)
     asked = [Invocation("write", key, "v1"), Invocation("write", key, "v2"), *workload.histories()]
@@ -232,7 +232,7 @@ async def test_a_register_whose_history_was_compacted_settles_nothing() -> None:
 
 
 async def test_a_set_settles_what_was_asked_for_by_one_read_of_all() -> None:
-    workload, store = GrowingSet(), Store(compacted=100)
+    workload, store = SetWorkload(), Store(compacted=100)
     await store.put("set/000008", timeout=1)
     asked = [Invocation("add", "set/", 1), *workload.final(), *workload.histories()]
     history = await done(workload, store, *asked)
@@ -296,7 +296,7 @@ CHANGES = [
 
 
 async def test_who_changes_what_is_watched_writes_down_at_which_revision() -> None:
-    history = await done(Watches(), Watched(0), *CHANGES)
+    history = await done(WatchWorkload(), Watched(0), *CHANGES)
     assert [each.value for each in history.events if each.kind is Kind.OK] == [
         {"revision": 2, "changes": {"watch/0": "v1"}},
         {"revision": 3, "changes": {"watch/0": None}},
@@ -306,7 +306,7 @@ async def test_who_changes_what_is_watched_writes_down_at_which_revision() -> No
 
 
 async def test_the_last_watch_goes_on_until_it_was_told_of_all_that_was_acknowledged() -> None:
-    workload, store = Watches(), Watched(told_up_to=9)
+    workload, store = WatchWorkload(), Watched(told_up_to=9)
     writes = [Invocation("put", "watch/0", f"v{number}") for number in range(6)]
     await done(workload, store, *writes)
     history = await done(workload, store, *workload.final(), timeout_s=50.0)
@@ -315,14 +315,14 @@ async def test_the_last_watch_goes_on_until_it_was_told_of_all_that_was_acknowle
 
 
 async def test_a_last_watch_that_is_never_told_of_all_that_was_acknowledged_fails() -> None:
-    workload, store = Watches(), Watched(told_up_to=3)
+    workload, store = WatchWorkload(), Watched(told_up_to=3)
     await done(workload, store, *CHANGES)
     history = await done(workload, store, *workload.final(), timeout_s=50.0)
     assert (history.events[-1].kind, history.events[-1].error) == (Kind.FAIL, "DEADLINE_EXCEEDED")
 
 
 async def test_the_last_watch_of_a_compacted_history_begins_at_the_oldest_revision_left() -> None:
-    workload, store = Watches(), Watched(told_up_to=4, oldest_left=3)
+    workload, store = WatchWorkload(), Watched(told_up_to=4, oldest_left=3)
     await done(workload, store, *CHANGES)
     history = await done(workload, store, *workload.final(), timeout_s=50.0)
     batches = history.events[-1].value
@@ -340,7 +340,7 @@ async def test_a_transfer_that_somebody_was_faster_than_is_tried_again() -> None
             store.write("bank/1", "7")
             store.write("bank/2", "13")
 
-    workload, store = Bank(), Store(meanwhile=rival)
+    workload, store = BankWorkload(), Store(meanwhile=rival)
     history = await done(workload, store, Invocation("transfer", "bank", ["bank/0", "bank/1", 4]))
     assert history.events[-1].kind is Kind.OK
     balances = {key: int(kvs[-1].value) for key, kvs in store.kvs.items()}
@@ -352,13 +352,13 @@ async def test_a_transfer_whose_accounts_change_again_and_again_has_not_happened
         store.revision += 1
         store.write("bank/1", "10")
 
-    workload, store = Bank(), Store(meanwhile=rival)
+    workload, store = BankWorkload(), Store(meanwhile=rival)
     history = await done(workload, store, Invocation("transfer", "bank", ["bank/0", "bank/1", 4]))
     assert (history.events[-1].kind, history.events[-1].error) == (Kind.FAIL, "NOT_DONE")
 
 
 async def test_an_account_is_never_overdrawn_and_an_empty_one_refuses_nobody() -> None:
-    workload, store = Bank(), Store()
+    workload, store = BankWorkload(), Store()
     moves = [Invocation("transfer", "bank", ["bank/0", "bank/1", 4])] * 4
     history = await done(workload, store, *moves)
     moved = [each.value[2] for each in history.events if each.kind is Kind.OK]
@@ -409,7 +409,7 @@ class Losing(Store):
 async def test_a_real_run_reads_what_the_store_remembers_when_all_else_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup = Setup("one-store", ("set",), (), 5.0, 1, 4, 20.0, 1)
+    setup = RunOptions("one-store", ("set",), (), 5.0, 1, 4, 20.0, 1)
     directory = await run_on_virtual_time(setup, OneStore(), tmp_path, monkeypatch)
     last = directory.history().events[-1]
     assert (last.function, last.kind) == ("history", Kind.OK)

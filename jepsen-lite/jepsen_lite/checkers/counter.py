@@ -14,8 +14,8 @@ from collections import Counter as Tally
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.reading import answered, asked, began_ns, ended_ns, told
-from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
+from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
+from jepsen_lite.checkers.operations import answered, asked, began_ns, ended_ns, told
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Problem
 

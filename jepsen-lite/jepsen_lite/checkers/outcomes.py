@@ -13,9 +13,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jepsen_lite.checkers.reading import answered, before, began_ns, ended_ns, told
+from jepsen_lite.checkers.findings import at, finding, listed, problem, who
+from jepsen_lite.checkers.operations import answered, before, began_ns, ended_ns, told
 from jepsen_lite.checkers.resolve import Committed, resolved
-from jepsen_lite.checkers.telling import at, finding, listed, problem, who
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Problem
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.reading import answered, asked, before, began_ns, ended_ns, told
-from jepsen_lite.checkers.telling import at, finding, listed, problem, unknown, who
+from jepsen_lite.checkers.findings import at, finding, listed, problem, unknown, who
+from jepsen_lite.checkers.operations import answered, asked, before, began_ns, ended_ns, told
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Problem
 

@@ -15,8 +15,8 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from jepsen_lite.checkers.reading import answered, asked, began_ns, told
-from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
+from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
+from jepsen_lite.checkers.operations import answered, asked, began_ns, told
 from jepsen_lite.history import Operation
 from jepsen_lite.verdicts import Finding, Problem
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jepsen_lite.checkers.reading import NEVER_NS, answered, began_ns, told
+from jepsen_lite.checkers.operations import NEVER_NS, answered, began_ns, told
 from jepsen_lite.history import Kind, Operation
 
 REFUSED = "REVISION_COMPACTED"

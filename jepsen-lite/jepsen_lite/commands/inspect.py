@@ -29,7 +29,7 @@ StoreOption = Annotated[Path, typer.Option(help="where runs are kept")]
 def check(directory: Annotated[Path, typer.Argument(help="of a run, or STORE/latest")]) -> None:
     """Judge an old run again, by the checkers of today."""
     from jepsen_lite.commands.show import Display, show_verdict
-    from jepsen_lite.judging import judge
+    from jepsen_lite.judge import judge
     from jepsen_lite.store import RunDirectory
 
     run = RunDirectory(directory)
@@ -50,16 +50,16 @@ def check(directory: Annotated[Path, typer.Argument(help="of a run, or STORE/lat
 
 def list_(store: StoreOption = STORE) -> None:
     """List systems, workloads, nemeses and the simulator's scenarios, and the runs in the store."""
+    from jepsen_lite.db.catalogue import DATABASES
     from jepsen_lite.nemesis.catalogue import NEMESES
-    from jepsen_lite.report.words import count
+    from jepsen_lite.report.format import count
     from jepsen_lite.sim.scenarios import SCENARIOS
     from jepsen_lite.store import Store
-    from jepsen_lite.systems.catalogue import SYSTEMS
     from jepsen_lite.workloads.catalogue import WORKLOADS
 
     console = Console()
     kinds = Table("", "name", "what it is", box=None)
-    for name, system in SYSTEMS.items():
+    for name, system in DATABASES.items():
         kinds.add_row("system", name, system.summary)
     for name, make in WORKLOADS.items():
         kinds.add_row("workload", name, (type(make()).__doc__ or "").splitlines()[0])

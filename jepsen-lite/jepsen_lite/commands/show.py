@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Column, Table
 
 from jepsen_lite.history import History, Kind
-from jepsen_lite.nemesis.campaign import Struck
+from jepsen_lite.nemesis.injector import Struck
 from jepsen_lite.store import RunDirectory
 from jepsen_lite.verdicts import Finding, Validity
 

@@ -72,7 +72,7 @@ def sim(
     """
     # Imported late: `jepsen-lite --help` must not load the whole store.
     from jepsen_lite.commands.show import report_of
-    from jepsen_lite.sim.keeping import keep as keep_run
+    from jepsen_lite.sim.artifacts import keep as keep_run
     from jepsen_lite.sim.node_logs import configure
     from jepsen_lite.sim.report import describe_failure, describe_pass
     from jepsen_lite.sim.shrink import shrunk

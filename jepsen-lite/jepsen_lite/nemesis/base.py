@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
-from jepsen_lite.systems.base import NoEffect, System
+from jepsen_lite.db.base import Database, NoEffect
 
 LEADER_LOOKS = 5
 LEADER_PAUSE_S = 0.3
@@ -36,7 +36,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Strike:
+class ActiveFault:
     """A fault that has begun: whom it hit, what was done, and how it is taken back.
 
     `undo` returns what else is to be said of it, and raises `NoEffect` if it turned out that
@@ -57,13 +57,13 @@ class Nemesis(Protocol):
     def missing(self) -> str:
         """What this machine lacks for it, with what to do; "" if nothing."""
 
-    def prepare(self, system: System) -> None:
+    def prepare(self, system: Database) -> None:
         """Called before the system is started."""
 
     def draw(self, rng: Random, size: int) -> Fault:
         """A fault for a cluster of so many nodes."""
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
+    async def strike(self, system: Database, fault: Fault) -> ActiveFault:
         """Do it. Raises `NoEffect`."""
 
 
@@ -73,7 +73,7 @@ class Kind:
     def missing(self) -> str:
         return ""
 
-    def prepare(self, system: System) -> None:
+    def prepare(self, system: Database) -> None:
         """Nothing to be done."""
 
 
@@ -93,7 +93,7 @@ def some_nodes(rng: Random, size: int) -> tuple[int | str, ...]:
     return tuple(rng.sample(range(size), rng.randint(1, size - 1)))
 
 
-async def resolve(system: System, fault: Fault) -> list[str]:
+async def resolve(system: Database, fault: Fault) -> list[str]:
     """The names of the nodes that a fault means, now. Raises `NoEffect` if nobody leads."""
     nodes = system.nodes
     found: list[str] = []
@@ -104,7 +104,7 @@ async def resolve(system: System, fault: Fault) -> list[str]:
     return found
 
 
-async def _leader(system: System) -> str:
+async def _leader(system: Database) -> str:
     """Who leads, or will in a moment: after most faults somebody is elected soon."""
     for _ in range(LEADER_LOOKS):
         if leader := await system.leader():

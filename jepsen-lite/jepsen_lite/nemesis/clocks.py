@@ -16,10 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from random import Random
 
-from jepsen_lite.nemesis.base import Fault, Kind, Strike, one_node, resolve
-from jepsen_lite.systems.base import NoEffect, System
-from jepsen_lite.systems.local import LocalCluster
-from jepsen_lite.systems.processes import Server
+from jepsen_lite.db.base import Database, NoEffect
+from jepsen_lite.db.local import LocalCluster
+from jepsen_lite.db.processes import Server
+from jepsen_lite.nemesis.base import ActiveFault, Fault, Kind, one_node, resolve
 
 LIBRARIES = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
@@ -48,14 +48,14 @@ VISIBLE_S, VISIBLE_RATE = 0.5, 0.05
 LOG_VISIBLE_S = 1.0
 
 
-class Clock(Kind):
+class ClockNemesis(Kind):
     name = "clock"
     summary = "a node's clock jumps or runs at another rate (needs libfaketime)"
 
     def missing(self) -> str:
         return "" if _library() else "libfaketime is not installed; apt-get install libfaketime"
 
-    def prepare(self, system: System) -> None:
+    def prepare(self, system: Database) -> None:
         assert isinstance(system, LocalCluster)
         system.equip(_equip)
 
@@ -64,7 +64,7 @@ class Clock(Kind):
         amount = rng.choice(JUMPS_S) if how == "jump" else rng.choice(RATES)
         return Fault(self.name, one_node(rng, size), how, amount)
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
+    async def strike(self, system: Database, fault: Fault) -> ActiveFault:
         assert isinstance(system, LocalCluster)
         (node,) = await resolve(system, fault)
         server = system.servers[node]
@@ -90,7 +90,7 @@ class Clock(Kind):
             _clock_file(server).write_text(TRUE_TIME + "\n")
             raise NoEffect("the clock kept its rate")
         said = f"{jump_s:+.0f} s" if fault.how == "jump" else f"x{rate:g}"
-        return Strike(node, f"{fault.how} {said}", undo)
+        return ActiveFault(node, f"{fault.how} {said}", undo)
 
 
 def _library() -> str:

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
-from jepsen_lite.nemesis.base import Fault, Kind, Strike, one_node, resolve
-from jepsen_lite.systems.base import NoEffect, System, SystemFailed
-from jepsen_lite.systems.local import LocalCluster
-from jepsen_lite.systems.processes import End, Server
-from jepsen_lite.systems.raftkv import Raftkv
+from jepsen_lite.db.base import Database, DatabaseFailed, NoEffect
+from jepsen_lite.db.local import LocalCluster
+from jepsen_lite.db.processes import End, Server
+from jepsen_lite.db.raftkv import RaftkvCluster
+from jepsen_lite.nemesis.base import ActiveFault, Fault, Kind, one_node, resolve
 
 SYNCS = "fsync,fdatasync"
 DELAYS_MS = (20, 100, 500)
@@ -33,7 +33,7 @@ SPARED_TAIL_BYTES = 16 << 10
 LOOKS, LOOK_AGAIN_S = 60, 0.5
 
 
-class SlowDisk(Kind):
+class SlowDiskNemesis(Kind):
     name = "slow-disk"
     summary = "every sync of a node takes longer (needs strace)"
 
@@ -43,7 +43,7 @@ class SlowDisk(Kind):
     def draw(self, rng: Random, size: int) -> Fault:
         return Fault(self.name, one_node(rng, size), amount=rng.choice(DELAYS_MS))
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
+    async def strike(self, system: Database, fault: Fault) -> ActiveFault:
         assert isinstance(system, LocalCluster)
         (node,) = await resolve(system, fault)
         server = system.servers[node]
@@ -71,10 +71,10 @@ class SlowDisk(Kind):
                 raise NoEffect("it synced nothing")
             return f"{slowed} syncs were slow"
 
-        return Strike(node, f"{fault.amount:g} ms for each sync", undo)
+        return ActiveFault(node, f"{fault.amount:g} ms for each sync", undo)
 
 
-class FullDisk(Kind):
+class FullDiskNemesis(Kind):
     """Every node has a small disk of its own, in memory; it is filled to the last byte."""
 
     name = "full-disk"
@@ -83,14 +83,14 @@ class FullDisk(Kind):
     def missing(self) -> str:
         return "" if os.geteuid() == 0 else "only root can mount a small disk"
 
-    def prepare(self, system: System) -> None:
+    def prepare(self, system: Database) -> None:
         assert isinstance(system, LocalCluster)
         system.equip(lambda server: _give_disk(system, server))
 
     def draw(self, rng: Random, size: int) -> Fault:
         return Fault(self.name, one_node(rng, size))
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
+    async def strike(self, system: Database, fault: Fault) -> ActiveFault:
         assert isinstance(system, LocalCluster)
         (node,) = await resolve(system, fault)
         server = system.servers[node]
@@ -110,10 +110,10 @@ class FullDisk(Kind):
                 await server.start()
             return "it had stopped, and was started again"
 
-        return Strike(node, "no byte is left", undo)
+        return ActiveFault(node, "no byte is left", undo)
 
 
-class BitFlip(Kind):
+class BitFlipNemesis(Kind):
     """One node at a time, and it is replaced in the end, whether it has met the damage or not.
 
     So never more than one disk lies, which a majority of three can stand.
@@ -126,8 +126,8 @@ class BitFlip(Kind):
         how = rng.choice(("log", "state", "cut"))
         return Fault(self.name, one_node(rng, size), how, rng.random())
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        assert isinstance(system, Raftkv)
+    async def strike(self, system: Database, fault: Fault) -> ActiveFault:
+        assert isinstance(system, RaftkvCluster)
         (node,) = await resolve(system, fault)
         server = system.servers[node]
         seen = len(server.ends())
@@ -149,7 +149,7 @@ class BitFlip(Kind):
                 raise NoEffect(f"it has not met the damage; {replaced}")
             return f"it refused its disk (code {refused[0].code}); {replaced}"
 
-        return Strike(node, harmed, undo)
+        return ActiveFault(node, harmed, undo)
 
 
 def _refused(server: Server, seen: int) -> Sequence[End]:
@@ -157,7 +157,7 @@ def _refused(server: Server, seen: int) -> Sequence[End]:
     return [end for end in server.ends()[seen:] if end.excused]
 
 
-async def _up_or_ended(system: Raftkv, server: Server) -> None:
+async def _up_or_ended(system: RaftkvCluster, server: Server) -> None:
     """Wait until the node serves or has given up, for a while."""
     for _ in range(LOOKS):
         if not server.running or server.name not in await system.not_ready():
@@ -165,7 +165,7 @@ async def _up_or_ended(system: Raftkv, server: Server) -> None:
         await asyncio.sleep(LOOK_AGAIN_S)
 
 
-async def _replaced(system: Raftkv, node: str) -> str:
+async def _replaced(system: RaftkvCluster, node: str) -> str:
     """Replace it, however often other faults are in the way; who did it."""
     for _ in range(LOOKS):
         if node not in system.servers:
@@ -174,7 +174,7 @@ async def _replaced(system: Raftkv, node: str) -> str:
             return f"{await system.replace(node)} replaced it"
         except NoEffect:
             await asyncio.sleep(LOOK_AGAIN_S)
-    raise SystemFailed(f"{node} has a damaged disk and can't be replaced")
+    raise DatabaseFailed(f"{node} has a damaged disk and can't be replaced")
 
 
 def _give_disk(system: LocalCluster, server: Server) -> None:

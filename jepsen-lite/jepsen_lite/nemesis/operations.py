@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
+from jepsen_lite.db.base import Database, NoEffect
+from jepsen_lite.db.raftkv import RaftkvCluster
 from jepsen_lite.nemesis.base import (
+    ActiveFault,
     Fault,
     Kind,
-    Strike,
     nothing_to_undo,
     one_node,
     resolve,
 )
-from jepsen_lite.systems.base import NoEffect, System
-from jepsen_lite.systems.raftkv import Raftkv
 from raftkv.errors import RaftkvError
 
 LOG_COMPACTION_BYTES = 1 << 20
@@ -25,41 +25,41 @@ LOOK_AGAIN_S = 0.1
 SNAPSHOT_EVENT = "snapshot_installed"
 
 
-class Transfer(Kind):
+class TransferNemesis(Kind):
     name = "transfer"
     summary = "hand leadership to another node"
 
     def draw(self, rng: Random, size: int) -> Fault:
         return Fault(self.name, (rng.randrange(size),))
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
+    async def strike(self, system: Database, fault: Fault) -> ActiveFault:
         (to,) = await resolve(system, fault)
         if to == await system.leader():
             nodes = system.nodes
             to = nodes[(nodes.index(to) + 1) % len(nodes)]
         leader = await system.transfer_leader(to)
-        return Strike(to, f"{leader} leads", nothing_to_undo)
+        return ActiveFault(to, f"{leader} leads", nothing_to_undo)
 
 
-class Compaction(Kind):
+class CompactionNemesis(Kind):
     name = "compaction"
     summary = "forget the history of all keys but for the last revisions"
 
     def draw(self, rng: Random, size: int) -> Fault:
         return Fault(self.name)
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        return Strike("", await system.compact(), nothing_to_undo)
+    async def strike(self, system: Database, fault: Fault) -> ActiveFault:
+        return ActiveFault("", await system.compact(), nothing_to_undo)
 
 
-class Member(Kind):
+class MemberNemesis(Kind):
     name = "member"
     summary = "add a new node, give it a vote, and remove an old one, often the leader"
 
     def draw(self, rng: Random, size: int) -> Fault:
         return Fault(self.name, one_node(rng, size))
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
+    async def strike(self, system: Database, fault: Fault) -> ActiveFault:
         (old,) = await resolve(system, fault)
         new = await system.replace(old)
 
@@ -68,17 +68,17 @@ class Member(Kind):
                 raise NoEffect("another fault has finished it")
             return f"{new} votes, {old} has left"
 
-        return Strike(old, f"{new} is added", undo)
+        return ActiveFault(old, f"{new} is added", undo)
 
 
-class Snapshot(Kind):
+class SnapshotNemesis(Kind):
     """Nodes keep little of their logs, so that who was away for some megabytes needs a snapshot."""
 
     name = "snapshot"
     summary = "a node is away until the others have compacted their logs: it needs a snapshot"
 
-    def prepare(self, system: System) -> None:
-        if isinstance(system, Raftkv):
+    def prepare(self, system: Database) -> None:
+        if isinstance(system, RaftkvCluster):
             system.equip(
                 lambda server: server.command.extend(
                     f"--set=log_{what}"
@@ -89,8 +89,8 @@ class Snapshot(Kind):
     def draw(self, rng: Random, size: int) -> Fault:
         return Fault(self.name, (rng.randrange(size),), amount=rng.choice((1.5, 3.0)))
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        assert isinstance(system, Raftkv)
+    async def strike(self, system: Database, fault: Fault) -> ActiveFault:
+        assert isinstance(system, RaftkvCluster)
         (node,) = await resolve(system, fault)
         server = system.servers[node]
         if not await server.kill():
@@ -109,10 +109,10 @@ class Snapshot(Kind):
                 await asyncio.sleep(LOOK_AGAIN_S)
             return "it was brought up by a snapshot"
 
-        return Strike(node, f"killed, then {written >> 10} KiB were written", undo)
+        return ActiveFault(node, f"killed, then {written >> 10} KiB were written", undo)
 
 
-async def _write_bulk(system: Raftkv, total_bytes: int) -> int:
+async def _write_bulk(system: RaftkvCluster, total_bytes: int) -> int:
     """Fill the log with values of no interest; returns how much was acknowledged."""
     operator = await system.operator()
 

@@ -4,40 +4,40 @@ from __future__ import annotations
 
 from random import Random
 
-from jepsen_lite.nemesis.base import Fault, Kind, Strike, one_node, resolve, some_nodes
-from jepsen_lite.systems.base import NoEffect, System
+from jepsen_lite.db.base import Database, NoEffect
+from jepsen_lite.nemesis.base import ActiveFault, Fault, Kind, one_node, resolve, some_nodes
 
 
-class Kill(Kind):
+class KillNemesis(Kind):
     name = "kill"
     summary = "SIGKILL some nodes, often the leader; start them again later"
 
     def draw(self, rng: Random, size: int) -> Fault:
         return Fault(self.name, some_nodes(rng, size))
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
+    async def strike(self, system: Database, fault: Fault) -> ActiveFault:
         return await _kill(system, await resolve(system, fault))
 
 
-class RestartAll(Kind):
+class RestartNemesis(Kind):
     name = "restart"
     summary = "SIGKILL all nodes at once, and start them again"
 
     def draw(self, rng: Random, size: int) -> Fault:
         return Fault(self.name, tuple(range(size)))
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
+    async def strike(self, system: Database, fault: Fault) -> ActiveFault:
         return await _kill(system, list(system.nodes))
 
 
-class Pause(Kind):
+class PauseNemesis(Kind):
     name = "pause"
     summary = "SIGSTOP a node, often the leader; it goes on as if nothing had happened"
 
     def draw(self, rng: Random, size: int) -> Fault:
         return Fault(self.name, one_node(rng, size))
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
+    async def strike(self, system: Database, fault: Fault) -> ActiveFault:
         chosen = await resolve(system, fault)
         paused = [name for name in chosen if await system.machines[name].pause()]
         if not paused:
@@ -49,10 +49,10 @@ class Pause(Kind):
                     await system.machines[name].resume()
             return ""
 
-        return Strike(", ".join(paused), "stands still", undo)
+        return ActiveFault(", ".join(paused), "stands still", undo)
 
 
-async def _kill(system: System, names: list[str]) -> Strike:
+async def _kill(system: Database, names: list[str]) -> ActiveFault:
     killed = [name for name in names if await system.machines[name].kill()]
     if not killed:
         raise NoEffect(f"{', '.join(names)} did not run")
@@ -63,4 +63,4 @@ async def _kill(system: System, names: list[str]) -> Strike:
                 await system.machines[name].start()
         return ""
 
-    return Strike(", ".join(killed), "killed", undo)
+    return ActiveFault(", ".join(killed), "killed", undo)

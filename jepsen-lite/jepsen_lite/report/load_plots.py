@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.report.drawing import Drawing, Scale, decades, round_ticks
+from jepsen_lite.report.format import count, duration
 from jepsen_lite.report.record import NS_PER_S, Fault, RunRecord
-from jepsen_lite.report.words import count, duration
 
 WIDTH = 1100
 LEFT = 96

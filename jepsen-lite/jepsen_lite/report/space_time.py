@@ -17,8 +17,8 @@ from markupsafe import Markup
 
 from jepsen_lite.report.drawing import Drawing
 from jepsen_lite.report.focus import Focus
+from jepsen_lite.report.format import call, count, shortened
 from jepsen_lite.report.record import Fault, Message, RunRecord
-from jepsen_lite.report.words import call, count, shortened
 from jepsen_lite.verdicts import Validity
 
 WIDTH = 1100

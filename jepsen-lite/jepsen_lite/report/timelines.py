@@ -9,8 +9,8 @@ from markupsafe import Markup
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.report.drawing import Drawing, Scale, round_ticks
 from jepsen_lite.report.focus import Counterexample, Focus
+from jepsen_lite.report.format import call, count, details, duration, shortened
 from jepsen_lite.report.record import Fault, RunRecord
-from jepsen_lite.report.words import call, count, details, duration, shortened
 
 WIDTH = 1100
 LEFT = 96

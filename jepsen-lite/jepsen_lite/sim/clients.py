@@ -10,13 +10,19 @@ from typing import Any
 
 import raftkv
 from jepsen_lite.history import History, Kind
-from jepsen_lite.performing import Recorder
-from jepsen_lite.sim.client_links import SimulatedNetworkOfClient
-from jepsen_lite.sim.cluster import Cluster
-from jepsen_lite.sim.network import Network
+from jepsen_lite.recorder import Recorder
+from jepsen_lite.sim.net.client_links import SimulatedClientNetwork
+from jepsen_lite.sim.net.network import SimulatedNetwork
+from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
-from jepsen_lite.workloads.base import Holder, Invocation, NotDone, Remembered, Workload
+from jepsen_lite.workloads.base import (
+    HistoryReadingWorkload,
+    HoldingWorkload,
+    Invocation,
+    NotDone,
+    Workload,
+)
 from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import RaftkvError, RevisionCompacted
@@ -37,7 +43,7 @@ class Clients:
     def __init__(
         self,
         world: World,
-        network: Network,
+        network: SimulatedNetwork,
         cluster: Cluster,
         workloads: Sequence[Workload],
         history: History,
@@ -59,7 +65,7 @@ class Clients:
         self._settings = ClientSettings(session_ttl_ms=session_ttl_ms)
         self._on_failure = on_failure
         self._processes: list[Process] = []
-        self._links: list[SimulatedNetworkOfClient] = []
+        self._links: list[SimulatedClientNetwork] = []
         self._holders: dict[int, Process] = {}  # by seat
         self._clients: dict[Process, Client] = {}
         self._seats = itertools.count()
@@ -74,7 +80,7 @@ class Clients:
             )
             self._processes.append(process)
             self._links.append(
-                SimulatedNetworkOfClient(self._world, self._network, self._cluster, process, host)
+                SimulatedClientNetwork(self._world, self._network, self._cluster, process, host)
             )
             process.enter(
                 lambda process=process, links=self._links[-1]: process.create_task(
@@ -115,7 +121,7 @@ class Clients:
         todo += [
             (workload, invocation)
             for workload in self._workloads
-            if isinstance(workload, Remembered)
+            if isinstance(workload, HistoryReadingWorkload)
             for invocation in workload.histories()
         ]
         self._begin(self._processes[0], todo)
@@ -126,7 +132,7 @@ class Clients:
             held = [
                 (workload, workload.give_back(seat))
                 for workload in self._workloads
-                if isinstance(workload, Holder)
+                if isinstance(workload, HoldingWorkload)
             ]
             todo = [(workload, back) for workload, back in held if back is not None]
             if todo:
@@ -172,7 +178,7 @@ class Clients:
 
     # ---- in the clients' processes ---------------------------------------------------
 
-    async def _live(self, process: Process, links: SimulatedNetworkOfClient) -> None:
+    async def _live(self, process: Process, links: SimulatedClientNetwork) -> None:
         rng = self._world.rng(process.name)
         try:
             client = await raftkv.connect(

@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import Callable, Set
 
 import raftkv
-from jepsen_lite.sim.client_links import SimulatedNetworkOfClient
-from jepsen_lite.sim.cluster import Cluster
-from jepsen_lite.sim.host import address_of
-from jepsen_lite.sim.network import Network
+from jepsen_lite.sim.net.client_links import SimulatedClientNetwork
+from jepsen_lite.sim.net.network import SimulatedNetwork
+from jepsen_lite.sim.nodes.cluster import Cluster
+from jepsen_lite.sim.nodes.host import address_of
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
 from raftkv.client.client import Client
@@ -33,7 +33,11 @@ class Operator:
     VOTERS_MIN = 2
 
     def __init__(
-        self, world: World, network: Network, cluster: Cluster, on_failure: Callable[[str], None]
+        self,
+        world: World,
+        network: SimulatedNetwork,
+        cluster: Cluster,
+        on_failure: Callable[[str], None],
     ) -> None:
         self._world = world
         self._cluster = cluster
@@ -41,7 +45,7 @@ class Operator:
         self._process = Process(  # type: ignore[abstract]  # only what is used
             world, "operator", on_exception=on_failure
         )
-        self._links = SimulatedNetworkOfClient(world, network, cluster, self._process, "operator")
+        self._links = SimulatedClientNetwork(world, network, cluster, self._process, "operator")
         self._one_at_a_time = asyncio.Lock()
         self.changes = 0
         self._choices = 0

@@ -12,30 +12,30 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+from jepsen_lite.checkers.losses import check_losses
+from jepsen_lite.faults.kinds import UNREAD, Schedule
+from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import History, Kind
-from jepsen_lite.judging import safely, titled
-from jepsen_lite.sim.blows import Blow
+from jepsen_lite.judge import safely, titled
+from jepsen_lite.sim.checks.invariants import Invariants
+from jepsen_lite.sim.checks.violation import Violation
 from jepsen_lite.sim.clients import Clients
-from jepsen_lite.sim.cluster import Cluster
-from jepsen_lite.sim.disk_schedule import with_lost_disk
-from jepsen_lite.sim.faults import UNREAD, Schedule
-from jepsen_lite.sim.handovers import Handovers
-from jepsen_lite.sim.host import NodeTuning
-from jepsen_lite.sim.invariants import Invariants
-from jepsen_lite.sim.loss_rules import check_losses
-from jepsen_lite.sim.nemesis import Nemesis
-from jepsen_lite.sim.network import Network, Weather
+from jepsen_lite.sim.injection.disk_schedule import with_lost_disk
+from jepsen_lite.sim.injection.injector import SimulatedNemesis
+from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions, draw_schedule
+from jepsen_lite.sim.injection.strangers import draw_strangers
+from jepsen_lite.sim.lock_liveness import LockLiveness
+from jepsen_lite.sim.net.network import NetworkConditions, SimulatedNetwork
+from jepsen_lite.sim.net.traffic import TrafficEvent
 from jepsen_lite.sim.node_logs import follow
+from jepsen_lite.sim.nodes.cluster import Cluster
+from jepsen_lite.sim.nodes.host import NodeTuning
 from jepsen_lite.sim.operator import Operator
-from jepsen_lite.sim.schedule import draw_compactions, draw_schedule, draw_weather
-from jepsen_lite.sim.strangers import draw_strangers
-from jepsen_lite.sim.traffic import Happening
-from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from jepsen_lite.verdicts import Finding, Problem, Validity, texts_of
 from jepsen_lite.workloads.base import Workload
 from jepsen_lite.workloads.catalogue import WORKLOADS
-from jepsen_lite.workloads.removals import RemovedLeaders, RemovedLocks
+from jepsen_lite.workloads.removals import RemovedLeaderWorkload, RemovedLockWorkload
 from raftkv.kv.pace import STEP_UNITS
 
 BOOT_S = 10.0
@@ -67,7 +67,7 @@ class Plan:
     think_s: float
     session_ttl_ms: int
     clock_skew: float
-    weather: Weather
+    weather: NetworkConditions
     tuning: NodeTuning
     schedule: Schedule
     workloads: tuple[str, ...]
@@ -99,9 +99,9 @@ class Outcome:
     checks: int
     leaders: int
     findings: tuple[Finding, ...]
-    blows: tuple[Blow, ...]
+    blows: tuple[FaultRecord, ...]
     failed_s: float | None
-    happenings: tuple[Happening, ...]
+    happenings: tuple[TrafficEvent, ...]
     served: bool
     """False: a majority of the members had lost their disks, so nothing was to be served."""
     reduced: bool = False
@@ -137,7 +137,7 @@ def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Pla
         think_s=rng.choice((0.1, 0.3, 1.0)),
         session_ttl_ms=rng.choice((1_500, 5_000, 60_000)),
         clock_skew=rng.choice((0.0, 0.0, 0.03 if leader_lease else 0.05)),
-        weather=draw_weather(rng) if rng.random() < 0.3 else Weather(),
+        weather=draw_conditions(rng) if rng.random() < 0.3 else NetworkConditions(),
         tuning=NodeTuning(
             tick_ms=50,
             log_retained_bytes=log_compaction_bytes // rng.choice((2, 8)),
@@ -153,7 +153,7 @@ def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Pla
         workloads=workloads,
     )
     schedule, founding = with_lost_disk(
-        Random(f"{seed}/disks"), schedule, names, seconds, fair=plan.weather == Weather()
+        Random(f"{seed}/disks"), schedule, names, seconds, fair=plan.weather == NetworkConditions()
     )
     return replace(plan, schedule=schedule, founding=founding)
 
@@ -183,7 +183,7 @@ class _Stopped(Exception):
     """The run can't go on; the problems say why."""
 
 
-class Run:
+class Simulation:
     """One run. Everything in it is made anew."""
 
     def __init__(self, plan: Plan, directory: Path) -> None:
@@ -195,7 +195,7 @@ class Run:
         self.history = History()
         self.world = World(plan.seed)
         follow(self.world)
-        self.network = Network(self.world, plan.weather)
+        self.network = SimulatedNetwork(self.world, plan.weather)
         self.invariants = Invariants()
         self.workloads: Sequence[Workload] = [WORKLOADS[name]() for name in plan.workloads]
         self.cluster = Cluster(
@@ -220,9 +220,9 @@ class Run:
             plan.session_ttl_ms,
             self._fail,
         )
-        self.handovers = Handovers(self.world, self.clients, self.workloads, self._fail)
+        self.handovers = LockLiveness(self.world, self.clients, self.workloads, self._fail)
         self.operator = Operator(self.world, self.network, self.cluster, self._fail)
-        self.nemesis = Nemesis(
+        self.nemesis = SimulatedNemesis(
             self.world, self.network, self.cluster, self.operator, self.clients.hosts
         )
 
@@ -277,7 +277,7 @@ class Run:
 
     def _checked(self, workload: Workload) -> list[Finding]:
         found = workload.check(self.history)
-        if isinstance(workload, RemovedLocks | RemovedLeaders):
+        if isinstance(workload, RemovedLockWorkload | RemovedLeaderWorkload):
             operations = list(self.history.operations(workload.name))
             taken, left = workload.takes, workload.gives_back
             found.append(check_losses(operations, taken, left, self.nemesis.blows))
@@ -303,7 +303,7 @@ class Run:
 
     def _recover(self) -> None:
         """Everything is well again: so it must work again, soon."""
-        self.nemesis.heal(Weather())
+        self.nemesis.heal(NetworkConditions())
         self.clients.stop_load()
         self._await(self.clients.idle, LIVENESS_S, "every operation under way has ended")
         if not self.cluster.must_serve:
@@ -399,4 +399,4 @@ class Run:
 def run(plan: Plan) -> Outcome:
     """Carry out a plan."""
     with tempfile.TemporaryDirectory(prefix="jepsen-lite-") as directory:
-        return Run(plan, Path(directory)).execute()
+        return Simulation(plan, Path(directory)).execute()

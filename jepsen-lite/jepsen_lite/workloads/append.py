@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
-from jepsen_lite.checkers import append
+from jepsen_lite.checkers.elle import append
 from jepsen_lite.generators import PerKey
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.optimistic import read_together, write_if_unchanged
+from jepsen_lite.workloads.reads import read_together, write_if_unchanged
 from raftkv.client.api.transactions import Transaction
 from raftkv.client.client import Client
 
@@ -30,7 +30,7 @@ BY_HAND = "by hand"
 Lists = Mapping[str, list[int] | None]
 
 
-class Append:
+class AppendWorkload:
     """Every element is appended once, so that a list tells the order of all appends to it."""
 
     name = "append"

@@ -18,11 +18,7 @@ from jepsen_lite.checkers import bank
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.optimistic import (
-    SomebodyWasFaster,
-    read_together,
-    write_if_unchanged,
-)
+from jepsen_lite.workloads.reads import SomebodyWasFaster, read_together, write_if_unchanged
 from raftkv.client.client import Client
 from raftkv.client.model.results import KeyValue
 
@@ -32,7 +28,7 @@ OPENING_BALANCE = 10
 TRANSFER_MAX = 5
 
 
-class Bank:
+class BankWorkload:
     """Reads see all accounts at one revision; transfers compare what they change."""
 
     name = "bank"

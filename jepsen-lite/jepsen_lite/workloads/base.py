@@ -41,7 +41,7 @@ class NotDone(RaftkvError):
 
 
 @runtime_checkable
-class Holder(Protocol):
+class HoldingWorkload(Protocol):
     """A workload whose workers hold something over several operations."""
 
     def give_back(self, seat: int) -> Invocation | None:
@@ -49,7 +49,7 @@ class Holder(Protocol):
 
 
 @runtime_checkable
-class Remembered(Protocol):
+class HistoryReadingWorkload(Protocol):
     """A workload whose unknown outcomes can be told from what the store remembers in the end."""
 
     def histories(self) -> Sequence[Invocation]:

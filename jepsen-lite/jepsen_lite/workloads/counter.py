@@ -15,12 +15,12 @@ from jepsen_lite.checkers import counter
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.versions import versions_of
+from jepsen_lite.workloads.reads import versions_of
 
 KEY = "counter"
 
 
-class Counter:
+class CounterWorkload:
     """Increments are puts of unique values to one key."""
 
     name = "counter"

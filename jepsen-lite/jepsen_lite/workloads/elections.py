@@ -22,7 +22,7 @@ OBSERVERS = (0, 1)
 """Seats that look on; the others are candidates."""
 
 
-class Elections:
+class ElectionWorkload:
     """Candidates lead for a while and resign; who loses leadership says so at once."""
 
     name = "election"

@@ -8,8 +8,8 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.checkers import lease
-from jepsen_lite.checkers.cluster_time import ClusterTime
-from jepsen_lite.checkers.reading import answered
+from jepsen_lite.checkers.lease import ClusterTime
+from jepsen_lite.checkers.operations import answered
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
@@ -28,7 +28,7 @@ WRITES = ("write", "cas", "add", "increment", "grant", "renew", "revoke")
 LEASES_PER_SEAT = 2
 
 
-class Leases:
+class LeaseWorkload:
     """Each worker grants leases, renews or forgets them, and looks whether they live."""
 
     name = "lease"

@@ -11,7 +11,7 @@ from jepsen_lite.checkers import fencing, lock
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, NotDone, Session
-from jepsen_lite.workloads.versions import versions_of
+from jepsen_lite.workloads.reads import versions_of
 from raftkv.client.client import Client
 from raftkv.client.coordination.lock import Lock
 
@@ -24,7 +24,7 @@ RESOURCE = "fenced/resource"
 FENCED_LOCK = "fenced/lock"
 
 
-class Locks:
+class LockWorkload:
     """Workers take a lock, keep it for a while and give it back; who loses it says so at once."""
 
     name = "lock"
@@ -83,7 +83,7 @@ class Locks:
         return [lock.check(list(history.operations(self.name)))]
 
 
-class FencedLocks(Locks):
+class FencedLockWorkload(LockWorkload):
     """Holders, and some who have been holders, write under their tokens."""
 
     name = "fenced-lock"

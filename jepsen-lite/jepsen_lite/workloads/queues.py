@@ -17,7 +17,7 @@ PREFIX = "queue/"
 PAGE_KEYS = 3
 
 
-class SweptQueue:
+class QueueWorkload:
     """Each element is a key of its own; a sweep deletes the first few, a read goes in pages."""
 
     name = "queue"

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from jepsen_lite.checkers import outcomes, register
+from jepsen_lite.checkers import outcomes
+from jepsen_lite.checkers.linearizable import register
 from jepsen_lite.generators import PerKey
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.versions import as_history, versions_of
+from jepsen_lite.workloads.reads import as_history, versions_of
 from raftkv.client.model.results import KeyValue
 
 
-class Register:
+class RegisterWorkload:
     """Every value is written once, so that a value says which write a read saw.
 
     Its version is the revision of its write; `versioned` has them judged as well.

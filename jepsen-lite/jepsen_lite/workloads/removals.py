@@ -8,8 +8,8 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.workloads.base import Invocation, NotDone, Session
-from jepsen_lite.workloads.elections import NAME, OBSERVERS, Elections
-from jepsen_lite.workloads.locks import TTL_S, Locks
+from jepsen_lite.workloads.elections import NAME, OBSERVERS, ElectionWorkload
+from jepsen_lite.workloads.locks import TTL_S, LockWorkload
 from raftkv.client.client import Client
 
 KEPT_S = 0.5
@@ -20,7 +20,7 @@ REMOVES = 0.5
 KEY, LEASE = "key", "lease"
 
 
-class RemovedLocks(Locks):
+class RemovedLockWorkload(LockWorkload):
     """Locks are held for seconds, and operators remove the holders' keys and leases."""
 
     name = "removed-lock"
@@ -49,7 +49,7 @@ class RemovedLocks(Locks):
         return await super().run(session, invocation, timeout_s)
 
 
-class RemovedLeaders(Elections):
+class RemovedLeaderWorkload(ElectionWorkload):
     """Leaders lead for seconds, and operators remove their keys and leases."""
 
     name = "removed-leader"

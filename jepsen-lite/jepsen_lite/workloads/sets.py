@@ -11,13 +11,13 @@ from jepsen_lite.checkers import outcomes, sets
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.versions import as_history
+from jepsen_lite.workloads.reads import as_history
 from raftkv.client.model.results import KeyValue
 
 PREFIX = "set/"
 
 
-class GrowingSet:
+class SetWorkload:
     """Each element is a key of its own, so one read of all of them is the whole history."""
 
     name = "set"

@@ -25,7 +25,7 @@ KINDS = ["put", "delete"]
 LONG_ENOUGH_S = 3.0
 
 
-class Watches:
+class WatchWorkload:
     """Some workers change keys, the others watch them and go on where they stopped."""
 
     name = "watch"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jepsen_lite.checkers import election, lease
-from jepsen_lite.checkers.cluster_time import ClusterTime
+from jepsen_lite.checkers.lease import ClusterTime
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Validity
 from jepsen_lite.workloads.leases import DRIFT, ELECTION_NS

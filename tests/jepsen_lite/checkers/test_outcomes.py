@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jepsen_lite.checkers import outcomes, register, sets
+from jepsen_lite.checkers import outcomes, sets
+from jepsen_lite.checkers.linearizable import register
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Validity
 from tests.jepsen_lite.checkers.histories import (

@@ -1,0 +1,58 @@
+"""How soon a holder must know of its loss: within a second, where nothing else is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jepsen_lite.checkers.findings import at, finding, problem, who
+from jepsen_lite.checkers.lock import holds_by_name
+from jepsen_lite.checkers.operations import answered, began_ns, ended_ns
+from jepsen_lite.faults.record import NS_PER_S, FaultRecord
+from jepsen_lite.history import Operation
+from jepsen_lite.verdicts import Finding
+
+NOTICED_S = 1.0
+SLACK_S = 0.2
+SETTLED_S = 6.0
+"""So long after a fault the cluster leads again, and clients have found nodes for their watches."""
+_NAME = "losses"
+
+
+def check_losses(
+    operations: Sequence[Operation], acquire: str, release: str, blows: Sequence[FaultRecord]
+) -> Finding:
+    """Whoever holds a place that somebody removes says so in time, unless it gives it back first.
+
+    Removals beside faults, or soon after, are not judged: a watch has to find another node then.
+    """
+    within_ns = (NOTICED_S + SLACK_S) * NS_PER_S
+    holds = {
+        hold.token: hold
+        for of_name in holds_by_name(operations, None, acquire, release).values()
+        for hold in of_name
+    }
+    removals = [
+        each
+        for each in answered(operations, "remove")
+        if each.invocation.value[0] in holds and _is_calm(each, within_ns, blows)
+    ]
+    problems = []
+    for removal in removals:
+        hold = holds[removal.invocation.value[0]]
+        known_ns = max(ended_ns(removal), hold.from_ns)
+        if hold.until_ns > known_ns + within_ns:
+            text = (
+                f"{removal.invocation.key}: {who(hold.acquired)} held it under token {hold.token},"
+                f" whose {removal.invocation.value[1]} was removed {at(ended_ns(removal))}, and"
+                f" did not know of its loss within {NOTICED_S:g} s"
+            )
+            problems.append(problem(text, hold.acquired, removal))
+    return finding(_NAME, problems, {"removals": len(removals)})
+
+
+def _is_calm(removal: Operation, within_ns: float, blows: Sequence[FaultRecord]) -> bool:
+    until_s = (ended_ns(removal) + within_ns) / NS_PER_S
+    from_s = began_ns(removal) / NS_PER_S - SETTLED_S
+    return not any(
+        blow.began_s < until_s and (blow.ended_s is None or blow.ended_s > from_s) for blow in blows
+    )

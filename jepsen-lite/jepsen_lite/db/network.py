@@ -1,0 +1,73 @@
+"""Which bytes may travel between whom, and how slowly: the rules that the proxies obey."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from typing import Protocol, TypeAlias
+
+CLIENTS = "clients"
+"""The harness, in the place of a node: all clients live in it."""
+
+Pair: TypeAlias = tuple[str, str]  # from, to
+
+
+class ProxiedConnection(Protocol):
+    """What the network can do to one connection that a proxy carries."""
+
+    def reset(self) -> None: ...
+
+
+class ProxyNetwork:
+    """Cuts and delays, by direction. `held` and `delayed` count what they did to what was said."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.delayed = 0
+        self._cuts: Counter[Pair] = Counter()
+        self._delays_s: dict[Pair, float] = {}
+        self._connections: dict[ProxiedConnection, Pair] = {}
+        self._changed = asyncio.Event()
+
+    def cut(self, pairs: Iterable[Pair]) -> None:
+        """Nothing travels this way any more; connections stay open and silent."""
+        self._cuts.update(pairs)
+
+    def mend(self, pairs: Iterable[Pair]) -> None:
+        """Take back one cut of each; a way that two faults have cut stays cut for the other."""
+        self._cuts -= Counter(pairs)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def slow(self, pairs: Iterable[Pair], delay_s: float) -> None:
+        """Whatever travels this way takes that much longer; 0: as fast as it can."""
+        for pair in pairs:
+            self._delays_s[pair] = delay_s
+
+    def reset(self, pairs: Iterable[Pair]) -> int:
+        """Break the connections between these two, whoever dialled; returns how many there were."""
+        wanted = {frozenset(pair) for pair in pairs}
+        chosen = [each for each, pair in self._connections.items() if frozenset(pair) in wanted]
+        for connection in chosen:
+            connection.reset()
+        return len(chosen)
+
+    def delay_s(self, pair: Pair) -> float:
+        """How much longer what is said now takes this way."""
+        delay_s = self._delays_s.get(pair, 0.0)
+        self.delayed += delay_s > 0
+        return delay_s
+
+    async def passes(self, pair: Pair) -> None:
+        """Return when bytes may go this way."""
+        if self._cuts[pair]:
+            self.held += 1
+        while self._cuts[pair]:
+            await self._changed.wait()
+
+    def opened(self, connection: ProxiedConnection, pair: Pair) -> None:
+        self._connections[connection] = pair
+
+    def closed(self, connection: ProxiedConnection) -> None:
+        self._connections.pop(connection, None)

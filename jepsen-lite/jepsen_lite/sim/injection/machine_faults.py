@@ -1,0 +1,170 @@
+"""Faults of machines (process, disk, clock), each with the way to take it back."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from jepsen_lite.faults.kinds import (
+    SNAPSHOT,
+    STATE,
+    BitFlip,
+    ClockJump,
+    ClockRate,
+    FullDisk,
+    Kill,
+    Pause,
+    SlowDisk,
+    Stop,
+    WallClockJump,
+)
+from jepsen_lite.faults.record import OnEffect, Undo, no_action
+from jepsen_lite.sim.injection.network_faults import link_down
+from jepsen_lite.sim.injection.targets import Targets
+from jepsen_lite.sim.net.network import SimulatedNetwork
+from jepsen_lite.sim.nodes.cluster import Cluster
+from jepsen_lite.sim.nodes.host import Host
+from jepsen_lite.sim.operator import Operator
+
+MachineFault: TypeAlias = (
+    Kill | Pause | Stop | SlowDisk | FullDisk | BitFlip | ClockJump | ClockRate | WallClockJump
+)
+
+
+class MachineFaults:
+    """Of the operator it is only asked whether he is in the middle of something."""
+
+    def __init__(
+        self, network: SimulatedNetwork, cluster: Cluster, targets: Targets, operator: Operator
+    ) -> None:
+        self._network = network
+        self._cluster = cluster
+        self._targets = targets
+        self._operator = operator
+
+    def begin(self, fault: MachineFault, landed: OnEffect = no_action) -> Undo | None:
+        """Do it; None if there was nothing to do it to. `landed` is for what takes effect later."""
+        match fault:
+            case Kill():
+                return self._crash(fault)
+            case Pause():
+                return self._pause(fault)
+            case Stop():
+                return self._stop(fault)
+            case SlowDisk():
+                return self._slow_disk(fault)
+            case FullDisk():
+                return self._full_disk(fault)
+            case BitFlip():
+                return self._spoil(landed) if fault.part == SNAPSHOT else self._rot(fault)
+            case ClockJump():
+                return self._jump_clock(fault)
+            case ClockRate():
+                return self._set_clock_rate(fault)
+            case WallClockJump():
+                return self._set_wall_clock(fault)
+
+    def crash(self, host: Host, *, power: bool) -> None:
+        """Its process dies, and with `power` what was not synced may be lost."""
+        host.crash(power=power)
+        # The others see the connections break, if they can be told.
+        for other in self._cluster.machines:
+            if other is not host:
+                self._network.datagram(
+                    host.name,
+                    other.name,
+                    64,
+                    lambda other=other: link_down(other, host.node_id),  # type: ignore[misc]
+                )
+
+    def _crash(self, fault: Kill) -> Undo | None:
+        hosts = [self._targets.host(name) for name in fault.nodes]
+        victims = [host for host in hosts if host is not None and host.up]
+        for host in victims:
+            self.crash(host, power=fault.power)
+
+        def undo() -> None:
+            for host in victims:
+                host.boot()
+
+        return undo if victims else None
+
+    def _pause(self, fault: Pause) -> Undo | None:
+        host = self._targets.host(fault.node)
+        if host is None or host.process is None:
+            return None
+        host.pause()
+        return host.resume
+
+    def _stop(self, fault: Stop) -> Undo | None:
+        host = self._targets.host(fault.node)
+        if host is None or not host.up:
+            return None
+        host.stop()
+        return host.boot
+
+    def _slow_disk(self, fault: SlowDisk) -> Undo | None:
+        hosts = [self._targets.host(name) for name in fault.nodes]
+        disks = [host.disk for host in hosts if host is not None]
+        for disk in disks:
+            disk.slow_s = fault.delay_s
+
+        def undo() -> None:
+            for disk in disks:
+                disk.slow_s = 0.0
+
+        return undo if disks else None
+
+    def _full_disk(self, fault: FullDisk) -> Undo | None:
+        host = self._targets.host(fault.node)
+        if host is None:
+            return None
+        host.disk.full = True
+
+        def undo() -> None:
+            host.disk.full = False
+            host.boot()
+
+        return undo
+
+    def _rot(self, fault: BitFlip) -> Undo | None:
+        host, leader = self._targets.host(fault.node), self._cluster.leader()
+        if leader is None or leader.node is None or self._operator.busy:
+            return None
+        if host is None or not host.up:
+            return None
+        membership = leader.node.membership
+        settled = leader.node.driver.raft.membership_committed and not membership.joint
+        if not settled or len(membership.voters) < 3 or host.node_id not in membership.voters:
+            return None
+        if self._cluster.damaged:
+            return None
+        host.disk.rot(fault.part)
+        if fault.part == STATE:
+            return no_action if host.disk.rotten else None
+        self.crash(host, power=True)
+        return host.boot
+
+    def _spoil(self, landed: OnEffect) -> Undo:
+        self._cluster.spoil_next_snapshot(landed)
+        return no_action
+
+    def _jump_clock(self, fault: ClockJump) -> Undo | None:
+        host = self._targets.host(fault.node)
+        if host is None or host.process is None:
+            return None
+        host.process.jump(fault.by_s)
+        return no_action
+
+    def _set_clock_rate(self, fault: ClockRate) -> Undo | None:
+        host = self._targets.host(fault.node)
+        if host is None:
+            return None
+        host.set_clock_rate(fault.rate)
+        return lambda: host.set_clock_rate(1.0)
+
+    def _set_wall_clock(self, fault: WallClockJump) -> Undo | None:
+        host = self._targets.host(fault.node)
+        if host is None or host.process is None:
+            return None
+        host.process.set_wall_clock(fault.by_s)
+        return no_action

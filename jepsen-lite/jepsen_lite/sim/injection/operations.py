@@ -1,0 +1,107 @@
+"""What is asked of an operator or a node at the worst time: it may take a while, or be refused."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import TypeAlias
+
+from jepsen_lite.faults.kinds import Compaction, DirectRemoval, MemberChange, Transfer
+from jepsen_lite.faults.record import OnEffect, Undo, no_action
+from jepsen_lite.sim.injection.targets import Targets
+from jepsen_lite.sim.nodes.cluster import Cluster
+from jepsen_lite.sim.nodes.host import Host
+from jepsen_lite.sim.operator import Operator
+from raftkv.errors import RaftkvError
+from raftkv.node.node import Node
+from raftkv.rpc.v1 import kv_pb2
+
+OperatorFault: TypeAlias = Transfer | MemberChange | DirectRemoval | Compaction
+
+
+class OperatorFaults:
+    """None of them is taken back: what was asked for stays done, if it was done."""
+
+    def __init__(self, cluster: Cluster, targets: Targets, operator: Operator) -> None:
+        self._cluster = cluster
+        self._targets = targets
+        self._operator = operator
+
+    def begin(self, operation: OperatorFault, landed: OnEffect) -> Undo | None:
+        """Ask for it; None if there was nobody to ask. `landed` is called once it has been done."""
+        match operation:
+            case Transfer():
+                return self._transfer(operation, landed)
+            case MemberChange():
+                return self._reconfigure(operation, landed)
+            case DirectRemoval():
+                return self._ask(operation, landed)
+            case Compaction():
+                return self._compact(landed)
+
+    def _transfer(self, fault: Transfer, landed: OnEffect) -> Undo | None:
+        leader, target = self._cluster.leader(), self._cluster.hosts[fault.to]
+        if leader is None or leader is target:
+            return None
+
+        async def hand_over(node: Node, deadline: float) -> bool:
+            return await node.transfer_leader(target.node_id, deadline) == target.node_id
+
+        return self._request(leader, hand_over, landed)
+
+    def _reconfigure(self, fault: MemberChange, landed: OnEffect) -> Undo | None:
+        host = self._targets.host(fault.remove) if fault.remove else None
+        self._operator.reconfigure(
+            host.node_id if host is not None else 0,
+            add=fault.add,
+            add_first=fault.add_first,
+            on_change=landed,
+        )
+        return no_action
+
+    def _ask(self, fault: DirectRemoval, landed: OnEffect) -> Undo | None:
+        host, victim = self._targets.host(fault.node), self._cluster.hosts[fault.remove]
+        if host is None or len(host.voters - self._cluster.damaged) <= self._operator.VOTERS_MIN:
+            return None
+        if not self._operator.known_left(host.voters - {victim.node_id}):
+            return None
+
+        async def remove(node: Node, deadline: float) -> bool:
+            there = victim.node_id in node.membership.members
+            after = await node.member_remove(victim.node_id, deadline)
+            return there and victim.node_id not in after.members
+
+        return self._request(host, remove, landed)
+
+    def _compact(self, landed: OnEffect) -> Undo | None:
+        leader = self._cluster.leader()
+
+        async def compact(node: Node, deadline: float) -> bool:
+            batch = kv_pb2.CommandBatch()
+            batch.commands.add().compact.revision = node.machine.revision
+            answer = kv_pb2.BatchResult()
+            answer.ParseFromString(await node.submit(batch.SerializeToString(), deadline))
+            return not any(each.HasField("failure") for each in (answer, *answer.results))
+
+        return self._request(leader, compact, landed) if leader is not None else None
+
+    def _request(
+        self,
+        host: Host,
+        make: Callable[[Node, float], Coroutine[None, None, bool]],
+        landed: OnEffect,
+    ) -> Undo | None:
+        """Ask a node for something that it may refuse: an operator would look at why, here it is
+        part of the mess. `make` says whether it was done.
+        """
+        node, process = host.node, host.process
+        if node is None or process is None:
+            return None
+
+        async def request() -> None:
+            with contextlib.suppress(RaftkvError):
+                if await make(node, process.time() + 1.0):
+                    landed()
+
+        process.enter(lambda: process.create_task(request()))
+        return no_action

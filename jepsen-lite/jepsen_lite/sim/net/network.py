@@ -1,0 +1,130 @@
+"""The simulated network: who can reach whom now, and how long it takes. Knows bytes' sizes only.
+
+Peers' frames are datagrams here, although the real links are streams: Raft promises to bear
+loss, duplication and reordering, so it gets them. Client streams are streams (`pipes.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from random import Random
+
+from jepsen_lite.sim.world import World
+
+BYTES_PER_S = 50e6
+
+
+def _unnoticed() -> None:
+    """Most losses are nobody's concern."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConditions:
+    """What the network does to each datagram, as probabilities, and to everything, as delay."""
+
+    delay_s_min: float = 0.0002
+    delay_s_mean: float = 0.0005
+    loss: float = 0.0
+    duplication: float = 0.0
+    straggling: float = 0.0
+    """How many come so late that others overtake them."""
+    straggle_s_max: float = 0.3
+
+
+class SimulatedNetwork:
+    """Hosts are names. All directions between them are open until one is cut."""
+
+    def __init__(self, world: World, weather: NetworkConditions) -> None:
+        self.weather = weather
+        self._world = world
+        self._rng: Random = world.rng("network")
+        self._cut: dict[tuple[str, str], int] = {}
+        self._slow_s: dict[tuple[str, str], float] = {}
+        self._beside: dict[str, str] = {}
+        self.dropped = 0
+
+    def stand_beside(self, name: str, other: str) -> None:
+        """Cuts and delays of `other` are this host's as well; it has none of its own."""
+        self._beside[name] = other
+
+    def reaches(self, source: str, target: str) -> bool:
+        return not self._cut or self._way(source, target) not in self._cut
+
+    @property
+    def fair(self) -> bool:
+        """Whether nothing is cut, slow or lost."""
+        return (
+            not self._cut and not any(self._slow_s.values()) and self.weather == NetworkConditions()
+        )
+
+    def cut(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Let nothing pass from the first to the second of each pair. Cuts may overlap."""
+        for pair in pairs:
+            way = self._way(*pair)
+            self._cut[way] = self._cut.get(way, 0) + 1
+
+    def mend(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Take back one cut of each pair."""
+        for pair in pairs:
+            way = self._way(*pair)
+            self._cut[way] -= 1
+            if not self._cut[way]:
+                del self._cut[way]
+
+    def slow(self, pairs: Iterable[tuple[str, str]], delay_s: float) -> None:
+        """Delay everything from the first to the second of each pair; 0: no longer."""
+        for pair in pairs:
+            self._slow_s[self._way(*pair)] = delay_s
+
+    def heal(self, weather: NetworkConditions) -> None:
+        """Everybody reaches everybody again."""
+        self._cut.clear()
+        self._slow_s.clear()
+        self.weather = weather
+
+    def delay_s(self, source: str, target: str, size_bytes: int) -> float:
+        """How long the next transmission takes."""
+        weather = self.weather
+        travel_s = weather.delay_s_min + self._rng.expovariate(1 / weather.delay_s_mean)
+        slow_s = self._slow_s.get(self._way(source, target)) if self._slow_s else None
+        if slow_s:
+            travel_s += slow_s * self._rng.uniform(0.5, 1.5)
+        return travel_s + size_bytes / BYTES_PER_S
+
+    def datagram(
+        self,
+        source: str,
+        target: str,
+        size_bytes: int,
+        deliver: Callable[[], None],
+        lose: Callable[[], None] = _unnoticed,
+    ) -> None:
+        """Carry one message, as the weather is. Whether a cut takes it is decided on arrival.
+
+        `lose` is told of a loss, for the record: nobody in the simulation may learn of it.
+        """
+        weather, rng = self.weather, self._rng
+        copies = 1
+        if weather.loss and rng.random() < weather.loss:
+            copies = 0
+            lose()
+        elif weather.duplication and rng.random() < weather.duplication:
+            copies = 2
+        for _ in range(copies):
+            delay_s = self.delay_s(source, target, size_bytes)
+            if weather.straggling and rng.random() < weather.straggling:
+                delay_s += rng.uniform(0.0, weather.straggle_s_max)
+            self._world.after(delay_s, lambda: self._arrive(source, target, deliver, lose))
+
+    def _way(self, source: str, target: str) -> tuple[str, str]:
+        return self._beside.get(source, source), self._beside.get(target, target)
+
+    def _arrive(
+        self, source: str, target: str, deliver: Callable[[], None], lose: Callable[[], None]
+    ) -> None:
+        if self.reaches(source, target):
+            deliver()
+        else:
+            self.dropped += 1
+            lose()
