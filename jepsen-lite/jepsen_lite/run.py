@@ -15,6 +15,7 @@ from random import Random
 from typing import Any, Protocol
 
 from jepsen_lite.db.base import Database, DatabaseFailed, do_all
+from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.generators import (
     EachOnce,
     EachWorker,
@@ -31,7 +32,7 @@ from jepsen_lite.generators import (
 from jepsen_lite.history import History
 from jepsen_lite.nemesis.base import Nemesis
 from jepsen_lite.nemesis.catalogue import NEMESES
-from jepsen_lite.nemesis.injector import FaultInjector, Struck
+from jepsen_lite.nemesis.injector import FaultInjector
 from jepsen_lite.nemesis.schedule import draw_schedule
 from jepsen_lite.options import RunOptions
 from jepsen_lite.recorder import Recorder
@@ -53,7 +54,7 @@ class Progress(Protocol):
     def follow(self, history: History) -> None:
         """This is where operations are written down."""
 
-    def fault(self, struck: Struck) -> None:
+    def fault(self, record: FaultRecord) -> None:
         """A fault is over."""
 
     def tick(self) -> None:
@@ -201,16 +202,16 @@ class Run:
 
     async def _nemesis(self) -> None:
         setup = self.setup
-        campaign = FaultInjector(self.system, self._nemeses, self.now_ns, self._struck)
+        injector = FaultInjector(self.system, self._nemeses, self.now_ns, self._record_fault)
         schedule = draw_schedule(setup.seed, self._nemeses, setup.nodes, setup.seconds)
         self._begin("calm", setup.calm_s)
         await asyncio.sleep(setup.calm_s)
         self._begin("faults", setup.seconds)
-        await campaign.carry_out(schedule)
+        await injector.carry_out(schedule)
         await asyncio.sleep(self._phases["faults"] / 1e9 + setup.seconds - self.now_s())
         self._begin("heal", None)
-        await campaign.recover()
-        self.problems += campaign.problems
+        await injector.recover()
+        self.problems += injector.problems
         self._begin("final", None)
         self._healed = True
 
@@ -219,9 +220,9 @@ class Run:
             self._progress.tick()
             await asyncio.sleep(TICK_S)
 
-    def _struck(self, struck: Struck) -> None:
-        self.directory.add_fault(struck.to_json())
-        self._progress.fault(struck)
+    def _record_fault(self, record: FaultRecord) -> None:
+        self.directory.add_fault(record.to_json())
+        self._progress.fault(record)
 
     def _begin(self, phase: str, seconds: float | None) -> None:
         self._phases[phase] = self.now_ns()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from jepsen_lite.db.local import LocalCluster
-from jepsen_lite.nemesis.base import Fault
+from jepsen_lite.faults.kinds import WallClockJump, WallClockRate
 from jepsen_lite.nemesis.clocks import ClockNemesis
 from raftkv.client.client import Client
 
@@ -122,11 +122,11 @@ def test_a_jump_is_seen_by_the_process_and_taken_back(clock: ClockNemesis, tmp_p
     async def go() -> None:
         async with telling(tmp_path, clock) as tellers:
             assert abs(tellers.off_s()) < 0.5
-            strike = await clock.strike(tellers, Fault("clock", (0,), "jump", -3600))
-            assert strike.detail == "jump -3600 s"
+            active = await clock.inject(tellers, WallClockJump(0, 0, "0", -3600))
+            assert active.detail == "jump -3600 s"
             await soon(lambda: abs(tellers.off_s() + 3600) < 0.5)
             # What was written while the fault lasted can't be told more precisely than that.
-            assert "its log was about -359" in await strike.undo()
+            assert "its log was about -359" in await active.undo()
             await soon(lambda: abs(tellers.off_s()) < 0.5)
 
     asyncio.run(go())
@@ -135,9 +135,9 @@ def test_a_jump_is_seen_by_the_process_and_taken_back(clock: ClockNemesis, tmp_p
 def test_a_rate_is_seen_by_the_process_and_taken_back(clock: ClockNemesis, tmp_path: Path) -> None:
     async def go() -> None:
         async with telling(tmp_path, clock) as tellers:
-            strike = await clock.strike(tellers, Fault("clock", (0,), "rate", 2.0))
+            active = await clock.inject(tellers, WallClockRate(0, 0, "0", 2.0))
             await soon(lambda: abs(tellers.rate() - 2) < 0.2)
-            await strike.undo()
+            await active.undo()
             await soon(lambda: abs(tellers.rate() - 1) < 0.1 and abs(tellers.off_s()) < 0.5)
 
     asyncio.run(go())
@@ -149,8 +149,8 @@ def test_a_fault_that_is_over_at_once_lasts_until_the_process_has_seen_it(
     async def go() -> None:
         async with telling(tmp_path, clock) as tellers:
             for _ in range(3):
-                strike = await clock.strike(tellers, Fault("clock", (0,), "jump", 60))
-                assert "s off" in await strike.undo()
+                active = await clock.inject(tellers, WallClockJump(0, 0, "0", 60))
+                assert "s off" in await active.undo()
                 await soon(lambda: abs(tellers.off_s()) < 0.5)
 
     asyncio.run(go())

@@ -13,6 +13,7 @@ import pytest
 from jepsen_lite.db.base import DatabaseFailed
 from jepsen_lite.db.compose import ComposeCluster, Container, Found, fewest_ends, why_not
 from jepsen_lite.db.existing import WORKLOAD_PREFIXES
+from jepsen_lite.faults.kinds import Isolate, Split
 from jepsen_lite.nemesis.network import pairs_of
 from jepsen_lite.workloads.catalogue import WORKLOADS
 
@@ -105,18 +106,18 @@ async def test_a_container_that_can_not_be_mended_keeps_no_other_from_being_mend
 
 
 @pytest.mark.parametrize(
-    ("how", "chosen", "off"),
+    ("partition", "off"),
     [
-        ("one", ["node-2"], {"node-2"}),
-        ("one and clients", ["node-3"], {"node-3"}),
-        ("mute", ["node-1"], {"node-1"}),
-        ("halves", ["node-3", "node-1", "node-2"], {"node-3"}),
+        (Isolate(0, 0, "node-2", True, True, clients_too=False), {"node-2"}),
+        (Isolate(0, 0, "node-3", True, True, clients_too=True), {"node-3"}),
+        (Isolate(0, 0, "node-1", False, True, clients_too=False), {"node-1"}),
+        (Split(0, 0, ("node-3",), "", one_way=False), {"node-3"}),
     ],
 )
 def test_as_few_nodes_lose_their_network_as_cut_all_the_ways(
-    how: str, chosen: list[str], off: set[str]
+    partition: Isolate | Split, off: set[str]
 ) -> None:
-    assert set(fewest_ends(pairs_of(how, chosen, NODES), NODES)) == off
+    assert set(fewest_ends(pairs_of(partition, NODES), NODES)) == off
 
 
 @pytest.mark.parametrize("name", ["register", "set", "counter", "session", "staleness"])

@@ -11,8 +11,9 @@ import pytest
 from jepsen_lite.db.base import NoEffect
 from jepsen_lite.db.processes import Server
 from jepsen_lite.db.raftkv import RaftkvCluster
+from jepsen_lite.faults.kinds import LOG, BitFlip, FullDisk
 from jepsen_lite.nemesis import disks
-from jepsen_lite.nemesis.base import Fault, Nemesis
+from jepsen_lite.nemesis.base import Nemesis
 from jepsen_lite.nemesis.disks import BitFlipNemesis, FullDiskNemesis
 
 REFUSES = ["sh", "-c", "exit 7"]
@@ -50,9 +51,10 @@ async def broken(
     await server.start()
     server.command = then
     try:
-        strike = await nemesis.strike(system, Fault(nemesis.name, (0,), "log", 0.5))
+        fault = FullDisk(0, 0, "0") if nemesis.name == "full-disk" else BitFlip(0, 0, "0", LOG, 0.5)
+        active = await nemesis.inject(system, fault)
         await meanwhile(server)
-        return await strike.undo(), system.died()
+        return await active.undo(), system.died()
     finally:
         await server.kill()
 

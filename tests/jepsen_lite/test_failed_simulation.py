@@ -218,7 +218,7 @@ def test_the_diagram_ends_with_what_broke_and_tells_repetitions_once(
 
 
 def test_a_cut_loses_what_crosses_it_and_nothing_else(failed: Outcome) -> None:
-    cuts = [each for each in failed.blows if each.name == "RelayedCut"]
+    cuts = [each for each in failed.fault_records if each.name == "RelayedCut"]
     lost = 0
     for message in trace(failed.happenings):
         crossed = [
@@ -240,17 +240,17 @@ def test_a_run_that_holds_keeps_no_messages() -> None:
     outcome = run(SCENARIOS["relays"](1))
     assert not outcome.problems
     assert outcome.happenings == ()
-    assert all(each.ended_s is not None for each in outcome.blows)
+    assert all(each.ended_s is not None for each in outcome.fault_records)
 
 
 def test_a_blow_names_the_leader_whom_it_met() -> None:
     plan = SCENARIOS["relays"](1)
     isolate = Isolate(2.0, 1.0, "leader", deaf=True, mute=True, clients_too=False)
     outcome = run(replace(plan, schedule=(isolate,)))
-    (blow,) = outcome.blows
-    assert blow.target.startswith("node-")
-    assert blow.ended_s == pytest.approx(blow.began_s + 1.0)
-    assert blow.to_json()["took_effect"] is True
+    (record,) = outcome.fault_records
+    assert record.target.startswith("node-")
+    assert record.ended_s == pytest.approx(record.began_s + 1.0)
+    assert record.to_json()["took_effect"] is True
 
 
 def test_the_command_prints_where_the_report_of_a_failure_is(tmp_path: Path) -> None:

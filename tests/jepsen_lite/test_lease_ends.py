@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from jepsen_lite.checkers.operations import answered, began_ns, ended_ns, told
-from jepsen_lite.faults.kinds import Kill, Schedule
-from jepsen_lite.sim.net.network import NetworkConditions
+from jepsen_lite.faults.kinds import Kill, NetworkConditions, Schedule
 from jepsen_lite.sim.run import Outcome, draw_plan, run
 from raftkv.node.clocks import ClusterClock
 
@@ -26,7 +25,7 @@ def outcome_of(seconds: float, schedule: Schedule = ()) -> Outcome:
         think_s=0.1,
         session_ttl_ms=5_000,
         clock_skew=0.03,
-        weather=NetworkConditions(),
+        conditions=NetworkConditions(),
         schedule=schedule,
         workloads=("register", "set", "lease"),
     )

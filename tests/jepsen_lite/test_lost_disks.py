@@ -22,6 +22,7 @@ from jepsen_lite.faults.kinds import (
     ForeignCopy,
     Kill,
     MemberChange,
+    NetworkConditions,
     OlderCopy,
     Schedule,
     Trigger,
@@ -38,7 +39,7 @@ from jepsen_lite.sim.injection.disk_schedule import (
     Draw,
     with_lost_disk,
 )
-from jepsen_lite.sim.net.network import NetworkConditions, SimulatedNetwork
+from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.nodes.host import CheckedNode
 from jepsen_lite.sim.run import Outcome, Plan, draw_plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
@@ -65,9 +66,9 @@ LOST = [
     ForeignCopy(1.0, 0.3, "node-2", "node-3"),
     ForeignCopy(1.0, 0.3, "node-2", "node-3", AT_ONCE),
     OlderCopy(0.5, 3.0, "node-2", 0.3, restarted=False),
-    OlderCopy(0.5, 3.0, "node-2", 2.0, restarted=False, restarts=AT_ONCE),
+    OlderCopy(0.5, 3.0, "node-2", 2.0, restarted=False, power_cuts=AT_ONCE),
     OlderCopy(0.5, 3.0, "node-2", 0.3, restarted=True),
-    OlderCopy(0.5, 3.0, "node-2", 0.3, restarted=True, restarts=(("node-1", 2.5),)),
+    OlderCopy(0.5, 3.0, "node-2", 0.3, restarted=True, power_cuts=(("node-1", 2.5),)),
     Clone(1.0, 0.0, "node-2"),
     Clone(1.0, 0.0, "node-2", AT_ONCE),
     Clone(0.5, 3.0, "node-2"),
@@ -140,11 +141,11 @@ def test_a_cluster_whose_emptied_node_waits_holds_and_gets_a_new_node(fault: Dis
 
 
 @pytest.mark.usefixtures("refused")
-@pytest.mark.parametrize("restarts", [(), (("node-3", 0.1),), (("node-3", 2.5),)], ids=str)
+@pytest.mark.parametrize("power_cuts", [(), (("node-3", 0.1),), (("node-3", 2.5),)], ids=str)
 def test_a_cluster_that_has_lost_most_of_its_disks_passes_if_it_serves_nothing(
-    restarts: tuple[tuple[str, float], ...],
+    power_cuts: tuple[tuple[str, float], ...],
 ) -> None:
-    outcome = under(EmptyDisk(2.0, 0.3, ("node-1", "node-2"), restarts))
+    outcome = under(EmptyDisk(2.0, 0.3, ("node-1", "node-2"), power_cuts))
     assert outcome.faults == {"EmptyDisk": 1}
     assert not outcome.served
     assert outcome.members_changed == 0
@@ -165,7 +166,7 @@ def test_the_disk_of_a_node_that_was_added_can_be_emptied() -> None:
     added = MemberChange(0.5, 0.0, "", add=True, add_first=True)
     outcome = under(added, EmptyDisk(0.5 + CHANGE_S, 0.2, (NEWEST,)))
     assert outcome.faults == {"Reconfigure": 1, "EmptyDisk": 1}
-    assert [blow.target for blow in outcome.blows] == ["", "node-4"]
+    assert [record.target for record in outcome.fault_records] == ["", "node-4"]
 
 
 @pytest.mark.usefixtures("refused")
@@ -173,7 +174,7 @@ def test_the_disk_of_a_founder_that_has_only_voted_can_be_emptied() -> None:
     trap = EmptyDisk(0.003, 0.1, (TRIGGERING_NODE,))
     outcome = under(founding=(TriggeredFault(0.0, 10.0, Trigger.VOTED, 1, trap),))
     assert outcome.faults == {"Ambush": 1, "EmptyDisk": 1}
-    emptied = next(blow for blow in outcome.blows if blow.name == "EmptyDisk")
+    emptied = next(record for record in outcome.fault_records if record.name == "EmptyDisk")
     assert emptied.began_s < 1.5
 
 
@@ -305,7 +306,7 @@ def test_a_fault_aimed_at_a_removed_node_strikes_another_member() -> None:
     gone = MemberChange(0.5, 0.0, "node-2", add=True, add_first=True)
     outcome = under(gone, EmptyDisk(4.5, 0.2, ("node-2",)))
     assert outcome.faults == {"Reconfigure": 1, "EmptyDisk": 1}
-    assert outcome.blows[-1].target in ("node-1", "node-3", "node-4")
+    assert outcome.fault_records[-1].target in ("node-1", "node-3", "node-4")
 
 
 # ---- how it is drawn -------------------------------------------------------------------

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from jepsen_lite.sim.net.network import NetworkConditions, SimulatedNetwork
+from jepsen_lite.faults.kinds import NetworkConditions
+from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.net.pipes import Pipe
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World

@@ -11,8 +11,8 @@ import pytest
 
 from jepsen_lite.db.base import NoEffect
 from jepsen_lite.db.raftkv import RaftkvCluster
+from jepsen_lite.faults.kinds import SnapshotLag
 from jepsen_lite.nemesis import operations
-from jepsen_lite.nemesis.base import Fault
 from raftkv.client.client import Client
 from raftkv.errors import MembershipRefused, OutcomeUnknown, RaftkvError
 
@@ -83,15 +83,15 @@ async def test_an_addition_that_was_refused_had_no_effect(tmp_path: Path) -> Non
 async def test_a_node_that_was_replaced_meanwhile_is_not_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations, "_write_bulk", AsyncMock(return_value=0))
     cluster = Cluster(tmp_path, Members())
+    monkeypatch.setattr(cluster, "write_bulk", AsyncMock(return_value=0))
     server = cluster.servers["node-2"]
     try:
         await server.start()
-        strike = await operations.SnapshotNemesis().strike(cluster, Fault("snapshot", (1,)))
+        active = await operations.SnapshotNemesis().inject(cluster, SnapshotLag(0, 0, "1", 1.5))
         cluster.retire("node-2")
         with pytest.raises(NoEffect, match="replaced meanwhile"):
-            await strike.undo()
+            await active.undo()
         assert not server.running
     finally:
         await cluster.stop()

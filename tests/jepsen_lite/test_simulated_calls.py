@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from jepsen_lite.faults.kinds import NetworkConditions
 from jepsen_lite.sim.net.client_links import SimulatedClientNetwork
-from jepsen_lite.sim.net.network import NetworkConditions, SimulatedNetwork
+from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
 from raftkv.errors import ConnectionFailed, OutcomeUnknown

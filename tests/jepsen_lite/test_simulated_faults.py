@@ -18,6 +18,7 @@ from jepsen_lite.faults.kinds import (
     Isolate,
     Kill,
     MemberChange,
+    NetworkConditions,
     PoorNetwork,
     RollingFault,
     SlowDisk,
@@ -29,7 +30,6 @@ from jepsen_lite.faults.kinds import (
     WallClockJump,
     takes_effect,
 )
-from jepsen_lite.sim.net.network import NetworkConditions
 from jepsen_lite.sim.run import Outcome, draw_plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
 
@@ -78,7 +78,7 @@ def test_a_relay_counts_when_its_first_step_has_struck() -> None:
 def test_what_a_node_refuses_has_no_effect() -> None:
     # Whoever is cut off can hand nothing over, remove nobody and commit nothing.
     alone = Isolate(0.5, 1.2, LEADER, deaf=True, mute=True, clients_too=True)
-    leader = under(alone).blows[0].target
+    leader = under(alone).fault_records[0].target
     others = sorted({"node-1", "node-2", "node-3"} - {leader})
     asked = (
         Transfer(0.6, 0.0, others[0]),

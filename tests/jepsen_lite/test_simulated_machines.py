@@ -66,7 +66,7 @@ async def test_a_record_that_rots_is_refused_by_production_code() -> None:
 
     log = SimulatedLog(at_once)
     await log.append(HardState(1, 0, 0), ENTRIES)
-    log.rot(Random(1))
+    log.flip_bit(Random(1))
     with pytest.raises(DamagedData):
         log.crash().recover()
 
@@ -77,9 +77,9 @@ async def test_a_state_that_rots_is_refused_before_and_after_a_crash(tmp_path: P
 
     state = SimulatedState(tmp_path, at_once)
     state.store.write({Family.CURRENT: {b"k": b"v"}})
-    state.rot(Random(1))
+    state.flip_bit(Random(1))
     for each in (state, state.crash()):
-        assert each.rotten
+        assert each.flipped
         with pytest.raises(DamagedData):
             await each.verification().step()
 
@@ -96,7 +96,7 @@ async def test_a_spoiled_snapshot_is_refused_and_says_nothing_of_whom_it_reaches
     checkpoint = await state.checkpoint(1, 1)
     with pytest.raises(DamagedData):
         await state.verify_received(checkpoint.path)
-    assert not state.rotten
+    assert not state.flipped
     await state.verification().step()
 
 

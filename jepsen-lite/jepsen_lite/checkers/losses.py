@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jepsen_lite.checkers.findings import at, finding, problem, who
 from jepsen_lite.checkers.lock import holds_by_name
 from jepsen_lite.checkers.operations import answered, began_ns, ended_ns
-from jepsen_lite.faults.record import NS_PER_S, FaultRecord
+from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import Operation
 from jepsen_lite.verdicts import Finding
 
@@ -16,6 +16,7 @@ SLACK_S = 0.2
 SETTLED_S = 6.0
 """So long after a fault the cluster leads again, and clients have found nodes for their watches."""
 _NAME = "losses"
+NS_PER_S = 1_000_000_000
 
 
 def check_losses(
@@ -50,9 +51,10 @@ def check_losses(
     return finding(_NAME, problems, {"removals": len(removals)})
 
 
-def _is_calm(removal: Operation, within_ns: float, blows: Sequence[FaultRecord]) -> bool:
-    until_s = (ended_ns(removal) + within_ns) / NS_PER_S
-    from_s = began_ns(removal) / NS_PER_S - SETTLED_S
+def _is_calm(removal: Operation, within_ns: float, fault_records: Sequence[FaultRecord]) -> bool:
+    until_ns = ended_ns(removal) + within_ns
+    from_ns = began_ns(removal) - SETTLED_S * NS_PER_S
     return not any(
-        blow.began_s < until_s and (blow.ended_s is None or blow.ended_s > from_s) for blow in blows
+        record.began_ns < until_ns and (record.ended_ns is None or record.ended_ns > from_ns)
+        for record in fault_records
     )

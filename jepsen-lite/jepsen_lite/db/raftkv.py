@@ -21,6 +21,8 @@ from raftkv.errors import Outcome, RaftkvError
 CHANGE_TIMEOUT_S = 30.0
 CHANGE_EVERY_S = 0.2
 LEAVE_TIMEOUT_S = 20.0
+BULK_VALUE_BYTES = 20_000
+BULK_TIMEOUT_S = 10.0
 
 # Of `raftkv serve`: told that it was removed; found nobody who lets it join, or knows of it yet.
 LEFT, NOT_JOINED = (0,), (2, 4)
@@ -130,6 +132,21 @@ class RaftkvCluster(LocalCluster, RaftkvOperations):
         if leaving.name in self.servers:  # two faults may have replaced the same one
             self.retire(leaving.name)
         await self.forget_operator()
+
+    async def write_bulk(self, total_bytes: int) -> int:
+        """Fill the log with values that no workload reads; returns the bytes acknowledged."""
+        operator = await self.operator()
+
+        async def write(number: int) -> int:
+            value = b"%d" % number * (BULK_VALUE_BYTES // len(b"%d" % number))
+            try:
+                await operator.put(f"bulk/{number % 20}", value, timeout=BULK_TIMEOUT_S)
+            except RaftkvError:
+                return 0  # another fault prevents it
+            return len(value)
+
+        count = total_bytes // BULK_VALUE_BYTES + 1
+        return sum(await asyncio.gather(*map(write, range(count))))
 
     async def _add(self, number: int) -> None:
         operator = await self.operator()

@@ -1,5 +1,13 @@
-"""What goes wrong, as values, so that a schedule can be read, replayed and reduced. Knows names and
-times, not how faults are drawn or done.
+"""Every kind of fault as an immutable value: what is broken, where, when and for how long.
+
+Real runs (`nemesis/`) and the simulator (`sim/injection/`) draw these values before a run and carry
+them out during it, so that a schedule can be read, replayed and reduced.
+
+`at_s` is the moment at which a fault begins, in seconds after the start of the faulty phase.
+`for_s` is how long it lasts; 0 for a fault that has no duration.
+
+A field `node` holds a node's name, a position in the list of nodes ("0", "1", ...: real runs do not
+know the names when they draw), or one of the roles `LEADER`, `TRIGGERING_NODE` and `NEWEST`.
 """
 
 from __future__ import annotations
@@ -8,48 +16,52 @@ import enum
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from jepsen_lite.sim.net.network import NetworkConditions
-
 LEADER = "leader"
-"""In the place of a node: whoever leads when the fault begins."""
-
-TRIGGERING_NODE = "caught"
-"""In the place of a node, inside an ambush: the one that walked into it."""
-
-
-LOG, STATE, SNAPSHOT = "log", "state", "snapshot"
-"""Where bits turn over."""
+"""The node that leads when the fault begins."""
+TRIGGERING_NODE = "triggering node"
+"""Within a `TriggeredFault`: the node to which the trigger happened."""
 NEWEST = "newest"
-"""In the place of a node: the one that was added last."""
+"""The node that was added last."""
+
+LOG, STATE, SNAPSHOT, TRUNCATED_TABLE = "log", "state", "snapshot", "cut"
+"""What a `BitFlip` damages."""
 
 PowerCuts: TypeAlias = tuple[tuple[str, float], ...]
-"""Other nodes that lose power at the moment when the fault strikes, and how long each is down."""
+"""Other nodes that lose power when the fault begins, each with the seconds that it stays down."""
 
 
-class Trigger(enum.Enum):
-    """What an ambush waits for."""
+@dataclass(frozen=True, slots=True)
+class NetworkConditions:
+    """What a simulated network does to each datagram, as probabilities, and its delays."""
 
-    CANDIDATE = "a node stands for election"
-    VOTED = "a node has voted for another one"
-    LEADER = "a node has been elected"
-    APPENDED = "a leader has an entry that nobody else has"
-    MEMBERSHIP = "a leader has a membership that nobody else has"
-    COMMITTED = "a leader knows of a commit that nobody else knows of"
+    delay_s_min: float = 0.0002
+    delay_s_mean: float = 0.0005
+    loss: float = 0.0
+    duplication: float = 0.0
+    straggling: float = 0.0
+    """The share of datagrams that are delayed so much that later ones overtake them."""
+    straggle_s_max: float = 0.3
+
+
+# ---- processes ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """The nodes' processes die; each comes back after `for_s`."""
+    """The nodes' processes are killed (SIGKILL) and started again after `for_s`.
+
+    `power`: the machines lose power, so that writes that were not synced may be lost.
+    """
 
     at_s: float
     for_s: float
     nodes: tuple[str, ...]
-    power: bool  # what was not synced may be lost
+    power: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The node stands still (SIGSTOP) and goes on as if nothing had happened."""
+    """The node's process is stopped (SIGSTOP) and continues after `for_s`."""
 
     at_s: float
     for_s: float
@@ -57,8 +69,23 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """The node is asked to stop (SIGTERM) and is started again after `for_s`."""
+
+    at_s: float
+    for_s: float
+    node: str
+
+
+# ---- network -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
 class Isolate:
-    """The node and the others don't reach each other; `deaf`, `mute`: only one way is cut."""
+    """The node is partitioned from the other nodes, and from all clients if `clients_too`.
+
+    `deaf`: nothing reaches the node. `mute`: nothing that the node sends arrives.
+    """
 
     at_s: float
     for_s: float
@@ -70,7 +97,10 @@ class Isolate:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Two groups that don't reach each other, but for `bridge`, which reaches all (if not "")."""
+    """`group` is partitioned from all other nodes, except from `bridge`, which reaches every node.
+
+    `bridge` "": there is none. `one_way`: only what `group` sends is lost.
+    """
 
     at_s: float
     for_s: float
@@ -80,7 +110,18 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class Ring:
+    """Each node reaches only its neighbours in `nodes`, as many as make a majority with it."""
+
+    at_s: float
+    for_s: float
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SlowLink:
+    """What `source` sends to `target` takes `delay_s` longer."""
+
     at_s: float
     for_s: float
     source: str
@@ -89,14 +130,52 @@ class SlowLink:
 
 
 @dataclass(frozen=True, slots=True)
-class PoorNetwork:
+class SlowNode:
+    """What the node sends (`outgoing`), or what is sent to it (`incoming`), takes longer."""
+
     at_s: float
     for_s: float
-    weather: NetworkConditions
+    node: str
+    outgoing: bool
+    incoming: bool
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PoorNetwork:
+    """The whole network loses, duplicates and delays as `conditions` say."""
+
+    at_s: float
+    for_s: float
+    conditions: NetworkConditions
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenLink:
+    """The connection from `source` to `target` breaks; frames on their way may be lost."""
+
+    at_s: float
+    for_s: float
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Every connection of the node, to peers and clients, is reset."""
+
+    at_s: float
+    for_s: float
+    node: str
+
+
+# ---- disks -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class SlowDisk:
+    """Every sync of the nodes' disks takes about `delay_s` longer."""
+
     at_s: float
     for_s: float
     nodes: tuple[str, ...]
@@ -105,88 +184,52 @@ class SlowDisk:
 
 @dataclass(frozen=True, slots=True)
 class FullDisk:
-    """Every write fails; the node stops, and comes back when there is room."""
+    """Every write fails, so that the node stops; after `for_s` there is room and it is started."""
 
     at_s: float
     for_s: float
     node: str
-
-
-@dataclass(frozen=True, slots=True)
-class BrokenLink:
-    """The node is told that its link to the other broke, and what it had sent may be lost."""
-
-    at_s: float
-    for_s: float
-    source: str
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """An operator moves leadership."""
-
-    at_s: float
-    for_s: float
-    to: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """The node is asked to stop (SIGTERM), and started again."""
-
-    at_s: float
-    for_s: float
-    node: str
-
-
-@dataclass(frozen=True, slots=True)
-class MemberChange:
-    """An operator adds a new node, or removes one, or both: first the one, then the other."""
-
-    at_s: float
-    for_s: float
-    remove: str  # "": nobody
-    add: bool
-    add_first: bool
 
 
 @dataclass(frozen=True, slots=True)
 class BitFlip:
-    """A bit turns over.
+    """Bits of the node's disk flip.
 
-    In the log on the node's disk: its power goes as well, and it reads the log when it is back. In
-    the state: it finds out when it reads the row, scrubs, or is to send a snapshot. Only one node
-    of a run, and only where the others can go on without it. In the next snapshot that arrives
-    anywhere: nobody is the worse for it.
+    LOG: in the log, while the node is down; it reads the log when it starts. STATE: in the tables;
+    the node meets the damage when it reads the row, scrubs, or sends a snapshot. SNAPSHOT: in the
+    next snapshot that arrives at any node. TRUNCATED_TABLE: a table loses its second half.
+    At most one node of a run, and only if the others can continue without it.
     """
 
     at_s: float
     for_s: float
     node: str
     part: str = LOG
+    seed: float = 0.0
+    """Chooses the bits, in real runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmptyDisk:
-    """The nodes lose power. When they boot again, after `for_s`, their disks are empty.
+    """The nodes lose power. When they start again, after `for_s`, their disks are empty.
 
-    Never all members at once. After a majority of them the cluster must serve nothing any more.
+    Never all members at once. If a majority loses its disks, the cluster must serve nothing.
     """
 
     at_s: float
     for_s: float
     nodes: tuple[str, ...]
-    restarts: PowerCuts = ()
+    power_cuts: PowerCuts = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OlderCopy:
-    """The node's disk is copied. After `for_s` the node loses power, and `down_s` later it boots
-    from the copy.
+    """The node's disk is copied. After `for_s` the node loses power; `down_s` later it starts from
+    the copy.
 
-    The fault strikes only if the peers have noted something that the copy lacks: acknowledgements
-    of the node, or a later start of it (`restarted`: it restarts right after it was copied).
+    The fault takes effect only if the peers have recorded something that the copy lacks: later
+    acknowledgements of the node, or a later start of it (`restarted`: the node restarts right after
+    the copy was taken).
     """
 
     at_s: float
@@ -194,48 +237,41 @@ class OlderCopy:
     node: str
     down_s: float
     restarted: bool
-    restarts: PowerCuts = ()
+    power_cuts: PowerCuts = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignCopy:
-    """The node loses power. When it boots, after `for_s`, its disk is a copy of `source`'s."""
+    """The node loses power. After `for_s` it starts from a copy of `source`'s disk."""
 
     at_s: float
     for_s: float
     node: str
     source: str
-    restarts: PowerCuts = ()
+    power_cuts: PowerCuts = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Clone:
     """The node's disk is copied. After `for_s` a second node of the same id runs from the copy, on
-    a machine of its own, until everything is healed.
+    a machine of its own, until the end of the faulty phase.
 
-    A cut of the network takes both or neither: no protocol can detect two clones that no common
-    member sees. `restarts` may name the node itself.
+    A partition applies to both nodes or to neither: no protocol can detect two clones if no member
+    reaches both. `power_cuts` may name the node itself.
     """
 
     at_s: float
     for_s: float
     node: str
-    restarts: PowerCuts = ()
+    power_cuts: PowerCuts = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Stranger:
-    """Somebody who is no member calls the node and `says` what can't be (strangers.py)."""
-
-    at_s: float
-    for_s: float
-    node: str
-    says: str
+# ---- clocks ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ClockJump:
-    """The node's clock is suddenly further on, as after the machine has slept."""
+    """The node's monotonic clock jumps ahead, as after the machine has slept."""
 
     at_s: float
     for_s: float
@@ -245,7 +281,7 @@ class ClockJump:
 
 @dataclass(frozen=True, slots=True)
 class ClockRate:
-    """The node's clock runs fast or slow."""
+    """The node's monotonic clock runs fast or slow."""
 
     at_s: float
     for_s: float
@@ -255,7 +291,7 @@ class ClockRate:
 
 @dataclass(frozen=True, slots=True)
 class WallClockJump:
-    """Somebody sets the node's clock, forth or back; what measures time by it is deceived."""
+    """The node's wall clock is set forward or back."""
 
     at_s: float
     for_s: float
@@ -264,8 +300,41 @@ class WallClockJump:
 
 
 @dataclass(frozen=True, slots=True)
+class WallClockRate:
+    """The node's wall clock runs fast or slow."""
+
+    at_s: float
+    for_s: float
+    node: str
+    rate: float
+
+
+# ---- operators and strangers -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """An operator transfers leadership to a node."""
+
+    at_s: float
+    for_s: float
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberChange:
+    """An operator removes a node (`remove`, "": none), adds a new one, or does both in turn."""
+
+    at_s: float
+    for_s: float
+    remove: str
+    add: bool
+    add_first: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DirectRemoval:
-    """Somebody asks the node itself to remove another one: at once, whatever it is about."""
+    """The node itself is asked to remove another one, whatever it is doing."""
 
     at_s: float
     for_s: float
@@ -275,23 +344,63 @@ class DirectRemoval:
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """Somebody has the store forget its history."""
+    """The store's history is compacted."""
 
     at_s: float
     for_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotLag:
+    """The node is down until the others have compacted their logs, so that it needs a snapshot.
+
+    `compactions`: how much is written meanwhile, in multiples of the log size that is compacted.
+    """
+
+    at_s: float
+    for_s: float
+    node: str
+    compactions: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A process that is no member calls the node's peer port and sends the message `says`.
+
+    The messages are in `sim/injection/strangers.py`.
+    """
+
+    at_s: float
+    for_s: float
+    node: str
+    says: str
+
+
 DiskFault: TypeAlias = EmptyDisk | OlderCopy | ForeignCopy | Clone
+
+# ---- faults that begin when a node reaches a state ---------------------------------------
+
+
+class Trigger(enum.Enum):
+    """The event that a `TriggeredFault` or a step of a `RollingFault` waits for."""
+
+    CANDIDATE = "a node becomes a candidate"
+    VOTED = "a node has voted for another one"
+    LEADER = "a node has been elected"
+    APPENDED = "a leader has an entry that no other node has"
+    MEMBERSHIP = "a leader has a configuration that no other node has"
+    COMMITTED = "a leader knows of a commit that no other node knows of"
+
 
 Triggerable: TypeAlias = Kill | Pause | Isolate | SlowDisk | EmptyDisk | DirectRemoval
 
 
 @dataclass(frozen=True, slots=True)
 class TriggeredFault:
-    """The next `times` nodes that this happens to within `for_s` meet `fault`, soon after.
+    """`fault` begins each of the next `times` times that `trigger` happens within `for_s`.
 
-    Elections are short and rare: what goes wrong only in them is not found by chance alone.
-    `fault.at_s` is how soon.
+    Elections are short and rare: a fault at a random moment hardly ever meets one. `fault.at_s` is
+    the delay from the trigger to the fault.
     """
 
     at_s: float
@@ -303,55 +412,61 @@ class TriggeredFault:
 
 @dataclass(frozen=True, slots=True)
 class RollingFault:
-    """One node after the other is cut off from the other nodes, each until the next one is.
+    """One node after another is isolated from the other nodes; the previous one is healed then.
 
-    A step is what to wait for, how soon after it to strike whom it happened to, and what else to
-    do then. So two minorities and two histories alternate: what was half done under one leader
-    meets what was half done under the next.
+    Each step is a trigger and the delay from it to the isolation of its node. Two minorities and
+    two histories alternate, so that work left unfinished under one leader meets work left
+    unfinished under the next.
     """
 
     at_s: float
     for_s: float
     steps: tuple[tuple[Trigger, float], ...]
-    crash: bool  # else only the network is cut, and its clients still reach it
+    crash: bool
+    """The node is killed. False: it is partitioned from the other nodes, not from its clients."""
 
 
 Fault: TypeAlias = (
     Kill
     | Pause
+    | Stop
     | Isolate
     | Split
+    | Ring
     | SlowLink
+    | SlowNode
     | PoorNetwork
+    | BrokenLink
+    | Reset
     | SlowDisk
     | FullDisk
-    | BrokenLink
-    | Transfer
-    | Stop
-    | MemberChange
     | BitFlip
     | EmptyDisk
     | OlderCopy
     | ForeignCopy
     | Clone
-    | Stranger
     | ClockJump
     | ClockRate
     | WallClockJump
+    | WallClockRate
+    | Transfer
+    | MemberChange
     | DirectRemoval
     | Compaction
+    | SnapshotLag
+    | Stranger
     | TriggeredFault
     | RollingFault
 )
 Schedule: TypeAlias = tuple[Fault, ...]
 
 UNREAD = WallClockJump.__name__
-"""Nothing in raftkv reads that clock: the fault proves that, and nothing about anything else."""
+"""No raftkv code reads the wall clock: this fault alone proves nothing else."""
 
 
 def takes_effect(fault: Fault) -> bool:
-    """Whether this is certain before the run: it is done to a machine of the beginning, which runs,
-    unless another fault has met it before. All others may find nobody, or be refused.
+    """Whether a simulated fault is certain to take effect: it is aimed at a founding node, which
+    runs unless another fault stopped it before. All others may find no target, or be refused.
     """
     match fault:
         case Kill() | SlowDisk():

@@ -1,81 +1,70 @@
-"""What became of the schedule's faults: when each struck, whom, and until when."""
+"""The record of what became of each fault of a run: one line of `faults.jsonl` each."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, TypeAlias
 
-from jepsen_lite.sim.world import World
-
-NS_PER_S = 1_000_000_000
-
 Undo: TypeAlias = Callable[[], None]
-"""Takes back what a fault has done."""
+"""Reverts a simulated fault."""
 
 OnEffect: TypeAlias = Callable[[], None]
-"""To be called when a fault has met something; more than once is as good as once."""
+"""To be called when a fault takes effect; idempotent."""
 
 
 def no_action() -> None:
-    """It is over when it has begun, or nobody waits for it."""
+    """The undo of a fault that has no duration."""
 
 
 @dataclass(slots=True)
 class FaultRecord:
-    """One thing that was done to somebody. `ended_s` None: it has not been taken back yet."""
+    """One fault; times are those of the history. `ended_ns` None: it was not reverted (yet)."""
 
     name: str
     target: str
-    detail: str
-    began_s: float
-    ended_s: float | None = None
-    took_effect: bool = False
+    began_ns: int
+    ended_ns: int | None
+    detail: str = ""
+    took_effect: bool = True
 
     def to_json(self) -> Mapping[str, Any]:
-        """A line of faults.jsonl."""
-        return {
-            "name": self.name,
-            "target": self.target,
-            "began_ns": round(self.began_s * NS_PER_S),
-            "ended_ns": round(self.ended_s * NS_PER_S) if self.ended_s is not None else None,
-            "detail": self.detail,
-            "took_effect": self.took_effect,
-        }
+        return asdict(self)
 
 
 class FaultLog:
-    """All that was dealt out in a run, in its order: also what met nothing that it could break."""
+    """The faults of a run in the order in which they began, those without effect included."""
 
-    def __init__(self, world: World) -> None:
-        self.dealt: list[FaultRecord] = []
-        self._world = world
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        self.records: list[FaultRecord] = []
+        self._now_ns = now_ns
 
     def begin(self, name: str, target: str, detail: str) -> FaultRecord:
-        blow = FaultRecord(name, target, detail, self._world.now_s)
-        self.dealt.append(blow)
-        return blow
+        """A fault begins; it has no effect yet."""
+        record = FaultRecord(name, target, self._now_ns(), None, detail, took_effect=False)
+        self.records.append(record)
+        return record
 
-    def end(self, blow: FaultRecord) -> None:
-        """It has been taken back now, unless it was before."""
-        if blow.ended_s is None:
-            blow.ended_s = self._world.now_s
+    def end(self, record: FaultRecord) -> None:
+        """The fault has been reverted, unless it was before."""
+        if record.ended_ns is None:
+            record.ended_ns = self._now_ns()
 
 
 def detail_of(fault: object) -> str:
-    """What else a fault says of itself, in a line."""
+    """The parameters of a fault, in a line."""
     assert is_dataclass(fault)
-    told = {each.name: getattr(fault, each.name) for each in fields(fault) if each.name != "at_s"}
-    return ", ".join(f"{name} {_told(found)}" for name, found in told.items())
+    shown = {each.name: getattr(fault, each.name) for each in fields(fault) if each.name != "at_s"}
+    return ", ".join(f"{name} {_shown(value)}" for name, value in shown.items())
 
 
-def _told(found: object) -> str:
-    match found:
+def _shown(value: object) -> str:
+    match value:
         case enum.Enum():
-            return f"“{found.value}”"
+            return f"“{value.value}”"
         case float():
-            return f"{found:.3g}"
+            return f"{value:.3g}"
         case tuple():
-            return f"({', '.join(map(_told, found))})"
-    return f"{type(found).__name__}({detail_of(found)})" if is_dataclass(found) else str(found)
+            return f"({', '.join(map(_shown, value))})"
+    return f"{type(value).__name__}({detail_of(value)})" if is_dataclass(value) else str(value)

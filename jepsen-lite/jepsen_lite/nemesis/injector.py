@@ -1,128 +1,115 @@
-"""Carries out a schedule on a system, writes down what came of it, and takes everything back."""
+"""Carries out a schedule of faults on a real cluster, records each, and reverts everything."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from jepsen_lite.db.base import Database, DatabaseFailed, NoEffect
-from jepsen_lite.nemesis.base import ActiveFault, Fault, Nemesis, nothing_to_undo
+from jepsen_lite.faults.kinds import Fault
+from jepsen_lite.faults.record import FaultRecord
+from jepsen_lite.nemesis.base import ActiveFault, Nemesis, nothing_to_undo
+from jepsen_lite.nemesis.schedule import ScheduledFault
 
 RECOVERY_S = 60.0
-LOOK_AGAIN_S = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Struck:
-    """What became of a fault; times are those of the history."""
-
-    name: str
-    target: str
-    began_ns: int
-    ended_ns: int
-    detail: str
-    took_effect: bool
-
-    def to_json(self) -> Mapping[str, Any]:
-        return asdict(self)
+POLL_S = 0.2
 
 
 class FaultInjector:
-    """`struck` has every fault that is over; `problems`, what could not be taken back."""
+    """`problems` has what could not be reverted. `on_record` is called when a fault is over."""
 
     def __init__(
         self,
-        system: Database,
+        db: Database,
         nemeses: Sequence[Nemesis],
         now_ns: Callable[[], int],
-        on_struck: Callable[[Struck], None],
+        on_record: Callable[[FaultRecord], None],
     ) -> None:
         self.problems: list[str] = []
-        self._system = system
+        self._db = db
         self._nemeses = {nemesis.name: nemesis for nemesis in nemeses}
         self._now_ns = now_ns
-        self._on_struck = on_struck
-        # Two of one kind never overlap, however long it takes to undo one: so of three disks one
-        # is damaged at most.
-        self._under_way: set[str] = set()
+        self._on_record = on_record
+        # Two faults of one kind never overlap, however long an undo takes: so at most one of
+        # three disks is damaged.
+        self._active: set[str] = set()
 
-    async def carry_out(self, schedule: Sequence[Fault]) -> None:
+    async def carry_out(self, schedule: Sequence[ScheduledFault]) -> None:
         """Return when every fault is over."""
-        begun_ns = self._now_ns()
+        start_ns = self._now_ns()
         async with asyncio.TaskGroup() as group:
-            for fault in schedule:
-                group.create_task(self._happen(fault, begun_ns))
+            for each in schedule:
+                group.create_task(self._run(each.nemesis, each.fault, start_ns))
 
-    async def _happen(self, fault: Fault, begun_ns: int) -> None:
-        await asyncio.sleep(fault.at_s - (self._now_ns() - begun_ns) / 1e9)
+    async def _run(self, name: str, fault: Fault, start_ns: int) -> None:
+        await asyncio.sleep(fault.at_s - (self._now_ns() - start_ns) / 1e9)
         began_ns = self._now_ns()
-        nemesis = self._nemeses[fault.name]
-        if fault.name in self._under_way:
-            self._note(fault, _NOBODY, began_ns, "the one before is not over", took_effect=False)
+        if name in self._active:
+            detail = "the previous fault of this kind is not over"
+            self._record(name, _NOT_BEGUN, began_ns, detail, took_effect=False)
             return
-        self._under_way.add(fault.name)
+        self._active.add(name)
         try:
-            await self._strike_and_undo(nemesis, fault, began_ns)
+            await self._inject_and_undo(name, fault, began_ns)
         finally:
-            self._under_way.remove(fault.name)
+            self._active.remove(name)
 
-    async def _strike_and_undo(self, nemesis: Nemesis, fault: Fault, began_ns: int) -> None:
+    async def _inject_and_undo(self, name: str, fault: Fault, began_ns: int) -> None:
         try:
-            strike = await nemesis.strike(self._system, fault)
+            active = await self._nemeses[name].inject(self._db, fault)
         except NoEffect as reason:
-            self._note(fault, _NOBODY, began_ns, str(reason), took_effect=False)
+            self._record(name, _NOT_BEGUN, began_ns, str(reason), took_effect=False)
             return
         except Exception as error:  # noqa: BLE001 - one fault that fails must not end the others
-            self._failed(fault, _NOBODY, began_ns, error)
+            self._failed(name, _NOT_BEGUN, began_ns, error)
             return
         try:
             await asyncio.sleep(fault.for_s)
         finally:
-            await self._undo(fault, strike, began_ns)
+            await self._undo(name, active, began_ns)
 
-    async def _undo(self, fault: Fault, strike: ActiveFault, began_ns: int) -> None:
+    async def _undo(self, name: str, active: ActiveFault, began_ns: int) -> None:
         try:
-            more = await strike.undo()
+            more = await active.undo()
         except NoEffect as reason:
-            self._note(fault, strike, began_ns, f"{strike.detail}; {reason}", took_effect=False)
-        except Exception as error:  # noqa: BLE001 - said in the verdict
-            self._failed(fault, strike, began_ns, error)
+            detail = f"{active.detail}; {reason}"
+            self._record(name, active, began_ns, detail, took_effect=False)
+        except Exception as error:  # noqa: BLE001 - it becomes a problem of the run
+            self._failed(name, active, began_ns, error)
         else:
-            detail = f"{strike.detail}; {more}" if more else strike.detail
-            self._note(fault, strike, began_ns, detail, took_effect=True)
+            detail = f"{active.detail}; {more}" if more else active.detail
+            self._record(name, active, began_ns, detail, took_effect=True)
 
-    def _failed(self, fault: Fault, strike: ActiveFault, began_ns: int, error: Exception) -> None:
+    def _failed(self, name: str, active: ActiveFault, began_ns: int, error: Exception) -> None:
         text = f"{type(error).__name__}: {error}"
-        self.problems.append(f"the fault {fault.name} could not be done or undone: {text}")
-        self._note(fault, strike, began_ns, text, took_effect=False)
+        self.problems.append(f"the fault {name} could not be injected or reverted: {text}")
+        self._record(name, active, began_ns, text, took_effect=False)
 
-    def _note(
-        self, fault: Fault, strike: ActiveFault, began_ns: int, detail: str, *, took_effect: bool
+    def _record(
+        self, name: str, active: ActiveFault, began_ns: int, detail: str, *, took_effect: bool
     ) -> None:
-        self._on_struck(
-            Struck(fault.name, strike.target, began_ns, self._now_ns(), detail, took_effect)
+        self._on_record(
+            FaultRecord(name, active.target, began_ns, self._now_ns(), detail, took_effect)
         )
 
     async def recover(self) -> None:
-        """Everything runs and every node serves again, or a problem says who does not."""
-        for machine in list(self._system.machines.values()):
+        """Start every node and wait until it serves; a node that does not is a problem."""
+        for machine in list(self._db.machines.values()):
             await machine.resume()
             await machine.start()
         try:
-            await self._system.finish_replacements()
+            await self._db.finish_replacements()
         except DatabaseFailed as error:
             self.problems.append(str(error))
         until_ns = self._now_ns() + round(RECOVERY_S * 1e9)
-        while missing := await self._system.not_ready():
+        while missing := await self._db.not_ready():
             if self._now_ns() > until_ns:
                 self.problems += [
                     f"{name} does not serve {RECOVERY_S:.0f} s after everything was healed: {why}"
                     for name, why in missing.items()
                 ]
                 return
-            await asyncio.sleep(LOOK_AGAIN_S)
+            await asyncio.sleep(POLL_S)
 
 
-_NOBODY = ActiveFault("", "", nothing_to_undo)
+_NOT_BEGUN = ActiveFault("", "", nothing_to_undo)

@@ -15,10 +15,11 @@ from textwrap import wrap
 
 from markupsafe import Markup
 
+from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.report.drawing import Drawing
 from jepsen_lite.report.focus import Focus
 from jepsen_lite.report.format import call, count, shortened
-from jepsen_lite.report.record import Fault, Message, RunRecord
+from jepsen_lite.report.record import Message, RunRecord
 from jepsen_lite.verdicts import Validity
 
 WIDTH = 1100
@@ -155,7 +156,7 @@ def _marks(record: RunRecord, focus: Focus, low_ns: int, high_ns: int) -> Iterat
     return (each for each in found if low_ns <= each.time_ns <= high_ns)
 
 
-def _named(fault: Fault) -> str:
+def _named(fault: FaultRecord) -> str:
     return f"{fault.name} {fault.target}".strip()
 
 

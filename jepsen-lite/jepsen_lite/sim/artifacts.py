@@ -30,7 +30,7 @@ def keep(outcome: Outcome, store: Path) -> RunDirectory:
     directory = Store(store).new_run(f"sim-{outcome.plan.seed}", datetime.now(UTC))
     directory.write_test(_test(outcome))
     (directory.path / HISTORY).write_text(outcome.history.to_lines())
-    _write_lines(directory.path / FAULTS, (blow.to_json() for blow in outcome.blows))
+    _write_lines(directory.path / FAULTS, (record.to_json() for record in outcome.fault_records))
     messages = trace(outcome.happenings)
     _write_lines(directory.path / MESSAGES, (message.to_json() for message in messages))
     directory.logs.mkdir()

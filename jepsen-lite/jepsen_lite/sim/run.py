@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from jepsen_lite.checkers.losses import check_losses
-from jepsen_lite.faults.kinds import UNREAD, Schedule
+from jepsen_lite.faults.kinds import UNREAD, NetworkConditions, Schedule
 from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import History, Kind
 from jepsen_lite.judge import safely, titled
@@ -25,7 +25,7 @@ from jepsen_lite.sim.injection.injector import SimulatedNemesis
 from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions, draw_schedule
 from jepsen_lite.sim.injection.strangers import draw_strangers
 from jepsen_lite.sim.lock_liveness import LockLiveness
-from jepsen_lite.sim.net.network import NetworkConditions, SimulatedNetwork
+from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.net.traffic import TrafficEvent
 from jepsen_lite.sim.node_logs import follow
 from jepsen_lite.sim.nodes.cluster import Cluster
@@ -67,7 +67,7 @@ class Plan:
     think_s: float
     session_ttl_ms: int
     clock_skew: float
-    weather: NetworkConditions
+    conditions: NetworkConditions
     tuning: NodeTuning
     schedule: Schedule
     workloads: tuple[str, ...]
@@ -99,7 +99,7 @@ class Outcome:
     checks: int
     leaders: int
     findings: tuple[Finding, ...]
-    blows: tuple[FaultRecord, ...]
+    fault_records: tuple[FaultRecord, ...]
     failed_s: float | None
     happenings: tuple[TrafficEvent, ...]
     served: bool
@@ -137,7 +137,7 @@ def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Pla
         think_s=rng.choice((0.1, 0.3, 1.0)),
         session_ttl_ms=rng.choice((1_500, 5_000, 60_000)),
         clock_skew=rng.choice((0.0, 0.0, 0.03 if leader_lease else 0.05)),
-        weather=draw_conditions(rng) if rng.random() < 0.3 else NetworkConditions(),
+        conditions=draw_conditions(rng) if rng.random() < 0.3 else NetworkConditions(),
         tuning=NodeTuning(
             tick_ms=50,
             log_retained_bytes=log_compaction_bytes // rng.choice((2, 8)),
@@ -153,7 +153,11 @@ def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Pla
         workloads=workloads,
     )
     schedule, founding = with_lost_disk(
-        Random(f"{seed}/disks"), schedule, names, seconds, fair=plan.weather == NetworkConditions()
+        Random(f"{seed}/disks"),
+        schedule,
+        names,
+        seconds,
+        fair=plan.conditions == NetworkConditions(),
     )
     return replace(plan, schedule=schedule, founding=founding)
 
@@ -195,7 +199,7 @@ class Simulation:
         self.history = History()
         self.world = World(plan.seed)
         follow(self.world)
-        self.network = SimulatedNetwork(self.world, plan.weather)
+        self.network = SimulatedNetwork(self.world, plan.conditions)
         self.invariants = Invariants()
         self.workloads: Sequence[Workload] = [WORKLOADS[name]() for name in plan.workloads]
         self.cluster = Cluster(
@@ -250,7 +254,7 @@ class Simulation:
             self.invariants.checks,
             len(self.invariants.leaders),
             tuple(self.findings),
-            self.nemesis.blows,
+            self.nemesis.fault_records,
             self.failed_s,
             tuple(self.cluster.traffic.happenings) if self.problems else (),
             self.served,
@@ -280,7 +284,7 @@ class Simulation:
         if isinstance(workload, RemovedLockWorkload | RemovedLeaderWorkload):
             operations = list(self.history.operations(workload.name))
             taken, left = workload.takes, workload.gives_back
-            found.append(check_losses(operations, taken, left, self.nemesis.blows))
+            found.append(check_losses(operations, taken, left, self.nemesis.fault_records))
         return found
 
     def _operator_done(self) -> bool:

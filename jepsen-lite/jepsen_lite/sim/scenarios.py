@@ -24,6 +24,7 @@ from jepsen_lite.faults.kinds import (
     Isolate,
     Kill,
     MemberChange,
+    NetworkConditions,
     Pause,
     RollingFault,
     SlowDisk,
@@ -36,7 +37,6 @@ from jepsen_lite.faults.kinds import (
 from jepsen_lite.sim.injection.disk_schedule import COPIED, EMPTIED, Draw, clone
 from jepsen_lite.sim.injection.schedule import draw_conditions, draw_rolling, draw_triggered
 from jepsen_lite.sim.injection.strangers import FRAMES, REFUSALS
-from jepsen_lite.sim.net.network import NetworkConditions
 from jepsen_lite.sim.run import PLAIN, Plan, at_rate, draw_plan
 
 SECONDS = 10.0
@@ -71,11 +71,11 @@ def relays(seed: int) -> Plan:
 def elections(seed: int) -> Plan:
     """Whoever stands for election or has won it meets with something."""
     plan, rng = _busy(seed, "elections")
-    weather = draw_conditions(rng) if rng.random() < 0.5 else NetworkConditions()
+    conditions = draw_conditions(rng) if rng.random() < 0.5 else NetworkConditions()
     faults: list[Fault] = [draw_triggered(rng, _names(plan), at_s) for at_s in (1.0, 1.1, 4.0, 7.0)]
     for at_s in range(2, 10):
         faults.append(Kill(float(at_s), rng.uniform(0.1, 1.0), (LEADER,), power=True))
-    return replace(plan, weather=weather, schedule=tuple(faults))
+    return replace(plan, conditions=conditions, schedule=tuple(faults))
 
 
 def power_cuts(seed: int) -> Plan:
@@ -221,7 +221,7 @@ def strangers(seed: int) -> Plan:
 
 
 def older_programs(seed: int) -> Plan:
-    """The first nodes run an older program; one after the other restarts with the present one."""
+    """The first nodes run an older program; one after the other power_cuts with the present one."""
     plan, rng = _busy(seed, "older programs")
     names = _names(plan)
     faults: list[Fault] = [
@@ -382,7 +382,7 @@ def _busy(seed: int, purpose: str) -> tuple[Plan, Random]:
         clients=3,
         workers_per_client=2,
         think_s=0.05,
-        weather=NetworkConditions(),
+        conditions=NetworkConditions(),
         clock_skew=0.0,
         schedule=(),
         founding=(),

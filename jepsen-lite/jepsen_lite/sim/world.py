@@ -27,6 +27,9 @@ class World:
         self._until_s = 0.0
         self._stopped = False
 
+    def now_ns(self) -> int:
+        return round(self.now_s * 1e9)
+
     def rng(self, purpose: str) -> Random:
         """A source of chance for one purpose, so that one more draw here changes none there."""
         # A str is hashed with SHA-512 by `random`, not with the process's own hash seed.

@@ -71,28 +71,28 @@ class DiskFaults:
         self._operator = operator
         self._cut_power = cut_power
 
-    def begin(self, fault: DiskFault, landed: OnEffect) -> Undo | None:
+    def begin(self, fault: DiskFault, on_effect: OnEffect) -> Undo | None:
         """Begin the fault; None if its outcome would not be defined now.
 
-        `landed` is called when a disk has been lost or doubled. A copy is put to use by the `Undo`.
+        `on_effect` is called when a disk was lost or doubled. The `Undo` puts a copy to use.
         """
         match fault:
             case EmptyDisk():
-                return self._empty(fault, landed)
+                return self._empty(fault, on_effect)
             case ForeignCopy():
-                return self._put_foreign(fault, landed)
+                return self._put_foreign(fault, on_effect)
             case OlderCopy():
-                return self._put_older(fault, landed)
+                return self._put_older(fault, on_effect)
             case Clone():
-                return self._clone(fault, landed)
+                return self._clone(fault, on_effect)
 
-    def _empty(self, fault: EmptyDisk, landed: OnEffect) -> Undo | None:
+    def _empty(self, fault: EmptyDisk, on_effect: OnEffect) -> Undo | None:
         hosts = self._targets.members(fault)
         if not self._settled(hosts):
             return None
-        self._restart(fault.restarts)
+        self._restart(fault.power_cuts)
         self._lose(hosts, Loss.EMPTIED, None)
-        landed()
+        on_effect()
 
         def boot() -> None:
             for host in hosts:
@@ -100,20 +100,20 @@ class DiskFaults:
 
         return boot
 
-    def _put_foreign(self, fault: ForeignCopy, landed: OnEffect) -> Undo | None:
+    def _put_foreign(self, fault: ForeignCopy, on_effect: OnEffect) -> Undo | None:
         hosts = self._targets.members(fault)
         if not self._settled(hosts):
             return None
         host, source = hosts
         copy = source.disk.copy()
-        self._restart(fault.restarts)
+        self._restart(fault.power_cuts)
         self._lose([host], Loss.FOREIGN, copy)
-        landed()
+        on_effect()
         return host.boot
 
     # ---- copies of a node's own disk -------------------------------------------------
 
-    def _put_older(self, fault: OlderCopy, landed: OnEffect) -> Undo | None:
+    def _put_older(self, fault: OlderCopy, on_effect: OnEffect) -> Undo | None:
         copy = self._copy(fault)
         if copy is None:
             return None
@@ -125,14 +125,14 @@ class DiskFaults:
 
         def put() -> None:
             if copy.noted and self._settled([copy.host]) and (fault.restarted or self._calm(copy)):
-                self._restart(fault.restarts)
+                self._restart(fault.power_cuts)
                 self._lose([copy.host], Loss.OLDER, copy.disk)
                 self._world.after(fault.down_s, copy.host.boot)
-                landed()
+                on_effect()
 
         return put
 
-    def _clone(self, fault: Clone, landed: OnEffect) -> Undo | None:
+    def _clone(self, fault: Clone, on_effect: OnEffect) -> Undo | None:
         old = fault.for_s > 0
         copy = self._copy(fault)
         if copy is None:
@@ -145,10 +145,10 @@ class DiskFaults:
             if known and self._settled([copy.host]):
                 loss = Loss.OLDER if old else Loss.TWIN
                 clone = self._cluster.add_clone(copy.host, copy.disk, loss)
-                self._restart(fault.restarts)
-                later_s = MET_S if old and fault.restarts else 0.0
+                self._restart(fault.power_cuts)
+                later_s = MET_S if old and fault.power_cuts else 0.0
                 self._world.after(later_s, clone.boot)
-                landed()
+                on_effect()
 
         return start
 
@@ -207,8 +207,8 @@ class DiskFaults:
             return "", 0
         return host.name, host.node.term
 
-    def _restart(self, restarts: PowerCuts) -> None:
-        for name, down_s in restarts:
+    def _restart(self, power_cuts: PowerCuts) -> None:
+        for name, down_s in power_cuts:
             host = self._targets.host(name)
             if host is not None and host.up:
                 self._cut_power(host, power=True)

@@ -88,8 +88,8 @@ def emptied_while_one_lags(rng: Random, nodes: Sequence[str], at_s: float) -> Dr
     """The last acknowledged writes were on the emptied disk, and are on one that is back late."""
     one, late, *lagging = rng.sample(list(nodes), len(nodes))
     for_s = _down_s(rng)
-    restarts = ((late, for_s + _late_s(rng)),)
-    return DrawnFaults((_lag(at_s, for_s, lagging), EmptyDisk(at_s, for_s, (one,), restarts)))
+    power_cuts = ((late, for_s + _late_s(rng)),)
+    return DrawnFaults((_lag(at_s, for_s, lagging), EmptyDisk(at_s, for_s, (one,), power_cuts)))
 
 
 def emptied_majority(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
@@ -97,8 +97,8 @@ def emptied_majority(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFau
     number = rng.choice((len(nodes) // 2 + 1, len(nodes) - 1))
     mixed, for_s = rng.sample(list(nodes), len(nodes)), _down_s(rng)
     late_s = _late_s(rng) if rng.random() < 0.7 else 0.0
-    restarts = tuple((name, for_s + late_s) for name in mixed[number:])
-    return DrawnFaults((EmptyDisk(at_s, for_s, tuple(mixed[:number]), restarts),))
+    power_cuts = tuple((name, for_s + late_s) for name in mixed[number:])
+    return DrawnFaults((EmptyDisk(at_s, for_s, tuple(mixed[:number]), power_cuts),))
 
 
 def emptied_newest(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
@@ -129,8 +129,8 @@ def foreign(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
     """One node gets a copy of another one's disk."""
     one, source = rng.sample(list(nodes), 2)
     for_s = _down_s(rng)
-    restarts = _restarts(rng, nodes, one, for_s)
-    return DrawnFaults((ForeignCopy(at_s, for_s, one, source, restarts),))
+    power_cuts = _restarts(rng, nodes, one, for_s)
+    return DrawnFaults((ForeignCopy(at_s, for_s, one, source, power_cuts),))
 
 
 def older(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
@@ -139,10 +139,10 @@ def older(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
     After a restart of all the leader is back before the node: no other member could refuse it.
     """
     one, age_s = rng.choice(list(nodes)), round(rng.uniform(NOTED_S + 0.5, 3.8), 3)
-    restarts = _restarts(rng, nodes, one, 0.3, late=False)
-    down_s = MET_S if restarts else _down_s(rng)
+    power_cuts = _restarts(rng, nodes, one, 0.3, late=False)
+    down_s = MET_S if power_cuts else _down_s(rng)
     begin_s = round(at_s - age_s, 3)
-    fault = OlderCopy(begin_s, age_s, one, down_s, restarted=False, restarts=restarts)
+    fault = OlderCopy(begin_s, age_s, one, down_s, restarted=False, power_cuts=power_cuts)
     return DrawnFaults((fault,), (begin_s - 1.0, at_s + down_s + SETTLED_S))
 
 
@@ -156,25 +156,25 @@ def older_start_while_one_lags(rng: Random, nodes: Sequence[str], at_s: float) -
     """The last acknowledged writes are not in the copy, but on a disk that is back late."""
     one, late, *lagging = rng.sample(list(nodes), len(nodes))
     down_s = _down_s(rng)
-    restarts = ((late, down_s + _late_s(rng)),)
-    return _older_start(rng, one, restarts, down_s, at_s, (_lag(at_s, down_s, lagging, 1.0),))
+    power_cuts = ((late, down_s + _late_s(rng)),)
+    return _older_start(rng, one, power_cuts, down_s, at_s, (_lag(at_s, down_s, lagging, 1.0),))
 
 
 def _older_start(
-    rng: Random, one: str, restarts: PowerCuts, down_s: float, at_s: float, lag: Schedule
+    rng: Random, one: str, power_cuts: PowerCuts, down_s: float, at_s: float, lag: Schedule
 ) -> DrawnFaults:
     age_s = round(RESTART_S + NOTED_S + rng.uniform(1.1, 1.5), 3)
     begin_s = round(at_s - age_s, 3)
-    fault = OlderCopy(begin_s, age_s, one, down_s, restarted=True, restarts=restarts)
+    fault = OlderCopy(begin_s, age_s, one, down_s, restarted=True, power_cuts=power_cuts)
     return DrawnFaults((fault, *lag), (begin_s - 1.0, at_s + down_s))
 
 
 def clone(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
-    """A second node runs from a copy, a fresh one or an old one; the original restarts or not."""
+    """A second node runs from a copy, a fresh one or an old one; the original power_cuts or not."""
     one, age_s = rng.choice(list(nodes)), rng.choice((0.0, NOTED_S + 1.0))
     others = "" if rng.random() < 0.5 else one
-    restarts = _restarts(rng, nodes, others, 0.3, late=False)
-    fault = Clone(round(at_s - age_s, 3), age_s, one, restarts)
+    power_cuts = _restarts(rng, nodes, others, 0.3, late=False)
+    fault = Clone(round(at_s - age_s, 3), age_s, one, power_cuts)
     return DrawnFaults((fault,), (at_s - age_s - 1.0, at_s + MET_S + SETTLED_S))
 
 

@@ -1,6 +1,4 @@
-"""Carries out a schedule of faults on a simulated cluster, and takes it all back at the end. Knows
-when each begins and ends and what becomes of it, not how it is done.
-"""
+"""The simulated nemesis: carries out a schedule of faults on a simulated cluster and heals it."""
 
 from __future__ import annotations
 
@@ -8,25 +6,35 @@ from collections import Counter
 from collections.abc import Iterable
 
 from jepsen_lite.faults.kinds import (
+    BitFlip,
     BrokenLink,
+    ClockJump,
+    ClockRate,
     Clone,
     Compaction,
     DirectRemoval,
     EmptyDisk,
     Fault,
     ForeignCopy,
+    FullDisk,
     Isolate,
+    Kill,
     MemberChange,
+    NetworkConditions,
     OlderCopy,
+    Pause,
     PoorNetwork,
     RollingFault,
     Schedule,
+    SlowDisk,
     SlowLink,
     Split,
+    Stop,
     Stranger,
     Transfer,
     Triggerable,
     TriggeredFault,
+    WallClockJump,
 )
 from jepsen_lite.faults.record import FaultLog, FaultRecord, OnEffect, Undo, detail_of, no_action
 from jepsen_lite.sim.injection.disk_faults import DiskFaults
@@ -36,7 +44,7 @@ from jepsen_lite.sim.injection.operations import OperatorFaults
 from jepsen_lite.sim.injection.strangers import call_as_stranger
 from jepsen_lite.sim.injection.targets import Targets
 from jepsen_lite.sim.injection.triggered_faults import TriggeredFaults
-from jepsen_lite.sim.net.network import NetworkConditions, SimulatedNetwork
+from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.host import Host
 from jepsen_lite.sim.operator import Operator
@@ -44,7 +52,7 @@ from jepsen_lite.sim.world import World
 
 
 class SimulatedNemesis:
-    """One schedule's, from its first fault until all is well again."""
+    """Injects the faults of one run, records each, and heals everything at the end."""
 
     def __init__(
         self,
@@ -58,40 +66,40 @@ class SimulatedNemesis:
         self._network = network
         self._cluster = cluster
         self._healed = False
-        self._blows = FaultLog(world)
+        self._log = FaultLog(world.now_ns)
         self._targets = Targets(cluster)
         self._networks = NetworkFaults(network, cluster, self._targets, clients)
         self._machines = MachineFaults(network, cluster, self._targets, operator)
         self._disks = DiskFaults(
-            world, network, cluster, self._targets, operator, self._machines.crash
+            world, network, cluster, self._targets, operator, self._machines.kill
         )
         self._operations = OperatorFaults(cluster, self._targets, operator)
-        self._ambushes = TriggeredFaults(
-            world, self._blows, self._machines, self._networks, self._spring
+        self._triggered = TriggeredFaults(
+            world, self._log, self._machines, self._networks, self._inject_triggered
         )
-        cluster.on_event = self._ambushes.happened
+        cluster.on_event = self._triggered.happened
 
     @property
-    def blows(self) -> tuple[FaultRecord, ...]:
-        """Each fault that was tried, and whether it met something it could break."""
-        return tuple(self._blows.dealt)
+    def fault_records(self) -> tuple[FaultRecord, ...]:
+        """Each fault that was tried, with whether it took effect."""
+        return tuple(self._log.records)
 
     @property
     def took_effect(self) -> Counter[str]:
-        """How many faults did, by kind."""
-        return Counter(blow.name for blow in self.blows if blow.took_effect)
+        """The number of faults that took effect, by kind."""
+        return Counter(record.name for record in self.fault_records if record.took_effect)
 
     def begin(self, schedule: Schedule) -> None:
         for fault in schedule:
-            self._world.after(fault.at_s, self._strike, fault)
+            self._world.after(fault.at_s, self._inject, fault)
 
-    def heal(self, weather: NetworkConditions) -> None:
-        """Undo everything, start what is down; what is still scheduled has no effect any more."""
+    def heal(self, conditions: NetworkConditions) -> None:
+        """Revert every fault and start every node; later faults of the schedule are skipped."""
         self._healed = True
-        self._ambushes.give_up()
-        for blow in self.blows:
-            self._blows.end(blow)
-        self._network.heal(weather)
+        self._triggered.stop()
+        for record in self.fault_records:
+            self._log.end(record)
+        self._network.heal(conditions)
         for host in self._cluster.machines:
             host.disk.slow_s = 0.0
             host.disk.full = False
@@ -99,51 +107,59 @@ class SimulatedNemesis:
             host.resume()
             host.boot()
 
-    def _strike(self, fault: Fault, sprang: OnEffect = no_action) -> None:
-        """`sprang` is told as well if it takes effect: of the ambush that it was a part of."""
+    def _inject(self, fault: Fault, on_outer_effect: OnEffect = no_action) -> None:
+        """`on_outer_effect` is called as well if the fault takes effect: it is the effect of the
+        `TriggeredFault` that this fault is a part of.
+        """
         if self._healed:
             return
-        blow = self._blows.begin(type(fault).__name__, self._targets.names(fault), detail_of(fault))
+        name, target = type(fault).__name__, self._targets.names(fault)
+        record = self._log.begin(name, target, detail_of(fault))
 
-        def landed() -> None:
-            blow.took_effect = True
-            sprang()
+        def on_effect() -> None:
+            record.took_effect = True
+            on_outer_effect()
 
-        meets = self._targets.meets(fault)
-        undo = self._apply(fault, landed)
+        has_target = self._targets.has_target(fault)
+        undo = self._apply(fault, on_effect)
         if undo is None:
-            self._blows.end(blow)
+            self._log.end(record)
             return
-        if meets:
-            landed()
+        if has_target:
+            on_effect()
 
-        def take_back() -> None:
+        def revert() -> None:
             if not self._healed:
-                self._blows.end(blow)
+                self._log.end(record)
                 undo()
 
-        self._world.after(fault.for_s, take_back)
+        self._world.after(fault.for_s, revert)
 
-    def _spring(self, host: Host, trap: Triggerable, landed: OnEffect) -> None:
-        self._targets.caught = host
-        self._strike(trap, landed)
+    def _inject_triggered(self, host: Host, fault: Triggerable, on_effect: OnEffect) -> None:
+        self._targets.triggering = host
+        self._inject(fault, on_effect)
 
-    def _apply(self, fault: Fault, landed: OnEffect) -> Undo | None:
-        """Do it; the way to take it back, None if there was nothing to do it to. `landed` is for
-        those that take effect later, if at all.
+    def _apply(self, fault: Fault, on_effect: OnEffect) -> Undo | None:
+        """Begin the fault and return its undo; None if it has no target.
+
+        `on_effect` is for faults that take effect later, if at all.
         """
         match fault:
             case TriggeredFault() | RollingFault():
-                return self._ambushes.begin(fault, landed)
+                return self._triggered.begin(fault, on_effect)
             case Transfer() | MemberChange() | DirectRemoval() | Compaction():
-                return self._operations.begin(fault, landed)
+                return self._operations.begin(fault, on_effect)
             case EmptyDisk() | OlderCopy() | ForeignCopy() | Clone():
-                return self._disks.begin(fault, landed)
+                return self._disks.begin(fault, on_effect)
             case Stranger():
                 host = self._targets.host(fault.node)
-                return (
-                    no_action if host is not None and call_as_stranger(host, fault.says) else None
-                )
+                called = host is not None and call_as_stranger(host, fault.says)
+                return no_action if called else None
             case Isolate() | Split() | SlowLink() | PoorNetwork() | BrokenLink():
                 return self._networks.begin(fault)
-        return self._machines.begin(fault, landed)
+            case (
+                Kill() | Pause() | Stop() | SlowDisk() | FullDisk() | BitFlip() | ClockJump()
+                | ClockRate() | WallClockJump()
+            ):  # fmt: skip
+                return self._machines.begin(fault, on_effect)
+        raise NotImplementedError(f"{type(fault).__name__} is a fault of real runs only")

@@ -41,11 +41,11 @@ class MachineFaults:
         self._targets = targets
         self._operator = operator
 
-    def begin(self, fault: MachineFault, landed: OnEffect = no_action) -> Undo | None:
-        """Do it; None if there was nothing to do it to. `landed` is for what takes effect later."""
+    def begin(self, fault: MachineFault, on_effect: OnEffect = no_action) -> Undo | None:
+        """Begin the fault; None if it has no target. `on_effect`: of faults with a later effect."""
         match fault:
             case Kill():
-                return self._crash(fault)
+                return self._kill(fault)
             case Pause():
                 return self._pause(fault)
             case Stop():
@@ -55,7 +55,11 @@ class MachineFaults:
             case FullDisk():
                 return self._full_disk(fault)
             case BitFlip():
-                return self._spoil(landed) if fault.part == SNAPSHOT else self._rot(fault)
+                return (
+                    self._damage_snapshot(on_effect)
+                    if fault.part == SNAPSHOT
+                    else self._flip_bit(fault)
+                )
             case ClockJump():
                 return self._jump_clock(fault)
             case ClockRate():
@@ -63,7 +67,7 @@ class MachineFaults:
             case WallClockJump():
                 return self._set_wall_clock(fault)
 
-    def crash(self, host: Host, *, power: bool) -> None:
+    def kill(self, host: Host, *, power: bool) -> None:
         """Its process dies, and with `power` what was not synced may be lost."""
         host.crash(power=power)
         # The others see the connections break, if they can be told.
@@ -76,11 +80,11 @@ class MachineFaults:
                     lambda other=other: link_down(other, host.node_id),  # type: ignore[misc]
                 )
 
-    def _crash(self, fault: Kill) -> Undo | None:
+    def _kill(self, fault: Kill) -> Undo | None:
         hosts = [self._targets.host(name) for name in fault.nodes]
         victims = [host for host in hosts if host is not None and host.up]
         for host in victims:
-            self.crash(host, power=fault.power)
+            self.kill(host, power=fault.power)
 
         def undo() -> None:
             for host in victims:
@@ -126,7 +130,7 @@ class MachineFaults:
 
         return undo
 
-    def _rot(self, fault: BitFlip) -> Undo | None:
+    def _flip_bit(self, fault: BitFlip) -> Undo | None:
         host, leader = self._targets.host(fault.node), self._cluster.leader()
         if leader is None or leader.node is None or self._operator.busy:
             return None
@@ -138,14 +142,14 @@ class MachineFaults:
             return None
         if self._cluster.damaged:
             return None
-        host.disk.rot(fault.part)
+        host.disk.flip_bit(fault.part)
         if fault.part == STATE:
-            return no_action if host.disk.rotten else None
-        self.crash(host, power=True)
+            return no_action if host.disk.flipped else None
+        self.kill(host, power=True)
         return host.boot
 
-    def _spoil(self, landed: OnEffect) -> Undo:
-        self._cluster.spoil_next_snapshot(landed)
+    def _damage_snapshot(self, on_effect: OnEffect) -> Undo:
+        self._cluster.damage_next_snapshot(on_effect)
         return no_action
 
     def _jump_clock(self, fault: ClockJump) -> Undo | None:

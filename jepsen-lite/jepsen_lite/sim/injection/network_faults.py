@@ -1,4 +1,4 @@
-"""Faults of the network, each with the way to take it back. Knows names, hosts and the weather."""
+"""Faults of the simulated network, each with its undo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NetworkFault: TypeAlias = Isolate | Split | SlowLink | PoorNetwork | BrokenLink
 
 
 class NetworkFaults:
-    """The weather that it finds is the one that comes back after a bad one."""
+    """The conditions that it finds is the one that comes back after a bad one."""
 
     def __init__(
         self, network: SimulatedNetwork, cluster: Cluster, targets: Targets, clients: Iterable[str]
@@ -26,13 +26,13 @@ class NetworkFaults:
         self._cluster = cluster
         self._targets = targets
         self._clients = list(clients)
-        self._fair = network.weather
+        self._fair = network.conditions
 
     def begin(self, fault: NetworkFault) -> Undo | None:
         """Do it; None if there was nothing to do it to."""
         match fault:
             case Isolate():
-                return self._isolate(fault)
+                return self._isolate_node(fault)
             case Split():
                 return self._split(fault)
             case SlowLink():
@@ -42,7 +42,7 @@ class NetworkFaults:
             case BrokenLink():
                 return self._break_link(fault)
 
-    def cut_off(
+    def isolate(
         self, host: Host, *, clients_too: bool, mute: bool = True, deaf: bool = True
     ) -> Undo:
         """Let nothing pass from the host to the others (`mute`), and from them to it (`deaf`)."""
@@ -55,11 +55,11 @@ class NetworkFaults:
             pairs += [(other, host.name) for other in others]
         return self._cut(pairs)
 
-    def _isolate(self, fault: Isolate) -> Undo | None:
+    def _isolate_node(self, fault: Isolate) -> Undo | None:
         host = self._targets.host(fault.node)
         if host is None:
             return None
-        return self.cut_off(host, clients_too=fault.clients_too, mute=fault.mute, deaf=fault.deaf)
+        return self.isolate(host, clients_too=fault.clients_too, mute=fault.mute, deaf=fault.deaf)
 
     def _split(self, fault: Split) -> Undo | None:
         group = [name for name in fault.group if name != fault.bridge]
@@ -81,12 +81,12 @@ class NetworkFaults:
         return lambda: self._network.slow([pair], 0.0)
 
     def _bad_weather(self, fault: PoorNetwork) -> Undo | None:
-        if fault.weather == self._network.weather:
+        if fault.conditions == self._network.conditions:
             return None
-        self._network.weather = fault.weather
+        self._network.conditions = fault.conditions
 
         def undo() -> None:
-            self._network.weather = self._fair
+            self._network.conditions = self._fair
 
         return undo
 

@@ -27,19 +27,19 @@ class OperatorFaults:
         self._targets = targets
         self._operator = operator
 
-    def begin(self, operation: OperatorFault, landed: OnEffect) -> Undo | None:
-        """Ask for it; None if there was nobody to ask. `landed` is called once it has been done."""
+    def begin(self, operation: OperatorFault, on_effect: OnEffect) -> Undo | None:
+        """Send the request; None if no node can take it. `on_effect` is called once it is granted."""
         match operation:
             case Transfer():
-                return self._transfer(operation, landed)
+                return self._transfer(operation, on_effect)
             case MemberChange():
-                return self._reconfigure(operation, landed)
+                return self._reconfigure(operation, on_effect)
             case DirectRemoval():
-                return self._ask(operation, landed)
+                return self._ask(operation, on_effect)
             case Compaction():
-                return self._compact(landed)
+                return self._compact(on_effect)
 
-    def _transfer(self, fault: Transfer, landed: OnEffect) -> Undo | None:
+    def _transfer(self, fault: Transfer, on_effect: OnEffect) -> Undo | None:
         leader, target = self._cluster.leader(), self._cluster.hosts[fault.to]
         if leader is None or leader is target:
             return None
@@ -47,19 +47,19 @@ class OperatorFaults:
         async def hand_over(node: Node, deadline: float) -> bool:
             return await node.transfer_leader(target.node_id, deadline) == target.node_id
 
-        return self._request(leader, hand_over, landed)
+        return self._request(leader, hand_over, on_effect)
 
-    def _reconfigure(self, fault: MemberChange, landed: OnEffect) -> Undo | None:
+    def _reconfigure(self, fault: MemberChange, on_effect: OnEffect) -> Undo | None:
         host = self._targets.host(fault.remove) if fault.remove else None
         self._operator.reconfigure(
             host.node_id if host is not None else 0,
             add=fault.add,
             add_first=fault.add_first,
-            on_change=landed,
+            on_change=on_effect,
         )
         return no_action
 
-    def _ask(self, fault: DirectRemoval, landed: OnEffect) -> Undo | None:
+    def _ask(self, fault: DirectRemoval, on_effect: OnEffect) -> Undo | None:
         host, victim = self._targets.host(fault.node), self._cluster.hosts[fault.remove]
         if host is None or len(host.voters - self._cluster.damaged) <= self._operator.VOTERS_MIN:
             return None
@@ -71,9 +71,9 @@ class OperatorFaults:
             after = await node.member_remove(victim.node_id, deadline)
             return there and victim.node_id not in after.members
 
-        return self._request(host, remove, landed)
+        return self._request(host, remove, on_effect)
 
-    def _compact(self, landed: OnEffect) -> Undo | None:
+    def _compact(self, on_effect: OnEffect) -> Undo | None:
         leader = self._cluster.leader()
 
         async def compact(node: Node, deadline: float) -> bool:
@@ -83,13 +83,13 @@ class OperatorFaults:
             answer.ParseFromString(await node.submit(batch.SerializeToString(), deadline))
             return not any(each.HasField("failure") for each in (answer, *answer.results))
 
-        return self._request(leader, compact, landed) if leader is not None else None
+        return self._request(leader, compact, on_effect) if leader is not None else None
 
     def _request(
         self,
         host: Host,
         make: Callable[[Node, float], Coroutine[None, None, bool]],
-        landed: OnEffect,
+        on_effect: OnEffect,
     ) -> Undo | None:
         """Ask a node for something that it may refuse: an operator would look at why, here it is
         part of the mess. `make` says whether it was done.
@@ -101,7 +101,7 @@ class OperatorFaults:
         async def request() -> None:
             with contextlib.suppress(RaftkvError):
                 if await make(node, process.time() + 1.0):
-                    landed()
+                    on_effect()
 
         process.enter(lambda: process.create_task(request()))
         return no_action

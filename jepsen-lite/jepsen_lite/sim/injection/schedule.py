@@ -21,6 +21,7 @@ from jepsen_lite.faults.kinds import (
     Isolate,
     Kill,
     MemberChange,
+    NetworkConditions,
     Pause,
     PoorNetwork,
     RollingFault,
@@ -36,7 +37,6 @@ from jepsen_lite.faults.kinds import (
     WallClockJump,
     takes_effect,
 )
-from jepsen_lite.sim.net.network import NetworkConditions
 
 KINDS = (
     Kill, Pause, Isolate, Split, SlowLink, PoorNetwork, SlowDisk, FullDisk, BrokenLink, Transfer,

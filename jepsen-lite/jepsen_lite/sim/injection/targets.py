@@ -83,12 +83,12 @@ class Targets:
     """The hosts behind the names of a schedule. `caught`: who walked into the latest ambush."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.caught: Host | None = None
+        self.triggering: Host | None = None
         self._cluster = cluster
 
     def host(self, name: str) -> Host | None:
         if name == TRIGGERING_NODE:
-            return self.caught
+            return self.triggering
         if name == NEWEST:
             return self._cluster.newest
         return self._cluster.leader() if name == LEADER else self._cluster.hosts[name]
@@ -119,7 +119,7 @@ class Targets:
         hosts = [(name, self.host(name)) for name in aimed_at(fault)]
         return ", ".join(host.name if host is not None else name for name, host in hosts)
 
-    def meets(self, fault: Fault) -> bool:
+    def has_target(self, fault: Fault) -> bool:
         """Whether it has an effect by being done at all. What lasts is done to a machine that is
         down, too, for it may come up; but nobody counts on that.
         """

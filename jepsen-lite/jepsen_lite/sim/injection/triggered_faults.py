@@ -1,6 +1,4 @@
-"""Faults that wait for their moment: something that happens to a node. Knows when and to whom, and
-leaves what is done then to others.
-"""
+"""Faults that begin when a node reaches a state: triggered faults and rolling faults."""
 
 from __future__ import annotations
 
@@ -15,114 +13,114 @@ from jepsen_lite.sim.nodes.host import Host
 from jepsen_lite.sim.world import World
 
 Inject: TypeAlias = Callable[[Host, Triggerable, OnEffect], None]
-"""Does what an ambush holds ready, to the host that has walked into it."""
+"""Injects the fault of a `TriggeredFault`; the host is the one to which the trigger happened."""
 
 
 class TriggeredFaults:
-    """Has to be told of all that happens to hosts."""
+    """Keeps the faults that wait for a trigger; `happened` must be called for every trigger."""
 
     def __init__(
         self,
         world: World,
-        blows: FaultLog,
+        log: FaultLog,
         machines: MachineFaults,
         networks: NetworkFaults,
-        spring: Inject,
+        inject: Inject,
     ) -> None:
         self._world = world
-        self._blows = blows
+        self._log = log
         self._machines = machines
         self._networks = networks
-        self._spring = spring
-        self._given_up = False
+        self._inject = inject
+        self._stopped = False
         self._waiting: list[tuple[Trigger, Callable[[Host], None]]] = []
 
-    def begin(self, fault: TriggeredFault | RollingFault, landed: OnEffect) -> Undo:
-        """Lie in wait; `landed` is called whenever somebody has been met."""
+    def begin(self, fault: TriggeredFault | RollingFault, on_effect: OnEffect) -> Undo:
+        """Wait for the trigger; `on_effect` is called each time that a node was hit."""
         match fault:
             case TriggeredFault():
-                return self._lie_in_wait(fault, landed)
+                return self._wait_for_trigger(fault, on_effect)
             case RollingFault():
-                return self._relay(fault, landed)
+                return self._roll(fault, on_effect)
 
-    def give_up(self) -> None:
-        """No relay takes anybody out any more."""
-        self._given_up = True
+    def stop(self) -> None:
+        """From now on no rolling fault isolates a node."""
+        self._stopped = True
 
     def happened(self, host: Host, trigger: Trigger) -> None:
-        """Strike, if anybody waits for that."""
+        """Begin the faults that wait for this trigger."""
         for waiting in [each for each in self._waiting if each[0] is trigger]:
             self._waiting.remove(waiting)
             waiting[1](host)
 
     def _when(self, trigger: Trigger, act: Callable[[Host], None]) -> Undo:
-        """Do this once, to the next host to which that happens; what is returned calls it off."""
+        """Call `act` once, with the next host to which this happens; returns how to cancel it."""
         waiting = (trigger, act)
         self._waiting.append(waiting)
 
-        def call_off() -> None:
+        def cancel() -> None:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
 
-        return call_off
+        return cancel
 
-    def _lie_in_wait(self, fault: TriggeredFault, landed: OnEffect) -> Undo:
+    def _wait_for_trigger(self, fault: TriggeredFault, on_effect: OnEffect) -> Undo:
         left = fault.times
-        call_off = no_action
+        cancel = no_action
 
-        def caught(host: Host) -> None:
-            nonlocal left, call_off
-            self._world.after(fault.fault.at_s, self._spring, host, fault.fault, landed)
+        def triggered(host: Host) -> None:
+            nonlocal left, cancel
+            self._world.after(fault.fault.at_s, self._inject, host, fault.fault, on_effect)
             left -= 1
             if left:
-                call_off = self._when(fault.trigger, caught)
+                cancel = self._when(fault.trigger, triggered)
 
-        call_off = self._when(fault.trigger, caught)
-        return lambda: call_off()
+        cancel = self._when(fault.trigger, triggered)
+        return lambda: cancel()
 
-    def _relay(self, fault: RollingFault, landed: OnEffect) -> Undo:
+    def _roll(self, fault: RollingFault, on_effect: OnEffect) -> Undo:
         steps = iter(fault.steps)
-        give_back = call_off = no_action
+        heal_previous = cancel = no_action
+        over = False
 
         def wait() -> None:
-            nonlocal call_off
+            nonlocal cancel
             step = next(steps, None)
             if step is not None:
-                trigger, soon_s = step
-                call_off = self._when(trigger, lambda host: self._world.after(soon_s, take, host))
+                trigger, delay_s = step
+                cancel = self._when(trigger, lambda host: self._world.after(delay_s, isolate, host))
 
-        def take(host: Host) -> None:
-            nonlocal give_back
-            if self._given_up or over:
+        def isolate(host: Host) -> None:
+            nonlocal heal_previous
+            if self._stopped or over:
                 return
             if host.up:
-                landed()
-            before, give_back = give_back, self._take_out(host, crash=fault.crash)
-            before()
+                on_effect()
+            previous, heal_previous = heal_previous, self._isolate(host, crash=fault.crash)
+            previous()
             wait()
 
-        over: list[bool] = []
-
         def end() -> None:
-            over.append(True)
-            call_off()
-            give_back()
+            nonlocal over
+            over = True
+            cancel()
+            heal_previous()
 
         wait()
         return end
 
-    def _take_out(self, host: Host, *, crash: bool) -> Undo:
-        name = "RelayedCrash" if crash else "RelayedCut"
-        blow = self._blows.begin(name, host.name, "a step of the relay")
-        blow.took_effect = host.up
+    def _isolate(self, host: Host, *, crash: bool) -> Undo:
+        name = "RollingKill" if crash else "RollingIsolation"
+        record = self._log.begin(name, host.name, "a step of the rolling fault")
+        record.took_effect = host.up
         if crash:
-            self._machines.crash(host, power=False)
+            self._machines.kill(host, power=False)
             undo = host.boot
         else:
-            undo = self._networks.cut_off(host, clients_too=False)
+            undo = self._networks.isolate(host, clients_too=False)
 
-        def give_back() -> None:
-            self._blows.end(blow)
+        def heal() -> None:
+            self._log.end(record)
             undo()
 
-        return give_back
+        return heal

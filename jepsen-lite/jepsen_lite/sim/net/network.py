@@ -7,9 +7,9 @@ loss, duplication and reordering, so it gets them. Client streams are streams (`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from random import Random
 
+from jepsen_lite.faults.kinds import NetworkConditions
 from jepsen_lite.sim.world import World
 
 BYTES_PER_S = 50e6
@@ -19,24 +19,11 @@ def _unnoticed() -> None:
     """Most losses are nobody's concern."""
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkConditions:
-    """What the network does to each datagram, as probabilities, and to everything, as delay."""
-
-    delay_s_min: float = 0.0002
-    delay_s_mean: float = 0.0005
-    loss: float = 0.0
-    duplication: float = 0.0
-    straggling: float = 0.0
-    """How many come so late that others overtake them."""
-    straggle_s_max: float = 0.3
-
-
 class SimulatedNetwork:
     """Hosts are names. All directions between them are open until one is cut."""
 
-    def __init__(self, world: World, weather: NetworkConditions) -> None:
-        self.weather = weather
+    def __init__(self, world: World, conditions: NetworkConditions) -> None:
+        self.conditions = conditions
         self._world = world
         self._rng: Random = world.rng("network")
         self._cut: dict[tuple[str, str], int] = {}
@@ -55,7 +42,9 @@ class SimulatedNetwork:
     def fair(self) -> bool:
         """Whether nothing is cut, slow or lost."""
         return (
-            not self._cut and not any(self._slow_s.values()) and self.weather == NetworkConditions()
+            not self._cut
+            and not any(self._slow_s.values())
+            and self.conditions == NetworkConditions()
         )
 
     def cut(self, pairs: Iterable[tuple[str, str]]) -> None:
@@ -77,16 +66,16 @@ class SimulatedNetwork:
         for pair in pairs:
             self._slow_s[self._way(*pair)] = delay_s
 
-    def heal(self, weather: NetworkConditions) -> None:
+    def heal(self, conditions: NetworkConditions) -> None:
         """Everybody reaches everybody again."""
         self._cut.clear()
         self._slow_s.clear()
-        self.weather = weather
+        self.conditions = conditions
 
     def delay_s(self, source: str, target: str, size_bytes: int) -> float:
         """How long the next transmission takes."""
-        weather = self.weather
-        travel_s = weather.delay_s_min + self._rng.expovariate(1 / weather.delay_s_mean)
+        conditions = self.conditions
+        travel_s = conditions.delay_s_min + self._rng.expovariate(1 / conditions.delay_s_mean)
         slow_s = self._slow_s.get(self._way(source, target)) if self._slow_s else None
         if slow_s:
             travel_s += slow_s * self._rng.uniform(0.5, 1.5)
@@ -100,21 +89,21 @@ class SimulatedNetwork:
         deliver: Callable[[], None],
         lose: Callable[[], None] = _unnoticed,
     ) -> None:
-        """Carry one message, as the weather is. Whether a cut takes it is decided on arrival.
+        """Carry one message, as the conditions is. Whether a cut takes it is decided on arrival.
 
         `lose` is told of a loss, for the record: nobody in the simulation may learn of it.
         """
-        weather, rng = self.weather, self._rng
+        conditions, rng = self.conditions, self._rng
         copies = 1
-        if weather.loss and rng.random() < weather.loss:
+        if conditions.loss and rng.random() < conditions.loss:
             copies = 0
             lose()
-        elif weather.duplication and rng.random() < weather.duplication:
+        elif conditions.duplication and rng.random() < conditions.duplication:
             copies = 2
         for _ in range(copies):
             delay_s = self.delay_s(source, target, size_bytes)
-            if weather.straggling and rng.random() < weather.straggling:
-                delay_s += rng.uniform(0.0, weather.straggle_s_max)
+            if conditions.straggling and rng.random() < conditions.straggling:
+                delay_s += rng.uniform(0.0, conditions.straggle_s_max)
             self._world.after(delay_s, lambda: self._arrive(source, target, deliver, lose))
 
     def _way(self, source: str, target: str) -> tuple[str, str]:

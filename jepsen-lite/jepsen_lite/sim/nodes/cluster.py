@@ -51,7 +51,7 @@ class Cluster:
         self._clock_skew = clock_skew
         self._directory = directory
         self._on_failure = on_failure
-        self._spoilers: list[OnEffect] = []
+        self._snapshot_faults: list[OnEffect] = []
         for node_id in node_ids:
             self._add(node_id, self._initial)
 
@@ -135,7 +135,7 @@ class Cluster:
         return frozenset(
             host.node_id
             for host in self.hosts.values()
-            if host.disk.rotten or host.damaged or host.out_of_service or host.replica.loss
+            if host.disk.flipped or host.damaged or host.out_of_service or host.replica.loss
         )
 
     @property
@@ -143,14 +143,14 @@ class Cluster:
         """Nodes whose processes don't run."""
         return frozenset(host.node_id for host in self.hosts.values() if not host.up)
 
-    def spoil_next_snapshot(self, landed: OnEffect) -> None:
+    def damage_next_snapshot(self, on_effect: OnEffect) -> None:
         """A bit of it turns over where it arrives, before it is installed."""
-        self._spoilers.append(landed)
+        self._snapshot_faults.append(on_effect)
 
     def _snapshot_arrives(self, received: Path) -> None:
-        if self._spoilers:
+        if self._snapshot_faults:
             damage_snapshot(received, self._world.rng("spoiled snapshots"))
-            self._spoilers.pop()()
+            self._snapshot_faults.pop()()
 
     @property
     def must_serve(self) -> bool:
@@ -178,7 +178,7 @@ class Cluster:
         """
         states = [(host.replica, host.disk.state) for host in self.machines]
         for replica, state in states:
-            if state.store.written.damaged and not state.rotten:
+            if state.store.written.damaged and not state.flipped:
                 raise Violation(f"node {replica} has damage in its state that came with a snapshot")
         self.invariants.compare_states(
             (replica, state.store) for replica, state in states if not state.store.written.damaged

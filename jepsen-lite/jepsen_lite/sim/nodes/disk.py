@@ -58,7 +58,7 @@ class SimulatedLog(MemoryLogStore):
 
     def __init__(self, wait_for_disk: WaitForDisk) -> None:
         super().__init__(wait_for_disk)
-        self.rotten: dict[bytes, int] = {}
+        self.flipped: dict[bytes, int] = {}
         """By the record's key on disk: which bit of it."""
 
     async def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
@@ -82,7 +82,7 @@ class SimulatedLog(MemoryLogStore):
 
     def recover(self) -> RecoveredLog:
         recovered = super().recover()
-        if not self.rotten:
+        if not self.flipped:
             return recovered
         return replace(
             recovered,
@@ -96,14 +96,14 @@ class SimulatedLog(MemoryLogStore):
         log = self._synced
         return bool(log.entries or log.compacted_index or log.hard_state != HardState())
 
-    def rot(self, rng: Random) -> None:
+    def flip_bit(self, rng: Random) -> None:
         """Turn one bit over, of any record."""
         keys = [HARD_STATE_KEY, *(entry_key(entry.index) for entry in self._synced.entries)]
-        self.rotten[rng.choice(keys)] = rng.getrandbits(32)
+        self.flipped[rng.choice(keys)] = rng.getrandbits(32)
 
     def crash(self, surviving: int = 0) -> Self:
         found = super().crash(surviving)
-        found.rotten = self.rotten
+        found.flipped = self.flipped
         return found
 
     def _verify(self) -> int:
@@ -112,11 +112,11 @@ class SimulatedLog(MemoryLogStore):
 
     def _read_entry(self, entry: Entry) -> Entry:
         key = entry_key(entry.index)
-        bit = self.rotten.get(key)
+        bit = self.flipped.get(key)
         return entry if bit is None else decode_entry(key, turned(encode_entry(entry), bit))
 
     def _read_hard_state(self, hard_state: HardState) -> HardState:
-        bit = self.rotten.get(HARD_STATE_KEY)
+        bit = self.flipped.get(HARD_STATE_KEY)
         if bit is None:
             return hard_state
         return decode_hard_state(turned(encode_hard_state(hard_state), bit))
@@ -127,7 +127,7 @@ class SimulatedState(MemoryStateStorage):
 
     def __init__(self, directory: Path, wait_for_disk: WaitForDisk) -> None:
         super().__init__(directory, wait_for_disk)
-        self.rotten = False
+        self.flipped = False
         """Whether a row has rotted here, be it that it has been written anew since."""
         self.snapshot_arrives: Callable[[Path], None] = _unchanged
 
@@ -143,19 +143,19 @@ class SimulatedState(MemoryStateStorage):
         self.snapshot_arrives(received)
         await super().verify_received(received)
 
-    def rot(self, rng: Random) -> None:
+    def flip_bit(self, rng: Random) -> None:
         """Turn one bit over, of any row: all that was written is in tables by now."""
         for changes, removed in self.store.unsynced:
             self._synced.write(changes, removed)
         self.store.unsynced.clear()
         row = _any_row(self._synced, rng)
         if row is not None:
-            self.rotten = True
+            self.flipped = True
             self.damage(row.family, row.key, rng.getrandbits(16))
 
     def crash(self, surviving: int = 0) -> Self:
         found = super().crash(surviving)
-        found.rotten, found.snapshot_arrives = self.rotten, self.snapshot_arrives
+        found.flipped, found.snapshot_arrives = self.flipped, self.snapshot_arrives
         return found
 
 
@@ -219,13 +219,13 @@ class Disk:
         self._open_again(log, state)
 
     @property
-    def rotten(self) -> bool:
+    def flipped(self) -> bool:
         """Whether it returns other bytes than were written, or has."""
-        return bool(self.log.rotten) or self.state.rotten
+        return bool(self.log.flipped) or self.state.flipped
 
-    def rot(self, part: str) -> None:
+    def flip_bit(self, part: str) -> None:
         """A bit of the log or of the state turns over; whoever reads it next sees it."""
-        (self.state if part == STATE else self.log).rot(self._rng)
+        (self.state if part == STATE else self.log).flip_bit(self._rng)
 
     def copy(self) -> Disk:
         """A disk in no machine, with the present contents of this one, whose node may run."""

@@ -431,7 +431,7 @@ class Host:
         if lost and isinstance(reason, REASONS_TO_LEAVE):
             self.out_of_service = True
             self._invariants.left_service(self.replica)
-        elif isinstance(reason, DamagedData | OutOfService) and self.disk.rotten:
+        elif isinstance(reason, DamagedData | OutOfService) and self.disk.flipped:
             self.damaged = True
         elif process.alive and (
             isinstance(reason, DamagedData) or not isinstance(reason, StorageError)
