@@ -194,7 +194,7 @@ def test_a_failed_run_leaves_a_directory_with_all_its_parts(
     assert "leader completeness" in record.findings[0].problems[0].text
     assert [each.checker for each in record.findings] == ["invariants", "statistics"]
     assert record.failed_ns == max(each.received_ns or 0 for each in record.messages)
-    assert {each.name for each in record.faults} == {"Relay", "RelayedCut"}
+    assert {each.name for each in record.faults} == {"RollingFault", "RollingIsolation"}
     assert {each.node for each in record.log} == {"node-1", "node-2", "node-3"}
     assert all(each.time_ns is not None for each in record.log)
     assert record.test["seed"] == 1
@@ -213,12 +213,12 @@ def test_the_diagram_ends_with_what_broke_and_tells_repetitions_once(
         for text in ("leader completeness: node", "RequestVoteReply yes t4")
     )
     assert broke > vote
-    assert "RelayedCut node-2 begins" in diagram
+    assert "RollingIsolation node-2 begins" in diagram
     assert re.search("Heartbeat t[0-9]+ i[0-9]+ \N{MULTIPLICATION SIGN}[0-9]+<", diagram)
 
 
 def test_a_cut_loses_what_crosses_it_and_nothing_else(failed: Outcome) -> None:
-    cuts = [each for each in failed.fault_records if each.name == "RelayedCut"]
+    cuts = [each for each in failed.fault_records if each.name == "RollingIsolation"]
     lost = 0
     for message in trace(failed.happenings):
         crossed = [

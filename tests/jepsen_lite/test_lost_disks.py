@@ -165,7 +165,7 @@ def test_a_cluster_that_serves_without_most_of_its_disks_fails_the_run(
 def test_the_disk_of_a_node_that_was_added_can_be_emptied() -> None:
     added = MemberChange(0.5, 0.0, "", add=True, add_first=True)
     outcome = under(added, EmptyDisk(0.5 + CHANGE_S, 0.2, (NEWEST,)))
-    assert outcome.faults == {"Reconfigure": 1, "EmptyDisk": 1}
+    assert outcome.faults == {"MemberChange": 1, "EmptyDisk": 1}
     assert [record.target for record in outcome.fault_records] == ["", "node-4"]
 
 
@@ -173,7 +173,7 @@ def test_the_disk_of_a_node_that_was_added_can_be_emptied() -> None:
 def test_the_disk_of_a_founder_that_has_only_voted_can_be_emptied() -> None:
     trap = EmptyDisk(0.003, 0.1, (TRIGGERING_NODE,))
     outcome = under(founding=(TriggeredFault(0.0, 10.0, Trigger.VOTED, 1, trap),))
-    assert outcome.faults == {"Ambush": 1, "EmptyDisk": 1}
+    assert outcome.faults == {"TriggeredFault": 1, "EmptyDisk": 1}
     emptied = next(record for record in outcome.fault_records if record.name == "EmptyDisk")
     assert emptied.began_s < 1.5
 
@@ -298,14 +298,16 @@ def test_a_copy_that_lacks_nothing_is_not_used() -> None:
 def test_only_one_disk_of_a_run_is_lost() -> None:
     outcome = under(EmptyDisk(1.0, 0.3, ("node-2",)), EmptyDisk(2.0, 0.3, ("node-3",)))
     assert outcome.faults == {"EmptyDisk": 1}
-    assert not under(EmptyDisk(1.0, 0.3, ("node-2",)), BitFlip(2.0, 0.3, "node-3")).faults["Rot"]
+    assert not under(EmptyDisk(1.0, 0.3, ("node-2",)), BitFlip(2.0, 0.3, "node-3")).faults[
+        "BitFlip"
+    ]
 
 
 @pytest.mark.usefixtures("refused")
 def test_a_fault_aimed_at_a_removed_node_strikes_another_member() -> None:
     gone = MemberChange(0.5, 0.0, "node-2", add=True, add_first=True)
     outcome = under(gone, EmptyDisk(4.5, 0.2, ("node-2",)))
-    assert outcome.faults == {"Reconfigure": 1, "EmptyDisk": 1}
+    assert outcome.faults == {"MemberChange": 1, "EmptyDisk": 1}
     assert outcome.fault_records[-1].target in ("node-1", "node-3", "node-4")
 
 

@@ -14,6 +14,7 @@ from jepsen_lite.history import Event, History, Kind
 from jepsen_lite.judge import judge
 from jepsen_lite.store import RunDirectory, Store, WrittenHistory
 from jepsen_lite.verdicts import Finding, Problem, Validity, overall
+from jepsen_lite.workloads.catalogue import WORKLOADS
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 LATER = datetime(2026, 11, 22, 12, 0, 1, tzinfo=UTC)
@@ -198,5 +199,5 @@ def test_a_checker_that_breaks_proves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = a_run(tmp_path, WRITE + READ, [FAULT], [])
-    monkeypatch.setitem(judge.WORKLOADS, "register", Broken)  # type: ignore[arg-type]
+    monkeypatch.setitem(WORKLOADS, "register", Broken)  # type: ignore[arg-type]
     assert overall(judge(directory)) is Validity.UNKNOWN

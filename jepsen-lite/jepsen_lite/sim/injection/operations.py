@@ -28,7 +28,7 @@ class OperatorFaults:
         self._operator = operator
 
     def begin(self, operation: OperatorFault, on_effect: OnEffect) -> Undo | None:
-        """Send the request; None if no node can take it. `on_effect` is called once it is granted."""
+        """Send the request; None if no node can take it. `on_effect`: it was granted."""
         match operation:
             case Transfer():
                 return self._transfer(operation, on_effect)
