@@ -1,33 +1,30 @@
-"""One operation, from its invocation to its completion in the history."""
+"""Carries out operations of a workload and records their events in the history."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+from jepsen_lite.clients.protocol import KvClient, OperationError
 from jepsen_lite.history import Event, History, Kind
 from jepsen_lite.workloads.base import Invocation, Session, Workload
-from raftkv.client.client import Client
-from raftkv.errors import BY_REASON, Outcome, RaftkvError, Refused
 
 
-def kind_of_failure(error: RaftkvError, workload: Workload, invocation: Invocation) -> Kind:
-    """FAIL only for what certainly has not happened; a read that failed has changed nothing."""
-    unknown = error.outcome is Outcome.MAYBE_APPLIED
-    return Kind.INFO if unknown and invocation.function not in workload.reads else Kind.FAIL
+class Completion(NamedTuple):
+    """How an operation ended. `reason` is that of the failure, "" if there was none."""
 
-
-def is_refusal(reason: str) -> bool:
-    """Whether the store has decided so, as it must where a lease has ended or a key is there."""
-    return issubclass(BY_REASON.get(reason, RaftkvError), Refused)
+    kind: Kind
+    reason: str = ""
+    refused: bool = False
+    """The store has answered that its present state forbids the operation."""
 
 
 class Recorder:
-    """Carries out operations and writes down what was seen of them, at `now_ns`.
+    """Carries out operations and records them; `now_ns` is the time of the events.
 
-    A process of the history is a worker at one workload, until an outcome is unknown: so nothing
-    that is held over several operations ends with an accident of another workload.
+    A process of the history is a worker in one workload, until an outcome is unknown: so an unknown
+    outcome in one workload ends no lock that the worker holds in another.
     """
 
     def __init__(self, history: History, now_ns: Callable[[], int]) -> None:
@@ -38,50 +35,52 @@ class Recorder:
 
     async def perform(
         self,
-        client: Client,
-        seat: int,
+        client: KvClient,
+        worker: int,
         workload: Workload,
         invocation: Invocation,
         timeout_s: float,
         node: str = "",
-    ) -> tuple[Kind, str]:
-        """Do it, as the worker in this seat; how it ended, with the reason of a failure.
+    ) -> Completion:
+        """Carry out one operation of a worker.
 
-        An exception that is no `RaftkvError` is a bug of ours or of the client: the outcome is
-        unknown, and it goes on to the caller.
+        An exception that is no `OperationError` is a bug of the harness or of the client: the
+        outcome is unknown, and the exception is raised to the caller.
         """
-        process = self._process(seat, workload)
+        process = self._process(worker, workload)
 
-        def note(kind: Kind, what: Invocation, value: Any, error: str = "") -> None:
+        def record(kind: Kind, what: Invocation, value: Any, error: str = "") -> None:
             now_ns, name = self._now_ns(), workload.name
             self._history.append(
                 Event(now_ns, process, kind, name, what.function, what.key, value, error, node)
             )
 
-        def tell(what: Invocation) -> None:
-            note(Kind.INVOKE, what, what.value)
-            note(Kind.OK, what, what.value)
+        def record_fact(what: Invocation) -> None:
+            record(Kind.INVOKE, what, what.value)
+            record(Kind.OK, what, what.value)
 
         def failed(kind: Kind, reason: str) -> None:
             if kind is Kind.INFO:
-                del self._processes[seat, workload.name]
-            note(kind, invocation, invocation.value, reason)
+                del self._processes[worker, workload.name]
+            record(kind, invocation, invocation.value, reason)
 
-        note(Kind.INVOKE, invocation, invocation.value)
+        record(Kind.INVOKE, invocation, invocation.value)
         try:
-            value = await workload.run(Session(client, seat, tell), invocation, timeout_s)
-        except RaftkvError as error:
-            kind = kind_of_failure(error, workload, invocation)
+            session = Session(client, worker, record_fact)
+            value = await workload.run(session, invocation, timeout_s)
+        except OperationError as error:
+            # A read that failed has changed nothing, whatever was lost.
+            kind = Kind.FAIL if invocation.function in workload.reads else error.kind
             failed(kind, error.reason)
-            return kind, error.reason
+            return Completion(kind, error.reason, error.refused)
         except Exception as error:
             failed(Kind.INFO, f"{type(error).__name__}: {error}")
             raise
-        note(Kind.OK, invocation, value)
-        return Kind.OK, ""
+        record(Kind.OK, invocation, value)
+        return Completion(Kind.OK)
 
-    def _process(self, seat: int, workload: Workload) -> int:
-        process = self._processes.get((seat, workload.name))
+    def _process(self, worker: int, workload: Workload) -> int:
+        process = self._processes.get((worker, workload.name))
         if process is None:
-            process = self._processes[seat, workload.name] = next(self._numbers)
+            process = self._processes[worker, workload.name] = next(self._numbers)
         return process

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, Protocol
 
+from jepsen_lite.clients.protocol import OperationError
 from jepsen_lite.db.base import Database, DatabaseFailed, do_all
 from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.generators import (
@@ -40,7 +41,6 @@ from jepsen_lite.store import RunDirectory, WrittenHistory
 from jepsen_lite.workers import BoundClient, Workers
 from jepsen_lite.workloads.base import HistoryReadingWorkload, HoldingWorkload, Invocation, Workload
 from jepsen_lite.workloads.catalogue import WORKLOADS
-from raftkv.errors import RaftkvError
 
 TICK_S = 0.2
 
@@ -115,7 +115,7 @@ class Run:
             self._begin("start", None)
             if await self._started():
                 await self._exercise(history)
-        except (DatabaseFailed, RaftkvError) as error:
+        except (DatabaseFailed, OperationError) as error:
             self.problems.append(str(error))
         except asyncio.CancelledError:
             self._failures.append("the run was interrupted")
@@ -132,7 +132,7 @@ class Run:
         """Whether there is anything to be tested: what never worked is neither right nor wrong."""
         try:
             await self.system.start()
-        except (DatabaseFailed, RaftkvError) as error:
+        except (DatabaseFailed, OperationError) as error:
             self._failures.append(f"the cluster could not be started: {error}")
             return False
         return True
@@ -146,8 +146,8 @@ class Run:
 
     async def _exercise(self, history: History) -> None:
         recorder = Recorder(history, self.now_ns)
-        seats = await self._seats()
-        workers = Workers(seats, recorder, self.setup.seed, self.now_s)
+        clients = await self._connect()
+        workers = Workers(clients, recorder, self.setup.seed, self.now_s)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._nemesis())
@@ -155,17 +155,17 @@ class Run:
         finally:
             self.problems += workers.problems
             self.problems += self.system.died()
-            closing = (seat.client.close() for seat in seats)
+            closing = (each.client.close() for each in clients)
             await asyncio.gather(*closing, return_exceptions=True)
 
-    async def _seats(self) -> list[BoundClient]:
-        """Every other worker knows one node only: it sees what that node believes."""
-        seats = []
+    async def _connect(self) -> list[BoundClient]:
+        """Every other worker knows only one node, so that it sees that node's state."""
+        clients: list[BoundClient] = []
         for worker in range(self.setup.concurrency):
             nodes = self.system.nodes
             node = nodes[worker // 2 % len(nodes)] if worker % 2 else ""
-            seats.append(BoundClient(await self.system.connect(node), node))
-        return seats
+            clients.append(BoundClient(await self.system.connect(node), node))
+        return clients
 
     def _generator(self) -> Generator:
         setup = self.setup
@@ -175,7 +175,7 @@ class Run:
                 TimeLimit(Rate(mix, setup.rate), setup.calm_s),
                 TimeLimit(Stagger(mix, setup.rate), setup.seconds),
                 WaitUntil(lambda: self._healed),
-                EachWorker(setup.concurrency, self._give_back),
+                EachWorker(setup.concurrency, self._releases),
                 EachOnce(self._last_writes),
                 EachOnce(
                     lambda: [(each, last) for each in self._workloads for last in each.final()]
@@ -184,9 +184,9 @@ class Run:
             ]
         )
 
-    def _give_back(self, seat: int) -> list[Todo]:
+    def _releases(self, worker: int) -> list[Todo]:
         holders = [each for each in self._workloads if isinstance(each, HoldingWorkload)]
-        back = [(each, each.give_back(seat)) for each in holders]
+        back = [(each, each.release(worker)) for each in holders]
         return [Todo(workload, what) for workload, what in back if what is not None]
 
     def _last_writes(self) -> list[tuple[Workload, Invocation]]:

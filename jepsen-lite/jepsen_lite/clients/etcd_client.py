@@ -1,50 +1,41 @@
-"""etcd through the methods of raftkv's client that workloads use, and with its errors.
+"""The adapter of etcd, through the package aetcd, to the harness's client protocol.
 
-The messages of both are of one descent, so they are translated field by field. Nothing is retried:
-a write that got no answer has an unknown outcome. Knows etcd's protocol by the aetcd package.
+Nothing is retried: a write that got no answer has an unknown outcome. etcd's leases, watches, pages
+and deletions are not used by any workload on etcd, so they are not adapted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from aetcd import Client as Connection
 from aetcd import rpc
 
 from jepsen_lite.clients.etcd_locks import EtcdLock, is_late
-from raftkv.arguments import to_bytes
-from raftkv.client.api.transactions import Attempts, Transaction
-from raftkv.client.connection.throttle import Backoff
-from raftkv.client.model.op import Operation
-from raftkv.client.model.op import get as op_get
-from raftkv.client.model.op import put as op_put
-from raftkv.client.model.results import (
+from jepsen_lite.clients.protocol import (
+    DEADLINE_EXCEEDED,
+    CompactedError,
+    Conflict,
+    DeletedPage,
+    Election,
+    Fence,
     KeyValue,
-    PutResult,
-    RangeResult,
-    SwapResult,
-    TransactionResult,
+    LeaseClient,
+    OperationError,
+    PrefixRead,
+    Swap,
+    Transaction,
+    Watch,
 )
-from raftkv.client.model.when import Compare, mod_revision, value, version
-from raftkv.client.requests import prefix_range
-from raftkv.errors import (
-    ConnectionFailed,
-    DeadlineExceeded,
-    InvalidRequest,
-    Outcome,
-    OutcomeUnknown,
-    RaftkvError,
-    RevisionCompacted,
-    Unavailable,
-)
+from jepsen_lite.history import Kind
 
 T = TypeVar("T")
-BACKOFF_S = (0.01, 0.25)
-# gRPC's own words for a request that never left; everything else may have arrived.
+BACKOFF_S_MIN, BACKOFF_S_MAX = 0.01, 0.25
+# gRPC's message for a request that was never sent; after any other failure it may have arrived.
 NEVER_SENT = "failed to connect to all addresses"
 CHANNEL_OPTIONS = {
     "grpc.initial_reconnect_backoff_ms": 100,
@@ -54,13 +45,13 @@ CHANNEL_OPTIONS = {
 
 
 class EtcdClient:
-    """Asks one node until that fails, then the next one."""
+    """A `KvClient` that sends to one node until a request fails, then to the next node."""
 
     def __init__(self, endpoints: Sequence[str]) -> None:
         self._connections = [_connection(endpoint) for endpoint in endpoints]
         self._current = 0
-
         self._background: set[asyncio.Task[object]] = set()
+        self.locks = EtcdLocks(self)
 
     async def close(self) -> None:
         for task in self._background:
@@ -70,110 +61,153 @@ class EtcdClient:
             await connection.close()
 
     async def put(
-        self, key: str | bytes, value: str | bytes = b"", *, timeout: float = 5.0
-    ) -> PutResult:
-        request = rpc.PutRequest(key=to_bytes(key, "key"), value=to_bytes(value, "value"))
-        reply = await self._call(lambda stub: stub.Put(request, timeout=timeout), changes=True)
-        return PutResult(reply.header.revision)
+        self, key: str, value: str = "", *, timeout_s: float, fence: Fence | None = None
+    ) -> int:
+        if fence is not None:
+            _unsupported("a fence")
+        request = rpc.PutRequest(key=key.encode(), value=value.encode())
+        reply = await self._call(lambda stub: stub.Put(request, timeout=timeout_s), changes=True)
+        revision: int = reply.header.revision
+        return revision
 
     async def get(
-        self, key: str | bytes, *, revision: int = 0, timeout: float = 5.0
+        self, key: str, *, timeout_s: float, revision: int = 0, staleness_s_max: float = 0.0
     ) -> KeyValue | None:
-        found = await self.range(key, b"", revision=revision, timeout=timeout)
-        return found.kvs[0] if found.kvs else None
+        if staleness_s_max:
+            _unsupported("a stale read")
+        request = rpc.RangeRequest(key=key.encode(), revision=revision)
+        reply = await self._range(request, timeout_s)
+        return _key_value(reply.kvs[0]) if reply.kvs else None
 
-    async def range(
+    async def read_prefix(
+        self, prefix: str, *, timeout_s: float, keys_only: bool = False, session: bool = False
+    ) -> PrefixRead:
+        if session:
+            _unsupported("a session")
+        start = prefix.encode()
+        end = start[:-1] + bytes([start[-1] + 1])
+        request = rpc.RangeRequest(key=start, range_end=end, keys_only=keys_only)
+        reply = await self._range(request, timeout_s)
+        return PrefixRead(reply.header.revision, list(map(_key_value, reply.kvs)))
+
+    async def read_many(
+        self, keys: Sequence[str], *, timeout_s: float
+    ) -> dict[str, KeyValue | None]:
+        request = rpc.TxnRequest(success=[_get(key) for key in keys])
+        reply = await self._call(lambda stub: stub.Txn(request, timeout=timeout_s), changes=False)
+        found = [each.response_range.kvs for each in reply.responses]
+        return {
+            key: _key_value(kvs[0]) if kvs else None for key, kvs in zip(keys, found, strict=True)
+        }
+
+    async def write_many(
         self,
-        start: str | bytes,
-        end: str | bytes,
+        values: Mapping[str, str],
         *,
-        revision: int = 0,
-        keys_only: bool = False,
-        timeout: float = 5.0,
-    ) -> RangeResult:
-        request = rpc.RangeRequest(
-            key=to_bytes(start, "start"),
-            range_end=to_bytes(end, "end"),
-            revision=revision,
-            keys_only=keys_only,
-        )
-        reply = await self._call(lambda stub: stub.Range(request, timeout=timeout), changes=False)
-        return _range_result(reply, reply.header.revision)
+        timeout_s: float,
+        unchanged: Mapping[str, KeyValue | None] | None = None,
+    ) -> int:
+        revisions = {key: kv.mod_revision if kv else 0 for key, kv in (unchanged or {}).items()}
+        return await self.commit(values, revisions, timeout_s)
 
-    async def range_prefix(
-        self, prefix: str | bytes, *, keys_only: bool = False, timeout: float = 5.0
-    ) -> RangeResult:
-        start, end = prefix_range(prefix)
-        return await self.range(start, end, keys_only=keys_only, timeout=timeout)
+    async def commit(
+        self, values: Mapping[str, str], mod_revisions: Mapping[str, int], timeout_s: float
+    ) -> int:
+        """Write all values if each of these keys still has this `mod_revision` (0: is absent)."""
+        request = rpc.TxnRequest(
+            compare=[
+                rpc.Compare(
+                    result=rpc.Compare.EQUAL,
+                    target=rpc.Compare.MOD,
+                    key=key.encode(),
+                    mod_revision=revision,
+                )
+                for key, revision in mod_revisions.items()
+            ],
+            success=[_put(key, value) for key, value in values.items()],
+        )
+        reply = await self._call(lambda stub: stub.Txn(request, timeout=timeout_s), changes=True)
+        if not reply.succeeded:
+            raise Conflict("a key has changed since it was read")
+        revision: int = reply.header.revision
+        return revision
 
     async def compare_and_swap(
-        self,
-        key: str | bytes,
-        expected: str | bytes | int | None,
-        new_value: str | bytes,
-        *,
-        timeout: float = 5.0,
-    ) -> SwapResult:
+        self, key: str, expected: str | None, new: str, *, timeout_s: float
+    ) -> Swap:
+        condition = rpc.Compare(result=rpc.Compare.EQUAL, key=key.encode())
         if expected is None:
-            condition = version(key) == 0
-        elif isinstance(expected, int):
-            condition = mod_revision(key) == expected
+            condition.target, condition.version = rpc.Compare.VERSION, 0
         else:
-            condition = value(key) == expected
-        success = [op_put(key, new_value), op_get(key)]
-        done = await self.txn([condition], success, [op_get(key)], timeout=timeout)
-        found = done.responses[-1]
-        assert isinstance(found, RangeResult)
-        return SwapResult(done.revision, done.succeeded, found.kvs[0] if found.kvs else None)
-
-    async def txn(
-        self,
-        compare: Sequence[Compare] = (),
-        success: Sequence[Operation] = (),
-        failure: Sequence[Operation] = (),
-        *,
-        timeout: float = 5.0,
-    ) -> TransactionResult:
+            condition.target, condition.value = rpc.Compare.VALUE, expected.encode()
         request = rpc.TxnRequest(
-            compare=[_compare(each) for each in compare],
-            success=[_operation(each) for each in success],
-            failure=[_operation(each) for each in failure],
+            compare=[condition], success=[_put(key, new), _get(key)], failure=[_get(key)]
         )
-        changes = any(each.wire.HasField("put") for each in (*success, *failure))
-        reply = await self._call(lambda stub: stub.Txn(request, timeout=timeout), changes=changes)
-        revision = reply.header.revision
-        responses = tuple(
-            _range_result(each.response_range, revision)
-            if each.HasField("response_range")
-            else PutResult(revision)
-            for each in reply.responses
-        )
-        return TransactionResult(revision, reply.succeeded, responses)
+        reply = await self._call(lambda stub: stub.Txn(request, timeout=timeout_s), changes=True)
+        found = reply.responses[-1].response_range.kvs
+        return Swap(reply.succeeded, _key_value(found[0]) if found else None)
 
-    async def transaction(
-        self, function: Callable[[Transaction], Awaitable[T]], *, timeout: float = 5.0
-    ) -> T:
+    async def transact(self, body: Callable[[Transaction], Awaitable[T]], *, timeout_s: float) -> T:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        backoff = Backoff(random.Random(), *BACKOFF_S)
-        attempts = Attempts(_Store(self, deadline), backoff, lambda: deadline - loop.time())
-        return await attempts.run(function)
+        deadline = loop.time() + timeout_s
+        backoff_s = BACKOFF_S_MIN
+        while True:
+            transaction = EtcdTransaction(self, deadline)
+            try:
+                result = await body(transaction)
+                await transaction.commit()
+            except (Conflict, CompactedError):
+                pause_s = random.uniform(0.5, 1.0) * backoff_s
+                backoff_s = min(2 * backoff_s, BACKOFF_S_MAX)
+                if loop.time() + pause_s >= deadline:
+                    text = "the keys that it has read changed in every attempt"
+                    raise OperationError(text, reason="TRANSACTION_CONFLICT") from None
+                await asyncio.sleep(pause_s)
+            else:
+                return result
 
-    def lock(self, name: str, *, ttl: float) -> EtcdLock:
-        return EtcdLock(self, to_bytes(name, "name"), ttl)
+    def scan_prefix(
+        self, prefix: str, *, page_keys: int, timeout_s: float
+    ) -> AsyncIterator[KeyValue]:
+        _unsupported("a scan")
+
+    async def delete(
+        self, key: str, *, timeout_s: float, fence: Fence | None = None
+    ) -> tuple[int, bool]:
+        _unsupported("a deletion")
+
+    async def delete_first(self, prefix: str, limit: int, *, timeout_s: float) -> DeletedPage:
+        _unsupported("a deletion of a prefix")
+
+    def watch(self, prefix: str, from_revision: int) -> Watch:
+        _unsupported("a watch")
+
+    @property
+    def leases(self) -> LeaseClient:
+        _unsupported("a lease")
 
     def in_background(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
-        """Go on with it until it is done or the client is closed."""
+        """Run it until it is done or the client is closed."""
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
 
+    async def range(self, request: Any, timeout_s: float) -> Any:
+        """A read of etcd's own message."""
+        return await self._range(request, timeout_s)
+
+    async def _range(self, request: Any, timeout_s: float) -> Any:
+        return await self._call(lambda stub: stub.Range(request, timeout=timeout_s), changes=False)
+
     async def _call(self, call: Callable[[Any], Awaitable[Any]], *, changes: bool) -> Any:
         return await self.call(lambda connection: call(connection.kvstub), changes=changes)
 
     async def call(self, call: Callable[[Connection], Awaitable[T]], *, changes: bool) -> T:
-        """Ask one node; the next call asks the next one if that failed. Raises `RaftkvError`."""
+        """Send to the present node; if that fails, the next call goes to the next node.
+
+        `changes`: the request may have been applied if no answer arrives. Raises `OperationError`.
+        """
         connection = self._connections[self._current]
         try:
             await connection.connect()
@@ -183,23 +217,55 @@ class EtcdClient:
             raise error_of(error, changes=changes) from error
 
 
-class _Store:
-    """What raftkv's transactions need of a client."""
+class EtcdTransaction:
+    """A `Transaction`: all reads are of one revision, and the commit compares what was read."""
 
     def __init__(self, client: EtcdClient, deadline: float) -> None:
         self._client = client
         self._deadline = deadline
+        self._revision = 0
+        self._seen: dict[str, int] = {}
+        self._writes: dict[str, str] = {}
+
+    async def get(self, key: str) -> bytes | None:
+        if key in self._writes:
+            return self._writes[key].encode()
+        request = rpc.RangeRequest(key=key.encode(), revision=self._revision)
+        reply = await self._client.range(request, self._left_s())
+        self._revision = self._revision or reply.header.revision
+        self._seen[key] = reply.kvs[0].mod_revision if reply.kvs else 0
+        return bytes(reply.kvs[0].value) if reply.kvs else None
+
+    def put(self, key: str, value: str) -> None:
+        self._writes[key] = value
+
+    async def commit(self) -> None:
+        """Raises `Conflict`. Without writes nothing is compared: all reads were of one revision."""
+        if self._writes:
+            await self._client.commit(self._writes, self._seen, self._left_s())
 
     def _left_s(self) -> float:
         return max(0.001, self._deadline - asyncio.get_running_loop().time())
 
-    async def read(self, start: bytes, end: bytes, revision: int) -> RangeResult:
-        return await self._client.range(start, end, revision=revision, timeout=self._left_s())
 
-    async def commit(
-        self, compare: Sequence[Compare], success: Sequence[Operation]
-    ) -> TransactionResult:
-        return await self._client.txn(compare, success, timeout=self._left_s())
+class EtcdLocks:
+    """A `LockClient` with locks only."""
+
+    def __init__(self, client: EtcdClient) -> None:
+        self._client = client
+
+    def lock(self, name: str, ttl_s: float) -> EtcdLock:
+        return EtcdLock(self._client, name, ttl_s)
+
+    def election(self, name: str, ttl_s: float) -> Election:
+        _unsupported("an election")
+
+    async def holder(self, name: str, *, timeout_s: float) -> tuple[int, int] | None:
+        _unsupported("the holder of a lock")
+
+
+def _unsupported(what: str) -> NoReturn:
+    raise NotImplementedError(f"the adapter of etcd does not have {what}")
 
 
 def _connection(endpoint: str) -> Connection:
@@ -207,57 +273,34 @@ def _connection(endpoint: str) -> Connection:
     return Connection(host=host, port=int(port), options=CHANNEL_OPTIONS)
 
 
-def error_of(error: grpc.aio.AioRpcError, *, changes: bool) -> RaftkvError:
-    """What etcd's answer means; a write that may have arrived may have been done."""
+def error_of(error: grpc.aio.AioRpcError, *, changes: bool) -> OperationError:
+    """What etcd's status means; a write that may have arrived may have been applied."""
     details = f"{error.code().name}: {error.details()}"
     if error.code() is grpc.StatusCode.OUT_OF_RANGE:
-        return RevisionCompacted(details)
+        return CompactedError(details)
     if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-        return InvalidRequest(details)
+        return OperationError(details, reason="INVALID_REQUEST")
     if NEVER_SENT in (error.details() or ""):
-        return ConnectionFailed(details)
+        return OperationError(details, reason="CONNECTION_FAILED")
     if changes:
-        return OutcomeUnknown(details)
-    found: RaftkvError = DeadlineExceeded(details) if is_late(error) else Unavailable(details)
-    assert found.outcome is not Outcome.MAYBE_APPLIED
-    return found
+        return OperationError(details, reason="OUTCOME_UNKNOWN", kind=Kind.INFO)
+    return OperationError(details, reason=DEADLINE_EXCEEDED if is_late(error) else "UNAVAILABLE")
 
 
-def _range_result(reply: Any, revision: int) -> RangeResult:
-    kvs = tuple(
-        KeyValue(kv.key, kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease)
-        for kv in reply.kvs
+def _put(key: str, value: str) -> Any:
+    return rpc.RequestOp(request_put=rpc.PutRequest(key=key.encode(), value=value.encode()))
+
+
+def _get(key: str) -> Any:
+    return rpc.RequestOp(request_range=rpc.RangeRequest(key=key.encode()))
+
+
+def _key_value(kv: Any) -> KeyValue:
+    return KeyValue(
+        kv.key.decode(),
+        kv.value.decode(),
+        kv.create_revision,
+        kv.mod_revision,
+        kv.version,
+        kv.lease,
     )
-    return RangeResult(revision, kvs, reply.count, reply.more)
-
-
-_RESULTS = {"EQUAL": rpc.Compare.EQUAL, "NOT_EQUAL": rpc.Compare.NOT_EQUAL}
-_TARGETS = {
-    "version": rpc.Compare.VERSION,
-    "mod_revision": rpc.Compare.MOD,
-    "create_revision": rpc.Compare.CREATE,
-    "value": rpc.Compare.VALUE,
-}
-
-
-def _compare(compare: Compare) -> Any:
-    wire = compare.wire
-    results = type(wire).DESCRIPTOR.fields_by_name["result"].enum_type
-    assert results is not None
-    result = results.values_by_number[wire.result]
-    target = wire.WhichOneof("target") or ""
-    return rpc.Compare(
-        result=_RESULTS[result.name.removeprefix("COMPARE_RESULT_")],
-        target=_TARGETS[target],
-        key=wire.key,
-        range_end=wire.range_end,
-        **{target: getattr(wire, target)},
-    )
-
-
-def _operation(operation: Operation) -> Any:
-    wire = operation.wire
-    if wire.HasField("put"):
-        return rpc.RequestOp(request_put=rpc.PutRequest(key=wire.put.key, value=wire.put.value))
-    asked = wire.range
-    return rpc.RequestOp(request_range=rpc.RangeRequest(key=asked.key, range_end=asked.range_end))

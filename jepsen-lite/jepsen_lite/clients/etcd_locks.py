@@ -1,9 +1,9 @@
-"""etcd's lock service through the part of raftkv's `Lock` that workloads use.
+"""etcd's lock service as a `Lock` of the client protocol.
 
-A lock is a key under a lease, and its token the revision at which that key was made: etcd grants a
-lock in the order of these. Each time it is taken under a lease of its own, so that whatever is left
-of a try that failed ends with that lease. Nobody is asked whether the lock is still held: it is
-given up, and said to be lost, before the lease can have ended.
+A lock is a key under a lease, and its token is the revision at which that key was created: etcd
+grants a lock in the order of these revisions. Each acquisition has a lease of its own, so that the
+rest of a failed attempt ends with that lease. The client does not ask whether the lock is still
+held: it gives the lock up, and reports it as lost, before the lease can have ended.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from aetcd import Client as Connection
 from aetcd import rpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from raftkv.client.model.results import KeyValue
-from raftkv.errors import LockLost, LockNotAcquired, RaftkvError
+from jepsen_lite.clients.protocol import LOCK_NOT_ACQUIRED, KeyValue, OperationError
 
 T = TypeVar("T")
 OPERATE_TIMEOUT_S = 1.0
-# Of its time to live: how often a lease is renewed, and how long before its end it is given up.
+ACQUIRE_TIMEOUT_S_MAX = 3600.0
+# Shares of a lease's time to live: the interval of renewals, and the margin before its end at
+# which the lock is given up.
 RENEW_SHARE, MARGIN_SHARE = 0.25, 0.1
 
 _BYTES = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
 _INT64 = descriptor_pb2.FieldDescriptorProto.TYPE_INT64
-# The package aetcd has all of etcd's messages but these. Fields that nobody reads are left out.
+# The package aetcd lacks these messages of etcd. Unused fields are left out.
 _MESSAGES = {
     "LockRequest": [("name", 1, _BYTES), ("lease", 2, _INT64)],
     "LockResponse": [("key", 2, _BYTES)],
@@ -76,18 +77,18 @@ class Caller(Protocol):
     """The client that the locks belong to."""
 
     async def call(self, call: Callable[[Connection], Awaitable[T]], *, changes: bool) -> T:
-        """Ask a node. Raises `RaftkvError`; the next call asks the next node then."""
+        """Send to a node; if that fails, the next call goes to the next node."""
 
-    async def get(self, key: bytes, *, timeout: float) -> KeyValue | None: ...
+    async def get(self, key: str, *, timeout_s: float) -> KeyValue | None: ...
 
     def in_background(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
-        """Go on with it until it is done or the client is closed."""
+        """Run it until it is done or the client is closed."""
 
 
 class EtcdLock:
     """One lock for one task at a time."""
 
-    def __init__(self, client: Caller, name: bytes, ttl_s: float) -> None:
+    def __init__(self, client: Caller, name: str, ttl_s: float) -> None:
         self.name = name
         self._client = client
         self._ttl_s = math.ceil(ttl_s)
@@ -100,35 +101,41 @@ class EtcdLock:
     @property
     def token(self) -> int:
         if self._held is None:
-            raise LockLost(f"{self.name!r} is not held", name=self.name)
+            raise OperationError(f"{self.name} is not held", reason="LOCK_LOST", refused=True)
         return self._held.token
 
-    async def acquire(self, *, timeout: float) -> None:
-        """Raises `LockNotAcquired` if others had it all the time."""
+    def remaining_s(self) -> float:
+        until = self._held.until if self._held is not None else 0.0
+        return max(0.0, until - asyncio.get_running_loop().time())
+
+    async def acquire(self, timeout_s: float | None = None) -> None:
+        """Raises with reason `LOCK_NOT_ACQUIRED` if others held the lock all the time."""
+        timeout_s = ACQUIRE_TIMEOUT_S_MAX if timeout_s is None else timeout_s
         loop = asyncio.get_running_loop()
         began = loop.time()
-        lease = await self._granted(timeout)
+        lease = await self._granted(timeout_s)
         try:
-            left_s = max(0.001, began + timeout - loop.time())
+            left_s = max(0.001, began + timeout_s - loop.time())
             reply = await self._client.call(
-                lambda to: _ask(to, "Lock", left_s, name=self.name, lease=lease.ID),
+                lambda to: _ask(to, "Lock", left_s, name=self.name.encode(), lease=lease.ID),
                 changes=True,
             )
-            found = await self._client.get(reply.key, timeout=OPERATE_TIMEOUT_S)
+            found = await self._client.get(reply.key.decode(), timeout_s=OPERATE_TIMEOUT_S)
         except BaseException as error:
             self._client.in_background(self._revoke(lease.ID))
             if isinstance(error.__cause__, grpc.aio.AioRpcError) and is_late(error.__cause__):
-                text = f"{self.name!r} was not to be had within {timeout} s"
-                raise LockNotAcquired(text, name=self.name) from error
+                text = f"{self.name} was not acquired within {timeout_s} s"
+                raise OperationError(text, reason=LOCK_NOT_ACQUIRED, refused=True) from error
             raise
         if found is None or found.lease != lease.ID:
-            raise LockNotAcquired(f"the lease of {self.name!r} has ended", name=self.name)
+            text = f"the lease of {self.name} has ended"
+            raise OperationError(text, reason=LOCK_NOT_ACQUIRED, refused=True)
         hold = self._held = _Hold(found, began, lease.TTL)
         hold.renewing = self._client.in_background(self._keep(hold))
         hold.ending = loop.call_at(hold.until, self._end_if_due, hold)
 
     async def release(self) -> bool:
-        """Let the next one have it; False if it was lost before."""
+        """Release it; returns False if it was lost before."""
         hold, self._held = self._held, None
         if hold is None:
             return False
@@ -146,20 +153,20 @@ class EtcdLock:
         request = rpc.LeaseGrantRequest(TTL=self._ttl_s)
         return await self._client.call(
             lambda to: to.leasestub.LeaseGrant(request, timeout=timeout_s),
-            changes=False,  # a lease by itself holds nothing
+            changes=False,  # a lease without keys holds nothing
         )
 
     async def _revoke(self, lease: int) -> None:
-        """If nobody hears it, the lease ends by itself."""
+        """A failed revocation does no harm: the lease expires."""
         request = rpc.LeaseRevokeRequest(ID=lease)
-        with contextlib.suppress(RaftkvError):
+        with contextlib.suppress(OperationError):
             await self._client.call(
                 lambda to: to.leasestub.LeaseRevoke(request, timeout=OPERATE_TIMEOUT_S),
                 changes=True,
             )
 
     async def _keep(self, hold: _Hold) -> None:
-        """Renew its lease, until that has ended or is not wanted any more."""
+        """Renew the lease until it has ended; cancelled when the lock is released."""
         loop = asyncio.get_running_loop()
         pause_s = hold.ttl_s * RENEW_SHARE
         while True:
@@ -169,8 +176,8 @@ class EtcdLock:
                 left_s = await self._client.call(
                     lambda to: _renewed(to, hold.lease, pause_s), changes=True
                 )
-            except RaftkvError:
-                continue  # the next node may know better
+            except OperationError:
+                continue  # the next renewal goes to the next node
             if left_s <= 0:
                 return self._lost(hold)
             hold.until = hold.end(asked)
@@ -191,10 +198,10 @@ class EtcdLock:
 
 
 class _Hold:
-    """A lock that is held, until `until` by the loop's clock at least."""
+    """A lock while it is held: at least until `until`, by the loop's clock."""
 
     def __init__(self, found: KeyValue, asked: float, ttl_s: int) -> None:
-        self.key = found.key
+        self.key = found.key.encode()
         self.token = found.create_revision
         self.lease = found.lease
         self.ttl_s = ttl_s
@@ -203,7 +210,7 @@ class _Hold:
         self.ending: asyncio.TimerHandle | None = None
 
     def end(self, asked: float) -> float:
-        """A lease lives for its time from when it was asked for, at least."""
+        """The lease lives for its time to live from the request on, at least."""
         return asked + self.ttl_s * (1 - MARGIN_SHARE)
 
     def stop(self) -> None:
@@ -214,7 +221,7 @@ class _Hold:
 
 
 async def _renewed(connection: Connection, lease: int, timeout_s: float) -> int:
-    """For how many seconds it lives from now on; 0 if it has ended."""
+    """Renew the lease; returns its seconds left, 0 if it has ended."""
     requests = [rpc.LeaseKeepAliveRequest(ID=lease)]
     async for reply in connection.leasestub.LeaseKeepAlive(requests, timeout=timeout_s):
         left_s: int = reply.TTL
@@ -223,6 +230,6 @@ async def _renewed(connection: Connection, lease: int, timeout_s: float) -> int:
 
 
 def is_late(error: grpc.aio.AioRpcError) -> bool:
-    """Whether the call's time ran out. If etcd notices first, it has words and no code for it."""
-    of_etcd = "context deadline exceeded" in (error.details() or "")
-    return of_etcd or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    """Whether the call timed out. If etcd notices first, only its message says so."""
+    by_message = "context deadline exceeded" in (error.details() or "")
+    return by_message or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
+from jepsen_lite.clients.protocol import KvClient
 from jepsen_lite.db.network import Pair, ProxyNetwork
-from raftkv.client.client import Client
 
 
 class DatabaseFailed(Exception):
@@ -72,7 +72,7 @@ class Database(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def connect(self, node: str = "") -> Client:
+    async def connect(self, node: str = "") -> KvClient:
         """A client that knows only this node; without one, the whole cluster."""
 
     @abc.abstractmethod

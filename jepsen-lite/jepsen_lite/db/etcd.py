@@ -8,17 +8,16 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import grpc
 from aetcd import Client as Connection
 from aetcd import rpc
 
 from jepsen_lite.clients.etcd_client import EtcdClient
+from jepsen_lite.clients.protocol import OperationError
 from jepsen_lite.db.base import DatabaseFailed, NoEffect, do_all
 from jepsen_lite.db.local import LocalCluster, split
-from raftkv.client.client import Client
-from raftkv.errors import RaftkvError
 
 ASK_TIMEOUT_S = 1.0
 OPERATE_TIMEOUT_S = 10.0
@@ -62,10 +61,9 @@ class EtcdCluster(LocalCluster):
     async def stop(self) -> None:
         await do_all([*(each.close for each in self._operators.values()), super().stop])
 
-    async def connect(self, node: str = "") -> Client:
+    async def connect(self, node: str = "") -> EtcdClient:
         chosen = [node] if node else self.nodes
-        # It has what workloads ask of a client, and no more.
-        return cast(Client, EtcdClient([self.endpoint(name) for name in chosen]))
+        return EtcdClient([self.endpoint(name) for name in chosen])
 
     async def _operator(self, node: str) -> Connection:
         if node not in self._operators:
@@ -105,8 +103,8 @@ class EtcdCluster(LocalCluster):
             return missing
         client = EtcdClient([self.back_door(name) for name in self.nodes])
         try:
-            await client.get("ready?", timeout=ASK_TIMEOUT_S)
-        except RaftkvError as error:
+            await client.get("ready?", timeout_s=ASK_TIMEOUT_S)
+        except OperationError as error:
             return dict.fromkeys(self.nodes, error.reason)
         finally:
             await client.close()

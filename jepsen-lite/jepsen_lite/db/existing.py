@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import raftkv
+from jepsen_lite.clients.protocol import KvClient
+from jepsen_lite.clients.raftkv_client import connect
 from jepsen_lite.db.base import DatabaseFailed, do_all
 from jepsen_lite.db.network import CLIENTS
 from jepsen_lite.db.proxy import Proxy
 from jepsen_lite.db.raftkv_operator import ASK_TIMEOUT_S, OPERATE_TIMEOUT_S, RaftkvOperations
 from jepsen_lite.ports import free_ports
-from raftkv.client.client import Client
 from raftkv.client.model.status import NodeStatus
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import RaftkvError
@@ -73,11 +74,11 @@ class ExistingCluster(RaftkvOperations):
     async def stop(self) -> None:
         await do_all([self.forget_operator, *(proxy.stop for proxy in self._proxies)])
 
-    async def connect(self, node: str = "") -> Client:
+    async def connect(self, node: str = "") -> KvClient:
         # The members' own addresses would lead past the proxies.
         settings = ClientSettings(follow_members=False)
         chosen = [node] if node else self.nodes
-        return await raftkv.connect([self._front_doors[name] for name in chosen], settings=settings)
+        return await connect([self._front_doors[name] for name in chosen], settings=settings)
 
     def versions(self) -> Mapping[str, str]:
         return {"raftkv": ", ".join(sorted(self._versions)) or raftkv.__version__}

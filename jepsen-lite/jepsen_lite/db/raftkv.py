@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import raftkv
+from jepsen_lite.clients.protocol import KvClient
+from jepsen_lite.clients.raftkv_client import connect
 from jepsen_lite.db.base import DatabaseFailed, NoEffect, do_all
 from jepsen_lite.db.local import LocalCluster
 from jepsen_lite.db.processes import Server
 from jepsen_lite.db.raftkv_operator import OPERATE_TIMEOUT_S, RaftkvOperations, number_of
 from jepsen_lite.node_traces import BYTES_MAX_PER_NODE, trace_of
-from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import Outcome, RaftkvError
 
@@ -87,10 +88,10 @@ class RaftkvCluster(LocalCluster, RaftkvOperations):
     async def stop(self) -> None:
         await do_all([self.forget_operator, super().stop])
 
-    async def connect(self, node: str = "") -> Client:
+    async def connect(self, node: str = "") -> KvClient:
         chosen = [node] if node else self.nodes
         settings = ClientSettings(follow_members=not node)
-        return await raftkv.connect([self.endpoint(name) for name in chosen], settings=settings)
+        return await connect([self.endpoint(name) for name in chosen], settings=settings)
 
     async def replace(self, node: str) -> str:
         """As an operator does it: the new node has caught up and votes before the old one goes."""

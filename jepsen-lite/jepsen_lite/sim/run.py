@@ -283,8 +283,8 @@ class Simulation:
         found = workload.check(self.history)
         if isinstance(workload, RemovedLockWorkload | RemovedLeaderWorkload):
             operations = list(self.history.operations(workload.name))
-            taken, left = workload.takes, workload.gives_back
-            found.append(check_losses(operations, taken, left, self.nemesis.fault_records))
+            acquire, release = workload.acquires, workload.releases
+            found.append(check_losses(operations, acquire, release, self.nemesis.fault_records))
         return found
 
     def _operator_done(self) -> bool:
@@ -351,7 +351,7 @@ class Simulation:
 
     def _hand_over(self) -> None:
         """Locks and elections, if there are any. Each handover has a deadline of its own."""
-        self.clients.begin_giving_back()
+        self.clients.begin_releases()
         self._await(self.clients.idle, LIVENESS_S, "everything that was held was given back")
         for begin in (
             self.handovers.begin_round,

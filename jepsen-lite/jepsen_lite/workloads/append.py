@@ -13,13 +13,11 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.checkers.elle import append
+from jepsen_lite.clients.protocol import KvClient, Transaction
 from jepsen_lite.generators import PerKey
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.reads import read_together, write_if_unchanged
-from raftkv.client.api.transactions import Transaction
-from raftkv.client.client import Client
 
 KEY = "append"
 LISTS = 5
@@ -40,7 +38,7 @@ class AppendWorkload:
         self._lists = PerKey("append/", LISTS, USES)
         self._elements = itertools.count(1)
 
-    def next(self, rng: Random, seat: int) -> Invocation:
+    def next(self, rng: Random, worker: int) -> Invocation:
         micro = [self._draw(rng) for _ in range(rng.randint(1, MICRO_OPERATIONS_MAX))]
         return Invocation("txn", KEY if rng.random() < 0.5 else BY_HAND, micro)
 
@@ -63,7 +61,7 @@ class AppendWorkload:
                 transaction.put(key, json.dumps(elements))
             return answer
 
-        return await client.transaction(body, timeout=timeout_s)
+        return await client.transact(body, timeout_s=timeout_s)
 
     def final(self) -> Sequence[Invocation]:
         lists = self._lists.used()
@@ -90,20 +88,20 @@ def carried_out(
     return answer, written
 
 
-async def _by_hand(client: Client, micro: Sequence[list[Any]], timeout_s: float) -> Any:
+async def _by_hand(client: KvClient, micro: Sequence[list[Any]], timeout_s: float) -> Any:
     """Read all keys at one revision, and write if none of them has changed since."""
     keys = list(dict.fromkeys(key for _, key, _ in micro))
-    items = await read_together(client, keys, timeout_s)
+    items = await client.read_many(keys, timeout_s=timeout_s)
     found = {key: _decoded(item.value if item else None) for key, item in items.items()}
     answer, written = carried_out(micro, found)
     if not written:
         return answer
     values = {key: json.dumps(elements) for key, elements in written.items()}
-    await write_if_unchanged(client, items, values, timeout_s)
+    await client.write_many(values, unchanged=items, timeout_s=timeout_s)
     return answer
 
 
-def _decoded(value: bytes | None) -> list[int] | None:
+def _decoded(value: str | bytes | None) -> list[int] | None:
     if value is None:
         return None
     elements: list[int] = json.loads(value)

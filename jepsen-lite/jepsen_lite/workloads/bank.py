@@ -15,12 +15,10 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.checkers import bank
+from jepsen_lite.clients.protocol import Conflict, KeyValue, KvClient
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.reads import SomebodyWasFaster, read_together, write_if_unchanged
-from raftkv.client.client import Client
-from raftkv.client.model.results import KeyValue
 
 KEY = "bank"
 ACCOUNTS = tuple(f"bank/{number}" for number in range(6))
@@ -34,7 +32,7 @@ class BankWorkload:
     name = "bank"
     reads = frozenset({"read"})
 
-    def next(self, rng: Random, seat: int) -> Invocation:
+    def next(self, rng: Random, worker: int) -> Invocation:
         if rng.random() < 0.4:
             return Invocation("read", KEY)
         source, target = rng.sample(ACCOUNTS, 2)
@@ -45,7 +43,7 @@ class BankWorkload:
         if invocation.function == "read":
             return {
                 account: _balance(item)
-                for account, item in (await read_together(client, ACCOUNTS, timeout_s)).items()
+                for account, item in (await client.read_many(ACCOUNTS, timeout_s=timeout_s)).items()
             }
         source, target, amount = invocation.value
         loop = asyncio.get_running_loop()
@@ -53,10 +51,10 @@ class BankWorkload:
         while (left_s := until_s - loop.time()) > 0:
             try:
                 moved = await _transfer(client, source, target, amount, left_s)
-            except SomebodyWasFaster:
+            except Conflict:
                 continue
             return [source, target, moved]
-        raise SomebodyWasFaster("others have written in between, again and again")
+        raise Conflict("the accounts changed in every attempt")
 
     def final(self) -> Sequence[Invocation]:
         return [Invocation("read", KEY)]
@@ -66,11 +64,13 @@ class BankWorkload:
         return [bank.check(list(history.operations(self.name)), total, ACCOUNTS)]
 
 
-async def _transfer(client: Client, source: str, target: str, amount: int, timeout_s: float) -> int:
-    """How much was moved. Raises `SomebodyWasFaster` if that was nothing because of another."""
+async def _transfer(
+    client: KvClient, source: str, target: str, amount: int, timeout_s: float
+) -> int:
+    """Returns the amount moved. Raises `Conflict` if an account has changed meanwhile."""
     # Two reads, not one transaction: the write proves that both accounts are as they were read.
     found = await asyncio.gather(
-        client.get(source, timeout=timeout_s), client.get(target, timeout=timeout_s)
+        client.get(source, timeout_s=timeout_s), client.get(target, timeout_s=timeout_s)
     )
     items = dict(zip((source, target), found, strict=True))
     left, right = _balance(items[source]), _balance(items[target])
@@ -78,7 +78,7 @@ async def _transfer(client: Client, source: str, target: str, amount: int, timeo
     # who insists on a transfer from an account that stays empty is refused for ever.
     amount = min(amount, left)
     values = {source: str(left - amount), target: str(right + amount)}
-    await write_if_unchanged(client, items, values, timeout_s)
+    await client.write_many(values, unchanged=items, timeout_s=timeout_s)
     return amount
 
 

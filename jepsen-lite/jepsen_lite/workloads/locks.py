@@ -8,12 +8,11 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.checkers import fencing, lock
+from jepsen_lite.clients.protocol import KvClient, Lock, NotDone
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workloads.base import Invocation, NotDone, Session
+from jepsen_lite.workloads.base import Invocation, Session
 from jepsen_lite.workloads.reads import versions_of
-from raftkv.client.client import Client
-from raftkv.client.coordination.lock import Lock
 
 LOCKS = ("lock/a", "lock/b")
 # Short, so that holders that are paused or cut off lose their locks within a run.
@@ -32,36 +31,36 @@ class LockWorkload:
     names: tuple[str, ...] = LOCKS
 
     def __init__(self) -> None:
-        self._held: dict[int, Lock] = {}  # by seat
-        self._locks: dict[tuple[Client, int, str], Lock] = {}
+        self._held: dict[int, Lock] = {}  # by worker
+        self._locks: dict[tuple[KvClient, int, str], Lock] = {}
         # A lock outlives the process that used it first: what is lost is lost by the last one.
         self._tells: dict[int, Callable[[Invocation], None]] = {}
 
-    def next(self, rng: Random, seat: int) -> Invocation:
-        return self.give_back(seat) or Invocation("acquire", rng.choice(self.names))
+    def next(self, rng: Random, worker: int) -> Invocation:
+        return self.release(worker) or Invocation("acquire", rng.choice(self.names))
 
-    def give_back(self, seat: int) -> Invocation | None:
-        held = self._held.get(seat)
-        return None if held is None else Invocation("release", held.name.decode())
+    def release(self, worker: int) -> Invocation | None:
+        held = self._held.get(worker)
+        return None if held is None else Invocation("release", held.name)
 
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         if invocation.function == "release":
             return await self._release(session)
         taken = self._lock(session, invocation.key)
-        await taken.acquire(timeout=min(timeout_s, WAIT_S))
-        self._held[session.seat], self._tells[session.seat] = taken, session.tell
+        await taken.acquire(min(timeout_s, WAIT_S))
+        self._held[session.worker], self._tells[session.worker] = taken, session.record_fact
         return {"token": taken.token}
 
     def _lock(self, session: Session, name: str) -> Lock:
-        """The seat's own: a lock that was lost is taken again as the same one."""
-        place = (session.client, session.seat, name)
+        """The worker's own: a lock that was lost is taken again as the same one."""
+        place = (session.client, session.worker, name)
         if place not in self._locks:
-            found = self._locks[place] = session.client.lock(name, ttl=self.ttl_s(name))
+            found = self._locks[place] = session.client.locks.lock(name, self.ttl_s(name))
 
             def lost() -> None:
-                if self._held.get(session.seat) is found:
-                    del self._held[session.seat]
-                    self._tells[session.seat](Invocation("lost", name))
+                if self._held.get(session.worker) is found:
+                    del self._held[session.worker]
+                    self._tells[session.worker](Invocation("lost", name))
 
             found.on_lost(lost)
         return self._locks[place]
@@ -71,7 +70,7 @@ class LockWorkload:
         return TTL_S
 
     async def _release(self, session: Session) -> bool:
-        held = self._held.pop(session.seat, None)
+        held = self._held.pop(session.worker, None)
         if held is None:
             raise NotDone("it was lost in the meantime")
         return await held.release()
@@ -93,15 +92,15 @@ class FencedLockWorkload(LockWorkload):
     def __init__(self) -> None:
         super().__init__()
         self._elements = itertools.count(1)
-        self._tokens: dict[int, int] = {}  # the last one of each seat, held or not
+        self._tokens: dict[int, int] = {}  # the last one of each worker, held or not
 
-    def next(self, rng: Random, seat: int) -> Invocation:
+    def next(self, rng: Random, worker: int) -> Invocation:
         choice = rng.random()
         if choice < 0.1:
             return Invocation("read", RESOURCE)
-        if choice < (0.7 if seat in self._held else 0.2) and seat in self._tokens:
-            return Invocation("write", RESOURCE, [self._tokens[seat], next(self._elements)])
-        return super().next(rng, seat)
+        if choice < (0.7 if worker in self._held else 0.2) and worker in self._tokens:
+            return Invocation("write", RESOURCE, [self._tokens[worker], next(self._elements)])
+        return super().next(rng, worker)
 
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         value = invocation.value
@@ -111,12 +110,12 @@ class FencedLockWorkload(LockWorkload):
         if invocation.function == "write":
             token, element = value
             await session.client.put(
-                RESOURCE, f"{token} {element}", fence=(FENCED_LOCK, token), timeout=timeout_s
+                RESOURCE, f"{token} {element}", fence=(FENCED_LOCK, token), timeout_s=timeout_s
             )
             return value
         told = await super().run(session, invocation, timeout_s)
         if invocation.function == "acquire":
-            self._tokens[session.seat] = told["token"]
+            self._tokens[session.worker] = told["token"]
         return told
 
     def final(self) -> Sequence[Invocation]:

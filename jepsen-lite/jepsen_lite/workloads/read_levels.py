@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -12,7 +13,6 @@ from jepsen_lite.checkers import staleness
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from raftkv.client.model.read_levels import ReadLevel, bounded
 
 KEYS = 3
 BOUNDS_S = (0.2, 1.0)
@@ -27,7 +27,7 @@ class SessionWorkload:
     def __init__(self) -> None:
         self._values = itertools.count(1)
 
-    def next(self, rng: Random, seat: int) -> Invocation:
+    def next(self, rng: Random, worker: int) -> Invocation:
         key = f"session/{rng.randrange(KEYS)}"
         if rng.random() < 0.7:
             return Invocation("read", key)
@@ -36,9 +36,9 @@ class SessionWorkload:
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         client, key = session.client, invocation.key
         if invocation.function == "write":
-            return (await client.put(key, invocation.value, timeout=timeout_s)).revision
-        found = await client.range_prefix(key, level=ReadLevel.SESSION, timeout=timeout_s)
-        return [found.kvs[0].value.decode() if found.kvs else None, found.revision]
+            return await client.put(key, invocation.value, timeout_s=timeout_s)
+        found = await client.read_prefix(key, session=True, timeout_s=timeout_s)
+        return [found.kvs[0].value if found.kvs else None, found.revision]
 
     def final(self) -> Sequence[Invocation]:
         return [Invocation("read", f"session/{number}") for number in range(KEYS)]
@@ -56,7 +56,7 @@ class StalenessWorkload:
     def __init__(self) -> None:
         self._values = itertools.count(1)
 
-    def next(self, rng: Random, seat: int) -> Invocation:
+    def next(self, rng: Random, worker: int) -> Invocation:
         key = f"staleness/{rng.randrange(KEYS)}"
         if rng.random() < 0.3:
             return Invocation("write", key, f"v{next(self._values)}")
@@ -66,10 +66,10 @@ class StalenessWorkload:
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         client, key, value = session.client, invocation.key, invocation.value
         if invocation.function == "write":
-            return (await client.put(key, value, timeout=timeout_s)).revision
-        level = ReadLevel.STALE if value is None else bounded(value / 1e9)
-        found = await client.get(key, level=level, timeout=timeout_s)
-        return [None, 0] if found is None else [found.value.decode(), found.mod_revision]
+            return await client.put(key, value, timeout_s=timeout_s)
+        staleness_s_max = math.inf if value is None else value / 1e9
+        found = await client.get(key, staleness_s_max=staleness_s_max, timeout_s=timeout_s)
+        return [None, 0] if found is None else [found.value, found.mod_revision]
 
     def final(self) -> Sequence[Invocation]:
         return []
