@@ -13,10 +13,10 @@ from unittest.mock import Mock
 import pytest
 
 from jepsen_lite import run
+from jepsen_lite.clients.protocol import KvClient
 from jepsen_lite.db.base import Database
 from jepsen_lite.options import RunOptions
 from jepsen_lite.store import RunDirectory
-from raftkv.client.client import Client
 
 
 class Idle(Database):
@@ -32,7 +32,7 @@ class Idle(Database):
 
     async def stop(self) -> None: ...
 
-    async def connect(self, node: str = "") -> Client:
+    async def connect(self, node: str = "") -> KvClient:
         raise NotImplementedError
 
     async def leader(self) -> str:

@@ -16,12 +16,12 @@ import grpc
 import pytest
 
 from jepsen_lite.checkers import lock
+from jepsen_lite.clients.protocol import LOCK_NOT_ACQUIRED, OperationError
 from jepsen_lite.history import History
 from jepsen_lite.recorder import Recorder
 from jepsen_lite.verdicts import Validity
 from jepsen_lite.workloads.base import Invocation
 from jepsen_lite.workloads.locks import TTL_S, LockWorkload
-from raftkv.errors import LockNotAcquired
 
 pytestmark = [
     pytest.mark.cluster,
@@ -50,15 +50,16 @@ def test_a_lock_has_one_holder_who_keeps_it_by_renewing_and_gives_it_on(tmp_path
     async def go() -> None:
         async with etcd(tmp_path) as system:
             clients = [await system.connect() for _ in range(2)]
-            one, other = (client.lock("lock", ttl=TTL_S) for client in clients)
-            await one.acquire(timeout=SOON_S)
+            one, other = (client.locks.lock("lock", TTL_S) for client in clients)
+            await one.acquire(SOON_S)
             until_s = time.monotonic() + 2 * TTL_S
             while time.monotonic() < until_s:
-                with pytest.raises(LockNotAcquired):
-                    await other.acquire(timeout=SHORT_S)
+                with pytest.raises(OperationError) as refused:
+                    await other.acquire(SHORT_S)
+                assert refused.value.reason == LOCK_NOT_ACQUIRED
             token = one.token
             assert await one.release()
-            await other.acquire(timeout=SOON_S)
+            await other.acquire(SOON_S)
             assert other.token > token
             assert not await one.release()
             for client in clients:
@@ -88,9 +89,9 @@ def test_a_holder_that_can_not_renew_says_so_before_its_lease_has_ended(tmp_path
     async def go() -> None:
         async with etcd(tmp_path) as system:
             client = await system.connect()
-            held, lost = client.lock("lock", ttl=TTL_S), asyncio.Event()
+            held, lost = client.locks.lock("lock", TTL_S), asyncio.Event()
             held.on_lost(lost.set)
-            await held.acquire(timeout=SOON_S)
+            await held.acquire(SOON_S)
             await system.machines["node-1"].pause()
             began = time.monotonic()
             await asyncio.wait_for(lost.wait(), SOON_S)
@@ -120,9 +121,9 @@ def test_the_checker_accuses_a_holder_that_never_finds_out(
         async with etcd(tmp_path) as system:
             clients = [await system.connect() for _ in range(2)]
 
-            async def acquire(seat: int) -> None:
+            async def acquire(worker: int) -> None:
                 asked = Invocation("acquire", "lock/a")
-                await recorder.perform(clients[seat], seat, workload, asked, SOON_S)
+                await recorder.perform(clients[worker], worker, workload, asked, SOON_S)
 
             await acquire(0)
             until_s = time.monotonic() + 2 * TTL_S

@@ -111,9 +111,9 @@ def test_what_must_succeed_is_drawn_up_when_its_time_has_come() -> None:
     assert len(calls) == 1
 
 
-def test_each_seat_ends_what_it_holds_itself() -> None:
-    def draw_up(seat: int) -> list[Todo]:
-        return [Todo(RegisterWorkload(), Invocation("read", f"of {seat}"))] if seat == 1 else []
+def test_each_worker_releases_what_it_holds_itself() -> None:
+    def draw_up(worker: int) -> list[Todo]:
+        return [Todo(RegisterWorkload(), Invocation("read", f"of {worker}"))] if worker == 1 else []
 
     generator, rng = EachWorker(2, draw_up), Random(1)
     assert isinstance(generator.next(WorkerContext(0, 0.0, rng)), Wait)

@@ -30,7 +30,7 @@ class Easy:
     name = "easy"
     reads = frozenset({"read"})
 
-    def next(self, rng: Random, seat: int) -> Invocation:
+    def next(self, rng: Random, worker: int) -> Invocation:
         return Invocation("read", "k")
 
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:

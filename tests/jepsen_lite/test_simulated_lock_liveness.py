@@ -74,7 +74,7 @@ def failure(plan: Plan) -> str:
 def test_a_waiter_who_is_not_told_is_missed(workload: str, name: str) -> None:
     with mock.patch.object(LockWaits, "_look_at_the_front", wakes_nobody):
         problem = failure(plan_of(workload))
-    assert f"{workload} {name} was not to be had within" in problem
+    assert f"{workload} {name} was not acquired within" in problem
     assert "client-" in problem.rpartition(";")[2]
 
 
@@ -82,13 +82,13 @@ def test_a_waiter_who_is_not_told_is_missed(workload: str, name: str) -> None:
 def test_a_key_that_outlives_its_dead_holder_is_noticed(workload: str) -> None:
     with mock.patch.object(Leases, "end", keeps_the_keys):
         problem = failure(plan_of(workload))
-    assert "was not to be had within 3.5 s; client-1 and client-2 waited" in problem
+    assert "was not acquired within 3.5 s; client-1 and client-2 waited" in problem
 
 
 def test_a_place_that_nobody_leaves_is_noticed() -> None:
     with mock.patch.object(LockQueues, "enter", stays_in_the_queue):
         problem = failure(plan_of("lock"))
-    assert "was not to be had within 10 s" in problem
+    assert "was not acquired within 10 s" in problem
 
 
 def held(outcome: Outcome, workload: str, take: str) -> list[tuple[str, int]]:
