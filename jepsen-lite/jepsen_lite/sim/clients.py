@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -12,11 +13,10 @@ from jepsen_lite.clients.protocol import NOT_DONE, REVISION_COMPACTED, KvClient,
 from jepsen_lite.clients.raftkv_client import connect
 from jepsen_lite.history import History, Kind
 from jepsen_lite.recorder import Completion, Recorder
+from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.net.client_links import SimulatedClientNetwork
-from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.process import Process
-from jepsen_lite.sim.world import World
 from jepsen_lite.workloads.base import (
     HistoryReadingWorkload,
     HoldingWorkload,
@@ -35,33 +35,39 @@ ANOTHER_MAY_PREVENT = frozenset(
 RIGHTLY_REFUSED = frozenset({NOT_DONE, REVISION_COMPACTED})
 
 
+@dataclass(frozen=True, slots=True)
+class ClientLoad:
+    """How many clients and workers there are, and how long a worker waits between operations."""
+
+    clients: int
+    workers_per_client: int
+    think_s: float
+    session_ttl_ms: int
+
+
 class Clients:
     """All client processes of a run, and what their workers do."""
 
     def __init__(
         self,
-        world: World,
-        network: SimulatedNetwork,
+        context: SimulationContext,
         cluster: Cluster,
         workloads: Sequence[Workload],
         history: History,
-        clients: int,
-        workers_per_client: int,
-        think_s: float,
-        session_ttl_ms: int,
-        on_failure: Callable[[str], None],
+        load: ClientLoad,
     ) -> None:
-        self.hosts = [f"client-{number}" for number in range(1, clients + 1)]
+        world = context.world
+        self.hosts = [f"client-{number}" for number in range(1, load.clients + 1)]
         self.final_failures: list[str] = []
         self._world = world
-        self._network = network
+        self._network = context.network
         self._cluster = cluster
         self._workloads = workloads
         self._recorder = Recorder(history, lambda: round(world.now_s * 1e9))
-        self._workers_per_client = workers_per_client
-        self._think_s = think_s
-        self._settings = ClientSettings(session_ttl_ms=session_ttl_ms)
-        self._on_failure = on_failure
+        self._workers_per_client = load.workers_per_client
+        self._think_s = load.think_s
+        self._settings = ClientSettings(session_ttl_ms=load.session_ttl_ms)
+        self._on_failure = context.on_failure
         self._processes: list[Process] = []
         self._links: list[SimulatedClientNetwork] = []
         self._holders: dict[int, Process] = {}  # by worker

@@ -19,7 +19,8 @@ from jepsen_lite.history import History, Kind
 from jepsen_lite.judge import safely, titled
 from jepsen_lite.sim.checks.invariants import Invariants
 from jepsen_lite.sim.checks.violation import Violation
-from jepsen_lite.sim.clients import Clients
+from jepsen_lite.sim.clients import ClientLoad, Clients
+from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.injection.disk_schedule import with_lost_disk
 from jepsen_lite.sim.injection.injector import SimulatedNemesis
 from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions, draw_schedule
@@ -41,7 +42,7 @@ from raftkv.kv.pace import STEP_UNITS
 BOOT_S = 10.0
 LIVENESS_S = 10.0
 OPERATOR_S = 60.0
-HANDOVERS_S = 60.0
+LOCK_LIVENESS_S = 60.0
 STANDSTILL_S = 120.0
 """Each client asks for several things, and waits for each until its own deadline."""
 FINAL_READS_S = 60.0
@@ -202,29 +203,13 @@ class Simulation:
         self.network = SimulatedNetwork(self.world, plan.conditions)
         self.invariants = Invariants()
         self.workloads: Sequence[Workload] = [WORKLOADS[name]() for name in plan.workloads]
+        context = SimulationContext(self.world, self.network, self._fail)
         self.cluster = Cluster(
-            self.world,
-            self.network,
-            self.invariants,
-            plan.nodes,
-            plan.tuning,
-            plan.clock_skew,
-            directory,
-            self._fail,
+            context, self.invariants, plan.nodes, plan.tuning, plan.clock_skew, directory
         )
-        self.clients = Clients(
-            self.world,
-            self.network,
-            self.cluster,
-            self.workloads,
-            self.history,
-            plan.clients,
-            plan.workers_per_client,
-            plan.think_s,
-            plan.session_ttl_ms,
-            self._fail,
-        )
-        self.handovers = LockLiveness(self.world, self.clients, self.workloads, self._fail)
+        load = ClientLoad(plan.clients, plan.workers_per_client, plan.think_s, plan.session_ttl_ms)
+        self.clients = Clients(context, self.cluster, self.workloads, self.history, load)
+        self.lock_liveness = LockLiveness(self.world, self.clients, self.workloads, self._fail)
         self.operator = Operator(self.world, self.network, self.cluster, self._fail)
         self.nemesis = SimulatedNemesis(
             self.world, self.network, self.cluster, self.operator, self.clients.hosts
@@ -354,12 +339,14 @@ class Simulation:
         self.clients.begin_releases()
         self._await(self.clients.idle, LIVENESS_S, "everything that was held was given back")
         for begin in (
-            self.handovers.begin_round,
-            self.handovers.begin_last_holds,
-            self.handovers.begin_succession,
+            self.lock_liveness.begin_round,
+            self.lock_liveness.begin_last_holds,
+            self.lock_liveness.begin_succession,
         ):
             begin()
-            self._await(self.handovers.over, HANDOVERS_S, "everybody got what he waited for")
+            self._await(
+                self.lock_liveness.over, LOCK_LIVENESS_S, "everybody got what he waited for"
+            )
 
     def _pass(self, seconds: float) -> None:
         until_s = self.world.now_s + seconds

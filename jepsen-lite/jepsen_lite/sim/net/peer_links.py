@@ -9,11 +9,10 @@ from dataclasses import replace
 from typing import Protocol
 
 from jepsen_lite.sim.checks.disk_losses import Replica
-from jepsen_lite.sim.net.network import SimulatedNetwork
+from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.net.pipes import Pipe
 from jepsen_lite.sim.net.traffic import SentFrame, Traffic
 from jepsen_lite.sim.process import Process
-from jepsen_lite.sim.world import World
 from raftkv.errors import ConnectionFailed, InvalidRequest, RaftkvError, Unavailable
 from raftkv.peer.codec import (
     decode_founding,
@@ -45,35 +44,42 @@ class PeerPorts(Protocol):
     def peer_port(self, address: str) -> PeerPort | None: ...
 
 
+class PeerPortOwner(Protocol):
+    """The machine of a peer port. It is shown every frame and snapshot, to be checked."""
+
+    name: str
+    replica: Replica
+
+    def sends(self, frame: Frame) -> None: ...
+
+    def sends_snapshot(self, checkpoint: Checkpoint) -> None: ...
+
+    def accepts(self, sender: Replica, frame: Frame) -> None:
+        """The node handles this frame, which the replica `sender` has sent."""
+
+
 class PeerPort:
     """The receiving side of one incarnation of a node, and the links that it sends on."""
 
     def __init__(
         self,
-        world: World,
-        network: SimulatedNetwork,
+        context: SimulationContext,
         ports: PeerPorts,
         process: Process,
-        host: str,
-        replica: Replica,
+        owner: PeerPortOwner,
         identity: PeerIdentity,
-        on_send: Callable[[Frame], None],
-        on_snapshot: Callable[[Checkpoint], None],
-        on_accept: Callable[[Replica, Frame], None],
     ) -> None:
-        """`on_accept` gets each frame that this node handles, and the replica that has sent it."""
-        self.host = host
+        self.host = owner.name
         self.process = process
-        self.replica = replica
+        self.replica = owner.replica
         self.identity = identity
         self.founder: FounderPort | None = None
         self.handler: PeerHandler | None = None
-        self.links = SimulatedPeerLinks(world, network, ports, self, on_send, on_snapshot)
-        self._world = world
-        self._network = network
+        self.links = SimulatedPeerLinks(context, ports, self, owner)
+        self._network = context.network
         self._ports = ports
         self._traffic = ports.traffic
-        self._on_accept = on_accept
+        self._owner = owner
         self._snapshots: SnapshotReceiver
         self._incoming: dict[Pipe, None] = {}
         self._waiting: dict[SimulatedPeerLink, list[SentFrame]] = {}
@@ -137,7 +143,7 @@ class PeerPort:
             self._refuse(sender, refused)
             return
         frame = decode_frame(sending.data, sender.node_id, self.node_id)
-        self._on_accept(sender.replica, frame)
+        self._owner.accepts(sender.replica, frame)
         try:
             self.handler.receive(sender.node_id, frame)
         except (InvalidRequest, ProtocolBreach):
@@ -251,21 +257,18 @@ class SimulatedPeerLinks:
 
     def __init__(
         self,
-        world: World,
-        network: SimulatedNetwork,
+        context: SimulationContext,
         ports: PeerPorts,
         port: PeerPort,
-        on_send: Callable[[Frame], None],
-        on_snapshot: Callable[[Checkpoint], None],
+        owner: PeerPortOwner,
     ) -> None:
-        self._world = world
-        self._network = network
+        self._world = context.world
+        self._network = context.network
         self._ports = ports
         self._traffic = ports.traffic
         self._port = port
-        self._on_send = on_send
+        self._owner = owner
         self._links = LinkTable(lambda _, addresses: SimulatedPeerLink(addresses), lambda _: None)
-        self._on_snapshot = on_snapshot
         self._cut = False
 
     def start(self, handler: PeerHandler, start: Start) -> None:
@@ -290,7 +293,7 @@ class SimulatedPeerLinks:
         link = self._links.get_or_answer(to)
         if link is None or self._cut:
             return
-        self._on_send(frame)
+        self._owner.sends(frame)
         for data in encode_lanes(frame):
             if data:
                 self._send(link, data)
@@ -319,7 +322,7 @@ class SimulatedPeerLinks:
         await asyncio.sleep(0.001)
         if target is None or self._cut:
             raise ConnectionFailed(f"node {to} takes no connection")
-        self._on_snapshot(checkpoint)
+        self._owner.sends_snapshot(checkpoint)
         ended: asyncio.Future[str] = self._port.process.create_future()
         source = self._port
         announcement = encode_frame(Frame(messages=(message,)))

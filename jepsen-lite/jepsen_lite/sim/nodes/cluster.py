@@ -10,13 +10,12 @@ from jepsen_lite.faults.record import OnEffect
 from jepsen_lite.sim.checks.disk_losses import Loss, must_serve
 from jepsen_lite.sim.checks.invariants import Invariants
 from jepsen_lite.sim.checks.violation import Violation
-from jepsen_lite.sim.net.network import SimulatedNetwork
+from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.net.peer_links import PeerPort, host_of
 from jepsen_lite.sim.net.traffic import Traffic
 from jepsen_lite.sim.nodes.client_server import SimulatedClientServer
 from jepsen_lite.sim.nodes.disk import Disk, damage_snapshot
-from jepsen_lite.sim.nodes.host import Host, NodeTuning, address_of
-from jepsen_lite.sim.world import World
+from jepsen_lite.sim.nodes.host import Host, HostSpec, NodeTuning, address_of
 from raftkv.raft.entry import Membership
 
 
@@ -25,17 +24,15 @@ class Cluster:
 
     def __init__(
         self,
-        world: World,
-        network: SimulatedNetwork,
+        context: SimulationContext,
         invariants: Invariants,
         size: int,
         tuning: NodeTuning,
         clock_skew: float,
         directory: Path,
-        on_failure: Callable[[str], None],
     ) -> None:
         self.invariants = invariants
-        self.traffic = Traffic(world)
+        self.traffic = Traffic(context.world)
         self.hosts: dict[str, Host] = {}
         self.clones: dict[str, Host] = {}
         """Machines whose nodes run from a copy of the disk of one of `hosts`, under its id."""
@@ -45,12 +42,11 @@ class Cluster:
             voters=frozenset(node_ids),
             addresses={node_id: address_of(f"node-{node_id}") for node_id in node_ids},
         )
-        self._world = world
-        self._network = network
+        self._context = context
+        self._world = context.world
         self._tuning = tuning
         self._clock_skew = clock_skew
         self._directory = directory
-        self._on_failure = on_failure
         self._snapshot_faults: list[OnEffect] = []
         for node_id in node_ids:
             self._add(node_id, self._initial)
@@ -79,7 +75,7 @@ class Cluster:
         clone.replica = self.invariants.another_disk(original.node_id, loss)
         clone.twin, original.twin = original, clone
         self.clones[clone.name] = clone
-        self._network.stand_beside(clone.name, original.name)
+        self._context.network.stand_beside(clone.name, original.name)
         return clone
 
     def _add(self, node_id: int, initial: Membership | None) -> Host:
@@ -89,21 +85,8 @@ class Cluster:
 
     def _machine(self, node_id: int, initial: Membership | None, name: str) -> Host:
         skew = self._world.rng(f"clock {node_id}").uniform(-self._clock_skew, self._clock_skew)
-        host = Host(
-            self._world,
-            self._network,
-            self,
-            self.invariants,
-            node_id,
-            name,
-            initial,
-            self._tuning,
-            self._directory / name,
-            1.0 + skew,
-            self._on_failure,
-            lambda host, trigger: self.on_event(host, trigger),
-            self.leader,
-        )
+        spec = HostSpec(node_id, name, initial, self._tuning, self._directory / name, 1.0 + skew)
+        host = Host(self._context, self.invariants, self, spec)
         host.disk.snapshot_arrives = self._snapshot_arrives
         return host
 

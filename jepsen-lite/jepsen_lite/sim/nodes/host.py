@@ -7,19 +7,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jepsen_lite.faults.kinds import Trigger
 from jepsen_lite.sim.checks.disk_losses import NEVER_TAKES_PART, REASONS_TO_LEAVE, Loss, Replica
 from jepsen_lite.sim.checks.invariants import Invariants
 from jepsen_lite.sim.checks.violation import Violation
-from jepsen_lite.sim.net.network import SimulatedNetwork
+from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.net.peer_links import PeerPort, PeerPorts
 from jepsen_lite.sim.nodes.client_server import SimulatedClientServer
 from jepsen_lite.sim.nodes.disk import CheckedLogStore, Disk
 from jepsen_lite.sim.nodes.join import JoinRequests
 from jepsen_lite.sim.process import Process
-from jepsen_lite.sim.world import World
 from raftkv.config import Settings
 from raftkv.errors import (
     DamagedData,
@@ -142,30 +141,46 @@ class CheckedNode(Node):
             self._on_failure(str(violation))
 
 
+@dataclass(frozen=True, slots=True)
+class HostSpec:
+    """What a machine is made of. `initial`: the first configuration; None if its node is to join.
+
+    `clock_rate`: how fast its clock runs against the world's.
+    """
+
+    node_id: int
+    name: str
+    initial: Membership | None
+    tuning: NodeTuning
+    directory: Path
+    clock_rate: float
+
+
+class HostSurroundings(PeerPorts, Protocol):
+    """What a machine needs of the cluster around it."""
+
+    on_event: Callable[[Host, Trigger], None]
+    """Called when a trigger happens to a node."""
+
+    def leader(self) -> Host | None: ...
+
+
 class Host:
     """One machine. At most one process of its node lives at a time."""
 
     def __init__(
         self,
-        world: World,
-        network: SimulatedNetwork,
-        ports: PeerPorts,
+        context: SimulationContext,
         invariants: Invariants,
-        node_id: int,
-        name: str,
-        initial: Membership | None,
-        tuning: NodeTuning,
-        directory: Path,
-        clock_rate: float,
-        on_failure: Callable[[str], None],
-        on_event: Callable[[Host, Trigger], None],
-        leader: Callable[[], Host | None],
+        surroundings: HostSurroundings,
+        spec: HostSpec,
     ) -> None:
-        self.node_id = node_id
-        self.name = name
-        self.initial = initial
-        self.disk = Disk(directory, world.rng(f"{self.name}/disk"))
-        self.replica = Replica(node_id)
+        world = context.world
+        self.node_id = spec.node_id
+        self.name = spec.name
+        self.initial = spec.initial
+        self.disk = Disk(spec.directory, world.rng(f"{self.name}/disk"))
+        self.replica = Replica(spec.node_id)
         self.twin: Host | None = None
         self.removed = False
         self.damaged = False
@@ -176,25 +191,23 @@ class Host:
         self.process: Process | None = None
         self.port: PeerPort | None = None
         self.door: SimulatedClientServer | None = None
+        self._context = context
         self._world = world
-        self._network = network
-        self._ports = ports
+        self._surroundings = surroundings
         self._invariants = invariants
-        self._tuning = tuning
-        self._clock_rate = clock_rate
+        self._tuning = spec.tuning
+        self._clock_rate = spec.clock_rate
         self._clock_factor = 1.0
-        self._on_failure = on_failure
-        self._on_event = on_event
-        self._leader = leader
+        self._on_failure = context.on_failure
         self._shown = ObservedState()
         self._incarnation = 0
         self._stopping = False
         self._failed = False
         self._boot_again = False
         self._settings = Settings(
-            node_id=node_id,
-            tick_ms=tuning.tick_ms,
-            data_dir=directory,
+            node_id=spec.node_id,
+            tick_ms=spec.tuning.tick_ms,
+            data_dir=spec.directory,
             client_listen=f"127.0.0.1:{CLIENT_PORT}",
             peer_listen=f"127.0.0.1:{PEER_PORT}",
         )
@@ -258,23 +271,14 @@ class Host:
 
     async def _start_node(self, process: Process, rng: Random) -> Node:
         """As a server does it (raftkv/server/process.py)."""
-        joining = JoinRequests(self._network, process, self.name, self._leader)
+        joining = JoinRequests(self._context.network, process, self.name, self._surroundings.leader)
         identity = self.disk.identities.load() or await self._new_identity(rng, joining)
         if identity.out_of_service:
             raise OutOfService(identity.out_of_service)
         if identity.node_id != self.node_id:
             raise DirectoryMismatch(f"this is the disk of node {identity.node_id}")
         port = self.port = PeerPort(
-            self._world,
-            self._network,
-            self._ports,
-            process,
-            self.name,
-            self.replica,
-            self._peer_identity(identity),
-            self._sends,
-            self._sends_snapshot,
-            self._accepts,
+            self._context, self._surroundings, process, self, self._peer_identity(identity)
         )
         initial = self.initial.addresses if self.initial is not None else {}
         founder = Founder(self.disk.identities, identity, initial, frozenset(), rng, self.versions)
@@ -438,17 +442,17 @@ class Host:
         ):
             self._on_failure(f"{self.name} stopped itself: {type(reason).__name__}: {reason}")
 
-    def _sends_snapshot(self, checkpoint: Checkpoint) -> None:
+    def sends_snapshot(self, checkpoint: Checkpoint) -> None:
         if read_state(checkpoint.path).damaged:
             self._on_failure(f"{self.name} sends a damaged snapshot")
 
-    def _sends(self, frame: Frame) -> None:
+    def sends(self, frame: Frame) -> None:
         try:
             self._invariants.sent(self.replica, frame.messages)
         except Violation as violation:
             self._on_failure(str(violation))
 
-    def _accepts(self, sender: Replica, frame: Frame) -> None:
+    def accepts(self, sender: Replica, frame: Frame) -> None:
         try:
             self._invariants.accepted(sender, frame.messages)
         except Violation as violation:
@@ -476,7 +480,7 @@ class Host:
         ):
             now = self._shown = ObservedState(role, last_index, commit_index, voted_for)
             for trigger in before.events_until(now, raft):
-                self._on_event(self, trigger)
+                self._surroundings.on_event(self, trigger)
 
     def _node_config(self) -> NodeConfig:
         tuning = self._tuning
