@@ -1,8 +1,8 @@
-"""What is done when: operations are drawn, spread over time and put in order.
+"""Generators: which operation is invoked next, and when.
 
-A generator is asked by a worker that has nothing to do and answers with a `Todo`, with `Wait`, or
-with None: it has nothing more for anybody. All chance comes from the asker, so a seed and the order
-of the questions decide everything. Knows workloads, no clock and no client.
+An idle worker asks a generator, which answers with a `Todo`, with `Wait`, or with None: it has no
+more operations for any worker. All randomness comes from the worker's context, so a seed and the
+order of the requests decide everything.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """Who asks: its number, the time, its chance, and how many workers are doing something."""
+    """The worker that asks: its number, the time, its randomness, and how many workers are busy."""
 
     worker: int
     now_s: float
@@ -48,13 +48,13 @@ Answer: TypeAlias = Todo | Wait | None
 
 
 class Generator(Protocol):
-    """Something that knows what is to be done next."""
+    """A source of operations."""
 
     def next(self, asker: WorkerContext) -> Answer: ...
 
 
 class Load:
-    """One workload, without end."""
+    """The operations of one workload, without end."""
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
@@ -64,7 +64,7 @@ class Load:
 
 
 class Mix:
-    """Any of several, by weight; without those that have nothing more."""
+    """Any of several generators, by weight, until each is exhausted."""
 
     def __init__(self, parts: Sequence[tuple[Generator, float]]) -> None:
         self._parts = list(parts)
@@ -116,7 +116,7 @@ class TimeLimit:
 class Rate:
     """So many operations per second over all workers, evenly.
 
-    Who is late does not catch up: after a stall there is no flood.
+    A delay is not caught up: after a stall there is no burst.
     """
 
     def __init__(self, source: Generator, per_s: float) -> None:
@@ -154,7 +154,9 @@ class WaitUntil:
 
 
 class EachOnce:
-    """These, each once, whoever asks, and each must succeed. Drawn up at the first question."""
+    """These operations, each once, by any worker; each must succeed. Determined at the first
+    request.
+    """
 
     def __init__(self, draw_up: Callable[[], Sequence[tuple[Workload, Invocation]]]) -> None:
         self._draw_up = draw_up
@@ -167,7 +169,7 @@ class EachOnce:
 
 
 class EachWorker:
-    """What each worker itself has to do, once. Drawn up when the worker asks first."""
+    """The operations of each worker, once. Determined when the worker asks first."""
 
     def __init__(self, seats: int, draw_up: Callable[[int], Sequence[Todo]]) -> None:
         self._draw_up = draw_up

@@ -1,4 +1,4 @@
-"""From what a run left in its directory to what is to be said of it. Runs again on old runs."""
+"""Runs all checkers on the directory of a run, also of an old one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OK_SHARE_MIN = 0.1
 
 
 def judge(directory: RunDirectory) -> list[Finding]:
-    """What every checker says; written to the directory's results as well."""
+    """The findings of all checkers; also written to the directory's results."""
     test, history = directory.test(), directory.history()
     findings = [_of_harness(test.get("problems", []), test.get("crash", ""))]
     for name in test["workloads"]:
@@ -35,12 +35,12 @@ def judge(directory: RunDirectory) -> list[Finding]:
 
 
 def titled(workload: str, finding: Finding) -> str:
-    """What a checker is called among those of other workloads."""
+    """The title of a finding among those of other workloads."""
     return workload if finding.checker == workload else f"{workload}: {finding.checker}"
 
 
 def _of_nemeses(faults: Sequence[Mapping[str, Any]], asked: Sequence[str]) -> Finding:
-    """Of a kind of fault that was asked for and never took effect nothing is proved."""
+    """A requested kind of fault that never took effect makes the run vacuous."""
     tried = Counter(fault["name"] for fault in faults)
     effective = Counter(fault["name"] for fault in faults if fault["took_effect"])
     problems = tuple(
@@ -57,7 +57,7 @@ def _of_nemeses(faults: Sequence[Mapping[str, Any]], asked: Sequence[str]) -> Fi
 
 
 def _of_harness(problems: Sequence[str], crash: str) -> Finding:
-    """What went wrong beside the history: a node that did not come back, an error of our own."""
+    """Problems outside the history: a node that did not recover, an error of the harness."""
     texts = [*problems, crash] if crash else problems
     without = Validity.UNKNOWN if crash else Validity.VALID
     validity = Validity.INVALID if problems else without
@@ -65,7 +65,7 @@ def _of_harness(problems: Sequence[str], crash: str) -> Finding:
 
 
 def safely(checker: str, check: Callable[[], list[Finding]]) -> list[Finding]:
-    """A checker that breaks has proved nothing, and must not hide what the others say."""
+    """A checker that raises has proved nothing, and must not hide the other findings."""
     try:
         return check()
     except Exception:  # noqa: BLE001 - a bug in a checker is a verdict of its own

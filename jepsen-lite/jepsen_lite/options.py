@@ -1,4 +1,4 @@
-"""What a run on real processes was asked to be."""
+"""The options of a run on real processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CALM_S_MIN, CALM_S_MAX = 2.0, 10.0
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """The seed decides operations and faults, but not how time goes by.
+    """The seed decides operations and faults, but not the timing.
 
     `rate` is in operations per second over all of `concurrency` clients; `endpoints` are those of
     a cluster that runs already.
@@ -28,5 +28,5 @@ class RunOptions:
 
     @property
     def calm_s(self) -> float:
-        """How long nothing is broken, in the beginning."""
+        """The length of the calm phase, in seconds."""
         return min(CALM_S_MAX, max(CALM_S_MIN, self.seconds * CALM_SHARE))

@@ -46,13 +46,13 @@ TICK_S = 0.2
 
 
 class Progress(Protocol):
-    """Told how a run goes."""
+    """Receives the progress of a run."""
 
     def phase(self, name: str, seconds: float | None) -> None:
         """A new phase begins; `seconds` is how long it takes, if that is known."""
 
     def follow(self, history: History) -> None:
-        """This is where operations are written down."""
+        """`history` is the one that operations are recorded in."""
 
     def fault(self, record: FaultRecord) -> None:
         """A fault is over."""
@@ -62,7 +62,7 @@ class Progress(Protocol):
 
 
 class Run:
-    """One run. `now_ns` is the time of its history and its faults."""
+    """One run on real processes. `now_ns` is the time of its history and its faults."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Run:
         return self.now_ns() / 1e9
 
     async def execute(self) -> None:
-        """Everything but the verdict. What went wrong beside the history is in test.json."""
+        """Carry out the run without judging it. Problems outside the history are in test.json."""
         self._write_test()
         history = WrittenHistory(self.directory)
         self._progress.follow(history)
@@ -129,7 +129,7 @@ class Run:
             self._write_test()
 
     async def _started(self) -> bool:
-        """Whether there is anything to be tested: what never worked is neither right nor wrong."""
+        """Whether the cluster started; without it there is nothing to judge."""
         try:
             await self.system.start()
         except (DatabaseFailed, OperationError) as error:
@@ -138,7 +138,7 @@ class Run:
         return True
 
     async def _stop(self) -> None:
-        """What was seen is judged, whatever becomes of this; also if the terminal is gone."""
+        """Stop the database. The history is judged even if that fails or the terminal is gone."""
         try:
             await do_all([lambda: self._begin("stop", None), self.system.stop])
         except DatabaseFailed as error:
@@ -191,12 +191,13 @@ class Run:
 
     def _last_writes(self) -> list[tuple[Workload, Invocation]]:
         rng = Random(f"{self.setup.seed}/last writes")
-        # Who would have to wait for others proves nothing; what is final is to succeed anyway.
+        # An operation that waits for other holders proves nothing; the final operations must
+        # succeed.
         others = [each for each in self._workloads if not isinstance(each, HoldingWorkload)]
         return [(each, each.next(rng, 0)) for each in others]
 
     def _histories(self) -> list[tuple[Workload, Invocation]]:
-        # After all else: what the store does not remember then can't have been seen by anybody.
+        # After all other operations: a write that the history lacks then was never visible.
         remembered = [each for each in self._workloads if isinstance(each, HistoryReadingWorkload)]
         return [(each, read) for each in remembered for read in each.histories()]
 

@@ -20,7 +20,7 @@ PAUSE_AFTER_FAILURE_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class BoundClient:
-    """A worker's client, and the only node that this client knows ("": it knows all nodes)."""
+    """A worker's client, and the only node that the client uses ("": all nodes)."""
 
     client: KvClient
     node: str = ""

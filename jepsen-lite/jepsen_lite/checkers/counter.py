@@ -138,7 +138,7 @@ def _judge_order(
 def _gone_back(placed: Sequence[tuple[Operation, int]]) -> list[Problem]:
     """Each operation against the one with the highest place of those that were over before it.
 
-    An increment makes its place, so that nobody was there before.
+    Each increment has a version of its own.
     """
     by_end = sorted(placed, key=lambda step: ended_ns(step[0]))
     over = 0

@@ -1,4 +1,4 @@
-"""How checkers say what they found: in sentences, with the events that prove it."""
+"""Findings in sentences, with the events that prove them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROBLEMS_TOLD_MAX = 20
 def finding(
     checker: str, problems: Sequence[Problem], statistics: Mapping[str, Any] | None = None
 ) -> Finding:
-    """VALID without a problem, else INVALID. The first problems are told, the rest are counted."""
+    """VALID without a problem, else INVALID. It lists the first problems and counts all."""
     counted = {**(statistics or {}), "problems": len(problems)}
     validity = Validity.INVALID if problems else Validity.VALID
     return Finding(checker, validity, tuple(problems[:PROBLEMS_TOLD_MAX]), counted)

@@ -1,4 +1,4 @@
-"""A lease is never gone before its time, and never alive past it.
+"""A lease is alive for its time to live, and not longer, by the cluster's own time.
 
 Expects operations of one workload, the key being the lease's name, each name granted once:
 - "grant": value {"ttl_ns": int};
@@ -42,7 +42,7 @@ def check(
             problems += _judge(name, of_lease, grants[0], time, late_ns, drift)
     statistics = {"leases": len(by_lease), "looks": looks}
     if not looks:
-        return unknown(_NAME, "nobody looked at a lease that was granted", statistics)
+        return unknown(_NAME, "no granted lease was read", statistics)
     return finding(_NAME, problems, statistics)
 
 

@@ -1,4 +1,4 @@
-"""How soon a holder must know of its loss: within a second, where nothing else is wrong."""
+"""A holder whose lock is removed learns of its loss within a second, where no fault interferes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jepsen_lite.verdicts import Finding
 NOTICED_S = 1.0
 SLACK_S = 0.2
 SETTLED_S = 6.0
-"""So long after a fault the cluster leads again, and clients have found nodes for their watches."""
+"""This long after a fault a leader is elected, and clients have nodes for their watches."""
 _NAME = "losses"
 NS_PER_S = 1_000_000_000
 
@@ -22,7 +22,7 @@ NS_PER_S = 1_000_000_000
 def check_losses(
     operations: Sequence[Operation], acquire: str, release: str, blows: Sequence[FaultRecord]
 ) -> Finding:
-    """Whoever holds a place that somebody removes says so in time, unless it gives it back first.
+    """A holder whose key or lease is removed reports its loss in time, unless it releases first.
 
     Removals beside faults, or soon after, are not judged: a watch has to find another node then.
     """

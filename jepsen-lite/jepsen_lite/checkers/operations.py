@@ -1,4 +1,4 @@
-"""What checkers ask of operations, the unknown outcomes among them. Knows no checker."""
+"""Queries on operations that all checkers share, with the meaning of unknown outcomes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jepsen_lite.history import Kind, Operation
 
 NEVER_NS = float("inf")
 SETTLED = "SETTLED"
-"""The error of a completion that nobody saw: the committed history has told it in the end."""
+"""The error of a completion that was derived from the committed history, not observed."""
 
 
 def asked(operations: Iterable[Operation], *functions: str) -> Iterator[Operation]:

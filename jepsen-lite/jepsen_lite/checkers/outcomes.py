@@ -105,8 +105,9 @@ def _contradictions(
     for key, history in complete.items():
         for effect, revisions in history.revisions_of.items():
             if effect not in wanted[key]:
+                revision = revisions[0]
                 text = (
-                    f"{key}: {effect} is committed at revision {revisions[0]}, nobody asked for it"
+                    f"{key}: {effect} is committed at revision {revision}, but was never requested"
                 )
                 yield problem(text, history.read)
 

@@ -82,7 +82,7 @@ def _invented(key: str, read: Operation, writes: dict[Any, Operation]) -> list[P
     if value is None:
         return []
     if value not in writes:
-        return [problem(f"{begins}, which nobody wrote", read)]
+        return [problem(f"{begins}, which was never written", read)]
     write = writes[value]
     if write.kind is Kind.FAIL:
         return [problem(f"{begins}, though {who(write)} was told that it failed", write, read)]

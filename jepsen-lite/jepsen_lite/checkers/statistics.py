@@ -1,4 +1,4 @@
-"""How much was done, how long it took, and when nothing could be done. Judges nothing."""
+"""Statistics of a run: counts, latencies, rates, and the longest gaps without a success."""
 
 from __future__ import annotations
 

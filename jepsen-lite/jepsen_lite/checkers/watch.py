@@ -1,4 +1,4 @@
-"""What watchers were told, against what changed: the nine guarantees of a watch.
+"""The nine guarantees of a watch: delivered events against the actual changes.
 
 Ordered, unique, atomic per revision, reliable, resumable, bookmarkable, right previous value,
 right creation flag, right filtering.

@@ -1,4 +1,4 @@
-"""`jepsen-lite check`, `list` and `serve`: what runs have left."""
+"""`jepsen-lite check`, `list` and `serve`: the runs of a store."""
 
 from __future__ import annotations
 
@@ -129,4 +129,4 @@ class _Browsing(http.server.SimpleHTTPRequestHandler):
         return "text/plain; charset=utf-8" if lines else super().guess_type(path)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: who browses knows what they asked for."""
+        """Requests are not logged."""

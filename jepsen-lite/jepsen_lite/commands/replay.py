@@ -1,4 +1,4 @@
-"""`jepsen-lite replay`: do again what failed."""
+"""`jepsen-lite replay`: repeat a seed or a run."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def run(
         str | None,
         typer.Option(
             help="names with commas between them, all, or none; default: those of"
-            f" {', '.join(USUAL)} that the system knows"
+            f" {', '.join(USUAL)} that the system supports"
         ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=1.0, help="with faults")] = 30.0,
@@ -108,7 +108,7 @@ def _carry_out(setup: RunOptions, kind: DatabaseKind, store: Path, name: str) ->
         findings = judge(directory)
     validity = overall(findings)
     if validity is Validity.VALID:
-        shutil.rmtree(data, ignore_errors=True)  # of no use to anybody
+        shutil.rmtree(data, ignore_errors=True)  # only a failed run's data is kept
     show_verdict(directory, findings)
     return validity
 

@@ -1,4 +1,4 @@
-"""What is shown of a run: its progress, and in the end its verdict."""
+"""The terminal output of a run: its progress and its verdict."""
 
 from __future__ import annotations
 

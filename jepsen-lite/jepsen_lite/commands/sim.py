@@ -96,7 +96,7 @@ def sim(
                 lines = outcome.history.to_lines()
                 (keep / f"{outcome.plan.seed}.jsonl").write_text(lines)
             if outcome.problems:
-                configure(show=False)  # what is tried out now, nobody wants to read
+                configure(show=False)  # the logs of the reduction's runs are of no use
                 told = shrunk(outcome) if reduce else outcome
                 typer.echo(describe_failure(told))
                 typer.echo(f"report: {report_of(keep_run(told, store))}")

@@ -1,4 +1,4 @@
-"""`jepsen-lite soak`: random runs, real and simulated, until something breaks or time is over."""
+"""`jepsen-lite soak`: random runs, real and simulated, until one fails or the time is over."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The systems under test: how they are started, reached, broken and brought back."""
+"""The databases under test: how to start, reach, break and repair them."""

@@ -1,4 +1,4 @@
-"""What a system under test offers to the harness: nodes, clients, and what can be done to them."""
+"""The port of a database under test: its nodes, its clients, and what can be done to them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from jepsen_lite.db.network import Pair, ProxyNetwork
 
 
 class DatabaseFailed(Exception):
-    """The system under test can't be started or used; the message says why, and where to look."""
+    """The database can't be started or used; the message gives the cause, and where to look."""
 
 
 class NoEffect(Exception):
-    """A fault met nothing that it could break; the message says why."""
+    """A fault had no effect; the message gives the cause."""
 
 
 class Machine(Protocol):
-    """One node as something that runs, stands still or is dead."""
+    """One node that runs, is paused or is down."""
 
     name: str
 
@@ -37,14 +37,14 @@ class Machine(Protocol):
         """End it without asking; returns whether it ran."""
 
     async def pause(self) -> bool:
-        """Let it stand still; returns whether it ran."""
+        """Pause it; returns whether it ran."""
 
     async def resume(self) -> None:
-        """Let it go on."""
+        """Resume it."""
 
 
 class Database(abc.ABC):
-    """A cluster. `machines` changes when nodes are replaced; `network` knows nodes by name.
+    """A cluster. `machines` changes when nodes are replaced; `network` identifies nodes by name.
 
     What an operator does raises `NoEffect` if it had none. The defaults are those of a system
     that can't do it.
@@ -73,11 +73,11 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     async def connect(self, node: str = "") -> KvClient:
-        """A client that knows only this node; without one, the whole cluster."""
+        """A client that knows only this node; without one, all nodes."""
 
     @abc.abstractmethod
     async def leader(self) -> str:
-        """Who leads, as the nodes say; "" if nobody says so."""
+        """The leader by the nodes' own status; "" if there is none."""
 
     @abc.abstractmethod
     async def not_ready(self) -> Mapping[str, str]:
@@ -92,9 +92,9 @@ class Database(abc.ABC):
         return []
 
     async def cut(self, pairs: Collection[Pair]) -> Callable[[], Awaitable[str]]:
-        """Nothing travels these ways until what is returned is called, which says what it did.
+        """Nothing passes in these directions until the returned function is called.
 
-        That raises `NoEffect` if there was nothing to hold back.
+        It returns what was held back, and raises `NoEffect` if nothing was.
         """
         network, held = self.network, self.network.held
         network.cut(pairs)
@@ -106,7 +106,7 @@ class Database(abc.ABC):
         return mend
 
     async def transfer_leader(self, to: str) -> str:
-        """Hand leadership to a node; returns who leads then."""
+        """Transfer leadership to a node; returns the new leader."""
         raise NoEffect(f"{self.name} has no transfer of leadership here")
 
     async def compact(self) -> str:
@@ -118,7 +118,7 @@ class Database(abc.ABC):
         raise NoEffect(f"{self.name} has no change of membership here")
 
     async def finish_replacements(self) -> int:
-        """The new ones get a vote, the old ones leave; returns how many.
+        """Promote the new nodes, remove the old ones; returns how many.
 
         Raises `DatabaseFailed` if they don't.
         """
@@ -126,7 +126,7 @@ class Database(abc.ABC):
 
 
 async def do_all(steps: Iterable[Callable[[], object]]) -> None:
-    """Every step in its turn, whatever becomes of the others; some may have to be awaited.
+    """Run every step in turn, even if others fail; a step may return an awaitable.
 
     Raises `DatabaseFailed` in the end, with all that went wrong.
     """
@@ -143,7 +143,7 @@ async def do_all(steps: Iterable[Callable[[], object]]) -> None:
 
 
 def held_back(count: int, what: str) -> str:
-    """What a cut that is over has done. Raises `NoEffect` if nothing."""
+    """The effect of a cut that is over. Raises `NoEffect` if there was none."""
     if not count:
-        raise NoEffect("nobody tried to say anything that way")
+        raise NoEffect("no message was sent that way")
     return f"held back {count} {what}"

@@ -1,4 +1,4 @@
-"""All systems, by the names that the command line knows them by, and what can be done to each."""
+"""All databases by the names that `--system` takes, with the nemeses that each supports."""
 
 from __future__ import annotations
 

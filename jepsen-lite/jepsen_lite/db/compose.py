@@ -23,7 +23,7 @@ PORT = "7411/tcp"
 FIRST_HOST_PORT = 7411
 START_TRIES, START_AGAIN_S = 5, 1.0
 PROFILES = {3: "docker-compose up -d --build", 5: "docker-compose --profile five up -d --build"}
-"""What starts a cluster of so many nodes; docker-compose.yml knows no other sizes."""
+"""What starts a cluster of so many nodes; docker-compose.yml has no other sizes."""
 
 
 class ComposeCluster(ExistingCluster):
@@ -72,7 +72,7 @@ class ComposeCluster(ExistingCluster):
                 await container.connect()
             if len(said) == len(running):
                 raise NoEffect(f"{names} answered nevertheless")
-            return f"{names} had no network, and answered nobody"
+            return f"{names} had no network, and did not answer"
 
         return mend
 
@@ -96,7 +96,7 @@ def fewest_ends(pairs: Collection[Pair], nodes: Collection[str]) -> tuple[str, .
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A container as the engine knows it; `networks` are its networks' names, with its aliases."""
+    """A container's state in the engine; `networks` maps its networks to its aliases there."""
 
     name: str
     status: str

@@ -1,4 +1,4 @@
-"""etcd as processes of this machine: a system that is known to be good, to check the harness on."""
+"""etcd as processes of this machine: a database known to be correct, to check the harness with."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class EtcdCluster(LocalCluster):
 
     async def not_ready(self) -> Mapping[str, str]:
         missing = {
-            name: status if isinstance(status, str) else "knows no leader"
+            name: status if isinstance(status, str) else "has no leader"
             for name, status in (await self._statuses()).items()
             if isinstance(status, str) or not status.leader
         }

@@ -1,4 +1,4 @@
-"""A raftkv cluster that somebody else runs: its endpoints are all that is known of it."""
+"""A raftkv cluster that is already running, of which only the endpoints are known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from raftkv.client.model.status import NodeStatus
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import RaftkvError
 
-# What an earlier run has left under the keys of our workloads nobody in this one has written.
+# Keys under these prefixes are left from earlier runs; no operation of this run has written them.
 WORKLOAD_PREFIXES = (
     *("append/", "bank/", "bulk/", "counter", "fenced/", "register/", "session/", "set/"),
     *("staleness/", "watch/"),

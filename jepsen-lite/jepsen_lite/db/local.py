@@ -1,4 +1,4 @@
-"""Clusters of processes on this machine's loopback, every connection through a proxy of ours."""
+"""Clusters of processes on this machine's loopback, with every connection through a proxy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def split(address: str) -> tuple[str, int]:
 
 
 class LocalCluster(Database):
-    """Servers with their proxies. Who is started how is the business of the systems."""
+    """Servers with their proxies. Subclasses define the command of each server."""
 
     peers_dial_both_ways: bool
     """See `Proxy`: whether a connection between peers carries messages of its dialler only."""

@@ -1,4 +1,4 @@
-"""A network of namespaces on this machine: nodes at a switch that drops what it is told to drop.
+"""A network of namespaces on this machine: nodes on a bridge that drops packets by rules.
 
 The switch is a bridge in a namespace of its own, and so are its rules: neither this machine's
 firewall nor Docker's reaches in, nothing leads out, and all of it ends with its namespaces. Knows
@@ -29,7 +29,7 @@ LOCKS = Path("/run")
 SLOTS = 200
 SWITCH = "switch"
 HOST = 254
-"""The last number in the address of whoever is not in a namespace: the harness, with its clients"""
+"""The last number in the address of the harness and its clients, which are in no namespace"""
 BACK_DOOR = 100
 """What is added to a node's number for its second address, which no rule is about."""
 NODES_MAX = 99
@@ -207,6 +207,6 @@ def _clear(slot: int) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
             _ip("netns", "del", path.name)
-    # With its switch it ends as well, but nobody says when.
+    # It ends with its bridge as well, but at an unknown moment.
     with contextlib.suppress(DatabaseFailed):
         _ip("link", "del", "dev", _host_link(slot))

@@ -1,4 +1,4 @@
-"""Which bytes may travel between whom, and how slowly: the rules that the proxies obey."""
+"""The rules of the proxies: which bytes may pass between which nodes, and how slowly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ProxiedConnection(Protocol):
 
 
 class ProxyNetwork:
-    """Cuts and delays, by direction. `held` and `delayed` count what they did to what was said."""
+    """Cuts and delays, by direction. `held` and `delayed` count the messages that they affected."""
 
     def __init__(self) -> None:
         self.held = 0
@@ -31,22 +31,22 @@ class ProxyNetwork:
         self._changed = asyncio.Event()
 
     def cut(self, pairs: Iterable[Pair]) -> None:
-        """Nothing travels this way any more; connections stay open and silent."""
+        """Let nothing pass in these directions; connections stay open."""
         self._cuts.update(pairs)
 
     def mend(self, pairs: Iterable[Pair]) -> None:
-        """Take back one cut of each; a way that two faults have cut stays cut for the other."""
+        """Revert one cut of each direction; one that two faults have cut stays cut by the other."""
         self._cuts -= Counter(pairs)
         self._changed.set()
         self._changed = asyncio.Event()
 
     def slow(self, pairs: Iterable[Pair], delay_s: float) -> None:
-        """Whatever travels this way takes that much longer; 0: as fast as it can."""
+        """Delay everything in these directions by `delay_s`; 0: no longer."""
         for pair in pairs:
             self._delays_s[pair] = delay_s
 
     def reset(self, pairs: Iterable[Pair]) -> int:
-        """Break the connections between these two, whoever dialled; returns how many there were."""
+        """Reset the connections between each pair, in both directions; returns their number."""
         wanted = {frozenset(pair) for pair in pairs}
         chosen = [each for each, pair in self._connections.items() if frozenset(pair) in wanted]
         for connection in chosen:
@@ -54,7 +54,7 @@ class ProxyNetwork:
         return len(chosen)
 
     def delay_s(self, pair: Pair) -> float:
-        """How much longer what is said now takes this way."""
+        """The delay of what is sent now in this direction."""
         delay_s = self._delays_s.get(pair, 0.0)
         self.delayed += delay_s > 0
         return delay_s

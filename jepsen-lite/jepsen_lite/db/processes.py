@@ -21,7 +21,7 @@ OF_ITS_OWN = range(1, 256)
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a process ended that nobody here has ended; `code` is negative where a signal did it."""
+    """How a process ended that the harness did not end; `code` is negative for a signal."""
 
     code: int
     excused: bool
@@ -143,7 +143,7 @@ class Server:
         return over
 
     def _see_end(self) -> None:
-        """Nobody is told when a process ends: looked at before anything changes what that means."""
+        """There is no notification of an end: this is called before its meaning may change."""
         code = self.exit_code
         if code is None or self._seen:
             return

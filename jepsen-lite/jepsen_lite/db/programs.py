@@ -1,4 +1,4 @@
-"""Other programs, run beside the loop: what they say, or why they failed.
+"""Other programs, run outside the event loop: their output, or the cause of their failure.
 
 Not by asyncio's subprocesses: uvloop forks for them, and gRPC's threads and fork handlers make some
 of the children die before they have become the program. `subprocess` needs no such fork.
@@ -15,10 +15,10 @@ TIMEOUT_S = 60.0
 
 
 async def said_by(*command: str, told: str = "") -> str:
-    """What it prints; `told` is its standard input. Raises `DatabaseFailed` with its complaint.
+    """Its standard output; `told` is its standard input. Raises `DatabaseFailed` with its errors.
 
-    Whoever is cancelled meanwhile hears of it when the program has ended: what takes back its work
-    must not overtake it.
+    If the caller is cancelled, the cancellation is raised when the program has ended: what reverts
+    its work must not overtake it.
     """
     work = asyncio.create_task(asyncio.to_thread(said_by_now, *command, told=told))
     try:

@@ -1,7 +1,7 @@
 """A TCP proxy in front of one port of a node, which lets through what the network's rules allow.
 
-Needs no root. Who dialled a peer port is read from the kernel: the process that owns the other
-end of the connection. Knows sockets and rules, not what is said.
+Needs no root. The node that connected to a peer port is read from the kernel: the process that
+owns the other end of the connection.
 """
 
 from __future__ import annotations

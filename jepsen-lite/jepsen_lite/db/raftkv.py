@@ -25,9 +25,9 @@ LEAVE_TIMEOUT_S = 20.0
 BULK_VALUE_BYTES = 20_000
 BULK_TIMEOUT_S = 10.0
 
-# Of `raftkv serve`: told that it was removed; found nobody who lets it join, or knows of it yet.
+# Exit codes of `raftkv serve`: it was removed; no cluster admits it, or none knows it yet.
 LEFT, NOT_JOINED = (0,), (2, 4)
-# And: its data directory or its disk can't be used.
+# Its data directory or its disk can't be used.
 BAD_DISK = (7,)
 
 
@@ -40,7 +40,7 @@ class Replacement:
 
 
 class RaftkvCluster(LocalCluster, RaftkvOperations):
-    """Nodes named node-1, node-2, ...; a node that was replaced gives its number to nobody."""
+    """Nodes named node-1, node-2, ...; the number of a replaced node is not reused."""
 
     name = "raftkv"
     peers_dial_both_ways = False

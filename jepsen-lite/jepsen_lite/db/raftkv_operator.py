@@ -1,4 +1,4 @@
-"""What an operator asks of raftkv, wherever its nodes run."""
+"""Operator's requests to a raftkv cluster, wherever its nodes run."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class RaftkvOperations(Database):
     async def not_ready(self) -> Mapping[str, str]:
         statuses = await self.statuses()
         missing = {
-            name: status.reason if isinstance(status, RaftkvError) else "knows no leader"
+            name: status.reason if isinstance(status, RaftkvError) else "has no leader"
             for name, status in statuses.items()
             if isinstance(status, RaftkvError) or not status.leader_id
         }
@@ -102,7 +102,7 @@ class RaftkvOperations(Database):
         return f"forgot what was before revision {revision}"
 
     async def forget_operator(self) -> None:
-        """Close the operator's client; the next one knows the nodes of then."""
+        """Close the operator's client; the next one connects to the nodes of that moment."""
         operator, self._operator = self._operator, None
         if operator is not None:
             with contextlib.suppress(RaftkvError):

@@ -56,7 +56,7 @@ def mutants(
 
 
 def _told(ended: Hunt) -> str:
-    """A line of the table; more of what nobody expected."""
+    """A line of the table, with more detail for an unexpected end."""
     from jepsen_lite.mutants.hunt import HuntVerdict
 
     verdict = f"{ended.verdict:7}"

@@ -1,4 +1,4 @@
-"""Looks for planted bugs, and for bugs where none was planted. Prints nothing."""
+"""Searches for planted bugs, and for false alarms where none was planted."""
 
 from __future__ import annotations
 

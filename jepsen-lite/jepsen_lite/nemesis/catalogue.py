@@ -1,4 +1,4 @@
-"""All kinds of faults, by the names that the command line knows them by."""
+"""All nemeses by the names that `--nemesis` takes."""
 
 from __future__ import annotations
 

@@ -28,8 +28,9 @@ END_S = 10.0
 FULL_CHUNK_BYTES = 1 << 20
 
 FLIPS = 3
-# The end of a log that is being written may be half a record after any crash; nobody can tell what
-# is missing there, so a disk that loses it after a sync is beyond what Raft promises to survive.
+# The end of a log that is being written may be half a record after any crash; there is no telling
+# what is missing there, so a disk that loses it after a sync is beyond what Raft promises to
+# survive.
 SPARED_TAIL_BYTES = 16 << 10
 LOOKS, LOOK_AGAIN_S = 60, 0.5
 
@@ -80,7 +81,7 @@ class FullDiskNemesis(Nemesis):
     """Every node has a small disk of its own, in memory; it is filled to the last byte."""
 
     name = "full-disk"
-    summary = "a node's disk is full until somebody makes room (needs root, for a tmpfs)"
+    summary = "a node's disk is full for a while (needs root, for a tmpfs)"
 
     def missing(self) -> str:
         return "" if os.geteuid() == 0 else "only root can mount a small disk"
@@ -104,7 +105,7 @@ class FullDiskNemesis(Nemesis):
 
         async def undo() -> str:
             (server.directory / BALLAST).unlink()
-            # Who could not write takes a moment to answer its clients and close its stores.
+            # A node that can't write takes a moment to answer its clients and close its stores.
             await server.ended(END_S)
             excuse_over()
             if not _refused(server, seen):
@@ -170,7 +171,7 @@ async def _up_or_ended(db: RaftkvCluster, server: Server) -> None:
 
 
 async def _replaced(db: RaftkvCluster, node: str) -> str:
-    """Replace it, however often other faults are in the way; who did it."""
+    """Replace the node, retrying while other faults prevent it; returns how it was replaced."""
     for _ in range(LOOKS):
         if node not in db.servers:
             return "another fault has replaced it"

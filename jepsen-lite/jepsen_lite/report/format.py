@@ -1,4 +1,4 @@
-"""Operations, times and values in words. Knows histories; knows no picture."""
+"""Operations, times and values as text."""
 
 from __future__ import annotations
 

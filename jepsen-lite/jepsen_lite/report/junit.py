@@ -1,4 +1,4 @@
-"""Findings as JUnit test cases, for a CI's own pages. Knows verdicts; knows no history."""
+"""Findings as JUnit test cases, for a CI's own pages."""
 
 from __future__ import annotations
 

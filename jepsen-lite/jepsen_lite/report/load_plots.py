@@ -1,4 +1,4 @@
-"""How fast and how many: latency and rate over the whole run, with the faults as bands.
+"""Plots of latency and rate over the whole run, with the faults as bands.
 
 A hundred thousand operations become at most one mark for each place a mark can be told apart at,
 so the size of a picture depends on its area and not on the run.

@@ -1,4 +1,4 @@
-"""The page: what is said in which section. Knows the template's words; draws nothing itself."""
+"""The HTML page of a run: the content of each section of the template."""
 
 from __future__ import annotations
 

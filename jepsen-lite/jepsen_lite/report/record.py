@@ -1,4 +1,4 @@
-"""A run's directory as typed values. Knows the files; judges nothing and draws nothing.
+"""A run's directory, read as typed values.
 
 A run that died half-way is the one whose report is needed most: what is missing or torn is left
 out and named in `RunRecord.gaps`.

@@ -32,7 +32,7 @@ _MARKS_AT = 815.0
 _LINE_CHARS = 44
 _LINE_HEIGHT = 14
 _LINES_MAX = 5  # what broke is told, everything else only named
-_UNKNOWN_FLIGHT_ROWS = 0.75  # how far down an arrow goes whose arrival nobody recorded
+_UNKNOWN_FLIGHT_ROWS = 0.75  # how far down an arrow goes without a recorded arrival
 
 
 _FAILURE = "failure"
@@ -55,7 +55,7 @@ class _Mark:
 
 @dataclass(slots=True)
 class _Repeated:
-    """A message, and how often its sender said it without having heard anything in between."""
+    """A message, and how often its sender repeated it without receiving anything in between."""
 
     message: Message
     times: int = 1
@@ -97,7 +97,7 @@ def _y(row: float) -> float:
 
 
 def _without_repetitions(messages: Sequence[Message]) -> list[_Repeated]:
-    """In the order of their (first) sending; a leader that nobody answers fills no page."""
+    """In the order of their (first) sending; repetitions of an unanswered leader are merged."""
     found: list[_Repeated] = []
     said: dict[object, tuple[_Repeated, Mapping[str, int]]] = {}
     for message in sorted(messages, key=lambda each: each.time_ns):

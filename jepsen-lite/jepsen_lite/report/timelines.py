@@ -1,4 +1,4 @@
-"""Operations as bars: the counterexample in its order, and what else went on, to scale."""
+"""Operations as bars: the counterexample in its order, and all operations around it, to scale."""
 
 from __future__ import annotations
 

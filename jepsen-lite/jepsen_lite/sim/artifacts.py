@@ -1,4 +1,4 @@
-"""A failed run's directory, as real runs leave it, and the report in it."""
+"""The directory of a failed simulation, with the files of a real run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jepsen_lite.verdicts import Finding, Problem, Validity
 def keep(outcome: Outcome, store: Path) -> RunDirectory:
     """Write down all that is known of a run, in a new directory of the store.
 
-    The run is done once more, now that it is known that somebody wants to read what nodes logged.
+    The run is repeated once more, to record the nodes' logs.
     """
     with recorded() as log:
         again = run(outcome.plan)

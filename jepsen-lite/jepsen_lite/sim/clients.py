@@ -31,7 +31,7 @@ FINAL_TIMEOUT_S = 10.0
 ANOTHER_MAY_PREVENT = frozenset(
     {"lock", "fenced-lock", "removed-lock", "election", "removed-leader", "lease", "watch"}
 )
-"""Workloads whose operations may rightly fail in a healthy cluster: others hold what they want."""
+"""Workloads whose operations may rightly fail in a healthy cluster, because of other holders."""
 RIGHTLY_REFUSED = frozenset({NOT_DONE, REVISION_COMPACTED})
 
 
@@ -131,7 +131,7 @@ class Clients:
         self._begin(self._processes[0], todo)
 
     def begin_releases(self) -> None:
-        """Whoever still holds something lets go of it."""
+        """Every worker releases what it still holds."""
         for worker, process in self._holders.items():
             held = [
                 (workload, workload.release(worker))
@@ -154,13 +154,13 @@ class Clients:
         process.enter(lambda: process.create_task(live()))
 
     def new_worker(self) -> int:
-        """A worker in which nobody has sat yet."""
+        """The number of a new worker."""
         return next(self._worker_numbers)
 
     async def perform(
         self, client: int, worker: int, workload: Workload, invocation: Invocation
     ) -> Completion:
-        """In that client's process: one operation, of which the history tells."""
+        """In that client's process: one recorded operation."""
         found = self._clients[self._processes[client]]
         return await self._recorder.perform(found, worker, workload, invocation, FINAL_TIMEOUT_S)
 
@@ -175,7 +175,7 @@ class Clients:
         process.enter(lambda: process.create_task(self._do(client, todo, worker)))
 
     def kill_client(self, client: int) -> None:
-        """That process is gone, and its machine says so to all to whom it was connected."""
+        """Kill that process; its machine closes the connections, so that its peers notice."""
         self._links[client].cut()
         self._processes[client].kill()
 

@@ -1,4 +1,4 @@
-"""One seed, from the first boot to the verdict."""
+"""One simulation of a seed, from the first boot to the verdict."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ LIVENESS_S = 10.0
 OPERATOR_S = 60.0
 LOCK_LIVENESS_S = 60.0
 STANDSTILL_S = 120.0
-"""Each client asks for several things, and waits for each until its own deadline."""
+"""Each client sends several requests, and waits for each until its own deadline."""
 FINAL_READS_S = 60.0
 """A watcher reads for some seconds, and there may be many; each read has a deadline of its own."""
 PLAIN = "anything"
-"""The scenario that is a bit of everything."""
+"""The scenario that mixes all kinds of faults."""
 OPERATIONS_PER_WORKER_AND_S = 5.0
 ALWAYS_JUDGED = ("register", "counter", "set")
 COMPARE_EVERY_S = 1.0
@@ -216,7 +216,7 @@ class Simulation:
         )
 
     def execute(self) -> Outcome:
-        """Boot, break, heal, look whether it lives, judge."""
+        """Boot, inject faults, heal, check liveness, judge."""
         try:
             self._begin()
             self.nemesis.begin(self.plan.schedule)
@@ -246,9 +246,8 @@ class Simulation:
         )
 
     def _judge(self) -> list[str]:
-        """What the clients saw that can't be. A search that was given up is no pass; that one run
-        did not come to some operation is, or that nobody was left to read from in the end. Nor is
-        a checker that broke.
+        """The problems of the history. A search that gave up and a checker that raised are problems.
+        A run without some kind of operation, or without a node to read from at the end, is none.
         """
         problems: list[str] = []
         for workload in self.workloads:
@@ -291,7 +290,7 @@ class Simulation:
         self._await(self.clients.connected, BOOT_S, "the clients reached a leader")
 
     def _recover(self) -> None:
-        """Everything is well again: so it must work again, soon."""
+        """Heal everything; the cluster must work again within its deadlines."""
         self.nemesis.heal(NetworkConditions())
         self.clients.stop_load()
         self._await(self.clients.idle, LIVENESS_S, "every operation under way has ended")
@@ -300,12 +299,16 @@ class Simulation:
             return
         self._await(self._operator_done, OPERATOR_S, "the operator was done")
         self._await(
-            self._nobody_doubled, LIVENESS_S, "of two nodes that run from one disk one left service"
+            self._no_clone_in_service,
+            LIVENESS_S,
+            "of two nodes that run from one disk, one left service",
         )
         self.cluster.switch_off_lost()
         self.operator.replace_damaged()
         self._advance(self.world.now_s + COMPARE_EVERY_S)
-        self._await(self._operator_done, OPERATOR_S, "who has lost his disk was replaced")
+        self._await(
+            self._operator_done, OPERATOR_S, "every node that has lost its disk was replaced"
+        )
         self.clients.begin_last_writes()
         self._await(self.clients.idle, LIVENESS_S, "every client could write again")
         self._hand_over()
@@ -322,7 +325,7 @@ class Simulation:
         self._advance(self.world.now_s + LIVENESS_S)
         before = len(self.history.events)
         self.clients.begin_last_writes()
-        self._await(self.clients.idle, STANDSTILL_S, "every client was told that nobody serves")
+        self._await(self.clients.idle, STANDSTILL_S, "every client's operation has ended")
         served = [each for each in self.history.events[before:] if each.kind is Kind.OK]
         if served:
             self._fail(
@@ -331,13 +334,13 @@ class Simulation:
             )
         self._compare()
 
-    def _nobody_doubled(self) -> bool:
+    def _no_clone_in_service(self) -> bool:
         return not self.cluster.doubled
 
     def _hand_over(self) -> None:
         """Locks and elections, if there are any. Each handover has a deadline of its own."""
         self.clients.begin_releases()
-        self._await(self.clients.idle, LIVENESS_S, "everything that was held was given back")
+        self._await(self.clients.idle, LIVENESS_S, "every hold was released")
         for begin in (
             self.lock_liveness.begin_round,
             self.lock_liveness.begin_last_holds,
@@ -345,7 +348,9 @@ class Simulation:
         ):
             begin()
             self._await(
-                self.lock_liveness.over, LOCK_LIVENESS_S, "everybody got what he waited for"
+                self.lock_liveness.over,
+                LOCK_LIVENESS_S,
+                "every waiting client acquired its lock or election",
             )
 
     def _pass(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Runs that are aimed at one kind of trouble, each drawn from a seed like any other run.
+"""Scenarios: runs that concentrate on one kind of fault, each drawn from a seed.
 
 A plain run has a bit of everything, and finds what is easy to find in anything. What needs one
 order of events and a cluster that is set up for it is found here, within a few seeds.
@@ -69,7 +69,7 @@ def relays(seed: int) -> Plan:
 
 
 def elections(seed: int) -> Plan:
-    """Whoever stands for election or has won it meets with something."""
+    """Candidates and new leaders meet with faults."""
     plan, rng = _busy(seed, "elections")
     conditions = draw_conditions(rng) if rng.random() < 0.5 else NetworkConditions()
     faults: list[Fault] = [draw_triggered(rng, _names(plan), at_s) for at_s in (1.0, 1.1, 4.0, 7.0)]
@@ -150,7 +150,7 @@ def leaving_leaders(seed: int) -> Plan:
 
 
 def snapshots(seed: int) -> Plan:
-    """Logs are so short that whoever was away gets a snapshot."""
+    """Logs are so short that a node that was down needs a snapshot."""
     plan, rng = _busy(seed, "snapshots")
     names = _names(plan)
     faults: list[Fault] = []
@@ -210,7 +210,7 @@ def cloned_disks(seed: int) -> Plan:
 
 
 def strangers(seed: int) -> Plan:
-    """Somebody who is no member says to one node after the other what can't be."""
+    """A process that is no member sends impossible messages to one node after another."""
     plan, rng = _busy(seed, "strangers")
     says = rng.sample([*FRAMES, *REFUSALS], len(FRAMES) + len(REFUSALS))
     faults = [
@@ -234,7 +234,7 @@ def older_programs(seed: int) -> Plan:
 
 
 def set_clocks(seed: int) -> Plan:
-    """Leaders answer reads by their lease, are cut off, and somebody sets their clocks."""
+    """Leaders serve reads by their lease, are isolated, and their wall clocks are set."""
     plan, rng = _busy(seed, "set clocks")
     faults: list[Fault] = []
     for at_s in range(1, 9):

@@ -1,4 +1,4 @@
-"""Makes a failing run easier to read: leaves faults out for as long as it still fails."""
+"""Reduces a failing schedule: leaves faults out as long as the run still fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transactions that read lists and append to them. Must be strictly serializable.
+"""Transactions that read lists and append to them; they must be strictly serializable.
 
 A list is a JSON array under its key. Half of the transactions go through the client's own
 `transaction`, the others are compared and written by hand, so that both ways are judged.
@@ -29,7 +29,7 @@ Lists = Mapping[str, list[int] | None]
 
 
 class AppendWorkload:
-    """Every element is appended once, so that a list tells the order of all appends to it."""
+    """Every element is appended once, so that a list shows the order of all appends to it."""
 
     name = "append"
     reads: frozenset[str] = frozenset()
@@ -74,7 +74,7 @@ class AppendWorkload:
 def carried_out(
     micro: Sequence[list[Any]], found: Lists
 ) -> tuple[list[list[Any]], dict[str, list[int]]]:
-    """What the transaction is told, and the lists that it changes, given those it found."""
+    """The result of the transaction and the lists that it changes, given the lists that it read."""
     present = {key: None if elements is None else list(elements) for key, elements in found.items()}
     written: dict[str, list[int]] = {}
     answer: list[list[Any]] = []

@@ -1,10 +1,10 @@
-"""Transfers between accounts: whoever looks at all of them sees the same sum.
+"""Transfers between accounts: every read of all accounts sees the same sum.
 
-An account that nobody has used yet holds `OPENING_BALANCE`, so nothing has to be set up.
+An account that was never used holds `OPENING_BALANCE`, so nothing has to be set up.
 
-Six accounts make transfers collide, which is what they are for. One that finds an account changed
-has not happened, and is tried again within its time: where a system is slow most would fail
-otherwise, and a run on it would show little.
+With six accounts transfers often conflict, as intended. A transfer that finds an account changed
+was not applied, and is retried within its timeout: on a slow database most transfers would fail
+otherwise.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ async def _transfer(
     )
     items = dict(zip((source, target), found, strict=True))
     left, right = _balance(items[source]), _balance(items[target])
-    # Never more than there is. Not to do it at all would let a healed system seem to be broken:
-    # who insists on a transfer from an account that stays empty is refused for ever.
+    # Never more than the balance. To refuse instead would make a healed system seem broken: a
+    # transfer from an account that stays empty would be refused for ever.
     amount = min(amount, left)
     values = {source: str(left - amount), target: str(right + amount)}
     await client.write_many(values, unchanged=items, timeout_s=timeout_s)

@@ -1,4 +1,4 @@
-"""All workloads, by the names that the command line knows them by."""
+"""All workloads by the names that `--workload` takes."""
 
 from __future__ import annotations
 

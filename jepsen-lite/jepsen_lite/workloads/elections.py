@@ -16,14 +16,14 @@ from jepsen_lite.workloads.base import Invocation, Session
 
 NAME = "election"
 TTL_S = 2.0
-# Who waits or looks on does nothing else meanwhile.
+# A worker that waits or observes does nothing else meanwhile.
 WAIT_S, LOOK_S = 0.5, 2.0
 OBSERVERS = (0, 1)
-"""Seats that look on; the others are candidates."""
+"""Workers that observe; the others are candidates."""
 
 
 class ElectionWorkload:
-    """Candidates lead for a while and resign; who loses leadership says so at once."""
+    """Candidates lead for a while and resign; a leader records a loss at once."""
 
     name = "election"
     reads = frozenset({"observe"})
@@ -74,7 +74,7 @@ class ElectionWorkload:
 
 
 async def _observed(session: Session, seconds: float) -> list[list[Any]]:
-    """What one observer sees until its time is over."""
+    """The leaders that one observer sees until its time is over."""
     seen: list[list[Any]] = []
     observing = session.client.locks.election(NAME, TTL_S).observe()
     try:
@@ -83,9 +83,9 @@ async def _observed(session: Session, seconds: float) -> list[list[Any]]:
                 token, value = (leader.token, leader.value) if leader else (None, None)
                 seen.append([token, value])
     except TimeoutError:
-        pass  # it has seen what it has seen
+        pass  # the observation is over
     finally:
         await observing.aclose()
     if not seen:
-        raise NotDone("nothing was to be seen in time")
+        raise NotDone("no leader was observed in time")
     return seen

@@ -1,4 +1,4 @@
-"""Leases: none ends before its time, and none outlives it by the cluster's clock."""
+"""Leases: none ends before its time to live is over, and none outlives it in cluster time."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ ELECTION_NS = 450_000_000
 LATE_NS = 2 * ELECTION_NS + 100_000_000
 # What any workload calls an operation that is an entry of the log whenever it is acknowledged.
 WRITES = ("write", "cas", "add", "increment", "grant", "renew", "revoke")
-LEASES_PER_SEAT = 2
+LEASES_PER_WORKER = 2
 
 
 class LeaseWorkload:
-    """Each worker grants leases, renews or forgets them, and looks whether they live."""
+    """Each worker grants leases, renews or abandons them, and reads whether they are alive."""
 
     name = "lease"
     reads = frozenset({"look"})
@@ -40,8 +40,8 @@ class LeaseWorkload:
 
     def next(self, rng: Random, worker: int) -> Invocation:
         names = self._names.setdefault(worker, [])
-        if len(names) < LEASES_PER_SEAT or rng.random() < 0.1:
-            del names[: len(names) + 1 - LEASES_PER_SEAT]
+        if len(names) < LEASES_PER_WORKER or rng.random() < 0.1:
+            del names[: len(names) + 1 - LEASES_PER_WORKER]
             name = f"lease-{next(self._numbers)}"
             return Invocation("grant", name, {"ttl_ns": round(rng.choice(TTLS_S) * 1e9)})
         function = rng.choices(("look", "renew", "revoke"), (6, 3, 2))[0]
@@ -53,7 +53,7 @@ class LeaseWorkload:
             ttl_s = invocation.value["ttl_ns"] / 1e9
             lease_id = await leases.grant(ttl_s, timeout_s=timeout_s)
             self._ids[name] = lease_id
-            # In the end it is somebody else who carries out what was drawn for a worker.
+            # At the end another worker carries out what was drawn for this one.
             self._names.setdefault(session.worker, []).append(name)
             return {"lease": lease_id}
         if invocation.function == "renew":

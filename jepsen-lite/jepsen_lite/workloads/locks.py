@@ -1,4 +1,4 @@
-"""Locks: one holder at a time, under ever greater tokens; and a resource that checks the tokens."""
+"""Locks: one holder at a time, with increasing fencing tokens, and a resource that checks them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from jepsen_lite.workloads.base import Invocation, Session
 from jepsen_lite.workloads.reads import versions_of
 
 LOCKS = ("lock/a", "lock/b")
-# Short, so that holders that are paused or cut off lose their locks within a run.
+# Short, so that paused or isolated holders lose their locks within a run.
 TTL_S = 2.0
-# Who waits does nothing else meanwhile.
+# A worker that waits does nothing else meanwhile.
 WAIT_S = 0.5
 RESOURCE = "fenced/resource"
 FENCED_LOCK = "fenced/lock"
 
 
 class LockWorkload:
-    """Workers take a lock, keep it for a while and give it back; who loses it says so at once."""
+    """Workers acquire a lock, hold it and release it; a holder records a loss at once."""
 
     name = "lock"
     reads: frozenset[str] = frozenset()
@@ -33,8 +33,8 @@ class LockWorkload:
     def __init__(self) -> None:
         self._held: dict[int, Lock] = {}  # by worker
         self._locks: dict[tuple[KvClient, int, str], Lock] = {}
-        # A lock outlives the process that used it first: what is lost is lost by the last one.
-        self._tells: dict[int, Callable[[Invocation], None]] = {}
+        # A lock outlives the process that used it first: a loss belongs to the last one.
+        self._record_facts: dict[int, Callable[[Invocation], None]] = {}
 
     def next(self, rng: Random, worker: int) -> Invocation:
         return self.release(worker) or Invocation("acquire", rng.choice(self.names))
@@ -48,7 +48,7 @@ class LockWorkload:
             return await self._release(session)
         taken = self._lock(session, invocation.key)
         await taken.acquire(min(timeout_s, WAIT_S))
-        self._held[session.worker], self._tells[session.worker] = taken, session.record_fact
+        self._held[session.worker], self._record_facts[session.worker] = taken, session.record_fact
         return {"token": taken.token}
 
     def _lock(self, session: Session, name: str) -> Lock:
@@ -60,13 +60,13 @@ class LockWorkload:
             def lost() -> None:
                 if self._held.get(session.worker) is found:
                     del self._held[session.worker]
-                    self._tells[session.worker](Invocation("lost", name))
+                    self._record_facts[session.worker](Invocation("lost", name))
 
             found.on_lost(lost)
         return self._locks[place]
 
     def ttl_s(self, name: str) -> float:
-        """Of the lease that its holder stands on; locks of a client with one TTL share a lease."""
+        """The TTL of the holder's lease; locks of a client with equal TTLs share a lease."""
         return TTL_S
 
     async def _release(self, session: Session) -> bool:
@@ -83,7 +83,7 @@ class LockWorkload:
 
 
 class FencedLockWorkload(LockWorkload):
-    """Holders, and some who have been holders, write under their tokens."""
+    """Holders, and former holders, write under their fencing tokens."""
 
     name = "fenced-lock"
     reads = frozenset({"read"})

@@ -1,4 +1,4 @@
-"""A queue that workers fill and sweep, page by page: each element goes once, and none is lost."""
+"""A queue that workers fill and sweep in pages: each element is removed once, and none is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Registers: read, write and compare-and-swap on a few keys. Must be linearizable."""
+"""Registers: read, write and compare-and-swap on a few keys; they must be linearizable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An operator's hand: the key of a holder is deleted, or its lease revoked, while it is held."""
+"""Locks and elections whose holders' keys and leases an operator removes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from jepsen_lite.workloads.locks import TTL_S, LockWorkload
 
 KEPT_S = 0.5
 KEEPS = 0.8
-"""How likely a holder goes on holding. A short hold is given back before its loss is noticed."""
+"""The probability that a holder keeps its hold. A short hold is released before its loss shows."""
 REMOVES = 0.5
-"""How likely a worker that holds nothing removes the holder's place, if there is a holder."""
+"""The probability that a worker without a hold removes the holder's, if there is a holder."""
 KEY, LEASE = "key", "lease"
 
 
@@ -85,7 +85,7 @@ async def _kept_or_removed(session: Session, invocation: Invocation, timeout_s: 
 
 
 async def _remove(client: KvClient, name: str, token: int, what: str, timeout_s: float) -> None:
-    """Under the holder's own token, so that nobody else is removed, however late it happens."""
+    """Fenced by the holder's own token, so that a late removal can't hit another holder."""
     fence = (name, token)
     if what == KEY:
         await client.delete(f"{name}/{token:016x}", fence=fence, timeout_s=timeout_s)

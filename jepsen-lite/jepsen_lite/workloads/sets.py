@@ -1,4 +1,4 @@
-"""A growing set: what was added and acknowledged is in every later read, and nothing else is."""
+"""A growing set: every acknowledged element is in every later read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watches: everything that changes is told, once, in order, whatever happens to the nodes."""
+"""Watches: every change is delivered once and in order, under all faults."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LONG_ENOUGH_S = 3.0
 
 
 class WatchWorkload:
-    """Some workers change keys, the others watch them and go on where they stopped."""
+    """Some workers change keys, the others watch them and resume where they stopped."""
 
     name = "watch"
     reads = frozenset({"watch"})

@@ -165,7 +165,11 @@ def test_what_is_absent_stays_unknown_if_somebody_asked_after_the_history_was_re
             "was told that it had not happened",
         ),
         (lost(0, "a"), versions((1, "a", 4), (2, "a", 5)), "took effect 2 times"),
-        (lost(0, "a"), versions((1, "z", 4)), "z is committed at revision 4, nobody asked for it"),
+        (
+            lost(0, "a"),
+            versions((1, "z", 4)),
+            "z is committed at revision 4, but was never requested",
+        ),
         (lost(0, "a"), versions((2, "a", 4)), "lacks some of 1 to 2"),
         (
             operation(1, 0, 950, "write", "a", 5),

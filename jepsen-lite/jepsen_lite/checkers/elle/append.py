@@ -10,7 +10,7 @@ G1a (read of a failed append), G1b (read of an unfinished transaction), dirty up
 duplicates, incompatible orders and lost updates. Finds by cycles: G0, G1c, G-single and G2-item,
 each also with the order of processes and of real time.
 
-A transaction of unknown outcome has happened if any of its appends was read, nobody knows when.
+A transaction of unknown outcome took effect if any of its appends was read, at an unknown moment.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class _Seen:
         return problems + self._lost_updates()
 
     def _judge_orders(self, longest: dict[str, Read]) -> list[Problem]:
-        """Elements that are there twice, that nobody appended, or whose append failed."""
+        """Elements that are there twice, were never appended, or whose append failed."""
         problems: list[Problem] = []
         failed = {
             (key, element): each

@@ -1,4 +1,4 @@
-"""Which transaction must come before which, as reads of growing lists show it.
+"""The order between transactions that reads of growing lists prove.
 
 A read of a list names all appends before it in their order. So the longest read of a key is the
 key's version order, and each append and read has its place in it (Elle, section 4).

@@ -1,4 +1,4 @@
-"""Directed graphs of numbered nodes: strongly connected components and short ways."""
+"""Directed graphs of numbered nodes: strongly connected components and shortest paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A refused history of a register, told to a person who has not read it."""
+"""The explanation of a history that is not linearizable, for a reader who has not seen it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _reason(
                 if was_settled(each):
                     return f"{begins}, but what {who(each)} asked for was never committed"
                 return f"{begins}, but {who(each)} who wrote it had been told that it failed"
-        return f"{begins}, which nobody had begun to write before that was answered"
+        return f"{begins}, which no operation had begun to write before that read returned"
     for newer in involved:
         overtakes = newer not in writers and written(_asked(newer)) is not None
         if overtakes and before(newer, refused) and all(before(each, newer) for each in writers):

@@ -1,4 +1,4 @@
-"""The smallest part of a refused history of a register that is refused by itself.
+"""The smallest part of a register's history that is not linearizable by itself.
 
 Leaving something out is allowed only where every order that explains the whole also explains the
 part; else a read without its write would be "illegal" in any history.
@@ -78,7 +78,7 @@ def _without_chunks(
 def _closed(kept: Sequence[Call], calls: Sequence[Call]) -> list[Call]:
     """The kept calls, and all those that wrote what they saw.
 
-    A read may be left out of any history, and so may a write that nobody saw who is left.
+    A read may be left out of any history, and so may a write that no remaining call observed.
     """
     writers: defaultdict[Any, list[Call]] = defaultdict(list)
     for call in calls:

@@ -90,7 +90,7 @@ def _versioned_model(calls: Sequence[Call]) -> Model:
 def calls_of(operations: Sequence[Operation]) -> Iterator[Call]:
     """What of the operations on one key decides. A call's name is its place among them.
 
-    One that failed did not happen. A write of unknown outcome whose value nobody ever saw may be
+    One that failed did not happen. A write of unknown outcome whose value was never seen may be
     left out: taking it out of an order that explains everything leaves such an order.
     """
     seen = _seen_in_the_end(operations)
@@ -104,7 +104,7 @@ def calls_of(operations: Sequence[Operation]) -> Iterator[Call]:
 
 
 def _seen_in_the_end(operations: Sequence[Operation]) -> set[Any]:
-    """The values that somebody saw, or that a swap of unknown outcome must have seen."""
+    """The values that were seen, or that a swap of unknown outcome must have seen."""
     seen: set[Any] = set()
     expected_by: defaultdict[Any, list[Any]] = defaultdict(list)
     for each in operations:
@@ -113,7 +113,7 @@ def _seen_in_the_end(operations: Sequence[Operation]) -> set[Any]:
             seen.update(seen_by(request, told(each)))
         elif each.kind is Kind.INFO and request[0] == "cas":
             expected_by[request[1][1]].append(request[1][0])
-    # A swap whose value was seen has seen what it expected, whatever its caller knows.
+    # A swap whose value was seen took effect, so it has seen what it expected.
     new = list(seen)
     while new:
         for expected in expected_by.get(new.pop(), ()):

@@ -1,8 +1,8 @@
-"""Registers as pure functions, for `linearizability`. Know no history.
+"""The sequential model of a register, as pure functions, for `search.py`.
 
-The input of a call is (function, value), its output what the caller was told, or None if nobody
-knows. Functions: "read" (value None), "write" (value: the new one), "cas" (value: [expected, new]).
-A register that was never written holds None.
+The input of a call is (function, value), its output the result, or None if it is unknown.
+Functions: "read" (value None), "write" (value: the new one), "cas" (value: [expected, new]). A
+register that was never written holds None.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def register_step(state: str | None, asked: Asked, told: Any) -> tuple[bool, str
 
 
 # Value, version, and whether that is the version itself or only one below it, because the caller
-# who wrote the value was never told.
+# whose writer never got an answer.
 Versioned = tuple[str | None, int, bool]
 
 
@@ -76,7 +76,7 @@ def _only_reads(state: object, asked: Asked, told: Any) -> bool:
 
 
 REGISTER = Model(None, register_step, _only_reads)
-# A read of a version that nobody was told yet narrows the state, so none of its calls only reads.
+# A read of a version that no result has named yet narrows the state, so no call is a pure read.
 VERSIONED_REGISTER = Model((None, 0, True), versioned_step)
 
 

@@ -1,12 +1,12 @@
-"""Is there an order of the operations that explains what everybody saw? (Wing & Gong, Lowe)
+"""The linearizability checker: a search for an order that explains all results (Wing & Gong, Lowe).
 
 A depth-first search over configurations: which calls were taken so far, and the state that they
 left behind. A configuration is tried once. It is named by the first call, in the order of their
 ends, that is still missing, by a bit set of those taken beyond it, and by a bit set of those taken
-whose end nobody saw; so its name is as short as the calls are concurrent, however long the history.
+whose end is unknown; so its name is as short as the calls are concurrent, however long the history.
 
-A history is linearizable if its keys are, so each key is searched alone. Knows models as pure
-functions, and no history: `register.py` makes calls of operations.
+A history is linearizable if its keys are, so each key is searched alone. Models are pure
+functions; `register.py` makes calls of operations.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SearchVerdict(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class Call:
     """One operation. `ended` NEVER: it may take effect at any time from its start on, or not at
-    all; its output is None if nobody knows it. `name` is the caller's, for finding it again.
+    all; its output is None if it is unknown. `name` identifies the call for the caller.
     """
 
     began: float

@@ -1,8 +1,9 @@
-"""The register of `models`, made fast for one history whose values are (mostly) unique.
+"""The register model of `register_model.py`, made fast for histories with mostly unique values.
 
-A value that only one call writes must stay until all who saw it are done, for it never comes back
-(the blocks of Gibbons and Korach). So the state counts who has yet to see its value, and a call
-that would end a block too early does not fit: the search learns it at once, not at the next read.
+A value that only one call writes must stay until all calls that saw it have taken effect, for it
+never returns (the blocks of Gibbons and Korach). So the state counts the calls that have yet to see
+its value, and a call that would end a block too early does not fit: the search learns it at once,
+not at the next read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from jepsen_lite.checkers.linearizable.register_model import Asked, register_step, seen_by, written
 from jepsen_lite.checkers.linearizable.search import NEVER, Call, Model
 
-_UNSEEN = "(seen by nobody)"
+_UNSEEN = "(never seen)"
 _MANY = -1  # the value has more than one writer: it may come back
 
 # The value, and how many calls have yet to see it, or _MANY.
@@ -50,7 +51,7 @@ class _Blocks:
         return left <= 0, self._begun(after)
 
     def at_once(self, block: _Block, asked: Asked, told: Any) -> bool:
-        """A read, or a write that nobody sees where nobody has yet to see what it replaces."""
+        """A read, or an unseen write over a value that no call has yet to see."""
         if asked[0] == "read" or (asked[0] == "cas" and not told[0]):
             return True
         value, left = block

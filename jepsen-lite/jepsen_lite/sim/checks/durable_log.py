@@ -1,4 +1,4 @@
-"""What a node's disk has promised to keep, as the checkers see it. Knows terms, no payloads."""
+"""The durable log and hard state of a node's disk, as the invariants track them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold across the cluster at every moment. Sees nodes from outside, as nobody in it can.
+"""The invariants of the whole cluster, checked from outside the nodes.
 
 Each check is on what one node just did against what all nodes have shown so far, so that its
 cost does not grow with the run.
@@ -35,7 +35,7 @@ BOOTSTRAP_INDEX = 2
 """Committed by decree: every first node starts with it."""
 
 DEAD_S = 5.0
-"""Whoever has been gone for so long has no answer under way any more, however slow the network."""
+"""A process that has been down for so long has no message under way, however slow the network."""
 
 
 @dataclass(slots=True)
@@ -55,8 +55,8 @@ class ObservedNode:
 class Invariants:
     """Raises `Violation` where one is broken.
 
-    Figure 3 of the Raft paper, and: promises are on disk when they are given; what is committed
-    is on the disks of a majority, and nobody who lacks it could be elected; the membership in force
+    Figure 3 of the Raft paper, and: promises are on disk when they are given; what is committed is
+    on the disks of a majority, and no node that lacks it could be elected; the membership in force
     is the last one in the log; revisions have no gaps; replicas are equal when they have applied
     the same; and a node that has lost its disk takes no part.
 
@@ -185,7 +185,7 @@ class Invariants:
             )
 
     def reset(self, replica: Replica, index: int, term: int) -> None:
-        """A snapshot took the log's place."""
+        """A snapshot replaced the log."""
         self._disks.setdefault(replica, DurableLog()).reset(index, term)
         if index >= len(self.committed) or self.committed[index][0] != term:
             raise Violation(
@@ -233,7 +233,7 @@ class Invariants:
         self._down_s.setdefault(node_id, now_s)
 
     def proposed(self, node_id: int, membership: Membership, now_s: float) -> None:
-        """A leader begins a change of membership that nobody has forced."""
+        """A leader begins a change of membership that is not forced."""
         if now_s - self._up_s.get(node_id, 0.0) < DEAD_S:
             return  # it stood still, and reads what others sent before they died
         self.checks += 1
@@ -441,22 +441,24 @@ class Invariants:
         self.committed.append(here)
 
     def asked(self, commands: bytes) -> None:
-        """Somebody has handed in these commands at some node's front door."""
+        """A client has submitted these commands to a node."""
         self._asked.add(commands)
 
     def _check_asked(self, raft: Raft, entry: Entry) -> None:
         for submission in log_pb2.StampedBatch.FromString(entry.payload).submissions:
             if submission.commands not in self._asked:
                 raise Violation(
-                    f"node {raft.node_id} commits entry {entry.index} with commands that nobody has"
-                    " asked for"
+                    f"node {raft.node_id} commits entry {entry.index} with commands that no client"
+                    " has submitted"
                 )
             here = leases_named(submission.commands)
             before = self._leases_named.get(entry.index, NamedLeases())
             self._leases_named[entry.index] = before.with_(here)
 
     def _check_majority(self, raft: Raft, entry: Entry) -> None:
-        """Somebody takes this entry as committed, the first to do so: is it safe on disks?"""
+        """The first node learns that this entry is committed: it must be on the disks of a
+        majority.
+        """
         if entry.index <= BOOTSTRAP_INDEX:
             return
         holders = {
@@ -526,7 +528,7 @@ class Invariants:
 
     @property
     def committed_index(self) -> int:
-        """How far anybody has seen the log committed."""
+        """The highest commit index that any node has shown."""
         return len(self.committed) - 1
 
     def compare_states(self, stores: Iterable[tuple[Replica, StateStore]]) -> None:

@@ -1,4 +1,4 @@
-"""What may happen to leases when entries are applied. Sees a state machine before and after."""
+"""Rules for leases and revisions when entries are applied: a state machine before and after."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_leases(
         if lease not in renewed:
             raise Violation(
                 f"node {node_id}: lease {lease} was to end at {known[1]} ms and now ends at"
-                f" {deadline_ms} ms, but nobody has renewed it"
+                f" {deadline_ms} ms, but it was not renewed"
             )
         if known[1] <= seen.time_ms and deadline_ms > known[1] and lease not in granted:
             raise Violation(f"node {node_id}: lease {lease} was over and lives again")

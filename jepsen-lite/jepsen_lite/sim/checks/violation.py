@@ -1,4 +1,4 @@
-"""What a checker raises when something does not hold."""
+"""The error of an invariant that does not hold."""
 
 from __future__ import annotations
 

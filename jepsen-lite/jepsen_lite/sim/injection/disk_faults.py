@@ -1,6 +1,6 @@
 """Faults that empty a disk, replace it by a copy, or run a second node from a copy of it.
 
-A fault strikes only where the required outcome (`disk_losses.py`) is defined, and a run has at most
+A fault begins only where the required outcome (`disk_losses.py`) is defined, and a run has at most
 one of them.
 """
 
@@ -53,7 +53,7 @@ class Copy:
 
 
 class DiskFaults:
-    """Carries them out on a simulated cluster."""
+    """Injects these faults into a simulated cluster."""
 
     def __init__(
         self,

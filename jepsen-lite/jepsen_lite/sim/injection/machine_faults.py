@@ -1,4 +1,4 @@
-"""Faults of machines (process, disk, clock), each with the way to take it back."""
+"""Faults of simulated machines (process, disk, clock), each with its undo."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MachineFault: TypeAlias = (
 
 
 class MachineFaults:
-    """Of the operator it is only asked whether he is in the middle of something."""
+    """The operator is only asked whether a change is under way."""
 
     def __init__(
         self, network: SimulatedNetwork, cluster: Cluster, targets: Targets, operator: Operator

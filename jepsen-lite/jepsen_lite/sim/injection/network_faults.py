@@ -29,7 +29,7 @@ class NetworkFaults:
         self._fair = network.conditions
 
     def begin(self, fault: NetworkFault) -> Undo | None:
-        """Do it; None if there was nothing to do it to."""
+        """Begin the fault; None if it has no target."""
         match fault:
             case Isolate():
                 return self._isolate_node(fault)
@@ -99,6 +99,6 @@ class NetworkFaults:
 
 
 def link_down(host: Host, peer: int) -> None:
-    """Tell the node, if it runs, that its link to the other broke."""
+    """Report to the node, if it runs, that its link to the peer broke."""
     if host.node is not None and host.process is not None:
         host.process.enter(host.node.driver.link_down, peer)

@@ -1,4 +1,4 @@
-"""What is asked of an operator or a node at the worst time: it may take a while, or be refused."""
+"""Operator's requests as faults: transfers, membership changes, direct removals, compactions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OperatorFault: TypeAlias = Transfer | MemberChange | DirectRemoval | Compaction
 
 
 class OperatorFaults:
-    """None of them is taken back: what was asked for stays done, if it was done."""
+    """None of these requests is reverted."""
 
     def __init__(self, cluster: Cluster, targets: Targets, operator: Operator) -> None:
         self._cluster = cluster
@@ -91,8 +91,8 @@ class OperatorFaults:
         make: Callable[[Node, float], Coroutine[None, None, bool]],
         on_effect: OnEffect,
     ) -> Undo | None:
-        """Ask a node for something that it may refuse: an operator would look at why, here it is
-        part of the mess. `make` says whether it was done.
+        """Send a request that the node may refuse; a refusal is ignored. `make` returns whether it
+        was granted.
         """
         node, process = host.node, host.process
         if node is None or process is None:

@@ -1,4 +1,4 @@
-"""Draws what goes wrong in a run before it begins, from its seed. Knows names, not the cluster."""
+"""Draws the schedule of a simulation's faults from its seed, before the run."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def draw_schedule(
         fault = _draw(rng, kind, nodes, round(at_s, 3))
         faults.append(fault)
         if isinstance(fault, BitFlip) and (fault.part == STATE or rng.random() < 0.5):
-            # Who comes new gets all of the leader's state, what nobody reads included.
+            # A new node gets all of the leader's state, rarely read rows included.
             faults.append(MemberChange(round(at_s + 0.05, 3), 0.0, "", add=True, add_first=True))
         at_s += rng.expovariate(1 / pause_s)
     if not any(takes_effect(fault) and fault.at_s < seconds for fault in faults):
@@ -77,7 +77,7 @@ def draw_schedule(
 
 
 def draw_compactions(rng: Random, seconds: float) -> Schedule:
-    """History is forgotten every now and then."""
+    """Compactions at random moments."""
     return tuple(
         Compaction(round(rng.uniform(1.0, seconds), 3), 0.0) for _ in range(int(seconds / 2))
     )
@@ -136,12 +136,12 @@ def _draw(rng: Random, kind: type[Fault], nodes: Sequence[str], at_s: float) -> 
 def draw_triggered(rng: Random, nodes: Sequence[str], at_s: float) -> TriggeredFault:
     trigger = rng.choice(TRIGGERS)
     return TriggeredFault(
-        at_s, rng.uniform(2.0, 15.0), trigger, rng.randint(1, 6), _draw_trap(rng, nodes)
+        at_s, rng.uniform(2.0, 15.0), trigger, rng.randint(1, 6), _draw_triggerable(rng, nodes)
     )
 
 
 def draw_rolling(rng: Random, at_s: float) -> RollingFault:
-    """Now fast, so that nothing is ever finished, now slow enough for some of it."""
+    """Some steps are so fast that no operation completes, others are slow enough for a few."""
     steps = tuple(
         (
             rng.choice((Trigger.LEADER, Trigger.APPENDED, Trigger.MEMBERSHIP, Trigger.COMMITTED)),
@@ -152,14 +152,14 @@ def draw_rolling(rng: Random, at_s: float) -> RollingFault:
     return RollingFault(at_s, rng.uniform(4.0, 12.0), steps, crash=rng.random() < 0.3)
 
 
-def _draw_trap(rng: Random, nodes: Sequence[str]) -> Triggerable:
+def _draw_triggerable(rng: Random, nodes: Sequence[str]) -> Triggerable:
     soon_s = rng.choice((0.0, 0.001, 0.005, 0.02, 0.1)) * rng.uniform(0.5, 1.5)
     for_s = rng.choice((0.01, 0.1, 1.0, 3.0)) * rng.uniform(0.5, 1.5)
     choice = rng.random()
     if choice < 0.3:
         return Kill(soon_s, for_s, (TRIGGERING_NODE,), power=True)
     if choice < 0.5:
-        # Those it needs the votes or the disks of.
+        # The nodes whose votes or disks it needs.
         victims = tuple(rng.sample(list(nodes), rng.randint(1, len(nodes) - 1)))
         return Kill(soon_s, for_s, victims, power=True)
     if choice < 0.7:
@@ -175,7 +175,7 @@ def _one(rng: Random, nodes: Sequence[str]) -> str:
 
 
 def draw_conditions(rng: Random) -> NetworkConditions:
-    """A network that loses, doubles and reorders, more or less."""
+    """Random rates of loss, duplication and reordering."""
     return NetworkConditions(
         delay_s_mean=rng.choice((0.0005, 0.002, 0.01)),
         loss=rng.choice((0.0, 0.01, 0.1, 0.3)),

@@ -1,7 +1,7 @@
-"""Somebody who is no member reaches a node's peer port and says what can't be.
+"""A stranger: a process that is no member sends impossible messages to a node's peer port.
 
-It knows what any client can ask for: incarnation, term, members. It has no secret, and nobody here
-has one: what it says must change nothing all the same.
+It has what any client can ask for: incarnation, term, members. The simulated cluster has no secret,
+but a stranger's messages must change nothing all the same.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ REFUSALS: Mapping[str, Refusal] = {
 
 
 def draw_strangers(rng: Random, nodes: list[str], seconds: float) -> Schedule:
-    """In some of the runs that are not very short a stranger comes, some times."""
+    """In some of the longer runs a stranger connects a few times."""
     if rng.random() >= SHARE or seconds < SECONDS_MIN:
         return ()
     says = [*FRAMES, *REFUSALS]
@@ -81,7 +81,7 @@ def draw_strangers(rng: Random, nodes: list[str], seconds: float) -> Schedule:
 
 
 def call_as_stranger(host: Host, says: str) -> bool:
-    """A stranger calls the node and says this. False if nobody is there."""
+    """A stranger connects to the node and sends this message. False if the node is down."""
     node, process = host.node, host.process
     if node is None or process is None:
         return False

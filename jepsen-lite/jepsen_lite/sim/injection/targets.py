@@ -1,4 +1,4 @@
-"""Whom a fault is aimed at, and who that is at the moment when it strikes."""
+"""The targets of a fault: the hosts behind its node names at the moment when it begins."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ from jepsen_lite.sim.nodes.host import Host
 
 
 def aimed_at(fault: Fault) -> tuple[str, ...]:
-    """The nodes at which a fault is directed, as the schedule names them; none: at all, or at
-    whoever comes along.
+    """The nodes that a fault is aimed at, as the schedule names them. None: all nodes, or the node
+    that a trigger chooses.
     """
     match fault:
         case Kill() | SlowDisk() | EmptyDisk():
@@ -65,8 +65,8 @@ def aimed_at(fault: Fault) -> tuple[str, ...]:
 
 
 def _disks_of(fault: DiskFault) -> tuple[tuple[str, ...], bool]:
-    """The nodes whose disks it needs, and whether they must be followers: nobody notes what a
-    leader acknowledges.
+    """The nodes whose disks a fault needs, and whether they must be followers: the acknowledgements
+    of a leader are not recorded by its peers.
     """
     match fault:
         case EmptyDisk():
@@ -80,7 +80,7 @@ def _disks_of(fault: DiskFault) -> tuple[tuple[str, ...], bool]:
 
 
 class Targets:
-    """The hosts behind the names of a schedule. `caught`: who walked into the latest ambush."""
+    """Resolves the node names of a schedule. `triggering`: the node of the latest trigger."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.triggering: Host | None = None
@@ -113,15 +113,15 @@ class Targets:
         return [host if host in fit else next(others) for host in hosts]
 
     def names(self, fault: Fault) -> str:
-        """Who is meant at this moment, by name."""
+        """The names of the targets at this moment."""
         if isinstance(fault, DiskFault):
             return ", ".join(host.name for host in self.members(fault))
         hosts = [(name, self.host(name)) for name in aimed_at(fault)]
         return ", ".join(host.name if host is not None else name for name, host in hosts)
 
     def has_target(self, fault: Fault) -> bool:
-        """Whether it has an effect by being done at all. What lasts is done to a machine that is
-        down, too, for it may come up; but nobody counts on that.
+        """Whether the fault takes effect just by being injected: a target runs. A lasting fault is
+        also injected into a machine that is down, for it may start; that does not count.
         """
         match fault:
             case (
@@ -132,11 +132,11 @@ class Targets:
                 | DirectRemoval()
                 | Compaction()
             ):
-                return False  # they have to wait for somebody, or may be refused
+                return False  # they wait for a trigger, or may be refused
             case BitFlip() if fault.part == SNAPSHOT:
                 return False
             case EmptyDisk() | OlderCopy() | ForeignCopy() | Clone():
-                return False  # they strike only where their outcome is defined
+                return False  # they begin only where their outcome is defined
             case Split():
                 rest = self._cluster.hosts.keys() - {*fault.group, fault.bridge}
                 return self._any_up(fault.group) and self._any_up(rest)

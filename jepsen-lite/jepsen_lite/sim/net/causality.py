@@ -1,4 +1,4 @@
-"""From the order of sends and arrivals to Raft messages with vector clocks, for the report.
+"""Derives Raft messages with vector clocks from recorded sends and arrivals, for the report.
 
 Each node has a clock that ticks for each message that it sends and each frame that it receives.
 Where the record begins late, so do the clocks: they order what is in it as if it were whole, for

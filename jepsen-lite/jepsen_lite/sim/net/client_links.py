@@ -29,7 +29,7 @@ UNARY_BYTES = 500
 
 
 class ClientServers(Protocol):
-    """Finds who serves clients at an address now."""
+    """Finds the server that serves clients at an address now."""
 
     def front_door(self, address: str) -> SimulatedClientServer | None: ...
 
@@ -69,7 +69,7 @@ class SimulatedClientNetwork:
         connected: Callable[[SimulatedClientServer], None],
         failed: Callable[[], None],
     ) -> None:
-        """Reach whoever serves `address`: one of the two is called, outside any process."""
+        """Connect to the server at `address`: one of the two is called, outside any process."""
         network, world, there = self.network, self.world, host_of(address)
         if self._dead:
             return

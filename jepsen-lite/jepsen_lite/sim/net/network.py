@@ -1,4 +1,4 @@
-"""The simulated network: who can reach whom now, and how long it takes. Knows bytes' sizes only.
+"""The simulated network: which host can reach which, and how long a transmission takes.
 
 Peers' frames are datagrams here, although the real links are streams: Raft promises to bear
 loss, duplication and reordering, so it gets them. Client streams are streams (`pipes.py`).
@@ -16,7 +16,7 @@ BYTES_PER_S = 50e6
 
 
 def _unnoticed() -> None:
-    """Most losses are nobody's concern."""
+    """By default a loss is not recorded."""
 
 
 class SimulatedNetwork:
@@ -67,7 +67,7 @@ class SimulatedNetwork:
             self._slow_s[self._way(*pair)] = delay_s
 
     def heal(self, conditions: NetworkConditions) -> None:
-        """Everybody reaches everybody again."""
+        """Every host reaches every other host again."""
         self._cut.clear()
         self._slow_s.clear()
         self.conditions = conditions
@@ -89,9 +89,9 @@ class SimulatedNetwork:
         deliver: Callable[[], None],
         lose: Callable[[], None] = _unnoticed,
     ) -> None:
-        """Carry one message, as the conditions is. Whether a cut takes it is decided on arrival.
+        """Carry one message under the present conditions. A cut drops it on its arrival.
 
-        `lose` is told of a loss, for the record: nobody in the simulation may learn of it.
+        `lose` is called on a loss, for the record: no simulated process may learn of it.
         """
         conditions, rng = self.conditions, self._rng
         copies = 1

@@ -37,7 +37,7 @@ ASK_TRIES = 10
 
 
 class PeerPorts(Protocol):
-    """Finds who listens at an address now, and writes down what passes."""
+    """Finds the listener at an address, and records the traffic."""
 
     traffic: Traffic
 
@@ -125,7 +125,7 @@ class PeerPort:
                 self._deliver(sender, link, sending)
 
     async def _admit(self, sender: PeerPort) -> Caller | HandshakeRefused:
-        """Who calls, or why it may not."""
+        """The caller, or why it is refused."""
         if self.handler is None or sender.handler is None:
             raise Unavailable("one of the two has not started")
         said = hello(sender.identity, self.node_id, sender.handler.last_log_index)
@@ -240,8 +240,8 @@ class SimulatedPeerLink:
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self.address = addresses[0]
-        # Who has admitted its stream: as in production, the caller introduces itself once, and
-        # again only after a restart of either node.
+        # The port that has admitted its stream: as in production, the caller introduces itself
+        # once, and again only after a restart of either node.
         self.reached: PeerPort | None = None
         self.caller: Caller | None = None
 

@@ -1,4 +1,4 @@
-"""One direction of a stream between two processes: in order, complete, or broken. Knows no gRPC.
+"""One direction of a stream between two processes: in order, complete, or broken.
 
 While the way is cut, what was sent waits, as TCP keeps it; a pipe that waits for too long breaks,
 as keepalive would break it.

@@ -1,7 +1,6 @@
-"""What passes between the nodes, as it happens: one tuple for each event, the oldest forgotten.
+"""The frames between the nodes, one tuple for each event; only the latest events are kept.
 
-Knows bytes only. Most runs hold, and nobody ever looks: `causality.py` makes messages of this
-after a run that failed.
+`causality.py` decodes them after a run that failed.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Traffic:
         self._add(TrafficEventKind.RECEIVED, sending)
 
     def lose(self, sending: SentFrame) -> None:
-        """The network dropped it, or nobody was there to take it."""
+        """The network dropped it, or the recipient was down."""
         self._add(TrafficEventKind.LOST, sending)
 
     def _add(self, what: TrafficEventKind, sending: SentFrame) -> None:

@@ -1,4 +1,4 @@
-"""The front door of a simulated node: the production handlers behind simulated connections.
+"""The client server of a simulated node: the production handlers behind simulated connections.
 
 Composed as `raftkv.server.grpc_server` does it, without a gRPC server.
 """
@@ -184,7 +184,7 @@ class SimulatedClientServer:
             return
 
     def cut(self) -> None:
-        """The process is about to die: its clients see their streams end, and hear no more."""
+        """The process is about to die: its clients' streams end, and nothing more is sent."""
         for outgoing in self._open:
             outgoing.send(END_OF_STREAM)
         self._open.clear()

@@ -1,4 +1,4 @@
-"""The simulated cluster: its hosts, their addresses, and who leads. Knows no workload."""
+"""The simulated cluster: its hosts, their addresses, and the present leader."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Cluster:
         return self.hosts.get(name) or self.clones.get(name)
 
     def leader(self) -> Host | None:
-        """Who leads the highest term, as seen from outside."""
+        """The leader of the highest term, as seen from outside."""
         leading = [host for host in self.machines if host.node and host.node.driver.raft.leads]
         return max(leading, key=lambda host: _term(host), default=None)
 
@@ -169,7 +169,7 @@ class Cluster:
 
     def settled(self) -> bool:
         """All members run, are ready, and have applied the same, up to the cluster version that all
-        their programs can take part in; who was removed has gone.
+        their programs can take part in; removed nodes have stopped.
         """
         leader = self.leader()
         if leader is None or leader.node is None:

@@ -50,10 +50,10 @@ DEVICE = frozenset({"slow_s", "full", "snapshot_arrives", "_rng", "_directory"})
 
 
 class SimulatedLog(MemoryLogStore):
-    """A log whose writes can tear, and whose records can rot.
+    """A log whose writes can tear, and whose bits can flip.
 
-    A record that rots is what production code makes of it, with a bit turned over; what it
-    makes of that in turn is what the node gets.
+    A bit flips in the record as production code has encoded it; the node gets what production code
+    decodes from that.
     """
 
     def __init__(self, wait_for_disk: WaitForDisk) -> None:
@@ -97,7 +97,7 @@ class SimulatedLog(MemoryLogStore):
         return bool(log.entries or log.compacted_index or log.hard_state != HardState())
 
     def flip_bit(self, rng: Random) -> None:
-        """Turn one bit over, of any record."""
+        """Flip one bit of any record."""
         keys = [HARD_STATE_KEY, *(entry_key(entry.index) for entry in self._synced.entries)]
         self.flipped[rng.choice(keys)] = rng.getrandbits(32)
 
@@ -123,12 +123,12 @@ class SimulatedLog(MemoryLogStore):
 
 
 class SimulatedState(MemoryStateStorage):
-    """Knows its size without reading itself. Its rows can rot."""
+    """A state store whose bits can flip, and whose size is constant."""
 
     def __init__(self, directory: Path, wait_for_disk: WaitForDisk) -> None:
         super().__init__(directory, wait_for_disk)
         self.flipped = False
-        """Whether a row has rotted here, be it that it has been written anew since."""
+        """Whether a bit of a row was ever flipped, even if the row has been rewritten since."""
         self.snapshot_arrives: Callable[[Path], None] = _unchanged
 
     def disk_bytes(self) -> int:
@@ -144,7 +144,7 @@ class SimulatedState(MemoryStateStorage):
         await super().verify_received(received)
 
     def flip_bit(self, rng: Random) -> None:
-        """Turn one bit over, of any row: all that was written is in tables by now."""
+        """Flip one bit of any row: all writes count as synced by now."""
         for changes, removed in self.store.unsynced:
             self._synced.write(changes, removed)
         self.store.unsynced.clear()
@@ -160,7 +160,7 @@ class SimulatedState(MemoryStateStorage):
 
 
 def damage_snapshot(received: Path, rng: Random) -> None:
-    """Turn one bit over, of any row of a snapshot."""
+    """Flip one bit of any row of a snapshot."""
     store = read_state(received)
     row = _any_row(store, rng)
     if row is not None:
@@ -169,8 +169,8 @@ def damage_snapshot(received: Path, rng: Random) -> None:
 
 
 def _any_row(store: MemoryStateStore, rng: Random) -> MemoryRow | None:
-    """One that has a value, as often as not one that hardly anybody reads. Those of META are
-    written anew with every entry.
+    """A row with a value; in half of all cases one that is rarely read. Rows of META are rewritten
+    with every entry.
     """
     rows = [row for row in store.rows() if row.value and row.family is not Family.META]
     old = [row for row in rows if row.family in (Family.HISTORY, Family.CHANGES)]
@@ -179,7 +179,7 @@ def _any_row(store: MemoryStateStore, rng: Random) -> MemoryRow | None:
 
 
 def _unchanged(received: Path) -> None:
-    """Until somebody spoils it."""
+    """By default snapshots arrive undamaged."""
 
 
 class Disk:
@@ -224,7 +224,7 @@ class Disk:
         return bool(self.log.flipped) or self.state.flipped
 
     def flip_bit(self, part: str) -> None:
-        """A bit of the log or of the state turns over; whoever reads it next sees it."""
+        """A bit of the log or of the state flips; the next read sees it."""
         (self.state if part == STATE else self.log).flip_bit(self._rng)
 
     def copy(self) -> Disk:

@@ -1,4 +1,4 @@
-"""A simulated machine: a disk that stays, and the processes of one node that come and go."""
+"""A simulated machine: its disk, and the successive processes of its node."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def address_of(host: str) -> Address:
 
 
 class ObservedState(NamedTuple):
-    """What a node showed last of what ambushes wait for."""
+    """The last observed state of a node, from which triggers are derived."""
 
     role: RaftRole = RaftRole.FOLLOWER
     last_index: int = 0
@@ -395,7 +395,7 @@ class Host:
 
     @property
     def voters(self) -> frozenset[int]:
-        """Who votes, as this node knows it; nobody while it is down."""
+        """The voters by this node's configuration; empty while it is down."""
         return self.node.membership.voters if self.node is not None else frozenset()
 
     def set_clock_rate(self, factor: float) -> None:

@@ -1,4 +1,4 @@
-"""A simulated node that joins: what raftkv/server/bootstrap.py asks of the cluster over gRPC."""
+"""The requests of a simulated node that joins, as raftkv/server/bootstrap.py sends them by gRPC."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RunningHost(Protocol):
 
 
 class JoinRequests:
-    """One process that wants to join. `leader` is who leads, as seen from outside."""
+    """The requests of one process that joins. `leader` is the present leader, seen from outside."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class JoinRequests:
     async def _call(self, work: Callable[[Node], Awaitable[T]]) -> T:
         seat = self._leader()
         if seat is None or seat.process is None or seat.node is None:
-            raise Unavailable("nobody leads")
+            raise Unavailable("no node leads")
         server, node, done = seat.process, seat.node, self._process.create_future()
 
         def settle(result: T | None, error: RaftkvError | None) -> None:
