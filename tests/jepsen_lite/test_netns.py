@@ -81,7 +81,7 @@ class Speakers:
 
     def __init__(self, network: Namespaces) -> None:
         self._addresses = {name: network.address(name) for name in ("a", "b", CLIENTS)}
-        self._addresses["a's back door"] = network.back_door("a")
+        self._addresses["a's back door"] = network.direct_address("a")
         self._sockets: dict[str, socket.socket] = {}
         for name, address in self._addresses.items():
 

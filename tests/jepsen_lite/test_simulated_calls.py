@@ -21,7 +21,7 @@ class Door:
         self.process = Process(world, "node-1")  # type: ignore[abstract]
         self.asked: list[str] = []
 
-    def front_door(self, address: str) -> Any:
+    def client_server(self, address: str) -> Any:
         return self
 
     def call(self, _client: str, method: str, *_: object) -> None:

@@ -79,7 +79,7 @@ class ComposeCluster(ExistingCluster):
     async def _answers(self, node: str) -> bool:
         try:
             operator = await self.operator()
-            await operator.status(self.back_door(node), timeout=ASK_TIMEOUT_S)
+            await operator.status(self.direct_address(node), timeout=ASK_TIMEOUT_S)
         except RaftkvError:
             return False
         return True

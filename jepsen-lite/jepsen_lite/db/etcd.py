@@ -67,7 +67,7 @@ class EtcdCluster(LocalCluster):
 
     async def _operator(self, node: str) -> Connection:
         if node not in self._operators:
-            host, port = split(self.back_door(node))
+            host, port = split(self.direct_address(node))
             self._operators[node] = Connection(host=host, port=port)
         await self._operators[node].connect()
         return self._operators[node]
@@ -101,7 +101,7 @@ class EtcdCluster(LocalCluster):
         }
         if missing:
             return missing
-        client = EtcdClient([self.back_door(name) for name in self.nodes])
+        client = EtcdClient([self.direct_address(name) for name in self.nodes])
         try:
             await client.get("ready?", timeout_s=ASK_TIMEOUT_S)
         except OperationError as error:

@@ -34,17 +34,17 @@ class ExistingCluster(RaftkvOperations):
     def __init__(self, endpoints: Sequence[str]) -> None:
         super().__init__()
         self._endpoints = list(endpoints)
-        self._back_doors: dict[str, str] = {}
+        self._direct_addresses: dict[str, str] = {}
         self._versions: set[str] = set()
-        self._front_doors: dict[str, str] = {}
+        self._proxy_addresses: dict[str, str] = {}
         self._proxies: list[Proxy] = []
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        return tuple(self._back_doors)
+        return tuple(self._direct_addresses)
 
-    def back_door(self, node: str) -> str:
-        return self._back_doors[node]
+    def direct_address(self, node: str) -> str:
+        return self._direct_addresses[node]
 
     async def start(self) -> None:
         """Find out which node is where. Raises `DatabaseFailed` if one does not answer."""
@@ -62,12 +62,12 @@ class ExistingCluster(RaftkvOperations):
     async def _meet(self, endpoint: str, status: NodeStatus) -> None:
         name = f"node-{status.node_id}"
         self._versions.add(status.version)
-        self._back_doors[name] = endpoint
+        self._direct_addresses[name] = endpoint
         (port,) = free_ports(1)
         host, _, target = endpoint.rpartition(":")
         address = (host.strip("[]"), int(target))
         proxy = Proxy(name, port, address, self.network, lambda _: CLIENTS, both_ways=False)
-        self._front_doors[name] = f"127.0.0.1:{port}"
+        self._proxy_addresses[name] = f"127.0.0.1:{port}"
         self._proxies.append(proxy)
         await proxy.start()
 
@@ -78,7 +78,7 @@ class ExistingCluster(RaftkvOperations):
         # The members' own addresses would lead past the proxies.
         settings = ClientSettings(follow_members=False)
         chosen = [node] if node else self.nodes
-        return await connect([self._front_doors[name] for name in chosen], settings=settings)
+        return await connect([self._proxy_addresses[name] for name in chosen], settings=settings)
 
     def versions(self) -> Mapping[str, str]:
         return {"raftkv": ", ".join(sorted(self._versions)) or raftkv.__version__}

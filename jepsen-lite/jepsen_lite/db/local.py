@@ -21,14 +21,14 @@ POLL_S = 0.1
 class Addresses:
     """HOST:PORT where a node listens, and where it is known to be: at its proxies, if it has any.
 
-    `back_door`: where the harness itself reaches it, past the faults of the network.
+    `direct_address`: where the harness itself reaches it, past the faults of the network.
     """
 
     client_listen: str
     client: str
     peer_listen: str
     peer: str
-    back_door: str
+    direct_address: str
 
 
 def split(address: str) -> tuple[str, int]:
@@ -63,14 +63,14 @@ class LocalCluster(Database):
         """Where clients reach the node: its proxy."""
         return self.addresses[node].client
 
-    def back_door(self, node: str) -> str:
+    def direct_address(self, node: str) -> str:
         """Where the harness itself reaches the node, past the faults of the network."""
-        return self.addresses[node].back_door
+        return self.addresses[node].direct_address
 
     def new_addresses(self, name: str) -> Addresses:
         """For a node that is to be."""
         listen, client, peer_listen, peer = (f"127.0.0.1:{port}" for port in free_ports(4))
-        return Addresses(listen, client, peer_listen, peer, back_door=listen)
+        return Addresses(listen, client, peer_listen, peer, direct_address=listen)
 
     def add_server(self, name: str, command: list[str]) -> Server:
         """A server for a node whose addresses are known already."""

@@ -77,7 +77,7 @@ class Namespaces:
             raise DatabaseFailed(f"no more than {NODES_MAX} nodes can be in one network")
         return self._address(number)
 
-    def back_door(self, name: str) -> str:
+    def direct_address(self, name: str) -> str:
         """The node's other address: what comes from the harness to there is never dropped."""
         self.address(name)
         return self._address(BACK_DOOR + self._numbers[name])
@@ -112,7 +112,7 @@ class Namespaces:
         _ip("netns", "add", node)
         _ip(*f"link add name {name} netns {switch} type veth peer name eth0 netns {node}".split())
         _ip("-n", switch, "link", "set", "dev", name, "master", SWITCH, "up")
-        for address in (self.address(name), self.back_door(name)):
+        for address in (self.address(name), self.direct_address(name)):
             _ip("-n", node, "addr", "add", f"{address}/24", "dev", "eth0")
         for link in ("lo", "eth0"):
             _ip("-n", node, "link", "set", "dev", link, "up")

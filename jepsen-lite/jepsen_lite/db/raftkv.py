@@ -108,7 +108,7 @@ class RaftkvCluster(LocalCluster, RaftkvOperations):
         others = [each for each in self.nodes if each != node]
         helper = next((each for each in others if self.servers[each].running), others[0])
         await self.join_network(name)
-        server = self.add_server(name, self._command(name, "--join", self.back_door(helper)))
+        server = self.add_server(name, self._command(name, "--join", self.direct_address(helper)))
         self._replacements[name] = Replacement(leaving, server.excuse(NOT_JOINED))
         await server.start()
         return name

@@ -39,7 +39,7 @@ class RaftkvNetnsCluster(RaftkvCluster):
             client=client,
             peer_listen=peer,
             peer=peer,
-            back_door=f"{self._namespaces.back_door(name)}:{CLIENT_PORT}",
+            direct_address=f"{self._namespaces.direct_address(name)}:{CLIENT_PORT}",
         )
 
     def runs_by(self, name: str) -> list[str]:

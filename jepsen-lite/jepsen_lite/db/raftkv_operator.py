@@ -25,13 +25,13 @@ class RaftkvOperations(Database):
     _operator: Client | None = None
 
     @abc.abstractmethod
-    def back_door(self, node: str) -> str:
+    def direct_address(self, node: str) -> str:
         """Where the harness itself reaches the node, past the faults of the network."""
 
     async def operator(self) -> Client:
         """A client that the faults of the network don't reach."""
         if self._operator is None:
-            endpoints = [self.back_door(name) for name in self.nodes]
+            endpoints = [self.direct_address(name) for name in self.nodes]
             settings = ClientSettings(follow_members=False)
             self._operator = await raftkv.connect(endpoints, settings=settings)
         return self._operator
@@ -45,7 +45,7 @@ class RaftkvOperations(Database):
 
         async def ask(name: str) -> NodeStatus | RaftkvError:
             try:
-                return await operator.status(self.back_door(name), timeout=ASK_TIMEOUT_S)
+                return await operator.status(self.direct_address(name), timeout=ASK_TIMEOUT_S)
             except RaftkvError as error:
                 return error
 

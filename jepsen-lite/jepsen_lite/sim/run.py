@@ -246,8 +246,10 @@ class Simulation:
         )
 
     def _judge(self) -> list[str]:
-        """The problems of the history. A search that gave up and a checker that raised are problems.
-        A run without some kind of operation, or without a node to read from at the end, is none.
+        """The problems of the history.
+
+        A search that gave up and a checker that raised are problems. A run without some kind of
+        operation, or without a node to read from at the end, is none.
         """
         problems: list[str] = []
         for workload in self.workloads:

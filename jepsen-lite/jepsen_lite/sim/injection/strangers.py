@@ -35,7 +35,7 @@ def _frame(**message: object) -> peer_pb2.Frame:
 
 
 def _forward(term: int) -> peer_pb2.Frame:
-    """A put without a key, which no front door lets in."""
+    """A put without a key, which no front server lets in."""
     batch = kv_pb2.CommandBatch(commands=[kv_pb2.Command(put=kv_pb2.Put(value=b"no key"))])
     submission = log_pb2.Submission(origin=7, number=1, commands=batch.SerializeToString())
     return peer_pb2.Frame(forwards=[peer_pb2.Forward(term=term, submissions=[submission])])

@@ -31,7 +31,7 @@ UNARY_BYTES = 500
 class ClientServers(Protocol):
     """Finds the server that serves clients at an address now."""
 
-    def front_door(self, address: str) -> SimulatedClientServer | None: ...
+    def client_server(self, address: str) -> SimulatedClientServer | None: ...
 
 
 class SimulatedClientNetwork:
@@ -41,7 +41,7 @@ class SimulatedClientNetwork:
         self,
         world: World,
         network: SimulatedNetwork,
-        doors: ClientServers,
+        servers: ClientServers,
         process: Process,
         host: str,
     ) -> None:
@@ -49,7 +49,7 @@ class SimulatedClientNetwork:
         self.network = network
         self.process = process
         self.host = host
-        self._doors = doors
+        self._servers = servers
         self._dead = False
         # In the order of their opening: the order in which they are cut must not be chance.
         self.streams: dict[SimulatedClientStream, None] = {}
@@ -78,11 +78,11 @@ class SimulatedClientNetwork:
             if not (network.reaches(self.host, there) and network.reaches(there, self.host)):
                 world.after(CONNECT_TIMEOUT_S, failed)
                 return
-            door = self._doors.front_door(address)
-            if door is None:
+            server = self._servers.client_server(address)
+            if server is None:
                 world.after(network.delay_s(there, self.host, 0), failed)
             else:
-                connected(door)
+                connected(server)
 
         world.after(network.delay_s(self.host, there, 0), arrive)
 
@@ -124,12 +124,12 @@ class SimulatedClientLink:
                 lambda: network.process.enter(finish, answer),
             )
 
-        def connected(door: SimulatedClientServer) -> None:
+        def connected(server: SimulatedClientServer) -> None:
             nonlocal sent
             if done.done():  # it was told that there is no connection: nothing may come of this one
                 return
             sent = True
-            door.process.enter(door.call, network.host, method, request, timeout_s, answered)
+            server.process.enter(server.call, network.host, method, request, timeout_s, answered)
 
         def failed() -> None:
             refused = ConnectionFailed(f"{self._address} takes no connection")
@@ -170,7 +170,7 @@ class SimulatedClientStream:
         self._unsent: list[bytes] = []
         self._forth: Pipe | None = None
         self._back: Pipe | None = None
-        self._door: SimulatedClientServer | None = None
+        self._server: SimulatedClientServer | None = None
         self._serving: Any = None
         self._over = False
         network.streams[self] = None
@@ -188,7 +188,7 @@ class SimulatedClientStream:
 
     # ---- the network's side, outside any process -------------------------------------
 
-    def _connected(self, door: SimulatedClientServer) -> None:
+    def _connected(self, server: SimulatedClientServer) -> None:
         if self._over:
             return
         process, near, far = self._network.process, self._network.host, host_of(self._address)
@@ -197,13 +197,13 @@ class SimulatedClientStream:
         def deliver(message: bytes) -> None:
             process.enter(self._arrived, message)
 
-        self._door = door
+        self._server = server
         self._back = Pipe(world, network, far, near, deliver, self._broke)
-        door.process.enter(door.open_stream, self._method, self._back, self._opened)
+        server.process.enter(server.open_stream, self._method, self._back, self._opened)
 
     def _opened(self, context: StreamContext, serving: asyncio.Task[None]) -> None:
-        door, near, far = self._door, self._network.host, host_of(self._address)
-        if door is None or self._over:
+        server, near, far = self._server, self._network.host, host_of(self._address)
+        if server is None or self._over:
             serving.cancel()
             return
         self._serving = serving
@@ -212,7 +212,7 @@ class SimulatedClientStream:
             self._network.network,
             near,
             far,
-            lambda message: door.process.enter(context.arrived, message),
+            lambda message: server.process.enter(context.arrived, message),
             self._broke,
         )
         for message in self._unsent:
@@ -233,14 +233,14 @@ class SimulatedClientStream:
         for pipe in (self._forth, self._back):
             if pipe is not None:
                 pipe.close()
-        door, serving = self._door, self._serving
-        if door is not None and serving is not None:
+        server, serving = self._server, self._serving
+        if server is not None and serving is not None:
             network, self._serving = self._network, None
             network.network.datagram(
                 network.host,
                 host_of(self._address),
                 16,
-                lambda: door.process.enter(serving.cancel),
+                lambda: server.process.enter(serving.cancel),
             )
 
     # ---- the client's side, in its process -------------------------------------------

@@ -99,9 +99,9 @@ class Cluster:
         host = self._at(address)
         return host.port if host is not None else None
 
-    def front_door(self, address: str) -> SimulatedClientServer | None:
+    def client_server(self, address: str) -> SimulatedClientServer | None:
         host = self._at(address)
-        return host.door if host is not None else None
+        return host.server if host is not None else None
 
     def _at(self, address: str) -> Host | None:
         name = host_of(address)

@@ -190,7 +190,7 @@ class Host:
         self.node: Node | None = None
         self.process: Process | None = None
         self.port: PeerPort | None = None
-        self.door: SimulatedClientServer | None = None
+        self.server: SimulatedClientServer | None = None
         self._context = context
         self._world = world
         self._surroundings = surroundings
@@ -267,7 +267,7 @@ class Host:
         )
         self._watch_changes(node.driver.raft)
         self.node = node
-        self.door = SimulatedClientServer(process, node, self._settings, node.driver.broken)
+        self.server = SimulatedClientServer(process, node, self._settings, node.driver.broken)
 
     async def _start_node(self, process: Process, rng: Random) -> Node:
         """As a server does it (raftkv/server/process.py)."""
@@ -358,9 +358,9 @@ class Host:
             return
         if self.port is not None:
             self.port.cut()
-        if self.door is not None:
-            self.door.cut()
-        self.node = self.port = self.door = self.process = None
+        if self.server is not None:
+            self.server.cut()
+        self.node = self.port = self.server = self.process = None
         self._invariants.down(self.node_id, self._world.now_s)
         # First the disk: what the dying process still tries to write must not get there.
         self.disk.crash(power=power)
@@ -381,13 +381,13 @@ class Host:
 
     def stop(self) -> None:
         """Ask the node to stop in good order (SIGTERM)."""
-        process, node, door = self.process, self.node, self.door
-        if process is None or node is None or door is None or self._stopping:
+        process, node, server = self.process, self.node, self.server
+        if process is None or node is None or server is None or self._stopping:
             return
         self._stopping = True
 
         async def stop() -> None:
-            await door.drain(DRAIN_GRACE_S)
+            await server.drain(DRAIN_GRACE_S)
             await node.stop()
             self._world.after(0.0, lambda: self._died(process))
 
