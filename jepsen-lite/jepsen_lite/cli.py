@@ -7,8 +7,7 @@ import traceback
 import typer
 
 from jepsen_lite.commands.exits import OF_VALIDITY, USAGE
-from jepsen_lite.commands.inspect import check, list_, serve
-from jepsen_lite.commands.replay import replay
+from jepsen_lite.commands.past_runs import check, list_, replay, serve
 from jepsen_lite.commands.run import run
 from jepsen_lite.commands.sim import sim
 from jepsen_lite.commands.soak import soak

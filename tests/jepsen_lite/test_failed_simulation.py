@@ -17,7 +17,7 @@ from jepsen_lite.cli import app
 from jepsen_lite.faults.kinds import Isolate
 from jepsen_lite.history import Event, History, Kind
 from jepsen_lite.mutants.catalogue import MUTANTS
-from jepsen_lite.report import write
+from jepsen_lite.report.files import write
 from jepsen_lite.report.record import read
 from jepsen_lite.sim.artifacts import keep
 from jepsen_lite.sim.net.causality import TracedMessage, trace

@@ -120,7 +120,14 @@ def _too_late(
 
 
 class ClusterTime:
-    """`writes` were acknowledged. Those that follow each other within `election_ns`, which is less
+    """A lower bound of the cluster time that has passed, proved by acknowledged writes.
+
+    Cluster time is the leader's clock: it stamps every entry of the log, and a new leader continues
+    from the last stamp. So cluster time stands still while no node leads, and what has passed since
+    the last entry is lost with a leader. A write that was acknowledged was stamped between its
+    beginning and its end, and between two stamps of one leader cluster time runs like its clock.
+
+    `writes` were acknowledged. Those that follow each other within `election_ns`, which is less
     than any election takes, have one leader.
 
     Leadership may change hands sooner where it is given away or where a voter has just started:

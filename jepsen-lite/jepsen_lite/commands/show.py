@@ -117,7 +117,7 @@ def show_verdict(directory: RunDirectory, findings: Sequence[Finding]) -> None:
 
 def report_of(directory: RunDirectory) -> str:
     """Write the report; a report that fails must not hide the verdict."""
-    from jepsen_lite.report import write
+    from jepsen_lite.report.files import write
 
     try:
         return str(write(directory.path))

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jepsen_lite.commands.exits import OF_VALIDITY
-from jepsen_lite.commands.inspect import STORE, StoreOption
+from jepsen_lite.commands.past_runs import STORE, StoreOption
 from jepsen_lite.verdicts import Validity
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def sim(
     from jepsen_lite.sim.artifacts import keep as keep_run
     from jepsen_lite.sim.node_logs import configure
     from jepsen_lite.sim.report import describe_failure, describe_pass
-    from jepsen_lite.sim.shrink import shrunk
+    from jepsen_lite.sim.run import shrunk
 
     chosen = parse_seeds(seeds)
     plan_of = _plans(scenario, seconds, rate)

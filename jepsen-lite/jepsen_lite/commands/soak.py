@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from jepsen_lite.commands.exits import OF_VALIDITY
-from jepsen_lite.commands.inspect import STORE, StoreOption
+from jepsen_lite.commands.past_runs import STORE, StoreOption
 from jepsen_lite.commands.run import READ_WHOLE_HISTORIES
 from jepsen_lite.verdicts import Validity
 

@@ -14,7 +14,7 @@ from typing import Any
 from jepsen_lite.db.base import DatabaseFailed, NoEffect, do_all
 from jepsen_lite.db.existing import ExistingCluster
 from jepsen_lite.db.network import Pair
-from jepsen_lite.db.programs import said_by, said_by_now
+from jepsen_lite.db.processes import output_of, output_of_now
 from jepsen_lite.db.raftkv_operator import ASK_TIMEOUT_S, number_of
 from raftkv.errors import RaftkvError
 
@@ -115,8 +115,10 @@ class Found:
 def find(number: int) -> Found:
     """The container of a node. Raises `DatabaseFailed` if there is none, with what to do."""
     service = f"node{number}"
-    listed = said_by_now("docker", "ps", "--all", "--quiet", f"--filter=label={SERVICE}={service}")
-    known = json.loads(said_by_now("docker", "inspect", *listed.split())) if listed else []
+    listed = output_of_now(
+        "docker", "ps", "--all", "--quiet", f"--filter=label={SERVICE}={service}"
+    )
+    known = json.loads(output_of_now("docker", "inspect", *listed.split())) if listed else []
     # Other projects may have services of that name, but only one can have the port.
     found = [Found.of(each) for each in known if _published(each) == str(_host_port(number))]
     if not found:
@@ -129,7 +131,7 @@ def why_not(size: int) -> str:
     if not shutil.which("docker"):
         return "Docker is not installed; apt-get install docker.io docker-compose"
     try:
-        said_by_now("docker", "version")
+        output_of_now("docker", "version")
     except DatabaseFailed as error:
         return f"Docker does not answer: {error}; start it, or join the group that may use it"
     if size not in PROFILES:
@@ -190,14 +192,14 @@ class Container:
         """Now and then its port is still in use shortly after its end."""
         for _ in range(START_TRIES):
             with contextlib.suppress(DatabaseFailed):
-                await said_by("docker", "start", self._container)
+                await output_of("docker", "start", self._container)
                 return
             await asyncio.sleep(START_AGAIN_S)
-        await said_by("docker", "start", self._container)
+        await output_of("docker", "start", self._container)
 
     async def stop(self) -> bool:
         async with self._turn:
-            await said_by("docker", "stop", self._container)
+            await output_of("docker", "stop", self._container)
             ran, self.running = self.running, False
             return ran
 
@@ -206,7 +208,7 @@ class Container:
             ran, self.running = self.running, False
             if ran:
                 await self._resume()
-                await said_by("docker", "kill", self._container)
+                await output_of("docker", "kill", self._container)
             return ran
 
     async def pause(self) -> bool:
@@ -215,7 +217,7 @@ class Container:
                 return False
             self._paused = True  # also if we are interrupted now
             try:
-                await said_by("docker", "pause", self._container)
+                await output_of("docker", "pause", self._container)
             except DatabaseFailed:
                 self._paused = False
                 raise
@@ -227,7 +229,7 @@ class Container:
 
     async def _resume(self) -> None:
         if self._paused:
-            await said_by("docker", "unpause", self._container)
+            await output_of("docker", "unpause", self._container)
         self._paused = False
 
     async def disconnect(self) -> None:
@@ -238,7 +240,7 @@ class Container:
 
     async def _leave(self) -> None:
         for network in await self._joined():
-            await said_by("docker", "network", "disconnect", network, self._container)
+            await output_of("docker", "network", "disconnect", network, self._container)
 
     async def connect(self) -> None:
         """Undo `disconnect`; it may get another address, its names are the same."""
@@ -248,9 +250,9 @@ class Container:
             await self._leave()  # what Docker may have given it has none of its names
             for network, aliases in self._networks.items():
                 names = [f"--alias={alias}" for alias in aliases]
-                await said_by("docker", "network", "connect", *names, network, self._container)
+                await output_of("docker", "network", "connect", *names, network, self._container)
             self._cut_off = False
 
     async def _joined(self) -> list[str]:
-        (known,) = json.loads(await said_by("docker", "inspect", self._container))
+        (known,) = json.loads(await output_of("docker", "inspect", self._container))
         return list(Found.of(known).networks)

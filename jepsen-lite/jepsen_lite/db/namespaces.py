@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from jepsen_lite.db.base import DatabaseFailed
 from jepsen_lite.db.network import CLIENTS, Pair
-from jepsen_lite.db.programs import said_by, said_by_now
+from jepsen_lite.db.processes import output_of, output_of_now
 
 PROGRAMS = {"ip": "iproute2", "nft": "nftables"}
 NAMESPACES = Path("/run/netns")
@@ -104,7 +104,7 @@ class Namespaces:
         _ip("-n", switch, "link", "set", "dev", "host", "master", SWITCH, "up")
         _ip("addr", "add", f"{self.address(CLIENTS)}/24", "dev", link)
         _ip("link", "set", "dev", link, "up")
-        said_by_now(*self.inside(SWITCH), "nft", "-f", "-", told=RULES)
+        output_of_now(*self.inside(SWITCH), "nft", "-f", "-", told=RULES)
 
     def add(self, name: str) -> None:
         """A namespace for a node, at the switch."""
@@ -141,12 +141,12 @@ class Namespaces:
         ways = [f"{self.address(sender)} . {self.address(to)}" for sender, to in pairs]
         if ways:
             rule = f"{what} element bridge cuts pairs {{ {', '.join(ways)} }}"
-            await said_by(*self.inside(SWITCH), "nft", rule)
+            await output_of(*self.inside(SWITCH), "nft", rule)
 
     async def held(self) -> int:
         """How many packets have been dropped until now."""
         asked = ["nft", "-j", "list", "chain", "bridge", "cuts", "forward"]
-        return sum(_packets(json.loads(await said_by(*self.inside(SWITCH), *asked))))
+        return sum(_packets(json.loads(await output_of(*self.inside(SWITCH), *asked))))
 
 
 def _packets(said: Any) -> Iterable[int]:
@@ -157,7 +157,7 @@ def _packets(said: Any) -> Iterable[int]:
 
 
 def _ip(*arguments: str) -> None:
-    said_by_now("ip", *arguments)
+    output_of_now("ip", *arguments)
 
 
 def _prefix(slot: int) -> str:
@@ -203,7 +203,7 @@ def _clear(slot: int) -> None:
     for path in _namespaces():
         if path.name.startswith(_prefix(slot)):
             # Servers outlive a harness that was killed, and a namespace lives with its processes.
-            for pid in said_by_now("ip", "netns", "pids", path.name).split():
+            for pid in output_of_now("ip", "netns", "pids", path.name).split():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
             _ip("netns", "del", path.name)

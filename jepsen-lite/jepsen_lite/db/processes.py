@@ -1,4 +1,4 @@
-"""A server as a process of this machine: started with a command, ended and paused by its pid."""
+"""Processes of this machine: servers that the harness runs, and programs that it calls."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from jepsen_lite.db.base import DatabaseFailed
 
 STOP_TIMEOUT_S = 15.0
 POLL_S = 0.02
@@ -168,3 +170,41 @@ def inherited_environment() -> Mapping[str, str]:
     """Ours without what would configure the servers behind our back."""
     foreign = ("RAFTKV_", "ETCD_")
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+
+
+TIMEOUT_S = 60.0
+
+
+async def output_of(*command: str, told: str = "") -> str:
+    """The standard output of a program; `told` is its standard input. Raises `DatabaseFailed`.
+
+    If the caller is cancelled, the cancellation is raised when the program has ended: what reverts
+    its work must not overtake it. `subprocess` runs in a thread because asyncio's subprocesses fork
+    under uvloop, and gRPC's threads and fork handlers make some of these children die before exec.
+    """
+    work = asyncio.create_task(asyncio.to_thread(output_of_now, *command, told=told))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
+
+
+def output_of_now(*command: str, told: str = "") -> str:
+    """As `output_of`, without an event loop."""
+    try:
+        done = subprocess.run(
+            command,
+            input=told,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            start_new_session=True,  # Ctrl-C is for the harness, which then needs it to tidy up
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DatabaseFailed(f"{' '.join(command)}: {error}") from error
+    if done.returncode:
+        complaint = done.stderr.strip() or f"ended with {done.returncode}"
+        raise DatabaseFailed(f"{' '.join(command)}: {complaint}")
+    return done.stdout.strip()

@@ -15,9 +15,8 @@ from jepsen_lite.mutants.catalogue import MUTANTS
 from jepsen_lite.mutants.mutant import Mutant
 from jepsen_lite.sim.node_logs import configure
 from jepsen_lite.sim.report import describe_failure
-from jepsen_lite.sim.run import CHECKER_FAILED, SIMULATOR_FAILED, Plan, run
+from jepsen_lite.sim.run import CHECKER_FAILED, SIMULATOR_FAILED, Plan, run, shrunk
 from jepsen_lite.sim.scenarios import SCENARIOS
-from jepsen_lite.sim.shrink import shrunk
 
 UNFIT = re.compile(
     rf"{SIMULATOR_FAILED}|{CHECKER_FAILED}|\b(Type|Attribute|Name|UnboundLocal)Error\b"

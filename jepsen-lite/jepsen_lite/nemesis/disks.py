@@ -55,7 +55,7 @@ class SlowDiskNemesis(Nemesis):
         said = server.directory.with_suffix(".strace")
         trace = ["strace", "-f", "-p", str(server.pid), "-o", str(said), "-e", f"trace={SYNCS}"]
         trace += ["-e", f"inject={SYNCS}:delay_enter={round(fault.delay_s * 1e6)}"]
-        tracer = subprocess.Popen(  # noqa: ASYNC220 - see systems/programs.py
+        tracer = subprocess.Popen(  # noqa: ASYNC220 - see db/processes.py
             trace,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

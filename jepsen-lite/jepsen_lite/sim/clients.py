@@ -17,12 +17,7 @@ from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.net.client_links import SimulatedClientNetwork
 from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.process import Process
-from jepsen_lite.workloads.base import (
-    HistoryReadingWorkload,
-    HoldingWorkload,
-    Invocation,
-    Workload,
-)
+from jepsen_lite.workloads.base import HistoryReadingWorkload, HoldingWorkload, Invocation, Workload
 from raftkv.client.settings import ClientSettings
 
 CONNECT_TIMEOUT_S = 8.0

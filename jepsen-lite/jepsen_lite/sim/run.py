@@ -398,3 +398,29 @@ def run(plan: Plan) -> Outcome:
     """Carry out a plan."""
     with tempfile.TemporaryDirectory(prefix="jepsen-lite-") as directory:
         return Simulation(plan, Path(directory)).execute()
+
+
+RUNS_MAX = 40
+
+
+def shrunk(failed: Outcome, runs_max: int = RUNS_MAX) -> Outcome:
+    """A run with part of the faults that fails, too; at worst the same one.
+
+    Halves first, then quarters and so on (delta debugging). Another failure than the first is
+    as welcome: it is one.
+    """
+    runs, size = 0, max(1, len(failed.plan.schedule) // 2)
+    while size and runs < runs_max:
+        start = 0
+        while start < len(failed.plan.schedule) and runs < runs_max:
+            schedule = failed.plan.schedule
+            attempt = run(
+                replace(failed.plan, schedule=schedule[:start] + schedule[start + size :])
+            )
+            runs += 1
+            if attempt.problems:
+                failed = attempt
+            else:
+                start += size
+        size //= 2
+    return replace(failed, reduced=True)

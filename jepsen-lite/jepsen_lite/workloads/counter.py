@@ -14,8 +14,7 @@ from typing import Any
 from jepsen_lite.checkers import counter
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.reads import versions_of
+from jepsen_lite.workloads.base import Invocation, Session, versions_of
 
 KEY = "counter"
 

@@ -11,8 +11,7 @@ from jepsen_lite.checkers import fencing, lock
 from jepsen_lite.clients.protocol import KvClient, Lock, NotDone
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.reads import versions_of
+from jepsen_lite.workloads.base import Invocation, Session, versions_of
 
 LOCKS = ("lock/a", "lock/b")
 # Short, so that paused or isolated holders lose their locks within a run.

@@ -13,8 +13,7 @@ from jepsen_lite.clients.protocol import KeyValue
 from jepsen_lite.generators import PerKey
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.reads import as_history, versions_of
+from jepsen_lite.workloads.base import Invocation, Session, as_history, versions_of
 
 
 class RegisterWorkload:

@@ -11,8 +11,7 @@ from jepsen_lite.checkers import outcomes, sets
 from jepsen_lite.clients.protocol import KeyValue
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.reads import as_history
+from jepsen_lite.workloads.base import Invocation, Session, as_history
 
 PREFIX = "set/"
 

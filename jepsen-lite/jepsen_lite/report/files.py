@@ -1,16 +1,30 @@
-"""Findings as JUnit test cases, for a CI's own pages."""
+"""The files of a report: `report.html`, and the findings as JUnit test cases for a CI's pages."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from xml.etree import ElementTree
 
-from jepsen_lite.report.record import RunRecord
+from jepsen_lite.report.page import command, facts, page, title
+from jepsen_lite.report.record import RunRecord, read
 from jepsen_lite.verdicts import Finding, Validity
 
 # What XML 1.0 can't hold even when escaped; a store's values may hold anything.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def write(directory: Path) -> Path:
+    """Write `report.html` and `junit.xml` into a run's directory; returns the former's path."""
+    record = read(directory)
+    path = directory / "report.html"
+    # Values may hold half a surrogate pair, which has no UTF-8 encoding; its number is shown.
+    path.write_text(page(record), encoding="utf-8", errors="backslashreplace")
+    replay = command(record)
+    noted = {**facts(record), **({"command": replay} if replay else {})}
+    (directory / "junit.xml").write_bytes(junit(record, title(record), noted))
+    return path
 
 
 def junit(record: RunRecord, suite: str, facts: Mapping[str, str]) -> bytes:
