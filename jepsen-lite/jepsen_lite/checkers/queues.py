@@ -67,7 +67,7 @@ def _never_added(
     adds: dict[Any, Operation], sweeps: Sequence[Operation], reads: Sequence[Operation]
 ) -> list[Problem]:
     return [
-        problem(f"never added: {who(each)} was told of {element}, which nobody added", each)
+        problem(f"never added: {who(each)} was told of {element}, which was never added", each)
         for each in (*sweeps, *reads)
         for element in (told(each) if each in reads else told(each)["gone"])
         if element not in adds or began_ns(adds[element]) > ended_ns(each)

@@ -108,7 +108,7 @@ def _invented(adds: dict[Any, Operation], reads: Sequence[Operation]) -> list[Pr
             if element in known:
                 continue
             if add is None:
-                text = f"never added: {who(read)} read {element}, which nobody added"
+                text = f"never added: {who(read)} read {element}, which was never added"
                 problems.append(problem(text, read))
             elif was_settled(add) and add.kind is Kind.FAIL:
                 text = (

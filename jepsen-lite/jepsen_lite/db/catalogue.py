@@ -31,7 +31,7 @@ class RunPaths:
     logs: Path
 
 
-def _nothing(setup: RunOptions) -> str:
+def _nothing(options: RunOptions) -> str:
     return ""
 
 
@@ -46,42 +46,42 @@ class DatabaseKind:
     missing: Callable[[RunOptions], str] = _nothing
 
 
-def _raftkv(setup: RunOptions, place: RunPaths) -> Database:
-    return RaftkvCluster(place.data, place.logs, setup.nodes)
+def _raftkv(options: RunOptions, paths: RunPaths) -> Database:
+    return RaftkvCluster(paths.data, paths.logs, options.nodes)
 
 
-def _raftkv_netns(setup: RunOptions, place: RunPaths) -> Database:
-    return RaftkvNetnsCluster(place.data, place.logs, setup.nodes)
+def _raftkv_netns(options: RunOptions, paths: RunPaths) -> Database:
+    return RaftkvNetnsCluster(paths.data, paths.logs, options.nodes)
 
 
-def _raftkv_netns_missing(setup: RunOptions) -> str:
+def _raftkv_netns_missing(options: RunOptions) -> str:
     return namespaces.missing()
 
 
-def _existing(setup: RunOptions, place: RunPaths) -> Database:
-    return ExistingCluster(setup.endpoints.split(","))
+def _existing(options: RunOptions, paths: RunPaths) -> Database:
+    return ExistingCluster(options.endpoints.split(","))
 
 
-def _existing_missing(setup: RunOptions) -> str:
-    return "" if setup.endpoints else "say where its nodes are: --endpoints HOST:PORT,..."
+def _existing_missing(options: RunOptions) -> str:
+    return "" if options.endpoints else "say where its nodes are: --endpoints HOST:PORT,..."
 
 
-def _compose(setup: RunOptions, place: RunPaths) -> Database:
-    return ComposeCluster(setup.nodes)
+def _compose(options: RunOptions, paths: RunPaths) -> Database:
+    return ComposeCluster(options.nodes)
 
 
-def _compose_missing(setup: RunOptions) -> str:
-    return why_not(setup.nodes)
+def _compose_missing(options: RunOptions) -> str:
+    return why_not(options.nodes)
 
 
-def _etcd(setup: RunOptions, place: RunPaths) -> Database:
+def _etcd(options: RunOptions, paths: RunPaths) -> Database:
     # Imported late: it needs a package that raftkv does not.
     from jepsen_lite.db.etcd import EtcdCluster
 
-    return EtcdCluster(place.data, place.logs, setup.nodes)
+    return EtcdCluster(paths.data, paths.logs, options.nodes)
 
 
-def _etcd_missing(setup: RunOptions) -> str:
+def _etcd_missing(options: RunOptions) -> str:
     if find_spec("aetcd") is None:
         return "the package aetcd is not installed; pip install 'raftkv[jepsen]'"
     return "" if shutil.which("etcd") else "etcd is not installed; apt-get install etcd-server"

@@ -169,7 +169,7 @@ def _host_link(slot: int) -> str:
 
 
 def _locked(slot: int) -> IO[bytes] | None:
-    """The slot's lock, which the kernel gives back when its holder has ended; None if one lives."""
+    """The slot's lock, which the kernel releases when its holder has ended; None if one lives."""
     file = (LOCKS / f"{_host_link(slot)}.lock").open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Protocol, TypeAlias
 
 CLIENTS = "clients"
-"""The harness, in the place of a node: all clients live in it."""
+"""The harness with all clients, where a node is named."""
 
 Pair: TypeAlias = tuple[str, str]  # from, to
 

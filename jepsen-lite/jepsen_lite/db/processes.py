@@ -155,7 +155,7 @@ class Server:
             self._ends.append(End(code, excused, self.log()[-LAST_WORDS_CHARACTERS:].strip()))
 
     def log(self, from_byte: int = 0) -> str:
-        """What it wrote, from a place in its log on."""
+        """Its log from an offset on."""
         if not self.log_path.exists():
             return ""
         with self.log_path.open("rb") as file:

@@ -52,9 +52,9 @@ class LockWorkload:
 
     def _lock(self, session: Session, name: str) -> Lock:
         """The worker's own: a lock that was lost is taken again as the same one."""
-        place = (session.client, session.worker, name)
-        if place not in self._locks:
-            found = self._locks[place] = session.client.locks.lock(name, self.ttl_s(name))
+        slot = (session.client, session.worker, name)
+        if slot not in self._locks:
+            found = self._locks[slot] = session.client.locks.lock(name, self.ttl_s(name))
 
             def lost() -> None:
                 if self._held.get(session.worker) is found:
@@ -62,7 +62,7 @@ class LockWorkload:
                     self._record_facts[session.worker](Invocation("lost", name))
 
             found.on_lost(lost)
-        return self._locks[place]
+        return self._locks[slot]
 
     def ttl_s(self, name: str) -> float:
         """The TTL of the holder's lease; locks of a client with equal TTLs share a lease."""

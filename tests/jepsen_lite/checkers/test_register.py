@@ -89,7 +89,7 @@ def test_a_stale_read_is_explained_by_the_three_calls_that_matter() -> None:
 
 
 def test_a_value_that_nobody_wrote_is_named() -> None:
-    assert "read v1 at 0.000000 s, which nobody" in only_problem(
+    assert "read v1 at 0.000000 s, which no operation" in only_problem(
         register.check([read(1, 0, 1, "v1"), write(2, 3, 4, "v1")])
     )
 

@@ -122,7 +122,9 @@ class _Seen:
                     )
                     problems.append(problem(text, aborted, reader))
                 elif (key, element) not in self.writers:
-                    text = f"phantom: {who(reader)} read {element} in {key}, which nobody appended"
+                    text = (
+                        f"phantom: {who(reader)} read {element} in {key}, which was never appended"
+                    )
                     problems.append(problem(text, reader))
                 elif aborted is not None:
                     writer = self.happened[self.writers[key, element]]

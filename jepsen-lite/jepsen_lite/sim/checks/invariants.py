@@ -390,11 +390,11 @@ class Invariants:
                 f"node {raft.node_id}: commit went back from {seen.commit_index} to {commit}"
             )
         first = max(seen.commit_index, raft.log.compacted_index) + 1
-        news = len(self.committed) <= commit
+        is_new = len(self.committed) <= commit
         for entry in raft.log.entries(first, commit + 1, 1 << 62) if first <= commit else ():
             self._commit(raft, entry)
         seen.commit_index = commit
-        if news:
+        if is_new:
             self._check_no_rival(raft, commit)
 
     def _check_no_rival(self, raft: Raft, index: int) -> None:

@@ -66,7 +66,7 @@ def with_lost_disk(
     draw = rng.choice((*ANYWHERE, *IN_CALM) if fair else ANYWHERE)
     at_s = round(rng.uniform(0.5, 0.7) * seconds, 3)
     drawn = draw(rng, nodes, at_s)
-    # The fault would not strike beside another damaged disk, or while the membership changes.
+    # The fault would not begin beside another damaged disk, or while the membership changes.
     schedule = tuple(fault for fault in schedule if not _prevents(fault, at_s))
     if drawn.calm is not None:
         schedule = tuple(fault for fault in schedule if not _overlaps(fault, *drawn.calm))
@@ -111,15 +111,15 @@ def emptied_newest(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFault
 def emptied_in_the_act(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
     """The disk of a node is emptied that has just voted, was elected, or has committed first."""
     trigger = rng.choice((Trigger.VOTED, Trigger.LEADER, Trigger.COMMITTED))
-    trap = EmptyDisk(rng.choice((0.002, 0.01, 0.1)), rng.choice((0.01, 0.3)), (TRIGGERING_NODE,))
+    fault = EmptyDisk(rng.choice((0.002, 0.01, 0.1)), rng.choice((0.01, 0.3)), (TRIGGERING_NODE,))
     down = Kill(round(at_s + 0.1, 3), _down_s(rng), (LEADER,), power=True)
-    return DrawnFaults((TriggeredFault(at_s, 4.0, trigger, 1, trap), down))
+    return DrawnFaults((TriggeredFault(at_s, 4.0, trigger, 1, fault), down))
 
 
 def emptied_voter(rng: Random, nodes: Sequence[str], at_s: float) -> DrawnFaults:
     """The disk of a founder is emptied that has voted and has done nothing else."""
-    trap = EmptyDisk(rng.choice((0.003, 0.006)), rng.choice((0.01, 0.1, 1.0)), (TRIGGERING_NODE,))
-    return DrawnFaults((), founding=(TriggeredFault(0.0, 10.0, Trigger.VOTED, 1, trap),))
+    fault = EmptyDisk(rng.choice((0.003, 0.006)), rng.choice((0.01, 0.1, 1.0)), (TRIGGERING_NODE,))
+    return DrawnFaults((), founding=(TriggeredFault(0.0, 10.0, Trigger.VOTED, 1, fault),))
 
 
 # ---- copies --------------------------------------------------------------------------
