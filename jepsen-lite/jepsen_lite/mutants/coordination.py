@@ -26,7 +26,7 @@ REVOKE_TIMEOUT_S = 5.0
 @mutant(
     "old leader revokes a lease that was renewed",
     "coordination",
-    caught_by="with commands that nobody has asked for",
+    caught_by="with commands that no client has submitted",
 )
 def old_leader_revokes() -> list[Patch]:
     """etcd #12528, #15247: the leader ends leases by commands of its own making. One that was
@@ -56,8 +56,8 @@ def old_leader_revokes() -> list[Patch]:
     seeds=range(1, 61),
 )
 def unlock_by_name() -> list[Patch]:
-    """etcd #22082: an unlock that arrives when its lock is long over frees whoever holds the name
-    now.
+    """etcd #22082: an unlock that arrives late, when its lock is over, releases the lock of the
+    present holder.
     """
     delete_range = operations.delete_range
 
@@ -77,7 +77,7 @@ def unlock_by_name() -> list[Patch]:
 @mutant(
     "lease lifetime starts again at each leader change",
     "coordination",
-    caught_by="now ends at .* but nobody has renewed it",
+    caught_by="now ends at .* but it was not renewed",
 )
 def leases_start_again() -> list[Patch]:
     """etcd PR 13508: a new leader gives every lease its whole time to live once more."""
@@ -123,7 +123,7 @@ def fence_not_checked() -> list[Patch]:
     """A holder that was paused and has lost its lock goes on writing under its old token."""
 
     def check_fence(*_: object) -> Steps[None]:
-        """Anybody may."""
+        """Every token is accepted."""
         yield from ()
 
     return [(locks, "check_fence", check_fence)]
@@ -164,8 +164,8 @@ def upkeep_leaves_leases() -> list[Patch]:
     caught_by="did not know of its loss within 1 s",
 )
 def holder_watches_no_key() -> list[Patch]:
-    """A holder trusts its lease alone. Somebody deletes its key or revokes its lease, and the next
-    one holds the name beside it until the next renewal, or for good.
+    """A holder trusts its lease alone. An operator deletes its key or revokes its lease, and the
+    next one holds the name beside it until the next renewal, or for good.
     """
 
     def watch_nothing(self: EntryWatches, place: QueueEntry) -> None:

@@ -154,7 +154,7 @@ def clones_are_admitted() -> list[Patch]:
     caught_by="stopped itself: OutOfService",
 )
 def everybody_is_a_member() -> list[Patch]:
-    """What contradicts Raft takes the node out of service, whoever says it."""
+    """A message that contradicts Raft takes the node out of service, even from a stranger."""
 
     def known(self: NodePeerHandler, peer: int) -> bool:
         return True
@@ -168,7 +168,7 @@ def everybody_is_a_member() -> list[Patch]:
     caught_by="stopped as removed, and it is a member",
 )
 def one_word_is_enough_to_be_removed() -> list[Patch]:
-    """A node stops when anybody says that it was removed."""
+    """A node stops when any caller says that it was removed."""
 
     def refused(self: NodePeerHandler, by: int, refused: HandshakeRefused) -> None:
         if refused.reason is Refusal.REMOVED:
@@ -200,10 +200,10 @@ def terms_are_not_bounded() -> list[Patch]:
 @mutant(
     "a stranger's forward is proposed",
     "strangers",
-    caught_by="with commands that nobody has asked for",
+    caught_by="with commands that no client has submitted",
 )
 def forwards_are_not_checked() -> list[Patch]:
-    """What anybody forwards is proposed as it is."""
+    """Every forwarded command is proposed unchecked."""
 
     def take(self: Proposer, sender: int, forwards: Sequence[Forward]) -> None:
         self._unchecked.extend((sender, forward) for forward in forwards)

@@ -1,4 +1,4 @@
-"""Planted bugs in who is elected, and in what a node remembers of that."""
+"""Planted bugs in elections, and in the hard state of a node."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def any_answer_is_a_vote() -> list[Patch]:
     caught_by="voted twice in term",
 )
 def votes_again() -> list[Patch]:
-    """daos raft #70: the vote of a term is given to whoever asks, not only to who asked first."""
+    """daos raft #70: the vote of a term is granted to every candidate, not only to the first."""
     handle = Raft._handle_request_vote
 
     def forgetful(self: Raft, message: RequestVote) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jepsen_lite.node_traces import collect, trace_of
-from jepsen_lite.report import write
+from jepsen_lite.report.files import write
 from raftkv.clocks import VectorTime
 from raftkv.peer.codec import encode_frame
 from raftkv.peer.message_trace import MessageTrace
