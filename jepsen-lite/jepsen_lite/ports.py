@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import socket
 from pathlib import Path
 from random import SystemRandom
@@ -38,3 +39,10 @@ def _reserve(port: int) -> bool:
         return False
     _reserved.append(reservation)
     return True
+
+
+@atexit.register
+def _release() -> None:
+    """Close the reservations at the end of the process: an open socket is a ResourceWarning."""
+    while _reserved:
+        _reserved.pop().close()

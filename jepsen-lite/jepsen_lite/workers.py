@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from jepsen_lite.clients.protocol import LOCK_NOT_ACQUIRED, KvClient
+from jepsen_lite.clients.protocol import LOCK_NOT_ACQUIRED, NOT_ELECTED, KvClient
 from jepsen_lite.generators import Generator, Todo, Wait, WorkerContext
 from jepsen_lite.history import Kind
 from jepsen_lite.recorder import Completion, Recorder
@@ -77,7 +77,7 @@ class Workers:
         other_worker = len(self._clients) + worker
         while True:
             ended = await self._perform(other_worker, self._clients[0], todo, PATIENT_TIMEOUT_S)
-            still_held = ended.reason == LOCK_NOT_ACQUIRED
+            still_held = ended.reason in (LOCK_NOT_ACQUIRED, NOT_ELECTED)
             if ended.kind is Kind.OK or (ended.refused and not still_held):
                 return
             if ended.kind is Kind.INFO or self._now_s() > until_s:

@@ -1,10 +1,8 @@
-"""How an error travels: as a Failure message on the pipeline, as a gRPC status on a unary call.
-
-Knows every class of raftkv.errors and its code, nothing about where errors come from.
-"""
+"""Errors on the wire: a Failure message on the pipeline, a gRPC status on a unary call."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NoReturn, cast
 
 import grpc
@@ -17,11 +15,11 @@ from raftkv.kv.failures import fill_failure
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 
 DOMAIN = "raftkv"
-# A status travels in the call's metadata, twice over, and a client drops the call if that is
-# over 8 KiB; message and facts may quote what the caller sent.
+# gRPC sends a status twice in the trailing metadata, and a client drops a call with more than 8 KiB
+# of metadata; message and facts may quote the request.
 STATUS_TEXT_BYTES_MAX = 1024
 
-# The nearest class in an error's ancestry decides.
+# The first class in an error's MRO that has a code decides.
 _CODES: dict[type[RaftkvError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.RevisionCompacted: grpc.StatusCode.OUT_OF_RANGE,
@@ -34,7 +32,7 @@ _CODES: dict[type[RaftkvError], grpc.StatusCode] = {
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-    # Not ABORTED: generic clients retry that on their own, and this one must not be.
+    # Not ABORTED: generic clients retry that automatically, and this error must not be retried.
     errors.OutcomeUnknown: grpc.StatusCode.UNKNOWN,
     errors.ConfigurationError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.WrongCluster: grpc.StatusCode.FAILED_PRECONDITION,
@@ -71,8 +69,9 @@ def error_of(failure: kv_pb2.Failure) -> RaftkvError:
 
 
 def status_of(error: RaftkvError, header: api_pb2.ReplyHeader | None = None) -> grpc.Status:
-    """The error as a status; its details are ErrorInfo (reason, outcome, facts), RetryInfo and who
-    says so."""
+    """The error as a status with the details ErrorInfo (reason, outcome, facts), RetryInfo and the
+    node's reply header.
+    """
     message = _shortened(error.message)
     status = status_pb2.Status(code=code_of(error).value[0], message=message)
     facts = {name: _shortened(fact) for name, fact in error.facts.items()}
@@ -96,7 +95,7 @@ def _shortened(text: str) -> str:
     encoded = text.encode(errors="replace")
     if len(encoded) <= STATUS_TEXT_BYTES_MAX:
         return text
-    half = STATUS_TEXT_BYTES_MAX // 2  # the field is named first, the fix last
+    half = STATUS_TEXT_BYTES_MAX // 2  # the message begins with the field and ends with the fix
     start, end = encoded[:half].decode(errors="ignore"), encoded[-half:].decode(errors="ignore")
     return f"{start} ... {end}"
 
@@ -127,23 +126,31 @@ def error_of_call(call: grpc.aio.AioRpcError) -> RaftkvError | None:
 
 
 def ends_service(error: BaseException) -> bool:
-    """Whether a read has met what its node can't go on with. A disk that fails writes stops the
-    node by itself; whatever else can go wrong with a read concerns the one who asked.
+    """Whether an error of a read must stop the node: damaged data or a broken invariant. A disk
+    that fails writes stops the node elsewhere; any other error of a read concerns only its caller.
     """
     return isinstance(error, (errors.DamagedData, errors.InvariantViolation))
 
 
 def of_write(error: BaseException) -> RaftkvError:
-    """What to tell the caller of a write that ended with `error`, whatever it is."""
+    """The error for the caller of a write that ended with `error`."""
     if isinstance(error, RaftkvError):
         return error
     return OutcomeUnknown(f"the node failed while it held this write: {error!r}")
 
 
+def _with_outcome(error: RaftkvError, outcome: Outcome) -> RaftkvError:
+    """The same error with another outcome. The original is unchanged: others may hold it."""
+    copied = copy.copy(error)
+    copied.outcome = outcome
+    copied.__cause__ = error
+    return copied
+
+
 def of_read(error: BaseException) -> RaftkvError:
-    """What to tell the caller of a read that ended so: another node may well answer it."""
+    """The error for the caller of a read that ended with `error`: another node may answer it."""
     if isinstance(error, errors.StorageError):
-        error.outcome = Outcome.SAFE_TO_RETRY
+        return _with_outcome(error, Outcome.SAFE_TO_RETRY)
     if isinstance(error, RaftkvError):
         return error
     return errors.Unavailable(f"the node failed while it read: {error!r}")

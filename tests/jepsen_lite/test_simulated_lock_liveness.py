@@ -72,7 +72,7 @@ def failure(plan: Plan) -> str:
     [("lock", "lock/a"), ("fenced-lock", "fenced/lock"), ("election", "election")],
 )
 def test_a_waiter_who_is_not_told_is_missed(workload: str, name: str) -> None:
-    with mock.patch.object(LockWaits, "_look_at_the_front", wakes_nobody):
+    with mock.patch.object(LockWaits, "_check_first_waiter", wakes_nobody):
         problem = failure(plan_of(workload))
     assert f"{workload} {name} was not acquired within" in problem
     assert "client-" in problem.rpartition(";")[2]

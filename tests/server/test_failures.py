@@ -67,20 +67,20 @@ def test_every_error_becomes_a_grpc_status_and_comes_back(error_class: type[Raft
         (errors.DamagedData, grpc.StatusCode.DATA_LOSS),
     ],
 )
-def test_a_generic_client_sees_the_code_that_fits(
+def test_each_error_has_its_grpc_code(
     error_class: type[RaftkvError], code: grpc.StatusCode
 ) -> None:
     assert failures.code_of(error_class("")) is code
 
 
-def test_an_outcome_that_was_changed_on_the_way_survives() -> None:
+def test_an_outcome_other_than_its_class_default_survives_the_wire() -> None:
     error = errors.StorageError("bad bytes")
     error.outcome = Outcome.SAFE_TO_RETRY
 
     assert failures.error_of(failures.failure_of(error)).outcome is Outcome.SAFE_TO_RETRY
 
 
-def test_what_grpc_itself_ended_is_nobodys_typed_error() -> None:
+def test_a_call_that_grpc_itself_ended_has_no_typed_error() -> None:
     call = grpc.aio.AioRpcError(
         grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), details="refused"
     )
@@ -92,13 +92,13 @@ def test_a_write_that_ended_in_a_bug_may_have_been_applied() -> None:
     assert isinstance(failures.of_write(KeyError("bug")), OutcomeUnknown)
 
 
-def test_a_read_that_met_a_bad_disk_is_safe_to_ask_elsewhere() -> None:
+def test_a_read_that_failed_on_a_bad_disk_is_safe_to_retry() -> None:
     error = failures.of_read(errors.DamagedData("checksum"))
 
     assert (error.reason, error.outcome) == ("DAMAGED_DATA", Outcome.SAFE_TO_RETRY)
 
 
-def test_a_status_fits_into_metadata_whatever_it_quotes() -> None:
+def test_a_status_fits_into_metadata_however_long_its_texts() -> None:
     quoted = "\N{SNOWMAN}" * 8192
     error = errors.InvalidRequest(f"key {quoted} is odd; choose another", key=quoted)
     status = failures.status_of(error)

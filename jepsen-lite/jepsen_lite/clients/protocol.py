@@ -18,6 +18,7 @@ T = TypeVar("T")
 NOT_DONE = "NOT_DONE"
 DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
 LOCK_NOT_ACQUIRED = "LOCK_NOT_ACQUIRED"
+NOT_ELECTED = "NOT_ELECTED"
 REVISION_COMPACTED = "REVISION_COMPACTED"
 
 Fence: TypeAlias = tuple[str, int]
@@ -162,7 +163,7 @@ class Election(Protocol):
     """A named election."""
 
     async def campaign(self, value: str, timeout_s: float | None = None) -> LockHold:
-        """Wait until elected. Raises with reason `LOCK_NOT_ACQUIRED`."""
+        """Wait until elected. Raises with reason `NOT_ELECTED`."""
 
     def observe(self) -> AsyncGenerator[Leader | None, None]:
         """The present leader, and from then on each new one; None: there is none."""

@@ -83,7 +83,7 @@ def _etcd(options: RunOptions, paths: RunPaths) -> Database:
 
 def _etcd_missing(options: RunOptions) -> str:
     if find_spec("aetcd") is None:
-        return "the package aetcd is not installed; pip install 'raftkv[jepsen]'"
+        return "the package aetcd is not installed; pip install 'jepsen-lite[etcd]'"
     return "" if shutil.which("etcd") else "etcd is not installed; apt-get install etcd-server"
 
 

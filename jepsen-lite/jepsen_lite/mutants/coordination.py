@@ -14,7 +14,7 @@ from raftkv.kv.machine import Applied, StateMachine
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.pace import Steps
 from raftkv.node.clocks import ClusterClock
-from raftkv.node.driver import Driver
+from raftkv.node.leader_maintenance import LeaderMaintenance
 from raftkv.raft.entry import Entry, EntryKind
 from raftkv.rpc.v1 import kv_pb2
 from raftkv.server.watch.groups import Watcher
@@ -33,17 +33,18 @@ def old_leader_revokes() -> list[Patch]:
     paused goes by what it knew; its command reaches the next leader, who has renewed the lease.
     """
 
-    def let_time_pass(self: Driver, now: float) -> None:
-        due = self.machine.next_deadline_ms()
-        if due is None or not self.raft.established or self.clock.read_ms(now) < due:
+    def revoke_what_is_over(self: LeaderMaintenance, now: float) -> None:
+        replica, due = self._replica, self._replica.machine.next_deadline_ms()
+        if due is None or not replica.raft.established or self._clock.read_ms(now) < due:
             return
         batch = kv_pb2.CommandBatch()
-        leases = self.machine._runner.leases
+        leases = replica.machine._runner.leases
         batch.commands.add().lease_revoke.lease = leases._deadlines[0][1]
-        answered: asyncio.Future[bytes] = self.loop.create_future()
-        self.submissions.add(batch.SerializeToString(), answered, now + REVOKE_TIMEOUT_S)
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        pending = self._proposer.pending
+        pending.add(batch.SerializeToString(), answered, now + REVOKE_TIMEOUT_S)
 
-    return [(Driver, "_let_time_pass", let_time_pass)]
+    return [(LeaderMaintenance, "_propose_stamp_if_due", revoke_what_is_over)]
 
 
 @mutant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from jepsen_lite.mutants.mutant import Patch, mutant
@@ -82,9 +83,9 @@ def term_of_the_log() -> list[Patch]:
     begin = Raft.__init__
 
     def begin_older(self: Raft, *args: Any) -> None:
-        node_id, config, codec, rng, log, hard_state, *rest = args
-        older = HardState(log.last_term, 0, hard_state.commit_index)
-        begin(self, node_id, config, codec, rng, log, older, *rest)
+        node_id, config, codec, rng, persisted = args
+        older = HardState(persisted.log.last_term, 0, persisted.hard_state.commit_index)
+        begin(self, node_id, config, codec, rng, replace(persisted, hard_state=older))
 
     return [(Raft, "__init__", begin_older)]
 

@@ -26,8 +26,8 @@ from raftkv.kv.store import Family, StateStore
 from raftkv.node.node import Node
 from raftkv.raft.entry import Entry, EntryKind, HardState, Membership
 from raftkv.raft.messages import AppendEntriesReply, Message, RequestVote, RequestVoteReply
-from raftkv.raft.raft import Raft
 from raftkv.raft.ready import RaftRole
+from raftkv.raft.view import RaftView
 from raftkv.rpc.v1 import log_pb2
 from raftkv.storage.ports import RecoveredLog
 
@@ -289,7 +289,7 @@ class Invariants:
 
     def turned(self, replica: Replica, node: Node) -> None:
         """The node's loop has turned: look at what has changed."""
-        raft = node.driver.raft
+        raft = node.core
         seen = self._seen[replica]
         if raft.current_term != seen.term:
             if raft.current_term < seen.term:
@@ -325,7 +325,7 @@ class Invariants:
     def _check_membership(self, node: Node) -> None:
         """The last membership in a node's log is in force there, committed or not (section 6)."""
         self.checks += 1
-        raft, applied_index = node.driver.raft, node.machine.applied_index
+        raft, applied_index = node.core, node.machine.applied_index
         expected = node.machine.membership
         first = max(applied_index, raft.log.compacted_index) + 1
         for entry in raft.log.entries(first, raft.log.last_index + 1, 1 << 62):
@@ -337,7 +337,7 @@ class Invariants:
                 f" in its log is {expected}"
             )
 
-    def _check_leader(self, replica: Replica, raft: Raft) -> None:
+    def _check_leader(self, replica: Replica, raft: RaftView) -> None:
         self.checks += 1
         if replica.loss in NEVER_TAKES_PART:
             raise Violation(f"node {replica} takes part: it leads term {raft.current_term}")
@@ -364,7 +364,7 @@ class Invariants:
                 f" the committed entry {last} (it has term {term} there)"
             )
 
-    def _check_match(self, raft: Raft, seen: ObservedNode, peer: int, match_index: int) -> None:
+    def _check_match(self, raft: RaftView, seen: ObservedNode, peer: int, match_index: int) -> None:
         """What the leader believes of a peer is on that peer's disk."""
         known = seen.match_indexes.get(peer, 0)
         if match_index < known and peer in raft.membership.members:
@@ -382,7 +382,7 @@ class Invariants:
             )
         seen.match_indexes[peer] = match_index
 
-    def _check_commit(self, raft: Raft, seen: ObservedNode) -> None:
+    def _check_commit(self, raft: RaftView, seen: ObservedNode) -> None:
         self.checks += 1
         commit = raft.commit_index
         if commit < seen.commit_index:
@@ -397,7 +397,7 @@ class Invariants:
         if is_new:
             self._check_no_rival(raft, commit)
 
-    def _check_no_rival(self, raft: Raft, index: int) -> None:
+    def _check_no_rival(self, raft: RaftView, index: int) -> None:
         term, _ = self.committed[index]
         standing = self._standing()
         rival = rival_of(index, term, standing, self._memberships)
@@ -424,7 +424,7 @@ class Invariants:
             if times[replica.node_id] == 1
         }
 
-    def _commit(self, raft: Raft, entry: Entry) -> None:
+    def _commit(self, raft: RaftView, entry: Entry) -> None:
         here = (entry.term, _digest(entry))
         if entry.index < len(self.committed):
             if self.committed[entry.index] != here:
@@ -444,7 +444,7 @@ class Invariants:
         """A client has submitted these commands to a node."""
         self._asked.add(commands)
 
-    def _check_asked(self, raft: Raft, entry: Entry) -> None:
+    def _check_asked(self, raft: RaftView, entry: Entry) -> None:
         for submission in log_pb2.StampedBatch.FromString(entry.payload).submissions:
             if submission.commands not in self._asked:
                 raise Violation(
@@ -455,7 +455,7 @@ class Invariants:
             before = self._leases_named.get(entry.index, NamedLeases())
             self._leases_named[entry.index] = before.with_(here)
 
-    def _check_majority(self, raft: Raft, entry: Entry) -> None:
+    def _check_majority(self, raft: RaftView, entry: Entry) -> None:
         """The first node learns that this entry is committed: it must be on the disks of a
         majority.
         """
@@ -474,7 +474,7 @@ class Invariants:
 
     def _check_applied(self, replica: Replica, node: Node, seen: ObservedNode) -> None:
         self.checks += 1
-        machine, raft = node.machine, node.driver.raft
+        machine, raft = node.machine, node.core
         index = raft.last_applied
         if index < seen.applied_index:
             raise Violation(f"node {replica}: applied went back")
@@ -504,8 +504,7 @@ class Invariants:
         seen.applied_index = index
 
     def _check_cluster_time(self, node: Node) -> None:
-        driver = node.driver
-        now_ms = driver.clock.read_ms(driver.loop.time())
+        now_ms = node.cluster_time_ms
         if now_ms < node.machine.time_ms:
             raise Violation(
                 f"node {node.node_id} leads with its cluster time at {now_ms} ms, behind that of"

@@ -137,7 +137,7 @@ class MachineFaults:
         if host is None or not host.up:
             return None
         membership = leader.node.membership
-        settled = leader.node.driver.raft.membership_committed and not membership.joint
+        settled = leader.node.core.membership_committed and not membership.joint
         if not settled or len(membership.voters) < 3 or host.node_id not in membership.voters:
             return None
         if self._cluster.damaged:

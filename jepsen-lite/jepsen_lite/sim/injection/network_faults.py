@@ -101,4 +101,4 @@ class NetworkFaults:
 def link_down(host: Host, peer: int) -> None:
     """Report to the node, if it runs, that its link to the peer broke."""
     if host.node is not None and host.process is not None:
-        host.process.enter(host.node.driver.link_down, peer)
+        host.process.enter(host.node.peer_handler.link_down, peer)

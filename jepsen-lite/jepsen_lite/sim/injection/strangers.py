@@ -98,14 +98,14 @@ async def _visit(host: Host, node: Node, says: str) -> None:
         start=Start(1, 7),
         last_log_index=FAR,
     )
-    driver = node.driver
-    if await driver.admit(caller) is not None:
+    handler = node.peer_handler
+    if await handler.admit(caller) is not None:
         return
     if host.port is not None:
         host.port.links.contacted(caller)
     if says in REFUSALS:
-        driver.refused(STRANGER, HandshakeRefused(REFUSALS[says], "a stranger says so"))
+        handler.refused(STRANGER, HandshakeRefused(REFUSALS[says], "a stranger says so"))
         return
-    data = FRAMES[says](driver.raft.current_term).SerializeToString()
+    data = FRAMES[says](node.term).SerializeToString()
     with suppress(InvalidRequest, ProtocolBreach):  # the link ends
-        driver.receive(STRANGER, decode_frame(data, STRANGER, node.node_id))
+        handler.receive(STRANGER, decode_frame(data, STRANGER, node.node_id))

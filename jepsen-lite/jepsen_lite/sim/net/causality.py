@@ -14,7 +14,7 @@ from typing import Any
 from jepsen_lite.sim.net.traffic import SentFrame, TrafficEvent, TrafficEventKind
 from raftkv.clocks import VectorClock, VectorTime
 from raftkv.peer.codec import decode_frame
-from raftkv.peer.tracing import headlines
+from raftkv.peer.message_trace import summaries
 
 NS_PER_S = 1_000_000_000
 
@@ -72,7 +72,7 @@ def trace(happenings: Iterable[TrafficEvent]) -> list[TracedMessage]:
 
 def _sent(time_ns: int, sending: SentFrame, clock: VectorClock) -> Iterator[TracedMessage]:
     frame = decode_frame(sending.data, 0, 0)  # the hosts' names say who they are
-    for told in headlines(frame):
+    for told in summaries(frame):
         yield TracedMessage(
             time_ns,
             sending.sender,

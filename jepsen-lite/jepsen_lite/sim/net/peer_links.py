@@ -17,11 +17,11 @@ from raftkv.errors import ConnectionFailed, InvalidRequest, RaftkvError, Unavail
 from raftkv.peer.codec import (
     decode_founding,
     decode_frame,
+    encode_by_queue,
     encode_founding,
     encode_frame,
-    encode_lanes,
 )
-from raftkv.peer.handshake import Caller, HandshakeRefused, PeerIdentity, check_hello, hello
+from raftkv.peer.handshake import Caller, HandshakeRefused, PeerIdentity, check_hello, encode_hello
 from raftkv.peer.links import LinkTable
 from raftkv.peer.ports import FounderPort, Founding, Frame, PeerHandler
 from raftkv.peer.snapshot_receive import SnapshotReceiver
@@ -128,7 +128,7 @@ class PeerPort:
         """The caller, or why it is refused."""
         if self.handler is None or sender.handler is None:
             raise Unavailable("one of the two has not started")
-        said = hello(sender.identity, self.node_id, sender.handler.last_log_index)
+        said = encode_hello(sender.identity, self.node_id, sender.handler.last_log_index)
         caller = check_hello(said, self.identity)
         if isinstance(caller, HandshakeRefused):
             return caller
@@ -168,7 +168,7 @@ class PeerPort:
                 answered.set_result(result)
 
         def reply(target: PeerPort) -> None:
-            caller = check_hello(hello(self.identity, to), target.identity)
+            caller = check_hello(encode_hello(self.identity, to), target.identity)
             result: Founding | str = ""
             if isinstance(caller, HandshakeRefused):
                 result = caller.message
@@ -290,11 +290,11 @@ class SimulatedPeerLinks:
         self._links.contacted(caller)
 
     def send(self, to: int, frame: Frame) -> None:
-        link = self._links.get_or_answer(to)
+        link = self._links.get_or_open(to)
         if link is None or self._cut:
             return
         self._owner.sends(frame)
-        for data in encode_lanes(frame):
+        for data in encode_by_queue(frame):
             if data:
                 self._send(link, data)
 

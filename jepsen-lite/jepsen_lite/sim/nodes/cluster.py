@@ -109,7 +109,7 @@ class Cluster:
 
     def leader(self) -> Host | None:
         """The leader of the highest term, as seen from outside."""
-        leading = [host for host in self.machines if host.node and host.node.driver.raft.leads]
+        leading = [host for host in self.machines if host.node and host.node.core.leads]
         return max(leading, key=lambda host: _term(host), default=None)
 
     @property
@@ -189,7 +189,7 @@ class Cluster:
                     return False
                 if host.node.machine.cluster_version != version:
                     return False
-                indexes.add(host.node.driver.raft.last_applied)
+                indexes.add(host.node.core.last_applied)
         return len(indexes) == 1 and not membership.joint
 
 
@@ -198,4 +198,4 @@ def _nobody_cares(host: Host, trigger: Trigger) -> None:
 
 
 def _term(host: Host) -> int:
-    return host.node.driver.raft.current_term if host.node is not None else 0
+    return host.node.core.current_term if host.node is not None else 0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from jepsen_lite.faults.kinds import Trigger
 from jepsen_lite.sim.checks.disk_losses import NEVER_TAKES_PART, REASONS_TO_LEAVE, Loss, Replica
@@ -30,14 +30,15 @@ from raftkv.errors import (
 )
 from raftkv.kv.limits import Limits
 from raftkv.kv.pace import STEP_UNITS
-from raftkv.node.driver import NodeConfig
-from raftkv.node.founding import Founder
+from raftkv.node.config import NodeConfig, NodeStores
+from raftkv.node.founder import Founder
 from raftkv.node.node import Node
 from raftkv.peer.handshake import PeerIdentity
 from raftkv.peer.ports import Founding, Frame
 from raftkv.raft.entry import Address, Membership
 from raftkv.raft.raft import Raft
 from raftkv.raft.ready import RaftConfig, RaftRole
+from raftkv.raft.view import RaftView
 from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.storage.memory import read_state
 from raftkv.storage.ports import Checkpoint
@@ -78,7 +79,7 @@ class ObservedState(NamedTuple):
     commit_index: int = 0
     voted_for: int = 0
 
-    def events_until(self, now: ObservedState, raft: Raft) -> Iterator[Trigger]:
+    def events_until(self, now: ObservedState, raft: RaftView) -> Iterator[Trigger]:
         if now.role is not self.role and now.role is RaftRole.CANDIDATE:
             yield Trigger.CANDIDATE
         if now.voted_for not in (self.voted_for, 0, raft.node_id):
@@ -126,7 +127,7 @@ class CheckedNode(Node):
         # The lease's own way out asks here again, and is then not by lease.
         barrier = self.lease_barrier(deadline) if self._by_lease else super().read_barrier(deadline)
         if barrier is None:
-            barrier = self.driver.loop.create_future()
+            barrier = asyncio.get_running_loop().create_future()
             barrier.set_result(None)
         committed_index = self._invariants.committed_index
         barrier.add_done_callback(lambda done: self._opened(done, committed_index))
@@ -262,12 +263,10 @@ class Host:
             self._broke(process, error)
             self._world.after(0.0, self._died, process)
             return
-        node.driver.stopped.add_done_callback(
-            lambda stopped: self._ended(process, stopped.result())
-        )
-        self._watch_changes(node.driver.raft)
+        node.stopped.add_done_callback(lambda stopped: self._ended(process, stopped.result()))
+        self._watch_changes(node)
         self.node = node
-        self.server = SimulatedClientServer(process, node, self._settings, node.driver.broken)
+        self.server = SimulatedClientServer(process, node, self._settings, node.fail)
 
     async def _start_node(self, process: Process, rng: Random) -> Node:
         """As a server does it (raftkv/server/process.py)."""
@@ -291,18 +290,17 @@ class Host:
                 port.identity = self._peer_identity(identity)
             else:
                 await joining.join(identity, address_of(self.name))
+        log = CheckedLogStore(
+            self.disk.log, self.disk.state, self.replica, self._invariants, self._on_failure
+        )
         node = CheckedNode(
             self._invariants,
             self.replica,
             self._on_failure,
-            self.disk.identities,
             identity,
             address_of(self.name),
             self._node_config(),
-            CheckedLogStore(
-                self.disk.log, self.disk.state, self.replica, self._invariants, self._on_failure
-            ),
-            self.disk.state,
+            NodeStores(self.disk.identities, log, self.disk.state),
             port.links,
             rng,
         )
@@ -335,8 +333,9 @@ class Host:
             versions=self.versions,
         )
 
-    def _watch_changes(self, raft: Raft) -> None:
+    def _watch_changes(self, node: Node) -> None:
         """Of the membership, at the moment when they are proposed."""
+        raft = cast("Raft", node.core)
         propose = raft.propose_membership
 
         def watched(target: Membership, *, force: bool = False) -> int:
@@ -468,7 +467,7 @@ class Host:
         if self.node is None:
             return
         self._invariants.turned(self.replica, self.node)
-        raft = self.node.driver.raft
+        raft = self.node.core
         role, last_index, commit_index = raft.role, raft.log.last_index, raft.commit_index
         voted_for = raft.voted_for
         before = self._shown
