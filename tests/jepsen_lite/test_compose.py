@@ -12,7 +12,7 @@ import pytest
 
 from jepsen_lite.db.base import DatabaseFailed
 from jepsen_lite.db.compose import ComposeCluster, Container, Found, fewest_ends, why_not
-from jepsen_lite.db.existing import WORKLOAD_PREFIXES
+from jepsen_lite.db.existing_cluster import WORKLOAD_PREFIXES
 from jepsen_lite.faults.kinds import Isolate, Split
 from jepsen_lite.nemesis.network import pairs_of
 from jepsen_lite.workloads.catalogue import WORKLOADS

@@ -11,7 +11,7 @@ from pathlib import Path
 from jepsen_lite.db import namespaces
 from jepsen_lite.db.base import Database
 from jepsen_lite.db.compose import ComposeCluster, why_not
-from jepsen_lite.db.existing import ExistingCluster
+from jepsen_lite.db.existing_cluster import ExistingCluster
 from jepsen_lite.db.raftkv import RaftkvCluster
 from jepsen_lite.db.raftkv_netns import RaftkvNetnsCluster
 from jepsen_lite.options import RunOptions

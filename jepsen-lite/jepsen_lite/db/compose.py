@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jepsen_lite.db.base import DatabaseFailed, NoEffect, do_all
-from jepsen_lite.db.existing import ExistingCluster
+from jepsen_lite.db.existing_cluster import ExistingCluster
 from jepsen_lite.db.network import Pair
 from jepsen_lite.db.processes import output_of, output_of_now
 from jepsen_lite.db.raftkv_operator import ASK_TIMEOUT_S, number_of

@@ -14,9 +14,9 @@ from markupsafe import Markup
 
 from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import Kind, Operation
-from jepsen_lite.report.drawing import Drawing, Scale, decades, round_ticks
 from jepsen_lite.report.format import count, duration
 from jepsen_lite.report.record import NS_PER_S, RunRecord
+from jepsen_lite.report.svg import Drawing, Scale, decades, round_ticks
 
 WIDTH = 1100
 LEFT = 96

@@ -16,10 +16,10 @@ from textwrap import wrap
 from markupsafe import Markup
 
 from jepsen_lite.faults.record import FaultRecord
-from jepsen_lite.report.drawing import Drawing
 from jepsen_lite.report.focus import Focus
 from jepsen_lite.report.format import call, count, shortened
 from jepsen_lite.report.record import Message, RunRecord
+from jepsen_lite.report.svg import Drawing
 from jepsen_lite.verdicts import Validity
 
 WIDTH = 1100

@@ -8,10 +8,10 @@ from markupsafe import Markup
 
 from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import Kind, Operation
-from jepsen_lite.report.drawing import Drawing, Scale, round_ticks
 from jepsen_lite.report.focus import Counterexample, Focus
 from jepsen_lite.report.format import call, count, details, duration, shortened
 from jepsen_lite.report.record import RunRecord
+from jepsen_lite.report.svg import Drawing, Scale, round_ticks
 
 WIDTH = 1100
 LEFT = 96
