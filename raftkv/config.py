@@ -8,7 +8,6 @@ the setting, what it is, its limit and the fix.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -16,9 +15,14 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from raftkv.errors import ConfigurationError
-from raftkv.host_port import HOST_PORT, split_host_port
 from raftkv.kv.limits import Limits
 from raftkv.raft.entry import Address
+from raftkv.wire.addresses import (
+    HOST_PORT,
+    is_loopback_host,
+    is_wildcard_host,
+    split_host_port,
+)
 
 CLIENT_PORT_BASE = 7410
 PEER_PORT_BASE = 7510
@@ -267,7 +271,7 @@ class Settings:
         for kind in ("client", "peer"):
             listen, advertise = f"{kind}_listen", f"{kind}_advertise"
             host, _ = split_address(listen, getattr(self, listen))
-            if kind == "peer" and not self.cluster_secret_file and not is_loopback(host):
+            if kind == "peer" and not self.cluster_secret_file and not is_loopback_host(host):
                 raise _wrong(
                     listen,
                     getattr(self, listen),
@@ -276,7 +280,7 @@ class Settings:
                     "write a secret with `raftkv secret new FILE`, copy it to every node, and set"
                     " cluster_secret_file",
                 )
-            if not self.allow_insecure_network and not is_loopback(host):
+            if not self.allow_insecure_network and not is_loopback_host(host):
                 raise _wrong(
                     listen,
                     getattr(self, listen),
@@ -284,7 +288,7 @@ class Settings:
                     "listen on 127.0.0.1, or on a trusted network set allow_insecure_network",
                 )
             host, _ = split_address(advertise, getattr(self, advertise))
-            if _is_wildcard(host):
+            if is_wildcard_host(host):
                 raise _wrong(
                     advertise,
                     getattr(self, advertise),
@@ -352,22 +356,6 @@ def split_address(key: str, address: str) -> tuple[str, int]:
 def default_of(each: Any) -> object:
     """The default of a dataclass field, made if it has to be made."""
     return each.default if each.default is not MISSING else cast(Any, each.default_factory)()
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_wildcard(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return host == "*"
 
 
 def _check_range(key: str, value: int, metadata: Mapping[str, Any]) -> None:

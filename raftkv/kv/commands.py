@@ -7,9 +7,7 @@ from typing import Final
 from raftkv.errors import InvalidRequest, Overloaded, RaftkvError, Refused
 from raftkv.kv import locks, operations
 from raftkv.kv.budget import Budget
-from raftkv.kv.canonical import result_size_bytes
 from raftkv.kv.compaction import Compaction
-from raftkv.kv.failures import fill_failure
 from raftkv.kv.idempotency import IdempotencyKeys
 from raftkv.kv.leases import Leases
 from raftkv.kv.limits import RESULT_BYTES_MAX, UPKEEP_ROWS_PER_ENTRY
@@ -23,6 +21,8 @@ from raftkv.kv.store import Family, StateStore
 from raftkv.kv.transactions import run_transaction
 from raftkv.rpc.v1 import kv_pb2
 from raftkv.versions import BOUNDED
+from raftkv.wire.canonical import result_size_bytes
+from raftkv.wire.failures import fill_failure
 
 READ_AHEAD_KEYS: Final = 32
 """Keys whose records are read in one call: one by one, rows that lie in tables cost more than all

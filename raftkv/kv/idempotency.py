@@ -12,7 +12,6 @@ from itertools import islice
 from typing import Final
 
 from raftkv.errors import IdempotencyKeyReused, Overloaded
-from raftkv.kv.canonical import command_bytes
 from raftkv.kv.limits import (
     IDEMPOTENCY_BYTES_MAX,
     IDEMPOTENCY_KEYS_MAX,
@@ -23,6 +22,7 @@ from raftkv.kv.meta import Meta
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2
+from raftkv.wire.canonical import command_bytes
 
 _RECORD: Final = struct.Struct("<q32s")
 _DEADLINE: Final = struct.Struct(">q")

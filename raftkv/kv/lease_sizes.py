@@ -6,8 +6,9 @@ from itertools import islice
 
 from raftkv.kv.limits import LEASE_KEYS_MAX
 from raftkv.kv.overlay import Overlay
-from raftkv.kv.records import lease_key, prefix_end
+from raftkv.kv.records import lease_key
 from raftkv.kv.store import Family
+from raftkv.wire.ranges import prefix_end
 
 
 class LeaseSizes:

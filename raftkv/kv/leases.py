@@ -23,9 +23,10 @@ from raftkv.kv.meta import Meta
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import REMOVED_AT_ONCE_MIN, Overlay
 from raftkv.kv.pace import CHANGE_UNITS, Steps
-from raftkv.kv.records import lease_key, pack_lease, prefix_end, split_lease, unpack_lease
+from raftkv.kv.records import lease_key, pack_lease, split_lease, unpack_lease
 from raftkv.kv.store import Family
 from raftkv.versions import BOUNDED
+from raftkv.wire.ranges import prefix_end
 
 _LEASE_ID_BITS: Final = 63
 _LEASE_ID_STEP: Final = 0x9E3779B97F4A7C15

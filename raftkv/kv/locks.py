@@ -15,10 +15,11 @@ from raftkv.kv.leases import Leases
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import StateReader
 from raftkv.kv.pace import Pace, Steps
-from raftkv.kv.queues import QueueHeads, member_key
+from raftkv.kv.queues import QueueHeads
 from raftkv.kv.records import fill_key_value, unpack_version
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2
+from raftkv.wire.lock_keys import entry_key, is_entry, queue_bounds
 
 
 class QueueMember(NamedTuple):
@@ -33,10 +34,10 @@ def rows(view: StateReader, name: bytes, front: int = 0) -> Iterator[QueueMember
     """All members of the queue, the holder first; none is below `front`. None for each key that
     somebody else has written in their midst.
     """
-    # Revisions have less than 64 bits, so every token begins with a digit below 8.
-    for key, record in view.scan(Family.CURRENT, member_key(name, front), name + b"/8"):
+    _, end = queue_bounds(name)
+    for key, record in view.scan(Family.CURRENT, entry_key(name, front), end):
         token = unpack_version(record)[0]
-        yield QueueMember(token, key, record) if key == member_key(name, token) else None
+        yield QueueMember(token, key, record) if is_entry(name, key, token) else None
 
 
 def members(view: StateReader, name: bytes, front: int = 0) -> Iterator[QueueMember]:
@@ -52,9 +53,9 @@ def holder(
         return None
     front = fronts.of(name)
     if front:
-        record = view.get(Family.CURRENT, member_key(name, front))
+        record = view.get(Family.CURRENT, entry_key(name, front))
         if record is not None and unpack_version(record)[0] == front:
-            return QueueMember(front, member_key(name, front), record)
+            return QueueMember(front, entry_key(name, front), record)
     for found in rows(view, name, front):
         if found is not None:
             fronts.note(name, found.token)
@@ -67,7 +68,7 @@ def holder(
 
 def is_member(view: StateReader, name: bytes, token: int) -> bool:
     """Whether the one that joined at `token` holds the lock or waits for it."""
-    record = view.get(Family.CURRENT, member_key(name, token))
+    record = view.get(Family.CURRENT, entry_key(name, token))
     return record is not None and unpack_version(record)[0] == token
 
 
@@ -107,7 +108,7 @@ def acquire(
         if request.only_if_free:
             return
     token = writer.revision
-    key = member_key(request.name, token)
+    key = entry_key(request.name, token)
     if writer.get(key) is not None:
         raise Refused(f"the key {key!r} is in the way of this lock's queue; delete it")
     lease = request.lease

@@ -27,7 +27,6 @@ from raftkv.kv import locks
 from raftkv.kv.budget import Budget
 from raftkv.kv.changes import Change
 from raftkv.kv.commands import CommandRunner
-from raftkv.kv.failures import fill_failure
 from raftkv.kv.limits import (
     AHEAD_BYTES_MAX,
     COMPACTION_CHANGES_PER_ENTRY,
@@ -38,7 +37,6 @@ from raftkv.kv.limits import (
     STAMP_JUMP_MS_MAX,
     Limits,
 )
-from raftkv.kv.membership import decode_membership
 from raftkv.kv.meta import MEMBERSHIP_KEY, META_0_KEY, META_KEY, Meta
 from raftkv.kv.overlay import Overlay, StateReader
 from raftkv.kv.pace import STEP_UNITS, Pace, Steps, run
@@ -47,7 +45,6 @@ from raftkv.kv.ranges import check_revision, read_range
 from raftkv.kv.records import (
     fill_key_value,
     lease_key,
-    prefix_end,
     split_lease,
     unpack_lease,
 )
@@ -57,6 +54,9 @@ from raftkv.kv.transactions import read_transaction
 from raftkv.raft.entry import Entry, EntryKind, Membership, decode_version
 from raftkv.raft.running_hash import UNKNOWN
 from raftkv.rpc.v1 import kv_pb2, log_pb2
+from raftkv.wire.failures import fill_failure
+from raftkv.wire.membership import decode_membership
+from raftkv.wire.ranges import prefix_end
 
 
 @dataclass(frozen=True, slots=True)

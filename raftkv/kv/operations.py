@@ -13,10 +13,10 @@ from raftkv.kv.limits import UNBOUNDED
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import REMOVED_AT_ONCE_MIN
 from raftkv.kv.pace import CHANGE_UNITS, Steps
-from raftkv.kv.ranges import end_of
 from raftkv.kv.records import VERSION_BYTES, fill_key_value, mod_revision, unpack_version
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2
+from raftkv.wire.ranges import exclusive_end
 
 
 def put(
@@ -104,7 +104,7 @@ def _doomed(
     doomed: list[tuple[bytes, bytes]] = []
     size_bytes = 0
     for key, record in writer.overlay.scan(
-        Family.CURRENT, request.key, end_of(request.key, request.range_end)
+        Family.CURRENT, request.key, exclusive_end(request.key, request.range_end)
     ):
         reply_left -= key_value_bytes(key, record)
         full = (

@@ -9,20 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
-TOKEN_DIGITS: Final = 16
+from raftkv.wire.lock_keys import is_entry, name_of
+
 NAMES_MAX: Final = 10_000
 """Names of which something is remembered."""
-
-
-def member_key(name: bytes, token: int) -> bytes:
-    """The key of the member of `name` that joined at revision `token`."""
-    return b"%b/%016x" % (name, token)
-
-
-def name_of(key: bytes) -> bytes | None:
-    """The name whose queue a member with this key would stand in, None if there is none."""
-    split = len(key) - TOKEN_DIGITS - 1
-    return key[:split] if split > 0 and key[split] == ord("/") else None
 
 
 class QueueHeads:
@@ -69,7 +59,7 @@ class QueueHeads:
 
     def _count(self, key: bytes, create_revision: int, change: int) -> None:
         name = name_of(key)
-        if name is not None and name in self._sizes and key == member_key(name, create_revision):
+        if name is not None and name in self._sizes and is_entry(name, key, create_revision):
             self._sizes[name] += change
 
 

@@ -26,6 +26,7 @@ from raftkv.kv.records import (
 )
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2
+from raftkv.wire.ranges import exclusive_end
 
 ROWS_AT_ONCE: Final = 256
 """Rows that are looked at before they are counted."""
@@ -35,9 +36,6 @@ SORTED_AT_ONCE: Final = 1_000
 
 SORTED_BYTES_MAX: Final = 16 * MIB
 """Rows that are held to be sorted."""
-
-FROM_KEY: Final = b"\x00"
-"""The range_end that means: every key >= key."""
 
 INVISIBLE: Final = b""
 """Stands for a row that was visited and does not show at the revision."""
@@ -59,13 +57,6 @@ def check_revision(requested: int, current: int, compacted: int) -> None:
             f"revision {requested} has been compacted; read at {compacted} or a later revision",
             compacted_revision=compacted,
         )
-
-
-def end_of(key: bytes, range_end: bytes) -> bytes | None:
-    """The exclusive end of [key, range_end), None if it is open. Never before `key`."""
-    if range_end == FROM_KEY:
-        return None
-    return max(key, range_end)
 
 
 def record_at(view: StateReader, key: bytes, revision: int) -> bytes | None:
@@ -124,7 +115,7 @@ def read_range(
         record = record_at(view, key, revision)
         rows: Iterator[Row] = iter(()) if record is None else iter(((key, record),))
     else:
-        rows = rows_at(view, key, end_of(key, range_end), revision, newest)
+        rows = rows_at(view, key, exclusive_end(key, range_end), revision, newest)
     if request.page:
         return _fill_page(rows, request, result, budget)
     return _fill(rows, request, result, budget)

@@ -100,12 +100,6 @@ def split_lease(row: bytes) -> int:
     return lease
 
 
-def prefix_end(prefix: bytes) -> bytes | None:
-    """The first key past all that begin with `prefix`, None if there is none."""
-    trimmed = prefix.rstrip(b"\xff")
-    return trimmed[:-1] + bytes((trimmed[-1] + 1,)) if trimmed else None
-
-
 def pack_session(acknowledged: int, size_bytes: int | None, result: bytes) -> bytes:
     """Value in SESSIONS. Without a size it is that of a cluster version before BOUNDED."""
     if size_bytes is None:

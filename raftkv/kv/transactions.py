@@ -15,10 +15,11 @@ from raftkv.kv.leases import Leases
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import Overlay, StateReader
 from raftkv.kv.pace import COMMAND_UNITS, Steps
-from raftkv.kv.ranges import check_revision, end_of, read_range
+from raftkv.kv.ranges import check_revision, read_range
 from raftkv.kv.records import VERSION_BYTES, unpack_version
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2
+from raftkv.wire.ranges import exclusive_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,9 @@ def all_hold(view: StateReader, compares: Iterable[kv_pb2.Compare], budget: Budg
 
 def _range_holds(view: StateReader, compare: kv_pb2.Compare, budget: Budget) -> Steps[bool]:
     empty = True
-    for _, record in view.scan(Family.CURRENT, compare.key, end_of(compare.key, compare.range_end)):
+    for _, record in view.scan(
+        Family.CURRENT, compare.key, exclusive_end(compare.key, compare.range_end)
+    ):
         empty = False
         if budget.look_at(rows_of(record)):
             yield

@@ -25,9 +25,10 @@ from raftkv.kv.limits import (
     Limits,
 )
 from raftkv.kv.pace import Pace, Steps, run
-from raftkv.kv.queues import member_key
-from raftkv.kv.ranges import end_of
 from raftkv.rpc.v1 import kv_pb2
+from raftkv.wire.lock_keys import entry_key
+from raftkv.wire.ranges import exclusive_end
+from raftkv.wire.transactions import check_reads_only
 
 UNITS_PER_CHECK: Final = 4
 """Of a step, for the check of an operation."""
@@ -185,18 +186,7 @@ def check_read_transaction(transaction: kv_pb2.Transaction, limits: Limits) -> N
     """Raise `InvalidRequest` for one that can never work, or would change something."""
     _check_size("the transaction", transaction.ByteSize(), limits)
     _check_whole_transaction(transaction, limits)
-    _check_reads_only(transaction)
-
-
-def _check_reads_only(transaction: kv_pb2.Transaction) -> None:
-    for operation in (*transaction.success, *transaction.failure):
-        kind = operation.WhichOneof("operation")
-        if kind == "transaction":
-            _check_reads_only(operation.transaction)
-        elif kind != "range":
-            raise InvalidRequest(
-                f"a read-only transaction holds a {kind}; run it as a command", field="operation"
-            )
+    check_reads_only(transaction)
 
 
 def _check_size(what: str, size_bytes: int, limits: Limits) -> None:
@@ -259,7 +249,7 @@ def _check_key(field: str, key: bytes, limits: Limits) -> None:
 def _check_name(field: str, name: bytes, limits: Limits) -> None:
     """A name has to leave room for the rest of its members' keys."""
     _check_key(field, name, limits)
-    name_bytes_max = limits.key_bytes_max - len(member_key(b"", 0))
+    name_bytes_max = limits.key_bytes_max - len(entry_key(b"", 0))
     if len(name) > name_bytes_max:
         raise TooLarge(
             f"{field} has {len(name)} bytes, the limit is {name_bytes_max}; use a shorter name",
@@ -447,7 +437,7 @@ def _writes_of_operation(operation: kv_pb2.Operation) -> _Writes:
             return _Writes(puts={operation.put.key})
         case "delete_range":
             key, range_end = operation.delete_range.key, operation.delete_range.range_end
-            end = end_of(key, range_end) if range_end else key + b"\x00"
+            end = exclusive_end(key, range_end) if range_end else key + b"\x00"
             return _Writes(deletes=[_Interval(key, (end is None, end or b""))])
         case "transaction":
             return _writes_of_either(operation.transaction)

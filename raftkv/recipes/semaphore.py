@@ -16,7 +16,8 @@ from raftkv.client.coordination.queue import OnWait
 from raftkv.errors import FencedOff, LockLost, printable
 from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name, to_client
 from raftkv.recipes.sizes import AgreedSize
-from raftkv.recipes.waiting import first_key, patiently, places, until_changed
+from raftkv.recipes.waiting import patiently, places, until_changed
+from raftkv.wire.lock_keys import queue_bounds
 
 
 class Semaphore:
@@ -86,7 +87,7 @@ class _Slots(SharedQueues):
             if len(taken) < self._slots.size:
                 return
             on_wait()
-            start, end = first_key(name), name + b"/8"
+            start, end = queue_bounds(name)
             await until_changed(self.client, start, end, after=revision, puts=False)
 
     async def _take(

@@ -7,24 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from raftkv.client.client import Client
-from raftkv.client.coordination.election import is_member
 from raftkv.client.coordination.queue import OnWait
 from raftkv.client.model.results import KeyValue
 from raftkv.errors import OutcomeUnknown, RevisionCompacted, Unavailable
+from raftkv.wire.lock_keys import entry_key, is_entry, queue_bounds
 
 T = TypeVar("T")
 
 PAUSE_S: Final = 0.05
-
-
-def place_key(name: bytes, token: int) -> bytes:
-    """The key of the place in the queue of `name` that was taken at revision `token`."""
-    return b"%b/%016x" % (name, token)
-
-
-def first_key(name: bytes) -> bytes:
-    """No place of the queue is below this key."""
-    return name + b"/0"
 
 
 def refuse_to_wait() -> None:
@@ -48,22 +38,26 @@ async def places(
     client: Client, name: bytes, timeout: float | None = None
 ) -> tuple[tuple[KeyValue, ...], int]:
     """The places of a queue in order, without their values, and the revision of that state."""
-    found = await client.range(first_key(name), name + b"/8", keys_only=True, timeout=timeout)
-    return tuple(kv for kv in found.kvs if is_member(name, kv)), found.revision
+    found = await client.range(*queue_bounds(name), keys_only=True, timeout=timeout)
+    taken = (kv for kv in found.kvs if is_entry(name, kv.key, kv.create_revision))
+    return tuple(taken), found.revision
 
 
 async def last_place(
     client: Client, name: bytes, before: int, *, timeout: float | None = None
 ) -> tuple[KeyValue | None, int]:
     """The last place that was taken before the token `before`, and the revision of that state."""
-    start, end = first_key(name), place_key(name, before)
+    (start, _), end = queue_bounds(name), entry_key(name, before)
     while True:
         found = await client.range(
             start, end, limit=1, descending=True, keys_only=True, timeout=timeout
         )
-        if not found.kvs or is_member(name, found.kvs[0]):
-            return (found.kvs[0] if found.kvs else None), found.revision
-        end = found.kvs[0].key  # a stranger's
+        if not found.kvs:
+            return None, found.revision
+        last = found.kvs[0]
+        if is_entry(name, last.key, last.create_revision):
+            return last, found.revision
+        end = last.key  # another client's plain key, not an entry
 
 
 async def until_none_before(

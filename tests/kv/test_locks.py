@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from raftkv.kv import locks, queues
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2 as pb
+from raftkv.wire.lock_keys import entry_key, name_of
 
 from .harness import Driver, batch, delete, dump, put, renew, revoke, transaction
 
@@ -167,7 +168,7 @@ def test_locks_whose_names_begin_alike_do_not_meddle(db: Driver) -> None:
     assert all(each.held for each in joined.values())
     for name, each in joined.items():
         assert holder_token(db, name) == each.token
-        assert queues.name_of(each.key) == name
+        assert name_of(each.key) == name
 
 
 def test_a_key_in_the_way_of_a_queue_is_reported_and_nothing_changes(db: Driver) -> None:
@@ -211,7 +212,7 @@ def test_who_held_a_name_before_does_not_slow_down_who_holds_it_now(db: Driver) 
         patched.setattr(db.machine._store, "scan", watched)
         token = join(db, lease=lease).token
         assert holder_token(db) == token
-        db.do(delete(queues.member_key(b"n", token)))
+        db.do(delete(entry_key(b"n", token)))
         assert join(db, lease=lease).held
     assert seeks == [], "neither a known holder nor a queue known to be empty is sought"
 
@@ -252,7 +253,7 @@ STEPS = st.lists(
 def command_of(db: Driver, what: str, which: int) -> pb.Command | None:
     """A step as a command; it depends on nothing that is only remembered."""
     keys = [row.key for row in locks.members(db.machine.view, b"n")]
-    next_member = queues.member_key(b"n", db.machine.revision + which)
+    next_member = entry_key(b"n", db.machine.revision + which)
     member = keys[which] if which < len(keys) else next_member
     fails = pb.Command(put=pb.Put(key=b"absent", ignore_value=True))
     match what:

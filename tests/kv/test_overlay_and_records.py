@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from raftkv.kv.meta import Meta
 from raftkv.kv.overlay import Overlay
-from raftkv.kv.records import escape, history_end, history_key, prefix_end, split_history_key
+from raftkv.kv.records import escape, history_end, history_key, split_history_key
 from raftkv.kv.store import Family
 from raftkv.storage.memory_state import MemoryStateStore
 
@@ -73,13 +73,6 @@ def test_a_history_key_comes_back_and_lies_among_those_of_its_key(
     row = history_key(key, revision)
     assert split_history_key(row) == (key, revision)
     assert escape(key) < row < history_end(key)
-
-
-@given(BYTES, BYTES)
-def test_the_end_of_a_prefix_is_past_all_that_begin_with_it(prefix: bytes, key: bytes) -> None:
-    end = prefix_end(prefix)
-    inside = prefix <= key and (end is None or key < end)
-    assert inside is key.startswith(prefix)
 
 
 def test_meta_comes_back() -> None:

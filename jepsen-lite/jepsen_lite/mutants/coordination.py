@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from jepsen_lite.mutants.mutant import Patch, mutant
 from raftkv.client.coordination.entry_watches import EntryWatches, QueueEntry
-from raftkv.kv import locks, operations, queues
+from raftkv.kv import locks, operations
 from raftkv.kv.budget import Budget
 from raftkv.kv.leases import Leases
 from raftkv.kv.machine import Applied, StateMachine
@@ -19,6 +19,7 @@ from raftkv.raft.entry import Entry, EntryKind
 from raftkv.rpc.v1 import kv_pb2
 from raftkv.server.watch.groups import Watcher
 from raftkv.server.watch.unsynced import UnsyncedGroup
+from raftkv.wire.lock_keys import name_of
 
 REVOKE_TIMEOUT_S = 5.0
 
@@ -63,7 +64,7 @@ def unlock_by_name() -> list[Patch]:
     def delete(
         writer: Writer, request: kv_pb2.DeleteRange, result: kv_pb2.Result, budget: Budget
     ) -> Steps[None]:
-        name = queues.name_of(request.key)
+        name = name_of(request.key)
         if name is not None and writer.get(request.key) is None:
             holder = next(locks.members(writer.overlay, name), None)
             if holder is not None:

@@ -17,6 +17,7 @@ from raftkv.client.requests import Fences, to_value
 from raftkv.client.settings import ClientSettings
 from raftkv.client.watch.watch import Watch
 from raftkv.errors import FencedOff, KeyNotFound, LockLost, printable
+from raftkv.wire.lock_keys import is_entry, queue_bounds
 
 # A stranger's keys may stand among the candidates: look at some more than the first.
 CANDIDATES_PER_READ = 16
@@ -143,11 +144,11 @@ class Election:
 
     async def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
         """Who leads now; None: nobody."""
-        start, end = self._bounds()
+        start, end = queue_bounds(self.name)
         while True:
             found = await self._store.range(start, end, limit=CANDIDATES_PER_READ, timeout=timeout)
             for kv in found.kvs:
-                if is_member(self.name, kv):
+                if is_entry(self.name, kv.key, kv.create_revision):
                     return _leader_of(kv)
             if not found.more:
                 return None
@@ -160,9 +161,11 @@ class Election:
         value equals the one before. Goes on over failures of nodes. Raises `RevisionCompacted` if
         its consumer is so slow that what comes next is compacted.
         """
-        start, end = self._bounds()
+        start, end = queue_bounds(self.name)
         now = await self._store.range(start, end)
-        candidates = {kv.key: kv for kv in now.kvs if is_member(self.name, kv)}
+        candidates = {
+            kv.key: kv for kv in now.kvs if is_entry(self.name, kv.key, kv.create_revision)
+        }
         shown = _first(candidates)
         yield _leader_of(shown) if shown else None
         watch = self._store.watch(start, end, from_revision=now.revision + 1)
@@ -178,15 +181,6 @@ class Election:
         finally:
             await watch.close()
 
-    def _bounds(self) -> tuple[bytes, bytes]:
-        # A token has less than 64 bits, so its first digit of 16 is below 8.
-        return self.name + b"/0", self.name + b"/8"
-
-
-def is_member(name: bytes, kv: KeyValue) -> bool:
-    """Whether this key is a place in the queue of `name`, not a stranger's."""
-    return kv.key == b"%b/%016x" % (name, kv.create_revision)
-
 
 def _leader_of(kv: KeyValue) -> LeaderInfo:
     return LeaderInfo(kv.create_revision, kv.value, kv.key, kv.lease)
@@ -199,5 +193,5 @@ def _first(candidates: dict[bytes, KeyValue]) -> KeyValue | None:
 def _follow(name: bytes, candidates: dict[bytes, KeyValue], event: WatchEvent) -> None:
     if event.kind is EventKind.DELETE:
         candidates.pop(event.key, None)
-    elif event.kv is not None and is_member(name, event.kv):
+    elif event.kv is not None and is_entry(name, event.kv.key, event.kv.create_revision):
         candidates[event.key] = event.kv

@@ -12,13 +12,12 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.kv.canonical import command_bytes, membership_bytes, result_size_bytes
 from raftkv.kv.idempotency import fingerprint
 from raftkv.rpc.v1 import kv_pb2 as pb
 from raftkv.rpc.v1 import log_pb2
-
-from .harness import transaction
-from .strategies import COMMANDS
+from raftkv.wire.canonical import command_bytes, membership_bytes, result_size_bytes
+from tests.kv.harness import transaction
+from tests.kv.strategies import COMMANDS
 
 DEPTH_MAX = 3
 _NUMBERS = {
