@@ -8,15 +8,16 @@ from raftkv.errors import InvalidRequest, Overloaded, RaftkvError, Refused
 from raftkv.kv import locks, operations
 from raftkv.kv.budget import Budget
 from raftkv.kv.compaction import Compaction
+from raftkv.kv.execution import Execution
 from raftkv.kv.idempotency import IdempotencyKeys
 from raftkv.kv.leases import Leases
 from raftkv.kv.limits import RESULT_BYTES_MAX, UPKEEP_ROWS_PER_ENTRY
+from raftkv.kv.locks import QueueHeads
 from raftkv.kv.meta import Meta
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.pace import COMMAND_UNITS, Pace, Steps
-from raftkv.kv.remembered import remembered_bytes
-from raftkv.kv.sessions import Sessions
+from raftkv.kv.sessions import Sessions, remembered_bytes
 from raftkv.kv.store import Family, StateStore
 from raftkv.kv.transactions import run_transaction
 from raftkv.rpc.v1 import kv_pb2
@@ -40,7 +41,8 @@ class CommandRunner:
         self._meta = meta
         self._pace = pace
         self.leases = Leases(overlay, meta)
-        self.writer = Writer(overlay, meta.revision + 1, self.leases.sizes)
+        self.queue_heads = QueueHeads()
+        self.writer = Writer(overlay, meta.revision + 1, self.queue_heads, self.leases.sizes)
         self.sessions = Sessions(overlay)
         self.idempotency_keys = IdempotencyKeys(overlay, meta)
         self.compaction = Compaction(overlay, meta)
@@ -54,6 +56,7 @@ class CommandRunner:
         self, batch: kv_pb2.CommandBatch, answer: kv_pb2.BatchResult, budget: Budget
     ) -> Steps[None]:
         """One result per command, in order; an earlier one's changes show to the later ones."""
+        execution = self._execution(budget)
         add = answer.results.add
         spend = self._pace.spend
         commands = batch.commands
@@ -64,11 +67,15 @@ class CommandRunner:
             for command in together:
                 result = add()
                 if command.idempotency_key:
-                    yield from self._run_named(command, result, budget)
+                    yield from self._run_named(command, result, execution)
                 elif command.fences or not self._put_plainly(command.put, result, budget):
-                    yield from self._run(command, result, budget)
+                    yield from self._run(command, result, execution)
                 if spend(COMMAND_UNITS):
                     yield
+
+    def _execution(self, budget: Budget) -> Execution:
+        leases = self.leases
+        return Execution(self.writer, self.queue_heads, leases.sizes, leases, budget, self._meta)
 
     def _read_ahead(self, keys: list[bytes]) -> None:
         overlay = self.writer.overlay
@@ -116,8 +123,7 @@ class CommandRunner:
         Returns whether it is gone.
         """
         writer, meta = self.writer, self._meta
-        writer.revision = meta.revision + 1
-        writer.position = 0
+        writer.begin(meta.revision + 1)
         gone = yield from self.leases.end(lease, writer, budget)
         if gone:
             self.sessions.forget(lease)
@@ -151,8 +157,9 @@ class CommandRunner:
         return True
 
     def _run_named(
-        self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget
+        self, command: kv_pb2.Command, result: kv_pb2.Result, execution: Execution
     ) -> Steps[None]:
+        budget = execution.budget
         try:
             first = self.idempotency_keys.result(command)
             if first is not None:
@@ -166,7 +173,7 @@ class CommandRunner:
             self._fail(result, error)
             return
         bytes_left = budget.bytes_left
-        yield from self._run(command, result, budget)
+        yield from self._run(command, result, execution)
         read_bytes = bytes_left - budget.bytes_left
         self.idempotency_keys.remember(
             command,
@@ -174,20 +181,19 @@ class CommandRunner:
             remembered_bytes((result,), read_bytes) if self.bounded else None,
         )
 
-    def _run(self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget) -> Steps[None]:
-        writer, meta = self.writer, self._meta
-        writer.revision = meta.revision + 1
-        writer.position = 0
+    def _run(
+        self, command: kv_pb2.Command, result: kv_pb2.Result, execution: Execution
+    ) -> Steps[None]:
+        writer, meta, budget = self.writer, self._meta, execution.budget
+        writer.begin(meta.revision + 1)
         bytes_left = budget.bytes_left
         try:
             budget.begin_command()
             for fence in command.fences:
-                yield from locks.check_fence(
-                    writer.overlay, fence, writer.fronts, self.leases, self._pace
-                )
+                yield from locks.check_fence(execution, fence)
                 if self._pace.spend(COMMAND_UNITS):
                     yield
-            yield from self._dispatch(command, result, budget)
+            yield from self._dispatch(command, result, execution)
         except (InvalidRequest, Refused, Overloaded) as error:
             budget.bytes_left = bytes_left
             self._fail(result, error)
@@ -201,28 +207,19 @@ class CommandRunner:
         fill_failure(result.failure, error)
 
     def _dispatch(
-        self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget
+        self, command: kv_pb2.Command, result: kv_pb2.Result, execution: Execution
     ) -> Steps[None]:
-        writer, leases = self.writer, self.leases
+        leases, budget = self.leases, execution.budget
         result.revision = self._meta.revision
         match command.WhichOneof("command"):
             case "put":
-                operations.put(writer, command.put, result, leases, budget)
+                operations.put(execution, command.put, result)
             case "delete_range":
-                yield from operations.delete_range(writer, command.delete_range, result, budget)
+                yield from operations.delete_range(execution, command.delete_range, result)
             case "transaction":
-                yield from run_transaction(
-                    writer,
-                    command.transaction,
-                    result,
-                    leases,
-                    budget,
-                    self._meta.compacted_revision,
-                )
+                yield from run_transaction(execution, command.transaction, result)
             case "compare_and_swap":
-                operations.compare_and_swap(
-                    writer, command.compare_and_swap, result, leases, budget
-                )
+                operations.compare_and_swap(execution, command.compare_and_swap, result)
             case "compact":
                 self.compaction.start(command.compact.revision)
             case "lease_grant":
@@ -247,9 +244,7 @@ class CommandRunner:
                     if self._pace.spend(COMMAND_UNITS):
                         yield
             case "acquire":
-                yield from locks.acquire(
-                    writer, command.acquire, result, leases, writer.fronts, budget
-                )
+                yield from locks.acquire(execution, command.acquire, result)
             case _:
                 raise InvalidRequest(
                     "the command is not set; say put, delete_range, transaction, "

@@ -56,7 +56,7 @@ REPLACED_BYTES_MAX: Final = 32 * MIB
 """Old values that one batch of commands may move to history. One command of small requests could
 have gigabytes of them written otherwise."""
 
-AHEAD_BYTES_MAX: Final = 2 * MIB
+EARLY_BYTES_MAX: Final = 2 * MIB
 """Old versions and changes that wait for the end of a run, and are written with the rest of it. A
 write holds the interpreter for 2.5 ms per MB."""
 

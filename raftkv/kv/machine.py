@@ -8,7 +8,7 @@ Knows no log and no network, and reads no clock: time is what the entries are st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -28,8 +28,8 @@ from raftkv.kv.budget import Budget
 from raftkv.kv.changes import Change
 from raftkv.kv.commands import CommandRunner
 from raftkv.kv.limits import (
-    AHEAD_BYTES_MAX,
     COMPACTION_CHANGES_PER_ENTRY,
+    EARLY_BYTES_MAX,
     IDEMPOTENCY_REMOVALS_PER_ENTRY,
     RESULT_BYTES_MAX,
     SEQUENCE_MAX,
@@ -40,7 +40,6 @@ from raftkv.kv.limits import (
 from raftkv.kv.meta import MEMBERSHIP_KEY, META_0_KEY, META_KEY, Meta
 from raftkv.kv.overlay import Overlay, StateReader
 from raftkv.kv.pace import STEP_UNITS, Pace, Steps, run
-from raftkv.kv.queues import QueueHeads
 from raftkv.kv.ranges import check_revision, read_range
 from raftkv.kv.records import (
     fill_key_value,
@@ -48,7 +47,7 @@ from raftkv.kv.records import (
     split_lease,
     unpack_lease,
 )
-from raftkv.kv.remembered import remembered_bytes
+from raftkv.kv.sessions import remembered_bytes
 from raftkv.kv.store import Family, StateStore
 from raftkv.kv.transactions import read_transaction
 from raftkv.raft.entry import Entry, EntryKind, Membership, decode_version
@@ -132,7 +131,7 @@ class StateMachine:
     def tell_changes(self, listener: Callable[[Sequence[Change]], None] | None) -> None:
         """Call `listener` after each run that changed a key, with all its changes in order."""
         self._on_changes = listener
-        self._runner.writer.made = None if listener is None else []
+        self._runner.writer.record_changes(listener is not None)
 
     # ---- entries -------------------------------------------------------------------
 
@@ -159,21 +158,15 @@ class StateMachine:
                 next(steps)
             except StopIteration as done:
                 return cast("list[Applied]", done.value)
-            self._write_ahead()
+            self._write_early_rows()
             yield
 
-    def _write_ahead(self) -> bool:
+    def _write_early_rows(self) -> bool:
         """Write some of the run's old versions and changes, if they are many bytes by now."""
-        writer = self._runner.writer
-        if writer.ahead_bytes < AHEAD_BYTES_MAX:
+        rows = self._runner.writer.take_early_rows()
+        if rows is None:
             return False
-        rows: dict[Family, Mapping[bytes, bytes]] = {}
-        size_bytes = 0
-        for family in (Family.HISTORY, Family.CHANGES):
-            rows[family], size = self._overlay.take(family, AHEAD_BYTES_MAX - size_bytes)
-            size_bytes += size
         self._store.write(rows)
-        writer.ahead_bytes = writer.ahead_bytes - size_bytes if size_bytes else 0
         return True
 
     def _apply(
@@ -209,7 +202,7 @@ class StateMachine:
                 self._runner.compaction.step(COMPACTION_CHANGES_PER_ENTRY)
             meta.applied_index = entry.index
             meta.applied_term = entry.term
-            if entry is entries[-1] or self._remembered_bytes >= AHEAD_BYTES_MAX:
+            if entry is entries[-1] or self._remembered_bytes >= EARLY_BYTES_MAX:
                 meta.applied_hash = hash_at(entry.index)
                 self._overlay.changes[Family.META][META_KEY] = meta.encode()
                 yield from self._write()
@@ -221,9 +214,9 @@ class StateMachine:
 
     def _write(self) -> Steps[None]:
         overlay = self._overlay
-        while self._write_ahead():
+        while self._write_early_rows():
             yield
-        self._runner.writer.ahead_bytes = self._remembered_bytes = 0
+        self._runner.writer.early_bytes = self._remembered_bytes = 0
         yield from self._store.write_in_steps(overlay.for_store(), overlay.removed)
         overlay.clear()
         self._written = self._meta.copy()
@@ -234,10 +227,9 @@ class StateMachine:
         self._overlay.changes[Family.META][META_0_KEY] = None
 
     def _tell(self) -> None:
-        made = self._runner.writer.made
-        if made and self._on_changes is not None:
-            self._runner.writer.made = []
-            self._on_changes(made)
+        changes = self._runner.writer.take_changes()
+        if changes and self._on_changes is not None:
+            self._on_changes(changes)
 
     def _apply_stamped_batch(self, entry: Entry, applied: list[Applied]) -> Steps[None]:
         stamped = log_pb2.StampedBatch.FromString(entry.payload)
@@ -410,7 +402,7 @@ class StateMachine:
 
     def lock_holder(self, name: bytes) -> locks.QueueMember | None:
         """Who holds the lock; None also if too many keys that are no members are in the way."""
-        steps = locks.holder(self._store, name, self._fronts, Pace(self._step_units))
+        steps = locks.holder(self._store, name, self._queue_heads, Pace(self._step_units))
         try:
             next(steps)
         except StopIteration as done:
@@ -423,13 +415,13 @@ class StateMachine:
 
     def lock_rows(self, name: bytes, after_token: int = 0) -> Iterator[locks.QueueMember | None]:
         """The same, with None for each key among them that is no member."""
-        front = max(self._fronts.of(name), after_token + 1)
-        return locks.rows(self._store, name, front)
+        from_token = max(self._queue_heads.first_token(name), after_token + 1)
+        return locks.rows(self._store, name, from_token)
 
     @property
-    def _fronts(self) -> QueueHeads:
+    def _queue_heads(self) -> locks.QueueHeads:
         """What is remembered of queues. While a run is applied it is ahead of what readers see."""
-        return QueueHeads() if self._applying else self._runner.writer.fronts
+        return locks.QueueHeads() if self._applying else self._runner.queue_heads
 
 
 def _read_meta(store: StateStore) -> Meta:

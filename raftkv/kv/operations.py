@@ -7,31 +7,25 @@ before it changes anything; what may be long runs in steps.
 from __future__ import annotations
 
 from raftkv.errors import InvalidRequest, KeyNotFound
-from raftkv.kv.budget import Budget, key_value_bytes, rows_of
-from raftkv.kv.leases import Leases
+from raftkv.kv.budget import key_value_bytes, rows_of
+from raftkv.kv.execution import Execution
 from raftkv.kv.limits import UNBOUNDED
-from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import REMOVED_AT_ONCE_MIN
 from raftkv.kv.pace import CHANGE_UNITS, Steps
-from raftkv.kv.records import VERSION_BYTES, fill_key_value, mod_revision, unpack_version
+from raftkv.kv.records import VERSION_BYTES, fill_key_value, lease_of, mod_revision
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2
 from raftkv.wire.ranges import exclusive_end
 
 
-def put(
-    writer: Writer,
-    request: kv_pb2.Put,
-    result: kv_pb2.Result,
-    leases: Leases,
-    budget: Budget,
-) -> None:
+def put(execution: Execution, request: kv_pb2.Put, result: kv_pb2.Result) -> None:
+    writer, budget = execution.writer, execution.budget
     key = request.key
     old = writer.get(key)
     budget.look_at_value(old)
     value, lease = request.value, request.lease
     if lease:
-        require_lease(leases, writer, lease, old)
+        _require_lease(execution, lease, old)
     if request.ignore_value or request.ignore_lease:
         if old is None:
             raise KeyNotFound(
@@ -41,7 +35,7 @@ def put(
         if request.ignore_value:
             value = old[VERSION_BYTES:]
         if request.ignore_lease:
-            lease = unpack_version(old)[3]
+            lease = lease_of(old)
     if request.prev_kv and old is not None:
         budget.take_key_value(key, old)
         fill_key_value(result.put.prev_kv, key, old)
@@ -51,17 +45,18 @@ def put(
     result.revision = writer.revision
 
 
-def require_lease(leases: Leases, writer: Writer, lease: int, old: bytes | None) -> None:
-    """Raise unless the lease lives and takes the key whose present record is `old`."""
-    if old is not None and unpack_version(old)[3] == lease:
-        leases.require(lease)
+def _require_lease(execution: Execution, lease: int, old: bytes | None) -> None:
+    """Raise unless the lease is living and may be attached to the key with the record `old`."""
+    if old is not None and lease_of(old) == lease:
+        execution.leases.require(lease)
     else:
-        leases.require_room(lease, writer.lease_sizes)
+        execution.leases.require_room(lease, execution.lease_sizes)
 
 
 def delete_range(
-    writer: Writer, request: kv_pb2.DeleteRange, result: kv_pb2.Result, budget: Budget
+    execution: Execution, request: kv_pb2.DeleteRange, result: kv_pb2.Result
 ) -> Steps[None]:
+    writer, budget = execution.writer, execution.budget
     key, range_end = request.key, request.range_end
     answer = result.delete_range
     if not range_end:
@@ -69,7 +64,7 @@ def delete_range(
         doomed = [] if record is None else [(key, record)]
         budget.replace(0 if record is None else len(record))
     else:
-        doomed, answer.more = yield from _doomed(writer, request, budget)
+        doomed, answer.more = yield from _doomed(execution, request)
     answer.deleted = len(doomed)
     if request.prev_kv:
         for old_key, old in doomed:
@@ -87,13 +82,13 @@ def delete_range(
 
 
 def _doomed(
-    writer: Writer, request: kv_pb2.DeleteRange, budget: Budget
+    execution: Execution, request: kv_pb2.DeleteRange
 ) -> Steps[tuple[list[tuple[bytes, bytes]], bool]]:
     """The keys of the range to delete, with their records, and whether there are more.
 
     Raises `TooManyKeys` for more than the budget has left, unless the request has a limit.
     """
-    limit = max(request.limit, 0)
+    budget, limit = execution.budget, max(request.limit, 0)
     if limit and not budget.bounded:
         raise InvalidRequest(
             "delete_range.limit needs the cluster version 2, which the leader raises once all"
@@ -103,7 +98,7 @@ def _doomed(
     reply_left = budget.bytes_left if request.prev_kv and limit else UNBOUNDED
     doomed: list[tuple[bytes, bytes]] = []
     size_bytes = 0
-    for key, record in writer.overlay.scan(
+    for key, record in execution.writer.overlay.scan(
         Family.CURRENT, request.key, exclusive_end(request.key, request.range_end)
     ):
         reply_left -= key_value_bytes(key, record)
@@ -129,19 +124,16 @@ def _doomed(
 
 
 def compare_and_swap(
-    writer: Writer,
-    request: kv_pb2.CompareAndSwap,
-    result: kv_pb2.Result,
-    leases: Leases,
-    budget: Budget,
+    execution: Execution, request: kv_pb2.CompareAndSwap, result: kv_pb2.Result
 ) -> None:
+    writer, budget = execution.writer, execution.budget
     key = request.key
     old = writer.get(key)
     budget.look_at_value(old)
     swapped = _is_as_expected(request, old)
     if swapped:
         if request.lease:
-            require_lease(leases, writer, request.lease, old)
+            _require_lease(execution, request.lease, old)
         if old is not None:
             budget.replace(len(old))
         writer.put(key, request.new_value, request.lease, old)

@@ -65,6 +65,12 @@ session_key = _SESSION_KEY.pack
 split_session_key = _SESSION_KEY.unpack
 
 
+def lease_of(record: bytes) -> int:
+    """The lease to which the key of this version is attached, 0 if there is none."""
+    lease: int = _VERSION.unpack_from(record)[3]
+    return lease
+
+
 def mod_revision(record: bytes) -> int:
     """The revision that wrote this version."""
     revision: int = _MOD_REVISION.unpack_from(record, _MOD_REVISION_AT)[0]

@@ -7,6 +7,9 @@ is remembered stays until it is acknowledged or its session ends.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 from raftkv.errors import Overloaded
 from raftkv.kv.limits import (
     RESULTS_BYTES_MAX,
@@ -18,6 +21,20 @@ from raftkv.kv.limits import (
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.records import pack_session, session_key, split_session_key, unpack_session
 from raftkv.kv.store import Family
+from raftkv.rpc.v1 import kv_pb2
+
+RESULT_BYTES: Final = 64
+"""Of a result without what it has read."""
+
+FAILURE_BYTES: Final = 1_280
+"""Of a result that is a failure; its text is cut to about that."""
+
+
+def remembered_bytes(results: Iterable[kv_pb2.Result], read_bytes: int) -> int:
+    """What the results count for, which hold `read_bytes` of keys and values."""
+    return read_bytes + sum(
+        FAILURE_BYTES if result.HasField("failure") else RESULT_BYTES for result in results
+    )
 
 
 class _Memory:

@@ -10,9 +10,9 @@ from raftkv.kv import (
     budget,
     commands,
     idempotency,
-    lease_sizes,
     leases,
     machine,
+    mvcc,
     operations,
     sessions,
 )
@@ -53,8 +53,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "ROWS_MAX", 10)
     monkeypatch.setattr(budget, "DELETED_KEYS_MAX", 4)
     monkeypatch.setattr(budget, "REPLACED_BYTES_MAX", 1_000)
-    for module in (lease_sizes, leases):
-        monkeypatch.setattr(module, "LEASE_KEYS_MAX", 4)
+    monkeypatch.setattr(leases, "LEASE_KEYS_MAX", 4)
     monkeypatch.setattr(leases, "LEASES_MAX", 3)
     for module in (operations, leases):
         monkeypatch.setattr(module, "REMOVED_AT_ONCE_MIN", 3)
@@ -489,7 +488,8 @@ def test_a_read_transaction_shows_one_state_whatever_is_applied_between_its_step
 def test_old_values_are_written_ahead_of_a_run_and_nobody_sees_them(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "AHEAD_BYTES_MAX", 3_000)
+    for module in (machine, mvcc):
+        monkeypatch.setattr(module, "EARLY_BYTES_MAX", 3_000)
     fill(db, 10, b"x" * 500)
     db.restart(step_units=8)
     revision, index = db.machine.revision, db.machine.applied_index
@@ -510,7 +510,8 @@ def test_old_values_are_written_ahead_of_a_run_and_nobody_sees_them(
 def test_a_crash_behind_old_values_that_were_written_ahead_changes_nothing(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "AHEAD_BYTES_MAX", 3_000)
+    for module in (machine, mvcc):
+        monkeypatch.setattr(module, "EARLY_BYTES_MAX", 3_000)
     fill(db, 10, b"x" * 500)
     db.restart(step_units=8)
     revision, index = db.machine.revision, db.machine.applied_index

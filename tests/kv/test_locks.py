@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.kv import locks, queues
+from raftkv.kv import locks
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2 as pb
 from raftkv.wire.lock_keys import entry_key, name_of
@@ -223,10 +223,10 @@ def test_the_front_of_a_queue_is_only_a_hint(db: Driver) -> None:
     assert holder_token(db) == second.token
     db.restart()
     assert holder_token(db) == second.token
-    fronts = queues.QueueHeads()
-    for number in range(queues.NAMES_MAX + 1):
-        fronts.note(b"%d" % number, 7)
-    assert (fronts.of(b"0"), fronts.of(b"1")) == (0, 7)
+    heads = locks.QueueHeads()
+    for number in range(locks.NAMES_MAX + 1):
+        heads.set_holder(b"%d" % number, 7)
+    assert (heads.first_token(b"0"), heads.first_token(b"1")) == (0, 7)
 
 
 LEASES = (1_001, 1_002)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.kv import budget, commands, lease_sizes, leases, machine, operations
+from raftkv.kv import budget, commands, leases, machine, mvcc, operations
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.pace import run
@@ -37,9 +37,9 @@ def _small_steps() -> Iterator[None]:
         patch.setattr(budget, "DELETED_KEYS_MAX", DELETIONS_MAX)
         for module in (operations, leases):
             patch.setattr(module, "REMOVED_AT_ONCE_MIN", 2)
-        patch.setattr(machine, "AHEAD_BYTES_MAX", 1_100)
-        for module in (lease_sizes, leases):
-            patch.setattr(module, "LEASE_KEYS_MAX", LEASE_KEYS_MAX)
+        for module in (machine, mvcc):
+            patch.setattr(module, "EARLY_BYTES_MAX", 1_100)
+        patch.setattr(leases, "LEASE_KEYS_MAX", LEASE_KEYS_MAX)
         yield
 
 
