@@ -1,4 +1,4 @@
-"""From command to result: who does what, and how failures come back. Knows no log and no disk."""
+"""Runs the commands of a batch: dispatch, failures, idempotency keys; and upkeep."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from raftkv.wire.canonical import result_size_bytes
 from raftkv.wire.failures import fill_failure
 
 READ_AHEAD_KEYS: Final = 32
-"""Keys whose records are read in one call: one by one, rows that lie in tables cost more than all
-the rest of an overwrite. More at once could be gigabytes."""
+"""Keys whose records are read in one call. Read one by one, rows in tables cost more than all the
+rest of an overwrite. More records in one call could be gigabytes."""
 
 LEASE_END_ROWS: Final = 2
-"""What ending a lease without keys counts as in upkeep."""
+"""The rows that the end of a lease without keys counts for in upkeep."""
 
 
 class CommandRunner:
-    """Runs commands on an overlay, in steps. A command changes the state or fails, never raises."""
+    """Runs commands on an overlay, in steps. A command that fails has no effect."""
 
     def __init__(self, store: StateStore, overlay: Overlay, meta: Meta, pace: Pace) -> None:
         self._store = store
@@ -49,13 +49,15 @@ class CommandRunner:
 
     @property
     def bounded(self) -> bool:
-        """Whether the cluster version bounds what commands may do."""
+        """Whether the cluster version bounds the work of commands."""
         return self._meta.cluster_version >= BOUNDED
 
     def run_batch(
         self, batch: kv_pb2.CommandBatch, answer: kv_pb2.BatchResult, budget: Budget
     ) -> Steps[None]:
-        """One result per command, in order; an earlier one's changes show to the later ones."""
+        """Add one result per command to `answer`, in order. Each command sees the changes of the
+        earlier ones.
+        """
         execution = self._execution(budget)
         add = answer.results.add
         spend = self._pace.spend
@@ -80,7 +82,7 @@ class CommandRunner:
     def _read_ahead(self, keys: list[bytes]) -> None:
         overlay = self.writer.overlay
         current, known = overlay.changes[Family.CURRENT], overlay.known
-        # The same key again and again must not be read as often.
+        # A key that occurs several times is read once.
         wanted = [key for key in dict.fromkeys(keys) if key not in current and key not in known]
         if len(wanted) > 1:
             records = self._store.get_many(Family.CURRENT, wanted)
@@ -89,13 +91,13 @@ class CommandRunner:
     # ---- upkeep --------------------------------------------------------------------
 
     def end_expired_leases(self) -> Steps[None]:
-        """Expire every lease whose deadline has come, each in a revision of its own."""
+        """End every expired lease, each in a revision of its own."""
         budget = Budget(RESULT_BYTES_MAX, self._pace, bounded=False)
         while (lease := self.leases.expired()) is not None:
             yield from self._end_lease(lease, budget)
 
     def keep_up(self) -> Steps[None]:
-        """Remove some of what is over: leases with their keys, each in a revision of its own,
+        """Remove some expired rows: leases with their keys, each lease in a revision of its own,
         then idempotency keys, then old versions.
         """
         rows_left = UPKEEP_ROWS_PER_ENTRY
@@ -111,16 +113,16 @@ class CommandRunner:
             self.compaction.step(rows_left)
 
     def upkeep_is_due(self, time_ms: int) -> bool:
-        """Whether `keep_up` has something to do at this cluster time."""
+        """Whether `keep_up` would remove anything at this cluster time."""
         deadlines = (self.leases.next_deadline_ms(), self.idempotency_keys.first_deadline_ms)
         return self.compaction.under_way or any(
             deadline_ms is not None and deadline_ms <= time_ms for deadline_ms in deadlines
         )
 
     def _end_lease(self, lease: int, budget: Budget) -> Steps[bool]:
-        """End a lease, or as much of it as the budget allows, in a revision of its own.
+        """End a lease in a revision of its own: delete its keys, as many as the budget allows.
 
-        Returns whether it is gone.
+        Returns whether all are deleted.
         """
         writer, meta = self.writer, self._meta
         writer.begin(meta.revision + 1)
@@ -134,9 +136,9 @@ class CommandRunner:
     # ---- commands ------------------------------------------------------------------
 
     def _put_plainly(self, put: kv_pb2.Put, result: kv_pb2.Result, budget: Budget) -> bool:
-        """Run a put without options, which most commands are, with little ado.
+        """The fast path for a put without options, which most commands are.
 
-        False, with no effect, if it is not one. A command that is no put shows as an empty one.
+        Returns False, with no effect, for any other command; its `put` field reads as an empty put.
         """
         key = put.key
         if not key or put.lease or put.prev_kv or put.ignore_value or put.ignore_lease:
@@ -148,7 +150,7 @@ class CommandRunner:
         if old is not None:
             size_bytes = len(old)
             if size_bytes > budget.replaced_left:
-                return False  # fails, and `_run` says why
+                return False  # `_run` fails with the reason
             budget.replaced_left -= size_bytes
         writer.revision = result.revision = revision = meta.revision + 1
         writer.position = 0

@@ -23,7 +23,7 @@ NAMES_MAX: Final = 10_000
 """Names whose queue head is remembered, and names whose queue length is."""
 
 
-class QueueMember(NamedTuple):
+class LockEntry(NamedTuple):
     """An entry of a queue. `record` is the record of its key."""
 
     token: int
@@ -85,24 +85,24 @@ def _remember(known: dict[bytes, int], name: bytes, number: int) -> None:
     known[name] = number
 
 
-def rows(view: StateReader, name: bytes, from_token: int = 0) -> Iterator[QueueMember | None]:
+def rows(view: StateReader, name: bytes, from_token: int = 0) -> Iterator[LockEntry | None]:
     """The entries of the queue from a token on, the holder first. None for each key between them
     that is no entry.
     """
     _, end = queue_bounds(name)
     for key, record in view.scan(Family.CURRENT, entry_key(name, from_token), end):
         token = unpack_version(record)[0]
-        yield QueueMember(token, key, record) if is_entry(name, key, token) else None
+        yield LockEntry(token, key, record) if is_entry(name, key, token) else None
 
 
-def members(view: StateReader, name: bytes, from_token: int = 0) -> Iterator[QueueMember]:
+def entries(view: StateReader, name: bytes, from_token: int = 0) -> Iterator[LockEntry]:
     """The entries of the queue from a token on, the holder first."""
     return (row for row in rows(view, name, from_token) if row is not None)
 
 
 def holder(
     view: StateReader, name: bytes, heads: QueueHeads, pace: Pace
-) -> Steps[QueueMember | None]:
+) -> Steps[LockEntry | None]:
     """The entry that holds the lock. Pauses only between keys that are no entries."""
     if heads.is_empty(name):
         return None
@@ -110,7 +110,7 @@ def holder(
     if first:
         record = view.get(Family.CURRENT, entry_key(name, first))
         if record is not None and unpack_version(record)[0] == first:
-            return QueueMember(first, entry_key(name, first), record)
+            return LockEntry(first, entry_key(name, first), record)
     for found in rows(view, name, first):
         if found is not None:
             heads.set_holder(name, found.token)
@@ -121,7 +121,7 @@ def holder(
     return None
 
 
-def is_member(view: StateReader, name: bytes, token: int) -> bool:
+def has_entry(view: StateReader, name: bytes, token: int) -> bool:
     """Whether the queue has an entry with this token, as the holder or waiting."""
     record = view.get(Family.CURRENT, entry_key(name, token))
     return record is not None and unpack_version(record)[0] == token

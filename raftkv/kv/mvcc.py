@@ -89,7 +89,7 @@ class Writer:
     def get(self, key: bytes) -> bytes | None:
         """The record of the living version: `overlay.get(Family.CURRENT, key)`.
 
-        Inlined: XXX.
+        Written out, because a plain put takes a tenth longer to apply with that call.
         """
         current, known = self._current, self._known
         if key in current:

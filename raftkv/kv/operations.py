@@ -1,7 +1,7 @@
-"""What a put, a deletion and a swap mean: from message to changes and result.
+"""Put, delete_range and compare_and_swap: each from its message to changes and a result.
 
-The same functions serve stand-alone commands and the operations of a transaction. Each raises
-before it changes anything; what may be long runs in steps.
+The functions run single commands and the operations of a transaction. Each raises before it changes
+anything. Those that may take long run in bounded steps.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def delete_range(
 def _doomed(
     execution: Execution, request: kv_pb2.DeleteRange
 ) -> Steps[tuple[list[tuple[bytes, bytes]], bool]]:
-    """The keys of the range to delete, with their records, and whether there are more.
+    """The keys to delete, with their records, and whether the limit leaves keys of the range.
 
     Raises `TooManyKeys` for more than the budget has left, unless the request has a limit.
     """

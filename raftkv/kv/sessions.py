@@ -1,8 +1,8 @@
-"""What sessions remember: which batches have run and how they ended. Knows no commands.
+"""Sessions: the results of batches, kept so that a retry is answered and not run again.
 
-From the cluster version BOUNDED on each result counts for as much as `remembered.py` says, and what
-is counted is bounded: per session and for all together. Over a bound new batches are refused; what
-is remembered stays until it is acknowledged or its session ends.
+From the cluster version BOUNDED on the results are counted by `remembered_bytes` and bounded, per
+session and for all sessions together. Above a bound new batches are refused. A result is kept until
+it is acknowledged or its session ends.
 """
 
 from __future__ import annotations
@@ -24,27 +24,31 @@ from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2
 
 RESULT_BYTES: Final = 64
-"""Of a result without what it has read."""
+"""The counted size of a result beside the keys and values in it."""
 
 FAILURE_BYTES: Final = 1_280
-"""Of a result that is a failure; its text is cut to about that."""
+"""The counted size of a failure. Its texts are cut to about that."""
 
 
 def remembered_bytes(results: Iterable[kv_pb2.Result], read_bytes: int) -> int:
-    """What the results count for, which hold `read_bytes` of keys and values."""
+    """The counted size of results that hold `read_bytes` of keys and values.
+
+    It depends only on what all nodes know alike: neither on encoded bytes, which depend on a node's
+    protobuf library, nor on the texts of failures, which depend on its release.
+    """
     return read_bytes + sum(
         FAILURE_BYTES if result.HasField("failure") else RESULT_BYTES for result in results
     )
 
 
 class _Memory:
-    """One session: results are kept of `sizes`, all <= `acknowledged` have been seen."""
+    """One session: the kept sequences, and the highest one that the client has acknowledged."""
 
     __slots__ = ("acknowledged", "bytes", "sizes")
 
     def __init__(self) -> None:
         self.acknowledged = 0
-        self.sizes: dict[int, int] = {}  # sequence -> what its result counts for
+        self.sizes: dict[int, int] = {}  # sequence -> counted size of its result
         self.bytes = 0
 
     def acknowledged_by(self, acknowledged: int) -> list[int]:
@@ -66,11 +70,11 @@ class _Memory:
 
 
 class Sessions:
-    """The memory of all sessions: (session, sequence) -> result, until it is acknowledged.
+    """The results of all sessions: (session, sequence) -> result, until it is acknowledged.
 
-    Only the sequences are held in memory; the results are rows of the store, each with the
-    highest sequence that was acknowledged when it was written. The batch that raises that
-    mark outlives it, so the largest mark among the rows left is the mark after a restart.
+    Only the sequences are in memory; the results are rows of the store, each with the highest
+    sequence that was acknowledged when it was written. The batch that raises that mark is not
+    acknowledged by it, so after a restart the mark is the largest one among the rows left.
     """
 
     def __init__(self, overlay: Overlay) -> None:
@@ -87,7 +91,7 @@ class Sessions:
             memory.acknowledged = max(memory.acknowledged, acknowledged)
 
     def result(self, session: int, sequence: int) -> bytes | None:
-        """What the batch returned when it ran, None if it has not or the result is forgotten."""
+        """The batch's result, None if the batch has not run or its result is forgotten."""
         memory = self._memories.get(session)
         if memory is None or sequence not in memory.sizes:
             return None
@@ -95,27 +99,27 @@ class Sessions:
         return unpack_session(row)[2] if row is not None else None
 
     def acknowledged(self, session: int) -> int:
-        """Results of all sequences <= this have been seen and are forgotten."""
+        """The results of all sequences <= this were received by the client and are forgotten."""
         memory = self._memories.get(session)
         return memory.acknowledged if memory is not None else 0
 
     def acknowledge(self, session: int, acknowledged: int) -> None:
-        """The client has seen the results of all sequences <= `acknowledged`."""
+        """The client has received the results of all sequences <= `acknowledged`."""
         memory = self._memory(session)
         for sequence in memory.acknowledged_by(acknowledged):
             self._drop(session, memory, sequence)
         memory.acknowledged = max(memory.acknowledged, acknowledged)
 
     def is_full(self, session: int, acknowledged: int) -> bool:
-        """Whether no further result fits, even after `acknowledge(session, acknowledged)`."""
+        """Whether the session has no room for a result, even after this acknowledgement."""
         memory = self._memories.get(session)
         if memory is None or len(memory.sizes) < SESSION_RESULTS_MAX:
             return False
         return all(sequence > acknowledged for sequence in memory.sizes)
 
     def require_room(self, session: int, acknowledged: int) -> None:
-        """Raise `Overloaded` if what is remembered is at one of its bounds, even after
-        `acknowledge(session, acknowledged)`.
+        """Raise `Overloaded` if the results have reached one of their bounds, even after this
+        acknowledgement.
         """
         memory = self._memories.get(session)
         if memory is None:
@@ -142,7 +146,7 @@ class Sessions:
     def remember(
         self, session: int, sequence: int, result: bytes, size_bytes: int | None = None
     ) -> None:
-        """Keep the result of a batch that has run, and what it counts for (None: nothing)."""
+        """Keep the result of a batch that has run, and its counted size (None: not counted)."""
         memory = self._memory(session)
         self._count(memory, sequence, size_bytes or 0)
         self._rows[session_key(session, sequence)] = pack_session(

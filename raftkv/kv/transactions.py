@@ -1,4 +1,4 @@
-"""Transactions: compare on the state before, then one branch as a whole or not at all."""
+"""Transactions: evaluate the compares on the state before, then run one branch atomically."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from raftkv.wire.ranges import exclusive_end
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The branch that a transaction takes, and those of the transactions in it by position."""
+    """The branch that a transaction takes, and the paths of its nested transactions by position."""
 
     succeeded: bool
     operations: Sequence[kv_pb2.Operation]
@@ -32,7 +32,7 @@ class Path:
 
 
 def decide(view: StateReader, request: kv_pb2.Transaction, budget: Budget) -> Steps[Path]:
-    """Evaluate all compares of the path, nested ones too, before anything is written."""
+    """Evaluate all compares of the path, also nested ones, before anything is written."""
     succeeded = yield from all_hold(view, request.compare, budget)
     branch = request.success if succeeded else request.failure
     nested = {}
@@ -113,7 +113,7 @@ def read_transaction(
 ) -> Steps[None]:
     """Fill `result`, whose revision is that of `view`. Raises what any range of the branch raises.
 
-    `view` must stay as it is, whatever is applied between the steps.
+    `view` must be a snapshot, which does not change between the steps.
     """
     path = yield from decide(view, request, budget)
     yield from _fill(view, path, result, budget, compacted_revision)
@@ -149,7 +149,7 @@ _FIELD_OF_VERSION: Final = {"create_revision": 0, "mod_revision": 1, "version": 
 
 
 def all_hold(view: StateReader, compares: Iterable[kv_pb2.Compare], budget: Budget) -> Steps[bool]:
-    """Whether every one holds; true if there are none. Raises `TooManyKeys`."""
+    """Whether all compares hold. Raises `TooManyKeys`."""
     for compare in compares:
         if not compare.range_end:
             record = view.get(Family.CURRENT, compare.key)

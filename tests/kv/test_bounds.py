@@ -462,7 +462,7 @@ def test_what_is_read_during_a_run_is_the_state_before_it(
         assert db.machine.time_ms == 0
         assert db.value(b"k000") == b"old"
         assert db.machine.lock_holder(b"n").token == holder.token
-        assert [each.token for each in db.machine.lock_members(b"n")] == [holder.token]
+        assert [each.token for each in db.machine.lock_entries(b"n")] == [holder.token]
         assert db.machine.lease_time_to_live(lease) == (5_000, 5_000)
         assert len(list(db.machine.leases())) == 1
     assert paused > 3
@@ -576,7 +576,7 @@ def test_a_run_with_large_results_is_written_in_whole_entries_and_told_as_it_is(
     db.do(put(b"big", b"x" * MIB))
     session = db.grant(5_000)
     told: list[tuple[int, int]] = []
-    db.machine.tell_changes(
+    db.machine.set_change_listener(
         lambda changes: told.append((changes[-1].revision, db.machine.revision))
     )
     read = pb.Command(transaction=transaction(success=[pb.Range(key=b"big"), put(b"k")]))
@@ -605,7 +605,7 @@ def test_keys_that_are_no_members_do_not_hold_up_a_loop_nor_decide_who_holds_a_l
     join = pb.Command(acquire=pb.Acquire(name=b"n", ttl_ms=5_000))
     pauses = sum(1 for _ in db.machine.apply_in_steps([entry(index + 1, 0, batch(join))], no_hash))
     assert pauses > 5
-    (member,) = db.machine.lock_members(b"n")
+    (member,) = db.machine.lock_entries(b"n")
     assert db.machine.lock_holder(b"n") == member
 
 

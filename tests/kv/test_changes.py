@@ -16,7 +16,7 @@ from .harness import EVERYTHING, Driver, batch, compact, delete, entry, grant, p
 
 def told_by(db: Driver) -> list[Change]:
     told: list[Change] = []
-    db.machine.tell_changes(told.extend)
+    db.machine.set_change_listener(told.extend)
     return told
 
 
@@ -74,9 +74,9 @@ def test_what_is_compacted_in_the_same_run_is_told_nevertheless(db: Driver) -> N
 
 def test_without_a_listener_nothing_is_gathered(db: Driver) -> None:
     told = told_by(db)
-    db.machine.tell_changes(None)
+    db.machine.set_change_listener(None)
     db.do(put(b"a"))
-    db.machine.tell_changes(told.extend)
+    db.machine.set_change_listener(told.extend)
     db.do(put(b"b"))
     assert [change.key for change in told] == [b"b"]
 

@@ -42,7 +42,7 @@ def test_the_first_holds_and_the_others_queue_in_the_order_of_their_tokens(db: D
     assert not first.HasField("holder")
     assert third.holder.value == b"1"
     assert third.holder.create_revision == first.token
-    tokens = [member.token for member in locks.members(db.machine.view, b"n")]
+    tokens = [member.token for member in locks.entries(db.machine.view, b"n")]
     assert tokens == [first.token, second.token, third.token]
 
 
@@ -69,7 +69,7 @@ def test_a_waiter_whose_lease_expires_leaves_the_queue(db: Driver) -> None:
     join(db, lease=db.grant(1_000))
     last = join(db)
     db.pass_time(1_500)
-    assert [m.token for m in locks.members(db.machine.view, b"n")] == [holder.token, last.token]
+    assert [m.token for m in locks.entries(db.machine.view, b"n")] == [holder.token, last.token]
 
 
 def test_only_if_free_takes_the_lock_or_nothing(db: Driver) -> None:
@@ -77,7 +77,7 @@ def test_only_if_free_takes_the_lock_or_nothing(db: Driver) -> None:
     refused = join(db, only_if_free=True)
     assert (first.held, refused.held, refused.token) == (True, False, 0)
     assert refused.holder.create_revision == first.token
-    assert len(list(locks.members(db.machine.view, b"n"))) == 1
+    assert len(list(locks.entries(db.machine.view, b"n"))) == 1
 
 
 def test_acquire_can_grant_its_lease_in_the_same_step(db: Driver) -> None:
@@ -193,7 +193,7 @@ def test_a_repeated_acquire_of_a_session_joins_once(db: Driver) -> None:
     session, lease = db.grant(60_000), db.grant(60_000)
     once = batch(acquire(lease=lease), session=session, sequence=1)
     assert db.send(once) == db.send(once)
-    assert len(list(locks.members(db.machine.view, b"n"))) == 1
+    assert len(list(locks.entries(db.machine.view, b"n"))) == 1
 
 
 def test_who_held_a_name_before_does_not_slow_down_who_holds_it_now(db: Driver) -> None:
@@ -252,7 +252,7 @@ STEPS = st.lists(
 
 def command_of(db: Driver, what: str, which: int) -> pb.Command | None:
     """A step as a command; it depends on nothing that is only remembered."""
-    keys = [row.key for row in locks.members(db.machine.view, b"n")]
+    keys = [row.key for row in locks.entries(db.machine.view, b"n")]
     next_member = entry_key(b"n", db.machine.revision + which)
     member = keys[which] if which < len(keys) else next_member
     fails = pb.Command(put=pb.Put(key=b"absent", ignore_value=True))

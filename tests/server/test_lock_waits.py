@@ -145,7 +145,7 @@ async def test_a_snapshot_that_replaces_the_state_is_looked_at(queue: Queue) -> 
     holder, second = queue.join(), queue.join()
     wait = queue.wait(second)
     changes = queue.node.changes
-    queue.node.machine.tell_changes(None)  # what happens now, this node learns by snapshot
+    queue.node.machine.set_change_listener(None)  # what happens now, this node learns by snapshot
     queue.leave(holder)
     assert not wait.done()
     changes.replace(queue.node.machine)

@@ -65,7 +65,7 @@ def unlock_by_name() -> list[Patch]:
     ) -> Steps[None]:
         writer, name = execution.writer, name_of(request.key)
         if name is not None and writer.get(request.key) is None:
-            holder = next(locks.members(writer.overlay, name), None)
+            holder = next(locks.entries(writer.overlay, name), None)
             if holder is not None:
                 request = kv_pb2.DeleteRange(key=holder.key)
         yield from delete_range(execution, request, result)

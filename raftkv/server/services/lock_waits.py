@@ -139,7 +139,7 @@ class LockWaits:
         if waiter.token > machine.revision:
             if (waiter.token, key) not in self._unapplied:
                 self._unapplied.add((waiter.token, key))
-        elif not locks.is_member(machine.view, waiter.name, waiter.token):
+        elif not locks.has_entry(machine.view, waiter.name, waiter.token):
             self._end(key, waiter, _lost(waiter))
         else:
             holder = machine.lock_holder(waiter.name)
