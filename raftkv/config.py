@@ -1,4 +1,4 @@
-"""A node's settings: frozen, validated, each with its unit in its name. Knows no file and no flag.
+"""A node's settings: frozen, validated, each with its unit in its name.
 
 Where the values come from (file, environment, flags) is `raftkv.config_sources`. A `Settings` that
 exists is one that a node can start with; everything else is a `ConfigurationError` that names
@@ -27,7 +27,8 @@ from raftkv.wire.addresses import (
 CLIENT_PORT_BASE = 7410
 PEER_PORT_BASE = 7510
 
-# A batch is an entry at least, and so one frame between nodes, which must fit into gRPC's message.
+# An entry has at least one whole batch, and a frame between nodes has at least one whole entry and
+# must fit into one gRPC message.
 BATCH_BYTES_MAX = 6 << 20
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -37,16 +38,16 @@ LOG_FORMATS = ("console", "json")
 def setting(
     default: Any, doc: str, *, minimum: int | None = None, maximum: int | None = None
 ) -> Any:
-    """A dataclass field that also carries its meaning and its range, both inclusive."""
+    """A dataclass field with its description and its inclusive range."""
     return field(default=default, metadata={"doc": doc, "minimum": minimum, "maximum": maximum})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything a node is told at its start.
+    """All settings of a node.
 
-    An empty address or data directory is filled in from the node id; without
-    `initial_members` and `join` the node is a cluster of its own.
+    An empty address or data directory is derived from the node id. Without `initial_members` and
+    `join` the node is a cluster of its own.
     """
 
     node_id: int = setting(
@@ -181,16 +182,16 @@ class Settings:
 
     @property
     def cluster_id(self) -> int:
-        """What a new cluster's name stands for on the wire: 64 bits, never zero.
+        """The id of the cluster's name on the wire: 64 bits, never zero.
 
-        Clusters of one name differ by their incarnations.
+        Clusters with the same name have different incarnations.
         """
         digest = hashlib.sha256(self.cluster_name.encode()).digest()
         return int.from_bytes(digest[:8], "big") or 1
 
     @property
     def advertised(self) -> Address:
-        """Where others reach this node."""
+        """The addresses at which peers and clients reach this node."""
         return Address(self.peer_advertise, self.client_advertise)
 
     @property
@@ -200,8 +201,8 @@ class Settings:
     def require_founder(self) -> None:
         """Raise `ConfigurationError` unless the initial members are a list with this node.
 
-        Asked of a node with an empty data directory only: of any other, the disk says who it is,
-        and the list is a hint where its peers may be.
+        The check is for a node with an empty data directory. Any other node has its identity on the
+        disk, and the list only helps it to find its peers.
         """
         if self.initial_members.get(self.node_id) != self.advertised:
             self._refuse_foreign_members(self.advertised)
@@ -312,7 +313,7 @@ class Settings:
 
     @property
     def addresses_to_join(self) -> list[str]:
-        """Where to ask for the cluster to join; empty if `join` is unset."""
+        """Client addresses of the cluster to join; empty if `join` is unset."""
         return [each.strip() for each in self.join.split(",")] if self.join else []
 
     def _fill_members(self) -> None:
@@ -346,7 +347,7 @@ class Settings:
 
 
 def split_address(key: str, address: str) -> tuple[str, int]:
-    """`host:port` in its parts; an IPv6 host stands in brackets. Raises ConfigurationError."""
+    """Host and port of an address; an IPv6 host is in brackets. Raises `ConfigurationError`."""
     try:
         return split_host_port(address)
     except ValueError as error:
@@ -354,7 +355,7 @@ def split_address(key: str, address: str) -> tuple[str, int]:
 
 
 def default_of(each: Any) -> object:
-    """The default of a dataclass field, made if it has to be made."""
+    """The default of a dataclass field."""
     return each.default if each.default is not MISSING else cast(Any, each.default_factory)()
 
 

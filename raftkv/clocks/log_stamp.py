@@ -1,4 +1,4 @@
-"""Stamps log events with Lamport time, so that the lines of several nodes can be put in order."""
+"""A structlog processor that stamps log events with Lamport time, to order lines across nodes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ if TYPE_CHECKING:
 
 
 def stamp(clock: LamportClock) -> Processor:
-    """A structlog processor: each event is one of the clock's, its time stands under `lamport`.
+    """A processor that ticks the clock for each event, and adds the time as `lamport`.
 
-    Put it behind whatever drops events: what is not logged then costs nothing. Lines sorted by
-    (lamport, node) are in an order that no message between the nodes contradicts, as far as the
-    messages carry the same clock.
+    Put it after processors that drop events. Lines sorted by (lamport, node) are in causal order,
+    provided that the messages between the nodes carry the same clocks.
     """
 
     to_instance(clock, LamportClock, "clock", "a LamportClock")

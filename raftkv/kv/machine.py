@@ -404,7 +404,7 @@ class StateMachine:
     # ---- locks ---------------------------------------------------------------------
 
     def lock_holder(self, name: bytes) -> locks.LockEntry | None:
-        """The entry that holds the lock. None also if more than one step of other keys precede it."""
+        """The entry that holds the lock. None also if a whole step of other keys precedes it."""
         steps = locks.holder(self._store, name, self._queue_heads, Pace(self._step_units))
         try:
             next(steps)
