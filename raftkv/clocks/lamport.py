@@ -21,7 +21,7 @@ _WIRE = struct.Struct(">Q")
 
 @dataclass(frozen=True, slots=True, order=True)
 class LamportTime:
-    """A point of Lamport time. `<` is the order of the numbers; different events may have equal ones.
+    """A point of Lamport time. `<` is the order of the numbers, which may tie.
 
     For a total order of the events of several nodes, sort by (time, node).
     """

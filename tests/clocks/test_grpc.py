@@ -255,7 +255,7 @@ BAD: list[tuple[Callable[[], AnyClock], str, bytes]] = [
 
 
 @pytest.mark.parametrize(("clock", "key", "data"), BAD)
-async def test_what_a_stranger_sends_neither_fails_the_call_nor_moves_the_clock(
+async def test_an_invalid_received_time_neither_fails_the_call_nor_moves_the_clock(
     clock: Callable[[], AnyClock], key: str, data: bytes
 ) -> None:
     there = clock()

@@ -89,7 +89,7 @@ def compare_whole() -> pb.Compare:
         {"min_mod_revision": 1 << 40},
     ],
 )
-def test_a_range_looks_at_so_many_rows_and_no_more(db: Driver, options: dict[str, object]) -> None:
+def test_a_range_scans_a_bounded_number_of_rows(db: Driver, options: dict[str, object]) -> None:
     fill(db, 10)
     assert run(db.machine.read(whole(**options))).range.count == 10
     fill(db, 11)
@@ -117,7 +117,7 @@ def test_old_versions_count_where_an_old_revision_is_read(db: Driver) -> None:
         lambda: transaction(success=[transaction([compare_whole()] * 2)]),
     ],
 )
-def test_a_transaction_has_one_budget_for_all_that_is_in_it(
+def test_a_transaction_has_one_budget_for_all_its_operations(
     db: Driver, make: Callable[[], pb.Transaction]
 ) -> None:
     fill(db, 4)
@@ -135,7 +135,7 @@ def test_a_transaction_has_one_budget_for_all_that_is_in_it(
 
 
 @pytest.mark.usefixtures("few")
-def test_what_others_have_used_up_in_the_same_batch_is_no_reason_to_give_up(db: Driver) -> None:
+def test_a_command_after_large_ones_in_its_batch_is_safe_to_retry(db: Driver) -> None:
     fill(db, 6)
     look = pb.Command(transaction=transaction([compare_whole()]))
     first, second = db.send(batch(look, look)).results
@@ -145,7 +145,7 @@ def test_what_others_have_used_up_in_the_same_batch_is_no_reason_to_give_up(db: 
 
 
 @pytest.mark.usefixtures("few")
-def test_an_older_cluster_knows_no_bounds() -> None:
+def test_a_cluster_version_before_2_has_no_bounds() -> None:
     db = Driver(version=HASHED)
     fill(db, 20)
     assert not db.transact(transaction([compare_whole()] * 2)).HasField("failure")
@@ -157,7 +157,7 @@ def test_an_older_cluster_knows_no_bounds() -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_more_keys_than_one_command_may_delete_stay_and_go_in_pages(db: Driver) -> None:
+def test_a_deletion_of_too_many_keys_fails_and_works_in_pages(db: Driver) -> None:
     fill(db, 10)
     refused = db.do(delete(EVERYTHING, EVERYTHING)).failure
     assert (refused.reason, refused.facts["keys_max"]) == ("TOO_MANY_KEYS", "4")
@@ -174,7 +174,7 @@ def test_more_keys_than_one_command_may_delete_stay_and_go_in_pages(db: Driver) 
 
 
 @pytest.mark.usefixtures("few")
-def test_a_page_stops_at_its_limit_and_says_so_only_if_there_is_more(db: Driver) -> None:
+def test_a_page_stops_at_its_limit_and_reports_more_only_if_keys_are_left(db: Driver) -> None:
     fill(db, 4)
     first = db.do(delete(EVERYTHING, EVERYTHING, limit=2)).delete_range
     assert (first.deleted, first.more) == (2, True)
@@ -231,7 +231,7 @@ def test_overwritten_values_are_bounded_for_each_kind_of_write(db: Driver) -> No
 
 
 @pytest.mark.usefixtures("few")
-def test_a_lease_takes_so_many_keys_and_no_more_however_they_come(db: Driver) -> None:
+def test_the_number_of_keys_of_a_lease_is_bounded_for_each_kind_of_write(db: Driver) -> None:
     lease = db.grant(5_000)
     acquire = pb.Command(acquire=pb.Acquire(name=b"n", lease=lease))
     for number in range(3):
@@ -254,13 +254,13 @@ def test_a_lease_takes_so_many_keys_and_no_more_however_they_come(db: Driver) ->
 
 
 @pytest.mark.usefixtures("few")
-def test_there_are_so_many_leases_and_no_more(db: Driver) -> None:
+def test_the_number_of_leases_is_bounded(db: Driver) -> None:
     for _ in range(3):
         db.grant(5_000)
     assert db.do(grant(5_000)).failure.reason == "OVERLOADED"
 
 
-def test_a_lease_is_over_at_its_deadline_and_its_keys_go_with_the_next_upkeep(db: Driver) -> None:
+def test_a_lease_expires_at_its_deadline_and_the_next_upkeep_deletes_its_keys(db: Driver) -> None:
     lease = db.grant(5_000)
     db.do(put(b"k", lease=lease))
     token = db.do(pb.Command(acquire=pb.Acquire(name=b"n", lease=lease))).acquire.token
@@ -307,7 +307,7 @@ def test_an_id_that_is_granted_again_before_its_removal_is_a_new_lease(db: Drive
 
 
 @pytest.mark.usefixtures("few")
-def test_a_lease_with_more_than_one_command_deletes_ends_at_once_and_goes_bit_by_bit(
+def test_a_lease_with_many_keys_expires_at_once_and_is_deleted_in_steps(
     db: Driver,
 ) -> None:
     """As one may be that dates from before the bound, or has large values."""
@@ -338,7 +338,7 @@ def test_upkeep_removes_a_bounded_part_with_each_entry(
 # ---- compaction ------------------------------------------------------------------------
 
 
-def test_only_entries_that_carry_nothing_remove_old_versions(db: Driver) -> None:
+def test_only_upkeep_entries_remove_old_versions(db: Driver) -> None:
     for _ in range(10):
         db.do(put(b"k"))
     db.do(compact(db.machine.revision))
@@ -351,7 +351,7 @@ def test_only_entries_that_carry_nothing_remove_old_versions(db: Driver) -> None
     assert [row[-1:] for _, row in rows(db.store, Family.CHANGES)] == [b"k", b"r"]
 
 
-def test_a_change_that_is_compacted_in_its_own_run_is_gone(db: Driver) -> None:
+def test_a_change_that_is_compacted_in_its_own_run_is_not_in_history(db: Driver) -> None:
     """The store removes ranges before it writes what else is in the run."""
     entries = [
         entry(db.machine.applied_index + 1 + number, 0, *batches)
@@ -385,7 +385,7 @@ def test_sessions_are_bounded_at_their_first_use(
     assert in_session(db, third, 1) == ""
 
 
-def test_what_a_session_remembers_is_bounded_and_never_forgotten_early(
+def test_the_results_of_a_session_are_bounded_and_never_dropped_early(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions, "SESSION_RESULT_BYTES_MAX", 2 * MIB)
@@ -439,7 +439,7 @@ def test_idempotency_keys_are_bounded_until_they_expire(
 # ---- steps -----------------------------------------------------------------------------
 
 
-def test_what_is_read_during_a_run_is_the_state_before_it(
+def test_a_read_during_a_run_sees_the_state_before_it(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db.restart(step_units=8)
@@ -470,7 +470,7 @@ def test_what_is_read_during_a_run_is_the_state_before_it(
     assert db.value(b"k000") == b"new"
 
 
-def test_a_read_transaction_shows_one_state_whatever_is_applied_between_its_steps(
+def test_a_read_transaction_sees_one_state_while_entries_are_applied_between_its_steps(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db.restart(step_units=1)
@@ -485,7 +485,7 @@ def test_a_read_transaction_shows_one_state_whatever_is_applied_between_its_step
     assert shown == [[b"1", b"1", b"1"], [b"1"]]
 
 
-def test_old_values_are_written_ahead_of_a_run_and_nobody_sees_them(
+def test_old_values_are_written_early_and_no_read_sees_them(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (machine, mvcc):
@@ -507,7 +507,7 @@ def test_old_values_are_written_ahead_of_a_run_and_nobody_sees_them(
     assert run(db.machine.read(whole(revision=revision))).range == before[-1].range
 
 
-def test_a_crash_behind_old_values_that_were_written_ahead_changes_nothing(
+def test_a_crash_after_an_early_write_of_old_values_changes_nothing(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (machine, mvcc):
@@ -542,7 +542,7 @@ def test_a_large_value_counts_for_as_many_rows_as_it_takes_time(
     assert [each.failure.reason for each in results] == ["", "", "OVERLOADED", "OVERLOADED"]
 
 
-def test_a_long_queue_costs_each_who_joins_or_leaves_it_the_same() -> None:
+def test_the_cost_to_join_or_leave_a_queue_does_not_grow_with_its_length() -> None:
     """Within a run, where nothing of it is in the store yet."""
 
     def steps_of(places: int) -> int:
@@ -570,7 +570,7 @@ def test_a_long_queue_costs_each_who_joins_or_leaves_it_the_same() -> None:
     assert steps_of(400) <= 4 * steps_of(100) + 4
 
 
-def test_a_run_with_large_results_is_written_in_whole_entries_and_told_as_it_is(
+def test_a_run_with_large_results_is_written_and_reported_in_whole_entries(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db.do(put(b"big", b"x" * MIB))
@@ -595,7 +595,7 @@ def test_a_run_with_large_results_is_written_in_whole_entries_and_told_as_it_is(
     assert db.machine.applied_hash == index + 5
 
 
-def test_keys_that_are_no_members_do_not_hold_up_a_loop_nor_decide_who_holds_a_lock() -> None:
+def test_keys_that_are_no_entries_neither_block_the_loop_nor_decide_the_holder() -> None:
     db = Driver(version=BOUNDED)
     fill(db, 1)
     # They look like members, and stand before all that ever can be.

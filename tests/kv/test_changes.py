@@ -32,7 +32,7 @@ def seen(changes: Sequence[Change]) -> list[tuple[int, bytes, bytes | None, byte
     ]
 
 
-def test_each_change_is_told_with_what_was_there_before(db: Driver) -> None:
+def test_each_change_is_reported_with_the_version_before(db: Driver) -> None:
     told = told_by(db)
     db.do(put(b"a", b"1"))
     db.do(put(b"a", b"2"))
@@ -44,7 +44,7 @@ def test_each_change_is_told_with_what_was_there_before(db: Driver) -> None:
     ]
 
 
-def test_a_transaction_that_fails_tells_nothing(db: Driver) -> None:
+def test_a_transaction_that_fails_reports_no_changes(db: Driver) -> None:
     told = told_by(db)
     db.transact(transaction(success=[put(b"a"), put(b"b", lease=99)]))
     assert told == []
@@ -52,7 +52,7 @@ def test_a_transaction_that_fails_tells_nothing(db: Driver) -> None:
     assert [change.revision for change in told] == [2, 2]
 
 
-def test_the_end_of_a_lease_tells_of_its_keys(db: Driver) -> None:
+def test_the_end_of_a_lease_reports_the_deletion_of_its_keys(db: Driver) -> None:
     lease = db.grant(1_000)
     db.do(put(b"k", b"v", lease=lease))
     told = told_by(db)
@@ -60,7 +60,7 @@ def test_the_end_of_a_lease_tells_of_its_keys(db: Driver) -> None:
     assert seen(told) == [(3, b"k", None, b"v")]
 
 
-def test_what_is_compacted_in_the_same_run_is_told_nevertheless(db: Driver) -> None:
+def test_a_change_is_reported_even_if_it_is_compacted_in_the_same_run(db: Driver) -> None:
     told = told_by(db)
     first = db.machine.applied_index + 1
     db.machine.apply(
@@ -72,7 +72,7 @@ def test_what_is_compacted_in_the_same_run_is_told_nevertheless(db: Driver) -> N
     assert seen(told) == [(2, b"a", b"1", None), (3, b"a", b"2", b"1")]
 
 
-def test_without_a_listener_nothing_is_gathered(db: Driver) -> None:
+def test_without_a_listener_no_changes_are_recorded(db: Driver) -> None:
     told = told_by(db)
     db.machine.set_change_listener(None)
     db.do(put(b"a"))
@@ -95,7 +95,7 @@ COMMANDS = st.one_of(
 
 
 @given(st.lists(COMMANDS, max_size=30), st.data())
-def test_history_gives_the_changes_that_were_told(
+def test_history_gives_the_changes_that_were_reported(
     commands: list[pb.Command], data: st.DataObject
 ) -> None:
     db = Driver()

@@ -54,7 +54,7 @@ def test_the_token_is_the_create_revision_and_stands_in_the_key(db: Driver) -> N
     assert found.create_revision == joined.token
 
 
-def test_one_lease_may_wait_many_times_and_ends_all_of_them(db: Driver) -> None:
+def test_one_lease_may_have_many_entries_and_its_end_deletes_all_of_them(db: Driver) -> None:
     lease = db.grant(10_000)
     other = join(db)
     mine = [join(db, lease=lease) for _ in range(3)]
@@ -102,7 +102,7 @@ def test_a_stale_release_never_frees_the_next_holders_lock(db: Driver) -> None:
     assert holder_token(db) == second.token
 
 
-def test_tokens_grow_with_every_holder_and_never_come_back(db: Driver) -> None:
+def test_tokens_grow_with_every_holder_and_are_never_reused(db: Driver) -> None:
     tokens = []
     for _ in range(5):
         joined = join(db)
@@ -154,7 +154,7 @@ def test_all_fences_of_a_command_must_hold(db: Driver) -> None:
     assert db.do(both).failure.reason == "FENCED_OFF"
 
 
-def test_a_key_that_somebody_wrote_among_the_members_is_none(db: Driver) -> None:
+def test_a_key_of_another_client_between_the_entries_is_no_entry(db: Driver) -> None:
     db.do(put(b"n/0000000000000001", b"forged"))
     assert holder_token(db) == 0
     joined = join(db)
@@ -162,7 +162,7 @@ def test_a_key_that_somebody_wrote_among_the_members_is_none(db: Driver) -> None
     assert holder_token(db) == joined.token
 
 
-def test_locks_whose_names_begin_alike_do_not_meddle(db: Driver) -> None:
+def test_locks_with_a_common_prefix_of_names_are_independent(db: Driver) -> None:
     names = (b"a", b"a/b", b"a/0", b"a/0000000000000001", b"a/")
     joined = {name: join(db, name) for name in names}
     assert all(each.held for each in joined.values())
@@ -196,7 +196,7 @@ def test_a_repeated_acquire_of_a_session_joins_once(db: Driver) -> None:
     assert len(list(locks.entries(db.machine.view, b"n"))) == 1
 
 
-def test_who_held_a_name_before_does_not_slow_down_who_holds_it_now(db: Driver) -> None:
+def test_former_holders_of_a_lock_do_not_slow_down_its_current_one(db: Driver) -> None:
     """A store that keeps deletion markers passes all between the seek and what it finds."""
     lease, seeks = db.grant(60_000), []
     scan = db.machine._store.scan
@@ -217,7 +217,7 @@ def test_who_held_a_name_before_does_not_slow_down_who_holds_it_now(db: Driver) 
     assert seeks == [], "neither a known holder nor a queue known to be empty is sought"
 
 
-def test_the_front_of_a_queue_is_only_a_hint(db: Driver) -> None:
+def test_the_head_of_a_queue_is_only_a_hint(db: Driver) -> None:
     first, second = join(db), join(db)
     db.do(delete(first.key))
     assert holder_token(db) == second.token
@@ -277,7 +277,7 @@ def command_of(db: Driver, what: str, which: int) -> pb.Command | None:
 
 
 @given(STEPS)
-def test_what_is_remembered_of_queues_decides_nothing(steps: list[tuple[str, int]]) -> None:
+def test_the_cache_of_queue_heads_decides_nothing(steps: list[tuple[str, int]]) -> None:
     """A node that has just started knows nothing of them, and must do exactly what others do."""
     old, young = Driver(), Driver()
     for what, which in steps:

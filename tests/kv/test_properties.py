@@ -59,7 +59,7 @@ def bare(result: pb.Result) -> pb.Result:
     restart=st.booleans(),
     bounded=st.booleans(),
 )
-def test_every_result_and_every_readable_revision_is_as_the_model_says(
+def test_every_result_and_every_readable_revision_is_that_of_the_model(
     steps: list[tuple[int, pb.Command]], ranges: list[pb.Range], restart: bool, bounded: bool
 ) -> None:
     db = Driver(version=BOUNDED if bounded else 0)

@@ -86,6 +86,6 @@ def test_a_node_on_a_full_disk_starts_with_its_reserve(
     directory.close()
 
 
-def test_a_node_that_not_even_the_reserve_helps_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_for_a_disk_too_full_for_the_reserve_names_the_fix(tmp_path: Path) -> None:
     with pytest.raises(DiskFull, match="free some space, then restart"):
         open_directory(tmp_path / "data", "orders", 1, 1, free_bytes_min=1 << 60)

@@ -110,7 +110,7 @@ def compressed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_bit_that_turns_over_in_a_compressed_table_is_noticed(
+def test_a_bit_flip_in_a_compressed_table_is_detected(
     compressed: Path, share: float, bit: int
 ) -> None:
     content = compressed.read_bytes()
@@ -172,7 +172,7 @@ def test_every_byte_of_a_file_of_records_is_covered(
     assert not missed
 
 
-def test_an_unfinished_record_and_room_made_beforehand_are_no_damage(
+def test_an_incomplete_record_and_preallocated_space_are_no_damage(
     tmp_path: Path, record_files: dict[str, bytes]
 ) -> None:
     content, copy = record_files["log"], tmp_path / "copy.log"
@@ -184,14 +184,16 @@ def test_an_unfinished_record_and_room_made_beforehand_are_no_damage(
 
 
 @pytest.mark.parametrize("hole", [32 << 10, 64 << 10])
-def test_a_hole_is_damage(tmp_path: Path, record_files: dict[str, bytes], hole: int) -> None:
+def test_a_missing_entry_is_damage(
+    tmp_path: Path, record_files: dict[str, bytes], hole: int
+) -> None:
     content, copy = record_files["log"], tmp_path / "copy.log"
     copy.write_bytes(content[:hole] + bytes(32 << 10) + content[hole + (32 << 10) :])
     with pytest.raises(DamagedData, match="blank"):
         read_to_the_end(copy)
 
 
-def test_a_table_of_another_family_or_database_in_its_place_is_whole_in_itself(
+def test_a_table_that_was_replaced_by_another_complete_one_passes_verification(
     tmp_path: Path,
 ) -> None:
     """Verification is of bytes. That they belong here is for whoever opens the database."""

@@ -100,7 +100,7 @@ def test_a_membership_is_the_bytes_that_protobuf_gives_today(
 
 @settings(max_examples=50)
 @given(messages(pb.Command.DESCRIPTOR))
-def test_the_callers_own_name_is_no_part_of_a_command(command: pb.Command) -> None:
+def test_the_idempotency_key_is_no_part_of_a_command(command: pb.Command) -> None:
     written = command_bytes(command)
     command.idempotency_key, command.idempotency_ttl_ms = b"order-17", 5_000
     assert command_bytes(command) == written
