@@ -60,24 +60,24 @@ class Settings:
     )
     client_listen: str = setting("", "host:port for clients; default 127.0.0.1:<7410 + node_id>")
     peer_listen: str = setting("", "host:port for other nodes; default 127.0.0.1:<7510 + node_id>")
-    client_advertise: str = setting("", "host:port that clients are told; default client_listen")
-    peer_advertise: str = setting("", "host:port that other nodes are told; default peer_listen")
+    client_advertise: str = setting("", "host:port that clients connect to; default client_listen")
+    peer_advertise: str = setting("", "host:port that peers connect to; default peer_listen")
     initial_members: Mapping[int, Address] = field(
         default_factory=dict,
         metadata={"doc": "the cluster's first nodes: id=peer_host:port/client_host:port,..."},
     )
     bootstrap_without: str = setting(
         "",
-        "ids of first nodes that will never come, with a comma between: found the cluster without"
-        " them, though nobody can say whether their disks are empty",
+        "comma-separated ids of initial members that will never start: found the cluster without"
+        " them, although their disks can't be checked",
     )
     cluster_secret_file: str = setting(
         "",
-        "file with the secret by which nodes know each other; the same on every node, required"
-        " where peer_listen is no loopback address",
+        "file with the secret that authenticates nodes; the same on every node, required unless"
+        " peer_listen is a loopback address",
     )
     join: str = setting(
-        "", "client addresses of members of a running cluster to join, with commas between"
+        "", "comma-separated client addresses of members of a running cluster to join"
     )
     allow_insecure_network: bool = setting(
         False, "listen off loopback although nothing is encrypted or authenticated"
@@ -92,8 +92,8 @@ class Settings:
     )
     leader_lease: bool = setting(
         False,
-        "reads of level leader_lease trust clocks: rates within 10 %, none that stands still;"
-        " set it on every node, with the same timing, before the first such read",
+        "allow reads of level leader_lease, which assume clock rates within 10 %; set it on every"
+        " node, with the same timing, before the first such read",
     )
     uncommitted_bytes_max: int = setting(
         64 << 20,
@@ -115,8 +115,8 @@ class Settings:
     )
     disk_reserve_bytes: int = setting(
         128 << 20,
-        "file in the data directory, at most an eighth of its disk, that a node on a full disk"
-        " starts with; with less than that free, puts are refused. 0: none",
+        "file in the data directory, at most an eighth of its disk, that is released so that a node"
+        " on a full disk can start; with less than that free, puts are refused. 0: none",
         minimum=0,
         maximum=1 << 40,
     )
@@ -128,28 +128,28 @@ class Settings:
     )
     watch_buffer_bytes_max: int = setting(
         4 << 20,
-        "events that wait for a slow watch stream; what comes on top is read from history",
+        "events buffered for a slow watch stream; further events are read from history",
         minimum=1 << 10,
         maximum=1 << 30,
     )
     watch_progress_interval_ms: int = setting(
         10_000,
-        "how often a watch that asked for it is told how far it is",
+        "interval of progress notifications to watches that request them",
         minimum=10,
         maximum=3_600_000,
     )
     request_timeout_ms_default: int = setting(
-        5_000, "a request's time where the caller states none", minimum=1, maximum=3_600_000
+        5_000, "the timeout of a request that states none", minimum=1, maximum=3_600_000
     )
     request_timeout_ms_max: int = setting(
-        60_000, "the longest time a caller may state", minimum=1, maximum=3_600_000
+        60_000, "the longest timeout that a request may state", minimum=1, maximum=3_600_000
     )
     log_level: str = setting("info", "debug, info, warning or error")
     log_format: str = setting("console", "console or json")
     trace_messages: str = setting(
         "",
         "file for each Raft message sent and received, with its vector clock; default: none."
-        " Costs CPU, for finding out what happened",
+        " Costs CPU, for debugging",
     )
     trace_messages_bytes_max: int = setting(
         64 << 20,

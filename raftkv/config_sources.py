@@ -1,7 +1,7 @@
 """The sources of settings: flag over environment over file over default, each with its origin.
 
-Knows TOML, `RAFTKV_*` and the text forms of values; what a value may be is `raftkv.config`'s
-business. Nothing unknown is ignored: a misspelt setting stops the start.
+It reads TOML, `RAFTKV_*` variables and the text forms of values; `raftkv.config` validates them. An
+unknown setting is an error.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ ALLOWED: dict[str, frozenset[str]] = {
 }
 WIRE_OF_CLIENTS = {
     f"raftkv.wire.{module}"
-    for module in ("addresses", "failures", "grpc_status", "lock_keys", "ranges", "transactions")
+    for module in ("addresses", "failures", "grpc_status", "lock_keys", "ranges")
 }
 ALLOWED["raftkv.kv"] = frozenset(
     {"raftkv.errors", "raftkv.rpc", "raftkv.raft", "raftkv.versions", "raftkv.wire"}
@@ -183,7 +183,7 @@ SERIALISED: dict[str, str] = {
     "raftkv.kv.validation.check_in_steps": "one node accepts or refuses; no agreement is needed",
     "raftkv.kv.validation.check_command": "as check_in_steps",
     "raftkv.kv.validation.check_read_transaction": "as check_in_steps, of a read",
-    "raftkv.kv.commands.CommandRunner._run_named": "a result, remembered to be returned",
+    "raftkv.kv.commands.CommandRunner._run_with_key": "a result, remembered to be returned",
     "raftkv.kv.machine.StateMachine._run_batch": "a result, returned and remembered for that",
     "raftkv.kv.machine._refusal": "a result, returned",
     "raftkv.node.driver.Driver._propose": "an entry, written by its leader for all nodes",

@@ -1,4 +1,4 @@
-"""The guard in front of other stores: no write under an older token, whatever happens."""
+"""The fencing guard admits no write with an older token."""
 
 from __future__ import annotations
 

@@ -15,8 +15,7 @@ from raftkv.client.settings import ClientSettings
 from raftkv.errors import InvalidRequest, TooLarge
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.wire import ranges
-from raftkv.wire.ranges import NO_END
-from raftkv.wire.transactions import check_reads_only
+from raftkv.wire.ranges import NO_END, check_reads_only
 
 
 def put_piece(

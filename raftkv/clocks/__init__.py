@@ -32,11 +32,10 @@ gRPC carries them in metadata: `raftkv.clocks.grpc_sync` and `raftkv.clocks.grpc
 keys). `stamp(clock)` is a structlog processor; raftkv stamps its own log lines with it.
 """
 
+from raftkv.clocks.clock import HybridClock, LamportClock, VectorClock, stamp, wall_clock_ms
 from raftkv.clocks.durable import DurableHybridClock, DurableLamportClock, DurableVectorClock
-from raftkv.clocks.holders import HybridClock, LamportClock, VectorClock, wall_clock_ms
 from raftkv.clocks.hybrid import HybridTime
 from raftkv.clocks.lamport import LamportTime
-from raftkv.clocks.log_stamp import stamp
 from raftkv.clocks.vector import Order, VectorTime
 from raftkv.errors import ClockDrift, ClocksIncomparable
 

@@ -23,8 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from raftkv.arguments import to_callable, to_int64, to_path, to_text
-from raftkv.clocks.clock_file import ClockFile
-from raftkv.clocks.holders import (
+from raftkv.clocks.clock import (
     DRIFT_MS_MAX,
     HybridClock,
     LamportClock,
@@ -32,6 +31,7 @@ from raftkv.clocks.holders import (
     VectorClock,
     wall_clock_ms,
 )
+from raftkv.clocks.clock_file import ClockFile
 from raftkv.clocks.hybrid import LOGICAL_MAX, HybridTime
 from raftkv.clocks.lamport import LamportTime
 from raftkv.clocks.vector import VectorTime

@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 
 from raftkv.clocks.grpc_sync import with_behavior
-from raftkv.clocks.metadata import AnyClock, stamped, take_over
+from raftkv.clocks.metadata import AnyClock, receive_from, stamped
 
 
 def client_interceptors(clock: AnyClock) -> list[Any]:
@@ -57,7 +57,7 @@ class _AsyncClientInterceptor:
         try:
             asking.send(None)
         except StopIteration as answer:
-            take_over(self._clock, answer.value)
+            receive_from(self._clock, answer.value)
         finally:
             asking.close()
 
@@ -91,7 +91,7 @@ class _AsyncServerInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        take_over(self._clock, handler_call_details.invocation_metadata)
+        receive_from(self._clock, handler_call_details.invocation_metadata)
         return with_behavior(handler, self._wrap)
 
     def _wrap(self, behavior: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from raftkv.clocks.metadata import AnyClock, stamped, take_over
+from raftkv.clocks.metadata import AnyClock, receive_from, stamped
 
 
 def client_interceptors(clock: AnyClock) -> list[Any]:
@@ -110,7 +110,7 @@ class _Answer:
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
-            take_over(self._clock, self._call.trailing_metadata())
+            receive_from(self._clock, self._call.trailing_metadata())
 
 
 class _SyncServerInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
@@ -125,7 +125,7 @@ class _SyncServerInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         handler = continuation(handler_call_details)
         if handler is None:
             return None
-        take_over(self._clock, handler_call_details.invocation_metadata)
+        receive_from(self._clock, handler_call_details.invocation_metadata)
         return with_behavior(handler, lambda behavior: _stamping(behavior, handler, self._clock))
 
 

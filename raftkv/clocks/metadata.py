@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from raftkv.clocks.holders import HybridClock, LamportClock, VectorClock
+from raftkv.clocks.clock import HybridClock, LamportClock, VectorClock
 from raftkv.clocks.hybrid import HybridTime
 from raftkv.clocks.lamport import LamportTime
 from raftkv.clocks.vector import VectorTime
@@ -47,7 +47,7 @@ def stamped(clock: AnyClock, metadata: Iterable[tuple[str, str | bytes]] | None)
     return (*rest, (key, data)) if len(data) <= STAMP_BYTES_MAX else rest
 
 
-def take_over(clock: AnyClock, metadata: Iterable[tuple[str, str | bytes]] | None) -> None:
+def receive_from(clock: AnyClock, metadata: Iterable[tuple[str, str | bytes]] | None) -> None:
     """Receive the time in the metadata, if there is a valid one.
 
     Raises `StorageError` if the clock is durable and its disk fails.

@@ -70,11 +70,11 @@ class Budget:
             and self.replaced_left >= REPLACED_BYTES_MAX
         )
 
-    def take_key_value(self, key: bytes, record: bytes) -> None:
+    def count_key_value(self, key: bytes, record: bytes) -> None:
         """Count one KeyValue of the reply. Raises `TooLarge` if it does not fit."""
-        self.take(key_value_bytes(key, record))
+        self.count_bytes(key_value_bytes(key, record))
 
-    def take(self, size_bytes: int) -> None:
+    def count_bytes(self, size_bytes: int) -> None:
         """Count a part of the reply. Raises `TooLarge` if it does not fit."""
         self.bytes_left -= size_bytes
         if self.bytes_left < 0:
@@ -88,7 +88,7 @@ class Budget:
             bytes_max=self.bytes_max,
         )
 
-    def look_at(self, rows: int) -> bool:
+    def count_rows(self, rows: int) -> bool:
         """Count rows that were scanned, see `rows_of`. Returns True if the step is over: pause now.
 
         Raises `TooManyKeys`, or `Overloaded` if earlier commands of the batch used some of them.
@@ -108,14 +108,14 @@ class Budget:
                 )
             )
 
-    def look_at_value(self, record: bytes | None) -> None:
+    def count_value(self, record: bytes | None) -> None:
         """Count the record that a command on one key has read, if it is large."""
         if record is not None and len(record) >= BYTES_PER_ROW:
             rows = len(record) // BYTES_PER_ROW
             self.pace.add(rows)
             self._take_rows(rows)
 
-    def replace(self, size_bytes: int) -> None:
+    def count_replaced(self, size_bytes: int) -> None:
         """Count old versions, before they move to history.
 
         Raises `TooLarge`, or `Overloaded` if earlier commands of the batch used some of the bytes.

@@ -69,8 +69,8 @@ class CommandRunner:
             for command in together:
                 result = add()
                 if command.idempotency_key:
-                    yield from self._run_named(command, result, execution)
-                elif command.fences or not self._put_plainly(command.put, result, budget):
+                    yield from self._run_with_key(command, result, execution)
+                elif command.fences or not self._put_fast(command.put, result, budget):
                     yield from self._run(command, result, execution)
                 if spend(COMMAND_UNITS):
                     yield
@@ -96,7 +96,7 @@ class CommandRunner:
         while (lease := self.leases.expired()) is not None:
             yield from self._end_lease(lease, budget)
 
-    def keep_up(self) -> Steps[None]:
+    def run_upkeep(self) -> Steps[None]:
         """Remove some expired rows: leases with their keys, each lease in a revision of its own,
         then idempotency keys, then old versions.
         """
@@ -113,7 +113,7 @@ class CommandRunner:
             self.compaction.step(rows_left)
 
     def upkeep_is_due(self, time_ms: int) -> bool:
-        """Whether `keep_up` would remove anything at this cluster time."""
+        """Whether `run_upkeep` would remove anything at this cluster time."""
         deadlines = (self.leases.next_deadline_ms(), self.idempotency_keys.first_deadline_ms)
         return self.compaction.under_way or any(
             deadline_ms is not None and deadline_ms <= time_ms for deadline_ms in deadlines
@@ -135,7 +135,7 @@ class CommandRunner:
 
     # ---- commands ------------------------------------------------------------------
 
-    def _put_plainly(self, put: kv_pb2.Put, result: kv_pb2.Result, budget: Budget) -> bool:
+    def _put_fast(self, put: kv_pb2.Put, result: kv_pb2.Result, budget: Budget) -> bool:
         """The fast path for a put without options, which most commands are.
 
         Returns False, with no effect, for any other command; its `put` field reads as an empty put.
@@ -158,7 +158,7 @@ class CommandRunner:
         meta.revision = revision
         return True
 
-    def _run_named(
+    def _run_with_key(
         self, command: kv_pb2.Command, result: kv_pb2.Result, execution: Execution
     ) -> Steps[None]:
         budget = execution.budget
@@ -167,7 +167,7 @@ class CommandRunner:
             if first is not None:
                 result.MergeFromString(first)
                 # Not by the length of `first`, which depends on this node's protobuf library.
-                budget.take(result_size_bytes(result))
+                budget.count_bytes(result_size_bytes(result))
                 return
             if self.bounded:
                 self.idempotency_keys.require_room()

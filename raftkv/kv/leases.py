@@ -182,22 +182,22 @@ class Leases:
         living, and `expired` continues to return it.
         """
         prefix = lease_key(lease)
-        doomed: list[tuple[bytes, bytes]] = []
+        attached: list[tuple[bytes, bytes]] = []
         whole = True
         for row, _ in self._overlay.scan(Family.LEASE_KEYS, prefix, prefix_end(prefix)):
             key = row[len(prefix) :]
             record = writer.get(key)
             if record is None:
                 continue
-            if len(doomed) >= budget.deletions_left or len(record) > budget.replaced_left:
+            if len(attached) >= budget.deletions_left or len(record) > budget.replaced_left:
                 whole = False
                 break
-            budget.replace(len(record))
-            doomed.append((key, record))
+            budget.count_replaced(len(record))
+            attached.append((key, record))
             if budget.pace.spend(1):
                 yield
-        budget.deletions_left -= len(doomed)
-        for key, record in doomed:
+        budget.deletions_left -= len(attached)
+        for key, record in attached:
             writer.delete(key, record)
             if budget.pace.spend(CHANGE_UNITS):
                 yield
@@ -206,8 +206,8 @@ class Leases:
         if whole:
             self._rows[prefix] = None
             self.sizes.forget(lease)
-            if len(doomed) >= REMOVED_AT_ONCE_MIN:
-                rows = [prefix + key for key, _ in doomed]
+            if len(attached) >= REMOVED_AT_ONCE_MIN:
+                rows = [prefix + key for key, _ in attached]
                 self._overlay.removes(Family.LEASE_KEYS, rows)
         else:
             self._put(lease, found.ttl_ms, min(found.deadline_ms, self._meta.time_ms))

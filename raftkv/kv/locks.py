@@ -151,7 +151,7 @@ def acquire(execution: Execution, request: kv_pb2.Acquire, result: kv_pb2.Result
     found = yield from holder(writer.overlay, request.name, heads, budget.pace)
     answer.held = found is None
     if found is not None:
-        budget.take_key_value(found.key, found.record)
+        budget.count_key_value(found.key, found.record)
         fill_key_value(answer.holder, found.key, found.record)
         if request.only_if_free:
             return

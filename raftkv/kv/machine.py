@@ -243,7 +243,7 @@ class StateMachine:
         if not self._runner.bounded:
             yield from self._runner.end_expired_leases()
         elif not stamped.submissions:
-            yield from self._runner.keep_up()
+            yield from self._runner.run_upkeep()
         for submission in stamped.submissions:
             result = yield from self._run_submission(submission.commands)
             applied.append(Applied(entry.index, submission.origin, submission.number, result))

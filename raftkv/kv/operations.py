@@ -22,7 +22,7 @@ def put(execution: Execution, request: kv_pb2.Put, result: kv_pb2.Result) -> Non
     writer, budget = execution.writer, execution.budget
     key = request.key
     old = writer.get(key)
-    budget.look_at_value(old)
+    budget.count_value(old)
     value, lease = request.value, request.lease
     if lease:
         _require_lease(execution, lease, old)
@@ -37,10 +37,10 @@ def put(execution: Execution, request: kv_pb2.Put, result: kv_pb2.Result) -> Non
         if request.ignore_lease:
             lease = lease_of(old)
     if request.prev_kv and old is not None:
-        budget.take_key_value(key, old)
+        budget.count_key_value(key, old)
         fill_key_value(result.put.prev_kv, key, old)
     if old is not None:
-        budget.replace(len(old))
+        budget.count_replaced(len(old))
     writer.put(key, value, lease, old)
     result.revision = writer.revision
 
@@ -61,27 +61,27 @@ def delete_range(
     answer = result.delete_range
     if not range_end:
         record = writer.get(key)
-        doomed = [] if record is None else [(key, record)]
-        budget.replace(0 if record is None else len(record))
+        rows = [] if record is None else [(key, record)]
+        budget.count_replaced(0 if record is None else len(record))
     else:
-        doomed, answer.more = yield from _doomed(execution, request)
-    answer.deleted = len(doomed)
+        rows, answer.more = yield from _keys_to_delete(execution, request)
+    answer.deleted = len(rows)
     if request.prev_kv:
-        for old_key, old in doomed:
-            budget.take_key_value(old_key, old)
+        for old_key, old in rows:
+            budget.count_key_value(old_key, old)
             fill_key_value(answer.prev_kvs.add(), old_key, old)
             if budget.pace.spend(1):
                 yield
-    for old_key, old in doomed:
+    for old_key, old in rows:
         writer.delete(old_key, old)
         if budget.pace.spend(CHANGE_UNITS):
             yield
-    if len(doomed) >= REMOVED_AT_ONCE_MIN and budget.bounded:
-        writer.overlay.removes(Family.CURRENT, [old_key for old_key, _ in doomed])
+    if len(rows) >= REMOVED_AT_ONCE_MIN and budget.bounded:
+        writer.overlay.removes(Family.CURRENT, [old_key for old_key, _ in rows])
     result.revision = writer.visible_revision
 
 
-def _doomed(
+def _keys_to_delete(
     execution: Execution, request: kv_pb2.DeleteRange
 ) -> Steps[tuple[list[tuple[bytes, bytes]], bool]]:
     """The keys to delete, with their records, and whether the limit leaves keys of the range.
@@ -96,7 +96,7 @@ def _doomed(
         )
     keys_max = min(limit or UNBOUNDED, budget.deletions_left)
     reply_left = budget.bytes_left if request.prev_kv and limit else UNBOUNDED
-    doomed: list[tuple[bytes, bytes]] = []
+    rows: list[tuple[bytes, bytes]] = []
     size_bytes = 0
     for key, record in execution.writer.overlay.scan(
         Family.CURRENT, request.key, exclusive_end(request.key, request.range_end)
@@ -107,20 +107,20 @@ def _doomed(
             or rows_of(record) > budget.rows_left
             or reply_left < 0
         )
-        if full or len(doomed) >= keys_max:
-            if limit and doomed:
+        if full or len(rows) >= keys_max:
+            if limit and rows:
                 more = True
                 break
             raise budget.too_many_deletions()
-        doomed.append((key, record))
+        rows.append((key, record))
         size_bytes += len(record)
-        if budget.look_at(rows_of(record)):
+        if budget.count_rows(rows_of(record)):
             yield
     else:
         more = False
-    budget.deletions_left -= len(doomed)
-    budget.replace(size_bytes)
-    return doomed, more
+    budget.deletions_left -= len(rows)
+    budget.count_replaced(size_bytes)
+    return rows, more
 
 
 def compare_and_swap(
@@ -129,13 +129,13 @@ def compare_and_swap(
     writer, budget = execution.writer, execution.budget
     key = request.key
     old = writer.get(key)
-    budget.look_at_value(old)
+    budget.count_value(old)
     swapped = _is_as_expected(request, old)
     if swapped:
         if request.lease:
             _require_lease(execution, request.lease, old)
         if old is not None:
-            budget.replace(len(old))
+            budget.count_replaced(len(old))
         writer.put(key, request.new_value, request.lease, old)
         current = writer.get(key)
     else:
@@ -144,7 +144,7 @@ def compare_and_swap(
     answer.swapped = swapped
     if current is not None:
         if not swapped:
-            budget.take_key_value(key, current)
+            budget.count_key_value(key, current)
         fill_key_value(answer.current, key, current)
     result.revision = writer.visible_revision
 

@@ -126,14 +126,14 @@ def _fill(
     for row in rows:
         looked_at += rows_of(row[1])
         if looked_at >= ROWS_AT_ONCE:
-            if budget.look_at(looked_at):
+            if budget.count_rows(looked_at):
                 yield
             looked_at = 0
         if row[1]:
             count += 1
             if selection is not None:
                 selection.offer(row)
-    budget.look_at(looked_at)
+    budget.count_rows(looked_at)
     result.count = count
     if selection is not None:
         yield from selection.fill(result)
@@ -158,9 +158,9 @@ def _fill_page(
             result.more = True
             result.next_key = last + b"\0" if key == last else key
             if result.next_key == request.key:
-                budget.look_at(cost)  # raises, because the page would be empty
+                budget.count_rows(cost)  # raises, because the page would be empty
             return
-        if budget.look_at(cost):
+        if budget.count_rows(cost):
             yield
         if record:
             result.count += 1
@@ -168,7 +168,7 @@ def _fill_page(
             returned += 1
             last = key
             if not count_only:
-                budget.take_key_value(key, shown)
+                budget.count_key_value(key, shown)
                 fill_key_value(add(), key, record, keys_only=keys_only)
 
 
@@ -249,7 +249,7 @@ class _Selection:
 
     def _charge(self, row: Row) -> None:
         key, record = row
-        self._budget.take_key_value(key, record[:VERSION_BYTES] if self._keys_only else record)
+        self._budget.count_key_value(key, record[:VERSION_BYTES] if self._keys_only else record)
 
 
 def _filter(request: kv_pb2.Range) -> Callable[[bytes], bool] | None:

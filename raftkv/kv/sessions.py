@@ -41,7 +41,7 @@ def remembered_bytes(results: Iterable[kv_pb2.Result], read_bytes: int) -> int:
     )
 
 
-class _Memory:
+class _Session:
     """One session: the kept sequences, and the highest one that the client has acknowledged."""
 
     __slots__ = ("acknowledged", "bytes", "sizes")
@@ -80,58 +80,58 @@ class Sessions:
     def __init__(self, overlay: Overlay) -> None:
         self._overlay = overlay
         self._rows = overlay.changes[Family.SESSIONS]
-        self._memories: dict[int, _Memory] = {}
+        self._sessions: dict[int, _Session] = {}
         self._results = 0
         self._bytes = 0
         for key, row in overlay.scan(Family.SESSIONS, b"", None):
             session, sequence = split_session_key(key)
-            memory = self._memory(session)
+            kept = self._session(session)
             acknowledged, size_bytes, _ = unpack_session(row)
-            self._count(memory, sequence, size_bytes)
-            memory.acknowledged = max(memory.acknowledged, acknowledged)
+            self._count(kept, sequence, size_bytes)
+            kept.acknowledged = max(kept.acknowledged, acknowledged)
 
     def result(self, session: int, sequence: int) -> bytes | None:
         """The batch's result, None if the batch has not run or its result is forgotten."""
-        memory = self._memories.get(session)
-        if memory is None or sequence not in memory.sizes:
+        kept = self._sessions.get(session)
+        if kept is None or sequence not in kept.sizes:
             return None
         row = self._overlay.get(Family.SESSIONS, session_key(session, sequence))
         return unpack_session(row)[2] if row is not None else None
 
     def acknowledged(self, session: int) -> int:
         """The results of all sequences <= this were received by the client and are forgotten."""
-        memory = self._memories.get(session)
-        return memory.acknowledged if memory is not None else 0
+        kept = self._sessions.get(session)
+        return kept.acknowledged if kept is not None else 0
 
     def acknowledge(self, session: int, acknowledged: int) -> None:
         """The client has received the results of all sequences <= `acknowledged`."""
-        memory = self._memory(session)
-        for sequence in memory.acknowledged_by(acknowledged):
-            self._drop(session, memory, sequence)
-        memory.acknowledged = max(memory.acknowledged, acknowledged)
+        kept = self._session(session)
+        for sequence in kept.acknowledged_by(acknowledged):
+            self._drop(session, kept, sequence)
+        kept.acknowledged = max(kept.acknowledged, acknowledged)
 
     def is_full(self, session: int, acknowledged: int) -> bool:
         """Whether the session has no room for a result, even after this acknowledgement."""
-        memory = self._memories.get(session)
-        if memory is None or len(memory.sizes) < SESSION_RESULTS_MAX:
+        kept = self._sessions.get(session)
+        if kept is None or len(kept.sizes) < SESSION_RESULTS_MAX:
             return False
-        return all(sequence > acknowledged for sequence in memory.sizes)
+        return all(sequence > acknowledged for sequence in kept.sizes)
 
     def require_room(self, session: int, acknowledged: int) -> None:
         """Raise `Overloaded` if the results have reached one of their bounds, even after this
         acknowledgement.
         """
-        memory = self._memories.get(session)
-        if memory is None:
-            if len(self._memories) >= SESSIONS_MAX:
+        kept = self._sessions.get(session)
+        if kept is None:
+            if len(self._sessions) >= SESSIONS_MAX:
                 raise _full(f"{SESSIONS_MAX} sessions are in use, as many as may be")
             freed: list[int] = []
         else:
-            freed = memory.acknowledged_by(acknowledged)
-        freed_bytes = sum(memory.sizes[sequence] for sequence in freed) if memory else 0
-        if memory is not None and memory.bytes - freed_bytes >= SESSION_RESULT_BYTES_MAX:
+            freed = kept.acknowledged_by(acknowledged)
+        freed_bytes = sum(kept.sizes[sequence] for sequence in freed) if kept else 0
+        if kept is not None and kept.bytes - freed_bytes >= SESSION_RESULT_BYTES_MAX:
             raise _full(
-                f"session {session} has {memory.bytes} bytes of results that were not acknowledged"
+                f"session {session} has {kept.bytes} bytes of results that were not acknowledged"
                 " (its bound)"
             )
         if (
@@ -147,38 +147,38 @@ class Sessions:
         self, session: int, sequence: int, result: bytes, size_bytes: int | None = None
     ) -> None:
         """Keep the result of a batch that has run, and its counted size (None: not counted)."""
-        memory = self._memory(session)
-        self._count(memory, sequence, size_bytes or 0)
+        kept = self._session(session)
+        self._count(kept, sequence, size_bytes or 0)
         self._rows[session_key(session, sequence)] = pack_session(
-            memory.acknowledged, size_bytes, result
+            kept.acknowledged, size_bytes, result
         )
 
     def forget(self, session: int) -> None:
         """The session has ended."""
-        memory = self._memories.get(session)
-        if memory is not None:
-            for sequence in list(memory.sizes):
-                self._drop(session, memory, sequence)
-            del self._memories[session]
+        kept = self._sessions.get(session)
+        if kept is not None:
+            for sequence in list(kept.sizes):
+                self._drop(session, kept, sequence)
+            del self._sessions[session]
 
-    def _count(self, memory: _Memory, sequence: int, size_bytes: int) -> None:
-        memory.sizes[sequence] = size_bytes
-        memory.bytes += size_bytes
+    def _count(self, kept: _Session, sequence: int, size_bytes: int) -> None:
+        kept.sizes[sequence] = size_bytes
+        kept.bytes += size_bytes
         self._results += 1
         self._bytes += size_bytes
 
-    def _drop(self, session: int, memory: _Memory, sequence: int) -> None:
-        size_bytes = memory.sizes.pop(sequence)
-        memory.bytes -= size_bytes
+    def _drop(self, session: int, kept: _Session, sequence: int) -> None:
+        size_bytes = kept.sizes.pop(sequence)
+        kept.bytes -= size_bytes
         self._results -= 1
         self._bytes -= size_bytes
         self._rows[session_key(session, sequence)] = None
 
-    def _memory(self, session: int) -> _Memory:
-        memory = self._memories.get(session)
-        if memory is None:
-            memory = self._memories[session] = _Memory()
-        return memory
+    def _session(self, session: int) -> _Session:
+        kept = self._sessions.get(session)
+        if kept is None:
+            kept = self._sessions[session] = _Session()
+        return kept
 
 
 def _full(what: str) -> Overloaded:

@@ -74,7 +74,7 @@ def _run(execution: Execution, path: Path, result: kv_pb2.Result) -> Steps[None]
     budget, answer = execution.budget, result.transaction
     answer.succeeded = path.succeeded
     for position, operation in enumerate(path.operations):
-        if budget.look_at(1) or budget.pace.spend(COMMAND_UNITS):
+        if budget.count_rows(1) or budget.pace.spend(COMMAND_UNITS):
             yield
         nested, response = path.nested.get(position), answer.responses.add()
         match operation.WhichOneof("operation"):
@@ -126,7 +126,7 @@ def _fill(
     answer.SetInParent()
     answer.succeeded = path.succeeded
     for position, operation in enumerate(path.operations):
-        if budget.look_at(1):
+        if budget.count_rows(1):
             yield
         response = answer.responses.add(revision=result.revision)
         nested = path.nested.get(position)
@@ -153,7 +153,7 @@ def all_hold(view: StateReader, compares: Iterable[kv_pb2.Compare], budget: Budg
     for compare in compares:
         if not compare.range_end:
             record = view.get(Family.CURRENT, compare.key)
-            if budget.look_at(rows_of(record or b"")):
+            if budget.count_rows(rows_of(record or b"")):
                 yield
             if not _record_holds(compare, record):
                 return False
@@ -168,7 +168,7 @@ def _range_holds(view: StateReader, compare: kv_pb2.Compare, budget: Budget) -> 
         Family.CURRENT, compare.key, exclusive_end(compare.key, compare.range_end)
     ):
         empty = False
-        if budget.look_at(rows_of(record)):
+        if budget.count_rows(rows_of(record)):
             yield
         if not _record_holds(compare, record):
             return False

@@ -26,8 +26,7 @@ from raftkv.kv.limits import (
 from raftkv.kv.pace import Pace, Steps, run
 from raftkv.rpc.v1 import kv_pb2
 from raftkv.wire.lock_keys import entry_key
-from raftkv.wire.ranges import exclusive_end
-from raftkv.wire.transactions import check_reads_only
+from raftkv.wire.ranges import check_reads_only, exclusive_end
 
 UNITS_PER_CHECK: Final = 4
 """The cost of the check of one operation, in units of a step."""

@@ -31,8 +31,8 @@ _MASK_DELTA = 0xA282EAD8
 def verify_records(path: Path) -> Generator[int, None, int | None]:
     """Check every record that the file has now, by windows; yields the bytes of each.
 
-    Returns where a record begins that the end of the file cuts short: somebody is writing it, or
-    its length is not what was written, or the power went. None: there is no such record.
+    Returns the offset of a record that the end of the file cuts short, None if there is none. Such
+    a record is being written, or has a damaged length, or was torn by a power cut.
     Raises `DamagedData`, and `OSError` if the disk can't read the file.
     """
     size = path.stat().st_size

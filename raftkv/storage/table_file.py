@@ -15,6 +15,9 @@ Source: RocksDB's table/format.cc and table/block_based (format version 5).
 
 from __future__ import annotations
 
+import errno
+import mmap
+import os
 import struct
 from collections.abc import Iterator
 from itertools import chain
@@ -25,7 +28,6 @@ from lz4.block import LZ4BlockError, decompress
 from xxhash import xxh3_64_intdigest
 
 from raftkv.errors import DamagedData
-from raftkv.storage.disk_reader import DiskReader
 
 FORMAT_VERSION = 5
 """The version of the tables that we write. Other versions have other footers."""
@@ -201,3 +203,53 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         shift += 7
         at += 1
     return number | byte << shift, at + 1
+
+
+_ALIGNMENT_BYTES = 4096
+_O_DIRECT: int = getattr(os, "O_DIRECT", 0)
+
+
+class DiskReader:
+    """Reads parts of files from the disk itself, with O_DIRECT where the file system supports it.
+
+    The page cache may still have the written bytes when the disk no longer does, and pages that are
+    read once a day should not fill it. The reader keeps no file open. It is for one thread, and for
+    files that are not written any more.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = mmap.mmap(-1, _ALIGNMENT_BYTES)
+        self._flags = os.O_RDONLY | os.O_CLOEXEC | _O_DIRECT
+
+    def read(self, path: Path, offset: int, size: int) -> memoryview:
+        """`size` bytes from `offset`, fewer if the file ends before; valid until the next call.
+
+        Raises `OSError`.
+        """
+        start = offset - offset % _ALIGNMENT_BYTES
+        length = -(-(offset + size - start) // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+        if len(self._buffer) < length:
+            self._buffer = mmap.mmap(-1, length)
+        try:
+            end = start + self._fill(path, start, length)
+        except OSError as error:
+            if error.errno != errno.EINVAL or not self._flags & _O_DIRECT:
+                raise
+            self._flags &= ~_O_DIRECT
+            end = start + self._fill(path, start, length)
+        return memoryview(self._buffer)[offset - start : min(offset + size, end) - start]
+
+    def _fill(self, path: Path, start: int, length: int) -> int:
+        """Read into the buffer. Returns the number of bytes."""
+        file = os.open(path, self._flags)
+        try:
+            filled = 0
+            with memoryview(self._buffer) as buffer:
+                while filled < length:
+                    count = os.preadv(file, [buffer[filled:length]], start + filled)
+                    filled += count
+                    if count == 0 or count % _ALIGNMENT_BYTES:
+                        break  # the end of the file
+            return filled
+        finally:
+            os.close(file)

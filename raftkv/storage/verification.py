@@ -17,10 +17,9 @@ from pathlib import Path
 
 from raftkv.errors import DamagedData
 from raftkv.files import from_os_error
-from raftkv.storage.disk_reader import DiskReader
 from raftkv.storage.ports import Slice, Verification
 from raftkv.storage.record_file import damaged_record, verify_records
-from raftkv.storage.table_file import verify_table
+from raftkv.storage.table_file import DiskReader, verify_table
 from raftkv.storage.writer import WriterThread
 
 SLICE_BYTES_MIN = 256 << 10

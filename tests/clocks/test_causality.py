@@ -1,4 +1,4 @@
-"""Clocks against the truth: random executions whose causal order is known from their messages."""
+"""Clocks in random executions whose causal order is known from their messages."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Execution:
         }
 
     def step(self, place: str, passed_ms: int, skew_ms: int, message: int | None) -> None:
-        """An event at the place; the receipt of what event `message` sent, if that is given."""
+        """An event at the process: the arrival of what event `message` sent, if that is given."""
         self._true_ms += passed_ms
         self._skew_ms[place] = skew_ms
         before = [event for event in (self._latest[place], message) if event is not None]

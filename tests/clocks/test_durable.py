@@ -1,4 +1,5 @@
-"""Durable clocks: a crash at any instant leaves one that repeats no time and forgets no cause."""
+"""Durable clocks: after a crash at any instant no time is repeated and no received count is
+lost."""
 
 from __future__ import annotations
 

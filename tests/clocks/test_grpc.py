@@ -1,4 +1,4 @@
-"""Clocks travel both ways with every kind of gRPC call, and no stranger's stamp breaks one."""
+"""Every kind of gRPC call carries clocks both ways, and an invalid time breaks no call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The laws of each kind of time, on whatever values there are."""
+"""The laws of each kind of time, on random values."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_truncated_bytes_of_a_vector_are_no_other_vector(time: VectorTime, kept:
     data = time.encode()
     assume(kept < len(data))
     with contextlib.suppress(InvalidRequest):
-        # What can't be told is a vector with fewer retired names: nothing but the end says so.
+        # Bytes without the last retired names are undetectable: they encode a valid vector.
         assert VectorTime.decode(data[:kept]).counts == time.counts
 
 

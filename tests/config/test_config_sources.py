@@ -1,4 +1,4 @@
-"""Every value knows where it comes from, and a misspelt one stops the start."""
+"""Every setting has an origin, and a misspelt name is an error."""
 
 from __future__ import annotations
 

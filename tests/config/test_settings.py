@@ -1,4 +1,4 @@
-"""Settings that exist can be started with; the others say what to do."""
+"""Valid settings start a node; invalid ones raise an error with the fix."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_all_nodes_of_a_cluster_compute_the_same_identity() -> None:
 def test_clusters_with_different_names_have_different_ids_whatever_their_members() -> None:
     named, other = Settings(initial_members=THREE), Settings(cluster_name="other")
     assert named.cluster_id != other.cluster_id
-    # Two of one name are told apart by their incarnations: members and addresses may change.
+    # Clusters of one name differ by their incarnations: members and addresses may change.
     assert named.cluster_id == Settings().cluster_id
 
 

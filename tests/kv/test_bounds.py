@@ -1,4 +1,5 @@
-"""What one command, batch, session or caller can make the state machine do, from BOUNDED on."""
+"""Bounds of commands, batches, sessions and idempotency keys, from the cluster version BOUNDED
+on."""
 
 from __future__ import annotations
 
@@ -279,7 +280,7 @@ def test_a_lease_expires_at_its_deadline_and_the_next_upkeep_deletes_its_keys(db
     assert db.value(b"k") == b""
     assert db.machine.upkeep_is_due(5_000)
 
-    assert db.keep_up() == 1
+    assert db.run_upkeep() == 1
     assert db.get(b"k") is None
     assert rows(db.store, Family.LEASES) == rows(db.store, Family.LEASE_KEYS) == []
     assert not db.machine.upkeep_is_due(1 << 40)
@@ -292,7 +293,7 @@ def test_a_restart_between_its_deadline_and_its_removal_changes_nothing(db: Driv
     db.do(put(b"x"))
     db.restart()
     assert db.do(renew(lease)).failure.reason == "LEASE_NOT_FOUND"
-    db.keep_up()
+    db.run_upkeep()
     assert db.get(b"k") is None
 
 
@@ -319,7 +320,7 @@ def test_a_lease_with_many_keys_expires_at_once_and_is_deleted_in_steps(
     assert (len(keys_of(db)), db.machine.revision) == (2, revision + 1)
     assert db.do(renew(lease)).failure.reason == "LEASE_NOT_FOUND"
     db.restart()
-    assert db.keep_up() == 1
+    assert db.run_upkeep() == 1
     assert (keys_of(db), db.machine.revision) == ([], revision + 2)
     assert rows(db.store, Family.LEASES) == []
 
@@ -331,7 +332,7 @@ def test_upkeep_removes_a_bounded_part_with_each_entry(
     for _ in range(50):
         db.grant(5_000)
     db.time_ms = 5_000
-    assert db.keep_up() == 4  # each lease counts for two rows
+    assert db.run_upkeep() == 4  # each lease counts for two rows
     assert rows(db.store, Family.LEASES) == []
 
 
@@ -346,7 +347,7 @@ def test_only_upkeep_entries_remove_old_versions(db: Driver) -> None:
     db.do(put(b"other"))
     assert rows(db.store, Family.HISTORY) == before
     assert db.machine.upkeep_is_due(0)
-    db.keep_up()
+    db.run_upkeep()
     assert rows(db.store, Family.HISTORY) == []
     assert [row[-1:] for _, row in rows(db.store, Family.CHANGES)] == [b"k", b"r"]
 
@@ -430,7 +431,7 @@ def test_idempotency_keys_are_bounded_until_they_expire(
     assert named(b"3").failure.reason == "OVERLOADED"
     assert named(b"1") == first
     db.time_ms = 1_000
-    db.keep_up()
+    db.run_upkeep()
     assert not named(b"3").HasField("failure")
     assert not named(b"1").HasField("failure")
     assert named(b"4").failure.reason == "OVERLOADED"
@@ -495,14 +496,14 @@ def test_old_values_are_written_early_and_no_read_sees_them(
     revision, index = db.machine.revision, db.machine.applied_index
     before = [run(db.machine.read(whole(revision=each))) for each in range(2, revision + 1)]
     deletion = entry(index + 1, 0, batch(delete(EVERYTHING, EVERYTHING)))
-    ahead = 0
+    early = 0
     for _ in db.machine.apply_in_steps([deletion], no_hash):
-        ahead = max(ahead, len(rows(db.store, Family.HISTORY)))
+        early = max(early, len(rows(db.store, Family.HISTORY)))
         assert [run(db.machine.read(whole(revision=each))) for each in range(2, revision + 1)] == (
             before
         )
         assert run(db.machine.read(whole())).range.count == 10
-    assert ahead > 5
+    assert early > 5
     assert run(db.machine.read(whole())).range.count == 0
     assert run(db.machine.read(whole(revision=revision))).range == before[-1].range
 
@@ -575,9 +576,9 @@ def test_a_run_with_large_results_is_written_and_reported_in_whole_entries(
 ) -> None:
     db.do(put(b"big", b"x" * MIB))
     session = db.grant(5_000)
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     db.machine.set_change_listener(
-        lambda changes: told.append((changes[-1].revision, db.machine.revision))
+        lambda changes: reported.append((changes[-1].revision, db.machine.revision))
     )
     read = pb.Command(transaction=transaction(success=[pb.Range(key=b"big"), put(b"k")]))
     index = db.machine.applied_index
@@ -589,8 +590,8 @@ def test_a_run_with_large_results_is_written_and_reported_in_whole_entries(
     for _ in db.machine.apply_in_steps(entries, lambda each: each):
         seen.add(db.machine.applied_index)
         assert db.machine.applied_hash in (0, db.machine.applied_index)
-    assert [revision for revision, _ in told] == [revision for _, revision in told]
-    assert len(told) > 1
+    assert [revision for revision, _ in reported] == [revision for _, revision in reported]
+    assert len(reported) > 1
     assert db.machine.applied_index == index + 5
     assert db.machine.applied_hash == index + 5
 

@@ -1,4 +1,5 @@
-"""What is refused before the log: limits, malformed requests, duplicate keys (etcd facts 5-8)."""
+"""Requests that are refused before the log: limits, malformed requests, duplicate keys (etcd facts
+5-8)."""
 
 from __future__ import annotations
 
@@ -293,7 +294,7 @@ OPERATION = st.recursive(
 
 
 def runs(branch: list[object]) -> list[list[tuple[str, frozenset[bytes]]]]:
-    """What may be written, in every way in which the nested compares can turn out."""
+    """The possible writes, for each outcome of the nested compares."""
     ways: list[list[tuple[str, frozenset[bytes]]]] = [[]]
     for each in branch:
         if isinstance(each, pb.Operation):

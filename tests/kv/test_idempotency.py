@@ -1,4 +1,4 @@
-"""A caller's own key for a command: within its lifetime the first result comes back."""
+"""Idempotency keys: within its lifetime a repeated key returns the first result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queues of names, tokens and fences, decided inside the state machine."""
+"""Locks: queues, tokens and fences, decided by the state machine."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_a_repeated_acquire_of_a_session_joins_once(db: Driver) -> None:
 
 
 def test_former_holders_of_a_lock_do_not_slow_down_its_current_one(db: Driver) -> None:
-    """A store that keeps deletion markers passes all between the seek and what it finds."""
+    """A seek in a store with deletion markers passes all markers before the row that it finds."""
     lease, seeks = db.grant(60_000), []
     scan = db.machine._store.scan
 
@@ -278,7 +278,7 @@ def command_of(db: Driver, what: str, which: int) -> pb.Command | None:
 
 @given(STEPS)
 def test_the_cache_of_queue_heads_decides_nothing(steps: list[tuple[str, int]]) -> None:
-    """A node that has just started knows nothing of them, and must do exactly what others do."""
+    """A node with an empty cache, after a restart, must apply exactly as the others do."""
     old, young = Driver(), Driver()
     for what, which in steps:
         young.restart()

@@ -1,4 +1,4 @@
-"""An overlay reads as the store will after the write; encodings keep order and come back."""
+"""An overlay reads like the store after the write; encodings keep the order and are reversible."""
 
 from __future__ import annotations
 

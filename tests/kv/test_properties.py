@@ -1,4 +1,4 @@
-"""Whatever is sent: the machine does what the model says, and everywhere the same."""
+"""Random commands: the machine agrees with the model, and all nodes with each other."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def test_every_result_and_every_readable_revision_is_that_of_the_model(
     model = Model(DELETIONS_MAX, LEASE_KEYS_MAX) if bounded else Model()
     for elapsed_ms, command in steps:
         db.time_ms += elapsed_ms
-        db.keep_up()
+        db.run_upkeep()
         model.pass_time(db.time_ms)
         assert bare(db.do(command)) == model.run(command)
         assert db.machine.revision == model.revision
         if restart:
             db.restart()
-    db.keep_up()
+    db.run_upkeep()
     model.pass_time(db.time_ms)
     assert sorted(db.machine.leases()) == sorted(model.leases)
     for lease in model.leases:

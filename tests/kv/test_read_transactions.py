@@ -1,4 +1,4 @@
-"""A read-only transaction sees one state, however long it reads, and answers as `txn` would."""
+"""A read-only transaction sees one state, however long it takes, and returns what `txn` would."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session remembers: a retried batch returns its first result and is not run again."""
+"""Sessions: a retried batch returns its first result and is not run again."""
 
 from __future__ import annotations
 

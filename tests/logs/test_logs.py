@@ -1,4 +1,5 @@
-"""Log lines go where they should, carry what is bound, and follow the level at once."""
+"""Log lines have their stream, format and bound facts, and a change of the level applies at
+once."""
 
 from __future__ import annotations
 
@@ -70,7 +71,7 @@ def test_a_new_level_reaches_loggers_that_exist_already() -> None:
 
 
 def test_critical_events_are_logged_at_any_level() -> None:
-    # The driver says them on its way down; a logger that can't would leave it half dead.
+    # The driver logs them while it stops; a logger that fails would leave it half stopped.
     out = io.StringIO()
     logs.configure("json", "error", out)
     structlog.get_logger("raftkv.node").bind(node=1).critical("node_stopped", reason="no disk")

@@ -1,4 +1,4 @@
-"""A disk that takes no more: the store says so, stops writing, and has lost nothing it promised.
+"""A full disk: the store raises `DiskFull`, refuses writes, and keeps all acknowledged data.
 
 A process of its own has its files' size limited; RocksDB sees what it sees on a full disk.
 """
@@ -83,7 +83,7 @@ asyncio.run(main())
 
 
 def fill(program: str, path: Path) -> int:
-    """How many writes were promised before the disk was full."""
+    """The number of acknowledged writes before the disk was full."""
     done = subprocess.run(
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60
     )

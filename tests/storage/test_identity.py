@@ -1,4 +1,4 @@
-"""What a data directory says of its owner comes back as it was written, or is refused."""
+"""The identity of a data directory is read as it was written, or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log that is not what was written: cut short by a power cut, or bad bytes."""
+"""A damaged log: truncated by a power cut, or with wrong bytes."""
 
 from __future__ import annotations
 

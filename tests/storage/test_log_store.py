@@ -1,4 +1,4 @@
-"""What every log store does, on disk or in memory."""
+"""The contract of a log store, on disk and in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory stores lose in a crash what was not synced, and nothing else."""
+"""A crash of a memory store loses the unsynced writes, and no others."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ async def test_a_crash_amid_an_installation_leaves_the_old_state(tmp_path: Path)
 
 
 async def test_a_sync_is_done_when_a_snapshot_replaces_the_state(tmp_path: Path) -> None:
-    # As with RocksDB, where the sync comes before the close of what it syncs: seed 24.
+    # As with RocksDB, where the sync ends before the store is closed. Found by seed 24.
     disk = HeldDisk()
     storage = MemoryStateStorage(tmp_path, disk.wait)
     received = await receive(storage)

@@ -1,4 +1,4 @@
-"""The reserve is taken where there is room, and given up for a start on a full disk."""
+"""The disk reserve is allocated if there is space, and released for a start on a full disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 class Disk:
-    """What the system says is free, less what the reserve takes."""
+    """The free space of the system without the reserve."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
         self.free_bytes = free_bytes

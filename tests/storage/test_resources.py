@@ -1,4 +1,4 @@
-"""A process without descriptors: a read fails, and the store goes on when there are some again."""
+"""A lack of descriptors fails reads, and the store continues when descriptors are available."""
 
 from __future__ import annotations
 

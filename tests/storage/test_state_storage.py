@@ -1,4 +1,4 @@
-"""Sync, checkpoint and install: what every owner of a state does."""
+"""The contract of a state storage: sync, checkpoint and install."""
 
 from __future__ import annotations
 

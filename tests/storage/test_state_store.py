@@ -1,4 +1,4 @@
-"""What every state store does, on disk or in memory."""
+"""The contract of a state store, on disk and in memory."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_a_scan_keeps_a_reference_to_its_end(states: States) -> None:
     for reverse in (False, True):
         for _ in range(100):
             rows = store.scan(CURRENT, b"key/", bytes(bytearray(b"key0")), reverse=reverse)
-            # Whatever takes the place of the end in memory is smaller than every key.
+            # If the end's memory were reused, its content would be smaller than every key.
             overwritten = [bytes([number]) * 4 for number in range(50)]
             assert len(list(rows)) == 20, overwritten
 

@@ -1,4 +1,4 @@
-"""The space of removed rows comes back, and their markers cost a seek nothing for long."""
+"""The space of removed rows is freed, and their markers slow down seeks only for a short time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def key(row: int) -> bytes:
 
 
 def soon(database: RocksDatabase, pause_s: float = 0.05) -> None:
-    """What is removed from now on is compacted almost at once."""
+    """Compact rows that are removed from now on almost at once."""
     marked = [family for family in Family if family not in (HISTORY, Family.CHANGES)]
     database.compaction = TableCompaction(
         database, marked, pause_s=pause_s, delay_s_max=max(pause_s, PATIENCE_S)
@@ -120,8 +120,8 @@ def test_deletion_markers_are_compacted_before_a_seek_takes_long(
     soon(store.database, pause_s=3_600.0)
     for first in range(0, 50_000, 1_000):
         store.write({CURRENT: {key(row): None for row in range(first, first + 1_000)}})
-    # Long before removals pause: the family is flushed, and RocksDB compacts what is dense. The
-    # last markers, fewer than make a flush, stay where they are.
+    # Long before removals pause, the family is flushed, and RocksDB compacts the dense tables. The
+    # last markers, too few for a flush, are not compacted.
     before = 60_000 * 120
     wait_until(lambda: sum(table.size_bytes for table in tables_of(current)) < before / 2)
     assert next(store.scan(CURRENT, b"", None))[0] == key(50_000)

@@ -1,4 +1,4 @@
-"""Any byte of a table, a write-ahead log or a MANIFEST that is not what was written is noticed."""
+"""Every wrong byte of a table, a write-ahead log or a MANIFEST is detected."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from rocksdict import BlockBasedOptions, DBCompressionType, Options, Rdict, WriteBatch
 
 from raftkv.errors import DamagedData
-from raftkv.storage.disk_reader import DiskReader
 from raftkv.storage.record_file import verify_records
 from raftkv.storage.rocks import RocksDatabase, Tuning
-from raftkv.storage.table_file import FORMAT_VERSION, verify_table
+from raftkv.storage.table_file import FORMAT_VERSION, DiskReader, verify_table
 from raftkv.storage.verification import verify_closed_database
 
 TUNING = Tuning(
@@ -74,7 +73,7 @@ def test_every_byte_of_a_table_is_covered(
     content = table.read_bytes()
     assert size_of(table) == len(content)
     missed = []
-    # Each byte of what is small, and of what ends the file: meta blocks, metaindex, footer.
+    # A sample of all bytes, and each byte at the end: meta blocks, metaindex, footer.
     offsets = {*range(0, len(content), 1 + len(content) // 800), *range(len(content))[-900:]}
     with table.open("r+b") as file:
         for offset in sorted(offsets):
@@ -196,7 +195,7 @@ def test_a_missing_entry_is_damage(
 def test_a_table_that_was_replaced_by_another_complete_one_passes_verification(
     tmp_path: Path,
 ) -> None:
-    """Verification is of bytes. That they belong here is for whoever opens the database."""
+    """Verification checks bytes. Opening the database checks that the tables belong to it."""
     table = written(tmp_path / "db", rows)
     table.write_bytes(written(tmp_path / "other", everything).read_bytes())
     assert sum(verify_closed_database(tmp_path / "db")) > table.stat().st_size

@@ -1,4 +1,4 @@
-"""Verification: nothing that a disk returns wrongly gets past it, and nothing sound is refused."""
+"""Verification detects all damage, and refuses no intact file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def largest_file(directory: Path) -> Path:
 
 
 def held_although_removed(directory: Path) -> list[str]:
-    """Files below the directory whose place on the disk this process keeps from being free."""
+    """Removed files below the directory that this process still has open."""
     held = []
     for descriptor in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):  # that of the directory just listed
@@ -99,7 +99,7 @@ async def test_a_damaged_snapshot_is_refused_and_the_old_state_stands(
 
 
 async def test_a_verification_begins_anew_on_a_state_that_was_installed(tmp_path: Path) -> None:
-    """And keeps no file of the old one: its place on the disk is free once it is retired."""
+    """The verification keeps no file of the old state open, so its space is freed on `retire`."""
     storage = RocksStateStorage(tmp_path / "state")
     storage.store.write({CURRENT: {key: os.urandom(4000) for key in ROWS}})
     received = await receive(storage)
@@ -201,7 +201,7 @@ async def test_damage_of_the_log_on_disk_is_found_although_the_log_is_in_memory(
 async def test_a_record_that_is_never_completed_is_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its length is not what was written: until then it looks like one that is being written."""
+    """A record with a damaged length looks like a record that is being written."""
     store = RocksLogStore(tmp_path / "log")
     store.recover()
     await store.append(HardState(1, 1, 0), entries(1, 3))

@@ -1,13 +1,17 @@
-"""The ends of ranges of keys."""
+"""Ranges of keys and read-only transactions."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.wire.ranges import NO_END, exclusive_end, prefix_end
+from raftkv.errors import InvalidRequest
+from raftkv.rpc.v1 import kv_pb2
+from raftkv.wire.ranges import NO_END, check_reads_only, exclusive_end, prefix_end
 
 BYTES = st.lists(st.sampled_from([0, 1, 2, 0xFE, 0xFF]), max_size=5).map(bytes)
+READ = kv_pb2.Operation(range=kv_pb2.Range(key=b"k"))
 
 
 @given(BYTES, BYTES)
@@ -24,3 +28,24 @@ def test_a_range_without_end_on_the_wire_has_none() -> None:
 
 def test_a_range_never_ends_before_its_start() -> None:
     assert exclusive_end(b"b", b"a") == b"b"
+
+
+def test_a_transaction_of_reads_passes_however_deep() -> None:
+    inner = kv_pb2.Operation(transaction=kv_pb2.Transaction(success=[READ], failure=[READ]))
+    check_reads_only(kv_pb2.Transaction(success=[READ, inner], failure=[inner]))
+
+
+@pytest.mark.parametrize("branch", ["success", "failure"])
+@pytest.mark.parametrize("kind", ["put", "delete_range"])
+def test_a_change_is_refused_in_either_branch_and_named(branch: str, kind: str) -> None:
+    change = kv_pb2.Operation()
+    getattr(change, kind).key = b"k"
+    inner = kv_pb2.Operation(transaction=kv_pb2.Transaction(**{branch: [READ, change]}))
+    with pytest.raises(InvalidRequest, match=f"holds a {kind}") as refused:
+        check_reads_only(kv_pb2.Transaction(**{branch: [inner]}))
+    assert refused.value.facts == {"field": "operation"}
+
+
+def test_an_operation_that_is_not_set_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="holds a None"):
+        check_reads_only(kv_pb2.Transaction(success=[kv_pb2.Operation()]))

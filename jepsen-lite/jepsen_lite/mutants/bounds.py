@@ -41,7 +41,7 @@ def page_skips_a_key() -> list[Patch]:
 )
 def deletion_hides_the_rest() -> list[Patch]:
     """A page that stops at its limit says that there is nothing more."""
-    doomed = operations._doomed
+    doomed = operations._keys_to_delete
 
     def doomed_and_no_more(
         execution: Execution, request: kv_pb2.DeleteRange
@@ -49,7 +49,7 @@ def deletion_hides_the_rest() -> list[Patch]:
         found, _ = yield from doomed(execution, request)
         return found, False
 
-    return [(operations, "_doomed", doomed_and_no_more)]
+    return [(operations, "_keys_to_delete", doomed_and_no_more)]
 
 
 @mutant(

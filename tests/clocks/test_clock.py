@@ -1,4 +1,4 @@
-"""Clocks hold their place: shared by threads, and after a refusal as they were."""
+"""Clocks are shared by threads, and keep their time after a refusal."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_vectors_stay_correct_while_members_are_added_and_retired() -> None:
     clock.add_member("b")
     assert str(clock.receive(VectorTime({"b": 4}))) == "[a:2 b:4]"
     assert str(clock.retire_member("b")) == "[a:3 -b]"
-    # Others may not know yet: what they say of the retired one is left out.
+    # Peers may not know of the retirement yet: their counts of the retired member are dropped.
     assert str(clock.receive(VectorTime({"b": 9, "c": 1}))) == "[a:4 c:1 -b]"
     with pytest.raises(InvalidRequest, match="retired"):
         clock.retire_member("a")

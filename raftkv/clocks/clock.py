@@ -8,19 +8,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from raftkv.arguments import to_callable, to_instance, to_int64
 from raftkv.clocks.hybrid import HybridTime
 from raftkv.clocks.lamport import LamportTime
 from raftkv.clocks.vector import VectorTime
 
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+
 DRIFT_MS_MAX = 1000
 
 TimeT = TypeVar("TimeT", bound=LamportTime | VectorTime | HybridTime)
 
 
-class _Holder(Generic[TimeT]):
+class _Clock(Generic[TimeT]):
     """A time that only `_move` changes, under `_lock`."""
 
     def __init__(self, start: TimeT) -> None:
@@ -41,7 +45,7 @@ class _Holder(Generic[TimeT]):
         """Called before `to` is issued. If it raises, the clock keeps its time."""
 
 
-class LamportClock(_Holder[LamportTime]):
+class LamportClock(_Clock[LamportTime]):
     """Lamport time of one process, from `start` on."""
 
     def __init__(self, start: LamportTime | None = None) -> None:
@@ -63,7 +67,7 @@ class LamportClock(_Holder[LamportTime]):
             self._move(self._now.observe(other))
 
 
-class VectorClock(_Holder[VectorTime]):
+class VectorClock(_Clock[VectorTime]):
     """Vector time at `member`, from `start` on."""
 
     def __init__(self, member: str, start: VectorTime | None = None) -> None:
@@ -104,7 +108,7 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class HybridClock(_Holder[HybridTime]):
+class HybridClock(_Clock[HybridTime]):
     """Hybrid time of one process with the wall clock `wall_ms`."""
 
     def __init__(
@@ -127,3 +131,19 @@ class HybridClock(_Holder[HybridTime]):
         """The time of the arrival of a message. Raises `ClockDrift`, see `HybridTime.receive`."""
         with self._lock:
             return self._move(self._now.receive(other, self._wall_ms(), self._drift_ms_max))
+
+
+def stamp(clock: LamportClock) -> Processor:
+    """A processor that ticks the clock for each event, and adds the time as `lamport`.
+
+    Put it after processors that drop events. Lines sorted by (lamport, node) are in causal order,
+    provided that the messages between the nodes carry the same clocks.
+    """
+
+    to_instance(clock, LamportClock, "clock", "a LamportClock")
+
+    def add_stamp(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+        event_dict["lamport"] = clock.tick().value
+        return event_dict
+
+    return add_stamp
