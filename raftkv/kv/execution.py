@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from raftkv.kv.budget import Budget
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from raftkv.kv.mvcc import Writer
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(NamedTuple):
     """The writer, what it keeps up to date, the leases, and the budget of the batch."""
 
     writer: Writer

@@ -186,7 +186,8 @@ class Writer:
     ) -> Writer:
         """A writer of the same revision in an overlay on top of this one's."""
         branch = Writer(overlay, self.revision, keys, attachments)
-        branch.record_changes(self._recorded is not None)
+        if self._recorded is not None:
+            branch._recorded = []
         return branch
 
     def absorb(self, branch: Writer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from raftkv.errors import InvalidRequest
@@ -58,7 +58,8 @@ def _on_top_of(execution: Execution) -> Execution:
     overlay = Overlay(execution.writer.overlay)
     heads, sizes = QueueHeads(), LeaseSizes(overlay, execution.lease_sizes)
     writer = execution.writer.branch(overlay, heads, sizes)
-    return replace(execution, writer=writer, queue_heads=heads, lease_sizes=sizes)
+    _, _, _, leases, budget, meta = execution
+    return Execution(writer, heads, sizes, leases, budget, meta)
 
 
 def _absorb(execution: Execution, above: Execution) -> None:
