@@ -2,7 +2,7 @@
 
 The cluster version is replicated (an entry of kind VERSION). It decides what entries mean and which
 protocol members use, so all members change over at the same entry. The leader raises it when all
-members have reported that they support the new one (`node/upkeep.py`).
+members have reported that they support the new one (`node/leader_maintenance.py`).
 
 0   the data directories of raftkv 0.1.0, without running hash and disk ids: all nodes are stopped
     and started as this program, and their first leader raises the version

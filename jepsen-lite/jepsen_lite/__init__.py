@@ -1,1 +1,1 @@
-"""jepsen-lite: breaks a replicated store on purpose, and judges what its clients saw."""
+"""jepsen-lite: injects faults into a replicated store and checks what its clients observed."""

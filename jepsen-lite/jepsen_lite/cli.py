@@ -7,8 +7,7 @@ import traceback
 import typer
 
 from jepsen_lite.commands.exits import OF_VALIDITY, USAGE
-from jepsen_lite.commands.inspect import check, list_, serve
-from jepsen_lite.commands.replay import replay
+from jepsen_lite.commands.past_runs import check, list_, replay, serve
 from jepsen_lite.commands.run import run
 from jepsen_lite.commands.sim import sim
 from jepsen_lite.commands.soak import soak
@@ -20,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 
 @app.callback()
 def jepsen_lite() -> None:
-    """Break a replicated store on purpose, and judge what its clients saw."""
+    """Inject faults into a replicated store, and check what its clients observed."""
 
 
 for command in (run, sim, replay, check, mutants, soak, serve):
@@ -29,7 +28,9 @@ app.command("list")(list_)
 
 
 def main() -> None:
-    """Run the command; a wrong use of it ends with 254, a failure of ours with no verdict."""
+    """Run the command; wrong usage exits with 254, a failure of the harness with the code of
+    UNKNOWN.
+    """
     try:
         app()
     except Exception:  # noqa: BLE001 - Python would end with 1, which accuses the system

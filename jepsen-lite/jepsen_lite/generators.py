@@ -1,8 +1,8 @@
-"""What is done when: operations are drawn, spread over time and put in order.
+"""Generators: which operation is invoked next, and when.
 
-A generator is asked by a worker that has nothing to do and answers with a `Todo`, with `Wait`, or
-with None: it has nothing more for anybody. All chance comes from the asker, so a seed and the order
-of the questions decide everything. Knows workloads, no clock and no client.
+An idle worker asks a generator, which answers with a `Todo`, with `Wait`, or with None: it has no
+more operations for any worker. All randomness comes from the worker's context, so a seed and the
+order of the requests decide everything.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks: its number, the time, its chance, and how many workers are doing something."""
+class WorkerContext:
+    """The worker that asks: its number, the time, its randomness, and how many workers are busy."""
 
     worker: int
     now_s: float
@@ -48,28 +48,28 @@ Answer: TypeAlias = Todo | Wait | None
 
 
 class Generator(Protocol):
-    """Something that knows what is to be done next."""
+    """A source of operations."""
 
-    def next(self, asker: Asker) -> Answer: ...
+    def next(self, asker: WorkerContext) -> Answer: ...
 
 
 class Load:
-    """One workload, without end."""
+    """The operations of one workload, without end."""
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         return Todo(self._workload, self._workload.next(asker.rng, asker.worker))
 
 
 class Mix:
-    """Any of several, by weight; without those that have nothing more."""
+    """Any of several generators, by weight, until each is exhausted."""
 
     def __init__(self, parts: Sequence[tuple[Generator, float]]) -> None:
         self._parts = list(parts)
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         while self._parts:
             weights = [weight for _, weight in self._parts]
             (chosen,) = asker.rng.choices(self._parts, weights)
@@ -87,7 +87,7 @@ class Limit:
         self._source = source
         self._left = count
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         if self._left == 0:
             return None
         answer = self._source.next(asker)
@@ -103,7 +103,7 @@ class TimeLimit:
         self._seconds = seconds
         self._until_s: float | None = None
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         if self._until_s is None:
             self._until_s = asker.now_s + self._seconds
         left_s = self._until_s - asker.now_s
@@ -116,7 +116,7 @@ class TimeLimit:
 class Rate:
     """So many operations per second over all workers, evenly.
 
-    Who is late does not catch up: after a stall there is no flood.
+    A delay is not caught up: after a stall there is no burst.
     """
 
     def __init__(self, source: Generator, per_s: float) -> None:
@@ -124,7 +124,7 @@ class Rate:
         self._gap_s = 1 / per_s
         self._next_s = 0.0
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         if asker.now_s < self._next_s:
             return Wait(self._next_s - asker.now_s)
         answer = self._source.next(asker)
@@ -132,49 +132,51 @@ class Rate:
             self._next_s = max(self._next_s, asker.now_s - self._gap_s) + self._gap(asker)
         return answer
 
-    def _gap(self, asker: Asker) -> float:
+    def _gap(self, asker: WorkerContext) -> float:
         return self._gap_s
 
 
 class Stagger(Rate):
     """As `Rate`, with gaps that are equal only on average: some come at once, some late."""
 
-    def _gap(self, asker: Asker) -> float:
+    def _gap(self, asker: WorkerContext) -> float:
         return asker.rng.uniform(0, 2 * self._gap_s)
 
 
-class Hold:
+class WaitUntil:
     """Nothing, until the condition holds."""
 
     def __init__(self, holds: Callable[[], bool]) -> None:
         self._holds = holds
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         return None if self._holds() else Wait(LOOK_AGAIN_S)
 
 
-class Each:
-    """These, each once, whoever asks, and each must succeed. Drawn up at the first question."""
+class EachOnce:
+    """These operations, each once, by any worker; each must succeed. Determined at the first
+    request.
+    """
 
     def __init__(self, draw_up: Callable[[], Sequence[tuple[Workload, Invocation]]]) -> None:
         self._draw_up = draw_up
         self._todo: list[Todo] | None = None
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         if self._todo is None:
             self._todo = [Todo(*each, patient=True) for each in self._draw_up()]
         return self._todo.pop(0) if self._todo else None
 
 
-class EachSeat:
-    """What each worker itself has to do, once. Drawn up when the worker asks first."""
+class EachWorker:
+    """The operations of each worker, once. Determined when the worker asks first."""
 
     def __init__(self, seats: int, draw_up: Callable[[int], Sequence[Todo]]) -> None:
         self._draw_up = draw_up
         self._missing = set(range(seats))
         self._todo: dict[int, list[Todo]] = {}
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         if asker.worker in self._missing:
             self._missing.remove(asker.worker)
             self._todo[asker.worker] = list(self._draw_up(asker.worker))
@@ -190,7 +192,7 @@ class Phases:
     def __init__(self, phases: Sequence[Generator]) -> None:
         self._phases = list(phases)
 
-    def next(self, asker: Asker) -> Answer:
+    def next(self, asker: WorkerContext) -> Answer:
         while self._phases:
             answer = self._phases[0].next(asker)
             if answer is not None:

@@ -1,4 +1,4 @@
-"""What the clients saw, in the order in which they saw it. Knows no system and no checker."""
+"""The history of a run: every event that its clients observed, in order."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Kind(enum.StrEnum):
 
     INVOKE = "invoke"
     OK = "ok"
-    FAIL = "fail"  # it certainly has not happened
-    INFO = "info"  # nobody knows whether it has happened, or will
+    FAIL = "fail"  # it certainly was not applied
+    INFO = "info"  # it may have been applied, or may still be
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Event:
     key: str
     value: Any
     error: str = ""
-    node: str = ""  # who was asked, where the worker has a node of its own
+    node: str = ""  # the only node that the worker's client knows, if so
 
     def to_json(self) -> str:
         """One JSON object, its fields always in the same order."""
@@ -101,7 +101,8 @@ class History:
 
         A completion without an invocation is no operation: a file may be torn.
         """
-        # By function as well: what a worker learns while it does something else is told in between.
+        # By function as well: facts that a worker learns are recorded between the events of its
+        # operation.
         open_at: dict[tuple[int, str], int] = {}
         found: list[Operation] = []
         for position, event in enumerate(self.events):

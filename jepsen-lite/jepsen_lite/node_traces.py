@@ -1,4 +1,4 @@
-"""From the traces that real nodes write of their messages to the run's messages.jsonl.
+"""Joins the message traces of real nodes into the run's messages.jsonl.
 
 A trace is what `raftkv serve --trace-messages` writes: sendings and arrivals, with vector clocks.
 A sending and its arrival find each other by the sender's own count in its clock, which no two
@@ -19,7 +19,7 @@ BYTES_MAX_PER_NODE = 16 << 20
 
 
 def trace_of(directory: Path, node: str) -> Path:
-    """Where the node is told to write."""
+    """The file that the node is configured to write."""
     return directory / f"{node}{SUFFIX}"
 
 
@@ -38,7 +38,7 @@ def collect(directory: Path, began_monotonic_ns: int, target: Path) -> int:
 
 @dataclass
 class _Trace:
-    """One node's. What arrived before `first_ns`, nobody remembers."""
+    """The trace of one node. Arrivals before `first_ns` are not recorded."""
 
     node: str
     first_ns: int | None = None

@@ -1,7 +1,8 @@
-"""Ports of the loopback, for servers that are killed and find theirs free when they come back."""
+"""Loopback ports that stay reserved, for servers that are killed and restarted."""
 
 from __future__ import annotations
 
+import atexit
 import socket
 from pathlib import Path
 from random import SystemRandom
@@ -13,7 +14,7 @@ _reserved: list[socket.socket] = []
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on, reserved for as long as this process lives.
+    """Loopback ports without a listener, reserved for as long as this process lives.
 
     None that the kernel gives to outgoing connections: one of those may take the port of a node
     that is down, or has not been started yet, and the node could not come back.
@@ -29,7 +30,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _reserve(port: int) -> bool:
-    """Whether nobody else who chooses ports has it: the holder binds the same port of UDP."""
+    """Whether no other process has reserved it: a reservation binds the same port of UDP."""
     reservation = socket.socket(type=socket.SOCK_DGRAM)
     try:
         reservation.bind(("127.0.0.1", port))
@@ -38,3 +39,10 @@ def _reserve(port: int) -> bool:
         return False
     _reserved.append(reservation)
     return True
+
+
+@atexit.register
+def _release() -> None:
+    """Close the reservations at the end of the process: an open socket is a ResourceWarning."""
+    while _reserved:
+        _reserved.pop().close()

@@ -1,4 +1,4 @@
-"""Where runs are kept: one directory each, its files readable without this program.
+"""The store of runs: one directory each, its files readable without this program.
 
 `<store>/<name>-<UTC time>/` holds test.json (what was run), history.jsonl, faults.jsonl,
 results.json and nodes/*.log; a report is written beside them. `<store>/latest` points at the last.
@@ -18,7 +18,7 @@ from jepsen_lite.verdicts import Finding, overall
 
 LATEST = "latest"
 TEST, HISTORY, FAULTS, RESULTS = "test.json", "history.jsonl", "faults.jsonl", "results.json"
-MESSAGES = "messages.jsonl"  # where somebody saw them: in the simulator
+MESSAGES = "messages.jsonl"  # of runs whose nodes trace their messages
 
 
 class RunDirectory:
@@ -79,7 +79,7 @@ class RunDirectory:
 
 
 class WrittenHistory(History):
-    """A history that is in its file line by line, whatever becomes of us."""
+    """A history that is written to its file line by line, so that it survives a crash."""
 
     def __init__(self, directory: RunDirectory) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a checker says of a history. Knows no checker, no system and no report."""
+"""Findings of checkers: validity, problems and statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`raftkv bench`: a small load generator, to see what a cluster does on this machine."""
+"""`raftkv bench`: a small load generator."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from raftkv.cli.client_command import Options, options_of
 from raftkv.cli.exit_codes import ExitCode
-from raftkv.cli.options import Options, options_of
 from raftkv.cli.output import print_values
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class BenchOperation(enum.StrEnum):
 
 @dataclass(slots=True)
 class Tally:
-    """What the tasks have seen; latencies in seconds."""
+    """Latencies in seconds and counts of errors, of all tasks."""
 
     latencies_s: list[float] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=dict)
@@ -97,10 +97,10 @@ class _Load:
 
 
 async def _run(options: Options, load: _Load) -> tuple[float, Tally, signal.Signals | None]:
-    """How long it took, what was seen, and the signal that ended it early."""
+    """The duration, the results, and the signal that ended the run early, if any."""
     import asyncio
 
-    from raftkv.cli.signals import ENDING, Signals
+    from raftkv.cli.event_loop import ENDING, Signals
     from raftkv.client.client import connect
 
     tally = Tally()
@@ -120,7 +120,7 @@ async def _run(options: Options, load: _Load) -> tuple[float, Tally, signal.Sign
 async def _measure(
     client: Client, load: _Load, is_interrupted: Callable[[], bool], tally: Tally
 ) -> float:
-    """Fill `tally`; how long that took."""
+    """Run the load and fill `tally`; returns the duration in seconds."""
     import asyncio
     from time import perf_counter as clock  # the loop's own clock counts whole milliseconds
 

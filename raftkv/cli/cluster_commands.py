@@ -1,4 +1,4 @@
-"""`raftkv transfer-leader` and `raftkv log-level`."""
+"""`raftkv transfer-leader` and `raftkv log-level`: operations on the leader and on log levels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raftkv.cli import session
+from raftkv.cli import client_command
+from raftkv.cli.client_command import Output, options_of
 from raftkv.cli.exit_codes import ExitCode
-from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import print_json, print_values
 from raftkv.errors import RaftkvError
 
@@ -31,7 +31,7 @@ def transfer_leader(
     ] = 0,
 ) -> None:
     """Hand leadership to another node, as before maintenance."""
-    leader = session.run(context, lambda client: client.transfer_leader(node_id))
+    leader = client_command.run(context, lambda client: client.transfer_leader(node_id))
     print_values(options_of(context).output, {"leader": leader})
 
 
@@ -42,7 +42,7 @@ def log_level(
 
     Exits with 4 if one of them did not answer.
     """
-    changed = session.run(context, lambda client: _set_on_all(client, level))
+    changed = client_command.run(context, lambda client: _set_on_all(client, level))
     if options_of(context).output is Output.JSON:
         print_json(changed)
     else:

@@ -1,4 +1,4 @@
-"""`raftkv del`: in one revision, or in steps where there are too many keys for that."""
+"""`raftkv del`: deletes keys in one revision, or in steps if they are too many for one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from raftkv.cli import session
+from raftkv.cli import client_command
+from raftkv.cli.client_command import Output, options_of
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.kv_commands import IdempotencyKey, argument_bytes
-from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import print_json
 from raftkv.errors import InvalidRequest, TooManyKeys
 
@@ -42,9 +42,11 @@ def delete(
     start, stop = argument_bytes(key), argument_bytes(end)
 
     async def delete_them(client: Client) -> int:
-        wanted = _wanted_prefix(client, start) if prefix else _wanted_range(client, start, stop)
+        deletion = (
+            _prefix_deletion(client, start) if prefix else _range_deletion(client, start, stop)
+        )
         try:
-            result = await wanted.at_once(idempotency_key)
+            result = await deletion.at_once(idempotency_key)
         except TooManyKeys as error:
             if atomic or idempotency_key:
                 raise _refused(error, "--atomic" if atomic else "--idempotency-key") from None
@@ -53,32 +55,32 @@ def delete(
             return ExitCode.OK if result.deleted else ExitCode.NO
         from raftkv.cli.stepwise_deletion import delete_in_steps
 
-        return await delete_in_steps(wanted.in_pages(), wanted.counted, output)
+        return await delete_in_steps(deletion.in_pages(), deletion.counted, output)
 
-    code = session.run(context, delete_them)
+    code = client_command.run(context, delete_them)
     if code:
         raise typer.Exit(code)
 
 
-class _Wanted(NamedTuple):
-    """The keys that are to be deleted, and the ways to do it."""
+class _Deletion(NamedTuple):
+    """The operations on the keys to delete: at once, in pages, and counting them."""
 
     at_once: Callable[[str], Awaitable[DeleteResult]]
     in_pages: Callable[[], PagedDeletion]
     counted: Callable[[], Awaitable[int]]
 
 
-def _wanted_prefix(client: Client, prefix: bytes) -> _Wanted:
-    return _Wanted(
+def _prefix_deletion(client: Client, prefix: bytes) -> _Deletion:
+    return _Deletion(
         lambda name: client.delete_prefix(prefix, idempotency_key=name),
         lambda: client.delete_prefix_in_pages(prefix),
         lambda: client.scan_prefix(prefix).count(),
     )
 
 
-def _wanted_range(client: Client, start: bytes, end: bytes) -> _Wanted:
-    """Without an end: the one key, which is never too many."""
-    return _Wanted(
+def _range_deletion(client: Client, start: bytes, end: bytes) -> _Deletion:
+    """Without an end, the single key."""
+    return _Deletion(
         lambda name: (
             client.delete_range(start, end, idempotency_key=name)
             if end
@@ -90,13 +92,13 @@ def _wanted_range(client: Client, start: bytes, end: bytes) -> _Wanted:
 
 
 def _refused(error: TooManyKeys, option: str) -> TooManyKeys:
-    told = TooManyKeys(
+    error_shown = TooManyKeys(
         "there are more keys than one revision may delete"
         f" ({error.facts.get('keys_max', 'unknown')}), or they are too large together; nothing was"
         f" deleted; without {option} they are deleted in steps, each a revision of its own"
     )
-    told.facts = error.facts
-    return told
+    error_shown.facts = error.facts
+    return error_shown
 
 
 def _show(output: Output, result: DeleteResult) -> None:

@@ -1,4 +1,4 @@
-"""`raftkv dev`: a whole cluster in one terminal, for trying things."""
+"""`raftkv dev`: a local cluster in one terminal, for development."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from raftkv.cli.guarded.reaper import Reaper
 from raftkv.cli.local_cluster import LocalNode, local_cluster
-from raftkv.cli.reaper import Reaper
 from raftkv.cli.serve import check_free
 from raftkv.errors import AddressInUse, InvalidRequest
 
@@ -43,23 +43,23 @@ def dev(
     if temporary:
         directory = Path(tempfile.mkdtemp(prefix="raftkv-"))
     with Reaper(grace_s=0.0, directory=directory if temporary else None) as reaper:
-        # A cluster's identity includes its addresses, so each shape has a place of its own.
-        place = directory / f"dev-{nodes}-{client_port}-{peer_port}"
+        # A cluster's identity includes its addresses, so each set of ports has its own directory.
+        cluster_directory = directory / f"dev-{nodes}-{client_port}-{peer_port}"
         cluster = local_cluster(
             range(client_port, client_port + nodes),
             range(peer_port, peer_port + nodes),
-            place,
+            cluster_directory,
             "dev",
         )
         check_ports(cluster)
         code = asyncio.run(DevTerminal(cluster, log_level, reaper).run())
     if not temporary:
-        typer.echo(f"raftkv dev | the data are in {place}")
+        typer.echo(f"raftkv dev | the data are in {cluster_directory}")
     raise typer.Exit(code)
 
 
 def check_ports(cluster: Sequence[LocalNode]) -> None:
-    """Raises AddressInUse, with all that are, if other processes listen where the nodes would."""
+    """Raises `AddressInUse`, with all addresses on which other processes listen."""
     taken: list[str] = []
     for node in cluster:
         for key, address in (("client", node.client_address), ("peer", node.peer_address)):

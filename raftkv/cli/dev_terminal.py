@@ -1,4 +1,4 @@
-"""The terminal of `raftkv dev`: starts the nodes' processes, repeats what they say, stops them."""
+"""The terminal of `raftkv dev`: starts the nodes, prints their output, and stops them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from raftkv.cli.client_command import DEFAULT_ENDPOINTS
+from raftkv.cli.event_loop import ENDING, ignored
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.local_cluster import LocalNode, node_environment
-from raftkv.cli.options import DEFAULT_ENDPOINTS
-from raftkv.cli.signals import ENDING, ignored
 from raftkv.cli.streams import reader_gone
 
 if TYPE_CHECKING:
-    from raftkv.cli.reaper import Reaper
+    from raftkv.cli.guarded.reaper import Reaper
     from raftkv.client.model.status import NodeStatus
     from raftkv.errors import RaftkvError
 
-STOP = (signal.SIGTERM, signal.SIGINT)  # either asks a node to stop
+STOP = (signal.SIGTERM, signal.SIGINT)  # either stops a node gracefully
 STOP_S_MAX = 10.0
-REMOVED = b"removed_from_cluster"  # the last words of a node that must not come back
-# Begins once the reaper knows its process group: its first line comes then, or never.
+REMOVED = b"removed_from_cluster"  # logged by a node that must not be started again
+# Starts the node once the reaper has its process group: it waits for a line on standard input.
 GATED = ("sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh")
 COLOURS = (36, 33, 35, 32, 34, 31, 96)  # ANSI
 
 
 class DevTerminal:
-    """The nodes' processes and what they say."""
+    """The nodes' processes and their output."""
 
     def __init__(self, cluster: Sequence[LocalNode], log_level: str, reaper: Reaper) -> None:
         self._cluster = cluster
@@ -39,9 +39,9 @@ class DevTerminal:
         self._stopping = asyncio.Event()
 
     async def run(self) -> ExitCode:
-        """Until a signal comes or the last node has ended; ERROR if none was left."""
+        """Run until a signal arrives or the last node has ended; ERROR if all nodes have ended."""
         loop = asyncio.get_running_loop()
-        # The cluster belongs to its terminal, unless nohup was asked to keep it.
+        # The cluster ends with its terminal, except under nohup.
         for number in ENDING:
             if not ignored(number):
                 loop.add_signal_handler(number, self._stop_or_kill)
@@ -50,25 +50,25 @@ class DevTerminal:
             self._started_s[node.node_id] = loop.time()
             self._processes[node.node_id] = process = await self._start(node)
             ends.append(asyncio.create_task(self._follow(node, process)))
-        greeting = asyncio.create_task(self._greet())
+        printing_usage = asyncio.create_task(self._print_usage())
         stopping = asyncio.create_task(self._stopping.wait())
         all_ended = asyncio.ensure_future(asyncio.gather(*ends))
         await asyncio.wait((stopping, all_ended), return_when=asyncio.FIRST_COMPLETED)
-        greeting.cancel()
-        asked = self._stopping.is_set()
-        if asked:
-            self._say("stopping ...")
+        printing_usage.cancel()
+        stop_requested = self._stopping.is_set()
+        if stop_requested:
+            self._print_own("stopping ...")
             await self._stop()
         stopping.cancel()
         codes = await all_ended
-        if asked:
-            self._say("stopped")
+        if stop_requested:
+            self._print_own("stopped")
             return ExitCode.OK
-        self._say("no node is left")
+        self._print_own("no node is left")
         return ExitCode(max(codes)) if max(codes) in list(ExitCode) else ExitCode.ERROR
 
     async def _start(self, node: LocalNode) -> asyncio.subprocess.Process:
-        # A session of its own: Ctrl-C reaches this process alone, which then asks each to stop.
+        # A session of its own: Ctrl-C reaches this process alone, which then stops each node.
         process = await asyncio.create_subprocess_exec(
             *GATED,
             *node.command("--log-level", self._log_level),
@@ -102,7 +102,7 @@ class DevTerminal:
         return code
 
     def _stop_or_kill(self) -> None:
-        """The first signal asks the nodes to stop, the second does not wait for that."""
+        """The first signal stops the nodes gracefully, the second kills them."""
         if self._stopping.is_set():
             for process in self._running():
                 process.kill()
@@ -113,7 +113,7 @@ class DevTerminal:
 
     async def _stop(self) -> None:
         running = self._running()
-        # They ignore what we were started to ignore.
+        # The nodes have inherited the ignored signals.
         stop = next((each for each in STOP if not ignored(each)), signal.SIGKILL)
         for process in running:
             process.send_signal(stop)
@@ -121,12 +121,12 @@ class DevTerminal:
         if waits:
             _, late = await asyncio.wait(waits, timeout=STOP_S_MAX)
             if late:
-                self._say(f"{len(late)} did not stop within {STOP_S_MAX:.0f} s: killed")
+                self._print_own(f"{len(late)} did not stop within {STOP_S_MAX:.0f} s: killed")
         for process in self._running():
             process.kill()
 
-    async def _greet(self) -> None:
-        """Say how to talk to the cluster as soon as it can be talked to."""
+    async def _print_usage(self) -> None:
+        """Print how to use the cluster as soon as it has a leader."""
         from raftkv.client.client import connect
         from raftkv.errors import ConnectionFailed
 
@@ -150,10 +150,10 @@ class DevTerminal:
             f"  kill -9 {pid}      # the leader: {after_its_death(leader)}",
             "Ctrl-C stops it.",
         ):
-            self._say(line)
+            self._print_own(line)
 
     def _up_ms(self) -> dict[int, float]:
-        """How long each of our nodes that still lives can have been up."""
+        """The time since the start of each running node."""
         now_s = asyncio.get_running_loop().time()
         return {
             node_id: (now_s - self._started_s[node_id]) * 1000
@@ -167,22 +167,22 @@ class DevTerminal:
             prefix = f"\x1b[{COLOURS[node_id % len(COLOURS)]}m{prefix}\x1b[0m"
         self._write(f"{prefix} {line}")
 
-    def _say(self, line: str) -> None:
+    def _print_own(self, line: str) -> None:
         bold, plain = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
         self._write(f"{bold}raftkv dev | {line}{plain}")
 
     def _write(self, line: str) -> None:
         print(line, flush=True)
-        if reader_gone():  # and the nodes with it
+        if reader_gone():  # stop the nodes as well
             self._stopping.set()
 
 
 def own_leader(
     answers: Iterable[NodeStatus | RaftkvError], up_ms: Mapping[int, float]
 ) -> NodeStatus | None:
-    """Who says that it leads and is one of our processes, given how long each can have been up.
+    """The leader, if it is one of our processes: its uptime is at most `up_ms`.
 
-    Whoever listened there before us has been up for longer.
+    A process that listened at this address before has a longer uptime.
     """
     from raftkv.client.model.status import NodeStatus, Role
 
@@ -197,7 +197,7 @@ def own_leader(
 
 
 def after_its_death(leader: NodeStatus) -> str:
-    """What becomes of the cluster if its leader is killed."""
+    """What happens to the cluster if its leader is killed."""
     voters = sum(not member.learner for member in leader.members)
     if voters == 1:
         return "nothing is lost, but no node is left until you start it again"

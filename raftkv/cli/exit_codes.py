@@ -1,4 +1,4 @@
-"""What the command's exit codes mean. Knows errors, not how they are shown."""
+"""The exit codes of the `raftkv` command, and which error has which."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MEANINGS = {
     ExitCode.REFUSED: "the present state forbids it (no such lease or member, too many keys, ...)",
     ExitCode.STORAGE: "serve: the data directory or its disk can't be used",
     ExitCode.INVARIANT: "serve: a safety check failed and the node stopped",
-    ExitCode.NOT_ACQUIRED: "lock, elect: others held it for as long as was waited",
+    ExitCode.NOT_ACQUIRED: "lock, elect: others held it, or led, for as long as was waited",
     ExitCode.LOST: "lock, elect, lease keep-alive: it was held, and lost",
     ExitCode.COMMAND_FAILED: "lock: it was held to the end, but its command failed",
     ExitCode.WRONG_CLUSTER: "another cluster answers, at some of the endpoints or by now at all",
@@ -59,7 +59,7 @@ MEANINGS = {
     ExitCode.READER_GONE: "done as far as it was read: the reader of the output went away",
 }
 
-# The first family that an error belongs to decides.
+# The first class that an error is an instance of decides.
 _BY_FAMILY: tuple[tuple[type[RaftkvError], ExitCode], ...] = (
     (OutcomeUnknown, ExitCode.OUTCOME_UNKNOWN),
     (Unavailable, ExitCode.UNAVAILABLE),

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raftkv.cli import session
+from raftkv.cli import client_command
+from raftkv.cli.client_command import Output, options_of
 from raftkv.cli.exit_codes import ExitCode
-from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import json_bytes, print_json
 from raftkv.cli.streams import read_stdin
 from raftkv.errors import InvalidRequest, printable
@@ -31,7 +31,7 @@ IdempotencyKey = Annotated[
 
 
 def argument_bytes(argument: str) -> bytes:
-    """What was typed, byte for byte, also where it is not UTF-8."""
+    """The argument's bytes as typed, also if they are not UTF-8."""
     return os.fsencode(argument)
 
 
@@ -62,7 +62,7 @@ def put(
 ) -> None:
     """Set a key. Returns when the write is on the disks of a majority."""
     data = value_bytes(value)
-    result = session.run(
+    result = client_command.run(
         context,
         lambda client: client.put(
             argument_bytes(key),
@@ -88,7 +88,7 @@ def get(context: typer.Context, key: Key, revision: Revision = 0, stale: Stale =
 
     Exits with 3 if the key is not there. Linearizable unless --stale.
     """
-    reading = session.run(
+    reading = client_command.run(
         context,
         lambda client: client.read(argument_bytes(key), revision=revision, level=read_level(stale)),
     )
@@ -133,7 +133,7 @@ def cas(
     elif if_revision is not None:
         expected = if_revision
     data = value_bytes(value)
-    result = session.run(
+    result = client_command.run(
         context,
         lambda client: client.compare_and_swap(
             argument_bytes(key), expected, data, lease=lease, idempotency_key=idempotency_key
@@ -160,7 +160,7 @@ def compact(
     revision: Annotated[int, typer.Argument(min=1, help="The oldest that can still be read.")],
 ) -> None:
     """Forget the history of keys before a revision, on every node. Present values stay."""
-    current = session.run(context, lambda client: client.compact(revision))
+    current = client_command.run(context, lambda client: client.compact(revision))
     if options_of(context).output is Output.JSON:
         print_json({"compacted_revision": revision, "revision": current})
     else:

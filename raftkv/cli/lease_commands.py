@@ -1,4 +1,4 @@
-"""`raftkv lease`: keys that vanish when nobody renews them."""
+"""`raftkv lease`: grants, renews, keeps alive, revokes and lists leases."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raftkv.cli import session
-from raftkv.cli.options import Output, options_of
+from raftkv.cli import client_command
+from raftkv.cli.client_command import Output, options_of
 from raftkv.cli.output import json_bytes, print_json, print_values
 from raftkv.cli.streams import output_failed
 from raftkv.errors import printable
@@ -27,13 +27,13 @@ def grant(
     ttl: Annotated[float, typer.Argument(min=1.0, metavar="SECONDS", help="How long it lives.")],
 ) -> None:
     """Make a lease; attach keys to it with `raftkv put --lease`."""
-    _show(context, session.run(context, lambda client: client.lease_grant(ttl)))
+    _show(context, client_command.run(context, lambda client: client.lease_grant(ttl)))
 
 
 @app.command()
 def renew(context: typer.Context, lease: LeaseId) -> None:
     """Let it live for its whole time again."""
-    _show(context, session.run(context, lambda client: client.lease_renew(lease)))
+    _show(context, client_command.run(context, lambda client: client.lease_renew(lease)))
 
 
 @app.command("keep-alive")
@@ -41,7 +41,7 @@ def keep_alive(context: typer.Context, lease: LeaseId) -> None:
     """Renew it for as long as this runs, until Ctrl-C; exits with 10 if it is lost."""
     import asyncio
 
-    from raftkv.cli.signals import ENDING, Signals
+    from raftkv.cli.event_loop import ENDING, Signals
 
     async def keep(client: Client) -> None:
         with Signals(ENDING) as signals:
@@ -57,20 +57,20 @@ def keep_alive(context: typer.Context, lease: LeaseId) -> None:
                 if signals.received is None:
                     raise
 
-    session.run(context, keep)
+    client_command.run(context, keep)
 
 
 @app.command()
 def revoke(context: typer.Context, lease: LeaseId) -> None:
     """End it and delete its keys."""
-    session.run(context, lambda client: client.lease_revoke(lease))
+    client_command.run(context, lambda client: client.lease_revoke(lease))
     print_values(options_of(context).output, {"revoked": lease})
 
 
 @app.command()
 def ttl(context: typer.Context, lease: LeaseId) -> None:
     """How long it has left, and its keys."""
-    found = session.run(context, lambda client: client.lease_time_to_live(lease, keys=True))
+    found = client_command.run(context, lambda client: client.lease_time_to_live(lease, keys=True))
     fields: dict[str, object] = {
         "lease": found.lease,
         "left_s": found.left_s,
@@ -87,7 +87,7 @@ def ttl(context: typer.Context, lease: LeaseId) -> None:
 @app.command("list")
 def list_(context: typer.Context) -> None:
     """The ids of all leases; a client's session is one of them."""
-    leases = session.run(context, lambda client: client.leases())
+    leases = client_command.run(context, lambda client: client.leases())
     if options_of(context).output is Output.JSON:
         print_json({"leases": list(leases)})
     else:

@@ -1,7 +1,4 @@
-"""A cluster on this machine: where its nodes listen and the command that starts each.
-
-Used by `raftkv dev` and by scripts/demo.py; knows nothing of processes.
-"""
+"""A cluster on this machine: the addresses of its nodes, and the command that starts each."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from raftkv.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class LocalNode:
-    """One node, with all that `raftkv serve` has to be told."""
+    """One node, with the settings for its `raftkv serve`."""
 
     node_id: int
     client_address: str
@@ -26,14 +23,14 @@ class LocalNode:
     cluster_name: str
 
     def command(self, *more: str) -> list[str]:
-        """The command line that runs it; `more` flags come last."""
+        """The command line of the node, with the flags `more` at the end."""
         return [
             *(sys.executable, "-m", "raftkv", "serve"),
             *("--node-id", str(self.node_id)),
             *("--cluster-name", self.cluster_name),
             *("--data-dir", str(self.data_dir)),
             *("--initial-members", self.initial_members),
-            *("--set", "disk_reserve_bytes=0"),  # several share the disk of whoever tries things
+            *("--set", "disk_reserve_bytes=0"),  # the nodes share one disk
             *more,
         ]
 
@@ -61,5 +58,5 @@ def local_cluster(
 
 
 def node_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment for a node that is told everything by flags."""
+    """The environment for a node whose settings are all given as flags."""
     return {name: value for name, value in environ.items() if not name.startswith("RAFTKV_")}

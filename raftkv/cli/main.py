@@ -1,4 +1,4 @@
-"""The `raftkv` command: its global options, its sub-commands, its way to report an error."""
+"""The `raftkv` command: global options, sub-commands, and the report of errors."""
 
 from __future__ import annotations
 
@@ -13,24 +13,22 @@ from raftkv import __version__
 from raftkv.cli import (
     bench,
     cluster_commands,
-    config_commands,
     delete_command,
     dev,
-    health,
-    hold_commands,
+    hold,
     kv_commands,
     lease_commands,
     member_commands,
+    node_commands,
     range_command,
-    secret_commands,
     serve,
     status,
     streams,
     txn,
     watch_command,
 )
+from raftkv.cli.client_command import DEFAULT_ENDPOINTS, GlobalOptionsGroup, Options, Output
 from raftkv.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
-from raftkv.cli.options import DEFAULT_ENDPOINTS, GlobalOptionsGroup, Options, Output
 from raftkv.cli.output import fail
 from raftkv.errors import RaftkvError
 
@@ -46,7 +44,7 @@ EPILOG = "\n".join(
 
 
 class Commands(GlobalOptionsGroup):
-    """Every command's errors end here, as one line and an exit code."""
+    """Reports the error of every command as one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -62,7 +60,7 @@ app = typer.Typer(
     no_args_is_help=True,
     epilog=EPILOG,
     rich_markup_mode="rich",
-    pretty_exceptions_enable=False,  # a node's log is no place for boxes
+    pretty_exceptions_enable=False,  # no boxes in a node's log
 )
 
 
@@ -113,9 +111,9 @@ NODES, KEYS, NAMES, CLUSTER = "Nodes", "Keys", "Locks and elections", "Cluster"
 
 app.command(rich_help_panel=NODES)(serve.serve)
 app.command(rich_help_panel=NODES)(dev.dev)
-app.command(rich_help_panel=NODES)(health.health)
-app.add_typer(config_commands.app, name="config", rich_help_panel=NODES)
-app.add_typer(secret_commands.app, name="secret", rich_help_panel=NODES)
+app.command(rich_help_panel=NODES)(node_commands.health)
+app.add_typer(node_commands.config_app, name="config", rich_help_panel=NODES)
+app.add_typer(node_commands.secret_app, name="secret", rich_help_panel=NODES)
 app.command(rich_help_panel=KEYS)(kv_commands.put)
 app.command(rich_help_panel=KEYS)(kv_commands.get)
 app.command("del", rich_help_panel=KEYS)(delete_command.delete)
@@ -125,8 +123,8 @@ app.command(rich_help_panel=KEYS)(txn.txn)
 app.command(rich_help_panel=KEYS)(kv_commands.compact)
 app.command(rich_help_panel=KEYS)(watch_command.watch)
 app.add_typer(lease_commands.app, name="lease", rich_help_panel=KEYS)
-app.command(cls=hold_commands.LockCommand, rich_help_panel=NAMES)(hold_commands.lock)
-app.command(rich_help_panel=NAMES)(hold_commands.elect)
+app.command(cls=hold.LockCommand, rich_help_panel=NAMES)(hold.lock)
+app.command(rich_help_panel=NAMES)(hold.elect)
 app.command(rich_help_panel=CLUSTER)(status.status)
 app.add_typer(member_commands.app, name="member", rich_help_panel=CLUSTER)
 app.command("transfer-leader", rich_help_panel=CLUSTER)(cluster_commands.transfer_leader)
@@ -137,7 +135,7 @@ app.command(rich_help_panel=CLUSTER)(bench.bench)
 def main() -> None:
     """The entry point of the `raftkv` script."""
     streams.prepare()
-    # gRPC's own remarks on connections that come and go are not for a terminal.
+    # Keep gRPC's own log of connections off the terminal.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         app(prog_name="raftkv")

@@ -1,4 +1,4 @@
-"""`raftkv member`: who takes part in the cluster."""
+"""`raftkv member`: lists and changes the cluster's members."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raftkv.cli import session
-from raftkv.cli.options import Output, options_of
+from raftkv.cli import client_command
+from raftkv.cli.client_command import Output, options_of
 from raftkv.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Force = Annotated[
 @app.command("list")
 def list_(context: typer.Context) -> None:
     """The members, as a majority has them."""
-    _show(context, session.run(context, lambda client: client.member_list()))
+    _show(context, client_command.run(context, lambda client: client.member_list()))
 
 
 @app.command()
@@ -54,7 +54,7 @@ def add(
         (member,) = (each for each in members if each.node_id == node_id)
         return members, await serve_line(cluster, member)
 
-    members, line = session.run(context, added)
+    members, line = client_command.run(context, added)
     _show(context, members)
     if options_of(context).output is Output.TABLE:
         typer.echo(
@@ -68,7 +68,7 @@ def promote(context: typer.Context, node_id: NodeId, force: Force = False) -> No
     """Give a learner a vote. Refused while it has not caught up."""
     _show(
         context,
-        session.run(context, lambda client: client.member_promote(node_id, force=force)),
+        client_command.run(context, lambda client: client.member_promote(node_id, force=force)),
     )
 
 
@@ -78,7 +78,10 @@ def remove(context: typer.Context, node_id: NodeId, force: Force = False) -> Non
 
     Refused if too few of the other voters acknowledge to go on without it.
     """
-    _show(context, session.run(context, lambda client: client.member_remove(node_id, force=force)))
+    _show(
+        context,
+        client_command.run(context, lambda client: client.member_remove(node_id, force=force)),
+    )
 
 
 @app.command()
@@ -105,7 +108,9 @@ def replace(
     timeout_s = options.timeout_s if options.timeout_given else None
     wanted = member_replace.Wanted(old_id, new_id, peer, client, force, timeout_s)
     report = member_replace.Report()
-    members = session.run(context, lambda cluster: member_replace.replace(cluster, wanted, report))
+    members = client_command.run(
+        context, lambda cluster: member_replace.replace(cluster, wanted, report)
+    )
     _show(context, members)
 
 
@@ -121,7 +126,7 @@ def update(
     """Change the addresses of a member; one that is not given stays."""
     if not peer and not client:
         raise typer.BadParameter("there is nothing to change: give --peer, --client or both")
-    members = session.run(
+    members = client_command.run(
         context,
         lambda cluster: cluster.member_update(node_id, peer_address=peer, client_address=client),
     )

@@ -1,4 +1,4 @@
-"""`raftkv member replace`: step by step from a node that is lost to one that votes in its place."""
+"""`raftkv member replace`: replaces a node by a new one, step by step, until the new one votes."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ OUTAGE_S_MAX = 60.0
 
 
 class Report:
-    """What the operator reads on standard error meanwhile; progress only on a terminal."""
+    """Messages for the operator on standard error; progress only on a terminal."""
 
     def __init__(self) -> None:
         self._unfinished = False
 
     def step(self, text: str) -> None:
-        """What has been done, or is for the operator to do: it stays on the screen."""
+        """Print a step that was done, or that the operator must do."""
         self.end()
         typer.echo(text, err=True)
 
     def progress(self, text: str) -> None:
-        """What is waited for; the next one takes its place."""
+        """Show what the command waits for; the next message overwrites it."""
         if sys.stderr.isatty():
             self._unfinished = True
             typer.echo(f"\r\x1b[K{text}", err=True, nl=False)
@@ -53,9 +53,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Who takes whose place. The addresses are those of a node that is no member yet, else empty.
+    """The requested replacement. The addresses are empty for a node that is a member already.
 
-    `timeout_s` None: for as long as it takes; 0: try once.
+    `timeout_s` None: no limit; 0: try once.
     """
 
     old_id: int
@@ -67,10 +67,10 @@ class Wanted:
 
 
 async def replace(cluster: Client, wanted: Wanted, report: Report) -> tuple[Member, ...]:
-    """Add the new node, wait until it has started and caught up, replace; the members afterwards.
+    """Add the new node, wait until it has started and caught up, then replace; returns the members.
 
-    It goes on from wherever the cluster is, so it can be repeated after any end. Raises what the
-    cluster refuses for good, `DeadlineExceeded` after `timeout_s`, `Unavailable` after an outage
+    It continues from the cluster's present state, so it can be repeated after any failure. Raises
+    the cluster's final refusal, `DeadlineExceeded` after `timeout_s`, `Unavailable` after an outage
     of a minute, and `InvalidRequest` if addresses are missing or are not those of the member.
     """
     try:
@@ -108,7 +108,7 @@ class _Replacement:
         known = members.get(wanted.new_id)
         if known is not None:
             _check_same_addresses(wanted, known)
-        # Of an old node that is not there either the cluster says what is wrong with it.
+        # If the old node is no member either, the cluster's own error explains it.
         if known is not None or wanted.old_id not in members:
             return
         if not wanted.peer or not wanted.client:
@@ -127,7 +127,7 @@ class _Replacement:
         await self._show_serve_line()
 
     async def _wait_after(self, error: RaftkvError) -> None:
-        """Raises `error` if waiting does not help."""
+        """Wait before the next attempt. Raises `error` if waiting does not help."""
         self._last = error
         if isinstance(error, MembershipRefused):
             self._answered_s = self._loop.time()
@@ -158,7 +158,7 @@ class _Replacement:
         )
 
     def _call_timeout_s(self) -> float:
-        """Raises once the operator's time is over."""
+        """The timeout of the next call. Raises after the operator's timeout."""
         wanted = self._wanted
         if wanted.timeout_s is None or (not wanted.timeout_s and self._last is None):
             return CALL_TIMEOUT_S
@@ -189,7 +189,7 @@ def _check_same_addresses(wanted: Wanted, known: Member) -> None:
 
 
 async def serve_line(cluster: Client, member: Member) -> str:
-    """The command that starts this added node; it joins at a member that answers."""
+    """The command that starts this added node, with a member that answers as --join."""
     from raftkv.node.addresses import is_loopback
 
     local = is_loopback(member.peer_address) and is_loopback(member.client_address)
@@ -202,7 +202,7 @@ async def serve_line(cluster: Client, member: Member) -> str:
 
 
 async def _address_to_join(cluster: Client, node_id: int) -> str:
-    """Where another node answers, in the cluster's own words; the leader if that one does."""
+    """The client address of another node that answers, from the membership; the leader's first."""
     answers = await cluster.status_all(timeout=STATUS_TIMEOUT_S)
     up = [
         answer

@@ -1,4 +1,4 @@
-"""How results look: bytes made safe, tables for people, JSON for programs."""
+"""Output formats: tables for people, JSON for programs, and printable bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from raftkv.cli.options import Output
+from raftkv.cli.client_command import Output
 from raftkv.errors import RaftkvError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def json_bytes(name: str, data: bytes) -> dict[str, str]:
 
 
 def size(count: int) -> str:
-    """Bytes for people, in three digits or so."""
+    """A size in bytes with a unit, in about three digits."""
     amount = float(count)
     unit = "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
@@ -39,7 +39,7 @@ def size(count: int) -> str:
 
 
 def duration(milliseconds: float) -> str:
-    """A time for people."""
+    """A duration with a unit."""
     if milliseconds < 1_000:
         return f"{milliseconds:.0f} ms"
     seconds = milliseconds / 1000
@@ -57,7 +57,7 @@ def print_json(value: object, *, err: bool = False) -> None:
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, heading_in_pipe: bool = False
 ) -> None:
-    """A table on a terminal; in a pipe, columns parted by tabs, for `cut`."""
+    """A table on a terminal; in a pipe, columns separated by tabs, for `cut`."""
     if not sys.stdout.isatty():
         for row in [columns, *rows] if heading_in_pipe else rows:
             typer.echo("\t".join(row))
@@ -68,7 +68,7 @@ def print_table(
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, dense: bool = False) -> Table:
-    """The rows as rich would print them; the text is taken literally."""
+    """The rows as a rich table; text is not parsed as markup."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -92,7 +92,7 @@ def print_values(output: Output, fields: dict[str, object]) -> None:
 
 
 def fail(error: RaftkvError, output: Output) -> None:
-    """Say what went wrong where it does not mix with results."""
+    """Print the error to standard error."""
     if output is Output.JSON:
         described = {
             "reason": error.reason,

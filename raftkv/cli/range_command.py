@@ -1,4 +1,4 @@
-"""`raftkv range`: lists keys and values, page by page where their number is not known before."""
+"""`raftkv range`: lists keys and values, page by page if their number is unknown."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raftkv.cli import session
+from raftkv.cli import client_command
+from raftkv.cli.client_command import Output, options_of
 from raftkv.cli.kv_commands import Revision, Stale, argument_bytes, fields_of, read_level
-from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import print_json, print_table
 from raftkv.cli.streams import output_failed
 from raftkv.errors import InvalidRequest, printable
@@ -101,12 +101,12 @@ def range_(
         listing.end()
 
     if count_only:
-        session.run(context, count)
+        client_command.run(context, count)
         return
     if output is Output.TABLE and sort is SortBy.KEY and not descending:
-        session.run(context, list_as_it_comes)
+        client_command.run(context, list_as_it_comes)
         return
-    result = session.run(
+    result = client_command.run(
         context,
         lambda client: client.range(
             first,
@@ -135,7 +135,7 @@ def range_(
 
 
 class _Listing:
-    """Prints keys as they come, but a table on a terminal only whole: its columns need widths."""
+    """Prints keys as they arrive; a table on a terminal only at the end, for its column widths."""
 
     def __init__(self, keys_only: bool) -> None:
         self._keys_only = keys_only

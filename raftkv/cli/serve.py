@@ -1,4 +1,4 @@
-"""`raftkv serve`: one node in the foreground, until it is told to stop or stops itself."""
+"""`raftkv serve`: one node in the foreground, until a signal stops it or it stops itself."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def serve(
 
 
 def run(settings: Settings) -> ExitCode:
-    """Run a node until it stops; says why as an exit code."""
+    """Run a node until it stops; the exit code is the reason."""
     import os
 
     from raftkv import logs
     from raftkv.cli import event_loop
     from raftkv.server import resources
 
-    # Whatever this process makes is its own user's: data, snapshots, traces.
+    # Only this user may access the files of this process: data, snapshots, traces.
     os.umask(0o077)
     resources.raise_soft_limit()
     logs.configure(settings.log_format, settings.log_level)
@@ -89,33 +89,33 @@ async def _serve(settings: Settings) -> ExitCode:
     import asyncio
 
     from raftkv import logs
-    from raftkv.cli.garbage import collect_rarely
+    from raftkv.cli.event_loop import collect_garbage
     from raftkv.server.process import NodeProcess
 
     log = logs.get_logger(node=settings.node_id)
-    told_to_stop = asyncio.create_task(_signalled(log))
-    server = NodeProcess(settings)
+    signalled = asyncio.create_task(_signalled(log))
+    process = NodeProcess(settings)
     try:
-        # Asked before the data directory is touched: a node that can't listen leaves no trace.
+        # Before the data directory is created: a node that can't listen changes nothing on disk.
         check_free("client_listen", settings.client_listen)
         check_free("peer_listen", settings.peer_listen)
-        starting = asyncio.create_task(server.start())
-        await asyncio.wait({starting, told_to_stop}, return_when=asyncio.FIRST_COMPLETED)
+        starting = asyncio.create_task(process.start())
+        await asyncio.wait({starting, signalled}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
             await asyncio.wait({starting})
             return ExitCode.OK
         starting.result()
-        collecting = asyncio.create_task(collect_rarely())
-        stopped = asyncio.create_task(server.wait_stopped())
-        await asyncio.wait({stopped, told_to_stop}, return_when=asyncio.FIRST_COMPLETED)
+        collecting = asyncio.create_task(collect_garbage())
+        stopped = asyncio.create_task(process.wait_stopped())
+        await asyncio.wait({stopped, signalled}, return_when=asyncio.FIRST_COMPLETED)
         if not stopped.done():
-            log.info("signal_received", signal=told_to_stop.result())
+            log.info("signal_received", signal=signalled.result())
         reason = stopped.result() if stopped.done() else None
         collecting.cancel()
-        await server.stop()
+        await process.stop()
         if isinstance(reason, RemovedFromCluster):
-            # An end that was asked for: whatever restarts failed processes shall leave it alone.
+            # A requested end: exit with 0, so that a supervisor does not restart the process.
             log.warning("removed_from_cluster", message=reason.message)
         elif reason is not None:
             raise reason
@@ -131,7 +131,7 @@ async def _serve(settings: Settings) -> ExitCode:
 
 
 def check_free(key: str, address: str) -> None:
-    """Raises AddressInUse if another process listens there, ConfigurationError if nobody can."""
+    """Raises `AddressInUse` if another process listens there, `ConfigurationError` if none can."""
     import errno
     import socket
 
@@ -139,10 +139,12 @@ def check_free(key: str, address: str) -> None:
 
     host, port = split_address(key, address)
     try:
-        family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, _, _, socket_address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
+            probe.bind(socket_address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise AddressInUse(
@@ -158,13 +160,14 @@ def check_free(key: str, address: str) -> None:
 
 
 async def _signalled(log: Logger) -> str:
-    """The name of the first signal that asks this process to stop. A second one ends it at once:
-    what was acknowledged is on disk."""
+    """The name of the first signal that stops this process. A second one ends it at once, which
+    loses no acknowledged write.
+    """
     import asyncio
     import os
     import signal
 
-    from raftkv.cli.signals import ignored
+    from raftkv.cli.event_loop import ignored
 
     loop = asyncio.get_running_loop()
     first: asyncio.Future[str] = loop.create_future()
@@ -177,6 +180,6 @@ async def _signalled(log: Logger) -> str:
     for number in (signal.SIGTERM, signal.SIGINT):
         if not ignored(number):
             loop.add_signal_handler(number, note, number)
-    # There is nothing to read anew: settings are those of the start, and logs go to a stream.
+    # There is nothing to reload: settings are read at the start, and logs go to a stream.
     loop.add_signal_handler(signal.SIGHUP, log.info, "signal_ignored")
     return await first

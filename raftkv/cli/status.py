@@ -1,4 +1,4 @@
-"""`raftkv status`: the whole cluster at a glance, also when half of it is down."""
+"""`raftkv status`: an overview of the cluster, also with nodes down."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from raftkv.cli.client_command import Options, Output, options_of
 from raftkv.cli.exit_codes import ExitCode
-from raftkv.cli.options import Options, Output, options_of
 from raftkv.cli.output import duration, print_json, print_table, size, table
 from raftkv.cli.streams import output_failed
 
@@ -32,7 +32,7 @@ COLUMNS_IF_NARROW = 10
 
 @dataclass(frozen=True, slots=True)
 class StatusRow:
-    """A member as the cluster and it itself describe it. None: not known."""
+    """A member, as the cluster and the node itself report it. None: unknown."""
 
     node_id: int | None
     address: str
@@ -41,27 +41,27 @@ class StatusRow:
     commit_index: int | None = None
     applied_index: int | None = None
     lag_entries: int | None = None  # behind the highest commit index that any node reports
-    last_contact_ms: int | None = None  # since the leader heard from it
+    last_contact_ms: int | None = None  # since the leader's last contact with it
     disk_bytes: int | None = None
     disk_free_bytes: int | None = None
     memory_bytes: int | None = None
     uptime_ms: int | None = None
     error: str = ""
-    not_serving: str = ""  # why it answers and serves nothing
-    notice: str = ""  # what its operator should know although it serves
+    not_serving: str = ""  # why it serves no requests
+    notice: str = ""  # a warning of a node that serves
 
     @property
     def trouble(self) -> str:
-        """Why this node is of no use now; empty if it is."""
+        """Why this node can't serve; empty if it can."""
         return self.error or self.not_serving
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The cluster as seen from here. `leader_id` 0: none known."""
+    """The cluster, as reported by its nodes. `leader_id` 0: unknown."""
 
     cluster_id: str
-    incarnation: str  # empty: no node says it
+    incarnation: str  # empty: unknown
     leader_id: int
     term: int
     revision: int
@@ -93,7 +93,7 @@ def status(
 async def _look_until_signal(options: Options, interval_s: float) -> None:
     import asyncio
 
-    from raftkv.cli.signals import ENDING, Signals
+    from raftkv.cli.event_loop import ENDING, Signals
 
     with Signals(ENDING) as signals:
         signals.cancel(asyncio.current_task())
@@ -122,7 +122,7 @@ async def _look_again_and_again(options: Options, interval_s: float) -> None:
 
 
 async def look(options: Options) -> Overview:
-    """Ask every node once, those of the cluster that were not named too."""
+    """Ask every node of the cluster once, also those that --endpoints does not name."""
     from raftkv.client.client import connect
     from raftkv.client.connection.endpoints import parse_endpoints
     from raftkv.errors import ConnectionFailed
@@ -161,7 +161,7 @@ async def _ask_all(client: Client, timeout_s: float) -> Mapping[str, NodeStatus 
 
 
 def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
-    """Put together what the nodes say, and what the leader says of those that are silent.
+    """Combine the reports of the nodes, and the leader's report of nodes that do not answer.
 
     Raises `WrongCluster` if they do not all belong to one.
     """
@@ -170,7 +170,7 @@ def overview_of(answers: Mapping[str, NodeStatus | RaftkvError]) -> Overview:
 
     for answer in answers.values():
         if isinstance(answer, WrongCluster):
-            raise answer  # it has turned up since the client has connected
+            raise answer  # another cluster appeared after the client connected
     nodes = {
         answer.node_id: answer for answer in answers.values() if not isinstance(answer, RaftkvError)
     }
@@ -243,7 +243,7 @@ def show(overview: Overview, output: Output) -> None:
         console = Console()
         console.print(_screen(overview, console.width))
     else:
-        # Nobody can tell twelve bare columns from each other.
+        # Twelve columns without a heading would be unreadable.
         rows = [[*cells(row), row.trouble or "-", row.notice or "-"] for row in overview.nodes]
         print_table([*COLUMNS, "error", "notice"], rows, heading_in_pipe=True)
 
@@ -278,7 +278,7 @@ def causes(overview: Overview) -> list[str]:
 
 
 def cells(row: StatusRow) -> list[str]:
-    """A row as text; what is not known is a dash."""
+    """A row as text; an unknown value is a dash."""
 
     def number(value: int | None) -> str:
         return "-" if value is None else str(value)

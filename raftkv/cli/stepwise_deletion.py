@@ -1,4 +1,4 @@
-"""A deletion over several revisions as a terminal shows it: how far it is, and what is gone."""
+"""`raftkv del` over several revisions: its progress, and what was deleted."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 import typer
 
+from raftkv.cli.client_command import Output
+from raftkv.cli.event_loop import ENDING, Signals
 from raftkv.cli.exit_codes import ExitCode
-from raftkv.cli.options import Output
 from raftkv.cli.output import print_json
-from raftkv.cli.signals import ENDING, Signals
 from raftkv.client.api.paging import PagedDeletion
 from raftkv.errors import RaftkvError
 
@@ -23,14 +23,15 @@ NOTICE = (
 )
 
 Count: TypeAlias = Callable[[], Awaitable[int]]
-"""Counts the keys that are to be deleted."""
+"""Counts the keys to delete."""
 
 
 async def delete_in_steps(deletion: PagedDeletion, count: Count, output: Output) -> int:
-    """Until all is deleted, or a signal or an error comes; says in any case what is gone.
+    """Delete until all keys are gone, a signal arrives, or an error; always report the deleted
+    keys.
 
-    Returns the exit code. A first signal lets the step under way end, so that it is known what is
-    gone; a second does not wait for it.
+    Returns the exit code. A first signal lets the current step end, so that its outcome is known; a
+    second one does not wait for it.
     """
     _notice(output, NOTICE)
     with Signals(ENDING) as signals:
@@ -54,13 +55,15 @@ async def delete_in_steps(deletion: PagedDeletion, count: Count, output: Output)
 
 
 def on_terminal() -> bool:
-    """Whether somebody looks at what goes to standard error."""
+    """Whether standard error is a terminal."""
     return sys.stderr.isatty()
 
 
 @asynccontextmanager
 async def _progress(count: Count, output: Output) -> AsyncIterator[Callable[[int], None]]:
-    """A bar on a terminal. Its length is a guess: others write meanwhile."""
+    """A progress bar on a terminal. Its length is an estimate: other clients may write
+    meanwhile.
+    """
     if output is Output.JSON or not on_terminal():
         yield lambda _: None
         return
@@ -96,7 +99,7 @@ def _show(output: Output, deletion: PagedDeletion) -> None:
 
 
 def _notice(output: Output, notice: str) -> None:
-    """Say it where it does not mix with results."""
+    """Print a notice to standard error."""
     if output is Output.JSON:
         print_json({"notice": notice}, err=True)
     else:

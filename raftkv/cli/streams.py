@@ -1,4 +1,4 @@
-"""The standard streams of a command: open, in UTF-8, and what can't be written is remembered."""
+"""The standard streams of a command: open, in UTF-8, and with a record of failed writes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class _Output(io.FileIO):
-    """Descriptor 1 or 2. Its writes never raise: after the first failure everything is discarded.
+    """Descriptor 1 or 2. Writes never raise: after the first failure all output is discarded.
 
-    So no output cuts off what a command does, and its exit code can say what has been done.
+    So a failed write does not abort a command, and the exit code can report what was done.
     """
 
     failure: OSError | None = None
@@ -30,7 +30,7 @@ class _Output(io.FileIO):
                 written: int | None = super().write(data)
                 if written is not None:
                     return written
-                # Another process has set the pipe or terminal that we share to not blocking.
+                # Another process has made the shared pipe or terminal non-blocking.
                 select.select([], [self], [])
         except OSError as failure:
             self.failure = failure
@@ -41,12 +41,12 @@ _stdout: _Output | None = None
 
 
 def prepare() -> None:
-    """Set the three streams up. The first thing that the command does: nothing that is opened later
-    must land on the descriptor of a closed stream.
+    """Set up the three streams. Must run first: a file opened later must not get the descriptor of
+    a closed stream.
     """
     global _stdout
-    # /dev/null in the wrong direction: reading or writing fails as on the closed descriptor. The
-    # lowest free number is given first, so each gets its own; a child finds it closed again.
+    # /dev/null in the wrong direction: reading or writing fails as on the closed descriptor. `open`
+    # returns the lowest free number, so each gets its own; a child process inherits it closed.
     for descriptor, wrong_direction in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
         if _is_closed(descriptor):
             os.open(os.devnull, wrong_direction)
@@ -66,19 +66,19 @@ def _is_closed(descriptor: int) -> bool:
 
 
 def _text(output: _Output) -> io.TextIOWrapper:
-    # Whatever the locale: an argument that is no text of its encoding goes out as it came in.
+    # In any locale: an argument that is not valid in its encoding is printed byte for byte.
     return io.TextIOWrapper(
         io.BufferedWriter(output), "utf-8", "surrogateescape", line_buffering=output.isatty()
     )
 
 
 def output_failed() -> bool:
-    """Whether the results can't be written any more: who follows something may stop then."""
+    """Whether output has failed, so that a command that prints events can stop."""
     return _stdout is not None and _stdout.failure is not None
 
 
 def reader_gone() -> bool:
-    """Whether that is because the pipe's reader or the terminal has gone away."""
+    """Whether output has failed because the pipe's reader or the terminal is gone."""
     failure = _stdout.failure if _stdout is not None else None
     return failure is not None and failure.errno in (errno.EPIPE, errno.EIO)
 
@@ -95,9 +95,7 @@ def read_stdin() -> bytes:
 
 
 def exit_code(code: int) -> int:
-    """What the command exits with, given what it has come to: a failure of its output counts only
-    where that was a success.
-    """
+    """The exit code of the command: a failed output changes only a successful one."""
     sys.stdout.flush()
     failure = _stdout.failure if _stdout is not None else None
     if failure is None:

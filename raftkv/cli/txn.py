@@ -1,4 +1,4 @@
-"""`raftkv txn`: several operations at once, on conditions."""
+"""`raftkv txn`: a transaction of conditions and operations."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raftkv.cli import session
+from raftkv.cli import client_command
+from raftkv.cli.client_command import Output, options_of
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.cli.kv_commands import IdempotencyKey, fields_of
-from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import print_json
 from raftkv.cli.txn_text import CONDITION_FORM, OPERATION_FORM, parse_condition, parse_operation
 from raftkv.errors import InvalidRequest, printable
@@ -50,7 +50,7 @@ def txn(
     failure = [parse_operation(text) for text in otherwise or ()]
     if not (compare or success or failure):
         raise InvalidRequest("the transaction is empty; give --then 'put KEY VALUE', for example")
-    result = session.run(
+    result = client_command.run(
         context,
         lambda client: client.txn(compare, success, failure, idempotency_key=idempotency_key),
     )

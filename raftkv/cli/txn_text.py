@@ -2,7 +2,7 @@
 
 A word goes to the next blank, and every character in it stands for itself. A word that begins with
 a quote goes to the same quote: within '...' every character stands for itself, within "..." `\\"`
-is a quote and `\\\\` a backslash. Knows the text, nothing of the store.
+is a quote and `\\\\` a backslash.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`raftkv watch`: changes of keys as they are made, one line each."""
+"""`raftkv watch`: prints changes of keys as they happen, one line each."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raftkv.cli import session
+from raftkv.cli import client_command
+from raftkv.cli.client_command import Output, options_of
 from raftkv.cli.kv_commands import argument_bytes, fields_of
-from raftkv.cli.options import Output, options_of
 from raftkv.cli.output import json_bytes, print_json
 from raftkv.cli.streams import output_failed
 from raftkv.errors import printable
@@ -40,7 +40,7 @@ def watch(
     """
     import asyncio
 
-    from raftkv.cli.signals import ENDING, Signals
+    from raftkv.cli.event_loop import ENDING, Signals
 
     output = options_of(context).output
     start = argument_bytes(key)
@@ -70,7 +70,7 @@ def watch(
                 if signals.received is None:
                     raise
 
-    session.run(context, look)
+    client_command.run(context, look)
 
 
 def _show(output: Output, event: WatchEvent) -> None:

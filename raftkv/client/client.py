@@ -36,13 +36,15 @@ class Client(
 ):
     """A connection to a cluster, made by `raftkv.connect`. Belongs to one event loop.
 
-    Share one among all tasks: what they ask in the same turn of the loop travels together.
+    Share one among all tasks: calls that they make in the same turn of the loop travel together.
+    Every call takes `timeout` in seconds; None stands for the client's default.
 
-    It belongs to the cluster that it has met first. An endpoint that answers for another one, or
-    for the same one founded anew, is left out, with a warning to the log `raftkv.client`, and asked
-    again now and then. Once nobody else answers, every call raises `WrongCluster`, at once and with
-    nothing applied (a write that was sent before: `OutcomeUnknown`), watches end with it, and locks
-    are lost: what is known of one cluster means nothing in another one.
+    The client belongs to the cluster that it has met first. An endpoint that answers for another
+    cluster, or for the same one founded anew, is left out, with a warning to the log
+    `raftkv.client`, and asked again now and then. Once no other endpoint answers, every call raises
+    `WrongCluster`, at once and with nothing applied (a write that was sent before:
+    `OutcomeUnknown`), watches end with it, and locks are lost: revisions, sessions and locks of one
+    cluster mean nothing in another.
     """
 
     async def __aenter__(self) -> Self:
@@ -76,7 +78,7 @@ class Client(
 
 
 _dropped: set[asyncio.Task[None]] = set()
-"""The ends of clients that nobody else refers to."""
+"""The closing tasks of dropped clients: the loop itself keeps weak references only."""
 
 
 def _close_dropped(client: Client) -> None:
@@ -86,7 +88,7 @@ def _close_dropped(client: Client) -> None:
 
 
 class Connecting:
-    """A client to be: `await` it, or enter it with `async with`."""
+    """A client that is not connected yet: `await` it, or enter it with `async with`."""
 
     def __init__(
         self,
@@ -164,18 +166,25 @@ def connect(
         async with raftkv.connect("127.0.0.1:7411,127.0.0.1:7412") as client:
             await client.put("greeting", "hello")
 
-    or `client = await raftkv.connect(...)` and `await client.close()`. `timeout` is the default of
-    every call, in seconds. `links` and `rng` are for simulators: the network and chance.
+    or `client = await raftkv.connect(...)` and `await client.close()`.
 
-    A timeout of 0, here or in a call, means: try once. Such a call does not wait for what others
-    hold, and not for better times: it makes one attempt, and a refusal or failure is its result.
-    Only the answer of that attempt is awaited, at most for `ClientSettings.silence_s_max` (2 s).
-    Opening the session or lease that a first write or lock needs belongs to it, and here asking
-    each endpoint once. A call that gives no timeout has the default given here; what waits for
-    others (locks, elections, recipes) then waits however long that takes.
+    - `endpoints`: one or several, in a list or in one text with commas.
+    - `timeout`: the default of every call, in seconds, at most `ClientSettings.timeout_s_max` (60),
+      and how long to wait for a node here.
+    - `settings`: bounds and times of the client, see `ClientSettings`.
 
-    Raises `ConnectionFailed` if no node answers within `timeout`, `ConfigurationError` for
-    endpoints that are no addresses, `WrongCluster` if the endpoints answer for two clusters,
-    `WrongProcess` in a forked child in which gRPC can't work, `GreenThreads` under gevent.
+    `links` and `rng` are for simulators: the network and the source of randomness.
+
+    A timeout of 0, here or in a call, means one attempt. Such a call does not wait for locks that
+    others hold, and is not retried: a refusal or failure of the attempt is its result. It waits
+    only for the answer, at most for `ClientSettings.silence_s_max` (2 s). Opening the session or
+    lease that a first write or lock needs belongs to the attempt, and so does, here, asking each
+    endpoint once. A call without a timeout has the default given here. What waits for others
+    (locks, elections, recipes) then waits without a limit.
+
+    Raises `ConnectionFailed` if no node answers within `timeout`; `ConfigurationError` for
+    endpoints that are no addresses; `InvalidRequest` for another wrong argument; `WrongCluster` if
+    the endpoints answer for two clusters; `WrongProcess` in a forked child in which gRPC can't
+    work; `GreenThreads` under gevent.
     """
     return Connecting(endpoints, timeout, settings, links, rng)

@@ -24,7 +24,7 @@ from raftkv.client.connection.unary import (
 from raftkv.client.coordination.lease import GrantResult, KeptLeases
 from raftkv.client.coordination.queue import LockQueues
 from raftkv.client.events import log
-from raftkv.client.requests import Fences, command_piece
+from raftkv.client.requests import NO_OPTIONS, WriteOptions, command_piece
 from raftkv.client.settings import ClientSettings
 from raftkv.client.watch.connection import WatchConnection
 from raftkv.errors import ConnectionFailed, WrongCluster
@@ -102,9 +102,9 @@ class Core:
             await asyncio.sleep(pause_s)
 
     async def close(self) -> None:
-        """Wait for the calls under way, at most for the default timeout; give the session back.
+        """Wait for the calls under way, at most for the default timeout, and close the session.
 
-        Calls that are still waiting then fail. The session and the leases of locks are given back
+        Calls that are still waiting then fail. The session and the leases of locks are revoked
         within a second; if no majority answers, their TTL ends them. Calling it again does nothing,
         nor does it in a child that was forked from the client's process. Raises `WrongLoop`.
         """
@@ -132,11 +132,9 @@ class Core:
         command: kv_pb2.Command,
         decode: Any,
         timeout: float | None,
-        idempotency_key: str | bytes = b"",
-        idempotency_ttl: float | None = None,
-        fence: Fences = None,
+        options: WriteOptions = NO_OPTIONS,
     ) -> Any:
-        piece = command_piece(self._settings, command, idempotency_key, idempotency_ttl, fence)
+        piece = command_piece(self._settings, command, options)
         return await self._submit(piece, decode, timeout)
 
     async def _run_grant(
@@ -144,10 +142,10 @@ class Core:
         command: kv_pb2.Command,
         decode: Callable[[kv_pb2.Result], GrantResult],
         timeout: float | None,
-        fence: Fences = None,
+        options: WriteOptions = NO_OPTIONS,
     ) -> GrantResult:
         """As `_run`, of a command that grants a lease: revoked if the caller is cancelled."""
-        piece = command_piece(self._settings, command, fence=fence)
+        piece = command_piece(self._settings, command, options)
         return await self._kept.granted(self._submit(piece, decode, timeout))
 
     def _submit(self, piece: bytes, decode: Any, timeout: float | None) -> asyncio.Future[Any]:

@@ -1,4 +1,4 @@
-"""Addresses of members: which ones another node or a client can connect to, and which are free."""
+"""Validation of members' addresses: connectable, free, and of the same network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
 def require_connectable(field: str, address: str) -> None:
-    """Refuse what no node can be reached at. Raises `InvalidRequest` with the field and the fix."""
+    """Refuse an address that no node can be reached at.
+
+    Raises `InvalidRequest` with the field and the fix.
+    """
     try:
         host, _ = split_address(field, address)
     except ConfigurationError as error:
@@ -52,18 +55,18 @@ def _unconnectable(host: str) -> str:
 
 
 def require_free(present: Membership, node_id: int, address: Address) -> None:
-    """Refuse addresses of `node_id` that somebody has already. Raises `MembershipRefused`.
+    """Refuse addresses of `node_id` that another member has. Raises `MembershipRefused`.
 
-    Those of peers and of clients are compared with each other, too: two nodes can't listen there.
+    Peer and client addresses are compared with each other, too: two nodes can't listen on one.
     """
-    if _same_place(address.peer) == _same_place(address.client):
+    if _canonical(address.peer) == _canonical(address.client):
         raise MembershipRefused(
             f"{address.peer} is given for both peers and clients of node {node_id}: give it two"
             " ports"
         )
-    wanted = {_same_place(address.peer): address.peer, _same_place(address.client): address.client}
+    wanted = {_canonical(address.peer): address.peer, _canonical(address.client): address.client}
     for other, kind, known in _addresses(present, but=node_id):
-        taken = wanted.get(_same_place(known))
+        taken = wanted.get(_canonical(known))
         if taken is not None:
             raise MembershipRefused(
                 f"{taken} is the {kind} address of node {other} already: give node {node_id} an"
@@ -113,7 +116,7 @@ def _addresses(present: Membership, *, but: int) -> Iterator[tuple[int, str, str
             yield node_id, "client", known.client
 
 
-def _same_place(address: str) -> tuple[str, str]:
+def _canonical(address: str) -> tuple[str, str]:
     """Equal for addresses that are written differently and mean the same."""
     host, port = _host_of(address), address.rpartition(":")[2]
     ip = _ip_of("127.0.0.1" if host == "localhost" else host)

@@ -1,18 +1,17 @@
-"""The leader's side of cluster time. Knows stamps and a monotonic clock, no wall clock."""
+"""A leader's clocks: cluster time, and the leader lease (dissertation 6.4.1)."""
 
 from __future__ import annotations
 
 from raftkv.raft.ready import RaftConfig
 
 STAMP_EVERY_MS = 500
-"""While leases run, cluster time is written down this often: a new leader goes on from there."""
+"""While leases run, the log gets a time stamp this often: a new leader goes on from the last."""
 
 
 class ClusterClock:
-    """Goes on from the last stamp in the log at the rate of the leader's monotonic clock.
+    """Continues the last time stamp in the log at the rate of the leader's monotonic clock.
 
-    So cluster time never runs back, and stands still while there is no leader: a lease
-    outlives an outage instead of dying in it.
+    So cluster time never runs back, and stands still without a leader: no lease ends in an outage.
     """
 
     def __init__(self) -> None:
@@ -43,10 +42,11 @@ class ClusterClock:
         return ends or now_ms - self.last_stamp_ms >= STAMP_EVERY_MS
 
 
-# By how much the clocks of two nodes may differ in rate.
 CLOCK_DRIFT_MAX = 0.1
-# What a follower may count too early: the tick that was nearly over, and one that its loop owed.
+"""The rates of two nodes' clocks may differ by this share."""
+
 TICKS_EARLY_MAX = 2
+"""Ticks that a follower may count too early: one that was nearly over, and one made up for."""
 
 
 class LeaderLease:
@@ -60,17 +60,17 @@ class LeaderLease:
         self._confirmed_s: float | None = None
 
     def begin(self, term: int, now_s: float) -> None:
-        """This node leads `term`; 0: it leads no more."""
+        """This node leads `term`; 0: it does not lead."""
         self._term, self._since_s, self._confirmed_s = term, now_s, None
 
     def confirm(self, asked_at_s: float | None) -> None:
-        """A majority confirmed the question that was asked then."""
-        # What was asked before this term began was not answered by heartbeats of this leader.
+        """A majority confirmed a ReadIndex round that began at `asked_at_s`."""
+        # A round before this leadership was not confirmed by heartbeats of this leader.
         if self._term and asked_at_s is not None and asked_at_s > self._since_s:
             self._confirmed_s = max(asked_at_s, self._confirmed_s or asked_at_s)
 
     def holds(self, term: int, now_s: float) -> bool:
-        """Whether nobody else can lead yet."""
+        """Whether no other node can lead yet."""
         return self._term == term and self._left_s(now_s) > 0
 
     def is_due(self, now_s: float) -> bool:

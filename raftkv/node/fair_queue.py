@@ -1,6 +1,6 @@
 """A queue that is fair to clients: deficit round robin, and what is small and new goes first.
 
-The scheduler is that of FQ-CoDel (RFC 8290, section 4.2) without CoDel. Knows no submissions.
+The scheduler is that of FQ-CoDel (RFC 8290, section 4.2) without CoDel.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class FairQueue(Generic[Client, Item]):
                 yield item
 
     def clear(self) -> None:
-        """Forget all items and whose turn it was."""
+        """Remove all items, and start the turns anew."""
         self._backlogs.clear()
         self._new.clear()
         self._old.clear()
@@ -61,7 +61,7 @@ class FairQueue(Generic[Client, Item]):
         self._length += 1
 
     def push_front(self, client: Client, item: Item, cost: int) -> None:
-        """Queue an item before all others of its client: it had its turn, and that was in vain."""
+        """Queue an item again, before all others of its client."""
         self._backlog_of(client).items.appendleft((item, cost))
         self._length += 1
 
@@ -98,11 +98,11 @@ class FairQueue(Generic[Client, Item]):
         backlog.credit -= cost
         self._length -= 1
         if not self._length:
-            self.clear()  # nobody waits, so nobody is owed anything
+            self.clear()  # an empty queue owes no client a turn
         return item
 
     def remove(self, client: Client, item: Item) -> None:
-        """Take out an item that nobody wants any more, if it is here."""
+        """Remove an item, if it is here."""
         backlog = self._backlogs.get(client)
         if backlog is None:
             return

@@ -1,7 +1,7 @@
-"""What a client's batch costs the cluster, and how much of it may be on its way at a time.
+"""Flow control of proposals: the cost of a batch, and how much may be in flight.
 
-Whatever is on its way can't be overtaken. So it is kept to what keeps all stages of a write busy,
-and the rest waits in fair queues, where a newcomer is not behind it.
+A proposal in flight can't be overtaken. So no more is in flight than keeps all stages of a write
+busy; the rest waits in fair queues, where a new client need not wait behind it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ COMMAND_COST_BYTES = 4 << 10
 """What a command costs beside its bytes: 40 us of CPU on all nodes, as much as 4 KB of a value."""
 
 TURN_COST = 64 * COMMAND_COST_BYTES
-"""What a client may have done before it is the turn of the next one. A batch over it is large."""
+"""The cost of one client's turn in a fair queue. A batch that costs more is large."""
 
 ENTRY_COST_MAX = 512 * COMMAND_COST_BYTES
 """An entry has no more than this unless its first batch has."""
@@ -24,13 +24,13 @@ PROPOSED_COST_MAX = 2 * ENTRY_COST_MAX
 """While a leader has proposed this much that it has not applied, it proposes nothing."""
 
 FORWARDED_COST_MAX = 4 * PROPOSED_COST_MAX
-"""What a node has with the leader: more than is on its way in the log, so that this never waits."""
+"""A follower forwards this much at most: more than the leader proposes, so that none is idle."""
 
 BATCH_COMMANDS_ADVISED = 128
-"""In a batch of a client beside whom others write little: no batch can be overtaken half way."""
+"""The advised batch of a client in mixed load: a batch can't be overtaken half way."""
 
 LATELY_TICKS = 20
-"""What a client wrote is remembered for this long at least, and for twice as long at most."""
+"""A client counts as active for this long after a write at least, and twice as long at most."""
 
 
 def cost_of(submission: Submission) -> int:
@@ -39,9 +39,9 @@ def cost_of(submission: Submission) -> int:
 
 
 class MixedLoad:
-    """Whether clients with large batches have written lately, and others beside them have not.
+    """Whether clients with large batches and clients without them have written lately.
 
-    Then what is on its way is kept shorter than throughput alone would have it.
+    Then less is in flight than would be best for throughput alone.
     """
 
     def __init__(self) -> None:
@@ -52,14 +52,14 @@ class MixedLoad:
         self._seen_before: set[Hashable] = set()
         self._large_before: set[Hashable] = set()
 
-    def note(self, client: Hashable, cost: int) -> None:
-        """A client has handed in a batch."""
+    def record(self, client: Hashable, cost: int) -> None:
+        """A client has submitted a batch."""
         self._seen.add(client)
         if cost > TURN_COST:
             self._large.add(client)
 
     def tick(self) -> None:
-        """Look again at who has written, and forget who did long ago."""
+        """Update `is_on`, and drop clients that have not written lately."""
         large = self._large | self._large_before
         self.is_on = bool(large) and not (large >= self._seen | self._seen_before)
         self._ticks += 1

@@ -1,76 +1,61 @@
-"""Dropping the front of a log that has grown long, once the state on disk holds all of it."""
+"""Log compaction: dropping the front of a long log once the state on disk includes it."""
 
 from __future__ import annotations
 
-import asyncio
-
 import structlog
 
+from raftkv.node.config import NodeConfig
+from raftkv.node.replica import Replica
+from raftkv.node.run_loop import RunLoop
 from raftkv.node.snapshots import SnapshotTransfers
-from raftkv.node.tasks import Tasks
-from raftkv.raft.raft import Raft
-from raftkv.storage.ports import LogStore, StateStorage
 
 
 class LogCompaction:
-    """Compacts one node's log, one time after another.
+    """Compacts one node's log whenever it is too long.
 
-    A log longer than `trigger_bytes` is cut down to `retained_bytes`, which peers that lag catch
-    up from. Entries that a snapshot on its way will be followed by are kept as well, as long as
-    the log stays below four times its trigger. `log_disk` is held while the store is written.
+    A log longer than `log_compaction_bytes` is cut down to `log_retained_bytes`, for followers that
+    lag. The entries after a snapshot that is being sent stay as well, while the log is shorter
+    than four times `log_compaction_bytes`.
     """
 
     def __init__(
-        self,
-        node_id: int,
-        raft: Raft,
-        log_store: LogStore,
-        log_disk: asyncio.Lock,
-        storage: StateStorage,
-        snapshots: SnapshotTransfers,
-        tasks: Tasks,
-        stopped: asyncio.Future[BaseException | None],
-        *,
-        trigger_bytes: int,
-        retained_bytes: int,
+        self, replica: Replica, snapshots: SnapshotTransfers, run: RunLoop, config: NodeConfig
     ) -> None:
-        self._raft = raft
-        self._log_store = log_store
-        self._log_disk = log_disk
-        self._storage = storage
+        self._replica = replica
         self._snapshots = snapshots
-        self._tasks = tasks
-        self._stopped = stopped
-        self._trigger_bytes = trigger_bytes
-        self._retained_bytes = retained_bytes
-        self._under_way = False
-        self._log = structlog.get_logger("raftkv.node").bind(node=node_id)
+        self._run = run
+        self._trigger_bytes = config.log_compaction_bytes
+        self._retained_bytes = config.log_retained_bytes
+        self._running = False
+        self._log = structlog.get_logger("raftkv.node").bind(node=replica.raft.node_id)
 
     def start_if_due(self) -> None:
-        if self._raft.log.bytes > self._trigger_bytes and not self._under_way:
-            self._under_way = True
-            self._tasks.spawn(self._compact())
+        if self._replica.raft.log.bytes > self._trigger_bytes and not self._running:
+            self._running = True
+            self._run.spawn(self._compact())
 
     async def _compact(self) -> None:
-        applied = self._raft.last_applied
+        raft = self._replica.raft
+        applied = raft.last_applied
         try:
             await self._drop_entries(applied)
         finally:
-            self._under_way = False
-        if self._raft.last_applied > applied:  # it waited for disks meanwhile
+            self._running = False
+        if raft.last_applied > applied:  # entries were applied during the compaction
             self.start_if_due()
 
     async def _drop_entries(self, applied: int) -> None:
-        raft = self._raft
-        await self._storage.sync()
-        async with self._log_disk:
-            index = min(raft.log.index_keeping(self._retained_bytes), applied)
-            in_use = self._snapshots.index_in_use
-            if in_use is not None and raft.log.bytes < 4 * self._trigger_bytes:
-                index = min(index, in_use)
-            term = raft.log.term(index)
-            if self._stopped.done() or term is None or index <= raft.log.compacted_index:
-                return
-            await self._log_store.compact(index, term, raft.log.hash(index) or 0)
-            raft.compact(index)
-        self._log.info("log_compacted", index=index, term=raft.current_term)
+        raft = self._replica.raft
+        await self._replica.storage.sync()
+        index = await self._replica.log_disk.compact(raft, lambda: self._index_through(applied))
+        if index is not None:
+            self._log.info("log_compacted", index=index, term=raft.current_term)
+
+    def _index_through(self, applied: int) -> int | None:
+        """The last index to drop; None to drop nothing."""
+        log = self._replica.raft.log
+        index = min(log.index_keeping(self._retained_bytes), applied)
+        in_use = self._snapshots.index_in_use
+        if in_use is not None and log.bytes < 4 * self._trigger_bytes:
+            index = min(index, in_use)
+        return None if self._run.dead or index <= log.compacted_index else index

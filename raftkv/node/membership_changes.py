@@ -1,4 +1,4 @@
-"""Changes of membership as operators and joining nodes ask for them, and why one is refused."""
+"""The membership changes that operators and joining nodes request, and their validation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from raftkv.errors import MembershipRefused, MemberUnknown
 from raftkv.node.addresses import require_free, require_same_network
 from raftkv.raft.entry import Address, Membership
-from raftkv.raft.progress import Progress, Replication
+from raftkv.raft.progress import Replication
+from raftkv.raft.view import ProgressView
 from raftkv.versions import SUPPORTED, VersionRange
 
 CATCH_UP_ENTRIES_MAX = 256
@@ -30,7 +31,7 @@ class MembershipChange(ABC):
 
     @property
     def newcomer(self) -> int | None:
-        """The learner that takes over duties by this change, and must have caught up before."""
+        """The learner that this change makes a voter: it must have caught up before."""
         return None
 
 
@@ -123,9 +124,9 @@ class Replace(MembershipChange):
         old_id, new_id = self.old_id, self.new_id
         require_member(present, new_id)
         if old_id not in present.members:
-            said = "was removed" if old_id in present.removed else "is not a member"
+            state = "was removed" if old_id in present.removed else "is not a member"
             raise MemberUnknown(
-                f"node {old_id} {said}, so node {new_id} can't take its place: `raftkv member"
+                f"node {old_id} {state}, so node {new_id} can't take its place: `raftkv member"
                 f" promote {new_id}` gives node {new_id} a vote"
             )
         if new_id in present.voters:
@@ -176,7 +177,7 @@ class UpdateAddress(MembershipChange):
 
 @dataclass(frozen=True, slots=True)
 class Claim(MembershipChange):
-    """An added node starts: its id belongs to this disk from now on, and to no other one."""
+    """The start of an added node, which claims its id for its disk, once and for good."""
 
     node_id: int
     disk_id: int
@@ -260,9 +261,9 @@ def require_member(present: Membership, node_id: int) -> None:
 
 
 def require_caught_up(
-    node_id: int, progress: Progress, last_index: int, *, acknowledging: bool
+    node_id: int, progress: ProgressView, last_index: int, *, acknowledging: bool
 ) -> None:
-    """A voter that lags or stands still would cost the majority when another one fails.
+    """A voter that lags or does not acknowledge would cost the majority when another one fails.
 
     Raises `MembershipRefused`, with the `lag` in entries.
     """

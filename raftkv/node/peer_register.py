@@ -1,40 +1,37 @@
-"""Whom this node talks to: what it remembers of its peers' disks, and who is refused by that.
+"""Admission of peers: a node on an older copy, or a second process on a copy, of a disk is refused.
 
-A node that comes back from an older copy of its disk has forgotten votes and acknowledgements, and
-a second process from a copy of a disk votes a second time. Both are found out by what their peers
-have on their own disks: the highest start of each member, and an index up to which it had
-acknowledged what is committed. What no peer has noted escapes (ARCHITECTURE, "Disks").
+A node on an older copy of its disk has lost votes and acknowledgements, and a second process on a
+copy of a disk votes a second time. Peers find both by their own records on disk: the highest start
+of each member, and an index up to which it had acknowledged what is committed. What no peer has on
+record is not found (ARCHITECTURE, "Disks").
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
+from raftkv.node.replica import LogDisk
 from raftkv.peer.handshake import Caller, HandshakeRefused, Refusal
 from raftkv.peer.ports import Acknowledged
 from raftkv.raft.entry import Membership
-from raftkv.storage.ports import LogStore, MemberNote, Start, Starts
+from raftkv.storage.ports import MemberNote, Start, Starts
 
 CALLERS_MAX = 64
-"""Peers of which this node remembers who called last; members are few."""
+"""Peers whose last call is kept; members are few."""
 
 
 class PeerRegister:
-    """The callers of one node. `log_disk` is held while the store is written."""
+    """The callers of one node: the last call of each peer, and what is on record of its disk."""
 
-    def __init__(
-        self, node_id: int, starts: Starts, log_store: LogStore, log_disk: asyncio.Lock
-    ) -> None:
+    def __init__(self, node_id: int, starts: Starts, log_disk: LogDisk) -> None:
         self.callers: dict[int, Caller] = {}
         self._node_id = node_id
         self._starts = starts
-        self._log_store = log_store
         self._log_disk = log_disk
         self._written = starts
-        # Of each member, the id of the start that has acknowledged what is noted; none if that was
-        # noted before this node started, as then it was before any call that can arrive here.
+        # By member, the id of the start that has acknowledged the recorded index. Missing if the
+        # record is older than this process, and so older than every call that can arrive now.
         self._acknowledged_since: dict[int, int] = {}
 
     async def admit(
@@ -45,7 +42,7 @@ class PeerRegister:
         if refused is not None:
             return refused
         if caller.node_id in membership.members:
-            await self._note_start(caller)
+            await self._record_start(caller)
             # Another copy of the disk may have called while this one's start was written.
             refused = self._refusal_of(caller, membership, cluster_version)
             if refused is not None:
@@ -57,11 +54,11 @@ class PeerRegister:
             del self.callers[next(strangers, next(iter(self.callers)))]
         return None
 
-    async def _note_start(self, caller: Caller) -> None:
-        note = self._note(caller.node_id)
-        if note.start != caller.start:
-            self._set_note(caller.node_id, replace(note, start=caller.start))
-        # It may have been noted before, by a call that was given up, and not be on the disk yet.
+    async def _record_start(self, caller: Caller) -> None:
+        record = self._record_of(caller.node_id)
+        if record.start != caller.start:
+            self._set_record(caller.node_id, replace(record, start=caller.start))
+        # An earlier call, which was cancelled, may have left the record in memory only.
         written = self._written.notes.get(caller.node_id)
         if written is None or written.start != caller.start:
             await self.write()
@@ -69,14 +66,14 @@ class PeerRegister:
     def refusal_of_admitted(
         self, caller: Caller, membership: Membership
     ) -> HandshakeRefused | None:
-        """Why nothing more is taken from a caller that was admitted; None if it is."""
+        """Why no more messages are taken from a caller that was admitted; None if they are."""
         id = caller.node_id
         if id in membership.removed:
             return _removed(id)
         latest = self.callers.get(id)
         if latest is None or latest.start.id == caller.start.id:
             return None
-        # Of one node only the latest start may speak. If both run, one runs from a copy.
+        # Only the latest start of a node may send. If both still run, one runs from a copied disk.
         return HandshakeRefused(
             Refusal.CLONE,
             f"another process runs from a copy of the disk of node {id}, as its start"
@@ -87,14 +84,14 @@ class PeerRegister:
     def acknowledged(self, by_member: Mapping[int, Acknowledged]) -> None:
         """The members have acknowledged what is committed up to these indexes."""
         for member, acknowledged in by_member.items():
-            note = self._note(member)
-            if acknowledged.index > note.index:
-                self._set_note(member, replace(note, index=acknowledged.index))
+            record = self._record_of(member)
+            if acknowledged.index > record.index:
+                self._set_record(member, replace(record, index=acknowledged.index))
                 self._acknowledged_since[member] = acknowledged.start_id
 
     def start_of(self, member: int) -> Start:
-        """The member's start that is noted here."""
-        return self._note(member).start
+        """The member's start that is on record here."""
+        return self._record_of(member).start
 
     @property
     def changed(self) -> bool:
@@ -102,17 +99,15 @@ class PeerRegister:
         return self._starts is not self._written
 
     async def write(self) -> None:
-        """Bring the notes to the disk."""
-        async with self._log_disk:
-            starts = self._starts
-            if starts is not self._written:
-                await self._log_store.write_starts(starts)
-                self._written = starts
+        """Write the records to the disk."""
+        written = await self._log_disk.write_starts(lambda: self._starts if self.changed else None)
+        if written is not None:
+            self._written = written
 
     def _refusal_of(
         self, caller: Caller, membership: Membership, cluster_version: int
     ) -> HandshakeRefused | None:
-        id, me, note = caller.node_id, self._node_id, self._note(caller.node_id)
+        id, me, record = caller.node_id, self._node_id, self._record_of(caller.node_id)
         if id in membership.removed:
             return _removed(id)
         if cluster_version not in caller.versions:
@@ -129,19 +124,19 @@ class PeerRegister:
                 f" {caller.disk_id:016x}: what that one held is lost here, votes and"
                 f" acknowledgements too. Put it back, or `raftkv member replace {id} NEW`",
             )
-        # The caller says where its log ended when it called. It may have acknowledged more since.
+        # `last_log_index` is as of the call. The same start may have acknowledged more since.
         late = self._acknowledged_since.get(id) == caller.start.id
-        if caller.start.number < note.start.number or (
-            caller.last_log_index < note.index and not late
+        if caller.start.number < record.start.number or (
+            caller.last_log_index < record.index and not late
         ):
             return HandshakeRefused(
                 Refusal.OLDER_COPY,
                 f"this disk of node {id} is an older copy: start {caller.start.number} with a log"
                 f" up to {caller.last_log_index}, where node {me} has noted start"
-                f" {note.start.number} and acknowledgements up to {note.index}. Put the newest disk"
-                f" back, or `raftkv member replace {id} NEW`",
+                f" {record.start.number} and acknowledgements up to {record.index}. Put the newest"
+                f" disk back, or `raftkv member replace {id} NEW`",
             )
-        if caller.start.number == note.start.number and caller.start.id != note.start.id:
+        if caller.start.number == record.start.number and caller.start.id != record.start.id:
             return HandshakeRefused(
                 Refusal.CLONE,
                 f"two processes have started from copies of the disk of node {id}, both as its"
@@ -150,11 +145,11 @@ class PeerRegister:
             )
         return None
 
-    def _note(self, member: int) -> MemberNote:
+    def _record_of(self, member: int) -> MemberNote:
         return self._starts.notes.get(member, MemberNote())
 
-    def _set_note(self, member: int, note: MemberNote) -> None:
-        self._starts = replace(self._starts, notes={**self._starts.notes, member: note})
+    def _set_record(self, member: int, record: MemberNote) -> None:
+        self._starts = replace(self._starts, notes={**self._starts.notes, member: record})
 
 
 def _removed(id: int) -> HandshakeRefused:

@@ -1,4 +1,4 @@
-"""The leader's queue: what clients of all nodes have handed in and no entry holds yet."""
+"""The leader's queue of proposals of all nodes' clients that are in no entry yet."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from raftkv.node.flow_control import MixedLoad, ProposedWork, cost_of
 from raftkv.peer.ports import Submission
 
 _Origin: TypeAlias = tuple[int, int]
-"""The sender of submissions, and the process that it says has handed them in."""
+"""The node that forwarded submissions, and the process that they came from by its account."""
 
 _Client: TypeAlias = tuple[int, int, int]
 """An origin, and which of its clients."""
 
 
 class ProposalQueue:
-    """Submissions of all origins, each taken or refused once per term, in turns between clients.
+    """Submissions of all origins, each accepted or refused once per term, in turns between clients.
 
-    What one sender can make it hold is bounded: bytes in the queue, origins, and numbers.
+    One sender's share is bounded: bytes in the queue, origins, and numbers.
     """
 
     ORIGINS_PER_SENDER_MAX = 16
-    """A node has one origin in each of its lives, and few lives in a term."""
+    """A node has one origin per process, and few processes in a term."""
 
     TAKEN_PER_ORIGIN_MAX = 1 << 20
 
@@ -44,7 +44,7 @@ class ProposalQueue:
         return len(self._queue) > 0
 
     def clear(self) -> None:
-        """A new term: whatever was not proposed is its origin's again."""
+        """A new term: origins forward again what was not proposed."""
         for kept in (
             *(self._queue, self._proposed, self._bytes, self._origins),
             *(self._settled, self._taken, self._refused),
@@ -54,10 +54,10 @@ class ProposalQueue:
     def add(
         self, sender: int, submissions: Iterable[Submission], settled: int
     ) -> list[tuple[int, RaftkvError]]:
-        """Queue what has not been taken before. The origin waits for none up to `settled`.
+        """Queue what was not accepted before. The origin has no pending proposal up to `settled`.
 
-        Returns the numbers of those over a bound, each with its error. The origin is told that
-        such a one was not proposed, so a copy of it that arrives later is not, either.
+        Returns the numbers over a bound, each with its error. The origin learns that such a
+        proposal was refused, so no later copy of it is proposed.
         """
         over: list[tuple[int, RaftkvError]] = []
         for submission in submissions:
@@ -83,11 +83,11 @@ class ProposalQueue:
             self._bytes[sender] = queued + len(submission.commands)
             client, cost = (*origin, submission.client), cost_of(submission)
             self._queue.push(client, submission, cost)
-            self.load.note(client, cost)
+            self.load.record(client, cost)
         return over
 
     def _taken_from(self, origin: _Origin) -> set[int]:
-        """The numbers of this origin that were taken and are not settled."""
+        """The numbers of this origin that were accepted and are not settled."""
         taken = self._taken.get(origin)
         if taken is None:
             taken = self._taken[origin] = set()
@@ -96,7 +96,7 @@ class ProposalQueue:
             origins = self._origins.setdefault(sender, {})
             origins[process] = None
             if len(origins) > self.ORIGINS_PER_SENDER_MAX:
-                # The oldest is a life of the sender that is long over: nobody repeats its numbers.
+                # The oldest is a process that ended long ago: its numbers are not repeated.
                 gone = next(iter(origins))
                 del origins[gone]
                 self._taken.pop((sender, gone), None)
@@ -112,9 +112,9 @@ class ProposalQueue:
         )
 
     def may_propose(self, last_applied: int) -> bool:
-        """Whether there is something to propose, and room for it in the log.
+        """Whether there is something to propose, and room for it in flight.
 
-        With others about, what is large goes alone: they wait for one of its kind at most.
+        In mixed load a large batch is alone in flight: small ones wait for one of them at most.
         """
         if not self._queue:
             return False
@@ -129,9 +129,9 @@ class ProposalQueue:
         return flow_control.ENTRY_COST_MAX
 
     def take(self, bytes_max: int, index: int) -> tuple[list[Submission], dict[int, None]]:
-        """What the entry at `index` is to hold, in order, and who has sent it.
+        """The submissions for the entry at `index`, in order, and their senders.
 
-        It is of about `bytes_max` at most, and of the cost that an entry may have.
+        They are of about `bytes_max` at most, and of the cost that an entry may have.
         """
         queue = self._queue
         chosen: list[Submission] = []

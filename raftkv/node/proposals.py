@@ -1,11 +1,13 @@
-"""Batches that wait for their results at the node that received them. Knows no Raft.
+"""Pending proposals of this node's clients, until their results are known.
 
-A submission is handed to the leader of a term. It stays alive until one of these is known:
-its results, because this node applied it; that it is dead, because an entry of a later term
-was applied and it was not among the entries before (no log with it can win any more); or
-that nobody can know, because a snapshot jumped over the place where it might be. A dead one
-is handed on again; an unknown one only if its session makes that safe, and from then on
-nothing but its results says what became of it.
+A proposal goes to the leader of a term. It is pending until this node knows one of these:
+
+- its results: this node has applied it;
+- that it is dead: this node has applied an entry of a later term without it, so no log with it can
+  win any more. A dead proposal is proposed again;
+- that its outcome is unknown: a snapshot replaced log entries that this node never applied, and it
+  may have been among them. It is proposed again if its session makes that safe, and from then on
+  only its results decide.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from raftkv.rpc.v1 import kv_pb2
 
 
 class PendingProposal:
-    """One submission and who waits for it. `term` 0: no leader has it, as far as is known."""
+    """One submission and the future of its result. `term`: of the leader that has it, 0 if none."""
 
     __slots__ = (
         "cost",
@@ -52,7 +54,9 @@ class PendingProposal:
         self.future = future
         self.deadline = deadline
         self.term = 0
-        self.maybe_applied = False  # among the entries that a snapshot has jumped over
+        self.maybe_applied = False
+        """A snapshot replaced entries that it may have been in."""
+
         self.ticks = 0
         self.resend_after_ticks = 0
 
@@ -62,9 +66,9 @@ class PendingProposal:
 
 
 class PendingProposals:
-    """All submissions of this process, by number. Bounded by count and bytes.
+    """All proposals of this process, by number. Bounded by count and bytes.
 
-    What a leader has of them is bounded as well; the others wait here, in turns between clients.
+    The share that a leader has is bounded as well; the others queue here, in turns between clients.
     """
 
     RESEND_TICKS = 4
@@ -86,10 +90,10 @@ class PendingProposals:
 
     @property
     def may_send(self) -> bool:
-        """Whether something is unsent that a leader may be given now.
+        """Whether there is an unsent proposal that the leader may get now.
 
-        What is sent can't be overtaken, so it is little. A client of which the leader has nothing
-        waits for nobody: it could only be in its own way.
+        A proposal that was sent can't be overtaken, so few are sent at a time. A client of which
+        the leader has none need not wait for others.
         """
         if not self._unsent:
             return False
@@ -98,7 +102,7 @@ class PendingProposals:
 
     @property
     def settled(self) -> int:
-        """Nobody waits for a submission up to this number."""
+        """No proposal up to this number is pending."""
         return next(iter(self._waiting), self._number + 1) - 1
 
     def add(
@@ -109,7 +113,7 @@ class PendingProposals:
         client: int = 0,
         weight: int = 1,
     ) -> None:
-        """Take a batch of a client in. Raises `Overloaded` over a bound."""
+        """Add a batch of a client. Raises `Overloaded` over a bound."""
         if len(self._waiting) >= self._count_max or self._bytes >= self._bytes_max:
             raise Overloaded(
                 f"this node has {len(self._waiting)} batches ({self._bytes} bytes) under way, its"
@@ -122,10 +126,10 @@ class PendingProposals:
         self._waiting[self._number] = waiting
         self._bytes += len(commands)
         self._unsent.push(client, waiting, waiting.cost)
-        self.load.note(client, waiting.cost)
+        self.load.record(client, waiting.cost)
 
     def take_unsent(self, term: int) -> list[Submission]:
-        """What the leader of `term` is to be given now."""
+        """The proposals for the leader of `term` to get now."""
         taken = []
         while self.may_send:
             waiting = self._unsent.pop()
@@ -137,8 +141,8 @@ class PendingProposals:
             taken.append(waiting.submission)
         return taken
 
-    def _has_come_back(self, waiting: PendingProposal) -> None:
-        """No leader has it any more."""
+    def _withdraw(self, waiting: PendingProposal) -> None:
+        """No leader has it any more: it is unsent again."""
         if waiting.term == 0:
             return
         waiting.term = 0
@@ -150,14 +154,14 @@ class PendingProposals:
             del self._sent_of[client]
 
     def _queue_again(self, revived: list[PendingProposal]) -> None:
-        """These were handed in before whatever is unsent of their clients."""
+        """Queue proposals that were sent before. They precede the unsent ones of their clients."""
         for waiting in reversed(revived):
             self._unsent.push_front(waiting.submission.client, waiting, waiting.cost)
 
     def take_overdue(self, term: int) -> list[Submission]:
-        """What the leader of `term` was given a while ago and may have lost on the way.
+        """Proposals that were sent to the leader of `term` some time ago and may be lost.
 
-        It knows them by their number and takes none twice.
+        The leader accepts each number once.
         """
         overdue = []
         for waiting in self._waiting.values():
@@ -167,7 +171,7 @@ class PendingProposals:
         return overdue
 
     def resolve(self, number: int, result: bytes) -> None:
-        """Applied: hand over the results. An unknown number has been given up before."""
+        """It was applied: resolve its future. A number that is not pending was given up before."""
         waiting = self._forget(number)
         if waiting is None or waiting.future.done():
             return
@@ -184,27 +188,27 @@ class PendingProposals:
     def refused(self, term: int, number: int, error: RaftkvError) -> None:
         """The leader of `term` has not proposed it, and will not."""
         waiting = self._waiting.get(number)
-        # In another term it may be on its way again; what a snapshot jumped over may be applied.
+        # In another term it may be sent again; after a snapshot it may be applied already.
         if waiting is not None and waiting.term == term and not waiting.maybe_applied:
             self._fail(number, error)
 
     def revive_before(self, term: int) -> None:
-        """An entry of `term` was applied: what older leaders got and is not here, is dead."""
+        """An entry of `term` was applied: proposals of older leaders are dead. Revive them."""
         dead = [waiting for waiting in self._waiting.values() if 0 < waiting.term < term]
         for waiting in dead:
-            self._has_come_back(waiting)
+            self._withdraw(waiting)
         self._queue_again(dead)
 
-    def jump(self, repeatable: Callable[[bytes], bool]) -> None:
-        """A snapshot took the place of entries we have not seen."""
-        jumped_over: list[PendingProposal] = []
+    def snapshot_installed(self, repeatable: Callable[[bytes], bool]) -> None:
+        """A snapshot replaced entries that this node never applied."""
+        maybe_applied: list[PendingProposal] = []
         for number, waiting in list(self._waiting.items()):
             if waiting.term == 0:
                 continue
             if repeatable(waiting.submission.commands):
                 self._renumber(number, waiting)
                 waiting.maybe_applied = True
-                jumped_over.append(waiting)
+                maybe_applied.append(waiting)
             else:
                 self._fail(
                     number,
@@ -213,17 +217,17 @@ class PendingProposals:
                         " seen whether the write was applied"
                     ),
                 )
-        self._queue_again(jumped_over)
+        self._queue_again(maybe_applied)
 
     def _renumber(self, number: int, waiting: PendingProposal) -> None:
-        """Make it new for the leader, who takes a number of ours once in its term."""
+        """Give it a new number, because the leader accepts a number once in its term."""
         del self._waiting[number]
         self._number += 1
         self._waiting[self._number] = waiting
         waiting.submission = replace(waiting.submission, number=self._number)
-        self._has_come_back(waiting)
+        self._withdraw(waiting)
 
-    def tick(self, now_s: float, leader_known: bool, patience_ticks: int) -> None:
+    def tick(self, now_s: float, leader_known: bool, leaderless_ticks_max: int) -> None:
         """Give up what is past its deadline, and what has found no leader for too long."""
         self.load.tick()
         for number, waiting in list(self._waiting.items()):
@@ -232,7 +236,7 @@ class PendingProposals:
                 self._forget(number)
             elif now_s >= waiting.deadline:
                 self._fail(number, self._late(waiting))
-            elif waiting.term == 0 and not leader_known and waiting.ticks > patience_ticks:
+            elif waiting.term == 0 and not leader_known and waiting.ticks > leaderless_ticks_max:
                 self._fail(
                     number,
                     OutcomeUnknown("no leader has been found to ask whether the write was applied")
@@ -269,7 +273,7 @@ class PendingProposals:
             self._bytes -= len(waiting.submission.commands)
             if waiting.term == 0:
                 self._unsent.remove(waiting.submission.client, waiting)
-            self._has_come_back(waiting)
+            self._withdraw(waiting)
         return waiting
 
 

@@ -1,4 +1,4 @@
-"""How a leader makes a change of membership: when it may be proposed, and what became of it."""
+"""Membership changes at the leader: when one may be proposed, and whether it was committed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from raftkv.errors import (
     Unavailable,
 )
 from raftkv.node import membership_changes
-from raftkv.node.driver import Driver, NodeConfig
+from raftkv.node.config import NodeConfig
+from raftkv.node.driver import Driver
 from raftkv.raft.entry import Membership
 from raftkv.raft.membership import enter, require_majorities
-from raftkv.raft.raft import Raft
+from raftkv.raft.view import RaftView
 
 
 class Reconfiguration:
@@ -30,12 +31,9 @@ class Reconfiguration:
 
     def __init__(self, driver: Driver, config: NodeConfig) -> None:
         self._driver = driver
-        self._patience_s = config.raft.election_ticks_max * config.tick_s
-        self._log = structlog.get_logger("raftkv.node").bind(node=driver.raft.node_id)
-
-    @property
-    def _raft(self) -> Raft:
-        return self._driver.raft
+        self._raft = driver.core
+        self._answer_timeout_s = config.election_timeout_s_max
+        self._log = structlog.get_logger("raftkv.node").bind(node=driver.core.node_id)
 
     async def change(
         self, change: membership_changes.MembershipChange, deadline: float, *, force: bool = False
@@ -52,7 +50,7 @@ class Reconfiguration:
         target, term = change.target(raft.membership), raft.current_term
         if force and change.newcomer:
             self._require_caught_up(change.newcomer, acknowledging=True)
-        raft.propose_membership(target, force=force)
+        self._driver.propose_membership(target, force=force)
         self._log.info(
             "membership_change",
             term=term,
@@ -61,7 +59,6 @@ class Reconfiguration:
             learners=sorted(target.learners),
             forced=force,
         )
-        self._driver.wake()
         await self._await_decision(term, deadline)
         if not (self._settled() and change.done(raft.membership)):
             raise OutcomeUnknown(
@@ -79,11 +76,13 @@ class Reconfiguration:
         return await self.change(change, deadline, force=force)
 
     async def join(self, claim: membership_changes.Claim, deadline: float) -> Membership:
-        """As `change`, but a claim that was granted before is granted again, and one that comes
-        during another change waits: whoever starts a node can't know of that.
+        """As `change`, for the start of an added node.
+
+        A repeated claim changes nothing. A claim during another change waits for the end of it: the
+        starting node can't know of that change.
         """
         await self._confirm_leadership(deadline)
-        claim.require_able(self._driver.cluster_version)
+        claim.require_able(self._driver.machine.cluster_version)
         claim.require_allowed(self._raft.membership)
         await self._await_other_changes(deadline)
         claim.require_allowed(self._raft.membership)
@@ -97,12 +96,12 @@ class Reconfiguration:
     async def _await_majorities(
         self, change: membership_changes.MembershipChange, deadline: float
     ) -> None:
-        """Return once as many members as the change takes have acknowledged *since it was asked
-        for*: what they did before that says little of a node that has just died.
+        """Return once enough members for the change have acknowledged *since it was requested*: an
+        earlier acknowledgement may be that of a node that has died since.
 
         They have an election timeout for it. Raises `MembershipRefused` with the arithmetic.
         """
-        raft, now = self._raft, self._driver.loop.time()
+        raft, now = self._raft, asyncio.get_running_loop().time()
         asked_tick, term = raft.ticks_led, raft.current_term
 
         def refusal() -> MembershipRefused | None:
@@ -120,9 +119,9 @@ class Reconfiguration:
             return not raft.leads or raft.current_term != term or refusal() is None
 
         change.target(raft.membership)  # what is never possible is refused at once
-        patience_s = min(self._patience_s, (deadline - now) / 2)
+        timeout_s = min(self._answer_timeout_s, (deadline - now) / 2)
         with suppress(DeadlineExceeded):
-            await self._driver.until(answered, now + patience_s)
+            await self._driver.until(answered, now + timeout_s)
         require_leader(raft)
         if raft.current_term != term:
             raise Unavailable("leadership changed before anything was proposed; try again")
@@ -138,12 +137,9 @@ class Reconfiguration:
             )
 
     async def _confirm_leadership(self, deadline: float) -> None:
-        """Return at a leader that no other has followed: its membership is the last word."""
+        """Return if no later leader exists: then this node has the latest membership."""
         require_leader(self._raft)
-        future: asyncio.Future[None] = self._driver.loop.create_future()
-        self._driver.barriers.add(future, deadline)
-        self._driver.wake()
-        await future
+        await self._driver.read_barrier(deadline)
         require_leader(self._raft)
 
     async def _await_other_changes(self, deadline: float) -> None:
@@ -178,7 +174,7 @@ class Reconfiguration:
         return self._raft.membership_committed and not self._raft.membership.joint
 
 
-def require_leader(raft: Raft) -> None:
+def require_leader(raft: RaftView) -> None:
     """Raises `NotLeader` with the leader's address, or `NoLeader`, at all others."""
     if raft.leads:
         return

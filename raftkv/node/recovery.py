@@ -1,4 +1,4 @@
-"""Start-up: what the disks hold becomes a Raft core and a state machine that fit together."""
+"""Recovery at start: a Raft core and a state machine from what the stores hold."""
 
 from __future__ import annotations
 
@@ -6,44 +6,41 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from raftkv.errors import DamagedData
-from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
+from raftkv.node.config import NodeConfig, NodeStores
 from raftkv.raft.entry import Entry, EntryKind, HardState, encode_version
 from raftkv.raft.log import Log
 from raftkv.raft.membership import MembershipCodec
 from raftkv.raft.raft import Raft
-from raftkv.raft.ready import RaftConfig
+from raftkv.raft.ready import PersistedState
 from raftkv.storage.damage import rebuild_advice
 from raftkv.storage.identity import DirectoryIdentity, Stage
-from raftkv.storage.ports import LogStore, RecoveredLog, Start, Starts, StateStorage
+from raftkv.storage.ports import LogStore, RecoveredLog, Start, Starts
+from raftkv.wire.membership import decode_membership, encode_membership
 
 BOOTSTRAP_TERM = 1
+CODEC = MembershipCodec(encode_membership, decode_membership)
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
+    """A node before it takes part. `starts` includes the start that was just recorded."""
+
     raft: Raft
     machine: StateMachine
     starts: Starts
 
 
 async def recover(
-    identity: DirectoryIdentity,
-    config: RaftConfig,
-    codec: MembershipCodec,
-    rng: Random,
-    limits: Limits,
-    step_units: int,
-    log_store: LogStore,
-    state_storage: StateStorage,
+    identity: DirectoryIdentity, config: NodeConfig, stores: NodeStores, rng: Random
 ) -> Recovered:
-    """Rebuild from what was persisted and nothing else, and write down that the node has started.
+    """Rebuild core and state machine from the stores alone, and record this start of the node.
 
-    Disks that were never used get the log's beginning: from a founder what all founders have
-    stored, the same entries on each. Raises `DamagedData` if log and state can't belong together,
-    or if they are empty and must not be.
+    An unused log gets its beginning; founders write the same first entries. Raises `DamagedData` if
+    log and state contradict each other, or if they are empty and must not be.
     """
-    machine = StateMachine(state_storage.store, limits, step_units)
+    log_store = stores.log
+    machine = StateMachine(stores.state.store, config.limits, config.step_units)
     recovered = log_store.recover()
     if not recovered.entries and recovered.hard_state == HardState() and not machine.applied_index:
         recovered = await _begin_log(log_store, identity, recovered)
@@ -55,16 +52,8 @@ async def recover(
         recovered.compacted_hash,
     )
     _require_one_history(log, machine)
-    raft = Raft(
-        identity.node_id,
-        config,
-        codec,
-        rng,
-        log,
-        recovered.hard_state,
-        machine.applied_index,
-        machine.membership,
-    )
+    persisted = PersistedState(log, recovered.hard_state, machine.applied_index, machine.membership)
+    raft = Raft(identity.node_id, config.raft, CODEC, rng, persisted)
     own = Start(recovered.starts.own.number + 1, rng.getrandbits(64))
     starts = replace(recovered.starts, own=own)
     await log_store.write_starts(starts)
@@ -107,7 +96,10 @@ def _require_one_history(log: Log, machine: StateMachine) -> None:
 async def _reconcile(
     node_id: int, log_store: LogStore, recovered: RecoveredLog, machine: StateMachine
 ) -> RecoveredLog:
-    """A crash between a snapshot's two steps leaves the new state beside the old log: finish it."""
+    """Reset a log that does not belong to the state.
+
+    A crash during the installation of a snapshot may leave the new state with the old log.
+    """
     applied = machine.applied_index
     if applied < recovered.compacted_index:
         raise DamagedData(

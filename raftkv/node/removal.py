@@ -1,40 +1,107 @@
-"""Whether this node was removed, as far as others say so. Its own log is the better witness."""
+"""Stopping a node that was removed from the cluster."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Set
 
+from raftkv.errors import RemovedFromCluster
+from raftkv.node.config import NodeConfig
+from raftkv.node.replica import Replica
+from raftkv.node.run_loop import RunLoop
+from raftkv.peer.ports import PeerLinks
 
-class RemovalClaims:
-    """Which peers say that this node was removed.
 
-    It was if all others that it knows and that answer say so, and have said so for
-    `patience_ticks`: one peer may be ahead of this node, and one may lie.
+class RemovalReports:
+    """Which peers report that this node was removed.
+
+    The reports are conclusive if all other voters that answer have agreed for `ticks_min`: one
+    peer alone may be ahead of this node, or lie.
     """
 
-    def __init__(self, patience_ticks: int) -> None:
-        self._patience_ticks = patience_ticks
-        self._claimed_by: set[int] = set()
+    def __init__(self, ticks_min: int) -> None:
+        self._ticks_min = ticks_min
+        self._reporters: set[int] = set()
         self._ticks = 0
+        """For how many ticks the reports have been unanimous."""
 
-    def claimed(self, by: int) -> None:
+    def reported(self, by: int) -> None:
         """The peer does not admit this node because it was removed."""
-        self._claimed_by.add(by)
+        self._reporters.add(by)
 
-    def withdrawn(self, by: int) -> None:
+    def admitted(self, by: int) -> None:
         """The peer has admitted this node."""
-        self._claimed_by.discard(by)
+        self._reporters.discard(by)
 
-    def claimed_by(self, others: Set[int]) -> frozenset[int]:
-        """Those of `others` that say so."""
-        return frozenset(self._claimed_by & others)
+    def reporters(self, others: Set[int]) -> frozenset[int]:
+        """Those of `others` whose report stands."""
+        return frozenset(self._reporters & others)
 
     def tick(self, others: Set[int], connected: Set[int]) -> frozenset[int]:
-        """One unit of time has passed. Who says so, if that decides it; else nobody.
+        """One tick has passed. The reporters if their reports are conclusive, else an empty set.
 
         `connected` are the peers that admit this node.
         """
-        claimed_by = self.claimed_by(others)
-        unanimous = claimed_by and not (others & connected) - claimed_by
+        reporters = self.reporters(others)
+        unanimous = reporters and not (others & connected) - reporters
         self._ticks = self._ticks + 1 if unanimous else 0
-        return claimed_by if self._ticks >= self._patience_ticks else frozenset()
+        return reporters if self._ticks >= self._ticks_min else frozenset()
+
+
+class Removal:
+    """Notices, from its own log or from its peers, that this node was removed, and stops it."""
+
+    def __init__(
+        self, replica: Replica, links: PeerLinks, config: NodeConfig, run: RunLoop
+    ) -> None:
+        self._replica = replica
+        self._links = links
+        self._run = run
+        self._leave_delay_s = config.election_timeout_s_min
+        self._reports = RemovalReports(2 * config.raft.election_ticks_max)
+
+    def reported(self, by: int) -> None:
+        """The peer does not admit this node because it was removed."""
+        self._reports.reported(by)
+
+    def admitted(self, by: int) -> None:
+        """The peer has admitted this node."""
+        self._reports.admitted(by)
+
+    @property
+    def reporters(self) -> frozenset[int]:
+        """The members that report that this node was removed."""
+        return self._reports.reporters(self._replica.raft.membership.members)
+
+    def check_applied(self) -> None:
+        """Stop if the applied membership has this node as removed."""
+        if self._replica.raft.node_id in self._replica.machine.membership.removed:
+            self._run.spawn(self._leave())
+
+    async def _leave(self) -> None:
+        # The other nodes may still need this node's acknowledgements, for an election timeout.
+        await asyncio.sleep(self._leave_delay_s)
+        self._run.fail(removed_from_cluster(f"node {self._replica.raft.node_id}"))
+
+    def tick(self) -> None:
+        """Stop if the reports are conclusive; stand for no election while there is one."""
+        raft = self._replica.raft
+        others = raft.membership.all_voters - {raft.node_id}
+        by = self._reports.tick(others, self._links.connected)
+        raft.passive = bool(self._reports.reporters(others))
+        if by:
+            names = " and ".join(map(str, sorted(by)))
+            self._run.fail(
+                removed_from_cluster(
+                    f"all that answer (nodes {names}) say that node {raft.node_id}"
+                )
+            )
+
+
+def removed_from_cluster(node: str) -> RemovedFromCluster:
+    """The reason to stop; `node` is the subject of its sentence."""
+    return RemovedFromCluster(
+        f"{node} has been removed from the cluster. The members have its data:"
+        " once `raftkv status` shows that they are well, its directory is of no more use. Its"
+        " id never comes back"
+    )

@@ -1,6 +1,5 @@
-"""The scrub: everything that a node has on its disk is read once a day, slowly.
-
-What is damaged and read by nobody would be found when the last good copy is lost.
+"""The scrub: a slow background read of the whole disk, which finds damage while other nodes still
+have good copies.
 """
 
 from __future__ import annotations

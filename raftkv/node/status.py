@@ -1,4 +1,4 @@
-"""What a node knows of itself and its peers at one moment, as plain values."""
+"""The status of a node and of its peers at one moment."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class PeerReachability(enum.IntEnum):
 class PeerState:
     """A peer, as this node sees it.
 
-    `last_contact_ms` counts from its last message, -1: never heard of. Only a leader knows
-    `match_index` and `replication` (probe, replicate or snapshot); others say 0 and "".
+    `last_contact_ms` counts from its last message; -1: none has arrived. Only a leader has
+    `match_index` and `replication` (probe, replicate or snapshot), else they are 0 and "".
     """
 
     node_id: int
@@ -36,8 +36,8 @@ class PeerState:
 class NodeState:
     """The node that answers; needs no majority. `leader_id` 0: none known.
 
-    `not_serving` says why it serves nothing and what to do, `notice` what its operator should know
-    although it serves; both are empty of a node that is well.
+    `not_serving` is the reason why it serves nothing, with the fix; `notice` is a warning of a node
+    that serves. Both are empty at a healthy node.
     """
 
     node_id: int

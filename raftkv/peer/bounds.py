@@ -1,7 +1,8 @@
-"""What a peer's message may hold: checked once, on arrival, before the core sees it.
+"""Validation of incoming peer messages: each is checked once, before the Raft core receives it.
 
-What is out of bounds is nothing that Raft could have reached, so the link ends with a reason and
-nothing has been acted on. How a term compares with the receiver's own is the receiver's to check.
+No correct node sends a value that is out of bounds. The receiver ends the stream with the reason
+and acts on nothing of the frame. The driver, not this module, compares a message's term with its
+own.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from raftkv.errors import InvalidRequest
 from raftkv.rpc.v1 import log_pb2, peer_pb2
 
 NUMBER_MAX = 2**62
-"""Of terms, indexes, rounds and submissions: far beyond what can be reached one by one."""
+"""Of terms, indexes, read rounds and submission numbers: counting up by one never reaches it."""
 
 NODE_ID_MAX = 2**63 - 1
 
 TERM_JUMP_MAX = 2**32
-"""By how much a message's term may exceed the receiver's: elections raise it one by one."""
+"""By how much a message's term may exceed the receiver's: each election raises it by one."""
 
 TIME_MS_MAX = 2**53
-"""Of cluster time, which counts milliseconds from zero; a lease's end must still be a number."""
+"""Of cluster time, in milliseconds: a lease's end, computed from it, must fit in 64 bits."""
 
 LAMPORT_JUMP_MAX = 2**32
-"""By how much a frame's Lamport time may exceed the receiver's; one that does teaches nothing."""
+"""By how much a frame's Lamport time may exceed the receiver's; a larger one is ignored."""
 
 FORWARDS_MAX = 4096
 SUBMISSIONS_MAX = 1 << 20
-"""What a node has under way at most, whatever its settings."""
+"""The most submissions that a node has in flight, whatever its settings."""
 
 MEMBERS_MAX = 1024
 DIGEST_BYTES_MAX = 64
@@ -37,7 +38,7 @@ VERSION_BYTES = 4
 
 
 def check_frame(frame: peer_pb2.Frame, sender: int) -> None:
-    """Raise `InvalidRequest` if no peer of ours sends such a frame."""
+    """Raise `InvalidRequest` if no correct node sends such a frame."""
     if len(frame.forwards) > FORWARDS_MAX:
         raise _out_of_bounds(sender, "a count of forwards", len(frame.forwards), FORWARDS_MAX)
     if len(frame.forwards_refused) > SUBMISSIONS_MAX:
@@ -55,7 +56,7 @@ def check_frame(frame: peer_pb2.Frame, sender: int) -> None:
 
 
 def check_snapshot(wire: peer_pb2.InstallSnapshot, sender: int, term: int) -> None:
-    """The same for the announcement of a snapshot."""
+    """Raise `InvalidRequest` if no correct node announces such a snapshot."""
     index, last_term = wire.last_included_index, wire.last_included_term
     _check_numbers(sender, "InstallSnapshot", (term, index))
     if not index:
@@ -65,7 +66,7 @@ def check_snapshot(wire: peer_pb2.InstallSnapshot, sender: int, term: int) -> No
 
 
 def check_membership(wire: log_pb2.Membership, sender: int) -> None:
-    """The same for a membership: each member has an address, and none was removed."""
+    """Raise `InvalidRequest` unless each member has addresses and none was removed."""
     members = {*wire.voters, *wire.voters_outgoing, *wire.learners}
     known = {each.node_id for each in wire.addresses if each.peer_address and each.client_address}
     if not wire.voters:
@@ -83,14 +84,14 @@ def check_membership(wire: log_pb2.Membership, sender: int) -> None:
 
 
 def check_founding(wire: peer_pb2.Founding, sender: int) -> None:
-    """The same for what a founder says."""
+    """Raise `InvalidRequest` if no correct founder sends this."""
     if len(wire.founders) > DIGEST_BYTES_MAX:
         raise _out_of_bounds(sender, "a digest", len(wire.founders), DIGEST_BYTES_MAX)
     try:
         membership = log_pb2.Membership.FromString(wire.membership)
     except DecodeError as error:
         raise InvalidRequest(f"founder {sender} sends what is no membership: {error}") from error
-    # One that takes part says which, once it has read its log.
+    # A started founder sends its membership only after it has read its log.
     if wire.membership or wire.stage == peer_pb2.Founding.STAGE_STORED:
         check_membership(membership, sender)
 
@@ -99,7 +100,7 @@ def _check_message(message: peer_pb2.RaftMessage, sender: int) -> None:
     term, kind = message.term, message.WhichOneof("message")
     if term > NUMBER_MAX:
         raise _out_of_bounds(sender, "a term", term, NUMBER_MAX)
-    # Only a node that was in no election yet has none to answer with.
+    # Only the vote reply of a node that has seen no election yet has term 0.
     if not term and kind != "request_vote_reply":
         raise InvalidRequest(f"node {sender} sends a message of no term")
     if kind == "append_entries":
@@ -137,7 +138,7 @@ def _check_append(append: peer_pb2.AppendEntries, term: int, sender: int) -> Non
 
 
 def _check_log_end(sender: int, index: int, last_term: int, term: int) -> None:
-    """A log ends in a term that is over or the present one; an empty one in none."""
+    """The last entry's term is at most the message's; an empty log has last term 0."""
     if not (0 < last_term <= term if index else last_term == 0):
         raise InvalidRequest(
             f"node {sender} says in term {term} that entry {index} is of term {last_term}"
@@ -145,7 +146,7 @@ def _check_log_end(sender: int, index: int, last_term: int, term: int) -> None:
 
 
 def _check_payload(entry: log_pb2.Entry, sender: int) -> None:
-    """What a payload must be for it to be applied."""
+    """Check that the payload can be applied."""
     try:
         if entry.kind == log_pb2.ENTRY_KIND_COMMANDS:
             time_ms = log_pb2.StampedBatch.FromString(entry.payload).time_ms

@@ -1,9 +1,9 @@
-"""Between the values of the node and their bytes on the wire. Knows both, decides nothing.
+"""The peer protocol's codec: Raft messages, forwards and founding rounds to bytes and back.
 
-Sender and recipient are not on the wire: the hand-shake of the stream said them once. A frame
-has only repeated fields, so the bytes of several frames, joined, are the bytes of one frame
-that holds all of them: links merge what is queued without another encoding. The one field that
-is not repeated, the stamp, is a frame of its own, joined last: of several the last counts.
+Frames carry neither sender nor recipient: the handshake of a stream names both. A frame has only
+repeated fields, so the concatenated bytes of several frames are one frame with the content of all
+of them; links merge queued frames without encoding them again. The one field that is not repeated,
+the Lamport time, is encoded as a frame of its own and appended last: protobuf keeps the last value.
 """
 
 from __future__ import annotations
@@ -57,28 +57,29 @@ def encode_frame(frame: Frame) -> bytes:
     return wire.SerializeToString()
 
 
-def encode_lanes(frame: Frame) -> tuple[bytes, bytes]:
-    """The frame as two: what must never wait (control), and what may (bulk). Empty if nothing.
+def encode_by_queue(frame: Frame) -> tuple[bytes, bytes]:
+    """The frame as two frames, for the control queue and for the bulk queue; empty bytes for none.
 
-    Every AppendEntries is bulk, also an empty one: overtaking another would get it refused.
+    Every AppendEntries is bulk, also an empty one: if it overtook another, the peer would reject
+    it.
     """
     control, bulk = peer_pb2.Frame(), peer_pb2.Frame()
     for message in frame.messages:
-        lane = bulk if type(message) is AppendEntries else control
-        _encode_message(message, lane.messages.add())
+        queue = bulk if type(message) is AppendEntries else control
+        _encode_message(message, queue.messages.add())
     _encode_forwards(frame, bulk)
     return control.SerializeToString(), bulk.SerializeToString()
 
 
 def encode_stamp(time: LamportTime) -> bytes:
-    """What is joined to the bytes of a frame to say its writer's time."""
+    """The bytes to append to a frame so that it carries its writer's Lamport time."""
     return peer_pb2.Frame(lamport=time.value).SerializeToString()
 
 
 def decode_frame(data: bytes, sender: int, recipient: int) -> Frame:
-    """The frame that a stream from `sender` to `recipient` carried.
+    """Decode and validate a frame of a stream from `sender` to `recipient`.
 
-    Raises `InvalidRequest` for bytes and numbers that no peer of ours sends.
+    Raises `InvalidRequest` for bytes and numbers that no correct node sends.
     """
     wire = parse_frame(data, sender)
     bounds.check_frame(wire, sender)
@@ -94,7 +95,7 @@ def decode_frame(data: bytes, sender: int, recipient: int) -> Frame:
 
 
 def parse_frame(data: bytes, sender: int) -> peer_pb2.Frame:
-    """The message that `data` is. Raises `InvalidRequest`."""
+    """Parse `data` without validating it. Raises `InvalidRequest` if it is no Frame."""
     try:
         return peer_pb2.Frame.FromString(data)
     except DecodeError as error:
@@ -116,13 +117,15 @@ def encode_founding(founding: Founding) -> peer_pb2.Founding:
 
 
 def decode_founding(wire: peer_pb2.Founding, sender: int) -> Founding:
-    """What node `sender` says of its disk. Raises `InvalidRequest` if it is nothing."""
+    """Decode and validate what founder `sender` reports. Raises `InvalidRequest`."""
     try:
         stage = FounderStage(wire.stage)
     except ValueError:
         raise InvalidRequest(f"founder {sender} is at the unknown stage {wire.stage}") from None
     if not (wire.disk_id and bool(wire.incarnation) is (stage is not FounderStage.EMPTY)):
-        raise InvalidRequest(f"founder {sender} is at stage {stage.name} without a disk or a life")
+        raise InvalidRequest(
+            f"founder {sender} is at stage {stage.name} without a disk id or an incarnation"
+        )
     bounds.check_founding(wire, sender)
     return Founding(
         stage,
@@ -137,7 +140,7 @@ def decode_founding(wire: peer_pb2.Founding, sender: int) -> Founding:
 
 
 def fill_install_snapshot(message: InstallSnapshot, wire: peer_pb2.InstallSnapshot) -> None:
-    """Write the announcement's fields, all but the term, into `wire`."""
+    """Write the fields of the announcement, except the term, into `wire`."""
     point = message.snapshot
     wire.last_included_index = point.last_included_index
     wire.last_included_term = point.last_included_term
@@ -149,7 +152,7 @@ def fill_install_snapshot(message: InstallSnapshot, wire: peer_pb2.InstallSnapsh
 def read_install_snapshot(
     wire: peer_pb2.InstallSnapshot, sender: int, recipient: int, term: int
 ) -> InstallSnapshot:
-    """The announcement that `wire` holds."""
+    """Decode and validate the announcement. Raises `InvalidRequest`."""
     bounds.check_snapshot(wire, sender, term)
     point = SnapshotPoint(
         wire.last_included_index,

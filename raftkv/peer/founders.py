@@ -1,4 +1,4 @@
-"""Asking another founder, before either node takes part in a cluster."""
+"""The client side of a founding round: one founder asks another for the state of its disk."""
 
 from __future__ import annotations
 
@@ -8,47 +8,48 @@ import grpc
 
 from raftkv.errors import Unavailable
 from raftkv.peer.codec import decode_founding, encode_founding
+from raftkv.peer.grpc_options import CHANNEL_OPTIONS
 from raftkv.peer.handshake import (
-    CHANNEL_OPTIONS,
     CONNECT,
     HELLO_KEY,
-    PeerIdentity,
+    Credentials,
+    HandshakeFailed,
+    encode_hello,
     ending_of,
-    hello,
+    founding_of,
+    prove,
 )
-from raftkv.peer.introduction import NotIntroduced, founding_of, prove
 from raftkv.peer.ports import Founding
-from raftkv.peer.secret import ClusterSecret
 from raftkv.rpc.v1 import peer_pb2
 
 ASK_TIMEOUT_S = 2.0
 
 
 async def ask_founder(
-    identity: PeerIdentity, secret: ClusterSecret, to: int, address: str, said: Founding
+    credentials: Credentials, to: int, address: str, report: Founding
 ) -> Founding:
-    """What node `to` says of its disk when it gets what this node says of its own.
+    """Send what this node reports of its disk to node `to`; returns what that node reports.
 
-    Raises `Unavailable` with the reason if it does not answer as a founder.
+    Raises `Unavailable` with the reason if node `to` does not answer as a founder.
     """
     channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
     try:
-        introduction = hello(identity, to)
+        hello = encode_hello(credentials.identity, to)
         connect = channel.stream_stream(CONNECT, None, None)
-        call = connect(None, metadata=((HELLO_KEY, introduction),))
+        call = connect(None, metadata=((HELLO_KEY, hello),))
         answer = None
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
-                proof = await prove(call.read, introduction, to, identity, secret)
-                frame = peer_pb2.Frame(proof=proof, founding=encode_founding(said))
+                proof = await prove(call.read, hello, to, credentials)
+                frame = peer_pb2.Frame(proof=proof, founding=encode_founding(report))
                 await call.write(frame.SerializeToString())
                 answer = founding_of(await call.read())
-        except NotIntroduced as error:
+        except HandshakeFailed as error:
             raise Unavailable(str(error)) from None
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
             pass
         if answer is None:
-            ending = await ending_of(call, introduction, secret)
+            ending = await ending_of(call, hello, credentials.secret)
             if ending.code == grpc.StatusCode.UNAVAILABLE.name:
                 raise Unavailable(f"it takes no connection at {address}")
             if not ending.reason:

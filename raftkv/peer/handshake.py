@@ -1,16 +1,18 @@
-"""How two nodes introduce themselves, and the channel options that both ends must agree on.
+"""The handshake between two nodes: hello, challenge, proof, admission, or a typed refusal.
 
-The caller says in the call's metadata who it is and whom it means to reach (a Hello). The callee
-answers with a Challenge, the caller with its proof, and is admitted; or the call ends with
-FAILED_PRECONDITION and one of `Refusal` in the trailing metadata.
+The caller sends a Hello in the call's metadata: who it is, and which node it means to reach. The
+callee answers with a Challenge, which proves that it knows the cluster's secret. The caller answers
+with its proof, and the callee admits it. A refused call ends with FAILED_PRECONDITION and one of
+`Refusal` in the trailing metadata.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -29,63 +31,13 @@ HELLO_KEY = "raftkv-hello-bin"
 REASON_KEY = "raftkv-reason"
 PROOF_KEY = "raftkv-proof-bin"
 
-# The largest frame is an entry of one batch of commands (`config.BATCH_BYTES_MAX`, 6 MiB) beside a
-# full control lane (1 MiB); appends and forwards of several end at 1 MiB. gRPC takes so much of a
-# message into memory before the caller has proven who it is.
-MESSAGE_BYTES_MAX = 8 << 20
-
-# A frozen process or a cut network says nothing at all; after time + timeout of silence
-# the link is broken. Both ends ping, and neither may take the other's pings for an attack.
-# Measured with gRPC 1.85: without ping_timeout_ms it waits a minute, whatever keepalive says.
-KEEPALIVE_TIME_MS = 1000
-KEEPALIVE_TIMEOUT_MS = 2000
-
-STREAMS_PER_CONNECTION_MAX = 8
-CONNECTIONS_MAX = 256
-"""Of the peer port: members have two each, links and snapshots."""
-
 ID_MAX = 2**63 - 1
 ADDRESS_MAX = 300
 _ADDRESS = re.compile(r"[^\x00-\x20\x7f,/]+:[0-9]{1,5}")
 
-Options = Sequence[tuple[str, int]]
-
-_BOTH_ENDS: Options = (
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-    ("grpc.http2.max_pings_without_data", 0),
-    # The probe for a larger window pings after every message; our windows are large enough.
-    ("grpc.http2.bdp_probe", 0),
-    # So much of a message that nobody reads yet is taken into memory, for each stream.
-    ("grpc.http2.lookahead_bytes", 2 << 20),
-    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_TIME_MS // 2),
-    ("grpc.http2.max_ping_strikes", 0),
-)
-CHANNEL_OPTIONS: Options = (
-    *_BOTH_ENDS,
-    # Each channel has a connection of its own: a snapshot's bytes must not stand in the same
-    # socket buffer as heartbeats, and a new attempt must not inherit gRPC's own back-off.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-)
-SERVER_OPTIONS: Options = (
-    *_BOTH_ENDS,
-    ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
-    ("grpc.max_metadata_size", 8 << 10),
-    ("grpc.absolute_max_metadata_size", 16 << 10),
-    ("grpc.server_handshake_timeout_ms", 5_000),
-    # A peer has a stream on each of its connections; who has none takes a place from others.
-    ("grpc.max_connection_idle_ms", 10_000),
-    # gRPC's default lets two processes listen on one port and get half of the connections each.
-    ("grpc.so_reuseport", 0),
-)
-
 
 class Refusal(enum.StrEnum):
-    """Why a peer does not let us in. The values are those of the wire."""
+    """Why a node refuses a caller. The values are those of the wire."""
 
     BAD_HELLO = "BAD_HELLO"
     WRONG_CLUSTER = "WRONG_CLUSTER"
@@ -95,7 +47,7 @@ class Refusal(enum.StrEnum):
     WRONG_SECRET = "WRONG_SECRET"
     NOT_READY = "NOT_READY"
     BREACH = "BREACH"
-    # Of a node that can't take part from the disk that it has:
+    # Of a node that can't take part from its disk:
     REMOVED = "REMOVED"
     OTHER_DISK = "OTHER_DISK"
     OLDER_COPY = "OLDER_COPY"
@@ -104,7 +56,7 @@ class Refusal(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PeerIdentity:
-    """Who this node is in this life, and where it is reached. `incarnation` 0: not founded yet."""
+    """Who a node is, and where it is reached. `incarnation` is 0 before the cluster is founded."""
 
     cluster_id: int
     incarnation: int
@@ -116,10 +68,18 @@ class PeerIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls, from which disk, and where it says that it can be reached itself.
+class Credentials:
+    """What a node identifies itself with at a handshake, as caller and as callee."""
 
-    `proven`: it knows the cluster's secret, and there is one.
+    identity: PeerIdentity
+    secret: ClusterSecret
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What a caller's Hello reports: its id, its disk, and the addresses where it is reached.
+
+    `proven`: the caller has proven that it knows the cluster's secret.
     """
 
     node_id: int
@@ -134,7 +94,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class HandshakeRefused:
-    """A refusal with words for the log of the one that was refused."""
+    """Why a caller was refused, with a message for the caller's log."""
 
     reason: Refusal
     message: str
@@ -142,9 +102,9 @@ class HandshakeRefused:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a call is over. Two endings are equal if code and reason are; words vary.
+    """Why a call is over. Two endings are equal if their code and reason are.
 
-    `proven`: the reason is that of a node which knows the cluster's secret, or there is none.
+    `proven`: the callee has proven the reason with the cluster's secret, or the cluster has none.
     """
 
     code: str
@@ -153,8 +113,8 @@ class Ending:
     proven: bool = field(default=True, compare=False)
 
 
-def hello(identity: PeerIdentity, to: int, last_log_index: int = 0) -> bytes:
-    """What `identity` says of itself when it calls node `to`; never the same twice."""
+def encode_hello(identity: PeerIdentity, to: int, last_log_index: int = 0) -> bytes:
+    """The Hello of a call from `identity` to node `to`. Each has a new nonce."""
     return peer_pb2.Hello(
         cluster_id=identity.cluster_id,
         incarnation=identity.incarnation,
@@ -173,39 +133,37 @@ def hello(identity: PeerIdentity, to: int, last_log_index: int = 0) -> bytes:
 
 
 def check_hello(data: object, identity: PeerIdentity) -> Caller | HandshakeRefused:
-    """Who calls, or why `identity` does not let it in (nothing that its data says is looked at)."""
+    """The caller that a Hello names, or why `identity` refuses it. Checks no disk and no proof."""
     try:
-        said = peer_pb2.Hello.FromString(data if isinstance(data, bytes) else b"")
+        hello = peer_pb2.Hello.FromString(data if isinstance(data, bytes) else b"")
     except DecodeError:
         return HandshakeRefused(Refusal.BAD_HELLO, "the call's metadata holds no Hello")
-    own, sender = identity.node_id, said.node_id
-    if not (0 < sender <= ID_MAX and said.nonce and said.last_log_index <= ID_MAX):
-        return HandshakeRefused(
-            Refusal.BAD_HELLO, "the call's metadata does not say who calls whom"
-        )
-    for address in (said.peer_address, said.client_address):
+    own, sender = identity.node_id, hello.node_id
+    if not (0 < sender <= ID_MAX and hello.nonce and hello.last_log_index <= ID_MAX):
+        return HandshakeRefused(Refusal.BAD_HELLO, "the call's metadata names no caller or callee")
+    for address in (hello.peer_address, hello.client_address):
         if len(address) > ADDRESS_MAX or not _ADDRESS.fullmatch(address):
             return HandshakeRefused(
-                Refusal.BAD_HELLO, f"node {sender} says that it is at {address[:ADDRESS_MAX]!r}"
+                Refusal.BAD_HELLO, f"node {sender} gives {address[:ADDRESS_MAX]!r} as its address"
             )
-    if said.cluster_id != identity.cluster_id:
+    if hello.cluster_id != identity.cluster_id:
         return HandshakeRefused(
             Refusal.WRONG_CLUSTER,
-            f"this is cluster {identity.cluster_id:016x}, the caller's is {said.cluster_id:016x};"
+            f"this is cluster {identity.cluster_id:016x}, the caller's is {hello.cluster_id:016x};"
             " look at cluster_name and at the addresses of the members",
         )
-    if said.to != own or sender == own:
+    if hello.to != own or sender == own:
         return HandshakeRefused(
-            Refusal.WRONG_NODE, f"this is node {own}, node {sender} meant to reach node {said.to}"
+            Refusal.WRONG_NODE, f"this is node {own}, node {sender} meant to reach node {hello.to}"
         )
-    if 0 != said.incarnation != identity.incarnation != 0:
+    if 0 != hello.incarnation != identity.incarnation != 0:
         return HandshakeRefused(
             Refusal.WRONG_INCARNATION,
             f"node {own} belongs to the cluster that was founded as {identity.incarnation:016x},"
-            f" node {sender} to {said.incarnation:016x}: two lives of the same settings are two"
-            " clusters. Neither takes part in the other",
+            f" node {sender} to {hello.incarnation:016x}: the same settings were used to found two"
+            " clusters, and a node of one takes no part in the other",
         )
-    versions = VersionRange(said.version_min, said.version_max)
+    versions = VersionRange(hello.version_min, hello.version_max)
     if versions.minimum > identity.versions.maximum or versions.maximum < identity.versions.minimum:
         return HandshakeRefused(
             Refusal.WRONG_VERSION,
@@ -214,20 +172,126 @@ def check_hello(data: object, identity: PeerIdentity) -> Caller | HandshakeRefus
         )
     return Caller(
         sender,
-        Address(said.peer_address, said.client_address),
-        said.incarnation,
-        said.disk_id,
-        Start(said.start_number, said.start_id),
+        Address(hello.peer_address, hello.client_address),
+        hello.incarnation,
+        hello.disk_id,
+        Start(hello.start_number, hello.start_id),
         versions,
-        said.last_log_index,
+        hello.last_log_index,
     )
 
 
 async def ending_of(call: grpc.aio.Call, hello: bytes, secret: ClusterSecret) -> Ending:
-    """How the call that began with `hello` ended; cancels it if it has not."""
+    """How the call that began with `hello` ended. Cancels the call if it has not ended."""
     call.cancel()
     code = await call.code()
-    said = dict(await call.trailing_metadata() or ())
-    reason, proof = str(said.get(REASON_KEY, "")), said.get(PROOF_KEY, b"")
+    trailing = dict(await call.trailing_metadata() or ())
+    reason, proof = str(trailing.get(REASON_KEY, "")), trailing.get(PROOF_KEY, b"")
     proven = isinstance(proof, bytes) and secret.fits(proof, secret.of_refusal(hello, reason))
     return Ending(code.name, reason, await call.details() or "", proven)
+
+
+Read: TypeAlias = Callable[[], Awaitable[object]]
+
+
+class HandshakeFailed(Exception):
+    """The callee is not the node that was called, or does not prove that it knows the secret."""
+
+    def __init__(self, refused: HandshakeRefused) -> None:
+        super().__init__(refused.message)
+        self.refused = refused
+
+
+async def prove(read: Read, hello: bytes, to: int, credentials: Credentials) -> bytes:
+    """The caller's side: read the challenge that follows `hello`; returns the caller's proof.
+
+    Raises `HandshakeFailed` if the callee is another node, has another secret, or another cluster
+    version. If the call has ended without a challenge, the proof is empty.
+    """
+    identity, secret = credentials.identity, credentials.secret
+    data = await read()
+    if not isinstance(data, bytes):
+        return b""
+    challenge = _reply(data).challenge
+    if challenge.node_id != to or not secret.fits(
+        challenge.proof, secret.of_callee(hello, challenge.nonce)
+    ):
+        raise HandshakeFailed(
+            HandshakeRefused(
+                Refusal.WRONG_SECRET,
+                f"what answers as node {to} has another cluster secret, or none; look at"
+                " cluster_secret_file on both nodes",
+            )
+        )
+    versions = VersionRange(challenge.version_min, challenge.version_max)
+    if challenge.cluster_version not in identity.versions:
+        raise HandshakeFailed(
+            HandshakeRefused(
+                Refusal.WRONG_VERSION,
+                f"the cluster is at version {challenge.cluster_version} (node {to} can take part in"
+                f" {versions}), this program can in {identity.versions}: run a program that can",
+            )
+        )
+    return secret.of_caller(hello, challenge.nonce)
+
+
+def is_admitted(data: object) -> bool:
+    """Whether this message of the callee admits the caller."""
+    return isinstance(data, bytes) and _reply(data).admitted
+
+
+def founding_of(data: object) -> peer_pb2.Founding | None:
+    """The callee's answer to a founder; None if the message is something else."""
+    if not isinstance(data, bytes):
+        return None
+    reply = _reply(data)
+    return reply.founding if reply.HasField("founding") else None
+
+
+class IncomingHandshake:
+    """The callee's side of one handshake."""
+
+    def __init__(self, hello: object, credentials: Credentials) -> None:
+        self.hello = hello if isinstance(hello, bytes) else b""
+        self.caller = check_hello(hello, credentials.identity)
+        self._identity = credentials.identity
+        self._secret = credentials.secret
+        self._nonce = new_nonce()
+
+    def challenge(self, cluster_version: int) -> bytes:
+        """The callee's first message."""
+        identity = self._identity
+        challenge = peer_pb2.Challenge(
+            node_id=identity.node_id,
+            nonce=self._nonce,
+            proof=self._secret.of_callee(self.hello, self._nonce),
+            version_min=identity.versions.minimum,
+            version_max=identity.versions.maximum,
+            cluster_version=cluster_version,
+        )
+        return peer_pb2.PeerReply(challenge=challenge).SerializeToString()
+
+    def verify(self, proof: bytes) -> Caller | HandshakeRefused:
+        """The caller, if its proof is right; else why it is refused."""
+        if isinstance(self.caller, HandshakeRefused):
+            return self.caller
+        if not self._secret.fits(proof, self._secret.of_caller(self.hello, self._nonce)):
+            return HandshakeRefused(
+                Refusal.WRONG_SECRET,
+                f"node {self.caller.node_id} has another cluster secret than node"
+                f" {self._identity.node_id}, or none; look at cluster_secret_file on both nodes",
+            )
+        return replace(self.caller, proven=self._secret.known)
+
+    def proof_of_refusal(self, reason: str) -> bytes:
+        """The proof that this refusal comes from a node that knows the secret."""
+        return self._secret.of_refusal(self.hello, reason)
+
+
+def _reply(data: bytes) -> peer_pb2.PeerReply:
+    try:
+        return peer_pb2.PeerReply.FromString(data)
+    except DecodeError as error:
+        raise HandshakeFailed(
+            HandshakeRefused(Refusal.BAD_HELLO, f"what answers is no raftkv node: {error}")
+        ) from error

@@ -1,8 +1,7 @@
-"""One outgoing link: a stream to one peer that is always up or trying to be. Knows no Raft.
+"""One outgoing link: a stream of frames to one peer that reconnects until it is closed.
 
-A link is one task. While the stream is up the task is its writer: `send` only queues and wakes
-it, so everything that is sent in one turn of the loop, or while a write is under way, leaves in
-one write, and a lone frame leaves in the next turn.
+A link is one task. While the stream is up, the task is its writer: `send` queues a frame and wakes
+the task. All frames sent in one turn of the event loop, or during a write, leave in the next write.
 """
 
 from __future__ import annotations
@@ -18,55 +17,54 @@ import structlog
 
 from raftkv.clocks import LamportClock, LamportTime
 from raftkv.peer.backoff import Backoff
-from raftkv.peer.codec import encode_lanes, encode_stamp
+from raftkv.peer.codec import encode_by_queue, encode_stamp
+from raftkv.peer.grpc_options import CHANNEL_OPTIONS
 from raftkv.peer.handshake import (
-    CHANNEL_OPTIONS,
     CONNECT,
     HELLO_KEY,
+    Credentials,
     Ending,
+    HandshakeFailed,
     HandshakeRefused,
-    PeerIdentity,
     Refusal,
+    encode_hello,
     ending_of,
-    hello,
+    is_admitted,
+    prove,
 )
-from raftkv.peer.introduction import NotIntroduced, is_admitted, prove
 from raftkv.peer.outbox import FrameOutbox
 from raftkv.peer.ports import Frame, PeerHandler
-from raftkv.peer.secret import ClusterSecret
 from raftkv.rpc.v1 import peer_pb2
 
 CONNECT_TIMEOUT_S = 2.0
 
 Encode: TypeAlias = Callable[[Frame], tuple[bytes, bytes]]
-"""The bytes of a frame's two lanes: `encode_lanes`, or what does more than it."""
+"""A frame as the bytes of the control and of the bulk queue: `encode_by_queue`, or a wrapper."""
 
 _log = structlog.get_logger()
 
 
 class PeerLink:
-    """Writes to `peer` until closed, at the first of its `addresses` that is the peer's. Must be
-    made inside a running loop.
+    """Writes frames to `peer` until closed, at the first of `addresses` where the peer admits this
+    node. Must be constructed inside a running event loop.
     """
 
     def __init__(
         self,
-        identity: PeerIdentity,
-        secret: ClusterSecret,
+        credentials: Credentials,
         peer: int,
         addresses: Sequence[str],
         handler: PeerHandler,
         random: Random,
         clock: LamportClock,
-        encode: Encode = encode_lanes,
+        encode: Encode = encode_by_queue,
     ) -> None:
         self.peer = peer
         self.up = False
-        self.leaving = False  # this node stops: that others go, too, is no news
+        self.leaving = False  # this node is stopping, so a peer that disconnects is expected
         self._was_up = False
         self._was_admitted = False  # by the last call
-        self._identity = identity
-        self._secret = secret
+        self._credentials = credentials
         self._addresses = tuple(addresses)
         self._attempt = 0
         self._call: grpc.aio.StreamStreamCall[bytes, bytes] | None = None
@@ -82,11 +80,11 @@ class PeerLink:
 
     @property
     def address(self) -> str:
-        """Where the peer is, or is tried next."""
+        """The address of the connection, or of the next attempt."""
         return self._addresses[self._attempt % len(self._addresses)]
 
     def readdress(self, addresses: Sequence[str]) -> None:
-        """The peer is at one of these, most likely at the first."""
+        """Replace the peer's addresses; the first is the most likely one."""
         if self._addresses == tuple(addresses) or not addresses:
             return
         before, self._addresses, self._attempt = self.address, tuple(addresses), 0
@@ -95,7 +93,9 @@ class PeerLink:
         self.contacted()
 
     def send(self, frame: Frame) -> None:
-        """Queue the frame for the writer; dropped if the link is down or its lane is full."""
+        """Queue the frame for the writer; it is dropped if the link is down or its queue is
+        full.
+        """
         if not self.up:
             return
         control, bulk = self._encode(frame)
@@ -106,11 +106,13 @@ class PeerLink:
         self._wake.set()
 
     def contacted(self) -> None:
-        """The peer has just called us, so it lives: do not wait out the back-off."""
+        """The peer has just connected to this node, so it is alive: skip the rest of the
+        back-off.
+        """
         self._contacted.set()
 
     def close(self) -> None:
-        """Break off; `task` ends soon after."""
+        """Cancel the link; `task` ends soon after."""
         self.task.cancel()
 
     async def _run(self) -> None:
@@ -118,11 +120,11 @@ class PeerLink:
             self._contacted.clear()
             tried, self._was_admitted = self._addresses, False
             ending = await self._connect_and_write()
-            # gRPC swallows a cancellation that meets the failure of the call awaited.
+            # gRPC swallows a cancellation that coincides with the failure of the awaited call.
             if _is_cancelled():
                 return
             self._ended(ending)
-            # Where it was is where it will be.
+            # Reconnect first at the address where the peer was; try another after a failed attempt.
             if self._addresses is tried and not self._was_admitted:
                 self._attempt += 1
             with contextlib.suppress(TimeoutError):
@@ -134,33 +136,35 @@ class PeerLink:
         channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
         try:
             connect = channel.stream_stream(CONNECT, None, None)
-            said = hello(self._identity, self.peer, self._handler.last_log_index)
-            call = self._call = connect(None, metadata=((HELLO_KEY, said),))
+            hello = encode_hello(
+                self._credentials.identity, self.peer, self._handler.last_log_index
+            )
+            call = self._call = connect(None, metadata=((HELLO_KEY, hello),))
             try:
-                # Which of these tells us that the stream has ended is chance; the call knows why.
+                # Any of these may report the end of the stream; the call itself has the reason.
                 with contextlib.suppress(
                     grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError
                 ):
                     async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                        admitted = await self._introduce(call, said)
+                        admitted = await self._handshake(call, hello)
                     if admitted:
                         self._admitted()
                         await self._write(call)
-            except NotIntroduced as error:
+            except HandshakeFailed as error:
                 call.cancel()
                 return Ending("REFUSED_HERE", error.refused.reason, error.refused.message)
             except asyncio.CancelledError:
-                # So, too, gRPC says that `readdress` has cancelled the call.
+                # gRPC raises this as well after `readdress` has cancelled the call.
                 if _is_cancelled():
                     raise
-            return await ending_of(call, said, self._secret)
+            return await ending_of(call, hello, self._credentials.secret)
         finally:
             self._call = None
             await channel.close(None)
 
-    async def _introduce(self, call: grpc.aio.StreamStreamCall[bytes, bytes], said: bytes) -> bool:
+    async def _handshake(self, call: grpc.aio.StreamStreamCall[bytes, bytes], hello: bytes) -> bool:
         """Whether the peer has admitted this node."""
-        proof = await prove(call.read, said, self.peer, self._identity, self._secret)
+        proof = await prove(call.read, hello, self.peer, self._credentials)
         await call.write(peer_pb2.Frame(proof=proof).SerializeToString())
         return is_admitted(await call.read())
 
@@ -171,8 +175,8 @@ class PeerLink:
         while not call.done():
             wake.clear()
             while data := outbox.take():
-                # Log lines are the only events: a frame says up to where its writer's have come,
-                # and is none itself. So most frames carry the stamp of the one before.
+                # Only log lines advance the Lamport clock, not frames, so most frames carry the
+                # same time as the frame before and its encoding is reused.
                 if clock.now is not stamped_at:
                     stamped_at = clock.now
                     stamp = encode_stamp(stamped_at)
@@ -184,21 +188,22 @@ class PeerLink:
         self._backoff.reset()
         self._last_ending = None
         self._handler.link_up(self.peer)
-        _log.info("peer_link_up", node=self._identity.node_id, peer=self.peer)
+        _log.info("peer_link_up", node=self._credentials.identity.node_id, peer=self.peer)
 
     def _ended(self, ending: Ending) -> None:
         if ending != self._last_ending:
-            # A peer that has yet to start is no fault, one that was there and is gone may be one.
+            # A peer that has not started yet is expected; a peer that was up and is gone may be a
+            # fault.
             starting = ending.reason == Refusal.NOT_READY
             is_fault = not starting and (ending.reason or (self._was_up and not self.leaving))
-            said = {"reason": ending.reason, "details": ending.details}
+            texts = {"reason": ending.reason, "details": ending.details}
             (_log.warning if is_fault else _log.info)(
                 "peer_link_down",
-                node=self._identity.node_id,
+                node=self._credentials.identity.node_id,
                 peer=self.peer,
                 address=self.address,
                 code=ending.code,
-                **{name: text for name, text in said.items() if text},
+                **{name: text for name, text in texts.items() if text},
             )
         self._last_ending = ending
         if self.up:
@@ -212,6 +217,6 @@ class PeerLink:
 
 
 def _is_cancelled() -> bool:
-    """Whether it is this task that is to end, not only a call that it waits for."""
+    """Whether this task is cancelled, and not only a call that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -1,4 +1,4 @@
-"""All outgoing links of a node: follows the membership, hands frames to the right link."""
+"""All outgoing links of a node: one per member, and one per other node that has connected."""
 
 from __future__ import annotations
 
@@ -11,27 +11,25 @@ from typing import Generic, Protocol, TypeVar
 
 from raftkv.clocks import LamportClock
 from raftkv.errors import ConnectionFailed
-from raftkv.peer.codec import encode_lanes
-from raftkv.peer.handshake import Caller, PeerIdentity
+from raftkv.peer.codec import encode_by_queue
+from raftkv.peer.handshake import Caller, Credentials, PeerIdentity
 from raftkv.peer.link import Encode, PeerLink
 from raftkv.peer.ports import Frame, PeerHandler
-from raftkv.peer.secret import ClusterSecret
 from raftkv.peer.snapshot_send import STALL_TIMEOUT_S, SnapshotSender
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.storage.ports import Checkpoint, Start
 
 
 class GrpcPeerLinks:
-    """`PeerLinks` over gRPC. `start` names the handler, because node and links need each other.
+    """`PeerLinks` over gRPC. `start` sets the handler, because node and links need each other.
 
-    `disk` runs the reading of snapshot files, so that the loop never waits for a disk. Each
-    frame tells the time of `clock`. `hints` are peer addresses beside those of the membership.
+    The executor `disk` reads snapshot files, so that the event loop never waits for a disk. Each
+    frame carries the time of `clock`. `hints` are peer addresses from this node's settings.
     """
 
     def __init__(
         self,
-        identity: PeerIdentity,
-        secret: ClusterSecret,
+        credentials: Credentials,
         random: Random,
         disk: Executor,
         clock: LamportClock,
@@ -39,11 +37,10 @@ class GrpcPeerLinks:
         *,
         stall_timeout_s: float = STALL_TIMEOUT_S,
     ) -> None:
-        self._identity = identity
-        self._secret = secret
+        self._credentials = credentials
         self._random = random
         self._clock = clock
-        self._snapshots = SnapshotSender(secret, disk, stall_timeout_s)
+        self._snapshots = SnapshotSender(disk, stall_timeout_s)
         self._handler: PeerHandler | None = None
         self._links = LinkTable(self._open, self._close, hints)
         self._closing: set[asyncio.Task[None]] = set()
@@ -53,29 +50,29 @@ class GrpcPeerLinks:
         """The peers whose link is up at this moment."""
         return frozenset(peer for peer, link in self._links if link.up)
 
-    def belong_to(self, identity: PeerIdentity) -> None:
-        """The cluster is founded now. Before `start`."""
-        self._identity = identity
+    def set_identity(self, identity: PeerIdentity) -> None:
+        """Set the identity, now that the cluster is founded. Before `start`."""
+        self._credentials = replace(self._credentials, identity=identity)
 
     def start(self, handler: PeerHandler, start: Start) -> None:
-        """Say who handles what happens to links, and which start this is. Before `set_peers`."""
+        """See `PeerLinks.start`."""
         self._handler = handler
-        self._identity = replace(self._identity, start=start)
+        self.set_identity(replace(self._credentials.identity, start=start))
 
     def set_peers(self, addresses: Mapping[int, str]) -> None:
-        """Open and close links so that they are exactly those (node id -> `host:port`), until
-        somebody else who has called is to be answered.
+        """Open and close links so that there is exactly one to each of these peers (node id ->
+        `host:port`), and later one to each other node that connects.
         """
         self._links.set_peers(addresses)
 
     def send(self, to: int, frame: Frame) -> None:
-        """Queue a frame and return at once; dropped if the link is down or its buffer is full."""
-        link = self._links.get_or_answer(to)
+        """See `PeerLinks.send`."""
+        link = self._links.get_or_open(to)
         if link is not None:
             link.send(frame)
 
     def contacted(self, caller: Caller) -> None:
-        """A peer has called us, and may be waiting for an answer."""
+        """A peer has connected to this node, and may wait for replies."""
         self._links.contacted(caller)
 
     async def send_snapshot(
@@ -90,7 +87,7 @@ class GrpcPeerLinks:
         if link is None or self._handler is None:
             raise ConnectionFailed(f"there is no link to node {to}: it is not a member")
         await self._snapshots.send(
-            self._identity,
+            self._credentials,
             self._handler.last_log_index,
             to,
             link.address,
@@ -99,7 +96,7 @@ class GrpcPeerLinks:
         )
 
     def leave(self) -> None:
-        """This node is about to stop: from now on a peer that goes is no fault to report."""
+        """This node is about to stop: peers that disconnect are no longer reported as a fault."""
         for _, link in self._links:
             link.leaving = True
 
@@ -112,8 +109,7 @@ class GrpcPeerLinks:
         if self._handler is None:
             raise RuntimeError("links have no handler yet: call start() first")
         return PeerLink(
-            self._identity,
-            self._secret,
+            self._credentials,
             peer,
             addresses,
             self._handler,
@@ -123,38 +119,38 @@ class GrpcPeerLinks:
         )
 
     def _encoder(self, peer: int) -> Encode:
-        """Asked once for each link."""
-        return encode_lanes
+        """The encoder of one link's frames; called once per link."""
+        return encode_by_queue
 
     def _close(self, link: PeerLink) -> None:
-        # A task that nobody holds may be collected before it has closed its channel.
+        # An unreferenced task may be collected before it has closed its channel.
         self._closing.add(link.task)
         link.task.add_done_callback(self._closing.discard)
         link.close()
 
 
 class OutgoingLink(Protocol):
-    """What the table needs to know of a link."""
+    """A link, as the table uses it."""
 
     def readdress(self, addresses: Sequence[str]) -> None:
-        """The peer is at one of these, most likely at the first."""
+        """Replace the peer's addresses; the first is the most likely one."""
 
     def contacted(self) -> None:
-        """The peer has just called us, so it lives."""
+        """The peer has just connected to this node, so it is alive."""
 
 
 LinkT = TypeVar("LinkT", bound=OutgoingLink)
 
 
-STRANGERS_MAX = 8
-"""Callers that are no members here and get a link all the same: a node that catches up has few."""
+UNKNOWN_PEERS_MAX = 8
+"""Links to callers that are not in this node's configuration: a node catching up has few."""
 
 
 class LinkTable(Generic[LinkT]):
-    """Has links opened and closed as the membership changes and as peers call.
+    """Opens and closes links as the membership changes and as peers connect to this node.
 
-    A peer is looked for where it says itself that it is, then where the membership says, then at
-    its hint, an address from this node's settings.
+    A link tries the address that the peer itself has given, then the address in the membership,
+    then the hint from this node's settings.
     """
 
     def __init__(
@@ -166,19 +162,17 @@ class LinkTable(Generic[LinkT]):
         self._open_link = open_link
         self._close_link = close_link
         self._links: dict[int, LinkT] = {}
-        self._members: dict[int, str] = {}  # where the membership says that they are
-        self._callers: dict[int, str] = {}  # who has called us, and where they can be answered
+        self._members: dict[int, str] = {}  # addresses in the membership
+        self._callers: dict[int, str] = {}  # addresses that callers gave
         self._hints = hints or {}
         self._closed = False
 
     def __iter__(self) -> Iterator[tuple[int, LinkT]]:
-        """Each peer that has a link, and its link."""
+        """Pairs of peer and link."""
         return iter(self._links.items())
 
     def set_peers(self, addresses: Mapping[int, str]) -> None:
-        """Open and close links so that they are exactly those (node id -> `host:port`), until
-        somebody else who has called is to be answered.
-        """
+        """See `GrpcPeerLinks.set_peers`."""
         if self._closed:
             return
         for peer in self._members.keys() - addresses.keys():
@@ -193,19 +187,19 @@ class LinkTable(Generic[LinkT]):
                 self._open(peer)
 
     def contacted(self, caller: Caller) -> None:
-        """A peer has called us: whatever kept our link to it down may be over.
+        """A peer has connected to this node, so a link to it may come up again at once.
 
-        Somebody we have not heard of gets a link, too: a node that is behind, or has just
-        been added, must be able to answer a leader that it does not know yet.
+        A caller outside the membership gets a link too: a node that is behind, or has just been
+        added, must be able to reply to a leader that it does not know yet.
         """
         if self._closed:
             return
         peer = caller.node_id
         self._callers.pop(peer, None)
         self._callers[peer] = caller.address.peer
-        strangers = [each for each in self._callers if each not in self._members]
-        if len(strangers) > STRANGERS_MAX:
-            self._forget(strangers[0])
+        unknown = [each for each in self._callers if each not in self._members]
+        if len(unknown) > UNKNOWN_PEERS_MAX:
+            self._forget(unknown[0])
         link = self._links.get(peer)
         if link is not None:
             link.readdress(self._addresses_of(peer))
@@ -217,26 +211,26 @@ class LinkTable(Generic[LinkT]):
         """The link to this peer, if there is one."""
         return self._links.get(peer)
 
-    def get_or_answer(self, peer: int) -> LinkT | None:
-        """The link to this peer; it is opened for one that has called us."""
+    def get_or_open(self, peer: int) -> LinkT | None:
+        """The link to this peer; opened if the peer has connected to this node."""
         link = self._links.get(peer)
         if link is None and peer in self._callers:
-            # A node that catches up may pass a membership that its leader did not belong to yet;
-            # without its answers the leader would never get it past that.
+            # A node catching up may hold an old configuration that does not yet include its
+            # leader. Without this node's replies the leader could never replicate past it.
             link = self._open(peer)
         return link
 
     def close(self) -> None:
-        """Close every link; nobody is answered any more, whoever may still call."""
+        """Close every link, and open none for later callers."""
         self._closed = True
         for link in self._links.values():
             self._close_link(link)
         self._links.clear()
         self._callers.clear()
 
-    def _forget(self, stranger: int) -> None:
-        del self._callers[stranger]
-        link = self._links.pop(stranger, None)
+    def _forget(self, peer: int) -> None:
+        del self._callers[peer]
+        link = self._links.pop(peer, None)
         if link is not None:
             self._close_link(link)
 
@@ -245,5 +239,5 @@ class LinkTable(Generic[LinkT]):
         return link
 
     def _addresses_of(self, peer: int) -> Sequence[str]:
-        places = (self._callers.get(peer), self._members.get(peer), self._hints.get(peer))
-        return tuple(dict.fromkeys(address for address in places if address))
+        addresses = (self._callers.get(peer), self._members.get(peer), self._hints.get(peer))
+        return tuple(dict.fromkeys(address for address in addresses if address))

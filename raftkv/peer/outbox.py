@@ -1,11 +1,12 @@
-"""What waits to be written to one peer: two lanes of encoded frames, bounded. Knows no network."""
+"""The outbox of one link: a control and a bulk queue of encoded frames, both bounded."""
 
 from __future__ import annotations
 
 from collections import deque
 
-# All that a node may have under way, forwarded to a new leader at once (`uncommitted_bytes_max`),
-# and what a leader has in flight to one follower. More is dropped, as on a network that loses it.
+# Holds all submissions that a node may have in flight, forwarded to a new leader at once
+# (`uncommitted_bytes_max`), and what a leader has in flight to one follower. Further frames are
+# dropped, as a lossy network would.
 BULK_BYTES_MAX = 72 << 20
 BULK_FRAMES_MAX = 4096
 CONTROL_BYTES_MAX = 1 << 20
@@ -23,7 +24,7 @@ class FrameQueue:
         self.bytes = 0
 
     def put(self, frame: bytes) -> bool:
-        """Queue the frame; False if there is no room, which leaves the lane as it was."""
+        """Queue the frame; False if there is no room, which leaves the queue unchanged."""
         if self._frames and (
             self.bytes + len(frame) > self._bytes_max or len(self._frames) >= self._frames_max
         ):
@@ -47,10 +48,10 @@ class FrameQueue:
 
 
 class FrameOutbox:
-    """Control frames leave ahead of bulk; what has gathered leaves as one merged frame.
+    """Control frames leave ahead of bulk frames; queued frames leave as one merged frame.
 
-    A write carries at most one large frame or WRITE_BYTES_MAX of small ones, so that a heartbeat
-    which comes a moment later waits behind no more than that.
+    A write carries at most one large frame or WRITE_BYTES_MAX of small ones: a heartbeat queued a
+    moment later waits behind no more than that.
     """
 
     def __init__(self) -> None:
@@ -58,13 +59,13 @@ class FrameOutbox:
         self.bulk = FrameQueue(BULK_BYTES_MAX, BULK_FRAMES_MAX)
 
     def take(self) -> bytes:
-        """The bytes of the next frame to write; empty if nothing waits."""
+        """The bytes of the next frame to write; empty if the queues are."""
         write: list[bytes] = []
         self.control.take_into(write, CONTROL_BYTES_MAX)
         self.bulk.take_into(write, WRITE_BYTES_MAX)
         return write[0] if len(write) == 1 else b"".join(write)
 
     def clear(self) -> None:
-        """Forget what waits: the link broke, and the peer will need something newer."""
+        """Drop all queued frames: the link broke, and they are stale when it is up again."""
         self.control.clear()
         self.bulk.clear()

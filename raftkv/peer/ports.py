@@ -1,4 +1,4 @@
-"""What a node needs of its peers' links, and what the links need of the node."""
+"""The interfaces between a node and its peer connections, and the values that cross them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from raftkv.versions import SUPPORTED, VersionRange
 
 
 class FounderStage(enum.IntEnum):
-    """How far a node has come in founding its cluster. The numbers are those of the wire."""
+    """A founder's progress in founding its cluster. The numbers are those of the wire."""
 
-    EMPTY = 0  # nothing was ever stored
+    EMPTY = 0  # the disk is empty
     STORED = 1  # incarnation and first membership are on its disk, and it has not voted
-    STARTED = 2  # it takes part in a cluster, or has
+    STARTED = 2  # the node has taken part in a cluster
 
 
 @dataclass(frozen=True, slots=True)
 class Founding:
-    """What a founder says of its disk in the round that founds a cluster.
+    """What a founder reports of its disk in the round that founds a cluster.
 
     `founders` is a digest of its initial members. `membership` is the payload of the log's first
-    entry, if that is stored. `refusal` says why the called node takes no part in this round.
+    entry, if that is stored. `refusal` is why the called node takes no part in this round.
     """
 
     stage: FounderStage
@@ -43,11 +43,11 @@ class Founding:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A CommandBatch that the process `origin` handed in as its `number`-th.
+    """A CommandBatch: submission `number` of the process `origin`.
 
-    `client` tells its clients apart, 0 where it does not say. `weight` is what the batch costs, in
-    commands on one key, as far as it can be seen; each node weighs for itself. Both decide whose
-    turn it is, and are in no log.
+    `client` identifies the client within that process (0: unknown). `weight` is the batch's
+    estimated cost, in commands on one key; each node estimates it for itself. Both serve fair
+    scheduling and are not written to the log.
     """
 
     origin: int
@@ -59,7 +59,10 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A follower's submissions for the leader of just `term`; none <= `settled` is waited for."""
+    """A follower's submissions, for the leader of exactly `term`.
+
+    The follower waits for the result of no submission with a number <= `settled`.
+    """
 
     term: int
     settled: int
@@ -68,8 +71,8 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class ForwardRefused:
-    """The leader of `term` takes the origin's `number`-th submission for none that a client may
-    send: it has not been proposed.
+    """The leader of `term` refused the origin's submission `number` as invalid, and did not propose
+    it.
     """
 
     term: int
@@ -89,29 +92,29 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """All that one driver round has for one peer."""
+    """All that one driver round sends to one peer."""
 
     messages: Sequence[Message] = ()
     forwards: Sequence[Forward] = ()
     forwards_refused: Sequence[ForwardRefused] = ()
-    # Of a leader: up to where each member has acknowledged what is committed.
+    # From a leader: how far each member has acknowledged the committed entries.
     acknowledged: Mapping[int, Acknowledged] = field(default_factory=dict)
-    # The writer's Lamport time, 0 if it does not say: nothing that Raft or a comparison goes by.
+    # The sender's Lamport time, 0 if unknown. Neither Raft nor equality of frames depends on it.
     lamport: int = field(default=0, compare=False)
 
 
 class PeerLinks(Protocol):
-    """Outgoing links, one per peer. Fair-loss: what is sent may be dropped, never altered."""
+    """Outgoing links, one per peer. Fair-loss: a frame may be dropped, never altered."""
 
     def start(self, handler: PeerHandler, start: Start) -> None:
-        """Say who handles what happens to links, and which start this is. Before `set_peers`."""
+        """Set the handler of link events, and this node's start. Before `set_peers`."""
 
     @property
     def connected(self) -> frozenset[int]:
         """The peers whose link is up at this moment."""
 
     def set_peers(self, addresses: Mapping[int, str]) -> None:
-        """Open and close links so that they are exactly those (node id -> `host:port`)."""
+        """Open and close links so that there is exactly one to each (node id -> `host:port`)."""
 
     def send(self, to: int, frame: Frame) -> None:
         """Queue a frame and return at once; dropped if the link is down or its buffer is full."""
@@ -130,7 +133,7 @@ class PeerLinks(Protocol):
 
 
 class PeerHandler(Protocol):
-    """The node, as its links see it. Called on the event loop, never concurrently."""
+    """The node, as its peer connections use it. Called on the event loop, never concurrently."""
 
     @property
     def last_log_index(self) -> int:
@@ -141,18 +144,20 @@ class PeerHandler(Protocol):
         """The cluster version in force here."""
 
     async def admit(self, caller: Caller) -> HandshakeRefused | None:
-        """A peer wants to talk to this node: why it may not, None if it may.
+        """Admit a caller: returns None, or why it is refused.
 
-        What it says of its disk is on ours when this returns None.
+        The caller's disk and start are stored on this node's disk before this returns None.
         """
 
     def receive(self, sender: int, frame: Frame) -> None:
-        """A frame of an admitted peer has arrived. Raises `ProtocolBreach` or `InvalidRequest` if
-        nothing more is to be taken from it.
+        """Handle a frame of an admitted peer. Raises `ProtocolBreach` or `InvalidRequest` if the
+        stream must end.
         """
 
     def begin_snapshot(self, message: InstallSnapshot) -> Path:
-        """A peer offers a snapshot: where its files go. Raises `Unavailable` if unwanted."""
+        """A peer offers a snapshot: returns where its files go. Raises `Unavailable` if
+        unwanted.
+        """
 
     async def finish_snapshot(self, message: InstallSnapshot, received: Path) -> None:
         """All files are there, as they were sent. Raises `DamagedData` if that is damaged,
@@ -166,14 +171,14 @@ class PeerHandler(Protocol):
         """The peer has admitted this node."""
 
     def refused(self, by: int, refused: HandshakeRefused) -> None:
-        """A peer that knows the cluster's secret, if there is one, does not admit this node."""
+        """A peer that has proven the cluster's secret, if there is one, refused this node."""
 
     def refusal_of(self, caller: Caller) -> HandshakeRefused | None:
-        """Why nothing more is taken from this caller, which was admitted; None if it is."""
+        """Why an admitted caller is to be disconnected; None if it is not."""
 
 
 class FounderPort(Protocol):
-    """Answers founders, before the node takes part and afterwards."""
+    """Answers founders, before the node has started and afterwards."""
 
     def answer(self, sender: int, said: Founding) -> Founding:
-        """What this node says to a founder that has said this."""
+        """This node's answer to a founder's report."""

@@ -1,8 +1,8 @@
-"""The cluster's secret: how a peer proves that it belongs, without sending it.
+"""The cluster's secret: proofs that a peer knows it, which do not reveal it.
 
 Both proofs cover both nonces, both node ids, the incarnation and all else that the caller says of
-itself, since they are computed over the bytes of its Hello as they were received. Whoever changes
-bytes on their way later is not kept out by this: that takes TLS.
+itself, since they are computed over the bytes of its Hello as received. They do not protect the
+bytes after the handshake from modification: that takes TLS.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ NONCE_BYTES = 16
 
 
 class ClusterSecret:
-    """Proofs under one secret; under none (`b""`) every proof is empty, and every one fits."""
+    """Proofs under one secret. Without a secret (`b""`) every proof is empty, and every proof
+    fits.
+    """
 
     def __init__(self, secret: bytes = b"") -> None:
         self._secret = secret
@@ -32,15 +34,15 @@ class ClusterSecret:
         return bool(self._secret)
 
     def of_callee(self, hello: bytes, nonce: bytes) -> bytes:
-        """What the called node answers to `hello`."""
+        """The callee's proof, in its challenge."""
         return self._proof(b"callee", hello, nonce)
 
     def of_caller(self, hello: bytes, nonce: bytes) -> bytes:
-        """What the calling node sends next; `nonce` is the called one's."""
+        """The caller's proof; `nonce` is the callee's."""
         return self._proof(b"caller", hello, nonce)
 
     def of_refusal(self, hello: bytes, reason: str) -> bytes:
-        """What makes a refusal of `hello` believable; its nonce was never used before."""
+        """The proof of a refusal; the nonce in `hello` makes it valid for one call only."""
         return self._proof(b"refusal", hello, reason.encode())
 
     def fits(self, proof: bytes, expected: bytes) -> bool:
@@ -55,7 +57,7 @@ class ClusterSecret:
 
 
 def new_nonce() -> bytes:
-    """Bytes that nobody has used before."""
+    """Random bytes that are never drawn twice."""
     return token_bytes(NONCE_BYTES)
 
 
@@ -92,5 +94,5 @@ def read_secret(path: str) -> ClusterSecret:
 
 
 def new_secret() -> str:
-    """A secret that nobody can guess, as one line of text."""
+    """A random secret, as one line of text."""
     return token_hex(32)

@@ -1,12 +1,13 @@
-"""The peer port: admits peers, hands their frames and snapshots to the node. Sends nothing."""
+"""The peer port: admits peers, and passes their frames and snapshots to the node."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import grpc
@@ -16,21 +17,20 @@ from raftkv.errors import AddressInUse, InvalidRequest, RaftkvError
 from raftkv.logs import RateLimited, get_logger
 from raftkv.peer.bounds import LAMPORT_JUMP_MAX
 from raftkv.peer.codec import decode_founding, decode_frame, encode_founding, parse_frame
+from raftkv.peer.grpc_options import CONNECTIONS_MAX, SERVER_OPTIONS
 from raftkv.peer.handshake import (
-    CONNECTIONS_MAX,
     HELLO_KEY,
     PROOF_KEY,
     REASON_KEY,
-    SERVER_OPTIONS,
     SERVICE,
     Caller,
+    Credentials,
     HandshakeRefused,
+    IncomingHandshake,
     PeerIdentity,
     Refusal,
 )
-from raftkv.peer.introduction import AdmittedStreams, Introductions, Visitor
 from raftkv.peer.ports import FounderPort, Frame, PeerHandler
-from raftkv.peer.secret import ClusterSecret
 from raftkv.peer.snapshot_receive import SnapshotReceiver, parse_chunk
 from raftkv.peer.snapshot_send import STALL_TIMEOUT_S
 from raftkv.raft.breach import ProtocolBreach
@@ -39,43 +39,51 @@ from raftkv.rpc.v1 import peer_pb2
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 
+
 _ADMITTED = peer_pb2.PeerReply(admitted=True).SerializeToString()
 
-_FULL = HandshakeRefused(Refusal.NOT_READY, "as many nodes as this one takes are connected already")
+_FULL = HandshakeRefused(Refusal.NOT_READY, "this node has as many peer streams as it accepts")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerPortLimits:
+    """Bounds of the peer port."""
+
+    connections_max: int = CONNECTIONS_MAX
+    stall_timeout_s: float = STALL_TIMEOUT_S  # of a snapshot whose sender sends nothing
+
+
+DEFAULT_LIMITS = PeerPortLimits()
 
 
 class PeerServer:
-    """Serves only the Peer service: founders from the start, peers once `admit_peers` was called.
+    """Serves the Peer service: to founders from the start, to peers after `admit_peers`.
 
-    `disk` runs the writing of snapshot files. `clock` follows what frames tell;
-    `decode` is `decode_frame`, or what does more than it. `absent` is why there is no node yet.
+    The executor `disk` writes snapshot files. `clock` observes the time of each frame. `decode` is
+    `decode_frame` or a wrapper of it. Peers are refused with `not_started` until `admit_peers`.
     """
 
     def __init__(
         self,
-        identity: PeerIdentity,
-        secret: ClusterSecret,
+        credentials: Credentials,
         founder: FounderPort,
         disk: Executor,
         clock: LamportClock,
-        absent: HandshakeRefused,
+        not_started: HandshakeRefused,
         *,
         decode: Callable[[bytes, int, int], Frame] = decode_frame,
-        stall_timeout_s: float = STALL_TIMEOUT_S,
-        connections_max: int = CONNECTIONS_MAX,
+        limits: PeerPortLimits = DEFAULT_LIMITS,
     ) -> None:
-        self._connections_max = connections_max
-        self._identity = identity
-        self._secret = secret
+        self._limits = limits
+        self._credentials = credentials
         self._founder = founder
         self._disk = disk
         self._clock = clock
-        self._absent = absent
+        self._not_started = not_started
         self._decode = decode
-        self._stall_timeout_s = stall_timeout_s
-        self._introductions = Introductions()
+        self._pending = PendingHandshakes()
         self._admitted = AdmittedStreams()
-        self._log = RateLimited(get_logger(node=identity.node_id), time.monotonic)
+        self._log = RateLimited(get_logger(node=credentials.identity.node_id), time.monotonic)
         self._handler: PeerHandler | None = None
         self._contacted: Callable[[Caller], None]
         self._snapshots: SnapshotReceiver
@@ -86,9 +94,9 @@ class PeerServer:
 
         Raises `AddressInUse`.
         """
-        bound = ("grpc.max_allowed_incoming_connections", self._connections_max)
+        bound = ("grpc.max_allowed_incoming_connections", self._limits.connections_max)
         server = grpc.aio.server(options=(*SERVER_OPTIONS, bound))
-        # Without (de)serialisers gRPC hands over bytes; the codec reads them in one go.
+        # Without (de)serialisers gRPC passes bytes; the codec parses them.
         methods = {
             "Connect": grpc.stream_stream_rpc_method_handler(self._connect),
             "SendSnapshot": grpc.stream_stream_rpc_method_handler(self._send_snapshot),
@@ -98,7 +106,7 @@ class PeerServer:
             port = server.add_insecure_port(address)
         except RuntimeError as error:
             raise AddressInUse(
-                f"peers can't be listened to on {address}: stop the process that does, "
+                f"the peer port can't listen on {address}: stop the process that does, "
                 f"or choose another peer_listen address ({error})"
             ) from error
         self._server = server
@@ -108,71 +116,77 @@ class PeerServer:
     def admit_peers(
         self, identity: PeerIdentity, handler: PeerHandler, contacted: Callable[[Caller], None]
     ) -> None:
-        """The node has started: from now on peers reach it. `contacted` gets each one admitted."""
-        self._identity = identity
+        """The node has started: admit peers from now on. `contacted` is called for each of them."""
+        self._credentials = replace(self._credentials, identity=identity)
         self._contacted = contacted
-        self._snapshots = SnapshotReceiver(identity, handler, self._disk, self._stall_timeout_s)
+        self._snapshots = SnapshotReceiver(
+            identity, handler, self._disk, self._limits.stall_timeout_s
+        )
         self._handler = handler
 
     async def stop(self) -> None:
-        """Close the port and break off what is under way."""
+        """Close the port and cancel all streams."""
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
 
     async def _connect(self, _: object, context: Context) -> None:
-        visitor, data = await self._challenge(context)
+        handshake, data = await self._challenge(context)
         if data is None:
             return
-        frame = await self._parse(context, visitor, data)
-        caller = await self._verify(context, visitor, frame.proof)
+        frame = await self._parse(context, handshake, data)
+        caller = await self._verify(context, handshake, frame.proof)
         if frame.HasField("founding"):
-            await self._found(context, visitor, caller, frame.founding)
+            await self._found(context, handshake, caller, frame.founding)
             return
-        handler = await self._admit(context, visitor, caller)
+        handler = await self._admit(context, handshake, caller)
         if self._admitted.full:
-            await self._refuse(context, visitor, _FULL)
+            await self._refuse(context, handshake, _FULL)
         with suppress(TimeoutError):
-            async with self._admitted.place(caller.node_id):
+            async with self._admitted.slot(caller.node_id):
                 await context.write(_ADMITTED)
                 self._contacted(caller)
-                await self._receive(context, visitor, caller, handler)
+                await self._receive(context, handshake, caller, handler)
 
     async def _receive(
-        self, context: Context, visitor: Visitor, caller: Caller, handler: PeerHandler
+        self, context: Context, handshake: IncomingHandshake, caller: Caller, handler: PeerHandler
     ) -> None:
-        """Hand all frames of the stream to the node."""
-        node_id, sender, decode = self._identity.node_id, caller.node_id, self._decode
+        """Pass all frames of the stream to the node."""
+        node_id, sender, decode = self._credentials.identity.node_id, caller.node_id, self._decode
         while isinstance(data := await context.read(), bytes):
             refused = handler.refusal_of(caller)
             if refused is not None:
-                await self._refuse(context, visitor, refused)
+                await self._refuse(context, handshake, refused)
             try:
                 frame = decode(data, sender, node_id)
                 if 0 < frame.lamport - self._clock.now.value <= LAMPORT_JUMP_MAX:
                     self._clock.observe(LamportTime(frame.lamport))
                 handler.receive(sender, frame)
             except (InvalidRequest, ProtocolBreach) as error:
-                await self._refuse(context, visitor, HandshakeRefused(Refusal.BREACH, str(error)))
+                await self._refuse(context, handshake, HandshakeRefused(Refusal.BREACH, str(error)))
 
     async def _found(
-        self, context: Context, visitor: Visitor, caller: Caller, said: peer_pb2.Founding
+        self,
+        context: Context,
+        handshake: IncomingHandshake,
+        caller: Caller,
+        report: peer_pb2.Founding,
     ) -> None:
         try:
-            answer = self._founder.answer(caller.node_id, decode_founding(said, caller.node_id))
+            answer = self._founder.answer(caller.node_id, decode_founding(report, caller.node_id))
         except InvalidRequest as error:
-            await self._refuse(context, visitor, HandshakeRefused(Refusal.BREACH, error.message))
+            await self._refuse(context, handshake, HandshakeRefused(Refusal.BREACH, error.message))
         reply = peer_pb2.PeerReply(founding=encode_founding(answer))
         await context.write(reply.SerializeToString())
 
     async def _send_snapshot(self, _: object, context: Context) -> None:
-        # Read before we refuse anything: a refusal that meets a write under way reaches the sender
-        # without its reason (its gRPC says INTERNAL).
-        visitor, data = await self._challenge(context)
+        # Read before any refusal: a refusal during a write of the sender reaches it without its
+        # reason (its gRPC reports INTERNAL).
+        handshake, data = await self._challenge(context)
         try:
             opening = parse_chunk(data)
-            caller = await self._verify(context, visitor, opening.proof)
-            await self._admit(context, visitor, caller)
+            caller = await self._verify(context, handshake, opening.proof)
+            await self._admit(context, handshake, caller)
             bytes_received = await self._snapshots.receive(
                 caller.node_id, opening, context.read, lambda: context.write(_ADMITTED)
             )
@@ -186,52 +200,60 @@ class PeerServer:
             await abort(context, error.reason, error.message)
         await context.write(peer_pb2.PeerReply(bytes_received=bytes_received).SerializeToString())
 
-    async def _challenge(self, context: Context) -> tuple[Visitor, bytes | None]:
-        """The caller with its answer to the challenge; None if there is none in time."""
-        said = dict(context.invocation_metadata() or ()).get(HELLO_KEY)
-        visitor = Visitor(said, self._identity, self._secret)
-        if isinstance(visitor.caller, HandshakeRefused):
-            await self._refuse(context, visitor, visitor.caller)
+    async def _challenge(self, context: Context) -> tuple[IncomingHandshake, bytes | None]:
+        """Send the challenge; the handshake, and the caller's next message (None: none in time)."""
+        hello = dict(context.invocation_metadata() or ()).get(HELLO_KEY)
+        handshake = IncomingHandshake(hello, self._credentials)
+        if isinstance(handshake.caller, HandshakeRefused):
+            await self._refuse(context, handshake, handshake.caller)
         version = (
-            self._handler.cluster_version if self._handler else self._identity.versions.maximum
+            self._handler.cluster_version
+            if self._handler
+            else self._credentials.identity.versions.maximum
         )
         try:
-            async with self._introductions.wait():
-                await context.write(visitor.challenge(version))
+            async with self._pending.wait():
+                await context.write(handshake.challenge(version))
                 data = await context.read()
         except TimeoutError:
-            return visitor, None
-        return visitor, data if isinstance(data, bytes) else None
+            return handshake, None
+        return handshake, data if isinstance(data, bytes) else None
 
-    async def _verify(self, context: Context, visitor: Visitor, proof: bytes) -> Caller:
-        caller = visitor.verify(proof)
+    async def _verify(self, context: Context, handshake: IncomingHandshake, proof: bytes) -> Caller:
+        caller = handshake.verify(proof)
         if isinstance(caller, HandshakeRefused):
-            await self._refuse(context, visitor, caller)
+            await self._refuse(context, handshake, caller)
         return caller
 
-    async def _admit(self, context: Context, visitor: Visitor, caller: Caller) -> PeerHandler:
+    async def _admit(
+        self, context: Context, handshake: IncomingHandshake, caller: Caller
+    ) -> PeerHandler:
         handler = self._handler
         if handler is None:
-            await self._refuse(context, visitor, self._absent)
+            await self._refuse(context, handshake, self._not_started)
         refused = (
             await handler.admit(caller)
             if caller.incarnation
             else HandshakeRefused(
-                Refusal.BAD_HELLO, f"node {caller.node_id} has no part in a cluster yet"
+                Refusal.BAD_HELLO, f"node {caller.node_id} belongs to no cluster yet"
             )
         )
         if refused is not None:
-            await self._refuse(context, visitor, refused)
+            await self._refuse(context, handshake, refused)
         return handler
 
-    async def _parse(self, context: Context, visitor: Visitor, data: bytes) -> peer_pb2.Frame:
+    async def _parse(
+        self, context: Context, handshake: IncomingHandshake, data: bytes
+    ) -> peer_pb2.Frame:
         try:
             return parse_frame(data, 0)
         except InvalidRequest as error:
-            await self._refuse(context, visitor, HandshakeRefused(Refusal.BAD_HELLO, error.message))
+            await self._refuse(
+                context, handshake, HandshakeRefused(Refusal.BAD_HELLO, error.message)
+            )
 
     async def _refuse(
-        self, context: Context, visitor: Visitor, refused: HandshakeRefused
+        self, context: Context, handshake: IncomingHandshake, refused: HandshakeRefused
     ) -> NoReturn:
         (self._log.info if refused.reason is Refusal.NOT_READY else self._log.warning)(
             "peer_refused",
@@ -239,21 +261,97 @@ class PeerServer:
             reason=str(refused.reason),
             details=refused.message,
         )
-        proof = visitor.proof_of_refusal(refused.reason)
+        proof = handshake.proof_of_refusal(refused.reason)
         await abort(context, refused.reason, refused.message, proof)
 
 
 async def abort(context: Context, reason: str, message: str, proof: bytes = b"") -> NoReturn:
-    """End the call; `reason` is what the caller's machine reads, `message` what its person does."""
+    """End the call with `reason`, for the calling program, and `message`, for its operator."""
     trailing = ((REASON_KEY, str(reason)), (PROOF_KEY, proof))
     await context.abort(grpc.StatusCode.FAILED_PRECONDITION, message, trailing)
 
 
 async def begin_to_serve(server: grpc.aio.Server) -> None:
-    """Start it to the end, even if the caller is cancelled: gRPC stops no half started server."""
+    """Start the server, to the end even if cancelled: gRPC can't stop a half-started server."""
     starting = asyncio.ensure_future(server.start())
     try:
         await asyncio.shield(starting)
     except asyncio.CancelledError:
         await asyncio.wait({starting})
         raise
+
+
+# A caller has this long to answer its challenge.
+HANDSHAKE_TIMEOUT_S = 5.0
+
+HANDSHAKES_MAX = 16
+"""Callers without a verified proof; members are few, and a handshake takes a moment."""
+
+
+class PendingHandshakes:
+    """The handshakes that wait for a proof. One above the bound ends the oldest."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.Timeout, None] = {}
+
+    @asynccontextmanager
+    async def wait(self) -> AsyncIterator[None]:
+        """Raises `TimeoutError` in the body after `HANDSHAKE_TIMEOUT_S`, or when over the bound."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(HANDSHAKE_TIMEOUT_S) as own:
+            self._waiting[own] = None
+            if len(self._waiting) > HANDSHAKES_MAX:
+                oldest = next(iter(self._waiting))
+                del self._waiting[oldest]
+                _expire(oldest, loop.time())
+            try:
+                yield
+            finally:
+                self._waiting.pop(own, None)
+
+
+STREAMS_PER_CALLER_MAX = 2
+"""Streams of one node: the current one, and an older one that is not known to be broken yet."""
+
+
+STREAMS_MAX = 128
+"""Streams of all nodes together."""
+
+
+class AdmittedStreams:
+    """The admitted streams. One above the bound of its node ends the oldest of that node."""
+
+    def __init__(self) -> None:
+        self._of_caller: dict[int, dict[asyncio.Timeout, None]] = {}
+        self._count = 0
+
+    @property
+    def full(self) -> bool:
+        return self._count >= STREAMS_MAX
+
+    @asynccontextmanager
+    async def slot(self, node_id: int) -> AsyncIterator[None]:
+        """Raises `TimeoutError` in the body when newer streams of this node exceed the bound."""
+        loop = asyncio.get_running_loop()
+        streams = self._of_caller.setdefault(node_id, {})
+        async with asyncio.timeout(None) as own:
+            streams[own] = None
+            self._count += 1
+            if len(streams) > STREAMS_PER_CALLER_MAX:
+                # Removed at once: the next stream may open before this one has ended.
+                oldest = next(iter(streams))
+                del streams[oldest]
+                _expire(oldest, loop.time())
+            try:
+                yield
+            finally:
+                streams.pop(own, None)
+                self._count -= 1
+                if not streams and self._of_caller.get(node_id) is streams:
+                    del self._of_caller[node_id]
+
+
+def _expire(timeout: asyncio.Timeout, now: float) -> None:
+    """End the block with `TimeoutError`, unless its own timeout has expired already."""
+    if not timeout.expired():
+        timeout.reschedule(now)

@@ -1,4 +1,4 @@
-"""Receiving a snapshot: from a stream of chunks to a directory that the node can install."""
+"""The receiver of a snapshot: turns a stream of chunks into a directory that the node installs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Read: TypeAlias = Callable[[], Awaitable[object]]
 
 
 class SnapshotReceiver:
-    """Takes one snapshot at a time; files are written on `disk`."""
+    """Receives one snapshot at a time; the executor `disk` writes the files."""
 
     def __init__(
         self, identity: PeerIdentity, handler: PeerHandler, disk: Executor, stall_timeout_s: float
@@ -50,12 +50,12 @@ class SnapshotReceiver:
         sender: int,
         opening: peer_pb2.SnapshotChunk,
         read: Read,
-        let_in: Callable[[], Awaitable[object]],
+        accept: Callable[[], Awaitable[object]],
     ) -> int:
-        """Take chunks from `read` until the last, then have the node install them; bytes received.
+        """Receive the chunks, then have the node install the snapshot; returns the bytes received.
 
-        Calls `let_in` when the node wants the snapshot, which is what the sender waits for.
-        Raises the `RaftkvError` that says why the snapshot was not taken.
+        Calls `accept` once the node wants the snapshot: the sender waits for that. Raises the
+        `RaftkvError` that says why the snapshot was not installed.
         """
         if self._busy:
             raise Overloaded("another snapshot is being received", retry_after_s=1.0)
@@ -67,7 +67,7 @@ class SnapshotReceiver:
             )
             root = self._handler.begin_snapshot(message)
             files = SnapshotFiles(root, opening.total_bytes)
-            await let_in()
+            await accept()
             while not (chunk := await self.next_chunk(read)).last:
                 await self._on_disk(files.add, chunk)
             await self._on_disk(files.finish)
@@ -78,7 +78,7 @@ class SnapshotReceiver:
         return files.bytes_received
 
     async def next_chunk(self, read: Read) -> peer_pb2.SnapshotChunk:
-        """The next chunk from `read`, not yet checked. Raises the `RaftkvError` if none comes."""
+        """The next chunk from `read`, not yet checked. Raises `Unavailable` if none arrives."""
         try:
             async with asyncio.timeout(self._stall_timeout_s):
                 data = await read()
@@ -95,8 +95,8 @@ class SnapshotReceiver:
             raise failure(f"the snapshot can't be written: {error}") from error
 
     async def _abandon(self, files: SnapshotFiles | None) -> None:
-        # A cancelled write still runs on its thread. The next snapshot may begin, and clear the
-        # directory, only after it.
+        # A cancelled write still runs on its thread. The next snapshot clears the directory, so it
+        # must not begin before that write has ended.
         if files is None:
             self._busy = False
             return
@@ -105,8 +105,8 @@ class SnapshotReceiver:
         await asyncio.wait([closed])
 
     async def _install(self, message: InstallSnapshot, root: Path) -> None:
-        # Shielded: if the sender goes away now, the call is cancelled, but an installation
-        # that stops half way would leave the node without a state.
+        # Shielded: if the sender disconnects now, the call is cancelled, but an installation
+        # that stops half-way would leave the node without a state.
         installing = asyncio.ensure_future(self._handler.finish_snapshot(message, root))
         self._installing = installing
         installing.add_done_callback(self._ready_again)
@@ -118,7 +118,7 @@ class SnapshotReceiver:
 
 
 def parse_chunk(data: object) -> peer_pb2.SnapshotChunk:
-    """The chunk that was read. Raises the `RaftkvError` if it is none."""
+    """Parse a chunk. Raises the `RaftkvError` that says why `data` is none."""
     if not isinstance(data, bytes):
         raise Unavailable("the stream ended before the snapshot did")
     try:
@@ -164,7 +164,7 @@ class SnapshotFiles:
         self.bytes_received += len(chunk.data)
 
     def finish(self) -> None:
-        """Make all of it survive a power cut. Raises `InvalidRequest` if data is missing."""
+        """Fsync files and directories. Raises `InvalidRequest` if data is missing."""
         if self.bytes_received != self._total_bytes:
             raise InvalidRequest(
                 f"the snapshot ended after {self.bytes_received} of {self._total_bytes} bytes"
@@ -178,7 +178,7 @@ class SnapshotFiles:
                 os.close(descriptor)
 
     def close(self) -> None:
-        """Let go of the open file, whatever state it is in."""
+        """Close the open file, if there is one."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -1,4 +1,4 @@
-"""Sending a snapshot: the files of a checkpoint as checked chunks on a connection of their own."""
+"""The sender of a snapshot: streams a checkpoint's files as checksummed chunks to a peer."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import grpc
 
 from raftkv.errors import StorageError, Unavailable
 from raftkv.peer.codec import fill_install_snapshot
+from raftkv.peer.grpc_options import CHANNEL_OPTIONS
 from raftkv.peer.handshake import (
-    CHANNEL_OPTIONS,
     HELLO_KEY,
     SEND_SNAPSHOT,
-    PeerIdentity,
+    Credentials,
+    HandshakeFailed,
+    encode_hello,
     ending_of,
-    hello,
+    is_admitted,
+    prove,
 )
-from raftkv.peer.introduction import NotIntroduced, is_admitted, prove
-from raftkv.peer.secret import ClusterSecret
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.rpc.v1 import peer_pb2
 
@@ -88,16 +89,15 @@ def _encode_file(root: Path, file: SnapshotFile) -> Iterator[bytes]:
 
 
 class SnapshotSender:
-    """Streams snapshots to peers; `disk` is where files are read."""
+    """Streams snapshots to peers; the executor `disk` reads the files."""
 
-    def __init__(self, secret: ClusterSecret, disk: Executor, stall_timeout_s: float) -> None:
-        self._secret = secret
+    def __init__(self, disk: Executor, stall_timeout_s: float) -> None:
         self._disk = disk
         self._stall_timeout_s = stall_timeout_s
 
     async def send(
         self,
-        identity: PeerIdentity,
+        credentials: Credentials,
         last_log_index: int,
         to: int,
         address: str,
@@ -105,24 +105,24 @@ class SnapshotSender:
         root: Path,
     ) -> None:
         """Send the files below `root` to node `to`; errors as `PeerLinks.send_snapshot`."""
-        # A connection of its own: heartbeats must not stand behind a snapshot in a socket.
+        # A connection of its own: heartbeats must not wait behind a snapshot in a socket buffer.
         channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         try:
             start = channel.stream_stream(SEND_SNAPSHOT, None, None)
-            said = hello(identity, to, last_log_index)
-            call = start(None, metadata=((HELLO_KEY, said),))
+            hello = encode_hello(credentials.identity, to, last_log_index)
+            call = start(None, metadata=((HELLO_KEY, hello),))
             try:
                 async with asyncio.timeout(self._stall_timeout_s):
-                    proof = await prove(call.read, said, to, identity, self._secret)
+                    proof = await prove(call.read, hello, to, credentials)
                 await self._stream(call, encode_chunks(root, message, proof))
-            except NotIntroduced as error:
+            except HandshakeFailed as error:
                 raise Unavailable(str(error), peer_reason=error.refused.reason) from None
             except TimeoutError:
                 raise Unavailable(
                     f"node {to} took no snapshot data for {self._stall_timeout_s:g} s"
                 ) from None
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                ending = await ending_of(call, said, self._secret)
+                ending = await ending_of(call, hello, credentials.secret)
                 raise Unavailable(
                     f"node {to} did not take the snapshot: {ending.details}",
                     code=ending.code,
@@ -135,8 +135,8 @@ class SnapshotSender:
         self, call: grpc.aio.StreamStreamCall[bytes, bytes], chunks: Iterator[bytes]
     ) -> None:
         await self._write_next(call, chunks)
-        # To be admitted: data that nobody wants is a waste, and a refusal that meets a write
-        # under way would reach us without its reason.
+        # Wait for admission before sending data: an unwanted snapshot is not sent, and a refusal
+        # during a write would arrive without its reason.
         if not is_admitted(await self._read(call)):
             raise asyncio.InvalidStateError
         while await self._write_next(call, chunks):

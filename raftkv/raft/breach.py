@@ -1,4 +1,4 @@
-"""What a peer's message can't say if all nodes kept what they promised. Knows no reaction to it."""
+"""Protocol breaches: messages that contradict what this node knows to be safe."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from raftkv.raft.messages import (
 
 
 class ProtocolBreach(Exception):
-    """`sender` and this node can't both be right: a disk was lost or copied, or somebody lies.
+    """`sender` and this node contradict each other: a disk was lost or copied, or the sender lies.
 
-    The core has not acted on the message. Not an `InvariantViolation`, which is a fault of this
-    program: what to make of a breach depends on who the sender is.
+    The core has not acted on the message. An `InvariantViolation`, in contrast, is a fault of this
+    program. How to react to a breach depends on the sender: a member, or a stranger.
     """
 
     def __init__(self, sender: int, what: str, **facts: object) -> None:
@@ -41,7 +41,7 @@ def require_one_leader(message: Message, leader_id: int) -> None:
 def require_one_history(
     message: AppendEntries | Heartbeat | InstallSnapshot, log: Log, commit_index: int
 ) -> None:
-    """Raise if the leader's log is another one than `log`, as far as both are known here."""
+    """Raise if the leader's log contradicts `log`, as far as the message shows it."""
     match message:
         case AppendEntries():
             index, term = message.prev_log_index, message.prev_log_term
@@ -56,7 +56,7 @@ def require_one_history(
             if index <= commit_index or log.matches(index, term):
                 _require_agreement(message, log, index, term, point.last_included_hash)
         case Heartbeat() if message.leader_commit > log.last_index:
-            # The leader caps its commit index to what it knows to agree here.
+            # A leader sends no commit index above the match index of the receiver.
             raise ProtocolBreach(
                 message.sender,
                 f"node {message.sender} says that node {message.recipient} acknowledged what it"
@@ -67,7 +67,7 @@ def require_one_history(
 
 
 def require_own_question(message: Message, last_index: int, read_round: int) -> None:
-    """Raise if the reply to a leader is one to nothing that it has sent in its term.
+    """Raise if a reply answers no message that this leader has sent in its term.
 
     `last_index` is that of its log, `read_round` the last one that it has begun.
     """
@@ -95,7 +95,7 @@ def _require_agreement(message: Message, log: Log, index: int, term: int, hash_t
 
 
 def _require_same_entries(message: AppendEntries, log: Log) -> None:
-    other = log.other_than(message.entries)
+    other = log.first_difference(message.entries)
     if other is not None:
         size = len(other.payload)
         there = f"term {other.term} {other.kind.name} of {size} bytes"

@@ -1,4 +1,4 @@
-"""What the log is made of and what must outlive a crash. Knows no algorithm."""
+"""The values of the log and of the hard state: entries, memberships and snapshot points."""
 
 from __future__ import annotations
 
@@ -61,9 +61,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Who takes part. `voters_outgoing` is not empty only in joint consensus (Raft section 6).
+    """The configuration (Raft section 6): voters, learners, and how to reach them.
 
-    An id in `removed` never comes back: a node that was removed can be told so for good.
+    `voters_outgoing` is not empty only in joint consensus.
+    An id in `removed` never comes back, so every member can refuse that node for good.
     `disk_ids` has the members that have started, each with the id of its disk: such a member never
     starts again from another one.
     """
@@ -81,7 +82,7 @@ class Membership:
 
     @property
     def all_voters(self) -> frozenset[int]:
-        """Who has a vote in either majority of a joint configuration."""
+        """The voters of both configurations."""
         return self.voters | self.voters_outgoing
 
     @property
@@ -89,8 +90,8 @@ class Membership:
         return self.all_voters | self.learners
 
     def started(self, node_id: int) -> bool:
-        """Whether a disk may hold something under this id: false only for a learner that nobody
-        has started yet. Before disk ids were recorded, that can't be known of any.
+        """Whether a disk may hold data under this id: false only for a learner that was never
+        started. Without recorded disk ids (older clusters) it is true for all.
         """
         unclaimed = node_id in self.learners and node_id not in self.disk_ids
         return not unclaimed or not self.disk_ids

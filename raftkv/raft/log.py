@@ -1,4 +1,4 @@
-"""The log in memory, from the last compaction to the end. Knows indexes and terms, no roles."""
+"""The log in memory, from the last compaction to the end (section 5.3)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ def size_of(entry: Entry) -> int:
 
 
 class Log:
-    """Entries `first_index` .. `last_index`; what came before is in the state.
+    """Entries `first_index` .. `last_index`; the state machine has all entries before them.
 
-    Three marks lie on it: `handed_index` (given to the disk), `persisted_index` (on the
-    disk), and the caller's commit index. Cutting off the tail moves the first two back.
-    `compacted_hash` is the running hash up to `compacted_index`.
+    `compacted_index <= persisted_index <= handed_index <= last_index`. Indexes have no gap and
+    terms never decrease. Committed entries are never cut off.
     """
 
     def __init__(
@@ -32,14 +31,31 @@ class Log:
         compacted_hash: int = UNKNOWN,
     ) -> None:
         self.compacted_index = compacted_index
+        """The last entry that was dropped because the state machine has it (section 7); 0 if none.
+        Never decreases."""
+
         self.compacted_term = compacted_term
+        """The term of that entry."""
+
         self.compacted_hash = compacted_hash
+        """The running hash of the log up to that entry."""
+
         self._entries: list[Entry] = []
+        """`_entries[i].index == compacted_index + 1 + i`."""
+
         self._hashes: list[int] = []
+        """`_hashes[i]` is the running hash of the log up to `_entries[i]`."""
+
         self.bytes = 0
+        """The sum of `size_of` of all entries."""
+
         for entry in entries:
             self._push(entry)
-        self.handed_index = self.persisted_index = self.last_index
+        self.handed_index = self.last_index
+        """The last entry that went to the disk, written or not. Truncation moves it back."""
+
+        self.persisted_index = self.last_index
+        """The last entry that is on the disk. Truncation moves it back."""
 
     @property
     def first_index(self) -> int:
@@ -68,16 +84,17 @@ class Log:
         return self.compacted_hash if index == self.compacted_index else None
 
     def contradicts(self, index: int, term: int, hash_there: int) -> bool:
-        """Whether the log here holds `index` and is another one up to there than that log, which
-        has this term and running hash at `index`.
+        """Whether this log up to `index` differs from a log with this term and hash at `index`.
+
+        False if this log does not have `index`.
         """
         own_term, own_hash = self.term(index), self.hash(index)
         if own_term is None or own_hash is None:
             return False
         return own_term != term or not agree(own_hash, hash_there)
 
-    def other_than(self, entries: Sequence[Entry]) -> Entry | None:
-        """The first of `entries` whose index and term an entry here has that is another one."""
+    def first_difference(self, entries: Sequence[Entry]) -> Entry | None:
+        """The first of `entries` that has index and term of an entry here but differs from it."""
         for entry in entries:
             position = entry.index - self.compacted_index - 1
             if position >= len(self._entries):
@@ -100,6 +117,7 @@ class Log:
         return (last_term, last_index) >= (self.last_term, self.last_index)
 
     def append(self, entries: Sequence[Entry]) -> None:
+        """Append the leader's own entries."""
         for entry in entries:
             self._push(entry)
 
@@ -141,7 +159,7 @@ class Log:
         return tuple(chosen)
 
     def hand_over(self) -> tuple[Entry, ...]:
-        """What the disk has not been given yet."""
+        """The entries that have not gone to the disk yet."""
         entries = tuple(self._entries[self.handed_index - self.compacted_index :])
         self.handed_index = self.last_index
         return entries
@@ -152,7 +170,7 @@ class Log:
             self.persisted_index = index
 
     def compact(self, index: int) -> None:
-        """Forget entries up to and with `index`."""
+        """Drop all entries up to and including `index`."""
         term = self.term(index)
         check(
             term is not None and index <= self.persisted_index,
@@ -169,7 +187,7 @@ class Log:
         self.compacted_index, self.compacted_term = index, term or 0
 
     def index_keeping(self, bytes_min: int) -> int:
-        """The index to compact through so that about `bytes_min` of the log stay."""
+        """The last index to drop so that about `bytes_min` of the log stay."""
         kept = 0
         for position in range(len(self._entries) - 1, -1, -1):
             kept += size_of(self._entries[position])
@@ -178,7 +196,7 @@ class Log:
         return self.compacted_index
 
     def reset(self, index: int, term: int, hash_there: int) -> None:
-        """A snapshot that ends at (index, term) takes the place of the whole log."""
+        """Replace the whole log by a snapshot that ends at (index, term)."""
         self._entries.clear()
         self._hashes.clear()
         self.bytes = 0

@@ -1,4 +1,4 @@
-"""Which membership holds at which index, and how one becomes another. Knows no messages.
+"""Memberships in the log, and the steps of a membership change (section 6).
 
 A membership takes effect when its entry is appended, committed or not (Raft section 6), so
 cutting the log off can take it back.
@@ -19,7 +19,7 @@ EVERYTHING = 1 << 62  # bytes
 
 @dataclass(frozen=True, slots=True)
 class MembershipCodec:
-    """How a membership is written in an entry's payload; Raft itself knows no encoding."""
+    """The encoding of memberships in entries, which the caller chooses."""
 
     encode: Callable[[Membership], bytes]
     decode: Callable[[bytes], Membership]
@@ -30,8 +30,12 @@ class MembershipLog:
 
     def __init__(self, index: int, membership: Membership, codec: MembershipCodec) -> None:
         self._history: list[tuple[int, Membership]] = [(index, membership)]
+        """Indexes and memberships in ascending order, never empty. The first one is applied; the
+        others are entries of the log, and truncation may take them back."""
+
         self._codec = codec
-        self.version = 0  # changes with every change of the history
+        self.version = 0
+        """Increases with every change of `_history`."""
 
     @property
     def current(self) -> Membership:
@@ -42,7 +46,7 @@ class MembershipLog:
         return self._history[-1][0]
 
     def voters_since(self, commit_index: int) -> frozenset[int]:
-        """Who votes in the last committed membership, or in a later one that may be cut off."""
+        """The voters of the last committed membership and of all later ones."""
         voters: frozenset[int] = frozenset()
         for index, membership in reversed(self._history):
             voters |= membership.all_voters
@@ -52,31 +56,31 @@ class MembershipLog:
 
     @property
     def members(self) -> frozenset[int]:
-        """Of the membership in force, and of earlier ones that are not applied yet."""
+        """The members of the membership in force and of earlier ones that are not applied yet."""
         return frozenset().union(*(membership.members for _, membership in self._history))
 
     @property
     def addresses(self) -> Mapping[int, Address]:
-        """Where all of them are reached, as the latest membership that names each says."""
+        """The address of each of `members` in the latest membership that has it."""
         return {
             peer: address
             for _, membership in self._history
             for peer, address in membership.addresses.items()
         }
 
-    def note(self, entry: Entry) -> None:
-        """This entry has been appended to the log."""
+    def append(self, entry: Entry) -> None:
+        """The entry has been appended to the log."""
         if entry.kind is EntryKind.MEMBERSHIP:
             self._history.append((entry.index, self._codec.decode(entry.payload)))
             self.version += 1
 
     def read(self, log: Log, start: int) -> None:
-        """Note what the log holds from `start` on."""
+        """Append the memberships of the log from `start` on."""
         for entry in log.entries(start, log.last_index + 1, EVERYTHING):
-            self.note(entry)
+            self.append(entry)
 
     def follow(self, log: Log, entries: Sequence[Entry]) -> None:
-        """Keep in step with a log that was just merged with `entries`."""
+        """The log has just been merged with `entries`."""
         if entries and (
             self.current_index >= entries[0].index
             or any(entry.kind is EntryKind.MEMBERSHIP for entry in entries)
@@ -90,12 +94,13 @@ class MembershipLog:
             self.version += 1
 
     def compact(self, index: int) -> None:
-        """Nothing at or before `index` will be cut off any more."""
+        """The state machine has applied `index`: truncation stays above it."""
         while len(self._history) > 1 and self._history[1][0] <= index:
             self._history.pop(0)
             self.version += 1
 
     def reset(self, index: int, membership: Membership) -> None:
+        """A snapshot with this membership has replaced the log up to `index`."""
         self._history = [(index, membership)]
         self.version += 1
 
@@ -117,8 +122,8 @@ def enter(present: Membership, target: Membership) -> Membership:
     return replace(
         target,
         voters_outgoing=present.voters,
-        # A voter that leaves keeps its address until the joint membership is left, and is not
-        # called removed before: nobody may turn away a node whose vote is still needed.
+        # A leaving voter keeps its address until the joint membership is left, and is removed only
+        # then: its vote is still needed, so no node may refuse its handshake.
         addresses={**present.addresses, **target.addresses},
         disk_ids={**present.disk_ids, **target.disk_ids},
         removed=present.removed | (spent - present.voters),
@@ -126,7 +131,7 @@ def enter(present: Membership, target: Membership) -> Membership:
 
 
 def leave(joint: Membership) -> Membership:
-    """The second step: the outgoing voters have no say any more."""
+    """The second step: the outgoing voters vote no more."""
     members = joint.voters | joint.learners
     return replace(
         joint,
@@ -151,17 +156,17 @@ def require_majorities(
     if quorum.has_majorities(entered, acknowledging):
         return
     old, new = present.voters, entered.voters
-    said = _acknowledge(old, acknowledging)
+    now = _acknowledge(old, acknowledging)
     if not quorum.has_majorities(present, acknowledging):
         raise MembershipRefused(
-            f"{said}, and a majority is {quorum.majority(old)}: the change could not be committed."
+            f"{now}, and a majority is {quorum.majority(old)}: the change could not be committed."
             f" Start {_nodes(old - acknowledging)} first; --force proposes it anyway"
         )
     missing = new - acknowledging
     lost = missing & old
     replacing = f", or `raftkv member replace {min(lost)} NEW`" if lost else ""
     raise MembershipRefused(
-        f"{said}; after this change {len(new & acknowledging)} of {len(new)} would, and a majority"
+        f"{now}; after this change {len(new & acknowledging)} of {len(new)} would, and a majority"
         f" is {quorum.majority(new)}: nothing could be committed while {_nodes(missing)}"
         f" {'does' if len(missing) == 1 else 'do'} not acknowledge. Start {_nodes(missing)} first"
         f"{replacing}; --force does it anyway"

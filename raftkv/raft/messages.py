@@ -1,7 +1,7 @@
-"""The messages of the protocol, as values. Knows their fields, not their meaning or encoding.
+"""The messages of the Raft protocol, as values.
 
-Names and fields are those of the Raft paper (figures 2 and 13) and dissertation; what is ours
-is said. A `..._hash` is the running hash of the sender's log up to that index (running_hash.py).
+Names and fields are those of the Raft paper (figures 2 and 13) and the dissertation; additions have
+a comment. A `..._hash` is the running hash of the sender's log up to that index (running_hash.py).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from raftkv.raft.entry import Entry, SnapshotPoint
 
 @dataclass(frozen=True, slots=True)
 class RequestVote:
-    """`pre_vote` asks without raising anyone's term (dissertation 9.6); `leadership_transfer`
-    says that the present leader wishes this election, so stickiness does not apply (4.2.3).
+    """`pre_vote` asks without raising any term (dissertation 9.6). `leadership_transfer` marks an
+    election that the present leader started, to which stickiness does not apply (4.2.3).
     """
 
     sender: int
@@ -70,10 +70,10 @@ class AppendEntriesReply:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """An AppendEntries without entries, split off so that it never waits behind data.
+    """An AppendEntries without entries, split off so that it never queues behind data.
 
     `read_round` numbers the leader's ReadIndex rounds of this term (dissertation 6.4); 0 only
-    tells the commit index and wants no reply.
+    carries the commit index only and asks for no reply.
     """
 
     sender: int

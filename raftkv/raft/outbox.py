@@ -1,6 +1,4 @@
-"""What leaves the node, and when. Knows which messages wait for which write; of their meaning,
-only which acknowledgement makes an earlier one superfluous.
-"""
+"""Outgoing messages, each held until the write that makes its promise true is on disk."""
 
 from __future__ import annotations
 
@@ -10,25 +8,38 @@ from raftkv.raft.ready import Persist
 
 
 class Outbox:
-    """Messages that promise nothing leave at once. A promise leaves after the write that makes
-    it true: everything that was unwritten when it was given, and any write then under way.
+    """Messages that promise nothing about the disk leave with the next `Ready`.
+
+    A promise (a vote, an acknowledgement) leaves once everything is on disk that was not when it
+    was given: the write that was under way then, and the next one.
     """
 
     def __init__(self, hard_state: HardState) -> None:
-        self._hard_state = hard_state  # on disk, or in the write that is under way
+        self._hard_state = hard_state
+        """The last hard state that went to the disk: on it, or in `persisting`."""
+
         self.persisting: Persist | None = None
+        """The write that is under way; one at a time."""
+
         self._now: list[Message] = []
-        self._promises: list[Message] = []  # wait for the next write
-        self._promises_writing: list[Message] = []  # wait for the write that is under way
+        """Messages for the next `Ready`."""
+
+        self._promises: list[Message] = []
+        """Promises that await the next write."""
+
+        self._promises_writing: list[Message] = []
+        """Promises that await `persisting`. Empty if no write is under way."""
 
     def send(self, message: Message) -> None:
+        """Send a message that promises nothing about the disk."""
         self._now.append(message)
 
     def promise(self, message: Message) -> None:
+        """Send a message once everything that it promises is on disk."""
         self._promises.append(message)
 
     def acknowledge(self, reply: AppendEntriesReply) -> None:
-        """Promise it, in place of the promise before it if it says all that that one does."""
+        """Promise an acknowledgement. It replaces the promise before it if it covers that one."""
         last = self._promises[-1] if self._promises else None
         if (
             isinstance(last, AppendEntriesReply)
@@ -41,13 +52,15 @@ class Outbox:
             self.promise(reply)
 
     def take(self) -> tuple[Message, ...]:
+        """The messages that may leave now."""
         messages, self._now = self._now, []
         return tuple(messages)
 
     def begin_write(self, hard_state: HardState, entries: tuple[Entry, ...]) -> Persist | None:
-        """Hand over what is new; the promises given so far wait for it. None if nothing is.
+        """Begin a write of what is new, which the promises given so far await. None if nothing is.
 
-        A new commit index alone is nothing: it promises nothing, and goes with the next write.
+        A new commit index alone is not written: no promise depends on it, and the next write
+        includes it.
         """
         known = self._hard_state
         promised = (known.current_term, known.voted_for) != (
@@ -62,12 +75,12 @@ class Outbox:
         return self.persisting
 
     def end_write(self) -> list[Message]:
-        """The write is done: the promises that waited for it."""
+        """The write is on disk; returns the promises that awaited it."""
         self.persisting = None
         kept, self._promises_writing = self._promises_writing, []
         return kept
 
     def nothing_to_write(self) -> list[Message]:
-        """All is on disk already: the promises that waited for nothing."""
+        """Everything is on disk already; returns the promises, which await nothing."""
         kept, self._promises = self._promises, []
         return kept

@@ -1,4 +1,4 @@
-"""Majority arithmetic. Knows voters and numbers, nothing about Raft."""
+"""Quorum arithmetic: which index a majority has reached, in simple and joint configurations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def configurations(membership: Membership) -> Iterable[frozenset[int]]:
 def agreed(membership: Membership, number_of: Callable[[int], int]) -> int:
     """The highest number that a majority of each configuration has reached.
 
-    0 if there is nobody to agree: an empty configuration commits nothing.
+    0 if a configuration is empty: it commits nothing.
     """
     lowest: int | None = None
     for voters in configurations(membership):

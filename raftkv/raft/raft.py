@@ -1,8 +1,9 @@
-"""The consensus core: every transition of a Raft node. No IO, no time, no chance of its own.
+"""The consensus core: every transition of a Raft node, driven by calls and read through `ready()`.
 
 Section and figure numbers are those of the extended Raft paper; "dissertation" is Ongaro's.
-Input: tick, step, propose, read_index, propose_membership, transfer_leadership, and what the
-driver reports back. Output: ready().
+Input: tick, step, propose, read_index, propose_membership, transfer_leadership, and the driver's
+reports (persisted, applied, snapshot_...). The core does no IO and reads no clock; its only chance
+is the `Random` that it is given.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from raftkv.raft.entry import (
     SnapshotPoint,
     encode_version,
 )
-from raftkv.raft.log import Log
 from raftkv.raft.membership import (
     MembershipCodec,
     MembershipLog,
@@ -46,7 +46,7 @@ from raftkv.raft.outbox import Outbox
 from raftkv.raft.progress import Progress
 from raftkv.raft.quorum import Vote
 from raftkv.raft.read_index import ReadRequest, ReadRounds
-from raftkv.raft.ready import ConfirmedRead, Persist, RaftConfig, RaftRole, Ready
+from raftkv.raft.ready import ConfirmedRead, Persist, PersistedState, RaftConfig, RaftRole, Ready
 from raftkv.raft.replication import Replicator
 from raftkv.raft.running_hash import agree
 
@@ -59,9 +59,8 @@ FROM_LEADER = (AppendEntries, Heartbeat, InstallSnapshot)
 class Raft:
     """One node of the cluster, as the algorithm sees it.
 
-    `applied_index` is what the state machine holds already, `membership` that of its state;
-    memberships further up in the log are found here. Raises `InvariantViolation` when a
-    safety property does not hold: the node must stop and must not answer.
+    Raises `InvariantViolation` when a safety property does not hold: the node must stop and must
+    not answer.
     """
 
     def __init__(
@@ -70,65 +69,123 @@ class Raft:
         config: RaftConfig,
         codec: MembershipCodec,
         rng: Random,
-        log: Log,
-        hard_state: HardState,
-        applied_index: int,
-        membership: Membership,
+        persisted: PersistedState,
     ) -> None:
+        log, hard_state = persisted.log, persisted.hard_state
         self.node_id = node_id
+        """Never 0, which means "no node" in `voted_for`, `leader_id` and `transferee`."""
+
         self.log = log
+        """`log.compacted_index <= last_applied <= commit_index <= log.last_index`, and
+        `log.last_term <= current_term` (figure 2)."""
+
         self.current_term = hard_state.current_term
+        """The latest term that this node has seen (figure 2). Never decreases. On disk before any
+        message of the term leaves that promises something."""
+
         self.voted_for = hard_state.voted_for
-        self.commit_index = max(hard_state.commit_index, applied_index)
-        self.last_applied = applied_index
+        """The candidate that has this node's vote in `current_term`, 0 if none (figure 2). Within
+        a term it changes only from 0. On disk before the vote leaves. Pre-votes leave it alone."""
+
+        self.commit_index = max(hard_state.commit_index, persisted.applied_index)
+        """The highest entry known to be committed (figure 2). Never decreases."""
+
+        self.last_applied = persisted.applied_index
+        """The highest entry that the state machine has applied (figure 2). Never decreases, and
+        `last_applied <= min(commit_index, log.persisted_index)`: no crash leaves the state machine
+        ahead of the log."""
+
+        self.passive = False
+        """Peers report that this node was removed: it sends pre-votes, because the answers show
+        whether that is true, and becomes no candidate. Set by the driver."""
+
         self._config = config
         self._codec = codec
         self._rng = rng
-        self._memberships = MembershipLog(applied_index, membership, codec)
+        self._memberships = MembershipLog(persisted.applied_index, persisted.membership, codec)
+        """The membership at `last_applied` and all later ones in the log; the last one is in force,
+        committed or not (section 6)."""
+
+        self._term_start_index = 0
+        """The index of the leader's own no-op (section 8). Meaningful only at a leader."""
+
+        self._leaderless_ticks = 0
+        """Ticks since the last message of any leader, or since the start: the last process on this
+        disk may have received one. No change of role or term resets it (dissertation 6.4.1)."""
+
+        self._outbox = Outbox(hard_state)
+        """Messages for the next `Ready`, and messages that await a write."""
+
+        self._reads: list[ConfirmedRead] = []
+        """Confirmed reads of this node for the next `Ready`."""
+
+        self._installing: InstallSnapshot | None = None
+        """The snapshot that is to replace log and state (section 7). While there is one, the node
+        appends and commits nothing and stands for no election."""
+
+        self._install_in_ready = False
+        """Whether a `Ready` has handed out `_installing`. Implies `_installing is not None`; no
+        write to the log begins while it is true."""
+
         check(
-            log.compacted_index <= applied_index
+            log.compacted_index <= self.last_applied
             and self.commit_index <= log.last_index
             and log.last_term <= self.current_term,
             "what was persisted fits together",
             compacted=log.compacted_index,
-            applied=applied_index,
+            applied=self.last_applied,
             commit=self.commit_index,
             last=(log.last_term, log.last_index),
             term=self.current_term,
         )
-        self._memberships.read(log, applied_index + 1)
-
-        # Others say that this node was removed: it asks for pre-votes, so that all answer, and
-        # stands for no election.
-        self.passive = False
-        self._term_start_index = 0  # of the leader's own no-op
-        # Since any leader was heard, whatever happened then. Its last life may have heard one.
-        self._leaderless_ticks = 0
-        self._outbox = Outbox(hard_state)
-        self._reads: list[ConfirmedRead] = []
-        self._installing: InstallSnapshot | None = None
-        self._install_handed = False
+        self._memberships.read(log, self.last_applied + 1)
         self._reset_role(RaftRole.FOLLOWER)
 
     def _reset_role(self, role: RaftRole) -> None:
-        """Begin anew with everything that lives no longer than a role does."""
+        """Begin a role: all that follows lives as long as the role."""
         config = self._config
         self.role = role
+        """FOLLOWER after a start. Only a PRE_CANDIDATE, or the target of a leadership transfer,
+        becomes a CANDIDATE; only a CANDIDATE becomes LEADER."""
+
         self.leader_id = 0
+        """The leader of `current_term`, 0 if unknown. `leader_id == node_id` if and only if this
+        node leads. A term has one leader (election safety, figure 3)."""
+
         self.transferee = 0
-        self._offered = False
+        """The voter that a leadership transfer is under way to (dissertation 3.10), 0 if none. 0
+        unless this node leads. While it is set, nothing is proposed."""
+
+        self._transfer_offered = False
+        """Whether a leadership transfer began in this leadership, whatever its end: a TimeoutNow
+        may still arrive, so there is no leader lease any more."""
+
         self._replicator = Replicator(
             self.node_id, self.current_term, config, self.log, self._outbox
         )
+        """The progress of all peers. Without peers unless this node leads."""
+
         self._votes: dict[int, bool] = {}
+        """By voter, whether it granted its (pre-)vote in this candidacy; the first answer counts.
+        Empty unless this node is a pre-candidate or candidate."""
+
         self._rounds = ReadRounds(self.node_id)
+        """The ReadIndex rounds of this leadership (dissertation 6.4)."""
+
         self._election_elapsed = 0
+        """At a leader, ticks since its last check-quorum. At others, ticks since the role began,
+        the leader's last message, a granted vote or the last election timeout."""
+
         self._heartbeat_elapsed = 0
+        """At a leader, ticks since its last heartbeats; below `heartbeat_ticks` between ticks."""
+
         self._election_timeout = self._rng.randint(
             config.election_ticks_min, config.election_ticks_max
         )
+        """In ticks (section 5.2). A node that does not lead starts an election when
+        `_election_elapsed` reaches it."""
 
-    # ---- what others may see ---------------------------------------------------------
+    # ---- state -----------------------------------------------------------------------
 
     @property
     def membership(self) -> Membership:
@@ -143,8 +200,8 @@ class Raft:
     def electable(self) -> bool:
         """A voter that is not waiting for a snapshot.
 
-        A voter whose removal is not committed still counts, or nobody might ever commit it:
-        its log, the only one with the last entry, beats all others (dissertation 4.2.2).
+        A voter whose removal is not committed still counts: if only its log has that entry, no
+        other candidate can win, and without it the removal would never commit (dissertation 4.2.2).
         """
         voter = self.node_id in self._memberships.voters_since(self.commit_index)
         return voter and self._installing is None
@@ -165,15 +222,15 @@ class Raft:
 
     @property
     def may_lease(self) -> bool:
-        """Those that hear this leader will elect no other for a while.
+        """Whether the followers of this leader elect no other within an election timeout.
 
-        Not so in a term in which it has offered leadership: a TimeoutNow may arrive late.
+        They may after the begin of a leadership transfer: a TimeoutNow may arrive late.
         """
-        return self._config.leader_lease and self.leads and not self._offered
+        return self._config.leader_lease and self.leads and not self._transfer_offered
 
     @property
     def progress(self) -> Mapping[int, Progress]:
-        """What a leader knows of its peers' logs; empty at all others."""
+        """A leader's progress of its peers; empty at all other nodes."""
         return self._replicator.progress
 
     @property
@@ -182,14 +239,15 @@ class Raft:
         return self._replicator.ticks
 
     def acknowledging(self, after_tick: int) -> frozenset[int]:
-        """The members whose disks have kept up since that tick of this leadership, the leader
-        included: what arrived within one tick is not told apart.
+        """The members that have acknowledged in a later tick of this leadership, and the leader.
+
+        Acknowledgements within one tick are not ordered.
         """
         return self._replicator.acknowledging(after_tick)
 
     @property
     def peers(self) -> frozenset[int]:
-        """Everybody this node may have to talk to, those that are just leaving included.
+        """All nodes that this node may exchange messages with, departing members included.
 
         A leader that leaves needs its followers' answers until its removal is committed.
         """
@@ -212,7 +270,7 @@ class Raft:
 
     @property
     def _applicable_index(self) -> int:
-        """What commits is applied once it is on our own disk: no crash leaves the state ahead."""
+        """The last entry that may be applied: committed, and on our own disk."""
         return min(self.commit_index, self.log.persisted_index)
 
     # ---- time ------------------------------------------------------------------------
@@ -236,17 +294,17 @@ class Raft:
         if self._election_elapsed >= self._config.election_ticks_min:
             self._election_elapsed = 0
             self.transferee = 0
-            if not self._heard_from_quorum():
+            if not self._quorum_is_active():
                 self._become_follower(self.current_term, leader_id=0)
                 return
         if self._heartbeat_elapsed >= self._config.heartbeat_ticks:
             self._heartbeat_elapsed = 0
             self._replicator.broadcast_heartbeat(self.commit_index, self._rounds.number)
-            self._replicator.look_for_losses(self.commit_index)
+            self._replicator.probe_for_losses(self.commit_index)
         self._replicator.tick_departing(self.membership.members)
 
-    def _heard_from_quorum(self) -> bool:
-        """Check-quorum (dissertation 6.2): a leader that is cut off must not stay one."""
+    def _quorum_is_active(self) -> bool:
+        """Check-quorum (dissertation 6.2): a leader without an active quorum steps down."""
         active = self._replicator.take_active() | {self.node_id}
         return quorum.agreed(self.membership, lambda member: int(member in active)) == 1
 
@@ -261,7 +319,7 @@ class Raft:
         self.leader_id = leader_id
 
     def _become_pre_candidate(self) -> None:
-        """Ask whether an election could be won, without disturbing anybody (dissertation 9.6)."""
+        """Ask whether an election could be won, without raising any term (dissertation 9.6)."""
         self._reset_role(RaftRole.PRE_CANDIDATE)
         self._votes[self.node_id] = True
         self._request_votes(self.current_term + 1, pre_vote=True, leadership_transfer=False)
@@ -271,7 +329,7 @@ class Raft:
         self.current_term += 1
         self.voted_for = self.node_id
         self._reset_role(RaftRole.CANDIDATE)
-        # Our own vote counts when it is on disk, like everybody's.
+        # Our own vote counts when it is on disk, like every other vote.
         self._outbox.promise(
             RequestVoteReply(self.node_id, self.node_id, self.current_term, granted=True)
         )
@@ -317,8 +375,8 @@ class Raft:
 
     def _handle_request_vote(self, message: RequestVote) -> None:
         last_index, last_term = message.last_log_index, message.last_log_term
-        # A log that ends with an entry which has the name of one of ours, and is another one, is
-        # of another history: whoever follows it loses this one.
+        # The candidate's last entry has the index and term of one of ours, but another running
+        # hash: its log is another history, and following it would lose ours.
         up_to_date = self.log.is_up_to_date(last_index, last_term) and not (
             self.log.matches(last_index, last_term)
             and self.log.contradicts(last_index, last_term, message.last_log_hash)
@@ -327,7 +385,7 @@ class Raft:
             granted = message.term > self.current_term and up_to_date
             term = message.term if granted else self.current_term
         else:
-            free = not self._bound or message.leadership_transfer
+            free = not self._lease_forbids_vote or message.leadership_transfer
             granted = free and up_to_date and self.voted_for in (0, message.sender)
             term = self.current_term
             if granted:
@@ -338,8 +396,8 @@ class Raft:
         )
 
     @property
-    def _bound(self) -> bool:
-        """A leader that this node has heard may rely on its electing no other (6.4.1)."""
+    def _lease_forbids_vote(self) -> bool:
+        """Whether a leader's lease may still rely on this node's vote (dissertation 6.4.1)."""
         config = self._config
         return config.leader_lease and self._leaderless_ticks < config.election_ticks_min
 
@@ -350,9 +408,9 @@ class Raft:
             self._count_votes()
 
     def _handle_timeout_now(self, message: TimeoutNow) -> None:
-        # Nobody but the leader gives leadership away.
-        willing = self.electable and not self.passive
-        if willing and message.sender == self.leader_id != self.node_id:
+        # Only the leader may start a leadership transfer.
+        able = self.electable and not self.passive
+        if able and message.sender == self.leader_id != self.node_id:
             self._become_candidate(leadership_transfer=True)
 
     # ---- messages --------------------------------------------------------------------
@@ -366,7 +424,7 @@ class Raft:
             self._answer_stale(message)
             return
         self._require_no_breach(message)
-        if message.term > self.current_term and not self._enters_term_of(message):
+        if message.term > self.current_term and not self._accepts_term_of(message):
             return
         self._dispatch(message)
 
@@ -380,15 +438,15 @@ class Raft:
         elif in_term and self.leads and message.sender in self.progress:
             breach.require_own_question(message, self.log.last_index, self._rounds.number)
 
-    def _enters_term_of(self, message: Message) -> bool:
-        """Follow a higher term (section 5.1). False: the message is to be ignored."""
+    def _accepts_term_of(self, message: Message) -> bool:
+        """Adopt a higher term (section 5.1). False: the message is to be ignored."""
         if isinstance(message, RequestVote):
-            # Leader stickiness (dissertation 4.2.3): somebody who hears a leader lets no
-            # disturber raise the term, unless the leader wishes the election.
-            hears_leader = self.leader_id != 0 and (
+            # Leader stickiness (dissertation 4.2.3): while a leader is active, no candidate may
+            # raise the term, except in a leadership transfer.
+            leader_active = self.leader_id != 0 and (
                 self.leads or self._election_elapsed < self._config.election_ticks_min
             )
-            if (hears_leader or self._bound) and not message.leadership_transfer:
+            if (leader_active or self._lease_forbids_vote) and not message.leadership_transfer:
                 return False
             if message.pre_vote:
                 return True
@@ -400,7 +458,7 @@ class Raft:
         return True
 
     def _answer_stale(self, message: Message) -> None:
-        """Tell the sender our term, so that a deposed leader or a late candidate gives up."""
+        """Answer with our term, so that a deposed leader or a late candidate steps down."""
         me, sender, term = self.node_id, message.sender, self.current_term
         if isinstance(message, FROM_LEADER):
             self._outbox.promise(HeartbeatReply(me, sender, term, read_round=0))
@@ -411,9 +469,9 @@ class Raft:
 
     def _dispatch(self, message: Message) -> None:
         if isinstance(message, FROM_LEADER):
-            self._hear_leader(message.sender)
+            self._observe_leader(message.sender)
         elif self.leads and message.sender in self.progress:
-            self._replicator.heard(message.sender)
+            self._replicator.received(message.sender)
         match message:
             case AppendEntries():
                 self._handle_append_entries(message)
@@ -436,7 +494,7 @@ class Raft:
             case TimeoutNow():
                 self._handle_timeout_now(message)
 
-    def _hear_leader(self, leader_id: int) -> None:
+    def _observe_leader(self, leader_id: int) -> None:
         if self.role is not RaftRole.FOLLOWER:
             self._become_follower(self.current_term, leader_id)
         self.leader_id = leader_id
@@ -471,7 +529,7 @@ class Raft:
             )
 
     def _acknowledge(self, leader: int, match_index: int) -> None:
-        """Say that everything up to `match_index` is on our disk, once it is."""
+        """Acknowledge everything up to `match_index` once it is on our disk."""
         self._outbox.acknowledge(
             AppendEntriesReply(
                 self.node_id,
@@ -486,7 +544,7 @@ class Raft:
     def _handle_heartbeat(self, message: Heartbeat) -> None:
         self._commit_to(message.leader_commit)
         if message.read_round:
-            # It promises nothing about our disk: a read does not wait for a write's sync.
+            # The reply promises nothing about our disk, so it does not wait for an fsync.
             self._outbox.send(
                 HeartbeatReply(self.node_id, message.sender, self.current_term, message.read_round)
             )
@@ -501,7 +559,7 @@ class Raft:
     def propose(self, payloads: Sequence[bytes]) -> int | None:
         """Append one COMMANDS entry per payload; the index of the first, None if that's refused.
 
-        Refused by anyone who is not the leader, and while leadership is being given away.
+        Only a leader without a leadership transfer under way accepts it.
         """
         if not self.leads or self.transferee:
             return None
@@ -517,23 +575,24 @@ class Raft:
         ]
         self.log.append(entries)
         for entry in entries:
-            self._memberships.note(entry)
+            self._memberships.append(entry)
 
     def _handle_append_entries_reply(self, message: AppendEntriesReply) -> None:
         if not self.leads or message.sender not in self.progress:
             return
         if not message.success:
-            self._replicator.refuse(message)
+            self._replicator.reject(message)
             return
         own_hash = self.log.hash(message.match_index)
         if own_hash is not None and not agree(own_hash, message.match_hash):
-            # Not counted. Asked about that very index, the peer finds out by itself.
-            self._replicator.suspect(message.sender, message.match_index)
+            # The acknowledgement does not count. An AppendEntries at that index makes the peer
+            # notice that the histories differ.
+            self._replicator.probe_at(message.sender, message.match_index)
             return
         if self._replicator.acknowledge(message.sender, message.match_index):
             self._advance_commit()
         if message.sender == self.transferee:
-            self._hand_over_if_complete()
+            self._send_timeout_now_if_caught_up()
 
     def _advance_commit(self) -> None:
         """Commit what a majority has on disk (figure 2, rules for leaders)."""
@@ -550,10 +609,11 @@ class Raft:
             self._become_follower(self.current_term, leader_id=0)
 
     def want_commit(self, peer: int) -> None:
-        """Somebody at this peer waits for what is in the log now: tell it as soon as that commits.
+        """Send this peer the commit index as soon as all that is in the log now has committed: a
+        client of that peer waits for it.
 
-        To the others the news comes with the next entries or the next heartbeat, so that an
-        entry costs a peer one message, not two.
+        Other peers get the commit index with the next entries or heartbeat, so that an entry costs
+        a peer one message, not two.
         """
         self._replicator.want_commit(peer)
 
@@ -617,7 +677,7 @@ class Raft:
         if not self.leads:
             raise MembershipRefused("only the leader changes the membership; ask it")
         if self.transferee:
-            raise _not_yet("leadership is being given away; ask the next leader")
+            raise _not_yet("leadership is being transferred; ask the next leader")
         # Without an entry of our own term an older, uncommitted change may still be alive.
         if not self.committed_in_term:
             raise _not_yet("the leader has just been elected; try again in a moment")
@@ -633,7 +693,7 @@ class Raft:
     def propose_version(self, version: int) -> None:
         """Raise the cluster version to `version` for all entries after this one.
 
-        The caller knows that every member can take part in it. No-one but a leader does it.
+        The caller has made sure that every member can take part in it. Only a leader does it.
         """
         if self.leads and not self.transferee:
             self._append(EntryKind.VERSION, [encode_version(version)])
@@ -645,26 +705,26 @@ class Raft:
     # ---- leadership transfer (dissertation 3.10) -------------------------------------
 
     def transfer_leadership(self, to: int) -> bool:
-        """Give leadership to the voter `to`, or give up after an election timeout.
+        """Transfer leadership to the voter `to`, or give up after an election timeout.
 
-        Until then no proposal is taken. False if this node does not lead or `to` can't.
+        Meanwhile nothing can be proposed. False if this node does not lead or `to` can't.
         """
         if not self.leads or to not in self.membership.voters or to == self.node_id:
             return False
         self.transferee = to
-        self._offered = True
+        self._transfer_offered = True
         self._election_elapsed = 0
-        self._hand_over_if_complete()
+        self._send_timeout_now_if_caught_up()
         return True
 
-    def _hand_over_if_complete(self) -> None:
+    def _send_timeout_now_if_caught_up(self) -> None:
         if self.progress[self.transferee].match_index == self.log.last_index:
             self._outbox.send(TimeoutNow(self.node_id, self.transferee, self.current_term))
 
     # ---- snapshots (section 7) -------------------------------------------------------
 
     def wants_snapshot(self, message: InstallSnapshot) -> bool:
-        """Whether taking this snapshot's data would be of use."""
+        """Whether this node would install this snapshot."""
         return (
             message.term >= self.current_term
             and message.snapshot.last_included_index > self.commit_index
@@ -673,7 +733,7 @@ class Raft:
 
     @property
     def installing(self) -> bool:
-        """Whether a snapshot is taking the place of state and log."""
+        """Whether a snapshot is replacing state and log."""
         return self._installing is not None
 
     def _handle_install_snapshot(self, message: InstallSnapshot) -> None:
@@ -684,8 +744,8 @@ class Raft:
         if index <= self.commit_index:
             self._acknowledge(message.sender, self.commit_index)
         elif self.log.matches(index, term):
-            # Everything in it is in our log already; only the commit index is news. What comes
-            # after it stays (figure 13, step 6): some of it may have been acknowledged.
+            # The log has everything in it already; only the commit index may be new. Later entries
+            # stay (figure 13, step 6): some of them may have been acknowledged.
             self._commit_to(index)
             self._acknowledge(message.sender, index)
         else:
@@ -697,7 +757,7 @@ class Raft:
         if message is None or self._outbox.persisting is not None:
             raise InvariantViolation("no write crosses a snapshot's installation")
         point = message.snapshot
-        self._installing, self._install_handed = None, False
+        self._installing, self._install_in_ready = None, False
         self.log.reset(
             point.last_included_index, point.last_included_term, point.last_included_hash
         )
@@ -708,14 +768,14 @@ class Raft:
 
     def snapshot_refused(self) -> None:
         """The snapshot could not be installed; the old state and log stand."""
-        self._installing, self._install_handed = None, False
+        self._installing, self._install_in_ready = None, False
 
     def snapshot_sent(self, peer: int, point: SnapshotPoint) -> None:
-        """The peer has taken the data; probing finds out when it has installed it."""
+        """The peer has received the data; a probe shows when it has installed it."""
         self._replicator.snapshot_sent(peer, point)
 
     def snapshot_failed(self, peer: int) -> None:
-        """The peer did not get the data; it will be probed and offered a snapshot again."""
+        """The peer did not receive the data; it will be probed and offered a snapshot again."""
         self._replicator.snapshot_sent(peer, SnapshotPoint())
 
     def unreachable(self, peer: int) -> None:
@@ -734,14 +794,14 @@ class Raft:
         snapshot = None
         # The term is written first: no log may end in a term above the node's own.
         writing = self._outbox.persisting is not None
-        if self._installing is not None and not self._install_handed and not writing:
-            snapshot, self._install_handed = self._installing, True
+        if self._installing is not None and not self._install_in_ready and not writing:
+            snapshot, self._install_in_ready = self._installing, True
         messages, committed = self._outbox.take(), self._take_committed()
         wanted = self._replicator.take_snapshots_wanted()
         return Ready(persist, messages, committed, tuple(reads), snapshot, wanted)
 
     def _take_persist(self) -> Persist | None:
-        if self._outbox.persisting is not None or self._install_handed:
+        if self._outbox.persisting is not None or self._install_in_ready:
             return None
         hard_state = HardState(self.current_term, self.voted_for, self.commit_index)
         persist = self._outbox.begin_write(hard_state, self.log.hand_over())
@@ -750,7 +810,7 @@ class Raft:
         return persist
 
     def _release(self, promises: list[Message]) -> None:
-        """Everything these messages promise is on disk: they may leave."""
+        """All that these messages promise is on disk: send them."""
         for message in promises:
             if message.recipient == self.node_id:
                 self.step(message)
@@ -768,7 +828,7 @@ class Raft:
         if self.leads:
             self._advance_commit()
             if self.transferee:
-                self._hand_over_if_complete()
+                self._send_timeout_now_if_caught_up()
 
     def _take_committed(self) -> tuple[Entry, ...]:
         if not self.can_apply:

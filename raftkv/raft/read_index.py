@@ -1,4 +1,4 @@
-"""Linearizable reads of a leader (dissertation 6.4). Knows rounds and contexts, sends nothing."""
+"""ReadIndex rounds of a leader (dissertation 6.4)."""
 
 from __future__ import annotations
 
@@ -16,32 +16,47 @@ class ReadRequest:
 
 @dataclass(frozen=True, slots=True)
 class Round:
+    """`read_index` was the commit index when the round began: its reads may be served once that is
+    applied.
+    """
+
     number: int
     read_index: int
     requests: tuple[ReadRequest, ...]
 
 
 class ReadRounds:
-    """Reads wait for the next round; a round is confirmed when a majority has answered a
-    heartbeat that was sent after its reads arrived. Rounds of one leader's term count from 1.
+    """Groups reads into rounds, each of which takes one heartbeat to every peer.
+
+    A round is confirmed when a majority has answered a heartbeat that was sent after the reads of
+    the round arrived. Rounds of a leadership count from 1.
     """
 
     def __init__(self, node_id: int) -> None:
         self._node_id = node_id
-        self.number = 1  # a plain heartbeat confirms nobody, but must differ from "no reply"
+        self.number = 1
+        """The last round that has begun; never decreases. Round 1 has no reads: a plain heartbeat
+        carries it, because 0 asks for no reply."""
+
         self._waiting: list[ReadRequest] = []
+        """Reads for the next round."""
+
         self._open: deque[Round] = deque()
+        """Rounds that are not confirmed, in ascending order of numbers; all are `<= number`."""
+
         self._answered: dict[int, int] = {}
+        """The latest round that each peer has answered; `1 <= answered <= number`."""
 
     @property
     def waiting(self) -> bool:
+        """Whether there are reads for another round."""
         return bool(self._waiting)
 
     def add(self, request: ReadRequest) -> None:
         self._waiting.append(request)
 
     def start(self, commit_index: int) -> int:
-        """Open a round for all reads that wait; the heartbeats to send carry its number."""
+        """Begin a round for all waiting reads; returns the number for its heartbeats."""
         self.number += 1
         self._open.append(Round(self.number, commit_index, tuple(self._waiting)))
         self._waiting.clear()

@@ -1,11 +1,12 @@
-"""The only way out of the core: what its driver has to do. Values, no logic."""
+"""The values that a Raft core and its driver exchange: configuration, start state and Ready."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
 
-from raftkv.raft.entry import Entry, HardState
+from raftkv.raft.entry import Entry, HardState, Membership
+from raftkv.raft.log import Log
 from raftkv.raft.messages import InstallSnapshot, Message
 
 
@@ -22,9 +23,9 @@ class RaftRole(enum.IntEnum):
 class RaftConfig:
     """Times in ticks; the driver decides how long a tick is.
 
-    An election timeout is drawn anew each time from election_ticks_min .. election_ticks_max.
-    With `leader_lease` a node votes for nobody within election_ticks_min of having heard a leader,
-    whoever that was and whatever became of it, nor of its own start: leaders may rely on it.
+    An election timeout is drawn for each role from election_ticks_min .. election_ticks_max. With
+    `leader_lease` a node votes for no candidate within election_ticks_min of a message from any
+    leader, or of its own start; the leader lease relies on that (dissertation 6.4.1).
     """
 
     heartbeat_ticks: int = 2
@@ -35,6 +36,18 @@ class RaftConfig:
     in_flight_messages_max: int = 64
     in_flight_bytes_max: int = 16 << 20
     leader_lease: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PersistedState:
+    """What a core starts from. `membership` is that of the state machine at `applied_index`; later
+    memberships are read from the log.
+    """
+
+    log: Log
+    hard_state: HardState
+    applied_index: int
+    membership: Membership
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +68,7 @@ class ConfirmedRead:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What there is to do now.
+    """The work that the core has for its driver now (as `Ready` in etcd/raft).
 
     `persist` is None while an earlier one is under way. `committed` is handed out again until
     it is reported with `Raft.applied()`. `snapshot` has arrived from the leader and must be

@@ -1,6 +1,4 @@
-"""What a leader sends so that every peer's log becomes its own. Knows progress and the log; roles,
-votes and what commits are its caller's.
-"""
+"""Log replication at the leader (section 5.3): what to send to each peer, and its replies."""
 
 from __future__ import annotations
 
@@ -14,28 +12,33 @@ from raftkv.raft.ready import RaftConfig
 
 
 class Replicator:
-    """The sending side of one leader in its `term`; of a node that does not lead, without peers.
-
-    `progress` holds everybody who is talked to, those in `departing` included.
-    """
+    """The sending side of the leader of `term`; at a node that does not lead, it has no peers."""
 
     def __init__(
         self, node_id: int, term: int, config: RaftConfig, log: Log, outbox: Outbox
     ) -> None:
         self.progress: dict[int, Progress] = {}
-        self.departing: dict[int, int] = {}  # removed, and may not have heard of it: ticks left
+        """By peer: all members but the leader, and the departing. Empty unless the node leads."""
+
+        self.departing: dict[int, int] = {}
+        """Peers that left the membership and may not have applied that yet, with the ticks for
+        which they still get messages. Each has a `progress`, and at least one tick left."""
+
         self.ticks = 0
+        """Ticks of this leadership."""
+
         self._node_id = node_id
         self._term = term
         self._config = config
         self._log = log
         self._outbox = outbox
         self._snapshots_wanted: list[int] = []
+        """Peers that entered SNAPSHOT since the last `Ready`."""
 
-    # ---- who is talked to ------------------------------------------------------------
+    # ---- peers -----------------------------------------------------------------------
 
     def track_members(self, members: frozenset[int]) -> None:
-        """One `Progress` per peer; who left is kept until it has heard that it did."""
+        """Have one `Progress` per peer. A peer that left is kept a while, to receive that entry."""
         for peer in sorted(members - self.progress.keys() - {self._node_id}):
             self.progress[peer] = Progress(
                 self._log.last_index + 1,
@@ -47,7 +50,7 @@ class Replicator:
             self.departing[peer] = 2 * self._config.election_ticks_max
 
     def tick_departing(self, members: frozenset[int]) -> None:
-        """Forget who has had its time to hear that it is no member any more."""
+        """Forget departing peers whose ticks are over."""
         for peer in [peer for peer, ticks in self.departing.items() if ticks <= 1]:
             del self.departing[peer]
             if peer not in members:
@@ -56,7 +59,7 @@ class Replicator:
             self.departing[peer] -= 1
 
     def take_active(self) -> frozenset[int]:
-        """The peers that were heard from since this was last asked."""
+        """The peers that have sent a message since the last call."""
         active = [peer for peer, progress in self.progress.items() if progress.recently_active]
         for progress in self.progress.values():
             progress.recently_active = False
@@ -65,7 +68,7 @@ class Replicator:
     # ---- sending ---------------------------------------------------------------------
 
     def replicate(self, commit_index: int) -> None:
-        """Send every peer what it lacks, as far as its window allows."""
+        """Send every peer the entries it lacks, as far as flow control allows."""
         last_index = self._log.last_index
         for peer, progress in self.progress.items():
             while not progress.paused and (
@@ -73,8 +76,8 @@ class Replicator:
             ):
                 if not self._send_entries(peer, progress, commit_index):
                     break
-            news = min(commit_index, progress.match_index, progress.commit_wanted)
-            if progress.commit_told < news:
+            commit_due = min(commit_index, progress.match_index, progress.commit_wanted)
+            if progress.commit_sent < commit_due:
                 self._send_heartbeat(peer, progress, commit_index, read_round=0)
 
     def _send_entries(self, peer: int, progress: Progress, commit_index: int) -> bool:
@@ -89,7 +92,7 @@ class Replicator:
             progress.next_index, self._log.last_index + 1, self._config.append_bytes_max
         )
         progress.sent(prev_index + len(entries), sum(map(size_of, entries)))
-        progress.commit_told = min(commit_index, prev_index + len(entries))
+        progress.commit_sent = min(commit_index, prev_index + len(entries))
         self._send_append(peer, prev_index, prev_term, commit_index, entries)
         return True
 
@@ -115,6 +118,7 @@ class Replicator:
         )
 
     def broadcast_heartbeat(self, commit_index: int, read_round: int) -> None:
+        """Send every peer a heartbeat that opens `read_round` (0: no read round)."""
         for peer, progress in self.progress.items():
             self._send_heartbeat(peer, progress, commit_index, read_round)
 
@@ -123,12 +127,12 @@ class Replicator:
     ) -> None:
         # A peer's log is only known to agree up to its match index.
         commit = min(commit_index, progress.match_index)
-        progress.commit_told = commit
+        progress.commit_sent = commit
         self._outbox.send(Heartbeat(self._node_id, peer, self._term, commit, read_round))
 
-    def look_for_losses(self, commit_index: int) -> None:
-        """Send a lost probe again, and ask whether the last entries reached who lags: they may
-        have been lost, and no later ones would make it say so.
+    def probe_for_losses(self, commit_index: int) -> None:
+        """Allow every peer in PROBE another probe, and send an empty AppendEntries to every peer
+        that lags in REPLICATE: if the last entries were lost, only a rejection shows it.
         """
         for peer, progress in self.progress.items():
             progress.probe_sent = False
@@ -139,19 +143,19 @@ class Replicator:
         prev_index = progress.next_index - 1
         prev_term = self._log.term(prev_index)
         if prev_term is None:
-            progress.become_probe()  # what to ask about is compacted away: start over
+            progress.become_probe()  # the entry before next_index is compacted
         elif progress.match_index < prev_index:
             self._send_append(peer, prev_index, prev_term, commit_index)
 
     def take_snapshots_wanted(self) -> tuple[int, ...]:
-        """Peers whose entries turned out to be compacted away."""
+        """Peers that need a snapshot since the last call."""
         wanted, self._snapshots_wanted = self._snapshots_wanted, []
         return tuple(wanted)
 
-    # ---- what is heard back ----------------------------------------------------------
+    # ---- replies ---------------------------------------------------------------------
 
-    def heard(self, peer: int) -> None:
-        """The peer has sent something in our term."""
+    def received(self, peer: int) -> None:
+        """A message of the peer in our term has arrived."""
         progress = self.progress[peer]
         progress.recently_active = True
         # Any message of a peer that has every entry counts as an acknowledgement. One that lacks
@@ -160,12 +164,12 @@ class Replicator:
             progress.acknowledged_tick = self.ticks
 
     def acknowledging(self, after_tick: int) -> frozenset[int]:
-        """Who has acknowledged in a later tick than this one, the leader itself included."""
+        """The peers that have acknowledged in a later tick than this one, and the leader."""
         peers = (p for p, each in self.progress.items() if each.acknowledged_tick > after_tick)
         return frozenset(peers) | {self._node_id}
 
     def acknowledge(self, peer: int, match_index: int) -> bool:
-        """The peer has everything up to `match_index` on disk. True if that is news."""
+        """The peer has everything up to `match_index` on disk. True if `match_index` rises."""
         check(
             match_index <= self._log.last_index,
             "no follower has what its leader has not",
@@ -174,50 +178,53 @@ class Replicator:
             last_index=self._log.last_index,
         )
         progress = self.progress[peer]
-        news = progress.acknowledge(match_index)
-        if news or match_index == self._log.last_index:
+        advanced = progress.acknowledge(match_index)
+        if advanced or match_index == self._log.last_index:
             progress.acknowledged_tick = self.ticks
         if progress.replication is Replication.PROBE or (
             progress.replication is Replication.SNAPSHOT
             and progress.match_index >= self._log.compacted_index
         ):
             progress.become_replicate()
-        return news
+        return advanced
 
-    def refuse(self, message: AppendEntriesReply) -> None:
-        """The peer's log does not fit: go back to where the two may agree (section 5.3)."""
+    def reject(self, message: AppendEntriesReply) -> None:
+        """The peer rejected entries: go back to where the two logs may agree (section 5.3)."""
         agreement, _ = self._log.last_agreement(message.conflict_index, message.conflict_term)
-        self.progress[message.sender].refuse(message.match_index, agreement)
+        self.progress[message.sender].reject(message.match_index, agreement)
 
-    def suspect(self, peer: int, index: int) -> None:
-        """The peer's log is another one up to `index`: ask it about just that index."""
+    def probe_at(self, peer: int, index: int) -> None:
+        """The peer's log up to `index` has another running hash: send an AppendEntries there."""
         progress = self.progress[peer]
         progress.become_probe()
         progress.next_index = max(index, progress.match_index) + 1
 
     def match_index_of(self, member: int) -> int:
         """How far the log on this member's disk is known to agree with ours."""
-        # A leader that is no voter is never asked for: it does not count itself (section 6).
+        # Never called for a leader that is no voter: it does not count itself (section 6).
         if member == self._node_id:
             return self._log.persisted_index
         return self.progress[member].match_index
 
     def want_commit(self, peer: int) -> None:
+        """See `Raft.want_commit`."""
         progress = self.progress.get(peer)
         if progress is not None:
             progress.commit_wanted = self._log.last_index
 
     def snapshot_sent(self, peer: int, point: SnapshotPoint) -> None:
+        """The transfer has ended; it failed if `point` is empty."""
         progress = self.progress.get(peer)
         if progress is not None and progress.replication is Replication.SNAPSHOT:
-            progress.snapshot_index = point.last_included_index
-            progress.become_probe()
-            # Whoever has what was compacted, a snapshot of ours perhaps whose acknowledgement was
-            # lost, needs no other one, and would refuse it for ever: ask from there.
+            progress.become_probe(point.last_included_index)
+            # The peer may have everything before our first uncompacted index already, perhaps from
+            # a snapshot whose acknowledgement was lost. It would refuse every other snapshot, so
+            # probe there.
             progress.next_index = max(progress.next_index, self._log.compacted_index + 1)
             progress.probe_sent = True
 
     def unreachable(self, peer: int) -> None:
+        """The link to the peer broke: messages in flight may be lost."""
         progress = self.progress.get(peer)
         if progress is not None and progress.replication is Replication.REPLICATE:
             progress.become_probe()

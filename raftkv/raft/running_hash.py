@@ -1,8 +1,8 @@
 """The running hash of a log: one number that says whether two logs are the same up to an index.
 
-Index and term name an entry as long as nobody lost a vote or an entry (log matching, Raft figure
-3). Where disks were lost, old or copied, two entries can have the same name: the hash tells them
-apart, also below the commit index, where terms are never looked at again.
+Index and term identify an entry as long as no node loses a vote or an entry (log matching, Raft
+figure 3). After disks were lost, copied or replaced by old ones, two different entries can share
+index and term. Their hashes differ, also below the commit index, where Raft compares no terms.
 """
 
 from __future__ import annotations
@@ -32,5 +32,5 @@ def next_hash(previous: int, entry: Entry) -> int:
 
 
 def agree(one: int, other: int) -> bool:
-    """Whether two logs may be the same as far as their hashes say."""
+    """Whether two logs with these hashes may be the same."""
     return one == other or UNKNOWN in (one, other)

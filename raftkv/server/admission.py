@@ -1,4 +1,4 @@
-"""How much work is let in. Knows counts and bytes, nothing about requests or gRPC."""
+"""Admission control: bounds on the requests and bytes in flight, per client and per node."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ RETRY_AFTER_S = 0.05
 
 
 class Admission:
-    """Counts what is under way on this node and refuses at once what would pass a bound.
+    """Counts requests in flight on this node, and refuses a request that would exceed a bound.
 
-    A client may have no more under way than is left free (a dynamic threshold, as Choudhury and
-    Hahne have it for switches): alone half of a bound, and the next one half of what is left.
+    A client may have no more in flight than is left free (the dynamic threshold of Choudhury and
+    Hahne for switches): a single client half of a bound, a second one half of the rest.
     """
 
     def __init__(self, *, requests_max: int, requests_per_client_max: int, bytes_max: int) -> None:
@@ -31,9 +31,9 @@ class Admission:
         self._shares: WeakValueDictionary[str, ClientShare] = WeakValueDictionary()
 
     def client(self, peer: str) -> ClientShare:
-        """The share of the client behind a connection, `peer` as gRPC names it.
+        """The share of the client of a connection, with `peer` as gRPC names it.
 
-        It lasts as long as somebody holds it, so for as long as a stream or call does.
+        It exists as long as it is referenced, that is, as long as a stream or call of the client.
         """
         share = self._shares.get(peer)
         if share is None:
@@ -41,7 +41,7 @@ class Admission:
         return share
 
     def close(self) -> None:
-        """Let nothing in any more; what is under way goes on."""
+        """Refuse new requests; requests in flight continue."""
         self._closed = True
 
     @property
@@ -49,7 +49,7 @@ class Admission:
         return self._closed
 
     async def idle(self) -> None:
-        """Wait until nothing is under way."""
+        """Wait until no request is in flight."""
         await self._idle.wait()
 
     def enter(self, share: ClientShare, size_bytes: int) -> None:
@@ -84,7 +84,7 @@ class Admission:
 
 
 class ClientShare:
-    """What one client has under way. `number` tells it from others: two may share one by chance."""
+    """A client's requests and bytes in flight. Two clients may have the same `number` by chance."""
 
     __slots__ = ("__weakref__", "_admission", "bytes", "number", "requests")
 
@@ -99,12 +99,12 @@ class ClientShare:
         self._admission.enter(self, size_bytes)
 
     def leave(self, size_bytes: int) -> None:
-        """Count a request out, with the size that it came in with."""
+        """Count a request out, with the same size as in `enter`."""
         self._admission.leave(self, size_bytes)
 
 
 def _number_of(peer: str) -> int:
-    # By its name, not by counting: when a share is forgotten must not decide who is whose rival.
+    # A hash of the name, not a counter: the number must not depend on when a share is collected.
     return 1 + int.from_bytes(blake2b(peer.encode(), digest_size=4).digest())
 
 

@@ -1,4 +1,4 @@
-"""How a node that was added to a running cluster joins it: once, and with the disk that it has."""
+"""The first start of a node: its identity on disk, and how it founds or joins its cluster."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from random import Random
 from typing import TypeVar
 
 import grpc
 
 from raftkv.config import Settings
 from raftkv.errors import ConfigurationError, MemberUnknown, NotLeader, RaftkvError, Unavailable
+from raftkv.node.founder import Founder
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc
+from raftkv.storage.directory import DataDirectory
 from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.versions import SUPPORTED
 from raftkv.wire.grpc_status import error_of_call
@@ -23,11 +26,42 @@ RETRY_S = 0.2
 Reply = TypeVar("Reply")
 
 
-async def identity_to_join(settings: Settings, disk_id: int) -> DirectoryIdentity:
-    """What the directory of a node that joins has to say: the cluster at `settings.join` is asked.
+async def new_identity(
+    settings: Settings,
+    directory: DataDirectory,
+    before: DirectoryIdentity | None,
+    rng: Random,
+) -> DirectoryIdentity:
+    """Decide and store the identity of an undecided directory: a founder's, or a joining node's.
 
-    Raises `ConfigurationError` if this node has not been added there, and `Unavailable` if no
-    answer can be had.
+    `before` is the identity of an earlier start that has not founded the cluster: its disk id may
+    be known to other founders, so it is kept. Raises as `identity_to_join`.
+    """
+    disk_id = before.disk_id if before is not None else rng.getrandbits(64) or 1
+    if settings.join:
+        identity = await identity_to_join(settings, disk_id)
+    else:
+        settings.require_founder()
+        identity = DirectoryIdentity(
+            settings.cluster_id, settings.node_id, disk_id, settings.cluster_name
+        )
+    if identity != before:
+        # Stored before any other node learns the disk id, which must not change after that.
+        directory.save(identity)
+    return identity
+
+
+def reason_of_wait(founder: Founder) -> str:
+    """Why a founder serves no clients yet: the founders that have not answered."""
+    missing = "; ".join(f"node {id}: {why}" for id, why in sorted(founder.waiting_for.items()))
+    return f"it waits until all first nodes of the cluster answer ({missing or 'asking'})"
+
+
+async def identity_to_join(settings: Settings, disk_id: int) -> DirectoryIdentity:
+    """The identity of a joining node, from the cluster at `settings.join`.
+
+    Raises `ConfigurationError` if this node has not been added to that cluster, and `Unavailable`
+    if no member answers.
     """
     reply = await _ask_any(settings, lambda cluster: cluster.MemberList(_LIST, timeout=_LEFT))
     if settings.node_id not in (member.node_id for member in reply.members):
@@ -43,10 +77,10 @@ async def identity_to_join(settings: Settings, disk_id: int) -> DirectoryIdentit
 
 
 async def join(settings: Settings, identity: DirectoryIdentity) -> None:
-    """Have the cluster note that this node has started, from this disk. Again is no error.
+    """Register this node's start and its disk with the cluster. Idempotent.
 
-    Raises the `RaftkvError` with which the cluster refuses it, `ConfigurationError` if it was not
-    added, and `Unavailable` if no answer can be had.
+    Raises the `RaftkvError` with which the cluster refuses the node, `ConfigurationError` if the
+    node was not added, and `Unavailable` if no member answers.
     """
     if not settings.join:
         raise ConfigurationError(
@@ -62,7 +96,8 @@ async def join(settings: Settings, identity: DirectoryIdentity) -> None:
         peer_address=settings.peer_advertise,
         client_address=settings.client_advertise,
     )
-    # The leader is named by where clients find it, and this node may not: then all are asked.
+    # A hint names the leader by its client address, which this node may be unable to reach: then
+    # it asks all members in turn.
     known = itertools.cycle(settings.addresses_to_join)
     address = next(known)
     loop = asyncio.get_running_loop()

@@ -1,12 +1,12 @@
-"""The one way in for every call of the client port: its place, arrival, parsing, and reply.
+"""The intake of every call on the client port: it takes a slot, reads, parses, serves, replies.
 
-    arrives -- place taken --> read (Arrivals) -- parsed --> served -- reply fetched --> place free
-       |                         |                 |            |
-       +- Overloaded             +- Overloaded     |            +- typed error, as a status
-                                                   +- InvalidRequest
+    new call -- slot taken --> read -- parsed --> served -- reply read by client --> slot free
+       |                        |        |          |
+       +- Overloaded            |        |          +- typed error, as a gRPC status
+                   Overloaded --+        +- InvalidRequest
 
-To gRPC every method is a stream of bytes, which on the wire is the same: so nothing is read or
-parsed before it is counted. Streams get their messages from the context themselves.
+For gRPC every method is a stream of bytes, which is the same on the wire, so no request is read or
+parsed before its call has a slot. Handlers of streams read their messages from the context.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from google.protobuf.message_factory import GetMessageClass
 from raftkv.errors import InvalidRequest, Overloaded, RaftkvError
 from raftkv.logs import RateLimited
 from raftkv.server import failures
-from raftkv.server.arrivals import Arrivals
+from raftkv.server.request_reader import RequestReader
 from raftkv.server.services.lock_waits import WAITS_MAX
 from raftkv.server.traffic import UNFETCHED_BYTES_MAX, CallTraffic, ClientTraffic
 
@@ -34,12 +34,12 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 OVERLOAD_RETRY_AFTER_S = 0.5
 LARGE_REPLIES_AT_ONCE_MAX = 8
-"""Calls at work whose reply may be large; what they return counts as unfetched only then."""
+"""Calls served at a time whose reply may be large: a reply counts as unread only once it exists."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallKind:
-    """Calls that are bounded together: at most `count_max`, and so many of one connection."""
+    """Calls that share a bound: `count_max` per node and `per_connection_max` per connection."""
 
     name: str
     per_connection_max: int
@@ -55,12 +55,12 @@ HEALTH_WATCH: Final = CallKind("health watches", 4, 256)
 REFLECTION: Final = CallKind("reflection streams", 2, 16)
 
 STREAMS_PER_CONNECTION_MAX = 4096
-"""What gRPC lets one connection have open; beyond the sum of the kinds nothing could be served."""
+"""Streams that gRPC allows per connection: no less than the sum of the kinds."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnaryMethod:
-    """A method with one request and one reply. `may_be_large` tells whether its reply may be."""
+    """A method with one request and one reply. `may_be_large`: whether the reply may be large."""
 
     request_type: type[Message]
     work: Callable[[Any, Context], Awaitable[Message]]
@@ -79,7 +79,7 @@ class ServerStreamMethod:
 
 @dataclass(frozen=True, slots=True)
 class StreamMethod:
-    """A method that reads and writes bytes itself, until it returns."""
+    """A method that reads and writes its messages itself, until it returns."""
 
     serve: Callable[[AsyncIterator[bytes], Context, CallTraffic], Awaitable[None]]
     kind: CallKind
@@ -101,9 +101,9 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
         self._traffic = traffic
         self._log = log
         self._header = header
-        self._arrivals = Arrivals()
+        self._reader = RequestReader()
         self._loop = asyncio.get_running_loop()
-        self._places = CallSlots()
+        self._slots = CallSlots()
         self._large_replies = asyncio.Semaphore(LARGE_REPLIES_AT_ONCE_MAX)
         self._handlers = {
             path: grpc.stream_unary_rpc_method_handler(partial(self._serve_unary, path, method))
@@ -124,7 +124,9 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
         try:
             request = await self._request(method.request_type, context, traffic)
             if not self._traffic.has_room:
-                raise _overloaded("bytes of replies that wait to be fetched", UNFETCHED_BYTES_MAX)
+                raise _overloaded(
+                    "bytes of replies that clients have not read", UNFETCHED_BYTES_MAX
+                )
             if method.may_be_large(request):
                 async with self._large_replies:
                     reply = await method.work(request, context)
@@ -132,10 +134,10 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
                 reply = await method.work(request, context)
             message = reply.SerializeToString()
         except grpc.aio.BaseError as error:
-            _end_as_it_has_ended(error)
-        except Exception as error:  # noqa: BLE001 (whatever it is, the caller gets a typed error)
+            _leave_ended_call(error)
+        except Exception as error:  # noqa: BLE001 (the caller gets a typed error of any defect)
             await self._fail(path, context, error)
-        # Written after this returns; the call is over once the client has fetched it.
+        # gRPC writes the reply after this returns; the call is over once the client has read it.
         traffic.add(len(message))
         traffic.writing_since = self._loop.time()
         return message
@@ -155,30 +157,30 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
                 request = await self._request(method.request_type, context, traffic)
                 await method.serve(request, context, traffic)
         except grpc.aio.BaseError as error:
-            _end_as_it_has_ended(error)
-        except Exception as error:  # noqa: BLE001 (whatever it is, the caller gets a typed error)
+            _leave_ended_call(error)
+        except Exception as error:  # noqa: BLE001 (the caller gets a typed error of any defect)
             await self._fail(path, context, error)
 
     async def _enter(self, path: str, kind: CallKind, context: Context) -> CallTraffic:
-        """Take a place until the call is over. Ends the call if there is none."""
+        """Take a slot until the call is over. Ends the call if there is none."""
         peer = context.peer()
         try:
-            self._places.enter(kind, peer)
+            self._slots.enter(kind, peer)
         except Overloaded as error:
             await self._fail(path, context, error)
         traffic = self._traffic.open(peer)
 
         def leave(_: object) -> None:
-            self._places.leave(kind, peer)
+            self._slots.leave(kind, peer)
             traffic.close()
 
-        context.add_done_callback(leave)  # type: ignore[arg-type]  # the stubs' type is another one
+        context.add_done_callback(leave)  # type: ignore[arg-type]  # wrong type in the stubs
         return traffic
 
     async def _request(
         self, request_type: type[Message], context: Context, traffic: CallTraffic
     ) -> Message:
-        message = await self._arrivals.read(context, traffic.peer)
+        message = await self._reader.read(context, traffic.peer)
         traffic.connection.received += len(message)
         try:
             return request_type.FromString(message)
@@ -186,42 +188,42 @@ class CallIntake(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic i
             raise InvalidRequest(f"not a {request_type.DESCRIPTOR.name}: {error}") from error
 
     async def _fail(self, path: str, context: Context, error: Exception) -> NoReturn:
-        """End the call with the error; what nobody foresaw is logged."""
+        """End the call with the error; an unexpected error is logged."""
         if not isinstance(error, RaftkvError):
             self._log.error("call_failed", method=path, exc_info=error)
         try:
             await failures.abort(context, failures.of_write(error), self._header())
         except grpc.aio.BaseError as over:
-            _end_as_it_has_ended(over)
+            _leave_ended_call(over)
 
 
-def _end_as_it_has_ended(error: grpc.aio.BaseError) -> NoReturn:
-    """Leave a call that is over: aborted here, or one whose client has gone."""
+def _leave_ended_call(error: grpc.aio.BaseError) -> NoReturn:
+    """Leave a call that is over: this node aborted it, or its client has disconnected."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
     raise asyncio.CancelledError from error
 
 
 class CallSlots:
-    """How many calls there are, of each kind, in all and of each connection."""
+    """Counts the open calls of each kind, per node and per connection."""
 
     def __init__(self) -> None:
-        self._in_all: dict[CallKind, int] = {}
+        self._total: dict[CallKind, int] = {}
         self._of_connection: dict[tuple[CallKind, str], int] = {}
 
     def enter(self, kind: CallKind, peer: str) -> None:
-        """Take a place. Raises `Overloaded` if there is none."""
-        in_all, own = self._in_all.get(kind, 0), self._of_connection.get((kind, peer), 0)
+        """Take a slot. Raises `Overloaded` if there is none."""
+        in_all, own = self._total.get(kind, 0), self._of_connection.get((kind, peer), 0)
         if own >= kind.per_connection_max:
             raise _overloaded(f"{kind.name} of this connection", kind.per_connection_max)
         if in_all >= kind.count_max:
             raise _overloaded(f"{kind.name} of this node", kind.count_max)
-        self._in_all[kind] = in_all + 1
+        self._total[kind] = in_all + 1
         self._of_connection[kind, peer] = own + 1
 
     def leave(self, kind: CallKind, peer: str) -> None:
-        """Give a place back."""
-        self._in_all[kind] -= 1
+        """Free a slot."""
+        self._total[kind] -= 1
         left = self._of_connection[kind, peer] = self._of_connection[kind, peer] - 1
         if not left:
             del self._of_connection[kind, peer]
@@ -234,7 +236,7 @@ def methods_of(
     kinds: Mapping[str, CallKind] = MappingProxyType({}),
     may_be_large: Callable[[Any], bool] = lambda _: False,
 ) -> dict[str, Method]:
-    """The unary methods of a service, as `servicer` has them; of `kinds`, or else UNARY."""
+    """The unary methods of a service, implemented by `servicer`; their kind is UNARY by default."""
     return {
         f"/{service.full_name}/{method.name}": UnaryMethod(
             GetMessageClass(method.input_type),

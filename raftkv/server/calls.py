@@ -1,4 +1,4 @@
-"""What every unary call goes through: request id, deadline, admission, typed errors, one event."""
+"""What every unary call has: request id, deadline, admission, typed errors, and one log event."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Reply = TypeVar("Reply")
 
 @dataclass(frozen=True, slots=True)
 class UnaryCall:
-    """A call that was let in. `deadline` is in the loop's time."""
+    """An admitted call. `deadline` is in the event loop's time."""
 
     request_id: str
     deadline: float
@@ -38,9 +38,9 @@ class UnaryCall:
 
 
 class UnaryCalls:
-    """The way in for the unary calls of one node.
+    """Serves the unary calls of one node.
 
-    `on_broken` is told of damaged data and of a broken invariant: such a node must stop.
+    `on_broken` is called with damaged data or a broken invariant: such a node must stop.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class UnaryCalls:
     async def serve(
         self, kind: str, context: Context, work: Callable[[UnaryCall], Awaitable[Reply]]
     ) -> Reply:
-        """Do the work of a call; its error becomes the call's status."""
+        """Run `work`; its error becomes the call's status."""
         arrived = self._loop.time()
         deadline = self._deadlines.of_call(arrived, context.time_remaining())
         request_id = self._request_id(context)
@@ -104,7 +104,7 @@ Method: TypeAlias = Callable[[ServiceT, Request, Context], Awaitable[Reply]]
 def admin_call(
     kind: str,
 ) -> Callable[[Work[ServiceT, Request, Reply]], Method[ServiceT, Request, Reply]]:
-    """A call about the node or the cluster: let in however much data is under way."""
+    """Decorates a call about the node or the cluster, which is not subject to admission."""
 
     def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
         @functools.wraps(work)
@@ -121,7 +121,7 @@ def admin_call(
 def data_call(
     kind: str,
 ) -> Callable[[Work[ServiceT, Request, Reply]], Method[ServiceT, Request, Reply]]:
-    """A call on the data: refused over a bound, and once the node is stopping."""
+    """Decorates a call on the data, which is refused over a bound and on a stopping node."""
 
     def decorate(work: Work[ServiceT, Request, Reply]) -> Method[ServiceT, Request, Reply]:
         @functools.wraps(work)
@@ -139,7 +139,7 @@ def data_call(
 
 
 def header_of(node: NodePort) -> api_pb2.ReplyHeader:
-    """The header as of now."""
+    """The header of every reply: which node answers, and from which state."""
     return api_pb2.ReplyHeader(
         cluster_id=node.cluster_id,
         incarnation=node.incarnation,
@@ -155,10 +155,10 @@ ANSWER_EARLY_SHARE_MAX = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Every request has a deadline; none is infinite.
+    """The deadline of each request, in the event loop's time: a default, and a maximum.
 
-    A caller that hears nothing before its own deadline can't tell "nothing happened" from
-    "maybe applied", so a unary call's deadline lies `answer_early_s` before its caller's.
+    A caller whose own deadline passes without a reply can't distinguish "not applied" from "maybe
+    applied". So the deadline of a unary call is `answer_early_s` before its caller's.
     """
 
     default_s: float
@@ -167,7 +167,7 @@ class Deadlines:
 
     @classmethod
     def of_settings(cls, settings: Settings) -> Deadlines:
-        """The node looks at its deadlines once a tick, so an answer may be a tick late."""
+        """A reply may be one tick late, because the node checks deadlines once per tick."""
         return cls(
             default_s=settings.request_timeout_ms_default / 1000,
             max_s=settings.request_timeout_ms_max / 1000,
@@ -175,11 +175,11 @@ class Deadlines:
         )
 
     def of_pipeline(self, now: float, timeout_ms: int) -> float:
-        """From what is left of the caller's time; 0: the caller stated none."""
+        """The deadline for the timeout that the client sent; 0: none."""
         return now + (min(timeout_ms / 1000, self.max_s) if timeout_ms else self.default_s)
 
     def of_call(self, now: float, remaining_s: float | None) -> float:
-        """From what gRPC says is left; None: the caller stated none."""
+        """The deadline for the remaining time that gRPC reports; None: the caller set none."""
         if remaining_s is None:
             return now + self.default_s
         early_s = min(self.answer_early_s, remaining_s * ANSWER_EARLY_SHARE_MAX)

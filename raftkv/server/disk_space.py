@@ -1,9 +1,8 @@
-"""What a node does while its disk is nearly full: it takes nothing that grows, and says so.
+"""Low disk space: the node refuses requests that store data, and transfers leadership.
 
-Each node decides for itself, at its own front door, and as a leader gives leadership away. What
-others propose it stores all the same: a cluster does not stand still for one full disk, and if all
-are full, all refuse. A write that fails for want of space still ends the node; it starts again with
-the space of the reserve.
+Each node decides for itself, at its client port. It still appends entries that other nodes propose:
+one full disk does not stop the cluster, and if all disks are full, all nodes refuse. A write that
+fails for lack of space still stops the node; it can start again with the space of the reserve.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from raftkv.rpc.v1 import kv_pb2
 from raftkv.storage.reserve import DiskReserve
 
 INTERVAL_S = 0.1
-"""A node that writes 100 MB a second has written a tenth of the reserve meanwhile."""
+"""A node that writes 100 MB/s fills a tenth of the reserve in this time."""
 
 ADVICE = (
     "delete keys, compact the history (`raftkv compact REVISION`), or free space on this disk:"
@@ -27,15 +26,15 @@ ADVICE = (
 
 
 RequireRoom: TypeAlias = Callable[[kv_pb2.CommandBatch], None]
-"""Raises `DiskFull` if a command of the batch would take space that there is not."""
+"""Raises `DiskFull` if space is low and a command of the batch stores data."""
 
 
 def room_for_all(_: kv_pb2.CommandBatch) -> None:
-    """Refuses nothing."""
+    """A `RequireRoom` that refuses no batch."""
 
 
 class DiskSpace:
-    """Whether there is room for puts. Without `watch` there is."""
+    """Whether the disk has space for commands that store data; it has until `watch` or `check`."""
 
     def __init__(self, reserve: DiskReserve, log: Logger) -> None:
         self._reserve = reserve
@@ -44,7 +43,7 @@ class DiskSpace:
         self.low = False
 
     def require_room(self, batch: kv_pb2.CommandBatch) -> None:
-        """Raise `DiskFull`, with the command's position, if one of them would take space."""
+        """Raise `DiskFull`, with the command's position, if one of the commands stores data."""
         if not self.low:
             return
         for position, command in enumerate(batch.commands):
@@ -56,18 +55,18 @@ class DiskSpace:
                     position=position,
                 )
 
-    async def watch(self, give_way: Callable[[], Awaitable[bool]]) -> None:
-        """Look ten times a second. While space is low `give_way` is called until it returns True:
-        a node gives leadership away once, for the next one's disk may be no better.
+    async def watch(self, transfer_leadership: Callable[[], Awaitable[bool]]) -> None:
+        """Check ten times a second. While space is low, call `transfer_leadership` until it returns
+        True: a node transfers it once, because the next leader's disk may be as full.
         """
-        gave_way = False
+        transferred = False
         while self._reserve.size_bytes:
-            await self.look()
-            gave_way = self.low and (gave_way or await give_way())
+            await self.check()
+            transferred = self.low and (transferred or await transfer_leadership())
             await asyncio.sleep(INTERVAL_S)
 
-    async def look(self) -> None:
-        """Find out how much space is left, and hold or release the reserve accordingly."""
+    async def check(self) -> None:
+        """Measure the free space; take or release the reserve accordingly."""
         reserve = self._reserve
         self._free_bytes = free_bytes = reserve.free_bytes()
         facts = {"free_bytes": free_bytes, "reserve_bytes": reserve.size_bytes}
@@ -86,7 +85,7 @@ class DiskSpace:
 
 
 def takes_space(command: kv_pb2.Command) -> bool:
-    """Whether a command stores something: a value, or a place in the queue of a lock."""
+    """Whether a command stores data: a value, or an entry in a lock's queue."""
     kind = command.WhichOneof("command")
     if kind == "transaction":
         return _puts(command.transaction)

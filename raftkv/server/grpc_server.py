@@ -1,4 +1,4 @@
-"""The client port: every service of this node behind one gRPC server, and its orderly end."""
+"""The client port: one gRPC server with every service of this node, and its graceful stop."""
 
 from __future__ import annotations
 
@@ -58,34 +58,34 @@ SERVICES = (*(service.full_name for service in _API.values()), health.SERVICE.fu
 
 OPTIONS = (
     ("grpc.max_send_message_length", -1),
-    # Metadata is read before anything is known of a call: ours is a request id at most.
+    # gRPC reads metadata before the call is counted; ours is a request id at most.
     ("grpc.max_metadata_size", 8 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
     ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
-    # Calls that gRPC has and we have yet to see, of all connections together: it refuses some above
-    # the first number and all above the second, as CANCELLED.
+    # Calls that gRPC has accepted and not yet passed on, of all connections: it refuses some of
+    # them above the first number and all above the second, as CANCELLED.
     ("grpc.server.max_pending_requests", 2000),
     ("grpc.server.max_pending_requests_hard_limit", 3000),
-    # Who connects and does not say in HTTP/2 what it wants.
+    # For connections that do not complete the HTTP/2 preface.
     ("grpc.server_handshake_timeout_ms", 5_000),
-    # Two processes must not share a port without knowing.
+    # With SO_REUSEPORT two processes could listen on the same port unnoticed.
     ("grpc.so_reuseport", 0),
-    # The probe for a larger window pings after every message; a fixed large one costs nothing.
+    # The bandwidth probe pings after every message; a fixed large window costs nothing.
     ("grpc.http2.bdp_probe", 0),
-    # So much of a message that nobody reads yet is taken into memory, for each stream.
+    # How much of a message gRPC takes into memory before it is read, for each stream.
     ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
-    # A client whose machine is gone holds its place for no longer than this.
+    # A client whose machine is gone occupies its slots for no longer than this.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Our client pings often, to learn quickly of a node that is gone.
+    # Our client pings often, to detect a failed node quickly.
     ("grpc.http2.min_ping_interval_without_data_ms", 500),
     ("grpc.http2.max_ping_strikes", 0),
 )
 
 
 def options(limits: Limits, connections_max: int = 0) -> tuple[tuple[str, int], ...]:
-    """The options of a gRPC server for clients. `connections_max` 0: as many as there are."""
+    """The options of a gRPC server for clients. `connections_max` 0: no bound."""
     bounds = [
         ("grpc.max_receive_message_length", limits.batch_bytes_max + MESSAGE_BYTES_OVER_BATCH)
     ]
@@ -95,21 +95,21 @@ def options(limits: Limits, connections_max: int = 0) -> tuple[tuple[str, int], 
 
 
 def listen(server: grpc.aio.Server, address: str) -> int:
-    """Have a server that has not started listen on `host:port`. Raises `AddressInUse`."""
+    """Bind a server that has not started to `host:port`. Raises `AddressInUse`."""
     try:
         return server.add_insecure_port(address)
     except RuntimeError as error:
         raise AddressInUse(
-            f"clients can't be listened to on {address}: stop the process that does, or"
+            f"the client port can't listen on {address}: stop the process that does, or"
             f" choose another client_listen address ({error})",
             address=address,
         ) from error
 
 
 class ClientServer:
-    """Serves clients of `node`. `on_broken` is told of what must stop the node.
+    """Serves the clients of `node`. `on_broken` is called with an error that must stop the node.
 
-    `connections_max` (0: none): a connection above it is closed when it is accepted.
+    A connection above `connections_max` (0: no bound) is closed when it is accepted.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class ClientServer:
         kv = KVService(node, reader, calls, limits, require_room)
         cluster = ClusterService(node, reader, calls, settings.data_dir)
         self._intake = CallIntake(
-            methods_of(_API["KV"], kv, may_be_large=_reads_back)
+            methods_of(_API["KV"], kv, may_be_large=_may_be_large)
             | methods_of(_API["Lease"], self._leases, may_be_large=_always)
             | methods_of(_API["Lock"], self._locks, kinds={"Wait": LOCK_WAIT})
             | methods_of(_API["Cluster"], cluster)
@@ -167,7 +167,9 @@ class ClientServer:
         return port
 
     async def drain(self, grace_s: float) -> None:
-        """Look unhealthy, refuse new work, and wait until the rest is done or the grace is over."""
+        """Report NOT_SERVING, refuse new requests, and wait until the others are done or `grace_s`
+        is over.
+        """
         self._health.stop()
         self._admission.close()
         self._locks.end_waits()
@@ -180,7 +182,7 @@ class ClientServer:
             return
 
     async def stop(self, grace_s: float) -> None:
-        """End every stream once its last reply is out, then close the port."""
+        """End every stream after its last reply, then close the port."""
         self._health.stop()
         self._pipelines.end_streams()
         await self._server.stop(grace_s)
@@ -190,8 +192,8 @@ def _path(service: str, method: str) -> str:
     return f"/{_API[service].full_name}/{method}"
 
 
-def _reads_back(request: Message) -> bool:
-    """Whether a call of KV may be answered with much: all but the simple commands."""
+def _may_be_large(request: Message) -> bool:
+    """Whether the reply of a KV call may be large: of all but the simple commands."""
     return not (
         isinstance(request, api_pb2.ExecuteRequest)
         and request.command.WhichOneof("command") in ("put", "acquire", "lease_grant")
@@ -203,20 +205,22 @@ def _always(_: Message) -> bool:
 
 
 STREAM_S_MAX = 60.0
-"""A stream ends then; who wants to know more begins another one."""
+"""A reflection stream ends then; a client may open another one."""
 
 
 class Reflection:
-    """Tells of `services`, by their full names."""
+    """gRPC reflection for `services`, by which a generic client learns what the port serves."""
 
     def __init__(self, services: Sequence[str]) -> None:
         self._servicer: Any = ReflectionServicer((*services, SERVICE_NAME))
 
     def methods(self) -> dict[str, Method]:
-        """What the front door's intake serves."""
-        return {f"/{SERVICE_NAME}/ServerReflectionInfo": StreamMethod(self._tell, REFLECTION)}
+        """The methods, for the `CallIntake`."""
+        return {f"/{SERVICE_NAME}/ServerReflectionInfo": StreamMethod(self._reflect, REFLECTION)}
 
-    async def _tell(self, _: AsyncIterator[bytes], context: Context, traffic: CallTraffic) -> None:
+    async def _reflect(
+        self, _: AsyncIterator[bytes], context: Context, traffic: CallTraffic
+    ) -> None:
         try:
             async with asyncio.timeout(STREAM_S_MAX):
                 replies = self._servicer.ServerReflectionInfo(_requests(context, traffic), context)

@@ -1,7 +1,7 @@
 """grpc.health.v1 for this node: whether it takes part, not whether the cluster has a majority.
 
-A probe that fails on every node at once would have them all restarted, so a node that has once
-caught up stays SERVING until it stops.
+A node that has caught up once stays SERVING until it stops: if the probes of all nodes failed
+together, for example without a majority, an orchestrator would restart all of them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from raftkv.server.traffic import CallTraffic
 
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"]
 SERVICES = ("", "raftkv")
-LOOK_INTERVAL_S = 0.05
+POLL_INTERVAL_S = 0.05
 WATCH_S_MAX = 3600.0
-"""A watch ends then, and its client may begin another one."""
+"""A watch ends then; its client may open another one."""
 
 _Status = health_pb2.HealthCheckResponse
 
@@ -30,16 +30,16 @@ class HasReady(Protocol):
 
 
 class Health:
-    """Follows a node's `ready` and tells those who watch; without a node it is never serving."""
+    """The health service. Polls `node.ready`; without a node the status is always NOT_SERVING."""
 
     def __init__(self, node: HasReady | None) -> None:
         self._node = node
         self._status = _Status.NOT_SERVING
         self._changed = asyncio.Event()
-        self._following: asyncio.Task[None] | None = None
+        self._polling: asyncio.Task[None] | None = None
 
     def methods(self) -> dict[str, Method]:
-        """What the front door's intake serves."""
+        """The methods, for the `CallIntake`."""
         return methods_of(SERVICE, self) | {
             f"/{SERVICE.full_name}/Watch": ServerStreamMethod(
                 health_pb2.HealthCheckRequest, self._watch, HEALTH_WATCH
@@ -47,22 +47,22 @@ class Health:
         }
 
     def start(self) -> None:
-        """NOT_SERVING until the node is ready."""
+        """Begin to poll: NOT_SERVING until the node is ready."""
         if self._node is not None:
-            self._following = asyncio.create_task(self._follow(self._node))
+            self._polling = asyncio.create_task(self._poll(self._node))
 
     def stop(self) -> None:
-        """NOT_SERVING for good."""
-        if self._following is not None:
-            self._following.cancel()
-        self._show(_Status.NOT_SERVING)
+        """NOT_SERVING from now on."""
+        if self._polling is not None:
+            self._polling.cancel()
+        self._set_status(_Status.NOT_SERVING)
 
-    async def _follow(self, node: HasReady) -> None:
-        while not node.ready:  # noqa: ASYNC110 (a node has no event for it; asked rarely)
-            await asyncio.sleep(LOOK_INTERVAL_S)
-        self._show(_Status.SERVING)
+    async def _poll(self, node: HasReady) -> None:
+        while not node.ready:  # noqa: ASYNC110 (the node has no event for it; polled rarely)
+            await asyncio.sleep(POLL_INTERVAL_S)
+        self._set_status(_Status.SERVING)
 
-    def _show(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    def _set_status(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         self._status = status
         self._changed.set()
         self._changed = asyncio.Event()

@@ -1,14 +1,11 @@
-"""Answers ranges and read-only transactions from what this node has applied. Knows no wire.
-
-When it may do so is what read_levels.py knows.
-"""
+"""Reads of applied state: read levels, and ranges and read-only transactions in bounded steps."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
-from typing import TypeAlias, cast
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias, TypeVar, cast
 
 from raftkv.errors import (
     DeadlineExceeded,
@@ -29,19 +26,18 @@ from raftkv.server import failures
 from raftkv.server.node_port import NodePort
 from raftkv.wire.failures import failure_of
 
-# As many point reads as the loop can spare without a breath: about a millisecond.
+# Point reads in one turn of the event loop: about a millisecond.
 POINTS_AT_ONCE_MAX = 256
-# Range reads that share the loop; more of them would only make each other late.
+# Range reads at a time; more of them would only delay each other.
 RANGES_AT_ONCE_MAX = 4
 
 _Read: TypeAlias = kv_pb2.Range | kv_pb2.Transaction
 
 
 class ReadHandler:
-    """Reads of all clients of this node.
+    """Executes the reads of all clients of this node.
 
-    `on_broken` is told of damaged data and of a broken invariant:
-    such a node must stop.
+    `on_broken` is called with damaged data or a broken invariant: such a node must stop.
     """
 
     def __init__(
@@ -65,7 +61,7 @@ class ReadHandler:
             await barrier
 
     def at_once(self, reads: api_pb2.ReadBatch) -> api_pb2.ReadResults | None:
-        """The answer, if these are so few and so simple that nobody has to wait for them."""
+        """The answer, if the reads are few and simple enough for this turn of the event loop."""
         ranges = reads.ranges
         if reads.transactions or len(ranges) > POINTS_AT_ONCE_MAX:
             return None
@@ -77,17 +73,17 @@ class ReadHandler:
             self._point(each, add())
         if answer.ByteSize() > self.reply_bytes_max and len(ranges) > 1:
             return None
-        return self._dated(reads, answer, self._node.fresh_as_of_s)
+        return self._with_staleness(reads, answer, self._node.fresh_as_of_s)
 
     async def answer(self, reads: api_pb2.ReadBatch, deadline: float) -> api_pb2.ReadResults:
-        """One result per read, in order; one that fails has its failure in its place.
+        """One result per read, in order; a failed read's result is its failure.
 
         Raises `TooStale` if the answer has become older than the reads allow.
         """
         while True:
             fresh_as_of_s = self._node.fresh_as_of_s
             answer = (await self._read_all(reads, deadline)).answer
-            if self._dated(reads, answer, fresh_as_of_s):
+            if self._with_staleness(reads, answer, fresh_as_of_s):
                 return answer
             barrier = self.barrier(reads, deadline)
             if barrier is not None:
@@ -95,8 +91,8 @@ class ReadHandler:
 
     async def _read_all(self, reads: api_pb2.ReadBatch, deadline: float) -> _Reply:
         reply = _Reply(self.reply_bytes_max)
-        asked: list[_Read] = [*reads.ranges, *reads.transactions]
-        for each in asked:
+        requested: list[_Read] = [*reads.ranges, *reads.transactions]
+        for each in requested:
             if reply.full:
                 reply.append(_no_room(self.reply_bytes_max))
             elif isinstance(each, kv_pb2.Range) and _is_point(each):
@@ -106,15 +102,15 @@ class ReadHandler:
                 await asyncio.sleep(0)
             else:
                 result = await self._long_read(each, deadline)
-                await asyncio.sleep(0)  # it may have ended in its first step, or be large
+                await asyncio.sleep(0)  # the read may have taken a single long step
                 reply.append(result)
                 await asyncio.sleep(0)
         return reply
 
-    def _dated(
+    def _with_staleness(
         self, reads: api_pb2.ReadBatch, answer: api_pb2.ReadResults, fresh_as_of_s: float | None
     ) -> api_pb2.ReadResults | None:
-        """The answer with its age, unless that is more by now than the reads allow."""
+        """The answer with its staleness; None if that exceeds what the reads allow."""
         answer.staleness_ms = self._levels.staleness_ms(reads, fresh_as_of_s)
         return answer if self._levels.allow(reads, answer.staleness_ms) else None
 
@@ -138,7 +134,7 @@ class ReadHandler:
     async def in_steps(
         self, steps_of: Callable[[StateMachine], Steps[Returned]], deadline: float
     ) -> Returned:
-        """What these steps return, with a breath after each. Raises `DeadlineExceeded`."""
+        """Run the steps with a yield to the event loop after each. Raises `DeadlineExceeded`."""
         loop = asyncio.get_running_loop()
         async with self._ranges_at_once:
             machine = self._node.machine
@@ -150,11 +146,9 @@ class ReadHandler:
                     return cast(Returned, end.value)
                 await asyncio.sleep(0)
                 if loop.time() >= deadline:
-                    raise DeadlineExceeded(
-                        "it was not read through in time; ask for a smaller part of it"
-                    )
+                    raise DeadlineExceeded("the read did not finish in time; read a smaller range")
                 if self._node.machine is not machine:
-                    # A snapshot took the store's place, and with it the files this read stood on.
+                    # An installed snapshot replaced the store that this read used: start again.
                     machine = self._node.machine
                     steps = steps_of(machine)
 
@@ -165,7 +159,7 @@ class ReadHandler:
 
 
 class _Reply:
-    """The results of one request, kept within the bound of a reply; the first always fits."""
+    """The results of one request, within the bound of a reply; the first result always fits."""
 
     def __init__(self, bytes_max: int) -> None:
         self.answer = api_pb2.ReadResults()
@@ -207,16 +201,15 @@ def _is_point(request: kv_pb2.Range) -> bool:
 
 
 STALENESS_UNKNOWN_MS = -1
-# These reflect every write that was acknowledged before they were asked for.
+# Reads of these levels include every write that was acknowledged before the read was requested.
 CURRENT = frozenset((api_pb2.READ_LEVEL_LINEARIZABLE, api_pb2.READ_LEVEL_LEADER_LEASE))
 
 
 class ReadLevels:
-    """The read levels of one node.
+    """The read levels of one node: what to wait for, and how stale an answer may be.
 
-    Age is counted from when this node sent its last question for a read index that was confirmed
-    by a majority and has been applied here. A clock of the machine that stands still, as that of
-    a suspended one does, hides age.
+    Staleness counts from when this node requested the last read index that a majority confirmed and
+    that is applied here. It is too low on a machine that was suspended, whose clock stood still.
     """
 
     def __init__(self, node: NodePort) -> None:
@@ -226,9 +219,9 @@ class ReadLevels:
     def barrier(self, reads: api_pb2.ReadBatch, deadline: float) -> asyncio.Future[None] | None:
         """What to wait for before these reads are answered; None: nothing.
 
-        Raises `ShuttingDown` if the node answers none any more. Fails with `NoLeader` or
-        `DeadlineExceeded`, `TooStale` for a bounded read, `RevisionInFuture` for a session that
-        has seen what this cluster never had.
+        Raises `ShuttingDown` if the node is stopping. The future fails with `NoLeader` or
+        `DeadlineExceeded`, with `TooStale` for a bounded read, and with `RevisionInFuture` for a
+        session with a revision that this cluster has never reached.
         """
         self._node.require_running()
         level = reads.level
@@ -255,7 +248,7 @@ class ReadLevels:
         raise InvalidRequest(f"level {level} is unknown; use one of ReadLevel", field="level")
 
     def staleness_ms(self, reads: api_pb2.ReadBatch, fresh_as_of_s: float | None) -> int:
-        """How old the answer may be by now, read from a state that was as fresh as that."""
+        """The staleness now of an answer that was read from a state of `fresh_as_of_s`."""
         if reads.level in CURRENT:
             return 0
         if fresh_as_of_s is None:
@@ -264,7 +257,7 @@ class ReadLevels:
 
     @staticmethod
     def allow(reads: api_pb2.ReadBatch, staleness_ms: int) -> bool:
-        """Whether these reads may be answered from a state of that age."""
+        """Whether these reads accept an answer of this staleness."""
         bounded = reads.level == api_pb2.READ_LEVEL_BOUNDED
         return not bounded or 0 <= staleness_ms <= reads.max_staleness_ms
 
@@ -275,7 +268,7 @@ class ReadLevels:
         )
 
     async def _reach(self, min_revision: int, deadline: float) -> None:
-        """Whatever a caller has seen was committed, so the leader's read index includes it."""
+        """Every revision that a client has seen is committed, so the read index includes it."""
         await self._node.read_barrier(deadline)
         revision = self._node.machine.revision
         if revision < min_revision:
@@ -286,7 +279,9 @@ class ReadLevels:
             )
 
     async def _freshen(self, bound_ms: int, deadline: float) -> None:
-        """Ask anew until an answer comes within the bound; all who wait in a turn ask together."""
+        """Repeat read barriers until the state is within the bound; concurrent ones share a
+        round.
+        """
         while not self._is_within(bound_ms):
             if self._loop.time() >= deadline:
                 raise self._too_stale(bound_ms)
@@ -303,3 +298,35 @@ class ReadLevels:
             f"the state of node {self._node.node_id} is {age}, the read allows {bound_ms} ms, and"
             " no majority confirmed a newer one in time; ask another node, or read stale"
         )
+
+
+REPLY_ROWS_PER_STEP: Final = 1_000
+REPLY_ROWS_MAX: Final = 10_000
+"""Rows in one reply, however short: a reply is encoded in one turn of the event loop."""
+ROW_OVERHEAD_BYTES: Final = 8
+"""The most bytes that an element of a repeated field takes beside its own."""
+
+T = TypeVar("T")
+
+
+def fill_reply(
+    rows: Iterable[T | None],
+    add: Callable[[T], object],
+    size_of: Callable[[T], int],
+    bytes_max: int,
+) -> Steps[bool]:
+    """Add rows to a reply in steps until it is full; returns whether rows are left.
+
+    The first row always fits. None stands for a row that was read and is left out.
+    """
+    bytes_left, added = bytes_max, 0
+    for position, row in enumerate(rows, 1):
+        if row is not None:
+            bytes_left -= size_of(row) + ROW_OVERHEAD_BYTES
+            if added and (bytes_left < 0 or added >= REPLY_ROWS_MAX):
+                return True
+            add(row)
+            added += 1
+        if not position % REPLY_ROWS_PER_STEP:
+            yield
+    return False

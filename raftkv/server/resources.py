@@ -1,4 +1,4 @@
-"""What this process and its disk look like to the operating system."""
+"""Resources of this process: version, memory, disk space, and file descriptors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from raftkv.errors import ConfigurationError
 @cache
 def version() -> str:
     """The version of raftkv that runs; "unknown" in a checkout that was never installed."""
-    # Read from the package's metadata, which costs a millisecond; every status tells it.
+    # Cached: reading the package's metadata takes a millisecond, and every Status reports it.
     try:
         return importlib.metadata.version("raftkv")
     except importlib.metadata.PackageNotFoundError:
@@ -24,7 +24,7 @@ def version() -> str:
 
 
 def memory_bytes() -> int:
-    """Resident memory now; where /proc is missing, its highest so far."""
+    """Resident memory now; without /proc, its maximum so far."""
     try:
         resident_pages = int(Path("/proc/self/statm").read_bytes().split()[1])
     except OSError:
@@ -33,7 +33,7 @@ def memory_bytes() -> int:
 
 
 def disk_free_bytes(directory: Path) -> int:
-    """Space left to us on the disk of `directory`; 0 if the system does not say."""
+    """Space on the disk of `directory` that this process may use; 0 if unknown."""
     try:
         return shutil.disk_usage(directory).free
     except OSError:
@@ -41,11 +41,12 @@ def disk_free_bytes(directory: Path) -> int:
 
 
 LIMIT_MIN = 192
-"""Fewer descriptors are not enough to run a node."""
+"""The fewest file descriptors with which a node can run."""
 
 OWN = 80
-"""Measured: 45 on an idle node of three, stores included. Links to six peers, snapshots in both
-directions, a verification of each store and a compaction's outputs are another 25."""
+"""Descriptors of the process itself. Measured: 45 on an idle node of three, including stores. Links
+to six peers, snapshots in both directions, a verification of each store and the outputs of a
+compaction are another 25."""
 
 LOG_TABLES = 16
 STATE_TABLES_MIN = 24
@@ -55,27 +56,31 @@ CLIENT_CONNECTIONS_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Descriptors:
-    """How many of each kind may be open at once."""
+    """The limit of file descriptors, divided between the stores and the connections.
 
-    state_tables: int  # of one state: while a snapshot is installed there are two
+    A store that can't open its next file stops its node; a client whose connection is refused tries
+    another node. So the stores' share is set aside first, and connections get the rest.
+    """
+
+    state_tables: int  # per state: there are two during the installation of a snapshot
     log_tables: int
     client_connections: int
     peer_connections: int
 
 
 def raise_soft_limit() -> int:
-    """Take all the descriptors that this process may have; how many that are."""
+    """Raise the soft limit of descriptors to the hard limit; returns the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (ValueError, OSError):
-            return soft  # some systems have a lower bound than the one that they name
+            return soft  # some systems refuse their own hard limit
     return hard
 
 
 def limit() -> int:
-    """The limit in force."""
+    """The limit of descriptors in force."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 20 if soft == resource.RLIM_INFINITY else soft
 
@@ -83,8 +88,8 @@ def limit() -> int:
 def divide(limit: int) -> Descriptors:
     """The shares of a process that may open `limit` files.
 
-    A fifth is for the tables of the state, twice: to open one again for a read costs the loop
-    milliseconds. Raises `ConfigurationError` if the limit is too low.
+    A fifth, twice, is for the tables of the state: reopening a table for a read blocks the event
+    loop for milliseconds. Raises `ConfigurationError` if the limit is too low.
     """
     if limit < LIMIT_MIN:
         raise ConfigurationError(

@@ -1,6 +1,6 @@
-"""The client port of a node that serves nothing: it waits to be founded, or is out of service.
+"""The client port of a node that serves no requests: it waits to be founded, or is out of service.
 
-It says so to everybody: by its status, its health, and the error of every other call.
+Status reports the reason, health reports NOT_SERVING, and every other call fails with the reason.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from raftkv.server.traffic import CallTraffic, ClientTraffic
 from raftkv.storage.identity import DirectoryIdentity
 
 FIRST_MESSAGE_S_MAX = 1.0
-"""A caller that has sent nothing by then is refused all the same."""
+"""How long a refusal waits for the first message of a call."""
 
 REFUSED: Final = CallKind("calls", 64, 256)
 
@@ -41,7 +41,7 @@ _STATUS = "/raftkv.rpc.v1.Cluster/Status"
 
 
 class StandbyServer:
-    """Listens until it is stopped. `reason` is asked at each call."""
+    """Listens until it is stopped. `reason` is called for each call."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class StandbyServer:
         self._identity = identity
         self._reason = reason
         log = RateLimited(get_logger(), asyncio.get_running_loop().time)
-        # Whatever a method's shape is, the error comes before any message.
+        # Every method fails before its first reply, so all can be served as streams.
         refused: dict[str, Method] = {
             f"/{service.full_name}/{method.name}": StreamMethod(self._refuse, REFUSED)
             for service in api_pb2.DESCRIPTOR.services_by_name.values()
@@ -88,8 +88,8 @@ class StandbyServer:
         )
 
     async def _refuse(self, _: AsyncIterator[bytes], context: Context, __: CallTraffic) -> None:
-        # Read before we refuse: a refusal that meets a write under way reaches the caller without
-        # its reason (its gRPC says "Internal error from Core").
+        # Read before the refusal: a refusal during a write of the caller reaches it without its
+        # reason (its gRPC reports "Internal error from Core").
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_MESSAGE_S_MAX):
                 await context.read()

@@ -1,4 +1,4 @@
-"""The command run in this process, and a client that answers from a dictionary."""
+"""The command run in this process, with a fake client that answers from a dictionary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from raftkv.cli import main, session
+from raftkv.cli import client_command, main
 from raftkv.client.api.paging import PagedDeletion, Pages, Scan
 from raftkv.client.model.results import (
     DeleteResult,
@@ -175,7 +175,7 @@ def talk_to(fake: object, monkeypatch: pytest.MonkeyPatch) -> None:
 
         return asyncio.run(done())
 
-    monkeypatch.setattr(session, "run", run)
+    monkeypatch.setattr(client_command, "run", run)
 
 
 @pytest.fixture

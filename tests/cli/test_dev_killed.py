@@ -1,4 +1,4 @@
-"""`raftkv dev` takes its nodes with it however it ends, at any moment of its life."""
+"""The nodes of `raftkv dev` end with it, however and whenever it ends."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def assert_nothing_is_left(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT, signal.SIGHUP, signal.SIGINT])
-def test_no_node_and_no_directory_outlives_it_and_it_starts_again_at_once(
+def test_no_node_and_no_temporary_directory_outlives_dev_and_its_ports_are_free(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     first = free_block(4)
@@ -76,7 +76,7 @@ def test_no_node_and_no_directory_outlives_it_and_it_starts_again_at_once(
     assert_nothing_is_left(tmp_path)
 
 
-def test_killed_at_any_moment_while_it_starts_its_nodes_it_leaves_none(tmp_path: Path) -> None:
+def test_dev_killed_at_any_moment_of_its_start_leaves_no_node(tmp_path: Path) -> None:
     first = free_block(4)
     for _ in range(12):
         with start(tmp_path, first) as dev:
@@ -91,7 +91,7 @@ def test_a_second_signal_does_not_wait_for_the_nodes(tmp_path: Path) -> None:
     first = free_block(4)
     with start(tmp_path, first) as dev:
         read_until(dev, "Ctrl-C stops it.")
-        nodes = [pid for pid in processes_of(tmp_path) if b"serve" in cmdline(pid)]
+        nodes = [pid for pid in processes_of(tmp_path) if is_node(pid)]
         for node in nodes:
             os.kill(node, signal.SIGSTOP)  # it stops at no signal but SIGKILL now
         dev.send_signal(signal.SIGINT)
@@ -104,17 +104,18 @@ def test_a_second_signal_does_not_wait_for_the_nodes(tmp_path: Path) -> None:
     assert_nothing_is_left(tmp_path)
 
 
-def cmdline(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+def is_node(pid: int) -> bool:
+    """Whether the process is a `raftkv serve`. Paths in its command line may contain that word."""
+    return b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
-def test_signals_that_were_ignored_at_its_start_stay_so_for_the_nodes_too(tmp_path: Path) -> None:
+def test_nodes_ignore_the_signals_that_dev_was_started_to_ignore(tmp_path: Path) -> None:
     first = free_block(4)
     ignored = (signal.SIGTERM, signal.SIGHUP)
     with start(tmp_path, first, ignore=ignored) as dev:
         read_until(dev, "Ctrl-C stops it.")
         for pid in [dev.pid, *processes_of(tmp_path)]:
-            if pid == dev.pid or b"serve" in cmdline(pid):
+            if pid == dev.pid or is_node(pid):
                 for number in ignored:
                     os.kill(pid, number)
         dev.send_signal(signal.SIGINT)

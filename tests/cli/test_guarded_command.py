@@ -1,4 +1,4 @@
-"""The program under a lock, with real processes and no cluster: nothing of it outlives the lock."""
+"""The guarded command, with real processes and no cluster: it does not outlive the lock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from raftkv.cli.guarded_command import GuardedCommand
+from raftkv.cli.guarded.command import GuardedCommand
 
 ENDLESS = "while :; do sleep 0.02; done"
 STUBBORN_CHILD = f"(trap '' TERM; touch child; {ENDLESS}) & wait"
@@ -24,7 +24,7 @@ def started(script: str, directory: Path) -> GuardedCommand:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20.0):
-        while not condition():  # noqa: ASYNC110 - other processes tell us nothing
+        while not condition():  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.01)
 
 
@@ -50,7 +50,9 @@ async def test_a_child_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: 
     await until(lambda: is_gone(group_in(tmp_path)))
 
 
-async def test_who_ends_in_time_is_not_waited_for_until_the_grace_is_over(tmp_path: Path) -> None:
+async def test_a_command_that_ends_within_the_grace_is_not_waited_for_longer(
+    tmp_path: Path,
+) -> None:
     command = started(ENDLESS, tmp_path)
     await until(lambda: group_in(tmp_path) > 0)
     command.end(grace_s=3600.0)
@@ -59,7 +61,7 @@ async def test_who_ends_in_time_is_not_waited_for_until_the_grace_is_over(tmp_pa
     assert command.ended_by_signal
 
 
-async def test_it_does_not_outlive_a_waiting_that_fails(tmp_path: Path) -> None:
+async def test_the_command_is_killed_if_the_wait_for_it_fails(tmp_path: Path) -> None:
     command = started(ENDLESS, tmp_path)
     await until(lambda: group_in(tmp_path) > 0)
     waiting = asyncio.create_task(command.wait())
@@ -72,7 +74,7 @@ async def test_it_does_not_outlive_a_waiting_that_fails(tmp_path: Path) -> None:
 
 GUARDING = """
 import asyncio, pathlib, sys
-from raftkv.cli.guarded_command import GuardedCommand
+from raftkv.cli.guarded.command import GuardedCommand
 
 async def guard() -> None:
     grace_s = float(sys.argv[2]) if sys.argv[2] else None
@@ -98,7 +100,7 @@ async def guarding(
 
 
 @pytest.mark.parametrize("grace", ["0", "0.2"])
-async def test_with_its_children_it_does_not_outlive_a_guard_that_is_killed(
+async def test_the_command_and_its_children_do_not_outlive_a_killed_guard(
     tmp_path: Path, grace: str
 ) -> None:
     async with guarding(STUBBORN_CHILD, tmp_path, grace) as guard:
@@ -107,7 +109,9 @@ async def test_with_its_children_it_does_not_outlive_a_guard_that_is_killed(
     await until(lambda: is_gone(group_in(tmp_path)))
 
 
-async def test_after_the_death_of_its_guard_it_may_end_in_its_own_way(tmp_path: Path) -> None:
+async def test_after_the_death_of_its_guard_the_command_has_the_grace_to_end(
+    tmp_path: Path,
+) -> None:
     script = f"trap 'touch told; exit 0' TERM; touch ready; {ENDLESS}"
     async with guarding(script, tmp_path, "3600") as guard:
         await until((tmp_path / "ready").exists)
@@ -116,7 +120,7 @@ async def test_after_the_death_of_its_guard_it_may_end_in_its_own_way(tmp_path: 
     assert (tmp_path / "told").exists()
 
 
-async def test_it_outlives_its_guard_if_a_loss_is_to_be_ignored(tmp_path: Path) -> None:
+async def test_the_command_outlives_its_guard_with_on_loss_ignore(tmp_path: Path) -> None:
     script = "touch ready; until [ -e go-on ]; do sleep 0.02; done; touch done"
     async with guarding(script, tmp_path, "") as guard:
         await until((tmp_path / "ready").exists)
@@ -125,7 +129,7 @@ async def test_it_outlives_its_guard_if_a_loss_is_to_be_ignored(tmp_path: Path) 
     await until((tmp_path / "done").exists)
 
 
-async def test_it_runs_at_a_terminal_of_another_session(tmp_path: Path) -> None:
+async def test_the_command_runs_on_a_terminal_of_another_session(tmp_path: Path) -> None:
     """As under setsid: it is a terminal, and not ours to lend."""
     primary, secondary = os.openpty()
     before = os.dup(0)

@@ -1,4 +1,4 @@
-"""`health` asks one node and says what it said, as an exit code that a probe can use."""
+"""`raftkv health` reports one node's health as an exit code for probes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_node_that_is_not_ready_is_not_healthy(raftkv: Raftkv, node: Node) -> 
     assert "has not caught up" in ran.err
 
 
-def test_where_nobody_listens_nothing_is_healthy(raftkv: Raftkv) -> None:
+def test_an_address_where_no_process_listens_is_not_healthy(raftkv: Raftkv) -> None:
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unheard.getsockname()[1]}"
@@ -58,5 +58,5 @@ def test_where_nobody_listens_nothing_is_healthy(raftkv: Raftkv) -> None:
     assert f"no node answers at {address}" in ran.err
 
 
-def test_what_is_no_address_is_a_usage_error(raftkv: Raftkv) -> None:
+def test_an_invalid_address_is_a_usage_error(raftkv: Raftkv) -> None:
     assert raftkv("health", "node1").code == ExitCode.USAGE

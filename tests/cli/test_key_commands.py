@@ -74,7 +74,7 @@ def test_range_lists_all_keys_or_a_range_or_a_prefix(raftkv: Raftkv, client: Fak
     assert [kv["key"] for kv in raftkv("range", "-o", "json").json["kvs"]] == ["a", "b1", "b2", "c"]
 
 
-def test_a_listed_value_can_do_no_harm_to_terminal_or_columns(
+def test_listed_values_are_escaped_for_terminal_and_columns(
     raftkv: Raftkv, client: FakeClient
 ) -> None:
     raftkv("put", "k", "-", stdin=b"a\tb\x1b[2J\xe2\x82\xac")
@@ -90,7 +90,7 @@ def test_a_comparison_that_fails_is_exit_code_3(raftkv: Raftkv, client: FakeClie
     assert (ran.code, ran.json["swapped"], ran.json["current"]["value"]) == (3, False, "2")
 
 
-def test_cas_wants_exactly_one_expectation(raftkv: Raftkv, client: FakeClient) -> None:
+def test_cas_requires_exactly_one_expectation(raftkv: Raftkv, client: FakeClient) -> None:
     assert raftkv("cas", "k", "1").code == 2
     assert raftkv("cas", "k", "1", "--if-absent", "--if-value", "2").code == 2
     assert client.calls == []
@@ -146,7 +146,7 @@ def test_json_describes_an_error_for_programs(raftkv: Raftkv, client: FakeClient
         ("lease", "renew", "7"),
     ],
 )
-def test_json_tells_the_store_s_revision(
+def test_json_has_the_store_s_revision(
     raftkv: Raftkv, client: FakeClient, command: tuple[str, ...]
 ) -> None:
     raftkv("put", "k", "v")

@@ -49,7 +49,7 @@ async def interrupt() -> None:
 # ---- deletions -----------------------------------------------------------------------
 
 
-def test_too_many_keys_are_deleted_in_steps_and_it_is_said(
+def test_too_many_keys_are_deleted_in_steps_with_a_notice(
     raftkv: Raftkv, filled: FakeClient
 ) -> None:
     ran = raftkv("del", "--prefix", "k")
@@ -63,7 +63,7 @@ def test_a_range_is_deleted_in_steps_as_a_prefix_is(raftkv: Raftkv, filled: Fake
     assert raftkv("del", "k00", "k15").text == "15 deleted in 2 steps, revisions 28 to 29\n"
 
 
-def test_what_one_revision_may_delete_is_deleted_in_one(raftkv: Raftkv, filled: FakeClient) -> None:
+def test_keys_that_fit_one_revision_are_deleted_in_one(raftkv: Raftkv, filled: FakeClient) -> None:
     ran = raftkv("del", "--prefix", "k0")
     assert (ran.text, ran.err) == ("10 deleted, revision 28\n", "")
     assert raftkv("del", "k1", "k11", "-o", "json").json == {"revision": 29, "deleted": 1}
@@ -82,7 +82,7 @@ def test_json_has_the_totals_of_all_steps(raftkv: Raftkv, filled: FakeClient) ->
 
 
 @pytest.mark.parametrize("option", [("--atomic",), ("--idempotency-key", "name")])
-def test_who_wants_all_or_none_gets_none(
+def test_an_atomic_deletion_of_too_many_keys_deletes_none(
     raftkv: Raftkv, filled: FakeClient, option: tuple[str, ...]
 ) -> None:
     ran = raftkv("del", "--prefix", "k", *option)
@@ -92,7 +92,7 @@ def test_who_wants_all_or_none_gets_none(
     assert len(filled.kvs) == 26
 
 
-def test_an_interrupted_deletion_ends_after_the_step_and_says_what_is_gone(
+def test_an_interrupted_deletion_ends_after_its_step_and_reports_what_was_deleted(
     raftkv: Raftkv, filled: FakeClient
 ) -> None:
     filled.before_page = at_page(2, interrupt)  # type: ignore[method-assign]
@@ -121,7 +121,7 @@ def test_the_second_signal_does_not_wait_for_the_step(raftkv: Raftkv, filled: Fa
     ("error", "code", "unknown"),
     [(DeadlineExceeded("no majority"), 4, False), (OutcomeUnknown("no answer"), 5, True)],
 )
-def test_an_error_leaves_a_true_statement_of_what_is_gone(
+def test_after_an_error_the_report_of_deleted_keys_is_correct(
     raftkv: Raftkv, filled: FakeClient, error: Exception, code: int, unknown: bool
 ) -> None:
     async def fail() -> None:
@@ -137,7 +137,7 @@ def test_an_error_leaves_a_true_statement_of_what_is_gone(
     assert ran.err.endswith(f"error: {error}\n")
 
 
-def test_what_is_interrupted_while_it_counts_deletes_nothing(
+def test_an_interrupt_during_the_count_deletes_nothing(
     raftkv: Raftkv, filled: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted:
@@ -154,7 +154,7 @@ def test_what_is_interrupted_while_it_counts_deletes_nothing(
     assert len(filled.kvs) == 26
 
 
-def test_on_a_terminal_a_bar_shows_how_far_it_is(
+def test_on_a_terminal_a_bar_shows_the_progress(
     raftkv: Raftkv, filled: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[tuple[float | None, float | None]] = []
@@ -186,7 +186,7 @@ def test_a_long_list_is_printed_page_by_page(raftkv: Raftkv, filled: FakeClient)
     assert [line.split("\t")[0] for line in raftkv("range", "k", "l").text.splitlines()] == KEYS
 
 
-def test_what_was_read_before_an_error_is_printed(raftkv: Raftkv, filled: FakeClient) -> None:
+def test_pages_read_before_an_error_are_printed(raftkv: Raftkv, filled: FakeClient) -> None:
     read = filled.range
 
     async def fails_later(start: bytes, end: bytes, **options: object) -> object:
@@ -200,7 +200,7 @@ def test_what_was_read_before_an_error_is_printed(raftkv: Raftkv, filled: FakeCl
 
 
 @pytest.mark.parametrize("limit", [3, 10, 15, 25, 40])
-def test_a_list_with_a_limit_reads_no_more_than_it_shows(
+def test_a_range_with_a_limit_reads_no_more_than_it_shows(
     raftkv: Raftkv, filled: FakeClient, limit: int
 ) -> None:
     assert (
@@ -218,7 +218,7 @@ def test_any_number_of_keys_is_counted_page_by_page(raftkv: Raftkv, filled: Fake
     assert len([call for call in filled.calls if "page_keys" not in call]) == 2 * 3
 
 
-def test_what_must_be_known_whole_is_one_range(raftkv: Raftkv, filled: FakeClient) -> None:
+def test_sorted_or_json_output_is_read_as_one_range(raftkv: Raftkv, filled: FakeClient) -> None:
     for options in (("--sort", "mod"), ("--descending",), ("-o", "json")):
         filled.calls.clear()
         assert raftkv("range", "k", "l", *options).code == 0

@@ -1,4 +1,4 @@
-"""`raftkv member`: what an operator types, reads and has to repeat."""
+"""`raftkv member`: arguments, output, and repetition after a failure."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def lag(entries: int) -> MembershipRefused:
     return MembershipRefused("it lags", retry_after_s=0.5, lag=entries, replication="snapshot")
 
 
-def test_a_new_node_is_added_waited_for_and_votes_in_the_place_of_the_old_one(
+def test_replace_adds_the_new_node_waits_for_it_and_replaces_the_old_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     cluster = FakeCluster()
@@ -150,7 +150,7 @@ def test_a_new_node_is_added_waited_for_and_votes_in_the_place_of_the_old_one(
     assert said.endswith(f"Now start it, and leave this command running: {SERVE}\n")
 
 
-def test_without_a_terminal_nothing_is_said_of_the_progress(
+def test_without_a_terminal_no_progress_is_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     cluster = FakeCluster(lag(900), lag(300))
@@ -170,7 +170,9 @@ def test_on_a_terminal_the_lag_is_shown_on_one_line(
     assert said.endswith("\r\x1b[K")
 
 
-def test_it_goes_on_where_it_was_interrupted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_repeated_replace_continues_where_it_was_interrupted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     cluster = FakeCluster()
     cluster.starts_when_asked = False
     with pytest.raises(DeadlineExceeded, match=r"node 2 was not replaced within 3 s .*repeat this"):
@@ -184,7 +186,7 @@ def test_it_goes_on_where_it_was_interrupted(capsys: pytest.CaptureFixture[str])
     assert run(cluster)[0] == made  # and once more, after it was done
 
 
-def test_with_a_timeout_of_0_it_is_tried_once() -> None:
+def test_with_a_timeout_of_0_replace_tries_once() -> None:
     cluster = FakeCluster()
     cluster.starts_when_asked = False
     with pytest.raises(DeadlineExceeded, match="repeat this"):
@@ -192,7 +194,7 @@ def test_with_a_timeout_of_0_it_is_tried_once() -> None:
     assert cluster.membership.learners == {4}
 
 
-def test_who_has_not_started_is_named_again_when_it_is_repeated(
+def test_a_repeated_replace_shows_the_start_command_of_a_node_that_has_not_started(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     cluster = FakeCluster()
@@ -201,28 +203,28 @@ def test_who_has_not_started_is_named_again_when_it_is_repeated(
     assert SERVE in capsys.readouterr().err
 
 
-def test_off_loopback_the_line_says_that_nothing_is_encrypted(
+def test_off_loopback_the_start_command_allows_an_insecure_network(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run(FakeCluster(), addresses=("10.0.0.4:7511", "10.0.0.4:7411"), force=True)
     assert "--client-listen 10.0.0.4:7411 --allow-insecure-network" in capsys.readouterr().err
 
 
-def test_an_answer_that_was_lost_and_a_moment_without_a_leader_are_lived_through() -> None:
+def test_replace_survives_a_lost_reply_and_a_moment_without_a_leader() -> None:
     other_change = MembershipRefused("another change is under way", retry_after_s=0.5)
     cluster = FakeCluster(OutcomeUnknown("no answer"), NoLeader("electing"), other_change)
     made, _ = run(cluster)
     assert [each.node_id for each in made] == [1, 3, 4]
 
 
-def test_an_outage_ends_it_in_the_end() -> None:
+def test_a_long_outage_ends_replace() -> None:
     cluster = FakeCluster(*[NoLeader("no leader is known")] * 1000)
     with pytest.raises(NoLeader):
         run(cluster)
     assert len(cluster.answers) > 1000 - 3 * OUTAGE_S_MAX
 
 
-def test_a_change_that_may_have_been_made_is_not_called_undone_when_time_is_over() -> None:
+def test_a_timeout_after_an_unknown_outcome_is_reported_as_unknown() -> None:
     cluster = FakeCluster(*[OutcomeUnknown("no answer")] * 100)
     with pytest.raises(OutcomeUnknown):
         run(cluster, timeout_s=2.0)
@@ -231,13 +233,13 @@ def test_a_change_that_may_have_been_made_is_not_called_undone_when_time_is_over
 @pytest.mark.parametrize(
     "answer", [MembershipRefused("2 of 3 voters acknowledge ..."), MemberUnknown("who is 2?")]
 )
-def test_what_waiting_does_not_help_is_said_at_once(answer: RaftkvError) -> None:
+def test_a_final_refusal_is_raised_at_once(answer: RaftkvError) -> None:
     with pytest.raises(type(answer)) as refused:
         run(FakeCluster(answer))
     assert refused.value is answer
 
 
-def test_addresses_are_asked_for_and_compared() -> None:
+def test_missing_or_different_addresses_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="say with --peer and --client"):
         run(FakeCluster(), addresses=(PEER, ""))
     cluster = FakeCluster()
@@ -246,7 +248,7 @@ def test_addresses_are_asked_for_and_compared() -> None:
         run(cluster)
 
 
-def test_nobody_is_added_in_the_place_of_a_node_that_is_none() -> None:
+def test_no_node_is_added_to_replace_a_node_that_is_no_member() -> None:
     cluster = FakeCluster()
     with pytest.raises(MemberUnknown):
         run(cluster, ids=(9, 4))
@@ -263,7 +265,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     return fake
 
 
-def test_the_list_says_who_has_started(raftkv: Raftkv, cluster: FakeCluster) -> None:
+def test_the_list_shows_which_members_have_started(raftkv: Raftkv, cluster: FakeCluster) -> None:
     added = raftkv("member", "add", "4", "--peer", PEER, "--client", CLIENT)
     assert added.text.splitlines()[-1].split("\t") == ["4", PEER, CLIENT, "learner", "not started"]
     assert SERVE in added.err

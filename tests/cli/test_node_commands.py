@@ -62,7 +62,7 @@ def test_a_port_in_use_is_named_with_its_setting() -> None:
     check_free("client_listen", address)
 
 
-def test_an_address_of_another_machine_cannot_be_listened_on() -> None:
+def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"peer_listen 192\.0\.2\.1:7511 can't be"):
         check_free("peer_listen", "192.0.2.1:7511")
 
@@ -91,7 +91,7 @@ def test_ports_that_collide_are_refused(tmp_path: Path) -> None:
         local_cluster([7411, 7412], [7412, 7413], tmp_path, "dev")
 
 
-def test_dev_starts_nothing_where_others_listen_and_names_every_such_port(
+def test_dev_starts_nothing_if_ports_are_in_use_and_names_all_of_them(
     raftkv: Raftkv, tmp_path: Path
 ) -> None:
     with (
@@ -109,7 +109,7 @@ def test_dev_starts_nothing_where_others_listen_and_names_every_such_port(
     assert not (tmp_path / "data").exists()
 
 
-def test_dev_refuses_a_data_directory_that_it_would_not_use(raftkv: Raftkv) -> None:
+def test_dev_refuses_temporary_together_with_a_data_directory(raftkv: Raftkv) -> None:
     ran = raftkv("dev", "--temporary", "--data-dir", "elsewhere")
     assert (ran.code, ran.text) == (2, "")
     assert "--temporary and --data-dir exclude each other" in ran.err
@@ -123,7 +123,7 @@ def test_dev_refuses_a_data_directory_that_it_would_not_use(raftkv: Raftkv) -> N
         (3, "another takes over"),
     ],
 )
-def test_dev_says_what_the_death_of_the_leader_costs(voters: int, said: str) -> None:
+def test_dev_prints_what_the_death_of_the_leader_causes(voters: int, said: str) -> None:
     members = tuple(Member(n, f"h:{n}", f"h:1{n}", learner=n > voters) for n in range(1, 5))
     assert said in after_its_death(dataclasses.replace(LEADER, members=members))
 

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from raftkv.cli import holding, main, session, streams
+from raftkv.cli import client_command, hold, main, streams
+from raftkv.cli.client_command import hoist
 from raftkv.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
-from raftkv.cli.options import hoist
-from raftkv.errors import BY_REASON, RaftkvError, StorageError, Unavailable
+from raftkv.errors import BY_REASON, NotElected, RaftkvError, StorageError, Unavailable
 from tests.cli.conftest import FakeClient, Raftkv
 from tests.cli.test_real_processes import ROOT
 
@@ -37,7 +37,7 @@ def test_every_exit_code_is_explained_in_the_help(raftkv: Raftkv) -> None:
         assert f"{code.value}  {meaning}" in shown
 
 
-def test_every_error_has_an_exit_code_that_says_what_may_have_happened() -> None:
+def test_every_error_has_an_exit_code_that_fits_its_outcome() -> None:
     for kind in BY_REASON.values():
         code = exit_code_of(kind("it happened"))
         assert code is not ExitCode.OK
@@ -46,6 +46,7 @@ def test_every_error_has_an_exit_code_that_says_what_may_have_happened() -> None
         if issubclass(kind, StorageError):
             assert code is ExitCode.STORAGE
     assert exit_code_of(RaftkvError("?")) is ExitCode.ERROR
+    assert exit_code_of(NotElected("others lead")) is ExitCode.NOT_ACQUIRED
 
 
 def test_a_command_that_does_not_exist_is_a_usage_error(raftkv: Raftkv) -> None:
@@ -67,14 +68,14 @@ def test_the_help_of_lock_needs_no_name(raftkv: Raftkv) -> None:
 @pytest.mark.parametrize(
     "words", [["n", "--", "true"], ["--", "-n", "--", "true"], ["--ttl", "5", "--", "-n"], ["n"]]
 )
-def test_two_dashes_part_the_lock_from_its_command(
+def test_two_dashes_separate_the_lock_from_its_command(
     raftkv: Raftkv, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[bytes, list[str]]] = []
-    monkeypatch.setattr(session, "run", lambda *_: 0)
-    monkeypatch.setattr(holding, "lock", lambda name, *_: seen.append((name, [])))
+    monkeypatch.setattr(client_command, "run", lambda *_: 0)
+    monkeypatch.setattr(hold, "hold_lock", lambda name, *_: seen.append((name, [])))
     monkeypatch.setattr(
-        holding, "guard", lambda name, ttl, options, command, grace: seen.append((name, command))
+        hold, "run_guarded", lambda name, ttl, options, command, grace: seen.append((name, command))
     )
     assert raftkv("lock", *words).code == 0
     name = b"-n" if "-n" in words else b"n"
@@ -141,7 +142,7 @@ def test_a_timeout_of_0_is_passed_on(raftkv: Raftkv, client: FakeClient) -> None
     assert (ran.code, client.kvs[b"k"].value) == (0, b"v")
 
 
-def test_an_error_of_ours_is_not_reported_as_a_failure_that_applied_nothing(
+def test_a_defect_is_not_reported_as_a_failure_that_applied_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def defective(**_: object) -> None:

@@ -1,4 +1,4 @@
-"""`raftkv dev` and the demonstration as a stranger runs them."""
+"""`raftkv dev`, the demonstration and `raftkv serve` as real processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.cluster
 
 
 def free_block(count: int) -> int:
-    """The first of `count` neighbouring ports that nobody listens on."""
+    """The first of `count` consecutive free ports."""
     for first in PORTS[os.getpid() % len(PORTS) :]:
         with ExitStack() as stack:
             try:
@@ -99,7 +99,7 @@ def test_dev_starts_a_cluster_that_answers_and_stops_on_ctrl_c(
     assert raftkv("-e", endpoints, "--timeout", "1", "get", "hello").returncode == 4
 
 
-def test_dev_advises_no_removed_node_to_come_back(
+def test_dev_does_not_advise_to_restart_a_removed_node(
     dev: tuple[subprocess.Popen[str], str],
 ) -> None:
     process, endpoints = dev
@@ -111,7 +111,7 @@ def test_dev_advises_no_removed_node_to_come_back(
     assert "start it again" not in ended + rest
 
 
-def test_two_of_dev_on_the_same_ports_do_not_mix(
+def test_a_second_dev_on_the_same_ports_does_not_start(
     dev: tuple[subprocess.Popen[str], str],
 ) -> None:
     process, endpoints = dev
@@ -169,7 +169,7 @@ def not_serving_at(address: str) -> str:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_a_node_that_waits_for_other_founders_stops_when_asked(
+def test_a_node_that_waits_for_other_founders_stops_on_a_signal(
     tmp_path: Path, stop: signal.Signals
 ) -> None:
     first = free_block(6)
@@ -184,7 +184,7 @@ def test_a_node_that_waits_for_other_founders_stops_when_asked(
         assert process.wait(timeout=30) == 0
 
 
-def test_a_node_out_of_service_stays_to_say_why_and_stops_when_asked(tmp_path: Path) -> None:
+def test_a_node_out_of_service_reports_the_reason_and_stops_on_a_signal(tmp_path: Path) -> None:
     first = free_block(2)
     identity = DirectoryIdentity(
         *(1, 1, 5, "raftkv", 7), stage=Stage.MEMBER, out_of_service="compare nodes 1 and 2"

@@ -1,4 +1,4 @@
-"""The process beside ours ends what we have started, and nothing else, however we die."""
+"""The reaper ends the process groups of a dead parent, and no others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.cli.test_guarded_command import is_gone, until
 
 STARTER = """
 import pathlib, subprocess, sys, time
-from raftkv.cli.reaper import Reaper
+from raftkv.cli.guarded.reaper import Reaper
 
 directory = pathlib.Path(sys.argv[1])
 (directory / "data").mkdir()
@@ -41,7 +41,7 @@ def starter(directory: Path, *scripts: str) -> Iterator[subprocess.Popen[bytes]]
 
 
 @pytest.mark.parametrize("killed", [True, pytest.param(False, marks=pytest.mark.slow)])
-async def test_groups_and_the_directory_end_with_whoever_started_them(
+async def test_groups_and_the_directory_end_with_the_parent_process(
     tmp_path: Path, killed: bool
 ) -> None:
     with starter(tmp_path, "exit", STUBBORN) as process:
@@ -53,11 +53,11 @@ async def test_groups_and_the_directory_end_with_whoever_started_them(
     await until(lambda: is_gone(group) and not (tmp_path / "data").exists())
 
 
-def test_a_group_that_has_ended_is_forgotten(tmp_path: Path) -> None:
+def test_an_ended_group_is_not_killed(tmp_path: Path) -> None:
     """Its number may be another's by then: here that of a group which was never ours."""
     other = subprocess.Popen(["sleep", "600"], process_group=0)
     code = (
-        "import sys; from raftkv.cli.reaper import Reaper\n"
+        "import sys; from raftkv.cli.guarded.reaper import Reaper\n"
         "with Reaper(0.0) as reaper:\n"
         f"    reaper.watch({other.pid}); reaper.forget({other.pid})\n"
     )

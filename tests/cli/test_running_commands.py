@@ -1,4 +1,4 @@
-"""Commands that run until they are ended: by a signal, or because nobody reads them any more."""
+"""Commands that run until a signal ends them, or until the reader of their output is gone."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ def test_a_benchmark_that_is_interrupted_reports_and_deletes_its_keys(endpoint: 
 
 
 @pytest.mark.parametrize("command", [("lock", "unread"), ("elect", "unread", "me")])
-def test_what_nobody_can_learn_of_is_not_held(endpoint: str, command: tuple[str, ...]) -> None:
+def test_a_lock_is_not_held_if_its_token_can_not_be_printed(
+    endpoint: str, command: tuple[str, ...]
+) -> None:
     with running(endpoint, *command, shell='"$@" >/dev/full') as holding:
         said, _ = holding.communicate()
     assert (holding.returncode, "can't be written" in said) == (13, True)

@@ -1,4 +1,4 @@
-"""`raftkv secret new`: a file that no one else can read, and that nothing overwrites."""
+"""`raftkv secret new`: a file that only its owner can read, and that is never overwritten."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_new_secret_is_readable_by_its_owner_alone(raftkv: Raftkv, tmp_path: P
     assert read_secret(str(file)).known
 
 
-def test_two_secrets_are_two(raftkv: Raftkv, tmp_path: Path) -> None:
+def test_two_new_secrets_differ(raftkv: Raftkv, tmp_path: Path) -> None:
     for name in ("one", "two"):
         raftkv("secret", "new", str(tmp_path / name))
     assert (tmp_path / "one").read_bytes() != (tmp_path / "two").read_bytes()
@@ -39,9 +39,7 @@ def test_an_existing_file_is_left_as_it_is(raftkv: Raftkv, tmp_path: Path) -> No
     assert file.read_bytes() == before
 
 
-def test_an_existing_file_that_is_no_secret_is_said_to_be_none(
-    raftkv: Raftkv, tmp_path: Path
-) -> None:
+def test_an_existing_file_that_is_no_secret_is_refused(raftkv: Raftkv, tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("short")
     file.chmod(0o600)
@@ -57,7 +55,7 @@ def test_a_dangling_link_is_not_followed(raftkv: Raftkv, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("place", ["nowhere/secret", "."])
-def test_a_place_that_can_not_be_written_is_named_with_the_fix(
+def test_a_file_that_can_not_be_written_is_named_with_the_fix(
     raftkv: Raftkv, tmp_path: Path, place: str
 ) -> None:
     ran = raftkv("secret", "new", str(tmp_path / place))

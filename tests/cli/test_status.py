@@ -1,4 +1,4 @@
-"""`status` puts the cluster together from whoever answers."""
+"""`raftkv status` combines the reports of all nodes that answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from raftkv.cli.options import Output
+from raftkv.cli.client_command import Output
 from raftkv.cli.output import duration, size
 from raftkv.cli.status import causes, cells, headline, overview_of, show
 from raftkv.client.model.status import Member, NodeStatus, PeerStatus, Reachability, Role
@@ -46,7 +46,7 @@ FOLLOWER = dataclasses.replace(
 )
 
 
-def test_every_member_has_a_row_also_the_one_that_is_silent() -> None:
+def test_every_member_has_a_row_also_one_that_does_not_answer() -> None:
     overview = overview_of(
         {"h1:7411": LEADER, "h2:7411": FOLLOWER, "h3:7411": ConnectionFailed("refused")}
     )
@@ -58,7 +58,7 @@ def test_every_member_has_a_row_also_the_one_that_is_silent() -> None:
     assert "leader: node 1" in headline(overview)
 
 
-def test_in_a_pipe_the_columns_have_names_and_the_silent_a_cause(
+def test_in_a_pipe_columns_have_names_and_unreachable_nodes_a_cause(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     show(overview_of({"h1:7411": LEADER, "h3:7411": ConnectionFailed("refused")}), Output.TABLE)
@@ -69,7 +69,7 @@ def test_in_a_pipe_the_columns_have_names_and_the_silent_a_cause(
     assert [row[-2] for row in (one, two, three)] == ["-", "not asked", "refused"]
 
 
-def test_a_node_that_serves_nothing_says_why_and_a_notice_is_shown(
+def test_the_reasons_of_a_node_that_does_not_serve_and_notices_are_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     waits = dataclasses.replace(FOLLOWER, not_serving="waits for node 3", notice="damaged tables")
@@ -86,18 +86,18 @@ def test_a_node_that_serves_nothing_says_why_and_a_notice_is_shown(
     assert (shown["not_serving"], shown["notice"]) == ("waits for node 3", "damaged tables")
 
 
-def test_a_member_that_was_only_added_is_not_called_unreachable() -> None:
+def test_a_member_that_has_not_started_is_not_shown_as_unreachable() -> None:
     added = Member(4, "h4:7511", "h4:7411", learner=True, started=False)
     leader = dataclasses.replace(LEADER, members=(*MEMBERS, added))
     rows = overview_of({"h1:7411": leader, "h4:7411": ConnectionFailed("refused")}).nodes
     assert [row.role for row in rows[2:]] == ["unreachable", "not started"]
 
 
-def test_the_cluster_version_stands_in_the_headline() -> None:
+def test_the_headline_has_the_cluster_version() -> None:
     assert "version 1 " in headline(overview_of({"h1:7411": LEADER}))
 
 
-def test_on_a_terminal_the_causes_stand_below_the_table() -> None:
+def test_on_a_terminal_the_causes_are_below_the_table() -> None:
     overview = overview_of({"h1:7411": LEADER, "h3:7411": ConnectionFailed("refused")})
     assert causes(overview) == ["node 2: not asked", "node 3: refused"]
     no = ConnectionFailed("no")
@@ -110,7 +110,7 @@ def test_an_endpoint_that_is_no_member_gets_no_row() -> None:
     assert [row.node_id for row in overview.nodes] == [1, 2, 3]
 
 
-def test_a_deposed_leader_that_still_believes_is_not_believed() -> None:
+def test_a_deposed_leader_of_a_lower_term_is_not_shown_as_the_leader() -> None:
     old = dataclasses.replace(LEADER, endpoint="h3:7411", node_id=3, term=3, leader_id=3)
     new = dataclasses.replace(LEADER, term=4)
     assert overview_of({"h3:7411": old, "h1:7411": new}).leader_id == 1
@@ -126,17 +126,17 @@ def test_without_any_answer_the_endpoints_are_shown_as_unreachable() -> None:
     assert headline(overview) == "no node answers"
 
 
-def test_a_learner_is_called_one() -> None:
+def test_a_learner_is_shown_as_one() -> None:
     learner = dataclasses.replace(FOLLOWER, node_id=3, endpoint="h3:7411", learner=True)
     assert overview_of({"h1:7411": LEADER, "h3:7411": learner}).nodes[2].role == "learner"
 
 
-def test_nodes_of_two_clusters_are_no_cluster() -> None:
+def test_nodes_of_two_clusters_are_an_error() -> None:
     with pytest.raises(WrongCluster, match="answers for another"):
         overview_of({"h1:7411": LEADER, "h2:7411": WrongCluster("h2 answers for another")})
 
 
-def test_the_life_of_the_cluster_is_shown_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_incarnation_of_the_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     show(overview_of({"h1:7411": dataclasses.replace(LEADER, incarnation=0xF00D)}), Output.JSON)
     shown = json.loads(capsys.readouterr().out)
     assert (shown["cluster_id"], shown["incarnation"]) == (f"{0xABC:016x}", f"{0xF00D:016x}")
@@ -150,7 +150,7 @@ def test_a_row_is_readable() -> None:
     ]
 
 
-def test_amounts_are_for_people() -> None:
+def test_sizes_and_durations_have_units() -> None:
     assert [size(n) for n in (0, 999, 1023, 520 << 10, 1 << 40)] == [
         *("0 B", "999 B", "1.0 KiB", "520 KiB", "1.0 TiB")
     ]

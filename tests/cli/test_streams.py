@@ -1,4 +1,4 @@
-"""Closed, full and left standard streams, and any locale: no traceback, and no false exit code."""
+"""Closed, full and broken standard streams, in any locale: no traceback, no false exit code."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def run(
         pytest.param("2>/dev/full", 0, marks=pytest.mark.slow),
     ],
 )
-def test_a_write_that_was_made_is_never_reported_as_failed(
+def test_a_failed_output_does_not_report_a_write_as_failed(
     tmp_path: Path, redirected: str, code: int
 ) -> None:
     done, stored = run(tmp_path, "put", "k", "v", redirected=redirected)
     assert (done.returncode, stored) == (code, "{'k': 'v'} True")
 
 
-def test_what_failed_keeps_its_own_exit_code_if_it_cannot_be_written(tmp_path: Path) -> None:
+def test_a_failed_command_keeps_its_exit_code_if_output_fails(tmp_path: Path) -> None:
     done, _ = run(tmp_path, "cas", "k", "v", "--if-value", "x", redirected=">/dev/full")
     assert done.returncode == 3
     assert b"the output can't be written (No space left on device)" in done.stderr
@@ -82,7 +82,7 @@ def test_a_value_from_a_closed_standard_input_is_refused(tmp_path: Path) -> None
     )
 
 
-def test_a_pipe_that_somebody_set_to_not_blocking_gets_everything() -> None:
+def test_a_non_blocking_pipe_gets_all_output() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     code = "from raftkv.cli import streams; streams.prepare(); print('v' * 300_000)"

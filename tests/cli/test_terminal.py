@@ -1,4 +1,4 @@
-"""A closed terminal: a node outlives it, `raftkv dev` ends with it, nohup keeps either."""
+"""A closed terminal: a node outlives it, `raftkv dev` ends with it, under nohup both go on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from raftkv import logs
-from raftkv.cli.signals import Signals
+from raftkv.cli.event_loop import Signals
 from tests.cli.test_real_processes import free_block, raftkv
 
 SIGHUP = signal.SIGHUP
@@ -40,7 +40,7 @@ async def test_a_signal_that_was_ignored_at_the_start_stays_ignored() -> None:
     assert signal.getsignal(SIGHUP) is signal.SIG_IGN
 
 
-def test_a_stream_that_takes_no_more_ends_nothing() -> None:
+def test_a_failing_log_stream_does_not_stop_a_node() -> None:
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
             raise OSError(5, "Input/output error")
@@ -78,7 +78,7 @@ class Terminal:
 
 
 @pytest.mark.cluster
-def test_a_node_outlives_its_terminal_and_its_files_are_its_user_s_alone(tmp_path: Path) -> None:
+def test_a_node_outlives_its_terminal_and_its_files_are_private(tmp_path: Path) -> None:
     first = free_block(2)
     client, data = f"127.0.0.1:{first}", tmp_path / "data"
     terminal = Terminal(

@@ -1,4 +1,4 @@
-"""Transactions written as text mean what they say, and nonsense is named."""
+"""The text form of transactions: its meaning, and the errors for invalid text."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ HUGE = 10**5000
 NOT_MADE_BY_CALLERS = (
     *("Client", "SyncClient", "Lock", "Election", "Leadership", "KeptLease", "Watch", "SyncWatch"),
     *("Scan", "SyncScan", "PagedDeletion", "SyncPagedDeletion", "Transaction", "Compare"),
+    "SyncTransaction",
     *("Operation", "SharedLock", "LockSet"),
+    *("SyncElection", "SyncKeptLease", "SyncLeadership", "SyncLock"),
 )
 """Classes whose objects the library makes: their methods are public, their constructors are not."""
 

@@ -145,7 +145,7 @@ def twins_of(client: SyncClient, made: Mapping[type, Any]) -> list[object]:
         SyncElection(made[raftkv.Election]),
         SyncLeadership(made[Leadership]),
         SyncKeptLease(made[KeptLease]),
-        SyncTransaction(made[raftkv.Transaction], shared_portal()),
+        SyncTransaction(made[raftkv.Transaction]),
         sync.ReadWriteLock(client, "r").read(),
         sync.locked(client, "a", "b"),
         sync.Barrier(client, "b"),

@@ -25,7 +25,7 @@ def watches_of(client: Client) -> int:
 
 async def watches_at_the_node(world: World) -> int:
     await asyncio.sleep(0.1)  # of virtual time: what was sent has arrived
-    return world.serving().service._hub.watches
+    return world.serving().service._synced.watcher_count
 
 
 async def leave_by_break(client: Client, times: int = 1) -> None:

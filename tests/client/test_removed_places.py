@@ -65,7 +65,7 @@ def watched_by(client: Client) -> int:
 
 
 def watched_at(cluster: LockCluster) -> int:
-    return sum(host.service._hub.watches for host in cluster.hosts.values())
+    return sum(host.service._synced.watcher_count for host in cluster.hosts.values())
 
 
 @pytest.mark.parametrize("held_s", [0.0, 0.25, 5.0])

@@ -21,8 +21,9 @@ from raftkv.client.model.results import (
     transaction_result,
 )
 from raftkv.client.model.when import Compare
+from raftkv.client.sync.base import run_on_this_thread
 from raftkv.client.sync.portal import shared_portal
-from raftkv.client.sync.transactions import SyncTransaction, run_on_this_thread
+from raftkv.client.sync.transactions import SyncTransaction
 from raftkv.errors import RevisionCompacted, TransactionConflict
 from tests.kv.harness import Driver, compact, delete, put
 
@@ -233,6 +234,6 @@ def test_the_synchronous_twin_runs_the_function_on_the_callers_thread() -> None:
         tx.put("n", str(number))
         return number
 
-    assert run_on_this_thread(attempts, increment_here, shared_portal()) == 42
+    assert run_on_this_thread(attempts, increment_here, shared_portal(), SyncTransaction) == 42
     assert threads == [threading.current_thread()] * 2
     assert store.db.value(b"n") == b"42"

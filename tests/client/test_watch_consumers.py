@@ -88,8 +88,8 @@ async def test_closing_a_watch_ends_its_iteration_and_frees_its_place(
     await watch.close()
     assert await waiting is None
     await asyncio.sleep(0.1)
-    assert world.serving().service._hub.watches == 0
-    assert not world.serving().changes._followers
+    assert world.serving().service._synced.watcher_count == 0
+    assert not world.serving().changes._subscribers
 
 
 async def test_closing_the_client_fails_its_watches(world: World, watcher: Client) -> None:

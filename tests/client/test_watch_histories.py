@@ -19,7 +19,7 @@ from tests.client.watch_world import Seen, World, told
 from tests.kv.harness import EVERYTHING, compact, delete, put, transaction
 
 # So that writes, compactions and snapshots fall between the steps and breaths of a reader.
-SMALL_STEPS = {"REVISIONS_PER_STEP": 3, "CHANGES_PER_BREATH": 1, "JOIN_REVISIONS": 2}
+SMALL_STEPS = {"REVISIONS_PER_STEP": 3, "CHANGES_PER_TURN": 1, "JOIN_REVISIONS_MAX": 2}
 KEYS = [b"a", b"b", b"ba", b"c"]
 RANGES = [(b"a", None), (b"b", b"c"), (b"b", b"\x00"), (b"a", b"ba")]
 

@@ -1,4 +1,4 @@
-"""Clusters of real `raftkv serve` processes that tests kill, pause, cut off and bring back."""
+"""Clusters of real `raftkv serve` processes that tests kill, pause, partition and restart."""
 
 from __future__ import annotations
 

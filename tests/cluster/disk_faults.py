@@ -1,4 +1,4 @@
-"""What goes wrong with disks, done to the files of a node. Knows files, no node and no cluster."""
+"""Disk faults, applied to the files of a node."""
 
 from __future__ import annotations
 

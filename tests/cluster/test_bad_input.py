@@ -1,4 +1,4 @@
-"""What clients, operators and strangers get wrong: each is told, and no node is the worse for it.
+"""Bad input of clients, operators and unknown callers: a typed error each, and no node is harmed.
 
 One cluster for all of it, through our client, a generic gRPC client and the command line.
 """
@@ -27,7 +27,7 @@ import raftkv
 from raftkv import errors, op
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.errors import Outcome, RaftkvError
-from raftkv.peer.handshake import CONNECT, HELLO_KEY, REASON_KEY, PeerIdentity, hello
+from raftkv.peer.handshake import CONNECT, HELLO_KEY, REASON_KEY, PeerIdentity, encode_hello
 from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.storage.directory import read_identity
@@ -159,9 +159,7 @@ async def test_the_client_raises_a_typed_error_that_says_what_to_do(
 
 
 @pytest.mark.parametrize("timeout", [1e9, 1e300, math.inf])
-async def test_a_huge_timeout_is_as_good_as_the_longest(
-    client: raftkv.Client, timeout: float
-) -> None:
+async def test_a_huge_timeout_is_capped(client: raftkv.Client, timeout: float) -> None:
     await client.put("k", "v", timeout=timeout)
     assert await client.get("k", timeout=timeout) is not None
 
@@ -349,7 +347,7 @@ async def test_what_grpc_itself_refuses_has_its_codes(leader: grpc.aio.Channel) 
 
 
 @pytest.mark.parametrize("timeout", [-1, 0.000_000_1, 1e9])
-async def test_a_generic_client_s_odd_timeout_ends_in_time_or_in_an_answer(
+async def test_a_generic_client_s_odd_timeout_ends_in_a_deadline_or_a_reply(
     leader: grpc.aio.Channel, timeout: float
 ) -> None:
     _, request = read(key=b"canary")
@@ -359,7 +357,7 @@ async def test_a_generic_client_s_odd_timeout_ends_in_time_or_in_an_answer(
         assert failed.code() is grpc.StatusCode.DEADLINE_EXCEEDED  # noqa: PT017
 
 
-async def test_over_a_bound_a_generic_client_is_told_when_to_come_back(
+async def test_over_a_bound_a_generic_client_gets_a_retry_delay(
     cluster: Cluster, leader: grpc.aio.Channel
 ) -> None:
     kv = api_pb2_grpc.KVStub(leader)
@@ -413,7 +411,7 @@ def pipelined(number: int, key: bytes) -> bytes:
     ).SerializeToString()
 
 
-async def test_over_a_bound_a_pipeline_is_told_when_to_come_back_and_goes_on(
+async def test_over_a_bound_a_pipeline_gets_a_retry_delay_and_goes_on(
     cluster: Cluster, leader: grpc.aio.Channel
 ) -> None:
     call = leader.stream_stream(PIPELINE)(timeout=PATIENCE_S)
@@ -438,7 +436,7 @@ async def test_over_a_bound_a_pipeline_is_told_when_to_come_back_and_goes_on(
     assert acknowledged <= {kv.key for kv in found.kvs}
 
 
-async def test_garbage_ends_its_own_pipeline_and_says_why(leader: grpc.aio.Channel) -> None:
+async def test_garbage_ends_its_own_pipeline_with_a_typed_error(leader: grpc.aio.Channel) -> None:
     other = leader.stream_stream(PIPELINE)()
     call = leader.stream_stream(PIPELINE)(timeout=PATIENCE_S)
     await call.write(b"\xff\xff\xff no message")
@@ -474,7 +472,7 @@ async def test_a_bad_request_is_answered_and_its_pipeline_goes_on(
     call.cancel()
 
 
-async def test_clients_that_say_nothing_are_in_nobodys_way(
+async def test_silent_connections_do_not_hinder_other_clients(
     cluster: Cluster, leader: grpc.aio.Channel, client: raftkv.Client
 ) -> None:
     silent = [leader.stream_stream(PIPELINE)() for _ in range(20)]
@@ -492,7 +490,7 @@ async def test_clients_that_say_nothing_are_in_nobodys_way(
 JUNK = (b"\0" * 4096, b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n junk")
 
 
-async def test_garbage_on_either_port_harms_nobody(cluster: Cluster) -> None:
+async def test_garbage_on_either_port_does_not_harm_the_cluster(cluster: Cluster) -> None:
     for node in cluster.nodes.values():
         for address in (node.client_address, node.peer_address):
             host, port = address.split(":")
@@ -513,7 +511,7 @@ async def refusal(node: NodeProcess, introduction: bytes, *frames: bytes) -> str
         return str(dict(await call.trailing_metadata())[REASON_KEY])
 
 
-async def test_a_stranger_on_the_peer_port_is_told_why_it_is_not_let_in(cluster: Cluster) -> None:
+async def test_an_unknown_caller_on_the_peer_port_gets_a_typed_refusal(cluster: Cluster) -> None:
     node = cluster.nodes[1]
     kept = read_identity(node.data_dir)
     assert kept is not None
@@ -526,14 +524,14 @@ async def test_a_stranger_on_the_peer_port_is_told_why_it_is_not_let_in(cluster:
     for introduction, frames, reason in (
         (b"", (), "BAD_HELLO"),
         (garbage, (), "BAD_HELLO"),
-        (hello(foreign, 1), (), "WRONG_CLUSTER"),
-        (hello(other_life, 1), (), "WRONG_INCARNATION"),
-        (hello(newer, 1), (), "WRONG_VERSION"),
-        (hello(peer, 3), (), "WRONG_NODE"),
-        (hello(unborn, 1), (proof,), "BAD_HELLO"),
-        (hello(peer, 1), (garbage,), "BAD_HELLO"),
-        (hello(peer, 1), (proof, garbage), "BREACH"),
-        (hello(replace(peer, node_id=2), 1), (proof,), "OTHER_DISK"),
+        (encode_hello(foreign, 1), (), "WRONG_CLUSTER"),
+        (encode_hello(other_life, 1), (), "WRONG_INCARNATION"),
+        (encode_hello(newer, 1), (), "WRONG_VERSION"),
+        (encode_hello(peer, 3), (), "WRONG_NODE"),
+        (encode_hello(unborn, 1), (proof,), "BAD_HELLO"),
+        (encode_hello(peer, 1), (garbage,), "BAD_HELLO"),
+        (encode_hello(peer, 1), (proof, garbage), "BREACH"),
+        (encode_hello(replace(peer, node_id=2), 1), (proof,), "OTHER_DISK"),
     ):
         assert await refusal(node, introduction, *frames) == reason
 
@@ -569,7 +567,9 @@ COMMANDS: dict[str, tuple[ExitCode, str]] = {
 }
 
 
-async def test_the_command_line_says_it_in_a_line_and_an_exit_code(cluster: Cluster) -> None:
+async def test_the_command_line_reports_bad_input_in_one_line_and_an_exit_code(
+    cluster: Cluster,
+) -> None:
     turns = asyncio.Semaphore(2)
 
     async def said(line: str) -> tuple[int, str]:
@@ -593,7 +593,7 @@ SERVE: dict[str, tuple[str, str]] = {
 }
 
 
-async def test_a_node_that_is_told_nonsense_does_not_start_and_leaves_no_trace(
+async def test_a_node_with_invalid_settings_does_not_start_and_changes_nothing_on_disk(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     toml = tmp_path / "node.toml"
@@ -616,7 +616,7 @@ async def test_a_node_that_is_told_nonsense_does_not_start_and_leaves_no_trace(
 # ---- what operators look at ------------------------------------------------------------
 
 
-async def test_a_new_log_level_counts_at_once_on_every_node_asked(
+async def test_a_new_log_level_applies_at_once_on_every_named_node(
     cluster: Cluster, client: raftkv.Client
 ) -> None:
     for node_id in (1, 2):

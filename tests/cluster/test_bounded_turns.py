@@ -1,4 +1,4 @@
-"""Nothing that a client can ask for keeps a node's loop for long, or costs a leader its place."""
+"""No request blocks a node's event loop for long, or costs a leader its leadership."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ async def walk_over(cluster: Cluster, turns: dict[int, Path], speed: MachineSpee
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.timeout(300)
-async def test_no_command_and_no_read_keeps_a_loop_for_long(tmp_path: Path) -> None:
+async def test_no_command_and_no_read_blocks_the_event_loop_for_long(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path, 3, settings=SETTINGS)
     turns = {node_id: tmp_path / f"turns-{node_id}" for node_id in cluster.nodes}
     for node_id, node in cluster.nodes.items():

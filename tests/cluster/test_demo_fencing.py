@@ -1,4 +1,4 @@
-"""The demonstration of fencing tells its story to the end, and leaves no process behind."""
+"""The demonstration of fencing runs to its end, and leaves no process behind."""
 
 from __future__ import annotations
 

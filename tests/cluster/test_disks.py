@@ -1,4 +1,4 @@
-"""Disks that lie, fill up or are emptied under real nodes; what was acknowledged stays."""
+"""Real nodes with damaged, full or emptied disks: acknowledged writes survive."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refused(node: NodeProcess, reason: str, *advice: str) -> None:
 
 
 async def left_service(cluster: Cluster, node_id: int) -> None:
-    """The node has found damage of its own, says so to all who ask, and how it is rebuilt."""
+    """Wait until the node reports its damage, and how to rebuild it."""
     await not_serving(cluster, node_id, f"`raftkv member replace {node_id} NEW`")
     said = (await cluster.status(node_id)).not_serving
     assert said.startswith("it is out of service: ")
@@ -139,7 +139,7 @@ async def written(client: raftkv.Client, key: str, value: bytes) -> int:
 
 
 @pytest.mark.slow
-async def test_damaged_tables_are_no_new_node_s_beginning(tmp_path: Path) -> None:
+async def test_a_node_with_damaged_tables_does_not_start_as_an_empty_one(tmp_path: Path) -> None:
     """Whoever leads with them gives that up instead of sending them, and another one sends his."""
     settings = "--set log_compaction_bytes=65536 --set log_retained_bytes=0"
     async with Cluster(tmp_path, 3, settings=settings) as cluster, cluster.client() as client:
@@ -212,7 +212,9 @@ async def test_a_log_that_ends_in_half_a_record_recovers(tmp_path: Path) -> None
         assert not lost(writers, await stored(client))
 
 
-async def test_a_node_that_lost_its_promises_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
+async def test_a_node_that_lost_its_vote_and_log_is_not_accepted_as_a_new_one(
+    tmp_path: Path,
+) -> None:
     async with Cluster(tmp_path, 3) as cluster, cluster.client() as client:
         await client.put("before", "kept")
         emptied = 1 + await cluster.leader() % 3

@@ -1,4 +1,4 @@
-"""Elections on real processes: nodes die, candidates die, sleep and are cut off."""
+"""Elections on real processes: nodes die, candidates die, are paused and partitioned."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class CandidateProcess:
 
 
 class Observer:
-    """Takes all that `observe` tells, and notes when."""
+    """Records everything that `observe` yields, with the time."""
 
     def __init__(self, client: raftkv.Client, name: str) -> None:
         self.told: list[raftkv.LeaderInfo | None] = []
@@ -92,7 +92,7 @@ class Observer:
                 self.told_at.append(time.monotonic())
 
     async def hear(self, token: int | None) -> None:
-        """Wait until it is told that this one leads, or nobody."""
+        """Wait until it has seen this leader, or none."""
 
         async def heard() -> bool:
             if self._task.done():
@@ -113,7 +113,7 @@ async def all_hear(observers: list[Observer], token: int | None) -> None:
 
 @asynccontextmanager
 async def observed(cluster: Cluster, name: str, *node_ids: int) -> AsyncIterator[list[Observer]]:
-    """An observer at each of these nodes alone, all of which have been told that nobody leads."""
+    """An observer at each of these nodes; all of them have seen that there is no leader."""
     async with contextlib.AsyncExitStack() as stack:
         observers = []
         for node_id in node_ids:
@@ -154,7 +154,7 @@ async def waiting(client: raftkv.Client, name: str, count: int) -> None:
 
 
 class Candidates:
-    """Clients that lead in turn and remember what they said; after each round nobody leads."""
+    """Clients that lead in turn and record their values; after each round there is no leader."""
 
     def __init__(self, clients: list[raftkv.Client], name: str) -> None:
         self.rounds = 0
@@ -195,7 +195,7 @@ class Candidates:
 async def test_observers_see_every_leader_in_order_while_raft_leaders_are_killed(
     tmp_path: Path,
 ) -> None:
-    """Each observer has one node only; what it misses while that is down, it is told later."""
+    """Each observer has one node only; it receives later what it misses while that is down."""
     async with Cluster(tmp_path, 3) as cluster:
         clients = [await cluster.client() for _ in range(3)]
         async with observed(cluster, "e", 1, 2, 3) as observers:
@@ -277,7 +277,7 @@ async def cut_off_at_will(cluster: Cluster, node_id: int) -> AsyncIterator[tuple
         await proxy.stop()
 
 
-async def test_a_candidate_that_was_away_past_its_lease_never_leads(tmp_path: Path) -> None:
+async def test_a_candidate_whose_lease_expired_while_paused_never_leads(tmp_path: Path) -> None:
     """One process sleeps and one client is cut off. Both are the next to lead for as long as
     their leases live, and neither can know.
     """

@@ -1,4 +1,4 @@
-"""What a client of real nodes feels of a neighbour that writes as much as it can."""
+"""The latency of a client of real nodes beside one that writes as much as it can."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def put(client: raftkv.Client) -> tuple[float, int]:
     return took_ms, revision
 
 
-async def test_who_writes_little_does_not_wait_behind_who_writes_much(tmp_path: Path) -> None:
+async def test_a_client_with_few_writes_does_not_wait_behind_one_with_many(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 3) as cluster, raftkv.connect(cluster.endpoints) as client:
         heavy = [asyncio.create_task(neighbour(cluster.endpoints)) for _ in range(NEIGHBOURS)]
         while (await put(client))[1] < 5 * WRITERS:  # until they are in full swing

@@ -1,4 +1,4 @@
-"""Real processes are killed, paused and cut off; what was acknowledged stays."""
+"""Real processes are killed, paused and partitioned: acknowledged writes survive."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def lost(writers: Writers, found: dict[str, bytes]) -> list[str]:
     return [key for key, value in writers.acknowledged.items() if found.get(key) != value]
 
 
-async def test_nothing_acknowledged_is_lost_when_leaders_are_killed(tmp_path: Path) -> None:
+async def test_no_acknowledged_write_is_lost_when_leaders_are_killed(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 3) as cluster, cluster.client() as client:
         writers = Writers(client)
         await writers.more()
@@ -252,7 +252,9 @@ async def test_a_graceful_stop_gives_leadership_away_without_a_failed_write(
         assert not lost(writers, await stored(client))
 
 
-async def test_the_status_of_any_node_tells_living_peers_from_dead_ones(tmp_path: Path) -> None:
+async def test_the_status_of_any_node_distinguishes_live_peers_from_dead_ones(
+    tmp_path: Path,
+) -> None:
     reachable, unreachable = raftkv.Reachability.REACHABLE, raftkv.Reachability.UNREACHABLE
     async with Cluster(tmp_path, 3) as cluster:
         leader = await cluster.leader()

@@ -1,4 +1,6 @@
-"""Forks and event loops on real processes and gRPC: nobody dies, hangs or prints a traceback."""
+"""Forks and event loops on real processes and gRPC: no process dies, hangs or prints a
+traceback.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +139,9 @@ async def test_the_examples_of_the_docs_run_as_they_stand(page: str, tmp_path: P
     [IDLE_CHILDREN, CHILD_LEAVES_BLOCKS, NEW_CLIENTS, LOOPS],
     ids=["idle-children", "child-leaves-blocks", "new-clients", "loops"],
 )
-async def test_it_ends_well_and_says_nothing(program: str, tmp_path: Path) -> None:
+async def test_a_forked_process_exits_with_0_and_prints_nothing(
+    program: str, tmp_path: Path
+) -> None:
     async with Cluster(tmp_path, 1) as cluster:
         command = [sys.executable, "-c", program, cluster.endpoints]
         done = await asyncio.to_thread(

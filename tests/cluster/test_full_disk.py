@@ -1,4 +1,4 @@
-"""A node on a full disk of its own: it refuses puts, lets itself be compacted, and goes on."""
+"""A node on a full disk of its own refuses puts, and serves them again after a compaction."""
 
 from __future__ import annotations
 

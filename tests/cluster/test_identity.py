@@ -1,4 +1,4 @@
-"""A node's data directory says who it is: settings that changed or are missing are hints."""
+"""A node's identity is in its data directory; changed or missing settings are hints."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_all_nodes_restart_on_new_addresses_at_once(tmp_path: Path) -> Non
         )
 
 
-async def test_a_node_that_moves_is_found_though_nobody_was_given_its_new_address(
+async def test_a_node_that_moves_is_found_without_a_change_of_settings_elsewhere(
     tmp_path: Path,
 ) -> None:
     async with Cluster(tmp_path, 3) as cluster:
@@ -54,7 +54,7 @@ async def test_a_node_that_moves_is_found_though_nobody_was_given_its_new_addres
         await eventually(lambda: knows_addresses(cluster, 3), "the member list has the new address")
 
 
-async def test_a_joined_node_restarts_without_being_told_to_join(tmp_path: Path) -> None:
+async def test_a_joined_node_restarts_without_the_join_setting(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 1) as cluster:
         node = await cluster.join(2)
         await cluster.ready(2)
@@ -84,7 +84,7 @@ async def test_a_wrong_id_or_cluster_name_is_refused(
         assert words in node.log()
 
 
-async def test_two_lives_of_the_same_settings_are_two_clusters(tmp_path: Path) -> None:
+async def test_two_clusters_founded_from_the_same_settings_do_not_mix(tmp_path: Path) -> None:
     """Node 3 comes back with the disk of the first life, where the others live the second."""
     (tmp_path / "first").mkdir()
     async with Cluster(tmp_path / "first", 3) as first:

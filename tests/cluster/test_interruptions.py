@@ -178,7 +178,9 @@ def test_the_table_below_has_every_public_method() -> None:
 
 
 @pytest.mark.parametrize("rings", [1, 3])
-async def test_no_interrupted_call_leaves_anything_behind(tmp_path: Path, rings: int) -> None:
+async def test_no_interrupted_call_leaves_locks_or_leases_behind(
+    tmp_path: Path, rings: int
+) -> None:
     async with Cluster(tmp_path, 3) as cluster, cluster.client() as observer:
         await observer.put("p/session", "is open")
         before = set(await observer.leases())

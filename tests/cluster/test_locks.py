@@ -113,7 +113,7 @@ async def test_one_holder_at_a_time_and_no_write_is_lost_when_leaders_are_killed
             await client.close()
 
 
-async def test_a_holder_that_slept_too_long_is_fenced_off_and_knows_that_it_lost(
+async def test_a_holder_that_was_paused_too_long_is_fenced_and_learns_of_its_loss(
     tmp_path: Path,
 ) -> None:
     async with Cluster(tmp_path, 3) as cluster, cluster.client() as client:

@@ -1,4 +1,4 @@
-"""Disks that are emptied, old or copied, on real nodes: nothing acknowledged is lost or forks."""
+"""Real nodes with emptied, old or copied disks: no acknowledged write is lost, and no log forks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def assert_all_there(cluster: Cluster, node_id: int, keys: list[str]) -> N
 
 
 async def not_serving(cluster: Cluster, node_id: int, words: str) -> None:
-    """Wait until this node says on its client port that it serves nothing, in these words."""
+    """Wait until this node reports at its client port, with this text, that it does not serve."""
 
     async def said() -> bool:
         try:
@@ -118,7 +118,7 @@ async def test_an_older_copy_of_a_disk_is_refused_and_stays_out_of_service(tmp_p
         cluster.start(follower)
         await not_serving(cluster, follower, f"{REPLACE} {follower} NEW")
         async with cluster.client(follower) as client:
-            # The client tries on until its time is up, and says what it was answered.
+            # The client retries until its timeout, and raises the last error.
             with pytest.raises(raftkv.DeadlineExceeded, match=r"serves nothing: it is out of serv"):
                 await client.get(keys[0], level=raftkv.ReadLevel.STALE, timeout=1)
         others = [n for n in (1, 2, 3) if n != follower]
@@ -183,7 +183,7 @@ async def test_founders_that_start_one_after_the_other_found_one_cluster(tmp_pat
             node.kill()
 
 
-async def test_the_rest_found_a_cluster_without_a_node_that_never_comes(tmp_path: Path) -> None:
+async def test_the_other_founders_found_a_cluster_without_an_excluded_one(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path, 3, settings="--bootstrap-without 3")
     try:
         for node_id in (1, 2):

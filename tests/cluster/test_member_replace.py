@@ -1,4 +1,4 @@
-"""A lost node is replaced by one command, and no mistake on the way costs the majority."""
+"""One command replaces a lost node, and no mistake on the way costs the majority."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_a_dead_node_is_replaced_under_load_by_one_command_that_may_be_int
         async with cluster.client(4) as direct:
             assert not lost(writers, await stored(direct))
         cluster.start(dead)
-        assert cluster.nodes[dead].wait() == 0  # it is told that its place is taken
+        assert cluster.nodes[dead].wait() == 0  # it learns that it was replaced
 
 
 async def test_a_live_node_is_not_removed_by_mistake_while_another_is_dead(
@@ -160,7 +160,7 @@ async def test_a_member_that_has_moved_is_found_at_its_new_address(tmp_path: Pat
             assert await direct.get("moved") is not None
 
 
-async def test_an_address_that_leads_nowhere_makes_no_member(tmp_path: Path) -> None:
+async def test_a_node_with_an_unusable_address_can_not_be_added(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 1) as cluster, cluster.client() as client:
         taken = cluster.nodes[1]
         for peer, reason in (

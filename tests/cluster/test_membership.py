@@ -59,7 +59,7 @@ async def test_a_removed_node_stops_itself(tmp_path: Path) -> None:
         await client.put("life goes on", "yes")
 
 
-async def test_a_node_that_was_down_when_it_was_removed_is_told_when_it_returns(
+async def test_a_node_that_was_down_when_it_was_removed_stops_when_it_returns(
     tmp_path: Path,
 ) -> None:
     async with Cluster(tmp_path, 3) as cluster, cluster.client() as client:
@@ -84,7 +84,7 @@ async def test_a_leader_that_is_removed_hands_over_and_stops(tmp_path: Path) -> 
         assert not lost(writers, await stored(client))
 
 
-async def test_leadership_goes_where_it_is_told(tmp_path: Path) -> None:
+async def test_leadership_is_transferred_to_the_named_node(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 3) as cluster, cluster.client() as client:
         leader = await cluster.leader()
         target = 1 + leader % 3
@@ -92,7 +92,7 @@ async def test_leadership_goes_where_it_is_told(tmp_path: Path) -> None:
         assert await cluster.leader() == target
 
 
-async def test_members_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+async def test_invalid_members_are_refused(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 3) as cluster, cluster.client() as client:
         with pytest.raises(raftkv.MemberUnknown, match="node 9 is not a member"):
             await client.member_remove(9)

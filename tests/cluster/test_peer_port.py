@@ -1,4 +1,4 @@
-"""What a process that can reach the peer port can do to real nodes: nothing that outlives it.
+"""Attacks on the peer port of real nodes by an unknown process: none has a lasting effect.
 
 It knows all that any client can ask for: cluster, incarnation, term, members. Without a cluster
 secret it is admitted under an id that is no member's, as a node that was added is.
@@ -16,17 +16,20 @@ import grpc
 import pytest
 
 import raftkv
-from raftkv.cli.secret_commands import new
+from raftkv.cli.node_commands import secret_new
+from raftkv.peer.grpc_options import CHANNEL_OPTIONS
 from raftkv.peer.handshake import (
-    CHANNEL_OPTIONS,
     CONNECT,
     HELLO_KEY,
     REASON_KEY,
+    Credentials,
+    HandshakeFailed,
     PeerIdentity,
+    encode_hello,
     ending_of,
-    hello,
+    is_admitted,
+    prove,
 )
-from raftkv.peer.introduction import NotIntroduced, is_admitted, prove
 from raftkv.peer.secret import ClusterSecret
 from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2, log_pb2, peer_pb2
@@ -71,12 +74,10 @@ async def attack(
     )
     said = Said()
     async with grpc.aio.insecure_channel(node.peer_address, options=CHANNEL_OPTIONS) as channel:
-        introduction = hello(identity, node.node_id, 1 << 40)
-        call = channel.stream_stream(CONNECT, None, None)(
-            None, metadata=((HELLO_KEY, introduction),)
-        )
+        hello = encode_hello(identity, node.node_id, 1 << 40)
+        call = channel.stream_stream(CONNECT, None, None)(None, metadata=((HELLO_KEY, hello),))
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            proof = await prove(call.read, introduction, node.node_id, identity, NO_SECRET)
+            proof = await prove(call.read, hello, node.node_id, Credentials(identity, NO_SECRET))
             await call.write(peer_pb2.Frame(proof=proof).SerializeToString())
             said.admitted = is_admitted(await call.read())
             for frame in frames:
@@ -86,7 +87,7 @@ async def attack(
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.3):
                     await call.read()
-        ending = await ending_of(call, introduction, NO_SECRET)
+        ending = await ending_of(call, hello, NO_SECRET)
         said.reason, said.details = ending.reason, ending.details
     return said
 
@@ -143,7 +144,7 @@ async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> object:
     settings = ""
     if request.param:
         secret = tmp_path / "secret"
-        new(secret)
+        secret_new(secret)
         settings = f"--cluster-secret-file {secret}"
     async with Cluster(tmp_path, 3, settings=settings) as cluster:
         async with cluster.client() as client:
@@ -151,20 +152,20 @@ async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> object:
         yield cluster
 
 
-async def test_nothing_that_a_stranger_says_harms_a_node(cluster: Cluster) -> None:
+async def test_no_message_of_an_unknown_caller_harms_a_node(cluster: Cluster) -> None:
     for name, frame in ATTACKS.items():
         for node in cluster.nodes.values():
             term = (await status_of(node)).header.term
             try:
                 said = await attack(node, [frame(term)])
-            except NotIntroduced:
+            except HandshakeFailed:
                 continue  # it can't prove that it knows the secret, nor does it know the node's
             assert said.admitted, f"{name}: {said}"
             assert node.running, f"{name}: {node.log()[-2000:]}"
         await assert_unharmed(cluster)
 
 
-async def test_a_strangers_word_that_nodes_were_removed_is_not_believed(cluster: Cluster) -> None:
+async def test_an_unproven_refusal_as_removed_is_ignored(cluster: Cluster) -> None:
     async def refuse(_: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         await context.abort(
             grpc.StatusCode.FAILED_PRECONDITION, "you are removed", ((REASON_KEY, "REMOVED"),)
@@ -179,14 +180,14 @@ async def test_a_strangers_word_that_nodes_were_removed_is_not_believed(cluster:
     await server.start()
     try:
         for node in cluster.nodes.values():
-            with contextlib.suppress(NotIntroduced):
+            with contextlib.suppress(HandshakeFailed):
                 await attack(node, [], address=f"127.0.0.1:{port}")
         await assert_unharmed(cluster)
     finally:
         await server.stop(None)
 
 
-async def test_what_is_forwarded_passes_the_checks_of_what_clients_send(tmp_path: Path) -> None:
+async def test_forwarded_commands_are_validated_as_those_of_clients(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 3) as cluster:
         leader = cluster.nodes[await cluster.leader()]
         async with cluster.client() as client:
@@ -211,10 +212,10 @@ async def test_what_is_forwarded_passes_the_checks_of_what_clients_send(tmp_path
             assert {kv.key for kv in found.kvs} == {b"precious", b"after"}
 
 
-async def test_nodes_with_different_secrets_are_no_cluster(tmp_path: Path) -> None:
+async def test_nodes_with_different_secrets_found_no_cluster(tmp_path: Path) -> None:
     secrets = [tmp_path / "one", tmp_path / "other"]
     for secret in secrets:
-        new(secret)
+        secret_new(secret)
     cluster = Cluster(tmp_path, 3)
     try:
         for node_id, secret in ((1, secrets[0]), (2, secrets[0]), (3, secrets[1])):

@@ -65,7 +65,9 @@ time.sleep(0.3)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-async def test_what_a_process_held_is_free_when_it_has_ended(tmp_path: Path, ending: str) -> None:
+async def test_the_locks_of_a_process_are_free_when_it_has_ended(
+    tmp_path: Path, ending: str
+) -> None:
     async with Cluster(tmp_path, 1) as cluster, cluster.client() as observer:
         await observer.put("session", "is open")
         before = set(await observer.leases())

@@ -1,4 +1,4 @@
-"""Read levels keep their promises while leaders are cut off and paused, and nodes change."""
+"""Read levels keep their guarantees while leaders are partitioned and paused."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def read_on(
 
 
 @pytest.mark.parametrize("fault", ["cut off", "paused"])
-async def test_a_deposed_leader_answers_no_read_that_has_to_be_current(
+async def test_a_deposed_leader_answers_no_linearizable_or_lease_read(
     cluster: Cluster, fault: str
 ) -> None:
     deposed = await cluster.leader()
@@ -110,7 +110,7 @@ async def test_a_deposed_leader_answers_no_read_that_has_to_be_current(
     assert all(answered for answered, _ in counts)
 
 
-async def test_a_bounded_read_is_never_older_than_its_bound_while_its_node_is_cut_off(
+async def test_a_bounded_read_is_never_staler_than_its_bound_on_a_partitioned_node(
     cluster: Cluster,
 ) -> None:
     leader = await cluster.leader()
@@ -145,7 +145,7 @@ async def test_a_bounded_read_is_never_older_than_its_bound_while_its_node_is_cu
 
 
 @pytest.mark.parametrize("seen_by", ["its own write", "a stale read"])
-async def test_what_a_client_has_seen_it_sees_again_at_the_next_follower(
+async def test_a_session_reads_its_last_revision_at_the_next_follower(
     cluster: Cluster, seen_by: str
 ) -> None:
     leader = await cluster.leader()

@@ -1,4 +1,4 @@
-"""Behind the addresses that a client knows there is another cluster by now, or at one of them."""
+"""Another cluster answers at the addresses that a client knows, or at one of them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def refused(call: object) -> None:
             await call  # type: ignore[misc]
 
 
-async def test_nothing_is_carried_into_a_cluster_that_took_the_place_of_another(
+async def test_a_client_carries_nothing_into_a_rebuilt_cluster(
     clusters: Clusters,
 ) -> None:
     await clusters.start("a")

@@ -1,4 +1,4 @@
-"""What the watch of a node's loop calls a long turn."""
+"""The measurement of long turns of a node's event loop."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ with open(sys.argv[2], "a") as out:
 """
 
 
-def test_a_turn_is_as_long_as_the_node_itself_makes_it(tmp_path: Path) -> None:
+def test_a_measured_turn_excludes_delays_by_other_processes(tmp_path: Path) -> None:
     path = tmp_path / "turns"
     folder = str(Path(watched_node.__file__).parent)
     subprocess.run([sys.executable, "-c", PROGRAM, folder, str(path)], check=True)

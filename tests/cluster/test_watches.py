@@ -1,4 +1,4 @@
-"""Watches of real nodes that are killed, paused and left behind while writes go on."""
+"""Watches of real nodes that are killed, paused and partitioned during writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.cluster
 
 
 class Listener:
-    """Takes all that a watch tells, and says how far it is."""
+    """Records all events of a watch, and its revision."""
 
     def __init__(self, watch: raftkv.Watch) -> None:
         self._watch = watch
@@ -31,7 +31,7 @@ class Listener:
             self.events.append(event)
 
     async def reach(self, revision: int) -> None:
-        """Wait until it has heard everything up to `revision`."""
+        """Wait until it has received everything up to `revision`."""
 
         async def reached() -> bool:
             if self._task.done():
@@ -121,7 +121,7 @@ async def test_no_gap_and_no_duplicate_when_its_only_node_falls_behind_and_gets_
         assert "snapshot_installed" in cluster.nodes[lagging].log()
 
 
-async def test_a_node_that_is_stopped_in_order_hands_its_watches_over_at_once(
+async def test_watches_move_at_once_from_a_node_that_stops_gracefully(
     tmp_path: Path,
 ) -> None:
     async with Cluster(tmp_path, 3) as cluster, watched(cluster, 1, 2, 3) as (writers, _):
@@ -132,7 +132,7 @@ async def test_a_node_that_is_stopped_in_order_hands_its_watches_over_at_once(
         await cluster.ready(1)
 
 
-async def test_the_synchronous_twin_hears_the_same(tmp_path: Path) -> None:
+async def test_the_synchronous_watch_receives_the_same_events(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 1) as cluster:
         await asyncio.to_thread(watch_without_a_loop, cluster.endpoints)
 

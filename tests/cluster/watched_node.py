@@ -1,4 +1,4 @@
-"""The `raftkv` command on a loop that writes down each of its turns that takes long.
+"""The `raftkv` command on an event loop that records each of its long turns.
 
 Run as a script: `python watched_node.py TURNS serve ...` appends to the file TURNS. A turn is what
 the loop does between two looks at its sockets: nothing that arrives meanwhile is heeded, heartbeats

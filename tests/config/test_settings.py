@@ -11,7 +11,7 @@ import pytest
 from raftkv.config import BATCH_BYTES_MAX, Settings, split_address
 from raftkv.errors import ConfigurationError
 from raftkv.kv.limits import Limits
-from raftkv.peer.handshake import MESSAGE_BYTES_MAX
+from raftkv.peer.grpc_options import MESSAGE_BYTES_MAX
 from raftkv.peer.outbox import CONTROL_BYTES_MAX
 from raftkv.raft.entry import Address
 

@@ -1,4 +1,4 @@
-"""The cluster of docker-compose.yml as a project of its own, struck and healed from outside."""
+"""The cluster of docker-compose.yml as a project of its own, with faults injected from outside."""
 
 from __future__ import annotations
 

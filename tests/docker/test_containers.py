@@ -1,4 +1,4 @@
-"""The containers of docker-compose.yml, really built and started, stopped, killed and cut off."""
+"""The containers of docker-compose.yml: built, started, stopped, killed and partitioned."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def check_nothing_lost(cluster: ComposeCluster, writers: Writers) -> None:
             assert not lost(writers, await stored(client)), f"at node {node_id}"
 
 
-async def test_nothing_acknowledged_is_lost_when_leaders_are_stopped_killed_and_cut_off(
+async def test_no_acknowledged_write_is_lost_when_leaders_are_stopped_killed_and_partitioned(
     cluster: ComposeCluster,
 ) -> None:
     await cluster.ready()
@@ -97,7 +97,7 @@ async def test_a_container_has_no_privileges_and_is_open_to_this_machine_only(
         assert published == ["127.0.0.1"]
 
 
-async def test_a_running_cluster_becomes_five_that_bear_two_failures_and_not_three(
+async def test_a_cluster_grown_to_five_nodes_tolerates_two_failures_and_not_three(
     cluster: ComposeCluster,
 ) -> None:
     await cluster.ready()

@@ -62,7 +62,7 @@ def faults_of(store: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-async def test_containers_are_killed_paused_and_cut_off_and_a_second_run_starts_afresh(
+async def test_containers_are_killed_paused_and_partitioned_and_a_second_run_starts_clean(
     cluster: ComposeCluster, tmp_path: Path
 ) -> None:
     await cluster.ready()

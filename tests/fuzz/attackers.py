@@ -80,7 +80,7 @@ def _of_frames(name: str) -> Callable[[Random, str], Awaitable[str | None]]:
 
 
 class Attackers:
-    """Run until the process is ended; tells in `account` what was done."""
+    """Run until the process is ended; counts in `account` what was done."""
 
     def __init__(self, seed: int, targets: Sequence[Target], account: Path) -> None:
         self._seed = seed

@@ -14,8 +14,16 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from raftkv.peer.handshake import CHANNEL_OPTIONS, HELLO_KEY, PeerIdentity, hello
-from raftkv.peer.introduction import NotIntroduced, is_admitted, prove
+from raftkv.peer.grpc_options import CHANNEL_OPTIONS
+from raftkv.peer.handshake import (
+    HELLO_KEY,
+    Credentials,
+    HandshakeFailed,
+    PeerIdentity,
+    encode_hello,
+    is_admitted,
+    prove,
+)
 from raftkv.peer.secret import ClusterSecret
 from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2, peer_pb2
@@ -155,7 +163,7 @@ class Stranger:
         self._client_addresses = client_addresses
 
     async def unfounded_hello(self, rng: Random, address: str) -> str | None:
-        """Metadata that is no Hello, or one of nobody."""
+        """Metadata that is no Hello, or a Hello without a caller."""
         said = message_or_not(rng, peer_pb2.Hello.DESCRIPTOR)[:8_000]
         method = rng.choice(PEER_METHODS)
         async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
@@ -175,14 +183,14 @@ class Stranger:
         method = rng.choice(PEER_METHODS)
         secret = ClusterSecret()
         async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
-            introduction = hello(identity, header.node_id, rng.choice((0, 1, 1 << 40)))
+            hello = encode_hello(identity, header.node_id, rng.choice((0, 1, 1 << 40)))
             call = channel.stream_stream(path_of(method), None, None)(
-                None, metadata=((HELLO_KEY, introduction),), timeout=CALL_S_MAX
+                None, metadata=((HELLO_KEY, hello),), timeout=CALL_S_MAX
             )
             with contextlib.suppress(
-                grpc.aio.AioRpcError, asyncio.InvalidStateError, NotIntroduced
+                grpc.aio.AioRpcError, asyncio.InvalidStateError, HandshakeFailed
             ):
-                proof = await prove(call.read, introduction, header.node_id, identity, secret)
+                proof = await prove(call.read, hello, header.node_id, Credentials(identity, secret))
                 first = _of_term(random_message(rng, method.input_type), header.term)
                 first.proof = proof  # type: ignore[attr-defined]
                 await call.write(first.SerializeToString())

@@ -1,4 +1,4 @@
-"""A cluster under attack, a client that wants to be served meanwhile, and what is found wrong."""
+"""A cluster under attack, a client that must be served meanwhile, and the problems found."""
 
 from __future__ import annotations
 

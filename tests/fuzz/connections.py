@@ -1,4 +1,4 @@
-"""A client's end of an HTTP/2 connection that sends what it is told, in whatever state it is."""
+"""A client's end of an HTTP/2 connection that sends any frame in any state."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def headers_of(path: str, *more: tuple[str, str]) -> list[tuple[str, str]]:
 
 
 def grpc_message(data: bytes, said_bytes: int | None = None) -> bytes:
-    """Framed as gRPC does, which says how long a message is before it comes."""
+    """Framed as gRPC frames a message, with its length in front."""
     return struct.pack(">BI", 0, len(data) if said_bytes is None else said_bytes) + data
 
 
 class Connection:
-    """Sends frames as it is told. What comes is dropped, but for what keeps the connection open."""
+    """Sends any frames. Received frames are dropped, except for those that need a reply."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer

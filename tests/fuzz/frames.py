@@ -205,7 +205,7 @@ async def large_messages_sent_by_half(rng: Random, address: str) -> None:
 
 @attack
 async def answers_never_read(rng: Random, address: str) -> None:
-    """No window for what is answered, or nobody who empties the socket."""
+    """No window for replies, or a socket that is never read."""
     settings, deaf = rng.choice((({4: 0}, False), ({4: 1}, False), ({4: 2**31 - 1}, True)))
     async with connected(address, settings=settings, deaf=deaf) as connection:
         if deaf:

@@ -34,7 +34,7 @@ _NUMBERS: dict[int, tuple[int, ...]] = {
     FieldDescriptor.TYPE_INT32: _SIGNED_32,
     FieldDescriptor.TYPE_SINT32: _SIGNED_32,
     FieldDescriptor.TYPE_SFIXED32: _SIGNED_32,
-    FieldDescriptor.TYPE_ENUM: _SIGNED_32,  # of proto3: whoever reads it may meet any number
+    FieldDescriptor.TYPE_ENUM: _SIGNED_32,  # proto3 enums are open: any number is valid
     FieldDescriptor.TYPE_UINT32: _UNSIGNED_32,
     FieldDescriptor.TYPE_FIXED32: _UNSIGNED_32,
 }

@@ -1,4 +1,4 @@
-"""The messages of the fuzzer are what they are said to be, and the same for the same seed."""
+"""The fuzzer's messages: their kinds, and that a seed reproduces them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_method_gets_the_same_requests_from_the_same_seed(method: MethodDe
 
 
 @pytest.mark.parametrize("method", [*METHODS, *PEER_METHODS], ids=path_of)
-def test_random_messages_can_be_read_and_mutated_ones_often_not(method: MethodDescriptor) -> None:
+def test_random_messages_parse_and_mutated_ones_often_do_not(method: MethodDescriptor) -> None:
     kind = GetMessageClass(method.input_type)
     unread = 0
     for seed in range(50):
@@ -37,7 +37,7 @@ def test_random_messages_can_be_read_and_mutated_ones_often_not(method: MethodDe
     assert 5 < unread < 50
 
 
-def test_what_would_change_the_membership_is_sent_unreadable() -> None:
+def test_requests_that_would_change_the_membership_are_sent_malformed() -> None:
     changing = [method for method in METHODS if method.name in CHANGING]
     assert len(changing) == len(CHANGING)
     for method in changing:

@@ -12,14 +12,14 @@ from unittest.mock import Mock
 
 import pytest
 
-from jepsen_lite import running
-from jepsen_lite.setup import Setup
+from jepsen_lite import run
+from jepsen_lite.clients.protocol import KvClient
+from jepsen_lite.db.base import Database
+from jepsen_lite.options import RunOptions
 from jepsen_lite.store import RunDirectory
-from jepsen_lite.systems.base import System
-from raftkv.client.client import Client
 
 
-class Idle(System):
+class Idle(Database):
     """One node that is always well. Whom its clients talk to, the test has to say."""
 
     name = "idle"
@@ -32,7 +32,7 @@ class Idle(System):
 
     async def stop(self) -> None: ...
 
-    async def connect(self, node: str = "") -> Client:
+    async def connect(self, node: str = "") -> KvClient:
         raise NotImplementedError
 
     async def leader(self) -> str:
@@ -46,7 +46,11 @@ class Idle(System):
 
 
 async def run_on_virtual_time(
-    setup: Setup, system: System, path: Path, monkeypatch: pytest.MonkeyPatch, progress: Any = None
+    setup: RunOptions,
+    system: Database,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    progress: Any = None,
 ) -> RunDirectory:
     """Carry it out; returns where it is written down."""
     loop, looks = asyncio.get_running_loop(), itertools.count()
@@ -55,7 +59,7 @@ async def run_on_virtual_time(
         # A look takes a moment: who was told to wait for less than that need not look for ever.
         return round(loop.time() * 1e9) + 1_000 * next(looks)
 
-    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic_ns=monotonic_ns))
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic_ns=monotonic_ns))
     directory = RunDirectory(path)
-    await running.Run(setup, system, directory, [], progress or Mock()).execute()
+    await run.Run(setup, system, directory, [], progress or Mock()).execute()
     return directory

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from jepsen_lite.nemesis.base import Fault
-from jepsen_lite.nemesis.clocks import Clock
-from jepsen_lite.systems.local import LocalCluster
+from jepsen_lite.db.local import LocalCluster
+from jepsen_lite.faults.kinds import WallClockJump, WallClockRate
+from jepsen_lite.nemesis.clocks import ClockNemesis
 from raftkv.client.client import Client
 
 pytestmark = pytest.mark.cluster
@@ -92,7 +92,7 @@ class Tellers(LocalCluster):
 
 
 @asynccontextmanager
-async def telling(directory: Path, clock: Clock) -> AsyncIterator[Tellers]:
+async def telling(directory: Path, clock: ClockNemesis) -> AsyncIterator[Tellers]:
     tellers = Tellers(directory)
     clock.prepare(tellers)
     server = tellers.servers["node-1"]
@@ -111,52 +111,52 @@ async def soon(holds: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    clock = Clock()
+def clock() -> ClockNemesis:
+    clock = ClockNemesis()
     if lacks := clock.missing():
         pytest.skip(lacks)
     return clock
 
 
-def test_a_jump_is_seen_by_the_process_and_taken_back(clock: Clock, tmp_path: Path) -> None:
+def test_a_jump_is_seen_by_the_process_and_taken_back(clock: ClockNemesis, tmp_path: Path) -> None:
     async def go() -> None:
         async with telling(tmp_path, clock) as tellers:
             assert abs(tellers.off_s()) < 0.5
-            strike = await clock.strike(tellers, Fault("clock", (0,), "jump", -3600))
-            assert strike.detail == "jump -3600 s"
+            active = await clock.inject(tellers, WallClockJump(0, 0, "0", -3600))
+            assert active.detail == "jump -3600 s"
             await soon(lambda: abs(tellers.off_s() + 3600) < 0.5)
             # What was written while the fault lasted can't be told more precisely than that.
-            assert "its log was about -359" in await strike.undo()
+            assert "its log was about -359" in await active.undo()
             await soon(lambda: abs(tellers.off_s()) < 0.5)
 
     asyncio.run(go())
 
 
-def test_a_rate_is_seen_by_the_process_and_taken_back(clock: Clock, tmp_path: Path) -> None:
+def test_a_rate_is_seen_by_the_process_and_taken_back(clock: ClockNemesis, tmp_path: Path) -> None:
     async def go() -> None:
         async with telling(tmp_path, clock) as tellers:
-            strike = await clock.strike(tellers, Fault("clock", (0,), "rate", 2.0))
+            active = await clock.inject(tellers, WallClockRate(0, 0, "0", 2.0))
             await soon(lambda: abs(tellers.rate() - 2) < 0.2)
-            await strike.undo()
+            await active.undo()
             await soon(lambda: abs(tellers.rate() - 1) < 0.1 and abs(tellers.off_s()) < 0.5)
 
     asyncio.run(go())
 
 
 def test_a_fault_that_is_over_at_once_lasts_until_the_process_has_seen_it(
-    clock: Clock, tmp_path: Path
+    clock: ClockNemesis, tmp_path: Path
 ) -> None:
     async def go() -> None:
         async with telling(tmp_path, clock) as tellers:
             for _ in range(3):
-                strike = await clock.strike(tellers, Fault("clock", (0,), "jump", 60))
-                assert "s off" in await strike.undo()
+                active = await clock.inject(tellers, WallClockJump(0, 0, "0", 60))
+                assert "s off" in await active.undo()
                 await soon(lambda: abs(tellers.off_s()) < 0.5)
 
     asyncio.run(go())
 
 
-def test_waiting_takes_as_long_as_without_it(clock: Clock, tmp_path: Path) -> None:
+def test_waiting_takes_as_long_as_without_it(clock: ClockNemesis, tmp_path: Path) -> None:
     tellers = Tellers(tmp_path)
     clock.prepare(tellers)
     waited = subprocess.run(

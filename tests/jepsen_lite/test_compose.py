@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from jepsen_lite.nemesis.networks import pairs_of
-from jepsen_lite.systems.base import SystemFailed
-from jepsen_lite.systems.compose import Compose, Container, Found, fewest_ends, why_not
-from jepsen_lite.systems.existing import OUR_KEYS
+from jepsen_lite.db.base import DatabaseFailed
+from jepsen_lite.db.compose import ComposeCluster, Container, Found, fewest_ends, why_not
+from jepsen_lite.db.existing import WORKLOAD_PREFIXES
+from jepsen_lite.faults.kinds import Isolate, Split
+from jepsen_lite.nemesis.network import pairs_of
 from jepsen_lite.workloads.catalogue import WORKLOADS
 
 NODES = ("node-1", "node-2", "node-3")
@@ -95,32 +96,32 @@ async def test_a_container_that_can_not_be_mended_keeps_no_other_from_being_mend
 ) -> None:
     script = f'echo "$@" >> {tmp_path}/told; case "$*" in "unpause one") exit 1;; esac'
     docker_that(tmp_path, monkeypatch, script)
-    system = Compose(2)
+    system = ComposeCluster(2)
     system._containers = {name: Container(name, Found(name, "", {})) for name in ("one", "two")}
     for each in system._containers.values():
         await each.pause()
-    with pytest.raises(SystemFailed, match="unpause one"):
+    with pytest.raises(DatabaseFailed, match="unpause one"):
         await system.stop()
     assert "unpause two" in (tmp_path / "told").read_text()
 
 
 @pytest.mark.parametrize(
-    ("how", "chosen", "off"),
+    ("partition", "off"),
     [
-        ("one", ["node-2"], {"node-2"}),
-        ("one and clients", ["node-3"], {"node-3"}),
-        ("mute", ["node-1"], {"node-1"}),
-        ("halves", ["node-3", "node-1", "node-2"], {"node-3"}),
+        (Isolate(0, 0, "node-2", True, True, clients_too=False), {"node-2"}),
+        (Isolate(0, 0, "node-3", True, True, clients_too=True), {"node-3"}),
+        (Isolate(0, 0, "node-1", False, True, clients_too=False), {"node-1"}),
+        (Split(0, 0, ("node-3",), "", one_way=False), {"node-3"}),
     ],
 )
 def test_as_few_nodes_lose_their_network_as_cut_all_the_ways(
-    how: str, chosen: list[str], off: set[str]
+    partition: Isolate | Split, off: set[str]
 ) -> None:
-    assert set(fewest_ends(pairs_of(how, chosen, NODES), NODES)) == off
+    assert set(fewest_ends(pairs_of(partition, NODES), NODES)) == off
 
 
 @pytest.mark.parametrize("name", ["register", "set", "counter", "session", "staleness"])
 def test_what_earlier_runs_have_left_is_known_by_its_keys(name: str) -> None:
     workload, rng = WORKLOADS[name](), Random(1)
     drawn = [workload.next(rng, seat) for seat in range(5) for _ in range(20)]
-    assert all(key.startswith(OUR_KEYS) for key in {each.key for each in drawn})
+    assert all(key.startswith(WORKLOAD_PREFIXES) for key in {each.key for each in drawn})

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from jepsen_lite.db.base import NoEffect
+from jepsen_lite.db.processes import Server
+from jepsen_lite.db.raftkv import RaftkvCluster
+from jepsen_lite.faults.kinds import LOG, BitFlip, FullDisk
 from jepsen_lite.nemesis import disks
-from jepsen_lite.nemesis.base import Fault, Nemesis
-from jepsen_lite.nemesis.disks import BitFlip, FullDisk
-from jepsen_lite.systems.base import NoEffect
-from jepsen_lite.systems.processes import Server
-from jepsen_lite.systems.raftkv import Raftkv
+from jepsen_lite.nemesis.base import Nemesis
+from jepsen_lite.nemesis.disks import BitFlipNemesis, FullDiskNemesis
 
 REFUSES = ["sh", "-c", "exit 7"]
 FAILS_A_SAFETY_CHECK = ["sh", "-c", "exit 8"]
@@ -21,7 +22,7 @@ LIVES = ["sleep", "100"]
 SOON_S = 10.0
 
 
-class Replaced(Raftkv):
+class Replaced(RaftkvCluster):
     """One node, which is always ready, and whose replacement is no work."""
 
     async def not_ready(self) -> Mapping[str, str]:
@@ -50,9 +51,10 @@ async def broken(
     await server.start()
     server.command = then
     try:
-        strike = await nemesis.strike(system, Fault(nemesis.name, (0,), "log", 0.5))
+        fault = FullDisk(0, 0, "0") if nemesis.name == "full-disk" else BitFlip(0, 0, "0", LOG, 0.5)
+        active = await nemesis.inject(system, fault)
         await meanwhile(server)
-        return await strike.undo(), system.died()
+        return await active.undo(), system.died()
     finally:
         await server.kill()
 
@@ -69,7 +71,9 @@ async def restarted(server: Server) -> None:
 
 
 def test_a_node_that_refuses_its_damaged_disk_has_met_the_damage(tmp_path: Path) -> None:
-    said, died = asyncio.run(broken(BitFlip(), tmp_path, REFUSES, lambda each: each.ended(SOON_S)))
+    said, died = asyncio.run(
+        broken(BitFlipNemesis(), tmp_path, REFUSES, lambda each: each.ended(SOON_S))
+    )
     assert "it refused its disk (code 7); another replaced it" in said
     assert died == []
 
@@ -79,14 +83,14 @@ def test_a_node_that_has_not_refused_its_damaged_disk_has_not_met_the_damage(
     tmp_path: Path, meanwhile: Callable[[Server], Awaitable[object]]
 ) -> None:
     with pytest.raises(NoEffect, match="has not met the damage; another replaced it"):
-        asyncio.run(broken(BitFlip(), tmp_path, LIVES, meanwhile))
+        asyncio.run(broken(BitFlipNemesis(), tmp_path, LIVES, meanwhile))
 
 
 def test_a_node_that_stops_on_a_full_disk_has_an_excuse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disks, "_fill", Path.touch)
-    said, died = asyncio.run(broken(FullDisk(), tmp_path, REFUSES, restarted))
+    said, died = asyncio.run(broken(FullDiskNemesis(), tmp_path, REFUSES, restarted))
     assert "it had stopped" in said
     assert died == []
 
@@ -96,10 +100,12 @@ def test_a_node_that_another_fault_has_killed_has_not_stopped_on_its_full_disk(
 ) -> None:
     monkeypatch.setattr(disks, "_fill", Path.touch)
     with pytest.raises(NoEffect, match="wrote too little"):
-        asyncio.run(broken(FullDisk(), tmp_path, LIVES, Server.kill))
+        asyncio.run(broken(FullDiskNemesis(), tmp_path, LIVES, Server.kill))
 
 
-@pytest.mark.parametrize("nemesis", [FullDisk(), BitFlip()], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "nemesis", [FullDiskNemesis(), BitFlipNemesis()], ids=lambda each: each.name
+)
 def test_a_safety_check_that_fails_is_not_excused_by_a_bad_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nemesis: Nemesis
 ) -> None:

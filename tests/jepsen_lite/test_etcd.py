@@ -16,12 +16,12 @@ import grpc
 import pytest
 
 from jepsen_lite.checkers import lock
+from jepsen_lite.clients.protocol import LOCK_NOT_ACQUIRED, OperationError
 from jepsen_lite.history import History
-from jepsen_lite.performing import Recorder
+from jepsen_lite.recorder import Recorder
 from jepsen_lite.verdicts import Validity
 from jepsen_lite.workloads.base import Invocation
-from jepsen_lite.workloads.locks import TTL_S, Locks
-from raftkv.errors import LockNotAcquired
+from jepsen_lite.workloads.locks import TTL_S, LockWorkload
 
 pytestmark = [
     pytest.mark.cluster,
@@ -36,9 +36,9 @@ SOON_S = 10.0
 @asynccontextmanager
 async def etcd(directory: Path) -> AsyncIterator[Any]:
     """One node."""
-    from jepsen_lite.systems.etcd import Etcd
+    from jepsen_lite.db.etcd import EtcdCluster
 
-    system = Etcd(directory / "data", directory / "logs", 1)
+    system = EtcdCluster(directory / "data", directory / "logs", 1)
     try:
         await system.start()
         yield system
@@ -50,15 +50,16 @@ def test_a_lock_has_one_holder_who_keeps_it_by_renewing_and_gives_it_on(tmp_path
     async def go() -> None:
         async with etcd(tmp_path) as system:
             clients = [await system.connect() for _ in range(2)]
-            one, other = (client.lock("lock", ttl=TTL_S) for client in clients)
-            await one.acquire(timeout=SOON_S)
+            one, other = (client.locks.lock("lock", TTL_S) for client in clients)
+            await one.acquire(SOON_S)
             until_s = time.monotonic() + 2 * TTL_S
             while time.monotonic() < until_s:
-                with pytest.raises(LockNotAcquired):
-                    await other.acquire(timeout=SHORT_S)
+                with pytest.raises(OperationError) as refused:
+                    await other.acquire(SHORT_S)
+                assert refused.value.reason == LOCK_NOT_ACQUIRED
             token = one.token
             assert await one.release()
-            await other.acquire(timeout=SOON_S)
+            await other.acquire(SOON_S)
             assert other.token > token
             assert not await one.release()
             for client in clients:
@@ -78,7 +79,7 @@ def test_a_lock_has_one_holder_who_keeps_it_by_renewing_and_gives_it_on(tmp_path
 def test_time_has_run_out_whoever_notices_first(
     code: grpc.StatusCode, details: str, late: bool
 ) -> None:
-    from jepsen_lite.systems.etcd_locks import is_late
+    from jepsen_lite.clients.etcd_locks import is_late
 
     none = grpc.aio.Metadata()
     assert is_late(grpc.aio.AioRpcError(code, none, none, details)) is late
@@ -88,9 +89,9 @@ def test_a_holder_that_can_not_renew_says_so_before_its_lease_has_ended(tmp_path
     async def go() -> None:
         async with etcd(tmp_path) as system:
             client = await system.connect()
-            held, lost = client.lock("lock", ttl=TTL_S), asyncio.Event()
+            held, lost = client.locks.lock("lock", TTL_S), asyncio.Event()
             held.on_lost(lost.set)
-            await held.acquire(timeout=SOON_S)
+            await held.acquire(SOON_S)
             await system.machines["node-1"].pause()
             began = time.monotonic()
             await asyncio.wait_for(lost.wait(), SOON_S)
@@ -105,7 +106,7 @@ def test_a_holder_that_can_not_renew_says_so_before_its_lease_has_ended(tmp_path
 def test_the_checker_accuses_a_holder_that_never_finds_out(
     careless: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jepsen_lite.systems.etcd_locks import EtcdLock
+    from jepsen_lite.clients.etcd_locks import EtcdLock
 
     async def never(*_: Any) -> None:
         """Renew nothing."""
@@ -116,13 +117,13 @@ def test_the_checker_accuses_a_holder_that_never_finds_out(
 
     async def go() -> History:
         history, times = History(), itertools.count()
-        recorder, workload = Recorder(history, lambda: next(times)), Locks()
+        recorder, workload = Recorder(history, lambda: next(times)), LockWorkload()
         async with etcd(tmp_path) as system:
             clients = [await system.connect() for _ in range(2)]
 
-            async def acquire(seat: int) -> None:
+            async def acquire(worker: int) -> None:
                 asked = Invocation("acquire", "lock/a")
-                await recorder.perform(clients[seat], seat, workload, asked, SOON_S)
+                await recorder.perform(clients[worker], worker, workload, asked, SOON_S)
 
             await acquire(0)
             until_s = time.monotonic() + 2 * TTL_S

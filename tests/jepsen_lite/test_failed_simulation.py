@@ -14,16 +14,16 @@ import pytest
 from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
+from jepsen_lite.faults.kinds import Isolate
 from jepsen_lite.history import Event, History, Kind
 from jepsen_lite.mutants.catalogue import MUTANTS
-from jepsen_lite.report import write
+from jepsen_lite.report.files import write
 from jepsen_lite.report.record import read
-from jepsen_lite.sim.causality import TracedMessage, trace
-from jepsen_lite.sim.faults import Isolate
-from jepsen_lite.sim.keeping import keep
+from jepsen_lite.sim.artifacts import keep
+from jepsen_lite.sim.net.causality import TracedMessage, trace
+from jepsen_lite.sim.net.traffic import SentFrame, Traffic, TrafficEvent, TrafficEventKind
 from jepsen_lite.sim.run import Outcome, run
 from jepsen_lite.sim.scenarios import SCENARIOS
-from jepsen_lite.sim.traffic import Happening, Sending, Traffic, What
 from jepsen_lite.sim.world import World
 from raftkv.clocks import VectorTime
 from raftkv.peer.codec import encode_frame
@@ -54,11 +54,11 @@ class Wire:
         self.world = World(1)
         self.traffic = Traffic(self.world, events_max)
 
-    def send(self, sender: str, recipient: str, data: bytes = HEARTBEAT) -> Sending:
+    def send(self, sender: str, recipient: str, data: bytes = HEARTBEAT) -> SentFrame:
         self.world.now_s += 1.0
         return self.traffic.send(sender, recipient, data)
 
-    def receive(self, sending: Sending) -> None:
+    def receive(self, sending: SentFrame) -> None:
         self.world.now_s += 1.0
         self.traffic.receive(sending)
 
@@ -139,17 +139,17 @@ def test_a_record_whose_beginning_is_forgotten_orders_what_is_left() -> None:
     assert first.clock.happened_before(second.clock)
 
 
-def reachable(happenings: list[Happening]) -> dict[int, set[int]]:
+def reachable(happenings: list[TrafficEvent]) -> dict[int, set[int]]:
     """From a sending to those that it may have caused, found by following every path."""
-    local: dict[str, list[Happening]] = {}
+    local: dict[str, list[TrafficEvent]] = {}
     for each in happenings:
-        if each.what is not What.LOST:
+        if each.what is not TrafficEventKind.LOST:
             sending = each.sending
-            host = sending.sender if each.what is What.SENT else sending.recipient
+            host = sending.sender if each.what is TrafficEventKind.SENT else sending.recipient
             local.setdefault(host, []).append(each)
     after: dict[int, set[int]] = {}
     for each in reversed(happenings):
-        if each.what is not What.SENT:
+        if each.what is not TrafficEventKind.SENT:
             continue
         found: set[int] = set()
         places = [
@@ -160,22 +160,22 @@ def reachable(happenings: list[Happening]) -> dict[int, set[int]]:
         ]
         for host, position in places:
             for event in local[host][position + 1 :]:
-                if event.what is What.SENT:
+                if event.what is TrafficEventKind.SENT:
                     found |= {event.sending.number} | after[event.sending.number]
         after[each.sending.number] = found
     return after
 
 
 def test_one_sending_precedes_another_exactly_if_its_clock_is_less(failed: Outcome) -> None:
-    def alone(sending: Sending) -> list[TracedMessage]:
-        return list(trace([Happening(0.0, What.SENT, sending)]))
+    def alone(sending: SentFrame) -> list[TracedMessage]:
+        return list(trace([TrafficEvent(0.0, TrafficEventKind.SENT, sending)]))
 
     # A frame may hold nothing that is traced.
     happenings = [each for each in list(failed.happenings)[-400:] if alone(each.sending)]
     messages = iter(trace(happenings))
     last: dict[int, TracedMessage] = {}
     for each in happenings:
-        if each.what is What.SENT:
+        if each.what is TrafficEventKind.SENT:
             last[each.sending.number] = [next(messages) for _ in alone(each.sending)][-1]
     after = reachable(happenings)
     for (one, first), (other, second) in itertools.permutations(last.items(), 2):
@@ -194,7 +194,7 @@ def test_a_failed_run_leaves_a_directory_with_all_its_parts(
     assert "leader completeness" in record.findings[0].problems[0].text
     assert [each.checker for each in record.findings] == ["invariants", "statistics"]
     assert record.failed_ns == max(each.received_ns or 0 for each in record.messages)
-    assert {each.name for each in record.faults} == {"Relay", "RelayedCut"}
+    assert {each.name for each in record.faults} == {"RollingFault", "RollingIsolation"}
     assert {each.node for each in record.log} == {"node-1", "node-2", "node-3"}
     assert all(each.time_ns is not None for each in record.log)
     assert record.test["seed"] == 1
@@ -213,16 +213,19 @@ def test_the_diagram_ends_with_what_broke_and_tells_repetitions_once(
         for text in ("leader completeness: node", "RequestVoteReply yes t4")
     )
     assert broke > vote
-    assert "RelayedCut node-2 begins" in diagram
+    assert "RollingIsolation node-2 begins" in diagram
     assert re.search("Heartbeat t[0-9]+ i[0-9]+ \N{MULTIPLICATION SIGN}[0-9]+<", diagram)
 
 
 def test_a_cut_loses_what_crosses_it_and_nothing_else(failed: Outcome) -> None:
-    cuts = [each for each in failed.blows if each.name == "RelayedCut"]
+    cuts = [each for each in failed.fault_records if each.name == "RollingIsolation"]
     lost = 0
     for message in trace(failed.happenings):
         crossed = [
-            (cut.began_s + TURN_S, cut.ended_s or failed.simulated_s - TURN_S)
+            (
+                cut.began_ns / 1e9 + TURN_S,
+                cut.ended_ns / 1e9 if cut.ended_ns else failed.simulated_s - TURN_S,
+            )
             for cut in cuts
             if cut.target in (message.sender, message.recipient)
         ]
@@ -240,17 +243,17 @@ def test_a_run_that_holds_keeps_no_messages() -> None:
     outcome = run(SCENARIOS["relays"](1))
     assert not outcome.problems
     assert outcome.happenings == ()
-    assert all(each.ended_s is not None for each in outcome.blows)
+    assert all(each.ended_ns is not None for each in outcome.fault_records)
 
 
-def test_a_blow_names_the_leader_whom_it_met() -> None:
+def test_a_fault_record_names_the_leader_that_was_the_target() -> None:
     plan = SCENARIOS["relays"](1)
     isolate = Isolate(2.0, 1.0, "leader", deaf=True, mute=True, clients_too=False)
     outcome = run(replace(plan, schedule=(isolate,)))
-    (blow,) = outcome.blows
-    assert blow.target.startswith("node-")
-    assert blow.ended_s == pytest.approx(blow.began_s + 1.0)
-    assert blow.to_json()["took_effect"] is True
+    (record,) = outcome.fault_records
+    assert record.target.startswith("node-")
+    assert record.ended_ns == pytest.approx(record.began_ns + 1_000_000_000)
+    assert record.to_json()["took_effect"] is True
 
 
 def test_the_command_prints_where_the_report_of_a_failure_is(tmp_path: Path) -> None:

@@ -9,11 +9,9 @@ import pytest
 
 from jepsen_lite.generators import (
     Answer,
-    Asker,
-    Each,
-    EachSeat,
+    EachOnce,
+    EachWorker,
     Generator,
-    Hold,
     Limit,
     Load,
     Mix,
@@ -24,11 +22,13 @@ from jepsen_lite.generators import (
     TimeLimit,
     Todo,
     Wait,
+    WaitUntil,
+    WorkerContext,
 )
 from jepsen_lite.workloads.base import Invocation, Workload
-from jepsen_lite.workloads.counter import Counter
-from jepsen_lite.workloads.register import Register
-from jepsen_lite.workloads.sets import GrowingSet
+from jepsen_lite.workloads.counter import CounterWorkload
+from jepsen_lite.workloads.register import RegisterWorkload
+from jepsen_lite.workloads.sets import SetWorkload
 
 
 def asked(generator: Generator, seconds: float, seed: int = 1, busy: int = 0) -> list[Answer]:
@@ -36,7 +36,7 @@ def asked(generator: Generator, seconds: float, seed: int = 1, busy: int = 0) ->
     answers: list[Answer] = []
     now_s, rng = 0.0, Random(seed)
     while now_s < seconds:
-        answer = generator.next(Asker(0, now_s, rng, busy))
+        answer = generator.next(WorkerContext(0, now_s, rng, busy))
         if answer is None:
             break
         if isinstance(answer, Wait):
@@ -47,7 +47,7 @@ def asked(generator: Generator, seconds: float, seed: int = 1, busy: int = 0) ->
 
 
 def mix() -> Mix:
-    workloads: list[Workload] = [Register(), Counter(), GrowingSet()]
+    workloads: list[Workload] = [RegisterWorkload(), CounterWorkload(), SetWorkload()]
     return Mix([(Load(each), 1.0) for each in workloads])
 
 
@@ -68,8 +68,8 @@ def test_a_rate_is_kept_over_time(kind: type[Rate]) -> None:
 
 def test_a_rate_does_not_catch_up_after_a_stall() -> None:
     rate, rng = Rate(mix(), 10), Random(1)
-    assert isinstance(rate.next(Asker(0, 0.0, rng)), Todo)
-    told = [rate.next(Asker(0, 60.0, rng)) for _ in range(5)]
+    assert isinstance(rate.next(WorkerContext(0, 0.0, rng)), Todo)
+    told = [rate.next(WorkerContext(0, 60.0, rng)) for _ in range(5)]
     assert sum(isinstance(each, Todo) for each in told) <= 2
 
 
@@ -81,15 +81,15 @@ def test_limits_end_what_goes_on_for_ever() -> None:
 def test_a_phase_begins_when_nobody_is_busy_with_the_one_before() -> None:
     phases = Phases([Limit(mix(), 1), Limit(mix(), 1)])
     rng = Random(1)
-    assert isinstance(phases.next(Asker(0, 0.0, rng)), Todo)
-    assert isinstance(phases.next(Asker(1, 0.0, rng, busy=1)), Wait)
-    assert isinstance(phases.next(Asker(1, 0.0, rng)), Todo)
-    assert phases.next(Asker(0, 0.0, rng)) is None
+    assert isinstance(phases.next(WorkerContext(0, 0.0, rng)), Todo)
+    assert isinstance(phases.next(WorkerContext(1, 0.0, rng, busy=1)), Wait)
+    assert isinstance(phases.next(WorkerContext(1, 0.0, rng)), Todo)
+    assert phases.next(WorkerContext(0, 0.0, rng)) is None
 
 
 def test_nothing_is_done_while_it_is_held_back() -> None:
     open_now = False
-    hold, asker = Hold(lambda: open_now), Asker(0, 0.0, Random(1))
+    hold, asker = WaitUntil(lambda: open_now), WorkerContext(0, 0.0, Random(1))
     assert isinstance(hold.next(asker), Wait)
     open_now = True
     assert hold.next(asker) is None
@@ -97,13 +97,13 @@ def test_nothing_is_done_while_it_is_held_back() -> None:
 
 def test_what_must_succeed_is_drawn_up_when_its_time_has_come() -> None:
     calls = []
-    register = Register()
+    register = RegisterWorkload()
 
     def draw_up() -> list[tuple[Workload, Invocation]]:
         calls.append(1)
         return [(register, Invocation("read", "a")), (register, Invocation("read", "b"))]
 
-    each = Each(draw_up)
+    each = EachOnce(draw_up)
     assert not calls
     told = [cast(Todo, answer) for answer in asked(each, 1.0)]
     assert [todo.invocation.key for todo in told] == ["a", "b"]
@@ -111,16 +111,16 @@ def test_what_must_succeed_is_drawn_up_when_its_time_has_come() -> None:
     assert len(calls) == 1
 
 
-def test_each_seat_ends_what_it_holds_itself() -> None:
-    def draw_up(seat: int) -> list[Todo]:
-        return [Todo(Register(), Invocation("read", f"of {seat}"))] if seat == 1 else []
+def test_each_worker_releases_what_it_holds_itself() -> None:
+    def draw_up(worker: int) -> list[Todo]:
+        return [Todo(RegisterWorkload(), Invocation("read", f"of {worker}"))] if worker == 1 else []
 
-    generator, rng = EachSeat(2, draw_up), Random(1)
-    assert isinstance(generator.next(Asker(0, 0.0, rng)), Wait)
-    told = generator.next(Asker(1, 0.0, rng))
+    generator, rng = EachWorker(2, draw_up), Random(1)
+    assert isinstance(generator.next(WorkerContext(0, 0.0, rng)), Wait)
+    told = generator.next(WorkerContext(1, 0.0, rng))
     assert isinstance(told, Todo)
     assert told.invocation.key == "of 1"
-    assert generator.next(Asker(0, 0.0, rng)) is None
+    assert generator.next(WorkerContext(0, 0.0, rng)) is None
 
 
 def test_a_key_is_used_so_often_and_then_replaced() -> None:

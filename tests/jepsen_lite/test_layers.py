@@ -33,3 +33,37 @@ def test_only_insiders_import_more_than_the_client() -> None:
 def test_checkers_know_no_system() -> None:
     found = {name for path in (PACKAGE / "checkers").rglob("*.py") for name in imported(path)}
     assert not {name for name in found if name.startswith("raftkv")}
+
+
+def test_only_adapters_and_databases_import_the_client_of_raftkv() -> None:
+    """Workloads, nemeses, generators and the recorder use the harness's own client protocol."""
+    may = {"clients", "db", *INSIDERS}
+    found = [
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in PACKAGE.rglob("*.py")
+        if path.relative_to(PACKAGE).parts[0] not in may
+        for name in imported(path)
+        if name == "raftkv" or name.startswith("raftkv.")
+    ]
+    assert found == []
+
+
+def test_no_class_name_is_defined_twice() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+
+
+def test_no_constructor_has_more_than_seven_parameters() -> None:
+    found = [
+        f"{path.relative_to(PACKAGE)}: {len(parameters)}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+        for parameters in [[*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs][1:]]
+        if len(parameters) > 7
+    ]
+    assert found == []

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from jepsen_lite.checkers.reading import answered, began_ns, ended_ns, told
-from jepsen_lite.sim.faults import Crash, Schedule
-from jepsen_lite.sim.network import Weather
+from jepsen_lite.checkers.operations import answered, began_ns, ended_ns, told
+from jepsen_lite.faults.kinds import Kill, NetworkConditions, Schedule
 from jepsen_lite.sim.run import Outcome, draw_plan, run
 from raftkv.node.clocks import ClusterClock
 
@@ -26,7 +25,7 @@ def outcome_of(seconds: float, schedule: Schedule = ()) -> Outcome:
         think_s=0.1,
         session_ttl_ms=5_000,
         clock_skew=0.03,
-        weather=Weather(),
+        conditions=NetworkConditions(),
         schedule=schedule,
         workloads=("register", "set", "lease"),
     )
@@ -35,7 +34,7 @@ def outcome_of(seconds: float, schedule: Schedule = ()) -> Outcome:
 
 def test_leases_outlive_an_outage_however_long_it_takes() -> None:
     outage_s = 25.0
-    outcome = outcome_of(30.0, (Crash(2.0, outage_s, NODES, power=True),))
+    outcome = outcome_of(30.0, (Kill(2.0, outage_s, NODES, power=True),))
     assert not outcome.problems
     operations = list(outcome.history.operations("lease"))
     granted_ns = {each.invocation.key: ended_ns(each) for each in answered(operations, "grant")}

@@ -11,8 +11,27 @@ from random import Random
 
 import pytest
 
-from jepsen_lite.sim.disk_losses import Loss, Replica, must_serve
-from jepsen_lite.sim.disk_schedule import (
+from jepsen_lite.faults.kinds import (
+    NEWEST,
+    TRIGGERING_NODE,
+    BitFlip,
+    Clone,
+    DiskFault,
+    EmptyDisk,
+    Fault,
+    ForeignCopy,
+    Kill,
+    MemberChange,
+    NetworkConditions,
+    OlderCopy,
+    Schedule,
+    Trigger,
+    TriggeredFault,
+)
+from jepsen_lite.sim.checks.disk_losses import Loss, Replica, must_serve
+from jepsen_lite.sim.checks.invariants import Invariants
+from jepsen_lite.sim.checks.violation import Violation
+from jepsen_lite.sim.injection.disk_schedule import (
     ANYWHERE,
     CHANGE_S,
     IN_CALM,
@@ -20,28 +39,10 @@ from jepsen_lite.sim.disk_schedule import (
     Draw,
     with_lost_disk,
 )
-from jepsen_lite.sim.faults import (
-    CAUGHT,
-    NEWEST,
-    Ambush,
-    Clone,
-    Crash,
-    DiskFault,
-    EmptyDisk,
-    Fault,
-    ForeignCopy,
-    OlderCopy,
-    Reconfigure,
-    Rot,
-    Schedule,
-    Trigger,
-)
-from jepsen_lite.sim.host import WatchedNode
-from jepsen_lite.sim.invariants import Invariants
-from jepsen_lite.sim.network import Network, Weather
+from jepsen_lite.sim.net.network import SimulatedNetwork
+from jepsen_lite.sim.nodes.host import CheckedNode
 from jepsen_lite.sim.run import Outcome, Plan, draw_plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
-from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from raftkv.errors import OutOfService
 from raftkv.raft.entry import Entry, EntryKind, HardState, Membership
@@ -65,9 +66,9 @@ LOST = [
     ForeignCopy(1.0, 0.3, "node-2", "node-3"),
     ForeignCopy(1.0, 0.3, "node-2", "node-3", AT_ONCE),
     OlderCopy(0.5, 3.0, "node-2", 0.3, restarted=False),
-    OlderCopy(0.5, 3.0, "node-2", 2.0, restarted=False, restarts=AT_ONCE),
+    OlderCopy(0.5, 3.0, "node-2", 2.0, restarted=False, power_cuts=AT_ONCE),
     OlderCopy(0.5, 3.0, "node-2", 0.3, restarted=True),
-    OlderCopy(0.5, 3.0, "node-2", 0.3, restarted=True, restarts=(("node-1", 2.5),)),
+    OlderCopy(0.5, 3.0, "node-2", 0.3, restarted=True, power_cuts=(("node-1", 2.5),)),
     Clone(1.0, 0.0, "node-2"),
     Clone(1.0, 0.0, "node-2", AT_ONCE),
     Clone(0.5, 3.0, "node-2"),
@@ -78,27 +79,27 @@ LOST = [
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each node whose disk was lost leaves service at its start."""
-    start = WatchedNode.start
+    start = CheckedNode.start
 
-    async def start_if_whole(self: WatchedNode) -> None:
+    async def start_if_whole(self: CheckedNode) -> None:
         if self._replica.loss is not None:
             raise OutOfService("this disk is not the one that the cluster knows")
         await start(self)
 
-    monkeypatch.setattr(WatchedNode, "start", start_if_whole)
+    monkeypatch.setattr(CheckedNode, "start", start_if_whole)
 
 
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each node whose disk was lost waits for ever at its start."""
-    start = WatchedNode.start
+    start = CheckedNode.start
 
-    async def start_if_whole(self: WatchedNode) -> None:
+    async def start_if_whole(self: CheckedNode) -> None:
         if self._replica.loss is not None:
             await asyncio.Event().wait()
         await start(self)
 
-    monkeypatch.setattr(WatchedNode, "start", start_if_whole)
+    monkeypatch.setattr(CheckedNode, "start", start_if_whole)
 
 
 def plan_of(*faults: Fault, seconds: float = 5.0, founding: Schedule = ()) -> Plan:
@@ -140,11 +141,11 @@ def test_a_cluster_whose_emptied_node_waits_holds_and_gets_a_new_node(fault: Dis
 
 
 @pytest.mark.usefixtures("refused")
-@pytest.mark.parametrize("restarts", [(), (("node-3", 0.1),), (("node-3", 2.5),)], ids=str)
+@pytest.mark.parametrize("power_cuts", [(), (("node-3", 0.1),), (("node-3", 2.5),)], ids=str)
 def test_a_cluster_that_has_lost_most_of_its_disks_passes_if_it_serves_nothing(
-    restarts: tuple[tuple[str, float], ...],
+    power_cuts: tuple[tuple[str, float], ...],
 ) -> None:
-    outcome = under(EmptyDisk(2.0, 0.3, ("node-1", "node-2"), restarts))
+    outcome = under(EmptyDisk(2.0, 0.3, ("node-1", "node-2"), power_cuts))
     assert outcome.faults == {"EmptyDisk": 1}
     assert not outcome.served
     assert outcome.members_changed == 0
@@ -155,25 +156,25 @@ def test_a_cluster_that_serves_without_most_of_its_disks_fails_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """This cluster has all its disks and serves; only the required outcome is another one."""
-    monkeypatch.setattr("jepsen_lite.sim.cluster.must_serve", lambda *_: False)
+    monkeypatch.setattr("jepsen_lite.sim.nodes.cluster.must_serve", lambda *_: False)
     (problem,) = run(plan_of()).problems
     assert "a new history has begun beside the old one" in problem
 
 
 @pytest.mark.usefixtures("refused")
 def test_the_disk_of_a_node_that_was_added_can_be_emptied() -> None:
-    added = Reconfigure(0.5, 0.0, "", add=True, add_first=True)
+    added = MemberChange(0.5, 0.0, "", add=True, add_first=True)
     outcome = under(added, EmptyDisk(0.5 + CHANGE_S, 0.2, (NEWEST,)))
-    assert outcome.faults == {"Reconfigure": 1, "EmptyDisk": 1}
-    assert [blow.target for blow in outcome.blows] == ["", "node-4"]
+    assert outcome.faults == {"MemberChange": 1, "EmptyDisk": 1}
+    assert [record.target for record in outcome.fault_records] == ["", "node-4"]
 
 
 @pytest.mark.usefixtures("refused")
 def test_the_disk_of_a_founder_that_has_only_voted_can_be_emptied() -> None:
-    trap = EmptyDisk(0.003, 0.1, (CAUGHT,))
-    outcome = under(founding=(Ambush(0.0, 10.0, Trigger.VOTED, 1, trap),))
-    assert outcome.faults == {"Ambush": 1, "EmptyDisk": 1}
-    emptied = next(blow for blow in outcome.blows if blow.name == "EmptyDisk")
+    trap = EmptyDisk(0.003, 0.1, (TRIGGERING_NODE,))
+    outcome = under(founding=(TriggeredFault(0.0, 10.0, Trigger.VOTED, 1, trap),))
+    assert outcome.faults == {"TriggeredFault": 1, "EmptyDisk": 1}
+    emptied = next(record for record in outcome.fault_records if record.name == "EmptyDisk")
     assert emptied.began_s < 1.5
 
 
@@ -181,7 +182,7 @@ def test_two_nodes_that_stay_in_service_with_one_disk_fail_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Independent of what production code does: neither of the two ever leaves service."""
-    monkeypatch.setattr("jepsen_lite.sim.cluster.Cluster.doubled", True)
+    monkeypatch.setattr("jepsen_lite.sim.nodes.cluster.Cluster.doubled", True)
     (problem,) = run(plan_of()).problems
     assert "of two nodes that run from one disk one left service" in problem
 
@@ -224,7 +225,7 @@ def test_a_node_that_takes_part_after_its_disk_was_lost_fails_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Independent of what production code does with an empty disk: this one stays as it was."""
-    monkeypatch.setattr("jepsen_lite.sim.disk.Disk.empty", lambda disk: None)
+    monkeypatch.setattr("jepsen_lite.sim.nodes.disk.Disk.empty", lambda disk: None)
     (problem,) = run(plan_of(EmptyDisk(1.0, 0.3, ("node-2",)))).problems
     assert "node 2 (its disk was emptied) takes part" in problem
 
@@ -277,7 +278,7 @@ def test_what_is_on_a_lost_disk_counts_no_more_and_what_is_beside_an_old_clone_d
         (EmptyDisk(1.0, 0.3, (NEWEST,)), ()),
         (OlderCopy(1.0, 1.9, "node-2", 0.3, restarted=True), ()),
         (OlderCopy(2.0, 4.0, "node-2", 0.3, restarted=False), ()),
-        (Clone(2.5, 0.0, "node-2"), (Crash(2.0, 4.0, ("node-3",), power=True),)),
+        (Clone(2.5, 0.0, "node-2"), (Kill(2.0, 4.0, ("node-3",), power=True),)),
     ],
     ids=["all of them", "nobody", "start not noted yet", "healed before", "one is down"],
 )
@@ -297,15 +298,17 @@ def test_a_copy_that_lacks_nothing_is_not_used() -> None:
 def test_only_one_disk_of_a_run_is_lost() -> None:
     outcome = under(EmptyDisk(1.0, 0.3, ("node-2",)), EmptyDisk(2.0, 0.3, ("node-3",)))
     assert outcome.faults == {"EmptyDisk": 1}
-    assert not under(EmptyDisk(1.0, 0.3, ("node-2",)), Rot(2.0, 0.3, "node-3")).faults["Rot"]
+    assert not under(EmptyDisk(1.0, 0.3, ("node-2",)), BitFlip(2.0, 0.3, "node-3")).faults[
+        "BitFlip"
+    ]
 
 
 @pytest.mark.usefixtures("refused")
 def test_a_fault_aimed_at_a_removed_node_strikes_another_member() -> None:
-    gone = Reconfigure(0.5, 0.0, "node-2", add=True, add_first=True)
+    gone = MemberChange(0.5, 0.0, "node-2", add=True, add_first=True)
     outcome = under(gone, EmptyDisk(4.5, 0.2, ("node-2",)))
-    assert outcome.faults == {"Reconfigure": 1, "EmptyDisk": 1}
-    assert outcome.blows[-1].target in ("node-1", "node-3", "node-4")
+    assert outcome.faults == {"MemberChange": 1, "EmptyDisk": 1}
+    assert outcome.fault_records[-1].target in ("node-1", "node-3", "node-4")
 
 
 # ---- how it is drawn -------------------------------------------------------------------
@@ -313,7 +316,7 @@ def test_a_fault_aimed_at_a_removed_node_strikes_another_member() -> None:
 
 def lost_in(plan: Plan) -> list[Fault]:
     drawn = plan.founding + plan.schedule
-    faults = [each.fault if isinstance(each, Ambush) else each for each in drawn]
+    faults = [each.fault if isinstance(each, TriggeredFault) else each for each in drawn]
     return [each for each in faults if isinstance(each, DiskFault)]
 
 
@@ -326,7 +329,7 @@ def test_a_share_of_the_plain_runs_has_one_such_fault_and_each_kind_is_drawn() -
 
 
 def test_no_other_fault_is_active_while_a_copy_is_used() -> None:
-    dense = tuple(Crash(at_s / 4, 0.5, ("node-1",), power=True) for at_s in range(1, 120))
+    dense = tuple(Kill(at_s / 4, 0.5, ("node-1",), power=True) for at_s in range(1, 120))
     found: Counter[type] = Counter()
     for seed in range(1, 301):
         faults, _ = with_lost_disk(Random(seed), dense, ALL, 30.0, fair=True)
@@ -369,7 +372,7 @@ def test_the_same_plan_twice_gives_the_same_history() -> None:
 
 
 def test_a_cut_takes_a_node_and_its_clone() -> None:
-    network = Network(World(1), Weather())
+    network = SimulatedNetwork(World(1), NetworkConditions())
     network.stand_beside("copy-of-node-3", "node-3")
     network.cut([("node-3", "node-1")])
     assert not network.reaches("copy-of-node-3", "node-1")

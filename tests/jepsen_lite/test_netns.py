@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from jepsen_lite.systems import namespaces
-from jepsen_lite.systems.namespaces import Namespaces
-from jepsen_lite.systems.network import CLIENTS
+from jepsen_lite.db import namespaces
+from jepsen_lite.db.namespaces import Namespaces
+from jepsen_lite.db.network import CLIENTS
 
 pytestmark = pytest.mark.cluster
 
@@ -81,7 +81,7 @@ class Speakers:
 
     def __init__(self, network: Namespaces) -> None:
         self._addresses = {name: network.address(name) for name in ("a", "b", CLIENTS)}
-        self._addresses["a's back door"] = network.back_door("a")
+        self._addresses["a's back door"] = network.direct_address("a")
         self._sockets: dict[str, socket.socket] = {}
         for name, address in self._addresses.items():
 
@@ -166,7 +166,7 @@ def test_a_way_that_was_cut_twice_is_open_when_both_are_mended(
 
 KILLED = """
 import subprocess, sys
-from jepsen_lite.systems.namespaces import Namespaces
+from jepsen_lite.db.namespaces import Namespaces
 network = Namespaces()
 network.create()
 network.add("a")

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from jepsen_lite.sim.network import Network, Weather
-from jepsen_lite.sim.pipes import Pipe
+from jepsen_lite.faults.kinds import NetworkConditions
+from jepsen_lite.sim.net.network import SimulatedNetwork
+from jepsen_lite.sim.net.pipes import Pipe
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
 
@@ -79,13 +80,13 @@ def test_what_arrives_at_a_paused_process_waits() -> None:
     assert len(seen) == 1
 
 
-def pipe_in(world: World, network: Network, got: list[bytes], broke: list[float]) -> Pipe:
+def pipe_in(world: World, network: SimulatedNetwork, got: list[bytes], broke: list[float]) -> Pipe:
     return Pipe(world, network, "a", "b", got.append, lambda: broke.append(world.now_s))
 
 
 def test_a_stream_keeps_its_order_through_a_cut() -> None:
     world, got, broke = World(1), list[bytes](), list[float]()
-    network = Network(world, Weather(delay_s_mean=0.05))
+    network = SimulatedNetwork(world, NetworkConditions(delay_s_mean=0.05))
     pipe = pipe_in(world, network, got, broke)
     messages = [bytes([number]) for number in range(50)]
     for number, message in enumerate(messages):
@@ -101,7 +102,7 @@ def test_a_stream_keeps_its_order_through_a_cut() -> None:
 
 def test_a_stream_that_is_cut_for_long_breaks_and_delivers_nothing_after() -> None:
     world, got, broke = World(1), list[bytes](), list[float]()
-    network = Network(world, Weather())
+    network = SimulatedNetwork(world, NetworkConditions())
     pipe = pipe_in(world, network, got, broke)
     network.cut([("a", "b")])
     pipe.send(b"lost")
@@ -114,7 +115,7 @@ def test_a_stream_that_is_cut_for_long_breaks_and_delivers_nothing_after() -> No
 
 
 def test_cuts_that_overlap_end_with_the_last_one() -> None:
-    network = Network(World(1), Weather())
+    network = SimulatedNetwork(World(1), NetworkConditions())
     network.cut([("a", "b")])
     network.cut([("a", "b")])
     network.mend([("a", "b")])

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from jepsen_lite.db.network import ProxyNetwork
+from jepsen_lite.db.proxy import Proxy, owner_of
 from jepsen_lite.ports import free_ports
-from jepsen_lite.systems.network import Network
-from jepsen_lite.systems.proxy import Proxy, owner_of
 
 pytestmark = pytest.mark.cluster
 
@@ -26,7 +26,7 @@ LOOPBACK = "127.0.0.1"
 
 @asynccontextmanager
 async def echoing(
-    network: Network, *, both_ways: bool = False
+    network: ProxyNetwork, *, both_ways: bool = False
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection of "a" to a server "b" that sends everything back."""
 
@@ -60,7 +60,7 @@ async def comes_back(reader: asyncio.StreamReader, text: bytes, timeout_s: float
         return False
 
 
-async def held(network: Network) -> None:
+async def held(network: ProxyNetwork) -> None:
     """Wait until the cut has kept something from its way."""
     async with asyncio.timeout(5.0):
         while not network.held:  # noqa: ASYNC110 - it is a count, not an event
@@ -69,7 +69,7 @@ async def held(network: Network) -> None:
 
 @pytest.mark.parametrize("pair", [("a", "b"), ("b", "a")])
 async def test_a_cut_holds_bytes_back_and_mending_lets_them_go(pair: tuple[str, str]) -> None:
-    network = Network()
+    network = ProxyNetwork()
     async with echoing(network) as (reader, writer):
         writer.write(b"before")
         assert await comes_back(reader, b"before")
@@ -82,7 +82,7 @@ async def test_a_cut_holds_bytes_back_and_mending_lets_them_go(pair: tuple[str, 
 
 
 async def test_a_way_that_was_cut_twice_is_open_when_both_are_mended() -> None:
-    network = Network()
+    network = ProxyNetwork()
     pair = ("a", "b")
     async with echoing(network) as (reader, writer):
         network.cut([pair])
@@ -96,7 +96,7 @@ async def test_a_way_that_was_cut_twice_is_open_when_both_are_mended() -> None:
 
 
 async def test_a_stream_of_one_direction_feels_only_the_cuts_of_its_diallers_way() -> None:
-    network = Network()
+    network = ProxyNetwork()
     async with echoing(network, both_ways=True) as (reader, writer):
         network.cut([("b", "a")])
         writer.write(b"not theirs")
@@ -108,7 +108,7 @@ async def test_a_stream_of_one_direction_feels_only_the_cuts_of_its_diallers_way
 
 
 async def test_what_is_slow_arrives_later_and_in_order() -> None:
-    network = Network()
+    network = ProxyNetwork()
     loop = asyncio.get_running_loop()
     async with echoing(network) as (reader, writer):
         network.slow([("a", "b")], 0.2)
@@ -122,7 +122,7 @@ async def test_what_is_slow_arrives_later_and_in_order() -> None:
 
 
 async def test_a_reset_breaks_connections_between_the_two_whoever_dialled() -> None:
-    network = Network()
+    network = ProxyNetwork()
     async with echoing(network) as (reader, writer):
         writer.write(b"x")
         assert await comes_back(reader, b"x")
@@ -133,7 +133,7 @@ async def test_a_reset_breaks_connections_between_the_two_whoever_dialled() -> N
 
 
 async def test_who_dialled_is_read_from_the_kernel() -> None:
-    async with echoing(Network()) as (_, writer):
+    async with echoing(ProxyNetwork()) as (_, writer):
         port = writer.get_extra_info("sockname")[1]
         assert owner_of(port, {"other": 1, "us": os.getpid()}) == "us"
         assert owner_of(port, {"other": 1}) == ""

@@ -9,10 +9,10 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from jepsen_lite.db.base import NoEffect
+from jepsen_lite.db.raftkv import RaftkvCluster
+from jepsen_lite.faults.kinds import SnapshotLag
 from jepsen_lite.nemesis import operations
-from jepsen_lite.nemesis.base import Fault
-from jepsen_lite.systems.base import NoEffect
-from jepsen_lite.systems.raftkv import Raftkv
 from raftkv.client.client import Client
 from raftkv.errors import MembershipRefused, OutcomeUnknown, RaftkvError
 
@@ -42,7 +42,7 @@ class Members:
         del self.learners[node_id]
 
 
-class Cluster(Raftkv):
+class Cluster(RaftkvCluster):
     """Its nodes are no nodes, and nothing is between them."""
 
     def __init__(self, directory: Path, members: Members) -> None:
@@ -83,15 +83,15 @@ async def test_an_addition_that_was_refused_had_no_effect(tmp_path: Path) -> Non
 async def test_a_node_that_was_replaced_meanwhile_is_not_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations, "_write_bulk", AsyncMock(return_value=0))
     cluster = Cluster(tmp_path, Members())
+    monkeypatch.setattr(cluster, "write_bulk", AsyncMock(return_value=0))
     server = cluster.servers["node-2"]
     try:
         await server.start()
-        strike = await operations.Snapshot().strike(cluster, Fault("snapshot", (1,)))
+        active = await operations.SnapshotNemesis().inject(cluster, SnapshotLag(0, 0, "1", 1.5))
         cluster.retire("node-2")
         with pytest.raises(NoEffect, match="replaced meanwhile"):
-            await strike.undo()
+            await active.undo()
         assert not server.running
     finally:
         await cluster.stop()

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from jepsen_lite.systems.base import SystemFailed
-from jepsen_lite.systems.processes import OF_ITS_OWN, Server
-from jepsen_lite.systems.raftkv import Raftkv
+from jepsen_lite.db.base import DatabaseFailed
+from jepsen_lite.db.processes import OF_ITS_OWN, Server
+from jepsen_lite.db.raftkv import RaftkvCluster
 
 LIVES = ["sleep", "100"]
 GIVES_UP = ["sh", "-c", "echo no more; exit 8"]
 SOON_S = 10.0
 
 
-def cluster_of_one(directory: Path) -> tuple[Raftkv, Server]:
+def cluster_of_one(directory: Path) -> tuple[RaftkvCluster, Server]:
     directory.mkdir(exist_ok=True)
-    system = Raftkv(directory, directory, 1)
+    system = RaftkvCluster(directory, directory, 1)
     return system, system.servers["node-1"]
 
 
@@ -121,7 +121,7 @@ def test_a_clean_up_does_all_it_can_and_then_says_what_it_could_not(tmp_path: Pa
         for step in (lambda: done.append("first"), stuck, lambda: done.append("last")):
             system.at_end(step)
         await runs(server, LIVES)
-        with pytest.raises(SystemFailed, match="target is busy"):
+        with pytest.raises(DatabaseFailed, match="target is busy"):
             await system.stop()
         assert not server.running
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from jepsen_lite.sim.client_links import SimulatedNetworkOfClient
-from jepsen_lite.sim.network import Network, Weather
+from jepsen_lite.faults.kinds import NetworkConditions
+from jepsen_lite.sim.net.client_links import SimulatedClientNetwork
+from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
 from raftkv.errors import ConnectionFailed, OutcomeUnknown
@@ -20,7 +21,7 @@ class Door:
         self.process = Process(world, "node-1")  # type: ignore[abstract]
         self.asked: list[str] = []
 
-    def front_door(self, address: str) -> Any:
+    def client_server(self, address: str) -> Any:
         return self
 
     def call(self, _client: str, method: str, *_: object) -> None:
@@ -30,10 +31,10 @@ class Door:
 def told_within(timeout_s: float, *, way_s: float) -> tuple[list[BaseException], list[str]]:
     """What a client hears whose way to the node takes so long, and what the node was asked."""
     world, errors = World(1), []
-    network, door = Network(world, Weather()), Door(world)
+    network, door = SimulatedNetwork(world, NetworkConditions()), Door(world)
     network.slow([("client", "node-1")], way_s)
     process = Process(world, "client")  # type: ignore[abstract]
-    links = SimulatedNetworkOfClient(world, network, door, process, "client")
+    links = SimulatedClientNetwork(world, network, door, process, "client")
 
     async def call() -> None:
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jepsen_lite.sim.disk import Disk
+from jepsen_lite.sim.nodes.disk import Disk
 from raftkv.errors import DiskFull
 from raftkv.kv.store import Family
 from raftkv.raft.entry import Entry, EntryKind, HardState

@@ -8,34 +8,34 @@ from dataclasses import replace
 
 import pytest
 
-from jepsen_lite.sim.faults import (
-    CAUGHT,
+from jepsen_lite.faults.kinds import (
     LEADER,
-    Ambush,
-    Ask,
-    BadWeather,
-    Compact,
-    Crash,
+    TRIGGERING_NODE,
+    Compaction,
+    DirectRemoval,
     Fault,
     FullDisk,
     Isolate,
-    Reconfigure,
-    Relay,
+    Kill,
+    MemberChange,
+    NetworkConditions,
+    PoorNetwork,
+    RollingFault,
     SlowDisk,
     SlowLink,
     Split,
     Transfer,
     Trigger,
-    WallClock,
+    TriggeredFault,
+    WallClockJump,
     takes_effect,
 )
-from jepsen_lite.sim.network import Weather
 from jepsen_lite.sim.run import Outcome, draw_plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")
 
-DOWN = Crash(0.2, 3.0, ("node-2",), power=True)
+DOWN = Kill(0.2, 3.0, ("node-2",), power=True)
 
 
 def under(*faults: Fault) -> Outcome:
@@ -53,7 +53,7 @@ def under(*faults: Fault) -> Outcome:
         FullDisk(0.5, 1.0, "node-2"),
         SlowDisk(0.5, 1.0, ("node-2",), 0.1),
         SlowLink(0.5, 1.0, "node-1", "node-2", 0.1),
-        Ambush(0.5, 1.0, Trigger.COMMITTED, 1, Crash(0.0, 0.1, ("node-2",), power=True)),
+        TriggeredFault(0.5, 1.0, Trigger.COMMITTED, 1, Kill(0.0, 0.1, ("node-2",), power=True)),
     ],
     ids=lambda fault: type(fault).__name__,
 )
@@ -63,49 +63,49 @@ def test_what_is_done_to_a_node_that_is_down_has_no_effect(fault: Fault) -> None
 
 
 def test_an_ambush_counts_when_it_is_sprung_and_not_when_it_is_laid() -> None:
-    trap = Isolate(0.0, 0.1, CAUGHT, deaf=True, mute=True, clients_too=False)
-    assert not under(Ambush(0.5, 1.0, Trigger.LEADER, 1, trap)).faults
-    sprung = under(Ambush(0.5, 1.0, Trigger.COMMITTED, 2, trap)).faults
-    assert sprung == {"Ambush": 1, "Isolate": 2}
+    trap = Isolate(0.0, 0.1, TRIGGERING_NODE, deaf=True, mute=True, clients_too=False)
+    assert not under(TriggeredFault(0.5, 1.0, Trigger.LEADER, 1, trap)).faults
+    sprung = under(TriggeredFault(0.5, 1.0, Trigger.COMMITTED, 2, trap)).faults
+    assert sprung == {"TriggeredFault": 1, "Isolate": 2}
 
 
 def test_a_relay_counts_when_its_first_step_has_struck() -> None:
-    assert not under(Relay(0.5, 1.0, ((Trigger.MEMBERSHIP, 0.0),), crash=False)).faults
-    struck = under(Relay(0.5, 1.0, ((Trigger.COMMITTED, 0.0),), crash=False)).faults
-    assert struck == {"Relay": 1, "RelayedCut": 1}
+    assert not under(RollingFault(0.5, 1.0, ((Trigger.MEMBERSHIP, 0.0),), crash=False)).faults
+    struck = under(RollingFault(0.5, 1.0, ((Trigger.COMMITTED, 0.0),), crash=False)).faults
+    assert struck == {"RollingFault": 1, "RollingIsolation": 1}
 
 
 def test_what_a_node_refuses_has_no_effect() -> None:
     # Whoever is cut off can hand nothing over, remove nobody and commit nothing.
     alone = Isolate(0.5, 1.2, LEADER, deaf=True, mute=True, clients_too=True)
-    leader = under(alone).blows[0].target
+    leader = under(alone).fault_records[0].target
     others = sorted({"node-1", "node-2", "node-3"} - {leader})
     asked = (
         Transfer(0.6, 0.0, others[0]),
-        Ask(0.6, 0.0, leader, others[1]),
-        Compact(0.6, 0.0),
+        DirectRemoval(0.6, 0.0, leader, others[1]),
+        Compaction(0.6, 0.0),
     )
     assert under(alone, *asked).faults == {"Isolate": 1}
     assert under(Transfer(0.6, 0.0, others[0])).faults == {"Transfer": 1}
-    assert under(Ask(0.6, 0.0, leader, others[1])).faults == {"Ask": 1}
-    assert under(Compact(0.6, 0.0)).faults == {"Compact": 1}
+    assert under(DirectRemoval(0.6, 0.0, leader, others[1])).faults == {"DirectRemoval": 1}
+    assert under(Compaction(0.6, 0.0)).faults == {"Compaction": 1}
 
 
 def test_a_change_of_membership_counts_when_the_members_have_changed() -> None:
-    changed = under(Reconfigure(0.5, 0.0, "", True, add_first=True))
-    assert changed.faults == {"Reconfigure": 1}
+    changed = under(MemberChange(0.5, 0.0, "", True, add_first=True))
+    assert changed.faults == {"MemberChange": 1}
     assert changed.members_changed == 1
-    assert not under(Reconfigure(0.5, 0.0, "", False, add_first=False)).faults
+    assert not under(MemberChange(0.5, 0.0, "", False, add_first=False)).faults
 
 
 def test_weather_that_stays_as_it_is_is_no_fault() -> None:
-    assert not under(BadWeather(0.5, 1.0, Weather())).faults
-    assert under(BadWeather(0.5, 1.0, Weather(loss=0.1))).faults
+    assert not under(PoorNetwork(0.5, 1.0, NetworkConditions())).faults
+    assert under(PoorNetwork(0.5, 1.0, NetworkConditions(loss=0.1))).faults
 
 
 def test_a_run_whose_only_fault_nothing_reads_proves_nothing() -> None:
-    outcome = under(WallClock(0.5, 0.0, "node-1", 60.0))
-    assert outcome.faults == {"WallClock": 1}
+    outcome = under(WallClockJump(0.5, 0.0, "node-1", 60.0))
+    assert outcome.faults == {"WallClockJump": 1}
     assert outcome.vacuous == "no fault took effect"
     assert not under(DOWN).vacuous
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from jepsen_lite.sim.faults import Reconfigure, Rot
+from jepsen_lite.faults.kinds import BitFlip, MemberChange
 from jepsen_lite.sim.run import draw_plan, run
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.usefixtures("quiet_nodes")
 def test_a_node_that_catches_up_answers_a_leader_its_members_do_not_name_yet() -> None:
     """Seed 8, reduced: it held for no other reason than that each datagram counted as a call."""
     schedule = (
-        Rot(at_s=19.498, for_s=0.275, node="node-3"),
-        Reconfigure(at_s=19.521, for_s=0.0, remove="node-1", add=True, add_first=True),
+        BitFlip(at_s=19.498, for_s=0.275, node="node-3"),
+        MemberChange(at_s=19.521, for_s=0.0, remove="node-1", add=True, add_first=True),
     )
     outcome = run(replace(draw_plan(8, seconds=30.0), schedule=schedule, seconds=30.0))
     assert not outcome.problems

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from jepsen_lite.checkers.losses import NOTICED_S, SETTLED_S, SLACK_S, check_losses
+from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import Operation
-from jepsen_lite.sim.blows import Blow
-from jepsen_lite.sim.loss_rules import NOTICED_S, SETTLED_S, SLACK_S, check_losses
 from jepsen_lite.verdicts import Finding
 from tests.jepsen_lite.checkers.histories import SECOND, assert_valid, only_problem, operation
 
@@ -12,17 +12,18 @@ REMOVED_AT = 20 * SECOND
 IN_TIME = REMOVED_AT + int((NOTICED_S + SLACK_S) * SECOND)
 
 
-def judged(ended_at: int, function: str = "lost", *blows: Blow) -> Finding:
+def judged(ended_at: int, function: str = "lost", *fault_records: FaultRecord) -> Finding:
     history: list[Operation] = [
         operation(1, SECOND, SECOND, "acquire", None, {"token": 5}),
         operation(2, REMOVED_AT, REMOVED_AT, "remove", [5, "lease"]),
         operation(1, ended_at, ended_at, function),
     ]
-    return check_losses(history, "acquire", "release", blows)
+    return check_losses(history, "acquire", "release", fault_records)
 
 
-def fault(began_s: float, ended_s: float | None) -> Blow:
-    return Blow("Pause", "node-1", "", began_s, ended_s, took_effect=True)
+def fault(began_s: float, ended_s: float | None) -> FaultRecord:
+    ended_ns = None if ended_s is None else round(ended_s * SECOND)
+    return FaultRecord("Pause", "node-1", round(began_s * SECOND), ended_ns, took_effect=True)
 
 
 def test_a_holder_that_knows_in_time_or_has_given_back_is_in_order() -> None:

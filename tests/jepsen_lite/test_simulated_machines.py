@@ -8,11 +8,11 @@ from random import Random
 
 import pytest
 
-from jepsen_lite.sim.disk import SimulatedLog, SimulatedState, spoil
-from jepsen_lite.sim.durable_log import DurableLog, rival_of
-from jepsen_lite.sim.invariants import DEAD_S, Invariants
+from jepsen_lite.sim.checks.durable_log import DurableLog, rival_of
+from jepsen_lite.sim.checks.invariants import DEAD_S, Invariants
+from jepsen_lite.sim.checks.violation import Violation
+from jepsen_lite.sim.nodes.disk import SimulatedLog, SimulatedState, damage_snapshot
 from jepsen_lite.sim.process import Process
-from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from raftkv.errors import DamagedData
 from raftkv.kv.store import Family
@@ -66,7 +66,7 @@ async def test_a_record_that_rots_is_refused_by_production_code() -> None:
 
     log = SimulatedLog(at_once)
     await log.append(HardState(1, 0, 0), ENTRIES)
-    log.rot(Random(1))
+    log.flip_bit(Random(1))
     with pytest.raises(DamagedData):
         log.crash().recover()
 
@@ -77,9 +77,9 @@ async def test_a_state_that_rots_is_refused_before_and_after_a_crash(tmp_path: P
 
     state = SimulatedState(tmp_path, at_once)
     state.store.write({Family.CURRENT: {b"k": b"v"}})
-    state.rot(Random(1))
+    state.flip_bit(Random(1))
     for each in (state, state.crash()):
-        assert each.rotten
+        assert each.flipped
         with pytest.raises(DamagedData):
             await each.verification().step()
 
@@ -92,11 +92,11 @@ async def test_a_spoiled_snapshot_is_refused_and_says_nothing_of_whom_it_reaches
 
     state = SimulatedState(tmp_path, at_once)
     state.store.write({Family.CURRENT: {b"k": b"v"}})
-    state.snapshot_arrives = lambda received: spoil(received, Random(1))
+    state.snapshot_arrives = lambda received: damage_snapshot(received, Random(1))
     checkpoint = await state.checkpoint(1, 1)
     with pytest.raises(DamagedData):
         await state.verify_received(checkpoint.path)
-    assert not state.rotten
+    assert not state.flipped
     await state.verification().step()
 
 

@@ -7,10 +7,10 @@ from unittest import mock
 
 import pytest
 
-from jepsen_lite.sim.revision_rules import check_revisions
+from jepsen_lite.sim.checks.state_machine import check_revisions
+from jepsen_lite.sim.checks.violation import Violation
 from jepsen_lite.sim.run import run
 from jepsen_lite.sim.scenarios import SCENARIOS
-from jepsen_lite.sim.violation import Violation
 from raftkv.kv.commands import CommandRunner
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine

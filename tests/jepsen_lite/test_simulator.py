@@ -20,9 +20,8 @@ from jepsen_lite.history import Kind
 from jepsen_lite.mutants.catalogue import MUTANTS
 from jepsen_lite.sim import scenarios
 from jepsen_lite.sim.report import describe_failure, shell_line
-from jepsen_lite.sim.run import Plan, draw_plan, run
+from jepsen_lite.sim.run import Plan, draw_plan, run, shrunk
 from jepsen_lite.sim.scenarios import draw
-from jepsen_lite.sim.shrink import shrunk
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.catalogue import WORKLOADS
 

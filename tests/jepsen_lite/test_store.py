@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from jepsen_lite import judging
 from jepsen_lite.cli import app, main
 from jepsen_lite.history import Event, History, Kind
-from jepsen_lite.judging import judge
+from jepsen_lite.judge import judge
 from jepsen_lite.store import RunDirectory, Store, WrittenHistory
 from jepsen_lite.verdicts import Finding, Problem, Validity, overall
+from jepsen_lite.workloads.catalogue import WORKLOADS
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 LATER = datetime(2026, 11, 22, 12, 0, 1, tzinfo=UTC)
@@ -183,7 +183,7 @@ def test_a_failure_of_our_own_accuses_nobody(
     def failing(directory: RunDirectory) -> list[Finding]:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(judging, "judge", failing)
+    monkeypatch.setattr("jepsen_lite.judge.judge", failing)
     directory = a_run(tmp_path, WRITE + READ, [FAULT], [])
     assert ended(monkeypatch, "check", str(directory.path)) == 2
 
@@ -199,5 +199,5 @@ def test_a_checker_that_breaks_proves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = a_run(tmp_path, WRITE + READ, [FAULT], [])
-    monkeypatch.setitem(judging.WORKLOADS, "register", Broken)  # type: ignore[arg-type]
+    monkeypatch.setitem(WORKLOADS, "register", Broken)  # type: ignore[arg-type]
     assert overall(judge(directory)) is Validity.UNKNOWN

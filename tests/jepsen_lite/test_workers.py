@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, cast
 
-from jepsen_lite.generators import Each, Limit, Load, Phases
+from jepsen_lite.clients.protocol import KvClient, OperationError
+from jepsen_lite.clients.raftkv_client import operation_error
+from jepsen_lite.generators import EachOnce, Limit, Load, Phases
 from jepsen_lite.history import History, Kind
-from jepsen_lite.performing import Recorder
+from jepsen_lite.recorder import Recorder
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workers import PATIENCE_S, Seat, Workers
+from jepsen_lite.workers import PATIENCE_S, BoundClient, Workers
 from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.leases import Leases
-from raftkv.client.client import Client
-from raftkv.errors import LeaseNotFound, LockNotAcquired, RaftkvError
+from jepsen_lite.workloads.leases import LeaseWorkload
+from raftkv.errors import LeaseNotFound, LockNotAcquired
 
 READ, ACQUIRE = Invocation("read", "k"), Invocation("acquire", "k")
 
@@ -29,7 +30,7 @@ class Scripted:
     def __init__(self, act: Callable[[], object] = lambda: None) -> None:
         self._act = act
 
-    def next(self, rng: Random, seat: int) -> Invocation:
+    def next(self, rng: Random, worker: int) -> Invocation:
         return READ
 
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
@@ -46,8 +47,8 @@ async def worked(workload: Scripted) -> tuple[History, list[str]]:
     """One worker reads, then does what is final; the history, and the problems."""
     loop, history = asyncio.get_running_loop(), History()
     recorder = Recorder(history, lambda: round(loop.time() * 1e9))
-    workers = Workers([Seat(cast(Client, None), "node-1")], recorder, 1, loop.time)
-    final = Each(lambda: [(workload, each) for each in workload.final()])
+    workers = Workers([BoundClient(cast(KvClient, None), "node-1")], recorder, 1, loop.time)
+    final = EachOnce(lambda: [(workload, each) for each in workload.final()])
     await workers.run(Phases([Limit(Load(workload), 1), final]))
     return history, workers.problems
 
@@ -60,7 +61,7 @@ async def test_what_is_final_is_seen_by_another_process_than_what_was_before() -
     assert problems == []
 
 
-def failing(error: RaftkvError, times: float) -> Callable[[], None]:
+def failing(error: OperationError, times: float) -> Callable[[], None]:
     """That many times, after the read that comes first."""
     calls = 0
 
@@ -74,19 +75,23 @@ def failing(error: RaftkvError, times: float) -> Callable[[], None]:
 
 
 async def test_a_lock_that_nobody_gets_when_all_is_healed_is_a_problem() -> None:
-    history, (problem,) = await worked(Scripted(failing(LockNotAcquired("held"), float("inf"))))
+    history, (problem,) = await worked(
+        Scripted(failing(operation_error(LockNotAcquired("held")), float("inf")))
+    )
     assert "acquire on k ended with LOCK_NOT_ACQUIRED after everything was healed" in problem
     assert history.events[-1].time_ns >= PATIENCE_S * 1e9
 
 
 async def test_a_lock_may_be_held_for_a_while_yet() -> None:
-    history, problems = await worked(Scripted(failing(LockNotAcquired("held"), 5)))
+    history, problems = await worked(Scripted(failing(operation_error(LockNotAcquired("held")), 5)))
     assert problems == []
     assert history.events[-1].kind is Kind.OK
 
 
 async def test_what_the_store_has_rightly_refused_is_answered() -> None:
-    history, problems = await worked(Scripted(failing(LeaseNotFound("gone"), float("inf"))))
+    history, problems = await worked(
+        Scripted(failing(operation_error(LeaseNotFound("gone")), float("inf")))
+    )
     assert problems == []
     assert [each.kind for each in history.operations("scripted")] == [Kind.OK, Kind.FAIL]
 
@@ -94,14 +99,16 @@ async def test_what_the_store_has_rightly_refused_is_answered() -> None:
 class Granting:
     """A client that grants any lease."""
 
-    lease = 1
-
-    async def lease_grant(self, ttl_s: float, *, timeout: float) -> Granting:
+    @property
+    def leases(self) -> Granting:
         return self
 
+    async def grant(self, ttl_s: float, *, timeout_s: float) -> int:
+        return 1
 
-async def test_a_lease_may_be_granted_for_a_seat_that_has_drawn_none() -> None:
-    workload = Leases()
+
+async def test_a_lease_may_be_granted_for_a_worker_that_has_drawn_none() -> None:
+    workload = LeaseWorkload()
     drawn = workload.next(Random(1), 0)
-    session = Session(cast(Client, Granting()), 7, lambda told: None)
+    session = Session(cast(KvClient, Granting()), 7, lambda fact: None)
     assert await workload.run(session, drawn, 1.0) == {"lease": 1}

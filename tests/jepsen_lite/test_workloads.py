@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -12,34 +12,29 @@ from typing import cast
 
 import pytest
 
-import raftkv
+from jepsen_lite.clients.protocol import (
+    Change,
+    CompactedError,
+    Conflict,
+    KeyValue,
+    KvClient,
+    OperationError,
+    PrefixRead,
+)
+from jepsen_lite.clients.raftkv_client import RaftkvClient
 from jepsen_lite.history import Event, History, Kind
-from jepsen_lite.judging import judge
-from jepsen_lite.performing import Recorder
-from jepsen_lite.setup import Setup
+from jepsen_lite.judge import judge
+from jepsen_lite.options import RunOptions
+from jepsen_lite.recorder import Recorder
 from jepsen_lite.sim.run import draw_plan, run
 from jepsen_lite.verdicts import Finding, Validity, overall
-from jepsen_lite.workloads import bank
-from jepsen_lite.workloads.append import Append, carried_out
-from jepsen_lite.workloads.bank import Bank
+from jepsen_lite.workloads.append import AppendWorkload, carried_out
+from jepsen_lite.workloads.bank import BankWorkload
 from jepsen_lite.workloads.base import Invocation, Workload
 from jepsen_lite.workloads.catalogue import WORKLOADS
-from jepsen_lite.workloads.register import Register
-from jepsen_lite.workloads.sets import GrowingSet
-from jepsen_lite.workloads.watches import Watches
-from raftkv.client.client import Client
-from raftkv.client.model.op import Operation
-from raftkv.client.model.results import (
-    DeleteResult,
-    EventKind,
-    KeyValue,
-    PutResult,
-    RangeResult,
-    TransactionResult,
-    WatchEvent,
-)
-from raftkv.client.model.when import Compare
-from raftkv.errors import OutcomeUnknown, RevisionCompacted
+from jepsen_lite.workloads.register import RegisterWorkload
+from jepsen_lite.workloads.sets import SetWorkload
+from jepsen_lite.workloads.watches import WatchWorkload
 from tests.jepsen_lite.idle_system import Idle, run_on_virtual_time
 
 
@@ -116,7 +111,7 @@ def test_a_transaction_reads_its_own_appends() -> None:
 
 
 def test_the_last_transactions_read_every_list_that_was_used() -> None:
-    workload, rng = Append(), Random(1)
+    workload, rng = AppendWorkload(), Random(1)
     used = {key for _ in range(500) for _, key, _ in workload.next(rng, 0).value}
     assert {each.value[0][1] for each in workload.final()} == used
 
@@ -135,47 +130,45 @@ class Store:
     def write(self, key: str, value: str) -> None:
         versions = self.kvs.setdefault(key, [])
         first = versions[0].create_revision if versions else self.revision
-        versions.append(
-            KeyValue(key.encode(), value.encode(), first, self.revision, len(versions) + 1, 0)
-        )
+        versions.append(KeyValue(key, value, first, self.revision, len(versions) + 1))
 
     def current(self, key: str) -> KeyValue | None:
         return self.kvs[key][-1] if key in self.kvs else None
 
-    async def put(self, key: str, value: str = "", *, timeout: float) -> PutResult:
+    async def put(self, key: str, value: str = "", *, timeout_s: float) -> int:
         self.revision += 1
         self.write(key, value)
-        return PutResult(self.revision)
+        return self.revision
 
-    async def get(self, key: str, *, revision: int = 0, timeout: float) -> KeyValue | None:
+    async def get(self, key: str, *, revision: int = 0, timeout_s: float) -> KeyValue | None:
         if 0 < revision < self._compacted:
-            raise RevisionCompacted(f"compacted up to {self._compacted}")
+            raise CompactedError(f"compacted up to {self._compacted}")
         versions = self.kvs.get(key, [])
         found = [kv for kv in versions if not revision or kv.mod_revision <= revision]
         return found[-1] if found else None
 
-    async def range_prefix(self, prefix: str, *, keys_only: bool, timeout: float) -> RangeResult:
+    async def read_prefix(self, prefix: str, *, keys_only: bool, timeout_s: float) -> PrefixRead:
         found = [self.kvs[key][-1] for key in sorted(self.kvs) if key.startswith(prefix)]
-        return RangeResult(self.revision, tuple(found), len(found), False)
+        return PrefixRead(self.revision, found)
 
-    async def txn(
+    async def write_many(
         self,
-        compare: Sequence[Compare] = (),
-        success: Sequence[Operation] = (),
+        values: Mapping[str, str],
         *,
-        timeout: float,
-    ) -> TransactionResult:
+        timeout_s: float,
+        unchanged: Mapping[str, KeyValue | None] | None = None,
+    ) -> int:
         await asyncio.sleep(0.1)
         if self._meanwhile is not None:
             self._meanwhile(self)
-        for each in compare:
-            found = self.current(each.wire.key.decode())
-            if (found.mod_revision if found else 0) != each.wire.mod_revision:
-                return TransactionResult(self.revision, False, ())
+        for key, seen in (unchanged or {}).items():
+            found = self.current(key)
+            if (found.mod_revision if found else 0) != (seen.mod_revision if seen else 0):
+                raise Conflict("changed")
         self.revision += 1
-        for one in success:
-            self.write(one.wire.put.key.decode(), one.wire.put.value.decode())
-        return TransactionResult(self.revision, True, ())
+        for key, value in values.items():
+            self.write(key, value)
+        return self.revision
 
 
 async def done(
@@ -185,7 +178,7 @@ async def done(
     history, clock = History(), itertools.count()
     recorder = Recorder(history, lambda: next(clock))
     for each in asked:
-        await recorder.perform(cast(Client, store), 0, workload, each, timeout_s)
+        await recorder.perform(cast(KvClient, store), 0, workload, each, timeout_s)
     return history
 
 
@@ -204,10 +197,10 @@ def gave_up(workload: Workload, function: str, key: str, value: object) -> list[
 async def test_a_register_settles_what_it_asked_for_by_what_the_store_remembers(
     in_the_store: bool,
 ) -> None:
-    workload, store = Register(versioned=True), Store()
+    workload, store = RegisterWorkload(versioned=True), Store()
     key = workload.next(Random(0), 0).key
     if in_the_store:
-        await store.put(key, "v0", timeout=1)
+        await store.put(key, "v0", timeout_s=1)
     asked = [Invocation("write", key, "v1"), Invocation("read", key), *workload.histories()]
     history = await done(workload, store, *asked)
     history.events[:0] = gave_up(workload, "write", key, "v0")
@@ -218,9 +211,9 @@ async def test_a_register_settles_what_it_asked_for_by_what_the_store_remembers(
 
 
 async def test_a_register_whose_history_was_compacted_settles_nothing() -> None:
-    workload, store = Register(versioned=True), Store(compacted=3)
+    workload, store = RegisterWorkload(versioned=True), Store(compacted=3)
     key = workload.next(Random(0), 0).key
-    await store.put(key, "v0", timeout=1)
+    await store.put(key, "v0", timeout_s=1)
     asked = [Invocation("write", key, "v1"), Invocation("write", key, "v2"), *workload.histories()]
     history = await done(workload, store, *asked)
     history.events[:0] = gave_up(workload, "write", key, "v0")
@@ -232,8 +225,8 @@ async def test_a_register_whose_history_was_compacted_settles_nothing() -> None:
 
 
 async def test_a_set_settles_what_was_asked_for_by_one_read_of_all() -> None:
-    workload, store = GrowingSet(), Store(compacted=100)
-    await store.put("set/000008", timeout=1)
+    workload, store = SetWorkload(), Store(compacted=100)
+    await store.put("set/000008", timeout_s=1)
     asked = [Invocation("add", "set/", 1), *workload.final(), *workload.histories()]
     history = await done(workload, store, *asked)
     for element in (8, 9):
@@ -258,13 +251,13 @@ class Told:
         self._oldest_left = oldest_left
         self._revisions = [each for each in revisions if each >= from_revision]
 
-    async def batches(self) -> AsyncIterator[list[WatchEvent]]:
+    async def batches(self) -> AsyncIterator[list[Change]]:
         if self.revision + 1 < self._oldest_left:
-            raise RevisionCompacted("gone", compacted_revision=self._oldest_left)
+            raise CompactedError("gone", self._oldest_left)
         for revision in self._revisions:
             await asyncio.sleep(1.0)
             self.revision = revision
-            yield [WatchEvent(EventKind.PUT, revision, b"watch/0", b"v", created=True)]
+            yield [Change(revision, "watch/0", "v", None, created=True)]
         await asyncio.sleep(100.0)
 
     async def close(self) -> None: ...
@@ -278,13 +271,13 @@ class Watched(Store):
         self._told = range(2, told_up_to + 1)
         self._oldest_left = oldest_left
 
-    def watch(self, *, prefix: str, from_revision: int, prev_kv: bool) -> Told:
+    def watch(self, prefix: str, from_revision: int) -> Told:
         return Told(from_revision, self._oldest_left, self._told)
 
-    async def delete(self, key: str, *, timeout: float) -> DeleteResult:
+    async def delete(self, key: str, *, timeout_s: float) -> tuple[int, bool]:
         there = self.kvs.pop(key, None) is not None
         self.revision += there
-        return DeleteResult(self.revision, int(there))
+        return self.revision, there
 
 
 CHANGES = [
@@ -296,7 +289,7 @@ CHANGES = [
 
 
 async def test_who_changes_what_is_watched_writes_down_at_which_revision() -> None:
-    history = await done(Watches(), Watched(0), *CHANGES)
+    history = await done(WatchWorkload(), Watched(0), *CHANGES)
     assert [each.value for each in history.events if each.kind is Kind.OK] == [
         {"revision": 2, "changes": {"watch/0": "v1"}},
         {"revision": 3, "changes": {"watch/0": None}},
@@ -306,7 +299,7 @@ async def test_who_changes_what_is_watched_writes_down_at_which_revision() -> No
 
 
 async def test_the_last_watch_goes_on_until_it_was_told_of_all_that_was_acknowledged() -> None:
-    workload, store = Watches(), Watched(told_up_to=9)
+    workload, store = WatchWorkload(), Watched(told_up_to=9)
     writes = [Invocation("put", "watch/0", f"v{number}") for number in range(6)]
     await done(workload, store, *writes)
     history = await done(workload, store, *workload.final(), timeout_s=50.0)
@@ -315,14 +308,14 @@ async def test_the_last_watch_goes_on_until_it_was_told_of_all_that_was_acknowle
 
 
 async def test_a_last_watch_that_is_never_told_of_all_that_was_acknowledged_fails() -> None:
-    workload, store = Watches(), Watched(told_up_to=3)
+    workload, store = WatchWorkload(), Watched(told_up_to=3)
     await done(workload, store, *CHANGES)
     history = await done(workload, store, *workload.final(), timeout_s=50.0)
     assert (history.events[-1].kind, history.events[-1].error) == (Kind.FAIL, "DEADLINE_EXCEEDED")
 
 
 async def test_the_last_watch_of_a_compacted_history_begins_at_the_oldest_revision_left() -> None:
-    workload, store = Watches(), Watched(told_up_to=4, oldest_left=3)
+    workload, store = WatchWorkload(), Watched(told_up_to=4, oldest_left=3)
     await done(workload, store, *CHANGES)
     history = await done(workload, store, *workload.final(), timeout_s=50.0)
     batches = history.events[-1].value
@@ -340,7 +333,7 @@ async def test_a_transfer_that_somebody_was_faster_than_is_tried_again() -> None
             store.write("bank/1", "7")
             store.write("bank/2", "13")
 
-    workload, store = Bank(), Store(meanwhile=rival)
+    workload, store = BankWorkload(), Store(meanwhile=rival)
     history = await done(workload, store, Invocation("transfer", "bank", ["bank/0", "bank/1", 4]))
     assert history.events[-1].kind is Kind.OK
     balances = {key: int(kvs[-1].value) for key, kvs in store.kvs.items()}
@@ -352,13 +345,13 @@ async def test_a_transfer_whose_accounts_change_again_and_again_has_not_happened
         store.revision += 1
         store.write("bank/1", "10")
 
-    workload, store = Bank(), Store(meanwhile=rival)
+    workload, store = BankWorkload(), Store(meanwhile=rival)
     history = await done(workload, store, Invocation("transfer", "bank", ["bank/0", "bank/1", 4]))
     assert (history.events[-1].kind, history.events[-1].error) == (Kind.FAIL, "NOT_DONE")
 
 
 async def test_an_account_is_never_overdrawn_and_an_empty_one_refuses_nobody() -> None:
-    workload, store = Bank(), Store()
+    workload, store = BankWorkload(), Store()
     moves = [Invocation("transfer", "bank", ["bank/0", "bank/1", 4])] * 4
     history = await done(workload, store, *moves)
     moved = [each.value[2] for each in history.events if each.kind is Kind.OK]
@@ -366,13 +359,14 @@ async def test_an_account_is_never_overdrawn_and_an_empty_one_refuses_nobody() -
 
 
 def test_a_bank_without_isolation_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def write_anyway(
-        client: Client, items: object, values: Mapping[str, str], timeout_s: float
-    ) -> None:
-        puts = [raftkv.op.put(key, value) for key, value in values.items()]
-        await client.txn(success=puts, timeout=timeout_s)
+    write_many = RaftkvClient.write_many
 
-    monkeypatch.setattr(bank, "write_if_unchanged", write_anyway)
+    async def write_anyway(
+        self: RaftkvClient, values: Mapping[str, str], *, timeout_s: float, unchanged: object
+    ) -> int:
+        return await write_many(self, values, timeout_s=timeout_s)
+
+    monkeypatch.setattr(RaftkvClient, "write_many", write_anyway)
     plan = replace(draw_plan(2, 10.0), workloads=("bank",))
     assert any("in all where 60 must be" in problem for problem in run(plan).problems)
 
@@ -384,8 +378,8 @@ class OneStore(Idle):
         super().__init__()
         self.store = Losing()
 
-    async def connect(self, node: str = "") -> Client:
-        return cast(Client, self.store)
+    async def connect(self, node: str = "") -> KvClient:
+        return cast(KvClient, self.store)
 
 
 class Losing(Store):
@@ -393,14 +387,14 @@ class Losing(Store):
 
     puts = 0
 
-    async def put(self, key: str, value: str = "", *, timeout: float) -> PutResult:
+    async def put(self, key: str, value: str = "", *, timeout_s: float) -> int:
         self.puts += 1
         if self.puts % 20 == 10:
-            raise OutcomeUnknown("lost on its way")
-        result = await super().put(key, value, timeout=timeout)
+            raise OperationError("the request was lost", reason="LOST", kind=Kind.INFO)
+        revision = await super().put(key, value, timeout_s=timeout_s)
         if self.puts % 20 == 0:
-            raise OutcomeUnknown("lost on the way back")
-        return result
+            raise OperationError("the answer was lost", reason="LOST", kind=Kind.INFO)
+        return revision
 
     async def close(self) -> None: ...
 
@@ -409,7 +403,7 @@ class Losing(Store):
 async def test_a_real_run_reads_what_the_store_remembers_when_all_else_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup = Setup("one-store", ("set",), (), 5.0, 1, 4, 20.0, 1)
+    setup = RunOptions("one-store", ("set",), (), 5.0, 1, 4, 20.0, 1)
     directory = await run_on_virtual_time(setup, OneStore(), tmp_path, monkeypatch)
     last = directory.history().events[-1]
     assert (last.function, last.kind) == ("history", Kind.OK)

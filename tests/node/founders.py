@@ -8,7 +8,7 @@ from dataclasses import replace
 from random import Random
 
 from raftkv.errors import RaftkvError, StorageError, Unavailable
-from raftkv.node.founding import Founder
+from raftkv.node.founder import Founder
 from raftkv.peer.codec import decode_founding, encode_founding
 from raftkv.peer.ports import Founding
 from raftkv.raft.entry import Address, Membership

@@ -61,12 +61,12 @@ def test_an_address_of_a_machine_is_taken(address: str) -> None:
         (Address("n:1", "n:1"), "n:1 is given for both peers and clients of node 4"),
     ],
 )
-def test_an_address_is_used_once_for_whatever_purpose(address: Address, said: str) -> None:
+def test_an_address_is_used_once_for_peers_or_clients(address: Address, said: str) -> None:
     with pytest.raises(MembershipRefused, match=f"^{said}.*: give "):
         require_free(NETWORK, 4, address)
 
 
-def test_names_of_loopback_are_the_same_place() -> None:
+def test_names_of_loopback_are_equal_addresses() -> None:
     with pytest.raises(MembershipRefused, match="node 1 already"):
         require_free(LOOPBACK, 4, Address("localhost:7511", "127.0.0.1:1"))
     with pytest.raises(MembershipRefused, match="node 2 already"):
@@ -95,7 +95,7 @@ def test_another_address_among_loopback_is_refused_unless_that_is_how_a_cluster_
     require_same_network(LOOPBACK, 4, away, may_leave_loopback=True)
 
 
-def test_addresses_for_nodes_and_for_clients_are_judged_apart() -> None:
+def test_peer_and_client_addresses_are_validated_separately() -> None:
     wanted = Address("node4:7511", "127.0.0.1:7414")
     require_same_network(MIXED_KINDS, 4, wanted, may_leave_loopback=False)
 
@@ -105,6 +105,6 @@ def test_a_cluster_of_one_may_have_any_address() -> None:
     require_same_network(alone, 1, Address("10.0.0.1:1", "10.0.0.1:2"), may_leave_loopback=False)
 
 
-def test_what_loopback_is() -> None:
+def test_loopback_addresses_are_recognised() -> None:
     assert all(map(is_loopback, ("127.0.0.1:1", "[::1]:1", "localhost:1", "[::ffff:127.0.0.9]:1")))
     assert not any(map(is_loopback, ("10.0.0.1:1", "node1:1", "[2001:db8::1]:1")))

@@ -47,7 +47,7 @@ async def end_of(node: Node) -> OutOfService:
     return reason
 
 
-async def test_a_leader_whose_scrub_finds_damage_gives_leadership_away_and_leaves_service(
+async def test_a_leader_whose_scrub_finds_damage_transfers_leadership_and_leaves_service(
     tmp_path: Path,
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False, scrub_interval_s=SCRUB_S) as (
@@ -83,7 +83,7 @@ async def test_a_follower_whose_scrub_finds_damage_leaves_service_at_once(tmp_pa
         await put(leader, b"2")
 
 
-async def test_while_it_leaves_it_serves_nothing_and_then_fails_what_is_under_way(
+async def test_a_withdrawing_node_serves_nothing_and_then_fails_what_is_pending(
     tmp_path: Path,
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=True) as (wire, leader):
@@ -92,7 +92,7 @@ async def test_while_it_leaves_it_serves_nothing_and_then_fails_what_is_under_wa
         under_way = leader.submit(b"", soon())
         reading = leader.read_barrier(soon())
         await asyncio.sleep(0.01)
-        leader.driver.broken(DamagedData("a block is damaged"))
+        leader.fail(DamagedData("a block is damaged"))
         assert not leader.driver.dead
         with pytest.raises(ShuttingDown):
             await reading
@@ -112,14 +112,14 @@ async def test_while_it_leaves_it_serves_nothing_and_then_fails_what_is_under_wa
             await under_way
 
 
-async def test_nobody_to_take_over_is_waited_for_two_election_timeouts_at_most(
+async def test_a_withdrawal_without_a_successor_takes_two_election_timeouts_at_most(
     tmp_path: Path,
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         wire.cut_off = {leader.node_id}
         loop = asyncio.get_running_loop()
         began_s = loop.time()
-        leader.driver.broken(DamagedData("a block is damaged"))
+        leader.fail(DamagedData("a block is damaged"))
         await end_of(leader)
         assert loop.time() - began_s <= 2 * ELECTION_TIMEOUT_S_MAX + 0.1
 
@@ -146,9 +146,9 @@ async def test_a_damaged_checkpoint_is_never_sent_and_the_next_leader_sends_a_wh
         for node in wire.nodes.values():
             if node is not behind:
                 await until(lambda node=node: value_at(node) == b"1")  # type: ignore[misc]
-                node.driver.raft.compact(node.driver.raft.last_applied)
+                node.core.compact(node.core.last_applied)
         await damage(wire, leader)
-        leader.driver.raft.unreachable(behind.node_id)
+        leader.core.unreachable(behind.node_id)
         wire.cut_off = set()
         await end_of(leader)
         await until(lambda: value_at(behind) == b"1")
@@ -156,7 +156,7 @@ async def test_a_damaged_checkpoint_is_never_sent_and_the_next_leader_sends_a_wh
         assert (leaders(wire)[0].node_id, behind.node_id) in wire.snapshots_sent
 
 
-async def test_a_snapshot_that_arrives_damaged_is_refused_and_says_nothing_of_the_receiver(
+async def test_a_damaged_snapshot_is_refused_and_its_receiver_stays_in_service(
     tmp_path: Path,
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
@@ -165,8 +165,8 @@ async def test_a_snapshot_that_arrives_damaged_is_refused_and_says_nothing_of_th
         await until(lambda: value_at(behind) == b"1")
         wire.cut_off = {behind.node_id}
         await put(leader, b"2")
-        leader.driver.raft.compact(leader.driver.raft.last_applied)
-        leader.driver.raft.unreachable(behind.node_id)
+        leader.core.compact(leader.core.last_applied)
+        leader.core.unreachable(behind.node_id)
         arrived: list[bytes] = []
 
         def harm(received: Path) -> None:
@@ -184,7 +184,7 @@ async def test_a_snapshot_that_arrives_damaged_is_refused_and_says_nothing_of_th
         assert not behind.driver.dead
 
 
-async def test_a_node_alone_is_told_to_keep_what_nobody_else_has(tmp_path: Path) -> None:
+async def test_a_single_node_with_damage_gets_the_advice_to_keep_its_disk(tmp_path: Path) -> None:
     wire = Wire(tmp_path, Random(1), config_of(leader_lease=False, scrub_interval_s=SCRUB_S))
     alone = Membership(voters=frozenset({1}), addresses={1: address_of(1)}, disk_ids={1: 1})
     node = await wire.start(1, alone)

@@ -67,7 +67,7 @@ def test_clients_that_keep_adding_get_equal_shares(backlogs: list[list[int]]) ->
     st.integers(0, 20),
     st.integers(1, QUANTUM),
 )
-def test_a_newcomer_that_wants_little_is_next(
+def test_a_new_client_with_a_small_item_is_next(
     backlogs: list[list[int]], served_before: int, cost: int
 ) -> None:
     queue: FairQueue[object, object] = FairQueue(QUANTUM)
@@ -86,7 +86,7 @@ def test_a_newcomer_that_wants_little_is_next(
     assert all(cost <= QUANTUM for cost in spent.values())
 
 
-def test_who_comes_again_and_again_starves_nobody() -> None:
+def test_a_client_that_returns_again_and_again_starves_no_other() -> None:
     queue: FairQueue[str, str] = FairQueue(QUANTUM)
     for _ in range(50):
         queue.push("backlog", "backlog", QUANTUM)
@@ -99,7 +99,7 @@ def test_who_comes_again_and_again_starves_nobody() -> None:
     assert served.count("again") <= served.count("backlog") + 1
 
 
-def test_a_queue_that_is_empty_owes_nobody_anything() -> None:
+def test_an_empty_queue_owes_no_client_a_turn() -> None:
     queue: FairQueue[str, int] = FairQueue(QUANTUM)
     queue.push("a", 1, COST_MAX)
     assert queue.pop() == 1

@@ -29,7 +29,7 @@ def test_nothing_confirmed_is_no_lease(lease: LeaderLease) -> None:
     assert not lease.holds(3, 100.0)
 
 
-def test_what_was_asked_before_the_term_began_confirms_nothing(lease: LeaderLease) -> None:
+def test_a_round_before_the_term_began_confirms_no_lease(lease: LeaderLease) -> None:
     lease.confirm(100.0)
     assert not lease.holds(3, 100.001)
 

@@ -22,11 +22,11 @@ async def depose(wire: Wire, leader: Node) -> tuple[Node, float]:
     """The next leader, and for how long nobody could let time pass."""
     began = asyncio.get_running_loop().time()
     wire.cut_off = {leader.node_id}
-    await until(lambda: any(node.driver.raft.established for node in leaders(wire, but=leader)))
+    await until(lambda: any(node.core.established for node in leaders(wire, but=leader)))
     vacant_s = asyncio.get_running_loop().time() - began
     (new,) = leaders(wire, but=leader)
     wire.cut_off.clear()
-    await until(lambda: not leader.driver.raft.leads)
+    await until(lambda: not leader.core.leads)
     return new, vacant_s
 
 
@@ -49,7 +49,7 @@ async def test_a_lease_does_not_begin_anew_with_each_leader(tmp_path: Path) -> N
 
 async def test_a_store_without_leases_is_left_alone(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (_, leader):
-        before = leader.driver.raft.commit_index
+        before = leader.core.commit_index
         for _ in range(300):
             await asyncio.sleep(STEP_S)
-        assert leader.driver.raft.commit_index == before
+        assert leader.core.commit_index == before

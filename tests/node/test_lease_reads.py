@@ -41,7 +41,7 @@ async def test_a_leader_in_use_reads_on_its_lease_without_a_pause(tmp_path: Path
         assert not any(leased(node) for node in wire.nodes.values() if node is not leader)
 
 
-async def test_without_the_setting_nobody_reads_on_a_lease(tmp_path: Path) -> None:
+async def test_without_the_setting_no_read_uses_a_lease(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (_, leader):
         for _ in range(100):
             await asyncio.sleep(STEP_S)
@@ -59,7 +59,7 @@ async def test_a_leader_that_is_cut_off_has_lost_its_lease_before_another_leads(
         while not leaders(wire, but=deposed):
             leased(deposed)
             await asyncio.sleep(STEP_S)
-        while deposed.driver.raft.leads:
+        while deposed.core.leads:
             assert not leased(deposed)
             await asyncio.sleep(STEP_S)
 
@@ -72,11 +72,11 @@ async def test_a_leader_that_wakes_from_a_pause_reads_nothing_old(
         await until(lambda: leased(paused))
         wire.cut_off = {paused.node_id}
         with monkeypatch.context() as while_paused:
-            while_paused.setattr(paused.driver.raft, "tick", lambda: None)
+            while_paused.setattr(paused.core, "tick", lambda: None)
             await until(lambda: bool(leaders(wire, but=paused)))
             (new,) = leaders(wire, but=paused)
             await put(new, b"new")
-        assert paused.driver.raft.leads  # it has not heard of anything yet
+        assert paused.core.leads  # it has not heard of anything yet
         barrier = paused.lease_barrier(soon())
         assert barrier is not None
         wire.cut_off.clear()
@@ -91,19 +91,19 @@ async def test_a_lease_read_waits_for_what_is_committed_and_not_applied(
     async with cluster_of(tmp_path, 1, leader_lease=True) as (wire, leader):
         await until(lambda: leased(leader))
         follower = next(node for node in wire.nodes.values() if node is not leader)
-        monkeypatch.setattr(leader.driver, "_apply_paused", True)
+        monkeypatch.setattr(leader.driver._applier, "_paused", True)
         await put(follower, b"new")
         barrier = leader.lease_barrier(soon())
         assert barrier is not None
         await asyncio.sleep(STEP_S)
         assert not barrier.done()
-        monkeypatch.setattr(leader.driver, "_apply_paused", False)
-        leader.driver.wake()
+        monkeypatch.setattr(leader.driver._applier, "_paused", False)
+        leader.driver._run.wake()
         await barrier
         assert value_at(leader) == b"new"
 
 
-async def test_a_leader_that_is_giving_leadership_away_does_not_read_on_its_lease(
+async def test_a_leader_does_not_read_on_its_lease_during_a_leadership_transfer(
     tmp_path: Path,
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=True) as (wire, leader):
@@ -111,7 +111,7 @@ async def test_a_leader_that_is_giving_leadership_away_does_not_read_on_its_leas
         heir = next(each for each in wire.nodes if each != leader.node_id)
         transfer = asyncio.ensure_future(leader.transfer_leader(heir, soon()))
         await asyncio.sleep(0)
-        assert leader.driver.raft.leads
+        assert leader.core.leads
         assert not leased(leader)
         await transfer
 

@@ -9,6 +9,7 @@ import pytest
 
 from raftkv.errors import StorageError
 from raftkv.node.peer_register import CALLERS_MAX, PeerRegister
+from raftkv.node.replica import LogDisk
 from raftkv.peer.handshake import Caller, HandshakeRefused, Refusal
 from raftkv.peer.ports import Acknowledged
 from raftkv.raft.entry import Membership
@@ -46,7 +47,7 @@ class Register:
         self._open()
 
     def _open(self) -> None:
-        self.register = PeerRegister(1, self.log.recover().starts, self.log, asyncio.Lock())
+        self.register = PeerRegister(1, self.log.recover().starts, LogDisk(self.log))
 
     async def _wait(self) -> None:
         self.waits += 1
@@ -121,7 +122,7 @@ async def test_a_log_that_ends_before_what_was_acknowledged_is_an_older_copy(
     assert await node.reason(start=Start(6, 60), last_log_index=90) is None
 
 
-async def test_what_was_acknowledged_never_becomes_less(node: Register) -> None:
+async def test_a_recorded_acknowledgement_never_decreases(node: Register) -> None:
     await node.admit()
     node.register.acknowledged({2: Acknowledged(90, EARLIER), 3: Acknowledged(80, EARLIER)})
     node.register.acknowledged({2: Acknowledged(70, EARLIER)})
@@ -131,7 +132,7 @@ async def test_what_was_acknowledged_never_becomes_less(node: Register) -> None:
     assert not node.register.changed
 
 
-async def test_a_call_that_was_under_way_while_its_start_acknowledged_more_is_no_older_copy(
+async def test_a_call_older_than_acknowledgements_of_its_own_start_is_no_older_copy(
     node: Register,
 ) -> None:
     """Its words may take longer than what the leader passes on."""
@@ -141,7 +142,7 @@ async def test_a_call_that_was_under_way_while_its_start_acknowledged_more_is_no
     assert await node.reason(start=Start(6, 60), last_log_index=149) is Refusal.OLDER_COPY
 
 
-async def test_notes_that_are_not_written_yet_count_already(node: Register) -> None:
+async def test_unwritten_records_count_already(node: Register) -> None:
     await node.admit()
     node.register.acknowledged({2: Acknowledged(150, EARLIER)})
     assert await node.reason(last_log_index=149) is Refusal.OLDER_COPY
@@ -170,7 +171,7 @@ async def test_of_two_clones_that_call_at_once_one_is_admitted(node: Register) -
     assert sorted(map(str, await asyncio.gather(*calls))) == ["CLONE", "None"]
 
 
-async def test_a_call_that_was_given_up_has_not_brought_the_start_to_the_disk(
+async def test_a_cancelled_call_does_not_count_as_a_written_start(
     node: Register,
 ) -> None:
     """The trace: the disk is slow, the caller gives up and calls again."""
@@ -189,7 +190,7 @@ async def test_a_call_that_was_given_up_has_not_brought_the_start_to_the_disk(
     assert node.notes[2].start == Start(5, 50)
 
 
-async def test_who_was_overtaken_while_its_start_was_written_is_refused(node: Register) -> None:
+async def test_a_caller_is_refused_if_a_later_start_called_during_its_write(node: Register) -> None:
     node.held = asyncio.Event()
     older = asyncio.create_task(node.reason(start=Start(5, 50)))
     await node.writing.wait()
@@ -210,7 +211,7 @@ async def test_a_member_starts_from_no_other_disk(node: Register) -> None:
     assert node.notes == {}
 
 
-async def test_whose_disk_is_not_known_yet_may_start_from_any(node: Register) -> None:
+async def test_a_member_without_a_recorded_disk_may_start_from_any(node: Register) -> None:
     node.membership = replace(MEMBERS, disk_ids={})
     assert await node.admit(disk_id=99) is None
 
@@ -231,13 +232,13 @@ async def test_a_removed_node_is_refused_before_all_else(node: Register) -> None
         (VersionRange(1, 0), Refusal.WRONG_VERSION),
     ],
 )
-async def test_who_can_not_take_part_in_the_cluster_s_version_is_refused(
+async def test_a_peer_that_can_not_take_part_in_the_cluster_s_version_is_refused(
     node: Register, versions: VersionRange, reason: Refusal | None
 ) -> None:
     assert await node.reason(versions=versions) is reason
 
 
-async def test_a_stranger_is_heard_and_leaves_no_note(node: Register) -> None:
+async def test_a_stranger_is_admitted_and_not_recorded(node: Register) -> None:
     """It may be the leader of a later membership."""
     assert await node.admit(node_id=9, disk_id=9) is None
     assert node.register.callers.keys() == {9}
@@ -245,7 +246,7 @@ async def test_a_stranger_is_heard_and_leaves_no_note(node: Register) -> None:
     assert node.waits == 0
 
 
-async def test_strangers_are_few_and_push_no_member_out(node: Register) -> None:
+async def test_strangers_are_bounded_and_displace_no_member(node: Register) -> None:
     await node.admit()
     for stranger in range(10, 10 + 2 * CALLERS_MAX):
         await node.admit(node_id=stranger)
@@ -254,7 +255,7 @@ async def test_strangers_are_few_and_push_no_member_out(node: Register) -> None:
     assert 10 not in node.register.callers
 
 
-async def test_a_disk_that_takes_no_note_admits_nobody(node: Register) -> None:
+async def test_a_disk_that_takes_no_record_admits_no_peer(node: Register) -> None:
     await node.log.close()
     with pytest.raises(StorageError):
         await node.admit()
@@ -264,7 +265,7 @@ async def test_a_disk_that_takes_no_note_admits_nobody(node: Register) -> None:
 # ---- of those that were admitted ------------------------------------------------------
 
 
-async def test_who_was_admitted_is_heard_until_it_is_removed(node: Register) -> None:
+async def test_an_admitted_peer_may_send_until_it_is_removed(node: Register) -> None:
     await node.admit()
     assert node.register.refusal_of_admitted(CALLER, MEMBERS) is None
     removed = Membership(voters=frozenset({1}), removed=frozenset({2}))
@@ -273,7 +274,7 @@ async def test_who_was_admitted_is_heard_until_it_is_removed(node: Register) -> 
     assert refused.reason is Refusal.REMOVED
 
 
-async def test_of_one_node_only_the_latest_start_is_heard(node: Register) -> None:
+async def test_an_admitted_caller_is_refused_after_a_later_start(node: Register) -> None:
     await node.admit()
     later = replace(CALLER, start=Start(6, 60))
     await node.admit(later)
@@ -283,7 +284,7 @@ async def test_of_one_node_only_the_latest_start_is_heard(node: Register) -> Non
     assert node.register.refusal_of_admitted(later, MEMBERS) is None
 
 
-async def test_a_stranger_that_was_forgotten_is_still_heard(node: Register) -> None:
+async def test_a_stranger_whose_call_was_dropped_is_still_admitted(node: Register) -> None:
     stranger = replace(CALLER, node_id=9)
     await node.admit(stranger)
     for other in range(10, 10 + CALLERS_MAX):
@@ -291,7 +292,7 @@ async def test_a_stranger_that_was_forgotten_is_still_heard(node: Register) -> N
     assert node.register.refusal_of_admitted(stranger, MEMBERS) is None
 
 
-async def test_this_node_s_own_start_is_kept_with_the_notes(node: Register) -> None:
+async def test_this_node_s_own_start_is_kept_with_the_records(node: Register) -> None:
     await node.log.write_starts(Starts(Start(7, 70)))
     node.restart()
     await node.admit()

@@ -19,8 +19,9 @@ from raftkv.errors import (
     StorageError,
     TooLarge,
 )
-from raftkv.node.driver import CONTACTS_MAX, NOTES_TICKS
+from raftkv.node.driver import ACKNOWLEDGED_TICKS
 from raftkv.node.node import Node
+from raftkv.node.peer_handler import CONTACTS_MAX
 from raftkv.node.proposal_queue import ProposalQueue
 from raftkv.peer.bounds import TERM_JUMP_MAX
 from raftkv.peer.codec import decode_frame, encode_frame
@@ -82,11 +83,11 @@ def caller(node_id: int, **changed: object) -> Caller:
 
 
 def say(node: Node, sender: int, *messages: Message) -> None:
-    node.driver.receive(sender, Frame(messages=messages))
+    node.peer_handler.receive(sender, Frame(messages=messages))
 
 
 def core(node: Node) -> tuple[object, ...]:
-    raft = node.driver.raft
+    raft = node.core
     log = raft.log
     return (
         (raft.current_term, raft.voted_for, raft.role, raft.leader_id, raft.commit_index),
@@ -124,7 +125,7 @@ async def test_a_term_that_jumps_too_far_is_refused_with_all_that_came_with_it(
         assert core(follower) == before
         say(follower, STRANGER, HeartbeatReply(STRANGER, id, far - 1, 0))
         assert follower.term == far - 1
-        await until(lambda: leader.term > far - 1 or other_than(wire, leader).driver.raft.leads)
+        await until(lambda: leader.term > far - 1 or other_than(wire, leader).core.leads)
 
 
 async def test_a_snapshot_of_a_far_term_is_not_begun(tmp_path: Path) -> None:
@@ -133,7 +134,9 @@ async def test_a_snapshot_of_a_far_term_is_not_begun(tmp_path: Path) -> None:
         point = SnapshotPoint(1 << 20, 2, members_of(1, 2, 3), 5)
         far = follower.term + TERM_JUMP_MAX + 1
         with pytest.raises(InvalidRequest, match="elections raise it one by one"):
-            follower.driver.begin_snapshot(InstallSnapshot(STRANGER, follower.node_id, far, point))
+            follower.peer_handler.begin_snapshot(
+                InstallSnapshot(STRANGER, follower.node_id, far, point)
+            )
 
 
 async def test_a_snapshot_that_is_only_announced_is_refused(tmp_path: Path) -> None:
@@ -152,13 +155,13 @@ async def test_a_snapshot_that_is_only_announced_is_refused(tmp_path: Path) -> N
 
 async def test_a_stranger_s_breach_ends_its_link_and_changes_nothing(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
-        await leader.driver.admit(caller(STRANGER))
+        await leader.peer_handler.admit(caller(STRANGER))
         forward = Forward(leader.term, 0, (Submission(77, 1, put(b"forged")),))
         for node in wire.nodes.values():
             before = core(node)
             breach = second_leader(node, STRANGER)
             with pytest.raises(ProtocolBreach, match="both lead one term"):
-                node.driver.receive(STRANGER, Frame(messages=[breach], forwards=[forward]))
+                node.peer_handler.receive(STRANGER, Frame(messages=[breach], forwards=[forward]))
             assert core(node) == before
         await leader.submit(put(), soon())
         assert leader.machine.revision == 2  # of the stranger's frame nothing was taken
@@ -167,7 +170,7 @@ async def test_a_stranger_s_breach_ends_its_link_and_changes_nothing(tmp_path: P
 
 @pytest.mark.parametrize("leads", [False, True])
 @pytest.mark.parametrize("member", [False, True])
-async def test_a_breach_of_one_that_belongs_takes_the_node_out_of_service(
+async def test_a_breach_of_a_member_takes_the_node_out_of_service(
     tmp_path: Path, leads: bool, member: bool
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
@@ -175,7 +178,7 @@ async def test_a_breach_of_one_that_belongs_takes_the_node_out_of_service(
         node = leader if leads else follower
         sender = other_than(wire, leader, follower).node_id if member else STRANGER
         if not member:
-            assert await node.driver.admit(caller(STRANGER, proven=True)) is None
+            assert await node.peer_handler.admit(caller(STRANGER, proven=True)) is None
         under_way = node.submit(put(), soon())
         say(node, sender, second_leader(node, sender))
         reason = await ended(node)
@@ -199,7 +202,7 @@ async def test_a_node_out_of_service_votes_for_nobody_and_acknowledges_nothing(
         sent: list[tuple[int, Frame]] = []
         wire.links[id].send = lambda to, frame: sent.append((to, frame))  # type: ignore[method-assign]
         say(node, other, second_leader(node, other))
-        term, last = node.term, node.driver.raft.log.last_index
+        term, last = node.term, node.core.log.last_index
         sent.clear()
         say(node, other, RequestVote(other, id, term + 1, 1 << 20, term))
         say(node, leader.node_id, Heartbeat(leader.node_id, id, term, 0, 2))
@@ -211,12 +214,12 @@ async def test_a_node_out_of_service_votes_for_nobody_and_acknowledges_nothing(
             await node.submit(put(), soon())
         with pytest.raises(ShuttingDown):
             await node.read_barrier(soon())
-        refused = await node.driver.admit(caller(other))
+        refused = await node.peer_handler.admit(caller(other))
         assert refused is not None
         assert refused.reason is Refusal.NOT_READY
 
 
-async def test_the_rest_of_a_frame_with_a_breach_is_not_heard(tmp_path: Path) -> None:
+async def test_the_rest_of_a_frame_with_a_breach_is_ignored(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         follower = other_than(wire, leader)
         later = RequestVoteReply(STRANGER, follower.node_id, follower.term + 5, granted=False)
@@ -230,14 +233,16 @@ async def test_the_rest_of_a_frame_with_a_breach_is_not_heard(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("reason", [Refusal.OTHER_DISK, Refusal.OLDER_COPY, Refusal.CLONE])
-async def test_a_member_that_knows_better_takes_a_copy_out_of_service(
+async def test_a_members_refusal_takes_a_copied_disk_out_of_service(
     tmp_path: Path, reason: Refusal
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         node = other_than(wire, leader)
-        node.driver.refused(STRANGER, HandshakeRefused(reason, "a stranger's word"))
+        node.peer_handler.refused(STRANGER, HandshakeRefused(reason, "a stranger's word"))
         assert not node.stopped.done()
-        node.driver.refused(leader.node_id, HandshakeRefused(reason, "this disk is another one"))
+        node.peer_handler.refused(
+            leader.node_id, HandshakeRefused(reason, "this disk is another one")
+        )
         stopped = await ended(node)
         assert isinstance(stopped, OutOfService)
         assert f"node {leader.node_id} does not admit this node: this disk" in stopped.message
@@ -247,16 +252,16 @@ async def test_a_member_that_knows_better_takes_a_copy_out_of_service(
 @pytest.mark.parametrize(
     "reason", sorted(set(Refusal) - {Refusal.OTHER_DISK, Refusal.OLDER_COPY, Refusal.CLONE})
 )
-async def test_no_other_refusal_of_one_member_stops_a_node(tmp_path: Path, reason: Refusal) -> None:
+async def test_a_refusal_for_another_reason_stops_no_node(tmp_path: Path, reason: Refusal) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         node = other_than(wire, leader)
         wire.links[node.node_id].connected = frozenset({1, 2, 3}) - {node.node_id, leader.node_id}
-        node.driver.refused(leader.node_id, HandshakeRefused(reason, "no"))
+        node.peer_handler.refused(leader.node_id, HandshakeRefused(reason, "no"))
         await asyncio.sleep(10.0)
         assert not node.stopped.done()
 
 
-async def test_one_member_s_word_that_it_was_removed_makes_a_node_stand_by_and_say_so(
+async def test_one_members_removal_report_makes_a_node_passive_with_a_notice(
     tmp_path: Path,
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
@@ -264,26 +269,26 @@ async def test_one_member_s_word_that_it_was_removed_makes_a_node_stand_by_and_s
         id, other = node.node_id, other_than(wire, leader, node)
         wire.links[id].connected = frozenset({other.node_id})
         removed = HandshakeRefused(Refusal.REMOVED, f"node {id} has been removed")
-        node.driver.refused(STRANGER, removed)
+        node.peer_handler.refused(STRANGER, removed)
         await asyncio.sleep(1.0)
-        assert (node.status().notice, node.driver.raft.passive) == ("", False)
-        node.driver.refused(leader.node_id, removed)
+        assert (node.status().notice, node.core.passive) == ("", False)
+        node.peer_handler.refused(leader.node_id, removed)
         await asyncio.sleep(1.0)
-        assert node.driver.raft.passive
+        assert node.core.passive
         assert f"node {leader.node_id} says that this node was removed" in node.status().notice
         wire.cut_off = {leader.node_id}
-        await until(lambda: other.driver.raft.leads)  # elected with this node's vote
-        assert node.driver.raft.role is RaftRole.FOLLOWER
-        node.driver.link_up(leader.node_id)
+        await until(lambda: other.core.leads)  # elected with this node's vote
+        assert node.core.role is RaftRole.FOLLOWER
+        node.peer_handler.link_up(leader.node_id)
         await asyncio.sleep(1.0)
-        assert (node.status().notice, node.driver.raft.passive) == ("", False)
+        assert (node.status().notice, node.core.passive) == ("", False)
 
 
 async def test_a_node_stops_when_all_that_answer_say_that_it_was_removed(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         node = other_than(wire, leader)
         for other in {1, 2, 3} - {node.node_id}:
-            node.driver.refused(other, HandshakeRefused(Refusal.REMOVED, "removed"))
+            node.peer_handler.refused(other, HandshakeRefused(Refusal.REMOVED, "removed"))
         patience_s = 2 * config_of(leader_lease=False).raft.election_ticks_max * 0.05
         await asyncio.sleep(patience_s - 0.1)
         assert not node.stopped.done()
@@ -294,12 +299,12 @@ async def test_a_node_stops_when_all_that_answer_say_that_it_was_removed(tmp_pat
         assert not node.identity.out_of_service
 
 
-async def test_a_newcomer_hears_a_removal_of_nobody_it_does_not_know(tmp_path: Path) -> None:
+async def test_reports_of_unknown_peers_do_not_count(tmp_path: Path) -> None:
     wire = Wire(tmp_path, Random(1), config_of(leader_lease=False))
     node = await wire.start(4)
-    await node.driver.admit(caller(1))
+    await node.peer_handler.admit(caller(1))
     for other in (1, 2):
-        node.driver.refused(other, HandshakeRefused(Refusal.REMOVED, "removed"))
+        node.peer_handler.refused(other, HandshakeRefused(Refusal.REMOVED, "removed"))
     await asyncio.sleep(10.0)
     assert not node.stopped.done()
     node.driver.finish(None)
@@ -309,11 +314,13 @@ async def test_a_newcomer_hears_a_removal_of_nobody_it_does_not_know(tmp_path: P
 # ---- who is let in ----------------------------------------------------------------------
 
 
-async def test_a_disk_that_takes_no_note_stops_the_node_and_admits_nobody(tmp_path: Path) -> None:
+async def test_a_disk_that_takes_no_record_stops_the_node_and_admits_no_peer(
+    tmp_path: Path,
+) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         node = other_than(wire, leader)
         await wire.logs[node.node_id].close()
-        refused = await node.driver.admit(caller(leader.node_id))
+        refused = await node.peer_handler.admit(caller(leader.node_id))
         assert refused is not None
         assert refused.reason is Refusal.NOT_READY
         assert isinstance(await ended(node), StorageError)
@@ -325,45 +332,45 @@ async def test_an_admitted_caller_is_refused_once_it_is_removed_or_overtaken(
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         node = other_than(wire, leader)
         member = caller(leader.node_id)
-        assert await node.driver.admit(member) is None
-        assert node.driver.refusal_of(member) is None
+        assert await node.peer_handler.admit(member) is None
+        assert node.peer_handler.refusal_of(member) is None
         later = replace(member, start=Start(2, 22))
-        assert await node.driver.admit(later) is None
-        refused = node.driver.refusal_of(member)
+        assert await node.peer_handler.admit(later) is None
+        refused = node.peer_handler.refusal_of(member)
         assert refused is not None
         assert refused.reason is Refusal.CLONE
-        assert node.driver.refusal_of(later) is None
+        assert node.peer_handler.refusal_of(later) is None
 
 
-async def test_a_leader_writes_down_what_its_followers_have_acknowledged(tmp_path: Path) -> None:
+async def test_a_leader_records_what_its_followers_have_acknowledged(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         follower = other_than(wire, leader)
         await leader.submit(put(), soon())
-        index = leader.driver.raft.commit_index
-        await asyncio.sleep((NOTES_TICKS + 1) * 0.05)
+        index = leader.core.commit_index
+        await asyncio.sleep((ACKNOWLEDGED_TICKS + 1) * 0.05)
         notes = wire.logs[leader.node_id].recover().starts.notes
         assert notes[follower.node_id].index >= index
         older = caller(follower.node_id, last_log_index=index - 1)
-        refused = await leader.driver.admit(older)
+        refused = await leader.peer_handler.admit(older)
         assert refused is not None
         assert refused.reason is Refusal.OLDER_COPY
         await wire.restart(leader.node_id)
         restarted = wire.nodes[leader.node_id]
-        refused = await restarted.driver.admit(older)
+        refused = await restarted.peer_handler.admit(older)
         assert refused is not None
         assert refused.reason is Refusal.OLDER_COPY
 
 
-async def test_what_was_acknowledged_a_moment_ago_is_known_to_the_next_who_calls(
+async def test_a_call_is_compared_with_the_latest_acknowledgements(
     tmp_path: Path,
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         follower = other_than(wire, leader)
         await leader.submit(put(), soon())
-        await until(lambda: follower.driver.raft.log.last_index == leader.driver.last_log_index)
-        index = leader.driver.raft.progress[follower.node_id].match_index
+        await until(lambda: follower.core.log.last_index == leader.peer_handler.last_log_index)
+        index = leader.core.progress[follower.node_id].match_index
         older = caller(follower.node_id, last_log_index=index - 1)
-        refused = await leader.driver.admit(older)
+        refused = await leader.peer_handler.admit(older)
         assert refused is not None
         assert refused.reason is Refusal.OLDER_COPY
 
@@ -397,7 +404,7 @@ async def test_a_sender_over_its_bound_is_refused_and_its_caller_may_try_again(
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         follower = other_than(wire, leader)
-        leader.driver._intake = ProposalQueue(bytes_per_sender_max=1)
+        leader.driver._proposer._queue = ProposalQueue(bytes_per_sender_max=1)
         both = [follower.submit(put(key), soon()) for key in (b"a", b"b")]
         await both[0]
         with pytest.raises(Overloaded) as refused:
@@ -416,10 +423,10 @@ async def test_only_the_leader_of_the_term_refuses_a_forward(
         wire.cut_off = {leader.node_id}
         under_way = follower.submit(put(), soon())
         await asyncio.sleep(0.01)
-        number = follower.driver.submissions.settled + 1
+        number = follower.driver._proposer.pending.settled + 1
         refusal = ForwardRefused(follower.term + later, number, TooLarge("no"))
         sender = leader.node_id if from_leader else other_than(wire, leader, follower).node_id
-        follower.driver.receive(sender, Frame(forwards_refused=(refusal,)))
+        follower.peer_handler.receive(sender, Frame(forwards_refused=(refusal,)))
         assert under_way.done() is (from_leader and not later)
 
 
@@ -430,27 +437,27 @@ async def test_a_forward_is_taken_in_the_leader_s_term_only(
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         follower = other_than(wire, leader)
         forward = Forward(leader.term + change, 0, (Submission(77, 1, put(b"other")),))
-        leader.driver.receive(follower.node_id, Frame(forwards=[forward]))
+        leader.peer_handler.receive(follower.node_id, Frame(forwards=[forward]))
         await leader.submit(put(), soon())
         assert leader.machine.revision == (3 if taken else 2)
 
 
-async def test_a_leader_takes_no_forward_of_one_that_is_no_member(tmp_path: Path) -> None:
+async def test_a_leader_ignores_a_forward_of_a_node_that_is_no_member(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (_, leader):
         forward = Forward(leader.term, 0, (Submission(77, 1, put(b"forged")),))
-        leader.driver.receive(STRANGER, Frame(forwards=[forward]))
+        leader.peer_handler.receive(STRANGER, Frame(forwards=[forward]))
         await leader.submit(put(), soon())
         assert leader.machine.revision == 2
-        assert STRANGER not in leader.driver._intake._origins
+        assert STRANGER not in leader.driver._proposer._queue._origins
 
 
-async def test_of_strangers_little_is_kept(tmp_path: Path) -> None:
+async def test_contacts_of_strangers_are_bounded(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         for stranger in range(10, 10 + 3 * CONTACTS_MAX):
             say(leader, stranger, HeartbeatReply(stranger, leader.node_id, leader.term, 0))
-            assert len(leader.driver.last_contact) <= CONTACTS_MAX
+            assert len(leader.peer_handler.last_contact) <= CONTACTS_MAX
         follower = other_than(wire, leader).node_id
-        assert follower in leader.driver.last_contact
+        assert follower in leader.peer_handler.last_contact
 
 
 # ---- a cluster that raftkv 0.1.0 has begun -----------------------------------------------
@@ -479,20 +486,20 @@ async def test_the_version_is_raised_once_all_can_and_then_logs_have_a_hash(tmp_
     wire = await started_as_of_0_1_0(tmp_path)
     nodes = wire.nodes.values()
     await until(lambda: all(node.ready for node in nodes))
-    (leader,) = (node for node in nodes if node.driver.raft.leads)
+    (leader,) = (node for node in nodes if node.core.leads)
     assert {node.status().cluster_version for node in nodes} == {0}
     await leader.submit(put(), soon())
-    raft = leader.driver.raft
+    raft = leader.core
     assert raft.log.hash(raft.log.last_index) == UNKNOWN
     others = sorted({1, 2, 3} - {leader.node_id})
-    await leader.driver.admit(caller(others[0]))
+    await leader.peer_handler.admit(caller(others[0]))
     await asyncio.sleep(2.0)
     assert leader.status().cluster_version == 0
-    await leader.driver.admit(caller(others[1]))
+    await leader.peer_handler.admit(caller(others[1]))
     await until(lambda: {node.status().cluster_version for node in nodes} == {SUPPORTED.maximum})
     await until(lambda: leader.membership.disk_ids == {1: 1, 2: 2, 3: 3})
     await leader.submit(put(), soon())
-    await until(lambda: len({node.driver.raft.last_applied for node in nodes}) == 1)
+    await until(lambda: len({node.core.last_applied for node in nodes}) == 1)
     hashes = {node.machine.applied_hash for node in nodes}
     assert len(hashes) == 1
     assert hashes != {UNKNOWN}
@@ -507,11 +514,11 @@ async def test_the_version_is_raised_once_all_can_and_then_logs_have_a_hash(tmp_
         await wire.kill(node_id)
 
 
-async def test_a_member_that_says_that_it_moved_is_found_there(tmp_path: Path) -> None:
+async def test_a_member_is_linked_at_its_reported_new_address(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         follower = other_than(wire, leader)
         moved = replace(address_of(follower.node_id), peer="elsewhere:1")
-        await leader.driver.admit(caller(follower.node_id, address=moved))
+        await leader.peer_handler.admit(caller(follower.node_id, address=moved))
         other = other_than(wire, leader, follower)
         await until(lambda: other.membership.addresses[follower.node_id] == moved)
         assert wire.links[other.node_id].addresses[follower.node_id] == "elsewhere:1"
@@ -575,16 +582,16 @@ class Babbler:
 
     def point(self) -> tuple[int, int]:
         index = self.index()
-        known = self.node.driver.raft.log.term(index) or 1
+        known = self.node.core.log.term(index) or 1
         return (index, max(1, known + self.rng.choice([0, 0, 0, -1, 1]))) if index else (0, 0)
 
     def index(self) -> int:
-        raft = self.node.driver.raft
+        raft = self.node.core
         marks = [0, 1, raft.commit_index, raft.log.last_index, raft.log.compacted_index, 1 << 60]
         return max(0, self.rng.choice(marks) + self.rng.choice([-1, 0, 0, 1]))
 
     def hash(self, index: int) -> int:
-        known = self.node.driver.raft.log.hash(index) or 0
+        known = self.node.core.log.hash(index) or 0
         return self.rng.choice([known, known, known, UNKNOWN, 0xBAD])
 
     def entries(self, index: int, last_term: int, term: int) -> tuple[Entry, ...]:
@@ -609,7 +616,7 @@ class Babbler:
 
 
 @pytest.mark.parametrize("seed", range(60))
-async def test_whatever_is_said_within_bounds_is_heard_or_refused(
+async def test_every_bounded_frame_of_a_stranger_is_taken_or_refused(
     tmp_path: Path, seed: int
 ) -> None:
     """Nothing but a link ends, or the node's service, and that with its reason."""
@@ -622,7 +629,7 @@ async def test_whatever_is_said_within_bounds_is_heard_or_refused(
             frame = babbler.frame()
             if frame is not None:
                 with suppress(InvalidRequest, ProtocolBreach):
-                    node.driver.receive(babbler.sender, frame)
+                    node.peer_handler.receive(babbler.sender, frame)
             if rng.random() < 0.3:
                 await asyncio.sleep(rng.choice([0.0, 0.01, 0.3]))
             if node.stopped.done():

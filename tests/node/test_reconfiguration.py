@@ -32,7 +32,7 @@ async def join(wire: Wire, leader: Node, node_id: int) -> Node:
     await leader.member_add(node_id, address_of(node_id), soon())
     await leader.member_join(node_id, DISK, SUPPORTED, address_of(node_id), soon())
     node = await wire.start(node_id)
-    await until(lambda: leader.driver.raft.progress[node_id].match_index > 0)
+    await until(lambda: leader.core.progress[node_id].match_index > 0)
     return node
 
 
@@ -50,17 +50,17 @@ async def test_a_live_node_is_not_removed_while_another_is_dead(tmp_path: Path) 
         assert (after.voters, after.removed) == ({leader.node_id, alive}, {dead})
 
 
-async def test_a_node_that_died_just_now_is_not_counted(tmp_path: Path) -> None:
+async def test_a_node_that_has_just_died_is_not_counted(tmp_path: Path) -> None:
     """It has acknowledged within an election timeout, and nothing since it was asked for this."""
     async with three_nodes(tmp_path) as (wire, leader, (dead, alive)):
-        raft = leader.driver.raft
+        raft = leader.core
         await until(lambda: raft.acknowledging(raft.ticks_led - 1) == {1, 2, 3})
         wire.cut_off = {dead}
         with pytest.raises(MembershipRefused, match="after this change 1 of 2 would"):
             await leader.member_remove(alive, soon())
 
 
-async def test_who_is_silent_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+async def test_a_founder_that_does_not_answer_for_a_moment_is_waited_for(tmp_path: Path) -> None:
     async with three_nodes(tmp_path) as (wire, leader, (slow, removed)):
         wire.cut_off = {slow}
         removal = asyncio.ensure_future(leader.member_remove(removed, soon()))
@@ -120,10 +120,10 @@ async def test_a_learner_is_added_while_a_voter_is_dead(tmp_path: Path) -> None:
         assert (await leader.member_add(4, address_of(4), soon())).learners == {4}
 
 
-async def test_a_learner_that_stands_still_is_not_promoted(tmp_path: Path) -> None:
+async def test_a_learner_that_acknowledges_nothing_is_not_promoted(tmp_path: Path) -> None:
     async with three_nodes(tmp_path) as (wire, leader, _):
         await join(wire, leader, 4)
-        raft = leader.driver.raft
+        raft = leader.core
         await until(lambda: raft.progress[4].match_index == raft.log.last_index)
         wire.cut_off = {4}
         with pytest.raises(MembershipRefused, match="node 4 acknowledges nothing at the moment"):
@@ -145,7 +145,7 @@ async def test_a_dead_node_is_replaced_in_one_change(tmp_path: Path) -> None:
         assert await leader.member_replace(dead, 4, soon()) == after  # once more
 
 
-async def test_nobody_is_replaced_by_a_node_that_has_not_started(tmp_path: Path) -> None:
+async def test_a_node_that_has_not_started_replaces_no_member(tmp_path: Path) -> None:
     async with three_nodes(tmp_path) as (_, leader, (old, _)):
         await leader.member_add(4, address_of(4), soon())
         with pytest.raises(MembershipRefused, match="has not started yet") as refused:
@@ -182,9 +182,9 @@ async def test_an_added_node_claims_its_id_once(tmp_path: Path) -> None:
         assert not leader.membership.started(4)
         after = await leader.member_join(4, DISK, SUPPORTED, address_of(4), soon())
         assert after.disk_ids[4] == DISK
-        last_index = leader.driver.raft.log.last_index
+        last_index = leader.core.log.last_index
         assert await leader.member_join(4, DISK, SUPPORTED, address_of(4), soon()) == after
-        assert leader.driver.raft.log.last_index == last_index
+        assert leader.core.log.last_index == last_index
         with pytest.raises(MembershipRefused, match="has started from another disk"):
             await leader.member_join(4, DISK + 1, SUPPORTED, address_of(4), soon())
 

@@ -12,17 +12,15 @@ from raftkv.errors import DamagedData
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.meta import META_0_KEY, META_KEY
-from raftkv.kv.pace import STEP_UNITS
 from raftkv.kv.store import Family
-from raftkv.node.node import CODEC
+from raftkv.node.config import NodeStores
 from raftkv.node.recovery import Recovered, recover
 from raftkv.raft.entry import Entry, EntryKind, HardState, encode_version
-from raftkv.raft.ready import RaftConfig
 from raftkv.raft.running_hash import UNKNOWN, next_hash
-from raftkv.storage.identity import DirectoryIdentity, Stage, decode_identity
+from raftkv.storage.identity import DirectoryIdentity, MemoryIdentityStore, Stage, decode_identity
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
 from raftkv.storage.ports import MemberNote, Start, Starts
-from tests.node.wire import INCARNATION, identity_of, members_of
+from tests.node.wire import INCARNATION, config_of, identity_of, members_of
 
 FOUNDER = identity_of(1, members_of(1, 2, 3))
 JOINED = identity_of(4, None)
@@ -38,9 +36,8 @@ class Disks:
         self.state = MemoryStateStorage(directory)
 
     async def recover(self, identity: DirectoryIdentity, seed: int = 1) -> Recovered:
-        return await recover(
-            identity, RaftConfig(), CODEC, Random(seed), Limits(), STEP_UNITS, self.log, self.state
-        )
+        stores = NodeStores(MemoryIdentityStore(identity), self.log, self.state)
+        return await recover(identity, config_of(leader_lease=False), stores, Random(seed))
 
     def crash(self) -> None:
         self.log, self.state = self.log.crash(), self.state.crash()
@@ -149,7 +146,7 @@ async def test_each_start_is_one_more_and_has_an_id_of_its_own(disks: Disks) -> 
     assert disks.log.recover().starts.own == starts[-1]
 
 
-async def test_the_notes_on_others_outlive_a_start(disks: Disks) -> None:
+async def test_the_records_of_peers_outlive_a_start(disks: Disks) -> None:
     await disks.recover(FOUNDER)
     notes = {2: MemberNote(Start(5, 99), 1234)}
     await disks.log.write_starts(Starts(Start(1, 1), notes))

@@ -13,7 +13,7 @@ import async_solipsism
 from raftkv.errors import RemovedFromCluster
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.node.driver import NodeConfig
+from raftkv.node.config import NodeConfig, NodeStores
 from raftkv.node.node import Node
 from raftkv.peer.ports import Frame, PeerHandler
 from raftkv.raft.entry import Address, Entry, EntryKind, HardState, Membership
@@ -63,7 +63,8 @@ async def restarted_after_its_removal(directory: Path) -> BaseException | None:
     identities = MemoryIdentityStore(DirectoryIdentity(7, 1, 1, incarnation=5, stage=Stage.MEMBER))
     identity = identities.load()
     assert identity is not None
-    node = Node(identities, identity, addresses[1], CONFIG, log, state, NoLinks(), Random(1))
+    stores = NodeStores(identities, log, state)
+    node = Node(identity, addresses[1], CONFIG, stores, NoLinks(), Random(1))
     await node.start()
     async with asyncio.timeout(10):
         reason = await node.stopped

@@ -65,7 +65,7 @@ async def scrubbed_for(seconds: float, log: Disk, state: Disk, seed: int = 1) ->
 
 
 @pytest.mark.parametrize(("bytes_read", "cpu_s"), [(256 << 10, 0.0002), (40_000, 0.004)])
-async def test_it_keeps_within_its_bytes_and_its_share_of_a_core(
+async def test_a_scrub_stays_within_its_byte_rate_and_cpu_share(
     bytes_read: int, cpu_s: float
 ) -> None:
     disk = Disk(*slices(5000, bytes_read, cpu_s))
@@ -105,7 +105,7 @@ async def test_nodes_that_start_together_begin_at_different_times_and_soon() -> 
     assert max(began_s) - min(began_s) > FIRST_ROUND_WITHIN_S / 2
 
 
-async def test_damage_ends_it_wherever_it_is() -> None:
+async def test_damage_in_any_store_ends_the_scrub() -> None:
     damage, sound = DamagedData("a block is damaged"), Slice(0, 0.0, last=True)
     for log, state in ((damage, sound), (sound, damage)):
         with pytest.raises(DamagedData):

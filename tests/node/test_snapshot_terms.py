@@ -15,7 +15,7 @@ from raftkv.storage.ports import Checkpoint
 from tests.node.wire import WireLinks, cluster_of, soon, until
 
 
-async def test_a_leader_that_is_deposed_in_the_same_turn_offers_it_in_its_own_term(
+async def test_a_leader_that_is_deposed_in_the_same_turn_sends_the_snapshot_in_its_own_term(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In its successor's, the receiver would take it for a second leader of that term, and stop."""
@@ -33,7 +33,7 @@ async def test_a_leader_that_is_deposed_in_the_same_turn_offers_it_in_its_own_te
         wire.cut_off = {behind.node_id}
         command = kv_pb2.Command(put=kv_pb2.Put(key=b"k"))
         await leader.submit(kv_pb2.CommandBatch(commands=[command]).SerializeToString(), soon())
-        raft = leader.driver.raft
+        raft = leader.core
         raft.compact(raft.last_applied)
         raft.unreachable(behind.node_id)
         term, round_of = raft.current_term, raft.ready
@@ -43,7 +43,9 @@ async def test_a_leader_that_is_deposed_in_the_same_turn_offers_it_in_its_own_te
             made = round_of()
             if made.snapshots_wanted:
                 monkeypatch.setattr(raft, "ready", round_of)
-                asyncio.get_running_loop().call_soon(leader.driver.receive, other.node_id, deposed)
+                asyncio.get_running_loop().call_soon(
+                    leader.peer_handler.receive, other.node_id, deposed
+                )
             return made
 
         monkeypatch.setattr(raft, "ready", ready)

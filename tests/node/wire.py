@@ -11,7 +11,7 @@ from random import Random
 
 from raftkv.errors import InvalidRequest, RaftkvError, Unavailable
 from raftkv.kv.limits import Limits
-from raftkv.node.driver import NodeConfig
+from raftkv.node.config import NodeConfig, NodeStores
 from raftkv.node.node import Node
 from raftkv.node.scrub import INTERVAL_S
 from raftkv.peer.ports import Frame, PeerHandler
@@ -53,7 +53,7 @@ class Wire:
     def carry(self, sender: int, to: int, frame: Frame) -> None:
         if to in self.nodes and not {sender, to} & self.cut_off:
             try:
-                self.nodes[to].driver.receive(sender, frame)
+                self.nodes[to].peer_handler.receive(sender, frame)
             except (InvalidRequest, ProtocolBreach) as error:
                 self.refused.append((sender, to, error))
 
@@ -83,12 +83,10 @@ class Wire:
         assert identity is not None
         self.links[node_id] = WireLinks(self, node_id)
         node = self.nodes[node_id] = Node(
-            self.identities[node_id],
             identity,
             address_of(node_id),
             self._config,
-            self.logs[node_id],
-            self.states[node_id],
+            NodeStores(self.identities[node_id], self.logs[node_id], self.states[node_id]),
             self.links[node_id],
             Random(self._rng.getrandbits(64)),
         )
@@ -122,7 +120,7 @@ class WireLinks:
         if {self._node_id, to} & self._wire.cut_off:
             raise Unavailable("the wire is cut")
         self._wire.snapshots_sent.append((self._node_id, to))
-        receiver = self._wire.nodes[to].driver
+        receiver = self._wire.nodes[to].peer_handler
         try:
             received = receiver.begin_snapshot(message)
             shutil.copytree(checkpoint.path, received, dirs_exist_ok=True)
@@ -201,7 +199,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def leaders(wire: Wire, but: Node | None = None) -> list[Node]:
-    return [node for node in wire.nodes.values() if node.driver.raft.leads and node is not but]
+    return [node for node in wire.nodes.values() if node.core.leads and node is not but]
 
 
 def soon() -> float:

@@ -13,5 +13,5 @@ async def loopback(tmp_path: Path) -> AsyncIterator[Loopback]:
     with ThreadPoolExecutor(max_workers=1) as disk:
         made = Loopback(tmp_path, disk)
         yield made
-        for half in made.halves:
-            await half.close()
+        for side in made.sides:
+            await side.close()

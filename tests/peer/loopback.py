@@ -1,4 +1,4 @@
-"""Nodes' transport halves on loopback, in one event loop, with a handler that records."""
+"""The peer sides of several nodes on loopback, in one event loop, with a handler that records."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from raftkv.peer.handshake import (
     CONNECT,
     HELLO_KEY,
     Caller,
+    Credentials,
     HandshakeRefused,
     PeerIdentity,
     Refusal,
-    hello,
+    encode_hello,
 )
 from raftkv.peer.links import GrpcPeerLinks
+from raftkv.peer.message_trace import MessageTrace, TracedPeerLinks
 from raftkv.peer.ports import FounderStage, Founding, Frame
 from raftkv.peer.secret import ClusterSecret
-from raftkv.peer.server import PeerServer
-from raftkv.peer.tracing import MessageTrace, TracedPeerLinks
+from raftkv.peer.server import PeerPortLimits, PeerServer
 from raftkv.raft.entry import Address
 from raftkv.raft.messages import InstallSnapshot, Message
 from raftkv.rpc.v1 import peer_pb2
@@ -38,23 +39,23 @@ from raftkv.storage.ports import Start
 
 DEADLINE_S = 20.0
 INCARNATION = 0xF00D
-ABSENT = HandshakeRefused(Refusal.NOT_READY, "this node has not started yet")
+NOT_STARTED = HandshakeRefused(Refusal.NOT_READY, "this node has not started yet")
 
 
 class FixedFounder:
-    """A `FounderPort` that keeps what it hears and always says the same."""
+    """A `FounderPort` that records reports and always answers the same."""
 
-    def __init__(self, says: Founding) -> None:
-        self.says = says
-        self.heard: list[tuple[int, Founding]] = []
+    def __init__(self, reply: Founding) -> None:
+        self.reply = reply
+        self.received: list[tuple[int, Founding]] = []
 
     def answer(self, sender: int, said: Founding) -> Founding:
-        self.heard.append((sender, said))
-        return self.says
+        self.received.append((sender, said))
+        return self.reply
 
 
 class Recorder:
-    """A `PeerHandler` that keeps what it is told and wakes whoever waits for it."""
+    """A `PeerHandler` that records its calls, and lets tests wait for them."""
 
     def __init__(self, snapshot_root: Path) -> None:
         self.snapshot_root = snapshot_root
@@ -63,14 +64,14 @@ class Recorder:
         self.linked: list[int] = []
         self.callers: list[Caller] = []
         self.refusals: list[tuple[int, HandshakeRefused]] = []
-        self.turned_away: dict[int, HandshakeRefused] = {}
+        self.refusals_of: dict[int, HandshakeRefused] = {}
         self.last_log_index = 0
         self.cluster_version = 1
         self.breach: Exception | None = None
         self.finished: list[tuple[InstallSnapshot, Path]] = []
         self.refuse_snapshot: RaftkvError | None = None
         self.before_finish: Callable[[], Awaitable[object]] | None = None
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     @property
     def messages(self) -> list[Message]:
@@ -78,17 +79,17 @@ class Recorder:
 
     async def admit(self, caller: Caller) -> HandshakeRefused | None:
         self.callers.append(caller)
-        self._news.set()
-        return self.turned_away.get(caller.node_id)
+        self._changed.set()
+        return self.refusals_of.get(caller.node_id)
 
     def refusal_of(self, caller: Caller) -> HandshakeRefused | None:
-        return self.turned_away.get(caller.node_id)
+        return self.refusals_of.get(caller.node_id)
 
     def receive(self, sender: int, frame: Frame) -> None:
         if self.breach is not None:
             raise self.breach
         self.frames.append((sender, frame))
-        self._news.set()
+        self._changed.set()
 
     def begin_snapshot(self, message: InstallSnapshot) -> Path:
         if self.refuse_snapshot is not None:
@@ -101,31 +102,31 @@ class Recorder:
         if self.before_finish is not None:
             await self.before_finish()
         self.finished.append((message, received))
-        self._news.set()
+        self._changed.set()
 
     def link_down(self, peer: int) -> None:
         self.broken.append(peer)
-        self._news.set()
+        self._changed.set()
 
     def link_up(self, peer: int) -> None:
         self.linked.append(peer)
-        self._news.set()
+        self._changed.set()
 
     def refused(self, by: int, refused: HandshakeRefused) -> None:
         self.refusals.append((by, refused))
-        self._news.set()
+        self._changed.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until `holds`, which only news can make true."""
+        """Wait until `holds`, which is evaluated after each call of the handler."""
         async with asyncio.timeout(DEADLINE_S):
             while not holds():
-                self._news.clear()
-                await self._news.wait()
+                self._changed.clear()
+                await self._changed.wait()
 
 
 @dataclass
-class Half:
-    """One node's transport: handler, links, peer port."""
+class PeerSide:
+    """One node's handler, links and peer port."""
 
     identity: PeerIdentity
     handler: Recorder
@@ -134,6 +135,10 @@ class Half:
     clock: LamportClock
     secret: ClusterSecret
     founder: FixedFounder
+
+    @property
+    def credentials(self) -> Credentials:
+        return Credentials(self.identity, self.secret)
 
     @property
     def address(self) -> str:
@@ -147,13 +152,13 @@ class Half:
         """Open the peer port, or open it again."""
         await self.server.start(self.address)
 
-    def connect(self, *peers: Half) -> None:
+    def connect(self, *peers: PeerSide) -> None:
         self.links.set_peers({peer.identity.node_id: peer.address for peer in peers})
 
     async def until_connected(self, *peers: int) -> None:
-        """A frame is dropped while a link is down, so tests begin with links that are up."""
+        """Wait until the links are up; a frame is dropped while its link is down."""
         async with asyncio.timeout(DEADLINE_S):
-            # Links tell nobody that they are up.
+            # There is no event for a link that comes up.
             while not self.links.connected.issuperset(peers):  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 
@@ -164,13 +169,13 @@ class Half:
 
 @dataclass
 class Loopback:
-    """Makes halves and closes them."""
+    """Opens peer sides of nodes and closes them."""
 
     directory: Path
     disk: Executor
-    halves: list[Half] = field(default_factory=list)
+    sides: list[PeerSide] = field(default_factory=list)
 
-    async def half(
+    async def open(
         self,
         node_id: int,
         *,
@@ -180,42 +185,42 @@ class Loopback:
         hints: Mapping[int, str] | None = None,
         started: bool = True,
         **changed: Any,
-    ) -> Half:
-        """A node's transport, that of a member unless its identity is `changed`."""
+    ) -> PeerSide:
+        """The peer side of a node; `changed` are fields of its identity."""
         (port,) = free_ports(1)
         address = Address(f"127.0.0.1:{port}", "127.0.0.1:1")
         identity = replace(PeerIdentity(7, INCARNATION, node_id, address, node_id), **changed)
-        handler = Recorder(self.directory / f"node-{len(self.halves)}")
-        clock, known, rng = LamportClock(), ClusterSecret(secret), Random(node_id)
+        handler = Recorder(self.directory / f"node-{len(self.sides)}")
+        clock, rng = LamportClock(), Random(node_id)
+        credentials = Credentials(identity, ClusterSecret(secret))
         links = (
             GrpcPeerLinks(
-                identity, known, rng, self.disk, clock, hints, stall_timeout_s=stall_timeout_s
+                credentials, rng, self.disk, clock, hints, stall_timeout_s=stall_timeout_s
             )
             if trace is None
-            else TracedPeerLinks(identity, known, rng, self.disk, clock, hints, trace=trace)
+            else TracedPeerLinks(credentials, rng, self.disk, clock, hints, trace=trace)
         )
         links.start(handler, Start(1, node_id))
         founder = FixedFounder(Founding(FounderStage.EMPTY, disk_id=node_id))
         server = PeerServer(
-            identity,
-            known,
+            credentials,
             founder,
             self.disk,
             clock,
-            ABSENT,
+            NOT_STARTED,
             decode=decode_frame if trace is None else trace.decode,
-            stall_timeout_s=stall_timeout_s,
+            limits=PeerPortLimits(stall_timeout_s=stall_timeout_s),
         )
-        half = Half(identity, handler, links, server, clock, known, founder)
+        side = PeerSide(identity, handler, links, server, clock, credentials.secret, founder)
         if started:
-            half.admit_peers()
-        await half.listen()
-        self.halves.append(half)
-        return half
+            side.admit_peers()
+        await side.listen()
+        self.sides.append(side)
+        return side
 
-    async def pair(self) -> tuple[Half, Half]:
+    async def pair(self) -> tuple[PeerSide, PeerSide]:
         """Two nodes, linked both ways."""
-        one, two = await self.half(1), await self.half(2)
+        one, two = await self.open(1), await self.open(2)
         one.connect(two)
         two.connect(one)
         await one.until_connected(2)
@@ -223,30 +228,30 @@ class Loopback:
         return one, two
 
 
-async def introduce(
+async def open_call(
     channel: grpc.aio.Channel,
     said: bytes,
     secret: ClusterSecret | None = None,
     method: str = CONNECT,
 ) -> tuple[grpc.aio.StreamStreamCall[bytes, bytes], bytes]:
-    """Call as somebody who says this of himself: the call and the proof that the callee expects."""
+    """Call with this Hello; returns the call and the proof that the callee expects."""
     call = channel.stream_stream(method)(metadata=((HELLO_KEY, said),))
     challenge = peer_pb2.PeerReply.FromString(await call.read()).challenge
     return call, (secret or ClusterSecret()).of_caller(said, challenge.nonce)
 
 
 async def stream_to(
-    channel: grpc.aio.Channel, caller: Half, to: int
+    channel: grpc.aio.Channel, caller: PeerSide, to: int
 ) -> grpc.aio.StreamStreamCall[bytes, bytes]:
     """A stream on which `caller` has been admitted."""
-    call, proof = await introduce(channel, hello(caller.identity, to), caller.secret)
+    call, proof = await open_call(channel, encode_hello(caller.identity, to), caller.secret)
     await call.write(peer_pb2.Frame(proof=proof).SerializeToString())
     assert peer_pb2.PeerReply.FromString(await call.read()).admitted
     return call
 
 
 async def ending(call: grpc.aio.StreamStreamCall[bytes, bytes]) -> dict[str, str | bytes]:
-    """What the callee says when it ends a call that says nothing any more."""
+    """The trailing metadata with which the callee ends a call."""
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call.read()
     assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION

@@ -1,4 +1,4 @@
-"""Whatever a peer sends, what reaches the node is something that Raft could have reached."""
+"""No frame that passes validation has values that Raft could not have reached."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_frame_is_within_bounds_or_refused(wire: peer_pb2.Frame) -> None:
         version_max=st.integers(0, 2**32 - 1),
     )
 )
-def test_what_a_founder_says_is_within_bounds_or_refused(wire: peer_pb2.Founding) -> None:
+def test_a_founders_report_is_within_bounds_or_refused(wire: peer_pb2.Founding) -> None:
     wire = peer_pb2.Founding.FromString(wire.SerializeToString())
     try:
         said = decode_founding(wire, SENDER)
@@ -304,13 +304,13 @@ def frame_of(message: RM) -> bytes:
 
 
 @pytest.mark.parametrize("message", REFUSED.values(), ids=REFUSED.keys())
-def test_a_message_that_no_node_sends_is_refused(message: RM) -> None:
+def test_a_message_that_no_correct_node_sends_is_refused(message: RM) -> None:
     with pytest.raises(InvalidRequest):
         decode_frame(frame_of(message), SENDER, RECIPIENT)
 
 
 @pytest.mark.parametrize("message", TAKEN.values(), ids=TAKEN.keys())
-def test_a_message_that_is_just_within_bounds_is_taken(message: RM) -> None:
+def test_a_message_just_within_bounds_is_accepted(message: RM) -> None:
     assert len(decode_frame(frame_of(message), SENDER, RECIPIENT).messages) == 1
 
 
@@ -337,12 +337,12 @@ FORWARD, REFUSAL = peer_pb2.Forward(term=1), peer_pb2.ForwardRefused(term=1)
         peer_pb2.Frame(forwards_refused=[REFUSAL] * (SUBMISSIONS_MAX + 1)),
     ],
 )
-def test_forwards_that_no_node_sends_are_refused(wire: peer_pb2.Frame) -> None:
+def test_forwards_that_no_correct_node_sends_are_refused(wire: peer_pb2.Frame) -> None:
     with pytest.raises(InvalidRequest):
         decode_frame(wire.SerializeToString(), SENDER, RECIPIENT)
 
 
-def test_as_many_forwards_as_a_link_merges_into_one_frame_are_taken() -> None:
+def test_as_many_forwards_as_a_link_merges_into_one_frame_are_accepted() -> None:
     merged = peer_pb2.Frame(forwards=[FORWARD]).SerializeToString() * BULK_FRAMES_MAX
     assert len(decode_frame(merged, SENDER, RECIPIENT).forwards) == BULK_FRAMES_MAX
 
@@ -375,7 +375,7 @@ def three() -> log_pb2.Membership:
 
 
 @pytest.mark.parametrize("change", NO_MEMBERSHIP.values(), ids=NO_MEMBERSHIP.keys())
-def test_a_membership_that_no_cluster_has_is_refused(change: Change) -> None:
+def test_a_membership_that_no_cluster_can_have_is_refused(change: Change) -> None:
     wire = three()
     check_membership(wire, SENDER)
     change(wire)
@@ -395,7 +395,7 @@ def test_a_membership_that_no_cluster_has_is_refused(change: Change) -> None:
         {"founders": bytes(DIGEST_BYTES_MAX + 1)},
     ],
 )
-def test_a_founder_that_says_what_none_says_is_refused(changed: dict[str, object]) -> None:
+def test_a_report_that_no_correct_founder_sends_is_refused(changed: dict[str, object]) -> None:
     stored = {"stage": 1, "incarnation": 5, "membership": ONE.SerializeToString(), "disk_id": 6}
     decode_founding(peer_pb2.Founding(**stored), SENDER)
     with pytest.raises(InvalidRequest):

@@ -1,4 +1,4 @@
-"""What is decoded is what was encoded, for every message; damaged bytes are a typed error."""
+"""Encoding and decoding are inverse for every message; damaged bytes are a typed error."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from raftkv.peer.bounds import NUMBER_MAX, TIME_MS_MAX
 from raftkv.peer.codec import (
     decode_founding,
     decode_frame,
+    encode_by_queue,
     encode_founding,
     encode_frame,
-    encode_lanes,
     encode_stamp,
 )
 from raftkv.peer.ports import Forward, ForwardRefused, FounderStage, Founding, Frame, Submission
@@ -48,7 +48,7 @@ from tests.wire.strategies import memberships
 
 SENDER, RECIPIENT = 3, 5
 
-# How long an example takes says nothing here, only how busy the machine is.
+# The duration of an example depends only on the load of the machine.
 any_speed = settings(suppress_health_check=[HealthCheck.too_slow])
 
 # What is out of bounds is refused: see test_bounds.py.
@@ -174,7 +174,7 @@ def test_the_bytes_of_frames_joined_are_one_frame_with_all_of_them(many: list[Fr
 
 @any_speed
 @given(frames, st.lists(st.integers(1, 2**64 - 1), min_size=1, max_size=3))
-def test_the_stamp_joined_last_counts_and_changes_nothing_else(
+def test_the_last_appended_lamport_time_counts_and_changes_nothing_else(
     frame: Frame, times: list[int]
 ) -> None:
     stamps = b"".join(encode_stamp(LamportTime(time)) for time in times)
@@ -185,8 +185,8 @@ def test_the_stamp_joined_last_counts_and_changes_nothing_else(
 
 @any_speed
 @given(frames)
-def test_the_two_lanes_together_hold_the_frame_each_in_its_order(frame: Frame) -> None:
-    control, bulk = (decode_frame(lane, SENDER, RECIPIENT) for lane in encode_lanes(frame))
+def test_the_two_queues_together_hold_the_frame_each_in_its_order(frame: Frame) -> None:
+    control, bulk = (decode_frame(lane, SENDER, RECIPIENT) for lane in encode_by_queue(frame))
     appends = [message for message in frame.messages if isinstance(message, AppendEntries)]
     others = [message for message in frame.messages if not isinstance(message, AppendEntries)]
     assert list(bulk.messages) == appends
@@ -197,7 +197,7 @@ def test_the_two_lanes_together_hold_the_frame_each_in_its_order(frame: Frame) -
 
 @any_speed
 @given(errors)
-def test_the_error_of_a_refused_forward_comes_back_as_it_was(error: RaftkvError) -> None:
+def test_the_error_of_a_refused_forward_survives_the_wire(error: RaftkvError) -> None:
     frame = Frame(forwards_refused=(ForwardRefused(3, 9, error),))
     (refused,) = decode_frame(encode_frame(frame), SENDER, RECIPIENT).forwards_refused
     assert (refused.term, refused.number) == (3, 9)
@@ -223,7 +223,7 @@ def test_the_error_of_a_refused_forward_comes_back_as_it_was(error: RaftkvError)
     )
     | st.builds(Founding, st.just(FounderStage.EMPTY), disk_id=st.integers(1, 2**64 - 1))
 )
-def test_what_a_founder_says_survives_the_wire(said: Founding) -> None:
+def test_a_founders_report_survives_the_wire(said: Founding) -> None:
     wire = peer_pb2.Founding.FromString(encode_founding(said).SerializeToString())
     assert decode_founding(wire, SENDER) == said
 

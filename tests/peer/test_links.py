@@ -1,4 +1,4 @@
-"""Links over real gRPC on loopback: order, reconnection, lanes, bounds."""
+"""Links over real gRPC on loopback: order, reconnection, queues, bounds."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import grpc
 import pytest
-from loopback import DEADLINE_S, Half, Loopback, ending, stream_to
+from loopback import DEADLINE_S, Loopback, PeerSide, ending, stream_to
 from structlog.testing import capture_logs
 
 from raftkv.clocks import LamportTime
 from raftkv.errors import AddressInUse, ConnectionFailed
 from raftkv.peer import backoff, outbox
 from raftkv.peer.handshake import REASON_KEY, Caller, HandshakeRefused, Refusal
-from raftkv.peer.links import STRANGERS_MAX
+from raftkv.peer.links import UNKNOWN_PEERS_MAX
 from raftkv.peer.ports import Forward, Frame, Submission
 from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint
@@ -49,7 +49,7 @@ async def test_a_frame_arrives_whole_with_its_sender(loopback: Loopback) -> None
     assert two.handler.frames == [(1, frame)]
 
 
-async def test_what_a_node_logs_after_a_frame_is_later_than_all_its_sender_logged_before(
+async def test_log_lines_after_a_frame_have_later_lamport_times_than_its_senders_before(
     loopback: Loopback,
 ) -> None:
     one, two = await loopback.pair()
@@ -61,9 +61,7 @@ async def test_what_a_node_logs_after_a_frame_is_later_than_all_its_sender_logge
 
 
 @pytest.mark.parametrize("time", [2**32 + 1, 2**64 - 1])
-async def test_a_time_that_no_clock_has_reached_teaches_nothing(
-    loopback: Loopback, time: int
-) -> None:
+async def test_a_lamport_time_beyond_the_bound_is_ignored(loopback: Loopback, time: int) -> None:
     one, two = await loopback.pair()
     one.clock._now = LamportTime(time)
     one.links.send(2, Frame((heartbeat(1),)))
@@ -81,7 +79,7 @@ async def test_frames_arrive_in_order_and_none_is_lost(loopback: Loopback) -> No
     assert indexes(two.handler.messages) == list(range(1, 1001))
 
 
-async def test_what_is_sent_in_one_turn_of_the_loop_arrives_as_one_frame(
+async def test_frames_sent_in_one_turn_of_the_loop_arrive_as_one_frame(
     loopback: Loopback,
 ) -> None:
     one, two = await loopback.pair()
@@ -91,22 +89,22 @@ async def test_what_is_sent_in_one_turn_of_the_loop_arrives_as_one_frame(
     assert len(two.handler.frames) == 1
 
 
-async def test_three_nodes_each_hear_the_two_others(loopback: Loopback) -> None:
-    halves = [await loopback.half(node) for node in (1, 2, 3)]
-    for half in halves:
-        others = [other for other in halves if other is not half]
-        half.connect(*others)
-        await half.until_connected(*(other.identity.node_id for other in others))
-    for half in halves:
-        for to in {1, 2, 3} - {half.identity.node_id}:
-            half.links.send(to, Frame((heartbeat(half.identity.node_id),)))
-    for half in halves:
-        await half.handler.until(lambda heard=half.handler: len(heard.frames) == 2)
-        senders = {sender for sender, _ in half.handler.frames}
-        assert senders == {1, 2, 3} - {half.identity.node_id}
+async def test_each_of_three_nodes_receives_from_the_two_others(loopback: Loopback) -> None:
+    halves = [await loopback.open(node) for node in (1, 2, 3)]
+    for side in halves:
+        others = [other for other in halves if other is not side]
+        side.connect(*others)
+        await side.until_connected(*(other.identity.node_id for other in others))
+    for side in halves:
+        for to in {1, 2, 3} - {side.identity.node_id}:
+            side.links.send(to, Frame((heartbeat(side.identity.node_id),)))
+    for side in halves:
+        await side.handler.until(lambda heard=side.handler: len(heard.frames) == 2)
+        senders = {sender for sender, _ in side.handler.frames}
+        assert senders == {1, 2, 3} - {side.identity.node_id}
 
 
-async def test_control_overtakes_bulk_that_is_already_queued(loopback: Loopback) -> None:
+async def test_control_frames_overtake_queued_bulk_frames(loopback: Loopback) -> None:
     one, two = await loopback.pair()
     for index in range(1, 31):
         one.links.send(2, Frame((append(index, b"x" * (1 << 20)),)))
@@ -117,7 +115,7 @@ async def test_control_overtakes_bulk_that_is_already_queued(loopback: Loopback)
     assert indexes(two.handler.messages) == list(range(1, 31))
 
 
-async def test_a_full_link_drops_whole_frames_and_goes_on(loopback: Loopback) -> None:
+async def test_a_full_link_drops_whole_frames_and_continues(loopback: Loopback) -> None:
     one, two = await loopback.pair()
     payload = b"x" * (1 << 20)
     for index in range(1, 101):
@@ -131,7 +129,7 @@ async def test_a_full_link_drops_whole_frames_and_goes_on(loopback: Loopback) ->
     assert indexes(two.handler.messages)[-1] == 101
 
 
-async def test_a_link_comes_back_after_the_peer_restarts_and_breaks_once(
+async def test_a_link_reconnects_after_the_peer_restarts_and_reports_one_break(
     loopback: Loopback,
 ) -> None:
     one, two = await loopback.pair()
@@ -147,7 +145,7 @@ async def test_a_link_comes_back_after_the_peer_restarts_and_breaks_once(
     assert one.handler.broken == [2]
 
 
-async def levels_of_link_down(one: Half, happens: Callable[[], Awaitable[object]]) -> list[str]:
+async def levels_of_link_down(one: PeerSide, happens: Callable[[], Awaitable[object]]) -> list[str]:
     """How loud `one` is about its link to peer 2, up to when it has tried again once."""
     with capture_logs() as events:
         await happens()
@@ -159,10 +157,10 @@ async def levels_of_link_down(one: Half, happens: Callable[[], Awaitable[object]
     return [event["log_level"] for event in downs if event["node"] == one.identity.node_id]
 
 
-async def test_a_peer_that_has_yet_to_start_is_no_fault_and_one_that_is_gone_may_be(
+async def test_a_peer_that_has_not_started_is_logged_as_info_and_a_lost_one_as_a_warning(
     loopback: Loopback,
 ) -> None:
-    one, two = await loopback.half(1), await loopback.half(2)
+    one, two = await loopback.open(1), await loopback.open(2)
     await two.server.stop()
 
     async def connect() -> None:
@@ -174,14 +172,14 @@ async def test_a_peer_that_has_yet_to_start_is_no_fault_and_one_that_is_gone_may
     assert (await levels_of_link_down(one, two.server.stop))[0] == "warning"
 
 
-async def test_who_stops_itself_finds_no_fault_in_others_that_do(loopback: Loopback) -> None:
+async def test_a_stopping_node_logs_no_warning_about_lost_peers(loopback: Loopback) -> None:
     one, two = await loopback.pair()
     one.links.leave()
     assert set(await levels_of_link_down(one, two.server.stop)) == {"info"}
 
 
-async def test_who_is_refused_warns_of_it(loopback: Loopback) -> None:
-    stranger, two = await loopback.half(1, cluster_id=8), await loopback.half(2)
+async def test_a_refusal_is_logged_as_a_warning(loopback: Loopback) -> None:
+    stranger, two = await loopback.open(1, cluster_id=8), await loopback.open(2)
 
     async def connect() -> None:
         stranger.connect(two)
@@ -189,10 +187,10 @@ async def test_who_is_refused_warns_of_it(loopback: Loopback) -> None:
     assert await levels_of_link_down(stranger, connect) == ["warning"]
 
 
-async def test_a_peer_that_calls_us_is_called_back_at_once(
+async def test_a_link_reconnects_at_once_when_its_peer_connects_to_this_node(
     loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two = await loopback.half(1), await loopback.half(2)
+    one, two = await loopback.open(1), await loopback.open(2)
     await two.server.stop()
     monkeypatch.setattr(backoff, "DELAY_S_MIN", 1000.0)
     monkeypatch.setattr(backoff, "DELAY_S_MAX", 1000.0)
@@ -215,8 +213,8 @@ async def refused_connection(address: str) -> bool:
     return False
 
 
-async def test_a_peer_that_falls_silent_is_noticed(loopback: Loopback) -> None:
-    one, two = await loopback.half(1), await loopback.half(2)
+async def test_a_silent_peer_breaks_the_link(loopback: Loopback) -> None:
+    one, two = await loopback.open(1), await loopback.open(2)
     async with SilentProxy(two.address) as proxy:
         one.links.set_peers({2: proxy.address})
         await one.until_connected(2)
@@ -268,7 +266,7 @@ class SilentProxy:
 
 async def test_links_follow_the_membership(loopback: Loopback) -> None:
     one, two = await loopback.pair()
-    three = await loopback.half(3)
+    three = await loopback.open(3)
     one.connect(two, three)
     await one.until_connected(2, 3)
     one.connect(three)
@@ -283,7 +281,7 @@ async def test_links_follow_the_membership(loopback: Loopback) -> None:
 async def test_a_peer_that_moved_is_reached_at_its_new_address(loopback: Loopback) -> None:
     one, two = await loopback.pair()
     await two.close()
-    moved = await loopback.half(2)
+    moved = await loopback.open(2)
     one.connect(moved)
     await moved.handler.until(lambda: moved.handler.callers != [])
     await one.until_connected(2)
@@ -291,13 +289,13 @@ async def test_a_peer_that_moved_is_reached_at_its_new_address(loopback: Loopbac
     await moved.handler.until(lambda: moved.handler.messages == [heartbeat(1)])
 
 
-async def test_a_peer_that_moves_while_it_is_called_is_reached_at_its_new_address(
+async def test_a_peer_that_moves_during_a_connection_attempt_is_reached_at_its_new_address(
     loopback: Loopback,
 ) -> None:
     """The trace: what hears the link at the old address says nothing. The call is given up, which
     gRPC tells as the cancellation of the task that waits for it: the link was never seen again.
     """
-    one, two = await loopback.half(1), await loopback.half(2)
+    one, two = await loopback.open(1), await loopback.open(2)
     async with SilentProxy(two.address) as proxy:
         proxy.silent = True
         one.links.set_peers({2: proxy.address})
@@ -310,18 +308,18 @@ async def test_a_peer_that_moves_while_it_is_called_is_reached_at_its_new_addres
         await two.handler.until(lambda: two.handler.messages == [heartbeat(1)])
 
 
-async def test_a_peer_is_looked_for_where_it_says_that_it_is_then_at_its_hint(
+async def test_a_link_tries_the_peers_own_address_then_its_hint(
     loopback: Loopback,
 ) -> None:
-    two = await loopback.half(2)
-    one = await loopback.half(1, hints={2: two.address})
-    nowhere = await loopback.half(9)
+    two = await loopback.open(2)
+    one = await loopback.open(1, hints={2: two.address})
+    nowhere = await loopback.open(9)
     await nowhere.server.stop()
     one.links.set_peers({2: nowhere.address})
     await one.until_connected(2)
 
 
-async def test_a_peer_that_was_found_is_looked_for_there_first(loopback: Loopback) -> None:
+async def test_a_link_tries_the_last_working_address_first(loopback: Loopback) -> None:
     knocks = 0
 
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -332,9 +330,9 @@ async def test_a_peer_that_was_found_is_looked_for_there_first(loopback: Loopbac
     elsewhere = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     async with elsewhere:
         port = elsewhere.sockets[0].getsockname()[1]
-        two = await loopback.half(2)
+        two = await loopback.open(2)
         await two.links.close()  # it does not call back, and so does not say where it is
-        one = await loopback.half(1, hints={2: two.address})
+        one = await loopback.open(1, hints={2: two.address})
         one.links.set_peers({2: f"127.0.0.1:{port}"})
         await one.until_connected(2)
         before = knocks
@@ -345,9 +343,9 @@ async def test_a_peer_that_was_found_is_looked_for_there_first(loopback: Loopbac
         assert knocks == before
 
 
-async def test_a_peer_that_calls_from_elsewhere_is_called_there(loopback: Loopback) -> None:
-    one, two = await loopback.half(1), await loopback.half(2)
-    nowhere = await loopback.half(9)
+async def test_a_peer_that_gives_another_address_is_reached_there(loopback: Loopback) -> None:
+    one, two = await loopback.open(1), await loopback.open(2)
+    nowhere = await loopback.open(9)
     await nowhere.server.stop()
     one.links.set_peers({2: nowhere.address})
     two.connect(one)
@@ -355,7 +353,7 @@ async def test_a_peer_that_calls_from_elsewhere_is_called_there(loopback: Loopba
     assert one.handler.callers[0].address == two.identity.address
 
 
-async def test_links_that_were_closed_answer_nobody_any_more(loopback: Loopback) -> None:
+async def test_closed_links_are_not_opened_again_by_callers(loopback: Loopback) -> None:
     one, two = await loopback.pair()
     await one.links.close()
     one.links.contacted(Caller(2, two.identity.address))
@@ -364,23 +362,25 @@ async def test_links_that_were_closed_answer_nobody_any_more(loopback: Loopback)
     assert list(one.links._links) == []
 
 
-async def test_links_to_strangers_are_few(loopback: Loopback) -> None:
-    one = await loopback.half(1)
+async def test_links_to_unknown_peers_are_bounded(loopback: Loopback) -> None:
+    one = await loopback.open(1)
     one.links.set_peers({})
-    for stranger in range(10, 10 + 3 * STRANGERS_MAX):
+    for stranger in range(10, 10 + 3 * UNKNOWN_PEERS_MAX):
         one.links.contacted(Caller(stranger, one.identity.address))
-    assert len(list(one.links._links)) == STRANGERS_MAX
+    assert len(list(one.links._links)) == UNKNOWN_PEERS_MAX
 
 
 async def test_a_port_in_use_is_a_typed_error(loopback: Loopback) -> None:
-    one, two = await loopback.half(1), await loopback.half(2)
+    one, two = await loopback.open(1), await loopback.open(2)
     await two.server.stop()
     with pytest.raises(AddressInUse, match="peer_listen"):
         await two.server.start(one.address)
 
 
-async def test_bytes_that_are_no_frame_end_the_call_and_reach_nobody(loopback: Loopback) -> None:
-    one, two = await loopback.half(1), await loopback.half(2)
+async def test_bytes_that_are_no_frame_end_the_stream_and_do_not_reach_the_handler(
+    loopback: Loopback,
+) -> None:
+    one, two = await loopback.open(1), await loopback.open(2)
     async with grpc.aio.insecure_channel(two.address) as channel:
         stream = await stream_to(channel, one, 2)
         await stream.write(b"\xff\xff")
@@ -388,7 +388,7 @@ async def test_bytes_that_are_no_frame_end_the_call_and_reach_nobody(loopback: L
     assert two.handler.frames == []
 
 
-async def test_a_message_that_the_node_takes_for_a_breach_ends_the_call_with_its_reason(
+async def test_a_breach_ends_the_stream_with_its_reason(
     loopback: Loopback,
 ) -> None:
     one, two = await loopback.pair()
@@ -403,28 +403,28 @@ async def test_a_message_that_the_node_takes_for_a_breach_ends_the_call_with_its
 
 
 async def test_a_node_of_another_cluster_gets_no_link(loopback: Loopback) -> None:
-    stranger, two = await loopback.half(1, cluster_id=8), await loopback.half(2)
-    one = await loopback.half(1)
+    stranger, two = await loopback.open(1, cluster_id=8), await loopback.open(2)
+    one = await loopback.open(1)
     stranger.connect(two)
     one.connect(two)
     await one.until_connected(2)
     assert stranger.links.connected == frozenset()
 
 
-async def test_a_removed_node_that_calls_is_told(loopback: Loopback) -> None:
-    one, two = await loopback.half(1), await loopback.half(2)
-    two.handler.turned_away[1] = REMOVED
+async def test_a_removed_node_that_connects_is_refused_as_removed(loopback: Loopback) -> None:
+    one, two = await loopback.open(1), await loopback.open(2)
+    two.handler.refusals_of[1] = REMOVED
     one.connect(two)
     await one.handler.until(lambda: one.handler.refusals != [])
     assert one.handler.refusals[0] == (2, REMOVED)
     assert one.handler.broken == one.handler.linked == []
 
 
-async def test_a_node_removed_while_connected_is_told_at_its_next_frame(
+async def test_a_node_removed_while_connected_is_refused_at_its_next_frame(
     loopback: Loopback,
 ) -> None:
     one, two = await loopback.pair()
-    two.handler.turned_away[1] = REMOVED
+    two.handler.refusals_of[1] = REMOVED
     one.links.send(2, Frame((heartbeat(1),)))
     await one.handler.until(lambda: one.handler.refusals != [])
     assert one.handler.refusals[0] == (2, REMOVED)
@@ -433,25 +433,25 @@ async def test_a_node_removed_while_connected_is_told_at_its_next_frame(
 
 
 async def test_the_peer_port_serves_nothing_but_peers(loopback: Loopback) -> None:
-    one = await loopback.half(1)
+    one = await loopback.open(1)
     async with grpc.aio.insecure_channel(one.address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await channel.unary_unary("/raftkv.rpc.v1.KV/Range")(b"")
         assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_a_peer_we_have_not_heard_of_gets_an_answer(loopback: Loopback) -> None:
+async def test_an_unknown_peer_that_connects_gets_a_link(loopback: Loopback) -> None:
     """A node that was just added knows no membership yet, and must answer its leader."""
-    leader, newcomer = await loopback.half(1), await loopback.half(2)
+    leader, newcomer = await loopback.open(1), await loopback.open(2)
     leader.connect(newcomer)
     await newcomer.until_connected(1)
 
 
-async def test_who_calls_is_answered_although_the_membership_does_not_name_it(
+async def test_a_caller_outside_the_membership_gets_replies(
     loopback: Loopback,
 ) -> None:
     """A node that catches up passes memberships to which its leader did not belong yet."""
-    leader, behind = await loopback.half(1), await loopback.half(2)
+    leader, behind = await loopback.open(1), await loopback.open(2)
     leader.connect(behind)
     await behind.until_connected(1)
     behind.connect()
@@ -461,7 +461,7 @@ async def test_who_calls_is_answered_although_the_membership_does_not_name_it(
     await leader.handler.until(lambda: Heartbeat(2, 1, 4, 0, 2) in leader.handler.messages)
 
 
-async def test_who_has_left_the_membership_is_not_called_again(loopback: Loopback) -> None:
+async def test_a_node_that_left_the_membership_gets_no_link(loopback: Loopback) -> None:
     one, _ = await loopback.pair()
     one.connect()
     one.links.send(2, Frame(messages=(heartbeat(1),)))

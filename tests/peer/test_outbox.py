@@ -1,4 +1,4 @@
-"""The queue in front of a link: bounded, control first, merged writes."""
+"""The outbox of a link: bounded, control first, merged writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_control_leaves_ahead_of_bulk_that_was_queued_before() -> None:
     assert box.take() == b"beatbulk"
 
 
-def test_what_has_gathered_leaves_in_one_write_and_in_order() -> None:
+def test_queued_frames_leave_in_one_write_and_in_order() -> None:
     box = FrameOutbox()
     for number in range(10):
         box.bulk.put(b"%d" % number)
@@ -47,7 +47,7 @@ def test_a_frame_larger_than_a_write_leaves_alone() -> None:
     assert box.take() == b"next"
 
 
-def test_a_lane_drops_whole_frames_rather_than_grow_past_its_bytes() -> None:
+def test_a_queue_drops_whole_frames_above_its_bytes() -> None:
     lane = FrameQueue(bytes_max=10, frames_max=100)
     assert lane.put(b"123456")
     assert not lane.put(b"12345")
@@ -55,26 +55,26 @@ def test_a_lane_drops_whole_frames_rather_than_grow_past_its_bytes() -> None:
     assert lane.bytes == 10
 
 
-def test_a_lane_drops_rather_than_grow_past_its_count() -> None:
+def test_a_queue_drops_frames_above_its_count() -> None:
     lane = FrameQueue(bytes_max=100, frames_max=2)
     assert [lane.put(b"x") for _ in range(4)] == [True, True, False, False]
 
 
-def test_a_frame_over_the_bound_still_gets_through_an_empty_lane() -> None:
+def test_a_frame_over_the_bound_still_fits_an_empty_queue() -> None:
     # Otherwise an entry that is larger than the bound would be dropped for ever.
     lane = FrameQueue(bytes_max=10, frames_max=100)
     assert lane.put(b"x" * 50)
     assert not lane.put(b"x")
 
 
-def test_full_bulk_leaves_room_for_control() -> None:
+def test_a_full_bulk_queue_leaves_room_for_control() -> None:
     box = FrameOutbox()
     box.bulk.put(b"x" * outbox.BULK_BYTES_MAX)
     assert not box.bulk.put(b"x")
     assert box.control.put(b"beat")
 
 
-def test_room_comes_back_as_frames_leave() -> None:
+def test_a_queue_has_room_again_as_frames_leave() -> None:
     lane = FrameQueue(bytes_max=10, frames_max=100)
     lane.put(b"1234567890")
     lane.take_into([], 100)

@@ -48,7 +48,7 @@ def test_a_proof_under_another_secret_or_none_does_not_fit(secret: ClusterSecret
         assert not secret.fits(expected, proof)
 
 
-def test_a_proof_is_one_of_its_role_its_hello_and_its_nonce() -> None:
+def test_a_proof_depends_on_role_hello_and_nonce() -> None:
     assert len(set(proofs(ONE))) == 3
     assert not set(proofs(ONE)) & set(proofs(ONE, said=b"hell"))
     assert not set(proofs(ONE)) & set(proofs(ONE, nonce=b"once"))
@@ -56,7 +56,7 @@ def test_a_proof_is_one_of_its_role_its_hello_and_its_nonce() -> None:
     assert not set(proofs(ONE)) & set(proofs(ONE, said=b"hellon", nonce=b"once"))
 
 
-def test_without_a_secret_nothing_is_proven_and_everything_fits_that_says_so() -> None:
+def test_without_a_secret_the_empty_proof_fits() -> None:
     assert proofs(NONE) == [b""] * 3
     assert NONE.fits(b"", b"")
     assert (NONE.known, ONE.known) == (False, True)
@@ -70,7 +70,7 @@ def test_a_file_holds_the_secret_and_white_space(tmp_path: Path) -> None:
     assert not read_secret("").known
 
 
-def test_a_new_secret_is_one_and_never_the_same(tmp_path: Path) -> None:
+def test_a_new_secret_is_valid_and_random(tmp_path: Path) -> None:
     assert read_secret(written(tmp_path / "new", new_secret().encode())).known
     assert len({new_secret(), new_secret()}) == len({new_nonce(), new_nonce()}) == 2
 

@@ -1,4 +1,4 @@
-"""Snapshots over real gRPC on loopback, and what a receiver does with chunks that are not right."""
+"""Snapshots over real gRPC on loopback, and a receiver of invalid chunks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from random import Random
 import google_crc32c
 import grpc
 import pytest
-from loopback import Half, Loopback, Recorder, ending, introduce
+from loopback import Loopback, PeerSide, Recorder, ending, open_call
 
 from raftkv.errors import (
     ConnectionFailed,
@@ -28,7 +28,7 @@ from raftkv.peer.handshake import (
     HandshakeRefused,
     PeerIdentity,
     Refusal,
-    hello,
+    encode_hello,
 )
 from raftkv.peer.ports import Frame
 from raftkv.peer.snapshot_receive import SnapshotFiles, SnapshotReceiver
@@ -76,7 +76,7 @@ def chunk(name: str, data: bytes, offset: int = 0, flip: int = 0) -> peer_pb2.Sn
 
 
 async def stream(
-    sender: Half, receiver: Half, chunks: Iterable[bytes], *, ends: bool = False
+    sender: PeerSide, receiver: PeerSide, chunks: Iterable[bytes], *, ends: bool = False
 ) -> str:
     """Send chunks as they are and wait for the reason of the refusal.
 
@@ -84,8 +84,8 @@ async def stream(
     """
     opening, *rest = chunks
     async with grpc.aio.insecure_channel(receiver.address) as channel:
-        said = hello(sender.identity, 2)
-        call, _ = await introduce(channel, said, sender.secret, SEND_SNAPSHOT)
+        said = encode_hello(sender.identity, 2)
+        call, _ = await open_call(channel, said, sender.secret, SEND_SNAPSHOT)
         await call.write(opening)
         assert peer_pb2.PeerReply.FromString(await call.read()).admitted
         for each in rest:
@@ -105,7 +105,7 @@ async def test_a_snapshot_arrives_intact_with_its_announcement(
     assert files_below(received) == FILES
 
 
-async def test_one_snapshot_after_another_is_taken(
+async def test_one_snapshot_after_another_is_received(
     loopback: Loopback, checkpoint: Checkpoint
 ) -> None:
     one, two = await loopback.pair()
@@ -165,15 +165,15 @@ async def test_a_stream_that_ends_early_installs_nothing(
 async def test_a_snapshot_from_a_removed_node_is_refused(
     loopback: Loopback, checkpoint: Checkpoint
 ) -> None:
-    one, two = await loopback.half(1), await loopback.half(2)
-    two.handler.turned_away[1] = HandshakeRefused(Refusal.REMOVED, "node 1 has been removed")
+    one, two = await loopback.open(1), await loopback.open(2)
+    two.handler.refusals_of[1] = HandshakeRefused(Refusal.REMOVED, "node 1 has been removed")
     one.connect(two)
     with pytest.raises(Unavailable, match="node 1 has been removed") as raised:
         await one.links.send_snapshot(2, MESSAGE, checkpoint)
     assert raised.value.facts["peer_reason"] == "REMOVED"
 
 
-async def test_a_snapshot_that_is_not_wanted_says_so_to_its_sender(
+async def test_the_sender_of_an_unwanted_snapshot_gets_an_error(
     loopback: Loopback, checkpoint: Checkpoint
 ) -> None:
     one, two = await loopback.pair()
@@ -208,7 +208,7 @@ async def test_a_refused_snapshot_makes_room_for_the_next(
     assert [message for message, _ in two.handler.finished] == [later]
 
 
-async def test_a_sender_that_vanishes_does_not_stop_an_installation(
+async def test_a_sender_that_disconnects_does_not_stop_an_installation(
     loopback: Loopback, checkpoint: Checkpoint
 ) -> None:
     one, two = await loopback.pair()
@@ -227,7 +227,7 @@ async def test_a_sender_that_vanishes_does_not_stop_an_installation(
     await two.handler.until(lambda: two.handler.finished != [])
 
 
-async def test_a_receiver_that_vanishes_is_an_error_of_the_sender(
+async def test_a_receiver_that_disconnects_is_an_error_at_the_sender(
     loopback: Loopback, checkpoint: Checkpoint
 ) -> None:
     one, two = await loopback.pair()
@@ -236,20 +236,20 @@ async def test_a_receiver_that_vanishes_is_an_error_of_the_sender(
         await one.links.send_snapshot(2, MESSAGE, checkpoint)
 
 
-async def test_a_receiver_that_makes_no_progress_is_given_up(
+async def test_a_receiver_without_progress_is_abandoned(
     loopback: Loopback, checkpoint: Checkpoint
 ) -> None:
-    one, two = await loopback.half(1, stall_timeout_s=0.2), await loopback.half(2)
+    one, two = await loopback.open(1, stall_timeout_s=0.2), await loopback.open(2)
     one.connect(two)
     two.handler.before_finish = asyncio.Event().wait
     with pytest.raises(Unavailable, match=r"for 0\.2 s"):
         await one.links.send_snapshot(2, MESSAGE, checkpoint)
 
 
-async def test_a_snapshot_for_a_stranger_is_refused_at_home(
+async def test_a_snapshot_to_a_node_without_a_link_is_refused_by_the_sender(
     loopback: Loopback, checkpoint: Checkpoint
 ) -> None:
-    one = await loopback.half(1)
+    one = await loopback.open(1)
     with pytest.raises(ConnectionFailed):
         await one.links.send_snapshot(2, MESSAGE, checkpoint)
 
@@ -263,7 +263,7 @@ async def test_files_that_can_not_be_read_are_a_storage_error(
     assert two.handler.finished == []
 
 
-async def test_a_silent_sender_is_given_up_and_makes_room(tmp_path: Path) -> None:
+async def test_a_silent_sender_is_abandoned_and_the_next_snapshot_accepted(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(1) as disk:
         identity = PeerIdentity(7, 1, 2, Address("127.0.0.1:1", "127.0.0.1:2"))

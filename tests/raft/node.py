@@ -10,7 +10,7 @@ from raftkv.raft.entry import Membership
 from raftkv.raft.log import Log
 from raftkv.raft.messages import InstallSnapshot
 from raftkv.raft.raft import Raft
-from raftkv.raft.ready import Persist, RaftConfig, Ready
+from raftkv.raft.ready import Persist, PersistedState, RaftConfig, Ready
 from tests.raft.disk import CODEC, FOUNDED, LogDisk, State
 
 
@@ -68,10 +68,12 @@ class SimulatedNode:
             self._config,
             CODEC,
             self._rng_for(self.node_id, self.incarnation),
-            Log(disk.compacted_index, disk.compacted_term, disk.entries, disk.compacted_hash),
-            disk.hard_state,
-            state.applied_index,
-            state.membership,
+            PersistedState(
+                Log(disk.compacted_index, disk.compacted_term, disk.entries, disk.compacted_hash),
+                disk.hard_state,
+                state.applied_index,
+                state.membership,
+            ),
         )
 
     def crash(

@@ -132,7 +132,7 @@ def test_a_breach_names_both_sides() -> None:
 # ---- two histories, and how nodes that belong to them find out ------------------------
 
 
-def test_two_entries_of_one_name_are_found_out_when_the_leader_probes() -> None:
+def test_a_probe_shows_two_entries_with_one_index_and_term() -> None:
     cluster = Cluster(3, lost_disks=True)
     cluster.write_log(1, [1, 1], current_term=1)
     cluster.write_log(2, [1, 1], current_term=1)
@@ -141,7 +141,7 @@ def test_two_entries_of_one_name_are_found_out_when_the_leader_probes() -> None:
         cluster.elect(1)
 
 
-def test_a_committed_entry_of_another_term_is_found_out_when_the_leader_probes() -> None:
+def test_a_probe_shows_a_committed_entry_of_another_term() -> None:
     """The trace: node 3 has committed entries that the others lost with their disks. It refused the
     leader's probe at its commit index, agreed below it, and the two went round for ever.
     """
@@ -153,7 +153,7 @@ def test_a_committed_entry_of_another_term_is_found_out_when_the_leader_probes()
         cluster.elect(1)
 
 
-def test_an_entry_that_comes_again_as_another_one_is_found_out_before_it_is_acknowledged() -> None:
+def test_an_entry_that_arrives_again_with_another_payload_is_a_breach() -> None:
     cluster = Cluster(3)
     append = AppendEntries(1, 2, 1, 0, 0, 0, (Entry(1, 1, EntryKind.COMMANDS, b"x"),))
     cluster.step(append)
@@ -186,7 +186,7 @@ def test_a_follower_that_has_compacted_answers_with_its_commit_index_and_hash() 
     assert reply.match_hash == hash_at(cluster, 2, 3) == hash_at(cluster, 1, 3)
 
 
-def test_an_acknowledgement_of_another_history_is_not_counted_and_the_peer_is_asked_there() -> None:
+def test_an_acknowledgement_of_another_history_does_not_count_and_causes_a_probe_there() -> None:
     cluster = led()
     cluster.isolate(2)
     cluster.propose(1, b"z")
@@ -256,7 +256,7 @@ def test_a_vote_is_refused_to_a_log_of_another_history(
     assert reply.granted is granted
 
 
-def test_a_candidate_says_the_hash_of_its_log() -> None:
+def test_a_vote_request_has_the_hash_of_the_candidates_log() -> None:
     cluster = Cluster(3)
     cluster.write_log(1, [1, 1], current_term=1)
     cluster.campaign(1)

@@ -35,7 +35,7 @@ def test_the_target_first_gets_all_entries() -> None:
     assert cluster.commands(3) == [b"x"]
 
 
-def test_a_leader_that_gives_leadership_away_takes_no_proposals() -> None:
+def test_a_leader_takes_no_proposals_during_a_leadership_transfer() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.propose(1, b"x")
@@ -67,7 +67,7 @@ def test_only_another_voter_can_be_the_target_and_only_of_a_leader() -> None:
     assert not cluster[2].transfer_leadership(3)
 
 
-def test_the_voters_do_not_ignore_an_election_that_the_leader_wishes() -> None:
+def test_voters_do_not_ignore_an_election_of_a_leadership_transfer() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.isolate(1)  # so 2 has to vote although it has just heard the leader
@@ -81,7 +81,7 @@ def test_the_voters_do_not_ignore_an_election_that_the_leader_wishes() -> None:
     assert cluster[3].leads
 
 
-def test_a_late_order_to_campaign_is_ignored() -> None:
+def test_a_late_timeout_now_is_ignored() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster[1].transfer_leadership(3)
@@ -97,7 +97,7 @@ def test_a_late_order_to_campaign_is_ignored() -> None:
     assert cluster[2].current_term == term
 
 
-def test_a_learner_ignores_the_order_to_campaign() -> None:
+def test_a_learner_ignores_a_timeout_now() -> None:
     cluster = Cluster(3, learners=[4])
     cluster.elect(1)
     cluster.step(TimeoutNow(1, 4, 1))

@@ -10,7 +10,7 @@ from tests.raft.cluster import Cluster
 
 @pytest.mark.parametrize("pre_vote", [False, True])
 @pytest.mark.parametrize("node_id", [1, 2], ids=["the leader", "a follower"])
-def test_a_vote_is_not_even_looked_at_while_the_leader_is_heard(node_id, pre_vote) -> None:
+def test_a_vote_request_is_ignored_while_the_leader_is_active(node_id, pre_vote) -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.step(RequestVote(3, node_id, 9, 9, 9, pre_vote=pre_vote))
@@ -19,7 +19,7 @@ def test_a_vote_is_not_even_looked_at_while_the_leader_is_heard(node_id, pre_vot
     assert not cluster.sent(RequestVoteReply)
 
 
-def test_after_the_shortest_election_timeout_without_a_heartbeat_it_is() -> None:
+def test_after_the_shortest_election_timeout_without_a_heartbeat_a_vote_is_granted() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.tick(2, cluster.config.election_ticks_min - 1)
@@ -31,7 +31,7 @@ def test_after_the_shortest_election_timeout_without_a_heartbeat_it_is() -> None
     assert cluster[2].voted_for == 3
 
 
-def test_a_removed_node_that_was_never_told_disturbs_nobody() -> None:
+def test_a_removed_node_without_its_removal_entry_disturbs_no_election() -> None:
     cluster = Cluster(4)
     cluster.elect(1)
     cluster.isolate(4)

@@ -30,7 +30,7 @@ def test_a_leader_with_a_majority_stays() -> None:
     assert cluster[1].leads
 
 
-def test_a_leader_that_is_heard_but_hears_nobody_steps_down() -> None:
+def test_a_leader_that_receives_no_replies_steps_down() -> None:
     """Otherwise its heartbeats would keep the others from electing one that works."""
     cluster = Cluster(3)
     cluster.elect(1)
@@ -40,7 +40,7 @@ def test_a_leader_that_is_heard_but_hears_nobody_steps_down() -> None:
     assert cluster.leader in (2, 3)
 
 
-def test_its_vote_stays_given_when_it_steps_down() -> None:
+def test_a_candidate_keeps_its_vote_when_it_steps_down() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.crash(2, 3)

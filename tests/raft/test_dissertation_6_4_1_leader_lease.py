@@ -24,7 +24,7 @@ def granted(cluster: Cluster) -> list[int]:
 
 
 @pytest.mark.parametrize("pre_vote", [False, True])
-def test_a_follower_that_was_restarted_votes_for_nobody_until_a_lease_would_be_over(
+def test_a_restarted_follower_grants_no_vote_until_a_lease_would_be_over(
     pre_vote: bool,
 ) -> None:
     cluster = leased_cluster()
@@ -71,7 +71,7 @@ def test_a_refusal_that_arrives_late_does_not_free_a_follower_to_vote() -> None:
     assert granted(cluster) == [2]
 
 
-def test_a_leader_that_has_offered_leadership_has_no_lease_in_that_term_any_more() -> None:
+def test_a_leader_has_no_lease_after_a_leadership_transfer_began_in_its_term() -> None:
     """The TimeoutNow may arrive when the transfer has long been given up."""
     cluster = leased_cluster()
     assert cluster[1].may_lease
@@ -88,14 +88,14 @@ def test_a_leader_that_has_offered_leadership_has_no_lease_in_that_term_any_more
     assert cluster[2].may_lease
 
 
-def test_a_transfer_needs_no_patience() -> None:
+def test_a_leadership_transfer_ignores_stickiness() -> None:
     cluster = leased_cluster()
     cluster[1].transfer_leadership(2)
     cluster.settle()
     assert cluster.leader == 2
 
 
-def test_who_does_not_lead_has_no_lease() -> None:
+def test_a_node_that_does_not_lead_has_no_lease() -> None:
     cluster = leased_cluster()
     assert not cluster[2].may_lease
     cluster.step(HeartbeatReply(3, 1, 9, 0))

@@ -147,7 +147,7 @@ def test_a_follower_asks_its_leader() -> None:
     assert cluster.reads[context] == 2
 
 
-def test_a_follower_that_lost_the_answer_asks_again_under_the_same_context() -> None:
+def test_a_lost_read_index_reply_is_requested_again_under_the_same_context() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     context = cluster.read(3)
@@ -171,14 +171,14 @@ def test_a_follower_of_a_deposed_leader_gets_no_answer() -> None:
     assert context not in cluster.reads
 
 
-def test_whoever_knows_no_leader_says_so() -> None:
+def test_a_node_without_a_leader_fails_with_no_leader() -> None:
     cluster = Cluster(3)
     assert not cluster[1].read_index(1)
     cluster.elect(1)
     assert cluster[2].read_index(2)
 
 
-def test_a_question_that_reaches_no_leader_is_not_answered() -> None:
+def test_a_read_index_request_that_reaches_no_leader_is_not_answered() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.step(ReadIndex(2, 3, 1, 7))

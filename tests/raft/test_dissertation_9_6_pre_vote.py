@@ -7,7 +7,7 @@ from raftkv.raft.ready import RaftRole
 from tests.raft.cluster import Cluster
 
 
-def test_a_node_that_was_cut_off_does_not_disturb_when_it_comes_back() -> None:
+def test_a_partitioned_node_does_not_disturb_when_it_comes_back() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.isolate(3)
@@ -25,7 +25,7 @@ def test_a_node_that_was_cut_off_does_not_disturb_when_it_comes_back() -> None:
     assert cluster[3].leader_id == 1
 
 
-def test_asking_changes_nobodys_term_or_vote() -> None:
+def test_a_pre_vote_changes_no_term_and_no_vote() -> None:
     cluster = Cluster(3)
     cluster.step(RequestVote(1, 2, 1, 0, 0, pre_vote=True))
     cluster.step(RequestVote(3, 2, 1, 0, 0, pre_vote=True))

@@ -122,7 +122,7 @@ def test_a_vote_in_a_term_that_is_on_disk_already_is_written_too() -> None:
     assert cluster.nodes[2].disk.hard_state.voted_for == 1
 
 
-def test_what_was_cut_off_does_not_count_as_written_any_more() -> None:
+def test_a_truncated_tail_does_not_count_as_written() -> None:
     """Else the new leader would count its own next entries before they are on its disk."""
     cluster = Cluster(3)
     cluster.write_log(2, [1, 2, 2, 2], current_term=3)
@@ -145,7 +145,7 @@ def test_a_candidate_asks_for_votes_after_its_own_is_written() -> None:
     assert len(cluster.sent(RequestVote)) == 2
 
 
-def test_a_crash_before_the_write_is_done_forgets_and_nobody_was_told() -> None:
+def test_a_crash_before_the_write_is_done_loses_only_what_was_not_acknowledged() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.nodes[2].slow_disk = True
@@ -156,7 +156,7 @@ def test_a_crash_before_the_write_is_done_forgets_and_nobody_was_told() -> None:
     assert cluster[2].log.last_index == 1
 
 
-def test_a_tail_that_was_replaced_during_its_write_is_not_taken_for_written() -> None:
+def test_a_tail_that_was_replaced_during_its_write_does_not_count_as_written() -> None:
     cluster = Cluster(3)
     old = tuple(Entry(1, index, EntryKind.COMMANDS, b"1") for index in (1, 2, 3))
     new = Entry(2, 2, EntryKind.COMMANDS, b"2")

@@ -54,7 +54,7 @@ def test_no_more_bytes_are_in_flight_than_the_window_allows() -> None:
     assert len(cluster.commands(2)) == 10
 
 
-def test_a_message_holds_bounded_bytes_but_never_nothing() -> None:
+def test_a_message_has_bounded_bytes_but_at_least_one_entry() -> None:
     cluster = Cluster(3, config=RaftConfig(append_bytes_max=500))
     cluster.elect(1)
     cluster.propose(1, *[b"." * 100] * 4, b"." * 9999)
@@ -112,7 +112,7 @@ def test_a_window_that_was_lost_as_a_whole_is_repaired_by_the_next_heartbeat() -
     assert cluster.commands(3) == [b"x"] * 6
 
 
-def test_a_lost_commit_index_is_told_again_by_the_next_heartbeat() -> None:
+def test_a_lost_commit_index_is_sent_again_with_the_next_heartbeat() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.propose(1, b"x")
@@ -134,7 +134,7 @@ def test_a_broken_link_is_resumed_with_what_is_not_acknowledged() -> None:
     assert cluster.commands(3) == [b"a", b"b"]
 
 
-def test_an_old_refusal_does_not_throw_a_follower_back() -> None:
+def test_an_old_rejection_does_not_move_next_index_back() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.propose(1, b"a", b"b")

@@ -81,7 +81,7 @@ def test_whatever_is_let_through_leaves_a_majority_of_each_configuration() -> No
         assert let_through == all(2 * len(group & alive) > len(group) for group in (old, new))
 
 
-def test_a_majority_is_looked_for_in_both_configurations() -> None:
+def test_a_majority_is_needed_in_both_configurations() -> None:
     joint = Membership(frozenset({1, 2, 4}), voters_outgoing=frozenset({1, 2, 3}))
     assert quorum.has_majorities(joint, {1, 2})
     assert not quorum.has_majorities(joint, {3, 4})
@@ -121,7 +121,7 @@ def test_the_core_counts_who_acknowledged_within_an_election_timeout(silent_for:
     assert cluster[1].membership.joint
 
 
-def test_a_forced_change_is_made_as_raft_has_it_and_waits_for_its_majority() -> None:
+def test_a_forced_change_is_proposed_and_waits_for_its_majority() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.crash(3)
@@ -136,7 +136,7 @@ def test_a_forced_change_is_made_as_raft_has_it_and_waits_for_its_majority() -> 
     assert cluster[cluster.leader].membership_committed
 
 
-def test_a_new_leader_takes_nobody_for_alive_that_it_has_not_heard() -> None:
+def test_a_new_leader_counts_no_peer_as_acknowledging_before_its_first_reply() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     pass_time(cluster, cluster.config.heartbeat_ticks)
@@ -211,6 +211,6 @@ def test_the_id_of_a_voter_is_spent_whatever_is_recorded_of_its_disk(
     assert 3 not in joint.removed  # its vote is still needed
 
 
-def test_before_disks_were_recorded_the_id_of_any_learner_is_spent() -> None:
+def test_without_recorded_disks_the_id_of_a_removed_learner_is_spent() -> None:
     present = members([1, 2, 3], [4])
     assert enter(present, members([1, 2, 3])).removed == {4}

@@ -31,7 +31,7 @@ def test_a_seed_decides_the_whole_run() -> None:
     assert len(traces[0]) > 100
 
 
-def test_the_runs_get_somewhere() -> None:
+def test_the_random_runs_commit_and_elect() -> None:
     """Runs in which nothing happens prove nothing."""
     runs = [RandomRun(seed) for seed in range(6)]
     for run in runs:

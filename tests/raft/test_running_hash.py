@@ -44,17 +44,19 @@ def test_the_bytes_that_are_hashed_never_change(previous: int, entry: Entry, gol
         Entry(1, 1, EntryKind.COMMANDS, b"x\0"),
     ],
 )
-def test_all_that_an_entry_says_counts(other: Entry) -> None:
+def test_every_field_of_an_entry_changes_the_hash(other: Entry) -> None:
     assert next_hash(1, other) != next_hash(1, Entry(1, 1, EntryKind.COMMANDS, b"x"))
 
 
-def test_all_that_went_before_counts() -> None:
+def test_every_earlier_entry_changes_the_hash() -> None:
     assert next_hash(1, command(1, 1)) != next_hash(2, command(1, 1))
     assert log_of(1, 1, 2).hash(3) != log_of(1, 2, 2).hash(3)
 
 
 @given(compactions=st.lists(st.integers(0, 3), max_size=6), terms=st.integers(0, 7))
-def test_where_a_log_was_compacted_changes_nothing(compactions: list[int], terms: int) -> None:
+def test_the_hash_does_not_depend_on_the_compaction_index(
+    compactions: list[int], terms: int
+) -> None:
     log, whole = log_of(), log_of()
     for index, step in enumerate([*compactions, 0], 1):
         log.append([command(terms, index)])
@@ -125,7 +127,7 @@ def test_a_hash_that_is_not_known_contradicts_nothing() -> None:
     assert not agree(5, 6)
 
 
-def test_a_log_contradicts_another_where_it_knows_better_and_only_there() -> None:
+def test_a_log_contradicts_another_only_at_indexes_that_it_has() -> None:
     log = log_of(1, 1, 2)
     there = log.hash(2) or 0
     assert not log.contradicts(2, 1, there)

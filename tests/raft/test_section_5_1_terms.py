@@ -32,7 +32,7 @@ def pre_candidate(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("become", [leader, candidate, pre_candidate])
-def test_whoever_sees_a_higher_term_follows_it(become) -> None:
+def test_a_node_adopts_a_higher_term(become) -> None:
     cluster = Cluster(3)
     become(cluster)
     cluster.step(HeartbeatReply(2, 1, term=7, read_round=0))
@@ -71,14 +71,14 @@ def test_a_reply_of_an_old_term_changes_nothing() -> None:
     assert cluster[2].commit_index < last
 
 
-def test_a_vote_of_an_old_term_elects_nobody() -> None:
+def test_a_vote_of_an_old_term_does_not_count() -> None:
     cluster = Cluster(3)
     candidate(cluster)
     cluster.step(RequestVoteReply(2, 1, term=0, granted=True))
     assert cluster[1].role is RaftRole.CANDIDATE
 
 
-def test_a_deposed_leader_learns_of_its_successor_from_the_answer_to_its_heartbeat() -> None:
+def test_a_deposed_leader_learns_the_new_term_from_the_reply_to_its_heartbeat() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.isolate(1)

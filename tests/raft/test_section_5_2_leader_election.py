@@ -13,7 +13,7 @@ def real_vote(message) -> bool:
     return isinstance(message, RequestVote) and not message.pre_vote
 
 
-def test_a_follower_that_hears_nobody_is_elected_by_a_majority() -> None:
+def test_a_follower_without_a_leader_is_elected_by_a_majority() -> None:
     cluster = Cluster(5)
     cluster.crash(4, 5)
     cluster.elect(1)
@@ -21,7 +21,7 @@ def test_a_follower_that_hears_nobody_is_elected_by_a_majority() -> None:
     assert [cluster[n].leader_id for n in (1, 2, 3)] == [1, 1, 1]
 
 
-def test_without_a_majority_nobody_is_elected() -> None:
+def test_without_a_majority_no_leader_is_elected() -> None:
     cluster = Cluster(5)
     cluster.crash(3, 4, 5)
     for _ in range(5):
@@ -128,7 +128,7 @@ def test_a_vote_that_arrives_twice_counts_once() -> None:
     assert cluster[1].role is RaftRole.CANDIDATE
 
 
-def test_election_time_outs_are_drawn_anew_from_the_whole_range() -> None:
+def test_election_timeouts_are_drawn_anew_from_the_whole_range() -> None:
     config = RaftConfig(election_ticks_min=10, election_ticks_max=20)
     cluster = Cluster(3, config=config, rng_for=lambda node_id, life: Random(node_id))
     cluster.crash(2, 3)
@@ -143,7 +143,7 @@ def test_election_time_outs_are_drawn_anew_from_the_whole_range() -> None:
     assert set(waits) == set(range(10, 21))
 
 
-def test_nobody_outside_the_voters_is_asked_or_asks() -> None:
+def test_only_voters_are_asked_for_votes_and_ask_for_them() -> None:
     cluster = Cluster(3, learners=[4])
     cluster.tick(4, 100)
     assert cluster[4].role is RaftRole.FOLLOWER

@@ -167,7 +167,7 @@ def test_a_heartbeat_commits_no_further_than_the_match_index() -> None:
     assert told == {2: 2, 3: 1}
 
 
-def test_a_leader_tells_the_commit_index_as_soon_as_it_moves() -> None:
+def test_a_leader_sends_the_commit_index_as_soon_as_it_moves() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.propose(1, b"x")
@@ -175,7 +175,7 @@ def test_a_leader_tells_the_commit_index_as_soon_as_it_moves() -> None:
     assert [cluster[n].last_applied for n in (1, 2, 3)] == [2, 2, 2]
 
 
-def test_commit_and_apply_outlive_restarts_of_everybody() -> None:
+def test_commit_and_apply_outlive_restarts_of_all_nodes() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.propose(1, b"x")
@@ -186,7 +186,7 @@ def test_commit_and_apply_outlive_restarts_of_everybody() -> None:
     assert [cluster.commands(n) for n in (1, 2, 3)] == [[b"x"]] * 3
 
 
-def test_a_restarted_node_applies_at_once_what_its_last_write_knew_as_committed() -> None:
+def test_a_restarted_node_applies_at_once_up_to_its_written_commit_index() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     for command in (b"x", b"y"):

@@ -90,7 +90,7 @@ def test_figure_8_an_entry_of_an_older_term_is_not_committed_by_counting() -> No
     assert cluster[1].commit_index == 0
 
 
-def test_figure_8_d_such_an_entry_can_still_be_overwritten() -> None:
+def test_figure_8_d_an_entry_of_an_older_term_on_a_majority_can_be_overwritten() -> None:
     cluster = figure_8_c()
     cluster.crash(1)
     cluster.restart(5)
@@ -100,7 +100,9 @@ def test_figure_8_d_such_an_entry_can_still_be_overwritten() -> None:
     assert [cluster.terms(n)[:2] for n in (2, 3, 4, 5)] == [[1, 3]] * 4
 
 
-def test_figure_8_e_but_not_once_an_entry_of_the_leaders_term_is_on_a_majority() -> None:
+def test_figure_8_e_an_entry_below_one_of_the_leaders_term_on_a_majority_is_not_overwritten() -> (
+    None
+):
     cluster = figure_8_c()
     for _ in range(2):
         cluster.tick(1, 2)
@@ -147,7 +149,7 @@ def test_a_leader_that_would_cut_off_a_committed_entry_stops_the_node() -> None:
         log.merge((Entry(5, 2, EntryKind.NOOP),), cluster[2].commit_index)
 
 
-def test_a_follower_that_claims_more_than_its_leader_has_is_a_breach() -> None:
+def test_a_follower_that_acknowledges_more_than_its_leader_has_is_a_breach() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     with pytest.raises(ProtocolBreach, match="node 2 has committed what its leader"):

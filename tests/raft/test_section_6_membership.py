@@ -258,7 +258,7 @@ def test_a_voter_whose_removal_is_not_committed_can_still_be_elected_to_commit_i
     assert cluster[2].membership.voters == {2}
 
 
-def test_its_own_vote_does_not_count_then() -> None:
+def test_the_own_vote_of_a_node_outside_the_voters_does_not_count() -> None:
     cluster = joint_on_all([1, 2], members([2]))
     cluster.crash(1)
     cluster.restart(1)
@@ -269,7 +269,7 @@ def test_its_own_vote_does_not_count_then() -> None:
     assert not cluster[1].leads
 
 
-def test_a_node_that_knows_that_it_is_out_does_not_campaign() -> None:
+def test_a_node_with_its_committed_removal_does_not_campaign() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     change(cluster, 1, members([1, 2]))
@@ -280,7 +280,7 @@ def test_a_node_that_knows_that_it_is_out_does_not_campaign() -> None:
     assert cluster[3].role is RaftRole.FOLLOWER
 
 
-def test_a_removed_node_is_told_so_even_if_it_hears_late() -> None:
+def test_a_removed_node_gets_its_removal_even_if_it_is_late() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.isolate(3)
@@ -299,7 +299,7 @@ def test_a_removed_node_is_told_so_even_if_it_hears_late() -> None:
     assert cluster[1].progress.keys() == {2}
 
 
-def test_a_voter_is_not_called_removed_while_its_vote_is_needed() -> None:
+def test_a_voter_is_not_marked_removed_while_its_vote_is_needed() -> None:
     """A peer may turn a removed node away, and that one's vote is needed to finish the change."""
     present = members([1, 2, 3], [4])
     joint = enter(present, replace(members([1]), removed=frozenset({2, 3, 4})))
@@ -383,11 +383,11 @@ def test_a_change_to_no_voters_is_refused() -> None:
     assert "voter" in refusal(cluster, 1, members([], [2]))
 
 
-def test_a_change_is_refused_while_leadership_is_given_away() -> None:
+def test_a_change_is_refused_during_a_leadership_transfer() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster[1].transfer_leadership(2)
-    assert "given away" in refusal(cluster, 1, members([1, 2]))
+    assert "being transferred" in refusal(cluster, 1, members([1, 2]))
 
 
 def test_a_node_without_a_membership_neither_votes_itself_in_nor_commits() -> None:

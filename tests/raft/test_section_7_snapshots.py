@@ -40,7 +40,7 @@ def snapshot_offered() -> tuple[Cluster, Envelope]:
     return cluster, envelope
 
 
-def test_a_follower_whose_entries_are_compacted_away_gets_a_snapshot_and_then_the_log() -> None:
+def test_a_follower_that_lacks_compacted_entries_gets_a_snapshot_and_then_the_log() -> None:
     cluster = lagging()
     cluster.beat(1)
     cluster.beat(1)
@@ -281,7 +281,7 @@ def test_after_a_crash_in_the_middle_of_an_installation_the_node_catches_up(inst
     assert not cluster.network
 
 
-def test_a_node_whose_log_lost_the_race_to_its_state_refuses_to_start() -> None:
+def test_a_node_whose_state_ends_before_its_log_refuses_to_start() -> None:
     cluster = Cluster(1)
     cluster.elect(1)
     cluster.propose(1, b"x")

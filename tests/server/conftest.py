@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from fake_node import Door, open_door
+from fake_node import FakeServer, open_server
 
 
 @pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    async with open_door(tmp_path) as made:
+async def server(tmp_path: Path) -> AsyncIterator[FakeServer]:
+    async with open_server(tmp_path) as made:
         yield made

@@ -1,6 +1,6 @@
-"""A node without peers or log behind a real front door on loopback: it applies what it is given.
+"""A node without peers or log behind a real client port on loopback: it applies what it is given.
 
-`majority` off: writes are sent and never answered, barriers never open. `hold` on: writes wait
+Without `majority` writes get no result and read barriers never complete. With `hold` writes wait
 for `release`.
 """
 
@@ -204,11 +204,11 @@ class FakeNode:
 
 
 @dataclass
-class Door:
-    """A front door with a fake node behind it, and a channel in front."""
+class FakeServer:
+    """A client port with a fake node behind it, and a channel to it."""
 
     node: FakeNode
-    front: ClientServer
+    client_server: ClientServer
     port: int
     channel: grpc.aio.Channel
     broken: list[BaseException] = field(default_factory=list)
@@ -230,16 +230,16 @@ class Door:
 
 
 @asynccontextmanager
-async def open_door(
+async def open_server(
     data_dir: Path, store: StateStore | None = None, *, ready: bool = True, **settings: Any
-) -> AsyncIterator[Door]:
-    """A front door on a free port of loopback."""
+) -> AsyncIterator[FakeServer]:
+    """Open a client port on a free port of loopback."""
     made = Settings(data_dir=data_dir, **settings)
     node = FakeNode(made, store)
     node.ready = ready
     broken: list[BaseException] = []
-    front = ClientServer(node, made, get_logger(), broken.append)
-    port = await front.start("127.0.0.1:0")
+    client_server = ClientServer(node, made, get_logger(), broken.append)
+    port = await client_server.start("127.0.0.1:0")
     try:
         async with grpc.aio.insecure_channel(
             f"127.0.0.1:{port}",
@@ -249,12 +249,12 @@ async def open_door(
                 ("grpc.use_local_subchannel_pool", 1),
             ),
         ) as channel:
-            yield Door(node, front, port, channel, broken)
+            yield FakeServer(node, client_server, port, channel, broken)
     finally:
         # A server that is left running after a failed test makes later ones fail.
         node.release()
-        await front.drain(0)
-        await front.stop(0)
+        await client_server.drain(0)
+        await client_server.stop(0)
 
 
 class Pipeline:

@@ -1,4 +1,4 @@
-"""A client that speaks HTTP/2 by hand: it sends what it likes and fetches what it likes."""
+"""A raw HTTP/2 client, which may send partial messages and read nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def message(body: bytes, size: int | None = None) -> bytes:
-    """A gRPC message that says it has `size` bytes, by default as many as it has."""
+    """A gRPC message with `size` as its length, by default the real one."""
     return b"\0" + struct.pack(">I", len(body) if size is None else size) + body
 
 

@@ -1,4 +1,4 @@
-"""Bounds on what is under way."""
+"""Bounds on requests and bytes in flight."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_refused_request_is_not_counted() -> None:
     assert (admission.requests, admission.bytes, client.requests) == (0, 0, 0)
 
 
-async def test_once_closed_nothing_comes_in_and_what_is_in_may_finish() -> None:
+async def test_a_closed_admission_refuses_new_requests_and_lets_others_finish() -> None:
     admission = Admission(requests_max=10, requests_per_client_max=10, bytes_max=1000)
     client = admission.client("one")
     client.enter(1)
@@ -94,7 +94,7 @@ def _enter_until_refused(share: ClientShare) -> None:
         share.enter(1)
 
 
-async def test_nobody_has_more_under_way_than_is_left_for_others() -> None:
+async def test_a_client_has_no_more_requests_in_flight_than_are_left_free() -> None:
     admission = Admission(requests_max=1000, requests_per_client_max=1000, bytes_max=1000)
     held = [admission.client(f"client {number}") for number in range(8)]
     for share in held:
@@ -103,7 +103,7 @@ async def test_nobody_has_more_under_way_than_is_left_for_others() -> None:
     admission.client("newcomer").enter(1)
 
 
-async def test_a_client_without_calls_is_forgotten() -> None:
+async def test_the_share_of_a_client_without_calls_is_dropped() -> None:
     admission = Admission(requests_max=10, requests_per_client_max=2, bytes_max=1000)
     share = admission.client("gone")
     share.enter(5)
@@ -112,7 +112,7 @@ async def test_a_client_without_calls_is_forgotten() -> None:
     assert not admission._shares
 
 
-async def test_nobody_has_more_bytes_under_way_than_are_left_for_others() -> None:
+async def test_a_client_has_no_more_bytes_in_flight_than_are_left_free() -> None:
     admission = Admission(requests_max=1000, requests_per_client_max=1000, bytes_max=1000)
     greedy = admission.client("greedy")
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""What the operating system says of our connections, under the names that gRPC gives them."""
+"""TCP connections of the process, named as gRPC names them: received bytes, and closing them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
         yield client, server, name.format(client.getsockname()[1])
 
 
-def test_received_bytes_are_counted_read_or_not(
+def test_received_bytes_include_unread_ones(
     pair: tuple[socket.socket, socket.socket, str],
 ) -> None:
     client, server, name = pair
@@ -33,7 +33,7 @@ def test_received_bytes_are_counted_read_or_not(
     assert traffic.received_bytes()[name] == 5_000
 
 
-def test_one_connection_is_cut_and_no_other(
+def test_cut_closes_the_named_connection_and_no_other(
     pair: tuple[socket.socket, socket.socket, str],
 ) -> None:
     client, server, name = pair
@@ -44,7 +44,7 @@ def test_one_connection_is_cut_and_no_other(
     assert client.recv(1) == b""
 
 
-def test_looking_leaves_no_descriptor_open(
+def test_sampling_leaves_no_descriptor_open(
     pair: tuple[socket.socket, socket.socket, str],
 ) -> None:
     before = os.listdir(traffic.OWN_DESCRIPTORS)

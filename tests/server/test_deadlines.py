@@ -1,4 +1,4 @@
-"""When a request's time is up."""
+"""The deadlines of requests."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from raftkv.server.calls import Deadlines
 DEADLINES = Deadlines(default_s=5.0, max_s=60.0, answer_early_s=0.1)
 
 
-def test_a_caller_that_states_no_time_gets_the_default() -> None:
+def test_a_call_without_a_timeout_gets_the_default() -> None:
     assert DEADLINES.of_pipeline(100.0, 0) == 105.0
     assert DEADLINES.of_call(100.0, None) == 105.0
 
 
-def test_no_caller_gets_more_than_the_cap() -> None:
+def test_no_call_gets_more_than_the_maximum() -> None:
     assert DEADLINES.of_pipeline(100.0, 3_600_000) == 160.0
     assert DEADLINES.of_call(100.0, 3600.0) == 160.0
 

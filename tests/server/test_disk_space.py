@@ -1,4 +1,4 @@
-"""With little disk space left a node refuses what takes more, and takes what gives some back."""
+"""With low disk space a node refuses commands that take space, and accepts those that free it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from raftkv.server import disk_space
 from raftkv.server.disk_space import DiskSpace, takes_space
 from raftkv.storage.memory_state import MemoryStateStore
 from raftkv.storage.reserve import DiskReserve
-from tests.server.fake_node import open_door
+from tests.server.fake_node import open_server
 from tests.server.test_unary_services import error_of
 
 MIB = 1 << 20
 
 
 class Reserve(DiskReserve):
-    """On a disk whose free space the test says."""
+    """A reserve on a disk whose free space the test sets."""
 
     free = 100 * MIB
 
@@ -55,34 +55,32 @@ def within(operation: kv_pb2.Operation) -> kv_pb2.Command:
     return kv_pb2.Command(transaction=outer)
 
 
-async def test_low_space_refuses_puts_and_says_what_to_do(
-    space: DiskSpace, reserve: Reserve
-) -> None:
+async def test_low_space_refuses_puts_with_advice(space: DiskSpace, reserve: Reserve) -> None:
     batch = kv_pb2.CommandBatch(commands=[delete(), put()])
-    await space.look()
+    await space.check()
     space.require_room(batch)
     reserve.free = 3 * MIB
-    await space.look()
+    await space.check()
     with pytest.raises(DiskFull, match=r"3 MiB left .* below 4 MiB.*raftkv compact") as raised:
         space.require_room(batch)
     assert raised.value.facts["position"] == "1"
     space.require_room(kv_pb2.CommandBatch(commands=[delete()]))
 
 
-async def test_puts_are_taken_again_when_there_is_room_for_the_reserve_twice(
+async def test_puts_are_accepted_again_with_twice_the_reserve_free(
     space: DiskSpace, reserve: Reserve
 ) -> None:
-    await space.look()
+    await space.check()
     assert reserve.held
     reserve.free = MIB - 1
-    await space.look()
+    await space.check()
     assert space.low
     assert not reserve.held, "it is released before a write fails"
     reserve.free = 8 * MIB - 1
-    await space.look()
+    await space.check()
     assert space.low
     reserve.free = 8 * MIB
-    await space.look()
+    await space.check()
     assert not space.low
     assert reserve.held
 
@@ -101,13 +99,13 @@ async def test_puts_are_taken_again_when_there_is_room_for_the_reserve_twice(
         (kv_pb2.Command(lease_revoke=kv_pb2.LeaseRevoke(lease=1)), False),
     ],
 )
-def test_what_takes_space_is_told_from_what_gives_it_back(
+def test_commands_that_take_space_are_distinguished_from_those_that_free_it(
     command: kv_pb2.Command, takes: bool
 ) -> None:
     assert takes_space(command) is takes
 
 
-async def test_leadership_is_given_away_once_for_each_time_that_space_is_low(
+async def test_leadership_is_transferred_once_per_period_of_low_space(
     space: DiskSpace, reserve: Reserve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk_space, "INTERVAL_S", 0)
@@ -128,7 +126,7 @@ async def test_leadership_is_given_away_once_for_each_time_that_space_is_low(
     watching.cancel()
 
 
-async def test_a_read_that_fails_for_want_of_descriptors_does_not_stop_the_node(
+async def test_a_read_that_fails_for_lack_of_descriptors_does_not_stop_the_node(
     tmp_path: Path,
 ) -> None:
     class WithoutDescriptors(MemoryStateStore):
@@ -137,9 +135,9 @@ async def test_a_read_that_fails_for_want_of_descriptors_does_not_stop_the_node(
                 raise OutOfResources("too many open files", retry_after_s=1.0)
             return super().get(family, key)
 
-    async with open_door(tmp_path, WithoutDescriptors()) as door:
+    async with open_server(tmp_path, WithoutDescriptors()) as server:
         request = api_pb2.RangeRequest(range=kv_pb2.Range(key=b"a"))
-        code, error = await error_of(door.kv.Range(request))
+        code, error = await error_of(server.kv.Range(request))
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert isinstance(error, OutOfResources)
-        assert not door.broken
+        assert not server.broken

@@ -1,4 +1,4 @@
-"""Whole nodes that found a cluster: they wait for each other, and say for whom."""
+"""Whole nodes found a cluster: they wait for each other, and report for which node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import grpc
 import pytest
 from fake_node import PATIENCE_S
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from test_app import free_addresses, kv_of, running, settings_of
+from test_process import free_addresses, kv_of, running, settings_of
 
 from raftkv.config import Settings
 from raftkv.errors import (
@@ -54,23 +54,23 @@ def three(tmp_path: Path, **changes: object) -> dict[int, Settings]:
 
 
 class Starting:
-    """A server whose start is under way."""
+    """A node process that is starting."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.server = NodeProcess(settings)
-        self.task = asyncio.create_task(self.server.start())
+        self.process = NodeProcess(settings)
+        self.task = asyncio.create_task(self.process.start())
 
     async def started(self) -> NodeProcess:
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.shield(self.task)
-        return self.server
+        return self.process
 
     async def close(self) -> None:
         self.task.cancel()
         await asyncio.wait({self.task})
         if not self.task.cancelled() and self.task.exception() is None:
-            await self.server.stop()
+            await self.process.stop()
 
 
 @asynccontextmanager
@@ -109,7 +109,7 @@ async def until_led(settings: Settings) -> None:
 
 
 async def is_free(settings: Settings) -> bool:
-    """Whether another server could start here."""
+    """Whether another process could start here."""
     for address in (settings.client_listen, settings.peer_listen):
         host, port = address.split(":")
         try:
@@ -130,7 +130,7 @@ async def put_get(settings: Settings, key: str) -> bytes:
     return reply.result.kvs[0].value
 
 
-async def test_founders_wait_for_each_other_say_so_and_start_when_the_last_comes(
+async def test_founders_wait_for_each_other_report_it_and_start_with_the_last(
     tmp_path: Path,
 ) -> None:
     nodes = three(tmp_path)
@@ -176,7 +176,7 @@ async def test_founders_with_one_secret_found_a_cluster(tmp_path: Path) -> None:
         assert await put_get(nodes[2], "k") == b"v"
 
 
-async def test_a_founder_with_another_secret_is_waited_for_with_that_reason(
+async def test_a_founder_with_another_secret_is_reported_as_the_reason_of_the_wait(
     tmp_path: Path,
 ) -> None:
     nodes = three(tmp_path)
@@ -190,7 +190,7 @@ async def test_a_founder_with_another_secret_is_waited_for_with_that_reason(
         await until_waiting_for(nodes[3], "node 1: ", "node 2: ")
 
 
-async def test_a_start_that_is_given_up_leaves_nothing_open(tmp_path: Path) -> None:
+async def test_a_cancelled_start_leaves_nothing_open(tmp_path: Path) -> None:
     nodes = three(tmp_path)
     async with starting([nodes[1]]) as begun:
         await until_waiting_for(nodes[1], "node 2: ", "node 3: ")
@@ -208,23 +208,23 @@ async def test_a_start_that_is_given_up_leaves_nothing_open(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.001, 0.01, 0.03, 0.1])
-async def test_a_start_can_be_given_up_at_any_time(tmp_path: Path, after_s: float) -> None:
+async def test_a_start_can_be_cancelled_at_any_time(tmp_path: Path, after_s: float) -> None:
     settings = settings_of(tmp_path / "node")
     begun = Starting(settings)
     await asyncio.sleep(after_s)
     await begun.close()
     async with asyncio.timeout(PATIENCE_S):
-        while not await is_free(settings):  # noqa: ASYNC110 - nobody tells of a free port
+        while not await is_free(settings):  # noqa: ASYNC110 - there is no event for a free port
             await asyncio.sleep(0.01)
     async with running(settings):
         assert await put_get(settings, "k") == b"v"
 
 
-@pytest.mark.parametrize("door", [ClientServer, standby.StandbyServer, PeerServer])
-async def test_a_start_that_is_given_up_as_a_port_opens_closes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: type
+@pytest.mark.parametrize("port", [ClientServer, standby.StandbyServer, PeerServer])
+async def test_a_start_that_is_cancelled_as_a_port_opens_closes_the_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: type
 ) -> None:
-    opening, start, stop = asyncio.Event(), door.start, door.stop
+    opening, start, stop = asyncio.Event(), port.start, port.stop
     stopped: list[object] = []
 
     async def noted(self: object, *arguments: object) -> None:
@@ -239,10 +239,10 @@ async def test_a_start_that_is_given_up_as_a_port_opens_closes_it(
         port: int = await start(self, address)
         return port
 
-    monkeypatch.setattr(door, "start", give_up)
-    monkeypatch.setattr(door, "stop", noted)
+    monkeypatch.setattr(port, "start", give_up)
+    monkeypatch.setattr(port, "stop", noted)
     nodes = three(tmp_path)
-    settings = nodes[1] if door is standby.StandbyServer else settings_of(tmp_path / "node")
+    settings = nodes[1] if port is standby.StandbyServer else settings_of(tmp_path / "node")
     begun = Starting(settings)
     await opening.wait()
     await begun.close()
@@ -250,7 +250,7 @@ async def test_a_start_that_is_given_up_as_a_port_opens_closes_it(
     assert await is_free(settings)
 
 
-async def test_an_emptied_founder_is_refused_by_those_who_have_started(tmp_path: Path) -> None:
+async def test_an_emptied_founder_is_refused_by_started_founders(tmp_path: Path) -> None:
     nodes = three(tmp_path)
     async with starting(nodes.values()) as begun:
         for each in begun.values():
@@ -264,7 +264,7 @@ async def test_an_emptied_founder_is_refused_by_those_who_have_started(tmp_path:
         assert await put_get(nodes[1], "k") == b"v"
 
 
-async def test_settings_that_change_before_anything_is_stored_count(tmp_path: Path) -> None:
+async def test_settings_may_change_until_the_first_membership_is_stored(tmp_path: Path) -> None:
     nodes = three(tmp_path)
     async with starting([nodes[1]]) as begun:
         await until_waiting_for(nodes[1], "node 2: ")
@@ -277,7 +277,7 @@ async def test_settings_that_change_before_anything_is_stored_count(tmp_path: Pa
             assert await put_get(alone, "k") == b"v"
 
 
-async def test_a_founder_that_is_to_join_instead_asks_there(tmp_path: Path) -> None:
+async def test_a_founder_that_is_set_to_join_asks_the_cluster_to_join(tmp_path: Path) -> None:
     nodes = three(tmp_path)
     async with starting([nodes[1]]) as begun:
         await until_waiting_for(nodes[1], "node 2: ")
@@ -305,7 +305,7 @@ def hints(settings: Settings) -> Mapping[str, Settings]:
 
 
 @pytest.mark.parametrize("changed", ["missing", "other", "more"])
-async def test_changed_or_missing_initial_members_are_hints_of_a_member(
+async def test_initial_members_are_only_hints_once_the_node_is_a_member(
     tmp_path: Path, changed: str
 ) -> None:
     settings = settings_of(tmp_path / "node")
@@ -350,7 +350,7 @@ async def test_all_nodes_of_a_cluster_restart_on_new_addresses_at_once(tmp_path:
                 await asyncio.sleep(0.05)
 
 
-async def test_a_secret_that_can_not_be_read_leaves_no_trace(tmp_path: Path) -> None:
+async def test_a_start_with_an_unreadable_secret_changes_nothing(tmp_path: Path) -> None:
     settings = settings_of(tmp_path / "node", cluster_secret_file=str(tmp_path / "none"))
     with pytest.raises(ConfigurationError, match="cluster_secret_file"):
         await NodeProcess(settings).start()
@@ -374,14 +374,14 @@ async def until_out_of_service(settings: Settings) -> api_pb2.StatusReply:
             await asyncio.sleep(0.01)
 
 
-async def test_a_node_that_leaves_service_stays_to_say_why_also_after_a_restart(
+async def test_a_node_out_of_service_reports_the_reason_also_after_a_restart(
     tmp_path: Path,
 ) -> None:
     settings = settings_of(tmp_path / "node")
-    async with running(settings) as server:
+    async with running(settings) as process:
         await put_get(settings, "k")
-        stopped = asyncio.create_task(server.wait_stopped())
-        server._node.driver.finish(OutOfService(REASON))
+        stopped = asyncio.create_task(process.wait_stopped())
+        process._node.driver.finish(OutOfService(REASON))
         status = await until_out_of_service(settings)
         assert status.not_serving == f"it is out of service: {REASON}"
         assert status.header.incarnation
@@ -405,13 +405,13 @@ async def test_a_stop_while_a_node_leaves_service_leaves_nothing_open(
     tmp_path: Path, turns: int
 ) -> None:
     settings = settings_of(tmp_path / "node")
-    server = NodeProcess(settings)
-    await server.start()
-    server._node.driver.finish(OutOfService(REASON))
+    process = NodeProcess(settings)
+    await process.start()
+    process._node.driver.finish(OutOfService(REASON))
     for _ in range(turns):
         await asyncio.sleep(0)
     async with asyncio.timeout(PATIENCE_S):
-        await server.stop()
+        await process.stop()
     assert await is_free(settings)
     identity = read_identity(settings.data_dir)
     assert identity is not None
@@ -420,57 +420,57 @@ async def test_a_stop_while_a_node_leaves_service_leaves_nothing_open(
         assert REASON in (await status_of(settings)).not_serving
 
 
-async def test_a_node_that_leaves_service_while_it_stops_has_still_written_it_down(
+async def test_a_node_that_leaves_service_while_it_stops_has_stored_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_of(tmp_path / "node")
-    server = NodeProcess(settings)
-    await server.start()
-    drain = server._front_door.drain
+    process = NodeProcess(settings)
+    await process.start()
+    drain = process._client_server.drain
 
     async def drain_and_leave(grace_s: float) -> None:
-        server._node.driver.finish(OutOfService(REASON))
+        process._node.driver.finish(OutOfService(REASON))
         await drain(grace_s)
 
-    monkeypatch.setattr(server._front_door, "drain", drain_and_leave)
+    monkeypatch.setattr(process._client_server, "drain", drain_and_leave)
     async with asyncio.timeout(PATIENCE_S):
-        await server.stop()
+        await process.stop()
     assert await is_free(settings)
     identity = read_identity(settings.data_dir)
     assert identity is not None
     assert identity.out_of_service == REASON
 
 
-async def test_a_node_that_can_not_write_down_why_it_left_service_stops(
+async def test_a_node_that_can_not_store_why_it_left_service_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_of(tmp_path / "node")
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    async with running(settings) as server:
+    async with running(settings) as process:
 
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("raftkv.storage.directory.write_durably", full)
-        server._node.driver.finish(OutOfService(REASON))
+        process._node.driver.finish(OutOfService(REASON))
         async with asyncio.timeout(PATIENCE_S):
-            reason = await server.wait_stopped()
+            reason = await process.wait_stopped()
         assert isinstance(reason, OutOfService)
         assert reason.message == REASON
 
 
-async def test_a_node_whose_port_is_gone_when_it_stands_by_stops(
+async def test_a_node_whose_client_port_is_taken_when_it_enters_standby_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_of(tmp_path / "node")
-    async with running(settings) as server:
+    async with running(settings) as process:
 
         def taken(_: object, address: str) -> int:
-            raise AddressInUse(f"clients can't be listened to on {address}")
+            raise AddressInUse(f"the client port can't listen on {address}")
 
         monkeypatch.setattr(standby, "listen", taken)
-        server._node.driver.finish(OutOfService(REASON))
+        process._node.driver.finish(OutOfService(REASON))
         async with asyncio.timeout(PATIENCE_S):
-            reason = await server.wait_stopped()
+            reason = await process.wait_stopped()
         assert reason is not None
         assert settings.client_listen in str(reason)

@@ -1,4 +1,4 @@
-"""Whoever answers says from which cluster, and from which life of it: in replies and in errors."""
+"""Every reply and error names the cluster, its incarnation, and the node that answered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_node import Door, get, put
+from fake_node import FakeServer, get, put
 from google.protobuf.descriptor import MethodDescriptor
 from google.rpc import status_pb2
 
@@ -28,8 +28,8 @@ def who(header: api_pb2.ReplyHeader) -> tuple[int, int, int]:
     return header.cluster_id, header.incarnation, header.node_id
 
 
-def own(door: Door) -> tuple[int, int, int]:
-    return door.node.cluster_id, door.node.incarnation, door.node.node_id
+def own(server: FakeServer) -> tuple[int, int, int]:
+    return server.node.cluster_id, server.node.incarnation, server.node.node_id
 
 
 async def header_of(call: Any) -> api_pb2.ReplyHeader:
@@ -52,54 +52,56 @@ def test_every_reply_has_a_header(method: MethodDescriptor) -> None:
 
 @pytest.mark.parametrize("well_formed", [True, False])
 @pytest.mark.parametrize("method", UNARY, ids=lambda method: method.full_name)
-async def test_every_call_says_who_has_answered_it(
-    door: Door, method: MethodDescriptor, well_formed: bool
+async def test_every_reply_names_the_node_that_answered(
+    server: FakeServer, method: MethodDescriptor, well_formed: bool
 ) -> None:
-    stub = getattr(api_pb2_grpc, f"{method.containing_service.name}Stub")(door.channel)
+    stub = getattr(api_pb2_grpc, f"{method.containing_service.name}Stub")(server.channel)
     request = getattr(api_pb2, method.input_type.name)()
     if well_formed:
         request = WELL_FORMED.get(method.name, request)
     call = getattr(stub, method.name)(request)
     if await call.code() is grpc.StatusCode.UNIMPLEMENTED:
         pytest.skip("nobody answers this")
-    assert who(await header_of(call)) == own(door)
+    assert who(await header_of(call)) == own(server)
 
 
-async def test_a_pipeline_says_it_in_results_reads_and_failures(door: Door) -> None:
-    pipeline = door.pipeline()
+async def test_a_pipeline_names_its_node_in_results_reads_and_failures(server: FakeServer) -> None:
+    pipeline = server.pipeline()
     await pipeline.send_commands(1, put("a"))
-    assert who((await pipeline.reply()).header) == own(door)
+    assert who((await pipeline.reply()).header) == own(server)
     await pipeline.send_reads(2, get("a"))
-    assert who((await pipeline.reply()).header) == own(door)
+    assert who((await pipeline.reply()).header) == own(server)
     await pipeline.send_commands(3, put(""))
     refused = await pipeline.reply()
     assert refused.HasField("failure")
-    assert who(refused.header) == own(door)
+    assert who(refused.header) == own(server)
 
 
-async def test_an_empty_read_of_what_there_is_only_asks_who_answers(door: Door) -> None:
-    door.node.majority = False
-    pipeline = door.pipeline()
+async def test_an_empty_stale_read_only_returns_the_header(server: FakeServer) -> None:
+    server.node.majority = False
+    pipeline = server.pipeline()
     await pipeline.send_reads(0, level=api_pb2.READ_LEVEL_STALE)
     reply = await pipeline.reply()
     assert (reply.number, reply.HasField("failure")) == (0, False)
-    assert who(reply.header) == own(door)
+    assert who(reply.header) == own(server)
 
 
-async def test_a_stream_of_watches_says_it_in_its_first_message(door: Door) -> None:
-    call: Any = door.channel.stream_stream("/raftkv.rpc.v1.Watch/Open")()
+async def test_a_watch_stream_names_its_node_in_its_first_message(server: FakeServer) -> None:
+    call: Any = server.channel.stream_stream("/raftkv.rpc.v1.Watch/Open")()
     create = api_pb2.WatchCreate(watch_id=1, key=b"a")
     await call.write(api_pb2.WatchRequest(creates=[create]).SerializeToString())
-    assert who(api_pb2.WatchReply.FromString(await call.read()).header) == own(door)
+    assert who(api_pb2.WatchReply.FromString(await call.read()).header) == own(server)
     call.cancel()
 
 
-async def test_a_stream_that_keeps_leases_says_it_and_so_does_its_end(door: Door) -> None:
-    lease = door.node.run(kv_pb2.Command(lease_grant=kv_pb2.LeaseGrant(ttl_ms=60_000)))
-    stream = door.lease.KeepAlive()
+async def test_a_keep_alive_stream_names_its_node_in_replies_and_in_its_end(
+    server: FakeServer,
+) -> None:
+    lease = server.node.run(kv_pb2.Command(lease_grant=kv_pb2.LeaseGrant(ttl_ms=60_000)))
+    stream = server.lease.KeepAlive()
     renewed = api_pb2.LeaseKeepAliveRequest(leases=[lease.results[0].lease.lease])
     await stream.write(renewed)
-    assert who((await stream.read()).header) == own(door)
-    await door.front.drain(0)
+    assert who((await stream.read()).header) == own(server)
+    await server.client_server.drain(0)
     assert await stream.code() is grpc.StatusCode.UNAVAILABLE
-    assert who(await header_of(stream)) == own(door)
+    assert who(await header_of(stream)) == own(server)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from fake_node import Door, put
+from fake_node import FakeServer, put
 
 import raftkv
 from raftkv.client.client import Client
@@ -20,19 +20,19 @@ KEYS = [b"k%06d" % i for i in range(2 * DELETED_KEYS_MAX + 500)]
 
 
 @pytest.fixture
-async def client(door: Door, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
+async def client(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
     monkeypatch.setattr(budget, "ROWS_MAX", 2 * DELETED_KEYS_MAX)
-    machine = door.node.machine
+    machine = server.node.machine
     version = Entry(
-        door.node.term, machine.applied_index + 1, EntryKind.VERSION, encode_version(BOUNDED)
+        server.node.term, machine.applied_index + 1, EntryKind.VERSION, encode_version(BOUNDED)
     )
     machine.apply([version])
-    door.node.run(*(put(key.decode(), key[::-1]) for key in (*KEYS, b"other")))
-    async with raftkv.connect(f"127.0.0.1:{door.port}") as made:
+    server.node.run(*(put(key.decode(), key[::-1]) for key in (*KEYS, b"other")))
+    async with raftkv.connect(f"127.0.0.1:{server.port}") as made:
         yield made
 
 
-async def test_a_range_of_more_rows_than_one_read_may_look_at(client: Client) -> None:
+async def test_a_range_of_more_rows_than_one_read_may_scan(client: Client) -> None:
     everything = await client.range_prefix("k")
     assert [kv.key for kv in everything.kvs] == KEYS
     assert (everything.count, everything.more) == (len(KEYS), False)
@@ -64,19 +64,19 @@ async def test_a_deletion_of_any_size_goes_in_pages(client: Client) -> None:
     assert await client.scan_prefix("k").count() == 0
 
 
-async def test_a_transaction_deletes_a_part_and_says_that_there_is_more(client: Client) -> None:
+async def test_a_transaction_deletes_a_part_and_reports_that_there_is_more(client: Client) -> None:
     done = await client.txn(success=[raftkv.op.delete_range("k", "l", limit=3)])
     (deleted,) = done.responses
     assert isinstance(deleted, raftkv.DeleteResult)
     assert (deleted.deleted, deleted.more) == (3, True)
 
 
-async def test_locks_of_one_client_stand_on_several_leases_once_one_is_full(
-    client: Client, door: Door, monkeypatch: pytest.MonkeyPatch
+async def test_locks_of_one_client_use_several_leases_once_one_is_full(
+    client: Client, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "LEASE_KEYS_MAX", 3)
     locks = [await client.lock(f"n{i}").acquire() for i in range(7)]
-    members = [next(door.node.machine.lock_entries(lock.name)) for lock in locks]
+    members = [next(server.node.machine.lock_entries(lock.name)) for lock in locks]
     used = {(await client.get(member.key)).lease for member in members}  # type: ignore[union-attr]
     assert len(used) == 3
     for lock in locks:

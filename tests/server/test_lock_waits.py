@@ -1,4 +1,4 @@
-"""Waiting for locks at a node: who is woken, by what, and that nobody is forgotten."""
+"""Waits for locks at a node: which waiter is woken, when, and that none is missed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_node import Door, FakeNode, open_door, put
+from fake_node import FakeNode, FakeServer, open_server, put
 
 from raftkv.config import Settings
 from raftkv.errors import DeadlineExceeded, LockLost, Overloaded, ShuttingDown, Unavailable
@@ -50,7 +50,9 @@ async def test_the_holder_waits_for_nothing(queue: Queue) -> None:
     assert queue.wait(queue.join()).done()
 
 
-async def test_the_next_is_woken_in_the_turn_in_which_the_release_is_applied(queue: Queue) -> None:
+async def test_the_next_waiter_is_woken_in_the_turn_in_which_the_release_is_applied(
+    queue: Queue,
+) -> None:
     holder, second, third = (queue.join() for _ in range(3))
     waits = {token: queue.wait(token) for token in (third, second)}
     queue.leave(holder)
@@ -60,7 +62,7 @@ async def test_the_next_is_woken_in_the_turn_in_which_the_release_is_applied(que
     assert waits[third].done()
 
 
-async def test_a_release_wakes_one_waiter_and_looks_at_no_other(
+async def test_a_release_wakes_one_waiter_and_checks_no_other(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = [queue.join() for _ in range(100)]
@@ -81,12 +83,14 @@ async def test_a_release_wakes_one_waiter_and_looks_at_no_other(
     assert seeks == 1
 
 
-async def test_a_waiter_in_the_middle_that_leaves_is_told_and_wakes_nobody(queue: Queue) -> None:
+async def test_a_waiter_whose_entry_is_deleted_in_the_middle_fails_and_wakes_no_other(
+    queue: Queue,
+) -> None:
     holder, second, third, last = (queue.join() for _ in range(4))
     waits = {token: queue.wait(token) for token in (second, third, last)}
     queue.leave(third)
     assert isinstance(waits[third].exception(), LockLost)
-    assert "in the queue of n any more" in str(waits[third].exception())
+    assert "no longer in the queue of n" in str(waits[third].exception())
     assert not waits[second].done()
     assert not waits[last].done()
     queue.leave(holder)
@@ -94,7 +98,7 @@ async def test_a_waiter_in_the_middle_that_leaves_is_told_and_wakes_nobody(queue
     assert waits[last].exception() is None
 
 
-async def test_holder_and_next_that_leave_together_let_the_one_after_them_in(queue: Queue) -> None:
+async def test_if_holder_and_next_leave_together_the_one_after_them_is_woken(queue: Queue) -> None:
     holder, second, third = (queue.join() for _ in range(3))
     waits = {token: queue.wait(token) for token in (second, third)}
     queue.leave(second, holder)
@@ -108,14 +112,14 @@ async def test_a_release_before_the_wait_arrives_is_not_missed(queue: Queue) -> 
     assert queue.wait(second).done()
 
 
-async def test_who_is_gone_before_it_waits_is_told(queue: Queue) -> None:
+async def test_a_wait_for_a_deleted_entry_fails_at_once(queue: Queue) -> None:
     queue.join()
     second = queue.join()
     queue.leave(second)
     assert isinstance(queue.wait(second).exception(), LockLost)
 
 
-async def test_a_place_that_this_node_has_not_applied_yet_is_waited_for(queue: Queue) -> None:
+async def test_a_wait_for_an_entry_that_is_not_applied_yet_continues(queue: Queue) -> None:
     holder = queue.join()
     ahead = queue.wait(queue.node.machine.revision + 1)
     assert not ahead.done()
@@ -125,14 +129,14 @@ async def test_a_place_that_this_node_has_not_applied_yet_is_waited_for(queue: Q
     assert ahead.exception() is None
 
 
-async def test_a_token_that_turns_out_to_be_none_is_refused(queue: Queue) -> None:
+async def test_a_wait_for_a_token_that_never_existed_fails(queue: Queue) -> None:
     queue.join()
     ahead = queue.wait(queue.node.machine.revision + 1)
     queue.node.run(put("something else"))
     assert isinstance(ahead.exception(), LockLost)
 
 
-async def test_a_stale_release_wakes_nobody(queue: Queue) -> None:
+async def test_a_stale_release_wakes_no_waiter(queue: Queue) -> None:
     first, second, third = (queue.join() for _ in range(3))
     queue.leave(first)
     wait = queue.wait(third)
@@ -141,7 +145,7 @@ async def test_a_stale_release_wakes_nobody(queue: Queue) -> None:
     assert queue.wait(second).done()
 
 
-async def test_a_snapshot_that_replaces_the_state_is_looked_at(queue: Queue) -> None:
+async def test_waiters_are_checked_after_a_snapshot(queue: Queue) -> None:
     holder, second = queue.join(), queue.join()
     wait = queue.wait(second)
     changes = queue.node.changes
@@ -152,7 +156,7 @@ async def test_a_snapshot_that_replaces_the_state_is_looked_at(queue: Queue) -> 
     assert wait.done()
 
 
-async def test_two_calls_may_wait_for_one_place(queue: Queue) -> None:
+async def test_two_calls_may_wait_for_one_entry(queue: Queue) -> None:
     holder, second = queue.join(), queue.join()
     first_call, second_call = queue.wait(second), queue.wait(second)
     queue.waits.leave(b"n", second, first_call)
@@ -160,19 +164,19 @@ async def test_two_calls_may_wait_for_one_place(queue: Queue) -> None:
     assert second_call.done()
 
 
-async def test_nothing_is_followed_or_kept_once_nobody_waits(queue: Queue) -> None:
+async def test_without_waiters_no_feed_is_followed_and_no_state_kept(queue: Queue) -> None:
     queue.join()
     second = queue.join()
     wait = queue.wait(second)
-    assert queue.node.changes._followers
+    assert queue.node.changes._subscribers
     queue.waits.leave(b"n", second, wait)
     await asyncio.sleep(0)
-    assert not queue.node.changes._followers
+    assert not queue.node.changes._subscribers
     assert not queue.waits._queues
     assert queue.waits._calls == 0
 
 
-async def test_there_is_a_bound(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waits_are_bounded(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock_waits, "WAITS_MAX", 1)
     queue.join()
     second = queue.join()
@@ -181,7 +185,7 @@ async def test_there_is_a_bound(queue: Queue, monkeypatch: pytest.MonkeyPatch) -
         queue.wait(second)
 
 
-async def test_a_node_that_hears_no_majority_sends_its_waiters_elsewhere(
+async def test_a_node_without_a_majority_ends_its_waits_as_unavailable(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock_waits, "CONTACT_INTERVAL_S", 0.01)
@@ -199,49 +203,51 @@ def wait_request(token: int) -> api_pb2.LockWaitRequest:
     return api_pb2.LockWaitRequest(name=b"n", token=token)
 
 
-def join(door: Door) -> int:
+def join(server: FakeServer) -> int:
     acquire = kv_pb2.Acquire(name=b"n", ttl_ms=60_000, value=b"me")
-    return door.node.run(kv_pb2.Command(acquire=acquire)).results[0].acquire.token
+    return server.node.run(kv_pb2.Command(acquire=acquire)).results[0].acquire.token
 
 
-def stub(door: Door) -> Any:
-    return api_pb2_grpc.LockStub(door.channel)  # type: ignore[no-untyped-call]
+def stub(server: FakeServer) -> Any:
+    return api_pb2_grpc.LockStub(server.channel)  # type: ignore[no-untyped-call]
 
 
-async def test_waits_do_not_count_as_work_under_way(tmp_path: Path) -> None:
-    async with open_door(tmp_path, submissions_in_flight_max=1) as door:
-        join(door)
-        second = join(door)
-        waiting = [asyncio.ensure_future(stub(door).Wait(wait_request(second))) for _ in range(3)]
-        while door.front._locks._waits._calls < 3:  # noqa: ASYNC110
+async def test_waits_do_not_count_as_requests_in_flight(tmp_path: Path) -> None:
+    async with open_server(tmp_path, submissions_in_flight_max=1) as server:
+        join(server)
+        second = join(server)
+        waiting = [asyncio.ensure_future(stub(server).Wait(wait_request(second))) for _ in range(3)]
+        while server.client_server._locks._waits._calls < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
-        assert door.front._admission.requests == 0
+        assert server.client_server._admission.requests == 0
         for each in waiting:
             each.cancel()
 
 
-async def test_a_wait_that_takes_too_long_is_told_before_its_deadline(door: Door) -> None:
-    join(door)
+async def test_a_wait_ends_with_an_error_before_its_callers_deadline(server: FakeServer) -> None:
+    join(server)
     with pytest.raises(grpc.aio.AioRpcError) as ended:
-        await stub(door).Wait(wait_request(join(door)), timeout=0.5)
+        await stub(server).Wait(wait_request(join(server)), timeout=0.5)
     assert isinstance(error_of_call(ended.value), DeadlineExceeded)
 
 
 async def test_a_node_that_drains_ends_its_waits_at_once(tmp_path: Path) -> None:
-    async with open_door(tmp_path) as door:
-        join(door)
-        waiting = asyncio.ensure_future(stub(door).Wait(wait_request(join(door))))
-        while not door.front._locks._waits._calls:  # noqa: ASYNC110
+    async with open_server(tmp_path) as server:
+        join(server)
+        waiting = asyncio.ensure_future(stub(server).Wait(wait_request(join(server))))
+        while not server.client_server._locks._waits._calls:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
-        await door.front.drain(0)
+        await server.client_server.drain(0)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await waiting
         assert isinstance(error_of_call(ended.value), ShuttingDown)
 
 
-async def test_info_tells_holder_and_waiters_with_what_their_leases_have_left(door: Door) -> None:
-    tokens = [join(door), join(door)]
-    reply = await stub(door).Info(api_pb2.LockInfoRequest(name=b"n"))
+async def test_info_lists_holder_and_waiters_with_the_time_left_of_their_leases(
+    server: FakeServer,
+) -> None:
+    tokens = [join(server), join(server)]
+    reply = await stub(server).Info(api_pb2.LockInfoRequest(name=b"n"))
     assert [member.token for member in reply.members] == tokens
     assert {member.value for member in reply.members} == {b"me"}
     assert all(0 < member.ttl_ms <= 60_000 for member in reply.members)

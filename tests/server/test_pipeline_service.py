@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from fake_node import EVERYTHING, Door, get, open_door, put
+from fake_node import EVERYTHING, FakeServer, get, open_server, put
 
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 
@@ -18,8 +18,8 @@ def results_of(reply: api_pb2.PipelineReply) -> kv_pb2.BatchResult:
     return kv_pb2.BatchResult.FromString(reply.results)
 
 
-async def test_a_batch_comes_back_applied_under_its_number(door: Door) -> None:
-    pipeline = door.pipeline()
+async def test_a_batch_comes_back_applied_under_its_number(server: FakeServer) -> None:
+    pipeline = server.pipeline()
     await pipeline.send_commands(42, put("a"), put("b"))
 
     reply = await pipeline.reply()
@@ -30,44 +30,44 @@ async def test_a_batch_comes_back_applied_under_its_number(door: Door) -> None:
     assert (reply.header.term, reply.header.revision) == (3, 3)
 
 
-async def test_the_bytes_of_a_batch_go_to_the_log_as_they_came(door: Door) -> None:
-    pipeline = door.pipeline()
+async def test_the_bytes_of_a_batch_are_proposed_unchanged(server: FakeServer) -> None:
+    pipeline = server.pipeline()
     commands = await pipeline.send_commands(1, put("a"))
     await pipeline.reply()
 
-    assert door.node.submitted == [commands]
+    assert server.node.submitted == [commands]
 
 
-async def test_the_node_is_told_whose_a_batch_is_and_of_how_many_commands(door: Door) -> None:
-    first, second = door.pipeline(), door.pipeline()
+async def test_a_proposal_carries_its_client_and_its_weight(server: FakeServer) -> None:
+    first, second = server.pipeline(), server.pipeline()
     await first.send_commands(1, put("a"), put("b"))
     await first.reply()
     await second.send_commands(1, put("c"))
     await second.reply()
-    (one, two), (other, single) = door.node.submitted_by
+    (one, two), (other, single) = server.node.submitted_by
     assert one == other != 0  # one connection, however many streams it has
     assert (two, single) == (2, 1)
 
 
-async def test_a_client_is_told_how_large_its_batches_should_be_for_others_sake(
-    door: Door,
+async def test_replies_carry_the_advised_batch_size(
+    server: FakeServer,
 ) -> None:
-    pipeline = door.pipeline()
-    door.node.batch_commands_advised = 128
+    pipeline = server.pipeline()
+    server.node.batch_commands_advised = 128
     await pipeline.send_commands(1, put("a"))
     assert (await pipeline.reply()).batch_commands_max == 128
 
 
-async def test_a_reply_does_not_wait_for_those_of_earlier_requests(door: Door) -> None:
-    door.node.hold = True
-    pipeline = door.pipeline()
+async def test_a_reply_does_not_wait_for_replies_to_earlier_requests(server: FakeServer) -> None:
+    server.node.hold = True
+    pipeline = server.pipeline()
     await pipeline.send_commands(1, put("a"))
     await pipeline.send_commands(2, put("b"))
     await pipeline.send_reads(3, get("a"))
 
     first = await pipeline.reply()
-    await door.node.submissions(2)
-    door.node.release()
+    await server.node.submissions(2)
+    server.node.release()
 
     assert [first.number, (await pipeline.reply()).number, (await pipeline.reply()).number] == [
         3,
@@ -77,9 +77,9 @@ async def test_a_reply_does_not_wait_for_those_of_earlier_requests(door: Door) -
 
 
 async def test_a_bad_command_is_refused_before_the_log_with_its_position_and_limit(
-    door: Door,
+    server: FakeServer,
 ) -> None:
-    pipeline = door.pipeline()
+    pipeline = server.pipeline()
     await pipeline.send_commands(1, put("a"), put("k" * 9000), put("b"))
 
     failure = (await pipeline.reply()).failure
@@ -87,11 +87,13 @@ async def test_a_bad_command_is_refused_before_the_log_with_its_position_and_lim
     assert (failure.reason, failure.outcome) == ("TOO_LARGE", kv_pb2.OUTCOME_NOT_APPLIED)
     assert failure.facts["position"] == "1"
     assert "8192" in failure.message
-    assert door.node.submitted == []
+    assert server.node.submitted == []
 
 
-async def test_a_batch_that_is_too_large_is_refused_and_the_stream_goes_on(door: Door) -> None:
-    pipeline = door.pipeline()
+async def test_a_batch_that_is_too_large_is_refused_and_the_stream_goes_on(
+    server: FakeServer,
+) -> None:
+    pipeline = server.pipeline()
     await pipeline.send_commands(1, *(put(f"k{n}", b"x" * (1 << 20)) for n in range(4)))
     await pipeline.send_commands(2, put("a"))
 
@@ -102,8 +104,10 @@ async def test_a_batch_that_is_too_large_is_refused_and_the_stream_goes_on(door:
     assert (applied.number, applied.WhichOneof("reply")) == (2, "results")
 
 
-async def test_bytes_that_are_no_batch_are_refused_and_the_stream_goes_on(door: Door) -> None:
-    pipeline = door.pipeline()
+async def test_bytes_that_are_no_batch_are_refused_and_the_stream_goes_on(
+    server: FakeServer,
+) -> None:
+    pipeline = server.pipeline()
     await pipeline.send(api_pb2.PipelineRequest(number=1, commands=b"\xff\xff"))
     await pipeline.send(api_pb2.PipelineRequest(number=2))
     await pipeline.send_commands(3, put("a"))
@@ -115,28 +119,34 @@ async def test_bytes_that_are_no_batch_are_refused_and_the_stream_goes_on(door: 
     assert replies[3].HasField("results")
 
 
-async def test_bytes_that_are_no_request_end_the_stream_with_a_typed_status(door: Door) -> None:
-    pipeline = door.pipeline()
+async def test_bytes_that_are_no_request_end_the_stream_with_a_typed_status(
+    server: FakeServer,
+) -> None:
+    pipeline = server.pipeline()
     await pipeline.call.write(b"\xff\xff\xff")
 
     assert await pipeline.end() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_what_is_under_way_is_answered_before_bad_bytes_end_the_stream(door: Door) -> None:
-    door.node.hold = True
-    pipeline = door.pipeline()
+async def test_requests_in_flight_are_answered_before_bad_bytes_end_the_stream(
+    server: FakeServer,
+) -> None:
+    server.node.hold = True
+    pipeline = server.pipeline()
     await pipeline.send_commands(7, put("a"))
-    await door.node.submissions(1)
+    await server.node.submissions(1)
     await pipeline.call.write(b"\xff\xff")
-    door.node.release()
+    server.node.release()
 
     assert (await pipeline.reply()).number == 7
     assert await pipeline.end() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_deadline_that_passes_after_the_submit_is_outcome_unknown(door: Door) -> None:
-    door.node.majority = False
-    pipeline = door.pipeline()
+async def test_a_deadline_that_passes_after_the_submit_is_outcome_unknown(
+    server: FakeServer,
+) -> None:
+    server.node.majority = False
+    pipeline = server.pipeline()
     await pipeline.send_commands(1, put("a"), timeout_ms=20)
 
     failure = (await pipeline.reply()).failure
@@ -144,12 +154,12 @@ async def test_a_deadline_that_passes_after_the_submit_is_outcome_unknown(door: 
     assert (failure.reason, failure.outcome) == ("OUTCOME_UNKNOWN", kv_pb2.OUTCOME_MAYBE_APPLIED)
 
 
-async def test_over_the_bound_a_client_is_refused_at_once_and_told_when_to_return(
+async def test_over_the_bound_a_request_is_refused_at_once_with_a_retry_delay(
     tmp_path: Path,
 ) -> None:
-    async with open_door(tmp_path, requests_per_client_max=2) as door:
-        door.node.hold = True
-        pipeline = door.pipeline()
+    async with open_server(tmp_path, requests_per_client_max=2) as server:
+        server.node.hold = True
+        pipeline = server.pipeline()
         for number in (1, 2, 3):
             await pipeline.send_commands(number, put("a"))
 
@@ -158,43 +168,43 @@ async def test_over_the_bound_a_client_is_refused_at_once_and_told_when_to_retur
         assert (refused.number, refused.failure.reason) == (3, "OVERLOADED")
         assert refused.failure.outcome == kv_pb2.OUTCOME_SAFE_TO_RETRY
         assert refused.failure.retry_after_ms > 0
-        await door.node.submissions(2)
-        door.node.release()
+        await server.node.submissions(2)
+        server.node.release()
         assert {(await pipeline.reply()).number for _ in range(2)} == {1, 2}
 
 
-async def test_a_client_that_has_gone_gives_its_place_back(tmp_path: Path) -> None:
-    async with open_door(tmp_path, submissions_in_flight_max=2) as door:
-        door.node.hold = True
-        gone, other = door.pipeline(), door.pipeline()
+async def test_requests_of_a_disconnected_client_are_no_longer_counted(tmp_path: Path) -> None:
+    async with open_server(tmp_path, submissions_in_flight_max=2) as server:
+        server.node.hold = True
+        gone, other = server.pipeline(), server.pipeline()
         await gone.send_commands(1, put("a"))
         await gone.send_commands(2, put("a"))
-        await door.node.submissions(2)
+        await server.node.submissions(2)
         gone.call.cancel()
-        door.node.release()
+        server.node.release()
 
         await other.send_commands(1, put("b"))
 
         assert (await other.reply()).WhichOneof("reply") == "results"
 
 
-async def test_a_stale_read_needs_no_majority_and_asks_for_none(door: Door) -> None:
-    door.node.run(put("a"))
-    door.node.majority = False
-    pipeline = door.pipeline()
+async def test_a_stale_read_needs_no_read_barrier(server: FakeServer) -> None:
+    server.node.run(put("a"))
+    server.node.majority = False
+    pipeline = server.pipeline()
     await pipeline.send_reads(1, get("a"), get("missing"), level=STALE)
 
     found, missing = (await pipeline.reply()).reads.results
 
     assert (found.range.kvs[0].value, missing.range.count) == (b"v", 0)
-    assert door.node.barriers == 0
+    assert server.node.barriers == 0
 
 
 async def test_a_linearizable_read_without_a_majority_fails_and_is_safe_to_retry(
-    door: Door,
+    server: FakeServer,
 ) -> None:
-    door.node.majority = False
-    pipeline = door.pipeline()
+    server.node.majority = False
+    pipeline = server.pipeline()
     await pipeline.send_reads(1, get("a"), timeout_ms=20)
 
     failure = (await pipeline.reply()).failure
@@ -202,17 +212,17 @@ async def test_a_linearizable_read_without_a_majority_fails_and_is_safe_to_retry
     assert (failure.reason, failure.outcome) == ("NO_LEADER", kv_pb2.OUTCOME_SAFE_TO_RETRY)
 
 
-async def test_all_reads_of_a_batch_share_one_barrier(door: Door) -> None:
-    pipeline = door.pipeline()
+async def test_all_reads_of_a_batch_share_one_barrier(server: FakeServer) -> None:
+    pipeline = server.pipeline()
     await pipeline.send_reads(1, *(get(f"k{n}") for n in range(100)))
 
     assert len((await pipeline.reply()).reads.results) == 100
-    assert door.node.barriers == 1
+    assert server.node.barriers == 1
 
 
-async def test_one_bad_range_does_not_spoil_the_others(door: Door) -> None:
-    door.node.run(put("a"))
-    pipeline = door.pipeline()
+async def test_one_bad_range_does_not_fail_the_others(server: FakeServer) -> None:
+    server.node.run(put("a"))
+    pipeline = server.pipeline()
     await pipeline.send_reads(1, kv_pb2.Range(), get("a"), kv_pb2.Range(key=b"a", revision=99))
 
     empty, good, future = (await pipeline.reply()).reads.results
@@ -222,9 +232,9 @@ async def test_one_bad_range_does_not_spoil_the_others(door: Door) -> None:
     assert future.failure.reason == "REVISION_IN_FUTURE"
 
 
-async def test_a_long_range_comes_back_whole_while_writes_go_on(door: Door) -> None:
-    door.node.run(*(put(f"k{n:05}") for n in range(5000)))
-    pipeline = door.pipeline()
+async def test_a_long_range_comes_back_whole_while_writes_go_on(server: FakeServer) -> None:
+    server.node.run(*(put(f"k{n:05}") for n in range(5000)))
+    pipeline = server.pipeline()
     await pipeline.send_reads(1, EVERYTHING)
     await pipeline.send_commands(2, put("k00000x"))
 
@@ -237,11 +247,11 @@ async def test_a_long_range_comes_back_whole_while_writes_go_on(door: Door) -> N
 
 
 @pytest.mark.parametrize("request_", [get("k1"), EVERYTHING], ids=["points", "ranges"])
-async def test_reads_that_do_not_fit_one_reply_are_told_to_ask_again(
-    door: Door, request_: kv_pb2.Range
+async def test_reads_that_do_not_fit_one_reply_fail_as_overloaded(
+    server: FakeServer, request_: kv_pb2.Range
 ) -> None:
-    door.node.run(put("k1", b"x" * (1 << 20)))
-    pipeline = door.pipeline()
+    server.node.run(put("k1", b"x" * (1 << 20)))
+    pipeline = server.pipeline()
     await pipeline.send_reads(1, *[request_] * 6)
 
     results = (await pipeline.reply()).reads.results
@@ -254,9 +264,9 @@ async def test_reads_that_do_not_fit_one_reply_are_told_to_ask_again(
     }
 
 
-async def test_a_client_that_fetches_nothing_does_not_hinder_another(door: Door) -> None:
-    door.node.run(put("k1", b"x" * (1 << 20)))
-    idle, busy = door.pipeline(), door.pipeline()
+async def test_a_client_that_reads_no_replies_does_not_delay_another(server: FakeServer) -> None:
+    server.node.run(put("k1", b"x" * (1 << 20)))
+    idle, busy = server.pipeline(), server.pipeline()
     for number in range(64):
         await idle.send_reads(number, *[get("k1")] * 3)
 
@@ -266,29 +276,33 @@ async def test_a_client_that_fetches_nothing_does_not_hinder_another(door: Door)
     assert sorted([(await idle.reply()).number for _ in range(64)]) == list(range(64))
 
 
-async def test_a_client_that_is_done_sending_still_gets_every_reply(door: Door) -> None:
-    door.node.hold = True
-    pipeline = door.pipeline()
+async def test_a_client_that_has_ended_its_requests_still_gets_every_reply(
+    server: FakeServer,
+) -> None:
+    server.node.hold = True
+    pipeline = server.pipeline()
     await pipeline.send_commands(1, put("a"))
     await pipeline.call.done_writing()
-    await door.node.submissions(1)
-    door.node.release()
+    await server.node.submissions(1)
+    server.node.release()
 
     assert (await pipeline.reply()).number == 1
     assert await pipeline.end() is grpc.StatusCode.OK
 
 
-async def test_a_stopping_node_answers_what_is_under_way_and_refuses_the_rest(door: Door) -> None:
-    door.node.hold = True
-    pipeline = door.pipeline()
+async def test_a_stopping_node_answers_requests_in_flight_and_refuses_new_ones(
+    server: FakeServer,
+) -> None:
+    server.node.hold = True
+    pipeline = server.pipeline()
     await pipeline.send_commands(1, put("a"))
-    await door.node.submissions(1)
-    stopping = asyncio.create_task(_stop(door))
-    await door.front.drain(0)
+    await server.node.submissions(1)
+    stopping = asyncio.create_task(_stop(server))
+    await server.client_server.drain(0)
 
     await pipeline.send_commands(2, put("b"))
     refused = await pipeline.reply()
-    door.node.release()
+    server.node.release()
     answered = await pipeline.reply()
 
     assert (refused.number, refused.failure.reason) == (2, "SHUTTING_DOWN")
@@ -297,6 +311,6 @@ async def test_a_stopping_node_answers_what_is_under_way_and_refuses_the_rest(do
     await stopping
 
 
-async def _stop(door: Door) -> None:
-    await door.front.drain(20)
-    await door.front.stop(20)
+async def _stop(server: FakeServer) -> None:
+    await server.client_server.drain(20)
+    await server.client_server.stop(20)

@@ -1,4 +1,4 @@
-"""What each read level waits for, and what its reply says, over real gRPC on loopback."""
+"""Read levels over real gRPC on loopback: what each waits for, and the staleness it reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import grpc
 import pytest
-from fake_node import EVERYTHING, Door, get, put
+from fake_node import EVERYTHING, FakeServer, get, put
 
 from raftkv.kv.pace import Steps
 from raftkv.rpc.v1 import api_pb2, kv_pb2
@@ -25,61 +25,65 @@ IF_A_EXISTS = kv_pb2.Transaction(
 )
 
 
-def age(door: Door, seconds: float) -> None:
+def age(server: FakeServer, seconds: float) -> None:
     """The state of the node was confirmed so long ago."""
-    door.node.fresh_as_of_s = asyncio.get_running_loop().time() - seconds
+    server.node.fresh_as_of_s = asyncio.get_running_loop().time() - seconds
 
 
-async def ask(door: Door, *ranges: kv_pb2.Range, **reads: object) -> api_pb2.PipelineReply:
-    pipeline = door.pipeline()
+async def ask(server: FakeServer, *ranges: kv_pb2.Range, **reads: object) -> api_pb2.PipelineReply:
+    pipeline = server.pipeline()
     await pipeline.send_reads(1, *ranges, **reads)  # type: ignore[arg-type]
     return await pipeline.reply()
 
 
-async def test_a_session_read_waits_for_nobody_if_the_revision_is_there(door: Door) -> None:
-    door.node.run(put("a"))
-    door.node.majority = False
-    reply = await ask(door, get("a"), level=SESSION, min_revision=2)
+async def test_a_session_read_does_not_wait_if_the_revision_is_applied(server: FakeServer) -> None:
+    server.node.run(put("a"))
+    server.node.majority = False
+    reply = await ask(server, get("a"), level=SESSION, min_revision=2)
     assert reply.reads.results[0].range.count == 1
-    assert door.node.barriers == 0
+    assert server.node.barriers == 0
 
 
-async def test_a_session_read_waits_until_the_revision_has_arrived(door: Door) -> None:
-    pipeline = door.pipeline()
-    door.node.on_barrier = lambda: door.node.run(put("a"))
+async def test_a_session_read_waits_until_the_revision_is_applied(server: FakeServer) -> None:
+    pipeline = server.pipeline()
+    server.node.on_barrier = lambda: server.node.run(put("a"))
     await pipeline.send_reads(1, get("a"), level=SESSION, min_revision=2)
     reply = await pipeline.reply()
-    assert door.node.barriers == 1
+    assert server.node.barriers == 1
     assert reply.reads.results[0].revision == 2
 
 
-async def test_a_session_of_another_cluster_is_told_so(door: Door) -> None:
-    reply = await ask(door, get("a"), level=SESSION, min_revision=99)
+async def test_a_session_read_of_a_revision_never_reached_fails(server: FakeServer) -> None:
+    reply = await ask(server, get("a"), level=SESSION, min_revision=99)
     assert reply.failure.reason == "REVISION_IN_FUTURE"
     assert reply.failure.outcome == kv_pb2.OUTCOME_NOT_APPLIED
 
 
-async def test_a_bounded_read_within_its_bound_waits_for_nobody(door: Door) -> None:
-    age(door, 0.2)
-    door.node.majority = False
-    reply = await ask(door, get("a"), level=BOUNDED, max_staleness_ms=20_000)
-    assert door.node.barriers == 0
+async def test_a_bounded_read_within_its_bound_does_not_wait(server: FakeServer) -> None:
+    age(server, 0.2)
+    server.node.majority = False
+    reply = await ask(server, get("a"), level=BOUNDED, max_staleness_ms=20_000)
+    assert server.node.barriers == 0
     assert 200 <= reply.reads.staleness_ms <= 20_000
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["too old", "of unknown age"])
-async def test_a_bounded_read_beyond_its_bound_asks_anew(door: Door, known: bool) -> None:
+async def test_a_bounded_read_beyond_its_bound_does_a_read_barrier(
+    server: FakeServer, known: bool
+) -> None:
     if known:
-        age(door, 100.0)
-    reply = await ask(door, get("a"), level=BOUNDED, max_staleness_ms=20_000)
-    assert door.node.barriers == 1
+        age(server, 100.0)
+    reply = await ask(server, get("a"), level=BOUNDED, max_staleness_ms=20_000)
+    assert server.node.barriers == 1
     assert 0 <= reply.reads.staleness_ms <= 20_000
 
 
-async def test_a_bounded_read_is_refused_when_nobody_confirms_a_newer_state(door: Door) -> None:
-    age(door, 100.0)
-    door.node.majority = False
-    reply = await ask(door, get("a"), level=BOUNDED, max_staleness_ms=500, timeout_ms=100)
+async def test_a_bounded_read_fails_if_no_majority_confirms_a_newer_state(
+    server: FakeServer,
+) -> None:
+    age(server, 100.0)
+    server.node.majority = False
+    reply = await ask(server, get("a"), level=BOUNDED, max_staleness_ms=500, timeout_ms=100)
     assert (reply.failure.reason, reply.failure.outcome) == (
         "TOO_STALE",
         kv_pb2.OUTCOME_SAFE_TO_RETRY,
@@ -87,11 +91,11 @@ async def test_a_bounded_read_is_refused_when_nobody_confirms_a_newer_state(door
     assert "500 ms" in reply.failure.message
 
 
-async def test_a_bounded_read_that_took_longer_than_its_bound_is_read_again(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+async def test_a_bounded_read_that_took_longer_than_its_bound_is_repeated(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within the bound when it began is not enough: the range shows the state of its first step."""
-    loop, read = asyncio.get_running_loop(), door.node.machine.read
+    loop, read = asyncio.get_running_loop(), server.node.machine.read
     real_time, late_s = loop.time, 0.0
     monkeypatch.setattr(loop, "time", lambda: real_time() + late_s)
 
@@ -99,49 +103,53 @@ async def test_a_bounded_read_that_took_longer_than_its_bound_is_read_again(
         nonlocal late_s
         yield
         result = yield from read(request)
-        if not door.node.barriers:
-            door.node.run(put("a"))
+        if not server.node.barriers:
+            server.node.run(put("a"))
             late_s = 2.0
         return result
 
-    door.node.machine.read = slow  # type: ignore[method-assign]
-    age(door, 0.0)
-    reply = await ask(door, EVERYTHING, level=BOUNDED, max_staleness_ms=1_000)
+    server.node.machine.read = slow  # type: ignore[method-assign]
+    age(server, 0.0)
+    reply = await ask(server, EVERYTHING, level=BOUNDED, max_staleness_ms=1_000)
     assert reply.reads.staleness_ms <= 1_000
     assert reply.reads.results[0].range.count == 1
 
 
 @pytest.mark.parametrize("bound_ms", [0, -1])
-async def test_a_bound_that_nothing_meets_is_a_bad_request(door: Door, bound_ms: int) -> None:
-    reply = await ask(door, get("a"), level=BOUNDED, max_staleness_ms=bound_ms)
+async def test_a_staleness_bound_below_1_ms_is_a_bad_request(
+    server: FakeServer, bound_ms: int
+) -> None:
+    reply = await ask(server, get("a"), level=BOUNDED, max_staleness_ms=bound_ms)
     assert reply.failure.reason == "INVALID_REQUEST"
     assert "max_staleness_ms" in reply.failure.message
 
 
-async def test_a_stale_read_says_how_old_it_may_be(door: Door) -> None:
-    assert (await ask(door, get("a"), level=STALE)).reads.staleness_ms == -1
-    age(door, 3.0)
-    assert 3_000 <= (await ask(door, get("a"), level=STALE)).reads.staleness_ms < 60_000
-    assert door.node.barriers == 0
+async def test_a_stale_read_reports_its_staleness(server: FakeServer) -> None:
+    assert (await ask(server, get("a"), level=STALE)).reads.staleness_ms == -1
+    age(server, 3.0)
+    assert 3_000 <= (await ask(server, get("a"), level=STALE)).reads.staleness_ms < 60_000
+    assert server.node.barriers == 0
 
 
-async def test_a_lease_read_asks_nobody_only_while_there_is_a_lease(door: Door) -> None:
-    door.node.leased = True
-    reply = await ask(door, get("a"), level=LEADER_LEASE)
-    assert (door.node.barriers, reply.reads.staleness_ms) == (0, 0)
-    door.node.leased = False
-    await ask(door, get("a"), level=LEADER_LEASE)
-    assert door.node.barriers == 1
+async def test_a_lease_read_needs_no_barrier_only_while_there_is_a_leader_lease(
+    server: FakeServer,
+) -> None:
+    server.node.leased = True
+    reply = await ask(server, get("a"), level=LEADER_LEASE)
+    assert (server.node.barriers, reply.reads.staleness_ms) == (0, 0)
+    server.node.leased = False
+    await ask(server, get("a"), level=LEADER_LEASE)
+    assert server.node.barriers == 1
 
 
-async def test_an_unknown_level_is_refused_not_taken_for_another(door: Door) -> None:
-    reply = await ask(door, get("a"), level=17)
+async def test_an_unknown_read_level_is_refused(server: FakeServer) -> None:
+    reply = await ask(server, get("a"), level=17)
     assert reply.failure.reason == "INVALID_REQUEST"
 
 
-async def test_transactions_are_answered_after_the_ranges_in_one_state(door: Door) -> None:
-    door.node.run(put("a"), put("b"))
-    reply = await ask(door, get("b"), transactions=[IF_A_EXISTS, IF_A_EXISTS])
+async def test_transactions_are_answered_after_the_ranges_in_one_state(server: FakeServer) -> None:
+    server.node.run(put("a"), put("b"))
+    reply = await ask(server, get("b"), transactions=[IF_A_EXISTS, IF_A_EXISTS])
     of_range, first, second = reply.reads.results
     assert of_range.range.kvs[0].key == b"b"
     assert first == second
@@ -152,33 +160,35 @@ async def test_transactions_are_answered_after_the_ranges_in_one_state(door: Doo
     assert {first.revision, one.revision, all_.revision} == {3}
 
 
-async def test_a_transaction_that_would_write_is_refused_and_writes_nothing(door: Door) -> None:
+async def test_a_read_transaction_with_a_write_is_refused_and_writes_nothing(
+    server: FakeServer,
+) -> None:
     nested = kv_pb2.Transaction(success=[kv_pb2.Operation(put=kv_pb2.Put(key=b"x"))])
     writing = kv_pb2.Transaction(failure=[kv_pb2.Operation(transaction=nested)])
-    reply = await ask(door, get("a"), transactions=[writing])
+    reply = await ask(server, get("a"), transactions=[writing])
     assert reply.reads.results[1].failure.reason == "INVALID_REQUEST"
     assert "put" in reply.reads.results[1].failure.message
-    assert door.node.machine.revision == 1
+    assert server.node.machine.revision == 1
 
 
-async def test_unary_reads_have_the_levels_too(door: Door) -> None:
-    door.node.run(put("a"))
-    age(door, 3.0)
-    found = await door.kv.Range(
+async def test_unary_reads_have_the_levels_too(server: FakeServer) -> None:
+    server.node.run(put("a"))
+    age(server, 3.0)
+    found = await server.kv.Range(
         api_pb2.RangeRequest(range=get("a"), level=api_pb2.READ_LEVEL_STALE)
     )
     assert found.staleness_ms >= 3_000
     assert (found.header.node_id, found.header.term, found.header.revision) == (1, 3, 2)
-    read = await door.kv.ReadTransaction(
+    read = await server.kv.ReadTransaction(
         api_pb2.ReadTransactionRequest(
             transaction=IF_A_EXISTS, level=api_pb2.READ_LEVEL_SESSION, min_revision=2
         )
     )
     assert read.result.succeeded
     assert read.staleness_ms >= 3_000
-    door.node.majority = False
+    server.node.majority = False
     with pytest.raises(grpc.aio.AioRpcError, match="no majority confirmed"):
-        await door.kv.Range(
+        await server.kv.Range(
             api_pb2.RangeRequest(
                 range=get("a"), level=api_pb2.READ_LEVEL_BOUNDED, max_staleness_ms=500
             ),

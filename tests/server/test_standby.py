@@ -1,4 +1,4 @@
-"""A node that serves nothing says so to all who call, whatever they call."""
+"""A node that serves no requests reports why, to every call."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ GREETING = api_pb2.PipelineRequest(reads=api_pb2.ReadBatch()).SerializeToString(
 
 @pytest.fixture
 async def channel() -> AsyncIterator[grpc.aio.Channel]:
-    door = StandbyServer(DirectoryIdentity(0xC0FFEE, 1, 7, incarnation=0xF00D), lambda: WHY)
-    port = await door.start("127.0.0.1:0")
+    standby_server = StandbyServer(
+        DirectoryIdentity(0xC0FFEE, 1, 7, incarnation=0xF00D), lambda: WHY
+    )
+    port = await standby_server.start("127.0.0.1:0")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as opened:
         yield opened
-    await door.stop()
+    await standby_server.stop()
 
 
 async def assert_refused(call: Any) -> None:

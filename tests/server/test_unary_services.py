@@ -1,4 +1,4 @@
-"""The unary calls, as a person with a generic gRPC client makes them."""
+"""The unary calls, as a generic gRPC client makes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_node import Door, get, open_door, put
+from fake_node import FakeServer, get, open_server, put
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
@@ -34,62 +34,66 @@ async def error_of(call: Awaitable[Any]) -> tuple[grpc.StatusCode, RaftkvError]:
     return ended.value.code(), error
 
 
-def execute(door: Door, command: kv_pb2.Command, **options: Any) -> Awaitable[Any]:
-    call: Awaitable[Any] = door.kv.Execute(api_pb2.ExecuteRequest(command=command), **options)
+def execute(server: FakeServer, command: kv_pb2.Command, **options: Any) -> Awaitable[Any]:
+    call: Awaitable[Any] = server.kv.Execute(api_pb2.ExecuteRequest(command=command), **options)
     return call
 
 
-async def test_what_was_put_is_read_back(door: Door) -> None:
-    put_reply = await execute(door, put("a", b"1"))
-    range_reply = await door.kv.Range(api_pb2.RangeRequest(range=get("a")))
+async def test_a_put_is_read_back(server: FakeServer) -> None:
+    put_reply = await execute(server, put("a", b"1"))
+    range_reply = await server.kv.Range(api_pb2.RangeRequest(range=get("a")))
 
     assert put_reply.result.revision == 2
     assert range_reply.result.kvs[0].value == b"1"
     assert range_reply.header.revision == 2
 
 
-async def test_a_command_that_the_store_refuses_ends_the_call_with_its_reason(door: Door) -> None:
-    code, error = await error_of(execute(door, put("a", lease=99)))
+async def test_a_command_that_the_store_refuses_ends_the_call_with_its_reason(
+    server: FakeServer,
+) -> None:
+    code, error = await error_of(execute(server, put("a", lease=99)))
 
     assert code is grpc.StatusCode.NOT_FOUND
     assert isinstance(error, errors.LeaseNotFound)
     assert error.outcome is Outcome.NOT_APPLIED
 
 
-async def test_a_bad_command_is_refused_before_the_log(door: Door) -> None:
-    code, error = await error_of(execute(door, put("")))
+async def test_a_bad_command_is_refused_before_the_log(server: FakeServer) -> None:
+    code, error = await error_of(execute(server, put("")))
 
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert "put.key" in error.message
-    assert door.node.submitted == []
+    assert server.node.submitted == []
 
 
-async def test_a_bad_range_is_refused(door: Door) -> None:
+async def test_a_bad_range_is_refused(server: FakeServer) -> None:
     request = api_pb2.RangeRequest(range=kv_pb2.Range(key=b"a", revision=7))
 
-    code, error = await error_of(door.kv.Range(request))
+    code, error = await error_of(server.kv.Range(request))
 
     assert code is grpc.StatusCode.OUT_OF_RANGE
     assert isinstance(error, errors.RevisionInFuture)
 
 
-async def test_a_write_that_got_no_answer_in_time_is_reported_as_unknown_by_the_server(
-    door: Door,
+async def test_a_write_without_a_result_in_time_is_reported_as_outcome_unknown(
+    server: FakeServer,
 ) -> None:
-    door.node.majority = False
+    server.node.majority = False
 
-    code, error = await error_of(execute(door, put("a"), timeout=0.5))
+    code, error = await error_of(execute(server, put("a"), timeout=0.5))
 
     assert code is grpc.StatusCode.UNKNOWN
     assert isinstance(error, errors.OutcomeUnknown)
 
 
-async def test_a_linearizable_range_needs_a_majority_and_a_stale_one_does_not(door: Door) -> None:
-    door.node.run(put("a"))
-    door.node.majority = False
+async def test_a_linearizable_range_needs_a_majority_and_a_stale_one_does_not(
+    server: FakeServer,
+) -> None:
+    server.node.run(put("a"))
+    server.node.majority = False
 
-    code, _ = await error_of(door.kv.Range(api_pb2.RangeRequest(range=get("a")), timeout=0.5))
-    stale = await door.kv.Range(api_pb2.RangeRequest(range=get("a"), level=STALE))
+    code, _ = await error_of(server.kv.Range(api_pb2.RangeRequest(range=get("a")), timeout=0.5))
+    stale = await server.kv.Range(api_pb2.RangeRequest(range=get("a"), level=STALE))
 
     assert code is grpc.StatusCode.UNAVAILABLE
     assert stale.result.count == 1
@@ -98,18 +102,18 @@ async def test_a_linearizable_range_needs_a_majority_and_a_stale_one_does_not(do
 async def test_over_the_bound_a_call_is_refused_with_retry_info_and_status_still_answers(
     tmp_path: Path,
 ) -> None:
-    async with open_door(tmp_path, submissions_in_flight_max=1) as door:
-        door.node.hold = True
-        pipeline = door.pipeline()
+    async with open_server(tmp_path, submissions_in_flight_max=1) as server:
+        server.node.hold = True
+        pipeline = server.pipeline()
         await pipeline.send_commands(1, put("a"))
-        await door.node.submissions(1)
+        await server.node.submissions(1)
 
-        code, error = await error_of(execute(door, put("b")))
+        code, error = await error_of(execute(server, put("b")))
 
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert error.outcome is Outcome.SAFE_TO_RETRY
         assert error.retry_after_s > 0
-        assert (await door.cluster.Status(api_pb2.StatusRequest())).header.node_id == 1
+        assert (await server.cluster.Status(api_pb2.StatusRequest())).header.node_id == 1
 
 
 async def test_damaged_data_is_not_served_and_stops_the_node(tmp_path: Path) -> None:
@@ -119,19 +123,19 @@ async def test_damaged_data_is_not_served_and_stops_the_node(tmp_path: Path) -> 
                 raise DamagedData("checksum mismatch")
             return super().get(family, key)
 
-    async with open_door(tmp_path, DamagedStore()) as door:
-        code, error = await error_of(door.kv.Range(api_pb2.RangeRequest(range=get("a"))))
+    async with open_server(tmp_path, DamagedStore()) as server:
+        code, error = await error_of(server.kv.Range(api_pb2.RangeRequest(range=get("a"))))
 
         assert code is grpc.StatusCode.DATA_LOSS
         assert error.outcome is Outcome.SAFE_TO_RETRY
-        assert isinstance(door.broken[0], DamagedData)
+        assert isinstance(server.broken[0], DamagedData)
 
 
-async def test_a_calls_event_carries_the_request_id_of_its_caller(door: Door) -> None:
+async def test_the_log_event_of_a_call_has_its_request_id(server: FakeServer) -> None:
     previous = logs.set_level("debug")
     try:
         with capture_logs(processors=[merge_contextvars]) as events:
-            await execute(door, put("a"), metadata=(("x-request-id", "order-17"),))
+            await execute(server, put("a"), metadata=(("x-request-id", "order-17"),))
     finally:
         logs.set_level(previous)
 
@@ -143,27 +147,27 @@ async def test_a_calls_event_carries_the_request_id_of_its_caller(door: Door) ->
     )
 
 
-async def test_a_lease_says_how_long_it_lives_and_what_hangs_on_it(door: Door) -> None:
+async def test_time_to_live_reports_a_leases_time_and_keys(server: FakeServer) -> None:
     grant = kv_pb2.Command(lease_grant=kv_pb2.LeaseGrant(lease=5, ttl_ms=9000))
-    door.node.run(grant, put("a", lease=5), put("b", lease=5))
+    server.node.run(grant, put("a", lease=5), put("b", lease=5))
 
-    reply = await door.lease.TimeToLive(api_pb2.LeaseTimeToLiveRequest(lease=5, keys=True))
+    reply = await server.lease.TimeToLive(api_pb2.LeaseTimeToLiveRequest(lease=5, keys=True))
 
     assert (reply.lease, reply.granted_ttl_ms, list(reply.keys)) == (5, 9000, [b"a", b"b"])
     assert 0 < reply.ttl_ms <= 9000
-    assert list((await door.lease.List(api_pb2.LeaseListRequest())).leases) == [5]
+    assert list((await server.lease.List(api_pb2.LeaseListRequest())).leases) == [5]
 
 
-async def test_a_lease_that_does_not_exist_has_minus_one_left(door: Door) -> None:
-    reply = await door.lease.TimeToLive(api_pb2.LeaseTimeToLiveRequest(lease=5))
+async def test_a_lease_that_does_not_exist_has_a_ttl_of_minus_one(server: FakeServer) -> None:
+    reply = await server.lease.TimeToLive(api_pb2.LeaseTimeToLiveRequest(lease=5))
 
     assert reply.ttl_ms == -1
 
 
-async def test_status_answers_without_a_majority(door: Door) -> None:
-    door.node.majority = False
+async def test_status_answers_without_a_majority(server: FakeServer) -> None:
+    server.node.majority = False
 
-    status = await door.cluster.Status(api_pb2.StatusRequest())
+    status = await server.cluster.Status(api_pb2.StatusRequest())
 
     assert (status.role, status.leader_id) == (api_pb2.ROLE_LEADER, 1)
     assert (status.header.term, status.header.cluster_id) == (3, 0xC0FFEE)
@@ -174,43 +178,45 @@ async def test_status_answers_without_a_majority(door: Door) -> None:
     assert min(status.memory_bytes, status.disk_free_bytes) > 0
 
 
-async def test_the_member_list_is_linearizable(door: Door) -> None:
-    door.node.majority = False
+async def test_the_member_list_is_linearizable(server: FakeServer) -> None:
+    server.node.majority = False
 
-    code, _ = await error_of(door.cluster.MemberList(api_pb2.MemberListRequest(), timeout=0.5))
+    code, _ = await error_of(server.cluster.MemberList(api_pb2.MemberListRequest(), timeout=0.5))
 
     assert code is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_leadership_is_given_to_whom_the_operator_names(door: Door) -> None:
-    reply = await door.cluster.TransferLeader(api_pb2.TransferLeaderRequest(node_id=2))
+async def test_leadership_is_transferred_to_the_named_node(server: FakeServer) -> None:
+    reply = await server.cluster.TransferLeader(api_pb2.TransferLeaderRequest(node_id=2))
 
-    assert (door.node.leader_given_to, reply.leader_id) == ([2], 2)
+    assert (server.node.leader_given_to, reply.leader_id) == ([2], 2)
 
 
-async def test_the_log_level_changes_while_running(door: Door) -> None:
+async def test_the_log_level_changes_while_running(server: FakeServer) -> None:
     before = logs.get_level()
     try:
-        reply = await door.cluster.SetLogLevel(api_pb2.SetLogLevelRequest(level="error"))
+        reply = await server.cluster.SetLogLevel(api_pb2.SetLogLevelRequest(level="error"))
         assert (reply.previous, logs.get_level()) == (before, "error")
     finally:
         logs.set_level(before)
 
 
-async def test_an_unknown_log_level_is_refused_with_those_there_are(door: Door) -> None:
+async def test_an_unknown_log_level_is_refused_with_the_known_ones(server: FakeServer) -> None:
     request = api_pb2.SetLogLevelRequest(level="loud")
 
-    code, error = await error_of(door.cluster.SetLogLevel(request))
+    code, error = await error_of(server.cluster.SetLogLevel(request))
 
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert "debug, info, warning, error" in error.message
 
 
 async def test_a_port_that_is_taken_is_reported_with_its_address(
-    door: Door, tmp_path: Path
+    server: FakeServer, tmp_path: Path
 ) -> None:
-    taken = f"127.0.0.1:{door.port}"
-    second = ClientServer(door.node, Settings(data_dir=tmp_path), get_logger(), door.broken.append)
+    taken = f"127.0.0.1:{server.port}"
+    second = ClientServer(
+        server.node, Settings(data_dir=tmp_path), get_logger(), server.broken.append
+    )
 
     with pytest.raises(errors.AddressInUse, match=taken):
         await second.start(taken)

@@ -1,4 +1,4 @@
-"""The index finds exactly the interests that hold a key, and does not look at all others."""
+"""The interval index finds exactly the filters that contain a key, without scanning the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raftkv.server.watch.interval_index import IntervalIndex
 KEYS = st.text("abc", min_size=1, max_size=3).map(str.encode)
 
 
-def interest(key: bytes, end: bytes | None) -> WatchFilter:
+def filter_of(key: bytes, end: bytes | None) -> WatchFilter:
     return WatchFilter(key, end, prev_kv=False, puts=True, deletes=True)
 
 
@@ -30,14 +30,14 @@ SINGLES = KEYS.map(lambda key: (key, key + b"\x00"))
     st.lists(st.tuples(RANGES | SINGLES, st.integers(0, 3)), max_size=150),
     st.lists(KEYS, min_size=5, max_size=20),
 )
-def test_a_key_finds_the_interests_that_hold_it_and_no_other(
+def test_a_key_finds_the_filters_that_contain_it_and_no_other(
     steps: list[tuple[tuple[bytes, bytes | None], int]], keys: list[bytes]
 ) -> None:
     index: IntervalIndex[int] = IntervalIndex()
     present: dict[int, WatchFilter] = {}
     with patch.object(interval_index, "LOOSE_RANGES_MAX", 2):  # so that there is a tree
         for number, (bounds, removals) in enumerate(steps):
-            present[number] = interest(*bounds)
+            present[number] = filter_of(*bounds)
             index.add(present[number], number)
             if removals == 0:
                 gone = next(iter(present))
@@ -66,12 +66,12 @@ class Counted(bytes):
         return bytes.__eq__(self, other)
 
 
-def test_a_change_does_not_look_at_a_thousand_watches_of_other_keys() -> None:
+def test_a_lookup_compares_few_of_a_thousand_filters() -> None:
     index: IntervalIndex[int] = IntervalIndex()
     for number in range(1_000):
         key = b"k%04d" % number
-        index.add(interest(key, key + b"\x00"), number)
-        index.add(interest(key, key + b"\xff"), 1_000 + number)
+        index.add(filter_of(key, key + b"\x00"), number)
+        index.add(filter_of(key, key + b"\xff"), 1_000 + number)
     Counted.comparisons = 0
     assert list(index.find(Counted(b"k0500"))) == [500, 1_500]
     assert Counted.comparisons < 100

@@ -1,1 +1,1 @@
-"""Judges of histories. They know what clients were told, never how the system works."""
+"""Checkers: pure functions from the operations of a history to findings."""

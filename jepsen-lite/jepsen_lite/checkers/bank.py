@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jepsen_lite.checkers.reading import answered, began_ns, told
-from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
+from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
+from jepsen_lite.checkers.operations import answered, began_ns, told
 from jepsen_lite.history import Operation
 from jepsen_lite.verdicts import Finding
 

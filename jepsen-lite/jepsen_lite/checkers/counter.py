@@ -14,8 +14,8 @@ from collections import Counter as Tally
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.reading import answered, asked, began_ns, ended_ns, told
-from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
+from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
+from jepsen_lite.checkers.operations import answered, asked, began_ns, ended_ns, told
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Problem
 
@@ -138,7 +138,7 @@ def _judge_order(
 def _gone_back(placed: Sequence[tuple[Operation, int]]) -> list[Problem]:
     """Each operation against the one with the highest place of those that were over before it.
 
-    An increment makes its place, so that nobody was there before.
+    Each increment has a version of its own.
     """
     by_end = sorted(placed, key=lambda step: ended_ns(step[0]))
     over = 0

@@ -14,8 +14,8 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from jepsen_lite.checkers.reading import answered, ended_ns, told
-from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
+from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
+from jepsen_lite.checkers.operations import answered, ended_ns, told
 from jepsen_lite.history import Operation
 from jepsen_lite.verdicts import Finding, Problem
 
@@ -43,14 +43,14 @@ def check(operations: Sequence[Operation]) -> Finding:
             problems += _skipped(name, campaigns, observer)
     statistics = {"elections": len(by_election), "terms": terms, "observed": seen}
     if not terms:
-        return unknown(_NAME, "nobody was ever elected", statistics)
+        return unknown(_NAME, "no candidate was ever elected", statistics)
     return finding(_NAME, problems, statistics)
 
 
 def _one_leader(
     name: str, campaigns: Sequence[Operation], observers: Sequence[Operation]
 ) -> list[Problem]:
-    """All who name the leader of a token name the same one."""
+    """All observations of a token name the same leader."""
     claims = [(told(each)["token"], each.invocation.value, each) for each in campaigns]
     claims += [
         (token, leader, observer)
@@ -82,7 +82,7 @@ def _out_of_order(seen: Sequence[tuple[int | None, str | None]]) -> Iterator[str
 
 
 def _skipped(name: str, campaigns: Sequence[Operation], observer: Operation) -> list[Problem]:
-    """Who was told to lead between two leaders that were seen must have been seen too."""
+    """A leader elected between two observed leaders must have been observed too."""
     tokens = {token for token, _ in told(observer) if token is not None}
     return [
         problem(

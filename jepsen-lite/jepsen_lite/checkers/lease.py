@@ -1,4 +1,4 @@
-"""A lease is never gone before its time, and never alive past it.
+"""A lease is alive for its time to live, and not longer, by the cluster's own time.
 
 Expects operations of one workload, the key being the lease's name, each name granted once:
 - "grant": value {"ttl_ns": int};
@@ -14,12 +14,12 @@ outage has no share in the second: a lease outlives it, however long it takes.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from jepsen_lite.checkers.cluster_time import ClusterTime
-from jepsen_lite.checkers.reading import answered, asked, before, began_ns, ended_ns, told
-from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
+from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
+from jepsen_lite.checkers.operations import answered, asked, before, began_ns, ended_ns, told
 from jepsen_lite.history import Operation
 from jepsen_lite.verdicts import Finding, Problem
 
@@ -42,7 +42,7 @@ def check(
             problems += _judge(name, of_lease, grants[0], time, late_ns, drift)
     statistics = {"leases": len(by_lease), "looks": looks}
     if not looks:
-        return unknown(_NAME, "nobody looked at a lease that was granted", statistics)
+        return unknown(_NAME, "no granted lease was read", statistics)
     return finding(_NAME, problems, statistics)
 
 
@@ -117,3 +117,43 @@ def _too_late(
         f" {at(ended_ns(last))}"
     )
     return [problem(text, last, look)]
+
+
+class ClusterTime:
+    """A lower bound of the cluster time that has passed, proved by acknowledged writes.
+
+    Cluster time is the leader's clock: it stamps every entry of the log, and a new leader continues
+    from the last stamp. So cluster time stands still while no node leads, and what has passed since
+    the last entry is lost with a leader. A write that was acknowledged was stamped between its
+    beginning and its end, and between two stamps of one leader cluster time runs like its clock.
+
+    `writes` were acknowledged. Those that follow each other within `election_ns`, which is less
+    than any election takes, have one leader.
+
+    Leadership may change hands sooner where it is given away or where a voter has just started:
+    each such change may have lost less than `election_ns` of what is counted here.
+    """
+
+    def __init__(self, writes: Iterable[Operation], election_ns: int) -> None:
+        chain: list[Operation] = []
+        spans: list[tuple[float, float]] = []
+        for write in sorted(writes, key=ended_ns):
+            if chain and began_ns(write) <= ended_ns(chain[-1]):
+                continue  # either may have been stamped first
+            if chain and ended_ns(write) - began_ns(chain[-1]) <= election_ns:
+                spans[-1] = (spans[-1][0], began_ns(write))
+            else:
+                spans.append((ended_ns(write), ended_ns(write)))
+            chain.append(write)
+        self._chain = chain
+        self._ended = [ended_ns(write) for write in chain]
+        self._spans = spans
+
+    def passed_ns(self, since_ns: float, seen_ns: float) -> float:
+        """What has passed at least since `since_ns`, in a state that is read at `seen_ns`."""
+        over = bisect_left(self._ended, seen_ns)
+        if not over:
+            return 0
+        until_ns = began_ns(self._chain[over - 1])
+        overlaps = (min(end, until_ns) - max(begin, since_ns) for begin, end in self._spans)
+        return sum(max(0, overlap) for overlap in overlaps)

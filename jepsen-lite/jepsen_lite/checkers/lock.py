@@ -5,12 +5,12 @@ Expects operations of one workload; the key is the lock's name, the process is i
 - "renew" (optional): its success keeps the hold alive, its value is nothing;
 - "release", "lost": the hold ends when they are invoked. "lost" is what a worker records at the
   moment when it learns that it can no longer trust its hold;
-- "remove" (optional): somebody else has the store end the hold of the token that is the first part
-  of its value. From its invocation on others may rightly have the lock, whatever the holder knows.
+- "remove" (optional): another client has the store end the hold whose token is the first part of
+  its value. From its invocation on others may rightly hold the lock, whatever the holder observed.
 
-A process that acquired with unknown outcome may hold the lock or not, so it accuses nobody. And a
-process that ends with any unknown outcome is never heard of again: what it held until then
-somebody else may give back.
+A process that acquired with unknown outcome may hold the lock or not, so it is no evidence. And a
+process that ends with any unknown outcome never returns: what it held until then
+another process may release.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jepsen_lite.checkers.reading import NEVER_NS, asked, began_ns, ended_ns, told
-from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
+from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
+from jepsen_lite.checkers.operations import NEVER_NS, asked, began_ns, ended_ns, told
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Problem
 
@@ -147,7 +147,7 @@ def _overlaps(name: str, holds: Sequence[Hold]) -> list[Problem]:
 
 
 def _tokens(name: str, holds: Sequence[Hold]) -> list[Problem]:
-    """Whoever asked after another one had got the lock has the higher token; all differ."""
+    """A holder that asked after another had acquired has the higher token; all tokens differ."""
     problems: list[Problem] = []
     owner: dict[int, Hold] = {}
     highest: Hold | None = None
@@ -183,7 +183,7 @@ def _overtaken(name: str, holds: Sequence[Hold]) -> list[Problem]:
             after.acquired,
         )
         for first, after in itertools.pairwise(holds)
-        # Of two who held it at once nobody knows who was first; that is told as an overlap.
+        # Of two simultaneous holders neither is known to be first; that is reported as an overlap.
         if first.until_ns <= after.from_ns
         and told(first.acquired)["place"] > told(after.acquired)["place"]
     ]

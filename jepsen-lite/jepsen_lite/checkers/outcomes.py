@@ -13,9 +13,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jepsen_lite.checkers.reading import answered, before, began_ns, ended_ns, told
+from jepsen_lite.checkers.findings import at, finding, listed, problem, who
+from jepsen_lite.checkers.operations import answered, before, began_ns, ended_ns, told
 from jepsen_lite.checkers.resolve import Committed, resolved
-from jepsen_lite.checkers.telling import at, finding, listed, problem, who
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Problem
 
@@ -105,8 +105,9 @@ def _contradictions(
     for key, history in complete.items():
         for effect, revisions in history.revisions_of.items():
             if effect not in wanted[key]:
+                revision = revisions[0]
                 text = (
-                    f"{key}: {effect} is committed at revision {revisions[0]}, nobody asked for it"
+                    f"{key}: {effect} is committed at revision {revision}, but was never requested"
                 )
                 yield problem(text, history.read)
 

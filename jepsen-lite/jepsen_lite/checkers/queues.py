@@ -1,4 +1,4 @@
-"""A queue that is swept: what was added is there until one sweep takes it, and then it is gone.
+"""A queue that is swept: each added element is there until exactly one sweep removes it.
 
 Expects operations of one workload with
 - "add": value the element, each added once;
@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.reading import answered, asked, before, began_ns, ended_ns, told
-from jepsen_lite.checkers.telling import at, finding, listed, problem, unknown, who
+from jepsen_lite.checkers.findings import at, finding, listed, problem, unknown, who
+from jepsen_lite.checkers.operations import answered, asked, before, began_ns, ended_ns, told
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Problem
 
@@ -22,7 +22,7 @@ _NAME = "queue"
 
 def check(operations: Sequence[Operation]) -> Finding:
     """Elements that two sweeps took, that a sweep took beyond its limit or left behind unsaid, that
-    are there after they were taken, that nobody added, and those that are lost.
+    are there after they were taken, were never added, or are lost.
     """
     adds = {each.invocation.value: each for each in asked(operations, "add")}
     sweeps = sorted(answered(operations, "sweep"), key=began_ns)
@@ -47,7 +47,7 @@ def check(operations: Sequence[Operation]) -> Finding:
 
 
 def _taken(sweeps: Sequence[Operation]) -> tuple[dict[Any, Operation], list[Problem]]:
-    """Who took which element, and sweeps that took what they must not."""
+    """The sweep that took each element, and sweeps that took what they must not."""
     problems: list[Problem] = []
     taken_by: dict[Any, Operation] = {}
     for sweep in sweeps:
@@ -67,7 +67,7 @@ def _never_added(
     adds: dict[Any, Operation], sweeps: Sequence[Operation], reads: Sequence[Operation]
 ) -> list[Problem]:
     return [
-        problem(f"never added: {who(each)} was told of {element}, which nobody added", each)
+        problem(f"never added: {who(each)} was told of {element}, which was never added", each)
         for each in (*sweeps, *reads)
         for element in (told(each) if each in reads else told(each)["gone"])
         if element not in adds or began_ns(adds[element]) > ended_ns(each)

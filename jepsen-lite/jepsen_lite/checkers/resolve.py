@@ -1,4 +1,4 @@
-"""Unknown outcomes made known from what the system really committed, where that is sound.
+"""Unknown outcomes resolved from the committed history, where that is sound.
 
 An operation of unknown outcome may take effect at any time after its invocation, or never. Of one
 with an effect that can be told from all others (a value written once, an idempotent id):
@@ -12,7 +12,8 @@ with an effect that can be told from all others (a value written once, an idempo
   unknown. The history must be complete: nothing compacted, nothing overwritten without a trace.
 
 A history narrowed so has an order that explains it exactly if the whole one has such an order that
-agrees with the committed history. Knows no system: the caller says what an effect is.
+agrees with the committed history. The caller defines
+what an effect is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jepsen_lite.checkers.reading import SETTLED, ended_ns
+from jepsen_lite.checkers.operations import SETTLED, ended_ns
 from jepsen_lite.history import Event, Kind, Operation
 
 
@@ -69,7 +70,7 @@ def resolved(
 
 
 class _KnownBy:
-    """By when somebody knew a revision or a later one, so that it had been reached."""
+    """The earliest moments by which each revision is known to have been reached."""
 
     def __init__(
         self,

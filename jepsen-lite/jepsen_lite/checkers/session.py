@@ -1,4 +1,4 @@
-"""A session sees its own writes, never goes back, and writes in its order; told by revisions.
+"""A session sees its own writes, never goes back, and writes in its order, as revisions prove.
 
 A revision that is only claimed proves nothing: the value shown must be what the key was then.
 
@@ -15,8 +15,8 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from jepsen_lite.checkers.reading import answered, asked, began_ns, told
-from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
+from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
+from jepsen_lite.checkers.operations import answered, asked, began_ns, told
 from jepsen_lite.history import Operation
 from jepsen_lite.verdicts import Finding, Problem
 
@@ -85,7 +85,7 @@ def _wrong_values(operations: Sequence[Operation]) -> list[Problem]:
     """
     asked_for = {each.invocation.value for each in asked(operations, "write")}
     held: Any = None
-    latest: Operation | None = None  # whoever showed that it is held
+    latest: Operation | None = None  # the last read that showed it
     gone: set[Any] = set()
     problems: list[Problem] = []
     for each in sorted(answered(operations, "write", "read"), key=_place):
@@ -93,7 +93,7 @@ def _wrong_values(operations: Sequence[Operation]) -> list[Problem]:
         if value == held and not is_write:
             latest = each
         elif value is not None and value not in asked_for:
-            problems.append(problem(f"{_shows(each)}, which nobody wrote", each))
+            problems.append(problem(f"{_shows(each)}, which was never written", each))
         elif latest is not None and (
             value == held or value in gone or _revision(each) == _revision(latest)
         ):

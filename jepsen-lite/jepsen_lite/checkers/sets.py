@@ -11,9 +11,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
+from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
+from jepsen_lite.checkers.operations import answered, began_ns, ended_ns, told, was_settled
 from jepsen_lite.checkers.outcomes import Effects
-from jepsen_lite.checkers.reading import answered, began_ns, ended_ns, told, was_settled
-from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Problem
 
@@ -60,7 +60,7 @@ def check(operations: Sequence[Operation]) -> Finding:
 
 
 def _lacking(adds: dict[Any, Operation], reads: Sequence[Operation]) -> list[Problem]:
-    """Elements that a read lacks, though it began after somebody knew that they are there."""
+    """Elements that a read lacks, though it began after they were known to be there."""
     known = sorted(_known_from(adds, reads).items(), key=lambda item: ended_ns(item[1]))
     ends = [ended_ns(proof) for _, proof in known]
     shown = [set(told(read)) for read in reads]
@@ -77,7 +77,7 @@ def _lacking(adds: dict[Any, Operation], reads: Sequence[Operation]) -> list[Pro
         if proof.invocation.function == "read":
             word, knew = "vanished", f"{who(proof)} had read {element} {at(ended_ns(proof))}"
         elif was_settled(proof):
-            since = f"committed, as somebody knew of a later revision {at(ended_ns(proof))}"
+            since = f"committed, as a later revision was known {at(ended_ns(proof))}"
             knew = f"{who(proof)} added {element}, which was {since}"
         else:
             knew = f"{who(proof)} added {element} and was told so {at(ended_ns(proof))}"
@@ -87,7 +87,7 @@ def _lacking(adds: dict[Any, Operation], reads: Sequence[Operation]) -> list[Pro
 
 
 def _known_from(adds: dict[Any, Operation], reads: Sequence[Operation]) -> dict[Any, Operation]:
-    """Who first knew that an element is there: the one who added it, or one who read it."""
+    """The first proof that an element is there: its acknowledged add, or a read of it."""
     known = {value: each for value, each in adds.items() if each.kind is Kind.OK}
     for read in sorted(reads, key=ended_ns):
         for element in told(read):
@@ -108,7 +108,7 @@ def _invented(adds: dict[Any, Operation], reads: Sequence[Operation]) -> list[Pr
             if element in known:
                 continue
             if add is None:
-                text = f"never added: {who(read)} read {element}, which nobody added"
+                text = f"never added: {who(read)} read {element}, which was never added"
                 problems.append(problem(text, read))
             elif was_settled(add) and add.kind is Kind.FAIL:
                 text = (

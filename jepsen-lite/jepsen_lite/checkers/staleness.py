@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.reading import answered, began_ns, ended_ns, told
-from jepsen_lite.checkers.telling import at, finding, problem, unknown, who
+from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
+from jepsen_lite.checkers.operations import answered, began_ns, ended_ns, told
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Problem
 
@@ -82,7 +82,7 @@ def _invented(key: str, read: Operation, writes: dict[Any, Operation]) -> list[P
     if value is None:
         return []
     if value not in writes:
-        return [problem(f"{begins}, which nobody wrote", read)]
+        return [problem(f"{begins}, which was never written", read)]
     write = writes[value]
     if write.kind is Kind.FAIL:
         return [problem(f"{begins}, though {who(write)} was told that it failed", write, read)]

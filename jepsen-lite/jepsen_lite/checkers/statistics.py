@@ -1,4 +1,4 @@
-"""How much was done, how long it took, and when nothing could be done. Judges nothing."""
+"""Statistics of a run: counts, latencies, rates, and the longest gaps without a success."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.reading import began_ns, ended_ns
-from jepsen_lite.checkers.telling import finding
+from jepsen_lite.checkers.findings import finding
+from jepsen_lite.checkers.operations import began_ns, ended_ns
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding
 

@@ -1,4 +1,4 @@
-"""A run that proved nothing is not a pass: no fault, no success, or never both at once.
+"""Vacuous runs: no fault took effect, no operation succeeded, or the two never overlapped.
 
 Expects all operations of a run and its faults as they stand in `faults.jsonl`: {"name", "began_ns",
 "ended_ns", "took_effect"}, on the clock of the history; "ended_ns" null if it lasted to the end.
@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jepsen_lite.checkers.reading import NEVER_NS, began_ns, ended_ns
+from jepsen_lite.checkers.findings import listed
+from jepsen_lite.checkers.operations import NEVER_NS, began_ns, ended_ns
 from jepsen_lite.checkers.statistics import rate_per_s
-from jepsen_lite.checkers.telling import listed
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Problem, Validity
 
@@ -78,7 +78,7 @@ def _never_both(operations: Sequence[Operation], effective: Sequence[Fault]) -> 
 
 
 def _last_seen_ns(operation: Operation) -> float:
-    # Somebody waited for it until then, whatever became of it.
+    # The caller waited until then, whatever the outcome.
     return NEVER_NS if operation.completion is None else operation.completion.time_ns
 
 

@@ -1,4 +1,4 @@
-"""What watchers were told, against what changed: the nine guarantees of a watch.
+"""The nine guarantees of a watch: delivered events against the actual changes.
 
 Ordered, unique, atomic per revision, reliable, resumable, bookmarkable, right previous value,
 right creation flag, right filtering.
@@ -21,8 +21,8 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jepsen_lite.checkers.reading import told
-from jepsen_lite.checkers.telling import finding, problem, unknown
+from jepsen_lite.checkers.findings import finding, problem, unknown
+from jepsen_lite.checkers.operations import told
 from jepsen_lite.checkers.watch_log import (
     Change,
     Stream,

@@ -1,6 +1,6 @@
-"""What really changed before the eyes of watchers, as far as it is certain.
+"""The actual changes of watched keys, as far as they are certain.
 
-Knows the operations that `checkers.watch` describes, and none of its guarantees.
+The operations are those that `checkers.watch` describes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jepsen_lite.checkers.reading import NEVER_NS, answered, began_ns, told
+from jepsen_lite.checkers.operations import NEVER_NS, answered, began_ns, told
 from jepsen_lite.history import Kind, Operation
 
 REFUSED = "REVISION_COMPACTED"
@@ -122,7 +122,7 @@ def truth(
     for revision, key in sorted(known):
         kind, value = known[revision, key]
         since, previous = held.get(key, (0, None))
-        # What a key was before the first revision of the witness nobody has told.
+        # The value of a key before the first revision of the witness is unknown.
         is_known = revision <= reached and (start <= 1 or since >= start)
         found[revision, key] = Truth(
             revision, key, kind, value, previous, is_known, revision <= gone
@@ -132,7 +132,7 @@ def truth(
 
 
 def _witness(streams: Sequence[Stream], last_acknowledged: int) -> Stream | None:
-    """Who has come to the end, from the oldest revision on, and had to resume least often."""
+    """The watcher that reached the end from the oldest revision with the fewest resumptions."""
     whole = [each for each in streams if {"put", "delete"} <= set(each.wanted["kinds"])]
     return max(
         whole,

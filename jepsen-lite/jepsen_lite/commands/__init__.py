@@ -1,1 +1,1 @@
-"""The subcommands of `jepsen-lite`: what they are asked, and how they answer."""
+"""The subcommands of `jepsen-lite`."""

@@ -1,4 +1,4 @@
-"""How the command ends."""
+"""The exit codes of `jepsen-lite`."""
 
 from __future__ import annotations
 

@@ -19,12 +19,12 @@ import typer
 import uvloop
 
 from jepsen_lite.commands.exits import OF_VALIDITY
-from jepsen_lite.setup import Setup
+from jepsen_lite.options import RunOptions
 from jepsen_lite.verdicts import Validity, overall
 
 if TYPE_CHECKING:
+    from jepsen_lite.db.catalogue import DatabaseKind
     from jepsen_lite.store import RunDirectory
-    from jepsen_lite.systems.catalogue import SystemKind
 
 SIZES = (3, 5, 7)
 ALL, NONE = "all", "none"
@@ -39,7 +39,7 @@ def run(
         str | None,
         typer.Option(
             help="names with commas between them, all, or none; default: those of"
-            f" {', '.join(USUAL)} that the system knows"
+            f" {', '.join(USUAL)} that the system supports"
         ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=1.0, help="with faults")] = 30.0,
@@ -52,14 +52,14 @@ def run(
 ) -> None:
     """Run workloads on a real cluster while a nemesis breaks it, and judge what was seen."""
     # Imported late: `jepsen-lite --help` must not load the whole store.
+    from jepsen_lite.db.catalogue import DATABASES
     from jepsen_lite.nemesis.catalogue import NEMESES
     from jepsen_lite.nemesis.schedule import shortest_s
-    from jepsen_lite.systems.catalogue import SYSTEMS
     from jepsen_lite.workloads.catalogue import WORKLOADS
 
     if nodes not in SIZES:
         raise typer.BadParameter(f"{nodes} nodes; choose 3, 5 or 7")
-    kind = SYSTEMS[_chosen("system", system, SYSTEMS)[0]]
+    kind = DATABASES[_chosen("system", system, DATABASES)[0]]
     if nemesis is None:
         nemesis = ",".join(name for name in USUAL if name in kind.nemeses) or NONE
     nemeses = _chosen("nemesis", nemesis, kind.nemeses)
@@ -67,7 +67,9 @@ def run(
     if "compaction" in nemeses and workload == ALL:
         workloads = tuple(name for name in workloads if name not in READ_WHOLE_HISTORIES)
     seed = random.randrange(1_000_000) if seed is None else seed
-    setup = Setup(system, workloads, nemeses, seconds, nodes, concurrency, rate, seed, endpoints)
+    setup = RunOptions(
+        system, workloads, nemeses, seconds, nodes, concurrency, rate, seed, endpoints
+    )
     lacks = [kind.missing(setup), *(NEMESES[name].missing() for name in nemeses)]
     whole = [name for name in workloads if name in READ_WHOLE_HISTORIES]
     if whole and "compaction" in nemeses:
@@ -82,17 +84,17 @@ def run(
     raise typer.Exit(OF_VALIDITY[_carry_out(setup, kind, store, workload.replace(",", "+"))])
 
 
-def _carry_out(setup: Setup, kind: SystemKind, store: Path, name: str) -> Validity:
+def _carry_out(setup: RunOptions, kind: DatabaseKind, store: Path, name: str) -> Validity:
     from jepsen_lite.commands.show import Display, show_verdict
-    from jepsen_lite.judging import judge
-    from jepsen_lite.running import Run
+    from jepsen_lite.db.catalogue import RunPaths
+    from jepsen_lite.judge import judge
+    from jepsen_lite.run import Run
     from jepsen_lite.sim.report import commit
     from jepsen_lite.store import Store
-    from jepsen_lite.systems.catalogue import Place
 
     directory = Store(store).new_run(name, datetime.now(UTC))
     data = directory.path / "data"
-    system = kind.make(setup, Place(data, directory.logs))
+    system = kind.make(setup, RunPaths(data, directory.logs))
     with Display() as display:
         a_run = Run(setup, system, directory, _command(setup, store), display)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -106,7 +108,7 @@ def _carry_out(setup: Setup, kind: SystemKind, store: Path, name: str) -> Validi
         findings = judge(directory)
     validity = overall(findings)
     if validity is Validity.VALID:
-        shutil.rmtree(data, ignore_errors=True)  # of no use to anybody
+        shutil.rmtree(data, ignore_errors=True)  # only a failed run's data is kept
     show_verdict(directory, findings)
     return validity
 
@@ -164,7 +166,7 @@ def _chosen(what: str, text: str, possible: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _command(setup: Setup, store: Path) -> list[str]:
+def _command(setup: RunOptions, store: Path) -> list[str]:
     """What repeats this run."""
     command = ["jepsen-lite", "run", "--system", setup.system]
     command += ["--workload", ",".join(setup.workloads)]

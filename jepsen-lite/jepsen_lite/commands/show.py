@@ -1,4 +1,4 @@
-"""What is shown of a run: its progress, and in the end its verdict."""
+"""The terminal output of a run: its progress and its verdict."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import History, Kind
-from jepsen_lite.nemesis.campaign import Struck
 from jepsen_lite.store import RunDirectory
 from jepsen_lite.verdicts import Finding, Validity
 
@@ -80,8 +80,8 @@ class Display:
             self._task, completed=elapsed_s, said=f"{kinds}{'; ' if faults else ''}{faults}"
         )
 
-    def fault(self, struck: Struck) -> None:
-        self._faults[struck.name] += struck.took_effect
+    def fault(self, record: FaultRecord) -> None:
+        self._faults[record.name] += record.took_effect
 
     def _close(self) -> None:
         if self._task is not None:
@@ -117,7 +117,7 @@ def show_verdict(directory: RunDirectory, findings: Sequence[Finding]) -> None:
 
 def report_of(directory: RunDirectory) -> str:
     """Write the report; a report that fails must not hide the verdict."""
-    from jepsen_lite.report import write
+    from jepsen_lite.report.files import write
 
     try:
         return str(write(directory.path))

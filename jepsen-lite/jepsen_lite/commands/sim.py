@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jepsen_lite.commands.exits import OF_VALIDITY
-from jepsen_lite.commands.inspect import STORE, StoreOption
+from jepsen_lite.commands.past_runs import STORE, StoreOption
 from jepsen_lite.verdicts import Validity
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ def sim(
     """
     # Imported late: `jepsen-lite --help` must not load the whole store.
     from jepsen_lite.commands.show import report_of
-    from jepsen_lite.sim.keeping import keep as keep_run
+    from jepsen_lite.sim.artifacts import keep as keep_run
     from jepsen_lite.sim.node_logs import configure
     from jepsen_lite.sim.report import describe_failure, describe_pass
-    from jepsen_lite.sim.shrink import shrunk
+    from jepsen_lite.sim.run import shrunk
 
     chosen = parse_seeds(seeds)
     plan_of = _plans(scenario, seconds, rate)
@@ -96,7 +96,7 @@ def sim(
                 lines = outcome.history.to_lines()
                 (keep / f"{outcome.plan.seed}.jsonl").write_text(lines)
             if outcome.problems:
-                configure(show=False)  # what is tried out now, nobody wants to read
+                configure(show=False)  # the logs of the reduction's runs are of no use
                 told = shrunk(outcome) if reduce else outcome
                 typer.echo(describe_failure(told))
                 typer.echo(f"report: {report_of(keep_run(told, store))}")

@@ -1,4 +1,4 @@
-"""`jepsen-lite soak`: random runs, real and simulated, until something breaks or time is over."""
+"""`jepsen-lite soak`: random runs, real and simulated, until one fails or the time is over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from jepsen_lite.commands.exits import OF_VALIDITY
-from jepsen_lite.commands.inspect import STORE, StoreOption
+from jepsen_lite.commands.past_runs import STORE, StoreOption
 from jepsen_lite.commands.run import READ_WHOLE_HISTORIES
 from jepsen_lite.verdicts import Validity
 
@@ -73,12 +73,12 @@ def _simulated(rng: random.Random, jobs: int, store: Path) -> list[str]:
 
 
 def _real(rng: random.Random, store: Path) -> list[str]:
+    from jepsen_lite.db.catalogue import DATABASES
     from jepsen_lite.nemesis.catalogue import NEMESES
-    from jepsen_lite.systems.catalogue import SYSTEMS
     from jepsen_lite.workloads.catalogue import WORKLOADS
 
     workloads = rng.sample(sorted(WORKLOADS), rng.randint(1, 4))
-    possible = sorted(name for name in SYSTEMS["raftkv"].nemeses if not NEMESES[name].missing())
+    possible = sorted(name for name in DATABASES["raftkv"].nemeses if not NEMESES[name].missing())
     nemeses = rng.sample(possible, rng.randint(1, 4))
     if set(workloads) & set(READ_WHOLE_HISTORIES):
         nemeses = [name for name in nemeses if name != "compaction"] or ["kill"]

@@ -28,7 +28,7 @@ def mutants(
     """Plant known bugs in raftkv and look for each; run the clean system under the same faults."""
     # Imported late: `jepsen-lite --help` must not load the whole store.
     from jepsen_lite.mutants.catalogue import MUTANTS
-    from jepsen_lite.mutants.hunt import Verdict, carry_out, hunts
+    from jepsen_lite.mutants.hunt import HuntVerdict, carry_out, hunts
 
     unknown = sorted(set(names or ()) - MUTANTS.keys())
     if unknown:
@@ -36,7 +36,7 @@ def mutants(
         raise typer.BadParameter(f"no such mutant: {', '.join(unknown)}; there are {known}")
     chosen = list(dict.fromkeys(names or MUTANTS))
     asked = hunts(chosen)
-    ends: Counter[Verdict] = Counter()
+    ends: Counter[HuntVerdict] = Counter()
     # A line that goes to a file must not be taken to the terminal where the bar is.
     with Progress(
         *COLUMNS,
@@ -49,29 +49,29 @@ def mutants(
             ends[ended.verdict] += 1
             typer.echo(_told(ended))
             progress.advance(bar)
-    caught, alarms = ends[Verdict.CAUGHT], ends[Verdict.ALARM]
+    caught, alarms = ends[HuntVerdict.CAUGHT], ends[HuntVerdict.ALARM]
     typer.echo(f"mutants: caught {caught}/{len(chosen)}, false alarms {alarms}")
     if caught < len(chosen) or alarms:
         raise typer.Exit(OF_VALIDITY[Validity.INVALID])
 
 
 def _told(ended: Hunt) -> str:
-    """A line of the table; more of what nobody expected."""
-    from jepsen_lite.mutants.hunt import Verdict
+    """A line of the table, with more detail for an unexpected end."""
+    from jepsen_lite.mutants.hunt import HuntVerdict
 
     verdict = f"{ended.verdict:7}"
     took = f"{ended.wall_s:6.1f} s"
     match ended.verdict:
-        case Verdict.CAUGHT:
+        case HuntVerdict.CAUGHT:
             where = f"{ended.scenario} {ended.seed}"
             return f"{verdict} {ended.mutant:36} {where:18} {took}  {ended.problem[:TOLD_MAX]}"
-        case Verdict.MISSED:
+        case HuntVerdict.MISSED:
             instead = f"noticed instead: {ended.problem}" if ended.problem else ""
             where = f"{ended.runs} runs"
             return f"{verdict} {ended.mutant:36} {where:18} {took}  {instead}".rstrip()
-        case Verdict.BROKEN:
+        case HuntVerdict.BROKEN:
             return f"{verdict} {ended.mutant}: {ended.problem}"
-        case Verdict.CLEAN:
+        case HuntVerdict.CLEAN:
             return f"{verdict} {ended.scenario:36} {ended.runs:3} runs           {took}"
-        case Verdict.ALARM:
+        case HuntVerdict.ALARM:
             return f"{verdict} clean: {ended.scenario} {ended.seed}\n{ended.report}"

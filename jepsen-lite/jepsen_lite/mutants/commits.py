@@ -70,10 +70,9 @@ def acknowledged_before_fsync() -> list[Patch]:
     """etcd #14370: an entry counts as persisted when its write begins."""
 
     async def persist(self: Driver, persist: Persist) -> None:
-        self.raft.persisted()
-        self.wake()
-        async with self._log_disk:
-            await self._log_store.append(persist.hard_state, persist.entries)
+        self._raft.persisted()
+        self._run.wake()
+        await self._replica.log_disk.append(persist.hard_state, persist.entries)
 
     return [(Driver, "_persist", persist)]
 

@@ -13,7 +13,7 @@ from raftkv.kv.leases import Leases
 from raftkv.kv.machine import Applied, StateMachine
 from raftkv.kv.pace import Steps
 from raftkv.node.clocks import ClusterClock
-from raftkv.node.driver import Driver
+from raftkv.node.leader_maintenance import LeaderMaintenance
 from raftkv.raft.entry import Entry, EntryKind
 from raftkv.rpc.v1 import kv_pb2
 from raftkv.server.watch.groups import Watcher
@@ -26,24 +26,25 @@ REVOKE_TIMEOUT_S = 5.0
 @mutant(
     "old leader revokes a lease that was renewed",
     "coordination",
-    caught_by="with commands that nobody has asked for",
+    caught_by="with commands that no client has submitted",
 )
 def old_leader_revokes() -> list[Patch]:
     """etcd #12528, #15247: the leader ends leases by commands of its own making. One that was
     paused goes by what it knew; its command reaches the next leader, who has renewed the lease.
     """
 
-    def let_time_pass(self: Driver, now: float) -> None:
-        due = self.machine.next_deadline_ms()
-        if due is None or not self.raft.established or self.clock.read_ms(now) < due:
+    def revoke_what_is_over(self: LeaderMaintenance, now: float) -> None:
+        replica, due = self._replica, self._replica.machine.next_deadline_ms()
+        if due is None or not replica.raft.established or self._clock.read_ms(now) < due:
             return
         batch = kv_pb2.CommandBatch()
-        leases = self.machine._runner.leases
+        leases = replica.machine._runner.leases
         batch.commands.add().lease_revoke.lease = leases._deadlines[0][1]
-        answered: asyncio.Future[bytes] = self.loop.create_future()
-        self.submissions.add(batch.SerializeToString(), answered, now + REVOKE_TIMEOUT_S)
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        pending = self._proposer.pending
+        pending.add(batch.SerializeToString(), answered, now + REVOKE_TIMEOUT_S)
 
-    return [(Driver, "_let_time_pass", let_time_pass)]
+    return [(LeaderMaintenance, "_propose_stamp_if_due", revoke_what_is_over)]
 
 
 @mutant(
@@ -55,8 +56,8 @@ def old_leader_revokes() -> list[Patch]:
     seeds=range(1, 61),
 )
 def unlock_by_name() -> list[Patch]:
-    """etcd #22082: an unlock that arrives when its lock is long over frees whoever holds the name
-    now.
+    """etcd #22082: an unlock that arrives late, when its lock is over, releases the lock of the
+    present holder.
     """
     delete_range = operations.delete_range
 
@@ -76,7 +77,7 @@ def unlock_by_name() -> list[Patch]:
 @mutant(
     "lease lifetime starts again at each leader change",
     "coordination",
-    caught_by="now ends at .* but nobody has renewed it",
+    caught_by="now ends at .* but it was not renewed",
 )
 def leases_start_again() -> list[Patch]:
     """etcd PR 13508: a new leader gives every lease its whole time to live once more."""
@@ -122,7 +123,7 @@ def fence_not_checked() -> list[Patch]:
     """A holder that was paused and has lost its lock goes on writing under its old token."""
 
     def check_fence(*_: object) -> Steps[None]:
-        """Anybody may."""
+        """Every token is accepted."""
         yield from ()
 
     return [(locks, "check_fence", check_fence)]
@@ -163,8 +164,8 @@ def upkeep_leaves_leases() -> list[Patch]:
     caught_by="did not know of its loss within 1 s",
 )
 def holder_watches_no_key() -> list[Patch]:
-    """A holder trusts its lease alone. Somebody deletes its key or revokes its lease, and the next
-    one holds the name beside it until the next renewal, or for good.
+    """A holder trusts its lease alone. An operator deletes its key or revokes its lease, and the
+    next one holds the name beside it until the next renewal, or for good.
     """
 
     def watch_nothing(self: EntryWatches, place: QueueEntry) -> None:

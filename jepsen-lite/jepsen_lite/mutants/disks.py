@@ -11,11 +11,12 @@ from dataclasses import replace
 from jepsen_lite.mutants.mutant import Patch, mutant
 from raftkv.kv.pace import Steps
 from raftkv.kv.validation import Checked
-from raftkv.node import driver as driver_module
-from raftkv.node.driver import Driver
-from raftkv.node.founding import Ask, Founder
+from raftkv.node import leader_maintenance, proposer
+from raftkv.node.founder import Ask, Founder
+from raftkv.node.peer_handler import NodePeerHandler
 from raftkv.node.peer_register import PeerRegister
-from raftkv.node.removal import RemovalClaims
+from raftkv.node.proposer import Proposer
+from raftkv.node.removal import RemovalReports
 from raftkv.peer import bounds
 from raftkv.peer.handshake import Caller, HandshakeRefused, Refusal
 from raftkv.peer.ports import Acknowledged, Forward, Founding
@@ -82,10 +83,10 @@ def _no_look_at_disks() -> list[Patch]:
 
 
 def _nothing_noted() -> list[Patch]:
-    def note(self: PeerRegister, member: int) -> MemberNote:
+    def record_of(self: PeerRegister, member: int) -> MemberNote:
         return MemberNote()
 
-    return [(PeerRegister, "_note", note)]
+    return [(PeerRegister, "_record_of", record_of)]
 
 
 @mutant(
@@ -153,12 +154,12 @@ def clones_are_admitted() -> list[Patch]:
     caught_by="stopped itself: OutOfService",
 )
 def everybody_is_a_member() -> list[Patch]:
-    """What contradicts Raft takes the node out of service, whoever says it."""
+    """A message that contradicts Raft takes the node out of service, even from a stranger."""
 
-    def known(self: Driver, peer: int) -> bool:
+    def known(self: NodePeerHandler, peer: int) -> bool:
         return True
 
-    return [(Driver, "_is_known", known)]
+    return [(NodePeerHandler, "_is_known", known)]
 
 
 @mutant(
@@ -167,16 +168,16 @@ def everybody_is_a_member() -> list[Patch]:
     caught_by="stopped as removed, and it is a member",
 )
 def one_word_is_enough_to_be_removed() -> list[Patch]:
-    """A node stops when anybody says that it was removed."""
+    """A node stops when any caller says that it was removed."""
 
-    def refused(self: Driver, by: int, refused: HandshakeRefused) -> None:
+    def refused(self: NodePeerHandler, by: int, refused: HandshakeRefused) -> None:
         if refused.reason is Refusal.REMOVED:
-            self._removal.claimed(by)
+            self._removal.reported(by)
 
-    def tick(self: RemovalClaims, others: object, connected: object) -> frozenset[int]:
-        return frozenset(self._claimed_by)
+    def tick(self: RemovalReports, others: object, connected: object) -> frozenset[int]:
+        return frozenset(self._reporters)
 
-    return [(Driver, "refused", refused), (RemovalClaims, "tick", tick)]
+    return [(NodePeerHandler, "refused", refused), (RemovalReports, "tick", tick)]
 
 
 @mutant(
@@ -187,31 +188,31 @@ def one_word_is_enough_to_be_removed() -> list[Patch]:
 def terms_are_not_bounded() -> list[Patch]:
     """A term of a stranger's choice is taken, whatever it is."""
 
-    def sane(self: Driver, message: Message) -> None:
+    def sane(self: NodePeerHandler, message: Message) -> None:
         pass
 
     def check(frame: object, sender: int) -> None:
         pass
 
-    return [(Driver, "_require_sane_term", sane), (bounds, "check_frame", check)]
+    return [(NodePeerHandler, "_require_sane_term", sane), (bounds, "check_frame", check)]
 
 
 @mutant(
     "a stranger's forward is proposed",
     "strangers",
-    caught_by="with commands that nobody has asked for",
+    caught_by="with commands that no client has submitted",
 )
 def forwards_are_not_checked() -> list[Patch]:
-    """What anybody forwards is proposed as it is."""
+    """Every forwarded command is proposed unchecked."""
 
-    def take(self: Driver, sender: int, forwards: Sequence[Forward]) -> None:
-        self._forwards.extend((sender, forward) for forward in forwards)
+    def take(self: Proposer, sender: int, forwards: Sequence[Forward]) -> None:
+        self._unchecked.extend((sender, forward) for forward in forwards)
 
     def check(commands: bytes, limits: object) -> Steps[Checked]:
         yield from ()
         return Checked([], 1)
 
-    return [(driver_module, "check_forwarded", check), (Driver, "_take_forwards", take)]
+    return [(proposer, "check_forwarded", check), (Proposer, "take_forwards", take)]
 
 
 @mutant(
@@ -231,7 +232,7 @@ def version_raised_by_a_majority() -> list[Patch]:
         enough = 2 * len(able) > len(membership.voters) and version in SUPPORTED
         return version if enough else None
 
-    return [(driver_module, "next_version", next_version)]
+    return [(leader_maintenance, "next_version", next_version)]
 
 
 MUTANTS = (

@@ -1,7 +1,8 @@
-"""Planted bugs in who is elected, and in what a node remembers of that."""
+"""Planted bugs in elections, and in the hard state of a node."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from jepsen_lite.mutants.mutant import Patch, mutant
@@ -55,7 +56,7 @@ def any_answer_is_a_vote() -> list[Patch]:
     caught_by="voted twice in term",
 )
 def votes_again() -> list[Patch]:
-    """daos raft #70: the vote of a term is given to whoever asks, not only to who asked first."""
+    """daos raft #70: the vote of a term is granted to every candidate, not only to the first."""
     handle = Raft._handle_request_vote
 
     def forgetful(self: Raft, message: RequestVote) -> None:
@@ -82,9 +83,9 @@ def term_of_the_log() -> list[Patch]:
     begin = Raft.__init__
 
     def begin_older(self: Raft, *args: Any) -> None:
-        node_id, config, codec, rng, log, hard_state, *rest = args
-        older = HardState(log.last_term, 0, hard_state.commit_index)
-        begin(self, node_id, config, codec, rng, log, older, *rest)
+        node_id, config, codec, rng, persisted = args
+        older = HardState(persisted.log.last_term, 0, persisted.hard_state.commit_index)
+        begin(self, node_id, config, codec, rng, replace(persisted, hard_state=older))
 
     return [(Raft, "__init__", begin_older)]
 

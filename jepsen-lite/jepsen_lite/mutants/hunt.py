@@ -1,4 +1,4 @@
-"""Looks for planted bugs, and for bugs where none was planted. Prints nothing."""
+"""Searches for planted bugs, and for false alarms where none was planted."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from jepsen_lite.mutants.catalogue import MUTANTS
 from jepsen_lite.mutants.mutant import Mutant
 from jepsen_lite.sim.node_logs import configure
 from jepsen_lite.sim.report import describe_failure
-from jepsen_lite.sim.run import CHECKER_FAILED, SIMULATOR_FAILED, Plan, run
+from jepsen_lite.sim.run import CHECKER_FAILED, SIMULATOR_FAILED, Plan, run, shrunk
 from jepsen_lite.sim.scenarios import SCENARIOS
-from jepsen_lite.sim.shrink import shrunk
 
 UNFIT = re.compile(
     rf"{SIMULATOR_FAILED}|{CHECKER_FAILED}|\b(Type|Attribute|Name|UnboundLocal)Error\b"
@@ -25,7 +24,7 @@ UNFIT = re.compile(
 """Python's own complaints: of a patch that does not fit what it was written for."""
 
 
-class Verdict(enum.StrEnum):
+class HuntVerdict(enum.StrEnum):
     """How a hunt ended."""
 
     CAUGHT = "caught"
@@ -41,7 +40,7 @@ class Hunt:
     what was noticed instead.
     """
 
-    verdict: Verdict
+    verdict: HuntVerdict
     mutant: str
     """"": the clean system."""
     scenario: str
@@ -61,7 +60,7 @@ def hunt(mutant: Mutant) -> Hunt:
     configure(show=False)
     started_s, runs, instead = time.perf_counter(), 0, ""
 
-    def ended(verdict: Verdict, scenario: str, seed: int, problem: str) -> Hunt:
+    def ended(verdict: HuntVerdict, scenario: str, seed: int, problem: str) -> Hunt:
         wall_s = time.perf_counter() - started_s
         return Hunt(verdict, mutant.name, scenario, seed, problem, runs, wall_s)
 
@@ -69,12 +68,15 @@ def hunt(mutant: Mutant) -> Hunt:
         for scenario in mutant.scenarios:
             problems = _problems(mutant, SCENARIOS[scenario](seed))
             runs += 1
-            for verdict, pattern in ((Verdict.BROKEN, UNFIT), (Verdict.CAUGHT, mutant.caught_by)):
+            for verdict, pattern in (
+                (HuntVerdict.BROKEN, UNFIT),
+                (HuntVerdict.CAUGHT, mutant.caught_by),
+            ):
                 for problem in problems:
                     if re.search(pattern, problem):
                         return ended(verdict, scenario, seed, problem)
             instead = instead or next(iter(problems), "")
-    return ended(Verdict.MISSED, "", 0, instead)
+    return ended(HuntVerdict.MISSED, "", 0, instead)
 
 
 def _problems(mutant: Mutant, plan: Plan) -> list[str]:
@@ -96,9 +98,9 @@ def hunt_clean(scenario: str, seeds: range) -> Hunt:
             wall_s = time.perf_counter() - started_s
             problem = _on_one_line(outcome.problems[0])
             told = describe_failure(shrunk(outcome))
-            return Hunt(Verdict.ALARM, "", scenario, seed, problem, runs, wall_s, told)
+            return Hunt(HuntVerdict.ALARM, "", scenario, seed, problem, runs, wall_s, told)
     wall_s = time.perf_counter() - started_s
-    return Hunt(Verdict.CLEAN, "", scenario, 0, "", len(seeds), wall_s)
+    return Hunt(HuntVerdict.CLEAN, "", scenario, 0, "", len(seeds), wall_s)
 
 
 def hunts(names: Iterable[str]) -> list[Hunting]:

@@ -1,4 +1,4 @@
-"""What a planted bug is, and how it gets in. Knows no bug."""
+"""A planted bug as a value, and how it is patched into raftkv."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import asyncio
 from jepsen_lite.mutants.mutant import Patch, mutant
 from jepsen_lite.sim.process import Process
 from raftkv.node.clocks import LeaderLease
-from raftkv.node.reads import ReadBarriers
+from raftkv.node.read_barriers import ReadBarriers
 from raftkv.raft.raft import Raft
 
 

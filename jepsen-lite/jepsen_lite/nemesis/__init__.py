@@ -1,1 +1,1 @@
-"""What breaks a system of real processes: faults as values, how they are done and taken back."""
+"""Nemeses: they draw, inject and revert the faults of real runs."""

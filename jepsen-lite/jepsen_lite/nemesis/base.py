@@ -1,46 +1,26 @@
-"""A fault as a value, and what a kind of fault has to know: how to draw, do and undo one."""
+"""What a kind of fault of a real run implements: how to draw, inject and revert one."""
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
-from typing import Protocol
 
-from jepsen_lite.systems.base import NoEffect, System
+from jepsen_lite.db.base import Database, NoEffect
+from jepsen_lite.faults.kinds import LEADER, Fault
 
-LEADER_LOOKS = 5
+LEADER_TRIES = 5
 LEADER_PAUSE_S = 0.3
 
-LEADER = "leader"
-"""In the place of a node: whoever leads when the fault begins."""
-
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """`targets` are places in the list of nodes, from 0, or LEADER: drawn before anything runs.
+class ActiveFault:
+    """A fault that has begun: its target, what was done, and how it is reverted.
 
-    `how` is the variety of the fault, `amount` its strength; what they mean is up to its kind.
-    """
-
-    name: str
-    targets: tuple[int | str, ...] = ()
-    how: str = ""
-    amount: float = 0.0
-    at_s: float = 0.0
-    for_s: float = 0.0
-
-    def planned(self, at_s: float, for_s: float) -> Fault:
-        return replace(self, at_s=at_s, for_s=for_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Strike:
-    """A fault that has begun: whom it hit, what was done, and how it is taken back.
-
-    `undo` returns what else is to be said of it, and raises `NoEffect` if it turned out that
-    there was nothing for it to break.
+    `undo` returns more detail for the record. It raises `NoEffect` if the fault turned out to have
+    affected nothing.
     """
 
     target: str
@@ -48,66 +28,64 @@ class Strike:
     undo: Callable[[], Awaitable[str]]
 
 
-class Nemesis(Protocol):
-    """One kind of fault."""
+class Nemesis(abc.ABC):
+    """One kind of fault, under the name that `--nemesis` takes."""
 
     name: str
     summary: str
 
     def missing(self) -> str:
-        """What this machine lacks for it, with what to do; "" if nothing."""
-
-    def prepare(self, system: System) -> None:
-        """Called before the system is started."""
-
-    def draw(self, rng: Random, size: int) -> Fault:
-        """A fault for a cluster of so many nodes."""
-
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        """Do it. Raises `NoEffect`."""
-
-
-class Kind:
-    """What most kinds of faults have in common: they need nothing."""
-
-    def missing(self) -> str:
+        """What this machine lacks for the fault, with the remedy; "" if nothing."""
         return ""
 
-    def prepare(self, system: System) -> None:
-        """Nothing to be done."""
+    def prepare(self, db: Database) -> None:  # noqa: B027 - most nemeses prepare nothing
+        """Called before the database is started."""
+
+    @abc.abstractmethod
+    def draw(self, rng: Random, size: int) -> Fault:
+        """A fault for a cluster of `size` nodes. Its `at_s` and `for_s` are not set yet."""
+
+    @abc.abstractmethod
+    async def inject(self, db: Database, fault: Fault) -> ActiveFault:
+        """Begin a fault that `draw` has returned. Raises `NoEffect`."""
 
 
 async def nothing_to_undo() -> str:
     return ""
 
 
-def one_node(rng: Random, size: int) -> tuple[int | str, ...]:
-    """The leader as often as anybody else."""
-    return (LEADER,) if rng.random() < 0.5 else (rng.randrange(size),)
+def one_node(rng: Random, size: int) -> str:
+    """The leader in half of all cases, else any node by its position."""
+    return LEADER if rng.random() < 0.5 else str(rng.randrange(size))
 
 
-def some_nodes(rng: Random, size: int) -> tuple[int | str, ...]:
-    """One node, mostly; now and then a minority or a majority of them."""
+def some_nodes(rng: Random, size: int) -> tuple[str, ...]:
+    """Mostly one node, sometimes a minority or a majority of the nodes."""
     if rng.random() < 0.75:
-        return one_node(rng, size)
-    return tuple(rng.sample(range(size), rng.randint(1, size - 1)))
+        return (one_node(rng, size),)
+    return positions(rng.sample(range(size), rng.randint(1, size - 1)))
 
 
-async def resolve(system: System, fault: Fault) -> list[str]:
-    """The names of the nodes that a fault means, now. Raises `NoEffect` if nobody leads."""
-    nodes = system.nodes
+def positions(numbers: range | list[int]) -> tuple[str, ...]:
+    """Nodes by their positions in the list of nodes."""
+    return tuple(map(str, numbers))
+
+
+async def resolve(db: Database, *nodes: str) -> list[str]:
+    """The names of the nodes at this moment, each once. Raises `NoEffect` without a leader."""
+    names = db.nodes
     found: list[str] = []
-    for target in fault.targets:
-        name = nodes[target % len(nodes)] if isinstance(target, int) else await _leader(system)
+    for node in nodes:
+        name = await _leader(db) if node == LEADER else names[int(node) % len(names)]
         if name not in found:
             found.append(name)
     return found
 
 
-async def _leader(system: System) -> str:
-    """Who leads, or will in a moment: after most faults somebody is elected soon."""
-    for _ in range(LEADER_LOOKS):
-        if leader := await system.leader():
+async def _leader(db: Database) -> str:
+    """The leader, or the next one: after most faults a leader is elected soon."""
+    for _ in range(LEADER_TRIES):
+        if leader := await db.leader():
             return leader
         await asyncio.sleep(LEADER_PAUSE_S)
-    raise NoEffect("nobody leads")
+    raise NoEffect("no node leads")

@@ -1,30 +1,35 @@
-"""All kinds of faults, by the names that the command line knows them by."""
+"""All nemeses by the names that `--nemesis` takes."""
 
 from __future__ import annotations
 
 from jepsen_lite.nemesis.base import Nemesis
-from jepsen_lite.nemesis.clocks import Clock
-from jepsen_lite.nemesis.disks import BitFlip, FullDisk, SlowDisk
-from jepsen_lite.nemesis.networks import Delay, Partition, Reset
-from jepsen_lite.nemesis.operations import Compaction, Member, Snapshot, Transfer
-from jepsen_lite.nemesis.processes import Kill, Pause, RestartAll
+from jepsen_lite.nemesis.clocks import ClockNemesis
+from jepsen_lite.nemesis.disks import BitFlipNemesis, FullDiskNemesis, SlowDiskNemesis
+from jepsen_lite.nemesis.network import DelayNemesis, PartitionNemesis, ResetNemesis
+from jepsen_lite.nemesis.operations import (
+    CompactionNemesis,
+    MemberNemesis,
+    SnapshotNemesis,
+    TransferNemesis,
+)
+from jepsen_lite.nemesis.processes import KillNemesis, PauseNemesis, RestartNemesis
 
 NEMESES: dict[str, Nemesis] = {
     nemesis.name: nemesis
     for nemesis in (
-        Kill(),
-        Pause(),
-        RestartAll(),
-        Partition(),
-        Delay(),
-        Reset(),
-        Transfer(),
-        Compaction(),
-        Snapshot(),
-        Member(),
-        Clock(),
-        SlowDisk(),
-        FullDisk(),
-        BitFlip(),
+        KillNemesis(),
+        PauseNemesis(),
+        RestartNemesis(),
+        PartitionNemesis(),
+        DelayNemesis(),
+        ResetNemesis(),
+        TransferNemesis(),
+        CompactionNemesis(),
+        SnapshotNemesis(),
+        MemberNemesis(),
+        ClockNemesis(),
+        SlowDiskNemesis(),
+        FullDiskNemesis(),
+        BitFlipNemesis(),
     )
 }

@@ -16,10 +16,11 @@ from datetime import datetime
 from pathlib import Path
 from random import Random
 
-from jepsen_lite.nemesis.base import Fault, Kind, Strike, one_node, resolve
-from jepsen_lite.systems.base import NoEffect, System
-from jepsen_lite.systems.local import LocalCluster
-from jepsen_lite.systems.processes import Server
+from jepsen_lite.db.base import Database, NoEffect
+from jepsen_lite.db.local import LocalCluster
+from jepsen_lite.db.processes import Server
+from jepsen_lite.faults.kinds import Fault, WallClockJump, WallClockRate
+from jepsen_lite.nemesis.base import ActiveFault, Nemesis, one_node, resolve
 
 LIBRARIES = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
@@ -48,31 +49,36 @@ VISIBLE_S, VISIBLE_RATE = 0.5, 0.05
 LOG_VISIBLE_S = 1.0
 
 
-class Clock(Kind):
+class ClockNemesis(Nemesis):
     name = "clock"
     summary = "a node's clock jumps or runs at another rate (needs libfaketime)"
 
     def missing(self) -> str:
         return "" if _library() else "libfaketime is not installed; apt-get install libfaketime"
 
-    def prepare(self, system: System) -> None:
-        assert isinstance(system, LocalCluster)
-        system.equip(_equip)
+    def prepare(self, db: Database) -> None:
+        assert isinstance(db, LocalCluster)
+        db.equip(_equip)
 
     def draw(self, rng: Random, size: int) -> Fault:
-        how = rng.choice(("jump", "jump", "rate"))
-        amount = rng.choice(JUMPS_S) if how == "jump" else rng.choice(RATES)
-        return Fault(self.name, one_node(rng, size), how, amount)
+        if rng.choice(("jump", "jump", "rate")) == "jump":
+            by_s = rng.choice(JUMPS_S)
+            return WallClockJump(0.0, 0.0, one_node(rng, size), by_s)
+        rate = rng.choice(RATES)
+        return WallClockRate(0.0, 0.0, one_node(rng, size), rate)
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        assert isinstance(system, LocalCluster)
-        (node,) = await resolve(system, fault)
-        server = system.servers[node]
+    async def inject(self, db: Database, fault: Fault) -> ActiveFault:
+        assert isinstance(db, LocalCluster)
+        assert isinstance(fault, WallClockJump | WallClockRate)
+        (node,) = await resolve(db, fault.node)
+        server = db.servers[node]
         if not server.running:
             raise NoEffect(f"{node} does not run")
         if not _preloaded(server):
             raise NoEffect(f"{node} reads its clocks without the C library")
-        jump_s, rate = (fault.amount, 1.0) if fault.how == "jump" else (0.0, fault.amount)
+        jumps = isinstance(fault, WallClockJump)
+        jump_s = fault.by_s if isinstance(fault, WallClockJump) else 0.0
+        rate = fault.rate if isinstance(fault, WallClockRate) else 1.0
         began, seen_bytes = time.time(), server.log_bytes()
         _clock_file(server).write_text(f"{jump_s:+.0f} x{rate:g}\n")
 
@@ -83,14 +89,14 @@ class Clock(Kind):
             return f"its log was about {off_s:+.0f} s off" if abs(off_s) > LOG_VISIBLE_S else ""
 
         seen_s, seen_rate = await asyncio.to_thread(_probe, server)
-        if fault.how == "jump" and abs(seen_s) < VISIBLE_S:
+        if jumps and abs(seen_s) < VISIBLE_S:
             _clock_file(server).write_text(TRUE_TIME + "\n")
             raise NoEffect("the clock did not jump")
-        if fault.how == "rate" and abs(seen_rate - 1) < VISIBLE_RATE:
+        if not jumps and abs(seen_rate - 1) < VISIBLE_RATE:
             _clock_file(server).write_text(TRUE_TIME + "\n")
             raise NoEffect("the clock kept its rate")
-        said = f"{jump_s:+.0f} s" if fault.how == "jump" else f"x{rate:g}"
-        return Strike(node, f"{fault.how} {said}", undo)
+        detail = f"jump {jump_s:+.0f} s" if jumps else f"rate x{rate:g}"
+        return ActiveFault(node, detail, undo)
 
 
 def _library() -> str:

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
-from jepsen_lite.nemesis.base import Fault, Kind, Strike, one_node, resolve
-from jepsen_lite.systems.base import NoEffect, System, SystemFailed
-from jepsen_lite.systems.local import LocalCluster
-from jepsen_lite.systems.processes import End, Server
-from jepsen_lite.systems.raftkv import Raftkv
+from jepsen_lite.db.base import Database, DatabaseFailed, NoEffect
+from jepsen_lite.db.local import LocalCluster
+from jepsen_lite.db.processes import End, Server
+from jepsen_lite.db.raftkv import RaftkvCluster
+from jepsen_lite.faults.kinds import LOG, STATE, TRUNCATED_TABLE, BitFlip, Fault, FullDisk, SlowDisk
+from jepsen_lite.nemesis.base import ActiveFault, Nemesis, one_node, resolve
 
 SYNCS = "fsync,fdatasync"
 DELAYS_MS = (20, 100, 500)
@@ -27,13 +28,14 @@ END_S = 10.0
 FULL_CHUNK_BYTES = 1 << 20
 
 FLIPS = 3
-# The end of a log that is being written may be half a record after any crash; nobody can tell what
-# is missing there, so a disk that loses it after a sync is beyond what Raft promises to survive.
+# The end of a log that is being written may be half a record after any crash; there is no telling
+# what is missing there, so a disk that loses it after a sync is beyond what Raft promises to
+# survive.
 SPARED_TAIL_BYTES = 16 << 10
 LOOKS, LOOK_AGAIN_S = 60, 0.5
 
 
-class SlowDisk(Kind):
+class SlowDiskNemesis(Nemesis):
     name = "slow-disk"
     summary = "every sync of a node takes longer (needs strace)"
 
@@ -41,18 +43,19 @@ class SlowDisk(Kind):
         return "" if shutil.which("strace") else "strace is not installed; apt-get install strace"
 
     def draw(self, rng: Random, size: int) -> Fault:
-        return Fault(self.name, one_node(rng, size), amount=rng.choice(DELAYS_MS))
+        return SlowDisk(0.0, 0.0, (one_node(rng, size),), rng.choice(DELAYS_MS) / 1000)
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        assert isinstance(system, LocalCluster)
-        (node,) = await resolve(system, fault)
-        server = system.servers[node]
+    async def inject(self, db: Database, fault: Fault) -> ActiveFault:
+        assert isinstance(db, LocalCluster)
+        assert isinstance(fault, SlowDisk)
+        (node,) = await resolve(db, *fault.nodes)
+        server = db.servers[node]
         if not server.running:
             raise NoEffect(f"{node} does not run")
         said = server.directory.with_suffix(".strace")
         trace = ["strace", "-f", "-p", str(server.pid), "-o", str(said), "-e", f"trace={SYNCS}"]
-        trace += ["-e", f"inject={SYNCS}:delay_enter={round(fault.amount * 1000)}"]
-        tracer = subprocess.Popen(  # noqa: ASYNC220 - see systems/programs.py
+        trace += ["-e", f"inject={SYNCS}:delay_enter={round(fault.delay_s * 1e6)}"]
+        tracer = subprocess.Popen(  # noqa: ASYNC220 - see db/processes.py
             trace,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -71,49 +74,50 @@ class SlowDisk(Kind):
                 raise NoEffect("it synced nothing")
             return f"{slowed} syncs were slow"
 
-        return Strike(node, f"{fault.amount:g} ms for each sync", undo)
+        return ActiveFault(node, f"{fault.delay_s * 1000:g} ms for each sync", undo)
 
 
-class FullDisk(Kind):
+class FullDiskNemesis(Nemesis):
     """Every node has a small disk of its own, in memory; it is filled to the last byte."""
 
     name = "full-disk"
-    summary = "a node's disk is full until somebody makes room (needs root, for a tmpfs)"
+    summary = "a node's disk is full for a while (needs root, for a tmpfs)"
 
     def missing(self) -> str:
         return "" if os.geteuid() == 0 else "only root can mount a small disk"
 
-    def prepare(self, system: System) -> None:
-        assert isinstance(system, LocalCluster)
-        system.equip(lambda server: _give_disk(system, server))
+    def prepare(self, db: Database) -> None:
+        assert isinstance(db, LocalCluster)
+        db.equip(lambda server: _give_disk(db, server))
 
     def draw(self, rng: Random, size: int) -> Fault:
-        return Fault(self.name, one_node(rng, size))
+        return FullDisk(0.0, 0.0, one_node(rng, size))
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        assert isinstance(system, LocalCluster)
-        (node,) = await resolve(system, fault)
-        server = system.servers[node]
+    async def inject(self, db: Database, fault: Fault) -> ActiveFault:
+        assert isinstance(db, LocalCluster)
+        assert isinstance(fault, FullDisk)
+        (node,) = await resolve(db, fault.node)
+        server = db.servers[node]
         if not server.running:
             raise NoEffect(f"{node} does not run")
-        seen, excuse_over = len(server.ends()), server.excuse(system.bad_disk_codes)
+        seen, excuse_over = len(server.ends()), server.excuse(db.bad_disk_codes)
         _fill(server.directory / BALLAST)
 
         async def undo() -> str:
             (server.directory / BALLAST).unlink()
-            # Who could not write takes a moment to answer its clients and close its stores.
+            # A node that can't write takes a moment to answer its clients and close its stores.
             await server.ended(END_S)
             excuse_over()
             if not _refused(server, seen):
                 raise NoEffect("it wrote too little to notice")
-            if node in system.machines:
+            if node in db.machines:
                 await server.start()
             return "it had stopped, and was started again"
 
-        return Strike(node, "no byte is left", undo)
+        return ActiveFault(node, "no byte is left", undo)
 
 
-class BitFlip(Kind):
+class BitFlipNemesis(Nemesis):
     """One node at a time, and it is replaced in the end, whether it has met the damage or not.
 
     So never more than one disk lies, which a majority of three can stand.
@@ -123,33 +127,34 @@ class BitFlip(Kind):
     summary = "some bits of a node's log or tables flip, or a table is cut short, while it is down"
 
     def draw(self, rng: Random, size: int) -> Fault:
-        how = rng.choice(("log", "state", "cut"))
-        return Fault(self.name, one_node(rng, size), how, rng.random())
+        part = rng.choice((LOG, STATE, TRUNCATED_TABLE))
+        return BitFlip(0.0, 0.0, one_node(rng, size), part, rng.random())
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        assert isinstance(system, Raftkv)
-        (node,) = await resolve(system, fault)
-        server = system.servers[node]
+    async def inject(self, db: Database, fault: Fault) -> ActiveFault:
+        assert isinstance(db, RaftkvCluster)
+        assert isinstance(fault, BitFlip)
+        (node,) = await resolve(db, fault.node)
+        server = db.servers[node]
         seen = len(server.ends())
         if not await server.kill():
             raise NoEffect(f"{node} did not run")
         try:
-            harmed = _harm(server.directory, fault.how, Random(fault.amount))
-            server.excuse(system.bad_disk_codes)  # for good: it never gets a better disk
+            damage = _damage(server.directory, fault.part, Random(fault.seed))
+            server.excuse(db.bad_disk_codes)  # for good: it never gets a better disk
         finally:
             await server.start()
 
         async def undo() -> str:
-            await _up_or_ended(system, server)
+            await _up_or_ended(db, server)
             refused = _refused(server, seen)
             await server.kill()
-            replaced = await _replaced(system, node)
-            await system.finish_replacements()
+            replaced = await _replaced(db, node)
+            await db.finish_replacements()
             if not refused:
                 raise NoEffect(f"it has not met the damage; {replaced}")
             return f"it refused its disk (code {refused[0].code}); {replaced}"
 
-        return Strike(node, harmed, undo)
+        return ActiveFault(node, damage, undo)
 
 
 def _refused(server: Server, seen: int) -> Sequence[End]:
@@ -157,31 +162,31 @@ def _refused(server: Server, seen: int) -> Sequence[End]:
     return [end for end in server.ends()[seen:] if end.excused]
 
 
-async def _up_or_ended(system: Raftkv, server: Server) -> None:
+async def _up_or_ended(db: RaftkvCluster, server: Server) -> None:
     """Wait until the node serves or has given up, for a while."""
     for _ in range(LOOKS):
-        if not server.running or server.name not in await system.not_ready():
+        if not server.running or server.name not in await db.not_ready():
             return
         await asyncio.sleep(LOOK_AGAIN_S)
 
 
-async def _replaced(system: Raftkv, node: str) -> str:
-    """Replace it, however often other faults are in the way; who did it."""
+async def _replaced(db: RaftkvCluster, node: str) -> str:
+    """Replace the node, retrying while other faults prevent it; returns how it was replaced."""
     for _ in range(LOOKS):
-        if node not in system.servers:
+        if node not in db.servers:
             return "another fault has replaced it"
         try:
-            return f"{await system.replace(node)} replaced it"
+            return f"{await db.replace(node)} replaced it"
         except NoEffect:
             await asyncio.sleep(LOOK_AGAIN_S)
-    raise SystemFailed(f"{node} has a damaged disk and can't be replaced")
+    raise DatabaseFailed(f"{node} has a damaged disk and can't be replaced")
 
 
-def _give_disk(system: LocalCluster, server: Server) -> None:
+def _give_disk(db: LocalCluster, server: Server) -> None:
     server.directory.mkdir(parents=True, exist_ok=True)
     disk = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "jepsen-lite"]
     subprocess.run([*disk, str(server.directory)], check=True)
-    system.at_end(lambda: subprocess.run(["umount", str(server.directory)], check=True))
+    db.at_end(lambda: subprocess.run(["umount", str(server.directory)], check=True))
 
 
 def _fill(ballast: Path) -> None:
@@ -198,17 +203,17 @@ def _written(descriptor: int, count: int) -> bool:
         return False
 
 
-def _harm(directory: Path, how: str, rng: Random) -> str:
+def _damage(directory: Path, part: str, rng: Random) -> str:
     """Change bytes of one file; returns what was done. Raises `NoEffect` if there is none."""
     tables = list(_files(directory, "*.sst"))
     logs = list(_files(directory / "log", "*.log"))
-    candidates = {"log": logs, "cut": tables}.get(how) or tables or logs
+    candidates = {LOG: logs, TRUNCATED_TABLE: tables}.get(part) or tables or logs
     if not candidates:
         raise NoEffect("no file is large enough to be damaged")
     file = rng.choice(candidates)
     content = bytearray(file.read_bytes())
     name = file.relative_to(directory)
-    if how == "cut" and file.suffix == ".sst":
+    if part == TRUNCATED_TABLE and file.suffix == ".sst":
         file.write_bytes(content[: len(content) // 2])
         return f"{name} was cut in half"
     for _ in range(FLIPS):

@@ -5,81 +5,74 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
-from jepsen_lite.nemesis.base import (
-    Fault,
-    Kind,
-    Strike,
-    nothing_to_undo,
-    one_node,
-    resolve,
-)
-from jepsen_lite.systems.base import NoEffect, System
-from jepsen_lite.systems.raftkv import Raftkv
-from raftkv.errors import RaftkvError
+from jepsen_lite.db.base import Database, NoEffect
+from jepsen_lite.db.raftkv import RaftkvCluster
+from jepsen_lite.faults.kinds import Compaction, Fault, MemberChange, SnapshotLag, Transfer
+from jepsen_lite.nemesis.base import ActiveFault, Nemesis, nothing_to_undo, one_node, resolve
 
 LOG_COMPACTION_BYTES = 1 << 20
-BULK_VALUE_BYTES = 20_000
-BULK_TIMEOUT_S = 10.0
 INSTALL_TIMEOUT_S = 20.0
-LOOK_AGAIN_S = 0.1
+POLL_S = 0.1
 SNAPSHOT_EVENT = "snapshot_installed"
 
 
-class Transfer(Kind):
+class TransferNemesis(Nemesis):
     name = "transfer"
-    summary = "hand leadership to another node"
+    summary = "transfer leadership to another node"
 
     def draw(self, rng: Random, size: int) -> Fault:
-        return Fault(self.name, (rng.randrange(size),))
+        return Transfer(0.0, 0.0, str(rng.randrange(size)))
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        (to,) = await resolve(system, fault)
-        if to == await system.leader():
-            nodes = system.nodes
+    async def inject(self, db: Database, fault: Fault) -> ActiveFault:
+        assert isinstance(fault, Transfer)
+        (to,) = await resolve(db, fault.to)
+        if to == await db.leader():
+            nodes = db.nodes
             to = nodes[(nodes.index(to) + 1) % len(nodes)]
-        leader = await system.transfer_leader(to)
-        return Strike(to, f"{leader} leads", nothing_to_undo)
+        leader = await db.transfer_leader(to)
+        return ActiveFault(to, f"{leader} leads", nothing_to_undo)
 
 
-class Compaction(Kind):
+class CompactionNemesis(Nemesis):
     name = "compaction"
-    summary = "forget the history of all keys but for the last revisions"
+    summary = "compact the history of all keys, except for the last revisions"
 
     def draw(self, rng: Random, size: int) -> Fault:
-        return Fault(self.name)
+        return Compaction(0.0, 0.0)
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        return Strike("", await system.compact(), nothing_to_undo)
+    async def inject(self, db: Database, fault: Fault) -> ActiveFault:
+        return ActiveFault("", await db.compact(), nothing_to_undo)
 
 
-class Member(Kind):
+class MemberNemesis(Nemesis):
     name = "member"
-    summary = "add a new node, give it a vote, and remove an old one, often the leader"
+    summary = "add a new node, promote it to a voter, and remove an old one, often the leader"
 
     def draw(self, rng: Random, size: int) -> Fault:
-        return Fault(self.name, one_node(rng, size))
+        return MemberChange(0.0, 0.0, one_node(rng, size), add=True, add_first=True)
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        (old,) = await resolve(system, fault)
-        new = await system.replace(old)
+    async def inject(self, db: Database, fault: Fault) -> ActiveFault:
+        assert isinstance(fault, MemberChange)
+        (old,) = await resolve(db, fault.remove)
+        new = await db.replace(old)
 
         async def undo() -> str:
-            if not await system.finish_replacements():
+            if not await db.finish_replacements():
                 raise NoEffect("another fault has finished it")
-            return f"{new} votes, {old} has left"
+            return f"{new} votes, {old} was removed"
 
-        return Strike(old, f"{new} is added", undo)
+        return ActiveFault(old, f"{new} is added", undo)
 
 
-class Snapshot(Kind):
-    """Nodes keep little of their logs, so that who was away for some megabytes needs a snapshot."""
+class SnapshotNemesis(Nemesis):
+    """Nodes keep short logs, so that a node that misses some megabytes needs a snapshot."""
 
     name = "snapshot"
-    summary = "a node is away until the others have compacted their logs: it needs a snapshot"
+    summary = "a node is down until the others have compacted their logs: it needs a snapshot"
 
-    def prepare(self, system: System) -> None:
-        if isinstance(system, Raftkv):
-            system.equip(
+    def prepare(self, db: Database) -> None:
+        if isinstance(db, RaftkvCluster):
+            db.equip(
                 lambda server: server.command.extend(
                     f"--set=log_{what}"
                     for what in (f"compaction_bytes={LOG_COMPACTION_BYTES}", "retained_bytes=0")
@@ -87,42 +80,27 @@ class Snapshot(Kind):
             )
 
     def draw(self, rng: Random, size: int) -> Fault:
-        return Fault(self.name, (rng.randrange(size),), amount=rng.choice((1.5, 3.0)))
+        return SnapshotLag(0.0, 0.0, str(rng.randrange(size)), rng.choice((1.5, 3.0)))
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        assert isinstance(system, Raftkv)
-        (node,) = await resolve(system, fault)
-        server = system.servers[node]
+    async def inject(self, db: Database, fault: Fault) -> ActiveFault:
+        assert isinstance(db, RaftkvCluster)
+        assert isinstance(fault, SnapshotLag)
+        (node,) = await resolve(db, fault.node)
+        server = db.servers[node]
         if not await server.kill():
             raise NoEffect(f"{node} did not run")
         seen_bytes = server.log_bytes()
-        written = await _write_bulk(system, round(LOG_COMPACTION_BYTES * fault.amount))
+        written = await db.write_bulk(round(LOG_COMPACTION_BYTES * fault.compactions))
 
         async def undo() -> str:
-            if node not in system.servers:
+            if node not in db.servers:
                 raise NoEffect(f"{node} was replaced meanwhile")
             await server.start()
             until_s = asyncio.get_running_loop().time() + INSTALL_TIMEOUT_S
             while SNAPSHOT_EVENT not in server.log(seen_bytes):
                 if asyncio.get_running_loop().time() > until_s:
                     raise NoEffect("it needed no snapshot")
-                await asyncio.sleep(LOOK_AGAIN_S)
-            return "it was brought up by a snapshot"
+                await asyncio.sleep(POLL_S)
+            return "it has installed a snapshot"
 
-        return Strike(node, f"killed, then {written >> 10} KiB were written", undo)
-
-
-async def _write_bulk(system: Raftkv, total_bytes: int) -> int:
-    """Fill the log with values of no interest; returns how much was acknowledged."""
-    operator = await system.operator()
-
-    async def write(number: int) -> int:
-        value = b"%d" % number * (BULK_VALUE_BYTES // len(b"%d" % number))
-        try:
-            await operator.put(f"bulk/{number % 20}", value, timeout=BULK_TIMEOUT_S)
-        except RaftkvError:
-            return 0  # another fault is in the way
-        return len(value)
-
-    count = total_bytes // BULK_VALUE_BYTES + 1
-    return sum(await asyncio.gather(*map(write, range(count))))
+        return ActiveFault(node, f"killed, then {written >> 10} KiB were written", undo)

@@ -1,66 +1,74 @@
-"""Nodes that die and nodes that stand still."""
+"""Nodes that are killed, and nodes that are paused."""
 
 from __future__ import annotations
 
 from random import Random
 
-from jepsen_lite.nemesis.base import Fault, Kind, Strike, one_node, resolve, some_nodes
-from jepsen_lite.systems.base import NoEffect, System
+from jepsen_lite.db.base import Database, NoEffect
+from jepsen_lite.faults.kinds import Fault, Kill, Pause
+from jepsen_lite.nemesis.base import (
+    ActiveFault,
+    Nemesis,
+    one_node,
+    positions,
+    resolve,
+    some_nodes,
+)
 
 
-class Kill(Kind):
+class KillNemesis(Nemesis):
     name = "kill"
     summary = "SIGKILL some nodes, often the leader; start them again later"
 
     def draw(self, rng: Random, size: int) -> Fault:
-        return Fault(self.name, some_nodes(rng, size))
+        return Kill(0.0, 0.0, some_nodes(rng, size), power=False)
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        return await _kill(system, await resolve(system, fault))
+    async def inject(self, db: Database, fault: Fault) -> ActiveFault:
+        assert isinstance(fault, Kill)
+        return await _kill(db, await resolve(db, *fault.nodes))
 
 
-class RestartAll(Kind):
+class RestartNemesis(Nemesis):
     name = "restart"
     summary = "SIGKILL all nodes at once, and start them again"
 
     def draw(self, rng: Random, size: int) -> Fault:
-        return Fault(self.name, tuple(range(size)))
+        return Kill(0.0, 0.0, positions(range(size)), power=False)
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        return await _kill(system, list(system.nodes))
+    async def inject(self, db: Database, fault: Fault) -> ActiveFault:
+        return await _kill(db, list(db.nodes))
 
 
-class Pause(Kind):
+class PauseNemesis(Nemesis):
     name = "pause"
-    summary = "SIGSTOP a node, often the leader; it goes on as if nothing had happened"
+    summary = "SIGSTOP a node, often the leader; SIGCONT later"
 
     def draw(self, rng: Random, size: int) -> Fault:
-        return Fault(self.name, one_node(rng, size))
+        return Pause(0.0, 0.0, one_node(rng, size))
 
-    async def strike(self, system: System, fault: Fault) -> Strike:
-        chosen = await resolve(system, fault)
-        paused = [name for name in chosen if await system.machines[name].pause()]
-        if not paused:
-            raise NoEffect(f"{', '.join(chosen)} did not run")
+    async def inject(self, db: Database, fault: Fault) -> ActiveFault:
+        assert isinstance(fault, Pause)
+        (node,) = await resolve(db, fault.node)
+        if not await db.machines[node].pause():
+            raise NoEffect(f"{node} did not run")
 
         async def undo() -> str:
-            for name in paused:
-                if name in system.machines:
-                    await system.machines[name].resume()
+            if node in db.machines:
+                await db.machines[node].resume()
             return ""
 
-        return Strike(", ".join(paused), "stands still", undo)
+        return ActiveFault(node, "paused", undo)
 
 
-async def _kill(system: System, names: list[str]) -> Strike:
-    killed = [name for name in names if await system.machines[name].kill()]
+async def _kill(db: Database, names: list[str]) -> ActiveFault:
+    killed = [name for name in names if await db.machines[name].kill()]
     if not killed:
         raise NoEffect(f"{', '.join(names)} did not run")
 
     async def undo() -> str:
         for name in killed:
-            if name in system.machines:
-                await system.machines[name].start()
+            if name in db.machines:
+                await db.machines[name].start()
         return ""
 
-    return Strike(", ".join(killed), "killed", undo)
+    return ActiveFault(", ".join(killed), "killed", undo)

@@ -1,6 +1,6 @@
-"""SVG as text, and the scales of its axes. Knows nothing of runs.
+"""SVG as text, and the scales of its axes.
 
-Colours are left to the page's style sheet: it knows whether the reader has a dark screen.
+Colours are left to the page's style sheet, which follows the reader's dark mode.
 """
 
 from __future__ import annotations

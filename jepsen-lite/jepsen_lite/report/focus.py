@@ -1,4 +1,4 @@
-"""Where in a run the reader should look first. Knows findings, faults and operations."""
+"""The part of a run that the report shows in full: around the failure, or around a fault."""
 
 from __future__ import annotations
 
@@ -131,6 +131,6 @@ def _distance_ns(operation: Operation, began_ns: int, ended_ns: int) -> int:
     """How far an operation lies from a window; 0 if it was open within it."""
     invoked_ns = operation.invocation.time_ns
     completion = operation.completion
-    # One that nobody answered is drawn where it began; else it would be in every window.
+    # An unanswered operation is drawn where it began; else it would be in every window.
     completed_ns = completion.time_ns if completion is not None else invoked_ns
     return max(0, invoked_ns - ended_ns, began_ns - completed_ns)

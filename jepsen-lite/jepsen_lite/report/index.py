@@ -1,4 +1,4 @@
-"""The page of a store: its runs, the latest first. Knows directories; reads no history."""
+"""The page of a store: its runs, the latest first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast and how many: latency and rate over the whole run, with the faults as bands.
+"""Plots of latency and rate over the whole run, with the faults as bands.
 
 A hundred thousand operations become at most one mark for each place a mark can be told apart at,
 so the size of a picture depends on its area and not on the run.
@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from markupsafe import Markup
 
+from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.report.drawing import Drawing, Scale, decades, round_ticks
-from jepsen_lite.report.record import NS_PER_S, Fault, RunRecord
-from jepsen_lite.report.words import count, duration
+from jepsen_lite.report.format import count, duration
+from jepsen_lite.report.record import NS_PER_S, RunRecord
 
 WIDTH = 1100
 LEFT = 96
@@ -67,7 +68,7 @@ def fault_strip(record: RunRecord) -> Markup | None:
     return drawing.markup()
 
 
-def _ends(fault: Fault, record: RunRecord, scale: Scale) -> tuple[float, float]:
+def _ends(fault: FaultRecord, record: RunRecord, scale: Scale) -> tuple[float, float]:
     ended_ns = fault.ended_ns if fault.ended_ns is not None else record.ended_ns
     return scale.at(record.seconds(fault.began_ns)), scale.at(record.seconds(ended_ns))
 

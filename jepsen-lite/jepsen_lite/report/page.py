@@ -1,4 +1,4 @@
-"""The page: what is said in which section. Knows the template's words; draws nothing itself."""
+"""The HTML page of a run: the content of each section of the template."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jepsen_lite.history import Kind
-from jepsen_lite.report import load_plots, space_time, timelines, words
+from jepsen_lite.report import format, load_plots, space_time, timelines
 from jepsen_lite.report.focus import Counterexample, Focus, counterexamples, find_focus
 from jepsen_lite.report.record import NS_PER_S, LogLine, RunRecord, plain
 from jepsen_lite.verdicts import Finding, Validity
@@ -35,8 +35,8 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters["shortened"] = words.shortened
-_ENVIRONMENT.filters["duration"] = words.duration
+_ENVIRONMENT.filters["shortened"] = format.shortened
+_ENVIRONMENT.filters["duration"] = format.duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def title(record: RunRecord) -> str:
     if not names:
         names = list(dict.fromkeys(event.workload for event in record.history.events))
     system = record.test.get("system")
-    told = words.listing(str(name) for name in names) or record.directory.resolve().name
+    told = format.listing(str(name) for name in names) or record.directory.resolve().name
     return f"{told} on {system}" if system else told
 
 
@@ -112,13 +112,13 @@ def _verdict(record: RunRecord) -> _Verdict:
         why = "The run ended before its history was judged; jepsen-lite check judges it now."
         return _Verdict("unknown", "?", "not judged", why)
     worst = [each for each in record.findings if each.validity is record.validity]
-    names = words.listing(dict.fromkeys(each.checker for each in worst))
+    names = format.listing(dict.fromkeys(each.checker for each in worst))
     problems = sum(len(each.problems) for each in worst)
     match record.validity:
         case Validity.VALID:
             return _Verdict("valid", "✓", "valid", _praise(record))
         case Validity.INVALID:
-            count = words.count(problems, "problem")
+            count = format.count(problems, "problem")
             return _Verdict("invalid", "✗", "INVALID", f"{names} found {count}. {_first(worst)}")
         case Validity.UNKNOWN:
             sentence = f"{names} could not decide; that is no pass. {_first(worst)}"
@@ -129,13 +129,13 @@ def _verdict(record: RunRecord) -> _Verdict:
 
 
 def _praise(record: RunRecord) -> str:
-    checkers = words.count(len(record.findings), "checker")
-    operations = words.count(len(record.operations), "operation")
+    checkers = format.count(len(record.findings), "checker")
+    operations = format.count(len(record.operations), "operation")
     effective = [each for each in record.faults if each.took_effect]
     if not effective:
         return f"{checkers} found nothing wrong in {operations}, without faults."
-    kinds = words.listing(dict.fromkeys(each.name for each in effective))
-    faults = words.count(len(effective), "fault")
+    kinds = format.listing(dict.fromkeys(each.name for each in effective))
+    faults = format.count(len(effective), "fault")
     return f"{checkers} found nothing wrong in {operations} under {faults} ({kinds})."
 
 
@@ -151,7 +151,7 @@ def _first(findings: Sequence[Finding]) -> str:
     if not texts:
         return ""
     sentence, _, _ = texts[0].partition("\n")[0].partition(". ")
-    return words.shortened(sentence.rstrip(":.") + ".")
+    return format.shortened(sentence.rstrip(":.") + ".")
 
 
 def _tiles(record: RunRecord) -> Iterator[tuple[str, str]]:
@@ -163,7 +163,7 @@ def _tiles(record: RunRecord) -> Iterator[tuple[str, str]]:
     yield "ok", f"{kinds[Kind.OK] / total:.1%}" if total else "-"
     yield "failed", f"{kinds[Kind.FAIL]:,}"
     yield "outcome unknown", f"{kinds[Kind.INFO]:,}"
-    yield "duration", words.duration(seconds * NS_PER_S)
+    yield "duration", format.duration(seconds * NS_PER_S)
     yield "ok per second", f"{kinds[Kind.OK] / seconds:,.0f}" if seconds > 0 else "-"
     effective = sum(each.took_effect for each in record.faults)
     yield "faults", f"{effective:,}"
@@ -188,9 +188,9 @@ def _example(found: Counterexample, record: RunRecord) -> Mapping[str, Any]:
         "text": found.problem.text,
         "events": found.problem.events,
         "picture": timelines.steps(found, record),
-        "story": words.story(found.operations[: timelines.STEPS_MAX]),
+        "story": format.story(found.operations[: timelines.STEPS_MAX]),
         "left_out": max(0, len(found.operations) - timelines.STEPS_MAX),
-        "faults": words.listing(
+        "faults": format.listing(
             f"{each.name} {each.target}".strip() for each in during[:8]
         ),
     }  # fmt: skip
@@ -233,7 +233,7 @@ def command(record: RunRecord) -> str:
 def _flat(found: object) -> Mapping[str, str]:
     if not isinstance(found, dict):
         return {}
-    return {str(name): words.shortened(plain(content)) for name, content in found.items()}
+    return {str(name): format.shortened(plain(content)) for name, content in found.items()}
 
 
 def _phases(record: RunRecord) -> Mapping[str, str]:
@@ -249,4 +249,4 @@ def _phases(record: RunRecord) -> Mapping[str, str]:
 
 
 def _pretty(statistics: Mapping[str, Any]) -> str:
-    return words.shortened(json.dumps(statistics, indent=1, default=str), TEXT_CHARS_MAX)
+    return format.shortened(json.dumps(statistics, indent=1, default=str), TEXT_CHARS_MAX)

@@ -1,4 +1,4 @@
-"""A run's directory as typed values. Knows the files; judges nothing and draws nothing.
+"""A run's directory, read as typed values.
 
 A run that died half-way is the one whose report is needed most: what is missing or torn is left
 out and named in `RunRecord.gaps`.
@@ -15,24 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import Event, History, Operation
 from jepsen_lite.verdicts import Finding, Problem, Validity
 
 NS_PER_S = 1_000_000_000
 # The nodes' logs of a long run can be large; what matters is near its end or near the failure.
 LOG_BYTES_MAX = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """`ended_ns` None: nobody healed it before the run ended."""
-
-    name: str
-    target: str
-    began_ns: int
-    ended_ns: int | None
-    detail: str = ""
-    took_effect: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +57,7 @@ class RunRecord:
     directory: Path
     test: Mapping[str, Any]
     history: History
-    faults: tuple[Fault, ...]
+    faults: tuple[FaultRecord, ...]
     validity: Validity | None
     findings: tuple[Finding, ...]
     messages: tuple[Message, ...]
@@ -194,9 +183,9 @@ def _validity(text: object) -> Validity:
     return next((each for each in Validity if each.value == text), Validity.UNKNOWN)
 
 
-def _fault(found: Mapping[str, Any]) -> Fault:
+def _fault(found: Mapping[str, Any]) -> FaultRecord:
     ended = found.get("ended_ns")
-    return Fault(
+    return FaultRecord(
         str(found.get("name", "?")),
         plain(found.get("target", "")),
         int(found.get("began_ns") or 0),

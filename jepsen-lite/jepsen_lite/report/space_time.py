@@ -15,10 +15,11 @@ from textwrap import wrap
 
 from markupsafe import Markup
 
+from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.report.drawing import Drawing
 from jepsen_lite.report.focus import Focus
-from jepsen_lite.report.record import Fault, Message, RunRecord
-from jepsen_lite.report.words import call, count, shortened
+from jepsen_lite.report.format import call, count, shortened
+from jepsen_lite.report.record import Message, RunRecord
 from jepsen_lite.verdicts import Validity
 
 WIDTH = 1100
@@ -31,7 +32,7 @@ _MARKS_AT = 815.0
 _LINE_CHARS = 44
 _LINE_HEIGHT = 14
 _LINES_MAX = 5  # what broke is told, everything else only named
-_UNKNOWN_FLIGHT_ROWS = 0.75  # how far down an arrow goes whose arrival nobody recorded
+_UNKNOWN_FLIGHT_ROWS = 0.75  # how far down an arrow goes without a recorded arrival
 
 
 _FAILURE = "failure"
@@ -54,7 +55,7 @@ class _Mark:
 
 @dataclass(slots=True)
 class _Repeated:
-    """A message, and how often its sender said it without having heard anything in between."""
+    """A message, and how often its sender repeated it without receiving anything in between."""
 
     message: Message
     times: int = 1
@@ -96,7 +97,7 @@ def _y(row: float) -> float:
 
 
 def _without_repetitions(messages: Sequence[Message]) -> list[_Repeated]:
-    """In the order of their (first) sending; a leader that nobody answers fills no page."""
+    """In the order of their (first) sending; repetitions of an unanswered leader are merged."""
     found: list[_Repeated] = []
     said: dict[object, tuple[_Repeated, Mapping[str, int]]] = {}
     for message in sorted(messages, key=lambda each: each.time_ns):
@@ -155,7 +156,7 @@ def _marks(record: RunRecord, focus: Focus, low_ns: int, high_ns: int) -> Iterat
     return (each for each in found if low_ns <= each.time_ns <= high_ns)
 
 
-def _named(fault: Fault) -> str:
+def _named(fault: FaultRecord) -> str:
     return f"{fault.name} {fault.target}".strip()
 
 

@@ -1,4 +1,4 @@
-"""Operations as bars: the counterexample in its order, and what else went on, to scale."""
+"""Operations as bars: the counterexample in its order, and all operations around it, to scale."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.report.drawing import Drawing, Scale, round_ticks
 from jepsen_lite.report.focus import Counterexample, Focus
-from jepsen_lite.report.record import Fault, RunRecord
-from jepsen_lite.report.words import call, count, details, duration, shortened
+from jepsen_lite.report.format import call, count, details, duration, shortened
+from jepsen_lite.report.record import RunRecord
 
 WIDTH = 1100
 LEFT = 96
@@ -121,13 +122,13 @@ def _rows(focus: Focus) -> dict[int, list[Operation]]:
     return {process: rows[process] for process in sorted(kept)}
 
 
-def _touches(fault: Fault, focus: Focus, record: RunRecord) -> bool:
+def _touches(fault: FaultRecord, focus: Focus, record: RunRecord) -> bool:
     ended_ns = fault.ended_ns if fault.ended_ns is not None else record.ended_ns
     return fault.began_ns <= focus.ended_ns and ended_ns >= focus.began_ns
 
 
 def _fault_bands(
-    drawing: Drawing, record: RunRecord, faults: Sequence[Fault], across: Scale, bottom: float
+    drawing: Drawing, record: RunRecord, faults: Sequence[FaultRecord], across: Scale, bottom: float
 ) -> None:
     for number, fault in enumerate(faults):
         ended_ns = fault.ended_ns if fault.ended_ns is not None else record.ended_ns

@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-import raftkv
+from jepsen_lite.clients.protocol import NOT_DONE, REVISION_COMPACTED, KvClient, OperationError
+from jepsen_lite.clients.raftkv_client import connect
 from jepsen_lite.history import History, Kind
-from jepsen_lite.performing import Recorder
-from jepsen_lite.sim.client_links import SimulatedNetworkOfClient
-from jepsen_lite.sim.cluster import Cluster
-from jepsen_lite.sim.network import Network
+from jepsen_lite.recorder import Completion, Recorder
+from jepsen_lite.sim.context import SimulationContext
+from jepsen_lite.sim.net.client_links import SimulatedClientNetwork
+from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.process import Process
-from jepsen_lite.sim.world import World
-from jepsen_lite.workloads.base import Holder, Invocation, NotDone, Remembered, Workload
-from raftkv.client.client import Client
+from jepsen_lite.workloads.base import HistoryReadingWorkload, HoldingWorkload, Invocation, Workload
 from raftkv.client.settings import ClientSettings
-from raftkv.errors import RaftkvError, RevisionCompacted
 
 CONNECT_TIMEOUT_S = 8.0
 TIMEOUTS_S = (0.3, 1.0, 3.0)
@@ -27,8 +26,18 @@ FINAL_TIMEOUT_S = 10.0
 ANOTHER_MAY_PREVENT = frozenset(
     {"lock", "fenced-lock", "removed-lock", "election", "removed-leader", "lease", "watch"}
 )
-"""Workloads whose operations may rightly fail in a healthy cluster: others hold what they want."""
-RIGHTLY_REFUSED = frozenset({NotDone.reason, RevisionCompacted.reason})
+"""Workloads whose operations may rightly fail in a healthy cluster, because of other holders."""
+RIGHTLY_REFUSED = frozenset({NOT_DONE, REVISION_COMPACTED})
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLoad:
+    """How many clients and workers there are, and how long a worker waits between operations."""
+
+    clients: int
+    workers_per_client: int
+    think_s: float
+    session_ttl_ms: int
 
 
 class Clients:
@@ -36,33 +45,29 @@ class Clients:
 
     def __init__(
         self,
-        world: World,
-        network: Network,
+        context: SimulationContext,
         cluster: Cluster,
         workloads: Sequence[Workload],
         history: History,
-        clients: int,
-        workers_per_client: int,
-        think_s: float,
-        session_ttl_ms: int,
-        on_failure: Callable[[str], None],
+        load: ClientLoad,
     ) -> None:
-        self.hosts = [f"client-{number}" for number in range(1, clients + 1)]
+        world = context.world
+        self.hosts = [f"client-{number}" for number in range(1, load.clients + 1)]
         self.final_failures: list[str] = []
         self._world = world
-        self._network = network
+        self._network = context.network
         self._cluster = cluster
         self._workloads = workloads
         self._recorder = Recorder(history, lambda: round(world.now_s * 1e9))
-        self._workers_per_client = workers_per_client
-        self._think_s = think_s
-        self._settings = ClientSettings(session_ttl_ms=session_ttl_ms)
-        self._on_failure = on_failure
+        self._workers_per_client = load.workers_per_client
+        self._think_s = load.think_s
+        self._settings = ClientSettings(session_ttl_ms=load.session_ttl_ms)
+        self._on_failure = context.on_failure
         self._processes: list[Process] = []
-        self._links: list[SimulatedNetworkOfClient] = []
-        self._holders: dict[int, Process] = {}  # by seat
-        self._clients: dict[Process, Client] = {}
-        self._seats = itertools.count()
+        self._links: list[SimulatedClientNetwork] = []
+        self._holders: dict[int, Process] = {}  # by worker
+        self._clients: dict[Process, KvClient] = {}
+        self._worker_numbers = itertools.count()
         self._stopping = False
         self._busy = 0
 
@@ -74,7 +79,7 @@ class Clients:
             )
             self._processes.append(process)
             self._links.append(
-                SimulatedNetworkOfClient(self._world, self._network, self._cluster, process, host)
+                SimulatedClientNetwork(self._world, self._network, self._cluster, process, host)
             )
             process.enter(
                 lambda process=process, links=self._links[-1]: process.create_task(
@@ -115,22 +120,22 @@ class Clients:
         todo += [
             (workload, invocation)
             for workload in self._workloads
-            if isinstance(workload, Remembered)
+            if isinstance(workload, HistoryReadingWorkload)
             for invocation in workload.histories()
         ]
         self._begin(self._processes[0], todo)
 
-    def begin_giving_back(self) -> None:
-        """Whoever still holds something lets go of it."""
-        for seat, process in self._holders.items():
+    def begin_releases(self) -> None:
+        """Every worker releases what it still holds."""
+        for worker, process in self._holders.items():
             held = [
-                (workload, workload.give_back(seat))
+                (workload, workload.release(worker))
                 for workload in self._workloads
-                if isinstance(workload, Holder)
+                if isinstance(workload, HoldingWorkload)
             ]
             todo = [(workload, back) for workload, back in held if back is not None]
             if todo:
-                self._begin(process, todo, seat)
+                self._begin(process, todo, worker)
 
     def begin(self, client: int, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have that client do this."""
@@ -143,26 +148,29 @@ class Clients:
 
         process.enter(lambda: process.create_task(live()))
 
-    def new_seat(self) -> int:
-        """A seat in which nobody has sat yet."""
-        return next(self._seats)
+    def new_worker(self) -> int:
+        """The number of a new worker."""
+        return next(self._worker_numbers)
 
     async def perform(
-        self, client: int, seat: int, workload: Workload, invocation: Invocation
-    ) -> tuple[Kind, str]:
-        """In that client's process: one operation, of which the history tells."""
+        self, client: int, worker: int, workload: Workload, invocation: Invocation
+    ) -> Completion:
+        """In that client's process: one recorded operation."""
         found = self._clients[self._processes[client]]
-        return await self._recorder.perform(found, seat, workload, invocation, FINAL_TIMEOUT_S)
+        return await self._recorder.perform(found, worker, workload, invocation, FINAL_TIMEOUT_S)
 
     def _begin(
-        self, process: Process, todo: Sequence[tuple[Workload, Invocation]], seat: int | None = None
+        self,
+        process: Process,
+        todo: Sequence[tuple[Workload, Invocation]],
+        worker: int | None = None,
     ) -> None:
         self._busy += 1
         client = self._clients[process]
-        process.enter(lambda: process.create_task(self._do(client, todo, seat)))
+        process.enter(lambda: process.create_task(self._do(client, todo, worker)))
 
     def kill_client(self, client: int) -> None:
-        """That process is gone, and its machine says so to all to whom it was connected."""
+        """Kill that process; its machine closes the connections, so that its peers notice."""
         self._links[client].cut()
         self._processes[client].kill()
 
@@ -172,46 +180,48 @@ class Clients:
 
     # ---- in the clients' processes ---------------------------------------------------
 
-    async def _live(self, process: Process, links: SimulatedNetworkOfClient) -> None:
+    async def _live(self, process: Process, links: SimulatedClientNetwork) -> None:
         rng = self._world.rng(process.name)
         try:
-            client = await raftkv.connect(
+            client = await connect(
                 self._cluster.endpoints,
                 timeout=CONNECT_TIMEOUT_S,
                 settings=self._settings,
                 links=links.link,
                 rng=self._world.rng(f"{process.name}/client"),
             )
-        except RaftkvError as error:
+        except OperationError as error:
             self._on_failure(f"{process.name} could not connect: {error}")
             return
         self._clients[process] = client
         for _ in range(self._workers_per_client):
             process.create_task(self._work(process, client, Random(rng.getrandbits(64))))
 
-    async def _work(self, process: Process, client: Client, rng: Random) -> None:
-        seat = next(self._seats)
-        self._holders[seat] = process
+    async def _work(self, process: Process, client: KvClient, rng: Random) -> None:
+        worker = next(self._worker_numbers)
+        self._holders[worker] = process
         while not self._stopping:
             await asyncio.sleep(rng.expovariate(1 / self._think_s))
             if self._stopping:
                 return
             workload = rng.choice(self._workloads)
             self._busy += 1
-            invocation = workload.next(rng, seat)
-            await self._recorder.perform(client, seat, workload, invocation, rng.choice(TIMEOUTS_S))
+            invocation = workload.next(rng, worker)
+            await self._recorder.perform(
+                client, worker, workload, invocation, rng.choice(TIMEOUTS_S)
+            )
             self._busy -= 1
 
     async def _do(
-        self, client: Client, todo: Sequence[tuple[Workload, Invocation]], seat: int | None
+        self, client: KvClient, todo: Sequence[tuple[Workload, Invocation]], worker: int | None
     ) -> None:
-        seat = next(self._seats) if seat is None else seat
+        worker = next(self._worker_numbers) if worker is None else worker
         for workload, invocation in todo:
-            kind, reason = await self._recorder.perform(
-                client, seat, workload, invocation, FINAL_TIMEOUT_S
+            ended = await self._recorder.perform(
+                client, worker, workload, invocation, FINAL_TIMEOUT_S
             )
-            if kind is not Kind.OK and reason not in RIGHTLY_REFUSED:
+            if ended.kind is not Kind.OK and ended.reason not in RIGHTLY_REFUSED:
                 self.final_failures.append(
-                    f"{invocation.function} on {invocation.key} ended with {reason}"
+                    f"{invocation.function} on {invocation.key} ended with {ended.reason}"
                 )
         self._busy -= 1

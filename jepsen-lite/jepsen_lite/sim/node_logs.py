@@ -1,4 +1,4 @@
-"""What simulated nodes log: shown with virtual time, kept as lines, or not at all."""
+"""The logs of simulated nodes: shown with virtual time, recorded as lines, or discarded."""
 
 from __future__ import annotations
 

@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import Callable, Set
 
 import raftkv
-from jepsen_lite.sim.client_links import SimulatedNetworkOfClient
-from jepsen_lite.sim.cluster import Cluster
-from jepsen_lite.sim.host import address_of
-from jepsen_lite.sim.network import Network
+from jepsen_lite.sim.net.client_links import SimulatedClientNetwork
+from jepsen_lite.sim.net.network import SimulatedNetwork
+from jepsen_lite.sim.nodes.cluster import Cluster
+from jepsen_lite.sim.nodes.host import address_of
 from jepsen_lite.sim.process import Process
 from jepsen_lite.sim.world import World
 from raftkv.client.client import Client
@@ -23,17 +23,21 @@ PAUSE_S = 0.3
 MAINTENANCE_S = 8.0
 
 
-def _nobody_waits() -> None:
-    """Until somebody does."""
+def _no_callback() -> None:
+    """The default `on_change`."""
 
 
 class Operator:
-    """Keeps trying for a while; what does not work out is left as it is."""
+    """Retries each change for a while, then leaves it as it is."""
 
     VOTERS_MIN = 2
 
     def __init__(
-        self, world: World, network: Network, cluster: Cluster, on_failure: Callable[[str], None]
+        self,
+        world: World,
+        network: SimulatedNetwork,
+        cluster: Cluster,
+        on_failure: Callable[[str], None],
     ) -> None:
         self._world = world
         self._cluster = cluster
@@ -41,7 +45,7 @@ class Operator:
         self._process = Process(  # type: ignore[abstract]  # only what is used
             world, "operator", on_exception=on_failure
         )
-        self._links = SimulatedNetworkOfClient(world, network, cluster, self._process, "operator")
+        self._links = SimulatedClientNetwork(world, network, cluster, self._process, "operator")
         self._one_at_a_time = asyncio.Lock()
         self.changes = 0
         self._choices = 0
@@ -52,9 +56,9 @@ class Operator:
         *,
         add: bool,
         add_first: bool,
-        on_change: Callable[[], None] = _nobody_waits,
+        on_change: Callable[[], None] = _no_callback,
     ) -> None:
-        """Remove the node of that id (0: nobody), add a new one, or both; then `on_change`."""
+        """Remove the node of that id (0: none), add a new one, or both; then `on_change`."""
 
         def changed() -> None:
             self.changes += 1
@@ -73,7 +77,7 @@ class Operator:
         return any(each <= self._given for each in node_ids - self._cluster.damaged)
 
     def replace_damaged(self) -> None:
-        """Whose disk is no good any more is removed, and somebody new takes the place."""
+        """Replace every node whose disk is damaged or lost."""
         for node_id in sorted(self._cluster.damaged):
             self.reconfigure(node_id, add=True, add_first=False)
 
@@ -83,7 +87,7 @@ class Operator:
     async def _reconfigure(
         self, remove: int, add: bool, add_first: bool, changed: Callable[[], None]
     ) -> None:
-        # An operator knows which machines there are now, whatever they were in the beginning.
+        # The operator uses the addresses of all present machines, not only of the founders.
         addresses = [address_of(name).client for name in self._cluster.hosts]
         rng = self._world.rng(f"operator {len(addresses)}")
         self._choices += 1
@@ -140,7 +144,7 @@ class Operator:
             members = await client.member_list(timeout=TRY_S)
             voters = {member.node_id for member in members if not member.learner}
             if all(member.node_id != node_id for member in members):
-                if tried:  # else somebody else has removed it long ago
+                if tried:  # else it had been removed before
                     changed()
                 return
             mistake = self._is_mistake(node_id, voters)
@@ -149,14 +153,14 @@ class Operator:
             if not self.known_left({each.node_id for each in members} - {node_id}):
                 # The last node that clients know from the start: let them find the others first.
                 await asyncio.sleep(2 * ClientSettings().look_around_s)
-            # Who is down comes back, and with it the majority that a forced change waits for;
-            # whose disk is no good does not.
+            # A node that is down comes back, and with it the majority that a forced change waits
+            # for; a node with a damaged disk does not.
             forced = force and not self._cluster.damaged and bool(self._cluster.down & voters)
             try:
                 await client.member_remove(node_id, force=forced, timeout=TRY_S)
             except RaftkvError as error:
                 if mistake:
-                    return  # he has been told
+                    return  # the cluster has refused it
                 if error.outcome is Outcome.NOT_APPLIED:
                     await asyncio.sleep(PAUSE_S)
 
@@ -180,8 +184,8 @@ class Operator:
             off.boot()
 
     def _is_mistake(self, node_id: int, voters: Set[int]) -> bool:
-        """Whether too few good disks would be left without this node. He makes it where the cluster
-        must refuse it: where one is damaged, and never comes back.
+        """Whether too few good disks would be left without this node. The operator makes this
+        mistake only where the cluster must refuse it: where a disk is damaged for good.
         """
         healthy = voters - self._cluster.damaged
         return node_id in healthy and len(healthy) <= self.VOTERS_MIN

@@ -1,4 +1,4 @@
-"""A simulated process: an event loop of its own on virtual time. Knows nothing of what it runs.
+"""A simulated process: an event loop of its own on virtual time.
 
 Each process has its own loop, as on real machines: a future of one can't be awaited by another,
 and when a process is killed, its loop simply never turns again. Its clock may be fast or slow, and
@@ -209,7 +209,7 @@ class Process(asyncio.AbstractEventLoop):
         def run() -> None:
             try:
                 result = func(*args)
-            except Exception as error:  # noqa: BLE001 - whoever awaits it gets it
+            except Exception as error:  # noqa: BLE001 - the awaiting task gets it
                 if not done.cancelled():
                     done.set_exception(error)
             else:
@@ -254,7 +254,7 @@ class Process(asyncio.AbstractEventLoop):
             self._world.after(TURN_S, self._turn)
 
     def _turn(self) -> None:
-        """Turn for as long as there is something to do, and nobody else has anything first."""
+        """Turn while callbacks are ready and no other event comes first."""
         world = self._world
         while self.alive and not self._paused:
             self._run_ready()

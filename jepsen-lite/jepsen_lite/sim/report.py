@@ -1,4 +1,4 @@
-"""What a run is told in: plain text. Knows outcomes, prints nothing."""
+"""The outcome of simulated runs as plain text."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def replay_command(outcome: Outcome) -> list[str]:
 
 def shell_line(command: Sequence[str]) -> str:
     """What to type for this command of jepsen-lite: it is run by the Python that runs now, which
-    may be on nobody's path.
+    may not be on the PATH.
     """
     return shlex.join([sys.executable, "-m", "jepsen_lite", *command])
 

@@ -1,4 +1,4 @@
-"""One seed, from the first boot to the verdict."""
+"""One simulation of a seed, from the first boot to the verdict."""
 
 from __future__ import annotations
 
@@ -12,42 +12,43 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+from jepsen_lite.checkers.losses import check_losses
+from jepsen_lite.faults.kinds import UNREAD, NetworkConditions, Schedule
+from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import History, Kind
-from jepsen_lite.judging import safely, titled
-from jepsen_lite.sim.blows import Blow
-from jepsen_lite.sim.clients import Clients
-from jepsen_lite.sim.cluster import Cluster
-from jepsen_lite.sim.disk_schedule import with_lost_disk
-from jepsen_lite.sim.faults import UNREAD, Schedule
-from jepsen_lite.sim.handovers import Handovers
-from jepsen_lite.sim.host import NodeTuning
-from jepsen_lite.sim.invariants import Invariants
-from jepsen_lite.sim.loss_rules import check_losses
-from jepsen_lite.sim.nemesis import Nemesis
-from jepsen_lite.sim.network import Network, Weather
+from jepsen_lite.judge import safely, titled
+from jepsen_lite.sim.checks.invariants import Invariants
+from jepsen_lite.sim.checks.violation import Violation
+from jepsen_lite.sim.clients import ClientLoad, Clients
+from jepsen_lite.sim.context import SimulationContext
+from jepsen_lite.sim.injection.disk_schedule import with_lost_disk
+from jepsen_lite.sim.injection.injector import SimulatedNemesis
+from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions, draw_schedule
+from jepsen_lite.sim.injection.strangers import draw_strangers
+from jepsen_lite.sim.lock_liveness import LockLiveness
+from jepsen_lite.sim.net.network import SimulatedNetwork
+from jepsen_lite.sim.net.traffic import TrafficEvent
 from jepsen_lite.sim.node_logs import follow
+from jepsen_lite.sim.nodes.cluster import Cluster
+from jepsen_lite.sim.nodes.host import NodeTuning
 from jepsen_lite.sim.operator import Operator
-from jepsen_lite.sim.schedule import draw_compactions, draw_schedule, draw_weather
-from jepsen_lite.sim.strangers import draw_strangers
-from jepsen_lite.sim.traffic import Happening
-from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from jepsen_lite.verdicts import Finding, Problem, Validity, texts_of
 from jepsen_lite.workloads.base import Workload
 from jepsen_lite.workloads.catalogue import WORKLOADS
-from jepsen_lite.workloads.removals import RemovedLeaders, RemovedLocks
+from jepsen_lite.workloads.removals import RemovedLeaderWorkload, RemovedLockWorkload
 from raftkv.kv.pace import STEP_UNITS
 
 BOOT_S = 10.0
 LIVENESS_S = 10.0
 OPERATOR_S = 60.0
-HANDOVERS_S = 60.0
+LOCK_LIVENESS_S = 60.0
 STANDSTILL_S = 120.0
-"""Each client asks for several things, and waits for each until its own deadline."""
+"""Each client sends several requests, and waits for each until its own deadline."""
 FINAL_READS_S = 60.0
 """A watcher reads for some seconds, and there may be many; each read has a deadline of its own."""
 PLAIN = "anything"
-"""The scenario that is a bit of everything."""
+"""The scenario that mixes all kinds of faults."""
 OPERATIONS_PER_WORKER_AND_S = 5.0
 ALWAYS_JUDGED = ("register", "counter", "set")
 COMPARE_EVERY_S = 1.0
@@ -67,7 +68,7 @@ class Plan:
     think_s: float
     session_ttl_ms: int
     clock_skew: float
-    weather: Weather
+    conditions: NetworkConditions
     tuning: NodeTuning
     schedule: Schedule
     workloads: tuple[str, ...]
@@ -99,9 +100,9 @@ class Outcome:
     checks: int
     leaders: int
     findings: tuple[Finding, ...]
-    blows: tuple[Blow, ...]
+    fault_records: tuple[FaultRecord, ...]
     failed_s: float | None
-    happenings: tuple[Happening, ...]
+    happenings: tuple[TrafficEvent, ...]
     served: bool
     """False: a majority of the members had lost their disks, so nothing was to be served."""
     reduced: bool = False
@@ -137,7 +138,7 @@ def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Pla
         think_s=rng.choice((0.1, 0.3, 1.0)),
         session_ttl_ms=rng.choice((1_500, 5_000, 60_000)),
         clock_skew=rng.choice((0.0, 0.0, 0.03 if leader_lease else 0.05)),
-        weather=draw_weather(rng) if rng.random() < 0.3 else Weather(),
+        conditions=draw_conditions(rng) if rng.random() < 0.3 else NetworkConditions(),
         tuning=NodeTuning(
             tick_ms=50,
             log_retained_bytes=log_compaction_bytes // rng.choice((2, 8)),
@@ -153,7 +154,11 @@ def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Pla
         workloads=workloads,
     )
     schedule, founding = with_lost_disk(
-        Random(f"{seed}/disks"), schedule, names, seconds, fair=plan.weather == Weather()
+        Random(f"{seed}/disks"),
+        schedule,
+        names,
+        seconds,
+        fair=plan.conditions == NetworkConditions(),
     )
     return replace(plan, schedule=schedule, founding=founding)
 
@@ -183,7 +188,7 @@ class _Stopped(Exception):
     """The run can't go on; the problems say why."""
 
 
-class Run:
+class Simulation:
     """One run. Everything in it is made anew."""
 
     def __init__(self, plan: Plan, directory: Path) -> None:
@@ -195,39 +200,23 @@ class Run:
         self.history = History()
         self.world = World(plan.seed)
         follow(self.world)
-        self.network = Network(self.world, plan.weather)
+        self.network = SimulatedNetwork(self.world, plan.conditions)
         self.invariants = Invariants()
         self.workloads: Sequence[Workload] = [WORKLOADS[name]() for name in plan.workloads]
+        context = SimulationContext(self.world, self.network, self._fail)
         self.cluster = Cluster(
-            self.world,
-            self.network,
-            self.invariants,
-            plan.nodes,
-            plan.tuning,
-            plan.clock_skew,
-            directory,
-            self._fail,
+            context, self.invariants, plan.nodes, plan.tuning, plan.clock_skew, directory
         )
-        self.clients = Clients(
-            self.world,
-            self.network,
-            self.cluster,
-            self.workloads,
-            self.history,
-            plan.clients,
-            plan.workers_per_client,
-            plan.think_s,
-            plan.session_ttl_ms,
-            self._fail,
-        )
-        self.handovers = Handovers(self.world, self.clients, self.workloads, self._fail)
+        load = ClientLoad(plan.clients, plan.workers_per_client, plan.think_s, plan.session_ttl_ms)
+        self.clients = Clients(context, self.cluster, self.workloads, self.history, load)
+        self.lock_liveness = LockLiveness(self.world, self.clients, self.workloads, self._fail)
         self.operator = Operator(self.world, self.network, self.cluster, self._fail)
-        self.nemesis = Nemesis(
+        self.nemesis = SimulatedNemesis(
             self.world, self.network, self.cluster, self.operator, self.clients.hosts
         )
 
     def execute(self) -> Outcome:
-        """Boot, break, heal, look whether it lives, judge."""
+        """Boot, inject faults, heal, check liveness, judge."""
         try:
             self._begin()
             self.nemesis.begin(self.plan.schedule)
@@ -250,16 +239,17 @@ class Run:
             self.invariants.checks,
             len(self.invariants.leaders),
             tuple(self.findings),
-            self.nemesis.blows,
+            self.nemesis.fault_records,
             self.failed_s,
             tuple(self.cluster.traffic.happenings) if self.problems else (),
             self.served,
         )
 
     def _judge(self) -> list[str]:
-        """What the clients saw that can't be. A search that was given up is no pass; that one run
-        did not come to some operation is, or that nobody was left to read from in the end. Nor is
-        a checker that broke.
+        """The problems of the history.
+
+        A search that gave up and a checker that raised are problems. A run without some kind of
+        operation, or without a node to read from at the end, is none.
         """
         problems: list[str] = []
         for workload in self.workloads:
@@ -277,10 +267,10 @@ class Run:
 
     def _checked(self, workload: Workload) -> list[Finding]:
         found = workload.check(self.history)
-        if isinstance(workload, RemovedLocks | RemovedLeaders):
+        if isinstance(workload, RemovedLockWorkload | RemovedLeaderWorkload):
             operations = list(self.history.operations(workload.name))
-            taken, left = workload.takes, workload.gives_back
-            found.append(check_losses(operations, taken, left, self.nemesis.blows))
+            acquire, release = workload.acquires, workload.releases
+            found.append(check_losses(operations, acquire, release, self.nemesis.fault_records))
         return found
 
     def _operator_done(self) -> bool:
@@ -302,8 +292,8 @@ class Run:
         self._await(self.clients.connected, BOOT_S, "the clients reached a leader")
 
     def _recover(self) -> None:
-        """Everything is well again: so it must work again, soon."""
-        self.nemesis.heal(Weather())
+        """Heal everything; the cluster must work again within its deadlines."""
+        self.nemesis.heal(NetworkConditions())
         self.clients.stop_load()
         self._await(self.clients.idle, LIVENESS_S, "every operation under way has ended")
         if not self.cluster.must_serve:
@@ -311,12 +301,16 @@ class Run:
             return
         self._await(self._operator_done, OPERATOR_S, "the operator was done")
         self._await(
-            self._nobody_doubled, LIVENESS_S, "of two nodes that run from one disk one left service"
+            self._no_clone_in_service,
+            LIVENESS_S,
+            "of two nodes that run from one disk, one left service",
         )
         self.cluster.switch_off_lost()
         self.operator.replace_damaged()
         self._advance(self.world.now_s + COMPARE_EVERY_S)
-        self._await(self._operator_done, OPERATOR_S, "who has lost his disk was replaced")
+        self._await(
+            self._operator_done, OPERATOR_S, "every node that has lost its disk was replaced"
+        )
         self.clients.begin_last_writes()
         self._await(self.clients.idle, LIVENESS_S, "every client could write again")
         self._hand_over()
@@ -333,7 +327,7 @@ class Run:
         self._advance(self.world.now_s + LIVENESS_S)
         before = len(self.history.events)
         self.clients.begin_last_writes()
-        self._await(self.clients.idle, STANDSTILL_S, "every client was told that nobody serves")
+        self._await(self.clients.idle, STANDSTILL_S, "every client's operation has ended")
         served = [each for each in self.history.events[before:] if each.kind is Kind.OK]
         if served:
             self._fail(
@@ -342,20 +336,24 @@ class Run:
             )
         self._compare()
 
-    def _nobody_doubled(self) -> bool:
+    def _no_clone_in_service(self) -> bool:
         return not self.cluster.doubled
 
     def _hand_over(self) -> None:
         """Locks and elections, if there are any. Each handover has a deadline of its own."""
-        self.clients.begin_giving_back()
-        self._await(self.clients.idle, LIVENESS_S, "everything that was held was given back")
+        self.clients.begin_releases()
+        self._await(self.clients.idle, LIVENESS_S, "every hold was released")
         for begin in (
-            self.handovers.begin_round,
-            self.handovers.begin_last_holds,
-            self.handovers.begin_succession,
+            self.lock_liveness.begin_round,
+            self.lock_liveness.begin_last_holds,
+            self.lock_liveness.begin_succession,
         ):
             begin()
-            self._await(self.handovers.over, HANDOVERS_S, "everybody got what he waited for")
+            self._await(
+                self.lock_liveness.over,
+                LOCK_LIVENESS_S,
+                "every waiting client acquired its lock or election",
+            )
 
     def _pass(self, seconds: float) -> None:
         until_s = self.world.now_s + seconds
@@ -399,4 +397,30 @@ class Run:
 def run(plan: Plan) -> Outcome:
     """Carry out a plan."""
     with tempfile.TemporaryDirectory(prefix="jepsen-lite-") as directory:
-        return Run(plan, Path(directory)).execute()
+        return Simulation(plan, Path(directory)).execute()
+
+
+RUNS_MAX = 40
+
+
+def shrunk(failed: Outcome, runs_max: int = RUNS_MAX) -> Outcome:
+    """A run with part of the faults that fails, too; at worst the same one.
+
+    Halves first, then quarters and so on (delta debugging). Another failure than the first is
+    as welcome: it is one.
+    """
+    runs, size = 0, max(1, len(failed.plan.schedule) // 2)
+    while size and runs < runs_max:
+        start = 0
+        while start < len(failed.plan.schedule) and runs < runs_max:
+            schedule = failed.plan.schedule
+            attempt = run(
+                replace(failed.plan, schedule=schedule[:start] + schedule[start + size :])
+            )
+            runs += 1
+            if attempt.problems:
+                failed = attempt
+            else:
+                start += size
+        size //= 2
+    return replace(failed, reduced=True)

@@ -1,4 +1,4 @@
-"""Runs that are aimed at one kind of trouble, each drawn from a seed like any other run.
+"""Scenarios: runs that concentrate on one kind of fault, each drawn from a seed.
 
 A plain run has a bit of everything, and finds what is easy to find in anything. What needs one
 order of events and a cluster that is set up for it is found here, within a few seeds.
@@ -12,32 +12,32 @@ from dataclasses import replace
 from random import Random
 from typing import TypeAlias
 
-from jepsen_lite.sim.disk_schedule import COPIED, EMPTIED, Draw, clone
-from jepsen_lite.sim.faults import (
-    CAUGHT,
+from jepsen_lite.faults.kinds import (
     LEADER,
     SNAPSHOT,
     STATE,
-    Ambush,
-    Ask,
-    Compact,
-    Crash,
+    TRIGGERING_NODE,
+    BitFlip,
+    Compaction,
+    DirectRemoval,
     Fault,
     Isolate,
+    Kill,
+    MemberChange,
+    NetworkConditions,
     Pause,
-    Reconfigure,
-    Relay,
-    Rot,
+    RollingFault,
     SlowDisk,
     Stop,
     Stranger,
     Trigger,
-    WallClock,
+    TriggeredFault,
+    WallClockJump,
 )
-from jepsen_lite.sim.network import Weather
+from jepsen_lite.sim.injection.disk_schedule import COPIED, EMPTIED, Draw, clone
+from jepsen_lite.sim.injection.schedule import draw_conditions, draw_rolling, draw_triggered
+from jepsen_lite.sim.injection.strangers import FRAMES, REFUSALS
 from jepsen_lite.sim.run import PLAIN, Plan, at_rate, draw_plan
-from jepsen_lite.sim.schedule import draw_ambush, draw_relay, draw_weather
-from jepsen_lite.sim.strangers import FRAMES, REFUSALS
 
 SECONDS = 10.0
 LOAD_SECONDS, LOAD_NODES, LOAD_RATE = 30.0, 3, 50.0
@@ -60,7 +60,7 @@ def relays(seed: int) -> Plan:
     """Leaders are cut off one after the other, half way through whatever they do."""
     plan, rng = _busy(seed, "relays")
     append_bytes_max = rng.choice((100, 1 << 20))
-    faults = [draw_relay(rng, at_s) for at_s in (1.0, 4.0, 7.0)]
+    faults = [draw_rolling(rng, at_s) for at_s in (1.0, 4.0, 7.0)]
     return replace(
         plan,
         tuning=replace(plan.tuning, append_bytes_max=append_bytes_max),
@@ -69,13 +69,13 @@ def relays(seed: int) -> Plan:
 
 
 def elections(seed: int) -> Plan:
-    """Whoever stands for election or has won it meets with something."""
+    """Candidates and new leaders meet with faults."""
     plan, rng = _busy(seed, "elections")
-    weather = draw_weather(rng) if rng.random() < 0.5 else Weather()
-    faults: list[Fault] = [draw_ambush(rng, _names(plan), at_s) for at_s in (1.0, 1.1, 4.0, 7.0)]
+    conditions = draw_conditions(rng) if rng.random() < 0.5 else NetworkConditions()
+    faults: list[Fault] = [draw_triggered(rng, _names(plan), at_s) for at_s in (1.0, 1.1, 4.0, 7.0)]
     for at_s in range(2, 10):
-        faults.append(Crash(float(at_s), rng.uniform(0.1, 1.0), (LEADER,), power=True))
-    return replace(plan, weather=weather, schedule=tuple(faults))
+        faults.append(Kill(float(at_s), rng.uniform(0.1, 1.0), (LEADER,), power=True))
+    return replace(plan, conditions=conditions, schedule=tuple(faults))
 
 
 def power_cuts(seed: int) -> Plan:
@@ -85,7 +85,7 @@ def power_cuts(seed: int) -> Plan:
     faults: list[Fault] = []
     for at_s in range(1, 10):
         victims = tuple(rng.sample(names, rng.randint(1, len(names))))
-        faults.append(Crash(at_s + rng.random(), rng.uniform(0.1, 0.5), victims, power=True))
+        faults.append(Kill(at_s + rng.random(), rng.uniform(0.1, 0.5), victims, power=True))
     return replace(plan, schedule=tuple(faults))
 
 
@@ -98,9 +98,9 @@ def fresh_leaders(seed: int) -> Plan:
     for at_s in (1.0, 3.0, 5.0, 7.0):
         soon_s = rng.choice((0.0002, 0.001, 0.003))
         crash = rng.random() < 0.5
-        faults.append(Relay(at_s, 2.0, ((Trigger.COMMITTED, soon_s),), crash=crash))
+        faults.append(RollingFault(at_s, 2.0, ((Trigger.COMMITTED, soon_s),), crash=crash))
         slow = SlowDisk(0.0, 0.5, tuple(_names(plan)), rng.choice((0.05, 0.2)))
-        faults.append(Ambush(at_s, 2.0, Trigger.LEADER, 2, slow))
+        faults.append(TriggeredFault(at_s, 2.0, Trigger.LEADER, 2, slow))
     return replace(plan, schedule=tuple(faults))
 
 
@@ -116,16 +116,22 @@ def memberships(seed: int) -> Plan:
             *((Trigger.LEADER, rng.choice((0.001, 0.01, 0.1, 0.5))) for _ in range(3)),
         )
         faults += [
-            Relay(at_s, 4.0, steps, crash=rng.random() < 0.3),
-            Ask(at_s + 0.1, 0.0, LEADER, rng.choice(names)),
-            Ambush(at_s + 0.2, 3.0, Trigger.LEADER, 1, Ask(0.0, 0.0, CAUGHT, rng.choice(names))),
-            Reconfigure(
+            RollingFault(at_s, 4.0, steps, crash=rng.random() < 0.3),
+            DirectRemoval(at_s + 0.1, 0.0, LEADER, rng.choice(names)),
+            TriggeredFault(
+                at_s + 0.2,
+                3.0,
+                Trigger.LEADER,
+                1,
+                DirectRemoval(0.0, 0.0, TRIGGERING_NODE, rng.choice(names)),
+            ),
+            MemberChange(
                 at_s + 1.5, 0.0, LEADER if rng.random() < 0.5 else "", True, add_first=True
             ),
         ]
         if rng.random() < 0.5:
             lonely = Isolate(0.0, rng.uniform(0.2, 1.0), rng.choice(names), True, True, False)
-            faults.append(Ambush(at_s + 0.2, 3.0, Trigger.LEADER, 1, lonely))
+            faults.append(TriggeredFault(at_s + 0.2, 3.0, Trigger.LEADER, 1, lonely))
     return replace(plan, schedule=tuple(faults))
 
 
@@ -138,20 +144,20 @@ def leaving_leaders(seed: int) -> Plan:
     for at_s in (1.5, 4.5, 7.0):
         faults += [
             SlowDisk(at_s - 0.5, 2.0, (rng.choice(names),), rng.choice((0.005, 0.05))),
-            Reconfigure(at_s, 0.0, LEADER, True, add_first=rng.random() < 0.3),
+            MemberChange(at_s, 0.0, LEADER, True, add_first=rng.random() < 0.3),
         ]
     return replace(plan, schedule=tuple(faults))
 
 
 def snapshots(seed: int) -> Plan:
-    """Logs are so short that whoever was away gets a snapshot."""
+    """Logs are so short that a node that was down needs a snapshot."""
     plan, rng = _busy(seed, "snapshots")
     names = _names(plan)
     faults: list[Fault] = []
     for at_s in range(1, 9):
         victim, for_s = rng.choice(names), rng.uniform(0.5, 1.5)
         if rng.random() < 0.5:
-            faults.append(Crash(at_s + rng.random(), for_s, (victim,), power=True))
+            faults.append(Kill(at_s + rng.random(), for_s, (victim,), power=True))
         else:
             faults.append(Isolate(at_s + rng.random(), for_s, victim, True, True, False))
     return replace(
@@ -172,7 +178,7 @@ def bit_rot(seed: int) -> Plan:
     names = _names(plan)
     victim = rng.choice(names)
     stop = Stop(rng.uniform(5.0, 8.0), 0.5, rng.choice(names))
-    return replace(plan, schedule=(Rot(rng.uniform(2.0, 4.0), 0.5, victim), stop))
+    return replace(plan, schedule=(BitFlip(rng.uniform(2.0, 4.0), 0.5, victim), stop))
 
 
 def damage(seed: int) -> Plan:
@@ -182,8 +188,8 @@ def damage(seed: int) -> Plan:
     faults: list[Fault] = []
     for part, begin_s in ((STATE, at_s), (SNAPSHOT, at_s + 3.0)):
         faults += [
-            Rot(begin_s, 0.0, LEADER, part),
-            Reconfigure(begin_s + 0.05, 0.0, "", add=True, add_first=True),
+            BitFlip(begin_s, 0.0, LEADER, part),
+            MemberChange(begin_s + 0.05, 0.0, "", add=True, add_first=True),
         ]
     return replace(plan, schedule=tuple(faults))
 
@@ -204,7 +210,7 @@ def cloned_disks(seed: int) -> Plan:
 
 
 def strangers(seed: int) -> Plan:
-    """Somebody who is no member says to one node after the other what can't be."""
+    """A process that is no member sends impossible messages to one node after another."""
     plan, rng = _busy(seed, "strangers")
     says = rng.sample([*FRAMES, *REFUSALS], len(FRAMES) + len(REFUSALS))
     faults = [
@@ -215,25 +221,25 @@ def strangers(seed: int) -> Plan:
 
 
 def older_programs(seed: int) -> Plan:
-    """The first nodes run an older program; one after the other restarts with the present one."""
+    """The first nodes run an older program; one after the other power_cuts with the present one."""
     plan, rng = _busy(seed, "older programs")
     names = _names(plan)
     faults: list[Fault] = [
         Stop(1.5 + 1.5 * number, rng.uniform(0.1, 0.5), name)
         for number, name in enumerate(rng.sample(names, len(names)))
     ]
-    faults.append(Crash(rng.uniform(2.0, 6.0), 0.3, (rng.choice(names),), power=True))
+    faults.append(Kill(rng.uniform(2.0, 6.0), 0.3, (rng.choice(names),), power=True))
     tuning = replace(plan.tuning, older_programs=True)
     return replace(plan, schedule=tuple(faults), tuning=tuning)
 
 
 def set_clocks(seed: int) -> Plan:
-    """Leaders answer reads by their lease, are cut off, and somebody sets their clocks."""
+    """Leaders serve reads by their lease, are isolated, and their wall clocks are set."""
     plan, rng = _busy(seed, "set clocks")
     faults: list[Fault] = []
     for at_s in range(1, 9):
         moment_s = at_s + rng.random()
-        faults.append(WallClock(moment_s, 0.0, LEADER, rng.choice((-60.0, -2.0, -0.5, 2.0))))
+        faults.append(WallClockJump(moment_s, 0.0, LEADER, rng.choice((-60.0, -2.0, -0.5, 2.0))))
         if rng.random() < 0.4:
             faults.append(Pause(moment_s + 0.01, rng.uniform(0.5, 2.0), LEADER))
         elif rng.random() < 0.6:
@@ -255,9 +261,9 @@ def coordination(seed: int) -> Plan:
     faults: list[Fault] = []
     for at_s in range(1, 11, 2):
         moment_s, for_s = at_s + rng.random(), rng.uniform(0.6, 3.0)
-        kind = rng.choice((Crash, Pause, Isolate, Isolate))
-        if kind is Crash:
-            faults.append(Crash(moment_s, for_s, (LEADER,), power=True))
+        kind = rng.choice((Kill, Pause, Isolate, Isolate))
+        if kind is Kill:
+            faults.append(Kill(moment_s, for_s, (LEADER,), power=True))
         elif kind is Pause:
             faults.append(Pause(moment_s, for_s, LEADER))
         else:
@@ -285,7 +291,7 @@ def removals(seed: int) -> Plan:
     at_s, for_s = 8.0 + rng.random(), rng.uniform(0.6, 2.0)
     fault = rng.choice(
         (
-            Crash(at_s, for_s, ("node-1",), power=True),
+            Kill(at_s, for_s, ("node-1",), power=True),
             Pause(at_s, for_s, "node-1"),
             Isolate(at_s, for_s, "node-1", True, True, clients_too=True),
         )
@@ -305,10 +311,10 @@ def compactions(seed: int) -> Plan:
     names = _names(plan)
     faults: list[Fault] = []
     for at_s in range(1, 10):
-        faults.append(Compact(at_s + rng.random(), 0.0))
+        faults.append(Compaction(at_s + rng.random(), 0.0))
         if rng.random() < 0.4:
             victim = (rng.choice((LEADER, *names)),)
-            faults.append(Crash(at_s + rng.random(), rng.uniform(0.1, 1.0), victim, power=False))
+            faults.append(Kill(at_s + rng.random(), rng.uniform(0.1, 1.0), victim, power=False))
     return replace(plan, schedule=tuple(faults), workloads=("watch",))
 
 
@@ -376,7 +382,7 @@ def _busy(seed: int, purpose: str) -> tuple[Plan, Random]:
         clients=3,
         workers_per_client=2,
         think_s=0.05,
-        weather=Weather(),
+        conditions=NetworkConditions(),
         clock_skew=0.0,
         schedule=(),
         founding=(),

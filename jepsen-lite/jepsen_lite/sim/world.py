@@ -1,4 +1,4 @@
-"""Virtual time and the order of everything. Knows moments and callbacks, no processes.
+"""Virtual time, and the agenda of all events of a simulation.
 
 Nothing else decides what happens next: no thread, no real clock, no address of an object. Events
 of the same moment happen in the order in which they were asked for.
@@ -26,6 +26,9 @@ class World:
         self._order = itertools.count()
         self._until_s = 0.0
         self._stopped = False
+
+    def now_ns(self) -> int:
+        return round(self.now_s * 1e9)
 
     def rng(self, purpose: str) -> Random:
         """A source of chance for one purpose, so that one more draw here changes none there."""
@@ -63,9 +66,7 @@ class World:
         return self._stopped
 
     def skip_to(self, when_s: float) -> bool:
-        """Whoever would do something at that moment, and knows of nothing before, may do it at
-        once: if true, it is that moment. False: something else comes first.
-        """
+        """Advance the time to that moment, unless an event comes before it: then return False."""
         agenda = self._agenda
         if self._stopped or when_s > self._until_s or (agenda and agenda[0][0] <= when_s):
             return False

@@ -1,1 +1,1 @@
-"""What clients do, and what the answers must look like."""
+"""Workloads: the operations of clients, and the checkers for their results."""

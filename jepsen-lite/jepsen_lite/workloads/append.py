@@ -1,4 +1,4 @@
-"""Transactions that read lists and append to them. Must be strictly serializable.
+"""Transactions that read lists and append to them; they must be strictly serializable.
 
 A list is a JSON array under its key. Half of the transactions go through the client's own
 `transaction`, the others are compared and written by hand, so that both ways are judged.
@@ -12,14 +12,12 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
-from jepsen_lite.checkers import append
+from jepsen_lite.checkers.elle import append
+from jepsen_lite.clients.protocol import KvClient, Transaction
 from jepsen_lite.generators import PerKey
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.optimistic import read_together, write_if_unchanged
-from raftkv.client.api.transactions import Transaction
-from raftkv.client.client import Client
 
 KEY = "append"
 LISTS = 5
@@ -30,8 +28,8 @@ BY_HAND = "by hand"
 Lists = Mapping[str, list[int] | None]
 
 
-class Append:
-    """Every element is appended once, so that a list tells the order of all appends to it."""
+class AppendWorkload:
+    """Every element is appended once, so that a list shows the order of all appends to it."""
 
     name = "append"
     reads: frozenset[str] = frozenset()
@@ -40,7 +38,7 @@ class Append:
         self._lists = PerKey("append/", LISTS, USES)
         self._elements = itertools.count(1)
 
-    def next(self, rng: Random, seat: int) -> Invocation:
+    def next(self, rng: Random, worker: int) -> Invocation:
         micro = [self._draw(rng) for _ in range(rng.randint(1, MICRO_OPERATIONS_MAX))]
         return Invocation("txn", KEY if rng.random() < 0.5 else BY_HAND, micro)
 
@@ -63,7 +61,7 @@ class Append:
                 transaction.put(key, json.dumps(elements))
             return answer
 
-        return await client.transaction(body, timeout=timeout_s)
+        return await client.transact(body, timeout_s=timeout_s)
 
     def final(self) -> Sequence[Invocation]:
         lists = self._lists.used()
@@ -76,7 +74,7 @@ class Append:
 def carried_out(
     micro: Sequence[list[Any]], found: Lists
 ) -> tuple[list[list[Any]], dict[str, list[int]]]:
-    """What the transaction is told, and the lists that it changes, given those it found."""
+    """The result of the transaction and the lists that it changes, given the lists that it read."""
     present = {key: None if elements is None else list(elements) for key, elements in found.items()}
     written: dict[str, list[int]] = {}
     answer: list[list[Any]] = []
@@ -90,20 +88,20 @@ def carried_out(
     return answer, written
 
 
-async def _by_hand(client: Client, micro: Sequence[list[Any]], timeout_s: float) -> Any:
+async def _by_hand(client: KvClient, micro: Sequence[list[Any]], timeout_s: float) -> Any:
     """Read all keys at one revision, and write if none of them has changed since."""
     keys = list(dict.fromkeys(key for _, key, _ in micro))
-    items = await read_together(client, keys, timeout_s)
+    items = await client.read_many(keys, timeout_s=timeout_s)
     found = {key: _decoded(item.value if item else None) for key, item in items.items()}
     answer, written = carried_out(micro, found)
     if not written:
         return answer
     values = {key: json.dumps(elements) for key, elements in written.items()}
-    await write_if_unchanged(client, items, values, timeout_s)
+    await client.write_many(values, unchanged=items, timeout_s=timeout_s)
     return answer
 
 
-def _decoded(value: bytes | None) -> list[int] | None:
+def _decoded(value: str | bytes | None) -> list[int] | None:
     if value is None:
         return None
     elements: list[int] = json.loads(value)

@@ -1,10 +1,10 @@
-"""Transfers between accounts: whoever looks at all of them sees the same sum.
+"""Transfers between accounts: every read of all accounts sees the same sum.
 
-An account that nobody has used yet holds `OPENING_BALANCE`, so nothing has to be set up.
+An account that was never used holds `OPENING_BALANCE`, so nothing has to be set up.
 
-Six accounts make transfers collide, which is what they are for. One that finds an account changed
-has not happened, and is tried again within its time: where a system is slow most would fail
-otherwise, and a run on it would show little.
+With six accounts transfers often conflict, as intended. A transfer that finds an account changed
+was not applied, and is retried within its timeout: on a slow database most transfers would fail
+otherwise.
 """
 
 from __future__ import annotations
@@ -15,16 +15,10 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.checkers import bank
+from jepsen_lite.clients.protocol import Conflict, KeyValue, KvClient
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.optimistic import (
-    SomebodyWasFaster,
-    read_together,
-    write_if_unchanged,
-)
-from raftkv.client.client import Client
-from raftkv.client.model.results import KeyValue
 
 KEY = "bank"
 ACCOUNTS = tuple(f"bank/{number}" for number in range(6))
@@ -32,13 +26,13 @@ OPENING_BALANCE = 10
 TRANSFER_MAX = 5
 
 
-class Bank:
+class BankWorkload:
     """Reads see all accounts at one revision; transfers compare what they change."""
 
     name = "bank"
     reads = frozenset({"read"})
 
-    def next(self, rng: Random, seat: int) -> Invocation:
+    def next(self, rng: Random, worker: int) -> Invocation:
         if rng.random() < 0.4:
             return Invocation("read", KEY)
         source, target = rng.sample(ACCOUNTS, 2)
@@ -49,7 +43,7 @@ class Bank:
         if invocation.function == "read":
             return {
                 account: _balance(item)
-                for account, item in (await read_together(client, ACCOUNTS, timeout_s)).items()
+                for account, item in (await client.read_many(ACCOUNTS, timeout_s=timeout_s)).items()
             }
         source, target, amount = invocation.value
         loop = asyncio.get_running_loop()
@@ -57,10 +51,10 @@ class Bank:
         while (left_s := until_s - loop.time()) > 0:
             try:
                 moved = await _transfer(client, source, target, amount, left_s)
-            except SomebodyWasFaster:
+            except Conflict:
                 continue
             return [source, target, moved]
-        raise SomebodyWasFaster("others have written in between, again and again")
+        raise Conflict("the accounts changed in every attempt")
 
     def final(self) -> Sequence[Invocation]:
         return [Invocation("read", KEY)]
@@ -70,19 +64,21 @@ class Bank:
         return [bank.check(list(history.operations(self.name)), total, ACCOUNTS)]
 
 
-async def _transfer(client: Client, source: str, target: str, amount: int, timeout_s: float) -> int:
-    """How much was moved. Raises `SomebodyWasFaster` if that was nothing because of another."""
+async def _transfer(
+    client: KvClient, source: str, target: str, amount: int, timeout_s: float
+) -> int:
+    """Returns the amount moved. Raises `Conflict` if an account has changed meanwhile."""
     # Two reads, not one transaction: the write proves that both accounts are as they were read.
     found = await asyncio.gather(
-        client.get(source, timeout=timeout_s), client.get(target, timeout=timeout_s)
+        client.get(source, timeout_s=timeout_s), client.get(target, timeout_s=timeout_s)
     )
     items = dict(zip((source, target), found, strict=True))
     left, right = _balance(items[source]), _balance(items[target])
-    # Never more than there is. Not to do it at all would let a healed system seem to be broken:
-    # who insists on a transfer from an account that stays empty is refused for ever.
+    # Never more than the balance. To refuse instead would make a healed system seem broken: a
+    # transfer from an account that stays empty would be refused for ever.
     amount = min(amount, left)
     values = {source: str(left - amount), target: str(right + amount)}
-    await write_if_unchanged(client, items, values, timeout_s)
+    await client.write_many(values, unchanged=items, timeout_s=timeout_s)
     return amount
 
 

@@ -1,21 +1,20 @@
-"""What every workload is made of."""
+"""What a workload implements: which operations to draw, how to run and to check them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, runtime_checkable
 
+from jepsen_lite.clients.protocol import CompactedError, KeyValue, KvClient
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from raftkv.client.client import Client
-from raftkv.errors import RaftkvError
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What a worker is to do next. `value` can be written as JSON."""
+    """An operation that a worker is to carry out. `value` can be written as JSON."""
 
     function: str
     key: str
@@ -24,36 +23,31 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Whom a worker asks, and who it is. `seat` is its number in the run, whatever happens to it.
+    """The client of a worker, and the worker's number, which stays the same for the whole run.
 
-    `tell` records at once something that it learns beside its operations.
+    `record_fact` records at once what the worker learns outside its operations, as the loss of a
+    lock.
     """
 
-    client: Client
-    seat: int
-    tell: Callable[[Invocation], None]
-
-
-class NotDone(RaftkvError):
-    """The workload itself has decided, for a reason of its own, that nothing is to happen."""
-
-    reason = "NOT_DONE"
+    client: KvClient
+    worker: int
+    record_fact: Callable[[Invocation], None]
 
 
 @runtime_checkable
-class Holder(Protocol):
-    """A workload whose workers hold something over several operations."""
+class HoldingWorkload(Protocol):
+    """A workload whose workers hold a lock or a leadership over several operations."""
 
-    def give_back(self, seat: int) -> Invocation | None:
-        """What ends the hold of the worker in this seat; None if it holds nothing."""
+    def release(self, worker: int) -> Invocation | None:
+        """The operation that releases what the worker holds; None if it holds nothing."""
 
 
 @runtime_checkable
-class Remembered(Protocol):
-    """A workload whose unknown outcomes can be told from what the store remembers in the end."""
+class HistoryReadingWorkload(Protocol):
+    """A workload whose unknown outcomes can be settled by reading the store's history."""
 
     def histories(self) -> Sequence[Invocation]:
-        """What reads all that was ever written, once nothing else will be done."""
+        """The operations that read every version of every key, after all other operations."""
 
 
 class Workload(Protocol):
@@ -61,16 +55,41 @@ class Workload(Protocol):
 
     name: str
     reads: frozenset[str]
-    """Functions that change nothing: when they fail, they have failed, whatever was lost."""
+    """Functions that change nothing: a failure of one is FAIL, whatever was lost."""
 
-    def next(self, rng: Random, seat: int) -> Invocation:
-        """What the worker in this seat does next."""
+    def next(self, rng: Random, worker: int) -> Invocation:
+        """The next operation of a worker."""
 
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
-        """Do it; what it returns goes into the history. Raises `RaftkvError`."""
+        """Carry it out; the result goes into the history. Raises `OperationError`."""
 
     def final(self) -> Sequence[Invocation]:
-        """What is read once everything is healed."""
+        """The operations to read the final state with, once everything is healed."""
 
     def check(self, history: History) -> list[Finding]:
-        """What the checkers of this workload say of a history, whoever made it."""
+        """The findings of this workload's checkers on any history of it."""
+
+
+async def versions_of(client: KvClient, key: str, timeout_s: float) -> list[KeyValue]:
+    """Every version of a key that was never deleted, the last one first."""
+    versions: list[KeyValue] = []
+    revision = 0
+    while True:
+        found = await client.get(key, revision=revision, timeout_s=timeout_s)
+        if found is None:
+            return versions
+        versions.append(found)
+        if found.version == 1:
+            return versions
+        revision = found.mod_revision - 1
+
+
+async def as_history(
+    versions: Awaitable[Iterable[KeyValue]], effect_of: Callable[[KeyValue], Any]
+) -> dict[str, Any]:
+    """The result of the operation "history"; see `checkers.outcomes`."""
+    try:
+        found = await versions
+    except CompactedError as error:
+        return {"missing": str(error)}
+    return {"versions": [[kv.key, kv.version, effect_of(kv), kv.mod_revision] for kv in found]}

@@ -1,37 +1,37 @@
-"""All workloads, by the names that the command line knows them by."""
+"""All workloads by the names that `--workload` takes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from jepsen_lite.workloads.append import Append
-from jepsen_lite.workloads.bank import Bank
+from jepsen_lite.workloads.append import AppendWorkload
+from jepsen_lite.workloads.bank import BankWorkload
 from jepsen_lite.workloads.base import Workload
-from jepsen_lite.workloads.counter import Counter
-from jepsen_lite.workloads.elections import Elections
-from jepsen_lite.workloads.freshness import Sessions, Staleness
-from jepsen_lite.workloads.leases import Leases
-from jepsen_lite.workloads.locks import FencedLocks, Locks
-from jepsen_lite.workloads.queues import SweptQueue
-from jepsen_lite.workloads.register import Register
-from jepsen_lite.workloads.removals import RemovedLeaders, RemovedLocks
-from jepsen_lite.workloads.sets import GrowingSet
-from jepsen_lite.workloads.watches import Watches
+from jepsen_lite.workloads.counter import CounterWorkload
+from jepsen_lite.workloads.elections import ElectionWorkload
+from jepsen_lite.workloads.leases import LeaseWorkload
+from jepsen_lite.workloads.locks import FencedLockWorkload, LockWorkload
+from jepsen_lite.workloads.queues import QueueWorkload
+from jepsen_lite.workloads.read_levels import SessionWorkload, StalenessWorkload
+from jepsen_lite.workloads.register import RegisterWorkload
+from jepsen_lite.workloads.removals import RemovedLeaderWorkload, RemovedLockWorkload
+from jepsen_lite.workloads.sets import SetWorkload
+from jepsen_lite.workloads.watches import WatchWorkload
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {
-    "register": lambda: Register(keys=4, uses=150, versioned=True),
-    "set": GrowingSet,
-    "queue": SweptQueue,
-    "counter": Counter,
-    "append": Append,
-    "bank": Bank,
-    "watch": Watches,
-    "lock": Locks,
-    "fenced-lock": FencedLocks,
-    "removed-lock": RemovedLocks,
-    "lease": Leases,
-    "election": Elections,
-    "removed-leader": RemovedLeaders,
-    "session": Sessions,
-    "staleness": Staleness,
+    "register": lambda: RegisterWorkload(keys=4, uses=150, versioned=True),
+    "set": SetWorkload,
+    "queue": QueueWorkload,
+    "counter": CounterWorkload,
+    "append": AppendWorkload,
+    "bank": BankWorkload,
+    "watch": WatchWorkload,
+    "lock": LockWorkload,
+    "fenced-lock": FencedLockWorkload,
+    "removed-lock": RemovedLockWorkload,
+    "lease": LeaseWorkload,
+    "election": ElectionWorkload,
+    "removed-leader": RemovedLeaderWorkload,
+    "session": SessionWorkload,
+    "staleness": StalenessWorkload,
 }

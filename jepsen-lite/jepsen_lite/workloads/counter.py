@@ -14,13 +14,12 @@ from typing import Any
 from jepsen_lite.checkers import counter
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.versions import versions_of
+from jepsen_lite.workloads.base import Invocation, Session, versions_of
 
 KEY = "counter"
 
 
-class Counter:
+class CounterWorkload:
     """Increments are puts of unique values to one key."""
 
     name = "counter"
@@ -29,7 +28,7 @@ class Counter:
     def __init__(self) -> None:
         self._values = itertools.count(1)
 
-    def next(self, rng: Random, seat: int) -> Invocation:
+    def next(self, rng: Random, worker: int) -> Invocation:
         if rng.random() < 0.2:
             return Invocation("read", KEY)
         return Invocation("increment", KEY, f"i{next(self._values)}")
@@ -37,13 +36,13 @@ class Counter:
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         client = session.client
         if invocation.function == "increment":
-            result = await client.put(KEY, invocation.value, timeout=timeout_s)
-            return [invocation.value, result.revision]
+            revision = await client.put(KEY, invocation.value, timeout_s=timeout_s)
+            return [invocation.value, revision]
         if invocation.function == "read":
-            found = await client.get(KEY, timeout=timeout_s)
+            found = await client.get(KEY, timeout_s=timeout_s)
             return 0 if found is None else found.version
         versions = await versions_of(client, KEY, timeout_s)
-        return [[kv.version, kv.value.decode(), kv.mod_revision] for kv in versions]
+        return [[kv.version, kv.value, kv.mod_revision] for kv in versions]
 
     def final(self) -> Sequence[Invocation]:
         return [Invocation("trace", KEY)]

@@ -9,58 +9,57 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.checkers import election, lock
+from jepsen_lite.clients.protocol import LockHold, NotDone
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workloads.base import Invocation, NotDone, Session
-from raftkv.client.coordination.election import Leadership
+from jepsen_lite.workloads.base import Invocation, Session
 
 NAME = "election"
 TTL_S = 2.0
-# Who waits or looks on does nothing else meanwhile.
+# A worker that waits or observes does nothing else meanwhile.
 WAIT_S, LOOK_S = 0.5, 2.0
 OBSERVERS = (0, 1)
-"""Seats that look on; the others are candidates."""
+"""Workers that observe; the others are candidates."""
 
 
-class Elections:
-    """Candidates lead for a while and resign; who loses leadership says so at once."""
+class ElectionWorkload:
+    """Candidates lead for a while and resign; a leader records a loss at once."""
 
     name = "election"
     reads = frozenset({"observe"})
 
     def __init__(self) -> None:
-        self._leaderships: dict[int, Leadership] = {}  # by seat
+        self._leaderships: dict[int, LockHold] = {}  # by worker
         self._candidates = itertools.count(1)
 
-    def next(self, rng: Random, seat: int) -> Invocation:
-        if seat in OBSERVERS:
+    def next(self, rng: Random, worker: int) -> Invocation:
+        if worker in OBSERVERS:
             return Invocation("observe", NAME)
-        return self.give_back(seat) or Invocation(
+        return self.release(worker) or Invocation(
             "campaign", NAME, f"candidate-{next(self._candidates)}"
         )
 
-    def give_back(self, seat: int) -> Invocation | None:
-        return Invocation("resign", NAME) if seat in self._leaderships else None
+    def release(self, worker: int) -> Invocation | None:
+        return Invocation("resign", NAME) if worker in self._leaderships else None
 
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         if invocation.function == "observe":
             return await _observed(session, min(timeout_s, LOOK_S))
         if invocation.function == "resign":
-            led = self._leaderships.pop(session.seat, None)
+            led = self._leaderships.pop(session.worker, None)
             if led is None:
                 raise NotDone("leadership was lost in the meantime")
-            return await led.resign()
-        seat = session.seat
-        leadership = await session.client.election(NAME, ttl=TTL_S).campaign(
-            invocation.value, timeout=min(timeout_s, WAIT_S)
-        )
+            return await led.release()
+        worker = session.worker
+        contest = session.client.locks.election(NAME, TTL_S)
+        leadership = await contest.campaign(invocation.value, min(timeout_s, WAIT_S))
 
         def lost() -> None:
-            if self._leaderships.get(seat) is leadership:
-                del self._leaderships[seat]
-                session.tell(Invocation("lost", NAME))
+            if self._leaderships.get(worker) is leadership:
+                del self._leaderships[worker]
+                session.record_fact(Invocation("lost", NAME))
 
-        self._leaderships[seat] = leadership
+        self._leaderships[worker] = leadership
         token = leadership.token
         leadership.on_lost(lost)
         return {"token": token}
@@ -75,18 +74,18 @@ class Elections:
 
 
 async def _observed(session: Session, seconds: float) -> list[list[Any]]:
-    """What one observer sees until its time is over."""
+    """The leaders that one observer sees until its time is over."""
     seen: list[list[Any]] = []
-    observing = session.client.election(NAME, ttl=TTL_S).observe()
+    observing = session.client.locks.election(NAME, TTL_S).observe()
     try:
         async with asyncio.timeout(seconds):
             async for leader in observing:
-                token, value = (leader.token, leader.value.decode()) if leader else (None, None)
+                token, value = (leader.token, leader.value) if leader else (None, None)
                 seen.append([token, value])
     except TimeoutError:
-        pass  # it has seen what it has seen
+        pass  # the observation is over
     finally:
         await observing.aclose()
     if not seen:
-        raise NotDone("nothing was to be seen in time")
+        raise NotDone("no leader was observed in time")
     return seen

@@ -1,4 +1,4 @@
-"""Leases: none ends before its time, and none outlives it by the cluster's clock."""
+"""Leases: none ends before its time to live is over, and none outlives it in cluster time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.checkers import lease
-from jepsen_lite.checkers.cluster_time import ClusterTime
-from jepsen_lite.checkers.reading import answered
+from jepsen_lite.checkers.lease import ClusterTime
+from jepsen_lite.checkers.operations import answered
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from raftkv.errors import LeaseNotFound
 
 TTLS_S = (1.0, 3.0, 10.0)
 DRIFT = 0.1
@@ -25,11 +24,11 @@ ELECTION_NS = 450_000_000
 LATE_NS = 2 * ELECTION_NS + 100_000_000
 # What any workload calls an operation that is an entry of the log whenever it is acknowledged.
 WRITES = ("write", "cas", "add", "increment", "grant", "renew", "revoke")
-LEASES_PER_SEAT = 2
+LEASES_PER_WORKER = 2
 
 
-class Leases:
-    """Each worker grants leases, renews or forgets them, and looks whether they live."""
+class LeaseWorkload:
+    """Each worker grants leases, renews or abandons them, and reads whether they are alive."""
 
     name = "lease"
     reads = frozenset({"look"})
@@ -37,37 +36,33 @@ class Leases:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._ids: dict[str, int] = {}
-        self._names: dict[int, list[str]] = {}  # of each seat
+        self._names: dict[int, list[str]] = {}  # of each worker
 
-    def next(self, rng: Random, seat: int) -> Invocation:
-        names = self._names.setdefault(seat, [])
-        if len(names) < LEASES_PER_SEAT or rng.random() < 0.1:
-            del names[: len(names) + 1 - LEASES_PER_SEAT]
+    def next(self, rng: Random, worker: int) -> Invocation:
+        names = self._names.setdefault(worker, [])
+        if len(names) < LEASES_PER_WORKER or rng.random() < 0.1:
+            del names[: len(names) + 1 - LEASES_PER_WORKER]
             name = f"lease-{next(self._numbers)}"
             return Invocation("grant", name, {"ttl_ns": round(rng.choice(TTLS_S) * 1e9)})
         function = rng.choices(("look", "renew", "revoke"), (6, 3, 2))[0]
         return Invocation(function, rng.choice(names))
 
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
-        client, name = session.client, invocation.key
+        leases, name = session.client.leases, invocation.key
         if invocation.function == "grant":
             ttl_s = invocation.value["ttl_ns"] / 1e9
-            granted = await client.lease_grant(ttl_s, timeout=timeout_s)
-            self._ids[name] = granted.lease
-            # In the end it is somebody else who carries out what was drawn for a seat.
-            self._names.setdefault(session.seat, []).append(name)
-            return {"lease": granted.lease}
+            lease_id = await leases.grant(ttl_s, timeout_s=timeout_s)
+            self._ids[name] = lease_id
+            # At the end another worker carries out what was drawn for this one.
+            self._names.setdefault(session.worker, []).append(name)
+            return {"lease": lease_id}
         if invocation.function == "renew":
-            await client.lease_renew(self._ids[name], timeout=timeout_s)
+            await leases.renew(self._ids[name], timeout_s=timeout_s)
             return None
         if invocation.function == "revoke":
-            await client.lease_revoke(self._ids[name], timeout=timeout_s)
+            await leases.revoke(self._ids[name], timeout_s=timeout_s)
             return None
-        try:
-            found = await client.lease_time_to_live(self._ids[name], timeout=timeout_s)
-        except LeaseNotFound:
-            return False
-        return found is not None
+        return await leases.is_alive(self._ids[name], timeout_s=timeout_s)
 
     def final(self) -> Sequence[Invocation]:
         return []

@@ -1,4 +1,4 @@
-"""A queue that workers fill and sweep, page by page: each element goes once, and none is lost."""
+"""A queue that workers fill and sweep in pages: each element is removed once, and none is lost."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.checkers import queues
+from jepsen_lite.clients.protocol import KeyValue
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from raftkv.client.model.results import KeyValue
 
 PREFIX = "queue/"
 PAGE_KEYS = 3
 
 
-class SweptQueue:
+class QueueWorkload:
     """Each element is a key of its own; a sweep deletes the first few, a read goes in pages."""
 
     name = "queue"
@@ -26,7 +26,7 @@ class SweptQueue:
     def __init__(self) -> None:
         self._elements = itertools.count(1)
 
-    def next(self, rng: Random, seat: int) -> Invocation:
+    def next(self, rng: Random, worker: int) -> Invocation:
         draw = rng.random()
         if draw < 0.15:
             return Invocation("read", PREFIX)
@@ -37,14 +37,12 @@ class SweptQueue:
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         client = session.client
         if invocation.function == "add":
-            await client.put(f"{PREFIX}{invocation.value:06}", timeout=timeout_s)
+            await client.put(f"{PREFIX}{invocation.value:06}", timeout_s=timeout_s)
             return None
         if invocation.function == "sweep":
-            page = await client.delete_prefix(
-                PREFIX, limit=invocation.value, prev_kv=True, timeout=timeout_s
-            )
-            return {"gone": [_element(kv) for kv in page.prev_kvs], "more": page.more}
-        scan = client.scan_prefix(PREFIX, keys_only=True, page_keys=PAGE_KEYS, timeout=timeout_s)
+            page = await client.delete_first(PREFIX, invocation.value, timeout_s=timeout_s)
+            return {"gone": [_element(kv) for kv in page.kvs], "more": page.more}
+        scan = client.scan_prefix(PREFIX, page_keys=PAGE_KEYS, timeout_s=timeout_s)
         return [_element(kv) async for kv in scan]
 
     def final(self) -> Sequence[Invocation]:
@@ -55,4 +53,4 @@ class SweptQueue:
 
 
 def _element(kv: KeyValue) -> int:
-    return int(kv.key.decode().removeprefix(PREFIX))
+    return int(kv.key.removeprefix(PREFIX))

@@ -1,4 +1,4 @@
-"""An operator's hand: the key of a holder is deleted, or its lease revoked, while it is held."""
+"""Locks and elections whose holders' keys and leases an operator removes."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from jepsen_lite.workloads.base import Invocation, NotDone, Session
-from jepsen_lite.workloads.elections import NAME, OBSERVERS, Elections
-from jepsen_lite.workloads.locks import TTL_S, Locks
-from raftkv.client.client import Client
+from jepsen_lite.clients.protocol import KvClient, NotDone
+from jepsen_lite.workloads.base import Invocation, Session
+from jepsen_lite.workloads.elections import NAME, OBSERVERS, ElectionWorkload
+from jepsen_lite.workloads.locks import TTL_S, LockWorkload
 
 KEPT_S = 0.5
 KEEPS = 0.8
-"""How likely a holder goes on holding. A short hold is given back before its loss is noticed."""
+"""The probability that a holder keeps its hold. A short hold is released before its loss shows."""
 REMOVES = 0.5
-"""How likely a worker that holds nothing removes the holder's place, if there is a holder."""
+"""The probability that a worker without a hold removes the holder's, if there is a holder."""
 KEY, LEASE = "key", "lease"
 
 
-class RemovedLocks(Locks):
+class RemovedLockWorkload(LockWorkload):
     """Locks are held for seconds, and operators remove the holders' keys and leases."""
 
     name = "removed-lock"
-    takes, gives_back = "acquire", "release"
+    acquires, releases = "acquire", "release"
     names = ("removed/a", "removed/b")
 
-    def next(self, rng: Random, seat: int) -> Invocation:
-        if seat in self._held and rng.random() < KEEPS:
-            return Invocation("keep", self._held[seat].name.decode())
-        return _removal(rng, list(self._holders(seat))) or super().next(rng, seat)
+    def next(self, rng: Random, worker: int) -> Invocation:
+        if worker in self._held and rng.random() < KEEPS:
+            return Invocation("keep", self._held[worker].name)
+        return _removal(rng, list(self._holders(worker))) or super().next(rng, worker)
 
     def ttl_s(self, name: str) -> float:
         """A lease of its own for each name, so that one removal is one holder's loss."""
         return TTL_S + 0.1 * (1 + self.names.index(name))
 
-    def _holders(self, seat: int) -> Iterator[tuple[str, int]]:
-        """Those that a worker in this seat may remove: others', and none if it holds one itself."""
-        if seat not in self._held:
+    def _holders(self, worker: int) -> Iterator[tuple[str, int]]:
+        """The holders that this worker may remove: none if it holds a lock itself."""
+        if worker not in self._held:
             for lock in self._held.values():
-                if lock.remaining():
-                    yield lock.name.decode(), lock.token
+                if lock.remaining_s():
+                    yield lock.name, lock.token
 
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         if invocation.function in ("keep", "remove"):
@@ -49,18 +49,18 @@ class RemovedLocks(Locks):
         return await super().run(session, invocation, timeout_s)
 
 
-class RemovedLeaders(Elections):
+class RemovedLeaderWorkload(ElectionWorkload):
     """Leaders lead for seconds, and operators remove their keys and leases."""
 
     name = "removed-leader"
-    takes, gives_back = "campaign", "resign"
+    acquires, releases = "campaign", "resign"
 
-    def next(self, rng: Random, seat: int) -> Invocation:
-        if seat in self._leaderships and rng.random() < KEEPS:
+    def next(self, rng: Random, worker: int) -> Invocation:
+        if worker in self._leaderships and rng.random() < KEEPS:
             return Invocation("keep", NAME)
-        leaders = [(NAME, led.token) for led in self._leaderships.values() if led.remaining()]
-        may_remove = seat not in OBSERVERS and seat not in self._leaderships
-        return _removal(rng, leaders if may_remove else []) or super().next(rng, seat)
+        leaders = [(NAME, led.token) for led in self._leaderships.values() if led.remaining_s()]
+        may_remove = worker not in OBSERVERS and worker not in self._leaderships
+        return _removal(rng, leaders if may_remove else []) or super().next(rng, worker)
 
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         if invocation.function in ("keep", "remove"):
@@ -84,13 +84,13 @@ async def _kept_or_removed(session: Session, invocation: Invocation, timeout_s: 
     return invocation.value
 
 
-async def _remove(client: Client, name: str, token: int, what: str, timeout_s: float) -> None:
-    """Under the holder's own token, so that nobody else is removed, however late it happens."""
+async def _remove(client: KvClient, name: str, token: int, what: str, timeout_s: float) -> None:
+    """Fenced by the holder's own token, so that a late removal can't hit another holder."""
     fence = (name, token)
     if what == KEY:
-        await client.delete(f"{name}/{token:016x}", fence=fence, timeout=timeout_s)
+        await client.delete(f"{name}/{token:016x}", fence=fence, timeout_s=timeout_s)
         return
-    holder = (await client.lock_info(name, timeout=timeout_s)).holder
-    if holder is None or holder.token != token:
-        raise NotDone("it was given back in the meantime")
-    await client.lease_revoke(holder.lease, fence=fence, timeout=timeout_s)
+    holder = await client.locks.holder(name, timeout_s=timeout_s)
+    if holder is None or holder[0] != token:
+        raise NotDone("it was released in the meantime")
+    await client.leases.revoke(holder[1], fence=fence, timeout_s=timeout_s)

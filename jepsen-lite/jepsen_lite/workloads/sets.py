@@ -1,4 +1,4 @@
-"""A growing set: what was added and acknowledged is in every later read, and nothing else is."""
+"""A growing set: every acknowledged element is in every later read."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.checkers import outcomes, sets
+from jepsen_lite.clients.protocol import KeyValue
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.versions import as_history
-from raftkv.client.model.results import KeyValue
+from jepsen_lite.workloads.base import Invocation, Session, as_history
 
 PREFIX = "set/"
 
 
-class GrowingSet:
+class SetWorkload:
     """Each element is a key of its own, so one read of all of them is the whole history."""
 
     name = "set"
@@ -26,7 +25,7 @@ class GrowingSet:
     def __init__(self) -> None:
         self._elements = itertools.count(1)
 
-    def next(self, rng: Random, seat: int) -> Invocation:
+    def next(self, rng: Random, worker: int) -> Invocation:
         if rng.random() < 0.1:
             return Invocation("read", PREFIX)
         return Invocation("add", PREFIX, next(self._elements))
@@ -34,14 +33,13 @@ class GrowingSet:
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         client = session.client
         if invocation.function == "add":
-            put = await client.put(f"{PREFIX}{invocation.value:06}", timeout=timeout_s)
-            return put.revision
+            return await client.put(f"{PREFIX}{invocation.value:06}", timeout_s=timeout_s)
         if invocation.function == outcomes.HISTORY:
             return await as_history(self._found(session, timeout_s), _element)
         return [_element(kv) for kv in await self._found(session, timeout_s)]
 
     async def _found(self, session: Session, timeout_s: float) -> Sequence[KeyValue]:
-        found = await session.client.range_prefix(PREFIX, keys_only=True, timeout=timeout_s)
+        found = await session.client.read_prefix(PREFIX, keys_only=True, timeout_s=timeout_s)
         return found.kvs
 
     def final(self) -> Sequence[Invocation]:
@@ -56,4 +54,4 @@ class GrowingSet:
 
 
 def _element(kv: KeyValue) -> int:
-    return int(kv.key.decode().removeprefix(PREFIX))
+    return int(kv.key.removeprefix(PREFIX))

@@ -1,4 +1,4 @@
-"""Watches: everything that changes is told, once, in order, whatever happens to the nodes."""
+"""Watches: every change is delivered once and in order, under all faults."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
-import raftkv
 from jepsen_lite.checkers import watch
+from jepsen_lite.clients.protocol import (
+    DEADLINE_EXCEEDED,
+    Change,
+    CompactedError,
+    KvClient,
+    OperationError,
+)
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
-from raftkv.client.client import Client
-from raftkv.client.model.results import EventKind, WatchEvent
-from raftkv.errors import DeadlineExceeded, RevisionCompacted
 
 PREFIX = "watch/"
 KEYS = 5
@@ -25,8 +28,8 @@ KINDS = ["put", "delete"]
 LONG_ENOUGH_S = 3.0
 
 
-class Watches:
-    """Some workers change keys, the others watch them and go on where they stopped."""
+class WatchWorkload:
+    """Some workers change keys, the others watch them and resume where they stopped."""
 
     name = "watch"
     reads = frozenset({"watch"})
@@ -36,9 +39,9 @@ class Watches:
         self._next_revision: dict[str, int] = {}  # of each watcher
         self._last_change = 0  # that was acknowledged
 
-    def next(self, rng: Random, seat: int) -> Invocation:
-        if seat % 3 == 0:
-            return Invocation("watch", f"watcher-{seat}", self._wanted(f"watcher-{seat}"))
+    def next(self, rng: Random, worker: int) -> Invocation:
+        if worker % 3 == 0:
+            return Invocation("watch", f"watcher-{worker}", self._wanted(f"watcher-{worker}"))
         first, second = (f"{PREFIX}{number}" for number in rng.sample(range(KEYS), 2))
         choice = rng.random()
         if choice < 0.2:
@@ -54,16 +57,15 @@ class Watches:
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         client, key, value = session.client, invocation.key, invocation.value
         if invocation.function == "put":
-            put = await client.put(key, value, timeout=timeout_s)
-            return self._noted(put.revision, {key: value})
+            revision = await client.put(key, value, timeout_s=timeout_s)
+            return self._noted(revision, {key: value})
         if invocation.function == "delete":
-            done = await client.delete(key, timeout=timeout_s)
-            return self._noted(done.revision, {key: None} if done.deleted else {})
+            revision, deleted = await client.delete(key, timeout_s=timeout_s)
+            return self._noted(revision, {key: None} if deleted else {})
         if invocation.function == "put-both":
             changes = dict.fromkeys(value[:2], f"v{value[2]}")
-            both = [raftkv.op.put(each, new) for each, new in changes.items()]
-            txn = await client.txn(success=both, timeout=timeout_s)
-            return self._noted(txn.revision, changes)
+            revision = await client.write_many(changes, timeout_s=timeout_s)
+            return self._noted(revision, changes)
         until = value.get("until", math.inf)
         batches = await _watched(client, value["from"], until, timeout_s)
         if batches:
@@ -86,12 +88,12 @@ class Watches:
 
 
 async def _watched(
-    client: Client, from_revision: int, until: float, timeout_s: float
+    client: KvClient, from_revision: int, until: float, timeout_s: float
 ) -> list[dict[str, Any]]:
     """What a watcher is told, until that is all up to `until`; without end: for some time.
 
-    Where history is compacted it goes on at the oldest revision left. Raises `DeadlineExceeded` if
-    it does not come to `until` in time.
+    Where history is compacted it goes on at the oldest revision left. Raises with reason
+    `DEADLINE_EXCEEDED` if it does not reach `until` in time.
     """
     endless = until == math.inf
     seconds = min(timeout_s, LONG_ENOUGH_S) if endless else timeout_s
@@ -103,44 +105,42 @@ async def _watched(
     except TimeoutError:
         if not endless:
             reached = batches[-1]["revision"]
-            raise DeadlineExceeded(
-                f"within {seconds} s a watch told of all up to {reached}, and not up to {until}"
-            ) from None
+            text = f"within {seconds} s a watch delivered revisions up to {reached}, not {until}"
+            raise OperationError(text, reason=DEADLINE_EXCEEDED) from None
         # Another watch goes on from here.
     return batches
 
 
 async def _listen(
-    client: Client, from_revision: int, until: float, batches: list[dict[str, Any]]
+    client: KvClient, from_revision: int, until: float, batches: list[dict[str, Any]]
 ) -> int:
     """Add what one watch tells to `batches`, a bookmark last; from where to go on."""
-    told = client.watch(prefix=PREFIX, from_revision=from_revision, prev_kv=True)
+    watching = client.watch(PREFIX, from_revision)
     oldest_left = 0  # where history was compacted
     try:
-        async for batch in told.batches():
+        async for batch in watching.batches():
             for revision, events in itertools.groupby(batch, lambda event: event.revision):
                 batches.append({"revision": revision, "events": list(map(_event, events))})
-            if told.revision >= until:
+            if watching.revision >= until:
                 break
-    except RevisionCompacted as error:
-        oldest_left = int(error.facts["compacted_revision"])
-        if oldest_left <= told.revision + 1:
+    except CompactedError as error:
+        oldest_left = error.oldest_revision
+        if oldest_left <= watching.revision + 1:
             raise
     finally:
-        batches.append({"revision": told.revision, "events": []})
-        await told.close()
+        batches.append({"revision": watching.revision, "events": []})
+        await watching.close()
     if oldest_left:
         batches.append({"revision": oldest_left - 1, "events": [], "compacted": True})
     return int(batches[-1]["revision"]) + 1
 
 
-def _event(event: WatchEvent) -> dict[str, Any]:
-    put = event.kind is EventKind.PUT
+def _event(change: Change) -> dict[str, Any]:
     return {
-        "revision": event.revision,
-        "kind": "put" if put else "delete",
-        "key": event.key.decode(),
-        "value": event.value.decode() if put else None,
-        "previous": None if event.prev_kv is None else event.prev_kv.value.decode(),
-        "created": event.created,
+        "revision": change.revision,
+        "kind": "delete" if change.value is None else "put",
+        "key": change.key,
+        "value": change.value,
+        "previous": change.previous,
+        "created": change.created,
     }

@@ -22,7 +22,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class ClusterMethods(Core):
-    """The cluster's nodes. A change of membership that got no answer raises `OutcomeUnknown`."""
+    """The nodes of the cluster: their status, and changes of the membership."""
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -30,9 +30,14 @@ class ClusterMethods(Core):
         return tuple(endpoint.address for endpoint in self._endpoints.given)
 
     async def status(self, endpoint: str, *, timeout: float | None = None) -> NodeStatus:
-        """What the node at `endpoint` says of itself. Needs no majority.
+        """The status of the node at `endpoint`, as that node reports it. Needs no majority.
 
-        Raises `ConnectionFailed` if it does not answer, `WrongCluster` if it is another cluster's.
+        - `endpoint`: "host:port".
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `ConnectionFailed` if the node does not answer in time; `WrongCluster` if it belongs
+        to another cluster; `InvalidRequest`. Costs one request to that node.
         """
         address = _address(endpoint, "endpoint")
         return await self._unary.status(self._endpoints.get(address), self._timeout(timeout))
@@ -40,13 +45,26 @@ class ClusterMethods(Core):
     async def status_all(
         self, *, timeout: float | None = None
     ) -> Mapping[str, NodeStatus | RaftkvError]:
-        """By endpoint the client was given: what each node says of itself, or why it does not."""
+        """By endpoint that the client was given: the status of its node, or the error with which
+        that failed.
+
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Needs no majority. Costs one request to each endpoint, at the same time.
+        """
         given = self._endpoints.given
         answers = await self._unary.statuses(given, self._timeout(timeout))
         return {each.address: answer for each, answer in zip(given, answers, strict=True)}
 
     async def member_list(self, *, timeout: float | None = None) -> tuple[Member, ...]:
-        """The members of the cluster."""
+        """The members of the cluster, with learners.
+
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `DeadlineExceeded` and `WrongCluster`. Costs one request.
+        """
         reply = await self._unary.call(
             "/raftkv.rpc.v1.Cluster/MemberList",
             api_pb2.MemberListRequest(),
@@ -66,8 +84,18 @@ class ClusterMethods(Core):
     ) -> tuple[Member, ...]:
         """Add a node, as a learner; returns the new membership.
 
+        - `node_id`: a number from 1 that no node of the cluster has ever had.
+        - `peer_address`, `client_address`: "host:port" at which the other nodes, and clients, reach
+          it.
+        - `force`: do it although too few voters acknowledge at present.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
         Raises `MembershipRefused` while another change is under way, if the id or an address is
-        taken or leads nowhere, and, without `force`, if too few voters acknowledge.
+        taken or can't be reached, or without `force` if too few voters acknowledge;
+        `InvalidRequest` for a wrong argument; `DeadlineExceeded` if the membership was not changed;
+        `OutcomeUnknown` if it may have been changed, or may be yet; `WrongCluster`. Costs an entry
+        of the log for the new membership.
         """
         member = api_pb2.Member(
             node_id=to_int64(node_id, "node_id", 1),
@@ -83,8 +111,16 @@ class ClusterMethods(Core):
     ) -> tuple[Member, ...]:
         """Make a learner a voter; returns the new membership.
 
-        Raises `MemberUnknown`, and `MembershipRefused` while it has not caught up or, without
-        `force`, if too few voters acknowledge.
+        - `node_id`: the learner.
+        - `force`: do it although too few voters acknowledge at present.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `MemberUnknown`; `MembershipRefused` while another change is under way, while the
+        learner has not caught up, or without `force` if too few voters acknowledge;
+        `InvalidRequest` for a wrong argument; `DeadlineExceeded` if the membership was not changed;
+        `OutcomeUnknown` if it may have been changed, or may be yet; `WrongCluster`. Costs an entry
+        of the log for the new membership.
         """
         request = api_pb2.MemberPromoteRequest(
             node_id=to_int64(node_id, "node_id", 1), force=to_flag(force, "force")
@@ -96,8 +132,16 @@ class ClusterMethods(Core):
     ) -> tuple[Member, ...]:
         """Remove a node, which then stops itself; returns the new membership.
 
-        Raises `MemberUnknown` and `MembershipRefused`, the latter also if, without `force`, too few
-        of the voters that stay acknowledge.
+        - `node_id`: the node; its id can't be used again.
+        - `force`: do it although too few voters acknowledge at present.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `MemberUnknown`; `MembershipRefused` while another change is under way, or without
+        `force` if too few of the voters that stay acknowledge; `InvalidRequest` for a wrong
+        argument; `DeadlineExceeded` if the membership was not changed; `OutcomeUnknown` if it may
+        have been changed, or may be yet; `WrongCluster`. Costs an entry of the log for the new
+        membership.
         """
         request = api_pb2.MemberRemoveRequest(
             node_id=to_int64(node_id, "node_id", 1), force=to_flag(force, "force")
@@ -107,11 +151,20 @@ class ClusterMethods(Core):
     async def member_replace(
         self, old_id: int, new_id: int, *, force: bool = False, timeout: float | None = None
     ) -> tuple[Member, ...]:
-        """In one change, let the learner `new_id` vote in the place of `old_id`, which is removed.
+        """In one change, make the learner `new_id` a voter in the place of `old_id`, which is
+        removed.
 
-        Returns the new membership, also if that was done before. Raises `MemberUnknown` and
-        `MembershipRefused`; one with a `retry_after_s` is over once the learner has started and
-        caught up (`facts["lag"]` entries are missing), or another change has ended.
+        - `old_id`: the voter to remove. `new_id`: a learner.
+        - `force`: do it although too few voters acknowledge at present.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Returns the new membership, also if that was done before. Raises `MemberUnknown`;
+        `MembershipRefused`, with a `retry_after_s` while the learner has not started or caught up
+        (`facts["lag"]` entries are missing) or another change is under way; `InvalidRequest` for a
+        wrong argument; `DeadlineExceeded` if the membership was not changed; `OutcomeUnknown` if it
+        may have been changed, or may be yet; `WrongCluster`. Costs an entry of the log for the new
+        membership.
         """
         request = api_pb2.MemberReplaceRequest(
             old_id=to_int64(old_id, "old_id", 1),
@@ -128,9 +181,17 @@ class ClusterMethods(Core):
         client_address: str = "",
         timeout: float | None = None,
     ) -> tuple[Member, ...]:
-        """Say where a node is reached from now on; an empty address stays. Returns the membership.
+        """Change the addresses at which a node is reached; returns the new membership.
 
-        Raises `MemberUnknown`, and `MembershipRefused` if an address is taken or leads nowhere.
+        - `node_id`: the node.
+        - `peer_address`, `client_address`: "host:port"; empty: as before.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `MemberUnknown`; `MembershipRefused` while another change is under way, or if an
+        address is taken or can't be reached; `InvalidRequest` for a wrong argument;
+        `DeadlineExceeded` if the membership was not changed; `OutcomeUnknown` if it may have been
+        changed, or may be yet; `WrongCluster`. Costs an entry of the log for the new membership.
         """
         member = api_pb2.Member(
             node_id=to_int64(node_id, "node_id", 1),
@@ -141,9 +202,15 @@ class ClusterMethods(Core):
         return await self._change_members("MemberUpdate", request, timeout)
 
     async def transfer_leader(self, node_id: int = 0, *, timeout: float | None = None) -> int:
-        """Make `node_id` the leader (0: the most up-to-date voter); returns who leads now.
+        """Make `node_id` the leader; returns the id of the node that leads now.
 
-        Raises `MemberUnknown` and `MembershipRefused`.
+        - `node_id`: a voter; 0: the most up-to-date voter.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `MemberUnknown`; `MembershipRefused` if the node can't lead now; `InvalidRequest`;
+        `DeadlineExceeded`; `OutcomeUnknown`; `WrongCluster`. Writes wait for the new leader,
+        usually for some milliseconds.
         """
         reply = await self._unary.call(
             "/raftkv.rpc.v1.Cluster/TransferLeader",
@@ -157,9 +224,15 @@ class ClusterMethods(Core):
     async def set_log_level(
         self, level: str, endpoint: str, *, timeout: float | None = None
     ) -> str:
-        """Set the log level of the node at `endpoint` to debug, info, warning or error.
+        """Set the log level of one node; returns the level before.
 
-        Returns the level before. Raises `ConnectionFailed` if the node does not answer.
+        - `level`: "debug", "info", "warning" or "error".
+        - `endpoint`: "host:port" of the node.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `ConnectionFailed` if the node does not answer in time; `WrongCluster`;
+        `InvalidRequest`. Lasts until the node stops.
         """
         address = _address(endpoint, "endpoint")
         reply = await self._unary.ask(

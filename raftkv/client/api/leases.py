@@ -1,4 +1,4 @@
-"""Leases: keys that vanish when their owner stops renewing."""
+"""Leases: their keys are deleted when their owner stops renewing."""
 
 from __future__ import annotations
 
@@ -9,24 +9,31 @@ from raftkv.arguments import milliseconds, to_flag, to_int64
 from raftkv.client.coordination.lease import KeptLease
 from raftkv.client.core import Core
 from raftkv.client.model.results import LeaseResult, LeaseTimeToLive, lease_result
-from raftkv.client.requests import Fences
+from raftkv.client.requests import Fences, WriteOptions
 from raftkv.errors import LeaseNotFound
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 
 
 class LeaseMethods(Core):
-    """Leases. Times are seconds of the cluster's clock, which stands still during an outage."""
+    """Leases: keys that are deleted when their owner stops renewing. Times are seconds of the
+    cluster's clock, which stands still during an outage.
+    """
 
     @asynccontextmanager
     async def lease(self, ttl: float, *, timeout: float | None = None) -> AsyncIterator[KeptLease]:
         """A lease that is renewed in the background until the block ends, and then revoked.
 
-        Only where a block of `keep` still keeps it, it lives until that ends, and then is revoked.
-
             async with client.lease(10.0) as lease:
                 await client.put("here", "I am", lease=lease.id)
 
-        `lease.lost` is set, and `lease.on_lost` called, once it can't be trusted any more.
+        - `ttl`: seconds, within the server's bounds. The lease ends so long after the last renewal.
+        - `timeout`: seconds for the grant; None: the client's default, 0: one attempt.
+
+        `lease.lost` is set, and the callbacks of `lease.on_lost` are called, once the lease can't
+        be trusted any more. If a block of `keep` still keeps the lease when this block ends, it is
+        revoked at the end of that. Entering raises `InvalidRequest`, `DeadlineExceeded`,
+        `OutcomeUnknown` and `WrongCluster`. Costs a write to begin and to end, and one every third
+        of `ttl`; the renewals of a client's leases travel together.
         """
         kept = await self._kept.grant(milliseconds(ttl, "ttl"), self._timeout(timeout))
         try:
@@ -37,9 +44,15 @@ class LeaseMethods(Core):
 
     @asynccontextmanager
     async def keep(self, lease: int, *, timeout: float | None = None) -> AsyncIterator[KeptLease]:
-        """Renew a lease that was granted before until the block ends, and leave it to its TTL.
+        """Renew a lease that was granted before until the block ends, and then leave it to its TTL.
 
-        One that this client keeps anyway is left to whoever else keeps it. Raises `LeaseNotFound`.
+        - `lease`: the id of a lease, any 64-bit integer but 0.
+        - `timeout`: seconds for the first renewal; None: the client's default, 0: one attempt.
+
+        If another block of this client keeps the lease, too, it is renewed until the last of them
+        ends. Entering raises `LeaseNotFound`, `InvalidRequest`, `DeadlineExceeded`,
+        `OutcomeUnknown` and `WrongCluster`. Costs a write to begin, and one every third of the
+        lease's TTL.
         """
         sent_at = self._loop.time()
         renewed = await self.lease_renew(lease, timeout=timeout)
@@ -52,39 +65,75 @@ class LeaseMethods(Core):
     async def lease_grant(
         self, ttl: float, *, lease: int = 0, fence: Fences = None, timeout: float | None = None
     ) -> LeaseResult:
-        """A new lease that lives for `ttl` seconds; `lease` picks its id (0: the store does).
+        """A new lease, which nothing renews: call `lease_renew` in time, or use `lease` or `keep`.
 
-        Raises `LeaseExists`, and `InvalidRequest` for a `ttl` out of the server's bounds.
+        - `ttl`: seconds, within the server's bounds.
+        - `lease`: the id, a 64-bit integer; 0: the store picks one.
+        - `fence`: a lock, a leadership, a grant or `(name, token)`, or a list of these. The command
+          is applied only while each token is that of its name's present holder.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `LeaseExists`; `InvalidRequest` for a wrong argument; `DeadlineExceeded` if nothing
+        was changed; `OutcomeUnknown`; `FencedOff`; `WrongCluster`. Costs one write.
         """
         grant = kv_pb2.LeaseGrant(lease=to_int64(lease, "lease"), ttl_ms=milliseconds(ttl, "ttl"))
-        command = kv_pb2.Command(lease_grant=grant)
-        if lease:  # the caller knows it whatever happens, and may ask for it again
-            result: LeaseResult = await self._run(command, lease_result, timeout, fence=fence)
+        command, options = kv_pb2.Command(lease_grant=grant), WriteOptions(fence)
+        if lease:  # the caller knows the id, and may revoke the lease whatever happens here
+            result: LeaseResult = await self._run(
+                command, lease_result, timeout, WriteOptions(fence)
+            )
             return result
-        return await self._run_grant(command, lease_result, timeout, fence)
+        return await self._run_grant(command, lease_result, timeout, options)
 
     async def lease_renew(
         self, lease: int, *, fence: Fences = None, timeout: float | None = None
     ) -> LeaseResult:
-        """The lease lives for its whole TTL again. Raises `LeaseNotFound`."""
+        """Let the lease live for its whole TTL again, from now on.
+
+        - `lease`: the id of a lease, any 64-bit integer but 0.
+        - `fence`: a lock, a leadership, a grant or `(name, token)`, or a list of these. The command
+          is applied only while each token is that of its name's present holder.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `LeaseNotFound`; `InvalidRequest` for a wrong argument; `DeadlineExceeded` if nothing
+        was changed; `OutcomeUnknown`; `FencedOff`; `WrongCluster`. Costs one write.
+        """
         command = kv_pb2.Command(lease_renew=kv_pb2.LeaseRenew(lease=to_int64(lease, "lease")))
-        result: LeaseResult = await self._run(command, lease_result, timeout, fence=fence)
+        result: LeaseResult = await self._run(command, lease_result, timeout, WriteOptions(fence))
         return result
 
     async def lease_revoke(
         self, lease: int, *, fence: Fences = None, timeout: float | None = None
     ) -> None:
-        """End the lease and delete its keys. Raises `LeaseNotFound`."""
+        """End the lease and delete its keys.
+
+        - `lease`: the id of a lease, any 64-bit integer but 0.
+        - `fence`: a lock, a leadership, a grant or `(name, token)`, or a list of these. The command
+          is applied only while each token is that of its name's present holder.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `LeaseNotFound`; `InvalidRequest` for a wrong argument; `DeadlineExceeded` if nothing
+        was changed; `OutcomeUnknown`; `FencedOff`; `WrongCluster`. Costs one write.
+        """
         command = kv_pb2.Command(lease_revoke=kv_pb2.LeaseRevoke(lease=to_int64(lease, "lease")))
-        await self._run(command, lease_result, timeout, fence=fence)
+        await self._run(command, lease_result, timeout, WriteOptions(fence))
 
     async def lease_time_to_live(
         self, lease: int, *, keys: bool = False, timeout: float | None = None
     ) -> LeaseTimeToLive:
-        """What is left of the lease; `keys` asks for those attached to it.
+        """The TTL of a lease, and what is left of it.
 
-        Keys that do not fit into one reply are asked for in several, so they may be of several
-        moments. Raises `LeaseNotFound`.
+        - `lease`: the id of a lease, any 64-bit integer but 0.
+        - `keys`: also the keys that are attached to it.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Keys that need several replies may be of several moments. Raises `LeaseNotFound`,
+        `InvalidRequest`, `DeadlineExceeded` and `WrongCluster`. Costs one request for
+        each reply.
         """
         request = api_pb2.LeaseTimeToLiveRequest(
             lease=to_int64(lease, "lease"), keys=to_flag(keys, "keys")
@@ -105,9 +154,13 @@ class LeaseMethods(Core):
             request.keys_after = attached[-1]
 
     async def leases(self, *, timeout: float | None = None) -> tuple[int, ...]:
-        """The ids of all leases in their order, those of clients' sessions among them.
+        """The ids of all leases in their order, with those of the clients' sessions.
 
-        More than fit into one reply may be of several moments.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        An answer that needs several replies may be of several moments. Raises `DeadlineExceeded`
+        and `WrongCluster`. Costs one request for each reply.
         """
         request = api_pb2.LeaseListRequest()
         leases: list[int] = []

@@ -19,16 +19,16 @@ from raftkv.client.model.results import (
     lease_result,
     lock_info_of,
 )
-from raftkv.client.requests import command_piece, to_key, to_value
+from raftkv.client.requests import WriteOptions, command_piece, to_key, to_value
 from raftkv.errors import FencedOff, LeaseNotFound, LockLost, LockNotAcquired, printable
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 
 
 class LockMethods(Core):
-    """Names that one client at a time holds, each time under a greater token.
+    """Locks: names that one client at a time holds, each time under a greater token.
 
-    `lock` waits, keeps itself alive and tells of its loss; `acquire`, `renew` and `release` are
-    the bare compare-and-swap, for those who keep the time themselves. Both compete for a name.
+    `lock` waits, renews its lease and reports its loss. `acquire`, `renew` and `release` are the
+    bare compare-and-swap, for callers that keep the time themselves. Both compete for a name.
     """
 
     @property
@@ -37,10 +37,18 @@ class LockMethods(Core):
         return self._queues
 
     def lock(self, name: str | bytes, *, ttl: float = 10.0, value: str | bytes = b"") -> Lock:
-        """A lock on `name`, not acquired yet; if its holder dies, it is free after `ttl` seconds.
+        """A lock on `name`, not acquired yet.
 
-        `value` is for others to see in `lock_info`. All locks of a client with equal `ttl` share
-        one lease, which is renewed in the background.
+            async with client.lock("report") as lock:
+                await client.put("report", data, fence=lock)
+
+        - `name`: 1 to 8,192 bytes, `str` or `bytes`.
+        - `ttl`: seconds after which the lock is free if its holder dies; within the server's
+          bounds.
+        - `value`: at most 1 MiB, shown to others by `lock_info`.
+
+        Raises `InvalidRequest` or `TooLarge` for a wrong argument. Sends nothing. All locks of a
+        client with equal `ttl` share one lease, which the client renews in the background.
         """
         return Lock(
             self._queues,
@@ -50,9 +58,14 @@ class LockMethods(Core):
         )
 
     async def lock_info(self, name: str | bytes, *, timeout: float | None = None) -> LockInfo:
-        """Who holds the lock and who waits for it, with tokens and what is left of their leases.
+        """The holder of the lock `name` and the clients that wait for it, with tokens and what is
+        left of their leases.
 
-        More than fit into one reply may be of several moments.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        An answer that needs several replies may be of several moments. Raises `InvalidRequest`,
+        `DeadlineExceeded` and `WrongCluster`. Costs one request for each reply.
         """
         request = api_pb2.LockInfoRequest(name=to_key(name, self._settings, "name"))
         members: list[api_pb2.LockMember] = []
@@ -72,9 +85,18 @@ class LockMethods(Core):
         value: str | bytes = b"",
         timeout: float | None = None,
     ) -> Grant:
-        """Take `name` for `ttl` seconds if nobody holds it or waits for it.
+        """Take the lock `name` for `ttl` seconds if no client holds it or waits for it.
 
-        Raises `LockNotAcquired`; its `facts["holder_token"]` is the holder's.
+        - `name`: 1 to 8,192 bytes, `str` or `bytes`.
+        - `ttl`: seconds, within the server's bounds. Nothing renews it: call `renew` in time.
+        - `value`: at most 1 MiB, shown to others by `lock_info`.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `LockNotAcquired`, whose `facts["holder_token"]` is the holder's token;
+        `InvalidRequest` or `TooLarge`; `DeadlineExceeded` if nothing was changed; `OutcomeUnknown`
+        if the lock may be taken, until its lease ends; `WrongCluster`. Costs one write. A call that
+        is cancelled or interrupted gives the lock back.
         """
         held_name = to_key(name, self._settings, "name")
         acquire = kv_pb2.Acquire(
@@ -94,11 +116,19 @@ class LockMethods(Core):
         return Grant(held_name, result.token, result.lease, result.ttl_s, result.key)
 
     async def renew(self, grant: Grant, *, timeout: float | None = None) -> Grant:
-        """Keep what was granted for its whole time again. Raises `LockLost` if it has ended."""
+        """Keep a grant for its whole time again, from now on; returns the grant.
+
+        - `grant`: what `acquire` returned.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `LockLost` if the grant has ended; `InvalidRequest` for what is no grant;
+        `DeadlineExceeded`; `OutcomeUnknown`; `WrongCluster`. Costs one write.
+        """
         _to_grant(grant)
         renewal = kv_pb2.Command(lease_renew=kv_pb2.LeaseRenew(lease=grant.lease))
         try:
-            await self._run(renewal, lease_result, timeout, fence=grant)
+            await self._run(renewal, lease_result, timeout, WriteOptions(grant))
         except (FencedOff, LeaseNotFound) as error:
             raise LockLost(
                 f"token {grant.token} does not hold {printable(grant.name)} any more; stop what is"
@@ -108,7 +138,16 @@ class LockMethods(Core):
         return grant
 
     async def release(self, grant: Grant, *, timeout: float | None = None) -> bool:
-        """Give back what was granted, and end its lease; False if it had ended before."""
+        """Give a grant back, and end its lease; False if it had ended before.
+
+        - `grant`: what `acquire` returned.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `InvalidRequest` for what is no grant; `DeadlineExceeded` and `OutcomeUnknown` if the
+        grant may still be held, until its lease ends; `WrongCluster`. Costs two writes, which
+        travel together.
+        """
         _to_grant(grant)
         deletion = kv_pb2.Command(delete_range=kv_pb2.DeleteRange(key=grant.key))
         revocation = kv_pb2.Command(lease_revoke=kv_pb2.LeaseRevoke(lease=grant.lease))
@@ -130,15 +169,20 @@ def _to_grant(grant: Grant) -> Grant:
 
 
 class ElectionMethods(KvMethods, WatchMethods):
-    """Leaders, one at a time."""
+    """Elections: one leader at a time for each name."""
 
     def election(self, name: str | bytes, *, ttl: float = 10.0) -> Election:
-        """The election for `name`; if its leader dies, the next one leads after `ttl` seconds.
+        """The election for `name`.
 
             async with await client.election("scheduler").campaign("host-7") as leadership:
                 ...
 
-        Elections and locks are the same queues: do not use one name for both.
+        - `name`: 1 to 8,192 bytes, `str` or `bytes`.
+        - `ttl`: seconds after which the next candidate leads if the leader dies; within the
+          server's bounds.
+
+        Raises `InvalidRequest` or `TooLarge` for a wrong argument. Sends nothing. Elections and
+        locks are the same queues: do not use one name for both.
         """
         return Election(
             self._queues,

@@ -15,7 +15,7 @@ from raftkv.rpc.v1 import kv_pb2
 
 
 class PagedMethods(KvMethods):
-    """What neither fits into a reply nor into a revision. `timeout` is that of each page."""
+    """Ranges of any size, read and deleted page by page. `timeout` is that of each page."""
 
     def scan(
         self,
@@ -29,14 +29,22 @@ class PagedMethods(KvMethods):
         level: Level = ReadLevel.LINEARIZABLE,
         timeout: float | None = None,
     ) -> Scan:
-        """The keys from `start` up to and without `end`, or those that begin with `prefix`, in
-        order and one at a time.
+        """The keys of a range in order and one at a time, all from one revision.
 
             async for kv in client.scan("logs/", "logs0"):
                 print(kv.key)
 
-        All are from one revision, that of the first page unless `revision` is given; only the
-        first page is read at `level`. No more than `page_keys` are held at a time.
+        - `start`, `end`: the first key, and the key before which the range ends; b"\\0" as `end`:
+          without end. Or `prefix`: the keys that begin with it.
+        - `revision`: a revision of the history; 0: that of the first page.
+        - `keys_only`: without values.
+        - `page_keys`: at most so many keys are fetched and held at a time, at least 1.
+        - `level`: how fresh the first page is, as in `range`; the others are read at its revision.
+        - `timeout`: seconds for each page; None: the client's default, 0: one attempt for each.
+
+        Raises `InvalidRequest` for a wrong argument. Iterating raises what `range` does: after an
+        error it goes on where it was cut off, but not after `RevisionCompacted`. Costs one read for
+        each page.
         """
         start, end = range_bounds(start, end, prefix)
         message = requests.range_message(
@@ -64,7 +72,18 @@ class PagedMethods(KvMethods):
         level: Level = ReadLevel.LINEARIZABLE,
         timeout: float | None = None,
     ) -> Scan:
-        """The keys that start with `prefix`, all keys if it is empty. Otherwise as `scan`."""
+        """The keys that start with `prefix`, in order and one at a time, all from one revision; all
+        keys if it is empty.
+
+        - `revision`: a revision of the history; 0: that of the first page.
+        - `keys_only`: without values.
+        - `page_keys`: at most so many keys are fetched and held at a time, at least 1.
+        - `level`: how fresh the first page is, as in `range`; the others are read at its revision.
+        - `timeout`: seconds for each page; None: the client's default, 0: one attempt for each.
+
+        Raises `InvalidRequest` for a wrong argument. Iterating raises what `range` does. Otherwise
+        as `scan`.
+        """
         return self.scan(
             prefix=prefix,
             revision=revision,
@@ -84,15 +103,24 @@ class PagedMethods(KvMethods):
         fence: Fences = None,
         timeout: float | None = None,
     ) -> PagedDeletion:
-        """Delete the keys from `start` up to and without `end`, or those that begin with `prefix`,
-        however many, over several revisions; nothing is deleted before it is iterated.
+        """Delete any number of keys of a range, over several revisions. Nothing is deleted before
+        it is iterated.
 
             deletion = client.delete_range_in_pages("logs/", "logs0")
             async for page in deletion:
                 print(deletion.deleted, "keys so far")
 
-        Each page deletes at most `page_keys` of the keys that the range has then: others see it
-        half deleted, and what they put there meanwhile may be deleted, too. `fence` guards each.
+        - `start`, `end`: the first key, and the key before which the range ends; b"\\0" as `end`:
+          without end. Or `prefix`: the keys that begin with it. An empty prefix is refused.
+        - `page_keys`: at most so many keys are deleted in one revision, at least 1; the store
+          deletes at most 10,000.
+        - `fence`: a lock, a leadership, a grant or `(name, token)`, or a list of these; checked
+          with each page.
+        - `timeout`: seconds for each page; None: the client's default, 0: one attempt for each.
+
+        Other clients see the range half deleted, and keys that they put there meanwhile may be
+        deleted, too. Raises `InvalidRequest` for a wrong argument. Iterating raises what
+        `delete_range` does. Costs one write for each page.
         """
         start, end = deletion_bounds(start, end, prefix)
         set_fences(kv_pb2.Command(), fence, self._settings)  # what is no fence is refused now
@@ -115,8 +143,17 @@ class PagedMethods(KvMethods):
         fence: Fences = None,
         timeout: float | None = None,
     ) -> PagedDeletion:
-        """The keys that start with `prefix`, which must not be empty. Otherwise as
-        `delete_range_in_pages`.
+        """Delete any number of keys that start with `prefix`, over several revisions. An empty
+        prefix is refused.
+
+        - `page_keys`: at most so many keys are deleted in one revision, at least 1; the store
+          deletes at most 10,000.
+        - `fence`: a lock, a leadership, a grant or `(name, token)`, or a list of these; checked
+          with each page.
+        - `timeout`: seconds for each page; None: the client's default, 0: one attempt for each.
+
+        Nothing is deleted before it is iterated. Raises `InvalidRequest` for a wrong argument.
+        Iterating raises what `delete_range` does. Otherwise as `delete_range_in_pages`.
         """
         return self.delete_range_in_pages(
             prefix=prefix, page_keys=page_keys, fence=fence, timeout=timeout

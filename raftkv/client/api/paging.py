@@ -32,8 +32,6 @@ _SORT_KEYS: dict[Sort, Callable[[KeyValue], int | bytes]] = {
 
 
 SORTED_MIN: Final = 1_000
-
-
 """Beyond twice the limit, so many keys are gathered before they are sorted and cut."""
 
 
@@ -102,7 +100,7 @@ async def read_range(
     """
     with suppress(TooLarge, TooManyKeys):
         return await read_page(message)
-    # An order by values that nobody wants to see: only the values tell it.
+    # The order by value needs the values, also if the caller wants the keys only.
     hidden_values = sort is Sort.VALUE and message.keys_only
     request = _with_values(message) if hidden_values else message
     while True:
@@ -112,7 +110,7 @@ async def read_range(
         except RevisionCompacted:
             if message.revision:
                 raise
-            # The revision that the pages were pinned to was compacted meanwhile: start afresh.
+            # The revision of the pages was compacted meanwhile: begin again at a new one.
         except DeadlineExceeded as error:
             if not pages.keys:
                 raise
@@ -135,7 +133,7 @@ async def _read_pages(
         kvs = await _in_natural_order(pages, message.limit)
     else:
         kvs = await _sorted(pages, sort, descending, message.limit)
-    # Promised is the count of the whole range; it costs less than reading what the limit cuts off.
+    # The count of the whole range is promised; it costs less than reading beyond the limit.
     await pages.count()
     assert pages.first is not None
     more = not message.count_only and 0 < message.limit < pages.keys
@@ -176,8 +174,8 @@ SCAN_PAGE_KEYS: Final = 1_000
 class Scan:
     """The keys of a range in order, all as they were at one revision: `async for kv in scan`.
 
-    An error skips nothing: whoever goes on iterating gets the page that it has cut off. Raises
-    `RevisionCompacted` once the revision is compacted; another scan then has to begin.
+    After an error, iterating goes on with the page that was cut off, so no key is left out. Raises
+    `RevisionCompacted` once the revision is compacted; a new scan has to begin then.
     """
 
     def __init__(self, pages: Pages) -> None:
@@ -186,7 +184,7 @@ class Scan:
 
     @property
     def revision(self) -> int:
-        """The revision that it shows; 0 while that is not known, before the first page."""
+        """The revision of all pages; 0 before the first page, unless it was given."""
         return self._pages.revision
 
     def __aiter__(self) -> Self:
@@ -201,42 +199,60 @@ class Scan:
         return kv
 
     async def next_page(self) -> RangeResult | None:
-        """A whole page at once, None after the last.
+        """The next page, None after the last.
 
-        It may have no keys; `count` is of this page. With its `next_key` and the scan's `revision`
-        another scan, elsewhere or later, goes on behind it.
+        A page may have no keys; its `count` is that of the page. Its `next_key` and the scan's
+        `revision` are where another scan, elsewhere or later, goes on. Costs one read. Raises what
+        `range` does.
         """
         return await self._pages.next() if self._pages.more else None
 
     async def count(self) -> int:
-        """How many keys are on the pages that are left; they are counted where they are.
+        """How many keys are on the pages that are left. The nodes count them, and send no keys.
 
-        After an error it goes on with the page that was cut off, and counts from there.
+        After an error it goes on with the page that was cut off, and counts from there. Costs one
+        read for each page that is left. Raises what `range` does.
         """
         return await self._pages.count()
 
 
 DELETE_PAGE_KEYS: Final = 10_000
-
-
-"""As many as the store deletes in one revision; of a larger page it deletes no more than these."""
+"""The most keys that the store deletes in one revision; of a larger page it deletes these only."""
 
 
 class PagedDeletion:
     """Deletes a page with each iteration, in the order of the keys: `async for page in deletion`.
 
-    Each page is one revision, and applied once at most. What was deleted stays deleted, also if
-    an error or a cancellation cuts it off: then the numbers say what is certainly gone, and
-    whoever goes on iterating, or deletes the range anew, deletes the rest.
+    Each page is one revision, and applied once at most. An error or a cancellation leaves the
+    earlier pages deleted. The numbers count what is certainly gone. To go on iterating deletes the
+    rest.
     """
 
+    deleted: int
+    """How many keys are certainly gone."""
+
+    pages: int
+    """How many pages were deleted, each of at least one key."""
+
+    first_revision: int
+    """The revision of the first page; 0: nothing is deleted yet."""
+
+    last_revision: int
+    """The revision of the last page; 0: no page was asked for yet."""
+
+    complete: bool
+    """Whether the whole range is deleted."""
+
+    outcome_unknown: bool
+    """Whether one more page may be gone, because no answer came."""
+
     def __init__(self, delete_page: Callable[[], Awaitable[DeleteResult]]) -> None:
-        self.deleted = 0  # keys that are certainly gone
-        self.pages = 0  # each of at least one key
-        self.first_revision = 0  # of the first page; 0: nothing is deleted yet
+        self.deleted = 0
+        self.pages = 0
+        self.first_revision = 0
         self.last_revision = 0
         self.complete = False
-        self.outcome_unknown = False  # one more page may be gone: no answer came
+        self.outcome_unknown = False
         self._delete_page = delete_page
 
     def __aiter__(self) -> Self:
@@ -262,7 +278,9 @@ class PagedDeletion:
         return page
 
     async def finish(self) -> Self:
-        """Delete all that is left; returns itself, for its numbers."""
+        """Delete all that is left; returns itself, for its numbers. Raises what `delete_range`
+        does.
+        """
         async for _ in self:
             pass
         return self

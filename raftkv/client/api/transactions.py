@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class TransactionMethods(KvMethods):
-    """Read, decide and write as one step."""
+    """Transactions that are given as functions: read, decide and write as one step."""
 
     async def transaction(
         self,
@@ -30,7 +30,8 @@ class TransactionMethods(KvMethods):
         *,
         timeout: float | None = None,
     ) -> T:
-        """Run `function` as a transaction, strictly serializable; returns what it returns.
+        """Run `function` as a transaction, strictly serializable; returns what the function
+        returns.
 
             async def transfer(tx: raftkv.Transaction) -> int:
                 left = int(await tx.get("alice") or 0) - 5
@@ -40,9 +41,17 @@ class TransactionMethods(KvMethods):
 
             left = await client.transaction(transfer)
 
-        It is called again, from the start, when somebody else changed what it had read: so it must
-        have no effects but those on `tx`. Raises `TransactionConflict` if that goes on until
-        `timeout`, `OutcomeUnknown` if nobody can say whether it was applied.
+        The function is called again, from the start, when another client changed what it had read.
+        So it must have no effects but those on `tx`.
+
+        - `timeout`: seconds for all attempts; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises what the function raises; `TransactionConflict` if every attempt until `timeout` was
+        overtaken by other clients; `DeadlineExceeded` if nothing was changed; `OutcomeUnknown` if
+        the last attempt may have been applied; `TooLarge` for more than 128 reads or writes;
+        `WrongCluster`. Costs a read for each `get` and `range`, and one write for each attempt that
+        writes.
         """
         return await self._attempts(timeout).run(to_callable(function, "function"))
 
@@ -87,7 +96,11 @@ class _Written:
 
 
 class Transaction:
-    """One attempt: what it has read, and what it is going to write. Handed to the function."""
+    """One attempt of a transaction: what it has read, and what it will write. Handed to the
+    function.
+
+    All reads of an attempt are of the revision of the first one, and show the attempt's own writes.
+    """
 
     def __init__(self, store: TransactionStore) -> None:
         self._store = store
@@ -98,7 +111,7 @@ class Transaction:
         self._writes: dict[bytes, _Written | None] = {}
 
     async def get(self, key: str | bytes) -> bytes | None:
-        """The value of `key`, None if it is absent; its own writes show."""
+        """The value of `key`, None if it is absent; own writes show. Costs one read."""
         wanted = to_bytes(key, "key")
         if wanted in self._writes:
             written = self._writes[wanted]
@@ -108,9 +121,10 @@ class Transaction:
         return found.kvs[0].value if found.kvs else None
 
     async def range(self, start: str | bytes, end: str | bytes) -> dict[bytes, bytes]:
-        """Keys and values from `start` up to and without `end`, sorted; its own writes show.
+        """Keys and values from `start` up to and without `end`, sorted; own writes show.
 
-        The commit compares every key of it: keep it well below the 128 that a transaction may.
+        The commit compares each key of the result: keep it well below the 128 that a transaction
+        may. Costs one read.
         """
         first, last = to_bytes(start, "start"), to_bytes(end, "end")
         found = await self._read(first, last)
@@ -125,11 +139,13 @@ class Transaction:
         return dict(sorted(values.items()))
 
     async def prefix(self, prefix: str | bytes) -> dict[bytes, bytes]:
-        """Keys that start with `prefix`, and their values. Otherwise as `range`."""
+        """Keys that start with `prefix`, and their values, sorted. Otherwise as `range`."""
         return await self.range(*prefix_range(prefix))
 
     def put(self, key: str | bytes, value: str | bytes, *, lease: int = 0) -> None:
-        """Set `key` when the transaction commits."""
+        """Set `key` to `value` when the transaction commits, attached to `lease` unless that is
+        0.
+        """
         self._writes[to_bytes(key, "key")] = _Written(
             to_bytes(value, "value"), to_int64(lease, "lease")
         )

@@ -13,7 +13,7 @@ from raftkv.wire.ranges import NO_END
 
 
 class WatchMethods(Core):
-    """Changes of keys, as they are made or from history."""
+    """Watches: changes of keys as they are made, or from history."""
 
     def watch(
         self,
@@ -27,14 +27,20 @@ class WatchMethods(Core):
         deletes: bool = True,
         progress: bool = False,
     ) -> Watch:
-        """Every change of the key `start`, of the keys from `start` to before `end`, or of those
+        """The changes of the key `start`, of the keys from `start` to before `end`, or of those
         that begin with `prefix`.
 
-        From `from_revision` on; 0: from now on, without what was acknowledged before the call.
-        `prev_kv` asks for what was there before, `puts` and `deletes` leave changes out.
-        `progress` tells now and then how far it is, in events of kind PROGRESS.
+        - `from_revision`: the first revision; 0: from now on, without what was acknowledged before
+          the call.
+        - `prev_kv`: with the key-value before each change.
+        - `puts`, `deletes`: False leaves these changes out; one of them must be True.
+        - `progress`: also events of kind PROGRESS, now and then, with the revision up to which
+          every event was delivered.
 
-        Raises `InvalidRequest`; iterating raises `RevisionCompacted`.
+        Raises `InvalidRequest` for a wrong argument. Iterating raises `RevisionCompacted` if the
+        next revision is compacted, and `WrongCluster`. The watch begins in the background, at once:
+        `async with` or `started` waits for that. Costs one watcher on one node; all watches of a
+        client share one stream. Close it, or use it as a block.
         """
         if not (to_flag(puts, "puts") or to_flag(deletes, "deletes")):
             raise InvalidRequest("neither puts nor deletes are wanted; leave one of them at True")

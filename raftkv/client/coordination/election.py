@@ -16,7 +16,7 @@ from raftkv.client.model.results import EventKind, KeyValue, PutResult, RangeRes
 from raftkv.client.requests import Fences, to_value
 from raftkv.client.settings import ClientSettings
 from raftkv.client.watch.watch import Watch
-from raftkv.errors import FencedOff, KeyNotFound, LockLost, printable
+from raftkv.errors import FencedOff, KeyNotFound, LockLost, NotElected, RaftkvError, printable
 from raftkv.wire.lock_keys import is_entry, queue_bounds
 
 # A stranger's keys may stand among the candidates: look at some more than the first.
@@ -45,7 +45,9 @@ class ElectionStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LeaderInfo:
-    """Who leads: what it said last, and the token that is greater than all leaders' before."""
+    """The leader of an election: its last value, and its token, greater than that of every leader
+    before.
+    """
 
     token: int
     value: bytes
@@ -56,8 +58,13 @@ class LeaderInfo:
 class Leadership(Hold):
     """An election that was won, until it is resigned or lost.
 
-    As `async with` it resigns at the block's end; within the block the task is cancelled if
-    leadership is lost, also by somebody else's hand, as a `Lock` is; `LockLost` raised at its end.
+        async with await client.election("scheduler").campaign("host-7") as leadership:
+            await client.put("schedule", data, fence=leadership)
+
+    Within the block the task is cancelled if the leadership is lost, and `LockLost` is raised at
+    its end.
+
+    The end of the block resigns. The leadership is lost under the same conditions as a `Lock`.
     """
 
     def __init__(self, queues: LockQueues, place: QueueEntry, store: ElectionStore) -> None:
@@ -70,7 +77,16 @@ class Leadership(Hold):
         return f"the leadership of {printable(self.name)}"
 
     async def proclaim(self, value: str | bytes, *, timeout: float | None = None) -> int:
-        """Say something else to those who look; the revision. Raises `LockLost`."""
+        """Replace the value that `leader` and `observe` show; returns the revision.
+
+        - `value`: at most 1 MiB.
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `LockLost` if it does not lead any more; `InvalidRequest` or `TooLarge`;
+        `DeadlineExceeded` if nothing was changed; `OutcomeUnknown`; `WrongCluster`. Costs one
+        write.
+        """
         try:
             put = await self._store.put(
                 self.key, value, ignore_lease=True, fence=self, timeout=timeout
@@ -83,15 +99,19 @@ class Leadership(Hold):
         return put.revision
 
     async def resign(self) -> bool:
-        """Let the next candidate lead; False if leadership was lost before.
+        """Let the next candidate lead; False if the leadership was lost before.
 
         During an outage this returns after the client's timeout and goes on in the background.
+        Costs one write.
         """
         return await self.release()
 
 
 class Election:
     """An election of the cluster, made by `client.election`. Times are in seconds."""
+
+    name: bytes
+    """The name of the election."""
 
     def __init__(
         self,
@@ -108,12 +128,15 @@ class Election:
         self._ttl_ms = ttl_ms
 
     async def campaign(self, value: str | bytes, *, timeout: float | None = None) -> Leadership:
-        """Wait until elected; `timeout` None: however long others lead, 0: not at all.
+        """Wait until elected.
 
-        `value` is what `leader` tells everybody. Raises `LockNotAcquired` after the timeout,
-        `DeadlineExceeded` if no answer came by then that says whether others lead (0: or what a
-        node refused the one attempt with), `LockLost` if the lease ended while it waited: then it
-        never leads.
+        - `value`: at most 1 MiB, shown by `leader` and `observe`.
+        - `timeout`: seconds; None: as long as others lead, 0: one attempt.
+
+        Raises `NotElected` after the timeout if others lead; `DeadlineExceeded` if it is not known
+        whether they do (timeout 0: or what a node refused the attempt with); `LockLost` if its
+        queue entry was lost while it waited: it never leads then; `InvalidRequest`
+        or `TooLarge`. Costs one write, and while it waits a watch of the entry before.
         """
         data = to_value(value, self._settings)
         once = to_timeout_or_none(timeout) == 0
@@ -137,13 +160,19 @@ class Election:
                     place = await self._queues.enter(self.name, self._ttl_ms, data, wait)
         except TimeoutError:
             wanted = f"{wanted} within {wait_s:g} s"
-            raise too_late(self.name, wanted, "others lead", behind=behind) from None
+            raise _too_late(self.name, wanted, behind=behind) from None
         if place is None:
-            raise too_late(self.name, f"{wanted} at once", "others lead", behind=True)
+            raise _too_late(self.name, f"{wanted} at once", behind=True)
         return Leadership(self._queues, place, self._store)
 
     async def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
-        """Who leads now; None: nobody."""
+        """The present leader; None: there is none.
+
+        - `timeout`: seconds; None: the client's default, 0: one attempt, at most
+          `ClientSettings.timeout_s_max` (60).
+
+        Raises `DeadlineExceeded` and `WrongCluster`. Costs one linearizable read.
+        """
         start, end = queue_bounds(self.name)
         while True:
             found = await self._store.range(start, end, limit=CANDIDATES_PER_READ, timeout=timeout)
@@ -155,11 +184,13 @@ class Election:
             start = found.kvs[-1].key + b"\x00"
 
     async def observe(self) -> AsyncGenerator[LeaderInfo | None, None]:
-        """Who leads now, and from now on each new leader and each proclamation; None: nobody.
+        """The present leader, and from now on each new leader and each new value; None: there is
+        none.
 
-        Leaders come in the order of tokens. No leader and no proclamation is left out, also if its
-        value equals the one before. Goes on over failures of nodes. Raises `RevisionCompacted` if
-        its consumer is so slow that what comes next is compacted.
+        Leaders come in the order of their tokens. No leader and no value is left out, also if a
+        value equals the one before. It goes on over failures of nodes. Raises `RevisionCompacted`
+        if its consumer is so slow that the next change is compacted; `DeadlineExceeded` if the
+        first read fails; `WrongCluster`. Costs one read and one watch.
         """
         start, end = queue_bounds(self.name)
         now = await self._store.range(start, end)
@@ -180,6 +211,10 @@ class Election:
                         yield _leader_of(first) if first else None
         finally:
             await watch.close()
+
+
+def _too_late(name: bytes, wanted: str, *, behind: bool) -> RaftkvError:
+    return too_late(name, wanted, "others lead", behind=behind, refusal=NotElected)
 
 
 def _leader_of(kv: KeyValue) -> LeaderInfo:

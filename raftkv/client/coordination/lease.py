@@ -168,11 +168,11 @@ GrantResult = TypeVar("GrantResult", bound=_Granted)
 
 
 class KeptLease(Losable):
-    """A lease that its client renews in the background, until it is let go or lost.
+    """A lease that its client renews in the background, until its block ends or it is lost.
 
-    `lost` is set when it can't be trusted any more: what its owner does under it must stop then.
-    That somebody else has revoked it shows at the next renewal, within a third of its TTL: the
-    end of a lease is no event that could be watched. A lock shows it sooner, by its key.
+    `lost` is set when the lease can't be trusted any more: its owner must stop then what it does
+    under the lease. A revocation by another client shows at the next renewal, within a third of the
+    TTL, because the end of a lease can't be watched. A lock shows it sooner, by its key.
     """
 
     def __init__(self, keeper: KeptLeases, lease: int, ttl_s: float, sent_at: float) -> None:
@@ -188,16 +188,18 @@ class KeptLease(Losable):
         self._timer = self.loop.call_at(self._trusted_until, self._look)
 
     def remaining(self) -> float:
-        """For how many seconds it can be trusted if no renewal succeeds; 0 once it is over."""
+        """For how many seconds the lease can be trusted if no renewal succeeds; 0: it is over."""
         self._keeper.home.check_process()
         return 0.0 if self._why else max(0.0, self._trusted_until - self.loop.time())
 
     def on_lost(self, callback: Callable[[], None]) -> None:
-        """Call this at once when the lease is lost, or now if it is. Runs on the client's loop."""
+        """Call `callback` at once when the lease is lost, or now if it is. It runs on the client's
+        loop.
+        """
         self.listen(callback)
 
     def check(self, what: str = "") -> None:
-        """Raise `LockLost`, as `error` makes it, if it can't be trusted now."""
+        """Raise `LockLost` if the lease can't be trusted now. Sends nothing."""
         if not self.remaining():
             raise self.error(what)
 

@@ -23,12 +23,17 @@ class Lock:
         async with client.lock("report") as lock:
             await client.put("report", data, fence=lock)
 
-    Within the block the task is cancelled if the lock is lost, and `LockLost` raised at its end.
-    So it is when somebody else deletes the holder's key or revokes its lease: in a healthy cluster
-    within a second. Where a client holds more than 5,000 places, or the server refuses the watch of
-    the key, a deletion shows at the release only, a revocation within a third of `ttl`.
-    Tasks may share a lock: they take it one after the other. Times are in seconds.
+    Within the block the task is cancelled if the lock is lost, and `LockLost` is raised at its end.
+
+    The lock is lost when its lease ends, and when an operator deletes the holder's key or revokes
+    its lease: in a healthy cluster that shows within a second. Where a client has more than 5,000
+    entries in queues, or the server refuses the watch of the key, a deletion shows at the release
+    only, a revocation within a third of `ttl`. Tasks may share a lock: they take it one after the
+    other. Times are in seconds.
     """
+
+    name: bytes
+    """The name that is locked."""
 
     def __init__(self, queues: Queues, name: bytes, ttl_ms: int, value: bytes) -> None:
         self.name = name
@@ -52,42 +57,55 @@ class Lock:
 
     @property
     def key(self) -> bytes:
-        """The key that stands for the holder. Raises `LockLost` if the lock is not held."""
+        """The key of the holder's queue entry. Raises `LockLost` if the lock is not held."""
         return self._require().key
 
     def remaining(self) -> float:
-        """For how many seconds it is certainly held if no renewal succeeds; 0 if it is not."""
+        """For how many seconds the lock is certainly held if no renewal succeeds; 0: it is not
+        held.
+        """
         return self._held.remaining() if self._held else 0.0
 
     def check(self) -> None:
-        """Raise `LockLost` if it is not certain to be held now."""
+        """Raise `LockLost` if the lock is not certain to be held now. Sends nothing."""
         self._require().check()
 
     def on_lost(self, callback: Callable[[], None]) -> None:
-        """Call this at once when the lock is lost while it is held. Runs on the client's loop."""
+        """Call `callback` at once when the lock is lost while it is held. It runs on the client's
+        loop.
+        """
         self._listeners.append(to_callable(callback, "callback"))
         if self._held is not None:
             self._held.on_lost(callback)
 
     def acquire(self, *, timeout: float | None = None) -> Coroutine[Any, Any, Self]:
-        """Wait until it is held; `timeout` None: however long others hold it, 0: not at all.
+        """Wait until the lock is held.
 
-        It belongs to the task that calls this, whichever task then runs it: `asyncio.wait_for`,
-        `create_task` and `gather` may be used. Raises `LockNotAcquired` after the timeout,
-        `DeadlineExceeded` if no answer came by then that says whether others hold it (0: or what a
-        node refused the one attempt with), `LockReentered` if this task has it already or waits for
-        it, and `LockLost` if its place in the queue was lost while it waited.
+        - `timeout`: seconds; None: as long as others hold it, 0: one attempt.
+
+        The lock belongs to the task that calls this. The coroutine may run in another task:
+        `asyncio.wait_for`, `create_task` and `gather` may be used.
+
+        Raises `LockNotAcquired` after the timeout if others hold the lock; `DeadlineExceeded` if it
+        is not known whether they do (timeout 0: or what a node refused the attempt with);
+        `LockReentered` if this task holds it already or waits for it; `LockLost` if its queue entry
+        was lost while it waited. Costs one write, and while it waits a watch of the entry before.
         """
         return self._acquire(calling_task(), timeout)
 
     def try_acquire(self) -> Coroutine[Any, Any, bool]:
-        """Take it if it is free; it belongs to the task that calls this. Raises `LockReentered`."""
+        """Take the lock if it is free; False if others hold it.
+
+        The lock belongs to the task that calls this. Raises `LockReentered` if this task holds it
+        already or waits for it; `DeadlineExceeded`; `OutcomeUnknown`. Costs one write.
+        """
         return self._try_acquire(calling_task())
 
     async def release(self) -> bool:
-        """Let the next one have it; False if it was not held any more.
+        """Release the lock, so that the next client has it; False if it was not held any more.
 
         During an outage this returns after the client's timeout and goes on in the background.
+        Costs one write.
         """
         held = self.let_go()
         return held is not None and await held.release()
@@ -248,7 +266,7 @@ class Hold:
 
     @property
     def name(self) -> bytes:
-        """What is held."""
+        """The name that is held."""
         return self._place.name
 
     @property
@@ -264,22 +282,24 @@ class Hold:
 
     @property
     def key(self) -> bytes:
-        """The key whose owner holds the name. Raises `LockLost`."""
+        """The key of the holder's queue entry. Raises `LockLost`."""
         self.check()
         return self._place.key
 
     def remaining(self) -> float:
-        """For how many seconds it is certainly held if no renewal succeeds; 0 once it is lost."""
+        """For how many seconds it is certainly held if no renewal succeeds; 0: it is not held."""
         return 0.0 if self._released else self._place.remaining()
 
     def check(self) -> None:
-        """Raise `LockLost` if it is not certain to be held now."""
+        """Raise `LockLost` if it is not certain to be held now. Sends nothing."""
         if self._released:
             raise LockLost(f"{self.described} was released; acquire it anew", name=self.name)
         self._place.check(self.described)
 
     def on_lost(self, callback: Callable[[], None]) -> None:
-        """Call this at once when it is lost, not when it is released. On the client's loop."""
+        """Call `callback` at once when it is lost, not when it is released. It runs on the client's
+        loop.
+        """
         self._place.listen(callback)
 
     async def release(self) -> bool:
@@ -312,7 +332,9 @@ class Hold:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Release it. Raises `LockLost` if a block that ended well may have run without it."""
+        """Release it. Raises `LockLost` if a block that ended without an error may have run without
+        it.
+        """
         if self._queues.home.inherited:
             return  # the parent holds it
         lost = None if self._released or self.remaining() else self._place.error(self.described)
@@ -343,7 +365,14 @@ async def departed(departures: Collection[asyncio.Future[bool]], timeout_s: floa
     return all(left.result() for left in done)
 
 
-def too_late(name: bytes, wanted: str, others: str, *, behind: bool) -> RaftkvError:
+def too_late(
+    name: bytes,
+    wanted: str,
+    others: str,
+    *,
+    behind: bool,
+    refusal: type[LockNotAcquired] = LockNotAcquired,
+) -> RaftkvError:
     """The error that tells the truth: `behind` says that somebody was known to be in front.
 
     Without that, nobody knows whether the name is held, nor whether it was an outage or the time
@@ -351,7 +380,7 @@ def too_late(name: bytes, wanted: str, others: str, *, behind: bool) -> RaftkvEr
     back in the background if it was, so trying again is safe.
     """
     if behind:
-        return LockNotAcquired(f"{wanted}: {others}", name=name)
+        return refusal(f"{wanted}: {others}", name=name)
     return DeadlineExceeded(
         f"{wanted}: no answer came by then, so whether {others} is not known; a place in its queue"
         " that was asked for is given back, or ends with its lease; try again, or give it more"

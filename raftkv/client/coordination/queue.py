@@ -28,7 +28,7 @@ from raftkv.client.coordination.lease import (
     KeptLeases,
 )
 from raftkv.client.model.results import AcquireResult, DeleteResult, acquire_result, delete_result
-from raftkv.client.requests import Fences, command_piece
+from raftkv.client.requests import Fences, WriteOptions, command_piece
 from raftkv.client.settings import ClientSettings
 from raftkv.client.watch.connection import WatchConnection
 from raftkv.errors import (
@@ -213,7 +213,7 @@ class LockQueues:
                 name=name, lease=lease.id, value=value, only_if_free=only_if_free
             )
             command = kv_pb2.Command(acquire=acquire)
-            piece = command_piece(self._settings, command, fence=fence)
+            piece = command_piece(self._settings, command, WriteOptions(fence))
             # The session makes it happen once, however often it is sent; and for as long as the
             # lease is trusted there is a point in sending it.
             joining: asyncio.Future[AcquireResult] = self._pipeline.submit(

@@ -1,7 +1,7 @@
 """One event loop on a thread of its own, for callers that have none.
 
-There is one for the whole process, however many clients use it: gRPC's asyncio wants a single
-loop. Calls of many threads that arrive while the loop is busy wake it once.
+All clients of the process share one portal, because gRPC's asyncio needs a single loop. Calls of
+many threads that arrive while the loop is busy wake it once.
 
 A signal handler may raise in a waiting thread at any moment, also when the call has just succeeded.
 So a call is one of three kinds, which differ in what an interruption means:
@@ -69,7 +69,7 @@ class Portal:
         self._loop = _new_loop()
         self._inbox: deque[_Call[Any]] = deque()
         self._woken = False
-        self._turns = 0  # of the loop, as far as somebody has asked for one
+        self._turns = 0  # of the loop, as far as a waiting thread has asked for one
         self._running: set[_Call[Any]] = set()
         self._giving_back: set[asyncio.Task[object]] = set()
         self._refusal: Callable[[], RaftkvError] | None = None
@@ -110,7 +110,7 @@ class Portal:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """As `take`, of what must not go to somebody else while the calling thread runs."""
+        """As `take`, of a lock or lease: no other owner may get it while the thread runs."""
         call = _Taking(self, partial(function, *args, **kwargs), give_back)
         call.thread = threading.current_thread()
         return self._wait_for(call)
@@ -307,10 +307,10 @@ class Portal:
         ending.add_done_callback(lambda _: self._loop.stop())
 
     async def _end(self) -> None:
-        """Every waiting thread gets an answer, and what was open is closed, or its TTL ends it.
+        """Answer every waiting thread. Close all clients, or leave their locks to the TTL.
 
-        Daemon threads run on while the interpreter ends. What one of them may hold must not go to
-        somebody else before it has stopped, so its TTL has to end it.
+        Daemon threads run on while the interpreter ends. A lock of theirs must not go to another
+        owner before they have stopped, so its TTL has to end it.
         """
         calls = list(self._running)
         for call in calls:
@@ -324,7 +324,7 @@ class Portal:
             done, _ = await asyncio.wait(tasks, timeout=EXIT_S_MAX)
             for task in done:
                 if not task.cancelled():
-                    task.exception()  # taken: nobody is left to whom it could be shown
+                    task.exception()  # retrieved, so that asyncio logs no error: no caller is left
         late = asyncio.all_tasks() - {asyncio.current_task()}
         for task in late:
             task.cancel()
@@ -397,7 +397,7 @@ class _Call(Generic[T]):
         self.task.add_done_callback(partial(self._done, ended))
 
     def cancel(self) -> None:
-        """Nobody waits for it any more."""
+        """No thread waits for it any more."""
         if self.task is not None:
             self.task.cancel()
 
@@ -427,7 +427,7 @@ class _Call(Generic[T]):
 
 
 class _Taking(_Call[T]):
-    """A call whose result has to be given back if nobody takes it."""
+    """A call whose result has to be given back if its thread was interrupted."""
 
     __slots__ = ()
 
@@ -484,16 +484,3 @@ def _after_fork_in_child() -> None:
 # Never collected: closing the loop would change the epoll set that the parent's loop waits on.
 _inherited: list[Portal] = []
 os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-R = TypeVar("R")
-
-
-def twin_of(method: Callable[..., object]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """The twin's contract is that of the asynchronous method, word for word."""
-
-    def with_its_docstring(twin: Callable[P, R]) -> Callable[P, R]:
-        twin.__doc__ = method.__doc__
-        return twin
-
-    return with_its_docstring

@@ -29,22 +29,22 @@ class _Batches:
 class Watch:
     """Changes of some keys, in order: `async for event in watch`.
 
-    Ordered: revision by revision, as they were made. Unique: each once. Atomic: `batches()` never
-    splits a revision. Reliable and resumable: when a node fails another one goes on where it
-    stopped, until the watch is closed. Bookmarkable: `revision`.
-
         async with client.watch(prefix="jobs/") as watch:
             async for event in watch:
                 ...
 
-    Inside the block everything is told that is put from then on. A consumer that is too slow delays
-    nobody else: what does not fit its buffer is read from the cluster's history later on.
-    Iterating raises `RevisionCompacted` if that, or the start, is compacted, and `WrongCluster` if
-    nobody of its cluster is left.
+    Events come revision by revision, in the order of the changes, each once. `batches()` never
+    splits a revision. When a node fails, another one goes on where it stopped, until the watch is
+    closed. `revision` is the bookmark at which another watch may go on.
 
-    It is told from what its node has applied: a node that is behind tells late, never wrongly. One
-    that can't confirm with a majority for `watch_heartbeat_s` + `silence_s_max` (3 s) that it is
-    not behind is left for another.
+    Within the block every change is delivered that is made from then on. A slow consumer delays no
+    other watch: events beyond its buffer (4 MiB) are read from the cluster's history later.
+    Iterating raises `RevisionCompacted` if that history, or the start, is compacted, and
+    `WrongCluster` if no node of its cluster answers.
+
+    A node delivers what it has applied. A lagging node delivers events late, but never wrong or out
+    of order. A node that can't confirm with a majority for `watch_heartbeat_s` + `silence_s_max` (3
+    s) that it is not behind is replaced by another one.
     """
 
     def __init__(self, watcher: WatchState, start_timeout_s: float, client: object) -> None:
@@ -67,7 +67,7 @@ class Watch:
             )
 
     async def started(self) -> None:
-        """Wait until it is heard: changes made from now on will be told.
+        """Wait until a node has the watch: changes made from now on will be delivered.
 
         Raises `DeadlineExceeded` after the client's timeout, and what iterating would raise.
         """
@@ -86,7 +86,9 @@ class Watch:
 
     @property
     def revision(self) -> int:
-        """The bookmark: everything up to here was handed out; another watch goes on at + 1."""
+        """The bookmark: every event up to this revision was handed out; another watch goes on at +
+        1.
+        """
         if self._position < len(self._events) or self._watcher.queue:
             return self._handed_out
         return max(self._handed_out, self._watcher.received)
@@ -109,7 +111,7 @@ class Watch:
         return event
 
     def batches(self) -> AsyncIterator[Sequence[WatchEvent]]:
-        """All events of one or more revisions at a time, as many as have gathered."""
+        """All events of one or more whole revisions at a time, as many as have arrived."""
         return _Batches(self)
 
     async def next_batch(self) -> Sequence[WatchEvent]:
@@ -122,7 +124,7 @@ class Watch:
         return events
 
     async def close(self) -> None:
-        """Hear no more; iterating ends. Calling it again does nothing."""
+        """Receive no more events; iterating ends. Calling it again does nothing."""
         if not self._watcher.closed:
             self._watcher.close()
             self._events, self._position = (), 0

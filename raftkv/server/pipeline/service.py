@@ -1,7 +1,7 @@
-"""The pipelined stream that our own client uses. Knows requests and replies, not the stream.
+"""`raftkv.rpc.v1.Pipeline`: the requests and replies of the pipelined streams of our own client.
 
-A batch of commands goes to the log as the bytes it came in: parsed once here to check the
-limits, never rebuilt.
+A batch of commands is proposed as the bytes in which it arrived: it is parsed once, for validation,
+and never encoded again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from raftkv.wire.failures import failure_of
 
 @dataclass(slots=True)
 class _Request:
-    """A request that was let in and has no reply yet."""
+    """An admitted request without a reply."""
 
     stream: PipelineStream
     number: int
@@ -46,7 +46,7 @@ class _Request:
 
 
 class PipelineService:
-    """All pipelines of this node."""
+    """All pipeline streams of this node."""
 
     def __init__(
         self,
@@ -67,10 +67,10 @@ class PipelineService:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._names = itertools.count(1)
-        self._streams: dict[PipelineStream, None] = {}  # in order, as sets are not
+        self._streams: dict[PipelineStream, None] = {}  # a dict, for its order
 
     def end_streams(self) -> None:
-        """Close every pipeline once what it has under way is answered."""
+        """End every stream after the replies to its requests in flight."""
         for stream in self._streams:
             stream.end()
 
@@ -80,7 +80,7 @@ class PipelineService:
         context: grpc.aio.ServicerContext[bytes, bytes],
         traffic: CallTraffic | None = None,
     ) -> None:
-        """Serve one client's stream to its end. `traffic` counts what it leaves unfetched."""
+        """Serve one stream to its end. `traffic` counts its unread replies."""
         stream = PipelineStream(
             f"pipeline-{next(self._names)}",
             context,
@@ -99,11 +99,11 @@ class PipelineService:
             self._streams.pop(stream, None)
 
     def _handle(self, stream: PipelineStream, message: bytes) -> Coroutine[Any, Any, None] | None:
-        """Begin with a request; what is returned is to be awaited before the next one is read."""
+        """Begin a request. A returned coroutine must be awaited before the next request is read."""
         try:
             parsed = api_pb2.PipelineRequest.FromString(message)
         except DecodeError as error:
-            # Without its number nobody could be told, so the whole stream ends.
+            # The request's number is unknown, so the error can only end the whole stream.
             raise InvalidRequest(f"not a PipelineRequest: {error}") from error
         request = _Request(stream, parsed.number, len(message), self._loop.time())
         try:
@@ -146,9 +146,9 @@ class PipelineService:
         except StopIteration as done:
             self._submit(request, commands, batch, done.value, deadline)
             return None
-        return self._check_on(request, commands, batch, steps, deadline)
+        return self._check_in_steps(request, commands, batch, steps, deadline)
 
-    async def _check_on(
+    async def _check_in_steps(
         self,
         request: _Request,
         commands: bytes,
@@ -156,7 +156,7 @@ class PipelineService:
         steps: Steps[Checked],
         deadline: float,
     ) -> None:
-        """Go on with a check that one turn of the loop has no time for."""
+        """Continue a validation that takes more than one turn of the event loop."""
         try:
             while True:
                 await asyncio.sleep(0)
@@ -224,9 +224,9 @@ class PipelineService:
             self._finish_reads(request, answer)
         else:
             read = partial(self._reader.answer, reads, deadline)
-            request.stream.read_in_turn(read).add_done_callback(partial(self._read_out, request))
+            request.stream.read_in_turn(read).add_done_callback(partial(self._read_done, request))
 
-    def _read_out(self, request: _Request, answer: asyncio.Future[api_pb2.ReadResults]) -> None:
+    def _read_done(self, request: _Request, answer: asyncio.Future[api_pb2.ReadResults]) -> None:
         error = _error_of(answer)
         if error is None:
             self._finish_reads(request, answer.result())

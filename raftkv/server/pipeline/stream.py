@@ -1,7 +1,6 @@
-"""One client's pipeline: requests in, replies out in whatever order they come to be.
+"""One pipeline stream: reads requests, and writes replies in the order in which they complete.
 
-Knows the stream and its bounds, not what a request asks for. The hot path: nothing here may
-cost a task, a timer or a needless turn of the loop for each request.
+This is the hot path: no request may cost a task, a timer or an extra turn of the event loop here.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from raftkv.server.admission import ClientShare
 from raftkv.server.failures import abort
 from raftkv.server.traffic import CallTraffic
 
-# Replies that a client does not fetch; past this bound its next requests wait on the wire.
+# Unread replies of one client; above this bound its next requests are not read.
 OUTGOING_BYTES_MAX = 8 << 20
-# Results of commands come whether there is room or not: they were asked for before. A client with
-# that much waiting loses its stream; its session repeats what it got no answer to.
+# Results of commands in flight are queued above the bound as well. A client with this many unread
+# bytes loses its stream; its session repeats the requests without a reply.
 OUTGOING_BYTES_CUT = 4 * OUTGOING_BYTES_MAX
 
 
 class PipelineStream:
-    """The stream of one client; `handle` is given each message as it arrives."""
+    """One client's stream; `handle` is called with each message."""
 
     def __init__(
         self,
@@ -41,10 +40,10 @@ class PipelineStream:
         self.share = share
         self._context = context
         self._handle = handle
-        self._under_way = 0
+        self._in_flight = 0
         self._outgoing: deque[bytes] = deque()
         self._traffic = traffic
-        self._reply_waits = asyncio.Event()
+        self._reply_queued = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
         self._read_turn = asyncio.Lock()
@@ -55,16 +54,16 @@ class PipelineStream:
     # ---- for the service -------------------------------------------------------
 
     def begin(self) -> None:
-        """A request has been let in; `reply` will be called for it."""
-        self._under_way += 1
+        """A request was admitted; `reply` must be called for it."""
+        self._in_flight += 1
 
     def reply(self, reply: api_pb2.PipelineReply) -> None:
-        """Send the reply to a request that was begun."""
-        self._under_way -= 1
+        """Send the reply to a request that `begin` counted."""
+        self._in_flight -= 1
         self.send(reply)
 
     def send(self, reply: api_pb2.PipelineReply) -> None:
-        """Queue a reply. A client that has gone gets nothing."""
+        """Queue a reply; it is dropped if the stream is closed."""
         if self._closed:
             return
         message = reply.SerializeToString()
@@ -75,7 +74,7 @@ class PipelineStream:
             self._room.clear()
             if traffic.bytes > OUTGOING_BYTES_CUT:
                 self._cut()
-        self._reply_waits.set()
+        self._reply_queued.set()
 
     def _cut(self) -> None:
         self._closed = True
@@ -84,16 +83,16 @@ class PipelineStream:
 
     @property
     def has_room(self) -> bool:
-        """Whether the client fetches its replies fast enough for more."""
+        """Whether the client's unread replies are within their bound."""
         return self._room.is_set()
 
     def read_in_turn(
         self, read: Callable[[], Coroutine[Any, Any, api_pb2.ReadResults]]
     ) -> asyncio.Task[api_pb2.ReadResults]:
-        """Run a read that takes several turns of the loop, after this client's earlier ones.
+        """Run a read that takes several turns of the event loop, after this client's earlier ones.
 
-        One at a time, and only while there is room: so a client that asks for much and fetches
-        nothing fills one reply, not the node's memory. Cancelled when the stream closes.
+        Reads run one at a time, and only while there is room: a client that requests much and
+        reads nothing fills one reply, not the node's memory. Cancelled when the stream closes.
         """
         task = asyncio.get_running_loop().create_task(self._in_turn(read))
         self._tasks.add(task)
@@ -107,22 +106,22 @@ class PipelineStream:
             await self._room.wait()
             return await read()
 
-    # ---- life ------------------------------------------------------------------
+    # ---- run and end -----------------------------------------------------------
 
     def end(self) -> None:
-        """Answer what is under way, then close the stream."""
+        """Reply to the requests in flight, then close the stream."""
         self._ending = True
-        self._reply_waits.set()
+        self._reply_queued.set()
 
     async def run(self) -> None:
-        """Serve until the client is done, has gone, or `end` was called."""
+        """Serve until the client ends its requests or disconnects, or `end` is called."""
         loop = asyncio.get_running_loop()
         reading = loop.create_task(self._read_requests())
         writing = loop.create_task(self._write_replies())
         try:
             await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
-                # Also where it ended badly: gRPC takes no status while a reply is being written.
+                # Also after an error: gRPC accepts no status while a reply is being written.
                 self.end()
                 await writing
                 reading.result()
@@ -158,10 +157,10 @@ class PipelineStream:
                 traffic.writing_since = now()
                 await write(message)
                 traffic.written(len(message))
-                # With nothing left to fetch it goes on, however much others leave traffic.
+                # A stream without unread replies continues, even if others exceed the total bound.
                 if traffic.bytes <= OUTGOING_BYTES_MAX and (traffic.room_in_all or not outgoing):
                     self._room.set()
-            if self._ending and not self._under_way:
+            if self._ending and not self._in_flight:
                 return
-            self._reply_waits.clear()
-            await self._reply_waits.wait()
+            self._reply_queued.clear()
+            await self._reply_queued.wait()

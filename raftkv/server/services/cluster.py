@@ -1,4 +1,4 @@
-"""What operators ask of a node and its cluster: status, members, leadership, log level."""
+"""`raftkv.rpc.v1.Cluster`: status, membership changes, leadership and log level, for operators."""
 
 # ruff: noqa: N802 (gRPC finds a method by its name in the proto)
 
@@ -21,7 +21,7 @@ from raftkv.versions import VersionRange
 
 
 class ClusterService(api_pb2_grpc.ClusterServicer):
-    """`raftkv.rpc.v1.Cluster`. Status and SetLogLevel concern this node and need no majority."""
+    """Status and SetLogLevel concern this node alone and need no majority."""
 
     def __init__(
         self, node: NodePort, reader: ReadHandler, calls: UnaryCalls, data_dir: Path
@@ -89,7 +89,7 @@ class ClusterService(api_pb2_grpc.ClusterServicer):
         _check_node_id("new_id", new_id)
         if old_id == new_id:
             raise InvalidRequest(
-                f"new_id is {new_id}, as old_id is, but an id never starts again from another disk;"
+                f"new_id is {new_id}, as old_id is, but an id is never used with a second disk;"
                 " give a new id"
             )
         return self._members(

@@ -1,4 +1,4 @@
-"""Unary commands and reads, for people with a generic gRPC client."""
+"""`raftkv.rpc.v1.KV`: unary commands and reads, for generic gRPC clients."""
 
 # ruff: noqa: N802 (gRPC finds a method by its name in the proto)
 
@@ -17,7 +17,7 @@ from raftkv.wire.failures import error_of
 
 
 class KVService(api_pb2_grpc.KVServicer):
-    """`raftkv.rpc.v1.KV`, without sessions: a repetition without an idempotency key runs again."""
+    """Commands without a session: a repeated command without an idempotency key runs again."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class KVService(api_pb2_grpc.KVServicer):
         reply = api_pb2.RangeReply(
             header=header_of(self._node), result=result.range, staleness_ms=staleness_ms
         )
-        await asyncio.sleep(0)  # a large one takes some milliseconds more to be encoded
+        await asyncio.sleep(0)  # encoding a large reply takes some more milliseconds
         return reply
 
     @data_call("kv.read_transaction")

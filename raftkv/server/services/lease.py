@@ -1,4 +1,4 @@
-"""What is asked of leases, and the stream that renews them. Grant and revoke are commands."""
+"""`raftkv.rpc.v1.Lease`: reads of leases, and the keep-alive stream that renews them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.calls import Context, Deadlines, UnaryCall, UnaryCalls, data_call, header_of
 from raftkv.server.failures import abort, of_write
 from raftkv.server.node_port import NodePort
-from raftkv.server.reads import ReadHandler
-from raftkv.server.services.listing import fill
+from raftkv.server.reads import ReadHandler, fill_reply
 from raftkv.server.traffic import CallTraffic
 from raftkv.wire.failures import error_of
 
@@ -28,7 +27,7 @@ LEASE_ID_BYTES_MAX: Final = 10
 
 
 class LeaseService(api_pb2_grpc.LeaseServicer):
-    """`raftkv.rpc.v1.Lease`; both unary calls are linearizable."""
+    """Both unary calls are linearizable. Grant and revoke are commands of `KV` and `Pipeline`."""
 
     def __init__(
         self, node: NodePort, reader: ReadHandler, calls: UnaryCalls, deadlines: Deadlines
@@ -41,17 +40,17 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
         self._ending = False
 
     def end_streams(self) -> None:
-        """The node stops: whoever keeps leases alive has to ask another one."""
+        """The node is stopping: end the keep-alive streams, so that clients use another node."""
         self._ending = True
-        # Only those that wait for a request. Cancelled while a reply is being written, gRPC would
-        # end the call without telling its client, who would wait for ever.
+        # Only streams that wait for a request: if a stream were cancelled during a write, gRPC
+        # would end the call without a status, and the client would wait for ever.
         for stream in self._reading:
             stream.cancel()
 
     async def keep_alive(
         self, _requests: AsyncIterator[bytes], context: Context, traffic: CallTraffic
     ) -> None:
-        """One request at a time: the requests of many streams are what share a command."""
+        """Serve one request at a time; requests of different streams share a command."""
         try:
             while (request := await self._next_request(context, traffic)) is not None:
                 ended = await self._renewals.renew(request.leases)
@@ -67,7 +66,7 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
     async def _next_request(
         self, context: Context, traffic: CallTraffic
     ) -> api_pb2.LeaseKeepAliveRequest | None:
-        """None once the client has sent its last; raises `ShuttingDown`."""
+        """The next request; None after the last. Raises `ShuttingDown`."""
         stream = asyncio.current_task()
         assert stream is not None
         self._reading[stream] = None
@@ -79,7 +78,7 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
                 traffic.connection.received += len(message)
                 return _keep_alive_of(message)
         except asyncio.CancelledError:
-            if not self._ending:  # the client has gone
+            if not self._ending:  # the client has disconnected
                 raise
         finally:
             del self._reading[stream]
@@ -103,7 +102,7 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
             reply.ttl_ms, reply.granted_ttl_ms = times
             if request.keys:
                 keys = machine.lease_keys(request.lease, request.keys_after)
-                reply.more_keys = yield from fill(
+                reply.more_keys = yield from fill_reply(
                     keys, reply.keys.append, len, self._reader.reply_bytes_max
                 )
         return reply
@@ -118,7 +117,7 @@ class LeaseService(api_pb2_grpc.LeaseServicer):
     def _list(self, after: int, machine: StateMachine) -> Steps[api_pb2.LeaseListReply]:
         reply = api_pb2.LeaseListReply(header=header_of(self._node))
         leases = machine.leases(after)
-        reply.more = yield from fill(
+        reply.more = yield from fill_reply(
             leases, reply.leases.append, lambda _: LEASE_ID_BYTES_MAX, self._reader.reply_bytes_max
         )
         return reply
@@ -132,12 +131,16 @@ def _keep_alive_of(message: bytes) -> api_pb2.LeaseKeepAliveRequest:
 
 
 LEASES_PER_REQUEST_MAX = 10_000
-# What has gathered is sent before it comes near the limit of a command's size.
+# Keeps a command of gathered renewals well below the limit of a command's size.
 LEASES_PER_COMMAND_MAX = 50_000
 
 
 class LeaseRenewals:
-    """Gathers what is to be renewed at one node."""
+    """Batches lease renewals: all that arrive in one turn of the event loop share one command.
+
+    A client renews every few seconds for as long as it lives, with all its leases in one request. A
+    command per client would fill the log with renewals.
+    """
 
     def __init__(self, node: NodePort, timeout_s: float) -> None:
         self._node = node
@@ -147,9 +150,9 @@ class LeaseRenewals:
         self._waiting: list[asyncio.Future[frozenset[int]]] = []
 
     def renew(self, leases: Sequence[int]) -> asyncio.Future[frozenset[int]]:
-        """Renew these; the future tells which leases of the whole command have ended.
+        """Renew these leases; the future has the leases of the whole command that have ended.
 
-        Raises `InvalidRequest` for too many at once.
+        Raises `InvalidRequest` for too many leases.
         """
         if len(leases) > LEASES_PER_REQUEST_MAX:
             raise InvalidRequest(

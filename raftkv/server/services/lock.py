@@ -1,4 +1,4 @@
-"""What is asked of locks without changing them. Joining and leaving a queue are commands."""
+"""`raftkv.rpc.v1.Lock`: waits for a lock, and reads of its queue."""
 
 # ruff: noqa: N802 (gRPC finds a method by its name in the proto)
 
@@ -16,13 +16,12 @@ from raftkv.kv.records import fill_key_value
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.calls import UnaryCall, UnaryCalls, admin_call, data_call, header_of
 from raftkv.server.node_port import NodePort
-from raftkv.server.reads import ReadHandler
-from raftkv.server.services.listing import fill
+from raftkv.server.reads import ReadHandler, fill_reply
 from raftkv.server.services.lock_waits import LockWaits
 
 
 class LockService(api_pb2_grpc.LockServicer):
-    """`raftkv.rpc.v1.Lock`."""
+    """Joining and leaving a lock's queue are commands of `KV` and `Pipeline`."""
 
     def __init__(
         self, node: NodePort, reader: ReadHandler, calls: UnaryCalls, limits: Limits
@@ -34,23 +33,23 @@ class LockService(api_pb2_grpc.LockServicer):
         self._waits = LockWaits(node)
 
     def end_waits(self) -> None:
-        """The node stops: let nobody wait here any more."""
+        """The node is stopping: end all waits, so that clients wait at another node."""
         self._waits.close()
 
-    # Not a data call: a waiter does no work, and has a bound of its own.
+    # Not a data call: a wait causes no work, and has a bound of its own.
     @admin_call("lock.wait")
     async def Wait(
         self, request: api_pb2.LockWaitRequest, call: UnaryCall
     ) -> api_pb2.LockWaitReply:
         name, token = self._name(request.name), request.token
         if token <= 0:
-            raise InvalidRequest(f"token is {token}; give that of a place in the queue")
+            raise InvalidRequest(f"token is {token}; give the token of an entry in the queue")
         turn = self._waits.wait(name, token)
         try:
             async with asyncio.timeout_at(call.deadline):
                 await turn
         except TimeoutError:
-            raise DeadlineExceeded("the lock is still held by another one; ask again") from None
+            raise DeadlineExceeded("another client still holds the lock; wait again") from None
         finally:
             self._waits.leave(name, token, turn)
         return api_pb2.LockWaitReply(header=header_of(self._node))
@@ -69,8 +68,8 @@ class LockService(api_pb2_grpc.LockServicer):
         self, name: bytes, after_token: int, machine: StateMachine
     ) -> Steps[api_pb2.LockInfoReply]:
         reply = api_pb2.LockInfoReply(header=header_of(self._node))
-        reply.more = yield from fill(
-            (row and _told(row, machine) for row in machine.lock_rows(name, after_token)),
+        reply.more = yield from fill_reply(
+            (row and _lock_member(row, machine) for row in machine.lock_rows(name, after_token)),
             reply.members.append,
             api_pb2.LockMember.ByteSize,
             self._reader.reply_bytes_max,
@@ -85,7 +84,7 @@ class LockService(api_pb2_grpc.LockServicer):
         return name
 
 
-def _told(member: LockEntry, machine: StateMachine) -> api_pb2.LockMember:
+def _lock_member(member: LockEntry, machine: StateMachine) -> api_pb2.LockMember:
     kv = kv_pb2.KeyValue()
     fill_key_value(kv, member.key, member.record)
     times = machine.lease_time_to_live(kv.lease)

@@ -1,7 +1,8 @@
-"""Who waits at this node to hold a lock. Knows names and tokens, no wire and no clock.
+"""Waits for locks at one node: each ends when its queue entry holds the lock or is gone.
 
-A waiter is looked at when it arrives, when its own key goes, and when it stands in front and
-another key of its queue goes: whoever releases a lock wakes one waiter, however many there are.
+A waiter is checked when it arrives, when its own key is deleted, and, if it is the first waiter of
+its queue, when another key of the queue is deleted. So a release wakes one waiter, however many
+wait.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from raftkv.kv.changes import Change
 from raftkv.server.node_port import NodePort
 from raftkv.wire.lock_keys import entry_key, name_of
 
-# Waiting costs memory alone, 25 KB a call; it does not count as work under way.
+# A wait costs only memory, 25 KB per call; it does not count as a request in flight.
 WAITS_MAX = 8_000
 OVERLOAD_RETRY_AFTER_S = 1.0
-# So many calls end in one turn of the loop: each costs its answer, 0.1 ms.
+# Calls that end in one turn of the event loop: each costs 0.1 ms for its reply.
 ENDED_PER_TURN_MAX = 64
-# A node that is cut off would let its waiters sleep on, so it asks for news this often.
+# How often a node with waiters does a read barrier: partitioned, it would never wake them.
 CONTACT_INTERVAL_S = 1.0
 
 
 @dataclass(slots=True)
 class _Waiter:
-    """One place in a queue, and the calls that wait for its turn."""
+    """A queue entry, and the calls that wait until it holds the lock."""
 
     name: bytes
     token: int
@@ -47,30 +48,30 @@ class _Waiter:
 
 
 _Ended: TypeAlias = tuple[asyncio.Future[None], RaftkvError | None]
-"""A call whose waiting is over, and what it fails with, if it does."""
+"""A call whose wait is over, and its error, if any."""
 
 
 class LockWaits:
-    """All that wait at one node. A follower of its changes while there are any."""
+    """All waits at one node. Follows the node's change feed while there is a waiter."""
 
     def __init__(self, node: NodePort) -> None:
         self._node = node
         self._loop = asyncio.get_running_loop()
-        self._waiters: dict[bytes, _Waiter] = {}  # by the key that is their place
-        self._queues: dict[bytes, SortedList] = {}  # of each name, the tokens that wait
-        self._unapplied = SortedList()  # (token, key): places that this node has not seen yet
+        self._waiters: dict[bytes, _Waiter] = {}  # by the key of the queue entry
+        self._queues: dict[bytes, SortedList] = {}  # by name: the tokens that wait
+        self._unapplied = SortedList()  # (token, key): entries that this node has not applied yet
         self._calls = 0
-        self._ending: deque[_Ended] = deque()  # that end in turns to come
+        self._ending: deque[_Ended] = deque()  # in later turns of the event loop
         self._ended_in_turn = 0
         self._turn_ends = False
         self._closed = False
         self._contact: asyncio.Task[None] | None = None
 
     def wait(self, name: bytes, token: int) -> asyncio.Future[None]:
-        """Done when `token` holds the lock; hand it to `leave` at the end in any case.
+        """A future that is done when `token` holds the lock; always pass it to `leave` afterwards.
 
-        Fails with `LockLost` when its key is gone, with `Unavailable` when another node has to be
-        asked. Raises `Overloaded` over the bound and `ShuttingDown`.
+        The future fails with `LockLost` when the entry's key is gone, and with `Unavailable` if the
+        client must wait at another node. Raises `Overloaded` over the bound and `ShuttingDown`.
         """
         if self._closed:
             raise ShuttingDown("this node is stopping; wait at another one")
@@ -85,11 +86,11 @@ class LockWaits:
         key = entry_key(name, token)
         waiter = self._waiters.get(key) or self._enter(key, name, token)
         waiter.calls.append(call)
-        self._look_at(key, waiter)
+        self._check(key, waiter)
         return call
 
     def leave(self, name: bytes, token: int, call: asyncio.Future[None]) -> None:
-        """Nobody waits for this call any more."""
+        """End this wait."""
         call.cancel()
         key = entry_key(name, token)
         waiter = self._waiters.get(key)
@@ -97,14 +98,14 @@ class LockWaits:
             self._remove(key, waiter)
 
     def close(self) -> None:
-        """The node stops: whoever waits has to ask another one."""
+        """The node is stopping: end all waits and refuse new ones."""
         self._closed = True
         self._end_all(ShuttingDown("this node is stopping; wait at another one"))
 
-    # ---- what happens at this node ---------------------------------------------------
+    # ---- the change feed -------------------------------------------------------------
 
     def changed(self, changes: Sequence[Change]) -> None:
-        """See `Follower.changed`."""
+        """See `ChangeSubscriber.changed`."""
         moved: dict[bytes, None] = {}
         for change in changes:
             if change.record is not None:
@@ -116,25 +117,25 @@ class LockWaits:
             if name in self._queues:
                 moved[name] = None
         for name in moved:
-            self._look_at_the_front(name)
+            self._check_first_waiter(name)
         while self._unapplied and self._unapplied[0][0] <= self._node.machine.revision:
             _, key = self._unapplied.pop(0)
             if key in self._waiters:
-                self._look_at(key, self._waiters[key])
+                self._check(key, self._waiters[key])
 
     def jumped(self) -> None:
-        """See `Follower.jumped`."""
+        """See `ChangeSubscriber.jumped`."""
         for key, waiter in list(self._waiters.items()):
-            self._look_at(key, waiter)
+            self._check(key, waiter)
 
-    def _look_at_the_front(self, name: bytes) -> None:
+    def _check_first_waiter(self, name: bytes) -> None:
         queue = self._queues.get(name)
         if queue:
             key = entry_key(name, queue[0])
-            self._look_at(key, self._waiters[key])
+            self._check(key, self._waiters[key])
 
-    def _look_at(self, key: bytes, waiter: _Waiter) -> None:
-        """End the waiting if there is nothing to wait for."""
+    def _check(self, key: bytes, waiter: _Waiter) -> None:
+        """End the wait if the entry holds the lock or is gone."""
         machine = self._node.machine
         if waiter.token > machine.revision:
             if (waiter.token, key) not in self._unapplied:
@@ -146,7 +147,7 @@ class LockWaits:
             if holder is not None and holder.token == waiter.token:
                 self._end(key, waiter, None)
 
-    # ---- the books -------------------------------------------------------------------
+    # ---- bookkeeping -----------------------------------------------------------------
 
     def _enter(self, key: bytes, name: bytes, token: int) -> _Waiter:
         if not self._waiters:
@@ -182,7 +183,7 @@ class LockWaits:
             self._loop.call_soon(self._end_more)
 
     def _end_more(self) -> None:
-        """In a turn of its own: each call that ends costs its answer."""
+        """End some calls in a turn of their own, because each costs a reply."""
         some = list(islice(self._ending, ENDED_PER_TURN_MAX))
         for _ in some:
             self._ending.popleft()
@@ -199,7 +200,7 @@ class LockWaits:
     def _count_out(self, call: asyncio.Future[None]) -> None:
         self._calls -= 1
         if not call.cancelled():
-            call.exception()  # its caller may be gone
+            call.exception()  # mark as retrieved: the caller may have disconnected
 
     async def _stay_in_contact(self) -> None:
         while True:
@@ -208,7 +209,9 @@ class LockWaits:
                 await self._node.read_barrier(self._loop.time() + CONTACT_INTERVAL_S)
             except RaftkvError as error:
                 self._end_all(
-                    Unavailable(f"this node hears nothing new; wait at another one ({error})")
+                    Unavailable(
+                        f"this node has no contact with a majority; wait at another one ({error})"
+                    )
                 )
 
 
@@ -224,7 +227,7 @@ def _resolve(ended: Iterable[_Ended]) -> None:
 
 def _lost(waiter: _Waiter) -> LockLost:
     return LockLost(
-        f"token {waiter.token} has no place in the queue of {printable(waiter.name)} any more: its"
+        f"token {waiter.token} is no longer in the queue of {printable(waiter.name)}: its"
         " lease has ended, or its key was deleted; acquire anew",
         token=waiter.token,
     )

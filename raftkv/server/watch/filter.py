@@ -1,7 +1,4 @@
-"""What a watch wants to hear of, and how a change is told to it: encoded once for all who listen.
-
-Knows requests and messages, nothing about streams.
-"""
+"""Watch filters: which changes a watcher receives, and how each change is encoded as an event."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ EVENTS_FIELD: Final = api_pb2.WatchNews.EVENTS_FIELD_NUMBER
 
 
 class WatchFilter(NamedTuple):
-    """Keys from `key` on, before `end` (None: no end), and what of their changes is told."""
+    """The changes that a watcher receives: of keys from `key` on, before `end` (None: no end)."""
 
     key: bytes
     end: bytes | None
@@ -31,8 +28,8 @@ class WatchFilter(NamedTuple):
         return self.end == self.key + b"\x00"
 
 
-def interest_of(request: api_pb2.WatchCreate, limits: Limits) -> WatchFilter:
-    """What the request asks for. Raises `InvalidRequest` if that can never be anything."""
+def filter_of(request: api_pb2.WatchCreate, limits: Limits) -> WatchFilter:
+    """The filter of a watch request. Raises `InvalidRequest` if no change can ever pass it."""
     key, range_end = request.key, request.range_end
     if not key:
         raise InvalidRequest(
@@ -64,29 +61,31 @@ def interest_of(request: api_pb2.WatchCreate, limits: Limits) -> WatchFilter:
 
 
 class EncodedChange:
-    """One change as the events that listeners get, each form encoded when it is first wanted."""
+    """One change as an encoded event. Each form, with and without the previous value, is encoded
+    when the first watcher needs it, and shared by all watchers.
+    """
 
-    __slots__ = ("_change", "_plain", "_with_old")
+    __slots__ = ("_change", "_event", "_event_with_prev_kv")
 
     def __init__(self, change: Change) -> None:
         self._change = change
-        self._plain: bytes | None = None
-        self._with_old: bytes | None = None
+        self._event: bytes | None = None
+        self._event_with_prev_kv: bytes | None = None
 
-    def to(self, interest: WatchFilter) -> bytes | None:
-        """A part of a WatchNews, None if the interest does not want to hear of it."""
-        if not (interest.deletes if self._change.record is None else interest.puts):
+    def event_for(self, watch_filter: WatchFilter) -> bytes | None:
+        """The `events` field of a WatchNews; None if the filter excludes the change."""
+        if not (watch_filter.deletes if self._change.record is None else watch_filter.puts):
             return None
-        if interest.prev_kv and self._change.old is not None:
-            if self._with_old is None:
-                self._with_old = _encoded(self._change, with_old=True)
-            return self._with_old
-        if self._plain is None:
-            self._plain = _encoded(self._change, with_old=False)
-        return self._plain
+        if watch_filter.prev_kv and self._change.old is not None:
+            if self._event_with_prev_kv is None:
+                self._event_with_prev_kv = _encode_event(self._change, with_prev_kv=True)
+            return self._event_with_prev_kv
+        if self._event is None:
+            self._event = _encode_event(self._change, with_prev_kv=False)
+        return self._event
 
 
-def _encoded(change: Change, *, with_old: bool) -> bytes:
+def _encode_event(change: Change, *, with_prev_kv: bool) -> bytes:
     event = api_pb2.WatchEvent()
     if change.record is None:
         event.deleted = True
@@ -96,17 +95,17 @@ def _encoded(change: Change, *, with_old: bool) -> bytes:
         create_revision, _, _, _ = unpack_version(change.record)
         event.created = create_revision == change.revision
         fill_key_value(event.kv, change.key, change.record)
-    if with_old and change.old is not None:
+    if with_prev_kv and change.old is not None:
         fill_key_value(event.prev_kv, change.key, change.old)
     return as_field(EVENTS_FIELD, event.SerializeToString())
 
 
 def as_field(number: int, message: bytes) -> bytes:
-    """An encoded message as the field of that number in another one.
+    """An encoded message as field `number` of an enclosing message.
 
-    Encoded messages may be strung together: that is how what many hear is encoded once.
+    Encoded fields may be concatenated, so events shared by many watchers are encoded once.
     """
-    prefix = bytearray((number << 3 | 2,))  # 2: what follows has a length
+    prefix = bytearray((number << 3 | 2,))  # wire type 2: length-delimited
     length = len(message)
     while length > 0x7F:
         prefix.append(length & 0x7F | 0x80)

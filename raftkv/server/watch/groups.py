@@ -1,7 +1,4 @@
-"""Watches that hear of changes together. Those with the same interest are told in the same bytes.
-
-Knows who wants to hear what, not whether that is news or history.
-"""
+"""Watcher groups: watchers with the same filter share the encoded events of a change."""
 
 from __future__ import annotations
 
@@ -15,57 +12,58 @@ from raftkv.server.watch.filter import EncodedChange, WatchFilter
 from raftkv.server.watch.interval_index import IntervalIndex
 from raftkv.server.watch.stream import EncodedResponse, ResponseStream
 
-NEWS_BYTES_MAX: Final = 1 << 20
-"""More events than this has room for are told in several pieces, however they belong together."""
+FRAGMENT_BYTES_MAX: Final = 1 << 20
+"""A response with more bytes of events is split into fragments, even within one revision."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Watcher:
-    """One watch of one stream. It hears of changes at `start` and later."""
+    """One watch of one stream. It receives changes at `start_revision` and later."""
 
     watch_id: int
     stream: ResponseStream
-    interest: WatchFilter
-    start: int
+    filter: WatchFilter
+    start_revision: int
     progress_notify: bool
 
 
 class WatcherGroup:
-    """Watches with the same interest that started at the same revision, if that matters."""
+    """Watchers with the same filter and start revision (0 in the synced groups, where all of them
+    receive every change).
+    """
 
-    __slots__ = ("_ids", "interest", "members", "start")
+    __slots__ = ("_encoded_ids", "filter", "start_revision", "watchers")
 
-    def __init__(self, interest: WatchFilter, start: int) -> None:
-        self.interest = interest
-        self.start = start
-        self.members: dict[ResponseStream, dict[int, Watcher]] = {}
-        self._ids: dict[
-            ResponseStream, bytes
-        ] = {}  # encoded, of the streams told since they changed
+    def __init__(self, watch_filter: WatchFilter, start_revision: int) -> None:
+        self.filter = watch_filter
+        self.start_revision = start_revision
+        self.watchers: dict[ResponseStream, dict[int, Watcher]] = {}
+        # Of each stream whose watchers are the same as at its last response.
+        self._encoded_ids: dict[ResponseStream, bytes] = {}
 
-    def add(self, watch: Watcher) -> None:
-        self.members.setdefault(watch.stream, {})[watch.watch_id] = watch
-        self._ids.pop(watch.stream, None)
+    def add(self, watcher: Watcher) -> None:
+        self.watchers.setdefault(watcher.stream, {})[watcher.watch_id] = watcher
+        self._encoded_ids.pop(watcher.stream, None)
 
-    def remove(self, watch: Watcher) -> None:
-        watches = self.members[watch.stream]
-        del watches[watch.watch_id]
-        self._ids.pop(watch.stream, None)
-        if not watches:
-            del self.members[watch.stream]
+    def remove(self, watcher: Watcher) -> None:
+        of_stream = self.watchers[watcher.stream]
+        del of_stream[watcher.watch_id]
+        self._encoded_ids.pop(watcher.stream, None)
+        if not of_stream:
+            del self.watchers[watcher.stream]
 
-    def tell(self, bodies: Sequence[bytes]) -> None:
-        """Send each stream the news, with the ids of its watches."""
-        for stream, watches in self.members.items():
-            ids = self._ids.get(stream)
+    def send(self, bodies: Sequence[bytes]) -> None:
+        """Queue the responses on each stream, with the ids of its watchers."""
+        for stream, watchers in self.watchers.items():
+            ids = self._encoded_ids.get(stream)
             if ids is None:
-                ids = self._ids[stream] = ids_field(watches)
+                ids = self._encoded_ids[stream] = encode_ids(watchers)
             for body in bodies:
                 stream.push(EncodedResponse(ids, body))
 
 
 class WatcherGroups:
-    """All who are told of the same changes at the same time."""
+    """The groups of watchers that receive the same changes at the same time, indexed by key."""
 
     def __init__(self) -> None:
         self._index: IntervalIndex[WatcherGroup] = IntervalIndex()
@@ -74,55 +72,59 @@ class WatcherGroups:
     def __bool__(self) -> bool:
         return bool(self._groups)
 
-    def join(self, watch: Watcher, start: int = 0) -> None:
-        """The watch is told of what is at revision `start` or later."""
-        group = self._groups.get((watch.interest, start))
+    def add(self, watcher: Watcher, start_revision: int = 0) -> None:
+        """The watcher receives changes at `start_revision` and later."""
+        key = watcher.filter, start_revision
+        group = self._groups.get(key)
         if group is None:
-            group = self._groups[watch.interest, start] = WatcherGroup(watch.interest, start)
-            self._index.add(watch.interest, group)
-        group.add(watch)
+            group = self._groups[key] = WatcherGroup(*key)
+            self._index.add(watcher.filter, group)
+        group.add(watcher)
 
-    def leave(self, watch: Watcher, start: int = 0) -> None:
-        """The watch, which joined with this `start`, is told no more."""
-        group = self._groups[watch.interest, start]
-        group.remove(watch)
-        if not group.members:
-            del self._groups[watch.interest, start]
-            self._index.remove(watch.interest, group)
+    def remove(self, watcher: Watcher, start_revision: int = 0) -> None:
+        """Remove the watcher, which was added with this `start_revision`."""
+        key = watcher.filter, start_revision
+        group = self._groups[key]
+        group.remove(watcher)
+        if not group.watchers:
+            del self._groups[key]
+            self._index.remove(watcher.filter, group)
 
     def select(self, change: Change, into: dict[WatcherGroup, list[bytes]]) -> int:
-        """Add the change to what each group is going to be told; the bytes that this takes."""
-        telling = EncodedChange(change)
+        """Append the change's event for each group that receives it; returns the bytes of
+        events.
+        """
+        encoded = EncodedChange(change)
         size_bytes = 0
         for group in self._index.find(change.key):
-            if change.revision >= group.start:
-                event = telling.to(group.interest)
+            if change.revision >= group.start_revision:
+                event = encoded.event_for(group.filter)
                 if event is not None:
                     into.setdefault(group, []).append(event)
                     size_bytes += len(event)
         return size_bytes
 
 
-def ids_field(ids: Iterable[int]) -> bytes:
-    """The head of a WatchNews."""
+def encode_ids(ids: Iterable[int]) -> bytes:
+    """The `watch_ids` field of a WatchNews."""
     return api_pb2.WatchNews(watch_ids=ids).SerializeToString()
 
 
-def bodies_of(events: list[bytes], revision: int) -> list[bytes]:
-    """The rest of the WatchNews that bring these events, in pieces that a message can hold."""
-    *first, last = _pieces(events)
+def encode_bodies(events: list[bytes], revision: int) -> list[bytes]:
+    """The other fields of the WatchNews with these events: one body, or several fragments."""
+    *first, last = _fragments(events)
     more = api_pb2.WatchNews(more=True).SerializeToString()
     end = api_pb2.WatchNews(revision=revision).SerializeToString()
-    return [*(piece + more for piece in first), last + end]
+    return [*(fragment + more for fragment in first), last + end]
 
 
-def _pieces(events: list[bytes]) -> Iterator[bytes]:
-    piece: list[bytes] = []
+def _fragments(events: list[bytes]) -> Iterator[bytes]:
+    fragment: list[bytes] = []
     size = 0
     for event in events:
-        if piece and size + len(event) > NEWS_BYTES_MAX:
-            yield b"".join(piece)
-            piece, size = [], 0
-        piece.append(event)
+        if fragment and size + len(event) > FRAGMENT_BYTES_MAX:
+            yield b"".join(fragment)
+            fragment, size = [], 0
+        fragment.append(event)
         size += len(event)
-    yield b"".join(piece)
+    yield b"".join(fragment)

@@ -1,7 +1,7 @@
-"""Finds the ranges that hold a key. Knows ranges and what stands for them, not what that is.
+"""An index from keys to the watcher groups whose range contains them.
 
-Single keys are found in a dict. The others stand in a centred interval tree, which is built anew
-when enough has changed; what was added since is looked through one by one.
+Single keys are in a dict. Ranges are in a centred interval tree, which is rebuilt after enough
+changes; ranges added since the last rebuild are in a list that is scanned linearly.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from raftkv.server.watch.filter import WatchFilter
 T = TypeVar("T")
 
 LOOSE_RANGES_MAX: Final = 32
-"""Ranges that are looked through one by one; for more of them a tree is built."""
+"""Ranges that are scanned linearly; for more of them the tree is rebuilt."""
 
 
 class _IndexedRange(Generic[T]):
@@ -27,12 +27,14 @@ class _IndexedRange(Generic[T]):
 
 
 class _IntervalNode(Generic[T]):
-    """The ranges that hold `centre`; those wholly before it are on the left, the others right."""
+    """The ranges that contain `centre`; ranges wholly before it are in `left`, later ones in
+    `right`.
+    """
 
     __slots__ = ("by_end", "by_start", "centre", "left", "right")
 
     def __init__(self, ranges: list[_IndexedRange[T]]) -> None:
-        """Of ranges in the order of their starts."""
+        """`ranges` are sorted by start."""
         self.centre = ranges[len(ranges) // 2].start
         before = [each for each in ranges if each.end is not None and each.end <= self.centre]
         after = [each for each in ranges if each.start > self.centre]
@@ -43,7 +45,7 @@ class _IntervalNode(Generic[T]):
 
 
 class IntervalIndex(Generic[T]):
-    """Values by the keys that they are about. One that was removed does not come back."""
+    """Values by key range. A value that was removed must not be added again."""
 
     def __init__(self) -> None:
         self._by_key: dict[bytes, list[T]] = {}
@@ -52,22 +54,24 @@ class IntervalIndex(Generic[T]):
         self._removed = 0  # but still in the tree
         self._root: _IntervalNode[T] | None = None
 
-    def add(self, interest: WatchFilter, value: T) -> None:
-        """From now on `value` is found for the keys of `interest`."""
-        if interest.is_one_key:
-            self._by_key.setdefault(interest.key, []).append(value)
+    def add(self, watch_filter: WatchFilter, value: T) -> None:
+        """Index `value` under the keys of `watch_filter`."""
+        if watch_filter.is_one_key:
+            self._by_key.setdefault(watch_filter.key, []).append(value)
             return
-        self._ranges[value] = self._loose[value] = _IndexedRange(interest.key, interest.end, value)
+        self._ranges[value] = self._loose[value] = _IndexedRange(
+            watch_filter.key, watch_filter.end, value
+        )
         if len(self._loose) > max(LOOSE_RANGES_MAX, len(self._ranges) // 4):
             self._build()
 
-    def remove(self, interest: WatchFilter, value: T) -> None:
-        """It is found no more."""
-        if interest.is_one_key:
-            values = self._by_key[interest.key]
+    def remove(self, watch_filter: WatchFilter, value: T) -> None:
+        """Remove `value`, which was added under this filter."""
+        if watch_filter.is_one_key:
+            values = self._by_key[watch_filter.key]
             values.remove(value)
             if not values:
-                del self._by_key[interest.key]
+                del self._by_key[watch_filter.key]
             return
         del self._ranges[value]
         if self._loose.pop(value, None) is None:
@@ -76,7 +80,7 @@ class IntervalIndex(Generic[T]):
                 self._build()
 
     def find(self, key: bytes) -> Iterable[T]:
-        """Every value that is about this key."""
+        """Every value whose range contains the key."""
         exact = self._by_key.get(key, ())
         return [*exact, *self._ranges_with(key)] if self._ranges else exact
 

@@ -1,4 +1,4 @@
-"""`raftkv.rpc.v1.Watch` on the wire: a stream's tasks, from its opening to its end."""
+"""`raftkv.rpc.v1.Watch`: the tasks of each watch stream, from its opening to its end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from raftkv.server.watch.synced import SyncedWatchers
 class WatchService:
     """All watch streams of this node.
 
-    `on_broken` is told of damaged data and of a broken invariant: such a node must stop.
+    `on_broken` is called with damaged data or a broken invariant: such a node must stop.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class WatchService:
         self._admission = admission
         self._settings = settings
         self._on_broken = on_broken
-        self._hub = SyncedWatchers(node, settings.watch_progress_interval_ms / 1000)
+        self._synced = SyncedWatchers(node, settings.watch_progress_interval_ms / 1000)
         self._streams: dict[ResponseStream, None] = {}
 
     def end_streams(self) -> None:
-        """Send what is queued and end every stream: clients go on at another node."""
+        """Send queued responses and end every stream: clients resume at another node."""
         for stream in self._streams:
             stream.end()
 
@@ -57,7 +57,9 @@ class WatchService:
         context: grpc.aio.ServicerContext[bytes, bytes],
         traffic: CallTraffic | None = None,
     ) -> None:
-        """Serve one client's stream to its end. `traffic` counts what it leaves unfetched."""
+        """Serve one stream to its end. `traffic` counts the replies that its client has not
+        read.
+        """
         settings = self._settings
         stream = ResponseStream(
             context.write,
@@ -65,9 +67,9 @@ class WatchService:
             settings.watch_buffer_bytes_max,
             traffic=traffic,
         )
-        client = WatchSession(
+        session = WatchSession(
             self._node,
-            self._hub,
+            self._synced,
             stream,
             settings.limits,
             settings.watches_max,
@@ -77,30 +79,32 @@ class WatchService:
             stream.end()
         self._streams[stream] = None
         try:
-            await self._serve(context, stream, client)
+            await self._serve(context, stream, session)
         except (RaftkvError, InvariantViolation) as error:
             await failures.abort(context, failures.of_read(error), header_of(self._node))
         finally:
             del self._streams[stream]
-            client.close()
+            session.close()
 
     async def _serve(
         self,
         context: grpc.aio.ServicerContext[bytes, bytes],
         stream: ResponseStream,
-        client: WatchSession,
+        session: WatchSession,
     ) -> None:
-        """Until the client is done or has gone; raises `ShuttingDown` if `stream.end` ends it."""
+        """Run until the client ends its requests or disconnects. Raises `ShuttingDown` if
+        `stream.end` ends the stream.
+        """
         loop = asyncio.get_running_loop()
         reading = loop.create_task(
-            _read_requests(context, client, self._settings.watches_per_stream_max)
+            _read_requests(context, session, self._settings.watches_per_stream_max)
         )
         writing = loop.create_task(stream.run())
-        catching_up = loop.create_task(self._read_history(client))
-        tasks = (reading, writing, catching_up)
+        reading_history = loop.create_task(self._read_history(session))
+        tasks = (reading, writing, reading_history)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            # A call can't be ended while a message of it is being written.
+            # gRPC can't end a call while a message of it is being written.
             stream.end()
             await writing
             for task in done:
@@ -112,9 +116,9 @@ class WatchService:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read_history(self, client: WatchSession) -> None:
+    async def _read_history(self, session: WatchSession) -> None:
         try:
-            await client.run()
+            await session.run()
         except (RaftkvError, InvariantViolation) as error:
             if failures.ends_service(error):
                 self._on_broken(error)
@@ -122,13 +126,13 @@ class WatchService:
 
 
 async def _read_requests(
-    context: grpc.aio.ServicerContext[bytes, bytes], client: WatchSession, creates_max: int
+    context: grpc.aio.ServicerContext[bytes, bytes], session: WatchSession, creates_max: int
 ) -> None:
     while True:
         message = await context.read()
         if not isinstance(message, bytes):  # the end of the client's requests
             return
-        client.stream.traffic.connection.received += len(message)
+        session.stream.traffic.connection.received += len(message)
         try:
             request = api_pb2.WatchRequest.FromString(message)
         except DecodeError as error:
@@ -140,6 +144,6 @@ async def _read_requests(
                 field="creates",
                 limit=creates_max,
             )
-        client.handle(request)
-        # Refusals are news as well: who fetches none sends no more requests.
-        await client.stream.room()
+        session.handle(request)
+        # Errors are responses too: a client that reads no responses has no more requests handled.
+        await session.stream.wait_for_room()

@@ -1,12 +1,12 @@
-"""The watches of one client, each live or reading history. Knows requests, not the wire.
+"""The watchers of one stream, each synced or unsynced.
 
-    created -- start is past --> reading history -- has caught up --> live
-       |                          ^    ^                               |
-       |- start is to come -------+    +-- its stream is full, or a ---+
-       +- start is next --> live           snapshot replaced the store
+    created -- start is past ---> unsynced -- has read all history --> synced
+       |                          ^    ^                                 |
+       |- start is in the future -+    +-- its stream is full, many -----+
+       +- start is next --> synced         changes at once, or a snapshot
 
-A watch changes its place only between two revisions, in one turn of the loop: so it misses
-nothing and hears nothing twice.
+A watcher moves between synced and unsynced only between two revisions and within one turn of the
+event loop, so it misses no event and receives none twice.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from raftkv.kv.limits import Limits
 from raftkv.rpc.v1 import api_pb2
 from raftkv.server import failures
 from raftkv.server.node_port import NodePort
-from raftkv.server.watch.filter import interest_of
-from raftkv.server.watch.groups import Watcher, ids_field
+from raftkv.server.watch.filter import filter_of
+from raftkv.server.watch.groups import Watcher, encode_ids
 from raftkv.server.watch.stream import EncodedResponse, ResponseStream
 from raftkv.server.watch.synced import SyncedWatchers
-from raftkv.server.watch.unsynced import UnsyncedGroup, compacted
+from raftkv.server.watch.unsynced import UnsyncedGroup, compacted_error
 from raftkv.wire.failures import failure_of
 
 CONFIRM_TIMEOUT_S = 2.0
@@ -31,12 +31,14 @@ OVERLOADED_RETRY_AFTER_S = 1.0
 
 
 class WatchSession:
-    """All watches of one stream. `run` reads their history; `close` ends them."""
+    """All watchers of one stream. `run` reads history for the unsynced ones; `close` ends them
+    all.
+    """
 
     def __init__(
         self,
         node: NodePort,
-        hub: SyncedWatchers,
+        synced: SyncedWatchers,
         stream: ResponseStream,
         limits: Limits,
         watches_max: int,
@@ -44,32 +46,32 @@ class WatchSession:
     ) -> None:
         self.stream = stream
         self._node = node
-        self._hub = hub
+        self._synced = synced
         self._limits = limits
         self._watches_max = watches_max
         self._watches_per_stream_max = watches_per_stream_max
         self._loop = asyncio.get_running_loop()
-        # A request: its start is being found out.
-        self._watches: dict[int, Watcher | api_pb2.WatchCreate] = {}
-        self._cohort_of: dict[int, UnsyncedGroup] = {}  # of those that are not live
-        self._cohorts: deque[UnsyncedGroup] = deque()
-        self._cohorts_changed = asyncio.Event()
-        # What waits for a word from the majority; the asking under way is for what came before.
+        # A request stands for a watcher whose start revision is not confirmed yet.
+        self._watchers: dict[int, Watcher | api_pb2.WatchCreate] = {}
+        self._group_of: dict[int, UnsyncedGroup] = {}  # of the unsynced watchers
+        self._unsynced: deque[UnsyncedGroup] = deque()
+        self._unsynced_changed = asyncio.Event()
+        # What waits for the next read barrier; the barrier under way covers earlier requests.
         self._starting: dict[int, api_pb2.WatchCreate] = {}
         self._progress_wanted = False
         self._confirming = False
         self._closed = False
-        hub.open(self)
+        synced.open(self)
 
     # ---- requests ------------------------------------------------------------------
 
     def handle(self, request: api_pb2.WatchRequest) -> None:
-        """Do what is asked."""
+        """Create and cancel watchers, and send progress, as requested."""
         for create in request.creates:
             try:
                 self._create(create)
             except RaftkvError as error:
-                self._tell_ended([create.watch_id], error)
+                self._send_ended([create.watch_id], error)
         for watch_id in request.cancels:
             self._cancel(watch_id)
         self._progress_wanted |= request.progress
@@ -77,60 +79,60 @@ class WatchSession:
 
     def _create(self, create: api_pb2.WatchCreate) -> None:
         watch_id = create.watch_id
-        if watch_id in self._watches:
+        if watch_id in self._watchers:
             raise InvalidRequest(
                 f"watch_id {watch_id} is in use on this stream; choose another one",
                 field="watch_id",
             )
-        interest_of(create, self._limits)
+        filter_of(create, self._limits)
         self._check_bound(
-            "watches of this stream", len(self._watches), self._watches_per_stream_max
+            "watches of this stream", len(self._watchers), self._watches_per_stream_max
         )
-        self._check_bound("watches of this node", self._hub.watches, self._watches_max)
-        self._hub.watches += 1
-        self._watches[watch_id] = create
+        self._check_bound("watches of this node", self._synced.watcher_count, self._watches_max)
+        self._synced.watcher_count += 1
+        self._watchers[watch_id] = create
         if create.start_revision:
             self._begin(create, create.start_revision)
         else:
             self._starting[watch_id] = create
 
     def _begin(self, create: api_pb2.WatchCreate, start: int) -> None:
-        watch = Watcher(
+        watcher = Watcher(
             create.watch_id,
             self.stream,
-            interest_of(create, self._limits),
+            filter_of(create, self._limits),
             start,
             create.progress_notify,
         )
-        self._watches[watch.watch_id] = watch
-        present = self._hub.revision
-        self._tell(
-            [watch.watch_id], api_pb2.WatchNews(created=True, revision=min(start - 1, present))
+        self._watchers[watcher.watch_id] = watcher
+        present = self._synced.revision
+        self._send(
+            [watcher.watch_id], api_pb2.WatchNews(created=True, revision=min(start - 1, present))
         )
-        self._place(watch, start)
+        self._add(watcher, start)
 
     def _cancel(self, watch_id: int) -> None:
-        if watch_id in self._watches:
+        if watch_id in self._watchers:
             self._starting.pop(watch_id, None)
             self._remove(watch_id)
 
     def _remove(self, watch_id: int) -> None:
-        watch = self._watches.pop(watch_id)
-        self._hub.watches -= 1
-        if isinstance(watch, Watcher):
-            self._displace(watch)
+        watcher = self._watchers.pop(watch_id)
+        self._synced.watcher_count -= 1
+        if isinstance(watcher, Watcher):
+            self._remove_from_group(watcher)
 
     def close(self) -> None:
         """The stream is over."""
         self._closed = True
-        for watch_id in list(self._watches):
+        for watch_id in list(self._watchers):
             self._remove(watch_id)
-        self._hub.close(self)
+        self._synced.close(self)
 
-    # ---- confirmed by a majority -----------------------------------------------------
+    # ---- read barriers -----------------------------------------------------------------
 
     def _confirm(self) -> None:
-        """Have it confirmed that this node knows what is committed by now, for all who wait."""
+        """Ask for a read barrier, on behalf of all requests that wait for one."""
         if self._confirming or self._closed or not (self._starting or self._progress_wanted):
             return
         self._confirming = True
@@ -150,133 +152,133 @@ class WatchSession:
         if self._closed:
             return
         for watch_id, create in starting.items():
-            if self._watches.get(watch_id) is not create:
+            if self._watchers.get(watch_id) is not create:
                 continue  # cancelled meanwhile
             if error is None:
-                self._begin(create, self._hub.revision + 1)
+                self._begin(create, self._synced.revision + 1)
             else:
                 self._remove(watch_id)
-                self._tell_ended([watch_id], failures.of_read(error))
+                self._send_ended([watch_id], failures.of_read(error))
         if progress and error is None:
-            self._tell((), api_pb2.WatchNews(revision=self._sent_revision()))
+            self._send((), api_pb2.WatchNews(revision=self._sent_revision()))
         self._confirm()
 
     def _sent_revision(self) -> int:
-        """Up to here everything has been sent to all watches."""
-        return min([self._hub.revision, *(cohort.position - 1 for cohort in self._cohorts)])
+        """Every watcher of the stream has received every change up to this revision."""
+        return min([self._synced.revision, *(group.position - 1 for group in self._unsynced)])
 
     def notify_progress(self) -> None:
-        """Tell those live watches that asked for it how far they are."""
+        """See `SyncedSession.notify_progress`."""
         ids = [
-            watch.watch_id
-            for watch in self._watches.values()
-            if isinstance(watch, Watcher)
-            and watch.progress_notify
-            and watch.watch_id not in self._cohort_of
+            watcher.watch_id
+            for watcher in self._watchers.values()
+            if isinstance(watcher, Watcher)
+            and watcher.progress_notify
+            and watcher.watch_id not in self._group_of
         ]
         if ids:
-            self._tell(ids, api_pb2.WatchNews(revision=self._hub.revision))
+            self._send(ids, api_pb2.WatchNews(revision=self._synced.revision))
 
-    # ---- places --------------------------------------------------------------------
+    # ---- synced and unsynced -------------------------------------------------------------
 
-    def _place(self, watch: Watcher, start: int) -> None:
-        """Where it belongs, if it is to hear from `start` on and has heard all before."""
-        if start == self._hub.revision + 1:
-            self._hub.join(watch)
+    def _add(self, watcher: Watcher, start: int) -> None:
+        """Add a watcher that receives changes from revision `start` on."""
+        if start == self._synced.revision + 1:
+            self._synced.add(watcher)
         else:
-            self._catch_up(watch, start)
+            self._add_unsynced(watcher, start)
 
-    def _catch_up(self, watch: Watcher, start: int) -> None:
-        cohort = next((each for each in self._cohorts if each.takes(start)), None)
-        if cohort is None:
-            cohort = UnsyncedGroup(start)
-            self._cohorts.append(cohort)
-        cohort.join(watch, start)
-        self._cohort_of[watch.watch_id] = cohort
-        self._cohorts_changed.set()
+    def _add_unsynced(self, watcher: Watcher, start: int) -> None:
+        group = next((each for each in self._unsynced if each.accepts(start)), None)
+        if group is None:
+            group = UnsyncedGroup(start)
+            self._unsynced.append(group)
+        group.add(watcher, start)
+        self._group_of[watcher.watch_id] = group
+        self._unsynced_changed.set()
 
-    def _displace(self, watch: Watcher) -> None:
-        cohort = self._cohort_of.pop(watch.watch_id, None)
-        if cohort is None:
-            self._hub.leave(watch)
+    def _remove_from_group(self, watcher: Watcher) -> None:
+        group = self._group_of.pop(watcher.watch_id, None)
+        if group is None:
+            self._synced.remove(watcher)
             return
-        cohort.leave(watch)
-        if not cohort.watches:
-            self._cohorts.remove(cohort)
+        group.remove(watcher)
+        if not group.watchers:
+            self._unsynced.remove(group)
 
-    def fall_behind(self, revision: int) -> None:
-        """See `Client.fall_behind`."""
-        for watch in self._watches.values():
-            if isinstance(watch, Watcher) and watch.watch_id not in self._cohort_of:
-                self._hub.leave(watch)
-                self._catch_up(watch, revision)
+    def become_unsynced(self, revision: int) -> None:
+        """See `SyncedSession.become_unsynced`."""
+        for watcher in self._watchers.values():
+            if isinstance(watcher, Watcher) and watcher.watch_id not in self._group_of:
+                self._synced.remove(watcher)
+                self._add_unsynced(watcher, revision)
 
     def wake(self) -> None:
-        """See `Client.wake`."""
-        self._cohorts_changed.set()
+        """See `SyncedSession.wake`."""
+        self._unsynced_changed.set()
 
     # ---- history -------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Read history for those who need it, step by step. Raises `StorageError`."""
+        """Read history for the unsynced groups, one step at a time. Raises `StorageError`."""
         while True:
-            await self.stream.room()
-            cohort = self._next_cohort()
-            if cohort is None:
-                await self._cohorts_changed.wait()
+            await self.stream.wait_for_room()
+            group = self._next_unsynced_group()
+            if group is None:
+                await self._unsynced_changed.wait()
                 continue
-            async with self._hub.history_turn:
-                self._drop_compacted(cohort)
-                await cohort.step(self._node)
-            if cohort.watches and cohort.position > self._hub.revision:
-                self._go_live(cohort)
+            async with self._synced.history_lock:
+                self._drop_compacted(group)
+                await group.step(self._node)
+            if group.watchers and group.position > self._synced.revision:
+                self._become_synced(group)
             await asyncio.sleep(0)
 
-    def _next_cohort(self) -> UnsyncedGroup | None:
-        """One with something to read, in turn; else see to it that we hear when there is one."""
-        self._cohorts_changed.clear()
-        present = self._hub.revision
-        for _ in range(len(self._cohorts)):
-            self._cohorts.rotate(-1)
-            # One that is at the very end has nothing to read, but has yet to become live.
-            if self._cohorts[0].position <= present + 1:
-                return self._cohorts[0]
-        positions = [cohort.position for cohort in self._cohorts]
-        self._hub.wait(self, min(positions) - 1 if positions else None)
+    def _next_unsynced_group(self) -> UnsyncedGroup | None:
+        """The next group with something to read, round robin; without one, ask to be woken."""
+        self._unsynced_changed.clear()
+        present = self._synced.revision
+        for _ in range(len(self._unsynced)):
+            self._unsynced.rotate(-1)
+            # A group at the end of history has nothing to read, but has yet to become synced.
+            if self._unsynced[0].position <= present + 1:
+                return self._unsynced[0]
+        positions = [group.position for group in self._unsynced]
+        self._synced.wake_at(self, min(positions) - 1 if positions else None)
         return None
 
-    def _drop_compacted(self, cohort: UnsyncedGroup) -> None:
+    def _drop_compacted(self, group: UnsyncedGroup) -> None:
         compacted_revision = self._node.machine.compacted_revision
-        lost = cohort.drop_compacted(compacted_revision)
-        for watch in lost:
-            del self._watches[watch.watch_id]
-            del self._cohort_of[watch.watch_id]
-            self._hub.watches -= 1
-            self._tell_ended([watch.watch_id], compacted(watch, compacted_revision))
-        if lost and not cohort.watches:
-            self._cohorts.remove(cohort)
+        lost = group.drop_compacted(compacted_revision)
+        for watcher in lost:
+            del self._watchers[watcher.watch_id]
+            del self._group_of[watcher.watch_id]
+            self._synced.watcher_count -= 1
+            self._send_ended([watcher.watch_id], compacted_error(watcher, compacted_revision))
+        if lost and not group.watchers:
+            self._unsynced.remove(group)
 
-    def _go_live(self, cohort: UnsyncedGroup) -> None:
-        """The cohort has read everything there is: in this very turn of the loop."""
-        self._cohorts.remove(cohort)
-        revision = self._hub.revision
-        live: list[int] = []
-        for watch, start in cohort.watches.items():
-            del self._cohort_of[watch.watch_id]
-            self._place(watch, max(start, revision + 1))
-            if watch.watch_id not in self._cohort_of:
-                live.append(watch.watch_id)
-        # No ids would mean all of the stream, and others may be in midst of their history.
-        if live:
-            self._tell(live, api_pb2.WatchNews(revision=revision))
+    def _become_synced(self, group: UnsyncedGroup) -> None:
+        """The group has read all history, within this turn of the event loop."""
+        self._unsynced.remove(group)
+        revision = self._synced.revision
+        synced: list[int] = []
+        for watcher, start in group.watchers.items():
+            del self._group_of[watcher.watch_id]
+            self._add(watcher, max(start, revision + 1))
+            if watcher.watch_id not in self._group_of:
+                synced.append(watcher.watch_id)
+        # A response without ids concerns every watcher of the stream, also the unsynced ones.
+        if synced:
+            self._send(synced, api_pb2.WatchNews(revision=revision))
 
-    # ---- news ----------------------------------------------------------------------
+    # ---- responses -------------------------------------------------------------------
 
-    def _tell(self, ids: list[int] | tuple[()], news: api_pb2.WatchNews) -> None:
-        self.stream.push(EncodedResponse(ids_field(ids), news.SerializeToString()))
+    def _send(self, ids: list[int] | tuple[()], response: api_pb2.WatchNews) -> None:
+        self.stream.push(EncodedResponse(encode_ids(ids), response.SerializeToString()))
 
-    def _tell_ended(self, ids: list[int], error: RaftkvError) -> None:
-        self._tell(ids, api_pb2.WatchNews(ended=failure_of(error)))
+    def _send_ended(self, ids: list[int], error: RaftkvError) -> None:
+        self._send(ids, api_pb2.WatchNews(ended=failure_of(error)))
 
     def _check_bound(self, what: str, count: int, bound: int) -> None:
         if count >= bound:

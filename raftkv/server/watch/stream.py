@@ -1,4 +1,4 @@
-"""What is on its way to one client: in order, in few messages, and bounded. Knows no watches."""
+"""The response queue of one watch stream: ordered, batched into messages, and bounded."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from raftkv.server.traffic import CallTraffic, untracked
 from raftkv.server.watch.filter import as_field
 
 MESSAGE_BYTES_MAX: Final = 1 << 20
-"""Of what has gathered, a message takes no more than this; single news may be larger."""
+"""Of queued responses in one message; a single larger response has a message of its own."""
 
 PAUSE_S: Final = 0.005
-"""After a message: news that comes alone leaves at once, under load a message carries much."""
+"""After each message: a lone response is sent at once, under load a message carries many."""
 
 UNDER_PRESSURE_BYTES_MAX: Final = 64 << 10
 """Of one stream's queue, while the replies of all clients together are over their bound."""
@@ -25,14 +25,14 @@ NEWS_FIELD: Final = api_pb2.WatchReply.NEWS_FIELD_NUMBER
 
 
 class EncodedResponse(NamedTuple):
-    """A WatchNews, encoded: to whom, and what, which it may share with those of other streams."""
+    """An encoded WatchNews: `ids` are the stream's own, `body` may be shared with other streams."""
 
     ids: bytes
     body: bytes
 
 
 class ResponseStream:
-    """A queue with a writer. Whoever fills it stops when it is `full` and waits for `room`."""
+    """A queue with a writer task. A producer that finds it `full` awaits `wait_for_room`."""
 
     def __init__(
         self,
@@ -60,17 +60,17 @@ class ResponseStream:
             self._bytes > UNDER_PRESSURE_BYTES_MAX and not self.traffic.room_in_all
         )
 
-    def push(self, news: EncodedResponse) -> None:
-        """Queue it, full or not."""
-        self._queue.append(news)
-        size = len(news.ids) + len(news.body)
+    def push(self, response: EncodedResponse) -> None:
+        """Queue the response, even if the queue is full."""
+        self._queue.append(response)
+        size = len(response.ids) + len(response.body)
         self._bytes += size
         self.traffic.add(size)
         if self._bytes > self._bytes_max // 2:
             self._room.clear()
         self._filled.set()
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         """Wait until at least half of the queue is free."""
         await self._room.wait()
 
@@ -80,7 +80,7 @@ class ResponseStream:
         self._filled.set()
 
     async def run(self) -> None:
-        """Write until the end, all that has gathered at once."""
+        """Write until `end`; each message carries all that is queued, up to `MESSAGE_BYTES_MAX`."""
         now = asyncio.get_running_loop().time
         while True:
             while self._queue:
@@ -103,7 +103,7 @@ class ResponseStream:
             ids, body = self._queue.popleft()
             size += len(ids) + len(body)
             message.append(as_field(NEWS_FIELD, ids + body))
-        # Counted out before it is written: one message more than the bound may be in memory.
+        # Subtracted before the write: memory may hold one message more than the bound.
         self._bytes -= size
         if self._bytes <= self._bytes_max // 2:
             self._room.set()

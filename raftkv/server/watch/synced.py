@@ -1,7 +1,4 @@
-"""The live watches of a node: told of changes in the turn in which they are applied.
-
-Follows the node's changes only while somebody watches. Knows nothing of history.
-"""
+"""Synced watchers: those that receive each change in the turn in which it is applied."""
 
 from __future__ import annotations
 
@@ -11,125 +8,129 @@ from typing import Final, Protocol
 
 from raftkv.kv.changes import Change
 from raftkv.server.node_port import NodePort
-from raftkv.server.watch.groups import Watcher, WatcherGroup, WatcherGroups, bodies_of
+from raftkv.server.watch.groups import Watcher, WatcherGroup, WatcherGroups, encode_bodies
 from raftkv.server.watch.stream import ResponseStream
 
 CHANGES_AT_ONCE_MAX: Final = 1_000
-"""Of more changes, as a large deletion makes them, the watches read in history, step by step: here
-they would take more time than a turn of the loop has. So would moving more watches than that."""
+"""After an apply with more changes, such as a large deletion, the synced watchers become unsynced
+and read history in steps: notifying them here would block the event loop for too long. With more
+watchers than changes, making them unsynced would take longer than notifying them."""
 
 
-class SyncedStream(Protocol):
-    """The watches of one stream."""
+class SyncedSession(Protocol):
+    """What the synced watchers need of one stream's `WatchSession`."""
 
     @property
     def stream(self) -> ResponseStream: ...
 
-    def fall_behind(self, revision: int) -> None:
-        """Take the live watches back and read from `revision` on in history."""
+    def become_unsynced(self, revision: int) -> None:
+        """Remove the session's synced watchers; they read history from `revision` on."""
 
     def wake(self) -> None:
-        """The revision that was waited for is there."""
+        """The store has reached the revision given to `wake_at`."""
 
     def notify_progress(self) -> None:
-        """It is time to say how far those are that asked to hear that."""
+        """Send progress to the synced watchers that asked for it."""
 
 
 class SyncedWatchers:
-    """Tells the live watches of all clients."""
+    """The synced watchers of all streams of a node.
+
+    Follows the node's change feed only while there is a synced watcher or a session to wake.
+    """
 
     def __init__(self, node: NodePort, progress_interval_s: float) -> None:
         self._node = node
         self._loop = asyncio.get_running_loop()
         self._progress_interval_s = progress_interval_s
         self._timer: asyncio.TimerHandle | None = None
-        self._audience = WatcherGroups()
-        self._clients: dict[ResponseStream, SyncedStream] = {}
-        self._waiting: dict[SyncedStream, int] = {}  # for a revision that is to come
+        self._groups = WatcherGroups()
+        self._sessions: dict[ResponseStream, SyncedSession] = {}
+        self._wake_at: dict[SyncedSession, int] = {}  # the revision that each waits for
         self._following = False
-        self._told = 0
-        self.watches = 0  # of all clients, live or not
-        # Steps through history are taken one at a time, so that many do not stall the node.
-        self.history_turn = asyncio.Lock()
+        self._sent_revision = 0
+        self.watcher_count = 0  # of all streams, synced or not
+        # Unsynced groups take one step through history at a time, so that many of them do not
+        # stall the node.
+        self.history_lock = asyncio.Lock()
 
     @property
     def revision(self) -> int:
-        """Live watches have been told of everything up to here."""
+        """Synced watchers have received every change up to this revision."""
         return self._node.machine.revision
 
-    def open(self, client: SyncedStream) -> None:
+    def open(self, session: SyncedSession) -> None:
         """A stream has begun."""
-        self._clients[client.stream] = client
+        self._sessions[session.stream] = session
         if self._timer is None:
             self._timer = self._loop.call_later(self._progress_interval_s, self._tick)
 
-    def close(self, client: SyncedStream) -> None:
-        """It has ended; its watches have left."""
-        del self._clients[client.stream]
-        self.wait(client, None)
-        if not self._clients and self._timer is not None:
+    def close(self, session: SyncedSession) -> None:
+        """The stream has ended; its watchers were removed."""
+        del self._sessions[session.stream]
+        self.wake_at(session, None)
+        if not self._sessions and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def join(self, watch: Watcher) -> None:
-        """The watch is live: told of everything after the present revision."""
-        self._audience.join(watch)
+    def add(self, watcher: Watcher) -> None:
+        """The watcher is synced: it receives every change after the present revision."""
+        self._groups.add(watcher)
         self._follow_or_leave()
 
-    def leave(self, watch: Watcher) -> None:
-        """The watch is live no more."""
-        self._audience.leave(watch)
+    def remove(self, watcher: Watcher) -> None:
+        """The watcher is no longer synced."""
+        self._groups.remove(watcher)
         self._follow_or_leave()
 
-    def wait(self, client: SyncedStream, revision: int | None) -> None:
-        """Wake the client once the store is at `revision`; None: it does not wait."""
+    def wake_at(self, session: SyncedSession, revision: int | None) -> None:
+        """Wake the session once the store is at `revision`; None: do not wake it."""
         if revision is None:
-            self._waiting.pop(client, None)
+            self._wake_at.pop(session, None)
         else:
-            self._waiting[client] = revision
+            self._wake_at[session] = revision
         self._follow_or_leave()
 
     # ---- the feed ------------------------------------------------------------------
 
     def changed(self, changes: Sequence[Change]) -> None:
-        """See `Follower.changed`."""
-        if CHANGES_AT_ONCE_MAX < len(changes) >= self.watches:
+        """See `ChangeSubscriber.changed`."""
+        if CHANGES_AT_ONCE_MAX < len(changes) >= self.watcher_count:
             self.jumped()
             return
         selected: dict[WatcherGroup, list[bytes]] = {}
-        select = self._audience.select
+        select = self._groups.select
         for change in changes:
             select(change, selected)
-        self._told = changes[-1].revision
-        full: dict[
-            ResponseStream, None
-        ] = {}  # no set: a simulated run must not depend on addresses
+        self._sent_revision = changes[-1].revision
+        # No set: the order of a simulated run must not depend on memory addresses.
+        full: dict[ResponseStream, None] = {}
         for group, events in selected.items():
-            group.tell(bodies_of(events, self._told))
-            full.update((stream, None) for stream in group.members if stream.full)
-        # Only now, when everybody has been told of the same revisions.
+            group.send(encode_bodies(events, self._sent_revision))
+            full.update((stream, None) for stream in group.watchers if stream.full)
+        # Not before all groups have received the same revisions.
         for stream in full:
-            self._clients[stream].fall_behind(self._told + 1)
-        self._wake_waiting()
+            self._sessions[stream].become_unsynced(self._sent_revision + 1)
+        self._wake_sessions()
 
     def jumped(self) -> None:
-        """See `Follower.jumped`."""
-        for client in list(self._clients.values()):
-            client.fall_behind(self._told + 1)
-        self._told = self.revision
-        self._wake_waiting()
+        """See `ChangeSubscriber.jumped`."""
+        for session in list(self._sessions.values()):
+            session.become_unsynced(self._sent_revision + 1)
+        self._sent_revision = self.revision
+        self._wake_sessions()
 
-    def _wake_waiting(self) -> None:
-        for client, revision in list(self._waiting.items()):
-            if revision <= self._told:
-                del self._waiting[client]
-                client.wake()
+    def _wake_sessions(self) -> None:
+        for session, revision in list(self._wake_at.items()):
+            if revision <= self._sent_revision:
+                del self._wake_at[session]
+                session.wake()
         self._follow_or_leave()
 
     def _follow_or_leave(self) -> None:
-        wanted = bool(self._audience or self._waiting)
+        wanted = bool(self._groups or self._wake_at)
         if wanted and not self._following:
-            self._told = self.revision
+            self._sent_revision = self.revision
             self._node.changes.follow(self)
         elif self._following and not wanted:
             self._node.changes.leave(self)
@@ -137,5 +138,5 @@ class SyncedWatchers:
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(self._progress_interval_s, self._tick)
-        for client in self._clients.values():
-            client.notify_progress()
+        for session in self._sessions.values():
+            session.notify_progress()

@@ -1,4 +1,4 @@
-"""Watches that read history until they are live. Knows the store, not the stream's life."""
+"""Unsynced watchers: groups that read history in bounded steps until they are synced."""
 
 from __future__ import annotations
 
@@ -8,53 +8,54 @@ from typing import Final
 from raftkv.errors import RevisionCompacted
 from raftkv.kv.changes import changes_since
 from raftkv.server.node_port import NodePort
-from raftkv.server.watch.groups import Watcher, WatcherGroup, WatcherGroups, bodies_of
+from raftkv.server.watch.groups import Watcher, WatcherGroup, WatcherGroups, encode_bodies
 
 REVISIONS_PER_STEP: Final = 1_000
 BYTES_PER_STEP: Final = 1 << 20
-CHANGES_PER_BREATH: Final = 100
-"""About a millisecond's reading; then others have their turn."""
+CHANGES_PER_TURN: Final = 100
+"""About a millisecond of reading; then the event loop runs other tasks."""
 
-JOIN_REVISIONS: Final = 10_000
-"""Watches that are no farther apart than this read together."""
+JOIN_REVISIONS_MAX: Final = 10_000
+"""A watcher joins a group if it starts at most so many revisions after the group's position."""
 
 
 class UnsyncedGroup:
-    """Watches that read the same history: all before `position` has been sent to them."""
+    """Watchers that read the same history: each has received every change before `position`."""
 
     def __init__(self, position: int) -> None:
         self.position = position
-        self.watches: dict[Watcher, int] = {}  # and the revision from which each wants to hear
-        self._audience = WatcherGroups()
+        self.watchers: dict[Watcher, int] = {}  # and the revision from which each receives changes
+        self._groups = WatcherGroups()
         self._reading = False
 
-    def takes(self, start: int) -> bool:
-        """Whether a watch that wants to hear from `start` on may read along."""
-        return not self._reading and self.position <= start <= self.position + JOIN_REVISIONS
+    def accepts(self, start: int) -> bool:
+        """Whether a watcher that receives changes from revision `start` on may be added."""
+        return not self._reading and self.position <= start <= self.position + JOIN_REVISIONS_MAX
 
-    def join(self, watch: Watcher, start: int) -> None:
-        """The watch reads along."""
-        self.watches[watch] = start
-        self._audience.join(watch, start)
+    def add(self, watcher: Watcher, start: int) -> None:
+        """Add a watcher that receives changes from revision `start` on."""
+        self.watchers[watcher] = start
+        self._groups.add(watcher, start)
 
-    def leave(self, watch: Watcher) -> None:
-        """It does not any more."""
-        self._audience.leave(watch, self.watches.pop(watch))
+    def remove(self, watcher: Watcher) -> None:
+        """Remove the watcher from the group."""
+        self._groups.remove(watcher, self.watchers.pop(watcher))
 
     def drop_compacted(self, compacted_revision: int) -> list[Watcher]:
-        """Take out the watches whose history is gone; the others read on."""
+        """Remove and return the watchers whose history is compacted; the others read on."""
         if self.position >= compacted_revision:
             return []
-        lost = [watch for watch, start in self.watches.items() if start < compacted_revision]
-        for watch in lost:
-            self.leave(watch)
+        lost = [each for each, start in self.watchers.items() if start < compacted_revision]
+        for watcher in lost:
+            self.remove(watcher)
         self.position = compacted_revision
         return lost
 
     async def step(self, node: NodePort) -> None:
-        """Read and tell some more, in whole revisions.
+        """Read and send some more changes, in whole revisions.
 
-        Pauses in between; if history was compacted or replaced in a pause, nothing was told.
+        Yields to the event loop in between. If history was compacted or a snapshot replaced the
+        store meanwhile, the step sends nothing and leaves `position` where it was.
         """
         self._reading = True
         try:
@@ -62,7 +63,7 @@ class UnsyncedGroup:
         finally:
             self._reading = False
         for group, events in selected.items():
-            group.tell(bodies_of(events, self.position - 1))
+            group.send(encode_bodies(events, self.position - 1))
 
     async def _read(self, node: NodePort) -> dict[WatcherGroup, list[bytes]]:
         machine, start = node.machine, self.position
@@ -75,8 +76,8 @@ class UnsyncedGroup:
                     end = change.revision
                     break
                 at = change.revision
-            size_bytes += self._audience.select(change, selected)
-            if not count % CHANGES_PER_BREATH:
+            size_bytes += self._groups.select(change, selected)
+            if not count % CHANGES_PER_TURN:
                 await asyncio.sleep(0)
                 if node.machine is not machine or machine.compacted_revision > start:
                     return {}
@@ -84,11 +85,11 @@ class UnsyncedGroup:
         return selected
 
 
-def compacted(watch: Watcher, compacted_revision: int) -> RevisionCompacted:
-    """What ends a watch whose history is gone."""
+def compacted_error(watcher: Watcher, compacted_revision: int) -> RevisionCompacted:
+    """The error that ends a watch whose history is compacted."""
     return RevisionCompacted(
         f"the changes before revision {compacted_revision} are compacted, and watch"
-        f" {watch.watch_id} has not heard all of them; read the keys at"
+        f" {watcher.watch_id} has not received all of them; read the keys at"
         f" {compacted_revision} or later and watch from the next revision on",
         compacted_revision=compacted_revision,
     )

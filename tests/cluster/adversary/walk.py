@@ -1,4 +1,4 @@
-"""What the steps of a walk ask with, and how they are answered.
+"""The state of a walk's steps, and the calls that they make.
 
 A refusal is a fine answer if it is one of `raftkv.errors` that says that nothing happened.
 """
@@ -25,7 +25,7 @@ REFUSALS_OF_READS = (*REFUSALS, errors.DeadlineExceeded)
 
 
 class Walk:
-    """What the steps ask, of whom, and what they were told."""
+    """The requests of the steps, their nodes, and the replies."""
 
     def __init__(self, cluster: Cluster, leader: int) -> None:
         self.cluster = cluster

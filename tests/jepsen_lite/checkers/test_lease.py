@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jepsen_lite.checkers import election, lease
-from jepsen_lite.checkers.cluster_time import ClusterTime
+from jepsen_lite.checkers.lease import ClusterTime
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Finding, Validity
 from jepsen_lite.workloads.leases import DRIFT, ELECTION_NS
@@ -142,7 +142,7 @@ def test_a_lease_that_is_kept_as_it_was_granted_is_never_accused(
 def test_a_lease_that_ends_by_cluster_time_is_never_accused(
     terms: list[tuple[int, int]], writes: list[tuple[int, int, float]], pace: int
 ) -> None:
-    """Each term is served for a while, then nobody leads; only what was stamped outlives a term."""
+    """Each term is served for a while, then no node leads; only stamped time outlives a term."""
     led, now = [], 0
     for served, silent in terms:
         led.append((now, now + served))

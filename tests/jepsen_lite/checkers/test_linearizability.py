@@ -7,8 +7,8 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jepsen_lite.checkers.linearizability import NEVER, Call, Model, Verdict, check
-from jepsen_lite.checkers.models import REGISTER
+from jepsen_lite.checkers.linearizable.register_model import REGISTER
+from jepsen_lite.checkers.linearizable.search import NEVER, Call, Model, SearchVerdict, check
 
 
 def read(began: float, ended: float, saw: str | None) -> Call:
@@ -71,30 +71,30 @@ def histories(draw: st.DrawFn) -> list[Call]:
 @settings(max_examples=300)
 @given(histories())
 def test_the_verdict_is_that_of_the_definition(calls: list[Call]) -> None:
-    legal = check(REGISTER, calls).verdict is Verdict.OK
+    legal = check(REGISTER, calls).verdict is SearchVerdict.OK
     assert legal == by_definition(REGISTER, calls)
 
 
 def test_a_stale_read_is_refused_and_named() -> None:
     stale = read(4, 5, "a")
     judgement = check(REGISTER, [write(0, 1, "a"), write(2, 3, "b"), stale])
-    assert judgement.verdict is Verdict.ILLEGAL
+    assert judgement.verdict is SearchVerdict.ILLEGAL
     assert stale in judgement.stuck
 
 
 def test_concurrent_calls_may_take_effect_in_any_order() -> None:
     calls = [write(0, 9, "a"), write(0, 9, "b"), read(2, 3, "b"), read(4, 5, "a")]
-    assert check(REGISTER, calls).verdict is Verdict.OK
+    assert check(REGISTER, calls).verdict is SearchVerdict.OK
 
 
 def test_a_write_of_unknown_outcome_may_take_effect_late_or_never_but_once() -> None:
     lost = Call(0, NEVER, ("write", "a"))
-    assert check(REGISTER, [lost, read(1, 2, None)]).verdict is Verdict.OK
-    assert check(REGISTER, [lost, read(1, 2, None), read(7, 8, "a")]).verdict is Verdict.OK
+    assert check(REGISTER, [lost, read(1, 2, None)]).verdict is SearchVerdict.OK
+    assert check(REGISTER, [lost, read(1, 2, None), read(7, 8, "a")]).verdict is SearchVerdict.OK
     twice = [lost, read(1, 2, "a"), write(3, 4, "b"), read(5, 6, "b"), read(7, 8, "a")]
-    assert check(REGISTER, twice).verdict is Verdict.ILLEGAL
+    assert check(REGISTER, twice).verdict is SearchVerdict.ILLEGAL
 
 
 def test_a_search_that_is_given_up_is_no_pass() -> None:
     calls = [write(0, 9, f"v{number}") for number in range(12)] + [read(10, 11, "nobody's")]
-    assert check(REGISTER, calls, steps_max=1_000).verdict is Verdict.UNKNOWN
+    assert check(REGISTER, calls, steps_max=1_000).verdict is SearchVerdict.UNKNOWN

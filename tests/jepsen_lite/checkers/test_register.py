@@ -7,12 +7,12 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jepsen_lite.checkers import register
-from jepsen_lite.checkers.benchmark import simulated, with_stale_read
-from jepsen_lite.checkers.blocks import blocks
-from jepsen_lite.checkers.linearizability import Call, Verdict, check
-from jepsen_lite.checkers.models import REGISTER, VERSIONED_REGISTER
-from jepsen_lite.checkers.reduction import reduced
+from jepsen_lite.checkers.linearizable import register
+from jepsen_lite.checkers.linearizable.benchmark import simulated, with_stale_read
+from jepsen_lite.checkers.linearizable.reduction import reduced
+from jepsen_lite.checkers.linearizable.register_model import REGISTER, VERSIONED_REGISTER
+from jepsen_lite.checkers.linearizable.search import Call, SearchVerdict, check
+from jepsen_lite.checkers.linearizable.unique_writes import blocks
 from jepsen_lite.history import Operation
 from jepsen_lite.verdicts import Validity
 from tests.jepsen_lite.checkers.histories import (
@@ -37,7 +37,7 @@ def read(process: int, began: int, ended: int, saw: str | None) -> Operation:
 @settings(max_examples=300)
 @given(histories())
 def test_knowing_who_sees_which_value_changes_no_verdict(calls: list[Call]) -> None:
-    legal = check(blocks(calls), calls).verdict is Verdict.OK
+    legal = check(blocks(calls), calls).verdict is SearchVerdict.OK
     assert legal == by_definition(REGISTER, calls)
 
 
@@ -48,7 +48,7 @@ def test_a_reduced_history_is_illegal_and_so_is_what_it_was_taken_from(calls: li
         Call(call.began, call.ended, call.input, call.output, name)
         for name, call in enumerate(calls)
     ]
-    if check(REGISTER, named).verdict is Verdict.ILLEGAL:
+    if check(REGISTER, named).verdict is SearchVerdict.ILLEGAL:
         smallest = reduced(blocks, named)
         assert len(smallest) <= len(named)
         assert not by_definition(REGISTER, smallest)
@@ -89,7 +89,7 @@ def test_a_stale_read_is_explained_by_the_three_calls_that_matter() -> None:
 
 
 def test_a_value_that_nobody_wrote_is_named() -> None:
-    assert "read v1 at 0.000000 s, which nobody" in only_problem(
+    assert "read v1 at 0.000000 s, which no operation" in only_problem(
         register.check([read(1, 0, 1, "v1"), write(2, 3, 4, "v1")])
     )
 
@@ -151,8 +151,8 @@ def test_a_version_that_goes_back_or_changes_is_refused() -> None:
 def test_a_versioned_history_without_versions_in_doubt_agrees_with_the_plain_one() -> None:
     calls = [Call(0, 1, ("write", "a"), 1), Call(0, 1, ("write", "b"), 2)]
     assert check(VERSIONED_REGISTER, [*calls, Call(2, 3, ("read", None), ["b", 2])]).verdict is (
-        Verdict.OK
+        SearchVerdict.OK
     )
     assert check(VERSIONED_REGISTER, [*calls, Call(2, 3, ("read", None), ["a", 1])]).verdict is (
-        Verdict.ILLEGAL
+        SearchVerdict.ILLEGAL
     )

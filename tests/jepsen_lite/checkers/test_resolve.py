@@ -7,8 +7,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jepsen_lite.checkers import register
-from jepsen_lite.checkers.benchmark import simulated
+from jepsen_lite.checkers.linearizable import register
+from jepsen_lite.checkers.linearizable.benchmark import simulated
 from jepsen_lite.checkers.resolve import Committed, resolved
 from jepsen_lite.history import Kind, Operation
 from jepsen_lite.verdicts import Validity

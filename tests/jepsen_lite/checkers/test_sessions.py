@@ -82,8 +82,8 @@ def test_a_key_that_takes_each_value_once_is_valid(history: list[Operation]) -> 
         ("read None in k at revision 9, though", [*TWO_WRITES, read(1, 4, 9)]),
         ("wrote b in k at revision 4, though process 2", [*TWO_WRITES, read(2, 4, 3, "b")]),
         ("read a in k at revision 9, though", [*TWO_WRITES, read(2, 0, 9, "a")]),
-        ("read z in k at revision 3, which nobody wrote", [*TWO_WRITES, read(2, 4, 3, "z")]),
-        ("which nobody wrote", [write(1, 0, 0, "a", FAIL), read(2, 2, 3, "a")]),
+        ("read z in k at revision 3, which was never written", [*TWO_WRITES, read(2, 4, 3, "z")]),
+        ("which was never written", [write(1, 0, 0, "a", FAIL), read(2, 2, 3, "a")]),
         ("though process 1 wrote b", [*TWO_WRITES, MAYBE, read(2, 4, 4, "x")]),
         (
             "read a in k at revision 3, though process 2 read x in k at revision 3",
@@ -155,7 +155,7 @@ def test_a_write_of_unknown_outcome_makes_no_read_too_old() -> None:
     [
         ("more than the bound", [OLD, NEW, look(9, 5, "a", 2)]),
         ("more than the bound", [OLD, look(9, 5, None, 0)]),
-        ("which nobody wrote", [OLD, look(9, None, "z", 9)]),
+        ("which was never written", [OLD, look(9, None, "z", 9)]),
         ("was told that it failed", [put(0, "a", 2, FAIL), look(9, None, "a", 2)]),
         ("before process 1 began to write it", [look(0, None, "a", 2), put(5, "a", 2)]),
         ("was told 2", [OLD, look(9, None, "a", 7)]),

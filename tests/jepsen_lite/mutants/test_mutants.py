@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
 from jepsen_lite.mutants.catalogue import MUTANTS
-from jepsen_lite.mutants.hunt import Verdict, hunt
+from jepsen_lite.mutants.hunt import HuntVerdict, hunt
 from jepsen_lite.mutants.mutant import Mutant, Patch
 from jepsen_lite.sim.report import describe_failure
 from jepsen_lite.sim.run import run
@@ -64,7 +64,7 @@ def test_a_mutant_tells_its_story_and_leaves_no_trace(mutant: Mutant) -> None:
 @pytest.mark.parametrize(("name", "scenario", "seed"), QUICK)
 def test_a_planted_bug_is_noticed(name: str, scenario: str, seed: int) -> None:
     ended = hunt(replace(MUTANTS[name], scenarios=(scenario,), seeds=range(seed, seed + 1)))
-    assert ended.verdict is Verdict.CAUGHT, ended
+    assert ended.verdict is HuntVerdict.CAUGHT, ended
 
 
 @pytest.mark.slow
@@ -85,17 +85,17 @@ def test_a_patch_that_fits_production_code_no_longer_is_broken_and_not_caught() 
         raise AssertionError
 
     at_run_time = hunt(planting((Raft, "_handle_request_vote", too_few_arguments)))
-    assert at_run_time.verdict is Verdict.BROKEN
+    assert at_run_time.verdict is HuntVerdict.BROKEN
     assert "stopped itself: TypeError" in at_run_time.problem
     renamed = hunt(planting((Raft, "no_such_method", None)))
-    assert renamed.verdict is Verdict.BROKEN
+    assert renamed.verdict is HuntVerdict.BROKEN
     assert "AttributeError" in renamed.problem
 
 
 def test_another_problem_than_the_one_that_gives_a_mutant_away_does_not_catch_it() -> None:
     patches = MUTANTS["longer-is-newer"].make()
     missed = hunt(planting(*patches))
-    assert missed.verdict is Verdict.MISSED
+    assert missed.verdict is HuntVerdict.MISSED
     assert missed.runs == 2
     assert "leader completeness" in missed.problem
 

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jepsen_lite.report import index, write
+from jepsen_lite.report.files import write
+from jepsen_lite.report.index import index
 from jepsen_lite.store import Store
 from tests.jepsen_lite.report import runs
 

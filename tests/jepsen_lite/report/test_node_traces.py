@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from jepsen_lite.node_traces import collect, trace_of
-from jepsen_lite.report import write
+from jepsen_lite.report.files import write
 from raftkv.clocks import VectorTime
 from raftkv.peer.codec import encode_frame
+from raftkv.peer.message_trace import MessageTrace
 from raftkv.peer.ports import Frame
-from raftkv.peer.tracing import MessageTrace
 from raftkv.raft.entry import Entry, EntryKind
 from raftkv.raft.messages import AppendEntries, AppendEntriesReply, Heartbeat
 from tests.jepsen_lite.report import runs
@@ -33,7 +33,7 @@ class Traced:
         directory.mkdir()
         self.directory = directory
         moments = itertools.count(BEGAN_NS + FIRST_NS, MS)
-        monkeypatch.setattr("raftkv.peer.tracing.time.monotonic_ns", lambda: next(moments))
+        monkeypatch.setattr("raftkv.peer.message_trace.time.monotonic_ns", lambda: next(moments))
         self.nodes = {number: self._start(number) for number in (1, 2, 3)}
 
     def send(self, sender: int, recipient: int, frame: Frame, *, arrives: bool = True) -> None:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from jepsen_lite.history import Kind
-from jepsen_lite.report import write
+from jepsen_lite.report.files import write
 from tests.jepsen_lite.report import runs
 
 HOSTILE = (

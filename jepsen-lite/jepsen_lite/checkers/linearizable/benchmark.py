@@ -1,0 +1,128 @@
+"""The time that the linearizability checker takes, measured by running this module.
+
+Makes a legal history of registers, judges it, hides one stale read in it and judges it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import sys
+import time
+from dataclasses import replace
+from random import Random
+
+from jepsen_lite.checkers.linearizable import register
+from jepsen_lite.history import Event, Kind, Operation
+
+_WORKLOAD = "register"
+
+
+def simulated(
+    rng: Random, operations: int, keys: int, clients: int, unknown_share: float
+) -> list[Operation]:
+    """What clients see of registers whose operations take effect at one moment of their time."""
+    state: dict[str, str | None] = {}
+    made: list[Operation] = []
+    # Each client begins, then takes effect, then ends, then begins again.
+    free = [(rng.randrange(1_000), client) for client in range(clients)]
+    heapq.heapify(free)
+    effects: list[tuple[int, int, Event, int]] = []
+    next_process = clients
+    while len(made) < operations:
+        if effects and effects[0][0] <= free[0][0]:
+            moment, number, invocation, ends = heapq.heappop(effects)
+            made[number] = _answered(made[number], _apply(state, invocation), ends)
+            continue
+        now, process = heapq.heappop(free)
+        key = f"register/{rng.randrange(keys)}"
+        function, value = _asked(rng, state.get(key), len(made))
+        invocation = Event(now, process, Kind.INVOKE, _WORKLOAD, function, key, value)
+        moment, ends = now + rng.randrange(1, 900), now + 1_000 + rng.randrange(500)
+        if rng.random() < unknown_share:
+            lost = replace(invocation, time_ns=ends, kind=Kind.INFO)
+            made.append(Operation(invocation, lost))
+            process, next_process = next_process, next_process + 1
+            if rng.random() < 0.5:
+                late = now + rng.randrange(1, 20_000)
+                heapq.heappush(effects, (late, len(made) - 1, invocation, -1))
+        else:
+            made.append(Operation(invocation, None))
+            heapq.heappush(effects, (moment, len(made) - 1, invocation, ends))
+        heapq.heappush(free, (ends + rng.randrange(1, 300), process))
+    return made
+
+
+def _asked(rng: Random, held: str | None, number: int) -> tuple[str, object]:
+    choice = rng.random()
+    if choice < 0.4:
+        return "read", None
+    if choice < 0.75:
+        return "write", f"v{number}"
+    return "cas", [held, f"v{number}"]
+
+
+def _apply(state: dict[str, str | None], invocation: Event) -> object:
+    held = state.get(invocation.key)
+    if invocation.function == "read":
+        return [held]
+    if invocation.function == "write":
+        state[invocation.key] = invocation.value
+        return invocation.value
+    expected, new = invocation.value
+    if held == expected:
+        state[invocation.key] = new
+        return [True, new]
+    return [False, held]
+
+
+def _answered(operation: Operation, answer: object, ends: int) -> Operation:
+    if ends < 0:
+        return operation
+    return replace(
+        operation,
+        completion=replace(operation.invocation, time_ns=ends, kind=Kind.OK, value=answer),
+    )
+
+
+def with_stale_read(operations: list[Operation]) -> list[Operation]:
+    """The last read is told what the first one of its key was told."""
+    reads = [
+        number
+        for number, each in enumerate(operations)
+        if each.invocation.function == "read" and each.kind is Kind.OK
+    ]
+    last = operations[reads[-1]]
+    first = next(
+        operations[number]
+        for number in reads
+        if operations[number].invocation.key == last.invocation.key
+    )
+    assert last.completion is not None
+    assert first.completion is not None
+    stale = replace(last, completion=replace(last.completion, value=first.completion.value))
+    return [*operations[: reads[-1]], stale, *operations[reads[-1] + 1 :]]
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--operations", type=int, default=100_000)
+    options.add_argument("--keys", type=int, default=100)
+    options.add_argument("--clients", type=int, default=10)
+    options.add_argument("--unknown", type=float, default=0.01)
+    options.add_argument("--seed", type=int, default=1)
+    chosen = options.parse_args()
+    history = simulated(
+        Random(chosen.seed), chosen.operations, chosen.keys, chosen.clients, chosen.unknown
+    )
+    for what, judged in (("legal", history), ("stale read", with_stale_read(history))):
+        began = time.perf_counter()
+        found = register.check(judged)
+        print(f"{what}: {found.validity.value} in {time.perf_counter() - began:.2f} s")
+        for each in found.problems:
+            print(f"  {each.text}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Registers must be linearizable: one per key, read, written and swapped.
+
+Expects operations of one workload with
+- "read": told [value], or [value, version];
+- "write": value the new value; told anything, or its version;
+- "cas": value [expected, new]; told [swapped, value there now], or with its version behind it.
+Values are best unique: then a value says which write a read saw, and a refusal is short.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from jepsen_lite.checkers.findings import finding
+from jepsen_lite.checkers.linearizable import search
+from jepsen_lite.checkers.linearizable.counterexample import explained
+from jepsen_lite.checkers.linearizable.reduction import reduced
+from jepsen_lite.checkers.linearizable.register_model import VERSIONED_REGISTER, seen_by, written
+from jepsen_lite.checkers.linearizable.search import NEVER, STEPS_MAX, Call, Model, SearchVerdict
+from jepsen_lite.checkers.linearizable.unique_writes import blocks
+from jepsen_lite.checkers.operations import began_ns, told
+from jepsen_lite.checkers.outcomes import Effects
+from jepsen_lite.history import Kind, Operation
+from jepsen_lite.verdicts import Finding, Problem, Validity
+
+
+def _asked(operation: Operation) -> tuple[str, Any]:
+    return operation.invocation.function, operation.invocation.value
+
+
+def _asked_for(operation: Operation) -> Any:
+    return written(_asked(operation)) if operation.invocation.function in _FUNCTIONS else None
+
+
+def _had_it(operation: Operation) -> bool:
+    return operation.invocation.function == "write" or bool(told(operation)[0])
+
+
+def _revision_told(operation: Operation) -> int | None:
+    answer = told(operation)
+    revision: int = answer if operation.invocation.function == "write" else answer[-1]
+    return revision
+
+
+def _answer_of(operation: Operation, revision: int) -> Any:
+    if operation.invocation.function == "write":
+        return revision
+    return [True, _asked_for(operation), revision]
+
+
+_FUNCTIONS = ("read", "write", "cas")
+EFFECTS = Effects(_asked_for, _had_it, _revision_told, _answer_of)
+"""Where values are unique and callers are told versions that are revisions of the whole store."""
+
+
+def check(
+    operations: Iterable[Operation], versioned: bool = False, steps_max: int = STEPS_MAX
+) -> Finding:
+    """Judge each key alone; each refused key is one problem, its smallest counterexample."""
+    model_of = _versioned_model if versioned else blocks
+    by_key: defaultdict[str, list[Operation]] = defaultdict(list)
+    for each in operations:
+        if each.invocation.function in _FUNCTIONS:
+            by_key[each.invocation.key].append(each)
+    refused: list[Problem] = []
+    given_up: list[Problem] = []
+    for key, of_key in by_key.items():
+        calls = list(calls_of(of_key))
+        verdict = search.check(model_of(calls), calls, steps_max).verdict
+        if verdict is SearchVerdict.ILLEGAL:
+            refused.append(explained(key, of_key, reduced(model_of, calls)))
+        elif verdict is SearchVerdict.UNKNOWN:
+            given_up.append(Problem(f"{key}: the search was given up: too many calls overlap"))
+    statistics = {
+        "keys": len(by_key),
+        "operations": sum(map(len, by_key.values())),
+        "given_up": len(given_up),
+    }
+    if given_up and not refused:
+        return Finding("linearizability", Validity.UNKNOWN, tuple(given_up), statistics)
+    return finding("linearizability", refused, statistics)
+
+
+def _versioned_model(calls: Sequence[Call]) -> Model:
+    return VERSIONED_REGISTER
+
+
+def calls_of(operations: Sequence[Operation]) -> Iterator[Call]:
+    """What of the operations on one key decides. A call's name is its place among them.
+
+    One that failed did not happen. A write of unknown outcome whose value was never seen may be
+    left out: taking it out of an order that explains everything leaves such an order.
+    """
+    seen = _seen_in_the_end(operations)
+    for name, each in enumerate(operations):
+        request = (each.invocation.function, each.invocation.value)
+        if each.kind is Kind.OK and each.completion is not None:
+            answer = each.completion.value
+            yield Call(began_ns(each), each.completion.time_ns, request, answer, name)
+        elif each.kind is Kind.INFO and request[0] != "read" and written(request) in seen:
+            yield Call(began_ns(each), NEVER, request, None, name)
+
+
+def _seen_in_the_end(operations: Sequence[Operation]) -> set[Any]:
+    """The values that were seen, or that a swap of unknown outcome must have seen."""
+    seen: set[Any] = set()
+    expected_by: defaultdict[Any, list[Any]] = defaultdict(list)
+    for each in operations:
+        request = (each.invocation.function, each.invocation.value)
+        if each.kind is Kind.OK:
+            seen.update(seen_by(request, told(each)))
+        elif each.kind is Kind.INFO and request[0] == "cas":
+            expected_by[request[1][1]].append(request[1][0])
+    # A swap whose value was seen took effect, so it has seen what it expected.
+    new = list(seen)
+    while new:
+        for expected in expected_by.get(new.pop(), ()):
+            if expected not in seen:
+                seen.add(expected)
+                new.append(expected)
+    return seen

@@ -1,0 +1,1 @@
+"""The databases under test: how to start, reach, break and repair them."""

@@ -1,0 +1,241 @@
+"""A run on real processes, from the first start to the verdict.
+
+Calm load first, which shows what the system does when nothing is wrong; then load under faults;
+then everything is healed, must work again, and is read once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from random import Random
+from typing import Any, Protocol
+
+from jepsen_lite.clients.protocol import OperationError
+from jepsen_lite.db.base import Database, DatabaseFailed, do_all
+from jepsen_lite.faults.record import FaultRecord
+from jepsen_lite.generators import (
+    EachOnce,
+    EachWorker,
+    Generator,
+    Load,
+    Mix,
+    Phases,
+    Rate,
+    Stagger,
+    TimeLimit,
+    Todo,
+    WaitUntil,
+)
+from jepsen_lite.history import History
+from jepsen_lite.nemesis.base import Nemesis
+from jepsen_lite.nemesis.catalogue import NEMESES
+from jepsen_lite.nemesis.injector import FaultInjector
+from jepsen_lite.nemesis.schedule import draw_schedule
+from jepsen_lite.options import RunOptions
+from jepsen_lite.recorder import Recorder
+from jepsen_lite.store import RunDirectory, WrittenHistory
+from jepsen_lite.workers import BoundClient, Workers
+from jepsen_lite.workloads.base import HistoryReadingWorkload, HoldingWorkload, Invocation, Workload
+from jepsen_lite.workloads.catalogue import WORKLOADS
+
+TICK_S = 0.2
+
+
+class Progress(Protocol):
+    """Receives the progress of a run."""
+
+    def phase(self, name: str, seconds: float | None) -> None:
+        """A new phase begins; `seconds` is how long it takes, if that is known."""
+
+    def follow(self, history: History) -> None:
+        """`history` is the one that operations are recorded in."""
+
+    def fault(self, record: FaultRecord) -> None:
+        """A fault is over."""
+
+    def tick(self) -> None:
+        """Time goes by."""
+
+
+class Run:
+    """One run on real processes. `now_ns` is the time of its history and its faults."""
+
+    def __init__(
+        self,
+        setup: RunOptions,
+        system: Database,
+        directory: RunDirectory,
+        command: Sequence[str],
+        progress: Progress,
+    ) -> None:
+        self.setup = setup
+        self.system = system
+        self.directory = directory
+        self.problems: list[str] = []
+        self._progress = progress
+        self._started_ns = time.monotonic_ns()
+        self._phases: dict[str, int] = {}
+        self._test: dict[str, Any] = {
+            "system": setup.system,
+            "workloads": list(setup.workloads),
+            "nemeses": list(setup.nemeses),
+            "seed": setup.seed,
+            "options": {
+                "seconds": setup.seconds,
+                "concurrency": setup.concurrency,
+                "rate": setup.rate,
+            },
+            "command": list(command),
+            "began_at": datetime.now(UTC).isoformat(),  # when the history's clock showed 0
+        }
+        self._workloads: list[Workload] = [WORKLOADS[name]() for name in setup.workloads]
+        self._nemeses: list[Nemesis] = [NEMESES[name] for name in setup.nemeses]
+        self._healed = False
+        self._failures: list[str] = []  # of the harness: they say nothing of the system
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns() - self._started_ns
+
+    def now_s(self) -> float:
+        return self.now_ns() / 1e9
+
+    async def execute(self) -> None:
+        """Carry out the run without judging it. Problems outside the history are in test.json."""
+        self._write_test()
+        history = WrittenHistory(self.directory)
+        self._progress.follow(history)
+        ticking = asyncio.create_task(self._tick())
+        try:
+            for nemesis in self._nemeses:
+                nemesis.prepare(self.system)
+            self._begin("start", None)
+            if await self._started():
+                await self._exercise(history)
+        except (DatabaseFailed, OperationError) as error:
+            self.problems.append(str(error))
+        except asyncio.CancelledError:
+            self._failures.append("the run was interrupted")
+        except Exception:  # noqa: BLE001 - what was seen until now is judged and reported
+            self._failures.append(f"the harness itself failed:\n{traceback.format_exc()}")
+        finally:
+            history.close()
+            self._write_test()
+            await self._stop()
+            ticking.cancel()
+            self._write_test()
+
+    async def _started(self) -> bool:
+        """Whether the cluster started; without it there is nothing to judge."""
+        try:
+            await self.system.start()
+        except (DatabaseFailed, OperationError) as error:
+            self._failures.append(f"the cluster could not be started: {error}")
+            return False
+        return True
+
+    async def _stop(self) -> None:
+        """Stop the database. The history is judged even if that fails or the terminal is gone."""
+        try:
+            await do_all([lambda: self._begin("stop", None), self.system.stop])
+        except DatabaseFailed as error:
+            self._failures.append(f"not everything could be cleaned up: {error}")
+
+    async def _exercise(self, history: History) -> None:
+        recorder = Recorder(history, self.now_ns)
+        clients = await self._connect()
+        workers = Workers(clients, recorder, self.setup.seed, self.now_s)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._nemesis())
+                group.create_task(workers.run(self._generator()))
+        finally:
+            self.problems += workers.problems
+            self.problems += self.system.died()
+            closing = (each.client.close() for each in clients)
+            await asyncio.gather(*closing, return_exceptions=True)
+
+    async def _connect(self) -> list[BoundClient]:
+        """Every other worker knows only one node, so that it sees that node's state."""
+        clients: list[BoundClient] = []
+        for worker in range(self.setup.concurrency):
+            nodes = self.system.nodes
+            node = nodes[worker // 2 % len(nodes)] if worker % 2 else ""
+            clients.append(BoundClient(await self.system.connect(node), node))
+        return clients
+
+    def _generator(self) -> Generator:
+        setup = self.setup
+        mix = Mix([(Load(workload), 1.0) for workload in self._workloads])
+        return Phases(
+            [
+                TimeLimit(Rate(mix, setup.rate), setup.calm_s),
+                TimeLimit(Stagger(mix, setup.rate), setup.seconds),
+                WaitUntil(lambda: self._healed),
+                EachWorker(setup.concurrency, self._releases),
+                EachOnce(self._last_writes),
+                EachOnce(
+                    lambda: [(each, last) for each in self._workloads for last in each.final()]
+                ),
+                EachOnce(self._histories),
+            ]
+        )
+
+    def _releases(self, worker: int) -> list[Todo]:
+        holders = [each for each in self._workloads if isinstance(each, HoldingWorkload)]
+        back = [(each, each.release(worker)) for each in holders]
+        return [Todo(workload, what) for workload, what in back if what is not None]
+
+    def _last_writes(self) -> list[tuple[Workload, Invocation]]:
+        rng = Random(f"{self.setup.seed}/last writes")
+        # An operation that waits for other holders proves nothing; the final operations must
+        # succeed.
+        others = [each for each in self._workloads if not isinstance(each, HoldingWorkload)]
+        return [(each, each.next(rng, 0)) for each in others]
+
+    def _histories(self) -> list[tuple[Workload, Invocation]]:
+        # After all other operations: a write that the history lacks then was never visible.
+        remembered = [each for each in self._workloads if isinstance(each, HistoryReadingWorkload)]
+        return [(each, read) for each in remembered for read in each.histories()]
+
+    async def _nemesis(self) -> None:
+        setup = self.setup
+        injector = FaultInjector(self.system, self._nemeses, self.now_ns, self._record_fault)
+        schedule = draw_schedule(setup.seed, self._nemeses, setup.nodes, setup.seconds)
+        self._begin("calm", setup.calm_s)
+        await asyncio.sleep(setup.calm_s)
+        self._begin("faults", setup.seconds)
+        await injector.carry_out(schedule)
+        await asyncio.sleep(self._phases["faults"] / 1e9 + setup.seconds - self.now_s())
+        self._begin("heal", None)
+        await injector.recover()
+        self.problems += injector.problems
+        self._begin("final", None)
+        self._healed = True
+
+    async def _tick(self) -> None:
+        while True:
+            self._progress.tick()
+            await asyncio.sleep(TICK_S)
+
+    def _record_fault(self, record: FaultRecord) -> None:
+        self.directory.add_fault(record.to_json())
+        self._progress.fault(record)
+
+    def _begin(self, phase: str, seconds: float | None) -> None:
+        self._phases[phase] = self.now_ns()
+        self._progress.phase(phase, seconds)
+
+    def _write_test(self) -> None:
+        more = {
+            "nodes": list(self.system.nodes),
+            "versions": dict(self.system.versions()),
+            "phases": self._phases,
+            "problems": self.problems,
+            "crash": "\n".join(self._failures),
+            "ended_ns": self.now_ns(),
+        }
+        self.directory.write_test({**self._test, **more})

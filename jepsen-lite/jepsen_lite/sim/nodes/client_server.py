@@ -1,0 +1,190 @@
+"""The client server of a simulated node: the production handlers behind simulated connections.
+
+Composed as `raftkv.server.grpc_server` does it, without a gRPC server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+
+from jepsen_lite.sim.net.pipes import Pipe
+from jepsen_lite.sim.process import Process
+from raftkv.client.connection.link import PIPELINE, WATCH
+from raftkv.config import Settings
+from raftkv.node.node import Node
+from raftkv.rpc.v1 import api_pb2
+from raftkv.server.admission import Admission
+from raftkv.server.calls import Deadlines, UnaryCalls
+from raftkv.server.pipeline.service import PipelineService
+from raftkv.server.reads import ReadHandler
+from raftkv.server.services.cluster import ClusterService
+from raftkv.server.services.lease import LeaseService
+from raftkv.server.services.lock import LockService
+from raftkv.server.watch.service import WatchService
+
+END_OF_STREAM = b""
+EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
+
+
+class Aborted(Exception):
+    """What `context.abort` raises: the status that the caller gets."""
+
+    def __init__(self, code: grpc.StatusCode, details: str, metadata: Any) -> None:
+        super().__init__(details)
+        self.code = code
+        self.details = details
+        self.metadata = metadata
+
+
+class UnaryContext:
+    """What the handlers of unary calls use of a gRPC context."""
+
+    def __init__(self, peer: str, remaining_s: float) -> None:
+        self._peer = peer
+        self._remaining_s = remaining_s
+
+    def peer(self) -> str:
+        return self._peer
+
+    def time_remaining(self) -> float:
+        return self._remaining_s
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", metadata: Any = ()) -> NoReturn:
+        raise Aborted(code, details, metadata)
+
+
+class StreamContext:
+    """What the streams use of a gRPC context. `outgoing` carries the replies to the client."""
+
+    def __init__(self, outgoing: Pipe) -> None:
+        self._outgoing = outgoing
+        self._incoming: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def peer(self) -> str:
+        return self._outgoing.target
+
+    def arrived(self, message: bytes) -> None:
+        self._incoming.put_nowait(message)
+
+    async def read(self) -> Any:
+        message = await self._incoming.get()
+        return message if message != END_OF_STREAM else EOF
+
+    async def write(self, message: bytes) -> None:
+        self._outgoing.send(message)
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", metadata: Any = ()) -> NoReturn:
+        raise Aborted(code, details, metadata)
+
+
+class SimulatedClientServer:
+    """Serves clients of one incarnation of a node. Made while its process runs."""
+
+    def __init__(
+        self,
+        process: Process,
+        node: Node,
+        settings: Settings,
+        on_broken: Callable[[BaseException], None],
+    ) -> None:
+        self.process = process
+        self._open: dict[Pipe, None] = {}
+        log = structlog.get_logger()
+        admission = self._admission = Admission(
+            requests_max=settings.submissions_in_flight_max,
+            requests_per_client_max=settings.requests_per_client_max,
+            bytes_max=settings.uncommitted_bytes_max,
+        )
+        deadlines = Deadlines.of_settings(settings)
+        reader = ReadHandler(node, settings.limits, on_broken)
+        calls = UnaryCalls(node, admission, deadlines, log, on_broken)
+        self._pipelines = PipelineService(node, reader, admission, deadlines, settings.limits, log)
+        self._watches = WatchService(node, admission, settings, on_broken)
+        self._streams: dict[str, Callable[[Any, Any], Awaitable[None]]] = {
+            PIPELINE: self._pipelines.open,
+            WATCH: self._watches.open,
+        }
+        cluster = ClusterService(node, reader, calls, settings.data_dir)
+        lease = LeaseService(node, reader, calls, deadlines)
+        self._locks = LockService(node, reader, calls, settings.limits)
+        self._methods: dict[str, tuple[Any, Callable[[Any, Any], Awaitable[Any]]]] = {}
+        for service, servicer in (
+            ("Cluster", cluster),
+            ("Lease", lease),
+            ("Lock", self._locks),
+        ):
+            descriptor = api_pb2.DESCRIPTOR.services_by_name[service]
+            for method in descriptor.methods:
+                request_type = getattr(api_pb2, method.input_type.name)
+                handler = getattr(servicer, method.name)
+                self._methods[f"/{descriptor.full_name}/{method.name}"] = (request_type, handler)
+
+    def open_stream(
+        self, method: str, outgoing: Pipe, opened: Callable[[StreamContext, Any], None]
+    ) -> None:
+        """A client's stream begins; runs in the node's process."""
+        context = StreamContext(outgoing)
+        self._open[outgoing] = None
+        task = self.process.create_task(self._serve(method, context, outgoing))
+        opened(context, task)
+
+    async def _serve(self, method: str, context: StreamContext, outgoing: Pipe) -> None:
+        try:
+            await self._streams[method](None, context)
+        except Aborted:
+            pass  # the client only learns that the stream has ended
+        finally:
+            if self._open.pop(outgoing, True) is None:
+                outgoing.send(END_OF_STREAM)
+
+    def call(
+        self,
+        peer: str,
+        method: str,
+        request: bytes,
+        remaining_s: float,
+        answer: Callable[[bytes | Aborted], None],
+    ) -> None:
+        """A unary call; runs in the node's process."""
+        self.process.create_task(self._call(peer, method, request, remaining_s, answer))
+
+    async def _call(
+        self,
+        peer: str,
+        method: str,
+        request: bytes,
+        remaining_s: float,
+        answer: Callable[[bytes | Aborted], None],
+    ) -> None:
+        request_type, handler = self._methods[method]
+        try:
+            reply = await handler(request_type.FromString(request), UnaryContext(peer, remaining_s))
+        except Aborted as aborted:
+            answer(aborted)
+        else:
+            answer(reply.SerializeToString())
+
+    async def drain(self, grace_s: float) -> None:
+        """Let nothing in any more; wait until the rest is done or the grace is over."""
+        self._admission.close()
+        self._watches.end_streams()
+        self._locks.end_waits()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._admission.idle()
+        except TimeoutError:
+            return
+
+    def cut(self) -> None:
+        """The process is about to die: its clients' streams end, and nothing more is sent."""
+        for outgoing in self._open:
+            outgoing.send(END_OF_STREAM)
+        self._open.clear()

@@ -1,7 +1,0 @@
-"""What a checker raises when something does not hold."""
-
-from __future__ import annotations
-
-
-class Violation(Exception):
-    """An invariant does not hold; says which, and all that is known."""

@@ -1,1 +1,0 @@
-"""The systems under test: how they are started, reached, broken and brought back."""

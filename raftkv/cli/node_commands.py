@@ -1,0 +1,132 @@
+"""`raftkv health`, `raftkv config show` and `raftkv secret new`: commands about one node."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raftkv.cli import settings_flags as flags
+from raftkv.cli.client_command import Output, options_of
+from raftkv.cli.output import print_json, print_table, print_values
+from raftkv.errors import ConfigurationError
+
+ONE_TRY_S_MAX = 5.0  # with --timeout 0
+
+
+def health(
+    context: typer.Context,
+    address: Annotated[
+        str, typer.Argument(metavar="HOST:PORT", help="The node's client address.")
+    ] = "127.0.0.1:7411",
+) -> None:
+    """Check one node: healthy if it has recovered, has caught up and is not stopping.
+
+    This is not the health of the cluster: without a majority its nodes are still healthy. Exits
+    with 4 if the node does not serve or does not answer.
+    """
+    options = options_of(context)
+    check_health(address, options.timeout_s or ONE_TRY_S_MAX)
+    print_values(options.output, {"health": "serving"})
+
+
+def check_health(address: str, timeout_s: float) -> None:
+    """Raises `Unavailable` if the node does not serve, `ConfigurationError` for a bad address."""
+    # Without our client: it would ask other nodes, and takes twice the time to import.
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    from raftkv.client.connection.endpoints import parse_endpoints
+    from raftkv.errors import ConnectionFailed, Unavailable
+
+    (address,) = parse_endpoints([address])
+    with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise ConnectionFailed(f"no node answers at {address}: {error.details()}") from None
+    if reply.status != health_pb2.HealthCheckResponse.SERVING:
+        raise Unavailable(
+            f"the node at {address} does not serve: it has not caught up yet, is"
+            " stopping, waits for other nodes or is out of service: `raftkv status` says more"
+        )
+
+
+config_app = typer.Typer(no_args_is_help=True, help="Look at a node's settings.")
+
+
+@config_app.callback()
+def _config() -> None: ...
+
+
+@config_app.command("show")
+def config_show(
+    context: typer.Context,
+    config: flags.Config = None,
+    node_id: flags.NodeId = None,
+    assignments: flags.Assignments = None,
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Say where each value comes from.")
+    ] = False,
+) -> None:
+    """Every setting that `raftkv serve` would start with, from file, environment and flags.
+
+    Printed as a TOML file that says the same, with what each setting means.
+    """
+    loaded = flags.load_settings(config, {"node_id": node_id}, assignments)
+    rows = loaded.rows()
+    if options_of(context).output is Output.JSON:
+        print_json(
+            {
+                name: {"value": value, "origin": place} if origin else value
+                for name, value, place in rows
+            }
+        )
+    elif origin:
+        print_table(["setting", "value", "origin"], rows)
+    else:
+        typer.echo(loaded.as_toml())
+
+
+secret_app = typer.Typer(no_args_is_help=True, help="Make the secret of a cluster.")
+
+
+@secret_app.callback()
+def _secret() -> None: ...
+
+
+@secret_app.command("new")
+def secret_new(
+    file: Annotated[Path, typer.Argument(help="Where to write it.")],
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="A file that is there stays, and is no error.")
+    ] = False,
+) -> None:
+    """Write a new secret to FILE, readable by its owner alone.
+
+    Copy it to every node and set cluster_secret_file to it. An existing file is never overwritten.
+    """
+    from raftkv.peer.secret import new_secret, read_secret
+
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        if if_missing:
+            read_secret(str(file))
+            return
+        raise ConfigurationError(
+            f"{file} exists and is left as it is. Fix: name another file, or use the secret in it."
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{file} can't be written: {error.strerror}. Fix: name a file in a directory that"
+            " exists and that you may write to."
+        ) from None
+    with os.fdopen(descriptor, "w") as out:
+        out.write(new_secret() + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    typer.echo(f"{file}: copy it to every node, and set cluster_secret_file to it")

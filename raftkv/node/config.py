@@ -1,0 +1,74 @@
+"""The configuration of a node, and the stores that it runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raftkv.errors import ConfigurationError
+from raftkv.kv.limits import Limits
+from raftkv.kv.pace import STEP_UNITS
+from raftkv.node import scrub
+from raftkv.raft.ready import RaftConfig
+from raftkv.storage.identity import IdentityStore
+from raftkv.storage.ports import LogStore, StateStorage
+from raftkv.versions import SUPPORTED, VersionRange
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """The core counts time in ticks; one tick takes `tick_s` seconds."""
+
+    raft: RaftConfig
+    tick_s: float
+    limits: Limits
+    submissions_in_flight_max: int
+    """Pending proposals of this node's clients, at most."""
+
+    uncommitted_bytes_max: int
+    """Bytes of pending proposals of this node's clients, at most."""
+
+    log_retained_bytes: int
+    """A compaction keeps about this much of the log, for followers that lag."""
+
+    log_compaction_bytes: int
+    """A log that is longer than this is compacted."""
+
+    entry_bytes_max: int = 1 << 20
+    """A COMMANDS entry is about this long at most; a single larger proposal is an entry alone."""
+
+    versions: VersionRange = SUPPORTED
+    """The cluster versions that this program can take part in."""
+
+    scrub_interval_s: float = scrub.INTERVAL_S
+    step_units: int = STEP_UNITS
+    """Work units of one step of an apply or a read."""
+
+    @property
+    def election_timeout_s_min(self) -> float:
+        return self.raft.election_ticks_min * self.tick_s
+
+    @property
+    def election_timeout_s_max(self) -> float:
+        return self.raft.election_ticks_max * self.tick_s
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStores:
+    """The open stores of one data directory."""
+
+    identities: IdentityStore
+    log: LogStore
+    state: StateStorage
+
+
+def require_version(version: int, versions: VersionRange) -> None:
+    """Raise `ConfigurationError` if this program can't take part in a cluster of that version.
+
+    It would apply later entries differently from the other nodes.
+    """
+    if version not in versions:
+        raise ConfigurationError(
+            f"the cluster is at version {version}, and this program can take part in versions"
+            f" {versions}. Fix: run a raftkv that can; the data directory stays as it is.",
+            key="cluster_version",
+        )
