@@ -1,4 +1,4 @@
-"""The fencing guard in front of other stores: no write under an older token."""
+"""The fencing guard admits no write with an older token."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ def write(guard: FencingGuard, resource: str, token: int) -> bool:
         return False
 
 
-def test_a_token_is_admitted_repeatedly_until_a_higher_one_was_admitted(
-    guard: FencingGuard,
-) -> None:
+def test_a_token_may_write_often_until_a_higher_one_has_been_seen(guard: FencingGuard) -> None:
     told = [write(guard, "blob", token) for token in (5, 5, 9, 5, 9, 8, 10)]
     assert told == [True, True, True, False, True, False, True]
     assert guard.highest("blob") == 10
@@ -50,18 +48,18 @@ def test_a_refusal_names_the_higher_token(guard: FencingGuard) -> None:
 
 
 @pytest.mark.parametrize("token", [0, -1, "7", None])
-def test_an_invalid_token_is_refused(guard: FencingGuard, token: object) -> None:
+def test_a_number_that_is_no_token_is_refused(guard: FencingGuard, token: object) -> None:
     with pytest.raises(InvalidRequest), guard.admitted("blob", token):  # type: ignore[arg-type]
         pytest.fail("not admitted")
 
 
-def test_the_token_of_a_failed_write_counts(guard: FencingGuard) -> None:
+def test_the_token_of_a_failed_write_is_remembered(guard: FencingGuard) -> None:
     with pytest.raises(OSError, match="half"), guard.admitted("blob", 9):
         raise OSError("half of it was written")
     assert not write(guard, "blob", 8)
 
 
-def test_no_token_is_admitted_during_another_write(guard: FencingGuard) -> None:
+def test_no_write_is_admitted_during_another_one(guard: FencingGuard) -> None:
     entered, order = threading.Event(), []
 
     def newer() -> None:
@@ -79,7 +77,7 @@ def test_no_token_is_admitted_during_another_write(guard: FencingGuard) -> None:
     assert order == ["older", "newer"]
 
 
-def test_another_process_waits_and_is_refused_as_well(tmp_path: Path) -> None:
+def test_another_process_waits_and_is_refused_too(tmp_path: Path) -> None:
     guard = FencingGuard(tmp_path)
     program = (
         "import sys; from raftkv.fencing import FencingGuard\n"
@@ -100,7 +98,7 @@ def test_another_process_waits_and_is_refused_as_well(tmp_path: Path) -> None:
     assert "FencedOff" in said
 
 
-def test_a_restarted_guard_has_forgotten_nothing(tmp_path: Path) -> None:
+def test_a_restarted_guard_remembers_all_tokens(tmp_path: Path) -> None:
     write(FencingGuard(tmp_path), "blob", 9)
     assert not write(FencingGuard(tmp_path), "blob", 8)
 
@@ -129,7 +127,7 @@ def test_a_damaged_file_is_never_taken_for_a_token(
         pytest.fail("not admitted")
 
 
-def test_with_a_failing_disk_no_token_is_admitted(
+def test_a_guard_whose_disk_fails_admits_no_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

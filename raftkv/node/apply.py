@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from raftkv.kv.membership import decode_membership
 from raftkv.kv.pace import Steps
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.config import NodeConfig, require_version
@@ -16,6 +15,7 @@ from raftkv.node.run_loop import RunLoop
 from raftkv.raft.entry import Entry, EntryKind, SnapshotPoint, decode_version
 from raftkv.raft.running_hash import UNKNOWN
 from raftkv.storage.ports import Checkpoint
+from raftkv.wire.membership import decode_membership
 
 _DONE = object()
 """An exhausted iteration."""

@@ -29,19 +29,19 @@ class ChangeFeed:
     def follow(self, subscriber: ChangeSubscriber) -> None:
         """Pass every change from now on to the subscriber."""
         self._subscribers[subscriber] = None
-        self._machine.tell_changes(self._changed)
+        self._machine.set_change_listener(self._changed)
 
     def leave(self, subscriber: ChangeSubscriber) -> None:
         """End the subscription."""
         del self._subscribers[subscriber]
         if not self._subscribers:
-            self._machine.tell_changes(None)
+            self._machine.set_change_listener(None)
 
     def replace(self, machine: StateMachine) -> None:
         """A snapshot has been installed."""
         self._machine = machine
         if self._subscribers:
-            machine.tell_changes(self._changed)
+            machine.set_change_listener(self._changed)
         for subscriber in list(self._subscribers):
             subscriber.jumped()
 

@@ -7,7 +7,6 @@ from random import Random
 
 from raftkv.errors import DamagedData
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.membership import decode_membership, encode_membership
 from raftkv.node.config import NodeConfig, NodeStores
 from raftkv.raft.entry import Entry, EntryKind, HardState, encode_version
 from raftkv.raft.log import Log
@@ -17,6 +16,7 @@ from raftkv.raft.ready import PersistedState
 from raftkv.storage.damage import rebuild_advice
 from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.storage.ports import LogStore, RecoveredLog, Start, Starts
+from raftkv.wire.membership import decode_membership, encode_membership
 
 BOOTSTRAP_TERM = 1
 CODEC = MembershipCodec(encode_membership, decode_membership)

@@ -12,9 +12,9 @@ from fake_node import PATIENCE_S, FakeServer, open_server
 
 from raftkv.errors import InvalidRequest, ShuttingDown
 from raftkv.rpc.v1 import api_pb2, kv_pb2
-from raftkv.server import failures
 from raftkv.server.call_intake import KEEP_ALIVE
 from raftkv.server.services.lease import LEASES_PER_REQUEST_MAX
+from raftkv.wire.grpc_status import error_of_call
 
 
 def grant(server: FakeServer) -> int:
@@ -62,7 +62,7 @@ async def test_too_many_leases_at_once_are_refused(server: FakeServer) -> None:
     await stream.write(api_pb2.LeaseKeepAliveRequest(leases=range(1, LEASES_PER_REQUEST_MAX + 2)))
     with pytest.raises(grpc.aio.AioRpcError) as ended:
         await stream.read()
-    assert isinstance(failures.error_of_call(ended.value), InvalidRequest)
+    assert isinstance(error_of_call(ended.value), InvalidRequest)
 
 
 async def test_a_stopping_node_ends_its_keep_alive_streams_with_shutting_down(
@@ -74,7 +74,7 @@ async def test_a_stopping_node_ends_its_keep_alive_streams_with_shutting_down(
         await server.client_server.drain(0)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await stream.read()
-        assert isinstance(failures.error_of_call(ended.value), ShuttingDown)
+        assert isinstance(error_of_call(ended.value), ShuttingDown)
 
 
 async def test_a_stopping_node_ends_a_stream_during_a_write_as_well(
@@ -93,4 +93,4 @@ async def test_a_stopping_node_ends_a_stream_during_a_write_as_well(
         for stream in streams:
             with pytest.raises(grpc.aio.AioRpcError) as ended:
                 await asyncio.wait_for(read_to_the_end(stream), PATIENCE_S)
-            assert isinstance(failures.error_of_call(ended.value), ShuttingDown)
+            assert isinstance(error_of_call(ended.value), ShuttingDown)

@@ -14,9 +14,9 @@ from raftkv.config import Settings
 from raftkv.errors import DeadlineExceeded, LockLost, Overloaded, ShuttingDown, Unavailable
 from raftkv.kv.machine import StateMachine
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
-from raftkv.server import failures
 from raftkv.server.services import lock_waits
 from raftkv.server.services.lock_waits import LockWaits
+from raftkv.wire.grpc_status import error_of_call
 
 
 class Queue:
@@ -149,7 +149,7 @@ async def test_waiters_are_checked_after_a_snapshot(queue: Queue) -> None:
     holder, second = queue.join(), queue.join()
     wait = queue.wait(second)
     changes = queue.node.changes
-    queue.node.machine.tell_changes(None)  # what happens now, this node learns by snapshot
+    queue.node.machine.set_change_listener(None)  # what happens now, this node learns by snapshot
     queue.leave(holder)
     assert not wait.done()
     changes.replace(queue.node.machine)
@@ -228,7 +228,7 @@ async def test_a_wait_ends_with_an_error_before_its_callers_deadline(server: Fak
     join(server)
     with pytest.raises(grpc.aio.AioRpcError) as ended:
         await stub(server).Wait(wait_request(join(server)), timeout=0.5)
-    assert isinstance(failures.error_of_call(ended.value), DeadlineExceeded)
+    assert isinstance(error_of_call(ended.value), DeadlineExceeded)
 
 
 async def test_a_node_that_drains_ends_its_waits_at_once(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ async def test_a_node_that_drains_ends_its_waits_at_once(tmp_path: Path) -> None
         await server.client_server.drain(0)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await waiting
-        assert isinstance(failures.error_of_call(ended.value), ShuttingDown)
+        assert isinstance(error_of_call(ended.value), ShuttingDown)
 
 
 async def test_info_lists_holder_and_waiters_with_the_time_left_of_their_leases(

@@ -56,7 +56,6 @@ from raftkv.client.connection.endpoints import Endpoint, Endpoints
 from raftkv.client.connection.home import Home
 from raftkv.client.connection.stream import PipelineConnection
 from raftkv.client.connection.throttle import Throttle
-from raftkv.client.model.results import error_of
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import (
     ConnectionFailed,
@@ -72,6 +71,7 @@ from raftkv.errors import (
     WrongCluster,
 )
 from raftkv.rpc.v1 import api_pb2, kv_pb2
+from raftkv.wire.failures import error_of
 
 # With these a node refuses everything; without a majority it would still serve stale reads.
 LEAVING = (ShuttingDown, NotServing)

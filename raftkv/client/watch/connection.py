@@ -22,7 +22,6 @@ from raftkv.client.connection.endpoints import Endpoint, Endpoints
 from raftkv.client.connection.home import Home
 from raftkv.client.connection.link import WATCH, LinkStream
 from raftkv.client.connection.throttle import Backoff
-from raftkv.client.model.results import error_of
 from raftkv.client.settings import ClientSettings
 from raftkv.client.watch.dispatch import WatchDispatcher
 from raftkv.client.watch.watcher import WatchState
@@ -35,6 +34,7 @@ from raftkv.errors import (
     Unavailable,
 )
 from raftkv.rpc.v1 import api_pb2
+from raftkv.wire.failures import error_of
 
 CREATES_PER_MESSAGE_MAX = 1_000
 # A timer may ring before its time by as much as the loop's clock is coarse.

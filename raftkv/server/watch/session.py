@@ -24,6 +24,7 @@ from raftkv.server.watch.groups import Watcher, encode_ids
 from raftkv.server.watch.stream import EncodedResponse, ResponseStream
 from raftkv.server.watch.synced import SyncedWatchers
 from raftkv.server.watch.unsynced import UnsyncedGroup, compacted_error
+from raftkv.wire.failures import failure_of
 
 CONFIRM_TIMEOUT_S = 2.0
 OVERLOADED_RETRY_AFTER_S = 1.0
@@ -277,7 +278,7 @@ class WatchSession:
         self.stream.push(EncodedResponse(encode_ids(ids), response.SerializeToString()))
 
     def _send_ended(self, ids: list[int], error: RaftkvError) -> None:
-        self._send(ids, api_pb2.WatchNews(ended=failures.failure_of(error)))
+        self._send(ids, api_pb2.WatchNews(ended=failure_of(error)))
 
     def _check_bound(self, what: str, count: int, bound: int) -> None:
         if count >= bound:

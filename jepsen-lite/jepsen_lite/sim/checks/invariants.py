@@ -20,7 +20,6 @@ from jepsen_lite.sim.checks.state_machine import (
     leases_named,
 )
 from jepsen_lite.sim.checks.violation import Violation
-from raftkv.kv.membership import decode_membership
 from raftkv.kv.meta import META_KEY, Meta
 from raftkv.kv.store import Family, StateStore
 from raftkv.node.node import Node
@@ -30,6 +29,7 @@ from raftkv.raft.ready import RaftRole
 from raftkv.raft.view import RaftView
 from raftkv.rpc.v1 import log_pb2
 from raftkv.storage.ports import RecoveredLog
+from raftkv.wire.membership import decode_membership
 
 BOOTSTRAP_INDEX = 2
 """Committed by decree: every first node starts with it."""
