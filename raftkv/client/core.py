@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any, Protocol
 
 from raftkv.arguments import to_timeout
+from raftkv.backoff import Backoff
 from raftkv.client.connection.endpoints import Endpoint, Endpoints, parse_endpoints
 from raftkv.client.connection.link import Links
 from raftkv.client.connection.pipeline import Pipeline
 from raftkv.client.connection.session_keeper import SessionKeeper
-from raftkv.client.connection.throttle import Backoff
 from raftkv.client.connection.unary import (
     LEFT_S_MIN,
     STATUS_TIMEOUT_S,

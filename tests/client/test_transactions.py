@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raftkv.backoff import Backoff
 from raftkv.client.api.transactions import Attempts, Transaction
-from raftkv.client.connection.throttle import Backoff
 from raftkv.client.model.op import Operation, transaction_of
 from raftkv.client.model.results import (
     RangeResult,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import random
 
+from raftkv.backoff import Backoff
 from raftkv.client.settings import ClientSettings
 
 
@@ -116,27 +117,6 @@ class CircuitBreaker:
         self._probing = False
         self.failures += 1
         self.retry_at = now + self._cool_down_s
-
-
-class Backoff:
-    """Capped exponential back-off with full jitter: no two clients come back in step."""
-
-    def __init__(self, rng: random.Random, minimum_s: float, maximum_s: float) -> None:
-        self._rng = rng
-        self._minimum_s = minimum_s
-        self._maximum_s = maximum_s
-        self._attempts = 0
-
-    def next_s(self) -> float:
-        """How long to wait before the next attempt."""
-        ceiling_s = min(self._maximum_s, self._minimum_s * 2.0**self._attempts)
-        if ceiling_s < self._maximum_s:
-            self._attempts += 1
-        return self._rng.uniform(0.0, ceiling_s)
-
-    def reset(self) -> None:
-        """An attempt succeeded: the next failure starts small again."""
-        self._attempts = 0
 
 
 class RetryBudget:

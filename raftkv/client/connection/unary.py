@@ -9,10 +9,10 @@ from typing import Protocol, Self, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from raftkv.backoff import Backoff
 from raftkv.client.connection.binding import take_identity
 from raftkv.client.connection.endpoints import Endpoint, Endpoints
 from raftkv.client.connection.home import Home
-from raftkv.client.connection.throttle import Backoff
 from raftkv.client.model.status import NodeStatus, Role, status_of
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import (

@@ -18,10 +18,10 @@ from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 
+from raftkv.backoff import Backoff
 from raftkv.client.connection.endpoints import Endpoint, Endpoints
 from raftkv.client.connection.home import Home
 from raftkv.client.connection.link import WATCH, LinkStream
-from raftkv.client.connection.throttle import Backoff
 from raftkv.client.model.results import error_of
 from raftkv.client.settings import ClientSettings
 from raftkv.client.watch.dispatch import WatchDispatcher
