@@ -13,7 +13,7 @@ from raftkv.backoff import Backoff
 from raftkv.client.connection.endpoints import Endpoint, Endpoints, parse_endpoints
 from raftkv.client.connection.link import Links
 from raftkv.client.connection.pipeline import Pipeline
-from raftkv.client.connection.session_keeper import SessionKeeper
+from raftkv.client.connection.session import SessionKeeper
 from raftkv.client.connection.unary import (
     LEFT_S_MIN,
     STATUS_TIMEOUT_S,
@@ -66,7 +66,7 @@ class Core:
             self._pipeline, self._unary, self._kept, self._watches, settings, self._wait_s_max
         )
         # No part refers to the client itself: one that its user has dropped is collected.
-        self._pipeline.on_look_around = partial(
+        self._pipeline.on_leader_search_due = partial(
             self._unary.search_leader, self._pipeline.move_to_leader
         )
         self._endpoints.binding.on_gone = partial(

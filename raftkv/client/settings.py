@@ -1,27 +1,36 @@
-"""How a client behaves: its bounds and its times, frozen. Knows nothing of calls."""
+"""The settings of a client: its limits, timeouts and intervals."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Final
 
 from raftkv.arguments import INT64_MAX, TIMEOUT_S_MAX, shown
 from raftkv.errors import ConfigurationError
 
+TIMER_TOLERANCE_S: Final = 0.0001
+"""By how much an event loop may run a timer too early, as its clock is that coarse. What is due
+within this time is done at once: waiting for the rest would be a busy loop.
+"""
+
+CLOSE_GRACE_S: Final = 1.0
+"""How long closing waits for leases and the session to be revoked; after that their TTL ends them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
-    """Every bound of a client. The sizes are those of a server with default limits.
+    """Every limit, timeout and interval of a client; sizes are those of a server's default limits.
 
     Raises `ConfigurationError` for a number that is not positive and finite, and for a wrong type.
     """
 
-    # Whether nodes that the cluster lists beside the given ones are talked to as well.
+    # Whether the client also connects to members that the cluster lists and the user did not give.
     follow_members: bool = True
     timeout_s_max: float = 60.0  # no call waits longer, whatever its caller asks for
-    sweep_interval_s: float = 0.025  # how often deadlines are looked at
+    sweep_interval_s: float = 0.025  # how often deadlines are checked
     session_ttl_ms: int = 60_000
 
-    batches_in_flight_max: int = 8  # of each kind of call; what comes on top makes batches grow
+    batches_in_flight_max: int = 8  # of each queue; further calls make the next batch bigger
     batch_operations_max: int = 1_000
     batch_bytes_max: int = 1 << 20
 

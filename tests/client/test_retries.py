@@ -94,7 +94,7 @@ async def test_who_gave_an_idempotency_key_is_told_to_repeat_it_and_who_grants_t
     cluster.answer_to = lambda seen: Fault.LOST
     with pytest.raises(OutcomeUnknown, match="repeat it under the same idempotency key"):
         await client.put("k", "v", idempotency_key="order-1", timeout=1.0)
-    with pytest.raises(OutcomeUnknown, match="if nobody renews it, it ends by itself"):
+    with pytest.raises(OutcomeUnknown, match="if it is not renewed, it ends by itself"):
         await client.lease_grant(10.0, timeout=1.0)
 
 

@@ -22,7 +22,8 @@ from raftkv.client.coordination.lease import KeptLease, Losable, loss_message
 from raftkv.client.model.read_levels import ReadLevel
 from raftkv.client.model.results import RangeResult, range_reading
 from raftkv.client.requests import range_piece
-from raftkv.client.watch.connection import TIMER_TOLERANCE_S, WatchConnection
+from raftkv.client.settings import TIMER_TOLERANCE_S
+from raftkv.client.watch.connection import WatchConnection
 from raftkv.client.watch.watcher import EventBatch, WatchState
 from raftkv.errors import LockLost, Overloaded, RaftkvError, RevisionCompacted, printable
 from raftkv.rpc.v1 import api_pb2, kv_pb2

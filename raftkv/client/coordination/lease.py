@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, Self, TypeVar
 from raftkv.arguments import to_callable
 from raftkv.client.connection.pipeline import Pipeline
 from raftkv.client.model.results import LeaseResult, ended_leases, lease_result
+from raftkv.client.settings import CLOSE_GRACE_S, TIMER_TOLERANCE_S
 from raftkv.errors import LockLost, Unavailable
 from raftkv.rpc.v1 import kv_pb2
 
@@ -38,13 +39,6 @@ PAUSE_SHARE: Final = 0.1  # between two renewals that fail at once
 
 
 LEASES_PER_COMMAND: Final = 10_000
-
-
-# A timer may ring early by the clock's resolution; to ask for the rest would be to spin.
-TIMER_EARLY_S: Final = 0.0001
-
-
-CLOSE_GRACE_S: Final = 1.0  # for leases to be revoked; after that their TTL ends them
 
 
 NOT_RENEWED: Final = "the lease was not renewed in time"
@@ -241,7 +235,7 @@ class KeptLease(Losable):
 
     def _look(self) -> None:
         # One timer per TTL, not one per renewal: it sees how far the trust reaches by now.
-        if self._trusted_until - self.loop.time() > TIMER_EARLY_S:
+        if self._trusted_until - self.loop.time() > TIMER_TOLERANCE_S:
             self._timer = self.loop.call_at(self._trusted_until, self._look)
         else:
             self.lose(NOT_RENEWED)
@@ -315,7 +309,7 @@ class KeptLeases:
             return
         until = self.loop.time() + CLOSE_GRACE_S
         # A grant that is taken back becomes a revocation.
-        while self._revocations and (left_s := until - self.loop.time()) > TIMER_EARLY_S:
+        while self._revocations and (left_s := until - self.loop.time()) > TIMER_TOLERANCE_S:
             await asyncio.wait(list(self._revocations), timeout=left_s)
 
     def lose_all(self, why: str) -> None:

@@ -22,14 +22,13 @@ from raftkv.client.connection.unary import UnaryRequests
 from raftkv.client.coordination.entry_watches import EntryWatches, QueueEntry
 from raftkv.client.coordination.lease import (
     NOT_RENEWED,
-    TIMER_EARLY_S,
     CancelOnLoss,
     KeptLease,
     KeptLeases,
 )
 from raftkv.client.model.results import AcquireResult, DeleteResult, acquire_result, delete_result
 from raftkv.client.requests import Fences, command_piece
-from raftkv.client.settings import ClientSettings
+from raftkv.client.settings import TIMER_TOLERANCE_S, ClientSettings
 from raftkv.client.watch.connection import WatchConnection
 from raftkv.errors import (
     DeadlineExceeded,
@@ -303,7 +302,7 @@ class LockQueues:
         """Or look again when that may be so: a timer per TTL, not one per place that is left."""
         now, use = self._loop.time(), self._use_of(lease)
         idle_until = (now if use.places else use.idle_since) + lease.ttl
-        if not lease.lost.is_set() and idle_until - now > TIMER_EARLY_S:
+        if not lease.lost.is_set() and idle_until - now > TIMER_TOLERANCE_S:
             self._loop.call_at(idle_until, self._end_if_idle, ttl_ms, grant, lease)
             return
         self._forget(ttl_ms, grant)

@@ -18,12 +18,11 @@ from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 
-from raftkv.backoff import Backoff
-from raftkv.client.connection.endpoints import Endpoint, Endpoints
+from raftkv.client.connection.endpoints import Endpoint, Endpoints, EndpointSelector
 from raftkv.client.connection.home import Home
 from raftkv.client.connection.link import WATCH, LinkStream
 from raftkv.client.model.results import error_of
-from raftkv.client.settings import ClientSettings
+from raftkv.client.settings import TIMER_TOLERANCE_S, ClientSettings
 from raftkv.client.watch.dispatch import WatchDispatcher
 from raftkv.client.watch.watcher import WatchState
 from raftkv.errors import (
@@ -37,8 +36,6 @@ from raftkv.errors import (
 from raftkv.rpc.v1 import api_pb2
 
 CREATES_PER_MESSAGE_MAX = 1_000
-# A timer may ring before its time by as much as the loop's clock is coarse.
-TIMER_TOLERANCE_S = 0.0001
 
 
 class WatchConnection:
@@ -55,7 +52,7 @@ class WatchConnection:
         self._settings = settings
         self._loop = loop
         self.home = Home(loop)
-        self._backoff = Backoff(rng, settings.backoff_s_min, settings.backoff_s_max)
+        self._selector = EndpointSelector(endpoints, settings, rng)
         self._mail = WatchDispatcher(loop, self._pause)
         self._ids = itertools.count(1)
         self._watches: dict[int, WatchState] = {}
@@ -64,8 +61,6 @@ class WatchConnection:
         self._cancels: list[int] = []
         self._stream: LinkStream | None = None
         self._endpoint: Endpoint | None = None
-        self._avoid: Endpoint | None = None
-        self._failures = 0  # since a node was heard
         self._resume_at = loop.time()
         self._confirmed_at = 0.0  # the node knew what was committed
         self._asked_at: float | None = None  # how far it is, and it has not said
@@ -182,10 +177,9 @@ class WatchConnection:
         if now < self._resume_at - TIMER_TOLERANCE_S:
             self._wake_at(self._resume_at)
             return False
-        endpoint = self._endpoints.choose(now, self._avoid)
+        endpoint = self._selector.choose(now)
         if endpoint is None:
-            soon = now + self._settings.backoff_s_min
-            self._wake_at(max(soon, self._endpoints.next_probe_at()))
+            self._wake_at(self._selector.next_attempt_at(now))
             return False
         endpoint.breaker.begin(now)
         self._endpoint = endpoint
@@ -235,9 +229,8 @@ class WatchConnection:
         if self._asked_at is not None:
             self._asked_at = None
             self._arm_tick(self._confirmed_at + self._settings.watch_heartbeat_s)
-        self._failures = 0
-        self._backoff.reset()
-        self._avoid = None
+        self._selector.answered()
+        self._selector.avoid(None)
         self.trouble = ""
 
     def _created(self, news: api_pb2.WatchNews) -> None:
@@ -294,11 +287,10 @@ class WatchConnection:
             self.trouble = f"{endpoint.address}: {error.message}"
         stream.close()
         self._stream = self._endpoint = None
-        self._avoid = endpoint
         self._mail.break_off()
-        self._failures += 1
-        if self._failures >= len(self._endpoints):
-            self._resume_at = max(now + self._backoff.next_s(), now + error.retry_after_s)
+        if self._selector.failed(endpoint):
+            pause_s = max(self._selector.backoff.next_s(), error.retry_after_s)
+            self._resume_at = now + pause_s
         self._wake()
 
     # ---- silence -----------------------------------------------------------------------
