@@ -15,6 +15,7 @@
     │   ├── FencedOff
     │   ├── LockLost
     │   ├── LockNotAcquired
+    │   │   └── NotElected
     │   ├── LockReentered
     │   ├── TransactionConflict
     │   ├── SizeMismatch
@@ -196,6 +197,17 @@ class LockNotAcquired(Refused):
     """
 
     reason = "LOCK_NOT_ACQUIRED"
+
+
+class NotElected(LockNotAcquired):
+    """Another candidate leads, and the caller did not want to wait any longer.
+
+    Raised only if that is known: an outage is `DeadlineExceeded`. `facts["name"]` is the election's
+    name. A `LockNotAcquired`, because an election is the queue of a lock, and because programs that
+    were written before this class existed catch that around `campaign`.
+    """
+
+    reason = "NOT_ELECTED"
 
 
 class LockReentered(Refused):

@@ -11,7 +11,7 @@ from jepsen_lite.generators import Asker, Generator, Todo, Wait
 from jepsen_lite.history import Kind
 from jepsen_lite.performing import Recorder, is_refusal
 from raftkv.client.client import Client
-from raftkv.errors import LockNotAcquired
+from raftkv.errors import LockNotAcquired, NotElected
 
 TIMEOUTS_S = (0.5, 1.0, 3.0)
 PATIENT_TIMEOUT_S = 10.0
@@ -75,7 +75,7 @@ class Workers:
         newcomer = len(self._seats) + worker
         while True:
             kind, reason = await self._perform(newcomer, self._seats[0], todo, PATIENT_TIMEOUT_S)
-            stuck = reason == LockNotAcquired.reason
+            stuck = reason in (LockNotAcquired.reason, NotElected.reason)
             if kind is Kind.OK or (is_refusal(reason) and not stuck):
                 return
             if kind is Kind.INFO or self._now_s() > until_s:

@@ -50,7 +50,7 @@ MEANINGS = {
     ExitCode.REFUSED: "the present state forbids it (no such lease or member, too many keys, ...)",
     ExitCode.STORAGE: "serve: the data directory or its disk can't be used",
     ExitCode.INVARIANT: "serve: a safety check failed and the node stopped",
-    ExitCode.NOT_ACQUIRED: "lock, elect: others held it for as long as was waited",
+    ExitCode.NOT_ACQUIRED: "lock, elect: others held it, or led, for as long as was waited",
     ExitCode.LOST: "lock, elect, lease keep-alive: it was held, and lost",
     ExitCode.COMMAND_FAILED: "lock: it was held to the end, but its command failed",
     ExitCode.WRONG_CLUSTER: "another cluster answers, at some of the endpoints or by now at all",

@@ -1,4 +1,4 @@
-"""Recipes of coordination on the client: each is a small protocol of keys, leases and watches.
+"""Recipes of coordination on the client: small protocols of keys, leases and watches.
 
     from raftkv.recipes import Counter, ReadWriteLock, Semaphore, locked
 
@@ -11,16 +11,16 @@
             await client.put("alice", "5", fence=locks)
         visits = await Counter(client, "visits").add(1)
 
-`raftkv.recipes.sync` has their twins for code without an event loop.
+`raftkv.recipes.sync` has the same recipes for code without an event loop.
 """
 
+from raftkv.recipes._queues import SharedLock
 from raftkv.recipes.barrier import Barrier
 from raftkv.recipes.counter import Counter
 from raftkv.recipes.double_barrier import DoubleBarrier
 from raftkv.recipes.lock_set import LockSet, locked
 from raftkv.recipes.read_write_lock import ReadWriteLock
 from raftkv.recipes.semaphore import Semaphore
-from raftkv.recipes.sharing import SharedLock
 
 __all__ = [
     "Barrier",

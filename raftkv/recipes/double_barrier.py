@@ -1,10 +1,11 @@
-"""A double barrier: all begin together and end together.
+"""A double barrier: a fixed number of members enter together and leave together.
 
-Who comes takes a place in the queue `name/members`. A round is a number, kept in `name/round`: the
-token of its last member. Whoever sees that so many are there writes it, on condition that all
-of them still are; those with a token up to it have entered, later ones belong to the next round.
-Whoever sees that none of a round is left deletes the number, and the next round can begin. Each
-step is a transaction on what was seen, so it does not matter how many try, or who dies meanwhile.
+A member that arrives joins the queue `name/members`. The key `name/round` holds the current round:
+the token of its last member. Members with a token up to it have entered, later members belong to
+the next round. A member that sees `count` entries writes the key, on condition that all of these
+entries still exist. A member that sees no entry of the round left deletes the key, and the next
+round can begin. Each step is a transaction on the state that was read, so several members may try
+it at once, and a member may die at any step.
 """
 
 from __future__ import annotations
@@ -25,19 +26,18 @@ from raftkv.client.coordination.queue import OnWait
 from raftkv.client.model import op, when
 from raftkv.client.model.results import KeyValue
 from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired, printable
-from raftkv.recipes.sharing import recipe_name, to_client
-from raftkv.recipes.sizes import AgreedSize
-from raftkv.recipes.waiting import (
-    first_key,
-    patiently,
+from raftkv.recipes._parameters import AgreedSize, recipe_name, to_client
+from raftkv.recipes._queues import (
+    first_entry_key,
     refuse_to_wait,
-    until_changed,
-    until_none_before,
+    retry_until_answered,
+    wait_for_change,
+    wait_for_older_entries,
 )
 
 
 class _Round(NamedTuple):
-    """A round that has begun: the token of its last member, and when that was written."""
+    """A round that has begun: the token of its last member, and the revision of the round's key."""
 
     last_token: int
     revision: int
@@ -47,15 +47,18 @@ class DoubleBarrier:
     """`count` members enter together and leave together; an object is one member.
 
         async with DoubleBarrier(client, "phase-1", 3):
-            ...  # all three are here, and none goes on after the block before all have left it
+            ...  # all three members are here; none goes on after the block before all left it
 
-    A member that dies loses its place when its lease ends, at most `ttl` seconds later. To those
-    that wait to enter it is as if it had not come: they wait for another one. To those that have
-    entered nothing happens until they leave: then it counts as one that has left, so nobody waits
-    for the dead for longer than `ttl`, and nobody learns from the barrier that it did not finish.
-    A member that comes when the round is full waits for the next round. Using another `count`
-    for the name than others do raises `SizeMismatch`.
+    A member that dies loses its entry when its lease ends, at most `ttl` seconds later. Members
+    that wait to enter then wait for another member instead. Members that have entered see nothing
+    until they leave: the dead member counts as one that has left. So no member waits for a dead one
+    for longer than `ttl`, and the barrier does not tell whether every member finished its work.
+    A member that arrives when the round is full waits for the next round. `count` is at least 1,
+    `ttl` is in seconds. `enter` raises `SizeMismatch` if the name is in use with another `count`.
     """
+
+    name: bytes
+    """The name of the barrier; its keys begin with it."""
 
     def __init__(self, client: Client, name: str | bytes, count: int, *, ttl: float = 10.0) -> None:
         self._client = to_client(client)
@@ -69,12 +72,14 @@ class DoubleBarrier:
         self._round = _Round(0, 0)
 
     async def enter(self, *, timeout: float | None = None) -> None:
-        """Wait until `count` members are here; `timeout` 0: only if this is the last of them.
+        """Wait until `count` members are here.
 
-        Raises `LockNotAcquired` after `timeout` seconds: then it is not a member any more;
-        `LockLost` if its lease ended while it waited, or if it has entered already.
+        `timeout` is in seconds; None: as long as it takes, 0: enter only as the last member.
+        Raises `LockNotAcquired` after the timeout, and the member has left the queue then;
+        `LockLost` if its lease ended while it waited, or if it has entered already; `SizeMismatch`.
+        Costs a write for the entry, a watch, and one write for each round.
         """
-        wait_s, on_wait = self._patience(timeout)
+        wait_s, on_wait = self._wait_limit(timeout)
         if self._held is not None:
             raise LockLost(
                 f"{printable(self.name)} was entered before; leave it first", name=self.name
@@ -91,37 +96,37 @@ class DoubleBarrier:
             ) from None
 
     async def leave(self, *, timeout: float | None = None) -> None:
-        """Wait until all members of the round have left, or are dead; `timeout` 0: only look.
+        """Leave, and wait until all members of the round have left or are dead.
 
-        It counts as having left itself from the first moment on, also if the wait ends early.
-        Raises `DeadlineExceeded` after `timeout` seconds, `LockLost` if it has not entered or its
-        place was lost before.
+        The member has left at once, also if the wait ends early. `timeout` is in seconds; None: as
+        long as it takes, 0: one look. Raises `DeadlineExceeded` after the timeout, `LockLost` if
+        the member has not entered or its entry was lost before.
         """
-        wait_s, on_wait = self._patience(timeout)
+        wait_s, on_wait = self._wait_limit(timeout)
         self._queues.home.check()
         held, self._held = self._require(), None
         try:
             async with asyncio.timeout(wait_s):
                 if not await held.release():
-                    raise LockLost(f"the place in {printable(self.name)} was lost", name=self.name)
-                await self._until_all_left(on_wait)
+                    raise LockLost(f"the entry in {printable(self.name)} was lost", name=self.name)
+                await self._wait_until_all_left(on_wait)
         except TimeoutError:
             raise DeadlineExceeded(
                 f"members of {printable(self.name)} are still inside after {timeout} s"
             ) from None
 
     def step_back(self) -> None:
-        """Leave without waiting for the others; nothing if it has not entered."""
+        """Leave without waiting for the other members; does nothing if it has not entered."""
         held, self._held = self._held, None
         if held is not None:
             held.depart()
 
     def remaining(self) -> float:
-        """For how many seconds its place is certain if no renewal succeeds; 0 without a place."""
+        """For how many seconds it is certainly inside if no renewal succeeds; 0: it is not inside."""
         return self._held.remaining() if self._held else 0.0
 
     def check(self) -> None:
-        """Raise `LockLost` if it is not certain that it counts as one who is inside."""
+        """Raise `LockLost` if the member is not certain to be inside now."""
         self._require().check()
 
     async def __aenter__(self) -> Self:
@@ -136,15 +141,15 @@ class DoubleBarrier:
         traceback: TracebackType | None,
     ) -> None:
         if self._queues.home.inherited:
-            return  # the parent is inside
+            return  # the entry is the parent process's
         held, self._held = self._held, None
         if held is not None:
             await held.__aexit__(kind, error, traceback)
             if kind is None:
-                await self._until_all_left()
+                await self._wait_until_all_left()
 
-    def _patience(self, timeout: float | None) -> tuple[float | None, OnWait]:
-        """For how long to wait, and what to do when it is others who are waited for."""
+    def _wait_limit(self, timeout: float | None) -> tuple[float | None, OnWait]:
+        """How long to wait, and what to do before a wait for other members."""
         if to_timeout_or_none(timeout) == 0:
             return self._queues.answer_s_max, refuse_to_wait
         return timeout, bool
@@ -158,48 +163,48 @@ class DoubleBarrier:
 
     async def _enter(self, on_wait: OnWait) -> Hold:
         await self._count.agree()
-        place = await self._queues.join(self._members, self._ttl_ms, b"")
+        entry = await self._queues.join(self._members, self._ttl_ms, b"")
         try:
-            with CancelOnLoss(place, str(place)):
-                self._round = await self._until_in_a_round(place, on_wait)
-            place.check()
+            with CancelOnLoss(entry, str(entry)):
+                self._round = await self._wait_for_round(entry, on_wait)
+            entry.check()
         except BaseException:
-            self._queues.leave(place)
+            self._queues.leave(entry)
             raise
-        return Hold(self._queues, place)
+        return Hold(self._queues, entry)
 
-    async def _until_in_a_round(self, place: QueueEntry, on_wait: OnWait) -> _Round:
+    async def _wait_for_round(self, entry: QueueEntry, on_wait: OnWait) -> _Round:
         while True:
-            here, current, revision = await patiently(self._look)
-            if place.token not in (kv.create_revision for kv in here):
-                raise LockLost(f"the place in {printable(self.name)} is gone", name=self.name)
-            if current is not None and place.token <= current.last_token:
+            here, current, revision = await retry_until_answered(self._look)
+            if entry.token not in (kv.create_revision for kv in here):
+                raise LockLost(f"the entry in {printable(self.name)} is gone", name=self.name)
+            if current is not None and entry.token <= current.last_token:
                 return current
             if current is not None:
-                # Those inside may all die: then it is for those that wait to end their round.
-                await until_none_before(
+                # All members inside may die: then a member that waits has to end their round.
+                await wait_for_older_entries(
                     self._client, self._members, current.last_token + 1, on_wait
                 )
-                await patiently(partial(self._end, current))
+                await retry_until_answered(partial(self._end, current))
             elif len(here) >= self._count.size:
-                await patiently(partial(self._begin, here[: self._count.size]))
+                await retry_until_answered(partial(self._begin, here[: self._count.size]))
             else:
-                # Only a member that came later can make it complete, and that one will see so
-                # itself; hence all others need to watch nothing but the round.
+                # Only a later member can complete the round, and it will see that itself. So the
+                # earlier members need to watch nothing but the round's key.
                 on_wait()
-                await until_changed(self._client, self._round_key, after=revision)
+                await wait_for_change(self._client, self._round_key, after=revision)
 
     async def _look(self) -> tuple[Sequence[KeyValue], _Round | None, int]:
         """The members in order, the round if there is one, and the revision of that state."""
         # One range, as "members" comes before "round".
-        found = await self._client.range(first_key(self._members), self._round_key + b"\x00")
+        found = await self._client.range(first_entry_key(self._members), self._round_key + b"\x00")
         here = [kv for kv in found.kvs if is_member(self._members, kv)]
         rounds = [kv for kv in found.kvs if kv.key == self._round_key]
         current = _Round(int(rounds[0].value), rounds[0].mod_revision) if rounds else None
         return here, current, found.revision
 
     async def _begin(self, members: Sequence[KeyValue]) -> None:
-        """All of these enter, if all of them are still here and no round has begun."""
+        """Begin a round of these members, if all are still here and no round has begun."""
         await self._client.txn(
             compare=[
                 when.version(self._round_key) == 0,
@@ -209,13 +214,13 @@ class DoubleBarrier:
         )
 
     async def _end(self, ended: _Round) -> None:
-        """None of its members is left."""
+        """End this round: none of its members is left."""
         await self._client.txn(
             compare=[when.mod_revision(self._round_key) == ended.revision],
             success=[op.delete(self._round_key)],
         )
 
-    async def _until_all_left(self, on_wait: OnWait = bool) -> None:
+    async def _wait_until_all_left(self, on_wait: OnWait = bool) -> None:
         ended = self._round
-        await until_none_before(self._client, self._members, ended.last_token + 1, on_wait)
-        await patiently(partial(self._end, ended))
+        await wait_for_older_entries(self._client, self._members, ended.last_token + 1, on_wait)
+        await retry_until_answered(partial(self._end, ended))

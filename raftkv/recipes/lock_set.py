@@ -1,4 +1,4 @@
-"""Several locks at once. Knows their order, not how one is taken."""
+"""Several locks that are held together: taken in the order of their names, all or none."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from raftkv.client.client import Client
 from raftkv.client.coordination.lock import Hold, Lock, departed
 from raftkv.client.coordination.queue import LockQueues, calling_task, leave_block
 from raftkv.errors import InvalidRequest, RaftkvError, printable
-from raftkv.recipes.sharing import to_client
+from raftkv.recipes._parameters import to_client
 
 
 class LockSet(Sequence[Lock]):
     """Locks that are held together or not at all, made by `locked`. As a fence: all of them.
 
-    They are taken one after the other in the order of their names, whatever order they were given
-    in. All who do so never wait for each other in a circle, and nor do those that hold one lock.
+    The locks are taken one after the other in the order of their names, whatever order they were
+    given in. So holders of several locks never wait for each other in a circle.
     """
 
     def __init__(self, locks: Sequence[Lock], timeout: float | None, queues: LockQueues) -> None:
@@ -41,29 +41,35 @@ class LockSet(Sequence[Lock]):
         return {lock.name: lock.token for lock in self._locks}
 
     def remaining(self) -> float:
-        """For how many seconds all are certainly held if no renewal succeeds."""
+        """For how many seconds all locks are certainly held if no renewal succeeds; 0: not all are."""
         return min(lock.remaining() for lock in self._locks)
 
     def check(self) -> None:
-        """Raise `LockLost` if it is not certain that all are held now."""
+        """Raise `LockLost` if one of the locks is not certain to be held now."""
         for lock in self._locks:
             lock.check()
 
     def on_lost(self, callback: Callable[[], None]) -> None:
-        """Call this at once for each of them that is lost. Runs on the client's loop."""
+        """Call `callback` at once for each lock that is lost. It runs on the client's loop."""
         for lock in self._locks:
             lock.on_lost(callback)
 
     def acquire(self, *, timeout: float | None = None) -> Coroutine[Any, Any, Self]:
-        """Wait until all are held; after `timeout`, none is.
+        """Wait until all locks are held; after `timeout` seconds none is.
 
-        They belong to the task that calls this, as with `Lock.acquire`. With timeout 0 each is
-        tried once, in their order, until one is not to be had. Raises what `Lock.acquire` does.
+        The locks belong to the task that calls this, as with `Lock.acquire`. `timeout` None: as
+        long as others hold them, 0: each lock is tried once, in their order, until one is not
+        free. Raises `LockNotAcquired` after the timeout, `DeadlineExceeded` if no answer came that
+        says whether others hold them, `LockReentered` and `LockLost` as `Lock.acquire`. Costs one
+        write for each lock.
         """
         return self._acquire(calling_task(), timeout)
 
     async def release(self) -> bool:
-        """Let others have them; False if one was not held any more."""
+        """Release all locks; False if one was not held any more.
+
+        During an outage this returns after the client's timeout and goes on in the background.
+        """
         held = [each for lock in self._locks if (each := lock.let_go()) is not None]
         released = await self._departed(_depart(held))
         return released and len(held) == len(self._locks)
@@ -82,11 +88,11 @@ class LockSet(Sequence[Lock]):
         traceback: TracebackType | None,
     ) -> None:
         if self._queues.home.inherited:
-            return  # the parent holds them
+            return  # the locks are the parent process's
         held = leave_block(self._blocks, self._queues.home.current_task())
         await self.leave(held, kind, error, traceback)
 
-    # ---- whoever holds them ----------------------------------------------------------
+    # ---- for one owner, a task or a thread -------------------------------------------
 
     async def _acquire(self, caller: object, timeout: float | None) -> Self:
         running = self._queues.home.current_task()
@@ -94,15 +100,15 @@ class LockSet(Sequence[Lock]):
         return self
 
     async def acquire_for(self, owner: object, timeout: float | None) -> list[Hold]:
-        """As `acquire`; the owner is what may not have a lock twice, a task or a thread."""
+        """As `acquire`; the owner is a task or a thread, which may not have a lock twice."""
         once = to_timeout_or_none(timeout) == 0
         held: list[Hold] = []
         try:
             async with asyncio.timeout(None if once else timeout):
                 for lock in self._locks:
                     held.append(await lock.acquire_for(owner, 0 if once else None))
-            # Nearly always the loss of one has ended the waiting for the next, as they stand on
-            # one lease; but that may have been replaced in between.
+            # The locks share one lease, so the loss of one nearly always ends the wait for the
+            # next; but the client may have replaced the lease in between.
             self.check()
         except TimeoutError:
             error = self._too_late(self._locks[len(held)], timeout)
@@ -110,7 +116,7 @@ class LockSet(Sequence[Lock]):
             raise error from None
         except BaseException as error:
             departures = self.give_back(held)
-            if not isinstance(error, asyncio.CancelledError):  # who is cancelled waits for nothing
+            if not isinstance(error, asyncio.CancelledError):  # a cancelled task waits for nothing
                 await self._departed(departures)
             raise
         return held
@@ -126,7 +132,7 @@ class LockSet(Sequence[Lock]):
         stack = AsyncExitStack()
         for lock, each in zip(self._locks, held, strict=True):
             stack.push_async_exit(partial(lock.leave, each))
-        # Each lock of the stack adds what it knows: that it was lost, or nothing.
+        # Each lock of the stack raises `LockLost` if it was lost.
         await stack.__aexit__(kind, error, traceback)
 
     def _too_late(self, missing: Lock, timeout: float | None) -> RaftkvError:
@@ -156,7 +162,7 @@ class LockSet(Sequence[Lock]):
 
 
 def _depart(held: Sequence[Hold]) -> list[asyncio.Future[bool]]:
-    # All begin before one is waited for: a cancellation meanwhile leaves none that nobody releases.
+    # All begin before the first is awaited: a cancellation meanwhile leaves no lock unreleased.
     return [each.depart() for each in held]
 
 
@@ -168,10 +174,11 @@ def locked(
         async with locked(client, "alice", "bob") as locks:
             await client.put("alice", data, fence=locks)
 
-    Within the block the task is cancelled if one of them is lost, and `LockLost` raised at its
-    end. Entering raises `LockNotAcquired` if they are not to be had within `timeout` seconds, and
-    `DeadlineExceeded` if it is not known whether others hold them.
-    The locks are those that `client.lock` makes.
+    `names` are one or more, each a `str` or `bytes` of 1 to 8,192 bytes; equal names count once.
+    The locks are those of `client.lock`: after a holder's death they are free within `ttl` seconds,
+    and within the block their loss has the same effect. Entering the block raises
+    `LockNotAcquired` if others hold one of the locks for longer than `timeout` seconds (None: no
+    limit, 0: one attempt), and `DeadlineExceeded` if it is not known whether others hold them.
     """
     to_client(client)
     to_timeout_or_none(timeout)

@@ -1,12 +1,12 @@
-"""A read-write lock: many readers or one writer, in the order in which they came.
+"""A read-write lock: many readers or one writer, in the order of their arrival.
 
-Readers and writers stand in a queue each, `name/read` and `name/write`. Tokens are revisions, so
-they order both queues as one: a reader waits for the last writer before it, a writer for the
-writer before it and then for the last reader before it. Whoever comes later is waited for by
-nobody, so neither kind starves the other.
+Readers and writers have a queue each, `name/read` and `name/write`. Tokens are revisions, so they
+order the entries of both queues: a reader waits for the last writer before it, a writer for the
+writer before it and then for the last reader before it. No entry waits for a later one, so neither
+kind starves the other.
 
-And as writers have a queue of their own, its first is the writer, or the one that will write
-next: a writer's token is a fence that no reader's can pass for.
+The first entry of the writers' queue is the writer or the next writer. So a writer's token is a
+fence, and a reader's token never passes for it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ from raftkv.client.coordination.entry_watches import QueueEntry
 from raftkv.client.coordination.lease import CancelOnLoss
 from raftkv.client.coordination.lock import Lock
 from raftkv.client.coordination.queue import OnWait
-from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name, to_client
-from raftkv.recipes.waiting import last_place, until_none_before
+from raftkv.recipes._parameters import recipe_name, to_client
+from raftkv.recipes._queues import (
+    SharedLock,
+    SharedQueues,
+    last_entry_before,
+    wait_for_older_entries,
+)
 
 
 class ReadWriteLock:
@@ -30,10 +35,14 @@ class ReadWriteLock:
         async with lock.write() as writer:
             await client.put("report", data, fence=writer)
 
-    `read` and `write` make a lock each time, to be used as one of `client.lock`; if its holder
-    dies, it is free after `ttl` seconds. A task may hold one of them at a time: reading on while
-    it waits to write, it would wait for itself (`LockReentered`).
+    `read` and `write` make a new lock each time, to be used as one of `client.lock`. After a
+    holder's death its lock is free within `ttl` seconds. A task may hold one of them at a time:
+    a second one raises `LockReentered`, because the task would wait for itself. `name` is a `str`
+    or `bytes` of 1 to 8,192 bytes.
     """
+
+    name: bytes
+    """The name of the lock; its keys begin with it."""
 
     def __init__(self, client: Client, name: str | bytes, *, ttl: float = 10.0) -> None:
         self.name = recipe_name(name)
@@ -41,18 +50,18 @@ class ReadWriteLock:
         self._ttl_ms = milliseconds(ttl, "ttl")
 
     def read(self) -> SharedLock:
-        """The lock of a reader: no fence, see `SharedLock`."""
+        """A reader's lock, not acquired yet. It is no fence, see `SharedLock`."""
         mine, others = self.name + b"/read", self.name + b"/write"
         return SharedLock(_Readers(self._client, self.name, others), mine, self._ttl_ms, b"")
 
     def write(self) -> Lock:
-        """The lock of a writer; as a fence it holds until the writer lets go or is lost."""
+        """A writer's lock, not acquired yet. It is a fence until it is released or lost."""
         mine, others = self.name + b"/write", self.name + b"/read"
         return Lock(_Writers(self._client, self.name, others), mine, self._ttl_ms, b"")
 
 
-class _OneKind(SharedQueues):
-    """One kind's queue; `others` is that of the other kind. Whoever lines up waits for those."""
+class _KindQueues(SharedQueues):
+    """The queue of readers or of writers; `others` is the queue whose older entries block."""
 
     def __init__(self, client: Client, name: bytes, others: bytes) -> None:
         super().__init__(client, name)
@@ -60,63 +69,69 @@ class _OneKind(SharedQueues):
 
     async def enter(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> QueueEntry:
         """As `LockQueues.enter`."""
-        place = await self._line_up(name, ttl_ms, value, on_wait)
+        entry = await self._enter_own_queue(name, ttl_ms, value, on_wait)
         try:
-            with CancelOnLoss(place, str(place)):
-                await until_none_before(self.client, self._others, place.token, on_wait)
-            place.check()
+            with CancelOnLoss(entry, str(entry)):
+                await wait_for_older_entries(self.client, self._others, entry.token, on_wait)
+            entry.check()
         except BaseException:
-            self.leave(place)
+            self.leave(entry)
             raise
-        return place
+        return entry
 
     async def enter_if_free(
         self, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
     ) -> QueueEntry | None:
         """As `LockQueues.enter_if_free`."""
-        place = await self._line_up_if_free(name, ttl_ms, value, once)
-        if place is None:
+        entry = await self._enter_own_queue_if_free(name, ttl_ms, value, once)
+        if entry is None:
             return None
         try:
-            before, _ = await last_place(
-                self.client, self._others, place.token, timeout=0 if once else None
+            before, _ = await last_entry_before(
+                self.client, self._others, entry.token, timeout=0 if once else None
             )
         except BaseException:
-            self.leave(place)
+            self.leave(entry)
             raise
-        if before is None and place.remaining():
-            return place
-        self.leave(place)
+        if before is None and entry.remaining():
+            return entry
+        self.leave(entry)
         return None
 
-    async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> QueueEntry:
+    async def _enter_own_queue(
+        self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait
+    ) -> QueueEntry:
         raise NotImplementedError
 
-    async def _line_up_if_free(
+    async def _enter_own_queue_if_free(
         self, name: bytes, ttl_ms: int, value: bytes, once: bool
     ) -> QueueEntry | None:
         raise NotImplementedError
 
 
-class _Readers(_OneKind):
-    """They do not wait for each other."""
+class _Readers(_KindQueues):
+    """Readers do not wait for each other."""
 
-    async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> QueueEntry:
-        return await self._line_up_if_free(name, ttl_ms, value, False)
+    async def _enter_own_queue(
+        self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait
+    ) -> QueueEntry:
+        return await self._enter_own_queue_if_free(name, ttl_ms, value, False)
 
-    async def _line_up_if_free(
+    async def _enter_own_queue_if_free(
         self, name: bytes, ttl_ms: int, value: bytes, once: bool
     ) -> QueueEntry:
         return await self.queues.join(name, ttl_ms, value, once=once)
 
 
-class _Writers(_OneKind):
-    """One after the other."""
+class _Writers(_KindQueues):
+    """Writers hold the lock one after the other."""
 
-    async def _line_up(self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait) -> QueueEntry:
+    async def _enter_own_queue(
+        self, name: bytes, ttl_ms: int, value: bytes, on_wait: OnWait
+    ) -> QueueEntry:
         return await self.queues.enter(name, ttl_ms, value, on_wait)
 
-    async def _line_up_if_free(
+    async def _enter_own_queue_if_free(
         self, name: bytes, ttl_ms: int, value: bytes, once: bool
     ) -> QueueEntry | None:
         return await self.queues.enter_if_free(name, ttl_ms, value, once=once)

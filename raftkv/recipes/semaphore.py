@@ -1,9 +1,8 @@
-"""A semaphore: up to so many hold it at once, the others wait in the order in which they came.
+"""A semaphore: up to a fixed number of holders, the others wait in the order of their arrival.
 
-Whoever wants a slot first waits for its turn, in the queue of an ordinary lock; whoever has the
-turn waits for a free slot, takes it, and passes the turn on. So a slot that becomes free wakes
-one waiter, however many there are; and as slots are taken under the fence of the turn, nobody who
-has lost it meanwhile adds one too many.
+A client that wants a slot first acquires the lock `name/turn`, waits for a free slot, takes it, and
+releases that lock. So a slot that becomes free wakes one waiter, however many there are. The slot
+is taken under the fence of the lock, so a client that has lost the lock can't take a slot too many.
 """
 
 from __future__ import annotations
@@ -14,9 +13,15 @@ from raftkv.client.coordination.entry_watches import QueueEntry
 from raftkv.client.coordination.lease import CancelOnLoss
 from raftkv.client.coordination.queue import OnWait
 from raftkv.errors import FencedOff, LockLost, printable
-from raftkv.recipes.sharing import SharedLock, SharedQueues, recipe_name, to_client
-from raftkv.recipes.sizes import AgreedSize
-from raftkv.recipes.waiting import first_key, patiently, places, until_changed
+from raftkv.recipes._parameters import AgreedSize, recipe_name, to_client
+from raftkv.recipes._queues import (
+    SharedLock,
+    SharedQueues,
+    first_entry_key,
+    queue_entries,
+    retry_until_answered,
+    wait_for_change,
+)
 
 
 class Semaphore:
@@ -26,9 +31,13 @@ class Semaphore:
         async with semaphore.slot():
             ...
 
-    The number of slots is kept in the store: taking one raises `SizeMismatch` if others use
-    another number. The slot of a holder that dies is free after `ttl` seconds.
+    `slots` is at least 1 and is kept in the store: taking a slot raises `SizeMismatch` if the name
+    is in use with another number. After a holder's death its slot is free within `ttl` seconds.
+    `name` is a `str` or `bytes` of 1 to 8,192 bytes.
     """
+
+    name: bytes
+    """The name of the semaphore; its keys begin with it."""
 
     def __init__(self, client: Client, name: str | bytes, slots: int, *, ttl: float = 10.0) -> None:
         to_client(client)
@@ -37,15 +46,16 @@ class Semaphore:
         self._queues = _Slots(client, self.name, AgreedSize(client, self.name, slots, "slots"))
 
     def slot(self) -> SharedLock:
-        """A slot to be taken, as one takes a lock; a task may have one at a time.
+        """A slot, not acquired yet, to be used as a lock. A task may hold one at a time.
 
-        `try_acquire` gives False if none is free, or others are about to take one.
+        `try_acquire` returns False if no slot is free, or if others are waiting for one. A slot
+        costs two writes more than a lock.
         """
         return SharedLock(self._queues, self.name + b"/slots", self._ttl_ms, b"")
 
 
 class _Slots(SharedQueues):
-    """The slots that are taken, and the queue of those that want one."""
+    """The slots that are taken, and the queue of clients that want one."""
 
     def __init__(self, client: Client, name: bytes, slots: AgreedSize) -> None:
         super().__init__(client, name)
@@ -58,7 +68,7 @@ class _Slots(SharedQueues):
         turn = await self.queues.enter(self._turns, ttl_ms, value, on_wait)
         try:
             with CancelOnLoss(turn, str(turn)):
-                await self._until_one_is_free(name, on_wait)
+                await self._wait_for_a_free_slot(name, on_wait)
                 return await self._take(turn, name, ttl_ms, value)
         finally:
             self.leave(turn)
@@ -73,33 +83,33 @@ class _Slots(SharedQueues):
         if turn is None:
             return None
         try:
-            taken, _ = await places(self.client, name, timeout)
+            taken, _ = await queue_entries(self.client, name, timeout)
             if len(taken) >= self._slots.size:
                 return None
             return await self._take(turn, name, ttl_ms, value, once=once)
         finally:
             self.leave(turn)
 
-    async def _until_one_is_free(self, name: bytes, on_wait: OnWait) -> None:
+    async def _wait_for_a_free_slot(self, name: bytes, on_wait: OnWait) -> None:
         while True:
-            taken, revision = await patiently(lambda: places(self.client, name))
+            taken, revision = await retry_until_answered(lambda: queue_entries(self.client, name))
             if len(taken) < self._slots.size:
                 return
             on_wait()
-            start, end = first_key(name), name + b"/8"
-            await until_changed(self.client, start, end, after=revision, puts=False)
+            start, end = first_entry_key(name), name + b"/8"
+            await wait_for_change(self.client, start, end, after=revision, puts=False)
 
     async def _take(
         self, turn: QueueEntry, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
     ) -> QueueEntry:
         fence = (self._turns, turn.token)
         try:
-            place = await self.queues.join(name, ttl_ms, value, fence=fence, once=once)
+            entry = await self.queues.join(name, ttl_ms, value, fence=fence, once=once)
         except FencedOff as error:
             raise LockLost(
-                f"the place in the queue for {printable(name)} was lost ({error})", name=name
+                f"the entry in the queue for {printable(name)} was lost ({error})", name=name
             ) from None
-        if not place.remaining():
-            self.leave(place)
-            place.check()
-        return place
+        if not entry.remaining():
+            self.leave(entry)
+            entry.check()
+        return entry

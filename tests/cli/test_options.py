@@ -46,6 +46,7 @@ def test_every_error_has_an_exit_code_that_says_what_may_have_happened() -> None
         if issubclass(kind, StorageError):
             assert code is ExitCode.STORAGE
     assert exit_code_of(RaftkvError("?")) is ExitCode.ERROR
+    assert exit_code_of(NotElected("others lead")) is ExitCode.NOT_ACQUIRED
 
 
 def test_a_command_that_does_not_exist_is_a_usage_error(raftkv: Raftkv) -> None:

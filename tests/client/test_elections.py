@@ -11,7 +11,7 @@ from raftkv.client.client import Client
 from raftkv.client.coordination.election import Election, LeaderInfo
 from raftkv.client.model.results import EventKind, KeyValue, PutResult, RangeResult, WatchEvent
 from raftkv.client.settings import ClientSettings
-from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired
+from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired, NotElected
 from tests.client.conftest import Connect
 from tests.client.lock_cluster import LockCluster
 
@@ -90,8 +90,10 @@ async def test_a_campaign_that_takes_too_long_leaves_the_queue(
     client: Client, other: Client, cluster: LockCluster
 ) -> None:
     await other.election("e").campaign("1")
-    with pytest.raises(LockNotAcquired, match=r"^not elected for e within 1 s: others lead$"):
+    with pytest.raises(NotElected, match=r"^not elected for e within 1 s: others lead$") as late:
         await client.election("e").campaign("2", timeout=1.0)
+    assert isinstance(late.value, LockNotAcquired), "callers that catch the lock's error go on"
+    assert late.value.facts == {"name": "e"}
     await asyncio.sleep(0.1)
     assert len(cluster.store.tokens(b"e")) == 1
 

@@ -13,7 +13,7 @@ from tests.recipes.conftest import Connect
 from tests.recipes.recipe_cluster import RecipeCluster, until
 
 
-async def test_whoever_comes_to_a_barrier_waits_until_it_is_released(
+async def test_a_caller_of_wait_waits_until_the_barrier_is_released(
     client: Client, other: Client
 ) -> None:
     barrier = Barrier(client, "b")
@@ -30,7 +30,7 @@ async def test_whoever_comes_to_a_barrier_waits_until_it_is_released(
     await asyncio.wait_for(asyncio.gather(*waiting), 1.0)
 
 
-async def test_a_barrier_released_and_set_up_again_lets_those_go_that_waited(
+async def test_a_barrier_released_and_set_up_again_releases_its_waiters(
     client: Client, other: Client, cluster: RecipeCluster
 ) -> None:
     await Barrier(client, "b").hold()
@@ -75,7 +75,7 @@ async def test_all_enter_together_and_leave_together_round_after_round(
     assert cluster.store.keys_of(b"d/") == [b"d/size"]
 
 
-async def test_nobody_is_through_before_the_last_has_left(client: Client, other: Client) -> None:
+async def test_no_member_goes_on_before_the_last_has_left(client: Client, other: Client) -> None:
     first, second = DoubleBarrier(client, "d", 2), DoubleBarrier(other, "d", 2)
     await asyncio.gather(first.enter(), second.enter())
     leaving = asyncio.create_task(first.leave())
@@ -99,7 +99,7 @@ async def test_one_too_many_waits_for_the_next_round(client: Client, other: Clie
     await asyncio.wait_for(asyncio.gather(*late), 1.0)
 
 
-async def test_a_member_that_dies_before_all_are_there_has_not_come(
+async def test_a_member_that_dies_before_all_are_there_does_not_count(
     client: Client, other: Client, cluster: RecipeCluster
 ) -> None:
     dead = asyncio.create_task(DoubleBarrier(client, "d", 2).enter())
@@ -138,7 +138,7 @@ async def test_a_round_of_which_all_died_does_not_stop_the_next(
     await asyncio.wait_for(asyncio.gather(*(member.enter() for member in members)), 1.0)
 
 
-async def test_those_that_wait_for_a_round_to_end_see_all_of_it_die(
+async def test_members_that_wait_for_a_round_to_end_see_all_of_it_die(
     client: Client, other: Client, cluster: RecipeCluster
 ) -> None:
     await asyncio.gather(*(DoubleBarrier(client, "d", 2).enter() for _ in range(2)))
@@ -151,7 +151,7 @@ async def test_those_that_wait_for_a_round_to_end_see_all_of_it_die(
     await asyncio.wait_for(entering, 1.0)
 
 
-async def test_another_count_is_a_mismatch_and_misuse_is_told(client: Client) -> None:
+async def test_another_count_is_a_mismatch_and_misuse_raises(client: Client) -> None:
     alone = DoubleBarrier(client, "d", 1)
     with pytest.raises(LockLost):
         await alone.leave()

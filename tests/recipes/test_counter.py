@@ -32,7 +32,7 @@ async def test_an_addition_whose_message_or_answer_is_lost_happens_once(
     assert await counter.get() == 2
 
 
-async def test_an_addition_that_nobody_knows_of_is_told_as_such(
+async def test_an_addition_without_an_answer_raises_outcome_unknown(
     client: Client, cluster: RecipeCluster
 ) -> None:
     counter = Counter(client, "c")

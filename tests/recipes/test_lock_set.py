@@ -103,7 +103,9 @@ async def test_a_release_that_is_cancelled_at_once_goes_on(
     assert not await locks.release()
 
 
-async def test_each_that_is_lost_is_told_of(client: Client, cluster: RecipeCluster) -> None:
+async def test_on_lost_is_called_for_each_lock_that_is_lost(
+    client: Client, cluster: RecipeCluster
+) -> None:
     told: list[bool] = []
     locks = await locked(client, "a", "b").acquire()
     locks.on_lost(lambda: told.append(True))
@@ -144,7 +146,7 @@ async def test_no_names_are_refused(client: Client) -> None:
         locked(client)
 
 
-async def test_without_an_answer_nobody_is_said_to_hold_one_of_them(
+async def test_without_an_answer_no_holder_is_claimed(
     client: Client, cluster: RecipeCluster
 ) -> None:
     cluster.go_down()

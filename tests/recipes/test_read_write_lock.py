@@ -115,7 +115,7 @@ async def test_a_writer_looks_again_only_when_the_last_reader_before_it_is_gone(
     assert len(cluster.reads) == before + 1
 
 
-async def test_whoever_dies_lets_the_next_in_when_its_lease_ends(
+async def test_a_dead_holders_lock_goes_to_the_next_when_its_lease_ends(
     client: Client, other: Client, cluster: RecipeCluster
 ) -> None:
     dead = await ReadWriteLock(client, "n", ttl=5.0).write().acquire()
@@ -150,7 +150,7 @@ async def test_a_task_that_reads_may_not_wait_to_write(client: Client) -> None:
             await lock.write().acquire()
 
 
-async def test_losing_the_lease_cancels_readers_writers_and_who_waits(
+async def test_losing_the_lease_cancels_readers_writers_and_waiters(
     client: Client, other: Client, cluster: RecipeCluster
 ) -> None:
     inside = asyncio.Event()
@@ -172,7 +172,7 @@ async def test_losing_the_lease_cancels_readers_writers_and_who_waits(
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_nobody_reads_while_another_writes_whatever_fails(
+async def test_no_reader_holds_the_lock_beside_a_writer_under_faults(
     seed: int, connect: Connect, cluster: RecipeCluster
 ) -> None:
     rng = random.Random(seed)

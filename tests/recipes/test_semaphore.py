@@ -10,7 +10,7 @@ import pytest
 from raftkv.client.client import Client
 from raftkv.errors import InvalidRequest, LockNotAcquired, RaftkvError, SizeMismatch
 from raftkv.recipes import Semaphore, SharedLock
-from raftkv.recipes.sizes import AgreedSize
+from raftkv.recipes._parameters import AgreedSize
 from tests.recipes.conftest import Connect
 from tests.recipes.recipe_cluster import RecipeCluster, until
 
@@ -116,7 +116,7 @@ async def test_a_slot_is_no_fence(client: Client) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_never_too_many_hold_it_whatever_fails(
+async def test_never_more_holders_than_slots_under_faults(
     seed: int, connect: Connect, cluster: RecipeCluster
 ) -> None:
     rng = random.Random(seed)

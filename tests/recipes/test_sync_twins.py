@@ -70,7 +70,7 @@ def client(portal: VirtualPortal, cluster: RecipeCluster) -> Iterator[SyncClient
         yield client
 
 
-def test_a_block_whose_lock_was_taken_from_it_is_told_at_its_end(
+def test_a_block_whose_lock_was_deleted_raises_lock_lost_at_its_end(
     client: SyncClient, cluster: RecipeCluster
 ) -> None:
     with (
@@ -81,7 +81,7 @@ def test_a_block_whose_lock_was_taken_from_it_is_told_at_its_end(
     assert not cluster.store.tokens(b"b")
 
 
-def test_a_block_whose_locks_were_lost_is_told_at_its_end(
+def test_a_block_whose_locks_were_lost_raises_lock_lost_at_its_end(
     client: SyncClient, cluster: RecipeCluster, portal: VirtualPortal
 ) -> None:
     def hold() -> None:
@@ -93,7 +93,7 @@ def test_a_block_whose_locks_were_lost_is_told_at_its_end(
         hold()
 
 
-def test_a_block_that_released_them_itself_or_failed_is_told_nothing(client: SyncClient) -> None:
+def test_a_block_that_released_its_locks_or_failed_raises_no_lock_lost(client: SyncClient) -> None:
     with recipes.locked(client, "a", "b") as locks:
         assert locks.release()
     with pytest.raises(ZeroDivisionError), recipes.locked(client, "a", "b"):

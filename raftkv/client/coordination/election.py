@@ -16,7 +16,7 @@ from raftkv.client.model.results import EventKind, KeyValue, PutResult, RangeRes
 from raftkv.client.requests import Fences, to_value
 from raftkv.client.settings import ClientSettings
 from raftkv.client.watch.watch import Watch
-from raftkv.errors import FencedOff, KeyNotFound, LockLost, printable
+from raftkv.errors import FencedOff, KeyNotFound, LockLost, NotElected, RaftkvError, printable
 
 # A stranger's keys may stand among the candidates: look at some more than the first.
 CANDIDATES_PER_READ = 16
@@ -109,7 +109,7 @@ class Election:
     async def campaign(self, value: str | bytes, *, timeout: float | None = None) -> Leadership:
         """Wait until elected; `timeout` None: however long others lead, 0: not at all.
 
-        `value` is what `leader` tells everybody. Raises `LockNotAcquired` after the timeout,
+        `value` is what `leader` tells everybody. Raises `NotElected` after the timeout,
         `DeadlineExceeded` if no answer came by then that says whether others lead (0: or what a
         node refused the one attempt with), `LockLost` if the lease ended while it waited: then it
         never leads.
@@ -136,9 +136,9 @@ class Election:
                     place = await self._queues.enter(self.name, self._ttl_ms, data, wait)
         except TimeoutError:
             wanted = f"{wanted} within {wait_s:g} s"
-            raise too_late(self.name, wanted, "others lead", behind=behind) from None
+            raise _too_late(self.name, wanted, behind=behind) from None
         if place is None:
-            raise too_late(self.name, f"{wanted} at once", "others lead", behind=True)
+            raise _too_late(self.name, f"{wanted} at once", behind=True)
         return Leadership(self._queues, place, self._store)
 
     async def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
@@ -186,6 +186,10 @@ class Election:
 def is_member(name: bytes, kv: KeyValue) -> bool:
     """Whether this key is a place in the queue of `name`, not a stranger's."""
     return kv.key == b"%b/%016x" % (name, kv.create_revision)
+
+
+def _too_late(name: bytes, wanted: str, *, behind: bool) -> RaftkvError:
+    return too_late(name, wanted, "others lead", behind=behind, refusal=NotElected)
 
 
 def _leader_of(kv: KeyValue) -> LeaderInfo:

@@ -343,7 +343,14 @@ async def departed(departures: Collection[asyncio.Future[bool]], timeout_s: floa
     return all(left.result() for left in done)
 
 
-def too_late(name: bytes, wanted: str, others: str, *, behind: bool) -> RaftkvError:
+def too_late(
+    name: bytes,
+    wanted: str,
+    others: str,
+    *,
+    behind: bool,
+    refusal: type[LockNotAcquired] = LockNotAcquired,
+) -> RaftkvError:
     """The error that tells the truth: `behind` says that somebody was known to be in front.
 
     Without that, nobody knows whether the name is held, nor whether it was an outage or the time
@@ -351,7 +358,7 @@ def too_late(name: bytes, wanted: str, others: str, *, behind: bool) -> RaftkvEr
     back in the background if it was, so trying again is safe.
     """
     if behind:
-        return LockNotAcquired(f"{wanted}: {others}", name=name)
+        return refusal(f"{wanted}: {others}", name=name)
     return DeadlineExceeded(
         f"{wanted}: no answer came by then, so whether {others} is not known; a place in its queue"
         " that was asked for is given back, or ends with its lease; try again, or give it more"

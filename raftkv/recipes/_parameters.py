@@ -1,16 +1,28 @@
-"""Numbers that all who share a name must agree on, kept in the store. Knows one key each."""
+"""Parameters of recipes: the client, the name, and a size that all users of a name agree on."""
 
 from __future__ import annotations
 
-from raftkv.arguments import to_int64
+from raftkv.arguments import to_instance, to_int64
 from raftkv.client.client import Client
+from raftkv.client.requests import to_key
+from raftkv.client.settings import ClientSettings
 from raftkv.errors import SizeMismatch, printable
 
 
-class AgreedSize:
-    """The size of a recipe: the first to use its name writes it down, all others compare.
+def to_client(client: Client) -> Client:
+    """A recipe's client. Raises `InvalidRequest` for anything else, also for a synchronous one."""
+    return to_instance(client, Client, "client", "what raftkv.connect makes")
 
-    It stays when nobody uses the name any more; whoever wants another one deletes the key first.
+
+def recipe_name(name: str | bytes) -> bytes:
+    """A recipe's name as keys begin with it. Raises `InvalidRequest` if it is empty."""
+    return to_key(name, ClientSettings(), "name")
+
+
+class AgreedSize:
+    """The size of a recipe: its first user writes it under `name/size`, later users compare.
+
+    The key stays when the name is no longer in use. Delete it to use another size.
     """
 
     def __init__(self, client: Client, name: bytes, size: int, field: str) -> None:
@@ -22,7 +34,7 @@ class AgreedSize:
         self._agreed = False
 
     async def agree(self, timeout: float | None = None) -> None:
-        """Raises `SizeMismatch` if others use another size."""
+        """Raises `SizeMismatch` if the name is in use with another size."""
         if self._agreed:
             return
         wanted = str(self.size).encode()

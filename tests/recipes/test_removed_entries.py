@@ -1,4 +1,4 @@
-"""Somebody else deletes a place of a recipe or revokes its lease: who holds or waits is stopped."""
+"""An operator deletes a recipe's queue entry or revokes its lease: its owner is stopped."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def remove_last_place(cluster: RecipeCluster, *, with_lease: bool) -> None:
         (use_slot, use_slot),
     ],
 )
-async def test_whose_place_is_removed_is_stopped_within_a_second(
+async def test_an_owner_whose_entry_is_removed_is_stopped_within_a_second(
     client: Client,
     other: Client,
     cluster: RecipeCluster,
