@@ -60,17 +60,17 @@ class Core:
         self._pipeline = Pipeline(self._endpoints, settings, rng, self._loop)
         self._keeper = SessionKeeper(self._pipeline, settings, self._loop)
         self._unary = UnaryRequests(self._endpoints, settings, rng, self._loop)
-        self._kept = KeptLeases(self._pipeline, self._loop)
+        self._leases = KeptLeases(self._pipeline, self._loop)
         self._watches = WatchConnection(self._endpoints, settings, rng, self._loop)
         self._queues = LockQueues(
-            self._pipeline, self._unary, self._kept, self._watches, settings, self._wait_s_max
+            self._pipeline, self._unary, self._leases, self._watches, settings, self._wait_s_max
         )
         # No part refers to the client itself: one that its user has dropped is collected.
         self._pipeline.on_leader_search_due = partial(
             self._unary.search_leader, self._pipeline.move_to_leader
         )
         self._endpoints.binding.on_gone = partial(
-            _cluster_gone, self._kept, self._watches, self._pipeline
+            _cluster_gone, self._leases, self._watches, self._pipeline
         )
         self._queues.client = self  # whoever has a lock keeps its client
         self._closing = False
@@ -117,11 +117,11 @@ class Core:
             waiting = self._pipeline.unfinished()
             if waiting:
                 await asyncio.wait(waiting, timeout=self._wait_s_max)
-            self._kept.lose_all("the client was closed")
-            await asyncio.gather(self._kept.settle(), self._keeper.close())
+            self._leases.mark_all_lost("the client was closed")
+            await asyncio.gather(self._leases.wait_revoked(), self._keeper.close())
         finally:
             # Their holders must stop, also if the above was cancelled.
-            self._kept.lose_all("the client was closed")
+            self._leases.mark_all_lost("the client was closed")
             await self._queues.close()
             self._pipeline.close()
             await self._unary.close()
@@ -148,7 +148,7 @@ class Core:
     ) -> GrantResult:
         """As `_run`, of a command that grants a lease: revoked if the caller is cancelled."""
         piece = command_piece(self._settings, command, fence=fence)
-        return await self._kept.granted(self._submit(piece, decode, timeout))
+        return await self._leases.revoked_if_cancelled(self._submit(piece, decode, timeout))
 
     def _submit(self, piece: bytes, decode: Any, timeout: float | None) -> asyncio.Future[Any]:
         return self._pipeline.submit(self._pipeline.writes, piece, decode, self._timeout(timeout))
@@ -190,9 +190,9 @@ def _log_event(endpoints: Endpoints, event: str, endpoint: Endpoint) -> None:
 
 
 def _cluster_gone(
-    kept: KeptLeases, watches: WatchConnection, pipeline: Pipeline, error: WrongCluster
+    leases: KeptLeases, watches: WatchConnection, pipeline: Pipeline, error: WrongCluster
 ) -> None:
     """No endpoint of the own cluster is left: what is held there can't be trusted any more."""
-    kept.lose_all(error.message)
+    leases.mark_all_lost(error.message)
     watches.fail_all(error)
     pipeline.wake()

@@ -14,7 +14,7 @@ within this time is done at once: waiting for the rest would be a busy loop.
 """
 
 CLOSE_GRACE_S: Final = 1.0
-"""How long closing waits for leases and the session to be revoked; after that their TTL ends them."""
+"""How long closing waits until leases and session are revoked; after that their TTL ends them."""
 
 
 @dataclass(frozen=True, slots=True)

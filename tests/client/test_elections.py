@@ -44,7 +44,7 @@ async def test_candidates_lead_one_after_the_other(
     assert not waiting.done()
     assert await first.resign()
     second = await waiting
-    assert second.token > first._place.token
+    assert second.token > first._entry.token
     assert value_of(cluster) == b"2"
     with pytest.raises(LockLost):
         await first.proclaim("x")
@@ -59,7 +59,7 @@ async def test_a_leader_says_something_else_without_losing_its_place(
     await leadership.proclaim("2")
     assert value_of(cluster) == b"2"
     assert cluster.store.tokens(b"e") == [token]
-    assert list(cluster.machine.lease_keys(leadership._place.lease.id)) == [leadership.key]
+    assert list(cluster.machine.lease_keys(leadership._entry.lease.id)) == [leadership.key]
 
 
 async def test_a_leader_whose_key_is_gone_proclaims_nothing(
@@ -82,7 +82,7 @@ async def test_a_campaign_whose_lease_ended_never_leads(
     waiting = asyncio.create_task(client.election("e").campaign("2"))
     await asyncio.sleep(0.1)
     cluster.go_down()
-    with pytest.raises(LockLost, match=r"^the place in the queue of e is lost: the lease was not"):
+    with pytest.raises(LockLost, match=r"^the entry in the queue of e is lost: the lease was not"):
         await waiting
 
 

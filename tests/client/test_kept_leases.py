@@ -12,7 +12,8 @@ import uvloop
 from raftkv.client.client import Client
 from raftkv.client.connection.endpoints import Endpoints
 from raftkv.client.connection.pipeline import Pipeline
-from raftkv.client.coordination.lease import LEASE_TRUST, CancelOnLoss, KeptLeases
+from raftkv.client.coordination.lease import LEASE_TRUST, KeptLeases
+from raftkv.client.coordination.loss import CancelOnLoss
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import LeaseNotFound, LockLost, NoLeader, OutcomeUnknown
 from tests.client.lock_cluster import LockCluster
@@ -231,7 +232,7 @@ async def test_a_task_that_notices_the_loss_itself_is_cancelled_in_the_block_onl
     assert task is not None
     async with client.lease(TTL) as lease:
         with CancelOnLoss(lease, "what stands on it"):
-            lease.lose("so its owner found")
+            lease.mark_lost("so its owner found")
         await asyncio.sleep(0.1)
         with pytest.raises(LockLost), CancelOnLoss(lease, "what stands on it"):
             await asyncio.sleep(0.1)

@@ -250,7 +250,7 @@ async def test_closing_waits_a_second_at_most_for_what_its_locks_have_under_way(
     with pytest.raises(DeadlineExceeded):
         await client.lock("n").acquire(timeout=1.0)
     if held is not None:
-        held.let_go()
+        held.detach()
     before = cluster.loop.time()
     await client.close()
     assert cluster.loop.time() - before < 1.1
@@ -570,11 +570,11 @@ async def test_a_renewal_that_is_answered_after_a_departure_was_given_up_keeps_n
 ) -> None:
     """The process stands still until the trust is over, while a renewal's answer lies there."""
     lock = await client.lock("n", ttl=TTL).acquire()
-    assert lock._held is not None
-    place = lock._held._place
+    assert lock._hold is not None
+    place = lock._hold._entry
     clock = cluster.loop.time
     monkeypatch.setattr(cluster.loop, "time", lambda: clock() + TTL)
-    assert not client.queues.leave(place).result()
+    assert not client.queues.abandon(place).result()
     place.lease.trust_from(cluster.loop.time())
     assert not place.lease.remaining()
     await until(lambda: not cluster.store.tokens(b"n"))
@@ -584,8 +584,8 @@ async def test_a_lost_lock_that_is_renewed_after_all_is_not_in_its_owners_way(
     client: Client, cluster: LockCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = await client.lock("n", ttl=TTL).acquire()
-    assert lock._held is not None
-    first, clock = lock._held._place, cluster.loop.time
+    assert lock._hold is not None
+    first, clock = lock._hold._entry, cluster.loop.time
     monkeypatch.setattr(cluster.loop, "time", lambda: clock() + TTL)
     cluster.loop.call_soon(lambda: first.lease.trust_from(cluster.loop.time()))
     async with asyncio.timeout(60.0):

@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 
 from raftkv.client.client import Client
-from raftkv.client.coordination import entry_watches
+from raftkv.client.coordination import queue_entry
 from raftkv.client.coordination.election import Leadership
-from raftkv.client.coordination.entry_watches import WATCHED_AFTER_S
 from raftkv.client.coordination.lock import Lock
+from raftkv.client.coordination.queue_entry import WATCHED_AFTER_S
 from raftkv.client.watch.watch import Watch
 from raftkv.errors import LockLost
 from tests.client.conftest import Connect
@@ -21,7 +21,7 @@ from tests.client.lock_cluster import LockCluster
 
 TTL = 30.0
 PROMISED_S = 1.0
-WHY = "its key was deleted or its lease was revoked by somebody else"
+WHY = "its key was deleted or its lease was revoked by another client"
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ async def test_a_place_whose_watch_is_refused_is_watched_once_there_is_room(
 async def test_a_place_beyond_the_bound_of_the_client_is_watched_once_there_is_room(
     client: Client, cluster: LockCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entry_watches, "WATCHES_MAX", 2)
+    monkeypatch.setattr(queue_entry, "WATCHES_MAX", 2)
     monkeypatch.setattr(client._queues._watches, "_bound", 2)
     locks = [await client.lock(f"n{number}", ttl=TTL).acquire() for number in range(4)]
     await asyncio.sleep(5.0)

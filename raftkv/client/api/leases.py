@@ -28,12 +28,12 @@ class LeaseMethods(Core):
 
         `lease.lost` is set, and `lease.on_lost` called, once it can't be trusted any more.
         """
-        kept = await self._kept.grant(milliseconds(ttl, "ttl"), self._timeout(timeout))
+        kept = await self._leases.grant(milliseconds(ttl, "ttl"), self._timeout(timeout))
         try:
             yield kept
         finally:
-            kept.let_go("it was given back")
-            await self._kept.settle()
+            kept.abandon("it was given back")
+            await self._leases.wait_revoked()
 
     @asynccontextmanager
     async def keep(self, lease: int, *, timeout: float | None = None) -> AsyncIterator[KeptLease]:
@@ -43,11 +43,11 @@ class LeaseMethods(Core):
         """
         sent_at = self._loop.time()
         renewed = await self.lease_renew(lease, timeout=timeout)
-        kept = self._kept.keep(renewed.lease, renewed.ttl_s, sent_at)
+        kept = self._leases.keep(renewed.lease, renewed.ttl_s, sent_at)
         try:
             yield kept
         finally:
-            kept.let_go("it is kept no more")
+            kept.abandon("it is kept no more")
 
     async def lease_grant(
         self, ttl: float, *, lease: int = 0, fence: Fences = None, timeout: float | None = None

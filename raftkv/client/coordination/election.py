@@ -1,4 +1,4 @@
-"""Elections: candidates queue for a name as for a lock; who holds it leads and says something."""
+"""Elections: candidates queue for a name as for a lock; its holder leads, and publishes a value."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from raftkv.arguments import to_timeout_or_none
-from raftkv.client.coordination.entry_watches import QueueEntry
-from raftkv.client.coordination.lock import Hold, too_late
+from raftkv.client.coordination.lock import Hold, timeout_error
 from raftkv.client.coordination.queue import LockQueues
+from raftkv.client.coordination.queue_entry import QueueEntry
 from raftkv.client.model.results import EventKind, KeyValue, PutResult, RangeResult, WatchEvent
 from raftkv.client.requests import Fences, to_value
 from raftkv.client.settings import ClientSettings
 from raftkv.client.watch.watch import Watch
 from raftkv.errors import FencedOff, KeyNotFound, LockLost, NotElected, RaftkvError, printable
 
-# A stranger's keys may stand among the candidates: look at some more than the first.
+# Foreign keys may be among the candidates' keys: read some more than the first.
 CANDIDATES_PER_READ = 16
 
 
@@ -44,7 +44,7 @@ class ElectionStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LeaderInfo:
-    """Who leads: what it said last, and the token that is greater than all leaders' before."""
+    """A leader: the value that it published last, and its token, greater than all before."""
 
     token: int
     value: bytes
@@ -55,34 +55,34 @@ class LeaderInfo:
 class Leadership(Hold):
     """An election that was won, until it is resigned or lost.
 
-    As `async with` it resigns at the block's end; within the block the task is cancelled if
-    leadership is lost, also by somebody else's hand, as a `Lock` is; `LockLost` raised at its end.
+    As `async with` it resigns at the block's end. Within the block the task is cancelled if the
+    leadership is lost, as with a `Lock`, and `LockLost` is raised at the block's end.
     """
 
-    def __init__(self, queues: LockQueues, place: QueueEntry, store: ElectionStore) -> None:
-        super().__init__(queues, place)
+    def __init__(self, queues: LockQueues, entry: QueueEntry, store: ElectionStore) -> None:
+        super().__init__(queues, entry)
         self._store = store
 
     @property
     def described(self) -> str:
-        """What it is called where its loss is told."""
+        """What it is called in the messages of errors."""
         return f"the leadership of {printable(self.name)}"
 
     async def proclaim(self, value: str | bytes, *, timeout: float | None = None) -> int:
-        """Say something else to those who look; the revision. Raises `LockLost`."""
+        """Publish another value; returns the revision. Raises `LockLost`."""
         try:
             put = await self._store.put(
                 self.key, value, ignore_lease=True, fence=self, timeout=timeout
             )
         except (FencedOff, KeyNotFound) as error:
             raise LockLost(
-                f"token {self._place.token} leads {printable(self.name)} no more ({error})",
+                f"token {self._entry.token} leads {printable(self.name)} no more ({error})",
                 name=self.name,
             ) from None
         return put.revision
 
     async def resign(self) -> bool:
-        """Let the next candidate lead; False if leadership was lost before.
+        """Give up the leadership, so that the next candidate leads; False if it was lost before.
 
         During an outage this returns after the client's timeout and goes on in the background.
         """
@@ -107,42 +107,42 @@ class Election:
         self._ttl_ms = ttl_ms
 
     async def campaign(self, value: str | bytes, *, timeout: float | None = None) -> Leadership:
-        """Wait until elected; `timeout` None: however long others lead, 0: not at all.
+        """Wait until elected; `timeout` None: however long others lead, 0: one attempt.
 
-        `value` is what `leader` tells everybody. Raises `NotElected` after the timeout,
-        `DeadlineExceeded` if no answer came by then that says whether others lead (0: or what a
-        node refused the one attempt with), `LockLost` if the lease ended while it waited: then it
-        never leads.
+        `value` is published to all that call `leader` and `observe`. Raises `NotElected` after the
+        timeout, `DeadlineExceeded` if no answer came by then that says whether others lead (0: or
+        what a node refused the one attempt with), `LockLost` if the lease ended while it waited:
+        then it never leads.
         """
         data = to_value(value, self._settings)
         once = to_timeout_or_none(timeout) == 0
         wait_s = self._queues.answer_s_max if once else timeout
         behind = False
 
-        def wait() -> None:
+        def on_wait() -> None:
             nonlocal behind
             behind = True
 
         wanted = f"not elected for {printable(self.name)}"
-        place: QueueEntry | None
+        entry: QueueEntry | None
         self._queues.home.check()
         try:
             async with asyncio.timeout(wait_s):
                 if once:
-                    place = await self._queues.enter_if_free(
+                    entry = await self._queues.enter_if_free(
                         self.name, self._ttl_ms, data, once=True
                     )
                 else:
-                    place = await self._queues.enter(self.name, self._ttl_ms, data, wait)
+                    entry = await self._queues.enter(self.name, self._ttl_ms, data, on_wait)
         except TimeoutError:
             wanted = f"{wanted} within {wait_s:g} s"
-            raise _too_late(self.name, wanted, behind=behind) from None
-        if place is None:
-            raise _too_late(self.name, f"{wanted} at once", behind=True)
-        return Leadership(self._queues, place, self._store)
+            raise _timeout_error(self.name, wanted, behind=behind) from None
+        if entry is None:
+            raise _timeout_error(self.name, f"{wanted} at once", behind=True)
+        return Leadership(self._queues, entry, self._store)
 
     async def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
-        """Who leads now; None: nobody."""
+        """The present leader; None: there is none."""
         start, end = self._bounds()
         while True:
             found = await self._store.range(start, end, limit=CANDIDATES_PER_READ, timeout=timeout)
@@ -154,17 +154,17 @@ class Election:
             start = found.kvs[-1].key + b"\x00"
 
     async def observe(self) -> AsyncGenerator[LeaderInfo | None, None]:
-        """Who leads now, and from now on each new leader and each proclamation; None: nobody.
+        """The present leader, then each new leader and each proclamation; None: there is no leader.
 
-        Leaders come in the order of tokens. No leader and no proclamation is left out, also if its
-        value equals the one before. Goes on over failures of nodes. Raises `RevisionCompacted` if
-        its consumer is so slow that what comes next is compacted.
+        Leaders come in the order of their tokens. No leader and no proclamation is left out, also
+        if its value equals the one before. Goes on over failures of nodes. Raises
+        `RevisionCompacted` if its consumer is so slow that what comes next is compacted.
         """
         start, end = self._bounds()
         now = await self._store.range(start, end)
         candidates = {kv.key: kv for kv in now.kvs if is_member(self.name, kv)}
-        shown = _first(candidates)
-        yield _leader_of(shown) if shown else None
+        yielded = _first(candidates)
+        yield _leader_of(yielded) if yielded else None
         watch = self._store.watch(start, end, from_revision=now.revision + 1)
         try:
             async for batch in watch.batches():
@@ -172,8 +172,8 @@ class Election:
                     for event in events:
                         _follow(self.name, candidates, event)
                     first = _first(candidates)
-                    if first != shown:  # a put of an equal value has a new mod_revision
-                        shown = first
+                    if first != yielded:  # a put of an equal value has a new mod_revision
+                        yielded = first
                         yield _leader_of(first) if first else None
         finally:
             await watch.close()
@@ -184,12 +184,12 @@ class Election:
 
 
 def is_member(name: bytes, kv: KeyValue) -> bool:
-    """Whether this key is a place in the queue of `name`, not a stranger's."""
+    """Whether this key is an entry in the queue of `name`, not a foreign key under its prefix."""
     return kv.key == b"%b/%016x" % (name, kv.create_revision)
 
 
-def _too_late(name: bytes, wanted: str, *, behind: bool) -> RaftkvError:
-    return too_late(name, wanted, "others lead", behind=behind, refusal=NotElected)
+def _timeout_error(name: bytes, wanted: str, *, behind: bool) -> RaftkvError:
+    return timeout_error(name, wanted, "others lead", behind=behind, refusal=NotElected)
 
 
 def _leader_of(kv: KeyValue) -> LeaderInfo:

@@ -25,8 +25,8 @@ class Holdable(Protocol[H]):
     """A lock, or several that are held together."""
 
     async def acquire_for(self, owner: object, timeout: float | None) -> H: ...
-    def give_back(self, held: H) -> object: ...
-    async def leave(
+    def abandon(self, held: H) -> object: ...
+    async def exit_block(
         self,
         held: H,
         kind: type[BaseException] | None,
@@ -48,7 +48,7 @@ class HeldByThreads(Generic[H]):
         # A block keeps this object alive, so each of these ended without `__exit__`: a signal
         # handler raised at its first instruction.
         for held in self._blocks.values():
-            self._portal.let_go(self._holdable.leave, held, None, None, None)
+            self._portal.let_go(self._holdable.exit_block, held, None, None, None)
 
     def __enter__(self) -> Self:
         thread = threading.current_thread()  # before: nothing may be called once it is held
@@ -69,7 +69,7 @@ class HeldByThreads(Generic[H]):
         return self._portal.hold(self._give_back, self._holdable.acquire_for, thread, timeout)
 
     def _give_back(self, held: H) -> None:
-        self._holdable.give_back(held)
+        self._holdable.abandon(held)
 
     async def _leave(
         self,
@@ -78,7 +78,7 @@ class HeldByThreads(Generic[H]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._holdable.leave(self._blocks.pop(thread), kind, error, traceback)
+        await self._holdable.exit_block(self._blocks.pop(thread), kind, error, traceback)
 
 
 class SyncLock(HeldByThreads[Hold]):
@@ -220,10 +220,10 @@ class SyncElection:
         async def campaign() -> SyncLeadership:
             return SyncLeadership(await self._election.campaign(value, timeout=timeout))
 
-        def depart(leadership: SyncLeadership) -> None:
-            leadership.asynchronous.depart()
+        def abandon(leadership: SyncLeadership) -> None:
+            leadership.asynchronous.abandon()
 
-        return self._portal.hold(depart, campaign)
+        return self._portal.hold(abandon, campaign)
 
     @twin_of(Election.leader)
     def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
