@@ -1,4 +1,4 @@
-"""What every method of the client stands on: the pipeline, the session, the cluster, the clock."""
+"""Makes, connects and closes the parts of a client, and runs commands on them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from raftkv.arguments import to_timeout
 from raftkv.backoff import Backoff
@@ -30,9 +30,11 @@ from raftkv.client.watch.connection import WatchConnection
 from raftkv.errors import ConnectionFailed, WrongCluster
 from raftkv.rpc.v1 import kv_pb2
 
+T = TypeVar("T")
 
-class Asking(Protocol):
-    """Calls a method of any node."""
+
+class NodeCall(Protocol):
+    """Calls a unary method of any node."""
 
     async def __call__(
         self, method: str, request: UnaryRequest, reply_type: type[HeadedReplyT], /
@@ -40,7 +42,7 @@ class Asking(Protocol):
 
 
 class Core:
-    """Starts and stops the parts of a client. Made on the event loop that it then lives on."""
+    """The parts of a client, and what its methods have in common. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class Core:
         self._settings = settings
         self._rng = rng
         self._timeout_s = min(to_timeout(timeout), settings.timeout_s_max)
-        # For what takes no timeout of its caller's, and is not tried again but waited for.
+        # The wait for answers where there is no timeout of the caller, and no second attempt.
         self._wait_s_max = self._timeout_s or settings.silence_s_max
         self._endpoints = Endpoints(parse_endpoints(endpoints), links, settings, rng)
         self._pipeline = Pipeline(self._endpoints, settings, rng, self._loop)
@@ -65,19 +67,21 @@ class Core:
         self._queues = LockQueues(
             self._pipeline, self._unary, self._leases, self._watches, settings, self._wait_s_max
         )
-        # No part refers to the client itself: one that its user has dropped is collected.
+        # No part refers to the client itself, so a client that its user has dropped is collected.
         self._pipeline.on_leader_search_due = partial(
             self._unary.search_leader, self._pipeline.move_to_leader
         )
         self._endpoints.binding.on_gone = partial(
             _cluster_gone, self._leases, self._watches, self._pipeline
         )
-        self._queues.client = self  # whoever has a lock keeps its client
+        self._queues.client = self  # except the queues: a lock keeps its client alive
         self._closing = False
 
     async def _connect(self) -> None:
-        """Wait until a node answers. Raises `ConnectionFailed` if none does in time, `WrongCluster`
-        if those that do belong to two clusters. With timeout 0 each is asked once.
+        """Wait until a node answers. With timeout 0 each node is asked once.
+
+        Raises `ConnectionFailed` if none answers in time, `WrongCluster` if the nodes that answer
+        belong to two clusters.
         """
         once = not self._timeout_s
         deadline = self._loop.time() + self._wait_s_max
@@ -102,11 +106,11 @@ class Core:
             await asyncio.sleep(pause_s)
 
     async def close(self) -> None:
-        """Wait for the calls under way, at most for the default timeout; give the session back.
+        """Wait for the calls under way, at most for the default timeout; revoke the session.
 
-        Calls that are still waiting then fail. The session and the leases of locks are given back
-        within a second; if no majority answers, their TTL ends them. Calling it again does nothing,
-        nor does it in a child that was forked from the client's process. Raises `WrongLoop`.
+        Calls without an answer fail then. The session and the leases of locks are revoked within a
+        second; if no majority answers, their TTL ends them. Calling it again does nothing, nor does
+        it in a child that was forked from the client's process. Raises `WrongLoop`.
         """
         if self._closing or self._pipeline.home.inherited:
             return
@@ -120,7 +124,7 @@ class Core:
             self._leases.mark_all_lost("the client was closed")
             await asyncio.gather(self._leases.wait_revoked(), self._keeper.close())
         finally:
-            # Their holders must stop, also if the above was cancelled.
+            # The holders must stop, also if the above was cancelled.
             self._leases.mark_all_lost("the client was closed")
             await self._queues.close()
             self._pipeline.close()
@@ -130,12 +134,12 @@ class Core:
     async def _run(
         self,
         command: kv_pb2.Command,
-        decode: Any,
+        decode: Callable[[kv_pb2.Result], T],
         timeout: float | None,
         idempotency_key: str | bytes = b"",
         idempotency_ttl: float | None = None,
         fence: Fences = None,
-    ) -> Any:
+    ) -> T:
         piece = command_piece(self._settings, command, idempotency_key, idempotency_ttl, fence)
         return await self._submit(piece, decode, timeout)
 
@@ -150,11 +154,13 @@ class Core:
         piece = command_piece(self._settings, command, fence=fence)
         return await self._leases.revoked_if_cancelled(self._submit(piece, decode, timeout))
 
-    def _submit(self, piece: bytes, decode: Any, timeout: float | None) -> asyncio.Future[Any]:
+    def _submit(
+        self, piece: bytes, decode: Callable[[kv_pb2.Result], T], timeout: float | None
+    ) -> asyncio.Future[T]:
         return self._pipeline.submit(self._pipeline.writes, piece, decode, self._timeout(timeout))
 
-    def _asking(self, timeout: float | None) -> Asking:
-        """Makes unary calls, all of them within one timeout."""
+    def _asking(self, timeout: float | None) -> NodeCall:
+        """A function for unary calls, all of them within one timeout."""
         left_s = self._countdown(self._timeout(timeout))
 
         async def ask(
@@ -171,8 +177,9 @@ class Core:
         return min(to_timeout(timeout), self._settings.timeout_s_max)
 
     def _countdown(self, timeout_s: float) -> Callable[[], float]:
-        """What is left of the time for the next part of a call; always 0 for one attempt, which
-        tries each part once.
+        """A function for the time that is left for the next part of a call.
+
+        Always 0 for one attempt, which tries each part once.
         """
         if not timeout_s:
             return lambda: 0.0
@@ -192,7 +199,7 @@ def _log_event(endpoints: Endpoints, event: str, endpoint: Endpoint) -> None:
 def _cluster_gone(
     leases: KeptLeases, watches: WatchConnection, pipeline: Pipeline, error: WrongCluster
 ) -> None:
-    """No endpoint of the own cluster is left: what is held there can't be trusted any more."""
+    """No endpoint of the own cluster is left: leases, locks and watches on it are lost."""
     leases.mark_all_lost(error.message)
     watches.fail_all(error)
     pipeline.wake()

@@ -24,8 +24,8 @@ async def test_a_slow_consumer_misses_nothing_and_delays_nobody(world: World) ->
         for number in range(300):
             world.write(put(b"k", b"%d" % number))
             assert (await take(quick, 1))[0].value == b"%d" % number
-        assert slow._watcher.paused
-        assert sum(parcel.size_bytes for parcel in slow._watcher.queue) < 25_000
+        assert slow._state.paused
+        assert sum(batch.size_bytes for batch in slow._state.queue) < 25_000
         assert [told(event) for event in await take(slow, 300)] == world.changes()
         world.write(put(b"k", b"live again"))
         assert (await take(slow, 1))[0].value == b"live again"

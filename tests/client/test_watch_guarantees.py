@@ -290,5 +290,5 @@ async def test_right_filtering_no_key_outside_and_no_kind_that_is_not_wanted(
 
 def assert_told(world: World, watch: Watch, wanted: Callable[[bytes], bool]) -> None:
     expected = world.changes(lambda change: wanted(change.key))
-    batch = [event for parcel in watch._watcher.queue for event in parcel.events]
+    batch = [event for arrived in watch._state.queue for event in arrived.events]
     assert [told(event) for event in batch] == expected

@@ -126,7 +126,7 @@ async def act(
         await watch(world, client, consumers, number, which)
     elif kind == "take" and consumers:
         consumer = consumers[number % len(consumers)]
-        if not consumer.compacted and consumer.watch._watcher.queue:
+        if not consumer.compacted and consumer.watch._state.queue:
             await consumer.take(1)
     elif kind == "crash":
         node.crash()

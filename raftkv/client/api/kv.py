@@ -84,10 +84,7 @@ class KvMethods(Core):
         )
         timeout_s = self._timeout_s if timeout is None else self._timeout(timeout)
         pipeline = self._pipeline
-        result: PutResult = await pipeline.submit(
-            pipeline.writes, piece, results.put_result, timeout_s
-        )
-        return result
+        return await pipeline.submit(pipeline.writes, piece, results.put_result, timeout_s)
 
     async def get(
         self,
@@ -112,10 +109,8 @@ class KvMethods(Core):
         piece = requests.get_piece(self._settings, key, revision)
         timeout_s = self._timeout_s if timeout is None else self._timeout(timeout)
         pipeline = self._pipeline
-        kv: KeyValue | None = await pipeline.submit(
-            self._reads(level), piece, results.first_of_range, timeout_s
-        )
-        return kv
+        queue = self._reads(level)
+        return await pipeline.submit(queue, piece, results.first_of_range, timeout_s)
 
     async def read(
         self,
@@ -133,10 +128,7 @@ class KvMethods(Core):
         pipeline = self._pipeline
 
         async def read(level: Level, timeout_s: float) -> Reading:
-            reading: Reading = await pipeline.submit(
-                self._reads(level), piece, results.reading, timeout_s
-            )
-            return reading
+            return await pipeline.submit(self._reads(level), piece, results.reading, timeout_s)
 
         timeout_s = self._timeout(timeout)
         reading, fell_back = await read_or_fall_back(read, level, fallback, timeout_s)
@@ -197,12 +189,9 @@ class KvMethods(Core):
 
         async def read_page(page: kv_pb2.Range) -> RangeResult:
             pinned = page.revision != revision
-            lane = self._reads(AtLeast(page.revision) if pinned else level)
+            queue = self._reads(AtLeast(page.revision) if pinned else level)
             piece = requests.range_piece(page)
-            found: RangeResult = await pipeline.submit(
-                lane, piece, results.range_reading, timeout_s()
-            )
-            return found
+            return await pipeline.submit(queue, piece, results.range_reading, timeout_s())
 
         return read_page
 
@@ -373,11 +362,8 @@ class KvMethods(Core):
         pipeline = self._pipeline
 
         async def read(level: Level, timeout_s: float) -> TransactionResult:
-            lane = self._reads(level, transactions=True)
-            found: TransactionResult = await pipeline.submit(
-                lane, piece, results.transaction_reading, timeout_s
-            )
-            return found
+            queue = self._reads(level, transactions=True)
+            return await pipeline.submit(queue, piece, results.transaction_reading, timeout_s)
 
         timeout_s = self._timeout(timeout)
         result, fell_back = await read_or_fall_back(read, level, fallback, timeout_s)
@@ -390,11 +376,10 @@ class KvMethods(Core):
         """
         compact = kv_pb2.Compact(revision=to_int64(revision, "revision", 1))
         command = kv_pb2.Command(compact=compact)
-        result: int = await self._run(command, results.revision_of, timeout)
-        return result
+        return await self._run(command, results.revision_of, timeout)
 
     def _reads(self, level: QueueLevel, *, transactions: bool = False) -> ReadQueue:
-        """The lane of a level; what was seen in answers outside the pipeline counts for it too."""
+        """The queue of a level; a session read includes what unary calls have seen, too."""
         if type(level) is not ReadLevel and not isinstance(level, AtLeast):
             to_level(level)
         self._pipeline.saw(self._unary.revision)

@@ -1,4 +1,4 @@
-"""A watch as its consumer holds it: iterated, bookmarked, closed. Knows no network."""
+"""A watch as its consumer uses it: iterated, bookmarked, closed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raftkv.errors import DeadlineExceeded
 
 
 class _Batches:
-    """Iterates a watch by batches. Not a generator: there may be a thousand of them at work."""
+    """Iterates a watch by batches. Not a generator, which would cost more per batch."""
 
     def __init__(self, watch: Watch) -> None:
         self._next_batch = watch.next_batch
@@ -37,66 +37,66 @@ class Watch:
             async for event in watch:
                 ...
 
-    Inside the block everything is told that is put from then on. A consumer that is too slow delays
-    nobody else: what does not fit its buffer is read from the cluster's history later on.
-    Iterating raises `RevisionCompacted` if that, or the start, is compacted, and `WrongCluster` if
-    nobody of its cluster is left.
+    Inside the block the watch delivers every change made from then on. A consumer that is too slow
+    delays no other one: events that do not fit its buffer are read from the cluster's history
+    later. Iterating raises `RevisionCompacted` if that history, or the start, is compacted, and
+    `WrongCluster` if no node of its cluster is left.
 
-    It is told from what its node has applied: a node that is behind tells late, never wrongly. One
-    that can't confirm with a majority for `watch_heartbeat_s` + `silence_s_max` (3 s) that it is
-    not behind is left for another.
+    A node delivers what it has applied: if it lags, it delivers late, but never wrong or out of
+    order. The client leaves a node that can't confirm with a majority for `watch_heartbeat_s` +
+    `silence_s_max` (3 s) that it does not lag.
     """
 
-    def __init__(self, watcher: WatchState, start_timeout_s: float, client: object) -> None:
-        self._client = client  # a watch keeps its client, which ends once nobody has it
-        self._watcher = watcher
+    def __init__(self, state: WatchState, start_timeout_s: float, client: object) -> None:
+        self._client = client  # a watch keeps its client alive
+        self._state = state
         self._start_timeout_s = start_timeout_s
-        self._events: Sequence[WatchEvent] = ()  # of the parcel that is being handed out
+        self._events: Sequence[WatchEvent] = ()  # of the batch that is being handed out
         self._position = 0
-        self._end_revision = self._handed_out = max(0, watcher.received)  # of that parcel
+        self._end_revision = self._handed_out = max(0, state.received)  # of that batch
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
-        watcher = self._watcher
-        if watcher.goes_on:
-            watcher.keeper.remove_dropped(watcher)
+        state = self._state
+        if state.goes_on:
+            state.runner.remove_dropped(state)
             warn(
-                f"{watcher} was dropped without being closed, and its events from then on are lost;"
+                f"{state} was dropped without being closed, and its events from then on are lost;"
                 " write `async with client.watch(...) as watch`, or close it",
                 ResourceWarning,
                 source=self,
             )
 
     async def started(self) -> None:
-        """Wait until it is heard: changes made from now on will be told.
+        """Wait until a node runs the watch: it delivers all changes made from now on.
 
         Raises `DeadlineExceeded` after the client's timeout, and what iterating would raise.
         """
-        self._watcher.keeper.home.check()
+        self._state.runner.home.check()
         try:
             async with asyncio.timeout(self._start_timeout_s):
-                await self._watcher.started.wait()
+                await self._state.started.wait()
         except TimeoutError:
-            said = self._watcher.keeper.trouble
-            why = f" (the last answer: {said})" if said else "; is there a majority?"
+            trouble = self._state.runner.trouble
+            why = f" (the last answer: {trouble})" if trouble else "; is there a majority?"
             raise DeadlineExceeded(
                 f"no node took the watch within {self._start_timeout_s} s{why}"
             ) from None
-        if self._watcher.error is not None:
-            raise self._watcher.error
+        if self._state.error is not None:
+            raise self._state.error
 
     @property
     def revision(self) -> int:
         """The bookmark: everything up to here was handed out; another watch goes on at + 1."""
-        if self._position < len(self._events) or self._watcher.queue:
+        if self._position < len(self._events) or self._state.queue:
             return self._handed_out
-        return max(self._handed_out, self._watcher.received)
+        return max(self._handed_out, self._state.received)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> WatchEvent:
         if self._position >= len(self._events):
-            await self._next_parcel()
+            await self._next_events()
         events, position = self._events, self._position
         event = events[position]
         self._position = position = position + 1
@@ -109,22 +109,22 @@ class Watch:
         return event
 
     def batches(self) -> AsyncIterator[Sequence[WatchEvent]]:
-        """All events of one or more revisions at a time, as many as have gathered."""
+        """All events of one or more revisions at a time, as many as have arrived."""
         return _Batches(self)
 
     async def next_batch(self) -> Sequence[WatchEvent]:
         """The next of `batches`. Raises `StopAsyncIteration` once the watch is closed."""
         if self._position >= len(self._events):
-            await self._next_parcel()
+            await self._next_events()
         events = self._events[self._position :] if self._position else self._events
         self._position = len(self._events)
         self._handed_out = self._end_revision
         return events
 
     async def close(self) -> None:
-        """Hear no more; iterating ends. Calling it again does nothing."""
-        if not self._watcher.closed:
-            self._watcher.close()
+        """End the watch and its iteration. Calling it again does nothing."""
+        if not self._state.closed:
+            self._state.close()
             self._events, self._position = (), 0
 
     async def __aenter__(self) -> Self:
@@ -143,9 +143,9 @@ class Watch:
     ) -> None:
         await self.close()
 
-    async def _next_parcel(self) -> None:
-        """Wait for a parcel with events and begin to hand it out."""
-        self._watcher.keeper.home.check()
-        parcel = await self._watcher.next_parcel()
-        self._events, self._position = parcel.events, 0
-        self._end_revision = parcel.revision
+    async def _next_events(self) -> None:
+        """Wait for a batch of events and begin to hand it out."""
+        self._state.runner.home.check()
+        batch = await self._state.next_batch()
+        self._events, self._position = batch.events, 0
+        self._end_revision = batch.revision
