@@ -123,7 +123,7 @@ async def test_a_slow_consumer_that_is_dropped_is_removed_for_good(world: World)
     for number in range(20):
         world.write(put(b"k", b"%d" % number))
         await asyncio.sleep(0.01)
-    assert watch._watcher.paused
+    assert watch._state.paused
     with pytest.warns(ResourceWarning):
         del watch
     await asyncio.sleep(0.1)
