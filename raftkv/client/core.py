@@ -24,7 +24,7 @@ from raftkv.client.connection.unary import (
 from raftkv.client.coordination.lease import GrantResult, KeptLeases
 from raftkv.client.coordination.queue import LockQueues
 from raftkv.client.events import log
-from raftkv.client.requests import Fences, command_piece
+from raftkv.client.requests import NO_OPTIONS, WriteOptions, command_piece
 from raftkv.client.settings import ClientSettings
 from raftkv.client.watch.connection import WatchConnection
 from raftkv.errors import ConnectionFailed, WrongCluster
@@ -136,11 +136,9 @@ class Core:
         command: kv_pb2.Command,
         decode: Callable[[kv_pb2.Result], T],
         timeout: float | None,
-        idempotency_key: str | bytes = b"",
-        idempotency_ttl: float | None = None,
-        fence: Fences = None,
+        options: WriteOptions = NO_OPTIONS,
     ) -> T:
-        piece = command_piece(self._settings, command, idempotency_key, idempotency_ttl, fence)
+        piece = command_piece(self._settings, command, options)
         return await self._submit(piece, decode, timeout)
 
     async def _run_grant(
@@ -148,10 +146,10 @@ class Core:
         command: kv_pb2.Command,
         decode: Callable[[kv_pb2.Result], GrantResult],
         timeout: float | None,
-        fence: Fences = None,
+        options: WriteOptions = NO_OPTIONS,
     ) -> GrantResult:
         """As `_run`, of a command that grants a lease: revoked if the caller is cancelled."""
-        piece = command_piece(self._settings, command, fence=fence)
+        piece = command_piece(self._settings, command, options)
         return await self._leases.revoked_if_cancelled(self._submit(piece, decode, timeout))
 
     def _submit(

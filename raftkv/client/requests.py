@@ -7,13 +7,49 @@ Each function returns the call as a CommandBatch or ReadBatch that holds nothing
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, TypeAlias, cast
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 from raftkv.arguments import milliseconds, to_bytes, to_flag, to_int64
 from raftkv.client.model.op import Sort, sort_order
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import InvalidRequest, TooLarge
 from raftkv.rpc.v1 import api_pb2, kv_pb2
+
+
+class WriteOptions(NamedTuple):
+    """The options that all writes have in common.
+
+    A new option is a field here, a line in `set_on`, and a test for its default in `write_options`.
+    """
+
+    fence: Fences = None
+    idempotency_key: str | bytes = b""
+    idempotency_ttl: float | None = None
+
+    def set_on(self, command: kv_pb2.Command, settings: ClientSettings) -> None:
+        """Check the options and write them into the command.
+
+        Raises `InvalidRequest` that names the argument, `LockLost` for a fence that is not held.
+        """
+        set_fences(command, self.fence, settings)
+        _set_idempotency(command, self.idempotency_key, self.idempotency_ttl)
+
+
+NO_OPTIONS = WriteOptions()
+
+
+def write_options(
+    fence: Fences, idempotency_key: str | bytes, idempotency_ttl: float | None
+) -> WriteOptions:
+    """The options as a caller gives them. The hot path: `NO_OPTIONS`, and no object, by default."""
+    if (
+        fence is None
+        and type(idempotency_key) is bytes
+        and not idempotency_key
+        and idempotency_ttl is None
+    ):
+        return NO_OPTIONS
+    return WriteOptions(fence, idempotency_key, idempotency_ttl)
 
 
 def put_piece(
@@ -24,9 +60,7 @@ def put_piece(
     prev_kv: bool,
     ignore_value: bool,
     ignore_lease: bool,
-    fence: Fences,
-    idempotency_key: str | bytes,
-    idempotency_ttl: float | None,
+    options: WriteOptions,
 ) -> bytes:
     """A put. The hot path: only what was asked for is set."""
     batch = kv_pb2.CommandBatch()
@@ -46,23 +80,17 @@ def put_piece(
             raise InvalidRequest("value is given and ignore_value is set; leave out one of them")
         if ignore_lease and lease:
             raise InvalidRequest("lease is given and ignore_lease is set; leave out one of them")
-    if fence is not None:
-        set_fences(command, fence, settings)
-    if type(idempotency_key) is not bytes or idempotency_key or idempotency_ttl is not None:
-        _set_idempotency(command, idempotency_key, idempotency_ttl)
+    if options is not NO_OPTIONS:
+        options.set_on(command, settings)
     return batch.SerializeToString()
 
 
 def command_piece(
-    settings: ClientSettings,
-    command: kv_pb2.Command,
-    idempotency_key: str | bytes = b"",
-    idempotency_ttl: float | None = None,
-    fence: Fences = None,
+    settings: ClientSettings, command: kv_pb2.Command, options: WriteOptions = NO_OPTIONS
 ) -> bytes:
     """Any command. Raises `TooLarge` if it is over the limit of a request."""
-    set_fences(command, fence, settings)
-    _set_idempotency(command, idempotency_key, idempotency_ttl)
+    if options is not NO_OPTIONS:
+        options.set_on(command, settings)
     piece = kv_pb2.CommandBatch(commands=[command]).SerializeToString()
     if len(piece) > settings.request_bytes_max:
         raise TooLarge(

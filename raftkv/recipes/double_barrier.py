@@ -122,7 +122,7 @@ class DoubleBarrier:
             held.abandon()
 
     def remaining(self) -> float:
-        """For how many seconds it is certainly inside if no renewal succeeds; 0: it is not inside."""
+        """For how many seconds it is certainly inside if no renewal succeeds; 0: it is not."""
         return self._held.remaining() if self._held else 0.0
 
     def check(self) -> None:

@@ -42,7 +42,7 @@ class LockSet(Sequence[Lock]):
         return {lock.name: lock.token for lock in self._locks}
 
     def remaining(self) -> float:
-        """For how many seconds all locks are certainly held if no renewal succeeds; 0: not all are."""
+        """For how many seconds all are certainly held if no renewal succeeds; 0: not all are."""
         return min(lock.remaining() for lock in self._locks)
 
     def check(self) -> None:

@@ -24,7 +24,14 @@ from raftkv.client.model.results import (
     TransactionResult,
 )
 from raftkv.client.model.when import Compare
-from raftkv.client.requests import Fences, deletion_bounds, range_bounds, to_key
+from raftkv.client.requests import (
+    Fences,
+    WriteOptions,
+    deletion_bounds,
+    range_bounds,
+    to_key,
+    write_options,
+)
 from raftkv.errors import InvalidRequest, TooManyKeys, Unavailable
 from raftkv.rpc.v1 import kv_pb2
 
@@ -78,9 +85,7 @@ class KvMethods(Core):
             prev_kv,
             ignore_value,
             ignore_lease,
-            fence,
-            idempotency_key,
-            idempotency_ttl,
+            write_options(fence, idempotency_key, idempotency_ttl),
         )
         timeout_s = self._timeout_s if timeout is None else self._timeout(timeout)
         pipeline = self._pipeline
@@ -237,7 +242,8 @@ class KvMethods(Core):
         deletion = kv_pb2.DeleteRange(
             key=to_key(key, self._settings), prev_kv=to_flag(prev_kv, "prev_kv")
         )
-        return await self._delete(deletion, fence, idempotency_key, idempotency_ttl, timeout)
+        options = write_options(fence, idempotency_key, idempotency_ttl)
+        return await self._delete(deletion, options, timeout)
 
     async def delete_range(
         self,
@@ -266,7 +272,8 @@ class KvMethods(Core):
             limit=to_int64(limit, "limit", 0),
             prev_kv=to_flag(prev_kv, "prev_kv"),
         )
-        return await self._delete(deletion, fence, idempotency_key, idempotency_ttl, timeout)
+        options = write_options(fence, idempotency_key, idempotency_ttl)
+        return await self._delete(deletion, options, timeout)
 
     async def delete_prefix(
         self,
@@ -310,10 +317,12 @@ class KvMethods(Core):
         is absent. `swapped` says whether it was; `current` is the key afterwards.
         """
         command = requests.compare_and_swap_command(self._settings, key, expected, new_value, lease)
-        result: SwapResult = await self._run(
-            command, results.swap_result, timeout, idempotency_key, idempotency_ttl, fence
+        return await self._run(
+            command,
+            results.swap_result,
+            timeout,
+            write_options(fence, idempotency_key, idempotency_ttl),
         )
-        return result
 
     async def txn(
         self,
@@ -332,15 +341,12 @@ class KvMethods(Core):
         """
         transaction = transaction_of(compare, success, failure)
         requests.check_transaction(self._settings, transaction)
-        result: TransactionResult = await self._run(
+        return await self._run(
             kv_pb2.Command(transaction=transaction),
             results.transaction_result,
             timeout,
-            idempotency_key,
-            idempotency_ttl,
-            fence,
+            write_options(fence, idempotency_key, idempotency_ttl),
         )
-        return result
 
     async def read_txn(
         self,
@@ -388,27 +394,18 @@ class KvMethods(Core):
     async def _delete(
         self,
         deletion: kv_pb2.DeleteRange,
-        fence: Fences,
-        idempotency_key: str | bytes,
-        idempotency_ttl: float | None,
+        options: WriteOptions,
         timeout: float | None,
     ) -> DeleteResult:
         try:
-            result: DeleteResult = await self._run(
-                kv_pb2.Command(delete_range=deletion),
-                results.delete_result,
-                timeout,
-                idempotency_key,
-                idempotency_ttl,
-                fence,
-            )
+            command = kv_pb2.Command(delete_range=deletion)
+            return await self._run(command, results.delete_result, timeout, options)
         except TooManyKeys as error:
             told = TooManyKeys(
                 f"{error.message} (delete_range_in_pages and delete_prefix_in_pages do that)"
             )
             told.facts = error.facts
             raise told from None
-        return result
 
 
 Fallback: TypeAlias = Literal["stale"] | None

@@ -9,7 +9,7 @@ from raftkv.arguments import milliseconds, to_flag, to_int64
 from raftkv.client.coordination.lease import KeptLease
 from raftkv.client.core import Core
 from raftkv.client.model.results import LeaseResult, LeaseTimeToLive, lease_result
-from raftkv.client.requests import Fences
+from raftkv.client.requests import Fences, WriteOptions
 from raftkv.errors import LeaseNotFound
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 
@@ -57,26 +57,24 @@ class LeaseMethods(Core):
         Raises `LeaseExists`, and `InvalidRequest` for a `ttl` out of the server's bounds.
         """
         grant = kv_pb2.LeaseGrant(lease=to_int64(lease, "lease"), ttl_ms=milliseconds(ttl, "ttl"))
-        command = kv_pb2.Command(lease_grant=grant)
+        command, options = kv_pb2.Command(lease_grant=grant), WriteOptions(fence)
         if lease:  # the caller knows it whatever happens, and may ask for it again
-            result: LeaseResult = await self._run(command, lease_result, timeout, fence=fence)
-            return result
-        return await self._run_grant(command, lease_result, timeout, fence)
+            return await self._run(command, lease_result, timeout, WriteOptions(fence))
+        return await self._run_grant(command, lease_result, timeout, options)
 
     async def lease_renew(
         self, lease: int, *, fence: Fences = None, timeout: float | None = None
     ) -> LeaseResult:
         """The lease lives for its whole TTL again. Raises `LeaseNotFound`."""
         command = kv_pb2.Command(lease_renew=kv_pb2.LeaseRenew(lease=to_int64(lease, "lease")))
-        result: LeaseResult = await self._run(command, lease_result, timeout, fence=fence)
-        return result
+        return await self._run(command, lease_result, timeout, WriteOptions(fence))
 
     async def lease_revoke(
         self, lease: int, *, fence: Fences = None, timeout: float | None = None
     ) -> None:
         """End the lease and delete its keys. Raises `LeaseNotFound`."""
         command = kv_pb2.Command(lease_revoke=kv_pb2.LeaseRevoke(lease=to_int64(lease, "lease")))
-        await self._run(command, lease_result, timeout, fence=fence)
+        await self._run(command, lease_result, timeout, WriteOptions(fence))
 
     async def lease_time_to_live(
         self, lease: int, *, keys: bool = False, timeout: float | None = None

@@ -19,7 +19,7 @@ from raftkv.client.model.results import (
     lease_result,
     lock_info_of,
 )
-from raftkv.client.requests import command_piece, to_key, to_value
+from raftkv.client.requests import WriteOptions, command_piece, to_key, to_value
 from raftkv.errors import FencedOff, LeaseNotFound, LockLost, LockNotAcquired, printable
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 
@@ -98,7 +98,7 @@ class LockMethods(Core):
         _to_grant(grant)
         renewal = kv_pb2.Command(lease_renew=kv_pb2.LeaseRenew(lease=grant.lease))
         try:
-            await self._run(renewal, lease_result, timeout, fence=grant)
+            await self._run(renewal, lease_result, timeout, WriteOptions(grant))
         except (FencedOff, LeaseNotFound) as error:
             raise LockLost(
                 f"token {grant.token} does not hold {printable(grant.name)} any more; stop what is"

@@ -30,7 +30,7 @@ from raftkv.client.coordination.loss import CancelOnLoss
 from raftkv.client.coordination.owners import LockOwners, Owners
 from raftkv.client.coordination.queue_entry import EntryWatches, QueueEntry
 from raftkv.client.model.results import AcquireResult, DeleteResult, acquire_result, delete_result
-from raftkv.client.requests import Fences, command_piece
+from raftkv.client.requests import Fences, WriteOptions, command_piece
 from raftkv.client.settings import TIMER_TOLERANCE_S, ClientSettings
 from raftkv.client.watch.connection import WatchConnection
 from raftkv.errors import (
@@ -210,7 +210,7 @@ class LockQueues:
                 name=name, lease=lease.id, value=value, only_if_free=only_if_free
             )
             command = kv_pb2.Command(acquire=acquire)
-            piece = command_piece(self._settings, command, fence=fence)
+            piece = command_piece(self._settings, command, WriteOptions(fence))
             # The session makes it run once, however often it is sent. It is sent again for as long
             # as the lease is trusted.
             joining = self._pipeline.submit(
