@@ -10,7 +10,7 @@ import pytest
 from raftkv.cli import holding, main, session, streams
 from raftkv.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
 from raftkv.cli.options import hoist
-from raftkv.errors import BY_REASON, RaftkvError, StorageError, Unavailable
+from raftkv.errors import BY_REASON, NotElected, RaftkvError, StorageError, Unavailable
 from tests.cli.conftest import FakeClient, Raftkv
 from tests.cli.test_real_processes import ROOT
 
