@@ -60,7 +60,7 @@ class Core:
         self._wait_s_max = self._timeout_s or settings.silence_s_max
         self._endpoints = Endpoints(parse_endpoints(endpoints), links, settings, rng)
         self._pipeline = Pipeline(self._endpoints, settings, rng, self._loop)
-        self._keeper = SessionKeeper(self._pipeline, settings, self._loop)
+        self._session_keeper = SessionKeeper(self._pipeline, settings, self._loop)
         self._unary = UnaryRequests(self._endpoints, settings, rng, self._loop)
         self._leases = KeptLeases(self._pipeline, self._loop)
         self._watches = WatchConnection(self._endpoints, settings, rng, self._loop)
@@ -122,7 +122,7 @@ class Core:
             if waiting:
                 await asyncio.wait(waiting, timeout=self._wait_s_max)
             self._leases.mark_all_lost("the client was closed")
-            await asyncio.gather(self._leases.wait_revoked(), self._keeper.close())
+            await asyncio.gather(self._leases.wait_revoked(), self._session_keeper.close())
         finally:
             # The holders must stop, also if the above was cancelled.
             self._leases.mark_all_lost("the client was closed")

@@ -41,15 +41,15 @@ class ClientSettings:
     transaction_depth_max: int = 32
     page_keys_max: int = 1_000  # of a range that is too large for one reply or read
 
-    # A client in use asks who the members are this often: all that it was given may be replaced.
-    # An endpoint that answers for another cluster is asked again after this long.
+    # How often a client in use asks for leader and members: all given endpoints may be replaced. An
+    # endpoint that answers for another cluster is tried again after this long.
     look_around_s: float = 5.0
-    # Once a leader has answered, the other endpoints are given this long to say whether they belong
-    # to its cluster. `connect` waits for them: so much does a silent endpoint cost it.
+    # How long `connect` waits for the other endpoints once a leader has answered, to see whether they
+    # belong to the leader's cluster. A silent endpoint delays `connect` by this much.
     connect_grace_s: float = 0.3
-    # A node that is sent requests and says nothing for this long is left for another one.
+    # A node that owes a reply and sends nothing for this long is left for another one.
     silence_s_max: float = 2.0
-    # A node that tells a watch nothing for this long is asked whether it knows what is committed.
+    # A node that sends nothing on a watch for this long is asked for its progress.
     watch_heartbeat_s: float = 1.0
     watch_buffer_bytes_max: int = 4 << 20  # of events that a watch's consumer has not taken yet
     backoff_s_min: float = 0.01

@@ -72,7 +72,7 @@ def test_a_watch_may_be_collected_by_any_thread() -> None:
         asyncio.run(main())  # threads are no part of virtual time
 
 
-async def test_whoever_waits_for_events_keeps_the_watch_alive(
+async def test_a_consumer_that_waits_for_events_keeps_its_watch_alive(
     world: World, watcher: Client
 ) -> None:
     seen: list[object] = []
@@ -182,7 +182,7 @@ async def test_a_client_that_is_dropped_is_closed_with_a_warning(cluster: Script
         lambda client: client.lease(ttl=10),
     ],
 )
-async def test_what_a_client_has_made_keeps_it_alive(
+async def test_locks_and_watches_keep_their_client_alive(
     cluster: ScriptedCluster, make: Callable[[Client], object]
 ) -> None:
     client = await cluster.connect(5.0, ClientSettings())

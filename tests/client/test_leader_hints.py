@@ -60,7 +60,7 @@ class DeadDoor(Door):
         return await super().call(method, request, timeout_s)
 
 
-async def test_the_only_node_that_lives_is_asked_after_each_dead_one_once() -> None:
+async def test_the_only_live_node_is_called_after_each_dead_one_once() -> None:
     """jepsen-lite seed 77: two dead nodes that the client was given took turns for ever."""
     asked: list[str] = []
     settings, rng = ClientSettings(), Random(1)

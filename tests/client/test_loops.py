@@ -51,7 +51,7 @@ async def test_every_call_from_another_loop_is_refused_at_once(client: Client) -
     await made.give_back()
 
 
-def test_a_client_of_a_loop_that_is_closed_says_so() -> None:
+def test_a_client_of_a_closed_loop_raises_wrong_loop() -> None:
     async def left_open() -> Client:
         return await LockCluster("a:1").connect(5.0, raftkv.client.settings.ClientSettings())
 

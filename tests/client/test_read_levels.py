@@ -110,7 +110,7 @@ async def watching(cluster: ScriptedCluster, world: World) -> AsyncIterator[Clie
         yield client
 
 
-async def test_a_session_read_asks_for_what_a_watch_has_told(
+async def test_a_session_read_asks_for_what_a_watch_has_delivered(
     watching: Client, cluster: ScriptedCluster, world: World
 ) -> None:
     async with watching.watch("k") as watch:
@@ -125,7 +125,7 @@ async def test_a_session_read_asks_for_what_a_watch_has_told(
         assert last(cluster).min_revision == told
 
 
-async def test_a_session_read_asks_for_the_bookmark_of_a_watch_that_has_nothing_to_tell(
+async def test_a_session_read_asks_for_the_bookmark_of_an_idle_watch(
     watching: Client, cluster: ScriptedCluster, world: World
 ) -> None:
     world.write(put(b"other"))
@@ -192,7 +192,7 @@ async def test_a_session_read_asks_for_what_the_last_holder_of_a_lock_had_writte
         await client.close()
 
 
-async def test_answers_say_who_gave_them_and_how_old_they_may_be(
+async def test_answers_have_their_node_and_maximal_age(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     await client.put("k", "v")
@@ -208,7 +208,7 @@ async def test_answers_say_who_gave_them_and_how_old_they_may_be(
     assert (run.node, run.term, run.revision, run.staleness) == (1, 9, 2, 1.5)
 
 
-async def test_an_age_that_nobody_knows_is_none_and_not_zero(
+async def test_an_unknown_age_is_none_and_not_zero(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.staleness_ms = -1
@@ -265,7 +265,7 @@ async def test_a_bound_that_nothing_meets_is_refused(bad: float) -> None:
         bounded(bad)
 
 
-async def test_a_transaction_that_would_write_never_leaves(
+async def test_a_read_transaction_that_would_write_is_never_sent(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     nested = op.transaction([when.exists("a")], [op.delete("a")])
@@ -332,7 +332,7 @@ async def test_a_fallback_that_is_not_stale_is_refused(client: Client) -> None:
         await client.get("k", fallback="fast")  # type: ignore[arg-type]
 
 
-async def test_a_bounded_read_that_runs_out_of_time_is_too_stale_and_others_are_late(
+async def test_a_bounded_read_that_times_out_is_too_stale_and_others_exceed_their_deadline(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     no_majority(cluster)

@@ -18,7 +18,7 @@ from tests.client.watch_world import World, take, told
 from tests.kv.harness import compact, put
 
 
-async def test_a_slow_consumer_misses_nothing_and_delays_nobody(world: World) -> None:
+async def test_a_slow_consumer_misses_nothing_and_delays_no_other(world: World) -> None:
     client = await world.connect(watch_buffer_bytes_max=20_000)
     async with client.watch(prefix="") as slow, client.watch(prefix="") as quick:
         for number in range(300):
@@ -32,7 +32,9 @@ async def test_a_slow_consumer_misses_nothing_and_delays_nobody(world: World) ->
     await client.close()
 
 
-async def test_a_slow_consumer_whose_rest_is_compacted_is_told_so(world: World) -> None:
+async def test_a_slow_consumer_whose_events_are_compacted_gets_revision_compacted(
+    world: World,
+) -> None:
     client = await world.connect(watch_buffer_bytes_max=1_000)
     async with client.watch(prefix="") as slow:
         for number in range(20):
@@ -60,7 +62,7 @@ async def test_equal_watches_share_one_message_and_its_events(
     await watcher.close()
 
 
-async def test_what_gathers_while_consumers_are_busy_is_handed_out_at_once(
+async def test_events_that_arrive_while_consumers_are_busy_are_delivered_together(
     world: World, watcher: Client
 ) -> None:
     async with watcher.watch(prefix="") as watch:
@@ -78,7 +80,7 @@ async def test_all_watches_of_a_client_share_one_stream(world: World, watcher: C
     await watcher.close()
 
 
-async def test_closing_a_watch_ends_its_iteration_and_frees_its_place(
+async def test_closing_a_watch_ends_its_iteration_and_its_watcher_at_the_node(
     world: World, watcher: Client
 ) -> None:
     watch = watcher.watch("k")
@@ -104,7 +106,7 @@ async def test_closing_the_client_fails_its_watches(world: World, watcher: Clien
         watcher.watch("k")
 
 
-async def test_a_stream_that_nobody_needs_any_more_is_closed(world: World, watcher: Client) -> None:
+async def test_a_stream_without_watches_is_closed(world: World, watcher: Client) -> None:
     async with watcher.watch("k"):
         pass
     await asyncio.sleep(5)
@@ -149,14 +151,14 @@ async def test_without_a_majority_a_watch_does_not_start(world: World, watcher: 
         {"start": 7},
     ],
 )
-async def test_what_can_never_be_watched_is_refused_at_once(
+async def test_an_invalid_watch_is_refused_at_once(
     watcher: Client, arguments: dict[str, object]
 ) -> None:
     with pytest.raises(InvalidRequest):
         watcher.watch(**arguments)  # type: ignore[arg-type]
 
 
-async def test_a_watch_over_the_node_s_bound_is_refused() -> None:
+async def test_a_watch_over_the_nodes_limit_is_refused() -> None:
     world = World(watches_per_stream_max=2)
     client = await world.connect()
     async with client.watch("a"), client.watch("b"):

@@ -33,7 +33,7 @@ async def test_ordered_revision_by_revision_as_they_were_made(
     assert [told(event) for event in events] == world.changes()
 
 
-async def test_unique_none_is_told_twice_although_its_node_was_lost_in_between(
+async def test_unique_no_event_is_delivered_twice_although_the_node_was_lost(
     world: World, watcher: Client
 ) -> None:
     async with watcher.watch(prefix="") as watch:
@@ -49,7 +49,7 @@ async def test_unique_none_is_told_twice_although_its_node_was_lost_in_between(
     assert [told(event) for event in events] == world.changes()
 
 
-async def test_unique_what_follows_the_end_of_its_stream_in_one_message_is_told_once(
+async def test_unique_events_after_the_streams_end_in_one_message_are_delivered_once(
     world: World,
 ) -> None:
     watcher = await world.connect(watch_heartbeat_s=10.0)  # no progress in the same message
@@ -103,7 +103,7 @@ async def test_atomic_also_if_it_is_too_large_for_one_message(
         assert sum(news.more for reply in stream.replies for news in reply.news) > 1
 
 
-async def test_reliable_nothing_is_missing_when_nodes_fail_lag_and_come_back(
+async def test_reliable_nothing_is_missing_when_nodes_fail_lag_and_recover(
     world: World, watcher: Client
 ) -> None:
     async with watcher.watch(prefix="") as watch:
@@ -140,7 +140,7 @@ async def test_reliable_a_node_that_is_cut_off_from_the_others_is_left_for_anoth
         assert world.serving() is not node
 
 
-async def test_reliable_what_a_snapshot_has_jumped_over_is_read_from_its_history(
+async def test_reliable_events_skipped_by_a_snapshot_are_read_from_its_history(
     world: World, watcher: Client
 ) -> None:
     async with watcher.watch(prefix="") as watch:
@@ -169,7 +169,7 @@ async def test_resumable_from_any_revision_that_is_not_compacted(
         assert [told(event) for event in events] == world.changes()[start - 2 :]
 
 
-async def test_resumable_not_from_what_is_compacted_and_that_is_said(
+async def test_resumable_a_compacted_revision_raises_revision_compacted(
     world: World, watcher: Client
 ) -> None:
     for number in range(40):
@@ -181,7 +181,7 @@ async def test_resumable_not_from_what_is_compacted_and_that_is_said(
     assert refused.value.facts["compacted_revision"] == "20"
 
 
-async def test_resumable_what_is_compacted_while_its_node_was_lost_is_not_skipped_silently(
+async def test_resumable_events_compacted_while_the_node_was_lost_are_not_skipped_silently(
     world: World, watcher: Client
 ) -> None:
     async with watcher.watch("k") as watch:
@@ -197,7 +197,7 @@ async def test_resumable_what_is_compacted_while_its_node_was_lost_is_not_skippe
             await take(watch, 1)
 
 
-async def test_resumable_before_its_time_it_waits(world: World, watcher: Client) -> None:
+async def test_resumable_from_a_future_revision_it_waits(world: World, watcher: Client) -> None:
     async with watcher.watch("k", from_revision=5) as watch:
         for number in range(6):
             world.write(put(b"k", b"%d" % number))
@@ -206,7 +206,7 @@ async def test_resumable_before_its_time_it_waits(world: World, watcher: Client)
     assert [event.revision for event in events] == [5, 6, 7]
 
 
-async def test_bookmarkable_another_watch_goes_on_after_the_revision_of_the_first(
+async def test_bookmarkable_another_watch_continues_after_the_bookmark_of_the_first(
     world: World, watcher: Client
 ) -> None:
     for number in range(10):
@@ -222,7 +222,7 @@ async def test_bookmarkable_another_watch_goes_on_after_the_revision_of_the_firs
     assert [told(event) for event in handed_out] == world.changes()
 
 
-async def test_bookmarkable_an_idle_watch_learns_that_it_has_missed_nothing(
+async def test_bookmarkable_the_bookmark_of_an_idle_watch_moves_on(
     world: World, watcher: Client
 ) -> None:
     async with watcher.watch("quiet", progress=True) as watch:
@@ -264,7 +264,7 @@ async def test_right_creation_flag_on_the_first_put_of_a_generation_only(
             assert [event.created for event in await take(past, 3)] == flags[2:]
 
 
-async def test_right_filtering_no_key_outside_and_no_kind_that_is_not_wanted(
+async def test_right_filtering_only_keys_of_the_range_and_requested_kinds(
     world: World, watcher: Client
 ) -> None:
     async with (

@@ -74,7 +74,7 @@ def steps(draw: st.DrawFn) -> tuple[object, ...]:
 
 @settings(max_examples=300)
 @given(st.lists(steps(), min_size=5, max_size=60), st.integers(500, 5_000))
-def test_every_watch_is_told_the_changes_of_its_keys_in_order_and_once(
+def test_every_watch_delivers_the_changes_of_its_keys_in_order_and_once(
     script: list[tuple[str, int, int]], buffer_bytes: int
 ) -> None:
     loop = async_solipsism.EventLoop()

@@ -69,7 +69,7 @@ class ClusterBinding:
     def failed(self, endpoint: Endpoint, now: float) -> None:
         """An attempt at this endpoint got no answer."""
         endpoint.failed_since = self._in_doubt = True
-        self._look(now)
+        self._check_gone(now)
 
     def foreign_error(self, endpoint: Endpoint) -> WrongCluster:
         """Why a reply of this endpoint was not used."""
@@ -130,9 +130,9 @@ class ClusterBinding:
             self._in_doubt = self._turned = True
             endpoint.answers_for, endpoint.foreign = identity, True
             self.on_event("endpoint_left_out", endpoint)
-        self._look(now)
+        self._check_gone(now)
 
-    def _look(self, now: float) -> None:
+    def _check_gone(self, now: float) -> None:
         if not self._gone and (error := self.gone(now)) is not None:
             self._gone = True
             self.on_gone(error)
