@@ -131,7 +131,7 @@ def delete(token: int, revision: int) -> WatchEvent:
     return WatchEvent(EventKind.DELETE, revision, b"e/%016x" % token)
 
 
-class Scripted:
+class ScriptedElection:
     """A store with members at revision 10 and what a watch tells afterwards."""
 
     def __init__(self, members: Sequence[KeyValue], *batches: Sequence[WatchEvent]) -> None:
@@ -146,7 +146,7 @@ class Scripted:
     async def range(self, start: str | bytes, end: str | bytes, **_: object) -> RangeResult:
         return RangeResult(10, tuple(self._members), len(self._members), False)
 
-    def watch(self, start: bytes, end: bytes, *, from_revision: int) -> Scripted:
+    def watch(self, start: bytes, end: bytes, *, from_revision: int) -> ScriptedElection:
         assert (start, end) == (b"e/0", b"e/8")
         self.from_revision = from_revision
         return self
@@ -159,7 +159,7 @@ class Scripted:
         self.closed = True
 
 
-async def observed(store: Scripted) -> list[tuple[int, bytes] | None]:
+async def observed(store: ScriptedElection) -> list[tuple[int, bytes] | None]:
     election = Election(None, store, ClientSettings(), b"e", 10_000)  # type: ignore[arg-type]
     seen: list[LeaderInfo | None] = [leader async for leader in election.observe()]
     assert store.closed
@@ -168,7 +168,7 @@ async def observed(store: Scripted) -> list[tuple[int, bytes] | None]:
 
 
 async def test_observers_see_every_leader_and_every_vacancy_in_order() -> None:
-    store = Scripted(
+    store = ScriptedElection(
         [],
         [put(member(11, b"a")), put(member(12, b"b")), delete(11, 13), delete(12, 14)],
         [put(member(15, b"c"))],
@@ -179,22 +179,26 @@ async def test_observers_see_every_leader_and_every_vacancy_in_order() -> None:
 async def test_changes_of_one_revision_are_observed_as_one() -> None:
     """One lease held the first two places and ended."""
     members = [member(5, b"a"), member(6, b"b"), member(7, b"c")]
-    store = Scripted(members, [delete(5, 11), delete(6, 11)])
+    store = ScriptedElection(members, [delete(5, 11), delete(6, 11)])
     assert await observed(store) == [(5, b"a"), (7, b"c")]
 
 
 async def test_observers_see_no_cancelled_candidate_and_every_proclamation() -> None:
-    store = Scripted([member(5, b"a"), member(6)], [delete(6, 11), put(member(5, b"b", 12))])
+    store = ScriptedElection(
+        [member(5, b"a"), member(6)], [delete(6, 11), put(member(5, b"b", 12))]
+    )
     assert await observed(store) == [(5, b"a"), (5, b"b")]
 
 
 async def test_observers_see_proclamations_and_leaders_of_equal_values() -> None:
-    store = Scripted([member(5, b"a"), member(6, b"a")], [put(member(5, b"a", 11)), delete(5, 12)])
+    store = ScriptedElection(
+        [member(5, b"a"), member(6, b"a")], [put(member(5, b"a", 11)), delete(5, 12)]
+    )
     assert await observed(store) == [(5, b"a"), (5, b"a"), (6, b"a")]
 
 
 async def test_an_observer_that_is_left_by_break_closes_its_watch() -> None:
-    store = Scripted([], [put(member(11, b"a"))], [delete(11, 12)])
+    store = ScriptedElection([], [put(member(11, b"a"))], [delete(11, 12)])
     async for leader in Election(None, store, ClientSettings(), b"e", 10_000).observe():  # type: ignore[arg-type]
         if leader:
             break
@@ -206,5 +210,5 @@ async def test_an_observer_that_is_left_by_break_closes_its_watch() -> None:
 async def test_a_foreign_key_among_the_candidates_does_not_lead() -> None:
     forged = KeyValue(b"e/0000000000000001", b"x", 8, 8, 1, 0)
     stranger = WatchEvent(EventKind.PUT, 11, forged.key, b"y", kv=forged)
-    store = Scripted([forged, member(9, b"a")], [stranger], [delete(9, 12)])
+    store = ScriptedElection([forged, member(9, b"a")], [stranger], [delete(9, 12)])
     assert await observed(store) == [(9, b"a"), None]

@@ -19,15 +19,15 @@ from raftkv.client.client import Client
 from raftkv.client.connection import grpc_fork
 from raftkv.errors import WrongProcess
 from raftkv.rpc.v1 import kv_pb2
-from tests.client.calls_elsewhere import (
-    HandedOut,
+from tests.client.every_call import (
+    ClientObjects,
     of_a_client,
     of_what_it_handed_out,
     questions_to,
     refused_at_once,
 )
 from tests.client.lock_cluster import LockCluster
-from tests.client.watch_world import World, take
+from tests.client.watch_cluster import WatchCluster, take
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def in_a_child(act: Callable[[], str]) -> str:
 
 
 async def test_every_call_in_a_child_is_refused_at_once(client: Client) -> None:
-    made = await HandedOut.by(client)
+    made = await ClientObjects.by(client)
     calls = of_a_client(client, made.grant) | of_what_it_handed_out(client, made)
 
     def make_them() -> str:
@@ -79,16 +79,16 @@ async def test_calls_in_a_child_are_refused_on_a_loop_of_its_own_too(client: Cli
     assert in_a_child(call) == "refused"
 
 
-async def test_a_watch_in_a_child_is_refused(watcher: Client, world: World) -> None:
+async def test_a_watch_in_a_child_is_refused(watcher: Client, watch_cluster: WatchCluster) -> None:
     async with watcher.watch("k") as watch:
         assert in_a_child(lambda: refused_at_once(watch.next_batch)) == "WrongProcess"
         assert in_a_child(lambda: refused_at_once(watch.started)) == "WrongProcess"
-        world.write(kv_pb2.Command(put=kv_pb2.Put(key=b"k", value=b"v")))
+        watch_cluster.write(kv_pb2.Command(put=kv_pb2.Put(key=b"k", value=b"v")))
         assert [event.kv.value for event in await take(watch, 1) if event.kv] == [b"v"]
 
 
 async def test_objects_that_end_in_a_child_go_on_in_the_parent(client: Client) -> None:
-    made = await HandedOut.by(client)
+    made = await ClientObjects.by(client)
     async with client.lock("block") as block:
 
         def end_everything() -> str:

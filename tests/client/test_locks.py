@@ -24,7 +24,7 @@ from raftkv.errors import (
 from raftkv.kv.records import unpack_version
 from tests.client.conftest import Connect
 from tests.client.lock_cluster import LockCluster
-from tests.client.scripted import Answer, Fault, Seen
+from tests.client.scripted import Answer, Fault, SeenRequest
 
 TTL = 10.0
 CLIENT_TIMEOUT_S = 5.0
@@ -51,11 +51,11 @@ def leases_of(cluster: LockCluster, name: bytes) -> set[int]:
     return {unpack_version(each.record)[3] for each in cluster.machine.lock_members(name)}
 
 
-def ran(kind: str, answer: Answer, times: int = 1) -> Callable[[Seen], Answer]:
+def ran(kind: str, answer: Answer, times: int = 1) -> Callable[[SeenRequest], Answer]:
     """A script: the first `times` batches with a command of this kind meet `answer`."""
     left = times
 
-    def answer_to(seen: Seen) -> Answer:
+    def answer_to(seen: SeenRequest) -> Answer:
         nonlocal left
         if left and any(each.WhichOneof("command") == kind for each in seen.batch.commands):
             left -= 1
