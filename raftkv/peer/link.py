@@ -16,8 +16,8 @@ from typing import TypeAlias
 import grpc
 import structlog
 
+from raftkv.backoff import Backoff
 from raftkv.clocks import LamportClock, LamportTime
-from raftkv.peer.backoff import Backoff
 from raftkv.peer.codec import encode_lanes, encode_stamp
 from raftkv.peer.handshake import (
     CHANNEL_OPTIONS,
@@ -37,6 +37,8 @@ from raftkv.peer.secret import ClusterSecret
 from raftkv.rpc.v1 import peer_pb2
 
 CONNECT_TIMEOUT_S = 2.0
+RECONNECT_DELAY_S_MIN = 0.05
+RECONNECT_DELAY_S_MAX = 1.0
 
 Encode: TypeAlias = Callable[[Frame], tuple[bytes, bytes]]
 """The bytes of a frame's two lanes: `encode_lanes`, or what does more than it."""
@@ -71,7 +73,7 @@ class PeerLink:
         self._attempt = 0
         self._call: grpc.aio.StreamStreamCall[bytes, bytes] | None = None
         self._handler = handler
-        self._backoff = Backoff(random)
+        self._backoff = Backoff(random, RECONNECT_DELAY_S_MIN, RECONNECT_DELAY_S_MAX, jitter=0.5)
         self._clock = clock
         self._encode = encode
         self._outbox = FrameOutbox()
@@ -126,7 +128,7 @@ class PeerLink:
             if self._addresses is tried and not self._was_admitted:
                 self._attempt += 1
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._backoff.next_delay_s()):
+                async with asyncio.timeout(self._backoff.next_s()):
                     await self._contacted.wait()
                     self._backoff.reset()
 

@@ -8,9 +8,10 @@ from typing import Final, TypeVar
 
 from raftkv.client.client import Client
 from raftkv.client.coordination.election import is_member
-from raftkv.client.coordination.entry_watches import QueueEntry
 from raftkv.client.coordination.lock import Lock
-from raftkv.client.coordination.queue import OnWait, Owners
+from raftkv.client.coordination.owners import Owners
+from raftkv.client.coordination.queue import OnWait
+from raftkv.client.coordination.queue_entry import QueueEntry
 from raftkv.client.model.results import KeyValue
 from raftkv.errors import OutcomeUnknown, RevisionCompacted, Unavailable
 
@@ -57,9 +58,9 @@ class SharedQueues:
         self.timeout_s = self.queues.timeout_s
         self.home = self.queues.home
 
-    def leave(self, entry: QueueEntry) -> asyncio.Future[bool]:
-        """As `LockQueues.leave`."""
-        return self.queues.leave(entry)
+    def abandon(self, entry: QueueEntry) -> asyncio.Future[bool]:
+        """As `LockQueues.abandon`."""
+        return self.queues.abandon(entry)
 
 
 def entry_key(name: bytes, token: int) -> bytes:

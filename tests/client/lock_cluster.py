@@ -31,7 +31,7 @@ from tests.client.scripted import (
     Store,
     failure_of,
 )
-from tests.client.watch_world import Stream
+from tests.client.watch_cluster import Stream
 
 TICK_S = 0.01
 
@@ -167,7 +167,7 @@ class WatchHost:
     """What a watch stream needs of the node that serves it."""
 
     def __init__(self, cluster: LockCluster, node: ScriptedNode) -> None:
-        self.world = cluster
+        self.cluster = cluster
         self.address = node.address
         self.node = node
         self.streams: list[Stream] = []

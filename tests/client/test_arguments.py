@@ -16,8 +16,8 @@ from raftkv.arguments import shown
 from raftkv.client.client import Client
 from raftkv.client.connection.link import WATCH
 from raftkv.client.coordination.election import Leadership
-from raftkv.client.coordination.entry_watches import WATCHED_AFTER_S
 from raftkv.client.coordination.lease import KeptLease
+from raftkv.client.coordination.queue_entry import WATCHED_AFTER_S
 from raftkv.client.settings import ClientSettings
 from raftkv.client.sync.client import SyncClient
 from raftkv.client.sync.locks import SyncElection, SyncKeptLease, SyncLeadership

@@ -14,7 +14,7 @@ from raftkv.rpc.v1 import api_pb2
 LEADER = "d:1"
 
 
-class Door:
+class ScriptedEndpoint:
     """A node that takes calls only if it leads."""
 
     def __init__(self, address: str, asked: list[str]) -> None:
@@ -35,7 +35,7 @@ async def test_a_hint_leads_to_a_leader_that_the_client_was_not_given() -> None:
     settings, rng = ClientSettings(), Random(1)
     endpoints = Endpoints(
         ["a:1", "b:1", "c:1"],
-        lambda address: Door(address, asked),  # type: ignore[arg-type, return-value]
+        lambda address: ScriptedEndpoint(address, asked),  # type: ignore[arg-type, return-value]
         settings,
         rng,
     )
@@ -50,7 +50,7 @@ async def test_a_hint_leads_to_a_leader_that_the_client_was_not_given() -> None:
     assert asked[1:] == [LEADER]
 
 
-class DeadDoor(Door):
+class DeadEndpoint(ScriptedEndpoint):
     """Nobody listens, but at the leader's."""
 
     async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
@@ -60,13 +60,13 @@ class DeadDoor(Door):
         return await super().call(method, request, timeout_s)
 
 
-async def test_the_only_node_that_lives_is_asked_after_each_dead_one_once() -> None:
+async def test_the_only_live_node_is_called_after_each_dead_one_once() -> None:
     """jepsen-lite seed 77: two dead nodes that the client was given took turns for ever."""
     asked: list[str] = []
     settings, rng = ClientSettings(), Random(1)
     endpoints = Endpoints(
         ["a:1", "b:1", "c:1"],
-        lambda address: DeadDoor(address, asked),  # type: ignore[arg-type, return-value]
+        lambda address: DeadEndpoint(address, asked),  # type: ignore[arg-type, return-value]
         settings,
         rng,
     )

@@ -31,7 +31,7 @@ def test_a_stopped_portal_refuses_at_once() -> None:
         portal.call(nothing)
 
 
-def test_a_thread_that_waits_gets_an_answer_when_the_portal_stops() -> None:
+def test_a_waiting_thread_gets_an_answer_when_the_portal_stops() -> None:
     portal, errors = Portal(), []
 
     def wait() -> None:

@@ -17,8 +17,8 @@ from aetcd import rpc
 
 from jepsen_lite.systems.etcd_locks import EtcdLock, is_late
 from raftkv.arguments import to_bytes
+from raftkv.backoff import Backoff
 from raftkv.client.api.transactions import Attempts, Transaction
-from raftkv.client.connection.throttle import Backoff
 from raftkv.client.model.op import Operation
 from raftkv.client.model.op import get as op_get
 from raftkv.client.model.op import put as op_put

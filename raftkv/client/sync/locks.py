@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from raftkv.client.coordination.election import Election, LeaderInfo, Leadership
-from raftkv.client.sync.base import KeptLeaseTwin, LockTwin, Twin, depart, listen
+from raftkv.client.sync.base import KeptLeaseTwin, LockTwin, Twin, abandon, listen
 from raftkv.client.sync.iteration import iterate_leaders
 
 
@@ -196,7 +196,7 @@ class SyncElection(Twin[Election]):
         async def campaign() -> SyncLeadership:
             return SyncLeadership(await self._asynchronous.campaign(value, timeout=timeout))
 
-        return self._portal.hold(depart, campaign)
+        return self._portal.hold(abandon, campaign)
 
     def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
         """The present leader; None: there is none.

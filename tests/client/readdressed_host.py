@@ -1,4 +1,4 @@
-"""A server that moves to another address under its name; run by `test_moved_name.py`.
+"""A server that moves to another address under its name; run by `test_readdressed_host.py`.
 
 Runs in a mount namespace of its own, where the file `argv[1]` is /etc/hosts. Prints after how many
 seconds at the new address it is found.
