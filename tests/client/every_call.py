@@ -1,4 +1,4 @@
-"""Every public call of a client and of what it has handed out, to be made anywhere."""
+"""Every public call of a client and its objects, to be made where it must be refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cluster in memory that does what a test's script says. Plays the wire, not the algorithms.
+"""A cluster in memory that follows a test's script: the client's wire protocol without Raft.
 
 One shared store stands for what a majority has applied. Each node serves it while it is up; a
 script can make the next batches of callers' commands go wrong. Node "a:1" leads at first.

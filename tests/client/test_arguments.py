@@ -164,7 +164,7 @@ def is_asynchronous(call: PublicCall) -> bool:
 
 
 def classes_without_object(things: list[object]) -> set[type]:
-    """Public classes whose methods nobody walks."""
+    """Public classes whose methods are not checked."""
     public = {each for module in modules() for each in classes_of(*module)}
     return public - {base for thing in things for base in type(thing).__mro__}
 

@@ -1,4 +1,4 @@
-"""What shares a message, and what never waits for company."""
+"""Which calls share a batch, and that a lone call is never delayed."""
 
 from __future__ import annotations
 
@@ -171,11 +171,11 @@ async def test_batches_are_as_small_as_a_node_advises(
         return [len(seen.keys) for seen in cluster.writes[before:]]
 
     cluster.batch_commands_max = 4
-    await client.put("hears of it", b"")
+    await client.put("gets the advice", b"")
     assert await sizes_of_20() == [4, 4, 4, 4, 4]
     cluster.batch_commands_max = 100  # its own bound is lower
-    await client.put("hears of it", b"")
+    await client.put("gets the advice", b"")
     assert await sizes_of_20() == [10, 10]
     cluster.batch_commands_max = 0
-    await client.put("hears of it", b"")
+    await client.put("gets the advice", b"")
     assert await sizes_of_20() == [10, 10]

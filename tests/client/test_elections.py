@@ -1,4 +1,4 @@
-"""Elections: who leads, what it says, and that observers miss nothing."""
+"""Elections: one leader at a time, and observers that miss no leader and no proclamation."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def delete(token: int, revision: int) -> WatchEvent:
 
 
 class ScriptedElection:
-    """A store with members at revision 10 and what a watch tells afterwards."""
+    """A store with members at revision 10, and the events of a watch from then on."""
 
     def __init__(self, members: Sequence[KeyValue], *batches: Sequence[WatchEvent]) -> None:
         self._members = members
@@ -202,7 +202,7 @@ async def test_an_observer_that_is_left_by_break_closes_its_watch() -> None:
     async for leader in Election(None, store, ClientSettings(), b"e", 10_000).observe():  # type: ignore[arg-type]
         if leader:
             break
-    for _ in range(3):  # the loop finishes a generator that nobody refers to any more
+    for _ in range(3):  # the loop finishes a generator that is collected
         await asyncio.sleep(0)
     assert store.closed
 

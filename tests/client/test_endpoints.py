@@ -1,4 +1,4 @@
-"""Which node is talked to: breakers, the leader, what fails and comes back."""
+"""The choice of the node: circuit breakers, the leader, failures and recoveries."""
 
 from __future__ import annotations
 

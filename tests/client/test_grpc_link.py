@@ -1,4 +1,4 @@
-"""The link over real gRPC on loopback: what it says of sent and unsent, how it ends."""
+"""The link over real gRPC on loopback: errors before and after the sending, and the end."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Echo(grpc.GenericRpcHandler):
         return request
 
 
-class Heard:
+class Received:
     """What a stream said."""
 
     def __init__(self) -> None:
@@ -83,32 +83,32 @@ async def link(server: grpc.aio.Server) -> AsyncIterator[GrpcLink]:
 
 
 async def test_messages_are_echoed_in_order(link: GrpcLink) -> None:
-    heard = Heard()
-    stream = link.open(heard.messages.put_nowait, heard.end.set_result)
+    received = Received()
+    stream = link.open(received.messages.put_nowait, received.end.set_result)
     for i in range(100):
         stream.send(b"%d" % i)
-    assert [await heard.messages.get() for _ in range(100)] == [b"%d" % i for i in range(100)]
+    assert [await received.messages.get() for _ in range(100)] == [b"%d" % i for i in range(100)]
     stream.close()
 
 
 async def test_a_stream_that_broke_may_have_sent_everything(
     link: GrpcLink, server: grpc.aio.Server
 ) -> None:
-    heard = Heard()
-    stream = link.open(heard.messages.put_nowait, heard.end.set_result)
+    received = Received()
+    stream = link.open(received.messages.put_nowait, received.end.set_result)
     stream.send(b"hello")
-    await heard.messages.get()
+    await received.messages.get()
     await server.stop(None)
-    assert isinstance(await heard.end, OutcomeUnknown)
+    assert isinstance(await received.end, OutcomeUnknown)
 
 
 async def test_a_refused_connection_has_sent_nothing(
     link: GrpcLink, server: grpc.aio.Server
 ) -> None:
     await server.stop(None)
-    heard = Heard()
-    link.open(heard.messages.put_nowait, heard.end.set_result).send(b"hello")
-    assert isinstance(await heard.end, ConnectionFailed)
+    received = Received()
+    link.open(received.messages.put_nowait, received.end.set_result).send(b"hello")
+    assert isinstance(await received.end, ConnectionFailed)
     with pytest.raises(ConnectionFailed):
         await link.call(METHOD, b"", 1.0)
 
@@ -117,11 +117,11 @@ async def test_an_unknown_method_is_reported_as_a_peer_port_and_not_applied() ->
     stranger = grpc.aio.server()
     link = GrpcLink(f"127.0.0.1:{stranger.add_insecure_port('127.0.0.1:0')}")
     await stranger.start()
-    heard = Heard()
-    link.open(heard.messages.put_nowait, heard.end.set_result).send(b"hello")
+    received = Received()
+    link.open(received.messages.put_nowait, received.end.set_result).send(b"hello")
     with pytest.raises(ConnectionFailed, match=r"\(peer port\)\. Give the client port"):
         await link.call(METHOD, b"", 5.0)
-    end = await heard.end
+    end = await received.end
     assert isinstance(end, ConnectionFailed)
     assert "peer port" in end.message
     await link.close()
@@ -186,13 +186,13 @@ async def test_callers_that_ask_at_once_share_one_look_up(monkeypatch: pytest.Mo
 
 
 async def test_a_closed_stream_calls_back_no_more(link: GrpcLink) -> None:
-    heard = Heard()
-    stream = link.open(heard.messages.put_nowait, heard.end.set_result)
+    received = Received()
+    stream = link.open(received.messages.put_nowait, received.end.set_result)
     stream.send(b"hello")
-    await heard.messages.get()
+    await received.messages.get()
     stream.close()
     await link.close()
-    assert not heard.end.done()
+    assert not received.end.done()
 
 
 async def test_a_typed_error_arrives_with_its_type(link: GrpcLink, echo: Echo) -> None:

@@ -1,4 +1,4 @@
-"""A signal handler that raises in a synchronous call leaves nothing behind that nobody owns.
+"""A signal handler that raises in a synchronous call leaves no lock, lease or watch behind.
 
 The calls run on the real portal; the cluster is in memory, with the production state machine.
 """
@@ -100,7 +100,7 @@ def test_an_interrupted_call_leaves_nothing_behind(
     assert interrupter.interrupted > 5 * rounds
     assert interrupter.completed
     assert eventually(lambda: not world.members()), f"left: {world.members()}"
-    assert eventually(lambda: world.leases() <= leases), "a lease is left that nobody owns"
+    assert eventually(lambda: world.leases() <= leases), "a lease without an owner is left"
     assert eventually(lambda: not world.watches())
 
 
@@ -129,7 +129,7 @@ def test_a_call_that_is_interrupted_when_it_has_just_succeeded_is_undone(
     if undo is not None:
         undo()
     assert eventually(lambda: not world.members()), f"left: {world.members()}"
-    assert eventually(lambda: world.leases() <= leases), "a lease is left that nobody owns"
+    assert eventually(lambda: world.leases() <= leases), "a lease without an owner is left"
     assert eventually(lambda: not world.watches())
 
 

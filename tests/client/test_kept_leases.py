@@ -1,4 +1,4 @@
-"""For how long a kept lease is trusted, and how it is renewed; on virtual time."""
+"""How long a kept lease is trusted, and how it is renewed; on virtual time."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ async def test_a_renewal_that_failed_for_good_is_followed_by_another(
 async def test_the_loss_callback_runs_when_the_trust_ends(
     client: Client, cluster: LockCluster
 ) -> None:
-    told: list[float] = []
+    reported: list[float] = []
     async with client.lease(TTL) as lease:
-        lease.on_lost(lambda: told.append(cluster.loop.time()))
+        lease.on_lost(lambda: reported.append(cluster.loop.time()))
         ends_at = cluster.loop.time() + lease.remaining()
         cluster.go_down()
         await lease.lost.wait()
-        assert told == [pytest.approx(ends_at, abs=0.001)]
+        assert reported == [pytest.approx(ends_at, abs=0.001)]
         late: list[bool] = []
         lease.on_lost(lambda: late.append(True))
         assert late == [True]
@@ -173,7 +173,7 @@ async def test_the_lease_of_a_lock_outlives_a_keep_of_the_same_lease(
 async def test_a_callback_that_fails_does_not_prevent_the_others(
     client: Client, cluster: LockCluster
 ) -> None:
-    told: list[bool] = []
+    reported: list[bool] = []
     failures: list[object] = []
     cluster.loop.set_exception_handler(lambda _, facts: failures.append(facts["exception"]))
     mistake = ZeroDivisionError()
@@ -183,10 +183,10 @@ async def test_a_callback_that_fails_does_not_prevent_the_others(
 
     async with client.lease(TTL) as lease:
         lease.on_lost(fail)
-        lease.on_lost(lambda: told.append(lease.lost.is_set()))
+        lease.on_lost(lambda: reported.append(lease.lost.is_set()))
         cluster.go_down()
         await lease.lost.wait()
-    assert told == [True]
+    assert reported == [True]
     assert failures == [mistake]
 
 

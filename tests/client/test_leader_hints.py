@@ -1,4 +1,4 @@
-"""A call that only the leader takes reaches it, also where the client was never told of it."""
+"""A call that only the leader accepts reaches a leader that the client was not given."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_a_hint_leads_to_a_leader_that_the_client_was_not_given() -> None:
 
 
 class DeadEndpoint(ScriptedEndpoint):
-    """Nobody listens, but at the leader's."""
+    """An endpoint that accepts no connection, unless it is the leader's."""
 
     async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
         if self._address != LEADER:

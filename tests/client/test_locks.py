@@ -1,4 +1,4 @@
-"""Locks as their holders see them: order, loss, giving up; on virtual time."""
+"""Locks as their holders use them: order, loss, timeouts and cancellation; on virtual time."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ async def test_a_waiter_that_times_out_leaves_the_queue(
 async def test_an_acquire_without_an_answer_reports_no_holder(
     client: Client, cluster: LockCluster, warm: bool
 ) -> None:
-    if warm:  # the lease is there, so it is the place that nobody confirms
+    if warm:  # the lease is there, so the entry is what is not confirmed
         async with client.lock("warm"):
             pass
     for node in cluster.nodes.values():
@@ -396,13 +396,13 @@ async def test_a_release_whose_answer_is_lost_is_repeated_until_it_is_answered(
 async def test_loss_cancels_the_block_when_trust_ends_and_not_later(
     client: Client, cluster: LockCluster
 ) -> None:
-    told: list[float] = []
+    reported: list[float] = []
     ends_at = 0.0
 
     async def hold() -> None:
         nonlocal ends_at
         async with client.lock("n", ttl=TTL) as lock:
-            lock.on_lost(lambda: told.append(cluster.loop.time()))
+            lock.on_lost(lambda: reported.append(cluster.loop.time()))
             ends_at = cluster.loop.time() + lock.remaining()
             cluster.go_down()
             await asyncio.Event().wait()
@@ -410,26 +410,26 @@ async def test_loss_cancels_the_block_when_trust_ends_and_not_later(
     with pytest.raises(LockLost):
         await hold()
     assert cluster.loop.time() == pytest.approx(ends_at, abs=0.001)
-    assert told == [pytest.approx(ends_at, abs=0.001)]
-    assert cluster.store.tokens(b"n"), "the store still believes in it, which helps nobody"
+    assert reported == [pytest.approx(ends_at, abs=0.001)]
+    assert cluster.store.tokens(b"n"), "the store still has the key, whatever its holder trusts"
     assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
 
 
 async def test_releasing_one_lock_leaves_the_others_their_callbacks(
     client: Client, cluster: LockCluster
 ) -> None:
-    told: list[bool] = []
+    reported: list[bool] = []
 
-    def tell() -> None:
-        told.append(True)
+    def report() -> None:
+        reported.append(True)
 
     one, two, three = [await client.lock(name).acquire() for name in ("m", "n", "o")]
     for lock in (one, two, three):
-        lock.on_lost(tell)
+        lock.on_lost(report)
     await one.release()
     cluster.go_down()
     await asyncio.sleep(TTL)
-    assert told == [True, True]
+    assert reported == [True, True]
 
 
 async def test_the_store_keeps_a_lock_for_as_long_as_its_holder_trusts_it(
@@ -571,12 +571,12 @@ async def test_a_renewal_answered_after_a_release_without_trust_keeps_no_key(
     """The process stands still until the trust is over, while a renewal's answer lies there."""
     lock = await client.lock("n", ttl=TTL).acquire()
     assert lock._hold is not None
-    place = lock._hold._entry
+    entry = lock._hold._entry
     clock = cluster.loop.time
     monkeypatch.setattr(cluster.loop, "time", lambda: clock() + TTL)
-    assert not client.queues.abandon(place).result()
-    place.lease.trust_from(cluster.loop.time())
-    assert not place.lease.remaining()
+    assert not client.queues.abandon(entry).result()
+    entry.lease.trust_from(cluster.loop.time())
+    assert not entry.lease.remaining()
     await until(lambda: not cluster.store.tokens(b"n"))
 
 
@@ -682,7 +682,7 @@ async def test_a_grant_is_one_command_and_its_token_fences_writes(
     with pytest.raises(Refused, match="nobody holds it"):
         await client.put("k", "2", fence=grant)
     later = await other.acquire("n", 5.0)
-    assert not await client.release(grant), "a stale release frees nobody's lock"
+    assert not await client.release(grant), "a stale release frees no other lock"
     await other.put("k", "3", fence=(b"n", later.token))
     with pytest.raises(LockLost):
         await client.renew(grant)
@@ -726,7 +726,9 @@ async def test_more_entries_than_one_lease_may_have_use_several_leases(
     await first.release()
     for lock in waiting:
         await (await lock).release()
-    await until(lambda: not leases & set(cluster.machine.leases()))  # each without a place ends
+    await until(
+        lambda: not leases & set(cluster.machine.leases())
+    )  # each lease without an entry ends
 
 
 async def test_a_lease_that_may_have_no_key_ends_the_attempts(

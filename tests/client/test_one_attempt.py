@@ -1,4 +1,4 @@
-"""A timeout of 0: one attempt, whose answer is awaited, and nothing is waited for besides."""
+"""A timeout of 0: one attempt, whose answer is awaited, and no other wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranges of any size are read and deleted page by page, and it is known how far that came."""
+"""Ranges of any size are read and deleted page by page, and interrupted ones can be continued."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The portal's ends: every call has an answer, in bounded time, whatever has become of the loop."""
+"""The portal's end: every call has an answer in bounded time, whatever the state of its loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client asks for at each read level, what it remembers, and what it falls back to."""
+"""What a client requests at each read level, the revision it has seen, and the fallback."""
 
 from __future__ import annotations
 
@@ -115,14 +115,14 @@ async def test_a_session_read_asks_for_what_a_watch_has_delivered(
 ) -> None:
     async with watching.watch("k") as watch:
         watch_cluster.write(put(b"k", b"1"))
-        told = (await take(watch, 1))[-1].revision
+        delivered = (await take(watch, 1))[-1].revision
         watch_cluster.write(put(b"k", b"2"))
-        await asyncio.sleep(0.1)  # it has arrived, and nobody has seen it
+        await asyncio.sleep(0.1)  # it has arrived, and is not consumed yet
         await watching.get("k", level=ReadLevel.SESSION)
-        assert last(cluster).min_revision == told
-        told = (await watch.next_batch())[-1].revision
+        assert last(cluster).min_revision == delivered
+        delivered = (await watch.next_batch())[-1].revision
         await watching.get("k", level=ReadLevel.SESSION)
-        assert last(cluster).min_revision == told
+        assert last(cluster).min_revision == delivered
 
 
 async def test_a_session_read_asks_for_the_bookmark_of_an_idle_watch(

@@ -1,4 +1,4 @@
-"""Somebody else deletes a holder's key or revokes its lease: the holder stops; on virtual time."""
+"""Another client deletes a holder's key or revokes its lease: the holder stops; on virtual time."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ def watched_at(cluster: LockCluster) -> int:
 async def test_a_holder_whose_key_is_removed_is_cancelled_within_a_second(
     client: Client, cluster: LockCluster, hold: Callable[..., object], remove: Remove, held_s: float
 ) -> None:
-    removed_at, stopped_at, told_at = 0.0, 0.0, 0.0
+    removed_at, stopped_at, reported_at = 0.0, 0.0, 0.0
 
-    def tell() -> None:
-        nonlocal told_at
-        told_at = cluster.loop.time()
+    def report() -> None:
+        nonlocal reported_at
+        reported_at = cluster.loop.time()
 
     async def work() -> None:
         nonlocal removed_at, stopped_at
         async with hold(client) as held:  # type: ignore[attr-defined]
-            held.on_lost(tell)
+            held.on_lost(report)
             await asyncio.sleep(held_s)
             removed_at = cluster.loop.time()
             remove(cluster, held.key)
@@ -99,7 +99,7 @@ async def test_a_holder_whose_key_is_removed_is_cancelled_within_a_second(
 
     with pytest.raises(LockLost, match=WHY):
         await work()
-    assert removed_at <= told_at <= stopped_at <= removed_at + PROMISED_S
+    assert removed_at <= reported_at <= stopped_at <= removed_at + PROMISED_S
     assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
 
 

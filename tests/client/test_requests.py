@@ -1,4 +1,4 @@
-"""What callers write arrives as the messages it stands for."""
+"""The arguments of calls arrive as the messages that they stand for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sent again, how, and what a caller is told when time runs out."""
+"""What is sent again, in which form, and the error when the time is over."""
 
 from __future__ import annotations
 

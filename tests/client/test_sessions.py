@@ -1,4 +1,4 @@
-"""How a session is opened, kept alive and given back."""
+"""How a session is opened, renewed and revoked."""
 
 from __future__ import annotations
 

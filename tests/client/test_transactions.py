@@ -1,4 +1,4 @@
-"""Transactions as functions: against the real state machine, with others writing in between."""
+"""Transactions as functions, against the real state machine, with concurrent writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many consumers of one client, quick ones and slow ones, and what is refused."""
+"""Many consumers of one client, fast and slow ones, and refused watches."""
 
 from __future__ import annotations
 

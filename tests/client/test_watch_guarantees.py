@@ -1,4 +1,4 @@
-"""What a watch promises, one test for each promise, over the client and the node's handlers."""
+"""The guarantees of a watch, one test for each, over the client and the node's handlers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client belongs to one cluster, in one of its lives: nothing is carried into another history."""
+"""A client belongs to one cluster and one history: nothing is used of another cluster."""
 
 from __future__ import annotations
 
