@@ -44,7 +44,7 @@ class ClientSettings:
     # How often a client in use asks for leader and members: all given endpoints may be replaced. An
     # endpoint that answers for another cluster is tried again after this long.
     look_around_s: float = 5.0
-    # How long `connect` waits for the other endpoints once a leader has answered, to see whether they
+    # How long `connect` waits for the other endpoints once a leader has answered, to see if they
     # belong to the leader's cluster. A silent endpoint delays `connect` by this much.
     connect_grace_s: float = 0.3
     # A node that owes a reply and sends nothing for this long is left for another one.
