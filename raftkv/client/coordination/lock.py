@@ -90,7 +90,7 @@ class Lock:
         Raises `LockNotAcquired` after the timeout if others hold the lock; `DeadlineExceeded` if it
         is not known whether they do (timeout 0: or what a node refused the attempt with);
         `LockReentered` if this task holds it already or waits for it; `LockLost` if its queue entry
-        was lost while it waited. Costs one write, and while it waits a watch of the entry before.
+        was lost while it waited. Costs one write, and while it waits one open call at a node.
         """
         return self._acquire(calling_task(), timeout)
 

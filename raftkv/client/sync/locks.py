@@ -73,8 +73,7 @@ class SyncLock(LockTwin):
         Raises `LockNotAcquired` after the timeout if others hold the lock; `DeadlineExceeded` if it
         is not known whether they do (timeout 0: or what a node refused the attempt with);
         `LockReentered` if this thread holds it already or waits for it; `LockLost` if its queue
-        entry was lost while it waited. Costs one write, and while it waits a watch of the entry
-        before.
+        entry was lost while it waited. Costs one write, and while it waits one open call at a node.
         """
         self._acquire(timeout)
         return self
@@ -190,7 +189,7 @@ class SyncElection(Twin[Election]):
         Raises `NotElected` after the timeout if others lead; `DeadlineExceeded` if it is not known
         whether they do (timeout 0: or what a node refused the attempt with); `LockLost` if its
         queue entry was lost while it waited: it never leads then; `InvalidRequest` or `TooLarge`.
-        Costs one write, and while it waits a watch of the entry before.
+        Costs one write, and while it waits one open call at a node.
         """
 
         async def campaign() -> SyncLeadership:
