@@ -1,7 +1,4 @@
-"""Arguments as callers write them: each kind is checked by one function, which names the argument.
-
-A check of what comes from outside the program is not here: it is the business of the wire.
-"""
+"""Checks of the arguments of public calls: one function per kind of argument, which names it."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ CallableT = TypeVar("CallableT", bound=Callable[..., Any])
 
 
 def to_bytes(value: str | bytes, field: str) -> bytes:
-    """UTF-8 for a str. Raises `InvalidRequest` for anything but text and bytes."""
+    """The bytes, or a str as UTF-8. Raises `InvalidRequest` for any other type."""
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
@@ -36,25 +33,25 @@ def to_bytes(value: str | bytes, field: str) -> bytes:
 
 
 def to_text(text: str, field: str) -> str:
-    """Text that UTF-8 can hold. Raises `InvalidRequest` for anything else, bytes as well."""
+    """A str that UTF-8 can encode. Raises `InvalidRequest` for anything else, also for bytes."""
     to_bytes(to_instance(text, str, field, "a str"), field)
     return text
 
 
 def to_path(path: str | os.PathLike[str], field: str) -> Path:
-    """A path. Raises `InvalidRequest` for what is none: bytes, a number."""
+    """A path. Raises `InvalidRequest` for any other type, such as bytes or a number."""
     return Path(to_instance(path, (str, os.PathLike), field, "a path"))
 
 
 def to_flag(flag: bool, field: str) -> bool:
-    """True or False. Raises `InvalidRequest` for anything else: "no" and None are no answers."""
+    """True or False. Raises `InvalidRequest` for anything else, such as "no" or None."""
     if flag is not True and flag is not False:
         raise _wrong_type(flag, field, "True or False")
     return flag
 
 
 def to_int(number: int, field: str, minimum: int, maximum: int) -> int:
-    """A number in these bounds. Raises `InvalidRequest` for another one, and for True."""
+    """An int within the bounds. Raises `InvalidRequest` for another number, and for True."""
     if not isinstance(number, int) or isinstance(number, bool):
         raise _wrong_type(number, field, "an int")
     if not minimum <= number <= maximum:
@@ -65,18 +62,18 @@ def to_int(number: int, field: str, minimum: int, maximum: int) -> int:
 
 
 def to_int64(number: int, field: str, minimum: int = -INT64_MAX - 1) -> int:
-    """A number for the wire. Raises `InvalidRequest` if it has no room there."""
+    """A number for an int64 field. Raises `InvalidRequest` if it does not fit."""
     return to_int(number, field, minimum, INT64_MAX)
 
 
 def require_number(value: float, field: str) -> None:
-    """Raise `InvalidRequest` for what is no int or float: text, None, True."""
+    """Raise `InvalidRequest` for anything but an int or float, also for True."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise _wrong_type(value, field, "a number of seconds")
 
 
 def milliseconds(seconds: float, field: str) -> int:
-    """A duration for the wire. Raises `InvalidRequest` if it is not positive."""
+    """A duration in milliseconds. Raises `InvalidRequest` if it is not positive."""
     require_number(seconds, field)
     if not seconds > 0:
         raise InvalidRequest(f"{field} is {shown(seconds)}; give seconds above 0", field=field)
@@ -88,10 +85,10 @@ def milliseconds(seconds: float, field: str) -> int:
 
 
 def to_timeout(timeout: float, field: str = "timeout") -> float:
-    """How long a call may take, in seconds; 0: one attempt.
+    """The time that a call may take, in seconds; 0: one attempt.
 
-    A longer one than `TIMEOUT_S_MAX`, infinity too, is as good as that. Raises `InvalidRequest` for
-    what is no number, for NaN and below 0.
+    The result is at most `TIMEOUT_S_MAX`, also for infinity. Raises `InvalidRequest` for NaN, for a
+    negative number and for any other type.
     """
     require_number(timeout, field)
     if not timeout >= 0:
@@ -102,26 +99,26 @@ def to_timeout(timeout: float, field: str = "timeout") -> float:
 
 
 def to_timeout_or_none(timeout: float | None, field: str = "timeout") -> float | None:
-    """As `to_timeout`, of a wait that has no end for None."""
+    """As `to_timeout`, or None for a wait without end."""
     return None if timeout is None else to_timeout(timeout, field)
 
 
 def to_callable(function: CallableT, field: str) -> CallableT:
-    """Something to be called. Raises `InvalidRequest` if it can't be."""
+    """A callable. Raises `InvalidRequest` for anything else."""
     if not callable(function):
         raise _wrong_type(function, field, "a function, or something else that can be called")
     return function
 
 
 def to_instance(value: T, kind: type | tuple[type, ...], field: str, wanted: str) -> T:
-    """A value of this kind. Raises `InvalidRequest` that asks for what is `wanted`."""
+    """A value of this kind. Raises `InvalidRequest` that names what is `wanted`."""
     if not isinstance(value, kind):
         raise _wrong_type(value, field, wanted)
     return value
 
 
 def to_list(values: Iterable[T], kind: type[T], field: str, wanted: str) -> list[T]:
-    """Values of one kind. Raises `InvalidRequest` that asks for a list of what is `wanted`."""
+    """Values of one kind. Raises `InvalidRequest` that names what is `wanted`."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise _wrong_type(values, field, f"a list of {wanted}")
     found = list(values)
@@ -134,7 +131,7 @@ def to_list(values: Iterable[T], kind: type[T], field: str, wanted: str) -> list
 
 
 def shown(value: object) -> str:
-    """A value in a message; Python refuses to write out an int of thousands of digits."""
+    """A value as text in a message. Python refuses to print an int of thousands of digits."""
     if isinstance(value, int) and value.bit_length() > SHOWN_BITS_MAX:
         return f"a number of {value.bit_length()} bits"
     return repr(value)[:SHOWN_CHARACTERS_MAX]

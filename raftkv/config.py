@@ -1,4 +1,4 @@
-"""A node's settings: frozen, validated, each with its unit in its name. Knows no file and no flag.
+"""A node's settings: frozen, validated, each with its unit in its name.
 
 Where the values come from (file, environment, flags) is `raftkv.config_sources`. A `Settings` that
 exists is one that a node can start with; everything else is a `ConfigurationError` that names
@@ -8,7 +8,6 @@ the setting, what it is, its limit and the fix.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -16,14 +15,20 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from raftkv.errors import ConfigurationError
-from raftkv.host_port import HOST_PORT, split_host_port
 from raftkv.kv.limits import Limits
 from raftkv.raft.entry import Address
+from raftkv.wire.addresses import (
+    HOST_PORT,
+    is_loopback_host,
+    is_wildcard_host,
+    split_host_port,
+)
 
 CLIENT_PORT_BASE = 7410
 PEER_PORT_BASE = 7510
 
-# A batch is an entry at least, and so one frame between nodes, which must fit into gRPC's message.
+# An entry has at least one whole batch, and a frame between nodes has at least one whole entry and
+# must fit into one gRPC message.
 BATCH_BYTES_MAX = 6 << 20
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -33,16 +38,16 @@ LOG_FORMATS = ("console", "json")
 def setting(
     default: Any, doc: str, *, minimum: int | None = None, maximum: int | None = None
 ) -> Any:
-    """A dataclass field that also carries its meaning and its range, both inclusive."""
+    """A dataclass field with its description and its inclusive range."""
     return field(default=default, metadata={"doc": doc, "minimum": minimum, "maximum": maximum})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything a node is told at its start.
+    """All settings of a node.
 
-    An empty address or data directory is filled in from the node id; without
-    `initial_members` and `join` the node is a cluster of its own.
+    An empty address or data directory is derived from the node id. Without `initial_members` and
+    `join` the node is a cluster of its own.
     """
 
     node_id: int = setting(
@@ -55,24 +60,24 @@ class Settings:
     )
     client_listen: str = setting("", "host:port for clients; default 127.0.0.1:<7410 + node_id>")
     peer_listen: str = setting("", "host:port for other nodes; default 127.0.0.1:<7510 + node_id>")
-    client_advertise: str = setting("", "host:port that clients are told; default client_listen")
-    peer_advertise: str = setting("", "host:port that other nodes are told; default peer_listen")
+    client_advertise: str = setting("", "host:port that clients connect to; default client_listen")
+    peer_advertise: str = setting("", "host:port that peers connect to; default peer_listen")
     initial_members: Mapping[int, Address] = field(
         default_factory=dict,
         metadata={"doc": "the cluster's first nodes: id=peer_host:port/client_host:port,..."},
     )
     bootstrap_without: str = setting(
         "",
-        "ids of first nodes that will never come, with a comma between: found the cluster without"
-        " them, though nobody can say whether their disks are empty",
+        "comma-separated ids of initial members that will never start: found the cluster without"
+        " them, although their disks can't be checked",
     )
     cluster_secret_file: str = setting(
         "",
-        "file with the secret by which nodes know each other; the same on every node, required"
-        " where peer_listen is no loopback address",
+        "file with the secret that authenticates nodes; the same on every node, required unless"
+        " peer_listen is a loopback address",
     )
     join: str = setting(
-        "", "client addresses of members of a running cluster to join, with commas between"
+        "", "comma-separated client addresses of members of a running cluster to join"
     )
     allow_insecure_network: bool = setting(
         False, "listen off loopback although nothing is encrypted or authenticated"
@@ -87,8 +92,8 @@ class Settings:
     )
     leader_lease: bool = setting(
         False,
-        "reads of level leader_lease trust clocks: rates within 10 %, none that stands still;"
-        " set it on every node, with the same timing, before the first such read",
+        "allow reads of level leader_lease, which assume clock rates within 10 %; set it on every"
+        " node, with the same timing, before the first such read",
     )
     uncommitted_bytes_max: int = setting(
         64 << 20,
@@ -110,8 +115,8 @@ class Settings:
     )
     disk_reserve_bytes: int = setting(
         128 << 20,
-        "file in the data directory, at most an eighth of its disk, that a node on a full disk"
-        " starts with; with less than that free, puts are refused. 0: none",
+        "file in the data directory, at most an eighth of its disk, that is released so that a node"
+        " on a full disk can start; with less than that free, puts are refused. 0: none",
         minimum=0,
         maximum=1 << 40,
     )
@@ -123,28 +128,28 @@ class Settings:
     )
     watch_buffer_bytes_max: int = setting(
         4 << 20,
-        "events that wait for a slow watch stream; what comes on top is read from history",
+        "events buffered for a slow watch stream; further events are read from history",
         minimum=1 << 10,
         maximum=1 << 30,
     )
     watch_progress_interval_ms: int = setting(
         10_000,
-        "how often a watch that asked for it is told how far it is",
+        "interval of progress notifications to watches that request them",
         minimum=10,
         maximum=3_600_000,
     )
     request_timeout_ms_default: int = setting(
-        5_000, "a request's time where the caller states none", minimum=1, maximum=3_600_000
+        5_000, "the timeout of a request that states none", minimum=1, maximum=3_600_000
     )
     request_timeout_ms_max: int = setting(
-        60_000, "the longest time a caller may state", minimum=1, maximum=3_600_000
+        60_000, "the longest timeout that a request may state", minimum=1, maximum=3_600_000
     )
     log_level: str = setting("info", "debug, info, warning or error")
     log_format: str = setting("console", "console or json")
     trace_messages: str = setting(
         "",
         "file for each Raft message sent and received, with its vector clock; default: none."
-        " Costs CPU, for finding out what happened",
+        " Costs CPU, for debugging",
     )
     trace_messages_bytes_max: int = setting(
         64 << 20,
@@ -177,16 +182,16 @@ class Settings:
 
     @property
     def cluster_id(self) -> int:
-        """What a new cluster's name stands for on the wire: 64 bits, never zero.
+        """The id of the cluster's name on the wire: 64 bits, never zero.
 
-        Clusters of one name differ by their incarnations.
+        Clusters with the same name have different incarnations.
         """
         digest = hashlib.sha256(self.cluster_name.encode()).digest()
         return int.from_bytes(digest[:8], "big") or 1
 
     @property
     def advertised(self) -> Address:
-        """Where others reach this node."""
+        """The addresses at which peers and clients reach this node."""
         return Address(self.peer_advertise, self.client_advertise)
 
     @property
@@ -196,8 +201,8 @@ class Settings:
     def require_founder(self) -> None:
         """Raise `ConfigurationError` unless the initial members are a list with this node.
 
-        Asked of a node with an empty data directory only: of any other, the disk says who it is,
-        and the list is a hint where its peers may be.
+        The check is for a node with an empty data directory. Any other node has its identity on the
+        disk, and the list only helps it to find its peers.
         """
         if self.initial_members.get(self.node_id) != self.advertised:
             self._refuse_foreign_members(self.advertised)
@@ -267,7 +272,7 @@ class Settings:
         for kind in ("client", "peer"):
             listen, advertise = f"{kind}_listen", f"{kind}_advertise"
             host, _ = split_address(listen, getattr(self, listen))
-            if kind == "peer" and not self.cluster_secret_file and not is_loopback(host):
+            if kind == "peer" and not self.cluster_secret_file and not is_loopback_host(host):
                 raise _wrong(
                     listen,
                     getattr(self, listen),
@@ -276,7 +281,7 @@ class Settings:
                     "write a secret with `raftkv secret new FILE`, copy it to every node, and set"
                     " cluster_secret_file",
                 )
-            if not self.allow_insecure_network and not is_loopback(host):
+            if not self.allow_insecure_network and not is_loopback_host(host):
                 raise _wrong(
                     listen,
                     getattr(self, listen),
@@ -284,7 +289,7 @@ class Settings:
                     "listen on 127.0.0.1, or on a trusted network set allow_insecure_network",
                 )
             host, _ = split_address(advertise, getattr(self, advertise))
-            if _is_wildcard(host):
+            if is_wildcard_host(host):
                 raise _wrong(
                     advertise,
                     getattr(self, advertise),
@@ -308,7 +313,7 @@ class Settings:
 
     @property
     def addresses_to_join(self) -> list[str]:
-        """Where to ask for the cluster to join; empty if `join` is unset."""
+        """Client addresses of the cluster to join; empty if `join` is unset."""
         return [each.strip() for each in self.join.split(",")] if self.join else []
 
     def _fill_members(self) -> None:
@@ -342,7 +347,7 @@ class Settings:
 
 
 def split_address(key: str, address: str) -> tuple[str, int]:
-    """`host:port` in its parts; an IPv6 host stands in brackets. Raises ConfigurationError."""
+    """Host and port of an address; an IPv6 host is in brackets. Raises `ConfigurationError`."""
     try:
         return split_host_port(address)
     except ValueError as error:
@@ -350,24 +355,8 @@ def split_address(key: str, address: str) -> tuple[str, int]:
 
 
 def default_of(each: Any) -> object:
-    """The default of a dataclass field, made if it has to be made."""
+    """The default of a dataclass field."""
     return each.default if each.default is not MISSING else cast(Any, each.default_factory)()
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_wildcard(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return host == "*"
 
 
 def _check_range(key: str, value: int, metadata: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""Where settings come from: flag over environment over file over default, each remembered.
+"""The sources of settings: flag over environment over file over default, each with its origin.
 
-Knows TOML, `RAFTKV_*` and the text forms of values; what a value may be is `raftkv.config`'s
-business. Nothing unknown is ignored: a misspelt setting stops the start.
+It reads TOML, `RAFTKV_*` variables and the text forms of values; `raftkv.config` validates them. An
+unknown setting is an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from raftkv.raft.entry import Address
 ENVIRONMENT_PREFIX = "RAFTKV_"
 LIMITS_PREFIX = "limits."
 
-# What the command line's other parts read from the environment, or write there for a command.
+# Variables that other parts of the command line read, or set for a command that they run.
 CLIENT_VARIABLES = frozenset(
     {
         *("RAFTKV_CONFIG", "RAFTKV_ENDPOINTS", "RAFTKV_TIMEOUT", "RAFTKV_OUTPUT"),
@@ -34,7 +34,7 @@ CLIENT_VARIABLES = frozenset(
 # Kubernetes puts the addresses of a service named raftkv into every container's environment.
 SERVICE_LINK = re.compile(r"RAFTKV_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?)")
 
-# Settings with a flag of their own; `--set name=value` takes all.
+# Settings with a flag of their own; `--set name=value` accepts all settings.
 FLAGS = (
     *("node_id", "cluster_name", "data_dir"),
     *("client_listen", "peer_listen", "client_advertise", "peer_advertise"),
@@ -51,7 +51,7 @@ del DEFAULTS["limits"]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings and, for each by its dotted name, where its value comes from."""
+    """Settings, and the origin of each value by its dotted name."""
 
     settings: Settings
     origins: Mapping[str, str]
@@ -61,7 +61,7 @@ class Loaded:
         return [(name, as_text(self._value(name)), self.origins[name]) for name in DEFAULTS]
 
     def as_toml(self) -> str:
-        """A file that gives these settings, each below a comment that says what it means."""
+        """A configuration file with these settings, each below a comment with its description."""
         docs = {each.name: each.metadata["doc"] for each in dataclasses.fields(Settings)}
         lines: list[str] = []
         for name in DEFAULTS:
@@ -83,7 +83,7 @@ class Loaded:
 def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str | bool]) -> Loaded:
     """Settings from all sources. Raises ConfigurationError that names the key and its origin.
 
-    `flags` maps dotted names to what was given on the command line, and holds nothing else.
+    `flags` maps dotted names to the values that the command line gives, and has no other entries.
     """
     values: dict[str, object] = {}
     origins = dict.fromkeys(DEFAULTS, "default")
@@ -161,12 +161,12 @@ def variable_of(name: str) -> str:
 
 
 def flag_of(name: str) -> str:
-    """How the command line spells a setting."""
+    """The flag of a setting on the command line."""
     return "--" + name.replace("_", "-") if name in FLAGS else f"--set {name}"
 
 
 def as_text(value: object) -> str:
-    """A value as the environment would state it."""
+    """A value in the text form of environment variables."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
@@ -268,7 +268,7 @@ _PREFIXES = re.compile(r"^(RAFTKV_(LIMITS_)?|limits\.)", re.IGNORECASE)
 def _check_known(key: str, shown: str, origin: str, known: Mapping[str, object]) -> None:
     if key in known:
         return
-    # Only what tells names apart counts: two that share a prefix alone are not close.
+    # Names are compared without common prefixes: two names with only a prefix in common differ.
     distinct = {_PREFIXES.sub("", name).lower(): name for name in known}
     alike = difflib.get_close_matches(_PREFIXES.sub("", key).lower(), distinct, n=1)
     near = [distinct[each] for each in alike]

@@ -1,4 +1,4 @@
-"""Every exception of raftkv. Knows what may have happened to an operation, not how it travelled.
+"""Every exception of raftkv, and what may have happened to the operation that failed.
 
     RaftkvError
     ├── InvalidRequest              the request can never work as it is
@@ -28,32 +28,32 @@
     │   ├── NotLeader
     │   ├── ConnectionFailed
     │   ├── ShuttingDown
-    │   ├── NotServing              this node waits for others, or is out of service
+    │   ├── NotServing              this node waits for founders, or is out of service
     │   ├── Overloaded
     │   ├── TooStale
-    │   └── DeadlineExceeded        of something that changes nothing, or never left
+    │   └── DeadlineExceeded        of a read, or of a write that was never sent
     ├── OutcomeUnknown              a write that may or may not have happened
     ├── ConfigurationError
     │   └── AddressInUse
-    ├── WrongCluster                what answers is another cluster, or another life of it
+    ├── WrongCluster                the answering node belongs to another cluster or incarnation
     ├── UnusableHere                the client can't be used from here, and nothing was sent
-    │   ├── WrongProcess            it was made before this process was forked
+    │   ├── WrongProcess            it was created before this process was forked
     │   ├── WrongLoop               it belongs to another event loop
     │   └── GreenThreads            gevent or eventlet has replaced the threads that it needs
     ├── OutOfService                this node must not take part until its operator has decided
-    ├── RemovedFromCluster          this node has no part in its cluster any more
-    └── StorageError                this node can't go on with its disk
+    ├── RemovedFromCluster          this node is no longer a member of its cluster
+    └── StorageError                this node can't continue with its disk
         ├── DiskFull
-        ├── OutOfResources          it lacks descriptors or memory: its disk has not failed
+        ├── OutOfResources          a lack of descriptors or memory, not a failure of the disk
         ├── DamagedData
         ├── DirectoryInUse
         └── DirectoryMismatch
 
     InvariantViolation              outside the tree: no `except RaftkvError` can swallow it
 
-`outcome` says what the caller may do: NOT_APPLIED (repeating it as it is will not help),
-SAFE_TO_RETRY (nothing happened, it may work later), MAYBE_APPLIED (only a retry under the
-same session and sequence is safe). `reason` is the same on the wire and never changes.
+`outcome` decides whether a retry is safe: NOT_APPLIED (the same request will fail again),
+SAFE_TO_RETRY (not applied, and the same request may succeed later), MAYBE_APPLIED (only a retry
+under the same session and sequence is safe). `reason` is the same on the wire and never changes.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ from typing import ClassVar
 
 
 def printable(data: bytes) -> str:
-    """Text that harms no terminal: UTF-8 if it is that, anything else as \\x.. escapes."""
+    """Text that is safe for a terminal: UTF-8 if it is that, anything else as \\x.. escapes."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -76,7 +76,7 @@ def printable(data: bytes) -> str:
 
 
 class Outcome(enum.IntEnum):
-    """What is known of the operation that failed. The numbers are those of the wire."""
+    """What may have happened to the operation that failed. The numbers are those of the wire."""
 
     NOT_APPLIED = 0
     SAFE_TO_RETRY = 1
@@ -92,8 +92,8 @@ class Outcome(enum.IntEnum):
 class RaftkvError(Exception):
     """Base of everything raftkv raises on purpose.
 
-    `facts` are machine-readable details (all strings); `retry_after_s` is the server's
-    advice, 0 if it has none.
+    `facts` are machine-readable details, all strings. `retry_after_s` is the server's advice, 0 if
+    it has none.
     """
 
     reason: ClassVar[str] = "ERROR"
@@ -116,7 +116,7 @@ class InvalidRequest(RaftkvError):
 
 
 class RevisionCompacted(InvalidRequest):
-    """The history that was asked for is gone; `facts["compacted_revision"]` is the oldest left."""
+    """The revision is compacted; `facts["compacted_revision"]` is the oldest that can be read."""
 
     reason = "REVISION_COMPACTED"
 
@@ -128,7 +128,7 @@ class RevisionInFuture(InvalidRequest):
 
 
 class ClocksIncomparable(InvalidRequest):
-    """Two vector times of different memberships: an answer could be wrong, so there is none."""
+    """Two vector times with different retired members, which can't be compared reliably."""
 
     reason = "CLOCKS_INCOMPARABLE"
 
@@ -140,7 +140,7 @@ class TooLarge(InvalidRequest):
 
 
 class Refused(RaftkvError):
-    """The present state forbids the operation."""
+    """The state of the store or cluster forbids the operation."""
 
     reason = "REFUSED"
 
@@ -158,13 +158,13 @@ class LeaseExists(Refused):
 
 
 class KeyNotFound(Refused):
-    """The operation needs a key that is not there (a put that keeps its value or lease)."""
+    """The operation needs an existing key (a put that keeps the value or the lease)."""
 
     reason = "KEY_NOT_FOUND"
 
 
 class SessionExpired(Refused):
-    """The session's lease has ended, and with it the memory that makes retries run once."""
+    """The session's lease has ended, and the results that protect retries are deleted."""
 
     reason = "SESSION_EXPIRED"
 
@@ -176,24 +176,24 @@ class IdempotencyKeyReused(Refused):
 
 
 class FencedOff(Refused):
-    """The fencing token is not the present holder's; `facts["holder_token"]` is, 0 if nobody is."""
+    """The fencing token is not the current one; `facts["holder_token"]` is, 0 without a holder."""
 
     reason = "FENCED_OFF"
 
 
 class LockLost(Refused):
-    """The lock is not held any more, or can't be trusted to be: its lease has ended or may have.
+    """The lock is no longer held, or may no longer be: its lease has ended or may have ended.
 
-    So it is with a place in its queue, an election and a lease that was kept alive.
+    Also raised for a queue entry, a leadership and a lease that was kept alive.
     """
 
     reason = "LOCK_LOST"
 
 
 class LockNotAcquired(Refused):
-    """Somebody else holds the lock, and the caller did not want to wait any longer.
+    """Another client holds the lock, and the caller's waiting time is over.
 
-    Raised only if that is known: an outage is `DeadlineExceeded`.
+    Raised only if a node has confirmed it: an outage raises `DeadlineExceeded`.
     """
 
     reason = "LOCK_NOT_ACQUIRED"
@@ -211,29 +211,30 @@ class NotElected(LockNotAcquired):
 
 
 class LockReentered(Refused):
-    """The caller holds this lock already; waiting for itself it would wait for ever."""
+    """The caller already holds this lock, and would wait for itself for ever."""
 
     reason = "LOCK_REENTERED"
 
 
 class TransactionConflict(Refused):
-    """A transaction was overtaken by other writers each time it was tried; nothing was changed."""
+    """Each attempt of a transaction conflicted with other writers; nothing was changed."""
 
     reason = "TRANSACTION_CONFLICT"
 
 
 class SizeMismatch(Refused):
-    """Others use this name for another number; `facts["size"]` is theirs.
+    """Other clients use this name with another size, `facts["size"]`.
 
-    So it is with the slots of a semaphore and the parties of a barrier.
+    Raised for the slots of a semaphore and the parties of a barrier.
     """
 
     reason = "SIZE_MISMATCH"
 
 
 class TooManyKeys(Refused):
-    """The operation would look at, delete or attach more keys than one may; `facts["keys_max"]` is
-    how many. Nothing was changed; the message says how to go on in pages.
+    """The operation would scan, delete or attach more keys than `facts["keys_max"]`.
+
+    Nothing was changed. The message explains how to continue in pages.
     """
 
     reason = "TOO_MANY_KEYS"
@@ -246,19 +247,19 @@ class MemberUnknown(Refused):
 
 
 class ClockDrift(Refused):
-    """A hybrid time is too far ahead of this machine's clock; `facts["ahead_ms"]` says how far."""
+    """A hybrid time is too far ahead of this machine's clock, by `facts["ahead_ms"]`."""
 
     reason = "CLOCK_DRIFT"
 
 
 class MembershipRefused(Refused):
-    """The change of membership can't be made now; the message says what is in its way."""
+    """The membership can't be changed now; the message names the obstacle."""
 
     reason = "MEMBERSHIP_REFUSED"
 
 
 class Unavailable(RaftkvError):
-    """The node or cluster can't serve this now; nothing has happened."""
+    """The node or cluster can't serve the request now; nothing was applied."""
 
     reason = "UNAVAILABLE"
     outcome = Outcome.SAFE_TO_RETRY
@@ -271,7 +272,7 @@ class NoLeader(Unavailable):
 
 
 class NotLeader(Unavailable):
-    """Only the leader does this; `facts["leader_address"]` is where it serves clients."""
+    """Only the leader serves this; `facts["leader_address"]` is its client address."""
 
     reason = "NOT_LEADER"
 
@@ -283,40 +284,40 @@ class ConnectionFailed(Unavailable):
 
 
 class ShuttingDown(Unavailable):
-    """The node is stopping and takes no new work; ask another one."""
+    """The node is stopping and accepts no new requests; use another one."""
 
     reason = "SHUTTING_DOWN"
 
 
 class NotServing(Unavailable):
-    """This node is up and serves nothing: it waits for other founders, or is out of service.
+    """This node runs, but does not serve: it waits for other founders, or is out of service.
 
-    The message says for whom, or why and what the operator does. Ask another node.
+    The message names the missing founders, or the reason and the fix. Use another node.
     """
 
     reason = "NOT_SERVING"
 
 
 class Overloaded(Unavailable):
-    """A bound of the server was reached; wait `retry_after_s` before the next try."""
+    """A limit of the server was reached; wait `retry_after_s` before the next attempt."""
 
     reason = "OVERLOADED"
 
 
 class TooStale(Unavailable):
-    """This node's state is older than the read allows, and no newer one could be had in time."""
+    """The node's state is older than the read allows, and no newer state was available in time."""
 
     reason = "TOO_STALE"
 
 
 class DeadlineExceeded(Unavailable):
-    """The caller's time ran out before the request could change anything."""
+    """The caller's deadline passed before the request could change anything."""
 
     reason = "DEADLINE_EXCEEDED"
 
 
 class OutcomeUnknown(RaftkvError):
-    """A write was sent and no answer came: it may have been applied, or may be yet.
+    """A write was sent, and no answer arrived: it may have been applied, or may be applied later.
 
     Read the key back, or repeat the write under the same idempotency key.
     """
@@ -338,24 +339,24 @@ class AddressInUse(ConfigurationError):
 
 
 class WrongCluster(RaftkvError):
-    """What answers belongs to another cluster than the client's, or to another life of it.
+    """The answering node belongs to another cluster than the client's, or to another incarnation.
 
-    Nothing that the client knows (revisions, sessions, locks, watches) means anything there.
+    The client's revisions, sessions, locks and watches are not valid there.
     """
 
     reason = "WRONG_CLUSTER"
 
 
 class UnusableHere(RaftkvError):
-    """The client can't be used from where it was called; nothing was sent."""
+    """The client can't be used from this process, event loop or thread; nothing was sent."""
 
     reason = "UNUSABLE_HERE"
 
 
 class WrongProcess(UnusableHere):
-    """The client was made in the process from which this one was forked.
+    """The client was created in the process from which this one was forked.
 
-    Its connections, its session and its locks belong to that process, which goes on using them.
+    Its connections, session and locks belong to that process, which continues to use them.
     """
 
     reason = "WRONG_PROCESS"
@@ -374,9 +375,9 @@ class GreenThreads(UnusableHere):
 
 
 class OutOfService(RaftkvError):
-    """This node's data is damaged, or does not belong to its cluster's: it takes no part.
+    """This node's data is damaged, or contradicts the data of its cluster.
 
-    It votes for nobody, acknowledges nothing and serves nothing, also after a restart, until its
+    The node does not vote, acknowledge entries or serve clients, also after a restart, until its
     operator has decided. The message names both sides and the fix.
     """
 
@@ -384,13 +385,13 @@ class OutOfService(RaftkvError):
 
 
 class RemovedFromCluster(RaftkvError):
-    """This node was removed from its cluster and has stopped; its id never comes back."""
+    """This node was removed from its cluster and has stopped; its id must not be used again."""
 
     reason = "REMOVED_FROM_CLUSTER"
 
 
 class StorageError(RaftkvError):
-    """The node's disk failed it; the node stops, and its promises rest with the majority."""
+    """The node's disk failed. The node stops; acknowledged writes are safe with the majority."""
 
     reason = "STORAGE"
 
@@ -402,14 +403,14 @@ class DiskFull(StorageError):
 
 
 class OutOfResources(StorageError):
-    """The system has no file descriptor or memory left for this; nothing is wrong with the disk."""
+    """The process has no file descriptors or memory left. The disk has not failed."""
 
     reason = "OUT_OF_RESOURCES"
     outcome = Outcome.SAFE_TO_RETRY
 
 
 class DamagedData(StorageError):
-    """A record on disk is not what was written; it is never served."""
+    """A record on the disk differs from what was written. It is never served."""
 
     reason = "DAMAGED_DATA"
 

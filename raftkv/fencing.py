@@ -1,15 +1,14 @@
-"""Fencing for what is not in raftkv: a guard in front of another store.
+"""Fencing of other stores: a guard that admits a write only with a current fencing token.
 
 A lock alone does not protect a file or a database: its holder may be paused, lose the lock without
-noticing, and write when it wakes up. So every write brings the token of its lock, and the
-guard, standing where the writes arrive, lets none through that is older than one it has seen.
+noticing, and write after it resumes. So every write carries the token of its lock, and the guard in
+front of the store refuses a token that is lower than one it has seen.
 
     guard = FencingGuard("/var/lib/blobs/fencing")
     with guard.admitted("report.pdf", lock.token):
         blob.write_bytes(data)
 
-Knows names and numbers, nothing about locks or who made the tokens: any numbers that grow
-with every new holder will do.
+The tokens may come from any source whose numbers grow with every new holder.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ _LOCK_SUFFIX = ".lock"
 class FencingGuard:
     """Remembers the highest token of each resource, in memory or, given a directory, on disk.
 
-    Threads of a process may share one. With a directory, so may processes of one machine, and
-    nothing is forgotten in a crash: a token is on the disk before its first write begins. A
+    Threads of a process may share one guard. With a directory, processes of one machine may share
+    it too, and tokens survive a crash: a token is on the disk before its first write begins. A
     directory on a network file system is not supported.
     """
 
@@ -51,12 +50,12 @@ class FencingGuard:
 
     @contextmanager
     def admitted(self, resource: str, token: int) -> Iterator[None]:
-        """Do the body under `token`; nobody else is admitted to the resource meanwhile.
+        """Run the body under `token`, as the only admitted one of the resource.
 
-        So a write that was let in with an older token has ended before a newer one is let in,
-        and never lands behind it. Raises `FencedOff` for a token lower than one seen before (the
-        body does not run), `InvalidRequest` for one that no lock gives, `StorageError` if the
-        token can't be remembered, `DamagedData` if what was remembered can't be read.
+        A write with an older token has therefore ended before a newer token is admitted. Raises
+        `FencedOff` for a token lower than one seen before (the body does not run), `InvalidRequest`
+        for a number that is no token, `StorageError` if the token can't be stored, and
+        `DamagedData` if the stored token can't be read.
         """
         to_int64(token, "token", 1)
         with self._alone(resource):
@@ -86,7 +85,7 @@ class FencingGuard:
             if self._directory is None:
                 yield
                 return
-            # A file of its own: the one that holds the token is replaced, and its locks with it.
+            # A separate file, because the token's file is replaced, which would drop its lock.
             path = self._path(resource).with_suffix(_LOCK_SUFFIX)
             with translated("locking a resource", path):
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -128,5 +127,5 @@ class FencingGuard:
 
 
 def _seal(resource: str, number: bytes) -> bytes:
-    """What shows that a file is whole and belongs to this resource."""
+    """A checksum that binds a file's content to this resource."""
     return hashlib.sha256(resource.encode() + b"\n" + number).hexdigest().encode()

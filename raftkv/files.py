@@ -1,4 +1,4 @@
-"""Files that survive a power cut. Knows fsync, rename and removal, not what the files hold."""
+"""Durable file operations: fsync, atomic replacement, removal, and the errors of the disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 @contextmanager
 def translated(doing: str, path: Path) -> Iterator[None]:
-    """Turn an `OSError` of the body into the `StorageError` that it means."""
+    """Translate an `OSError` of the body to a `StorageError`."""
     try:
         yield
     except OSError as error:
@@ -32,7 +32,7 @@ def translated(doing: str, path: Path) -> Iterator[None]:
 
 
 def from_os_error(error: OSError, doing: str, path: Path) -> StorageError:
-    """The storage error that says what failed, where, and what to do."""
+    """The storage error for an `OSError`, which names the action, the path and the fix."""
     reason = error.strerror or str(error)
     if error.errno in _NO_SPACE:
         return DiskFull(
@@ -45,7 +45,7 @@ def from_os_error(error: OSError, doing: str, path: Path) -> StorageError:
 
 
 def out_of_resources(doing: str, path: Path, reason: str) -> OutOfResources:
-    """The error for a call that the system could not serve; it says nothing of the disk."""
+    """The error for a lack of descriptors or memory, which is no failure of the disk."""
     return OutOfResources(
         f"this process is out of resources while {doing} in {path}: {reason}; {RESOURCES_ADVICE}",
         retry_after_s=RETRY_AFTER_S,
@@ -54,7 +54,7 @@ def out_of_resources(doing: str, path: Path, reason: str) -> OutOfResources:
 
 
 def sync_file(path: Path) -> None:
-    """Force a file's bytes, or a directory's names, to the disk."""
+    """fsync a file's bytes, or a directory's names."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -63,7 +63,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_tree(root: Path) -> None:
-    """Force everything below `root`, and `root` itself, to the disk."""
+    """fsync everything below `root`, and `root` itself."""
     for directory, _, names in os.walk(root):
         for name in names:
             sync_file(Path(directory, name))
@@ -71,7 +71,7 @@ def sync_tree(root: Path) -> None:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Replace a file so that a crash at any instant leaves the old content or the new, whole."""
+    """Replace a file atomically: a crash leaves the complete old or the complete new content."""
     unfinished = path.with_name(path.name + ".unfinished")
     with unfinished.open("wb") as file:
         file.write(content)
@@ -82,9 +82,9 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def make_private(root: Path) -> int:
-    """Take all rights to `root`, and to what is below it, from group and others.
+    """Remove all rights of group and others to `root` and everything below it.
 
-    How many files and directories they had rights to. Links are not followed.
+    Returns the number of files and directories that were changed. Links are not followed.
     """
     changed = 0
     for directory, _, names in os.walk(root):
@@ -97,7 +97,7 @@ def make_private(root: Path) -> int:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory and all below it; nothing happens if it is gone already."""
+    """Remove a directory and everything below it, if it exists."""
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
@@ -105,7 +105,7 @@ def remove_tree(path: Path) -> None:
 
 
 def size_bytes(directory: Path) -> int:
-    """Sum of the sizes of the files directly in `directory`; files that vanish count as nothing."""
+    """The size of the files directly in `directory`. Files that vanish meanwhile count 0."""
     total = 0
     with os.scandir(directory) as files:
         for file in files:

@@ -1,9 +1,9 @@
 """Logging of a node: structlog to standard error, as text or JSON, its level changeable live.
 
-One event per unit of work; callers bind what it belongs to (node, term, index, request). Each
-line carries a Lamport stamp of `CLOCK`, and what nodes send to each other tells it: the lines of
-all nodes, sorted by (lamport, node), have every cause before its effects, whatever the wall
-clocks say. After a restart stamps begin at 1, until the first frame from a peer brings them up.
+One event per unit of work; callers bind its context (node, term, index, request). Each line has a
+Lamport stamp of `CLOCK`, and the frames between nodes carry it. Sorted by (lamport, node), the
+lines of all nodes have every cause before its effects, whatever the wall clocks show. After a
+restart stamps begin at 1, until the first frame from a peer advances them.
 """
 
 from __future__ import annotations
@@ -28,23 +28,26 @@ LEVELS = {
     "error": logging.ERROR,
 }
 
-# A traceback's variables are what callers sent, and what others stored.
+# The variables in a traceback contain requests and stored values of clients.
 _WITHOUT_LOCALS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 LOG_INTERVAL_S = 1.0
 
-# Of this process, as logging is. In memory: an event loop must not wait for a disk to log.
+# One clock per process, as logging. In memory, because an event loop must not wait for a disk.
 CLOCK = LamportClock()
 
 
 class _Threshold:
-    """The one level of this process. Loggers look here at each call, so old ones follow too."""
+    """The level of this process.
+
+    Loggers read it at each call, so a change applies to all of them.
+    """
 
     level = logging.INFO
 
 
 class Logger(structlog.BoundLoggerBase):
-    """What `get_logger` returns. A call below the level costs one comparison."""
+    """The logger of `get_logger`. A call below the level costs one comparison."""
 
     def debug(self, event: str, **facts: Any) -> None:
         if _Threshold.level <= logging.DEBUG:
@@ -62,7 +65,7 @@ class Logger(structlog.BoundLoggerBase):
         self._proxy_to_logger("error", event, **facts)
 
     def critical(self, event: str, **facts: Any) -> None:
-        """The node can't go on."""
+        """An event after which the node can't continue."""
         self._proxy_to_logger("critical", event, **facts)
 
     def exception(self, event: str, **facts: Any) -> None:
@@ -71,21 +74,21 @@ class Logger(structlog.BoundLoggerBase):
 
 
 def get_logger(**facts: Any) -> Logger:
-    """A logger whose every event carries `facts`."""
+    """A logger that adds `facts` to each event."""
     logger: Logger = structlog.get_logger(**facts)
     return logger
 
 
 class LineRate:
-    """Lets a line of one name through once in `LOG_INTERVAL_S`, and counts the others."""
+    """Admits one line of a name per `LOG_INTERVAL_S`, and counts the suppressed ones."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._last: dict[str, float] = {}  # names are few: events and loggers, as the code has them
+        self._last: dict[str, float] = {}  # there are few names: events and loggers in the code
         self._suppressed: dict[str, int] = {}
 
-    def turn(self, name: str) -> dict[str, int] | None:
-        """What to add to this line: how many were suppressed before it. None: leave it out."""
+    def admit(self, name: str) -> dict[str, int] | None:
+        """The facts to add to this line: the number of suppressed lines. None: suppress it."""
         now = self._clock()
         if now - self._last.get(name, -LOG_INTERVAL_S) < LOG_INTERVAL_S:
             self._suppressed[name] = self._suppressed.get(name, 0) + 1
@@ -96,9 +99,9 @@ class LineRate:
 
 
 class RateLimited:
-    """A logger for what a caller can cause at will: of one event, one line in `LOG_INTERVAL_S`.
+    """A logger for events that a client can cause at will: one line per event and `LOG_INTERVAL_S`.
 
-    The next line of that event says how many were `suppressed`. `clock` is in seconds.
+    The next line of an event has the number of `suppressed` ones. `clock` is in seconds.
     """
 
     def __init__(self, log: Logger, clock: Callable[[], float]) -> None:
@@ -106,20 +109,20 @@ class RateLimited:
         self._rate = LineRate(clock)
 
     def info(self, event: str, **facts: Any) -> None:
-        if (suppressed := self._rate.turn(event)) is not None:
+        if (suppressed := self._rate.admit(event)) is not None:
             self._log.info(event, **facts, **suppressed)
 
     def warning(self, event: str, **facts: Any) -> None:
-        if (suppressed := self._rate.turn(event)) is not None:
+        if (suppressed := self._rate.admit(event)) is not None:
             self._log.warning(event, **facts, **suppressed)
 
     def error(self, event: str, **facts: Any) -> None:
-        if (suppressed := self._rate.turn(event)) is not None:
+        if (suppressed := self._rate.admit(event)) is not None:
             self._log.error(event, **facts, **suppressed)
 
 
 def set_level(name: str) -> str:
-    """Change the level of every logger from the next event on; returns the one before."""
+    """Change the level of all loggers from the next event on. Returns the previous level."""
     if name not in LEVELS:
         raise ConfigurationError(
             f"log_level is {name!r}, but must be one of {', '.join(LEVELS)}. Fix: choose one.",
@@ -167,10 +170,7 @@ def _console(colors: bool) -> structlog.dev.ConsoleRenderer:
 
 
 class _Unfailing:
-    """A stream whose end is no end of the program: the terminal may be closed, a disk may be full.
-
-    What can't be written is lost.
-    """
+    """A stream that drops text that can't be written: the terminal is closed or a disk full."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -185,13 +185,14 @@ class _Unfailing:
 
 
 MESSAGE_CHARACTERS_MAX = 300
-"""Of what a library logs: it may repeat what a caller has sent."""
+"""Characters of a library's message, which may quote a client's request."""
 
 
 class _Adopt(logging.Handler):
-    """Sends what libraries log through `logging` the same way as our own events.
+    """Passes the events that libraries log through `logging` to our own loggers.
 
-    Of one logger and level, one line in `LOG_INTERVAL_S`: callers can make gRPC and asyncio log.
+    It admits one line per logger, level and `LOG_INTERVAL_S`, because clients can cause events of
+    gRPC and asyncio.
     """
 
     def __init__(self) -> None:
@@ -199,14 +200,14 @@ class _Adopt(logging.Handler):
         self._rate = LineRate(time.monotonic)
 
     def emit(self, record: logging.LogRecord) -> None:
-        suppressed = self._rate.turn(f"{record.name} {record.levelname}")
+        suppressed = self._rate.admit(f"{record.name} {record.levelname}")
         if suppressed is None:
             return
         log = get_logger().bind(logger=record.name, **suppressed)
         message = record.getMessage()[:MESSAGE_CHARACTERS_MAX]
         facts: dict[str, object] = {"exc_info": record.exc_info} if record.exc_info else {}
         if record.exc_info and record.name.startswith("grpc"):
-            # What a caller has sent is in it, and where gRPC met it helps nobody.
+            # The traceback contains the client's request, and only frames of gRPC.
             facts = {"error": repr(record.exc_info[1])[:MESSAGE_CHARACTERS_MAX]}
         if record.levelno >= logging.ERROR:
             log.error(message, **facts)

@@ -1,15 +1,15 @@
-"""Which cluster versions this program can take part in, and what each of them changed.
+"""The cluster versions that this program supports, and the changes of each.
 
-The cluster version is replicated (an entry of kind VERSION): it decides what entries mean and how
-members talk, so that all members change over at the same entry. The leader raises it once all
-members have reported that they can (`node/upkeep.py`).
+The cluster version is replicated (an entry of kind VERSION). It decides what entries mean and which
+protocol members use, so all members change over at the same entry. The leader raises it when all
+members have reported that they support the new one (`node/upkeep.py`).
 
 0   the data directories of raftkv 0.1.0, without running hash and disk ids: all nodes are stopped
     and started as this program, and their first leader raises the version
 1   the log has a running hash, members have disk ids
-2   commands have a budget of rows, leases and deletions a bound of keys; deletions and ranges have
-    pages; sessions, idempotency keys and what is remembered of both are bounded; expired leases,
-    idempotency keys and old versions are removed by entries of the leader's that carry nothing else
+2   commands have a budget of rows, and leases and deletions a bound of keys; deletions and ranges
+    have pages; sessions, idempotency keys and their results are bounded; expired leases,
+    idempotency keys and old versions are removed by upkeep entries of the leader
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class VersionRange:
 
 
 SUPPORTED = VersionRange(0, 2)
-"""What this program can take part in."""
+"""The cluster versions that this program supports."""
 
 HASHED = 1
 """From this version on the log has a running hash."""
 
 BOUNDED = 2
-"""From this version on what one command or caller can make the state machine do is bounded."""
+"""From this version on the work and the memory that one command or client can cause is bounded."""

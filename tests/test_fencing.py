@@ -1,4 +1,4 @@
-"""The guard in front of other stores: no write under an older token, whatever happens."""
+"""The fencing guard admits no write with an older token."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def test_a_refusal_names_the_higher_token(guard: FencingGuard) -> None:
 
 
 @pytest.mark.parametrize("token", [0, -1, "7", None])
-def test_what_is_no_token_is_refused_as_such(guard: FencingGuard, token: object) -> None:
+def test_a_number_that_is_no_token_is_refused(guard: FencingGuard, token: object) -> None:
     with pytest.raises(InvalidRequest), guard.admitted("blob", token):  # type: ignore[arg-type]
         pytest.fail("not admitted")
 
 
-def test_a_write_that_failed_has_still_shown_its_token(guard: FencingGuard) -> None:
+def test_the_token_of_a_failed_write_is_remembered(guard: FencingGuard) -> None:
     with pytest.raises(OSError, match="half"), guard.admitted("blob", 9):
         raise OSError("half of it was written")
     assert not write(guard, "blob", 8)
 
 
-def test_nobody_is_admitted_while_another_write_is_under_way(guard: FencingGuard) -> None:
+def test_no_write_is_admitted_during_another_one(guard: FencingGuard) -> None:
     entered, order = threading.Event(), []
 
     def newer() -> None:
@@ -98,7 +98,7 @@ def test_another_process_waits_and_is_refused_too(tmp_path: Path) -> None:
     assert "FencedOff" in said
 
 
-def test_a_restarted_guard_has_forgotten_nothing(tmp_path: Path) -> None:
+def test_a_restarted_guard_remembers_all_tokens(tmp_path: Path) -> None:
     write(FencingGuard(tmp_path), "blob", 9)
     assert not write(FencingGuard(tmp_path), "blob", 8)
 
@@ -127,7 +127,9 @@ def test_a_damaged_file_is_never_taken_for_a_token(
         pytest.fail("not admitted")
 
 
-def test_a_disk_that_fails_admits_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guard_whose_disk_fails_admits_no_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 

@@ -59,14 +59,15 @@ def range_(
     or made JSON is read to its end first, within --timeout.
     """
     from raftkv.client.model.op import Sort
-    from raftkv.client.requests import ALL_KEYS_FROM, prefix_range
+    from raftkv.client.requests import prefix_range
+    from raftkv.wire.ranges import NO_END
 
     if prefix and end:
         raise InvalidRequest("END and --prefix exclude each other; leave out one of them")
     first, last = (
         prefix_range(argument_bytes(start))
         if prefix
-        else (argument_bytes(start) or ALL_KEYS_FROM, argument_bytes(end) or ALL_KEYS_FROM)
+        else (argument_bytes(start) or NO_END, argument_bytes(end) or NO_END)
     )
     output = options_of(context).output
 

@@ -14,6 +14,8 @@ from raftkv.client.model.op import Sort, sort_order
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import InvalidRequest, TooLarge
 from raftkv.rpc.v1 import api_pb2, kv_pb2
+from raftkv.wire import ranges
+from raftkv.wire.ranges import NO_END, check_reads_only
 
 
 class WriteOptions(NamedTuple):
@@ -203,19 +205,8 @@ def range_piece(message: kv_pb2.Range) -> bytes:
 def read_transaction_piece(settings: ClientSettings, transaction: kv_pb2.Transaction) -> bytes:
     """A read-only transaction. Raises `InvalidRequest` if it would change something."""
     check_transaction(settings, transaction)
-    _check_reads_only(transaction)
+    check_reads_only(transaction)
     return api_pb2.ReadBatch(transactions=[transaction]).SerializeToString()
-
-
-def _check_reads_only(transaction: kv_pb2.Transaction) -> None:
-    for operation in (*transaction.success, *transaction.failure):
-        if operation.HasField("transaction"):
-            _check_reads_only(operation.transaction)
-        elif not operation.HasField("range"):
-            kind = operation.WhichOneof("operation")
-            raise InvalidRequest(
-                f"read_txn holds a {kind}; use txn for what changes something", field="operation"
-            )
 
 
 def get_piece(settings: ClientSettings, key: str | bytes, revision: int) -> bytes:
@@ -238,10 +229,6 @@ def _set_idempotency(
             raise InvalidRequest(
                 "idempotency_ttl is given without idempotency_key; name the command"
             )
-
-
-ALL_KEYS_FROM = b"\x00"
-"""As the end of a range: no end, every key from its start on."""
 
 
 def to_key(key: str | bytes, settings: ClientSettings, field: str = "key") -> bytes:
@@ -274,13 +261,12 @@ def to_value(value: str | bytes, settings: ClientSettings, field: str = "value")
 
 def prefix_end(prefix: str | bytes) -> bytes:
     """The end of the range that holds exactly the keys that start with `prefix`."""
-    encoded = to_bytes(prefix, "prefix").rstrip(b"\xff")
-    return encoded[:-1] + bytes([encoded[-1] + 1]) if encoded else ALL_KEYS_FROM
+    return ranges.prefix_end(to_bytes(prefix, "prefix")) or NO_END
 
 
 def prefix_range(prefix: str | bytes) -> tuple[bytes, bytes]:
     """Start and end of the keys that start with `prefix`; an empty prefix stands for all keys."""
-    return to_bytes(prefix, "prefix") or ALL_KEYS_FROM, prefix_end(prefix)
+    return to_bytes(prefix, "prefix") or NO_END, prefix_end(prefix)
 
 
 def range_bounds(

@@ -1,4 +1,4 @@
-"""The file of a durable clock: one time, sealed, replaced whole. Knows bytes, not their meaning."""
+"""The file of a durable clock: one time with a checksum, replaced atomically."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ _LOCK_SUFFIX = ".lock"
 
 
 class ClockFile:
-    """The file at `path` for times of one `kind`; one holder at a time, in whatever process.
+    """The file at `path` for times of one `kind`, with one owner at a time across all processes.
 
-    Two holders of one file would give out the same times, so the second is refused.
+    Two clocks on one file would issue the same times, so the second one is refused.
     """
 
     def __init__(self, path: str | os.PathLike[str], kind: str) -> None:
-        """Raises `DirectoryInUse` if somebody has it open, `StorageError` if it can't be made."""
+        """Raises `DirectoryInUse` if another clock has it open, `StorageError` if it can't be
+        created.
+        """
         self._path = Path(path)
         self._format = f"raftkv {kind} clock 1".encode()
         lock = self._path.with_name(self._path.name + _LOCK_SUFFIX)
@@ -36,9 +38,9 @@ class ClockFile:
             ) from error
 
     def read(self) -> bytes | None:
-        """The time saved last, None if none ever was.
+        """The time that was saved last, None for a new clock.
 
-        Raises `DamagedData` for a file that is not whole, or not of this kind of clock.
+        Raises `DamagedData` for a file that is not complete, or of another kind of clock.
         """
         with translated("reading a clock", self._path):
             try:
@@ -52,13 +54,13 @@ class ClockFile:
         return time
 
     def write(self, time: bytes) -> None:
-        """Save a time; when this returns it is on the disk. Raises `StorageError`."""
+        """Save a time durably. Raises `StorageError`."""
         with translated("saving a clock", self._path):
             content = (self._format, _seal(self._format, time), time)
             write_durably(self._path, b"\n".join(content))
 
     def damaged(self) -> DamagedData:
-        """The error that says that this file can't be believed."""
+        """The error for this file if it can't be trusted."""
         return DamagedData(
             f"{self._path} is not a whole {self._format.decode()!r} file; restore it, or make a"
             " clock under a new name: from 0 this one would repeat times that it gave out before",
@@ -66,7 +68,7 @@ class ClockFile:
         )
 
     def close(self) -> None:
-        """Let others open it. Nothing is written: what counts is on the disk already."""
+        """Release the file. Nothing is written, because the saved time is already on the disk."""
         os.close(self._lock)
 
 

@@ -1,17 +1,18 @@
-"""Clocks that survive a crash: after it they give out no time that they gave out before.
+"""Durable clocks: after a crash they never issue a time that they issued before.
 
-A write to disk for each event would be too dear, so each reserves ahead: the file holds a
-time that nothing given out has passed, and is moved on, synced, before something does. After a
-crash a clock begins there. The price is the gap of at most one reservation, and that the call
-which needs a new one waits for the disk (one `fsync` of a file and one of its directory).
+A write to the disk for each event would cost too much, so each clock reserves times ahead: its file
+has a time that no issued time has passed, and the file is advanced and synced before one does.
+After a crash the clock starts at the reserved time. The cost is a gap of at most one reservation,
+and the call that needs a new reservation waits for the disk (one `fsync` of a file and one of its
+directory).
 
-What others told is different: it can't be reserved. A Lamport or hybrid time takes it over in its
-own number, but a vector that forgot it would call what it had heard of concurrent. So a durable
-vector clock saves every receipt that taught it something before it returns.
+Received times can't be reserved. A Lamport or hybrid time includes them in its own number, but a
+vector that lost a received count would call an earlier event concurrent. So a durable vector clock
+saves each received time with a new count before the call returns.
 
-A file that is damaged, or of another kind of clock, is refused with `DamagedData`. A file that
-is not there is a new clock. `close` writes nothing; a clock that was closed must not be used, nor
-one in both halves of a process that forked.
+A file that is damaged, or of another kind of clock, is refused with `DamagedData`. A missing file
+is a new clock. `close` writes nothing. A clock must not be used after `close`, nor in both
+processes after a fork.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from raftkv.arguments import to_callable, to_int64, to_path, to_text
-from raftkv.clocks.clock_file import ClockFile
-from raftkv.clocks.holders import (
+from raftkv.clocks.clock import (
     DRIFT_MS_MAX,
     HybridClock,
     LamportClock,
@@ -31,23 +31,24 @@ from raftkv.clocks.holders import (
     VectorClock,
     wall_clock_ms,
 )
+from raftkv.clocks.clock_file import ClockFile
 from raftkv.clocks.hybrid import LOGICAL_MAX, HybridTime
 from raftkv.clocks.lamport import LamportTime
 from raftkv.clocks.vector import VectorTime
 from raftkv.errors import InvalidRequest
 
 RESERVED_TICKS = 1 << 16
-# Well below the drift that others allow: after a quick restart a clock is that far ahead.
+# Well below the drift that peers allow: after a quick restart a clock is ahead by this much.
 RESERVED_MS = DRIFT_MS_MAX // 4
 
 
 class _OnDisk:
-    """What the three have in common: they own a file, and give it back."""
+    """Ownership of the clock's file, common to the three clocks."""
 
     _file: ClockFile
 
     def close(self) -> None:
-        """Give the file back; the clock must not be used any more."""
+        """Release the file. The clock must not be used any more."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -60,7 +61,7 @@ class _OnDisk:
 
 
 class DurableLamportClock(_OnDisk, LamportClock):
-    """A `LamportClock` with a memory at `path`."""
+    """A `LamportClock` that is durable in the file at `path`."""
 
     def __init__(
         self, path: str | os.PathLike[str], *, reserved_ticks: int = RESERVED_TICKS
@@ -78,10 +79,10 @@ class DurableLamportClock(_OnDisk, LamportClock):
 
 
 class DurableHybridClock(_OnDisk, HybridClock):
-    """A `HybridClock` with a memory at `path`.
+    """A `HybridClock` that is durable in the file at `path`.
 
-    After a restart it may be up to `reserved_ms` ahead of the wall clock; keep that below the
-    drift that others allow.
+    After a restart it may be up to `reserved_ms` ahead of the wall clock. Keep that below the drift
+    that peers allow.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class DurableHybridClock(_OnDisk, HybridClock):
 
 
 class DurableVectorClock(_OnDisk, VectorClock):
-    """A `VectorClock` with a memory at `path`: its own count reserved ahead, others' exact."""
+    """A `VectorClock` that is durable at `path`: own count reserved ahead, others exact."""
 
     def __init__(
         self, member: str, path: str | os.PathLike[str], *, reserved_ticks: int = RESERVED_TICKS

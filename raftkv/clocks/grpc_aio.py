@@ -17,19 +17,19 @@ from typing import Any
 import grpc
 
 from raftkv.clocks.grpc_sync import with_behavior
-from raftkv.clocks.metadata import AnyClock, stamped, take_over
+from raftkv.clocks.metadata import AnyClock, receive_from, stamped
 
 
 def client_interceptors(clock: AnyClock) -> list[Any]:
-    """For `grpc.aio` channels: every kind of call is stamped, every answer taken over."""
-    # gRPC sorts interceptors by class and looks only at the first kind that fits each.
+    """For `grpc.aio` channels: stamp calls of all kinds, and receive the times of the answers."""
+    # gRPC sorts interceptors by class, and uses only the first matching kind of each.
     return [_UnaryUnary(clock), _UnaryStream(clock), _StreamUnary(clock), _StreamStream(clock)]
 
 
 def server_interceptor(clock: AnyClock) -> grpc.aio.ServerInterceptor[Any, Any]:
-    """For `grpc.aio.server`: every kind of call is taken over, every answer stamped.
+    """For `grpc.aio.server`: receive the times of calls of all kinds, and stamp the answers.
 
-    Except the answers of handlers that are plain functions, which gRPC runs on threads.
+    Answers of handlers that are plain functions, which gRPC runs on threads, are not stamped.
     """
     return _AsyncServerInterceptor(clock)
 
@@ -43,21 +43,21 @@ class _AsyncClientInterceptor:
     ) -> Any:
         metadata = grpc.aio.Metadata(*stamped(self._clock, details.metadata))
         call = await continuation(details._replace(metadata=metadata), request)
-        # An interceptor below us may have answered by itself; that answer came from no server.
+        # An interceptor below this one may have answered without a server.
         with contextlib.suppress(NotImplementedError):
             call.add_done_callback(self._ended)
         return call
 
     def _ended(self, call: Any) -> None:
-        # gRPC calls this before it wakes whoever waits for the result. The metadata of a call
-        # that has ended is there without waiting, but only to be had from a coroutine. (It may be
-        # empty if the server answered while requests were still being sent to it: then gRPC
-        # here ends the call first with an error of its own, and we learn nothing.)
+        # gRPC calls this before it wakes the waiting caller. The metadata of an ended call is
+        # available without waiting, but only from a coroutine. (It may be empty if the server
+        # answered while requests were still being sent: gRPC then ends the call with an error of
+        # its own, without the server's time.)
         asking = call.trailing_metadata()
         try:
             asking.send(None)
         except StopIteration as answer:
-            take_over(self._clock, answer.value)
+            receive_from(self._clock, answer.value)
         finally:
             asking.close()
 
@@ -91,7 +91,7 @@ class _AsyncServerInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        take_over(self._clock, handler_call_details.invocation_metadata)
+        receive_from(self._clock, handler_call_details.invocation_metadata)
         return with_behavior(handler, self._wrap)
 
     def _wrap(self, behavior: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,13 +99,13 @@ class _AsyncServerInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-
             return _generator(behavior, self._clock)
         if inspect.iscoroutinefunction(behavior):
             return _coroutine(behavior, self._clock)
-        # Blocking, on a thread: what it sets as trailing metadata can't be read back, so it
-        # can't be added to either, and losing it would be worse than an answer without time.
+        # A blocking handler runs on a thread. Its trailing metadata can't be read back, so a time
+        # can't be added to them, and replacing them would be worse than an answer without a time.
         return behavior
 
 
 class _Context:
-    """A servicer context whose `abort` stamps: it ends the call at once, before we could."""
+    """A servicer context whose `abort` adds the time, because it ends the call at once."""
 
     def __init__(self, context: Any, clock: AnyClock) -> None:
         self._context = context

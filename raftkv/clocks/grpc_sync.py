@@ -14,21 +14,21 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from raftkv.clocks.metadata import AnyClock, stamped, take_over
+from raftkv.clocks.metadata import AnyClock, receive_from, stamped
 
 
 def client_interceptors(clock: AnyClock) -> list[Any]:
-    """For `grpc.intercept_channel`: every kind of call is stamped, every answer taken over."""
+    """For `grpc.intercept_channel`: stamp all calls, and receive the times of the answers."""
     return [_SyncClientInterceptor(clock)]
 
 
 def server_interceptor(clock: AnyClock) -> grpc.ServerInterceptor[Any, Any]:
-    """For `grpc.server`: every kind of call is taken over, every answer stamped."""
+    """For `grpc.server`: receive the times of calls of all kinds, and stamp the answers."""
     return _SyncServerInterceptor(clock)
 
 
 class _Details(NamedTuple):
-    """What a call is sent with; gRPC reads these names."""
+    """The details of a call. gRPC reads these names."""
 
     method: str
     timeout: float | None
@@ -59,7 +59,7 @@ class _SyncClientInterceptor(
         )
         return _Answer(continuation(sent, request), self._clock)
 
-    # One function for four signatures that differ only in what they call the same things.
+    # One function for four signatures that differ only in the names of their parameters.
     intercept_unary_unary: Any = _intercept
     intercept_unary_stream: Any = _intercept
     intercept_stream_unary: Any = _intercept
@@ -67,9 +67,10 @@ class _SyncClientInterceptor(
 
 
 class _Answer:
-    """A call that takes the server's time over before it hands its end to the caller.
+    """A call that receives the server's time before its caller gets the result.
 
-    Not a done-callback: gRPC runs those on a thread of its own, maybe after the caller has gone on.
+    A done-callback would not do: gRPC runs those on its own thread, maybe after the caller
+    continues.
     """
 
     def __init__(self, call: Any, clock: AnyClock) -> None:
@@ -91,7 +92,7 @@ class _Answer:
             raise
 
     def result(self, timeout: float | None = None) -> Any:
-        """The response, or the error raised: as `grpc.Future.result`."""
+        """As `grpc.Future.result`."""
         try:
             result = self._call.result(timeout)
         except grpc.RpcError:
@@ -101,7 +102,7 @@ class _Answer:
         return result
 
     def exception(self, timeout: float | None = None) -> Any:
-        """The error, if there is one: as `grpc.Future.exception`."""
+        """As `grpc.Future.exception`."""
         error = self._call.exception(timeout)
         self._end()
         return error
@@ -109,7 +110,7 @@ class _Answer:
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
-            take_over(self._clock, self._call.trailing_metadata())
+            receive_from(self._clock, self._call.trailing_metadata())
 
 
 class _SyncServerInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
@@ -124,12 +125,12 @@ class _SyncServerInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         handler = continuation(handler_call_details)
         if handler is None:
             return None
-        take_over(self._clock, handler_call_details.invocation_metadata)
+        receive_from(self._clock, handler_call_details.invocation_metadata)
         return with_behavior(handler, lambda behavior: _stamping(behavior, handler, self._clock))
 
 
 def with_behavior(handler: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Any:
-    """The handler with its one behaviour wrapped; its kind and (de)serialisers stay."""
+    """The handler with its behaviour wrapped, and the same kind and (de)serialisers."""
     for make, behavior in (
         (grpc.unary_unary_rpc_method_handler, handler.unary_unary),
         (grpc.unary_stream_rpc_method_handler, handler.unary_stream),
@@ -142,7 +143,7 @@ def with_behavior(handler: Any, wrap: Callable[[Callable[..., Any]], Callable[..
 
 
 def _stamping(behavior: Callable[..., Any], handler: Any, clock: AnyClock) -> Callable[..., Any]:
-    """The blocking behaviour, with the clock's time in the trailing metadata when it has ended."""
+    """The blocking behaviour, followed by the clock's time in the trailing metadata."""
 
     @functools.wraps(behavior)
     def unary(request: Any, context: Any) -> Any:

@@ -1,9 +1,9 @@
-"""Hybrid logical time: near the wall clock, and never against cause and effect. Pure.
+"""Hybrid logical time: close to the wall clock, and never in contradiction to causality.
 
 After Kulkarni, Demirbas, Madappa, Avva and Leone, "Logical Physical Clocks" (2014), figure 5.
-`physical_ms` is the highest wall clock reading heard of (the paper's l), `logical` counts the
-events that share it (the paper's c). Where the wall clocks are less than a bound apart, so is
-every time from the wall clock of its place. Physical readings come in as arguments.
+`physical_ms` is the highest known reading of a wall clock (the paper's l), and `logical` counts the
+events that share it (the paper's c). If all wall clocks differ by less than a bound, each time
+differs from its local wall clock by less than that. Wall clock readings are arguments.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class HybridTime:
         to_int(self.logical, "logical", 0, LOGICAL_MAX)
 
     def tick(self, wall_ms: int) -> HybridTime:
-        """The time of the next event here, where the wall clock shows `wall_ms`."""
+        """The time of the next local event, at which the wall clock shows `wall_ms`."""
         return HybridTime(wall_ms) if wall_ms > self.physical_ms else self._next()
 
     def merge(self, other: HybridTime) -> HybridTime:
-        """The later of the two: the least time that contradicts neither."""
+        """The later of the two: the least time that is not before either."""
         return self if self >= other else other
 
     def receive(self, other: HybridTime, wall_ms: int, drift_ms_max: int) -> HybridTime:
         """The time of the event "a message stamped `other` arrived here".
 
-        Raises `ClockDrift` if `other` is more than `drift_ms_max` ahead of our wall clock: one
-        clock that runs away must not drag all others along.
+        Raises `ClockDrift` if `other` is more than `drift_ms_max` ahead of the local wall clock:
+        one fast clock must not advance all others.
         """
         ahead_ms = other.physical_ms - wall_ms
         if ahead_ms > drift_ms_max:
@@ -83,8 +83,8 @@ class HybridTime:
         return f"{self.physical_ms:015d}.{self.logical:05d}"
 
     def _next(self) -> HybridTime:
-        # A full counter borrows the next millisecond instead of failing: order is worth more
-        # than nearness, and it takes 65,536 events on a wall clock that stands still.
+        # A full counter takes the next millisecond instead of failing: the order matters more than
+        # the distance to the wall clock. It takes 65,536 events in one millisecond.
         if self.logical == LOGICAL_MAX:
             return HybridTime(self.physical_ms + 1)
         return HybridTime(self.physical_ms, self.logical + 1)

@@ -1,7 +1,7 @@
-"""Lamport time: one number that never contradicts cause and effect. Pure; knows no clock, no wire.
+"""Lamport time: one number whose order never contradicts causality.
 
-The clock condition (Lamport 1978): if event a could have influenced event b, then a's time is
-lower. The converse does not hold: a lower time proves only that b did not influence a.
+The clock condition (Lamport 1978): if event a happened before event b, then a's time is lower. The
+converse does not hold: a lower time proves only that b did not happen before a.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from raftkv.arguments import to_int
 from raftkv.errors import InvalidRequest
 
 VALUE_MAX = (1 << 64) - 1
-# From others we take only the lower half, so nobody can leave our own clock without room to tick.
+# Received times must be in the lower half, so that no peer can exhaust our clock.
 RECEIVED_MAX = (1 << 63) - 1
 
 _WIRE = struct.Struct(">Q")
@@ -21,7 +21,7 @@ _WIRE = struct.Struct(">Q")
 
 @dataclass(frozen=True, slots=True, order=True)
 class LamportTime:
-    """A point of Lamport time. `<` is the order of the numbers; events of one number may tie.
+    """A point of Lamport time. `<` is the order of the numbers, which may tie.
 
     For a total order of the events of several nodes, sort by (time, node).
     """
@@ -32,22 +32,22 @@ class LamportTime:
         to_int(self.value, "value", 0, VALUE_MAX)
 
     def tick(self) -> LamportTime:
-        """The time of the next event at the same place."""
+        """The time of the next local event."""
         return LamportTime(self.value + 1)
 
     def merge(self, other: LamportTime) -> LamportTime:
-        """The later of the two: the least time that contradicts neither."""
+        """The later of the two: the least time that is not before either."""
         return self if self.value >= other.value else other
 
     def receive(self, other: LamportTime) -> LamportTime:
         """The time of the event "a message stamped `other` arrived here".
 
-        Raises `InvalidRequest` for a stamp that no honest clock has reached.
+        Raises `InvalidRequest` for a time that no correct clock has reached.
         """
         return self.observe(other).tick()
 
     def observe(self, other: LamportTime) -> LamportTime:
-        """As `receive`, but the arrival is no event: only what happens next is later."""
+        """As `receive`, without an event for the arrival: only later events have later times."""
         if other.value > RECEIVED_MAX:
             raise InvalidRequest(f"Lamport time {other.value} is over {RECEIVED_MAX}: not a count")
         return self.merge(other)

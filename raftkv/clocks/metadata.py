@@ -1,4 +1,4 @@
-"""Clocks in the metadata of gRPC calls: which key, what is taken, what is ignored. Imports no gRPC.
+"""Clocks in the metadata of gRPC calls: the keys, and the handling of received times.
 
 | key | value |
 |---|---|
@@ -6,15 +6,15 @@
 | `raftkv-hybrid-bin` | `HybridTime.encode`, 8 bytes |
 | `raftkv-vector-bin` | `VectorTime.encode`, at most 4 KiB |
 
-A client stamps its call when it begins. The server takes that over before the handler runs, and
-stamps the trailing metadata when the handler has ended, also with an error. The client takes it
-over before the result, or the end of the stream, reaches its caller. So a stream carries time
-at its two ends and not with each message: whoever must order those puts times into them.
+A client stamps its call at the start. The server receives that time before the handler runs, and
+stamps the trailing metadata after the handler has ended, also with an error. The client receives
+that time before its caller gets the result or the end of the stream. A stream therefore carries
+times only at its start and end; to order its messages, put times into them.
 
-A stranger's stamp that is malformed, too far ahead, or names us as retired is ignored; the call
-goes on, and so does the clock. Strangers who lie within these bounds can still push a clock
-forward: carry clocks among callers that trust each other. A vector that has outgrown its 4 KiB
-is not sent (gRPC refuses calls with more than 8 KiB of metadata altogether).
+A received time that is malformed, too far ahead, or has the receiver retired is ignored, and the
+call continues. A peer can still advance a clock within these bounds, so exchange clocks only with
+trusted peers. A vector of more than 4 KiB is not sent (gRPC refuses calls with more than 8 KiB of
+metadata).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from raftkv.clocks.holders import HybridClock, LamportClock, VectorClock
+from raftkv.clocks.clock import HybridClock, LamportClock, VectorClock
 from raftkv.clocks.hybrid import HybridTime
 from raftkv.clocks.lamport import LamportTime
 from raftkv.clocks.vector import VectorTime
@@ -38,7 +38,7 @@ Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
 
 def stamped(clock: AnyClock, metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
-    """The metadata with the time of this sending, which is an event of the clock's, added.
+    """The metadata with the time of this message, which is an event of the clock.
 
     Raises `StorageError` if the clock is durable and its disk fails.
     """
@@ -47,8 +47,8 @@ def stamped(clock: AnyClock, metadata: Iterable[tuple[str, str | bytes]] | None)
     return (*rest, (key, data)) if len(data) <= STAMP_BYTES_MAX else rest
 
 
-def take_over(clock: AnyClock, metadata: Iterable[tuple[str, str | bytes]] | None) -> None:
-    """Move the clock behind the time in the metadata; without a usable one nothing happens.
+def receive_from(clock: AnyClock, metadata: Iterable[tuple[str, str | bytes]] | None) -> None:
+    """Receive the time in the metadata, if there is a valid one.
 
     Raises `StorageError` if the clock is durable and its disk fails.
     """
@@ -65,7 +65,7 @@ def take_over(clock: AnyClock, metadata: Iterable[tuple[str, str | bytes]] | Non
             case VectorClock():
                 clock.receive(VectorTime.decode(data))
     except (InvalidRequest, Refused):
-        # Whoever sent it gains nothing; whoever is called must not fail for it.
+        # A bad time has no effect, and the call must not fail because of it.
         return
 
 

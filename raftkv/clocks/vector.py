@@ -1,21 +1,19 @@
-"""Vector time: says of two events which influenced which, or that neither did. Pure.
+"""Vector time: decides which of two events happened before the other, or that they are concurrent.
 
-One counter per member; event a happened before event b if and only if a's vector is in no
-place greater and in some place less (Fidge 1988, Mattern 1989). A member that is not named counts
-as 0, so a vector **grows** without ceremony: `with_member` adds a 0, and old and new vectors
-compare as before.
+A vector has one counter per member. Event a happened before event b if and only if no counter of
+a's vector is greater and some counter is less (Fidge 1988, Mattern 1989). A missing member counts
+as 0, so **adding** a member is simple: `with_member` adds a 0, and old and new vectors compare as
+before.
 
-**Shrinking** (`without_member`) drops a member's counter and keeps its name among the `retired`.
-What that costs:
-- Between events of the members that stay nothing is lost: a at member i happened before b
-  exactly if b's vector counts at least a's number at i, and i is still there.
-- Events *at the retired member* lose their number. Two of them with nothing heard in between
-  become equal. So retire a member when its last events don't matter any more.
-- Vectors that have different members retired are not compared, `ClocksIncomparable`: the one that
-  kept the counter would look greater, or not less, for no other reason. Retire the same
-  members in both first. `merge` does so by itself (whoever hears of a retirement takes it over).
-- The name stays for ever, because a retired member that came back would begin at 0 among
-  vectors that have seen more of it. A newcomer needs a new name.
+**Retiring** a member (`without_member`) drops its counter and adds its name to `retired`: - The
+order of events at the remaining members does not change: a at member i happened before b if and
+only if b's vector counts at least a's number at i. - Events *at the retired member* lose their
+number. Two of them without a received message in between become equal. So retire a member when its
+last events no longer matter. - Vectors with different retired members can't be compared
+(`ClocksIncomparable`), because the vector with the extra counter would appear greater. Retire the
+same members in both first. `merge` does so by itself: the result has the retired members of both. -
+The name stays retired for ever, because a returning member would start at 0 among vectors with
+higher counts of it. A new member needs a new name.
 """
 
 from __future__ import annotations
@@ -29,13 +27,13 @@ from raftkv.arguments import shown, to_instance, to_int, to_text
 from raftkv.errors import ClocksIncomparable, InvalidRequest
 
 COUNT_MAX = (1 << 64) - 1
-# From others we take only the lower half, so nobody can leave our own count without room to tick.
+# Received counts must be in the lower half, so that no peer can exhaust our own count.
 RECEIVED_MAX = (1 << 63) - 1
 NAME_BYTES_MAX = 64
 
 
 class Order(enum.Enum):
-    """How the left of two events stands to the right."""
+    """The order of the left event relative to the right one."""
 
     BEFORE = "before"
     AFTER = "after"
@@ -45,7 +43,7 @@ class Order(enum.Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VectorTime:
-    """A point of vector time: member -> number of its events known of. Equal modulo zero counts."""
+    """A point of vector time: member -> number of its known events. Zero counts do not matter."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     retired: frozenset[str] = frozenset()
@@ -64,7 +62,7 @@ class VectorTime:
         object.__setattr__(self, "counts", MappingProxyType(dict(self.counts)))
 
     def count(self, member: str) -> int:
-        """How many events of the member are known of."""
+        """The number of known events of the member."""
         return self.counts.get(member, 0)
 
     def with_member(self, member: str) -> VectorTime:
@@ -73,7 +71,7 @@ class VectorTime:
         return VectorTime({member: 0, **self.counts}, self.retired)
 
     def without_member(self, member: str) -> VectorTime:
-        """The same time with the member retired; the module says what that costs."""
+        """The same time with the member retired; see the module for the cost."""
         kept = {name: count for name, count in self.counts.items() if name != member}
         return VectorTime(kept, self.retired | {member})
 
@@ -83,7 +81,7 @@ class VectorTime:
         return VectorTime({**self.counts, member: self.count(member) + 1}, self.retired)
 
     def merge(self, other: VectorTime) -> VectorTime:
-        """The least time that is not before either; who is retired in one is in the result."""
+        """The least time that is not before either, with the retired members of both."""
         retired = self.retired | other.retired
         names = (self.counts.keys() | other.counts.keys()) - retired
         counts = {name: max(self.count(name), other.count(name)) for name in names}
@@ -92,17 +90,17 @@ class VectorTime:
     def receive(self, other: VectorTime, member: str) -> VectorTime:
         """The time of the event "a message stamped `other` arrived at the member".
 
-        Raises `InvalidRequest` if the member is retired in either, or for a count that no
-        honest clock has reached.
+        Raises `InvalidRequest` if the member is retired in either, or for a count that no correct
+        clock has reached.
         """
         if max(other.counts.values(), default=0) > RECEIVED_MAX:
             raise InvalidRequest(f"a vector time with a count over {RECEIVED_MAX} is no count")
         return self.merge(other).tick(member)
 
     def compare(self, other: VectorTime) -> Order:
-        """How this time stands to the other.
+        """The order of this time relative to the other.
 
-        Raises `ClocksIncomparable` if they do not have the same members retired.
+        Raises `ClocksIncomparable` if they have different retired members.
         """
         if self.retired != other.retired:
             names = ", ".join(sorted(self.retired ^ other.retired))
@@ -118,15 +116,15 @@ class VectorTime:
         return Order.AFTER if above else Order.CONCURRENT
 
     def happened_before(self, other: VectorTime) -> bool:
-        """Whether what has this time could have influenced the other. Raises as `compare`."""
+        """Whether this event happened before the other. Raises as `compare`."""
         return self.compare(other) is Order.BEFORE
 
     def concurrent(self, other: VectorTime) -> bool:
-        """Whether neither could have influenced the other. Raises as `compare`."""
+        """Whether neither event happened before the other. Raises as `compare`."""
         return self.compare(other) is Order.CONCURRENT
 
     def encode(self) -> bytes:
-        """Counts and retired names, sorted: the same vector has always the same bytes."""
+        """Counts and retired names, sorted: the same vector always has the same bytes."""
         parts = [len(self.counts).to_bytes(2, "big")]
         for name, count in sorted(self.counts.items()):
             parts += (_encode_name(name), count.to_bytes(8, "big"))
@@ -148,7 +146,7 @@ class VectorTime:
             name, at = _decode_name(data, at)
             retired.add(name)
         time = cls(counts, frozenset(retired))
-        # One form for each time: this also finds what is cut off, doubled or out of order.
+        # Each time has one encoding, so this also finds truncated, duplicate or unsorted names.
         if time.encode() != data:
             raise InvalidRequest("these bytes are cut off, or not in the form of a vector time")
         return time

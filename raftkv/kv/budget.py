@@ -1,9 +1,9 @@
-"""What one batch of commands, or one read, may use up. Knows numbers, not where they are spent.
+"""The budget of one batch of commands, or of one read.
 
-The rule, the same on every node: a row is a living key in a range that is looked at, and at an old
-revision also each old version in the range; an operation or a compare of a transaction on one key
-looks at one row. A value counts for one row more with each 4 KiB. Whether a row is cached, and what
-else a disk passes on the way to it, does not count.
+All nodes count alike. In a range each living key is a row, and at an old revision also each old
+version. An operation or a compare of a transaction on one key scans one row. A value counts for one
+more row with each 4 KiB. It does not count whether a row is cached, nor what else a disk reads on
+the way to it.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from raftkv.kv.pace import Pace
 from raftkv.kv.records import VERSION_BYTES
 
 KEY_VALUE_OVERHEAD_BYTES: Final = 32
-"""What an encoded KeyValue needs beside key and value, about."""
+"""The size of an encoded KeyValue beside key and value, about."""
 
 BYTES_PER_ROW: Final = 4 * KIB
-"""Bytes of a value that take as long to read as a row does."""
+"""Bytes of a value that take as long to read as a row."""
 
 
 class Budget:
-    """What is left. Bytes are of the reply, unless they are called replaced.
+    """What is left for the commands that follow: bytes of the reply, rows, deletions and bytes of
+    replaced values.
 
-    What a command has used up stays used up when it fails, but for the bytes of its reply. One that
-    is not `bounded`, as before the cluster version BOUNDED, bounds the reply alone.
+    A command that fails returns only the bytes of its reply. A budget that is not `bounded`, as
+    before the cluster version BOUNDED, bounds only the reply.
     """
 
     __slots__ = (
@@ -56,14 +57,11 @@ class Budget:
         self.deletions_left = DELETED_KEYS_MAX if bounded else UNBOUNDED
         self.replaced_left = REPLACED_BYTES_MAX if bounded else UNBOUNDED
         self.exhausted = False
-        """A command of the batch had too little left: those after it are not even begun."""
+        """A command of the batch had too little left: the following ones fail at once."""
         self._fresh = True
 
     def begin_command(self) -> None:
-        """The next command of the batch: what it may use depends on those before it.
-
-        Raises `Overloaded` once the budget is exhausted.
-        """
+        """Start the next command of the batch. Raises `Overloaded` if the budget is exhausted."""
         if self.exhausted:
             raise _left_too_little()
         self._fresh = (
@@ -72,28 +70,28 @@ class Budget:
             and self.replaced_left >= REPLACED_BYTES_MAX
         )
 
-    def take_key_value(self, key: bytes, record: bytes) -> None:
-        """Account for one KeyValue; raises `TooLarge` when it does not fit any more."""
-        self.take(key_value_bytes(key, record))
+    def count_key_value(self, key: bytes, record: bytes) -> None:
+        """Count one KeyValue of the reply. Raises `TooLarge` if it does not fit."""
+        self.count_bytes(key_value_bytes(key, record))
 
-    def take(self, size_bytes: int) -> None:
-        """Account for a part of the reply; raises `TooLarge` when it does not fit any more."""
+    def count_bytes(self, size_bytes: int) -> None:
+        """Count a part of the reply. Raises `TooLarge` if it does not fit."""
         self.bytes_left -= size_bytes
         if self.bytes_left < 0:
             raise self.too_large()
 
     def too_large(self) -> TooLarge:
-        """What to raise for a reply that does not fit."""
+        """The error for a reply that does not fit."""
         return TooLarge(
             f"the reply would be larger than {self.bytes_max} bytes; ask for fewer keys "
             "with limit (and go on from the last key), or use keys_only or count_only",
             bytes_max=self.bytes_max,
         )
 
-    def look_at(self, rows: int) -> bool:
-        """Account for what was looked at, see `rows_of`. True: the step is over, pause now.
+    def count_rows(self, rows: int) -> bool:
+        """Count rows that were scanned, see `rows_of`. Returns True if the step is over: pause now.
 
-        Raises `TooManyKeys`, or `Overloaded` if earlier commands of the batch had a part in it.
+        Raises `TooManyKeys`, or `Overloaded` if earlier commands of the batch used some of them.
         """
         self._take_rows(rows)
         return self.pace.spend(rows)
@@ -110,17 +108,17 @@ class Budget:
                 )
             )
 
-    def look_at_value(self, record: bytes | None) -> None:
-        """Account for the record that a command on one key has read, if it is large."""
+    def count_value(self, record: bytes | None) -> None:
+        """Count the record that a command on one key has read, if it is large."""
         if record is not None and len(record) >= BYTES_PER_ROW:
             rows = len(record) // BYTES_PER_ROW
             self.pace.add(rows)
             self._take_rows(rows)
 
-    def replace(self, size_bytes: int) -> None:
-        """Account for old versions, before they move to history.
+    def count_replaced(self, size_bytes: int) -> None:
+        """Count old versions, before they move to history.
 
-        Raises `TooLarge`, or `Overloaded` if earlier commands of the batch had a part in it.
+        Raises `TooLarge`, or `Overloaded` if earlier commands of the batch used some of the bytes.
         """
         if size_bytes > self.replaced_left:
             raise self._used_up(
@@ -133,7 +131,7 @@ class Budget:
         self.replaced_left -= size_bytes
 
     def too_many_deletions(self) -> RaftkvError:
-        """What to raise for a range with more keys than may still be deleted."""
+        """The error for a range with more keys than may still be deleted."""
         return self._used_up(
             TooManyKeys(
                 f"the range has more than {DELETED_KEYS_MAX} keys, or more than"
@@ -158,10 +156,10 @@ def _left_too_little() -> Overloaded:
 
 
 def rows_of(record: bytes) -> int:
-    """What a record that is looked at counts for."""
+    """The number of rows that a scanned record counts for."""
     return 1 + len(record) // BYTES_PER_ROW
 
 
 def key_value_bytes(key: bytes, record: bytes) -> int:
-    """What a KeyValue takes up in a reply, about."""
+    """The size of a KeyValue in a reply, about."""
     return KEY_VALUE_OVERHEAD_BYTES + len(key) + len(record) - VERSION_BYTES

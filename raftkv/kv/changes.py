@@ -1,4 +1,4 @@
-"""What has changed, revision by revision, as it is applied or from history. Knows no watches."""
+"""Changes of keys by revision, as they are applied or from history."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from raftkv.kv.store import Family
 
 
 class Change(NamedTuple):
-    """One key at one revision. `record` None: it was deleted; `old` None: there was none before,
-    or it is compacted.
+    """One key at one revision.
+
+    `record` is None for a deletion. `old` is None if the key did not exist before, or if its old
+    version is compacted.
     """
 
     revision: int
@@ -23,12 +25,11 @@ class Change(NamedTuple):
 
 
 def changes_since(view: StateReader, revision: int, before: int | None = None) -> Iterator[Change]:
-    """All changes at `revision` and later (up to `before`, if that is given), in order, as of
-    the call.
+    """All changes at `revision` and later, below `before` if it is given, in order, as of the call.
 
-    The revision must not be below the compacted one, and nothing may be compacted meanwhile.
+    The revision must not be below the compacted one, and no compaction may run meanwhile.
     """
-    # At most one version of a key is written in a revision, and what it replaced went to HISTORY.
+    # A revision writes at most one version of a key, and moves the version before to HISTORY.
     end = None if before is None else change_key(before, 0)
     for row, change in view.scan(Family.CHANGES, change_key(revision, 0), end):
         at, _ = split_change_key(row)

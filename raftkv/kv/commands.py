@@ -1,4 +1,4 @@
-"""From command to result: who does what, and how failures come back. Knows no log and no disk."""
+"""Runs the commands of a batch: dispatch, failures, idempotency keys; and upkeep."""
 
 from __future__ import annotations
 
@@ -7,53 +7,58 @@ from typing import Final
 from raftkv.errors import InvalidRequest, Overloaded, RaftkvError, Refused
 from raftkv.kv import locks, operations
 from raftkv.kv.budget import Budget
-from raftkv.kv.canonical import result_size_bytes
 from raftkv.kv.compaction import Compaction
-from raftkv.kv.failures import fill_failure
+from raftkv.kv.execution import Execution
 from raftkv.kv.idempotency import IdempotencyKeys
 from raftkv.kv.leases import Leases
 from raftkv.kv.limits import RESULT_BYTES_MAX, UPKEEP_ROWS_PER_ENTRY
+from raftkv.kv.locks import QueueHeads
 from raftkv.kv.meta import Meta
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.pace import COMMAND_UNITS, Pace, Steps
-from raftkv.kv.remembered import remembered_bytes
-from raftkv.kv.sessions import Sessions
+from raftkv.kv.sessions import Sessions, remembered_bytes
 from raftkv.kv.store import Family, StateStore
 from raftkv.kv.transactions import run_transaction
 from raftkv.rpc.v1 import kv_pb2
 from raftkv.versions import BOUNDED
+from raftkv.wire.canonical import result_size_bytes
+from raftkv.wire.failures import fill_failure
 
 READ_AHEAD_KEYS: Final = 32
-"""Keys whose records are read in one call: one by one, rows that lie in tables cost more than all
-the rest of an overwrite. More at once could be gigabytes."""
+"""Keys whose records are read in one call. Read one by one, rows in tables cost more than all the
+rest of an overwrite. More records in one call could be gigabytes."""
 
 LEASE_END_ROWS: Final = 2
-"""What ending a lease without keys counts as in upkeep."""
+"""The rows that the end of a lease without keys counts for in upkeep."""
 
 
 class CommandRunner:
-    """Runs commands on an overlay, in steps. A command changes the state or fails, never raises."""
+    """Runs commands on an overlay, in steps. A command that fails has no effect."""
 
     def __init__(self, store: StateStore, overlay: Overlay, meta: Meta, pace: Pace) -> None:
         self._store = store
         self._meta = meta
         self._pace = pace
         self.leases = Leases(overlay, meta)
-        self.writer = Writer(overlay, meta.revision + 1, self.leases.sizes)
+        self.queue_heads = QueueHeads()
+        self.writer = Writer(overlay, meta.revision + 1, self.queue_heads, self.leases.sizes)
         self.sessions = Sessions(overlay)
         self.idempotency_keys = IdempotencyKeys(overlay, meta)
         self.compaction = Compaction(overlay, meta)
 
     @property
     def bounded(self) -> bool:
-        """Whether the cluster version bounds what commands may do."""
+        """Whether the cluster version bounds the work of commands."""
         return self._meta.cluster_version >= BOUNDED
 
     def run_batch(
         self, batch: kv_pb2.CommandBatch, answer: kv_pb2.BatchResult, budget: Budget
     ) -> Steps[None]:
-        """One result per command, in order; an earlier one's changes show to the later ones."""
+        """Add one result per command to `answer`, in order. Each command sees the changes of the
+        earlier ones.
+        """
+        execution = self._execution(budget)
         add = answer.results.add
         spend = self._pace.spend
         commands = batch.commands
@@ -64,16 +69,20 @@ class CommandRunner:
             for command in together:
                 result = add()
                 if command.idempotency_key:
-                    yield from self._run_named(command, result, budget)
-                elif command.fences or not self._put_plainly(command.put, result, budget):
-                    yield from self._run(command, result, budget)
+                    yield from self._run_with_key(command, result, execution)
+                elif command.fences or not self._put_fast(command.put, result, budget):
+                    yield from self._run(command, result, execution)
                 if spend(COMMAND_UNITS):
                     yield
+
+    def _execution(self, budget: Budget) -> Execution:
+        leases = self.leases
+        return Execution(self.writer, self.queue_heads, leases.sizes, leases, budget, self._meta)
 
     def _read_ahead(self, keys: list[bytes]) -> None:
         overlay = self.writer.overlay
         current, known = overlay.changes[Family.CURRENT], overlay.known
-        # The same key again and again must not be read as often.
+        # A key that occurs several times is read once.
         wanted = [key for key in dict.fromkeys(keys) if key not in current and key not in known]
         if len(wanted) > 1:
             records = self._store.get_many(Family.CURRENT, wanted)
@@ -82,13 +91,13 @@ class CommandRunner:
     # ---- upkeep --------------------------------------------------------------------
 
     def end_expired_leases(self) -> Steps[None]:
-        """Expire every lease whose deadline has come, each in a revision of its own."""
+        """End every expired lease, each in a revision of its own."""
         budget = Budget(RESULT_BYTES_MAX, self._pace, bounded=False)
         while (lease := self.leases.expired()) is not None:
             yield from self._end_lease(lease, budget)
 
-    def keep_up(self) -> Steps[None]:
-        """Remove some of what is over: leases with their keys, each in a revision of its own,
+    def run_upkeep(self) -> Steps[None]:
+        """Remove some expired rows: leases with their keys, each lease in a revision of its own,
         then idempotency keys, then old versions.
         """
         rows_left = UPKEEP_ROWS_PER_ENTRY
@@ -104,20 +113,19 @@ class CommandRunner:
             self.compaction.step(rows_left)
 
     def upkeep_is_due(self, time_ms: int) -> bool:
-        """Whether `keep_up` has something to do at this cluster time."""
+        """Whether `run_upkeep` would remove anything at this cluster time."""
         deadlines = (self.leases.next_deadline_ms(), self.idempotency_keys.first_deadline_ms)
         return self.compaction.under_way or any(
             deadline_ms is not None and deadline_ms <= time_ms for deadline_ms in deadlines
         )
 
     def _end_lease(self, lease: int, budget: Budget) -> Steps[bool]:
-        """End a lease, or as much of it as the budget allows, in a revision of its own.
+        """End a lease in a revision of its own: delete its keys, as many as the budget allows.
 
-        Returns whether it is gone.
+        Returns whether all are deleted.
         """
         writer, meta = self.writer, self._meta
-        writer.revision = meta.revision + 1
-        writer.position = 0
+        writer.begin(meta.revision + 1)
         gone = yield from self.leases.end(lease, writer, budget)
         if gone:
             self.sessions.forget(lease)
@@ -127,10 +135,10 @@ class CommandRunner:
 
     # ---- commands ------------------------------------------------------------------
 
-    def _put_plainly(self, put: kv_pb2.Put, result: kv_pb2.Result, budget: Budget) -> bool:
-        """Run a put without options, which most commands are, with little ado.
+    def _put_fast(self, put: kv_pb2.Put, result: kv_pb2.Result, budget: Budget) -> bool:
+        """The fast path for a put without options, which most commands are.
 
-        False, with no effect, if it is not one. A command that is no put shows as an empty one.
+        Returns False, with no effect, for any other command; its `put` field reads as an empty put.
         """
         key = put.key
         if not key or put.lease or put.prev_kv or put.ignore_value or put.ignore_lease:
@@ -142,7 +150,7 @@ class CommandRunner:
         if old is not None:
             size_bytes = len(old)
             if size_bytes > budget.replaced_left:
-                return False  # fails, and `_run` says why
+                return False  # `_run` fails with the reason
             budget.replaced_left -= size_bytes
         writer.revision = result.revision = revision = meta.revision + 1
         writer.position = 0
@@ -150,15 +158,16 @@ class CommandRunner:
         meta.revision = revision
         return True
 
-    def _run_named(
-        self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget
+    def _run_with_key(
+        self, command: kv_pb2.Command, result: kv_pb2.Result, execution: Execution
     ) -> Steps[None]:
+        budget = execution.budget
         try:
             first = self.idempotency_keys.result(command)
             if first is not None:
                 result.MergeFromString(first)
                 # Not by the length of `first`, which depends on this node's protobuf library.
-                budget.take(result_size_bytes(result))
+                budget.count_bytes(result_size_bytes(result))
                 return
             if self.bounded:
                 self.idempotency_keys.require_room()
@@ -166,7 +175,7 @@ class CommandRunner:
             self._fail(result, error)
             return
         bytes_left = budget.bytes_left
-        yield from self._run(command, result, budget)
+        yield from self._run(command, result, execution)
         read_bytes = bytes_left - budget.bytes_left
         self.idempotency_keys.remember(
             command,
@@ -174,20 +183,19 @@ class CommandRunner:
             remembered_bytes((result,), read_bytes) if self.bounded else None,
         )
 
-    def _run(self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget) -> Steps[None]:
-        writer, meta = self.writer, self._meta
-        writer.revision = meta.revision + 1
-        writer.position = 0
+    def _run(
+        self, command: kv_pb2.Command, result: kv_pb2.Result, execution: Execution
+    ) -> Steps[None]:
+        writer, meta, budget = self.writer, self._meta, execution.budget
+        writer.begin(meta.revision + 1)
         bytes_left = budget.bytes_left
         try:
             budget.begin_command()
             for fence in command.fences:
-                yield from locks.check_fence(
-                    writer.overlay, fence, writer.fronts, self.leases, self._pace
-                )
+                yield from locks.check_fence(execution, fence)
                 if self._pace.spend(COMMAND_UNITS):
                     yield
-            yield from self._dispatch(command, result, budget)
+            yield from self._dispatch(command, result, execution)
         except (InvalidRequest, Refused, Overloaded) as error:
             budget.bytes_left = bytes_left
             self._fail(result, error)
@@ -201,28 +209,19 @@ class CommandRunner:
         fill_failure(result.failure, error)
 
     def _dispatch(
-        self, command: kv_pb2.Command, result: kv_pb2.Result, budget: Budget
+        self, command: kv_pb2.Command, result: kv_pb2.Result, execution: Execution
     ) -> Steps[None]:
-        writer, leases = self.writer, self.leases
+        leases, budget = self.leases, execution.budget
         result.revision = self._meta.revision
         match command.WhichOneof("command"):
             case "put":
-                operations.put(writer, command.put, result, leases, budget)
+                operations.put(execution, command.put, result)
             case "delete_range":
-                yield from operations.delete_range(writer, command.delete_range, result, budget)
+                yield from operations.delete_range(execution, command.delete_range, result)
             case "transaction":
-                yield from run_transaction(
-                    writer,
-                    command.transaction,
-                    result,
-                    leases,
-                    budget,
-                    self._meta.compacted_revision,
-                )
+                yield from run_transaction(execution, command.transaction, result)
             case "compare_and_swap":
-                operations.compare_and_swap(
-                    writer, command.compare_and_swap, result, leases, budget
-                )
+                operations.compare_and_swap(execution, command.compare_and_swap, result)
             case "compact":
                 self.compaction.start(command.compact.revision)
             case "lease_grant":
@@ -247,9 +246,7 @@ class CommandRunner:
                     if self._pace.spend(COMMAND_UNITS):
                         yield
             case "acquire":
-                yield from locks.acquire(
-                    writer, command.acquire, result, leases, writer.fronts, budget
-                )
+                yield from locks.acquire(execution, command.acquire, result)
             case _:
                 raise InvalidRequest(
                     "the command is not set; say put, delete_range, transaction, "

@@ -1,4 +1,4 @@
-"""Forgetting history: at once for readers, row by row for the disk."""
+"""Compaction of the history: reads below a revision fail at once, and rows are removed in steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from raftkv.kv.store import Family
 
 
 class Compaction:
-    """Removes what no read at or after the compacted revision can see.
+    """Removes the versions that no read at or after the compacted revision can see.
 
     A change at revision r superseded a version that shows only below r, so every change at or
     below the compacted revision names one old version to remove. The changes themselves stay
@@ -39,18 +39,20 @@ class Compaction:
                 "compact at that revision or an older one",
                 revision=meta.revision,
             )
-        # The last compaction left the changes of its own revision; they go now.
+        # The last compaction kept the changes of its own revision, which are removed now.
         oldest_left = change_key(meta.compacted_revision, 0)
         meta.compaction_cursor = min(meta.compaction_cursor or oldest_left, oldest_left)
         meta.compacted_revision = revision
 
     @property
     def under_way(self) -> bool:
-        """Whether there is something left to remove."""
+        """Whether rows are left to remove."""
         return bool(self._meta.compaction_cursor)
 
     def step(self, changes_max: int) -> None:
-        """Remove some of what is left to remove. Counted by entry, so the same on every node."""
+        """Remove old versions of at most `changes_max` changes. Every node removes the same ones,
+        because the number is fixed by the entry.
+        """
         meta = self._meta
         if not meta.compaction_cursor:
             return

@@ -1,7 +1,7 @@
-"""Callers' own names for commands: a repeated one gets the first result while it is remembered.
+"""Idempotency keys: a command that is repeated under its key returns the first result.
 
-From the cluster version BOUNDED on each result counts for as much as `remembered.py` says. Over a
-bound new named commands are refused; what is remembered stays until its time is over.
+From the cluster version BOUNDED on the results are counted by `sessions.remembered_bytes` and
+bounded. Above a bound new commands with a key are refused. A result is kept until its deadline.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from itertools import islice
 from typing import Final
 
 from raftkv.errors import IdempotencyKeyReused, Overloaded
-from raftkv.kv.canonical import command_bytes
 from raftkv.kv.limits import (
     IDEMPOTENCY_BYTES_MAX,
     IDEMPOTENCY_KEYS_MAX,
@@ -23,6 +22,7 @@ from raftkv.kv.meta import Meta
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2
+from raftkv.wire.canonical import command_bytes
 
 _RECORD: Final = struct.Struct("<q32s")
 _DEADLINE: Final = struct.Struct(">q")
@@ -30,18 +30,19 @@ _SIZE: Final = struct.Struct("<I")
 _COUNTED: Final = struct.Struct("<QQ")
 
 COUNTED_KEY: Final = b"idempotency"
-"""The row of META with how many keys are counted, and for how many bytes."""
+"""The row of META with the number of keys that are counted, and their bytes."""
 
 
 def fingerprint(command: kv_pb2.Command) -> bytes:
-    """The same for two commands if and only if they ask for the same."""
+    """Equal for two commands if and only if they request the same."""
     return hashlib.sha256(command_bytes(command)).digest()
 
 
 class IdempotencyKeys:
-    """Results by the caller's key. A key past its deadline is unknown at once; its rows go
-    with later entries, some at a time. No clock entry is needed for it, so it is no deadline
-    that a leader would have to watch.
+    """Results by idempotency key. A key is unknown from its deadline on.
+
+    Later entries remove its rows, some at a time, so that no leader has to propose an entry at the
+    deadline.
     """
 
     def __init__(self, overlay: Overlay, meta: Meta) -> None:
@@ -55,7 +56,7 @@ class IdempotencyKeys:
         self.first_deadline_ms = self._find_first_deadline_ms()
 
     def require_room(self) -> None:
-        """Raise `Overloaded` if what is remembered is at one of its bounds."""
+        """Raise `Overloaded` if the results have reached one of their bounds."""
         if self._keys >= IDEMPOTENCY_KEYS_MAX or self._bytes >= IDEMPOTENCY_BYTES_MAX:
             raise Overloaded(
                 f"the results of {self._keys} idempotency keys ({self._bytes} bytes) are"
@@ -84,8 +85,9 @@ class IdempotencyKeys:
         return row[_RECORD.size :]
 
     def remember(self, command: kv_pb2.Command, result: bytes, size_bytes: int | None) -> None:
-        """Keep the result of a command that has run, from now on for its time to live, and what
-        it counts for (None: nothing).
+        """Keep the result of a command that has run, from now on for its time to live.
+
+        `size_bytes` is its counted size (None: not counted).
         """
         key = command.idempotency_key
         expired = self._overlay.get(Family.IDEMPOTENCY, key)
@@ -105,7 +107,7 @@ class IdempotencyKeys:
             self.first_deadline_ms = deadline_ms
 
     def remove_expired(self, keys_max: int) -> int:
-        """Remove some of what has expired; how many keys."""
+        """Remove at most `keys_max` expired keys. Returns how many were removed."""
         if self.first_deadline_ms is None or self.first_deadline_ms > self._meta.time_ms:
             return 0
         expired = self._overlay.scan(
@@ -120,7 +122,7 @@ class IdempotencyKeys:
         return removed
 
     def _remove(self, row: bytes, size: bytes | None = None) -> None:
-        """Remove a row of the deadlines; `size` is its value, if that is known."""
+        """Remove a row of the deadlines. `size` is its value, None if it is not known."""
         if size is None:
             size = self._overlay.get(Family.IDEMPOTENCY_DEADLINES, row)
         self._deadlines[row] = None

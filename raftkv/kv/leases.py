@@ -1,18 +1,19 @@
-"""Leases: who lives until when, and what ends with them. Time is what entries say it is.
+"""Leases: their deadlines in cluster time, and the keys that are deleted with them.
 
-A lease ends for its owner at its deadline. Its keys go later: at once before the cluster version
-BOUNDED, from then on with the leader's entries of upkeep. Until then it is there and not living.
+A lease expires for its owner at its deadline. Its keys are deleted later: by the next entry before
+the cluster version BOUNDED, and by the leader's upkeep entries from then on. In between the lease
+exists, but is not living.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final, NamedTuple
 
 from sortedcontainers import SortedList
 
 from raftkv.errors import InvalidRequest, LeaseExists, LeaseNotFound, Overloaded, TooManyKeys
 from raftkv.kv.budget import Budget
-from raftkv.kv.lease_sizes import LeaseSizes
 from raftkv.kv.limits import (
     LEASE_KEYS_MAX,
     LEASE_TTL_MS_MAX,
@@ -23,9 +24,10 @@ from raftkv.kv.meta import Meta
 from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import REMOVED_AT_ONCE_MIN, Overlay
 from raftkv.kv.pace import CHANGE_UNITS, Steps
-from raftkv.kv.records import lease_key, pack_lease, prefix_end, split_lease, unpack_lease
+from raftkv.kv.records import lease_key, pack_lease, split_lease, unpack_lease
 from raftkv.kv.store import Family
 from raftkv.versions import BOUNDED
+from raftkv.wire.ranges import prefix_end
 
 _LEASE_ID_BITS: Final = 63
 _LEASE_ID_STEP: Final = 0x9E3779B97F4A7C15
@@ -35,10 +37,59 @@ def chosen_lease(ordinal: int) -> int:
     """The id of the ordinal-th lease (from 1) whose id the store chooses.
 
     The odd factor runs through all positive ids before one repeats, far from the small numbers
-    that people choose themselves: an id must never mean a second lease while somebody
+    that operators choose themselves. An id must never be given to a second lease while a client
     still retries commands in the session of the first.
     """
     return ordinal * _LEASE_ID_STEP % (1 << _LEASE_ID_BITS)
+
+
+class LeaseSizes:
+    """The number of keys attached to each lease: counted on first use, then kept up to date.
+
+    The sizes are those of an overlay; `below` are the sizes of its base.
+    """
+
+    def __init__(self, overlay: Overlay, below: LeaseSizes | None = None) -> None:
+        self._overlay = overlay
+        self._below = below
+        self._sizes: dict[int, int] = {}
+
+    def of(self, lease: int) -> int:
+        """The number of keys of the lease now, at most `LEASE_KEYS_MAX` + 1."""
+        size = self._known(lease)
+        if size is None:
+            prefix = lease_key(lease)
+            rows = self._overlay.scan(Family.LEASE_KEYS, prefix, prefix_end(prefix))
+            size = sum(1 for _ in islice(rows, LEASE_KEYS_MAX + 1))
+            # A larger lease dates from an older cluster version. Its size stays unknown, because
+            # two nodes must never count differently.
+            if size <= LEASE_KEYS_MAX:
+                self._sizes[lease] = size
+        return size
+
+    def changed(self, lease: int, by: int) -> None:
+        """The number of keys has changed `by` so many."""
+        size = self._known(lease)
+        if size is not None:
+            self._sizes[lease] = size + by
+
+    def created(self, lease: int) -> None:
+        """The lease has just been granted and has no keys."""
+        self._sizes[lease] = 0
+
+    def forget(self, lease: int) -> None:
+        """The lease has ended."""
+        self._sizes.pop(lease, None)
+
+    def absorb(self, above: LeaseSizes) -> None:
+        """Take over the sizes of an overlay on top of this one."""
+        self._sizes.update(above._sizes)
+
+    def _known(self, lease: int) -> int | None:
+        size = self._sizes.get(lease)
+        if size is None and self._below is not None:
+            return self._below._known(lease)
+        return size
 
 
 class _Lease(NamedTuple):
@@ -47,7 +98,7 @@ class _Lease(NamedTuple):
 
 
 class Leases:
-    """The living leases. In memory whole; the store's rows are what a restart builds it from."""
+    """All leases, in memory. A restart rebuilds them from the rows of the store."""
 
     def __init__(self, overlay: Overlay, meta: Meta) -> None:
         self._overlay = overlay
@@ -62,12 +113,12 @@ class Leases:
             self._deadlines.add((found.deadline_ms, lease))
 
     def __contains__(self, lease: object) -> bool:
-        """Whether the lease lives."""
+        """Whether the lease is living."""
         found = self._leases.get(lease)  # type: ignore[call-overload]
         return found is not None and found.deadline_ms > self._meta.time_ms
 
     def require(self, lease: int, advice: str = "; grant a new one") -> None:
-        """Raise `LeaseNotFound`, which ends with the advice, unless the lease lives."""
+        """Raise `LeaseNotFound`, with the advice at its end, unless the lease is living."""
         if lease not in self:
             raise LeaseNotFound(
                 f"lease {lease} does not exist: it was never granted, was revoked or has expired"
@@ -76,7 +127,7 @@ class Leases:
             )
 
     def require_room(self, lease: int, sizes: LeaseSizes) -> None:
-        """Raise `LeaseNotFound` unless the lease lives, `TooManyKeys` unless it takes one more."""
+        """Raise `LeaseNotFound` unless the lease is living, `TooManyKeys` if it is full."""
         self.require(lease)
         if self._meta.cluster_version >= BOUNDED and sizes.of(lease) >= LEASE_KEYS_MAX:
             raise TooManyKeys(
@@ -90,7 +141,7 @@ class Leases:
         return self._deadlines[0][0] if self._deadlines else None
 
     def grant(self, lease: int, ttl_ms: int) -> tuple[int, int]:
-        """Start a lease (0: under an id of the store's choice); (id, granted ttl_ms)."""
+        """Start a lease (0: the store chooses the id). Returns (id, granted ttl_ms)."""
         if ttl_ms > LEASE_TTL_MS_MAX:
             raise InvalidRequest(
                 f"lease_grant.ttl_ms {ttl_ms} is over the limit of {LEASE_TTL_MS_MAX}; "
@@ -117,7 +168,7 @@ class Leases:
         return lease, ttl_ms
 
     def renew(self, lease: int) -> int:
-        """Let the lease live for its whole ttl from now, which is returned."""
+        """Extend the lease by its whole ttl from now. Returns the ttl."""
         self.require(lease)
         found = self._leases[lease]
         self._deadlines.remove((found.deadline_ms, lease))
@@ -127,26 +178,26 @@ class Leases:
     def end(self, lease: int, writer: Writer, budget: Budget) -> Steps[bool]:
         """Delete the lease's keys in the writer's revision, in their order, and the lease.
 
-        Returns whether all is gone. If not, the keys were more than the budget has left: then the
-        lease does not live any more, and `expired` goes on returning it.
+        Returns False if the budget did not allow to delete all keys. The lease is then no longer
+        living, and `expired` continues to return it.
         """
         prefix = lease_key(lease)
-        doomed: list[tuple[bytes, bytes]] = []
+        attached: list[tuple[bytes, bytes]] = []
         whole = True
         for row, _ in self._overlay.scan(Family.LEASE_KEYS, prefix, prefix_end(prefix)):
             key = row[len(prefix) :]
             record = writer.get(key)
             if record is None:
                 continue
-            if len(doomed) >= budget.deletions_left or len(record) > budget.replaced_left:
+            if len(attached) >= budget.deletions_left or len(record) > budget.replaced_left:
                 whole = False
                 break
-            budget.replace(len(record))
-            doomed.append((key, record))
+            budget.count_replaced(len(record))
+            attached.append((key, record))
             if budget.pace.spend(1):
                 yield
-        budget.deletions_left -= len(doomed)
-        for key, record in doomed:
+        budget.deletions_left -= len(attached)
+        for key, record in attached:
             writer.delete(key, record)
             if budget.pace.spend(CHANGE_UNITS):
                 yield
@@ -155,19 +206,19 @@ class Leases:
         if whole:
             self._rows[prefix] = None
             self.sizes.forget(lease)
-            if len(doomed) >= REMOVED_AT_ONCE_MIN:
-                rows = [prefix + key for key, _ in doomed]
+            if len(attached) >= REMOVED_AT_ONCE_MIN:
+                rows = [prefix + key for key, _ in attached]
                 self._overlay.removes(Family.LEASE_KEYS, rows)
         else:
             self._put(lease, found.ttl_ms, min(found.deadline_ms, self._meta.time_ms))
         return whole
 
     def is_ending(self, lease: int) -> bool:
-        """Whether the lease has ended for its owner, and is not gone yet."""
+        """Whether the lease has expired and not all of its keys are deleted yet."""
         return lease in self._leases and lease not in self
 
     def expired(self) -> int | None:
-        """The lease to end first now that its deadline has come, None if none has."""
+        """The expired lease with the earliest deadline, None if no lease has expired."""
         if not self._deadlines or self._deadlines[0][0] > self._meta.time_ms:
             return None
         lease: int = self._deadlines[0][1]

@@ -1,8 +1,8 @@
-"""What the store accepts. Knows numbers and their units, nothing about requests.
+"""The limits of the store.
 
-`Limits` guard the front door and may differ between nodes: what passed one is in the log. What
-`apply` itself decides by is not a setting but part of what an entry means, the same on every node
-for ever; those are the constants of this module.
+`Limits` are settings of a node, checked before a command enters the log, and may differ between
+nodes. The constants of this module decide at apply. They are part of the meaning of an entry, and
+the same on every node for ever.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SECOND_MS: Final = 1_000
 HOUR_MS: Final = 3_600 * SECOND_MS
 
 LEASE_TTL_MS_MIN: Final = SECOND_MS
-"""A shorter lease is granted for this long."""
+"""A lease with a shorter ttl is granted for this long."""
 
 LEASE_TTL_MS_MAX: Final = 9_000_000_000 * SECOND_MS
 
@@ -24,79 +24,78 @@ IDEMPOTENCY_TTL_MS_DEFAULT: Final = HOUR_MS
 IDEMPOTENCY_TTL_MS_MAX: Final = 7 * 24 * HOUR_MS
 
 TRANSACTION_DEPTH_MAX: Final = 32
-"""Transactions within each other. A result stands deeper than what asked for it, and protobuf
-reads no message more than 100 deep: beyond this one could be run and its answer not be read."""
+"""Nested transactions. A result is nested deeper than its request, and protobuf parses messages at
+most 100 deep: a deeper transaction could be run, but its result could not be parsed."""
 
 RESULT_BYTES_MAX: Final = 4 * MIB
-"""Of what one batch's commands may read back out of the store: it is kept until acknowledged."""
+"""Keys and values that the commands of one batch may return: they are kept until acknowledged."""
 
 SESSION_RESULTS_MAX: Final = 16_384
-"""Batches of one session whose results were not acknowledged yet."""
+"""Batches of one session whose results are not acknowledged yet."""
 
 STAMP_JUMP_MS_MAX: Final = 1 << 40
-"""By how much one entry may put cluster time forward, 34 years: a stamp beyond it is a fault, and
+"""The most by which one entry may advance cluster time, 34 years. A later stamp is a fault, and
 must not end every lease for ever."""
 
 UNBOUNDED: Final = 1 << 62
-"""More than there can be of anything."""
+"""Greater than any number that is compared with it."""
 
-# What follows is in force from the cluster version BOUNDED on, unless it says otherwise.
+# The following limits hold from the cluster version BOUNDED on, unless stated otherwise.
 
 ROWS_MAX: Final = 100_000
-"""Rows that one batch of commands, or one read, may look at. See budget.py for what counts."""
+"""Rows that one batch of commands, or one read, may scan, as budget.py counts them."""
 
 DELETED_KEYS_MAX: Final = 10_000
-"""Keys that one batch of commands may delete by ranges. They are one RocksDB write, which holds
-the interpreter for 13 ms."""
+"""Keys that one batch of commands may delete by ranges. They are one RocksDB write, which holds the
+interpreter's lock for 13 ms."""
 
 LEASE_KEYS_MAX: Final = DELETED_KEYS_MAX
-"""Keys that may be attached to one lease: its end deletes them in one revision."""
+"""Keys that may be attached to one lease: they are deleted in one revision at its end."""
 
 REPLACED_BYTES_MAX: Final = 32 * MIB
-"""Old values that one batch of commands may move to history. One command of small requests could
-have gigabytes of them written otherwise."""
+"""Old values that one batch of commands may move to history. Without it, a small command could
+write gigabytes of them."""
 
-AHEAD_BYTES_MAX: Final = 2 * MIB
-"""Old versions and changes that wait for the end of a run, and are written with the rest of it. A
-write holds the interpreter for 2.5 ms per MB."""
+EARLY_BYTES_MAX: Final = 2 * MIB
+"""Old versions and changes of a run that are kept for the write at its end; more are written early.
+A write holds the interpreter's lock for 2.5 ms per MB."""
 
 ROW_BYTES: Final = 512
-"""What a row counts for in it beside its value: 1.2 us."""
+"""The counted size of such a row beside its value: 1.2 us of a write."""
 
 LEASES_MAX: Final = 400_000
-"""Living leases. Each node has them in memory, about 400 bytes each."""
+"""Leases. Each node has them in memory, about 400 bytes each."""
 
 SESSIONS_MAX: Final = 100_000
 """Leases that are used as sessions. Each node has them in memory, about 500 bytes each."""
 
 SESSION_RESULT_BYTES_MAX: Final = 64 * MIB
-"""What is remembered for one session, see sessions.py for how it is counted."""
+"""Results that are kept for one session, as counted by `sessions.remembered_bytes`."""
 
 SEQUENCE_MAX: Final = (1 << 63) - 1
-"""Of the batches of a session."""
+"""The highest sequence of a batch in its session."""
 
 RESULTS_MAX: Final = 500_000
 RESULTS_BYTES_MAX: Final = 512 * MIB
-"""Results that are remembered for all sessions together."""
+"""Results that are kept for all sessions together."""
 
 IDEMPOTENCY_KEYS_MAX: Final = 1_000_000
 IDEMPOTENCY_BYTES_MAX: Final = 512 * MIB
-"""What is remembered under idempotency keys."""
+"""Results that are kept under idempotency keys."""
 
 UPKEEP_ROWS_PER_ENTRY: Final = 2_000
-"""How many rows of ended leases, expired idempotency keys and old versions one entry removes that
-carries nothing else."""
+"""Rows of expired leases and idempotency keys, and old versions, that one upkeep entry removes."""
 
 COMPACTION_CHANGES_PER_ENTRY: Final = 500
-"""How many old changes any applied entry removes before the cluster version BOUNDED."""
+"""Old changes that each applied entry removes before the cluster version BOUNDED."""
 
 IDEMPOTENCY_REMOVALS_PER_ENTRY: Final = 500
-"""How many expired idempotency keys, likewise."""
+"""Expired idempotency keys that each applied entry removes before the cluster version BOUNDED."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a node lets through its front door, checked before a command enters the log."""
+    """What a node accepts from clients, checked before a command enters the log."""
 
     key_bytes_max: int = 8 * KIB
     value_bytes_max: int = MIB

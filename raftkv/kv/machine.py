@@ -1,14 +1,14 @@
-"""The replicated state machine: committed entries in, results out; and reads of what it made.
+"""The replicated state machine: applies committed entries to a store, and reads the result.
 
-Deterministic: the same entries give the same bytes in the store and the same results on every
-node, however they are split into runs and wherever the machine is rebuilt from its store.
-Entries are applied in steps; what is read meanwhile is the state before them.
-Knows no log and no network, and reads no clock: time is what the entries are stamped with.
+It is deterministic: the same entries give the same bytes in the store and the same results on every
+node, however they are split into runs and wherever the machine is rebuilt from its store. Cluster
+time is what the entries are stamped with. Entries are applied in bounded steps; a read between two
+steps sees the state before the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -27,10 +27,9 @@ from raftkv.kv import locks
 from raftkv.kv.budget import Budget
 from raftkv.kv.changes import Change
 from raftkv.kv.commands import CommandRunner
-from raftkv.kv.failures import fill_failure
 from raftkv.kv.limits import (
-    AHEAD_BYTES_MAX,
     COMPACTION_CHANGES_PER_ENTRY,
+    EARLY_BYTES_MAX,
     IDEMPOTENCY_REMOVALS_PER_ENTRY,
     RESULT_BYTES_MAX,
     SEQUENCE_MAX,
@@ -38,30 +37,30 @@ from raftkv.kv.limits import (
     STAMP_JUMP_MS_MAX,
     Limits,
 )
-from raftkv.kv.membership import decode_membership
 from raftkv.kv.meta import MEMBERSHIP_KEY, META_0_KEY, META_KEY, Meta
 from raftkv.kv.overlay import Overlay, StateReader
 from raftkv.kv.pace import STEP_UNITS, Pace, Steps, run
-from raftkv.kv.queues import QueueHeads
 from raftkv.kv.ranges import check_revision, read_range
 from raftkv.kv.records import (
     fill_key_value,
     lease_key,
-    prefix_end,
     split_lease,
     unpack_lease,
 )
-from raftkv.kv.remembered import remembered_bytes
+from raftkv.kv.sessions import remembered_bytes
 from raftkv.kv.store import Family, StateStore
 from raftkv.kv.transactions import read_transaction
 from raftkv.raft.entry import Entry, EntryKind, Membership, decode_version
 from raftkv.raft.running_hash import UNKNOWN
 from raftkv.rpc.v1 import kv_pb2, log_pb2
+from raftkv.wire.failures import fill_failure
+from raftkv.wire.membership import decode_membership
+from raftkv.wire.ranges import prefix_end
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """How one submission ended. `result` is a `BatchResult` for whoever is `origin`."""
+    """The result of a proposal that was applied: a `BatchResult` for the process `origin`."""
 
     index: int
     origin: int
@@ -72,8 +71,8 @@ class Applied:
 class StateMachine:
     """Keys, leases, sessions and idempotency keys as of `applied_index`, on top of a store.
 
-    The store belongs to the machine: nobody else may write to it. After an exception from
-    `apply` the machine is of no use any more; rebuild it from the store.
+    Only the machine may write to its store. After an exception from `apply` the machine must be
+    rebuilt from the store.
     """
 
     def __init__(self, store: StateStore, limits: Limits, step_units: int = STEP_UNITS) -> None:
@@ -81,7 +80,7 @@ class StateMachine:
         self._limits = limits
         self._overlay = Overlay(store)
         self._meta = _read_meta(store)
-        self._written = self._meta.copy()  # what the store has, and readers see
+        self._written = self._meta.copy()  # as the store has it and reads see it
         payload = store.get(Family.META, MEMBERSHIP_KEY)
         self.membership = Membership() if payload is None else decode_membership(payload)
         self._step_units = step_units
@@ -106,7 +105,7 @@ class StateMachine:
 
     @property
     def cluster_version(self) -> int:
-        """What the entries after `applied_index` mean, unless one of them raises it."""
+        """The version that decides what later entries mean, until one of them raises it."""
         return self._written.cluster_version
 
     @property
@@ -126,13 +125,16 @@ class StateMachine:
 
     @property
     def view(self) -> StateReader:
-        """What has been applied, row by row. Not to be kept: a snapshot replaces the store."""
+        """The rows of the applied state. Do not keep it: a snapshot replaces the store."""
         return self._store
 
-    def tell_changes(self, listener: Callable[[Sequence[Change]], None] | None) -> None:
-        """Call `listener` after each run that changed a key, with all its changes in order."""
+    def set_change_listener(self, listener: Callable[[Sequence[Change]], None] | None) -> None:
+        """Call `listener` after each run that changed a key, with all changes in order.
+
+        None ends the calls.
+        """
         self._on_changes = listener
-        self._runner.writer.made = None if listener is None else []
+        self._runner.writer.record_changes(listener is not None)
 
     # ---- entries -------------------------------------------------------------------
 
@@ -143,15 +145,15 @@ class StateMachine:
     def apply_in_steps(
         self, entries: Sequence[Entry], hash_at: Callable[[int], int]
     ) -> Steps[list[Applied]]:
-        """Apply a run of entries and write it to the store with `applied_index`: whole, or where
-        it makes much, in whole entries.
+        """Apply a run of entries, and write its changes to the store together with `applied_index`.
 
-        `hash_at` tells the running hash of the log up to an index. Returns one `Applied` per
-        submission, in order. May raise `StorageError`. One run at a time, to its end.
+        A large run is written in several atomic writes, each of whole entries. `hash_at` returns
+        the running hash of the log up to an index. Returns one `Applied` per proposal, in order.
+        May raise `StorageError`. The steps of one run must end before the next run begins.
 
-        Old versions and changes, if they are many, are written before the rest of the run: nobody
-        sees them, as they are of revisions to come, and a crash before the rest has the same ones
-        written again.
+        Old versions and changes, if they are many bytes, are written before the rest of the run. No
+        read sees them, because they belong to later revisions. After a crash in between the same
+        rows are written again.
         """
         steps = self._apply(entries, hash_at)
         while True:
@@ -159,21 +161,15 @@ class StateMachine:
                 next(steps)
             except StopIteration as done:
                 return cast("list[Applied]", done.value)
-            self._write_ahead()
+            self._write_early_rows()
             yield
 
-    def _write_ahead(self) -> bool:
-        """Write some of the run's old versions and changes, if they are many bytes by now."""
-        writer = self._runner.writer
-        if writer.ahead_bytes < AHEAD_BYTES_MAX:
+    def _write_early_rows(self) -> bool:
+        """Write some of the run's old versions and changes early, if they are many bytes."""
+        rows = self._runner.writer.take_early_rows()
+        if rows is None:
             return False
-        rows: dict[Family, Mapping[bytes, bytes]] = {}
-        size_bytes = 0
-        for family in (Family.HISTORY, Family.CHANGES):
-            rows[family], size = self._overlay.take(family, AHEAD_BYTES_MAX - size_bytes)
-            size_bytes += size
         self._store.write(rows)
-        writer.ahead_bytes = writer.ahead_bytes - size_bytes if size_bytes else 0
         return True
 
     def _apply(
@@ -209,35 +205,34 @@ class StateMachine:
                 self._runner.compaction.step(COMPACTION_CHANGES_PER_ENTRY)
             meta.applied_index = entry.index
             meta.applied_term = entry.term
-            if entry is entries[-1] or self._remembered_bytes >= AHEAD_BYTES_MAX:
+            if entry is entries[-1] or self._remembered_bytes >= EARLY_BYTES_MAX:
                 meta.applied_hash = hash_at(entry.index)
                 self._overlay.changes[Family.META][META_KEY] = meta.encode()
                 yield from self._write()
                 self.membership = membership
                 self._applying = entry is not entries[-1]
-                self._tell()
+                self._report_changes()
         self._applying = False
         return applied
 
     def _write(self) -> Steps[None]:
         overlay = self._overlay
-        while self._write_ahead():
+        while self._write_early_rows():
             yield
-        self._runner.writer.ahead_bytes = self._remembered_bytes = 0
+        self._runner.writer.early_bytes = self._remembered_bytes = 0
         yield from self._store.write_in_steps(overlay.for_store(), overlay.removed)
         overlay.clear()
         self._written = self._meta.copy()
 
     def _raise_version(self, version: int) -> None:
-        # Two leaders may each have proposed it, one after the other.
+        # Two leaders may have proposed it, one after the other.
         self._meta.cluster_version = max(self._meta.cluster_version, version)
         self._overlay.changes[Family.META][META_0_KEY] = None
 
-    def _tell(self) -> None:
-        made = self._runner.writer.made
-        if made and self._on_changes is not None:
-            self._runner.writer.made = []
-            self._on_changes(made)
+    def _report_changes(self) -> None:
+        changes = self._runner.writer.take_changes()
+        if changes and self._on_changes is not None:
+            self._on_changes(changes)
 
     def _apply_stamped_batch(self, entry: Entry, applied: list[Applied]) -> Steps[None]:
         stamped = log_pb2.StampedBatch.FromString(entry.payload)
@@ -248,7 +243,7 @@ class StateMachine:
         if not self._runner.bounded:
             yield from self._runner.end_expired_leases()
         elif not stamped.submissions:
-            yield from self._runner.keep_up()
+            yield from self._runner.run_upkeep()
         for submission in stamped.submissions:
             result = yield from self._run_submission(submission.commands)
             applied.append(Applied(entry.index, submission.origin, submission.number, result))
@@ -279,15 +274,15 @@ class StateMachine:
             return _refusal(error)
         sessions.acknowledge(session, batch.acknowledged)
         result, size_bytes = yield from self._run_batch(batch)
-        # The batch may have ended its own session; or ended it and granted its id again, and then
-        # the new one must know the batch, or a retry would run it twice.
+        # The batch may have ended its own session. It may also have granted a lease of the same id
+        # again: then the new session must know the batch, or a retry would run it twice.
         if session in self._runner.leases:
             sessions.remember(session, sequence, result, size_bytes)
             self._remembered_bytes += len(result)
         return result
 
     def _run_batch(self, batch: kv_pb2.CommandBatch) -> Steps[tuple[bytes, int | None]]:
-        """The result, and what it counts for if it is remembered."""
+        """The result, and its counted size if it is kept for the session."""
         bounded = self._runner.bounded
         answer = kv_pb2.BatchResult()
         budget = Budget(RESULT_BYTES_MAX, self._pace, bounded=bounded)
@@ -296,12 +291,12 @@ class StateMachine:
         if bounded and batch.session:
             read_bytes = budget.bytes_max - budget.bytes_left
             size_bytes = remembered_bytes(answer.results, read_bytes)
-        # To be returned, now and by the session's memory. Nothing is decided by these bytes: nodes
-        # with different protobuf libraries may hold different ones of the same meaning.
+        # These bytes are only returned, now and to a retry. They decide nothing: nodes with
+        # different protobuf libraries may have different bytes of the same meaning.
         return answer.SerializeToString(deterministic=True), size_bytes
 
     def _unusable(self, batch: kv_pb2.CommandBatch) -> RaftkvError | None:
-        """Why this batch of a living session can't be run, if it can't."""
+        """The reason for which this batch of a living session can't be run, None if it can."""
         sessions, session, sequence = self._runner.sessions, batch.session, batch.sequence
         if batch.acknowledged >= sequence:
             return InvalidRequest(
@@ -345,10 +340,10 @@ class StateMachine:
             fill_key_value(answer.kvs.add(), key, record)
 
     def read(self, request: kv_pb2.Range) -> Steps[kv_pb2.Result]:
-        """Read in steps of some keys; the result is the generator's return value.
+        """Read a range in bounded steps. Returns the result.
 
-        Shows the store as it was at the first step, whatever is applied between the steps.
-        A request that can't be answered returns a `Result` with a failure.
+        The read sees the store as of the first step, whatever is applied between the steps. A
+        request that fails returns a `Result` with a failure.
         """
         result = kv_pb2.Result(revision=self._written.revision)
         try:
@@ -377,11 +372,11 @@ class StateMachine:
     # ---- leases --------------------------------------------------------------------
 
     def next_deadline_ms(self) -> int | None:
-        """When, in cluster time, the next lease expires: an entry must be stamped then."""
+        """The cluster time at which the next lease expires."""
         return self._runner.leases.next_deadline_ms()
 
     def upkeep_is_due(self, time_ms: int) -> bool:
-        """Whether an entry that carries nothing, stamped with this cluster time, has work to do."""
+        """Whether an upkeep entry, stamped with this cluster time, would remove anything."""
         return self._runner.bounded and self._runner.upkeep_is_due(time_ms)
 
     def lease_time_to_live(self, lease: int) -> tuple[int, int] | None:
@@ -394,42 +389,42 @@ class StateMachine:
         return (left_ms, ttl_ms) if left_ms > 0 else None
 
     def lease_keys(self, lease: int, after: bytes = b"") -> Iterator[bytes]:
-        """The keys attached to the lease that are greater than `after`, in order, as of now."""
+        """The current keys of the lease that are greater than `after`, in order."""
         prefix = lease_key(lease)
         start = prefix + after + b"\0" if after else prefix
         rows = self._store.scan(Family.LEASE_KEYS, start, prefix_end(prefix))
         return (row[len(prefix) :] for row, _ in rows)
 
     def leases(self, after: int = 0) -> Iterator[int]:
-        """The living leases with ids greater than `after`, in order, as of now."""
+        """The ids greater than `after` of the leases that are living now, in order."""
         time_ms = self._written.time_ms
         rows = self._store.scan(Family.LEASES, lease_key(after) + b"\0", None)
         return (split_lease(key) for key, row in rows if unpack_lease(row)[1] > time_ms)
 
     # ---- locks ---------------------------------------------------------------------
 
-    def lock_holder(self, name: bytes) -> locks.QueueMember | None:
-        """Who holds the lock; None also if too many keys that are no members are in the way."""
-        steps = locks.holder(self._store, name, self._fronts, Pace(self._step_units))
+    def lock_holder(self, name: bytes) -> locks.LockEntry | None:
+        """The entry that holds the lock. None also if a whole step of other keys precedes it."""
+        steps = locks.holder(self._store, name, self._queue_heads, Pace(self._step_units))
         try:
             next(steps)
         except StopIteration as done:
-            return cast("locks.QueueMember | None", done.value)
+            return cast("locks.LockEntry | None", done.value)
         return None
 
-    def lock_members(self, name: bytes, after_token: int = 0) -> Iterator[locks.QueueMember]:
-        """Who holds the lock, and then who waits, in order, from the one after `after_token` on."""
+    def lock_entries(self, name: bytes, after_token: int = 0) -> Iterator[locks.LockEntry]:
+        """The entries of the lock's queue with tokens above `after_token`, in order."""
         return (row for row in self.lock_rows(name, after_token) if row is not None)
 
-    def lock_rows(self, name: bytes, after_token: int = 0) -> Iterator[locks.QueueMember | None]:
-        """The same, with None for each key among them that is no member."""
-        front = max(self._fronts.of(name), after_token + 1)
-        return locks.rows(self._store, name, front)
+    def lock_rows(self, name: bytes, after_token: int = 0) -> Iterator[locks.LockEntry | None]:
+        """As `lock_entries`, with None for each key between them that is no entry."""
+        from_token = max(self._queue_heads.first_token(name), after_token + 1)
+        return locks.rows(self._store, name, from_token)
 
     @property
-    def _fronts(self) -> QueueHeads:
-        """What is remembered of queues. While a run is applied it is ahead of what readers see."""
-        return QueueHeads() if self._applying else self._runner.writer.fronts
+    def _queue_heads(self) -> locks.QueueHeads:
+        """The cache of queue heads; an empty one during a run, whose changes no read may see."""
+        return locks.QueueHeads() if self._applying else self._runner.queue_heads
 
 
 def _read_meta(store: StateStore) -> Meta:

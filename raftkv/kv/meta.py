@@ -1,4 +1,4 @@
-"""Where the state machine stands: the one row that every applied run rewrites."""
+"""The scalars of the state machine: one row, which every applied run rewrites."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Meta:
     compacted_revision: int = 0
     time_ms: int = 0
     leases_granted: int = 0
-    """How many lease ids the store has chosen itself."""
+    """The number of lease ids that the store has chosen itself."""
     applied_hash: int = 0
     """The running hash of the log up to `applied_index`, 0 if it is not known."""
     cluster_version: int = 0
     compaction_cursor: bytes = b""
-    """The key in CHANGES from which a compaction has yet to remove; empty: none is under way."""
+    """The key in CHANGES from which the compaction continues; empty: no compaction is under way."""
 
     def copy(self) -> Meta:
         """The same scalars."""

@@ -1,37 +1,31 @@
-"""What a put, a deletion and a swap mean: from message to changes and result.
+"""Put, delete_range and compare_and_swap: each from its message to changes and a result.
 
-The same functions serve stand-alone commands and the operations of a transaction. Each raises
-before it changes anything; what may be long runs in steps.
+The functions run single commands and the operations of a transaction. Each raises before it changes
+anything. Those that may take long run in bounded steps.
 """
 
 from __future__ import annotations
 
 from raftkv.errors import InvalidRequest, KeyNotFound
-from raftkv.kv.budget import Budget, key_value_bytes, rows_of
-from raftkv.kv.leases import Leases
+from raftkv.kv.budget import key_value_bytes, rows_of
+from raftkv.kv.execution import Execution
 from raftkv.kv.limits import UNBOUNDED
-from raftkv.kv.mvcc import Writer
 from raftkv.kv.overlay import REMOVED_AT_ONCE_MIN
 from raftkv.kv.pace import CHANGE_UNITS, Steps
-from raftkv.kv.ranges import end_of
-from raftkv.kv.records import VERSION_BYTES, fill_key_value, mod_revision, unpack_version
+from raftkv.kv.records import VERSION_BYTES, fill_key_value, lease_of, mod_revision
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2
+from raftkv.wire.ranges import exclusive_end
 
 
-def put(
-    writer: Writer,
-    request: kv_pb2.Put,
-    result: kv_pb2.Result,
-    leases: Leases,
-    budget: Budget,
-) -> None:
+def put(execution: Execution, request: kv_pb2.Put, result: kv_pb2.Result) -> None:
+    writer, budget = execution.writer, execution.budget
     key = request.key
     old = writer.get(key)
-    budget.look_at_value(old)
+    budget.count_value(old)
     value, lease = request.value, request.lease
     if lease:
-        require_lease(leases, writer, lease, old)
+        _require_lease(execution, lease, old)
     if request.ignore_value or request.ignore_lease:
         if old is None:
             raise KeyNotFound(
@@ -41,59 +35,60 @@ def put(
         if request.ignore_value:
             value = old[VERSION_BYTES:]
         if request.ignore_lease:
-            lease = unpack_version(old)[3]
+            lease = lease_of(old)
     if request.prev_kv and old is not None:
-        budget.take_key_value(key, old)
+        budget.count_key_value(key, old)
         fill_key_value(result.put.prev_kv, key, old)
     if old is not None:
-        budget.replace(len(old))
+        budget.count_replaced(len(old))
     writer.put(key, value, lease, old)
     result.revision = writer.revision
 
 
-def require_lease(leases: Leases, writer: Writer, lease: int, old: bytes | None) -> None:
-    """Raise unless the lease lives and takes the key whose present record is `old`."""
-    if old is not None and unpack_version(old)[3] == lease:
-        leases.require(lease)
+def _require_lease(execution: Execution, lease: int, old: bytes | None) -> None:
+    """Raise unless the lease is living and may be attached to the key with the record `old`."""
+    if old is not None and lease_of(old) == lease:
+        execution.leases.require(lease)
     else:
-        leases.require_room(lease, writer.lease_sizes)
+        execution.leases.require_room(lease, execution.lease_sizes)
 
 
 def delete_range(
-    writer: Writer, request: kv_pb2.DeleteRange, result: kv_pb2.Result, budget: Budget
+    execution: Execution, request: kv_pb2.DeleteRange, result: kv_pb2.Result
 ) -> Steps[None]:
+    writer, budget = execution.writer, execution.budget
     key, range_end = request.key, request.range_end
     answer = result.delete_range
     if not range_end:
         record = writer.get(key)
-        doomed = [] if record is None else [(key, record)]
-        budget.replace(0 if record is None else len(record))
+        rows = [] if record is None else [(key, record)]
+        budget.count_replaced(0 if record is None else len(record))
     else:
-        doomed, answer.more = yield from _doomed(writer, request, budget)
-    answer.deleted = len(doomed)
+        rows, answer.more = yield from _keys_to_delete(execution, request)
+    answer.deleted = len(rows)
     if request.prev_kv:
-        for old_key, old in doomed:
-            budget.take_key_value(old_key, old)
+        for old_key, old in rows:
+            budget.count_key_value(old_key, old)
             fill_key_value(answer.prev_kvs.add(), old_key, old)
             if budget.pace.spend(1):
                 yield
-    for old_key, old in doomed:
+    for old_key, old in rows:
         writer.delete(old_key, old)
         if budget.pace.spend(CHANGE_UNITS):
             yield
-    if len(doomed) >= REMOVED_AT_ONCE_MIN and budget.bounded:
-        writer.overlay.removes(Family.CURRENT, [old_key for old_key, _ in doomed])
+    if len(rows) >= REMOVED_AT_ONCE_MIN and budget.bounded:
+        writer.overlay.removes(Family.CURRENT, [old_key for old_key, _ in rows])
     result.revision = writer.visible_revision
 
 
-def _doomed(
-    writer: Writer, request: kv_pb2.DeleteRange, budget: Budget
+def _keys_to_delete(
+    execution: Execution, request: kv_pb2.DeleteRange
 ) -> Steps[tuple[list[tuple[bytes, bytes]], bool]]:
-    """The keys of the range to delete, with their records, and whether there are more.
+    """The keys to delete, with their records, and whether the limit leaves keys of the range.
 
     Raises `TooManyKeys` for more than the budget has left, unless the request has a limit.
     """
-    limit = max(request.limit, 0)
+    budget, limit = execution.budget, max(request.limit, 0)
     if limit and not budget.bounded:
         raise InvalidRequest(
             "delete_range.limit needs the cluster version 2, which the leader raises once all"
@@ -101,10 +96,10 @@ def _doomed(
         )
     keys_max = min(limit or UNBOUNDED, budget.deletions_left)
     reply_left = budget.bytes_left if request.prev_kv and limit else UNBOUNDED
-    doomed: list[tuple[bytes, bytes]] = []
+    rows: list[tuple[bytes, bytes]] = []
     size_bytes = 0
-    for key, record in writer.overlay.scan(
-        Family.CURRENT, request.key, end_of(request.key, request.range_end)
+    for key, record in execution.writer.overlay.scan(
+        Family.CURRENT, request.key, exclusive_end(request.key, request.range_end)
     ):
         reply_left -= key_value_bytes(key, record)
         full = (
@@ -112,38 +107,35 @@ def _doomed(
             or rows_of(record) > budget.rows_left
             or reply_left < 0
         )
-        if full or len(doomed) >= keys_max:
-            if limit and doomed:
+        if full or len(rows) >= keys_max:
+            if limit and rows:
                 more = True
                 break
             raise budget.too_many_deletions()
-        doomed.append((key, record))
+        rows.append((key, record))
         size_bytes += len(record)
-        if budget.look_at(rows_of(record)):
+        if budget.count_rows(rows_of(record)):
             yield
     else:
         more = False
-    budget.deletions_left -= len(doomed)
-    budget.replace(size_bytes)
-    return doomed, more
+    budget.deletions_left -= len(rows)
+    budget.count_replaced(size_bytes)
+    return rows, more
 
 
 def compare_and_swap(
-    writer: Writer,
-    request: kv_pb2.CompareAndSwap,
-    result: kv_pb2.Result,
-    leases: Leases,
-    budget: Budget,
+    execution: Execution, request: kv_pb2.CompareAndSwap, result: kv_pb2.Result
 ) -> None:
+    writer, budget = execution.writer, execution.budget
     key = request.key
     old = writer.get(key)
-    budget.look_at_value(old)
+    budget.count_value(old)
     swapped = _is_as_expected(request, old)
     if swapped:
         if request.lease:
-            require_lease(leases, writer, request.lease, old)
+            _require_lease(execution, request.lease, old)
         if old is not None:
-            budget.replace(len(old))
+            budget.count_replaced(len(old))
         writer.put(key, request.new_value, request.lease, old)
         current = writer.get(key)
     else:
@@ -152,7 +144,7 @@ def compare_and_swap(
     answer.swapped = swapped
     if current is not None:
         if not swapped:
-            budget.take_key_value(key, current)
+            budget.count_key_value(key, current)
         fill_key_value(answer.current, key, current)
     result.revision = writer.visible_revision
 

@@ -1,4 +1,4 @@
-"""Changes that are not in the store yet, readable as if they were. Knows bytes, not revisions."""
+"""Changes that are not in the store yet, readable together with the store's rows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from raftkv.kv.limits import ROW_BYTES
 from raftkv.kv.store import Changes, Family
 
 REMOVED_AT_ONCE_MIN: Final = 256
-"""So many deleted rows one after the other are one range for the store, not a deletion each."""
+"""This many adjacent deleted rows are written as one range deletion."""
 
 
 class StateReader(Protocol):
-    """What can be read: the reading half of a `StateStore`."""
+    """The reading half of a `StateStore`."""
 
     def get(self, family: Family, key: bytes) -> bytes | None: ...
 
@@ -26,15 +26,16 @@ class StateReader(Protocol):
 
 
 class Overlay:
-    """Changes on top of a base, which is not touched.
+    """Changes on top of a base, which is not modified.
 
-    `changes` may be written directly (key -> value, None deletes). A key is never taken out
-    again except by `take` and `clear`: the order of insertion tells which keys the index has not
-    seen.
-    `known` are rows of CURRENT as the base has them, for whoever has read them ahead. `removed` are
-    ranges that hold nothing any more but what `changes` puts there: they spare the store the
-    deletions of single keys. A reader of the overlay still sees the base's rows in them, unless
-    `changes` hides them.
+    `changes` may be written directly (key -> value, None deletes). Only `take` and `clear` remove
+    keys from it: the index finds the keys that it lacks by the order of insertion.
+
+    `known` caches rows of the base's CURRENT that were read ahead.
+
+    `removed` are ranges in which only `changes` still have rows. They replace deletions of single
+    keys in the store. A read of the overlay sees the base's rows in them, unless `changes` hide
+    them.
     """
 
     __slots__ = ("_index", "_spared", "base", "changes", "known", "removed")
@@ -48,7 +49,7 @@ class Overlay:
         self._index: dict[Family, SortedList] = {}
 
     def get(self, family: Family, key: bytes) -> bytes | None:
-        """The value of `key`, changes first."""
+        """The value of `key` in the changes, or else in the base."""
         changes = self.changes[family]
         if key in changes:
             return changes[key]
@@ -59,8 +60,9 @@ class Overlay:
     def scan(
         self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        """As `StateStore.scan`, over base and changes together. To be read before the family's
-        changes change: what is in many rows is not gathered first for whoever wants one.
+        """As `StateStore.scan`, over base and changes together.
+
+        The rows are read lazily, so the family's changes must not be modified during the scan.
         """
         base = self.base.scan(family, start, end, reverse=reverse)
         changes = self.changes[family]
@@ -70,7 +72,7 @@ class Overlay:
         return _merge(base, keys, changes, reverse)
 
     def absorb(self, above: Overlay) -> None:
-        """Take over the changes of an overlay whose base this one is."""
+        """Take over the changes of an overlay on top of this one."""
         for family, rows in above.changes.items():
             if rows:
                 self.changes[family].update(rows)
@@ -80,10 +82,10 @@ class Overlay:
             self._spared.setdefault(family, set()).update(spared)
 
     def take(self, family: Family, size_bytes: int) -> tuple[dict[bytes, bytes], int]:
-        """Take out the first rows, of about so many bytes; and how many these are, counted as the
-        writer does.
+        """Take out the first rows, of about `size_bytes`. Returns the rows and their counted size,
+        which includes `ROW_BYTES` for each.
 
-        Whoever takes them has to put them into the base at once.
+        The caller writes them to the base at once.
         """
         changes = self.changes[family]
         taken: dict[bytes, bytes] = {}
@@ -100,7 +102,7 @@ class Overlay:
         return taken, size
 
     def remove(self, family: Family, start: bytes, end: bytes) -> None:
-        """The rows start <= key < end are of no more use to anybody."""
+        """Remove all rows with start <= key < end."""
         changes = self.changes[family]
         if changes:
             # The store removes the range before it applies the changes.
@@ -109,12 +111,12 @@ class Overlay:
         self.removed.setdefault(family, []).append((start, end))
 
     def removes(self, family: Family, keys: Sequence[bytes]) -> None:
-        """All rows from the first to the last of these, in order, have just been deleted."""
+        """All rows from the first to the last of these sorted keys have just been deleted."""
         self.removed.setdefault(family, []).append((keys[0], keys[-1] + b"\0"))
         self._spared.setdefault(family, set()).update(keys)
 
     def for_store(self) -> Changes:
-        """The changes that are left once the store has removed the ranges."""
+        """The changes without the deletions that the removed ranges include."""
         if not self._spared:
             return self.changes
         changes: dict[Family, Mapping[bytes, bytes | None]] = dict(self.changes)
@@ -127,7 +129,7 @@ class Overlay:
         return changes
 
     def clear(self) -> None:
-        """Forget everything, in place: the dicts stay the same for those who hold one."""
+        """Forget everything in place: other objects keep references to the dicts."""
         for rows in self.changes.values():
             rows.clear()
         self.known.clear()
@@ -136,7 +138,7 @@ class Overlay:
         self._index.clear()
 
     def _sorted(self, family: Family) -> SortedList:
-        """The changed keys in order. Kept up only for families that are scanned."""
+        """The changed keys in order. Only families that are scanned have an index."""
         changes = self.changes[family]
         index = self._index.get(family)
         if index is None:
@@ -154,7 +156,7 @@ def _merge(
     changes: Mapping[bytes, bytes | None],
     reverse: bool,
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Both in key order; a changed key hides the base's row."""
+    """The rows of both in key order. A changed key hides the base's row."""
     changed_key = next(changed_keys, None)
     for row in base:
         key = row[0]

@@ -1,4 +1,4 @@
-"""Work in steps, so that whoever drives it can let others have their turn in between."""
+"""Long work in bounded steps: a generator that pauses, so that other tasks run in between."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Generator
 from typing import Final, TypeAlias, TypeVar
 
 STEP_UNITS: Final = 1_024
-"""Work in one step: some milliseconds. The unit is a row that is looked at."""
+"""Work in one step, some milliseconds. The unit is a row that is scanned."""
 
 COMMAND_UNITS: Final = 4
-"""What a command on one key costs."""
+"""The cost of a command on one key."""
 
 CHANGE_UNITS: Final = 8
-"""What a key costs that is deleted with others."""
+"""The cost of each key that one command deletes."""
 
 Returned = TypeVar("Returned")
 Steps: TypeAlias = Generator[None, None, Returned]
-"""Work that pauses now and then, and returns its result in the end."""
+"""Work that pauses after each bounded step, and returns its result at the end."""
 
 
 def run(steps: Steps[Returned]) -> Returned:
-    """All steps at once."""
+    """Run all steps without a pause. Returns the result."""
     while True:
         try:
             next(steps)
@@ -30,7 +30,7 @@ def run(steps: Steps[Returned]) -> Returned:
 
 
 class Pace:
-    """Counts work and says when a step of about `step_units` is over."""
+    """Counts work, to end each step after about `step_units`."""
 
     __slots__ = ("_step_units", "_units")
 
@@ -39,11 +39,11 @@ class Pace:
         self._units = 0
 
     def add(self, units: int) -> None:
-        """Count work that is done where no pause can be made."""
+        """Count work that was done where no pause is possible."""
         self._units += units
 
     def spend(self, units: int) -> bool:
-        """Count work that is done. True: the step is over, pause now."""
+        """Count work that was done. Returns True if the step is over: pause now."""
         self._units += units
         if self._units < self._step_units:
             return False

@@ -1,7 +1,4 @@
-"""Reading keys, now or at an old revision, in steps that leave the caller time to breathe.
-
-Knows the semantics of a `Range`, nothing about who asks or why.
-"""
+"""Reads of ranges of keys, now or at an old revision, in bounded steps."""
 
 from __future__ import annotations
 
@@ -26,21 +23,19 @@ from raftkv.kv.records import (
 )
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2
+from raftkv.wire.ranges import exclusive_end
 
 ROWS_AT_ONCE: Final = 256
-"""Rows that are looked at before they are counted."""
+"""Rows that are scanned before they are counted."""
 
 SORTED_AT_ONCE: Final = 1_000
-"""Rows that are sorted in one step; more are merged from runs of that many."""
+"""Rows that are sorted in one step. More rows are merged from sorted runs of this size."""
 
 SORTED_BYTES_MAX: Final = 16 * MIB
-"""Rows that are held to be sorted."""
-
-FROM_KEY: Final = b"\x00"
-"""The range_end that means: every key >= key."""
+"""Rows that are kept in memory to be sorted."""
 
 INVISIBLE: Final = b""
-"""Stands for a row that was visited and does not show at the revision."""
+"""In place of a row that was scanned and is not visible at the revision."""
 
 Row: TypeAlias = tuple[bytes, bytes]
 """Key and record."""
@@ -61,13 +56,6 @@ def check_revision(requested: int, current: int, compacted: int) -> None:
         )
 
 
-def end_of(key: bytes, range_end: bytes) -> bytes | None:
-    """The exclusive end of [key, range_end), None if it is open. Never before `key`."""
-    if range_end == FROM_KEY:
-        return None
-    return max(key, range_end)
-
-
 def record_at(view: StateReader, key: bytes, revision: int) -> bytes | None:
     """The record of the version of `key` that was visible at `revision` (<= 0: now)."""
     current = view.get(Family.CURRENT, key)
@@ -83,9 +71,9 @@ def rows_at(
 ) -> Iterator[Row]:
     """Rows of [key, end) visible at `revision` (<= 0: now), in key order.
 
-    Old revisions also give `INVISIBLE` for every row that had to be looked at. What the
-    rows are is fixed at the call. `newest` is the revision of the view: old versions that a later
-    one has replaced may be on the disk already, and are not old yet.
+    At an old revision the iterator also yields `INVISIBLE` for every other scanned row. The rows
+    are those of the call. `newest` is the revision of the view: the store may already have old
+    versions that a later revision supersedes, and that are not old in the view.
     """
     current = view.scan(Family.CURRENT, key, end)
     if revision <= 0:
@@ -116,15 +104,15 @@ def read_range(
 ) -> Steps[None]:
     """Fill `result` with what `request` asks for. Its revision must have been checked.
 
-    What is shown is fixed at the call; `newest` is the view's revision. The steps raise `TooLarge`
-    when the keys to return pass the budget, and `TooManyKeys` when the rows do.
+    The rows are those of the call; `newest` is the view's revision. The steps raise `TooLarge` if
+    the keys to return exceed the budget, and `TooManyKeys` if the scanned rows do.
     """
     key, range_end, revision = request.key, request.range_end, request.revision
     if not range_end:
         record = record_at(view, key, revision)
         rows: Iterator[Row] = iter(()) if record is None else iter(((key, record),))
     else:
-        rows = rows_at(view, key, end_of(key, range_end), revision, newest)
+        rows = rows_at(view, key, exclusive_end(key, range_end), revision, newest)
     if request.page:
         return _fill_page(rows, request, result, budget)
     return _fill(rows, request, result, budget)
@@ -138,14 +126,14 @@ def _fill(
     for row in rows:
         looked_at += rows_of(row[1])
         if looked_at >= ROWS_AT_ONCE:
-            if budget.look_at(looked_at):
+            if budget.count_rows(looked_at):
                 yield
             looked_at = 0
         if row[1]:
             count += 1
             if selection is not None:
                 selection.offer(row)
-    budget.look_at(looked_at)
+    budget.count_rows(looked_at)
     result.count = count
     if selection is not None:
         yield from selection.fill(result)
@@ -170,9 +158,9 @@ def _fill_page(
             result.more = True
             result.next_key = last + b"\0" if key == last else key
             if result.next_key == request.key:
-                budget.look_at(cost)  # says what is wrong: not a single key is done
+                budget.count_rows(cost)  # raises, because the page would be empty
             return
-        if budget.look_at(cost):
+        if budget.count_rows(cost):
             yield
         if record:
             result.count += 1
@@ -180,14 +168,14 @@ def _fill_page(
             returned += 1
             last = key
             if not count_only:
-                budget.take_key_value(key, shown)
+                budget.count_key_value(key, shown)
                 fill_key_value(add(), key, record, keys_only=keys_only)
 
 
 class _Selection:
     """The rows of a range that will be in the reply: filtered, sorted and cut at the limit.
 
-    Holds not much more than the limit allows, however many rows are offered, and never more than
+    It keeps little more rows than the limit, however many are offered, and never more than
     `SORTED_BYTES_MAX`.
     """
 
@@ -205,7 +193,7 @@ class _Selection:
         self._more = False
 
     def offer(self, row: Row) -> None:
-        """Take the row, if it may be in the reply. Raises `TooLarge`."""
+        """Keep the row, if it may be in the reply. Raises `TooLarge`."""
         if self._keep is not None and not self._keep(row[1]):
             return
         rows, limit = self._rows, self._limit
@@ -214,7 +202,7 @@ class _Selection:
             return
         rows.append(row)
         if not limit or self._natural:
-            # It stays: too large is seen at once, not after the whole range was gathered.
+            # The row stays in the reply, so a reply that is too large fails before all is read.
             self._charge(row)
         if self._natural:
             return
@@ -239,7 +227,7 @@ class _Selection:
         self._held_bytes = sum(len(key) + len(record) for key, record in rows)
 
     def fill(self, result: kv_pb2.RangeResult) -> Steps[None]:
-        """Put the rows into the reply. Raises `TooLarge`."""
+        """Add the rows to the reply. Raises `TooLarge`."""
         budget, limit, keys_only, add = self._budget, self._limit, self._keys_only, result.kvs.add
         for filled, row in enumerate(self._in_order()):
             if limit and filled >= limit:
@@ -261,7 +249,7 @@ class _Selection:
 
     def _charge(self, row: Row) -> None:
         key, record = row
-        self._budget.take_key_value(key, record[:VERSION_BYTES] if self._keys_only else record)
+        self._budget.count_key_value(key, record[:VERSION_BYTES] if self._keys_only else record)
 
 
 def _filter(request: kv_pb2.Range) -> Callable[[bytes], bool] | None:

@@ -1,4 +1,4 @@
-"""How the store's rows are encoded. Knows bytes and their order, nothing about commands.
+"""The encoding of the store's rows as keys and values of bytes.
 
 | family | key | value |
 |---|---|---|
@@ -65,6 +65,12 @@ session_key = _SESSION_KEY.pack
 split_session_key = _SESSION_KEY.unpack
 
 
+def lease_of(record: bytes) -> int:
+    """The lease to which the key of this version is attached, 0 if there is none."""
+    lease: int = _VERSION.unpack_from(record)[3]
+    return lease
+
+
 def mod_revision(record: bytes) -> int:
     """The revision that wrote this version."""
     revision: int = _MOD_REVISION.unpack_from(record, _MOD_REVISION_AT)[0]
@@ -74,18 +80,18 @@ def mod_revision(record: bytes) -> int:
 def escape(key: bytes) -> bytes:
     """An encoding that keeps the order of keys and is never a prefix of another key's.
 
-    So the rows of one key stand together, in the order of what follows the escaped key.
+    So the rows of one key are adjacent, in the order of the bytes after the escaped key.
     """
     return key.replace(b"\x00", b"\x00\xff") + b"\x00\x01"
 
 
 def history_key(key: bytes, superseded_at: int) -> bytes:
-    """Where the version of `key` is that was replaced or deleted at `superseded_at`."""
+    """The row in HISTORY of the version of `key` that was superseded at `superseded_at`."""
     return key.replace(b"\x00", b"\x00\xff") + b"\x00\x01" + _REVISION.pack(superseded_at)
 
 
 def history_end(key: bytes) -> bytes:
-    """Just past the last old version of `key`."""
+    """The end of the rows in HISTORY of `key`."""
     return key.replace(b"\x00", b"\x00\xff") + b"\x00\x02"
 
 
@@ -100,21 +106,15 @@ def split_lease(row: bytes) -> int:
     return lease
 
 
-def prefix_end(prefix: bytes) -> bytes | None:
-    """The first key past all that begin with `prefix`, None if there is none."""
-    trimmed = prefix.rstrip(b"\xff")
-    return trimmed[:-1] + bytes((trimmed[-1] + 1,)) if trimmed else None
-
-
 def pack_session(acknowledged: int, size_bytes: int | None, result: bytes) -> bytes:
-    """Value in SESSIONS. Without a size it is that of a cluster version before BOUNDED."""
+    """Value in SESSIONS. Cluster versions before BOUNDED write it without a size."""
     if size_bytes is None:
         return _ACKNOWLEDGED.pack(acknowledged) + result
     return _SIZED_SESSION.pack(acknowledged | _SIZED, size_bytes) + result
 
 
 def unpack_session(row: bytes) -> tuple[int, int, bytes]:
-    """(acknowledged, what the result counts for, result)"""
+    """(acknowledged, counted size of the result, result)"""
     acknowledged: int = _ACKNOWLEDGED.unpack_from(row)[0]
     if acknowledged < _SIZED:
         return acknowledged, 0, row[_ACKNOWLEDGED.size :]

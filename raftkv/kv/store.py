@@ -1,4 +1,4 @@
-"""The port to what holds the state. Knows column families and bytes, nothing about revisions."""
+"""The port to the store of the state: ordered rows of bytes in column families."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ class Family(enum.StrEnum):
 
 
 Changes: TypeAlias = Mapping[Family, Mapping[bytes, bytes | None]]
-"""What each key of each family becomes; None deletes the key."""
+"""The new value of each changed key in each family; None deletes the key."""
 
 Ranges: TypeAlias = Mapping[Family, Sequence[tuple[bytes, bytes]]]
-"""Ranges start <= key < end of each family. One costs the same however many keys are in it."""
+"""Ranges start <= key < end of each family. The cost of a range does not depend on its keys."""
 
 NOTHING_REMOVED: Final[Ranges] = MappingProxyType({})
 
 
 class Frozen(Protocol):
-    """The living and the old versions of a store as they were at one moment.
+    """A snapshot of the living and the old versions of a store.
 
-    One scan at a time: the next read ends the one before. A read may raise as one of the store.
+    Only one scan at a time is possible: the next read ends the one before. Reads raise the errors
+    of the store.
     """
 
     def get(self, family: Family, key: bytes) -> bytes | None: ...
@@ -57,24 +58,24 @@ class StateStore(Protocol):
         """The value of `key`, or None."""
 
     def get_many(self, family: Family, keys: list[bytes]) -> list[bytes | None]:
-        """The values of `keys`, in their order: as `get` of each, for less."""
+        """The values of `keys`, in their order, for less than a `get` of each."""
 
     def scan(
         self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         """Pairs with start <= key < end, in key order or from the last down (`end` None: no end).
 
-        Sees the store as it was at the call; later writes do not show.
+        The scan sees the store as of the call, without later writes.
         """
 
     def frozen(self) -> Frozen:
-        """CURRENT and HISTORY as they are now. Not to be kept: it keeps what is on the disk."""
+        """CURRENT and HISTORY as they are now. Do not keep it: its rows stay on the disk."""
 
     def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
-        """Apply everything or nothing: first remove whole ranges, then apply the changes.
+        """Remove the ranges and then apply the changes, in one atomic write.
 
-        Durable only after the store's owner syncs it.
+        The write is durable after the next sync by the store's owner.
         """
 
     def write_in_steps(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> Steps[None]:
-        """As `write`, in steps, of which the last one writes. The arguments must not change."""
+        """As `write`, in steps; the last one writes. The arguments must not change meanwhile."""

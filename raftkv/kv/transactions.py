@@ -1,4 +1,4 @@
-"""Transactions: compare on the state before, then one branch as a whole or not at all."""
+"""Transactions: evaluate the compares on the state before, then run one branch atomically."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from typing import Any, Final
 from raftkv.errors import InvalidRequest
 from raftkv.kv import operations
 from raftkv.kv.budget import Budget, rows_of
-from raftkv.kv.lease_sizes import LeaseSizes
-from raftkv.kv.leases import Leases
-from raftkv.kv.mvcc import Writer
+from raftkv.kv.execution import Execution
+from raftkv.kv.leases import LeaseSizes
+from raftkv.kv.locks import QueueHeads
 from raftkv.kv.overlay import Overlay, StateReader
 from raftkv.kv.pace import COMMAND_UNITS, Steps
-from raftkv.kv.ranges import check_revision, end_of, read_range
+from raftkv.kv.ranges import check_revision, read_range
 from raftkv.kv.records import VERSION_BYTES, unpack_version
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2
+from raftkv.wire.ranges import exclusive_end
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The branch that a transaction takes, and those of the transactions in it by position."""
+    """The branch that a transaction takes, and the paths of its nested transactions by position."""
 
     succeeded: bool
     operations: Sequence[kv_pb2.Operation]
@@ -31,7 +32,7 @@ class Path:
 
 
 def decide(view: StateReader, request: kv_pb2.Transaction, budget: Budget) -> Steps[Path]:
-    """Evaluate all compares of the path, nested ones too, before anything is written."""
+    """Evaluate all compares of the path, also nested ones, before anything is written."""
     succeeded = yield from all_hold(view, request.compare, budget)
     branch = request.success if succeeded else request.failure
     nested = {}
@@ -42,81 +43,66 @@ def decide(view: StateReader, request: kv_pb2.Transaction, budget: Budget) -> St
 
 
 def run_transaction(
-    writer: Writer,
-    request: kv_pb2.Transaction,
-    result: kv_pb2.Result,
-    leases: Leases,
-    budget: Budget,
-    compacted_revision: int,
+    execution: Execution, request: kv_pb2.Transaction, result: kv_pb2.Result
 ) -> Steps[None]:
     """Raises, with no effect, what any operation of the branch raises."""
-    path = yield from decide(writer.overlay, request, budget)
-    # On an overlay of its own: an operation that fails takes the earlier ones with it.
-    overlay = Overlay(writer.overlay)
-    branch = Writer(overlay, writer.revision, LeaseSizes(overlay, writer.lease_sizes))
-    branch.made = None if writer.made is None else []
-    yield from _Execution(branch, leases, budget, compacted_revision).run(path, result)
-    writer.overlay.absorb(overlay)
-    writer.lease_sizes.absorb(branch.lease_sizes)
-    writer.ahead_bytes += branch.ahead_bytes
-    for key in branch.overlay.changes[Family.CURRENT]:
-        writer.fronts.changed(key)
-    writer.position = branch.position
-    if writer.made is not None and branch.made:
-        writer.made += branch.made
+    path = yield from decide(execution.writer.overlay, request, execution.budget)
+    # An operation that fails undoes the earlier ones: all are in an overlay that is dropped then.
+    scratch = _on_top_of(execution)
+    yield from _run(scratch, path, result)
+    _absorb(execution, scratch)
 
 
-class _Execution:
-    """Runs the operations of a decided path in their order, all in one revision."""
+def _on_top_of(execution: Execution) -> Execution:
+    """An execution that writes in the same revision, to an overlay of its own."""
+    overlay = Overlay(execution.writer.overlay)
+    heads, sizes = QueueHeads(), LeaseSizes(overlay, execution.lease_sizes)
+    writer = execution.writer.branch(overlay, heads, sizes)
+    _, _, _, leases, budget, meta = execution
+    return Execution(writer, heads, sizes, leases, budget, meta)
 
-    def __init__(
-        self, writer: Writer, leases: Leases, budget: Budget, compacted_revision: int
-    ) -> None:
-        self._writer = writer
-        self._leases = leases
-        self._budget = budget
-        self._compacted_revision = compacted_revision
 
-    def run(self, path: Path, result: kv_pb2.Result) -> Steps[None]:
-        answer = result.transaction
-        answer.succeeded = path.succeeded
-        for position, operation in enumerate(path.operations):
-            if self._budget.look_at(1) or self._budget.pace.spend(COMMAND_UNITS):
-                yield
-            nested = path.nested.get(position)
-            yield from self._run_operation(operation, nested, answer.responses.add())
-        result.revision = self._writer.visible_revision
+def _absorb(execution: Execution, above: Execution) -> None:
+    """Take over all changes of an execution on top of this one."""
+    execution.writer.absorb(above.writer)
+    execution.lease_sizes.absorb(above.lease_sizes)
+    for key in above.writer.overlay.changes[Family.CURRENT]:
+        execution.queue_heads.changed(key)
 
-    def _run_operation(
-        self, operation: kv_pb2.Operation, nested: Path | None, result: kv_pb2.Result
-    ) -> Steps[None]:
+
+def _run(execution: Execution, path: Path, result: kv_pb2.Result) -> Steps[None]:
+    """Run the operations of a decided path in their order, all in one revision."""
+    budget, answer = execution.budget, result.transaction
+    answer.succeeded = path.succeeded
+    for position, operation in enumerate(path.operations):
+        if budget.count_rows(1) or budget.pace.spend(COMMAND_UNITS):
+            yield
+        nested, response = path.nested.get(position), answer.responses.add()
         match operation.WhichOneof("operation"):
             case "put":
-                operations.put(self._writer, operation.put, result, self._leases, self._budget)
+                operations.put(execution, operation.put, response)
             case "delete_range":
-                yield from operations.delete_range(
-                    self._writer, operation.delete_range, result, self._budget
-                )
+                yield from operations.delete_range(execution, operation.delete_range, response)
             case "range":
-                yield from self._range(operation.range, result)
+                yield from _range(execution, operation.range, response)
             case "transaction" if nested is not None:
-                yield from self.run(nested, result)
+                yield from _run(execution, nested, response)
             case _:
                 raise InvalidRequest(
                     "an operation of the transaction is not set; say range, put, "
                     "delete_range or transaction"
                 )
+    result.revision = execution.writer.visible_revision
 
-    def _range(self, request: kv_pb2.Range, result: kv_pb2.Result) -> Steps[None]:
-        writer = self._writer
-        if request.page and not self._budget.bounded:
-            raise InvalidRequest("range.page needs the cluster version 2; read without it")
-        # The transaction's own revision does not exist for a read that names its revision.
-        check_revision(request.revision, writer.revision - 1, self._compacted_revision)
-        yield from read_range(
-            writer.overlay, request, result.range, self._budget, writer.visible_revision
-        )
-        result.revision = writer.visible_revision
+
+def _range(execution: Execution, request: kv_pb2.Range, result: kv_pb2.Result) -> Steps[None]:
+    writer, budget = execution.writer, execution.budget
+    if request.page and not budget.bounded:
+        raise InvalidRequest("range.page needs the cluster version 2; read without it")
+    # The transaction's own revision does not exist for a read that names its revision.
+    check_revision(request.revision, writer.revision - 1, execution.compacted_revision)
+    yield from read_range(writer.overlay, request, result.range, budget, writer.visible_revision)
+    result.revision = writer.visible_revision
 
 
 def read_transaction(
@@ -128,7 +114,7 @@ def read_transaction(
 ) -> Steps[None]:
     """Fill `result`, whose revision is that of `view`. Raises what any range of the branch raises.
 
-    `view` must stay as it is, whatever is applied between the steps.
+    `view` must be a snapshot, which does not change between the steps.
     """
     path = yield from decide(view, request, budget)
     yield from _fill(view, path, result, budget, compacted_revision)
@@ -141,7 +127,7 @@ def _fill(
     answer.SetInParent()
     answer.succeeded = path.succeeded
     for position, operation in enumerate(path.operations):
-        if budget.look_at(1):
+        if budget.count_rows(1):
             yield
         response = answer.responses.add(revision=result.revision)
         nested = path.nested.get(position)
@@ -164,11 +150,11 @@ _FIELD_OF_VERSION: Final = {"create_revision": 0, "mod_revision": 1, "version": 
 
 
 def all_hold(view: StateReader, compares: Iterable[kv_pb2.Compare], budget: Budget) -> Steps[bool]:
-    """Whether every one holds; true if there are none. Raises `TooManyKeys`."""
+    """Whether all compares hold. Raises `TooManyKeys`."""
     for compare in compares:
         if not compare.range_end:
             record = view.get(Family.CURRENT, compare.key)
-            if budget.look_at(rows_of(record or b"")):
+            if budget.count_rows(rows_of(record or b"")):
                 yield
             if not _record_holds(compare, record):
                 return False
@@ -179,9 +165,11 @@ def all_hold(view: StateReader, compares: Iterable[kv_pb2.Compare], budget: Budg
 
 def _range_holds(view: StateReader, compare: kv_pb2.Compare, budget: Budget) -> Steps[bool]:
     empty = True
-    for _, record in view.scan(Family.CURRENT, compare.key, end_of(compare.key, compare.range_end)):
+    for _, record in view.scan(
+        Family.CURRENT, compare.key, exclusive_end(compare.key, compare.range_end)
+    ):
         empty = False
-        if budget.look_at(rows_of(record)):
+        if budget.count_rows(rows_of(record)):
             yield
         if not _record_holds(compare, record):
             return False

@@ -1,11 +1,10 @@
-"""What can be seen to be wrong without the store: checked before a command enters the log.
+"""Checks of requests that need no state, made before a command enters the log.
 
-Each error names the field, the limit and the fix. Whatever needs the state (does the lease
-live, does the key exist) is decided at apply.
+Each error names the field, the limit and the fix. Checks that need the state (is the lease living,
+does the key exist) are made at apply.
 
-Sizes are `ByteSize`, which protobuf libraries may count differently: it is one node's decision
-whether to take a request in, no two nodes have to agree on it, and what is in the log is not
-measured again.
+Sizes are `ByteSize`, which protobuf libraries may count differently. That is safe: one node decides
+whether it accepts a request, nodes need not agree, and commands in the log are not measured again.
 """
 
 from __future__ import annotations
@@ -25,19 +24,20 @@ from raftkv.kv.limits import (
     Limits,
 )
 from raftkv.kv.pace import Pace, Steps, run
-from raftkv.kv.queues import member_key
-from raftkv.kv.ranges import end_of
 from raftkv.rpc.v1 import kv_pb2
+from raftkv.wire.lock_keys import entry_key
+from raftkv.wire.ranges import check_reads_only, exclusive_end
 
 UNITS_PER_CHECK: Final = 4
-"""Of a step, for the check of an operation."""
+"""The cost of the check of one operation, in units of a step."""
 
 HEAVY_COMMAND_WEIGHT: Final = 512
-"""Of a command that may change or look at many keys, in commands on one key. As much as a whole
-entry may hold: two such batches never share one, for an entry is one write of the store."""
+"""The weight of a command that may change or scan many keys, in commands on one key. It is the most
+that an entry may hold, so two such batches never share an entry: an entry is one write of the
+store."""
 
 WHOLE_BATCH: Final = -1
-"""Position of an error that no single command is to blame for."""
+"""The position of an error of the batch itself, not of one command."""
 
 _SORT_ORDERS: Final = frozenset(kv_pb2.SortOrder.values())
 _SORT_TARGETS: Final = frozenset(kv_pb2.SortTarget.values())
@@ -45,21 +45,21 @@ _COMPARE_RESULTS: Final = frozenset(kv_pb2.CompareResult.values())
 
 
 class Checked(NamedTuple):
-    """What a batch looks like before it is in the log."""
+    """The result of the checks of a batch."""
 
     refused: list[tuple[int, RaftkvError]]
-    """Everything that is wrong: (position of the command or `WHOLE_BATCH`, error) each."""
+    """All errors, each with the position of its command or `WHOLE_BATCH`."""
     weight: int
-    """What it may cost, in commands on one key."""
+    """The cost of the batch at most, in commands on one key."""
 
 
 def check_batch(batch: kv_pb2.CommandBatch, limits: Limits) -> Checked:
-    """Look for everything that is wrong, and weigh the batch."""
+    """Check all commands of the batch, and weigh it."""
     return run(check_in_steps(batch, limits))
 
 
 def check_in_steps(batch: kv_pb2.CommandBatch, limits: Limits) -> Steps[Checked]:
-    """As `check_batch`, with pauses: a batch of other commands than puts takes its time."""
+    """As `check_batch`, in bounded steps: a batch of large commands takes long."""
     pace = Pace()
     refused: list[tuple[int, RaftkvError]] = []
     weight = len(batch.commands)
@@ -68,7 +68,7 @@ def check_in_steps(batch: kv_pb2.CommandBatch, limits: Limits) -> Steps[Checked]
         _check_frame(batch, batch_bytes, limits)
     except InvalidRequest as error:
         refused.append((WHOLE_BATCH, error))
-    # No part of a small batch is over a limit of its own, and most batches are small.
+    # No part of a small batch can exceed a limit, and most batches are small.
     small = batch_bytes <= min(limits.value_bytes_max, limits.request_bytes_max)
     key_bytes_max = limits.key_bytes_max
     for position, command in enumerate(batch.commands):
@@ -89,7 +89,7 @@ def check_in_steps(batch: kv_pb2.CommandBatch, limits: Limits) -> Steps[Checked]
 
 
 def check_forwarded(commands: bytes, limits: Limits) -> Steps[Checked]:
-    """The same for a CommandBatch that another node took in."""
+    """As `check_in_steps`, for a CommandBatch that another node has accepted."""
     try:
         batch = kv_pb2.CommandBatch.FromString(commands)
     except DecodeError as error:
@@ -99,7 +99,7 @@ def check_forwarded(commands: bytes, limits: Limits) -> Steps[Checked]:
 
 
 def _further_weight(command: kv_pb2.Command) -> int:
-    """What the command may cost beside what every command does."""
+    """The weight of the command beyond that of every command."""
     match command.WhichOneof("command"):
         case "delete_range":
             return HEAVY_COMMAND_WEIGHT if command.delete_range.range_end else 0
@@ -124,7 +124,7 @@ def _weight_of_transaction(transaction: kv_pb2.Transaction) -> int:
 
 
 def check_command(command: kv_pb2.Command, limits: Limits) -> None:
-    """Raise `InvalidRequest` for what can never work."""
+    """Raise `InvalidRequest` for a command that can never succeed."""
     _check_size("the command", command.ByteSize(), limits)
     _check_idempotency(command, limits)
     if len(command.fences) > limits.fences_max:
@@ -162,7 +162,7 @@ def check_command(command: kv_pb2.Command, limits: Limits) -> None:
 
 
 def check_range(request: kv_pb2.Range, limits: Limits) -> None:
-    """Raise `InvalidRequest` for a read that can never work."""
+    """Raise `InvalidRequest` for a read that can never succeed."""
     _check_key("range.key", request.key, limits)
     if request.sort_order not in _SORT_ORDERS:
         raise InvalidRequest(
@@ -182,21 +182,10 @@ def check_range(request: kv_pb2.Range, limits: Limits) -> None:
 
 
 def check_read_transaction(transaction: kv_pb2.Transaction, limits: Limits) -> None:
-    """Raise `InvalidRequest` for one that can never work, or would change something."""
+    """Raise `InvalidRequest` for a transaction that can never succeed or is not read-only."""
     _check_size("the transaction", transaction.ByteSize(), limits)
     _check_whole_transaction(transaction, limits)
-    _check_reads_only(transaction)
-
-
-def _check_reads_only(transaction: kv_pb2.Transaction) -> None:
-    for operation in (*transaction.success, *transaction.failure):
-        kind = operation.WhichOneof("operation")
-        if kind == "transaction":
-            _check_reads_only(operation.transaction)
-        elif kind != "range":
-            raise InvalidRequest(
-                f"a read-only transaction holds a {kind}; run it as a command", field="operation"
-            )
+    check_reads_only(transaction)
 
 
 def _check_size(what: str, size_bytes: int, limits: Limits) -> None:
@@ -257,9 +246,9 @@ def _check_key(field: str, key: bytes, limits: Limits) -> None:
 
 
 def _check_name(field: str, name: bytes, limits: Limits) -> None:
-    """A name has to leave room for the rest of its members' keys."""
+    """A name must leave room for the token in the keys of its queue."""
     _check_key(field, name, limits)
-    name_bytes_max = limits.key_bytes_max - len(member_key(b"", 0))
+    name_bytes_max = limits.key_bytes_max - len(entry_key(b"", 0))
     if len(name) > name_bytes_max:
         raise TooLarge(
             f"{field} has {len(name)} bytes, the limit is {name_bytes_max}; use a shorter name",
@@ -333,7 +322,7 @@ def _check_whole_transaction(transaction: kv_pb2.Transaction, limits: Limits) ->
 
 
 def _operations_total(transaction: kv_pb2.Transaction, depth: int = 1) -> int:
-    """How many compares and operations there are in it, deeper ones included."""
+    """The number of compares and operations in it, nested ones included."""
     branches = (*transaction.success, *transaction.failure)
     total = len(transaction.compare) + len(branches)
     if depth <= TRANSACTION_DEPTH_MAX:  # else it is refused in any case
@@ -399,7 +388,7 @@ def _check_operations(
 
 
 _End: TypeAlias = tuple[bool, bytes]
-"""Exclusive end of an interval, comparable: (whether it is open, end)."""
+"""The exclusive end of an interval, comparable: (whether it has no end, end)."""
 
 
 class _Interval(NamedTuple):
@@ -409,7 +398,7 @@ class _Interval(NamedTuple):
 
 @dataclass(slots=True)
 class _Writes:
-    """What an operation or branch may write: keys that it puts, and intervals it deletes."""
+    """The changes that an operation or branch may make: keys to put, and intervals to delete."""
 
     puts: set[bytes] = field(default_factory=set)
     deletes: list[_Interval] = field(default_factory=list)
@@ -447,7 +436,7 @@ def _writes_of_operation(operation: kv_pb2.Operation) -> _Writes:
             return _Writes(puts={operation.put.key})
         case "delete_range":
             key, range_end = operation.delete_range.key, operation.delete_range.range_end
-            end = end_of(key, range_end) if range_end else key + b"\x00"
+            end = exclusive_end(key, range_end) if range_end else key + b"\x00"
             return _Writes(deletes=[_Interval(key, (end is None, end or b""))])
         case "transaction":
             return _writes_of_either(operation.transaction)
@@ -455,7 +444,7 @@ def _writes_of_operation(operation: kv_pb2.Operation) -> _Writes:
 
 
 class _Reach(NamedTuple):
-    """How far the intervals of one operation, by its number, reach."""
+    """The farthest end of the intervals of one operation, by its number."""
 
     end: _End
     number: int

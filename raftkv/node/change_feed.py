@@ -29,19 +29,19 @@ class ChangeFeed:
     def follow(self, follower: Follower) -> None:
         """Tell the follower of every change from now on."""
         self._followers[follower] = None
-        self._machine.tell_changes(self._changed)
+        self._machine.set_change_listener(self._changed)
 
     def leave(self, follower: Follower) -> None:
         """Tell it no more."""
         del self._followers[follower]
         if not self._followers:
-            self._machine.tell_changes(None)
+            self._machine.set_change_listener(None)
 
     def replace(self, machine: StateMachine) -> None:
         """A snapshot has been installed."""
         self._machine = machine
         if self._followers:
-            machine.tell_changes(self._changed)
+            machine.set_change_listener(self._changed)
         for follower in list(self._followers):
             follower.jumped()
 

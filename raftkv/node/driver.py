@@ -29,7 +29,6 @@ from raftkv.errors import (
 )
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.membership import decode_membership
 from raftkv.kv.pace import STEP_UNITS, Steps
 from raftkv.kv.store import StateStore
 from raftkv.kv.validation import check_forwarded
@@ -60,6 +59,7 @@ from raftkv.rpc.v1 import kv_pb2, log_pb2
 from raftkv.storage.damage import damage_of
 from raftkv.storage.ports import Checkpoint, LogStore, StateStorage
 from raftkv.versions import HASHED, SUPPORTED, VersionRange
+from raftkv.wire.membership import decode_membership
 
 INSTALL_TIMEOUT_S = 60.0
 UPKEEP_TICKS = 4

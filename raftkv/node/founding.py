@@ -22,11 +22,11 @@ from random import Random
 import structlog
 
 from raftkv.errors import DamagedData, InvalidRequest, OutOfService, Unavailable
-from raftkv.kv.membership import decode_membership, encode_membership
 from raftkv.peer.ports import FounderStage, Founding
 from raftkv.raft.entry import Address, Membership
 from raftkv.storage.identity import DirectoryIdentity, IdentityStore, Stage
 from raftkv.versions import SUPPORTED, VersionRange
+from raftkv.wire.membership import decode_membership, encode_membership
 
 ROUND_S_MIN = 0.1
 ROUND_S_MAX = 1.0

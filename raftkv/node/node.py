@@ -16,7 +16,6 @@ from raftkv.errors import (
     Unavailable,
 )
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.membership import decode_membership, encode_membership
 from raftkv.node import membership_changes
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.node.driver import Driver, NodeConfig
@@ -35,6 +34,7 @@ from raftkv.raft.membership import MembershipCodec
 from raftkv.storage.identity import DirectoryIdentity, IdentityStore, Stage
 from raftkv.storage.ports import LogStore, StateStorage
 from raftkv.versions import VersionRange
+from raftkv.wire.membership import decode_membership, encode_membership
 
 CODEC = MembershipCodec(encode_membership, decode_membership)
 SHUTDOWN_GRACE_S = 1.0

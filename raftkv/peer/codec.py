@@ -14,9 +14,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from raftkv.clocks import LamportTime
-from raftkv.errors import InvalidRequest, from_wire
-from raftkv.kv.failures import fill_failure
-from raftkv.kv.membership import fill_membership, read_membership
+from raftkv.errors import InvalidRequest
 from raftkv.peer import bounds
 from raftkv.peer.ports import (
     Acknowledged,
@@ -43,6 +41,8 @@ from raftkv.raft.messages import (
 )
 from raftkv.rpc.v1 import log_pb2, peer_pb2
 from raftkv.versions import VersionRange
+from raftkv.wire.failures import error_of, fill_failure
+from raftkv.wire.membership import fill_membership, read_membership
 
 # A tuple, because looking up an enum by calling it costs more than building the entry.
 _KINDS = tuple(EntryKind(number) for number in range(len(EntryKind)))
@@ -351,15 +351,8 @@ def _decode_forward(wire: peer_pb2.Forward) -> Forward:
 
 
 def _decode_refused(wire: peer_pb2.ForwardRefused) -> ForwardRefused:
-    failure = wire.failure
     try:
-        error = from_wire(
-            failure.reason,
-            failure.message,
-            failure.outcome,
-            failure.retry_after_ms / 1000,
-            dict(failure.facts),
-        )
+        error = error_of(wire.failure)
     except (ValueError, TypeError) as wrong:
         raise InvalidRequest(f"a refusal is none that a node sends: {wrong}") from wrong
     return ForwardRefused(wire.term, wire.number, error)

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from raftkv.client.client import Client
-from raftkv.client.coordination.election import is_member
 from raftkv.client.coordination.lock import Lock
 from raftkv.client.coordination.owners import Owners
 from raftkv.client.coordination.queue import OnWait
 from raftkv.client.coordination.queue_entry import QueueEntry
 from raftkv.client.model.results import KeyValue
 from raftkv.errors import OutcomeUnknown, RevisionCompacted, Unavailable
+from raftkv.wire.lock_keys import entry_key, is_entry, queue_bounds
 
 T = TypeVar("T")
 
@@ -63,16 +63,6 @@ class SharedQueues:
         return self.queues.abandon(entry)
 
 
-def entry_key(name: bytes, token: int) -> bytes:
-    """The key of the entry that was put into the queue `name` at revision `token`."""
-    return b"%b/%016x" % (name, token)
-
-
-def first_entry_key(name: bytes) -> bytes:
-    """The lower bound of the keys of the queue `name`."""
-    return name + b"/0"
-
-
 def refuse_to_wait() -> None:
     """The `OnWait` of timeout 0: to wait for others counts as a timeout."""
     raise TimeoutError
@@ -94,22 +84,26 @@ async def queue_entries(
     client: Client, name: bytes, timeout: float | None = None
 ) -> tuple[tuple[KeyValue, ...], int]:
     """The entries of the queue `name` in order, without values, and the revision of that state."""
-    found = await client.range(first_entry_key(name), name + b"/8", keys_only=True, timeout=timeout)
-    return tuple(kv for kv in found.kvs if is_member(name, kv)), found.revision
+    found = await client.range(*queue_bounds(name), keys_only=True, timeout=timeout)
+    entries = (kv for kv in found.kvs if is_entry(name, kv.key, kv.create_revision))
+    return tuple(entries), found.revision
 
 
 async def last_entry_before(
     client: Client, name: bytes, before: int, *, timeout: float | None = None
 ) -> tuple[KeyValue | None, int]:
     """The last entry that is older than the token `before`, and the revision of that state."""
-    start, end = first_entry_key(name), entry_key(name, before)
+    (start, _), end = queue_bounds(name), entry_key(name, before)
     while True:
         found = await client.range(
             start, end, limit=1, descending=True, keys_only=True, timeout=timeout
         )
-        if not found.kvs or is_member(name, found.kvs[0]):
-            return (found.kvs[0] if found.kvs else None), found.revision
-        end = found.kvs[0].key  # not an entry: another program's key
+        if not found.kvs:
+            return None, found.revision
+        last = found.kvs[0]
+        if is_entry(name, last.key, last.create_revision):
+            return last, found.revision
+        end = last.key  # not an entry: another program's key
 
 
 async def wait_for_older_entries(

@@ -18,7 +18,6 @@ from typing import NamedTuple, Self
 
 from raftkv.arguments import milliseconds, to_timeout_or_none
 from raftkv.client.client import Client
-from raftkv.client.coordination.election import is_member
 from raftkv.client.coordination.lock import Hold
 from raftkv.client.coordination.loss import CancelOnLoss
 from raftkv.client.coordination.queue import OnWait
@@ -28,12 +27,12 @@ from raftkv.client.model.results import KeyValue
 from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired, printable
 from raftkv.recipes._parameters import AgreedSize, recipe_name, to_client
 from raftkv.recipes._queues import (
-    first_entry_key,
     refuse_to_wait,
     retry_until_answered,
     wait_for_change,
     wait_for_older_entries,
 )
+from raftkv.wire.lock_keys import is_entry, queue_bounds
 
 
 class _Round(NamedTuple):
@@ -197,8 +196,9 @@ class DoubleBarrier:
     async def _look(self) -> tuple[Sequence[KeyValue], _Round | None, int]:
         """The members in order, the round if there is one, and the revision of that state."""
         # One range, as "members" comes before "round".
-        found = await self._client.range(first_entry_key(self._members), self._round_key + b"\x00")
-        here = [kv for kv in found.kvs if is_member(self._members, kv)]
+        start, _ = queue_bounds(self._members)
+        found = await self._client.range(start, self._round_key + b"\x00")
+        here = [kv for kv in found.kvs if is_entry(self._members, kv.key, kv.create_revision)]
         rounds = [kv for kv in found.kvs if kv.key == self._round_key]
         current = _Round(int(rounds[0].value), rounds[0].mod_revision) if rounds else None
         return here, current, found.revision

@@ -17,11 +17,11 @@ from raftkv.recipes._parameters import AgreedSize, recipe_name, to_client
 from raftkv.recipes._queues import (
     SharedLock,
     SharedQueues,
-    first_entry_key,
     queue_entries,
     retry_until_answered,
     wait_for_change,
 )
+from raftkv.wire.lock_keys import queue_bounds
 
 
 class Semaphore:
@@ -96,7 +96,7 @@ class _Slots(SharedQueues):
             if len(taken) < self._slots.size:
                 return
             on_wait()
-            start, end = first_entry_key(name), name + b"/8"
+            start, end = queue_bounds(name)
             await wait_for_change(self.client, start, end, after=revision, puts=False)
 
     async def _take(

@@ -13,9 +13,9 @@ import grpc
 from raftkv.config import Settings
 from raftkv.errors import ConfigurationError, MemberUnknown, NotLeader, RaftkvError, Unavailable
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc
-from raftkv.server import failures
 from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.versions import SUPPORTED
+from raftkv.wire.grpc_status import error_of_call
 
 ASK_TIMEOUT_S = 10.0
 RETRY_S = 0.2
@@ -115,7 +115,7 @@ async def _ask(address: str, call: Callable[[api_pb2_grpc.ClusterStub], Awaitabl
         try:
             return await call(cluster)
         except grpc.aio.AioRpcError as failed:
-            error: RaftkvError | None = failures.error_of_call(failed)
+            error: RaftkvError | None = error_of_call(failed)
             if error is None:
                 error = Unavailable(
                     f"no member answers at {address} ({failed.details()}). Fix: check that the node"

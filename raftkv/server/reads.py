@@ -27,6 +27,7 @@ from raftkv.kv.validation import check_range, check_read_transaction
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 from raftkv.server import failures
 from raftkv.server.node_port import NodePort
+from raftkv.wire.failures import failure_of
 
 # As many point reads as the loop can spare without a breath: about a millisecond.
 POINTS_AT_ONCE_MAX = 256
@@ -160,7 +161,7 @@ class ReadHandler:
     def _failed(self, error: BaseException) -> kv_pb2.Result:
         if failures.ends_service(error):
             self._on_broken(error)
-        return kv_pb2.Result(failure=failures.failure_of(failures.of_read(error)))
+        return kv_pb2.Result(failure=failure_of(failures.of_read(error)))
 
 
 class _Reply:
@@ -189,7 +190,7 @@ def _steps(machine: StateMachine, request: _Read) -> Steps[kv_pb2.Result]:
 
 def _no_room(bytes_max: int) -> kv_pb2.Result:
     error = Overloaded(f"this reply is full ({bytes_max} bytes); ask again for this read")
-    return kv_pb2.Result(failure=failures.failure_of(error))
+    return kv_pb2.Result(failure=failure_of(error))
 
 
 def _is_point(request: kv_pb2.Range) -> bool:

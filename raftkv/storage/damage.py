@@ -1,4 +1,4 @@
-"""Damaged data: the error for bytes that are not what was written, and how its node is rebuilt."""
+"""The error for damaged data, and the advice to the operator how the node is rebuilt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from raftkv.errors import DamagedData
 
 
 def rebuild_advice(node_id: int | None = None, *, alone: bool = False) -> str:
-    """What the operator of a node with damaged data does; without an id the text explains OLD.
+    """The steps for the operator of a node with damaged data. Without an id the text explains OLD.
 
     `alone`: no other member has the data.
     """
@@ -30,13 +30,13 @@ REBUILD_ADVICE = rebuild_advice()
 
 
 def damaged(what: str, **facts: Any) -> DamagedData:
-    """The error for damage that this node finds in its own data, with the advice for its operator.
+    """The error for damage that this node finds in its own data, with advice to its operator.
 
-    `facts["damage"]` is `what` alone, for whoever knows better what is to be done.
+    `facts["damage"]` is `what` without the advice, for callers that give better advice.
     """
     return DamagedData(f"{what}; {REBUILD_ADVICE}", damage=what, **facts)
 
 
 def damage_of(error: DamagedData) -> str:
-    """What is damaged, without advice."""
+    """The description of the damage, without advice."""
     return error.facts.get("damage", error.message)

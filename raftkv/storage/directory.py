@@ -1,7 +1,7 @@
-"""The data directory: whose it is, that nobody else uses it, that there is room in it.
+"""The data directory: its identity, its lock against a second process, and its free space.
 
 <data directory>/
-├── identity.json   whose it is (identity.py)
+├── identity.json   the cluster and the node that it belongs to (identity.py)
 ├── lock            held with flock while a process uses the directory
 ├── reserve         space for a start on a full disk (reserve.py)
 ├── log/            the Raft log (log_store.py)
@@ -33,7 +33,7 @@ _LOCK = "lock"
 
 
 class DataDirectory:
-    """A data directory that this process holds, until `close`. An `IdentityStore`."""
+    """A data directory that this process has locked, until `close`. An `IdentityStore`."""
 
     def __init__(self, path: Path, lock: int, reserve: DiskReserve) -> None:
         self.path = path
@@ -50,21 +50,21 @@ class DataDirectory:
 
     @property
     def has_log(self) -> bool:
-        """Whether a log was ever made here."""
+        """Whether the directory has a log."""
         return (self.log_path / "CURRENT").exists()
 
     def load(self) -> DirectoryIdentity | None:
-        """Whose the directory is, or None if nobody has used it. Raises `DamagedData`."""
+        """The directory's identity, None for a new directory. Raises `DamagedData`."""
         return read_identity(self.path)
 
     def save(self, identity: DirectoryIdentity) -> None:
-        """Say whose the directory is."""
+        """Write the directory's identity durably."""
         with translated("writing the identity", self.path):
             write_durably(self.path / _IDENTITY, identity.encode())
             sync_file(self.path.parent)
 
     def close(self) -> None:
-        """Let another process use the directory. The stores must be closed by then."""
+        """Release the lock. The stores must be closed before."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -79,13 +79,13 @@ def open_directory(
     free_bytes_min: int = FREE_BYTES_MIN,
     reserve_bytes: int = 0,
 ) -> DataDirectory:
-    """Take the data directory for this node, making it if it is not there.
+    """Lock the data directory for this node. A missing directory is created.
 
-    Nothing says whose a new one is until somebody saves that. `disk_id` is for a directory that
-    has none, as it was written by raftkv 0.1.0. Raises `DirectoryInUse` if another process holds
-    it, `DirectoryMismatch` if it belongs to another cluster, node or format, or is not ours at all,
-    `DamagedData` if its log is gone, and `DiskFull` if less than `free_bytes_min` is left on its
-    disk although the reserve, of `reserve_bytes`, was released.
+    A new directory has no identity until `save`. `disk_id` is for a directory of raftkv 0.1.0,
+    which has none. Raises `DirectoryInUse` if another process has locked it, `DirectoryMismatch`
+    if it belongs to another cluster, node, format or program, `DamagedData` if its log is gone, and
+    `DiskFull` if less than `free_bytes_min` is left on its disk even after the reserve of
+    `reserve_bytes` was released.
     """
     with translated("opening the data directory", path):
         path.mkdir(0o700, parents=True, exist_ok=True)
@@ -103,8 +103,9 @@ def open_directory(
 
 
 def read_identity(path: Path) -> DirectoryIdentity | None:
-    """Whose the directory is, or None if nobody has used it. Raises `DamagedData` if it can't be
-    told, and `DirectoryMismatch` for a format of another program.
+    """The directory's identity, None for a new directory.
+
+    Raises `DamagedData` if it can't be read, and `DirectoryMismatch` for an unknown format.
     """
     try:
         content = (path / _IDENTITY).read_bytes()
@@ -136,7 +137,7 @@ def check_space(path: Path, free_bytes_min: int = FREE_BYTES_MIN) -> None:
 
 
 def _make_room(reserve: DiskReserve, path: Path, free_bytes_min: int) -> None:
-    """Raise `DiskFull` if a node can't start. The reserve is for that."""
+    """Release the reserve if space is low. Raises `DiskFull` if a node still can't start."""
     free_bytes = reserve.free_bytes()
     if free_bytes < max(free_bytes_min, reserve.size_bytes) and reserve.release():
         _log.warning("disk_reserve_released", path=str(path), free_bytes=free_bytes)
@@ -162,15 +163,15 @@ def _take_lock(path: Path) -> int:
 
 
 def _claim(directory: DataDirectory, cluster_name: str, node_id: int, disk_id: int) -> None:
-    """Raise if the directory is somebody else's, or not whole."""
+    """Raise if the directory belongs to another node or program, or lacks its log."""
     path, found = directory.path, directory.load()
     if found is None:
-        strangers = sorted(
+        unknown = sorted(
             name.name for name in path.iterdir() if not name.name.startswith((_LOCK, _IDENTITY))
         )
-        if strangers:
+        if unknown:
             raise DirectoryMismatch(
-                f"{path} is not empty ({', '.join(strangers[:3])}) and has no {_IDENTITY}: it is "
+                f"{path} is not empty ({', '.join(unknown[:3])}) and has no {_IDENTITY}: it is "
                 "not a raftkv data directory; choose an empty or a new one",
                 path=path,
             )
@@ -195,7 +196,7 @@ def _claim(directory: DataDirectory, cluster_name: str, node_id: int, disk_id: i
 
 
 def _require_log(path: Path, stage: Stage) -> None:
-    """The log is made before the state, so a state without one is a node without its votes."""
+    """The log is created before the state, so a state without a log has lost the node's votes."""
     if (path / "log" / "CURRENT").exists():
         return
     if stage is Stage.MEMBER or (path / "state").exists():

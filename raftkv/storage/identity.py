@@ -1,4 +1,4 @@
-"""Whose a data directory is: cluster and life of it, node, disk, and how far the node has come."""
+"""The identity of a data directory: cluster, incarnation, node, disk, and stage of membership."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ FORMAT_VERSION = 2
 
 
 class Stage(enum.StrEnum):
-    """How far a node has come in becoming a member."""
+    """The stages in which a node becomes a member."""
 
-    FOUNDING = "founding"  # one of the first nodes; nobody has voted yet
-    JOINING = "joining"  # added to a running cluster; it has not joined yet
-    MEMBER = "member"  # log and state are there, and must be from now on
+    FOUNDING = "founding"  # a founder of the cluster; no founder has voted yet
+    JOINING = "joining"  # added to a running cluster, and not joined yet
+    MEMBER = "member"  # log and state exist, and must exist from now on
 
 
 @dataclass(frozen=True, slots=True)
 class DirectoryIdentity:
-    """What a data directory says of its owner. A node id is only unique within its cluster.
+    """The node to which a data directory belongs. A node id is only unique within its cluster.
 
-    `incarnation` is drawn when a cluster is founded, 0 before; `disk_id` when the directory is
-    made. `membership` and `version` are what a founder has stored for the log's first entries.
-    `out_of_service` says why the node takes no part any more, empty if it does.
+    `incarnation` is a random number, drawn when the cluster is founded, 0 before. `disk_id` is
+    drawn when the directory is created. `membership` and `version` are the payloads that a founder
+    has stored for the log's first entries. `out_of_service` is the reason for which the node is out
+    of service, empty if it is in service.
     """
 
     cluster_id: int
@@ -45,9 +46,9 @@ class DirectoryIdentity:
 
     @property
     def empty_log_hash(self) -> int:
-        """The running hash of a log of this cluster that holds nothing yet.
+        """The running hash of an empty log of this cluster.
 
-        The logs of a cluster that raftkv 0.1.0 has begun have none, whoever joins it later.
+        It is unknown in a cluster that was founded by raftkv 0.1.0, also for later members.
         """
         began_without = self.incarnation == _incarnation_of_0_1_0(self.cluster_id)
         return UNKNOWN if began_without else self.incarnation
@@ -59,10 +60,10 @@ class DirectoryIdentity:
 
 
 class IdentityStore(Protocol):
-    """Keeps one identity. `save` is durable when it returns; both may raise `StorageError`."""
+    """Stores one identity. `save` is durable when it returns. Both may raise `StorageError`."""
 
     def load(self) -> DirectoryIdentity | None:
-        """What was saved last; None for a directory that nobody has used."""
+        """The identity that was saved last; None for a new directory."""
 
     def save(self, identity: DirectoryIdentity) -> None: ...
 
@@ -81,9 +82,9 @@ class MemoryIdentityStore:
 
 
 def decode_identity(content: bytes) -> DirectoryIdentity | int:
-    """The identity, or the number of the format if it is none that this program writes or reads.
+    """The identity, or the number of the format if this program can't read it.
 
-    Raises `ValueError`, `KeyError` or `TypeError` for what is no identity.
+    Raises `ValueError`, `KeyError` or `TypeError` for content that is no identity.
     """
     read = json.loads(content)
     if not isinstance(read, dict):
@@ -133,6 +134,6 @@ def _of_format_1(cluster_id: int, node_id: int) -> DirectoryIdentity:
 
 
 def _incarnation_of_0_1_0(cluster_id: int) -> int:
-    """Every node of that cluster comes to the same one without asking, and none of another."""
+    """A number that all nodes of that cluster compute alike, and no node of another cluster."""
     digest = hashlib.sha256(b"raftkv 0.1.0 " + cluster_id.to_bytes(8, "big")).digest()
     return int.from_bytes(digest[:8], "big") or 1

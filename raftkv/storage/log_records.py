@@ -1,12 +1,12 @@
-"""How the log's records look on disk: a CRC-32C, a fixed header, the payload.
+"""The encoding of the log's records on disk: a CRC-32C, a fixed header, the payload.
 
     entry              crc | term, index, kind | payload
     hard state         crc | current term, voted for, commit index
     compaction point   crc | index, term, running hash
     starts             crc | own start, then per member: id, start, acknowledged index
 
-The checksum covers all that follows it. RocksDB has checksums of its own; this one also sees
-what happened to a record on its way there and back.
+The checksum covers all bytes after it. RocksDB has checksums of its own; this one also detects
+damage between the caller and RocksDB.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HARD_STATE_KEY = b"\xffhard state"
 COMPACTION_POINT_KEY = b"\xffcompaction point"
 STARTS_KEY = b"\xffstarts"
 ENTRIES_END = b"\xff"
-"""Above every entry's key: an index has 63 bits."""
+"""Greater than the key of every entry: an index has 63 bits."""
 
 
 def encode_entry(entry: Entry) -> bytes:
@@ -47,7 +47,7 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def decode_entry(key: bytes, record: bytes) -> Entry:
-    """The entry that was stored under `key`, or `DamagedData`."""
+    """The entry that was stored under `key`. Raises `DamagedData`."""
     index = int.from_bytes(key, "big")
     body = _opened(record, _ENTRY.size, f"entry {index}")
     term, own_index, kind = _ENTRY.unpack_from(body)
@@ -72,7 +72,7 @@ def encode_compaction_point(index: int, term: int, running_hash: int) -> bytes:
 
 
 def decode_compaction_point(record: bytes) -> tuple[int, int, int]:
-    """Index, term and running hash of the last entry that is gone."""
+    """Index, term and running hash of the last compacted entry."""
     body = _opened(record, _COMPACTION_POINT_0.size, "the compaction point")
     if len(body) == _COMPACTION_POINT_0.size:
         index, term = _COMPACTION_POINT_0.unpack(body)
@@ -99,7 +99,7 @@ def decode_starts(record: bytes) -> Starts:
 
 
 def damaged_record(what: str) -> DamagedData:
-    """The error for a record of the log that is not what was written."""
+    """The error for a damaged record of the log."""
     return damaged(f"{what} in this node's log is damaged", record=what)
 
 

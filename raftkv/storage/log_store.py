@@ -1,4 +1,4 @@
-"""The replicated log in RocksDB. Knows records and their order, not what Raft makes of them."""
+"""The replicated log in RocksDB."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from raftkv.storage.verification import FileVerification, verify_open_database
 from raftkv.storage.writer import WriterThread, nothing
 
 BATCH_BYTES_MAX = 1 << 20
-"""One write holds the GIL for 2.5 ms per MB: longer appends are written in parts."""
+"""A write holds the GIL for 2.5 ms per MB, so larger appends are written in parts."""
 
 _FAMILY = "default"
 
@@ -43,17 +43,17 @@ _TUNING = Tuning(
     write_buffer_bytes=16 << 20,
     write_buffers_max=3,
     write_buffers_total_bytes=48 << 20,
-    cache_bytes=4 << 20,  # the log is read once, from front to back, at start
+    cache_bytes=4 << 20,  # the log is read once at start, from its first entry to its last
     wal_total_bytes=64 << 20,
     refuse_damaged_wal=True,
 )
 
 
 class RocksLogStore:
-    """A `LogStore` on disk. `recover` comes first; then one call at a time."""
+    """A `LogStore` on disk. Call `recover` first, and then one method at a time."""
 
     def __init__(self, path: Path, *, open_tables_max: int = OPEN_TABLES_MAX) -> None:
-        """Open the log below `path`, making it if nothing is there. Raises `StorageError`."""
+        """Open the log below `path`, or create it. Raises `StorageError`."""
         self._database = _open(path, open_tables_max)
         self._writer = WriterThread("raftkv-log")
         self._verifier = WriterThread("raftkv-log-verification")
@@ -61,7 +61,7 @@ class RocksLogStore:
         self._last_index = 0
 
     def recover(self) -> RecoveredLog:
-        """Read everything back; `DamagedData` if a record is missing or not what was written."""
+        """Read the whole log. Raises `DamagedData` if a record is missing or damaged."""
         with self._database.guarded("recovering the log"):
             records = self._database.families[_FAMILY]
             hard_state, starts = _hard_state(records), _starts(records)
@@ -72,11 +72,12 @@ class RocksLogStore:
         return RecoveredLog(hard_state, index, term, entries, running_hash, starts)
 
     async def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
-        """Write on the caller's thread, for rocksdict holds the GIL there or elsewhere alike;
-        wait for the disk on the writer thread, which does not.
+        """Write on the caller's thread, because rocksdict holds the GIL on any thread, and sync on
+        the writer thread, which releases it.
 
-        A crash may leave a part of an append of more than `BATCH_BYTES_MAX`: the term and the
-        cut come first, then the entries in order, the commit index with the last of them.
+        A crash may leave a part of an append that is larger than `BATCH_BYTES_MAX`: first the term
+        and the truncation are written, then the entries in order, and the commit index with the
+        last of them.
         """
         first = entries[0].index if entries else 0
         check(first <= self._last_index + 1, "the log has no gap", first=first)
@@ -86,7 +87,9 @@ class RocksLogStore:
         for entry in entries:
             if batch.size_in_bytes() >= BATCH_BYTES_MAX:
                 if hard_state is not None and parts == 1:
-                    batch.put(HARD_STATE_KEY, encode_hard_state(self._without_news(hard_state)))
+                    batch.put(
+                        HARD_STATE_KEY, encode_hard_state(self._with_known_commit(hard_state))
+                    )
                 self._database.write(batch)
                 self._last_index = entry.index - 1
                 await asyncio.sleep(0)
@@ -101,35 +104,37 @@ class RocksLogStore:
         await self._writer.run(self._database.sync)
 
     async def compact(self, through_index: int, through_term: int, through_hash: int) -> None:
-        """Forget entries up to and with `through_index`, at a cost that does not depend on them."""
+        """Delete the entries up to and including `through_index`, at a cost that does not depend on
+        their number.
+        """
         point = encode_compaction_point(through_index, through_term, through_hash)
         await self._forget(entry_key(through_index + 1), point)
 
     async def reset(self, index: int, term: int, hash_there: int) -> None:
-        """Forget all entries: a snapshot that ends at (index, term) takes their place."""
+        """Delete all entries: a snapshot that ends at (index, term) replaces them."""
         await self._forget(ENTRIES_END, encode_compaction_point(index, term, hash_there))
         self._last_index = index
 
     async def write_starts(self, starts: Starts) -> None:
-        """Replace what is remembered of starts."""
+        """Replace the stored starts."""
         batch = WriteBatch(raw_mode=True)
         batch.put(STARTS_KEY, encode_starts(starts))
         self._database.write(batch)
         await self._writer.run(self._database.sync)
 
     def verification(self) -> FileVerification:
-        """A verification of the files. What is in memory of the log hides what becomes of them."""
+        """A verification of the files: the log in memory would hide damage to them."""
         database = self._database
         return FileVerification(
             self._verifier, verify_open_database(database.path, database.live_tables)
         )
 
     async def close(self) -> None:
-        """Finish what is under way and release the disk."""
+        """Complete the calls in progress and release the disk."""
         await self._verifier.close(nothing)
         await self._writer.close(self._database.close)
 
-    def _without_news(self, hard_state: HardState) -> HardState:
+    def _with_known_commit(self, hard_state: HardState) -> HardState:
         commit_index = min(hard_state.commit_index, self._commit_index)
         return replace(hard_state, commit_index=commit_index)
 
@@ -148,7 +153,7 @@ def _open(path: Path, open_tables_max: int) -> RocksDatabase:
             path.mkdir()
             sync_file(path.parent)
         if not (path / "CURRENT").exists() and any(path.glob("*.log")):
-            # RocksDB would start a new log here: this node would forget its votes.
+            # RocksDB would create a new log here, and this node would have lost its votes.
             raise damaged(f"{path} has lost its file CURRENT", path=path)
     return RocksDatabase(path, (_FAMILY,), _TUNING, create=True, open_tables_max=open_tables_max)
 

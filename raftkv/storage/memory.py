@@ -1,6 +1,6 @@
-"""The storage ports in memory, for tests and the simulator. No threads, no time of their own.
+"""The storage ports in memory, for tests and the simulator, without threads and without time.
 
-They tell what was written from what was synced, so that a crash can take the difference.
+They distinguish written from synced data, so that a simulated crash can lose the unsynced part.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WaitForDisk = Callable[[], Awaitable[None]]
 
 
 async def no_wait() -> None:
-    """A disk that is as fast as the event loop: one turn."""
+    """A disk that takes one iteration of the event loop."""
     await asyncio.sleep(0)
 
 
@@ -73,7 +73,7 @@ class _Log:
 
 
 class MemoryVerification:
-    """A `Verification` in one step, in which `verify` says how many bytes it has read."""
+    """A `Verification` in one step; `verify` returns the number of bytes read."""
 
     def __init__(self, verify: Callable[[], int]) -> None:
         self._verify = verify
@@ -85,17 +85,17 @@ class MemoryVerification:
 
 
 class MemoryLogStore:
-    """A `LogStore` whose `crash` gives the store that a restart would find."""
+    """A `LogStore` whose `crash` returns the store as a restart would find it."""
 
     def __init__(self, wait_for_disk: WaitForDisk = no_wait) -> None:
-        """`wait_for_disk` is awaited in the middle of each call: written, but not yet synced."""
+        """`wait_for_disk` is awaited in each call between the write and the sync."""
         self._wait_for_disk = wait_for_disk
         self._synced = _Log()
         self._unsynced: list[Callable[[_Log], None]] = []
         self._open = True
 
     def recover(self) -> RecoveredLog:
-        """Read everything back."""
+        """Read the whole log."""
         self._check_open()
         log = self._synced
         return RecoveredLog(
@@ -108,20 +108,20 @@ class MemoryLogStore:
         )
 
     async def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
-        """Cut what stands at or after the first entry's index, then write all and sync it."""
+        """Truncate the log at the first entry's index, then write and sync everything."""
         kept = tuple(entries)
         await self._write(lambda log: log.append(hard_state, kept))
 
     async def compact(self, through_index: int, through_term: int, through_hash: int) -> None:
-        """Forget entries up to and with `through_index`."""
+        """Delete the entries up to and including `through_index`."""
         await self._write(lambda log: log.compact(through_index, through_term, through_hash))
 
     async def reset(self, index: int, term: int, hash_there: int) -> None:
-        """Forget all entries."""
+        """Delete all entries."""
         await self._write(lambda log: log.reset(index, term, hash_there))
 
     async def write_starts(self, starts: Starts) -> None:
-        """Replace what is remembered of starts."""
+        """Replace the stored starts."""
         await self._write(lambda log: log.write_starts(starts))
 
     def verification(self) -> MemoryVerification:
@@ -129,11 +129,11 @@ class MemoryLogStore:
         return MemoryVerification(self._verify)
 
     async def close(self) -> None:
-        """Nothing was left unsynced; the store is of no more use."""
+        """The store must not be used any more. Everything is synced."""
         self._open = False
 
     def crash(self, surviving: int = 0) -> Self:
-        """The store after a power cut, in which the first `surviving` unsynced writes came through.
+        """The store after a power cut, which the first `surviving` unsynced writes survived.
 
         This one belongs to the dead process: whatever it does from now on fails.
         """
@@ -146,7 +146,7 @@ class MemoryLogStore:
 
     @property
     def unsynced(self) -> int:
-        """How many writes a crash would lose."""
+        """The number of writes that a crash would lose."""
         return len(self._unsynced)
 
     async def _write(self, change: Callable[[_Log], None]) -> None:
@@ -167,7 +167,7 @@ class MemoryLogStore:
 
 
 class _JournaledStore:
-    """A state store that remembers what was written since the last sync."""
+    """A state store that records the writes since the last sync."""
 
     def __init__(self, written: MemoryStateStore) -> None:
         self.written = written
@@ -210,7 +210,7 @@ class _JournaledStore:
 
 
 class MemoryStateStorage:
-    """A `StateStorage` in memory. Only what peers are sent is in files, below `directory`."""
+    """A `StateStorage` in memory. Only snapshots for peers are in files, below `directory`."""
 
     def __init__(self, directory: Path, wait_for_disk: WaitForDisk = no_wait) -> None:
         self._directory = directory
@@ -231,11 +231,11 @@ class MemoryStateStorage:
         return self._store
 
     async def sync(self) -> None:
-        """Make everything that was written before the call survive a crash."""
+        """Sync everything that was written before the call."""
         store, written = self._store, len(self._store.unsynced)
         await self._wait_for_disk()
         if store is not self._store:
-            return  # a snapshot took its place meanwhile, and was durable when it did
+            return  # a snapshot has replaced the store meanwhile, and is durable
         if store.closed:
             raise StorageError("the state is closed")
         for changes, removed in store.unsynced[:written]:
@@ -243,7 +243,7 @@ class MemoryStateStorage:
         del store.unsynced[:written]
 
     async def checkpoint(self, index: int, term: int) -> Checkpoint:
-        """Freeze the present state; nothing may be written meanwhile."""
+        """Copy the current state. Nothing may be written meanwhile."""
         self._checkpoints_taken += 1
         path = self._checkpoints / str(self._checkpoints_taken)
         path.mkdir()
@@ -252,12 +252,12 @@ class MemoryStateStorage:
         return Checkpoint(path=path, index=index, term=term)
 
     async def verify(self, checkpoint: Checkpoint) -> None:
-        """Read all of the copy. Raises `DamagedData`: of this node's own data, then."""
+        """Verify the copy. Raises `DamagedData`: the damage is in this node's own data."""
         await asyncio.sleep(0)
         read_state(checkpoint.path).verify()
 
     async def release(self, checkpoint: Checkpoint) -> None:
-        """The copy is not needed any more."""
+        """Delete the copy."""
         remove_tree(checkpoint.path)
 
     def verification(self) -> MemoryVerification:
@@ -265,7 +265,7 @@ class MemoryStateStorage:
         return MemoryVerification(self._verify_live)
 
     def damage(self, family: Family, key: bytes, bit: int) -> None:
-        """A bit of this row's value turns over on the disk; what is not there yet stays whole."""
+        """Flip a bit of this row's value on the disk. Unsynced writes are not damaged."""
         synced, written = self._synced, self._store.written
         on_disk = synced.unverified(family, key) == written.unverified(family, key)
         for store in (synced, written) if on_disk else (synced,):
@@ -278,7 +278,10 @@ class MemoryStateStorage:
         return self._incoming
 
     async def verify_received(self, received: Path) -> None:
-        """Read all of what was received. Raises `DamagedData`, which says nothing of this node."""
+        """Verify the received files.
+
+        Raises `DamagedData`: the fault is not in this node's own data.
+        """
         await asyncio.sleep(0)
         received_state(received)
 
@@ -299,17 +302,17 @@ class MemoryStateStorage:
         return self._store
 
     async def retire(self) -> None:
-        """Nobody reads any more what the last `install` has replaced."""
+        """Release the state that the last `install` has replaced."""
         if self._replaced is not None:
             self._replaced.retired = True
             self._replaced = None
 
     def disk_bytes(self) -> int:
-        """Size of the live state, about."""
+        """The size of the live state, about."""
         return len(_dump(self._store.written))
 
     async def close(self) -> None:
-        """Sync, then the storage is of no more use."""
+        """Sync. The storage must not be used any more."""
         if not self._store.closed:
             await self.sync()
             self._store.closed = True
@@ -335,7 +338,7 @@ def write_state(directory: Path, store: MemoryStateStore) -> None:
 
 
 def received_state(directory: Path) -> MemoryStateStore:
-    """What a snapshot holds. Raises `DamagedData` if it is not what was written, or not whole."""
+    """The rows of a snapshot. Raises `DamagedData` if they are damaged or not complete."""
     store = read_state(directory)
     store.verify()
     return store
@@ -355,7 +358,7 @@ def read_state(directory: Path) -> MemoryStateStore:
 
 
 def _dump(store: MemoryStateStore) -> bytes:
-    """Every row with its checksum, and how many they are."""
+    """Every row with its checksum, and the number of rows."""
     rows = list(store.rows())
     parts = [_number(len(rows))]
     for family, key, value, checksum in rows:

@@ -1,4 +1,4 @@
-"""A state store in memory, for tests and the simulator. Passes the same suite as RocksDB's."""
+"""A state store in memory, for tests and the simulator. It passes the same suite as RocksDB's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Frozen, Ranges
 
 
 class MemoryRow(NamedTuple):
-    """A row as the disk has it. The checksum is of what was written."""
+    """A row as the disk has it, with the checksum of the written value."""
 
     family: Family
     key: bytes
@@ -27,11 +27,11 @@ class MemoryRow(NamedTuple):
 
 
 class MemoryStateStore:
-    """A `StateStore` that forgets everything with the process. Its rows can be damaged."""
+    """A `StateStore` in memory. Its rows can be damaged."""
 
     def __init__(self) -> None:
         self._families: dict[Family, SortedDict] = {family: SortedDict() for family in Family}
-        # Of damaged rows alone. Whoever writes such a row anew has repaired it.
+        # Of damaged rows only. A new write of such a row repairs it.
         self._checksums: dict[tuple[Family, bytes], int] = {}
 
     @property
@@ -39,7 +39,10 @@ class MemoryStateStore:
         return bool(self._checksums)
 
     def damage(self, family: Family, key: bytes, bit: int) -> None:
-        """Turn a bit of the row's value over, if it has one: a read raises `DamagedData` then."""
+        """Flip a bit of the row's value, if it is not empty.
+
+        Reads of the row raise `DamagedData`.
+        """
         value = self.unverified(family, key)
         if value:
             self._checksums.setdefault((family, key), checksum_of(family, key, value))
@@ -69,7 +72,7 @@ class MemoryStateStore:
         rows = self._families[family]
         if end is not None and start >= end:
             return iter(())
-        # Copied at the call: the port promises the store as it was then.
+        # Copied at the call, because a scan sees the store as of the call.
         copied = [
             (key, rows[key])
             for key in rows.irange(start, end, inclusive=(True, False), reverse=reverse)
@@ -127,13 +130,13 @@ class MemoryStateStore:
 
 
 def checksum_of(family: Family, key: bytes, value: bytes) -> int:
-    """What a row is compared with."""
+    """The checksum of a row."""
     checksum: int = crc32c(b"\0".join((family.value.encode(), key, value)))
     return checksum
 
 
 def turned(value: bytes, bit: int) -> bytes:
-    """The value with one of its bits turned over; they are counted round and round."""
+    """The value with one bit flipped; the number of the bit wraps around."""
     at = bit % (8 * len(value))
     byte = value[at // 8] ^ (1 << at % 8)
     return value[: at // 8] + bytes((byte,)) + value[at // 8 + 1 :]

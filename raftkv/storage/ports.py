@@ -1,4 +1,7 @@
-"""What a node needs of its disk. The RocksDB stores and the memory fakes are held to one suite."""
+"""The ports to a node's disk: the log, the state, and their verification.
+
+The RocksDB stores and the memory fakes pass the same test suite.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from raftkv.raft.entry import Entry, HardState
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One life of a node's process on one disk: how many there were, and a number drawn for it.
+    """One start of a node's process from one disk: its ordinal, and a random id.
 
-    Two processes with one number run from two copies of a disk.
+    Two starts with the same number and different ids come from two copies of a disk.
     """
 
     number: int = 0
@@ -24,9 +27,9 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class MemberNote:
-    """What a node remembers of a member, to find out when that member's disk is an older copy.
+    """A member's last known start and acknowledged index, to detect an older copy of its disk.
 
-    `index` is committed, and the member had acknowledged everything up to it.
+    `index` is committed, and the member had acknowledged all entries up to it.
     """
 
     start: Start = field(default_factory=Start)
@@ -43,7 +46,7 @@ class Starts:
 
 @dataclass(frozen=True, slots=True)
 class RecoveredLog:
-    """What the disk gave back at start. Entries are contiguous from `compacted_index` + 1.
+    """The log as read from the disk at start. Entries are contiguous from `compacted_index` + 1.
 
     `compacted_hash` is the running hash up to `compacted_index`.
     """
@@ -58,7 +61,7 @@ class RecoveredLog:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What one step of a verification has read, and the CPU time that it took on its thread."""
+    """The bytes that one step of a verification has read, and its CPU time on its thread."""
 
     bytes_read: int
     cpu_s: float
@@ -66,16 +69,16 @@ class Slice:
 
 
 class Verification(Protocol):
-    """One reading of everything that a store has on its disk, whether anybody asks for it or not.
+    """One pass over everything that a store has on its disk, also what no client reads.
 
-    Keeps no file open between two steps.
+    It keeps no file open between two steps.
     """
 
     async def step(self) -> Slice:
-        """Read and check the next slice: some milliseconds of the disk's time, less of the CPU's.
+        """Read and check the next slice: some milliseconds of disk time, and less of CPU time.
 
         Raises `DamagedData` for bytes that are not what was written or can't be read, with the
-        file in its message, and `StorageError` if nothing can be said of them.
+        file in its message, and `StorageError` if the check is not possible.
         """
 
 
@@ -88,32 +91,34 @@ class LogStore(Protocol):
     """
 
     def recover(self) -> RecoveredLog:
-        """Read everything back. A damaged record raises `DamagedData`, it is never skipped."""
+        """Read the whole log. A damaged record raises `DamagedData` and is never skipped."""
 
     async def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
-        """Write the hard state (if given) and the entries, first cutting off what stands at or
-        after the first entry's index. It is on the disk when this returns.
+        """Truncate the log at the first entry's index, and write the entries and the hard state
+        (if given). They are durable when this returns.
         """
 
     async def compact(self, through_index: int, through_term: int, through_hash: int) -> None:
-        """Forget entries up to and with `through_index`. Never past what the state has durably."""
+        """Delete the entries up to and including `through_index`, which must be durable in the
+        state.
+        """
 
     async def reset(self, index: int, term: int, hash_there: int) -> None:
-        """Forget all entries: a snapshot that ends at (index, term) takes their place."""
+        """Delete all entries: a snapshot that ends at (index, term) replaces them."""
 
     async def write_starts(self, starts: Starts) -> None:
-        """Replace what is remembered of starts. It is on the disk when this returns."""
+        """Replace the stored starts. They are durable when this returns."""
 
     def verification(self) -> Verification:
         """A verification of the log and the hard state."""
 
     async def close(self) -> None:
-        """Finish what is under way and release the disk."""
+        """Complete the calls in progress and release the disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A frozen copy of the state, as files below `path`, that a peer can be sent."""
+    """An immutable copy of the state, as files below `path`, to be sent to a peer."""
 
     path: Path
     index: int
@@ -121,56 +126,61 @@ class Checkpoint:
 
 
 Require: TypeAlias = Callable[[StateStore], None]
-"""Raises `DamagedData` if a received state is not what was announced."""
+"""Raises `DamagedData` if a received state is not the announced one."""
 
 
 def anything(_: StateStore) -> None:
-    """Requires nothing of a state."""
+    """Accept any state."""
 
 
 class StateStorage(Protocol):
-    """Owner of the state's directory: hands out the store, syncs it, copies it, swaps it."""
+    """The owner of the state's directory: opens the store, syncs, copies and replaces it."""
 
     @property
     def store(self) -> StateStore:
         """The open store. `install` replaces it."""
 
     async def sync(self) -> None:
-        """Make everything that was written so far survive a power cut."""
+        """Sync everything that was written so far to the disk."""
 
     async def checkpoint(self, index: int, term: int) -> Checkpoint:
-        """Freeze the present state, which the caller says is as of (index, term).
+        """Copy the current state, which the caller declares to be as of (index, term).
 
-        Nothing may be written until it returns: the copy would not be what it is named.
+        Nothing may be written until it returns.
         """
 
     async def verify(self, checkpoint: Checkpoint) -> None:
-        """Read all of the copy. Raises `DamagedData`: of this node's own data, then."""
+        """Verify the copy. Raises `DamagedData`: the damage is in this node's own data."""
 
     async def release(self, checkpoint: Checkpoint) -> None:
-        """The copy is not needed any more."""
+        """Delete the copy."""
 
     def verification(self) -> Verification:
-        """A verification of the live state; it begins anew on one that `install` puts there."""
+        """A verification of the live state. It restarts when `install` replaces the state."""
 
     def begin_receive(self) -> Path:
-        """An empty directory for an incoming snapshot's files; drops an unfinished earlier one."""
+        """An empty directory for the files of an incoming snapshot; deletes an unfinished one."""
 
     async def verify_received(self, received: Path) -> None:
-        """Read all of what was received. Raises `DamagedData`, which says nothing of this node."""
+        """Verify the received files.
+
+        Raises `DamagedData`: the fault is not in this node's own data.
+        """
 
     async def install(self, received: Path, require: Require = anything) -> StateStore:
-        """Make the received directory the state, verified now if it was not before. After a crash
-        at any instant the old or the new state stands, whole. Returns the store now open; the one
-        before can still be read, not written, until `retire`. Raises `DamagedData` if what was
-        received is not a whole state, or not what `require` wants: nothing has changed then.
+        """Replace the state by the received directory, which is verified first if it was not yet.
+
+        After a crash at any instant the complete old or the complete new state is live. Returns the
+        store that is now open. The replaced store can be read, but not written, until `retire`.
+        Raises `DamagedData`, without effect, if the received state is not complete or if `require`
+        refuses it.
         """
 
     async def retire(self) -> None:
-        """Nobody reads any more what the last `install` has replaced: release it."""
+        """Release the state that the last `install` has replaced. It must not be read any more."""
 
     def disk_bytes(self) -> int:
-        """Size of the live state, about."""
+        """The size of the live state, about."""
 
     async def close(self) -> None:
         """Flush and release the disk."""

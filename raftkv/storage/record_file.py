@@ -1,4 +1,4 @@
-"""RocksDB's files of records, write-ahead logs and MANIFESTs: whether each record's checksum fits.
+"""Verifies RocksDB's files of records, write-ahead logs and MANIFESTs, record by record.
 
     file     blocks of 32 KiB; what is too short for a header at a block's end is not used
     record   CRC-32C of type and payload, masked (4) | length (2) | type (1) | payload
@@ -18,7 +18,7 @@ from google_crc32c import value as crc32c
 from raftkv.errors import DamagedData
 
 WINDOW_BYTES = 256 << 10
-"""So many are read at once. Their checksums take 0.1 ms."""
+"""Bytes that are read at once. Their checksums take 0.1 ms."""
 
 _BLOCK_BYTES = 32 << 10
 _HEADER = struct.Struct("<IHB")
@@ -29,10 +29,10 @@ _MASK_DELTA = 0xA282EAD8
 
 
 def verify_records(path: Path) -> Generator[int, None, int | None]:
-    """Check every record that the file has now, by windows; yields how many bytes each had.
+    """Check every record that the file has now, by windows; yields the bytes of each.
 
-    Returns where a record begins that the end of the file cuts short: somebody is writing it, or
-    its length is not what was written, or the power went. None: there is no such record.
+    Returns the offset of a record that the end of the file cuts short, None if there is none. Such
+    a record is being written, or has a damaged length, or was torn by a power cut.
     Raises `DamagedData`, and `OSError` if the disk can't read the file.
     """
     size = path.stat().st_size
@@ -48,7 +48,7 @@ def verify_records(path: Path) -> Generator[int, None, int | None]:
 
 
 class _Reading:
-    """What has been seen of a file, block by block."""
+    """The state of a pass over a file, block by block."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -79,7 +79,7 @@ class _Reading:
 
 
 def damaged_record(path: Path, offset: int, how: str) -> DamagedData:
-    """The error for a record that is not what was written."""
+    """The error for a damaged record."""
     return DamagedData(f"{path} is damaged: the record at offset {offset} {how}", path=path)
 
 

@@ -1,7 +1,7 @@
-"""The disk reserve: a file that is given up, so that a node on a full disk can start and make room.
+"""The disk reserve: a file that is deleted so that a node on a full disk can start and free space.
 
-Deletions and compactions take space before they give any back: entries of the log, and tables that
-are written before the old ones go. So does opening a database.
+Deletions and compactions need space before they free any, for log entries and for tables that are
+written before the old ones are removed. Opening a database needs space too.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 DISK_SHARE_MAX = 8
-"""The reserve is at most one part in so many of its disk."""
+"""The reserve is at most one eighth of its disk."""
 
 
 class DiskReserve:
-    """The file `reserve` in a data directory, of `size_bytes`; 0: there is none."""
+    """The file `reserve` in a data directory, of `size_bytes`; 0: no reserve."""
 
     def __init__(self, directory: Path, bytes_wanted: int) -> None:
         disk = os.statvfs(directory)
@@ -28,12 +28,12 @@ class DiskReserve:
         return self._path.exists()
 
     def free_bytes(self) -> int:
-        """Space left on the disk, beside the reserve. Needs no file descriptor."""
+        """Free space on the disk, without the reserve. Needs no file descriptor."""
         disk = os.statvfs(self._directory)
         return disk.f_bavail * disk.f_frsize
 
     def take(self) -> bool:
-        """Allocate the reserve if there is room for twice as much; whether it is held now.
+        """Allocate the reserve if twice its size is free. Returns whether it is allocated now.
 
         May wait for the disk.
         """
@@ -55,7 +55,7 @@ class DiskReserve:
         return True
 
     def release(self) -> bool:
-        """Give its space to the node; whether there was any."""
+        """Delete the reserve. Returns whether it was allocated."""
         held = self.held
         self._remove(self._path)
         return held

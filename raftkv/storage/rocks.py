@@ -1,7 +1,7 @@
-"""One RocksDB database: how it is opened and tuned, and what its errors mean.
+"""One RocksDB database: its options, and the typed errors for its failures.
 
-rocksdict reports every failure as a bare `Exception`; nothing above this file sees one.
-Where a call holds the GIL, also through its disk work, its docstring says so.
+rocksdict raises every failure as a bare `Exception`; this module translates all of them. The
+docstring of a call that holds the GIL, also during its disk work, mentions it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from raftkv.storage.table_file import FORMAT_VERSION
 
 _DAMAGED = re.compile(r"corruption|checksum mismatch|no such file|does not exist", re.IGNORECASE)
 _FULL = re.compile(r"no space left|disk quota|file too large", re.IGNORECASE)
-# What the disk refuses to return is as lost as what it returns wrongly.
+# Bytes that the disk can't read are as lost as wrong ones.
 _UNREADABLE = re.compile(r"input/output error|bad message|structure needs clean", re.IGNORECASE)
 _NO_RESOURCES = re.compile(
     r"too many open files|cannot allocate memory|resource temporarily unavailable", re.IGNORECASE
@@ -47,32 +47,33 @@ _LOCKED = re.compile(r"/LOCK: ")
 
 
 OPEN_TABLES_MAX = 1_000
-_NOT_TABLES = 10  # of RocksDB's max_open_files: so many it sets aside for its logs and MANIFEST
+_NOT_TABLES = 10  # of RocksDB's max_open_files: RocksDB reserves these for its logs and MANIFEST
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What the two databases of a node do differently."""
+    """The options in which the two databases of a node differ."""
 
     write_buffer_bytes: int
     write_buffers_max: int
     write_buffers_total_bytes: int
     cache_bytes: int
     wal_total_bytes: int
-    # What to make of a bad record in the write-ahead log. True: only a record cut short by the
-    # end of the file is forgiven, for whatever stands before it may have been promised. False:
-    # the records before the first bad one are the state, for nothing behind it was promised.
+    # The treatment of a damaged record in the write-ahead log. True: only a record that is cut
+    # short by the end of the file is dropped, because all records before it may have been
+    # acknowledged. False: the records before the first damaged one are the state, because no record
+    # after it was acknowledged.
     refuse_damaged_wal: bool
-    # Families whose rows are removed all over them at once: to compact each table that is dense
-    # with deletion markers would rewrite what has none, again and again.
+    # Families whose rows are removed everywhere at once. Compacting each of their tables that is
+    # dense with deletion markers would rewrite tables without markers again and again.
     unmarked: frozenset[str] = frozenset()
 
 
 class RocksDatabase:
-    """An open database that stops taking writes when one has failed, or damage was found.
+    """An open database, which refuses writes after a failed write or after damage was found.
 
-    After a failed write or sync it is not known what the disk has, so no later success could
-    be believed. A read that failed says nothing of what is written.
+    After a failed write or sync the content of the disk is unknown, so a later success proves
+    nothing. A failed read does not put earlier writes in doubt.
     """
 
     def __init__(
@@ -84,7 +85,10 @@ class RocksDatabase:
         create: bool,
         open_tables_max: int = OPEN_TABLES_MAX,
     ) -> None:
-        """Open with all `families`. Raises `StorageError`; `DamagedData` if it can't be read."""
+        """Open with all `families`.
+
+        Raises `StorageError`, and `DamagedData` if it can't be read.
+        """
         self.path = path
         self._failure: StorageError | None = None
         cache = Cache(tuning.cache_bytes)
@@ -108,13 +112,16 @@ class RocksDatabase:
         }
         self._write_options = WriteOptions()
         self._compact_options = CompactOptions()
-        # RocksDB's own compactions go on meanwhile, or writes would have to wait for this one.
+        # RocksDB's own compactions continue meanwhile; otherwise writes would wait for this one.
         self._compact_options.set_exclusive_manual_compaction(False)
         self.compaction = TableCompaction(self, marked)
 
     @contextmanager
     def guarded(self, doing: str) -> Iterator[None]:
-        """Make the exception of a body that writes a `StorageError`, and the last write."""
+        """Run a body that writes.
+
+        An exception in it becomes a `StorageError` and ends all writes.
+        """
         if self._failure is not None:
             raise self._failure
         try:
@@ -123,16 +130,16 @@ class RocksDatabase:
             raise self.failed(error, doing) from error
 
     def failed(self, error: Exception, doing: str) -> StorageError:
-        """The error to raise where a write has failed; from the first on, no writes."""
+        """The error for a failed write. The first one ends all writes."""
         if self._failure is None:
             self._failure = translated_error(error, doing, self.path)
         return self._failure
 
     def read_failed(self, error: Exception, doing: str) -> StorageError:
-        """The error to raise where a read has failed.
+        """The error for a failed read.
 
-        Damage is a reason to write no more. A lack of descriptors or memory is none, nor is what
-        nobody here understands: the next read may work.
+        Damage ends all writes. A lack of descriptors or memory does not, nor does an unknown error:
+        the next read may succeed.
         """
         if self._failure is not None:
             return self._failure
@@ -155,12 +162,12 @@ class RocksDatabase:
             raise self.read_failed(error, "reading the sequence number") from error
 
     def live_tables(self) -> list[str]:
-        """The names of the table files that the database reads from now; none once it is closed."""
+        """The names of the current table files; empty if the database is closed."""
         try:
             return [str(table["name"]).lstrip("/") for table in self._database.live_files()]
         except Exception as error:
             if isinstance(self._failure, _Closed):
-                return []  # its owner may close it while another thread asks
+                return []  # the owner may close it while another thread calls this
             raise translated_error(error, "listing the tables", self.path) from error
 
     def write(self, batch: WriteBatch) -> None:
@@ -173,18 +180,18 @@ class RocksDatabase:
             raise self.failed(error, "writing") from error
 
     def sync(self) -> None:
-        """Wait until everything written so far would survive a power cut. Releases the GIL."""
+        """Sync everything that was written so far to the disk. Releases the GIL."""
         with self.guarded("syncing the write-ahead log"):
             self._database.flush_wal(True)
 
     def flush(self, *names: str) -> None:
-        """Wait until the memtables of these families, or of all, are tables. Releases the GIL."""
+        """Write the memtables of these families, or of all, to tables. Releases the GIL."""
         with self.guarded("flushing memtables"):
             for name in names or self.families:
                 self.families[name].flush(True)
 
     def compact_range(self, name: str, first: bytes, last: bytes) -> None:
-        """Rewrite the family's tables between two keys without what is not there any more.
+        """Rewrite the family's tables between two keys without removed rows and markers.
 
         Releases the GIL.
         """
@@ -194,13 +201,13 @@ class RocksDatabase:
             raise self.read_failed(error, "compacting tables") from error
 
     def size_bytes(self) -> int:
-        """Sum of the sizes of its files."""
+        """The size of all files."""
         return size_bytes(self.path)
 
     def checkpoint(self, path: Path) -> None:
-        """Hard-link the database as it is into the new directory `path`.
+        """Hard-link the database into the new directory `path`.
 
-        Holds the GIL, also while it flushes what was written since the last `flush`.
+        Holds the GIL, also while it flushes the writes since the last `flush`.
         """
         try:
             Checkpoint(self._database).create_checkpoint(str(path))
@@ -208,17 +215,20 @@ class RocksDatabase:
             raise self.read_failed(error, "making a checkpoint") from error
 
     def end_writes(self) -> None:
-        """Something has taken its place: it can still be read."""
+        """Refuse writes from now on, because another database replaces this one.
+
+        Reads still work.
+        """
         self._failure = _Replaced(f"the database in {self.path} is closed: another replaced it")
 
     def close(self) -> None:
-        """Flush and release. An iterator still in use keeps the files open until it is dropped."""
+        """Flush and release the files. An iterator keeps its files open until it is dropped."""
         if isinstance(self._failure, _Closed):
             return
         self.compaction.close()
         failure, self._failure = self._failure, _Closed(f"the database in {self.path} is closed")
         databases = [*self.families.values(), self._database]
-        # A family or a handle alone would keep the database, and its lock, alive.
+        # A single family or handle would keep the database and its lock.
         self.families.clear()
         self.handles.clear()
         del self._database
@@ -236,20 +246,20 @@ def _close(database: Rdict) -> Exception | None:
 
 
 class _Replaced(StorageError):
-    """What is written now would be lost."""
+    """A write to a replaced database, which would be lost."""
 
 
 class _Closed(StorageError):
-    """The caller closed the database and used it again."""
+    """A call after `close`."""
 
 
 def iterate(family: Rdict, end: bytes | None) -> tuple[RdictIter, ReadOptions]:
-    """An iterator over the family as it is now, that ends before `end`. Seek before use.
+    """An iterator over the family as it is now, which ends before `end`. Seek before use.
 
-    The options must live as long as the iterator: it does not keep `end` alive itself, and would
-    read its bound from memory that is somebody else's by then.
+    Keep the options as long as the iterator: it has no reference of its own to `end`, and would
+    read its bound from freed memory.
 
-    rocksdict's `items()` is no substitute: it ends in silence at a damaged block, where this
+    rocksdict's `items()` is no substitute: it ends silently at a damaged block, where this
     iterator's `status()` raises. Neither honours `set_iterate_lower_bound`.
     """
     options = ReadOptions()
@@ -261,7 +271,7 @@ def iterate(family: Rdict, end: bytes | None) -> tuple[RdictIter, ReadOptions]:
 def _options(tuning: Tuning, cache: Cache, *, create: bool, marked: bool = False) -> Options:
     options = Options(raw_mode=True)
     if marked:
-        # A table is compacted if of 4,096 rows in a row, or of all, half are deletion markers.
+        # A table is compacted if half of 4,096 adjacent rows, or of all rows, are deletion markers.
         options.add_compact_on_deletion_collector_factory(4096, 2048, 0.5)
     options.create_if_missing(create)
     options.create_missing_column_families(create)
@@ -275,16 +285,16 @@ def _options(tuning: Tuning, cache: Cache, *, create: bool, marked: bool = False
     options.set_max_write_buffer_number(tuning.write_buffers_max)
     options.set_db_write_buffer_size(tuning.write_buffers_total_bytes)
     options.set_max_total_wal_size(tuning.wal_total_bytes)
-    # There is one writer: what makes concurrent ones possible costs each write 15 %.
+    # There is one writer. Support for concurrent writers costs each write 15 %.
     options.set_allow_concurrent_memtable_write(False)
     options.set_enable_write_thread_adaptive_yield(False)
-    # Most keys that are looked up are being written for the first time: with this filter the
-    # memtable answers 'not here' in 0.3 us instead of 1.7 us.
+    # Most lookups are of keys that do not exist yet. With this filter the memtable reports an
+    # absent key in 0.3 us instead of 1.7 us.
     options.set_memtable_prefix_bloom_ratio(0.02)
     options.set_memtable_whole_key_filtering(True)
-    # Compaction was a quarter of the CPU of a busy node: it is due after 256 MB in one family.
+    # Compaction took a quarter of the CPU of a busy node. It now runs after 256 MB in one family.
     options.set_level_zero_file_num_compaction_trigger(16)
-    # A write that is slowed down holds the GIL meanwhile, so that heartbeats stop too.
+    # A write that RocksDB slows down holds the GIL, which also delays heartbeats.
     options.set_level_zero_slowdown_writes_trigger(40)
     options.set_level_zero_stop_writes_trigger(64)
     options.set_max_background_jobs(2)
@@ -303,19 +313,19 @@ def _table_options(cache: Cache) -> BlockBasedOptions:
     table = BlockBasedOptions()
     table.set_block_cache(cache)
     table.set_bloom_filter(10, False)
-    # What verifies the tables reads these formats, and no others (table_file.py).
+    # Verification (table_file.py) reads these formats, and no others.
     table.set_format_version(FORMAT_VERSION)
     table.set_checksum_type(ChecksumType.xxh3())
     table.set_index_type(BlockBasedIndexType.binary_search())
     table.set_index_block_restart_interval(1)
-    # Index and filter blocks stay with their open table (about 2 bytes per key). In the cache,
-    # one that is larger than a shard would be read and checked again for every single get.
+    # Index and filter blocks stay in memory with their open table (about 2 bytes per key). In the
+    # cache, a block larger than a shard would be read and checked again for every get.
     table.set_cache_index_and_filter_blocks(False)
     return table
 
 
 def translated_error(error: Exception, doing: str, path: Path) -> StorageError:
-    """What an exception of rocksdict means for the node, and what its operator can do."""
+    """The typed error for an exception of rocksdict, with the fix for the operator."""
     if isinstance(error, StorageError):
         return error
     text = str(error)

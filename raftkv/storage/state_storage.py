@@ -1,11 +1,11 @@
-"""Owner of the state's directory: syncs the store, copies it, swaps it.
+"""The directory of the state: syncs the store, copies it, replaces it.
 
 state/
-├── CURRENT          the name of the live directory; replacing it is the instant of a swap
-├── state-<n>/       the live RocksDB; any other of this form is a leftover
+├── CURRENT          the name of the live directory; a new state is live once this file is replaced
+├── state-<n>/       the live RocksDB; any other of this form is a leftover of a crash
 ├── incoming/        a snapshot being received
-├── checkpoints/     hard-linked copies being sent; none outlives the process
-└── discarded/       on its way out, removed on the writer thread
+├── checkpoints/     hard-linked copies being sent, which are removed at start
+└── discarded/       directories that the writer thread removes
 """
 
 from __future__ import annotations
@@ -40,12 +40,15 @@ _LIVE_NAME = re.compile(r"state-([1-9][0-9]*)")
 
 
 class RocksStateStorage:
-    """A `StateStorage` on disk. Waits on a thread of its own, so that no flush delays the log."""
+    """A `StateStorage` on disk.
+
+    It has a writer thread of its own, so that no flush delays the log.
+    """
 
     def __init__(self, path: Path, *, open_tables_max: int = OPEN_TABLES_MAX) -> None:
-        """Open the live state below `path`, or make it. Raises `StorageError`.
+        """Open the live state below `path`, or create it. Raises `StorageError`.
 
-        While a snapshot is installed there are two states, and `open_tables_max` is for each.
+        While a snapshot is installed two states are open, and `open_tables_max` holds for each.
         """
         self._path = path
         self._open_tables_max = open_tables_max
@@ -70,14 +73,13 @@ class RocksStateStorage:
         return self._store
 
     async def sync(self) -> None:
-        """Make everything that was written so far survive a power cut."""
+        """Sync everything that was written so far to the disk."""
         await self._writer.run(self._store.database.sync)
 
     async def checkpoint(self, index: int, term: int) -> Checkpoint:
-        """Freeze the present state, which is as of (index, term); nothing may be written meanwhile.
+        """Copy the current state, which is as of (index, term). Nothing may be written meanwhile.
 
-        The flush comes first and apart, because the checkpoint holds the GIL through whatever
-        it finds unflushed.
+        The flush is a separate call before, because the checkpoint holds the GIL while it flushes.
         """
         database = self._store.database
         frozen = database.sequence
@@ -88,25 +90,25 @@ class RocksStateStorage:
         return Checkpoint(path=path, index=index, term=term)
 
     async def verify(self, checkpoint: Checkpoint) -> None:
-        """Read all of the copy. Raises `DamagedData`: of this node's own data, then."""
+        """Verify the copy. Raises `DamagedData`: the damage is in this node's own data."""
         try:
             await self._verify_closed(checkpoint.path)
         except DamagedData as error:
-            # Its files are links to those of the live state, and go before anybody looks at them.
+            # The files are links to those of the live state, which an operator can still inspect.
             live = str(self._store.database.path)
             raise DamagedData(error.message.replace(str(checkpoint.path), live)) from error
 
     async def release(self, checkpoint: Checkpoint) -> None:
-        """The copy is not needed any more."""
+        """Delete the copy."""
         with translated("removing a checkpoint", checkpoint.path):
             await self._writer.run(lambda: remove_tree(checkpoint.path))
 
     def verification(self) -> FileVerification:
-        """A verification of the live state; it begins anew on one that `install` puts there."""
+        """A verification of the live state. It restarts when `install` replaces the state."""
         return FileVerification(self._verifier, self._verify_live())
 
     def begin_receive(self) -> Path:
-        """An empty directory for an incoming snapshot's files; drops an unfinished earlier one."""
+        """An empty directory for the files of an incoming snapshot; deletes an unfinished one."""
         with translated("making room for a snapshot", self._incoming):
             if self._incoming.exists():
                 self._discard(self._incoming)
@@ -115,17 +117,18 @@ class RocksStateStorage:
         return self._incoming
 
     async def verify_received(self, received: Path) -> None:
-        """Read all of what was received. Raises `DamagedData`, which says nothing of this node."""
+        """Verify the received files.
+
+        Raises `DamagedData`: the fault is not in this node's own data.
+        """
         await self._verify_closed(received)
         self._verified = received
 
     async def install(self, received: Path, require: Require = anything) -> RocksStateStore:
-        """Verify the received directory, if it was not before, and make it the state. Returns the
-        store now open; the one before can still be read until `retire`.
+        """Replace the state by the received directory, see `StateStorage.install`.
 
-        Raises `DamagedData` if it is not a whole state, or not what `require` wants: nothing has
-        changed then. Any other
-        `StorageError` stops the store, for it is not known which state a restart will find.
+        A `StorageError` other than `DamagedData` stops the store, because it is not known which
+        state a restart will find.
         """
         if received != self._verified:
             await self.verify_received(received)
@@ -152,7 +155,7 @@ class RocksStateStorage:
         return new
 
     async def retire(self) -> None:
-        """Nobody reads any more what the last `install` has replaced: release it."""
+        """Release the state that the last `install` has replaced. It must not be read any more."""
         old, self._replaced = self._replaced, None
         if old is not None:
             with translated("removing the replaced state", self._path):
@@ -160,7 +163,7 @@ class RocksStateStorage:
                 self._discard(old.database.path)
 
     def disk_bytes(self) -> int:
-        """Size of the live state, about."""
+        """The size of the live state, about."""
         with translated("measuring the state", self._path):
             return size_bytes(self._store.database.path)
 
@@ -174,7 +177,7 @@ class RocksStateStorage:
         await verify(FileVerification(self._verifier, verify_closed_database(directory)))
 
     def _verify_live(self) -> Iterator[int]:
-        """Runs on the verifier's thread, while `install` may put another state in the place."""
+        """Runs on the verifier's thread, while `install` may replace the state."""
         store: RocksStateStore | None = None
         while store is not self._store:
             store = self._store
@@ -185,7 +188,7 @@ class RocksStateStorage:
                     break
 
     def _adopt(self, received: Path, directory: Path) -> RocksStateStore:
-        """Open what was received, under its final name, all of it on disk."""
+        """Sync the received directory, give it its final name and open it."""
         remove_tree(directory)
         sync_tree(received)
         received.rename(directory)
@@ -204,7 +207,7 @@ class RocksStateStorage:
         return store
 
     def _live_directory(self) -> Path | None:
-        """The directory that CURRENT names; None if no state was ever made here."""
+        """The directory that CURRENT names; None if there is no state yet."""
         try:
             name = self._pointer.read_text(errors="replace").removesuffix("\n")
         except FileNotFoundError:
@@ -226,7 +229,7 @@ class RocksStateStorage:
         self._discarded.mkdir()
 
     def _discard(self, path: Path) -> None:
-        """Take a directory out of the way now, and let its files go on the writer thread."""
+        """Rename the directory now, and remove its files on the writer thread."""
         doomed = self._discarded / str(next(self._numbers))
         path.rename(doomed)
         self._writer.start(lambda: remove_tree(doomed))

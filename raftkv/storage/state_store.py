@@ -15,7 +15,7 @@ from raftkv.kv.store import NOTHING_REMOVED, Changes, Family, Frozen, Ranges
 from raftkv.storage.rocks import OPEN_TABLES_MAX, RocksDatabase, Tuning, iterate
 
 ROWS_PER_STEP: Final = 4_096
-"""Rows that are put into a batch in one step: two milliseconds."""
+"""Rows that one step adds to a batch: two milliseconds."""
 
 _TUNING = Tuning(
     write_buffer_bytes=16 << 20,
@@ -29,10 +29,10 @@ _TUNING = Tuning(
 
 
 class RocksStateStore:
-    """A `StateStore` on disk. Use from one thread; its owner alone syncs and closes it."""
+    """A `StateStore` on disk, for one thread. Only its owner syncs and closes it."""
 
     def __init__(self, path: Path, *, create: bool, open_tables_max: int = OPEN_TABLES_MAX) -> None:
-        """Open the state below `path`. Raises `DamagedData` if it is not whole."""
+        """Open the state below `path`. Raises `DamagedData` if it is not complete."""
         self.database = RocksDatabase(
             path,
             [family.value for family in Family],
@@ -53,8 +53,8 @@ class RocksStateStore:
         return value
 
     def get_many(self, family: Family, keys: list[bytes]) -> list[bytes | None]:
-        """The values of `keys`, in their order; where they come from tables, at a third of the
-        time that one by one takes.
+        """The values of `keys`, in their order. For rows in tables it takes a third of the time
+        of single reads.
         """
         try:
             rows: Any = self._families[family]  # typed for lists of keys of all types at once
@@ -68,8 +68,8 @@ class RocksStateStore:
     ) -> Iterator[tuple[bytes, bytes]]:
         """Pairs with start <= key < end as of this call, in key order or from the last down.
 
-        A scan that is neither finished nor dropped keeps what it may still read on the disk,
-        also after the store was closed or replaced.
+        A scan that is neither finished nor dropped keeps its rows on the disk, even after the store
+        is closed or replaced.
         """
         try:
             rows, bounds = iterate(self._families[family], end)
@@ -79,28 +79,28 @@ class RocksStateStore:
         return walk(rows, bounds, start)
 
     def frozen(self) -> Frozen:
-        """CURRENT and HISTORY as they are now. Keeps what it may still read on the disk."""
+        """CURRENT and HISTORY as they are now. It keeps its rows on the disk."""
         return _FrozenState(self.database)
 
     def write(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> None:
-        """Apply everything or nothing. Durable only after the store's owner syncs it."""
+        """Write atomically. The write is durable after the next sync by the store's owner."""
         run(self.write_in_steps(changes, removed))
 
     def write_in_steps(self, changes: Changes, removed: Ranges = NOTHING_REMOVED) -> Steps[None]:
-        """As `write`, in steps, of which the last one writes."""
+        """As `write`, in steps; the last one writes."""
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
         deleted: list[tuple[Family, list[bytes]]] = []
         for family, ranges in removed.items():
             handle = self._handles.get(family)
             if handle is None:
-                break  # closed, as `write` is about to say
+                break  # the store is closed, so `write` will raise
             for start, end in ranges:
                 batch.delete_range(start, end, handle)
         for family, rows in changes.items():
             handle = self._handles.get(family)
             if handle is None:
-                break  # closed, as `write` is about to say
+                break  # the store is closed, so `write` will raise
             gone = []
             items = iter(rows.items())
             for first in range(0, len(rows), ROWS_PER_STEP):
@@ -150,9 +150,9 @@ class RocksStateStore:
 
 
 class _FrozenState:
-    """An iterator of each family, which shows the moment of its making wherever it is put.
+    """An iterator of each family, which sees the family as of its creation wherever it seeks.
 
-    rocksdict's snapshots are no substitute: their iterators show what was written later.
+    rocksdict's snapshots are no substitute: their iterators also see later writes.
     """
 
     def __init__(self, database: RocksDatabase) -> None:
@@ -172,7 +172,7 @@ class _FrozenState:
     def scan(
         self, family: Family, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        """As that of the store, one at a time."""
+        """As `StateStore.scan`, one scan at a time."""
         check(not reverse, "what is frozen is read forward")
         rows, _options = self._rows[family]
         try:

@@ -1,14 +1,14 @@
-"""Table compaction: the space of removed rows comes back, and their deletion markers go.
+"""Table compaction: frees the space of removed rows, and drops their deletion markers.
 
-RocksDB compacts by itself when much was written, not when much was removed. Rows that were removed
-stay on the disk, below a marker each, and a seek passes over all markers on its way: 2 ms for
-10,000. One marker for a whole range costs a seek nothing.
+RocksDB compacts by itself when much was written, not when much was removed. Removed rows stay on
+the disk, each below a marker, and a seek passes all markers before its row: 2 ms for 10,000. One
+marker for a whole range costs a seek nothing.
 
-So a family with many new markers is flushed, whereupon RocksDB compacts the tables that are dense
-with them (`rocks.py` has it count). Once removals pause, or go on for long, what was removed is
-compacted explicitly, in slices, with pauses between.
+So a family with many new markers is flushed. RocksDB then compacts the tables that are dense with
+markers, which it counts (see `rocks.py`). When removals pause, or have continued for long, the
+removed ranges are compacted explicitly, in slices with pauses between them.
 
-Every node does this for itself, and it decides nothing.
+Every node compacts on its own. Compaction decides nothing that nodes must agree on.
 """
 
 from __future__ import annotations
@@ -28,44 +28,45 @@ if TYPE_CHECKING:
     from raftkv.storage.rocks import RocksDatabase
 
 MARKERS_PER_FLUSH = 40_000
-"""So many in a memtable cost a seek 8 ms. While they are compacted others take their place."""
+"""This many markers in a memtable cost a seek 8 ms. New ones arrive while they are compacted."""
 
 PAUSE_S = 3.0
 DELAY_S_MAX = 30.0
-"""Ranges are compacted when nothing was removed for the one, and at the latest after the other."""
+"""Ranges are compacted after `PAUSE_S` without removals, and after `DELAY_S_MAX` at the latest."""
 
 ROWS_MIN = 1_000
 BYTES_MIN = 16 << 20
-"""Fewer rows that hold less are left to RocksDB, until more come."""
+"""Fewer rows with fewer bytes are left to RocksDB, until more are removed."""
 
 ROWS_SHARE_MIN = 0.1
-"""Of a family's rows. Where fewer were removed one by one, too much would be rewritten for them."""
+"""The share of a family's rows. If fewer were removed one by one, compacting them costs too
+much."""
 
 EDGE_BYTES_MAX = 512 << 20
-"""Of tables that a removed range only touches, so much is rewritten beyond what goes with it."""
+"""Bytes of tables that a removed range only overlaps, and that may be rewritten for it."""
 
 RANGES_MAX = 64
 SLICE_BYTES = 64 << 20
 UPPER_TABLES_BYTES_MAX = 256 << 20
 FREED_BYTES_MIN = 1 << 20
-"""Where less was freed, what is left elsewhere stays: acknowledged results go all the time, and
-what is flushed is slower to read than what is in memory."""
+"""If less was freed, the other families are not compacted. Acknowledged results are removed all the
+time, and flushed rows are slower to read than rows in memory."""
 
 WAL_BYTES_MAX = 8 << 20
-"""What may stay in write-ahead logs: a removed row is in there as well."""
+"""Bytes that may stay in write-ahead logs, which also contain removed rows."""
 
 _TABLE = re.compile(r"^ \d+:(\d+)\[[^]]*\]\['([0-9A-F]*)' .*? \.\. '([0-9A-F]*)'", re.MULTILINE)
 
 
 @dataclass(slots=True)
 class Removed:
-    """What was removed from a family: rows one by one, between two keys, and whole ranges."""
+    """The removals from a family: single rows between two keys, and whole ranges."""
 
     rows: int = 0
     first: bytes = b""
     last: bytes = b""
     ranges: list[tuple[bytes, bytes]] = field(default_factory=list)
-    first_s: float = 0.0  # when the first of it was removed
+    first_s: float = 0.0  # time of the first removal
     last_s: float = 0.0
 
     def add_rows(self, rows: int, first: bytes, last: bytes) -> None:
@@ -81,7 +82,7 @@ class Removed:
         if len(self.ranges) > RANGES_MAX:
             self.ranges = merged(self.ranges)
         if len(self.ranges) > RANGES_MAX:
-            # Many that are far from each other are like rows.
+            # Many distant ranges are treated like single rows.
             self.add_rows(len(self.ranges), self.ranges[0][0], self.ranges[-1][1])
             self.ranges = []
 
@@ -102,9 +103,9 @@ class Table:
 
 
 class TableCompaction:
-    """Of one open database, on a thread of its own. `close` it before the database.
+    """Compacts the tables of one open database, on its own thread. `close` it before the database.
 
-    The families `marked` are those whose markers RocksDB counts.
+    RocksDB counts the deletion markers of the families in `marked`.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class TableCompaction:
         self._removed: dict[str, Removed] = {}
         self._markers: dict[str, int] = {}  # since the family was flushed
         self._to_flush: set[str] = set()
-        self._left: dict[str, Removed] = {}  # what was not worth a compaction yet
+        self._left: dict[str, Removed] = {}  # removals that are not worth a compaction yet
         self._thread: threading.Thread | None = None
 
     def rows_removed(self, family: str, keys: Sequence[bytes]) -> None:
@@ -134,11 +135,11 @@ class TableCompaction:
         self._note(family, len(keys), lambda removed: removed.add_rows(len(keys), first, last))
 
     def range_removed(self, family: str, start: bytes, end: bytes) -> None:
-        """All rows from `start` to before `end` were removed at once."""
+        """All rows with start <= key < end were removed."""
         self._note(family, 1, lambda removed: removed.add_range(start, end))
 
     def close(self) -> None:
-        """Finish the slice under way, and do no more."""
+        """Complete the current slice, and stop."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -179,11 +180,13 @@ class TableCompaction:
                     self._flush(family)
                 if removed:
                     self._compact(removed, quiet=quiet)
-            except Exception as error:  # noqa: BLE001 - whoever writes next is told by the database
+            except Exception as error:  # noqa: BLE001 - the database fails the next write
                 self._log.warning("table_compaction_failed", reason=str(error))
 
     def _wait(self) -> tuple[Mapping[str, Removed], bool]:
-        """Until there is something to flush or to compact; what, and whether its removal pauses."""
+        """Wait until a flush or a compaction is due. Returns the removals to compact, and whether
+        removals pause.
+        """
         while not self._closed and not self._to_flush:
             now_s, removed = time.monotonic(), self._removed
             paused = {name for name in removed if self._pause_ends_s(removed[name]) <= now_s}
@@ -214,7 +217,7 @@ class TableCompaction:
             return
         freed = before - self._database.size_bytes()
         if quiet and freed >= FREED_BYTES_MIN:
-            # What was overwritten lies below what overwrote it, in tables not compacted yet.
+            # Overwritten rows are still in tables that were not compacted.
             for family in self._database.families:
                 self._compact_upper(family)
         if freed >= FREED_BYTES_MIN and self._wal_bytes() > WAL_BYTES_MAX:
@@ -228,7 +231,10 @@ class TableCompaction:
         )
 
     def _compact_family(self, name: str, removed: Removed) -> bool:
-        """Compact what is worth it; the rest is looked at again when more is removed."""
+        """Compact the ranges that are worth it.
+
+        The rest is considered again after more removals.
+        """
         family = self._database.families[name]
         if (left := self._left.pop(name, None)) is not None:
             removed.add(left)
@@ -256,7 +262,7 @@ class TableCompaction:
                 self._changed.wait_for(lambda: self._closed, time.monotonic() - began_s)
 
     def _compact_upper(self, name: str) -> None:
-        """Compact a small family if tables of it have never been."""
+        """Compact a small family if it has tables that were never compacted."""
         family = self._database.families[name]
         upper = family.property_int_value("rocksdb.num-files-at-level0") or 0
         tables = tables_of(family)
@@ -279,7 +285,7 @@ def tables_of(family: Rdict) -> list[Table]:
 
 
 def merged(ranges: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The same keys in as few ranges as possible, in order."""
+    """The ranges, sorted, with overlapping ones merged."""
     result: list[tuple[bytes, bytes]] = []
     for start, end in sorted(ranges):
         if result and start <= result[-1][1]:
@@ -290,7 +296,7 @@ def merged(ranges: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 
 def touches_too_much(tables: Sequence[Table], start: bytes, end: bytes) -> bool:
-    """Whether more would be rewritten at the edges of a range than goes with it."""
+    """Whether more bytes would be rewritten at the edges of the range than are removed with it."""
     touched = [table for table in tables if table.last >= start and table.first < end]
     inside = sum(t.size_bytes for t in touched if t.first >= start and t.last < end)
     edges = sum(table.size_bytes for table in touched) - inside
@@ -298,7 +304,7 @@ def touches_too_much(tables: Sequence[Table], start: bytes, end: bytes) -> bool:
 
 
 def slices(tables: Sequence[Table], start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
-    """The range in parts of about `SLICE_BYTES`, cut where tables begin."""
+    """The range in parts of about `SLICE_BYTES`, each starting where a table starts."""
     cuts, size = [start], 0
     for table in sorted(tables, key=lambda table: table.first):
         if table.last < start or table.first >= end:
@@ -311,7 +317,7 @@ def slices(tables: Sequence[Table], start: bytes, end: bytes) -> list[tuple[byte
 
 
 def _is_worth(family: Rdict, rows: int) -> bool:
-    """Whether compacting a family for so many rows gives much in proportion to its cost."""
+    """Whether a compaction of the family frees enough for its cost."""
     left = int(family.property_int_value("rocksdb.estimate-num-keys") or 0)
     size = int(family.property_int_value("rocksdb.total-sst-files-size") or 0)
     row_bytes = size / (rows + left)

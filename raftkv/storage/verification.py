@@ -1,9 +1,9 @@
-"""Verification: a database's files are read to the last byte, and compared with their checksums.
+"""Verification: reads the files of a database completely, and compares them with their checksums.
 
-RocksDB checks what it reads, and only that: no block that nobody asks for, and not a table's index
-or filter, which it has in memory. Snapshots carry all of it. This reads the files instead
-(`table_file.py`, `record_file.py`), which takes a third of the CPU time of reading all rows, and
-holds the GIL for parts of a millisecond.
+RocksDB checks only the blocks that it reads: none that no client requests, and neither the index
+nor the filter of a table, which it has in memory. Snapshots contain all of them. Verification reads
+the files themselves (`table_file.py`, `record_file.py`). That takes a third of the CPU time of
+reading all rows, and holds the GIL for parts of a millisecond.
 """
 
 from __future__ import annotations
@@ -17,26 +17,25 @@ from pathlib import Path
 
 from raftkv.errors import DamagedData
 from raftkv.files import from_os_error
-from raftkv.storage.disk_reader import DiskReader
 from raftkv.storage.ports import Slice, Verification
 from raftkv.storage.record_file import damaged_record, verify_records
-from raftkv.storage.table_file import verify_table
+from raftkv.storage.table_file import DiskReader, verify_table
 from raftkv.storage.writer import WriterThread
 
 SLICE_BYTES_MIN = 256 << 10
-"""So many are read for one hand-over to the thread and back. A slice takes half a millisecond."""
+"""Bytes that are read per call on the thread. A slice takes half a millisecond."""
 
 CPU_SHARE_MAX = 0.25
-"""Of a core, for a snapshot that somebody waits for: the node has other things to do meanwhile."""
+"""The share of a core for the verification of a snapshot, which a peer or the node waits for."""
 
 UNFINISHED_S_MAX = 60.0
-"""A record that is being written has all its bytes after milliseconds, or when the disk is back."""
+"""The time in which a record that is being written must be complete: usually milliseconds."""
 
 _UNREADABLE = (errno.EIO, errno.EBADMSG, errno.EUCLEAN)
 
 
 class FileVerification:
-    """A `Verification` whose reading is done on `thread`."""
+    """A `Verification` that reads on `thread`."""
 
     def __init__(self, thread: WriterThread, reading: Iterator[int]) -> None:
         self._thread = thread
@@ -57,7 +56,7 @@ class FileVerification:
 
 
 async def verify(verification: Verification) -> None:
-    """Go through all of it, with `CPU_SHARE_MAX` of a core. Raises `DamagedData`."""
+    """Run the whole verification, with `CPU_SHARE_MAX` of a core. Raises `DamagedData`."""
     last = False
     while not last:
         read = await verification.step()
@@ -66,9 +65,9 @@ async def verify(verification: Verification) -> None:
 
 
 def verify_closed_database(directory: Path) -> Iterator[int]:
-    """Check the files of a database that nobody writes; yields how many bytes were read each time.
+    """Check the files of a database that is not open. Yields the number of bytes read each time.
 
-    Whether all tables are there is found by whoever opens it. Raises `StorageError`.
+    It does not check that no table is missing; opening the database does. Raises `StorageError`.
     """
     reader = DiskReader()
     for path in sorted(directory.glob("*.sst")):
@@ -89,9 +88,9 @@ def verify_open_database(
 ) -> Iterator[int]:
     """Check all tables, write-ahead logs and MANIFESTs of a database that may be written meanwhile.
 
-    Yields how many bytes were read each time; 0: something has to be waited for. `live_tables`
-    names the tables of this moment: those that are removed meanwhile are skipped, those that are
-    made are left for the next time. Raises `StorageError`.
+    Yields the number of bytes read each time; 0: a record is incomplete, try again later.
+    `live_tables` returns the names of the current tables. Tables that are removed meanwhile are
+    skipped, and new ones are left to the next verification. Raises `StorageError`.
     """
     reader = DiskReader()
     for name in sorted(live_tables()):
@@ -110,7 +109,7 @@ def verify_open_database(
 
 
 def _until_finished(path: Path, offset: int) -> Iterator[int]:
-    """Wait until somebody has written more of a record that the file's end cuts short."""
+    """Wait until the rest of a record at the end of the file is written."""
     size, began_s = path.stat().st_size, time.monotonic()
     while path.stat().st_size == size:
         if time.monotonic() - began_s > UNFINISHED_S_MAX:
@@ -119,12 +118,12 @@ def _until_finished(path: Path, offset: int) -> Iterator[int]:
 
 
 class _Gone(DamagedData):
-    """A file is not where it was a moment ago."""
+    """A file was removed meanwhile."""
 
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """What the disk refuses to return is as lost as what it returns wrongly."""
+    """Raise the typed error for an `OSError`: unreadable bytes are as lost as wrong ones."""
     try:
         yield
     except FileNotFoundError as error:

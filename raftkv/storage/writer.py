@@ -1,4 +1,4 @@
-"""A thread on which a store waits for its disk. Knows nothing of what is being waited for."""
+"""A thread on which a store waits for its disk, so that the event loop does not."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _Work: TypeAlias = "tuple[Callable[[], Any], asyncio.Future[Any] | None]"
 
 
 def nothing() -> None:
-    """The last call of a thread that has nothing to close."""
+    """The last call for a thread that has nothing to close."""
 
 
 class WriterThread:
-    """Runs calls one after the other, off the event loop, and lets none go unfinished.
+    """Runs calls one after the other, off the event loop, and completes each of them.
 
-    Not an executor: every promise of a node goes through here, and the futures and locks of
-    `concurrent.futures` cost more than the hand-over itself.
+    It is no executor, because every fsync of a node runs here, and the futures and locks of
+    `concurrent.futures` cost more than passing the call.
     """
 
     def __init__(self, name: str) -> None:
@@ -31,9 +31,9 @@ class WriterThread:
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     async def run(self, call: Callable[[], _Result]) -> _Result:
-        """Run `call` after those before it, to its end even if the caller is cancelled.
+        """Run `call` after all earlier ones. It is completed even if the caller is cancelled.
 
-        Raises `StorageError` once the thread was closed.
+        Raises `StorageError` if the thread is closed.
         """
         if self._closed:
             raise StorageError("the store is closed")
@@ -42,11 +42,11 @@ class WriterThread:
         return await future
 
     def start(self, call: Callable[[], object]) -> None:
-        """Run `call` after those before it; nobody waits for it."""
+        """Run `call` after all earlier ones, without waiting for it."""
         self._queue.put((call, None))
 
     async def close(self, last: Callable[[], object]) -> None:
-        """Run `last` after all others, then take no more calls. Again is no error."""
+        """Run `last` after all other calls, and accept no more. A second close has no effect."""
         if self._closed:
             return
         self._closed = True
@@ -63,14 +63,14 @@ class WriterThread:
             result = error = None
             try:
                 result = call()
-            except BaseException as raised:  # noqa: BLE001 - it belongs to whoever waits
+            except BaseException as raised:  # noqa: BLE001 - raised again in the caller
                 error = raised
             if future is not None:
-                _tell(future, result, error)
+                _settle(future, result, error)
 
 
-def _tell(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-    """Settle `future` on its loop; one that has ended has nobody left to be told."""
+def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    """Settle `future` on its loop, unless the loop is closed."""
 
     def settle() -> None:
         if future.done():

@@ -95,7 +95,7 @@ class MachineStore(Store):
 
     def tokens(self, name: bytes) -> list[int]:
         """Who stands in the queue."""
-        return [member.token for member in self.machine.lock_members(name)]
+        return [member.token for member in self.machine.lock_entries(name)]
 
     def _apply(self, stamped: log_pb2.StampedBatch) -> list[bytes]:
         entry = Entry(

@@ -48,7 +48,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def leases_of(cluster: LockCluster, name: bytes) -> set[int]:
     """Those that the queue stands on."""
-    return {unpack_version(each.record)[3] for each in cluster.machine.lock_members(name)}
+    return {unpack_version(each.record)[3] for each in cluster.machine.lock_entries(name)}
 
 
 def ran(kind: str, answer: Answer, times: int = 1) -> Callable[[SeenRequest], Answer]:

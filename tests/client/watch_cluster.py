@@ -48,7 +48,7 @@ class WatchCluster:
         self.history: list[Change] = []
         self.state = MemoryStateStore()
         self._witness = StateMachine(self.state, self.settings.limits)
-        self._witness.tell_changes(self.history.extend)
+        self._witness.set_change_listener(self.history.extend)
         self.nodes = {address: WatchedNode(self, address) for address in ("a:1", "b:2", "c:3")}
         self.opened: list[str] = []  # where watch streams were opened, in order
 

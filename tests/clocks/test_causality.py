@@ -1,4 +1,4 @@
-"""Clocks against the truth: random executions whose causal order is known from their messages."""
+"""Clocks in random executions whose causal order is known from their messages."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Execution:
         }
 
     def step(self, place: str, passed_ms: int, skew_ms: int, message: int | None) -> None:
-        """An event at the place; the receipt of what event `message` sent, if that is given."""
+        """An event at the process: the arrival of what event `message` sent, if that is given."""
         self._true_ms += passed_ms
         self._skew_ms[place] = skew_ms
         before = [event for event in (self._latest[place], message) if event is not None]
@@ -97,7 +97,7 @@ def executions(draw: st.DrawFn) -> Execution:
 
 
 @given(executions())
-def test_vectors_say_exactly_what_happened_before_what(execution: Execution) -> None:
+def test_vectors_decide_exactly_which_event_happened_before_which(execution: Execution) -> None:
     for one, other in execution.pairs():
         a, b = execution.events[one].vector, execution.events[other].vector
         if execution.happened_before(one, other):
@@ -109,7 +109,7 @@ def test_vectors_say_exactly_what_happened_before_what(execution: Execution) -> 
 
 
 @given(executions())
-def test_lamport_and_hybrid_times_never_contradict_cause_and_effect(execution: Execution) -> None:
+def test_lamport_and_hybrid_times_never_contradict_causality(execution: Execution) -> None:
     for one, other in execution.pairs():
         if execution.happened_before(one, other):
             assert execution.events[one].lamport < execution.events[other].lamport
@@ -117,7 +117,7 @@ def test_lamport_and_hybrid_times_never_contradict_cause_and_effect(execution: E
 
 
 @given(executions())
-def test_hybrid_times_are_not_behind_the_wall_clock_nor_further_ahead_than_clocks_differ(
+def test_hybrid_times_are_at_or_after_the_wall_clock_by_no_more_than_clocks_differ(
     execution: Execution,
 ) -> None:
     for event in execution.events:
@@ -127,7 +127,7 @@ def test_hybrid_times_are_not_behind_the_wall_clock_nor_further_ahead_than_clock
 
 
 @given(executions(), st.sampled_from(PLACES))
-def test_retiring_a_member_loses_nothing_between_those_that_stay(
+def test_retiring_a_member_keeps_the_order_between_the_others(
     execution: Execution, gone: str
 ) -> None:
     for one, other in execution.pairs():

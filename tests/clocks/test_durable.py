@@ -1,4 +1,5 @@
-"""Durable clocks: a crash at any instant leaves one that repeats no time and forgets no cause."""
+"""Durable clocks: after a crash at any instant no time is repeated and no received count is
+lost."""
 
 from __future__ import annotations
 
@@ -77,7 +78,7 @@ def earlier(one: Any, other: Any) -> bool:
         max_size=6,
     )
 )
-def test_a_crash_at_any_write_leaves_a_clock_that_goes_on_later(
+def test_a_crash_at_any_write_leaves_a_clock_that_continues_at_a_later_time(
     kind: str, lives: list[tuple[int, list[int | None]]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("clock") / "clock"
@@ -102,7 +103,7 @@ def test_a_crash_at_any_write_leaves_a_clock_that_goes_on_later(
 
 
 @kinds
-def test_a_write_that_fails_gives_out_no_time_and_the_next_may_succeed(
+def test_a_failed_write_issues_no_time_and_the_next_may_succeed(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -156,7 +157,7 @@ def test_the_file_of_another_clock_is_refused(tmp_path: Path) -> None:
 
 
 @kinds
-def test_one_file_has_one_holder_at_a_time(kind: str, tmp_path: Path) -> None:
+def test_one_file_has_one_clock_at_a_time(kind: str, tmp_path: Path) -> None:
     with MAKES[kind](tmp_path / "clock"), pytest.raises(DirectoryInUse, match="held already"):
         MAKES[kind](tmp_path / "clock")
     MAKES[kind](tmp_path / "clock").close()
@@ -176,7 +177,7 @@ def test_a_reservation_is_one_write_for_many_ticks(
         assert clock.tick() == LamportTime(1002)
 
 
-def test_a_vector_remembers_what_it_heard_and_who_is_gone(tmp_path: Path) -> None:
+def test_a_durable_vector_keeps_received_counts_and_retired_members(tmp_path: Path) -> None:
     with DurableVectorClock("me", tmp_path / "clock") as clock:
         clock.receive(VectorTime({"you": 7, "gone": 3}))
         last = clock.retire_member("gone")

@@ -1,4 +1,4 @@
-"""The example on the face of the package is true."""
+"""The examples in the docstring of the package run."""
 
 from __future__ import annotations
 

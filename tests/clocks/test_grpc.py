@@ -1,4 +1,4 @@
-"""Clocks travel both ways with every kind of gRPC call, and no stranger's stamp breaks one."""
+"""Every kind of gRPC call carries clocks both ways, and an invalid time breaks no call."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ BAD: list[tuple[Callable[[], AnyClock], str, bytes]] = [
 
 
 @pytest.mark.parametrize(("clock", "key", "data"), BAD)
-async def test_what_a_stranger_sends_neither_fails_the_call_nor_moves_the_clock(
+async def test_an_invalid_received_time_neither_fails_the_call_nor_moves_the_clock(
     clock: Callable[[], AnyClock], key: str, data: bytes
 ) -> None:
     there = clock()

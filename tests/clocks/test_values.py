@@ -1,4 +1,4 @@
-"""The laws of each kind of time, on whatever values there are."""
+"""The laws of each kind of time, on random values."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def test_any_bytes_are_exactly_one_time_or_a_typed_error(kind: Any, data: bytes)
 
 
 @given(vectors, st.integers(0, 60))
-def test_the_bytes_of_a_vector_cut_off_are_no_other_vector(time: VectorTime, kept: int) -> None:
+def test_truncated_bytes_of_a_vector_are_no_other_vector(time: VectorTime, kept: int) -> None:
     data = time.encode()
     assume(kept < len(data))
     with contextlib.suppress(InvalidRequest):
-        # What can't be told is a vector with fewer retired names: nothing but the end says so.
+        # Bytes without the last retired names are undetectable: they encode a valid vector.
         assert VectorTime.decode(data[:kept]).counts == time.counts
 
 
@@ -125,7 +125,7 @@ def test_a_full_counter_borrows_the_next_millisecond() -> None:
     assert HybridTime(7, LOGICAL_MAX).tick(7) == HybridTime(8, 0)
 
 
-def test_a_clock_that_runs_away_drags_nobody_along() -> None:
+def test_a_hybrid_time_too_far_ahead_is_refused() -> None:
     here = HybridTime(1000, 3)
     assert here.receive(HybridTime(1500), 1000, 500) == HybridTime(1500, 1)
     with pytest.raises(ClockDrift, match="501 ms ahead") as raised:
@@ -202,7 +202,7 @@ def test_a_retired_member_never_comes_back() -> None:
         lambda: VectorTime().receive(VectorTime({"a": 2**63}), "a"),
     ],
 )
-def test_what_is_no_time_is_refused(make: Callable[[], object]) -> None:
+def test_bytes_that_are_no_time_are_refused(make: Callable[[], object]) -> None:
     with pytest.raises(InvalidRequest):
         make()
 

@@ -30,10 +30,11 @@ from raftkv.errors import Outcome, RaftkvError
 from raftkv.peer.handshake import CONNECT, HELLO_KEY, REASON_KEY, PeerIdentity, hello
 from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
-from raftkv.server.failures import error_of, error_of_call
 from raftkv.storage.directory import read_identity
 from raftkv.storage.ports import Start
 from raftkv.versions import VersionRange
+from raftkv.wire.failures import error_of
+from raftkv.wire.grpc_status import error_of_call
 from tests.cluster.cluster import Cluster, NodeProcess, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]

@@ -15,7 +15,7 @@ import raftkv
 from raftkv.cli.exit_codes import ExitCode
 from raftkv.errors import DamagedData
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
-from raftkv.server.failures import error_of_call
+from raftkv.wire.grpc_status import error_of_call
 from tests.cluster.cluster import Cluster, NodeProcess, eventually, free_ports
 from tests.cluster.disk_faults import (
     fill_up,

@@ -1,4 +1,4 @@
-"""Every value knows where it comes from, and a misspelt one stops the start."""
+"""Every setting has an origin, and a misspelt name is an error."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_members_are_written_as_text_or_as_tables(file: Path) -> None:
     )
 
 
-def test_what_is_shown_can_be_given_back(file: Path) -> None:
+def test_shown_values_can_be_used_as_settings(file: Path) -> None:
     loaded = load(None, {}, {"initial_members": "1=127.0.0.1:1/127.0.0.1:2"})
     again = load(None, {}, {name: value for name, value, _ in loaded.rows()})
     assert again.settings == loaded.settings
@@ -108,7 +108,7 @@ def test_the_variables_of_a_service_called_raftkv_are_not_settings() -> None:
         ('client_listen = "0.0.0.0:1"', "client_listen", "allow_insecure_network"),
     ],
 )
-def test_a_mistake_in_the_file_is_named_with_key_place_and_fix(
+def test_a_mistake_in_the_file_is_named_with_key_file_and_fix(
     file: Path, document: str, key: str, says: str
 ) -> None:
     file.write_text(document)

@@ -1,4 +1,4 @@
-"""Settings that exist can be started with; the others say what to do."""
+"""Valid settings start a node; invalid ones raise an error with the fix."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def test_all_nodes_of_a_cluster_compute_the_same_identity() -> None:
     assert 0 < first.cluster_id < 2**64
 
 
-def test_clusters_that_differ_in_name_differ_in_identity_whoever_their_members_are() -> None:
+def test_clusters_with_different_names_have_different_ids_whatever_their_members() -> None:
     named, other = Settings(initial_members=THREE), Settings(cluster_name="other")
     assert named.cluster_id != other.cluster_id
-    # Two of one name are told apart by their incarnations: members and addresses may change.
+    # Clusters of one name differ by their incarnations: members and addresses may change.
     assert named.cluster_id == Settings().cluster_id
 
 
@@ -62,7 +62,7 @@ def test_settings_cannot_be_changed() -> None:
         settings.initial_members[4] = THREE[1]  # type: ignore[index]
 
 
-def test_off_loopback_a_node_listens_only_when_told_that_nothing_is_secure() -> None:
+def test_a_node_listens_off_loopback_only_with_allow_insecure_network() -> None:
     open_to_all: dict[str, Any] = {
         "client_listen": "0.0.0.0:7411",
         "client_advertise": "db1:7411",
@@ -76,7 +76,7 @@ def test_off_loopback_a_node_listens_only_when_told_that_nothing_is_secure() -> 
 
 
 @pytest.mark.parametrize("peer_listen", ["0.0.0.0:7511", "[::]:7511", "db1:7511"])
-def test_off_loopback_peers_must_prove_that_they_belong(peer_listen: str) -> None:
+def test_a_peer_port_off_loopback_requires_a_secret(peer_listen: str) -> None:
     arguments: dict[str, Any] = {
         "peer_listen": peer_listen,
         "peer_advertise": "db1:7511",
@@ -103,7 +103,7 @@ def test_members_that_do_not_name_this_node_are_hints_of_a_node_that_has_its_dis
 @pytest.mark.parametrize(
     ("text", "ids"), [("", set()), ("3", {3}), (" 2 ,3", {2, 3}), ("2,,3,", {2, 3})]
 )
-def test_who_will_never_come_is_a_list_of_ids(text: str, ids: set[int]) -> None:
+def test_bootstrap_without_is_a_list_of_ids(text: str, ids: set[int]) -> None:
     assert Settings(initial_members=THREE, bootstrap_without=text).bootstrap_without_ids == ids
 
 
@@ -125,7 +125,7 @@ def test_a_node_with_an_empty_disk_must_be_one_of_the_founders(
     assert caught.value.facts["key"] == key
 
 
-def test_founders_are_all_that_are_listed_and_will_come() -> None:
+def test_founders_are_the_listed_members_without_the_excluded_ones() -> None:
     Settings().require_founder()
     Settings(node_id=2, initial_members=THREE).require_founder()
     Settings(node_id=2, initial_members=THREE, bootstrap_without="1,3").require_founder()
@@ -168,7 +168,7 @@ def test_a_setting_that_cannot_work_is_named_with_its_limit_and_fix(
 @pytest.mark.parametrize(
     ("members", "said"), [(THREE, "is a list of nodes 1, 2, 3"), ({1: THREE[1]}, "is node 1 alone")]
 )
-def test_a_node_that_is_not_in_the_list_is_told_who_is(
+def test_the_error_for_a_node_that_is_not_in_the_list_names_the_listed_ones(
     members: dict[int, Address], said: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -195,7 +195,7 @@ def test_an_address_is_a_host_and_a_port(address: str, parts: tuple[str, int]) -
         *("a b:1", "x/y:1", "host:" + "9" * 5000, "::1", "[::1]", "[host]:1", "[::1:1"),
     ],
 )
-def test_what_is_not_host_and_port_is_refused(address: str) -> None:
+def test_an_address_without_host_and_port_is_refused(address: str) -> None:
     with pytest.raises(ConfigurationError, match="host:port"):
         split_address("join", address)
 

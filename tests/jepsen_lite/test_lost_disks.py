@@ -44,7 +44,6 @@ from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.violation import Violation
 from jepsen_lite.sim.world import World
 from raftkv.errors import OutOfService
-from raftkv.kv.membership import encode_membership
 from raftkv.raft.entry import Entry, EntryKind, HardState, Membership
 from raftkv.raft.messages import (
     AppendEntriesReply,
@@ -53,6 +52,7 @@ from raftkv.raft.messages import (
     RequestVote,
     RequestVoteReply,
 )
+from raftkv.wire.membership import encode_membership
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")
 

@@ -105,7 +105,7 @@ class Driver:
             self.machine.apply([Entry(1, 1, EntryKind.VERSION, encode_version(version))])
 
     def restart(self, step_units: int = STEP_UNITS) -> None:
-        """Go on with a machine that knows only what the store has."""
+        """Continue with a machine that is rebuilt from the store."""
         self.machine = StateMachine(self.store, self.limits, step_units)
 
     def send(self, commands: pb.CommandBatch) -> pb.BatchResult:
@@ -131,8 +131,8 @@ class Driver:
         self.time_ms = time_ms
         self.machine.apply([entry(self.machine.applied_index + 1, time_ms)])
 
-    def keep_up(self) -> int:
-        """What a leader proposes when nobody writes, until there is nothing to do; how often."""
+    def run_upkeep(self) -> int:
+        """Apply upkeep entries until none is due. Returns how many."""
         entries = 0
         while self.machine.upkeep_is_due(self.time_ms):
             self.pass_time(self.time_ms)

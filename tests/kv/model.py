@@ -1,4 +1,4 @@
-"""What the store should do, said as plainly as possible: a dict per revision, copied each time."""
+"""A model of the store, as simple as possible: one dict per revision, copied each time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random commands over few keys and leases, so that they meet."""
+"""Random commands over few keys and leases, so that commands conflict."""
 
 from __future__ import annotations
 

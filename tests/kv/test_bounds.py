@@ -1,4 +1,5 @@
-"""What one command, batch, session or caller can make the state machine do, from BOUNDED on."""
+"""Bounds of commands, batches, sessions and idempotency keys, from the cluster version BOUNDED
+on."""
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ from raftkv.kv import (
     budget,
     commands,
     idempotency,
-    lease_sizes,
     leases,
     machine,
+    mvcc,
     operations,
     sessions,
 )
@@ -53,8 +54,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "ROWS_MAX", 10)
     monkeypatch.setattr(budget, "DELETED_KEYS_MAX", 4)
     monkeypatch.setattr(budget, "REPLACED_BYTES_MAX", 1_000)
-    for module in (lease_sizes, leases):
-        monkeypatch.setattr(module, "LEASE_KEYS_MAX", 4)
+    monkeypatch.setattr(leases, "LEASE_KEYS_MAX", 4)
     monkeypatch.setattr(leases, "LEASES_MAX", 3)
     for module in (operations, leases):
         monkeypatch.setattr(module, "REMOVED_AT_ONCE_MIN", 3)
@@ -90,7 +90,7 @@ def compare_whole() -> pb.Compare:
         {"min_mod_revision": 1 << 40},
     ],
 )
-def test_a_range_looks_at_so_many_rows_and_no_more(db: Driver, options: dict[str, object]) -> None:
+def test_a_range_scans_a_bounded_number_of_rows(db: Driver, options: dict[str, object]) -> None:
     fill(db, 10)
     assert run(db.machine.read(whole(**options))).range.count == 10
     fill(db, 11)
@@ -118,7 +118,7 @@ def test_old_versions_count_where_an_old_revision_is_read(db: Driver) -> None:
         lambda: transaction(success=[transaction([compare_whole()] * 2)]),
     ],
 )
-def test_a_transaction_has_one_budget_for_all_that_is_in_it(
+def test_a_transaction_has_one_budget_for_all_its_operations(
     db: Driver, make: Callable[[], pb.Transaction]
 ) -> None:
     fill(db, 4)
@@ -136,7 +136,7 @@ def test_a_transaction_has_one_budget_for_all_that_is_in_it(
 
 
 @pytest.mark.usefixtures("few")
-def test_what_others_have_used_up_in_the_same_batch_is_no_reason_to_give_up(db: Driver) -> None:
+def test_a_command_after_large_ones_in_its_batch_is_safe_to_retry(db: Driver) -> None:
     fill(db, 6)
     look = pb.Command(transaction=transaction([compare_whole()]))
     first, second = db.send(batch(look, look)).results
@@ -146,7 +146,7 @@ def test_what_others_have_used_up_in_the_same_batch_is_no_reason_to_give_up(db: 
 
 
 @pytest.mark.usefixtures("few")
-def test_an_older_cluster_knows_no_bounds() -> None:
+def test_a_cluster_version_before_2_has_no_bounds() -> None:
     db = Driver(version=HASHED)
     fill(db, 20)
     assert not db.transact(transaction([compare_whole()] * 2)).HasField("failure")
@@ -158,7 +158,7 @@ def test_an_older_cluster_knows_no_bounds() -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_more_keys_than_one_command_may_delete_stay_and_go_in_pages(db: Driver) -> None:
+def test_a_deletion_of_too_many_keys_fails_and_works_in_pages(db: Driver) -> None:
     fill(db, 10)
     refused = db.do(delete(EVERYTHING, EVERYTHING)).failure
     assert (refused.reason, refused.facts["keys_max"]) == ("TOO_MANY_KEYS", "4")
@@ -175,7 +175,7 @@ def test_more_keys_than_one_command_may_delete_stay_and_go_in_pages(db: Driver) 
 
 
 @pytest.mark.usefixtures("few")
-def test_a_page_stops_at_its_limit_and_says_so_only_if_there_is_more(db: Driver) -> None:
+def test_a_page_stops_at_its_limit_and_reports_more_only_if_keys_are_left(db: Driver) -> None:
     fill(db, 4)
     first = db.do(delete(EVERYTHING, EVERYTHING, limit=2)).delete_range
     assert (first.deleted, first.more) == (2, True)
@@ -232,7 +232,7 @@ def test_overwritten_values_are_bounded_for_each_kind_of_write(db: Driver) -> No
 
 
 @pytest.mark.usefixtures("few")
-def test_a_lease_takes_so_many_keys_and_no_more_however_they_come(db: Driver) -> None:
+def test_the_number_of_keys_of_a_lease_is_bounded_for_each_kind_of_write(db: Driver) -> None:
     lease = db.grant(5_000)
     acquire = pb.Command(acquire=pb.Acquire(name=b"n", lease=lease))
     for number in range(3):
@@ -255,13 +255,13 @@ def test_a_lease_takes_so_many_keys_and_no_more_however_they_come(db: Driver) ->
 
 
 @pytest.mark.usefixtures("few")
-def test_there_are_so_many_leases_and_no_more(db: Driver) -> None:
+def test_the_number_of_leases_is_bounded(db: Driver) -> None:
     for _ in range(3):
         db.grant(5_000)
     assert db.do(grant(5_000)).failure.reason == "OVERLOADED"
 
 
-def test_a_lease_is_over_at_its_deadline_and_its_keys_go_with_the_next_upkeep(db: Driver) -> None:
+def test_a_lease_expires_at_its_deadline_and_the_next_upkeep_deletes_its_keys(db: Driver) -> None:
     lease = db.grant(5_000)
     db.do(put(b"k", lease=lease))
     token = db.do(pb.Command(acquire=pb.Acquire(name=b"n", lease=lease))).acquire.token
@@ -280,7 +280,7 @@ def test_a_lease_is_over_at_its_deadline_and_its_keys_go_with_the_next_upkeep(db
     assert db.value(b"k") == b""
     assert db.machine.upkeep_is_due(5_000)
 
-    assert db.keep_up() == 1
+    assert db.run_upkeep() == 1
     assert db.get(b"k") is None
     assert rows(db.store, Family.LEASES) == rows(db.store, Family.LEASE_KEYS) == []
     assert not db.machine.upkeep_is_due(1 << 40)
@@ -293,7 +293,7 @@ def test_a_restart_between_its_deadline_and_its_removal_changes_nothing(db: Driv
     db.do(put(b"x"))
     db.restart()
     assert db.do(renew(lease)).failure.reason == "LEASE_NOT_FOUND"
-    db.keep_up()
+    db.run_upkeep()
     assert db.get(b"k") is None
 
 
@@ -308,7 +308,7 @@ def test_an_id_that_is_granted_again_before_its_removal_is_a_new_lease(db: Drive
 
 
 @pytest.mark.usefixtures("few")
-def test_a_lease_with_more_than_one_command_deletes_ends_at_once_and_goes_bit_by_bit(
+def test_a_lease_with_many_keys_expires_at_once_and_is_deleted_in_steps(
     db: Driver,
 ) -> None:
     """As one may be that dates from before the bound, or has large values."""
@@ -320,7 +320,7 @@ def test_a_lease_with_more_than_one_command_deletes_ends_at_once_and_goes_bit_by
     assert (len(keys_of(db)), db.machine.revision) == (2, revision + 1)
     assert db.do(renew(lease)).failure.reason == "LEASE_NOT_FOUND"
     db.restart()
-    assert db.keep_up() == 1
+    assert db.run_upkeep() == 1
     assert (keys_of(db), db.machine.revision) == ([], revision + 2)
     assert rows(db.store, Family.LEASES) == []
 
@@ -332,14 +332,14 @@ def test_upkeep_removes_a_bounded_part_with_each_entry(
     for _ in range(50):
         db.grant(5_000)
     db.time_ms = 5_000
-    assert db.keep_up() == 4  # each lease counts for two rows
+    assert db.run_upkeep() == 4  # each lease counts for two rows
     assert rows(db.store, Family.LEASES) == []
 
 
 # ---- compaction ------------------------------------------------------------------------
 
 
-def test_only_entries_that_carry_nothing_remove_old_versions(db: Driver) -> None:
+def test_only_upkeep_entries_remove_old_versions(db: Driver) -> None:
     for _ in range(10):
         db.do(put(b"k"))
     db.do(compact(db.machine.revision))
@@ -347,12 +347,12 @@ def test_only_entries_that_carry_nothing_remove_old_versions(db: Driver) -> None
     db.do(put(b"other"))
     assert rows(db.store, Family.HISTORY) == before
     assert db.machine.upkeep_is_due(0)
-    db.keep_up()
+    db.run_upkeep()
     assert rows(db.store, Family.HISTORY) == []
     assert [row[-1:] for _, row in rows(db.store, Family.CHANGES)] == [b"k", b"r"]
 
 
-def test_a_change_that_is_compacted_in_its_own_run_is_gone(db: Driver) -> None:
+def test_a_change_that_is_compacted_in_its_own_run_is_not_in_history(db: Driver) -> None:
     """The store removes ranges before it writes what else is in the run."""
     entries = [
         entry(db.machine.applied_index + 1 + number, 0, *batches)
@@ -386,7 +386,7 @@ def test_sessions_are_bounded_at_their_first_use(
     assert in_session(db, third, 1) == ""
 
 
-def test_what_a_session_remembers_is_bounded_and_never_forgotten_early(
+def test_the_results_of_a_session_are_bounded_and_never_dropped_early(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions, "SESSION_RESULT_BYTES_MAX", 2 * MIB)
@@ -431,7 +431,7 @@ def test_idempotency_keys_are_bounded_until_they_expire(
     assert named(b"3").failure.reason == "OVERLOADED"
     assert named(b"1") == first
     db.time_ms = 1_000
-    db.keep_up()
+    db.run_upkeep()
     assert not named(b"3").HasField("failure")
     assert not named(b"1").HasField("failure")
     assert named(b"4").failure.reason == "OVERLOADED"
@@ -440,7 +440,7 @@ def test_idempotency_keys_are_bounded_until_they_expire(
 # ---- steps -----------------------------------------------------------------------------
 
 
-def test_what_is_read_during_a_run_is_the_state_before_it(
+def test_a_read_during_a_run_sees_the_state_before_it(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db.restart(step_units=8)
@@ -463,7 +463,7 @@ def test_what_is_read_during_a_run_is_the_state_before_it(
         assert db.machine.time_ms == 0
         assert db.value(b"k000") == b"old"
         assert db.machine.lock_holder(b"n").token == holder.token
-        assert [each.token for each in db.machine.lock_members(b"n")] == [holder.token]
+        assert [each.token for each in db.machine.lock_entries(b"n")] == [holder.token]
         assert db.machine.lease_time_to_live(lease) == (5_000, 5_000)
         assert len(list(db.machine.leases())) == 1
     assert paused > 3
@@ -471,7 +471,7 @@ def test_what_is_read_during_a_run_is_the_state_before_it(
     assert db.value(b"k000") == b"new"
 
 
-def test_a_read_transaction_shows_one_state_whatever_is_applied_between_its_steps(
+def test_a_read_transaction_sees_one_state_while_entries_are_applied_between_its_steps(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db.restart(step_units=1)
@@ -486,31 +486,33 @@ def test_a_read_transaction_shows_one_state_whatever_is_applied_between_its_step
     assert shown == [[b"1", b"1", b"1"], [b"1"]]
 
 
-def test_old_values_are_written_ahead_of_a_run_and_nobody_sees_them(
+def test_old_values_are_written_early_and_no_read_sees_them(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "AHEAD_BYTES_MAX", 3_000)
+    for module in (machine, mvcc):
+        monkeypatch.setattr(module, "EARLY_BYTES_MAX", 3_000)
     fill(db, 10, b"x" * 500)
     db.restart(step_units=8)
     revision, index = db.machine.revision, db.machine.applied_index
     before = [run(db.machine.read(whole(revision=each))) for each in range(2, revision + 1)]
     deletion = entry(index + 1, 0, batch(delete(EVERYTHING, EVERYTHING)))
-    ahead = 0
+    early = 0
     for _ in db.machine.apply_in_steps([deletion], no_hash):
-        ahead = max(ahead, len(rows(db.store, Family.HISTORY)))
+        early = max(early, len(rows(db.store, Family.HISTORY)))
         assert [run(db.machine.read(whole(revision=each))) for each in range(2, revision + 1)] == (
             before
         )
         assert run(db.machine.read(whole())).range.count == 10
-    assert ahead > 5
+    assert early > 5
     assert run(db.machine.read(whole())).range.count == 0
     assert run(db.machine.read(whole(revision=revision))).range == before[-1].range
 
 
-def test_a_crash_behind_old_values_that_were_written_ahead_changes_nothing(
+def test_a_crash_after_an_early_write_of_old_values_changes_nothing(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "AHEAD_BYTES_MAX", 3_000)
+    for module in (machine, mvcc):
+        monkeypatch.setattr(module, "EARLY_BYTES_MAX", 3_000)
     fill(db, 10, b"x" * 500)
     db.restart(step_units=8)
     revision, index = db.machine.revision, db.machine.applied_index
@@ -541,7 +543,7 @@ def test_a_large_value_counts_for_as_many_rows_as_it_takes_time(
     assert [each.failure.reason for each in results] == ["", "", "OVERLOADED", "OVERLOADED"]
 
 
-def test_a_long_queue_costs_each_who_joins_or_leaves_it_the_same() -> None:
+def test_the_cost_to_join_or_leave_a_queue_does_not_grow_with_its_length() -> None:
     """Within a run, where nothing of it is in the store yet."""
 
     def steps_of(places: int) -> int:
@@ -569,14 +571,14 @@ def test_a_long_queue_costs_each_who_joins_or_leaves_it_the_same() -> None:
     assert steps_of(400) <= 4 * steps_of(100) + 4
 
 
-def test_a_run_with_large_results_is_written_in_whole_entries_and_told_as_it_is(
+def test_a_run_with_large_results_is_written_and_reported_in_whole_entries(
     db: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db.do(put(b"big", b"x" * MIB))
     session = db.grant(5_000)
-    told: list[tuple[int, int]] = []
-    db.machine.tell_changes(
-        lambda changes: told.append((changes[-1].revision, db.machine.revision))
+    reported: list[tuple[int, int]] = []
+    db.machine.set_change_listener(
+        lambda changes: reported.append((changes[-1].revision, db.machine.revision))
     )
     read = pb.Command(transaction=transaction(success=[pb.Range(key=b"big"), put(b"k")]))
     index = db.machine.applied_index
@@ -588,13 +590,13 @@ def test_a_run_with_large_results_is_written_in_whole_entries_and_told_as_it_is(
     for _ in db.machine.apply_in_steps(entries, lambda each: each):
         seen.add(db.machine.applied_index)
         assert db.machine.applied_hash in (0, db.machine.applied_index)
-    assert [revision for revision, _ in told] == [revision for _, revision in told]
-    assert len(told) > 1
+    assert [revision for revision, _ in reported] == [revision for _, revision in reported]
+    assert len(reported) > 1
     assert db.machine.applied_index == index + 5
     assert db.machine.applied_hash == index + 5
 
 
-def test_keys_that_are_no_members_do_not_hold_up_a_loop_nor_decide_who_holds_a_lock() -> None:
+def test_keys_that_are_no_entries_neither_block_the_loop_nor_decide_the_holder() -> None:
     db = Driver(version=BOUNDED)
     fill(db, 1)
     # They look like members, and stand before all that ever can be.
@@ -604,7 +606,7 @@ def test_keys_that_are_no_members_do_not_hold_up_a_loop_nor_decide_who_holds_a_l
     join = pb.Command(acquire=pb.Acquire(name=b"n", ttl_ms=5_000))
     pauses = sum(1 for _ in db.machine.apply_in_steps([entry(index + 1, 0, batch(join))], no_hash))
     assert pauses > 5
-    (member,) = db.machine.lock_members(b"n")
+    (member,) = db.machine.lock_entries(b"n")
     assert db.machine.lock_holder(b"n") == member
 
 

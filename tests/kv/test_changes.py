@@ -1,4 +1,4 @@
-"""What watches are made of: changes told as they are applied, and the same read from history."""
+"""Changes for watches: reported as they are applied, and read from history."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from raftkv.rpc.v1 import kv_pb2 as pb
 from .harness import EVERYTHING, Driver, batch, compact, delete, entry, grant, put, transaction
 
 
-def told_by(db: Driver) -> list[Change]:
-    told: list[Change] = []
-    db.machine.tell_changes(told.extend)
-    return told
+def changes_reported_by(db: Driver) -> list[Change]:
+    reported: list[Change] = []
+    db.machine.set_change_listener(reported.extend)
+    return reported
 
 
 def seen(changes: Sequence[Change]) -> list[tuple[int, bytes, bytes | None, bytes | None]]:
@@ -32,36 +32,36 @@ def seen(changes: Sequence[Change]) -> list[tuple[int, bytes, bytes | None, byte
     ]
 
 
-def test_each_change_is_told_with_what_was_there_before(db: Driver) -> None:
-    told = told_by(db)
+def test_each_change_is_reported_with_the_version_before(db: Driver) -> None:
+    reported = changes_reported_by(db)
     db.do(put(b"a", b"1"))
     db.do(put(b"a", b"2"))
     db.do(delete(b"a"))
-    assert seen(told) == [
+    assert seen(reported) == [
         (2, b"a", b"1", None),
         (3, b"a", b"2", b"1"),
         (4, b"a", None, b"2"),
     ]
 
 
-def test_a_transaction_that_fails_tells_nothing(db: Driver) -> None:
-    told = told_by(db)
+def test_a_transaction_that_fails_reports_no_changes(db: Driver) -> None:
+    reported = changes_reported_by(db)
     db.transact(transaction(success=[put(b"a"), put(b"b", lease=99)]))
-    assert told == []
+    assert reported == []
     db.transact(transaction(success=[put(b"a"), put(b"b")]))
-    assert [change.revision for change in told] == [2, 2]
+    assert [change.revision for change in reported] == [2, 2]
 
 
-def test_the_end_of_a_lease_tells_of_its_keys(db: Driver) -> None:
+def test_the_end_of_a_lease_reports_the_deletion_of_its_keys(db: Driver) -> None:
     lease = db.grant(1_000)
     db.do(put(b"k", b"v", lease=lease))
-    told = told_by(db)
+    reported = changes_reported_by(db)
     db.pass_time(2_000)
-    assert seen(told) == [(3, b"k", None, b"v")]
+    assert seen(reported) == [(3, b"k", None, b"v")]
 
 
-def test_what_is_compacted_in_the_same_run_is_told_nevertheless(db: Driver) -> None:
-    told = told_by(db)
+def test_a_change_is_reported_even_if_it_is_compacted_in_the_same_run(db: Driver) -> None:
+    reported = changes_reported_by(db)
     first = db.machine.applied_index + 1
     db.machine.apply(
         [
@@ -69,16 +69,16 @@ def test_what_is_compacted_in_the_same_run_is_told_nevertheless(db: Driver) -> N
             entry(first + 1, 0, batch(put(b"a", b"2"), compact(3))),
         ]
     )
-    assert seen(told) == [(2, b"a", b"1", None), (3, b"a", b"2", b"1")]
+    assert seen(reported) == [(2, b"a", b"1", None), (3, b"a", b"2", b"1")]
 
 
-def test_without_a_listener_nothing_is_gathered(db: Driver) -> None:
-    told = told_by(db)
-    db.machine.tell_changes(None)
+def test_without_a_listener_no_changes_are_recorded(db: Driver) -> None:
+    reported = changes_reported_by(db)
+    db.machine.set_change_listener(None)
     db.do(put(b"a"))
-    db.machine.tell_changes(told.extend)
+    db.machine.set_change_listener(reported.extend)
     db.do(put(b"b"))
-    assert [change.key for change in told] == [b"b"]
+    assert [change.key for change in reported] == [b"b"]
 
 
 KEYS = st.sampled_from([b"a", b"b", b"c"])
@@ -95,13 +95,13 @@ COMMANDS = st.one_of(
 
 
 @given(st.lists(COMMANDS, max_size=30), st.data())
-def test_history_gives_the_changes_that_were_told(
+def test_history_gives_the_changes_that_were_reported(
     commands: list[pb.Command], data: st.DataObject
 ) -> None:
     db = Driver()
-    told = told_by(db)
+    reported = changes_reported_by(db)
     for command in commands:
         db.do(command)
     start = data.draw(st.integers(1, db.machine.revision + 1))
-    expected = [change for change in told if change.revision >= start]
+    expected = [change for change in reported if change.revision >= start]
     assert list(changes_since(db.machine.view, start)) == expected

@@ -1,4 +1,5 @@
-"""What is refused before the log: limits, malformed requests, duplicate keys (etcd facts 5-8)."""
+"""Requests that are refused before the log: limits, malformed requests, duplicate keys (etcd facts
+5-8)."""
 
 from __future__ import annotations
 
@@ -96,12 +97,12 @@ REFUSED: list[tuple[pb.Command, type[InvalidRequest], str]] = [
 
 
 @pytest.mark.parametrize("command", ACCEPTED)
-def test_what_can_work_is_let_through(command: pb.Command) -> None:
+def test_a_command_that_can_succeed_is_accepted(command: pb.Command) -> None:
     assert check_batch(batch(command), LIMITS).refused == []
 
 
 @pytest.mark.parametrize(("command", "error", "says"), REFUSED)
-def test_what_can_never_work_is_refused_with_its_position_field_and_limit(
+def test_a_command_that_can_never_succeed_is_refused_with_its_position_field_and_limit(
     command: pb.Command, error: type[InvalidRequest], says: str
 ) -> None:
     ((position, refused),) = check_batch(batch(put(b"fine"), command, put(b"too")), LIMITS).refused
@@ -242,7 +243,7 @@ def test_a_branch_may_not_write_a_key_twice(branch: list[pb.Command]) -> None:
 
 
 @pytest.mark.parametrize("branch", NO_CLASHES.values(), ids=NO_CLASHES)
-def test_what_can_not_write_a_key_twice_is_allowed(branch: list[pb.Command]) -> None:
+def test_a_transaction_that_can_not_write_a_key_twice_is_allowed(branch: list[pb.Command]) -> None:
     for order in (branch, branch[::-1]):
         check_duplicates(transaction(success=order))
         check_duplicates(transaction(failure=order))
@@ -254,7 +255,7 @@ def test_the_branches_of_the_outer_transaction_exclude_each_other() -> None:
 
 
 @pytest.mark.parametrize(("command", "error", "says"), REFUSED)
-def test_what_is_forwarded_passes_the_checks_of_what_arrives_from_clients(
+def test_forwarded_commands_pass_the_same_checks_as_those_of_clients(
     command: pb.Command, error: type[InvalidRequest], says: str
 ) -> None:
     good = batch(put(b"k"))
@@ -266,7 +267,7 @@ def test_what_is_forwarded_passes_the_checks_of_what_arrives_from_clients(
     assert says in found.message
 
 
-def test_bytes_that_are_no_batch_are_not_taken_from_another_node() -> None:
+def test_bytes_that_are_no_batch_are_refused_from_another_node() -> None:
     ((_, found),) = run(check_forwarded(b"\xff\xff\xff", LIMITS)).refused
     assert isinstance(found, InvalidRequest)
     assert "not a CommandBatch" in found.message
@@ -293,7 +294,7 @@ OPERATION = st.recursive(
 
 
 def runs(branch: list[object]) -> list[list[tuple[str, frozenset[bytes]]]]:
-    """What may be written, in every way in which the nested compares can turn out."""
+    """The possible writes, for each outcome of the nested compares."""
     ways: list[list[tuple[str, frozenset[bytes]]]] = [[]]
     for each in branch:
         if isinstance(each, pb.Operation):

@@ -50,7 +50,7 @@ def test_compaction_at_the_present_revision_keeps_only_living_versions(db: Drive
     assert db.value(b"k") == b"2"
 
 
-def test_changes_from_the_compacted_revision_on_stay(db: Driver) -> None:
+def test_compaction_keeps_the_changes_from_the_compacted_revision_on(db: Driver) -> None:
     for _ in range(4):
         db.do(put(b"k"))
     db.do(compact(3))
@@ -59,7 +59,7 @@ def test_changes_from_the_compacted_revision_on_stay(db: Driver) -> None:
     assert len(rows(db.store, Family.CHANGES)) == 1, "those that the first one left go too"
 
 
-def test_removal_takes_many_entries_and_reads_are_right_all_the_while(db: Driver) -> None:
+def test_removal_takes_many_entries_and_reads_are_correct_meanwhile(db: Driver) -> None:
     total = 3 * COMPACTION_CHANGES_PER_ENTRY
     db.send(batch(*(put(b"%05d" % (each % 100), b"%d" % each) for each in range(total))))
     middle = db.machine.revision - 50

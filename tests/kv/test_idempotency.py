@@ -1,4 +1,4 @@
-"""A caller's own key for a command: within its lifetime the first result comes back."""
+"""Idempotency keys: within its lifetime a repeated key returns the first result."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_key_is_known_within_the_same_batch_and_after_a_restart(db: Driver) 
     assert first == second == db.do(command)
 
 
-def test_a_failure_is_a_first_result_too(db: Driver) -> None:
+def test_a_failure_is_kept_as_the_first_result_too(db: Driver) -> None:
     command = named(b"i", put(b"k", ignore_value=True))
     first = db.do(command)
     db.do(put(b"k"))
@@ -103,7 +103,7 @@ def test_an_expired_key_that_is_not_removed_yet_can_be_used_again_for_anything(
     assert db.get(b"x").version == 1
 
 
-def test_the_key_is_no_deadline_to_wake_up_for(db: Driver) -> None:
+def test_the_deadline_of_an_idempotency_key_needs_no_entry(db: Driver) -> None:
     db.do(named(b"i", put(b"k"), 1_000))
     assert db.machine.next_deadline_ms() is None
 
@@ -118,7 +118,7 @@ def test_repeated_large_results_do_not_make_a_batch_larger_than_it_may_be(db: Dr
     assert db.get(b"k").version == 2
 
 
-def test_what_a_repeated_result_takes_of_a_reply_does_not_depend_on_who_encoded_it(
+def test_the_counted_size_of_a_repeated_result_does_not_depend_on_its_encoder(
     db: Driver,
 ) -> None:
     # The rows of two nodes may hold one result in two encodings, if their libraries differ.

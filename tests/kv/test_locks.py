@@ -1,4 +1,4 @@
-"""Queues of names, tokens and fences, decided inside the state machine."""
+"""Locks: queues, tokens and fences, decided by the state machine."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.kv import locks, queues
+from raftkv.kv import locks
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2 as pb
+from raftkv.wire.lock_keys import entry_key, name_of
 
 from .harness import Driver, batch, delete, dump, put, renew, revoke, transaction
 
@@ -41,7 +42,7 @@ def test_the_first_holds_and_the_others_queue_in_the_order_of_their_tokens(db: D
     assert not first.HasField("holder")
     assert third.holder.value == b"1"
     assert third.holder.create_revision == first.token
-    tokens = [member.token for member in locks.members(db.machine.view, b"n")]
+    tokens = [member.token for member in locks.entries(db.machine.view, b"n")]
     assert tokens == [first.token, second.token, third.token]
 
 
@@ -53,7 +54,7 @@ def test_the_token_is_the_create_revision_and_stands_in_the_key(db: Driver) -> N
     assert found.create_revision == joined.token
 
 
-def test_one_lease_may_wait_many_times_and_ends_all_of_them(db: Driver) -> None:
+def test_one_lease_may_have_many_entries_and_its_end_deletes_all_of_them(db: Driver) -> None:
     lease = db.grant(10_000)
     other = join(db)
     mine = [join(db, lease=lease) for _ in range(3)]
@@ -68,7 +69,7 @@ def test_a_waiter_whose_lease_expires_leaves_the_queue(db: Driver) -> None:
     join(db, lease=db.grant(1_000))
     last = join(db)
     db.pass_time(1_500)
-    assert [m.token for m in locks.members(db.machine.view, b"n")] == [holder.token, last.token]
+    assert [m.token for m in locks.entries(db.machine.view, b"n")] == [holder.token, last.token]
 
 
 def test_only_if_free_takes_the_lock_or_nothing(db: Driver) -> None:
@@ -76,7 +77,7 @@ def test_only_if_free_takes_the_lock_or_nothing(db: Driver) -> None:
     refused = join(db, only_if_free=True)
     assert (first.held, refused.held, refused.token) == (True, False, 0)
     assert refused.holder.create_revision == first.token
-    assert len(list(locks.members(db.machine.view, b"n"))) == 1
+    assert len(list(locks.entries(db.machine.view, b"n"))) == 1
 
 
 def test_acquire_can_grant_its_lease_in_the_same_step(db: Driver) -> None:
@@ -101,7 +102,7 @@ def test_a_stale_release_never_frees_the_next_holders_lock(db: Driver) -> None:
     assert holder_token(db) == second.token
 
 
-def test_tokens_grow_with_every_holder_and_never_come_back(db: Driver) -> None:
+def test_tokens_grow_with_every_holder_and_are_never_reused(db: Driver) -> None:
     tokens = []
     for _ in range(5):
         joined = join(db)
@@ -153,7 +154,7 @@ def test_all_fences_of_a_command_must_hold(db: Driver) -> None:
     assert db.do(both).failure.reason == "FENCED_OFF"
 
 
-def test_a_key_that_somebody_wrote_among_the_members_is_none(db: Driver) -> None:
+def test_a_key_of_another_client_between_the_entries_is_no_entry(db: Driver) -> None:
     db.do(put(b"n/0000000000000001", b"forged"))
     assert holder_token(db) == 0
     joined = join(db)
@@ -161,13 +162,13 @@ def test_a_key_that_somebody_wrote_among_the_members_is_none(db: Driver) -> None
     assert holder_token(db) == joined.token
 
 
-def test_locks_whose_names_begin_alike_do_not_meddle(db: Driver) -> None:
+def test_locks_with_a_common_prefix_of_names_are_independent(db: Driver) -> None:
     names = (b"a", b"a/b", b"a/0", b"a/0000000000000001", b"a/")
     joined = {name: join(db, name) for name in names}
     assert all(each.held for each in joined.values())
     for name, each in joined.items():
         assert holder_token(db, name) == each.token
-        assert queues.name_of(each.key) == name
+        assert name_of(each.key) == name
 
 
 def test_a_key_in_the_way_of_a_queue_is_reported_and_nothing_changes(db: Driver) -> None:
@@ -192,11 +193,11 @@ def test_a_repeated_acquire_of_a_session_joins_once(db: Driver) -> None:
     session, lease = db.grant(60_000), db.grant(60_000)
     once = batch(acquire(lease=lease), session=session, sequence=1)
     assert db.send(once) == db.send(once)
-    assert len(list(locks.members(db.machine.view, b"n"))) == 1
+    assert len(list(locks.entries(db.machine.view, b"n"))) == 1
 
 
-def test_who_held_a_name_before_does_not_slow_down_who_holds_it_now(db: Driver) -> None:
-    """A store that keeps deletion markers passes all between the seek and what it finds."""
+def test_former_holders_of_a_lock_do_not_slow_down_its_current_one(db: Driver) -> None:
+    """A seek in a store with deletion markers passes all markers before the row that it finds."""
     lease, seeks = db.grant(60_000), []
     scan = db.machine._store.scan
 
@@ -211,21 +212,21 @@ def test_who_held_a_name_before_does_not_slow_down_who_holds_it_now(db: Driver) 
         patched.setattr(db.machine._store, "scan", watched)
         token = join(db, lease=lease).token
         assert holder_token(db) == token
-        db.do(delete(queues.member_key(b"n", token)))
+        db.do(delete(entry_key(b"n", token)))
         assert join(db, lease=lease).held
     assert seeks == [], "neither a known holder nor a queue known to be empty is sought"
 
 
-def test_the_front_of_a_queue_is_only_a_hint(db: Driver) -> None:
+def test_the_head_of_a_queue_is_only_a_hint(db: Driver) -> None:
     first, second = join(db), join(db)
     db.do(delete(first.key))
     assert holder_token(db) == second.token
     db.restart()
     assert holder_token(db) == second.token
-    fronts = queues.QueueHeads()
-    for number in range(queues.NAMES_MAX + 1):
-        fronts.note(b"%d" % number, 7)
-    assert (fronts.of(b"0"), fronts.of(b"1")) == (0, 7)
+    heads = locks.QueueHeads()
+    for number in range(locks.NAMES_MAX + 1):
+        heads.set_holder(b"%d" % number, 7)
+    assert (heads.first_token(b"0"), heads.first_token(b"1")) == (0, 7)
 
 
 LEASES = (1_001, 1_002)
@@ -251,8 +252,8 @@ STEPS = st.lists(
 
 def command_of(db: Driver, what: str, which: int) -> pb.Command | None:
     """A step as a command; it depends on nothing that is only remembered."""
-    keys = [row.key for row in locks.members(db.machine.view, b"n")]
-    next_member = queues.member_key(b"n", db.machine.revision + which)
+    keys = [row.key for row in locks.entries(db.machine.view, b"n")]
+    next_member = entry_key(b"n", db.machine.revision + which)
     member = keys[which] if which < len(keys) else next_member
     fails = pb.Command(put=pb.Put(key=b"absent", ignore_value=True))
     match what:
@@ -276,8 +277,8 @@ def command_of(db: Driver, what: str, which: int) -> pb.Command | None:
 
 
 @given(STEPS)
-def test_what_is_remembered_of_queues_decides_nothing(steps: list[tuple[str, int]]) -> None:
-    """A node that has just started knows nothing of them, and must do exactly what others do."""
+def test_the_cache_of_queue_heads_decides_nothing(steps: list[tuple[str, int]]) -> None:
+    """A node with an empty cache, after a restart, must apply exactly as the others do."""
     old, young = Driver(), Driver()
     for what, which in steps:
         young.restart()

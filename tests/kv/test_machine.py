@@ -118,7 +118,7 @@ def test_a_membership_is_kept_over_a_restart(db: Driver) -> None:
     assert (db.machine.applied_index, db.machine.revision) == (1, 1)
 
 
-def test_a_restart_goes_on_where_the_store_stands(db: Driver) -> None:
+def test_a_restart_continues_from_the_state_of_the_store(db: Driver) -> None:
     db.pass_time(500)
     db.do(put(b"k"))
     db.restart()
@@ -144,7 +144,7 @@ def test_the_cluster_version_is_raised_by_an_entry_and_never_lowered(db: Driver)
         assert db.machine.cluster_version == then
 
 
-def test_a_state_of_0_1_0_is_read_and_leaves_no_trace_once_the_version_is_raised() -> None:
+def test_a_state_of_0_1_0_is_read_and_converted_when_the_version_is_raised() -> None:
     old = struct.pack("<QQqqqq", 7, 2, 30, 4, 500, 6)
     store = MemoryStateStore()
     store.write({Family.META: {META_0_KEY: old}})

@@ -1,4 +1,4 @@
-"""An overlay reads as the store will after the write; encodings keep order and come back."""
+"""An overlay reads like the store after the write; encodings keep the order and are reversible."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from raftkv.kv.meta import Meta
 from raftkv.kv.overlay import Overlay
-from raftkv.kv.records import escape, history_end, history_key, prefix_end, split_history_key
+from raftkv.kv.records import escape, history_end, history_key, split_history_key
 from raftkv.kv.store import Family
 from raftkv.storage.memory_state import MemoryStateStore
 
@@ -58,7 +58,7 @@ def test_a_scan_shows_no_later_changes_of_the_base() -> None:
 
 
 @given(BYTES, BYTES, BYTES)
-def test_escaping_keeps_the_order_whatever_follows(
+def test_escaping_keeps_the_order_of_keys_before_any_suffix(
     first: bytes, second: bytes, tail: bytes
 ) -> None:
     if first < second:
@@ -67,7 +67,7 @@ def test_escaping_keeps_the_order_whatever_follows(
 
 
 @given(BYTES, st.integers(0, (1 << 63) - 1))
-def test_a_history_key_comes_back_and_lies_among_those_of_its_key(
+def test_a_history_key_is_decoded_and_lies_in_the_range_of_its_key(
     key: bytes, revision: int
 ) -> None:
     row = history_key(key, revision)
@@ -75,20 +75,13 @@ def test_a_history_key_comes_back_and_lies_among_those_of_its_key(
     assert escape(key) < row < history_end(key)
 
 
-@given(BYTES, BYTES)
-def test_the_end_of_a_prefix_is_past_all_that_begin_with_it(prefix: bytes, key: bytes) -> None:
-    end = prefix_end(prefix)
-    inside = prefix <= key and (end is None or key < end)
-    assert inside is key.startswith(prefix)
-
-
-def test_meta_comes_back() -> None:
+def test_encoded_meta_is_decoded_alike() -> None:
     meta = Meta(1, 2, 3, 4, 5, 6, 2**64 - 1, 7, b"cursor")
     assert Meta.decode(meta.encode()) == meta
     assert Meta.decode(Meta().encode()) == Meta()
 
 
-def test_the_meta_row_of_0_1_0_comes_back() -> None:
+def test_the_meta_row_of_0_1_0_is_decoded() -> None:
     row = struct.pack("<QQqqqq", 1, 2, 3, 4, 5, 6) + b"cursor"
     meta = Meta(1, 2, 3, 4, 5, 6, compaction_cursor=b"cursor")
     assert Meta.decode_0(row) == meta

@@ -1,4 +1,4 @@
-"""Whatever is sent: the machine does what the model says, and everywhere the same."""
+"""Random commands: the machine agrees with the model, and all nodes with each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.kv import budget, commands, lease_sizes, leases, machine, operations
+from raftkv.kv import budget, commands, leases, machine, mvcc, operations
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.pace import run
@@ -37,9 +37,9 @@ def _small_steps() -> Iterator[None]:
         patch.setattr(budget, "DELETED_KEYS_MAX", DELETIONS_MAX)
         for module in (operations, leases):
             patch.setattr(module, "REMOVED_AT_ONCE_MIN", 2)
-        patch.setattr(machine, "AHEAD_BYTES_MAX", 1_100)
-        for module in (lease_sizes, leases):
-            patch.setattr(module, "LEASE_KEYS_MAX", LEASE_KEYS_MAX)
+        for module in (machine, mvcc):
+            patch.setattr(module, "EARLY_BYTES_MAX", 1_100)
+        patch.setattr(leases, "LEASE_KEYS_MAX", LEASE_KEYS_MAX)
         yield
 
 
@@ -59,20 +59,20 @@ def bare(result: pb.Result) -> pb.Result:
     restart=st.booleans(),
     bounded=st.booleans(),
 )
-def test_every_result_and_every_readable_revision_is_as_the_model_says(
+def test_every_result_and_every_readable_revision_is_that_of_the_model(
     steps: list[tuple[int, pb.Command]], ranges: list[pb.Range], restart: bool, bounded: bool
 ) -> None:
     db = Driver(version=BOUNDED if bounded else 0)
     model = Model(DELETIONS_MAX, LEASE_KEYS_MAX) if bounded else Model()
     for elapsed_ms, command in steps:
         db.time_ms += elapsed_ms
-        db.keep_up()
+        db.run_upkeep()
         model.pass_time(db.time_ms)
         assert bare(db.do(command)) == model.run(command)
         assert db.machine.revision == model.revision
         if restart:
             db.restart()
-    db.keep_up()
+    db.run_upkeep()
     model.pass_time(db.time_ms)
     assert sorted(db.machine.leases()) == sorted(model.leases)
     for lease in model.leases:

@@ -15,7 +15,7 @@ def test_an_empty_store_is_at_revision_1_and_its_first_put_makes_2(db: Driver) -
     assert db.do(put(b"k", b"v")).revision == 2
 
 
-def test_a_put_of_the_same_value_counts(db: Driver) -> None:
+def test_a_put_of_the_same_value_makes_a_revision(db: Driver) -> None:
     db.do(put(b"k", b"v"))
     assert db.do(put(b"k", b"v")).revision == 3
 
@@ -148,13 +148,11 @@ def test_a_swap_checks_its_lease_only_if_it_swaps(db: Driver) -> None:
 @pytest.mark.parametrize(
     "command", [pb.Command(), pb.Command(compare_and_swap=pb.CompareAndSwap(key=b"k"))]
 )
-def test_a_command_that_says_nothing_fails_and_never_raises(
-    db: Driver, command: pb.Command
-) -> None:
+def test_a_command_that_is_not_set_fails_and_never_raises(db: Driver, command: pb.Command) -> None:
     assert db.do(command).failure.reason == "INVALID_REQUEST"
 
 
-def test_what_a_batch_reads_back_is_bounded_and_a_command_past_it_changes_nothing(
+def test_the_results_of_a_batch_are_bounded_and_a_command_beyond_changes_nothing(
     db: Driver,
 ) -> None:
     value = bytes(RESULT_BYTES_MAX // 3)

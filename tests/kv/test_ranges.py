@@ -50,7 +50,7 @@ def test_an_interval_that_ends_before_it_begins_is_empty(abc: Driver) -> None:
         assert keys(abc.range(b"b", b"b", revision=revision)) == []
 
 
-def test_a_limit_cuts_and_says_so_and_count_ignores_it(abc: Driver) -> None:
+def test_a_limit_cuts_and_reports_more_and_count_ignores_it(abc: Driver) -> None:
     cut = abc.range(b"a", EVERYTHING, limit=2)
     assert (keys(cut), cut.range.more, cut.range.count) == ([b"a", b"b"], True, 3)
     whole = abc.range(b"a", EVERYTHING, limit=3)
@@ -110,7 +110,7 @@ def test_filters_are_inclusive_and_do_not_change_the_count(abc: Driver) -> None:
     assert keys(abc.range(b"a", EVERYTHING, min_mod_revision=4, limit=1)) == [b"b"]
 
 
-def test_an_old_revision_shows_what_was_then(abc: Driver) -> None:
+def test_an_old_revision_shows_the_keys_of_that_time(abc: Driver) -> None:
     abc.do(delete(b"a"))
     assert [abc.value(b"b", revision) for revision in (2, 3, 4, 5, 6)] == [
         None,
@@ -150,12 +150,12 @@ def test_old_versions_of_keys_that_contain_zero_bytes_do_not_mix(db: Driver) -> 
     assert [db.value(name, revision) for name in names] == [b"old " + name for name in names]
 
 
-def test_a_future_revision_fails_and_says_which_is_the_present_one(abc: Driver) -> None:
+def test_a_future_revision_fails_with_the_current_one(abc: Driver) -> None:
     failure = abc.range(b"a", revision=6).failure
     assert (failure.reason, failure.facts["revision"]) == ("REVISION_IN_FUTURE", "5")
 
 
-def test_a_reply_over_the_limit_fails_and_names_the_way_out() -> None:
+def test_a_reply_over_the_limit_fails_with_the_fix() -> None:
     db = Driver(Limits(reply_bytes_max=10_000))
     for each in range(20):
         db.do(put(b"%02d" % each, bytes(1_000)))

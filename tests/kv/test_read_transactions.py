@@ -1,4 +1,4 @@
-"""A read-only transaction sees one state, however long it reads, and answers as `txn` would."""
+"""A read-only transaction sees one state, however long it takes, and returns what `txn` would."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def exists(key: bytes) -> pb.Compare:
     return pb.Compare(key=key, version=0, result=pb.COMPARE_RESULT_GREATER)
 
 
-def test_it_answers_what_the_same_transaction_answers_through_the_log(db: Driver) -> None:
+def test_a_read_transaction_returns_the_same_as_through_the_log(db: Driver) -> None:
     db.send(batch(put(b"a", b"1"), put(b"b", b"2")))
     nested = transaction([exists(b"x")], success=[ALL], failure=[pb.Range(key=b"b")])
     request = transaction(
@@ -38,7 +38,7 @@ def test_the_branch_not_taken_is_not_read(db: Driver) -> None:
     assert result.HasField("transaction")
 
 
-def test_all_its_ranges_show_the_state_of_its_first_step(db: Driver) -> None:
+def test_all_ranges_of_a_read_transaction_see_the_state_of_its_first_step(db: Driver) -> None:
     total = 2 * STEP_UNITS
     db.send(batch(*(put(b"%05d" % n) for n in range(total))))
     request = transaction(success=[ALL, pb.Range(key=b"00000"), ALL])
@@ -56,7 +56,7 @@ def test_all_its_ranges_show_the_state_of_its_first_step(db: Driver) -> None:
 @pytest.mark.parametrize(
     ("revision", "reason"), [(99, "REVISION_IN_FUTURE"), (2, "REVISION_COMPACTED")]
 )
-def test_a_revision_that_is_not_there_fails_the_whole(
+def test_an_unreadable_revision_fails_the_whole_read_transaction(
     db: Driver, revision: int, reason: str
 ) -> None:
     db.send(batch(put(b"a"), put(b"a"), put(b"a"), compact(4)))
@@ -65,7 +65,7 @@ def test_a_revision_that_is_not_there_fails_the_whole(
     assert result.failure.reason == reason
 
 
-def test_its_answers_share_the_room_of_one_reply() -> None:
+def test_the_results_of_a_read_transaction_share_the_limit_of_one_reply() -> None:
     db = Driver(Limits(reply_bytes_max=3_000))
     db.send(batch(put(b"a", b"x" * 2_000)))
     one, two = transaction(success=[ALL]), transaction(success=[ALL, ALL])
@@ -75,7 +75,9 @@ def test_its_answers_share_the_room_of_one_reply() -> None:
 
 @pytest.mark.parametrize("change", [put(b"a"), delete(b"a")], ids=["put", "delete"])
 @pytest.mark.parametrize("depth", [0, 3])
-def test_one_that_would_change_something_is_refused(change: pb.Command, depth: int) -> None:
+def test_a_read_transaction_that_would_change_something_is_refused(
+    change: pb.Command, depth: int
+) -> None:
     request = transaction(failure=[ALL, change])
     for _ in range(depth):
         request = transaction(success=[request])

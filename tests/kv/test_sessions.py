@@ -1,4 +1,4 @@
-"""A session remembers: a retried batch returns its first result and is not run again."""
+"""Sessions: a retried batch returns its first result and is not run again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_retried_batch_returns_the_first_result(db: Driver, session: int) -> N
     assert db.get(b"log").version == 2
 
 
-def test_a_failed_result_is_remembered_as_well(db: Driver, session: int) -> None:
+def test_a_failed_result_is_kept_as_well(db: Driver, session: int) -> None:
     refused = batch(put(b"k", ignore_value=True), session=session, sequence=1)
     first = db.send(refused)
     db.do(put(b"k"))
@@ -85,7 +85,9 @@ def test_an_acknowledged_batch_that_arrives_again_is_not_run_again(
     assert db.get(b"log").version == 3
 
 
-def test_an_acknowledgement_that_arrives_late_takes_nothing_back(db: Driver, session: int) -> None:
+def test_a_late_acknowledgement_does_not_lower_the_acknowledged_sequence(
+    db: Driver, session: int
+) -> None:
     append(db, session, 1)
     append(db, session, 3, acknowledged=1)
     append(db, session, 2, acknowledged=0)
@@ -94,7 +96,7 @@ def test_an_acknowledgement_that_arrives_late_takes_nothing_back(db: Driver, ses
     assert append(db, session, 2).results[0].revision == 4
 
 
-def test_an_acknowledgement_far_ahead_costs_no_more_than_what_it_drops(
+def test_the_cost_of_an_acknowledgement_is_that_of_the_results_it_drops(
     db: Driver, session: int
 ) -> None:
     append(db, session, 5)
@@ -146,7 +148,7 @@ def test_a_batch_that_ends_its_session_and_grants_its_id_again_runs_once(
     assert not append(db, session, 1).HasField("failure"), "a new session counts from the start"
 
 
-def test_memory_survives_a_restart(db: Driver, session: int) -> None:
+def test_the_results_of_sessions_survive_a_restart(db: Driver, session: int) -> None:
     first = {sequence: append(db, session, sequence) for sequence in (2, 1)}
     db.restart()
     for sequence in (1, 2):
@@ -154,7 +156,7 @@ def test_memory_survives_a_restart(db: Driver, session: int) -> None:
     assert db.get(b"log").version == 2
 
 
-def test_a_retry_within_the_same_entry_or_run_is_seen(db: Driver, session: int) -> None:
+def test_a_retry_within_the_same_entry_or_run_is_recognised(db: Driver, session: int) -> None:
     again = batch(put(b"log"), session=session, sequence=1)
     index = db.machine.applied_index
     applied = db.machine.apply([entry(index + 1, 0, again, again), entry(index + 2, 0, again)])
@@ -170,7 +172,7 @@ def test_a_batch_that_acknowledges_itself_is_refused(
     assert db.machine.revision == 1
 
 
-def test_a_session_that_acknowledges_nothing_is_held_up_until_it_does(
+def test_a_session_without_acknowledgements_is_refused_until_it_acknowledges(
     db: Driver, session: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (sessions, machine):

@@ -161,7 +161,7 @@ def test_an_unreadable_revision_rejects_the_whole_transaction(
 @pytest.mark.parametrize(
     "bad", [put(b"b", lease=9), put(b"b", ignore_value=True), put(b"b", ignore_lease=True)]
 )
-def test_a_put_that_fails_takes_the_whole_transaction_with_it(db: Driver, bad: pb.Command) -> None:
+def test_a_put_that_fails_undoes_the_whole_transaction(db: Driver, bad: pb.Command) -> None:
     lease = db.grant(5_000)
     db.do(put(b"z", b"old"))
     result = db.transact(transaction(success=[put(b"a", lease=lease), delete(b"z"), bad]))
@@ -200,7 +200,7 @@ def test_a_transaction_whose_reply_would_be_too_large_changes_nothing(db: Driver
     assert db.get(b"x") is None
 
 
-def test_an_operation_that_says_nothing_fails_and_never_raises(db: Driver) -> None:
+def test_an_operation_that_is_not_set_fails_and_never_raises(db: Driver) -> None:
     request = transaction(success=[put(b"a")])
     request.success.add()
     assert db.transact(request).failure.reason == "INVALID_REQUEST"

@@ -1,4 +1,5 @@
-"""Log lines go where they should, carry what is bound, and follow the level at once."""
+"""Log lines have their stream, format and bound facts, and a change of the level applies at
+once."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_an_event_carries_what_was_bound() -> None:
+def test_an_event_has_the_bound_facts() -> None:
     out = io.StringIO()
     logs.configure("json", "info", out)
     logs.get_logger(node=1).bind(term=3).info("became leader", index=7)
@@ -69,8 +70,8 @@ def test_a_new_level_reaches_loggers_that_exist_already() -> None:
     assert logs.get_level() == "error"
 
 
-def test_the_last_words_of_a_node_are_logged_at_any_level() -> None:
-    # The driver says them on its way down; a logger that can't would leave it half dead.
+def test_critical_events_are_logged_at_any_level() -> None:
+    # The driver logs them while it stops; a logger that fails would leave it half stopped.
     out = io.StringIO()
     logs.configure("json", "error", out)
     structlog.get_logger("raftkv.node").bind(node=1).critical("node_stopped", reason="no disk")
@@ -97,7 +98,7 @@ def test_an_exception_is_one_line_of_json() -> None:
     assert "disk" in json.dumps(line["exception"])
 
 
-def test_what_libraries_log_looks_like_our_own() -> None:
+def test_events_of_libraries_have_the_form_of_our_own() -> None:
     out = io.StringIO()
     logs.configure("json", "info", out)
     logging.getLogger("asyncio").warning("slow callback: %s", 5)
@@ -129,7 +130,7 @@ def test_a_traceback_has_no_values_of_variables(form: str) -> None:
     assert "what a caller sent" not in out.getvalue()
 
 
-def test_what_callers_cause_is_logged_once_a_second_with_a_count_of_the_rest() -> None:
+def test_rate_limited_events_are_logged_once_a_second_with_the_number_of_suppressed_ones() -> None:
     out, now = io.StringIO(), 100.0
     logs.configure("json", "info", out)
     limited = logs.RateLimited(logs.get_logger(node=1), lambda: now)

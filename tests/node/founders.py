@@ -8,7 +8,6 @@ from dataclasses import replace
 from random import Random
 
 from raftkv.errors import RaftkvError, StorageError, Unavailable
-from raftkv.kv.membership import decode_membership
 from raftkv.node.founding import Founder
 from raftkv.peer.codec import decode_founding, encode_founding
 from raftkv.peer.ports import Founding
@@ -16,6 +15,7 @@ from raftkv.raft.entry import Address, Membership
 from raftkv.rpc.v1 import peer_pb2
 from raftkv.storage.identity import DirectoryIdentity, MemoryIdentityStore, Stage
 from raftkv.versions import SUPPORTED, VersionRange
+from raftkv.wire.membership import decode_membership
 
 LATENCY_S = 0.002
 PATIENCE_S = 60.0

@@ -11,11 +11,11 @@ import pytest
 from founders import LATENCY_S, World, addresses_of
 
 from raftkv.errors import DamagedData, OutOfService, StorageError
-from raftkv.kv.membership import decode_membership
 from raftkv.node.founding import ROUND_S_MAX, ROUND_S_MIN
 from raftkv.peer.ports import FounderStage, Founding
 from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.versions import VersionRange
+from raftkv.wire.membership import decode_membership
 
 
 @pytest.fixture

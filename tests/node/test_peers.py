@@ -19,7 +19,6 @@ from raftkv.errors import (
     StorageError,
     TooLarge,
 )
-from raftkv.kv.membership import encode_membership
 from raftkv.node.driver import CONTACTS_MAX, NOTES_TICKS
 from raftkv.node.node import Node
 from raftkv.node.proposal_queue import ProposalQueue
@@ -49,6 +48,7 @@ from raftkv.storage.identity import DirectoryIdentity, MemoryIdentityStore, Stag
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
 from raftkv.storage.ports import Start
 from raftkv.versions import SUPPORTED
+from raftkv.wire.membership import encode_membership
 from tests.node.wire import (
     CLUSTER,
     INCARNATION,

@@ -13,7 +13,6 @@ import async_solipsism
 from raftkv.errors import RemovedFromCluster
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.membership import encode_membership
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
 from raftkv.peer.ports import Frame, PeerHandler
@@ -23,6 +22,7 @@ from raftkv.raft.ready import RaftConfig
 from raftkv.storage.identity import DirectoryIdentity, MemoryIdentityStore, Stage
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
 from raftkv.storage.ports import Checkpoint, Start
+from raftkv.wire.membership import encode_membership
 
 CONFIG = NodeConfig(
     raft=RaftConfig(),

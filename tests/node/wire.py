@@ -11,7 +11,6 @@ from random import Random
 
 from raftkv.errors import InvalidRequest, RaftkvError, Unavailable
 from raftkv.kv.limits import Limits
-from raftkv.kv.membership import encode_membership
 from raftkv.node.driver import NodeConfig
 from raftkv.node.node import Node
 from raftkv.node.scrub import INTERVAL_S
@@ -23,6 +22,7 @@ from raftkv.raft.ready import RaftConfig
 from raftkv.storage.identity import DirectoryIdentity, MemoryIdentityStore, Stage
 from raftkv.storage.memory import MemoryLogStore, MemoryStateStorage
 from raftkv.storage.ports import Checkpoint, Start
+from raftkv.wire.membership import encode_membership
 
 LATENCY_S = 0.001
 STEP_S = 0.005

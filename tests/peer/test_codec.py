@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from raftkv.clocks import LamportTime
 from raftkv.errors import InvalidRequest, Overloaded, RaftkvError
-from raftkv.kv.membership import decode_membership, encode_membership
 from raftkv.peer.bounds import NUMBER_MAX, TIME_MS_MAX
 from raftkv.peer.codec import (
     decode_founding,
@@ -44,6 +43,8 @@ from raftkv.raft.messages import (
 )
 from raftkv.rpc.v1 import log_pb2, peer_pb2
 from raftkv.versions import VersionRange
+from raftkv.wire.membership import encode_membership
+from tests.wire.strategies import memberships
 
 SENDER, RECIPIENT = 3, 5
 
@@ -55,20 +56,6 @@ words = st.integers(0, 2**64 - 1)
 numbers = st.integers(0, NUMBER_MAX)
 terms = st.integers(1, NUMBER_MAX)
 ends = {"sender": st.just(SENDER), "recipient": st.just(RECIPIENT)}
-node_ids = st.integers(1, 2**63 - 1)
-node_sets = st.frozensets(node_ids, max_size=4)
-some_text = st.text(min_size=1)
-addresses = st.builds(Address, some_text, some_text)
-
-
-@st.composite
-def memberships(draw: st.DrawFn) -> Membership:
-    voters = draw(st.frozensets(node_ids, min_size=1, max_size=4))
-    outgoing, learners = draw(node_sets), draw(node_sets)
-    members = voters | outgoing | learners
-    known = {each: draw(addresses) for each in sorted(members)}
-    disks = draw(st.dictionaries(st.sampled_from(sorted(members)), st.integers(1, 2**64 - 1)))
-    return Membership(voters, outgoing, learners, known, draw(node_sets) - members, disks)
 
 
 @st.composite
@@ -242,20 +229,6 @@ def test_what_a_founder_says_survives_the_wire(said: Founding) -> None:
 
 
 @any_speed
-@given(memberships())
-def test_a_membership_survives_its_payload(membership: Membership) -> None:
-    assert decode_membership(encode_membership(membership)) == membership
-
-
-def test_equal_memberships_have_equal_payloads() -> None:
-    addresses = {node: Address(f"h:{node}", f"c:{node}") for node in (1, 2, 9)}
-    backwards = dict(reversed(addresses.items()))
-    one = Membership(frozenset((1, 2, 9)), addresses=addresses)
-    other = Membership(frozenset((9, 2, 1)), addresses=backwards)
-    assert encode_membership(one) == encode_membership(other)
-
-
-@any_speed
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_frame_or_a_typed_error(data: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
@@ -276,8 +249,3 @@ def test_an_entry_of_an_unknown_kind_is_refused() -> None:
     append.entries.add(term=2, index=4, kind=77)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="entry 4 is of the unknown kind 77"):
         decode_frame(wire.SerializeToString(), SENDER, RECIPIENT)
-
-
-def test_a_damaged_membership_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="not a Membership"):
-        decode_membership(b"\xff\xff\xff")

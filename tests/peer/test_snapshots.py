@@ -22,7 +22,6 @@ from raftkv.errors import (
     StorageError,
     Unavailable,
 )
-from raftkv.kv.membership import fill_membership
 from raftkv.peer.handshake import (
     REASON_KEY,
     SEND_SNAPSHOT,
@@ -38,6 +37,7 @@ from raftkv.raft.entry import Address, Membership, SnapshotPoint
 from raftkv.raft.messages import Heartbeat, InstallSnapshot
 from raftkv.rpc.v1 import peer_pb2
 from raftkv.storage.ports import Checkpoint
+from raftkv.wire.membership import fill_membership
 
 MEMBERSHIP = Membership(
     frozenset((1, 2)), addresses={1: Address("a:1", "a:2"), 2: Address("b:1", "b:2")}

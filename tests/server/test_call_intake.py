@@ -18,9 +18,10 @@ from structlog.testing import capture_logs
 from raftkv.errors import InvalidRequest, Overloaded
 from raftkv.kv.limits import Limits
 from raftkv.rpc.v1 import api_pb2, kv_pb2
-from raftkv.server import arrivals, call_intake, failures, traffic
+from raftkv.server import arrivals, call_intake, traffic
 from raftkv.server.call_intake import CallKind, CallSlots
 from raftkv.server.grpc_server import MESSAGE_BYTES_OVER_BATCH
+from raftkv.wire.grpc_status import error_of_call
 
 EXECUTE = "/raftkv.rpc.v1.KV/Execute"
 RANGE = "/raftkv.rpc.v1.KV/Range"
@@ -62,7 +63,7 @@ async def test_bytes_that_are_no_message_are_refused_with_a_type_and_no_tracebac
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await call.read()
     assert ended.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert isinstance(failures.error_of_call(ended.value), InvalidRequest)
+    assert isinstance(error_of_call(ended.value), InvalidRequest)
     assert [line for line in lines if line["log_level"] in ("warning", "error")] == []
     assert caplog.records == []  # gRPC's own
 
@@ -90,7 +91,7 @@ async def test_a_fault_of_ours_is_a_typed_error_and_one_line_a_second(
         for _ in range(5):
             with pytest.raises(grpc.aio.AioRpcError) as ended:
                 await door.kv.Execute(api_pb2.ExecuteRequest(command=put("a", b"secret")))
-            assert failures.error_of_call(ended.value) is not None
+            assert error_of_call(ended.value) is not None
     logged = [line for line in lines if line["log_level"] == "error"]
     assert [(line["event"], line["method"]) for line in logged] == [("call_failed", EXECUTE)]
 
@@ -146,7 +147,7 @@ async def test_streams_of_a_connection_are_bounded(
     one_more = door.channel.stream_stream(method)()
     with pytest.raises(grpc.aio.AioRpcError) as ended:
         await one_more.read()
-    assert isinstance(failures.error_of_call(ended.value), Overloaded)
+    assert isinstance(error_of_call(ended.value), Overloaded)
     for call in calls:
         call.cancel()
 
@@ -319,7 +320,7 @@ async def test_over_the_bound_of_unfetched_replies_no_more_are_made(
                 await asyncio.sleep(0.001)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await door.kv.Range(api_pb2.RangeRequest(range=get("big")))
-        assert isinstance(failures.error_of_call(ended.value), Overloaded)
+        assert isinstance(error_of_call(ended.value), Overloaded)
         pipeline = door.pipeline()  # one that fetches its replies goes on
         for number in range(3):
             await pipeline.send_reads(number, get("big"))

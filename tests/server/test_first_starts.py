@@ -27,11 +27,12 @@ from raftkv.peer.secret import new_secret
 from raftkv.peer.server import PeerServer
 from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
-from raftkv.server import failures, standby
+from raftkv.server import standby
 from raftkv.server.grpc_server import ClientServer
 from raftkv.server.process import NodeProcess
 from raftkv.storage.directory import read_identity
 from raftkv.storage.identity import Stage
+from raftkv.wire.grpc_status import error_of_call
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -145,7 +146,7 @@ async def test_founders_wait_for_each_other_say_so_and_start_when_the_last_comes
             kv = api_pb2_grpc.KVStub(channel)  # type: ignore[no-untyped-call]
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await kv.Range(api_pb2.RangeRequest(range=kv_pb2.Range(key=b"k")))
-            error = failures.error_of_call(refused.value)
+            error = error_of_call(refused.value)
             assert isinstance(error, NotServing)
             assert "node 2 serves nothing" in error.message
             assert "node 3: " in error.message
@@ -387,7 +388,7 @@ async def test_a_node_that_leaves_service_stays_to_say_why_also_after_a_restart(
         async with kv_of(settings) as kv:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await kv.Range(api_pb2.RangeRequest(range=kv_pb2.Range(key=b"k")))
-        assert isinstance(failures.error_of_call(refused.value), NotServing)
+        assert isinstance(error_of_call(refused.value), NotServing)
         host, port = settings.peer_listen.split(":")
         with pytest.raises(ConnectionRefusedError):  # it takes no part
             await asyncio.open_connection(host, int(port))

@@ -76,7 +76,7 @@ async def test_locks_of_one_client_stand_on_several_leases_once_one_is_full(
 ) -> None:
     monkeypatch.setattr(leases, "LEASE_KEYS_MAX", 3)
     locks = [await client.lock(f"n{i}").acquire() for i in range(7)]
-    members = [next(door.node.machine.lock_members(lock.name)) for lock in locks]
+    members = [next(door.node.machine.lock_entries(lock.name)) for lock in locks]
     used = {(await client.get(member.key)).lease for member in members}  # type: ignore[union-attr]
     assert len(used) == 3
     for lock in locks:

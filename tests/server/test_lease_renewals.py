@@ -12,9 +12,9 @@ from fake_node import PATIENCE_S, Door, open_door
 
 from raftkv.errors import InvalidRequest, ShuttingDown
 from raftkv.rpc.v1 import api_pb2, kv_pb2
-from raftkv.server import failures
 from raftkv.server.call_intake import KEEP_ALIVE
 from raftkv.server.services.lease import LEASES_PER_REQUEST_MAX
+from raftkv.wire.grpc_status import error_of_call
 
 
 def grant(door: Door) -> int:
@@ -62,7 +62,7 @@ async def test_too_many_leases_at_once_are_refused(door: Door) -> None:
     await stream.write(api_pb2.LeaseKeepAliveRequest(leases=range(1, LEASES_PER_REQUEST_MAX + 2)))
     with pytest.raises(grpc.aio.AioRpcError) as ended:
         await stream.read()
-    assert isinstance(failures.error_of_call(ended.value), InvalidRequest)
+    assert isinstance(error_of_call(ended.value), InvalidRequest)
 
 
 async def test_a_node_that_stops_sends_its_streams_elsewhere(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ async def test_a_node_that_stops_sends_its_streams_elsewhere(tmp_path: Path) -> 
         await door.front.drain(0)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await stream.read()
-        assert isinstance(failures.error_of_call(ended.value), ShuttingDown)
+        assert isinstance(error_of_call(ended.value), ShuttingDown)
 
 
 async def test_a_stream_whose_reply_is_just_being_written_is_sent_elsewhere_too(
@@ -91,4 +91,4 @@ async def test_a_stream_whose_reply_is_just_being_written_is_sent_elsewhere_too(
         for stream in streams:
             with pytest.raises(grpc.aio.AioRpcError) as ended:
                 await asyncio.wait_for(read_to_the_end(stream), PATIENCE_S)
-            assert isinstance(failures.error_of_call(ended.value), ShuttingDown)
+            assert isinstance(error_of_call(ended.value), ShuttingDown)

@@ -14,9 +14,9 @@ from raftkv.config import Settings
 from raftkv.errors import DeadlineExceeded, LockLost, Overloaded, ShuttingDown, Unavailable
 from raftkv.kv.machine import StateMachine
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
-from raftkv.server import failures
 from raftkv.server.services import lock_waits
 from raftkv.server.services.lock_waits import LockWaits
+from raftkv.wire.grpc_status import error_of_call
 
 
 class Queue:
@@ -145,7 +145,7 @@ async def test_a_snapshot_that_replaces_the_state_is_looked_at(queue: Queue) -> 
     holder, second = queue.join(), queue.join()
     wait = queue.wait(second)
     changes = queue.node.changes
-    queue.node.machine.tell_changes(None)  # what happens now, this node learns by snapshot
+    queue.node.machine.set_change_listener(None)  # what happens now, this node learns by snapshot
     queue.leave(holder)
     assert not wait.done()
     changes.replace(queue.node.machine)
@@ -224,7 +224,7 @@ async def test_a_wait_that_takes_too_long_is_told_before_its_deadline(door: Door
     join(door)
     with pytest.raises(grpc.aio.AioRpcError) as ended:
         await stub(door).Wait(wait_request(join(door)), timeout=0.5)
-    assert isinstance(failures.error_of_call(ended.value), DeadlineExceeded)
+    assert isinstance(error_of_call(ended.value), DeadlineExceeded)
 
 
 async def test_a_node_that_drains_ends_its_waits_at_once(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ async def test_a_node_that_drains_ends_its_waits_at_once(tmp_path: Path) -> None
         await door.front.drain(0)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await waiting
-        assert isinstance(failures.error_of_call(ended.value), ShuttingDown)
+        assert isinstance(error_of_call(ended.value), ShuttingDown)
 
 
 async def test_info_tells_holder_and_waiters_with_what_their_leases_have_left(door: Door) -> None:

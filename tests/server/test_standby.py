@@ -13,9 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from raftkv.errors import NotServing
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc
-from raftkv.server.failures import error_of_call
 from raftkv.server.standby import FIRST_MESSAGE_S_MAX, StandbyServer
 from raftkv.storage.identity import DirectoryIdentity
+from raftkv.wire.grpc_status import error_of_call
 
 WHY = "it waits until all first nodes of the cluster answer (node 2: it does not answer)"
 PIPELINE = "/raftkv.rpc.v1.Pipeline/Open"

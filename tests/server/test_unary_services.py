@@ -18,9 +18,9 @@ from raftkv.errors import DamagedData, Outcome, RaftkvError
 from raftkv.kv.store import Family
 from raftkv.logs import get_logger
 from raftkv.rpc.v1 import api_pb2, kv_pb2
-from raftkv.server import failures
 from raftkv.server.grpc_server import ClientServer
 from raftkv.storage.memory_state import MemoryStateStore
+from raftkv.wire.grpc_status import error_of_call
 
 STALE = api_pb2.READ_LEVEL_STALE
 
@@ -29,7 +29,7 @@ async def error_of(call: Awaitable[Any]) -> tuple[grpc.StatusCode, RaftkvError]:
     """The code and the typed error with which the call ends."""
     with pytest.raises(grpc.aio.AioRpcError) as ended:
         await call
-    error = failures.error_of_call(ended.value)
+    error = error_of_call(ended.value)
     assert error is not None, ended.value
     return ended.value.code(), error
 

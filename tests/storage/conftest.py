@@ -1,4 +1,4 @@
-"""The stores under test: each by a factory that opens it again on what a restart would find."""
+"""The stores under test, each as a factory that reopens the store as after a restart."""
 
 from __future__ import annotations
 

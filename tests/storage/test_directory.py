@@ -36,7 +36,7 @@ def make_own(path: Path, identity: DirectoryIdentity = OWNER) -> None:
     directory.close()
 
 
-def test_a_new_directory_is_made_and_is_nobody_s_until_that_is_saved(tmp_path: Path) -> None:
+def test_a_new_directory_is_created_and_has_no_identity_until_one_is_saved(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b"
     assert read_identity(path) is None
     directory = open_own(path)
@@ -132,7 +132,7 @@ def test_a_damaged_identity_is_refused(tmp_path: Path, content: str) -> None:
         open_own(tmp_path)
 
 
-def test_a_crash_before_the_identity_stood_leaves_a_new_directory(
+def test_a_crash_before_the_identity_is_written_leaves_a_new_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(*_: object) -> None:
@@ -179,7 +179,7 @@ def test_a_directory_is_held_against_another_process_until_that_is_killed(tmp_pa
 
 
 @pytest.mark.parametrize("stage", [Stage.FOUNDING, Stage.JOINING])
-def test_a_state_without_its_log_is_a_node_without_its_votes(tmp_path: Path, stage: Stage) -> None:
+def test_a_state_without_its_log_is_refused(tmp_path: Path, stage: Stage) -> None:
     make_own(tmp_path, replace(OWNER, stage=stage))
     (tmp_path / "log").mkdir()
     open_own(tmp_path).close()  # a crash while the log was being made

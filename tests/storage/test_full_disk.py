@@ -1,4 +1,4 @@
-"""A disk that takes no more: the store says so, stops writing, and has lost nothing it promised.
+"""A full disk: the store raises `DiskFull`, refuses writes, and keeps all acknowledged data.
 
 A process of its own has its files' size limited; RocksDB sees what it sees on a full disk.
 """
@@ -83,7 +83,7 @@ asyncio.run(main())
 
 
 def fill(program: str, path: Path) -> int:
-    """How many writes were promised before the disk was full."""
+    """The number of acknowledged writes before the disk was full."""
     done = subprocess.run(
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60
     )
@@ -94,7 +94,7 @@ def fill(program: str, path: Path) -> int:
     return int(first.split()[0])
 
 
-async def test_a_log_on_a_full_disk_keeps_what_it_promised(tmp_path: Path) -> None:
+async def test_a_log_on_a_full_disk_keeps_acknowledged_entries(tmp_path: Path) -> None:
     promised = await asyncio.to_thread(fill, LOG, tmp_path / "log")
     log = RocksLogStore(tmp_path / "log")
     kept = [entry.index for entry in log.recover().entries]
@@ -112,6 +112,6 @@ async def test_a_state_on_a_full_disk_keeps_what_was_synced(tmp_path: Path) -> N
     await state.close()
 
 
-def test_rocksdb_s_words_for_a_full_disk_are_known(tmp_path: Path) -> None:
+def test_messages_of_rocksdb_for_a_full_disk_are_recognised(tmp_path: Path) -> None:
     words = Exception("IO error: No space left on device: While appending to file: 7.log")
     assert isinstance(translated_error(words, "writing", tmp_path), DiskFull)

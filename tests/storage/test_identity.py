@@ -1,4 +1,4 @@
-"""What a data directory says of its owner comes back as it was written, or is refused."""
+"""The identity of a data directory is read as it was written, or refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ WHOLE = DirectoryIdentity(
         out_of_service=st.text(),
     )
 )
-def test_an_identity_comes_back_as_it_was_written(identity: DirectoryIdentity) -> None:
+def test_an_encoded_identity_is_decoded_alike(identity: DirectoryIdentity) -> None:
     assert decode_identity(identity.encode()) == identity
 
 
@@ -65,7 +65,7 @@ def test_the_format_is_the_one_that_every_later_program_reads() -> None:
     }
 
 
-def test_all_nodes_of_a_0_1_0_cluster_come_to_one_incarnation_without_asking() -> None:
+def test_all_nodes_of_a_0_1_0_cluster_compute_the_same_incarnation() -> None:
     def read(cluster_id: int, node_id: int) -> DirectoryIdentity | int:
         content = {"format_version": 1, "cluster_id": cluster_id, "node_id": node_id}
         return decode_identity(json.dumps(content).encode())
@@ -82,7 +82,7 @@ def test_all_nodes_of_a_0_1_0_cluster_come_to_one_incarnation_without_asking() -
 
 
 @pytest.mark.parametrize("format_version", [0, 3, 99])
-def test_another_format_is_named_and_nothing_else_of_it_is_looked_at(format_version: int) -> None:
+def test_an_unknown_format_is_named_and_its_other_fields_are_not_read(format_version: int) -> None:
     assert decode_identity(b'{"format_version": %d, "x": []}' % format_version) == format_version
 
 
@@ -107,7 +107,7 @@ def changed(**fields: object) -> bytes:
         ),
     ],
 )
-def test_what_is_no_identity_is_refused(content: bytes) -> None:
+def test_content_that_is_no_identity_is_refused(content: bytes) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         decode_identity(content)
 
@@ -121,7 +121,7 @@ def test_what_is_no_identity_is_refused(content: bytes) -> None:
         ),
     ).map(lambda value: json.dumps(value).encode())
 )
-def test_no_bytes_make_it_fail_otherwise(content: bytes) -> None:
+def test_decoding_any_bytes_raises_only_the_documented_errors(content: bytes) -> None:
     try:
         decoded = decode_identity(content)
     except (ValueError, KeyError, TypeError):
@@ -129,7 +129,7 @@ def test_no_bytes_make_it_fail_otherwise(content: bytes) -> None:
     assert decoded != FORMAT_VERSION
 
 
-def test_a_store_gives_back_what_was_saved_last() -> None:
+def test_a_store_returns_the_identity_that_was_saved_last() -> None:
     store = MemoryIdentityStore()
     assert store.load() is None
     store.save(WHOLE)

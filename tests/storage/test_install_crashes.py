@@ -1,4 +1,4 @@
-"""A crash at any instant of `install` leaves the old state or the new one, whole.
+"""A crash at any instant of `install` leaves the complete old or the complete new state.
 
 Each file operation of the installation is made to fail in turn, and the directory copied as it
 was at that instant: that copy is what a restart finds.

@@ -1,4 +1,4 @@
-"""A log that is not what was written: cut short by a power cut, or bad bytes."""
+"""A damaged log: truncated by a power cut, or with wrong bytes."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ async def test_a_log_without_its_catalogue_is_not_taken_for_a_new_one(
         RocksLogStore(directory)
 
 
-async def test_a_torn_append_of_many_batches_is_a_prefix_without_news_of_commits(
+async def test_a_torn_append_of_many_batches_is_a_prefix_with_the_old_commit_index(
     tmp_path: Path,
 ) -> None:
     store = RocksLogStore(tmp_path / "log")

@@ -1,4 +1,4 @@
-"""What every log store does, on disk or in memory."""
+"""The contract of a log store, on disk and in memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_a_new_log_is_empty(logs: Logs) -> None:
     assert not logs.store.recover().entries
 
 
-async def test_what_was_appended_comes_back_after_a_restart(logs: Logs) -> None:
+async def test_appended_entries_are_recovered_after_a_restart(logs: Logs) -> None:
     written = [
         Entry(1, 1, EntryKind.MEMBERSHIP, b"members"),
         Entry(1, 2, EntryKind.NOOP),
@@ -60,7 +60,7 @@ async def test_numbers_of_64_bits_come_back(logs: Logs) -> None:
     assert recovered.entries[0].term == term
 
 
-async def test_an_append_cuts_off_what_stands_at_or_after_its_first_index(logs: Logs) -> None:
+async def test_an_append_truncates_the_log_at_its_first_index(logs: Logs) -> None:
     await logs.store.append(None, entries(1, 10))
     await logs.store.append(None, entries(4, 5, term=2))
     assert parts(logs.store.recover()) == (0, 0, entries(1, 3) + entries(4, 5, term=2))
@@ -74,7 +74,7 @@ async def test_the_whole_log_can_be_replaced(logs: Logs) -> None:
     assert parts((await logs.reopen()).recover()) == (0, 0, entries(1, 1, term=2))
 
 
-async def test_a_cut_after_a_restart_still_cuts_everything(logs: Logs) -> None:
+async def test_a_truncation_after_a_restart_truncates_everything(logs: Logs) -> None:
     await logs.store.append(None, entries(1, 10))
     store = await logs.reopen()
     store.recover()
@@ -93,7 +93,7 @@ async def test_compaction_forgets_entries_up_to_and_with_its_index(logs: Logs) -
     assert recovered.hard_state == HardState(1, 1, 7)
 
 
-async def test_everything_can_be_compacted_and_the_log_goes_on(logs: Logs) -> None:
+async def test_everything_can_be_compacted_and_the_log_continues(logs: Logs) -> None:
     await logs.store.append(None, entries(1, 10))
     await logs.store.compact(10, 1, HASH)
     assert parts((await logs.reopen()).recover()) == (10, 1, [])
@@ -101,7 +101,7 @@ async def test_everything_can_be_compacted_and_the_log_goes_on(logs: Logs) -> No
     assert parts((await logs.reopen()).recover()) == (10, 1, entries(11, 11, term=2))
 
 
-async def test_compaction_goes_on_from_an_earlier_one(logs: Logs) -> None:
+async def test_compaction_continues_from_an_earlier_one(logs: Logs) -> None:
     await logs.store.append(None, entries(1, 10))
     await logs.store.compact(3, 1, 5)
     await logs.store.compact(6, 1, HASH)
@@ -121,14 +121,14 @@ async def test_a_reset_forgets_all_entries_and_keeps_the_vote(logs: Logs) -> Non
     assert parts((await logs.reopen()).recover()) == (100, 3, entries(101, 103, term=4))
 
 
-async def test_a_reset_to_before_the_end_leaves_nothing_behind(logs: Logs) -> None:
+async def test_a_reset_to_before_the_end_leaves_no_entries(logs: Logs) -> None:
     await logs.store.append(None, entries(1, 50))
     await logs.store.reset(20, 2, HASH)
     await logs.store.append(None, entries(21, 21, term=2))
     assert parts((await logs.reopen()).recover()) == (20, 2, entries(21, 21, term=2))
 
 
-async def test_an_append_larger_than_a_batch_comes_back_whole(logs: Logs) -> None:
+async def test_an_append_larger_than_a_batch_is_recovered_completely(logs: Logs) -> None:
     await logs.store.append(HardState(1, 1, 0), entries(1, 3))
     large = entries(2, 9, term=2, size=BATCH_BYTES_MAX // 2)
     await logs.store.append(HardState(2, 1, 9), large)
@@ -149,14 +149,14 @@ STARTS = Starts(
 )
 
 
-async def test_what_is_known_of_starts_comes_back_after_a_restart(logs: Logs) -> None:
+async def test_starts_are_recovered_after_a_restart(logs: Logs) -> None:
     assert logs.store.recover().starts == Starts()
     await logs.store.write_starts(Starts(Start(1, 1)))
     await logs.store.write_starts(STARTS)
     assert (await logs.reopen()).recover().starts == STARTS
 
 
-async def test_starts_outlive_all_that_happens_to_entries(logs: Logs) -> None:
+async def test_starts_survive_appends_compactions_and_resets(logs: Logs) -> None:
     await logs.store.write_starts(STARTS)
     await logs.store.append(HardState(1, 1, 0), entries(1, 5))
     await logs.store.append(None, entries(1, 2, term=2))

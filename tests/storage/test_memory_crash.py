@@ -1,4 +1,4 @@
-"""The memory stores lose in a crash what was not synced, and nothing else."""
+"""A crash of a memory store loses the unsynced writes, and no others."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_crash_amid_a_sync_loses_all_but_a_prefix_of_the_writes(survivin
             await write
 
 
-async def test_the_dead_process_can_change_nothing_any_more() -> None:
+async def test_a_store_after_a_crash_can_not_change_the_surviving_one() -> None:
     log = MemoryLogStore()
     await log.append(None, entries(1, 1))
     successor = log.crash()
@@ -80,7 +80,7 @@ async def test_a_restart_after_a_restart_keeps_what_was_synced_in_each() -> None
     assert list(log.recover().entries) == entries(1, 4)
 
 
-async def test_a_crash_takes_the_state_s_unsynced_runs(tmp_path: Path) -> None:
+async def test_a_crash_loses_the_unsynced_runs_of_the_state(tmp_path: Path) -> None:
     storage = MemoryStateStorage(tmp_path)
     storage.store.write({Family.CURRENT: {b"a": b"1"}})
     await storage.sync()
@@ -119,8 +119,8 @@ async def test_a_crash_amid_an_installation_leaves_the_old_state(tmp_path: Path)
     assert content(restarted) == {b"a": b"old"}
 
 
-async def test_a_sync_is_done_when_a_snapshot_takes_the_state_s_place(tmp_path: Path) -> None:
-    # As with RocksDB, where the sync comes before the close of what it syncs: seed 24.
+async def test_a_sync_is_done_when_a_snapshot_replaces_the_state(tmp_path: Path) -> None:
+    # As with RocksDB, where the sync ends before the store is closed. Found by seed 24.
     disk = HeldDisk()
     storage = MemoryStateStorage(tmp_path, disk.wait)
     received = await receive(storage)
@@ -134,7 +134,7 @@ async def test_a_sync_is_done_when_a_snapshot_takes_the_state_s_place(tmp_path: 
     storage.store.write({Family.CURRENT: {b"a": b"1"}})
 
 
-async def test_a_row_that_rots_is_refused_until_it_is_written_anew(tmp_path: Path) -> None:
+async def test_a_damaged_row_is_refused_until_it_is_written_again(tmp_path: Path) -> None:
     storage = MemoryStateStorage(tmp_path)
     storage.store.write({Family.CURRENT: {b"a": b"1", b"b": b"2", b"c": b"3"}})
     await storage.sync()
@@ -155,7 +155,7 @@ async def test_a_row_that_rots_is_refused_until_it_is_written_anew(tmp_path: Pat
     assert content(storage) == {b"a": b"1", b"b": b"5", b"c": b"4"}
 
 
-async def test_what_has_rotted_on_the_disk_is_rotten_after_a_crash(tmp_path: Path) -> None:
+async def test_damage_on_the_disk_survives_a_crash(tmp_path: Path) -> None:
     storage = MemoryStateStorage(tmp_path)
     storage.store.write({Family.CURRENT: {b"a": b"1", b"b": b"2"}})
     await storage.sync()

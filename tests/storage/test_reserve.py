@@ -1,4 +1,4 @@
-"""The reserve is taken where there is room, and given up for a start on a full disk."""
+"""The disk reserve is allocated if there is space, and released for a start on a full disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 class Disk:
-    """What the system says is free, less what the reserve takes."""
+    """The free space of the system without the reserve."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
         self.free_bytes = free_bytes
@@ -86,6 +86,6 @@ def test_a_node_on_a_full_disk_starts_with_its_reserve(
     directory.close()
 
 
-def test_a_node_that_not_even_the_reserve_helps_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_for_a_disk_too_full_for_the_reserve_names_the_fix(tmp_path: Path) -> None:
     with pytest.raises(DiskFull, match="free some space, then restart"):
         open_directory(tmp_path / "data", "orders", 1, 1, free_bytes_min=1 << 60)

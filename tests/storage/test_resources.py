@@ -1,4 +1,4 @@
-"""A process without descriptors: a read fails, and the store goes on when there are some again."""
+"""A lack of descriptors fails reads, and the store continues when descriptors are available."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ store.database.close()
 """
 
 
-def test_a_read_without_descriptors_fails_and_the_store_goes_on(tmp_path: Path) -> None:
+def test_a_read_without_descriptors_fails_and_the_store_continues(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_DESCRIPTORS, str(tmp_path / "state")],
         capture_output=True,
@@ -60,14 +60,16 @@ def test_a_read_without_descriptors_fails_and_the_store_goes_on(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN])
-def test_a_lack_of_resources_is_told_from_a_broken_disk(number: int, tmp_path: Path) -> None:
+def test_a_lack_of_resources_is_distinguished_from_a_broken_disk(
+    number: int, tmp_path: Path
+) -> None:
     error = OSError(number, "no more")
     assert type(from_os_error(error, "reading", tmp_path)) is OutOfResources
     with pytest.raises(OutOfResources), translated("reading", tmp_path):
         raise error
 
 
-def test_rocksdb_s_words_for_a_lack_of_descriptors_are_known(tmp_path: Path) -> None:
+def test_messages_of_rocksdb_for_a_lack_of_descriptors_are_recognised(tmp_path: Path) -> None:
     words = Exception("IO error: While open a file for random read: 7.sst: Too many open files")
     error = translated_error(words, "reading", tmp_path)
     assert type(error) is OutOfResources
@@ -79,7 +81,7 @@ def store(tmp_path: Path) -> RocksStateStore:
     return RocksStateStore(tmp_path / "state", create=True)
 
 
-def test_what_a_disk_does_not_return_is_damage(store: RocksStateStore) -> None:
+def test_unreadable_bytes_are_damage(store: RocksStateStore) -> None:
     words = Exception("IO error: While pread offset 0 len 9: 7.sst: Input/output error")
     assert type(store.database.read_failed(words, "reading")) is DamagedData
     with pytest.raises(DamagedData):
@@ -87,7 +89,7 @@ def test_what_a_disk_does_not_return_is_damage(store: RocksStateStore) -> None:
     store.database.close()
 
 
-def test_a_read_that_failed_for_a_reason_nobody_knows_is_not_the_end(
+def test_a_read_that_failed_with_an_unknown_error_does_not_end_writes(
     store: RocksStateStore,
 ) -> None:
     assert type(store.database.read_failed(Exception("strange"), "reading")) is StorageError
@@ -95,7 +97,7 @@ def test_a_read_that_failed_for_a_reason_nobody_knows_is_not_the_end(
     store.database.close()
 
 
-def test_a_failed_write_is_the_last_one_whatever_failed_it(store: RocksStateStore) -> None:
+def test_a_failed_write_of_any_cause_is_the_last_one(store: RocksStateStore) -> None:
     store.database.failed(Exception("IO error: Too many open files"), "writing")
     with pytest.raises(OutOfResources):
         store.write({Family.CURRENT: {b"k": b"v"}})

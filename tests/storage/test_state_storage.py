@@ -1,4 +1,4 @@
-"""Sync, checkpoint and install: what every owner of a state does."""
+"""The contract of a state storage: sync, checkpoint and install."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def receive(storage: StateStorage) -> Path:
     return received
 
 
-async def test_a_checkpoint_says_where_it_stands_and_has_files(states: States) -> None:
+async def test_a_checkpoint_has_its_index_term_and_files(states: States) -> None:
     states.storage.store.write({CURRENT: {b"k": b"v"}})
     checkpoint = await states.storage.checkpoint(5, 2)
     assert (checkpoint.index, checkpoint.term) == (5, 2)
@@ -83,7 +83,7 @@ async def test_states_can_be_installed_one_after_the_other(states: States) -> No
     assert len(content(states.storage)) == 4
 
 
-async def test_the_replaced_store_takes_no_more_writes(states: States) -> None:
+async def test_the_replaced_store_refuses_writes(states: States) -> None:
     old = states.storage.store
     await states.storage.install(await receive(states.storage))
     with pytest.raises(StorageError, match="closed"):
@@ -105,7 +105,7 @@ async def test_the_replaced_store_can_be_read_until_it_is_retired(states: States
     assert states.storage.store.get(CURRENT, b"a") == b"snapshot"
 
 
-async def test_an_unfinished_receipt_is_dropped_by_the_next(states: States) -> None:
+async def test_an_unfinished_snapshot_is_deleted_by_the_next_one(states: States) -> None:
     first = states.storage.begin_receive()
     (first / "part").write_bytes(b"half a file")
     assert list(states.storage.begin_receive().iterdir()) == []
@@ -149,7 +149,7 @@ async def test_a_write_while_the_state_is_frozen_stops_the_node(tmp_path: Path) 
     await storage.close()
 
 
-async def test_an_old_scan_goes_on_over_the_replaced_state(tmp_path: Path) -> None:
+async def test_an_old_scan_continues_over_the_replaced_state(tmp_path: Path) -> None:
     storage = RocksStateStorage(tmp_path / "state")
     rows = {b"%05d" % number: b"v" * 100 for number in range(5000)}
     storage.store.write({CURRENT: rows})
@@ -181,7 +181,7 @@ async def test_a_killed_process_loses_no_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["torn", "flipped"])
-async def test_a_bad_write_ahead_log_leaves_whole_runs_up_to_it(
+async def test_a_damaged_write_ahead_log_leaves_the_complete_runs_before_the_damage(
     tmp_path: Path, damage: str
 ) -> None:
     directory = await crashed_state(tmp_path)

@@ -1,4 +1,4 @@
-"""What every state store does, on disk or in memory."""
+"""The contract of a state store, on disk and in memory."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ async def test_a_scan_has_a_lower_and_an_upper_bound(states: States) -> None:
     assert keys(b"c", b"a", reverse=True) == []
 
 
-async def test_a_scan_keeps_its_end_although_its_caller_does_not(states: States) -> None:
+async def test_a_scan_keeps_a_reference_to_its_end(states: States) -> None:
     store = states.storage.store
     store.write({CURRENT: {b"key/%d" % number: b"" for number in range(20)}})
     for reverse in (False, True):
         for _ in range(100):
             rows = store.scan(CURRENT, b"key/", bytes(bytearray(b"key0")), reverse=reverse)
-            # Whatever takes the place of the end in memory is smaller than every key.
+            # If the end's memory were reused, its content would be smaller than every key.
             overwritten = [bytes([number]) * 4 for number in range(50)]
             assert len(list(rows)) == 20, overwritten
 
@@ -88,7 +88,7 @@ async def test_a_scan_sees_the_store_as_it_was_at_the_call(states: States) -> No
     assert list(backward) == expected[::-1]
 
 
-async def test_a_scan_outlives_writes_in_its_middle(states: States) -> None:
+async def test_a_scan_is_not_affected_by_writes_between_its_rows(states: States) -> None:
     store = states.storage.store
     store.write({CURRENT: {b"%03d" % number: b"old" for number in range(100)}})
     scan = store.scan(CURRENT, b"", None)
@@ -155,7 +155,7 @@ async def test_a_write_removes_whole_ranges_before_it_applies_its_changes(states
     assert store.get_many(CURRENT, [b"a", b"ba"]) == [None, b"new"]
 
 
-async def test_what_is_frozen_stays_as_it_was_wherever_it_is_read(states: States) -> None:
+async def test_a_frozen_state_does_not_change_wherever_it_is_read(states: States) -> None:
     store = states.storage.store
     store.write({CURRENT: ROWS, HISTORY: {b"h": b"1"}})
     frozen = store.frozen()

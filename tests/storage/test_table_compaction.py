@@ -1,4 +1,4 @@
-"""The space of removed rows comes back, and their markers cost a seek nothing for long."""
+"""The space of removed rows is freed, and their markers slow down seeks only for a short time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def key(row: int) -> bytes:
 
 
 def soon(database: RocksDatabase, pause_s: float = 0.05) -> None:
-    """What is removed from now on is compacted almost at once."""
+    """Compact rows that are removed from now on almost at once."""
     marked = [family for family in Family if family not in (HISTORY, Family.CHANGES)]
     database.compaction = TableCompaction(
         database, marked, pause_s=pause_s, delay_s_max=max(pause_s, PATIENCE_S)
@@ -65,7 +65,7 @@ def load(store: RocksStateStore, family: Family, rows: int, value: bytes = b"v" 
     store.database.flush()
 
 
-def test_what_is_removed_as_a_range_gives_its_space_back(store: RocksStateStore) -> None:
+def test_the_space_of_removed_ranges_is_freed(store: RocksStateStore) -> None:
     load(store, CURRENT, 20_000, b"v%s" % bytes(range(256)) * 4)
     soon(store.database)
     before = store.database.size_bytes()
@@ -76,7 +76,7 @@ def test_what_is_removed_as_a_range_gives_its_space_back(store: RocksStateStore)
     )
 
 
-def test_what_is_removed_row_by_row_gives_its_space_back(store: RocksStateStore) -> None:
+def test_the_space_of_rows_removed_one_by_one_is_freed(store: RocksStateStore) -> None:
     load(store, HISTORY, 20_000, b"v%s" % bytes(range(256)) * 4)
     soon(store.database)
     before = store.database.size_bytes()
@@ -98,7 +98,7 @@ def test_a_few_large_rows_are_worth_it_and_a_few_small_ones_are_not(
     assert tables_of(store.database.families[CURRENT]) == tables
 
 
-def test_no_seek_is_long_while_many_keys_go_in_pages(store: RocksStateStore) -> None:
+def test_no_seek_takes_long_while_many_keys_are_deleted_in_pages(store: RocksStateStore) -> None:
     load(store, CURRENT, 300_000)
     store.write({CURRENT: {b"z": b"v"}})
     worst_s = 0.0
@@ -111,7 +111,7 @@ def test_no_seek_is_long_while_many_keys_go_in_pages(store: RocksStateStore) -> 
     assert worst_s < SEEK_S_MAX
 
 
-def test_markers_of_single_rows_go_before_a_seek_is_long(
+def test_deletion_markers_are_compacted_before_a_seek_takes_long(
     store: RocksStateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(store, CURRENT, 60_000)
@@ -120,14 +120,14 @@ def test_markers_of_single_rows_go_before_a_seek_is_long(
     soon(store.database, pause_s=3_600.0)
     for first in range(0, 50_000, 1_000):
         store.write({CURRENT: {key(row): None for row in range(first, first + 1_000)}})
-    # Long before removals pause: the family is flushed, and RocksDB compacts what is dense. The
-    # last markers, fewer than make a flush, stay where they are.
+    # Long before removals pause, the family is flushed, and RocksDB compacts the dense tables. The
+    # last markers, too few for a flush, are not compacted.
     before = 60_000 * 120
     wait_until(lambda: sum(table.size_bytes for table in tables_of(current)) < before / 2)
     assert next(store.scan(CURRENT, b"", None))[0] == key(50_000)
 
 
-def test_a_store_that_is_closed_waits_for_no_pause(tmp_path: Path) -> None:
+def test_closing_a_store_does_not_wait_for_a_pause_of_compaction(tmp_path: Path) -> None:
     store = RocksStateStore(tmp_path / "state", create=True)
     load(store, CURRENT, 1_000)
     soon(store.database, pause_s=3_600.0)
@@ -140,7 +140,7 @@ def test_a_store_that_is_closed_waits_for_no_pause(tmp_path: Path) -> None:
     again.database.close()
 
 
-async def test_a_compacted_log_gives_its_space_back(tmp_path: Path) -> None:
+async def test_the_space_of_a_compacted_log_is_freed(tmp_path: Path) -> None:
     log = RocksLogStore(tmp_path / "log")
     log.recover()
     soon(log._database)
@@ -159,7 +159,7 @@ async def test_a_compacted_log_gives_its_space_back(tmp_path: Path) -> None:
     await log.close()
 
 
-def test_neighbouring_ranges_are_one() -> None:
+def test_adjacent_ranges_are_merged() -> None:
     removed = Removed()
     for first in range(0, 100, 10):
         removed.add_range(key(first), key(first + 10))

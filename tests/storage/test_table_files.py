@@ -1,4 +1,4 @@
-"""Any byte of a table, a write-ahead log or a MANIFEST that is not what was written is noticed."""
+"""Every wrong byte of a table, a write-ahead log or a MANIFEST is detected."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from rocksdict import BlockBasedOptions, DBCompressionType, Options, Rdict, WriteBatch
 
 from raftkv.errors import DamagedData
-from raftkv.storage.disk_reader import DiskReader
 from raftkv.storage.record_file import verify_records
 from raftkv.storage.rocks import RocksDatabase, Tuning
-from raftkv.storage.table_file import FORMAT_VERSION, verify_table
+from raftkv.storage.table_file import FORMAT_VERSION, DiskReader, verify_table
 from raftkv.storage.verification import verify_closed_database
 
 TUNING = Tuning(
@@ -74,7 +73,7 @@ def test_every_byte_of_a_table_is_covered(
     content = table.read_bytes()
     assert size_of(table) == len(content)
     missed = []
-    # Each byte of what is small, and of what ends the file: meta blocks, metaindex, footer.
+    # A sample of all bytes, and each byte at the end: meta blocks, metaindex, footer.
     offsets = {*range(0, len(content), 1 + len(content) // 800), *range(len(content))[-900:]}
     with table.open("r+b") as file:
         for offset in sorted(offsets):
@@ -110,7 +109,7 @@ def compressed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_bit_that_turns_over_in_a_compressed_table_is_noticed(
+def test_a_bit_flip_in_a_compressed_table_is_detected(
     compressed: Path, share: float, bit: int
 ) -> None:
     content = compressed.read_bytes()
@@ -172,7 +171,7 @@ def test_every_byte_of_a_file_of_records_is_covered(
     assert not missed
 
 
-def test_an_unfinished_record_and_room_made_beforehand_are_no_damage(
+def test_an_incomplete_record_and_preallocated_space_are_no_damage(
     tmp_path: Path, record_files: dict[str, bytes]
 ) -> None:
     content, copy = record_files["log"], tmp_path / "copy.log"
@@ -184,17 +183,19 @@ def test_an_unfinished_record_and_room_made_beforehand_are_no_damage(
 
 
 @pytest.mark.parametrize("hole", [32 << 10, 64 << 10])
-def test_a_hole_is_damage(tmp_path: Path, record_files: dict[str, bytes], hole: int) -> None:
+def test_a_missing_entry_is_damage(
+    tmp_path: Path, record_files: dict[str, bytes], hole: int
+) -> None:
     content, copy = record_files["log"], tmp_path / "copy.log"
     copy.write_bytes(content[:hole] + bytes(32 << 10) + content[hole + (32 << 10) :])
     with pytest.raises(DamagedData, match="blank"):
         read_to_the_end(copy)
 
 
-def test_a_table_of_another_family_or_database_in_its_place_is_whole_in_itself(
+def test_a_table_that_was_replaced_by_another_complete_one_passes_verification(
     tmp_path: Path,
 ) -> None:
-    """Verification is of bytes. That they belong here is for whoever opens the database."""
+    """Verification checks bytes. Opening the database checks that the tables belong to it."""
     table = written(tmp_path / "db", rows)
     table.write_bytes(written(tmp_path / "other", everything).read_bytes())
     assert sum(verify_closed_database(tmp_path / "db")) > table.stat().st_size

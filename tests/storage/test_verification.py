@@ -1,4 +1,4 @@
-"""Verification: nothing that a disk returns wrongly gets past it, and nothing sound is refused."""
+"""Verification detects all damage, and refuses no intact file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def largest_file(directory: Path) -> Path:
 
 
 def held_although_removed(directory: Path) -> list[str]:
-    """Files below the directory whose place on the disk this process keeps from being free."""
+    """Removed files below the directory that this process still has open."""
     held = []
     for descriptor in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):  # that of the directory just listed
@@ -99,7 +99,7 @@ async def test_a_damaged_snapshot_is_refused_and_the_old_state_stands(
 
 
 async def test_a_verification_begins_anew_on_a_state_that_was_installed(tmp_path: Path) -> None:
-    """And keeps no file of the old one: its place on the disk is free once it is retired."""
+    """The verification keeps no file of the old state open, so its space is freed on `retire`."""
     storage = RocksStateStorage(tmp_path / "state")
     storage.store.write({CURRENT: {key: os.urandom(4000) for key in ROWS}})
     received = await receive(storage)
@@ -114,7 +114,7 @@ async def test_a_verification_begins_anew_on_a_state_that_was_installed(tmp_path
     await storage.close()
 
 
-async def test_what_a_newer_row_hides_is_verified_too(tmp_path: Path) -> None:
+async def test_overwritten_rows_are_verified_too(tmp_path: Path) -> None:
     """No get meets it, but a snapshot carries it, and a compaction stumbles over it."""
     storage = RocksStateStorage(tmp_path / "state")
     storage.store.write({CURRENT: dict.fromkeys(ROWS, b"old" * 100)})
@@ -141,7 +141,7 @@ def empty(table: Path) -> None:
 
 
 @pytest.mark.parametrize(("harm", "said"), [(Path.unlink, "gone"), (cut_short, "end"), (empty, "")])
-async def test_a_table_that_is_gone_or_cut_short_is_damage(
+async def test_a_missing_or_truncated_table_is_damage(
     tmp_path: Path, harm: Callable[[Path], None], said: str
 ) -> None:
     storage = RocksStateStorage(tmp_path / "state")
@@ -184,7 +184,9 @@ async def test_a_log_that_is_being_written_is_verified_as_far_as_it_goes(tmp_pat
     await store.close()
 
 
-async def test_rot_in_the_log_is_found_although_all_of_it_is_in_memory(tmp_path: Path) -> None:
+async def test_damage_of_the_log_on_disk_is_found_although_the_log_is_in_memory(
+    tmp_path: Path,
+) -> None:
     store = RocksLogStore(tmp_path / "log")
     store.recover()
     await store.append(HardState(1, 1, 0), entries(1, 100, size=400))
@@ -196,10 +198,10 @@ async def test_rot_in_the_log_is_found_although_all_of_it_is_in_memory(tmp_path:
     await store.close()
 
 
-async def test_a_record_that_nobody_finishes_is_damage(
+async def test_a_record_that_is_never_completed_is_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its length is not what was written: until then it looks like one that is being written."""
+    """A record with a damaged length looks like a record that is being written."""
     store = RocksLogStore(tmp_path / "log")
     store.recover()
     await store.append(HardState(1, 1, 0), entries(1, 3))
@@ -214,7 +216,7 @@ async def test_a_record_that_nobody_finishes_is_damage(
     await store.close()
 
 
-async def test_what_a_power_cut_has_torn_is_no_damage(
+async def test_a_record_torn_by_a_power_cut_is_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("raftkv.storage.verification.UNFINISHED_S_MAX", 0.0)
@@ -242,7 +244,7 @@ async def test_a_slice_is_small(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "error"), [(errno.EIO, DamagedData), (errno.EMFILE, OutOfResources)]
 )
-async def test_what_the_disk_can_not_read_is_lost_and_what_the_process_can_not_is_not(
+async def test_an_error_of_the_disk_is_damage_and_a_lack_of_resources_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[StorageError]
 ) -> None:
     storage = RocksStateStorage(tmp_path / "state")
@@ -260,7 +262,7 @@ async def test_what_the_disk_can_not_read_is_lost_and_what_the_process_can_not_i
     await storage.close()
 
 
-async def test_a_file_system_that_has_only_a_page_cache_is_read_through_that(
+async def test_a_file_system_without_direct_reads_is_read_through_the_page_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = RocksStateStorage(tmp_path / "state")

@@ -8,7 +8,7 @@ from jepsen_lite.mutants.mutant import Patch, mutant
 from raftkv.kv import operations, ranges
 from raftkv.kv.budget import Budget
 from raftkv.kv.compaction import Compaction
-from raftkv.kv.mvcc import Writer
+from raftkv.kv.execution import Execution
 from raftkv.kv.pace import Steps
 from raftkv.kv.ranges import Row
 from raftkv.kv.store import Family
@@ -41,15 +41,15 @@ def page_skips_a_key() -> list[Patch]:
 )
 def deletion_hides_the_rest() -> list[Patch]:
     """A page that stops at its limit says that there is nothing more."""
-    doomed = operations._doomed
+    doomed = operations._keys_to_delete
 
     def doomed_and_no_more(
-        writer: Writer, request: kv_pb2.DeleteRange, budget: Budget
+        execution: Execution, request: kv_pb2.DeleteRange
     ) -> Steps[tuple[list[Row], bool]]:
-        found, _ = yield from doomed(writer, request, budget)
+        found, _ = yield from doomed(execution, request)
         return found, False
 
-    return [(operations, "_doomed", doomed_and_no_more)]
+    return [(operations, "_keys_to_delete", doomed_and_no_more)]
 
 
 @mutant(

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 
 from jepsen_lite.mutants.mutant import Patch, mutant
 from raftkv.client.coordination.queue_entry import EntryWatches, QueueEntry
-from raftkv.kv import locks, operations, queues
-from raftkv.kv.budget import Budget
+from raftkv.kv import locks, operations
+from raftkv.kv.execution import Execution
 from raftkv.kv.leases import Leases
 from raftkv.kv.machine import Applied, StateMachine
-from raftkv.kv.mvcc import Writer
 from raftkv.kv.pace import Steps
 from raftkv.node.clocks import ClusterClock
 from raftkv.node.driver import Driver
@@ -19,6 +18,7 @@ from raftkv.raft.entry import Entry, EntryKind
 from raftkv.rpc.v1 import kv_pb2
 from raftkv.server.watch.groups import Watcher
 from raftkv.server.watch.unsynced import UnsyncedGroup
+from raftkv.wire.lock_keys import name_of
 
 REVOKE_TIMEOUT_S = 5.0
 
@@ -61,14 +61,14 @@ def unlock_by_name() -> list[Patch]:
     delete_range = operations.delete_range
 
     def delete(
-        writer: Writer, request: kv_pb2.DeleteRange, result: kv_pb2.Result, budget: Budget
+        execution: Execution, request: kv_pb2.DeleteRange, result: kv_pb2.Result
     ) -> Steps[None]:
-        name = queues.name_of(request.key)
+        writer, name = execution.writer, name_of(request.key)
         if name is not None and writer.get(request.key) is None:
-            holder = next(locks.members(writer.overlay, name), None)
+            holder = next(locks.entries(writer.overlay, name), None)
             if holder is not None:
                 request = kv_pb2.DeleteRange(key=holder.key)
-        yield from delete_range(writer, request, result, budget)
+        yield from delete_range(execution, request, result)
 
     return [(operations, "delete_range", delete)]
 

@@ -15,7 +15,6 @@ from jepsen_lite.sim.durable_log import DurableLog, is_majority, rival_of
 from jepsen_lite.sim.lease_rules import NamedLeases, SeenLeases, check_leases, leases_named
 from jepsen_lite.sim.revision_rules import check_revisions
 from jepsen_lite.sim.violation import Violation
-from raftkv.kv.membership import decode_membership
 from raftkv.kv.meta import META_KEY, Meta
 from raftkv.kv.store import Family, StateStore
 from raftkv.node.node import Node
@@ -25,6 +24,7 @@ from raftkv.raft.raft import Raft
 from raftkv.raft.ready import RaftRole
 from raftkv.rpc.v1 import log_pb2
 from raftkv.storage.ports import RecoveredLog
+from raftkv.wire.membership import decode_membership
 
 BOOTSTRAP_INDEX = 2
 """Committed by decree: every first node starts with it."""

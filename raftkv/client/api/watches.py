@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from raftkv.arguments import to_bytes, to_flag, to_int64
 from raftkv.client.core import Core
-from raftkv.client.requests import ALL_KEYS_FROM, prefix_range, to_key
+from raftkv.client.requests import prefix_range, to_key
 from raftkv.client.watch.watch import Watch
 from raftkv.client.watch.watcher import WatchState
 from raftkv.errors import InvalidRequest
 from raftkv.rpc.v1 import api_pb2
+from raftkv.wire.ranges import NO_END
 
 
 class WatchMethods(Core):
@@ -70,6 +71,6 @@ class WatchMethods(Core):
         if end is None:
             return key, b""
         range_end = to_bytes(end, "end")
-        if range_end != ALL_KEYS_FROM and range_end <= key:
+        if range_end != NO_END and range_end <= key:
             raise InvalidRequest("the range is empty; end has to be after start", field="end")
         return key, range_end

@@ -11,7 +11,7 @@ from raftkv.client.connection.link import Link, Links
 from raftkv.client.connection.throttle import CircuitBreaker
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import ConfigurationError
-from raftkv.host_port import HOST_PORT, split_host_port
+from raftkv.wire.addresses import HOST_PORT, split_host_port
 
 
 def parse_endpoints(endpoints: str | Sequence[str]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from weakref import WeakSet
 
 from raftkv.client.events import log
 from raftkv.errors import WrongProcess
-from raftkv.host_port import split_host_port
+from raftkv.wire.addresses import split_host_port
 
 SETTING: Final = "GRPC_ENABLE_FORK_SUPPORT"
 OFF: Final = ("0", "false", "no")

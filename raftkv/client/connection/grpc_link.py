@@ -12,20 +12,17 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
 
 from raftkv.client.connection.binding import identity_facts
 from raftkv.client.connection.grpc_fork import forks
 from raftkv.client.connection.link import PIPELINE
-from raftkv.errors import ConnectionFailed, Outcome, OutcomeUnknown, RaftkvError, from_wire
-from raftkv.host_port import split_host_port
-from raftkv.rpc.v1 import api_pb2
+from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError
+from raftkv.wire.addresses import split_host_port
+from raftkv.wire.grpc_status import read_status
 
 RESOLVE_S_MAX = 1.0
 
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
-STATUS_DETAILS = "grpc-status-details-bin"
 
 POLLER = "PollerCompletionQueue"
 LOOP_CLOSED = "Event loop is closed"
@@ -248,30 +245,14 @@ class GrpcStream:
 
 def error_of_call(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
     """The typed error that the node ended a call with; `OutcomeUnknown` if gRPC ended it."""
-    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-    header = api_pb2.ReplyHeader()
-    identity: dict[str, str] = {}
-    metadata: Any = error.trailing_metadata()
-    for name, value in metadata or ():
-        if name == STATUS_DETAILS:
-            try:
-                status = status_pb2.Status.FromString(value)
-            except DecodeError:
-                break
-            for detail in status.details:
-                if detail.Unpack(header):
-                    identity = identity_facts(header)
-                elif not detail.Unpack(info):
-                    detail.Unpack(retry)
-    facts = dict(info.metadata)
-    outcome = facts.pop("outcome", "")
-    if info.domain != "raftkv" or outcome not in Outcome.__members__:
+    end = read_status(error)
+    if end is None:
         return _no_such_call(error, address) or OutcomeUnknown(
             f"{address} did not answer the call: {error.details()}"
         )
-    retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
-    facts |= identity
-    return from_wire(info.reason, error.details() or "", Outcome[outcome], retry_after_s, facts)
+    if end.header is not None:
+        end.error.facts |= identity_facts(end.header)
+    return end.error
 
 
 def _no_such_call(error: grpc.aio.AioRpcError, address: str) -> ConnectionFailed | None:

@@ -52,7 +52,6 @@ from raftkv.client.connection.pending import (
 from raftkv.client.connection.replies import LEAVING, BatchReplies, answer_of
 from raftkv.client.connection.stream import PipelineConnection
 from raftkv.client.connection.throttle import Throttle
-from raftkv.client.model.results import error_of
 from raftkv.client.settings import TIMER_TOLERANCE_S, ClientSettings
 from raftkv.errors import (
     ConnectionFailed,
@@ -61,6 +60,7 @@ from raftkv.errors import (
     Unavailable,
 )
 from raftkv.rpc.v1 import api_pb2, kv_pb2
+from raftkv.wire.failures import error_of
 
 T = TypeVar("T")
 

@@ -14,7 +14,6 @@ from raftkv.client.connection.pending import (
     unanswered,
 )
 from raftkv.client.connection.throttle import Throttle
-from raftkv.client.model.results import error_of
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import (
     NotServing,
@@ -26,6 +25,7 @@ from raftkv.errors import (
     TooLarge,
 )
 from raftkv.rpc.v1 import api_pb2, kv_pb2
+from raftkv.wire.failures import error_of
 
 # With these a node refuses every request; without a majority it would still serve stale reads.
 LEAVING = (ShuttingDown, NotServing)

@@ -17,6 +17,7 @@ from raftkv.client.requests import Fences, to_value
 from raftkv.client.settings import ClientSettings
 from raftkv.client.watch.watch import Watch
 from raftkv.errors import FencedOff, KeyNotFound, LockLost, NotElected, RaftkvError, printable
+from raftkv.wire.lock_keys import is_entry, queue_bounds
 
 # Foreign keys may be among the candidates' keys: read some more than the first.
 CANDIDATES_PER_READ = 16
@@ -172,11 +173,11 @@ class Election:
 
         Raises `DeadlineExceeded` and `WrongCluster`. Costs one linearizable read.
         """
-        start, end = self._bounds()
+        start, end = queue_bounds(self.name)
         while True:
             found = await self._store.range(start, end, limit=CANDIDATES_PER_READ, timeout=timeout)
             for kv in found.kvs:
-                if is_member(self.name, kv):
+                if is_entry(self.name, kv.key, kv.create_revision):
                     return _leader_of(kv)
             if not found.more:
                 return None
@@ -191,9 +192,11 @@ class Election:
         if its consumer is so slow that the next change is compacted; `DeadlineExceeded` if the
         first read fails; `WrongCluster`. Costs one read and one watch.
         """
-        start, end = self._bounds()
+        start, end = queue_bounds(self.name)
         now = await self._store.range(start, end)
-        candidates = {kv.key: kv for kv in now.kvs if is_member(self.name, kv)}
+        candidates = {
+            kv.key: kv for kv in now.kvs if is_entry(self.name, kv.key, kv.create_revision)
+        }
         yielded = _first(candidates)
         yield _leader_of(yielded) if yielded else None
         watch = self._store.watch(start, end, from_revision=now.revision + 1)
@@ -208,15 +211,6 @@ class Election:
                         yield _leader_of(first) if first else None
         finally:
             await watch.close()
-
-    def _bounds(self) -> tuple[bytes, bytes]:
-        # A token has less than 64 bits, so its first digit of 16 is below 8.
-        return self.name + b"/0", self.name + b"/8"
-
-
-def is_member(name: bytes, kv: KeyValue) -> bool:
-    """Whether this key is an entry in the queue of `name`, not a foreign key under its prefix."""
-    return kv.key == b"%b/%016x" % (name, kv.create_revision)
 
 
 def _timeout_error(name: bytes, wanted: str, *, behind: bool) -> RaftkvError:
@@ -234,5 +228,5 @@ def _first(candidates: dict[bytes, KeyValue]) -> KeyValue | None:
 def _follow(name: bytes, candidates: dict[bytes, KeyValue], event: WatchEvent) -> None:
     if event.kind is EventKind.DELETE:
         candidates.pop(event.key, None)
-    elif event.kv is not None and is_member(name, event.kv):
+    elif event.kv is not None and is_entry(name, event.kv.key, event.kv.create_revision):
         candidates[event.key] = event.kv

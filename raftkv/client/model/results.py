@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from raftkv.errors import RaftkvError, from_wire
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 
 
@@ -120,17 +119,6 @@ class AcquireResult:
     lease: int
     ttl_s: float  # of a lease that was granted with it
     holder: KeyValue | None  # None: the caller
-
-
-def error_of(failure: kv_pb2.Failure) -> RaftkvError:
-    """The error that a Failure stands for."""
-    return from_wire(
-        failure.reason,
-        failure.message,
-        failure.outcome,
-        failure.retry_after_ms / 1000,
-        dict(failure.facts),
-    )
 
 
 def key_value_of(kv: kv_pb2.KeyValue) -> KeyValue:

@@ -21,7 +21,6 @@ from google.protobuf.message import DecodeError
 from raftkv.client.connection.endpoints import Endpoint, Endpoints, EndpointSelector
 from raftkv.client.connection.home import Home
 from raftkv.client.connection.link import WATCH, LinkStream
-from raftkv.client.model.results import error_of
 from raftkv.client.settings import TIMER_TOLERANCE_S, ClientSettings
 from raftkv.client.watch.dispatch import WatchDispatcher
 from raftkv.client.watch.watcher import WatchState
@@ -34,6 +33,7 @@ from raftkv.errors import (
     Unavailable,
 )
 from raftkv.rpc.v1 import api_pb2
+from raftkv.wire.failures import error_of
 
 CREATES_PER_MESSAGE_MAX = 1_000
 

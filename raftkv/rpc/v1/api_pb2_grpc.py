@@ -351,7 +351,7 @@ class Lease:
 class LockStub:
     """---- locks -----------------------------------------------------------------
 
-    Queues are joined by the command Acquire and left by deleting the key.
+    The command Acquire joins the queue of a lock. Deleting the entry's key leaves the queue.
     """
 
     def __init__(self, channel):
@@ -375,11 +375,11 @@ class LockStub:
 class LockServicer:
     """---- locks -----------------------------------------------------------------
 
-    Queues are joined by the command Acquire and left by deleting the key.
+    The command Acquire joins the queue of a lock. Deleting the entry's key leaves the queue.
     """
 
     def Wait(self, request, context):
-        """until the token holds the lock
+        """returns when the token holds the lock
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -415,7 +415,7 @@ def add_LockServicer_to_server(servicer, server):
 class Lock:
     """---- locks -----------------------------------------------------------------
 
-    Queues are joined by the command Acquire and left by deleting the key.
+    The command Acquire joins the queue of a lock. Deleting the entry's key leaves the queue.
     """
 
     @staticmethod
@@ -476,7 +476,7 @@ class Lock:
 class WatchStub:
     """---- watches ---------------------------------------------------------------
 
-    One stream carries many watches, each by an id that the client chooses.
+    One stream carries many watchers, each with an id that the client chooses.
     """
 
     def __init__(self, channel):
@@ -495,7 +495,7 @@ class WatchStub:
 class WatchServicer:
     """---- watches ---------------------------------------------------------------
 
-    One stream carries many watches, each by an id that the client chooses.
+    One stream carries many watchers, each with an id that the client chooses.
     """
 
     def Open(self, request_iterator, context):
@@ -523,7 +523,7 @@ def add_WatchServicer_to_server(servicer, server):
 class Watch:
     """---- watches ---------------------------------------------------------------
 
-    One stream carries many watches, each by an id that the client chooses.
+    One stream carries many watchers, each with an id that the client chooses.
     """
 
     @staticmethod
@@ -557,7 +557,7 @@ class Watch:
 class PipelineStub:
     """---- pipeline --------------------------------------------------------------
 
-    Many calls share a message, many messages are in flight; replies come in any order.
+    Many calls share a message, and many messages are in flight. Replies come in any order.
     """
 
     def __init__(self, channel):
@@ -576,7 +576,7 @@ class PipelineStub:
 class PipelineServicer:
     """---- pipeline --------------------------------------------------------------
 
-    Many calls share a message, many messages are in flight; replies come in any order.
+    Many calls share a message, and many messages are in flight. Replies come in any order.
     """
 
     def Open(self, request_iterator, context):
@@ -604,7 +604,7 @@ def add_PipelineServicer_to_server(servicer, server):
 class Pipeline:
     """---- pipeline --------------------------------------------------------------
 
-    Many calls share a message, many messages are in flight; replies come in any order.
+    Many calls share a message, and many messages are in flight. Replies come in any order.
     """
 
     @staticmethod
@@ -704,7 +704,7 @@ class ClusterServicer:
     """
 
     def Status(self, request, context):
-        """of the node that answers; needs no majority
+        """of the answering node; requires no majority
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -747,7 +747,7 @@ class ClusterServicer:
         raise NotImplementedError('Method not implemented!')
 
     def MemberJoin(self, request, context):
-        """an added node, with its disk
+        """called at a node's first start
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,9 +50,9 @@ class PeerServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Connect(self, request_iterator, context):
-        """The caller introduces itself in the call's metadata (a Hello). The callee refuses the call, or
-        answers with a Challenge. The caller proves in its first message that it knows the cluster's
-        secret, and is admitted or refused.
+        """The caller identifies itself by a Hello in the call's metadata. The callee refuses the call, or
+        answers with a Challenge. The caller proves in its first message that it knows the cluster
+        secret. The callee then admits or refuses the caller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

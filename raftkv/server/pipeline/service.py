@@ -30,6 +30,7 @@ from raftkv.server.node_port import NodePort
 from raftkv.server.pipeline.stream import PipelineStream
 from raftkv.server.reads import ReadHandler
 from raftkv.server.traffic import CallTraffic, untracked
+from raftkv.wire.failures import failure_of
 
 
 @dataclass(slots=True)
@@ -248,7 +249,7 @@ class PipelineService:
 
     def _failure(self, request: _Request, error: RaftkvError) -> api_pb2.PipelineReply:
         reply = self._reply(request)
-        reply.failure.CopyFrom(failures.failure_of(error))
+        reply.failure.CopyFrom(failure_of(error))
         return reply
 
     def _finish(self, request: _Request, reply: api_pb2.PipelineReply) -> None:

@@ -9,11 +9,11 @@ import asyncio
 from raftkv.kv.limits import Limits
 from raftkv.kv.validation import check_batch
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
-from raftkv.server import failures
 from raftkv.server.calls import UnaryCall, UnaryCalls, data_call, header_of
 from raftkv.server.disk_space import RequireRoom, room_for_all
 from raftkv.server.node_port import NodePort
 from raftkv.server.reads import ReadHandler
+from raftkv.wire.failures import error_of
 
 
 class KVService(api_pb2_grpc.KVServicer):
@@ -50,10 +50,10 @@ class KVService(api_pb2_grpc.KVServicer):
         )
         outcome = kv_pb2.BatchResult.FromString(results)
         if outcome.HasField("failure"):
-            raise failures.error_of(outcome.failure)
+            raise error_of(outcome.failure)
         result = outcome.results[0]
         if result.HasField("failure"):
-            raise failures.error_of(result.failure)
+            raise error_of(result.failure)
         return api_pb2.ExecuteReply(header=header_of(self._node), result=result)
 
     @data_call("kv.range")
@@ -95,6 +95,6 @@ class KVService(api_pb2_grpc.KVServicer):
         answer = await self._reader.answer(reads, call.deadline)
         (result,) = answer.results
         if result.HasField("failure"):
-            raise failures.error_of(result.failure)
+            raise error_of(result.failure)
         await asyncio.sleep(0)
         return result, answer.staleness_ms

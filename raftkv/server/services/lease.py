@@ -14,11 +14,12 @@ from raftkv.kv.machine import StateMachine
 from raftkv.kv.pace import Steps
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.calls import Context, Deadlines, UnaryCall, UnaryCalls, data_call, header_of
-from raftkv.server.failures import abort, error_of, of_write
+from raftkv.server.failures import abort, of_write
 from raftkv.server.node_port import NodePort
 from raftkv.server.reads import ReadHandler
 from raftkv.server.services.listing import fill
 from raftkv.server.traffic import CallTraffic
+from raftkv.wire.failures import error_of
 
 # ruff: noqa: N802 (gRPC finds a method by its name in the proto)
 

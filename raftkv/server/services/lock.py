@@ -9,7 +9,7 @@ from functools import partial
 
 from raftkv.errors import DeadlineExceeded, InvalidRequest
 from raftkv.kv.limits import Limits
-from raftkv.kv.locks import QueueMember
+from raftkv.kv.locks import LockEntry
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.pace import Steps
 from raftkv.kv.records import fill_key_value
@@ -85,7 +85,7 @@ class LockService(api_pb2_grpc.LockServicer):
         return name
 
 
-def _told(member: QueueMember, machine: StateMachine) -> api_pb2.LockMember:
+def _told(member: LockEntry, machine: StateMachine) -> api_pb2.LockMember:
     kv = kv_pb2.KeyValue()
     fill_key_value(kv, member.key, member.record)
     times = machine.lease_time_to_live(kv.lease)

@@ -23,9 +23,10 @@ from raftkv.errors import (
     Unavailable,
     printable,
 )
-from raftkv.kv import locks, queues
+from raftkv.kv import locks
 from raftkv.kv.changes import Change
 from raftkv.server.node_port import NodePort
+from raftkv.wire.lock_keys import entry_key, name_of
 
 # Waiting costs memory alone, 25 KB a call; it does not count as work under way.
 WAITS_MAX = 8_000
@@ -81,7 +82,7 @@ class LockWaits:
         call: asyncio.Future[None] = self._loop.create_future()
         call.add_done_callback(self._count_out)
         self._calls += 1
-        key = queues.member_key(name, token)
+        key = entry_key(name, token)
         waiter = self._waiters.get(key) or self._enter(key, name, token)
         waiter.calls.append(call)
         self._look_at(key, waiter)
@@ -90,7 +91,7 @@ class LockWaits:
     def leave(self, name: bytes, token: int, call: asyncio.Future[None]) -> None:
         """Nobody waits for this call any more."""
         call.cancel()
-        key = queues.member_key(name, token)
+        key = entry_key(name, token)
         waiter = self._waiters.get(key)
         if waiter is not None and all(each.done() for each in waiter.calls):
             self._remove(key, waiter)
@@ -111,7 +112,7 @@ class LockWaits:
             waiter = self._waiters.get(change.key)
             if waiter is not None:
                 self._end(change.key, waiter, _lost(waiter))
-            name = queues.name_of(change.key)
+            name = name_of(change.key)
             if name in self._queues:
                 moved[name] = None
         for name in moved:
@@ -129,7 +130,7 @@ class LockWaits:
     def _look_at_the_front(self, name: bytes) -> None:
         queue = self._queues.get(name)
         if queue:
-            key = queues.member_key(name, queue[0])
+            key = entry_key(name, queue[0])
             self._look_at(key, self._waiters[key])
 
     def _look_at(self, key: bytes, waiter: _Waiter) -> None:
@@ -138,7 +139,7 @@ class LockWaits:
         if waiter.token > machine.revision:
             if (waiter.token, key) not in self._unapplied:
                 self._unapplied.add((waiter.token, key))
-        elif not locks.is_member(machine.view, waiter.name, waiter.token):
+        elif not locks.has_entry(machine.view, waiter.name, waiter.token):
             self._end(key, waiter, _lost(waiter))
         else:
             holder = machine.lock_holder(waiter.name)

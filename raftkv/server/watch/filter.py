@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 from raftkv.errors import InvalidRequest, TooLarge
 from raftkv.kv.changes import Change
 from raftkv.kv.limits import Limits
-from raftkv.kv.ranges import end_of
 from raftkv.kv.records import fill_key_value, unpack_version
 from raftkv.rpc.v1 import api_pb2
+from raftkv.wire.ranges import exclusive_end
 
 EVENTS_FIELD: Final = api_pb2.WatchNews.EVENTS_FIELD_NUMBER
 
@@ -45,7 +45,7 @@ def interest_of(request: api_pb2.WatchCreate, limits: Limits) -> WatchFilter:
             field="watch.key",
             bytes_max=limits.key_bytes_max,
         )
-    end = end_of(key, range_end) if range_end else key + b"\x00"
+    end = exclusive_end(key, range_end) if range_end else key + b"\x00"
     if end is not None and end <= key:
         raise InvalidRequest(
             "the range of the watch is empty; range_end has to be after key", field="range_end"

@@ -24,6 +24,7 @@ from raftkv.server.watch.groups import Watcher, ids_field
 from raftkv.server.watch.stream import EncodedResponse, ResponseStream
 from raftkv.server.watch.synced import SyncedWatchers
 from raftkv.server.watch.unsynced import UnsyncedGroup, compacted
+from raftkv.wire.failures import failure_of
 
 CONFIRM_TIMEOUT_S = 2.0
 OVERLOADED_RETRY_AFTER_S = 1.0
@@ -275,7 +276,7 @@ class WatchSession:
         self.stream.push(EncodedResponse(ids_field(ids), news.SerializeToString()))
 
     def _tell_ended(self, ids: list[int], error: RaftkvError) -> None:
-        self._tell(ids, api_pb2.WatchNews(ended=failures.failure_of(error)))
+        self._tell(ids, api_pb2.WatchNews(ended=failure_of(error)))
 
     def _check_bound(self, what: str, count: int, bound: int) -> None:
         if count >= bound:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import grpc
 
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
-from raftkv.server.failures import error_of
+from raftkv.wire.failures import error_of
 from tests.cluster.adversary.requests import (
     ALL,
     BATCH,

@@ -15,7 +15,8 @@ import grpc
 from raftkv import errors
 from raftkv.errors import RaftkvError
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
-from raftkv.server.failures import error_of, error_of_call
+from raftkv.wire.failures import error_of
+from raftkv.wire.grpc_status import error_of_call
 from tests.cluster.cluster import Cluster, eventually
 
 PATIENCE_S = 20.0

@@ -1,4 +1,4 @@
-"""Clocks hold their place: shared by threads, and after a refusal as they were."""
+"""Clocks are shared by threads, and keep their time after a refusal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_threads_that_share_a_clock_never_get_the_same_time() -> None:
     assert clock.now == LamportTime(1000)
 
 
-def test_a_clock_is_where_it_was_after_it_refused() -> None:
+def test_a_clock_keeps_its_time_after_a_refusal() -> None:
     lamport, vector = LamportClock(LamportTime(5)), VectorClock("a", VectorTime({"a": 5}))
     hybrid = HybridClock(HybridTime(5), wall_ms=lambda: 5, drift_ms_max=10)
     with pytest.raises(InvalidRequest):
@@ -50,18 +50,18 @@ def test_a_clock_is_where_it_was_after_it_refused() -> None:
     )
 
 
-def test_members_come_and_go() -> None:
+def test_vectors_stay_correct_while_members_are_added_and_retired() -> None:
     clock = VectorClock("a")
     clock.add_member("b")
     assert str(clock.receive(VectorTime({"b": 4}))) == "[a:2 b:4]"
     assert str(clock.retire_member("b")) == "[a:3 -b]"
-    # Others may not know yet: what they say of the retired one is left out.
+    # Peers may not know of the retirement yet: their counts of the retired member are dropped.
     assert str(clock.receive(VectorTime({"b": 9, "c": 1}))) == "[a:4 c:1 -b]"
     with pytest.raises(InvalidRequest, match="retired"):
         clock.retire_member("a")
 
 
-def test_a_wall_clock_that_jumps_back_does_not_take_time_with_it() -> None:
+def test_hybrid_time_does_not_go_back_with_the_wall_clock() -> None:
     readings = iter([1000, 1000, 400, 1001])
     clock = HybridClock(wall_ms=lambda: next(readings))
     assert [str(clock.tick()) for _ in range(4)] == [

@@ -1,4 +1,4 @@
-"""An address of the form host:port, as settings, members and clients write it."""
+"""Addresses of the form host:port, of nodes in settings, members and endpoints of clients."""
 
 from __future__ import annotations
 
@@ -19,6 +19,24 @@ def split_host_port(address: str) -> tuple[str, int]:
     if not (_is_host(bare, in_brackets=bare != host) and _is_port(port)):
         raise ValueError(_fix(address, host, port))
     return bare, int(port)
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether this host means the machine itself."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_wildcard_host(host: str) -> bool:
+    """Whether this host means every address of a machine, so that no client can connect to it."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return host == "*"
 
 
 def _is_host(host: str, *, in_brackets: bool) -> bool:

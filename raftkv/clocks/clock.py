@@ -1,7 +1,6 @@
-"""The clock of one place: holds its present time, moves it on, may be shared by threads.
+"""Clocks: the current time of one process, advanced by its events, shared by its threads.
 
-Knows when to move, not where times are kept: a holder whose times survive a crash is in
-`durable`, and only says otherwise what `_keep` does.
+The durable clocks in `raftkv.clocks.durable` override `_keep`.
 """
 
 from __future__ import annotations
@@ -9,19 +8,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from raftkv.arguments import to_callable, to_instance, to_int64
 from raftkv.clocks.hybrid import HybridTime
 from raftkv.clocks.lamport import LamportTime
 from raftkv.clocks.vector import VectorTime
 
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+
 DRIFT_MS_MAX = 1000
 
 TimeT = TypeVar("TimeT", bound=LamportTime | VectorTime | HybridTime)
 
 
-class _Holder(Generic[TimeT]):
+class _Clock(Generic[TimeT]):
     """A time that only `_move` changes, under `_lock`."""
 
     def __init__(self, start: TimeT) -> None:
@@ -30,7 +33,7 @@ class _Holder(Generic[TimeT]):
 
     @property
     def now(self) -> TimeT:
-        """The time of the latest event here; it stands still while nothing happens."""
+        """The time of the latest local event."""
         return self._now
 
     def _move(self, to: TimeT) -> TimeT:
@@ -39,56 +42,56 @@ class _Holder(Generic[TimeT]):
         return to
 
     def _keep(self, to: TimeT) -> None:
-        """Called before `to` is given out; if it raises, the clock has not moved."""
+        """Called before `to` is issued. If it raises, the clock keeps its time."""
 
 
-class LamportClock(_Holder[LamportTime]):
-    """Lamport time of one place, from `start` on."""
+class LamportClock(_Clock[LamportTime]):
+    """Lamport time of one process, from `start` on."""
 
     def __init__(self, start: LamportTime | None = None) -> None:
         super().__init__(_to_start(start, LamportTime))
 
     def tick(self) -> LamportTime:
-        """Something happened here, or is about to be sent: its time."""
+        """The time of a local event, or of a message that is about to be sent."""
         with self._lock:
             return self._move(self._now.tick())
 
     def receive(self, other: LamportTime) -> LamportTime:
-        """A message arrived: the time of that. Raises as `LamportTime.receive`."""
+        """The time of the arrival of a message. Raises as `LamportTime.receive`."""
         with self._lock:
             return self._move(self._now.receive(other))
 
     def observe(self, other: LamportTime) -> None:
-        """A message arrived, but that is no event: what happens next is later. Raises alike."""
+        """Advance past a received time without an event of its own. Raises as `receive`."""
         with self._lock:
             self._move(self._now.observe(other))
 
 
-class VectorClock(_Holder[VectorTime]):
+class VectorClock(_Clock[VectorTime]):
     """Vector time at `member`, from `start` on."""
 
     def __init__(self, member: str, start: VectorTime | None = None) -> None:
-        """Raises `InvalidRequest` if the member is retired in `start`, or its name is no name."""
+        """Raises `InvalidRequest` if the member is retired in `start`, or its name is invalid."""
         super().__init__(_to_start(start, VectorTime).with_member(member))
         self.member = member
 
     def tick(self) -> VectorTime:
-        """Something happened here, or is about to be sent: its time."""
+        """The time of a local event, or of a message that is about to be sent."""
         with self._lock:
             return self._move(self._now.tick(self.member))
 
     def receive(self, other: VectorTime) -> VectorTime:
-        """A message arrived: the time of that. Raises as `VectorTime.receive`."""
+        """The time of the arrival of a message. Raises as `VectorTime.receive`."""
         with self._lock:
             return self._move(self._now.receive(other, self.member))
 
     def add_member(self, member: str) -> VectorTime:
-        """A member joined: an event here, whose time names it. Raises as `with_member`."""
+        """Add a member, as a local event. Raises as `VectorTime.with_member`."""
         with self._lock:
             return self._move(self._now.with_member(member).tick(self.member))
 
     def retire_member(self, member: str) -> VectorTime:
-        """A member left for good: an event here; `vector` says what that costs.
+        """Retire a member, as a local event; see `raftkv.clocks.vector` for the cost.
 
         Raises `InvalidRequest` if it is the member of this clock.
         """
@@ -101,12 +104,12 @@ def _to_start(start: TimeT | None, kind: type[TimeT]) -> TimeT:
 
 
 def wall_clock_ms() -> int:
-    """This machine's wall clock; it may jump, also backwards."""
+    """This machine's wall clock, which may jump, also backwards."""
     return time.time_ns() // 1_000_000
 
 
-class HybridClock(_Holder[HybridTime]):
-    """Hybrid time of one place, whose wall clock is `wall_ms`."""
+class HybridClock(_Clock[HybridTime]):
+    """Hybrid time of one process with the wall clock `wall_ms`."""
 
     def __init__(
         self,
@@ -120,11 +123,27 @@ class HybridClock(_Holder[HybridTime]):
         self._drift_ms_max = to_int64(drift_ms_max, "drift_ms_max", 0)
 
     def tick(self) -> HybridTime:
-        """Something happened here, or is about to be sent: its time."""
+        """The time of a local event, or of a message that is about to be sent."""
         with self._lock:
             return self._move(self._now.tick(self._wall_ms()))
 
     def receive(self, other: HybridTime) -> HybridTime:
-        """A message arrived: the time of that. Raises `ClockDrift`, see `HybridTime.receive`."""
+        """The time of the arrival of a message. Raises `ClockDrift`, see `HybridTime.receive`."""
         with self._lock:
             return self._move(self._now.receive(other, self._wall_ms(), self._drift_ms_max))
+
+
+def stamp(clock: LamportClock) -> Processor:
+    """A processor that ticks the clock for each event, and adds the time as `lamport`.
+
+    Put it after processors that drop events. Lines sorted by (lamport, node) are in causal order,
+    provided that the messages between the nodes carry the same clocks.
+    """
+
+    to_instance(clock, LamportClock, "clock", "a LamportClock")
+
+    def add_stamp(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+        event_dict["lamport"] = clock.tick().value
+        return event_dict
+
+    return add_stamp

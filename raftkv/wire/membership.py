@@ -1,13 +1,13 @@
-"""The membership as the log, the state and the wire carry it."""
+"""A configuration (membership) as bytes: in the log, in the state and on the wire."""
 
 from __future__ import annotations
 
 from google.protobuf.message import DecodeError
 
 from raftkv.errors import InvalidRequest
-from raftkv.kv.canonical import membership_bytes
 from raftkv.raft.entry import Address, Membership
 from raftkv.rpc.v1 import log_pb2
+from raftkv.wire.canonical import membership_bytes
 
 
 def encode_membership(membership: Membership) -> bytes:

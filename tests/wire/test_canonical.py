@@ -12,13 +12,12 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftkv.kv.canonical import command_bytes, membership_bytes, result_size_bytes
 from raftkv.kv.idempotency import fingerprint
 from raftkv.rpc.v1 import kv_pb2 as pb
 from raftkv.rpc.v1 import log_pb2
-
-from .harness import transaction
-from .strategies import COMMANDS
+from raftkv.wire.canonical import command_bytes, membership_bytes, result_size_bytes
+from tests.kv.harness import transaction
+from tests.kv.strategies import COMMANDS
 
 DEPTH_MAX = 3
 _NUMBERS = {
@@ -101,7 +100,7 @@ def test_a_membership_is_the_bytes_that_protobuf_gives_today(
 
 @settings(max_examples=50)
 @given(messages(pb.Command.DESCRIPTOR))
-def test_the_callers_own_name_is_no_part_of_a_command(command: pb.Command) -> None:
+def test_the_idempotency_key_is_no_part_of_a_command(command: pb.Command) -> None:
     written = command_bytes(command)
     command.idempotency_key, command.idempotency_ttl_ms = b"order-17", 5_000
     assert command_bytes(command) == written

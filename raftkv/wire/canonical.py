@@ -1,20 +1,20 @@
-"""Our own byte form of commands, results and memberships, whatever a node's protobuf library does.
+"""The canonical encoding of commands, results and memberships, independent of protobuf libraries.
 
-Protobuf promises no canonical serialisation: another version, or another language's, may write
-the same message as other bytes. So nothing that nodes have to agree on stands on its output: not
-a fingerprint, not a size that decides something, not an entry that several nodes make on their own.
-What is hashed, measured or founded is encoded here.
+Protobuf defines no canonical serialisation: another version, or another language's library, may
+serialise the same message as other bytes. So nothing that nodes must agree on depends on its
+output: no fingerprint, no size that decides, and no entry that several nodes create on their own.
+All of these are encoded here.
 
 The form: fields in the order of their numbers; each as a varint of (number << 3 | type), then the
 value: (type 0) a varint of a number, in 64 bits of two's complement if it is negative; (type 1)
 eight bytes, the lowest first, of an id; (type 2) a length and that many bytes of a byte string, a
 text in UTF-8, a message or packed numbers. A field that is not set is left out: one that has its
 default, unless it is the member of a oneof. A map is its entries in the order of their keys.
-For a message without unknown fields these are the bytes of protobuf's deterministic serialisation
-as it is today, so that fingerprints and entries in data directories of 0.1.0 stay valid.
+For a message without unknown fields these are the bytes of today's deterministic serialisation of
+protobuf, so that fingerprints and entries in data directories of 0.1.0 stay valid.
 
-In a field that is missing here two commands could differ unseen. So every new field of these
-messages belongs here.
+Two commands that differ only in a field that is missing here would be taken for equal. So every new
+field of these messages must be added here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from raftkv.rpc.v1 import kv_pb2, log_pb2
 
 
 def command_bytes(command: kv_pb2.Command) -> bytes:
-    """What the command asks for; its idempotency key and that one's lifetime are no part of it."""
+    """The command without its idempotency key and the key's time to live."""
     put = command.put  # of another command: an empty one
     if put.key and not command.fences:
         return b"\x0a" + _sized(_put(put))
@@ -35,12 +35,12 @@ def command_bytes(command: kv_pb2.Command) -> bytes:
 
 
 def result_size_bytes(result: kv_pb2.Result) -> int:
-    """The size of the result in this form."""
+    """The size of the result in this encoding."""
     return len(_encode("Result", result))
 
 
 def membership_bytes(membership: log_pb2.Membership) -> bytes:
-    """The payload of an entry; every founder of a cluster writes the first one for itself."""
+    """The payload of an entry. Every founder of a cluster creates the first one on its own."""
     return _encode("Membership", membership)
 
 
@@ -69,7 +69,7 @@ def _sized(data: bytes) -> bytes:
 
 
 class _Kind(NamedTuple):
-    """How the values of a field are written."""
+    """The encoding of the values of a field."""
 
     wire_type: int
     encode: Callable[[Any], bytes]
@@ -79,8 +79,8 @@ def _message(name: str) -> _Kind:
     return _Kind(2, lambda message: _sized(_encode(name, message)))
 
 
-# Puts without options are most of what is written. They are encoded in few steps: as anything else
-# is, a transaction of them would take half as long again to apply.
+# Most commands are puts without options, which have a faster encoder: with the general one, a
+# transaction of them would take half as long again to apply.
 
 
 def _put(put: kv_pb2.Put) -> bytes:
@@ -112,9 +112,9 @@ OPERATION: Final = _Kind(2, _operation)
 class _Field(NamedTuple):
     tag: bytes
     encode: Callable[[Any], bytes]
-    """Of the value, or of each of them."""
+    """Encodes the value, or each of the values."""
     values: Callable[[Any], Any] | None
-    """What a field that has many holds, in order; None: it has one."""
+    """The values of a repeated field, in order; None for a single field."""
 
 
 def _one(number: int, kind: _Kind) -> _Field:
