@@ -168,6 +168,19 @@ def test_connect_sync_says_what_connect_does() -> None:
     assert same(raftkv.connect_sync.__doc__, "\n\n".join(kept), {})
 
 
+@pytest.mark.parametrize("name", TWINS)
+def test_every_argument_of_a_public_call_is_explained(name: str) -> None:
+    original = original_of(TWINS[name][0])
+    unexplained = [
+        f"{name}.{method}({parameter})"
+        for method, told in vars(twin_class(name)).items()
+        if inspect.isfunction(told) and not method.startswith("_")
+        for parameter in inspect.signature(told).parameters
+        if parameter != "self" and f"`{parameter}`" not in (getattr(original, method).__doc__ or "")
+    ]
+    assert not unexplained
+
+
 def test_no_twin_speaks_of_what_only_an_event_loop_has() -> None:
     found = []
     for name in TWINS:

@@ -353,6 +353,7 @@ class SyncClient(ClientTwin):
     def renew(self, grant: Grant, *, timeout: float | None = None) -> Grant:
         """Keep a grant for its whole time again, from now on; returns the grant.
 
+        - `grant`: what `acquire` returned.
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
@@ -364,6 +365,7 @@ class SyncClient(ClientTwin):
     def release(self, grant: Grant, *, timeout: float | None = None) -> bool:
         """Give a grant back, and end its lease; False if it had ended before.
 
+        - `grant`: what `acquire` returned.
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
