@@ -1,9 +1,9 @@
-"""The layer rules of ARCHITECTURE section 2 hold, and the check that says so can fail."""
+"""The layers, names and sizes that CONTRIBUTING.md promises hold, and the checks can fail."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -222,3 +222,79 @@ def test_below_the_server_nothing_is_decided_by_what_protobuf_writes() -> None:
 def test_a_hash_of_what_protobuf_writes_is_found() -> None:
     source = "class Keys:\n  def look(self, c):\n    return sha256(c.SerializeToString())"
     assert list(serialising("raftkv.kv.x", source)) == ["raftkv.kv.x.Keys.look"]
+
+
+# ---- names and sizes ------------------------------------------------------------------
+
+PACKAGES = {"raftkv": ROOT / "raftkv", "jepsen_lite": ROOT / "jepsen-lite" / "jepsen_lite"}
+SYNC_TWINS = "raftkv/recipes/sync.py"
+"""A recipe for threads is called as the one for asyncio; the module tells them apart."""
+
+NOUNS_IN_ING = {"fencing", "paging", "tracing"}
+"""The field's nouns. Any other module is called after the thing that it holds."""
+
+CLIENT_MODULES_MAX = 15
+CONSTRUCTOR_PARAMETERS_MAX = 7
+
+
+def sources(package: str) -> Iterator[tuple[str, ast.Module]]:
+    """Path and syntax tree of each module of a package that is written by hand."""
+    for path in sorted(PACKAGES[package].rglob("*.py")):
+        if not path.stem.endswith(("_pb2", "_pb2_grpc")):
+            yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+
+
+def names_given_twice(modules: Iterable[tuple[str, ast.Module]]) -> dict[str, list[str]]:
+    """Classes at the top of several modules, with these."""
+    homes: dict[str, list[str]] = {}
+    for path, tree in modules:
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and path != SYNC_TWINS:
+                homes.setdefault(node.name, []).append(path)
+    return {name: paths for name, paths in homes.items() if len(paths) > 1}
+
+
+def large_constructors(modules: Iterable[tuple[str, ast.Module]]) -> list[str]:
+    found = []
+    for path, tree in modules:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+                count = len(node.args.posonlyargs + node.args.args + node.args.kwonlyargs) - 1
+                if count > CONSTRUCTOR_PARAMETERS_MAX:
+                    found.append(f"{path}:{node.lineno} has {count} parameters")
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_class_name_is_given_twice(package: str) -> None:
+    assert names_given_twice(sources(package)) == {}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_constructor_has_too_many_parameters(package: str) -> None:
+    assert large_constructors(sources(package)) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_module_is_called_after_a_thing(package: str) -> None:
+    activities = [
+        path
+        for path, _ in sources(package)
+        if Path(path).stem.endswith("ing") and Path(path).stem not in NOUNS_IN_ING
+    ]
+    assert activities == [], "name it after what it holds; the field's nouns are in NOUNS_IN_ING"
+
+
+def test_the_client_has_no_crowded_folder() -> None:
+    folders: dict[Path, int] = {}
+    for path, _ in sources("raftkv"):
+        if path.startswith("raftkv/client/"):
+            folders[Path(path).parent] = folders.get(Path(path).parent, 0) + 1
+    assert {folder for folder, count in folders.items() if count > CLIENT_MODULES_MAX} == set()
+
+
+def test_names_and_constructors_against_the_rules_are_found() -> None:
+    twice = [("a.py", ast.parse("class Call: ...")), ("b.py", ast.parse("class Call: ..."))]
+    assert names_given_twice(twice) == {"Call": ["a.py", "b.py"]}
+    large = "class A:\n  def __init__(self, a, b, c, d, *, e, f, g, h): ..."
+    assert large_constructors([("a.py", ast.parse(large))]) == ["a.py:2 has 8 parameters"]
