@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from raftkv import errors
 from raftkv.client.client import Client, connect
-from raftkv.client.connection.binding import identity_facts
+from raftkv.client.connection.cluster_identity import identity_facts
 from raftkv.client.connection.stream import GREETING
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from raftkv.backoff import Backoff
-from raftkv.client.connection.binding import ClusterBinding, ClusterIdentity
+from raftkv.client.connection.cluster_identity import ClusterBinding, ClusterIdentity
 from raftkv.client.connection.link import Link, Links
 from raftkv.client.connection.throttle import CircuitBreaker
 from raftkv.client.settings import ClientSettings

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from raftkv.client.connection.binding import identity_facts
+from raftkv.client.connection.cluster_identity import identity_facts
 from raftkv.client.connection.grpc_fork import forks
 from raftkv.client.connection.link import PIPELINE
 from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError

@@ -43,7 +43,7 @@ from raftkv.client.connection.batches import (
 )
 from raftkv.client.connection.endpoints import Endpoints, EndpointSelector
 from raftkv.client.connection.home import Home
-from raftkv.client.connection.pending import (
+from raftkv.client.connection.pending_calls import (
     PendingCalls,
     expire_batch,
     set_error,

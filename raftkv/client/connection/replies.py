@@ -6,7 +6,7 @@ import asyncio
 
 from raftkv.client.connection.batches import Batch, QueuedCall
 from raftkv.client.connection.endpoints import Endpoint, EndpointSelector
-from raftkv.client.connection.pending import (
+from raftkv.client.connection.pending_calls import (
     PendingCalls,
     fail_batch,
     fail_single_attempts,

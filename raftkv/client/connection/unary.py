@@ -10,7 +10,7 @@ from typing import Protocol, Self, TypeVar
 from google.protobuf.message import DecodeError
 
 from raftkv.backoff import Backoff
-from raftkv.client.connection.binding import take_identity
+from raftkv.client.connection.cluster_identity import take_identity
 from raftkv.client.connection.endpoints import Endpoint, Endpoints, EndpointSelector
 from raftkv.client.connection.home import Home
 from raftkv.client.model.status import NodeStatus, Role, status_of
