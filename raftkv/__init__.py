@@ -13,214 +13,164 @@
 is a `RaftkvError`; its `outcome` says what may have happened.
 """
 
-from importlib import import_module
+from functools import cache
 from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from raftkv.client.api.paging import PagedDeletion, Scan
-    from raftkv.client.api.transactions import Transaction
-    from raftkv.client.client import Client, connect
-    from raftkv.client.coordination.election import Election, LeaderInfo, Leadership
-    from raftkv.client.coordination.lease import KeptLease
-    from raftkv.client.coordination.lock import Lock
-    from raftkv.client.model import op, when
-    from raftkv.client.model.op import Operation, Sort
-    from raftkv.client.model.read_levels import Bounded, ReadLevel, bounded
-    from raftkv.client.model.results import (
-        DeleteResult,
-        EventKind,
-        Grant,
-        KeyValue,
-        LeaseResult,
-        LeaseTimeToLive,
-        LockInfo,
-        LockMember,
-        OperationResult,
-        PutResult,
-        RangeResult,
-        Reading,
-        SwapResult,
-        TransactionResult,
-        WatchEvent,
-    )
-    from raftkv.client.model.status import Member, NodeStatus, PeerStatus, Reachability, Role
-    from raftkv.client.model.when import Compare
-    from raftkv.client.requests import prefix_end
-    from raftkv.client.settings import ClientSettings
-    from raftkv.client.sync.client import SyncClient, connect_sync
-    from raftkv.client.sync.pages import SyncPagedDeletion, SyncScan
-    from raftkv.client.sync.transactions import SyncTransaction
-    from raftkv.client.sync.watch import SyncWatch
-    from raftkv.client.watch.watch import Watch
-    from raftkv.errors import (
-        ConfigurationError,
-        ConnectionFailed,
-        DeadlineExceeded,
-        FencedOff,
-        GreenThreads,
-        IdempotencyKeyReused,
-        InvalidRequest,
-        KeyNotFound,
-        LeaseExists,
-        LeaseNotFound,
-        LockLost,
-        LockNotAcquired,
-        LockReentered,
-        MembershipRefused,
-        MemberUnknown,
-        NoLeader,
-        NotElected,
-        NotServing,
-        Outcome,
-        OutcomeUnknown,
-        Overloaded,
-        RaftkvError,
-        Refused,
-        RevisionCompacted,
-        RevisionInFuture,
-        SessionExpired,
-        ShuttingDown,
-        SizeMismatch,
-        TooLarge,
-        TooManyKeys,
-        TransactionConflict,
-        Unavailable,
-        UnusableHere,
-        WrongCluster,
-        WrongLoop,
-        WrongProcess,
-    )
-    from raftkv.fencing import FencingGuard
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Bounded",
-    "Client",
-    "ClientSettings",
-    "Compare",
-    "ConfigurationError",
-    "ConnectionFailed",
-    "DeadlineExceeded",
-    "DeleteResult",
-    "Election",
-    "EventKind",
-    "FencedOff",
-    "FencingGuard",
-    "Grant",
-    "GreenThreads",
-    "IdempotencyKeyReused",
-    "InvalidRequest",
-    "KeptLease",
-    "KeyNotFound",
-    "KeyValue",
-    "LeaderInfo",
-    "Leadership",
-    "LeaseExists",
-    "LeaseNotFound",
-    "LeaseResult",
-    "LeaseTimeToLive",
-    "Lock",
-    "LockInfo",
-    "LockLost",
-    "LockMember",
-    "LockNotAcquired",
-    "LockReentered",
-    "Member",
-    "MemberUnknown",
-    "MembershipRefused",
-    "NoLeader",
-    "NodeStatus",
-    "NotElected",
-    "NotServing",
-    "Operation",
-    "OperationResult",
-    "Outcome",
-    "OutcomeUnknown",
-    "Overloaded",
-    "PagedDeletion",
-    "PeerStatus",
-    "PutResult",
-    "RaftkvError",
-    "RangeResult",
-    "Reachability",
-    "ReadLevel",
-    "Reading",
-    "Refused",
-    "RevisionCompacted",
-    "RevisionInFuture",
-    "Role",
-    "Scan",
-    "SessionExpired",
-    "ShuttingDown",
-    "SizeMismatch",
-    "Sort",
-    "SwapResult",
-    "SyncClient",
-    "SyncPagedDeletion",
-    "SyncScan",
-    "SyncTransaction",
-    "SyncWatch",
-    "TooLarge",
-    "TooManyKeys",
-    "TooStale",
-    "Transaction",
-    "TransactionConflict",
-    "TransactionResult",
-    "Unavailable",
-    "UnusableHere",
-    "Watch",
-    "WatchEvent",
-    "WrongCluster",
-    "WrongLoop",
-    "WrongProcess",
-    "__version__",
-    "bounded",
-    "connect",
-    "connect_sync",
-    "op",
-    "prefix_end",
-    "when",
-]
+if TYPE_CHECKING:
+    # The only list of the public names. At run time a name is imported at its first use, so that
+    # `raftkv --help` and a node load no client.
+    from raftkv.client.api.paging import (
+        PagedDeletion as PagedDeletion,
+        Scan as Scan,
+    )
+    from raftkv.client.api.transactions import Transaction as Transaction
+    from raftkv.client.client import (
+        Client as Client,
+        connect as connect,
+    )
+    from raftkv.client.coordination.election import (
+        Election as Election,
+        LeaderInfo as LeaderInfo,
+        Leadership as Leadership,
+    )
+    from raftkv.client.coordination.lease import KeptLease as KeptLease
+    from raftkv.client.coordination.lock import Lock as Lock
+    from raftkv.client.model import (
+        op as op,
+        when as when,
+    )
+    from raftkv.client.model.op import (
+        Operation as Operation,
+        Sort as Sort,
+    )
+    from raftkv.client.model.read_levels import (
+        Bounded as Bounded,
+        ReadLevel as ReadLevel,
+        bounded as bounded,
+    )
+    from raftkv.client.model.results import (
+        DeleteResult as DeleteResult,
+        EventKind as EventKind,
+        Grant as Grant,
+        KeyValue as KeyValue,
+        LeaseResult as LeaseResult,
+        LeaseTimeToLive as LeaseTimeToLive,
+        LockInfo as LockInfo,
+        LockMember as LockMember,
+        OperationResult as OperationResult,
+        PutResult as PutResult,
+        RangeResult as RangeResult,
+        Reading as Reading,
+        SwapResult as SwapResult,
+        TransactionResult as TransactionResult,
+        WatchEvent as WatchEvent,
+    )
+    from raftkv.client.model.status import (
+        Member as Member,
+        NodeStatus as NodeStatus,
+        PeerStatus as PeerStatus,
+        Reachability as Reachability,
+        Role as Role,
+    )
+    from raftkv.client.model.when import Compare as Compare
+    from raftkv.client.requests import prefix_end as prefix_end
+    from raftkv.client.settings import ClientSettings as ClientSettings
+    from raftkv.client.sync.client import (
+        SyncClient as SyncClient,
+        connect_sync as connect_sync,
+    )
+    from raftkv.client.sync.locks import (
+        SyncElection as SyncElection,
+        SyncKeptLease as SyncKeptLease,
+        SyncLeadership as SyncLeadership,
+        SyncLock as SyncLock,
+    )
+    from raftkv.client.sync.pages import (
+        SyncPagedDeletion as SyncPagedDeletion,
+        SyncScan as SyncScan,
+    )
+    from raftkv.client.sync.transactions import SyncTransaction as SyncTransaction
+    from raftkv.client.sync.watch import SyncWatch as SyncWatch
+    from raftkv.client.watch.watch import Watch as Watch
+    from raftkv.errors import (
+        ClockDrift as ClockDrift,
+        ClocksIncomparable as ClocksIncomparable,
+        ConfigurationError as ConfigurationError,
+        ConnectionFailed as ConnectionFailed,
+        DamagedData as DamagedData,
+        DeadlineExceeded as DeadlineExceeded,
+        DirectoryInUse as DirectoryInUse,
+        DiskFull as DiskFull,
+        FencedOff as FencedOff,
+        GreenThreads as GreenThreads,
+        IdempotencyKeyReused as IdempotencyKeyReused,
+        InvalidRequest as InvalidRequest,
+        KeyNotFound as KeyNotFound,
+        LeaseExists as LeaseExists,
+        LeaseNotFound as LeaseNotFound,
+        LockLost as LockLost,
+        LockNotAcquired as LockNotAcquired,
+        LockReentered as LockReentered,
+        MembershipRefused as MembershipRefused,
+        MemberUnknown as MemberUnknown,
+        NoLeader as NoLeader,
+        NotElected as NotElected,
+        NotLeader as NotLeader,
+        NotServing as NotServing,
+        Outcome as Outcome,
+        OutcomeUnknown as OutcomeUnknown,
+        OutOfResources as OutOfResources,
+        Overloaded as Overloaded,
+        RaftkvError as RaftkvError,
+        Refused as Refused,
+        RevisionCompacted as RevisionCompacted,
+        RevisionInFuture as RevisionInFuture,
+        SessionExpired as SessionExpired,
+        ShuttingDown as ShuttingDown,
+        SizeMismatch as SizeMismatch,
+        StorageError as StorageError,
+        TooLarge as TooLarge,
+        TooManyKeys as TooManyKeys,
+        TooStale as TooStale,
+        TransactionConflict as TransactionConflict,
+        Unavailable as Unavailable,
+        UnusableHere as UnusableHere,
+        WrongCluster as WrongCluster,
+        WrongLoop as WrongLoop,
+        WrongProcess as WrongProcess,
+    )
+    from raftkv.fencing import FencingGuard as FencingGuard
 
-_HOMES = (
-    "raftkv.errors",
-    "raftkv.client.client",
-    "raftkv.client.api.pages",
-    "raftkv.client.coordination.election",
-    "raftkv.client.model.results",
-    "raftkv.client.coordination.lease",
-    "raftkv.client.model.read_levels",
-    "raftkv.client.coordination.lock",
-    "raftkv.client.model.op",
-    "raftkv.client.model.results",
-    "raftkv.client.api.pages",
-    "raftkv.client.settings",
-    "raftkv.client.model.status",
-    "raftkv.client.sync.client",
-    "raftkv.client.sync.pages",
-    "raftkv.client.api.transactions",
-    "raftkv.client.requests",
-    "raftkv.client.watch.watch",
-    "raftkv.client.model.results",
-    "raftkv.client.sync.transactions",
-    "raftkv.client.sync.watch",
-    "raftkv.client.model.when",
-    "raftkv.client.model",
-    "raftkv.fencing",
-)
+if not TYPE_CHECKING:  # a type checker would take `__getattr__` for any attribute
 
+    @cache
+    def _public_names() -> dict[str, tuple[str, str]]:
+        """Each public name with its module and its name there, read from the imports above."""
+        import ast
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
+        source = __spec__.loader.get_source(__name__)
+        if source is None:
+            raise ImportError("the source of raftkv/__init__.py is needed and is missing")
+        blocks = (each for each in ast.parse(source).body if isinstance(each, ast.If))
+        imports = next(each.body for each in blocks if ast.unparse(each.test) == "TYPE_CHECKING")
+        return {
+            alias.asname: (statement.module, alias.name)
+            for statement in imports
+            for alias in statement.names
+        }
 
+    def __dir__() -> list[str]:
+        return sorted({*_public_names(), "__version__"})
 
-def __getattr__(name: str) -> object:
-    """A public name, imported at its first use: `raftkv --help` and a node need no client."""
-    if name in __all__:
-        for home in _HOMES:
-            module = import_module(home)
-            if hasattr(module, name):
-                globals()[name] = found = getattr(module, name)
-                return found
-    raise AttributeError(f"module 'raftkv' has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name == "__all__":
+            return __dir__()
+        if name.startswith("__") or name not in _public_names():
+            raise AttributeError(f"module 'raftkv' has no attribute {name!r}")
+        from importlib import import_module
+
+        module, name_there = _public_names()[name]
+        globals()[name] = found = getattr(import_module(module), name_there)
+        return found

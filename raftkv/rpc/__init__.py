@@ -1,1 +1,1 @@
-"""Generated from proto/ by scripts/genproto. Never edited by hand; checked for drift."""
+"""The messages and services of the wire, one package a version of the protocol."""

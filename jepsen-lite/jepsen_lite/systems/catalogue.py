@@ -83,7 +83,7 @@ def _etcd(setup: Setup, place: Place) -> System:
 
 def _etcd_missing(setup: Setup) -> str:
     if find_spec("aetcd") is None:
-        return "the package aetcd is not installed; pip install 'raftkv[jepsen]'"
+        return "the package aetcd is not installed; pip install 'jepsen-lite[etcd]'"
     return "" if shutil.which("etcd") else "etcd is not installed; apt-get install etcd-server"
 
 
