@@ -38,8 +38,9 @@ MADE_BY_CALLERS = ("ClientSettings", "LamportTime", "HybridTime", "VectorTime")
 FOR_THE_LIBRARY = {
     "KeptLease": {
         *("add_loss_callback", "remove_loss_callback", "trust_from"),
-        *("abandon", "mark_lost", "check", "error"),
+        *("add_user", "abandon", "mark_lost", "check", "error"),
     },
+    "Leadership": {"abandon"},
     "Lock": {"abandon", "acquire_for", "detach", "exit_block", "timeout_error", "try_acquire_for"},
     "LockSet": {"acquire_for", "abandon", "exit_block"},
     "Watch": {"start", "progress", "deliver", "fail"},
