@@ -15,6 +15,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "raftkv.errors": frozenset(),
     "raftkv.rpc": frozenset(),
     "raftkv.versions": frozenset(),
+    "raftkv.backoff": frozenset(),
     "raftkv.files": frozenset({"raftkv.errors"}),
     "raftkv.arguments": frozenset({"raftkv.errors"}),
     "raftkv.fencing": frozenset({"raftkv.errors", "raftkv.arguments", "raftkv.files"}),
@@ -43,11 +44,14 @@ BELOW_NODE = ALLOWED["raftkv.kv"] | {
     *("raftkv.kv", "raftkv.files", "raftkv.clocks", "raftkv.logs", "raftkv.versions")
 }
 ALLOWED["raftkv.storage"] = BELOW_NODE
-ALLOWED["raftkv.peer"] = BELOW_NODE | {"raftkv.storage.ports"}
+ALLOWED["raftkv.peer"] = BELOW_NODE | {"raftkv.backoff", "raftkv.storage.ports"}
 ALLOWED["raftkv.node"] = BELOW_NODE | {"raftkv.storage", "raftkv.peer", "raftkv.config"}
 ALLOWED["raftkv.server"] = ALLOWED["raftkv.node"] | {"raftkv.node"}
 ALLOWED["raftkv.client"] = frozenset(
-    {"raftkv.errors", "raftkv.arguments", "raftkv.rpc", "raftkv.clocks", *WIRE_OF_CLIENTS}
+    {
+        *("raftkv.errors", "raftkv.arguments", "raftkv.backoff", "raftkv.rpc"),
+        *("raftkv.clocks", *WIRE_OF_CLIENTS),
+    }
 )
 ALLOWED["raftkv.recipes"] = ALLOWED["raftkv.client"] | {"raftkv.client"}
 ALLOWED["raftkv.cli"] = frozenset({"raftkv"})

@@ -1,4 +1,4 @@
-"""What every method of the client stands on: the pipeline, the session, the cluster, the clock."""
+"""Makes, connects and closes the parts of a client, and runs commands on them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from raftkv.arguments import to_timeout
+from raftkv.backoff import Backoff
 from raftkv.client.connection.endpoints import Endpoint, Endpoints, parse_endpoints
 from raftkv.client.connection.link import Links
 from raftkv.client.connection.pipeline import Pipeline
-from raftkv.client.connection.session_keeper import SessionKeeper
-from raftkv.client.connection.throttle import Backoff
+from raftkv.client.connection.session import SessionKeeper
 from raftkv.client.connection.unary import (
     LEFT_S_MIN,
     STATUS_TIMEOUT_S,
@@ -30,9 +30,11 @@ from raftkv.client.watch.connection import WatchConnection
 from raftkv.errors import ConnectionFailed, WrongCluster
 from raftkv.rpc.v1 import kv_pb2
 
+T = TypeVar("T")
 
-class Asking(Protocol):
-    """Calls a method of any node."""
+
+class NodeCall(Protocol):
+    """Calls a unary method of any node."""
 
     async def __call__(
         self, method: str, request: UnaryRequest, reply_type: type[HeadedReplyT], /
@@ -40,7 +42,7 @@ class Asking(Protocol):
 
 
 class Core:
-    """Starts and stops the parts of a client. Made on the event loop that it then lives on."""
+    """The parts of a client, and what its methods have in common. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -54,30 +56,32 @@ class Core:
         self._settings = settings
         self._rng = rng
         self._timeout_s = min(to_timeout(timeout), settings.timeout_s_max)
-        # For what takes no timeout of its caller's, and is not tried again but waited for.
+        # The wait for answers where there is no timeout of the caller, and no second attempt.
         self._wait_s_max = self._timeout_s or settings.silence_s_max
         self._endpoints = Endpoints(parse_endpoints(endpoints), links, settings, rng)
         self._pipeline = Pipeline(self._endpoints, settings, rng, self._loop)
-        self._keeper = SessionKeeper(self._pipeline, settings, self._loop)
+        self._session_keeper = SessionKeeper(self._pipeline, settings, self._loop)
         self._unary = UnaryRequests(self._endpoints, settings, rng, self._loop)
-        self._kept = KeptLeases(self._pipeline, self._loop)
+        self._leases = KeptLeases(self._pipeline, self._loop)
         self._watches = WatchConnection(self._endpoints, settings, rng, self._loop)
         self._queues = LockQueues(
-            self._pipeline, self._unary, self._kept, self._watches, settings, self._wait_s_max
+            self._pipeline, self._unary, self._leases, self._watches, settings, self._wait_s_max
         )
-        # No part refers to the client itself: one that its user has dropped is collected.
-        self._pipeline.on_look_around = partial(
+        # No part refers to the client itself, so a client that its user has dropped is collected.
+        self._pipeline.on_leader_search_due = partial(
             self._unary.search_leader, self._pipeline.move_to_leader
         )
         self._endpoints.binding.on_gone = partial(
-            _cluster_gone, self._kept, self._watches, self._pipeline
+            _cluster_gone, self._leases, self._watches, self._pipeline
         )
-        self._queues.client = self  # whoever has a lock keeps its client
+        self._queues.client = self  # except the queues: a lock keeps its client alive
         self._closing = False
 
     async def _connect(self) -> None:
-        """Wait until a node answers. Raises `ConnectionFailed` if none does in time, `WrongCluster`
-        if those that do belong to two clusters. With timeout 0 each is asked once.
+        """Wait until a node answers. With timeout 0 each node is asked once.
+
+        Raises `ConnectionFailed` if none answers in time, `WrongCluster` if the nodes that answer
+        belong to two clusters.
         """
         once = not self._timeout_s
         deadline = self._loop.time() + self._wait_s_max
@@ -117,11 +121,11 @@ class Core:
             waiting = self._pipeline.unfinished()
             if waiting:
                 await asyncio.wait(waiting, timeout=self._wait_s_max)
-            self._kept.lose_all("the client was closed")
-            await asyncio.gather(self._kept.settle(), self._keeper.close())
+            self._leases.mark_all_lost("the client was closed")
+            await asyncio.gather(self._leases.wait_revoked(), self._session_keeper.close())
         finally:
-            # Their holders must stop, also if the above was cancelled.
-            self._kept.lose_all("the client was closed")
+            # The holders must stop, also if the above was cancelled.
+            self._leases.mark_all_lost("the client was closed")
             await self._queues.close()
             self._pipeline.close()
             await self._unary.close()
@@ -130,10 +134,10 @@ class Core:
     async def _run(
         self,
         command: kv_pb2.Command,
-        decode: Any,
+        decode: Callable[[kv_pb2.Result], T],
         timeout: float | None,
         options: WriteOptions = NO_OPTIONS,
-    ) -> Any:
+    ) -> T:
         piece = command_piece(self._settings, command, options)
         return await self._submit(piece, decode, timeout)
 
@@ -146,13 +150,15 @@ class Core:
     ) -> GrantResult:
         """As `_run`, of a command that grants a lease: revoked if the caller is cancelled."""
         piece = command_piece(self._settings, command, options)
-        return await self._kept.granted(self._submit(piece, decode, timeout))
+        return await self._leases.revoked_if_cancelled(self._submit(piece, decode, timeout))
 
-    def _submit(self, piece: bytes, decode: Any, timeout: float | None) -> asyncio.Future[Any]:
+    def _submit(
+        self, piece: bytes, decode: Callable[[kv_pb2.Result], T], timeout: float | None
+    ) -> asyncio.Future[T]:
         return self._pipeline.submit(self._pipeline.writes, piece, decode, self._timeout(timeout))
 
-    def _asking(self, timeout: float | None) -> Asking:
-        """Makes unary calls, all of them within one timeout."""
+    def _asking(self, timeout: float | None) -> NodeCall:
+        """A function for unary calls, all of them within one timeout."""
         left_s = self._countdown(self._timeout(timeout))
 
         async def ask(
@@ -169,8 +175,9 @@ class Core:
         return min(to_timeout(timeout), self._settings.timeout_s_max)
 
     def _countdown(self, timeout_s: float) -> Callable[[], float]:
-        """What is left of the time for the next part of a call; always 0 for one attempt, which
-        tries each part once.
+        """A function for the time that is left for the next part of a call.
+
+        Always 0 for one attempt, which tries each part once.
         """
         if not timeout_s:
             return lambda: 0.0
@@ -188,9 +195,9 @@ def _log_event(endpoints: Endpoints, event: str, endpoint: Endpoint) -> None:
 
 
 def _cluster_gone(
-    kept: KeptLeases, watches: WatchConnection, pipeline: Pipeline, error: WrongCluster
+    leases: KeptLeases, watches: WatchConnection, pipeline: Pipeline, error: WrongCluster
 ) -> None:
-    """No endpoint of the own cluster is left: what is held there can't be trusted any more."""
-    kept.lose_all(error.message)
+    """No endpoint of the own cluster is left: leases, locks and watches on it are lost."""
+    leases.mark_all_lost(error.message)
     watches.fail_all(error)
     pipeline.wake()

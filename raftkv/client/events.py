@@ -1,4 +1,4 @@
-"""Events of a client that no caller gets as an error: a log for whoever runs the program."""
+"""The log of a client, for events that no caller gets as an error."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ LOGGER = "raftkv.client"
 
 
 def log(event: str, **facts: object) -> None:
-    """A warning: by structlog if the program has configured that, else by `logging`."""
-    import structlog  # most clients log nothing, and need not wait for the import
+    """Log a warning: by structlog if the program has configured that, else by `logging`."""
+    import structlog  # imported late: most clients log nothing
 
     logger: Any
     if structlog.is_configured():
         logger = structlog.get_logger(LOGGER)
     else:
-        # Left to itself, structlog prints to the standard output, which is the program's.
+        # Not configured, structlog would print to the program's standard output.
         logger = structlog.wrap_logger(
             logging.getLogger(LOGGER),
             processors=[structlog.processors.KeyValueRenderer(key_order=["event"])],

@@ -1,7 +1,7 @@
-"""Calls as bytes. Checks what is obviously wrong before a call shares a batch with others.
+"""Checks the arguments of calls and encodes them as requests.
 
-Each function returns the call as a CommandBatch or ReadBatch that holds nothing else
-(lanes.py says why).
+A call is checked here, before it shares a batch with others. Each `*_piece` function returns the
+call as a CommandBatch or ReadBatch that contains nothing else (see connection/batches.py).
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def put_piece(
     ignore_lease: bool,
     options: WriteOptions,
 ) -> bytes:
-    """A put. The hot path: only what was asked for is set."""
+    """A put. The hot path: only fields that differ from their defaults are set."""
     batch = kv_pb2.CommandBatch()
     command = batch.commands.add()
     message = command.put
     message.key = to_key(key, settings)
     message.value = to_value(value, settings)
-    # Each test is the cheapest that only the default passes; all else goes through a check.
+    # Each test is the cheapest that only the default passes; every other value is checked.
     if type(lease) is not int or lease:
         message.lease = to_int64(lease, "lease")
     if prev_kv is not False:
@@ -107,9 +107,9 @@ def command_piece(
 def check_transaction(
     settings: ClientSettings, transaction: kv_pb2.Transaction, depth: int = 1
 ) -> None:
-    """Raises `InvalidRequest` or `TooLarge` naming what is wrong in a transaction."""
+    """Raise `InvalidRequest` or `TooLarge` if a transaction is invalid."""
     if depth > settings.transaction_depth_max:
-        # A node can't even read one that is nested a hundred deep, nor what shares its batch.
+        # A node can't parse one that is nested a hundred deep, nor the batch that contains it.
         raise InvalidRequest(
             f"transactions are nested more than {settings.transaction_depth_max} deep;"
             " split the transaction",
@@ -288,14 +288,14 @@ def range_bounds(
 def deletion_bounds(
     start: str | bytes | None, end: str | bytes | None, prefix: str | bytes | None
 ) -> tuple[str | bytes, str | bytes]:
-    """As `range_bounds`, but an empty prefix is refused: nobody deletes every key by mistake."""
+    """As `range_bounds`, but refuses an empty prefix, which would delete every key."""
     if prefix is not None:
         require_prefix(prefix)
     return range_bounds(start, end, prefix)
 
 
 def require_prefix(prefix: str | bytes) -> str | bytes:
-    """Raise `InvalidRequest` for the empty prefix: nobody deletes everything by mistake."""
+    """Raise `InvalidRequest` for an empty prefix, which would delete every key."""
     if not to_bytes(prefix, "prefix"):
         raise InvalidRequest(
             'prefix is empty; to delete every key say delete_range(b"\\0", b"\\0")', field="prefix"
@@ -303,8 +303,8 @@ def require_prefix(prefix: str | bytes) -> str | bytes:
     return prefix
 
 
-class Holding(Protocol):
-    """Something that holds a name under a token: a lock, a leadership, a grant."""
+class TokenHolder(Protocol):
+    """Holds a name under a fencing token: a lock, a leadership, or a grant."""
 
     @property
     def name(self) -> bytes: ...
@@ -313,16 +313,16 @@ class Holding(Protocol):
         """Raises `LockLost` if it is known not to be held any more."""
 
 
-Fence: TypeAlias = Holding | tuple[str | bytes, int]
-"""The command runs only while the token is that of the name's holder, else it is `FencedOff`."""
+Fence: TypeAlias = TokenHolder | tuple[str | bytes, int]
+"""The command runs only if the token is that of the name's holder, else it raises `FencedOff`."""
 
 Fences: TypeAlias = Fence | Sequence[Fence] | None
 
 
 def set_fences(command: kv_pb2.Command, fence: Fences, settings: ClientSettings) -> None:
-    """Let the command run only while all of these hold.
+    """Let the command run only if all of these are holders then.
 
-    Raises `InvalidRequest` for what is no fence, `LockLost` for a lock that is not held any more.
+    Raises `InvalidRequest` for a value that is no fence, `LockLost` for a lock that is lost.
     """
     if fence is None:
         return

@@ -1,27 +1,36 @@
-"""How a client behaves: its bounds and its times, frozen. Knows nothing of calls."""
+"""The settings of a client: its limits, timeouts and intervals."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Final
 
 from raftkv.arguments import INT64_MAX, TIMEOUT_S_MAX, shown
 from raftkv.errors import ConfigurationError
 
+TIMER_TOLERANCE_S: Final = 0.0001
+"""By how much an event loop may run a timer too early, as its clock is that coarse. What is due
+within this time is done at once: waiting for the rest would be a busy loop.
+"""
+
+CLOSE_GRACE_S: Final = 1.0
+"""How long closing waits until leases and session are revoked; after that their TTL ends them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
-    """Every bound of a client. The sizes are those of a server with default limits.
+    """Every limit, timeout and interval of a client; sizes are those of a server's default limits.
 
     Raises `ConfigurationError` for a number that is not positive and finite, and for a wrong type.
     """
 
-    # Whether nodes that the cluster lists beside the given ones are talked to as well.
+    # Whether the client also connects to members that the cluster lists and the user did not give.
     follow_members: bool = True
     timeout_s_max: float = 60.0  # no call waits longer, whatever its caller asks for
-    sweep_interval_s: float = 0.025  # how often deadlines are looked at
+    sweep_interval_s: float = 0.025  # how often deadlines are checked
     session_ttl_ms: int = 60_000
 
-    batches_in_flight_max: int = 8  # of each kind of call; what comes on top makes batches grow
+    batches_in_flight_max: int = 8  # of each queue; further calls make the next batch bigger
     batch_operations_max: int = 1_000
     batch_bytes_max: int = 1 << 20
 
@@ -32,15 +41,15 @@ class ClientSettings:
     transaction_depth_max: int = 32
     page_keys_max: int = 1_000  # of a range that is too large for one reply or read
 
-    # A client in use asks who the members are this often: all that it was given may be replaced.
-    # An endpoint that answers for another cluster is asked again after this long.
+    # How often a client in use asks for leader and members: all given endpoints may be replaced. An
+    # endpoint that answers for another cluster is tried again after this long.
     look_around_s: float = 5.0
-    # Once a leader has answered, the other endpoints are given this long to say whether they belong
-    # to its cluster. `connect` waits for them: so much does a silent endpoint cost it.
+    # How long `connect` waits for the other endpoints once a leader has answered, to see if they
+    # belong to the leader's cluster. A silent endpoint delays `connect` by this much.
     connect_grace_s: float = 0.3
-    # A node that is sent requests and says nothing for this long is left for another one.
+    # A node that owes a reply and sends nothing for this long is left for another one.
     silence_s_max: float = 2.0
-    # A node that tells a watch nothing for this long is asked whether it knows what is committed.
+    # A node that sends nothing on a watch for this long is asked for its progress.
     watch_heartbeat_s: float = 1.0
     watch_buffer_bytes_max: int = 4 << 20  # of events that a watch's consumer has not taken yet
     backoff_s_min: float = 0.01

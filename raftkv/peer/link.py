@@ -15,8 +15,8 @@ from typing import TypeAlias
 import grpc
 import structlog
 
+from raftkv.backoff import Backoff
 from raftkv.clocks import LamportClock, LamportTime
-from raftkv.peer.backoff import Backoff
 from raftkv.peer.codec import encode_by_queue, encode_stamp
 from raftkv.peer.grpc_options import CHANNEL_OPTIONS
 from raftkv.peer.handshake import (
@@ -37,6 +37,8 @@ from raftkv.peer.ports import Frame, PeerHandler
 from raftkv.rpc.v1 import peer_pb2
 
 CONNECT_TIMEOUT_S = 2.0
+RECONNECT_DELAY_S_MIN = 0.05
+RECONNECT_DELAY_S_MAX = 1.0
 
 Encode: TypeAlias = Callable[[Frame], tuple[bytes, bytes]]
 """A frame as the bytes of the control and of the bulk queue: `encode_by_queue`, or a wrapper."""
@@ -69,7 +71,7 @@ class PeerLink:
         self._attempt = 0
         self._call: grpc.aio.StreamStreamCall[bytes, bytes] | None = None
         self._handler = handler
-        self._backoff = Backoff(random)
+        self._backoff = Backoff(random, RECONNECT_DELAY_S_MIN, RECONNECT_DELAY_S_MAX, jitter=0.5)
         self._clock = clock
         self._encode = encode
         self._outbox = FrameOutbox()
@@ -128,7 +130,7 @@ class PeerLink:
             if self._addresses is tried and not self._was_admitted:
                 self._attempt += 1
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._backoff.next_delay_s()):
+                async with asyncio.timeout(self._backoff.next_s()):
                     await self._contacted.wait()
                     self._backoff.reset()
 

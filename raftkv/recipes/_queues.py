@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from raftkv.client.client import Client
-from raftkv.client.coordination.entry_watches import QueueEntry
 from raftkv.client.coordination.lock import Lock
-from raftkv.client.coordination.queue import OnWait, Owners
+from raftkv.client.coordination.owners import Owners
+from raftkv.client.coordination.queue import OnWait
+from raftkv.client.coordination.queue_entry import QueueEntry
 from raftkv.client.model.results import KeyValue
 from raftkv.errors import OutcomeUnknown, RevisionCompacted, Unavailable
 from raftkv.wire.lock_keys import entry_key, is_entry, queue_bounds
@@ -57,9 +58,9 @@ class SharedQueues:
         self.timeout_s = self.queues.timeout_s
         self.home = self.queues.home
 
-    def leave(self, entry: QueueEntry) -> asyncio.Future[bool]:
-        """As `LockQueues.leave`."""
-        return self.queues.leave(entry)
+    def abandon(self, entry: QueueEntry) -> asyncio.Future[bool]:
+        """As `LockQueues.abandon`."""
+        return self.queues.abandon(entry)
 
 
 def refuse_to_wait() -> None:
@@ -102,7 +103,7 @@ async def last_entry_before(
         last = found.kvs[0]
         if is_entry(name, last.key, last.create_revision):
             return last, found.revision
-        end = last.key  # another client's plain key, not an entry
+        end = last.key  # not an entry: another program's key
 
 
 async def wait_for_older_entries(

@@ -18,10 +18,10 @@ from typing import NamedTuple, Self
 
 from raftkv.arguments import milliseconds, to_timeout_or_none
 from raftkv.client.client import Client
-from raftkv.client.coordination.entry_watches import QueueEntry
-from raftkv.client.coordination.lease import CancelOnLoss
 from raftkv.client.coordination.lock import Hold
+from raftkv.client.coordination.loss import CancelOnLoss
 from raftkv.client.coordination.queue import OnWait
+from raftkv.client.coordination.queue_entry import QueueEntry
 from raftkv.client.model import op, when
 from raftkv.client.model.results import KeyValue
 from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired, printable
@@ -118,7 +118,7 @@ class DoubleBarrier:
         """Leave without waiting for the other members; does nothing if it has not entered."""
         held, self._held = self._held, None
         if held is not None:
-            held.depart()
+            held.abandon()
 
     def remaining(self) -> float:
         """For how many seconds it is certainly inside if no renewal succeeds; 0: it is not."""
@@ -168,7 +168,7 @@ class DoubleBarrier:
                 self._round = await self._wait_for_round(entry, on_wait)
             entry.check()
         except BaseException:
-            self._queues.leave(entry)
+            self._queues.abandon(entry)
             raise
         return Hold(self._queues, entry)
 

@@ -11,8 +11,9 @@ from typing import Any, Self, overload
 
 from raftkv.arguments import to_timeout_or_none
 from raftkv.client.client import Client
-from raftkv.client.coordination.lock import Hold, Lock, departed
-from raftkv.client.coordination.queue import LockQueues, calling_task, leave_block
+from raftkv.client.coordination.lock import Hold, Lock, all_released
+from raftkv.client.coordination.owners import calling_task, pop_block
+from raftkv.client.coordination.queue import LockQueues
 from raftkv.errors import InvalidRequest, RaftkvError, printable
 from raftkv.recipes._parameters import to_client
 
@@ -70,8 +71,8 @@ class LockSet(Sequence[Lock]):
 
         During an outage this returns after the client's timeout and goes on in the background.
         """
-        held = [each for lock in self._locks if (each := lock.let_go()) is not None]
-        released = await self._departed(_depart(held))
+        held = [each for lock in self._locks if (each := lock.detach()) is not None]
+        released = await self._all_released(_abandon(held))
         return released and len(held) == len(self._locks)
 
     async def __aenter__(self) -> Self:
@@ -89,8 +90,8 @@ class LockSet(Sequence[Lock]):
     ) -> None:
         if self._queues.home.inherited:
             return  # the locks are the parent process's
-        held = leave_block(self._blocks, self._queues.home.current_task())
-        await self.leave(held, kind, error, traceback)
+        held = pop_block(self._blocks, self._queues.home.current_task())
+        await self.exit_block(held, kind, error, traceback)
 
     # ---- for one owner, a task or a thread -------------------------------------------
 
@@ -111,17 +112,17 @@ class LockSet(Sequence[Lock]):
             # next; but the client may have replaced the lease in between.
             self.check()
         except TimeoutError:
-            error = self._too_late(self._locks[len(held)], timeout)
-            await self._departed(self.give_back(held))
+            error = self._timeout_error(self._locks[len(held)], timeout)
+            await self._all_released(self.abandon(held))
             raise error from None
         except BaseException as error:
-            departures = self.give_back(held)
+            releases = self.abandon(held)
             if not isinstance(error, asyncio.CancelledError):  # a cancelled task waits for nothing
-                await self._departed(departures)
+                await self._all_released(releases)
             raise
         return held
 
-    async def leave(
+    async def exit_block(
         self,
         held: Sequence[Hold],
         kind: type[BaseException] | None,
@@ -131,24 +132,24 @@ class LockSet(Sequence[Lock]):
         """End a block of code that ran under them, as `__aexit__`."""
         stack = AsyncExitStack()
         for lock, each in zip(self._locks, held, strict=True):
-            stack.push_async_exit(partial(lock.leave, each))
+            stack.push_async_exit(partial(lock.exit_block, each))
         # Each lock of the stack raises `LockLost` if it was lost.
         await stack.__aexit__(kind, error, traceback)
 
-    def _too_late(self, missing: Lock, timeout: float | None) -> RaftkvError:
+    def _timeout_error(self, missing: Lock, timeout: float | None) -> RaftkvError:
         name = printable(missing.name)
-        return missing.too_late(
-            f"{name} of {len(self._locks)} locks was not to be had within {timeout:g} s"
+        return missing.timeout_error(
+            f"{name} of {len(self._locks)} locks was not acquired within {timeout:g} s"
         )
 
-    def give_back(self, held: Sequence[Hold]) -> list[asyncio.Future[bool]]:
-        """Begin to release what one owner holds; each future as of `Hold.depart`."""
+    def abandon(self, held: Sequence[Hold]) -> list[asyncio.Future[bool]]:
+        """Begin to release what one owner holds; each future as of `Hold.abandon`."""
         for lock, each in zip(self._locks, held, strict=False):
-            lock.let_go_of(each)
-        return _depart(held)
+            lock.detach(each)
+        return _abandon(held)
 
-    async def _departed(self, departures: Sequence[asyncio.Future[bool]]) -> bool:
-        return not departures or await departed(departures, self._queues.timeout_s)
+    async def _all_released(self, releases: Sequence[asyncio.Future[bool]]) -> bool:
+        return not releases or await all_released(releases, self._queues.timeout_s)
 
     def __len__(self) -> int:
         return len(self._locks)
@@ -161,9 +162,9 @@ class LockSet(Sequence[Lock]):
         return self._locks[which]
 
 
-def _depart(held: Sequence[Hold]) -> list[asyncio.Future[bool]]:
+def _abandon(held: Sequence[Hold]) -> list[asyncio.Future[bool]]:
     # All begin before the first is awaited: a cancellation meanwhile leaves no lock unreleased.
-    return [each.depart() for each in held]
+    return [each.abandon() for each in held]
 
 
 def locked(

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from raftkv.arguments import milliseconds
 from raftkv.client.client import Client
-from raftkv.client.coordination.entry_watches import QueueEntry
-from raftkv.client.coordination.lease import CancelOnLoss
 from raftkv.client.coordination.lock import Lock
+from raftkv.client.coordination.loss import CancelOnLoss
 from raftkv.client.coordination.queue import OnWait
+from raftkv.client.coordination.queue_entry import QueueEntry
 from raftkv.recipes._parameters import recipe_name, to_client
 from raftkv.recipes._queues import (
     SharedLock,
@@ -75,7 +75,7 @@ class _KindQueues(SharedQueues):
                 await wait_for_older_entries(self.client, self._others, entry.token, on_wait)
             entry.check()
         except BaseException:
-            self.leave(entry)
+            self.abandon(entry)
             raise
         return entry
 
@@ -91,11 +91,11 @@ class _KindQueues(SharedQueues):
                 self.client, self._others, entry.token, timeout=0 if once else None
             )
         except BaseException:
-            self.leave(entry)
+            self.abandon(entry)
             raise
         if before is None and entry.remaining():
             return entry
-        self.leave(entry)
+        self.abandon(entry)
         return None
 
     async def _enter_own_queue(

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from raftkv.arguments import milliseconds
 from raftkv.client.client import Client
-from raftkv.client.coordination.entry_watches import QueueEntry
-from raftkv.client.coordination.lease import CancelOnLoss
+from raftkv.client.coordination.loss import CancelOnLoss
 from raftkv.client.coordination.queue import OnWait
+from raftkv.client.coordination.queue_entry import QueueEntry
 from raftkv.errors import FencedOff, LockLost, printable
 from raftkv.recipes._parameters import AgreedSize, recipe_name, to_client
 from raftkv.recipes._queues import (
@@ -71,7 +71,7 @@ class _Slots(SharedQueues):
                 await self._wait_for_a_free_slot(name, on_wait)
                 return await self._take(turn, name, ttl_ms, value)
         finally:
-            self.leave(turn)
+            self.abandon(turn)
 
     async def enter_if_free(
         self, name: bytes, ttl_ms: int, value: bytes, *, once: bool = False
@@ -88,7 +88,7 @@ class _Slots(SharedQueues):
                 return None
             return await self._take(turn, name, ttl_ms, value, once=once)
         finally:
-            self.leave(turn)
+            self.abandon(turn)
 
     async def _wait_for_a_free_slot(self, name: bytes, on_wait: OnWait) -> None:
         while True:
@@ -110,6 +110,6 @@ class _Slots(SharedQueues):
                 f"the entry in the queue for {printable(name)} was lost ({error})", name=name
             ) from None
         if not entry.remaining():
-            self.leave(entry)
+            self.abandon(entry)
             entry.check()
         return entry

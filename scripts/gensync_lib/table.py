@@ -129,7 +129,7 @@ MODULES = (
         "raftkv/client/sync/locks.py",
         "The synchronous twins of locks, elections and kept leases.",
         """
-        from raftkv.client.sync.base import KeptLeaseTwin, LockTwin, Twin, depart, listen
+        from raftkv.client.sync.base import KeptLeaseTwin, LockTwin, Twin, abandon, listen
         from raftkv.client.sync.iteration import iterate_leaders
         """,
         (
@@ -187,7 +187,7 @@ MODULES = (
                     "campaign": (
                         "async def campaign() -> SyncLeadership:\n"
                         "    return SyncLeadership(await {invoke})\n\n"
-                        "return self._portal.hold(depart, campaign)"
+                        "return self._portal.hold(abandon, campaign)"
                     ),
                     "observe": "return iterate_leaders(self._portal, {it})",
                 },

@@ -15,7 +15,7 @@ import pytest
 from raftkv.client.client import Client
 from raftkv.client.settings import ClientSettings
 from tests.client.scripted import ScriptedCluster
-from tests.client.watch_world import World
+from tests.client.watch_cluster import WatchCluster
 
 
 def pytest_asyncio_loop_factories(
@@ -66,16 +66,16 @@ async def client(connect: Connect) -> Client:
 
 
 @pytest.fixture
-async def world() -> World:
+async def watch_cluster() -> WatchCluster:
     """Nodes that serve watches with the production handlers."""
-    return World()
+    return WatchCluster()
 
 
 @pytest.fixture
-async def watcher(world: World) -> AsyncIterator[Client]:
-    """A client of `world`; once it is closed neither it nor a node may have a task left."""
+async def watcher(watch_cluster: WatchCluster) -> AsyncIterator[Client]:
+    """A client of `watch_cluster`; once it is closed neither it nor a node may have a task left."""
     before = asyncio.all_tasks()
-    client = await world.connect()
+    client = await watch_cluster.connect()
     yield client
     await client.close()
     await asyncio.sleep(1.0)

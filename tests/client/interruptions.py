@@ -23,8 +23,8 @@ Operation = Callable[[SyncClient, str], Undo]
 TTL_S = 600.0  # nothing ends by itself
 
 
-class Bell(BaseException):
-    """What the signal handler raises."""
+class Interrupt(BaseException):
+    """The exception that the signal handler raises."""
 
 
 @contextmanager
@@ -38,20 +38,20 @@ def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
 
 
 class Interrupter:
-    """Sends this thread SIGUSR1 after a random time; `rings` in a row, for nested handlers."""
+    """Sends this thread SIGUSR1 after a random time; `signals` in a row, for nested handlers."""
 
-    def __init__(self, seed: int, rings: int = 1) -> None:
+    def __init__(self, seed: int, signals: int = 1) -> None:
         self.interrupted = 0
         self.completed = 0
         self._rng = random.Random(seed)
-        self._rings = rings
+        self._signals = signals
         self._armed = False
         self._thread_id = threading.get_ident()
         self._longest_s: dict[str, float] = {}
 
     def installed(self) -> AbstractContextManager[None]:
         """Within the block the handler is this one's."""
-        return handling(self._ring)
+        return handling(self._raise_if_armed)
 
     def run(self, what: str, operation: Callable[[], T]) -> T | None:
         """The result of the operation, a Python function; None if it was interrupted.
@@ -61,8 +61,8 @@ class Interrupter:
         """
         # A little longer than the operation takes, so that every moment of it is met.
         delay_s = self._rng.uniform(0.0, 1.1 * self._longest_s.get(what, 0.002))
-        bell = threading.Thread(target=self._send, args=(delay_s,))
-        bell.start()
+        sender = threading.Thread(target=self._send, args=(delay_s,))
+        sender.start()
         result = None
         try:
             try:
@@ -73,32 +73,32 @@ class Interrupter:
                 took_s = time.perf_counter() - began
                 self._longest_s[what] = max(took_s, 0.9 * self._longest_s.get(what, 0.0))
                 self.completed += 1
-            except Bell:
+            except Interrupt:
                 self._armed = False
                 self.interrupted += 1
-        except Bell:  # it rang again before it was disarmed
+        except Interrupt:  # another signal came before it was disarmed
             self._armed = False
             self.interrupted += 1
-        bell.join()
+        sender.join()
         return result
 
     def _send(self, delay_s: float) -> None:
         time.sleep(delay_s)
-        for _ in range(self._rings):
+        for _ in range(self._signals):
             signal.pthread_kill(self._thread_id, signal.SIGUSR1)
-            if self._rings > 1:
+            if self._signals > 1:
                 time.sleep(self._rng.uniform(0.0, 0.0002))
 
-    def _ring(self, number: int, frame: FrameType | None) -> None:
+    def _raise_if_armed(self, number: int, frame: FrameType | None) -> None:
         if self._armed:
-            raise Bell
+            raise Interrupt
 
 
-class Bells:
-    """Interrupts this thread when `ring` is called for the nth time on another one."""
+class CountedInterrupter:
+    """Interrupts this thread when `count` is called for the nth time, on another thread."""
 
     def __init__(self) -> None:
-        self.rang = False
+        self.interrupted = False
         self._left = 0
         self._thread_id = threading.get_ident()
 
@@ -107,24 +107,24 @@ class Bells:
         return handling(self._raise)
 
     def run_until(self, nth: int, operation: Callable[[], T]) -> T | None:
-        """As `Interrupter.run`; afterwards `rang` says whether there were so many rings."""
-        self._left, self.rang = nth, False
+        """As `Interrupter.run`; afterwards `interrupted` is whether there were so many calls."""
+        self._left, self.interrupted = nth, False
         try:
             result = operation()
             self._left = 0
-        except Bell:
+        except Interrupt:
             return None
         return result
 
-    def ring(self) -> None:
-        """On another thread than the one that is interrupted."""
+    def count(self) -> None:
+        """To be called on another thread than the one that is interrupted."""
         self._left -= 1
         if self._left == 0:
-            self.rang = True
+            self.interrupted = True
             signal.pthread_kill(self._thread_id, signal.SIGUSR1)
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
-        raise Bell
+        raise Interrupt
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:

@@ -1,4 +1,4 @@
-"""The scripted cluster with the real state machine in it: real reads, watches and waits for locks.
+"""The scripted cluster with the real state machine: real reads, watches and lock waits.
 
 All nodes share the one state machine. Cluster time runs with the loop's clock, and stands still
 while the cluster is out of order, as it does without a leader.
@@ -31,7 +31,7 @@ from tests.client.scripted import (
     Store,
     failure_of,
 )
-from tests.client.watch_world import Stream
+from tests.client.watch_cluster import Stream
 
 TICK_S = 0.01
 
@@ -81,7 +81,7 @@ class MachineStore(Store):
             self._apply(log_pb2.StampedBatch(time_ms=self.time_ms))
 
     def run(self, **command: object) -> kv_pb2.Result:
-        """A command of somebody else's."""
+        """A command of another client."""
         batch = kv_pb2.CommandBatch(commands=[kv_pb2.Command(**command)])
         return kv_pb2.BatchResult.FromString(self.apply(batch)).results[0]
 
@@ -137,7 +137,7 @@ class LockCluster(ScriptedCluster):
         return LockLink(self.hosts[address], self)
 
     def go_down(self) -> None:
-        """Nobody answers any more."""
+        """No node answers from now on."""
         self.down = True
         for node in self.nodes.values():
             node.mute = True
@@ -167,7 +167,7 @@ class WatchHost:
     """What a watch stream needs of the node that serves it."""
 
     def __init__(self, cluster: LockCluster, node: ScriptedNode) -> None:
-        self.world = cluster
+        self.cluster = cluster
         self.address = node.address
         self.node = node
         self.streams: list[Stream] = []

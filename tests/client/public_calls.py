@@ -36,9 +36,13 @@ MADE_BY_CALLERS = ("ClientSettings", "LamportTime", "HybridTime", "VectorTime")
 """Of the dataclasses; all others are what the library returns."""
 
 FOR_THE_LIBRARY = {
-    "KeptLease": {"listen", "forget", "trust_from", "let_go", "lose", "check", "error"},
-    "Lock": {"give_back", "acquire_for", "too_late", "leave", "let_go_of", "try_acquire_for"},
-    "LockSet": {"acquire_for", "give_back", "leave"},
+    "KeptLease": {
+        *("add_loss_callback", "remove_loss_callback", "trust_from"),
+        *("add_user", "abandon", "mark_lost", "check", "error"),
+    },
+    "Leadership": {"abandon"},
+    "Lock": {"abandon", "acquire_for", "detach", "exit_block", "timeout_error", "try_acquire_for"},
+    "LockSet": {"acquire_for", "abandon", "exit_block"},
     "Watch": {"start", "progress", "deliver", "fail"},
 }
 """Methods that parts of the client call on each other, with what the client made itself."""

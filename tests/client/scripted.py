@@ -1,4 +1,4 @@
-"""A cluster in memory that does what a test's script says. Plays the wire, not the algorithms.
+"""A cluster in memory that follows a test's script: the client's wire protocol without Raft.
 
 One shared store stands for what a majority has applied. Each node serves it while it is up; a
 script can make the next batches of callers' commands go wrong. Node "a:1" leads at first.
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from raftkv import errors
 from raftkv.client.client import Client, connect
-from raftkv.client.connection.binding import identity_facts
+from raftkv.client.connection.cluster_identity import identity_facts
 from raftkv.client.connection.stream import GREETING
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError
@@ -39,7 +39,7 @@ Answer = Fault | RaftkvError | None
 
 
 @dataclass
-class Seen:
+class SeenRequest:
     """A request that arrived at a node."""
 
     at: float
@@ -236,13 +236,13 @@ class ScriptedCluster:
         self.leader = addresses[0]
         self.term = 1
         self.members: list[str] = []  # what a status says of them
-        self.seen: list[Seen] = []
+        self.seen: list[SeenRequest] = []
         self.called: list[str] = []  # the methods of unary calls, but Status
         self.script: deque[Answer] = deque()
         self.refuse_reads: Callable[[api_pb2.ReadBatch], RaftkvError | None] = lambda reads: None
         self.staleness_ms = 0
         self.batch_commands_max = 0  # what the nodes advise
-        self.answer_to: Callable[[Seen], Answer] = lambda seen: None
+        self.answer_to: Callable[[SeenRequest], Answer] = lambda seen: None
 
     async def connect(self, timeout: float, settings: ClientSettings) -> Client:
         addresses = list(self.nodes)
@@ -255,19 +255,19 @@ class ScriptedCluster:
         return ScriptedLink(self.nodes[address])
 
     @property
-    def writes(self) -> list[Seen]:
+    def writes(self) -> list[SeenRequest]:
         """The batches of callers' commands that arrived, in order."""
         return [seen for seen in self.seen if seen.batch.session]
 
     @property
-    def reads(self) -> list[Seen]:
+    def reads(self) -> list[SeenRequest]:
         return [seen for seen in self.seen if seen.request.HasField("reads")]
 
     def handle(self, stream: ScriptedStream, message: bytes) -> None:
         node = stream.node
         request = api_pb2.PipelineRequest.FromString(message)
         batch = kv_pb2.CommandBatch.FromString(request.commands)
-        seen = Seen(self.loop.time(), node.address, request, batch)
+        seen = SeenRequest(self.loop.time(), node.address, request, batch)
         if request.number == GREETING:
             if not node.mute or node.greets:
                 self._greet(stream)

@@ -16,8 +16,8 @@ from raftkv.arguments import shown
 from raftkv.client.client import Client
 from raftkv.client.connection.link import WATCH
 from raftkv.client.coordination.election import Leadership
-from raftkv.client.coordination.entry_watches import WATCHED_AFTER_S
 from raftkv.client.coordination.lease import KeptLease
+from raftkv.client.coordination.queue_entry import WATCHED_AFTER_S
 from raftkv.client.settings import ClientSettings
 from raftkv.client.sync.client import SyncClient
 from raftkv.client.sync.locks import SyncElection, SyncKeptLease, SyncLeadership
@@ -164,7 +164,7 @@ def is_asynchronous(call: PublicCall) -> bool:
 
 
 def classes_without_object(things: list[object]) -> set[type]:
-    """Public classes whose methods nobody walks."""
+    """Public classes whose methods are not checked."""
     public = {each for module in modules() for each in classes_of(*module)}
     return public - {base for thing in things for base in type(thing).__mro__}
 

@@ -15,7 +15,7 @@ from raftkv.client.settings import ClientSettings
 from raftkv.client.watch.watch import Watch
 from raftkv.errors import RevisionCompacted, Unavailable
 from tests.client.scripted import ScriptedCluster
-from tests.client.watch_world import World, take
+from tests.client.watch_cluster import WatchCluster, take
 from tests.kv.harness import compact, put
 
 
@@ -23,9 +23,9 @@ def watches_of(client: Client) -> int:
     return len(client._watches._watches)
 
 
-async def watches_at_the_node(world: World) -> int:
+async def watches_at_the_node(watch_cluster: WatchCluster) -> int:
     await asyncio.sleep(0.1)  # of virtual time: what was sent has arrived
-    return world.serving().service._synced.watcher_count
+    return watch_cluster.serving().service._synced.watcher_count
 
 
 async def leave_by_break(client: Client, times: int = 1) -> None:
@@ -35,29 +35,29 @@ async def leave_by_break(client: Client, times: int = 1) -> None:
 
 
 async def test_a_watch_left_by_break_is_removed_with_a_warning_that_names_it(
-    world: World, watcher: Client
+    watch_cluster: WatchCluster, watcher: Client
 ) -> None:
-    world.write(put(b"jobs/1"))
+    watch_cluster.write(put(b"jobs/1"))
     with pytest.warns(ResourceWarning, match=r"jobs/.*was dropped.*async with"):
         await leave_by_break(watcher)
     async with watcher.watch("another"):  # so that the stream stays
-        assert await watches_at_the_node(world) == 1
+        assert await watches_at_the_node(watch_cluster) == 1
         assert watches_of(watcher) == 1
 
 
 async def test_hundreds_of_watches_left_by_break_fill_neither_client_nor_node(
-    world: World, watcher: Client
+    watch_cluster: WatchCluster, watcher: Client
 ) -> None:
-    world.write(put(b"jobs/1"))
+    watch_cluster.write(put(b"jobs/1"))
     with pytest.warns(ResourceWarning):
         await leave_by_break(watcher, times=300)
     async with watcher.watch("another"):
-        assert await watches_at_the_node(world) == 1
+        assert await watches_at_the_node(watch_cluster) == 1
 
 
 def test_a_watch_may_be_collected_by_any_thread() -> None:
     async def main() -> None:
-        client = await World().connect()
+        client = await WatchCluster().connect()
         held = [client.watch("k")]
         await held[0].started()
         collector = threading.Thread(target=held.clear)
@@ -72,8 +72,8 @@ def test_a_watch_may_be_collected_by_any_thread() -> None:
         asyncio.run(main())  # threads are no part of virtual time
 
 
-async def test_whoever_waits_for_events_keeps_the_watch_alive(
-    world: World, watcher: Client
+async def test_a_consumer_that_waits_for_events_keeps_its_watch_alive(
+    watch_cluster: WatchCluster, watcher: Client
 ) -> None:
     seen: list[object] = []
 
@@ -101,29 +101,33 @@ async def test_whoever_waits_for_events_keeps_the_watch_alive(
     gc.collect()
     await asyncio.sleep(0.1)
     gc.collect()
-    world.write(put(b"k", b"v"))
+    watch_cluster.write(put(b"k", b"v"))
     await asyncio.sleep(0.1)
     gc.collect()
     assert seen == ["started", b"v", 1]
 
 
-async def test_an_iterator_of_batches_keeps_its_watch_alive(world: World, watcher: Client) -> None:
+async def test_an_iterator_of_batches_keeps_its_watch_alive(
+    watch_cluster: WatchCluster, watcher: Client
+) -> None:
     batches = watcher.watch("k", from_revision=2).batches()
     gc.collect()
-    world.write(put(b"k"))
+    watch_cluster.write(put(b"k"))
     assert len(await anext(batches)) == 1
     with pytest.warns(ResourceWarning):
         del batches
 
 
-async def test_a_slow_consumer_that_is_dropped_is_removed_for_good(world: World) -> None:
-    client = await world.connect(watch_buffer_bytes_max=1_000)
+async def test_a_slow_consumer_that_is_dropped_is_removed_for_good(
+    watch_cluster: WatchCluster,
+) -> None:
+    client = await watch_cluster.connect(watch_buffer_bytes_max=1_000)
     watch = client.watch("k")
     await watch.started()
     for number in range(20):
-        world.write(put(b"k", b"%d" % number))
+        watch_cluster.write(put(b"k", b"%d" % number))
         await asyncio.sleep(0.01)
-    assert watch._watcher.paused
+    assert watch._state.paused
     with pytest.warns(ResourceWarning):
         del watch
     await asyncio.sleep(0.1)
@@ -131,7 +135,9 @@ async def test_a_slow_consumer_that_is_dropped_is_removed_for_good(world: World)
     await client.close()
 
 
-async def test_no_warning_for_a_watch_that_has_ended(world: World, watcher: Client) -> None:
+async def test_no_warning_for_a_watch_that_has_ended(
+    watch_cluster: WatchCluster, watcher: Client
+) -> None:
     def drop(watch: Watch) -> None:
         del watch
         gc.collect()  # a ResourceWarning would fail the test
@@ -139,8 +145,8 @@ async def test_no_warning_for_a_watch_that_has_ended(world: World, watcher: Clie
     closed = watcher.watch("k")
     await closed.close()
     drop(closed)
-    world.write(put(b"k"), put(b"k"), put(b"k"))
-    world.write(compact(3))
+    watch_cluster.write(put(b"k"), put(b"k"), put(b"k"))
+    watch_cluster.write(compact(3))
     failed = watcher.watch("k", from_revision=1)
     with pytest.raises(RevisionCompacted):
         await take(failed, 1)
@@ -182,7 +188,7 @@ async def test_a_client_that_is_dropped_is_closed_with_a_warning(cluster: Script
         lambda client: client.lease(ttl=10),
     ],
 )
-async def test_what_a_client_has_made_keeps_it_alive(
+async def test_locks_and_watches_keep_their_client_alive(
     cluster: ScriptedCluster, make: Callable[[Client], object]
 ) -> None:
     client = await cluster.connect(5.0, ClientSettings())

@@ -1,4 +1,4 @@
-"""Elections: who leads, what it says, and that observers miss nothing."""
+"""Elections: one leader at a time, and observers that miss no leader and no proclamation."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ async def test_candidates_lead_one_after_the_other(
     assert not waiting.done()
     assert await first.resign()
     second = await waiting
-    assert second.token > first._place.token
+    assert second.token > first._entry.token
     assert value_of(cluster) == b"2"
     with pytest.raises(LockLost):
         await first.proclaim("x")
     assert value_of(cluster) == b"2"
 
 
-async def test_a_leader_says_something_else_without_losing_its_place(
+async def test_a_leader_proclaims_another_value_and_keeps_leading(
     client: Client, cluster: LockCluster
 ) -> None:
     leadership = await client.election("e").campaign("1")
@@ -59,7 +59,7 @@ async def test_a_leader_says_something_else_without_losing_its_place(
     await leadership.proclaim("2")
     assert value_of(cluster) == b"2"
     assert cluster.store.tokens(b"e") == [token]
-    assert list(cluster.machine.lease_keys(leadership._place.lease.id)) == [leadership.key]
+    assert list(cluster.machine.lease_keys(leadership._entry.lease.id)) == [leadership.key]
 
 
 async def test_a_leader_whose_key_is_gone_proclaims_nothing(
@@ -82,11 +82,11 @@ async def test_a_campaign_whose_lease_ended_never_leads(
     waiting = asyncio.create_task(client.election("e").campaign("2"))
     await asyncio.sleep(0.1)
     cluster.go_down()
-    with pytest.raises(LockLost, match=r"^the place in the queue of e is lost: the lease was not"):
+    with pytest.raises(LockLost, match=r"^the entry in the queue of e is lost: the lease was not"):
         await waiting
 
 
-async def test_a_campaign_that_takes_too_long_leaves_the_queue(
+async def test_a_campaign_that_times_out_leaves_the_queue(
     client: Client, other: Client, cluster: LockCluster
 ) -> None:
     await other.election("e").campaign("1")
@@ -98,7 +98,7 @@ async def test_a_campaign_that_takes_too_long_leaves_the_queue(
     assert len(cluster.store.tokens(b"e")) == 1
 
 
-async def test_without_an_answer_nobody_is_said_to_lead(
+async def test_a_campaign_without_an_answer_reports_no_leader(
     client: Client, cluster: LockCluster
 ) -> None:
     cluster.go_down()
@@ -131,8 +131,8 @@ def delete(token: int, revision: int) -> WatchEvent:
     return WatchEvent(EventKind.DELETE, revision, b"e/%016x" % token)
 
 
-class Scripted:
-    """A store with members at revision 10 and what a watch tells afterwards."""
+class ScriptedElection:
+    """A store with members at revision 10, and the events of a watch from then on."""
 
     def __init__(self, members: Sequence[KeyValue], *batches: Sequence[WatchEvent]) -> None:
         self._members = members
@@ -146,7 +146,7 @@ class Scripted:
     async def range(self, start: str | bytes, end: str | bytes, **_: object) -> RangeResult:
         return RangeResult(10, tuple(self._members), len(self._members), False)
 
-    def watch(self, start: bytes, end: bytes, *, from_revision: int) -> Scripted:
+    def watch(self, start: bytes, end: bytes, *, from_revision: int) -> ScriptedElection:
         assert (start, end) == (b"e/0", b"e/8")
         self.from_revision = from_revision
         return self
@@ -159,7 +159,7 @@ class Scripted:
         self.closed = True
 
 
-async def observed(store: Scripted) -> list[tuple[int, bytes] | None]:
+async def observed(store: ScriptedElection) -> list[tuple[int, bytes] | None]:
     election = Election(None, store, ClientSettings(), b"e", 10_000)  # type: ignore[arg-type]
     seen: list[LeaderInfo | None] = [leader async for leader in election.observe()]
     assert store.closed
@@ -167,8 +167,8 @@ async def observed(store: Scripted) -> list[tuple[int, bytes] | None]:
     return [(leader.token, leader.value) if leader else None for leader in seen]
 
 
-async def test_every_leader_is_seen_in_order_and_so_is_every_vacancy() -> None:
-    store = Scripted(
+async def test_observers_see_every_leader_and_every_vacancy_in_order() -> None:
+    store = ScriptedElection(
         [],
         [put(member(11, b"a")), put(member(12, b"b")), delete(11, 13), delete(12, 14)],
         [put(member(15, b"c"))],
@@ -176,35 +176,39 @@ async def test_every_leader_is_seen_in_order_and_so_is_every_vacancy() -> None:
     assert await observed(store) == [None, (11, b"a"), (12, b"b"), None, (15, b"c")]
 
 
-async def test_what_happens_in_one_revision_is_seen_at_once() -> None:
+async def test_changes_of_one_revision_are_observed_as_one() -> None:
     """One lease held the first two places and ended."""
     members = [member(5, b"a"), member(6, b"b"), member(7, b"c")]
-    store = Scripted(members, [delete(5, 11), delete(6, 11)])
+    store = ScriptedElection(members, [delete(5, 11), delete(6, 11)])
     assert await observed(store) == [(5, b"a"), (7, b"c")]
 
 
-async def test_a_candidate_that_gives_up_is_not_seen_and_a_proclamation_is() -> None:
-    store = Scripted([member(5, b"a"), member(6)], [delete(6, 11), put(member(5, b"b", 12))])
+async def test_observers_see_no_cancelled_candidate_and_every_proclamation() -> None:
+    store = ScriptedElection(
+        [member(5, b"a"), member(6)], [delete(6, 11), put(member(5, b"b", 12))]
+    )
     assert await observed(store) == [(5, b"a"), (5, b"b")]
 
 
-async def test_a_proclamation_and_a_leader_are_seen_also_if_the_value_is_the_same() -> None:
-    store = Scripted([member(5, b"a"), member(6, b"a")], [put(member(5, b"a", 11)), delete(5, 12)])
+async def test_observers_see_proclamations_and_leaders_of_equal_values() -> None:
+    store = ScriptedElection(
+        [member(5, b"a"), member(6, b"a")], [put(member(5, b"a", 11)), delete(5, 12)]
+    )
     assert await observed(store) == [(5, b"a"), (5, b"a"), (6, b"a")]
 
 
 async def test_an_observer_that_is_left_by_break_closes_its_watch() -> None:
-    store = Scripted([], [put(member(11, b"a"))], [delete(11, 12)])
+    store = ScriptedElection([], [put(member(11, b"a"))], [delete(11, 12)])
     async for leader in Election(None, store, ClientSettings(), b"e", 10_000).observe():  # type: ignore[arg-type]
         if leader:
             break
-    for _ in range(3):  # the loop finishes a generator that nobody refers to any more
+    for _ in range(3):  # the loop finishes a generator that is collected
         await asyncio.sleep(0)
     assert store.closed
 
 
-async def test_a_key_among_the_candidates_that_is_none_does_not_lead() -> None:
+async def test_a_foreign_key_among_the_candidates_does_not_lead() -> None:
     forged = KeyValue(b"e/0000000000000001", b"x", 8, 8, 1, 0)
     stranger = WatchEvent(EventKind.PUT, 11, forged.key, b"y", kv=forged)
-    store = Scripted([forged, member(9, b"a")], [stranger], [delete(9, 12)])
+    store = ScriptedElection([forged, member(9, b"a")], [stranger], [delete(9, 12)])
     assert await observed(store) == [(9, b"a"), None]

@@ -1,4 +1,4 @@
-"""Which node is talked to: breakers, the leader, what fails and comes back."""
+"""The choice of the node: circuit breakers, the leader, failures and recoveries."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ async def test_an_open_breaker_is_probed_by_one_call(
     assert sum(len(seen.batch.commands) for seen in rest) == 99
 
 
-async def test_dead_nodes_are_not_hammered(connect: Connect, cluster: ScriptedCluster) -> None:
+async def test_attempts_at_dead_nodes_are_bounded(
+    connect: Connect, cluster: ScriptedCluster
+) -> None:
     client = await connect(breaker_failures_max=3, breaker_cool_down_s=1.0)
     await client.put("first", "opens the session")
     for node in cluster.nodes.values():
@@ -70,7 +72,7 @@ async def test_batches_go_to_the_leader(client: Client, cluster: ScriptedCluster
     assert cluster.writes[-1].node == "a:1"
 
 
-async def test_a_new_leader_is_followed_when_its_term_shows(
+async def test_a_new_leader_is_found_when_a_reply_has_its_term(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     await client.put("k", "v")
@@ -81,7 +83,7 @@ async def test_a_new_leader_is_followed_when_its_term_shows(
     assert [seen.node for seen in cluster.writes] == ["a:1", "a:1", "c:3"]
 
 
-async def test_a_mute_node_is_left_within_the_allowed_silence(
+async def test_a_silent_node_is_left_within_silence_s_max(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     await client.put("first", "opens the session")
@@ -90,7 +92,7 @@ async def test_a_mute_node_is_left_within_the_allowed_silence(
     assert cluster.loop.time() < 2.2
 
 
-async def test_short_timeouts_do_not_hide_a_mute_node(
+async def test_a_silent_node_is_noticed_despite_short_timeouts(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     await client.put("first", "opens the session")
@@ -107,7 +109,7 @@ async def outcome(client: Client, i: int) -> bool:
     return True
 
 
-async def test_members_that_the_cluster_names_are_ways_out(
+async def test_advertised_members_are_used_when_the_given_endpoints_fail(
     cluster: ScriptedCluster, connect: Connect
 ) -> None:
     client = await connect()
@@ -137,7 +139,7 @@ async def test_connecting_waits_for_a_cluster_that_is_starting(
     assert cluster.loop.time() < 2.0
 
 
-async def test_status_of_all_tells_who_does_not_answer(
+async def test_status_of_all_includes_the_errors_of_silent_nodes(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.nodes["b:2"].kill()
@@ -156,7 +158,7 @@ def test_endpoints_are_a_list_or_separated_by_commas() -> None:
     assert parse_endpoints("a:1, b:2,a:1") == parse_endpoints(["a:1", "b:2"]) == ("a:1", "b:2")
 
 
-async def test_a_client_in_use_survives_the_replacement_of_every_node_it_was_given(
+async def test_a_client_in_use_survives_the_replacement_of_all_given_nodes(
     connect: Connect, cluster: ScriptedCluster
 ) -> None:
     # Found by the simulator, seed 2274: members were only asked for on a new term, and a cluster
@@ -197,7 +199,7 @@ def test_an_endpoint_with_a_scheme_is_refused_at_once() -> None:
         ("a b:7411", "write it like 127.0.0.1:7411"),
     ],
 )
-def test_what_is_no_address_is_refused_with_what_to_write(endpoint: str, fix: str) -> None:
+def test_an_invalid_address_is_refused_with_the_valid_form(endpoint: str, fix: str) -> None:
     with pytest.raises(ConfigurationError, match="host:port.*" + fix):
         parse_endpoints(f"127.0.0.1:7411,{endpoint}")
 

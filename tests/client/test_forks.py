@@ -19,15 +19,15 @@ from raftkv.client.client import Client
 from raftkv.client.connection import grpc_fork
 from raftkv.errors import WrongProcess
 from raftkv.rpc.v1 import kv_pb2
-from tests.client.calls_elsewhere import (
-    HandedOut,
+from tests.client.every_call import (
+    ClientObjects,
     of_a_client,
     of_what_it_handed_out,
     questions_to,
     refused_at_once,
 )
 from tests.client.lock_cluster import LockCluster
-from tests.client.watch_world import World, take
+from tests.client.watch_cluster import WatchCluster, take
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def in_a_child(act: Callable[[], str]) -> str:
     return said
 
 
-async def test_every_call_in_a_child_is_refused_before_it_waits(client: Client) -> None:
-    made = await HandedOut.by(client)
+async def test_every_call_in_a_child_is_refused_at_once(client: Client) -> None:
+    made = await ClientObjects.by(client)
     calls = of_a_client(client, made.grant) | of_what_it_handed_out(client, made)
 
     def make_them() -> str:
@@ -70,7 +70,7 @@ async def test_every_call_in_a_child_is_refused_before_it_waits(client: Client) 
     await made.give_back()
 
 
-async def test_a_loop_of_the_childs_own_makes_no_difference(client: Client) -> None:
+async def test_calls_in_a_child_are_refused_on_a_loop_of_its_own_too(client: Client) -> None:
     def call() -> str:
         with pytest.raises(WrongProcess, match=f"in process {os.getppid()}.*post_fork"):
             asyncio.new_event_loop().run_until_complete(client.get("k"))
@@ -79,16 +79,16 @@ async def test_a_loop_of_the_childs_own_makes_no_difference(client: Client) -> N
     assert in_a_child(call) == "refused"
 
 
-async def test_a_watch_in_a_child_is_refused(watcher: Client, world: World) -> None:
+async def test_a_watch_in_a_child_is_refused(watcher: Client, watch_cluster: WatchCluster) -> None:
     async with watcher.watch("k") as watch:
         assert in_a_child(lambda: refused_at_once(watch.next_batch)) == "WrongProcess"
         assert in_a_child(lambda: refused_at_once(watch.started)) == "WrongProcess"
-        world.write(kv_pb2.Command(put=kv_pb2.Put(key=b"k", value=b"v")))
+        watch_cluster.write(kv_pb2.Command(put=kv_pb2.Put(key=b"k", value=b"v")))
         assert [event.kv.value for event in await take(watch, 1) if event.kv] == [b"v"]
 
 
-async def test_what_ends_in_a_child_goes_on_in_the_parent(client: Client) -> None:
-    made = await HandedOut.by(client)
+async def test_objects_that_end_in_a_child_go_on_in_the_parent(client: Client) -> None:
+    made = await ClientObjects.by(client)
     async with client.lock("block") as block:
 
         def end_everything() -> str:
@@ -112,7 +112,7 @@ async def test_what_ends_in_a_child_goes_on_in_the_parent(client: Client) -> Non
     await made.give_back()
 
 
-def test_grpc_is_loaded_without_its_fork_handlers_and_nobody_inherits_the_setting() -> None:
+def test_grpc_is_loaded_without_its_fork_handlers_and_the_setting_is_not_inherited() -> None:
     code = (
         "import os; from raftkv.client.connection.grpc_fork import SETTING, handlers_are_on as on"
     )
@@ -128,7 +128,7 @@ def test_grpc_is_loaded_without_its_fork_handlers_and_nobody_inherits_the_settin
     assert run(code + told, GRPC_ENABLE_FORK_SUPPORT="1") == "True 1"
 
 
-def test_no_byte_of_a_child_reaches_the_parents_connection() -> None:
+def test_a_child_sends_nothing_on_the_parents_connection() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     with listener, socket.create_connection(("127.0.0.1", port)) as connection:
@@ -145,7 +145,7 @@ def test_no_byte_of_a_child_reaches_the_parents_connection() -> None:
             assert node.recv(100) == b"from the parent"
 
 
-def test_a_child_that_closes_its_copy_of_a_loop_leaves_the_parents_awake() -> None:
+def test_a_child_that_closes_its_copy_of_a_loop_does_not_stop_the_parents() -> None:
     loop = asyncio.new_event_loop()
 
     def close() -> str:
@@ -161,7 +161,7 @@ def test_a_child_that_closes_its_copy_of_a_loop_leaves_the_parents_awake() -> No
     loop.close()
 
 
-def test_a_child_of_a_process_at_rest_can_use_grpc_and_one_of_a_busy_one_is_refused(
+def test_a_child_can_use_grpc_only_if_its_parent_did_not_at_the_fork(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fork() -> grpc_fork.Forks:

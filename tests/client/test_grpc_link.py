@@ -1,4 +1,4 @@
-"""The link over real gRPC on loopback: what it says of sent and unsent, how it ends."""
+"""The link over real gRPC on loopback: errors before and after the sending, and the end."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Echo(grpc.GenericRpcHandler):
         return request
 
 
-class Heard:
+class Received:
     """What a stream said."""
 
     def __init__(self) -> None:
@@ -82,53 +82,53 @@ async def link(server: grpc.aio.Server) -> AsyncIterator[GrpcLink]:
     await made.close()
 
 
-async def test_messages_come_back_in_order(link: GrpcLink) -> None:
-    heard = Heard()
-    stream = link.open(heard.messages.put_nowait, heard.end.set_result)
+async def test_messages_are_echoed_in_order(link: GrpcLink) -> None:
+    received = Received()
+    stream = link.open(received.messages.put_nowait, received.end.set_result)
     for i in range(100):
         stream.send(b"%d" % i)
-    assert [await heard.messages.get() for _ in range(100)] == [b"%d" % i for i in range(100)]
+    assert [await received.messages.get() for _ in range(100)] == [b"%d" % i for i in range(100)]
     stream.close()
 
 
 async def test_a_stream_that_broke_may_have_sent_everything(
     link: GrpcLink, server: grpc.aio.Server
 ) -> None:
-    heard = Heard()
-    stream = link.open(heard.messages.put_nowait, heard.end.set_result)
+    received = Received()
+    stream = link.open(received.messages.put_nowait, received.end.set_result)
     stream.send(b"hello")
-    await heard.messages.get()
+    await received.messages.get()
     await server.stop(None)
-    assert isinstance(await heard.end, OutcomeUnknown)
+    assert isinstance(await received.end, OutcomeUnknown)
 
 
 async def test_a_refused_connection_has_sent_nothing(
     link: GrpcLink, server: grpc.aio.Server
 ) -> None:
     await server.stop(None)
-    heard = Heard()
-    link.open(heard.messages.put_nowait, heard.end.set_result).send(b"hello")
-    assert isinstance(await heard.end, ConnectionFailed)
+    received = Received()
+    link.open(received.messages.put_nowait, received.end.set_result).send(b"hello")
+    assert isinstance(await received.end, ConnectionFailed)
     with pytest.raises(ConnectionFailed):
         await link.call(METHOD, b"", 1.0)
 
 
-async def test_a_port_that_knows_no_such_call_is_called_a_peer_port_and_has_done_nothing() -> None:
+async def test_an_unknown_method_is_reported_as_a_peer_port_and_not_applied() -> None:
     stranger = grpc.aio.server()
     link = GrpcLink(f"127.0.0.1:{stranger.add_insecure_port('127.0.0.1:0')}")
     await stranger.start()
-    heard = Heard()
-    link.open(heard.messages.put_nowait, heard.end.set_result).send(b"hello")
+    received = Received()
+    link.open(received.messages.put_nowait, received.end.set_result).send(b"hello")
     with pytest.raises(ConnectionFailed, match=r"\(peer port\)\. Give the client port"):
         await link.call(METHOD, b"", 5.0)
-    end = await heard.end
+    end = await received.end
     assert isinstance(end, ConnectionFailed)
     assert "peer port" in end.message
     await link.close()
     await stranger.stop(None)
 
 
-async def test_a_host_name_that_nobody_knows_is_called_that(
+async def test_an_unknown_host_name_is_named_in_the_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def unknown(*_: object, **__: object) -> None:
@@ -141,7 +141,7 @@ async def test_a_host_name_that_nobody_knows_is_called_that(
     await link.close()
 
 
-async def test_a_name_server_that_does_not_answer_is_asked_once_and_not_waited_for(
+async def test_a_silent_name_server_is_asked_once_and_delays_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked, answered = [], threading.Event()
@@ -185,17 +185,17 @@ async def test_callers_that_ask_at_once_share_one_look_up(monkeypatch: pytest.Mo
     await link.close()
 
 
-async def test_a_closed_stream_says_nothing_more(link: GrpcLink) -> None:
-    heard = Heard()
-    stream = link.open(heard.messages.put_nowait, heard.end.set_result)
+async def test_a_closed_stream_calls_back_no_more(link: GrpcLink) -> None:
+    received = Received()
+    stream = link.open(received.messages.put_nowait, received.end.set_result)
     stream.send(b"hello")
-    await heard.messages.get()
+    await received.messages.get()
     stream.close()
     await link.close()
-    assert not heard.end.done()
+    assert not received.end.done()
 
 
-async def test_a_typed_error_arrives_as_what_it_is(link: GrpcLink, echo: Echo) -> None:
+async def test_a_typed_error_arrives_with_its_type(link: GrpcLink, echo: Echo) -> None:
     echo.error = status_pb2.Status(code=grpc.StatusCode.NOT_FOUND.value[0], message="no node 7")
     echo.error.details.add().Pack(
         error_details_pb2.ErrorInfo(
@@ -210,7 +210,7 @@ async def test_a_typed_error_arrives_as_what_it_is(link: GrpcLink, echo: Echo) -
     assert caught.value.outcome is Outcome.NOT_APPLIED
 
 
-async def test_the_advice_when_to_come_back_arrives(link: GrpcLink, echo: Echo) -> None:
+async def test_the_retry_after_of_an_error_arrives(link: GrpcLink, echo: Echo) -> None:
     echo.error = status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], message="full")
     echo.error.details.add().Pack(
         error_details_pb2.ErrorInfo(
@@ -225,7 +225,7 @@ async def test_the_advice_when_to_come_back_arrives(link: GrpcLink, echo: Echo) 
     assert caught.value.retry_after_s == 0.25
 
 
-async def test_an_error_that_is_not_ours_leaves_the_outcome_unknown(
+async def test_an_error_of_grpc_itself_leaves_the_outcome_unknown(
     link: GrpcLink, echo: Echo
 ) -> None:
     echo.error = status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message="a proxy")

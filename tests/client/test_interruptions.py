@@ -1,4 +1,4 @@
-"""A signal handler that raises in a synchronous call leaves nothing behind that nobody owns.
+"""A signal handler that raises in a synchronous call leaves no lock, lease or watch behind.
 
 The calls run on the real portal; the cluster is in memory, with the production state machine.
 """
@@ -16,7 +16,7 @@ from raftkv.client.sync.portal import _Call, shared_portal
 from tests.client.interruptions import (
     OPERATIONS,
     TTL_S,
-    Bells,
+    CountedInterrupter,
     Interrupter,
     Operation,
     bound,
@@ -30,7 +30,7 @@ SLOW = pytest.mark.slow
 T = TypeVar("T")
 
 
-class World:
+class InterruptedClient:
     """A client under interruptions, and what it has left in the cluster."""
 
     def __init__(self) -> None:
@@ -63,8 +63,8 @@ class World:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
+def world() -> Iterator[InterruptedClient]:
+    world = InterruptedClient()
     with world.client:
         yield world
 
@@ -75,8 +75,8 @@ def first(iterator: Iterable[T]) -> T | None:
     return None
 
 
-def interrupt_all(world: World, rounds: int, seed: int, rings: int) -> Interrupter:
-    interrupter = Interrupter(seed, rings)
+def interrupt_all(world: InterruptedClient, rounds: int, seed: int, signals: int) -> Interrupter:
+    interrupter = Interrupter(seed, signals)
     with interrupter.installed():
         for number in range(rounds):
             for operation in OPERATIONS:
@@ -88,50 +88,52 @@ def interrupt_all(world: World, rounds: int, seed: int, rings: int) -> Interrupt
 
 
 @pytest.mark.parametrize(
-    ("rounds", "rings"), [(8, 1), (8, 3), *(pytest.param(200, n, marks=SLOW) for n in (1, 3))]
+    ("rounds", "signals"), [(8, 1), (8, 3), *(pytest.param(200, n, marks=SLOW) for n in (1, 3))]
 )
-def test_an_interrupted_call_leaves_nothing_behind(world: World, rounds: int, rings: int) -> None:
+def test_an_interrupted_call_leaves_nothing_behind(
+    world: InterruptedClient, rounds: int, signals: int
+) -> None:
     world.client.put("session", "is open")
     with world.client.lock("the leases of locks", ttl=TTL_S):
         leases = world.leases()
-    interrupter = interrupt_all(world, rounds, seed=rings, rings=rings)
+    interrupter = interrupt_all(world, rounds, seed=signals, signals=signals)
     assert interrupter.interrupted > 5 * rounds
     assert interrupter.completed
     assert eventually(lambda: not world.members()), f"left: {world.members()}"
-    assert eventually(lambda: world.leases() <= leases), "a lease is left that nobody owns"
+    assert eventually(lambda: world.leases() <= leases), "a lease without an owner is left"
     assert eventually(lambda: not world.watches())
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_call_that_is_interrupted_when_it_has_just_succeeded_is_undone(
-    world: World, operation: Operation, monkeypatch: pytest.MonkeyPatch
+    world: InterruptedClient, operation: Operation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of the operation's calls in turn."""
     world.client.put("session", "is open")
     with world.client.lock("the leases of locks", ttl=TTL_S):
         leases = world.leases()
-    done, bell = _Call._done, Bells()
+    done, counted = _Call._done, CountedInterrupter()
 
     def ring_and_done(call: _Call[Any], *args: Any) -> None:
         # The signal is pending when the thread gets the result, so that can't return it.
-        bell.ring()
+        counted.count()
         done(call, *args)
 
-    with bell.installed(), monkeypatch.context() as patched:
+    with counted.installed(), monkeypatch.context() as patched:
         patched.setattr(_Call, "_done", ring_and_done)
         for number in range(1, 100):
-            undo = bell.run_until(number, bound(operation, world.client, f"i/{number}"))
-            if not bell.rang:
+            undo = counted.run_until(number, bound(operation, world.client, f"i/{number}"))
+            if not counted.interrupted:
                 break
     assert number > 1
     if undo is not None:
         undo()
     assert eventually(lambda: not world.members()), f"left: {world.members()}"
-    assert eventually(lambda: world.leases() <= leases), "a lease is left that nobody owns"
+    assert eventually(lambda: world.leases() <= leases), "a lease without an owner is left"
     assert eventually(lambda: not world.watches())
 
 
-def test_an_interrupted_iteration_of_a_watch_loses_no_event(world: World) -> None:
+def test_an_interrupted_iteration_of_a_watch_loses_no_event(world: InterruptedClient) -> None:
     interrupter, seen, put = Interrupter(seed=5), [], 0
     with world.client.watch(prefix="w/") as watch, interrupter.installed():
         while interrupter.interrupted < 20 or len(seen) < put:
@@ -145,7 +147,7 @@ def test_an_interrupted_iteration_of_a_watch_loses_no_event(world: World) -> Non
     assert seen == list(range(put))
 
 
-def test_an_interrupted_scan_loses_no_key(world: World) -> None:
+def test_an_interrupted_scan_loses_no_key(world: InterruptedClient) -> None:
     keys = [b"s/%03d" % number for number in range(60)]
     for key in keys:
         world.client.put(key, "")

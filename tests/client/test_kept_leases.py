@@ -1,4 +1,4 @@
-"""For how long a kept lease is trusted, and how it is renewed; on virtual time."""
+"""How long a kept lease is trusted, and how it is renewed; on virtual time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import uvloop
 from raftkv.client.client import Client
 from raftkv.client.connection.endpoints import Endpoints
 from raftkv.client.connection.pipeline import Pipeline
-from raftkv.client.coordination.lease import LEASE_TRUST, CancelOnLoss, KeptLeases
+from raftkv.client.coordination.lease import LEASE_TRUST, KeptLeases
+from raftkv.client.coordination.loss import CancelOnLoss
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import LeaseNotFound, LockLost, NoLeader, OutcomeUnknown
 from tests.client.lock_cluster import LockCluster
@@ -88,22 +89,22 @@ async def test_a_renewal_that_failed_for_good_is_followed_by_another(
         assert lease.remaining() > 0
 
 
-async def test_loss_is_told_at_the_moment_at_which_trust_ends(
+async def test_the_loss_callback_runs_when_the_trust_ends(
     client: Client, cluster: LockCluster
 ) -> None:
-    told: list[float] = []
+    reported: list[float] = []
     async with client.lease(TTL) as lease:
-        lease.on_lost(lambda: told.append(cluster.loop.time()))
+        lease.on_lost(lambda: reported.append(cluster.loop.time()))
         ends_at = cluster.loop.time() + lease.remaining()
         cluster.go_down()
         await lease.lost.wait()
-        assert told == [pytest.approx(ends_at, abs=0.001)]
+        assert reported == [pytest.approx(ends_at, abs=0.001)]
         late: list[bool] = []
         lease.on_lost(lambda: late.append(True))
         assert late == [True]
 
 
-async def test_a_lost_lease_is_revoked_once_that_is_possible(
+async def test_a_lost_lease_is_revoked_when_the_outage_is_over(
     client: Client, cluster: LockCluster
 ) -> None:
     """Cluster time stood still, so the store would keep it for its whole TTL from here."""
@@ -127,7 +128,7 @@ async def test_a_lease_that_the_store_has_ended_is_lost_at_the_next_renewal(
             lease.check()
 
 
-async def test_a_lease_of_somebody_elses_is_kept_and_then_left_to_its_ttl(
+async def test_a_lease_granted_by_another_client_is_kept_and_then_left_to_its_ttl(
     client: Client, cluster: LockCluster
 ) -> None:
     granted = await client.lease_grant(TTL)
@@ -141,7 +142,7 @@ async def test_a_lease_of_somebody_elses_is_kept_and_then_left_to_its_ttl(
         await client.keep(granted.lease).__aenter__()
 
 
-async def test_a_lease_that_is_kept_twice_ends_with_the_last_that_keeps_it(
+async def test_a_lease_with_two_users_ends_with_the_last(
     client: Client, cluster: LockCluster
 ) -> None:
     async with client.lease(TTL) as lease:
@@ -153,7 +154,7 @@ async def test_a_lease_that_is_kept_twice_ends_with_the_last_that_keeps_it(
     assert lease.id not in cluster.machine.leases()
 
 
-async def test_the_lease_of_a_lock_that_is_kept_too_stays_with_the_lock(
+async def test_the_lease_of_a_lock_outlives_a_keep_of_the_same_lease(
     client: Client, cluster: LockCluster
 ) -> None:
     async with client.lock("n", ttl=TTL) as lock:
@@ -169,10 +170,10 @@ async def test_the_lease_of_a_lock_that_is_kept_too_stays_with_the_lock(
 # ---- telling of the loss -----------------------------------------------------------------
 
 
-async def test_a_callback_that_fails_keeps_nobody_else_from_being_told(
+async def test_a_callback_that_fails_does_not_prevent_the_others(
     client: Client, cluster: LockCluster
 ) -> None:
-    told: list[bool] = []
+    reported: list[bool] = []
     failures: list[object] = []
     cluster.loop.set_exception_handler(lambda _, facts: failures.append(facts["exception"]))
     mistake = ZeroDivisionError()
@@ -182,14 +183,14 @@ async def test_a_callback_that_fails_keeps_nobody_else_from_being_told(
 
     async with client.lease(TTL) as lease:
         lease.on_lost(fail)
-        lease.on_lost(lambda: told.append(lease.lost.is_set()))
+        lease.on_lost(lambda: reported.append(lease.lost.is_set()))
         cluster.go_down()
         await lease.lost.wait()
-    assert told == [True]
+    assert reported == [True]
     assert failures == [mistake]
 
 
-async def test_closing_tells_of_the_loss_even_if_it_is_cancelled(
+async def test_closing_reports_the_loss_even_if_it_is_cancelled(
     client: Client, cluster: LockCluster
 ) -> None:
     async def hold() -> None:
@@ -210,7 +211,7 @@ async def test_closing_tells_of_the_loss_even_if_it_is_cancelled(
     assert isinstance(holding.exception(), LockLost)
 
 
-async def test_a_lease_is_lost_though_nothing_can_be_sent_any_more() -> None:
+async def test_a_lease_is_lost_in_time_after_the_pipeline_is_closed() -> None:
     loop = asyncio.get_running_loop()
     cluster, settings, rng = LockCluster("a:1"), ClientSettings(), Random(7)
     endpoints = Endpoints(list(cluster.nodes), cluster.link, settings, rng)
@@ -231,7 +232,7 @@ async def test_a_task_that_notices_the_loss_itself_is_cancelled_in_the_block_onl
     assert task is not None
     async with client.lease(TTL) as lease:
         with CancelOnLoss(lease, "what stands on it"):
-            lease.lose("so its owner found")
+            lease.mark_lost("so its owner found")
         await asyncio.sleep(0.1)
         with pytest.raises(LockLost), CancelOnLoss(lease, "what stands on it"):
             await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""A call that only the leader takes reaches it, also where the client was never told of it."""
+"""A call that only the leader accepts reaches a leader that the client was not given."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raftkv.rpc.v1 import api_pb2
 LEADER = "d:1"
 
 
-class Door:
+class ScriptedEndpoint:
     """A node that takes calls only if it leads."""
 
     def __init__(self, address: str, asked: list[str]) -> None:
@@ -35,7 +35,7 @@ async def test_a_hint_leads_to_a_leader_that_the_client_was_not_given() -> None:
     settings, rng = ClientSettings(), Random(1)
     endpoints = Endpoints(
         ["a:1", "b:1", "c:1"],
-        lambda address: Door(address, asked),  # type: ignore[arg-type, return-value]
+        lambda address: ScriptedEndpoint(address, asked),  # type: ignore[arg-type, return-value]
         settings,
         rng,
     )
@@ -50,8 +50,8 @@ async def test_a_hint_leads_to_a_leader_that_the_client_was_not_given() -> None:
     assert asked[1:] == [LEADER]
 
 
-class DeadDoor(Door):
-    """Nobody listens, but at the leader's."""
+class DeadEndpoint(ScriptedEndpoint):
+    """An endpoint that accepts no connection, unless it is the leader's."""
 
     async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
         if self._address != LEADER:
@@ -60,13 +60,13 @@ class DeadDoor(Door):
         return await super().call(method, request, timeout_s)
 
 
-async def test_the_only_node_that_lives_is_asked_after_each_dead_one_once() -> None:
+async def test_the_only_live_node_is_called_after_each_dead_one_once() -> None:
     """jepsen-lite seed 77: two dead nodes that the client was given took turns for ever."""
     asked: list[str] = []
     settings, rng = ClientSettings(), Random(1)
     endpoints = Endpoints(
         ["a:1", "b:1", "c:1"],
-        lambda address: DeadDoor(address, asked),  # type: ignore[arg-type, return-value]
+        lambda address: DeadEndpoint(address, asked),  # type: ignore[arg-type, return-value]
         settings,
         rng,
     )

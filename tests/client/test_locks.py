@@ -1,4 +1,4 @@
-"""Locks as their holders see them: order, loss, giving up; on virtual time."""
+"""Locks as their holders use them: order, loss, timeouts and cancellation; on virtual time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from raftkv.errors import (
 from raftkv.kv.records import unpack_version
 from tests.client.conftest import Connect
 from tests.client.lock_cluster import LockCluster
-from tests.client.scripted import Answer, Fault, Seen
+from tests.client.scripted import Answer, Fault, SeenRequest
 
 TTL = 10.0
 CLIENT_TIMEOUT_S = 5.0
@@ -51,11 +51,11 @@ def leases_of(cluster: LockCluster, name: bytes) -> set[int]:
     return {unpack_version(each.record)[3] for each in cluster.machine.lock_entries(name)}
 
 
-def ran(kind: str, answer: Answer, times: int = 1) -> Callable[[Seen], Answer]:
+def ran(kind: str, answer: Answer, times: int = 1) -> Callable[[SeenRequest], Answer]:
     """A script: the first `times` batches with a command of this kind meet `answer`."""
     left = times
 
-    def answer_to(seen: Seen) -> Answer:
+    def answer_to(seen: SeenRequest) -> Answer:
         nonlocal left
         if left and any(each.WhichOneof("command") == kind for each in seen.batch.commands):
             left -= 1
@@ -84,7 +84,7 @@ async def test_a_free_lock_costs_two_commands_once_the_lease_is_there(
     assert [each.WhichOneof("command") for each in sent] == ["acquire", "delete_range"]
 
 
-async def test_a_lock_is_handed_on_in_the_order_of_tokens(client: Client, other: Client) -> None:
+async def test_a_lock_is_granted_in_the_order_of_tokens(client: Client, other: Client) -> None:
     tokens: list[int] = []
     inside = 0
 
@@ -118,7 +118,7 @@ async def test_tasks_may_share_a_lock_object(client: Client) -> None:
     await asyncio.gather(*(use() for _ in range(5)))
 
 
-async def test_a_task_that_has_the_lock_is_told_so_instead_of_waiting_for_itself(
+async def test_a_task_that_acquires_its_own_lock_again_gets_lock_reentered(
     client: Client,
 ) -> None:
     async with client.lock("n"):
@@ -152,7 +152,7 @@ async def test_the_task_that_waits_for_an_acquire_in_another_task_owns_the_lock(
         assert await lock.release()
 
 
-async def test_a_block_that_wait_for_has_entered_is_left_by_the_task_that_waited(
+async def test_a_block_entered_by_wait_for_is_exited_by_the_task_that_awaited_it(
     client: Client, cluster: LockCluster
 ) -> None:
     """Python 3.11 enters it in a task that has ended when the block is left."""
@@ -174,7 +174,7 @@ async def test_a_task_that_asks_for_one_name_twice_at_once_does_not_wait_for_its
     assert cluster.store.tokens(b"n") == [first.token]
 
 
-async def test_tasks_that_ask_at_once_each_for_itself_take_turns(client: Client) -> None:
+async def test_tasks_that_acquire_at_once_hold_the_lock_in_turn(client: Client) -> None:
     async def use() -> None:
         lock = client.lock("n")
         await asyncio.wait_for(lock.acquire(), 60.0)
@@ -198,7 +198,7 @@ async def test_a_lock_that_was_lost_can_be_acquired_again_without_release(
     assert lock.token > first
 
 
-async def test_try_acquire_takes_what_is_free_and_waits_for_nothing(
+async def test_try_acquire_acquires_a_free_lock_and_never_waits(
     client: Client, other: Client, cluster: LockCluster
 ) -> None:
     lock = client.lock("n")
@@ -213,7 +213,7 @@ async def test_try_acquire_takes_what_is_free_and_waits_for_nothing(
 # ---- giving up -------------------------------------------------------------------------
 
 
-async def test_who_waits_too_long_leaves_the_queue(
+async def test_a_waiter_that_times_out_leaves_the_queue(
     client: Client, other: Client, cluster: LockCluster
 ) -> None:
     async with client.lock("n") as lock:
@@ -223,10 +223,10 @@ async def test_who_waits_too_long_leaves_the_queue(
 
 
 @pytest.mark.parametrize("warm", [False, True])
-async def test_without_an_answer_nobody_is_said_to_hold_the_lock(
+async def test_an_acquire_without_an_answer_reports_no_holder(
     client: Client, cluster: LockCluster, warm: bool
 ) -> None:
-    if warm:  # the lease is there, so it is the place that nobody confirms
+    if warm:  # the lease is there, so the entry is what is not confirmed
         async with client.lock("warm"):
             pass
     for node in cluster.nodes.values():
@@ -241,7 +241,7 @@ async def test_without_an_answer_nobody_is_said_to_hold_the_lock(
 
 
 @pytest.mark.parametrize("warm", [False, True])
-async def test_closing_waits_a_second_at_most_for_what_its_locks_have_under_way(
+async def test_closing_waits_at_most_a_second_for_commands_of_its_locks(
     connect: Connect, cluster: LockCluster, warm: bool
 ) -> None:
     client = await connect()
@@ -250,13 +250,13 @@ async def test_closing_waits_a_second_at_most_for_what_its_locks_have_under_way(
     with pytest.raises(DeadlineExceeded):
         await client.lock("n").acquire(timeout=1.0)
     if held is not None:
-        held.let_go()
+        held.detach()
     before = cluster.loop.time()
     await client.close()
     assert cluster.loop.time() - before < 1.1
 
 
-async def test_an_outage_does_not_hide_who_was_known_to_be_in_front(
+async def test_an_outage_does_not_hide_a_holder_that_was_known_before(
     client: Client, other: Client, cluster: LockCluster
 ) -> None:
     async with other.lock("n", ttl=60.0):
@@ -272,7 +272,7 @@ async def test_an_outage_does_not_hide_who_was_known_to_be_in_front(
         await asyncio.sleep(5.0)
 
 
-async def test_tasks_that_share_a_lock_learn_from_each_other_whether_it_is_held(
+async def test_tasks_that_share_a_lock_share_the_knowledge_that_it_is_held(
     client: Client, cluster: LockCluster
 ) -> None:
     lock = await client.lock("n").acquire()
@@ -292,7 +292,7 @@ async def test_tasks_that_share_a_lock_learn_from_each_other_whether_it_is_held(
         await first
 
 
-async def test_nobody_is_told_that_the_time_of_somebody_else_is_over(
+async def test_the_short_timeout_of_one_task_fails_no_other_task(
     client: Client, cluster: LockCluster
 ) -> None:
     async def give_up_soon() -> None:
@@ -308,7 +308,7 @@ async def test_nobody_is_told_that_the_time_of_somebody_else_is_over(
     assert (await late).remaining() > 0
 
 
-async def test_an_outage_that_is_over_is_not_reported_to_who_comes_later(
+async def test_an_outage_that_is_over_is_not_reported_to_later_callers(
     client: Client, cluster: LockCluster
 ) -> None:
     cluster.go_down()
@@ -320,7 +320,7 @@ async def test_an_outage_that_is_over_is_not_reported_to_who_comes_later(
         pass
 
 
-async def test_who_is_cancelled_while_it_waits_leaves_the_queue(
+async def test_a_waiter_that_is_cancelled_leaves_the_queue(
     client: Client, other: Client, cluster: LockCluster
 ) -> None:
     async with client.lock("n") as lock:
@@ -333,7 +333,7 @@ async def test_who_is_cancelled_while_it_waits_leaves_the_queue(
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.0005, 0.0015, 0.0025, 0.0035, 0.0045])
-async def test_who_is_cancelled_at_any_moment_leaves_nothing_behind(
+async def test_an_acquire_cancelled_at_any_moment_leaves_no_key_behind(
     client: Client, cluster: LockCluster, after_s: float
 ) -> None:
     async with client.lock("warm"):
@@ -348,7 +348,7 @@ async def test_who_is_cancelled_at_any_moment_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("fault", [Fault.REPLY_LOST, Fault.APPLY_AND_BREAK])
-async def test_a_join_whose_answer_was_lost_is_taken_back_when_its_caller_has_gone(
+async def test_the_entry_of_a_cancelled_join_is_removed_though_its_answer_was_lost(
     client: Client, cluster: LockCluster, fault: Fault
 ) -> None:
     async with client.lock("warm"):
@@ -362,7 +362,7 @@ async def test_a_join_whose_answer_was_lost_is_taken_back_when_its_caller_has_go
         assert len(cluster.commands("lease_grant")) == 2  # a session and a lease: it was not lost
 
 
-async def test_a_join_that_nobody_knows_of_ends_the_lease_that_would_keep_it(
+async def test_a_join_of_unknown_outcome_ends_its_lease(
     client: Client, other: Client, cluster: LockCluster
 ) -> None:
     """Its answers are lost until its time is up, while the lease's renewals get through."""
@@ -377,7 +377,7 @@ async def test_a_join_that_nobody_knows_of_ends_the_lease_that_would_keep_it(
         await other.lock("n").acquire()
 
 
-async def test_a_departure_whose_answer_is_lost_is_repeated_until_it_is_known(
+async def test_a_release_whose_answer_is_lost_is_repeated_until_it_is_answered(
     client: Client, cluster: LockCluster
 ) -> None:
     cluster.answer_to = ran("delete_range", Fault.LOST, 3)
@@ -396,13 +396,13 @@ async def test_a_departure_whose_answer_is_lost_is_repeated_until_it_is_known(
 async def test_loss_cancels_the_block_when_trust_ends_and_not_later(
     client: Client, cluster: LockCluster
 ) -> None:
-    told: list[float] = []
+    reported: list[float] = []
     ends_at = 0.0
 
     async def hold() -> None:
         nonlocal ends_at
         async with client.lock("n", ttl=TTL) as lock:
-            lock.on_lost(lambda: told.append(cluster.loop.time()))
+            lock.on_lost(lambda: reported.append(cluster.loop.time()))
             ends_at = cluster.loop.time() + lock.remaining()
             cluster.go_down()
             await asyncio.Event().wait()
@@ -410,26 +410,26 @@ async def test_loss_cancels_the_block_when_trust_ends_and_not_later(
     with pytest.raises(LockLost):
         await hold()
     assert cluster.loop.time() == pytest.approx(ends_at, abs=0.001)
-    assert told == [pytest.approx(ends_at, abs=0.001)]
-    assert cluster.store.tokens(b"n"), "the store still believes in it, which helps nobody"
+    assert reported == [pytest.approx(ends_at, abs=0.001)]
+    assert cluster.store.tokens(b"n"), "the store still has the key, whatever its holder trusts"
     assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
 
 
 async def test_releasing_one_lock_leaves_the_others_their_callbacks(
     client: Client, cluster: LockCluster
 ) -> None:
-    told: list[bool] = []
+    reported: list[bool] = []
 
-    def tell() -> None:
-        told.append(True)
+    def report() -> None:
+        reported.append(True)
 
     one, two, three = [await client.lock(name).acquire() for name in ("m", "n", "o")]
     for lock in (one, two, three):
-        lock.on_lost(tell)
+        lock.on_lost(report)
     await one.release()
     cluster.go_down()
     await asyncio.sleep(TTL)
-    assert told == [True, True]
+    assert reported == [True, True]
 
 
 async def test_the_store_keeps_a_lock_for_as_long_as_its_holder_trusts_it(
@@ -460,7 +460,7 @@ async def test_a_cancellation_from_outside_stays_one_even_if_the_lock_is_lost_at
         await task
 
 
-async def test_a_cancelled_block_gives_the_lock_back(client: Client, cluster: LockCluster) -> None:
+async def test_a_cancelled_block_releases_the_lock(client: Client, cluster: LockCluster) -> None:
     async def hold() -> None:
         async with client.lock("n"):
             await asyncio.Event().wait()
@@ -474,7 +474,7 @@ async def test_a_cancelled_block_gives_the_lock_back(client: Client, cluster: Lo
     await until(lambda: not cluster.store.tokens(b"n"))
 
 
-async def test_an_error_of_the_block_passes_through_and_gives_the_lock_back(
+async def test_an_error_of_the_block_is_raised_and_the_lock_released(
     client: Client, cluster: LockCluster
 ) -> None:
     with pytest.raises(ZeroDivisionError):
@@ -483,7 +483,7 @@ async def test_an_error_of_the_block_passes_through_and_gives_the_lock_back(
     assert not cluster.store.tokens(b"n")
 
 
-async def test_a_block_that_ended_well_without_its_lock_is_told(
+async def test_a_block_that_ended_well_after_the_loss_raises_lock_lost(
     client: Client, cluster: LockCluster
 ) -> None:
     async def hold() -> None:
@@ -496,7 +496,7 @@ async def test_a_block_that_ended_well_without_its_lock_is_told(
         await hold()
 
 
-async def test_a_lock_whose_key_somebody_deleted_is_missed_at_the_end_at_the_latest(
+async def test_a_deleted_key_is_noticed_at_the_end_of_the_block_at_the_latest(
     client: Client, cluster: LockCluster
 ) -> None:
     with pytest.raises(LockLost, match="its key was deleted"):
@@ -504,7 +504,7 @@ async def test_a_lock_whose_key_somebody_deleted_is_missed_at_the_end_at_the_lat
             cluster.store.run(delete_range={"key": lock.key})
 
 
-async def test_a_waiter_whose_lease_is_lost_is_told_at_once_and_never_holds(
+async def test_a_waiter_whose_lease_is_lost_fails_at_once_and_never_holds(
     client: Client, other: Client, cluster: LockCluster
 ) -> None:
     await other.lock("n", ttl=60.0).acquire()
@@ -544,7 +544,7 @@ async def test_a_grant_that_arrives_after_the_trust_has_ended_is_not_handed_out(
     await until(lambda: not cluster.store.tokens(b"n"))
 
 
-async def test_a_waiter_whose_key_is_deleted_is_told(
+async def test_a_waiter_whose_key_is_deleted_gets_lock_lost(
     client: Client, other: Client, cluster: LockCluster
 ) -> None:
     await other.lock("n").acquire()
@@ -565,27 +565,27 @@ async def test_a_lease_that_the_store_has_ended_is_replaced_by_the_next_acquire(
     assert cluster.store.tokens(b"n") == [lock.token]
 
 
-async def test_a_renewal_that_is_answered_after_a_departure_was_given_up_keeps_no_key(
+async def test_a_renewal_answered_after_a_release_without_trust_keeps_no_key(
     client: Client, cluster: LockCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process stands still until the trust is over, while a renewal's answer lies there."""
     lock = await client.lock("n", ttl=TTL).acquire()
-    assert lock._held is not None
-    place = lock._held._place
+    assert lock._hold is not None
+    entry = lock._hold._entry
     clock = cluster.loop.time
     monkeypatch.setattr(cluster.loop, "time", lambda: clock() + TTL)
-    assert not client.queues.leave(place).result()
-    place.lease.trust_from(cluster.loop.time())
-    assert not place.lease.remaining()
+    assert not client.queues.abandon(entry).result()
+    entry.lease.trust_from(cluster.loop.time())
+    assert not entry.lease.remaining()
     await until(lambda: not cluster.store.tokens(b"n"))
 
 
-async def test_a_lost_lock_that_is_renewed_after_all_is_not_in_its_owners_way(
+async def test_a_lost_lock_whose_lease_is_renewed_after_all_does_not_block_its_owner(
     client: Client, cluster: LockCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = await client.lock("n", ttl=TTL).acquire()
-    assert lock._held is not None
-    first, clock = lock._held._place, cluster.loop.time
+    assert lock._hold is not None
+    first, clock = lock._hold._entry, cluster.loop.time
     monkeypatch.setattr(cluster.loop, "time", lambda: clock() + TTL)
     cluster.loop.call_soon(lambda: first.lease.trust_from(cluster.loop.time()))
     async with asyncio.timeout(60.0):
@@ -596,7 +596,7 @@ async def test_a_lost_lock_that_is_renewed_after_all_is_not_in_its_owners_way(
 # ---- leases that are shared ------------------------------------------------------------
 
 
-async def test_a_lease_on_which_no_lock_has_stood_for_its_ttl_is_ended(
+async def test_a_lease_without_a_lock_for_its_ttl_is_ended(
     client: Client, cluster: LockCluster
 ) -> None:
     await client.put("k", "v")
@@ -611,7 +611,7 @@ async def test_a_lease_on_which_no_lock_has_stood_for_its_ttl_is_ended(
         lock.check()
 
 
-async def test_a_lease_outlives_all_who_hold_or_wait_on_it(
+async def test_a_lease_is_kept_while_a_holder_or_waiter_uses_it(
     client: Client, other: Client, cluster: LockCluster
 ) -> None:
     first = await other.lock("n", ttl=TTL).acquire()
@@ -652,7 +652,7 @@ async def test_a_wait_goes_on_at_another_node(
     await waiting
 
 
-async def test_closing_the_client_frees_its_locks_and_tells_their_holders(
+async def test_closing_the_client_releases_its_locks_and_stops_their_holders(
     cluster: LockCluster, connect: Connect
 ) -> None:
     client = await connect()
@@ -682,7 +682,7 @@ async def test_a_grant_is_one_command_and_its_token_fences_writes(
     with pytest.raises(Refused, match="nobody holds it"):
         await client.put("k", "2", fence=grant)
     later = await other.acquire("n", 5.0)
-    assert not await client.release(grant), "a stale release frees nobody's lock"
+    assert not await client.release(grant), "a stale release frees no other lock"
     await other.put("k", "3", fence=(b"n", later.token))
     with pytest.raises(LockLost):
         await client.renew(grant)
@@ -710,7 +710,7 @@ async def test_a_grant_whose_key_is_gone_is_not_renewed_though_its_lease_lives(
         await client.renew(grant)
 
 
-async def test_more_places_than_one_lease_may_have_stand_on_several(
+async def test_more_entries_than_one_lease_may_have_use_several_leases(
     client: Client, cluster: LockCluster
 ) -> None:
     cluster.store.lease_keys_max = 3
@@ -726,10 +726,12 @@ async def test_more_places_than_one_lease_may_have_stand_on_several(
     await first.release()
     for lock in waiting:
         await (await lock).release()
-    await until(lambda: not leases & set(cluster.machine.leases()))  # each without a place ends
+    await until(
+        lambda: not leases & set(cluster.machine.leases())
+    )  # each lease without an entry ends
 
 
-async def test_a_lease_that_may_have_no_key_at_all_is_no_reason_to_try_for_ever(
+async def test_a_lease_that_may_have_no_key_ends_the_attempts(
     client: Client, cluster: LockCluster
 ) -> None:
     cluster.store.lease_keys_max = 0

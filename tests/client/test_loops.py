@@ -13,7 +13,7 @@ import raftkv
 from raftkv.client.client import Client
 from raftkv.client.connection.grpc_link import LateAnswers
 from raftkv.errors import GreenThreads, UnusableHere, WrongLoop
-from tests.client.calls_elsewhere import Call, HandedOut, of_a_client, of_what_it_handed_out
+from tests.client.every_call import Call, ClientObjects, of_a_client, of_what_it_handed_out
 from tests.client.lock_cluster import LockCluster
 
 
@@ -41,7 +41,7 @@ async def made_elsewhere(calls: dict[str, Call]) -> dict[str, str]:
 
 
 async def test_every_call_from_another_loop_is_refused_at_once(client: Client) -> None:
-    made = await HandedOut.by(client)
+    made = await ClientObjects.by(client)
     calls = of_a_client(client, made.grant) | of_what_it_handed_out(client, made)
     calls["lock.exit"] = lambda: made.lock.__aexit__(None, None, None)
     calls["close"] = client.close
@@ -51,7 +51,7 @@ async def test_every_call_from_another_loop_is_refused_at_once(client: Client) -
     await made.give_back()
 
 
-def test_a_client_of_a_loop_that_is_closed_says_so() -> None:
+def test_a_client_of_a_closed_loop_raises_wrong_loop() -> None:
     async def left_open() -> Client:
         return await LockCluster("a:1").connect(5.0, raftkv.client.settings.ClientSettings())
 

@@ -1,4 +1,4 @@
-"""A timeout of 0: one attempt, whose answer is awaited, and nothing is waited for besides."""
+"""A timeout of 0: one attempt, whose answer is awaited, and no other wait."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_a_refusal_is_the_result_and_nothing_is_sent_again(
     await client.put("k", "v")
 
 
-async def test_a_call_that_was_refused_for_itself_is_not_tried_later(
+async def test_a_call_that_was_refused_alone_is_not_deferred(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.store.idempotency_refusal = Overloaded("no room for the key", retry_after_s=1.0)
@@ -75,7 +75,7 @@ async def test_a_call_that_was_refused_for_itself_is_not_tried_later(
     assert len(cluster.writes) == 1
 
 
-async def test_what_shares_its_batch_with_a_patient_call_is_refused_alone(
+async def test_a_single_attempt_in_a_batch_with_others_is_refused_alone(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     await client.put("k", "v")
@@ -89,16 +89,14 @@ async def test_what_shares_its_batch_with_a_patient_call_is_refused_alone(
     assert b"patient" in cluster.store.keys
 
 
-async def test_the_answer_to_what_may_have_been_run_is_asked_for_again(
-    client: Client, cluster: ScriptedCluster
-) -> None:
+async def test_an_ambiguous_batch_is_sent_again(client: Client, cluster: ScriptedCluster) -> None:
     await client.put("k", "v")
     cluster.script.append(Fault.APPLY_AND_BREAK)
     await client.put("k", "w", timeout=0)
     assert cluster.store.puts == [b"k", b"k"], "applied once"
 
 
-async def test_a_read_whose_node_goes_away_is_not_asked_elsewhere(
+async def test_a_read_whose_node_fails_is_not_sent_to_another(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     await client.put("k", "v")
@@ -139,7 +137,7 @@ async def test_each_node_is_tried_until_one_takes_the_call(
     assert seconds() - began < SILENCE_S
 
 
-async def test_a_write_that_waits_for_its_session_ends_with_the_refusal_of_that(
+async def test_a_write_fails_with_the_refusal_of_the_session_that_it_needs(
     connect: Connect, cluster: ScriptedCluster
 ) -> None:
     client = await connect()
@@ -186,7 +184,7 @@ async def test_a_stale_read_follows_the_refused_one(
     assert reading.fallback
 
 
-async def test_a_transaction_that_is_overtaken_is_not_run_again(
+async def test_a_transaction_that_conflicts_is_not_run_again(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     attempts = 0
@@ -223,7 +221,7 @@ async def at_once(lock: Lock) -> None:
     await lock.acquire(timeout=0)
 
 
-async def test_a_held_lock_is_refused_without_a_place_in_its_queue(locks: LockCluster) -> None:
+async def test_a_held_lock_is_refused_without_an_entry_in_its_queue(locks: LockCluster) -> None:
     client, other = [await locks.connect(5.0, ClientSettings()) for _ in range(2)]
     await other.lock("l").acquire()
     began = seconds()
@@ -241,7 +239,9 @@ async def test_a_held_lock_is_refused_without_a_place_in_its_queue(locks: LockCl
     await other.close()
 
 
-async def test_an_outage_is_not_taken_for_a_holder_and_leaves_no_place(locks: LockCluster) -> None:
+async def test_an_outage_is_not_reported_as_a_holder_and_leaves_no_entry(
+    locks: LockCluster,
+) -> None:
     client = await locks.connect(5.0, ClientSettings())
     held = await client.lock("held").acquire()
     locks.go_down()
@@ -261,7 +261,9 @@ async def test_an_outage_is_not_taken_for_a_holder_and_leaves_no_place(locks: Lo
     await client.close()
 
 
-async def test_who_is_patient_does_not_fail_with_one_attempt(locks: LockCluster) -> None:
+async def test_a_call_with_a_timeout_does_not_fail_with_a_single_attempt(
+    locks: LockCluster,
+) -> None:
     client = await locks.connect(5.0, ClientSettings())
     refuse_all(locks, NoLeader("no leader is known"))
     once = asyncio.create_task(client.lock("a").acquire(timeout=0))
@@ -274,7 +276,7 @@ async def test_who_is_patient_does_not_fail_with_one_attempt(locks: LockCluster)
     await client.close()
 
 
-async def test_a_time_too_short_for_an_answer_is_no_statement_on_the_majority(
+async def test_a_timeout_too_short_for_an_answer_does_not_blame_the_majority(
     locks: LockCluster,
 ) -> None:
     client = await locks.connect(5.0, ClientSettings())

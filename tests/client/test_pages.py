@@ -1,4 +1,4 @@
-"""Ranges of any size are read and deleted page by page, and it is known how far that came."""
+"""Ranges of any size are read and deleted page by page, and interrupted ones can be continued."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_a_scan_shows_every_key_once_as_of_one_revision(
     assert scan.revision == 27
 
 
-async def test_a_scan_asks_for_no_page_that_nobody_has_come_to(
+async def test_a_scan_reads_no_page_before_it_is_needed(
     filled: Client, cluster: ScriptedCluster
 ) -> None:
     scan = filled.scan_prefix("k", page_keys=7)
@@ -80,7 +80,7 @@ async def test_a_page_without_keys_is_not_the_end(filled: Client, cluster: Scrip
     assert [kv.key async for kv in filled.scan_prefix("k")] == KEYS[10:]
 
 
-async def test_a_scan_goes_on_where_an_error_has_cut_it_off(
+async def test_a_scan_continues_where_an_error_has_interrupted_it(
     filled: Client, cluster: ScriptedCluster
 ) -> None:
     scan = filled.scan("k", "l", page_keys=10, timeout=0.5)
@@ -102,7 +102,7 @@ async def test_each_page_of_a_scan_has_the_whole_timeout(
     assert found == KEYS
 
 
-async def test_another_scan_goes_on_behind_a_page(filled: Client) -> None:
+async def test_another_scan_continues_after_a_page(filled: Client) -> None:
     first = filled.scan_prefix("k", page_keys=10)
     page = await first.next_page()
     assert page is not None
@@ -114,7 +114,7 @@ async def test_another_scan_goes_on_behind_a_page(filled: Client) -> None:
     assert (last.more, last.next_key) == (False, b"")
 
 
-async def test_a_scan_counts_what_it_has_not_shown_yet(
+async def test_a_scan_counts_the_keys_that_it_has_not_shown_yet(
     filled: Client, cluster: ScriptedCluster
 ) -> None:
     assert await filled.scan_prefix("k").count() == 25
@@ -176,7 +176,7 @@ async def test_a_range_of_any_size_is_deleted_in_pages_of_one_revision_each(
     assert set(cluster.store.keys) == {b"other"}
 
 
-async def test_nothing_is_deleted_before_somebody_asks_for_it(
+async def test_nothing_is_deleted_before_the_first_page_is_requested(
     filled: Client, cluster: ScriptedCluster
 ) -> None:
     deletion = filled.delete_prefix_in_pages("k", page_keys=4)
@@ -200,7 +200,7 @@ async def test_a_page_whose_answer_was_lost_runs_once(
     assert (deletion.deleted, deletion.pages) == (25, 3)
 
 
-async def test_a_deletion_that_is_cut_off_says_what_is_gone_and_can_go_on(
+async def test_an_interrupted_deletion_reports_what_is_deleted_and_can_continue(
     filled: Client, cluster: ScriptedCluster
 ) -> None:
     deletion = filled.delete_prefix_in_pages("k", timeout=0.5)
@@ -213,7 +213,7 @@ async def test_a_deletion_that_is_cut_off_says_what_is_gone_and_can_go_on(
     assert (deletion.deleted, deletion.complete) == (25, True)
 
 
-async def test_a_page_that_nobody_knows_of_is_told_as_such(
+async def test_a_page_of_unknown_outcome_is_reported_as_such(
     filled: Client, cluster: ScriptedCluster
 ) -> None:
     deletion = filled.delete_prefix_in_pages("k", timeout=0.5)
@@ -237,7 +237,7 @@ async def test_a_cancelled_page_counts_as_unknown(filled: Client) -> None:
     assert (deletion.deleted, deletion.complete, deletion.outcome_unknown) == (10, False, True)
 
 
-async def test_what_can_never_work_is_refused_at_the_call(filled: Client) -> None:
+async def test_invalid_arguments_are_refused_at_the_call(filled: Client) -> None:
     with pytest.raises(InvalidRequest, match="delete_range"):
         filled.delete_prefix_in_pages("")
     with pytest.raises(InvalidRequest, match="page_keys"):

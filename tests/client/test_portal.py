@@ -1,4 +1,4 @@
-"""The portal's ends: every call has an answer, in bounded time, whatever has become of the loop."""
+"""The portal's end: every call has an answer in bounded time, whatever the state of its loop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_stopped_portal_refuses_at_once() -> None:
         portal.call(nothing)
 
 
-def test_a_thread_that_waits_gets_an_answer_when_the_portal_stops() -> None:
+def test_a_waiting_thread_gets_an_answer_when_the_portal_stops() -> None:
     portal, errors = Portal(), []
 
     def wait() -> None:

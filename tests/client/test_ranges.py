@@ -49,7 +49,7 @@ async def test_a_sorted_range_too_large_for_a_reply_is_sorted_by_the_client(fill
     assert [kv.value for kv in by_value.kvs] == sorted(key[::-1] for key in KEYS)
 
 
-async def test_a_range_of_more_rows_than_one_read_may_look_at_is_read_in_pages(
+async def test_a_range_of_more_rows_than_one_read_may_scan_is_read_in_pages(
     filled: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.store.read_rows_max = 4
@@ -91,7 +91,7 @@ async def test_a_sorted_range_in_pages_shows_no_values_if_none_are_wanted(
     assert {kv.value for kv in found.kvs} == {b""}
 
 
-async def test_a_range_of_more_keys_than_can_be_read_in_time_says_how_far_it_came(
+async def test_a_range_that_times_out_reports_how_many_keys_were_read(
     filled: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.store.read_rows_max = 4
@@ -118,7 +118,7 @@ async def test_pages_start_afresh_when_their_revision_is_compacted(
     assert [kv.key for kv in found.kvs] == KEYS
 
 
-async def test_stale_reads_say_so_and_share_no_message_with_others(
+async def test_stale_reads_have_their_level_and_share_no_message_with_others(
     filled: Client, cluster: ScriptedCluster
 ) -> None:
     await asyncio.gather(filled.get("k001"), filled.get("k002", level=ReadLevel.STALE))
@@ -126,7 +126,7 @@ async def test_stale_reads_say_so_and_share_no_message_with_others(
     assert levels == [api_pb2.READ_LEVEL_LINEARIZABLE, api_pb2.READ_LEVEL_STALE]
 
 
-async def test_an_empty_prefix_means_every_key_and_is_no_way_to_delete_them(
+async def test_an_empty_prefix_means_every_key_and_is_refused_for_deletions(
     filled: Client, cluster: ScriptedCluster
 ) -> None:
     assert (await filled.range_prefix("")).count == 25

@@ -1,4 +1,4 @@
-"""What a client asks for at each read level, what it remembers, and what it falls back to."""
+"""What a client requests at each read level, the revision it has seen, and the fallback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from raftkv.errors import DeadlineExceeded, InvalidRequest, NoLeader, RaftkvErro
 from raftkv.rpc.v1 import api_pb2, kv_pb2
 from tests.client.lock_cluster import LockCluster, LockLink
 from tests.client.scripted import ScriptedCluster, ScriptedLink
-from tests.client.watch_world import Link, World, take
+from tests.client.watch_cluster import Link, WatchCluster, take
 from tests.kv.harness import put
 
 Read = Callable[[Client], Awaitable[object]]
@@ -82,7 +82,7 @@ async def test_a_session_read_asks_for_what_the_client_has_read_anywhere(
 
 
 class WatchedLink:
-    """Watches at a node of `World`, everything else at one of the scripted cluster."""
+    """Watches at a node of `WatchCluster`, everything else at one of the scripted cluster."""
 
     def __init__(self, scripted: ScriptedLink, watched: Link) -> None:
         self._scripted = scripted
@@ -102,37 +102,37 @@ class WatchedLink:
 
 
 @pytest.fixture
-async def watching(cluster: ScriptedCluster, world: World) -> AsyncIterator[Client]:
+async def watching(cluster: ScriptedCluster, watch_cluster: WatchCluster) -> AsyncIterator[Client]:
     def link(address: str) -> WatchedLink:
-        return WatchedLink(cluster.link(address), Link(world.nodes[address]))
+        return WatchedLink(cluster.link(address), Link(watch_cluster.nodes[address]))
 
     async with connect(list(cluster.nodes), links=link) as client:
         yield client
 
 
-async def test_a_session_read_asks_for_what_a_watch_has_told(
-    watching: Client, cluster: ScriptedCluster, world: World
+async def test_a_session_read_asks_for_what_a_watch_has_delivered(
+    watching: Client, cluster: ScriptedCluster, watch_cluster: WatchCluster
 ) -> None:
     async with watching.watch("k") as watch:
-        world.write(put(b"k", b"1"))
-        told = (await take(watch, 1))[-1].revision
-        world.write(put(b"k", b"2"))
-        await asyncio.sleep(0.1)  # it has arrived, and nobody has seen it
+        watch_cluster.write(put(b"k", b"1"))
+        delivered = (await take(watch, 1))[-1].revision
+        watch_cluster.write(put(b"k", b"2"))
+        await asyncio.sleep(0.1)  # it has arrived, and is not consumed yet
         await watching.get("k", level=ReadLevel.SESSION)
-        assert last(cluster).min_revision == told
-        told = (await watch.next_batch())[-1].revision
+        assert last(cluster).min_revision == delivered
+        delivered = (await watch.next_batch())[-1].revision
         await watching.get("k", level=ReadLevel.SESSION)
-        assert last(cluster).min_revision == told
+        assert last(cluster).min_revision == delivered
 
 
-async def test_a_session_read_asks_for_the_bookmark_of_a_watch_that_has_nothing_to_tell(
-    watching: Client, cluster: ScriptedCluster, world: World
+async def test_a_session_read_asks_for_the_bookmark_of_an_idle_watch(
+    watching: Client, cluster: ScriptedCluster, watch_cluster: WatchCluster
 ) -> None:
-    world.write(put(b"other"))
+    watch_cluster.write(put(b"other"))
     async with watching.watch("k") as watch:
         await watching.get("k", level=ReadLevel.SESSION)
         assert last(cluster).min_revision == watch.revision == 2
-        world.write(put(b"other"))
+        watch_cluster.write(put(b"other"))
         await asyncio.sleep(5.0)
         await watching.get("k", level=ReadLevel.SESSION)
         assert last(cluster).min_revision == watch.revision == 3
@@ -158,7 +158,7 @@ async def test_a_session_read_asks_for_what_an_answer_outside_the_pipeline_has_s
     assert last(cluster).min_revision == 70
 
 
-class HandingOnLink(LockLink):
+class RevisionOnWaitLink(LockLink):
     """A link whose answer to a wait says from which revision it is."""
 
     async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
@@ -169,15 +169,15 @@ class HandingOnLink(LockLink):
         return api_pb2.LockWaitReply(header=header).SerializeToString()
 
 
-class HandingOn(LockCluster):
+class RevisionOnWaitCluster(LockCluster):
     """A cluster of such links."""
 
-    def link(self, address: str) -> HandingOnLink:
-        return HandingOnLink(self.hosts[address], self)
+    def link(self, address: str) -> RevisionOnWaitLink:
+        return RevisionOnWaitLink(self.hosts[address], self)
 
 
 async def test_a_session_read_asks_for_what_the_last_holder_of_a_lock_had_written() -> None:
-    cluster = HandingOn("a:1", "b:2", "c:3")
+    cluster = RevisionOnWaitCluster("a:1", "b:2", "c:3")
     last_holder = await cluster.connect(5.0, ClientSettings())
     holder = await cluster.connect(5.0, ClientSettings())
     async with last_holder.lock("n"):
@@ -192,7 +192,7 @@ async def test_a_session_read_asks_for_what_the_last_holder_of_a_lock_had_writte
         await client.close()
 
 
-async def test_answers_say_who_gave_them_and_how_old_they_may_be(
+async def test_answers_have_their_node_and_maximal_age(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     await client.put("k", "v")
@@ -208,7 +208,7 @@ async def test_answers_say_who_gave_them_and_how_old_they_may_be(
     assert (run.node, run.term, run.revision, run.staleness) == (1, 9, 2, 1.5)
 
 
-async def test_an_age_that_nobody_knows_is_none_and_not_zero(
+async def test_an_unknown_age_is_none_and_not_zero(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.staleness_ms = -1
@@ -265,7 +265,7 @@ async def test_a_bound_that_nothing_meets_is_refused(bad: float) -> None:
         bounded(bad)
 
 
-async def test_a_transaction_that_would_write_never_leaves(
+async def test_a_read_transaction_that_would_write_is_never_sent(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     nested = op.transaction([when.exists("a")], [op.delete("a")])
@@ -332,7 +332,7 @@ async def test_a_fallback_that_is_not_stale_is_refused(client: Client) -> None:
         await client.get("k", fallback="fast")  # type: ignore[arg-type]
 
 
-async def test_a_bounded_read_that_runs_out_of_time_is_too_stale_and_others_are_late(
+async def test_a_bounded_read_that_times_out_is_too_stale_and_others_exceed_their_deadline(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     no_majority(cluster)

@@ -1,4 +1,4 @@
-"""What callers write arrives as the messages it stands for."""
+"""The arguments of calls arrive as the messages that they stand for."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_a_transaction_carries_its_branches(client: Client, cluster: Scrip
     assert transaction.failure[1].transaction.success[0].range.limit == 3
 
 
-async def test_a_transaction_that_no_node_could_read_spoils_nobodys_batch(
+async def test_a_transaction_that_no_node_can_parse_is_refused_before_it_joins_a_batch(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     deep = op.get("k")
@@ -70,7 +70,7 @@ async def test_a_transaction_that_no_node_could_read_spoils_nobodys_batch(
     assert not cluster.writes
 
 
-async def test_a_transaction_is_checked_before_it_leaves(client: Client) -> None:
+async def test_a_transaction_is_checked_before_it_is_sent(client: Client) -> None:
     with pytest.raises(TooLarge, match="128"):
         await client.txn(success=[op.put(f"k{i}", "v") for i in range(129)])
     with pytest.raises(InvalidRequest, match="key is empty"):
@@ -81,7 +81,7 @@ async def test_a_transaction_is_checked_before_it_leaves(client: Client) -> None
     ("expected", "field", "value"),
     [(None, "absent", True), ("v", "value", b"v"), (b"v", "value", b"v"), (7, "mod_revision", 7)],
 )
-async def test_what_a_swap_expects_is_a_value_a_revision_or_nothing(
+async def test_a_swap_expects_a_value_a_revision_or_absence(
     client: Client,
     cluster: ScriptedCluster,
     expected: str | bytes | int | None,
@@ -95,7 +95,7 @@ async def test_what_a_swap_expects_is_a_value_a_revision_or_nothing(
     assert swap.new_value == b"new"
 
 
-async def test_an_idempotency_key_travels_with_its_lifetime_in_milliseconds(
+async def test_an_idempotency_key_is_sent_with_its_lifetime_in_milliseconds(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     await client.put("k", "v", idempotency_key="order-7", idempotency_ttl=1.5)
@@ -166,7 +166,7 @@ BAD_CALLS: dict[str, Callable[[Client], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("what", BAD_CALLS)
-async def test_what_has_no_room_on_the_wire_is_refused_by_name(
+async def test_numbers_beyond_the_wires_range_are_refused_by_name(
     client: Client, cluster: ScriptedCluster, what: str
 ) -> None:
     field = what.split(" ")[0].split(".")[1]
@@ -176,7 +176,7 @@ async def test_what_has_no_room_on_the_wire_is_refused_by_name(
     assert not cluster.writes
 
 
-def test_numbers_in_a_transaction_are_held_to_the_same() -> None:
+def test_numbers_in_a_transaction_have_the_same_range() -> None:
     with pytest.raises(InvalidRequest, match="number is"):
         when.version("k") == HUGE  # noqa: B015 - making the condition is what is refused
     with pytest.raises(InvalidRequest, match="lease is"):

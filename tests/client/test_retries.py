@@ -1,4 +1,4 @@
-"""What is sent again, how, and what a caller is told when time runs out."""
+"""What is sent again, in which form, and the error when the time is over."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ async def test_a_deadline_after_sending_is_outcome_unknown(
     assert cluster.loop.time() == pytest.approx(1.0, abs=0.05)
 
 
-async def test_who_gave_an_idempotency_key_is_told_to_repeat_it_and_who_grants_that_leases_end(
+async def test_an_unknown_outcome_advises_by_idempotency_key_and_by_kind_of_command(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.answer_to = lambda seen: Fault.LOST
     with pytest.raises(OutcomeUnknown, match="repeat it under the same idempotency key"):
         await client.put("k", "v", idempotency_key="order-1", timeout=1.0)
-    with pytest.raises(OutcomeUnknown, match="if nobody renews it, it ends by itself"):
+    with pytest.raises(OutcomeUnknown, match="if it is not renewed, it ends by itself"):
         await client.lease_grant(10.0, timeout=1.0)
 
 
@@ -119,7 +119,7 @@ async def test_a_deadline_after_a_certain_refusal_is_deadline_exceeded(
         await client.put("k", "v", timeout=1.0)
 
 
-async def test_who_waited_in_vain_is_told_what_a_node_said_last_not_that_others_are_dead(
+async def test_a_timeout_reports_the_last_refusal_rather_than_dead_nodes(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.nodes["b:2"].refusal = NoLeader("no leader")
@@ -134,7 +134,7 @@ async def test_who_waited_in_vain_is_told_what_a_node_said_last_not_that_others_
         await client.member_remove(2, timeout=1.0)
 
 
-async def test_a_refusal_that_is_over_is_not_the_reason_for_a_later_failure(
+async def test_a_past_refusal_is_not_reported_for_a_later_failure(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.script.append(NoLeader("electing"))
@@ -146,7 +146,7 @@ async def test_a_refusal_that_is_over_is_not_the_reason_for_a_later_failure(
 
 
 @pytest.mark.parametrize("timeout_s", [1.0, 5.0])  # before and after it is left for its silence
-async def test_a_node_that_says_nothing_is_named(
+async def test_a_timeout_names_a_silent_node(
     client: Client, cluster: ScriptedCluster, timeout_s: float
 ) -> None:
     cluster.nodes["b:2"].mute = True
@@ -156,7 +156,7 @@ async def test_a_node_that_says_nothing_is_named(
         await client.put("k", "v", timeout=timeout_s)
 
 
-async def test_a_change_of_members_without_an_answer_says_where_to_look(
+async def test_a_membership_change_without_an_answer_advises_to_read_the_members(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     for node in cluster.nodes.values():
@@ -165,7 +165,7 @@ async def test_a_change_of_members_without_an_answer_says_where_to_look(
         await client.member_remove(2, timeout=1.0)
 
 
-async def test_a_change_of_members_is_not_sent_where_nobody_says_who_he_is(
+async def test_a_membership_change_is_not_sent_to_a_node_without_a_status(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     for node in cluster.nodes.values():
@@ -248,7 +248,7 @@ async def test_the_servers_retry_after_is_honoured(
     assert first.node == second.node
 
 
-async def test_a_store_without_room_for_the_session_is_asked_one_write_at_a_time_and_read_meanwhile(
+async def test_a_store_without_memory_for_the_session_gets_one_write_at_a_time_and_serves_reads(
     connect: Connect, cluster: ScriptedCluster
 ) -> None:
     client = await connect()
@@ -268,7 +268,7 @@ async def test_a_store_without_room_for_the_session_is_asked_one_write_at_a_time
     assert len(cluster.store.puts) == 20
 
 
-async def test_a_command_that_is_refused_for_now_waits_as_long_as_told_and_alone(
+async def test_a_command_with_a_retry_after_is_deferred_alone(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.store.idempotency_refusal = Overloaded("too many keys", retry_after_s=0.7)
@@ -285,7 +285,7 @@ async def test_a_command_that_is_refused_for_now_waits_as_long_as_told_and_alone
     assert cluster.store.puts == [b"k", b"named"]
 
 
-async def test_a_command_that_is_refused_for_longer_than_it_has_time_fails_at_once(
+async def test_a_retry_after_beyond_the_deadline_fails_at_once(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.store.idempotency_refusal = Overloaded("too many keys", retry_after_s=3.0)
@@ -294,7 +294,7 @@ async def test_a_command_that_is_refused_for_longer_than_it_has_time_fails_at_on
     assert cluster.loop.time() < 1.0
 
 
-async def test_a_closing_client_waits_for_what_was_refused_for_now(
+async def test_a_closing_client_waits_for_deferred_calls(
     connect: Connect, cluster: ScriptedCluster
 ) -> None:
     client = await connect()
@@ -306,7 +306,7 @@ async def test_a_closing_client_waits_for_what_was_refused_for_now(
     assert (await named).revision == 2
 
 
-async def test_who_waited_in_vain_for_room_is_told_of_it(
+async def test_a_timeout_reports_a_store_without_memory(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.store.session_refusal = Overloaded("too many sessions", retry_after_s=0.7)
@@ -352,7 +352,7 @@ async def test_reads_are_repeated_freely_and_end_in_deadline_exceeded(
     assert len({seen.node for seen in cluster.reads}) >= 2
 
 
-async def test_the_remaining_time_travels_with_the_request(
+async def test_the_remaining_time_is_sent_with_the_request(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     await client.put("first", "opens the session")
@@ -383,7 +383,7 @@ async def test_a_cancelled_call_harms_no_other(client: Client, cluster: Scripted
         await sent
 
 
-async def test_a_batch_that_nobody_waits_for_is_not_sent_again(
+async def test_a_batch_of_cancelled_calls_is_not_sent_again(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     await client.put("first", "opens the session")
@@ -397,9 +397,7 @@ async def test_a_batch_that_nobody_waits_for_is_not_sent_again(
     assert cluster.writes[-1].batch.acknowledged == cluster.writes[-1].batch.sequence - 1
 
 
-async def test_an_error_that_never_passes_is_not_retried(
-    client: Client, cluster: ScriptedCluster
-) -> None:
+async def test_a_permanent_error_is_not_retried(client: Client, cluster: ScriptedCluster) -> None:
     cluster.script.append(RevisionCompacted("gone", compacted_revision=7))
     with pytest.raises(RevisionCompacted) as caught:
         await client.put("k", "v")

@@ -1,4 +1,4 @@
-"""How a session is opened, kept alive and given back."""
+"""How a session is opened, renewed and revoked."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def test_a_session_that_is_granted_while_its_client_closes_is_revoked(
 
 
 @pytest.mark.parametrize("opened", [False, True])
-async def test_closing_while_a_session_is_asked_for_in_vain_reports_no_failure_to_the_loop(
+async def test_closing_during_a_failing_session_grant_reports_no_failure_to_the_loop(
     cluster: ScriptedCluster, connect: Connect, opened: bool
 ) -> None:
     failures: list[dict[str, object]] = []
@@ -146,7 +146,7 @@ async def test_closing_while_a_session_is_asked_for_in_vain_reports_no_failure_t
     assert not failures
 
 
-async def test_a_closed_client_takes_no_call(connect: Connect) -> None:
+async def test_a_closed_client_refuses_calls(connect: Connect) -> None:
     client = await connect()
     await client.close()
     with pytest.raises(Unavailable):

@@ -1,4 +1,4 @@
-"""Transactions as functions: against the real state machine, with others writing in between."""
+"""Transactions as functions, against the real state machine, with concurrent writes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raftkv.backoff import Backoff
 from raftkv.client.api.transactions import Attempts, Transaction
-from raftkv.client.connection.throttle import Backoff
 from raftkv.client.model.op import Operation, transaction_of
 from raftkv.client.model.results import (
     RangeResult,
@@ -82,12 +82,12 @@ async def increment(tx: Transaction) -> int:
     return number
 
 
-async def test_what_it_read_and_wrote_is_one_step(store: DirectStore) -> None:
+async def test_reads_and_writes_of_a_transaction_are_atomic(store: DirectStore) -> None:
     assert await run(store, increment) == 1
     assert store.db.value(b"n") == b"1"
 
 
-async def test_it_runs_again_when_what_it_read_has_changed(store: DirectStore) -> None:
+async def test_a_transaction_runs_again_when_a_key_it_has_read_changes(store: DirectStore) -> None:
     store.interfere = once(lambda: store.db.do(put(b"n", b"41")), "commit")
     assert await run(store, increment) == 42
     assert store.commits == 2
@@ -145,7 +145,7 @@ async def test_all_reads_of_an_attempt_are_of_one_revision(store: DirectStore) -
     assert store.commits == 0, "what only reads has nothing to commit"
 
 
-async def test_its_own_writes_show_to_it_and_to_nobody_else(store: DirectStore) -> None:
+async def test_a_transaction_alone_sees_its_own_writes(store: DirectStore) -> None:
     store.db.do(put(b"p/a", b"old"))
     store.db.do(put(b"p/b", b"old"))
 
@@ -174,7 +174,9 @@ async def test_a_function_that_raises_changes_nothing(store: DirectStore) -> Non
     assert store.db.value(b"n") is None
 
 
-async def test_it_gives_up_in_time_and_says_why(store: DirectStore) -> None:
+async def test_a_transaction_that_keeps_conflicting_fails_in_time_with_the_reason(
+    store: DirectStore,
+) -> None:
     left = iter([1.0, 1.0, 0.0])
     store.interfere = lambda step: store.db.do(put(b"n", b"7"))
     with pytest.raises(TransactionConflict) as given_up:
@@ -182,7 +184,7 @@ async def test_it_gives_up_in_time_and_says_why(store: DirectStore) -> None:
     assert given_up.value.facts["attempts"] == "3"
 
 
-async def test_compaction_under_it_starts_it_anew(store: DirectStore) -> None:
+async def test_a_compaction_restarts_a_transaction(store: DirectStore) -> None:
     store.db.do(put(b"a", b"1"))
     reads = []
 
@@ -201,7 +203,7 @@ async def test_compaction_under_it_starts_it_anew(store: DirectStore) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=6))
-def test_transfers_side_by_side_keep_the_total(pairs: list[tuple[int, int]]) -> None:
+def test_concurrent_transfers_keep_the_total(pairs: list[tuple[int, int]]) -> None:
     store = DirectStore()
     for account in range(3):
         store.db.do(put(b"%d" % account, b"10"))

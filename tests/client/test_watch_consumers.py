@@ -1,4 +1,4 @@
-"""Many consumers of one client, quick ones and slow ones, and what is refused."""
+"""Many consumers of one client, fast and slow ones, and refused watches."""
 
 from __future__ import annotations
 
@@ -14,31 +14,35 @@ from raftkv.errors import (
     RevisionCompacted,
     Unavailable,
 )
-from tests.client.watch_world import World, take, told
+from tests.client.watch_cluster import WatchCluster, delivered, take
 from tests.kv.harness import compact, put
 
 
-async def test_a_slow_consumer_misses_nothing_and_delays_nobody(world: World) -> None:
-    client = await world.connect(watch_buffer_bytes_max=20_000)
+async def test_a_slow_consumer_misses_nothing_and_delays_no_other(
+    watch_cluster: WatchCluster,
+) -> None:
+    client = await watch_cluster.connect(watch_buffer_bytes_max=20_000)
     async with client.watch(prefix="") as slow, client.watch(prefix="") as quick:
         for number in range(300):
-            world.write(put(b"k", b"%d" % number))
+            watch_cluster.write(put(b"k", b"%d" % number))
             assert (await take(quick, 1))[0].value == b"%d" % number
-        assert slow._watcher.paused
-        assert sum(parcel.size_bytes for parcel in slow._watcher.queue) < 25_000
-        assert [told(event) for event in await take(slow, 300)] == world.changes()
-        world.write(put(b"k", b"live again"))
+        assert slow._state.paused
+        assert sum(batch.size_bytes for batch in slow._state.queue) < 25_000
+        assert [delivered(event) for event in await take(slow, 300)] == watch_cluster.changes()
+        watch_cluster.write(put(b"k", b"live again"))
         assert (await take(slow, 1))[0].value == b"live again"
     await client.close()
 
 
-async def test_a_slow_consumer_whose_rest_is_compacted_is_told_so(world: World) -> None:
-    client = await world.connect(watch_buffer_bytes_max=1_000)
+async def test_a_slow_consumer_whose_events_are_compacted_gets_revision_compacted(
+    watch_cluster: WatchCluster,
+) -> None:
+    client = await watch_cluster.connect(watch_buffer_bytes_max=1_000)
     async with client.watch(prefix="") as slow:
         for number in range(20):
-            world.write(put(b"k", b"%d" % number))
+            watch_cluster.write(put(b"k", b"%d" % number))
             await asyncio.sleep(0.01)
-        world.write(compact(20))
+        watch_cluster.write(compact(20))
         with pytest.raises(RevisionCompacted):
             await take(slow, 20)
         assert 2 < slow.revision < 20
@@ -46,40 +50,42 @@ async def test_a_slow_consumer_whose_rest_is_compacted_is_told_so(world: World) 
 
 
 async def test_equal_watches_share_one_message_and_its_events(
-    world: World, watcher: Client
+    watch_cluster: WatchCluster, watcher: Client
 ) -> None:
     watches = [watcher.watch(prefix="k") for _ in range(100)]
     for watch in watches:
         await watch.started()
-    world.write(put(b"k1"))
+    watch_cluster.write(put(b"k1"))
     batches = [await watch.next_batch() for watch in watches]
     assert all(batch is batches[0] for batch in batches)
-    (stream,) = world.serving().streams
+    (stream,) = watch_cluster.serving().streams
     (news,) = [news for reply in stream.replies for news in reply.news if news.events]
     assert len(news.watch_ids) == 100
     await watcher.close()
 
 
-async def test_what_gathers_while_consumers_are_busy_is_handed_out_at_once(
-    world: World, watcher: Client
+async def test_events_that_arrive_while_consumers_are_busy_are_delivered_together(
+    watch_cluster: WatchCluster, watcher: Client
 ) -> None:
     async with watcher.watch(prefix="") as watch:
         for number in range(100):
-            world.write(put(b"k", b"%d" % number))
+            watch_cluster.write(put(b"k", b"%d" % number))
         await asyncio.sleep(0.1)
         assert len(await watch.next_batch()) == 100
 
 
-async def test_all_watches_of_a_client_share_one_stream(world: World, watcher: Client) -> None:
+async def test_all_watches_of_a_client_share_one_stream(
+    watch_cluster: WatchCluster, watcher: Client
+) -> None:
     watches = [watcher.watch(f"k{number}") for number in range(2_500)]
     for watch in watches:
         await watch.started()
-    assert len(world.opened) == 1
+    assert len(watch_cluster.opened) == 1
     await watcher.close()
 
 
-async def test_closing_a_watch_ends_its_iteration_and_frees_its_place(
-    world: World, watcher: Client
+async def test_closing_a_watch_ends_its_iteration_and_its_watcher_at_the_node(
+    watch_cluster: WatchCluster, watcher: Client
 ) -> None:
     watch = watcher.watch("k")
     await watch.started()
@@ -88,11 +94,13 @@ async def test_closing_a_watch_ends_its_iteration_and_frees_its_place(
     await watch.close()
     assert await waiting is None
     await asyncio.sleep(0.1)
-    assert world.serving().service._synced.watcher_count == 0
-    assert not world.serving().changes._subscribers
+    assert watch_cluster.serving().service._synced.watcher_count == 0
+    assert not watch_cluster.serving().changes._subscribers
 
 
-async def test_closing_the_client_fails_its_watches(world: World, watcher: Client) -> None:
+async def test_closing_the_client_fails_its_watches(
+    watch_cluster: WatchCluster, watcher: Client
+) -> None:
     watch = watcher.watch("k")
     await watch.started()
     waiting = asyncio.create_task(watch.next_batch())
@@ -104,32 +112,36 @@ async def test_closing_the_client_fails_its_watches(world: World, watcher: Clien
         watcher.watch("k")
 
 
-async def test_a_stream_that_nobody_needs_any_more_is_closed(world: World, watcher: Client) -> None:
+async def test_a_stream_without_watches_is_closed(
+    watch_cluster: WatchCluster, watcher: Client
+) -> None:
     async with watcher.watch("k"):
         pass
     await asyncio.sleep(5)
-    assert not any(node.streams for node in world.nodes.values())
+    assert not any(node.streams for node in watch_cluster.nodes.values())
     async with watcher.watch("k") as watch:
-        world.write(put(b"k"))
+        watch_cluster.write(put(b"k"))
         await take(watch, 1)
 
 
 async def test_a_watch_begins_after_what_was_acknowledged_before_it(
-    world: World, watcher: Client
+    watch_cluster: WatchCluster, watcher: Client
 ) -> None:
-    world.nodes["a:1"].behind = True
-    world.write(put(b"k", b"before"))
+    watch_cluster.nodes["a:1"].behind = True
+    watch_cluster.write(put(b"k", b"before"))
     watch = watcher.watch("k")
     await asyncio.sleep(0.5)
-    world.nodes["a:1"].behind = False
-    world.nodes["a:1"].advance()
+    watch_cluster.nodes["a:1"].behind = False
+    watch_cluster.nodes["a:1"].advance()
     async with watch:
-        world.write(put(b"k", b"after"))
+        watch_cluster.write(put(b"k", b"after"))
         assert (await take(watch, 1))[0].value == b"after"
 
 
-async def test_without_a_majority_a_watch_does_not_start(world: World, watcher: Client) -> None:
-    for node in world.nodes.values():
+async def test_without_a_majority_a_watch_does_not_start(
+    watch_cluster: WatchCluster, watcher: Client
+) -> None:
+    for node in watch_cluster.nodes.values():
         node.cut_off = True
     with pytest.raises(DeadlineExceeded):
         async with watcher.watch("k"):
@@ -149,16 +161,16 @@ async def test_without_a_majority_a_watch_does_not_start(world: World, watcher: 
         {"start": 7},
     ],
 )
-async def test_what_can_never_be_watched_is_refused_at_once(
+async def test_an_invalid_watch_is_refused_at_once(
     watcher: Client, arguments: dict[str, object]
 ) -> None:
     with pytest.raises(InvalidRequest):
         watcher.watch(**arguments)  # type: ignore[arg-type]
 
 
-async def test_a_watch_over_the_node_s_bound_is_refused() -> None:
-    world = World(watches_per_stream_max=2)
-    client = await world.connect()
+async def test_a_watch_over_the_nodes_limit_is_refused() -> None:
+    watch_cluster = WatchCluster(watches_per_stream_max=2)
+    client = await watch_cluster.connect()
     async with client.watch("a"), client.watch("b"):
         with pytest.raises(Overloaded):
             async with client.watch("c"):

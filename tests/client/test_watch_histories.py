@@ -15,7 +15,7 @@ from raftkv.errors import RevisionCompacted
 from raftkv.kv.changes import Change
 from raftkv.rpc.v1 import kv_pb2 as pb
 from raftkv.server.watch import unsynced
-from tests.client.watch_world import Seen, World, told
+from tests.client.watch_cluster import EventTuple, WatchCluster, delivered
 from tests.kv.harness import EVERYTHING, compact, delete, put, transaction
 
 # So that writes, compactions and snapshots fall between the steps and breaths of a reader.
@@ -33,7 +33,7 @@ class Consumer:
     end: bytes | None
     start: int
     prev_kv: bool
-    events: list[Seen] = field(default_factory=list)
+    events: list[EventTuple] = field(default_factory=list)
     compacted: bool = False
 
     def wants(self, change: Change) -> bool:
@@ -45,14 +45,14 @@ class Consumer:
         try:
             async with asyncio.timeout(30):
                 for _ in range(batches):
-                    self.events += [told(event) for event in await self.watch.next_batch()]
+                    self.events += [delivered(event) for event in await self.watch.next_batch()]
         except TimeoutError:
             pass
         except RevisionCompacted:
             self.compacted = True
 
-    def check(self, world: World) -> None:
-        expected = world.changes(lambda c: self.wants(c) and c.revision >= self.start)
+    def check(self, watch_cluster: WatchCluster) -> None:
+        expected = watch_cluster.changes(lambda c: self.wants(c) and c.revision >= self.start)
         if self.compacted:
             expected = expected[: len(self.events)]
         assert self.events == expected
@@ -74,7 +74,7 @@ def steps(draw: st.DrawFn) -> tuple[object, ...]:
 
 @settings(max_examples=300)
 @given(st.lists(steps(), min_size=5, max_size=60), st.integers(500, 5_000))
-def test_every_watch_is_told_the_changes_of_its_keys_in_order_and_once(
+def test_every_watch_delivers_the_changes_of_its_keys_in_order_and_once(
     script: list[tuple[str, int, int]], buffer_bytes: int
 ) -> None:
     loop = async_solipsism.EventLoop()
@@ -86,12 +86,12 @@ def test_every_watch_is_told_the_changes_of_its_keys_in_order_and_once(
 
 
 async def run(script: list[tuple[str, int, int]], buffer_bytes: int) -> None:
-    world = World(watch_buffer_bytes_max=1 << 10)
-    client = await world.connect(watch_buffer_bytes_max=buffer_bytes)
+    watch_cluster = WatchCluster(watch_buffer_bytes_max=1 << 10)
+    client = await watch_cluster.connect(watch_buffer_bytes_max=buffer_bytes)
     consumers: list[Consumer] = []
     for kind, number, which in script:
-        await act(world, client, consumers, kind, number, which)
-    for node in world.nodes.values():
+        await act(watch_cluster, client, consumers, kind, number, which)
+    for node in watch_cluster.nodes.values():
         if not node.up:
             node.restart()
         node.mute = node.cut_off = node.behind = False
@@ -102,31 +102,38 @@ async def run(script: list[tuple[str, int, int]], buffer_bytes: int) -> None:
     await client.close()
     await asyncio.sleep(1)
     for consumer in consumers:
-        consumer.check(world)
-    assert not any(node.broken for node in world.nodes.values())
+        consumer.check(watch_cluster)
+    assert not any(node.broken for node in watch_cluster.nodes.values())
 
 
 async def act(
-    world: World, client: object, consumers: list[Consumer], kind: str, number: int, which: int
+    watch_cluster: WatchCluster,
+    client: object,
+    consumers: list[Consumer],
+    kind: str,
+    number: int,
+    which: int,
 ) -> None:
-    serving = [node for node in world.nodes.values() if node.streams]
-    node = serving[0] if which == 0 and serving else list(world.nodes.values())[which % 3]
+    serving = [node for node in watch_cluster.nodes.values() if node.streams]
+    node = serving[0] if which == 0 and serving else list(watch_cluster.nodes.values())[which % 3]
     key = KEYS[which]
     if kind == "put":
-        world.write(put(key, b"%d" % number))
+        watch_cluster.write(put(key, b"%d" % number))
     elif kind == "delete":
-        world.write(delete(EVERYTHING, EVERYTHING) if which == 3 else delete(key))
+        watch_cluster.write(delete(EVERYTHING, EVERYTHING) if which == 3 else delete(key))
     elif kind == "txn":
-        world.write(pb.Command(transaction=transaction(success=[put(each) for each in KEYS])))
+        watch_cluster.write(
+            pb.Command(transaction=transaction(success=[put(each) for each in KEYS]))
+        )
     elif kind == "compact":
-        world.write(compact(max(1, world.revision - number % 5)))
+        watch_cluster.write(compact(max(1, watch_cluster.revision - number % 5)))
     elif kind == "sleep":
         await asyncio.sleep(number / 500)
     elif kind == "watch":
-        await watch(world, client, consumers, number, which)
+        await watch(watch_cluster, client, consumers, number, which)
     elif kind == "take" and consumers:
         consumer = consumers[number % len(consumers)]
-        if not consumer.compacted and consumer.watch._watcher.queue:
+        if not consumer.compacted and consumer.watch._state.queue:
             await consumer.take(1)
     elif kind == "crash":
         node.crash()
@@ -138,7 +145,7 @@ async def act(
     elif kind == "snapshot":
         node.behind = True
         for count in range(number % 4):
-            world.write(put(key, b"%d" % count))
+            watch_cluster.write(put(key, b"%d" % count))
         node.install_snapshot()
     elif kind == "mute":
         node.mute = number % 2 == 0
@@ -151,9 +158,9 @@ async def act(
 
 
 async def watch(
-    world: World, client: object, consumers: list[Consumer], number: int, which: int
+    watch_cluster: WatchCluster, client: object, consumers: list[Consumer], number: int, which: int
 ) -> None:
-    start = max(1, world.revision - number % 20 + 3)
+    start = max(1, watch_cluster.revision - number % 20 + 3)
     key, end = RANGES[which]
     watch = client.watch(key, end, from_revision=start, prev_kv=number % 2 == 0)  # type: ignore[attr-defined]
     consumers.append(Consumer(watch, key, end, start, number % 2 == 0))

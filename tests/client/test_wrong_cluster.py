@@ -1,4 +1,4 @@
-"""A client belongs to one cluster, in one of its lives: nothing is carried into another history."""
+"""A client belongs to one cluster and one history: nothing is used of another cluster."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def in_time(call: Awaitable[object], seconds: float = 1.0) -> None:
 
 
 @pytest.mark.parametrize(("cluster_id", "incarnation"), [(7, 71), (8, 70), (8, 0)])
-async def test_endpoints_of_two_clusters_are_no_cluster(
+async def test_endpoints_of_two_clusters_are_refused(
     clusters: TwoClusters, connect: Connect, cluster_id: int, incarnation: int
 ) -> None:
     clusters.say(clusters.other, cluster_id, incarnation)
@@ -113,7 +113,7 @@ async def test_a_node_that_does_not_know_its_incarnation_belongs_to_no_other_clu
     assert len(clusters.own.writes) == 2
 
 
-async def test_the_first_incarnation_that_is_told_is_the_clients(
+async def test_the_first_known_incarnation_is_the_clients(
     clusters: TwoClusters, connect: Connect
 ) -> None:
     clusters.say(clusters.own, 7, 0)  # they wait to be founded, perhaps
@@ -124,7 +124,7 @@ async def test_the_first_incarnation_that_is_told_is_the_clients(
     await in_time(client.put("k", "w", timeout=LONG_S))
 
 
-async def test_a_node_that_answers_late_for_another_cluster_is_left_out_with_an_event(
+async def test_a_foreign_node_that_answers_late_is_left_out_with_an_event(
     clusters: TwoClusters, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     clusters.rebuild("c:3")
@@ -143,7 +143,7 @@ async def test_a_node_that_answers_late_for_another_cluster_is_left_out_with_an_
 # ---- one that is left out --------------------------------------------------------------
 
 
-async def test_nothing_is_sent_to_another_cluster_and_nothing_is_learnt_from_it(
+async def test_nothing_is_sent_to_another_cluster_and_no_reply_of_it_is_used(
     clusters: TwoClusters, client: Client
 ) -> None:
     await client.put("k", "v")
@@ -157,7 +157,7 @@ async def test_nothing_is_sent_to_another_cluster_and_nothing_is_learnt_from_it(
     assert clusters.other.seen == []
 
 
-async def test_an_endpoint_that_comes_back_is_used_again(
+async def test_an_endpoint_that_returns_to_the_cluster_is_used_again(
     clusters: TwoClusters, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await connect(look_around_s=1.0)
@@ -189,7 +189,7 @@ async def test_an_outage_beside_an_endpoint_that_was_left_out_before_is_an_outag
         assert lock.remaining() > 0
 
 
-async def test_what_a_node_of_another_cluster_refuses_is_not_refused(
+async def test_a_refusal_by_a_foreign_node_is_not_the_result(
     clusters: TwoClusters, client: Client
 ) -> None:
     clusters.rebuild("a:1", "b:2")
@@ -267,15 +267,13 @@ async def test_a_write_that_was_sent_to_the_own_cluster_may_have_been_applied(
     assert clusters.other.seen == []
 
 
-async def test_calls_that_need_no_pipeline_fail_at_once(
-    clusters: TwoClusters, client: Client
-) -> None:
+async def test_unary_calls_fail_at_once(clusters: TwoClusters, client: Client) -> None:
     clusters.rebuild(*ADDRESSES)
     await in_time(client.lock_info("n", timeout=LONG_S))
     await in_time(client.member_list(timeout=LONG_S), 0.01)
 
 
-async def test_it_is_enough_that_those_of_the_own_cluster_are_down(
+async def test_the_cluster_is_gone_also_if_its_own_nodes_are_down(
     clusters: TwoClusters, client: Client
 ) -> None:
     await client.put("k", "v")
@@ -285,7 +283,7 @@ async def test_it_is_enough_that_those_of_the_own_cluster_are_down(
         await client.put("k", "w", timeout=LONG_S)
 
 
-async def test_a_node_that_has_no_majority_is_one_of_the_own_cluster_all_the_same(
+async def test_a_node_without_a_majority_still_belongs_to_the_own_cluster(
     clusters: TwoClusters, client: Client
 ) -> None:
     await client.put("k", "v")
@@ -309,7 +307,7 @@ async def test_a_lock_is_lost_at_once_and_its_block_cancelled(
             await hold()
 
 
-async def test_a_lock_is_lost_when_its_renewal_finds_nobody(
+async def test_a_lock_is_lost_when_its_renewal_reaches_no_own_node(
     clusters: TwoClusters, client: Client
 ) -> None:
     async def hold() -> None:
@@ -334,7 +332,7 @@ async def test_leadership_and_kept_leases_are_lost_too(
         leadership.check()
 
 
-async def test_who_waits_for_a_lock_waits_no_longer(
+async def test_a_waiter_for_a_lock_fails_at_once(
     clusters: TwoClusters, client: Client, connect: Connect
 ) -> None:
     holder = await connect()
@@ -359,14 +357,16 @@ async def test_watches_end_after_what_has_arrived(clusters: TwoClusters, client:
         await client.watch(prefix="").started()
 
 
-async def test_whoever_observes_an_election_is_told(clusters: TwoClusters, client: Client) -> None:
+async def test_an_observer_of_an_election_gets_wrong_cluster(
+    clusters: TwoClusters, client: Client
+) -> None:
     leaders = client.election("n").observe()
     assert await anext(leaders) is None
     clusters.rebuild(*ADDRESSES)
     await in_time(anext(leaders))
 
 
-async def test_an_idle_client_whose_cluster_is_gone_asks_for_nothing(
+async def test_an_idle_client_whose_cluster_is_gone_sends_nothing(
     clusters: TwoClusters, client: Client
 ) -> None:
     await client.put("k", "v")
@@ -380,7 +380,7 @@ async def test_an_idle_client_whose_cluster_is_gone_asks_for_nothing(
     assert clusters.other.seen == []
 
 
-async def test_a_cluster_that_comes_back_is_served_in_the_same_session(
+async def test_a_cluster_that_returns_is_used_in_the_same_session(
     clusters: TwoClusters, client: Client
 ) -> None:
     await client.put("k", "v")
@@ -409,7 +409,7 @@ async def test_a_node_that_does_not_serve_is_left_for_another_one(
     assert await client.member_list()
 
 
-async def test_nodes_that_do_not_serve_are_not_hammered(
+async def test_attempts_at_nodes_that_do_not_serve_are_bounded(
     clusters: TwoClusters, client: Client
 ) -> None:
     for node in clusters.own.nodes.values():
@@ -420,7 +420,7 @@ async def test_nodes_that_do_not_serve_are_not_hammered(
     assert max(node.connections for node in clusters.own.nodes.values()) <= 3 + 10
 
 
-async def test_if_no_node_serves_the_caller_learns_why(
+async def test_if_no_node_serves_the_error_has_the_reason(
     clusters: TwoClusters, client: Client
 ) -> None:
     for node in clusters.own.nodes.values():

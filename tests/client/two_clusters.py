@@ -1,4 +1,4 @@
-"""Two clusters on the same addresses: one that a client knows, and one that was founded later."""
+"""Two clusters on the same addresses: the client's, and one that was founded later."""
 
 from __future__ import annotations
 

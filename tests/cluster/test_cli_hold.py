@@ -231,7 +231,7 @@ def test_a_leader_whose_key_is_deleted_ends_long_before_the_next_renewal(
     code, _, err = leading.ended()
     assert time.monotonic() - removed_at < NOTICED_S_MAX
     assert code == LOST
-    assert "its key was deleted or its lease was revoked by somebody else" in err
+    assert "its key was deleted or its lease was revoked by another client" in err
 
 
 def test_loss_kills_a_command_that_does_not_end_within_the_grace(

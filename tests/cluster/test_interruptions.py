@@ -177,15 +177,13 @@ def test_the_table_below_has_every_public_method() -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("rings", [1, 3])
-async def test_no_interrupted_call_leaves_locks_or_leases_behind(
-    tmp_path: Path, rings: int
-) -> None:
+@pytest.mark.parametrize("signals", [1, 3])
+async def test_no_interrupted_call_leaves_anything_behind(tmp_path: Path, signals: int) -> None:
     async with Cluster(tmp_path, 3) as cluster, cluster.client() as observer:
         await observer.put("p/session", "is open")
         before = set(await observer.leases())
         client = raftkv.connect_sync(cluster.endpoints)
-        interrupter = Interrupter(seed=rings, rings=rings)
+        interrupter = Interrupter(seed=signals, signals=signals)
         with interrupter.installed():
             for number in range(ROUNDS):
                 for operation in ALL:

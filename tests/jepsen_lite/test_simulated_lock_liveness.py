@@ -17,8 +17,8 @@ import pytest
 from jepsen_lite.history import Kind
 from jepsen_lite.sim.run import Outcome, Plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
-from raftkv.client.coordination.entry_watches import QueueEntry
 from raftkv.client.coordination.queue import LockQueues
+from raftkv.client.coordination.queue_entry import QueueEntry
 from raftkv.kv.budget import Budget
 from raftkv.kv.leases import Leases
 from raftkv.kv.mvcc import Writer
@@ -56,7 +56,7 @@ async def stays_in_the_queue(
     place, held = await self._join(name, ttl_ms, value)
     if not held:
         on_wait()
-        await self._wait(place)
+        await self._wait_until_first(place)
     return place
 
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from raftkv.clocks import LamportTime
 from raftkv.errors import AddressInUse, ConnectionFailed
-from raftkv.peer import backoff, outbox
+from raftkv.peer import link, outbox
 from raftkv.peer.handshake import REASON_KEY, Caller, HandshakeRefused, Refusal
 from raftkv.peer.links import UNKNOWN_PEERS_MAX
 from raftkv.peer.ports import Forward, Frame, Submission
@@ -192,8 +192,8 @@ async def test_a_link_reconnects_at_once_when_its_peer_connects_to_this_node(
 ) -> None:
     one, two = await loopback.open(1), await loopback.open(2)
     await two.server.stop()
-    monkeypatch.setattr(backoff, "DELAY_S_MIN", 1000.0)
-    monkeypatch.setattr(backoff, "DELAY_S_MAX", 1000.0)
+    monkeypatch.setattr(link, "RECONNECT_DELAY_S_MIN", 1000.0)
+    monkeypatch.setattr(link, "RECONNECT_DELAY_S_MAX", 1000.0)
     one.connect(two)
     async with asyncio.timeout(DEADLINE_S):
         while not await refused_connection(two.address):

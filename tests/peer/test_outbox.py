@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from random import Random
-
 from raftkv.peer import outbox
-from raftkv.peer.backoff import DELAY_S_MAX, DELAY_S_MIN, Backoff
 from raftkv.peer.outbox import FrameOutbox, FrameQueue
 
 
@@ -80,13 +77,3 @@ def test_a_queue_has_room_again_as_frames_leave() -> None:
     lane.take_into([], 100)
     assert lane.bytes == 0
     assert lane.put(b"1234567890")
-
-
-def test_backoff_grows_to_its_cap_and_starts_again_after_success() -> None:
-    backoff = Backoff(Random(1))
-    delays = [backoff.next_delay_s() for _ in range(12)]
-    assert DELAY_S_MIN / 2 <= delays[0] <= DELAY_S_MIN
-    assert DELAY_S_MAX / 2 <= min(delays[-5:]) <= max(delays[-5:]) <= DELAY_S_MAX
-    assert len(set(delays[-5:])) == 5
-    backoff.reset()
-    assert backoff.next_delay_s() <= DELAY_S_MIN

@@ -9,7 +9,7 @@ import pytest
 from raftkv.client.client import Client
 from raftkv.errors import InvalidRequest, OutcomeUnknown, Refused
 from raftkv.recipes import Counter
-from tests.client.scripted import Answer, Fault, Seen
+from tests.client.scripted import Answer, Fault, SeenRequest
 from tests.recipes.recipe_cluster import RecipeCluster
 
 
@@ -38,7 +38,7 @@ async def test_an_addition_without_an_answer_raises_outcome_unknown(
     counter = Counter(client, "c")
     await counter.add(5)
 
-    def lose(seen: Seen) -> Answer:
+    def lose(seen: SeenRequest) -> Answer:
         return Fault.REPLY_LOST
 
     cluster.answer_to = lose

@@ -150,7 +150,7 @@ async def test_without_an_answer_no_holder_is_claimed(
     client: Client, cluster: RecipeCluster
 ) -> None:
     cluster.go_down()
-    with pytest.raises(DeadlineExceeded, match=r"^a of 2 locks was not to be had within 1 s"):
+    with pytest.raises(DeadlineExceeded, match=r"^a of 2 locks was not acquired within 1 s"):
         await locked(client, "a", "b").acquire(timeout=1.0)
     cluster.come_up()
 

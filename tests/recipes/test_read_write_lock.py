@@ -119,8 +119,8 @@ async def test_a_dead_holders_lock_goes_to_the_next_when_its_lease_ends(
     client: Client, other: Client, cluster: RecipeCluster
 ) -> None:
     dead = await ReadWriteLock(client, "n", ttl=5.0).write().acquire()
-    assert dead._held is not None
-    cluster.store.run(lease_revoke={"lease": dead._held._place.lease.id})
+    assert dead._hold is not None
+    cluster.store.run(lease_revoke={"lease": dead._hold._entry.lease.id})
     await asyncio.wait_for(ReadWriteLock(other, "n").read().acquire(), 1.0)
 
 

@@ -104,8 +104,8 @@ async def test_the_slot_of_a_dead_holder_is_free_when_its_lease_ends(
     dead = await take(client, 1)
     waiting = asyncio.create_task(take(other, 1))
     await asyncio.sleep(0.1)
-    assert dead._held is not None
-    cluster.store.run(lease_revoke={"lease": dead._held._place.lease.id})
+    assert dead._hold is not None
+    cluster.store.run(lease_revoke={"lease": dead._hold._entry.lease.id})
     await asyncio.wait_for(waiting, 1.0)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from jepsen_lite.mutants.mutant import Patch, mutant
-from raftkv.client.coordination.entry_watches import EntryWatches, QueueEntry
+from raftkv.client.coordination.queue_entry import EntryWatches, QueueEntry
 from raftkv.kv import locks, operations
 from raftkv.kv.execution import Execution
 from raftkv.kv.leases import Leases

@@ -85,10 +85,7 @@ class KvMethods(ReadMethods):
         )
         timeout_s = self._timeout_s if timeout is None else self._timeout(timeout)
         pipeline = self._pipeline
-        result: PutResult = await pipeline.submit(
-            pipeline.writes, piece, results.put_result, timeout_s
-        )
-        return result
+        return await pipeline.submit(pipeline.writes, piece, results.put_result, timeout_s)
 
     async def delete(
         self,
@@ -256,13 +253,12 @@ class KvMethods(ReadMethods):
         Until `timeout` the client retries, and the write is applied once at most.
         """
         command = requests.compare_and_swap_command(self._settings, key, expected, new_value, lease)
-        result: SwapResult = await self._run(
+        return await self._run(
             command,
             results.swap_result,
             timeout,
             write_options(fence, idempotency_key, idempotency_ttl),
         )
-        return result
 
     async def txn(
         self,
@@ -300,13 +296,12 @@ class KvMethods(ReadMethods):
         """
         transaction = transaction_of(compare, success, failure)
         requests.check_transaction(self._settings, transaction)
-        result: TransactionResult = await self._run(
+        return await self._run(
             kv_pb2.Command(transaction=transaction),
             results.transaction_result,
             timeout,
             write_options(fence, idempotency_key, idempotency_ttl),
         )
-        return result
 
     async def compact(self, revision: int, *, timeout: float | None = None) -> int:
         """Forget the history before `revision`; returns the present revision of the store.
@@ -321,8 +316,7 @@ class KvMethods(ReadMethods):
         """
         compact = kv_pb2.Compact(revision=to_int64(revision, "revision", 1))
         command = kv_pb2.Command(compact=compact)
-        result: int = await self._run(command, results.revision_of, timeout)
-        return result
+        return await self._run(command, results.revision_of, timeout)
 
     async def _delete(
         self,
@@ -331,16 +325,11 @@ class KvMethods(ReadMethods):
         timeout: float | None,
     ) -> DeleteResult:
         try:
-            result: DeleteResult = await self._run(
-                kv_pb2.Command(delete_range=deletion),
-                results.delete_result,
-                timeout,
-                options,
-            )
+            command = kv_pb2.Command(delete_range=deletion)
+            return await self._run(command, results.delete_result, timeout, options)
         except TooManyKeys as error:
             advised = TooManyKeys(
                 f"{error.message} (delete_range_in_pages and delete_prefix_in_pages do that)"
             )
             advised.facts = error.facts
             raise advised from None
-        return result

@@ -1,4 +1,4 @@
-"""Leases: their keys are deleted when their owner stops renewing."""
+"""Leases: keys that vanish when their owner stops renewing."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class LeaseMethods(Core):
         `OutcomeUnknown` and `WrongCluster`. Costs a write to begin and to end, and one every third
         of `ttl`; the renewals of a client's leases travel together.
         """
-        kept = await self._kept.grant(milliseconds(ttl, "ttl"), self._timeout(timeout))
+        kept = await self._leases.grant(milliseconds(ttl, "ttl"), self._timeout(timeout))
         try:
             yield kept
         finally:
-            kept.let_go("it was given back")
-            await self._kept.settle()
+            kept.abandon("it was given back")
+            await self._leases.wait_revoked()
 
     @asynccontextmanager
     async def keep(self, lease: int, *, timeout: float | None = None) -> AsyncIterator[KeptLease]:
@@ -56,11 +56,11 @@ class LeaseMethods(Core):
         """
         sent_at = self._loop.time()
         renewed = await self.lease_renew(lease, timeout=timeout)
-        kept = self._kept.keep(renewed.lease, renewed.ttl_s, sent_at)
+        kept = self._leases.keep(renewed.lease, renewed.ttl_s, sent_at)
         try:
             yield kept
         finally:
-            kept.let_go("it is kept no more")
+            kept.abandon("it is kept no more")
 
     async def lease_grant(
         self, ttl: float, *, lease: int = 0, fence: Fences = None, timeout: float | None = None
@@ -79,11 +79,8 @@ class LeaseMethods(Core):
         """
         grant = kv_pb2.LeaseGrant(lease=to_int64(lease, "lease"), ttl_ms=milliseconds(ttl, "ttl"))
         command, options = kv_pb2.Command(lease_grant=grant), WriteOptions(fence)
-        if lease:  # the caller knows the id, and may revoke the lease whatever happens here
-            result: LeaseResult = await self._run(
-                command, lease_result, timeout, WriteOptions(fence)
-            )
-            return result
+        if lease:  # the caller knows it whatever happens, and may ask for it again
+            return await self._run(command, lease_result, timeout, WriteOptions(fence))
         return await self._run_grant(command, lease_result, timeout, options)
 
     async def lease_renew(
@@ -101,8 +98,7 @@ class LeaseMethods(Core):
         was changed; `OutcomeUnknown`; `FencedOff`; `WrongCluster`. Costs one write.
         """
         command = kv_pb2.Command(lease_renew=kv_pb2.LeaseRenew(lease=to_int64(lease, "lease")))
-        result: LeaseResult = await self._run(command, lease_result, timeout, WriteOptions(fence))
-        return result
+        return await self._run(command, lease_result, timeout, WriteOptions(fence))
 
     async def lease_revoke(
         self, lease: int, *, fence: Fences = None, timeout: float | None = None
@@ -132,8 +128,7 @@ class LeaseMethods(Core):
           `ClientSettings.timeout_s_max` (60).
 
         Keys that need several replies may be of several moments. Raises `LeaseNotFound`,
-        `InvalidRequest`, `DeadlineExceeded` and `WrongCluster`. Costs one request for
-        each reply.
+        `InvalidRequest`, `DeadlineExceeded` and `WrongCluster`. Costs one request for each reply.
         """
         request = api_pb2.LeaseTimeToLiveRequest(
             lease=to_int64(lease, "lease"), keys=to_flag(keys, "keys")

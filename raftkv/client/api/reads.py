@@ -68,10 +68,7 @@ class ReadMethods(Core):
         piece = requests.get_piece(self._settings, key, revision)
         timeout_s = self._timeout_s if timeout is None else self._timeout(timeout)
         pipeline = self._pipeline
-        kv: KeyValue | None = await pipeline.submit(
-            self._reads(level), piece, results.first_of_range, timeout_s
-        )
-        return kv
+        return await pipeline.submit(self._reads(level), piece, results.first_of_range, timeout_s)
 
     async def read(
         self,
@@ -103,10 +100,7 @@ class ReadMethods(Core):
         pipeline = self._pipeline
 
         async def read(level: Level, timeout_s: float) -> Reading:
-            reading: Reading = await pipeline.submit(
-                self._reads(level), piece, results.reading, timeout_s
-            )
-            return reading
+            return await pipeline.submit(self._reads(level), piece, results.reading, timeout_s)
 
         timeout_s = self._timeout(timeout)
         reading, fell_back = await read_or_fall_back(read, level, fallback, timeout_s)
@@ -183,10 +177,7 @@ class ReadMethods(Core):
             pinned = page.revision != revision
             queue = self._reads(AtLeast(page.revision) if pinned else level)
             piece = requests.range_piece(page)
-            found: RangeResult = await pipeline.submit(
-                queue, piece, results.range_reading, timeout_s()
-            )
-            return found
+            return await pipeline.submit(queue, piece, results.range_reading, timeout_s())
 
         return read_page
 
@@ -272,10 +263,7 @@ class ReadMethods(Core):
 
         async def read(level: Level, timeout_s: float) -> TransactionResult:
             queue = self._reads(level, transactions=True)
-            found: TransactionResult = await pipeline.submit(
-                queue, piece, results.transaction_reading, timeout_s
-            )
-            return found
+            return await pipeline.submit(queue, piece, results.transaction_reading, timeout_s)
 
         timeout_s = self._timeout(timeout)
         result, fell_back = await read_or_fall_back(read, level, fallback, timeout_s)

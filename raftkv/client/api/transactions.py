@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from raftkv.arguments import to_bytes, to_callable, to_int64
+from raftkv.backoff import Backoff
 from raftkv.client.api.kv import KvMethods
-from raftkv.client.connection.throttle import Backoff
 from raftkv.client.model import op, when
 from raftkv.client.model.op import Operation
 from raftkv.client.model.results import RangeResult, TransactionResult

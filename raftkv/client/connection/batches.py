@@ -1,8 +1,8 @@
-"""Queues of calls and the batches made from them. Knows the wire, not when or where it is sent.
+"""Queues of calls, one per kind, and the batches that are made from them.
 
 Each call is encoded once, when it is issued, as a batch of itself alone. Protobuf defines that
-messages put one after the other merge, their repeated fields concatenated: so a batch is its
-header followed by the calls' bytes, and making one costs no more than joining them.
+concatenated messages merge, and that their repeated fields are concatenated. So a batch is its
+header followed by the bytes of its calls, and making one costs no more than joining them.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ class QueuedCall:
         once: bool,
     ) -> None:
         self.piece = piece  # a CommandBatch or ReadBatch with nothing but this operation
-        self.decode = decode  # of a result that is no failure; see Lane.value
+        self.decode = decode  # of a result that is no failure; see CallQueue.decoded
         self.future = future
         self.deadline = deadline  # in the loop's time
-        self.once = once  # a refusal is its answer: it is not queued again
-        self.alone = False  # it needs the whole room of a reply for itself
+        self.once = once  # one attempt: a refusal is its result, and it is not queued again
+        self.alone = False  # it needs the space of a whole reply
 
 
 class Batch:
-    """Calls that travel together. A batch of a session is sent again only unchanged."""
+    """Calls that are sent together. A batch of a session is sent again only unchanged."""
 
     __slots__ = (
         "ambiguous",
         "calls",
         "deadline",
-        "lane",
         "next_deadline",
         "payload",
+        "queue",
         "sent_at",
         "sequence",
         "session",
     )
 
-    def __init__(self, lane: CallQueue, calls: list[QueuedCall], payload: bytes) -> None:
-        self.lane = lane
+    def __init__(self, queue: CallQueue, calls: list[QueuedCall], payload: bytes) -> None:
+        self.queue = queue
         self.calls = calls
         self.payload = payload
         self.session: Session | None = None
@@ -74,53 +74,53 @@ class Batch:
 
 
 class CallQueue:
-    """The queue of one kind of call, and its share of what is in flight.
+    """The calls of one kind that wait for a batch, and how many batches of them are in flight.
 
-    What a lane sends may be repeated at will, unless it belongs to a session.
+    A batch may be repeated at will, unless it belongs to a session.
     """
 
     writes = False  # calls whose outcome is unknown when no answer comes
     needs_majority = True
 
     def __init__(self, settings: ClientSettings) -> None:
-        self.queue: deque[QueuedCall] = deque()
+        self.calls: deque[QueuedCall] = deque()
         self.in_flight = 0
         self.operations_max = settings.batch_operations_max
         self.bytes_max = settings.batch_bytes_max
-        # What the store has last refused for now, and until when it wants to be left alone.
+        # The store's last refusal for now, and the end of the pause that it asked for.
         self.refusal = ""
         self.resume_at = 0.0
 
     def refused(self, refusal: str, resume_at: float) -> None:
-        """The store has no room for this client's session: one batch at a time asks again."""
+        """The store has no memory for this client's session: one batch at a time is tried."""
         self.refusal = refusal
         self.resume_at = max(self.resume_at, resume_at)
 
     def answered(self) -> None:
-        """The store has taken a batch: there is room again."""
+        """The store has taken a batch: the pause is over."""
         self.refusal = ""
         self.resume_at = 0.0
 
     def ready(self) -> bool:
         """Whether `form` has something to make a batch of."""
-        return bool(self.queue)
+        return bool(self.calls)
 
     @property
     def in_use(self) -> bool:
-        """Whether a call of this lane waits, here or for its answer."""
-        return bool(self.queue) or self.in_flight > 0
+        """Whether a call of this queue has no answer yet."""
+        return bool(self.calls) or self.in_flight > 0
 
     def form(self, operations_max: int) -> Batch | None:
-        """Make a batch of the calls in front that still have somebody waiting."""
+        """Make a batch of the first calls, without those that are over (expired or cancelled)."""
         calls = self._take(min(operations_max, self.operations_max))
         return Batch(self, calls, self._header() + _joined(calls)) if calls else None
 
     def put_back(self, calls: Sequence[QueuedCall]) -> None:
         """These were certainly not run: they are the first in the next batch."""
-        self.queue.extendleft(call for call in reversed(calls) if not call.future.done())
+        self.calls.extendleft(call for call in reversed(calls) if not call.future.done())
 
     def shrink(self) -> None:
-        """The server's limits are below ours: make smaller batches from now on."""
+        """The server's limits are below the client's: make smaller batches from now on."""
         self.operations_max = max(1, self.operations_max // 2)
         self.bytes_max = max(1, self.bytes_max // 2)
 
@@ -130,14 +130,14 @@ class CallQueue:
             number=number, timeout_ms=timeout_ms, commands=payload
         ).SerializeToString()
 
-    def value(self, call: QueuedCall, result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Any:
+    def decoded(self, call: QueuedCall, result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Any:
         """What the caller gets for a result that is no failure."""
         return call.decode(result)
 
     def not_in_time(self, why: str) -> RaftkvError:
-        """What a caller is told whose call has changed nothing when its time is up.
+        """The error of a call that has changed nothing when its time is up.
 
-        `why` is what a node said last, or that it said nothing; empty if none was reached.
+        `why` is the last answer of a node, or that it has not answered; empty if none was reached.
         """
         applied = ", and nothing was applied" if self.writes else ""
         why = self.refusal or why
@@ -151,7 +151,7 @@ class CallQueue:
         return b""
 
     def _take(self, operations_max: int) -> list[QueuedCall]:
-        queue, bytes_left = self.queue, self.bytes_max
+        queue, bytes_left = self.calls, self.bytes_max
         calls: list[QueuedCall] = []
         while queue and len(calls) < operations_max:
             call = queue[0]
@@ -166,11 +166,15 @@ class CallQueue:
         return calls
 
 
-class ControlQueue(CallQueue):
-    """The client's own session commands: in no session themselves, harmless when repeated."""
+class CommandQueue(CallQueue):
+    """Calls that go through the log."""
 
 
-class WriteQueue(CallQueue):
+class ControlQueue(CommandQueue):
+    """The client's own lease and session commands: outside any session, harmless when repeated."""
+
+
+class WriteQueue(CommandQueue):
     """The callers' commands. Each batch gets a sequence of the session, so that it runs once."""
 
     writes = True
@@ -180,7 +184,7 @@ class WriteQueue(CallQueue):
         self.session: Session | None = None
 
     def ready(self) -> bool:
-        return self.session is not None and bool(self.queue)
+        return self.session is not None and bool(self.calls)
 
     def form(self, operations_max: int) -> Batch | None:
         session = self.session
@@ -199,7 +203,7 @@ class WriteQueue(CallQueue):
 
 @dataclass(frozen=True, slots=True)
 class AtLeast:
-    """The level of a range's later pages: whoever has this revision may answer, on its own."""
+    """The level of a range's later pages: any node that has this revision may answer on its own."""
 
     revision: int
 
@@ -208,7 +212,7 @@ QueueLevel: TypeAlias = Level | AtLeast
 
 
 class ReadQueue(CallQueue):
-    """Reads of one level, all of ranges or all of transactions: their results come in one order."""
+    """Reads of one level, all of ranges or all of transactions, as a ReadBatch holds them."""
 
     def __init__(
         self, settings: ClientSettings, level: QueueLevel, revision_seen: Callable[[], int]
@@ -224,7 +228,7 @@ class ReadQueue(CallQueue):
             number=number, timeout_ms=timeout_ms, reads=api_pb2.ReadBatch.FromString(payload)
         ).SerializeToString()
 
-    def value(self, call: QueuedCall, result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Any:
+    def decoded(self, call: QueuedCall, result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Any:
         return call.decode(result, reply)
 
     def not_in_time(self, why: str) -> RaftkvError:

@@ -1,11 +1,12 @@
-"""Which node to talk to. Knows addresses, their breakers and who leads, nothing about requests."""
+"""The endpoints of a cluster: their addresses and state, and the choice of one for an attempt."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 
-from raftkv.client.connection.binding import ClusterBinding, ClusterIdentity
+from raftkv.backoff import Backoff
+from raftkv.client.connection.cluster_identity import ClusterBinding, ClusterIdentity
 from raftkv.client.connection.link import Link, Links
 from raftkv.client.connection.throttle import CircuitBreaker
 from raftkv.client.settings import ClientSettings
@@ -14,7 +15,7 @@ from raftkv.wire.addresses import HOST_PORT, split_host_port
 
 
 def parse_endpoints(endpoints: str | Sequence[str]) -> tuple[str, ...]:
-    """Addresses "host:port", separated by commas or in a sequence; doubles are dropped.
+    """Addresses "host:port", separated by commas or in a sequence; duplicates are dropped.
 
     Raises `ConfigurationError` for an empty list or an address that is none.
     """
@@ -38,7 +39,7 @@ def parse_endpoints(endpoints: str | Sequence[str]) -> tuple[str, ...]:
 
 
 class Endpoint:
-    """One node's front door, with what we have seen of it."""
+    """One node's client address, with its link, its circuit breaker and its cluster."""
 
     __slots__ = (
         "address",
@@ -56,11 +57,11 @@ class Endpoint:
         self.link = link
         self.breaker = breaker
         self.given = given  # by the user; else learnt from the cluster's member list
-        # See `ClusterBinding`:
-        self.answers_for: ClusterIdentity | None = None  # what it said last
-        self.foreign = False  # and that is not the client's cluster: it is left out until ...
+        # The following are set by `ClusterBinding`.
+        self.answers_for: ClusterIdentity | None = None  # the cluster of its last reply
+        self.foreign = False  # that is not the client's cluster: not tried before `ask_again_at`
         self.ask_again_at = 0.0
-        self.failed_since = False  # the client's cluster has answered, here or elsewhere
+        self.failed_since = False  # it failed since the client's cluster answered last
 
     def allows(self, now: float) -> bool:
         """Whether an attempt may start."""
@@ -98,7 +99,7 @@ class Endpoints:
         return self._by_address.get(address) or self._add(address, given=False)
 
     def learn(self, addresses: Sequence[str]) -> None:
-        """The cluster says that its members listen here: ways out if all the given ones fail."""
+        """Add the client addresses of the cluster's members: used if all the given ones fail."""
         for address in addresses:
             if address and self._settings.follow_members:
                 self.get(address)
@@ -106,8 +107,8 @@ class Endpoints:
     def ranked(self, now: float, avoid: Endpoint | None = None) -> list[Endpoint]:
         """All endpoints, the best first: the leader, then those that fail least, in random order.
 
-        An advertised address may lead nowhere from here (a container's own name), so those come
-        after the ones that the user gave; and those of another cluster after all the others.
+        An advertised address may be unreachable from here (a container's own name), so advertised
+        ones come after the given ones, and those of another cluster come last.
         """
         order = self._rng.sample(self.all, len(self._by_address))
         order.sort(
@@ -135,7 +136,7 @@ class Endpoints:
         )
 
     def failed(self, endpoint: Endpoint, now: float) -> None:
-        """It can't be reached, went away or fell silent."""
+        """The endpoint can't be reached, has closed its stream or has fallen silent."""
         endpoint.breaker.failed(now)
         self.binding.failed(endpoint, now)
 
@@ -151,3 +152,58 @@ class Endpoints:
         endpoint = Endpoint(address, self._links(address), breaker, given)
         self._by_address[address] = endpoint
         return endpoint
+
+
+class EndpointSelector:
+    """Moves one user of the endpoints (the pipeline, the watches, a unary call) from node to node.
+
+    The endpoint that failed last is avoided, so the next attempt goes to another one at once. When
+    as many attempts in a row have failed as there are endpoints, the next one waits for `backoff`.
+    """
+
+    def __init__(self, endpoints: Endpoints, settings: ClientSettings, rng: random.Random) -> None:
+        self.backoff = Backoff(rng, settings.backoff_s_min, settings.backoff_s_max)
+        self.failures = 0  # in a row
+        self._endpoints = endpoints
+        self._probe_delay_s = settings.backoff_s_min
+        self._avoided: Endpoint | None = None
+        self._unreachable: set[Endpoint] = set()  # since all of them were
+
+    def choose(self, now: float) -> Endpoint | None:
+        """The best endpoint at which an attempt may start; None: not before `next_attempt_at`."""
+        return self._endpoints.choose(now, self._avoided)
+
+    def choose_any(self, now: float) -> Endpoint:
+        """As `choose`, but an open circuit breaker excludes no endpoint: there is always one.
+
+        An endpoint that could not be reached comes again after all others only: the two last ones
+        must not take turns if both are dead.
+        """
+        ranked = self._endpoints.ranked(now, self._avoided)
+        return next((each for each in ranked if each not in self._unreachable), ranked[0])
+
+    def next_attempt_at(self, now: float) -> float:
+        """When `choose` may find an endpoint again that it does not find at `now`."""
+        return max(now + self._probe_delay_s, self._endpoints.next_probe_at())
+
+    def avoid(self, endpoint: Endpoint | None) -> None:
+        """Prefer every other endpoint from now on; None: prefer none."""
+        self._avoided = endpoint
+
+    def failed(self, endpoint: Endpoint, *, unreachable: bool = False) -> bool:
+        """An attempt failed; returns whether every endpoint has had one since the last success.
+
+        `unreachable`: no connection could be made.
+        """
+        if endpoint in self._unreachable:
+            self._unreachable.clear()
+        if unreachable:
+            self._unreachable.add(endpoint)
+        self._avoided = endpoint
+        self.failures += 1
+        return self.failures >= len(self._endpoints)
+
+    def answered(self) -> None:
+        """A node has answered: the next failure is the first of a row."""
+        self.failures = 0
+        self.backoff.reset()

@@ -1,12 +1,12 @@
-"""gRPC and fork: how it is loaded, what a child may do with it, and what a child must not reach.
+"""Loads gRPC so that the process can be forked, and protects the parent's connections in a child.
 
-gRPC has handlers that restart its threads in a forked child. While grpc.aio is at work they skip
-one half of that and run the other, and idle children die of SIGSEGV. Hence it is loaded with them
-switched off, if it is this module that loads it and GRPC_ENABLE_FORK_SUPPORT is not set.
+gRPC has handlers that restart its threads in a forked child. While grpc.aio is in use they do only
+half of that, and idle children die of SIGSEGV. So gRPC is loaded with these handlers off, if this
+module is the one that loads it and GRPC_ENABLE_FORK_SUPPORT is not set.
 
-Without its threads gRPC can't be used in the child, nor shut down there and started anew. So a
-child can have clients of its own only if gRPC was at rest when it was forked: never used, or all
-that used it closed.
+Without its threads gRPC can't be used in the child, nor be shut down and restarted there. So a
+child can have clients of its own only if gRPC was idle at the fork: never used, or all its channels
+closed.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from raftkv.wire.addresses import split_host_port
 
 SETTING: Final = "GRPC_ENABLE_FORK_SUPPORT"
 OFF: Final = ("0", "false", "no")
-REST_S_MAX: Final = 2.0  # for the threads of a gRPC that nobody uses any more to end
+REST_S_MAX: Final = 2.0  # for the threads of a gRPC that is not in use any more to end
 NATIVE_THREADS: Final = ("event_engine\n", "grpc_global_tim\n")
 POLLER: Final = "(_poll_wrapper)"  # the thread of grpc.aio
 
 
 @contextmanager
 def _switched_off() -> Iterator[bool]:
-    """gRPC reads the setting once, when it is loaded; yields whether its handlers are on."""
+    """gRPC reads the setting once, when it is loaded; yields whether its fork handlers are on."""
     if SETTING in os.environ or "grpc._cython.cygrpc" in sys.modules:
         yield os.environ.get(SETTING, "1").lower() not in OFF
         return
@@ -46,7 +46,7 @@ def _switched_off() -> Iterator[bool]:
     try:
         yield False
     finally:
-        del os.environ[SETTING]  # else each program that this one starts would get it
+        del os.environ[SETTING]  # else each program that this one starts would inherit it
 
 
 with _switched_off() as handlers_are_on:
@@ -63,7 +63,7 @@ class OpenChannel(Protocol):
 
 
 class Forks:
-    """What this process has open over gRPC, and whether it can use gRPC at all."""
+    """The open gRPC channels of this process, and whether gRPC can be used in it."""
 
     def __init__(self) -> None:
         self._open: WeakSet[OpenChannel] = WeakSet()
@@ -77,12 +77,12 @@ class Forks:
         self._open.add(connection)
 
     def closed(self, connection: OpenChannel) -> None:
-        """It was closed in order."""
+        """A channel was closed in order."""
         self._open.discard(connection)
         self._garbage = True
 
     def check(self) -> None:
-        """Raise `WrongProcess` if no client can work in this process."""
+        """Raise `WrongProcess` if no client can be used in this process."""
         if not self._usable:
             raise WrongProcess(
                 "gRPC was in use when this process was forked, so no client can work in it; fork"
@@ -95,7 +95,7 @@ class Forks:
     def before(self) -> None:
         """Find out whether the child will be able to use gRPC."""
         if self._garbage and not self._open:
-            # Again and again: the loop's thread may hold the last references for a moment yet.
+            # Repeated, because the loop's thread may have the last references for a moment.
             until = time.monotonic() + REST_S_MAX
             while _grpc_runs() and time.monotonic() < until:
                 gc.collect()
@@ -105,7 +105,7 @@ class Forks:
         self._usable_by_child = self._usable and at_rest
 
     def after_in_parent(self) -> None:
-        """Say once that the child may die."""
+        """Log once that the child may die."""
         if handlers_are_on and self._open and not self._warned:
             self._warned = True
             log(
@@ -115,7 +115,7 @@ class Forks:
             )
 
     def after_in_child(self) -> None:
-        """Cut the parent's connections off: whatever ends here, no byte of it gets to a node."""
+        """Cut the parent's connections off, so that nothing in this process sends on them."""
         self._usable = self._usable_by_child
         nodes = {split_host_port(each.address) for each in self._open}
         for loop in {each.loop for each in self._open}:
@@ -174,7 +174,7 @@ def _grpc_aio_runs() -> bool:
 
 
 def _grpc_runs() -> bool:
-    """Whether gRPC has threads, whoever uses it. Where there is no /proc: whether grpc.aio has."""
+    """Whether gRPC has threads, of raftkv or others. Without /proc: whether grpc.aio has."""
     if not os.path.isdir("/proc/self/task"):
         return _grpc_aio_runs()
     for task in os.listdir("/proc/self/task"):

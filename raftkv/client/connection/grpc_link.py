@@ -1,4 +1,4 @@
-"""Links over gRPC: one channel per endpoint, raw bytes in and out."""
+"""The link to an endpoint over gRPC: one channel per endpoint, messages as raw bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from raftkv.client.connection.binding import identity_facts
+from raftkv.client.connection.cluster_identity import identity_facts
 from raftkv.client.connection.grpc_fork import forks
 from raftkv.client.connection.link import PIPELINE
 from raftkv.errors import ConnectionFailed, OutcomeUnknown, RaftkvError
@@ -30,11 +30,11 @@ LOOP_CLOSED = "Event loop is closed"
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", 16 << 20),
     ("grpc.max_receive_message_length", 64 << 20),
-    # A node that comes back is found at once; gRPC's own default waits up to two minutes.
+    # A node that restarts is found at once; gRPC's own default waits up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.min_reconnect_backoff_ms", 1_000),  # it is also the time given to one attempt
-    # So is one that comes back at another address of its name; gRPC's own default is 30 s.
+    ("grpc.min_reconnect_backoff_ms", 1_000),  # also the timeout of one attempt
+    # So is one that restarts at another address of its name; gRPC's own default is 30 s.
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 2_000),
@@ -51,7 +51,7 @@ class LateAnswers:
     """An exception handler of a loop that drops one error of grpc.aio.
 
     All loops of a process take gRPC's events from one queue, each for all of them. An event of a
-    loop that is closed raises in the loop that took it, where nobody is concerned by it.
+    closed loop raises an error in the loop that took it, which the error does not concern.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -59,7 +59,7 @@ class LateAnswers:
 
     @staticmethod
     def drop(loop: asyncio.AbstractEventLoop) -> None:
-        """Drop them on this loop from now on."""
+        """Drop these errors on this loop from now on."""
         if not isinstance(loop.get_exception_handler(), LateAnswers):
             loop.set_exception_handler(LateAnswers(loop))
 
@@ -80,7 +80,7 @@ class GrpcLink:
         self.address = address
         self.loop = asyncio.get_running_loop()
         self._channel: grpc.aio.Channel | None = None
-        self._name_known = False  # the host's name has an address
+        self._name_known = False  # the host's name was resolved
         self._look_up: asyncio.Future[str] | None = None  # one at a time
         self._streams: set[asyncio.Task[None]] = set()
 
@@ -114,7 +114,7 @@ class GrpcLink:
         return reply
 
     async def connected(self) -> grpc.aio.Channel:
-        """The channel, once it stands. Raises `ConnectionFailed` if the attempt fails."""
+        """The channel, once it is connected. Raises `ConnectionFailed` if the attempt fails."""
         if self._channel is None:
             self._channel = grpc.aio.insecure_channel(self.address, options=OPTIONS)
             forks.opened(self)
@@ -132,10 +132,10 @@ class GrpcLink:
         return channel
 
     async def _why_unconnected(self) -> str:
-        """gRPC does not tell a name that nobody knows from a node that is down."""
+        """gRPC does not distinguish an unknown host name from a node that is down."""
         host, port = split_host_port(self.address)
         if not self._name_known:
-            # Several callers may wait for one.
+            # Several callers may share one look-up.
             look_up = self._look_up = self._look_up or _look_up(host, port)
             await asyncio.wait({look_up}, timeout=RESOLVE_S_MAX)
             if not look_up.done():
@@ -162,8 +162,8 @@ class GrpcLink:
 def _look_up(host: str, port: int) -> asyncio.Future[str]:
     """Why the name has no address; empty if it has one.
 
-    In a thread that neither the loop's end nor the interpreter's waits for, as both would for the
-    loop's own threads: a name server may never answer.
+    It runs in a daemon thread, because a name server may never answer: the ends of the loop and of
+    the interpreter wait for the threads of the loop's executor.
     """
     loop = asyncio.get_running_loop()
     found: asyncio.Future[str] = loop.create_future()
@@ -184,7 +184,7 @@ def _look_up(host: str, port: int) -> asyncio.Future[str]:
 
 
 class GrpcStream:
-    """One stream. Two tasks: one writes what is queued, one reads what comes."""
+    """One stream, run by two tasks: one writes the queued messages, one reads."""
 
     def __init__(
         self,
@@ -202,12 +202,12 @@ class GrpcStream:
         self.task = asyncio.create_task(self._run())
 
     def send(self, message: bytes) -> None:
-        """See `Stream.send`."""
+        """See `LinkStream.send`."""
         self._outbox.append(message)
         self._outbox_filled.set()
 
     def close(self) -> None:
-        """See `Stream.close`."""
+        """See `LinkStream.close`."""
         self.task.cancel()
 
     async def _run(self) -> None:
@@ -240,7 +240,7 @@ class GrpcStream:
                 while self._outbox:
                     await call.write(self._outbox.popleft())
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # the call is over, which the reader learns as well
+            return  # the call is over, which the reader notices as well
 
 
 def error_of_call(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
@@ -256,7 +256,7 @@ def error_of_call(error: grpc.aio.AioRpcError, address: str) -> RaftkvError:
 
 
 def _no_such_call(error: grpc.aio.AioRpcError, address: str) -> ConnectionFailed | None:
-    """Whoever answers there is no node's front door, so nothing was done."""
+    """The error of a call to a server that is no node's client address, so nothing was done."""
     if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
         return None
     return ConnectionFailed(

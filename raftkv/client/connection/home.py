@@ -1,4 +1,4 @@
-"""Where a client may be used: in the process that made it, on its event loop, with real threads."""
+"""Checks that a client is used where it was made: in its process and on its event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IN_A_CHILD = (
     " worker_process_init, or in the function that multiprocessing runs (docs/fork.md)"
 )
 
-# A forked child has another one than its parent. Cheaper to compare than process ids.
+# A forked child has another object than its parent. Cheaper to compare than process ids.
 _process = object()
 
 
@@ -29,7 +29,7 @@ os.register_at_fork(after_in_child=_forked)
 
 
 class Home:
-    """The process and the event loop that a client was made in. All its calls are made there."""
+    """The process and the event loop that a client was made in, and must be used in."""
 
     __slots__ = ("_loop", "_pid", "_process", "_thread")
 
@@ -41,13 +41,13 @@ class Home:
 
     @property
     def inherited(self) -> bool:
-        """Whether this process was forked from the client's: what is open belongs to the parent."""
+        """Whether this process was forked from the client's, which owns the connections."""
         return self._process is not _process
 
     def check(self) -> None:
         """Raise `WrongProcess` or `WrongLoop` unless the client's own event loop runs here."""
-        # A thread runs one loop at a time. This is cheaper than to ask which: that takes a system
-        # call in Python 3.11, and every call of a client comes by here.
+        # A thread runs one loop at a time. Comparing threads is cheaper than asking for the running
+        # loop, which takes a system call in Python 3.11; and every call of a client is checked.
         if (
             self._process is not _process
             or get_ident() != self._thread
@@ -60,12 +60,12 @@ class Home:
             raise self._error()
 
     def current_task(self) -> asyncio.Task[Any] | None:
-        """The task that runs. Raises as `check`."""
+        """The running task. Raises as `check`."""
         self.check()
         return asyncio.current_task()
 
     def check_process(self) -> None:
-        """Raise `WrongProcess` in a child; for what may be asked without an event loop."""
+        """Raise `WrongProcess` in a child; for methods that need no event loop."""
         if self._process is not _process:
             raise self._error()
 
@@ -84,7 +84,7 @@ class Home:
 
 
 def wrong_process(made_in: int) -> WrongProcess:
-    """The error of a client that was made in this process, from which the present was forked."""
+    """The error of a client that was made in process `made_in`, a parent of this one."""
     return WrongProcess(
         f"this client was made in process {made_in}, from which this one was forked, and can't be"
         f" used here; nothing was sent. Instead, {IN_A_CHILD}",

@@ -1,4 +1,4 @@
-"""The port to one endpoint. What a network, or a simulated one, has to offer the client."""
+"""The port to one endpoint, implemented by gRPC and by the simulated network."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ WATCH = "/raftkv.rpc.v1.Watch/Open"
 
 
 class LinkStream(Protocol):
-    """One open call that carries messages both ways."""
+    """One open bidirectional call."""
 
     def send(self, message: bytes) -> None:
-        """Queue a request. Never blocks; order is kept. Nothing happens after the end."""
+        """Queue a request. Never blocks; order is kept. After the end it does nothing."""
 
     def close(self) -> None:
-        """End it now: no event follows, what was sent may or may not have arrived."""
+        """End it now: no callback follows; what was sent may or may not have arrived."""
 
 
 class Link(Protocol):
-    """The way to one endpoint. Connects when it is first used, and again after it broke."""
+    """The connection to one endpoint. Connects at the first use, and again after a failure."""
 
     def open(
         self,
@@ -48,7 +48,7 @@ class Link(Protocol):
         """
 
     async def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
 
 
 Links = Callable[[str], Link]

@@ -1,7 +1,7 @@
-"""One open stream and what it owes us. Knows numbers, not what becomes of a batch.
+"""One open stream to a node, and the batches in flight on it.
 
-The first request is a greeting, a read of nothing, whose reply has the node's cluster in its
-header. Batches wait for it: a session and its sequences mean something in one history alone, and
+The first request is a greeting: an empty read, whose reply has the node's cluster in its header. No
+batch is sent before that reply: a session and its sequences are valid in one history alone, and
 another cluster may well have a session of the same id.
 """
 
@@ -46,48 +46,48 @@ class PipelineConnection:
         self._stream.send(_GREETING)
 
     @property
-    def over(self) -> bool:
+    def closed(self) -> bool:
         return self._stream is None
 
     def send(self, batch: Batch, now: float) -> None:
-        """Hand the batch to the stream; it is in flight from here on."""
+        """Send the batch; it is in flight from here on."""
         self._number += 1
         self.in_flight[self._number] = batch
         batch.sent_at = now
-        batch.lane.in_flight += 1
+        batch.queue.in_flight += 1
         if self._waiting_since is None:
             self._waiting_since = now
         if self._stream is not None:
             timeout_ms = max(1, int((batch.deadline - now) * 1000))
-            self._stream.send(batch.lane.envelope(self._number, timeout_ms, batch.payload))
+            self._stream.send(batch.queue.envelope(self._number, timeout_ms, batch.payload))
 
-    def heard(self, number: int, now: float) -> Batch | None:
-        """A reply came: take its batch out, unless it was given up before."""
+    def replied(self, number: int, now: float) -> Batch | None:
+        """A reply has arrived: take its batch out; None if the batch had expired before."""
         batch = self.take(number)
         self._waiting_since = now if self.in_flight else None
         return batch
 
     def take(self, number: int) -> Batch | None:
-        """Wait for this batch no longer."""
+        """Take a batch out: no reply to it is awaited any longer."""
         batch = self.in_flight.pop(number, None)
         if batch is not None:
-            batch.lane.in_flight -= 1
+            batch.queue.in_flight -= 1
         return batch
 
     def silent_s(self, now: float) -> float:
-        """For how long the endpoint has owed us a reply and said nothing.
+        """For how long the endpoint has owed a reply and sent nothing.
 
-        A batch that was given up still counts: its missing answer is a sign all the same.
+        A batch that has expired still counts: its missing answer is a sign of a failure as well.
         """
         return 0.0 if self._waiting_since is None else now - self._waiting_since
 
     @property
     def waiting(self) -> bool:
-        """Whether the endpoint owes us a reply."""
+        """Whether the endpoint owes a reply."""
         return self._waiting_since is not None
 
     def close(self) -> None:
-        """End the stream; what is in flight stays to be dealt with."""
+        """End the stream; its batches stay in `in_flight`, to be taken out."""
         self._waiting_since = None
         if self._stream is not None:
             self._stream.close()

@@ -1,77 +1,63 @@
-"""When the next batch may leave. Knows what went wrong lately, nothing about batches.
-
-After trouble the gate closes for a while; then a single call goes first, and its answer opens
-the gate for everything that has gathered. So an outage costs the servers one small message per
-pause, however many callers wait.
-"""
+"""Limits what a client sends in an outage: throttle, retry budget and circuit breaker."""
 
 from __future__ import annotations
 
 import enum
-import random
 
+from raftkv.backoff import Backoff
 from raftkv.client.settings import ClientSettings
 
 
 class Throttle:
-    """Open, shut until `resume_at`, or probing: open for one call at a time."""
+    """When the next batch may be sent: paused until `resume_at`, then probing, then open.
 
-    def __init__(self, settings: ClientSettings, rng: random.Random, now: float) -> None:
-        self._backoff = Backoff(rng, settings.backoff_s_min, settings.backoff_s_max)
+    After a failure nothing is sent for a pause. Then a single call is sent, and its answer admits
+    everything that has been queued meanwhile. So an outage costs the servers one small message per
+    pause, whatever the number of calls.
+    """
+
+    def __init__(self, settings: ClientSettings, backoff: Backoff, now: float) -> None:
+        self._backoff = backoff
         self._budget = RetryBudget(
             now,
             ratio=settings.retries_per_request,
             floor_per_s=settings.retries_per_second,
             burst=settings.retries_burst,
         )
-        self._shut_at = now - 1.0
-        self._failures = 0
+        self._paused_at = now - 1.0
         self.resume_at = now
-        self.probing = False
+        self.probing = False  # one call at a time
 
     def sent(self) -> None:
-        """A batch leaves for the first time."""
+        """A batch is sent for the first time."""
         self._budget.deposit()
 
     def answered(self) -> None:
-        """A batch was answered: all is well."""
+        """A batch was answered: the outage, if there was one, is over."""
         self.probing = False
-        self._failures = 0
-        self._backoff.reset()
 
     def retried(self, now: float) -> None:
-        """A batch's calls have to be sent once more; waits for a token if there is none."""
+        """A batch's calls are sent once more: not before there is a token for them."""
         self.resume_at = max(self.resume_at, now + self._budget.reserve_s(now))
 
     def refused(self, now: float, sent_at: float, retry_after_s: float) -> None:
-        """A batch was refused. Those sent before the gate shut say nothing new."""
-        if sent_at >= self._shut_at:
-            self.shut(now, retry_after_s)
+        """A batch was refused; a batch that was sent before the last pause is no new sign."""
+        if sent_at >= self._paused_at:
+            self.pause(now, retry_after_s)
 
-    def broken(self, now: float, endpoints: int) -> bool:
-        """A stream broke: the next endpoint is tried at once, a second round is not.
-
-        Returns whether all have been tried.
-        """
-        self._failures += 1
-        if self._failures < endpoints:
-            return False
-        self.shut(now, 0.0)
-        return True
-
-    def shut(self, now: float, retry_after_s: float) -> None:
-        """Let nothing pass for a while, then a single call."""
-        self._shut_at = now
+    def pause(self, now: float, retry_after_s: float = 0.0) -> None:
+        """Send nothing for a while, then a single call."""
+        self._paused_at = now
         self.probing = True
         self.resume_at = max(self.resume_at, now + retry_after_s, now + self._backoff.next_s())
 
-    def shut_until(self, when: float) -> None:
+    def pause_until(self, when: float) -> None:
         """No endpoint may be tried before."""
         self.resume_at = max(self.resume_at, when)
 
 
 class BreakerState(enum.Enum):
-    """Closed lets everything through, open nothing, half-open one probe."""
+    """A closed breaker admits every attempt, an open one none, a half-open one a single probe."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -86,16 +72,16 @@ class CircuitBreaker:
         self._cool_down_s = cool_down_s
         self._probing = False
         self.failures = 0
-        self.retry_at = 0.0  # when an open breaker will let a probe through
+        self.retry_at = 0.0  # when an open breaker becomes half-open
 
     def state(self, now: float) -> BreakerState:
-        """Where the breaker stands at `now`."""
+        """The breaker's state at `now`."""
         if self.failures < self._failures_max:
             return BreakerState.CLOSED
         return BreakerState.OPEN if now < self.retry_at else BreakerState.HALF_OPEN
 
     def allows(self, now: float) -> bool:
-        """Whether a new attempt may start. Of a half-open breaker: only while none is probing."""
+        """Whether a new attempt may start; in the half-open state, only while no probe runs."""
         state = self.state(now)
         return state is BreakerState.CLOSED or (
             state is BreakerState.HALF_OPEN and not self._probing
@@ -118,32 +104,11 @@ class CircuitBreaker:
         self.retry_at = now + self._cool_down_s
 
 
-class Backoff:
-    """Capped exponential back-off with full jitter: no two clients come back in step."""
-
-    def __init__(self, rng: random.Random, minimum_s: float, maximum_s: float) -> None:
-        self._rng = rng
-        self._minimum_s = minimum_s
-        self._maximum_s = maximum_s
-        self._attempts = 0
-
-    def next_s(self) -> float:
-        """How long to wait before the next attempt."""
-        ceiling_s = min(self._maximum_s, self._minimum_s * 2.0**self._attempts)
-        if ceiling_s < self._maximum_s:
-            self._attempts += 1
-        return self._rng.uniform(0.0, ceiling_s)
-
-    def reset(self) -> None:
-        """An attempt succeeded: the next failure starts small again."""
-        self._attempts = 0
-
-
 class RetryBudget:
     """Bounds retries to a share of the requests plus a floor, so that none can amplify an outage.
 
-    A token bucket: each request puts `ratio` in, time puts `floor_per_s` in, each retry takes one
-    out. A retry that finds the bucket empty is not refused but told to wait for its token.
+    A token bucket: each request adds `ratio` tokens, each second adds `floor_per_s`, each retry
+    takes one. A retry that finds the bucket empty is not refused: it waits for its token.
     """
 
     def __init__(self, now: float, *, ratio: float, floor_per_s: float, burst: int) -> None:

@@ -1,4 +1,4 @@
-"""Unary calls to the cluster, and the search for its leader."""
+"""Unary calls to the cluster's nodes, and the search for its leader."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Protocol, Self, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from raftkv.client.connection.binding import take_identity
-from raftkv.client.connection.endpoints import Endpoint, Endpoints
+from raftkv.backoff import Backoff
+from raftkv.client.connection.cluster_identity import take_identity
+from raftkv.client.connection.endpoints import Endpoint, Endpoints, EndpointSelector
 from raftkv.client.connection.home import Home
-from raftkv.client.connection.throttle import Backoff
 from raftkv.client.model.status import NodeStatus, Role, status_of
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import (
@@ -31,8 +31,8 @@ from raftkv.rpc.v1 import api_pb2
 
 STATUS = "/raftkv.rpc.v1.Cluster/Status"
 STATUS_TIMEOUT_S = 1.0
-LEFT_S_MIN = 0.001  # for what is still asked when the time is up
-# An attempt goes on from a node that says so to the next one, each of them once.
+LEFT_S_MIN = 0.001  # for a request that is still sent when the time is up
+# After these a single attempt goes on to the next node; each node is tried once.
 ASK_ANOTHER = (ConnectionFailed, NotLeader, NotServing, ShuttingDown)
 SEARCHES_MAX = 8  # for one leader; the next new term starts another
 
@@ -44,7 +44,7 @@ class UnaryRequest(Protocol):
 
 
 def _nothing() -> None:
-    """No listener is set."""
+    """No callback is set."""
 
 
 class _HeadedReply(Protocol):
@@ -58,13 +58,13 @@ HeadedReplyT = TypeVar("HeadedReplyT", bound=_HeadedReply)
 
 
 class UnaryRequests:
-    """Calls any node, or one in particular; retries what is safe to retry until the deadline.
+    """Calls any node or a given one, and retries what is safe to retry until the deadline.
 
     A timeout of 0 stands for one attempt, as in the pipeline: no retry once a node has taken the
     call, and its answer is awaited for `silence_s_max`.
 
-    A reply of another cluster's node is not used. Raises `WrongCluster` once no other endpoint
-    answers, or if the one in particular is such.
+    A reply of another cluster's node is not used. Raises `WrongCluster` once only such nodes
+    answer, or if the given one is such a node.
     """
 
     def __init__(
@@ -91,24 +91,24 @@ class UnaryRequests:
         *,
         changes: bool = False,
     ) -> HeadedReplyT:
-        """Ask the best node, then the others. A call that `changes` something is never repeated
-        once it may have had its effect: it raises `OutcomeUnknown`. It is sent only to a node whose
-        status has just shown that it belongs to the client's cluster."""
+        """Call the best node, then the others.
+
+        A call that `changes` something is never repeated once it may have had its effect: it raises
+        `OutcomeUnknown`. It is sent only to a node whose status has just shown that it belongs to
+        the client's cluster.
+        """
         self._home.check()
         once = not timeout_s
         deadline = self._loop.time() + (timeout_s or self._settings.silence_s_max)
-        backoff = Backoff(self._rng, self._settings.backoff_s_min, self._settings.backoff_s_max)
+        selector = EndpointSelector(self._endpoints, self._settings, self._rng)
         data = request.SerializeToString()
-        avoid: Endpoint | None = None
-        unreachable: set[Endpoint] = set()  # since all others were
-        attempts = 0
-        refusal = ""  # what a node said that did answer: it says more than that others do not
+        refusal = ""  # the last answer of a node: it explains more than the silence of others
         while True:
             now = self._loop.time()
             if (gone := self._endpoints.binding.gone(now)) is not None:
                 raise gone
-            ranked = self._endpoints.ranked(now, avoid)
-            endpoint = next((each for each in ranked if each not in unreachable), ranked[0])
+            known = len(self._endpoints)
+            endpoint = selector.choose_any(now)
             try:
                 if changes:
                     await self.status(endpoint, min(STATUS_TIMEOUT_S, deadline - now))
@@ -127,23 +127,20 @@ class UnaryRequests:
             self._follow_hint(failure)
             if not isinstance(failure, ConnectionFailed | OutcomeUnknown):
                 refusal = str(failure)
-            if endpoint in unreachable:
-                unreachable.clear()
-            if isinstance(failure, ConnectionFailed):
-                unreachable.add(endpoint)  # two dead ones must not take turns for ever
-            avoid = endpoint
-            attempts += 1
-            pause_s = backoff.next_s() if attempts >= len(self._endpoints) else 0.0
-            pause_s = max(pause_s, failure.retry_after_s)
-            if once and not (isinstance(failure, ASK_ANOTHER) and attempts < len(ranked)):
+            unreachable = isinstance(failure, ConnectionFailed)
+            all_failed = selector.failed(endpoint, unreachable=unreachable)
+            pause_s = max(selector.backoff.next_s() if all_failed else 0.0, failure.retry_after_s)
+            if once and not (isinstance(failure, ASK_ANOTHER) and selector.failures < known):
                 raise failure if isinstance(failure, Unavailable) else _no_answer(failure)
             if self._loop.time() + pause_s >= deadline:
                 raise DeadlineExceeded(refusal) if refusal else _no_answer(failure)
             await asyncio.sleep(pause_s)
 
     def _follow_hint(self, failure: RaftkvError) -> None:
-        """Who can't do it may know who can: nobody else looks for a leader if all calls are unary,
-        and it may be a node that we were never given."""
+        """Note the leader that a refusal names, which may be a node that the user did not give.
+
+        Nothing else searches for the leader as long as all calls are unary.
+        """
         address = failure.facts.get("leader_address")
         if address and self._settings.follow_members:
             self._endpoints.leader = self._endpoints.get(address)
@@ -156,7 +153,7 @@ class UnaryRequests:
         reply_type: type[HeadedReplyT],
         timeout_s: float,
     ) -> HeadedReplyT:
-        """Ask this node and no other, once. Raises `ConnectionFailed` if it does not answer."""
+        """Call this node and no other, once. Raises `ConnectionFailed` if it does not answer."""
         self._home.check()
         timeout_s = timeout_s or self._settings.silence_s_max
         if method != STATUS:  # it may change something: not before the node's cluster is known
@@ -172,7 +169,7 @@ class UnaryRequests:
         self, endpoint: Endpoint, method: str, data: bytes, reply_type: type[HeadedReplyT],
         timeout_s: float,
     ) -> HeadedReplyT:  # fmt: skip
-        """One call. Raises `WrongCluster` if it was another cluster's node that answered."""
+        """One call. Raises `WrongCluster` if another cluster's node has answered."""
         binding, loop = self._endpoints.binding, self._loop
         try:
             answer = await endpoint.link.call(method, data, max(LEFT_S_MIN, timeout_s))
@@ -192,7 +189,7 @@ class UnaryRequests:
         return reply
 
     async def status(self, endpoint: Endpoint, timeout_s: float) -> NodeStatus:
-        """What this node says of itself."""
+        """The status of this node."""
         request = api_pb2.StatusRequest()
         reply = await self.ask(endpoint, STATUS, request, api_pb2.StatusReply, timeout_s)
         return status_of(endpoint.address, reply)
@@ -200,23 +197,23 @@ class UnaryRequests:
     async def statuses(
         self, endpoints: tuple[Endpoint, ...], timeout_s: float
     ) -> list[NodeStatus | RaftkvError]:
-        """What each of these nodes says of itself, or why it does not."""
+        """The status of each of these nodes, or the error of one that does not answer."""
         self._home.check()
         return await asyncio.gather(*(self._status_or_error(each, timeout_s) for each in endpoints))
 
     async def find_leader(
         self, timeout_s: float, on_found: Callable[[], None] = _nothing
     ) -> list[RaftkvError]:
-        """Ask every node until one says that it leads; notes it, and where the members listen.
+        """Ask every node for its status until one is the leader; note it and the members.
 
         From then on the others have `connect_grace_s` to answer, for they may belong to another
-        cluster. Returns the errors of those that did not answer, all of them if nobody did.
+        cluster. Returns the errors of the nodes that did not answer.
         """
         asked = self._endpoints.all
         tasks = [self._loop.create_task(self._status_or_error(each, timeout_s)) for each in asked]
         errors: list[RaftkvError] = []
         leader: Endpoint | None = None
-        wait_s: float | None = None  # until one leads: for as long as it takes
+        wait_s: float | None = None  # until there is a leader: as long as it takes
         try:
             pending = list(tasks)
             while pending and (wait_s is None or wait_s > 0.0):

@@ -1,4 +1,4 @@
-"""Elections: candidates queue for a name as for a lock; who holds it leads and says something."""
+"""Elections: candidates queue for a name as for a lock; its holder leads, and publishes a value."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from raftkv.arguments import to_timeout_or_none
-from raftkv.client.coordination.entry_watches import QueueEntry
-from raftkv.client.coordination.lock import Hold, too_late
+from raftkv.client.coordination.lock import Hold, timeout_error
 from raftkv.client.coordination.queue import LockQueues
+from raftkv.client.coordination.queue_entry import QueueEntry
 from raftkv.client.model.results import EventKind, KeyValue, PutResult, RangeResult, WatchEvent
 from raftkv.client.requests import Fences, to_value
 from raftkv.client.settings import ClientSettings
@@ -19,7 +19,7 @@ from raftkv.client.watch.watch import Watch
 from raftkv.errors import FencedOff, KeyNotFound, LockLost, NotElected, RaftkvError, printable
 from raftkv.wire.lock_keys import is_entry, queue_bounds
 
-# A stranger's keys may stand among the candidates: look at some more than the first.
+# Foreign keys may be among the candidates' keys: read some more than the first.
 CANDIDATES_PER_READ = 16
 
 
@@ -67,13 +67,13 @@ class Leadership(Hold):
     The end of the block resigns. The leadership is lost under the same conditions as a `Lock`.
     """
 
-    def __init__(self, queues: LockQueues, place: QueueEntry, store: ElectionStore) -> None:
-        super().__init__(queues, place)
+    def __init__(self, queues: LockQueues, entry: QueueEntry, store: ElectionStore) -> None:
+        super().__init__(queues, entry)
         self._store = store
 
     @property
     def described(self) -> str:
-        """What it is called where its loss is told."""
+        """What it is called in the messages of errors."""
         return f"the leadership of {printable(self.name)}"
 
     async def proclaim(self, value: str | bytes, *, timeout: float | None = None) -> int:
@@ -93,7 +93,7 @@ class Leadership(Hold):
             )
         except (FencedOff, KeyNotFound) as error:
             raise LockLost(
-                f"token {self._place.token} leads {printable(self.name)} no more ({error})",
+                f"token {self._entry.token} leads {printable(self.name)} no more ({error})",
                 name=self.name,
             ) from None
         return put.revision
@@ -135,35 +135,35 @@ class Election:
 
         Raises `NotElected` after the timeout if others lead; `DeadlineExceeded` if it is not known
         whether they do (timeout 0: or what a node refused the attempt with); `LockLost` if its
-        queue entry was lost while it waited: it never leads then; `InvalidRequest`
-        or `TooLarge`. Costs one write, and while it waits a watch of the entry before.
+        queue entry was lost while it waited: it never leads then; `InvalidRequest` or `TooLarge`.
+        Costs one write, and while it waits one open call at a node.
         """
         data = to_value(value, self._settings)
         once = to_timeout_or_none(timeout) == 0
         wait_s = self._queues.answer_s_max if once else timeout
         behind = False
 
-        def wait() -> None:
+        def on_wait() -> None:
             nonlocal behind
             behind = True
 
         wanted = f"not elected for {printable(self.name)}"
-        place: QueueEntry | None
+        entry: QueueEntry | None
         self._queues.home.check()
         try:
             async with asyncio.timeout(wait_s):
                 if once:
-                    place = await self._queues.enter_if_free(
+                    entry = await self._queues.enter_if_free(
                         self.name, self._ttl_ms, data, once=True
                     )
                 else:
-                    place = await self._queues.enter(self.name, self._ttl_ms, data, wait)
+                    entry = await self._queues.enter(self.name, self._ttl_ms, data, on_wait)
         except TimeoutError:
             wanted = f"{wanted} within {wait_s:g} s"
-            raise _too_late(self.name, wanted, behind=behind) from None
-        if place is None:
-            raise _too_late(self.name, f"{wanted} at once", behind=True)
-        return Leadership(self._queues, place, self._store)
+            raise _timeout_error(self.name, wanted, behind=behind) from None
+        if entry is None:
+            raise _timeout_error(self.name, f"{wanted} at once", behind=True)
+        return Leadership(self._queues, entry, self._store)
 
     async def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
         """The present leader; None: there is none.
@@ -197,8 +197,8 @@ class Election:
         candidates = {
             kv.key: kv for kv in now.kvs if is_entry(self.name, kv.key, kv.create_revision)
         }
-        shown = _first(candidates)
-        yield _leader_of(shown) if shown else None
+        yielded = _first(candidates)
+        yield _leader_of(yielded) if yielded else None
         watch = self._store.watch(start, end, from_revision=now.revision + 1)
         try:
             async for batch in watch.batches():
@@ -206,15 +206,15 @@ class Election:
                     for event in events:
                         _follow(self.name, candidates, event)
                     first = _first(candidates)
-                    if first != shown:  # a put of an equal value has a new mod_revision
-                        shown = first
+                    if first != yielded:  # a put of an equal value has a new mod_revision
+                        yielded = first
                         yield _leader_of(first) if first else None
         finally:
             await watch.close()
 
 
-def _too_late(name: bytes, wanted: str, *, behind: bool) -> RaftkvError:
-    return too_late(name, wanted, "others lead", behind=behind, refusal=NotElected)
+def _timeout_error(name: bytes, wanted: str, *, behind: bool) -> RaftkvError:
+    return timeout_error(name, wanted, "others lead", behind=behind, refusal=NotElected)
 
 
 def _leader_of(kv: KeyValue) -> LeaderInfo:

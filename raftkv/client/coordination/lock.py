@@ -1,4 +1,4 @@
-"""Locks: one holder at a time, the others wait in the order in which they came."""
+"""Locks: one holder at a time; the others wait in the order in which they asked for the lock."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from raftkv.arguments import to_callable, to_timeout_or_none
-from raftkv.client.coordination.entry_watches import QueueEntry
-from raftkv.client.coordination.lease import CancelOnLoss
-from raftkv.client.coordination.queue import Queues, calling_task, leave_block
+from raftkv.client.coordination.loss import CancelOnLoss
+from raftkv.client.coordination.owners import calling_task, pop_block
+from raftkv.client.coordination.queue import Queues
+from raftkv.client.coordination.queue_entry import QueueEntry
 from raftkv.errors import DeadlineExceeded, LockLost, LockNotAcquired, RaftkvError, printable
 
 OTHERS_HOLD_IT: Final = "others hold it"
@@ -40,12 +41,12 @@ class Lock:
         self._queues = queues
         self._ttl_ms = ttl_ms
         self._value = value
-        self._turn = asyncio.Lock()
-        self._behind = False  # whoever of us is in the queue knows of somebody in front
-        self._held: Hold | None = None
+        self._local_lock = asyncio.Lock()  # among the tasks that share this object
+        self._behind = False  # the task in the cluster's queue has another entry before its own
+        self._hold: Hold | None = None
         self._owner: object = None
         self._blocks: dict[object, Hold] = {}  # by the task that runs it
-        self._listeners: list[Callable[[], None]] = []
+        self._loss_callbacks: list[Callable[[], None]] = []
 
     @property
     def token(self) -> int:
@@ -53,30 +54,30 @@ class Lock:
 
         Raises `LockLost` if the lock is not held.
         """
-        return self._require().token
+        return self._current_hold().token
 
     @property
     def key(self) -> bytes:
         """The key of the holder's queue entry. Raises `LockLost` if the lock is not held."""
-        return self._require().key
+        return self._current_hold().key
 
     def remaining(self) -> float:
         """For how many seconds the lock is certainly held if no renewal succeeds; 0: it is not
         held.
         """
-        return self._held.remaining() if self._held else 0.0
+        return self._hold.remaining() if self._hold else 0.0
 
     def check(self) -> None:
         """Raise `LockLost` if the lock is not certain to be held now. Sends nothing."""
-        self._require().check()
+        self._current_hold().check()
 
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Call `callback` at once when the lock is lost while it is held. It runs on the client's
         loop.
         """
-        self._listeners.append(to_callable(callback, "callback"))
-        if self._held is not None:
-            self._held.on_lost(callback)
+        self._loss_callbacks.append(to_callable(callback, "callback"))
+        if self._hold is not None:
+            self._hold.on_lost(callback)
 
     def acquire(self, *, timeout: float | None = None) -> Coroutine[Any, Any, Self]:
         """Wait until the lock is held.
@@ -89,7 +90,7 @@ class Lock:
         Raises `LockNotAcquired` after the timeout if others hold the lock; `DeadlineExceeded` if it
         is not known whether they do (timeout 0: or what a node refused the attempt with);
         `LockReentered` if this task holds it already or waits for it; `LockLost` if its queue entry
-        was lost while it waited. Costs one write, and while it waits a watch of the entry before.
+        was lost while it waited. Costs one write, and while it waits one open call at a node.
         """
         return self._acquire(calling_task(), timeout)
 
@@ -107,13 +108,13 @@ class Lock:
         During an outage this returns after the client's timeout and goes on in the background.
         Costs one write.
         """
-        held = self.let_go()
-        return held is not None and await held.release()
+        hold = self.detach()
+        return hold is not None and await hold.release()
 
     async def __aenter__(self) -> Self:
         task = self._queues.home.current_task()
-        held = self._blocks[task] = await self.acquire_for(task, None)
-        await held.__aenter__()
+        hold = self._blocks[task] = await self.acquire_for(task, None)
+        await hold.__aenter__()
         return self
 
     async def __aexit__(
@@ -123,11 +124,11 @@ class Lock:
         traceback: TracebackType | None,
     ) -> None:
         if self._queues.home.inherited:
-            return  # the parent holds it
-        held = leave_block(self._blocks, self._queues.home.current_task())
-        await self.leave(held, kind, error, traceback)
+            return  # the parent process holds it
+        hold = pop_block(self._blocks, self._queues.home.current_task())
+        await self.exit_block(hold, kind, error, traceback)
 
-    # ---- whoever holds it ------------------------------------------------------------
+    # ---- for one owner, a task or a thread -------------------------------------------
 
     async def _acquire(self, caller: object, timeout: float | None) -> Self:
         running = self._queues.home.current_task()
@@ -139,190 +140,190 @@ class Lock:
         return await self.try_acquire_for(caller or running)
 
     async def acquire_for(self, owner: object, timeout: float | None) -> Hold:
-        """As `acquire`; the owner is what may not have it twice, a task or a thread."""
+        """As `acquire`; the owner is a task or a thread, which may not have the lock twice."""
         if to_timeout_or_none(timeout) == 0:
             return await self._acquire_once(owner)
-        self._line_up(owner)
+        self._register(owner)
         try:
             async with asyncio.timeout(timeout):
                 await self._take(owner, self._enter)
         except TimeoutError:
-            wanted = f"lock {printable(self.name)} was not to be had within {timeout:g} s"
-            raise self.too_late(wanted) from None
-        return self._require()
+            wanted = f"lock {printable(self.name)} was not acquired within {timeout:g} s"
+            raise self.timeout_error(wanted) from None
+        return self._current_hold()
 
     async def _acquire_once(self, owner: object) -> Hold:
-        wanted, answer_s = (
-            f"lock {printable(self.name)} was not to be had",
-            self._queues.answer_s_max,
-        )
+        wanted = f"lock {printable(self.name)} was not acquired"
+        answer_s = self._queues.answer_s_max
         try:
             async with asyncio.timeout(answer_s):
                 taken = await self.try_acquire_for(owner, once=True)
         except TimeoutError:
-            raise too_late(
-                self.name, f"{wanted} within {answer_s:g} s", OTHERS_HOLD_IT, behind=False
-            ) from None
+            wanted = f"{wanted} within {answer_s:g} s"
+            raise timeout_error(self.name, wanted, OTHERS_HOLD_IT, behind=False) from None
         if not taken:
-            raise too_late(self.name, f"{wanted} at once", OTHERS_HOLD_IT, behind=True)
-        return self._require()
+            raise timeout_error(self.name, f"{wanted} at once", OTHERS_HOLD_IT, behind=True)
+        return self._current_hold()
 
-    def too_late(self, wanted: str) -> RaftkvError:
-        """What to tell one of us whose time was up while it waited."""
-        behind = self._behind or self._held is not None
-        return too_late(self.name, wanted, OTHERS_HOLD_IT, behind=behind)
+    def timeout_error(self, wanted: str) -> RaftkvError:
+        """The error of a task whose timeout is over while it waits for this lock."""
+        behind = self._behind or self._hold is not None
+        return timeout_error(self.name, wanted, OTHERS_HOLD_IT, behind=behind)
 
-    async def leave(
+    async def exit_block(
         self,
-        held: Hold,
+        hold: Hold,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End a block of code that ran under it, as `__aexit__`."""
-        self.let_go_of(held)
-        await held.__aexit__(kind, error, traceback)
+        """End a block of code that ran under this hold, as `__aexit__`."""
+        self.detach(hold)
+        await hold.__aexit__(kind, error, traceback)
 
-    def let_go(self) -> Hold | None:
-        """Another task may have it; what was held is the caller's to release."""
+    def detach(self, hold: Hold | None = None) -> Hold | None:
+        """Hand the present hold over to the caller, who releases it; other tasks may go on.
+
+        None if there is none, or another one than the given `hold`.
+        """
+        if hold is not None and hold is not self._hold:
+            return None
         self._queues.home.check()
-        held, self._held = self._held, None
-        if held is not None:
+        detached, self._hold = self._hold, None
+        if detached is not None:
             self._queues.owners.remove(self.name, self._owner)
-            self._turn.release()
-        return held
+            self._local_lock.release()
+        return detached
 
-    def give_back(self, held: Hold) -> None:
-        """Begin to release what was acquired for one owner."""
-        self.let_go_of(held)
-        held.depart()
-
-    def let_go_of(self, held: Hold) -> None:
-        """As `let_go`, unless another task has it by now."""
-        if held is self._held:
-            self.let_go()
+    def abandon(self, hold: Hold) -> None:
+        """Release what was acquired for one owner, without waiting for it."""
+        self.detach(hold)
+        hold.abandon()
 
     async def try_acquire_for(self, owner: object, *, once: bool = False) -> bool:
         """As `try_acquire`."""
-        self._line_up(owner)
-        if self._turn.locked():
+        self._register(owner)
+        if self._local_lock.locked():
             self._queues.owners.remove(self.name, owner)
             return False
         return await self._take(owner, partial(self._queues.enter_if_free, once=once))
 
-    def _line_up(self, owner: object) -> None:
-        held = self._held
-        if owner is self._owner and held is not None and not held.remaining():
-            self.let_go()  # it was lost, so the owner does not stand in its own way, ...
-            held.depart()  # ... nor does its key, should its lease be renewed after all
+    def _register(self, owner: object) -> None:
+        hold = self._hold
+        if owner is self._owner and hold is not None and not hold.remaining():
+            # Its own hold was lost. It must not wait for that, nor for the key, should the lease be
+            # renewed after all.
+            self.detach()
+            hold.abandon()
         self._queues.owners.add(self.name, owner)
 
     async def _enter(self, name: bytes, ttl_ms: int, value: bytes) -> QueueEntry:
         self._behind = False
-        return await self._queues.enter(name, ttl_ms, value, self._wait)
+        return await self._queues.enter(name, ttl_ms, value, self._on_wait)
 
-    def _wait(self) -> None:
+    def _on_wait(self) -> None:
         self._behind = True
 
     async def _take(
         self, owner: object, enter: Callable[[bytes, int, bytes], Awaitable[QueueEntry | None]]
     ) -> bool:
-        place = None
+        entry = None
         try:
-            # Tasks that share this lock wait here, and only one of them in the cluster's queue.
-            await self._turn.acquire()
+            # Tasks that share this lock wait here; only one of them is in the cluster's queue.
+            await self._local_lock.acquire()
             try:
-                place = await enter(self.name, self._ttl_ms, self._value)
+                entry = await enter(self.name, self._ttl_ms, self._value)
             finally:
-                if place is None:
-                    self._turn.release()
+                if entry is None:
+                    self._local_lock.release()
         finally:
-            if place is None:
+            if entry is None:
                 self._queues.owners.remove(self.name, owner)
-        if place is None:
+        if entry is None:
             return False
         self._owner = owner
-        held = self._held = Hold(self._queues, place)
-        for callback in self._listeners:
-            held.on_lost(callback)
+        hold = self._hold = Hold(self._queues, entry)
+        for callback in self._loss_callbacks:
+            hold.on_lost(callback)
         return True
 
-    def _require(self) -> Hold:
-        if self._held is None:
+    def _current_hold(self) -> Hold:
+        if self._hold is None:
             raise LockLost(
                 f"lock {printable(self.name)} is not held; acquire it first", name=self.name
             )
-        return self._held
+        return self._hold
 
 
 class Hold:
-    """The first place in a queue: a lock that was acquired, an election that was won."""
+    """A queue entry that is the first: a lock that was acquired, an election that was won."""
 
-    def __init__(self, queues: Queues, place: QueueEntry) -> None:
+    def __init__(self, queues: Queues, entry: QueueEntry) -> None:
         self._queues = queues
-        self._place = place
+        self._entry = entry
         self._released = False
         self._stopper: CancelOnLoss | None = None
 
     @property
     def name(self) -> bytes:
         """The name that is held."""
-        return self._place.name
+        return self._entry.name
 
     @property
     def described(self) -> str:
-        """What it is called where its loss is told."""
+        """What it is called in the messages of errors."""
         return f"lock {printable(self.name)}"
 
     @property
     def token(self) -> int:
         """The fencing token: greater than that of every holder before. Raises `LockLost`."""
         self.check()
-        return self._place.token
+        return self._entry.token
 
     @property
     def key(self) -> bytes:
         """The key of the holder's queue entry. Raises `LockLost`."""
         self.check()
-        return self._place.key
+        return self._entry.key
 
     def remaining(self) -> float:
         """For how many seconds it is certainly held if no renewal succeeds; 0: it is not held."""
-        return 0.0 if self._released else self._place.remaining()
+        return 0.0 if self._released else self._entry.remaining()
 
     def check(self) -> None:
         """Raise `LockLost` if it is not certain to be held now. Sends nothing."""
         if self._released:
             raise LockLost(f"{self.described} was released; acquire it anew", name=self.name)
-        self._place.check(self.described)
+        self._entry.check(self.described)
 
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Call `callback` at once when it is lost, not when it is released. It runs on the client's
         loop.
         """
-        self._place.listen(callback)
+        self._entry.add_loss_callback(callback)
 
     async def release(self) -> bool:
-        """Let the next one have it; False if it was lost before.
+        """Release it; False if it was lost before.
 
         During an outage this returns after the client's timeout and goes on in the background.
         """
-        return await departed([self.depart()], self._queues.timeout_s)
+        return await all_released([self.abandon()], self._queues.timeout_s)
 
-    def depart(self) -> asyncio.Future[bool]:
-        """As `release`, but waits for nothing."""
+    def abandon(self) -> asyncio.Future[bool]:
+        """As `release`, without waiting: the future gets what `release` returns."""
         self._queues.home.check()
         if not self._released:
-            return self._queues.leave(self._end())
-        left: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        left.set_result(False)
-        return left
+            self._mark_released()
+            return self._queues.abandon(self._entry)
+        released: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        released.set_result(False)
+        return released
 
     # ---- a block of code under it ----------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """From here on the loss cancels the present task."""
-        self._stopper = CancelOnLoss(self._place, self.described)
+        self._stopper = CancelOnLoss(self._entry, self.described)
         self._stopper.__enter__()
         return self
 
@@ -336,36 +337,35 @@ class Hold:
         it.
         """
         if self._queues.home.inherited:
-            return  # the parent holds it
-        lost = None if self._released or self.remaining() else self._place.error(self.described)
+            return  # the parent process holds it
+        lost = None if self._released or self.remaining() else self._entry.error(self.described)
         try:
             if self._stopper is not None:
                 self._stopper.__exit__(kind, error, traceback)
         finally:
             if kind is asyncio.CancelledError and not self._released:
-                self.depart()  # whoever was cancelled waits for nothing
+                self.abandon()  # a cancelled task waits for nothing
             elif not self._released and not await self.release() and lost is None:
-                lost = self._place.error(self.described)
+                lost = self._entry.error(self.described)
         if kind is None and lost is not None:
             raise lost
 
-    def _end(self) -> QueueEntry:
+    def _mark_released(self) -> None:
         self._released = True
         if self._stopper is not None:
             self._stopper.disarm()
-        return self._place
 
 
-async def departed(departures: Collection[asyncio.Future[bool]], timeout_s: float) -> bool:
-    """Wait for what `depart` has begun; False if one was lost before.
+async def all_released(releases: Collection[asyncio.Future[bool]], timeout_s: float) -> bool:
+    """Wait for what `Hold.abandon` has begun; False if one of the holds was lost before.
 
-    After the timeout it goes on without being waited for.
+    What is not done within the timeout goes on in the background.
     """
-    done, _ = await asyncio.wait(departures, timeout=timeout_s)
-    return all(left.result() for left in done)
+    done, _ = await asyncio.wait(releases, timeout=timeout_s)
+    return all(released.result() for released in done)
 
 
-def too_late(
+def timeout_error(
     name: bytes,
     wanted: str,
     others: str,
@@ -373,17 +373,16 @@ def too_late(
     behind: bool,
     refusal: type[LockNotAcquired] = LockNotAcquired,
 ) -> RaftkvError:
-    """The error that tells the truth: `behind` says that somebody was known to be in front.
+    """The error of a caller whose timeout is over before the name was free.
 
-    Without that, nobody knows whether the name is held, nor whether it was an outage or the time
-    was too short for an answer: the place in its queue may not even have been taken. It is given
-    back in the background if it was, so trying again is safe.
+    `behind`: another entry was known to be before the caller's. Without that it is unknown whether
+    the name is held, and whether there was an outage or the timeout was too short for an answer.
+    There may not even be an entry; if there is one, it is abandoned, so trying again is safe.
     """
     if behind:
         return refusal(f"{wanted}: {others}", name=name)
     return DeadlineExceeded(
-        f"{wanted}: no answer came by then, so whether {others} is not known; a place in its queue"
-        " that was asked for is given back, or ends with its lease; try again, or give it more"
-        " time",
+        f"{wanted}: no answer came by then, so whether {others} is not known; the queue entry that"
+        " was requested is removed, or ends with its lease; try again, or give it more time",
         name=name,
     )

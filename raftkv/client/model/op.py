@@ -12,7 +12,7 @@ from raftkv.rpc.v1 import kv_pb2
 
 
 class Sort(enum.Enum):
-    """By what a range is sorted; without it the order is that of the keys."""
+    """The field by which a range is sorted; the default is the key."""
 
     KEY = "SORT_TARGET_KEY"
     VERSION = "SORT_TARGET_VERSION"
@@ -37,7 +37,7 @@ def put(
     ignore_value: bool = False,
     ignore_lease: bool = False,
 ) -> Operation:
-    """Set a key. `ignore_value` and `ignore_lease` keep what the key has of them."""
+    """Set a key. `ignore_value` and `ignore_lease` keep the key's present value and lease."""
     return Operation(
         kv_pb2.Operation(
             put=kv_pb2.Put(
@@ -116,7 +116,7 @@ def transaction(
 def transaction_of(
     compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation]
 ) -> kv_pb2.Transaction:
-    """The message of a transaction. Raises `InvalidRequest` for a list of anything else."""
+    """The message of a transaction. Raises `InvalidRequest` for lists of other types."""
     conditions = to_list(compare, Compare, "compare", "what raftkv.when makes")
     succeeding = to_list(success, Operation, "success", "what raftkv.op makes")
     failing = to_list(failure, Operation, "failure", "what raftkv.op makes")
@@ -128,7 +128,7 @@ def transaction_of(
 
 
 def sort_order(sort: Sort, descending: bool) -> kv_pb2.SortOrder:
-    """The order for the wire; the keys' own needs no sorting. Raises `InvalidRequest`."""
+    """The sort order on the wire; the order of the keys needs none. Raises `InvalidRequest`."""
     to_instance(sort, Sort, "sort", "one of raftkv.Sort")
     if to_flag(descending, "descending"):
         return kv_pb2.SORT_ORDER_DESCEND

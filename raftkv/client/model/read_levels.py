@@ -1,4 +1,4 @@
-"""How fresh a read has to be. Knows no node and no wire."""
+"""Read levels: how fresh the state that a read sees must be."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from raftkv.errors import InvalidRequest
 
 
 class ReadLevel(enum.Enum):
-    """What a read promises; `bounded(max_staleness)` makes one more level."""
+    """What a read guarantees; `bounded(max_staleness)` makes one more level."""
 
     # Includes every write that was acknowledged before the call.
     LINEARIZABLE = "linearizable"
-    # The same without asking anybody, if the cluster is configured for it and its clocks run at
-    # about the same rate; where it is not, the same as linearizable.
+    # As linearizable, without asking a majority, if the cluster is configured for leader leases
+    # and its clocks run at about the same rate; where it is not configured, linearizable.
     LEADER_LEASE = "leader_lease"
-    # Includes whatever this client has seen: its writes, what it has read or watched, its locks.
+    # Includes what this client has seen: its writes, its reads and watches, its locks.
     SESSION = "session"
-    # Whatever the asked node has; works without a majority.
+    # The state of the node that is asked; works without a majority.
     STALE = "stale"
 
 
@@ -49,9 +49,9 @@ def to_level(level: Level) -> Level:
 
 
 def bounded(max_staleness: float) -> Bounded:
-    """No older than so many seconds; else the read raises `TooStale`.
+    """A level that reads a state at most so many seconds old; else the read raises `TooStale`.
 
-    Counted by the node that answers, from when it sent its last question that a majority of the
-    cluster confirmed: a node that is cut off gets older, whatever it hears.
+    The answering node counts from when it sent the last request for its state's age that a majority
+    of the cluster confirmed. So the age of a node that is cut off grows.
     """
     return Bounded(max_staleness)

@@ -1,4 +1,4 @@
-"""What the store answers, as immutable values, and how they are read from the wire."""
+"""The results of calls as immutable values, and their decoding."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PutResult:
 class DeleteResult:
     """`deleted` keys are gone; `prev_kvs` are what they were, if that was asked for."""
 
-    revision: int  # of the deletion; of the store, if there was nothing to delete
+    revision: int  # of the deletion; of the store, if nothing was deleted
     deleted: int
     prev_kvs: tuple[KeyValue, ...] = ()
     more: bool = False  # the limit has left some in the range
@@ -42,17 +42,17 @@ class DeleteResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Who answered a read, and how. Unset in the results of writes and inside of transactions."""
+    """Which node answered a read, and how. Unset in results of writes and inside transactions."""
 
     node: int = 0
     term: int = 0  # in which that node was
-    staleness: float | None = 0.0  # seconds that the state may be old; None: nobody knows
-    fallback: bool = False  # read stale, because the level that was asked for could not be had
+    staleness: float | None = 0.0  # maximal age of the state in seconds; None: unknown
+    fallback: bool = False  # read stale, because no node could serve the requested level
 
 
 @dataclass(frozen=True, slots=True)
 class Reading(Answer):
-    """A key as it was at `revision`; None if it was absent."""
+    """A key as it was at `revision`; `kv` is None if it was absent."""
 
     revision: int
     kv: KeyValue | None
@@ -111,7 +111,7 @@ class LeaseTimeToLive:
 
 @dataclass(frozen=True, slots=True)
 class AcquireResult:
-    """A place in a queue, or token 0 and who holds it, if it was wanted only free."""
+    """A new entry in a queue; token 0 and `holder`, if the name was wanted only if free."""
 
     held: bool
     key: bytes
@@ -163,17 +163,17 @@ def first_of_range(result: kv_pb2.Result, _: api_pb2.PipelineReply) -> KeyValue 
 
 
 def reading(result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> Reading:
-    """The result of a read of one key, with who answered."""
+    """The result of a read of one key, with the node that answered."""
     return Reading(result.revision, first_of_range(result, reply), **_answer_of(reply))
 
 
 def range_reading(result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> RangeResult:
-    """The result of a read of a range, with who answered."""
+    """The result of a read of a range, with the node that answered."""
     return replace(range_result(result), **_answer_of(reply))
 
 
 def transaction_reading(result: kv_pb2.Result, reply: api_pb2.PipelineReply) -> TransactionResult:
-    """The result of a read-only transaction, with who answered."""
+    """The result of a read-only transaction, with the node that answered."""
     return replace(transaction_result(result), **_answer_of(reply))
 
 
@@ -241,9 +241,9 @@ def _operation_result(result: kv_pb2.Result) -> OperationResult:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A name taken with one compare-and-swap, and kept by whoever renews it in time.
+    """A name that was acquired with `client.acquire`, until it is released or not renewed in time.
 
-    It ends `ttl` seconds after it was acquired or last renewed: count from before the call.
+    It ends `ttl` seconds after it was acquired or last renewed: count from before that call.
     """
 
     name: bytes
@@ -255,7 +255,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class LockMember:
-    """One who holds a lock or waits for it; `left_s` is what is left of its lease."""
+    """A holder or waiter of a lock; `left_s` is the remaining time of its lease."""
 
     token: int
     value: bytes
@@ -265,14 +265,14 @@ class LockMember:
 
 @dataclass(frozen=True, slots=True)
 class LockInfo:
-    """A lock's holder, None if it is free, and who waits, in order."""
+    """A lock's holder, None if it is free, and the waiters in the order of the queue."""
 
     holder: LockMember | None
     waiters: tuple[LockMember, ...]
 
 
 def lock_info_of(queue: Iterable[api_pb2.LockMember]) -> LockInfo:
-    """A LockInfo from the wire: the holder and who waits, in order."""
+    """A LockInfo from the wire: the first member is the holder, the others wait."""
     members = tuple(
         LockMember(each.token, each.value, each.lease, each.ttl_ms / 1000) for each in queue
     )
@@ -280,11 +280,11 @@ def lock_info_of(queue: Iterable[api_pb2.LockMember]) -> LockInfo:
 
 
 class EventKind(enum.Enum):
-    """What a `WatchEvent` tells."""
+    """The kind of a `WatchEvent`."""
 
     PUT = "put"
     DELETE = "delete"
-    PROGRESS = "progress"  # no change: everything up to `revision` has been told
+    PROGRESS = "progress"  # no change: everything up to `revision` was delivered
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,11 +297,11 @@ class WatchEvent:
     value: bytes = b""  # of a put
     created: bool = False  # the put began a new generation of the key
     kv: KeyValue | None = None  # what a put made
-    prev_kv: KeyValue | None = None  # what was there before, if asked for and not compacted
+    prev_kv: KeyValue | None = None  # the previous value, if requested and not compacted
 
     @property
     def size_bytes(self) -> int:
-        """What it takes in memory, about."""
+        """The approximate size in memory."""
         previous = 0 if self.prev_kv is None else len(self.prev_kv.value)
         return EVENT_OVERHEAD_BYTES + len(self.key) + len(self.value) + previous
 

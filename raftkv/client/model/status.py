@@ -1,4 +1,4 @@
-"""What nodes say of themselves and of the cluster, as immutable values."""
+"""The status of nodes and the membership of the cluster as immutable values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Role(enum.Enum):
 
 
 class Reachability(enum.Enum):
-    """What a node makes of a peer's silence."""
+    """Whether a node can reach a peer, by the time since the peer's last message."""
 
     REACHABLE = "reachable"
     SUSPECT = "suspect"
@@ -29,7 +29,7 @@ class Reachability(enum.Enum):
 class Member:
     """A node of the cluster. A learner receives the log and has no vote.
 
-    One that has not `started` yet was added, and no node has joined under its id so far.
+    `started` is False if the member was added, and no node has joined under its id yet.
     """
 
     node_id: int
@@ -41,18 +41,18 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """What the answering node knows of a peer."""
+    """The state of a peer, as the answering node knows it."""
 
     node_id: int
     reachability: Reachability
-    last_contact_ms: int | None  # since its last message; None: never heard
+    last_contact_ms: int | None  # since its last message; None: there was none
     match_index: int  # known to a leader only
     replication: str  # "probe", "replicate" or "snapshot"; known to a leader only
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """What a node says of itself. Needs no majority."""
+    """The status of a node. Needs no majority."""
 
     endpoint: str  # the address that was asked
     cluster_id: int
@@ -75,10 +75,10 @@ class NodeStatus:
     learner: bool
     members: tuple[Member, ...]
     peers: tuple[PeerStatus, ...]
-    incarnation: int = 0  # drawn when the cluster was founded; 0: it waits to be founded
+    incarnation: int = 0  # drawn when the cluster was founded; 0: it is not founded yet
     cluster_version: int = 0
-    not_serving: str = ""  # why it serves nothing, and what to do; empty if it serves
-    notice: str = ""  # what its operator should know although it serves
+    not_serving: str = ""  # why it refuses requests, and what to do; empty if it serves
+    notice: str = ""  # a warning to its operator, although it serves
 
 
 _ROLES = {

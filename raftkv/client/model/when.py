@@ -15,13 +15,13 @@ from raftkv.rpc.v1 import kv_pb2
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """One condition of a transaction. Made by comparing what this module's functions return."""
+    """One condition of a transaction, made by comparing the result of a function of this module."""
 
     wire: kv_pb2.Compare
 
 
 class _Number:
-    """A number of a key, to be compared with one."""
+    """A number of a key; comparing it makes a condition."""
 
     __slots__ = ("_compare",)
     __hash__ = None  # type: ignore[assignment]  # `==` makes a condition, so it can't be hashed
@@ -44,7 +44,7 @@ class _Number:
 
 
 class _Value:
-    """The value of a key, to be compared byte by byte."""
+    """The value of a key, compared byte by byte; comparing it makes a condition."""
 
     __slots__ = ("_end", "_key")
     __hash__ = None  # type: ignore[assignment]
@@ -118,10 +118,10 @@ def value(key: str | bytes, end: str | bytes = b"") -> _Value:
 
 
 def exists(key: str | bytes) -> Compare:
-    """The key is there."""
+    """The key exists."""
     return version(key) > 0
 
 
 def absent(key: str | bytes) -> Compare:
-    """The key is not there."""
+    """The key does not exist."""
     return version(key) == 0

@@ -92,8 +92,8 @@ class Holdable(Protocol[H]):
     """A lock, or several that are held together."""
 
     async def acquire_for(self, owner: object, timeout: float | None) -> H: ...
-    def give_back(self, held: H) -> object: ...
-    async def leave(
+    def abandon(self, held: H) -> object: ...
+    async def exit_block(
         self,
         held: H,
         kind: type[BaseException] | None,
@@ -117,7 +117,7 @@ class HeldByThreads(Twin[A], Generic[A, H]):
         # A block keeps this object alive, so each of these ended without `__exit__`: a signal
         # handler raised at its first instruction.
         for held in self._blocks.values():
-            self._portal.let_go(self._holdable.leave, held, None, None, None)
+            self._portal.let_go(self._holdable.exit_block, held, None, None, None)
 
     def __enter__(self) -> Self:
         thread = threading.current_thread()  # before: nothing may be called once it is held
@@ -138,7 +138,7 @@ class HeldByThreads(Twin[A], Generic[A, H]):
         return self._portal.hold(self._give_back, self._holdable.acquire_for, thread, timeout)
 
     def _give_back(self, held: H) -> None:
-        self._holdable.give_back(held)
+        self._holdable.abandon(held)
 
     async def _leave(
         self,
@@ -147,7 +147,7 @@ class HeldByThreads(Twin[A], Generic[A, H]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._holdable.leave(self._blocks.pop(thread), kind, error, traceback)
+        await self._holdable.exit_block(self._blocks.pop(thread), kind, error, traceback)
 
 
 class LockTwin(HeldByThreads[Lock, Hold]):
@@ -193,9 +193,9 @@ async def make_twin(
     return twin(make(*args, **kwargs))
 
 
-def depart(leadership: Twin[Leadership]) -> None:
+def abandon(leadership: Twin[Leadership]) -> None:
     """Resign the leadership of an interrupted campaign, and wait for nothing."""
-    leadership.asynchronous.depart()
+    leadership.asynchronous.abandon()
 
 
 def run_on_this_thread(

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from raftkv.client.coordination.election import Election, LeaderInfo, Leadership
-from raftkv.client.sync.base import KeptLeaseTwin, LockTwin, Twin, depart, listen
+from raftkv.client.sync.base import KeptLeaseTwin, LockTwin, Twin, abandon, listen
 from raftkv.client.sync.iteration import iterate_leaders
 
 
@@ -73,8 +73,7 @@ class SyncLock(LockTwin):
         Raises `LockNotAcquired` after the timeout if others hold the lock; `DeadlineExceeded` if it
         is not known whether they do (timeout 0: or what a node refused the attempt with);
         `LockReentered` if this thread holds it already or waits for it; `LockLost` if its queue
-        entry was lost while it waited. Costs one write, and while it waits a watch of the entry
-        before.
+        entry was lost while it waited. Costs one write, and while it waits one open call at a node.
         """
         self._acquire(timeout)
         return self
@@ -190,13 +189,13 @@ class SyncElection(Twin[Election]):
         Raises `NotElected` after the timeout if others lead; `DeadlineExceeded` if it is not known
         whether they do (timeout 0: or what a node refused the attempt with); `LockLost` if its
         queue entry was lost while it waited: it never leads then; `InvalidRequest` or `TooLarge`.
-        Costs one write, and while it waits a watch of the entry before.
+        Costs one write, and while it waits one open call at a node.
         """
 
         async def campaign() -> SyncLeadership:
             return SyncLeadership(await self._asynchronous.campaign(value, timeout=timeout))
 
-        return self._portal.hold(depart, campaign)
+        return self._portal.hold(abandon, campaign)
 
     def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
         """The present leader; None: there is none.

@@ -1,11 +1,11 @@
-"""The one stream that carries all watches of a client, and its moving from node to node.
+"""The one stream that carries all watches of a client, and its move from node to node.
 
-    no stream -- somebody watches --> asked -- heard --> heard --+
-        ^                               |                 |      | idle for a while: asks how far
-        |                               |                 |<-----+ the node is
-        +--- it broke, was ended, or gave no answer in time
+    no stream -- a watch is added --> asked -- confirmed --> running --+
+        ^                               |                       |      | idle for a while: asks the
+        |                               |                       |<-----+ node for its progress
+        +--- broken, ended, or no answer in time ---------------+
 
-On a new stream every watch is asked for again, from its bookmark + 1. A reply of another cluster's
+On a new stream every watch is requested again, from its bookmark + 1. A reply of another cluster's
 node is dropped; once no other endpoint is left, all watches end with `WrongCluster`.
 """
 
@@ -18,11 +18,10 @@ from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 
-from raftkv.client.connection.endpoints import Endpoint, Endpoints
+from raftkv.client.connection.endpoints import Endpoint, Endpoints, EndpointSelector
 from raftkv.client.connection.home import Home
 from raftkv.client.connection.link import WATCH, LinkStream
-from raftkv.client.connection.throttle import Backoff
-from raftkv.client.settings import ClientSettings
+from raftkv.client.settings import TIMER_TOLERANCE_S, ClientSettings
 from raftkv.client.watch.dispatch import WatchDispatcher
 from raftkv.client.watch.watcher import WatchState
 from raftkv.errors import (
@@ -37,12 +36,10 @@ from raftkv.rpc.v1 import api_pb2
 from raftkv.wire.failures import error_of
 
 CREATES_PER_MESSAGE_MAX = 1_000
-# A timer may ring before its time by as much as the loop's clock is coarse.
-TIMER_TOLERANCE_S = 0.0001
 
 
 class WatchConnection:
-    """Runs the watches of a client. Lives on one event loop, in callbacks alone."""
+    """Runs the watches of a client, in callbacks of one event loop, without a task."""
 
     def __init__(
         self,
@@ -55,65 +52,63 @@ class WatchConnection:
         self._settings = settings
         self._loop = loop
         self.home = Home(loop)
-        self._backoff = Backoff(rng, settings.backoff_s_min, settings.backoff_s_max)
-        self._mail = WatchDispatcher(loop, self._pause)
+        self._selector = EndpointSelector(endpoints, settings, rng)
+        self._dispatcher = WatchDispatcher(loop, self._pause)
         self._ids = itertools.count(1)
         self._watches: dict[int, WatchState] = {}
-        self._heard: set[int] = set()  # the node has said that it hears these
-        self._creates: dict[int, None] = {}  # to be asked for
+        self._created_ids: set[int] = set()  # the node has confirmed that it runs these
+        self._creates: dict[int, None] = {}  # to be requested
         self._cancels: list[int] = []
         self._stream: LinkStream | None = None
         self._endpoint: Endpoint | None = None
-        self._avoid: Endpoint | None = None
-        self._failures = 0  # since a node was heard
         self._resume_at = loop.time()
-        self._confirmed_at = 0.0  # the node knew what was committed
-        self._asked_at: float | None = None  # how far it is, and it has not said
+        self._confirmed_at = 0.0  # the node confirmed with a majority that it did not lag
+        self._asked_at: float | None = None  # for its progress, and there is no answer yet
         self._pump_handle: asyncio.Handle | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
         self.closed = False
-        self.trouble = ""  # the last refusal since a node has served
+        self.trouble = ""  # the last refusal since a node has served a watch
 
     # ---- for watches -------------------------------------------------------------------
 
-    def add(self, watcher: WatchState) -> None:
+    def add(self, watch: WatchState) -> None:
         """Run this watch from now on."""
         self.home.check()
         if self.closed:
             raise Unavailable("the client is closed")
-        watcher.watch_id = next(self._ids)
-        self._watches[watcher.watch_id] = watcher
-        self._creates[watcher.watch_id] = None
+        watch.watch_id = next(self._ids)
+        self._watches[watch.watch_id] = watch
+        self._creates[watch.watch_id] = None
         self._wake()
 
-    def remove(self, watcher: WatchState) -> None:
-        """See `Keeper.remove`."""
-        if self._watches.pop(watcher.watch_id, None) is None:
+    def remove(self, watch: WatchState) -> None:
+        """See `WatchRunner.remove`."""
+        if self._watches.pop(watch.watch_id, None) is None:
             return
-        self._heard.discard(watcher.watch_id)
-        if watcher.watch_id in self._creates:
-            del self._creates[watcher.watch_id]
+        self._created_ids.discard(watch.watch_id)
+        if watch.watch_id in self._creates:
+            del self._creates[watch.watch_id]
         else:
-            self._cancels.append(watcher.watch_id)
+            self._cancels.append(watch.watch_id)
             self._wake()
 
     @property
     def runs(self) -> bool:
-        """See `Keeper.runs`."""
+        """See `WatchRunner.runs`."""
         return not self.closed and not self.home.inherited and self._loop.is_running()
 
-    def remove_dropped(self, watcher: WatchState) -> None:
-        """See `Keeper.remove_dropped`."""
+    def remove_dropped(self, watch: WatchState) -> None:
+        """See `WatchRunner.remove_dropped`."""
         with suppress(RuntimeError):  # the loop is closed, and the stream with it
-            self._loop.call_soon_threadsafe(self.remove, watcher)
+            self._loop.call_soon_threadsafe(self.remove, watch)
 
-    def resume(self, watcher: WatchState) -> None:
-        """See `Keeper.resume`."""
-        watcher.paused = False
+    def resume(self, watch: WatchState) -> None:
+        """See `WatchRunner.resume`."""
+        watch.paused = False
         if self.closed:
-            watcher.fail(Unavailable("the client is closed"))
+            watch.fail(Unavailable("the client is closed"))
         else:
-            self.add(watcher)
+            self.add(watch)
 
     def close(self) -> None:
         """End the stream and every watch."""
@@ -121,30 +116,30 @@ class WatchConnection:
         for handle in (self._pump_handle, self._tick_handle):
             if handle is not None:
                 handle.cancel()
-        self._mail.close()
+        self._dispatcher.close()
         self.fail_all(Unavailable("the client is closed"))
 
     def fail_all(self, error: RaftkvError) -> None:
-        """No watch can go on, once it has handed out what has arrived."""
-        self._mail.break_off()
+        """End every watch with this error, after the events that have arrived."""
+        self._dispatcher.end_stream()
         if self._stream is not None:
             self._stream.close()
             self._stream = self._endpoint = None
         self._creates.clear()
-        self._heard.clear()
+        self._created_ids.clear()
         watches, self._watches = self._watches, {}
-        for watcher in watches.values():
-            watcher.fail(error)
+        for watch in watches.values():
+            watch.fail(error)
 
-    def _pause(self, watcher: WatchState) -> None:
-        """Its consumer is too slow: hear no more until it has taken what is there."""
-        watcher.paused = True
-        self.remove(watcher)
+    def _pause(self, watch: WatchState) -> None:
+        """Its consumer is too slow: end it at the node until the consumer has taken its events."""
+        watch.paused = True
+        self.remove(watch)
 
     # ---- out ---------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        """Send what is to be sent, at the end of this turn."""
+        """Send the pending requests at the end of this turn."""
         if self._pump_handle is None and not self.closed:
             self._pump_handle = self._loop.call_soon(self._pump)
 
@@ -171,7 +166,7 @@ class WatchConnection:
             self._stream.send(request.SerializeToString())
 
     def _connect(self) -> bool:
-        """Open a stream, on which all watches begin anew; whether there is one now."""
+        """Open a stream and request all watches on it; returns whether there is one now."""
         self._cancels.clear()
         if not self._watches:
             return False
@@ -182,16 +177,15 @@ class WatchConnection:
         if now < self._resume_at - TIMER_TOLERANCE_S:
             self._wake_at(self._resume_at)
             return False
-        endpoint = self._endpoints.choose(now, self._avoid)
+        endpoint = self._selector.choose(now)
         if endpoint is None:
-            soon = now + self._settings.backoff_s_min
-            self._wake_at(max(soon, self._endpoints.next_probe_at()))
+            self._wake_at(self._selector.next_attempt_at(now))
             return False
         endpoint.breaker.begin(now)
         self._endpoint = endpoint
         self._stream = endpoint.link.open(self._on_message, self._on_end, WATCH)
         self._creates = dict.fromkeys(self._watches)
-        self._heard.clear()
+        self._created_ids.clear()
         self._confirmed_at = self._asked_at = now
         self._arm_tick(now + self._settings.silence_s_max)
         self._send(api_pb2.WatchRequest(progress=True))
@@ -212,61 +206,59 @@ class WatchConnection:
         if not binding.answered(endpoint, reply.header, self._loop.time()):
             self._move_on(binding.foreign_error(endpoint))
             return
-        for news in reply.news:
+        for response in reply.news:
             if self._stream is None:
-                return  # ended by what came before; the next one tells the rest
-            if news.events:
-                self._mail.gather(news, self._watches)
+                return  # an earlier response has ended it; the next stream repeats the others
+            if response.events:
+                self._dispatcher.collect(response, self._watches)
                 self._confirmed()
-            elif news.HasField("ended"):
-                self._ended(news)
-            elif news.created:
-                self._created(news)
-            elif news.watch_ids:
-                self._progress(
-                    news.revision, [each for each in news.watch_ids if each in self._heard]
-                )
+            elif response.HasField("ended"):
+                self._ended(response)
+            elif response.created:
+                self._created(response)
+            elif response.watch_ids:
+                ids = [each for each in response.watch_ids if each in self._created_ids]
+                self._progress(response.revision, ids)
             else:
                 self._confirmed()
-                self._progress(news.revision, list(self._heard))
+                self._progress(response.revision, list(self._created_ids))
 
     def _confirmed(self) -> None:
         self._confirmed_at = self._loop.time()
         if self._asked_at is not None:
             self._asked_at = None
             self._arm_tick(self._confirmed_at + self._settings.watch_heartbeat_s)
-        self._failures = 0
-        self._backoff.reset()
-        self._avoid = None
+        self._selector.answered()
+        self._selector.avoid(None)
         self.trouble = ""
 
-    def _created(self, news: api_pb2.WatchNews) -> None:
-        for watch_id in news.watch_ids:
-            watcher = self._watches.get(watch_id)
-            if watcher is not None:
-                self._heard.add(watch_id)
-                watcher.start(news.revision)
+    def _created(self, response: api_pb2.WatchNews) -> None:
+        for watch_id in response.watch_ids:
+            watch = self._watches.get(watch_id)
+            if watch is not None:
+                self._created_ids.add(watch_id)
+                watch.start(response.revision)
 
     def _progress(self, revision: int, ids: list[int]) -> None:
-        # Behind what has arrived before it.
-        self._mail.deliver()
+        # After the events that have arrived before it.
+        self._dispatcher.deliver()
         for watch_id in ids:
-            watcher = self._watches.get(watch_id)
-            if watcher is not None and watcher.progress(revision):
-                watcher.tell_progress()
+            watch = self._watches.get(watch_id)
+            if watch is not None and watch.progress(revision):
+                watch.deliver_progress()
 
-    def _ended(self, news: api_pb2.WatchNews) -> None:
-        self._mail.deliver()
-        error = error_of(news.ended)
-        for watch_id in news.watch_ids:
-            watcher = self._watches.get(watch_id)
-            if watcher is None:
+    def _ended(self, response: api_pb2.WatchNews) -> None:
+        self._dispatcher.deliver()
+        error = error_of(response.ended)
+        for watch_id in response.watch_ids:
+            watch = self._watches.get(watch_id)
+            if watch is None:
                 continue
-            self._heard.discard(watch_id)
-            refused = isinstance(error, Overloaded) and not watcher.is_started
+            self._created_ids.discard(watch_id)
+            refused = isinstance(error, Overloaded) and not watch.is_started
             if error.outcome is Outcome.NOT_APPLIED or refused:
                 del self._watches[watch_id]
-                watcher.fail(error)
+                watch.fail(error)
             elif isinstance(error, Overloaded):
                 self._loop.call_later(error.retry_after_s, self._ask_again, watch_id)
             else:
@@ -274,18 +266,18 @@ class WatchConnection:
                 return
 
     def _ask_again(self, watch_id: int) -> None:
-        if watch_id in self._watches and watch_id not in self._heard:
+        if watch_id in self._watches and watch_id not in self._created_ids:
             self._creates[watch_id] = None
             self._wake()
 
     def _on_end(self, error: RaftkvError) -> None:
-        """The stream is over, or no good."""
+        """The stream is over, or has failed."""
         if self._endpoint is not None:
             self._endpoints.failed(self._endpoint, self._loop.time())
         self._move_on(error)
 
     def _move_on(self, error: RaftkvError) -> None:
-        """Leave the node, if there is one, and go on at another."""
+        """Leave the node, if there is one, and continue at another."""
         endpoint, stream = self._endpoint, self._stream
         if endpoint is None or stream is None:
             return
@@ -294,11 +286,10 @@ class WatchConnection:
             self.trouble = f"{endpoint.address}: {error.message}"
         stream.close()
         self._stream = self._endpoint = None
-        self._avoid = endpoint
-        self._mail.break_off()
-        self._failures += 1
-        if self._failures >= len(self._endpoints):
-            self._resume_at = max(now + self._backoff.next_s(), now + error.retry_after_s)
+        self._dispatcher.end_stream()
+        if self._selector.failed(endpoint):
+            pause_s = max(self._selector.backoff.next_s(), error.retry_after_s)
+            self._resume_at = now + pause_s
         self._wake()
 
     # ---- silence -----------------------------------------------------------------------
@@ -309,7 +300,7 @@ class WatchConnection:
         self._tick_handle = self._loop.call_at(when, self._tick)
 
     def _tick(self) -> None:
-        """Ask a node that has nothing to say; leave one that does not answer."""
+        """Ask a silent node for its progress; leave one that does not answer."""
         self._tick_handle = None
         if self._stream is None:
             return

@@ -1,8 +1,9 @@
-"""Hands what arrives to the watches it is for: once decoded, shared, and in few deliveries.
+"""Delivers arriving events to the watches that they are for, decoded once and merged into batches.
 
-With a thousand consumers it is their waking that costs. So what arrives while others run is merged
-and handed out at once, and after a delivery that took long the next one waits for as long, up to
-10 ms: the network gets its share of the loop. A lone consumer waits for nothing.
+With a thousand consumers, waking them is the cost. So the events that arrive in one turn of the
+loop are merged and delivered together. After a delivery that took long, the next one is delayed by
+the same time, at most 10 ms, so that the network has its share of the loop. A lone consumer gets
+its events without delay.
 """
 
 from __future__ import annotations
@@ -19,56 +20,61 @@ PAUSE_S_MAX = 0.01
 
 
 class WatchDispatcher:
-    """Gathers parcels by whom they are for. `on_overfull` is told of who takes too slowly."""
+    """Collects event batches, one for each set of watches, and delivers them.
+
+    `on_overfull` is called with each watch whose consumer is too slow.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, on_overfull: Callable[[WatchState], None]
     ) -> None:
         self._loop = loop
         self._on_overfull = on_overfull
-        self._growing: dict[tuple[int, ...], EventBatch] = {}  # more may be put into these
-        self._gathered: list[tuple[EventBatch, list[WatchState]]] = []
-        self._parts: dict[tuple[int, ...], list[WatchEvent]] = {}  # of what came in pieces
+        self._growing: dict[tuple[int, ...], EventBatch] = {}  # open: more events may be added
+        self._collected: list[tuple[EventBatch, list[WatchState]]] = []
+        # Of responses that arrive in several parts.
+        self._parts: dict[tuple[int, ...], list[WatchEvent]] = {}
         self._delivery: asyncio.Handle | None = None
         self._not_before = 0.0
 
-    def gather(self, news: api_pb2.WatchNews, watches: Mapping[int, WatchState]) -> None:
+    def collect(self, response: api_pb2.WatchNews, watches: Mapping[int, WatchState]) -> None:
         """Events have arrived; they are delivered soon."""
-        ids = tuple(news.watch_ids)
-        events = events_of(news.events)
-        if news.more:
+        ids = tuple(response.watch_ids)
+        events = events_of(response.events)
+        if response.more:
             self._parts.setdefault(ids, []).extend(events)
             return
         if self._parts:
             events = [*self._parts.pop(ids, ()), *events]
-        parcel = self._growing.get(ids)
-        if parcel is None:
-            parcel = self._open(ids, watches)
-        parcel.add(events, news.revision)
+        batch = self._growing.get(ids)
+        if batch is None:
+            batch = self._open(ids, watches)
+        batch.add(events, response.revision)
 
     def deliver(self) -> None:
-        """Hand out what has gathered, now."""
+        """Deliver what has been collected, now."""
         if self._delivery is not None:
             self._delivery.cancel()
             self._delivery = None
-        gathered, self._gathered = self._gathered, []
+        collected, self._collected = self._collected, []
         self._growing.clear()
-        if not gathered:
+        if not collected:
             return
         began = self._loop.time()
-        for parcel, watches in gathered:
-            parcel.seal()
-            for watcher in watches:
-                watcher.open_parcel = None
-                watcher.deliver(parcel)
-        for _, watches in gathered:
-            for watcher in watches:
-                if watcher.overfull and not watcher.paused:
-                    self._on_overfull(watcher)
-        self._loop.call_soon(self._delivered, began)  # after the consumers that were just woken
+        for batch, watches in collected:
+            batch.seal()
+            for watch in watches:
+                watch.open_batch = None
+                watch.deliver(batch)
+        for _, watches in collected:
+            for watch in watches:
+                if watch.overfull and not watch.paused:
+                    self._on_overfull(watch)
+        # Runs after the consumers that were just woken.
+        self._loop.call_soon(self._delivered, began)
 
-    def break_off(self) -> None:
-        """The stream is over: what came in pieces will come again, whole."""
+    def end_stream(self) -> None:
+        """The stream is over: a response that has arrived in part will be sent again as a whole."""
         self._parts.clear()
         self.deliver()
 
@@ -77,21 +83,21 @@ class WatchDispatcher:
         if self._delivery is not None:
             self._delivery.cancel()
             self._delivery = None
-        self._gathered.clear()
+        self._collected.clear()
 
     def _open(self, ids: tuple[int, ...], watches: Mapping[int, WatchState]) -> EventBatch:
-        parcel = self._growing[ids] = EventBatch()
-        addressees = [watches[watch_id] for watch_id in ids if watch_id in watches]
-        for watcher in addressees:
-            if watcher.open_parcel is not None:
-                # Whatever follows belongs behind this one, so the earlier one must not grow.
-                self._growing.pop(watcher.open_parcel, None)
-            watcher.open_parcel = ids
-        self._gathered.append((parcel, addressees))
+        batch = self._growing[ids] = EventBatch()
+        receivers = [watches[watch_id] for watch_id in ids if watch_id in watches]
+        for watch in receivers:
+            if watch.open_batch is not None:
+                # Later events belong after this batch, so nothing may be added to the earlier one.
+                self._growing.pop(watch.open_batch, None)
+            watch.open_batch = ids
+        self._collected.append((batch, receivers))
         if self._delivery is None:
-            # call_at waits for a turn of the loop at least: what is read in this one is merged.
+            # call_at runs in a later turn of the loop: what is read in this one is merged.
             self._delivery = self._loop.call_at(self._not_before, self._due)
-        return parcel
+        return batch
 
     def _due(self) -> None:
         self._delivery = None

@@ -1,4 +1,4 @@
-"""A watch as its consumer holds it: iterated, bookmarked, closed. Knows no network."""
+"""A watch as its consumer uses it: iterated, bookmarked, closed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raftkv.errors import DeadlineExceeded
 
 
 class _Batches:
-    """Iterates a watch by batches. Not a generator: there may be a thousand of them at work."""
+    """Iterates a watch by batches. Not a generator, which would cost more per batch."""
 
     def __init__(self, watch: Watch) -> None:
         self._next_batch = watch.next_batch
@@ -47,20 +47,20 @@ class Watch:
     s) that it is not behind is replaced by another one.
     """
 
-    def __init__(self, watcher: WatchState, start_timeout_s: float, client: object) -> None:
-        self._client = client  # a watch keeps its client, which ends once nobody has it
-        self._watcher = watcher
+    def __init__(self, state: WatchState, start_timeout_s: float, client: object) -> None:
+        self._client = client  # a watch keeps its client alive
+        self._state = state
         self._start_timeout_s = start_timeout_s
-        self._events: Sequence[WatchEvent] = ()  # of the parcel that is being handed out
+        self._events: Sequence[WatchEvent] = ()  # of the batch that is being handed out
         self._position = 0
-        self._end_revision = self._handed_out = max(0, watcher.received)  # of that parcel
+        self._end_revision = self._handed_out = max(0, state.received)  # of that batch
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
-        watcher = self._watcher
-        if watcher.goes_on:
-            watcher.keeper.remove_dropped(watcher)
+        state = self._state
+        if state.goes_on:
+            state.runner.remove_dropped(state)
             warn(
-                f"{watcher} was dropped without being closed, and its events from then on are lost;"
+                f"{state} was dropped without being closed, and its events from then on are lost;"
                 " write `async with client.watch(...) as watch`, or close it",
                 ResourceWarning,
                 source=self,
@@ -71,34 +71,34 @@ class Watch:
 
         Raises `DeadlineExceeded` after the client's timeout, and what iterating would raise.
         """
-        self._watcher.keeper.home.check()
+        self._state.runner.home.check()
         try:
             async with asyncio.timeout(self._start_timeout_s):
-                await self._watcher.started.wait()
+                await self._state.started.wait()
         except TimeoutError:
-            said = self._watcher.keeper.trouble
-            why = f" (the last answer: {said})" if said else "; is there a majority?"
+            trouble = self._state.runner.trouble
+            why = f" (the last answer: {trouble})" if trouble else "; is there a majority?"
             raise DeadlineExceeded(
                 f"no node took the watch within {self._start_timeout_s} s{why}"
             ) from None
-        if self._watcher.error is not None:
-            raise self._watcher.error
+        if self._state.error is not None:
+            raise self._state.error
 
     @property
     def revision(self) -> int:
         """The bookmark: every event up to this revision was handed out; another watch goes on at +
         1.
         """
-        if self._position < len(self._events) or self._watcher.queue:
+        if self._position < len(self._events) or self._state.queue:
             return self._handed_out
-        return max(self._handed_out, self._watcher.received)
+        return max(self._handed_out, self._state.received)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> WatchEvent:
         if self._position >= len(self._events):
-            await self._next_parcel()
+            await self._next_events()
         events, position = self._events, self._position
         event = events[position]
         self._position = position = position + 1
@@ -117,7 +117,7 @@ class Watch:
     async def next_batch(self) -> Sequence[WatchEvent]:
         """The next of `batches`. Raises `StopAsyncIteration` once the watch is closed."""
         if self._position >= len(self._events):
-            await self._next_parcel()
+            await self._next_events()
         events = self._events[self._position :] if self._position else self._events
         self._position = len(self._events)
         self._handed_out = self._end_revision
@@ -125,8 +125,8 @@ class Watch:
 
     async def close(self) -> None:
         """Receive no more events; iterating ends. Calling it again does nothing."""
-        if not self._watcher.closed:
-            self._watcher.close()
+        if not self._state.closed:
+            self._state.close()
             self._events, self._position = (), 0
 
     async def __aenter__(self) -> Self:
@@ -145,9 +145,9 @@ class Watch:
     ) -> None:
         await self.close()
 
-    async def _next_parcel(self) -> None:
-        """Wait for a parcel with events and begin to hand it out."""
-        self._watcher.keeper.home.check()
-        parcel = await self._watcher.next_parcel()
-        self._events, self._position = parcel.events, 0
-        self._end_revision = parcel.revision
+    async def _next_events(self) -> None:
+        """Wait for a batch of events and begin to hand it out."""
+        self._state.runner.home.check()
+        batch = await self._state.next_batch()
+        self._events, self._position = batch.events, 0
+        self._end_revision = batch.revision

@@ -1,7 +1,7 @@
-"""What a client keeps of one watch while it runs it: the request, how far it is, what has arrived.
+"""The state of one running watch: its request, its progress, and the events not yet consumed.
 
-Etcd's word for it. The consumer holds a `Watch`; nothing here refers to that, so a watch that its
-consumer has dropped is collected.
+The consumer has a `Watch`. Nothing here refers to that, so a watch that its consumer has dropped is
+collected.
 """
 
 from __future__ import annotations
@@ -20,72 +20,72 @@ from raftkv.rpc.v1 import api_pb2
 class EventBatch:
     """Events of whole revisions, shared by all the watches that they are for."""
 
-    __slots__ = ("_growing", "events", "revision", "size_bytes")
+    __slots__ = ("_open", "events", "revision", "size_bytes")
 
     def __init__(self) -> None:
-        self._growing: list[WatchEvent] = []
+        self._open: list[WatchEvent] = []
         self.events: tuple[WatchEvent, ...] = ()  # once it is sealed
-        self.revision = 0  # everything up to here is in it or came before
+        self.revision = 0  # everything up to here is in it or in an earlier batch
         self.size_bytes = 0
 
     def add(self, events: Sequence[WatchEvent], revision: int) -> None:
-        """Put more in. Not once it is sealed."""
-        self._growing.extend(events)
+        """Add events; not allowed once it is sealed."""
+        self._open.extend(events)
         self.revision = revision
         self.size_bytes += sum(event.size_bytes for event in events)
 
     def seal(self) -> None:
-        """That is all."""
-        self.events = tuple(self._growing)
-        self._growing = []
+        """No more events will be added."""
+        self.events = tuple(self._open)
+        self._open = []
 
 
 class WatchRunner(Protocol):
-    """Who runs the watches of a client."""
+    """Runs the watches of a client."""
 
     trouble: str
     """The last refusal since a node has served; empty: there was none."""
     home: Home
-    """Where the watches are iterated."""
+    """The process and event loop in which the watches are iterated."""
 
     @property
     def runs(self) -> bool:
-        """Whether watches go on: neither their client is closed nor its loop at rest."""
+        """Whether watches go on: their client is open and its loop runs."""
 
-    def resume(self, watcher: WatchState) -> None:
-        """A watcher that was paused has handed everything out."""
+    def resume(self, watch: WatchState) -> None:
+        """The consumer of a paused watch has taken all its events: run it again."""
 
-    def remove(self, watcher: WatchState) -> None:
-        """A watch is closed."""
+    def remove(self, watch: WatchState) -> None:
+        """Run this watch no longer: it is closed."""
 
-    def remove_dropped(self, watcher: WatchState) -> None:
-        """A watch was dropped by its consumer. Called on any thread."""
+    def remove_dropped(self, watch: WatchState) -> None:
+        """As `remove`, of a watch that its consumer has dropped. May be called on any thread."""
 
 
 class WatchState:
-    """One watch as a `WatchRunner` runs it."""
+    """One watch of a client, from when it is added to its runner until it is closed or fails."""
 
     def __init__(
         self,
-        keeper: WatchRunner,
+        runner: WatchRunner,
         request: api_pb2.WatchCreate,
         bytes_max: int,
         saw: Callable[[int], None],
     ) -> None:
-        self.keeper = keeper
-        self.saw = saw  # called with the revisions that the consumer gets to know
-        self.received = request.start_revision - 1  # -1: where it starts is not known yet
+        self.runner = runner
+        self.saw = saw  # called with each revision that the consumer sees
+        self.received = request.start_revision - 1  # -1: the start is not known yet
         self.started = asyncio.Event()
         self.error: RaftkvError | None = None
         self.closed = False
         self.queue: deque[EventBatch] = deque()
         self.watch_id = 0
         self.paused = False
-        self.open_parcel: tuple[int, ...] | None = None
+        self.open_batch: tuple[int, ...] | None = None  # its key in the dispatcher
         self._request = request
         self._bytes_max = bytes_max
         self._queue_bytes = 0
-        # While a consumer waits, this future keeps the consumer's task alive, and that its `Watch`.
+        # While a consumer waits, this future keeps its task alive, and the task keeps its `Watch`.
         self._waiter: asyncio.Future[None] | None = None
 
     def __str__(self) -> str:
@@ -94,8 +94,8 @@ class WatchState:
 
     # ---- for its `Watch` -----------------------------------------------------------------
 
-    async def next_parcel(self) -> EventBatch:
-        """Take the next parcel with events, once there is one.
+    async def next_batch(self) -> EventBatch:
+        """Take the next batch of events, once there is one.
 
         Raises `StopAsyncIteration` once the watch is closed.
         """
@@ -111,17 +111,17 @@ class WatchState:
                 await self._waiter
             finally:
                 self._waiter = None
-        parcel = self.queue.popleft()
-        self._queue_bytes -= parcel.size_bytes
-        self.saw(parcel.revision)
+        batch = self.queue.popleft()
+        self._queue_bytes -= batch.size_bytes
+        self.saw(batch.revision)
         if self.paused and not self.queue:
-            self.keeper.resume(self)
-        return parcel
+            self.runner.resume(self)
+        return batch
 
     def close(self) -> None:
-        """Receive no more."""
+        """End the watch: nothing more is received."""
         self.closed = True
-        self.keeper.remove(self)
+        self.runner.remove(self)
         self.queue.clear()
         self._queue_bytes = 0
         self.started.set()
@@ -130,12 +130,12 @@ class WatchState:
     @property
     def goes_on(self) -> bool:
         """Whether it is neither closed nor at its end."""
-        return not self.closed and self.error is None and self.keeper.runs
+        return not self.closed and self.error is None and self.runner.runs
 
-    # ---- for its keeper ------------------------------------------------------------------
+    # ---- for its runner ------------------------------------------------------------------
 
     def request(self) -> api_pb2.WatchCreate:
-        """What to ask of a node, from where it stopped."""
+        """The request to a node, from after the last event that was received."""
         self._request.watch_id = self.watch_id
         self._request.start_revision = self.received + 1
         return self._request
@@ -145,35 +145,35 @@ class WatchState:
         return self.started.is_set()
 
     def start(self, revision: int) -> None:
-        """A node hears it; everything up to `revision` is not its concern or has been told."""
+        """A node runs the watch, and sends every event after `revision`."""
         self.progress(revision)
         self.started.set()
 
     def progress(self, revision: int) -> bool:
-        """Everything up to `revision` has arrived; whether that is news."""
+        """Everything up to `revision` has arrived; returns False if that was known."""
         if revision <= self.received:
             return False
         self.received = revision
         self.saw(revision)  # the bookmark shows it
         return True
 
-    def deliver(self, parcel: EventBatch) -> None:
-        """Queue a parcel and wake the consumer."""
-        self.queue.append(parcel)
-        self._queue_bytes += parcel.size_bytes
-        if parcel.revision > self.received:
-            self.received = parcel.revision
+    def deliver(self, batch: EventBatch) -> None:
+        """Queue a batch and wake the consumer."""
+        self.queue.append(batch)
+        self._queue_bytes += batch.size_bytes
+        if batch.revision > self.received:
+            self.received = batch.revision
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def tell_progress(self) -> None:
-        """Hand out a notice of progress, if the consumer wants it."""
+    def deliver_progress(self) -> None:
+        """Deliver a progress notification, if the consumer asked for them."""
         if self._request.progress_notify:
-            parcel = EventBatch()
-            parcel.add([WatchEvent(EventKind.PROGRESS, self.received)], self.received)
-            parcel.seal()
-            self.deliver(parcel)
+            batch = EventBatch()
+            batch.add([WatchEvent(EventKind.PROGRESS, self.received)], self.received)
+            batch.seal()
+            self.deliver(batch)
 
     @property
     def overfull(self) -> bool:
@@ -181,7 +181,7 @@ class WatchState:
         return self._queue_bytes > self._bytes_max and len(self.queue) > 1
 
     def fail(self, error: RaftkvError) -> None:
-        """It can't go on: raised once everything that has arrived is handed out."""
+        """The watch can't go on: raised once all events that have arrived are consumed."""
         self.error = error
         self.started.set()
         self._wake()

@@ -21,7 +21,7 @@ def test_a_node_is_found_within_five_seconds_at_the_new_address_of_its_name(
         pytest.skip("no mount namespace can be made here, so no /etc/hosts of its own")
     hosts = tmp_path / "hosts"
     hosts.write_text("")
-    script = 'mount --bind "$1" /etc/hosts && exec "$2" -m tests.client.moved_name "$1"'
+    script = 'mount --bind "$1" /etc/hosts && exec "$2" -m tests.client.readdressed_host "$1"'
     moved = subprocess.run(
         [*IN_NAMESPACE, "sh", "-c", script, "sh", str(hosts), sys.executable],
         cwd=Path(__file__).parents[2],

@@ -38,7 +38,7 @@ LATENCY_S = 0.001
 EOF: Any = grpc.aio.EOF
 
 
-class World:
+class WatchCluster:
     """Three nodes, "a:1" leads. `write` commits; a node that is `behind` does not apply it."""
 
     def __init__(self, **settings: int) -> None:
@@ -74,9 +74,9 @@ class World:
     def revision(self) -> int:
         return self._witness.revision
 
-    def changes(self, wanted: Callable[[Change], bool] = lambda _: True) -> list[Seen]:
+    def changes(self, wanted: Callable[[Change], bool] = lambda _: True) -> list[EventTuple]:
         """What a watch of these changes has to tell."""
-        return [seen(change) for change in self.history if wanted(change)]
+        return [expected(change) for change in self.history if wanted(change)]
 
     def serving(self) -> WatchedNode:
         """The node that the client watches at."""
@@ -84,17 +84,17 @@ class World:
         return node
 
 
-Seen = tuple[int, bytes, bytes | None, bool]
+EventTuple = tuple[int, bytes, bytes | None, bool]
 """Revision, key, value (None: deleted), created."""
 
 
-def seen(change: Change) -> Seen:
+def expected(change: Change) -> EventTuple:
     value = None if change.record is None else change.record[VERSION_BYTES:]
     created = change.record is not None and unpack_version(change.record)[0] == change.revision
     return change.revision, change.key, value, created
 
 
-def told(event: WatchEvent) -> Seen:
+def delivered(event: WatchEvent) -> EventTuple:
     value = event.value if event.kind is EventKind.PUT else None
     return event.revision, event.key, value, event.created
 
@@ -107,8 +107,8 @@ async def take(watch: Watch, count: int) -> list[WatchEvent]:
 class WatchedNode:
     """What the watch service needs of a node."""
 
-    def __init__(self, world: World, address: str) -> None:
-        self.world = world
+    def __init__(self, cluster: WatchCluster, address: str) -> None:
+        self.cluster = cluster
         self.address = address
         self.node_id = ord(address[0]) - ord("a") + 1
         self.cluster_id = 7
@@ -124,13 +124,13 @@ class WatchedNode:
 
     def _start(self) -> None:
         self.store = MemoryStateStore()
-        self.machine = StateMachine(self.store, self.world.settings.limits)
+        self.machine = StateMachine(self.store, self.cluster.settings.limits)
         self.changes = ChangeFeed(self.machine)
         self.admission = Admission(requests_max=9, requests_per_client_max=9, bytes_max=9)
         self.service = WatchService(
             self,  # type: ignore[arg-type]
             self.admission,
-            self.world.settings,
+            self.cluster.settings,
             self.broken.append,
         )
         self.advance()
@@ -150,15 +150,15 @@ class WatchedNode:
     def advance(self) -> None:
         """Apply what is committed, in one run."""
         if not (self.behind or self.cut_off):
-            self.machine.apply(self.world.log[self.machine.applied_index :])
+            self.machine.apply(self.cluster.log[self.machine.applied_index :])
 
     def install_snapshot(self) -> None:
         """A state that includes all that is committed takes the place of this node's."""
         self.behind = False
         self.store = MemoryStateStore()
-        state = self.world.state
+        state = self.cluster.state
         self.store.write({family: dict(state.scan(family, b"", None)) for family in Family})
-        self.machine = StateMachine(self.store, self.world.settings.limits)
+        self.machine = StateMachine(self.store, self.cluster.settings.limits)
         self.changes.replace(self.machine)
 
     def crash(self) -> None:
@@ -172,20 +172,20 @@ class WatchedNode:
         self._start()
 
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
-        barrier: asyncio.Future[None] = self.world.loop.create_future()
-        wanted = len(self.world.log)
+        barrier: asyncio.Future[None] = self.cluster.loop.create_future()
+        wanted = len(self.cluster.log)
 
         def look() -> None:
             if barrier.done():
                 return
             if not self.cut_off and self.machine.applied_index >= wanted:
                 barrier.set_result(None)
-            elif self.world.loop.time() >= deadline:
+            elif self.cluster.loop.time() >= deadline:
                 barrier.set_exception(NoLeader("no majority answers"))
             else:
-                self.world.loop.call_later(0.01, look)
+                self.cluster.loop.call_later(0.01, look)
 
-        self.world.loop.call_later(LATENCY_S, look)
+        self.cluster.loop.call_later(LATENCY_S, look)
         return barrier
 
     def status(self) -> bytes:
@@ -231,7 +231,7 @@ class Stream:
         on_end: Callable[[RaftkvError], None],
     ) -> None:
         self._node = node
-        self._loop = node.world.loop
+        self._loop = node.cluster.loop
         self._on_message = on_message
         self._on_end = on_end
         self._incoming: asyncio.Queue[Any] = asyncio.Queue()
@@ -242,7 +242,7 @@ class Stream:
         self.may_write = asyncio.Event()
         self.may_write.set()
         self.replies: list[api_pb2.WatchReply] = []
-        node.world.opened.append(node.address)
+        node.cluster.opened.append(node.address)
         if node.up:
             node.streams.append(self)
             self._serving = self._loop.create_task(self._serve())

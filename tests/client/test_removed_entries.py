@@ -1,4 +1,4 @@
-"""Somebody else deletes a holder's key or revokes its lease: the holder stops; on virtual time."""
+"""Another client deletes a holder's key or revokes its lease: the holder stops; on virtual time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 
 from raftkv.client.client import Client
-from raftkv.client.coordination import entry_watches
+from raftkv.client.coordination import queue_entry
 from raftkv.client.coordination.election import Leadership
-from raftkv.client.coordination.entry_watches import WATCHED_AFTER_S
 from raftkv.client.coordination.lock import Lock
+from raftkv.client.coordination.queue_entry import WATCHED_AFTER_S
 from raftkv.client.watch.watch import Watch
 from raftkv.errors import LockLost
 from tests.client.conftest import Connect
@@ -21,7 +21,7 @@ from tests.client.lock_cluster import LockCluster
 
 TTL = 30.0
 PROMISED_S = 1.0
-WHY = "its key was deleted or its lease was revoked by somebody else"
+WHY = "its key was deleted or its lease was revoked by another client"
 
 
 @pytest.fixture
@@ -74,16 +74,16 @@ def watched_at(cluster: LockCluster) -> int:
 async def test_a_holder_whose_key_is_removed_is_cancelled_within_a_second(
     client: Client, cluster: LockCluster, hold: Callable[..., object], remove: Remove, held_s: float
 ) -> None:
-    removed_at, stopped_at, told_at = 0.0, 0.0, 0.0
+    removed_at, stopped_at, reported_at = 0.0, 0.0, 0.0
 
-    def tell() -> None:
-        nonlocal told_at
-        told_at = cluster.loop.time()
+    def report() -> None:
+        nonlocal reported_at
+        reported_at = cluster.loop.time()
 
     async def work() -> None:
         nonlocal removed_at, stopped_at
         async with hold(client) as held:  # type: ignore[attr-defined]
-            held.on_lost(tell)
+            held.on_lost(report)
             await asyncio.sleep(held_s)
             removed_at = cluster.loop.time()
             remove(cluster, held.key)
@@ -99,7 +99,7 @@ async def test_a_holder_whose_key_is_removed_is_cancelled_within_a_second(
 
     with pytest.raises(LockLost, match=WHY):
         await work()
-    assert removed_at <= told_at <= stopped_at <= removed_at + PROMISED_S
+    assert removed_at <= reported_at <= stopped_at <= removed_at + PROMISED_S
     assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
 
 
@@ -122,7 +122,7 @@ async def test_a_lock_whose_key_was_removed_is_acquired_again_by_its_owner(
     assert cluster.store.tokens(b"n") == [lock.token]
 
 
-async def test_the_other_places_on_the_lease_stay_when_one_key_is_deleted(
+async def test_the_other_entries_of_the_lease_stay_when_one_key_is_deleted(
     client: Client, cluster: LockCluster
 ) -> None:
     lost: list[bytes] = []
@@ -138,7 +138,7 @@ async def test_the_other_places_on_the_lease_stay_when_one_key_is_deleted(
     assert await two.release()
 
 
-async def test_what_is_held_briefly_is_neither_read_nor_watched(
+async def test_an_entry_that_is_held_briefly_is_neither_read_nor_watched(
     client: Client, cluster: LockCluster
 ) -> None:
     for _ in range(20):
@@ -167,7 +167,7 @@ async def test_a_release_is_no_loss_and_leaves_no_watch_behind(
     assert not client._queues._watches._watches
 
 
-async def test_a_place_that_is_lost_otherwise_leaves_no_watch_behind(
+async def test_an_entry_that_is_lost_otherwise_leaves_no_watch_behind(
     client: Client, cluster: LockCluster
 ) -> None:
     lock = await client.lock("n", ttl=TTL).acquire()
@@ -215,7 +215,7 @@ async def test_a_deletion_that_was_compacted_before_the_watch_began_is_noticed(
         lock.check()
 
 
-async def test_a_place_whose_watch_is_refused_is_watched_once_there_is_room(
+async def test_an_entry_whose_watch_is_refused_is_watched_when_the_server_accepts_it(
     connect: Connect, cluster: LockCluster
 ) -> None:
     for host in cluster.hosts.values():
@@ -241,10 +241,10 @@ async def test_a_place_whose_watch_is_refused_is_watched_once_there_is_room(
         second.check()
 
 
-async def test_a_place_beyond_the_bound_of_the_client_is_watched_once_there_is_room(
+async def test_an_entry_beyond_the_bound_of_the_client_is_watched_when_others_are_released(
     client: Client, cluster: LockCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entry_watches, "WATCHES_MAX", 2)
+    monkeypatch.setattr(queue_entry, "WATCHES_MAX", 2)
     monkeypatch.setattr(client._queues._watches, "_bound", 2)
     locks = [await client.lock(f"n{number}", ttl=TTL).acquire() for number in range(4)]
     await asyncio.sleep(5.0)
@@ -259,7 +259,7 @@ async def test_a_place_beyond_the_bound_of_the_client_is_watched_once_there_is_r
     assert locks[3].remaining() == 0, "its key is read when there is room"
 
 
-async def test_a_waiter_whose_place_is_removed_stops_waiting_within_a_second(
+async def test_a_waiter_whose_entry_is_removed_stops_waiting_within_a_second(
     client: Client, other: Client, cluster: LockCluster
 ) -> None:
     for remove in (delete, revoke):
@@ -276,7 +276,7 @@ async def test_a_waiter_whose_place_is_removed_stops_waiting_within_a_second(
         await holder.release()
 
 
-async def test_closing_the_client_ends_the_watches_of_its_places(
+async def test_closing_the_client_ends_the_watches_of_its_entries(
     connect: Connect, cluster: LockCluster
 ) -> None:
     client = await connect()

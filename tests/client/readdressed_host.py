@@ -1,4 +1,4 @@
-"""A server that moves to another address under its name; run by `test_moved_name.py`.
+"""A server that moves to another address of its host name; run by `test_readdressed_host.py`.
 
 Runs in a mount namespace of its own, where the file `argv[1]` is /etc/hosts. Prints after how many
 seconds at the new address it is found.
@@ -17,7 +17,7 @@ from raftkv.errors import ConnectionFailed, OutcomeUnknown
 from tests.client.test_grpc_link import METHOD, Echo
 
 
-def place(hosts: Path, address: str) -> None:
+def write_hosts(hosts: Path, address: str) -> None:
     hosts.write_text(f"{address} node\n")
 
 
@@ -29,12 +29,12 @@ async def serve(address: str, port: int = 0) -> tuple[grpc.aio.Server, int]:
 
 
 async def found_after(hosts: Path) -> float:
-    place(hosts, "127.0.0.2")
+    write_hosts(hosts, "127.0.0.2")
     server, port = await serve("127.0.0.2")
     link = GrpcLink(f"node:{port}")
     await link.call(METHOD, b"there", 5.0)
     await server.stop(None)
-    place(hosts, "127.0.0.3")
+    write_hosts(hosts, "127.0.0.3")
     server, _ = await serve("127.0.0.3", port)
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -1,4 +1,4 @@
-"""Every public call of a client and of what it has handed out, to be made anywhere."""
+"""Every public call of a client and its objects, to be made where it must be refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from raftkv.recipes import Barrier, Counter, DoubleBarrier, ReadWriteLock, Semap
 Call = Callable[[], Awaitable[object]]
 
 
-class HandedOut:
+class ClientObjects:
     """Objects of a client that were made, and are held, before anything is tried on them."""
 
     lock: Lock
@@ -29,7 +29,7 @@ class HandedOut:
     kept: KeptLease
 
     @classmethod
-    async def by(cls, client: Client) -> HandedOut:
+    async def by(cls, client: Client) -> ClientObjects:
         """A lock and an election are held, a lease is kept."""
         self = cls()
         self.lock = await client.lock("lock").acquire()
@@ -102,7 +102,7 @@ def of_a_client(client: Client, grant: Grant) -> dict[str, Call]:
     return calls
 
 
-def of_what_it_handed_out(client: Client, made: HandedOut) -> dict[str, Call]:
+def of_what_it_handed_out(client: Client, made: ClientObjects) -> dict[str, Call]:
     """Calls on locks, elections, leases and recipes that wait, or that change something."""
     return {
         "lock.acquire": lambda: made.lock.acquire(timeout=1.0),
@@ -122,7 +122,7 @@ def of_what_it_handed_out(client: Client, made: HandedOut) -> dict[str, Call]:
     }
 
 
-def questions_to(made: HandedOut) -> dict[str, Callable[[], object]]:
+def questions_to(made: ClientObjects) -> dict[str, Callable[[], object]]:
     """What is answered without waiting, from what the client knows itself."""
     return {
         "lock.token": lambda: made.lock.token,

@@ -1,4 +1,4 @@
-"""What shares a message, and what never waits for company."""
+"""Which calls share a batch, and that a lone call is never delayed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_reads_of_one_turn_share_a_message(client: Client, cluster: Script
     assert [len(seen.request.reads.ranges) for seen in cluster.reads] == [10]
 
 
-async def test_calls_gather_while_the_allowed_batches_are_in_flight(
+async def test_calls_are_queued_while_the_maximum_of_batches_is_in_flight(
     connect: Connect, cluster: ScriptedCluster
 ) -> None:
     client = await connect(batches_in_flight_max=2)
@@ -85,7 +85,7 @@ async def test_sequences_are_dense_and_answers_are_acknowledged(
         (7, "v", InvalidRequest),
     ],
 )
-async def test_one_bad_key_or_value_does_not_fail_its_neighbours(
+async def test_an_invalid_key_or_value_fails_no_other_call_of_its_batch(
     client: Client, cluster: ScriptedCluster, key: str, value: str, error: type[Exception]
 ) -> None:
     results = await asyncio.gather(
@@ -137,7 +137,7 @@ async def test_a_failed_command_fails_only_its_caller(client: Client) -> None:
     assert isinstance(results[1], LeaseNotFound)
 
 
-async def test_reads_that_find_a_reply_full_are_asked_again(
+async def test_reads_that_do_not_fit_a_reply_are_sent_again(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     await client.put("k", "v")
@@ -147,7 +147,7 @@ async def test_reads_that_find_a_reply_full_are_asked_again(
     assert [len(seen.request.reads.ranges) for seen in cluster.reads] == [10, 6, 2]
 
 
-async def test_a_command_that_finds_a_reply_full_is_run_alone(
+async def test_a_command_whose_result_does_not_fit_a_reply_is_run_alone(
     client: Client, cluster: ScriptedCluster
 ) -> None:
     cluster.store.answers_per_reply_max = 1
@@ -160,7 +160,7 @@ async def test_a_command_that_finds_a_reply_full_is_run_alone(
         await client.put("e", "v", prev_kv=True)
 
 
-async def test_for_others_sake_batches_are_as_small_as_a_node_advises(
+async def test_batches_are_as_small_as_a_node_advises(
     cluster: ScriptedCluster, connect: Connect
 ) -> None:
     client = await connect(batch_operations_max=10)
@@ -171,11 +171,11 @@ async def test_for_others_sake_batches_are_as_small_as_a_node_advises(
         return [len(seen.keys) for seen in cluster.writes[before:]]
 
     cluster.batch_commands_max = 4
-    await client.put("hears of it", b"")
+    await client.put("gets the advice", b"")
     assert await sizes_of_20() == [4, 4, 4, 4, 4]
     cluster.batch_commands_max = 100  # its own bound is lower
-    await client.put("hears of it", b"")
+    await client.put("gets the advice", b"")
     assert await sizes_of_20() == [10, 10]
     cluster.batch_commands_max = 0
-    await client.put("hears of it", b"")
+    await client.put("gets the advice", b"")
     assert await sizes_of_20() == [10, 10]

@@ -1,17 +1,17 @@
-"""To which cluster a client belongs: to the first from which it gets a reply, for all its life.
+"""Binds a client to one cluster: the one whose node answers first, for the client's whole life.
 
-Another cluster, or another life of the same settings, is another history: no revision, session,
-lock or watch of the one means anything in the other. So a reply counts only if it comes from the
-client's own cluster. An endpoint that answers for another one is *foreign*: it is left out, and
-asked again now and then, for a node of the own cluster may come back there.
+Another cluster, or the same settings founded anew, has another history: no revision, session, lock
+or watch of the one is valid in the other. So only replies of the client's own cluster are used. An
+endpoint that answers for another cluster is *foreign*: it is left out, and tried again from time to
+time, as a node of the own cluster may return there.
 
-Once nothing but foreign endpoints answers, the cluster is gone: calls fail with `WrongCluster` at
-once, watches end, and locks are lost. It is so
+The cluster is *gone* once only foreign endpoints answer: calls fail with `WrongCluster` at once,
+watches end, and locks are lost. That is the case
 
 - when every endpoint is foreign;
-- when the others have failed since the own cluster answered last, and either an endpoint has turned
-  foreign since then, or most of those that the client was given are foreign. So an outage of the
-  own cluster stays an outage, beside an endpoint that was left out long before.
+- when the others have failed since the own cluster answered last, and either an endpoint has become
+  foreign since then, or most of the given endpoints are foreign. So an outage of the own cluster
+  remains an outage, if an endpoint was left out long before.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 
 
 class ClusterBinding:
-    """The client's cluster, and which endpoints answer for another one."""
+    """The identity of the client's cluster, and the state of its endpoints in respect of it."""
 
     def __init__(self, endpoints: Endpoints, retry_s: float) -> None:
         self.identity = ClusterIdentity()
-        # Called when an endpoint turns foreign or comes back, and once the cluster is gone.
+        # Called when an endpoint becomes foreign or own again, and once the cluster is gone.
         self.on_event: Callable[[str, Endpoint], None] = _nothing
         self.on_gone: Callable[[WrongCluster], None] = _nothing
         self._endpoints = endpoints
         self._retry_s = retry_s
-        # Since the own cluster has answered last: an endpoint has failed or turned foreign, ...
-        self._in_doubt = False
-        self._turned = False  # ... one has turned foreign, ...
-        self._gone = False  # ... and `on_gone` was called.
+        # Since the own cluster answered last:
+        self._in_doubt = False  # an endpoint has failed or become foreign
+        self._turned = False  # an endpoint has become foreign
+        self._gone = False  # `on_gone` was called
 
     def answered(self, endpoint: Endpoint, header: api_pb2.ReplyHeader, now: float) -> bool:
-        """Take note of a reply's header; False if the reply is another cluster's and must not be
-        used. Called for each reply.
+        """Note a reply's header; returns False if the reply is of another cluster and must not be
+        used. To be called for each reply.
         """
         mine = self.identity
         if header.cluster_id != mine.cluster_id or header.incarnation != mine.incarnation:
@@ -53,7 +53,7 @@ class ClusterBinding:
         return True
 
     def identified(self, endpoint: Endpoint, identity: ClusterIdentity, now: float) -> bool:
-        """As `answered`."""
+        """As `answered`, of an identity that was not in the header of a reply."""
         if self.identity.contradicts(identity):
             self._foreign(endpoint, identity, now)
             return False
@@ -62,14 +62,14 @@ class ClusterBinding:
             self.identity = completed
         if identity == completed:
             self._own(endpoint)
-        else:  # one that does not know its own: it proves nothing
+        else:  # the node does not know its whole identity, which proves nothing
             endpoint.answers_for, endpoint.foreign = identity, False
         return True
 
     def failed(self, endpoint: Endpoint, now: float) -> None:
         """An attempt at this endpoint got no answer."""
         endpoint.failed_since = self._in_doubt = True
-        self._look(now)
+        self._check_gone(now)
 
     def foreign_error(self, endpoint: Endpoint) -> WrongCluster:
         """Why a reply of this endpoint was not used."""
@@ -80,9 +80,9 @@ class ClusterBinding:
         )
 
     def gone(self, now: float) -> WrongCluster | None:
-        """The error of every call if the cluster is gone; None if it may be there.
+        """The error of every call if the cluster is gone; None if it may still answer.
 
-        It may be there again once a foreign endpoint is due to be asked again.
+        It may answer again once a foreign endpoint is due to be tried again.
         """
         if not self._in_doubt:
             return None
@@ -110,7 +110,7 @@ class ClusterBinding:
             f"the endpoints do not belong to one cluster: {self._described()}; give those of one"
         )
 
-    # ---- the books -----------------------------------------------------------------------
+    # ---- state ---------------------------------------------------------------------------
 
     def _own(self, endpoint: Endpoint) -> None:
         self._in_doubt = self._turned = self._gone = False
@@ -130,43 +130,43 @@ class ClusterBinding:
             self._in_doubt = self._turned = True
             endpoint.answers_for, endpoint.foreign = identity, True
             self.on_event("endpoint_left_out", endpoint)
-        self._look(now)
+        self._check_gone(now)
 
-    def _look(self, now: float) -> None:
+    def _check_gone(self, now: float) -> None:
         if not self._gone and (error := self.gone(now)) is not None:
             self._gone = True
             self.on_gone(error)
 
     def _described(self) -> str:
-        said: list[str] = []
+        states: list[str] = []
         for endpoint in self._endpoints.all:
             if endpoint.answers_for is None or endpoint.failed_since:
-                said.append(f"{endpoint.address} does not answer")
+                states.append(f"{endpoint.address} does not answer")
             else:
-                said.append(f"{endpoint.address} answers for {endpoint.answers_for}")
-        return ", ".join(said)
+                states.append(f"{endpoint.address} answers for {endpoint.answers_for}")
+        return ", ".join(states)
 
 
 def _nothing(*_: object) -> None:
-    """No listener is set."""
+    """No callback is set."""
 
 
 class ClusterIdentity(NamedTuple):
-    """What tells two histories apart. 0 in either place: not known.
+    """Distinguishes the histories of two clusters. 0 in either field: not known.
 
-    The cluster id comes from the cluster's name and settings, the incarnation was drawn when it was
-    founded: so a cluster that was founded anew under the same name has another incarnation.
+    The cluster id derives from the cluster's name and settings. The incarnation was drawn at random
+    when the cluster was founded, so one that was founded anew has another incarnation.
     """
 
     cluster_id: int = 0
     incarnation: int = 0
 
     def contradicts(self, other: ClusterIdentity) -> bool:
-        """Whether they differ in what both know."""
+        """Whether they differ in a field that both know."""
         return any(one and two and one != two for one, two in zip(self, other, strict=True))
 
     def completed_by(self, other: ClusterIdentity) -> ClusterIdentity:
-        """This one, with what `other` knows in the places of what is not known."""
+        """This identity, with the fields of `other` where its own are not known."""
         return ClusterIdentity(
             self.cluster_id or other.cluster_id, self.incarnation or other.incarnation
         )
@@ -177,7 +177,7 @@ class ClusterIdentity(NamedTuple):
 
 
 def identity_of(header: api_pb2.ReplyHeader) -> ClusterIdentity:
-    """Who has answered, as a reply says it."""
+    """The identity in the header of a reply."""
     return ClusterIdentity(header.cluster_id, header.incarnation)
 
 
@@ -195,7 +195,7 @@ def identity_facts(header: api_pb2.ReplyHeader) -> dict[str, str]:
 
 
 def take_identity(facts: dict[str, str]) -> ClusterIdentity | None:
-    """Take the identity out of an error's facts; None: no node has answered."""
+    """Remove the identity from an error's facts; None: no node has answered."""
     cluster_id = facts.pop(CLUSTER_ID_FACT, "")
     incarnation = facts.pop(INCARNATION_FACT, "")
     if not cluster_id.isdigit() or not incarnation.isdigit():
