@@ -46,7 +46,7 @@ def pages() -> dict[str, str]:
 
 def errors_page() -> str:
     tree = inspect.cleandoc(errors.__doc__ or "")
-    tree = tree[tree.index("RaftkvError") : tree.index("`outcome` says")].rstrip()
+    tree = tree[tree.index("RaftkvError") : tree.index("`outcome` decides")].rstrip()
     rows = [
         f"| `{kind.__name__}` | `{kind.reason}` | {kind.outcome} | {_exit_code(kind)} |"
         f" {_imported_from(kind)} | {_cell(kind.__doc__ or '')} |"
