@@ -121,7 +121,10 @@ def _hunt_named(name: str) -> Hunt:
 
 
 def carry_out(asked: Iterable[Hunting], jobs: int) -> Iterator[Hunt]:
-    """All of them, as they end."""
+    """All of them, as they end; one job at a time needs no other process."""
+    if jobs == 1:
+        yield from (each() for each in asked)
+        return
     with ProcessPoolExecutor(jobs) as pool:
         for ended in as_completed([pool.submit(each) for each in asked]):
             yield ended.result()

@@ -26,6 +26,8 @@ class ElectionWorkload:
     """Candidates lead for a while and resign; a leader records a loss at once."""
 
     name = "election"
+    ttl_s = TTL_S
+    """The TTL of the leader's lease; names of a client with equal TTLs share a lease."""
     reads = frozenset({"observe"})
 
     def __init__(self) -> None:
@@ -51,7 +53,7 @@ class ElectionWorkload:
                 raise NotDone("leadership was lost in the meantime")
             return await led.release()
         worker = session.worker
-        contest = session.client.locks.election(NAME, TTL_S)
+        contest = session.client.locks.election(NAME, self.ttl_s)
         leadership = await contest.campaign(invocation.value, min(timeout_s, WAIT_S))
 
         def lost() -> None:

@@ -53,6 +53,8 @@ class RemovedLeaderWorkload(ElectionWorkload):
     """Leaders lead for seconds, and operators remove their keys and leases."""
 
     name = "removed-leader"
+    ttl_s = TTL_S + 0.9
+    """Unlike that of any lock: a revoked lease ends the leadership only."""
     acquires, releases = "campaign", "resign"
 
     def next(self, rng: Random, worker: int) -> Invocation:
