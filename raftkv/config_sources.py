@@ -40,6 +40,7 @@ FLAGS = (
     *("client_listen", "peer_listen", "client_advertise", "peer_advertise"),
     *("initial_members", "bootstrap_without", "join"),
     *("cluster_secret_file", "allow_insecure_network", "log_level", "log_format"),
+    "trace_messages",
 )
 
 DEFAULTS: dict[str, object] = {

@@ -46,6 +46,14 @@ class CommandRunner:
         self.sessions = Sessions(overlay)
         self.idempotency_keys = IdempotencyKeys(overlay, meta)
         self.compaction = Compaction(overlay, meta)
+        self._execution = Execution(
+            self.writer,
+            self.queue_heads,
+            self.leases.sizes,
+            self.leases,
+            meta,
+            Budget(RESULT_BYTES_MAX, pace),
+        )
 
     @property
     def bounded(self) -> bool:
@@ -58,7 +66,8 @@ class CommandRunner:
         """Add one result per command to `answer`, in order. Each command sees the changes of the
         earlier ones.
         """
-        execution = self._execution(budget)
+        execution = self._execution
+        execution.budget = budget
         add = answer.results.add
         spend = self._pace.spend
         commands = batch.commands
@@ -74,10 +83,6 @@ class CommandRunner:
                     yield from self._run(command, result, execution)
                 if spend(COMMAND_UNITS):
                     yield
-
-    def _execution(self, budget: Budget) -> Execution:
-        leases = self.leases
-        return Execution(self.writer, self.queue_heads, leases.sizes, leases, budget, self._meta)
 
     def _read_ahead(self, keys: list[bytes]) -> None:
         overlay = self.writer.overlay

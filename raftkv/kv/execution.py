@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raftkv.kv.budget import Budget
@@ -12,17 +13,13 @@ if TYPE_CHECKING:
     from raftkv.kv.mvcc import Writer
 
 
-class Execution(NamedTuple):
-    """The writer, what it keeps up to date, the leases, and the budget of the batch."""
+@dataclass(slots=True, eq=False)
+class Execution:
+    """The writer, what it keeps up to date, the leases, and the budget of the present batch."""
 
     writer: Writer
     queue_heads: QueueHeads
     lease_sizes: LeaseSizes
     leases: Leases
-    budget: Budget
     meta: Meta
-
-    @property
-    def compacted_revision(self) -> int:
-        """The oldest revision that a range in a transaction may read."""
-        return self.meta.compacted_revision
+    budget: Budget

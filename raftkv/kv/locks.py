@@ -69,14 +69,21 @@ class QueueHeads:
 
     def changed(self, key: bytes) -> None:
         """A key was created, changed or deleted. The length of its queue is unknown from now on."""
-        name = name_of(key)
+        name = self._known_queue_of(key)
         if name is not None:
-            self._sizes.pop(name, None)
+            del self._sizes[name]
 
     def _count(self, key: bytes, create_revision: int, change: int) -> None:
-        name = name_of(key)
-        if name is not None and name in self._sizes and is_entry(name, key, create_revision):
+        name = self._known_queue_of(key)
+        if name is not None and is_entry(name, key, create_revision):
             self._sizes[name] += change
+
+    def _known_queue_of(self, key: bytes) -> bytes | None:
+        """The name whose queue the key may belong to, if the length of that queue is known."""
+        if not self._sizes:  # most keys are written where no lock is in use
+            return None
+        name = name_of(key)
+        return name if name in self._sizes else None
 
 
 def _remember(known: dict[bytes, int], name: bytes, number: int) -> None:

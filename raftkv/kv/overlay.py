@@ -14,6 +14,9 @@ from raftkv.kv.store import Changes, Family
 REMOVED_AT_ONCE_MIN: Final = 256
 """This many adjacent deleted rows are written as one range deletion."""
 
+_FAMILIES: Final = tuple(Family)
+"""All families: iterating the enum itself is slow, and each transaction makes an overlay."""
+
 
 class StateReader(Protocol):
     """The reading half of a `StateStore`."""
@@ -42,7 +45,7 @@ class Overlay:
 
     def __init__(self, base: StateReader) -> None:
         self.base = base
-        self.changes: dict[Family, dict[bytes, bytes | None]] = {family: {} for family in Family}
+        self.changes: dict[Family, dict[bytes, bytes | None]] = {each: {} for each in _FAMILIES}
         self.known: dict[bytes, bytes | None] = {}
         self.removed: dict[Family, list[tuple[bytes, bytes]]] = {}
         self._spared: dict[Family, set[bytes]] = {}

@@ -175,7 +175,7 @@ def _fill_page(
 class _Selection:
     """The rows of a range that will be in the reply: filtered, sorted and cut at the limit.
 
-    It keeps little more rows than the limit, however many are offered, and never more than
+    It keeps few more rows than the limit, however many are offered, and never more than
     `SORTED_BYTES_MAX`.
     """
 

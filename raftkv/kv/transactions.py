@@ -58,8 +58,7 @@ def _on_top_of(execution: Execution) -> Execution:
     overlay = Overlay(execution.writer.overlay)
     heads, sizes = QueueHeads(), LeaseSizes(overlay, execution.lease_sizes)
     writer = execution.writer.branch(overlay, heads, sizes)
-    _, _, _, leases, budget, meta = execution
-    return Execution(writer, heads, sizes, leases, budget, meta)
+    return Execution(writer, heads, sizes, execution.leases, execution.meta, execution.budget)
 
 
 def _absorb(execution: Execution, above: Execution) -> None:
@@ -100,7 +99,7 @@ def _range(execution: Execution, request: kv_pb2.Range, result: kv_pb2.Result) -
     if request.page and not budget.bounded:
         raise InvalidRequest("range.page needs the cluster version 2; read without it")
     # The transaction's own revision does not exist for a read that names its revision.
-    check_revision(request.revision, writer.revision - 1, execution.compacted_revision)
+    check_revision(request.revision, writer.revision - 1, execution.meta.compacted_revision)
     yield from read_range(writer.overlay, request, result.range, budget, writer.visible_revision)
     result.revision = writer.visible_revision
 

@@ -122,6 +122,7 @@ class Driver:
         run = self._run
         if run.dead:
             return
+        run.dead = True  # first: the node must not go on even if what follows fails
         self._raft.passive = True
         reason = reason or self._withdrawal.reason
         if reason is None or isinstance(reason, RemovedFromCluster):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 
-from raftkv.config_sources import DEFAULTS, as_text, load, parse_members, variable_of
+from raftkv.cli.serve import serve
+from raftkv.config_sources import DEFAULTS, FLAGS, as_text, load, parse_members, variable_of
 from raftkv.errors import ConfigurationError
 from raftkv.raft.entry import Address
 
@@ -152,6 +154,12 @@ def test_a_mistake_in_a_flag_names_the_flag() -> None:
         load(None, {}, {"tick_ms": "soon"})
     with pytest.raises(ConfigurationError, match=r"flag --set limits\.key_bytes_max"):
         load(None, {}, {"limits.key_bytes_max": "-1"})
+
+
+def test_a_flag_of_serve_is_named_as_such() -> None:
+    assert set(FLAGS) == inspect.signature(serve).parameters.keys() - {"config", "assignments"}
+    loaded = load(None, {}, {"trace_messages": "trace.jsonl"})
+    assert loaded.origins["trace_messages"] == "flag --trace-messages"
 
 
 def test_a_file_that_is_not_there_or_not_toml_is_named(file: Path) -> None:
