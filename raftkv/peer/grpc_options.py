@@ -9,23 +9,18 @@ from collections.abc import Sequence
 # message into memory before the caller has proven who it is.
 MESSAGE_BYTES_MAX = 8 << 20
 
-
 # A frozen process or a partitioned network sends nothing; after time + timeout of silence gRPC
 # breaks the connection. Both ends ping, and neither may take the other's pings for an attack.
 # Measured with gRPC 1.85: without ping_timeout_ms it waits a minute, whatever keepalive says.
 KEEPALIVE_TIME_MS = 1000
-
 KEEPALIVE_TIMEOUT_MS = 2000
-
 
 STREAMS_PER_CONNECTION_MAX = 8
 
 CONNECTIONS_MAX = 256
 """Of the peer port: members have two each, links and snapshots."""
 
-
 Options = Sequence[tuple[str, int]]
-
 
 _BOTH_ENDS: Options = (
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),

@@ -39,6 +39,17 @@ from raftkv.rpc.v1 import peer_pb2
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 
+HANDSHAKE_TIMEOUT_S = 5.0
+"""A caller has this long to answer its challenge."""
+
+HANDSHAKES_MAX = 16
+"""Callers without a verified proof; members are few, and a handshake takes a moment."""
+
+STREAMS_PER_CALLER_MAX = 2
+"""Streams of one node: the current one, and an older one that is not known to be broken yet."""
+
+STREAMS_MAX = 128
+"""Streams of all nodes together."""
 
 _ADMITTED = peer_pb2.PeerReply(admitted=True).SerializeToString()
 
@@ -281,13 +292,6 @@ async def begin_to_serve(server: grpc.aio.Server) -> None:
         raise
 
 
-# A caller has this long to answer its challenge.
-HANDSHAKE_TIMEOUT_S = 5.0
-
-HANDSHAKES_MAX = 16
-"""Callers without a verified proof; members are few, and a handshake takes a moment."""
-
-
 class PendingHandshakes:
     """The handshakes that wait for a proof. One above the bound ends the oldest."""
 
@@ -308,14 +312,6 @@ class PendingHandshakes:
                 yield
             finally:
                 self._waiting.pop(own, None)
-
-
-STREAMS_PER_CALLER_MAX = 2
-"""Streams of one node: the current one, and an older one that is not known to be broken yet."""
-
-
-STREAMS_MAX = 128
-"""Streams of all nodes together."""
 
 
 class AdmittedStreams:

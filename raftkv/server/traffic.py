@@ -19,47 +19,31 @@ import grpc
 UNFETCHED_BYTES_MAX = 96 << 20
 """Unread replies of all calls and streams; above it, requests with further replies are refused."""
 
-
 STALL_S_MAX = 10.0
 """A client that reads nothing of a reply for so long loses its connection."""
-
 
 STALL_UNDER_PRESSURE_S_MAX = 1.0
 """The same, while the total of unread replies exceeds its bound."""
 
-
 HALF_SENT_BYTES_MAX = 64 << 20
 """Partial requests of all connections; above it, the largest connections are closed."""
-
 
 IN_FLIGHT_BYTES_MAX = 6 << 20
 """What a connection in use may have in transit: a message, and what gRPC reads ahead."""
 
-
 IN_USE_SAMPLES_MAX = 10
 """A connection is in use if a message arrived on it within so many samples."""
 
-
 SAMPLE_INTERVAL_S = 0.5
-
 
 # What a connection receives besides messages: frames' and calls' headers, pings, window updates.
 FRAMING_SHARE_MAX = 0.01
 
-
 FRAMING_BYTES_PER_SAMPLE = 4 << 10
-
-
-def untracked() -> CallTraffic:
-    """The traffic of a call without a connection: unread replies have no consequence."""
-    return CallTraffic(ClientTraffic(lambda _: None, dict), ClientConnection(""))
-
 
 OWN_DESCRIPTORS = Path("/proc/self/fd")
 
-
 MAPPED_IPV4 = "::ffff:"
-
 
 # In `struct tcp_info` of linux/tcp.h; kernels before 4.1 have a shorter one.
 _BYTES_RECEIVED = struct.Struct("=128xQ")
@@ -283,3 +267,8 @@ class ClientTraffic:
                 half_sent -= each.half_sent
                 found[each.peer] = None
         return found
+
+
+def untracked() -> CallTraffic:
+    """The traffic of a call without a connection: unread replies have no consequence."""
+    return CallTraffic(ClientTraffic(lambda _: None, dict), ClientConnection(""))

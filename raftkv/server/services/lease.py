@@ -1,5 +1,7 @@
 """`raftkv.rpc.v1.Lease`: reads of leases, and the keep-alive stream that renews them."""
 
+# ruff: noqa: N802 (gRPC finds a method by its name in the proto)
+
 from __future__ import annotations
 
 import asyncio
@@ -19,9 +21,6 @@ from raftkv.server.node_port import NodePort
 from raftkv.server.reads import ReadHandler, fill_reply
 from raftkv.server.traffic import CallTraffic
 from raftkv.wire.failures import error_of
-
-# ruff: noqa: N802 (gRPC finds a method by its name in the proto)
-
 
 LEASE_ID_BYTES_MAX: Final = 10
 
