@@ -220,9 +220,8 @@ class Attempts:
         """Call `function` until an attempt commits; returns the result of that call."""
         while True:
             transaction = self.begin()
-            with suppress(
-                RevisionCompacted
-            ):  # the revision of its reads: the next attempt has a new one
+            # If the revision of its reads was compacted, the next attempt reads at a new one.
+            with suppress(RevisionCompacted):
                 result = await function(transaction)
                 if await transaction.commit():
                     return result
