@@ -293,17 +293,15 @@ class Pipeline:
         if not connection.greeted:
             self._greeted(connection, answer, now)
         elif batch is not None:
+            endpoint = connection.endpoint
             if not isinstance(answer, kv_pb2.Failure):
-                self._replies.answered(connection.endpoint, batch, answer, reply)
-            elif (
-                self._replies.refused(
-                    connection.endpoint, batch, answer, by_store=reply.HasField("results")
-                )
-                and connection is self._connection
-            ):
-                # It can't reach a leader, or is going away: another node may do better.
-                self._selector.avoid(connection.endpoint)
-                self._drain(connection)
+                self._replies.answered(endpoint, batch, answer, reply)
+            else:
+                by_store = reply.HasField("results")
+                other_node = self._replies.refused(endpoint, batch, answer, by_store=by_store)
+                if other_node and connection is self._connection:
+                    self._selector.avoid(endpoint)
+                    self._drain(connection)
         self._close_if_drained(connection)
         if reply.header.term > self.term or now >= self._leader_search_at:
             self.term = max(self.term, reply.header.term)
