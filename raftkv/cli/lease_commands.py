@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from raftkv.client.client import Client
     from raftkv.client.model.results import LeaseResult
 
-app = typer.Typer(no_args_is_help=True, help="Leases: keys that vanish when nobody renews them.")
+app = typer.Typer(
+    no_args_is_help=True, help="Leases: their keys are deleted unless they are renewed."
+)
 
 LeaseId = Annotated[int, typer.Argument(min=1, metavar="LEASE", help="The lease's id.")]
 
@@ -24,7 +26,7 @@ LeaseId = Annotated[int, typer.Argument(min=1, metavar="LEASE", help="The lease'
 @app.command()
 def grant(
     context: typer.Context,
-    ttl: Annotated[float, typer.Argument(min=1.0, metavar="SECONDS", help="How long it lives.")],
+    ttl: Annotated[float, typer.Argument(min=1.0, metavar="SECONDS", help="Time to live.")],
 ) -> None:
     """Make a lease; attach keys to it with `raftkv put --lease`."""
     _show(context, client_command.run(context, lambda client: client.lease_grant(ttl)))

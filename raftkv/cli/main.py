@@ -87,7 +87,7 @@ def options(
         typer.Option(
             envvar="RAFTKV_TIMEOUT",
             min=0.0,
-            help="Seconds an operation may take; 0: try once, wait for nobody's lock.",
+            help="Seconds an operation may take; 0: try once, without waiting for a lock.",
         ),
     ] = 5.0,
     output: Annotated[

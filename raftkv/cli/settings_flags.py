@@ -32,10 +32,10 @@ PeerListen = Annotated[
     str | None, typer.Option(metavar="HOST:PORT", help="For other nodes. [127.0.0.1:7510+N]")
 ]
 ClientAdvertise = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT", help="What clients are told. [client-listen]")
+    str | None, typer.Option(metavar="HOST:PORT", help="What clients connect to. [client-listen]")
 ]
 PeerAdvertise = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT", help="What other nodes are told. [peer-listen]")
+    str | None, typer.Option(metavar="HOST:PORT", help="What peers connect to. [peer-listen]")
 ]
 InitialMembers = Annotated[
     str | None,
@@ -56,7 +56,7 @@ ClusterSecretFile = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        help="The secret by which nodes know each other, the same on every node."
+        help="The secret that authenticates nodes, the same on every node."
         " `raftkv secret new` writes one.",
     ),
 ]

@@ -266,7 +266,7 @@ class CommandRunner:
         if leases.is_ending(grant.lease):
             if not (yield from self._end_lease(grant.lease, budget)):
                 raise Overloaded(
-                    "the keys of the lease's life before are being deleted; try again",
+                    "the keys of the expired lease with this id are being deleted; try again",
                     retry_after_s=0.1,
                 )
             result.revision = self._meta.revision

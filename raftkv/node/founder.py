@@ -32,8 +32,8 @@ ROUND_S_MIN = 0.1
 ROUND_S_MAX = 1.0
 
 FOUND_AGAIN = (
-    "Nobody has voted yet, and nothing was written: stop all founders, empty the directory of each,"
-    " and start them again"
+    "No node has voted yet, and nothing was written: stop all founders, empty the directory of"
+    " each, and start them again"
 )
 
 Ask = Callable[[int, Founding], Awaitable[Founding]]
@@ -86,7 +86,7 @@ class Founder:
         """Ask the others until the cluster is founded; what is stored then.
 
         Raises `DamagedData` if this node's disk must not be empty, `OutOfService` if it has a
-        part in another life of the cluster.
+        part in another founding of the cluster.
         """
         logged: dict[int, str] = {}
         while not self._all_stored:
@@ -105,20 +105,20 @@ class Founder:
         self._log.info("cluster_founded", incarnation=f"{self.identity.incarnation:016x}")
         return self.identity
 
-    def answer(self, sender: int, said: Founding) -> Founding:
+    def answer(self, sender: int, report: Founding) -> Founding:
         """Consider the report of the founder `sender`; returns this node's report."""
         refusal, before = "", (self.identity, self._all_stored)
-        if self.identity.stage is Stage.FOUNDING and said.stage is FounderStage.STORED:
+        if self.identity.stage is Stage.FOUNDING and report.stage is FounderStage.STORED:
             if not self.identity.incarnation:
-                refusal = self._why_not_stored(sender, said)
+                refusal = self._why_not_stored(sender, report)
                 if not refusal:
-                    self._store(said.incarnation, said.membership, said.versions.maximum)
-            if self.identity.incarnation == said.incarnation:
-                self._all_stored |= said.all_stored
+                    self._store(report.incarnation, report.membership, report.versions.maximum)
+            if self.identity.incarnation == report.incarnation:
+                self._all_stored |= report.all_stored
         # An unchanged report is no reason to ask: two waiting founders would ask without a pause.
-        changed = sender in self.waiting_for and self._reports.get(sender) != said
+        changed = sender in self.waiting_for and self._reports.get(sender) != report
         if sender in self.founders:
-            self._reports[sender] = said
+            self._reports[sender] = report
         if changed or before != (self.identity, self._all_stored):
             self._changed.set()
         return replace(self.report, refusal=refusal)
@@ -265,15 +265,15 @@ class Founder:
         self._identities.save(stored)
         self.identity = stored
 
-    def _why_not_stored(self, sender: int, said: Founding) -> str:
+    def _why_not_stored(self, sender: int, report: Founding) -> str:
         """Why this node does not store what the founder `sender` has decided; empty if it does."""
         own = self.identity
-        membership = decode_membership(said.membership)
+        membership = decode_membership(report.membership)
         if own.node_id not in membership.voters or sender != min(membership.voters):
             return f"node {own.node_id} is not among those that node {sender} founds a cluster with"
         if membership.disk_ids.get(own.node_id) != own.disk_id:
             return f"the disk of node {own.node_id} has been emptied since node {sender} asked it"
-        if said.versions.maximum not in self._versions:
+        if report.versions.maximum not in self._versions:
             return f"node {own.node_id} can take part in cluster versions {self._versions}"
         return ""
 
@@ -283,8 +283,8 @@ class Founder:
         if own.incarnation:
             raise OutOfService(
                 f"this disk belongs to the cluster that was founded as {own.incarnation:016x}, node"
-                f" {other} to {answer.incarnation:016x}: two lives of the same settings. Keep both"
-                " directories until you know which one has your data"
+                f" {other} to {answer.incarnation:016x}: the same settings founded two clusters. Keep"
+                " both directories until you know which one has your data"
             )
         known = decode_membership(answer.membership) if answer.membership else Membership()
         if known.members and id not in known.members and id not in known.removed:

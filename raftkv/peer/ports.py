@@ -71,8 +71,8 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class ForwardRefused:
-    """The leader of `term` refused the origin's submission `number` as invalid, and did not propose
-    it.
+    """The leader of `term` refused the origin's submission `number`: it has not proposed it, and
+    will not.
     """
 
     term: int
@@ -180,5 +180,5 @@ class PeerHandler(Protocol):
 class FounderPort(Protocol):
     """Answers founders, before the node has started and afterwards."""
 
-    def answer(self, sender: int, said: Founding) -> Founding:
+    def answer(self, sender: int, report: Founding) -> Founding:
         """This node's answer to a founder's report."""

@@ -319,7 +319,7 @@ async def test_a_disk_that_is_emptied_before_any_start_gets_the_advice_to_found_
     failed = world.processes[emptied].failed
     assert isinstance(failed, DamagedData)
     assert f"the disk of node {emptied} has been emptied" in failed.message
-    assert "Nobody has voted yet" in failed.message
+    assert "No node has voted yet" in failed.message
     assert not world.incarnations
 
 
@@ -347,13 +347,13 @@ async def test_no_advice_to_empty_disks_while_one_founder_has_started(world: Wor
     await asyncio.sleep(60.0)
     assert world.processes[3].up
     assert "has been emptied" in world.waiting_for(3)[1]
-    assert "Nobody has voted" not in str(world.waiting_for(3))
+    assert "No node has voted" not in str(world.waiting_for(3))
     world.start(2)
     await world.until(lambda: not world.processes[3].up)
     failed = world.processes[3].failed
     assert failed is not None
     assert "replace" in failed.message
-    assert "Nobody has voted" not in failed.message
+    assert "No node has voted" not in failed.message
 
 
 async def test_a_founder_given_up_too_late_is_named_as_part_of_what_is_stored(
@@ -365,13 +365,13 @@ async def test_a_founder_given_up_too_late_is_named_as_part_of_what_is_stored(
     answers = {3: world.founder_of(3).report}
     founder.waiting_for = {1: "node 1 does not answer"}
     founder._consider(answers)
-    assert "Nobody has voted yet" in founder.waiting_for[1]
+    assert "No node has voted yet" in founder.waiting_for[1]
     world.start(2, 3)
     await world.until(lambda: not world.processes[3].up)
     failed = world.processes[3].failed
     assert isinstance(failed, DamagedData)
     assert "node 3 is not among those that node 2 founds a cluster with" in failed.message
-    assert "Nobody has voted yet" in failed.message
+    assert "No node has voted yet" in failed.message
     assert not world.incarnations
 
 
@@ -385,7 +385,7 @@ async def test_no_advice_to_found_again_while_a_majority_does_not_answer() -> No
     await asyncio.sleep(60.0)
     for node_id in (2, 3):
         assert world.processes[node_id].up
-        assert "Nobody has voted" not in str(world.waiting_for(node_id))
+        assert "No node has voted" not in str(world.waiting_for(node_id))
     await world.close()
 
 
@@ -407,7 +407,7 @@ async def test_no_advice_to_found_again_while_one_founder_is_starting(world: Wor
     starting = Founding(FounderStage.STARTED, 77, disk_id=9, all_stored=True)
     founder._consider({1: word, 2: starting})
     assert founder.waiting_for[2] == "it is starting"
-    assert "Nobody has voted" not in str(founder.waiting_for)
+    assert "No node has voted" not in str(founder.waiting_for)
 
 
 async def test_no_advice_to_found_again_after_all_have_stored(world: World) -> None:
@@ -420,7 +420,7 @@ async def test_no_advice_to_found_again_after_all_have_stored(world: World) -> N
     )
     with pytest.raises(DamagedData, match="replace") as raised:
         founder._consider({1: word, 2: word})
-    assert "Nobody has voted" not in raised.value.message
+    assert "No node has voted" not in raised.value.message
 
 
 async def test_two_lives_of_the_same_settings_refuse_each_other(world: World) -> None:
