@@ -283,8 +283,8 @@ class Founder:
         if own.incarnation:
             raise OutOfService(
                 f"this disk belongs to the cluster that was founded as {own.incarnation:016x}, node"
-                f" {other} to {answer.incarnation:016x}: the same settings founded two clusters. Keep"
-                " both directories until you know which one has your data"
+                f" {other} to {answer.incarnation:016x}: the same settings were used to"
+                " found two clusters. Keep both directories until you know which one has your data"
             )
         known = decode_membership(answer.membership) if answer.membership else Membership()
         if known.members and id not in known.members and id not in known.removed:
