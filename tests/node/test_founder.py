@@ -132,7 +132,7 @@ async def test_founders_with_other_settings_wait_for_each_other(world: World) ->
     before = world.calls
     await asyncio.sleep(60.0)
     # Two ask two others, and one asks one, with a pause of middle length on the average: none is
-    # woken by what it has heard before.
+    # woken by an earlier report.
     pause_s = (ROUND_S_MIN + ROUND_S_MAX) / 2
     assert world.calls - before < 1.2 * (2 + 2 + 1) * 60.0 / pause_s
     assert not world.incarnations
@@ -325,7 +325,7 @@ async def test_a_disk_that_is_emptied_before_any_start_gets_the_advice_to_found_
 
 async def test_no_advice_to_empty_disks_while_one_founder_has_started(world: World) -> None:
     """The trace: the first node crashes when all have stored, before it begins itself. The two
-    others begin, and acknowledge. A third disk is emptied: to node 1 it looks as if nobody had.
+    others begin, and acknowledge. A third disk is emptied: to node 1 it looks as if no founder had.
     """
     world.start(1, 2, 3)
     await world.until(lambda: any(process.started for process in world.processes.values()))
@@ -376,7 +376,7 @@ async def test_a_founder_given_up_too_late_is_named_as_part_of_what_is_stored(
 
 
 async def test_no_advice_to_found_again_while_a_majority_does_not_answer() -> None:
-    """They may have begun, and acknowledged what nobody here has seen."""
+    """They may have begun, and acknowledged entries that no reachable node has."""
     world = World(1, 2, 3, 4, 5)
     await stored_by(world, 1, 2)
     gone = frozenset({1, 4, 5})

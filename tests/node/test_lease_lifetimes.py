@@ -1,4 +1,4 @@
-"""Three nodes on virtual time: how long a lease lives in a store that nobody writes to."""
+"""Three nodes on virtual time: the lifetime of a lease in a store without writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def grant(node: Node, ttl_ms: int) -> None:
 
 
 async def depose(wire: Wire, leader: Node) -> tuple[Node, float]:
-    """The next leader, and for how long nobody could let time pass."""
+    """The next leader, and how long cluster time stood still without one."""
     began = asyncio.get_running_loop().time()
     wire.cut_off = {leader.node_id}
     await until(lambda: any(node.core.established for node in leaders(wire, but=leader)))
@@ -31,7 +31,7 @@ async def depose(wire: Wire, leader: Node) -> tuple[Node, float]:
 
 
 async def test_a_lease_does_not_begin_anew_with_each_leader(tmp_path: Path) -> None:
-    """Nobody writes, so nothing but the leader's own stamps says how much of it is over."""
+    """Without writes, only the leader's own stamps advance cluster time."""
     ttl_s, changes = 8.0, 3
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):
         granted = asyncio.get_running_loop().time()

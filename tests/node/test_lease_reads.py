@@ -76,7 +76,7 @@ async def test_a_leader_that_wakes_from_a_pause_reads_nothing_old(
             await until(lambda: bool(leaders(wire, but=paused)))
             (new,) = leaders(wire, but=paused)
             await put(new, b"new")
-        assert paused.core.leads  # it has not heard of anything yet
+        assert paused.core.leads  # it has received no message yet
         barrier = paused.lease_barrier(soon())
         assert barrier is not None
         wire.cut_off.clear()

@@ -1,4 +1,4 @@
-"""What a node makes of what its peers say: of members, of strangers, and of nobody's friends."""
+"""Messages and handshakes from peers: of members, of strangers, and of nodes on a wrong disk."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ async def test_a_breach_of_a_member_takes_the_node_out_of_service(
         assert under_way.exception() is not None
 
 
-async def test_a_node_out_of_service_votes_for_nobody_and_acknowledges_nothing(
+async def test_a_node_out_of_service_grants_no_vote_and_acknowledges_nothing(
     tmp_path: Path,
 ) -> None:
     async with cluster_of(tmp_path, 1, leader_lease=False) as (wire, leader):

@@ -90,7 +90,7 @@ def test_what_one_sender_can_make_the_leader_hold_is_bounded_in_bytes() -> None:
 
 
 def test_a_refused_number_is_refused_again() -> None:
-    """The trace: a copy was sent again before the refusal arrived. Its caller has heard that it was
+    """The trace: a copy was sent again before the refusal arrived. Its caller knows that it was
     not applied, and has sent it under another number.
     """
     intake = ProposalQueue(bytes_per_sender_max=100)

@@ -66,10 +66,10 @@ async def test_freshness_is_the_request_time_of_the_last_applied_read_index() ->
 
 
 async def test_a_repeated_read_index_request_keeps_its_first_time() -> None:
-    """The answer may be to the first question, asked before somebody else's write."""
+    """The answer may be to the first request, which was sent before another client's write."""
     barriers = ReadBarriers(0)
     barriers.add(asyncio.get_running_loop().create_future(), 10.0)
-    barriers.ask(lambda _: False, 1.0)  # nobody to ask: nothing was sent
+    barriers.ask(lambda _: False, 1.0)  # no leader is known: nothing was sent
     barriers.tick(2.0, lambda _: True, again_ticks=5, leaderless_ticks_max=40)
     for _ in range(5):
         barriers.tick(3.0, lambda _: True, again_ticks=5, leaderless_ticks_max=40)

@@ -36,7 +36,7 @@ CONFIG = NodeConfig(
 
 
 class NoLinks:
-    """Nobody can be reached."""
+    """Links to no peer: no other node can be reached."""
 
     connected: frozenset[int] = frozenset()
 
@@ -73,8 +73,8 @@ async def restarted_after_its_removal(directory: Path) -> BaseException | None:
 
 
 def test_a_node_that_crashed_after_it_applied_its_removal_still_stops(tmp_path: Path) -> None:
-    # jepsen-lite seed 4038: nobody talks to a removed node, and it is no voter that would ask,
-    # so a node that comes back with its removal applied has to see it for itself.
+    # jepsen-lite seed 4038: no node contacts a removed node, which is no voter and starts no
+    # election. So a node that restarts with its removal applied must read it from its own state.
     loop = async_solipsism.EventLoop()
     try:
         reason = loop.run_until_complete(restarted_after_its_removal(tmp_path))

@@ -30,8 +30,8 @@ CLUSTER, INCARNATION = 7, 0xF00D
 
 
 class Wire:
-    """What the nodes hear of each other; one that is `cut_off` hears and says nothing. Nobody
-    answers for a node that was never started.
+    """The network between the nodes. A node that is `cut_off` sends and receives nothing, and one
+    that was never started does not answer.
     """
 
     def __init__(self, directory: Path, rng: Random, config: NodeConfig) -> None:
@@ -72,7 +72,7 @@ class Wire:
         return await self._run(node_id)
 
     async def kill(self, node_id: int) -> None:
-        """What the process does from now on nobody hears of."""
+        """End the process: nothing that it does from now on reaches another node."""
         node = self.nodes.pop(node_id)
         self.links.pop(node_id).dead = True
         node.driver.finish(None)

@@ -1,4 +1,4 @@
-"""A cluster of cores on a simulated network. Deterministic: nothing moves unless it is told to."""
+"""A cluster of cores on a simulated network. Deterministic: only the test moves messages."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class Invariants:
         self._check_hash(raft, log.compacted_index, log.compacted_term)
 
     def _check_hash(self, raft: Raft, index: int, term: int) -> None:
-        """One log has one running hash, wherever it was compacted and whoever brought it."""
+        """One log has one running hash, wherever it was compacted and whichever leader sent it."""
         running_hash = raft.log.hash(index)
         assert running_hash is not None
         known = self._hashes.setdefault((index, term), running_hash)
@@ -160,7 +160,7 @@ class Invariants:
         for entry in state.history[seen.applied_index :]:
             # State Machine Safety: what one node applies at an index, all apply there.
             committed = self.committed.get(entry.index)
-            assert committed is not None, f"{raft.node_id} applied {entry}, which nobody committed"
+            assert committed is not None, f"{raft.node_id} applied {entry}, which no node committed"
             assert committed[0] == entry.term, f"{raft.node_id} applied {entry}, not {committed}"
         first = max(seen.commit_index, raft.log.compacted_index) + 1
         for index in range(first, raft.commit_index + 1):
@@ -177,7 +177,7 @@ class Invariants:
                     self._check_complete(other.raft)
 
     def _check_durable(self, raft: Raft, index: int, term: int) -> None:
-        """What somebody first calls committed is on the disks of a majority."""
+        """An entry that a node first reports as committed is on the disks of a majority."""
         membership = raft.membership
         for voters in (membership.voters, membership.voters_outgoing):
             holders = [

@@ -13,7 +13,7 @@ def let_time_pass(cluster: Cluster, election_timeouts: int) -> None:
 
 
 def heal_everything(cluster: Cluster) -> None:
-    """No more faults, and time enough for everybody to finish what is under way."""
+    """No more faults, and time enough for every node to finish its work."""
     cluster.heal()
     for node in cluster.nodes.values():
         node.slow_disk = False

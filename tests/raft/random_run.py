@@ -49,7 +49,7 @@ class RandomRun:
         self.membership_changes = 0
         self.slow_clocks: set[int] = set()
         self._next_node = voters + 1
-        # Everybody in turn, and each of them often: an election needs ticks in step.
+        # Every node in turn, and each of them often: an election needs ticks in step.
         self._actions: list[tuple[Callable[[], None], float]] = [
             (self.tick_all, 80),
             (self.tick_one, 10),
@@ -140,7 +140,7 @@ class RandomRun:
             self.cluster.cut_links = {(a, b) for a, b in self.cluster.cut_links if a < b}
 
     def cut_off_leader(self) -> None:
-        """The leader, alone or with a minority, goes on appending what nobody commits."""
+        """The leader, alone or with a minority, goes on appending entries that never commit."""
         if node := self._any_leader():
             others = [peer for peer in self.cluster.nodes if peer != node.node_id]
             company = self.rng.sample(others, self.rng.randint(0, len(others) // 2))
@@ -227,7 +227,7 @@ class RandomRun:
         return replace(target, removed=present.removed)
 
     def clients_come_and_go(self) -> None:
-        """Commits are told at once where somebody waits for them, else with the next message."""
+        """A commit index is sent at once if a client waits for it, else with the next message."""
         if node := self._any_up():
             node.clients_everywhere = not node.clients_everywhere
 

@@ -1,4 +1,4 @@
-"""Who is told of a commit, and when: at once where somebody waits, else with the next message."""
+"""When a peer gets the commit index: at once if a client waits, else with the next message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.raft.cluster import Cluster
 
 
 def idle_cluster() -> Cluster:
-    """A leader, and nobody who waits anywhere."""
+    """A leader, and no client that waits at any node."""
     cluster = Cluster(3)
     cluster.elect(1)
     for node in cluster.nodes.values():

@@ -70,7 +70,7 @@ def test_only_another_voter_can_be_the_target_and_only_of_a_leader() -> None:
 def test_voters_do_not_ignore_an_election_of_a_leadership_transfer() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
-    cluster.isolate(1)  # so 2 has to vote although it has just heard the leader
+    cluster.isolate(1)  # so 2 has to vote although it has just had a message of the leader
     cluster.step(TimeoutNow(1, 3, 1))
     cluster.pump(3)
     cluster.finish_write(3)

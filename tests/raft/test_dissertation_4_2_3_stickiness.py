@@ -1,4 +1,4 @@
-"""Dissertation 4.2.3: whoever hears a leader is not disturbed."""
+"""Dissertation 4.2.3: a node with an active leader ignores requests for votes."""
 
 from __future__ import annotations
 

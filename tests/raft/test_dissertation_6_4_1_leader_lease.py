@@ -52,7 +52,7 @@ def test_without_the_lease_a_follower_that_was_restarted_votes_at_once() -> None
 
 
 def test_a_refusal_that_arrives_late_does_not_free_a_follower_to_vote() -> None:
-    """3 stood for term 2 while 2 heard nobody. Then 2 hears its leader again, and answers: a lease
+    """3 stood for term 2 while 2 was isolated. Then 2 has its leader again, and answers: a lease
     begins. 3's refusal of an older question of 2 carries term 2, and so does 3's own request.
     """
     cluster = leased_cluster()

@@ -59,7 +59,7 @@ def test_no_read_is_confirmed_before_the_leader_has_committed_in_its_term() -> N
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.propose(1, b"x")
-    cluster.settle(hold=lambda m: isinstance(m, Heartbeat))  # 2 has not heard of the commit
+    cluster.settle(hold=lambda m: isinstance(m, Heartbeat))  # 2 does not have the commit index
     cluster.drop(lambda m: True)
     assert (cluster[1].commit_index, cluster[2].commit_index) == (2, 1)
     cluster.crash(1)

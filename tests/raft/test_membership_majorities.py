@@ -168,7 +168,7 @@ def test_a_node_that_lags_and_takes_entries_acknowledges() -> None:
     cluster.tick(1)
     cluster.propose(1, b"x")
     cluster.settle()
-    cluster.propose(1, b"y")  # not acknowledged by anybody yet
+    cluster.propose(1, b"y")  # not acknowledged by any node yet
     assert cluster[1].acknowledging(before) == {1, 2, 3}
     assert cluster[1].acknowledging(before + 1) == {1}
 

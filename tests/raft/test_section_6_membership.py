@@ -15,7 +15,7 @@ from tests.raft.cluster import Cluster, members
 
 
 def change(cluster: Cluster, leader: int, target: Membership) -> None:
-    """Whoever is new votes at once here, so its majority is not there yet: the change is forced."""
+    """New members are voters at once here, and do not acknowledge yet: the change is forced."""
     for added in sorted(target.members - cluster.nodes.keys()):
         cluster.add_node(added)
     cluster[leader].propose_membership(target, force=True)
@@ -238,7 +238,7 @@ def test_a_membership_that_is_cut_off_gives_way_to_the_one_before() -> None:
 def test_a_voter_whose_removal_is_not_committed_can_still_be_elected_to_commit_it() -> None:
     """The trace: 1, 2 shrink to 2. Leader 1 alone has the last step on disk, and crashes.
 
-    2 needs the vote of 1, whose log is longer; if 1 did not campaign, nobody ever led again.
+    2 needs the vote of 1, whose log is longer; if 1 did not campaign, no node could lead again.
     """
     cluster = joint_on_all([1, 2], members([2]))
     cluster.crash(1)

@@ -351,7 +351,7 @@ def test_a_full_window_that_was_lost_and_compacted_away_ends_in_a_snapshot() -> 
 
 
 def test_the_term_of_a_snapshot_is_on_disk_before_the_snapshot_is_installed() -> None:
-    """The trace: a snapshot is the first that is heard of a term, and a crash follows it.
+    """The trace: a snapshot is the first message of a term, and a crash follows it.
 
     A log that ends in a higher term than the node knows would keep it from ever starting again.
     """
