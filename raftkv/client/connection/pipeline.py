@@ -49,7 +49,7 @@ from raftkv.client.connection.pending_calls import (
     set_error,
     unanswered,
 )
-from raftkv.client.connection.replies import LEAVING, BatchReplies, answer_of
+from raftkv.client.connection.retries import LEAVING, BatchReplies, answer_of
 from raftkv.client.connection.stream import PipelineConnection
 from raftkv.client.connection.throttle import Throttle
 from raftkv.client.settings import TIMER_TOLERANCE_S, ClientSettings
@@ -355,7 +355,7 @@ class Pipeline:
         for number in reversed(list(connection.in_flight)):
             batch = connection.take(number)
             if batch is not None:
-                self._replies.take_back(batch, error, maybe_applied=maybe_applied)
+                self._replies.requeue_or_fail(batch, error, maybe_applied=maybe_applied)
         if connection is self._connection:
             self._connection = None
             if self._endpoints.leader is connection.endpoint:
