@@ -23,33 +23,33 @@ from raftkv.wire.ranges import exclusive_end
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
-    """The branch that a transaction takes, and the paths of its nested transactions by position."""
+class Decision:
+    """The branch that a transaction takes, and the decisions of nested ones by their position."""
 
     succeeded: bool
     operations: Sequence[kv_pb2.Operation]
-    nested: Mapping[int, Path]
+    nested: Mapping[int, Decision]
 
 
-def decide(view: StateReader, request: kv_pb2.Transaction, budget: Budget) -> Steps[Path]:
-    """Evaluate all compares of the path, also nested ones, before anything is written."""
+def decide(view: StateReader, request: kv_pb2.Transaction, budget: Budget) -> Steps[Decision]:
+    """Evaluate all compares, also those of nested transactions, before anything is written."""
     succeeded = yield from all_hold(view, request.compare, budget)
     branch = request.success if succeeded else request.failure
     nested = {}
     for position, operation in enumerate(branch):
         if operation.HasField("transaction"):
             nested[position] = yield from decide(view, operation.transaction, budget)
-    return Path(succeeded, branch, nested)
+    return Decision(succeeded, branch, nested)
 
 
 def run_transaction(
     execution: Execution, request: kv_pb2.Transaction, result: kv_pb2.Result
 ) -> Steps[None]:
     """Raises, with no effect, what any operation of the branch raises."""
-    path = yield from decide(execution.writer.overlay, request, execution.budget)
+    decision = yield from decide(execution.writer.overlay, request, execution.budget)
     # An operation that fails undoes the earlier ones: all are in an overlay that is dropped then.
     scratch = _on_top_of(execution)
-    yield from _run(scratch, path, result)
+    yield from _run(scratch, decision, result)
     _absorb(execution, scratch)
 
 
@@ -69,14 +69,14 @@ def _absorb(execution: Execution, above: Execution) -> None:
         execution.queue_heads.changed(key)
 
 
-def _run(execution: Execution, path: Path, result: kv_pb2.Result) -> Steps[None]:
-    """Run the operations of a decided path in their order, all in one revision."""
+def _run(execution: Execution, decision: Decision, result: kv_pb2.Result) -> Steps[None]:
+    """Run the operations of the decided branch in their order, all in one revision."""
     budget, answer = execution.budget, result.transaction
-    answer.succeeded = path.succeeded
-    for position, operation in enumerate(path.operations):
+    answer.succeeded = decision.succeeded
+    for position, operation in enumerate(decision.operations):
         if budget.count_rows(1) or budget.pace.spend(COMMAND_UNITS):
             yield
-        nested, response = path.nested.get(position), answer.responses.add()
+        nested, response = decision.nested.get(position), answer.responses.add()
         match operation.WhichOneof("operation"):
             case "put":
                 operations.put(execution, operation.put, response)
@@ -115,21 +115,25 @@ def read_transaction(
 
     `view` must be a snapshot, which does not change between the steps.
     """
-    path = yield from decide(view, request, budget)
-    yield from _fill(view, path, result, budget, compacted_revision)
+    decision = yield from decide(view, request, budget)
+    yield from _fill(view, decision, result, budget, compacted_revision)
 
 
 def _fill(
-    view: StateReader, path: Path, result: kv_pb2.Result, budget: Budget, compacted_revision: int
+    view: StateReader,
+    decision: Decision,
+    result: kv_pb2.Result,
+    budget: Budget,
+    compacted_revision: int,
 ) -> Steps[None]:
     answer = result.transaction
     answer.SetInParent()
-    answer.succeeded = path.succeeded
-    for position, operation in enumerate(path.operations):
+    answer.succeeded = decision.succeeded
+    for position, operation in enumerate(decision.operations):
         if budget.count_rows(1):
             yield
         response = answer.responses.add(revision=result.revision)
-        nested = path.nested.get(position)
+        nested = decision.nested.get(position)
         if nested is not None:
             yield from _fill(view, nested, response, budget, compacted_revision)
             continue
