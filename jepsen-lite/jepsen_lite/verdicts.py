@@ -43,8 +43,8 @@ _WORST_FIRST = (Validity.INVALID, Validity.UNKNOWN, Validity.VACUOUS, Validity.V
 
 def overall(findings: list[Finding]) -> Validity:
     """The worst of all; nothing checked is vacuous."""
-    said = {finding.validity for finding in findings}
-    return next((each for each in _WORST_FIRST if each in said), Validity.VACUOUS)
+    found = {finding.validity for finding in findings}
+    return next((each for each in _WORST_FIRST if each in found), Validity.VACUOUS)
 
 
 def texts_of(finding: Finding) -> list[str]:

@@ -81,7 +81,7 @@ async def test_a_cut_holds_bytes_back_and_mending_lets_them_go(pair: tuple[str, 
         assert await comes_back(reader, b"during")
 
 
-async def test_a_way_that_was_cut_twice_is_open_when_both_are_mended() -> None:
+async def test_a_direction_that_was_cut_twice_is_open_when_both_cuts_are_healed() -> None:
     network = ProxyNetwork()
     pair = ("a", "b")
     async with echoing(network) as (reader, writer):
@@ -95,7 +95,7 @@ async def test_a_way_that_was_cut_twice_is_open_when_both_are_mended() -> None:
         assert await comes_back(reader, b"x")
 
 
-async def test_a_stream_of_one_direction_feels_only_the_cuts_of_its_diallers_way() -> None:
+async def test_a_one_way_stream_is_affected_only_by_cuts_of_its_direction() -> None:
     network = ProxyNetwork()
     async with echoing(network, both_ways=True) as (reader, writer):
         network.cut([("b", "a")])
@@ -107,7 +107,7 @@ async def test_a_stream_of_one_direction_feels_only_the_cuts_of_its_diallers_way
         assert not await comes_back(reader, b"ours", 0.05)
 
 
-async def test_what_is_slow_arrives_later_and_in_order() -> None:
+async def test_a_delayed_stream_arrives_later_and_in_order() -> None:
     network = ProxyNetwork()
     loop = asyncio.get_running_loop()
     async with echoing(network) as (reader, writer):
@@ -121,7 +121,7 @@ async def test_what_is_slow_arrives_later_and_in_order() -> None:
         assert network.delayed
 
 
-async def test_a_reset_breaks_connections_between_the_two_whoever_dialled() -> None:
+async def test_a_reset_breaks_connections_in_both_directions() -> None:
     network = ProxyNetwork()
     async with echoing(network) as (reader, writer):
         writer.write(b"x")
@@ -132,7 +132,7 @@ async def test_a_reset_breaks_connections_between_the_two_whoever_dialled() -> N
             await reader.read(1)
 
 
-async def test_who_dialled_is_read_from_the_kernel() -> None:
+async def test_the_dialler_is_read_from_the_kernel() -> None:
     async with echoing(ProxyNetwork()) as (_, writer):
         port = writer.get_extra_info("sockname")[1]
         assert owner_of(port, {"other": 1, "us": os.getpid()}) == "us"
@@ -191,7 +191,7 @@ def test_a_short_run_on_real_processes_is_valid_and_leaves_everything(tmp_path: 
 
 
 @pytest.mark.slow
-async def test_a_node_that_somebody_else_kills_makes_the_run_invalid(tmp_path: Path) -> None:
+async def test_a_node_that_is_killed_from_outside_makes_the_run_invalid(tmp_path: Path) -> None:
     command = ["--workload", "register", "--nemesis", "partition", "--seconds", "5"]
     with started(tmp_path, *command, "--rate", "60", "--seed", "1") as run:
         await begun(run, tmp_path)

@@ -1,4 +1,4 @@
-"""What the simulator's links have in common with production's: who has one, and who is answered."""
+"""The simulator's peer links exist, and answer, where production's do."""
 
 from __future__ import annotations
 

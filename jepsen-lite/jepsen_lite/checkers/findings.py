@@ -8,7 +8,7 @@ from typing import Any
 from jepsen_lite.history import Operation
 from jepsen_lite.verdicts import Finding, Problem, Validity
 
-PROBLEMS_TOLD_MAX = 20
+PROBLEMS_LISTED_MAX = 20
 
 
 def finding(
@@ -17,7 +17,7 @@ def finding(
     """VALID without a problem, else INVALID. It lists the first problems and counts all."""
     counted = {**(statistics or {}), "problems": len(problems)}
     validity = Validity.INVALID if problems else Validity.VALID
-    return Finding(checker, validity, tuple(problems[:PROBLEMS_TOLD_MAX]), counted)
+    return Finding(checker, validity, tuple(problems[:PROBLEMS_LISTED_MAX]), counted)
 
 
 def unknown(checker: str, text: str, statistics: Mapping[str, Any] | None = None) -> Finding:

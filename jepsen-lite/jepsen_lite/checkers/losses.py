@@ -20,7 +20,10 @@ NS_PER_S = 1_000_000_000
 
 
 def check_losses(
-    operations: Sequence[Operation], acquire: str, release: str, blows: Sequence[FaultRecord]
+    operations: Sequence[Operation],
+    acquire: str,
+    release: str,
+    fault_records: Sequence[FaultRecord],
 ) -> Finding:
     """A holder whose key or lease is removed reports its loss in time, unless it releases first.
 
@@ -35,7 +38,7 @@ def check_losses(
     removals = [
         each
         for each in answered(operations, "remove")
-        if each.invocation.value[0] in holds and _is_calm(each, within_ns, blows)
+        if each.invocation.value[0] in holds and _is_calm(each, within_ns, fault_records)
     ]
     problems = []
     for removal in removals:

@@ -26,13 +26,13 @@ def answered(operations: Iterable[Operation], *functions: str) -> Iterator[Opera
     return (each for each in asked(operations, *functions) if each.kind is Kind.OK)
 
 
-def told(operation: Operation) -> Any:
-    """What the caller was told; None if the operation never came back."""
+def returned(operation: Operation) -> Any:
+    """The result of the operation; None if it never completed."""
     return None if operation.completion is None else operation.completion.value
 
 
 def was_settled(operation: Operation) -> bool:
-    """Whether its caller never learnt how it ended."""
+    """Whether the caller has no answer, and the outcome was derived."""
     return operation.completion is not None and operation.completion.error == SETTLED
 
 

@@ -62,16 +62,16 @@ def list_(store: StoreOption = STORE) -> None:
 
     console = Console()
     kinds = Table("", "name", "what it is", box=None)
-    for name, system in DATABASES.items():
-        kinds.add_row("system", name, system.summary)
+    for name, kind in DATABASES.items():
+        kinds.add_row("system", name, kind.summary)
     for name, make in WORKLOADS.items():
         kinds.add_row("workload", name, (type(make()).__doc__ or "").splitlines()[0])
     for name, nemesis in NEMESES.items():
         kinds.add_row("nemesis", name, nemesis.missing() or nemesis.summary)
     for name, scenario in SCENARIOS.items():
         # Its first sentence, which may go over two lines.
-        told = " ".join((scenario.__doc__ or "").split()).partition(". ")[0]
-        kinds.add_row("scenario", name, told.rstrip("."))
+        summary = " ".join((scenario.__doc__ or "").split()).partition(". ")[0]
+        kinds.add_row("scenario", name, summary.rstrip("."))
     console.print(kinds)
     runs = list(Store(store).runs())
     typer.echo(f"\n{count(len(runs), 'run')} in {store}")

@@ -97,9 +97,9 @@ def sim(
                 (keep / f"{outcome.plan.seed}.jsonl").write_text(lines)
             if outcome.problems:
                 configure(show=False)  # the logs of the reduction's runs are of no use
-                told = shrunk(outcome) if reduce else outcome
-                typer.echo(describe_failure(told))
-                typer.echo(f"report: {report_of(keep_run(told, store))}")
+                described = shrunk(outcome) if reduce else outcome
+                typer.echo(describe_failure(described))
+                typer.echo(f"report: {report_of(keep_run(described, store))}")
                 raise typer.Exit(OF_VALIDITY[Validity.INVALID])
             simulated_s += outcome.simulated_s
             operations += outcome.operations

@@ -39,12 +39,12 @@ PROBE_TIMEOUT_S = 10.0
 # Prints a program's time, and the rate of its clock.
 PROBE = """
 import select, time
-told, began = time.time(), time.monotonic()
-print(told)
+shown, began = time.time(), time.monotonic()
+print(shown)
 select.select([], [], [], 0.2)
-print((time.time() - told) / (time.monotonic() - began))
+print((time.time() - shown) / (time.monotonic() - began))
 """
-# Below this a jump can't be told from the time that the probe takes, a rate from its errors.
+# Below this a jump can't be separated from the time that the probe takes, a rate from its errors.
 VISIBLE_S, VISIBLE_RATE = 0.5, 0.05
 LOG_VISIBLE_S = 1.0
 
@@ -137,9 +137,9 @@ def _probe(server: Server) -> tuple[float, float]:
         check=True,
         timeout=PROBE_TIMEOUT_S,
     )
-    told, rate = map(float, said.stdout.split())
+    shown, rate = map(float, said.stdout.split())
     # It looked at some time between then and now.
-    return told - min(max(told, began), time.time()), rate
+    return shown - min(max(shown, began), time.time()), rate
 
 
 def _off_s(log: str, began: float, ended: float) -> float:

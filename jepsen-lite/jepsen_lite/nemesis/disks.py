@@ -28,7 +28,7 @@ END_S = 10.0
 FULL_CHUNK_BYTES = 1 << 20
 
 FLIPS = 3
-# The end of a log that is being written may be half a record after any crash; there is no telling
+# The end of a log that is being written may be half a record after any crash; nothing shows
 # what is missing there, so a disk that loses it after a sync is beyond what Raft promises to
 # survive.
 SPARED_TAIL_BYTES = 16 << 10

@@ -90,8 +90,8 @@ def power_cuts(seed: int) -> Plan:
 
 
 def fresh_leaders(seed: int) -> Plan:
-    """A leader goes that has told its clients of a commit, but not its followers; the next one is
-    slow to commit anything.
+    """A leader that has acknowledged a commit to its clients, but not to its followers, goes;
+    the next leader is slow to commit anything.
     """
     plan, rng = _busy(seed, "fresh leaders")
     faults: list[Fault] = []

@@ -77,13 +77,13 @@ def _of_class(
     anomaly: str,
     ways: tuple[Because, ...],
     closing: Because,
-    told: Sequence[Cycle],
+    described: Sequence[Cycle],
 ) -> list[Cycle]:
     """One cycle of each component, closed by an edge of the kind that names the class."""
     reasons = ways if closing in ways else (*ways, closing)
     cycles: list[Cycle] = []
     for component in components(within, _among(found, set(within), reasons)):
-        if any(component.issuperset(cycle.nodes) for cycle in told):
+        if any(component.issuperset(cycle.nodes) for cycle in described):
             continue
         nodes = _shortest(found, component, ways, closing)
         if nodes is not None:

@@ -160,7 +160,7 @@ class PeerPort:
         self._network.datagram(self.host, sender.host, HELLO_BYTES, arrive)
 
     async def ask_founder(self, to: int, address: str, said: Founding) -> Founding:
-        """What node `to` says to a founder that says this; as `transport.founders.ask_founder`."""
+        """The answer of node `to` to a founder's message; as `peer.founders.ask_founder`."""
         answered: asyncio.Future[Founding | str] = self.process.create_future()
 
         def end(result: Founding | str) -> None:
@@ -173,8 +173,8 @@ class PeerPort:
             if isinstance(caller, HandshakeRefused):
                 result = caller.message
             elif target.founder is not None:
-                heard = decode_founding(encode_founding(said), self.node_id)
-                answer = target.founder.answer(self.node_id, heard)
+                received = decode_founding(encode_founding(said), self.node_id)
+                answer = target.founder.answer(self.node_id, received)
                 result = decode_founding(encode_founding(answer), to)
             self._network.datagram(
                 target.host, self.host, HELLO_BYTES, lambda: self.process.enter(end, result)

@@ -36,7 +36,7 @@ class Cluster:
         self.hosts: dict[str, Host] = {}
         self.clones: dict[str, Host] = {}
         """Machines whose nodes run from a copy of the disk of one of `hosts`, under its id."""
-        self.on_event: Callable[[Host, Trigger], None] = _nobody_cares
+        self.on_event: Callable[[Host, Trigger], None] = _ignore_event
         node_ids = range(1, size + 1)
         self._initial = Membership(
             voters=frozenset(node_ids),
@@ -53,7 +53,7 @@ class Cluster:
 
     @property
     def endpoints(self) -> list[str]:
-        """Where clients are told that the nodes are."""
+        """The addresses of the nodes that clients are given."""
         return [address_of(f"node-{each}").client for each in sorted(self._initial.voters)]
 
     def add_host(self) -> Host:
@@ -193,7 +193,7 @@ class Cluster:
         return len(indexes) == 1 and not membership.joint
 
 
-def _nobody_cares(host: Host, trigger: Trigger) -> None:
+def _ignore_event(host: Host, trigger: Trigger) -> None:
     """Until a nemesis does."""
 
 
