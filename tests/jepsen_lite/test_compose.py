@@ -1,4 +1,4 @@
-"""The Docker commands of the database `compose`, and its complaints about a cluster that is unfit."""
+"""The Docker commands of the database `compose`, and its complaints about an unfit cluster."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from jepsen_lite.checkers.operations import answered, began_ns, ended_ns, returned
 from jepsen_lite.faults.kinds import Kill, NetworkConditions, Schedule
+from jepsen_lite.history import answered, began_ns, ended_ns, returned
 from jepsen_lite.sim.run import Outcome, draw_plan, run
 from raftkv.node.clocks import ClusterClock
 

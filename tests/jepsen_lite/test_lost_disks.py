@@ -40,7 +40,7 @@ from jepsen_lite.sim.injection.disk_schedule import (
     with_lost_disk,
 )
 from jepsen_lite.sim.net.network import SimulatedNetwork
-from jepsen_lite.sim.nodes.host import CheckedNode
+from jepsen_lite.sim.nodes.checked_node import CheckedNode
 from jepsen_lite.sim.run import Outcome, Plan, draw_plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.world import World

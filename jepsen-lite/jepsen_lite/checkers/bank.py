@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, began_ns, returned
-from jepsen_lite.history import Operation
-from jepsen_lite.verdicts import Finding
+from jepsen_lite.history import Operation, answered, began_ns, returned
+from jepsen_lite.verdicts import Finding, at, finding, problem, unknown, who
 
 _NAME = "bank"
 

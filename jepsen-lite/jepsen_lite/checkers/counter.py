@@ -14,10 +14,8 @@ from collections import Counter as Tally
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, asked, began_ns, ended_ns, returned
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Kind, Operation, answered, asked, began_ns, ended_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "counter"
 

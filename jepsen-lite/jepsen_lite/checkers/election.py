@@ -14,10 +14,8 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, ended_ns, returned
-from jepsen_lite.history import Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Operation, answered, ended_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "election"
 

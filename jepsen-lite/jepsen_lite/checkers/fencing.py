@@ -11,10 +11,8 @@ import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, before, began_ns, ended_ns, returned
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Kind, Operation, answered, before, began_ns, ended_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "fencing"
 

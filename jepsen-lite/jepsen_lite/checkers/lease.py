@@ -18,10 +18,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, asked, before, began_ns, ended_ns, returned
-from jepsen_lite.history import Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Operation, answered, asked, before, began_ns, ended_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "lease"
 

@@ -20,10 +20,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import NEVER_NS, asked, began_ns, ended_ns, returned
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import NEVER_NS, Kind, Operation, asked, began_ns, ended_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "lock"
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jepsen_lite.checkers.findings import at, finding, problem, who
 from jepsen_lite.checkers.lock import holds_by_name
-from jepsen_lite.checkers.operations import answered, began_ns, ended_ns
 from jepsen_lite.faults.record import FaultRecord
-from jepsen_lite.history import Operation
-from jepsen_lite.verdicts import Finding
+from jepsen_lite.history import Operation, answered, began_ns, ended_ns
+from jepsen_lite.verdicts import Finding, at, finding, problem, who
 
 NOTICED_S = 1.0
 SLACK_S = 0.2

@@ -14,11 +14,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jepsen_lite.checkers.findings import at, finding, listed, problem, who
-from jepsen_lite.checkers.operations import answered, before, began_ns, ended_ns, returned
 from jepsen_lite.checkers.resolve import Committed, resolved
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Kind, Operation, answered, before, began_ns, ended_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, listed, problem, who
 
 _NAME = "outcomes"
 HISTORY = "history"

@@ -12,10 +12,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import at, finding, listed, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, asked, before, began_ns, ended_ns, returned
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import (
+    Kind,
+    Operation,
+    answered,
+    asked,
+    before,
+    began_ns,
+    ended_ns,
+    returned,
+)
+from jepsen_lite.verdicts import Finding, Problem, at, finding, listed, problem, unknown, who
 
 _NAME = "queue"
 

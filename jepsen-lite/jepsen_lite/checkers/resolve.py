@@ -23,8 +23,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jepsen_lite.checkers.operations import SETTLED, ended_ns
-from jepsen_lite.history import Event, Kind, Operation
+from jepsen_lite.history import SETTLED, Event, Kind, Operation, ended_ns
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,8 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, asked, began_ns, returned
-from jepsen_lite.history import Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Operation, answered, asked, began_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "session"
 

@@ -11,11 +11,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, began_ns, ended_ns, returned, was_settled
 from jepsen_lite.checkers.outcomes import Effects
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Kind, Operation, answered, began_ns, ended_ns, returned, was_settled
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "set"
 

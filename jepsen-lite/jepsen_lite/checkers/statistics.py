@@ -7,10 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import finding
-from jepsen_lite.checkers.operations import began_ns, ended_ns
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding
+from jepsen_lite.history import Kind, Operation, began_ns, ended_ns
+from jepsen_lite.verdicts import Finding, finding
 
 _QUANTILES = (0.5, 0.95, 0.99, 1.0)
 _GAPS_LISTED_MAX = 5

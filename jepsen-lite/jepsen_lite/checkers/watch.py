@@ -22,8 +22,6 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import finding, problem, unknown
-from jepsen_lite.checkers.operations import returned
 from jepsen_lite.checkers.watch_log import (
     Change,
     Stream,
@@ -32,8 +30,8 @@ from jepsen_lite.checkers.watch_log import (
     streams_of,
     truth,
 )
-from jepsen_lite.history import Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Operation, returned
+from jepsen_lite.verdicts import Finding, Problem, finding, problem, unknown
 
 _NAME = "watch"
 

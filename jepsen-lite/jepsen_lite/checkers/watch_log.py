@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jepsen_lite.checkers.operations import NEVER_NS, answered, began_ns, returned
-from jepsen_lite.history import Kind, Operation
+from jepsen_lite.history import NEVER_NS, Kind, Operation, answered, began_ns, returned
 
 REFUSED = "REVISION_COMPACTED"
 """The error of a watch whose history was gone, in runs whose watches did not go on behind it."""

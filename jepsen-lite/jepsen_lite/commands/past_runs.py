@@ -16,8 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jepsen_lite.commands.exits import OF_VALIDITY
-from jepsen_lite.verdicts import overall
+from jepsen_lite.verdicts import EXIT_CODES, overall
 
 if TYPE_CHECKING:
     from jepsen_lite.store import RunDirectory
@@ -48,7 +47,7 @@ def check(directory: Annotated[Path, typer.Argument(help="of a run, or STORE/lat
     except (OSError, ValueError, KeyError) as error:
         raise typer.BadParameter(f"{directory} holds no run that can be judged: {error}") from error
     show_verdict(run, findings)
-    raise typer.Exit(OF_VALIDITY[overall(findings)])
+    raise typer.Exit(EXIT_CODES[overall(findings)])
 
 
 def list_(store: StoreOption = STORE) -> None:

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import uvloop
 
-from jepsen_lite.commands.exits import OF_VALIDITY
 from jepsen_lite.options import RunOptions
-from jepsen_lite.verdicts import Validity, overall
+from jepsen_lite.verdicts import EXIT_CODES, Validity, overall
 
 if TYPE_CHECKING:
     from jepsen_lite.db.catalogue import DatabaseKind
@@ -81,7 +80,7 @@ def run(
         )
     if any(lacks):
         raise typer.BadParameter("; ".join(filter(None, lacks)))
-    raise typer.Exit(OF_VALIDITY[_carry_out(options, kind, store, workload.replace(",", "+"))])
+    raise typer.Exit(EXIT_CODES[_carry_out(options, kind, store, workload.replace(",", "+"))])
 
 
 def _carry_out(options: RunOptions, kind: DatabaseKind, store: Path, name: str) -> Validity:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from jepsen_lite.checkers.elle import append
 from jepsen_lite.checkers.elle.dependencies import micro_operations
-from jepsen_lite.checkers.operations import before
-from jepsen_lite.history import Kind, Operation
+from jepsen_lite.history import Kind, Operation, before
 from jepsen_lite.verdicts import Validity
 from tests.jepsen_lite.checkers.histories import FAIL, INFO, OK, assert_valid, operation, texts
 

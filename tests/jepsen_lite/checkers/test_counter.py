@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jepsen_lite.checkers import bank, counter
-from jepsen_lite.checkers.operations import before, returned
-from jepsen_lite.history import Kind, Operation
+from jepsen_lite.history import Kind, Operation, before, returned
 from jepsen_lite.verdicts import Validity
 from tests.jepsen_lite.checkers.histories import (
     FAIL,

@@ -28,10 +28,8 @@ from jepsen_lite.checkers.elle.dependencies import (
     add_time,
     micro_operations,
 )
-from jepsen_lite.checkers.findings import finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Kind, Operation, answered
+from jepsen_lite.verdicts import Finding, Problem, finding, problem, unknown, who
 
 _NAME = "append"
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 from jepsen_lite.checkers.elle.dependencies import Because, Dependencies
 from jepsen_lite.checkers.elle.graphs import Successors, components, shortest_way
-from jepsen_lite.checkers.findings import problem, who
-from jepsen_lite.checkers.operations import before, began_ns, ended_ns
-from jepsen_lite.verdicts import Problem
+from jepsen_lite.history import before, began_ns, ended_ns
+from jepsen_lite.verdicts import Problem, problem, who
 
 _WRITES = (Because.WW,)
 _COMMITTED = (Because.WW, Because.WR)

@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jepsen_lite.checkers.findings import who
-from jepsen_lite.checkers.operations import NEVER_NS, began_ns, ended_ns, returned
-from jepsen_lite.history import Kind, Operation
+from jepsen_lite.history import NEVER_NS, Kind, Operation, began_ns, ended_ns, returned
+from jepsen_lite.verdicts import who
 
 
 class Because(enum.StrEnum):

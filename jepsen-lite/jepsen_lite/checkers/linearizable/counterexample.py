@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import at, problem, who
 from jepsen_lite.checkers.linearizable.register_model import seen_by, version_returned, written
 from jepsen_lite.checkers.linearizable.search import NEVER, Call
-from jepsen_lite.checkers.operations import before, began_ns, ended_ns, returned, was_settled
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Problem
+from jepsen_lite.history import Kind, Operation, before, began_ns, ended_ns, returned, was_settled
+from jepsen_lite.verdicts import Problem, at, problem, who
 
 
 def explained(key: str, operations: Sequence[Operation], calls: Sequence[Call]) -> Problem:

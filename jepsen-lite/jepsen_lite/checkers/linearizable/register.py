@@ -13,17 +13,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import finding
 from jepsen_lite.checkers.linearizable import search
 from jepsen_lite.checkers.linearizable.counterexample import explained
 from jepsen_lite.checkers.linearizable.reduction import reduced
 from jepsen_lite.checkers.linearizable.register_model import VERSIONED_REGISTER, seen_by, written
 from jepsen_lite.checkers.linearizable.search import NEVER, STEPS_MAX, Call, Model, SearchVerdict
 from jepsen_lite.checkers.linearizable.unique_writes import blocks
-from jepsen_lite.checkers.operations import began_ns, returned
 from jepsen_lite.checkers.outcomes import Effects
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem, Validity
+from jepsen_lite.history import Kind, Operation, began_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, Validity, finding
 
 
 def _asked(operation: Operation) -> tuple[str, Any]:

@@ -15,7 +15,8 @@ from jepsen_lite.sim.net.peer_links import PeerPort, host_of
 from jepsen_lite.sim.net.traffic import Traffic
 from jepsen_lite.sim.nodes.client_server import SimulatedClientServer
 from jepsen_lite.sim.nodes.disk import Disk, damage_snapshot
-from jepsen_lite.sim.nodes.host import Host, HostSpec, NodeTuning, address_of
+from jepsen_lite.sim.nodes.host import Host, HostSpec, address_of
+from jepsen_lite.sim.nodes.tuning import NodeTuning
 from raftkv.raft.entry import Membership
 
 
@@ -163,7 +164,7 @@ class Cluster:
         for replica, state in states:
             if state.store.written.damaged and not state.flipped:
                 raise Violation(f"node {replica} has damage in its state that came with a snapshot")
-        self.invariants.compare_states(
+        self.invariants.state_machines.compare(
             (replica, state.store) for replica, state in states if not state.store.written.damaged
         )
 
