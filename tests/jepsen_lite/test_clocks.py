@@ -1,4 +1,4 @@
-"""What the clock nemesis does to a process, seen in what that process writes."""
+"""The effect of the clock nemesis on a process, read from the log of that process."""
 
 from __future__ import annotations
 

@@ -77,10 +77,10 @@ def test_every_container_that_is_unfit_is_named(
     paused = container(1, State={"Status": "paused"})
     cut_off = container(3, NetworkSettings={"Networks": {}})
     engine_with(tmp_path, monkeypatch, [paused, container(2), cut_off])
-    said = why_not(3)
-    assert "docker unpause project_node1_1" in said
-    assert "node2" not in said
-    assert "project_node3_1 has no network" in said
+    complaint = why_not(3)
+    assert "docker unpause project_node1_1" in complaint
+    assert "node2" not in complaint
+    assert "project_node3_1 has no network" in complaint
 
 
 def test_a_stopped_container_of_another_project_is_ignored(

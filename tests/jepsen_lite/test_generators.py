@@ -1,4 +1,4 @@
-"""What is done when is decided by the seed, the rate and the order of phases."""
+"""The seed, the rate and the order of phases decide which operation is invoked when."""
 
 from __future__ import annotations
 

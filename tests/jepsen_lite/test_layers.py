@@ -1,4 +1,4 @@
-"""Only the simulator and the planted bugs know raftkv's inside; the rest knows its client."""
+"""Only the simulator and the planted bugs import raftkv's internals; others import its client."""
 
 from __future__ import annotations
 

@@ -255,8 +255,8 @@ def test_a_short_run_is_valid_and_its_partitions_have_held_packets_back(
 ) -> None:
     asked = ["--workload", "register,lock", "--nemesis", "partition", "--seconds", "6"]
     with started(tmp_path, *asked, "--rate", "60", "--seed", "5") as run:
-        said, _ = run.communicate(timeout=100)
-    assert run.returncode == 0, said
+        output, _ = run.communicate(timeout=100)
+    assert run.returncode == 0, output
     lines = (tmp_path / "latest" / "faults.jsonl").read_text().splitlines()
     effective = [fault for fault in map(json.loads, lines) if fault["took_effect"]]
     assert effective
@@ -283,9 +283,9 @@ def test_an_interrupted_run_leaves_nothing(possible: None, tmp_path: Path) -> No
 def test_missing_programs_and_rights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    said = namespaces.missing()
+    output = namespaces.missing()
     for lacking in ("apt-get install iproute2", "apt-get install nftables", "only root"):
-        assert lacking in said
+        assert lacking in output
 
 
 def test_without_its_programs_a_run_is_refused(tmp_path: Path) -> None:

@@ -175,9 +175,9 @@ def test_a_short_run_on_real_processes_is_valid_and_leaves_everything(tmp_path: 
     command = ["--workload", "register,append,lock", "--nemesis", "kill,partition"]
     command += ["--seconds", "8", "--rate", "60", "--seed", "11"]
     with started(tmp_path, *command) as run:
-        said, _ = run.communicate()
+        output, _ = run.communicate()
     latest = tmp_path / "latest"
-    assert run.returncode == 0, said
+    assert run.returncode == 0, output
     test = json.loads((latest / "test.json").read_text())
     assert test["nodes"] == ["node-1", "node-2", "node-3"]
     assert test["seed"] == 11
@@ -196,9 +196,9 @@ async def test_a_node_that_is_killed_from_outside_makes_the_run_invalid(tmp_path
     with started(tmp_path, *command, "--rate", "60", "--seed", "1") as run:
         await begun(run, tmp_path)
         os.kill(nodes_of(tmp_path)["node-2"], signal.SIGKILL)
-        said, _ = await asyncio.to_thread(run.communicate)
-    assert run.returncode == 1, said
-    assert "node-2 ended by itself with signal 9" in " ".join(said.split())
+        output, _ = await asyncio.to_thread(run.communicate)
+    assert run.returncode == 1, output
+    assert "node-2 ended by itself with signal 9" in " ".join(output.split())
 
 
 @pytest.mark.slow
@@ -208,8 +208,8 @@ async def test_a_run_whose_terminal_is_gone_ends_its_nodes_and_is_judged(tmp_pat
         await begun(run, tmp_path)
         assert len(nodes_of(tmp_path)) == 3
         run.send_signal(signal.SIGHUP)
-        said, _ = await asyncio.to_thread(run.communicate)
-    assert run.returncode == 2, said
-    assert "the run was interrupted" in said
+        output, _ = await asyncio.to_thread(run.communicate)
+    assert run.returncode == 2, output
+    assert "the run was interrupted" in output
     assert (tmp_path / "latest" / "report.html").exists()
     assert nodes_of(tmp_path) == {}

@@ -18,7 +18,7 @@ from raftkv.errors import MembershipRefused, OutcomeUnknown, RaftkvError
 
 
 class Members:
-    """What an operator's client does; the first additions end with these, done or not."""
+    """An operator's client whose first additions end with these errors, done or not."""
 
     def __init__(self, *additions: tuple[RaftkvError, bool]) -> None:
         self.learners: dict[int, bool] = {1: False, 2: False, 3: False}

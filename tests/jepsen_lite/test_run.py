@@ -68,7 +68,7 @@ class Dying(One):
 async def judged(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch, progress: Any = None
 ) -> tuple[Finding, RunDirectory]:
-    """What is said of a short run beside its history."""
+    """The finding of the harness about a short run, and its directory."""
     monkeypatch.setitem(WORKLOADS, "easy", Easy)
     options = RunOptions("one", ("easy",), (), 2.0, 1, 2, 20.0, 1)
     directory = await run_on_virtual_time(options, database, path, monkeypatch, progress)

@@ -1,4 +1,4 @@
-"""A process that ends by itself is not forgotten, and a clean-up goes to its end."""
+"""A process that ends by itself is reported, and a clean-up attempts every step."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_a_node_that_exited_by_itself_is_reported_once_though_it_was_restarted(
         has_ended(server)
         await runs(server, LIVES)
         await system.stop()
-        (said,) = system.died()
-        assert "node-1 ended by itself with code 8" in said
-        assert "no more" in said
+        (report,) = system.died()
+        assert "node-1 ended by itself with code 8" in report
+        assert "no more" in report
 
     asyncio.run(go())
 
@@ -61,8 +61,8 @@ def test_a_node_killed_from_outside_is_reported(tmp_path: Path) -> None:
         await runs(server, LIVES)
         os.kill(server.pid, signal.SIGKILL)
         has_ended(server)
-        (said,) = system.died()
-        assert "signal 9" in said
+        (report,) = system.died()
+        assert "signal 9" in report
 
     asyncio.run(go())
 

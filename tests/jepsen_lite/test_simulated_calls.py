@@ -15,7 +15,7 @@ ADDRESS = "node-1:7411"
 
 
 class Door:
-    """Keeps what it is asked and never answers."""
+    """Records the requests and never answers."""
 
     def __init__(self, world: World) -> None:
         self.process = Process(world, "node-1")  # type: ignore[abstract]

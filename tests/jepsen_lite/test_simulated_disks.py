@@ -1,4 +1,4 @@
-"""A simulated disk is copied and emptied whole: whatever is on it, and nothing of its machine."""
+"""A simulated disk is copied and emptied with all its contents, but not its machine's settings."""
 
 from __future__ import annotations
 

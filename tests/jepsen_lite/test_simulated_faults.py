@@ -1,4 +1,4 @@
-"""A fault counts when it has met something, never for having been tried; and every drawn plan has
+"""A fault counts when it took effect, not when it was tried; and every drawn plan has
 one that will.
 """
 

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def plan_of(*workloads: str) -> Plan:
-    """A calm run: what is looked at comes after it."""
+    """A run without faults: the liveness check comes after it."""
     return replace(SCENARIOS["coordination"](1), schedule=(), seconds=4.0, workloads=workloads)
 
 

@@ -1,4 +1,4 @@
-"""Every revision is that of a change: what gives one away, or leaves one out, breaks the run."""
+"""Every revision is that of a change: a revision without one, or a gap, fails the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's files are there whatever becomes of us, and can be read back."""
+"""A run's files survive a crash of the harness, and can be read back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workloads ask of a client, and what they make of its answers."""
+"""The operations of workloads on a client, and their results and checks."""
 
 from __future__ import annotations
 

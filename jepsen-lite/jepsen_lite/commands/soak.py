@@ -45,7 +45,7 @@ def soak(
         ends[ended.returncode] += 1
         if ended.returncode not in HARMLESS:
             typer.echo(ended.stdout + ended.stderr)
-            if command[0] == "run":  # `sim` says so itself, of the seed that failed
+            if command[0] == "run":  # `sim` prints it itself, for the seed that failed
                 typer.echo(f"commit {commit()}, replay: {shell_line(command)}")
             raise typer.Exit(ended.returncode)
     valid, vacuous = (ends[EXIT_CODES[each]] for each in (Validity.VALID, Validity.VACUOUS))

@@ -149,8 +149,8 @@ class Namespaces:
         return sum(_packets(json.loads(await output_of(*self.inside(SWITCH), *asked))))
 
 
-def _packets(said: Any) -> Iterable[int]:
-    for item in said["nftables"]:
+def _packets(listing: Any) -> Iterable[int]:
+    for item in listing["nftables"]:
         for expression in item.get("rule", {}).get("expr", ()):
             if "counter" in expression:
                 yield expression["counter"]["packets"]

@@ -47,7 +47,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._ends: list[End] = []
         self._seen = False  # the end of the present process, if it has one
-        self._asked_for: Container[int] = ()  # codes of the end that we have caused
+        self._asked_for: Container[int] = ()  # exit codes of an end that the harness caused
         self._excuses: list[Container[int]] = []
 
     @property
@@ -90,7 +90,7 @@ class Server:
             return False
         self._process.kill()
         self._process.wait()
-        # Another code: it was faster than we.
+        # Another code: the process ended by itself before the signal.
         self._asked_for = (-signal.SIGKILL,)
         self.paused = False
         return True

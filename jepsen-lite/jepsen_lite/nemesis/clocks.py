@@ -130,15 +130,15 @@ def _equip(server: Server) -> None:
 def _probe(server: Server) -> tuple[float, float]:
     """How far a program under the node's clock is from ours, and at what rate its clock runs."""
     began = time.time()
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", PROBE],
         env={**os.environ, **server.environment},
         capture_output=True,
         check=True,
         timeout=PROBE_TIMEOUT_S,
     )
-    shown, rate = map(float, said.stdout.split())
-    # It looked at some time between then and now.
+    shown, rate = map(float, done.stdout.split())
+    # The probe read the clock at some time between then and now.
     return shown - min(max(shown, began), time.time()), rate
 
 
@@ -147,8 +147,8 @@ def _off_s(log: str, began: float, ended: float) -> float:
     off_s = 0.0
     for line in log.splitlines():
         try:
-            said = datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
+            logged = datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
         except (ValueError, KeyError, TypeError):
             continue
-        off_s = max(off_s, said - min(max(said, began), ended), key=abs)
+        off_s = max(off_s, logged - min(max(logged, began), ended), key=abs)
     return off_s

@@ -212,10 +212,10 @@ def cloned_disks(seed: int) -> Plan:
 def strangers(seed: int) -> Plan:
     """A process that is no member sends impossible messages to one node after another."""
     plan, rng = _busy(seed, "strangers")
-    says = rng.sample([*FRAMES, *REFUSALS], len(FRAMES) + len(REFUSALS))
+    messages = rng.sample([*FRAMES, *REFUSALS], len(FRAMES) + len(REFUSALS))
     faults = [
         Stranger(1.0 + 0.7 * number, 0.0, rng.choice([LEADER, *_names(plan)]), each)
-        for number, each in enumerate(says)
+        for number, each in enumerate(messages)
     ]
     return replace(plan, schedule=tuple(faults))
 

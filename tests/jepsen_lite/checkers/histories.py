@@ -1,4 +1,4 @@
-"""Short ways to write histories down. A line is one operation; its times are given in ns."""
+"""Builders of histories: one call is one operation, with its times in ns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A strictly serializable store is never accused, and each anomaly is found by its name."""
+"""A strictly serializable history is valid, and each anomaly is found by its name."""
 
 from __future__ import annotations
 

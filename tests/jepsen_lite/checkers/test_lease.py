@@ -1,4 +1,4 @@
-"""Leases that end too early or too late and elections that lie are found."""
+"""Leases that end too early or too late and elections with two leaders of a token are found."""
 
 from __future__ import annotations
 

@@ -111,8 +111,8 @@ def test_an_element_that_was_read_and_never_committed_is_named_so() -> None:
 def test_a_value_that_was_read_and_never_committed_is_named_so() -> None:
     dirty = operation(2, 20, 25, "read", None, ["a", 3])
     known, _ = settle(lost(0, "a"), dirty, versions())
-    said = only_problem(register.check(known, versioned=True))
-    assert "what process 50 asked for was never committed" in said
+    text = only_problem(register.check(known, versioned=True))
+    assert "what process 50 asked for was never committed" in text
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_a_write_that_ended_after_the_history_was_read_need_not_be_in_it() -> No
 
 
 def run_of(rng: Random) -> tuple[list[Operation], int]:
-    """Two registers in one store that does everything right, with callers who give up; and how many
-    unknown writes had happened when its history was read, some way before the end.
+    """Two registers in one correct store, with callers that time out; and how many unknown writes
+    had happened when its history was read, some way before the end.
 
     Who has given up may still be served at any time, or never.
     """

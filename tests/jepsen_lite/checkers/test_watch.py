@@ -154,7 +154,7 @@ def test_writers_and_watchers_that_agree_are_valid() -> None:
 def test_an_acknowledged_change_that_was_never_delivered_is_found(
     expected: str, history: list[Operation]
 ) -> None:
-    """Even if no watcher knows better than the others."""
+    """Even if all watchers miss it."""
     assert expected in texts(watch.check([*ACKNOWLEDGED, *history]))
 
 

@@ -1,4 +1,4 @@
-"""Directories of runs, made up from a seed: what a real run would have left, in small."""
+"""Directories of runs, generated from a seed: the files of a real run, in small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what traced nodes write to the picture: with the production codec, without a network."""
+"""From the traces of nodes to the diagram: with the production codec, without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real nodes' clocks, end to end: what they wrote over real connections is one order."""
+"""The vector clocks of real nodes, end to end: messages over real connections have one order."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ class Host:
         if not self.disk.log.used:
             if identity.stage is Stage.FOUNDING:
                 identity = await founder.found(
-                    lambda to, said: self._ask(port, founder, to, initial[to].peer, said)
+                    lambda to, founding: self._ask(port, founder, to, initial[to].peer, founding)
                 )
                 port.identity = self._peer_identity(identity)
             else:
@@ -244,10 +244,10 @@ class Host:
         return node
 
     async def _ask(
-        self, port: PeerPort, founder: Founder, to: int, address: str, said: Founding
+        self, port: PeerPort, founder: Founder, to: int, address: str, founding: Founding
     ) -> Founding:
         port.identity = self._peer_identity(founder.identity)
-        return await port.ask_founder(to, address, said)
+        return await port.ask_founder(to, address, founding)
 
     async def _new_identity(self, rng: Random, joining: JoinRequests) -> DirectoryIdentity:
         """What an unused disk becomes: a founder's, or that of a node that joins."""
