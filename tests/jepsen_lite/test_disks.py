@@ -41,7 +41,7 @@ async def broken(
     then: list[str],
     meanwhile: Callable[[Server], Awaitable[object]],
 ) -> tuple[str, list[str]]:
-    """The effect of a fault on a node that starts like that from then on, and the nodes that died."""
+    """The effect of a fault on a node that then starts like that, and the nodes that died."""
     log = directory / "node-1" / "log"
     log.mkdir(parents=True)
     (log / "1.log").write_bytes(bytes(1 << 16))

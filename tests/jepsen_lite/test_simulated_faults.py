@@ -1,5 +1,5 @@
-"""A fault counts when it took effect, not when it was tried; and every drawn plan has
-one that will.
+"""A fault counts when it took effect, not when it was tried; and every drawn
+plan has one that will.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Increments that are lost, doubled or misreported are found, and transfers that change the total."""
+"""Lost, doubled and misreported increments are found, and transfers that change the total."""
 
 from __future__ import annotations
 
