@@ -1,4 +1,4 @@
-"""raftkv: a Raft-replicated key-value store. This is the face of its client library.
+"""raftkv: a key-value store that Raft replicates, and its client library.
 
     import raftkv
 

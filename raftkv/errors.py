@@ -193,14 +193,15 @@ class LockLost(Refused):
 class LockNotAcquired(Refused):
     """Another client holds the lock, and the caller's waiting time is over.
 
-    Raised only if a node has confirmed it: an outage raises `DeadlineExceeded`.
+    Raised only if a node has confirmed it: an outage raises `DeadlineExceeded`. Also raised by
+    `DoubleBarrier.enter` after its timeout, if not all members have come.
     """
 
     reason = "LOCK_NOT_ACQUIRED"
 
 
 class NotElected(LockNotAcquired):
-    """Another candidate leads, and the caller did not want to wait any longer.
+    """Another candidate leads, and the caller's waiting time is over.
 
     Raised only if that is known: an outage is `DeadlineExceeded`. `facts["name"]` is the election's
     name. A `LockNotAcquired`, because an election is the queue of a lock, and because programs that
@@ -211,7 +212,10 @@ class NotElected(LockNotAcquired):
 
 
 class LockReentered(Refused):
-    """The caller already holds this lock, and would wait for itself for ever."""
+    """The caller already holds this lock, or the resource of a fencing guard.
+
+    It would wait for itself for ever.
+    """
 
     reason = "LOCK_REENTERED"
 
@@ -225,7 +229,7 @@ class TransactionConflict(Refused):
 class SizeMismatch(Refused):
     """Other clients use this name with another size, `facts["size"]`.
 
-    Raised for the slots of a semaphore and the parties of a barrier.
+    Raised for the slots of a semaphore and the members of a double barrier.
     """
 
     reason = "SIZE_MISMATCH"

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from raftkv.arguments import to_int64, to_path, to_text
-from raftkv.errors import DamagedData, FencedOff
+from raftkv.errors import DamagedData, FencedOff, LockReentered
 from raftkv.files import sync_file, translated, write_durably
 
 _FORMAT = "raftkv fencing token"
@@ -34,7 +34,8 @@ class FencingGuard:
 
     Threads of a process may share one guard. With a directory, processes of one machine may share
     it too, and tokens survive a crash: a token is on the disk before its first write begins. A
-    directory on a network file system is not supported.
+    directory on a network file system is not supported. A thread that is admitted by one guard must
+    not use a second guard of the same directory for that resource: it would wait for itself.
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
@@ -42,6 +43,7 @@ class FencingGuard:
         self._directory = None if directory is None else to_path(directory, "directory")
         self._highest: dict[str, int] = {}
         self._busy: dict[str, threading.Lock] = {}
+        self._users: dict[str, int] = {}  # the thread that has the resource to itself
         self._guard = threading.Lock()
         if self._directory is not None:
             with translated("making the directory of a fencing guard", self._directory):
@@ -55,9 +57,16 @@ class FencingGuard:
         A write with an older token has therefore ended before a newer token is admitted. Raises
         `FencedOff` for a token lower than one seen before (the body does not run), `InvalidRequest`
         for a number that is no token, `StorageError` if the token can't be stored, and
-        `DamagedData` if the stored token can't be read.
+        `DamagedData` if the stored token can't be read. Raises `LockReentered` if the calling
+        thread runs such a body of this resource already: it would wait for itself.
         """
         to_int64(token, "token", 1)
+        if self._is_alone(resource):
+            raise LockReentered(
+                f"this thread is admitted to {resource!r} already: it would wait for itself; end"
+                " that write first, or let another thread make this one",
+                resource=resource,
+            )
         with self._alone(resource):
             highest = self._read(resource)
             if token < highest:
@@ -72,29 +81,47 @@ class FencingGuard:
             yield
 
     def highest(self, resource: str) -> int:
-        """The highest token that was admitted, 0 if none was."""
+        """The highest token that was admitted, 0 if none was.
+
+        Waits for a write of another thread or process. Within `admitted` of the same resource it
+        returns at once. Raises `StorageError`, and `DamagedData` if the stored token can't be read.
+        """
+        if self._is_alone(resource):
+            return self._read(resource)
         with self._alone(resource):
             return self._read(resource)
 
+    def _is_alone(self, resource: str) -> bool:
+        """Whether the calling thread has the resource to itself."""
+        return self._users.get(to_text(resource, "resource")) == threading.get_ident()
+
     @contextmanager
     def _alone(self, resource: str) -> Iterator[None]:
-        to_text(resource, "resource")
         with self._guard:
             busy = self._busy.setdefault(resource, threading.Lock())
         with busy:
-            if self._directory is None:
-                yield
-                return
-            # A separate file, because the token's file is replaced, which would drop its lock.
-            path = self._path(resource).with_suffix(_LOCK_SUFFIX)
-            with translated("locking a resource", path):
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
-                with translated("locking a resource", path):
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
-                yield
+                self._users[resource] = threading.get_ident()
+                with self._alone_among_processes(resource):
+                    yield
             finally:
-                os.close(descriptor)
+                self._users.pop(resource, None)
+
+    @contextmanager
+    def _alone_among_processes(self, resource: str) -> Iterator[None]:
+        if self._directory is None:
+            yield
+            return
+        # A separate file, because the token's file is replaced, which would drop its lock.
+        path = self._path(resource).with_suffix(_LOCK_SUFFIX)
+        with translated("locking a resource", path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            with translated("locking a resource", path):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _path(self, resource: str) -> Path:
         assert self._directory is not None

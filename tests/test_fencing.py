@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftkv.errors import DamagedData, FencedOff, InvalidRequest, StorageError
+from raftkv.errors import DamagedData, FencedOff, InvalidRequest, LockReentered, StorageError
 from raftkv.fencing import FencingGuard
 
 
@@ -29,8 +29,8 @@ def write(guard: FencingGuard, resource: str, token: int) -> bool:
 
 
 def test_a_token_may_write_often_until_a_higher_one_has_been_seen(guard: FencingGuard) -> None:
-    told = [write(guard, "blob", token) for token in (5, 5, 9, 5, 9, 8, 10)]
-    assert told == [True, True, True, False, True, False, True]
+    admitted = [write(guard, "blob", token) for token in (5, 5, 9, 5, 9, 8, 10)]
+    assert admitted == [True, True, True, False, True, False, True]
     assert guard.highest("blob") == 10
 
 
@@ -77,6 +77,42 @@ def test_no_write_is_admitted_during_another_one(guard: FencingGuard) -> None:
     assert order == ["older", "newer"]
 
 
+def test_the_highest_token_can_be_read_within_a_write(guard: FencingGuard) -> None:
+    with guard.admitted("blob", 5):
+        assert (guard.highest("blob"), guard.highest("other")) == (5, 0)
+    assert guard.highest("blob") == 5
+
+
+@pytest.mark.parametrize("token", [4, 5, 6])
+def test_a_write_within_a_write_of_the_same_resource_is_refused(
+    guard: FencingGuard, token: int
+) -> None:
+    with guard.admitted("blob", 5):
+        with pytest.raises(LockReentered) as refused, guard.admitted("blob", token):
+            pytest.fail("the body of a write that was refused must not run")
+        assert refused.value.facts["resource"] == "blob"
+        assert write(guard, "other", token)
+        assert guard.highest("blob") == 5
+    assert write(guard, "blob", 6)
+
+
+def test_another_thread_reads_the_highest_token_after_the_write(guard: FencingGuard) -> None:
+    entered, found = threading.Event(), []
+
+    def read() -> None:
+        entered.set()
+        found.append(guard.highest("blob"))
+
+    thread = threading.Thread(target=read)
+    with guard.admitted("blob", 7):
+        thread.start()
+        entered.wait()
+        thread.join(0.05)
+        assert not found
+    thread.join()
+    assert found == [7]
+
+
 def test_another_process_waits_and_is_refused_too(tmp_path: Path) -> None:
     guard = FencingGuard(tmp_path)
     program = (
@@ -94,8 +130,8 @@ def test_another_process_waits_and_is_refused_too(tmp_path: Path) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == "begun\n"
         assert other.poll() is None
-    _, said = other.communicate(timeout=30)
-    assert "FencedOff" in said
+    _, errors = other.communicate(timeout=30)
+    assert "FencedOff" in errors
 
 
 def test_a_restarted_guard_remembers_all_tokens(tmp_path: Path) -> None:

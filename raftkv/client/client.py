@@ -37,10 +37,10 @@ class Client(
     """A connection to a cluster, made by `raftkv.connect`. Belongs to one event loop.
 
     Share one among all tasks: calls that they make in the same turn of the loop travel together.
-    Every call takes `timeout` in seconds; None stands for the client's default.
+    The `timeout` of a call is in seconds; None stands for the client's default.
 
-    The client belongs to the cluster that it has met first. An endpoint that answers for another
-    cluster, or for the same one founded anew, is left out, with a warning to the log
+    The client belongs to the cluster whose node answers it first. An endpoint that answers for
+    another cluster, or for the same one founded anew, is left out, with a warning to the log
     `raftkv.client`, and asked again now and then. Once no other endpoint answers, every call raises
     `WrongCluster`, at once and with nothing applied (a write that was sent before:
     `OutcomeUnknown`), watches end with it, and locks are lost: revisions, sessions and locks of one

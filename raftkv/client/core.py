@@ -23,7 +23,7 @@ from raftkv.client.connection.unary import (
 )
 from raftkv.client.coordination.lease import GrantResult, KeptLeases
 from raftkv.client.coordination.queue import LockQueues
-from raftkv.client.events import log
+from raftkv.client.log import log
 from raftkv.client.requests import NO_OPTIONS, WriteOptions, command_piece
 from raftkv.client.settings import ClientSettings
 from raftkv.client.watch.connection import WatchConnection

@@ -283,7 +283,7 @@ class Founder:
         if own.incarnation:
             raise OutOfService(
                 f"this disk belongs to the cluster that was founded as {own.incarnation:016x}, node"
-                f" {other} to {answer.incarnation:016x}: two lives of the same settings. Keep both"
+                f" {other} to {answer.incarnation:016x}: the same settings founded two. Keep both"
                 " directories until you know which one has your data"
             )
         known = decode_membership(answer.membership) if answer.membership else Membership()

@@ -67,7 +67,7 @@ class DoubleBarrier:
         self._ttl_ms = milliseconds(ttl, "ttl")
         self._members = self.name + b"/members"
         self._round_key = self.name + b"/round"
-        self._held: Hold | None = None
+        self._hold: Hold | None = None
         self._round = _Round(0, 0)
 
     async def enter(self, *, timeout: float | None = None) -> None:
@@ -75,18 +75,19 @@ class DoubleBarrier:
 
         `timeout` is in seconds; None: as long as it takes, 0: enter only as the last member.
         Raises `LockNotAcquired` after the timeout, and the member has left the queue then;
-        `LockLost` if its lease ended while it waited, or if it has entered already; `SizeMismatch`.
+        `LockLost` if its lease ended while it waited, or if it has entered already; `SizeMismatch`;
+        `DeadlineExceeded` or `OutcomeUnknown` if no majority answers when it joins the queue.
         Costs a write for the entry, a watch, and one write for each round.
         """
         wait_s, on_wait = self._wait_limit(timeout)
-        if self._held is not None:
+        if self._hold is not None:
             raise LockLost(
                 f"{printable(self.name)} was entered before; leave it first", name=self.name
             )
         self._queues.home.check()
         try:
             async with asyncio.timeout(wait_s):
-                self._held = await self._enter(on_wait)
+                self._hold = await self._enter(on_wait)
         except TimeoutError:
             raise LockNotAcquired(
                 f"not all {self._count.size} members of {printable(self.name)} came within"
@@ -103,10 +104,10 @@ class DoubleBarrier:
         """
         wait_s, on_wait = self._wait_limit(timeout)
         self._queues.home.check()
-        held, self._held = self._require(), None
+        hold, self._hold = self._require(), None
         try:
             async with asyncio.timeout(wait_s):
-                if not await held.release():
+                if not await hold.release():
                     raise LockLost(f"the entry in {printable(self.name)} was lost", name=self.name)
                 await self._wait_until_all_left(on_wait)
         except TimeoutError:
@@ -116,13 +117,13 @@ class DoubleBarrier:
 
     def step_back(self) -> None:
         """Leave without waiting for the other members; does nothing if it has not entered."""
-        held, self._held = self._held, None
-        if held is not None:
-            held.abandon()
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.abandon()
 
     def remaining(self) -> float:
         """For how many seconds it is certainly inside if no renewal succeeds; 0: it is not."""
-        return self._held.remaining() if self._held else 0.0
+        return self._hold.remaining() if self._hold else 0.0
 
     def check(self) -> None:
         """Raise `LockLost` if the member is not certain to be inside now."""
@@ -141,9 +142,9 @@ class DoubleBarrier:
     ) -> None:
         if self._queues.home.inherited:
             return  # the entry is the parent process's
-        held, self._held = self._held, None
-        if held is not None:
-            await held.__aexit__(kind, error, traceback)
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            await hold.__aexit__(kind, error, traceback)
             if kind is None:
                 await self._wait_until_all_left()
 
@@ -154,9 +155,9 @@ class DoubleBarrier:
         return timeout, bool
 
     def _require(self) -> Hold:
-        if self._held is None:
+        if self._hold is None:
             raise LockLost(f"{printable(self.name)} is not entered", name=self.name)
-        return self._held
+        return self._hold
 
     # ---- rounds ----------------------------------------------------------------------
 

@@ -263,7 +263,7 @@ class DoubleBarrier(Twin[double_barrier.DoubleBarrier]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._portal.leave(kind, self._asynchronous.__aexit__, kind, error, traceback)
+        self._portal.exit_block(kind, self._asynchronous.__aexit__, kind, error, traceback)
 
     @property
     def name(self) -> bytes:
@@ -275,8 +275,9 @@ class DoubleBarrier(Twin[double_barrier.DoubleBarrier]):
 
         `timeout` is in seconds; None: as long as it takes, 0: enter only as the last member. Raises
         `LockNotAcquired` after the timeout, and the member has left the queue then; `LockLost` if
-        its lease ended while it waited, or if it has entered already; `SizeMismatch`. Costs a write
-        for the entry, a watch, and one write for each round.
+        its lease ended while it waited, or if it has entered already; `SizeMismatch`;
+        `DeadlineExceeded` or `OutcomeUnknown` if no majority answers when it joins the queue. Costs
+        a write for the entry, a watch, and one write for each round.
         """
         self._portal.hold(
             lambda _: self._asynchronous.step_back(), self._asynchronous.enter, timeout=timeout

@@ -75,7 +75,7 @@ class RocksStateStore:
             rows, bounds = iterate(self._families[family], end)
         except Exception as error:
             raise self.database.read_failed(error, f"scanning {family}") from error
-        walk = self._backward if reverse else self._forward
+        walk = self._descending if reverse else self._ascending
         return walk(rows, bounds, start)
 
     def frozen(self) -> Frozen:
@@ -124,7 +124,7 @@ class RocksStateStore:
             for start, end in ranges:
                 compaction.range_removed(family, start, end)
 
-    def _forward(
+    def _ascending(
         self, rows: RdictIter, _bounds: ReadOptions, start: bytes
     ) -> Iterator[tuple[bytes, bytes]]:
         try:
@@ -136,7 +136,7 @@ class RocksStateStore:
         except Exception as error:
             raise self.database.read_failed(error, "scanning") from error
 
-    def _backward(
+    def _descending(
         self, rows: RdictIter, _bounds: ReadOptions, start: bytes
     ) -> Iterator[tuple[bytes, bytes]]:
         try:

@@ -14,7 +14,7 @@ from typing import Any
 
 CALL = "{return_}self._portal.call({call})"
 FINISH = "{return_}self._portal.finish({call})"
-LEAVE = "self._portal.leave(kind, {it}.__aexit__, kind, error, traceback)"
+LEAVE = "self._portal.exit_block(kind, {it}.__aexit__, kind, error, traceback)"
 CLOSE = "self._portal.close({call})"
 KEEP = "with self._keeping({invoke}, SyncKeptLease) as kept:\n    yield kept"
 LISTEN = "self._portal.call(listen, {it}, callback)"

@@ -70,7 +70,7 @@ async def test_a_leader_whose_key_is_gone_proclaims_nothing(
     with pytest.raises(LockLost):
         await leadership.proclaim("2")
     assert not cluster.store.tokens(b"e")
-    cluster.store.run(put={"key": leadership.key, "value": b"a stranger's"})
+    cluster.store.run(put={"key": leadership.key, "value": b"another client's"})
     with pytest.raises(LockLost):
         await leadership.proclaim("2")
 
@@ -209,6 +209,6 @@ async def test_an_observer_that_is_left_by_break_closes_its_watch() -> None:
 
 async def test_a_foreign_key_among_the_candidates_does_not_lead() -> None:
     forged = KeyValue(b"e/0000000000000001", b"x", 8, 8, 1, 0)
-    stranger = WatchEvent(EventKind.PUT, 11, forged.key, b"y", kv=forged)
-    store = ScriptedElection([forged, member(9, b"a")], [stranger], [delete(9, 12)])
+    foreign = WatchEvent(EventKind.PUT, 11, forged.key, b"y", kv=forged)
+    store = ScriptedElection([forged, member(9, b"a")], [foreign], [delete(9, 12)])
     assert await observed(store) == [(9, b"a"), None]

@@ -41,16 +41,16 @@ def in_a_child(act: Callable[[], str]) -> str:
     child = os.fork()
     if not child:
         try:
-            said = act()
+            output = act()
         except BaseException as error:  # noqa: BLE001 - the test shows it
-            said = repr(error)
-        os.write(writing, said.encode())
+            output = repr(error)
+        os.write(writing, output.encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as answer:
-        said = answer.read()
+        output = answer.read()
     assert os.waitpid(child, 0)[1] == 0
-    return said
+    return output
 
 
 async def test_every_call_in_a_child_is_refused_at_once(client: Client) -> None:
@@ -58,13 +58,13 @@ async def test_every_call_in_a_child_is_refused_at_once(client: Client) -> None:
     calls = of_a_client(client, made.grant) | of_what_it_handed_out(client, made)
 
     def make_them() -> str:
-        said = {name: refused_at_once(call) for name, call in calls.items()}
+        output = {name: refused_at_once(call) for name, call in calls.items()}
         for name, question in questions_to(made).items():
             try:
-                said[name] = f"answers {question()}"
+                output[name] = f"answers {question()}"
             except WrongProcess:
-                said[name] = "WrongProcess"
-        return repr({name: each for name, each in said.items() if each != "WrongProcess"})
+                output[name] = "WrongProcess"
+        return repr({name: each for name, each in output.items() if each != "WrongProcess"})
 
     assert in_a_child(make_them) == "{}"
     await made.give_back()
@@ -116,16 +116,16 @@ def test_grpc_is_loaded_without_its_fork_handlers_and_the_setting_is_not_inherit
     code = (
         "import os; from raftkv.client.connection.grpc_fork import SETTING, handlers_are_on as on"
     )
-    told = "; print(on, os.environ.get(SETTING))"
+    report = "; print(on, os.environ.get(SETTING))"
     bare = {name: value for name, value in os.environ.items() if name != grpc_fork.SETTING}
 
     def run(program: str, **settings: str) -> str:
         command = [sys.executable, "-c", program]
         return subprocess.check_output(command, env=bare | settings, text=True).strip()
 
-    assert run(code + told) == "False None"
-    assert run("import grpc; " + code + told) == "True None"
-    assert run(code + told, GRPC_ENABLE_FORK_SUPPORT="1") == "True 1"
+    assert run(code + report) == "False None"
+    assert run("import grpc; " + code + report) == "True None"
+    assert run(code + report, GRPC_ENABLE_FORK_SUPPORT="1") == "True 1"
 
 
 def test_a_child_sends_nothing_on_the_parents_connection() -> None:

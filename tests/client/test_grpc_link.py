@@ -54,7 +54,7 @@ class Echo(grpc.GenericRpcHandler):
 
 
 class Received:
-    """What a stream said."""
+    """The messages of a stream, and the error that ended it."""
 
     def __init__(self) -> None:
         self.messages: asyncio.Queue[bytes] = asyncio.Queue()
@@ -114,9 +114,9 @@ async def test_a_refused_connection_has_sent_nothing(
 
 
 async def test_an_unknown_method_is_reported_as_a_peer_port_and_not_applied() -> None:
-    stranger = grpc.aio.server()
-    link = GrpcLink(f"127.0.0.1:{stranger.add_insecure_port('127.0.0.1:0')}")
-    await stranger.start()
+    other_server = grpc.aio.server()
+    link = GrpcLink(f"127.0.0.1:{other_server.add_insecure_port('127.0.0.1:0')}")
+    await other_server.start()
     received = Received()
     link.open(received.messages.put_nowait, received.end.set_result).send(b"hello")
     with pytest.raises(ConnectionFailed, match=r"\(peer port\)\. Give the client port"):
@@ -125,7 +125,7 @@ async def test_an_unknown_method_is_reported_as_a_peer_port_and_not_applied() ->
     assert isinstance(end, ConnectionFailed)
     assert "peer port" in end.message
     await link.close()
-    await stranger.stop(None)
+    await other_server.stop(None)
 
 
 async def test_an_unknown_host_name_is_named_in_the_error(

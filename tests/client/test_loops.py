@@ -26,16 +26,16 @@ async def made_elsewhere(calls: dict[str, Call]) -> dict[str, str]:
     """What each call raises on the loop of another thread, if it is not `WrongLoop`."""
 
     async def make() -> dict[str, str]:
-        said = {}
+        outcomes = {}
         for name, call in calls.items():
             try:
                 async with asyncio.timeout(1.0):
-                    said[name] = repr(await call())
+                    outcomes[name] = repr(await call())
             except WrongLoop:
                 continue
             except (UnusableHere, TimeoutError, RuntimeError) as error:
-                said[name] = repr(error)
-        return said
+                outcomes[name] = repr(error)
+        return outcomes
 
     return await asyncio.to_thread(asyncio.run, make())
 
@@ -91,7 +91,7 @@ async def test_only_late_answers_of_grpc_are_dropped_on_the_clients_loop() -> No
     }
     others: list[dict[str, Any]] = [
         {**late, "exception": RuntimeError("something else")},
-        {**late, "message": "Exception in callback of somebody else"},
+        {**late, "message": "Exception in another callback"},
         {"message": "no exception"},
     ]
     for context in (late, *others):

@@ -93,7 +93,7 @@ def test_a_callback_that_blocks_the_portal_blocks_no_caller_for_ever(
 ) -> None:
     monkeypatch.setattr("raftkv.client.sync.portal.LOOK_S", 0.02)
     portal, unblock = Portal(), threading.Event()
-    portal.let_go(block, unblock)
+    portal.finish_later(block, unblock)
     try:
         with pytest.raises(OutcomeUnknown, match="callback"):
             portal.call(nothing)
@@ -113,7 +113,7 @@ def test_the_end_of_the_process_does_not_wait_for_a_blocked_portal(
     monkeypatch.setattr("raftkv.client.sync.portal.EXIT_S_MAX", 0.1)
     monkeypatch.setattr("raftkv.client.sync.portal.LOOK_S", 0.1)
     portal, unblock = Portal(), threading.Event()
-    portal.let_go(block, unblock)
+    portal.finish_later(block, unblock)
     began = time.monotonic()
     portal.stop()
     assert time.monotonic() - began < 2.0

@@ -98,12 +98,12 @@ def alike(docstring: str | None) -> str:
     return re.sub(r"\bSync(?=[A-Z])", "", text).strip()
 
 
-def same(told: str | None, wanted: str | None, otherwise: Mapping[str, str]) -> bool:
+def same(actual: str | None, wanted: str | None, otherwise: Mapping[str, str]) -> bool:
     """Whether the twin's docstring says what the original's does, but for what the table names."""
     expected = alike(wanted)
     for words, instead in otherwise.items():
         expected = expected.replace(alike(words), alike(instead)).replace("  ", " ").strip()
-    return alike(told) == expected
+    return alike(actual) == expected
 
 
 def test_the_twin_has_the_same_methods_and_signatures() -> None:
@@ -111,11 +111,11 @@ def test_the_twin_has_the_same_methods_and_signatures() -> None:
     assert asynchronous.keys() == synchronous.keys()
     for name, method in asynchronous.items():
         twin = synchronous[name]
-        told, wanted = inspect.signature(twin), inspect.signature(method)  # type: ignore[arg-type]
+        actual, wanted = inspect.signature(twin), inspect.signature(method)  # type: ignore[arg-type]
         if name in HANDS_OUT_TWINS:
-            assert list(told.parameters) == list(wanted.parameters), name
+            assert list(actual.parameters) == list(wanted.parameters), name
         else:
-            assert told == wanted, name
+            assert actual == wanted, name
 
 
 @pytest.mark.parametrize("name", TWINS)
@@ -126,13 +126,13 @@ def test_a_twins_members_have_the_signatures_and_docstrings_of_the_original(name
     members = [member for member in vars(twin) if not member.startswith("_")]
     assert members or spec.code
     for member in members:
-        told, wanted = vars(twin)[member], getattr(original, member, None)
-        if isinstance(told, property):
-            text = told.fget.__doc__ if told.fget else None
+        actual, wanted = vars(twin)[member], getattr(original, member, None)
+        if isinstance(actual, property):
+            text = actual.fget.__doc__ if actual.fget else None
             documented = wanted.__doc__ if isinstance(wanted, property) else text  # or an attribute
-        elif callable(told):
-            text, documented = told.__doc__, wanted.__doc__
-            parameters = inspect.signature(told).parameters
+        elif callable(actual):
+            text, documented = actual.__doc__, wanted.__doc__
+            parameters = inspect.signature(actual).parameters
             kept = {
                 parameter: each
                 for parameter, each in inspect.signature(wanted).parameters.items()
@@ -145,7 +145,7 @@ def test_a_twins_members_have_the_signatures_and_docstrings_of_the_original(name
                 if each.annotation is not each.empty:
                     assert alike(mine.annotation) == alike_type(each.annotation), member
             returns = inspect.signature(wanted).return_annotation
-            assert alike(inspect.signature(told).return_annotation) == alike_type(returns), member
+            assert alike(inspect.signature(actual).return_annotation) == alike_type(returns), member
         else:
             continue
         assert text, f"{name}.{member} has no docstring"
@@ -159,9 +159,9 @@ def alike_type(annotation: str) -> str:
 
 
 def test_connect_sync_says_what_connect_does() -> None:
-    told, wanted = (inspect.signature(each) for each in (raftkv.connect_sync, raftkv.connect))
+    actual, wanted = (inspect.signature(each) for each in (raftkv.connect_sync, raftkv.connect))
     simulators = {"links", "rng"}
-    assert list(told.parameters) == [name for name in wanted.parameters if name not in simulators]
+    assert list(actual.parameters) == [name for name in wanted.parameters if name not in simulators]
     paragraphs = (raftkv.connect.__doc__ or "").split("\n\n")
     kept = [each for each in paragraphs if not each.strip().startswith("`links`")]
     assert len(kept) == len(paragraphs) - 1
@@ -173,9 +173,9 @@ def test_every_argument_of_a_public_call_is_explained(name: str) -> None:
     original = original_of(TWINS[name][0])
     unexplained = [
         f"{name}.{method}({parameter})"
-        for method, told in vars(twin_class(name)).items()
-        if inspect.isfunction(told) and not method.startswith("_")
-        for parameter in inspect.signature(told).parameters
+        for method, actual in vars(twin_class(name)).items()
+        if inspect.isfunction(actual) and not method.startswith("_")
+        for parameter in inspect.signature(actual).parameters
         if parameter != "self" and f"`{parameter}`" not in (getattr(original, method).__doc__ or "")
     ]
     assert not unexplained

@@ -222,7 +222,7 @@ async def test_the_status_of_a_node_of_another_cluster_names_both(
     assert not isinstance(answers["a:1"], RaftkvError)
 
 
-# ---- once nobody else is left ----------------------------------------------------------
+# ---- once only foreign nodes answer ---------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ async def test_a_cluster_that_returns_is_used_in_the_same_session(
     await client.put("k", "v")
     clusters.rebuild(*ADDRESSES)
     await in_time(client.put("k", "w"))
-    await asyncio.sleep(5.0)  # nobody looks for it any more
+    await asyncio.sleep(5.0)  # the search for the leader has ended
     clusters.bring_back(*ADDRESSES)
     await asyncio.sleep(5.0)
     await client.put("k", "x")

@@ -67,7 +67,7 @@ class TwoClusters:
 
 
 class SwitchedLink:
-    """A link to whoever serves at an address now."""
+    """A link to the server that has the address now."""
 
     def __init__(self, clusters: TwoClusters, address: str) -> None:
         self._clusters = clusters

@@ -101,7 +101,7 @@ async def test_two_clusters_founded_from_the_same_settings_do_not_mix(tmp_path: 
         first.start(3)
 
         async def refused() -> bool:
-            return "two lives of the same settings" in first.nodes[3].log()
+            return "the same settings were used to found two" in first.nodes[3].log()
 
         await eventually(refused, "node 3 is refused as of another life")
         async with first.client(1, 2) as client:

@@ -122,8 +122,8 @@ async def test_a_member_that_dies_inside_counts_as_one_that_has_left(
     leaving = asyncio.create_task(alive.leave())
     await asyncio.sleep(1.0)
     assert not leaving.done()
-    assert dead._held is not None
-    cluster.store.run(lease_revoke={"lease": dead._held._entry.lease.id})
+    assert dead._hold is not None
+    cluster.store.run(lease_revoke={"lease": dead._hold._entry.lease.id})
     await asyncio.wait_for(leaving, 1.0)
 
 

@@ -106,12 +106,12 @@ async def test_a_release_that_is_cancelled_at_once_goes_on(
 async def test_on_lost_is_called_for_each_lock_that_is_lost(
     client: Client, cluster: RecipeCluster
 ) -> None:
-    told: list[bool] = []
+    reported: list[bool] = []
     locks = await locked(client, "a", "b").acquire()
-    locks.on_lost(lambda: told.append(True))
+    locks.on_lost(lambda: reported.append(True))
     cluster.go_down()
     await asyncio.sleep(10.0)
-    assert told == [True, True]
+    assert reported == [True, True]
 
 
 async def test_losing_them_cancels_the_block_once_and_ends_as_lock_lost(

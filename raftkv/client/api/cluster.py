@@ -1,4 +1,4 @@
-"""Looking at the cluster and changing it."""
+"""The client's methods for the nodes of the cluster: status, membership, leadership."""
 
 from __future__ import annotations
 

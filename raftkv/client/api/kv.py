@@ -1,4 +1,4 @@
-"""Keys and values: reads, and the commands that change keys."""
+"""The client's methods that change keys."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class KvMethods(ReadMethods):
     """Keys and values. A `str` stands for its UTF-8 bytes; keys and values that come back are
     always bytes.
 
-    Time is looked at every `ClientSettings.sweep_interval_s` (25 ms), so a timeout is precise to
-    that.
+    Deadlines are checked every `ClientSettings.sweep_interval_s` (25 ms): a call may end so much
+    later than its timeout.
     """
 
     async def put(
@@ -64,7 +64,7 @@ class KvMethods(ReadMethods):
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
-        Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
+        Raises `InvalidRequest` or `TooLarge` for a wrong argument, with nothing changed;
         `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
         timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
         been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
@@ -109,7 +109,7 @@ class KvMethods(ReadMethods):
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
-        Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
+        Raises `InvalidRequest` or `TooLarge` for a wrong argument, with nothing changed;
         `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
         timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
         been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
@@ -151,7 +151,7 @@ class KvMethods(ReadMethods):
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
-        Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
+        Raises `InvalidRequest` or `TooLarge` for a wrong argument, with nothing changed;
         `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
         timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
         been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
@@ -196,7 +196,7 @@ class KvMethods(ReadMethods):
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
-        Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
+        Raises `InvalidRequest` or `TooLarge` for a wrong argument, with nothing changed;
         `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
         timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
         been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
@@ -244,7 +244,7 @@ class KvMethods(ReadMethods):
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
-        Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
+        Raises `InvalidRequest` or `TooLarge` for a wrong argument, with nothing changed;
         `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
         timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
         been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
@@ -285,7 +285,7 @@ class KvMethods(ReadMethods):
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
-        Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
+        Raises `InvalidRequest` or `TooLarge` for a wrong argument, with nothing changed;
         `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
         timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
         been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if

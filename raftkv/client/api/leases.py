@@ -1,4 +1,4 @@
-"""Leases: keys that vanish when their owner stops renewing."""
+"""The client's methods for leases."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LeaseMethods(Core):
         try:
             yield kept
         finally:
-            kept.abandon("it was given back")
+            kept.remove_user("it was given back")
             await self._leases.wait_revoked()
 
     @asynccontextmanager
@@ -60,7 +60,7 @@ class LeaseMethods(Core):
         try:
             yield kept
         finally:
-            kept.abandon("it is kept no more")
+            kept.remove_user("it is kept no more")
 
     async def lease_grant(
         self, ttl: float, *, lease: int = 0, fence: Fences = None, timeout: float | None = None
@@ -80,7 +80,7 @@ class LeaseMethods(Core):
         grant = kv_pb2.LeaseGrant(lease=to_int64(lease, "lease"), ttl_ms=milliseconds(ttl, "ttl"))
         command, options = kv_pb2.Command(lease_grant=grant), WriteOptions(fence)
         if lease:  # the caller knows it whatever happens, and may ask for it again
-            return await self._run(command, lease_result, timeout, WriteOptions(fence))
+            return await self._run(command, lease_result, timeout, options)
         return await self._run_grant(command, lease_result, timeout, options)
 
     async def lease_renew(

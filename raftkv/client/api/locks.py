@@ -1,4 +1,4 @@
-"""Locks and grants."""
+"""The client's methods for locks, grants and elections."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LockMethods(Core):
 
     @property
     def queues(self) -> LockQueues:
-        """The queues that locks stand on, for recipes that admit by other rules."""
+        """The queues of this client's locks, for recipes that admit by other rules."""
         return self._queues
 
     def lock(self, name: str | bytes, *, ttl: float = 10.0, value: str | bytes = b"") -> Lock:

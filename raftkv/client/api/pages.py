@@ -1,4 +1,4 @@
-"""Ranges of any size: read and deleted page by page."""
+"""The client's methods that read and delete ranges of any size, page by page."""
 
 from __future__ import annotations
 

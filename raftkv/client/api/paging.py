@@ -1,4 +1,4 @@
-"""Reads a range in as many pages as it takes, all of them at the revision of the first."""
+"""The pages of a range: read as a whole, scanned key by key, or deleted."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ from raftkv.rpc.v1 import kv_pb2
 
 ReadPage = Callable[[kv_pb2.Range], Awaitable[RangeResult]]
 
+SCAN_PAGE_KEYS: Final = 1_000
+"""Larger pages were no faster: measured, 13 to 17 µs a key with 1,000, 4,000 and 10,000."""
+
+DELETE_PAGE_KEYS: Final = 10_000
+"""The most keys that the store deletes in one revision; of a larger page it deletes these only."""
+
+SORTED_MIN: Final = 1_000
+"""Beyond twice the limit, so many keys are read before they are sorted and cut."""
 
 _SORT_KEYS: dict[Sort, Callable[[KeyValue], int | bytes]] = {
     Sort.KEY: lambda kv: kv.key,
@@ -31,14 +39,10 @@ _SORT_KEYS: dict[Sort, Callable[[KeyValue], int | bytes]] = {
 }
 
 
-SORTED_MIN: Final = 1_000
-"""Beyond twice the limit, so many keys are gathered before they are sorted and cut."""
-
-
 class Pages:
-    """The pages of a range, in the order of its keys. One that failed is asked for again.
+    """The pages of a range, in the order of its keys. After an error the same page is read again.
 
-    All are from one revision: that which is asked for, or that of `first`, the first page.
+    All are of one revision: that of the request, or else that of `first`, the first page.
     """
 
     def __init__(self, read_page: ReadPage, message: kv_pb2.Range, page_keys: int) -> None:
@@ -61,7 +65,7 @@ class Pages:
     async def next(self, keys_max: int = 0) -> RangeResult:
         """The next page, of at most `keys_max` keys (0: as many as a page has).
 
-        It may have none although there are more: then so many rows were looked at.
+        A page may have no keys although `more` is true, as a node scans a limited number of keys.
         """
         while True:
             self._request.limit = min(keys_max or self._page_keys, self._page_keys)
@@ -94,7 +98,7 @@ class Pages:
 async def read_range(
     read_page: ReadPage, message: kv_pb2.Range, sort: Sort, descending: bool, page_keys_max: int
 ) -> RangeResult:
-    """The whole range in one reply if it is small enough for that, else put together from pages.
+    """The whole range in one reply if it is small enough for that, else joined from its pages.
 
     `read_page` raises when the caller's time is up, which bounds the number of pages.
     """
@@ -165,12 +169,6 @@ def _with_values(message: kv_pb2.Range) -> kv_pb2.Range:
     return whole
 
 
-SCAN_PAGE_KEYS: Final = 1_000
-
-
-"""Larger pages were no faster: measured, 13 to 17 µs a key with 1,000, 4,000 and 10,000."""
-
-
 class Scan:
     """The keys of a range in order, all as they were at one revision: `async for kv in scan`.
 
@@ -214,10 +212,6 @@ class Scan:
         read for each page that is left. Raises what `range` does.
         """
         return await self._pages.count()
-
-
-DELETE_PAGE_KEYS: Final = 10_000
-"""The most keys that the store deletes in one revision; of a larger page it deletes these only."""
 
 
 class PagedDeletion:

@@ -1,4 +1,4 @@
-"""Reading keys."""
+"""The client's methods that read keys."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from raftkv.client.model.results import (
     TransactionResult,
 )
 from raftkv.client.model.when import Compare
-from raftkv.client.requests import (
-    range_bounds,
-)
+from raftkv.client.requests import range_bounds
 from raftkv.errors import InvalidRequest, Unavailable
 from raftkv.rpc.v1 import kv_pb2
 
 Fallback: TypeAlias = Literal["stale"] | None
+
+# The share of the caller's time for the stale read, which needs one node and no majority.
+STALE_SHARE = 0.25
+
+T = TypeVar("T")
 
 
 class ReadMethods(Core):
@@ -275,12 +278,6 @@ class ReadMethods(Core):
             to_level(level)
         self._pipeline.saw(self._unary.revision)
         return self._pipeline.reads(level, transactions=transactions)
-
-
-# The share of the caller's time for the stale read, which needs one node and no majority.
-STALE_SHARE = 0.25
-
-T = TypeVar("T")
 
 
 async def read_or_fall_back(

@@ -1,4 +1,4 @@
-"""Transactions given as functions, on the client."""
+"""Transactions that are given as functions: the client's method, and their attempts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ T = TypeVar("T")
 
 
 class TransactionMethods(KvMethods):
-    """Transactions that are given as functions: read, decide and write as one step."""
+    """Transactions that are given as functions: read, decide and write as one step.
+
+    They are optimistic and lock nothing: all reads of an attempt are of one revision, its writes
+    are kept back, and one command at the end applies them if nothing that was read has changed.
+    """
 
     async def transaction(
         self,
@@ -198,8 +202,11 @@ class Attempts:
         self._begun += 1
         return Transaction(self._store)
 
-    async def lost(self) -> None:
-        """The last one did not commit. Raises `TransactionConflict` if there is no time left."""
+    async def conflicted(self) -> None:
+        """The last attempt did not commit: pause before the next one.
+
+        Raises `TransactionConflict` if there is no time left.
+        """
         pause_s = self._backoff.next_s()
         if pause_s >= self._left_s():
             raise TransactionConflict(
@@ -210,11 +217,12 @@ class Attempts:
         await asyncio.sleep(pause_s)
 
     async def run(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Call `function` until an attempt commits; what that one returned."""
+        """Call `function` until an attempt commits; returns the result of that call."""
         while True:
             transaction = self.begin()
-            with suppress(RevisionCompacted):  # what it read from was compacted under it
+            # If the revision of its reads was compacted, the next attempt reads at a new one.
+            with suppress(RevisionCompacted):
                 result = await function(transaction)
                 if await transaction.commit():
                     return result
-            await self.lost()
+            await self.conflicted()

@@ -1,4 +1,4 @@
-"""Watching keys."""
+"""The client's method that watches keys."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
-from raftkv.client.events import log
+from raftkv.client.log import log
 from raftkv.errors import WrongProcess
 from raftkv.wire.addresses import split_host_port
 

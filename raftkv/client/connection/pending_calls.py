@@ -77,7 +77,7 @@ class PendingCalls:
             if queue is not self.control:
                 yield call
 
-    def take_back(self, batch: Batch, error: RaftkvError, *, maybe_applied: bool) -> bool:
+    def requeue_or_fail(self, batch: Batch, error: RaftkvError, *, maybe_applied: bool) -> bool:
         """A batch was refused for now, or its connection broke with `error`.
 
         Returns False if no call of it is left to be sent again.

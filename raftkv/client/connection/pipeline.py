@@ -49,7 +49,7 @@ from raftkv.client.connection.pending_calls import (
     set_error,
     unanswered,
 )
-from raftkv.client.connection.replies import LEAVING, BatchReplies, answer_of
+from raftkv.client.connection.retries import LEAVING, BatchReplies, answer_of
 from raftkv.client.connection.stream import PipelineConnection
 from raftkv.client.connection.throttle import Throttle
 from raftkv.client.settings import TIMER_TOLERANCE_S, ClientSettings
@@ -293,17 +293,15 @@ class Pipeline:
         if not connection.greeted:
             self._greeted(connection, answer, now)
         elif batch is not None:
+            endpoint = connection.endpoint
             if not isinstance(answer, kv_pb2.Failure):
-                self._replies.answered(connection.endpoint, batch, answer, reply)
-            elif (
-                self._replies.refused(
-                    connection.endpoint, batch, answer, by_store=reply.HasField("results")
-                )
-                and connection is self._connection
-            ):
-                # It can't reach a leader, or is going away: another node may do better.
-                self._selector.avoid(connection.endpoint)
-                self._drain(connection)
+                self._replies.answered(endpoint, batch, answer, reply)
+            else:
+                by_store = reply.HasField("results")
+                other_node = self._replies.refused(endpoint, batch, answer, by_store=by_store)
+                if other_node and connection is self._connection:
+                    self._selector.avoid(endpoint)
+                    self._drain(connection)
         self._close_if_drained(connection)
         if reply.header.term > self.term or now >= self._leader_search_at:
             self.term = max(self.term, reply.header.term)
@@ -357,7 +355,7 @@ class Pipeline:
         for number in reversed(list(connection.in_flight)):
             batch = connection.take(number)
             if batch is not None:
-                self._replies.take_back(batch, error, maybe_applied=maybe_applied)
+                self._replies.requeue_or_fail(batch, error, maybe_applied=maybe_applied)
         if connection is self._connection:
             self._connection = None
             if self._endpoints.leader is connection.endpoint:

@@ -73,9 +73,8 @@ class SessionKeeper:
         self._pending = None
         if pending.cancelled():
             return
-        error = (
-            pending.exception()
-        )  # retrieved even if closed: the loop reports an error that is not
+        # Retrieved even if the keeper is closed: the loop would report an error that is not.
+        error = pending.exception()
         if error is None:
             self._pipeline.writes.session = Session(pending.result().lease)
         if self._closed:

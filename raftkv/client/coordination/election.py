@@ -135,8 +135,9 @@ class Election:
 
         Raises `NotElected` after the timeout if others lead; `DeadlineExceeded` if it is not known
         whether they do (timeout 0: or what a node refused the attempt with); `LockLost` if its
-        queue entry was lost while it waited: it never leads then; `InvalidRequest` or `TooLarge`.
-        Costs one write, and while it waits one open call at a node.
+        queue entry was lost while it waited: it never leads then; `OutcomeUnknown` as
+        `Lock.acquire`; `InvalidRequest` or `TooLarge`; `WrongCluster`. Costs one write,
+        and while it waits one open call at a node.
         """
         data = to_value(value, self._settings)
         once = to_timeout_or_none(timeout) == 0

@@ -97,7 +97,7 @@ class KeptLease(LossNotifier):
     # ---- for the library -------------------------------------------------------------
 
     def add_user(self) -> None:
-        """It is kept for one more user, until that one calls `abandon`."""
+        """It is kept for one more user, until `remove_user`."""
         self._users += 1
 
     def trust_from(self, sent_at: float) -> None:
@@ -105,7 +105,7 @@ class KeptLease(LossNotifier):
         self.renewed_at = max(self.renewed_at, sent_at)
         self._trusted_until = self.renewed_at + self.ttl * LEASE_TRUST
 
-    def abandon(self, reason: str) -> None:
+    def remove_user(self, reason: str) -> None:
         """One user needs it no longer. After the last one it is over, which is no loss."""
         if self._leases.home.inherited:
             return  # the parent process keeps it
@@ -170,7 +170,7 @@ class KeptLeases:
     def keep(self, lease: int, ttl_s: float, sent_at: float) -> KeptLease:
         """Keep a lease that a command sent at `sent_at` has granted or renewed.
 
-        The caller must `abandon` the result, which may have other users as well.
+        The caller must call `remove_user` of the result, which may have other users as well.
         """
         kept = self._kept.get(lease)
         if kept is None:

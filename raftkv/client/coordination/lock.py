@@ -90,7 +90,9 @@ class Lock:
         Raises `LockNotAcquired` after the timeout if others hold the lock; `DeadlineExceeded` if it
         is not known whether they do (timeout 0: or what a node refused the attempt with);
         `LockReentered` if this task holds it already or waits for it; `LockLost` if its queue entry
-        was lost while it waited. Costs one write, and while it waits one open call at a node.
+        was lost while it waited; `OutcomeUnknown` if its request got no answer: its queue entry,
+        if there is one, ends with its lease; `WrongCluster`. Costs one write, and while
+        it waits one open call at a node.
         """
         return self._acquire(calling_task(), timeout)
 

@@ -21,11 +21,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 from raftkv.client.connection.home import Home
 from raftkv.client.connection.pipeline import Pipeline
 from raftkv.client.connection.unary import UnaryRequests
-from raftkv.client.coordination.lease import (
-    NOT_RENEWED,
-    KeptLease,
-    KeptLeases,
-)
+from raftkv.client.coordination.lease import NOT_RENEWED, KeptLease, KeptLeases
 from raftkv.client.coordination.loss import CancelOnLoss
 from raftkv.client.coordination.owners import LockOwners, Owners
 from raftkv.client.coordination.queue_entry import EntryWatches, QueueEntry
@@ -306,7 +302,7 @@ class LockQueues:
             return
         self._forget(ttl_ms, grant)
         del self._uses[lease]
-        lease.abandon("no lock has used it for its TTL")
+        lease.remove_user("no lock has used it for its TTL")
 
     # ---- waiting ---------------------------------------------------------------------
 

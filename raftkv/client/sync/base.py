@@ -1,8 +1,8 @@
 """The hand-written half of the synchronous twins: blocks, ownership by threads, and transactions.
 
 `scripts/gensync` writes the twins themselves, on these classes. A thread can't be stopped from
-outside. So where an asynchronous block is cancelled by a loss, the synchronous one learns of it by
-callback, at the next use of the token, from `check()`, and at the end of the block.
+outside. So where a loss cancels an asynchronous block, a synchronous one notices it by a callback,
+at the next use of the token, by `check()`, and at the end of the block.
 
 CPython runs signal handlers when a function begins and after each call of a C function. So nothing
 is called between the return of `portal.take` or `portal.hold` and that of the twin's method.
@@ -85,7 +85,7 @@ class ClientTwin(Twin[Client]):
         try:
             yield kept
         finally:
-            self._portal.leave(sys.exc_info()[0], end)
+            self._portal.exit_block(sys.exc_info()[0], end)
 
 
 class Holdable(Protocol[H]):
@@ -117,7 +117,7 @@ class HeldByThreads(Twin[A], Generic[A, H]):
         # A block keeps this object alive, so each of these ended without `__exit__`: a signal
         # handler raised at its first instruction.
         for held in self._blocks.values():
-            self._portal.let_go(self._holdable.exit_block, held, None, None, None)
+            self._portal.finish_later(self._holdable.exit_block, held, None, None, None)
 
     def __enter__(self) -> Self:
         thread = threading.current_thread()  # before: nothing may be called once it is held
@@ -131,7 +131,7 @@ class HeldByThreads(Twin[A], Generic[A, H]):
         traceback: TracebackType | None,
     ) -> None:
         thread = threading.current_thread()
-        self._portal.leave(kind, self._leave, thread, kind, error, traceback)
+        self._portal.exit_block(kind, self._exit_block, thread, kind, error, traceback)
 
     def _acquire(self, timeout: float | None) -> H:
         thread = threading.current_thread()
@@ -140,7 +140,7 @@ class HeldByThreads(Twin[A], Generic[A, H]):
     def _give_back(self, held: H) -> None:
         self._holdable.abandon(held)
 
-    async def _leave(
+    async def _exit_block(
         self,
         thread: threading.Thread,
         kind: type[BaseException] | None,
@@ -209,4 +209,4 @@ def run_on_this_thread(
             result = function(twin(transaction))
             if portal.call(transaction.commit):
                 return result
-        portal.call(attempts.lost)
+        portal.call(attempts.conflicted)

@@ -43,11 +43,11 @@ from raftkv.errors import RaftkvError
 class SyncClient(ClientTwin):
     """A connection to a cluster, made by `raftkv.connect_sync`. For code without an event loop.
 
-    Share one among all threads: calls that they make at about the same time travel together. Every
-    call takes `timeout` in seconds; None stands for the client's default.
+    Share one among all threads: calls that they make at about the same time travel together. The
+    `timeout` of a call is in seconds; None stands for the client's default.
 
-    The client belongs to the cluster that it has met first. An endpoint that answers for another
-    cluster, or for the same one founded anew, is left out, with a warning to the log
+    The client belongs to the cluster whose node answers it first. An endpoint that answers for
+    another cluster, or for the same one founded anew, is left out, with a warning to the log
     `raftkv.client`, and asked again now and then. Once no other endpoint answers, every call raises
     `WrongCluster`, at once and with nothing applied (a write that was sent before:
     `OutcomeUnknown`), watches end with it, and locks are lost: revisions, sessions and locks of one
@@ -737,7 +737,7 @@ class SyncClient(ClientTwin):
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
-        Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
+        Raises `InvalidRequest` or `TooLarge` for a wrong argument, with nothing changed;
         `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
         timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
         been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
@@ -782,7 +782,7 @@ class SyncClient(ClientTwin):
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
-        Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
+        Raises `InvalidRequest` or `TooLarge` for a wrong argument, with nothing changed;
         `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
         timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
         been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
@@ -828,7 +828,7 @@ class SyncClient(ClientTwin):
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
-        Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
+        Raises `InvalidRequest` or `TooLarge` for a wrong argument, with nothing changed;
         `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
         timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
         been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
@@ -876,7 +876,7 @@ class SyncClient(ClientTwin):
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
-        Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
+        Raises `InvalidRequest` or `TooLarge` for a wrong argument, with nothing changed;
         `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
         timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
         been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
@@ -925,7 +925,7 @@ class SyncClient(ClientTwin):
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
-        Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
+        Raises `InvalidRequest` or `TooLarge` for a wrong argument, with nothing changed;
         `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
         timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
         been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if
@@ -970,7 +970,7 @@ class SyncClient(ClientTwin):
         - `timeout`: seconds; None: the client's default, 0: one attempt, at most
           `ClientSettings.timeout_s_max` (60).
 
-        Raises `InvalidRequest` or `TooLarge` for a wrong argument, before anything is sent;
+        Raises `InvalidRequest` or `TooLarge` for a wrong argument, with nothing changed;
         `DeadlineExceeded` if time ran out and nothing was changed, or another `Unavailable` with
         timeout 0; `OutcomeUnknown` if time ran out after the write was sent, so that it may have
         been applied; `FencedOff` or `LockLost` if a fence is not held; `IdempotencyKeyReused` if

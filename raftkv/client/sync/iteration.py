@@ -144,7 +144,7 @@ def iterate_leaders(portal: Portal, election: Election) -> Iterator[LeaderInfo |
             except StopAsyncIteration:
                 return
     finally:
-        portal.let_go(leaders.close)  # garbage collection may end it, on any thread
+        portal.finish_later(leaders.close)  # garbage collection may end it, on any thread
 
 
 class _Leaders:

@@ -73,7 +73,9 @@ class SyncLock(LockTwin):
         Raises `LockNotAcquired` after the timeout if others hold the lock; `DeadlineExceeded` if it
         is not known whether they do (timeout 0: or what a node refused the attempt with);
         `LockReentered` if this thread holds it already or waits for it; `LockLost` if its queue
-        entry was lost while it waited. Costs one write, and while it waits one open call at a node.
+        entry was lost while it waited; `OutcomeUnknown` if its request got no answer: its queue
+        entry, if there is one, ends with its lease; `WrongCluster`. Costs one write, and while it
+        waits one open call at a node.
         """
         self._acquire(timeout)
         return self
@@ -169,7 +171,7 @@ class SyncLeadership(Twin[Leadership]):
         """Release it. Raises `LockLost` if a block that ended without an error may have run without
         it.
         """
-        self._portal.leave(kind, self._asynchronous.__aexit__, kind, error, traceback)
+        self._portal.exit_block(kind, self._asynchronous.__aexit__, kind, error, traceback)
 
 
 class SyncElection(Twin[Election]):
@@ -188,8 +190,9 @@ class SyncElection(Twin[Election]):
 
         Raises `NotElected` after the timeout if others lead; `DeadlineExceeded` if it is not known
         whether they do (timeout 0: or what a node refused the attempt with); `LockLost` if its
-        queue entry was lost while it waited: it never leads then; `InvalidRequest` or `TooLarge`.
-        Costs one write, and while it waits one open call at a node.
+        queue entry was lost while it waited: it never leads then; `OutcomeUnknown` as
+        `SyncLock.acquire`; `InvalidRequest` or `TooLarge`; `WrongCluster`. Costs one write, and
+        while it waits one open call at a node.
         """
 
         async def campaign() -> SyncLeadership:

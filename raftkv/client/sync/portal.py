@@ -128,7 +128,7 @@ class Portal:
             raise
         except BaseException:
             if call is None or not call.posted:
-                self.let_go(function, *args, **kwargs)
+                self.finish_later(function, *args, **kwargs)
             elif not call.failed:
                 self._wake(self._drain)
             raise
@@ -144,7 +144,7 @@ class Portal:
             if self._refusal is None:
                 raise
 
-    def leave(
+    def exit_block(
         self,
         kind: type[BaseException] | None,
         function: Callable[P, Coroutine[Any, Any, object]],
@@ -159,7 +159,7 @@ class Portal:
         Garbage collection may end the block on the portal's own thread, which waits for nothing.
         """
         if threading.get_ident() == self._thread.ident:
-            self.let_go(function, *args, **kwargs)
+            self.finish_later(function, *args, **kwargs)
             return
         try:
             self.finish(function, *args, **kwargs)
@@ -169,7 +169,7 @@ class Portal:
             if kind is None or self._refusal is None:
                 raise
 
-    def let_go(
+    def finish_later(
         self,
         function: Callable[P, Coroutine[Any, Any, object]],
         /,
@@ -434,7 +434,7 @@ class _Taking(_Call[T]):
     def __del__(self) -> None:
         # The thread was interrupted again before it could abandon the call.
         if self.succeeded and self._give_back is not None:
-            self._portal.let_go(_undo, self._give_back, self._result)
+            self._portal.finish_later(_undo, self._give_back, self._result)
 
 
 def _interpreter_ends() -> RaftkvError:

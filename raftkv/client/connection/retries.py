@@ -78,7 +78,7 @@ class BatchReplies:
                 continue
             if result.HasField("failure"):
                 error = error_of(result.failure)
-                if self._deserves_another_try(batch, call, error):
+                if self._may_retry(batch, call, error):
                     if (
                         batch.queue is self._pending.control
                         and self._pending.writes.session is None
@@ -95,7 +95,7 @@ class BatchReplies:
                 future.set_result(decoded(call, result, reply))
         batch.queue.put_back(refused)
 
-    def _deserves_another_try(self, batch: Batch, call: QueuedCall, error: RaftkvError) -> bool:
+    def _may_retry(self, batch: Batch, call: QueuedCall, error: RaftkvError) -> bool:
         """Whether this call was refused only for the sake of the others in its batch, or for now.
 
         All of a batch share the space of one reply, so there may be none left for a call.
@@ -143,7 +143,7 @@ class BatchReplies:
             else:
                 fail_batch(batch, lambda _: batch.queue.not_in_time(self._pending.trouble))
         else:
-            self.take_back(batch, error, maybe_applied=maybe_applied)
+            self.requeue_or_fail(batch, error, maybe_applied=maybe_applied)
             self._pending.fail_single_attempts(error)
             if by_store and isinstance(error, Overloaded):
                 # The store has no memory left for the results of this session; reads are served.
@@ -154,9 +154,9 @@ class BatchReplies:
             return not isinstance(error, Overloaded)
         return False
 
-    def take_back(self, batch: Batch, error: RaftkvError, *, maybe_applied: bool) -> None:
+    def requeue_or_fail(self, batch: Batch, error: RaftkvError, *, maybe_applied: bool) -> None:
         """A batch was refused for now, or its connection broke with `error`: send it again."""
-        if self._pending.take_back(batch, error, maybe_applied=maybe_applied):
+        if self._pending.requeue_or_fail(batch, error, maybe_applied=maybe_applied):
             self._throttle.retried(self._loop.time())
 
     def _session_expired(self, batch: Batch) -> None:
