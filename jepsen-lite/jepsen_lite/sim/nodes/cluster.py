@@ -16,7 +16,7 @@ from jepsen_lite.sim.net.traffic import Traffic
 from jepsen_lite.sim.nodes.client_server import SimulatedClientServer
 from jepsen_lite.sim.nodes.disk import Disk, damage_snapshot
 from jepsen_lite.sim.nodes.host import Host, HostSpec, address_of
-from jepsen_lite.sim.nodes.tuning import NodeTuning
+from jepsen_lite.sim.nodes.settings import NodeTuning
 from raftkv.raft.entry import Membership
 
 

@@ -18,7 +18,7 @@ from jepsen_lite.sim.nodes.checked_node import CheckedNode
 from jepsen_lite.sim.nodes.client_server import SimulatedClientServer
 from jepsen_lite.sim.nodes.disk import CheckedLogStore, Disk
 from jepsen_lite.sim.nodes.join import JoinRequests
-from jepsen_lite.sim.nodes.tuning import NodeTuning
+from jepsen_lite.sim.nodes.settings import NodeTuning
 from jepsen_lite.sim.process import Process
 from raftkv.config import Settings
 from raftkv.errors import (
