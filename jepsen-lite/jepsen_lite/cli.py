@@ -6,13 +6,15 @@ import traceback
 
 import typer
 
-from jepsen_lite.commands.exits import OF_VALIDITY, USAGE
 from jepsen_lite.commands.past_runs import check, list_, replay, serve
 from jepsen_lite.commands.run import run
 from jepsen_lite.commands.sim import sim
 from jepsen_lite.commands.soak import soak
 from jepsen_lite.mutants.cli import mutants
-from jepsen_lite.verdicts import Validity
+from jepsen_lite.verdicts import EXIT_CODES, Validity
+
+USAGE = 254
+"""The exit code of a wrong use."""
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -35,7 +37,7 @@ def main() -> None:
         app()
     except Exception:  # noqa: BLE001 - Python would end with 1, which accuses the system
         traceback.print_exc()
-        raise SystemExit(OF_VALIDITY[Validity.UNKNOWN]) from None
+        raise SystemExit(EXIT_CODES[Validity.UNKNOWN]) from None
     except SystemExit as ending:
         # Typer's code for a wrong use is also ours for an unknown verdict.
         wrong_use = ending.code == 2 and not isinstance(ending.__context__, typer.Exit)

@@ -1,4 +1,4 @@
-"""The history of a run: every event that its clients observed, in order."""
+"""The history of a run: every event that its clients observed, in order, and its operations."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+NEVER_NS = float("inf")
+SETTLED = "SETTLED"
+"""The error of a completion that was derived from the committed history, not observed."""
+
 
 class Kind(enum.StrEnum):
-    """What an event says of its operation."""
+    """The type of an event: the invocation, or the outcome."""
 
     INVOKE = "invoke"
     OK = "ok"
@@ -130,3 +134,43 @@ class History:
         history = cls()
         history.events = [Event.from_json(line) for line in lines if line.strip()]
         return history
+
+
+def asked(operations: Iterable[Operation], *functions: str) -> Iterator[Operation]:
+    """Those of these functions that may have happened: all but the failed ones."""
+    return (
+        each
+        for each in operations
+        if each.invocation.function in functions and each.kind is not Kind.FAIL
+    )
+
+
+def answered(operations: Iterable[Operation], *functions: str) -> Iterator[Operation]:
+    """Those of these functions that certainly happened."""
+    return (each for each in asked(operations, *functions) if each.kind is Kind.OK)
+
+
+def returned(operation: Operation) -> Any:
+    """The result of the operation; None if it never completed."""
+    return None if operation.completion is None else operation.completion.value
+
+
+def was_settled(operation: Operation) -> bool:
+    """Whether the caller has no answer, and the outcome was derived."""
+    return operation.completion is not None and operation.completion.error == SETTLED
+
+
+def began_ns(operation: Operation) -> int:
+    return operation.invocation.time_ns
+
+
+def ended_ns(operation: Operation) -> float:
+    """Until when it may take effect; without end if its outcome is unknown."""
+    if operation.completion is None or operation.kind is Kind.INFO:
+        return NEVER_NS
+    return operation.completion.time_ns
+
+
+def before(earlier: Operation, later: Operation) -> bool:
+    """Whether the first was over when the second began, so that no order can swap them."""
+    return ended_ns(earlier) < began_ns(later)

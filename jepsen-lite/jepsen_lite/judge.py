@@ -22,8 +22,8 @@ def judge(directory: RunDirectory) -> list[Finding]:
     test, history = directory.test(), directory.history()
     findings = [_of_harness(test.get("problems", []), test.get("crash", ""))]
     for name in test["workloads"]:
-        said = safely(name, lambda name=name: WORKLOADS[name]().check(history))  # type: ignore[misc]
-        findings += [replace(each, checker=titled(name, each)) for each in said]
+        found = safely(name, lambda name=name: WORKLOADS[name]().check(history))  # type: ignore[misc]
+        findings += [replace(each, checker=titled(name, each)) for each in found]
     operations = [each for name in test["workloads"] for each in history.operations(name)]
     findings.append(statistics.check(operations))
     ok_per_s_min = test["options"]["rate"] * OK_SHARE_MIN

@@ -1,6 +1,6 @@
 """A run on real processes, from the first start to the verdict.
 
-Calm load first, which shows what the system does when nothing is wrong; then load under faults;
+Calm load first, which shows what the database does when nothing is wrong; then load under faults;
 then everything is healed, must work again, and is read once more.
 """
 
@@ -66,36 +66,36 @@ class Run:
 
     def __init__(
         self,
-        setup: RunOptions,
-        system: Database,
+        options: RunOptions,
+        database: Database,
         directory: RunDirectory,
         command: Sequence[str],
         progress: Progress,
     ) -> None:
-        self.setup = setup
-        self.system = system
+        self.options = options
+        self.database = database
         self.directory = directory
         self.problems: list[str] = []
         self._progress = progress
         self._started_ns = time.monotonic_ns()
         self._phases: dict[str, int] = {}
         self._test: dict[str, Any] = {
-            "system": setup.system,
-            "workloads": list(setup.workloads),
-            "nemeses": list(setup.nemeses),
-            "seed": setup.seed,
+            "system": options.system,
+            "workloads": list(options.workloads),
+            "nemeses": list(options.nemeses),
+            "seed": options.seed,
             "options": {
-                "seconds": setup.seconds,
-                "concurrency": setup.concurrency,
-                "rate": setup.rate,
+                "seconds": options.seconds,
+                "concurrency": options.concurrency,
+                "rate": options.rate,
             },
             "command": list(command),
             "began_at": datetime.now(UTC).isoformat(),  # when the history's clock showed 0
         }
-        self._workloads: list[Workload] = [WORKLOADS[name]() for name in setup.workloads]
-        self._nemeses: list[Nemesis] = [NEMESES[name] for name in setup.nemeses]
+        self._workloads: list[Workload] = [WORKLOADS[name]() for name in options.workloads]
+        self._nemeses: list[Nemesis] = [NEMESES[name] for name in options.nemeses]
         self._healed = False
-        self._failures: list[str] = []  # of the harness: they say nothing of the system
+        self._failures: list[str] = []  # of the harness: they say nothing of the database
 
     def now_ns(self) -> int:
         return time.monotonic_ns() - self._started_ns
@@ -111,7 +111,7 @@ class Run:
         ticking = asyncio.create_task(self._tick())
         try:
             for nemesis in self._nemeses:
-                nemesis.prepare(self.system)
+                nemesis.prepare(self.database)
             self._begin("start", None)
             if await self._started():
                 await self._exercise(history)
@@ -131,7 +131,7 @@ class Run:
     async def _started(self) -> bool:
         """Whether the cluster started; without it there is nothing to judge."""
         try:
-            await self.system.start()
+            await self.database.start()
         except (DatabaseFailed, OperationError) as error:
             self._failures.append(f"the cluster could not be started: {error}")
             return False
@@ -140,42 +140,42 @@ class Run:
     async def _stop(self) -> None:
         """Stop the database. The history is judged even if that fails or the terminal is gone."""
         try:
-            await do_all([lambda: self._begin("stop", None), self.system.stop])
+            await do_all([lambda: self._begin("stop", None), self.database.stop])
         except DatabaseFailed as error:
             self._failures.append(f"not everything could be cleaned up: {error}")
 
     async def _exercise(self, history: History) -> None:
         recorder = Recorder(history, self.now_ns)
         clients = await self._connect()
-        workers = Workers(clients, recorder, self.setup.seed, self.now_s)
+        workers = Workers(clients, recorder, self.options.seed, self.now_s)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._nemesis())
                 group.create_task(workers.run(self._generator()))
         finally:
             self.problems += workers.problems
-            self.problems += self.system.died()
+            self.problems += self.database.died()
             closing = (each.client.close() for each in clients)
             await asyncio.gather(*closing, return_exceptions=True)
 
     async def _connect(self) -> list[BoundClient]:
         """Every other worker knows only one node, so that it sees that node's state."""
         clients: list[BoundClient] = []
-        for worker in range(self.setup.concurrency):
-            nodes = self.system.nodes
+        for worker in range(self.options.concurrency):
+            nodes = self.database.nodes
             node = nodes[worker // 2 % len(nodes)] if worker % 2 else ""
-            clients.append(BoundClient(await self.system.connect(node), node))
+            clients.append(BoundClient(await self.database.connect(node), node))
         return clients
 
     def _generator(self) -> Generator:
-        setup = self.setup
+        options = self.options
         mix = Mix([(Load(workload), 1.0) for workload in self._workloads])
         return Phases(
             [
-                TimeLimit(Rate(mix, setup.rate), setup.calm_s),
-                TimeLimit(Stagger(mix, setup.rate), setup.seconds),
+                TimeLimit(Rate(mix, options.rate), options.calm_s),
+                TimeLimit(Stagger(mix, options.rate), options.seconds),
                 WaitUntil(lambda: self._healed),
-                EachWorker(setup.concurrency, self._releases),
+                EachWorker(options.concurrency, self._releases),
                 EachOnce(self._last_writes),
                 EachOnce(
                     lambda: [(each, last) for each in self._workloads for last in each.final()]
@@ -190,7 +190,7 @@ class Run:
         return [Todo(workload, what) for workload, what in back if what is not None]
 
     def _last_writes(self) -> list[tuple[Workload, Invocation]]:
-        rng = Random(f"{self.setup.seed}/last writes")
+        rng = Random(f"{self.options.seed}/last writes")
         # An operation that waits for other holders proves nothing; the final operations must
         # succeed.
         others = [each for each in self._workloads if not isinstance(each, HoldingWorkload)]
@@ -202,14 +202,14 @@ class Run:
         return [(each, read) for each in remembered for read in each.histories()]
 
     async def _nemesis(self) -> None:
-        setup = self.setup
-        injector = FaultInjector(self.system, self._nemeses, self.now_ns, self._record_fault)
-        schedule = draw_schedule(setup.seed, self._nemeses, setup.nodes, setup.seconds)
-        self._begin("calm", setup.calm_s)
-        await asyncio.sleep(setup.calm_s)
-        self._begin("faults", setup.seconds)
+        options = self.options
+        injector = FaultInjector(self.database, self._nemeses, self.now_ns, self._record_fault)
+        schedule = draw_schedule(options.seed, self._nemeses, options.nodes, options.seconds)
+        self._begin("calm", options.calm_s)
+        await asyncio.sleep(options.calm_s)
+        self._begin("faults", options.seconds)
         await injector.carry_out(schedule)
-        await asyncio.sleep(self._phases["faults"] / 1e9 + setup.seconds - self.now_s())
+        await asyncio.sleep(self._phases["faults"] / 1e9 + options.seconds - self.now_s())
         self._begin("heal", None)
         await injector.recover()
         self.problems += injector.problems
@@ -231,8 +231,8 @@ class Run:
 
     def _write_test(self) -> None:
         more = {
-            "nodes": list(self.system.nodes),
-            "versions": dict(self.system.versions()),
+            "nodes": list(self.database.nodes),
+            "versions": dict(self.database.versions()),
             "phases": self._phases,
             "problems": self.problems,
             "crash": "\n".join(self._failures),

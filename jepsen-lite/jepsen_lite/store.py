@@ -72,10 +72,10 @@ class RunDirectory:
     def validity(self) -> str:
         """The verdict as it was written; "" if there is none yet."""
         try:
-            said: str = json.loads((self.path / RESULTS).read_text())["validity"]
+            validity: str = json.loads((self.path / RESULTS).read_text())["validity"]
         except (OSError, ValueError, KeyError):
             return ""
-        return said
+        return validity
 
 
 class WrittenHistory(History):

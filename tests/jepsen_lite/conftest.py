@@ -23,7 +23,7 @@ def pytest_asyncio_loop_factories(
 
 @pytest.fixture
 def quiet_nodes() -> Iterator[None]:
-    """Simulated nodes log in this process: only their errors, and where nobody reads them."""
+    """Simulated nodes log in this process: only their errors, into a buffer."""
     level = logs.get_level()
     logs.configure("console", "error", io.StringIO())
     yield

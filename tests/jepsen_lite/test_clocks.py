@@ -1,4 +1,4 @@
-"""What the clock nemesis does to a process, seen in what that process writes."""
+"""The effect of the clock nemesis on a process, read from the log of that process."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ for _ in range(3):
 """
 
 
-class Tellers(LocalCluster):
-    """One process that tells the time."""
+class TimeWriters(LocalCluster):
+    """One process that writes the time down."""
 
-    name = "tellers"
+    name = "writers"
     peers_dial_both_ways = False
 
     def __init__(self, directory: Path) -> None:
@@ -75,7 +75,7 @@ class Tellers(LocalCluster):
     def versions(self) -> Mapping[str, str]:
         return {}
 
-    def told(self) -> list[tuple[float, float]]:
+    def readings(self) -> list[tuple[float, float]]:
         """Wall clock and true time of its last two lines."""
         lines = [json.loads(each) for each in self.servers["node-1"].log().splitlines()[-3:-1]]
         return [
@@ -83,23 +83,23 @@ class Tellers(LocalCluster):
         ]
 
     def off_s(self) -> float:
-        wall, truly = self.told()[-1]
+        wall, truly = self.readings()[-1]
         return (wall - truly) - (time.time() - time.monotonic())
 
     def rate(self) -> float:
-        (wall, truly), (later_wall, later_truly) = self.told()
+        (wall, truly), (later_wall, later_truly) = self.readings()
         return (later_wall - wall) / (later_truly - truly)
 
 
 @asynccontextmanager
-async def telling(directory: Path, clock: ClockNemesis) -> AsyncIterator[Tellers]:
-    tellers = Tellers(directory)
-    clock.prepare(tellers)
-    server = tellers.servers["node-1"]
+async def ticking(directory: Path, clock: ClockNemesis) -> AsyncIterator[TimeWriters]:
+    writers = TimeWriters(directory)
+    clock.prepare(writers)
+    server = writers.servers["node-1"]
     await server.start()
     try:
         await soon(lambda: server.log().count("\n") > 2)
-        yield tellers
+        yield writers
     finally:
         await server.kill()
 
@@ -120,25 +120,25 @@ def clock() -> ClockNemesis:
 
 def test_a_jump_is_seen_by_the_process_and_taken_back(clock: ClockNemesis, tmp_path: Path) -> None:
     async def go() -> None:
-        async with telling(tmp_path, clock) as tellers:
-            assert abs(tellers.off_s()) < 0.5
-            active = await clock.inject(tellers, WallClockJump(0, 0, "0", -3600))
+        async with ticking(tmp_path, clock) as writers:
+            assert abs(writers.off_s()) < 0.5
+            active = await clock.inject(writers, WallClockJump(0, 0, "0", -3600))
             assert active.detail == "jump -3600 s"
-            await soon(lambda: abs(tellers.off_s() + 3600) < 0.5)
-            # What was written while the fault lasted can't be told more precisely than that.
+            await soon(lambda: abs(writers.off_s() + 3600) < 0.5)
+            # What was written while the fault lasted can't be dated more precisely than that.
             assert "its log was about -359" in await active.undo()
-            await soon(lambda: abs(tellers.off_s()) < 0.5)
+            await soon(lambda: abs(writers.off_s()) < 0.5)
 
     asyncio.run(go())
 
 
 def test_a_rate_is_seen_by_the_process_and_taken_back(clock: ClockNemesis, tmp_path: Path) -> None:
     async def go() -> None:
-        async with telling(tmp_path, clock) as tellers:
-            active = await clock.inject(tellers, WallClockRate(0, 0, "0", 2.0))
-            await soon(lambda: abs(tellers.rate() - 2) < 0.2)
+        async with ticking(tmp_path, clock) as writers:
+            active = await clock.inject(writers, WallClockRate(0, 0, "0", 2.0))
+            await soon(lambda: abs(writers.rate() - 2) < 0.2)
             await active.undo()
-            await soon(lambda: abs(tellers.rate() - 1) < 0.1 and abs(tellers.off_s()) < 0.5)
+            await soon(lambda: abs(writers.rate() - 1) < 0.1 and abs(writers.off_s()) < 0.5)
 
     asyncio.run(go())
 
@@ -147,21 +147,21 @@ def test_a_fault_that_is_over_at_once_lasts_until_the_process_has_seen_it(
     clock: ClockNemesis, tmp_path: Path
 ) -> None:
     async def go() -> None:
-        async with telling(tmp_path, clock) as tellers:
+        async with ticking(tmp_path, clock) as writers:
             for _ in range(3):
-                active = await clock.inject(tellers, WallClockJump(0, 0, "0", 60))
+                active = await clock.inject(writers, WallClockJump(0, 0, "0", 60))
                 assert "s off" in await active.undo()
-                await soon(lambda: abs(tellers.off_s()) < 0.5)
+                await soon(lambda: abs(writers.off_s()) < 0.5)
 
     asyncio.run(go())
 
 
 def test_waiting_takes_as_long_as_without_it(clock: ClockNemesis, tmp_path: Path) -> None:
-    tellers = Tellers(tmp_path)
-    clock.prepare(tellers)
+    writers = TimeWriters(tmp_path)
+    clock.prepare(writers)
     waited = subprocess.run(
         [sys.executable, "-S", "-c", WAITER],
-        env={**os.environ, **tellers.servers["node-1"].environment},
+        env={**os.environ, **writers.servers["node-1"].environment},
         capture_output=True,
         text=True,
         check=True,

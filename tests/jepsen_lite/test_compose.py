@@ -1,4 +1,4 @@
-"""What the system `compose` asks of Docker, and what it says where Docker has none of it."""
+"""The Docker commands of the database `compose`, and its complaints about an unfit cluster."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_engine_that_does_not_answer_is_named_with_its_complaint(
     assert "no daemon here" in why_not(3)
 
 
-def test_a_cluster_that_is_not_up_is_told_how_to_come_up(
+def test_the_complaint_about_a_cluster_that_is_not_up_has_the_command_that_starts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     docker_that(tmp_path, monkeypatch, "exit 0")
@@ -77,13 +77,13 @@ def test_every_container_that_is_unfit_is_named(
     paused = container(1, State={"Status": "paused"})
     cut_off = container(3, NetworkSettings={"Networks": {}})
     engine_with(tmp_path, monkeypatch, [paused, container(2), cut_off])
-    said = why_not(3)
-    assert "docker unpause project_node1_1" in said
-    assert "node2" not in said
-    assert "project_node3_1 has no network" in said
+    complaint = why_not(3)
+    assert "docker unpause project_node1_1" in complaint
+    assert "node2" not in complaint
+    assert "project_node3_1 has no network" in complaint
 
 
-def test_a_stopped_container_of_another_project_is_in_nobodys_way(
+def test_a_stopped_container_of_another_project_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = container(1, Name="/old_node1_1", State={"Status": "exited"})
@@ -91,10 +91,10 @@ def test_a_stopped_container_of_another_project_is_in_nobodys_way(
     assert why_not(3) == ""
 
 
-async def test_a_container_that_can_not_be_mended_keeps_no_other_from_being_mended(
+async def test_a_container_that_can_not_be_recovered_does_not_keep_others_from_recovery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = f'echo "$@" >> {tmp_path}/told; case "$*" in "unpause one") exit 1;; esac'
+    script = f'echo "$@" >> {tmp_path}/asked; case "$*" in "unpause one") exit 1;; esac'
     docker_that(tmp_path, monkeypatch, script)
     system = ComposeCluster(2)
     system._containers = {name: Container(name, Found(name, "", {})) for name in ("one", "two")}
@@ -102,7 +102,7 @@ async def test_a_container_that_can_not_be_mended_keeps_no_other_from_being_mend
         await each.pause()
     with pytest.raises(DatabaseFailed, match="unpause one"):
         await system.stop()
-    assert "unpause two" in (tmp_path / "told").read_text()
+    assert "unpause two" in (tmp_path / "asked").read_text()
 
 
 @pytest.mark.parametrize(
@@ -114,14 +114,14 @@ async def test_a_container_that_can_not_be_mended_keeps_no_other_from_being_mend
         (Split(0, 0, ("node-3",), "", one_way=False), {"node-3"}),
     ],
 )
-def test_as_few_nodes_lose_their_network_as_cut_all_the_ways(
+def test_the_fewest_nodes_lose_their_network_that_cut_all_links(
     partition: Isolate | Split, off: set[str]
 ) -> None:
     assert set(fewest_ends(pairs_of(partition, NODES), NODES)) == off
 
 
 @pytest.mark.parametrize("name", ["register", "set", "counter", "session", "staleness"])
-def test_what_earlier_runs_have_left_is_known_by_its_keys(name: str) -> None:
+def test_leftovers_of_earlier_runs_are_recognised_by_their_keys(name: str) -> None:
     workload, rng = WORKLOADS[name](), Random(1)
     drawn = [workload.next(rng, seat) for seat in range(5) for _ in range(20)]
     assert all(key.startswith(WORKLOAD_PREFIXES) for key in {each.key for each in drawn})

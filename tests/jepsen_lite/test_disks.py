@@ -41,7 +41,7 @@ async def broken(
     then: list[str],
     meanwhile: Callable[[Server], Awaitable[object]],
 ) -> tuple[str, list[str]]:
-    """What is said of a fault on a node that is from then on started like that; and who died."""
+    """The effect of a fault on a node that then starts like that, and the nodes that died."""
     log = directory / "node-1" / "log"
     log.mkdir(parents=True)
     (log / "1.log").write_bytes(bytes(1 << 16))
@@ -71,10 +71,10 @@ async def restarted(server: Server) -> None:
 
 
 def test_a_node_that_refuses_its_damaged_disk_has_met_the_damage(tmp_path: Path) -> None:
-    said, died = asyncio.run(
+    effect, died = asyncio.run(
         broken(BitFlipNemesis(), tmp_path, REFUSES, lambda each: each.ended(SOON_S))
     )
-    assert "it refused its disk (code 7); another replaced it" in said
+    assert "it refused its disk (code 7); another replaced it" in effect
     assert died == []
 
 
@@ -90,8 +90,8 @@ def test_a_node_that_stops_on_a_full_disk_has_an_excuse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disks, "_fill", Path.touch)
-    said, died = asyncio.run(broken(FullDiskNemesis(), tmp_path, REFUSES, restarted))
-    assert "it had stopped" in said
+    effect, died = asyncio.run(broken(FullDiskNemesis(), tmp_path, REFUSES, restarted))
+    assert "it had stopped" in effect
     assert died == []
 
 

@@ -76,7 +76,7 @@ def test_a_lock_has_one_holder_who_keeps_it_by_renewing_and_gives_it_on(tmp_path
         (grpc.StatusCode.UNKNOWN, "something else", False),
     ],
 )
-def test_time_has_run_out_whoever_notices_first(
+def test_a_timeout_of_client_or_server_is_recognised(
     code: grpc.StatusCode, details: str, late: bool
 ) -> None:
     from jepsen_lite.clients.etcd_locks import is_late

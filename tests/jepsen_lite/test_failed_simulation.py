@@ -1,4 +1,4 @@
-"""What a failed simulation leaves: Raft messages with clocks that tell the truth about cause and
+"""The record of a failed simulation: Raft messages with vector clocks that order cause before
 effect, and a directory with everything that a reader of the report needs.
 """
 
@@ -66,7 +66,7 @@ class Wire:
         return trace(self.traffic.happenings)
 
 
-def test_a_message_tells_its_kind_term_index_and_both_moments() -> None:
+def test_a_message_has_its_kind_term_index_and_both_times() -> None:
     wire = Wire()
     vote = RequestVote(1, 2, term=5, last_log_index=12, last_log_term=4)
     wire.receive(wire.send("a", "b", encode_frame(Frame(messages=(vote,)))))
@@ -86,8 +86,8 @@ def test_a_message_tells_its_kind_term_index_and_both_moments() -> None:
 
 def test_a_clock_names_its_members_in_one_order_whatever_a_set_is_sorted_by() -> None:
     clock = VectorTime({"c": 1, "a": 2, "b": 3})
-    told = TracedMessage(0, "a", "b", "Heartbeat", 1, None, clock).to_json()["clock"]
-    assert list(told) == ["a", "b", "c"]
+    clock_json = TracedMessage(0, "a", "b", "Heartbeat", 1, None, clock).to_json()["clock"]
+    assert list(clock_json) == ["a", "b", "c"]
 
 
 def test_the_messages_of_one_frame_precede_each_other_and_the_answer() -> None:
@@ -100,7 +100,7 @@ def test_the_messages_of_one_frame_precede_each_other_and_the_answer() -> None:
     assert second.clock.happened_before(answer.clock)
 
 
-def test_a_lost_message_is_marked_and_teaches_nobody() -> None:
+def test_a_lost_message_is_marked_and_advances_no_clock() -> None:
     wire = Wire()
     wire.traffic.lose(wire.send("a", "b"))
     wire.send("b", "a")
@@ -110,7 +110,7 @@ def test_a_lost_message_is_marked_and_teaches_nobody() -> None:
     assert lost.clock.concurrent(answer.clock)
 
 
-def test_of_a_doubled_message_the_first_arrival_counts_and_the_lost_twin_does_not() -> None:
+def test_the_first_arrival_of_a_duplicated_message_counts() -> None:
     wire = Wire()
     sending = wire.send("a", "b")
     wire.receive(sending)
@@ -120,14 +120,14 @@ def test_of_a_doubled_message_the_first_arrival_counts_and_the_lost_twin_does_no
     assert (message.received_ns, message.lost) == (2_000_000_000, False)
 
 
-def test_what_is_on_its_way_at_the_end_is_neither_received_nor_lost() -> None:
+def test_a_message_under_way_at_the_end_is_neither_received_nor_lost() -> None:
     wire = Wire()
     wire.send("a", "b")
     (message,) = wire.messages()
     assert (message.received_ns, message.lost) == (None, False)
 
 
-def test_a_record_whose_beginning_is_forgotten_orders_what_is_left() -> None:
+def test_a_record_without_its_beginning_orders_the_rest() -> None:
     wire = Wire(events_max=3)
     forgotten = wire.send("a", "b")
     wire.receive(forgotten)
@@ -201,7 +201,7 @@ def test_a_failed_run_leaves_a_directory_with_all_its_parts(
     assert (tmp_path / "latest").resolve() == directory.path.resolve()
 
 
-def test_the_diagram_ends_with_what_broke_and_tells_repetitions_once(
+def test_the_diagram_ends_with_the_failure_and_draws_repetitions_once(
     failed: Outcome, tmp_path: Path
 ) -> None:
     with MUTANTS["longer-is-newer"].planted():

@@ -16,7 +16,7 @@ from jepsen_lite.nemesis.catalogue import NEMESES
 from jepsen_lite.nemesis.injector import FaultInjector
 from jepsen_lite.nemesis.network import pairs_of
 from jepsen_lite.nemesis.schedule import ScheduledFault, draw_schedule, shortest_s
-from tests.jepsen_lite.idle_system import Idle
+from tests.jepsen_lite.idle_database import Idle
 
 NODES = ("a", "b", "c", "d", "e")
 
@@ -85,9 +85,7 @@ def test_a_schedule_ends_in_time_and_no_kind_overlaps_itself(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("longer_s", [0.0, 5.0, 45.0])
-def test_every_kind_has_a_turn_that_is_felt_before_one_has_its_second(
-    seed: int, longer_s: float
-) -> None:
+def test_every_kind_has_a_turn_before_one_has_its_second(seed: int, longer_s: float) -> None:
     chosen = all_nemeses()
     seconds = shortest_s(len(chosen)) + longer_s
     schedule = draw_schedule(seed, chosen, 3, seconds)
@@ -97,13 +95,13 @@ def test_every_kind_has_a_turn_that_is_felt_before_one_has_its_second(
     assert all(each.fault.at_s + each.fault.for_s <= seconds + 0.001 for each in schedule)
 
 
-def test_no_schedule_is_drawn_that_has_no_turn_for_somebody() -> None:
+def test_a_schedule_too_short_for_a_turn_of_each_nemesis_is_refused() -> None:
     chosen = all_nemeses()
     with pytest.raises(ValueError, match="too few"):
         draw_schedule(1, chosen, 3, shortest_s(len(chosen)) - 0.1)
 
 
-def test_a_bridge_leaves_one_node_that_reaches_everybody() -> None:
+def test_a_bridge_leaves_one_node_that_reaches_all_others() -> None:
     cut = pairs_of(Split(0, 0, ("b", "c"), "a", one_way=False), NODES)
     assert not [pair for pair in cut if "a" in pair]
     assert {frozenset(pair) for pair in cut} == {
@@ -111,7 +109,7 @@ def test_a_bridge_leaves_one_node_that_reaches_everybody() -> None:
     }
 
 
-def test_in_a_ring_everybody_has_a_majority_and_nobody_the_same() -> None:
+def test_in_a_ring_each_node_reaches_a_different_majority() -> None:
     cut = set(pairs_of(Ring(0, 0, NODES), NODES))
     seen = {node: frozenset(other for other in NODES if (node, other) not in cut) for node in NODES}
     assert all(len(others) == 3 for others in seen.values())
@@ -132,7 +130,7 @@ async def carried_out(nemesis: Recorded, *faults: Fault) -> tuple[FaultInjector,
     return injector, records
 
 
-async def test_what_was_done_is_undone_and_written_down() -> None:
+async def test_an_injected_fault_is_undone_and_recorded() -> None:
     nemesis = Recorded()
     injector, (record,) = await carried_out(nemesis, Compaction(0.02, 0.02))
     assert nemesis.log == ["done", "undone"]
@@ -143,14 +141,14 @@ async def test_what_was_done_is_undone_and_written_down() -> None:
     assert not injector.problems
 
 
-async def test_a_fault_without_effect_is_written_down_as_one() -> None:
+async def test_a_fault_without_effect_is_recorded_as_such() -> None:
     injector, (record,) = await carried_out(Recorded(has_target=False), Compaction(0, 0))
     assert not record.took_effect
     assert record.detail == "there was nothing there"
     assert not injector.problems
 
 
-async def test_what_can_not_be_undone_is_a_problem_of_the_run() -> None:
+async def test_a_fault_that_can_not_be_undone_is_a_problem_of_the_run() -> None:
     nemesis = Recorded(failure=OSError("stuck"))
     injector, (record,) = await carried_out(nemesis, Compaction(0, 0))
     assert not record.took_effect

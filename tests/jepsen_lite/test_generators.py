@@ -1,4 +1,4 @@
-"""What is done when is decided by the seed, the rate and the order of phases."""
+"""The seed, the rate and the order of phases decide which operation is invoked when."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from jepsen_lite.workloads.sets import SetWorkload
 
 
 def asked(generator: Generator, seconds: float, seed: int = 1, busy: int = 0) -> list[Answer]:
-    """What one worker is told, that sleeps when it is told to wait and works in no time."""
+    """The answers to one worker, which sleeps when it must wait and works in no time."""
     answers: list[Answer] = []
     now_s, rng = 0.0, Random(seed)
     while now_s < seconds:
@@ -69,16 +69,16 @@ def test_a_rate_is_kept_over_time(kind: type[Rate]) -> None:
 def test_a_rate_does_not_catch_up_after_a_stall() -> None:
     rate, rng = Rate(mix(), 10), Random(1)
     assert isinstance(rate.next(WorkerContext(0, 0.0, rng)), Todo)
-    told = [rate.next(WorkerContext(0, 60.0, rng)) for _ in range(5)]
-    assert sum(isinstance(each, Todo) for each in told) <= 2
+    given = [rate.next(WorkerContext(0, 60.0, rng)) for _ in range(5)]
+    assert sum(isinstance(each, Todo) for each in given) <= 2
 
 
-def test_limits_end_what_goes_on_for_ever() -> None:
+def test_limits_end_an_endless_generator() -> None:
     assert len(asked(Limit(mix(), 7), 100.0)) == 7
     assert len(asked(TimeLimit(Rate(mix(), 10), 3.0), 100.0)) == pytest.approx(30, abs=1)
 
 
-def test_a_phase_begins_when_nobody_is_busy_with_the_one_before() -> None:
+def test_a_phase_begins_when_no_worker_is_busy_with_the_one_before() -> None:
     phases = Phases([Limit(mix(), 1), Limit(mix(), 1)])
     rng = Random(1)
     assert isinstance(phases.next(WorkerContext(0, 0.0, rng)), Todo)
@@ -87,7 +87,7 @@ def test_a_phase_begins_when_nobody_is_busy_with_the_one_before() -> None:
     assert phases.next(WorkerContext(0, 0.0, rng)) is None
 
 
-def test_nothing_is_done_while_it_is_held_back() -> None:
+def test_wait_until_holds_all_operations_back() -> None:
     open_now = False
     hold, asker = WaitUntil(lambda: open_now), WorkerContext(0, 0.0, Random(1))
     assert isinstance(hold.next(asker), Wait)
@@ -95,7 +95,7 @@ def test_nothing_is_done_while_it_is_held_back() -> None:
     assert hold.next(asker) is None
 
 
-def test_what_must_succeed_is_drawn_up_when_its_time_has_come() -> None:
+def test_final_operations_are_drawn_up_when_their_phase_begins() -> None:
     calls = []
     register = RegisterWorkload()
 
@@ -105,9 +105,9 @@ def test_what_must_succeed_is_drawn_up_when_its_time_has_come() -> None:
 
     each = EachOnce(draw_up)
     assert not calls
-    told = [cast(Todo, answer) for answer in asked(each, 1.0)]
-    assert [todo.invocation.key for todo in told] == ["a", "b"]
-    assert all(todo.patient for todo in told)
+    given = [cast(Todo, answer) for answer in asked(each, 1.0)]
+    assert [todo.invocation.key for todo in given] == ["a", "b"]
+    assert all(todo.patient for todo in given)
     assert len(calls) == 1
 
 
@@ -117,9 +117,9 @@ def test_each_worker_releases_what_it_holds_itself() -> None:
 
     generator, rng = EachWorker(2, draw_up), Random(1)
     assert isinstance(generator.next(WorkerContext(0, 0.0, rng)), Wait)
-    told = generator.next(WorkerContext(1, 0.0, rng))
-    assert isinstance(told, Todo)
-    assert told.invocation.key == "of 1"
+    given = generator.next(WorkerContext(1, 0.0, rng))
+    assert isinstance(given, Todo)
+    assert given.invocation.key == "of 1"
     assert generator.next(WorkerContext(0, 0.0, rng)) is None
 
 

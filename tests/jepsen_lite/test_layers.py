@@ -1,4 +1,4 @@
-"""Only the simulator and the planted bugs know raftkv's inside; the rest knows its client."""
+"""Only the simulator and the planted bugs import raftkv's internals; others import its client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_only_insiders_import_more_than_the_client() -> None:
     assert found == []
 
 
-def test_checkers_know_no_system() -> None:
+def test_checkers_import_no_database() -> None:
     found = {name for path in (PACKAGE / "checkers").rglob("*.py") for name in imported(path)}
     assert not {name for name in found if name.startswith("raftkv")}
 

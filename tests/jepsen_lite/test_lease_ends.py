@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from jepsen_lite.checkers.operations import answered, began_ns, ended_ns, told
 from jepsen_lite.faults.kinds import Kill, NetworkConditions, Schedule
+from jepsen_lite.history import answered, began_ns, ended_ns, returned
 from jepsen_lite.sim.run import Outcome, draw_plan, run
 from raftkv.node.clocks import ClusterClock
 
@@ -41,7 +41,7 @@ def test_leases_outlive_an_outage_however_long_it_takes() -> None:
     ages_ns = [
         began_ns(each) - granted_ns[each.invocation.key]
         for each in answered(operations, "look")
-        if told(each)
+        if returned(each)
     ]
     assert max(ages_ns) > outage_s * 1e9
 

@@ -40,7 +40,7 @@ from jepsen_lite.sim.injection.disk_schedule import (
     with_lost_disk,
 )
 from jepsen_lite.sim.net.network import SimulatedNetwork
-from jepsen_lite.sim.nodes.host import CheckedNode
+from jepsen_lite.sim.nodes.checked_node import CheckedNode
 from jepsen_lite.sim.run import Outcome, Plan, draw_plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.world import World
@@ -230,7 +230,7 @@ def test_a_node_that_takes_part_after_its_disk_was_lost_fails_the_run(
     assert "node 2 (its disk was emptied) takes part" in problem
 
 
-def test_a_message_without_a_promise_or_from_a_node_with_its_disk_is_no_violation() -> None:
+def test_a_message_without_a_promise_or_of_a_node_with_its_disk_is_no_violation() -> None:
     invariants = Invariants()
     invariants.accepted(invariants.replaced(Replica(1), Loss.EMPTIED), HARMLESS)
     invariants.accepted(Replica(1), PROMISES)
@@ -247,7 +247,7 @@ def test_a_node_with_another_disk_is_another_replica() -> None:
     assert str(third) == "1 (its disk is a copy of one that runs elsewhere)"
 
 
-def test_what_is_on_a_lost_disk_counts_no_more_and_what_is_beside_an_old_clone_does() -> None:
+def test_only_disks_that_can_still_vote_decide_the_membership_in_force() -> None:
     """Votes may come from nowhere else, so neither may the membership that is in force."""
     old, new = Membership(voters=frozenset({1, 2, 3})), Membership(voters=frozenset({1, 3}))
     first, second = (
@@ -280,7 +280,7 @@ def test_what_is_on_a_lost_disk_counts_no_more_and_what_is_beside_an_old_clone_d
         (OlderCopy(2.0, 4.0, "node-2", 0.3, restarted=False), ()),
         (Clone(2.5, 0.0, "node-2"), (Kill(2.0, 4.0, ("node-3",), power=True),)),
     ],
-    ids=["all of them", "nobody", "start not noted yet", "healed before", "one is down"],
+    ids=["all of them", "none", "start not noted yet", "healed before", "one is down"],
 )
 def test_a_fault_whose_outcome_is_not_defined_does_not_strike(
     fault: DiskFault, before: Schedule
@@ -320,7 +320,7 @@ def lost_in(plan: Plan) -> list[Fault]:
     return [each for each in faults if isinstance(each, DiskFault)]
 
 
-def test_a_share_of_the_plain_runs_has_one_such_fault_and_each_kind_is_drawn() -> None:
+def test_some_plain_runs_have_one_lost_disk_and_each_kind_is_drawn() -> None:
     lost = [lost_in(draw_plan(seed)) for seed in range(1, 1001)]
     assert {len(each) for each in lost} == {0, 1}
     kinds = Counter(type(each[0]) for each in lost if each)

@@ -1,4 +1,4 @@
-"""Namespaces whose switch drops what it is told to, and which end however a run ends."""
+"""Network namespaces: cuts by nftables, and their removal however a run ends."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def in_namespace(name: str, make: Callable[[], socket.socket]) -> socket.socket:
 
 
 class Speakers:
-    """One at each address of the network, who says things to the others and hears them."""
+    """One socket at each address of the network, which sends to the others and receives."""
 
     def __init__(self, network: Namespaces) -> None:
         self._addresses = {name: network.address(name) for name in ("a", "b", CLIENTS)}
@@ -94,16 +94,16 @@ class Speakers:
             where = network.inside(node)[3]
             self._sockets[name] = bound() if name == CLIENTS else in_namespace(where, bound)
 
-    def hears(self, one: str, other: str, within_s: float = NOT_S) -> bool:
-        """Whether what `one` says arrives at `other`."""
-        said = os.urandom(8)
-        self._sockets[one].sendto(said, (self._addresses[other], 9999))
+    def delivers(self, one: str, other: str, within_s: float = NOT_S) -> bool:
+        """Whether a datagram of `one` arrives at `other`."""
+        datagram = os.urandom(8)
+        self._sockets[one].sendto(datagram, (self._addresses[other], 9999))
         listener = self._sockets[other]
         until_s = time.monotonic() + within_s
         while (left_s := until_s - time.monotonic()) > 0:
             listener.settimeout(left_s)
             try:
-                if listener.recv(100) == said:
+                if listener.recv(100) == datagram:
                     return True
             except TimeoutError:
                 break
@@ -118,7 +118,7 @@ class Speakers:
 def speakers(network: Namespaces) -> Iterator[Speakers]:
     speakers = Speakers(network)
     for one, other in (("a", "b"), ("b", "a"), (CLIENTS, "a"), (CLIENTS, "a's back door")):
-        assert speakers.hears(one, other, SOON_S)
+        assert speakers.delivers(one, other, SOON_S)
     yield speakers
     speakers.close()
 
@@ -128,38 +128,38 @@ def test_a_cut_of_one_way_drops_that_way_only_and_is_counted(
 ) -> None:
     assert asyncio.run(network.held()) == 0
     asyncio.run(network.cut([("a", "b")]))
-    assert not speakers.hears("a", "b")
+    assert not speakers.delivers("a", "b")
     assert asyncio.run(network.held()) == 1
-    assert speakers.hears("b", "a", SOON_S)
-    assert speakers.hears("a", CLIENTS, SOON_S)
+    assert speakers.delivers("b", "a", SOON_S)
+    assert speakers.delivers("a", CLIENTS, SOON_S)
     asyncio.run(network.mend([("a", "b")]))
-    assert speakers.hears("a", "b", SOON_S)
+    assert speakers.delivers("a", "b", SOON_S)
     assert asyncio.run(network.held()) == 1
 
 
-def test_a_node_that_is_cut_off_hears_nobody_and_is_reached_by_its_back_door(
+def test_an_isolated_node_receives_nothing_but_is_reached_by_its_direct_address(
     network: Namespaces, speakers: Speakers
 ) -> None:
     others = ("b", CLIENTS)
     asyncio.run(network.cut([("a", other) for other in others]))
     asyncio.run(network.cut([(other, "a") for other in others]))
     for other in others:
-        assert not speakers.hears("a", other)
-        assert not speakers.hears(other, "a")
-    assert speakers.hears(CLIENTS, "b", SOON_S)
-    assert speakers.hears(CLIENTS, "a's back door", SOON_S)
+        assert not speakers.delivers("a", other)
+        assert not speakers.delivers(other, "a")
+    assert speakers.delivers(CLIENTS, "b", SOON_S)
+    assert speakers.delivers(CLIENTS, "a's back door", SOON_S)
     assert asyncio.run(network.held()) == 4
 
 
-def test_a_way_that_was_cut_twice_is_open_when_both_are_mended(
+def test_a_direction_that_was_cut_twice_is_open_when_both_cuts_are_healed(
     network: Namespaces, speakers: Speakers
 ) -> None:
     for _ in range(2):
         asyncio.run(network.cut([("a", "b")]))
     asyncio.run(network.mend([("a", "b")]))
-    assert not speakers.hears("a", "b")
+    assert not speakers.delivers("a", "b")
     asyncio.run(network.mend([("a", "b")]))
-    assert speakers.hears("a", "b", SOON_S)
+    assert speakers.delivers("a", "b", SOON_S)
 
 
 # ---- what is left -------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("where", ["its own slot", "another slot"])
-def test_what_a_killed_run_has_left_is_cleared_away_by_the_next(possible: None, where: str) -> None:
+def test_the_leftovers_of_a_killed_run_are_removed_by_the_next(possible: None, where: str) -> None:
     before = Namespaces() if where == "another slot" else None
     with subprocess.Popen(
         [sys.executable, "-c", KILLED],
@@ -207,7 +207,7 @@ def test_what_a_killed_run_has_left_is_cleared_away_by_the_next(possible: None, 
         other = Namespaces()
         try:
             other.create()
-            # Who lives is left alone.
+            # Living processes are left alone.
             assert (namespaces.NAMESPACES / namespace).exists()
             assert alive(int(pid))
         finally:
@@ -244,7 +244,7 @@ def started(store: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def slot_of(store: Path) -> str:
-    """The slot of a run that has begun, by what its nodes have been told of each other."""
+    """The slot of a run that has begun, from its nodes' addresses."""
     log = (store / "latest" / "nodes" / "node-1.log").read_text()
     return log.partition("198.18.")[2].partition(".")[0]
 
@@ -255,8 +255,8 @@ def test_a_short_run_is_valid_and_its_partitions_have_held_packets_back(
 ) -> None:
     asked = ["--workload", "register,lock", "--nemesis", "partition", "--seconds", "6"]
     with started(tmp_path, *asked, "--rate", "60", "--seed", "5") as run:
-        said, _ = run.communicate(timeout=100)
-    assert run.returncode == 0, said
+        output, _ = run.communicate(timeout=100)
+    assert run.returncode == 0, output
     lines = (tmp_path / "latest" / "faults.jsonl").read_text().splitlines()
     effective = [fault for fault in map(json.loads, lines) if fault["took_effect"]]
     assert effective
@@ -280,12 +280,12 @@ def test_an_interrupted_run_leaves_nothing(possible: None, tmp_path: Path) -> No
     assert is_gone(slot)
 
 
-def test_what_is_lacking_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_programs_and_rights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    said = namespaces.missing()
+    output = namespaces.missing()
     for lacking in ("apt-get install iproute2", "apt-get install nftables", "only root"):
-        assert lacking in said
+        assert lacking in output
 
 
 def test_without_its_programs_a_run_is_refused(tmp_path: Path) -> None:

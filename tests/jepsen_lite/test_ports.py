@@ -14,7 +14,7 @@ input()
 """
 
 
-def test_what_another_process_chose_is_its_own_until_it_ends() -> None:
+def test_a_port_of_another_process_is_reserved_until_that_process_ends() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", CHOOSE_AND_STAY],
         stdin=subprocess.PIPE,
@@ -29,5 +29,5 @@ def test_what_another_process_chose_is_its_own_until_it_ends() -> None:
     assert all(ports._reserve(port) for port in chosen)
 
 
-def test_what_this_process_chose_is_not_chosen_again() -> None:
+def test_a_port_of_this_process_is_not_chosen_again() -> None:
     assert not any(ports._reserve(port) for port in ports.free_ports(20))

@@ -68,7 +68,7 @@ def test_a_killed_process_does_nothing_more_and_is_unwound_at_once() -> None:
     assert seen == ["unwound"]
 
 
-def test_what_arrives_at_a_paused_process_waits() -> None:
+def test_a_message_to_a_paused_process_arrives_when_it_resumes() -> None:
     world, seen = World(1), []
     process = process_in(world)
     process.pause()

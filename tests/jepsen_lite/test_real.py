@@ -81,7 +81,7 @@ async def test_a_cut_holds_bytes_back_and_mending_lets_them_go(pair: tuple[str, 
         assert await comes_back(reader, b"during")
 
 
-async def test_a_way_that_was_cut_twice_is_open_when_both_are_mended() -> None:
+async def test_a_direction_that_was_cut_twice_is_open_when_both_cuts_are_healed() -> None:
     network = ProxyNetwork()
     pair = ("a", "b")
     async with echoing(network) as (reader, writer):
@@ -95,7 +95,7 @@ async def test_a_way_that_was_cut_twice_is_open_when_both_are_mended() -> None:
         assert await comes_back(reader, b"x")
 
 
-async def test_a_stream_of_one_direction_feels_only_the_cuts_of_its_diallers_way() -> None:
+async def test_a_one_way_stream_is_affected_only_by_cuts_of_its_direction() -> None:
     network = ProxyNetwork()
     async with echoing(network, both_ways=True) as (reader, writer):
         network.cut([("b", "a")])
@@ -107,7 +107,7 @@ async def test_a_stream_of_one_direction_feels_only_the_cuts_of_its_diallers_way
         assert not await comes_back(reader, b"ours", 0.05)
 
 
-async def test_what_is_slow_arrives_later_and_in_order() -> None:
+async def test_a_delayed_stream_arrives_later_and_in_order() -> None:
     network = ProxyNetwork()
     loop = asyncio.get_running_loop()
     async with echoing(network) as (reader, writer):
@@ -121,7 +121,7 @@ async def test_what_is_slow_arrives_later_and_in_order() -> None:
         assert network.delayed
 
 
-async def test_a_reset_breaks_connections_between_the_two_whoever_dialled() -> None:
+async def test_a_reset_breaks_connections_in_both_directions() -> None:
     network = ProxyNetwork()
     async with echoing(network) as (reader, writer):
         writer.write(b"x")
@@ -132,7 +132,7 @@ async def test_a_reset_breaks_connections_between_the_two_whoever_dialled() -> N
             await reader.read(1)
 
 
-async def test_who_dialled_is_read_from_the_kernel() -> None:
+async def test_the_dialler_is_read_from_the_kernel() -> None:
     async with echoing(ProxyNetwork()) as (_, writer):
         port = writer.get_extra_info("sockname")[1]
         assert owner_of(port, {"other": 1, "us": os.getpid()}) == "us"
@@ -175,9 +175,9 @@ def test_a_short_run_on_real_processes_is_valid_and_leaves_everything(tmp_path: 
     command = ["--workload", "register,append,lock", "--nemesis", "kill,partition"]
     command += ["--seconds", "8", "--rate", "60", "--seed", "11"]
     with started(tmp_path, *command) as run:
-        said, _ = run.communicate()
+        output, _ = run.communicate()
     latest = tmp_path / "latest"
-    assert run.returncode == 0, said
+    assert run.returncode == 0, output
     test = json.loads((latest / "test.json").read_text())
     assert test["nodes"] == ["node-1", "node-2", "node-3"]
     assert test["seed"] == 11
@@ -191,14 +191,14 @@ def test_a_short_run_on_real_processes_is_valid_and_leaves_everything(tmp_path: 
 
 
 @pytest.mark.slow
-async def test_a_node_that_somebody_else_kills_makes_the_run_invalid(tmp_path: Path) -> None:
+async def test_a_node_that_is_killed_from_outside_makes_the_run_invalid(tmp_path: Path) -> None:
     command = ["--workload", "register", "--nemesis", "partition", "--seconds", "5"]
     with started(tmp_path, *command, "--rate", "60", "--seed", "1") as run:
         await begun(run, tmp_path)
         os.kill(nodes_of(tmp_path)["node-2"], signal.SIGKILL)
-        said, _ = await asyncio.to_thread(run.communicate)
-    assert run.returncode == 1, said
-    assert "node-2 ended by itself with signal 9" in " ".join(said.split())
+        output, _ = await asyncio.to_thread(run.communicate)
+    assert run.returncode == 1, output
+    assert "node-2 ended by itself with signal 9" in " ".join(output.split())
 
 
 @pytest.mark.slow
@@ -208,8 +208,8 @@ async def test_a_run_whose_terminal_is_gone_ends_its_nodes_and_is_judged(tmp_pat
         await begun(run, tmp_path)
         assert len(nodes_of(tmp_path)) == 3
         run.send_signal(signal.SIGHUP)
-        said, _ = await asyncio.to_thread(run.communicate)
-    assert run.returncode == 2, said
-    assert "the run was interrupted" in said
+        output, _ = await asyncio.to_thread(run.communicate)
+    assert run.returncode == 2, output
+    assert "the run was interrupted" in output
     assert (tmp_path / "latest" / "report.html").exists()
     assert nodes_of(tmp_path) == {}

@@ -1,4 +1,4 @@
-"""What a failure says of an operation is what the history says of it, and no more."""
+"""The outcome that the history records of a failed operation is what its error proves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRITE, READ = Invocation("write", "k", "v"), Invocation("read", "k")
 
 
 class Scripted:
-    """Does what it is told to do."""
+    """Returns or raises what the test gave it."""
 
     name = "scripted"
     reads = frozenset({"read"})
@@ -54,12 +54,12 @@ def raising(error: BaseException) -> Scripted:
     [
         (operation_error(OutcomeUnknown("sent")), Kind.INFO),
         (operation_error(DeadlineExceeded("not sent")), Kind.FAIL),
-        (operation_error(NoLeader("nobody")), Kind.FAIL),
+        (operation_error(NoLeader("none")), Kind.FAIL),
         (operation_error(TooLarge("too large")), Kind.FAIL),
         (NotDone("I would rather not"), Kind.FAIL),
     ],
 )
-async def test_only_what_certainly_did_not_happen_is_failed(
+async def test_only_an_operation_that_certainly_did_not_happen_is_failed(
     error: OperationError, kind: Kind
 ) -> None:
     history = History()
@@ -76,7 +76,7 @@ async def test_a_read_that_failed_has_changed_nothing() -> None:
     assert ended.kind is Kind.FAIL
 
 
-async def test_a_bug_leaves_the_outcome_unknown_and_is_not_hidden() -> None:
+async def test_a_bug_leaves_the_outcome_unknown_and_is_raised() -> None:
     history = History()
     recorder = Recorder(history, lambda: 5)
     with pytest.raises(KeyError):
@@ -95,7 +95,7 @@ async def test_a_process_whose_outcome_is_unknown_never_comes_back() -> None:
     assert first == second != third
 
 
-async def test_what_a_worker_learns_meanwhile_stands_between_the_events_of_its_operation() -> None:
+async def test_a_fact_is_recorded_between_the_events_of_the_operation_under_way() -> None:
     history = History()
     recorder = Recorder(history, lambda: 5)
     learning = Scripted(lambda session: session.record_fact(Invocation("lost", "k")))

@@ -1,4 +1,4 @@
-"""A node is replaced as an operator does it, who looks again when nobody has told them."""
+"""A node is replaced as an operator does it, who reads the membership again without an answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from raftkv.errors import MembershipRefused, OutcomeUnknown, RaftkvError
 
 
 class Members:
-    """What an operator's client does; the first additions end with these, done or not."""
+    """An operator's client whose first additions end with these errors, done or not."""
 
     def __init__(self, *additions: tuple[RaftkvError, bool]) -> None:
         self.learners: dict[int, bool] = {1: False, 2: False, 3: False}
@@ -59,7 +59,7 @@ class Cluster(RaftkvCluster):
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["it was not done", "it was done"])
-async def test_an_addition_that_nobody_has_acknowledged_is_looked_for_and_made_again(
+async def test_an_unacknowledged_addition_is_looked_up_and_repeated(
     tmp_path: Path, done: bool
 ) -> None:
     cluster = Cluster(tmp_path, Members((OutcomeUnknown("no answer"), done)))

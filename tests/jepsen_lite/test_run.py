@@ -1,4 +1,4 @@
-"""What a run makes of a system that does not start, does not stay up, or can't be cleaned up."""
+"""A run on a database that does not start, does not stay up, or can not be cleaned up."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from jepsen_lite.verdicts import Finding, Validity
 from jepsen_lite.workloads.base import Invocation, Session
 from jepsen_lite.workloads.catalogue import WORKLOADS
 from raftkv.client.client import Client
-from tests.jepsen_lite.idle_system import Idle, run_on_virtual_time
+from tests.jepsen_lite.idle_database import Idle, run_on_virtual_time
 
 pytestmark = pytest.mark.filterwarnings("ignore:delta is less than resolution")
 
 
 class Easy:
-    """Whatever is asked of a store, it is done."""
+    """Every operation succeeds."""
 
     name = "easy"
     reads = frozenset({"read"})
@@ -52,7 +52,7 @@ class One(Idle):
 
 class NotStarting(One):
     async def start(self) -> None:
-        raise DatabaseFailed("nobody is at 127.0.0.1:1")
+        raise DatabaseFailed("no node at 127.0.0.1:1")
 
 
 class NotEnding(One):
@@ -66,16 +66,16 @@ class Dying(One):
 
 
 async def judged(
-    system: Database, path: Path, monkeypatch: pytest.MonkeyPatch, progress: Any = None
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch, progress: Any = None
 ) -> tuple[Finding, RunDirectory]:
-    """What is said of a short run beside its history."""
+    """The finding of the harness about a short run, and its directory."""
     monkeypatch.setitem(WORKLOADS, "easy", Easy)
-    setup = RunOptions("one", ("easy",), (), 2.0, 1, 2, 20.0, 1)
-    directory = await run_on_virtual_time(setup, system, path, monkeypatch, progress)
+    options = RunOptions("one", ("easy",), (), 2.0, 1, 2, 20.0, 1)
+    directory = await run_on_virtual_time(options, database, path, monkeypatch, progress)
     return judge(directory)[0], directory
 
 
-async def test_a_run_on_a_good_system_has_nothing_to_tell_beside_its_history(
+async def test_a_run_on_a_good_database_has_no_problems(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finding, _ = await judged(One(), tmp_path, monkeypatch)
@@ -90,17 +90,15 @@ async def test_a_node_that_dies_makes_the_run_invalid(
     assert "ended by itself with code 8" in finding.problems[0].text
 
 
-async def test_a_cluster_that_never_started_is_accused_of_nothing(
+async def test_a_cluster_that_never_started_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finding, _ = await judged(NotStarting(), tmp_path, monkeypatch)
     assert finding.validity is Validity.UNKNOWN
-    assert finding.problems[0].text == (
-        "the cluster could not be started: nobody is at 127.0.0.1:1"
-    )
+    assert finding.problems[0].text == ("the cluster could not be started: no node at 127.0.0.1:1")
 
 
-async def test_a_clean_up_that_fails_is_told_and_loses_nothing_that_was_seen(
+async def test_a_failed_clean_up_is_reported_and_keeps_the_history(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finding, directory = await judged(NotEnding(), tmp_path, monkeypatch)
@@ -109,16 +107,16 @@ async def test_a_clean_up_that_fails_is_told_and_loses_nothing_that_was_seen(
     assert len(list(directory.history().operations("easy"))) > 10
 
 
-async def test_a_system_is_stopped_though_its_progress_can_not_be_shown(
+async def test_a_database_is_stopped_though_its_progress_can_not_be_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def phase(name: str, seconds: float | None) -> None:
         if name == "stop":
             raise OSError("the terminal is gone")
 
-    system = One()
+    database = One()
     stop = AsyncMock()
-    monkeypatch.setattr(system, "stop", stop)
-    finding, _ = await judged(system, tmp_path, monkeypatch, Mock(phase=phase))
+    monkeypatch.setattr(database, "stop", stop)
+    finding, _ = await judged(database, tmp_path, monkeypatch, Mock(phase=phase))
     assert stop.await_count == 1
     assert finding.validity is Validity.UNKNOWN

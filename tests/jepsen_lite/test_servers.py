@@ -1,4 +1,4 @@
-"""A process that ends by itself is not forgotten, and a clean-up goes to its end."""
+"""A process that ends by itself is reported, and a clean-up attempts every step."""
 
 from __future__ import annotations
 
@@ -39,34 +39,36 @@ def has_ended(server: Server) -> None:
         time.sleep(0.01)
 
 
-def test_who_gave_up_has_died_once_though_it_was_started_again(tmp_path: Path) -> None:
+def test_a_node_that_exited_by_itself_is_reported_once_though_it_was_restarted(
+    tmp_path: Path,
+) -> None:
     async def go() -> None:
         system, server = cluster_of_one(tmp_path)
         await runs(server, GIVES_UP)
         has_ended(server)
         await runs(server, LIVES)
         await system.stop()
-        (said,) = system.died()
-        assert "node-1 ended by itself with code 8" in said
-        assert "no more" in said
+        (report,) = system.died()
+        assert "node-1 ended by itself with code 8" in report
+        assert "no more" in report
 
     asyncio.run(go())
 
 
-def test_who_was_killed_by_somebody_else_has_died(tmp_path: Path) -> None:
+def test_a_node_killed_from_outside_is_reported(tmp_path: Path) -> None:
     async def go() -> None:
         system, server = cluster_of_one(tmp_path)
         await runs(server, LIVES)
         os.kill(server.pid, signal.SIGKILL)
         has_ended(server)
-        (said,) = system.died()
-        assert "signal 9" in said
+        (report,) = system.died()
+        assert "signal 9" in report
 
     asyncio.run(go())
 
 
 @pytest.mark.parametrize("end", [Server.kill, Server.stop])
-def test_whom_we_have_ended_has_not_died(
+def test_a_node_that_the_harness_ended_is_not_reported(
     tmp_path: Path, end: Callable[[Server], Awaitable[bool]]
 ) -> None:
     async def go() -> None:
@@ -78,7 +80,7 @@ def test_whom_we_have_ended_has_not_died(
     asyncio.run(go())
 
 
-def test_an_excuse_is_for_its_codes_and_its_time(tmp_path: Path) -> None:
+def test_an_excuse_covers_its_exit_codes_and_its_time(tmp_path: Path) -> None:
     async def go() -> None:
         system, server = cluster_of_one(tmp_path)
         over = server.excuse(OF_ITS_OWN)
@@ -98,7 +100,7 @@ def test_an_excuse_is_for_its_codes_and_its_time(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
-def test_who_has_left_the_cluster_may_still_have_died(tmp_path: Path) -> None:
+def test_a_node_that_left_the_cluster_is_still_reported(tmp_path: Path) -> None:
     async def go() -> None:
         system, server = cluster_of_one(tmp_path)
         await runs(server, GIVES_UP)
@@ -110,7 +112,7 @@ def test_who_has_left_the_cluster_may_still_have_died(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
-def test_a_clean_up_does_all_it_can_and_then_says_what_it_could_not(tmp_path: Path) -> None:
+def test_a_clean_up_attempts_everything_and_then_raises_its_failures(tmp_path: Path) -> None:
     done = []
 
     def stuck() -> None:

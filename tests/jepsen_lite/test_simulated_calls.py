@@ -1,4 +1,4 @@
-"""What a client is told of a unary call is true: without a connection nothing will come of it."""
+"""A unary call that failed without a connection is never carried out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ADDRESS = "node-1:7411"
 
 
 class Door:
-    """Keeps what it is asked and never answers."""
+    """Records the requests and never answers."""
 
     def __init__(self, world: World) -> None:
         self.process = Process(world, "node-1")  # type: ignore[abstract]
@@ -28,8 +28,8 @@ class Door:
         self.asked.append(method)
 
 
-def told_within(timeout_s: float, *, way_s: float) -> tuple[list[BaseException], list[str]]:
-    """What a client hears whose way to the node takes so long, and what the node was asked."""
+def outcome_within(timeout_s: float, *, way_s: float) -> tuple[list[BaseException], list[str]]:
+    """The errors of a client whose way to the node takes so long, and what the node was asked."""
     world, errors = World(1), []
     network, door = SimulatedNetwork(world, NetworkConditions()), Door(world)
     network.slow([("client", "node-1")], way_s)
@@ -48,12 +48,12 @@ def told_within(timeout_s: float, *, way_s: float) -> tuple[list[BaseException],
 
 
 def test_a_call_that_was_given_up_while_connecting_is_never_carried_out() -> None:
-    (error,), asked = told_within(1.0, way_s=10.0)
+    (error,), asked = outcome_within(1.0, way_s=10.0)
     assert isinstance(error, ConnectionFailed)
     assert asked == []
 
 
 def test_a_call_that_has_left_and_is_not_answered_may_have_been_carried_out() -> None:
-    (error,), asked = told_within(1.0, way_s=0.1)
+    (error,), asked = outcome_within(1.0, way_s=0.1)
     assert isinstance(error, OutcomeUnknown)
     assert asked == ["Status"]

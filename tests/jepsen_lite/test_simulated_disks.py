@@ -1,4 +1,4 @@
-"""A simulated disk is copied and emptied whole: whatever is on it, and nothing of its machine."""
+"""A simulated disk is copied and emptied with all its contents, but not its machine's settings."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_a_copy_has_all_that_was_synced_and_stays_as_it_was(tmp_path: Path
     assert found_on(disk) == (HardState(9, 1, 3), ENTRIES, b"another")
 
 
-async def test_what_was_written_and_not_synced_is_not_in_a_copy(tmp_path: Path) -> None:
+async def test_unsynced_writes_are_not_in_a_copy(tmp_path: Path) -> None:
     disk, other = await written(tmp_path / "a"), a_disk(tmp_path / "b")
     disk.slow_s = 60.0
     writing = asyncio.create_task(disk.log.append(HardState(5, 5, 1), []))
@@ -86,7 +86,7 @@ async def test_an_attribute_that_is_added_later_is_copied_and_emptied_as_well(
     assert vars(other).keys() == vars(a_disk(tmp_path / "c")).keys()
 
 
-async def test_a_disk_that_got_a_copy_is_as_full_and_as_slow_as_its_own_machine(
+async def test_a_disk_that_got_a_copy_keeps_the_limits_of_its_machine(
     tmp_path: Path,
 ) -> None:
     disk, other = await written(tmp_path / "a"), a_disk(tmp_path / "b")

@@ -1,5 +1,5 @@
-"""A fault counts when it has met something, never for having been tried; and every drawn plan has
-one that will.
+"""A fault counts when it took effect, not when it was tried; and every drawn
+plan has one that will.
 """
 
 from __future__ import annotations
@@ -57,26 +57,26 @@ def under(*faults: Fault) -> Outcome:
     ],
     ids=lambda fault: type(fault).__name__,
 )
-def test_what_is_done_to_a_node_that_is_down_has_no_effect(fault: Fault) -> None:
+def test_a_fault_on_a_node_that_is_down_has_no_effect(fault: Fault) -> None:
     assert type(fault).__name__ not in under(DOWN, fault).faults
     assert type(fault).__name__ in under(fault).faults
 
 
-def test_an_ambush_counts_when_it_is_sprung_and_not_when_it_is_laid() -> None:
+def test_a_triggered_fault_counts_when_it_strikes_and_not_when_it_is_armed() -> None:
     trap = Isolate(0.0, 0.1, TRIGGERING_NODE, deaf=True, mute=True, clients_too=False)
     assert not under(TriggeredFault(0.5, 1.0, Trigger.LEADER, 1, trap)).faults
     sprung = under(TriggeredFault(0.5, 1.0, Trigger.COMMITTED, 2, trap)).faults
     assert sprung == {"TriggeredFault": 1, "Isolate": 2}
 
 
-def test_a_relay_counts_when_its_first_step_has_struck() -> None:
+def test_a_rolling_fault_counts_when_its_first_step_has_struck() -> None:
     assert not under(RollingFault(0.5, 1.0, ((Trigger.MEMBERSHIP, 0.0),), crash=False)).faults
     struck = under(RollingFault(0.5, 1.0, ((Trigger.COMMITTED, 0.0),), crash=False)).faults
     assert struck == {"RollingFault": 1, "RollingIsolation": 1}
 
 
-def test_what_a_node_refuses_has_no_effect() -> None:
-    # Whoever is cut off can hand nothing over, remove nobody and commit nothing.
+def test_a_request_that_a_node_refuses_has_no_effect() -> None:
+    # A node that is cut off can transfer no leadership, remove no member and commit nothing.
     alone = Isolate(0.5, 1.2, LEADER, deaf=True, mute=True, clients_too=True)
     leader = under(alone).fault_records[0].target
     others = sorted({"node-1", "node-2", "node-3"} - {leader})
@@ -98,12 +98,12 @@ def test_a_change_of_membership_counts_when_the_members_have_changed() -> None:
     assert not under(MemberChange(0.5, 0.0, "", False, add_first=False)).faults
 
 
-def test_weather_that_stays_as_it_is_is_no_fault() -> None:
+def test_unchanged_network_conditions_are_no_fault() -> None:
     assert not under(PoorNetwork(0.5, 1.0, NetworkConditions())).faults
     assert under(PoorNetwork(0.5, 1.0, NetworkConditions(loss=0.1))).faults
 
 
-def test_a_run_whose_only_fault_nothing_reads_proves_nothing() -> None:
+def test_a_run_whose_only_fault_has_no_observable_effect_is_vacuous() -> None:
     outcome = under(WallClockJump(0.5, 0.0, "node-1", 60.0))
     assert outcome.faults == {"WallClockJump": 1}
     assert outcome.vacuous == "no fault took effect"

@@ -1,4 +1,4 @@
-"""What the simulator's links have in common with production's: who has one, and who is answered."""
+"""The simulator's peer links exist, and answer, where production's do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("quiet_nodes")
 
 
 def test_a_node_that_catches_up_answers_a_leader_its_members_do_not_name_yet() -> None:
-    """Seed 8, reduced: it held for no other reason than that each datagram counted as a call."""
+    """Seed 8, reduced: it passed only because each datagram counted as a call."""
     schedule = (
         BitFlip(at_s=19.498, for_s=0.275, node="node-3"),
         MemberChange(at_s=19.521, for_s=0.0, remove="node-1", add=True, add_first=True),

@@ -1,5 +1,5 @@
-"""After healing, whoever waits for a lock or an election comes to hold it: if a node forgets to
-tell him, if a key outlives its holder, or if one is left behind by who gave up, the run fails.
+"""After healing, each waiter for a lock or an election comes to hold it: a run fails if a node
+notifies no waiter, if a key outlives its holder, or if a waiter that gave up leaves its key.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def plan_of(*workloads: str) -> Plan:
-    """A calm run: what is looked at comes after it."""
+    """A run without faults: the liveness check comes after it."""
     return replace(SCENARIOS["coordination"](1), schedule=(), seconds=4.0, workloads=workloads)
 
 
-def wakes_nobody(self: LockWaits, name: bytes) -> None:
-    """A node that deletes the holder's key and tells no waiter."""
+def wakes_no_waiter(self: LockWaits, name: bytes) -> None:
+    """A node that deletes the holder's key and notifies no waiter."""
 
 
 def keeps_the_keys(self: Leases, lease: int, writer: Writer, budget: Budget) -> Steps[bool]:
@@ -52,7 +52,7 @@ def keeps_the_keys(self: Leases, lease: int, writer: Writer, budget: Budget) -> 
 async def stays_in_the_queue(
     self: LockQueues, name: bytes, ttl_ms: int, value: bytes, on_wait: Callable[[], None]
 ) -> QueueEntry:
-    """A client that gives up waiting, and leaves its place to nobody."""
+    """A client that gives up waiting, and keeps its queue entry."""
     place, held = await self._join(name, ttl_ms, value)
     if not held:
         on_wait()
@@ -71,21 +71,21 @@ def failure(plan: Plan) -> str:
     ("workload", "name"),
     [("lock", "lock/a"), ("fenced-lock", "fenced/lock"), ("election", "election")],
 )
-def test_a_waiter_who_is_not_told_is_missed(workload: str, name: str) -> None:
-    with mock.patch.object(LockWaits, "_check_first_waiter", wakes_nobody):
+def test_a_waiter_that_is_not_notified_fails_the_run(workload: str, name: str) -> None:
+    with mock.patch.object(LockWaits, "_check_first_waiter", wakes_no_waiter):
         problem = failure(plan_of(workload))
     assert f"{workload} {name} was not acquired within" in problem
     assert "client-" in problem.rpartition(";")[2]
 
 
 @pytest.mark.parametrize("workload", ["lock", "election"])
-def test_a_key_that_outlives_its_dead_holder_is_noticed(workload: str) -> None:
+def test_a_key_that_outlives_its_dead_holder_fails_the_run(workload: str) -> None:
     with mock.patch.object(Leases, "end", keeps_the_keys):
         problem = failure(plan_of(workload))
     assert "was not acquired within 3.5 s; client-1 and client-2 waited" in problem
 
 
-def test_a_place_that_nobody_leaves_is_noticed() -> None:
+def test_an_abandoned_queue_entry_fails_the_run() -> None:
     with mock.patch.object(LockQueues, "enter", stays_in_the_queue):
         problem = failure(plan_of("lock"))
     assert "was not acquired within 10 s" in problem
@@ -126,7 +126,7 @@ def test_one_seed_hands_over_in_one_order_whatever_a_set_is_sorted_by(tmp_path: 
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_under_faults_everybody_gets_his_turn_in_the_end(seed: int) -> None:
+def test_under_faults_each_waiter_holds_the_lock_in_the_end(seed: int) -> None:
     outcome = run(SCENARIOS["candidates"](seed))
     assert not outcome.problems
     assert outcome.faults

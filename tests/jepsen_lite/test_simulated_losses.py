@@ -1,4 +1,4 @@
-"""A holder whose place somebody removes has to know in time, where nothing else is wrong."""
+"""A holder whose key or lease is removed reports its loss in time, where no fault interferes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def fault(began_s: float, ended_s: float | None) -> FaultRecord:
     return FaultRecord("Pause", "node-1", round(began_s * SECOND), ended_ns, took_effect=True)
 
 
-def test_a_holder_that_knows_in_time_or_has_given_back_is_in_order() -> None:
+def test_a_holder_that_reports_its_loss_in_time_or_released_is_valid() -> None:
     for function in ("lost", "release"):
         found = judged(IN_TIME, function)
         assert_valid(found)
         assert found.statistics["removals"] == 1
 
 
-def test_a_holder_that_does_not_know_in_time_is_found() -> None:
+def test_a_holder_that_reports_its_loss_too_late_is_found() -> None:
     problem = only_problem(judged(IN_TIME + 1))
     assert "token 5, whose lease was removed" in problem
     only_problem(judged(IN_TIME + 1, "keep"))

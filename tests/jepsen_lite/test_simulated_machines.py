@@ -84,7 +84,7 @@ async def test_a_state_that_rots_is_refused_before_and_after_a_crash(tmp_path: P
             await each.verification().step()
 
 
-async def test_a_spoiled_snapshot_is_refused_and_says_nothing_of_whom_it_reaches(
+async def test_a_damaged_snapshot_is_refused_and_its_receiver_stays_undamaged(
     tmp_path: Path,
 ) -> None:
     async def at_once() -> None:
@@ -109,7 +109,7 @@ def test_a_later_log_without_the_entry_is_a_rival_until_a_majority_is_ahead_of_i
     assert rival_of(3, 4, {1: ahead, 2: newer, 3: rival}, MEMBERSHIPS) is None
 
 
-def test_a_change_that_nobody_forced_must_not_rely_on_the_dead() -> None:
+def test_an_unforced_membership_change_must_not_rely_on_dead_members() -> None:
     invariants = Invariants()
     without_two = Membership(frozenset({1, 3}), voters_outgoing=frozenset({1, 2, 3}))
     without_three = Membership(frozenset({1, 2}), voters_outgoing=frozenset({1, 2, 3}))

@@ -1,5 +1,5 @@
-"""What a failing run of a scenario prints, typed by somebody who knows nothing else, shows the same
-failure again: from the command, from the run's directory, and as found by `mutants` and `soak`.
+"""The command that a failing run of a scenario prints shows the same failure again: of `sim`,
+`mutants` and `soak`, and from the run's directory.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def planted(tmp_path: Path) -> dict[str, str]:
 
 
 def failure_of(printed: str) -> str:
-    """Everything that is told of it: seed, commit, what broke and the faults that were left."""
-    (told,) = FAILURE.findall(printed)
-    return str(told)
+    """The printed description: seed, commit, what broke and the faults that were left."""
+    (description,) = FAILURE.findall(printed)
+    return str(description)
 
 
 def command_of(printed: str) -> str:
@@ -70,16 +70,16 @@ def test_the_printed_command_and_the_directory_show_the_same_failure(
 ) -> None:
     with MUTANTS[MUTANT].planted():
         printed = CliRunner().invoke(app, [*ASKED, "--store", str(tmp_path / "store")]).output
-    told = failure_of(printed)
-    assert told.startswith("seed 1 of relays FAILED (commit ")
-    assert "leader completeness" in told
-    assert failure_of(typed(command_of(printed), planted, tmp_path)) == told
+    description = failure_of(printed)
+    assert description.startswith("seed 1 of relays FAILED (commit ")
+    assert "leader completeness" in description
+    assert failure_of(typed(command_of(printed), planted, tmp_path)) == description
     again = typed(shell_line(["replay", str(tmp_path / "store" / "latest")]), planted, tmp_path)
-    assert failure_of(again) == told
+    assert failure_of(again) == description
 
 
 @pytest.mark.slow
-def test_a_false_alarm_of_the_mutants_says_what_replays_it(
+def test_a_false_alarm_of_the_mutants_prints_the_command_that_replays_it(
     planted: dict[str, str], tmp_path: Path
 ) -> None:
     with MUTANTS[MUTANT].planted():
@@ -89,7 +89,7 @@ def test_a_false_alarm_of_the_mutants_says_what_replays_it(
     assert failure_of(again) == failure_of(alarm.report)
 
 
-def test_soak_hands_on_what_replays_a_failing_seed(
+def test_soak_prints_the_command_that_replays_a_failing_seed(
     planted: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = [*ASKED, "--no-reduce", "--store", str(tmp_path / "store")]
@@ -97,11 +97,11 @@ def test_soak_hands_on_what_replays_a_failing_seed(
     monkeypatch.setenv("PYTHONPATH", planted["PYTHONPATH"])
     result = CliRunner().invoke(app, ["soak", "--minutes", "0.1", "--store", str(tmp_path)])
     assert result.exit_code == 1, result.output
-    told = failure_of(result.output)
-    assert failure_of(typed(command_of(result.output), planted, tmp_path)) == told
+    description = failure_of(result.output)
+    assert failure_of(typed(command_of(result.output), planted, tmp_path)) == description
 
 
-def test_what_soak_chooses_is_understood(tmp_path: Path) -> None:
+def test_the_arguments_that_soak_draws_are_valid(tmp_path: Path) -> None:
     chosen = [soak.choose(soak.random.Random(seed), 1, tmp_path) for seed in range(40)]
     named = {each[each.index("--scenario") + 1] for each in chosen if "--scenario" in each}
     assert {"sim", "run"} == {each[0] for each in chosen}
@@ -115,7 +115,7 @@ def test_another_load_is_part_of_the_command(tmp_path: Path) -> None:
     assert shell_line([*asked, "--log"]) in result.output
 
 
-def test_a_mistyped_scenario_is_told_the_names_and_a_length_of_its_own_is_refused() -> None:
+def test_a_mistyped_scenario_lists_the_names_and_a_scenario_refuses_another_length() -> None:
     unknown = CliRunner().invoke(app, ["sim", "--seeds", "1", "--scenario", "relay"])
     assert unknown.exit_code == 2
     assert all(name in unknown.output for name in SCENARIOS)

@@ -1,4 +1,4 @@
-"""Every revision is that of a change: what gives one away, or leaves one out, breaks the run."""
+"""Every revision is that of a change: a revision without one, or a gap, fails the run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def machine_at(revision: int, *changes: tuple[int, int], compacted: int = 0) -> 
     return StateMachine(store, Limits())
 
 
-def test_one_revision_for_each_command_that_changed_something_is_as_it_should_be() -> None:
+def test_one_revision_for_each_changing_command_is_valid() -> None:
     machine = machine_at(4, (2, 0), (3, 0), (3, 1), (4, 0))
     assert check_revisions(1, machine, seen=0) == 4
     assert check_revisions(1, machine, seen=3) == 4
@@ -62,7 +62,7 @@ def test_revisions_that_were_compacted_before_a_snapshot_need_no_changes() -> No
     ],
     ids=["gap", "no last", "no first", "one beyond", "no position 0", "position gap", "compacted"],
 )
-def test_a_revision_without_its_changes_or_a_change_outside_is_a_violation(
+def test_a_revision_without_its_changes_or_a_change_beyond_the_last_revision_is_a_violation(
     machine: StateMachine,
 ) -> None:
     with pytest.raises(Violation, match="node 1: its revision"):
@@ -74,7 +74,7 @@ def test_a_revision_that_goes_back_is_a_violation() -> None:
         check_revisions(1, machine_at(2, (2, 0)), seen=5)
 
 
-def test_a_command_that_uses_a_revision_up_and_changes_nothing_breaks_the_run() -> None:
+def test_a_command_that_uses_a_revision_without_a_change_fails_the_run() -> None:
     dispatch = CommandRunner._dispatch
 
     def wasteful(

@@ -1,4 +1,4 @@
-"""The cluster version and those who can't follow it."""
+"""Nodes that do not support a raised cluster version."""
 
 from __future__ import annotations
 

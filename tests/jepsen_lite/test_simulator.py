@@ -1,6 +1,4 @@
-"""One seed decides a run; the seeds of this list hold; and what fails is told so that it can be
-replayed.
-"""
+"""One seed decides a run; the seeds of this list hold; and a failure is printed with its replay."""
 
 from __future__ import annotations
 
@@ -69,25 +67,25 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -
     assert hashlib.sha256(kept[0]).hexdigest() == fingerprint(14)
 
 
-def test_a_failure_is_reduced_and_says_how_to_replay_it() -> None:
+def test_a_failure_is_reduced_and_printed_with_the_command_that_replays_it() -> None:
     with MUTANTS["acknowledged-before-fsync"].planted():
         failed = run(draw_plan(12, seconds=10.0))
         smaller = shrunk(failed)
     assert smaller.problems
     assert len(smaller.plan.schedule) < len(failed.plan.schedule)
-    told = describe_failure(smaller)
-    assert f"-m jepsen_lite sim --seeds {failed.plan.seed} --seconds 10 --log" in told
-    assert smaller.problems[0] in told
+    output = describe_failure(smaller)
+    assert f"-m jepsen_lite sim --seeds {failed.plan.seed} --seconds 10 --log" in output
+    assert smaller.problems[0] in output
 
 
-def test_the_command_runs_seeds_and_tells_how_fast() -> None:
+def test_the_command_runs_seeds_and_prints_their_speed() -> None:
     result = CliRunner().invoke(app, ["sim", "--seeds", "3..4", "--seconds", "5"])
     assert result.exit_code == 0, result.output
     assert "seeds 3..4: all held" in result.output
     assert "simulated seconds per second" in result.output
 
 
-def test_a_seed_that_proves_nothing_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vacuous_seed_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     def idle_seed_4(*asked: Any) -> Plan:
         plan = draw(*asked)
         return replace(plan, schedule=()) if plan.seed == 4 else plan
@@ -95,11 +93,11 @@ def test_a_seed_that_proves_nothing_is_told_by_its_number(monkeypatch: pytest.Mo
     monkeypatch.setattr(scenarios, "draw", idle_seed_4)
     result = CliRunner().invoke(app, ["sim", "--seeds", "3..5", "--seconds", "5"])
     assert result.exit_code == 3, result.output
-    told = [line for line in result.output.splitlines() if line.startswith("vacuous")]
-    assert told == ["vacuous: seed 4: no fault took effect"]
+    output = [line for line in result.output.splitlines() if line.startswith("vacuous")]
+    assert output == ["vacuous: seed 4: no fault took effect"]
 
 
-def test_no_seed_at_all_proves_nothing() -> None:
+def test_a_run_without_seeds_is_vacuous() -> None:
     result = CliRunner().invoke(app, ["sim", "--seeds", "1..2", "--minutes", "0"])
     assert result.exit_code == 3, result.output
     assert "no seed was run" in result.output
@@ -110,7 +108,7 @@ def test_a_checker_that_breaks_is_a_problem_of_the_seed_and_is_replayed(
     workload: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> list[Finding]:
-        raise KeyError("nobody thought of this")
+        raise KeyError("unexpected")
 
     monkeypatch.setattr(type(WORKLOADS[workload]()), "check", broken)
     (seed,) = [each for each in range(1, 30) if workload in draw_plan(each, 2.0).workloads][:1]
@@ -119,7 +117,7 @@ def test_a_checker_that_breaks_is_a_problem_of_the_seed_and_is_replayed(
     assert result.exit_code == 1, result.output
     assert f"seed {seed} FAILED" in result.output
     assert f"{workload}: the checker itself failed" in result.output
-    assert "KeyError: 'nobody thought of this'" in result.output
+    assert "KeyError: 'unexpected'" in result.output
     assert f"replay: {shell_line([*asked, '--log'])}" in result.output
     assert "report: " in result.output
 

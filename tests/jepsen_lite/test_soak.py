@@ -1,4 +1,4 @@
-"""How `soak` ends, whatever the runs were that it has chosen."""
+"""The exit code of `soak`, by those of its runs."""
 
 from __future__ import annotations
 

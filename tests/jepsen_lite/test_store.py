@@ -1,4 +1,4 @@
-"""A run's files are there whatever becomes of us, and can be read back."""
+"""A run's files survive a crash of the harness, and can be read back."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ def test_runs_come_in_the_order_in_which_they_began_also_when_one_is_judged_agai
     assert [run.path for run in store.runs()] == [first.path, second.path]
 
 
-def test_a_cluster_that_runs_already_must_be_named_whatever_is_to_break() -> None:
-    told = CliRunner().invoke(app, ["run", "--system", "existing", "--workload", "set"])
-    assert told.exit_code
-    assert "--endpoints" in told.output
+def test_an_existing_cluster_needs_endpoints() -> None:
+    result = CliRunner().invoke(app, ["run", "--system", "existing", "--workload", "set"])
+    assert result.exit_code
+    assert "--endpoints" in result.output
 
 
 def test_every_event_is_on_disk_before_the_next(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_every_event_is_on_disk_before_the_next(tmp_path: Path) -> None:
     assert directory.history().events == WRITE + READ
 
 
-def test_findings_are_written_as_others_read_them(tmp_path: Path) -> None:
+def test_results_hold_the_validity_and_all_findings(tmp_path: Path) -> None:
     directory = Store(tmp_path).new_run("register", NOW)
     finding = Finding("set", Validity.INVALID, (Problem("lost", (1, 2)),), {"adds": 3})
     directory.write_results([finding])
@@ -126,7 +126,7 @@ def test_findings_are_written_as_others_read_them(tmp_path: Path) -> None:
     ],
     ids=["valid", "not recovered", "invented", "no fault", "no effect", "never both"],
 )
-def test_the_exit_code_tells_the_verdict(
+def test_the_exit_code_is_that_of_the_verdict(
     tmp_path: Path,
     events: list[Event],
     faults: list[dict[str, object]],
@@ -177,7 +177,7 @@ def test_a_run_that_is_too_short_for_each_kind_of_fault_is_refused(
     assert "--seconds 3.5 or more" in " ".join(capsys.readouterr().err.replace("│", "").split())
 
 
-def test_a_failure_of_our_own_accuses_nobody(
+def test_a_failure_of_the_harness_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(directory: RunDirectory) -> list[Finding]:
@@ -195,9 +195,7 @@ class Broken:
         raise ZeroDivisionError
 
 
-def test_a_checker_that_breaks_proves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checker_that_raises_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = a_run(tmp_path, WRITE + READ, [FAULT], [])
     monkeypatch.setitem(WORKLOADS, "register", Broken)  # type: ignore[arg-type]
     assert overall(judge(directory)) is Validity.UNKNOWN

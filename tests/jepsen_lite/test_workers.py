@@ -1,4 +1,4 @@
-"""In the end, when everything is healed, somebody new looks, and what must be had is had."""
+"""After healing, new processes carry out the final operations, which must succeed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READ, ACQUIRE = Invocation("read", "k"), Invocation("acquire", "k")
 
 
 class Scripted:
-    """Does what it is told to do."""
+    """Returns or raises what the test gave it."""
 
     name = "scripted"
     reads = frozenset({"read"})
@@ -53,7 +53,7 @@ async def worked(workload: Scripted) -> tuple[History, list[str]]:
     return history, workers.problems
 
 
-async def test_what_is_final_is_seen_by_another_process_than_what_was_before() -> None:
+async def test_final_operations_run_in_new_processes() -> None:
     """Through another client it need not see what the worker's own client saw."""
     history, problems = await worked(Scripted())
     before, final = history.operations("scripted")
@@ -74,7 +74,7 @@ def failing(error: OperationError, times: float) -> Callable[[], None]:
     return act
 
 
-async def test_a_lock_that_nobody_gets_when_all_is_healed_is_a_problem() -> None:
+async def test_a_lock_that_can_not_be_acquired_after_healing_is_a_problem() -> None:
     history, (problem,) = await worked(
         Scripted(failing(operation_error(LockNotAcquired("held")), float("inf")))
     )
@@ -88,7 +88,7 @@ async def test_a_lock_may_be_held_for_a_while_yet() -> None:
     assert history.events[-1].kind is Kind.OK
 
 
-async def test_what_the_store_has_rightly_refused_is_answered() -> None:
+async def test_a_rightful_refusal_counts_as_an_answer() -> None:
     history, problems = await worked(
         Scripted(failing(operation_error(LeaseNotFound("gone")), float("inf")))
     )

@@ -1,4 +1,4 @@
-"""What workloads ask of a client, and what they make of its answers."""
+"""The operations of workloads on a client, and their results and checks."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from jepsen_lite.workloads.catalogue import WORKLOADS
 from jepsen_lite.workloads.register import RegisterWorkload
 from jepsen_lite.workloads.sets import SetWorkload
 from jepsen_lite.workloads.watches import WatchWorkload
-from tests.jepsen_lite.idle_system import Idle, run_on_virtual_time
+from tests.jepsen_lite.idle_database import Idle, run_on_virtual_time
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_operations_are_decided_by_the_seed(name: str) -> None:
+def test_the_seed_decides_the_operations_of_a_workload(name: str) -> None:
     def drawn() -> list[object]:
         workload, rng = WORKLOADS[name](), Random(7)
         return [workload.next(rng, worker % 3) for worker in range(200)]
@@ -98,7 +98,7 @@ LIES: dict[str, list[tuple[Kind, str, str, object]]] = {
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_each_workload_has_a_checker_that_refuses_a_lie(name: str) -> None:
+def test_each_workload_has_a_checker_that_refuses_a_false_answer(name: str) -> None:
     workload = WORKLOADS[name]()
     assert overall(workload.check(events(workload, *LIES[name]))) is Validity.INVALID
 
@@ -194,7 +194,7 @@ def gave_up(workload: Workload, function: str, key: str, value: object) -> list[
 
 
 @pytest.mark.parametrize("in_the_store", [True, False])
-async def test_a_register_settles_what_it_asked_for_by_what_the_store_remembers(
+async def test_a_register_settles_its_writes_by_the_history_of_the_store(
     in_the_store: bool,
 ) -> None:
     workload, store = RegisterWorkload(versioned=True), Store()
@@ -224,7 +224,7 @@ async def test_a_register_whose_history_was_compacted_settles_nothing() -> None:
     assert "compacted up to 3" in statistics["because"]
 
 
-async def test_a_set_settles_what_was_asked_for_by_one_read_of_all() -> None:
+async def test_a_set_settles_its_adds_by_one_read_of_all() -> None:
     workload, store = SetWorkload(), Store(compacted=100)
     await store.put("set/000008", timeout_s=1)
     asked = [Invocation("add", "set/", 1), *workload.final(), *workload.histories()]
@@ -243,8 +243,8 @@ def test_a_simulated_run_leaves_no_outcome_unknown() -> None:
     assert statistics["stayed_unknown"] == 0
 
 
-class Told:
-    """A watch that tells of `revisions`, one after the other, and then of nothing more."""
+class Deliveries:
+    """A watch that delivers `revisions`, one after the other, and then nothing more."""
 
     def __init__(self, from_revision: int, oldest_left: int, revisions: Iterable[int]) -> None:
         self.revision = from_revision - 1
@@ -264,15 +264,15 @@ class Told:
 
 
 class Watched(Store):
-    """Its watches tell of every revision from the oldest one left up to `told_up_to`."""
+    """Its watches deliver every revision from the oldest one left up to `delivered_up_to`."""
 
-    def __init__(self, told_up_to: int, oldest_left: int = 0) -> None:
+    def __init__(self, delivered_up_to: int, oldest_left: int = 0) -> None:
         super().__init__()
-        self._told = range(2, told_up_to + 1)
+        self._delivered = range(2, delivered_up_to + 1)
         self._oldest_left = oldest_left
 
-    def watch(self, prefix: str, from_revision: int) -> Told:
-        return Told(from_revision, self._oldest_left, self._told)
+    def watch(self, prefix: str, from_revision: int) -> Deliveries:
+        return Deliveries(from_revision, self._oldest_left, self._delivered)
 
     async def delete(self, key: str, *, timeout_s: float) -> tuple[int, bool]:
         there = self.kvs.pop(key, None) is not None
@@ -288,7 +288,7 @@ CHANGES = [
 ]
 
 
-async def test_who_changes_what_is_watched_writes_down_at_which_revision() -> None:
+async def test_a_writer_of_watched_keys_records_its_revision() -> None:
     history = await done(WatchWorkload(), Watched(0), *CHANGES)
     assert [each.value for each in history.events if each.kind is Kind.OK] == [
         {"revision": 2, "changes": {"watch/0": "v1"}},
@@ -298,8 +298,8 @@ async def test_who_changes_what_is_watched_writes_down_at_which_revision() -> No
     ]
 
 
-async def test_the_last_watch_goes_on_until_it_was_told_of_all_that_was_acknowledged() -> None:
-    workload, store = WatchWorkload(), Watched(told_up_to=9)
+async def test_the_last_watch_goes_on_until_it_has_observed_all_acknowledged_changes() -> None:
+    workload, store = WatchWorkload(), Watched(delivered_up_to=9)
     writes = [Invocation("put", "watch/0", f"v{number}") for number in range(6)]
     await done(workload, store, *writes)
     history = await done(workload, store, *workload.final(), timeout_s=50.0)
@@ -307,15 +307,15 @@ async def test_the_last_watch_goes_on_until_it_was_told_of_all_that_was_acknowle
     assert history.events[-1].value[-1] == {"revision": 7, "events": []}
 
 
-async def test_a_last_watch_that_is_never_told_of_all_that_was_acknowledged_fails() -> None:
-    workload, store = WatchWorkload(), Watched(told_up_to=3)
+async def test_a_last_watch_that_misses_acknowledged_changes_fails() -> None:
+    workload, store = WatchWorkload(), Watched(delivered_up_to=3)
     await done(workload, store, *CHANGES)
     history = await done(workload, store, *workload.final(), timeout_s=50.0)
     assert (history.events[-1].kind, history.events[-1].error) == (Kind.FAIL, "DEADLINE_EXCEEDED")
 
 
 async def test_the_last_watch_of_a_compacted_history_begins_at_the_oldest_revision_left() -> None:
-    workload, store = WatchWorkload(), Watched(told_up_to=4, oldest_left=3)
+    workload, store = WatchWorkload(), Watched(delivered_up_to=4, oldest_left=3)
     await done(workload, store, *CHANGES)
     history = await done(workload, store, *workload.final(), timeout_s=50.0)
     batches = history.events[-1].value
@@ -323,7 +323,7 @@ async def test_the_last_watch_of_a_compacted_history_begins_at_the_oldest_revisi
     assert [each for each in batches if each.get("compacted")] == [batches[1]]
 
 
-async def test_a_transfer_that_somebody_was_faster_than_is_tried_again() -> None:
+async def test_a_transfer_that_lost_a_race_is_retried() -> None:
     rivals = [Invocation("transfer", "bank", ["bank/1", "bank/2", 3])]
 
     def rival(store: Store) -> None:
@@ -350,7 +350,7 @@ async def test_a_transfer_whose_accounts_change_again_and_again_has_not_happened
     assert (history.events[-1].kind, history.events[-1].error) == (Kind.FAIL, "NOT_DONE")
 
 
-async def test_an_account_is_never_overdrawn_and_an_empty_one_refuses_nobody() -> None:
+async def test_an_account_is_never_overdrawn_and_an_empty_one_refuses_no_transfer() -> None:
     workload, store = BankWorkload(), Store()
     moves = [Invocation("transfer", "bank", ["bank/0", "bank/1", 4])] * 4
     history = await done(workload, store, *moves)
@@ -358,7 +358,7 @@ async def test_an_account_is_never_overdrawn_and_an_empty_one_refuses_nobody() -
     assert moved == [4, 4, 2, 0]
 
 
-def test_a_bank_without_isolation_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bank_without_isolation_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
     write_many = RaftkvClient.write_many
 
     async def write_anyway(
@@ -400,11 +400,11 @@ class Losing(Store):
 
 
 @pytest.mark.filterwarnings("ignore:delta is less than resolution")
-async def test_a_real_run_reads_what_the_store_remembers_when_all_else_is_done(
+async def test_a_real_run_reads_the_history_of_the_store_after_all_other_operations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup = RunOptions("one-store", ("set",), (), 5.0, 1, 4, 20.0, 1)
-    directory = await run_on_virtual_time(setup, OneStore(), tmp_path, monkeypatch)
+    options = RunOptions("one-store", ("set",), (), 5.0, 1, 4, 20.0, 1)
+    directory = await run_on_virtual_time(options, OneStore(), tmp_path, monkeypatch)
     last = directory.history().events[-1]
     assert (last.function, last.kind) == ("history", Kind.OK)
     statistics = {each.checker: each for each in judge(directory)}["set: outcomes"].statistics

@@ -1,6 +1,6 @@
-"""Transfers between accounts: money is neither made nor lost, whenever one looks.
+"""Transfers between accounts: every read shows the same total.
 
-Expects operations of one workload with "read": told {account: balance}, all accounts in one
+Expects operations of one workload with "read": returns {account: balance}, all accounts in one
 transaction. Transfers themselves need not be judged: any sum that differs proves the anomaly.
 """
 
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, began_ns, told
-from jepsen_lite.history import Operation
-from jepsen_lite.verdicts import Finding
+from jepsen_lite.history import Operation, answered, began_ns, returned
+from jepsen_lite.verdicts import Finding, at, finding, problem, unknown, who
 
 _NAME = "bank"
 
@@ -29,7 +27,7 @@ def check(
         return unknown(_NAME, "the accounts were never read", statistics)
     problems = []
     for read in reads:
-        balances: dict[str, int] = told(read)
+        balances: dict[str, int] = returned(read)
         wrong = []
         if set(balances) != set(accounts):
             missing = sorted(set(accounts) ^ set(balances))

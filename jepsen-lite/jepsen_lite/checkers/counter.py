@@ -1,10 +1,10 @@
 """A counter whose increments must each take effect exactly once, however often they are retried.
 
 Expects operations of one workload on one key with
-- "increment": value a unique one; told [value, revision];
-- "read": told how many increments the counter holds;
-- "trace" (after everything is healed): told every version that the counter ever had, from the last
-  to the first, each as [version, value, revision]; version n is the n-th increment.
+- "increment": value a unique one; returns [value, revision];
+- "read": returns how many increments the counter holds;
+- "trace" (after everything is healed): returns every version that the counter ever had, from the
+  last to the first, each as [version, value, revision]; version n is the n-th increment.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from collections import Counter as Tally
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, asked, began_ns, ended_ns, told
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Kind, Operation, answered, asked, began_ns, ended_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "counter"
 
@@ -44,20 +42,20 @@ def check(operations: Sequence[Operation]) -> Finding:
         return unknown(_NAME, "the counter's history was never read", statistics)
     if traces:
         problems = _judge_trace(traces[-1], increments) + problems
-        statistics["took_effect"] = len(told(traces[-1]))
+        statistics["took_effect"] = len(returned(traces[-1]))
     return finding(_NAME, problems, statistics)
 
 
 def _judge_trace(trace: Operation, increments: dict[Any, Operation]) -> list[Problem]:
-    versions = [version for version, _, _ in told(trace)]
-    revision_of = {value: revision for _, value, revision in told(trace)}
+    versions = [version for version, _, _ in returned(trace)]
+    revision_of = {value: revision for _, value, revision in returned(trace)}
     problems = [
         problem(
             f"{value} took effect {times} times",
             *([increments[value]] if value in increments else []),
             trace,
         )
-        for value, times in Tally(value for _, value, _ in told(trace)).items()
+        for value, times in Tally(value for _, value, _ in returned(trace)).items()
         if times > 1
     ]
     if versions != list(range(len(versions), 0, -1)):
@@ -74,18 +72,18 @@ def _judge_trace(trace: Operation, increments: dict[Any, Operation]) -> list[Pro
 
 
 def _misreported(value: Any, increment: Operation, revision_of: dict[Any, int]) -> str:
-    """Where the trace contradicts what the caller was told; an unknown outcome allows either."""
+    """Where the trace contradicts the answer to the caller; an unknown outcome allows either."""
     took_effect = revision_of.get(value)
     if increment.kind is Kind.FAIL and took_effect is not None:
-        return f"{value} took effect, but {who(increment)} was told that it failed"
+        return f"{value} took effect, but {who(increment)} observed that it failed"
     if increment.kind is not Kind.OK:
         return ""
-    revision = told(increment)[1]
+    revision = returned(increment)[1]
     if took_effect is None:
         return f"{value} was acknowledged to {who(increment)} {at(ended_ns(increment))} and is lost"
     if took_effect != revision:
         return (
-            f"{value} took effect at revision {took_effect}, but {who(increment)} was told"
+            f"{value} took effect at revision {took_effect}, but {who(increment)} observed"
             f" {revision}"
         )
     return ""
@@ -102,11 +100,11 @@ def _judge_bounds(operations: Sequence[Operation]) -> tuple[list[Problem], list[
     possible: list[Operation] = []
     for read in answered(operations, "read"):
         least, most = bisect_left(ended, began_ns(read)), bisect_right(begun, ended_ns(read))
-        if least <= told(read) <= most:
+        if least <= returned(read) <= most:
             possible.append(read)
             continue
         text = (
-            f"{who(read)} read {told(read)} {at(began_ns(read))}, where {least} to {most} were"
+            f"{who(read)} read {returned(read)} {at(began_ns(read))}, where {least} to {most} were"
             " possible"
         )
         problems.append(problem(text, read))
@@ -117,13 +115,15 @@ def _judge_order(
     reads: Sequence[Operation], increments: dict[Any, Operation], traces: Sequence[Operation]
 ) -> list[Problem]:
     """What began after another one was over has no earlier version; nor an earlier revision, where
-    no trace tells the versions.
+    no trace has the versions.
     """
-    counted = [(each, told(each)) for each in reads]
+    counted = [(each, returned(each)) for each in reads]
     if not traces:
         acknowledged = answered(increments.values(), "increment")
-        return _gone_back(counted) + _gone_back([(each, told(each)[1]) for each in acknowledged])
-    version_of = {value: version for version, value, _ in told(traces[-1])}
+        return _gone_back(counted) + _gone_back(
+            [(each, returned(each)[1]) for each in acknowledged]
+        )
+    version_of = {value: version for version, value, _ in returned(traces[-1])}
     happened = asked(increments.values(), "increment")
     return _gone_back(
         counted

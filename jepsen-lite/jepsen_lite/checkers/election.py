@@ -1,10 +1,10 @@
 """An election has one leader per token, and observers see all leaders in the order of tokens.
 
 Expects operations of one workload, the key being the election's name:
-- "campaign": value the candidate; told {"token": int} when it leads;
+- "campaign": value the candidate; returns {"token": int} when it leads;
 - "resign", "lost": the process leads no longer, from the invocation on;
-- "observe": told all that one observer saw, in order, each as [token, leader], or [null, null] for
-  a vacancy.
+- "observe": returns all that one observer saw, in order, each as [token, leader], or [null, null]
+  for a vacancy.
 That no two lead at once is `lock.check(..., acquire="campaign", release="resign")`.
 """
 
@@ -14,16 +14,14 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, ended_ns, told
-from jepsen_lite.history import Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Operation, answered, ended_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "election"
 
 
 def check(operations: Sequence[Operation]) -> Finding:
-    """Judge each election by what candidates were told and what observers saw."""
+    """Judge each election by the answers to candidates and by what observers saw."""
     by_election: defaultdict[str, list[Operation]] = defaultdict(list)
     for each in operations:
         by_election[each.invocation.key].append(each)
@@ -33,12 +31,12 @@ def check(operations: Sequence[Operation]) -> Finding:
         campaigns = list(answered(of_election, "campaign"))
         observers = list(answered(of_election, "observe"))
         terms += len(campaigns)
-        seen += sum(len(told(each)) for each in observers)
+        seen += sum(len(returned(each)) for each in observers)
         problems += _one_leader(name, campaigns, observers)
         for observer in observers:
             problems += [
                 problem(f"{name}: {who(observer)} {text}", observer)
-                for text in _out_of_order(told(observer))
+                for text in _out_of_order(returned(observer))
             ]
             problems += _skipped(name, campaigns, observer)
     statistics = {"elections": len(by_election), "terms": terms, "observed": seen}
@@ -51,11 +49,11 @@ def _one_leader(
     name: str, campaigns: Sequence[Operation], observers: Sequence[Operation]
 ) -> list[Problem]:
     """All observations of a token name the same leader."""
-    claims = [(told(each)["token"], each.invocation.value, each) for each in campaigns]
+    claims = [(returned(each)["token"], each.invocation.value, each) for each in campaigns]
     claims += [
         (token, leader, observer)
         for observer in observers
-        for token, leader in told(observer)
+        for token, leader in returned(observer)
         if leader is not None
     ]
     first: dict[int, tuple[str, Operation]] = {}
@@ -64,8 +62,8 @@ def _one_leader(
         other, by = first.setdefault(token, (leader, source))
         if other != leader:
             text = (
-                f"{name}: token {token} belongs to {leader} as {who(source)} was told, and to"
-                f" {other} as {who(by)} was told"
+                f"{name}: token {token} belongs to {leader} as {who(source)} observed, and to"
+                f" {other} as {who(by)} observed"
             )
             problems.append(problem(text, by, source))
     return problems
@@ -83,17 +81,17 @@ def _out_of_order(seen: Sequence[tuple[int | None, str | None]]) -> Iterator[str
 
 def _skipped(name: str, campaigns: Sequence[Operation], observer: Operation) -> list[Problem]:
     """A leader elected between two observed leaders must have been observed too."""
-    tokens = {token for token, _ in told(observer) if token is not None}
+    tokens = {token for token, _ in returned(observer) if token is not None}
     return [
         problem(
             f"{name}: {who(observer)} saw leaders before and after"
-            f" {campaign.invocation.value}, who was told {at(ended_ns(campaign))} to lead with"
-            f" token {told(campaign)['token']}, but not that one",
+            f" {campaign.invocation.value}, who observed {at(ended_ns(campaign))} that it leads"
+            f" with token {returned(campaign)['token']}, but not that one",
             campaign,
             observer,
         )
         for campaign in campaigns
         if tokens
-        and min(tokens) < told(campaign)["token"] < max(tokens)
-        and told(campaign)["token"] not in tokens
+        and min(tokens) < returned(campaign)["token"] < max(tokens)
+        and returned(campaign)["token"] not in tokens
     ]

@@ -2,7 +2,7 @@
 
 Expects operations of one workload, the key being the resource:
 - "write": value [token, element], each element written once; OK means accepted, FAIL refused;
-- "read": told the accepted writes in their order, each as [token, element].
+- "read": returns the accepted writes in their order, each as [token, element].
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, before, began_ns, ended_ns, told
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Kind, Operation, answered, before, began_ns, ended_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "fencing"
 
 
 def check(operations: Sequence[Operation]) -> Finding:
-    """By what writers were told, and by the order in which readers see what was accepted."""
+    """Judge by the answers to writers, and by the order in which readers see accepted writes."""
     by_key: defaultdict[str, list[Operation]] = defaultdict(list)
     for each in operations:
         if each.invocation.function in ("write", "read"):
@@ -67,7 +65,7 @@ def _judge_read(name: str, operations: Sequence[Operation], read: Operation) -> 
     writes = {
         each.invocation.value[1]: each for each in operations if each.invocation.function == "write"
     }
-    shown = [(token, element) for token, element in told(read)]
+    shown = [(token, element) for token, element in returned(read)]
     problems: list[Problem] = []
     for (token, element), (later, after) in itertools.pairwise(shown):
         if later < token:
@@ -81,7 +79,7 @@ def _judge_read(name: str, operations: Sequence[Operation], read: Operation) -> 
     for element, write in writes.items():
         if write.kind is Kind.FAIL and element in elements:
             text = (
-                f"{name}: {who(write)} was told that {element} is refused, and {who(read)} read it"
+                f"{name}: {who(write)} observed that {element} was refused, and {who(read)} read it"
             )
             problems.append(problem(text, write, read))
         elif write.kind is Kind.OK and before(write, read) and element not in elements:

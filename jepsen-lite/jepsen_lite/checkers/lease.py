@@ -2,9 +2,9 @@
 
 Expects operations of one workload, the key being the lease's name, each name granted once:
 - "grant": value {"ttl_ns": int};
-- "renew": OK if it lives on, told nothing that matters;
+- "renew": OK if it lives on, returns nothing that matters;
 - "revoke": the lease may end at any time from its invocation on;
-- "look": told whether the lease lived, true or false.
+- "look": returns whether the lease lived, true or false.
 Only clients' clocks are known: a lease was granted or renewed between the beginning and the end of
 the call. `drift` is by what share the servers' clocks may run faster or slower than that clock.
 
@@ -18,10 +18,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, asked, before, began_ns, ended_ns, told
-from jepsen_lite.history import Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Operation, answered, asked, before, began_ns, ended_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "lease"
 
@@ -59,7 +57,7 @@ def _judge(
     problems: list[Problem] = []
     gone: Operation | None = None
     for look in sorted(answered(operations, "look"), key=began_ns):
-        if told(look):
+        if returned(look):
             allowed_ns = ttl_ns * (1 + drift) + late_ns
             problems += _too_late(name, operations, look, time, allowed_ns)
             if gone is not None and before(gone, look):

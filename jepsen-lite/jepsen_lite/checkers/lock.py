@@ -1,7 +1,7 @@
 """A lock has one holder at a time, and each holder's token is higher than that of the one before.
 
 Expects operations of one workload; the key is the lock's name, the process is its user:
-- "acquire": told {"token": int}, and {"place": int} too where the place in the queue is known;
+- "acquire": returns {"token": int}, and {"place": int} too where the place in the queue is known;
 - "renew" (optional): its success keeps the hold alive, its value is nothing;
 - "release", "lost": the hold ends when they are invoked. "lost" is what a worker records at the
   moment when it learns that it can no longer trust its hold;
@@ -20,10 +20,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import NEVER_NS, asked, began_ns, ended_ns, told
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import NEVER_NS, Kind, Operation, asked, began_ns, ended_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "lock"
 
@@ -41,7 +39,7 @@ class Hold:
 
     @property
     def token(self) -> int:
-        token: int = told(self.acquired)["token"]
+        token: int = returned(self.acquired)["token"]
         return token
 
 
@@ -77,16 +75,16 @@ def holds_by_name(
 ) -> dict[str, list[Hold]]:
     """The certain holds of each lock in their order, as their holders know of them."""
     by_lock: defaultdict[str, list[Operation]] = defaultdict(list)
-    last_heard_ns: dict[int, float] = {}
+    last_seen_ns: dict[int, float] = {}
     for each in operations:
         if each.kind is Kind.INFO:
-            last_heard_ns[each.invocation.process] = began_ns(each)
+            last_seen_ns[each.invocation.process] = began_ns(each)
         if each.invocation.function in (acquire, "renew", release, "lost"):
             by_lock[each.invocation.key].append(each)
     found = {}
     for name, of_lock in by_lock.items():
         holds = [
-            _until(hold, last_heard_ns.get(hold.acquired.invocation.process, NEVER_NS))
+            _until(hold, last_seen_ns.get(hold.acquired.invocation.process, NEVER_NS))
             for hold in holds_of(of_lock, lease_ns, acquire)
         ]
         found[name] = sorted(holds, key=lambda hold: hold.from_ns)
@@ -177,13 +175,13 @@ def _tokens(name: str, holds: Sequence[Hold]) -> list[Problem]:
 def _overtaken(name: str, holds: Sequence[Hold]) -> list[Problem]:
     return [
         problem(
-            f"{name}: {who(after.acquired)} with place {told(after.acquired)['place']} got the"
-            f" lock after {who(first.acquired)} with place {told(first.acquired)['place']}",
+            f"{name}: {who(after.acquired)} with place {returned(after.acquired)['place']} got the"
+            f" lock after {who(first.acquired)} with place {returned(first.acquired)['place']}",
             first.acquired,
             after.acquired,
         )
         for first, after in itertools.pairwise(holds)
         # Of two simultaneous holders neither is known to be first; that is reported as an overlap.
         if first.until_ns <= after.from_ns
-        and told(first.acquired)["place"] > told(after.acquired)["place"]
+        and returned(first.acquired)["place"] > returned(after.acquired)["place"]
     ]

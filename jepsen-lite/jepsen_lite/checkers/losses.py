@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jepsen_lite.checkers.findings import at, finding, problem, who
 from jepsen_lite.checkers.lock import holds_by_name
-from jepsen_lite.checkers.operations import answered, began_ns, ended_ns
 from jepsen_lite.faults.record import FaultRecord
-from jepsen_lite.history import Operation
-from jepsen_lite.verdicts import Finding
+from jepsen_lite.history import Operation, answered, began_ns, ended_ns
+from jepsen_lite.verdicts import Finding, at, finding, problem, who
 
 NOTICED_S = 1.0
 SLACK_S = 0.2
@@ -20,7 +18,10 @@ NS_PER_S = 1_000_000_000
 
 
 def check_losses(
-    operations: Sequence[Operation], acquire: str, release: str, blows: Sequence[FaultRecord]
+    operations: Sequence[Operation],
+    acquire: str,
+    release: str,
+    fault_records: Sequence[FaultRecord],
 ) -> Finding:
     """A holder whose key or lease is removed reports its loss in time, unless it releases first.
 
@@ -35,7 +36,7 @@ def check_losses(
     removals = [
         each
         for each in answered(operations, "remove")
-        if each.invocation.value[0] in holds and _is_calm(each, within_ns, blows)
+        if each.invocation.value[0] in holds and _is_calm(each, within_ns, fault_records)
     ]
     problems = []
     for removal in removals:

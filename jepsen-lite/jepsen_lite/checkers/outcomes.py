@@ -1,9 +1,10 @@
 """Unknown outcomes, settled by what the run read of the committed history in the end.
 
 Expects, besides the operations of a workload, for each of their keys
-- "history": told {"versions": [[name, version, effect, revision], ...]}, all that was ever put to
-  the store under that key, or {"missing": why this is not to be had}.
-A history is used only if its version numbers prove it complete and it is what callers were told.
+- "history": returns {"versions": [[name, version, effect, revision], ...]}, all that was ever put
+  to the store under that key, or {"missing": why this is not to be had}.
+A history is used only if its version numbers prove it complete and it agrees with the answers to
+callers.
 """
 
 from __future__ import annotations
@@ -13,11 +14,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jepsen_lite.checkers.findings import at, finding, listed, problem, who
-from jepsen_lite.checkers.operations import answered, before, began_ns, ended_ns, told
 from jepsen_lite.checkers.resolve import Committed, resolved
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Kind, Operation, answered, before, began_ns, ended_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, listed, problem, who
 
 _NAME = "outcomes"
 HISTORY = "history"
@@ -28,21 +27,21 @@ class Effects:
     """How the operations of a workload are read.
 
     `asked_for` is the effect that no other operation on this key asks for, None of a read; `had_it`
-    says of an operation that succeeded whether it took effect, as a swap may not; `revision_told`
-    is any revision that the store had reached by the end of one that succeeded; `answer_of` is
-    what the caller would have been told, given the effect's revision.
+    is whether an operation that succeeded took effect, as a swap may not; `revision_returned` is
+    any revision that the store had reached by the end of one that succeeded; `answer_of` is the
+    answer that the caller would have got, given the effect's revision.
     """
 
     asked_for: Callable[[Operation], Hashable | None]
     had_it: Callable[[Operation], bool]
-    revision_told: Callable[[Operation], int | None]
+    revision_returned: Callable[[Operation], int | None]
     answer_of: Callable[[Operation, int], Any]
 
 
 def settled(operations: Sequence[Operation], effects: Effects) -> tuple[list[Operation], Finding]:
     """The operations as the checkers are to see them, and what became of the unknown outcomes.
 
-    INVALID if the committed history is not what callers were told; nothing is settled then.
+    INVALID if the committed history contradicts the answers to callers; nothing is settled then.
     """
     asked = [each for each in operations if each.invocation.function != HISTORY]
     histories = [_KeyHistory(each) for each in answered(operations, HISTORY)]
@@ -65,10 +64,10 @@ class _KeyHistory:
     def __init__(self, read: Operation) -> None:
         self.read = read
         self.key = read.invocation.key
-        self.missing: str = told(read).get("missing", "")
+        self.missing: str = returned(read).get("missing", "")
         self._versions: list[tuple[str, int, Any, int]] = [
             (name, version, effect, revision)
-            for name, version, effect, revision in told(read).get("versions", ())
+            for name, version, effect, revision in returned(read).get("versions", ())
         ]
         self.revisions_of: defaultdict[Any, list[int]] = defaultdict(list)
         for _, _, effect, revision in self._versions:
@@ -93,7 +92,7 @@ class _KeyHistory:
 def _contradictions(
     operations: Sequence[Operation], complete: Mapping[str, _KeyHistory], effects: Effects
 ) -> Iterator[Problem]:
-    """Where the committed history is not what callers were told."""
+    """Where the committed history contradicts the answers to callers."""
     wanted: defaultdict[str, set[Any]] = defaultdict(set)
     for each in operations:
         history, effect = complete.get(each.invocation.key), effects.asked_for(each)
@@ -125,12 +124,12 @@ def _contradiction(
             knew = f"was acknowledged {at(ended_ns(operation))}"
             text = f"{begins} of {effect} {knew}, but the committed history lacks it"
             yield problem(text, operation, read)
-        revision = effects.revision_told(operation)
+        revision = effects.revision_returned(operation)
         if revisions and revision not in (None, *revisions):
-            text = f"{begins} of {effect} was told revision {revision}, but it is committed at"
+            text = f"{begins} of {effect} observed revision {revision}, but it is committed at"
             yield problem(f"{text} {revisions[0]}", operation, read)
     elif revisions and (succeeded or operation.kind is Kind.FAIL):
-        text = f"{begins} of {effect}, begun {at(began_ns(operation))}, was told that it had not"
+        text = f"{begins} of {effect}, begun {at(began_ns(operation))}, observed that it had not"
         yield problem(f"{text} happened, but it is committed at {revisions[0]}", operation, read)
 
 
@@ -151,7 +150,7 @@ def _settled(
         min(map(began_ns, reads)),
         int(max(map(ended_ns, reads))),
     )
-    return resolved(operations, committed, effect_of, effects.revision_told, effects.answer_of)
+    return resolved(operations, committed, effect_of, effects.revision_returned, effects.answer_of)
 
 
 def _counted(
@@ -173,7 +172,7 @@ def _counted(
 def _why(problems: Sequence[Problem], missing: set[str], some: bool) -> str:
     """Why outcomes stayed unknown."""
     if problems:
-        return "the committed history is not what callers were told"
+        return "the committed history contradicts the answers to callers"
     if missing:
         return f"the committed history could not be read whole: {listed(sorted(missing), 1)}"
     if some:

@@ -2,9 +2,9 @@
 
 Expects operations of one workload with
 - "add": value the element, each added once;
-- "sweep": value how many elements it may take; told {"gone": those it took, "more": whether there
-  were others};
-- "read": told the list of all elements.
+- "sweep": value how many elements it may take; returns {"gone": those it took, "more": whether
+  there were others};
+- "read": returns the list of all elements.
 """
 
 from __future__ import annotations
@@ -12,10 +12,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import at, finding, listed, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, asked, before, began_ns, ended_ns, told
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import (
+    Kind,
+    Operation,
+    answered,
+    asked,
+    before,
+    began_ns,
+    ended_ns,
+    returned,
+)
+from jepsen_lite.verdicts import Finding, Problem, at, finding, listed, problem, unknown, who
 
 _NAME = "queue"
 
@@ -31,7 +38,7 @@ def check(operations: Sequence[Operation]) -> Finding:
     statistics = {
         "adds": len(adds),
         "sweeps": len(sweeps),
-        "swept": sum(len(told(each)["gone"]) for each in sweeps),
+        "swept": sum(len(returned(each)["gone"]) for each in sweeps),
         "reads": len(reads),
         "unknown_sweeps": len(unknown_sweeps),
     }
@@ -51,7 +58,7 @@ def _taken(sweeps: Sequence[Operation]) -> tuple[dict[Any, Operation], list[Prob
     problems: list[Problem] = []
     taken_by: dict[Any, Operation] = {}
     for sweep in sweeps:
-        gone, limit = told(sweep)["gone"], sweep.invocation.value
+        gone, limit = returned(sweep)["gone"], sweep.invocation.value
         if len(gone) > limit:
             text = f"{who(sweep)} swept {len(gone)} elements, more than its limit of {limit}"
             problems.append(problem(text, sweep))
@@ -67,9 +74,9 @@ def _never_added(
     adds: dict[Any, Operation], sweeps: Sequence[Operation], reads: Sequence[Operation]
 ) -> list[Problem]:
     return [
-        problem(f"never added: {who(each)} was told of {element}, which was never added", each)
+        problem(f"never added: {who(each)} observed {element}, which was never added", each)
         for each in (*sweeps, *reads)
-        for element in (told(each) if each in reads else told(each)["gone"])
+        for element in (returned(each) if each in reads else returned(each)["gone"])
         if element not in adds or began_ns(adds[element]) > ended_ns(each)
     ]
 
@@ -83,7 +90,7 @@ def _come_back(taken_by: dict[Any, Operation], reads: Sequence[Operation]) -> li
             read,
         )
         for read in reads
-        for element in told(read)
+        for element in returned(read)
         if element in taken_by and before(taken_by[element], read)
     ]
 
@@ -96,9 +103,9 @@ def _left_behind(
 ) -> list[Problem]:
     """A sweep that said that there were no more, though something was there before and after it."""
     problems: list[Problem] = []
-    left = set(told(last_read))
+    left = set(returned(last_read))
     for sweep in sweeps:
-        if told(sweep)["more"]:
+        if returned(sweep)["more"]:
             continue
         behind = [
             element
@@ -107,7 +114,7 @@ def _left_behind(
             and (element in left if element not in taken_by else before(sweep, taken_by[element]))
         ]
         if behind:
-            text = f"left behind: {who(sweep)} was told that no more was there than it took, but"
+            text = f"left behind: {who(sweep)} observed that no more was there than it took, but"
             problems.append(problem(f"{text} {listed(behind)} were", sweep))
     return problems
 
@@ -121,7 +128,7 @@ def _lacking(
     """Elements that were added before the read began and are missing from it, if they are more than
     sweeps of unknown outcome can have taken.
     """
-    shown = set(told(read))
+    shown = set(returned(read))
     lacking = [
         element
         for element, add in adds.items()

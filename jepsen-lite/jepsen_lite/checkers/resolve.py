@@ -1,11 +1,11 @@
 """Unknown outcomes resolved from the committed history, where that is sound.
 
 An operation of unknown outcome may take effect at any time after its invocation, or never. Of one
-with an effect that can be told from all others (a value written once, an idempotent id):
+with an effect that differs from all others (a value written once, an idempotent id):
 
 - Its effect is in the committed history, at revision r: it happened. Not by the moment when its
   caller gave up, for it may have arrived later; but before the end of every other call that was
-  told a revision of r or more, and before the end of the read of the history. The earliest of
+  returned a revision of r or more, and before the end of the read of the history. The earliest of
   these is its end.
 - Its effect is not there: it has not happened before that read began. It may still happen later,
   so it counts as failed only if nothing that is judged ended after that beginning; else it stays
@@ -23,13 +23,12 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jepsen_lite.checkers.operations import SETTLED, ended_ns
-from jepsen_lite.history import Event, Kind, Operation
+from jepsen_lite.history import SETTLED, Event, Kind, Operation, ended_ns
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The complete history of the state, as one linearizable read of it told.
+    """The complete history of the state, as one linearizable read returned it.
 
     `revision_of` gives of each effect where it stands.
     """
@@ -43,16 +42,16 @@ def resolved(
     operations: Sequence[Operation],
     committed: Committed,
     effect_of: Callable[[Operation], Hashable | None],
-    revision_told: Callable[[Operation], int | None],
+    revision_returned: Callable[[Operation], int | None],
     answer_of: Callable[[Operation, int], Any],
 ) -> list[Operation]:
     """The operations, with OK or FAIL in place of INFO where that is certain.
 
-    `effect_of` is None for an operation whose effect cannot be told apart, a read for example;
-    `revision_told` is the revision in the answer of one that succeeded, where it has one;
-    `answer_of` is what the caller of a resolved one would have been told.
+    `effect_of` is None for an operation without an effect of its own, a read for example;
+    `revision_returned` is the revision in the answer of one that succeeded, where it has one;
+    `answer_of` is the answer that the caller of a resolved one would have got.
     """
-    known_by = _KnownBy(operations, committed.read_ended_ns, revision_told)
+    known_by = _KnownBy(operations, committed.read_ended_ns, revision_returned)
     nothing_later = all(
         ended_ns(each) < committed.read_began_ns for each in operations if each.kind is Kind.OK
     )
@@ -76,17 +75,17 @@ class _KnownBy:
         self,
         operations: Sequence[Operation],
         latest_ns: int,
-        revision_told: Callable[[Operation], int | None],
+        revision_returned: Callable[[Operation], int | None],
     ) -> None:
-        told = sorted(
+        known = sorted(
             (revision, int(ended_ns(each)))
             for each in operations
-            if each.kind is Kind.OK and (revision := revision_told(each)) is not None
+            if each.kind is Kind.OK and (revision := revision_returned(each)) is not None
         )
-        self._revisions = [revision for revision, _ in told]
-        self._earliest_ns = [latest_ns] * (len(told) + 1)
-        for place in range(len(told) - 1, -1, -1):
-            self._earliest_ns[place] = min(told[place][1], self._earliest_ns[place + 1])
+        self._revisions = [revision for revision, _ in known]
+        self._earliest_ns = [latest_ns] * (len(known) + 1)
+        for place in range(len(known) - 1, -1, -1):
+            self._earliest_ns[place] = min(known[place][1], self._earliest_ns[place + 1])
 
     def moment_ns(self, revision: int) -> int:
         return self._earliest_ns[bisect_left(self._revisions, revision)]

@@ -3,9 +3,9 @@
 A revision that is only claimed proves nothing: the value shown must be what the key was then.
 
 Expects operations of one workload with
-- "write": value unique within its key; told its revision;
-- "read": told [value, revision], the revision of the whole store that the answer shows; the value
-  null of a key never written.
+- "write": value unique within its key; returns its revision;
+- "read": returns [value, revision], the revision of the whole store that the answer shows; the
+  value null of a key never written.
 A process is a session unless `session_of` says otherwise; it does one operation at a time.
 """
 
@@ -15,10 +15,8 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, asked, began_ns, told
-from jepsen_lite.history import Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Operation, answered, asked, began_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "session"
 
@@ -110,7 +108,7 @@ def _place(operation: Operation) -> tuple[int, bool]:
 
 def _value(operation: Operation) -> Any:
     is_write = operation.invocation.function == "write"
-    return operation.invocation.value if is_write else told(operation)[0]
+    return operation.invocation.value if is_write else returned(operation)[0]
 
 
 def _shows(operation: Operation) -> str:
@@ -122,6 +120,6 @@ def _shows(operation: Operation) -> str:
 
 
 def _revision(operation: Operation) -> int:
-    answer = told(operation)
+    answer = returned(operation)
     revision: int = answer if operation.invocation.function == "write" else answer[1]
     return revision

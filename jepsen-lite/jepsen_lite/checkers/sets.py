@@ -1,8 +1,8 @@
 """A growing set: what was added and acknowledged is in every later read, and nothing else is.
 
 Expects operations of one workload with
-- "add": value the element, each added once; told anything, or its revision;
-- "read": told the list of all elements.
+- "add": value the element, each added once; returns anything, or its revision;
+- "read": returns the list of all elements.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, began_ns, ended_ns, told, was_settled
 from jepsen_lite.checkers.outcomes import Effects
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Kind, Operation, answered, began_ns, ended_ns, returned, was_settled
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "set"
 
@@ -24,18 +22,18 @@ def _asked_for(operation: Operation) -> Any:
     return operation.invocation.value if operation.invocation.function == "add" else None
 
 
-def _revision_told(operation: Operation) -> int | None:
-    answer: int = told(operation)
+def _revision_returned(operation: Operation) -> int | None:
+    answer: int = returned(operation)
     return answer if operation.invocation.function == "add" else None
 
 
 EFFECTS = Effects(
     asked_for=_asked_for,
     had_it=lambda operation: True,
-    revision_told=_revision_told,
+    revision_returned=_revision_returned,
     answer_of=lambda operation, revision: revision,
 )
-"""Where adds are told their revisions."""
+"""Where adds return their revisions."""
 
 
 def check(operations: Sequence[Operation]) -> Finding:
@@ -52,7 +50,7 @@ def check(operations: Sequence[Operation]) -> Finding:
     }
     if not reads:
         return unknown(_NAME, "the set was never read", statistics)
-    last = set(told(reads[-1]))
+    last = set(returned(reads[-1]))
     statistics["unknown_present"] = sum(
         each.kind is Kind.INFO and value in last for value, each in adds.items()
     )
@@ -63,7 +61,7 @@ def _lacking(adds: dict[Any, Operation], reads: Sequence[Operation]) -> list[Pro
     """Elements that a read lacks, though it began after they were known to be there."""
     known = sorted(_known_from(adds, reads).items(), key=lambda item: ended_ns(item[1]))
     ends = [ended_ns(proof) for _, proof in known]
-    shown = [set(told(read)) for read in reads]
+    shown = [set(returned(read)) for read in reads]
     lacking: dict[Any, int] = {}
     for number, read in enumerate(reads):
         for element, _ in known[: bisect_left(ends, began_ns(read))]:
@@ -80,7 +78,7 @@ def _lacking(adds: dict[Any, Operation], reads: Sequence[Operation]) -> list[Pro
             since = f"committed, as a later revision was known {at(ended_ns(proof))}"
             knew = f"{who(proof)} added {element}, which was {since}"
         else:
-            knew = f"{who(proof)} added {element} and was told so {at(ended_ns(proof))}"
+            knew = f"{who(proof)} added {element}, acknowledged {at(ended_ns(proof))}"
         text = f"{word}: {knew}; {who(read)}'s read that began {at(began_ns(read))} lacks it"
         problems.append(problem(text, proof, read))
     return problems
@@ -90,7 +88,7 @@ def _known_from(adds: dict[Any, Operation], reads: Sequence[Operation]) -> dict[
     """The first proof that an element is there: its acknowledged add, or a read of it."""
     known = {value: each for value, each in adds.items() if each.kind is Kind.OK}
     for read in sorted(reads, key=ended_ns):
-        for element in told(read):
+        for element in returned(read):
             if element not in known or ended_ns(read) < ended_ns(known[element]):
                 known[element] = read
     return known
@@ -100,7 +98,7 @@ def _invented(adds: dict[Any, Operation], reads: Sequence[Operation]) -> list[Pr
     problems: list[Problem] = []
     known: set[Any] = set()
     for read in reads:
-        elements = told(read)
+        elements = returned(read)
         if len(elements) != len(set(elements)):
             problems.append(problem(f"{who(read)}'s read shows an element more than once", read))
         for element in elements:
@@ -118,7 +116,7 @@ def _invented(adds: dict[Any, Operation], reads: Sequence[Operation]) -> list[Pr
                 problems.append(problem(text, add, read))
             elif add.kind is Kind.FAIL:
                 text = (
-                    f"failed: {who(read)} read {element}, though {who(add)} had been told that"
+                    f"failed: {who(read)} read {element}, though {who(add)} had observed that"
                     " adding it failed"
                 )
                 problems.append(problem(text, add, read))

@@ -1,8 +1,8 @@
 """A bounded read is never older than its bound, and no read shows what was never written.
 
 Expects operations of one workload with
-- "write": value unique within its key; told its revision;
-- "read": value the bound in ns, or null for a read that may be of any age; told [value, revision
+- "write": value unique within its key; returns its revision;
+- "read": value the bound in ns, or null for a read that may be of any age; returns [value, revision
   of the write that it saw], or [null, 0] of a key never written.
 """
 
@@ -13,10 +13,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import at, finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered, began_ns, ended_ns, told
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Kind, Operation, answered, began_ns, ended_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
 _NAME = "staleness"
 
@@ -51,7 +49,7 @@ class _Newest:
         self._ends = [ended_ns(each) for each in ordered]
         self._newest: list[Operation] = []
         for each in ordered:
-            newer = not self._newest or told(each) > told(self._newest[-1])
+            newer = not self._newest or returned(each) > returned(self._newest[-1])
             self._newest.append(each if newer else self._newest[-1])
 
     def before(self, moment_ns: float) -> Operation | None:
@@ -63,21 +61,21 @@ def _too_old(key: str, read: Operation, newest: _Newest) -> list[Problem]:
     bound_ns = read.invocation.value
     if bound_ns is None:
         return []
-    value, revision = told(read)
+    value, revision = returned(read)
     write = newest.before(began_ns(read) - bound_ns)
-    if write is None or told(write) <= revision:
+    if write is None or returned(write) <= revision:
         return []
     age_ms = (began_ns(read) - ended_ns(write)) / 1e6
     text = (
         f"{key}: {who(read)} read {value} of revision {revision} {at(began_ns(read))}, though"
-        f" {write.invocation.value} of revision {told(write)} had been acknowledged"
+        f" {write.invocation.value} of revision {returned(write)} had been acknowledged"
         f" {age_ms:.3f} ms before, more than the bound of {bound_ns / 1e6:.3f} ms"
     )
     return [problem(text, write, read)]
 
 
 def _invented(key: str, read: Operation, writes: dict[Any, Operation]) -> list[Problem]:
-    value, revision = told(read)
+    value, revision = returned(read)
     begins = f"{key}: {who(read)} read {value} {at(began_ns(read))}"
     if value is None:
         return []
@@ -85,10 +83,10 @@ def _invented(key: str, read: Operation, writes: dict[Any, Operation]) -> list[P
         return [problem(f"{begins}, which was never written", read)]
     write = writes[value]
     if write.kind is Kind.FAIL:
-        return [problem(f"{begins}, though {who(write)} was told that it failed", write, read)]
+        return [problem(f"{begins}, though {who(write)} observed that it failed", write, read)]
     if began_ns(write) > ended_ns(read):
         return [problem(f"{begins}, before {who(write)} began to write it", read, write)]
-    if write.kind is Kind.OK and told(write) != revision:
-        text = f"{begins} with revision {revision}, where {who(write)} was told {told(write)}"
+    if write.kind is Kind.OK and returned(write) != revision:
+        text = f"{begins} with revision {revision}, where {who(write)} observed {returned(write)}"
         return [problem(text, write, read)]
     return []

@@ -7,13 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import finding
-from jepsen_lite.checkers.operations import began_ns, ended_ns
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding
+from jepsen_lite.history import Kind, Operation, began_ns, ended_ns
+from jepsen_lite.verdicts import Finding, finding
 
 _QUANTILES = (0.5, 0.95, 0.99, 1.0)
-_GAPS_TOLD_MAX = 5
+_GAPS_LISTED_MAX = 5
 
 
 def check(operations: Sequence[Operation]) -> Finding:
@@ -63,5 +61,5 @@ def _gaps_s(moments_ns: Sequence[float]) -> list[dict[str, float]]:
     gaps = [(after - before, before) for before, after in itertools.pairwise(moments_ns)]
     return [
         {"from": before / 1e9, "length": length / 1e9}
-        for length, before in sorted(gaps, reverse=True)[:_GAPS_TOLD_MAX]
+        for length, before in sorted(gaps, reverse=True)[:_GAPS_LISTED_MAX]
     ]

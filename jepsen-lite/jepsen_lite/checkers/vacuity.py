@@ -10,11 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import listed
-from jepsen_lite.checkers.operations import NEVER_NS, began_ns, ended_ns
 from jepsen_lite.checkers.statistics import rate_per_s
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem, Validity
+from jepsen_lite.history import NEVER_NS, Kind, Operation, began_ns, ended_ns
+from jepsen_lite.verdicts import Finding, Problem, Validity, listed
 
 Fault = Mapping[str, Any]
 

@@ -5,13 +5,14 @@ right creation flag, right filtering.
 
 Expects operations of one workload with
 - "watch": key the watcher's name, value {"prefix": str, of all the same, "from": first revision
-  wanted, "kinds": ["put", "delete"] or one of them}, with "until" if it is over as soon as it was
-  told of everything up to there, which is all that was acknowledged; told a list of batches in the
-  order of their arrival. A batch is {"revision": r, "events": [...]}; without events it is a
-  bookmark: all up to r was told, or is gone if it is "compacted". An event is {"revision", "kind":
-  "put" or "delete", "key", "value", "previous": value or null, "created": bool}; "value" of a
-  delete is null. Several operations of one name, in their order, are one watcher that resumed.
-- any other: told {"revision", "changes": {key: value, or null if it was deleted}}.
+  wanted, "kinds": ["put", "delete"] or one of them}, with "until" if it is over as soon as it
+  has observed everything up to there, which is all that was acknowledged; returns a list of
+  batches in the order of their arrival. A batch is {"revision": r, "events": [...]}; without
+  events it is a bookmark: all up to r was delivered, or is gone if it is "compacted". An event is
+  {"revision", "kind": "put" or "delete", "key", "value", "previous": value or null, "created":
+  bool}; "value" of a delete is null. Several operations of one name, in their order, are one
+  watcher that resumed.
+- any other: returns {"revision", "changes": {key: value, or null if it was deleted}}.
 What really changed is worked out in `checkers.watch_log`.
 """
 
@@ -21,8 +22,6 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import finding, problem, unknown
-from jepsen_lite.checkers.operations import told
 from jepsen_lite.checkers.watch_log import (
     Change,
     Stream,
@@ -31,14 +30,14 @@ from jepsen_lite.checkers.watch_log import (
     streams_of,
     truth,
 )
-from jepsen_lite.history import Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Operation, returned
+from jepsen_lite.verdicts import Finding, Problem, finding, problem, unknown
 
 _NAME = "watch"
 
 
 def check(operations: Sequence[Operation]) -> Finding:
-    """Judge each watcher alone against what changed, and whether the last ones were told of all."""
+    """Judge each watcher alone against what changed, and whether the last ones observed all."""
     streams, certain = streams_of(operations), acknowledged(operations)
     changes = truth(operations, streams, certain)
     problems: list[Problem] = []
@@ -57,18 +56,18 @@ def check(operations: Sequence[Operation]) -> Finding:
     last = max((revision for revision, _ in certain), default=0)
     reached = max((each.reached for each in streams), default=0)
     if reached < last:
-        text = f"revision {last} was acknowledged, and no watcher was told of more than {reached}"
+        text = f"revision {last} was acknowledged, and no watcher observed more than {reached}"
         final = [each for each in operations if _is_final(each)]
         if not final and not problems:
             return unknown(_NAME, text, statistics)
         problems += [problem(f"reliable: {text}", *final)] if final else []
     if not events and not problems:
-        return unknown(_NAME, "no watcher was told anything", statistics)
+        return unknown(_NAME, "no watcher observed an event", statistics)
     return finding(_NAME, problems, statistics)
 
 
 def _is_final(operation: Operation) -> bool:
-    """Whether it was to be told of all that was acknowledged, and came to an end."""
+    """Whether it was to observe all that was acknowledged, and came to an end."""
     is_watch = operation.invocation.function == "watch"
     return is_watch and "until" in operation.invocation.value and operation.completion is not None
 
@@ -89,41 +88,41 @@ def _out_of_order(events: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for before, after in itertools.pairwise(events):
         if after["revision"] < before["revision"]:
             yield (
-                f"ordered: revision {after['revision']} was told after revision"
+                f"ordered: revision {after['revision']} was delivered after revision"
                 f" {before['revision']}"
             )
     for event in events:
         change = event["revision"], event["key"]
         if change in known:
-            yield f"unique: {event['key']} at revision {event['revision']} was told twice"
+            yield f"unique: {event['key']} at revision {event['revision']} was delivered twice"
         known.add(change)
 
 
 def _torn(batches: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """The changes of one revision come in one batch."""
-    told_in: dict[int, int] = {}
+    delivered_in: dict[int, int] = {}
     torn: set[int] = set()
     for number, batch in enumerate(batches):
         for event in batch["events"]:
             revision = event["revision"]
-            if told_in.setdefault(revision, number) != number and revision not in torn:
+            if delivered_in.setdefault(revision, number) != number and revision not in torn:
                 torn.add(revision)
                 yield f"atomic: the changes of revision {revision} came in more than one batch"
 
 
 def _missed(stream: Stream, changes: Mapping[Change, Truth]) -> Iterator[str]:
-    """What should have been told by the last revision that was, from the first one wanted on.
+    """Changes from the first revision wanted to the last one delivered that were not delivered.
 
-    Of what is missing around the place where the watcher resumed, resuming is to blame.
+    A change that is missing next to a resumption counts against "resumable".
     """
     shown = {(event["revision"], event["key"]) for event in stream.events}
     resumed_behind = {
-        max((batch["revision"] for batch in told(each)), default=0)
+        max((batch["revision"] for batch in returned(each)), default=0)
         for each in stream.operations[:-1]
     }
     last_shown = 0
     for name, change in changes.items():
-        if not stream.was_to_tell(change):
+        if not stream.was_due(change):
             continue
         if name in shown:
             last_shown = change.revision
@@ -131,12 +130,12 @@ def _missed(stream: Stream, changes: Mapping[Change, Truth]) -> Iterator[str]:
         gap = any(last_shown <= place < change.revision for place in resumed_behind)
         yield (
             f"{'resumable' if gap else 'reliable'}: the {change.kind} of {change.key} at revision"
-            f" {change.revision} was never told, but {stream.reached} was"
+            f" {change.revision} was never delivered, but {stream.reached} was"
         )
 
 
 def _broken_bookmarks(batches: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """After a bookmark nothing comes that it said had been told."""
+    """No event after a bookmark is at or below the bookmark's revision."""
     bookmark = 0
     for batch in batches:
         if not batch["events"]:
@@ -144,8 +143,8 @@ def _broken_bookmarks(batches: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         for event in batch["events"]:
             if event["revision"] <= bookmark:
                 yield (
-                    f"bookmarkable: {event['key']} at revision {event['revision']} was told after"
-                    f" a bookmark at {bookmark}"
+                    f"bookmarkable: {event['key']} at revision {event['revision']} was delivered"
+                    f" after a bookmark at {bookmark}"
                 )
 
 
@@ -153,18 +152,18 @@ def _untrue(event: Mapping[str, Any], changes: Mapping[Change, Truth]) -> Iterat
     where = f"{event['key']} at revision {event['revision']}"
     change = changes.get((event["revision"], event["key"]))
     if change is None or (change.kind, change.value) != (event["kind"], event["value"]):
-        yield f"reliable: the {event['kind']} of {where} was told and never happened so"
+        yield f"reliable: the {event['kind']} of {where} was delivered and never happened so"
         return
     if not change.previous_known:
         return
     is_gone = event["previous"] is None and change.previous_may_be_gone
     if event["previous"] != change.previous and not is_gone:
         yield (
-            f"previous value: {where} was told to have been {event['previous']} before, where it"
-            f" was {change.previous}"
+            f"previous value: {where} was delivered with {event['previous']} before it,"
+            f" where {change.previous} was"
         )
     if event["created"] != (change.kind == "put" and change.previous is None):
-        yield f"creation flag: {where} was told with created={event['created']}"
+        yield f"creation flag: {where} was delivered with created={event['created']}"
 
 
 def _unwanted(event: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
@@ -172,5 +171,5 @@ def _unwanted(event: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[s
     if event["revision"] < wanted["from"] or event["kind"] not in wanted["kinds"] or not right_key:
         yield (
             f"filtering: the {event['kind']} of {event['key']} at revision {event['revision']} was"
-            " told to a watcher that did not ask for it"
+            " delivered to a watcher that did not ask for it"
         )

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jepsen_lite.checkers.operations import NEVER_NS, answered, began_ns, told
-from jepsen_lite.history import Kind, Operation
+from jepsen_lite.history import NEVER_NS, Kind, Operation, answered, began_ns, returned
 
 REFUSED = "REVISION_COMPACTED"
 """The error of a watch whose history was gone, in runs whose watches did not go on behind it."""
@@ -24,7 +23,7 @@ Effect = tuple[str, Any]  # kind and value
 class Truth:
     """A change, and what was there before it: `previous` None where nothing was.
 
-    `previous_may_be_gone`: a compaction may have taken it before all watchers were told.
+    `previous_may_be_gone`: a compaction may have taken it before all watchers observed it.
     """
 
     revision: int
@@ -37,9 +36,9 @@ class Truth:
 
 
 class Stream:
-    """All that one watcher was told, whose operations these are in their order.
+    """All that one watcher observed; `operations` are its own, in their order.
 
-    It was to be told of everything from `start` to `reached`, and of what came before `start` but
+    It was to observe everything from `start` to `reached`, and of what came before `start` but
     for the `gaps`: after the first of two revisions up to the second one history was compacted.
     """
 
@@ -47,7 +46,9 @@ class Stream:
         self.name = name
         self.operations = operations
         self.wanted: Mapping[str, Any] = operations[0].invocation.value
-        self.batches: list[dict[str, Any]] = [batch for each in operations for batch in told(each)]
+        self.batches: list[dict[str, Any]] = [
+            batch for each in operations for batch in returned(each)
+        ]
         self.events: list[dict[str, Any]] = [
             event for batch in self.batches for event in batch["events"]
         ]
@@ -60,7 +61,7 @@ class Stream:
                 self.start = batch["revision"] + 1
             self.reached = max(self.reached, batch["revision"])
 
-    def was_to_tell(self, change: Truth) -> bool:
+    def was_due(self, change: Truth) -> bool:
         """Whether it wanted this change, has come past it, and found it in history."""
         revision = change.revision
         return (
@@ -80,10 +81,10 @@ def streams_of(operations: Sequence[Operation]) -> list[Stream]:
 
 
 def acknowledged(operations: Iterable[Operation]) -> dict[Change, Effect]:
-    """What writers were told that they have changed. Older runs did not write it down."""
+    """The changes that were acknowledged to writers. Histories of older runs lack them."""
     changes: dict[Change, Effect] = {}
     for each in operations:
-        answer = told(each)
+        answer = returned(each)
         if each.kind is Kind.OK and isinstance(answer, dict):
             for key, value in answer["changes"].items():
                 changes[answer["revision"], key] = ("delete" if value is None else "put", value)
@@ -92,7 +93,7 @@ def acknowledged(operations: Iterable[Operation]) -> dict[Change, Effect]:
 
 def compacted(operations: Iterable[Operation], streams: Iterable[Stream]) -> float:
     """No history was compacted beyond this revision while a watcher still wanted it."""
-    # Such an error does not tell up to where it was gone.
+    # Such an error lacks the revision up to which history was gone.
     endings = (each.completion for each in operations if each.completion is not None)
     if any(ending.error == REFUSED for ending in endings):
         return NEVER_NS
@@ -104,9 +105,9 @@ def truth(
 ) -> dict[Change, Truth]:
     """By revision and key, in order, each change with the value that it replaced.
 
-    Nothing is as certain as what was acknowledged. Then the watcher is believed that was told of
-    most, for as far as it was told; beyond that the union of what the others were told, from which
-    a change that all of them missed is missing too.
+    Acknowledged changes are certain. Up to the last revision that it observed, the watcher that
+    observed most is believed; beyond that the union of what the others observed, which lacks a
+    change that all of them missed.
     """
     known = dict(certain)
     witness = _witness(streams, max((revision for revision, _ in certain), default=0))

@@ -16,8 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jepsen_lite.commands.exits import OF_VALIDITY
-from jepsen_lite.verdicts import overall
+from jepsen_lite.verdicts import EXIT_CODES, overall
 
 if TYPE_CHECKING:
     from jepsen_lite.store import RunDirectory
@@ -48,7 +47,7 @@ def check(directory: Annotated[Path, typer.Argument(help="of a run, or STORE/lat
     except (OSError, ValueError, KeyError) as error:
         raise typer.BadParameter(f"{directory} holds no run that can be judged: {error}") from error
     show_verdict(run, findings)
-    raise typer.Exit(OF_VALIDITY[overall(findings)])
+    raise typer.Exit(EXIT_CODES[overall(findings)])
 
 
 def list_(store: StoreOption = STORE) -> None:
@@ -62,16 +61,16 @@ def list_(store: StoreOption = STORE) -> None:
 
     console = Console()
     kinds = Table("", "name", "what it is", box=None)
-    for name, system in DATABASES.items():
-        kinds.add_row("system", name, system.summary)
+    for name, kind in DATABASES.items():
+        kinds.add_row("system", name, kind.summary)
     for name, make in WORKLOADS.items():
         kinds.add_row("workload", name, (type(make()).__doc__ or "").splitlines()[0])
     for name, nemesis in NEMESES.items():
         kinds.add_row("nemesis", name, nemesis.missing() or nemesis.summary)
     for name, scenario in SCENARIOS.items():
         # Its first sentence, which may go over two lines.
-        told = " ".join((scenario.__doc__ or "").split()).partition(". ")[0]
-        kinds.add_row("scenario", name, told.rstrip("."))
+        summary = " ".join((scenario.__doc__ or "").split()).partition(". ")[0]
+        kinds.add_row("scenario", name, summary.rstrip("."))
     console.print(kinds)
     runs = list(Store(store).runs())
     typer.echo(f"\n{count(len(runs), 'run')} in {store}")

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import uvloop
 
-from jepsen_lite.commands.exits import OF_VALIDITY
 from jepsen_lite.options import RunOptions
-from jepsen_lite.verdicts import Validity, overall
+from jepsen_lite.verdicts import EXIT_CODES, Validity, overall
 
 if TYPE_CHECKING:
     from jepsen_lite.db.catalogue import DatabaseKind
@@ -67,10 +66,10 @@ def run(
     if "compaction" in nemeses and workload == ALL:
         workloads = tuple(name for name in workloads if name not in READ_WHOLE_HISTORIES)
     seed = random.randrange(1_000_000) if seed is None else seed
-    setup = RunOptions(
+    options = RunOptions(
         system, workloads, nemeses, seconds, nodes, concurrency, rate, seed, endpoints
     )
-    lacks = [kind.missing(setup), *(NEMESES[name].missing() for name in nemeses)]
+    lacks = [kind.missing(options), *(NEMESES[name].missing() for name in nemeses)]
     whole = [name for name in workloads if name in READ_WHOLE_HISTORIES]
     if whole and "compaction" in nemeses:
         lacks.append(f"not with compaction: {', '.join(whole)} read whole histories in the end")
@@ -81,10 +80,10 @@ def run(
         )
     if any(lacks):
         raise typer.BadParameter("; ".join(filter(None, lacks)))
-    raise typer.Exit(OF_VALIDITY[_carry_out(setup, kind, store, workload.replace(",", "+"))])
+    raise typer.Exit(EXIT_CODES[_carry_out(options, kind, store, workload.replace(",", "+"))])
 
 
-def _carry_out(setup: RunOptions, kind: DatabaseKind, store: Path, name: str) -> Validity:
+def _carry_out(options: RunOptions, kind: DatabaseKind, store: Path, name: str) -> Validity:
     from jepsen_lite.commands.show import Display, show_verdict
     from jepsen_lite.db.catalogue import RunPaths
     from jepsen_lite.judge import judge
@@ -94,15 +93,15 @@ def _carry_out(setup: RunOptions, kind: DatabaseKind, store: Path, name: str) ->
 
     directory = Store(store).new_run(name, datetime.now(UTC))
     data = directory.path / "data"
-    system = kind.make(setup, RunPaths(data, directory.logs))
+    database = kind.make(options, RunPaths(data, directory.logs))
     with Display() as display:
-        a_run = Run(setup, system, directory, _command(setup, store), display)
+        a_run = Run(options, database, directory, _command(options, store), display)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_until_told(a_run.execute()))
-        untold = _collect_messages(data, time.monotonic_ns() - a_run.now_ns(), directory)
+            runner.run(_until_signalled(a_run.execute()))
+        uncollected = _collect_messages(data, time.monotonic_ns() - a_run.now_ns(), directory)
         test = directory.test()
         versions = {**test["versions"], "python": platform.python_version()}
-        crash = "\n".join(filter(None, (test["crash"], untold)))
+        crash = "\n".join(filter(None, (test["crash"], uncollected)))
         directory.write_test({**test, "commit": commit(), "versions": versions, "crash": crash})
         display.phase("judge", None)
         findings = judge(directory)
@@ -125,7 +124,7 @@ def _collect_messages(data: Path, began_ns: int, directory: RunDirectory) -> str
     return ""
 
 
-async def _until_told(work: Coroutine[object, object, None]) -> None:
+async def _until_signalled(work: Coroutine[object, object, None]) -> None:
     """SIGTERM and SIGHUP end it as Ctrl-C does: what was started is ended, what was broken mended.
 
     A second one does not interrupt that.
@@ -138,7 +137,7 @@ async def _until_told(work: Coroutine[object, object, None]) -> None:
             task.cancel()
 
     def hang_up() -> None:
-        # The terminal may be gone: what is still said to it must not fail.
+        # The terminal may be gone: output to it must not fail.
         null = os.open(os.devnull, os.O_WRONLY)
         for stream in terminals:
             os.dup2(null, stream)
@@ -166,12 +165,12 @@ def _chosen(what: str, text: str, possible: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _command(setup: RunOptions, store: Path) -> list[str]:
+def _command(options: RunOptions, store: Path) -> list[str]:
     """What repeats this run."""
-    command = ["jepsen-lite", "run", "--system", setup.system]
-    command += ["--workload", ",".join(setup.workloads)]
-    command += ["--nemesis", ",".join(setup.nemeses) or NONE]
-    command += ["--seconds", f"{setup.seconds:g}", "--nodes", str(setup.nodes)]
-    command += ["--concurrency", str(setup.concurrency), "--rate", f"{setup.rate:g}"]
-    command += ["--seed", str(setup.seed), "--store", str(store)]
-    return command + (["--endpoints", setup.endpoints] if setup.endpoints else [])
+    command = ["jepsen-lite", "run", "--system", options.system]
+    command += ["--workload", ",".join(options.workloads)]
+    command += ["--nemesis", ",".join(options.nemeses) or NONE]
+    command += ["--seconds", f"{options.seconds:g}", "--nodes", str(options.nodes)]
+    command += ["--concurrency", str(options.concurrency), "--rate", f"{options.rate:g}"]
+    command += ["--seed", str(options.seed), "--store", str(store)]
+    return command + (["--endpoints", options.endpoints] if options.endpoints else [])

@@ -36,7 +36,7 @@ class Display:
             BarColumn(bar_width=10),
             TimeElapsedColumn(table_column=Column(min_width=7, no_wrap=True)),
             # What a narrow terminal has no room for is the end of this.
-            TextColumn("{task.fields[said]}", table_column=Column(ratio=1)),
+            TextColumn("{task.fields[counts]}", table_column=Column(ratio=1)),
             console=console or Console(stderr=True),
             expand=True,
         )
@@ -64,7 +64,7 @@ class Display:
 
     def phase(self, name: str, seconds: float | None) -> None:
         self._close()
-        self._task = self._progress.add_task(name, total=seconds, said="")
+        self._task = self._progress.add_task(name, total=seconds, counts="")
 
     def tick(self) -> None:
         """Called now and then: show how far it is."""
@@ -77,7 +77,7 @@ class Display:
         faults = " ".join(f"{name} {count}" for name, count in self._faults.items())
         elapsed_s = self._progress.tasks[self._task].elapsed
         self._progress.update(
-            self._task, completed=elapsed_s, said=f"{kinds}{'; ' if faults else ''}{faults}"
+            self._task, completed=elapsed_s, counts=f"{kinds}{'; ' if faults else ''}{faults}"
         )
 
     def fault(self, record: FaultRecord) -> None:

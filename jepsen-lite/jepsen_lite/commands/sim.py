@@ -16,9 +16,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jepsen_lite.commands.exits import OF_VALIDITY
 from jepsen_lite.commands.past_runs import STORE, StoreOption
-from jepsen_lite.verdicts import Validity
+from jepsen_lite.verdicts import EXIT_CODES, Validity
 
 if TYPE_CHECKING:
     from jepsen_lite.sim.run import Outcome, Plan
@@ -97,10 +96,10 @@ def sim(
                 (keep / f"{outcome.plan.seed}.jsonl").write_text(lines)
             if outcome.problems:
                 configure(show=False)  # the logs of the reduction's runs are of no use
-                told = shrunk(outcome) if reduce else outcome
-                typer.echo(describe_failure(told))
-                typer.echo(f"report: {report_of(keep_run(told, store))}")
-                raise typer.Exit(OF_VALIDITY[Validity.INVALID])
+                described = shrunk(outcome) if reduce else outcome
+                typer.echo(describe_failure(described))
+                typer.echo(f"report: {report_of(keep_run(described, store))}")
+                raise typer.Exit(EXIT_CODES[Validity.INVALID])
             simulated_s += outcome.simulated_s
             operations += outcome.operations
             faults += outcome.faults
@@ -110,7 +109,7 @@ def sim(
                 vacuous.append(f"seed {outcome.plan.seed}: {outcome.vacuous}")
     if not done:
         typer.echo("vacuous: no seed was run")
-        raise typer.Exit(OF_VALIDITY[Validity.VACUOUS])
+        raise typer.Exit(EXIT_CODES[Validity.VACUOUS])
     wall_s = time.perf_counter() - started_s
     typer.echo(
         describe_pass(done, operations, faults, members_changed, stood_still, simulated_s, wall_s)
@@ -118,7 +117,7 @@ def sim(
     for each in vacuous:
         typer.echo(f"vacuous: {each}")
     if vacuous:
-        raise typer.Exit(OF_VALIDITY[Validity.VACUOUS])
+        raise typer.Exit(EXIT_CODES[Validity.VACUOUS])
 
 
 def _outcomes(

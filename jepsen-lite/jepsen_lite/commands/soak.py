@@ -12,16 +12,15 @@ from typing import Annotated
 
 import typer
 
-from jepsen_lite.commands.exits import OF_VALIDITY
 from jepsen_lite.commands.past_runs import STORE, StoreOption
 from jepsen_lite.commands.run import READ_WHOLE_HISTORIES
-from jepsen_lite.verdicts import Validity
+from jepsen_lite.verdicts import EXIT_CODES, Validity
 
 SECONDS = (20, 40, 60)
 SIZES = (3, 3, 5)
 SEEDS_AT_A_TIME = 50
 SEEDS = 1_000_000_000
-HARMLESS = {OF_VALIDITY[Validity.VALID], OF_VALIDITY[Validity.VACUOUS]}
+HARMLESS = {EXIT_CODES[Validity.VALID], EXIT_CODES[Validity.VACUOUS]}
 
 
 def soak(
@@ -46,13 +45,13 @@ def soak(
         ends[ended.returncode] += 1
         if ended.returncode not in HARMLESS:
             typer.echo(ended.stdout + ended.stderr)
-            if command[0] == "run":  # `sim` says so itself, of the seed that failed
+            if command[0] == "run":  # `sim` prints it itself, for the seed that failed
                 typer.echo(f"commit {commit()}, replay: {shell_line(command)}")
             raise typer.Exit(ended.returncode)
-    valid, vacuous = (ends[OF_VALIDITY[each]] for each in (Validity.VALID, Validity.VACUOUS))
+    valid, vacuous = (ends[EXIT_CODES[each]] for each in (Validity.VALID, Validity.VACUOUS))
     typer.echo(f"{valid} runs valid, {vacuous} proved nothing, none failed")
     if not valid:
-        raise typer.Exit(OF_VALIDITY[Validity.VACUOUS])
+        raise typer.Exit(EXIT_CODES[Validity.VACUOUS])
 
 
 def choose(rng: random.Random, jobs: int, store: Path) -> list[str]:

@@ -67,10 +67,10 @@ class ComposeCluster(ExistingCluster):
 
         async def mend() -> str:
             names = ", ".join(container.name for container in running)
-            said = [each.name for each in running if await self._answers(each.name)]
+            answered = [each.name for each in running if await self._answers(each.name)]
             for container in running:
                 await container.connect()
-            if len(said) == len(running):
+            if len(answered) == len(running):
                 raise NoEffect(f"{names} answered nevertheless")
             return f"{names} had no network, and did not answer"
 

@@ -112,8 +112,8 @@ class EtcdCluster(LocalCluster):
 
     def versions(self) -> Mapping[str, str]:
         command = self.servers[self.nodes[0]].command[0]
-        said = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
-        found = re.search(r"etcd Version: (\S+)", said.stdout)
+        done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+        found = re.search(r"etcd Version: (\S+)", done.stdout)
         return {"etcd": found[1] if found else "unknown"}
 
     async def compact(self) -> str:

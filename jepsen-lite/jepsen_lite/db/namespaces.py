@@ -104,7 +104,7 @@ class Namespaces:
         _ip("-n", switch, "link", "set", "dev", "host", "master", SWITCH, "up")
         _ip("addr", "add", f"{self.address(CLIENTS)}/24", "dev", link)
         _ip("link", "set", "dev", link, "up")
-        output_of_now(*self.inside(SWITCH), "nft", "-f", "-", told=RULES)
+        output_of_now(*self.inside(SWITCH), "nft", "-f", "-", stdin=RULES)
 
     def add(self, name: str) -> None:
         """A namespace for a node, at the switch."""
@@ -149,8 +149,8 @@ class Namespaces:
         return sum(_packets(json.loads(await output_of(*self.inside(SWITCH), *asked))))
 
 
-def _packets(said: Any) -> Iterable[int]:
-    for item in said["nftables"]:
+def _packets(listing: Any) -> Iterable[int]:
+    for item in listing["nftables"]:
         for expression in item.get("rule", {}).get("expr", ()):
             if "counter" in expression:
                 yield expression["counter"]["packets"]

@@ -47,7 +47,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._ends: list[End] = []
         self._seen = False  # the end of the present process, if it has one
-        self._asked_for: Container[int] = ()  # codes of the end that we have caused
+        self._asked_for: Container[int] = ()  # exit codes of an end that the harness caused
         self._excuses: list[Container[int]] = []
 
     @property
@@ -90,7 +90,7 @@ class Server:
             return False
         self._process.kill()
         self._process.wait()
-        # Another code: it was faster than we.
+        # Another code: the process ended by itself before the signal.
         self._asked_for = (-signal.SIGKILL,)
         self.paused = False
         return True
@@ -175,14 +175,14 @@ def inherited_environment() -> Mapping[str, str]:
 TIMEOUT_S = 60.0
 
 
-async def output_of(*command: str, told: str = "") -> str:
-    """The standard output of a program; `told` is its standard input. Raises `DatabaseFailed`.
+async def output_of(*command: str, stdin: str = "") -> str:
+    """The standard output of a program; `stdin` is its standard input. Raises `DatabaseFailed`.
 
     If the caller is cancelled, the cancellation is raised when the program has ended: what reverts
     its work must not overtake it. `subprocess` runs in a thread because asyncio's subprocesses fork
     under uvloop, and gRPC's threads and fork handlers make some of these children die before exec.
     """
-    work = asyncio.create_task(asyncio.to_thread(output_of_now, *command, told=told))
+    work = asyncio.create_task(asyncio.to_thread(output_of_now, *command, stdin=stdin))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -190,12 +190,12 @@ async def output_of(*command: str, told: str = "") -> str:
         raise
 
 
-def output_of_now(*command: str, told: str = "") -> str:
+def output_of_now(*command: str, stdin: str = "") -> str:
     """As `output_of`, without an event loop."""
     try:
         done = subprocess.run(
             command,
-            input=told,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,

@@ -46,7 +46,7 @@ class RaftkvCluster(LocalCluster, RaftkvOperations):
     peers_dial_both_ways = False
     bad_disk_codes = BAD_DISK
     flags: tuple[str, ...] = ()
-    """What each node is told beside its addresses."""
+    """The settings of each node beside its addresses."""
 
     def __init__(self, directory: Path, logs: Path, size: int) -> None:
         super().__init__(directory, logs)
@@ -160,7 +160,7 @@ class RaftkvCluster(LocalCluster, RaftkvOperations):
         )
 
     async def _promote(self, number: int) -> None:
-        await self.servers[f"node-{number}"].start()  # whom its helper could not tell has ended
+        await self.servers[f"node-{number}"].start()
         operator = await self.operator()
         try:
             await operator.member_promote(number, timeout=OPERATE_TIMEOUT_S)

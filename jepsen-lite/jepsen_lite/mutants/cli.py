@@ -11,9 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from jepsen_lite.commands.exits import OF_VALIDITY
 from jepsen_lite.commands.sim import COLUMNS
-from jepsen_lite.verdicts import Validity
+from jepsen_lite.verdicts import EXIT_CODES, Validity
 
 if TYPE_CHECKING:
     from jepsen_lite.mutants.hunt import Hunt
@@ -52,7 +51,7 @@ def mutants(
     caught, alarms = ends[HuntVerdict.CAUGHT], ends[HuntVerdict.ALARM]
     typer.echo(f"mutants: caught {caught}/{len(chosen)}, false alarms {alarms}")
     if caught < len(chosen) or alarms:
-        raise typer.Exit(OF_VALIDITY[Validity.INVALID])
+        raise typer.Exit(EXIT_CODES[Validity.INVALID])
 
 
 def _told(ended: Hunt) -> str:

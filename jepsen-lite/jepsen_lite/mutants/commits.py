@@ -54,9 +54,9 @@ def match_follows_the_message() -> list[Patch]:
     acknowledge = Progress.acknowledge
 
     def acknowledged(self: Progress, match_index: int) -> bool:
-        news = acknowledge(self, match_index)
+        progress = acknowledge(self, match_index)
         self.match_index = match_index
-        return news
+        return progress
 
     return [(Progress, "acknowledge", acknowledged)]
 
@@ -81,10 +81,10 @@ def acknowledged_before_fsync() -> list[Patch]:
     "timed-out proposal reported as failed, applied later",
     "anything",
     "relays",
-    caught_by="(register|set|counter): .* told that (it|adding it) failed",
+    caught_by="(register|set|counter): .* observed that (it|adding it) failed",
 )
 def late_is_failed() -> list[Patch]:
-    """CockroachDB #10602: the caller is told that its write has not happened, because it has not
+    """CockroachDB #10602: the answer says that the write has not happened, because it has not
     happened yet.
     """
 

@@ -130,18 +130,20 @@ def fence_not_checked() -> list[Patch]:
 
 
 @mutant(
-    "watch skips events across a compaction", "compactions", caught_by="watch: .* was never told"
+    "watch skips events across a compaction",
+    "compactions",
+    caught_by="watch: .* was never delivered",
 )
 def watch_skips_the_compacted() -> list[Patch]:
     """etcd PR 17610: a watch that lags behind a compaction goes on after it, as if nothing had been
     before.
     """
 
-    def drop_nobody(self: UnsyncedGroup, compacted_revision: int) -> list[Watcher]:
+    def drop_none(self: UnsyncedGroup, compacted_revision: int) -> list[Watcher]:
         self.position = max(self.position, compacted_revision)
         return []
 
-    return [(UnsyncedGroup, "drop_compacted", drop_nobody)]
+    return [(UnsyncedGroup, "drop_compacted", drop_none)]
 
 
 @mutant(

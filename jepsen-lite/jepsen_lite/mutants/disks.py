@@ -149,11 +149,11 @@ def clones_are_admitted() -> list[Patch]:
 
 
 @mutant(
-    "everybody is a member",
+    "strangers count as members",
     "strangers",
     caught_by="stopped itself: OutOfService",
 )
-def everybody_is_a_member() -> list[Patch]:
+def strangers_are_members() -> list[Patch]:
     """A message that contradicts Raft takes the node out of service, even from a stranger."""
 
     def known(self: NodePeerHandler, peer: int) -> bool:
@@ -242,7 +242,7 @@ MUTANTS = (
     acknowledgements_are_not_noted,
     notes_are_kept_in_memory_only,
     clones_are_admitted,
-    everybody_is_a_member,
+    strangers_are_members,
     one_word_is_enough_to_be_removed,
     terms_are_not_bounded,
     forwards_are_not_checked,

@@ -49,14 +49,14 @@ class Hunt:
     runs: int
     wall_s: float
     report: str = ""
-    """Of a false alarm: what a failing seed of `sim` is told in."""
+    """Of a false alarm: the description that `sim` prints of a failing seed."""
 
 
 Hunting: TypeAlias = "partial[Hunt]"
 
 
 def hunt(mutant: Mutant) -> Hunt:
-    """Run a mutant's set until what gives it away is noticed."""
+    """Run a mutant's set until a problem matches its `caught_by`."""
     configure(show=False)
     started_s, runs, instead = time.perf_counter(), 0, ""
 
@@ -97,8 +97,8 @@ def hunt_clean(scenario: str, seeds: range) -> Hunt:
         if outcome.problems:
             wall_s = time.perf_counter() - started_s
             problem = _on_one_line(outcome.problems[0])
-            told = describe_failure(shrunk(outcome))
-            return Hunt(HuntVerdict.ALARM, "", scenario, seed, problem, runs, wall_s, told)
+            report = describe_failure(shrunk(outcome))
+            return Hunt(HuntVerdict.ALARM, "", scenario, seed, problem, runs, wall_s, report)
     wall_s = time.perf_counter() - started_s
     return Hunt(HuntVerdict.CLEAN, "", scenario, 0, "", len(seeds), wall_s)
 

@@ -79,8 +79,8 @@ def _counted(self: Raft) -> int:
     """`quorum.agreed`, but the leader is always one of those that are counted."""
     agreed: list[int] = []
     for voters in quorum.configurations(self.membership):
-        everybody = voters | {self.node_id}
-        reached = sorted(map(self._replicator.match_index_of, everybody), reverse=True)
+        members = voters | {self.node_id}
+        reached = sorted(map(self._replicator.match_index_of, members), reverse=True)
         agreed.append(reached[quorum.majority(voters) - 1])
     return min(agreed)
 
@@ -108,7 +108,7 @@ def only_the_old_voters_are_counted() -> list[Patch]:
     "leaving-leaders",
     caught_by="that costs the majority",
 )
-def once_heard_counts_for_ever() -> list[Patch]:
+def first_acknowledgement_counts_for_ever() -> list[Patch]:
     """A member counts as alive from its first acknowledgement of a term on, whatever has become of
     it since.
     """
@@ -124,5 +124,5 @@ MUTANTS = (
     uncommitted_membership_ignored,
     no_voter_counts_itself,
     only_the_old_voters_are_counted,
-    once_heard_counts_for_ever,
+    first_acknowledgement_counts_for_ever,
 )

@@ -12,9 +12,9 @@ from raftkv.raft.raft import Raft
 
 
 @mutant("deposed leader serves a read", "relays", caught_by="serves a linearizable read at entry")
-def leader_asks_nobody() -> list[Patch]:
-    """Consul #54, Xraft #40: who once was elected answers reads without asking whether it still
-    leads.
+def leader_skips_the_quorum_round() -> list[Patch]:
+    """Consul #54, Xraft #40: a node that was elected once answers reads without a quorum round that
+    confirms that it still leads.
     """
 
     def start(self: Raft) -> None:
@@ -92,7 +92,7 @@ def lease_by_the_wall_clock() -> list[Patch]:
 
 
 MUTANTS = (
-    leader_asks_nobody,
+    leader_skips_the_quorum_round,
     reads_before_the_first_commit,
     reads_before_replay,
     lease_by_the_wall_clock,

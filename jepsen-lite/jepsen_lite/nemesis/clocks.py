@@ -39,12 +39,12 @@ PROBE_TIMEOUT_S = 10.0
 # Prints a program's time, and the rate of its clock.
 PROBE = """
 import select, time
-told, began = time.time(), time.monotonic()
-print(told)
+shown, began = time.time(), time.monotonic()
+print(shown)
 select.select([], [], [], 0.2)
-print((time.time() - told) / (time.monotonic() - began))
+print((time.time() - shown) / (time.monotonic() - began))
 """
-# Below this a jump can't be told from the time that the probe takes, a rate from its errors.
+# Below this a jump can't be separated from the time that the probe takes, a rate from its errors.
 VISIBLE_S, VISIBLE_RATE = 0.5, 0.05
 LOG_VISIBLE_S = 1.0
 
@@ -130,16 +130,16 @@ def _equip(server: Server) -> None:
 def _probe(server: Server) -> tuple[float, float]:
     """How far a program under the node's clock is from ours, and at what rate its clock runs."""
     began = time.time()
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", PROBE],
         env={**os.environ, **server.environment},
         capture_output=True,
         check=True,
         timeout=PROBE_TIMEOUT_S,
     )
-    told, rate = map(float, said.stdout.split())
-    # It looked at some time between then and now.
-    return told - min(max(told, began), time.time()), rate
+    shown, rate = map(float, done.stdout.split())
+    # The probe read the clock at some time between then and now.
+    return shown - min(max(shown, began), time.time()), rate
 
 
 def _off_s(log: str, began: float, ended: float) -> float:
@@ -147,8 +147,8 @@ def _off_s(log: str, began: float, ended: float) -> float:
     off_s = 0.0
     for line in log.splitlines():
         try:
-            said = datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
+            logged = datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
         except (ValueError, KeyError, TypeError):
             continue
-        off_s = max(off_s, said - min(max(said, began), ended), key=abs)
+        off_s = max(off_s, logged - min(max(logged, began), ended), key=abs)
     return off_s

@@ -28,7 +28,7 @@ END_S = 10.0
 FULL_CHUNK_BYTES = 1 << 20
 
 FLIPS = 3
-# The end of a log that is being written may be half a record after any crash; there is no telling
+# The end of a log that is being written may be half a record after any crash; nothing shows
 # what is missing there, so a disk that loses it after a sync is beyond what Raft promises to
 # survive.
 SPARED_TAIL_BYTES = 16 << 10
@@ -52,8 +52,17 @@ class SlowDiskNemesis(Nemesis):
         server = db.servers[node]
         if not server.running:
             raise NoEffect(f"{node} does not run")
-        said = server.directory.with_suffix(".strace")
-        trace = ["strace", "-f", "-p", str(server.pid), "-o", str(said), "-e", f"trace={SYNCS}"]
+        traced = server.directory.with_suffix(".strace")
+        trace = [
+            "strace",
+            "-f",
+            "-p",
+            str(server.pid),
+            "-o",
+            str(traced),
+            "-e",
+            f"trace={SYNCS}",
+        ]
         trace += ["-e", f"inject={SYNCS}:delay_enter={round(fault.delay_s * 1e6)}"]
         tracer = subprocess.Popen(  # noqa: ASYNC220 - see db/processes.py
             trace,
@@ -69,7 +78,7 @@ class SlowDiskNemesis(Nemesis):
             except subprocess.TimeoutExpired:
                 tracer.kill()
                 tracer.wait()
-            slowed = said.read_text().count("DELAYED") if said.exists() else 0
+            slowed = traced.read_text().count("DELAYED") if traced.exists() else 0
             if not slowed:
                 raise NoEffect("it synced nothing")
             return f"{slowed} syncs were slow"

@@ -58,19 +58,19 @@ def _step(function: str, key: object, argument: object) -> str:
 
 
 def call(operation: Operation) -> str:
-    """What was asked and what was told: `read register/1 → ["v7"]`."""
+    """The invocation and the result: `read register/1 → ["v7"]`."""
     asked = operation.invocation
     parts = [asked.function, asked.key]
     if asked.value is not None and not _answers_itself(operation):
         parts.append(value(asked.value))
-    told = ""
+    result = ""
     if operation.kind is Kind.OK and operation.completion is not None:
         answer = operation.completion.value
         if _answers_itself(operation):
-            told = f": {value(answer)}"
+            result = f": {value(answer)}"
         elif answer is not None and answer != asked.value:
-            told = f" → {value(answer)}"
-    return shortened(" ".join(part for part in parts if part) + told)
+            result = f" → {value(answer)}"
+    return shortened(" ".join(part for part in parts if part) + result)
 
 
 def _answers_itself(operation: Operation) -> bool:
@@ -115,17 +115,17 @@ def _node(operation: Operation) -> str:
 
 def story(operations: Sequence[Operation]) -> list[str]:
     """The operations as sentences, each with how it lies to the one before it."""
-    told = []
+    sentences = []
     for number, operation in enumerate(operations):
         invocation = operation.invocation
         node = f" asked {node}:" if (node := _node(operation)) else ":"
         began_s = invocation.time_ns / NS_PER_S
         relation = _relation(operations[number - 1], operation, number) if number else ""
-        told.append(
+        sentences.append(
             f"At {began_s:.6f} s process {invocation.process}{node} {call(operation)}"
             f" — {ending(operation)}.{relation}"
         )
-    return told
+    return sentences
 
 
 def _relation(before: Operation, operation: Operation, number: int) -> str:

@@ -1,6 +1,6 @@
 """Plots of latency and rate over the whole run, with the faults as bands.
 
-A hundred thousand operations become at most one mark for each place a mark can be told apart at,
+A hundred thousand operations become at most one mark for each distinguishable place,
 so the size of a picture depends on its area and not on the run.
 """
 
@@ -25,10 +25,10 @@ PANEL_HEIGHT = 132
 FAULT_ROW_HEIGHT = 16
 CELL_PX = 3
 FUNCTIONS_MAX = 8
-QUANTILES_FROM = 400  # operations; below that the dots say it all
+QUANTILES_FROM = 400  # operations; below that the dots show the distribution
 BUCKETS = 90
 _OUTCOMES = (Kind.OK, Kind.INFO, Kind.FAIL)
-# A dot, a triangle, a cross: told apart without colour.
+# A dot, a triangle, a cross: distinguishable without colour.
 _MARKS = {
     Kind.OK: "M{x} {y}h0",
     Kind.INFO: "M{x} {y}m0-3.4l3.2 5.8h-6.4z",
@@ -117,7 +117,7 @@ def latency_plots(record: RunRecord) -> list[tuple[str, Markup]]:
 
 
 def _latency_ns(operation: Operation) -> int:
-    """At least 1 µs: nothing is told apart below, and a logarithm needs more than 0."""
+    """At least 1 µs: nothing is distinguishable below, and a logarithm needs more than 0."""
     assert operation.completion is not None
     return max(operation.completion.time_ns - operation.invocation.time_ns, 1_000)
 
@@ -180,11 +180,11 @@ def quantile(latencies_ns: Sequence[int], percent: int) -> int:
 
 def _latency_summary(name: str, operations: Sequence[Operation]) -> str:
     ok = [_latency_ns(each) for each in operations if each.kind is Kind.OK]
-    told = f"Latency of {name}, {count(len(operations), 'operation')}"
+    title = f"Latency of {name}, {count(len(operations), 'operation')}"
     if not ok:
-        return f"{told}, none succeeded"
+        return f"{title}, none succeeded"
     return (
-        f"{told}: median {duration(quantile(ok, 50))}, 99th percentile"
+        f"{title}: median {duration(quantile(ok, 50))}, 99th percentile"
         f" {duration(quantile(ok, 99))}, longest {duration(max(ok))}"
     )
 

@@ -41,7 +41,7 @@ _ENVIRONMENT.filters["duration"] = format.duration
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What the banner says."""
+    """The text of the banner."""
 
     css_class: str
     sign: str
@@ -103,8 +103,8 @@ def title(record: RunRecord) -> str:
     if not names:
         names = list(dict.fromkeys(event.workload for event in record.history.events))
     system = record.test.get("system")
-    told = format.listing(str(name) for name in names) or record.directory.resolve().name
-    return f"{told} on {system}" if system else told
+    title = format.listing(str(name) for name in names) or record.directory.resolve().name
+    return f"{title} on {system}" if system else title
 
 
 def _verdict(record: RunRecord) -> _Verdict:
@@ -155,7 +155,7 @@ def _first(findings: Sequence[Finding]) -> str:
 
 
 def _tiles(record: RunRecord) -> Iterator[tuple[str, str]]:
-    """(name, number) of what tells the size of a run at a glance."""
+    """(name, number) of the figures that show the size of a run at a glance."""
     kinds = Counter(each.kind for each in record.operations)
     total = len(record.operations)
     seconds = (record.ended_ns - record.began_ns) / NS_PER_S
@@ -215,13 +215,13 @@ def _moment(line: LogLine) -> float:
 
 
 def facts(record: RunRecord) -> Mapping[str, str]:
-    """What test.json says of the run as a whole, as words."""
-    told = {
+    """The entries of test.json about the run as a whole, as words."""
+    facts = {
         name: found
         for name, found in record.test.items()
         if name not in _SHOWN_ELSEWHERE and found not in ("", [], None)
     }
-    return _flat(told)
+    return _flat(facts)
 
 
 def command(record: RunRecord) -> str:

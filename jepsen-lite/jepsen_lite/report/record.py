@@ -92,7 +92,7 @@ class RunRecord:
         return found if isinstance(found, int) else None
 
     def seconds(self, time_ns: float) -> float:
-        """On the history's clock, as the checkers tell it too."""
+        """On the history's clock, as in the checkers' findings."""
         return time_ns / NS_PER_S
 
 
@@ -100,7 +100,7 @@ def read(directory: Path) -> RunRecord:
     """Read what is there.
 
     `test.json` places the nodes' logs: `began_at` (ISO, UTC) is the moment at which the history's
-    clock showed `began_ns` (0 if not said). Simulated nodes log seconds on the history's own clock.
+    clock showed `began_ns` (0 if absent). Simulated nodes log seconds on the history's own clock.
     """
     gaps: list[str] = []
     test = _object(directory / "test.json", gaps)
@@ -280,7 +280,7 @@ def _log_line(node: str, line: str, placing: _Placing) -> LogLine:
         return LogLine(None, node, "", line)
     stamp = facts.pop("timestamp", None)
     level, event = str(facts.pop("level", "")), str(facts.pop("event", ""))
-    if node.endswith(str(facts.get("node", "?"))):  # the file's name has said it
+    if node.endswith(str(facts.get("node", "?"))):  # the file's name has it
         del facts["node"]
-    told = "  ".join(f"{name}={plain(value)}" for name, value in facts.items())
-    return LogLine(placing.time_ns(stamp), node, level, event, told)
+    text = "  ".join(f"{name}={plain(value)}" for name, value in facts.items())
+    return LogLine(placing.time_ns(stamp), node, level, event, text)

@@ -31,7 +31,7 @@ _RIGHT = 760.0
 _MARKS_AT = 815.0
 _LINE_CHARS = 44
 _LINE_HEIGHT = 14
-_LINES_MAX = 5  # what broke is told, everything else only named
+_LINES_MAX = 5  # what broke in full, everything else only by name
 _UNKNOWN_FLIGHT_ROWS = 0.75  # how far down an arrow goes without a recorded arrival
 
 
@@ -75,9 +75,9 @@ def space_time(record: RunRecord, focus: Focus) -> Markup | None:
     marks = list(_marks(record, focus, messages[0].time_ns, high_ns))
     sent, received, marked = _rows(messages, marks, high_ns)
     bottom = _y(len(messages) + len(received) + len(marks))
-    told = f"{count(len(messages), 'Raft message')} between {', '.join(names)}"
+    contents = f"{count(len(messages), 'Raft message')} between {', '.join(names)}"
     below = _LINE_HEIGHT * (_LINES_MAX - 1) if record.failed_ns is not None else 0
-    drawing = Drawing(WIDTH, bottom + 8 + below, "space-time", f"Space-time diagram of {told}")
+    drawing = Drawing(WIDTH, bottom + 8 + below, "space-time", f"Space-time diagram of {contents}")
     rows_of = {(mark.time_ns, mark.text): marked[number] for number, mark in enumerate(marks)}
     _bands(drawing, record, (messages[0].time_ns, high_ns), rows_of, columns, bottom)
     for name, x in columns.items():
@@ -99,7 +99,7 @@ def _y(row: float) -> float:
 def _without_repetitions(messages: Sequence[Message]) -> list[_Repeated]:
     """In the order of their (first) sending; repetitions of an unanswered leader are merged."""
     found: list[_Repeated] = []
-    said: dict[object, tuple[_Repeated, Mapping[str, int]]] = {}
+    latest: dict[object, tuple[_Repeated, Mapping[str, int]]] = {}
     for message in sorted(messages, key=lambda each: each.time_ns):
         words = (
             message.sender,
@@ -109,14 +109,14 @@ def _without_repetitions(messages: Sequence[Message]) -> list[_Repeated]:
             message.index,
             message.lost,
         )
-        heard = {name: ticks for name, ticks in message.clock.items() if name != message.sender}
-        before = said.get(words)
-        if before is not None and message.clock and before[1] == heard:
+        received = {name: ticks for name, ticks in message.clock.items() if name != message.sender}
+        before = latest.get(words)
+        if before is not None and message.clock and before[1] == received:
             before[0].times += 1
             before[0].last_ns = message.time_ns
         else:
             found.append(_Repeated(message))
-            said[words] = (found[-1], heard)
+            latest[words] = (found[-1], received)
     return found
 
 
@@ -144,8 +144,8 @@ def _marks(record: RunRecord, focus: Focus, low_ns: int, high_ns: int) -> Iterat
             asked = f"({number}) begins: {began.function} {began.key}"
             found.append(_Mark(began.time_ns, asked, "client"))
             if ended is not None:
-                told = f"({number}) {operation.kind}: {call(operation)}"
-                found.append(_Mark(ended.time_ns, told, "client"))
+                text = f"({number}) {operation.kind}: {call(operation)}"
+                found.append(_Mark(ended.time_ns, text, "client"))
     for fault in record.faults:
         if fault.took_effect:
             found.append(_Mark(fault.began_ns, f"{_named(fault)} begins", "of-fault"))
@@ -161,7 +161,7 @@ def _named(fault: FaultRecord) -> str:
 
 
 def _broken(record: RunRecord) -> Iterator[str]:
-    """What broke, without the moment: the row says it."""
+    """What broke, without the moment: the row shows it."""
     for finding in record.findings:
         if finding.validity is Validity.INVALID:
             for problem in finding.problems[:1]:
@@ -216,8 +216,8 @@ def _bands(
         drawing.add(
             "rect", x=left, y=began, width=_MARKS_AT - 6 - left, height=height, class_="band"
         )
-        told = set(re.split(r"[^\w-]+", fault.target))
-        hit = [node for node in columns if node in told]
+        targets = set(re.split(r"[^\w-]+", fault.target))
+        hit = [node for node in columns if node in targets]
         for node in hit if len(hit) < len(columns) else ():
             line = f"M{columns[node]:.1f} {began:.1f}v{height:.1f}"
             drawing.add("path", d=line, class_="lifeline of-fault")

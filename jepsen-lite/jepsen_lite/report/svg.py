@@ -43,11 +43,11 @@ class Drawing:
 
 
 def _opening(tag: str, attributes: dict[str, Attribute]) -> str:
-    told = "".join(
+    attributes_text = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{escape(_number(content))}"'
         for name, content in attributes.items()
     )
-    return f"<{tag}{told}>"
+    return f"<{tag}{attributes_text}>"
 
 
 def _number(content: Attribute) -> str:

@@ -53,7 +53,7 @@ def describe_failure(outcome: Outcome) -> str:
 
 
 def replay_command(outcome: Outcome) -> list[str]:
-    """What to tell jepsen-lite to do this again."""
+    """The arguments of jepsen-lite that repeat this run."""
     plan = outcome.plan
     command = ["sim", "--seeds", str(plan.seed)]
     if plan.scenario == PLAIN:

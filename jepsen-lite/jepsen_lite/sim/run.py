@@ -30,7 +30,7 @@ from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.net.traffic import TrafficEvent
 from jepsen_lite.sim.node_logs import follow
 from jepsen_lite.sim.nodes.cluster import Cluster
-from jepsen_lite.sim.nodes.host import NodeTuning
+from jepsen_lite.sim.nodes.settings import NodeTuning
 from jepsen_lite.sim.operator import Operator
 from jepsen_lite.sim.world import World
 from jepsen_lite.verdicts import Finding, Problem, Validity, texts_of

@@ -90,8 +90,8 @@ def power_cuts(seed: int) -> Plan:
 
 
 def fresh_leaders(seed: int) -> Plan:
-    """A leader goes that has told its clients of a commit, but not its followers; the next one is
-    slow to commit anything.
+    """A leader that has acknowledged a commit to its clients, but not to its followers, goes;
+    the next leader is slow to commit anything.
     """
     plan, rng = _busy(seed, "fresh leaders")
     faults: list[Fault] = []
@@ -212,10 +212,10 @@ def cloned_disks(seed: int) -> Plan:
 def strangers(seed: int) -> Plan:
     """A process that is no member sends impossible messages to one node after another."""
     plan, rng = _busy(seed, "strangers")
-    says = rng.sample([*FRAMES, *REFUSALS], len(FRAMES) + len(REFUSALS))
+    messages = rng.sample([*FRAMES, *REFUSALS], len(FRAMES) + len(REFUSALS))
     faults = [
         Stranger(1.0 + 0.7 * number, 0.0, rng.choice([LEADER, *_names(plan)]), each)
-        for number, each in enumerate(says)
+        for number, each in enumerate(messages)
     ]
     return replace(plan, schedule=tuple(faults))
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from jepsen_lite.checkers import lease
 from jepsen_lite.checkers.lease import ClusterTime
-from jepsen_lite.checkers.operations import answered
-from jepsen_lite.history import History
+from jepsen_lite.history import History, answered
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
 

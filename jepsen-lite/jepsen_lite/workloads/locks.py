@@ -112,10 +112,10 @@ class FencedLockWorkload(LockWorkload):
                 RESOURCE, f"{token} {element}", fence=(FENCED_LOCK, token), timeout_s=timeout_s
             )
             return value
-        told = await super().run(session, invocation, timeout_s)
+        returned = await super().run(session, invocation, timeout_s)
         if invocation.function == "acquire":
-            self._tokens[session.worker] = told["token"]
-        return told
+            self._tokens[session.worker] = returned["token"]
+        return returned
 
     def final(self) -> Sequence[Invocation]:
         return [Invocation("read", RESOURCE)]

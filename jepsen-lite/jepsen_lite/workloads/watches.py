@@ -90,7 +90,7 @@ class WatchWorkload:
 async def _watched(
     client: KvClient, from_revision: int, until: float, timeout_s: float
 ) -> list[dict[str, Any]]:
-    """What a watcher is told, until that is all up to `until`; without end: for some time.
+    """The batches of a watcher up to `until`; without end: for some time.
 
     Where history is compacted it goes on at the oldest revision left. Raises with reason
     `DEADLINE_EXCEEDED` if it does not reach `until` in time.
@@ -114,7 +114,7 @@ async def _watched(
 async def _listen(
     client: KvClient, from_revision: int, until: float, batches: list[dict[str, Any]]
 ) -> int:
-    """Add what one watch tells to `batches`, a bookmark last; from where to go on."""
+    """Add the batches of one watch to `batches`, a bookmark last; from where to go on."""
     watching = client.watch(PREFIX, from_revision)
     oldest_left = 0  # where history was compacted
     try:

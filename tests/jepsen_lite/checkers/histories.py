@@ -1,4 +1,4 @@
-"""Short ways to write histories down. A line is one operation; its times are given in ns."""
+"""Builders of histories: one call is one operation, with its times in ns."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def operation(
     ended: int,
     function: str,
     value: Any = None,
-    told: Any = None,
+    returned: Any = None,
     kind: Kind = OK,
     key: str = "k",
 ) -> Operation:
     """Positions in the history are twice its beginning and twice its end plus one."""
     begin = Event(began, process, Kind.INVOKE, "w", function, key, value)
-    end = Event(ended, process, kind, "w", function, key, told)
+    end = Event(ended, process, kind, "w", function, key, returned)
     return Operation(begin, end, 2 * began, 2 * ended + 1)
 
 

@@ -1,4 +1,4 @@
-"""A strictly serializable store is never accused, and each anomaly is found by its name."""
+"""A strictly serializable history is valid, and each anomaly is found by its name."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from jepsen_lite.checkers.elle import append
 from jepsen_lite.checkers.elle.dependencies import micro_operations
-from jepsen_lite.checkers.operations import before
-from jepsen_lite.history import Kind, Operation
+from jepsen_lite.history import Kind, Operation, before
 from jepsen_lite.verdicts import Validity
 from tests.jepsen_lite.checkers.histories import FAIL, INFO, OK, assert_valid, operation, texts
 
@@ -261,7 +260,7 @@ def test_an_acknowledged_append_that_is_lost_is_found() -> None:
         [txn(2, 2, 3, r("x")), txn(3, 4, 5, a("y", 2)), txn(4, 6, 7, r("x", 1), r("y", 2, 1))],
     ],
 )
-def test_nobody_knows_when_a_transaction_of_unknown_outcome_happens(
+def test_a_transaction_of_unknown_outcome_may_happen_at_any_time_after_its_start(
     history: list[Operation],
 ) -> None:
     assert_valid(append.check([txn(1, 0, 1, a("x", 1), a("y", 1), kind=INFO), *history]))
@@ -283,14 +282,14 @@ def test_a_cycle_is_explained_edge_by_edge() -> None:
     assert problem.events == (0, 19)
 
 
-def test_steps_of_one_process_are_told_as_one() -> None:
+def test_successive_transactions_of_one_process_are_explained_as_one_step() -> None:
     history = [txn(1, 0, 5, r("x", 1)), txn(1, 5, 6, r("y")), txn(1, 6, 7, a("x", 1))]
     (problem,) = append.check(history).problems
     assert problem.text.startswith("G1c-process: T1 appended 1 to x before T2 read it")
     assert problem.events == (0, 11, 12, 15)
 
 
-def test_a_stale_read_among_many_transactions_is_told_by_a_short_cycle() -> None:
+def test_a_stale_read_among_many_transactions_is_explained_by_a_short_cycle() -> None:
     history = simulated(3, 2_000)
     late = history[-1].invocation.time_ns + 100
     early = next(

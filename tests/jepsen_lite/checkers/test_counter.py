@@ -1,4 +1,4 @@
-"""Increments that are lost, doubled or misreported are found, and so is money made of nothing."""
+"""Lost, doubled and misreported increments are found, and transfers that change the total."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jepsen_lite.checkers import bank, counter
-from jepsen_lite.checkers.operations import before, told
-from jepsen_lite.history import Kind, Operation
+from jepsen_lite.history import Kind, Operation, before, returned
 from jepsen_lite.verdicts import Validity
 from tests.jepsen_lite.checkers.histories import (
     FAIL,
@@ -49,12 +48,12 @@ def test_increments_that_took_effect_at_most_once_are_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("history", "says"),
+    ("history", "expected"),
     [
         ([increment(0, "a", OK, 2), trace()], "acknowledged to process 1"),
         ([increment(0, "a", INFO), trace((2, "a", 3), (1, "a", 2))], "took effect 2 times"),
-        ([increment(0, "a", FAIL), trace((1, "a", 2))], "told that it failed"),
-        ([increment(0, "a", OK, 5), trace((1, "a", 2))], "was told 5"),
+        ([increment(0, "a", FAIL), trace((1, "a", 2))], "observed that it failed"),
+        ([increment(0, "a", OK, 5), trace((1, "a", 2))], "observed 5"),
         ([increment(0, "a", OK, 2), trace((2, "a", 2))], "have a gap"),
         ([trace((1, "z", 2))], "never written"),
         ([increment(0, "a", OK, 2), read(5, 6, 0), trace((1, "a", 2))], "1 to 1 were possible"),
@@ -62,8 +61,8 @@ def test_increments_that_took_effect_at_most_once_are_valid() -> None:
         ([read(5, 6, 1), increment(8, "a", OK, 2), trace((1, "a", 2))], "0 to 0 were possible"),
     ],
 )
-def test_each_way_to_miscount_is_named(history: list[Operation], says: str) -> None:
-    assert says in only_problem(counter.check(history))
+def test_each_way_to_miscount_is_named(history: list[Operation], expected: str) -> None:
+    assert expected in only_problem(counter.check(history))
 
 
 OVERLAPPING = [operation(n, 0, 20, "increment", f"i{n}", [f"i{n}", 2 + n]) for n in range(5)]
@@ -108,7 +107,7 @@ def has_an_order(history: list[Operation], version_of: dict[str, int]) -> bool:
                 count += 1
                 if version_of[each.invocation.value] != count:
                     return False
-            elif told(each) != count:
+            elif returned(each) != count:
                 return False
         return True
 
@@ -127,9 +126,11 @@ def test_a_counter_is_valid_if_and_only_if_there_is_an_order_of_all(seed: int) -
     history: list[Operation] = []
     for value in values:
         began, kind = rng.randrange(12), rng.choice([OK, OK, INFO])
-        told_of = [value, version_of[value]]
+        acknowledged = [value, version_of[value]]
         history.append(
-            operation(1, began, began + rng.randrange(1, 12), "increment", value, told_of, kind)
+            operation(
+                1, began, began + rng.randrange(1, 12), "increment", value, acknowledged, kind
+            )
         )
     for _ in range(2):
         began = rng.randrange(12)
@@ -139,7 +140,7 @@ def test_a_counter_is_valid_if_and_only_if_there_is_an_order_of_all(seed: int) -
     assert is_valid == has_an_order(history, version_of)
 
 
-def test_a_counter_whose_history_nobody_read_is_unknown() -> None:
+def test_a_counter_without_a_trace_is_unknown() -> None:
     assert counter.check([increment(0, "a", OK, 2)]).validity is Validity.UNKNOWN
 
 
@@ -189,16 +190,18 @@ def test_a_bank_that_keeps_its_total_is_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("balances", "says"),
+    ("balances", "expected"),
     [
         ({"a": 7, "b": 4}, "11 in all where 10 must be"),
         ({"a": 12, "b": -2}, "less than nothing in b"),
         ({"a": 10}, "missing or unexpected accounts: b"),
     ],
 )
-def test_money_made_lost_or_owed_is_named(balances: dict[str, int], says: str) -> None:
-    assert says in only_problem(bank.check([bank_read(balances)], 10, ["a", "b"]))
+def test_created_lost_and_negative_balances_are_named(
+    balances: dict[str, int], expected: str
+) -> None:
+    assert expected in only_problem(bank.check([bank_read(balances)], 10, ["a", "b"]))
 
 
-def test_a_bank_that_nobody_read_is_unknown() -> None:
+def test_a_bank_without_a_read_is_unknown() -> None:
     assert bank.check([], 10, ["a"]).validity is Validity.UNKNOWN

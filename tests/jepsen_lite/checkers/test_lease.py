@@ -1,4 +1,4 @@
-"""Leases that end too early or too late and elections that lie are found."""
+"""Leases that end too early or too late and elections with two leaders of a token are found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def grant(began: int = 0, ended: int = 5) -> Operation:
 
 
 def written(*spans: tuple[int, int]) -> list[Operation]:
-    """Somebody writes all the time in these spans, and nobody outside of them."""
+    """Writes all the time in these spans, and none outside of them."""
     return [operation(9, at, at + 1, "write") for span in spans for at in range(*span, 2)]
 
 
@@ -62,7 +62,7 @@ def test_a_lease_that_lives_as_long_as_it_should_is_valid(history: list[Operatio
 
 
 @pytest.mark.parametrize(
-    ("says", "history"),
+    ("expected", "history"),
     [
         ("too early: process 1's grant", [grant(), look(50, False)]),
         ("too early: process 1's renew", [grant(), renew(50), look(120, False)]),
@@ -72,9 +72,9 @@ def test_a_lease_that_lives_as_long_as_it_should_is_valid(history: list[Operatio
     ],
 )
 def test_a_lease_that_ends_early_late_or_not_for_good_is_named(
-    says: str, history: list[Operation]
+    expected: str, history: list[Operation]
 ) -> None:
-    assert says in only_problem(judged(history))
+    assert expected in only_problem(judged(history))
 
 
 def test_a_lease_outlives_an_outage_by_as_much_as_it_had_left() -> None:
@@ -90,13 +90,13 @@ def test_a_lease_that_starts_again_at_each_leader_change_is_named() -> None:
     assert "after it had to be gone" in only_problem(judged([grant(), look(270, True)], *leaders))
 
 
-def test_silence_proves_no_cluster_time_to_have_passed() -> None:
+def test_time_without_writes_proves_no_cluster_time() -> None:
     assert_valid(judged([grant(), look(900, True)], (0, 20)))
     rare = [operation(9, at, at + 1, "write") for at in range(0, 900, ELECTION)]
     assert_valid(lease.check([grant(), look(900, True)], ClusterTime(rare, ELECTION), 0))
 
 
-def test_a_write_that_was_not_over_when_somebody_looked_proves_nothing_to_him() -> None:
+def test_a_write_concurrent_with_a_look_proves_no_cluster_time() -> None:
     writes = [*written((0, 80)), operation(9, 80, 85, "write"), operation(8, 86, 200, "write")]
     time = ClusterTime(writes, ELECTION)
     assert time.passed_ns(0, 85) == time.passed_ns(0, 80.5) == 77
@@ -177,8 +177,8 @@ def campaign(process: int, token: int, candidate: str) -> Operation:
 
 
 def observe(process: int, *seen: tuple[int | None, str | None]) -> Operation:
-    told: list[Any] = [list(each) for each in seen]
-    return operation(process, 0, 9, "observe", None, told)
+    returned: list[Any] = [list(each) for each in seen]
+    return operation(process, 0, 9, "observe", None, returned)
 
 
 VACANT = (None, None)
@@ -199,7 +199,7 @@ def test_observers_that_see_all_leaders_of_their_time_are_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("says", "history"),
+    ("expected", "history"),
     [
         ("token 1 belongs to b", [campaign(1, 1, "a"), campaign(2, 1, "b")]),
         ("token 1 belongs to b", [campaign(1, 1, "a"), observe(8, (1, "b"))]),
@@ -214,10 +214,10 @@ def test_observers_that_see_all_leaders_of_their_time_are_valid() -> None:
         ("two vacancies", [campaign(1, 1, "a"), observe(8, (1, "a"), VACANT, VACANT)]),
     ],
 )
-def test_an_election_that_lies_is_named(says: str, history: list[Operation]) -> None:
-    assert says in only_problem(election.check(history))
+def test_each_broken_election_is_named(expected: str, history: list[Operation]) -> None:
+    assert expected in only_problem(election.check(history))
 
 
-def test_leases_nobody_looked_at_and_elections_nobody_won_prove_nothing() -> None:
+def test_leases_without_looks_and_elections_without_leaders_are_unknown() -> None:
     assert judged([grant()]).validity is Validity.UNKNOWN
     assert election.check([observe(8)]).validity is Validity.UNKNOWN

@@ -63,8 +63,8 @@ def histories(draw: st.DrawFn) -> list[Call]:
         else:
             asked = ("cas", [draw(st.one_of(st.none(), VALUES)), draw(VALUES)])
             swapped = draw(st.booleans())
-            told = [swapped, asked[1][1] if swapped else draw(st.one_of(st.none(), VALUES))]
-            calls.append(Call(began, ended, asked, None if ended == NEVER else told))
+            returned = [swapped, asked[1][1] if swapped else draw(st.one_of(st.none(), VALUES))]
+            calls.append(Call(began, ended, asked, None if ended == NEVER else returned))
     return [call for call in calls if call.input[0] != "read" or call.ended != NEVER]
 
 
@@ -96,5 +96,5 @@ def test_a_write_of_unknown_outcome_may_take_effect_late_or_never_but_once() -> 
 
 
 def test_a_search_that_is_given_up_is_no_pass() -> None:
-    calls = [write(0, 9, f"v{number}") for number in range(12)] + [read(10, 11, "nobody's")]
+    calls = [write(0, 9, f"v{number}") for number in range(12)] + [read(10, 11, "unwritten")]
     assert check(REGISTER, calls, steps_max=1_000).verdict is SearchVerdict.UNKNOWN

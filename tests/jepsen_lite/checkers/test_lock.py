@@ -61,11 +61,11 @@ def test_a_hold_within_a_long_one_is_found_also_after_another() -> None:
     assert len(lock.check(history).problems) == 2
 
 
-def test_an_acquire_of_unknown_outcome_accuses_nobody() -> None:
+def test_an_acquire_of_unknown_outcome_is_no_overlap() -> None:
     assert_valid(lock.check([acquire(1, 0, 1, 0, INFO), acquire(2, 2, 3, 2)]))
 
 
-def test_a_holder_that_ends_with_an_unknown_outcome_accuses_nobody_afterwards() -> None:
+def test_a_hold_ends_when_its_process_has_an_unknown_outcome() -> None:
     write = operation(1, 2, 3, "write", kind=INFO)
     assert_valid(lock.check([acquire(1, 0, 1, 1), write, acquire(2, 2, 9, 2)]))
     earlier = lock.check(
@@ -101,7 +101,7 @@ def test_a_waiter_that_overtakes_is_found_if_locks_are_queues() -> None:
     )
 
 
-def test_locks_that_nobody_held_prove_nothing() -> None:
+def test_a_run_without_holds_is_unknown() -> None:
     assert lock.check([acquire(1, 0, 1, 1, FAIL)]).validity is Validity.UNKNOWN
 
 
@@ -146,7 +146,7 @@ def test_a_fenced_resource_that_refuses_old_tokens_is_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("history", "says"),
+    ("history", "expected"),
     [
         ([write(2, 0, 2, "b"), write(1, 2, 1, "a")], "token 1 that began"),
         (
@@ -156,12 +156,12 @@ def test_a_fenced_resource_that_refuses_old_tokens_is_valid() -> None:
         ([write(1, 0, 1, "a"), log(3)], "is missing"),
         (
             [write(1, 0, 1, "a"), write(1, 2, 1, "c", FAIL), log(4, (1, "a"), (1, "c"))],
-            "c is refused",
+            "c was refused",
         ),
     ],
 )
-def test_each_broken_fence_is_named(history: list[Operation], says: str) -> None:
-    assert says in texts(fencing.check(history))
+def test_each_broken_fence_is_named(history: list[Operation], expected: str) -> None:
+    assert expected in texts(fencing.check(history))
 
 
 def test_a_fence_that_accepted_nothing_proves_nothing() -> None:
@@ -173,7 +173,7 @@ def remove(began: int, token: int, kind: Kind = OK) -> Operation:
 
 
 @pytest.mark.parametrize("kind", [OK, INFO])
-def test_a_holder_that_somebody_removed_shuts_nobody_out_from_then_on(kind: Kind) -> None:
+def test_a_removed_holder_excludes_no_later_holder(kind: Kind) -> None:
     holder, next_one = acquire(1, 0, 1, 1), acquire(2, 0, 5, 2)
     lost, released = operation(1, 7, 7, "lost"), release(2, 8)
     assert_valid(lock.check([holder, remove(3, 1, kind), next_one, lost, released]))

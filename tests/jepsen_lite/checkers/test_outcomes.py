@@ -1,4 +1,4 @@
-"""What the committed history tells of unknown outcomes is told, no more; and it must be true."""
+"""Unknown outcomes are settled by the committed history, which must agree with all answers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ LATE = 900
 
 def versions(*entries: tuple[int, Any, int], began: int = LATE) -> Operation:
     """What the history of key "k" is: (version, value, revision) of each put."""
-    told = {"versions": [["k", *entry] for entry in entries]}
-    return operation(99, began, began + 10, "history", None, told)
+    returned = {"versions": [["k", *entry] for entry in entries]}
+    return operation(99, began, began + 10, "history", None, returned)
 
 
 def settle(*operations: Operation) -> tuple[list[Operation], Finding]:
@@ -63,7 +63,7 @@ def test_an_unknown_write_happened_if_it_is_committed_and_did_not_if_it_is_not()
     }
 
 
-def test_a_swap_of_unknown_outcome_is_told_what_it_would_have_been_told() -> None:
+def test_a_settled_swap_gets_the_answer_that_it_would_have_got() -> None:
     swap = operation(50, 10, 15, "cas", ["a", "b"], kind=INFO)
     known, _ = settle(write(0, "a", 3), swap, versions((1, "a", 3), (2, "b", 7)))
     assert known[1].completion is not None
@@ -71,8 +71,8 @@ def test_a_swap_of_unknown_outcome_is_told_what_it_would_have_been_told() -> Non
     assert_valid(register.check(known, versioned=True))
 
 
-def test_a_stale_read_shows_once_the_unknown_write_before_it_is_known_to_have_happened() -> None:
-    # Whoever wrote c at revision 8 knew that b, at 7, was there; the read after that lacks both.
+def test_settling_an_unknown_write_reveals_a_stale_read() -> None:
+    # The write of c at revision 8 proves that b, at 7, was there; the read after that lacks both.
     asked = [
         write(0, "a", 3),
         lost(10, "b"),
@@ -92,8 +92,8 @@ def test_an_element_that_is_committed_and_then_hidden_is_lost() -> None:
     added = operation(50, 0, 5, "add", 1, kind=INFO)
     later = operation(1, 10, 15, "add", 2, 9)
     hidden = operation(2, 20, 25, "read", None, [2])
-    told = {"versions": [["s/1", 1, 1, 7], ["s/2", 1, 2, 9]]}
-    read = operation(99, LATE, LATE + 9, "history", None, told)
+    returned = {"versions": [["s/1", 1, 1, 7], ["s/2", 1, 2, 9]]}
+    read = operation(99, LATE, LATE + 9, "history", None, returned)
     assert_valid(sets.check([added, later, hidden]))
     known, finding = outcomes.settled([added, later, hidden, read], sets.EFFECTS)
     assert_valid(finding)
@@ -111,8 +111,8 @@ def test_an_element_that_was_read_and_never_committed_is_named_so() -> None:
 def test_a_value_that_was_read_and_never_committed_is_named_so() -> None:
     dirty = operation(2, 20, 25, "read", None, ["a", 3])
     known, _ = settle(lost(0, "a"), dirty, versions())
-    said = only_problem(register.check(known, versioned=True))
-    assert "what process 50 asked for was never committed" in said
+    text = only_problem(register.check(known, versioned=True))
+    assert "what process 50 asked for was never committed" in text
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_the_history_of_one_key_settles_nothing_of_another() -> None:
     assert kinds(known) == [FAIL, INFO]
 
 
-def test_what_is_absent_stays_unknown_if_somebody_asked_after_the_history_was_read() -> None:
+def test_an_absent_effect_stays_unknown_if_a_read_follows_that_of_the_history() -> None:
     late = operation(3, LATE + 20, LATE + 25, "read", None, [None, 0])
     known, finding = settle(lost(0, "a"), versions(), late)
     assert kinds(known) == [INFO, OK]
@@ -150,19 +150,19 @@ def test_what_is_absent_stays_unknown_if_somebody_asked_after_the_history_was_re
 
 
 @pytest.mark.parametrize(
-    ("asked", "history", "says"),
+    ("asked", "history", "expected"),
     [
         (write(0, "a", 3), versions(), "but the committed history lacks it"),
-        (write(0, "a", 3), versions((1, "a", 4)), "was told revision 3, but it is committed at 4"),
+        (write(0, "a", 3), versions((1, "a", 4)), "observed revision 3, but it is committed at 4"),
         (
             operation(1, 0, 5, "write", "a", kind=FAIL),
             versions((1, "a", 4)),
-            "was told that it had not happened, but it is committed at 4",
+            "observed that it had not happened, but it is committed at 4",
         ),
         (
             operation(1, 0, 5, "cas", ["x", "a"], [False, None, 0]),
             versions((1, "a", 4)),
-            "was told that it had not happened",
+            "observed that it had not happened",
         ),
         (lost(0, "a"), versions((1, "a", 4), (2, "a", 5)), "took effect 2 times"),
         (
@@ -178,11 +178,11 @@ def test_what_is_absent_stays_unknown_if_somebody_asked_after_the_history_was_re
         ),
     ],
 )
-def test_a_committed_history_that_is_not_what_callers_were_told_is_refused(
-    asked: Operation, history: Operation, says: str
+def test_a_committed_history_that_contradicts_acknowledgements_is_refused(
+    asked: Operation, history: Operation, expected: str
 ) -> None:
     known, finding = settle(asked, history)
-    assert says in texts(finding)
+    assert expected in texts(finding)
     assert known == [asked]
 
 
@@ -192,8 +192,8 @@ def test_a_write_that_ended_after_the_history_was_read_need_not_be_in_it() -> No
 
 
 def run_of(rng: Random) -> tuple[list[Operation], int]:
-    """Two registers in one store that does everything right, with callers who give up; and how many
-    unknown writes had happened when its history was read, some way before the end.
+    """Two registers in one correct store, with callers that time out; and how many unknown writes
+    had happened when its history was read, some way before the end.
 
     Who has given up may still be served at any time, or never.
     """
@@ -240,7 +240,7 @@ def served(
             if effective <= read_at:
                 kept = {one: list(found) for one, found in puts.items()}
                 happened += each.kind is INFO
-        told: Any = {
+        returned: Any = {
             "read": list(current),
             "write": current[1],
             "cas": [swaps, *current],
@@ -253,21 +253,21 @@ def served(
                 end,
                 function,
                 each.invocation.value,
-                None if each.kind is INFO else told,
+                None if each.kind is INFO else returned,
                 each.kind,
                 key,
             )
         )
     for key, found in kept.items():
         entries = [[key, number, *put] for number, put in enumerate(found, 1)]
-        told = {"versions": entries}
-        operations.append(operation(99, read_at, read_at + 5, "history", None, told, key=key))
+        returned = {"versions": entries}
+        operations.append(operation(99, read_at, read_at + 5, "history", None, returned, key=key))
     return operations, happened
 
 
 @settings(max_examples=400)
 @given(st.integers(0, 10**9))
-def test_a_store_that_does_everything_right_is_valid_after_its_outcomes_are_settled(
+def test_a_correct_store_is_valid_after_its_outcomes_are_settled(
     seed: int,
 ) -> None:
     operations, happened = run_of(Random(seed))

@@ -38,7 +38,7 @@ def test_unknown_sweeps_may_have_taken_as_many_as_they_may() -> None:
 
 
 @pytest.mark.parametrize(
-    ("history", "says"),
+    ("history", "expected"),
     [
         ([ADDED, read(4)], "lost: process 2's read"),
         ([ADDED, sweep(2, 1), sweep(4, 1, process=5), read(6)], "swept twice: process 3 and"),
@@ -46,13 +46,13 @@ def test_unknown_sweeps_may_have_taken_as_many_as_they_may() -> None:
         ([ADDED, sweep(2, 1), read(6, 1)], "came back: process 3 took 1"),
         ([ADDED, sweep(2), read(6, 1)], "left behind: process 3"),
         ([ADDED, sweep(2), sweep(4, 1, process=5), read(6)], "left behind: process 3"),
-        ([read(2, 7)], "never added: process 2 was told of 7"),
+        ([read(2, 7)], "never added: process 2 observed 7"),
         ([operation(1, 0, 1, "add", 1, kind=FAIL), read(2, 1)], "never added"),
-        ([sweep(2, 7), read(4)], "never added: process 3 was told of 7"),
+        ([sweep(2, 7), read(4)], "never added: process 3 observed 7"),
     ],
 )
-def test_what_is_wrong_is_named(history: list[Operation], says: str) -> None:
-    assert says in only_problem(queues.check(history))
+def test_what_is_wrong_is_named(history: list[Operation], expected: str) -> None:
+    assert expected in only_problem(queues.check(history))
 
 
 def test_a_queue_that_was_never_read_is_not_judged() -> None:

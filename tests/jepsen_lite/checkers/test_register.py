@@ -1,4 +1,4 @@
-"""Registers are judged per key, and a refusal is told by its smallest counterexample."""
+"""Registers are judged per key, and a refusal is explained by its smallest counterexample."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read(process: int, began: int, ended: int, saw: str | None) -> Operation:
 
 @settings(max_examples=300)
 @given(histories())
-def test_knowing_who_sees_which_value_changes_no_verdict(calls: list[Call]) -> None:
+def test_the_search_with_unique_writes_gives_the_same_verdict(calls: list[Call]) -> None:
     legal = check(blocks(calls), calls).verdict is SearchVerdict.OK
     assert legal == by_definition(REGISTER, calls)
 
@@ -67,8 +67,8 @@ def test_one_stale_read_hidden_in_it_is_pointed_at(seed: int) -> None:
     last_read = [
         each for each in history if each.invocation.function == "read" and each.kind == "ok"
     ][-1]
-    told = only_problem(register.check(with_stale_read(history)))
-    assert f"process {last_read.invocation.process} read" in told
+    returned = only_problem(register.check(with_stale_read(history)))
+    assert f"process {last_read.invocation.process} read" in returned
 
 
 def test_a_stale_read_is_explained_by_the_three_calls_that_matter() -> None:
@@ -88,16 +88,16 @@ def test_a_stale_read_is_explained_by_the_three_calls_that_matter() -> None:
     assert finding.problems[0].events == (0, 3, 8, 11, 16, 19)
 
 
-def test_a_value_that_nobody_wrote_is_named() -> None:
+def test_a_value_that_was_never_written_is_named() -> None:
     assert "read v1 at 0.000000 s, which no operation" in only_problem(
         register.check([read(1, 0, 1, "v1"), write(2, 3, 4, "v1")])
     )
 
 
-def test_a_read_of_a_write_that_was_told_to_have_failed_says_so() -> None:
+def test_a_read_of_a_failed_write_is_explained() -> None:
     failed = operation(1, 0, 1, "write", "v1", kind=FAIL)
-    told = only_problem(register.check([failed, read(2, 2, 3, "v1")]))
-    assert "process 1 who wrote it had been told that it failed" in told
+    returned = only_problem(register.check([failed, read(2, 2, 3, "v1")]))
+    assert "process 1 who wrote it had observed that it failed" in returned
 
 
 def test_a_write_of_unknown_outcome_may_be_seen_late_but_not_twice() -> None:
@@ -108,7 +108,7 @@ def test_a_write_of_unknown_outcome_may_be_seen_late_but_not_twice() -> None:
     assert "process 2 read v1" in only_problem(register.check(again))
 
 
-def test_a_value_with_two_writers_may_still_be_read_before_a_write_that_nobody_saw() -> None:
+def test_a_value_with_two_writers_may_be_read_before_an_unread_write() -> None:
     twice = [write(1, 0, 1, "a"), write(1, 2, 3, "a")]
     assert_valid(register.check([*twice, write(2, 4, 6, "b"), read(3, 5, 7, "a")]))
 
@@ -123,7 +123,7 @@ def test_keys_are_judged_alone() -> None:
 def test_a_search_that_is_given_up_is_unknown() -> None:
     twice = [write(number, 0, 100, f"v{number // 2}") for number in range(12)]
     pair = [*(read(20 + number, 0, 100, f"v{number}") for number in range(6))]
-    finding = register.check([*twice, *pair, read(30, 101, 102, "nobody's")], steps_max=100)
+    finding = register.check([*twice, *pair, read(30, 101, 102, "unwritten")], steps_max=100)
     assert finding.validity is Validity.UNKNOWN
     assert "given up" in finding.problems[0].text
 
@@ -143,7 +143,7 @@ def test_a_version_that_goes_back_or_changes_is_refused() -> None:
     other = operation(1, 2, 3, "read", None, ["v1", 4])
     gone_back = texts(register.check([first, back], versioned=True))
     assert "no order" in gone_back
-    assert "wrote v1, version 3" in gone_back  # or nobody sees what the contradiction is
+    assert "wrote v1, version 3" in gone_back  # the contradiction needs it
     assert "wrote v2, version 2" in gone_back
     assert "no order" in texts(register.check([first, other], versioned=True))
 

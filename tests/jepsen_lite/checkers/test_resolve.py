@@ -27,7 +27,7 @@ def resolve(operations: list[Operation], committed: dict[str, int], began: int) 
     )
 
 
-def test_a_committed_effect_happened_before_somebody_knew_of_its_revision() -> None:
+def test_a_committed_effect_happened_before_its_revision_was_returned() -> None:
     later = operation(2, 20, 30, "write", "b", 8)
     (found, _) = resolve([LOST, later], {"a": 7, "b": 8}, 90)
     assert found.kind is OK
@@ -35,7 +35,7 @@ def test_a_committed_effect_happened_before_somebody_knew_of_its_revision() -> N
     assert (found.completion.time_ns, found.completion.value) == (30, 7)
 
 
-def test_a_committed_effect_that_nobody_knew_of_happened_before_it_was_read() -> None:
+def test_a_committed_effect_happened_before_the_read_of_the_history_ended() -> None:
     earlier = operation(2, 20, 30, "write", "b", 6)
     (found, _) = resolve([LOST, earlier], {"a": 7, "b": 6}, 90)
     assert found.completion is not None
@@ -57,7 +57,7 @@ def test_a_read_of_unknown_outcome_stays_unknown() -> None:
     assert found.kind is INFO
 
 
-def test_what_callers_know_is_left_alone() -> None:
+def test_known_outcomes_are_left_alone() -> None:
     known = operation(1, 0, 5, "write", "a", 3)
     assert resolve([known], {}, 90) == [known]
 

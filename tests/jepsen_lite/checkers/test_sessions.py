@@ -76,7 +76,7 @@ def test_a_key_that_takes_each_value_once_is_valid(history: list[Operation]) -> 
 
 
 @pytest.mark.parametrize(
-    ("says", "history"),
+    ("expected", "history"),
     [
         ("read a in k at revision 4, though process 1 wrote b", [*TWO_WRITES, read(1, 4, 4, "a")]),
         ("read None in k at revision 9, though", [*TWO_WRITES, read(1, 4, 9)]),
@@ -97,9 +97,9 @@ def test_a_key_that_takes_each_value_once_is_valid(history: list[Operation]) -> 
     ],
 )
 def test_a_value_that_was_not_there_at_its_revision_is_found(
-    says: str, history: list[Operation]
+    expected: str, history: list[Operation]
 ) -> None:
-    assert says in only_problem(session.check(history))
+    assert expected in only_problem(session.check(history))
 
 
 @settings(max_examples=100)
@@ -114,7 +114,7 @@ def test_a_store_that_shows_what_it_held_is_never_accused_and_another_value_is(s
             held.append(f"v{number}")
         history.append(write(number, number, len(held) - 1, f"v{number}", kind))
         if rng.random() < 0.2:
-            held.append(held[-1])  # somebody wrote another key
+            held.append(held[-1])  # a write of another key
     for process in range(30, 50):
         revision = rng.randrange(len(held))
         history.append(read(process, process, revision, held[revision]))
@@ -151,18 +151,20 @@ def test_a_write_of_unknown_outcome_makes_no_read_too_old() -> None:
 
 
 @pytest.mark.parametrize(
-    ("says", "history"),
+    ("expected", "history"),
     [
         ("more than the bound", [OLD, NEW, look(9, 5, "a", 2)]),
         ("more than the bound", [OLD, look(9, 5, None, 0)]),
         ("which was never written", [OLD, look(9, None, "z", 9)]),
-        ("was told that it failed", [put(0, "a", 2, FAIL), look(9, None, "a", 2)]),
+        ("observed that it failed", [put(0, "a", 2, FAIL), look(9, None, "a", 2)]),
         ("before process 1 began to write it", [look(0, None, "a", 2), put(5, "a", 2)]),
-        ("was told 2", [OLD, look(9, None, "a", 7)]),
+        ("observed 2", [OLD, look(9, None, "a", 7)]),
     ],
 )
-def test_a_read_that_is_too_old_or_invented_is_named(says: str, history: list[Operation]) -> None:
-    assert says in only_problem(staleness.check(history))
+def test_a_read_that_is_too_old_or_invented_is_named(
+    expected: str, history: list[Operation]
+) -> None:
+    assert expected in only_problem(staleness.check(history))
 
 
 def test_the_newest_write_counts_even_if_an_older_one_was_acknowledged_after_it() -> None:
@@ -197,6 +199,6 @@ def test_a_replica_that_lags_is_accused_only_beyond_its_lag(seed: int, lag_ns: i
     assert "more than the bound" in texts(staleness.check([*history, much_older]))
 
 
-def test_sessions_and_bounds_that_nobody_used_prove_nothing() -> None:
+def test_unused_sessions_and_bounds_are_unknown() -> None:
     assert session.check([]).validity is Validity.UNKNOWN
     assert staleness.check([OLD]).validity is Validity.UNKNOWN

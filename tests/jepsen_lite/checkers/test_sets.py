@@ -29,7 +29,7 @@ def test_acknowledged_and_unknown_elements_may_show_and_concurrent_ones_need_not
 
 
 @pytest.mark.parametrize(
-    ("history", "says"),
+    ("history", "expected"),
     [
         ([ADDED, read(2, 1), read(4)], "lost: process 1 added 1"),
         ([ADDED, read(2), read(4, 1)], "stale: process 1 added 1"),
@@ -39,19 +39,19 @@ def test_acknowledged_and_unknown_elements_may_show_and_concurrent_ones_need_not
         ([ADDED, read(2, 1, 1)], "more than once"),
     ],
 )
-def test_each_anomaly_is_named(history: list[Operation], says: str) -> None:
-    assert says in only_problem(sets.check(history))
+def test_each_anomaly_is_named(history: list[Operation], expected: str) -> None:
+    assert expected in only_problem(sets.check(history))
 
 
-def test_a_set_that_nobody_read_is_unknown() -> None:
+def test_a_set_without_a_read_is_unknown() -> None:
     assert sets.check([ADDED]).validity is Validity.UNKNOWN
 
 
-def test_a_lost_element_is_told_once_however_many_reads_lack_it() -> None:
+def test_a_lost_element_is_reported_once_however_many_reads_lack_it() -> None:
     assert "lost" in only_problem(sets.check([ADDED, read(2), read(4), read(6)]))
 
 
-def test_an_element_seen_once_stays_even_if_its_caller_knows_nothing() -> None:
+def test_an_element_read_once_must_stay_even_if_its_add_is_unknown() -> None:
     unknown_add = operation(1, 0, 1, "add", 1, kind=INFO)
     assert "vanished: " in only_problem(sets.check([unknown_add, read(2, 1), read(4)]))
 

@@ -41,7 +41,7 @@ def test_a_run_that_was_to_have_no_fault_needs_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("says", "history", "faults", "minimum"),
+    ("expected", "history", "faults", "minimum"),
     [
         ("no operation was ever invoked", [], [fault(1, 2)], 0),
         (
@@ -56,13 +56,13 @@ def test_a_run_that_was_to_have_no_fault_needs_none() -> None:
         ("before the first fault 2 operations per second", busy(9), [fault(5, 6)], 3),
     ],
 )
-def test_each_way_to_prove_nothing_is_told(
-    says: str, history: list[Operation], faults: list[dict[str, Any]], minimum: float
+def test_each_reason_for_a_vacuous_run_is_reported(
+    expected: str, history: list[Operation], faults: list[dict[str, Any]], minimum: float
 ) -> None:
     finding = vacuity.check(history, faults, ["kill"], minimum)
     assert finding.validity is Validity.VACUOUS
     (problem,) = finding.problems
-    assert says in problem.text
+    assert expected in problem.text
 
 
 def test_an_operation_of_unknown_outcome_is_no_success() -> None:
@@ -70,15 +70,15 @@ def test_an_operation_of_unknown_outcome_is_no_success() -> None:
     assert finding.validity is Validity.VACUOUS
 
 
-def test_counts_latencies_rates_and_gaps_are_told() -> None:
+def test_counts_latencies_rates_and_gaps_are_reported() -> None:
     history = [*busy(10), operation(2, 15 * SECOND, 20 * SECOND, "read")]
-    told = statistics.check([*history, operation(3, 0, 1, "read", kind=FAIL)]).statistics
-    assert told["counts"] == {"read": {"ok": 1, "fail": 1}, "write": {"ok": 20}}
-    assert told["latency_ms"]["write"]["p50"] == 250
-    assert told["latency_ms"]["read"]["p99"] == 5_000
-    assert told["ok_per_s"] == 1.05
-    assert told["longest_gaps_s"][0] == {"from": 9.75, "length": 10.25}
+    returned = statistics.check([*history, operation(3, 0, 1, "read", kind=FAIL)]).statistics
+    assert returned["counts"] == {"read": {"ok": 1, "fail": 1}, "write": {"ok": 20}}
+    assert returned["latency_ms"]["write"]["p50"] == 250
+    assert returned["latency_ms"]["read"]["p99"] == 5_000
+    assert returned["ok_per_s"] == 1.05
+    assert returned["longest_gaps_s"][0] == {"from": 9.75, "length": 10.25}
 
 
-def test_nothing_at_all_has_statistics_too() -> None:
+def test_an_empty_history_has_statistics_too() -> None:
     assert statistics.check([]).statistics["ok_per_s"] == 0

@@ -59,8 +59,11 @@ def watcher(
 
 
 def wrote(revision: int, **changes: str | None) -> Operation:
-    told = {"changes": {f"w/{key}": value for key, value in changes.items()}, "revision": revision}
-    return operation(2, 0, 1, "put", None, told)
+    returned = {
+        "changes": {f"w/{key}": value for key, value in changes.items()},
+        "revision": revision,
+    }
+    return operation(2, 0, 1, "put", None, returned)
 
 
 WHOLE = [batch(event(0)), batch(event(1), event(2)), batch(event(3)), batch(event(5))]
@@ -77,7 +80,7 @@ WITNESS = watcher(*WHOLE, began=20, name="witness", until=6)
         [watcher(batch(event(0), event(1), event(2)), bookmark(3), WHOLE[2], bookmark(5))],
     ],
 )
-def test_what_a_watch_promises_is_valid(watchers: list[Operation]) -> None:
+def test_a_watch_that_keeps_its_guarantees_is_valid(watchers: list[Operation]) -> None:
     assert_valid(watch.check([*watchers, WITNESS]))
 
 
@@ -109,7 +112,7 @@ def test_each_guarantee_that_is_broken_is_named(guarantee: str, watchers: list[O
     assert guarantee in texts(watch.check([*watchers, WITNESS]))
 
 
-def test_watchers_are_compared_with_each_other_where_nobody_was_told_to_the_end() -> None:
+def test_without_an_acknowledged_end_watchers_are_compared_with_each_other() -> None:
     other = watcher(*WHOLE[:2], WHOLE[3], name="other")
     assert_valid(watch.check([watcher(*WHOLE)]))
     assert "other: reliable: the delete of w/a" in texts(watch.check([watcher(*WHOLE), other]))
@@ -118,45 +121,47 @@ def test_watchers_are_compared_with_each_other_where_nobody_was_told_to_the_end(
 ACKNOWLEDGED = [wrote(2, a="1"), wrote(3, a="2", b="1"), wrote(4, a=None), wrote(6, a="3")]
 
 
-def test_writers_and_watchers_who_agree_are_valid() -> None:
+def test_writers_and_watchers_that_agree_are_valid() -> None:
     nothing_to_delete = wrote(90)
     assert_valid(watch.check([*ACKNOWLEDGED, nothing_to_delete, WITNESS]))
 
 
 @pytest.mark.parametrize(
-    ("says", "history"),
+    ("expected", "history"),
     [
         (
-            "witness: reliable: the delete of w/a at revision 4 was never told",
+            "witness: reliable: the delete of w/a at revision 4 was never delivered",
             [watcher(*WHOLE[:2], WHOLE[3], name="witness", until=6)],
         ),
         (
-            "reliable: the put of w/b at revision 3 was never told",
+            "reliable: the put of w/b at revision 3 was never delivered",
             [watcher(WHOLE[0], batch(event(1)), *WHOLE[2:], until=6)],
         ),
         (
-            "watcher: reliable: the put of w/a at revision 6 was told and never happened so",
+            "watcher: reliable: the put of w/a at revision 6 was delivered and never happened so",
             [watcher(*WHOLE[:3], batch(event(5, value="2")), until=6)],
         ),
         (
-            "revision 6 was acknowledged, and no watcher was told of more than 4",
+            "revision 6 was acknowledged, and no watcher observed more than 4",
             [watcher(*WHOLE[:3], until=6)],
         ),
         (
-            "revision 6 was acknowledged, and no watcher was told of more than 0",
+            "revision 6 was acknowledged, and no watcher observed more than 0",
             [watcher(until=6, kind=FAIL)],
         ),
     ],
 )
-def test_what_was_acknowledged_and_never_told_is_found(says: str, history: list[Operation]) -> None:
-    """Even if no watcher knows better than the others."""
-    assert says in texts(watch.check([*ACKNOWLEDGED, *history]))
+def test_an_acknowledged_change_that_was_never_delivered_is_found(
+    expected: str, history: list[Operation]
+) -> None:
+    """Even if all watchers miss it."""
+    assert expected in texts(watch.check([*ACKNOWLEDGED, *history]))
 
 
-def test_a_run_that_ended_before_its_last_watches_proves_nothing_of_what_they_would_tell() -> None:
+def test_a_run_without_its_last_watches_does_not_prove_a_missing_event() -> None:
     finding = watch.check([*ACKNOWLEDGED, watcher(*WHOLE[:3])])
     assert finding.validity is Validity.UNKNOWN
-    assert "no watcher was told of more than 4" in finding.problems[0].text
+    assert "no watcher observed more than 4" in finding.problems[0].text
 
 
 def test_a_run_whose_writers_did_not_note_revisions_can_still_be_judged() -> None:
@@ -180,12 +185,12 @@ FROM_3 = watcher(gone(2), *WHOLE[1:], name="witness", until=6)
         [watcher(gone(3), batch(event(3, previous=None)), WHOLE[3])],
     ],
 )
-def test_history_that_is_gone_need_not_be_told(history: list[Operation]) -> None:
+def test_compacted_history_need_not_be_delivered(history: list[Operation]) -> None:
     assert_valid(watch.check([*ACKNOWLEDGED, *history, FROM_3]))
 
 
 @pytest.mark.parametrize(
-    ("says", "history"),
+    ("expected", "history"),
     [
         ("reliable: the delete of w/a at revision 4", [watcher(gone(2), WHOLE[1], WHOLE[3])]),
         ("reliable: the put of w/a at revision 3", [watcher(gone(2), *WHOLE[2:])]),
@@ -198,8 +203,10 @@ def test_history_that_is_gone_need_not_be_told(history: list[Operation]) -> None
         ("creation flag: w/a at revision 6", [watcher(gone(5), batch(event(5, created=False)))]),
     ],
 )
-def test_what_is_left_of_a_compacted_history_is_judged(says: str, history: list[Operation]) -> None:
-    assert says in texts(watch.check([*history, FROM_3]))
+def test_what_is_left_of_a_compacted_history_is_judged(
+    expected: str, history: list[Operation]
+) -> None:
+    assert expected in texts(watch.check([*history, FROM_3]))
 
 
 def test_a_refused_watch_of_an_older_run_excuses_a_previous_value_that_is_gone() -> None:
@@ -211,5 +218,5 @@ def test_a_refused_watch_of_an_older_run_excuses_a_previous_value_that_is_gone()
     assert "previous value" in texts(watch.check(history))
 
 
-def test_watchers_that_were_told_nothing_prove_nothing() -> None:
+def test_watchers_without_events_are_unknown() -> None:
     assert watch.check([watcher()]).validity is Validity.UNKNOWN

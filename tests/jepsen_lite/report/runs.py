@@ -1,4 +1,4 @@
-"""Directories of runs, made up from a seed: what a real run would have left, in small."""
+"""Directories of runs, generated from a seed: the files of a real run, in small."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def operation(
     began_ns: int,
     took_ns: int,
     call: tuple[str, str, Any],
-    told: Any = None,
+    result: Any = None,
     kind: Kind = Kind.OK,
     **more: str,
 ) -> list[Event]:
@@ -53,7 +53,7 @@ def operation(
             workload,
             function,
             key,
-            told,
+            result,
             more.get("error", ""),
             node,
         ),
@@ -77,21 +77,21 @@ def load(seconds: int, per_second: int, seed: int = 1, clients: int = 10) -> lis
         faulty = any(low * S <= began <= high * S for _, _, low, high, took in FAULTS if took)
         key, function = rng.choice(list(values)), rng.choice(["read", "read", "write", "cas"])
         took = int(rng.lognormvariate(1.1, 0.6) * MS) * (6 if faulty and rng.random() < 0.3 else 1)
-        kind, error, value, told = Kind.OK, "", None, None
+        kind, error, value, result = Kind.OK, "", None, None
         if function == "write":
-            value = told = values[key] = f"v{number}"
+            value = result = values[key] = f"v{number}"
         elif function == "cas":
-            value, told = [values[key], f"v{number}"], [True, f"v{number}"]
+            value, result = [values[key], f"v{number}"], [True, f"v{number}"]
             values[key] = f"v{number}"
         else:
-            told = [values[key]]
+            result = [values[key]]
         if faulty and rng.random() < 0.02:
-            kind, told, took = Kind.INFO, None, 1 * S
+            kind, result, took = Kind.INFO, None, 1 * S
             error = "OutcomeUnknown: no answer within 1 s"
         elif rng.random() < 0.01:
-            kind, told, error = Kind.FAIL, None, "Unavailable: no leader"
+            kind, result, error = Kind.FAIL, None, "Unavailable: no leader"
         events += operation(
-            processes[client], began, took, (function, key, value), told, kind, error=error
+            processes[client], began, took, (function, key, value), result, kind, error=error
         )
         if kind is Kind.INFO:
             processes[client] += clients
@@ -116,8 +116,8 @@ def write_run(
     (directory / "results.json").write_text(json.dumps(results))
     if "messages" in files:
         lines(directory / "messages.jsonl", files["messages"])
-    for node, told in files.get("logs", {}).items():
-        lines(directory / "nodes" / f"{node}.log", told)
+    for node, log in files.get("logs", {}).items():
+        lines(directory / "nodes" / f"{node}.log", log)
     return directory
 
 
@@ -187,11 +187,11 @@ def append_cycle(directory: Path) -> Path:
     events: list[Event] = []
     for number in range(40):
         steps = [["append", f"k{number % 3}", number], ["r", f"k{(number + 1) % 3}", None]]
-        told = [steps[0], ["r", f"k{(number + 1) % 3}", list(range(number % 3))]]
+        result = [steps[0], ["r", f"k{(number + 1) % 3}", list(range(number % 3))]]
         took = rng.randrange(2, 20) * MS
         kind = Kind.FAIL if number % 13 == 5 else Kind.OK
         events += operation(
-            number % 4, (number // 4) * 25 * MS + MS, took, ("txn", "", steps), told, kind,
+            number % 4, (number // 4) * 25 * MS + MS, took, ("txn", "", steps), result, kind,
             workload="append", error="aborted: conflict" if kind is Kind.FAIL else "",
         )  # fmt: skip
     first = operation(
@@ -247,9 +247,9 @@ def messages(low_ns: int, high_ns: int) -> Iterable[dict[str, Any]]:
 
 
 def logs(seconds: Iterable[int]) -> dict[str, list[dict[str, Any]]]:
-    told: dict[str, list[dict[str, Any]]] = {}
+    by_node: dict[str, list[dict[str, Any]]] = {}
     for number, node in enumerate(TEST["nodes"]):
-        told[str(node)] = [
+        by_node[str(node)] = [
             {
                 "node": node,
                 "term": 4 + second // 20,
@@ -264,4 +264,4 @@ def logs(seconds: Iterable[int]) -> dict[str, list[dict[str, Any]]]:
                 (720, "became_leader" if second % 9 == 0 else "entries_committed", "info"),
             )
         ]
-    return told
+    return by_node

@@ -37,9 +37,9 @@ def test_serve_shows_the_runs_and_their_files_on_this_machine_only(tmp_path: Pat
     with subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            told = server.stdout.readline()
-            found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/\n", told)
-            assert found is not None, told
+            line = server.stdout.readline()
+            found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/\n", line)
+            assert found is not None, line
             answers = {path: _get(int(found[1]), path) for path in ("/", "/one/history.jsonl")}
         finally:
             server.terminate()

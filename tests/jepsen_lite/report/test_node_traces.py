@@ -1,4 +1,4 @@
-"""From what traced nodes write to the picture: with the production codec, without a network."""
+"""From the traces of nodes to the diagram: with the production codec, without a network."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def reply(sender: int, recipient: int, index: int) -> Frame:
     return Frame((AppendEntriesReply(sender, recipient, 3, True, index, 0, 0),))
 
 
-def test_a_sending_finds_its_arrival_on_the_run_s_clock(traced: Traced) -> None:
+def test_a_sent_message_is_matched_with_its_arrival_on_the_clock_of_the_run(traced: Traced) -> None:
     traced.send(1, 2, append(1, 2, 7))
     traced.send(2, 1, reply(2, 1, 7))
 
@@ -79,7 +79,7 @@ def test_a_sending_finds_its_arrival_on_the_run_s_clock(traced: Traced) -> None:
     assert VectorTime(first["clock"]).happened_before(VectorTime(second["clock"]))
 
 
-def test_what_never_arrived_is_lost_and_concurrent_with_what_others_said(traced: Traced) -> None:
+def test_a_message_that_never_arrived_is_lost_and_concurrent_with_others(traced: Traced) -> None:
     traced.send(1, 3, append(1, 3, 6))
     traced.send(1, 3, append(1, 3, 7), arrives=False)
     traced.send(3, 2, Frame((Heartbeat(3, 2, 2, 1, 0),)))
@@ -100,7 +100,7 @@ def test_messages_after_a_crash_are_not_taken_for_those_before(traced: Traced) -
     assert (before["lost"], after["lost"]) == (False, True)
 
 
-def test_what_came_from_a_node_that_does_not_trace_has_no_clock(traced: Traced) -> None:
+def test_a_message_of_a_node_without_traces_has_no_clock(traced: Traced) -> None:
     trace_of(traced.directory, "node-1").unlink()
     traced.nodes[2].decode(encode_frame(append(1, 2, 7)), 1, 2)
 

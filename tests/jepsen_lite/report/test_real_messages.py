@@ -1,4 +1,4 @@
-"""Real nodes' clocks, end to end: what they wrote over real connections is one order."""
+"""The vector clocks of real nodes, end to end: messages over real connections have one order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.mark.slow
-def test_a_real_run_leaves_messages_whose_clocks_know_what_came_before(tmp_path: Path) -> None:
+def test_the_messages_of_a_real_run_have_vector_clocks_that_include_their_past(
+    tmp_path: Path,
+) -> None:
     command = ["run", "--workload", "register", "--nemesis", "none", "--seconds", "1"]
     done = subprocess.run(
         [sys.executable, "-m", "jepsen_lite", *command, "--seed", "3", "--store", str(tmp_path)],
@@ -32,9 +34,9 @@ def test_a_real_run_leaves_messages_whose_clocks_know_what_came_before(tmp_path:
     assert {each["from"] for each in messages} == {"node-1", "node-2", "node-3"}
     arrived = [each for each in messages if each["received_ns"] is not None]
     assert len(arrived) > len(messages) * 0.8
-    for node, told in _by_moment(messages).items():
+    for node, of_node in _by_moment(messages).items():
         known = VectorTime()
-        for message in told:
+        for message in of_node:
             clock = VectorTime(message["clock"])
             if message["from"] == node:
                 assert known.happened_before(clock)

@@ -1,4 +1,4 @@
-"""The report names what is wrong, runs nothing that a value says, and is always written."""
+"""The report names what is wrong, runs no code from values, and is always written."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_policy_admits_the_page_s_own_script_only(stale: Path) -> None:
     assert "script-src 'sha256-" in policy
 
 
-def test_the_counterexample_is_drawn_and_told(stale: Path) -> None:
+def test_the_counterexample_is_drawn_and_described(stale: Path) -> None:
     page = Page(stale)
     assert "INVALID" in page.text
     assert 'read register/9 → ["v70"]' in page.text
@@ -167,7 +167,7 @@ def test_a_history_torn_in_its_last_line_keeps_the_lines_before(tmp_path: Path) 
     assert "60 of 60 operations" in page.text
 
 
-def test_an_operation_that_nobody_answered_is_in_the_timeline(tmp_path: Path) -> None:
+def test_an_operation_without_an_answer_is_in_the_timeline(tmp_path: Path) -> None:
     events = runs.in_order(runs.operation(1, 5, 9, ("write", "k", "v"), "v"))
     run = runs.write_run(
         tmp_path / "run", [*events, *runs.operation(2, 20, 1, ("read", "k", None))[:1]]

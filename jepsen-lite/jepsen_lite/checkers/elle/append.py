@@ -1,7 +1,7 @@
 """Transactions on lists must be strictly serializable (in the manner of Elle).
 
 Expects operations of one workload with
-- "txn": value a list of micro-operations ["append", key, element] and ["r", key, null]; told the
+- "txn": value a list of micro-operations ["append", key, element] and ["r", key, null]; returns the
   same list with each null replaced by what was read: a list, or null of a key never written.
 An element is appended to a key once in the whole run. Reads then show the order of all appends.
 
@@ -28,10 +28,8 @@ from jepsen_lite.checkers.elle.dependencies import (
     add_time,
     micro_operations,
 )
-from jepsen_lite.checkers.findings import finding, problem, unknown, who
-from jepsen_lite.checkers.operations import answered
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem
+from jepsen_lite.history import Kind, Operation, answered
+from jepsen_lite.verdicts import Finding, Problem, finding, problem, unknown, who
 
 _NAME = "append"
 
@@ -140,13 +138,13 @@ class _Seen:
     def _incompatible(self, reads: Sequence[Read], longest: dict[str, Read]) -> list[Problem]:
         """Two reads of which neither continues the other: one of them lost an update."""
         problems: list[Problem] = []
-        told: set[str] = set()
+        listed: set[str] = set()
         for read in reads:
             other = longest[read.key]
             if list(other.seen[: len(read.seen)]) == list(read.seen):
                 self.compatible.append(read)
-            elif read.key not in told:
-                told.add(read.key)
+            elif read.key not in listed:
+                listed.add(read.key)
                 first, second = self.happened[read.transaction], self.happened[other.transaction]
                 at = next(
                     place

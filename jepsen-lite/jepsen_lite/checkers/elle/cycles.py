@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 from jepsen_lite.checkers.elle.dependencies import Because, Dependencies
 from jepsen_lite.checkers.elle.graphs import Successors, components, shortest_way
-from jepsen_lite.checkers.findings import problem, who
-from jepsen_lite.checkers.operations import before, began_ns, ended_ns
-from jepsen_lite.verdicts import Problem
+from jepsen_lite.history import before, began_ns, ended_ns
+from jepsen_lite.verdicts import Problem, problem, who
 
 _WRITES = (Because.WW,)
 _COMMITTED = (Because.WW, Because.WR)
@@ -77,13 +76,13 @@ def _of_class(
     anomaly: str,
     ways: tuple[Because, ...],
     closing: Because,
-    told: Sequence[Cycle],
+    described: Sequence[Cycle],
 ) -> list[Cycle]:
     """One cycle of each component, closed by an edge of the kind that names the class."""
     reasons = ways if closing in ways else (*ways, closing)
     cycles: list[Cycle] = []
     for component in components(within, _among(found, set(within), reasons)):
-        if any(component.issuperset(cycle.nodes) for cycle in told):
+        if any(component.issuperset(cycle.nodes) for cycle in described):
             continue
         nodes = _shortest(found, component, ways, closing)
         if nodes is not None:

@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jepsen_lite.checkers.findings import who
-from jepsen_lite.checkers.operations import NEVER_NS, began_ns, ended_ns, told
-from jepsen_lite.history import Kind, Operation
+from jepsen_lite.history import NEVER_NS, Kind, Operation, began_ns, ended_ns, returned
+from jepsen_lite.verdicts import who
 
 
 class Because(enum.StrEnum):
@@ -162,6 +161,6 @@ def add_time(found: Dependencies) -> None:
 
 def micro_operations(transaction: Operation) -> list[list[Any]]:
     """With what was read, where it is known; else as they were asked for."""
-    known = told(transaction) if transaction.kind is Kind.OK else None
+    known = returned(transaction) if transaction.kind is Kind.OK else None
     operations: list[list[Any]] = known if known is not None else transaction.invocation.value
     return operations

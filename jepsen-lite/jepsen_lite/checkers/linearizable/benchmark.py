@@ -86,7 +86,7 @@ def _answered(operation: Operation, answer: object, ends: int) -> Operation:
 
 
 def with_stale_read(operations: list[Operation]) -> list[Operation]:
-    """The last read is told what the first one of its key was told."""
+    """The last read returns what the first one of its key returned."""
     reads = [
         number
         for number, each in enumerate(operations)

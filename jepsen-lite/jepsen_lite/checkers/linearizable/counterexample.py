@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import at, problem, who
-from jepsen_lite.checkers.linearizable.register_model import seen_by, version_told, written
+from jepsen_lite.checkers.linearizable.register_model import seen_by, version_returned, written
 from jepsen_lite.checkers.linearizable.search import NEVER, Call
-from jepsen_lite.checkers.operations import before, began_ns, ended_ns, told, was_settled
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Problem
+from jepsen_lite.history import Kind, Operation, before, began_ns, ended_ns, returned, was_settled
+from jepsen_lite.verdicts import Problem, at, problem, who
 
 
 def explained(key: str, operations: Sequence[Operation], calls: Sequence[Call]) -> Problem:
@@ -39,7 +37,7 @@ def _reason(
             if each.kind is Kind.FAIL and _leaves(each, value):
                 if was_settled(each):
                     return f"{begins}, but what {who(each)} asked for was never committed"
-                return f"{begins}, but {who(each)} who wrote it had been told that it failed"
+                return f"{begins}, but {who(each)} who wrote it had observed that it failed"
         return f"{begins}, which no operation had begun to write before that read returned"
     for newer in involved:
         overtakes = newer not in writers and written(_asked(newer)) is not None
@@ -71,7 +69,7 @@ def _value(value: Any) -> str:
 def _told_short(operation: Operation) -> str:
     """ "process 3 wrote v7 (0.1 s to 0.2 s)"."""
     function, value = _asked(operation)
-    answer = told(operation) if operation.kind is Kind.OK else None
+    answer = returned(operation) if operation.kind is Kind.OK else None
     if function == "read" and answer is not None:
         did = f"read {_value(answer[0])}"
     elif function == "write":
@@ -79,8 +77,10 @@ def _told_short(operation: Operation) -> str:
     elif answer is None or answer[0]:
         did = _swapped(*value)
     else:
-        did = f"did not swap {_value(value[0])} for {_value(value[1])}, told {_value(answer[1])}"
-    version = version_told((function, value), answer)
+        did = (
+            f"did not swap {_value(value[0])} for {_value(value[1])}, returned {_value(answer[1])}"
+        )
+    version = version_returned((function, value), answer)
     if version is not None:  # calls may contradict each other in nothing else
         did += f", version {version}"
     ended = (

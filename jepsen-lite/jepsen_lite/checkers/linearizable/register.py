@@ -1,9 +1,9 @@
 """Registers must be linearizable: one per key, read, written and swapped.
 
 Expects operations of one workload with
-- "read": told [value], or [value, version];
-- "write": value the new value; told anything, or its version;
-- "cas": value [expected, new]; told [swapped, value there now], or with its version behind it.
+- "read": returns [value], or [value, version];
+- "write": value the new value; returns anything, or its version;
+- "cas": value [expected, new]; returns [swapped, value there now], or with its version behind it.
 Values are best unique: then a value says which write a read saw, and a refusal is short.
 """
 
@@ -13,17 +13,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from jepsen_lite.checkers.findings import finding
 from jepsen_lite.checkers.linearizable import search
 from jepsen_lite.checkers.linearizable.counterexample import explained
 from jepsen_lite.checkers.linearizable.reduction import reduced
 from jepsen_lite.checkers.linearizable.register_model import VERSIONED_REGISTER, seen_by, written
 from jepsen_lite.checkers.linearizable.search import NEVER, STEPS_MAX, Call, Model, SearchVerdict
 from jepsen_lite.checkers.linearizable.unique_writes import blocks
-from jepsen_lite.checkers.operations import began_ns, told
 from jepsen_lite.checkers.outcomes import Effects
-from jepsen_lite.history import Kind, Operation
-from jepsen_lite.verdicts import Finding, Problem, Validity
+from jepsen_lite.history import Kind, Operation, began_ns, returned
+from jepsen_lite.verdicts import Finding, Problem, Validity, finding
 
 
 def _asked(operation: Operation) -> tuple[str, Any]:
@@ -35,11 +33,11 @@ def _asked_for(operation: Operation) -> Any:
 
 
 def _had_it(operation: Operation) -> bool:
-    return operation.invocation.function == "write" or bool(told(operation)[0])
+    return operation.invocation.function == "write" or bool(returned(operation)[0])
 
 
-def _revision_told(operation: Operation) -> int | None:
-    answer = told(operation)
+def _revision_returned(operation: Operation) -> int | None:
+    answer = returned(operation)
     revision: int = answer if operation.invocation.function == "write" else answer[-1]
     return revision
 
@@ -51,8 +49,8 @@ def _answer_of(operation: Operation, revision: int) -> Any:
 
 
 _FUNCTIONS = ("read", "write", "cas")
-EFFECTS = Effects(_asked_for, _had_it, _revision_told, _answer_of)
-"""Where values are unique and callers are told versions that are revisions of the whole store."""
+EFFECTS = Effects(_asked_for, _had_it, _revision_returned, _answer_of)
+"""Where values are unique and answers have versions that are revisions of the whole store."""
 
 
 def check(
@@ -110,7 +108,7 @@ def _seen_in_the_end(operations: Sequence[Operation]) -> set[Any]:
     for each in operations:
         request = (each.invocation.function, each.invocation.value)
         if each.kind is Kind.OK:
-            seen.update(seen_by(request, told(each)))
+            seen.update(seen_by(request, returned(each)))
         elif each.kind is Kind.INFO and request[0] == "cas":
             expected_by[request[1][1]].append(request[1][0])
     # A swap whose value was seen took effect, so it has seen what it expected.

@@ -14,17 +14,17 @@ from jepsen_lite.checkers.linearizable.search import Model
 Asked = tuple[str, Any]
 
 
-def register_step(state: str | None, asked: Asked, told: Any) -> tuple[bool, str | None]:
-    """A read is told [value], a write anything, a swap [swapped, the value there is now]."""
+def register_step(state: str | None, asked: Asked, returned: Any) -> tuple[bool, str | None]:
+    """A read returns [value], a write anything, a swap [swapped, the value there is now]."""
     function, value = asked
     if function == "read":
-        return told[0] == state, state
+        return returned[0] == state, state
     if function == "write":
         return True, value
     expected, new = value
-    if told is None:
+    if returned is None:
         return True, new if state == expected else state
-    swapped, current = told
+    swapped, current = returned
     if swapped:
         return state == expected, new
     return state != expected and state == current, state
@@ -35,8 +35,8 @@ def register_step(state: str | None, asked: Asked, told: Any) -> tuple[bool, str
 Versioned = tuple[str | None, int, bool]
 
 
-def versioned_step(state: Versioned, asked: Asked, told: Any) -> tuple[bool, Versioned]:
-    """A read is told [value, version], a write its version, a swap [swapped, value, version].
+def versioned_step(state: Versioned, asked: Asked, returned: Any) -> tuple[bool, Versioned]:
+    """A read returns [value, version], a write its version, a swap [swapped, value, version].
 
     A version is any number that grows with each write of the key, by one or by more: etcd's
     `version` as well as its `mod_revision`. Of a key that was never written it is 0.
@@ -44,13 +44,13 @@ def versioned_step(state: Versioned, asked: Asked, told: Any) -> tuple[bool, Ver
     function, value = asked
     held, version, _ = state
     if function == "read":
-        return _shows(state, told[0], told[1])
+        return _shows(state, returned[0], returned[1])
     if function == "write":
-        return _becomes(state, value, told)
+        return _becomes(state, value, returned)
     expected, new = value
-    if told is None:
+    if returned is None:
         return True, (new, version, False) if held == expected else state
-    swapped, current, current_version = told
+    swapped, current, current_version = returned
     if swapped:
         fits, after = _becomes(state, new, current_version)
         return fits and held == expected, after
@@ -71,8 +71,8 @@ def _becomes(state: Versioned, value: str, version: int | None) -> tuple[bool, V
     return version > state[1], (value, version, True)
 
 
-def _only_reads(state: object, asked: Asked, told: Any) -> bool:
-    return asked[0] == "read" or (asked[0] == "cas" and told is not None and not told[0])
+def _only_reads(state: object, asked: Asked, returned: Any) -> bool:
+    return asked[0] == "read" or (asked[0] == "cas" and returned is not None and not returned[0])
 
 
 REGISTER = Model(None, register_step, _only_reads)
@@ -88,19 +88,19 @@ def written(asked: Asked) -> Any:
     return value[1] if function == "cas" else value
 
 
-def seen_by(asked: Asked, told: Any) -> tuple[Any, ...]:
+def seen_by(asked: Asked, returned: Any) -> tuple[Any, ...]:
     """The value that the call proves to have been there, if it did anything at all."""
     function, value = asked
     if function == "read":
-        return (told[0],)
+        return (returned[0],)
     if function == "cas":
-        return (value[0],) if told is None or told[0] else (told[1],)
+        return (value[0],) if returned is None or returned[0] else (returned[1],)
     return ()
 
 
-def version_told(asked: Asked, told: Any) -> int | None:
-    """The version of the value that the call was told, where versions are told at all."""
+def version_returned(asked: Asked, returned: Any) -> int | None:
+    """The version of the value that the call returned, if it has one."""
     if asked[0] == "write":
-        return told if isinstance(told, int) else None
+        return returned if isinstance(returned, int) else None
     place = 1 if asked[0] == "read" else 2
-    return told[place] if told is not None and len(told) > place else None
+    return returned[place] if returned is not None and len(returned) > place else None

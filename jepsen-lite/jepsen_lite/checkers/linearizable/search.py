@@ -40,7 +40,7 @@ class Call:
     name: int = -1
 
 
-def _never(state: Any, asked: Any, told: Any) -> bool:
+def _never(state: Any, asked: Any, returned: Any) -> bool:
     return False
 
 

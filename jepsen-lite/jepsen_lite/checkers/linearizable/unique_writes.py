@@ -39,20 +39,20 @@ class _Blocks:
     def initial(self) -> _Block:
         return None, (_MANY if self._writers[None] else self._observers[None])
 
-    def step(self, block: _Block, asked: Asked, told: Any) -> tuple[bool, _Block]:
+    def step(self, block: _Block, asked: Asked, returned: Any) -> tuple[bool, _Block]:
         value, left = block
-        fits, after = register_step(value, asked, told)
+        fits, after = register_step(value, asked, returned)
         if not fits:
             return False, block
-        if left != _MANY and value in seen_by(asked, told):
-            left -= told is not None
+        if left != _MANY and value in seen_by(asked, returned):
+            left -= returned is not None
         if asked[0] == "read" or (asked[0] == "cas" and after == value):
             return True, (value, left)
         return left <= 0, self._begun(after)
 
-    def at_once(self, block: _Block, asked: Asked, told: Any) -> bool:
+    def at_once(self, block: _Block, asked: Asked, returned: Any) -> bool:
         """A read, or an unseen write over a value that no call has yet to see."""
-        if asked[0] == "read" or (asked[0] == "cas" and not told[0]):
+        if asked[0] == "read" or (asked[0] == "cas" and not returned[0]):
             return True
         value, left = block
         return (

@@ -12,22 +12,13 @@ from dataclasses import dataclass, field
 
 from jepsen_lite.sim.checks.disk_losses import NEVER_TAKES_PART, Loss, Replica, takes_part
 from jepsen_lite.sim.checks.durable_log import DurableLog, is_majority, rival_of
-from jepsen_lite.sim.checks.state_machine import (
-    NamedLeases,
-    SeenLeases,
-    check_leases,
-    check_revisions,
-    leases_named,
-)
+from jepsen_lite.sim.checks.state_machine import AppliedState, StateMachineInvariants
 from jepsen_lite.sim.checks.violation import Violation
-from raftkv.kv.meta import META_KEY, Meta
-from raftkv.kv.store import Family, StateStore
 from raftkv.node.node import Node
 from raftkv.raft.entry import Entry, EntryKind, HardState, Membership
 from raftkv.raft.messages import AppendEntriesReply, Message, RequestVote, RequestVoteReply
 from raftkv.raft.ready import RaftRole
 from raftkv.raft.view import RaftView
-from raftkv.rpc.v1 import log_pb2
 from raftkv.storage.ports import RecoveredLog
 from raftkv.wire.membership import decode_membership
 
@@ -44,12 +35,10 @@ class ObservedNode:
 
     term: int = 0
     commit_index: int = 0
-    applied_index: int = 0
-    revision: int = 0
     led_term: int = 0
     match_indexes: dict[int, int] = field(default_factory=dict)
     look_at_membership: bool = True
-    leases: SeenLeases = field(default_factory=SeenLeases)
+    applied: AppliedState = field(default_factory=AppliedState)
 
 
 class Invariants:
@@ -57,8 +46,8 @@ class Invariants:
 
     Figure 3 of the Raft paper, and: promises are on disk when they are given; what is committed is
     on the disks of a majority, and no node that lacks it could be elected; the membership in force
-    is the last one in the log; revisions have no gaps; replicas are equal when they have applied
-    the same; and a node that has lost its disk takes no part.
+    is the last one in the log; and a node that has lost its disk takes no part. `state_machines`
+    checks what the nodes have applied.
 
     Promises are kept by disk. A disk that is emptied or replaced stays on record with what it had
     promised, and its node goes on as another replica.
@@ -67,18 +56,14 @@ class Invariants:
     def __init__(self) -> None:
         self.committed: list[tuple[int, int]] = [(0, 0)]  # (term, payload's digest) by index
         self.leaders: dict[int, Replica] = {}
-        self.checks = 0
+        self.state_machines = StateMachineInvariants(self.committed)
+        self._checks = 0
         self._entries: dict[tuple[int, int], tuple[int, int]] = {}
         self._votes: dict[tuple[Replica, int], int] = {}
         self._disks: dict[Replica, DurableLog] = {}
         self._gone: set[Replica] = set()
         self._memberships: dict[tuple[int, int], Membership] = {}  # by (index, term)
         self._seen: dict[Replica, ObservedNode] = {}
-        self._applied: dict[int, tuple[int, int, int, int]] = {}
-        self._states: dict[int, tuple[Replica, int]] = {}
-        self._compared: set[tuple[Replica, int]] = set()
-        self._asked: set[bytes] = set()
-        self._leases_named: dict[int, NamedLeases] = {}  # by the entry's index
         self._down_s: dict[int, float] = {}  # since when a node's process has been gone
         self._up_s: dict[int, float] = {}
 
@@ -236,7 +221,7 @@ class Invariants:
         """A leader begins a change of membership that is not forced."""
         if now_s - self._up_s.get(node_id, 0.0) < DEAD_S:
             return  # it stood still, and reads what others sent before they died
-        self.checks += 1
+        self._checks += 1
         living = membership.members - {
             each for each, since_s in self._down_s.items() if now_s - since_s > DEAD_S
         }
@@ -319,12 +304,12 @@ class Invariants:
                     f" {raft.commit_index} of another term by counting"
                 )
             self._check_commit(raft, seen)
-        if raft.last_applied != seen.applied_index:
-            self._check_applied(replica, node, seen)
+        if raft.last_applied != seen.applied.index:
+            self.state_machines.applied(replica, node, seen.applied)
 
     def _check_membership(self, node: Node) -> None:
         """The last membership in a node's log is in force there, committed or not (section 6)."""
-        self.checks += 1
+        self._checks += 1
         raft, applied_index = node.core, node.machine.applied_index
         expected = node.machine.membership
         first = max(applied_index, raft.log.compacted_index) + 1
@@ -338,7 +323,7 @@ class Invariants:
             )
 
     def _check_leader(self, replica: Replica, raft: RaftView) -> None:
-        self.checks += 1
+        self._checks += 1
         if replica.loss in NEVER_TAKES_PART:
             raise Violation(f"node {replica} takes part: it leads term {raft.current_term}")
         other = self.leaders.setdefault(raft.current_term, replica)
@@ -383,7 +368,7 @@ class Invariants:
         seen.match_indexes[peer] = match_index
 
     def _check_commit(self, raft: RaftView, seen: ObservedNode) -> None:
-        self.checks += 1
+        self._checks += 1
         commit = raft.commit_index
         if commit < seen.commit_index:
             raise Violation(
@@ -437,23 +422,8 @@ class Invariants:
             raise Violation(f"node {raft.node_id} commits entry {entry.index} before the last one")
         self._check_majority(raft, entry)
         if entry.kind is EntryKind.COMMANDS:
-            self._check_asked(raft, entry)
+            self.state_machines.committed(raft.node_id, entry)
         self.committed.append(here)
-
-    def asked(self, commands: bytes) -> None:
-        """A client has submitted these commands to a node."""
-        self._asked.add(commands)
-
-    def _check_asked(self, raft: RaftView, entry: Entry) -> None:
-        for submission in log_pb2.StampedBatch.FromString(entry.payload).submissions:
-            if submission.commands not in self._asked:
-                raise Violation(
-                    f"node {raft.node_id} commits entry {entry.index} with commands that no client"
-                    " has submitted"
-                )
-            here = leases_named(submission.commands)
-            before = self._leases_named.get(entry.index, NamedLeases())
-            self._leases_named[entry.index] = before.with_(here)
 
     def _check_majority(self, raft: RaftView, entry: Entry) -> None:
         """The first node learns that this entry is committed: it must be on the disks of a
@@ -472,50 +442,11 @@ class Invariants:
                 f" but only {sorted(holders)} have it on disk, of {raft.membership}"
             )
 
-    def _check_applied(self, replica: Replica, node: Node, seen: ObservedNode) -> None:
-        self.checks += 1
-        machine, raft = node.machine, node.core
-        index = raft.last_applied
-        if index < seen.applied_index:
-            raise Violation(f"node {replica}: applied went back")
-        if index > raft.commit_index:
-            raise Violation(f"node {replica} applied {index}, past its commit index")
-        if machine.applied_index == index:
-            if index < len(self.committed) and machine.applied_term != self.committed[index][0]:
-                raise Violation(
-                    f"node {replica} applied entry {index} of term {machine.applied_term}, but"
-                    f" the one of term {self.committed[index][0]} was committed"
-                )
-            here = (machine.applied_term, machine.revision, machine.time_ms, node.node_id)
-            known = self._applied.setdefault(index, here)
-            if known[:3] != here[:3]:
-                raise Violation(
-                    f"nodes {known[3]} and {replica} differ after entry {index}: term,"
-                    f" revision and time are {known[:3]} and {here[:3]}"
-                )
-            seen.revision = check_revisions(node.node_id, machine, seen.revision)
-        if raft.established:
-            self._check_cluster_time(node)
-        between = range(seen.applied_index + 1, index + 1)
-        leases = NamedLeases()
-        for each in between:
-            leases = leases.with_(self._leases_named.get(each, NamedLeases()))
-        seen.leases = check_leases(node.node_id, machine, seen.leases, leases.named, leases.granted)
-        seen.applied_index = index
-
-    def _check_cluster_time(self, node: Node) -> None:
-        now_ms = node.cluster_time_ms
-        if now_ms < node.machine.time_ms:
-            raise Violation(
-                f"node {node.node_id} leads with its cluster time at {now_ms} ms, behind that of"
-                f" the state, {node.machine.time_ms} ms"
-            )
-
     def read_confirmed(self, replica: Replica, node: Node, committed_index: int) -> None:
         """A linearizable read may begin at this node; when it was asked for, `committed_index` was
         committed somewhere.
         """
-        self.checks += 1
+        self._checks += 1
         if replica.loss in NEVER_TAKES_PART:
             raise Violation(f"node {replica} takes part: it serves a linearizable read")
         if node.machine.applied_index < committed_index:
@@ -526,35 +457,15 @@ class Invariants:
             )
 
     @property
+    def checks(self) -> int:
+        """How many checks have been made."""
+        return self._checks + self.state_machines.checks
+
+    @property
     def committed_index(self) -> int:
         """The highest commit index that any node has shown."""
         return len(self.committed) - 1
 
-    def compare_states(self, stores: Iterable[tuple[Replica, StateStore]]) -> None:
-        """All replicas that ever stood at the same index hold the same bytes."""
-        for replica, store in stores:
-            row = store.get(Family.META, META_KEY)
-            if row is None:
-                continue
-            index = Meta.decode(row).applied_index
-            if (replica, index) in self._compared:
-                continue
-            self._compared.add((replica, index))
-            digest = _digest_of_state(store)
-            other, known = self._states.setdefault(index, (replica, digest))
-            if known != digest:
-                raise Violation(
-                    f"nodes {other} and {replica} hold different states after entry {index}"
-                )
-            self.checks += 1
-
 
 def _digest(entry: Entry) -> int:
     return hash((entry.kind.value, entry.payload))
-
-
-def _digest_of_state(store: StateStore) -> int:
-    # Some rows hold results as protobuf has written them, which may differ between two versions of
-    # the library. All replicas of a simulation live in one process, with one library.
-    # Python keeps the hash of bytes, so rows that have not changed cost little the next time.
-    return hash(tuple(hash(tuple(store.scan(family, b"", None))) for family in Family))

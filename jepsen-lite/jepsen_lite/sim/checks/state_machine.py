@@ -1,18 +1,21 @@
-"""Rules for leases and revisions when entries are applied: a state machine before and after."""
+"""The invariants of applied state: revisions, leases, cluster time, and equal replicas."""
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from jepsen_lite.sim.checks.disk_losses import Replica
 from jepsen_lite.sim.checks.violation import Violation
 from raftkv.errors import DamagedData
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.meta import Meta
+from raftkv.kv.meta import META_KEY, Meta
 from raftkv.kv.records import change_key, split_change_key, split_lease, unpack_lease
-from raftkv.kv.store import Family
-from raftkv.rpc.v1 import kv_pb2
+from raftkv.kv.store import Family, StateStore
+from raftkv.node.node import Node
+from raftkv.raft.entry import Entry
+from raftkv.rpc.v1 import kv_pb2, log_pb2
 
 REMOVED_WITHIN_MS: Final = 5_000
 """Of cluster time, which runs only while there is a leader to remove what is over."""
@@ -113,3 +116,116 @@ def check_revisions(node_id: int, machine: StateMachine, seen: int) -> int:
             f" {last}"
         )
     return revision
+
+
+@dataclass(slots=True)
+class AppliedState:
+    """What one incarnation of a node had applied when it was checked last."""
+
+    index: int = 0
+    revision: int = 0
+    leases: SeenLeases = field(default_factory=SeenLeases)
+
+
+class StateMachineInvariants:
+    """Raises `Violation` where one is broken.
+
+    Nodes apply committed entries only, in order, and only commands that clients have submitted;
+    revisions have no gaps; leases end by cluster time; and replicas that have applied the same hold
+    the same state. `terms_and_digests` has one item for each committed entry, by index.
+    """
+
+    def __init__(self, terms_and_digests: list[tuple[int, int]]) -> None:
+        self.checks = 0
+        self._committed = terms_and_digests
+        self._submitted: set[bytes] = set()
+        self._leases_named: dict[int, NamedLeases] = {}  # by the entry's index
+        self._applied: dict[int, tuple[int, int, int, int]] = {}
+        self._states: dict[int, tuple[Replica, int]] = {}
+        self._compared: set[tuple[Replica, int]] = set()
+
+    def submitted(self, commands: bytes) -> None:
+        """A client has submitted these commands to a node."""
+        self._submitted.add(commands)
+
+    def committed(self, node_id: int, entry: Entry) -> None:
+        """The node is the first to commit this entry of commands."""
+        for submission in log_pb2.StampedBatch.FromString(entry.payload).submissions:
+            if submission.commands not in self._submitted:
+                raise Violation(
+                    f"node {node_id} commits entry {entry.index} with commands that no client"
+                    " has submitted"
+                )
+            here = leases_named(submission.commands)
+            before = self._leases_named.get(entry.index, NamedLeases())
+            self._leases_named[entry.index] = before.with_(here)
+
+    def applied(self, replica: Replica, node: Node, seen: AppliedState) -> None:
+        """The node has applied more than it had when it was `seen` last."""
+        self.checks += 1
+        machine, raft = node.machine, node.core
+        index = raft.last_applied
+        if index < seen.index:
+            raise Violation(f"node {replica}: applied went back")
+        if index > raft.commit_index:
+            raise Violation(f"node {replica} applied {index}, past its commit index")
+        if machine.applied_index == index:
+            self._check_state(replica, node, index)
+            seen.revision = check_revisions(node.node_id, machine, seen.revision)
+        if raft.established:
+            _check_cluster_time(node)
+        leases = NamedLeases()
+        for each in range(seen.index + 1, index + 1):
+            leases = leases.with_(self._leases_named.get(each, NamedLeases()))
+        seen.leases = check_leases(node.node_id, machine, seen.leases, leases.named, leases.granted)
+        seen.index = index
+
+    def _check_state(self, replica: Replica, node: Node, index: int) -> None:
+        """Nodes agree on term, revision and time after each entry."""
+        machine = node.machine
+        if index < len(self._committed) and machine.applied_term != self._committed[index][0]:
+            raise Violation(
+                f"node {replica} applied entry {index} of term {machine.applied_term}, but"
+                f" the one of term {self._committed[index][0]} was committed"
+            )
+        here = (machine.applied_term, machine.revision, machine.time_ms, node.node_id)
+        known = self._applied.setdefault(index, here)
+        if known[:3] != here[:3]:
+            raise Violation(
+                f"nodes {known[3]} and {replica} differ after entry {index}: term,"
+                f" revision and time are {known[:3]} and {here[:3]}"
+            )
+
+    def compare(self, stores: Iterable[tuple[Replica, StateStore]]) -> None:
+        """All replicas that ever stood at the same index hold the same bytes."""
+        for replica, store in stores:
+            row = store.get(Family.META, META_KEY)
+            if row is None:
+                continue
+            index = Meta.decode(row).applied_index
+            if (replica, index) in self._compared:
+                continue
+            self._compared.add((replica, index))
+            digest = _digest_of_state(store)
+            other, known = self._states.setdefault(index, (replica, digest))
+            if known != digest:
+                raise Violation(
+                    f"nodes {other} and {replica} hold different states after entry {index}"
+                )
+            self.checks += 1
+
+
+def _check_cluster_time(node: Node) -> None:
+    now_ms = node.cluster_time_ms
+    if now_ms < node.machine.time_ms:
+        raise Violation(
+            f"node {node.node_id} leads with its cluster time at {now_ms} ms, behind that of"
+            f" the state, {node.machine.time_ms} ms"
+        )
+
+
+def _digest_of_state(store: StateStore) -> int:
+    # Some rows hold results as protobuf has written them, which may differ between two versions of
+    # the library. All replicas of a simulation live in one process, with one library.
+    # Python keeps the hash of bytes, so rows that have not changed cost little the next time.
+    return hash(tuple(hash(tuple(store.scan(family, b"", None))) for family in Family))

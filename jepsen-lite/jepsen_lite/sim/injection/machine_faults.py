@@ -70,7 +70,7 @@ class MachineFaults:
     def kill(self, host: Host, *, power: bool) -> None:
         """Its process dies, and with `power` what was not synced may be lost."""
         host.crash(power=power)
-        # The others see the connections break, if they can be told.
+        # The other ends see the connections break, if they can be reached.
         for other in self._cluster.machines:
             if other is not host:
                 self._network.datagram(

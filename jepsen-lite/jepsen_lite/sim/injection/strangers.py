@@ -60,36 +60,36 @@ FRAMES: Mapping[str, Callable[[int], peer_pb2.Frame]] = {
     ),
     "forward": _forward,
 }
-"""What it says, by the term that the node is in."""
+"""The stranger's messages, by the term that the node is in."""
 
 REFUSALS: Mapping[str, Refusal] = {
     "removed": Refusal.REMOVED,
     "another disk": Refusal.OTHER_DISK,
 }
-"""What it answers when the node calls it back."""
+"""The stranger's answers to the node's handshake."""
 
 
 def draw_strangers(rng: Random, nodes: list[str], seconds: float) -> Schedule:
     """In some of the longer runs a stranger connects a few times."""
     if rng.random() >= SHARE or seconds < SECONDS_MIN:
         return ()
-    says = [*FRAMES, *REFUSALS]
+    messages = [*FRAMES, *REFUSALS]
     return tuple(
-        Stranger(round(rng.uniform(1.0, seconds), 3), 0.0, rng.choice(nodes), rng.choice(says))
+        Stranger(round(rng.uniform(1.0, seconds), 3), 0.0, rng.choice(nodes), rng.choice(messages))
         for _ in range(rng.randint(1, 8))
     )
 
 
-def call_as_stranger(host: Host, says: str) -> bool:
+def call_as_stranger(host: Host, message: str) -> bool:
     """A stranger connects to the node and sends this message. False if the node is down."""
     node, process = host.node, host.process
     if node is None or process is None:
         return False
-    process.enter(lambda: process.create_task(_visit(host, node, says)))
+    process.enter(lambda: process.create_task(_visit(host, node, message)))
     return True
 
 
-async def _visit(host: Host, node: Node, says: str) -> None:
+async def _visit(host: Host, node: Node, message: str) -> None:
     caller = Caller(
         STRANGER,
         Address("nowhere:1", "nowhere:2"),
@@ -103,9 +103,9 @@ async def _visit(host: Host, node: Node, says: str) -> None:
         return
     if host.port is not None:
         host.port.links.contacted(caller)
-    if says in REFUSALS:
-        handler.refused(STRANGER, HandshakeRefused(REFUSALS[says], "a stranger says so"))
+    if message in REFUSALS:
+        handler.refused(STRANGER, HandshakeRefused(REFUSALS[message], "by a stranger"))
         return
-    data = FRAMES[says](node.term).SerializeToString()
+    data = FRAMES[message](node.term).SerializeToString()
     with suppress(InvalidRequest, ProtocolBreach):  # the link ends
         handler.receive(STRANGER, decode_frame(data, STRANGER, node.node_id))

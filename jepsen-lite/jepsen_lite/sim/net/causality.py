@@ -71,15 +71,15 @@ def trace(happenings: Iterable[TrafficEvent]) -> list[TracedMessage]:
 
 
 def _sent(time_ns: int, sending: SentFrame, clock: VectorClock) -> Iterator[TracedMessage]:
-    frame = decode_frame(sending.data, 0, 0)  # the hosts' names say who they are
-    for told in summaries(frame):
+    frame = decode_frame(sending.data, 0, 0)  # the hosts' names identify them
+    for summary in summaries(frame):
         yield TracedMessage(
             time_ns,
             sending.sender,
             sending.recipient,
-            told.kind,
-            told.term,
-            told.index,
+            summary.kind,
+            summary.term,
+            summary.index,
             clock.tick(),
         )
 

@@ -116,7 +116,7 @@ class SimulatedClientLink:
                 done.set_result(answer)
 
         def answered(answer: bytes | Aborted) -> None:
-            # Not the real size: a status tells the real process's memory, which is chance.
+            # Not the real size: a status holds the real process's memory, which is chance.
             network.network.datagram(
                 host_of(self._address),
                 network.host,
@@ -126,7 +126,7 @@ class SimulatedClientLink:
 
         def connected(server: SimulatedClientServer) -> None:
             nonlocal sent
-            if done.done():  # it was told that there is no connection: nothing may come of this one
+            if done.done():  # refused for lack of a connection: this call must not take effect
                 return
             sent = True
             server.process.enter(server.call, network.host, method, request, timeout_s, answered)

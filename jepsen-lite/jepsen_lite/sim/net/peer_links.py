@@ -128,8 +128,8 @@ class PeerPort:
         """The caller, or why it is refused."""
         if self.handler is None or sender.handler is None:
             raise Unavailable("one of the two has not started")
-        said = encode_hello(sender.identity, self.node_id, sender.handler.last_log_index)
-        caller = check_hello(said, self.identity)
+        hello = encode_hello(sender.identity, self.node_id, sender.handler.last_log_index)
+        caller = check_hello(hello, self.identity)
         if isinstance(caller, HandshakeRefused):
             return caller
         return await self.handler.admit(caller) or caller
@@ -159,8 +159,8 @@ class PeerPort:
 
         self._network.datagram(self.host, sender.host, HELLO_BYTES, arrive)
 
-    async def ask_founder(self, to: int, address: str, said: Founding) -> Founding:
-        """What node `to` says to a founder that says this; as `transport.founders.ask_founder`."""
+    async def ask_founder(self, to: int, address: str, founding: Founding) -> Founding:
+        """The answer of node `to` to a founder's message; as `peer.founders.ask_founder`."""
         answered: asyncio.Future[Founding | str] = self.process.create_future()
 
         def end(result: Founding | str) -> None:
@@ -173,8 +173,8 @@ class PeerPort:
             if isinstance(caller, HandshakeRefused):
                 result = caller.message
             elif target.founder is not None:
-                heard = decode_founding(encode_founding(said), self.node_id)
-                answer = target.founder.answer(self.node_id, heard)
+                received = decode_founding(encode_founding(founding), self.node_id)
+                answer = target.founder.answer(self.node_id, received)
                 result = decode_founding(encode_founding(answer), to)
             self._network.datagram(
                 target.host, self.host, HELLO_BYTES, lambda: self.process.enter(end, result)
@@ -332,15 +332,20 @@ class SimulatedPeerLinks:
             if not ended.done():
                 ended.set_result(reason)
 
-        def say(reason: str) -> None:
+        def finish(reason: str) -> None:
             source.process.enter(end, reason)
 
         def lost() -> None:
-            say("the connection broke")
+            finish("the connection broke")
 
         network, world = self._network, self._world
         reply = Pipe(
-            world, network, target.host, source.host, lambda data: say(data.decode()), lost
+            world,
+            network,
+            target.host,
+            source.host,
+            lambda data: finish(data.decode()),
+            lost,
         )
         chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
 

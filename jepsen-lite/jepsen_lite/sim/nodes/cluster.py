@@ -15,7 +15,8 @@ from jepsen_lite.sim.net.peer_links import PeerPort, host_of
 from jepsen_lite.sim.net.traffic import Traffic
 from jepsen_lite.sim.nodes.client_server import SimulatedClientServer
 from jepsen_lite.sim.nodes.disk import Disk, damage_snapshot
-from jepsen_lite.sim.nodes.host import Host, HostSpec, NodeTuning, address_of
+from jepsen_lite.sim.nodes.host import Host, HostSpec, address_of
+from jepsen_lite.sim.nodes.settings import NodeTuning
 from raftkv.raft.entry import Membership
 
 
@@ -36,7 +37,7 @@ class Cluster:
         self.hosts: dict[str, Host] = {}
         self.clones: dict[str, Host] = {}
         """Machines whose nodes run from a copy of the disk of one of `hosts`, under its id."""
-        self.on_event: Callable[[Host, Trigger], None] = _nobody_cares
+        self.on_event: Callable[[Host, Trigger], None] = _ignore_event
         node_ids = range(1, size + 1)
         self._initial = Membership(
             voters=frozenset(node_ids),
@@ -53,7 +54,7 @@ class Cluster:
 
     @property
     def endpoints(self) -> list[str]:
-        """Where clients are told that the nodes are."""
+        """The addresses of the nodes that clients are given."""
         return [address_of(f"node-{each}").client for each in sorted(self._initial.voters)]
 
     def add_host(self) -> Host:
@@ -163,7 +164,7 @@ class Cluster:
         for replica, state in states:
             if state.store.written.damaged and not state.flipped:
                 raise Violation(f"node {replica} has damage in its state that came with a snapshot")
-        self.invariants.compare_states(
+        self.invariants.state_machines.compare(
             (replica, state.store) for replica, state in states if not state.store.written.damaged
         )
 
@@ -193,7 +194,7 @@ class Cluster:
         return len(indexes) == 1 and not membership.joint
 
 
-def _nobody_cares(host: Host, trigger: Trigger) -> None:
+def _ignore_event(host: Host, trigger: Trigger) -> None:
     """Until a nemesis does."""
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 from jepsen_lite.faults.kinds import Trigger
 from jepsen_lite.sim.checks.disk_losses import NEVER_TAKES_PART, REASONS_TO_LEAVE, Loss, Replica
@@ -15,9 +14,11 @@ from jepsen_lite.sim.checks.invariants import Invariants
 from jepsen_lite.sim.checks.violation import Violation
 from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.net.peer_links import PeerPort, PeerPorts
+from jepsen_lite.sim.nodes.checked_node import CheckedNode
 from jepsen_lite.sim.nodes.client_server import SimulatedClientServer
 from jepsen_lite.sim.nodes.disk import CheckedLogStore, Disk
 from jepsen_lite.sim.nodes.join import JoinRequests
+from jepsen_lite.sim.nodes.settings import NodeTuning
 from jepsen_lite.sim.process import Process
 from raftkv.config import Settings
 from raftkv.errors import (
@@ -28,16 +29,13 @@ from raftkv.errors import (
     RemovedFromCluster,
     StorageError,
 )
-from raftkv.kv.limits import Limits
-from raftkv.kv.pace import STEP_UNITS
-from raftkv.node.config import NodeConfig, NodeStores
+from raftkv.node.config import NodeStores
 from raftkv.node.founder import Founder
 from raftkv.node.node import Node
 from raftkv.peer.handshake import PeerIdentity
 from raftkv.peer.ports import Founding, Frame
 from raftkv.raft.entry import Address, Membership
-from raftkv.raft.raft import Raft
-from raftkv.raft.ready import RaftConfig, RaftRole
+from raftkv.raft.ready import RaftRole
 from raftkv.raft.view import RaftView
 from raftkv.storage.identity import DirectoryIdentity, Stage
 from raftkv.storage.memory import read_state
@@ -47,24 +45,6 @@ from raftkv.versions import SUPPORTED, VersionRange
 CLUSTER_ID = 1
 PEER_PORT, CLIENT_PORT = 7511, 7411
 DRAIN_GRACE_S = 2.0
-SCRUB_INTERVAL_S = 15.0
-"""Some rounds within a run, with time enough between them for damage to travel."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeTuning:
-    """How the nodes of a run are set up: small logs, so that they are compacted within it."""
-
-    tick_ms: int
-    log_retained_bytes: int
-    log_compaction_bytes: int
-    append_bytes_max: int
-    in_flight_messages_max: int
-    leader_lease: bool = False
-    step_units: int = STEP_UNITS
-    """Small ones have nearly every run applied in several turns of the loop."""
-    older_programs: bool = False
-    """Each first node runs a program of cluster version 0 until it starts for the second time."""
 
 
 def address_of(host: str) -> Address:
@@ -95,51 +75,6 @@ class ObservedState(NamedTuple):
                 yield Trigger.MEMBERSHIP
         if now.commit_index > self.commit_index:
             yield Trigger.COMMITTED
-
-
-class CheckedNode(Node):
-    """A node whose linearizable reads are checked at the moment when they may begin.
-
-    Every other one is asked for at the level that trusts the leader's lease: it promises the same.
-    """
-
-    def __init__(
-        self,
-        invariants: Invariants,
-        replica: Replica,
-        on_failure: Callable[[str], None],
-        *args: Any,
-    ) -> None:
-        super().__init__(*args)
-        self._invariants = invariants
-        self._replica = replica
-        self._on_failure = on_failure
-        self._by_lease = False
-
-    def submit(
-        self, commands: bytes, deadline: float, *, client: int = 0, weight: int = 1
-    ) -> asyncio.Future[bytes]:
-        self._invariants.asked(commands)
-        return super().submit(commands, deadline, client=client, weight=weight)
-
-    def read_barrier(self, deadline: float) -> asyncio.Future[None]:
-        self._by_lease = not self._by_lease
-        # The lease's own way out asks here again, and is then not by lease.
-        barrier = self.lease_barrier(deadline) if self._by_lease else super().read_barrier(deadline)
-        if barrier is None:
-            barrier = asyncio.get_running_loop().create_future()
-            barrier.set_result(None)
-        committed_index = self._invariants.committed_index
-        barrier.add_done_callback(lambda done: self._opened(done, committed_index))
-        return barrier
-
-    def _opened(self, barrier: asyncio.Future[None], committed_index: int) -> None:
-        if barrier.cancelled() or barrier.exception() is not None:
-            return
-        try:
-            self._invariants.read_confirmed(self._replica, self, committed_index)
-        except Violation as violation:
-            self._on_failure(str(violation))
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,11 +199,11 @@ class Host:
             self._world.after(0.0, self._died, process)
             return
         node.stopped.add_done_callback(lambda stopped: self._ended(process, stopped.result()))
-        self._watch_changes(node)
+        node.check_membership_changes(lambda: self._world.now_s)
         self.node = node
         self.server = SimulatedClientServer(process, node, self._settings, node.fail)
 
-    async def _start_node(self, process: Process, rng: Random) -> Node:
+    async def _start_node(self, process: Process, rng: Random) -> CheckedNode:
         """As a server does it (raftkv/server/process.py)."""
         joining = JoinRequests(self._context.network, process, self.name, self._surroundings.leader)
         identity = self.disk.identities.load() or await self._new_identity(rng, joining)
@@ -285,7 +220,7 @@ class Host:
         if not self.disk.log.used:
             if identity.stage is Stage.FOUNDING:
                 identity = await founder.found(
-                    lambda to, said: self._ask(port, founder, to, initial[to].peer, said)
+                    lambda to, founding: self._ask(port, founder, to, initial[to].peer, founding)
                 )
                 port.identity = self._peer_identity(identity)
             else:
@@ -299,7 +234,7 @@ class Host:
             self._on_failure,
             identity,
             address_of(self.name),
-            self._node_config(),
+            self._tuning.node_config(self.versions),
             NodeStores(self.disk.identities, log, self.disk.state),
             port.links,
             rng,
@@ -309,10 +244,10 @@ class Host:
         return node
 
     async def _ask(
-        self, port: PeerPort, founder: Founder, to: int, address: str, said: Founding
+        self, port: PeerPort, founder: Founder, to: int, address: str, founding: Founding
     ) -> Founding:
         port.identity = self._peer_identity(founder.identity)
-        return await port.ask_founder(to, address, said)
+        return await port.ask_founder(to, address, founding)
 
     async def _new_identity(self, rng: Random, joining: JoinRequests) -> DirectoryIdentity:
         """What an unused disk becomes: a founder's, or that of a node that joins."""
@@ -332,23 +267,6 @@ class Host:
             identity.disk_id,
             versions=self.versions,
         )
-
-    def _watch_changes(self, node: Node) -> None:
-        """Of the membership, at the moment when they are proposed."""
-        raft = cast("Raft", node.core)
-        propose = raft.propose_membership
-
-        def watched(target: Membership, *, force: bool = False) -> int:
-            index = propose(target, force=force)
-            if not force:
-                try:
-                    now_s = self._world.now_s
-                    self._invariants.proposed(self.node_id, raft.membership, now_s)
-                except Violation as violation:
-                    self._on_failure(str(violation))
-            return index
-
-        raft.propose_membership = watched  # type: ignore[method-assign]
 
     def crash(self, *, power: bool) -> None:
         """Kill the process, or take the machine's power away, in the middle of whatever it does."""
@@ -480,22 +398,3 @@ class Host:
             now = self._shown = ObservedState(role, last_index, commit_index, voted_for)
             for trigger in before.events_until(now, raft):
                 self._surroundings.on_event(self, trigger)
-
-    def _node_config(self) -> NodeConfig:
-        tuning = self._tuning
-        return NodeConfig(
-            raft=RaftConfig(
-                append_bytes_max=tuning.append_bytes_max,
-                in_flight_messages_max=tuning.in_flight_messages_max,
-                leader_lease=tuning.leader_lease,
-            ),
-            tick_s=tuning.tick_ms / 1000,
-            limits=Limits(),
-            submissions_in_flight_max=4096,
-            uncommitted_bytes_max=64 << 20,
-            log_retained_bytes=tuning.log_retained_bytes,
-            log_compaction_bytes=tuning.log_compaction_bytes,
-            versions=self.versions,
-            scrub_interval_s=SCRUB_INTERVAL_S,
-            step_units=tuning.step_units,
-        )

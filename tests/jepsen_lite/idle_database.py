@@ -1,4 +1,4 @@
-"""A system under test in which nothing runs, and a run on it whose clock is the event loop's."""
+"""A database in which nothing runs, and a run on it whose clock is the event loop's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jepsen_lite.store import RunDirectory
 
 
 class Idle(Database):
-    """One node that is always well. Whom its clients talk to, the test has to say."""
+    """One node that is always well. A test provides `connect`."""
 
     name = "idle"
 
@@ -46,8 +46,8 @@ class Idle(Database):
 
 
 async def run_on_virtual_time(
-    setup: RunOptions,
-    system: Database,
+    options: RunOptions,
+    database: Database,
     path: Path,
     monkeypatch: pytest.MonkeyPatch,
     progress: Any = None,
@@ -56,10 +56,10 @@ async def run_on_virtual_time(
     loop, looks = asyncio.get_running_loop(), itertools.count()
 
     def monotonic_ns() -> int:
-        # A look takes a moment: who was told to wait for less than that need not look for ever.
+        # A read takes a moment, so that a wait that is shorter does not loop for ever.
         return round(loop.time() * 1e9) + 1_000 * next(looks)
 
     monkeypatch.setattr(run, "time", SimpleNamespace(monotonic_ns=monotonic_ns))
     directory = RunDirectory(path)
-    await run.Run(setup, system, directory, [], progress or Mock()).execute()
+    await run.Run(options, database, directory, [], progress or Mock()).execute()
     return directory

@@ -1,0 +1,75 @@
+"""A node whose submissions, linearizable reads and membership changes are checked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from jepsen_lite.sim.checks.disk_losses import Replica
+from jepsen_lite.sim.checks.invariants import Invariants
+from jepsen_lite.sim.checks.violation import Violation
+from raftkv.node.node import Node
+from raftkv.raft.entry import Membership
+from raftkv.raft.raft import Raft
+
+
+class CheckedNode(Node):
+    """A node whose linearizable reads are checked at the moment when they may begin.
+
+    Every other read trusts the leader's lease, which promises the same.
+    """
+
+    def __init__(
+        self,
+        invariants: Invariants,
+        replica: Replica,
+        on_failure: Callable[[str], None],
+        *args: Any,
+    ) -> None:
+        super().__init__(*args)
+        self._invariants = invariants
+        self._replica = replica
+        self._on_failure = on_failure
+        self._by_lease = False
+
+    def submit(
+        self, commands: bytes, deadline: float, *, client: int = 0, weight: int = 1
+    ) -> asyncio.Future[bytes]:
+        self._invariants.state_machines.submitted(commands)
+        return super().submit(commands, deadline, client=client, weight=weight)
+
+    def read_barrier(self, deadline: float) -> asyncio.Future[None]:
+        self._by_lease = not self._by_lease
+        # Without a valid lease `lease_barrier` calls this method again, which is then not by lease.
+        barrier = self.lease_barrier(deadline) if self._by_lease else super().read_barrier(deadline)
+        if barrier is None:
+            barrier = asyncio.get_running_loop().create_future()
+            barrier.set_result(None)
+        committed_index = self._invariants.committed_index
+        barrier.add_done_callback(lambda done: self._opened(done, committed_index))
+        return barrier
+
+    def _opened(self, barrier: asyncio.Future[None], committed_index: int) -> None:
+        if barrier.cancelled() or barrier.exception() is not None:
+            return
+        try:
+            self._invariants.read_confirmed(self._replica, self, committed_index)
+        except Violation as violation:
+            self._on_failure(str(violation))
+
+    def check_membership_changes(self, now_s: Callable[[], float]) -> None:
+        """Check every change of membership at the moment when it is proposed."""
+        raft = cast("Raft", self.core)
+        propose = raft.propose_membership
+
+        def watched(target: Membership, *, force: bool = False) -> int:
+            index = propose(target, force=force)
+            if not force:
+                try:
+                    self._invariants.proposed(self.node_id, raft.membership, now_s())
+                except Violation as violation:
+                    self._on_failure(str(violation))
+            return index
+
+        raft.propose_membership = watched  # type: ignore[method-assign]
