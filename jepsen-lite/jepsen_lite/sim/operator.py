@@ -48,6 +48,8 @@ class Operator:
         self._links = SimulatedClientNetwork(world, network, cluster, self._process, "operator")
         self._one_at_a_time = asyncio.Lock()
         self.changes = 0
+        self.outstanding = 0
+        """Changes that were requested and have not ended; one runs at a time."""
         self._choices = 0
 
     def reconfigure(
@@ -64,13 +66,23 @@ class Operator:
             self.changes += 1
             on_change()
 
-        self._process.enter(
-            lambda: self._process.create_task(self._reconfigure(remove, add, add_first, changed))
-        )
+        async def reconfigure() -> None:
+            try:
+                await self._reconfigure(remove, add, add_first, changed)
+            finally:
+                self.outstanding -= 1
+
+        self.outstanding += 1
+        self._process.enter(lambda: self._process.create_task(reconfigure()))
 
     @property
     def busy(self) -> bool:
         return self._one_at_a_time.locked()
+
+    @property
+    def maintenance_s(self) -> float:
+        """How long the outstanding changes last at most for the maintenance in them alone."""
+        return self.outstanding * MAINTENANCE_S
 
     def known_left(self, node_ids: Set[int]) -> bool:
         """Whether clients know one of these from the start, and can still reach it."""

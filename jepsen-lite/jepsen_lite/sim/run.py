@@ -299,7 +299,8 @@ class Simulation:
         if not self.cluster.must_serve:
             self._stand_still()
             return
-        self._await(self._operator_done, OPERATOR_S, "the operator was done")
+        operator_s = OPERATOR_S + self.operator.maintenance_s
+        self._await(self._operator_done, operator_s, "the operator was done")
         self._await(
             self._no_clone_in_service,
             LIVENESS_S,
@@ -308,8 +309,9 @@ class Simulation:
         self.cluster.switch_off_lost()
         self.operator.replace_damaged()
         self._advance(self.world.now_s + COMPARE_EVERY_S)
+        operator_s = OPERATOR_S + self.operator.maintenance_s
         self._await(
-            self._operator_done, OPERATOR_S, "every node that has lost its disk was replaced"
+            self._operator_done, operator_s, "every node that has lost its disk was replaced"
         )
         self.clients.begin_last_writes()
         self._await(self.clients.idle, LIVENESS_S, "every client could write again")
