@@ -134,7 +134,7 @@ def notes_are_kept_in_memory_only() -> list[Patch]:
 @mutant(
     "two processes on one disk are admitted",
     "cloned-disks",
-    caught_by="of two nodes that run from one disk one left service",
+    caught_by="of two nodes that run from one disk, one left service",
     seeds=range(1, 31),
 )
 def clones_are_admitted() -> list[Patch]:
