@@ -108,6 +108,12 @@ class Cluster:
         name = host_of(address)
         return self.hosts.get(name) or self.clones.get(name)
 
+    @property
+    def version(self) -> int:
+        """The cluster version that the leader has applied; 0: there is no leader."""
+        leader = self.leader()
+        return leader.node.machine.cluster_version if leader and leader.node else 0
+
     def leader(self) -> Host | None:
         """The leader of the highest term, as seen from outside."""
         leading = [host for host in self.machines if host.node and host.node.core.leads]
