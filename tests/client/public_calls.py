@@ -38,7 +38,7 @@ MADE_BY_CALLERS = ("ClientSettings", "LamportTime", "HybridTime", "VectorTime")
 FOR_THE_LIBRARY = {
     "KeptLease": {
         *("add_loss_callback", "remove_loss_callback", "trust_from"),
-        *("add_user", "abandon", "mark_lost", "check", "error"),
+        *("add_user", "remove_user", "mark_lost", "check", "error"),
     },
     "Leadership": {"abandon"},
     "Lock": {"abandon", "acquire_for", "detach", "exit_block", "timeout_error", "try_acquire_for"},

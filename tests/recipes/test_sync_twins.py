@@ -39,7 +39,7 @@ class VirtualPortal:
     def close(self, function: Any, /) -> None:
         self.call(function)
 
-    def leave(self, kind: object, function: Any, /, *args: Any, **kwargs: Any) -> None:
+    def exit_block(self, kind: object, function: Any, /, *args: Any, **kwargs: Any) -> None:
         self.call(function, *args, **kwargs)
 
     def close_at_exit(self, client: object) -> None:
