@@ -48,8 +48,7 @@ class Operator:
         self._links = SimulatedClientNetwork(world, network, cluster, self._process, "operator")
         self._one_at_a_time = asyncio.Lock()
         self.changes = 0
-        self.outstanding = 0
-        """Changes that were requested and have not ended; one runs at a time."""
+        self._outstanding = 0  # changes that were requested and have not ended
         self._choices = 0
 
     def reconfigure(
@@ -70,9 +69,9 @@ class Operator:
             try:
                 await self._reconfigure(remove, add, add_first, changed)
             finally:
-                self.outstanding -= 1
+                self._outstanding -= 1
 
-        self.outstanding += 1
+        self._outstanding += 1
         self._process.enter(lambda: self._process.create_task(reconfigure()))
 
     @property
@@ -82,7 +81,7 @@ class Operator:
     @property
     def maintenance_s(self) -> float:
         """How long the outstanding changes last at most for the maintenance in them alone."""
-        return self.outstanding * MAINTENANCE_S
+        return self._outstanding * MAINTENANCE_S
 
     def known_left(self, node_ids: Set[int]) -> bool:
         """Whether clients know one of these from the start, and can still reach it."""

@@ -273,8 +273,9 @@ class Simulation:
             found.append(check_losses(operations, acquire, release, self.nemesis.fault_records))
         return found
 
-    def _operator_done(self) -> bool:
-        return not self.operator.busy
+    def _await_operator(self, what: str) -> None:
+        limit_s = OPERATOR_S + self.operator.maintenance_s
+        self._await(lambda: not self.operator.busy, limit_s, what)
 
     def _fail(self, problem: str, checker: str = "invariants") -> None:
         text = f"at {self.world.now_s:.6f} s: {problem}"
@@ -299,8 +300,7 @@ class Simulation:
         if not self.cluster.must_serve:
             self._stand_still()
             return
-        operator_s = OPERATOR_S + self.operator.maintenance_s
-        self._await(self._operator_done, operator_s, "the operator was done")
+        self._await_operator("the operator was done")
         self._await(
             self._no_clone_in_service,
             LIVENESS_S,
@@ -309,10 +309,7 @@ class Simulation:
         self.cluster.switch_off_lost()
         self.operator.replace_damaged()
         self._advance(self.world.now_s + COMPARE_EVERY_S)
-        operator_s = OPERATOR_S + self.operator.maintenance_s
-        self._await(
-            self._operator_done, operator_s, "every node that has lost its disk was replaced"
-        )
+        self._await_operator("every node that has lost its disk was replaced")
         self.clients.begin_last_writes()
         self._await(self.clients.idle, LIVENESS_S, "every client could write again")
         self._hand_over()
