@@ -76,7 +76,7 @@ class Operator:
 
     @property
     def busy(self) -> bool:
-        return self._one_at_a_time.locked()
+        return self._outstanding > 0
 
     @property
     def maintenance_s(self) -> float:
