@@ -44,7 +44,7 @@ class ServerProcess:
         # jepsen_lite comes from where this program runs if the tree has none.
         path = [str(root), str(root / "jepsen-lite"), str(Path(__file__).parents[2])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONHASHSEED": "0"}
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"jepsen_lite.mutation.{module}"],
             stdin=subprocess.PIPE,

@@ -86,6 +86,7 @@ def run_forked(work: Callable[[ChildReport], None]) -> TrialEnd:
 def _work_and_exit(work: Callable[[ChildReport], None], report: ChildReport) -> NoReturn:
     try:
         os.setpgid(0, 0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
         work(report)
         report.ended()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,6 +95,8 @@ class TrialServer:
         with open(os.devnull, "r+b") as nothing:
             os.dup2(nothing.fileno(), 0)
         os.dup2(2, 1)
+        # Also when it is terminated, the trial under way has to end first.
+        signal.signal(signal.SIGTERM, _exit)
         self.order = ServerOrder.from_json(self._requests.readline())
         self.reached = ReachedStatements(self.order.target) if self.order.records else None
         early = self.order.at_import
@@ -137,3 +140,7 @@ class TrialServer:
             self.answer(step=name, seconds=seconds, reached=self.reached.reached())
             self.reached.forget()
         self.answer(ended=True)
+
+
+def _exit(signum: int, frame: object) -> None:
+    raise SystemExit(128 + signum)
