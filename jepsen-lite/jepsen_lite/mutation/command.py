@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +32,15 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 RESULTS = Path("jepsen-lite/mutations.jsonl")
 
 
+@dataclass(frozen=True, slots=True)
+class _Effort:
+    """How far to go for each mutation, and in how many processes."""
+
+    seeds: range | None
+    tests_s: float
+    jobs: int
+
+
 def mutate(
     sample: Annotated[int, typer.Option(min=1, help="how many mutations to try")] = 150,
     seed: Annotated[int, typer.Option(help="draws the sample")] = 1,
@@ -41,6 +52,9 @@ def mutate(
     list_: Annotated[
         bool, typer.Option("--list", help="show the sample and what is known of it; try nothing")
     ] = False,
+    tests_s: Annotated[
+        float, typer.Option("--test-seconds", help="seconds of tests at most, per mutation")
+    ] = math.inf,
     tests_only: Annotated[bool, typer.Option("--tests-only", help="no simulator")] = False,
     again: Annotated[bool, typer.Option("--again", help="try the survivors again")] = False,
     explain: Annotated[
@@ -70,7 +84,8 @@ def mutate(
     if not list_:
         chosen = None if tests_only else parse_seeds(seeds)
         due = [each for each in drawn if _is_due(known, each, tests_only=tests_only, again=again)]
-        for result in _hunted(target, due, chosen, jobs, store / "mutation-map.json.gz"):
+        effort = _Effort(chosen, tests_s, jobs)
+        for result in _hunted(target, due, effort, store / "mutation-map.json.gz"):
             known.add(result)
             typer.echo(f"{result.verdict:20} {result.id}  {result.by}  ({result.wall_s} s)")
     found = [each for each in (_known(known, candidate) for candidate in drawn) if each]
@@ -98,7 +113,7 @@ def _is_due(known: ResultsFile, candidate: Candidate, *, tests_only: bool, again
 
 
 def _hunted(
-    target: Target, due: list[Candidate], seeds: range | None, jobs: int, map_file: Path
+    target: Target, due: list[Candidate], effort: _Effort, map_file: Path
 ) -> Iterator[MutationResult]:
     """The results, as they come."""
     from jepsen_lite.mutation.hunter import MutationHunter
@@ -120,12 +135,15 @@ def _hunted(
         reach = ReachMap(tree, map_file)
         mapped = progress.add_task("steps without a mutation", total=None)
         reach.map_tests(lambda _: progress.advance(mapped))
-        if seeds is not None:
-            reach.map_seeds(seeds, lambda _: progress.advance(mapped))
+        if effort.seeds is not None:
+            reach.map_seeds(effort.seeds, lambda _: progress.advance(mapped))
         progress.remove_task(mapped)
         bar = progress.add_task("mutations", total=len(due))
         commit = _commit(target.root)
-        hunters = [MutationHunter(tree, reach, seeds, commit) for _ in range(jobs)]
+        hunters = [
+            MutationHunter(tree, reach, effort.seeds, commit, effort.tests_s)
+            for _ in range(effort.jobs)
+        ]
         idle: SimpleQueue[MutationHunter] = SimpleQueue()
         for hunter in hunters:
             idle.put(hunter)
@@ -137,7 +155,7 @@ def _hunted(
             finally:
                 idle.put(hunter)
 
-        pool = ThreadPoolExecutor(jobs)
+        pool = ThreadPoolExecutor(effort.jobs)
         try:
             for ended in as_completed([pool.submit(hunt, each) for each in due]):
                 yield ended.result()

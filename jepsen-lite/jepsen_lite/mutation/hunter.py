@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,8 +21,16 @@ LIMIT_S, LIMIT_TIMES = 30.0, 10.0
 class MutationHunter:
     """Tries one mutation after another, with servers of its own."""
 
-    def __init__(self, target: Target, reach: ReachMap, seeds: range | None, commit: str) -> None:
+    def __init__(
+        self,
+        target: Target,
+        reach: ReachMap,
+        seeds: range | None,
+        commit: str,
+        tests_s: float = math.inf,
+    ) -> None:
         self._target, self._reach, self._seeds, self._commit = target, reach, seeds, commit
+        self._tests_s = tests_s
         self._stack = ExitStack()
         self._servers: dict[str, ServerProcess] = {}
 
@@ -35,7 +44,7 @@ class MutationHunter:
         began_s = time.perf_counter()
         source = (self._target.root / candidate.path).read_bytes()
         mutation = MutatedModule(candidate.path, candidate.mutated(source).decode())
-        tests = self._reach.tests_of(candidate)
+        tests = self._reach.tests_of(candidate, self._tests_s)
         seeds: list[MappedStep] = []
         by_test = self._tried(TESTS, candidate, mutation, tests)
         by_seed = TrialEnd(SURVIVED, "", "", 0)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import ast
 import gzip
 import hashlib
+import itertools
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +66,19 @@ class ReachMap:
                 self._seeds[step.name] = step
             self._save()
 
-    def tests_of(self, candidate: Candidate) -> list[MappedStep]:
-        """The tests that reach the mutation, quickest first."""
+    def tests_of(self, candidate: Candidate, seconds: float = math.inf) -> list[MappedStep]:
+        """The tests that reach the mutation, quickest first.
+
+        If they take longer than `seconds` together, those in the folder of the mutation's package
+        are preferred, and of the others the quickest.
+        """
+        folder = f"tests/{candidate.path.split('/')[1]}/"
         steps = [step for _, each in self._tests.values() for step in each]
-        return sorted(self._reaching(candidate, steps), key=lambda step: (step.seconds, step.name))
+        steps = self._reaching(candidate, steps)
+        steps.sort(key=lambda step: (not step.name.startswith(folder), step.seconds, step.name))
+        ends = itertools.accumulate(step.seconds for step in steps)
+        chosen = [step for step, end in zip(steps, ends, strict=True) if end <= seconds]
+        return sorted(chosen, key=lambda step: (step.seconds, step.name))
 
     def seeds_of(self, candidate: Candidate, seeds: Iterable[int]) -> list[MappedStep]:
         """The seeds that reach the mutation, in order; all others run as without it."""
