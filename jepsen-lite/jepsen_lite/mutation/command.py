@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -124,6 +126,7 @@ def _hunted(
         return
     # A line that goes to a file must not be taken to the terminal where the bar is.
     with (
+        _ended_by_sigterm(),
         copied(target) as tree,
         Progress(
             *COLUMNS,
@@ -165,6 +168,20 @@ def _hunted(
             for hunter in hunters:
                 hunter.close()
             pool.shutdown()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does: servers end, and the copied tree is removed."""
+
+    def end(signum: int, frame: object) -> None:
+        raise SystemExit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _commit(root: Path) -> str:

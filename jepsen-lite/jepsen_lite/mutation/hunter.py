@@ -14,7 +14,7 @@ from jepsen_lite.mutation.server_process import SIMULATOR, TESTS, ServerDied, Se
 from jepsen_lite.mutation.trial import KILLED, SURVIVED, TIMEOUT, UNPLANTABLE, TrialEnd
 from jepsen_lite.mutation.trial_server import MutatedModule, ServerOrder, Step, TrialRequest
 
-LIMIT_S, LIMIT_TIMES = 30.0, 10.0
+LIMIT_S, LIMIT_TIMES = 20.0, 10.0
 """A step may take so long, and so many times as long as without the mutation."""
 
 

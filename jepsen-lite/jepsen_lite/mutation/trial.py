@@ -6,6 +6,7 @@ The child inherits what the parent has imported, so a trial costs no start of an
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import select
@@ -14,12 +15,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from jepsen_lite.mutation.plant import Unplantable
 
 MEMORY_BYTES_MAX = 3 << 30
 START_S_MAX = 60.0
+LOOK_EVERY_S = 3.0
+IDLE_CPU_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def run_forked(work: Callable[[ChildReport], None]) -> TrialEnd:
         _work_and_exit(work, ChildReport(sender))
     os.close(sender)
     try:
-        return _supervised(receiver)
+        return _supervised(child, receiver)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
@@ -99,13 +103,15 @@ def _work_and_exit(work: Callable[[ChildReport], None], report: ChildReport) -> 
         os._exit(0)
 
 
-def _supervised(receiver: int) -> TrialEnd:
-    step, steps, until_s = "", 0, time.monotonic() + START_S_MAX
+def _supervised(child: int, receiver: int) -> TrialEnd:
+    step, steps, watch = "", 0, _Watch(child, START_S_MAX)
     buffer = b""
     while True:
-        ready, _, _ = select.select([receiver], [], [], max(0.0, until_s - time.monotonic()))
+        ready, _, _ = select.select([receiver], [], [], watch.wait_s)
         if not ready:
-            return TrialEnd(TIMEOUT, step, "did not end in time", steps)
+            if watch.too_long():
+                return TrialEnd(TIMEOUT, step, "did not end in time", steps)
+            continue
         received = os.read(receiver, 1 << 16)
         if not received:
             return TrialEnd(KILLED, step, "the process died", steps)
@@ -118,4 +124,35 @@ def _supervised(receiver: int) -> TrialEnd:
             if "ended" in message:
                 return TrialEnd(SURVIVED, "", "", steps)
             step, steps = message["begins"], steps + 1
-            until_s = time.monotonic() + message["limit_s"]
+            watch = _Watch(child, message["limit_s"])
+
+
+class _Watch:
+    """The time limit of one step of a child.
+
+    On a busy machine the child may get little CPU time. So after `limit_s` the step may go on while
+    it uses the processor, until it has used `limit_s` of it, or ten times as long has passed.
+    """
+
+    def __init__(self, child: int, limit_s: float) -> None:
+        self._child, self._limit_s = child, limit_s
+        self._began_s = time.monotonic()
+        self._began_cpu_s, self._seen_cpu_s = _cpu_s(child), -math.inf
+        self.wait_s = limit_s
+        """When to ask again whether it takes too long."""
+
+    def too_long(self) -> bool:
+        now_s, cpu_s = time.monotonic(), _cpu_s(self._child)
+        idle = cpu_s - self._seen_cpu_s < IDLE_CPU_S
+        self._seen_cpu_s, self.wait_s = cpu_s, LOOK_EVERY_S
+        return (
+            idle
+            or cpu_s - self._began_cpu_s > self._limit_s
+            or now_s - self._began_s > 10 * self._limit_s
+        )
+
+
+def _cpu_s(process: int) -> float:
+    """The CPU time that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
