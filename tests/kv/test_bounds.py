@@ -15,6 +15,7 @@ from raftkv.kv import (
     machine,
     mvcc,
     operations,
+    ranges,
     sessions,
 )
 from raftkv.kv.limits import MIB
@@ -255,6 +256,18 @@ def test_overwritten_values_are_bounded_for_each_kind_of_write(db: Driver) -> No
     together = transaction(success=[put(b"k%03d" % number) for number in range(3)])
     assert db.transact(together).failure.reason == "TOO_LARGE"
     assert db.value(b"k000") == b"x" * 400
+
+
+def test_a_sorted_read_holds_a_bounded_number_of_bytes(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "SORTED_BYTES_MAX", 4_000)
+    fill(db, 30, b"x" * 400)
+    by_revision = {"sort_target": pb.SORT_TARGET_MOD, "sort_order": pb.SORT_ORDER_DESCEND}
+    last = run(db.machine.read(whole(limit=2, **by_revision))).range
+    assert [each.key for each in last.kvs] == [b"k029", b"k028"]
+    refused = run(db.machine.read(whole(limit=20, **by_revision))).failure
+    assert refused.reason == "TOO_LARGE"
 
 
 # ---- leases ----------------------------------------------------------------------------
