@@ -73,6 +73,8 @@ def mutate(
     from jepsen_lite.mutation import candidates
     from jepsen_lite.mutation.results import ResultsFile, describe_score, survivors_page
 
+    if not (CHECKOUT / "tests").is_dir():
+        raise typer.BadParameter("this needs a checkout of raftkv with its tests")
     target = candidates.Target(CHECKOUT, CODE, GENERATED, TEST_FOLDERS)
     known = ResultsFile(results)
     if explain is not None:
