@@ -58,7 +58,7 @@ def mutate(
         float, typer.Option("--test-seconds", help="seconds of tests at most, per mutation")
     ] = math.inf,
     tests_only: Annotated[bool, typer.Option("--tests-only", help="no simulator")] = False,
-    again: Annotated[bool, typer.Option("--again", help="try the survivors again")] = False,
+    again: Annotated[bool, typer.Option("--again", help="try again the survivors that are not explained")] = False,
     explain: Annotated[
         tuple[str, str] | None,
         typer.Option(help="ID and TEXT: note why this survivor changes nothing that is promised"),
@@ -111,7 +111,9 @@ def _is_due(known: ResultsFile, candidate: Candidate, *, tests_only: bool, again
     from jepsen_lite.mutation.results import MutationVerdict
 
     result = _known(known, candidate)
-    if result is None or (again and not result.verdict.killed):
+    if result is None:
+        return True
+    if again and not result.verdict.killed and candidate.id not in known.notes:
         return True
     return result.verdict is MutationVerdict.SURVIVED_TESTS and not tests_only
 
