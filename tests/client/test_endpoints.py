@@ -11,7 +11,7 @@ from raftkv.client.client import Client
 from raftkv.client.connection.endpoints import Endpoints, EndpointSelector, parse_endpoints
 from raftkv.client.connection.throttle import BreakerState, CircuitBreaker
 from raftkv.client.settings import ClientSettings
-from raftkv.errors import ConfigurationError, ConnectionFailed, DeadlineExceeded
+from raftkv.errors import ConfigurationError, ConnectionFailed, DeadlineExceeded, WrongCluster
 from tests.client.conftest import Connect
 from tests.client.scripted import ScriptedCluster, ScriptedNode
 
@@ -172,6 +172,27 @@ async def test_connecting_waits_for_a_cluster_that_is_starting(
     client = await connect(5.0)
     await client.put("k", "v")
     assert cluster.loop.time() < 2.0
+
+
+async def test_connecting_works_over_a_slow_network(
+    cluster: ScriptedCluster, connect: Connect
+) -> None:
+    for node in cluster.nodes.values():
+        node.answer_s = 0.6
+    client = await connect(5.0)
+    await client.put("k", "v")
+    assert cluster.loop.time() < 2.0
+
+
+async def test_connecting_gives_the_others_time_to_show_that_they_are_another_cluster(
+    cluster: ScriptedCluster, connect: Connect
+) -> None:
+    other = cluster.nodes["b:2"]
+    other.cluster_id, other.answer_s = 8, 0.2
+    with pytest.raises(WrongCluster, match="do not belong to one cluster"):
+        await connect(5.0)
+    other.answer_s = 0.9
+    await connect(5.0)
 
 
 async def test_status_of_all_includes_the_errors_of_silent_nodes(
