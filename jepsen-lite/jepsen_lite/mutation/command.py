@@ -58,7 +58,9 @@ def mutate(
         float, typer.Option("--test-seconds", help="seconds of tests at most, per mutation")
     ] = math.inf,
     tests_only: Annotated[bool, typer.Option("--tests-only", help="no simulator")] = False,
-    again: Annotated[bool, typer.Option("--again", help="try again the survivors that are not explained")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="try again the survivors that are not explained")
+    ] = False,
     explain: Annotated[
         tuple[str, str] | None,
         typer.Option(help="ID and TEXT: note why this survivor changes nothing that is promised"),
