@@ -17,7 +17,7 @@ from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions
 from jepsen_lite.sim.injection.strangers import draw_strangers
 from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.nodes.settings import NodeBounds
-from jepsen_lite.sim.run import PLAIN, SWARM, Plan, draw_plan
+from jepsen_lite.sim.run import PLAIN, SWARM, Plan, at_rate, draw_plan
 from jepsen_lite.sim.scenarios import SCENARIOS, SECONDS
 from jepsen_lite.workloads.catalogue import NEEDS_STEADY_CLOCKS, WORKLOADS
 
@@ -33,6 +33,29 @@ STEADY = frozenset({"coordination", "candidates", "removals", "set-clocks"})
 """Scenarios whose clocks run at nearly the same rate."""
 SKEW_MAX, SKEW_STEADY_MAX = 0.05, 0.03
 SMALL_REPLY_BYTES = 4 << 10
+
+
+def draw(
+    scenario: str,
+    seed: int,
+    workloads: tuple[str, ...] = (),
+    seconds: float | None = None,
+    rate: float | None = None,
+) -> Plan:
+    """The plan of this seed of a scenario or of the swarm; with these workloads if there are any,
+    and under this load if it is given.
+
+    `seconds` is for the swarm and the plain run: the faults of the other scenarios have moments of
+    their own.
+    """
+    if scenario == SWARM:
+        plan = draw_swarm(seed, seconds)
+    elif scenario == PLAIN and seconds is not None:
+        plan = draw_plan(seed, seconds)
+    else:
+        plan = SCENARIOS[scenario](seed)
+    plan = with_workloads(plan, workloads) if workloads else plan
+    return plan if rate is None else at_rate(plan, rate)
 
 
 def draw_swarm(seed: int, seconds: float | None = None) -> Plan:
