@@ -44,8 +44,8 @@ def sim(
     scenario: Annotated[
         str | None,
         typer.Option(
-            help="aim at one kind of trouble; `jepsen-lite list` has the names; default: another one"
-            " for each seed, mixed with much else"
+            help="aim at one kind of trouble; `jepsen-lite list` has the names; default: another"
+            " one for each seed, mixed with much else"
         ),
     ] = None,
     workload: Annotated[
@@ -54,7 +54,7 @@ def sim(
     seconds: Annotated[
         float | None,
         typer.Option(
-            help="simulated seconds with faults, per seed; default: the scenario's own, 10 to 14"
+            help="simulated seconds with faults, per seed; default: 10 to 28, as its scenario needs"
         ),
     ] = None,
     rate: Annotated[

@@ -7,7 +7,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -83,8 +83,8 @@ class Plan:
     """
     rate: float | None = None
     """The load in operations per second, if it was asked for and not drawn."""
-    client_tuning: ClientTuning = ClientTuning()
-    client_conditions: ClientConditions = ClientConditions()
+    client_tuning: ClientTuning = field(default_factory=ClientTuning)
+    client_conditions: ClientConditions = field(default_factory=ClientConditions)
     base: str = ""
     """Of a swarm's plan: the scenario whose faults it has."""
     workloads_asked: bool = False

@@ -62,9 +62,7 @@ class RemovedLeaderWorkload(ElectionWorkload):
         if worker in self._leaderships and rng.random() < KEEPS:
             return Invocation("keep", self.election)
         leaders = [
-            (self.election, led.token)
-            for led in self._leaderships.values()
-            if led.remaining_s()
+            (self.election, led.token) for led in self._leaderships.values() if led.remaining_s()
         ]
         may_remove = worker not in OBSERVERS and worker not in self._leaderships
         return _removal(rng, leaders if may_remove else []) or super().next(rng, worker)
