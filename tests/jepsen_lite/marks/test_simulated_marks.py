@@ -16,18 +16,32 @@ from jepsen_lite.faults.kinds import (
     MemberChange,
     Pause,
     SlowDisk,
+    Stop,
 )
-from jepsen_lite.sim.run import run
+from jepsen_lite.sim.net.client_conditions import ClientConditions
+from jepsen_lite.sim.run import Plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")
 
 
-def marks_of(*faults: Fault, workloads: tuple[str, ...] = ("register",)) -> Counter[str]:
-    plan = replace(SCENARIOS["relays"](1), schedule=faults, seconds=2.0, workloads=workloads)
-    outcome = run(plan)
+PLAN = replace(SCENARIOS["relays"](1), schedule=(), seconds=2.0, workloads=("register",))
+
+
+def marks_of(
+    *faults: Fault, plan: Plan = PLAN, workloads: tuple[str, ...] = PLAN.workloads
+) -> Counter[str]:
+    outcome = run(replace(plan, schedule=faults, workloads=workloads))
     assert not outcome.problems
     return outcome.marks
+
+
+COORDINATION = ("lock", "watch")
+
+
+@pytest.fixture(scope="module")
+def coordinating() -> Counter[str]:
+    return marks_of(workloads=COORDINATION)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +63,7 @@ def calm() -> Counter[str]:
             },
         ),
         (Pause(0.5, 1.5, LEADER), {"a paused leader goes on beside a later one"}),
+        (Pause(0.5, 0.1, LEADER), {"a leader goes on"}),
         (SlowDisk(0.5, 1.0, ("node-2",), 0.1), {"a sync is slow"}),
         (FullDisk(0.5, 1.0, "node-2"), {"a write finds the disk full"}),
         (
@@ -77,6 +92,26 @@ def test_a_fault_reaches_its_marks_and_a_calm_run_does_not(
 def test_what_happens_after_the_run_is_not_counted(calm: Counter[str]) -> None:
     """In the end all processes are killed, which is no crash that the run has survived."""
     assert not [name for name in calm if name.startswith("crash: ")]
+
+
+def test_a_node_that_stops_ends_watches_and_waits(coordinating: Counter[str]) -> None:
+    reached = {
+        "a live watch moves to another node",
+        "a stopping node ends a wait for a lock",
+        "a stopping node ends a watch",
+    }
+    plan = replace(PLAN, seconds=3.0)
+    found = marks_of(Stop(1.0, 0.5, LEADER), plan=plan, workloads=COORDINATION)
+    assert reached - found.keys() == set()
+    assert reached & coordinating.keys() == set()
+    assert "a watch catches up" in coordinating
+
+
+def test_a_slow_answer_renews_a_lease_late(coordinating: Counter[str]) -> None:
+    slow = ClientConditions(slow_answers=0.5, slow_answer_s_max=1.0)
+    plan = replace(PLAN, seconds=3.0, client_conditions=slow)
+    assert "a lease is renewed with a late answer" in marks_of(plan=plan, workloads=COORDINATION)
+    assert "a lease is renewed with a late answer" not in coordinating
 
 
 AWAY = replace(

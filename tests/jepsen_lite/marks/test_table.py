@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_wrapped_functions_are_as_before_in_the_end() -> None:
         seen.append(raft)
 
     before = Raft.tick
-    with pytest.raises(RuntimeError), wraps.installed():
+    with contextlib.suppress(RuntimeError), wraps.installed():
         Raft.tick("a raft")
         raise RuntimeError
     assert seen == ["a raft"]

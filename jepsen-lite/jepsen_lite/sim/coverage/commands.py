@@ -75,7 +75,9 @@ def observe_commands(wraps: Wraps, reach: Reach) -> None:
         return original(error)
 
     @wraps.around(Node, "submit")
-    def submit(original: Callable[..., Any], node: Node, commands: bytes, *args: Any, **kw: Any) -> Any:
+    def submit(
+        original: Callable[..., Any], node: Node, commands: bytes, *args: Any, **kw: Any
+    ) -> Any:
         if not node.core.leads:
             reach_each(of(commands), AT_A_FOLLOWER)
         return original(node, commands, *args, **kw)
@@ -194,6 +196,8 @@ def observe_proposals(wraps: Wraps, reach: Reach) -> None:
         return over
 
     @wraps.around(BatchReplies, "note_refusal")
-    def note_refusal(original: Callable[..., Any], replies: Any, endpoint: Any, failure: Any) -> Any:
+    def note_refusal(
+        original: Callable[..., Any], replies: Any, endpoint: Any, failure: Any
+    ) -> Any:
         reach(batch_refused(error_of(failure).reason))
         return original(replies, endpoint, failure)

@@ -100,7 +100,9 @@ SNAPSHOTS: Sequence[Mark] = (
         "a snapshot is no longer wanted when it has arrived",
         "The receiver has caught up, or the term has ended, during the transfer.",
     ),
-    Mark("a snapshot brings nothing new", "A snapshot is stepped that ends below the commit index."),
+    Mark(
+        "a snapshot brings nothing new", "A snapshot is stepped that ends below the commit index."
+    ),
     Mark("a snapshot ends inside the log", "The log has the snapshot's last entry (figure 13)."),
     Mark("a snapshot is installed", "A snapshot has replaced log and state."),
     Mark("a snapshot replaces uncommitted entries", "The log went beyond the commit index."),

@@ -22,12 +22,18 @@ def observe_leases(wraps: Wraps, reach: Reach) -> None:
     """Leases in the state machine, and cluster time."""
 
     @wraps.around(CommandRunner, "_end_lease")
-    def end_lease(original: Callable[..., Any], runner: CommandRunner, lease: int, budget: Any) -> Any:
+    def end_lease(
+        original: Callable[..., Any], runner: CommandRunner, lease: int, budget: Any
+    ) -> Any:
         living, left = lease in runner.leases, budget.deletions_left
         gone = yield from original(runner, lease, budget)
         reach("a lease is revoked" if living else "a lease expires")
         if budget.deletions_left < left:
-            reach("a revoked lease takes its keys along" if living else "an expired lease takes its keys along")
+            reach(
+                "a revoked lease takes its keys along"
+                if living
+                else "an expired lease takes its keys along"
+            )
         if not gone:
             reach("the end of a lease takes several entries")
         return gone
@@ -83,7 +89,9 @@ def observe_kept_leases(wraps: Wraps, reach: Reach) -> None:
         original(kept, reason)
 
     @wraps.around(SessionKeeper, "_renewed")
-    def session_renewed(original: Callable[..., None], keeper: Any, session: Any, done: Any) -> None:
+    def session_renewed(
+        original: Callable[..., None], keeper: Any, session: Any, done: Any
+    ) -> None:
         if not done.cancelled() and isinstance(done.exception(), LeaseNotFound):
             reach("a session's renewal finds that it has ended")
         original(keeper, session, done)

@@ -31,9 +31,9 @@ def observe_messages(wraps: Wraps, reach: Reach) -> None:
         original(raft, message)
         if role is LEADER and raft.current_term > term:
             reach("a leader is deposed by a higher term")
-        if role is RaftRole.CANDIDATE and raft.current_term == term and raft.leader_id > 0:
-            if raft.role is RaftRole.FOLLOWER:
-                reach("a candidate follows the leader of its term")
+        lost = role is RaftRole.CANDIDATE and raft.role is RaftRole.FOLLOWER
+        if lost and raft.current_term == term and raft.leader_id:
+            reach("a candidate follows the leader of its term")
 
     @wraps.around(Raft, "_accepts_term_of")
     def accepts_term_of(original: Callable[..., bool], raft: Raft, message: Message) -> bool:
@@ -126,6 +126,6 @@ def observe_leaders(wraps: Wraps, reach: Reach) -> None:
         original(raft)
         if raft.role is not LEADER:
             reach("a leader steps down after its own removal")
-        if not known and raft.commit_index > before:
-            if raft.log.term(before + 1) != raft.current_term:
-                reach("entries of older terms commit with one of the leader's term")
+        first = not known and raft.commit_index > before
+        if first and raft.log.term(before + 1) != raft.current_term:
+            reach("entries of older terms commit with one of the leader's term")

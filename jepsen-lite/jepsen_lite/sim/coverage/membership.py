@@ -73,7 +73,10 @@ def observe_changes(wraps: Wraps, reach: Reach) -> None:
 
     @wraps.around(Reconfiguration, "change")
     async def change(
-        original: Callable[..., Any], reconfiguration: Reconfiguration, change: Any, *args: Any,
+        original: Callable[..., Any],
+        reconfiguration: Reconfiguration,
+        change: Any,
+        *args: Any,
         **kwargs: Any,
     ) -> Any:
         try:

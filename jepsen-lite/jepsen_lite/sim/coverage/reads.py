@@ -157,5 +157,3 @@ def observe_scans(wraps: Wraps, reach: Reach) -> None:
                 reach("a compaction takes several entries")
             if under_way[compaction]:
                 reach("a compaction removes versions beside a running scan")
-
-

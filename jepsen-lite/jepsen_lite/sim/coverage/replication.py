@@ -58,15 +58,13 @@ def observe_leaders_side(wraps: Wraps, reach: Reach) -> None:
         original(replicator, peer)
 
     @wraps.around(Replicator, "replicate")
-    def replicate(
-        original: Callable[..., None], replicator: Replicator, commit_index: int
-    ) -> None:
+    def replicate(original: Callable[..., None], replicator: Replicator, commit_index: int) -> None:
         original(replicator, commit_index)
         last_index = replicator._log.last_index
         for progress in replicator.progress.values():
-            if progress.next_index <= last_index and progress.paused:
-                if progress.replication is Replication.REPLICATE:
-                    reach("flow control holds entries back")
+            lacks = progress.next_index <= last_index
+            if lacks and progress.paused and progress.replication is Replication.REPLICATE:
+                reach("flow control holds entries back")
 
     @wraps.around(Replicator, "probe_at")
     def probe_at(original: Callable[..., None], *args: Any) -> None:

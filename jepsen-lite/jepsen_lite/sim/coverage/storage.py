@@ -34,9 +34,9 @@ def observe_crashes(wraps: Wraps, reach: Reach, cluster: Cluster) -> None:
 
     @wraps.around(Host, "resume")
     def resume(original: Callable[..., None], host: Host) -> None:
-        if host.node is not None and host.node.core.leads:
-            other = cluster.leader()
-            deposed = other is not None and other is not host
+        paused = host.process is not None and host.process._paused
+        if paused and host.node is not None and host.node.core.leads:
+            deposed = cluster.leader() is not host
             reach("a paused leader goes on beside a later one" if deposed else "a leader goes on")
         original(host)
 

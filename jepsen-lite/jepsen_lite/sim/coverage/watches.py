@@ -20,7 +20,9 @@ def observe_watches(wraps: Wraps, reach: Reach) -> None:
     """The watchers of a node, synced and unsynced."""
 
     @wraps.around(WatchSession, "_begin")
-    def begin(original: Callable[..., None], session: WatchSession, create: Any, start: int) -> None:
+    def begin(
+        original: Callable[..., None], session: WatchSession, create: Any, start: int
+    ) -> None:
         following = session._synced.revision + 1
         if start == following:
             reach("a watch starts at the next revision")
