@@ -15,11 +15,12 @@ from jepsen_lite.cli import app
 from jepsen_lite.sim import coverage
 from jepsen_lite.sim.coverage import mark as mark_module
 from jepsen_lite.sim.coverage import totals
-from jepsen_lite.sim.coverage.families import UNEXPECTED, families
+from jepsen_lite.sim.coverage.families import families
 from jepsen_lite.sim.coverage.mark import Mark
 from jepsen_lite.sim.coverage.marks import MARKS, PLAIN_MARKS
 from jepsen_lite.sim.coverage.observers import MarkCounter
 from jepsen_lite.sim.coverage.totals import MarkTotals
+from jepsen_lite.sim.coverage.unexpected import NAMES, UNEXPECTED
 from jepsen_lite.sim.coverage.wraps import Wraps
 from jepsen_lite.verdicts import EXIT_CODES, Validity
 from raftkv.raft.raft import Raft
@@ -75,8 +76,9 @@ def test_names_are_unique_and_every_mark_says_what_it_means() -> None:
         assert each.unexpected == each.unexpected.strip()
 
 
-def test_reasons_of_families_belong_to_marks() -> None:
-    assert UNEXPECTED.keys() <= {mark.name for mark in families()}
+def test_every_reason_belongs_to_marks_and_no_mark_has_two() -> None:
+    assert UNEXPECTED.keys() <= MARKS.keys()
+    assert len(UNEXPECTED) == sum(map(len, NAMES.values()))
 
 
 def test_a_name_that_is_not_in_the_table_is_no_mark() -> None:

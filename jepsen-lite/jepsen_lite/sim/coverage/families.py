@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from jepsen_lite.sim.coverage.mark import (
     CHANGES,
@@ -30,14 +30,11 @@ from jepsen_lite.sim.coverage.mark import (
 )
 from raftkv.raft.progress import Replication
 
-UNEXPECTED: Mapping[str, str] = {}
-"""The reasons of those that the default run need not reach."""
-
 
 def families() -> Iterator[Mark]:
     """All of them."""
     for name, meaning in _described():
-        yield Mark(name, meaning, UNEXPECTED.get(name, ""))
+        yield Mark(name, meaning)
 
 
 def _described() -> Iterator[tuple[str, str]]:

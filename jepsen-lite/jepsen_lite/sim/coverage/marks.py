@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from jepsen_lite.sim.coverage.consensus_marks import (
     ELECTIONS,
@@ -20,6 +21,7 @@ from jepsen_lite.sim.coverage.service_marks import (
     READS,
     WATCHES,
 )
+from jepsen_lite.sim.coverage.unexpected import UNEXPECTED
 
 PLAIN_MARKS = (
     *(*ELECTIONS, *REPLICATION, *SNAPSHOTS, *MEMBERSHIP, *STORAGE),
@@ -27,4 +29,7 @@ PLAIN_MARKS = (
 )
 """Those that have a name of their own."""
 
-MARKS: Mapping[str, Mark] = {mark.name: mark for mark in (*PLAIN_MARKS, *families())}
+MARKS: Mapping[str, Mark] = {
+    mark.name: replace(mark, unexpected=UNEXPECTED.get(mark.name, ""))
+    for mark in (*PLAIN_MARKS, *families())
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jepsen_lite.sim.coverage.mark import Reach
 from jepsen_lite.sim.coverage.wraps import Wraps
@@ -20,12 +20,16 @@ from raftkv.server.watch.synced import SyncedWatchers
 
 def observe_transfers(wraps: Wraps, reach: Reach) -> None:
     """Snapshots that are sent, offered and verified."""
+    sending: set[int] = set()
+    """The nodes that send one."""
 
     @wraps.around(SnapshotTransfers, "send")
     async def send(
         original: Callable[..., Any], transfers: SnapshotTransfers, peer: int, term: int
     ) -> Any:
         busy = transfers._busy
+        if not busy:
+            sending.add(transfers._node_id)
         try:
             point = await original(transfers, peer, term)
         except DamagedData:
@@ -34,6 +38,9 @@ def observe_transfers(wraps: Wraps, reach: Reach) -> None:
         except RaftkvError:
             reach("a snapshot waits for another peer's" if busy else "a snapshot transfer fails")
             raise
+        finally:
+            if not busy:
+                sending.discard(transfers._node_id)
         reach("a snapshot is sent")
         return point
 
@@ -59,9 +66,10 @@ def observe_transfers(wraps: Wraps, reach: Reach) -> None:
     @wraps.around(Host, "crash")
     def crash(original: Callable[..., None], host: Host, *, power: bool) -> None:
         if host.node is not None:
-            if host.node.driver._transfers._busy:
+            if host.node_id in sending:
                 reach("a node crashes while it sends a snapshot")
-            if host.node.driver._raft.installing:
+                sending.remove(host.node_id)
+            if cast("Raft", host.node.core).installing:
                 reach("a node crashes while it installs a snapshot")
         original(host, power=power)
 

@@ -23,7 +23,7 @@ def observe_crashes(wraps: Wraps, reach: Reach, cluster: Cluster) -> None:
     @wraps.around(Host, "crash")
     def crash(original: Callable[..., None], host: Host, *, power: bool) -> None:
         node = host.node
-        if node is not None and not node.driver.dead:
+        if node is not None and not node.stopped.done():
             core = node.core
             reach(crash_of(core.role, power=power))
             if core.leads and core.log.last_index > core.commit_index:
