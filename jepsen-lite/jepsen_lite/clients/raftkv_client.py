@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import zlib
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -35,17 +36,24 @@ from raftkv.errors import LeaseNotFound
 T = TypeVar("T")
 
 
-async def connect(endpoints: Sequence[str], **options: Any) -> RaftkvClient:
-    """Connect as `raftkv.connect` does, with its options. Raises `OperationError`."""
+async def connect(
+    endpoints: Sequence[str], *, padding_max: int = 0, **options: Any
+) -> RaftkvClient:
+    """Connect as `raftkv.connect` does, with its options. Raises `OperationError`.
+
+    `padding_max`: values are stored with up to that many blanks after them, which readers do not
+    see, so that any workload has large values.
+    """
     with mapped_errors():
-        return RaftkvClient(await raftkv.connect(list(endpoints), **options))
+        return RaftkvClient(await raftkv.connect(list(endpoints), **options), padding_max)
 
 
 class RaftkvClient:
     """A `KvClient`. Retries, sessions and idempotency are those of raftkv's client."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, padding_max: int = 0) -> None:
         self._client = client
+        self._padding_max = padding_max
         self.leases = RaftkvLeases(client)
         self.locks = RaftkvLocks(client)
         self.commands = RaftkvCommands(client)
@@ -54,7 +62,8 @@ class RaftkvClient:
         self, key: str, value: str = "", *, timeout_s: float, fence: Fence | None = None
     ) -> int:
         with mapped_errors():
-            return (await self._client.put(key, value, fence=fence, timeout=timeout_s)).revision
+            stored = self._padded(value)
+            return (await self._client.put(key, stored, fence=fence, timeout=timeout_s)).revision
 
     async def get(
         self, key: str, *, timeout_s: float, revision: int = 0, staleness_s_max: float = 0.0
@@ -113,7 +122,7 @@ class RaftkvClient:
                     raftkv.when.mod_revision(key) == (kv.mod_revision if kv else 0)
                     for key, kv in (unchanged or {}).items()
                 ],
-                success=[raftkv.op.put(key, value) for key, value in values.items()],
+                success=[raftkv.op.put(key, self._padded(value)) for key, value in values.items()],
                 timeout=timeout_s,
             )
         if not wrote.succeeded:
@@ -124,7 +133,9 @@ class RaftkvClient:
         self, key: str, expected: str | None, new: str, *, timeout_s: float
     ) -> Swap:
         with mapped_errors():
-            result = await self._client.compare_and_swap(key, expected, new, timeout=timeout_s)
+            before = None if expected is None else self._padded(expected)
+            after = self._padded(new)
+            result = await self._client.compare_and_swap(key, before, after, timeout=timeout_s)
         current = None if result.current is None else _key_value(result.current)
         return Swap(result.swapped, current)
 
@@ -159,6 +170,12 @@ class RaftkvClient:
                     deletes="delete" in kinds,
                 )
             )
+
+    def _padded(self, value: str) -> str:
+        """Every client stores a value with the same padding, so that it can be compared."""
+        if not value or not self._padding_max:
+            return value
+        return value + " " * (zlib.crc32(value.encode()) % (self._padding_max + 1))
 
     async def close(self) -> None:
         with mapped_errors():
@@ -290,7 +307,7 @@ class RaftkvElection:
 def _key_value(kv: raftkv.KeyValue) -> KeyValue:
     return KeyValue(
         text_of(kv.key),
-        text_of(kv.value),
+        text_of(kv.value).rstrip(" "),
         kv.create_revision,
         kv.mod_revision,
         kv.version,
@@ -302,7 +319,7 @@ def _change(event: raftkv.WatchEvent) -> Change:
     return Change(
         event.revision,
         text_of(event.key),
-        text_of(event.value) if event.kind is raftkv.EventKind.PUT else None,
-        None if event.prev_kv is None else text_of(event.prev_kv.value),
+        text_of(event.value).rstrip(" ") if event.kind is raftkv.EventKind.PUT else None,
+        None if event.prev_kv is None else event.prev_text_of(kv.value).rstrip(" "),
         event.created,
     )
