@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -271,7 +271,9 @@ class Watched(Store):
         self._delivered = range(2, delivered_up_to + 1)
         self._oldest_left = oldest_left
 
-    def watch(self, prefix: str, from_revision: int) -> Deliveries:
+    def watch(
+        self, prefix: str, from_revision: int, *, kinds: Sequence[str], progress: bool
+    ) -> Deliveries:
         return Deliveries(from_revision, self._oldest_left, self._delivered)
 
     async def delete(self, key: str, *, timeout_s: float) -> tuple[int, bool]:

@@ -182,7 +182,14 @@ class EtcdClient:
     async def delete_first(self, prefix: str, limit: int, *, timeout_s: float) -> DeletedPage:
         _unsupported("a deletion of a prefix")
 
-    def watch(self, prefix: str, from_revision: int, kinds: Sequence[str] = WATCHED_KINDS) -> Watch:
+    def watch(
+        self,
+        prefix: str,
+        from_revision: int,
+        *,
+        kinds: Sequence[str] = WATCHED_KINDS,
+        progress: bool = False,
+    ) -> Watch:
         _unsupported("a watch")
 
     @property

@@ -266,7 +266,17 @@ class KvClient(Protocol):
     async def transact(self, body: Callable[[Transaction], Awaitable[T]], *, timeout_s: float) -> T:
         """Run `body` as one transaction; it is called again if a key that it has read changes."""
 
-    def watch(self, prefix: str, from_revision: int, kinds: Sequence[str] = WATCHED_KINDS) -> Watch:
-        """A watch that resumes by itself over failures of nodes; of changes of these kinds."""
+    def watch(
+        self,
+        prefix: str,
+        from_revision: int,
+        *,
+        kinds: Sequence[str] = WATCHED_KINDS,
+        progress: bool = False,
+    ) -> Watch:
+        """A watch of changes of these kinds that resumes by itself over failures of nodes.
+
+        `progress`: with empty batches, now and then, where its revision has advanced without one.
+        """
 
     async def close(self) -> None: ...

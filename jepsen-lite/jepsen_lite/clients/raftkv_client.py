@@ -34,6 +34,7 @@ from raftkv.client.client import Client
 from raftkv.errors import LeaseNotFound
 
 T = TypeVar("T")
+PROGRESS = raftkv.EventKind.PROGRESS
 
 
 async def connect(
@@ -158,7 +159,12 @@ class RaftkvClient:
             return await self._client.transaction(body, timeout=timeout_s)
 
     def watch(
-        self, prefix: str, from_revision: int, kinds: Sequence[str] = WATCHED_KINDS
+        self,
+        prefix: str,
+        from_revision: int,
+        *,
+        kinds: Sequence[str] = WATCHED_KINDS,
+        progress: bool = False,
     ) -> RaftkvWatch:
         with mapped_errors():
             return RaftkvWatch(
@@ -168,6 +174,7 @@ class RaftkvClient:
                     prev_kv=True,
                     puts="put" in kinds,
                     deletes="delete" in kinds,
+                    progress=progress,
                 )
             )
 
@@ -195,7 +202,7 @@ class RaftkvWatch:
     async def batches(self) -> AsyncIterator[Sequence[Change]]:
         with mapped_errors():
             async for batch in self._watch.batches():
-                yield [_change(event) for event in batch]
+                yield [_change(event) for event in batch if event.kind is not PROGRESS]
 
     async def close(self) -> None:
         with mapped_errors():
@@ -320,6 +327,6 @@ def _change(event: raftkv.WatchEvent) -> Change:
         event.revision,
         text_of(event.key),
         text_of(event.value).rstrip(" ") if event.kind is raftkv.EventKind.PUT else None,
-        None if event.prev_kv is None else event.prev_text_of(kv.value).rstrip(" "),
+        None if event.prev_kv is None else text_of(event.prev_kv.value).rstrip(" "),
         event.created,
     )

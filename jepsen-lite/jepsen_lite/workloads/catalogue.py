@@ -48,6 +48,9 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "wide-watch": WideWatchWorkload,
 }
 NEEDS_STEADY_CLOCKS = frozenset(
-    {"lock", "fenced-lock", "removed-lock", "lease", "election", "removed-leader", "staleness"}
+    {
+        *("lock", "fenced-lock", "removed-lock", "waiter-fence", "lease", "leased-keys"),
+        *("idempotency", "election", "removed-leader", "staleness"),
+    }
 )
 """Workloads whose checkers hold raftkv to promises that it makes for steady clocks only."""

@@ -108,7 +108,12 @@ async def _watched(
     try:
         async with asyncio.timeout(seconds):
             while from_revision <= until:
-                watching = client.watch(wanted["prefix"], from_revision, wanted["kinds"])
+                watching = client.watch(
+                    wanted["prefix"],
+                    from_revision,
+                    kinds=wanted["kinds"],
+                    progress=wanted.get("progress", False),
+                )
                 from_revision = await _listen(watching, until, batches)
     except TimeoutError:
         if not endless:

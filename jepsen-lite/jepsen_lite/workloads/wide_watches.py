@@ -7,13 +7,12 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.watches import KINDS, WatchWorkload
+from jepsen_lite.workloads.watches import KINDS, WITNESS, WatchWorkload
 
 PREFIX = "wide-watch/"
 KEYS = 60
 WANTED = (("", KINDS), ("1", KINDS), ("", ["put"]), ("", ["delete"]), ("2", ["delete"]))
 """What the watchers ask for, in turn: the rest of their prefix, and the kinds."""
-WATCHERS = len(WANTED)
 
 
 class WideWatchWorkload(WatchWorkload):
@@ -24,7 +23,7 @@ class WideWatchWorkload(WatchWorkload):
 
     def next(self, rng: Random, worker: int) -> Invocation:
         if rng.random() < 0.25:
-            name = f"watcher-{rng.randrange(WATCHERS)}-of-{worker}"
+            name = f"watcher-{worker}"
             return Invocation("watch", name, self._wanted(name))
         first = rng.randrange(KEYS)
         if rng.random() < 0.3:
@@ -35,10 +34,10 @@ class WideWatchWorkload(WatchWorkload):
         return Invocation("put-many", PREFIX, [sorted(numbers), f"v{next(self._values)}"])
 
     def _wanted(self, name: str) -> dict[str, Any]:
-        wanted = super()._wanted(name)
-        if name.startswith("watcher-"):
-            rest, kinds = WANTED[int(name.split("-")[1])]
-            return {**wanted, "prefix": PREFIX + rest, "kinds": kinds}
+        wanted = {**super()._wanted(name), "progress": True}
+        if name != WITNESS:
+            rest, kinds = WANTED[int(name.removeprefix("watcher-")) % len(WANTED)]
+            wanted |= {"prefix": PREFIX + rest, "kinds": kinds}
         return wanted
 
     async def _change(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
