@@ -131,6 +131,8 @@ async def _listen(watching: Watch, until: float, batches: list[dict[str, Any]]) 
         async for batch in watching.batches():
             for revision, events in itertools.groupby(batch, lambda event: event.revision):
                 batches.append({"revision": revision, "events": list(map(_event, events))})
+            if not batch:
+                batches.append({"revision": watching.revision, "events": []})
             if watching.revision >= until:
                 break
     except CompactedError as error:
