@@ -117,8 +117,8 @@ def _misreported(
     """Where the versions of the key contradict the answers and refusals."""
     held = {revision: value for _, value, revision in versions}
     previous = {later[2]: earlier[1] for later, earlier in itertools.pairwise(versions)}
-    complete = bool(versions) and versions[-1][0] == 1
-    if complete:
+    complete = not versions or versions[-1][0] == 1
+    if versions and complete:
         previous[versions[-1][2]] = None
     possible = {_value(each) for each in asked(puts, "put") if returned(each) != REUSED}
     for value in held.values():

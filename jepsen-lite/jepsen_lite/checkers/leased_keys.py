@@ -76,9 +76,9 @@ def check(
     calls = [
         each for each in operations if each.invocation.function in ("grant", "renew", "revoke")
     ]
-    problems += lease.check([*calls, *over], time, late_ns, drift).problems
+    problems += lease.problems_of([*calls, *over], time, late_ns, drift)
     late_ns += REMOVED_WITHIN_NS
-    problems += lease.check([*calls, *alive], time, late_ns, drift).problems
+    problems += lease.problems_of([*calls, *alive], time, late_ns, drift)
     return finding(_NAME, problems, statistics)
 
 

@@ -13,8 +13,8 @@ from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
 
 PREFIX = "ranges/"
-FILL_MAX = 60
-REACH = 300
+FILL_MAX = 30
+REACH = 150
 """Operations are on the elements that were put last, so many of them."""
 PAGES = (1, 7, 50)
 
@@ -31,7 +31,7 @@ class RangeWorkload:
 
     def next(self, rng: Random, worker: int) -> Invocation:
         draw = rng.random()
-        if draw < 0.35 or self._next == 1:
+        if draw < 0.3 or self._next == 1:
             first = self._next
             self._next += rng.choice((1, 5, FILL_MAX))
             return Invocation("fill", PREFIX, [first, self._next])
