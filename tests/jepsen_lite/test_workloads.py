@@ -90,6 +90,36 @@ LIES: dict[str, list[tuple[Kind, str, str, object]]] = {
         (Kind.INVOKE, "txn", "append", [["r", "append/0", None]]),
         (Kind.OK, "txn", "append", [["r", "append/0", [1]]]),
     ],
+    "transactions": [
+        (Kind.INVOKE, "txn", "t1", {"compare": [], "success": [["put", "t1", ""]], "failure": []}),
+        (Kind.OK, "txn", "t1", [2, [True, [None]]]),
+        (Kind.INVOKE, "log", "", None),
+        (Kind.OK, "log", "", []),
+    ],
+    "ranges": [
+        (Kind.INVOKE, "fill", "ranges/", [1, 3]),
+        (Kind.OK, "fill", "ranges/", 2),
+        (Kind.INVOKE, "read", "ranges/", [1, 3, 0, 0]),
+        (Kind.OK, "read", "ranges/", [2, [[1, 2]]]),
+    ],
+    "idempotency": [
+        (Kind.INVOKE, "put", "idempotency/1", ["first", 1_000]),
+        (Kind.OK, "put", "idempotency/1", "reused"),
+        (Kind.INVOKE, "versions", "idempotency/", None),
+        (Kind.OK, "versions", "idempotency/", {}),
+    ],
+    "leased-keys": [
+        (Kind.INVOKE, "put", "leased-keys/1", ["v1", None]),
+        (Kind.OK, "put", "leased-keys/1", 2),
+        (Kind.INVOKE, "look", "leased-keys/", None),
+        (Kind.OK, "look", "leased-keys/", [2, []]),
+    ],
+    "waiter-fence": [
+        (Kind.INVOKE, "acquire", "waiters/lock", None),
+        (Kind.OK, "acquire", "waiters/lock", {"token": 5}),
+        (Kind.INVOKE, "write", "waiters/resource", [6, 1]),
+        (Kind.OK, "write", "waiters/resource", [6, 1]),
+    ],
     "bank": [
         (Kind.INVOKE, "read", "bank", None),
         (Kind.OK, "read", "bank", {"bank/0": 10}),
