@@ -47,6 +47,8 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "waiter-fence": WaiterWorkload,
     "wide-watch": WideWatchWorkload,
 }
+READ_WITHOUT_MAJORITY = frozenset({"session", "staleness"})
+"""Workloads whose reads a node may answer from its own state."""
 NEEDS_STEADY_CLOCKS = frozenset(
     {
         *("lock", "fenced-lock", "removed-lock", "waiter-fence", "lease", "leased-keys"),
