@@ -6,7 +6,7 @@ Expects operations of one workload with
 - "read": value [start, end, revision, page_keys], revision 0: the state of now; returns [revision,
   rows];
 - "log" (after everything is healed): returns [name, revision] of each transaction that took effect.
-Values are symbols; see `checkers.model`.
+Values are symbols; see `checkers.key_model`.
 
 As each transaction puts a key of its own, the log says of each one whether and at which revision it
 took effect, also where its outcome was unknown. So the model is given exactly those that did. Each
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from jepsen_lite.checkers.model import Model, difference
+from jepsen_lite.checkers.key_model import KeyModel, difference
 from jepsen_lite.history import Kind, Operation, answered, before, began_ns, ended_ns, returned
 from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown, who
 
@@ -78,7 +78,7 @@ def _by_the_model(
     placed: Sequence[tuple[int, Operation]], reads: Sequence[Operation]
 ) -> Iterator[Problem]:
     """Every answer must be that of the model, which takes the revisions in their order."""
-    model, last, due = Model(), 0, iter(placed)
+    model, last, due = KeyModel(), 0, iter(placed)
     step = next(due, None)
     for read in (*reads, None):
         revision = None if read is None else returned(read)[0]

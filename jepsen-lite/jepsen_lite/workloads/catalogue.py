@@ -49,6 +49,8 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
 }
 READ_WITHOUT_MAJORITY = frozenset({"session", "staleness"})
 """Workloads whose reads a node may answer from its own state."""
+HAS_LARGE_ROWS = frozenset({"transactions"})
+"""Workloads whose keys and values do not fit into a reply of a few KiB."""
 NEEDS_STEADY_CLOCKS = frozenset(
     {
         *("lock", "fenced-lock", "removed-lock", "waiter-fence", "lease", "leased-keys"),

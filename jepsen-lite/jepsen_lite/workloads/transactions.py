@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.checkers import transactions
-from jepsen_lite.checkers.model import FIELDS, RELATIONS, content, in_order, symbol, symbols_of
+from jepsen_lite.checkers.key_model import FIELDS, RELATIONS, content, in_order, symbol, symbols_of
 from jepsen_lite.clients.commands import Operation, Transaction
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jepsen_lite.checkers import transactions
-from jepsen_lite.checkers.model import Model, content, symbol
+from jepsen_lite.checkers.key_model import KeyModel, content, symbol
 from jepsen_lite.history import Operation
 from jepsen_lite.verdicts import Validity
 from tests.jepsen_lite.checkers.histories import (
@@ -97,7 +97,7 @@ def test_a_false_history_is_found(history: list[Operation], text: str) -> None:
     ],
 )
 def test_compares_of_keys_and_ranges(compare: list[Any], holds: bool) -> None:
-    model = Model()
+    model = KeyModel()
     model.apply({"compare": [], "success": [["put", "a", "v1*20"]], "failure": []}, 2)
     answer = model.apply({"compare": [compare], "success": [], "failure": []}, 3)
     assert answer == [holds, []]

@@ -46,7 +46,7 @@ def in_order(key: str) -> bytes:
     return key.encode(errors="surrogateescape")
 
 
-class Model:
+class KeyModel:
     """The rows by key, as they are after the revisions applied so far."""
 
     def __init__(self) -> None:
