@@ -3,8 +3,8 @@
 Expects operations of one workload with
 - "grant": key the lease's name, each granted once, value {"ttl_ns": int}; returns {"lease": id};
 - "renew", "revoke": key the lease's name;
-- "put": value [value, the lease's name or null], each value put once; returns its revision, or
-  "ended" if the store has refused it because the lease is over;
+- "put": value [value, the lease's name or null], each value put once; returns its revision;
+- each of these three returns "ended" if the store has refused it because the lease is over;
 - "look": returns [revision, [[key, value, mod_revision, lease id], ...]], all keys at one revision.
 Nothing deletes a key but the end of its lease. A put without a lease detaches the key.
 """
@@ -45,9 +45,14 @@ def check(
     gone: dict[str, Operation] = {}
     alive: list[Operation] = []
     over = [
-        _as_look(put, put.invocation.value[1], False)
-        for put in answered(operations, "put")
-        if returned(put) == ENDED
+        _as_look(each, _lease_of(each), False)
+        for each in answered(operations, "put", "renew", "revoke")
+        if returned(each) == ENDED
+    ]
+    calls = [
+        each
+        for each in operations
+        if each.invocation.function in ("grant", "renew", "revoke") and returned(each) != ENDED
     ]
     for look in looks:
         problems += found.untrue(look)
@@ -67,19 +72,21 @@ def check(
             if name in gone and gone[name] is not look:
                 text = f"{name}: {keys} are there {at(began_ns(look))}, after keys went with it"
                 problems.append(problem(text, gone[name], look))
-            revoked = [
-                each for each in answered(operations, "revoke") if each.invocation.key == name
-            ]
+            revoked = [each for each in answered(calls, "revoke") if each.invocation.key == name]
             if any(before(each, look) for each in revoked):
                 text = f"{name}: {keys} are there {at(began_ns(look))}, after it was revoked"
                 problems.append(problem(text, *revoked, look))
-    calls = [
-        each for each in operations if each.invocation.function in ("grant", "renew", "revoke")
-    ]
     problems += lease.problems_of([*calls, *over], time, late_ns, drift)
     late_ns += REMOVED_WITHIN_NS
     problems += lease.problems_of([*calls, *alive], time, late_ns, drift)
     return finding(_NAME, problems, statistics)
+
+
+def _lease_of(call: Operation) -> str:
+    """The name of the lease that a put, a renewal or a revocation names."""
+    is_put = call.invocation.function == "put"
+    name: str = call.invocation.value[1] if is_put else call.invocation.key
+    return name
 
 
 def _as_look(operation: Operation, name: str, lives: bool) -> Operation:

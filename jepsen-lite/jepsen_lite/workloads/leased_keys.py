@@ -57,17 +57,18 @@ class LeasedKeysWorkload:
             self._ids[name] = await client.leases.grant(ttl_s, timeout_s=timeout_s)
             self._in_use = [*self._in_use[1 - LEASES :], name]
             return {"lease": self._ids[name]}
-        if invocation.function == "renew":
-            return await client.leases.renew(self._ids[name], timeout_s=timeout_s)
-        if invocation.function == "revoke":
-            return await client.leases.revoke(self._ids[name], timeout_s=timeout_s)
         if invocation.function == "look":
             found = await client.read_prefix(PREFIX, timeout_s=timeout_s)
             rows = [[kv.key, kv.value, kv.mod_revision, kv.lease] for kv in found.kvs]
             return [found.revision, rows]
-        value, lease = invocation.value
-        number = 0 if lease is None else self._ids[lease]
+        lease = name
         try:
+            if invocation.function == "renew":
+                return await client.leases.renew(self._ids[name], timeout_s=timeout_s)
+            if invocation.function == "revoke":
+                return await client.leases.revoke(self._ids[name], timeout_s=timeout_s)
+            value, lease = invocation.value
+            number = 0 if lease is None else self._ids[lease]
             return await client.commands.put_on_lease(name, value, number, timeout_s=timeout_s)
         except OperationError as error:
             if error.reason == NOT_FOUND:

@@ -9,7 +9,6 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.checkers import fence_holders, fencing, lock
-from jepsen_lite.clients.protocol import NotDone
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.base import Invocation, Session
@@ -18,8 +17,9 @@ from jepsen_lite.workloads.locks import LockWorkload
 LOCK = "waiters/lock"
 RESOURCE = "waiters/resource"
 KEPT_S = 0.2
+WRITES = 0.2
 KEEPS = 0.6
-"""The probability that a holder keeps the lock for another while, so that others wait."""
+"""Up to which draws a holder writes, or keeps the lock for another while, so that others wait."""
 
 
 class WaiterWorkload(LockWorkload):
@@ -36,7 +36,10 @@ class WaiterWorkload(LockWorkload):
 
     def next(self, rng: Random, worker: int) -> Invocation:
         draw = rng.random()
-        if worker in self._held and draw < KEEPS:
+        held = self._held.get(worker)
+        if held is not None and draw < WRITES and held.remaining_s():
+            return Invocation("write", RESOURCE, [held.token, next(self._elements)])
+        if held is not None and draw < KEEPS:
             return Invocation("keep", LOCK)
         if worker not in self._held and draw < 0.4:
             return Invocation("look", LOCK)
@@ -52,8 +55,6 @@ class WaiterWorkload(LockWorkload):
         if invocation.function == "look":
             waiting = await client.locks.waiters(LOCK, timeout_s=timeout_s)
             self._tokens = [*self._tokens, *waiting][-4:]
-            if not waiting:
-                raise NotDone("nobody waits")
             return waiting
         if invocation.function == "write":
             token, element = value

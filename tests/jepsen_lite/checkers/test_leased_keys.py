@@ -49,6 +49,7 @@ A, B = ("a", "v1", 2, 7), ("b", "v2", 3, 7)
         [*TWO, put(1.5, "a", "v3", "l", None), look(2, 3, A, B), look(4, 4)],
         [*TWO, put(3.5, "c", "v3", "l", ENDED), look(4, 3, A, B)],
         [*TWO, at(1.5, "revoke", "l", None, None), look(2, 4)],
+        [*TWO, at(3.5, "revoke", "l", None, ENDED), look(4, 3, A, B)],
     ],
 )
 def test_keys_that_go_with_their_lease_are_valid(history: list[Operation]) -> None:
@@ -67,6 +68,7 @@ def test_keys_that_go_with_their_lease_are_valid(history: list[Operation]) -> No
         ([*TWO, look(2, 3, A, ("b", "v2", 3, 0))], "and it was put on l"),
         ([*TWO, put(1.5, "a", "v3", None, 4), look(2, 4, A, B)], "though it was replaced"),
         ([*TWO, put(2, "c", "v3", "l", ENDED), look(2.1, 3, A, B)], "too early"),
+        ([*TWO, at(2, "renew", "l", None, ENDED), look(2.1, 3, A, B)], "too early"),
         ([*TWO, look(2, 3, A, B, ("c", "v9", 3, 7))], "never put"),
     ],
 )
