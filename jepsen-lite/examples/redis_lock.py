@@ -104,6 +104,8 @@ class RedisReplicas(LocalCluster):
     def __init__(self, directory: Path, logs: Path, size: int) -> None:
         super().__init__(directory, logs)
         self.primary = "node-1"
+        self._watching: asyncio.Task[None] | None = None
+        self._stopping = False
         names = [f"node-{number}" for number in range(1, size + 1)]
         self.addresses = {name: self.new_addresses(name) for name in names}
         for name in names:
@@ -125,13 +127,13 @@ class RedisReplicas(LocalCluster):
 
     async def start(self) -> None:
         await super().start()
-        watching = asyncio.create_task(self._watch())
+        self._watching = asyncio.create_task(self._watch())
 
-        async def end() -> None:
-            watching.cancel()
-            await asyncio.wait([watching])
-
-        self.at_end(end)
+    async def stop(self) -> None:
+        self._stopping = True
+        if self._watching is not None:
+            await asyncio.wait([self._watching])
+        await super().stop()
 
     async def connect(self, node: str = "") -> RedisClient:
         return RedisClient([self.endpoint(name) for name in ([node] if node else self.nodes)])
@@ -186,7 +188,7 @@ class RedisReplicas(LocalCluster):
         """Replace a primary that is down, and make a former one a replica when it returns."""
         loop = asyncio.get_running_loop()
         seen_s = loop.time()
-        while True:
+        while not self._stopping:
             await asyncio.sleep(LOOK_S)
             roles = await self._roles()
             if self.primary in roles:
