@@ -19,15 +19,29 @@ OK_SHARE_MIN = 0.1
 FAULTS_LISTED_MAX = 4
 
 
-def judge(directory: RunDirectory) -> list[Finding]:
-    """The findings of all checkers; also written to the directory's results."""
-    test, history = directory.test(), directory.history()
+def _unwatched(checker: str, done: int, total: int) -> None:
+    """Nobody watches the progress."""
+
+
+def judge(
+    directory: RunDirectory, on_step: Callable[[str, int, int], None] = _unwatched
+) -> list[Finding]:
+    """The findings of all checkers; also written to the directory's results.
+
+    `on_step` is called before each step with its name, the steps done, and how many there are.
+    """
+    test = directory.test()
+    steps = ["the history", *test["workloads"], "the faults"]
+    on_step(steps[0], 0, len(steps))
+    history = directory.history()
     findings = [_of_harness(test.get("problems", []), test.get("crash", ""))]
-    for name in test["workloads"]:
+    for done, name in enumerate(test["workloads"], 1):
+        on_step(name, done, len(steps))
         found = safely(name, lambda name=name: WORKLOADS[name]().check(history))  # type: ignore[misc]
         findings += [replace(each, checker=titled(name, each)) for each in found]
     faults, nemeses = directory.faults(), test["nemeses"]
     findings = [_with_faults(each, history, faults) for each in findings]
+    on_step(steps[-1], len(steps) - 1, len(steps))
     operations = [each for name in test["workloads"] for each in history.operations(name)]
     findings.append(statistics.check(operations))
     ok_per_s_min = test["options"]["rate"] * OK_SHARE_MIN

@@ -21,7 +21,7 @@ from jepsen_lite.clients.protocol import UNSUPPORTED, OperationError
 from jepsen_lite.db.catalogue import DATABASES, RunPaths, database_kind
 from jepsen_lite.db.processes import output_of
 from jepsen_lite.faults.record import FaultRecord
-from jepsen_lite.history import Kind
+from jepsen_lite.history import Event, Kind
 from jepsen_lite.judge import judge
 from jepsen_lite.options import RunOptions
 from jepsen_lite.recorder import Recorder
@@ -29,7 +29,7 @@ from jepsen_lite.store import RunDirectory, WrittenHistory
 from jepsen_lite.verdicts import Finding, Validity
 from jepsen_lite.workloads.base import Invocation
 from jepsen_lite.workloads.locks import LockWorkload
-from tests.jepsen_lite.checkers.histories import assert_valid, texts
+from tests.jepsen_lite.checkers.histories import SECOND, assert_valid, texts
 
 EXAMPLES = Path(__file__).parents[2] / "jepsen-lite" / "examples"
 SOON_S = 10.0
@@ -174,3 +174,28 @@ def test_a_lock_of_redis_is_lost_in_a_failover_exactly_if_it_was_not_replicated(
     assert "both got token 1" in story
     assert "Meanwhile: failover of node-2 at" in story
     assert "the replica node-2 replaced the primary node-1" in story
+
+
+def test_a_problem_names_the_faults_between_its_events(tmp_path: Path) -> None:
+    history = WrittenHistory(RunDirectory(tmp_path))
+    for time_ns, (kind, value) in enumerate([("invoke", None), ("ok", ["v1", 1])], 5):
+        history.append(Event(time_ns * SECOND, 1, Kind(kind), "register", "read", "a", value))
+    history.close()
+    run = RunDirectory(tmp_path)
+    for name, began, ended in (
+        ("kill", 1, 4),
+        ("failover", 5, 5),
+        ("delay", 2, None),
+        ("cut", 7, 8),
+    ):
+        ended_ns = None if ended is None else ended * SECOND
+        run.add_fault(FaultRecord(name, "node-1", began * SECOND, ended_ns, "why").to_json())
+    run.write_test({"workloads": ["register"], "nemeses": [], "options": {"rate": 1.0}})
+    steps: list[tuple[str, int, int]] = []
+    found = judge(run, lambda *step: steps.append(step))
+    (text,) = [each.problems[0].text for each in found if each.validity is Validity.INVALID]
+    assert text.endswith(
+        "Meanwhile: failover of node-1 at 5.000000 s (why),"
+        " delay of node-1 from 2.000000 s on (why)."
+    )
+    assert steps == [("the history", 0, 3), ("register", 1, 3), ("the faults", 2, 3)]

@@ -108,7 +108,7 @@ def _carry_out(options: RunOptions, kind: DatabaseKind, store: Path, name: str) 
         crash = "\n".join(filter(None, (test["crash"], uncollected)))
         directory.write_test({**test, "commit": commit(), "versions": versions, "crash": crash})
         display.phase("judge", None)
-        findings = judge(directory)
+        findings = judge(directory, display.step)
     validity = overall(findings)
     if validity is Validity.VALID:
         shutil.rmtree(data, ignore_errors=True)  # only a failed run's data is kept

@@ -143,7 +143,7 @@ DATABASES: dict[str, DatabaseKind] = {
         "etcd as processes of this machine, to check the harness on",
         _etcd,
         OF_PROCESSES | OF_NETWORKS | {"compaction", "slow-disk", "full-disk"},
-        frozenset({"register", "set", "counter", "append", "bank", "lock"}),
+        frozenset({"register", "set", "counter", "append", "rw-register", "bank", "lock"}),
         _etcd_missing,
     ),
 }
