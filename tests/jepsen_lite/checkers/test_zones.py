@@ -19,9 +19,9 @@ SEEN = st.sampled_from([None, "v0", "v1", "v2", "v3"])
 
 @st.composite
 def registers(draw: st.DrawFn, versioned: bool = False) -> list[Operation]:
-    """Up to six calls that write each value once."""
+    """Up to five calls that write each value once."""
     made: list[Operation] = []
-    for number in range(draw(st.integers(1, 6))):
+    for number in range(draw(st.integers(1, 5))):
         began = draw(st.integers(0, 12))
         ended = draw(st.integers(began, 14))
         kind = draw(st.sampled_from([OK, OK, OK, INFO, FAIL]))
@@ -48,7 +48,7 @@ def agrees_with_definition(operations: list[Operation], versioned: bool) -> bool
     return by_definition(model, list(register.calls_of(operations)))
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(registers())
 def test_the_zones_decide_every_history_in_which_each_value_has_one_writer(
     operations: list[Operation],
@@ -59,7 +59,7 @@ def test_the_zones_decide_every_history_in_which_each_value_has_one_writer(
     assert (register.check(operations).validity is Validity.VALID) == legal
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(registers(versioned=True))
 def test_versions_only_ever_forbid_orders(operations: list[Operation]) -> None:
     legal = agrees_with_definition(operations, versioned=True)

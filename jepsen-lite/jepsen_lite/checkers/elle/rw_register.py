@@ -76,7 +76,7 @@ class _RegisterDependencies(Dependencies):
 
 @dataclass(slots=True)
 class _Registers:
-    """What the transactions wrote and saw. Those without a known effect are left out."""
+    """What the transactions wrote and saw; `happened` are those that did not fail."""
 
     transactions: Sequence[Operation]
     happened: list[Operation] = field(default_factory=list)
@@ -84,16 +84,8 @@ class _Registers:
     accesses: list[Access] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        seen = {
-            (key, value)
-            for each in answered(self.transactions, "txn")
-            for function, key, value in micro_operations(each)
-            if function == "r"
-        }
-        for each in self.transactions:
-            written = {(k, v) for f, k, v in micro_operations(each) if f == "w"}
-            if each.kind is Kind.OK or (each.kind is Kind.INFO and not written.isdisjoint(seen)):
-                self.happened.append(each)
+        # One of unknown outcome whose writes were never seen precedes nothing, so it does no harm.
+        self.happened += [each for each in self.transactions if each.kind is not Kind.FAIL]
         for number, each in enumerate(self.happened):
             self._access(number, each)
 
