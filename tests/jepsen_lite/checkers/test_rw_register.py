@@ -91,6 +91,11 @@ def test_an_anomaly_is_named_and_its_near_miss_is_valid(anomaly: str) -> None:
     assert anomalies(*without) == []
 
 
+def test_a_transaction_that_reads_what_it_writes_later_contradicts_itself() -> None:
+    assert anomalies(txn(1, "rx1 wx1")) == ["internal"]
+    assert anomalies(txn(1, "wx1 rx1")) == []
+
+
 def test_a_cycle_is_told_with_the_reason_for_each_order() -> None:
     found = rw_register.check(CASES["G-single-realtime"][0])
     (told,) = [each.text for each in found.problems]

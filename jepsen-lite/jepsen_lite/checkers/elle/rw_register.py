@@ -206,12 +206,18 @@ def _named(ring: cycles.Cycle, *, by_time: bool) -> cycles.Cycle:
 def _contradicting_itself(transaction: Operation) -> list[Problem]:
     """Within a transaction, a read shows what was read before or written since."""
     known: dict[str, Any] = {}
+    own = {
+        (key, value) for function, key, value in micro_operations(transaction) if function == "w"
+    }
     for function, key, value in micro_operations(transaction):
         if function == "r" and key in known and known[key] != value:
             text = (
                 f"internal: {who(transaction)} read {value} in {key}, where its own transaction"
                 f" had left {known[key]}"
             )
+            return [problem(text, transaction)]
+        if function == "r" and key not in known and (key, value) in own:
+            text = f"internal: {who(transaction)} read {value} in {key} before it wrote that itself"
             return [problem(text, transaction)]
         known[key] = value
     return []

@@ -23,7 +23,7 @@ from jepsen_lite.checkers.linearizable.register_model import version_returned
 from jepsen_lite.checkers.linearizable.search import NEVER
 from jepsen_lite.history import Kind, Operation
 
-_BEFORE_ALL = -1.0
+_BEFORE_ALL = float("-inf")
 _NO_CALL = -1
 _Chain = list[Any]
 
