@@ -88,9 +88,12 @@ def _judge_key(
         return SearchVerdict.OK, ()
     model_of = _versioned_model if versioned else blocks
     calls = list(calls_of(operations))
-    suspects = closed([call for call in calls if call.name in by_zones.suspects], calls)
-    # What is illegal in a part is illegal in the whole; that a part is legal says nothing.
-    for part in (suspects, calls) if suspects else (calls,):
+    parts = [calls]
+    if by_zones.suspects:
+        # What is illegal in a part is illegal in the whole; that a part is legal says nothing.
+        suspects = [call for call in calls if call.name in by_zones.suspects]
+        parts.insert(0, closed(suspects, calls))
+    for part in parts:
         verdict = search.check(model_of(part), part, steps_max).verdict
         if verdict is SearchVerdict.ILLEGAL:
             return verdict, reduced(model_of, part)

@@ -41,7 +41,9 @@ class ZoneVerdict:
 def judge(operations: Sequence[Operation], versioned: bool) -> ZoneVerdict:
     """Judge all calls on one key; see `register.check` for what they look like."""
     calls = _CallsByValue(operations)
-    if not calls.sort_in() or calls.suspects:
+    if not calls.sort_in():
+        return ZoneVerdict(False)
+    if calls.suspects:
         return ZoneVerdict(False, frozenset(calls.suspects))
     chains = calls.chains()
     ordered = None
@@ -79,7 +81,7 @@ class _CallsByValue:
         began, ended, observers = self._began, self._ended, self._observers
         writer, expected = self._writer, self._expected
         unanswered: dict[Any, int] = {}
-        writes = 0
+        unanswered_calls = 0
         for place, each in enumerate(self._operations):
             invocation, completion = each.invocation, each.completion
             kind = Kind.INFO if completion is None else completion.kind
@@ -89,19 +91,21 @@ class _CallsByValue:
                 ended.append(NEVER)
                 if kind is Kind.INFO and function != "read":
                     unanswered[value[1] if function == "cas" else value] = place
-                    writes += 1
+                    unanswered_calls += 1
                 continue
             ended.append(completion.time_ns)
             if function == "write":
+                if value in writer:
+                    return False
                 writer[value] = place
-                writes += 1
                 continue
             if function == "read":
                 seen = completion.value[0]
             elif completion.value[0]:
+                if value[1] in writer:
+                    return False
                 writer[value[1]] = place
                 expected[value[1]] = value[0]
-                writes += 1
                 continue
             else:
                 seen = completion.value[1]
@@ -111,8 +115,9 @@ class _CallsByValue:
                 observers[seen].append(place)
             else:
                 observers[seen] = [place]
-        if len(writer | unanswered) < writes or None in writer or None in unanswered:
-            self.suspects.clear()
+        if len(unanswered) < unanswered_calls or not writer.keys().isdisjoint(unanswered):
+            return False
+        if None in writer or None in unanswered:
             return False
         self._add_seen(unanswered)
         return True
