@@ -1,7 +1,8 @@
 """The adapter of etcd, through the package aetcd, to the harness's client protocol.
 
-Nothing is retried: a write that got no answer has an unknown outcome. etcd's leases, watches, pages
-and deletions are not used by any workload on etcd, so they are not adapted.
+Nothing is retried: a write that got no answer has an unknown outcome. etcd's leases, watches,
+pages, deletions and commands with options are not used by any workload on etcd, so they are not
+adapted.
 """
 
 from __future__ import annotations

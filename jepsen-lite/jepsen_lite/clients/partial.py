@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import NoReturn, TypeVar
 
+from jepsen_lite.clients.commands import CommandClient
 from jepsen_lite.clients.protocol import (
     UNSUPPORTED,
+    WATCHED_KINDS,
     CompactedError,
     DeletedPage,
     Election,
@@ -93,8 +95,19 @@ class PartialClient:
     async def transact(self, body: Callable[[Transaction], Awaitable[T]], *, timeout_s: float) -> T:
         unsupported(self, "transact")
 
-    def watch(self, prefix: str, from_revision: int) -> Watch:
+    def watch(
+        self,
+        prefix: str,
+        from_revision: int,
+        *,
+        kinds: Sequence[str] = WATCHED_KINDS,
+        progress: bool = False,
+    ) -> Watch:
         unsupported(self, "watch")
+
+    @property
+    def commands(self) -> CommandClient:
+        unsupported(self, "commands")
 
 
 class PartialLocks:
@@ -111,6 +124,9 @@ class PartialLocks:
 
     async def holder(self, name: str, *, timeout_s: float) -> tuple[int, int] | None:
         unsupported(self, "holder")
+
+    async def waiters(self, name: str, *, timeout_s: float) -> list[int]:
+        unsupported(self, "waiters")
 
 
 def no_history(revision: int) -> None:
