@@ -13,18 +13,35 @@ from raftkv.rpc.v1 import kv_pb2
 
 def run(state: State, command: kv_pb2.Command, budget: Budget) -> kv_pb2.Result:
     """Run the command, unless it ran before under its idempotency key."""
+    if not command.idempotency_key:
+        result, _ = _run_or_fail(state, command, budget)
+        return result
     try:
-        if not command.idempotency_key:
-            return _run(state, command, budget)
         known = state.idempotency_keys.remembered(command, state.time_ms)
         if known is not None:
             return known
         state.idempotency_keys.check_room(bounded=state.is_bounded)
-        result = _run(state, command, budget)
-        state.idempotency_keys.remember(command, result, state.time_ms)
-        return result
     except Refusal as refusal:
-        return kv_pb2.Result(revision=state.keys.revision, failure=refusal.failure)
+        return _failed(state, refusal)
+    result, refused = _run_or_fail(state, command, budget)
+    if refused is None or not refused.may_succeed_later:
+        state.idempotency_keys.remember(command, result, state.time_ms)
+    return result
+
+
+def _run_or_fail(
+    state: State, command: kv_pb2.Command, budget: Budget
+) -> tuple[kv_pb2.Result, Refusal | None]:
+    try:
+        budget.begin_command()
+        return _run(state, command, budget), None
+    except Refusal as refusal:
+        budget.command_failed()
+        return _failed(state, refusal), refusal
+
+
+def _failed(state: State, refusal: Refusal) -> kv_pb2.Result:
+    return kv_pb2.Result(revision=state.keys.revision, failure=refusal.failure)
 
 
 def _run(state: State, command: kv_pb2.Command, budget: Budget) -> kv_pb2.Result:
@@ -44,15 +61,15 @@ def _run(state: State, command: kv_pb2.Command, budget: Budget) -> kv_pb2.Result
         case "compact":
             result = _compact(state, command.compact)
         case "lease_grant":
-            result = _grant(state, command.lease_grant)
+            result = _grant(state, command.lease_grant, budget)
         case "lease_renew":
             result = _renew(state, command.lease_renew)
         case "lease_revoke":
-            result = _revoke(state, command.lease_revoke)
+            result = _revoke(state, command.lease_revoke, budget)
         case "lease_keep_alive":
             result = _keep_alive(state, command.lease_keep_alive)
         case "acquire":
-            result = _acquire(state, draft, command.acquire)
+            result = _acquire(state, draft, command.acquire, budget)
         case _:
             raise Refusal("INVALID_REQUEST")
     state.keys.commit(draft)
@@ -70,23 +87,16 @@ def _compact(state: State, request: kv_pb2.Compact) -> kv_pb2.Result:
     return kv_pb2.Result(revision=keys.revision)
 
 
-def _check_room_for_lease(state: State) -> None:
-    if state.is_bounded and len(state.leases.granted) >= state.bounds.leases:
-        raise Refusal("OVERLOADED")
-
-
-def _grant(state: State, request: kv_pb2.LeaseGrant) -> kv_pb2.Result:
+def _grant(state: State, request: kv_pb2.LeaseGrant, budget: Budget) -> kv_pb2.Result:
+    """A lease. One of this id that is over ends first, with its keys."""
     leases = state.leases
-    if request.lease in leases.granted:
-        if leases.is_alive(request.lease):
-            raise Refusal("LEASE_EXISTS")
-        state.end_lease(request.lease)
-    _check_room_for_lease(state)
-    lease = request.lease or leases.choose()
-    granted = leases.grant(lease, request.ttl_ms)
+    is_over = request.lease in leases.granted and not leases.is_alive(request.lease)
+    if is_over and not state.end_lease(request.lease, budget):
+        raise Refusal("OVERLOADED")
+    lease = leases.grant(request.lease, request.ttl_ms, bounded=state.is_bounded)
     return kv_pb2.Result(
         revision=state.keys.revision,
-        lease=kv_pb2.LeaseResult(lease=lease, ttl_ms=granted.ttl_ms),
+        lease=kv_pb2.LeaseResult(lease=lease, ttl_ms=leases.granted[lease].ttl_ms),
     )
 
 
@@ -98,9 +108,9 @@ def _renew(state: State, request: kv_pb2.LeaseRenew) -> kv_pb2.Result:
     )
 
 
-def _revoke(state: State, request: kv_pb2.LeaseRevoke) -> kv_pb2.Result:
+def _revoke(state: State, request: kv_pb2.LeaseRevoke, budget: Budget) -> kv_pb2.Result:
     state.leases.check_alive(request.lease)
-    state.end_lease(request.lease)
+    state.end_lease(request.lease, budget)
     return kv_pb2.Result(
         revision=state.keys.revision, lease=kv_pb2.LeaseResult(lease=request.lease)
     )
@@ -117,26 +127,30 @@ def _keep_alive(state: State, request: kv_pb2.LeaseKeepAlive) -> kv_pb2.Result:
     return result
 
 
-def _acquire(state: State, draft: Draft, request: kv_pb2.Acquire) -> kv_pb2.Result:
+def _acquire(state: State, draft: Draft, request: kv_pb2.Acquire, budget: Budget) -> kv_pb2.Result:
     """Join the queue of a lock, behind those that are in it."""
+    if not request.name:
+        raise Refusal("INVALID_REQUEST")
     leases = state.leases
-    queue = queues.entries(draft, leases, request.name)
+    queue = queues.entries(draft, request.name)
     result = kv_pb2.Result(revision=draft.revision)
     answer = result.acquire
     answer.SetInParent()
     if queue:
+        budget.show(queue[0])
         answer.holder.CopyFrom(queue[0].message())
         if request.only_if_free:
             return result
     lease = request.lease
     token = draft.next_revision
     key = queues.entry_key(request.name, token)
+    if draft.get(key) is not None:
+        raise Refusal("REFUSED")
     if lease:
-        leases.check_attachable(draft, lease, key)
+        leases.check_attachable(draft, lease, key, bounded=state.is_bounded)
     else:
-        _check_room_for_lease(state)
-        lease = leases.choose()
-        answer.ttl_ms = leases.grant(lease, request.ttl_ms).ttl_ms
+        lease = leases.grant(0, request.ttl_ms, bounded=state.is_bounded)
+        answer.ttl_ms = leases.granted[lease].ttl_ms
     draft.put(key, request.value, lease)
     answer.key, answer.token, answer.lease, answer.held = key, token, lease, not queue
     result.revision = draft.revision

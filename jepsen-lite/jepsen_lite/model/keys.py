@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from jepsen_lite.model.refusals import Refusal
 from raftkv.rpc.v1 import kv_pb2
@@ -24,6 +25,17 @@ class Version:
     version: int
     lease: int
 
+    @property
+    def fields(self) -> tuple[int, int, int, int, bytes]:
+        """All but the key."""
+        return (
+            self.create_revision,
+            self.mod_revision,
+            self.version,
+            self.lease,
+            self.value,
+        )
+
     def message(self, *, keys_only: bool = False) -> kv_pb2.KeyValue:
         return kv_pb2.KeyValue(
             key=self.key,
@@ -33,6 +45,13 @@ class Version:
             version=self.version,
             lease=self.lease,
         )
+
+
+class Change(NamedTuple):
+    """A key was put or deleted."""
+
+    key: bytes
+    deleted: bool
 
 
 def in_range(keys: list[bytes], key: bytes, range_end: bytes) -> list[bytes]:
@@ -52,8 +71,8 @@ class Keys:
     compacted: int = 0
     history: dict[bytes, list[tuple[int, Version | None]]] = field(default_factory=dict)
     """Of each key: (revision, what the key was from then on), `None` once it is deleted."""
-    changes: dict[int, list[bytes]] = field(default_factory=dict)
-    """The keys that each revision has changed, in the order of the changes."""
+    changes: dict[int, list[Change]] = field(default_factory=dict)
+    """The changes of each revision, in their order."""
     living: list[bytes] = field(default_factory=list)
     ever: list[bytes] = field(default_factory=list)
 
@@ -81,7 +100,7 @@ class Keys:
         if not draft.changed:
             return
         self.revision += 1
-        self.changes[self.revision] = draft.order
+        self.changes[self.revision] = draft.changes
         for key, version in draft.changed.items():
             before = self.get(key)
             if before is None and version is not None:
@@ -96,7 +115,7 @@ class Keys:
     def check_readable(self, revision: int) -> None:
         if revision > self.revision:
             raise Refusal("REVISION_IN_FUTURE")
-        if revision < self.compacted:
+        if 0 < revision < self.compacted:
             raise Refusal("REVISION_COMPACTED", compacted_revision=self.compacted)
 
 
@@ -106,7 +125,7 @@ class Draft:
     def __init__(self, keys: Keys) -> None:
         self.keys = keys
         self.changed: dict[bytes, Version | None] = {}
-        self.order: list[bytes] = []
+        self.changes: list[Change] = []
 
     @property
     def next_revision(self) -> int:
@@ -151,4 +170,4 @@ class Draft:
 
     def _change(self, key: bytes, version: Version | None) -> None:
         self.changed[key] = version
-        self.order.append(key)
+        self.changes.append(Change(key, version is None))

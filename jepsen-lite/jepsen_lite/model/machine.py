@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from jepsen_lite.model import commands
-from jepsen_lite.model.bounds import Bounds
+from jepsen_lite.model.bounds import LEASE_END_ROWS, STAMP_JUMP_MAX_MS, Bounds
 from jepsen_lite.model.budget import Budget
+from jepsen_lite.model.memory import Session
 from jepsen_lite.model.refusals import Refusal
 from jepsen_lite.model.state import State
 from raftkv.rpc.v1 import kv_pb2, log_pb2
@@ -16,9 +17,7 @@ class Model:
     def __init__(self, bounds: Bounds | None = None) -> None:
         self.state = State(bounds or Bounds())
 
-    def apply(
-        self, index: int, term: int, kind: log_pb2.EntryKind, payload: bytes
-    ) -> list[kv_pb2.BatchResult]:
+    def apply(self, index: int, term: int, kind: int, payload: bytes) -> list[kv_pb2.BatchResult]:
         """The results of the entry's submissions, in order."""
         state = self.state
         if index != state.index + 1:
@@ -27,14 +26,20 @@ class Model:
         if kind == log_pb2.ENTRY_KIND_COMMANDS:
             results = self._apply_batch(log_pb2.StampedBatch.FromString(payload))
         elif kind == log_pb2.ENTRY_KIND_VERSION:
-            state.cluster_version = int.from_bytes(payload, "big")
+            state.cluster_version = max(state.cluster_version, int.from_bytes(payload, "big"))
+        if not state.is_bounded:
+            state.idempotency_keys.remove_expired(state.time_ms, state.bounds.idempotency_removals)
         state.index, state.term = index, term
         return results
 
     def _apply_batch(self, stamped: log_pb2.StampedBatch) -> list[kv_pb2.BatchResult]:
         state = self.state
-        state.leases.time_ms = max(state.time_ms, stamped.time_ms)
-        if not stamped.submissions or not state.is_bounded:
+        stamp_ms = min(stamped.time_ms, state.time_ms + STAMP_JUMP_MAX_MS)
+        state.leases.time_ms = max(state.time_ms, stamp_ms)
+        if not state.is_bounded:
+            for lease in state.leases.over():
+                state.end_lease(lease, Budget(state.bounds, bounded=False))
+        elif not stamped.submissions:
             self._upkeep()
         return [
             self._run_batch(kv_pb2.CommandBatch.FromString(submission.commands))
@@ -42,16 +47,18 @@ class Model:
         ]
 
     def _upkeep(self) -> None:
-        """Remove leases that are over, then idempotency keys: so many rows at most, but each lease
-        with all of its keys.
+        """Remove leases that are over, each in a revision of its own, then idempotency keys. The
+        lease with which the rows are used up still ends whole.
         """
         state = self.state
         rows_left = state.bounds.upkeep_rows
+        budget = Budget(state.bounds, bounded=True)
         for lease in state.leases.over():
-            if state.is_bounded and rows_left <= 0:
+            deletions = budget.deletions
+            if rows_left <= 0 or not state.end_lease(lease, budget):
                 return
-            rows_left -= 1 + state.end_lease(lease)
-        state.idempotency_keys.remove_expired(state.time_ms, rows_left)
+            rows_left -= LEASE_END_ROWS + budget.deletions - deletions
+        state.idempotency_keys.remove_expired(state.time_ms, max(rows_left, 0))
 
     def _run_batch(self, batch: kv_pb2.CommandBatch) -> kv_pb2.BatchResult:
         state = self.state
@@ -60,24 +67,24 @@ class Model:
         try:
             if not state.leases.is_alive(batch.session):
                 raise Refusal("SESSION_EXPIRED")
-            session = state.sessions.of(batch.session, bounded=state.is_bounded)
-            session.acknowledge(batch.acknowledged)
-            if batch.sequence in session.results:
-                return session.results[batch.sequence]
-            if batch.sequence <= session.acknowledged:
-                raise Refusal("INVALID_REQUEST")
-            if state.is_bounded:
-                state.sessions.check_room(session)
+            first = state.sessions.remembered(batch)
+            if first is not None:
+                return first
+            state.sessions.check_usable(batch, bounded=state.is_bounded)
         except Refusal as refusal:
             return kv_pb2.BatchResult(failure=refusal.failure)
+        sessions = state.sessions.known
+        sessions.setdefault(batch.session, Session()).acknowledge(batch.acknowledged)
         result = self._run_commands(batch)
-        session.results[batch.sequence] = result
+        # The batch may have ended its own session. A lease that it has granted again under the same
+        # id is a new session, which knows this batch.
+        if state.leases.is_alive(batch.session):
+            sessions.setdefault(batch.session, Session()).results[batch.sequence] = result
         return result
 
     def _run_commands(self, batch: kv_pb2.CommandBatch) -> kv_pb2.BatchResult:
         budget = Budget(self.state.bounds, bounded=self.state.is_bounded)
         result = kv_pb2.BatchResult()
         for command in batch.commands:
-            budget.next_command()
             result.results.append(commands.run(self.state, command, budget))
         return result

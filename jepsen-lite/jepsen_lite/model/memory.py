@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from jepsen_lite.model.bounds import IDEMPOTENCY_TTL_MS, Bounds
+from jepsen_lite.model.bounds import (
+    IDEMPOTENCY_TTL_MAX_MS,
+    IDEMPOTENCY_TTL_MS,
+    SEQUENCE_MAX,
+    Bounds,
+)
 from jepsen_lite.model.refusals import Refusal
 from raftkv.rpc.v1 import kv_pb2
 
@@ -29,19 +34,29 @@ class Sessions:
     bounds: Bounds
     known: dict[int, Session] = field(default_factory=dict)
 
-    def of(self, session: int, *, bounded: bool) -> Session:
-        """The session, which is counted from its first use on."""
-        if session not in self.known:
-            if bounded and len(self.known) >= self.bounds.sessions:
-                raise Refusal("OVERLOADED")
-            self.known[session] = Session()
-        return self.known[session]
+    def remembered(self, batch: kv_pb2.CommandBatch) -> kv_pb2.BatchResult | None:
+        """The result of the batch, if it has run and its client has not acknowledged it."""
+        session = self.known.get(batch.session)
+        return session.results.get(batch.sequence) if session is not None else None
 
-    def check_room(self, session: Session) -> None:
-        """One more result may be remembered."""
-        if len(session.results) >= self.bounds.results_per_session:
+    def check_usable(self, batch: kv_pb2.CommandBatch, *, bounded: bool) -> None:
+        """The batch may run, and its result may be remembered."""
+        session = self.known.get(batch.session, Session())
+        if batch.acknowledged >= batch.sequence:
+            raise Refusal("INVALID_REQUEST")
+        if batch.sequence <= session.acknowledged:
+            raise Refusal("OUTCOME_UNKNOWN")
+        freed = sum(each <= batch.acknowledged for each in session.results)
+        if len(session.results) - freed >= self.bounds.results_per_session:
             raise Refusal("OVERLOADED")
-        if sum(len(each.results) for each in self.known.values()) >= self.bounds.results:
+        if not bounded:
+            return
+        if batch.sequence > SEQUENCE_MAX:
+            raise Refusal("INVALID_REQUEST")
+        if batch.session not in self.known and len(self.known) >= self.bounds.sessions:
+            raise Refusal("OVERLOADED")
+        results = sum(len(each.results) for each in self.known.values())
+        if results - freed >= self.bounds.results:
             raise Refusal("OVERLOADED")
 
 
@@ -64,7 +79,7 @@ class IdempotencyKeys:
     def remembered(self, command: kv_pb2.Command, time_ms: int) -> kv_pb2.Result | None:
         """The first result under this command's name, if it still lives."""
         found = self.named.get(command.idempotency_key)
-        if found is None or found.expires_ms < time_ms:
+        if found is None or found.expires_ms <= time_ms:
             return None
         if found.command != fingerprint(command):
             raise Refusal("IDEMPOTENCY_KEY_REUSED")
@@ -75,18 +90,16 @@ class IdempotencyKeys:
             raise Refusal("OVERLOADED")
 
     def remember(self, command: kv_pb2.Command, result: kv_pb2.Result, time_ms: int) -> None:
-        ttl_ms = command.idempotency_ttl_ms or IDEMPOTENCY_TTL_MS
-        self.named[command.idempotency_key] = Named(
-            fingerprint(command), time_ms + ttl_ms, result
-        )
+        asked_ms = command.idempotency_ttl_ms
+        ttl_ms = min(asked_ms, IDEMPOTENCY_TTL_MAX_MS) if asked_ms > 0 else IDEMPOTENCY_TTL_MS
+        self.named[command.idempotency_key] = Named(fingerprint(command), time_ms + ttl_ms, result)
 
-    def remove_expired(self, time_ms: int, rows_max: int) -> int:
+    def remove_expired(self, time_ms: int, rows_max: int) -> None:
         """Forget at most so many whose lifetime is over, the earliest first."""
-        ended = [each for each, named in self.named.items() if named.expires_ms < time_ms]
+        ended = [each for each, named in self.named.items() if named.expires_ms <= time_ms]
         ended.sort(key=lambda each: (self.named[each].expires_ms, each))
         for each in ended[:rows_max]:
             del self.named[each]
-        return len(ended[:rows_max])
 
 
 def fingerprint(command: kv_pb2.Command) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jepsen_lite.model import ranges
-from jepsen_lite.model.budget import Budget
+from jepsen_lite.model.budget import Budget, record_bytes, result_bytes, rows_of
 from jepsen_lite.model.keys import Draft, Version
 from jepsen_lite.model.leases import Leases
 from jepsen_lite.model.refusals import Refusal
@@ -22,29 +22,34 @@ class Operations:
 
     def put(self, request: kv_pb2.Put) -> kv_pb2.Result:
         before = self.draft.get(request.key)
-        if before is None and (request.ignore_value or request.ignore_lease):
-            raise Refusal("KEY_NOT_FOUND")
+        self.budget.read_value(before)
+        self._check_attachable(request.lease, request.key)
         value, lease = request.value, request.lease
-        if before is not None and request.ignore_value:
-            value = before.value
-        if before is not None and request.ignore_lease:
-            lease = before.lease
-        else:
-            self.leases.check_attachable(self.draft, lease, request.key)
-        self.draft.put(request.key, value, lease)
+        if request.ignore_value or request.ignore_lease:
+            if before is None:
+                raise Refusal("KEY_NOT_FOUND")
+            value = before.value if request.ignore_value else value
+            lease = before.lease if request.ignore_lease else lease
         result = kv_pb2.Result(revision=self.draft.next_revision)
-        if request.prev_kv:
-            result.put.SetInParent()
-            if before is not None:
+        if before is not None:
+            if request.prev_kv:
+                self.budget.show(before)
                 result.put.prev_kv.CopyFrom(before.message())
+            self.budget.replace(record_bytes(before))
+        self.draft.put(request.key, value, lease)
         return result
+
+    def _check_attachable(self, lease: int, key: bytes) -> None:
+        self.leases.check_attachable(self.draft, lease, key, bounded=self.budget.bounded)
 
     def delete_range(self, request: kv_pb2.DeleteRange) -> kv_pb2.Result:
         found = self.draft.range(request.key, request.range_end)
-        doomed = found[: request.limit] if request.limit > 0 else found
-        if request.range_end:
-            self.budget.delete(doomed)
+        doomed = self._first_page(found, request) if request.range_end else found
+        self.budget.deletions += len(doomed) if request.range_end else 0
+        self.budget.replace(sum(record_bytes(row) for row in doomed))
         for row in doomed:
+            if request.prev_kv:
+                self.budget.show(row)
             self.draft.delete(row.key)
         result = kv_pb2.Result(revision=self.draft.revision)
         result.delete_range.deleted = len(doomed)
@@ -53,8 +58,33 @@ class Operations:
             result.delete_range.prev_kvs.extend(row.message() for row in doomed)
         return result
 
+    def _first_page(self, found: list[Version], request: kv_pb2.DeleteRange) -> list[Version]:
+        """The keys that this request deletes: all, or with a limit as many as the budget allows."""
+        budget, limit = self.budget, max(request.limit, 0)
+        if limit and not budget.bounded:
+            raise Refusal("INVALID_REQUEST")
+        doomed: list[Version] = []
+        replaced_bytes = shown_bytes = 0
+        for row in found:
+            replaced_bytes += record_bytes(row)
+            shown_bytes += result_bytes(row) if request.prev_kv and limit else 0
+            if (
+                len(doomed) == limit > 0
+                or not budget.allows_deletions(len(doomed) + 1)
+                or not budget.allows_replaced(replaced_bytes)
+                or not budget.allows_result(shown_bytes)
+                or not budget.allows_rows(rows_of(row))
+            ):
+                if not limit or not doomed:
+                    raise budget.refuse("TOO_MANY_KEYS", keys_max=budget.bounds.deletions_per_batch)
+                break
+            budget.examine(rows_of(row))
+            doomed.append(row)
+        return doomed
+
     def compare_and_swap(self, request: kv_pb2.CompareAndSwap) -> kv_pb2.Result:
         present = self.draft.get(request.key)
+        self.budget.read_value(present)
         match request.WhichOneof("expected"):
             case "absent":
                 swapped = (present is None) == request.absent
@@ -65,11 +95,15 @@ class Operations:
             case _:
                 raise Refusal("INVALID_REQUEST")
         if swapped:
-            self.leases.check_attachable(self.draft, request.lease, request.key)
+            self._check_attachable(request.lease, request.key)
+            if present is not None:
+                self.budget.replace(record_bytes(present))
             present = self.draft.put(request.key, request.new_value, request.lease)
         result = kv_pb2.Result(revision=self.draft.revision)
         result.compare_and_swap.swapped = swapped
         if present is not None:
+            if not swapped:
+                self.budget.show(present)
             result.compare_and_swap.current.CopyFrom(present.message())
         return result
 
@@ -82,7 +116,7 @@ class Operations:
         return self._run(self._decide(request))
 
     def _decide(self, request: kv_pb2.Transaction) -> Decided:
-        succeeded = all([self._holds(each) for each in request.compare])
+        succeeded = all(self._holds(each) for each in request.compare)
         branch = request.success if succeeded else request.failure
         return Decided(
             succeeded,
@@ -95,6 +129,7 @@ class Operations:
     def _run(self, decided: Decided) -> kv_pb2.Result:
         responses = []
         for operation, nested in decided.branch:
+            self.budget.examine(1)
             if nested is not None:
                 responses.append(self._run(nested))
             elif operation.HasField("put"):
@@ -105,19 +140,20 @@ class Operations:
                 responses.append(self.range(operation.range))
         return kv_pb2.Result(
             revision=self.draft.revision,
-            transaction=kv_pb2.TransactionResult(
-                succeeded=decided.succeeded, responses=responses
-            ),
+            transaction=kv_pb2.TransactionResult(succeeded=decided.succeeded, responses=responses),
         )
 
     def _holds(self, compare: kv_pb2.Compare) -> bool:
         if not compare.range_end:
             row = self.draft.get(compare.key)
-            self.budget.examine_one(row)
+            self.budget.examine(rows_of(row))
             return _row_holds(row, compare)
         rows = self.draft.range(compare.key, compare.range_end)
-        self.budget.examine(rows)
-        return all(_row_holds(row, compare) for row in rows) if rows else _row_holds(None, compare)
+        for row in rows:
+            self.budget.examine(rows_of(row))
+            if not _row_holds(row, compare):
+                return False
+        return bool(rows) or _row_holds(None, compare)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jepsen_lite.model.budget import Budget
+from jepsen_lite.model.budget import Budget, result_bytes, rows_of
 from jepsen_lite.model.keys import Draft, Version
 from raftkv.rpc.v1 import kv_pb2
 
@@ -25,23 +25,17 @@ def read(draft: Draft, request: kv_pb2.Range, budget: Budget) -> kv_pb2.RangeRes
         rows = draft.range_at(request.key, request.range_end, request.revision)
     else:
         rows = draft.range(request.key, request.range_end)
-    if request.range_end:
-        budget.examine(rows)
-    else:
-        budget.examine_one(rows[0] if rows else None)
     if request.page:
-        return _page(rows, request)
+        return _page(rows, request, budget)
+    budget.examine(sum(rows_of(row) for row in rows))
     if request.count_only:
         return kv_pb2.RangeResult(count=len(rows))
+    descending = request.sort_order == kv_pb2.SORT_ORDER_DESCEND
     chosen = [row for row in rows if _is_selected(row, request)]
-    if request.sort_target != kv_pb2.SORT_TARGET_KEY or (
-        request.sort_order == kv_pb2.SORT_ORDER_DESCEND
-    ):
-        chosen.sort(
-            key=SORTED_BY[request.sort_target],
-            reverse=request.sort_order == kv_pb2.SORT_ORDER_DESCEND,
-        )
+    chosen.sort(key=SORTED_BY[request.sort_target], reverse=descending)
     kept = chosen[: request.limit] if request.limit > 0 else chosen
+    for row in kept:
+        budget.show(row, keys_only=request.keys_only)
     return kv_pb2.RangeResult(
         kvs=[row.message(keys_only=request.keys_only) for row in kept],
         count=len(rows),
@@ -49,18 +43,28 @@ def read(draft: Draft, request: kv_pb2.Range, budget: Budget) -> kv_pb2.RangeRes
     )
 
 
-def _page(rows: list[Version], request: kv_pb2.Range) -> kv_pb2.RangeResult:
-    """As many keys as the limit allows, and where the next page begins."""
+def _page(rows: list[Version], request: kv_pb2.Range, budget: Budget) -> kv_pb2.RangeResult:
+    """As many keys as the limit and the budget allow, and where the next page begins."""
     result = kv_pb2.RangeResult()
+    returned = 0
     for row in rows:
-        if request.limit > 0 and result.count == request.limit:
-            result.more = True
-            result.next_key = row.key
+        selected = _is_selected(row, request)
+        shown = selected and not request.count_only
+        size_bytes = result_bytes(row, keys_only=request.keys_only)
+        if (
+            0 < request.limit <= returned
+            or not budget.allows_rows(rows_of(row))
+            or (shown and returned and not budget.allows_result(size_bytes))
+        ):
+            if row is rows[0]:
+                budget.examine(rows_of(row))  # raises: a page has at least one key
+            result.more, result.next_key = True, row.key
             break
-        if not _is_selected(row, request):
-            continue
+        budget.examine(rows_of(row))
         result.count += 1
-        if not request.count_only:
+        returned += selected
+        if shown:
+            budget.show(row, keys_only=request.keys_only)
             result.kvs.append(row.message(keys_only=request.keys_only))
     return result
 

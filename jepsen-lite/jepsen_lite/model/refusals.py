@@ -13,12 +13,14 @@ OUTCOMES: Final = {
     "TOO_LARGE": kv_pb2.OUTCOME_NOT_APPLIED,
     "LEASE_NOT_FOUND": kv_pb2.OUTCOME_NOT_APPLIED,
     "LEASE_EXISTS": kv_pb2.OUTCOME_NOT_APPLIED,
+    "REFUSED": kv_pb2.OUTCOME_NOT_APPLIED,
     "KEY_NOT_FOUND": kv_pb2.OUTCOME_NOT_APPLIED,
     "SESSION_EXPIRED": kv_pb2.OUTCOME_NOT_APPLIED,
     "IDEMPOTENCY_KEY_REUSED": kv_pb2.OUTCOME_NOT_APPLIED,
     "FENCED_OFF": kv_pb2.OUTCOME_NOT_APPLIED,
     "TOO_MANY_KEYS": kv_pb2.OUTCOME_NOT_APPLIED,
     "OVERLOADED": kv_pb2.OUTCOME_SAFE_TO_RETRY,
+    "OUTCOME_UNKNOWN": kv_pb2.OUTCOME_MAYBE_APPLIED,
 }
 
 
@@ -29,6 +31,10 @@ class Refusal(Exception):
         super().__init__(reason)
         self.reason = reason
         self.facts = facts
+
+    @property
+    def may_succeed_later(self) -> bool:
+        return OUTCOMES[self.reason] == kv_pb2.OUTCOME_SAFE_TO_RETRY
 
     @property
     def failure(self) -> kv_pb2.Failure:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from jepsen_lite.model.bounds import BOUNDED_VERSION, Bounds
+from jepsen_lite.model.budget import Budget, record_bytes
 from jepsen_lite.model.keys import Draft, Keys
-from jepsen_lite.model.leases import Leases, attached_keys
+from jepsen_lite.model.leases import Leases, attached
 from jepsen_lite.model.memory import IdempotencyKeys, Sessions
 
 
@@ -36,15 +37,26 @@ class State:
     def is_bounded(self) -> bool:
         return self.cluster_version >= BOUNDED_VERSION
 
-    def end_lease(self, lease: int) -> int:
-        """The lease is gone, with its session, and its keys are deleted in one revision. Returns
-        the number of keys.
+    def end_lease(self, lease: int, budget: Budget) -> bool:
+        """The lease is gone, with its session, and its keys are deleted in one revision.
+
+        If the budget does not allow to delete all keys, the lease is over, the others follow later,
+        and the result is False.
         """
-        doomed = attached_keys(self.keys, lease)
         draft = Draft(self.keys)
-        for key in doomed:
-            draft.delete(key)
+        doomed = attached(self.keys, lease)
+        for row in doomed:
+            size_bytes = record_bytes(row)
+            if not budget.allows_deletions(1) or not budget.allows_replaced(size_bytes):
+                break
+            budget.deletions += 1
+            budget.replace(size_bytes)
+            draft.delete(row.key)
         self.keys.commit(draft)
+        if len(draft.changes) < len(doomed):
+            granted = self.leases.granted[lease]
+            granted.deadline_ms = min(granted.deadline_ms, self.time_ms)
+            return False
         del self.leases.granted[lease]
         self.sessions.known.pop(lease, None)
-        return len(doomed)
+        return True
