@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from jepsen_lite.model import commands
+from jepsen_lite.model import commands, ranges
 from jepsen_lite.model.bounds import LEASE_END_ROWS, STAMP_JUMP_MAX_MS, Bounds
 from jepsen_lite.model.budget import Budget
+from jepsen_lite.model.keys import Draft
 from jepsen_lite.model.memory import Session
 from jepsen_lite.model.refusals import Refusal
 from jepsen_lite.model.state import State
@@ -31,6 +32,15 @@ class Model:
             state.idempotency_keys.remove_expired(state.time_ms, state.bounds.idempotency_removals)
         state.index, state.term = index, term
         return results
+
+    def read(self, request: kv_pb2.Range) -> kv_pb2.Result:
+        """The result of a read at the last applied entry."""
+        keys = self.state.keys
+        try:
+            found = ranges.read(Draft(keys), request, Budget(self.state.bounds, bounded=True))
+        except Refusal as refusal:
+            return kv_pb2.Result(revision=keys.revision, failure=refusal.failure)
+        return kv_pb2.Result(revision=keys.revision, range=found)
 
     def _apply_batch(self, stamped: log_pb2.StampedBatch) -> list[kv_pb2.BatchResult]:
         state = self.state
