@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jepsen_lite.model.bounds import Bounds
-from jepsen_lite.model.machine import Model
+from jepsen_lite.model.machine import StateMachineModel
 from jepsen_lite.sim.checks.message_differences import first_difference
 from jepsen_lite.sim.checks.model_state import state_difference
 from raftkv.kv.machine import Applied
@@ -19,7 +19,7 @@ class DriverBesideModel(Driver):
     """A driver whose entries the model applies, too."""
 
     def __init__(self, bounds: Bounds, version: int = 0) -> None:
-        self.model = Model(bounds)
+        self.model = StateMachineModel(bounds)
         super().__init__(version=version)
 
     def apply(self, each: Entry) -> list[Applied]:

@@ -47,7 +47,7 @@ class Version:
         )
 
 
-class Change(NamedTuple):
+class KeyChange(NamedTuple):
     """A key was put or deleted."""
 
     key: bytes
@@ -71,7 +71,7 @@ class Keys:
     compacted: int = 0
     history: dict[bytes, list[tuple[int, Version | None]]] = field(default_factory=dict)
     """Of each key: (revision, what the key was from then on), `None` once it is deleted."""
-    changes: dict[int, list[Change]] = field(default_factory=dict)
+    changes: dict[int, list[KeyChange]] = field(default_factory=dict)
     """The changes of each revision, in their order."""
     living: list[bytes] = field(default_factory=list)
     ever: list[bytes] = field(default_factory=list)
@@ -125,7 +125,7 @@ class Draft:
     def __init__(self, keys: Keys) -> None:
         self.keys = keys
         self.changed: dict[bytes, Version | None] = {}
-        self.changes: list[Change] = []
+        self.changes: list[KeyChange] = []
 
     @property
     def next_revision(self) -> int:
@@ -170,4 +170,4 @@ class Draft:
 
     def _change(self, key: bytes, version: Version | None) -> None:
         self.changed[key] = version
-        self.changes.append(Change(key, version is None))
+        self.changes.append(KeyChange(key, version is None))

@@ -6,13 +6,13 @@ from jepsen_lite.model import commands, ranges
 from jepsen_lite.model.bounds import LEASE_END_ROWS, STAMP_JUMP_MAX_MS, Bounds
 from jepsen_lite.model.budget import Budget
 from jepsen_lite.model.keys import Draft
-from jepsen_lite.model.memory import Session
+from jepsen_lite.model.memory import SessionMemory
 from jepsen_lite.model.refusals import Refusal
 from jepsen_lite.model.state import State
 from raftkv.rpc.v1 import kv_pb2, log_pb2
 
 
-class Model:
+class StateMachineModel:
     """Applies entries one after the other. `state` is the state after the last one."""
 
     def __init__(self, bounds: Bounds | None = None) -> None:
@@ -84,12 +84,12 @@ class Model:
         except Refusal as refusal:
             return kv_pb2.BatchResult(failure=refusal.failure)
         sessions = state.sessions.known
-        sessions.setdefault(batch.session, Session()).acknowledge(batch.acknowledged)
+        sessions.setdefault(batch.session, SessionMemory()).acknowledge(batch.acknowledged)
         result = self._run_commands(batch)
         # The batch may have ended its own session. A lease that it has granted again under the same
         # id is a new session, which knows this batch.
         if state.leases.is_alive(batch.session):
-            sessions.setdefault(batch.session, Session()).results[batch.sequence] = result
+            sessions.setdefault(batch.session, SessionMemory()).results[batch.sequence] = result
         return result
 
     def _run_commands(self, batch: kv_pb2.CommandBatch) -> kv_pb2.BatchResult:

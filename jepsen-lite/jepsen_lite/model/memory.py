@@ -15,7 +15,7 @@ from raftkv.rpc.v1 import kv_pb2
 
 
 @dataclass(slots=True)
-class Session:
+class SessionMemory:
     """The results that a session's client has not acknowledged yet, by sequence."""
 
     acknowledged: int = 0
@@ -32,7 +32,7 @@ class Sessions:
     """The sessions that have sent a batch, by their lease."""
 
     bounds: Bounds
-    known: dict[int, Session] = field(default_factory=dict)
+    known: dict[int, SessionMemory] = field(default_factory=dict)
 
     def remembered(self, batch: kv_pb2.CommandBatch) -> kv_pb2.BatchResult | None:
         """The result of the batch, if it has run and its client has not acknowledged it."""
@@ -41,7 +41,7 @@ class Sessions:
 
     def check_usable(self, batch: kv_pb2.CommandBatch, *, bounded: bool) -> None:
         """The batch may run, and its result may be remembered."""
-        session = self.known.get(batch.session, Session())
+        session = self.known.get(batch.session, SessionMemory())
         if batch.acknowledged >= batch.sequence:
             raise Refusal("INVALID_REQUEST")
         if batch.sequence <= session.acknowledged:

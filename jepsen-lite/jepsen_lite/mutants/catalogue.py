@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jepsen_lite.mutants import (
+    alike,
     bounds,
     commits,
     coordination,
@@ -18,6 +19,16 @@ from jepsen_lite.mutants.mutant import Mutant
 
 MUTANTS: Mapping[str, Mutant] = {
     each.name: each
-    for theme in (elections, commits, reads, snapshots, memberships, coordination, disks, bounds)
+    for theme in (
+        elections,
+        commits,
+        reads,
+        snapshots,
+        memberships,
+        coordination,
+        disks,
+        bounds,
+        alike,
+    )
     for each in theme.MUTANTS
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Sequence
 
-from jepsen_lite.model.machine import Model
+from jepsen_lite.model.machine import StateMachineModel
 from jepsen_lite.sim.checks.disk_losses import Replica
 from jepsen_lite.sim.checks.message_differences import first_difference
 from jepsen_lite.sim.checks.model_state import state_difference
@@ -28,7 +28,7 @@ class ModelComparison:
 
     def __init__(self) -> None:
         self.checks = 0
-        self._model = Model()
+        self._model = StateMachineModel()
         self._to_apply: deque[Entry] = deque()
         self._results: dict[int, list[kv_pb2.BatchResult]] = {}
         self._agreed: set[tuple[int, int, bytes]] = set()
