@@ -1,4 +1,4 @@
-"""Who imports what: only the simulator, its model and the planted bugs import raftkv's internals."""
+"""Only the simulator, its model and the planted bugs import raftkv's internals."""
 
 from __future__ import annotations
 
