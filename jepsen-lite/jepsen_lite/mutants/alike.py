@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jepsen_lite.mutants.mutant import Patch, mutant
-from raftkv.kv import locks, operations
+from raftkv.kv import operations
 from raftkv.kv.budget import Budget
 from raftkv.kv.compaction import Compaction
 from raftkv.kv.execution import Execution
@@ -79,7 +79,6 @@ def compaction_removes_too_much() -> list[Patch]:
 
 @mutant(
     ROW,
-    "anything",
     "relays",
     caught_by="differs from the model after entry .*: results",
 )
@@ -116,27 +115,10 @@ def limit_off_by_one() -> list[Patch]:
     return [(operations, "_keys_to_delete", doomed_and_one)]
 
 
-@mutant(
-    "fencing token not checked, or not monotonic",
-    "coordination",
-    caught_by=r"differs from the model after entry .*: results\[\d+\]\.failure",
-)
-def fence_lets_waiters_in() -> list[Patch]:
-    """A fence asks whether the token is in the queue, and not whether it is the holder's."""
-    check_fence = locks.check_fence
-
-    def check_place(execution: Execution, fence: kv_pb2.Fence) -> Steps[None]:
-        if not locks.has_entry(execution.writer.overlay, fence.name, fence.token):
-            yield from check_fence(execution, fence)
-
-    return [(locks, "check_fence", check_place)]
-
-
 MUTANTS = (
     deletion_of_nothing_counts,
     lease_end_spares_a_key,
     compaction_removes_too_much,
     retry_gets_the_newest_result,
     limit_off_by_one,
-    fence_lets_waiters_in,
 )
