@@ -423,6 +423,7 @@ class Invariants:
         self._check_majority(raft, entry)
         if entry.kind is EntryKind.COMMANDS:
             self.state_machines.committed(raft.node_id, entry)
+        self.state_machines.model.committed(entry)
         self.committed.append(here)
 
     def _check_majority(self, raft: RaftView, entry: Entry) -> None:
