@@ -21,7 +21,7 @@ from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.nodes.settings import NodeBounds
 from jepsen_lite.sim.run import PLAIN, SWARM, Plan, at_rate, draw_plan
 from jepsen_lite.sim.scenarios import SCENARIOS, SECONDS
-from jepsen_lite.workloads.catalogue import NEEDS_STEADY_CLOCKS, WORKLOADS
+from jepsen_lite.workloads.catalogue import HAS_LARGE_ROWS, NEEDS_STEADY_CLOCKS, WORKLOADS
 
 ANOTHER_LENGTH = frozenset({"load"})
 """Scenarios that no seed is based on: they are for another purpose than to find bugs."""
@@ -36,7 +36,7 @@ ONCE = UNDISTURBED | {"bit-rot", "damage", "older-programs", "removals"}
 """Scenarios that come to their point once in a run."""
 ROUNDS = 2
 ANOTHER_SEED = 1_000_000_000
-STEADY = frozenset({"coordination", "candidates", "removals", "set-clocks"})
+STEADY = frozenset({"coordination", "candidates", "removals", "set-clocks", "breadth"})
 """Scenarios whose clocks run at nearly the same rate."""
 BUSY = ("register", "register", "register", "bank", "set", "append")
 """Workloads with many operations, one of which is always drawn."""
@@ -227,6 +227,8 @@ def _with_node_tuning(plan: Plan, rng: Random) -> Plan:
         entry_bytes_max=bound((100, 1_000), usual.entry_bytes_max),
         in_flight_bytes_max=bound((200, 2_000), usual.in_flight_bytes_max),
     )
+    if HAS_LARGE_ROWS & set(plan.workloads):
+        bounds = replace(bounds, reply_bytes_max=usual.reply_bytes_max)
     return replace(plan, tuning=replace(tuning, bounds=bounds))
 
 
