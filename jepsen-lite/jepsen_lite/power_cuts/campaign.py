@@ -1,0 +1,142 @@
+"""One recording, and power cuts at many of its moments."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from jepsen_lite.power_cuts.disk import CutModel, ModelDisk
+from jepsen_lite.power_cuts.notes import NOTES, read_note
+from jepsen_lite.power_cuts.promises import Promises, committed_entries
+from jepsen_lite.power_cuts.recording import FileOperation, RecorderFailed, read, record
+from jepsen_lite.power_cuts.reopened import REFUSED, ReferenceStates, check_reopened
+from jepsen_lite.power_cuts.workload import NODE
+
+STEPS = 60
+EMPTY_LOG_HASH = 13
+"""Of the workload's cluster: its incarnation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A power cut after the first `operations` of a recording."""
+
+    operations: int
+    model: CutModel
+
+
+@dataclass(slots=True)
+class CutFigures:
+    """What came of the cuts. `problems` has the cut and what was wrong after it."""
+
+    operations: Counter[str] = field(default_factory=Counter)
+    acknowledged: Counter[str] = field(default_factory=Counter)
+    cuts: Counter[CutModel] = field(default_factory=Counter)
+    refused: Counter[CutModel] = field(default_factory=Counter)
+    problems: list[tuple[Cut, str]] = field(default_factory=list)
+
+
+def make_recording(directory: Path, seed: int, steps: int, mutants: Sequence[str] = ()) -> Path:
+    """Run the workload and record it. Returns the file of the recording, in `directory`.
+
+    Raises `RecorderFailed`, also if the recording does not lead to the files that are there.
+    """
+    root, file = directory / "disk", directory / "recording"
+    root.mkdir()
+    module = "jepsen_lite.power_cuts.workload"
+    record([sys.executable, "-m", module, str(root), str(seed), str(steps), *mutants], root, file)
+    disk = ModelDisk()
+    for operation in read(file):
+        disk.follow(operation)
+    _require_same(disk, root)
+    return file
+
+
+def draw_cuts(operations: Sequence[FileOperation], seed: int, count: int) -> list[Cut]:
+    """Half of the cuts are beside a sync or a change of names, where the order matters most."""
+    rng = Random(f"{seed}/power-cuts/cuts")
+    beside = [
+        at + after
+        for at, operation in enumerate(operations)
+        if operation.kind != "w"
+        for after in (0, 1)
+    ]
+    everywhere = range(len(operations) + 1)
+    drawn = {
+        Cut(rng.choice(beside if rng.random() < 0.5 else everywhere), rng.choice(list(CutModel)))
+        for _ in range(count)
+    }
+    return sorted(drawn, key=lambda cut: (cut.operations, cut.model))
+
+
+def carry_out(operations: Sequence[FileOperation], seed: int, cuts: Sequence[Cut]) -> CutFigures:
+    """Rebuild the disk after each of the cuts, which are in order, and check what production finds."""
+    notes = [read_note(each.data) for each in _notes_of(operations)]
+    reference = ReferenceStates(committed_entries(notes), EMPTY_LOG_HASH)
+    figures = CutFigures(
+        operations=Counter(operation.kind for operation in operations),
+        acknowledged=Counter(note["acknowledged"] for note in notes if "acknowledged" in note),
+    )
+    disk, promises, at = ModelDisk(), Promises(), 0
+    notes_inode = _notes_inode(operations)
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        prefix="jepsen-lite-", dir=memory if memory.is_dir() else None
+    ) as directory:
+        for cut in cuts:
+            for operation in operations[at : cut.operations]:
+                disk.follow(operation)
+                if operation.inode == notes_inode and operation.kind == "w":
+                    promises.follow(read_note(operation.data))
+            at = cut.operations
+            left = Path(directory, "left")
+            left.mkdir()
+            rng = Random(f"{seed}/power-cuts/{cut.operations}/{cut.model}")
+            disk.leave(left, cut.model, rng)
+            torn = cut.model is CutModel.TORN
+            found = asyncio.run(
+                check_reopened(left / NODE, promises, reference, may_refuse=torn)
+            )
+            shutil.rmtree(left)
+            figures.cuts[cut.model] += 1
+            if found == REFUSED:
+                figures.refused[cut.model] += 1
+            elif found:
+                figures.problems.append((cut, found))
+    return figures
+
+
+def _notes_inode(operations: Sequence[FileOperation]) -> int:
+    return next(each.inode for each in operations if each.kind == "c" and each.path == NOTES)
+
+
+def _notes_of(operations: Sequence[FileOperation]) -> Iterator[FileOperation]:
+    inode = _notes_inode(operations)
+    return (each for each in operations if each.inode == inode and each.kind == "w")
+
+
+def _require_same(disk: ModelDisk, root: Path) -> None:
+    """Raise unless the model of the disk is what is really there, apart from RocksDB's logs of
+    messages, which it writes by stdio.
+    """
+    with tempfile.TemporaryDirectory(prefix="jepsen-lite-") as directory:
+        disk.leave(Path(directory), CutModel.ISSUED, Random(0))
+        modelled, real = (_content(Path(each)) for each in (directory, root))
+    for name in sorted(modelled.keys() | real.keys()):
+        if modelled.get(name) != real.get(name):
+            raise RecorderFailed(f"the recording lacks operations: {name} is not as it is on disk")
+
+
+def _content(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): b"" if path.name.startswith("LOG") else path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
