@@ -109,7 +109,7 @@ def carry_out(operations: Sequence[FileOperation], seed: int, cuts: Sequence[Cut
             if found == REFUSED:
                 figures.refused[cut.model] += 1
             elif found:
-                figures.problems.append((cut, found))
+                figures.problems.append((cut, found.replace(f"{left}/", "")))
     return figures
 
 
