@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
@@ -20,6 +21,7 @@ from jepsen_lite.commands.past_runs import STORE, StoreOption
 from jepsen_lite.verdicts import EXIT_CODES, Validity
 
 if TYPE_CHECKING:
+    from jepsen_lite.sim.replicas.pool import ReplicaPool
     from jepsen_lite.sim.run import Outcome, Plan
 
 PLAIN_SECONDS = 30.0
@@ -73,6 +75,7 @@ def sim(
     from jepsen_lite.commands.show import report_of
     from jepsen_lite.sim.artifacts import keep as keep_run
     from jepsen_lite.sim.node_logs import configure
+    from jepsen_lite.sim.replicas.pool import ReplicaPool, describe_replicas
     from jepsen_lite.sim.report import describe_failure, describe_pass
     from jepsen_lite.sim.run import shrunk
 
@@ -96,7 +99,8 @@ def sim(
                 (keep / f"{outcome.plan.seed}.jsonl").write_text(lines)
             if outcome.problems:
                 configure(show=False)  # the logs of the reduction's runs are of no use
-                described = shrunk(outcome) if reduce else outcome
+                with ReplicaPool() as replicas:
+                    described = shrunk(outcome, replicas=replicas) if reduce else outcome
                 typer.echo(describe_failure(described))
                 typer.echo(f"report: {report_of(keep_run(described, store))}")
                 raise typer.Exit(EXIT_CODES[Validity.INVALID])
@@ -114,6 +118,7 @@ def sim(
     typer.echo(
         describe_pass(done, operations, faults, members_changed, stood_still, simulated_s, wall_s)
     )
+    typer.echo(describe_replicas(done))
     for each in vacuous:
         typer.echo(f"vacuous: {each}")
     if vacuous:
@@ -125,18 +130,20 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     """What became of each seed, in order; none begins after `until_s`."""
     from jepsen_lite.sim.node_logs import configure
+    from jepsen_lite.sim.replicas.pool import ReplicaPool
 
     configure(show=log)
     in_time = itertools.takewhile(lambda _: time.perf_counter() < until_s, seeds)
     if jobs == 1:
-        for seed in in_time:
-            yield _outcome(plan_of, seed)
+        with ReplicaPool() as replicas:
+            for seed in in_time:
+                yield _outcome(plan_of, replicas, seed)
         return
     with ProcessPoolExecutor(jobs, initializer=partial(configure, show=log)) as pool:
         under_way: deque[Future[Outcome]] = deque()
         try:
             for seed in in_time:
-                under_way.append(pool.submit(_outcome, plan_of, seed))
+                under_way.append(pool.submit(_outcome_in_worker, plan_of, seed))
                 if len(under_way) > jobs:
                     yield under_way.popleft().result()
             while under_way:
@@ -169,7 +176,19 @@ def _plan(scenario: str, seconds: float | None, rate: float | None, seed: int) -
     return draw(scenario, seed, seconds, rate)
 
 
-def _outcome(plan_of: Callable[[int], Plan], seed: int) -> Outcome:
+def _outcome(plan_of: Callable[[int], Plan], replicas: ReplicaPool, seed: int) -> Outcome:
     from jepsen_lite.sim.run import run
 
-    return run(plan_of(seed))
+    return run(plan_of(seed), replicas)
+
+
+def _outcome_in_worker(plan_of: Callable[[int], Plan], seed: int) -> Outcome:
+    return _outcome(plan_of, _replicas_of_worker(), seed)
+
+
+@functools.cache
+def _replicas_of_worker() -> ReplicaPool:
+    """They end with their worker, whose end closes their input."""
+    from jepsen_lite.sim.replicas.pool import ReplicaPool
+
+    return ReplicaPool()

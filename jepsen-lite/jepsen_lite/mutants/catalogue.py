@@ -11,6 +11,7 @@ from jepsen_lite.mutants import (
     disks,
     elections,
     memberships,
+    processes,
     reads,
     snapshots,
 )
@@ -18,6 +19,6 @@ from jepsen_lite.mutants.mutant import Mutant
 
 MUTANTS: Mapping[str, Mutant] = {
     each.name: each
-    for theme in (elections, commits, reads, snapshots, memberships, coordination, disks, bounds)
+    for theme in (elections, commits, reads, snapshots, memberships, coordination, disks, bounds, processes)
     for each in theme.MUTANTS
 }

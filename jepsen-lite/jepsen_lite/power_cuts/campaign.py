@@ -52,10 +52,7 @@ def make_recording(directory: Path, seed: int, steps: int, mutants: Sequence[str
     root.mkdir()
     module = "jepsen_lite.power_cuts.workload"
     record([sys.executable, "-m", module, str(root), str(seed), str(steps), *mutants], root, file)
-    disk = ModelDisk()
-    for operation in read(file):
-        disk.follow(operation)
-    _require_same(disk, root)
+    require_complete(read(file), root)
     return file
 
 
@@ -122,10 +119,13 @@ def _notes_of(operations: Sequence[FileOperation]) -> Iterator[FileOperation]:
     return (each for each in operations if each.inode == inode and each.kind == "w")
 
 
-def _require_same(disk: ModelDisk, root: Path) -> None:
-    """Raise unless the model of the disk is what is really there, apart from RocksDB's logs of
-    messages, which it writes by stdio.
+def require_complete(operations: Sequence[FileOperation], root: Path) -> None:
+    """Raise `RecorderFailed` unless the operations lead to what is really there, apart from
+    RocksDB's logs of messages, which it writes by stdio.
     """
+    disk = ModelDisk()
+    for operation in operations:
+        disk.follow(operation)
     with tempfile.TemporaryDirectory(prefix="jepsen-lite-") as directory:
         disk.leave(Path(directory), CutModel.ISSUED, Random(0))
         modelled, real = (_content(Path(each)) for each in (directory, root))

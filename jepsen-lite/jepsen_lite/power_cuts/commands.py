@@ -34,6 +34,7 @@ class RandomCommands:
                 # Its lease may have ended, or never have begun: then the batch is refused.
                 self._sequence += 1
                 batch.session, batch.sequence = rng.randint(1, _LEASES), self._sequence
+                batch.acknowledged = max(0, self._sequence - 10)
         stamped = log_pb2.StampedBatch(time_ms=self._time_ms)
         stamped.submissions.add(
             origin=1, number=self._number, commands=batch.SerializeToString(deterministic=True)
@@ -57,7 +58,8 @@ class RandomCommands:
             return pb.Command(put=pb.Put(key=self._key(), value=b"leased", lease=lease))
         if drawn < 0.7:
             first = self._key()
-            return pb.Command(delete_range=pb.DeleteRange(key=first, range_end=first + b"\xff"))
+            end = first[:-1] + b":"  # after the digits
+            return pb.Command(delete_range=pb.DeleteRange(key=first, range_end=end))
         if drawn < 0.75:
             return pb.Command(compact=pb.Compact(revision=rng.randint(1, self._number + 1)))
         if drawn < 0.85:

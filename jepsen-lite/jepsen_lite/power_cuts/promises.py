@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 from jepsen_lite.power_cuts.notes import Note, unpack_entries, unpack_hard_state
 from raftkv.raft.entry import Entry, HardState
-from raftkv.raft.log import Log
 from raftkv.storage.log_store import BATCH_BYTES_MAX
 from raftkv.storage.ports import RecoveredLog
 
@@ -147,11 +146,6 @@ def committed_entries(notes: Sequence[Note]) -> list[Entry]:
             entries += unpack_entries(note["entries"])
         promises.follow(note)
     return entries
-
-
-def running_hashes(entries: Sequence[Entry], seed: int) -> Log:
-    """A log of these entries in a cluster whose empty log has the hash `seed`."""
-    return Log(0, 0, entries, seed)
 
 
 def _described(image: LogImage) -> str:

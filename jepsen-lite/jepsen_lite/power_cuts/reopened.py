@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 from jepsen_lite.power_cuts.promises import Promises
 from jepsen_lite.power_cuts.stored_node import LogWrapper, StoredNode, open_node
+from jepsen_lite.sim.replicas.applied_log import digest_families
 from raftkv.errors import DamagedData, InvariantViolation, StorageError
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
-from raftkv.kv.store import Family, StateStore
+from raftkv.kv.store import StateStore
 from raftkv.raft.entry import Entry
 from raftkv.raft.log import Log
 from raftkv.storage.memory_state import MemoryStateStore
@@ -27,25 +27,14 @@ class ReferenceStates:
     def __init__(self, entries: Sequence[Entry], empty_log_hash: int) -> None:
         log, store = Log(0, 0, entries, empty_log_hash), MemoryStateStore()
         machine = StateMachine(store, Limits())
-        self.log = log
-        self._digests = [digest(store)]
+        self._digests = [digest_families(store)]
         for entry in entries:
             machine.apply([entry], log.hash(entry.index) or 0)
-            self._digests.append(digest(store))
+            self._digests.append(digest_families(store))
 
     def differ_from(self, store: StateStore, index: int) -> bool:
         """Whether the store is not as after the entry at `index`."""
-        return digest(store) != self._digests[index]
-
-
-def digest(store: StateStore) -> bytes:
-    """The digest of all rows."""
-    hashed = hashlib.sha256()
-    for family in Family:
-        for key, value in store.scan(family, b"", None):
-            hashed.update(b"%d %d " % (len(key), len(value)) + key + value)
-        hashed.update(b"end")
-    return hashed.digest()
+        return digest_families(store) != self._digests[index]
 
 
 async def check_reopened(
