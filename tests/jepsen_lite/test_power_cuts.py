@@ -1,4 +1,4 @@
-"""The real stores after power cuts; the recorder, the model of the disk, and bugs that they find."""
+"""The real stores after power cuts: the recorder, the model of the disk, and planted bugs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jepsen_lite.power_cuts.campaign import (
 )
 from jepsen_lite.power_cuts.disk import BLOCK_BYTES, CutModel, ModelDisk
 from jepsen_lite.power_cuts.mutants import STORAGE_MUTANTS
-from jepsen_lite.power_cuts.recording import (
+from jepsen_lite.power_cuts.recorder import (
     FileOperation,
     RecorderFailed,
     missing,
@@ -127,11 +127,14 @@ os.fsync(descriptor)
 os.close(descriptor)
 Path("a").rename("moved")
 """
-UNSEEN = CHANGES + """
+UNSEEN = (
+    CHANGES
+    + """
 import mmap
 with open("b", "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
     mapped[0:1] = b"!"
 """
+)
 
 
 def recorded(script: str, tmp_path: Path) -> list[FileOperation]:

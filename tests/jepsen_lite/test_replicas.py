@@ -23,7 +23,6 @@ from jepsen_lite.sim.replicas.pool import (
     environment_of,
 )
 from jepsen_lite.sim.replicas.variations import (
-    DIFFERENT,
     ORDINARY,
     OTHER_PROTOBUF,
     Variation,
@@ -64,9 +63,7 @@ def test_other_pythons_and_libraries_give_the_same_bytes() -> None:
 def test_an_older_protobuf_gives_the_same_bytes(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
     subprocess.run([*command, str(tmp_path), "protobuf==7.35.*"], check=True)
-    older = Variation(
-        "protobuf 7.35", environment=ORDINARY.environment, paths=(str(tmp_path),)
-    )
+    older = Variation("protobuf 7.35", environment=ORDINARY.environment, paths=(str(tmp_path),))
     ask = "import google.protobuf; print(google.protobuf.__version__)"
     asked = [sys.executable, "-c", ask]
     found = subprocess.run(asked, env=environment_of(older), capture_output=True, check=True)
@@ -134,8 +131,6 @@ def test_a_python_that_cannot_run_the_state_machine_is_skipped_with_the_reason(
 @pytest.mark.usefixtures("quiet_nodes")
 def test_the_simulator_compares_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["sim", "--seeds", "1", "--seconds", "1", "--no-reduce"]
-    passed = CliRunner().invoke(app, arguments)
-    assert f"replicas: each log was applied again with {DIFFERENT.name}" in passed.output
     monkeypatch.setattr(
         ReplicaPool, "differences", lambda _, seed, entries: [f"{len(entries) > 5} {seed}"]
     )

@@ -46,7 +46,7 @@ def power_cuts(
     # Imported late: `jepsen-lite --help` must not load the whole store.
     from jepsen_lite.power_cuts.campaign import carry_out, draw_cuts, make_recording
     from jepsen_lite.power_cuts.mutants import STORAGE_MUTANTS
-    from jepsen_lite.power_cuts.recording import RecorderFailed, missing, read
+    from jepsen_lite.power_cuts.recorder import RecorderFailed, missing, read
 
     unknown = sorted(set(mutant or ()) - STORAGE_MUTANTS.keys())
     if unknown:
@@ -102,7 +102,9 @@ def _keep(file: Path, store: Path, seed: int) -> Path:
 
 def _described(figures: CutFigures, wall_s: float) -> str:
     operations = ", ".join(
-        f"{figures.operations[kind]} {name}" for kind, name in KINDS.items() if figures.operations[kind]
+        f"{figures.operations[kind]} {name}"
+        for kind, name in KINDS.items()
+        if figures.operations[kind]
     )
     acknowledged = ", ".join(f"{n} {name}" for name, n in sorted(figures.acknowledged.items()))
     models = ", ".join(
@@ -110,7 +112,9 @@ def _described(figures: CutFigures, wall_s: float) -> str:
         + (f" ({figures.refused[model]} refused)" if figures.refused[model] else "")
         for model in sorted(figures.cuts)
     )
-    verdict = f"{len(figures.problems)} of them lost or invented something" if figures.problems else ""
+    verdict = (
+        f"{len(figures.problems)} of them lost or invented something" if figures.problems else ""
+    )
     return (
         f"recorded: {sum(figures.operations.values())} file operations ({operations})\n"
         f"acknowledged: {acknowledged}\n"

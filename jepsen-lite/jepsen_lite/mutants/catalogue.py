@@ -19,6 +19,16 @@ from jepsen_lite.mutants.mutant import Mutant
 
 MUTANTS: Mapping[str, Mutant] = {
     each.name: each
-    for theme in (elections, commits, reads, snapshots, memberships, coordination, disks, bounds, processes)
+    for theme in (
+        elections,
+        commits,
+        reads,
+        snapshots,
+        memberships,
+        coordination,
+        disks,
+        bounds,
+        processes,
+    )
     for each in theme.MUTANTS
 }

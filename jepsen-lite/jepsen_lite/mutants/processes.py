@@ -5,12 +5,12 @@ from __future__ import annotations
 from jepsen_lite.mutants.mutant import Patch, mutant
 from raftkv.kv import operations
 from raftkv.kv.execution import Execution
-from raftkv.kv.ranges import Row
 from raftkv.kv.pace import Steps
+from raftkv.kv.ranges import Row
 from raftkv.kv.sessions import Sessions
 from raftkv.rpc.v1 import kv_pb2
 
-# One process runs all nodes of a simulation, so they have one order of hashes and all their asserts.
+# One process runs all nodes of a simulation: they have one order of hashes, and all asserts.
 
 
 @mutant(
@@ -44,7 +44,7 @@ def results_are_forgotten_in_an_assert() -> list[Patch]:
     acknowledge = Sessions.acknowledge
 
     def acknowledge_in_an_assert(self: Sessions, session: int, through: int) -> None:
-        assert acknowledge(self, session, through) is None  # type: ignore[func-returns-value]
+        assert acknowledge(self, session, through) is None
 
     return [(Sessions, "acknowledge", acknowledge_in_an_assert)]
 

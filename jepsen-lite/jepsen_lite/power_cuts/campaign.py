@@ -15,7 +15,7 @@ from random import Random
 from jepsen_lite.power_cuts.disk import CutModel, ModelDisk
 from jepsen_lite.power_cuts.notes import NOTES, read_note
 from jepsen_lite.power_cuts.promises import Promises, committed_entries
-from jepsen_lite.power_cuts.recording import FileOperation, RecorderFailed, read, record
+from jepsen_lite.power_cuts.recorder import FileOperation, RecorderFailed, read, record
 from jepsen_lite.power_cuts.reopened import REFUSED, ReferenceStates, check_reopened
 from jepsen_lite.power_cuts.workload import NODE
 
@@ -74,7 +74,7 @@ def draw_cuts(operations: Sequence[FileOperation], seed: int, count: int) -> lis
 
 
 def carry_out(operations: Sequence[FileOperation], seed: int, cuts: Sequence[Cut]) -> CutFigures:
-    """Rebuild the disk after each of the cuts, which are in order, and check what production finds."""
+    """Rebuild the disk after each of the cuts, in their order, and check what production finds."""
     notes = [read_note(each.data) for each in _notes_of(operations)]
     reference = ReferenceStates(committed_entries(notes), EMPTY_LOG_HASH)
     figures = CutFigures(
@@ -98,9 +98,7 @@ def carry_out(operations: Sequence[FileOperation], seed: int, cuts: Sequence[Cut
             rng = Random(f"{seed}/power-cuts/{cut.operations}/{cut.model}")
             disk.leave(left, cut.model, rng)
             torn = cut.model is CutModel.TORN
-            found = asyncio.run(
-                check_reopened(left / NODE, promises, reference, may_refuse=torn)
-            )
+            found = asyncio.run(check_reopened(left / NODE, promises, reference, may_refuse=torn))
             shutil.rmtree(left)
             figures.cuts[cut.model] += 1
             if found == REFUSED:

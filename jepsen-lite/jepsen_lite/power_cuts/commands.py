@@ -63,11 +63,15 @@ class RandomCommands:
         if drawn < 0.75:
             return pb.Command(compact=pb.Compact(revision=rng.randint(1, self._number + 1)))
         if drawn < 0.85:
-            return pb.Command(lease_grant=pb.LeaseGrant(lease=lease, ttl_ms=rng.choice((1_000, 9_000))))
+            return pb.Command(
+                lease_grant=pb.LeaseGrant(lease=lease, ttl_ms=rng.choice((1_000, 9_000)))
+            )
         if drawn < 0.9:
             return pb.Command(lease_revoke=pb.LeaseRevoke(lease=lease))
         if drawn < 0.95:
             return pb.Command(acquire=pb.Acquire(name=b"lock", lease=lease, value=b"holder"))
         return pb.Command(
-            put=self._put(), idempotency_key=self._key(), idempotency_ttl_ms=rng.choice((100, 5_000))
+            put=self._put(),
+            idempotency_key=self._key(),
+            idempotency_ttl_ms=rng.choice((100, 5_000)),
         )

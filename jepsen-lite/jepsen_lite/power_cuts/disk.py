@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import TypeAlias
 
-from jepsen_lite.power_cuts.recording import FileOperation
+from jepsen_lite.power_cuts.recorder import FileOperation
 
 BLOCK_BYTES = 4_096
 

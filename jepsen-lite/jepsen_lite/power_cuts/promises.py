@@ -15,7 +15,7 @@ from raftkv.storage.ports import RecoveredLog
 class LogImage:
     """The content of a log store. `point` is (index, term, hash) of the last dropped entry."""
 
-    hard_state: HardState = HardState()
+    hard_state: HardState = field(default_factory=HardState)
     point: tuple[int, int, int] = (0, 0, 0)
     entries: tuple[Entry, ...] = ()
     starts: int = 0
@@ -120,9 +120,8 @@ class Promises:
         if found in allowed:
             return ""
         last = max(allowed, key=lambda image: image.last_index)
-        return (
-            f"the log holds {_described(found)}, but {_described(self.log)} was acknowledged"
-            + (f" and {_described(last)} was being written" if self.unfinished else "")
+        return f"the log holds {_described(found)}, but {_described(self.log)} was acknowledged" + (
+            f" and {_described(last)} was being written" if self.unfinished else ""
         )
 
     def broken_by_state(self, applied: int) -> str:
@@ -137,7 +136,8 @@ class Promises:
 
 def committed_entries(notes: Sequence[Note]) -> list[Entry]:
     """All entries that the workload has applied, in order."""
-    promises, entries = Promises(), []
+    promises = Promises()
+    entries: list[Entry] = []
     for note in notes:
         if note.get("begin") == "apply":
             first = promises.log.point[0] + 1
@@ -151,6 +151,7 @@ def committed_entries(notes: Sequence[Note]) -> list[Entry]:
 def _described(image: LogImage) -> str:
     hard_state = image.hard_state
     return (
-        f"entries {image.point[0] + 1}..{image.last_index} with term {hard_state.current_term}, vote"
-        f" {hard_state.voted_for}, commit index {hard_state.commit_index}, start {image.starts}"
+        f"entries {image.point[0] + 1}..{image.last_index} with term {hard_state.current_term},"
+        f" vote {hard_state.voted_for}, commit index {hard_state.commit_index},"
+        f" start {image.starts}"
     )

@@ -1,4 +1,4 @@
-"""Reopens what a power cut has left, with production code, and compares it with what was promised."""
+"""Reopens what a power cut has left, with production code, and checks what was promised."""
 
 from __future__ import annotations
 

@@ -1,15 +1,14 @@
 """The workload that is recorded: one node's stores, driven as the node drives them.
 
-`python -m jepsen_lite.power_cuts.workload ROOT SEED STEPS [MUTANT]` runs it on the real stores below
-ROOT/node, with its notes in ROOT/notes. A second node, beside ROOT and not recorded, makes the
-snapshots that are installed.
+`python -m jepsen_lite.power_cuts.workload ROOT SEED STEPS [MUTANT]` runs it on the real stores
+below ROOT/node, with its notes in ROOT/notes. A second node, beside ROOT and not recorded, makes
+the snapshots that are installed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,7 +37,9 @@ NODE = "node"
 """The data directory, below the recorded directory."""
 
 _CHUNK_BYTES = 64 << 10
-_SMALL_BUFFERS = 64 << 10  # bytes of a memtable, so that RocksDB flushes and compacts in a short run
+_SMALL_BUFFERS = (
+    64 << 10
+)  # bytes of a memtable, so that RocksDB flushes and compacts in a short run
 
 
 class NotedLogStore:
@@ -260,7 +261,10 @@ class StorageWorkload:
         term = self._hard_state.current_term + 1
         ahead = self._drawn(self._log.last_index + 1, self._rng.choice((1, 5)), term)
         other = Log(
-            self._log.last_index, self._log.last_term, ahead, self._log.hash(self._log.last_index) or 0
+            self._log.last_index,
+            self._log.last_term,
+            ahead,
+            self._log.hash(self._log.last_index) or 0,
         )
         index, log_hash = other.last_index, other.hash(other.last_index) or 0
         self._source.apply(ahead, log_hash)
@@ -273,9 +277,7 @@ class StorageWorkload:
         store = await state.install(files)
         self._notes.acknowledged("install")
         await self._node.log.reset(index, term, log_hash)
-        self._node.recovered = replace(
-            self._node.recovered, machine=StateMachine(store, Limits())
-        )
+        self._node.recovered = replace(self._node.recovered, machine=StateMachine(store, Limits()))
         await state.retire()
         self._log = Log(index, term, (), log_hash)
         self._hard_state = replace(self._hard_state, commit_index=index)
@@ -295,7 +297,7 @@ def main() -> None:
     buffers = {"write_buffer_bytes": _SMALL_BUFFERS, "write_buffers_total_bytes": 0}
     with contextlib.ExitStack() as patches:
         for module in (log_store, state_store):
-            tuning = replace(module._TUNING, **buffers)  # noqa: SLF001 - production's, but small
+            tuning = replace(module._TUNING, **buffers)
             patches.enter_context(mock.patch.object(module, "_TUNING", tuning))
         for name in mutants:
             patches.enter_context(STORAGE_MUTANTS[name].planted())

@@ -21,9 +21,9 @@ _ANY_HASH = 1  # of the empty log: the same in all replicas
 
 
 class StateDigests(NamedTuple):
-    """The digests after the entry at `index`: of each family, and of the results since the last."""
+    """The digests after the entry at `last_index`: of each family, and of the new results."""
 
-    index: int
+    last_index: int
     families: dict[str, str]
     results: str
 

@@ -75,7 +75,7 @@ class ReplicaProcess:
 
     def _receive(self) -> Any:
         try:
-            return pickle.load(self._stdout)  # noqa: S301 - from the process that this began
+            return pickle.load(self._stdout)
         except EOFError as error:
             code = self._process.wait()
             raise ReplicaEnded(
@@ -149,9 +149,7 @@ def _is_library(path: Path, library: Path) -> bool:
     return path.is_relative_to(library) or path.suffix == ".zip"
 
 
-def _difference(
-    ordinary: list[StateDigests] | str, other: list[StateDigests] | str
-) -> str:
+def _difference(ordinary: list[StateDigests] | str, other: list[StateDigests] | str) -> str:
     if isinstance(ordinary, str) or isinstance(other, str):
         if ordinary == other:
             return ""
@@ -161,12 +159,13 @@ def _difference(
         families = [name for name in one.families if one.families[name] != two.families[name]]
         if families:
             return (
-                f"holds other bytes than the one with {ORDINARY.name} after entry {one.index}:"
+                f"holds other bytes than the one with {ORDINARY.name} after entry {one.last_index}:"
                 f" in {', '.join(families)}"
             )
         if one.results != two.results:
             return (
-                f"returned other results than the one with {ORDINARY.name} up to entry {one.index}"
+                f"returned other results than the one with {ORDINARY.name} up to entry"
+                f" {one.last_index}"
             )
     return ""
 

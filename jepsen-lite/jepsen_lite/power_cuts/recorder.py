@@ -49,7 +49,7 @@ def library() -> Path:
     if not built.exists():
         with tempfile.TemporaryDirectory() as directory:
             unfinished = Path(directory, "recorder.so")
-            command = ["gcc", "-O2", "-shared", "-fPIC", "-o", unfinished, SOURCE, "-ldl"]
+            command = ["gcc", "-O2", "-shared", "-fPIC", "-o", str(unfinished), str(SOURCE), "-ldl"]
             ended = subprocess.run(command, capture_output=True, text=True, check=False)
             if ended.returncode:
                 raise RecorderFailed(f"the recorder can't be compiled:\n{ended.stderr}")
