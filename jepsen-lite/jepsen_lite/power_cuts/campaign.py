@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from jepsen_lite.power_cuts.disk import CutModel, ModelDisk
+from jepsen_lite.power_cuts.disk import BLOCK_BYTES, CutModel, ModelDisk
 from jepsen_lite.power_cuts.notes import NOTES, read_note
 from jepsen_lite.power_cuts.promises import Promises, committed_entries
 from jepsen_lite.power_cuts.recorder import FileOperation, RecorderFailed, read, record
@@ -57,20 +57,35 @@ def make_recording(directory: Path, seed: int, steps: int, mutants: Sequence[str
 
 
 def draw_cuts(operations: Sequence[FileOperation], seed: int, count: int) -> list[Cut]:
-    """Half of the cuts are beside a sync or a change of names, where the order matters most."""
+    """A third of the cuts are beside a sync or a change of names, and a third while blocks of a
+    write-ahead log are unsynced: there the order matters most.
+    """
     rng = Random(f"{seed}/power-cuts/cuts")
+    everywhere = range(len(operations) + 1)
     beside = [
         at + after
         for at, operation in enumerate(operations)
         if operation.kind != "w"
         for after in (0, 1)
     ]
-    everywhere = range(len(operations) + 1)
-    drawn = {
-        Cut(rng.choice(beside if rng.random() < 0.5 else everywhere), rng.choice(list(CutModel)))
-        for _ in range(count)
-    }
+    moments = [everywhere, beside, list(_unsynced_logs(operations)) or everywhere]
+    drawn = {Cut(rng.choice(rng.choice(moments)), rng.choice(list(CutModel))) for _ in range(count)}
     return sorted(drawn, key=lambda cut: (cut.operations, cut.model))
+
+
+def _unsynced_logs(operations: Sequence[FileOperation]) -> Iterator[int]:
+    """The moments at which a write-ahead log has more than a block that is not synced."""
+    unsynced: dict[int, int] = {}
+    for moment, operation in enumerate(operations, 1):
+        if operation.kind == "c":
+            unsynced.pop(operation.inode, None)
+            if operation.path.endswith(".log"):
+                unsynced[operation.inode] = 0
+        elif operation.inode in unsynced:
+            known = 0 if operation.kind == "s" else unsynced[operation.inode]
+            unsynced[operation.inode] = known + len(operation.data)
+            if unsynced[operation.inode] > BLOCK_BYTES:
+                yield moment
 
 
 def carry_out(operations: Sequence[FileOperation], seed: int, cuts: Sequence[Cut]) -> CutFigures:
