@@ -47,6 +47,7 @@ def power_cuts(
     from jepsen_lite.power_cuts.campaign import carry_out, draw_cuts, make_recording
     from jepsen_lite.power_cuts.mutants import STORAGE_MUTANTS
     from jepsen_lite.power_cuts.recorder import RecorderFailed, missing, read
+    from jepsen_lite.sim.node_logs import configure
 
     unknown = sorted(set(mutant or ()) - STORAGE_MUTANTS.keys())
     if unknown:
@@ -55,6 +56,7 @@ def power_cuts(
     if recording is None and missing():
         typer.echo(f"unknown: {missing()}")
         raise typer.Exit(EXIT_CODES[Validity.UNKNOWN])
+    configure(show=False)
     started_s = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="jepsen-lite-") as directory:
         try:

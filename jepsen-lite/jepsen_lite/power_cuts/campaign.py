@@ -19,7 +19,9 @@ from jepsen_lite.power_cuts.recorder import FileOperation, RecorderFailed, read,
 from jepsen_lite.power_cuts.reopened import REFUSED, ReferenceStates, check_reopened
 from jepsen_lite.power_cuts.workload import NODE
 
-STEPS = 60
+DRAWS_PER_CUT = 4
+KILLED_EVERY = 4
+"""Of so many moments one has the recovered node killed once more."""
 EMPTY_LOG_HASH = 13
 """Of the workload's cluster: its incarnation."""
 
@@ -69,7 +71,10 @@ def draw_cuts(operations: Sequence[FileOperation], seed: int, count: int) -> lis
         for after in (0, 1)
     ]
     moments = [everywhere, beside, list(_unsynced_logs(operations)) or everywhere]
-    drawn = {Cut(rng.choice(rng.choice(moments)), rng.choice(list(CutModel))) for _ in range(count)}
+    drawn: set[Cut] = set()
+    for _ in range(DRAWS_PER_CUT * count):  # a short recording may have fewer cuts
+        if len(drawn) < count:
+            drawn.add(Cut(rng.choice(rng.choice(moments)), rng.choice(list(CutModel))))
     return sorted(drawn, key=lambda cut: (cut.operations, cut.model))
 
 
@@ -112,8 +117,15 @@ def carry_out(operations: Sequence[FileOperation], seed: int, cuts: Sequence[Cut
             left.mkdir()
             rng = Random(f"{seed}/power-cuts/{cut.operations}/{cut.model}")
             disk.leave(left, cut.model, rng)
-            torn = cut.model is CutModel.TORN
-            found = asyncio.run(check_reopened(left / NODE, promises, reference, may_refuse=torn))
+            found = asyncio.run(
+                check_reopened(
+                    left / NODE,
+                    promises,
+                    reference,
+                    may_refuse=cut.model is CutModel.TORN,
+                    killed_path=None if cut.operations % KILLED_EVERY else left / "killed",
+                )
+            )
             shutil.rmtree(left)
             figures.cuts[cut.model] += 1
             if found == REFUSED:

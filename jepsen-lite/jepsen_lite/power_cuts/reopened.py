@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -13,7 +14,7 @@ from raftkv.errors import DamagedData, InvariantViolation, StorageError
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.store import StateStore
-from raftkv.raft.entry import Entry
+from raftkv.raft.entry import Entry, EntryKind
 from raftkv.raft.log import Log
 from raftkv.storage.memory_state import MemoryStateStore
 
@@ -38,10 +39,17 @@ class ReferenceStates:
 
 
 async def check_reopened(
-    path: Path, promises: Promises, reference: ReferenceStates, *, may_refuse: bool
+    path: Path,
+    promises: Promises,
+    reference: ReferenceStates,
+    *,
+    may_refuse: bool,
+    killed_path: Path | None,
 ) -> str:
     """Open the node in `path` and check it. Returns the problem, `REFUSED`, or nothing.
 
+    With `killed_path` the node then appends an entry and is killed. A copy of its files as of that
+    moment is opened there.
     `may_refuse`: blocks of the log's tail may be missing before others that are there. The log
     can't distinguish that from damage to acknowledged entries, so it may refuse to open.
     """
@@ -54,9 +62,29 @@ async def check_reopened(
     except (StorageError, InvariantViolation) as error:
         return f"the node does not start: {type(error).__name__}: {error}"
     try:
-        return _problem(node, promises, reference)
+        problem = _problem(node, promises, reference)
+        if problem or killed_path is None:
+            return problem
+        raft = node.recovered.raft
+        entry = Entry(raft.current_term, raft.log.last_index + 1, EntryKind.NOOP)
+        await node.log.append(None, [entry])
+        shutil.copytree(path, killed_path)
     finally:
         await node.close()
+    return await _problem_after_kill(killed_path, entry)
+
+
+async def _problem_after_kill(path: Path, entry: Entry) -> str:
+    """The problem of a node that had appended this entry after its recovery."""
+    try:
+        node = await open_node(path, Random(0), LogWrapper())
+    except (StorageError, InvariantViolation) as error:
+        return f"the node does not start a second time: {type(error).__name__}: {error}"
+    found = node.found.entries
+    await node.close()
+    if not found or found[-1] != entry:
+        return f"entry {entry.index}, appended after the recovery, is gone"
+    return ""
 
 
 def _problem(node: StoredNode, promises: Promises, reference: ReferenceStates) -> str:
