@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -17,6 +18,7 @@ from jepsen_lite.power_cuts.campaign import (
     draw_cuts,
     make_recording,
     require_complete,
+    scratch_directory,
 )
 from jepsen_lite.power_cuts.disk import BLOCK_BYTES, CutModel, ModelDisk
 from jepsen_lite.power_cuts.mutants import STORAGE_MUTANTS
@@ -31,6 +33,12 @@ from jepsen_lite.power_cuts.recorder import (
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
 STEPS = 20
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    with scratch_directory() as directory:
+        yield directory
 
 
 def operation(kind: str, inode: int = 0, path: str = "", **more: object) -> FileOperation:
@@ -161,8 +169,8 @@ def test_a_workload_that_fails_is_reported(tmp_path: Path) -> None:
         recorded("1 / 0", tmp_path)
 
 
-def test_a_power_cut_at_any_moment_leaves_what_was_promised(tmp_path: Path) -> None:
-    operations = read(make_recording(tmp_path, 1, STEPS))
+def test_a_power_cut_at_any_moment_leaves_what_was_promised(scratch: Path) -> None:
+    operations = read(make_recording(scratch, 1, STEPS))
     figures = carry_out(operations, 1, draw_cuts(operations, 1, 24))
     assert figures.problems == []
     assert figures.cuts.keys() == set(CutModel)
@@ -182,16 +190,16 @@ def test_an_append_that_is_not_synced_is_found_and_repeated(tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STORAGE_MUTANTS)
-def test_a_missing_sync_is_found(name: str, tmp_path: Path) -> None:
-    operations = read(make_recording(tmp_path, 1, 60, [name]))
+def test_a_missing_sync_is_found(name: str, scratch: Path) -> None:
+    operations = read(make_recording(scratch, 1, 60, [name]))
     figures = carry_out(operations, 1, draw_cuts(operations, 1, 150))
     assert figures.problems, STORAGE_MUTANTS[name].story
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3])
-def test_hundreds_of_power_cuts(seed: int, tmp_path: Path) -> None:
-    operations = read(make_recording(tmp_path, seed, 60))
+def test_hundreds_of_power_cuts(seed: int, scratch: Path) -> None:
+    operations = read(make_recording(scratch, seed, 60))
     figures = carry_out(operations, seed, draw_cuts(operations, seed, 250))
     assert figures.problems == []
 

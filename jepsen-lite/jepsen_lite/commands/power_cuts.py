@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,7 +43,12 @@ def power_cuts(
 ) -> None:
     """Record a workload on the real stores, cut the power at many moments, and reopen them."""
     # Imported late: `jepsen-lite --help` must not load the whole store.
-    from jepsen_lite.power_cuts.campaign import carry_out, draw_cuts, make_recording
+    from jepsen_lite.power_cuts.campaign import (
+        carry_out,
+        draw_cuts,
+        make_recording,
+        scratch_directory,
+    )
     from jepsen_lite.power_cuts.mutants import STORAGE_MUTANTS
     from jepsen_lite.power_cuts.recorder import RecorderFailed, missing, read
     from jepsen_lite.sim.node_logs import configure
@@ -58,9 +62,9 @@ def power_cuts(
         raise typer.Exit(EXIT_CODES[Validity.UNKNOWN])
     configure(show=False)
     started_s = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="jepsen-lite-") as directory:
+    with scratch_directory() as directory:
         try:
-            file = recording or make_recording(Path(directory), seed, steps, mutant or ())
+            file = recording or make_recording(directory, seed, steps, mutant or ())
         except RecorderFailed as error:
             typer.echo(f"unknown: {error}")
             raise typer.Exit(EXIT_CODES[Validity.UNKNOWN]) from error

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -19,6 +20,7 @@ from jepsen_lite.power_cuts.recorder import FileOperation, RecorderFailed, read,
 from jepsen_lite.power_cuts.reopened import REFUSED, ReferenceStates, check_reopened
 from jepsen_lite.power_cuts.workload import NODE
 
+SCRATCH_BYTES = 256 << 20
 DRAWS_PER_CUT = 4
 KILLED_EVERY = 4
 """Of so many moments one has the recovered node killed once more."""
@@ -43,6 +45,17 @@ class CutFigures:
     cuts: Counter[CutModel] = field(default_factory=Counter)
     refused: Counter[CutModel] = field(default_factory=Counter)
     problems: list[tuple[Cut, str]] = field(default_factory=list)
+
+
+@contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """A temporary directory, in memory if there is room: no sync has to reach a real disk."""
+    memory = Path("/dev/shm")
+    has_room = memory.is_dir() and shutil.disk_usage(memory).free >= SCRATCH_BYTES
+    with tempfile.TemporaryDirectory(
+        prefix="jepsen-lite-", dir=memory if has_room else None
+    ) as directory:
+        yield Path(directory)
 
 
 def make_recording(directory: Path, seed: int, steps: int, mutants: Sequence[str] = ()) -> Path:
@@ -103,17 +116,14 @@ def carry_out(operations: Sequence[FileOperation], seed: int, cuts: Sequence[Cut
     )
     disk, promises, at = ModelDisk(), Promises(), 0
     notes_inode = _notes_inode(operations)
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(
-        prefix="jepsen-lite-", dir=memory if memory.is_dir() else None
-    ) as directory:
+    with scratch_directory() as directory:
         for cut in cuts:
             for operation in operations[at : cut.operations]:
                 disk.follow(operation)
                 if operation.inode == notes_inode and operation.kind == "w":
                     promises.follow(read_note(operation.data))
             at = cut.operations
-            left = Path(directory, "left")
+            left = directory / "left"
             left.mkdir()
             rng = Random(f"{seed}/power-cuts/{cut.operations}/{cut.model}")
             disk.leave(left, cut.model, rng)
@@ -151,9 +161,9 @@ def require_complete(operations: Sequence[FileOperation], root: Path) -> None:
     disk = ModelDisk()
     for operation in operations:
         disk.follow(operation)
-    with tempfile.TemporaryDirectory(prefix="jepsen-lite-") as directory:
-        disk.leave(Path(directory), CutModel.ISSUED, Random(0))
-        modelled, real = (_content(Path(each)) for each in (directory, root))
+    with scratch_directory() as directory:
+        disk.leave(directory, CutModel.ISSUED, Random(0))
+        modelled, real = _content(directory), _content(root)
     for name in sorted(modelled.keys() | real.keys()):
         if modelled.get(name) != real.get(name):
             raise RecorderFailed(f"the recording lacks operations: {name} is not as it is on disk")
