@@ -72,8 +72,8 @@ def make_recording(directory: Path, seed: int, steps: int, mutants: Sequence[str
 
 
 def draw_cuts(operations: Sequence[FileOperation], seed: int, count: int) -> list[Cut]:
-    """A third of the cuts are beside a sync or a change of names, and a third while blocks of a
-    write-ahead log are unsynced: there the order matters most.
+    """Most cuts are where the order of operations matters most: right after an acknowledgement,
+    beside a sync or a change of names, and while blocks of a write-ahead log are unsynced.
     """
     rng = Random(f"{seed}/power-cuts/cuts")
     everywhere = range(len(operations) + 1)
@@ -83,7 +83,14 @@ def draw_cuts(operations: Sequence[FileOperation], seed: int, count: int) -> lis
         if operation.kind != "w"
         for after in (0, 1)
     ]
-    moments = [everywhere, beside, list(_unsynced_logs(operations)) or everywhere]
+    notes = _notes_inode(operations)
+    acknowledged = [
+        moment
+        for moment, operation in enumerate(operations, 1)
+        if operation.inode == notes and b'"acknowledged"' in operation.data
+    ]
+    unsynced = list(_unsynced_logs(operations)) or everywhere
+    moments = [everywhere, beside, acknowledged, unsynced]
     drawn: set[Cut] = set()
     for _ in range(DRAWS_PER_CUT * count):  # a short recording may have fewer cuts
         if len(drawn) < count:

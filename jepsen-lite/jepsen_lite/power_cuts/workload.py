@@ -188,14 +188,14 @@ class StorageWorkload:
         await self._write(None, entries)
 
     async def _large_append(self) -> None:
-        """Larger than the log writes at once, with a new term and a commit index."""
+        """More than the log writes at once; only the last entry reaches the commit index."""
         first = self._log.last_index + 1
         term = self._hard_state.current_term + 1
         entries = [
             Entry(term, first + number, EntryKind.COMMANDS, self._commands.payload(400_000))
-            for number in range(3)
+            for number in range(4)
         ]
-        await self._write(HardState(term, 0, first + 1), entries)
+        await self._write(HardState(term, 0, first + 3), entries)
 
     async def _vote(self) -> None:
         term = self._hard_state.current_term + self._rng.choice((1, 2))
