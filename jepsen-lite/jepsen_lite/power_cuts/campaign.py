@@ -124,13 +124,14 @@ def carry_out(operations: Sequence[FileOperation], seed: int, cuts: Sequence[Cut
     disk, promises, at = ModelDisk(), Promises(), 0
     notes_inode = _notes_inode(operations)
     with scratch_directory() as directory:
-        for cut in cuts:
+        for number, cut in enumerate(cuts):
             for operation in operations[at : cut.operations]:
                 disk.follow(operation)
                 if operation.inode == notes_inode and operation.kind == "w":
                     promises.follow(read_note(operation.data))
             at = cut.operations
-            left = directory / "left"
+            # RocksDB locks a path as long as the error of a failed start refers to its iterators.
+            left = directory / str(number)
             left.mkdir()
             rng = Random(f"{seed}/power-cuts/{cut.operations}/{cut.model}")
             disk.leave(left, cut.model, rng)
