@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -89,6 +89,36 @@ LIES: dict[str, list[tuple[Kind, str, str, object]]] = {
         (Kind.FAIL, "txn", "append", [["append", "append/0", 1]]),
         (Kind.INVOKE, "txn", "append", [["r", "append/0", None]]),
         (Kind.OK, "txn", "append", [["r", "append/0", [1]]]),
+    ],
+    "transactions": [
+        (Kind.INVOKE, "txn", "t1", {"compare": [], "success": [["put", "t1", ""]], "failure": []}),
+        (Kind.OK, "txn", "t1", [2, [True, [None]]]),
+        (Kind.INVOKE, "log", "", None),
+        (Kind.OK, "log", "", []),
+    ],
+    "ranges": [
+        (Kind.INVOKE, "fill", "ranges/", [1, 3]),
+        (Kind.OK, "fill", "ranges/", 2),
+        (Kind.INVOKE, "read", "ranges/", [1, 3, 0, 0]),
+        (Kind.OK, "read", "ranges/", [2, [[1, 2]]]),
+    ],
+    "idempotency": [
+        (Kind.INVOKE, "put", "idempotency/1", ["first", 1_000]),
+        (Kind.OK, "put", "idempotency/1", "reused"),
+        (Kind.INVOKE, "versions", "idempotency/", None),
+        (Kind.OK, "versions", "idempotency/", {}),
+    ],
+    "leased-keys": [
+        (Kind.INVOKE, "put", "leased-keys/1", ["v1", None]),
+        (Kind.OK, "put", "leased-keys/1", 2),
+        (Kind.INVOKE, "look", "leased-keys/", None),
+        (Kind.OK, "look", "leased-keys/", [2, []]),
+    ],
+    "waiter-fence": [
+        (Kind.INVOKE, "acquire", "waiters/lock", None),
+        (Kind.OK, "acquire", "waiters/lock", {"token": 5}),
+        (Kind.INVOKE, "write", "waiters/resource", [6, 1]),
+        (Kind.OK, "write", "waiters/resource", [6, 1]),
     ],
     "bank": [
         (Kind.INVOKE, "read", "bank", None),
@@ -271,7 +301,9 @@ class Watched(Store):
         self._delivered = range(2, delivered_up_to + 1)
         self._oldest_left = oldest_left
 
-    def watch(self, prefix: str, from_revision: int) -> Deliveries:
+    def watch(
+        self, prefix: str, from_revision: int, *, kinds: Sequence[str], progress: bool
+    ) -> Deliveries:
         return Deliveries(from_revision, self._oldest_left, self._delivered)
 
     async def delete(self, key: str, *, timeout_s: float) -> tuple[int, bool]:

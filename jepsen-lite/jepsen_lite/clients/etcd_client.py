@@ -1,7 +1,8 @@
 """The adapter of etcd, through the package aetcd, to the harness's client protocol.
 
-Nothing is retried: a write that got no answer has an unknown outcome. etcd's leases, watches, pages
-and deletions are not used by any workload on etcd, so they are not adapted.
+Nothing is retried: a write that got no answer has an unknown outcome. etcd's leases, watches,
+pages, deletions and commands with options are not used by any workload on etcd, so they are not
+adapted.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import grpc
 from aetcd import Client as Connection
 from aetcd import rpc
 
+from jepsen_lite.clients.commands import CommandClient
 from jepsen_lite.clients.etcd_locks import EtcdLock, is_late
 from jepsen_lite.clients.protocol import (
     DEADLINE_EXCEEDED,
+    WATCHED_KINDS,
     CompactedError,
     Conflict,
     DeletedPage,
@@ -179,8 +182,19 @@ class EtcdClient:
     async def delete_first(self, prefix: str, limit: int, *, timeout_s: float) -> DeletedPage:
         _unsupported("a deletion of a prefix")
 
-    def watch(self, prefix: str, from_revision: int) -> Watch:
+    def watch(
+        self,
+        prefix: str,
+        from_revision: int,
+        *,
+        kinds: Sequence[str] = WATCHED_KINDS,
+        progress: bool = False,
+    ) -> Watch:
         _unsupported("a watch")
+
+    @property
+    def commands(self) -> CommandClient:
+        _unsupported("commands with all options")
 
     @property
     def leases(self) -> LeaseClient:
@@ -262,6 +276,9 @@ class EtcdLocks:
 
     async def holder(self, name: str, *, timeout_s: float) -> tuple[int, int] | None:
         _unsupported("the holder of a lock")
+
+    async def waiters(self, name: str, *, timeout_s: float) -> list[int]:
+        _unsupported("the waiters of a lock")
 
 
 def _unsupported(what: str) -> NoReturn:

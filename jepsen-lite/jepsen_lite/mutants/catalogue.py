@@ -10,6 +10,7 @@ from jepsen_lite.mutants import (
     coordination,
     disks,
     elections,
+    features,
     memberships,
     processes,
     reads,
@@ -17,18 +18,8 @@ from jepsen_lite.mutants import (
 )
 from jepsen_lite.mutants.mutant import Mutant
 
-MUTANTS: Mapping[str, Mutant] = {
-    each.name: each
-    for theme in (
-        elections,
-        commits,
-        reads,
-        snapshots,
-        memberships,
-        coordination,
-        disks,
-        bounds,
-        processes,
-    )
-    for each in theme.MUTANTS
-}
+THEMES = (
+    *(elections, commits, reads, snapshots, memberships, coordination, disks, bounds),
+    *(features, processes),
+)
+MUTANTS: Mapping[str, Mutant] = {each.name: each for theme in THEMES for each in theme.MUTANTS}

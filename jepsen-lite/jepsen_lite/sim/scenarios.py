@@ -34,20 +34,26 @@ from jepsen_lite.faults.kinds import (
     TriggeredFault,
     WallClockJump,
 )
+from jepsen_lite.sim.clients import ClientTuning
 from jepsen_lite.sim.injection.disk_schedule import COPIED, EMPTIED, Draw, clone
 from jepsen_lite.sim.injection.schedule import draw_conditions, draw_rolling, draw_triggered
 from jepsen_lite.sim.injection.strangers import FRAMES, REFUSALS
-from jepsen_lite.sim.run import PLAIN, Plan, at_rate, draw_plan
+from jepsen_lite.sim.run import Plan, at_rate, draw_plan
 
 SECONDS = 10.0
 LOAD_SECONDS, LOAD_NODES, LOAD_RATE = 30.0, 3, 50.0
 SMALL_LOG_BYTES = 2 << 10
+BREADTH = (
+    *("transactions", "ranges", "idempotency", "leased-keys", "waiter-fence", "wide-watch"),
+    *("session", "staleness"),
+)
+"""Workloads of what no other scenario uses."""
 
 Scenario: TypeAlias = Callable[[int], Plan]
 
 
 def anything(seed: int) -> Plan:
-    """A bit of everything: what `jepsen-lite sim` runs by itself, and longer."""
+    """A bit of everything."""
     return draw_plan(seed, SECONDS)
 
 
@@ -318,6 +324,49 @@ def compactions(seed: int) -> Plan:
     return replace(plan, schedule=tuple(faults), workloads=("watch",))
 
 
+def breadth(seed: int) -> Plan:
+    """What is seldom used: two of the workloads of `BREADTH`, with short logs and compactions, and
+    with clients that know one node, so that followers answer.
+    """
+    plan, rng = _busy(seed, "breadth")
+    faults: list[Fault] = []
+    for at_s in range(1, 12, 2):
+        moment_s, for_s = at_s + rng.random(), rng.uniform(0.3, 2.0)
+        victim = rng.choice((LEADER, *_names(plan)))
+        kind = rng.choice((Kill, Kill, Pause, Isolate, Isolate, Compaction))
+        if kind is Kill:
+            faults.append(Kill(moment_s, for_s, (victim,), power=True))
+        elif kind is Pause:
+            faults.append(Pause(moment_s, for_s, victim))
+        elif kind is Isolate:
+            faults.append(Isolate(moment_s, for_s, victim, True, True, rng.random() < 0.5))
+        else:
+            faults.append(Compaction(moment_s, 0.0))
+    return replace(
+        plan,
+        seconds=14.0,
+        # Several, as a write at a node that is cut off holds its worker up.
+        workers_per_client=4,
+        think_s=0.1,
+        session_ttl_ms=60_000,
+        tuning=replace(
+            plan.tuning, log_compaction_bytes=32 << 10, log_retained_bytes=rng.choice((2, 8)) << 10
+        ),
+        client_tuning=ClientTuning(
+            known_nodes=("", *rng.sample(_names(plan), 2)), page_keys_max=rng.choice((3, 1_000))
+        ),
+        schedule=tuple(faults),
+        workloads=_dealt(BREADTH, 2, seed, "breadth workloads"),
+    )
+
+
+def _dealt(names: Sequence[str], count: int, seed: int, purpose: str) -> tuple[str, ...]:
+    """So many of the names, dealt like cards: a few successive seeds have all of them."""
+    deal, place = divmod(seed, len(names) // count)
+    deck = Random(f"{deal}/{purpose}").sample(names, len(names))
+    return tuple(deck[place * count : (place + 1) * count])
+
+
 def _named(scenario: Scenario) -> tuple[str, Scenario]:
     """Its plans know which one they are of, so that they can be drawn again."""
     name = scenario.__name__.replace("_", "-")
@@ -353,19 +402,9 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         candidates,
         removals,
         compactions,
+        breadth,
     )
 )
-
-
-def draw(name: str, seed: int, seconds: float | None = None, rate: float | None = None) -> Plan:
-    """The plan of this seed of a scenario, under another load if `rate` says so.
-
-    `seconds` is for the plain run alone: the faults of the others have moments of their own.
-    """
-    plan = SCENARIOS[name](seed)
-    if name == PLAIN and seconds is not None:
-        plan = draw_plan(seed, seconds)
-    return plan if rate is None else at_rate(plan, rate)
 
 
 def _with_one_of(draws: Sequence[Draw], seed: int, purpose: str) -> Plan:
