@@ -1,6 +1,7 @@
 """The client of a key-value store as workloads see it, whatever the database behind it.
 
-Adapters implement these protocols: `raftkv_client.py`, `etcd_client.py`. As in Jepsen, the adapter
+Adapters implement these protocols: `raftkv_client.py`, `etcd_client.py`. An adapter that has only
+some of the calls derives from `partial.PartialClient`. As in Jepsen, the adapter
 decides what an error means: it maps each one to an `OperationError`, whose `kind` says whether the
 operation certainly was not applied (FAIL) or may have been applied (INFO).
 """
@@ -21,6 +22,7 @@ DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
 LOCK_NOT_ACQUIRED = "LOCK_NOT_ACQUIRED"
 NOT_ELECTED = "NOT_ELECTED"
 REVISION_COMPACTED = "REVISION_COMPACTED"
+UNSUPPORTED = "UNSUPPORTED"
 
 WATCHED_KINDS = ("put", "delete")
 
@@ -64,13 +66,17 @@ class Conflict(NotDone):
 
 @dataclass(frozen=True, slots=True)
 class KeyValue:
-    """A key with its value. `version` counts its puts since `create_revision`."""
+    """A key with its value. `version` counts its puts since `create_revision`.
+
+    `mod_revision` grows with each write of the key. A store without the other numbers leaves them
+    out; the workloads that need them can't be run on it.
+    """
 
     key: str
     value: str
-    create_revision: int
-    mod_revision: int
-    version: int
+    create_revision: int = 0
+    mod_revision: int = 0
+    version: int = 0
     lease: int = 0
 
 

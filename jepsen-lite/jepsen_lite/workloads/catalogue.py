@@ -18,6 +18,7 @@ from jepsen_lite.workloads.ranges import RangeWorkload
 from jepsen_lite.workloads.read_levels import SessionWorkload, StalenessWorkload
 from jepsen_lite.workloads.register import RegisterWorkload
 from jepsen_lite.workloads.removals import RemovedLeaderWorkload, RemovedLockWorkload
+from jepsen_lite.workloads.rw_register import RwRegisterWorkload
 from jepsen_lite.workloads.sets import SetWorkload
 from jepsen_lite.workloads.transactions import TransactionWorkload
 from jepsen_lite.workloads.waiters import WaiterWorkload
@@ -30,6 +31,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "queue": QueueWorkload,
     "counter": CounterWorkload,
     "append": AppendWorkload,
+    "rw-register": RwRegisterWorkload,
     "bank": BankWorkload,
     "watch": WatchWorkload,
     "lock": LockWorkload,
