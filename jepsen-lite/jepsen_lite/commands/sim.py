@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
@@ -17,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from jepsen_lite.commands.branch_report import BranchReport
 from jepsen_lite.commands.past_runs import STORE, StoreOption
 from jepsen_lite.verdicts import EXIT_CODES, Validity
 
@@ -68,6 +70,13 @@ def sim(
     keep: Annotated[Path | None, typer.Option(help="write each seed's history here")] = None,
     log: Annotated[bool, typer.Option("--log", help="show what the nodes log")] = False,
     reduce: Annotated[bool, typer.Option(help="look for fewer faults that fail too")] = True,
+    marks: Annotated[
+        bool, typer.Option("--marks", help="list the states that were reached, and all others")
+    ] = False,
+    branches: Annotated[
+        bool,
+        typer.Option("--branches", help="measure raftkv's branch coverage; takes far longer"),
+    ] = False,
     store: StoreOption = STORE,
 ) -> None:
     """Run the store in a deterministic simulator, once per seed; stops at the first failure, of
@@ -76,6 +85,7 @@ def sim(
     # Imported late: `jepsen-lite --help` must not load the whole store.
     from jepsen_lite.commands.show import report_of
     from jepsen_lite.sim.artifacts import keep as keep_run
+    from jepsen_lite.sim.coverage.totals import MarkTotals
     from jepsen_lite.sim.node_logs import configure
     from jepsen_lite.sim.replicas.pool import ReplicaPool, describe_replicas
     from jepsen_lite.sim.report import describe_failure, describe_pass
@@ -85,14 +95,19 @@ def sim(
     plan_of = _plans(scenario, workload, seconds, rate)
     operations: Counter[str] = Counter()
     faults: Counter[str] = Counter()
+    totals = MarkTotals()
     vacuous: list[str] = []
     members_changed = stood_still = 0
     simulated_s, started_s = 0.0, time.perf_counter()
     until_s = math.inf if minutes is None else started_s + 60 * minutes
     done = chosen[:0]
-    with Progress(*COLUMNS, console=Console(stderr=True), transient=True) as progress:
+    with (
+        BranchReport(store if branches else None) as branch_report,
+        Progress(*COLUMNS, console=Console(stderr=True), transient=True) as progress,
+    ):
+        outcome_of = partial(_outcome, plan_of, branch_report.data)
         bar = progress.add_task("seeds", total=len(chosen))
-        for outcome in _outcomes(chosen, plan_of, jobs, until_s, log):
+        for outcome in _outcomes(chosen, outcome_of, jobs, until_s, log):
             done = range(chosen.start, outcome.plan.seed + 1)
             progress.update(bar, completed=len(done))
             if keep is not None:
@@ -111,6 +126,7 @@ def sim(
             faults += outcome.faults
             members_changed += outcome.members_changed
             stood_still += not outcome.served
+            totals.add(outcome.marks)
             if outcome.vacuous:
                 vacuous.append(f"seed {outcome.plan.seed}: {outcome.vacuous}")
     if not done:
@@ -121,6 +137,11 @@ def sim(
         describe_pass(done, operations, faults, members_changed, stood_still, simulated_s, wall_s)
     )
     typer.echo(describe_replicas(done))
+    typer.echo(totals.table() if marks else totals.short())
+    if branches:
+        typer.echo(branch_report.text)
+    if all(option is None for option in (scenario, seconds, rate)):
+        vacuous += totals.shortfall
     for each in vacuous:
         typer.echo(f"vacuous: {each}")
     if vacuous:
@@ -128,24 +149,23 @@ def sim(
 
 
 def _outcomes(
-    seeds: range, plan_of: Callable[[int], Plan], jobs: int, until_s: float, log: bool
+    seeds: range, outcome_of: Callable[[int], Outcome], jobs: int, until_s: float, log: bool
 ) -> Iterator[Outcome]:
     """What became of each seed, in order; none begins after `until_s`."""
     from jepsen_lite.sim.node_logs import configure
-    from jepsen_lite.sim.replicas.pool import ReplicaPool
 
     configure(show=log)
     in_time = itertools.takewhile(lambda _: time.perf_counter() < until_s, seeds)
     if jobs == 1:
-        with ReplicaPool() as replicas:
+        with _replicas():
             for seed in in_time:
-                yield _outcome(plan_of, replicas, seed)
+                yield outcome_of(seed)
         return
     with ProcessPoolExecutor(jobs, initializer=partial(configure, show=log)) as pool:
         under_way: deque[Future[Outcome]] = deque()
         try:
             for seed in in_time:
-                under_way.append(pool.submit(_outcome_in_worker, plan_of, seed))
+                under_way.append(pool.submit(outcome_of, seed))
                 if len(under_way) > jobs:
                     yield under_way.popleft().result()
             while under_way:
@@ -184,19 +204,17 @@ def _plan(
     return draw(scenario, seed, workloads, seconds, rate)
 
 
-def _outcome(plan_of: Callable[[int], Plan], replicas: ReplicaPool, seed: int) -> Outcome:
+def _outcome(plan_of: Callable[[int], Plan], branches: Path | None, seed: int) -> Outcome:
+    from jepsen_lite.sim.coverage.branches import recorded
     from jepsen_lite.sim.run import run
 
-    return run(plan_of(seed), replicas)
-
-
-def _outcome_in_worker(plan_of: Callable[[int], Plan], seed: int) -> Outcome:
-    return _outcome(plan_of, _replicas_of_worker(), seed)
+    with contextlib.nullcontext() if branches is None else recorded(branches):
+        return run(plan_of(seed), _replicas())
 
 
 @functools.cache
-def _replicas_of_worker() -> ReplicaPool:
-    """They end with their worker, whose end closes their input."""
+def _replicas() -> ReplicaPool:
+    """Those of this process. Those of a worker end with it, because that closes their input."""
     from jepsen_lite.sim.replicas.pool import ReplicaPool
 
     return ReplicaPool()

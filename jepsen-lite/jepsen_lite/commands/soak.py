@@ -78,7 +78,7 @@ def _simulated(rng: random.Random, jobs: int, store: Path) -> list[str]:
     first = rng.randrange(SEEDS)
     seeds = f"{first}..{first + SEEDS_AT_A_TIME - 1}"
     command = ["sim", "--seeds", seeds, "--jobs", str(jobs), "--store", str(store)]
-    # As often as all scenarios together: a bit of everything, and for longer.
+    # As often as all scenarios together: the default run, which mixes them.
     if rng.random() < 0.5:
         command += ["--scenario", rng.choice(sorted(SCENARIOS))]
     return command

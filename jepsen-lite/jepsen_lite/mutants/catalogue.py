@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jepsen_lite.mutants import (
+    alike,
     bounds,
     commits,
     coordination,
@@ -20,6 +21,6 @@ from jepsen_lite.mutants.mutant import Mutant
 
 THEMES = (
     *(elections, commits, reads, snapshots, memberships, coordination, disks, bounds),
-    *(features, processes),
+    *(features, alike, processes),
 )
 MUTANTS: Mapping[str, Mutant] = {each.name: each for theme in THEMES for each in theme.MUTANTS}

@@ -23,7 +23,7 @@ from raftkv.wire.ranges import exclusive_end
 @mutant(
     "a compare of a range looks at its first key",
     "breadth",
-    caught_by="^transactions: .* returned",
+    caught_by="^transactions: .* returned|differs from the model",
 )
 def compare_of_a_range_sees_one_key() -> list[Patch]:
     """A condition over a range holds if it holds for the first key of the range."""
@@ -58,7 +58,7 @@ def pages_drift_apart() -> list[Patch]:
 @mutant(
     "an idempotency key stands for any command",
     "breadth",
-    caught_by="^idempotency: .* returned",
+    caught_by="^idempotency: .* returned|differs from the model",
 )
 def any_command_has_the_key() -> list[Patch]:
     """The store compares the key alone, and answers a command with the result of another one."""
@@ -72,7 +72,7 @@ def any_command_has_the_key() -> list[Patch]:
 @mutant(
     "an idempotency key is forgotten before its time",
     "breadth",
-    caught_by="^idempotency: .* but the key is kept for",
+    caught_by="^idempotency: .* but the key is kept for|differs from the model",
 )
 def keys_are_forgotten_early() -> list[Patch]:
     """The upkeep of old keys counts their time in another unit than their owners do."""
@@ -95,7 +95,7 @@ def keys_are_forgotten_early() -> list[Patch]:
 @mutant(
     "a key goes with a lease that it has left",
     "breadth",
-    caught_by="^leased-keys: ",
+    caught_by="^leased-keys: |differs from the model",
 )
 def detached_keys_go_with_their_lease() -> list[Patch]:
     """A plain put leaves the key on the list of the lease that it was attached to."""
@@ -111,7 +111,7 @@ def detached_keys_go_with_their_lease() -> list[Patch]:
 @mutant(
     "one that waits passes for the holder",
     "breadth",
-    caught_by="^waiter-fence: .* was accepted",
+    caught_by="^waiter-fence: .* was accepted|differs from the model",
 )
 def waiters_pass_the_fence() -> list[Patch]:
     """A fence asks whether the token is in the queue, and not whether it is the first one."""

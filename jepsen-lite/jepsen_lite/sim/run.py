@@ -21,6 +21,7 @@ from jepsen_lite.sim.checks.invariants import Invariants
 from jepsen_lite.sim.checks.violation import Violation
 from jepsen_lite.sim.clients import ClientLoad, Clients, ClientTuning
 from jepsen_lite.sim.context import SimulationContext
+from jepsen_lite.sim.coverage.observers import MarkCounter
 from jepsen_lite.sim.injection.disk_schedule import with_lost_disk
 from jepsen_lite.sim.injection.injector import SimulatedNemesis
 from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions, draw_schedule
@@ -115,6 +116,8 @@ class Outcome:
     happenings: tuple[TrafficEvent, ...]
     served: bool
     """False: a majority of the members had lost their disks, so nothing was to be served."""
+    marks: Counter[str]
+    """The marks that the run has reached, by name."""
     reduced: bool = False
     """Whether faults were left out that the failure does not need."""
 
@@ -217,6 +220,7 @@ class Simulation:
         self.cluster = Cluster(
             context, self.invariants, plan.nodes, plan.tuning, plan.clock_skew, directory
         )
+        self.marks = MarkCounter(self.cluster)
         load = ClientLoad(
             plan.clients,
             plan.workers_per_client,
@@ -234,10 +238,11 @@ class Simulation:
     def execute(self, replicas: ReplicaPool | None = None) -> Outcome:
         """Boot, inject faults, heal, check liveness, judge. The replicas apply the log again."""
         try:
-            self._begin()
-            self.nemesis.begin(self.plan.schedule)
-            self._pass(self.plan.seconds)
-            self._recover()
+            with self.marks.observing():
+                self._begin()
+                self.nemesis.begin(self.plan.schedule)
+                self._pass(self.plan.seconds)
+                self._recover()
         except _Stopped:
             pass
         finally:
@@ -266,6 +271,7 @@ class Simulation:
             self.failed_s,
             tuple(self.cluster.traffic.happenings) if self.problems else (),
             self.served,
+            self.marks.counts,
         )
 
     def _judge(self) -> list[str]:

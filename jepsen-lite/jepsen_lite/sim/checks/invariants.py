@@ -425,6 +425,7 @@ class Invariants:
         self._check_majority(raft, entry)
         if entry.kind is EntryKind.COMMANDS:
             self.state_machines.committed(raft.node_id, entry)
+        self.state_machines.model.committed(entry)
         self.committed.append(here)
         self.committed_entries.append(entry)
 

@@ -30,7 +30,6 @@ from raftkv.errors import (
 )
 from raftkv.node.config import NodeStores
 from raftkv.node.founder import Founder
-from raftkv.node.node import Node
 from raftkv.peer.handshake import PeerIdentity
 from raftkv.peer.ports import Founding, Frame
 from raftkv.raft.entry import Address, Membership
@@ -122,7 +121,7 @@ class Host:
         self.out_of_service = False
         self.versions = SUPPORTED
         self.switched_off = False
-        self.node: Node | None = None
+        self.node: CheckedNode | None = None
         self.process: Process | None = None
         self.port: PeerPort | None = None
         self.server: SimulatedClientServer | None = None
@@ -195,6 +194,7 @@ class Host:
             return
         node.stopped.add_done_callback(lambda stopped: self._ended(process, stopped.result()))
         node.check_membership_changes(lambda: self._world.now_s)
+        node.check_results()
         self.node = node
         self.server = SimulatedClientServer(process, node, self._settings, node.fail)
 
@@ -380,6 +380,7 @@ class Host:
         if self.node is None:
             return
         self._invariants.turned(self.replica, self.node)
+        self.node.check_results()
         raft = self.node.core
         role, last_index, commit_index = raft.role, raft.log.last_index, raft.commit_index
         voted_for = raft.voted_for
