@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 import time
@@ -22,6 +23,7 @@ from jepsen_lite.commands.past_runs import STORE, StoreOption
 from jepsen_lite.verdicts import EXIT_CODES, Validity
 
 if TYPE_CHECKING:
+    from jepsen_lite.sim.replicas.pool import ReplicaPool
     from jepsen_lite.sim.run import Outcome, Plan
 
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -85,6 +87,7 @@ def sim(
     from jepsen_lite.sim.artifacts import keep as keep_run
     from jepsen_lite.sim.coverage.totals import MarkTotals
     from jepsen_lite.sim.node_logs import configure
+    from jepsen_lite.sim.replicas.pool import ReplicaPool, describe_replicas
     from jepsen_lite.sim.report import describe_failure, describe_pass
     from jepsen_lite.sim.run import shrunk
 
@@ -113,7 +116,8 @@ def sim(
                 (keep / f"{outcome.plan.seed}.jsonl").write_text(lines)
             if outcome.problems:
                 configure(show=False)  # the logs of the reduction's runs are of no use
-                described = shrunk(outcome) if reduce else outcome
+                with ReplicaPool() as replicas:
+                    described = shrunk(outcome, replicas=replicas) if reduce else outcome
                 typer.echo(describe_failure(described))
                 typer.echo(f"report: {report_of(keep_run(described, store))}")
                 raise typer.Exit(EXIT_CODES[Validity.INVALID])
@@ -132,6 +136,7 @@ def sim(
     typer.echo(
         describe_pass(done, operations, faults, members_changed, stood_still, simulated_s, wall_s)
     )
+    typer.echo(describe_replicas(done))
     typer.echo(totals.table() if marks else totals.short())
     if branches:
         typer.echo(branch_report.text)
@@ -152,8 +157,9 @@ def _outcomes(
     configure(show=log)
     in_time = itertools.takewhile(lambda _: time.perf_counter() < until_s, seeds)
     if jobs == 1:
-        for seed in in_time:
-            yield outcome_of(seed)
+        with _replicas():
+            for seed in in_time:
+                yield outcome_of(seed)
         return
     with ProcessPoolExecutor(jobs, initializer=partial(configure, show=log)) as pool:
         under_way: deque[Future[Outcome]] = deque()
@@ -203,4 +209,12 @@ def _outcome(plan_of: Callable[[int], Plan], branches: Path | None, seed: int) -
     from jepsen_lite.sim.run import run
 
     with contextlib.nullcontext() if branches is None else recorded(branches):
-        return run(plan_of(seed))
+        return run(plan_of(seed), _replicas())
+
+
+@functools.cache
+def _replicas() -> ReplicaPool:
+    """Those of this process. Those of a worker end with it, because that closes their input."""
+    from jepsen_lite.sim.replicas.pool import ReplicaPool
+
+    return ReplicaPool()

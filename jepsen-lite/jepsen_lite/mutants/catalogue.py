@@ -13,6 +13,7 @@ from jepsen_lite.mutants import (
     elections,
     features,
     memberships,
+    processes,
     reads,
     snapshots,
 )
@@ -20,7 +21,6 @@ from jepsen_lite.mutants.mutant import Mutant
 
 THEMES = (
     *(elections, commits, reads, snapshots, memberships, coordination, disks, bounds),
-    features,
-    alike,
+    *(features, alike, processes),
 )
 MUTANTS: Mapping[str, Mutant] = {each.name: each for theme in THEMES for each in theme.MUTANTS}

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -14,6 +15,7 @@ from typing import TypeAlias
 from jepsen_lite.mutants.catalogue import MUTANTS
 from jepsen_lite.mutants.mutant import Mutant
 from jepsen_lite.sim.node_logs import configure
+from jepsen_lite.sim.replicas.pool import ReplicaPool
 from jepsen_lite.sim.report import describe_failure
 from jepsen_lite.sim.run import CHECKER_FAILED, SIMULATOR_FAILED, Plan, run, shrunk
 from jepsen_lite.sim.scenarios import SCENARIOS
@@ -103,8 +105,11 @@ def _judged(mutant: Mutant, problems: list[str]) -> tuple[HuntVerdict, str]:
 
 def _problems(mutant: Mutant, plan: Plan) -> list[str]:
     try:
-        with mutant.planted():
-            outcome = run(plan)
+        with mutant.planted(), ExitStack() as stack:
+            replicas = None
+            if mutant.in_replicas:
+                replicas = stack.enter_context(ReplicaPool(mutant.reference))
+            outcome = run(plan, replicas)
     except Exception as error:  # noqa: BLE001 - it can't even be planted, or nothing boots with it
         return [f"{SIMULATOR_FAILED}: {type(error).__name__}: {error}"]
     return list(map(_on_one_line, outcome.problems))

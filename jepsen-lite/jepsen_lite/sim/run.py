@@ -34,6 +34,7 @@ from jepsen_lite.sim.node_logs import follow
 from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.settings import NodeTuning
 from jepsen_lite.sim.operator import Operator
+from jepsen_lite.sim.replicas.pool import ReplicaPool
 from jepsen_lite.sim.world import World
 from jepsen_lite.verdicts import Finding, Problem, Validity, texts_of
 from jepsen_lite.workloads.base import Workload
@@ -234,8 +235,8 @@ class Simulation:
             self.world, self.network, self.cluster, self.operator, self.clients.hosts
         )
 
-    def execute(self) -> Outcome:
-        """Boot, inject faults, heal, check liveness, judge."""
+    def execute(self, replicas: ReplicaPool | None = None) -> Outcome:
+        """Boot, inject faults, heal, check liveness, judge. The replicas apply the log again."""
         try:
             with self.marks.observing():
                 self._begin()
@@ -248,6 +249,13 @@ class Simulation:
             self._end()
         if not self.problems:
             self.problems += self._judge()
+        if not self.problems and replicas is not None:
+            entries = self.invariants.committed_entries
+            different = replicas.differences(self.plan.seed, entries)
+            self.problems += different
+            self.findings += [
+                Finding("replicas", Validity.INVALID, (Problem(text),)) for text in different
+            ]
         return Outcome(
             self.plan,
             tuple(self.problems),
@@ -419,16 +427,18 @@ class Simulation:
         self.operator.kill()
 
 
-def run(plan: Plan) -> Outcome:
-    """Carry out a plan."""
+def run(plan: Plan, replicas: ReplicaPool | None = None) -> Outcome:
+    """Carry out a plan. If there are replicas in other processes, they apply its log as well."""
     with tempfile.TemporaryDirectory(prefix="jepsen-lite-") as directory:
-        return Simulation(plan, Path(directory)).execute()
+        return Simulation(plan, Path(directory)).execute(replicas)
 
 
 RUNS_MAX = 40
 
 
-def shrunk(failed: Outcome, runs_max: int = RUNS_MAX) -> Outcome:
+def shrunk(
+    failed: Outcome, runs_max: int = RUNS_MAX, replicas: ReplicaPool | None = None
+) -> Outcome:
     """A run with part of the faults that fails, too; at worst the same one.
 
     Halves first, then quarters and so on (delta debugging). Another failure than the first is
@@ -440,7 +450,7 @@ def shrunk(failed: Outcome, runs_max: int = RUNS_MAX) -> Outcome:
         while start < len(failed.plan.schedule) and runs < runs_max:
             schedule = failed.plan.schedule
             attempt = run(
-                replace(failed.plan, schedule=schedule[:start] + schedule[start + size :])
+                replace(failed.plan, schedule=schedule[:start] + schedule[start + size :]), replicas
             )
             runs += 1
             if attempt.problems:
