@@ -42,6 +42,16 @@ class ClientLoad:
     session_ttl_ms: int
 
 
+@dataclass(slots=True)
+class Outcomes:
+    """How many operations of one client succeeded, and how many failed that no other holder may
+    have prevented.
+    """
+
+    ok: int = 0
+    failed: int = 0
+
+
 class Clients:
     """All client processes of a run, and what their workers do."""
 
@@ -55,6 +65,7 @@ class Clients:
     ) -> None:
         world = context.world
         self.hosts = [f"client-{number}" for number in range(1, load.clients + 1)]
+        self.outcomes = {host: Outcomes() for host in self.hosts}
         self.final_failures: list[str] = []
         self._world = world
         self._network = context.network
@@ -209,10 +220,15 @@ class Clients:
             workload = rng.choice(self._workloads)
             self._busy += 1
             invocation = workload.next(rng, worker)
-            await self._recorder.perform(
+            ended = await self._recorder.perform(
                 client, worker, workload, invocation, rng.choice(TIMEOUTS_S)
             )
             self._busy -= 1
+            outcomes = self.outcomes[process.name]
+            if ended.kind is Kind.OK or ended.refused:
+                outcomes.ok += 1
+            elif workload.name not in ANOTHER_MAY_PREVENT:
+                outcomes.failed += 1
 
     async def _do(
         self, client: KvClient, todo: Sequence[tuple[Workload, Invocation]], worker: int | None

@@ -18,6 +18,8 @@ from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import History, Kind
 from jepsen_lite.judge import safely, titled
 from jepsen_lite.sim.checks.invariants import Invariants
+from jepsen_lite.sim.checks.leadership import LeadershipBounds
+from jepsen_lite.sim.checks.starvation import StarvationBound
 from jepsen_lite.sim.checks.violation import Violation
 from jepsen_lite.sim.clients import ClientLoad, Clients
 from jepsen_lite.sim.context import SimulationContext
@@ -210,6 +212,12 @@ class Simulation:
         load = ClientLoad(plan.clients, plan.workers_per_client, plan.think_s, plan.session_ttl_ms)
         self.clients = Clients(context, self.cluster, self.workloads, self.history, load)
         self.lock_liveness = LockLiveness(self.world, self.clients, self.workloads, self._fail)
+        self.leadership = LeadershipBounds(
+            self.world, self.network, self.cluster, plan.tuning.tick_ms / 1000, self._fail
+        )
+        self.starvation = StarvationBound(
+            self.world, self.network, self.cluster, self.clients, self.leadership, self._fail
+        )
         self.operator = Operator(self.world, self.network, self.cluster, self._fail)
         self.nemesis = SimulatedNemesis(
             self.world, self.network, self.cluster, self.operator, self.clients.hosts
@@ -291,6 +299,8 @@ class Simulation:
             host.boot()
         self.clients.start()
         self._await(self.clients.connected, BOOT_S, "the clients reached a leader")
+        self.leadership.begin()
+        self.starvation.begin()
 
     def _recover(self) -> None:
         """Heal everything; the cluster must work again within its deadlines."""
