@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -102,6 +102,12 @@ class Clients:
 
     def connected(self) -> bool:
         return len(self._clients) == len(self.hosts)
+
+    def connections(self) -> Iterator[tuple[str, KvClient]]:
+        """The client of each process that runs, with its host."""
+        for process, client in self._clients.items():
+            if process.alive:
+                yield process.name, client
 
     def idle(self) -> bool:
         """No operation is under way."""

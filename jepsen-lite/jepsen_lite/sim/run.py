@@ -19,6 +19,7 @@ from jepsen_lite.history import History, Kind
 from jepsen_lite.judge import safely, titled
 from jepsen_lite.sim.checks.invariants import Invariants
 from jepsen_lite.sim.checks.leadership import LeadershipBounds
+from jepsen_lite.sim.checks.queue_bounds import QueueBounds
 from jepsen_lite.sim.checks.starvation import StarvationBound
 from jepsen_lite.sim.checks.violation import Violation
 from jepsen_lite.sim.clients import ClientLoad, Clients
@@ -218,6 +219,7 @@ class Simulation:
         self.starvation = StarvationBound(
             self.world, self.network, self.cluster, self.clients, self.leadership, self._fail
         )
+        self.queues = QueueBounds(self.world, self.cluster, self.clients, self._fail)
         self.operator = Operator(self.world, self.network, self.cluster, self._fail)
         self.nemesis = SimulatedNemesis(
             self.world, self.network, self.cluster, self.operator, self.clients.hosts
@@ -301,6 +303,7 @@ class Simulation:
         self._await(self.clients.connected, BOOT_S, "the clients reached a leader")
         self.leadership.begin()
         self.starvation.begin()
+        self.queues.begin()
 
     def _recover(self) -> None:
         """Heal everything; the cluster must work again within its deadlines."""
@@ -328,6 +331,9 @@ class Simulation:
         for problem in self.clients.final_failures:
             self._fail(f"liveness: {problem}", "liveness")
         self._await(self.cluster.settled, LIVENESS_S, "all nodes were ready with equal logs")
+        left_over = self.queues.left_over()
+        if left_over:
+            self._fail(f"queues: nothing is under way, but {left_over}")
         self._compare()
 
     def _stand_still(self) -> None:
