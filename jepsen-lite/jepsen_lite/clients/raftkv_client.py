@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import zlib
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -36,10 +37,16 @@ from raftkv.errors import LeaseNotFound, Outcome, RaftkvError, Refused, Revision
 T = TypeVar("T")
 
 
-async def connect(endpoints: Sequence[str], **options: Any) -> RaftkvClient:
-    """Connect as `raftkv.connect` does, with its options. Raises `OperationError`."""
+async def connect(
+    endpoints: Sequence[str], *, padding_max: int = 0, **options: Any
+) -> RaftkvClient:
+    """Connect as `raftkv.connect` does, with its options. Raises `OperationError`.
+
+    `padding_max`: values are stored with up to that many blanks after them, which readers do not
+    see, so that any workload has large values.
+    """
     with mapped_errors():
-        return RaftkvClient(await raftkv.connect(list(endpoints), **options))
+        return RaftkvClient(await raftkv.connect(list(endpoints), **options), padding_max)
 
 
 def operation_error(error: RaftkvError) -> OperationError:
@@ -67,8 +74,9 @@ def mapped_errors() -> Iterator[None]:
 class RaftkvClient:
     """A `KvClient`. Retries, sessions and idempotency are those of raftkv's client."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, padding_max: int = 0) -> None:
         self._client = client
+        self._padding_max = padding_max
         self.leases = RaftkvLeases(client)
         self.locks = RaftkvLocks(client)
 
@@ -76,7 +84,8 @@ class RaftkvClient:
         self, key: str, value: str = "", *, timeout_s: float, fence: Fence | None = None
     ) -> int:
         with mapped_errors():
-            return (await self._client.put(key, value, fence=fence, timeout=timeout_s)).revision
+            stored = self._padded(value)
+            return (await self._client.put(key, stored, fence=fence, timeout=timeout_s)).revision
 
     async def get(
         self, key: str, *, timeout_s: float, revision: int = 0, staleness_s_max: float = 0.0
@@ -135,7 +144,7 @@ class RaftkvClient:
                     raftkv.when.mod_revision(key) == (kv.mod_revision if kv else 0)
                     for key, kv in (unchanged or {}).items()
                 ],
-                success=[raftkv.op.put(key, value) for key, value in values.items()],
+                success=[raftkv.op.put(key, self._padded(value)) for key, value in values.items()],
                 timeout=timeout_s,
             )
         if not wrote.succeeded:
@@ -146,7 +155,9 @@ class RaftkvClient:
         self, key: str, expected: str | None, new: str, *, timeout_s: float
     ) -> Swap:
         with mapped_errors():
-            result = await self._client.compare_and_swap(key, expected, new, timeout=timeout_s)
+            before = None if expected is None else self._padded(expected)
+            after = self._padded(new)
+            result = await self._client.compare_and_swap(key, before, after, timeout=timeout_s)
         current = None if result.current is None else _key_value(result.current)
         return Swap(result.swapped, current)
 
@@ -173,6 +184,12 @@ class RaftkvClient:
             return RaftkvWatch(
                 self._client.watch(prefix=prefix, from_revision=from_revision, prev_kv=True)
             )
+
+    def _padded(self, value: str) -> str:
+        """Every client stores a value with the same padding, so that it can be compared."""
+        if not value or not self._padding_max:
+            return value
+        return value + " " * (zlib.crc32(value.encode()) % (self._padding_max + 1))
 
     async def close(self) -> None:
         with mapped_errors():
@@ -299,7 +316,7 @@ class RaftkvElection:
 def _key_value(kv: raftkv.KeyValue) -> KeyValue:
     return KeyValue(
         kv.key.decode(),
-        kv.value.decode(),
+        kv.value.decode().rstrip(" "),
         kv.create_revision,
         kv.mod_revision,
         kv.version,
@@ -311,7 +328,7 @@ def _change(event: raftkv.WatchEvent) -> Change:
     return Change(
         event.revision,
         event.key.decode(),
-        event.value.decode() if event.kind is raftkv.EventKind.PUT else None,
-        None if event.prev_kv is None else event.prev_kv.value.decode(),
+        event.value.decode().rstrip(" ") if event.kind is raftkv.EventKind.PUT else None,
+        None if event.prev_kv is None else event.prev_kv.value.decode().rstrip(" "),
         event.created,
     )

@@ -16,6 +16,7 @@ from jepsen_lite.recorder import Completion, Recorder
 from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.net.client_links import SimulatedClientNetwork
 from jepsen_lite.sim.nodes.cluster import Cluster
+from jepsen_lite.sim.nodes.host import address_of
 from jepsen_lite.sim.process import Process
 from jepsen_lite.workloads.base import HistoryReadingWorkload, HoldingWorkload, Invocation, Workload
 from raftkv.client.settings import ClientSettings
@@ -29,7 +30,40 @@ ANOTHER_MAY_PREVENT = frozenset(
     {"lock", "fenced-lock", "removed-lock", "election", "removed-leader", "lease", "watch"}
 )
 """Workloads whose operations may rightly fail in a healthy cluster, because of other holders."""
+DEFAULTS = ClientSettings()
 RIGHTLY_REFUSED = frozenset({NOT_DONE, REVISION_COMPACTED})
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTuning:
+    """How the clients are set up; the bounds are by default those of production.
+
+    `known_nodes`: for each client the one node that it knows and stays at, as half of the clients
+    of a real run do; "" and beyond the end: it knows all nodes. The first client knows all.
+    `padding_max`: as of `raftkv_client.connect`.
+    """
+
+    known_nodes: tuple[str, ...] = ()
+    padding_max: int = 0
+    page_keys_max: int = DEFAULTS.page_keys_max
+    batches_in_flight_max: int = DEFAULTS.batches_in_flight_max
+    batch_operations_max: int = DEFAULTS.batch_operations_max
+    watch_buffer_bytes_max: int = DEFAULTS.watch_buffer_bytes_max
+
+    def known_node(self, client: int) -> str:
+        """The only node that this client knows; "": it knows all of them."""
+        return self.known_nodes[client] if client < len(self.known_nodes) else ""
+
+    def settings(self, client: int, session_ttl_ms: int) -> ClientSettings:
+        """The production settings of this client."""
+        return ClientSettings(
+            follow_members=not self.known_node(client),
+            session_ttl_ms=session_ttl_ms,
+            page_keys_max=self.page_keys_max,
+            batches_in_flight_max=self.batches_in_flight_max,
+            batch_operations_max=self.batch_operations_max,
+            watch_buffer_bytes_max=self.watch_buffer_bytes_max,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +74,7 @@ class ClientLoad:
     workers_per_client: int
     think_s: float
     session_ttl_ms: int
+    tuning: ClientTuning
 
 
 @dataclass(slots=True)
@@ -74,7 +109,8 @@ class Clients:
         self._recorder = Recorder(history, lambda: round(world.now_s * 1e9))
         self._workers_per_client = load.workers_per_client
         self._think_s = load.think_s
-        self._settings = ClientSettings(session_ttl_ms=load.session_ttl_ms)
+        self._session_ttl_ms = load.session_ttl_ms
+        self._tuning = load.tuning
         self._on_failure = context.on_failure
         self._processes: list[Process] = []
         self._links: list[SimulatedClientNetwork] = []
@@ -117,10 +153,20 @@ class Clients:
         """Begin no new operations."""
         self._stopping = True
 
+    @property
+    def served(self) -> list[int]:
+        """The clients that must be served: all but those whose only node is no member any more."""
+        nodes = map(self._tuning.known_node, range(len(self.hosts)))
+        return [
+            client
+            for client, node in enumerate(nodes)
+            if not node or self._cluster.in_service(node)
+        ]
+
     def begin_last_writes(self) -> None:
-        """Every client does one more operation of each workload."""
+        """Every client that must be served does one more operation of each workload."""
         rng = self._world.rng("last writes")
-        for process in self._processes:
+        for process in [self._processes[each] for each in self.served]:
             todo = [
                 (workload, workload.next(rng, 0))
                 for workload in self._workloads
@@ -145,8 +191,11 @@ class Clients:
         self._begin(self._processes[0], todo)
 
     def begin_releases(self) -> None:
-        """Every worker releases what it still holds."""
+        """Every worker whose client must be served releases what it still holds."""
+        served = [self._processes[each] for each in self.served]
         for worker, process in self._holders.items():
+            if process not in served:
+                continue
             held = [
                 (workload, workload.release(worker))
                 for workload in self._workloads
@@ -201,11 +250,14 @@ class Clients:
 
     async def _live(self, process: Process, links: SimulatedClientNetwork) -> None:
         rng = self._world.rng(process.name)
+        number = self._processes.index(process)
+        known = self._tuning.known_node(number)
         try:
             client = await connect(
-                self._cluster.endpoints,
+                [address_of(known).client] if known else self._cluster.endpoints,
+                padding_max=self._tuning.padding_max,
                 timeout=CONNECT_TIMEOUT_S,
-                settings=self._settings,
+                settings=self._tuning.settings(number, self._session_ttl_ms),
                 links=links.link,
                 rng=self._world.rng(f"{process.name}/client"),
             )

@@ -22,13 +22,14 @@ from jepsen_lite.sim.checks.leadership import LeadershipBounds
 from jepsen_lite.sim.checks.queue_bounds import QueueBounds
 from jepsen_lite.sim.checks.starvation import StarvationBound
 from jepsen_lite.sim.checks.violation import Violation
-from jepsen_lite.sim.clients import ClientLoad, Clients
+from jepsen_lite.sim.clients import ClientLoad, Clients, ClientTuning
 from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.injection.disk_schedule import with_lost_disk
 from jepsen_lite.sim.injection.injector import SimulatedNemesis
 from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions, draw_schedule
 from jepsen_lite.sim.injection.strangers import draw_strangers
 from jepsen_lite.sim.lock_liveness import LockLiveness
+from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.net.traffic import TrafficEvent
 from jepsen_lite.sim.node_logs import follow
@@ -52,6 +53,8 @@ FINAL_READS_S = 60.0
 """A watcher reads for some seconds, and there may be many; each read has a deadline of its own."""
 PLAIN = "anything"
 """The scenario that mixes all kinds of faults."""
+SWARM = "swarm"
+"""What `sim` runs by itself: no scenario, but something of each."""
 OPERATIONS_PER_WORKER_AND_S = 5.0
 ALWAYS_JUDGED = ("register", "counter", "set")
 COMPARE_EVERY_S = 1.0
@@ -82,6 +85,12 @@ class Plan:
     """
     rate: float | None = None
     """The load in operations per second, if it was asked for and not drawn."""
+    client_tuning: ClientTuning = ClientTuning()
+    client_conditions: ClientConditions = ClientConditions()
+    base: str = ""
+    """Of a swarm's plan: the scenario whose faults it has."""
+    workloads_asked: bool = False
+    """Whether the workloads were asked for and not drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +212,20 @@ class Simulation:
         self.history = History()
         self.world = World(plan.seed)
         follow(self.world)
-        self.network = SimulatedNetwork(self.world, plan.conditions)
+        self.network = SimulatedNetwork(self.world, plan.conditions, plan.client_conditions)
         self.invariants = Invariants()
         self.workloads: Sequence[Workload] = [WORKLOADS[name]() for name in plan.workloads]
         context = SimulationContext(self.world, self.network, self._fail)
         self.cluster = Cluster(
             context, self.invariants, plan.nodes, plan.tuning, plan.clock_skew, directory
         )
-        load = ClientLoad(plan.clients, plan.workers_per_client, plan.think_s, plan.session_ttl_ms)
+        load = ClientLoad(
+            plan.clients,
+            plan.workers_per_client,
+            plan.think_s,
+            plan.session_ttl_ms,
+            plan.client_tuning,
+        )
         self.clients = Clients(context, self.cluster, self.workloads, self.history, load)
         self.lock_liveness = LockLiveness(self.world, self.clients, self.workloads, self._fail)
         self.leadership = LeadershipBounds(

@@ -35,3 +35,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "session": SessionWorkload,
     "staleness": StalenessWorkload,
 }
+NEEDS_STEADY_CLOCKS = frozenset(
+    {"lock", "fenced-lock", "removed-lock", "lease", "election", "removed-leader", "staleness"}
+)
+"""Workloads whose checkers hold raftkv to promises that it makes for steady clocks only."""

@@ -20,7 +20,6 @@ from jepsen_lite.sim.nodes.disk import CheckedLogStore, Disk
 from jepsen_lite.sim.nodes.join import JoinRequests
 from jepsen_lite.sim.nodes.settings import NodeTuning
 from jepsen_lite.sim.process import Process
-from raftkv.config import Settings
 from raftkv.errors import (
     DamagedData,
     DirectoryMismatch,
@@ -142,12 +141,8 @@ class Host:
         self._stopping = False
         self._failed = False
         self._boot_again = False
-        self._settings = Settings(
-            node_id=spec.node_id,
-            tick_ms=spec.tuning.tick_ms,
-            data_dir=spec.directory,
-            client_listen=f"127.0.0.1:{CLIENT_PORT}",
-            peer_listen=f"127.0.0.1:{PEER_PORT}",
+        self._settings = spec.tuning.settings(
+            spec.node_id, spec.directory, f"127.0.0.1:{CLIENT_PORT}", f"127.0.0.1:{PEER_PORT}"
         )
 
     @property
