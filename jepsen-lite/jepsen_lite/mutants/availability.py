@@ -100,7 +100,7 @@ def breaker_stays_open() -> list[Patch]:
 @mutant(
     "queue entry is never removed",
     "load",
-    caught_by="queues: nothing is under way, but .* elements in ProposalQueue._taken",
+    caught_by="queues: nothing has been under way .* elements in ProposalQueue._taken",
 )
 def taken_numbers_are_kept() -> list[Patch]:
     """A leader remembers the number of each batch that it has taken, also after its node has the

@@ -346,10 +346,17 @@ class Simulation:
         for problem in self.clients.final_failures:
             self._fail(f"liveness: {problem}", "liveness")
         self._await(self.cluster.settled, LIVENESS_S, "all nodes were ready with equal logs")
-        left_over = self.queues.left_over()
-        if left_over:
-            self._fail(f"queues: nothing is under way, but {left_over}")
+        self._await_empty_queues()
         self._compare()
+
+    def _await_empty_queues(self) -> None:
+        """A leader keeps the progress of a removed peer for a while."""
+        until_s = self.world.now_s + LIVENESS_S
+        while left_over := self.queues.left_over():
+            if self.world.now_s >= until_s:
+                self._fail(f"queues: nothing has been under way for {LIVENESS_S} s, but {left_over}")
+                raise _Stopped
+            self._advance(self.world.now_s + COMPARE_EVERY_S)
 
     def _stand_still(self) -> None:
         """A majority of the members have lost their disks: no client may be served any more."""

@@ -28,15 +28,19 @@ from jepsen_lite.faults.kinds import (
     Pause,
     RollingFault,
     SlowDisk,
+    SlowLink,
     Stop,
     Stranger,
+    Transfer,
     Trigger,
     TriggeredFault,
     WallClockJump,
 )
+from jepsen_lite.sim.clients import ClientTuning
 from jepsen_lite.sim.injection.disk_schedule import COPIED, EMPTIED, Draw, clone
 from jepsen_lite.sim.injection.schedule import draw_conditions, draw_rolling, draw_triggered
 from jepsen_lite.sim.injection.strangers import FRAMES, REFUSALS
+from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.run import PLAIN, Plan, at_rate, draw_plan
 
 SECONDS = 10.0
@@ -318,6 +322,42 @@ def compactions(seed: int) -> Plan:
     return replace(plan, schedule=tuple(faults), workloads=("watch",))
 
 
+def slow_answers(seed: int) -> Plan:
+    """Answers are slow: those of nodes to clients, those of a leader to its followers, or theirs to
+    it. Each client stays at one node; nodes are cut off or paused while answers are on their way.
+    The last ten seconds are quiet, so that each client must be served again.
+    """
+    plan, rng = _busy(seed, "slow answers")
+    names = _names(plan)
+    faults: list[Fault] = []
+    for at_s in (1.0, 4.0, 7.0, 10.0):
+        leader, *others = rng.sample(names, len(names))
+        delay_s, moment_s = rng.choice((0.2, 0.4, 0.6)), at_s + rng.uniform(0.6, 1.2)
+        faults.append(Transfer(at_s, 0.0, leader))
+        if rng.random() < 0.5:
+            ways = [(leader, each) for each in others]
+            victim = rng.choice(others)
+        else:
+            ways = [(each, leader) for each in others]
+            victim = LEADER
+        faults += [SlowLink(at_s + 0.2, 2.6, *way, delay_s) for way in ways]
+        if rng.random() < 0.2:
+            faults.append(Pause(moment_s, rng.uniform(1.0, 2.5), victim))
+        else:
+            for_s = rng.uniform(2.2, 2.8)
+            faults.append(Isolate(moment_s, for_s, victim, True, True, clients_too=True))
+    return replace(
+        plan,
+        seconds=24.0,
+        session_ttl_ms=60_000,
+        schedule=tuple(faults),
+        workloads=("lock", "fenced-lock", "staleness"),
+        client_tuning=ClientTuning(known_nodes=tuple(names)),
+        client_conditions=ClientConditions(slow_answers=0.7, slow_answer_s_max=0.6),
+        tuning=replace(plan.tuning, leader_lease=rng.random() < 0.5),
+    )
+
+
 def _named(scenario: Scenario) -> tuple[str, Scenario]:
     """Its plans know which one they are of, so that they can be drawn again."""
     name = scenario.__name__.replace("_", "-")
@@ -353,6 +393,7 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         candidates,
         removals,
         compactions,
+        slow_answers,
     )
 )
 

@@ -14,8 +14,8 @@ ELEMENTS_MAX = 200
 
 
 def containers(root: object, packages: tuple[str, ...]) -> Iterator[tuple[str, Sized]]:
-    """Each container that `root` reaches through objects whose classes are of these packages, with
-    its name: the class and the attribute that keeps it.
+    """Each container that `root` keeps, or that it reaches through objects whose classes are of
+    these packages, with its name: the class and the attribute that keeps it.
     """
     seen: set[int] = set()
     waiting: deque[tuple[str, object]] = deque([("", root)])
@@ -32,7 +32,7 @@ def containers(root: object, packages: tuple[str, ...]) -> Iterator[tuple[str, S
                 waiting += [(name, each) for each, _ in zip(found, range(ELEMENTS_MAX), strict=False)]
         elif isinstance(found, tuple):
             waiting += [(name, each) for each in found]
-        elif type(found).__module__.startswith(packages):
+        elif found is root or type(found).__module__.startswith(packages):
             waiting += _attributes(found)
 
 

@@ -19,10 +19,7 @@ from raftkv.raft.view import ProgressView
 LOOK_S = 0.5
 SEARCH_EVERY_LOOKS = 10
 
-PACKAGES = (
-    *("raftkv.client", "raftkv.node", "raftkv.peer", "raftkv.raft", "raftkv.server"),
-    "jepsen_lite.clients",
-)
+PACKAGES = ("raftkv.client", "raftkv.node", "raftkv.peer", "raftkv.raft", "raftkv.server")
 
 AT_REST_MAX = 24
 """Above the members, endpoints, streams and leases that a run has at once. A structure from which
