@@ -10,7 +10,7 @@ from typing import Any
 
 from jepsen_lite.checkers import statistics, vacuity
 from jepsen_lite.store import RunDirectory
-from jepsen_lite.verdicts import Finding, Problem, Validity
+from jepsen_lite.verdicts import Finding, Problem, Validity, unknown
 from jepsen_lite.workloads.catalogue import WORKLOADS
 
 # Of the rate that was asked for, while nothing is wrong yet.
@@ -21,6 +21,10 @@ def judge(directory: RunDirectory) -> list[Finding]:
     """The findings of all checkers; also written to the directory's results."""
     test, history = directory.test(), directory.history()
     findings = [_of_harness(test.get("problems", []), test.get("crash", ""))]
+    if test.get("crash") and not history.events:
+        findings += map(_not_judged, test["workloads"])
+        directory.write_results(findings)
+        return findings
     for name in test["workloads"]:
         found = safely(name, lambda name=name: WORKLOADS[name]().check(history))  # type: ignore[misc]
         findings += [replace(each, checker=titled(name, each)) for each in found]
@@ -32,6 +36,11 @@ def judge(directory: RunDirectory) -> list[Finding]:
     findings.append(_of_nemeses(faults, nemeses))
     directory.write_results(findings)
     return findings
+
+
+def _not_judged(workload: str) -> Finding:
+    """Without any operation there is nothing that a checker could have found valid."""
+    return unknown(workload, "nothing was judged: no operation was ever invoked")
 
 
 def titled(workload: str, finding: Finding) -> str:

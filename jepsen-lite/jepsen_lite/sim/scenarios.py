@@ -323,28 +323,27 @@ def compactions(seed: int) -> Plan:
 
 
 def slow_answers(seed: int) -> Plan:
-    """Answers are slow: those of nodes to clients, those of a leader to its followers, or theirs to
-    it. Each client stays at one node; nodes are cut off or paused while answers are on their way.
-    The last ten seconds are quiet, so that each client must be served again.
+    """Answers are slow: those of nodes to one client, those of a leader to its followers, or theirs
+    to it. Each client stays at one node; nodes are cut off or paused while answers are on their
+    way. The last ten seconds are quiet, so that each client must be served again.
     """
     plan, rng = _busy(seed, "slow answers")
     names = _names(plan)
     faults: list[Fault] = []
     for at_s in (1.0, 4.0, 7.0, 10.0):
-        leader, *others = rng.sample(names, len(names))
+        leader = rng.choice(names)
+        others = [name for name in names if name != leader]
         delay_s, moment_s = rng.choice((0.2, 0.4, 0.6)), at_s + rng.uniform(0.6, 1.2)
         faults.append(Transfer(at_s, 0.0, leader))
-        if rng.random() < 0.5:
-            ways = [(leader, each) for each in others]
-            victim = rng.choice(others)
+        if rng.random() < 0.6:
+            ways, victim = [(leader, each) for each in others], others[0]
         else:
-            ways = [(each, leader) for each in others]
-            victim = LEADER
+            ways, victim = [(each, leader) for each in others], LEADER
         faults += [SlowLink(at_s + 0.2, 2.6, *way, delay_s) for way in ways]
         if rng.random() < 0.2:
             faults.append(Pause(moment_s, rng.uniform(1.0, 2.5), victim))
         else:
-            for_s = rng.uniform(2.2, 2.8)
+            for_s = rng.uniform(2.4, 2.8)
             faults.append(Isolate(moment_s, for_s, victim, True, True, clients_too=True))
     return replace(
         plan,
@@ -353,7 +352,9 @@ def slow_answers(seed: int) -> Plan:
         schedule=tuple(faults),
         workloads=("lock", "fenced-lock", "staleness"),
         client_tuning=ClientTuning(known_nodes=tuple(names)),
-        client_conditions=ClientConditions(slow_answers=0.7, slow_answer_s_max=0.6),
+        client_conditions=ClientConditions(
+            slow_answers=0.8, slow_answer_s_max=0.6, slow_clients=("client-1",)
+        ),
         tuning=replace(plan.tuning, leader_lease=rng.random() < 0.5),
     )
 
@@ -364,9 +365,31 @@ def _named(scenario: Scenario) -> tuple[str, Scenario]:
 
     @functools.wraps(scenario)
     def drawn(seed: int) -> Plan:
-        return replace(scenario(seed), scenario=name)
+        return replace(_with_a_fault(scenario(seed)), scenario=name)
 
     return name, drawn
+
+
+def _with_a_fault(plan: Plan) -> Plan:
+    """The plan with one fault more if all of its faults wait for what may never happen."""
+    if plan.founding or not all(map(_may_never_begin, plan.schedule)):
+        return plan
+    certain = Kill(plan.seconds / 2, 1.0, (_names(plan)[0],), power=True)
+    return replace(plan, schedule=(*plan.schedule, certain))
+
+
+def _may_never_begin(fault: Fault) -> bool:
+    """Whether a fault waits for another than a first write: a leader that nothing disturbs stays,
+    and nothing else changes the membership.
+    """
+    match fault:
+        case RollingFault():
+            first, _ = fault.steps[0]
+        case TriggeredFault():
+            first = fault.trigger
+        case _:
+            return False
+    return first not in (Trigger.APPENDED, Trigger.COMMITTED)
 
 
 SCENARIOS: Mapping[str, Scenario] = dict(
