@@ -22,7 +22,6 @@ from jepsen_lite.verdicts import EXIT_CODES, Validity
 if TYPE_CHECKING:
     from jepsen_lite.sim.run import Outcome, Plan
 
-PLAIN_SECONDS = 30.0
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
@@ -43,14 +42,17 @@ def sim(
     scenario: Annotated[
         str | None,
         typer.Option(
-            help="aim at one kind of trouble; `jepsen-lite list` has the names; default: a bit of"
-            " everything"
+            help="aim at one kind of trouble; `jepsen-lite list` has the names; default: another"
+            " one for each seed, mixed with much else"
         ),
+    ] = None,
+    workload: Annotated[
+        str | None, typer.Option(help="names with commas between them; default: as drawn")
     ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(
-            help="simulated seconds with faults, per seed; default: 30, or the scenario's own"
+            help="simulated seconds with faults, per seed; default: 10 to 28, as its scenario needs"
         ),
     ] = None,
     rate: Annotated[
@@ -77,7 +79,7 @@ def sim(
     from jepsen_lite.sim.run import shrunk
 
     chosen = parse_seeds(seeds)
-    plan_of = _plans(scenario, seconds, rate)
+    plan_of = _plans(scenario, workload, seconds, rate)
     operations: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     vacuous: list[str] = []
@@ -147,26 +149,32 @@ def _outcomes(
 
 
 def _plans(
-    scenario: str | None, seconds: float | None, rate: float | None
+    scenario: str | None, workload: str | None, seconds: float | None, rate: float | None
 ) -> Callable[[int], Plan]:
     """Says of each seed what it is about."""
-    from jepsen_lite.sim.run import PLAIN
+    from jepsen_lite.sim.run import PLAIN, SWARM
     from jepsen_lite.sim.scenarios import SCENARIOS
+    from jepsen_lite.workloads.catalogue import WORKLOADS
 
-    name = PLAIN if scenario is None else scenario
-    if name not in SCENARIOS:
+    name = SWARM if scenario is None else scenario
+    if name not in (SWARM, *SCENARIOS):
         raise typer.BadParameter(f"no such scenario: {name}; there are {', '.join(SCENARIOS)}")
-    if name == PLAIN:
-        seconds = PLAIN_SECONDS if seconds is None else seconds
-    elif seconds is not None:
+    if name not in (SWARM, PLAIN) and seconds is not None:
         raise typer.BadParameter(f"{name} has a length of its own; leave --seconds out")
-    return partial(_plan, name, seconds, rate)
+    workloads = () if workload is None else tuple(dict.fromkeys(workload.split(",")))
+    unknown = [each for each in workloads if each not in WORKLOADS]
+    if unknown:
+        known = ", ".join(WORKLOADS)
+        raise typer.BadParameter(f"no such workload: {', '.join(unknown)}; there are {known}")
+    return partial(_plan, name, workloads, seconds, rate)
 
 
-def _plan(scenario: str, seconds: float | None, rate: float | None, seed: int) -> Plan:
-    from jepsen_lite.sim.scenarios import draw
+def _plan(
+    scenario: str, workloads: tuple[str, ...], seconds: float | None, rate: float | None, seed: int
+) -> Plan:
+    from jepsen_lite.sim.swarm import draw
 
-    return draw(scenario, seed, seconds, rate)
+    return draw(scenario, seed, workloads, seconds, rate)
 
 
 def _outcome(plan_of: Callable[[int], Plan], seed: int) -> Outcome:

@@ -51,7 +51,7 @@ class QueueingWorkload:
         self.name, self.reads, self.final = workload.name, workload.reads, workload.final
         self.next, self.check = workload.next, workload.check
         self.acquires, self.releases, self.ttl_s, self.keys = (
-            ("campaign", "resign", elections.TTL_S, (elections.NAME,))
+            ("campaign", "resign", elections.TTL_S, (workload.election,))
             if isinstance(workload, ElectionWorkload)
             else ("acquire", "release", locks.TTL_S, workload.names)
         )

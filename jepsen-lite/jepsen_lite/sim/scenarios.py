@@ -41,7 +41,7 @@ from jepsen_lite.sim.injection.disk_schedule import COPIED, EMPTIED, Draw, clone
 from jepsen_lite.sim.injection.schedule import draw_conditions, draw_rolling, draw_triggered
 from jepsen_lite.sim.injection.strangers import FRAMES, REFUSALS
 from jepsen_lite.sim.net.client_conditions import ClientConditions
-from jepsen_lite.sim.run import PLAIN, Plan, at_rate, draw_plan
+from jepsen_lite.sim.run import Plan, at_rate, draw_plan
 
 SECONDS = 10.0
 LOAD_SECONDS, LOAD_NODES, LOAD_RATE = 30.0, 3, 50.0
@@ -51,7 +51,7 @@ Scenario: TypeAlias = Callable[[int], Plan]
 
 
 def anything(seed: int) -> Plan:
-    """A bit of everything: what `jepsen-lite sim` runs by itself, and longer."""
+    """A bit of everything."""
     return draw_plan(seed, SECONDS)
 
 
@@ -419,17 +419,6 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         slow_answers,
     )
 )
-
-
-def draw(name: str, seed: int, seconds: float | None = None, rate: float | None = None) -> Plan:
-    """The plan of this seed of a scenario, under another load if `rate` says so.
-
-    `seconds` is for the plain run alone: the faults of the others have moments of their own.
-    """
-    plan = SCENARIOS[name](seed)
-    if name == PLAIN and seconds is not None:
-        plan = draw_plan(seed, seconds)
-    return plan if rate is None else at_rate(plan, rate)
 
 
 def _with_one_of(draws: Sequence[Draw], seed: int, purpose: str) -> Plan:

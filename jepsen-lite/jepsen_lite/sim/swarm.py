@@ -7,21 +7,23 @@ for. Many bugs need its faults together with another workload, another bound or 
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 
-from jepsen_lite.faults.kinds import ClockJump, ClockRate, Fault, Schedule
+from jepsen_lite.faults.kinds import ClockJump, ClockRate, Fault, Kill, Schedule, takes_effect
 from jepsen_lite.sim.clients import ClientTuning
 from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions, draw_schedule
 from jepsen_lite.sim.injection.strangers import draw_strangers
 from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.nodes.settings import NodeBounds
-from jepsen_lite.sim.run import PLAIN, SWARM, Plan, draw_plan
+from jepsen_lite.sim.run import PLAIN, SWARM, Plan, at_rate, draw_plan
 from jepsen_lite.sim.scenarios import SCENARIOS, SECONDS
 from jepsen_lite.workloads.catalogue import NEEDS_STEADY_CLOCKS, WORKLOADS
 
-ANOTHER_LENGTH = frozenset({"load"})
+ANOTHER_LENGTH = frozenset({"load", "slow-answers"})
 """Scenarios that no seed is based on: they are for another purpose than to find bugs."""
 COPIES: Mapping[str, int] = {
     PLAIN: 3, "coordination": 2, "relays": 2, "memberships": 2, "copied-disks": 2,
@@ -29,21 +31,49 @@ COPIES: Mapping[str, int] = {
 """Scenarios that more seeds are based on, each with how many."""
 UNDISTURBED = frozenset({"emptied-disks", "copied-disks", "cloned-disks"})
 """Beside other faults, the outcome of these would not be defined."""
+ONCE = UNDISTURBED | {"bit-rot", "damage", "older-programs", "removals"}
+"""Scenarios that come to their point once in a run."""
+ROUNDS = 2
+ANOTHER_SEED = 1_000_000_000
 STEADY = frozenset({"coordination", "candidates", "removals", "set-clocks"})
 """Scenarios whose clocks run at nearly the same rate."""
 SKEW_MAX, SKEW_STEADY_MAX = 0.05, 0.03
 SMALL_REPLY_BYTES = 4 << 10
 
 
+def draw(
+    scenario: str,
+    seed: int,
+    workloads: tuple[str, ...] = (),
+    seconds: float | None = None,
+    rate: float | None = None,
+) -> Plan:
+    """The plan of this seed of a scenario or of the swarm; with these workloads if there are any,
+    and under this load if it is given.
+
+    `seconds` is for the swarm and the plain run: the faults of the other scenarios have moments of
+    their own.
+    """
+    if scenario == SWARM:
+        plan = draw_swarm(seed, seconds)
+    elif scenario == PLAIN and seconds is not None:
+        plan = draw_plan(seed, seconds)
+    else:
+        plan = SCENARIOS[scenario](seed)
+    plan = with_workloads(plan, workloads) if workloads else plan
+    return plan if rate is None else at_rate(plan, rate)
+
+
 def draw_swarm(seed: int, seconds: float | None = None) -> Plan:
-    """The plan of this seed. `seconds`: of faults; by default the length of its scenario."""
+    """The plan of this seed. `seconds`: of faults; by default `ROUNDS` lengths of its scenario, or
+    one, if its faults may come only once.
+    """
     base = base_of(seed)
     if base == PLAIN:
-        plan = draw_plan(seed, SECONDS if seconds is None else seconds)
+        plan = draw_plan(seed, ROUNDS * SECONDS if seconds is None else seconds)
     else:
-        plan = SCENARIOS[base](seed)
-    seconds = plan.seconds if seconds is None else seconds
-    plan = replace(plan, scenario=SWARM, base=base, seconds=seconds)
+        plan = _in_rounds(base, seed, seconds)
+    plan = replace(plan, scenario=SWARM, base=base)
     steady = _steady(plan)
     plan = _with_other_load(plan, _rng(seed, "load"))
     plan = _with_workloads(plan, _rng(seed, "workloads"), steady=steady)
@@ -53,15 +83,29 @@ def draw_swarm(seed: int, seconds: float | None = None) -> Plan:
     return _with_clients(plan, _rng(seed, "clients"))
 
 
+def _in_rounds(base: str, seed: int, seconds: float | None) -> Plan:
+    """The scenario's faults, and then those of other seeds of it that are for as many nodes."""
+    plan = SCENARIOS[base](seed)
+    length_s, once = plan.seconds, base in ONCE
+    if seconds is None:
+        seconds = length_s if once else ROUNDS * length_s
+    schedule = plan.schedule
+    others = (SCENARIOS[base](seed + ANOTHER_SEED * number) for number in itertools.count(1))
+    as_large = (other.schedule for other in others if other.nodes == plan.nodes)
+    for number in range(1, 1 if once else math.ceil(seconds / length_s)):
+        begin_s = number * length_s
+        schedule += tuple(replace(each, at_s=each.at_s + begin_s) for each in next(as_large))
+    return replace(
+        plan, seconds=seconds, schedule=tuple(each for each in schedule if each.at_s < seconds)
+    )
+
+
 def base_of(seed: int) -> str:
     """The scenario that this seed is based on: dealt like cards, so that of as many successive
     seeds as there are cards each scenario gets its share.
     """
     deck = [
-        name
-        for name in SCENARIOS
-        if name not in ANOTHER_LENGTH
-        for _ in range(COPIES.get(name, 1))
+        name for name in SCENARIOS if name not in ANOTHER_LENGTH for _ in range(COPIES.get(name, 1))
     ]
     dealt, place = divmod(seed, len(deck))
     _rng(dealt, "deck").shuffle(deck)
@@ -114,21 +158,21 @@ def _with_workloads(plan: Plan, rng: Random, *, steady: bool) -> Plan:
     """Those of the scenario and some others, or others altogether."""
     possible = [name for name in WORKLOADS if steady or name not in NEEDS_STEADY_CLOCKS]
     keeps = plan.base in STEADY or rng.random() < 0.5
-    own = plan.workloads if keeps else ()
+    own = plan.workloads if keeps else ("register",) if rng.random() < 0.5 else ()
     others = [name for name in possible if name not in own]
-    more = rng.sample(others, rng.randint(0, 2) if own else rng.randint(2, 4))
+    more = rng.sample(others, rng.randint(0, 2) if keeps else rng.randint(2, 3))
     return replace(plan, workloads=(*own, *more))
 
 
 def _with_faults(plan: Plan, rng: Random, *, steady: bool) -> Plan:
-    """Some faults of any kind among the scenario's own, and a poor network."""
+    """Some faults of any kind among the scenario's own, and a poor network; one fault at least is
+    certain to take effect.
+    """
     names = [f"node-{number}" for number in range(1, plan.nodes + 1)]
-    schedule: Schedule = tuple(fault for fault in plan.schedule if fault.at_s < plan.seconds)
+    schedule: Schedule = plan.schedule
     if rng.random() < 0.3:
         schedule += draw_compactions(rng, plan.seconds)
-    if plan.base in UNDISTURBED:
-        return replace(plan, schedule=schedule)
-    if plan.base != PLAIN:
+    if plan.base not in (PLAIN, *UNDISTURBED):
         if rng.random() < 0.35:
             share = rng.choice((0.2, 0.5))
             drawn = draw_schedule(rng, names, plan.seconds, steady_clocks=steady)
@@ -137,6 +181,8 @@ def _with_faults(plan: Plan, rng: Random, *, steady: bool) -> Plan:
             schedule += draw_strangers(rng, names, plan.seconds)
         if rng.random() < 0.2:
             plan = replace(plan, conditions=draw_conditions(rng))
+    if not any(map(takes_effect, schedule)):
+        schedule += (Kill(round(plan.seconds - 0.5, 3), 1.0, (rng.choice(names),), power=True),)
     return replace(plan, schedule=schedule)
 
 
@@ -198,7 +244,7 @@ def _with_clients(plan: Plan, rng: Random) -> Plan:
         watch_buffer_bytes_max=bound((100, 1_000), usual.watch_buffer_bytes_max),
     )
     # The loss of a removed lock has to be reported within a second.
-    slow = rng.random() < 0.5 and not {"removed-lock", "removed-leader"} & set(plan.workloads)
+    slow = rng.random() < 0.35 and not {"removed-lock", "removed-leader"} & set(plan.workloads)
     conditions = ClientConditions(
         delay_s_max=rng.choice((0.002, 0.02, 0.2)) if slow else 0.0,
         slow_answers=rng.choice((0.0, 0.1, 0.5)) if slow else 0.0,

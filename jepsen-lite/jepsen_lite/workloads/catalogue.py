@@ -35,6 +35,8 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "session": SessionWorkload,
     "staleness": StalenessWorkload,
 }
+READ_WITHOUT_MAJORITY = frozenset({"session", "staleness"})
+"""Workloads whose reads a node may answer from its own state."""
 NEEDS_STEADY_CLOCKS = frozenset(
     {"lock", "fenced-lock", "removed-lock", "lease", "election", "removed-leader", "staleness"}
 )

@@ -11,8 +11,8 @@ class ClientConditions:
     one may overtake what was sent before on another.
 
     `slow_answers` is the share of answers that take up to `slow_answer_s_max` longer: those to all
-    clients, or to `slow_clients` only. `lingering`:
-    what a client has sent on a connection arrives although the client has closed it meanwhile.
+    clients, or to `slow_clients` only. `lingering`: what a client has sent on a connection arrives
+    although the client has closed it meanwhile.
     """
 
     delay_s_max: float = 0.0
