@@ -15,7 +15,7 @@ from raftkv.node.read_barriers import Barriers, ReadBarriers
 ROW = "time counted from the answer, not from its request"
 
 
-@mutant(ROW, "slow-answers", caught_by="^(fenced-)?lock: .* got the lock .* held it since")
+@mutant(ROW, "slow-answers", caught_by="trusts lease .* but the lease expired")
 def lease_trusted_from_the_answer() -> list[Patch]:
     """A holder trusts its lease from the moment when the answer to a renewal arrives. The store
     counts from when it applied the renewal, so with slow answers it ends the lease first.

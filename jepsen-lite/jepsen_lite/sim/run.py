@@ -19,6 +19,7 @@ from jepsen_lite.history import History, Kind
 from jepsen_lite.judge import safely, titled
 from jepsen_lite.sim.checks.invariants import Invariants
 from jepsen_lite.sim.checks.leadership import LeadershipBounds
+from jepsen_lite.sim.checks.lease_trust import LeaseTrust
 from jepsen_lite.sim.checks.queue_bounds import QueueBounds
 from jepsen_lite.sim.checks.starvation import StarvationBound
 from jepsen_lite.sim.checks.violation import Violation
@@ -234,6 +235,7 @@ class Simulation:
         self.starvation = StarvationBound(
             self.world, self.network, self.cluster, self.clients, self.leadership, self._fail
         )
+        self.lease_trust = LeaseTrust(self.world, self.cluster, self.clients, self._fail)
         self.queues = QueueBounds(self.world, self.cluster, self.clients, self._fail)
         self.operator = Operator(self.world, self.network, self.cluster, self._fail)
         self.nemesis = SimulatedNemesis(
@@ -318,6 +320,7 @@ class Simulation:
         self._await(self.clients.connected, BOOT_S, "the clients reached a leader")
         self.leadership.begin()
         self.starvation.begin()
+        self.lease_trust.begin()
         self.queues.begin()
 
     def _recover(self) -> None:

@@ -324,36 +324,40 @@ def compactions(seed: int) -> Plan:
 
 def slow_answers(seed: int) -> Plan:
     """Answers are slow: those of nodes to one client, those of a leader to its followers, or theirs
-    to it. Each client stays at one node; nodes are cut off or paused while answers are on their
-    way. The last ten seconds are quiet, so that each client must be served again.
+    to it. Each client stays at one node, and nodes are cut off while answers are on their way. The
+    last ten seconds are quiet, so that each client must be served again.
     """
     plan, rng = _busy(seed, "slow answers")
     names = _names(plan)
     faults: list[Fault] = []
-    for at_s in (1.0, 4.0, 7.0, 10.0):
-        leader = rng.choice(names)
+    for at_s, slow in zip(
+        (1.0, 4.5, 8.0, 11.5), rng.sample(("client", "client", "leader", "followers"), 4)
+    ):
+        leader = rng.choice(names[1:])
         others = [name for name in names if name != leader]
-        delay_s, moment_s = rng.choice((0.2, 0.4, 0.6)), at_s + rng.uniform(0.6, 1.2)
-        faults.append(Transfer(at_s, 0.0, leader))
-        if rng.random() < 0.6:
-            ways, victim = [(leader, each) for each in others], others[0]
-        else:
-            ways, victim = [(each, leader) for each in others], LEADER
-        faults += [SlowLink(at_s + 0.2, 2.6, *way, delay_s) for way in ways]
-        if rng.random() < 0.2:
-            faults.append(Pause(moment_s, rng.uniform(1.0, 2.5), victim))
-        else:
-            for_s = rng.uniform(2.4, 2.8)
-            faults.append(Isolate(moment_s, for_s, victim, True, True, clients_too=True))
+        moment_s, for_s = at_s + rng.uniform(0.6, 1.2), rng.uniform(2.4, 2.8)
+        victim = LEADER if slow == "followers" else names[0]
+        ways = {
+            "client": [],
+            "leader": [(leader, each) for each in others],
+            "followers": [(each, leader) for each in others],
+        }[slow]
+        delay_s = rng.choice((0.2, 0.4))
+        faults += [
+            Transfer(at_s, 0.0, leader),
+            *(SlowLink(at_s + 0.2, 3.0, *way, delay_s) for way in ways),
+            Isolate(moment_s, for_s, victim, True, True, clients_too=True),
+        ]
     return replace(
         plan,
         seconds=24.0,
         session_ttl_ms=60_000,
         schedule=tuple(faults),
-        workloads=("lock", "fenced-lock", "staleness"),
+        workers_per_client=3,
+        workloads=("lock", "staleness"),
         client_tuning=ClientTuning(known_nodes=tuple(names)),
         client_conditions=ClientConditions(
-            slow_answers=0.8, slow_answer_s_max=0.6, slow_clients=("client-1",)
+            slow_answers=0.6, slow_answer_s_max=0.5, slow_clients=("client-1",)
         ),
         tuning=replace(plan.tuning, leader_lease=rng.random() < 0.5),
     )

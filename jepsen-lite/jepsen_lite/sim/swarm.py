@@ -24,7 +24,7 @@ from jepsen_lite.sim.scenarios import SCENARIOS, SECONDS
 from jepsen_lite.workloads.catalogue import NEEDS_STEADY_CLOCKS, WORKLOADS
 
 ANOTHER_LENGTH = frozenset({"load", "slow-answers"})
-"""Scenarios that no seed is based on: they are for another purpose than to find bugs."""
+"""Scenarios that no seed is based on: they are much longer than the others."""
 COPIES: Mapping[str, int] = {
     PLAIN: 3, "coordination": 2, "relays": 2, "memberships": 2, "copied-disks": 2,
 }  # fmt: skip
