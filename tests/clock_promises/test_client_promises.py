@@ -39,7 +39,8 @@ def sent_at(cluster: LockCluster, kind: str, since: float) -> float:
     return next(
         seen.at - LATENCY_S
         for seen in cluster.seen
-        if seen.at > since and any(each.WhichOneof("command") == kind for each in seen.batch.commands)
+        if seen.at > since
+        and any(each.WhichOneof("command") == kind for each in seen.batch.commands)
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jepsen_lite.mutants import (
+    availability,
     bounds,
+    clocks,
     commits,
     coordination,
     disks,
@@ -18,6 +20,9 @@ from jepsen_lite.mutants.mutant import Mutant
 
 MUTANTS: Mapping[str, Mutant] = {
     each.name: each
-    for theme in (elections, commits, reads, snapshots, memberships, coordination, disks, bounds)
+    for theme in (
+        *(elections, commits, reads, snapshots, memberships, coordination, disks, bounds),
+        *(availability, clocks),
+    )
     for each in theme.MUTANTS
 }

@@ -357,7 +357,9 @@ class Simulation:
         until_s = self.world.now_s + LIVENESS_S
         while left_over := self.queues.left_over():
             if self.world.now_s >= until_s:
-                self._fail(f"queues: nothing has been under way for {LIVENESS_S} s, but {left_over}")
+                self._fail(
+                    f"queues: nothing has been under way for {LIVENESS_S} s, but {left_over}"
+                )
                 raise _Stopped
             self._advance(self.world.now_s + COMPARE_EVERY_S)
 

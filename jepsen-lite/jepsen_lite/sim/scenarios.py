@@ -330,14 +330,13 @@ def slow_answers(seed: int) -> Plan:
     plan, rng = _busy(seed, "slow answers")
     names = _names(plan)
     faults: list[Fault] = []
-    for at_s, slow in zip(
-        (1.0, 4.5, 8.0, 11.5), rng.sample(("client", "client", "leader", "followers"), 4)
-    ):
+    slow_ones = rng.sample(("client", "client", "leader", "followers"), 4)
+    for at_s, slow in zip((1.0, 4.5, 8.0, 11.5), slow_ones, strict=True):
         leader = rng.choice(names[1:])
         others = [name for name in names if name != leader]
         moment_s, for_s = at_s + rng.uniform(0.6, 1.2), rng.uniform(2.4, 2.8)
         victim = LEADER if slow == "followers" else names[0]
-        ways = {
+        ways: list[tuple[str, str]] = {
             "client": [],
             "leader": [(leader, each) for each in others],
             "followers": [(each, leader) for each in others],

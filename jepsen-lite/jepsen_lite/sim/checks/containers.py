@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sized
-from typing import Any, TypeAlias
+from itertools import islice
+from typing import TypeVar
 
-Container: TypeAlias = "dict[Any, Any] | list[Any] | set[Any] | deque[Any]"
+Part = TypeVar("Part")
 
 CONTAINERS = (dict, list, set, deque)
 ELEMENTS_MAX = 200
@@ -17,6 +18,17 @@ def containers(root: object, packages: tuple[str, ...]) -> Iterator[tuple[str, S
     """Each container that `root` keeps, or that it reaches through objects whose classes are of
     these packages, with its name: the class and the attribute that keeps it.
     """
+    for name, found in _reached(root, packages):
+        if isinstance(found, CONTAINERS):
+            yield name, found
+
+
+def part_of(root: object, packages: tuple[str, ...], kind: type[Part]) -> Part:
+    """The first object of this class that `root` reaches in the same way."""
+    return next(found for _, found in _reached(root, packages) if isinstance(found, kind))
+
+
+def _reached(root: object, packages: tuple[str, ...]) -> Iterator[tuple[str, object]]:
     seen: set[int] = set()
     waiting: deque[tuple[str, object]] = deque([("", root)])
     while waiting:
@@ -24,12 +36,10 @@ def containers(root: object, packages: tuple[str, ...]) -> Iterator[tuple[str, S
         if id(found) in seen:
             continue
         seen.add(id(found))
+        yield name, found
         if isinstance(found, CONTAINERS):
-            yield name, found
-            elements = found.values() if isinstance(found, dict) else found
-            waiting += [(name, each) for each, _ in zip(elements, range(ELEMENTS_MAX), strict=False)]
-            if isinstance(found, dict):
-                waiting += [(name, each) for each, _ in zip(found, range(ELEMENTS_MAX), strict=False)]
+            elements = [*found, *found.values()] if isinstance(found, dict) else found
+            waiting += [(name, each) for each in islice(elements, 2 * ELEMENTS_MAX)]
         elif isinstance(found, tuple):
             waiting += [(name, each) for each in found]
         elif found is root or type(found).__module__.startswith(packages):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 from jepsen_lite.faults.kinds import NetworkConditions
 from jepsen_lite.sim.checks.durable_log import is_majority
@@ -16,7 +17,9 @@ from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.host import Host
 from jepsen_lite.sim.world import World
+from raftkv.errors import ShuttingDown
 from raftkv.node.clocks import CLOCK_DRIFT_MAX
+from raftkv.raft.raft import Raft
 from raftkv.raft.ready import RaftConfig
 from raftkv.raft.view import RaftView
 
@@ -148,7 +151,9 @@ class LeadershipBounds:
         membership, committed = self._cluster.invariants.last_membership()
         if not committed or membership.joint:
             return
-        names = [host.name for host in self._cluster.hosts.values() if host.node_id in membership.voters]
+        names = [
+            host.name for host in self._cluster.hosts.values() if host.node_id in membership.voters
+        ]
         for group in itertools.combinations(names, len(names) // 2 + 1):
             if self.healthy(*group) > self.leaderless_s_max:
                 self._on_failure(
@@ -175,5 +180,10 @@ def _is_healthy(host: Host) -> bool:
         return False
     if disk.slow_s or disk.full or disk.flipped or host.replica.loss or host.twin is not None:
         return False
-    driver = node.driver
-    return not (driver.dead or driver.leaving or driver.removal_reporters)
+    if node.stopped.done() or cast("Raft", node.core).passive:
+        return False
+    try:
+        node.require_running()
+    except ShuttingDown:
+        return False
+    return True

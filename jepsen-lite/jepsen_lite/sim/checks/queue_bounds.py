@@ -7,12 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from jepsen_lite.sim.checks.containers import containers
+from jepsen_lite.sim.checks.containers import containers, part_of
 from jepsen_lite.sim.clients import Clients
 from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.host import Host
 from jepsen_lite.sim.world import World
 from raftkv.node.config import NodeConfig
+from raftkv.node.node import Node
+from raftkv.node.proposer import Proposer
 from raftkv.raft.progress import Progress
 from raftkv.raft.view import ProgressView
 
@@ -55,6 +57,7 @@ class QueueBounds:
         self._clients = clients
         self._on_failure = on_failure
         self._looks = 0
+        self._proposers: dict[Node, Proposer] = {}
 
     def begin(self) -> None:
         """Look from now on."""
@@ -71,7 +74,7 @@ class QueueBounds:
         over = [
             f"{host.name} has {each.length} of {each.name}, and its bound is {each.length_max}"
             for host in self._cluster.machines
-            for each in _queues_of(host)
+            for each in self._queues_of(host)
             if each.length > each.length_max
         ]
         if self._looks % SEARCH_EVERY_LOOKS == 0:
@@ -79,6 +82,20 @@ class QueueBounds:
         if over:
             self._on_failure(f"queues: {'; '.join(over)}")
         self._world.after(LOOK_S, self._look)
+
+    def _queues_of(self, host: Host) -> Iterator[QueueLength]:
+        """The queues of a node whose bounds are settings or documented constants."""
+        node, server = host.node, host.server
+        if node is None or server is None or node.stopped.done():
+            return
+        if node not in self._proposers:
+            self._proposers[node] = part_of(node, PACKAGES, Proposer)
+        yield from _proposals(self._proposers[node], node._config)
+        admission, entry_bytes_max = server.admission, _entry_bytes_max(node._config)
+        yield QueueLength("requests in flight", admission.requests, admission._requests_max)
+        bytes_max = admission._bytes_max + entry_bytes_max
+        yield QueueLength("bytes of requests in flight", admission.bytes, bytes_max)
+        yield from _in_flight(node.core.progress, node._config)
 
     def _larger_than(self, length_max: int) -> Iterator[str]:
         roots: list[tuple[str, object]] = []
@@ -92,32 +109,17 @@ class QueueBounds:
                     yield f"{owner} keeps {len(container)} elements in {name}"
 
 
-def _queues_of(host: Host) -> Iterator[QueueLength]:
-    """The queues of a node whose bounds are settings or documented constants."""
-    node, server = host.node, host.server
-    if node is None or server is None or node.stopped.done():
-        return
-    config, admission = node._config, server.admission
-    pending, entry_bytes_max = node.driver._proposer.pending, _entry_bytes_max(config)
-    yield QueueLength(
-        "pending proposals", len(pending), config.submissions_in_flight_max
-    )
-    yield QueueLength(
-        "bytes of pending proposals",
-        pending._bytes,
-        config.uncommitted_bytes_max + entry_bytes_max,
-    )
-    queue = node.driver._proposer._queue
+def _proposals(proposer: Proposer, config: NodeConfig) -> Iterator[QueueLength]:
+    pending, queue, entry_bytes_max = proposer.pending, proposer._queue, _entry_bytes_max(config)
+    bytes_max = config.uncommitted_bytes_max + entry_bytes_max
+    yield QueueLength("pending proposals", len(pending), config.submissions_in_flight_max)
+    yield QueueLength("bytes of pending proposals", pending._bytes, bytes_max)
     for sender, size_bytes in queue._bytes.items():
         bytes_max = queue._bytes_per_sender_max + entry_bytes_max
         yield QueueLength(f"bytes forwarded by node {sender}", size_bytes, bytes_max)
     for sender, origins in queue._origins.items():
         name = f"origins of node {sender}"
         yield QueueLength(name, len(origins), queue.ORIGINS_PER_SENDER_MAX)
-    yield QueueLength("requests in flight", admission.requests, admission._requests_max)
-    bytes_max = admission._bytes_max + entry_bytes_max
-    yield QueueLength("bytes of requests in flight", admission.bytes, bytes_max)
-    yield from _in_flight(node.core.progress, config)
 
 
 def _in_flight(followers: Mapping[int, ProgressView], config: NodeConfig) -> Iterator[QueueLength]:

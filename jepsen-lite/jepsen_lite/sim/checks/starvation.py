@@ -104,9 +104,7 @@ class StarvationBound:
         """Whether every member is healthy, and nothing is between them and this client."""
         membership, _ = self._cluster.invariants.last_membership()
         members = [
-            host.name
-            for host in self._cluster.hosts.values()
-            if host.node_id in membership.members
+            host.name for host in self._cluster.hosts.values() if host.node_id in membership.members
         ]
         return self._leadership.healthy(*members) > 0 and all(
             self._network.is_swift(client, member) and self._network.is_swift(member, client)

@@ -127,7 +127,7 @@ class Host:
         self.port: PeerPort | None = None
         self.server: SimulatedClientServer | None = None
         self.contacts: set[int] = set()
-        """Peers from which a message of this node's term has arrived since the last look at them."""
+        """Peers from which a message of this node's term has come since the last look at them."""
         self._context = context
         self._world = world
         self._surroundings = surroundings
