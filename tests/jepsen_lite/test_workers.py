@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, cast
 
 from jepsen_lite.clients.protocol import KvClient, OperationError
-from jepsen_lite.clients.raftkv_client import operation_error
+from jepsen_lite.clients.raftkv_errors import operation_error
 from jepsen_lite.generators import EachOnce, Limit, Load, Phases
 from jepsen_lite.history import History, Kind
 from jepsen_lite.recorder import Recorder

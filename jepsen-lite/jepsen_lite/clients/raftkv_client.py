@@ -10,7 +10,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -18,23 +17,24 @@ from typing import Any, TypeVar
 
 import raftkv
 from jepsen_lite.clients.protocol import (
+    WATCHED_KINDS,
     Change,
-    CompactedError,
     Conflict,
     DeletedPage,
     Fence,
     KeyValue,
     Leader,
-    OperationError,
     PrefixRead,
     Swap,
     Transaction,
 )
-from jepsen_lite.history import Kind
+from jepsen_lite.clients.raftkv_commands import RaftkvCommands, text_of
+from jepsen_lite.clients.raftkv_errors import mapped_errors
 from raftkv.client.client import Client
-from raftkv.errors import LeaseNotFound, Outcome, RaftkvError, Refused, RevisionCompacted
+from raftkv.errors import LeaseNotFound
 
 T = TypeVar("T")
+PROGRESS = raftkv.EventKind.PROGRESS
 
 
 async def connect(
@@ -49,28 +49,6 @@ async def connect(
         return RaftkvClient(await raftkv.connect(list(endpoints), **options), padding_max)
 
 
-def operation_error(error: RaftkvError) -> OperationError:
-    """What an error of raftkv means for the operation."""
-    if isinstance(error, RevisionCompacted):
-        return CompactedError(str(error), int(error.facts.get("compacted_revision", 0)))
-    unknown = error.outcome is Outcome.MAYBE_APPLIED
-    return OperationError(
-        str(error),
-        reason=error.reason,
-        kind=Kind.INFO if unknown else Kind.FAIL,
-        refused=isinstance(error, Refused),
-    )
-
-
-@contextlib.contextmanager
-def mapped_errors() -> Iterator[None]:
-    """Raise the `OperationError` of each raftkv error in this block."""
-    try:
-        yield
-    except RaftkvError as error:
-        raise operation_error(error) from error
-
-
 class RaftkvClient:
     """A `KvClient`. Retries, sessions and idempotency are those of raftkv's client."""
 
@@ -79,6 +57,7 @@ class RaftkvClient:
         self._padding_max = padding_max
         self.leases = RaftkvLeases(client)
         self.locks = RaftkvLocks(client)
+        self.commands = RaftkvCommands(client)
 
     async def put(
         self, key: str, value: str = "", *, timeout_s: float, fence: Fence | None = None
@@ -179,10 +158,24 @@ class RaftkvClient:
         with mapped_errors():
             return await self._client.transaction(body, timeout=timeout_s)
 
-    def watch(self, prefix: str, from_revision: int) -> RaftkvWatch:
+    def watch(
+        self,
+        prefix: str,
+        from_revision: int,
+        *,
+        kinds: Sequence[str] = WATCHED_KINDS,
+        progress: bool = False,
+    ) -> RaftkvWatch:
         with mapped_errors():
             return RaftkvWatch(
-                self._client.watch(prefix=prefix, from_revision=from_revision, prev_kv=True)
+                self._client.watch(
+                    prefix=prefix,
+                    from_revision=from_revision,
+                    prev_kv=True,
+                    puts="put" in kinds,
+                    deletes="delete" in kinds,
+                    progress=progress,
+                )
             )
 
     def _padded(self, value: str) -> str:
@@ -209,7 +202,7 @@ class RaftkvWatch:
     async def batches(self) -> AsyncIterator[Sequence[Change]]:
         with mapped_errors():
             async for batch in self._watch.batches():
-                yield [_change(event) for event in batch]
+                yield [_change(event) for event in batch if event.kind is not PROGRESS]
 
     async def close(self) -> None:
         with mapped_errors():
@@ -259,6 +252,11 @@ class RaftkvLocks:
         with mapped_errors():
             holder = (await self._client.lock_info(name, timeout=timeout_s)).holder
         return None if holder is None else (holder.token, holder.lease)
+
+    async def waiters(self, name: str, *, timeout_s: float) -> list[int]:
+        with mapped_errors():
+            queue = await self._client.lock_info(name, timeout=timeout_s)
+        return [waiter.token for waiter in queue.waiters]
 
 
 class RaftkvHold:
@@ -315,8 +313,8 @@ class RaftkvElection:
 
 def _key_value(kv: raftkv.KeyValue) -> KeyValue:
     return KeyValue(
-        kv.key.decode(),
-        kv.value.decode().rstrip(" "),
+        text_of(kv.key),
+        text_of(kv.value).rstrip(" "),
         kv.create_revision,
         kv.mod_revision,
         kv.version,
@@ -327,8 +325,8 @@ def _key_value(kv: raftkv.KeyValue) -> KeyValue:
 def _change(event: raftkv.WatchEvent) -> Change:
     return Change(
         event.revision,
-        event.key.decode(),
-        event.value.decode().rstrip(" ") if event.kind is raftkv.EventKind.PUT else None,
-        None if event.prev_kv is None else event.prev_kv.value.decode().rstrip(" "),
+        text_of(event.key),
+        text_of(event.value).rstrip(" ") if event.kind is raftkv.EventKind.PUT else None,
+        None if event.prev_kv is None else text_of(event.prev_kv.value).rstrip(" "),
         event.created,
     )

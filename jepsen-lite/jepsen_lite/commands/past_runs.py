@@ -38,7 +38,7 @@ def check(directory: Annotated[Path, typer.Argument(help="of a run, or STORE/lat
     try:
         with Display() as display:
             display.phase("judge", None)
-            findings = judge(run)
+            findings = judge(run, display.step)
     except FileNotFoundError as error:
         missing = Path(error.filename or "").name
         raise typer.BadParameter(

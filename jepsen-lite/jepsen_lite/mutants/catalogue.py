@@ -12,17 +12,15 @@ from jepsen_lite.mutants import (
     coordination,
     disks,
     elections,
+    features,
     memberships,
     reads,
     snapshots,
 )
 from jepsen_lite.mutants.mutant import Mutant
 
-MUTANTS: Mapping[str, Mutant] = {
-    each.name: each
-    for theme in (
-        *(elections, commits, reads, snapshots, memberships, coordination, disks, bounds),
-        *(availability, clocks),
-    )
-    for each in theme.MUTANTS
-}
+THEMES = (
+    *(elections, commits, reads, snapshots, memberships, coordination, disks, bounds),
+    *(features, availability, clocks),
+)
+MUTANTS: Mapping[str, Mutant] = {each.name: each for theme in THEMES for each in theme.MUTANTS}

@@ -27,7 +27,10 @@ CONNECT_TIMEOUT_S = 8.0
 TIMEOUTS_S = (0.3, 1.0, 3.0)
 FINAL_TIMEOUT_S = 10.0
 ANOTHER_MAY_PREVENT = frozenset(
-    {"lock", "fenced-lock", "removed-lock", "election", "removed-leader", "lease", "watch"}
+    {
+        *("lock", "fenced-lock", "removed-lock", "waiter-fence", "election", "removed-leader"),
+        *("lease", "leased-keys", "watch", "wide-watch"),
+    }
 )
 """Workloads whose operations may rightly fail in a healthy cluster, because of other holders."""
 DEFAULTS = ClientSettings()
@@ -296,15 +299,15 @@ class Clients:
             ended = await self._recorder.perform(
                 client, worker, workload, invocation, FINAL_TIMEOUT_S
             )
-            if ended.kind is not Kind.OK and not self._rightly_refused(invocation, ended):
+            if ended.kind is not Kind.OK and not self._rightly_refused(ended):
                 self.final_failures.append(
                     f"{invocation.function} on {invocation.key} ended with {ended.reason}"
                 )
         self._busy -= 1
 
-    def _rightly_refused(self, invocation: Invocation, ended: Completion) -> bool:
+    def _rightly_refused(self, ended: Completion) -> bool:
         if ended.reason in RIGHTLY_REFUSED:
             return True
-        # A sweep deletes a page, and there are pages from the cluster version BOUNDED on.
+        # There are pages and limits of ranges from the cluster version BOUNDED on.
         too_old = self._cluster.version < BOUNDED
-        return too_old and invocation.function == "sweep" and ended.reason == InvalidRequest.reason
+        return too_old and ended.reason == InvalidRequest.reason

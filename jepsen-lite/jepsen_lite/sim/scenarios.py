@@ -46,6 +46,11 @@ from jepsen_lite.sim.run import Plan, at_rate, draw_plan
 SECONDS = 10.0
 LOAD_SECONDS, LOAD_NODES, LOAD_RATE = 30.0, 3, 50.0
 SMALL_LOG_BYTES = 2 << 10
+BREADTH = (
+    *("transactions", "ranges", "idempotency", "leased-keys", "waiter-fence", "wide-watch"),
+    *("session", "staleness"),
+)
+"""Workloads of what no other scenario uses."""
 
 Scenario: TypeAlias = Callable[[int], Plan]
 
@@ -362,6 +367,49 @@ def slow_answers(seed: int) -> Plan:
     )
 
 
+def breadth(seed: int) -> Plan:
+    """What is seldom used: two of the workloads of `BREADTH`, with short logs and compactions, and
+    with clients that know one node, so that followers answer.
+    """
+    plan, rng = _busy(seed, "breadth")
+    faults: list[Fault] = []
+    for at_s in range(1, 12, 2):
+        moment_s, for_s = at_s + rng.random(), rng.uniform(0.3, 2.0)
+        victim = rng.choice((LEADER, *_names(plan)))
+        kind = rng.choice((Kill, Kill, Pause, Isolate, Isolate, Compaction))
+        if kind is Kill:
+            faults.append(Kill(moment_s, for_s, (victim,), power=True))
+        elif kind is Pause:
+            faults.append(Pause(moment_s, for_s, victim))
+        elif kind is Isolate:
+            faults.append(Isolate(moment_s, for_s, victim, True, True, rng.random() < 0.5))
+        else:
+            faults.append(Compaction(moment_s, 0.0))
+    return replace(
+        plan,
+        seconds=14.0,
+        # Several, as a write at a node that is cut off holds its worker up.
+        workers_per_client=4,
+        think_s=0.1,
+        session_ttl_ms=60_000,
+        tuning=replace(
+            plan.tuning, log_compaction_bytes=32 << 10, log_retained_bytes=rng.choice((2, 8)) << 10
+        ),
+        client_tuning=ClientTuning(
+            known_nodes=("", *rng.sample(_names(plan), 2)), page_keys_max=rng.choice((3, 1_000))
+        ),
+        schedule=tuple(faults),
+        workloads=_dealt(BREADTH, 2, seed, "breadth workloads"),
+    )
+
+
+def _dealt(names: Sequence[str], count: int, seed: int, purpose: str) -> tuple[str, ...]:
+    """So many of the names, dealt like cards: a few successive seeds have all of them."""
+    deal, place = divmod(seed, len(names) // count)
+    deck = Random(f"{deal}/{purpose}").sample(names, len(names))
+    return tuple(deck[place * count : (place + 1) * count])
+
+
 def _named(scenario: Scenario) -> tuple[str, Scenario]:
     """Its plans know which one they are of, so that they can be drawn again."""
     name = scenario.__name__.replace("_", "-")
@@ -420,6 +468,7 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         removals,
         compactions,
         slow_answers,
+        breadth,
     )
 )
 

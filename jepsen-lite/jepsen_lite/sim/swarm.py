@@ -21,12 +21,13 @@ from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.nodes.settings import NodeBounds
 from jepsen_lite.sim.run import PLAIN, SWARM, Plan, at_rate, draw_plan
 from jepsen_lite.sim.scenarios import SCENARIOS, SECONDS
-from jepsen_lite.workloads.catalogue import NEEDS_STEADY_CLOCKS, WORKLOADS
+from jepsen_lite.workloads.catalogue import HAS_LARGE_ROWS, NEEDS_STEADY_CLOCKS, WORKLOADS
 
 ANOTHER_LENGTH = frozenset({"load", "slow-answers"})
 """Scenarios that no seed is based on: they are much longer than the others."""
 COPIES: Mapping[str, int] = {
-    PLAIN: 3, "coordination": 2, "relays": 2, "memberships": 2, "copied-disks": 2,
+    PLAIN: 3, "relays": 3, "memberships": 2, "leaving-leaders": 2, "power-cuts": 2,
+    "set-clocks": 2, "coordination": 2, "copied-disks": 2,
 }  # fmt: skip
 """Scenarios that more seeds are based on, each with how many."""
 UNDISTURBED = frozenset({"emptied-disks", "copied-disks", "cloned-disks"})
@@ -35,8 +36,10 @@ ONCE = UNDISTURBED | {"bit-rot", "damage", "older-programs", "removals"}
 """Scenarios that come to their point once in a run."""
 ROUNDS = 2
 ANOTHER_SEED = 1_000_000_000
-STEADY = frozenset({"coordination", "candidates", "removals", "set-clocks"})
+STEADY = frozenset({"coordination", "candidates", "removals", "set-clocks", "breadth"})
 """Scenarios whose clocks run at nearly the same rate."""
+BUSY = ("register", "register", "register", "bank", "set", "append")
+"""Workloads with many operations, one of which is always drawn."""
 SKEW_MAX, SKEW_STEADY_MAX = 0.05, 0.03
 SMALL_REPLY_BYTES = 4 << 10
 
@@ -142,12 +145,19 @@ def _steady(plan: Plan) -> bool:
 
 
 def _with_other_load(plan: Plan, rng: Random) -> Plan:
+    """More workers that ask less often: as many wait for a node that is cut off, and no fewer
+    operations are done where all is well.
+    """
     if rng.random() < 0.3:
         plan = replace(
             plan,
-            think_s=rng.choice((0.02, 0.1, 0.3)),
+            think_s=rng.choice((0.05, 0.1, 0.2)),
             clients=rng.choice((2, 3, 4)),
-            workers_per_client=rng.choice((1, 2, 3)),
+            workers_per_client=rng.choice((2, 3, 4)),
+        )
+    elif plan.base != PLAIN:
+        plan = replace(
+            plan, think_s=2 * plan.think_s, workers_per_client=2 * plan.workers_per_client
         )
     if rng.random() < 0.3:
         plan = replace(plan, session_ttl_ms=rng.choice((1_500, 5_000, 60_000)))
@@ -158,7 +168,7 @@ def _with_workloads(plan: Plan, rng: Random, *, steady: bool) -> Plan:
     """Those of the scenario and some others, or others altogether."""
     possible = [name for name in WORKLOADS if steady or name not in NEEDS_STEADY_CLOCKS]
     keeps = plan.base in STEADY or rng.random() < 0.5
-    own = plan.workloads if keeps else ("register",) if rng.random() < 0.5 else ()
+    own = plan.workloads if keeps else (rng.choice(BUSY),)
     others = [name for name in possible if name not in own]
     more = rng.sample(others, rng.randint(0, 2) if keeps else rng.randint(2, 3))
     return replace(plan, workloads=(*own, *more))
@@ -179,7 +189,7 @@ def _with_faults(plan: Plan, rng: Random, *, steady: bool) -> Plan:
             schedule += tuple(fault for fault in drawn if rng.random() < share)
         if rng.random() < 0.15:
             schedule += draw_strangers(rng, names, plan.seconds)
-        if rng.random() < 0.2:
+        if rng.random() < 0.15:
             plan = replace(plan, conditions=draw_conditions(rng))
     if not any(map(takes_effect, schedule)):
         schedule += (Kill(round(plan.seconds - 0.5, 3), 1.0, (rng.choice(names),), power=True),)
@@ -217,6 +227,8 @@ def _with_node_tuning(plan: Plan, rng: Random) -> Plan:
         entry_bytes_max=bound((100, 1_000), usual.entry_bytes_max),
         in_flight_bytes_max=bound((200, 2_000), usual.in_flight_bytes_max),
     )
+    if HAS_LARGE_ROWS & set(plan.workloads):
+        bounds = replace(bounds, reply_bytes_max=usual.reply_bytes_max)
     return replace(plan, tuning=replace(tuning, bounds=bounds))
 
 

@@ -97,7 +97,12 @@ class LeaseWorkload:
         return []
 
     def check(self, history: History) -> list[Finding]:
-        names = dict.fromkeys(event.workload for event in history.events)
-        writes = (each for name in names for each in answered(history.operations(name), *WRITES))
-        time = ClusterTime(writes, ELECTION_NS)
-        return [lease.check(list(history.operations(self.name)), time, LATE_NS, DRIFT)]
+        operations = list(history.operations(self.name))
+        return [lease.check(operations, cluster_time_of(history), LATE_NS, DRIFT)]
+
+
+def cluster_time_of(history: History) -> ClusterTime:
+    """The cluster time that has passed, as the writes of all workloads prove it."""
+    names = dict.fromkeys(event.workload for event in history.events)
+    writes = (each for name in names for each in answered(history.operations(name), *WRITES))
+    return ClusterTime(writes, ELECTION_NS)
