@@ -11,7 +11,7 @@ from typing import Any
 from jepsen_lite.checkers import statistics, vacuity
 from jepsen_lite.history import History
 from jepsen_lite.store import RunDirectory
-from jepsen_lite.verdicts import Finding, Problem, Validity, at, listed
+from jepsen_lite.verdicts import Finding, Problem, Validity, at, listed, unknown
 from jepsen_lite.workloads.catalogue import WORKLOADS
 
 # Of the rate that was asked for, while nothing is wrong yet.
@@ -35,6 +35,10 @@ def judge(
     on_step(steps[0], 0, len(steps))
     history = directory.history()
     findings = [_of_harness(test.get("problems", []), test.get("crash", ""))]
+    if test.get("crash") and not history.events:
+        findings += map(_not_judged, test["workloads"])
+        directory.write_results(findings)
+        return findings
     for done, name in enumerate(test["workloads"], 1):
         on_step(name, done, len(steps))
         found = safely(name, lambda name=name: WORKLOADS[name]().check(history))  # type: ignore[misc]
@@ -49,6 +53,11 @@ def judge(
     findings.append(_of_nemeses(faults, nemeses))
     directory.write_results(findings)
     return findings
+
+
+def _not_judged(workload: str) -> Finding:
+    """Without any operation there is nothing that a checker could have found valid."""
+    return unknown(workload, "nothing was judged: no operation was ever invoked")
 
 
 def _with_faults(

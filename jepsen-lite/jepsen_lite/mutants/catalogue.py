@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from jepsen_lite.mutants import (
     alike,
+    availability,
     bounds,
+    clocks,
     commits,
     coordination,
     disks,
@@ -21,6 +23,6 @@ from jepsen_lite.mutants.mutant import Mutant
 
 THEMES = (
     *(elections, commits, reads, snapshots, memberships, coordination, disks, bounds),
-    *(features, alike, processes),
+    *(features, alike, processes, availability, clocks),
 )
 MUTANTS: Mapping[str, Mutant] = {each.name: each for theme in THEMES for each in theme.MUTANTS}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -80,6 +80,16 @@ class ClientLoad:
     tuning: ClientTuning
 
 
+@dataclass(slots=True)
+class Outcomes:
+    """How many operations of one client succeeded, and how many failed that no other holder may
+    have prevented.
+    """
+
+    ok: int = 0
+    failed: int = 0
+
+
 class Clients:
     """All client processes of a run, and what their workers do."""
 
@@ -93,6 +103,7 @@ class Clients:
     ) -> None:
         world = context.world
         self.hosts = [f"client-{number}" for number in range(1, load.clients + 1)]
+        self.outcomes = {host: Outcomes() for host in self.hosts}
         self.final_failures: list[str] = []
         self._world = world
         self._network = context.network
@@ -130,6 +141,12 @@ class Clients:
 
     def connected(self) -> bool:
         return len(self._clients) == len(self.hosts)
+
+    def connections(self) -> Iterator[tuple[str, KvClient]]:
+        """The client of each process that runs, with its host."""
+        for process, client in self._clients.items():
+            if process.alive:
+                yield process.name, client
 
     def idle(self) -> bool:
         """No operation is under way."""
@@ -264,10 +281,15 @@ class Clients:
             workload = rng.choice(self._workloads)
             self._busy += 1
             invocation = workload.next(rng, worker)
-            await self._recorder.perform(
+            ended = await self._recorder.perform(
                 client, worker, workload, invocation, rng.choice(TIMEOUTS_S)
             )
             self._busy -= 1
+            outcomes = self.outcomes[process.name]
+            if ended.kind is Kind.OK or ended.refused:
+                outcomes.ok += 1
+            elif workload.name not in ANOTHER_MAY_PREVENT:
+                outcomes.failed += 1
 
     async def _do(
         self, client: KvClient, todo: Sequence[tuple[Workload, Invocation]], worker: int | None

@@ -18,6 +18,10 @@ from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import History, Kind
 from jepsen_lite.judge import safely, titled
 from jepsen_lite.sim.checks.invariants import Invariants
+from jepsen_lite.sim.checks.leadership import LeadershipBounds
+from jepsen_lite.sim.checks.lease_trust import LeaseTrust
+from jepsen_lite.sim.checks.queue_bounds import QueueBounds
+from jepsen_lite.sim.checks.starvation import StarvationBound
 from jepsen_lite.sim.checks.violation import Violation
 from jepsen_lite.sim.clients import ClientLoad, Clients, ClientTuning
 from jepsen_lite.sim.context import SimulationContext
@@ -230,6 +234,14 @@ class Simulation:
         )
         self.clients = Clients(context, self.cluster, self.workloads, self.history, load)
         self.lock_liveness = LockLiveness(self.world, self.clients, self.workloads, self._fail)
+        self.leadership = LeadershipBounds(
+            self.world, self.network, self.cluster, plan.tuning.tick_ms / 1000, self._fail
+        )
+        self.starvation = StarvationBound(
+            self.world, self.network, self.cluster, self.clients, self.leadership, self._fail
+        )
+        self.lease_trust = LeaseTrust(self.world, self.cluster, self.clients, self._fail)
+        self.queues = QueueBounds(self.world, self.cluster, self.clients, self._fail)
         self.operator = Operator(self.world, self.network, self.cluster, self._fail)
         self.nemesis = SimulatedNemesis(
             self.world, self.network, self.cluster, self.operator, self.clients.hosts
@@ -320,6 +332,10 @@ class Simulation:
             host.boot()
         self.clients.start()
         self._await(self.clients.connected, BOOT_S, "the clients reached a leader")
+        self.leadership.begin()
+        self.starvation.begin()
+        self.lease_trust.begin()
+        self.queues.begin()
 
     def _recover(self) -> None:
         """Heal everything; the cluster must work again within its deadlines."""
@@ -347,7 +363,19 @@ class Simulation:
         for problem in self.clients.final_failures:
             self._fail(f"liveness: {problem}", "liveness")
         self._await(self.cluster.settled, LIVENESS_S, "all nodes were ready with equal logs")
+        self._await_empty_queues()
         self._compare()
+
+    def _await_empty_queues(self) -> None:
+        """A leader keeps the progress of a removed peer for a while."""
+        until_s = self.world.now_s + LIVENESS_S
+        while left_over := self.queues.left_over():
+            if self.world.now_s >= until_s:
+                self._fail(
+                    f"queues: nothing has been under way for {LIVENESS_S} s, but {left_over}"
+                )
+                raise _Stopped
+            self._advance(self.world.now_s + COMPARE_EVERY_S)
 
     def _stand_still(self) -> None:
         """A majority of the members have lost their disks: no client may be served any more."""

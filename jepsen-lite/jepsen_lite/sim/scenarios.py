@@ -28,8 +28,10 @@ from jepsen_lite.faults.kinds import (
     Pause,
     RollingFault,
     SlowDisk,
+    SlowLink,
     Stop,
     Stranger,
+    Transfer,
     Trigger,
     TriggeredFault,
     WallClockJump,
@@ -38,6 +40,7 @@ from jepsen_lite.sim.clients import ClientTuning
 from jepsen_lite.sim.injection.disk_schedule import COPIED, EMPTIED, Draw, clone
 from jepsen_lite.sim.injection.schedule import draw_conditions, draw_rolling, draw_triggered
 from jepsen_lite.sim.injection.strangers import FRAMES, REFUSALS
+from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.run import Plan, at_rate, draw_plan
 
 SECONDS = 10.0
@@ -324,6 +327,46 @@ def compactions(seed: int) -> Plan:
     return replace(plan, schedule=tuple(faults), workloads=("watch",))
 
 
+def slow_answers(seed: int) -> Plan:
+    """Answers are slow: those of nodes to one client, those of a leader to its followers, or theirs
+    to it. Each client stays at one node, and nodes are cut off while answers are on their way. The
+    last ten seconds are quiet, so that each client must be served again.
+    """
+    plan, rng = _busy(seed, "slow answers")
+    names = _names(plan)
+    faults: list[Fault] = []
+    slow_ones = rng.sample(("client", "client", "leader", "followers"), 4)
+    for at_s, slow in zip((1.0, 4.5, 8.0, 11.5), slow_ones, strict=True):
+        leader = rng.choice(names[1:])
+        others = [name for name in names if name != leader]
+        moment_s, for_s = at_s + rng.uniform(0.6, 1.2), rng.uniform(2.4, 2.8)
+        victim = LEADER if slow == "followers" else names[0]
+        ways: list[tuple[str, str]] = {
+            "client": [],
+            "leader": [(leader, each) for each in others],
+            "followers": [(each, leader) for each in others],
+        }[slow]
+        delay_s = rng.choice((0.2, 0.4))
+        faults += [
+            Transfer(at_s, 0.0, leader),
+            *(SlowLink(at_s + 0.2, 3.0, *way, delay_s) for way in ways),
+            Isolate(moment_s, for_s, victim, True, True, clients_too=True),
+        ]
+    return replace(
+        plan,
+        seconds=24.0,
+        session_ttl_ms=60_000,
+        schedule=tuple(faults),
+        workers_per_client=3,
+        workloads=("lock", "staleness"),
+        client_tuning=ClientTuning(known_nodes=tuple(names)),
+        client_conditions=ClientConditions(
+            slow_answers=0.6, slow_answer_s_max=0.5, slow_clients=("client-1",)
+        ),
+        tuning=replace(plan.tuning, leader_lease=rng.random() < 0.5),
+    )
+
+
 def breadth(seed: int) -> Plan:
     """What is seldom used: two of the workloads of `BREADTH`, with short logs and compactions, and
     with clients that know one node, so that followers answer.
@@ -373,9 +416,31 @@ def _named(scenario: Scenario) -> tuple[str, Scenario]:
 
     @functools.wraps(scenario)
     def drawn(seed: int) -> Plan:
-        return replace(scenario(seed), scenario=name)
+        return replace(_with_a_fault(scenario(seed)), scenario=name)
 
     return name, drawn
+
+
+def _with_a_fault(plan: Plan) -> Plan:
+    """The plan with one fault more if all of its faults wait for what may never happen."""
+    if plan.founding or not all(map(_may_never_begin, plan.schedule)):
+        return plan
+    certain = Kill(plan.seconds / 2, 1.0, (_names(plan)[0],), power=True)
+    return replace(plan, schedule=(*plan.schedule, certain))
+
+
+def _may_never_begin(fault: Fault) -> bool:
+    """Whether a fault waits for another than a first write: a leader that nothing disturbs stays,
+    and nothing else changes the membership.
+    """
+    match fault:
+        case RollingFault():
+            first, _ = fault.steps[0]
+        case TriggeredFault():
+            first = fault.trigger
+        case _:
+            return False
+    return first not in (Trigger.APPENDED, Trigger.COMMITTED)
 
 
 SCENARIOS: Mapping[str, Scenario] = dict(
@@ -402,6 +467,7 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         candidates,
         removals,
         compactions,
+        slow_answers,
         breadth,
     )
 )

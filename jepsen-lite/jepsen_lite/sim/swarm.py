@@ -23,8 +23,8 @@ from jepsen_lite.sim.run import PLAIN, SWARM, Plan, at_rate, draw_plan
 from jepsen_lite.sim.scenarios import SCENARIOS, SECONDS
 from jepsen_lite.workloads.catalogue import HAS_LARGE_ROWS, NEEDS_STEADY_CLOCKS, WORKLOADS
 
-ANOTHER_LENGTH = frozenset({"load"})
-"""Scenarios that no seed is based on: they are for another purpose than to find bugs."""
+ANOTHER_LENGTH = frozenset({"load", "slow-answers"})
+"""Scenarios that no seed is based on: they are much longer than the others."""
 COPIES: Mapping[str, int] = {
     PLAIN: 3, "relays": 3, "memberships": 2, "leaving-leaders": 2, "power-cuts": 2,
     "set-clocks": 2, "coordination": 2, "copied-disks": 2,

@@ -63,6 +63,8 @@ class SimulatedClientNetwork:
     def answer_delay_s(self) -> float:
         """How much longer the next answer takes."""
         conditions = self.network.clients
+        if conditions.slow_clients and self.host not in conditions.slow_clients:
+            return 0.0
         if not conditions.slow_answers or self._rng.random() >= conditions.slow_answers:
             return 0.0
         return self._rng.uniform(0.0, conditions.slow_answer_s_max)

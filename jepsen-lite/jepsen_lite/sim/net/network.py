@@ -46,6 +46,12 @@ class SimulatedNetwork:
     def reaches(self, source: str, target: str) -> bool:
         return not self._cut or self._way(source, target) not in self._cut
 
+    def is_swift(self, source: str, target: str) -> bool:
+        """Whether the way from source to target is neither cut nor slow."""
+        return self.reaches(source, target) and not (
+            self._slow_s and self._slow_s.get(self._way(source, target))
+        )
+
     @property
     def fair(self) -> bool:
         """Whether nothing is cut, slow or lost."""

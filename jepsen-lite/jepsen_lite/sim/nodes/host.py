@@ -125,6 +125,8 @@ class Host:
         self.process: Process | None = None
         self.port: PeerPort | None = None
         self.server: SimulatedClientServer | None = None
+        self.contacts: set[int] = set()
+        """Peers from which a message of this node's term has come since the last look at them."""
         self._context = context
         self._world = world
         self._surroundings = surroundings
@@ -145,6 +147,26 @@ class Host:
     @property
     def up(self) -> bool:
         return self.process is not None
+
+    @property
+    def paused(self) -> bool:
+        """Whether the process stands still."""
+        return self.process is not None and self.process.paused
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the node was asked to stop."""
+        return self._stopping
+
+    @property
+    def clock_rate(self) -> float:
+        """How fast the machine's clock runs against the world's."""
+        return self._clock_rate * self._clock_factor
+
+    @property
+    def clock_disturbed(self) -> bool:
+        """Whether a fault has changed the rate of the machine's clock."""
+        return self._clock_factor != 1.0
 
     @property
     def left(self) -> bool:
@@ -176,7 +198,7 @@ class Host:
         process = self.process = Process(  # type: ignore[abstract]  # only what is used
             self._world,
             self.name,
-            rate=self._clock_rate * self._clock_factor,
+            rate=self.clock_rate,
             on_turn=self._turned,
             on_exception=self._on_failure,
         )
@@ -314,7 +336,7 @@ class Host:
         """Its clock runs by that factor faster than it does by itself."""
         self._clock_factor = factor
         if self.process is not None:
-            self.process.set_rate(self._clock_rate * factor)
+            self.process.set_rate(self.clock_rate)
 
     def pause(self) -> None:
         if self.process is not None:
@@ -365,6 +387,10 @@ class Host:
             self._on_failure(str(violation))
 
     def accepts(self, sender: Replica, frame: Frame) -> None:
+        if self.node is not None:
+            term = self.node.core.current_term
+            if any(message.term == term for message in frame.messages):
+                self.contacts.add(sender.node_id)
         try:
             self._invariants.accepted(sender, frame.messages)
         except Violation as violation:
