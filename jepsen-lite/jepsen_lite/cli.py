@@ -12,6 +12,7 @@ from jepsen_lite.commands.run import run
 from jepsen_lite.commands.sim import sim
 from jepsen_lite.commands.soak import soak
 from jepsen_lite.mutants.cli import mutants
+from jepsen_lite.mutation.command import mutate
 from jepsen_lite.verdicts import EXIT_CODES, Validity
 
 USAGE = 254
@@ -25,7 +26,7 @@ def jepsen_lite() -> None:
     """Inject faults into a replicated store, and check what its clients observed."""
 
 
-for command in (run, sim, power_cuts, replay, check, mutants, soak, serve):
+for command in (run, sim, power_cuts, replay, check, mutants, mutate, soak, serve):
     app.command()(command)
 app.command("list")(list_)
 

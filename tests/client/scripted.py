@@ -203,6 +203,7 @@ class ScriptedNode:
     up: bool = True
     mute: bool = False
     greets: bool = False
+    answer_s: float = LATENCY_S  # how long a unary call takes
     refusal: RaftkvError | None = None  # of everything but Status
     cluster_id: int = 7
     incarnation: int = 70
@@ -340,10 +341,11 @@ class ScriptedLink:
 
     async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
         node = self._node
-        if node.mute and not (node.greets and method.endswith("/Status")):
+        silent = node.mute and not (node.greets and method.endswith("/Status"))
+        if silent or node.answer_s > timeout_s:
             await asyncio.sleep(timeout_s)
             raise OutcomeUnknown("no answer")
-        await asyncio.sleep(LATENCY_S)
+        await asyncio.sleep(node.answer_s)
         if not node.up:
             raise ConnectionFailed(f"{node.address} refuses")
         return node.cluster.unary(node, method)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from raftkv.client.client import Client
-from raftkv.errors import InvalidRequest, LeaseNotFound, OutcomeUnknown, TooLarge
+from raftkv.errors import InvalidRequest, LeaseNotFound, NoLeader, OutcomeUnknown, TooLarge
 from tests.client.conftest import Connect
 from tests.client.scripted import LATENCY_S, Fault, ScriptedCluster
 
@@ -107,6 +107,23 @@ async def test_a_command_that_the_server_rejects_by_position_fails_alone(
     )
     assert isinstance(results[1], TooLarge)
     assert cluster.store.puts == [b"a", b"c"]
+
+
+async def test_a_rejection_after_an_outage_admits_what_has_been_queued(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await client.put("first", "opens the session")
+    too_large = TooLarge("this server's limits are lower", position=0)
+    cluster.answer_to = lambda seen: (
+        NoLeader("electing") if seen.at < 2.0 else too_large if b"k0" in seen.keys else None
+    )
+    first, *others = (asyncio.ensure_future(client.put(f"k{i}", "v")) for i in range(50))
+    with pytest.raises(TooLarge):
+        await first
+    await asyncio.gather(*others)
+    probe, *rest = (seen for seen in cluster.writes if seen.at >= 2.0)
+    assert probe.keys == [b"k0"]
+    assert len(rest) == 1
 
 
 async def test_a_batch_too_large_for_the_server_leaves_in_smaller_ones(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
 import pytest
 
 from raftkv.client.client import Client
-from raftkv.client.connection.endpoints import parse_endpoints
+from raftkv.client.connection.endpoints import Endpoints, EndpointSelector, parse_endpoints
 from raftkv.client.connection.throttle import BreakerState, CircuitBreaker
-from raftkv.errors import ConfigurationError, ConnectionFailed, DeadlineExceeded
+from raftkv.client.settings import ClientSettings
+from raftkv.errors import ConfigurationError, ConnectionFailed, DeadlineExceeded, WrongCluster
 from tests.client.conftest import Connect
 from tests.client.scripted import ScriptedCluster, ScriptedNode
 
@@ -33,6 +35,39 @@ def test_a_breaker_opens_after_failures_in_a_row_and_cools_down_to_one_probe() -
     assert breaker.begin(2.2)
     breaker.succeeded()
     assert breaker.state(2.2) is BreakerState.CLOSED
+
+
+@pytest.fixture
+def endpoints(cluster: ScriptedCluster) -> Endpoints:
+    return Endpoints(("a:1", "b:2"), cluster.link, ClientSettings(), Random(1))
+
+
+async def test_a_row_of_failures_is_over_all_endpoints_and_ends_with_an_answer(
+    endpoints: Endpoints,
+) -> None:
+    selector = EndpointSelector(endpoints, ClientSettings(), Random(1))
+    a, b = endpoints.all
+    for _ in range(2):
+        assert not selector.failed(a)
+        assert selector.failed(b), "as many as there are endpoints"
+        assert selector.failed(a)
+        selector.answered()
+
+
+async def test_the_next_probe_is_when_an_endpoint_may_be_tried_for_both_of_its_reasons(
+    endpoints: Endpoints,
+) -> None:
+    settings = ClientSettings()
+    a, b = endpoints.all
+    for endpoint in (a, b):
+        for _ in range(settings.breaker_failures_max):
+            endpoints.failed(endpoint, 100.0)
+    assert endpoints.next_probe_at() == 100.0 + settings.breaker_cool_down_s
+    for endpoint, ask_again_at in ((a, 107.0), (b, 105.0)):
+        endpoint.foreign, endpoint.ask_again_at = True, ask_again_at
+    assert endpoints.next_probe_at() == 105.0
+    b.foreign = False  # it has answered for the own cluster since
+    assert endpoints.next_probe_at() == 100.0 + settings.breaker_cool_down_s
 
 
 async def test_an_open_breaker_is_probed_by_one_call(
@@ -137,6 +172,27 @@ async def test_connecting_waits_for_a_cluster_that_is_starting(
     client = await connect(5.0)
     await client.put("k", "v")
     assert cluster.loop.time() < 2.0
+
+
+async def test_connecting_works_over_a_slow_network(
+    cluster: ScriptedCluster, connect: Connect
+) -> None:
+    for node in cluster.nodes.values():
+        node.answer_s = 0.6
+    client = await connect(5.0)
+    await client.put("k", "v")
+    assert cluster.loop.time() < 2.0
+
+
+async def test_connecting_gives_the_others_time_to_show_that_they_are_another_cluster(
+    cluster: ScriptedCluster, connect: Connect
+) -> None:
+    other = cluster.nodes["b:2"]
+    other.cluster_id, other.answer_s = 8, 0.2
+    with pytest.raises(WrongCluster, match="do not belong to one cluster"):
+        await connect(5.0)
+    other.answer_s = 0.9
+    await connect(5.0)
 
 
 async def test_status_of_all_includes_the_errors_of_silent_nodes(

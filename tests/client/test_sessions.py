@@ -55,6 +55,26 @@ async def test_a_session_found_lost_by_its_renewal_is_replaced_by_the_next_write
     assert [seen.applied for seen in cluster.writes] == [True, True]
 
 
+async def test_the_late_end_of_a_renewal_changes_nothing_of_the_session_that_came_after(
+    client: Client, cluster: ScriptedCluster
+) -> None:
+    await client.put("k", "v")
+    await asyncio.sleep(19.9)
+    for node in cluster.nodes.values():
+        node.mute = True
+    await asyncio.sleep(0.2)
+    for node in cluster.nodes.values():
+        node.mute = False
+    cluster.store.leases.clear()
+    await client.put("l", "v")  # finds its session lost, and opens another one
+    opened_at = commands(cluster, "lease_grant")[-1]
+    await asyncio.sleep(45.0)
+    old, *renewals = commands(cluster, "lease_renew")[1:]
+    assert old > opened_at, "the renewal that was lost was sent again, and refused"
+    assert renewals == pytest.approx([opened_at + 20.0, opened_at + 40.0], abs=0.01)
+    assert len(cluster.store.leases) == 1
+
+
 async def test_a_renewal_survives_an_outage(client: Client, cluster: ScriptedCluster) -> None:
     await client.put("k", "v")
     for node in cluster.nodes.values():
@@ -78,18 +98,24 @@ async def test_closing_waits_for_the_calls_under_way_and_revokes_the_session(
     assert not cluster.store.leases
 
 
-async def test_closing_during_an_outage_ends_in_bounded_time(
-    cluster: ScriptedCluster, connect: Connect
+@pytest.mark.parametrize("sent", [False, True])
+async def test_closing_during_an_outage_ends_all_calls_in_bounded_time(
+    cluster: ScriptedCluster, connect: Connect, sent: bool
 ) -> None:
     client = await connect(2.0)
     await client.put("k", "v")
     for node in cluster.nodes.values():
-        node.mute = True
+        if sent:
+            node.mute = True
+        else:
+            node.kill()
+    await asyncio.sleep(0.1)
     put = asyncio.ensure_future(client.put("l", "v", timeout=60.0))
     await asyncio.sleep(0)
     await client.close()
+    await asyncio.wait({put}, timeout=0.1)
     assert cluster.loop.time() < 4.0
-    assert put.exception() is not None
+    assert isinstance(put.exception(), OutcomeUnknown if sent else Unavailable)
 
 
 @pytest.mark.parametrize("opened", [False, True])

@@ -283,6 +283,23 @@ async def test_the_cluster_is_gone_also_if_its_own_nodes_are_down(
         await client.put("k", "w", timeout=LONG_S)
 
 
+async def test_half_of_the_given_endpoints_do_not_prove_that_the_cluster_is_gone(
+    clusters: TwoClusters,
+) -> None:
+    client = await clusters.connect(given=ADDRESSES[:2])
+    await client.put("k", "v")
+    clusters.rebuild(ADDRESSES[0])
+    for _ in range(5):  # the own cluster answers after the other one has
+        await client.put("k", "w")
+        await asyncio.sleep(5.0)
+    clusters.kill(*ADDRESSES[1:])
+    with pytest.raises((DeadlineExceeded, OutcomeUnknown)):
+        await client.put("k", "x", timeout=3.0)
+    clusters.bring_back(*ADDRESSES[1:])
+    await client.put("k", "y", timeout=20.0)
+    await client.close()
+
+
 async def test_a_node_without_a_majority_still_belongs_to_the_own_cluster(
     clusters: TwoClusters, client: Client
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from raftkv.client.client import Client, connect
@@ -29,11 +30,14 @@ class TwoClusters:
         for node in cluster.nodes.values():
             node.cluster_id, node.incarnation = cluster_id, incarnation
 
-    async def connect(self, timeout: float = 5.0, settings: ClientSettings = SETTINGS) -> Client:
+    async def connect(
+        self,
+        timeout: float = 5.0,
+        settings: ClientSettings = SETTINGS,
+        given: Sequence[str] = ADDRESSES,
+    ) -> Client:
         rng = random.Random(7)
-        return await connect(
-            ADDRESSES, timeout=timeout, settings=settings, links=self.link, rng=rng
-        )
+        return await connect(given, timeout=timeout, settings=settings, links=self.link, rng=rng)
 
     def link(self, address: str) -> SwitchedLink:
         return SwitchedLink(self, address)

@@ -15,6 +15,7 @@ from raftkv.kv import (
     machine,
     mvcc,
     operations,
+    ranges,
     sessions,
 )
 from raftkv.kv.limits import MIB
@@ -70,6 +71,11 @@ def keys_of(db: Driver) -> list[bytes]:
 
 def whole(**options: object) -> pb.Range:
     return pb.Range(key=EVERYTHING, range_end=EVERYTHING, **options)
+
+
+def swap_for_nothing(key: bytes) -> pb.Command:
+    swap = pb.CompareAndSwap(key=key, value=b"x" * 400)
+    return pb.Command(compare_and_swap=swap)
 
 
 def compare_whole() -> pb.Compare:
@@ -202,6 +208,29 @@ def test_a_page_with_previous_values_ends_where_the_reply_is_full(
 
 
 @pytest.mark.usefixtures("few")
+def test_a_page_with_previous_values_fills_the_reply_to_the_byte(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(db, 3, b"x" * 200)
+    two = sum(budget.key_value_bytes(*row) for row in rows(db.store, Family.CURRENT)[:2])
+    for bytes_max, deleted in ((two - 1, 1), (two, 2)):
+        monkeypatch.setattr(machine, "RESULT_BYTES_MAX", bytes_max)
+        page = db.do(delete(EVERYTHING, EVERYTHING, limit=3, prev_kv=True)).delete_range
+        assert (page.deleted, len(page.prev_kvs)) == (deleted, deleted)
+        fill(db, 3, b"x" * 200)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_page_without_previous_values_is_not_bounded_by_the_reply(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "RESULT_BYTES_MAX", 500)
+    fill(db, 3, b"x" * 200)
+    page = db.do(delete(EVERYTHING, EVERYTHING, limit=3)).delete_range
+    assert (page.deleted, page.more) == (3, False)
+
+
+@pytest.mark.usefixtures("few")
 def test_a_range_that_was_removed_at_once_can_be_written_again_in_the_same_run(db: Driver) -> None:
     fill(db, 4)
     index = db.machine.applied_index
@@ -219,13 +248,26 @@ def test_a_range_that_was_removed_at_once_can_be_written_again_in_the_same_run(d
 
 @pytest.mark.usefixtures("few")
 def test_overwritten_values_are_bounded_for_each_kind_of_write(db: Driver) -> None:
-    fill(db, 3, b"x" * 400)
-    many = db.send(batch(*(put(b"k%03d" % number) for number in range(3)))).results
-    assert [each.failure.reason for each in many] == ["", "", "OVERLOADED"]
+    for write in (put, delete, swap_for_nothing):
+        fill(db, 3, b"x" * 400)
+        many = db.send(batch(*(write(b"k%03d" % number) for number in range(3)))).results
+        assert [each.failure.reason for each in many] == ["", "", "OVERLOADED"], write
     fill(db, 3, b"x" * 400)
     together = transaction(success=[put(b"k%03d" % number) for number in range(3)])
     assert db.transact(together).failure.reason == "TOO_LARGE"
     assert db.value(b"k000") == b"x" * 400
+
+
+def test_a_sorted_read_holds_a_bounded_number_of_bytes(
+    db: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "SORTED_BYTES_MAX", 4_000)
+    fill(db, 30, b"x" * 400)
+    by_revision = {"sort_target": pb.SORT_TARGET_MOD, "sort_order": pb.SORT_ORDER_DESCEND}
+    last = run(db.machine.read(whole(limit=2, **by_revision))).range
+    assert [each.key for each in last.kvs] == [b"k029", b"k028"]
+    refused = run(db.machine.read(whole(limit=20, **by_revision))).failure
+    assert refused.reason == "TOO_LARGE"
 
 
 # ---- leases ----------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raftkv.kv.limits import ROW_BYTES
 from raftkv.kv.meta import Meta
 from raftkv.kv.overlay import Overlay
 from raftkv.kv.records import escape, history_end, history_key, split_history_key
@@ -55,6 +56,26 @@ def test_a_scan_shows_no_later_changes_of_the_base() -> None:
     scan = overlay.scan(Family.CURRENT, b"", None)
     store.write({Family.CURRENT: {b"a": None, b"c": b"2"}})
     assert list(scan) == [(b"a", b"1"), (b"b", b"1"), (b"c", b"1")]
+
+
+def test_rows_are_taken_up_to_a_size_and_stay_deleted_where_they_were() -> None:
+    overlay = Overlay(MemoryStateStore())
+    changes = overlay.changes[Family.HISTORY]
+    changes.update({b"%d" % number: b"x" * 100 for number in range(9)})
+    changes[b"0"] = None
+    taken, size_bytes = overlay.take(Family.HISTORY, 2 * (100 + ROW_BYTES) + 1)
+    assert (list(taken), size_bytes) == ([b"1", b"2", b"3"], 3 * (100 + ROW_BYTES))
+    assert list(changes) == [b"0", b"4", b"5", b"6", b"7", b"8"]
+    assert changes[b"0"] is None
+
+
+def test_rows_that_are_deleted_as_a_range_are_written_without_deletions_of_their_own() -> None:
+    overlay = Overlay(MemoryStateStore())
+    overlay.changes[Family.CURRENT].update({b"a": None, b"b": None, b"c": None, b"z": None})
+    overlay.removes(Family.CURRENT, [b"a", b"b", b"c"])
+    overlay.changes[Family.CURRENT][b"b"] = b"again"
+    assert overlay.for_store()[Family.CURRENT] == {b"b": b"again", b"z": None}
+    assert overlay.removed == {Family.CURRENT: [(b"a", b"c\0")]}
 
 
 @given(BYTES, BYTES, BYTES)

@@ -1,6 +1,8 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raftkv.errors import (
     DeadlineExceeded,
@@ -249,6 +251,42 @@ async def test_a_revived_batch_precedes_later_batches_of_its_client() -> None:
     for number in range(8, 13):
         submissions.resolve(number, b"")
     assert numbers(submissions.take_unsent(term=3)) == [6, 7]
+
+
+@given(st.lists(st.sampled_from(["add", "take", "term", "resolve", "refuse", "snapshot", "leave"])))
+def test_whatever_happens_to_batches_nothing_is_counted_that_is_over(steps: list[str]) -> None:
+    async def scenario() -> None:
+        submissions = PendingProposals(ORIGIN, count_max=1_000, bytes_max=10_000)
+        term, sent, futures = 1, [], []
+        for step in steps:
+            if step == "add":
+                futures += handed_in(submissions, len(futures) % 3, 1000, 700)
+            elif step == "take":
+                sent += numbers(submissions.take_unsent(term))
+            elif step == "term":
+                term += 1
+                submissions.revive_before(term)
+            elif step == "resolve" and sent:
+                submissions.resolve(sent.pop(), b"")
+            elif step == "refuse" and sent:
+                submissions.refused(term, sent.pop(), Overloaded("full"))
+            elif step == "snapshot":
+                submissions.snapshot_installed(lambda _: True)
+            elif step == "leave" and futures:
+                futures.pop().cancel()
+                submissions.tick(0.0, leader_known=True, leaderless_ticks_max=40)
+        for number in range(1, 1_000):
+            submissions.resolve(number, b"")
+        assert len(submissions) == 0
+        handed_in(submissions, 1, *[1000] * 20)
+        assert len(submissions.take_unsent(term)) == 5
+        handed_in(submissions, 2, 1)
+        assert len(submissions.take_unsent(term)) == 1
+        for future in futures:
+            if future.done() and not future.cancelled():
+                future.exception()
+
+    asyncio.run(scenario())
 
 
 async def test_a_refused_batch_frees_its_slot() -> None:

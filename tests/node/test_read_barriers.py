@@ -40,6 +40,22 @@ async def test_an_unanswered_context_is_asked_again_and_fails_when_late() -> Non
         await future
 
 
+async def test_a_late_read_fails_beside_one_that_was_given_up_and_one_with_time_left() -> None:
+    loop = asyncio.get_running_loop()
+    given_up, late, in_time = (loop.create_future() for _ in range(3))
+    barriers = ReadBarriers(0)
+    for future, deadline in ((given_up, 10.0), (late, 10.0), (in_time, 20.0)):
+        barriers.add(future, deadline)
+    barriers.ask(lambda _: True, 1.0)
+    given_up.cancel()
+    barriers.tick(10.0, lambda _: True, again_ticks=5, leaderless_ticks_max=40)
+    with pytest.raises(DeadlineExceeded):
+        await late
+    barriers.confirm(1, read_index=5)
+    barriers.open(5)
+    assert in_time.done()
+
+
 async def test_without_a_leader_a_read_fails_before_its_deadline() -> None:
     future = asyncio.get_running_loop().create_future()
     barriers = ReadBarriers(0)

@@ -132,15 +132,21 @@ class WireLinks:
     async def close(self) -> None: ...
 
 
-def config_of(*, leader_lease: bool, scrub_interval_s: float = INTERVAL_S) -> NodeConfig:
+LOG_BYTES = 1 << 20
+"""Longer logs are compacted, and half of it stays."""
+
+
+def config_of(
+    *, leader_lease: bool, scrub_interval_s: float = INTERVAL_S, log_bytes: int = LOG_BYTES
+) -> NodeConfig:
     return NodeConfig(
         raft=RaftConfig(leader_lease=leader_lease),
         tick_s=0.05,
         limits=Limits(),
         submissions_in_flight_max=16,
         uncommitted_bytes_max=1 << 20,
-        log_retained_bytes=1 << 20,
-        log_compaction_bytes=1 << 20,
+        log_retained_bytes=log_bytes // 2,
+        log_compaction_bytes=log_bytes,
         scrub_interval_s=scrub_interval_s,
     )
 
@@ -176,10 +182,17 @@ def _unchanged(_: Path) -> None:
 
 @asynccontextmanager
 async def cluster_of(
-    directory: Path, seed: int, *, leader_lease: bool, scrub_interval_s: float = INTERVAL_S
+    directory: Path,
+    seed: int,
+    *,
+    leader_lease: bool,
+    scrub_interval_s: float = INTERVAL_S,
+    log_bytes: int = LOG_BYTES,
 ) -> AsyncIterator[tuple[Wire, Node]]:
     """The wire and the first leader."""
-    config = config_of(leader_lease=leader_lease, scrub_interval_s=scrub_interval_s)
+    config = config_of(
+        leader_lease=leader_lease, scrub_interval_s=scrub_interval_s, log_bytes=log_bytes
+    )
     wire = Wire(directory, Random(seed), config)
     for node_id in (1, 2, 3):
         await wire.start(node_id, members_of(1, 2, 3))
