@@ -7,6 +7,7 @@ import traceback
 import typer
 
 from jepsen_lite.commands.past_runs import check, list_, replay, serve
+from jepsen_lite.commands.power_cuts import power_cuts
 from jepsen_lite.commands.run import run
 from jepsen_lite.commands.sim import sim
 from jepsen_lite.commands.soak import soak
@@ -25,7 +26,7 @@ def jepsen_lite() -> None:
     """Inject faults into a replicated store, and check what its clients observed."""
 
 
-for command in (run, sim, replay, check, mutants, mutate, soak, serve):
+for command in (run, sim, power_cuts, replay, check, mutants, mutate, soak, serve):
     app.command()(command)
 app.command("list")(list_)
 

@@ -9,29 +9,92 @@ from dataclasses import replace
 from typing import Any
 
 from jepsen_lite.checkers import statistics, vacuity
+from jepsen_lite.history import History
 from jepsen_lite.store import RunDirectory
-from jepsen_lite.verdicts import Finding, Problem, Validity
+from jepsen_lite.verdicts import Finding, Problem, Validity, at, listed, unknown
 from jepsen_lite.workloads.catalogue import WORKLOADS
 
 # Of the rate that was asked for, while nothing is wrong yet.
 OK_SHARE_MIN = 0.1
+FAULTS_LISTED_MAX = 4
 
 
-def judge(directory: RunDirectory) -> list[Finding]:
-    """The findings of all checkers; also written to the directory's results."""
-    test, history = directory.test(), directory.history()
+def _unwatched(checker: str, done: int, total: int) -> None:
+    """Nobody watches the progress."""
+
+
+def judge(
+    directory: RunDirectory, on_step: Callable[[str, int, int], None] = _unwatched
+) -> list[Finding]:
+    """The findings of all checkers; also written to the directory's results.
+
+    `on_step` is called before each step with its name, the steps done, and how many there are.
+    """
+    test = directory.test()
+    steps = ["the history", *test["workloads"], "the faults"]
+    on_step(steps[0], 0, len(steps))
+    history = directory.history()
     findings = [_of_harness(test.get("problems", []), test.get("crash", ""))]
-    for name in test["workloads"]:
+    if test.get("crash") and not history.events:
+        findings += map(_not_judged, test["workloads"])
+        directory.write_results(findings)
+        return findings
+    for done, name in enumerate(test["workloads"], 1):
+        on_step(name, done, len(steps))
         found = safely(name, lambda name=name: WORKLOADS[name]().check(history))  # type: ignore[misc]
         findings += [replace(each, checker=titled(name, each)) for each in found]
+    faults, nemeses = directory.faults(), test["nemeses"]
+    findings = [_with_faults(each, history, faults) for each in findings]
+    on_step(steps[-1], len(steps) - 1, len(steps))
     operations = [each for name in test["workloads"] for each in history.operations(name)]
     findings.append(statistics.check(operations))
     ok_per_s_min = test["options"]["rate"] * OK_SHARE_MIN
-    faults, nemeses = directory.faults(), test["nemeses"]
     findings.append(vacuity.check(operations, faults, nemeses, ok_per_s_min))
     findings.append(_of_nemeses(faults, nemeses))
     directory.write_results(findings)
     return findings
+
+
+def _not_judged(workload: str) -> Finding:
+    """Without any operation there is nothing that a checker could have found valid."""
+    return unknown(workload, "nothing was judged: no operation was ever invoked")
+
+
+def _with_faults(
+    finding: Finding, history: History, faults: Sequence[Mapping[str, Any]]
+) -> Finding:
+    """Each problem with the faults that took effect between its first and its last event."""
+    if finding.validity is not Validity.INVALID:
+        return finding
+    problems = []
+    for each in finding.problems:
+        times = [history.events[position].time_ns for position in each.events]
+        meanwhile = [
+            _fault_in_words(fault)
+            for fault in faults
+            if times
+            and fault["took_effect"]
+            and fault["began_ns"] <= max(times)
+            and (fault["ended_ns"] is None or fault["ended_ns"] >= min(times))
+        ]
+        text = each.text
+        if meanwhile:
+            text = f"{text.rstrip('.')}. Meanwhile: {listed(meanwhile, FAULTS_LISTED_MAX)}."
+        problems.append(replace(each, text=text))
+    return replace(finding, problems=tuple(problems))
+
+
+def _fault_in_words(fault: Mapping[str, Any]) -> str:
+    """`failover of node-2 at 5.123456 s (node-2 replaced node-1)`."""
+    began_ns, ended_ns = fault["began_ns"], fault["ended_ns"]
+    if ended_ns is None:
+        when = f"from {began_ns / 1e9:.6f} s on"
+    elif ended_ns == began_ns:
+        when = at(began_ns)
+    else:
+        when = f"from {began_ns / 1e9:.6f} s to {ended_ns / 1e9:.6f} s"
+    target = f" of {fault['target']}" if fault["target"] else ""
+    return f"{fault['name']}{target} {when} ({fault['detail']})"
 
 
 def titled(workload: str, finding: Finding) -> str:

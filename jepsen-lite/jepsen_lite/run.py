@@ -95,6 +95,7 @@ class Run:
         self._workloads: list[Workload] = [WORKLOADS[name]() for name in options.workloads]
         self._nemeses: list[Nemesis] = [NEMESES[name] for name in options.nemeses]
         self._healed = False
+        database.on_event = self._record_event
         self._failures: list[str] = []  # of the harness: they say nothing of the database
 
     def now_ns(self) -> int:
@@ -224,6 +225,10 @@ class Run:
     def _record_fault(self, record: FaultRecord) -> None:
         self.directory.add_fault(record.to_json())
         self._progress.fault(record)
+
+    def _record_event(self, name: str, node: str, detail: str) -> None:
+        now_ns = self.now_ns()
+        self._record_fault(FaultRecord(name, node, now_ns, now_ns, detail))
 
     def _begin(self, phase: str, seconds: float | None) -> None:
         self._phases[phase] = self.now_ns()

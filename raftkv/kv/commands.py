@@ -181,6 +181,8 @@ class CommandRunner:
             return
         bytes_left = budget.bytes_left
         yield from self._run(command, result, execution)
+        if result.failure.outcome == kv_pb2.OUTCOME_SAFE_TO_RETRY:
+            return  # a retry is to run the command, and not to be refused for what others had used
         read_bytes = bytes_left - budget.bytes_left
         self.idempotency_keys.remember(
             command,

@@ -165,6 +165,10 @@ class Raft:
         )
         """The progress of all peers. Without peers unless this node leads."""
 
+        self._transfer_elapsed = 0
+        """Ticks since the transfer to `transferee` began. Meaningless without one. The ticks of
+        check-quorum are counted apart: transfers that are repeated must not postpone it."""
+
         self._votes: dict[int, bool] = {}
         """By voter, whether it granted its (pre-)vote in this candidacy; the first answer counts.
         Empty unless this node is a pre-candidate or candidate."""
@@ -291,9 +295,11 @@ class Raft:
     def _tick_leader(self) -> None:
         self._heartbeat_elapsed += 1
         self._replicator.ticks += 1
+        self._transfer_elapsed += 1
+        if self._transfer_elapsed >= self._config.election_ticks_min:
+            self.transferee = 0
         if self._election_elapsed >= self._config.election_ticks_min:
             self._election_elapsed = 0
-            self.transferee = 0
             if not self._quorum_is_active():
                 self._become_follower(self.current_term, leader_id=0)
                 return
@@ -713,7 +719,7 @@ class Raft:
             return False
         self.transferee = to
         self._transfer_offered = True
-        self._election_elapsed = 0
+        self._transfer_elapsed = 0
         self._send_timeout_now_if_caught_up()
         return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +76,7 @@ class RocksLogStore:
 
         A crash may leave a part of an append that is larger than `BATCH_BYTES_MAX`: first the term
         and the truncation are written, then the entries in order, and the commit index with the
-        last of them.
+        last of them. Each part is synced before the next one is written.
         """
         first = entries[0].index if entries else 0
         check(first <= self._last_index + 1, "the log has no gap", first=first)
@@ -91,8 +90,10 @@ class RocksLogStore:
                         HARD_STATE_KEY, encode_hard_state(self._with_known_commit(hard_state))
                     )
                 self._database.write(batch)
+                # RocksDB may put the next part into another write-ahead log. A power cut could tear
+                # the end of the older one, and then a restart would find the parts with a hole.
+                await self._writer.run(self._database.sync)
                 self._last_index = entry.index - 1
-                await asyncio.sleep(0)
                 batch, parts = WriteBatch(raw_mode=True), parts + 1
             batch.put(entry_key(entry.index), encode_entry(entry))
         if hard_state is not None:

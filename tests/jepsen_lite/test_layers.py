@@ -1,4 +1,4 @@
-"""Only the simulator and the planted bugs import raftkv's internals; others import its client."""
+"""Only the simulator, its model, the power cuts and the mutants import raftkv's internals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent.parent / "jepsen-lite" / "jepsen_lite"
-INSIDERS = {"sim", "mutants"}
+INSIDERS = {"sim", "mutants", "model", "power_cuts"}
+"""What the model may import, `test_model_independence.py` says."""
 OUTSIDE = ("raftkv.client", "raftkv.arguments", "raftkv.errors")
 
 

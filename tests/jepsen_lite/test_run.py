@@ -98,6 +98,15 @@ async def test_a_cluster_that_never_started_is_unknown(
     assert finding.problems[0].text == ("the cluster could not be started: no node at 127.0.0.1:1")
 
 
+async def test_no_checker_calls_a_run_valid_that_has_no_operation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, directory = await judged(NotStarting(), tmp_path, monkeypatch)
+    findings = judge(directory)
+    assert [each.checker for each in findings] == ["recovery", "easy"]
+    assert {each.validity for each in findings} == {Validity.UNKNOWN}
+
+
 async def test_a_failed_clean_up_is_reported_and_keeps_the_history(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

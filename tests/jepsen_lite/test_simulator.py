@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from jepsen_lite.cli import app
 from jepsen_lite.history import Kind
 from jepsen_lite.mutants.catalogue import MUTANTS
-from jepsen_lite.sim import scenarios
+from jepsen_lite.sim import swarm
 from jepsen_lite.sim.report import describe_failure, shell_line
 from jepsen_lite.sim.run import Plan, draw_plan, run, shrunk
-from jepsen_lite.sim.scenarios import draw
+from jepsen_lite.sim.swarm import draw, draw_swarm
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.catalogue import WORKLOADS
 
@@ -38,7 +38,7 @@ def test_the_store_holds_under_this_seed(seed: int) -> None:
 
 
 def fingerprint(seed: int) -> str:
-    lines = run(draw_plan(seed, seconds=8.0)).history.to_lines()
+    lines = run(draw_swarm(seed, seconds=8.0)).history.to_lines()
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
@@ -74,7 +74,7 @@ def test_a_failure_is_reduced_and_printed_with_the_command_that_replays_it() -> 
     assert smaller.problems
     assert len(smaller.plan.schedule) < len(failed.plan.schedule)
     output = describe_failure(smaller)
-    assert f"-m jepsen_lite sim --seeds {failed.plan.seed} --seconds 10 --log" in output
+    assert f"sim --seeds {failed.plan.seed} --scenario anything --seconds 10 --log" in output
     assert smaller.problems[0] in output
 
 
@@ -90,7 +90,7 @@ def test_a_vacuous_seed_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) 
         plan = draw(*asked)
         return replace(plan, schedule=()) if plan.seed == 4 else plan
 
-    monkeypatch.setattr(scenarios, "draw", idle_seed_4)
+    monkeypatch.setattr(swarm, "draw", idle_seed_4)
     result = CliRunner().invoke(app, ["sim", "--seeds", "3..5", "--seconds", "5"])
     assert result.exit_code == 3, result.output
     output = [line for line in result.output.splitlines() if line.startswith("vacuous")]
@@ -112,10 +112,11 @@ def test_a_checker_that_breaks_is_a_problem_of_the_seed_and_is_replayed(
 
     monkeypatch.setattr(type(WORKLOADS[workload]()), "check", broken)
     (seed,) = [each for each in range(1, 30) if workload in draw_plan(each, 2.0).workloads][:1]
-    asked = ["sim", "--seeds", str(seed), "--seconds", "2", "--no-reduce"]
+    asked = ["sim", "--seeds", str(seed), "--scenario", "anything", "--seconds", "2"]
+    asked += ["--no-reduce"]
     result = CliRunner().invoke(app, [*asked, "--store", str(tmp_path)])
     assert result.exit_code == 1, result.output
-    assert f"seed {seed} FAILED" in result.output
+    assert f"seed {seed} of anything FAILED" in result.output
     assert f"{workload}: the checker itself failed" in result.output
     assert "KeyError: 'unexpected'" in result.output
     assert f"replay: {shell_line([*asked, '--log'])}" in result.output

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, cast
 
 from jepsen_lite.clients.protocol import KvClient, OperationError
-from jepsen_lite.clients.raftkv_client import operation_error
+from jepsen_lite.clients.raftkv_errors import operation_error
 from jepsen_lite.generators import EachOnce, Limit, Load, Phases
 from jepsen_lite.history import History, Kind
 from jepsen_lite.recorder import Recorder
@@ -112,3 +112,21 @@ async def test_a_lease_may_be_granted_for_a_worker_that_has_drawn_none() -> None
     drawn = workload.next(Random(1), 0)
     session = Session(cast(KvClient, Granting()), 7, lambda fact: None)
     assert await workload.run(session, drawn, 1.0) == {"lease": 1}
+
+
+async def test_a_worker_that_comes_back_late_is_granted_leases_that_last() -> None:
+    """With many workloads on a busy machine, none of its revocations came before a lease's end."""
+    workload, rng, loop = LeaseWorkload(), Random(1), asyncio.get_running_loop()
+    session = Session(cast(KvClient, Granting()), 0, lambda fact: None)
+    ttls_s = []
+    for _ in range(6):
+        await asyncio.sleep(7.0)
+        granted = Invocation("grant", f"late-{loop.time()}", {"ttl_ns": 1_000_000_000})
+        await workload.run(session, granted, 1.0)
+        drawn = LeaseWorkload.next(workload, rng, 1)
+        assert drawn.value["ttl_ns"] <= 10e9, "another worker"
+        workload._names[0] = []
+        ttls_s.append(workload.next(rng, 0).value["ttl_ns"] / 1e9)
+        workload._names.clear()
+    assert ttls_s[0] <= 10.0
+    assert min(ttls_s[1:]) >= 20.0

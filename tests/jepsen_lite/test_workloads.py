@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -28,6 +28,7 @@ from jepsen_lite.options import RunOptions
 from jepsen_lite.recorder import Recorder
 from jepsen_lite.sim.run import draw_plan, run
 from jepsen_lite.verdicts import Finding, Validity, overall
+from jepsen_lite.workloads import rw_register
 from jepsen_lite.workloads.append import AppendWorkload, carried_out
 from jepsen_lite.workloads.bank import BankWorkload
 from jepsen_lite.workloads.base import Invocation, Workload
@@ -90,6 +91,42 @@ LIES: dict[str, list[tuple[Kind, str, str, object]]] = {
         (Kind.INVOKE, "txn", "append", [["r", "append/0", None]]),
         (Kind.OK, "txn", "append", [["r", "append/0", [1]]]),
     ],
+    "rw-register": [
+        (Kind.INVOKE, "txn", "rw-register", [["w", "rw-register/0", 1]]),
+        (Kind.FAIL, "txn", "rw-register", [["w", "rw-register/0", 1]]),
+        (Kind.INVOKE, "txn", "rw-register", [["r", "rw-register/0", None]]),
+        (Kind.OK, "txn", "rw-register", [["r", "rw-register/0", 1]]),
+    ],
+    "transactions": [
+        (Kind.INVOKE, "txn", "t1", {"compare": [], "success": [["put", "t1", ""]], "failure": []}),
+        (Kind.OK, "txn", "t1", [2, [True, [None]]]),
+        (Kind.INVOKE, "log", "", None),
+        (Kind.OK, "log", "", []),
+    ],
+    "ranges": [
+        (Kind.INVOKE, "fill", "ranges/", [1, 3]),
+        (Kind.OK, "fill", "ranges/", 2),
+        (Kind.INVOKE, "read", "ranges/", [1, 3, 0, 0]),
+        (Kind.OK, "read", "ranges/", [2, [[1, 2]]]),
+    ],
+    "idempotency": [
+        (Kind.INVOKE, "put", "idempotency/1", ["first", 1_000]),
+        (Kind.OK, "put", "idempotency/1", "reused"),
+        (Kind.INVOKE, "versions", "idempotency/", None),
+        (Kind.OK, "versions", "idempotency/", {}),
+    ],
+    "leased-keys": [
+        (Kind.INVOKE, "put", "leased-keys/1", ["v1", None]),
+        (Kind.OK, "put", "leased-keys/1", 2),
+        (Kind.INVOKE, "look", "leased-keys/", None),
+        (Kind.OK, "look", "leased-keys/", [2, []]),
+    ],
+    "waiter-fence": [
+        (Kind.INVOKE, "acquire", "waiters/lock", None),
+        (Kind.OK, "acquire", "waiters/lock", {"token": 5}),
+        (Kind.INVOKE, "write", "waiters/resource", [6, 1]),
+        (Kind.OK, "write", "waiters/resource", [6, 1]),
+    ],
     "bank": [
         (Kind.INVOKE, "read", "bank", None),
         (Kind.OK, "read", "bank", {"bank/0": 10}),
@@ -108,6 +145,13 @@ def test_a_transaction_reads_its_own_appends() -> None:
     answer, written = carried_out(micro, {"a": [1], "b": None})
     assert answer == [["r", "a", [1]], ["append", "a", 2], ["r", "a", [1, 2]], ["append", "b", 3]]
     assert written == {"a": [1, 2], "b": [3]}
+
+
+def test_a_transaction_on_registers_reads_its_own_writes() -> None:
+    micro = [["r", "a", None], ["w", "a", 2], ["r", "a", None], ["w", "b", 3], ["r", "c", None]]
+    answer, written = rw_register.carried_out(micro, {"a": b"1"})
+    assert [value for _, _, value in answer] == [1, 2, 2, 3, None]
+    assert written == {"a": "2", "b": "3"}
 
 
 def test_the_last_transactions_read_every_list_that_was_used() -> None:
@@ -271,7 +315,9 @@ class Watched(Store):
         self._delivered = range(2, delivered_up_to + 1)
         self._oldest_left = oldest_left
 
-    def watch(self, prefix: str, from_revision: int) -> Deliveries:
+    def watch(
+        self, prefix: str, from_revision: int, *, kinds: Sequence[str], progress: bool
+    ) -> Deliveries:
         return Deliveries(from_revision, self._oldest_left, self._delivered)
 
     async def delete(self, key: str, *, timeout_s: float) -> tuple[int, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raftkv.kv.limits import Limits
-from raftkv.kv.machine import StateMachine
+from raftkv.kv.machine import Applied, StateMachine
 from raftkv.kv.pace import STEP_UNITS, run
 from raftkv.kv.store import Family
 from raftkv.raft.entry import Entry, EntryKind, encode_version
@@ -102,7 +102,10 @@ class Driver:
         self.machine = StateMachine(self.store, self.limits)
         self.time_ms = 0
         if version:
-            self.machine.apply([Entry(1, 1, EntryKind.VERSION, encode_version(version))])
+            self.apply(Entry(1, 1, EntryKind.VERSION, encode_version(version)))
+
+    def apply(self, each: Entry) -> list[Applied]:
+        return self.machine.apply([each])
 
     def restart(self, step_units: int = STEP_UNITS) -> None:
         """Continue with a machine that is rebuilt from the store."""
@@ -110,7 +113,7 @@ class Driver:
 
     def send(self, commands: pb.CommandBatch) -> pb.BatchResult:
         each = entry(self.machine.applied_index + 1, self.time_ms, commands)
-        (applied,) = self.machine.apply([each])
+        (applied,) = self.apply(each)
         return pb.BatchResult.FromString(applied.result)
 
     def do(self, command: pb.Command) -> pb.Result:
@@ -129,7 +132,7 @@ class Driver:
     def pass_time(self, time_ms: int) -> None:
         """A bare clock entry."""
         self.time_ms = time_ms
-        self.machine.apply([entry(self.machine.applied_index + 1, time_ms)])
+        self.apply(entry(self.machine.applied_index + 1, time_ms))
 
     def run_upkeep(self) -> int:
         """Apply upkeep entries until none is due. Returns how many."""
@@ -142,7 +145,7 @@ class Driver:
     def idle(self, entries: int) -> None:
         """Entries that carry nothing."""
         for _ in range(entries):
-            self.machine.apply([Entry(1, self.machine.applied_index + 1, EntryKind.NOOP)])
+            self.apply(Entry(1, self.machine.applied_index + 1, EntryKind.NOOP))
 
     def range(self, key: bytes, range_end: bytes = b"", **options: object) -> pb.Result:
         return run(self.machine.read(pb.Range(key=key, range_end=range_end, **options)))

@@ -13,6 +13,8 @@ RANGE_ENDS = KEYS | st.sampled_from([b"", b"\x00", b"d"])
 VALUES = st.sampled_from([b"", b"1", b"2"])
 LEASES = st.integers(1, 3)
 REVISIONS = st.integers(-1, 12)
+TIMES = st.sampled_from([0, 1, 500, 1_000, 1_500, 2_500])
+"""Lifetimes, and what passes between two entries: some entries come exactly at a deadline."""
 FLAG = st.sampled_from([False, False, False, True])
 
 PUTS = st.builds(
@@ -84,21 +86,58 @@ TRANSACTIONS = st.recursive(
     ),
     max_leaves=3,
 )
+COMPACTIONS = st.builds(
+    lambda revision: pb.Command(compact=pb.Compact(revision=revision)), REVISIONS
+)
 OTHERS = st.one_of(
-    st.builds(lambda revision: pb.Command(compact=pb.Compact(revision=revision)), REVISIONS),
     st.builds(
         lambda lease, ttl_ms: pb.Command(lease_grant=pb.LeaseGrant(lease=lease, ttl_ms=ttl_ms)),
         LEASES,
-        st.integers(0, 3_000),
+        TIMES,
     ),
     st.builds(lambda lease: pb.Command(lease_renew=pb.LeaseRenew(lease=lease)), LEASES),
     st.builds(lambda lease: pb.Command(lease_revoke=pb.LeaseRevoke(lease=lease)), LEASES),
+)
+KEEP_ALIVES = st.builds(
+    lambda leases: pb.Command(lease_keep_alive=pb.LeaseKeepAlive(leases=leases)),
+    st.lists(LEASES, max_size=3),
+)
+LOCKS = st.sampled_from([b"l", b"m"])
+ACQUIRES = st.builds(
+    lambda **fields: pb.Command(acquire=pb.Acquire(**fields)),
+    name=LOCKS,
+    lease=st.just(0) | LEASES,
+    ttl_ms=TIMES,
+    value=VALUES,
+    only_if_free=st.booleans(),
+)
+RELEASES = st.builds(
+    lambda name, **fields: pb.Command(
+        delete_range=pb.DeleteRange(key=name + b"/", range_end=name + b"0", **fields)
+    ),
+    LOCKS,
+    prev_kv=FLAG,
+    limit=st.integers(0, 2),
+)
+FENCED_PUTS = st.builds(
+    lambda key, name, token: pb.Command(
+        put=pb.Put(key=key), fences=[pb.Fence(name=name, token=token)]
+    ),
+    KEYS,
+    LOCKS,
+    st.integers(0, 12),
 )
 COMMANDS = st.one_of(
     PUTS,
     PUTS,
     DELETES,
     SWAPS,
+    COMPACTIONS,
+    COMPACTIONS,
+    KEEP_ALIVES,
+    ACQUIRES,
+    RELEASES,
+    FENCED_PUTS,
     st.builds(lambda each: pb.Command(transaction=each), TRANSACTIONS),
     OTHERS,
 )

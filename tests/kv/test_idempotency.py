@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from raftkv.kv import budget
 from raftkv.kv.limits import (
     IDEMPOTENCY_REMOVALS_PER_ENTRY,
     IDEMPOTENCY_TTL_MS_DEFAULT,
@@ -11,8 +12,9 @@ from raftkv.kv.limits import (
 )
 from raftkv.kv.store import Family
 from raftkv.rpc.v1 import kv_pb2 as pb
+from raftkv.versions import BOUNDED
 
-from .harness import Driver, batch, put, rows
+from .harness import Driver, batch, delete, put, rows
 
 
 def named(key: bytes, command: pb.Command, ttl_ms: int = 0) -> pb.Command:
@@ -44,6 +46,20 @@ def test_a_failure_is_kept_as_the_first_result_too(db: Driver) -> None:
     db.do(put(b"k"))
     assert db.do(command) == first
     assert first.failure.reason == "KEY_NOT_FOUND"
+
+
+def test_a_failure_that_is_safe_to_retry_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client sends such a command again, and its caller later: it must run then."""
+    monkeypatch.setattr(budget, "DELETED_KEYS_MAX", 2)
+    db = Driver(version=BOUNDED)
+    for key in (b"a1", b"a2", b"b1"):
+        db.do(put(key))
+    command = named(b"i", delete(b"b", b"c"))
+    _, refused = db.send(batch(delete(b"a", b"b"), command)).results
+    assert refused.failure.reason == "OVERLOADED"
+    assert db.do(command).delete_range.deleted == 1
+    assert db.do(command).delete_range.deleted == 1, "the first result"
+    assert db.get(b"b1") is None
 
 
 def test_the_key_under_another_command_is_refused(db: Driver) -> None:

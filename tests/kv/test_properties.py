@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jepsen_lite.model.bounds import Bounds
 from raftkv.kv import budget, commands, leases, machine, mvcc, operations
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
@@ -19,11 +20,11 @@ from raftkv.rpc.v1 import kv_pb2 as pb
 from raftkv.storage.memory_state import MemoryStateStore
 from raftkv.versions import BOUNDED, HASHED
 
+from .beside_model import DriverBesideModel
 from .harness import EVERYTHING, Driver, batch, dump, entry, no_hash, rows
-from .model import Model
-from .strategies import COMMANDS, LEASES, RANGES
+from .strategies import COMMANDS, LEASES, RANGES, TIMES
 
-DELETIONS_MAX, LEASE_KEYS_MAX = 2, 3
+BOUNDS = Bounds(deletions_per_batch=2, keys_per_lease=3, upkeep_rows=3, idempotency_removals=1)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -31,91 +32,73 @@ def _small_steps() -> Iterator[None]:
     """Old rows go two at a time, so that most examples meet a half-done removal."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(machine, "COMPACTION_CHANGES_PER_ENTRY", 2)
-        patch.setattr(machine, "IDEMPOTENCY_REMOVALS_PER_ENTRY", 1)
-        patch.setattr(commands, "UPKEEP_ROWS_PER_ENTRY", 3)
+        patch.setattr(machine, "IDEMPOTENCY_REMOVALS_PER_ENTRY", BOUNDS.idempotency_removals)
+        patch.setattr(commands, "UPKEEP_ROWS_PER_ENTRY", BOUNDS.upkeep_rows)
         patch.setattr(commands, "READ_AHEAD_KEYS", 2)
-        patch.setattr(budget, "DELETED_KEYS_MAX", DELETIONS_MAX)
+        patch.setattr(budget, "DELETED_KEYS_MAX", BOUNDS.deletions_per_batch)
         for module in (operations, leases):
             patch.setattr(module, "REMOVED_AT_ONCE_MIN", 2)
         for module in (machine, mvcc):
             patch.setattr(module, "EARLY_BYTES_MAX", 1_100)
-        patch.setattr(leases, "LEASE_KEYS_MAX", LEASE_KEYS_MAX)
+        patch.setattr(leases, "LEASE_KEYS_MAX", BOUNDS.keys_per_lease)
         yield
 
 
-def bare(result: pb.Result) -> pb.Result:
-    """Failures by their reason alone."""
-    for each in result.transaction.responses if result.HasField("transaction") else ():
-        bare(each)
-    if result.HasField("failure"):
-        result.failure.CopyFrom(pb.Failure(reason=result.failure.reason))
-    return result
-
-
-@settings(max_examples=150)
-@given(
-    steps=st.lists(st.tuples(st.integers(0, 800), COMMANDS), max_size=25),
-    ranges=st.lists(RANGES, max_size=6),
-    restart=st.booleans(),
-    bounded=st.booleans(),
-)
-def test_every_result_and_every_readable_revision_is_that_of_the_model(
-    steps: list[tuple[int, pb.Command]], ranges: list[pb.Range], restart: bool, bounded: bool
-) -> None:
-    db = Driver(version=BOUNDED if bounded else 0)
-    model = Model(DELETIONS_MAX, LEASE_KEYS_MAX) if bounded else Model()
-    for elapsed_ms, command in steps:
-        db.time_ms += elapsed_ms
-        db.run_upkeep()
-        model.pass_time(db.time_ms)
-        assert bare(db.do(command)) == model.run(command)
-        assert db.machine.revision == model.revision
-        if restart:
-            db.restart()
-    db.run_upkeep()
-    model.pass_time(db.time_ms)
-    assert sorted(db.machine.leases()) == sorted(model.leases)
-    for lease in model.leases:
-        attached = [
-            key for key, each in model.states[model.revision].items() if each.lease == lease
-        ]
-        assert list(db.machine.lease_keys(lease)) == sorted(attached)
-    model.begin()
-    for revision in range(max(model.compacted, 1), model.revision + 1):
-        whole = pb.Range(key=EVERYTHING, range_end=EVERYTHING, revision=revision)
-        assert run(db.machine.read(whole)) == model.range(whole)
-        for key in model.states[revision]:
-            assert db.value(key, revision) == model.states[revision][key].value
-    for request in ranges:
-        readable = request.revision <= 0 or (model.compacted <= request.revision <= model.revision)
-        found = run(db.machine.read(request))
-        assert found.HasField("failure") is not readable
-        if readable:
-            assert found == model.range(request)
-
-
-NAMED = st.builds(
+PERHAPS_NAMED = st.builds(
     lambda command, name, ttl_ms: pb.Command.FromString(
         command.SerializeToString()
         + pb.Command(idempotency_key=name, idempotency_ttl_ms=ttl_ms).SerializeToString()
     ),
     COMMANDS,
-    st.sampled_from([b"i", b"j"]),
-    st.integers(1, 2_000),
+    st.sampled_from([b"", b"i", b"j"]),
+    TIMES,
 )
 BATCHES = st.builds(
     lambda commands, session, sequence, behind: batch(
         *commands, session=session, sequence=sequence, acknowledged=max(sequence - behind, 0)
     ),
-    st.lists(COMMANDS | NAMED, max_size=4),
+    st.lists(PERHAPS_NAMED, max_size=4),
     st.just(0) | LEASES,
     st.integers(1, 6),
     st.integers(1, 6),
 )
-ENTRIES = st.lists(
-    st.none() | st.tuples(st.integers(0, 4_000), st.lists(BATCHES, max_size=3)), max_size=12
-)
+ENTRIES = st.lists(st.none() | st.tuples(TIMES, st.lists(BATCHES, max_size=3)), max_size=12)
 GRANTS = [pb.Command(lease_grant=pb.LeaseGrant(lease=lease, ttl_ms=2_500)) for lease in (1, 2, 3)]
+
+
+@settings(max_examples=200)
+@given(
+    plan=ENTRIES,
+    ranges=st.lists(RANGES, max_size=6),
+    restart=st.booleans(),
+    version=st.sampled_from([0, HASHED, BOUNDED]),
+    kept_up=st.booleans(),
+)
+def test_every_result_and_the_whole_state_are_those_of_the_model(
+    plan: list[tuple[int, list[pb.CommandBatch]] | None],
+    ranges: list[pb.Range],
+    restart: bool,
+    version: int,
+    kept_up: bool,
+) -> None:
+    """`kept_up`: the leader's upkeep entries leave nothing to remove."""
+    db = DriverBesideModel(BOUNDS, version)
+    db.send(batch(*GRANTS))
+    for each in plan:
+        if each is None:
+            db.idle(1)
+        else:
+            db.time_ms += each[0]
+            if kept_up:
+                db.run_upkeep()
+            db.apply(entry(db.machine.applied_index + 1, db.time_ms, *each[1]))
+        if restart:
+            db.restart()
+    keys = db.model.state.keys
+    for revision in range(max(keys.compacted, 1), keys.revision + 1):
+        db.compare_read(pb.Range(key=EVERYTHING, range_end=EVERYTHING, revision=revision))
+    for request in ranges:
+        db.compare_read(request)
 
 
 @settings(max_examples=200)

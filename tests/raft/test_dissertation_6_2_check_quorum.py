@@ -46,3 +46,15 @@ def test_a_candidate_keeps_its_vote_when_it_steps_down() -> None:
     cluster.crash(2, 3)
     run(cluster, 2 * cluster.config.election_ticks_min)
     assert (cluster[1].current_term, cluster[1].voted_for) == (1, 1)
+
+
+def test_repeated_transfers_do_not_keep_a_leader_that_has_lost_its_majority() -> None:
+    """An operator who tries again and again must not postpone the check each time."""
+    cluster = Cluster(3)
+    cluster.elect(1)
+    cluster.crash(2, 3)
+    for _ in range(2 * cluster.config.election_ticks_min):
+        cluster[1].transfer_leadership(2)
+        cluster.tick(1)
+        cluster.settle()
+    assert not cluster[1].leads

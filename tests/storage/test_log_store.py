@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from raftkv.errors import InvariantViolation
 from raftkv.raft.entry import Entry, EntryKind, HardState
-from raftkv.storage.log_store import BATCH_BYTES_MAX
+from raftkv.storage.log_store import BATCH_BYTES_MAX, RocksLogStore
 from raftkv.storage.ports import MemberNote, RecoveredLog, Start, Starts
+from raftkv.storage.rocks import RocksDatabase
 
 from .conftest import Logs
 
@@ -167,3 +171,31 @@ async def test_starts_survive_appends_compactions_and_resets(logs: Logs) -> None
     assert recovered.starts == STARTS
     assert parts(recovered) == (20, 2, [])
     assert recovered.hard_state == HardState(1, 1, 0)
+
+
+async def test_each_part_of_a_large_append_is_synced_before_the_next_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RocksDB may put two parts into two write-ahead logs. A power cut could tear the first one and
+    leave the second: entries of the new leader would follow old ones, under its commit index.
+    """
+    calls: list[str] = []
+
+    def counted(name: str) -> Callable[..., None]:
+        call = getattr(RocksDatabase, name)
+
+        def count(*arguments: object) -> None:
+            calls.append(name)
+            call(*arguments)
+
+        return count
+
+    for name in ("write", "sync"):
+        monkeypatch.setattr(RocksDatabase, name, counted(name))
+    log = RocksLogStore(tmp_path / "log")
+    log.recover()
+    payload = bytes(BATCH_BYTES_MAX // 2 + 1)
+    appended = [Entry(1, index, EntryKind.COMMANDS, payload) for index in range(1, 6)]
+    await log.append(HardState(1, 0, 5), appended)
+    await log.close()
+    assert calls == ["write", "sync"] * 3

@@ -4,7 +4,8 @@ Expects operations of one workload on one key with
 - "increment": value a unique one; returns [value, revision];
 - "read": returns how many increments the counter holds;
 - "trace" (after everything is healed): returns every version that the counter ever had, from the
-  last to the first, each as [version, value, revision]; version n is the n-th increment.
+  last to the first, each as [version, value, revision]; version n is the n-th increment. Where
+  the first ones are compacted, it returns {"left": the others}.
 """
 
 from __future__ import annotations
@@ -42,25 +43,43 @@ def check(operations: Sequence[Operation]) -> Finding:
         return unknown(_NAME, "the counter's history was never read", statistics)
     if traces:
         problems = _judge_trace(traces[-1], increments) + problems
-        statistics["took_effect"] = len(returned(traces[-1]))
+        statistics["took_effect"] = max((version for version, _, _ in _left(traces[-1])), default=0)
     return finding(_NAME, problems, statistics)
 
 
+def _left(trace: Operation) -> list[tuple[int, Any, int]]:
+    """The versions that are not compacted."""
+    found = returned(trace)
+    return [tuple(each) for each in (found["left"] if isinstance(found, dict) else found)]
+
+
 def _judge_trace(trace: Operation, increments: dict[Any, Operation]) -> list[Problem]:
-    versions = [version for version, _, _ in returned(trace)]
-    revision_of = {value: revision for _, value, revision in returned(trace)}
+    left = _left(trace)
+    versions = [version for version, _, _ in left]
+    revision_of = {value: revision for _, value, revision in left}
+    first, first_revision = 1, 0
+    if isinstance(returned(trace), dict) and left:
+        first, _, first_revision = left[-1]
     problems = [
         problem(
             f"{value} took effect {times} times",
             *([increments[value]] if value in increments else []),
             trace,
         )
-        for value, times in Tally(value for _, value, _ in returned(trace)).items()
+        for value, times in Tally(value for _, value, _ in left).items()
         if times > 1
     ]
-    if versions != list(range(len(versions), 0, -1)):
+    if versions != list(range(first + len(versions) - 1, first - 1, -1)):
         problems.append(problem(f"the counter's versions have a gap: {versions}", trace))
+    compacted = {
+        value: each
+        for value, each in increments.items()
+        if value not in revision_of and _may_be_before(each, first_revision)
+    }
+    problems += _judge_compacted(trace, first - 1, list(compacted.values()))
     for value, each in increments.items():
+        if value in compacted:
+            continue
         wrong = _misreported(value, each, revision_of)
         if wrong:
             problems.append(problem(wrong, each, trace))
@@ -69,6 +88,26 @@ def _judge_trace(trace: Operation, increments: dict[Any, Operation]) -> list[Pro
         for value in revision_of
         if value not in increments
     ]
+
+
+def _may_be_before(increment: Operation, revision: int) -> bool:
+    """Whether an increment took effect before that revision, as far as its caller knows."""
+    if increment.kind is Kind.OK:
+        return bool(returned(increment)[1] < revision)
+    return increment.kind is Kind.INFO
+
+
+def _judge_compacted(
+    trace: Operation, count: int, increments: Sequence[Operation]
+) -> list[Problem]:
+    """As many increments as the compacted versions had must be found among those that may have been
+    before the versions that are left.
+    """
+    certain = sum(each.kind is Kind.OK for each in increments)
+    if not count or certain <= count <= len(increments):
+        return []
+    text = f"{count} versions are compacted, where {certain} to {len(increments)} were possible"
+    return [problem(text, trace)]
 
 
 def _misreported(value: Any, increment: Operation, revision_of: dict[Any, int]) -> str:
@@ -123,7 +162,7 @@ def _judge_order(
         return _gone_back(counted) + _gone_back(
             [(each, returned(each)[1]) for each in acknowledged]
         )
-    version_of = {value: version for version, value, _ in returned(traces[-1])}
+    version_of = {value: version for version, value, _ in _left(traces[-1])}
     happened = asked(increments.values(), "increment")
     return _gone_back(
         counted

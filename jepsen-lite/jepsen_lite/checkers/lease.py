@@ -28,20 +28,27 @@ def check(
     operations: Sequence[Operation], time: ClusterTime, late_ns: int, drift: float = 0.0
 ) -> Finding:
     """`late_ns` is how much less cluster time may have passed than `time` says."""
+    granted = {each.invocation.key for each in answered(operations, "grant")}
+    looks = sum(each.invocation.key in granted for each in answered(operations, "look"))
+    leases = {each.invocation.key for each in operations}
+    statistics = {"leases": len(leases), "looks": looks}
+    if not looks:
+        return unknown(_NAME, "no granted lease was read", statistics)
+    return finding(_NAME, problems_of(operations, time, late_ns, drift), statistics)
+
+
+def problems_of(
+    operations: Sequence[Operation], time: ClusterTime, late_ns: int, drift: float = 0.0
+) -> list[Problem]:
+    """All looks that contradict the life of their lease."""
     by_lease: defaultdict[str, list[Operation]] = defaultdict(list)
     for each in operations:
         by_lease[each.invocation.key].append(each)
     problems: list[Problem] = []
-    looks = 0
     for name, of_lease in by_lease.items():
-        grants = list(answered(of_lease, "grant"))
-        if grants:
-            looks += sum(1 for _ in answered(of_lease, "look"))
-            problems += _judge(name, of_lease, grants[0], time, late_ns, drift)
-    statistics = {"leases": len(by_lease), "looks": looks}
-    if not looks:
-        return unknown(_NAME, "no granted lease was read", statistics)
-    return finding(_NAME, problems, statistics)
+        for grant in answered(of_lease, "grant"):
+            problems += _judge(name, of_lease, grant, time, late_ns, drift)
+    return problems
 
 
 def _judge(

@@ -54,7 +54,10 @@ def check(
     last renewed it. With `fifo`, locks are granted in the order of their places.
     """
     by_lock = holds_by_name(operations, lease_ns, acquire, release)
-    removed_ns = {each.invocation.value[0]: began_ns(each) for each in asked(operations, "remove")}
+    removed_ns: dict[int, float] = {}
+    for each in asked(operations, "remove"):
+        token = each.invocation.value[0]
+        removed_ns[token] = min(began_ns(each), removed_ns.get(token, NEVER_NS))
     problems: list[Problem] = []
     count = 0
     for name, known in by_lock.items():

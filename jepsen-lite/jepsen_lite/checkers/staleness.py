@@ -19,8 +19,11 @@ from jepsen_lite.verdicts import Finding, Problem, at, finding, problem, unknown
 _NAME = "staleness"
 
 
-def check(operations: Sequence[Operation]) -> Finding:
-    """What overwrote the value that a read saw was acknowledged within the bound before it."""
+def check(operations: Sequence[Operation], drift: float = 0.0) -> Finding:
+    """What overwrote the value that a read saw was acknowledged within the bound before it.
+
+    `drift` is by what share the clock of the node that answers may run slower than this one.
+    """
     by_key: defaultdict[str, list[Operation]] = defaultdict(list)
     for each in operations:
         if each.invocation.function in ("write", "read"):
@@ -34,7 +37,7 @@ def check(operations: Sequence[Operation]) -> Finding:
         }
         for read in answered(of_key, "read"):
             bounded += read.invocation.value is not None
-            problems += _too_old(key, read, newest) + _invented(key, read, writes)
+            problems += _too_old(key, read, newest, drift) + _invented(key, read, writes)
     statistics = {"keys": len(by_key), "bounded_reads": bounded}
     if not any(True for _ in answered(operations, "read")):
         return unknown(_NAME, "nothing was ever read", statistics)
@@ -57,12 +60,12 @@ class _Newest:
         return self._newest[count - 1] if count else None
 
 
-def _too_old(key: str, read: Operation, newest: _Newest) -> list[Problem]:
+def _too_old(key: str, read: Operation, newest: _Newest, drift: float) -> list[Problem]:
     bound_ns = read.invocation.value
     if bound_ns is None:
         return []
     value, revision = returned(read)
-    write = newest.before(began_ns(read) - bound_ns)
+    write = newest.before(began_ns(read) - bound_ns * (1 + drift))
     if write is None or returned(write) <= revision:
         return []
     age_ms = (began_ns(read) - ended_ns(write)) / 1e6

@@ -133,8 +133,15 @@ def truth(
 
 
 def _witness(streams: Sequence[Stream], last_acknowledged: int) -> Stream | None:
-    """The watcher that reached the end from the oldest revision with the fewest resumptions."""
-    whole = [each for each in streams if {"put", "delete"} <= set(each.wanted["kinds"])]
+    """The watcher of everything that reached the end from the oldest revision with the fewest
+    resumptions.
+    """
+    widest = min((each.wanted["prefix"] for each in streams), key=len, default="")
+    whole = [
+        each
+        for each in streams
+        if {"put", "delete"} <= set(each.wanted["kinds"]) and each.wanted["prefix"] == widest
+    ]
     return max(
         whole,
         key=lambda each: (

@@ -1,35 +1,34 @@
 """The adapter of etcd, through the package aetcd, to the harness's client protocol.
 
-Nothing is retried: a write that got no answer has an unknown outcome. etcd's leases, watches, pages
-and deletions are not used by any workload on etcd, so they are not adapted.
+Nothing is retried: a write that got no answer has an unknown outcome. etcd's leases, watches,
+pages, deletions and commands with options are not used by any workload on etcd, so they are not
+adapted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 import grpc
 from aetcd import Client as Connection
 from aetcd import rpc
 
 from jepsen_lite.clients.etcd_locks import EtcdLock, is_late
+from jepsen_lite.clients.partial import PartialClient, PartialLocks, unsupported
 from jepsen_lite.clients.protocol import (
     DEADLINE_EXCEEDED,
     CompactedError,
     Conflict,
-    DeletedPage,
-    Election,
     Fence,
     KeyValue,
-    LeaseClient,
+    LockClient,
     OperationError,
     PrefixRead,
     Swap,
     Transaction,
-    Watch,
 )
 from jepsen_lite.history import Kind
 
@@ -44,14 +43,18 @@ CHANNEL_OPTIONS = {
 }
 
 
-class EtcdClient:
+class EtcdClient(PartialClient):
     """A `KvClient` that sends to one node until a request fails, then to the next node."""
 
     def __init__(self, endpoints: Sequence[str]) -> None:
         self._connections = [_connection(endpoint) for endpoint in endpoints]
         self._current = 0
         self._background: set[asyncio.Task[object]] = set()
-        self.locks = EtcdLocks(self)
+        self._locks = PartialLocks(lambda name, ttl_s: EtcdLock(self, name, ttl_s))
+
+    @property
+    def locks(self) -> LockClient:
+        return self._locks
 
     async def close(self) -> None:
         for task in self._background:
@@ -64,7 +67,7 @@ class EtcdClient:
         self, key: str, value: str = "", *, timeout_s: float, fence: Fence | None = None
     ) -> int:
         if fence is not None:
-            _unsupported("a fence")
+            unsupported(self, "a fence")
         request = rpc.PutRequest(key=key.encode(), value=value.encode())
         reply = await self._call(lambda stub: stub.Put(request, timeout=timeout_s), changes=True)
         revision: int = reply.header.revision
@@ -74,7 +77,7 @@ class EtcdClient:
         self, key: str, *, timeout_s: float, revision: int = 0, staleness_s_max: float = 0.0
     ) -> KeyValue | None:
         if staleness_s_max:
-            _unsupported("a stale read")
+            unsupported(self, "a stale read")
         request = rpc.RangeRequest(key=key.encode(), revision=revision)
         reply = await self._range(request, timeout_s)
         return _key_value(reply.kvs[0]) if reply.kvs else None
@@ -83,7 +86,7 @@ class EtcdClient:
         self, prefix: str, *, timeout_s: float, keys_only: bool = False, session: bool = False
     ) -> PrefixRead:
         if session:
-            _unsupported("a session")
+            unsupported(self, "a session")
         start = prefix.encode()
         end = start[:-1] + bytes([start[-1] + 1])
         request = rpc.RangeRequest(key=start, range_end=end, keys_only=keys_only)
@@ -166,26 +169,6 @@ class EtcdClient:
             else:
                 return result
 
-    def scan_prefix(
-        self, prefix: str, *, page_keys: int, timeout_s: float
-    ) -> AsyncIterator[KeyValue]:
-        _unsupported("a scan")
-
-    async def delete(
-        self, key: str, *, timeout_s: float, fence: Fence | None = None
-    ) -> tuple[int, bool]:
-        _unsupported("a deletion")
-
-    async def delete_first(self, prefix: str, limit: int, *, timeout_s: float) -> DeletedPage:
-        _unsupported("a deletion of a prefix")
-
-    def watch(self, prefix: str, from_revision: int) -> Watch:
-        _unsupported("a watch")
-
-    @property
-    def leases(self) -> LeaseClient:
-        _unsupported("a lease")
-
     def in_background(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         """Run it until it is done or the client is closed."""
         task = asyncio.create_task(work)
@@ -246,26 +229,6 @@ class EtcdTransaction:
 
     def _left_s(self) -> float:
         return max(0.001, self._deadline - asyncio.get_running_loop().time())
-
-
-class EtcdLocks:
-    """A `LockClient` with locks only."""
-
-    def __init__(self, client: EtcdClient) -> None:
-        self._client = client
-
-    def lock(self, name: str, ttl_s: float) -> EtcdLock:
-        return EtcdLock(self._client, name, ttl_s)
-
-    def election(self, name: str, ttl_s: float) -> Election:
-        _unsupported("an election")
-
-    async def holder(self, name: str, *, timeout_s: float) -> tuple[int, int] | None:
-        _unsupported("the holder of a lock")
-
-
-def _unsupported(what: str) -> NoReturn:
-    raise NotImplementedError(f"the adapter of etcd does not have {what}")
 
 
 def _connection(endpoint: str) -> Connection:

@@ -1,6 +1,7 @@
 """The client of a key-value store as workloads see it, whatever the database behind it.
 
-Adapters implement these protocols: `raftkv_client.py`, `etcd_client.py`. As in Jepsen, the adapter
+Adapters implement these protocols: `raftkv_client.py`, `etcd_client.py`. An adapter that has only
+some of the calls derives from `partial.PartialClient`. As in Jepsen, the adapter
 decides what an error means: it maps each one to an `OperationError`, whose `kind` says whether the
 operation certainly was not applied (FAIL) or may have been applied (INFO).
 """
@@ -11,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
+from jepsen_lite.clients.commands import CommandClient
 from jepsen_lite.history import Kind
 
 T = TypeVar("T")
@@ -20,6 +22,9 @@ DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
 LOCK_NOT_ACQUIRED = "LOCK_NOT_ACQUIRED"
 NOT_ELECTED = "NOT_ELECTED"
 REVISION_COMPACTED = "REVISION_COMPACTED"
+UNSUPPORTED = "UNSUPPORTED"
+
+WATCHED_KINDS = ("put", "delete")
 
 Fence: TypeAlias = tuple[str, int]
 """A lock's name and the fencing token under which a write is made."""
@@ -61,13 +66,17 @@ class Conflict(NotDone):
 
 @dataclass(frozen=True, slots=True)
 class KeyValue:
-    """A key with its value. `version` counts its puts since `create_revision`."""
+    """A key with its value. `version` counts its puts since `create_revision`.
+
+    `mod_revision` grows with each write of the key. A store without the other numbers leaves them
+    out; the workloads that need them can't be run on it.
+    """
 
     key: str
     value: str
-    create_revision: int
-    mod_revision: int
-    version: int
+    create_revision: int = 0
+    mod_revision: int = 0
+    version: int = 0
     lease: int = 0
 
 
@@ -191,6 +200,9 @@ class LockClient(Protocol):
     async def holder(self, name: str, *, timeout_s: float) -> tuple[int, int] | None:
         """The token and the lease of the holder; None if the lock is free."""
 
+    async def waiters(self, name: str, *, timeout_s: float) -> list[int]:
+        """The tokens of those that wait for the lock, the next one first."""
+
 
 class KvClient(Protocol):
     """Keys and values. Every method raises `OperationError`; every `timeout_s` is in seconds."""
@@ -200,6 +212,9 @@ class KvClient(Protocol):
 
     @property
     def locks(self) -> LockClient: ...
+
+    @property
+    def commands(self) -> CommandClient: ...
 
     async def put(
         self, key: str, value: str = "", *, timeout_s: float, fence: Fence | None = None
@@ -257,7 +272,17 @@ class KvClient(Protocol):
     async def transact(self, body: Callable[[Transaction], Awaitable[T]], *, timeout_s: float) -> T:
         """Run `body` as one transaction; it is called again if a key that it has read changes."""
 
-    def watch(self, prefix: str, from_revision: int) -> Watch:
-        """A watch that resumes by itself over failures of nodes."""
+    def watch(
+        self,
+        prefix: str,
+        from_revision: int,
+        *,
+        kinds: Sequence[str] = WATCHED_KINDS,
+        progress: bool = False,
+    ) -> Watch:
+        """A watch of changes of these kinds that resumes by itself over failures of nodes.
+
+        `progress`: with empty batches, now and then, where its revision has advanced without one.
+        """
 
     async def close(self) -> None: ...

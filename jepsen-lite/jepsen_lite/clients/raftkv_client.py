@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import zlib
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Callable,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -17,66 +17,54 @@ from typing import Any, TypeVar
 
 import raftkv
 from jepsen_lite.clients.protocol import (
+    WATCHED_KINDS,
     Change,
-    CompactedError,
     Conflict,
     DeletedPage,
     Fence,
     KeyValue,
     Leader,
-    OperationError,
     PrefixRead,
     Swap,
     Transaction,
 )
-from jepsen_lite.history import Kind
+from jepsen_lite.clients.raftkv_commands import RaftkvCommands, text_of
+from jepsen_lite.clients.raftkv_errors import mapped_errors
 from raftkv.client.client import Client
-from raftkv.errors import LeaseNotFound, Outcome, RaftkvError, Refused, RevisionCompacted
+from raftkv.errors import LeaseNotFound
 
 T = TypeVar("T")
+PROGRESS = raftkv.EventKind.PROGRESS
 
 
-async def connect(endpoints: Sequence[str], **options: Any) -> RaftkvClient:
-    """Connect as `raftkv.connect` does, with its options. Raises `OperationError`."""
+async def connect(
+    endpoints: Sequence[str], *, padding_max: int = 0, **options: Any
+) -> RaftkvClient:
+    """Connect as `raftkv.connect` does, with its options. Raises `OperationError`.
+
+    `padding_max`: values are stored with up to that many blanks after them, which readers do not
+    see, so that any workload has large values.
+    """
     with mapped_errors():
-        return RaftkvClient(await raftkv.connect(list(endpoints), **options))
-
-
-def operation_error(error: RaftkvError) -> OperationError:
-    """What an error of raftkv means for the operation."""
-    if isinstance(error, RevisionCompacted):
-        return CompactedError(str(error), int(error.facts.get("compacted_revision", 0)))
-    unknown = error.outcome is Outcome.MAYBE_APPLIED
-    return OperationError(
-        str(error),
-        reason=error.reason,
-        kind=Kind.INFO if unknown else Kind.FAIL,
-        refused=isinstance(error, Refused),
-    )
-
-
-@contextlib.contextmanager
-def mapped_errors() -> Iterator[None]:
-    """Raise the `OperationError` of each raftkv error in this block."""
-    try:
-        yield
-    except RaftkvError as error:
-        raise operation_error(error) from error
+        return RaftkvClient(await raftkv.connect(list(endpoints), **options), padding_max)
 
 
 class RaftkvClient:
     """A `KvClient`. Retries, sessions and idempotency are those of raftkv's client."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, padding_max: int = 0) -> None:
         self._client = client
+        self._padding_max = padding_max
         self.leases = RaftkvLeases(client)
         self.locks = RaftkvLocks(client)
+        self.commands = RaftkvCommands(client)
 
     async def put(
         self, key: str, value: str = "", *, timeout_s: float, fence: Fence | None = None
     ) -> int:
         with mapped_errors():
-            return (await self._client.put(key, value, fence=fence, timeout=timeout_s)).revision
+            stored = self._padded(value)
+            return (await self._client.put(key, stored, fence=fence, timeout=timeout_s)).revision
 
     async def get(
         self, key: str, *, timeout_s: float, revision: int = 0, staleness_s_max: float = 0.0
@@ -135,7 +123,7 @@ class RaftkvClient:
                     raftkv.when.mod_revision(key) == (kv.mod_revision if kv else 0)
                     for key, kv in (unchanged or {}).items()
                 ],
-                success=[raftkv.op.put(key, value) for key, value in values.items()],
+                success=[raftkv.op.put(key, self._padded(value)) for key, value in values.items()],
                 timeout=timeout_s,
             )
         if not wrote.succeeded:
@@ -146,7 +134,9 @@ class RaftkvClient:
         self, key: str, expected: str | None, new: str, *, timeout_s: float
     ) -> Swap:
         with mapped_errors():
-            result = await self._client.compare_and_swap(key, expected, new, timeout=timeout_s)
+            before = None if expected is None else self._padded(expected)
+            after = self._padded(new)
+            result = await self._client.compare_and_swap(key, before, after, timeout=timeout_s)
         current = None if result.current is None else _key_value(result.current)
         return Swap(result.swapped, current)
 
@@ -168,11 +158,31 @@ class RaftkvClient:
         with mapped_errors():
             return await self._client.transaction(body, timeout=timeout_s)
 
-    def watch(self, prefix: str, from_revision: int) -> RaftkvWatch:
+    def watch(
+        self,
+        prefix: str,
+        from_revision: int,
+        *,
+        kinds: Sequence[str] = WATCHED_KINDS,
+        progress: bool = False,
+    ) -> RaftkvWatch:
         with mapped_errors():
             return RaftkvWatch(
-                self._client.watch(prefix=prefix, from_revision=from_revision, prev_kv=True)
+                self._client.watch(
+                    prefix=prefix,
+                    from_revision=from_revision,
+                    prev_kv=True,
+                    puts="put" in kinds,
+                    deletes="delete" in kinds,
+                    progress=progress,
+                )
             )
+
+    def _padded(self, value: str) -> str:
+        """Every client stores a value with the same padding, so that it can be compared."""
+        if not value or not self._padding_max:
+            return value
+        return value + " " * (zlib.crc32(value.encode()) % (self._padding_max + 1))
 
     async def close(self) -> None:
         with mapped_errors():
@@ -192,7 +202,7 @@ class RaftkvWatch:
     async def batches(self) -> AsyncIterator[Sequence[Change]]:
         with mapped_errors():
             async for batch in self._watch.batches():
-                yield [_change(event) for event in batch]
+                yield [_change(event) for event in batch if event.kind is not PROGRESS]
 
     async def close(self) -> None:
         with mapped_errors():
@@ -242,6 +252,11 @@ class RaftkvLocks:
         with mapped_errors():
             holder = (await self._client.lock_info(name, timeout=timeout_s)).holder
         return None if holder is None else (holder.token, holder.lease)
+
+    async def waiters(self, name: str, *, timeout_s: float) -> list[int]:
+        with mapped_errors():
+            queue = await self._client.lock_info(name, timeout=timeout_s)
+        return [waiter.token for waiter in queue.waiters]
 
 
 class RaftkvHold:
@@ -298,8 +313,8 @@ class RaftkvElection:
 
 def _key_value(kv: raftkv.KeyValue) -> KeyValue:
     return KeyValue(
-        kv.key.decode(),
-        kv.value.decode(),
+        text_of(kv.key),
+        text_of(kv.value).rstrip(" "),
         kv.create_revision,
         kv.mod_revision,
         kv.version,
@@ -310,8 +325,8 @@ def _key_value(kv: raftkv.KeyValue) -> KeyValue:
 def _change(event: raftkv.WatchEvent) -> Change:
     return Change(
         event.revision,
-        event.key.decode(),
-        event.value.decode() if event.kind is raftkv.EventKind.PUT else None,
-        None if event.prev_kv is None else event.prev_kv.value.decode(),
+        text_of(event.key),
+        text_of(event.value).rstrip(" ") if event.kind is raftkv.EventKind.PUT else None,
+        None if event.prev_kv is None else text_of(event.prev_kv.value).rstrip(" "),
         event.created,
     )

@@ -38,7 +38,7 @@ def check(directory: Annotated[Path, typer.Argument(help="of a run, or STORE/lat
     try:
         with Display() as display:
             display.phase("judge", None)
-            findings = judge(run)
+            findings = judge(run, display.step)
     except FileNotFoundError as error:
         missing = Path(error.filename or "").name
         raise typer.BadParameter(
@@ -137,6 +137,7 @@ class _Browsing(http.server.SimpleHTTPRequestHandler):
 def replay(
     what: Annotated[str, typer.Argument(help="a seed of the simulator, or a run's directory")],
     scenario: Annotated[str | None, typer.Option(help="of the seed")] = None,
+    workload: Annotated[str | None, typer.Option(help="of the seed, as of `sim`")] = None,
     seconds: Annotated[float | None, typer.Option(help="of the seed, as of `sim`")] = None,
     rate: Annotated[float | None, typer.Option(help="of the seed, as of `sim`")] = None,
 ) -> None:
@@ -149,7 +150,12 @@ def replay(
 
     if what.isdecimal():
         command = ["sim", "--seeds", what]
-        options = {"--scenario": scenario, "--seconds": seconds, "--rate": rate}
+        options = {
+            "--scenario": scenario,
+            "--workload": workload,
+            "--seconds": seconds,
+            "--rate": rate,
+        }
         for option, value in options.items():
             command += [] if value is None else [option, str(value)]
         command += ["--log"]

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from jepsen_lite.db.catalogue import DatabaseKind
     from jepsen_lite.store import RunDirectory
 
-SIZES = (3, 5, 7)
 ALL, NONE = "all", "none"
 USUAL = ("kill", "pause", "partition")
 READ_WHOLE_HISTORIES = ("counter", "fenced-lock")
@@ -33,7 +32,9 @@ READ_WHOLE_HISTORIES = ("counter", "fenced-lock")
 
 def run(
     workload: Annotated[str, typer.Option(help="names with commas between them, or all")],
-    system: Annotated[str, typer.Option(help="what to break: see `jepsen-lite list`")] = "raftkv",
+    system: Annotated[
+        str, typer.Option(help="what to break: see `jepsen-lite list`; or MODULE:ATTRIBUTE")
+    ] = "raftkv",
     nemesis: Annotated[
         str | None,
         typer.Option(
@@ -42,7 +43,7 @@ def run(
         ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=1.0, help="with faults")] = 30.0,
-    nodes: Annotated[int, typer.Option(help="3, 5 or 7")] = 3,
+    nodes: Annotated[int, typer.Option(help="3, 5 or 7; a system may allow others")] = 3,
     concurrency: Annotated[int, typer.Option(min=1, help="clients")] = 10,
     rate: Annotated[float, typer.Option(min=0.1, help="operations per second, over all")] = 100.0,
     seed: Annotated[int | None, typer.Option(help="of operations and faults; default: any")] = None,
@@ -51,14 +52,17 @@ def run(
 ) -> None:
     """Run workloads on a real cluster while a nemesis breaks it, and judge what was seen."""
     # Imported late: `jepsen-lite --help` must not load the whole store.
-    from jepsen_lite.db.catalogue import DATABASES
+    from jepsen_lite.db.catalogue import database_kind
     from jepsen_lite.nemesis.catalogue import NEMESES
     from jepsen_lite.nemesis.schedule import shortest_s
     from jepsen_lite.workloads.catalogue import WORKLOADS
 
-    if nodes not in SIZES:
-        raise typer.BadParameter(f"{nodes} nodes; choose 3, 5 or 7")
-    kind = DATABASES[_chosen("system", system, DATABASES)[0]]
+    try:
+        kind = database_kind(system)
+    except LookupError as error:
+        raise typer.BadParameter(str(error)) from error
+    if nodes not in kind.sizes:
+        raise typer.BadParameter(f"{nodes} nodes; choose {' or '.join(map(str, kind.sizes))}")
     if nemesis is None:
         nemesis = ",".join(name for name in USUAL if name in kind.nemeses) or NONE
     nemeses = _chosen("nemesis", nemesis, kind.nemeses)
@@ -104,7 +108,7 @@ def _carry_out(options: RunOptions, kind: DatabaseKind, store: Path, name: str) 
         crash = "\n".join(filter(None, (test["crash"], uncollected)))
         directory.write_test({**test, "commit": commit(), "versions": versions, "crash": crash})
         display.phase("judge", None)
-        findings = judge(directory)
+        findings = judge(directory, display.step)
     validity = overall(findings)
     if validity is Validity.VALID:
         shutil.rmtree(data, ignore_errors=True)  # only a failed run's data is kept

@@ -80,6 +80,12 @@ class Display:
             self._task, completed=elapsed_s, counts=f"{kinds}{'; ' if faults else ''}{faults}"
         )
 
+    def step(self, name: str, done: int, total: int) -> None:
+        """The present phase has so many steps, and this one begins."""
+        if self._task is not None:
+            counts = f"{name} ({done + 1} of {total})"
+            self._progress.update(self._task, completed=done, total=total, counts=counts)
+
     def fault(self, record: FaultRecord) -> None:
         self._faults[record.name] += record.took_effect
 

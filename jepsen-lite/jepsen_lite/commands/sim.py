@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import math
 import time
@@ -16,13 +18,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from jepsen_lite.commands.branch_report import BranchReport
 from jepsen_lite.commands.past_runs import STORE, StoreOption
 from jepsen_lite.verdicts import EXIT_CODES, Validity
 
 if TYPE_CHECKING:
+    from jepsen_lite.sim.replicas.pool import ReplicaPool
     from jepsen_lite.sim.run import Outcome, Plan
 
-PLAIN_SECONDS = 30.0
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
@@ -43,14 +46,17 @@ def sim(
     scenario: Annotated[
         str | None,
         typer.Option(
-            help="aim at one kind of trouble; `jepsen-lite list` has the names; default: a bit of"
-            " everything"
+            help="aim at one kind of trouble; `jepsen-lite list` has the names; default: another"
+            " one for each seed, mixed with much else"
         ),
+    ] = None,
+    workload: Annotated[
+        str | None, typer.Option(help="names with commas between them; default: as drawn")
     ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(
-            help="simulated seconds with faults, per seed; default: 30, or the scenario's own"
+            help="simulated seconds with faults, per seed; default: 10 to 28, as its scenario needs"
         ),
     ] = None,
     rate: Annotated[
@@ -64,6 +70,13 @@ def sim(
     keep: Annotated[Path | None, typer.Option(help="write each seed's history here")] = None,
     log: Annotated[bool, typer.Option("--log", help="show what the nodes log")] = False,
     reduce: Annotated[bool, typer.Option(help="look for fewer faults that fail too")] = True,
+    marks: Annotated[
+        bool, typer.Option("--marks", help="list the states that were reached, and all others")
+    ] = False,
+    branches: Annotated[
+        bool,
+        typer.Option("--branches", help="measure raftkv's branch coverage; takes far longer"),
+    ] = False,
     store: StoreOption = STORE,
 ) -> None:
     """Run the store in a deterministic simulator, once per seed; stops at the first failure, of
@@ -72,22 +85,29 @@ def sim(
     # Imported late: `jepsen-lite --help` must not load the whole store.
     from jepsen_lite.commands.show import report_of
     from jepsen_lite.sim.artifacts import keep as keep_run
+    from jepsen_lite.sim.coverage.totals import MarkTotals
     from jepsen_lite.sim.node_logs import configure
+    from jepsen_lite.sim.replicas.pool import ReplicaPool, describe_replicas
     from jepsen_lite.sim.report import describe_failure, describe_pass
     from jepsen_lite.sim.run import shrunk
 
     chosen = parse_seeds(seeds)
-    plan_of = _plans(scenario, seconds, rate)
+    plan_of = _plans(scenario, workload, seconds, rate)
     operations: Counter[str] = Counter()
     faults: Counter[str] = Counter()
+    totals = MarkTotals()
     vacuous: list[str] = []
     members_changed = stood_still = 0
     simulated_s, started_s = 0.0, time.perf_counter()
     until_s = math.inf if minutes is None else started_s + 60 * minutes
     done = chosen[:0]
-    with Progress(*COLUMNS, console=Console(stderr=True), transient=True) as progress:
+    with (
+        BranchReport(store if branches else None) as branch_report,
+        Progress(*COLUMNS, console=Console(stderr=True), transient=True) as progress,
+    ):
+        outcome_of = partial(_outcome, plan_of, branch_report.data)
         bar = progress.add_task("seeds", total=len(chosen))
-        for outcome in _outcomes(chosen, plan_of, jobs, until_s, log):
+        for outcome in _outcomes(chosen, outcome_of, jobs, until_s, log):
             done = range(chosen.start, outcome.plan.seed + 1)
             progress.update(bar, completed=len(done))
             if keep is not None:
@@ -96,7 +116,8 @@ def sim(
                 (keep / f"{outcome.plan.seed}.jsonl").write_text(lines)
             if outcome.problems:
                 configure(show=False)  # the logs of the reduction's runs are of no use
-                described = shrunk(outcome) if reduce else outcome
+                with ReplicaPool() as replicas:
+                    described = shrunk(outcome, replicas=replicas) if reduce else outcome
                 typer.echo(describe_failure(described))
                 typer.echo(f"report: {report_of(keep_run(described, store))}")
                 raise typer.Exit(EXIT_CODES[Validity.INVALID])
@@ -105,6 +126,7 @@ def sim(
             faults += outcome.faults
             members_changed += outcome.members_changed
             stood_still += not outcome.served
+            totals.add(outcome.marks)
             if outcome.vacuous:
                 vacuous.append(f"seed {outcome.plan.seed}: {outcome.vacuous}")
     if not done:
@@ -114,6 +136,12 @@ def sim(
     typer.echo(
         describe_pass(done, operations, faults, members_changed, stood_still, simulated_s, wall_s)
     )
+    typer.echo(describe_replicas(done))
+    typer.echo(totals.table() if marks else totals.short())
+    if branches:
+        typer.echo(branch_report.text)
+    if all(option is None for option in (scenario, seconds, rate)):
+        vacuous += totals.shortfall
     for each in vacuous:
         typer.echo(f"vacuous: {each}")
     if vacuous:
@@ -121,7 +149,7 @@ def sim(
 
 
 def _outcomes(
-    seeds: range, plan_of: Callable[[int], Plan], jobs: int, until_s: float, log: bool
+    seeds: range, outcome_of: Callable[[int], Outcome], jobs: int, until_s: float, log: bool
 ) -> Iterator[Outcome]:
     """What became of each seed, in order; none begins after `until_s`."""
     from jepsen_lite.sim.node_logs import configure
@@ -129,14 +157,15 @@ def _outcomes(
     configure(show=log)
     in_time = itertools.takewhile(lambda _: time.perf_counter() < until_s, seeds)
     if jobs == 1:
-        for seed in in_time:
-            yield _outcome(plan_of, seed)
+        with _replicas():
+            for seed in in_time:
+                yield outcome_of(seed)
         return
     with ProcessPoolExecutor(jobs, initializer=partial(configure, show=log)) as pool:
         under_way: deque[Future[Outcome]] = deque()
         try:
             for seed in in_time:
-                under_way.append(pool.submit(_outcome, plan_of, seed))
+                under_way.append(pool.submit(outcome_of, seed))
                 if len(under_way) > jobs:
                     yield under_way.popleft().result()
             while under_way:
@@ -147,29 +176,45 @@ def _outcomes(
 
 
 def _plans(
-    scenario: str | None, seconds: float | None, rate: float | None
+    scenario: str | None, workload: str | None, seconds: float | None, rate: float | None
 ) -> Callable[[int], Plan]:
     """Says of each seed what it is about."""
-    from jepsen_lite.sim.run import PLAIN
+    from jepsen_lite.sim.run import PLAIN, SWARM
     from jepsen_lite.sim.scenarios import SCENARIOS
+    from jepsen_lite.workloads.catalogue import WORKLOADS
 
-    name = PLAIN if scenario is None else scenario
-    if name not in SCENARIOS:
+    name = SWARM if scenario is None else scenario
+    if name not in (SWARM, *SCENARIOS):
         raise typer.BadParameter(f"no such scenario: {name}; there are {', '.join(SCENARIOS)}")
-    if name == PLAIN:
-        seconds = PLAIN_SECONDS if seconds is None else seconds
-    elif seconds is not None:
+    if name not in (SWARM, PLAIN) and seconds is not None:
         raise typer.BadParameter(f"{name} has a length of its own; leave --seconds out")
-    return partial(_plan, name, seconds, rate)
+    workloads = () if workload is None else tuple(dict.fromkeys(workload.split(",")))
+    unknown = [each for each in workloads if each not in WORKLOADS]
+    if unknown:
+        known = ", ".join(WORKLOADS)
+        raise typer.BadParameter(f"no such workload: {', '.join(unknown)}; there are {known}")
+    return partial(_plan, name, workloads, seconds, rate)
 
 
-def _plan(scenario: str, seconds: float | None, rate: float | None, seed: int) -> Plan:
-    from jepsen_lite.sim.scenarios import draw
+def _plan(
+    scenario: str, workloads: tuple[str, ...], seconds: float | None, rate: float | None, seed: int
+) -> Plan:
+    from jepsen_lite.sim.swarm import draw
 
-    return draw(scenario, seed, seconds, rate)
+    return draw(scenario, seed, workloads, seconds, rate)
 
 
-def _outcome(plan_of: Callable[[int], Plan], seed: int) -> Outcome:
+def _outcome(plan_of: Callable[[int], Plan], branches: Path | None, seed: int) -> Outcome:
+    from jepsen_lite.sim.coverage.branches import recorded
     from jepsen_lite.sim.run import run
 
-    return run(plan_of(seed))
+    with contextlib.nullcontext() if branches is None else recorded(branches):
+        return run(plan_of(seed), _replicas())
+
+
+@functools.cache
+def _replicas() -> ReplicaPool:
+    """Those of this process. Those of a worker end with it, because that closes their input."""
+    from jepsen_lite.sim.replicas.pool import ReplicaPool
+
+    return ReplicaPool()

@@ -1,4 +1,4 @@
-"""`jepsen-lite soak`: random runs, real and simulated, until one fails or the time is over."""
+"""`jepsen-lite soak`: random runs of all kinds, until one fails or the time is over."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ SECONDS = (20, 40, 60)
 SIZES = (3, 3, 5)
 SEEDS_AT_A_TIME = 50
 SEEDS = 1_000_000_000
+POWER_CUTS_SHARE = 0.1
+POWER_CUTS = 1_000
+POWER_CUT_STEPS = 120
 HARMLESS = {EXIT_CODES[Validity.VALID], EXIT_CODES[Validity.VACUOUS]}
 
 
@@ -29,7 +32,7 @@ def soak(
     jobs: Annotated[int, typer.Option(min=1, help="processes for seeds of the simulator")] = 2,
     seed: Annotated[int | None, typer.Option(help="of all the choices; default: any")] = None,
 ) -> None:
-    """Random workloads under random faults, on real processes and simulated, until one fails."""
+    """Random workloads under random faults, real, simulated and of power cuts, until one fails."""
     from jepsen_lite.sim.report import commit, shell_line
 
     seed = random.randrange(SEEDS) if seed is None else seed
@@ -56,7 +59,17 @@ def soak(
 
 def choose(rng: random.Random, jobs: int, store: Path) -> list[str]:
     """What to run next: the arguments of `jepsen-lite`."""
-    return _simulated(rng, jobs, store) if rng.random() < 0.5 else _real(rng, store)
+    from jepsen_lite.power_cuts.recorder import missing
+
+    drawn = rng.random()
+    if drawn < POWER_CUTS_SHARE and not missing():
+        return _power_cuts(rng, store)
+    return _simulated(rng, jobs, store) if drawn < 0.5 else _real(rng, store)
+
+
+def _power_cuts(rng: random.Random, store: Path) -> list[str]:
+    command = ["power-cuts", "--seed", str(rng.randrange(SEEDS)), "--store", str(store)]
+    return [*command, "--steps", str(POWER_CUT_STEPS), "--cuts", str(POWER_CUTS)]
 
 
 def _simulated(rng: random.Random, jobs: int, store: Path) -> list[str]:
@@ -65,7 +78,7 @@ def _simulated(rng: random.Random, jobs: int, store: Path) -> list[str]:
     first = rng.randrange(SEEDS)
     seeds = f"{first}..{first + SEEDS_AT_A_TIME - 1}"
     command = ["sim", "--seeds", seeds, "--jobs", str(jobs), "--store", str(store)]
-    # As often as all scenarios together: a bit of everything, and for longer.
+    # As often as all scenarios together: the default run, which mixes them.
     if rng.random() < 0.5:
         command += ["--scenario", rng.choice(sorted(SCENARIOS))]
     return command

@@ -55,6 +55,10 @@ class Database(abc.ABC):
     def __init__(self) -> None:
         self.machines: dict[str, Machine] = {}
         self.network = ProxyNetwork()
+        self.on_event: Callable[[str, str, str], None] = _ignored
+        """Called by a system whose nodes do not act by themselves, when the harness acts for them:
+        the event's name ("failover"), the node, and what was done. It is recorded as a fault is.
+        """
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -75,17 +79,20 @@ class Database(abc.ABC):
     async def connect(self, node: str = "") -> KvClient:
         """A client that knows only this node; without one, all nodes."""
 
-    @abc.abstractmethod
     async def leader(self) -> str:
-        """The leader by the nodes' own status; "" if there is none."""
+        """The leader by the nodes' own status; "" if there is none.
+
+        Half of the faults are aimed at it; without a leader these have no effect.
+        """
+        return ""
 
     @abc.abstractmethod
     async def not_ready(self) -> Mapping[str, str]:
         """The nodes that do not serve, with the reason."""
 
-    @abc.abstractmethod
     def versions(self) -> Mapping[str, str]:
-        """What was tested."""
+        """What was tested: for the record."""
+        return {}
 
     def died(self) -> list[str]:
         """The nodes that ended by themselves, for no reason that a fault gave them; and how."""
@@ -123,6 +130,10 @@ class Database(abc.ABC):
         Raises `DatabaseFailed` if they don't.
         """
         return 0
+
+
+def _ignored(name: str, node: str, detail: str) -> None:
+    """The event of a database that no run observes."""
 
 
 async def do_all(steps: Iterable[Callable[[], object]]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -37,13 +40,16 @@ def _nothing(options: RunOptions) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseKind:
-    """`workloads` None: all there are. `missing` says what there is to be done first."""
+    """`workloads` None: all there are. `missing` says what there is to be done first; `sizes` are
+    the numbers of nodes that a cluster may have.
+    """
 
     summary: str
     make: Callable[[RunOptions, RunPaths], Database]
     nemeses: frozenset[str]
     workloads: frozenset[str] | None = None
     missing: Callable[[RunOptions], str] = _nothing
+    sizes: tuple[int, ...] = (3, 5, 7)
 
 
 def _raftkv(options: RunOptions, paths: RunPaths) -> Database:
@@ -87,6 +93,28 @@ def _etcd_missing(options: RunOptions) -> str:
     return "" if shutil.which("etcd") else "etcd is not installed; apt-get install etcd-server"
 
 
+def database_kind(name: str) -> DatabaseKind:
+    """The database of that name, or the `DatabaseKind` that `MODULE:ATTRIBUTE` names.
+
+    Modules of the working directory are found as well. Raises `LookupError` with the cause.
+    """
+    if name in DATABASES:
+        return DATABASES[name]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        known = ", ".join(sorted(DATABASES))
+        raise LookupError(f"system {name!r} is none of {known}, and no MODULE:ATTRIBUTE")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise LookupError(f"system {name!r} can't be imported: {error}") from error
+    if not isinstance(found, DatabaseKind):
+        raise LookupError(f"{name} is no DatabaseKind but {type(found).__name__}")
+    return found
+
+
 DATABASES: dict[str, DatabaseKind] = {
     "raftkv": DatabaseKind(
         "raftkv as processes of this machine",
@@ -115,7 +143,7 @@ DATABASES: dict[str, DatabaseKind] = {
         "etcd as processes of this machine, to check the harness on",
         _etcd,
         OF_PROCESSES | OF_NETWORKS | {"compaction", "slow-disk", "full-disk"},
-        frozenset({"register", "set", "counter", "append", "bank", "lock"}),
+        frozenset({"register", "set", "counter", "append", "rw-register", "bank", "lock"}),
         _etcd_missing,
     ),
 }

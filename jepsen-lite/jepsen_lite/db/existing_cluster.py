@@ -19,7 +19,15 @@ from raftkv.errors import RaftkvError
 # Keys under these prefixes are left from earlier runs; no operation of this run has written them.
 WORKLOAD_PREFIXES = (
     *("append/", "bank/", "bulk/", "counter", "fenced/", "register/", "session/", "set/"),
-    *("staleness/", "watch/"),
+    *(
+        "staleness/",
+        "watch/",
+        "wide-watch/",
+        "transactions/",
+        "ranges/",
+        "leased-keys/",
+        "waiters/",
+    ),
 )
 
 

@@ -40,8 +40,10 @@ def split(address: str) -> tuple[str, int]:
 class LocalCluster(Database):
     """Servers with their proxies. Subclasses define the command of each server."""
 
-    peers_dial_both_ways: bool
+    peers_dial_both_ways = False
     """See `Proxy`: whether a connection between peers carries messages of its dialler only."""
+    one_port = False
+    """Whether a server listens to clients and peers on the same port."""
     bad_disk_codes: Container[int] = OF_ITS_OWN
     """What a server ends with that gives up because of its disk."""
 
@@ -70,7 +72,9 @@ class LocalCluster(Database):
     def new_addresses(self, name: str) -> Addresses:
         """For a node that is to be."""
         listen, client, peer_listen, peer = (f"127.0.0.1:{port}" for port in free_ports(4))
-        return Addresses(listen, client, peer_listen, peer, direct_address=listen)
+        return Addresses(
+            listen, client, listen if self.one_port else peer_listen, peer, direct_address=listen
+        )
 
     def add_server(self, name: str, command: list[str]) -> Server:
         """A server for a node whose addresses are known already."""

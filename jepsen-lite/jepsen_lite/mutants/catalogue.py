@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jepsen_lite.mutants import (
+    alike,
+    availability,
     bounds,
+    clocks,
     commits,
     coordination,
     disks,
     elections,
+    features,
     memberships,
+    processes,
     reads,
     snapshots,
 )
 from jepsen_lite.mutants.mutant import Mutant
 
-MUTANTS: Mapping[str, Mutant] = {
-    each.name: each
-    for theme in (elections, commits, reads, snapshots, memberships, coordination, disks, bounds)
-    for each in theme.MUTANTS
-}
+THEMES = (
+    *(elections, commits, reads, snapshots, memberships, coordination, disks, bounds),
+    *(features, alike, processes, availability, clocks),
+)
+MUTANTS: Mapping[str, Mutant] = {each.name: each for theme in THEMES for each in theme.MUTANTS}

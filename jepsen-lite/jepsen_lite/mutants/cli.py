@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from jepsen_lite.commands.sim import COLUMNS
+from jepsen_lite.commands.sim import COLUMNS, parse_seeds
 from jepsen_lite.verdicts import EXIT_CODES, Validity
 
 if TYPE_CHECKING:
@@ -23,18 +23,22 @@ TOLD_MAX = 90
 def mutants(
     names: Annotated[list[str] | None, typer.Argument(help="default: all of them")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="processes at once")] = os.cpu_count() or 1,
+    default: Annotated[
+        bool, typer.Option("--default", help="what `sim` finds by itself, without a scenario")
+    ] = False,
+    seeds: Annotated[str, typer.Option(help="of --default: A..B, or one seed")] = "1..100",
 ) -> None:
     """Plant known bugs in raftkv and look for each; run the clean system under the same faults."""
     # Imported late: `jepsen-lite --help` must not load the whole store.
     from jepsen_lite.mutants.catalogue import MUTANTS
-    from jepsen_lite.mutants.hunt import HuntVerdict, carry_out, hunts
+    from jepsen_lite.mutants.hunt import HuntVerdict, carry_out, hunts, hunts_by_default
 
     unknown = sorted(set(names or ()) - MUTANTS.keys())
     if unknown:
         known = ", ".join(MUTANTS)
         raise typer.BadParameter(f"no such mutant: {', '.join(unknown)}; there are {known}")
     chosen = list(dict.fromkeys(names or MUTANTS))
-    asked = hunts(chosen)
+    asked = hunts_by_default(chosen, parse_seeds(seeds)) if default else hunts(chosen)
     ends: Counter[HuntVerdict] = Counter()
     # A line that goes to a file must not be taken to the terminal where the bar is.
     with Progress(
@@ -49,6 +53,15 @@ def mutants(
             typer.echo(_told(ended))
             progress.advance(bar)
     caught, alarms = ends[HuntVerdict.CAUGHT], ends[HuntVerdict.ALARM]
+    if default:
+        otherwise = ends[HuntVerdict.NOTICED]
+        typer.echo(
+            f"mutants: found {caught + otherwise}/{len(chosen)} by the default run, {otherwise} of"
+            " them by another finding than the expected one"
+        )
+        if ends[HuntVerdict.BROKEN]:
+            raise typer.Exit(EXIT_CODES[Validity.INVALID])
+        return
     typer.echo(f"mutants: caught {caught}/{len(chosen)}, false alarms {alarms}")
     if caught < len(chosen) or alarms:
         raise typer.Exit(EXIT_CODES[Validity.INVALID])
@@ -61,7 +74,7 @@ def _told(ended: Hunt) -> str:
     verdict = f"{ended.verdict:7}"
     took = f"{ended.wall_s:6.1f} s"
     match ended.verdict:
-        case HuntVerdict.CAUGHT:
+        case HuntVerdict.CAUGHT | HuntVerdict.NOTICED:
             where = f"{ended.scenario} {ended.seed}"
             return f"{verdict} {ended.mutant:36} {where:18} {took}  {ended.problem[:TOLD_MAX]}"
         case HuntVerdict.MISSED:

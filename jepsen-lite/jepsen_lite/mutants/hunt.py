@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -14,9 +15,11 @@ from typing import TypeAlias
 from jepsen_lite.mutants.catalogue import MUTANTS
 from jepsen_lite.mutants.mutant import Mutant
 from jepsen_lite.sim.node_logs import configure
+from jepsen_lite.sim.replicas.pool import ReplicaPool
 from jepsen_lite.sim.report import describe_failure
 from jepsen_lite.sim.run import CHECKER_FAILED, SIMULATOR_FAILED, Plan, run, shrunk
 from jepsen_lite.sim.scenarios import SCENARIOS
+from jepsen_lite.sim.swarm import draw_swarm
 
 UNFIT = re.compile(
     rf"{SIMULATOR_FAILED}|{CHECKER_FAILED}|\b(Type|Attribute|Name|UnboundLocal)Error\b"
@@ -28,6 +31,7 @@ class HuntVerdict(enum.StrEnum):
     """How a hunt ended."""
 
     CAUGHT = "caught"
+    NOTICED = "noticed"  # by something else than what should give it away
     MISSED = "MISSED"
     BROKEN = "broken"  # the mutant is none: it does not do what its story says
     CLEAN = "clean"  # no bug was planted, and none was found
@@ -68,21 +72,44 @@ def hunt(mutant: Mutant) -> Hunt:
         for scenario in mutant.scenarios:
             problems = _problems(mutant, SCENARIOS[scenario](seed))
             runs += 1
-            for verdict, pattern in (
-                (HuntVerdict.BROKEN, UNFIT),
-                (HuntVerdict.CAUGHT, mutant.caught_by),
-            ):
-                for problem in problems:
-                    if re.search(pattern, problem):
-                        return ended(verdict, scenario, seed, problem)
-            instead = instead or next(iter(problems), "")
+            if problems:
+                verdict, problem = _judged(mutant, problems)
+                if verdict is not HuntVerdict.NOTICED:
+                    return ended(verdict, scenario, seed, problem)
+                instead = instead or problem
     return ended(HuntVerdict.MISSED, "", 0, instead)
+
+
+def hunt_by_default(name: str, seeds: range) -> Hunt:
+    """Run the seeds as `jepsen-lite sim` runs them, until there is a problem of any kind."""
+    configure(show=False)
+    mutant, started_s = MUTANTS[name], time.perf_counter()
+    for runs, seed in enumerate(seeds, 1):
+        plan = draw_swarm(seed)
+        problems = _problems(mutant, plan)
+        if problems:
+            verdict, problem = _judged(mutant, problems)
+            wall_s = time.perf_counter() - started_s
+            return Hunt(verdict, name, plan.base, seed, problem, runs, wall_s)
+    wall_s = time.perf_counter() - started_s
+    return Hunt(HuntVerdict.MISSED, name, "", 0, "", len(seeds), wall_s)
+
+
+def _judged(mutant: Mutant, problems: list[str]) -> tuple[HuntVerdict, str]:
+    for verdict, pattern in ((HuntVerdict.BROKEN, UNFIT), (HuntVerdict.CAUGHT, mutant.caught_by)):
+        for problem in problems:
+            if re.search(pattern, problem):
+                return verdict, problem
+    return HuntVerdict.NOTICED, problems[0]
 
 
 def _problems(mutant: Mutant, plan: Plan) -> list[str]:
     try:
-        with mutant.planted():
-            outcome = run(plan)
+        with mutant.planted(), ExitStack() as stack:
+            replicas = None
+            if mutant.in_replicas:
+                replicas = stack.enter_context(ReplicaPool(mutant.reference))
+            outcome = run(plan, replicas)
     except Exception as error:  # noqa: BLE001 - it can't even be planted, or nothing boots with it
         return [f"{SIMULATOR_FAILED}: {type(error).__name__}: {error}"]
     return list(map(_on_one_line, outcome.problems))
@@ -113,6 +140,11 @@ def hunts(names: Iterable[str]) -> list[Hunting]:
             longest[scenario] = max(known, mutant.seeds, key=len)
     clean = [partial(hunt_clean, *each) for each in longest.items()]
     return [*clean, *(partial(_hunt_named, mutant.name) for mutant in chosen)]
+
+
+def hunts_by_default(names: Iterable[str], seeds: range) -> list[Hunting]:
+    """For these mutants, by the seeds of the default run."""
+    return [partial(hunt_by_default, name, seeds) for name in names]
 
 
 def _hunt_named(name: str) -> Hunt:

@@ -27,6 +27,15 @@ class Mutant:
     """What gives this bug away: a regular expression that a problem must match. Any other problem
     may as well be a patch that does not fit production code any more.
     """
+    in_replicas: bool = False
+    """Whether only replicas in other processes show it: they have the bug as well, and apply the
+    logs of the runs.
+    """
+
+    @property
+    def reference(self) -> str:
+        """MODULE:NAME, by which another process finds it."""
+        return f"{self.make.__module__}:{self.make.__name__}"
 
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:
@@ -38,7 +47,11 @@ class Mutant:
 
 
 def mutant(
-    row: str, *scenarios: str, caught_by: str, seeds: range = range(1, 11)
+    row: str,
+    *scenarios: str,
+    caught_by: str,
+    seeds: range = range(1, 11),
+    in_replicas: bool = False,
 ) -> Callable[[Callable[[], list[Patch]]], Mutant]:
     """Make a mutant of a function that returns the patches; name and docstring are the mutant's."""
 
@@ -51,6 +64,7 @@ def mutant(
             scenarios,
             seeds,
             caught_by,
+            in_replicas,
         )
 
     return make

@@ -16,7 +16,7 @@ from raftkv.storage.ports import Checkpoint, Require, anything
 @mutant(
     "snapshot leaves out the sessions' memory",
     "snapshots",
-    caught_by="hold different states after entry",
+    caught_by="hold different states after entry|differs from the model",
 )
 def snapshot_without_sessions() -> list[Patch]:
     """A snapshot of the keys alone: a write that its client sends again runs twice, for the node
@@ -28,7 +28,7 @@ def snapshot_without_sessions() -> list[Patch]:
 @mutant(
     "snapshot index advances without its data",
     "snapshots",
-    caught_by="hold different states after entry|its revision",
+    caught_by="hold different states after entry|its revision|differs from the model",
 )
 def snapshot_without_data() -> list[Patch]:
     """nodedb #162: the node takes over how far the snapshot goes, and keeps the keys it had."""

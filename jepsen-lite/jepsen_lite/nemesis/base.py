@@ -63,7 +63,7 @@ def some_nodes(rng: Random, size: int) -> tuple[str, ...]:
     """Mostly one node, sometimes a minority or a majority of the nodes."""
     if rng.random() < 0.75:
         return (one_node(rng, size),)
-    return positions(rng.sample(range(size), rng.randint(1, size - 1)))
+    return positions(rng.sample(range(size), rng.randint(1, max(1, size - 1))))
 
 
 def positions(numbers: range | list[int]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -16,6 +16,7 @@ from jepsen_lite.recorder import Completion, Recorder
 from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.net.client_links import SimulatedClientNetwork
 from jepsen_lite.sim.nodes.cluster import Cluster
+from jepsen_lite.sim.nodes.host import address_of
 from jepsen_lite.sim.process import Process
 from jepsen_lite.workloads.base import HistoryReadingWorkload, HoldingWorkload, Invocation, Workload
 from raftkv.client.settings import ClientSettings
@@ -26,10 +27,46 @@ CONNECT_TIMEOUT_S = 8.0
 TIMEOUTS_S = (0.3, 1.0, 3.0)
 FINAL_TIMEOUT_S = 10.0
 ANOTHER_MAY_PREVENT = frozenset(
-    {"lock", "fenced-lock", "removed-lock", "election", "removed-leader", "lease", "watch"}
+    {
+        *("lock", "fenced-lock", "removed-lock", "waiter-fence", "election", "removed-leader"),
+        *("lease", "leased-keys", "watch", "wide-watch"),
+    }
 )
 """Workloads whose operations may rightly fail in a healthy cluster, because of other holders."""
+DEFAULTS = ClientSettings()
 RIGHTLY_REFUSED = frozenset({NOT_DONE, REVISION_COMPACTED})
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTuning:
+    """How the clients are set up; the bounds are by default those of production.
+
+    `known_nodes`: for each client the one node that it knows and stays at, as half of the clients
+    of a real run do; "" and beyond the end: it knows all nodes. The first client knows all.
+    `padding_max`: as of `raftkv_client.connect`.
+    """
+
+    known_nodes: tuple[str, ...] = ()
+    padding_max: int = 0
+    page_keys_max: int = DEFAULTS.page_keys_max
+    batches_in_flight_max: int = DEFAULTS.batches_in_flight_max
+    batch_operations_max: int = DEFAULTS.batch_operations_max
+    watch_buffer_bytes_max: int = DEFAULTS.watch_buffer_bytes_max
+
+    def known_node(self, client: int) -> str:
+        """The only node that this client knows; "": it knows all of them."""
+        return self.known_nodes[client] if client < len(self.known_nodes) else ""
+
+    def settings(self, client: int, session_ttl_ms: int) -> ClientSettings:
+        """The production settings of this client."""
+        return ClientSettings(
+            follow_members=not self.known_node(client),
+            session_ttl_ms=session_ttl_ms,
+            page_keys_max=self.page_keys_max,
+            batches_in_flight_max=self.batches_in_flight_max,
+            batch_operations_max=self.batch_operations_max,
+            watch_buffer_bytes_max=self.watch_buffer_bytes_max,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +77,17 @@ class ClientLoad:
     workers_per_client: int
     think_s: float
     session_ttl_ms: int
+    tuning: ClientTuning
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """How many operations of one client succeeded, and how many failed that no other holder may
+    have prevented.
+    """
+
+    ok: int = 0
+    failed: int = 0
 
 
 class Clients:
@@ -55,6 +103,7 @@ class Clients:
     ) -> None:
         world = context.world
         self.hosts = [f"client-{number}" for number in range(1, load.clients + 1)]
+        self.outcomes = {host: Outcomes() for host in self.hosts}
         self.final_failures: list[str] = []
         self._world = world
         self._network = context.network
@@ -63,7 +112,8 @@ class Clients:
         self._recorder = Recorder(history, lambda: round(world.now_s * 1e9))
         self._workers_per_client = load.workers_per_client
         self._think_s = load.think_s
-        self._settings = ClientSettings(session_ttl_ms=load.session_ttl_ms)
+        self._session_ttl_ms = load.session_ttl_ms
+        self._tuning = load.tuning
         self._on_failure = context.on_failure
         self._processes: list[Process] = []
         self._links: list[SimulatedClientNetwork] = []
@@ -92,6 +142,12 @@ class Clients:
     def connected(self) -> bool:
         return len(self._clients) == len(self.hosts)
 
+    def connections(self) -> Iterator[tuple[str, KvClient]]:
+        """The client of each process that runs, with its host."""
+        for process, client in self._clients.items():
+            if process.alive:
+                yield process.name, client
+
     def idle(self) -> bool:
         """No operation is under way."""
         return self._busy == 0
@@ -100,10 +156,20 @@ class Clients:
         """Begin no new operations."""
         self._stopping = True
 
+    @property
+    def served(self) -> list[int]:
+        """The clients that must be served: all but those whose only node is no member any more."""
+        nodes = map(self._tuning.known_node, range(len(self.hosts)))
+        return [
+            client
+            for client, node in enumerate(nodes)
+            if not node or self._cluster.in_service(node)
+        ]
+
     def begin_last_writes(self) -> None:
-        """Every client does one more operation of each workload."""
+        """Every client that must be served does one more operation of each workload."""
         rng = self._world.rng("last writes")
-        for process in self._processes:
+        for process in [self._processes[each] for each in self.served]:
             todo = [
                 (workload, workload.next(rng, 0))
                 for workload in self._workloads
@@ -128,8 +194,11 @@ class Clients:
         self._begin(self._processes[0], todo)
 
     def begin_releases(self) -> None:
-        """Every worker releases what it still holds."""
+        """Every worker whose client must be served releases what it still holds."""
+        served = [self._processes[each] for each in self.served]
         for worker, process in self._holders.items():
+            if process not in served:
+                continue
             held = [
                 (workload, workload.release(worker))
                 for workload in self._workloads
@@ -184,11 +253,14 @@ class Clients:
 
     async def _live(self, process: Process, links: SimulatedClientNetwork) -> None:
         rng = self._world.rng(process.name)
+        number = self._processes.index(process)
+        known = self._tuning.known_node(number)
         try:
             client = await connect(
-                self._cluster.endpoints,
+                [address_of(known).client] if known else self._cluster.endpoints,
+                padding_max=self._tuning.padding_max,
                 timeout=CONNECT_TIMEOUT_S,
-                settings=self._settings,
+                settings=self._tuning.settings(number, self._session_ttl_ms),
                 links=links.link,
                 rng=self._world.rng(f"{process.name}/client"),
             )
@@ -209,10 +281,15 @@ class Clients:
             workload = rng.choice(self._workloads)
             self._busy += 1
             invocation = workload.next(rng, worker)
-            await self._recorder.perform(
+            ended = await self._recorder.perform(
                 client, worker, workload, invocation, rng.choice(TIMEOUTS_S)
             )
             self._busy -= 1
+            outcomes = self.outcomes[process.name]
+            if ended.kind is Kind.OK or ended.refused:
+                outcomes.ok += 1
+            elif workload.name not in ANOTHER_MAY_PREVENT:
+                outcomes.failed += 1
 
     async def _do(
         self, client: KvClient, todo: Sequence[tuple[Workload, Invocation]], worker: int | None
@@ -222,15 +299,15 @@ class Clients:
             ended = await self._recorder.perform(
                 client, worker, workload, invocation, FINAL_TIMEOUT_S
             )
-            if ended.kind is not Kind.OK and not self._rightly_refused(invocation, ended):
+            if ended.kind is not Kind.OK and not self._rightly_refused(ended):
                 self.final_failures.append(
                     f"{invocation.function} on {invocation.key} ended with {ended.reason}"
                 )
         self._busy -= 1
 
-    def _rightly_refused(self, invocation: Invocation, ended: Completion) -> bool:
+    def _rightly_refused(self, ended: Completion) -> bool:
         if ended.reason in RIGHTLY_REFUSED:
             return True
-        # A sweep deletes a page, and there are pages from the cluster version BOUNDED on.
+        # There are pages and limits of ranges from the cluster version BOUNDED on.
         too_old = self._cluster.version < BOUNDED
-        return too_old and invocation.function == "sweep" and ended.reason == InvalidRequest.reason
+        return too_old and ended.reason == InvalidRequest.reason

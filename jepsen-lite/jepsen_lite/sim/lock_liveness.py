@@ -51,7 +51,7 @@ class QueueingWorkload:
         self.name, self.reads, self.final = workload.name, workload.reads, workload.final
         self.next, self.check = workload.next, workload.check
         self.acquires, self.releases, self.ttl_s, self.keys = (
-            ("campaign", "resign", elections.TTL_S, (elections.NAME,))
+            ("campaign", "resign", elections.TTL_S, (workload.election,))
             if isinstance(workload, ElectionWorkload)
             else ("acquire", "release", locks.TTL_S, workload.names)
         )
@@ -90,7 +90,8 @@ class WaitingClients:
 
 class LockLiveness:
     """Two rounds. First all clients queue for every name, and each holder releases it soon. Then
-    one client holds every name, the others queue behind it, and it is killed.
+    one client holds every name, the others queue behind it, and it is killed. A client whose only
+    node is no member any more takes no part.
     """
 
     def __init__(
@@ -115,22 +116,24 @@ class LockLiveness:
 
     def begin_round(self) -> None:
         """Every client queues for every name."""
-        for client in range(len(self._clients.hosts)):
+        for client in self._clients.served:
             for name in self._queues:
                 self._enter(name, client)
         self._expect_all(FIRST_S)
 
     def begin_last_holds(self) -> None:
-        """The last client acquires every name and keeps it."""
+        """The last client acquires every name and keeps it, if there is another one."""
+        if not self._others:
+            return
         for name in self._queues:
             self._enter(name, self._last_client, keeps=True)
         self._expect_all(HANDOVER_S)
 
     def begin_succession(self) -> None:
         """The other clients queue behind the last one, and it is killed."""
-        if not self._queues:
+        if not self._queues or not self._others:
             return
-        for client in range(self._last_client):
+        for client in self._others:
             for name in self._queues:
                 self._enter(name, client)
         self._world.after(QUEUED_S, self._kill)
@@ -141,7 +144,11 @@ class LockLiveness:
 
     @property
     def _last_client(self) -> int:
-        return len(self._clients.hosts) - 1
+        return self._clients.served[-1]
+
+    @property
+    def _others(self) -> list[int]:
+        return self._clients.served[:-1]
 
     def _kill(self) -> None:
         for name, worker in self._last_holds:

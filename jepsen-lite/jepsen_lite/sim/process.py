@@ -97,6 +97,10 @@ class Process(asyncio.AbstractEventLoop):
         """Stop turning (SIGSTOP). What arrives waits."""
         self._paused = True
 
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
     def resume(self) -> None:
         """Go on."""
         self._paused = False

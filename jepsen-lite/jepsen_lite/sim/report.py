@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from jepsen_lite.sim.run import PLAIN, Outcome
+from jepsen_lite.sim.run import PLAIN, SWARM, Outcome
 
 
 def describe_pass(
@@ -38,13 +38,13 @@ def describe_pass(
 def describe_failure(outcome: Outcome) -> str:
     """What broke, under which faults, and the one command that does it again."""
     plan = outcome.plan
-    of_scenario = "" if plan.scenario == PLAIN else f" of {plan.scenario}"
+    of_scenario = f" of the swarm, from {plan.base}," if plan.base else f" of {plan.scenario}"
     return "\n".join(
         [
             f"seed {plan.seed}{of_scenario} FAILED (commit {commit()})",
             *(f"  {problem}" for problem in outcome.problems[:10]),
-            f"with {plan.nodes} nodes, {plan.clients} clients, {plan.seconds:g} s, and these"
-            f" {len(plan.schedule)} faults left of it:",
+            f"with {plan.nodes} nodes, {plan.clients} clients, {plan.seconds:g} s, the workloads"
+            f" {', '.join(plan.workloads)}, and these {len(plan.schedule)} faults left of it:",
             *(f"  {fault}" for fault in plan.schedule),
             *(f"  from the first boot on: {fault}" for fault in plan.founding),
             f"replay: {shell_line(replay_command(outcome))}",
@@ -56,10 +56,12 @@ def replay_command(outcome: Outcome) -> list[str]:
     """The arguments of jepsen-lite that repeat this run."""
     plan = outcome.plan
     command = ["sim", "--seeds", str(plan.seed)]
-    if plan.scenario == PLAIN:
-        command += ["--seconds", f"{plan.seconds:g}"]
-    else:
+    if plan.scenario != SWARM:
         command += ["--scenario", plan.scenario]
+    if plan.scenario in (SWARM, PLAIN):
+        command += ["--seconds", f"{plan.seconds:g}"]
+    if plan.workloads_asked:
+        command += ["--workload", ",".join(plan.workloads)]
     if plan.rate is not None:
         command += ["--rate", f"{plan.rate:g}"]
     if not outcome.reduced:

@@ -7,7 +7,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -18,24 +18,31 @@ from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import History, Kind
 from jepsen_lite.judge import safely, titled
 from jepsen_lite.sim.checks.invariants import Invariants
+from jepsen_lite.sim.checks.leadership import LeadershipBounds
+from jepsen_lite.sim.checks.lease_trust import LeaseTrust
+from jepsen_lite.sim.checks.queue_bounds import QueueBounds
+from jepsen_lite.sim.checks.starvation import StarvationBound
 from jepsen_lite.sim.checks.violation import Violation
-from jepsen_lite.sim.clients import ClientLoad, Clients
+from jepsen_lite.sim.clients import ClientLoad, Clients, ClientTuning
 from jepsen_lite.sim.context import SimulationContext
+from jepsen_lite.sim.coverage.observers import MarkCounter
 from jepsen_lite.sim.injection.disk_schedule import with_lost_disk
 from jepsen_lite.sim.injection.injector import SimulatedNemesis
 from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions, draw_schedule
 from jepsen_lite.sim.injection.strangers import draw_strangers
 from jepsen_lite.sim.lock_liveness import LockLiveness
+from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.net.traffic import TrafficEvent
 from jepsen_lite.sim.node_logs import follow
 from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.settings import NodeTuning
 from jepsen_lite.sim.operator import Operator
+from jepsen_lite.sim.replicas.pool import ReplicaPool
 from jepsen_lite.sim.world import World
 from jepsen_lite.verdicts import Finding, Problem, Validity, texts_of
 from jepsen_lite.workloads.base import Workload
-from jepsen_lite.workloads.catalogue import WORKLOADS
+from jepsen_lite.workloads.catalogue import READ_WITHOUT_MAJORITY, WORKLOADS
 from jepsen_lite.workloads.removals import RemovedLeaderWorkload, RemovedLockWorkload
 from raftkv.kv.pace import STEP_UNITS
 
@@ -49,6 +56,8 @@ FINAL_READS_S = 60.0
 """A watcher reads for some seconds, and there may be many; each read has a deadline of its own."""
 PLAIN = "anything"
 """The scenario that mixes all kinds of faults."""
+SWARM = "swarm"
+"""What `sim` runs by itself: no scenario, but something of each."""
 OPERATIONS_PER_WORKER_AND_S = 5.0
 ALWAYS_JUDGED = ("register", "counter", "set")
 COMPARE_EVERY_S = 1.0
@@ -79,6 +88,12 @@ class Plan:
     """
     rate: float | None = None
     """The load in operations per second, if it was asked for and not drawn."""
+    client_tuning: ClientTuning = field(default_factory=ClientTuning)
+    client_conditions: ClientConditions = field(default_factory=ClientConditions)
+    base: str = ""
+    """Of a swarm's plan: the scenario whose faults it has."""
+    workloads_asked: bool = False
+    """Whether the workloads were asked for and not drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +120,8 @@ class Outcome:
     happenings: tuple[TrafficEvent, ...]
     served: bool
     """False: a majority of the members had lost their disks, so nothing was to be served."""
+    marks: Counter[str]
+    """The marks that the run has reached, by name."""
     reduced: bool = False
     """Whether faults were left out that the failure does not need."""
 
@@ -200,34 +217,57 @@ class Simulation:
         self.history = History()
         self.world = World(plan.seed)
         follow(self.world)
-        self.network = SimulatedNetwork(self.world, plan.conditions)
+        self.network = SimulatedNetwork(self.world, plan.conditions, plan.client_conditions)
         self.invariants = Invariants()
         self.workloads: Sequence[Workload] = [WORKLOADS[name]() for name in plan.workloads]
         context = SimulationContext(self.world, self.network, self._fail)
         self.cluster = Cluster(
             context, self.invariants, plan.nodes, plan.tuning, plan.clock_skew, directory
         )
-        load = ClientLoad(plan.clients, plan.workers_per_client, plan.think_s, plan.session_ttl_ms)
+        self.marks = MarkCounter(self.cluster)
+        load = ClientLoad(
+            plan.clients,
+            plan.workers_per_client,
+            plan.think_s,
+            plan.session_ttl_ms,
+            plan.client_tuning,
+        )
         self.clients = Clients(context, self.cluster, self.workloads, self.history, load)
         self.lock_liveness = LockLiveness(self.world, self.clients, self.workloads, self._fail)
+        self.leadership = LeadershipBounds(
+            self.world, self.network, self.cluster, plan.tuning.tick_ms / 1000, self._fail
+        )
+        self.starvation = StarvationBound(
+            self.world, self.network, self.cluster, self.clients, self.leadership, self._fail
+        )
+        self.lease_trust = LeaseTrust(self.world, self.cluster, self.clients, self._fail)
+        self.queues = QueueBounds(self.world, self.cluster, self.clients, self._fail)
         self.operator = Operator(self.world, self.network, self.cluster, self._fail)
         self.nemesis = SimulatedNemesis(
             self.world, self.network, self.cluster, self.operator, self.clients.hosts
         )
 
-    def execute(self) -> Outcome:
-        """Boot, inject faults, heal, check liveness, judge."""
+    def execute(self, replicas: ReplicaPool | None = None) -> Outcome:
+        """Boot, inject faults, heal, check liveness, judge. The replicas apply the log again."""
         try:
-            self._begin()
-            self.nemesis.begin(self.plan.schedule)
-            self._pass(self.plan.seconds)
-            self._recover()
+            with self.marks.observing():
+                self._begin()
+                self.nemesis.begin(self.plan.schedule)
+                self._pass(self.plan.seconds)
+                self._recover()
         except _Stopped:
             pass
         finally:
             self._end()
         if not self.problems:
             self.problems += self._judge()
+        if not self.problems and replicas is not None:
+            entries = self.invariants.committed_entries
+            different = replicas.differences(self.plan.seed, entries)
+            self.problems += different
+            self.findings += [
+                Finding("replicas", Validity.INVALID, (Problem(text),)) for text in different
+            ]
         return Outcome(
             self.plan,
             tuple(self.problems),
@@ -243,6 +283,7 @@ class Simulation:
             self.failed_s,
             tuple(self.cluster.traffic.happenings) if self.problems else (),
             self.served,
+            self.marks.counts,
         )
 
     def _judge(self) -> list[str]:
@@ -291,6 +332,10 @@ class Simulation:
             host.boot()
         self.clients.start()
         self._await(self.clients.connected, BOOT_S, "the clients reached a leader")
+        self.leadership.begin()
+        self.starvation.begin()
+        self.lease_trust.begin()
+        self.queues.begin()
 
     def _recover(self) -> None:
         """Heal everything; the cluster must work again within its deadlines."""
@@ -318,7 +363,19 @@ class Simulation:
         for problem in self.clients.final_failures:
             self._fail(f"liveness: {problem}", "liveness")
         self._await(self.cluster.settled, LIVENESS_S, "all nodes were ready with equal logs")
+        self._await_empty_queues()
         self._compare()
+
+    def _await_empty_queues(self) -> None:
+        """A leader keeps the progress of a removed peer for a while."""
+        until_s = self.world.now_s + LIVENESS_S
+        while left_over := self.queues.left_over():
+            if self.world.now_s >= until_s:
+                self._fail(
+                    f"queues: nothing has been under way for {LIVENESS_S} s, but {left_over}"
+                )
+                raise _Stopped
+            self._advance(self.world.now_s + COMPARE_EVERY_S)
 
     def _stand_still(self) -> None:
         """A majority of the members have lost their disks: no client may be served any more."""
@@ -327,7 +384,12 @@ class Simulation:
         before = len(self.history.events)
         self.clients.begin_last_writes()
         self._await(self.clients.idle, STANDSTILL_S, "every client's operation has ended")
-        served = [each for each in self.history.events[before:] if each.kind is Kind.OK]
+        served = [
+            each
+            for each in self.history.events[before:]
+            if each.kind is Kind.OK
+            and not (each.function == "read" and each.workload in READ_WITHOUT_MAJORITY)
+        ]
         if served:
             self._fail(
                 f"a majority of the members have lost their disks, but {served[0].function} on"
@@ -393,16 +455,18 @@ class Simulation:
         self.operator.kill()
 
 
-def run(plan: Plan) -> Outcome:
-    """Carry out a plan."""
+def run(plan: Plan, replicas: ReplicaPool | None = None) -> Outcome:
+    """Carry out a plan. If there are replicas in other processes, they apply its log as well."""
     with tempfile.TemporaryDirectory(prefix="jepsen-lite-") as directory:
-        return Simulation(plan, Path(directory)).execute()
+        return Simulation(plan, Path(directory)).execute(replicas)
 
 
 RUNS_MAX = 40
 
 
-def shrunk(failed: Outcome, runs_max: int = RUNS_MAX) -> Outcome:
+def shrunk(
+    failed: Outcome, runs_max: int = RUNS_MAX, replicas: ReplicaPool | None = None
+) -> Outcome:
     """A run with part of the faults that fails, too; at worst the same one.
 
     Halves first, then quarters and so on (delta debugging). Another failure than the first is
@@ -414,7 +478,7 @@ def shrunk(failed: Outcome, runs_max: int = RUNS_MAX) -> Outcome:
         while start < len(failed.plan.schedule) and runs < runs_max:
             schedule = failed.plan.schedule
             attempt = run(
-                replace(failed.plan, schedule=schedule[:start] + schedule[start + size :])
+                replace(failed.plan, schedule=schedule[:start] + schedule[start + size :]), replicas
             )
             runs += 1
             if attempt.problems:

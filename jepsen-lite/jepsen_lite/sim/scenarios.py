@@ -28,26 +28,35 @@ from jepsen_lite.faults.kinds import (
     Pause,
     RollingFault,
     SlowDisk,
+    SlowLink,
     Stop,
     Stranger,
+    Transfer,
     Trigger,
     TriggeredFault,
     WallClockJump,
 )
+from jepsen_lite.sim.clients import ClientTuning
 from jepsen_lite.sim.injection.disk_schedule import COPIED, EMPTIED, Draw, clone
 from jepsen_lite.sim.injection.schedule import draw_conditions, draw_rolling, draw_triggered
 from jepsen_lite.sim.injection.strangers import FRAMES, REFUSALS
-from jepsen_lite.sim.run import PLAIN, Plan, at_rate, draw_plan
+from jepsen_lite.sim.net.client_conditions import ClientConditions
+from jepsen_lite.sim.run import Plan, at_rate, draw_plan
 
 SECONDS = 10.0
 LOAD_SECONDS, LOAD_NODES, LOAD_RATE = 30.0, 3, 50.0
 SMALL_LOG_BYTES = 2 << 10
+BREADTH = (
+    *("transactions", "ranges", "idempotency", "leased-keys", "waiter-fence", "wide-watch"),
+    *("session", "staleness"),
+)
+"""Workloads of what no other scenario uses."""
 
 Scenario: TypeAlias = Callable[[int], Plan]
 
 
 def anything(seed: int) -> Plan:
-    """A bit of everything: what `jepsen-lite sim` runs by itself, and longer."""
+    """A bit of everything."""
     return draw_plan(seed, SECONDS)
 
 
@@ -318,15 +327,120 @@ def compactions(seed: int) -> Plan:
     return replace(plan, schedule=tuple(faults), workloads=("watch",))
 
 
+def slow_answers(seed: int) -> Plan:
+    """Answers are slow: those of nodes to one client, those of a leader to its followers, or theirs
+    to it. Each client stays at one node, and nodes are cut off while answers are on their way. The
+    last ten seconds are quiet, so that each client must be served again.
+    """
+    plan, rng = _busy(seed, "slow answers")
+    names = _names(plan)
+    faults: list[Fault] = []
+    slow_ones = rng.sample(("client", "client", "leader", "followers"), 4)
+    for at_s, slow in zip((1.0, 4.5, 8.0, 11.5), slow_ones, strict=True):
+        leader = rng.choice(names[1:])
+        others = [name for name in names if name != leader]
+        moment_s, for_s = at_s + rng.uniform(0.6, 1.2), rng.uniform(2.4, 2.8)
+        victim = LEADER if slow == "followers" else names[0]
+        ways: list[tuple[str, str]] = {
+            "client": [],
+            "leader": [(leader, each) for each in others],
+            "followers": [(each, leader) for each in others],
+        }[slow]
+        delay_s = rng.choice((0.2, 0.4))
+        faults += [
+            Transfer(at_s, 0.0, leader),
+            *(SlowLink(at_s + 0.2, 3.0, *way, delay_s) for way in ways),
+            Isolate(moment_s, for_s, victim, True, True, clients_too=True),
+        ]
+    return replace(
+        plan,
+        seconds=24.0,
+        session_ttl_ms=60_000,
+        schedule=tuple(faults),
+        workers_per_client=3,
+        workloads=("lock", "staleness"),
+        client_tuning=ClientTuning(known_nodes=tuple(names)),
+        client_conditions=ClientConditions(
+            slow_answers=0.6, slow_answer_s_max=0.5, slow_clients=("client-1",)
+        ),
+        tuning=replace(plan.tuning, leader_lease=rng.random() < 0.5),
+    )
+
+
+def breadth(seed: int) -> Plan:
+    """What is seldom used: two of the workloads of `BREADTH`, with short logs and compactions, and
+    with clients that know one node, so that followers answer.
+    """
+    plan, rng = _busy(seed, "breadth")
+    faults: list[Fault] = []
+    for at_s in range(1, 12, 2):
+        moment_s, for_s = at_s + rng.random(), rng.uniform(0.3, 2.0)
+        victim = rng.choice((LEADER, *_names(plan)))
+        kind = rng.choice((Kill, Kill, Pause, Isolate, Isolate, Compaction))
+        if kind is Kill:
+            faults.append(Kill(moment_s, for_s, (victim,), power=True))
+        elif kind is Pause:
+            faults.append(Pause(moment_s, for_s, victim))
+        elif kind is Isolate:
+            faults.append(Isolate(moment_s, for_s, victim, True, True, rng.random() < 0.5))
+        else:
+            faults.append(Compaction(moment_s, 0.0))
+    return replace(
+        plan,
+        seconds=14.0,
+        # Several, as a write at a node that is cut off holds its worker up.
+        workers_per_client=4,
+        think_s=0.1,
+        session_ttl_ms=60_000,
+        tuning=replace(
+            plan.tuning, log_compaction_bytes=32 << 10, log_retained_bytes=rng.choice((2, 8)) << 10
+        ),
+        client_tuning=ClientTuning(
+            known_nodes=("", *rng.sample(_names(plan), 2)), page_keys_max=rng.choice((3, 1_000))
+        ),
+        schedule=tuple(faults),
+        workloads=_dealt(BREADTH, 2, seed, "breadth workloads"),
+    )
+
+
+def _dealt(names: Sequence[str], count: int, seed: int, purpose: str) -> tuple[str, ...]:
+    """So many of the names, dealt like cards: a few successive seeds have all of them."""
+    deal, place = divmod(seed, len(names) // count)
+    deck = Random(f"{deal}/{purpose}").sample(names, len(names))
+    return tuple(deck[place * count : (place + 1) * count])
+
+
 def _named(scenario: Scenario) -> tuple[str, Scenario]:
     """Its plans know which one they are of, so that they can be drawn again."""
     name = scenario.__name__.replace("_", "-")
 
     @functools.wraps(scenario)
     def drawn(seed: int) -> Plan:
-        return replace(scenario(seed), scenario=name)
+        return replace(_with_a_fault(scenario(seed)), scenario=name)
 
     return name, drawn
+
+
+def _with_a_fault(plan: Plan) -> Plan:
+    """The plan with one fault more if all of its faults wait for what may never happen."""
+    if plan.founding or not all(map(_may_never_begin, plan.schedule)):
+        return plan
+    certain = Kill(plan.seconds / 2, 1.0, (_names(plan)[0],), power=True)
+    return replace(plan, schedule=(*plan.schedule, certain))
+
+
+def _may_never_begin(fault: Fault) -> bool:
+    """Whether a fault waits for another than a first write: a leader that nothing disturbs stays,
+    and nothing else changes the membership.
+    """
+    match fault:
+        case RollingFault():
+            first, _ = fault.steps[0]
+        case TriggeredFault():
+            first = fault.trigger
+        case _:
+            return False
+    return first not in (Trigger.APPENDED, Trigger.COMMITTED)
 
 
 SCENARIOS: Mapping[str, Scenario] = dict(
@@ -353,19 +467,10 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         candidates,
         removals,
         compactions,
+        slow_answers,
+        breadth,
     )
 )
-
-
-def draw(name: str, seed: int, seconds: float | None = None, rate: float | None = None) -> Plan:
-    """The plan of this seed of a scenario, under another load if `rate` says so.
-
-    `seconds` is for the plain run alone: the faults of the others have moments of their own.
-    """
-    plan = SCENARIOS[name](seed)
-    if name == PLAIN and seconds is not None:
-        plan = draw_plan(seed, seconds)
-    return plan if rate is None else at_rate(plan, rate)
 
 
 def _with_one_of(draws: Sequence[Draw], seed: int, purpose: str) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, runtime_checkable
@@ -70,18 +70,24 @@ class Workload(Protocol):
         """The findings of this workload's checkers on any history of it."""
 
 
-async def versions_of(client: KvClient, key: str, timeout_s: float) -> list[KeyValue]:
-    """Every version of a key that was never deleted, the last one first."""
-    versions: list[KeyValue] = []
+async def each_version(client: KvClient, key: str, timeout_s: float) -> AsyncIterator[KeyValue]:
+    """Every version of a key that was never deleted, the last one first. Raises `CompactedError`
+    after the last one that is left.
+    """
     revision = 0
     while True:
         found = await client.get(key, revision=revision, timeout_s=timeout_s)
         if found is None:
-            return versions
-        versions.append(found)
+            return
+        yield found
         if found.version == 1:
-            return versions
+            return
         revision = found.mod_revision - 1
+
+
+async def versions_of(client: KvClient, key: str, timeout_s: float) -> list[KeyValue]:
+    """All of `each_version`."""
+    return [version async for version in each_version(client, key, timeout_s)]
 
 
 async def as_history(

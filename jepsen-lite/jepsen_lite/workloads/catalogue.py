@@ -9,14 +9,21 @@ from jepsen_lite.workloads.bank import BankWorkload
 from jepsen_lite.workloads.base import Workload
 from jepsen_lite.workloads.counter import CounterWorkload
 from jepsen_lite.workloads.elections import ElectionWorkload
+from jepsen_lite.workloads.idempotency import IdempotencyWorkload
+from jepsen_lite.workloads.leased_keys import LeasedKeysWorkload
 from jepsen_lite.workloads.leases import LeaseWorkload
 from jepsen_lite.workloads.locks import FencedLockWorkload, LockWorkload
 from jepsen_lite.workloads.queues import QueueWorkload
+from jepsen_lite.workloads.ranges import RangeWorkload
 from jepsen_lite.workloads.read_levels import SessionWorkload, StalenessWorkload
 from jepsen_lite.workloads.register import RegisterWorkload
 from jepsen_lite.workloads.removals import RemovedLeaderWorkload, RemovedLockWorkload
+from jepsen_lite.workloads.rw_register import RwRegisterWorkload
 from jepsen_lite.workloads.sets import SetWorkload
+from jepsen_lite.workloads.transactions import TransactionWorkload
+from jepsen_lite.workloads.waiters import WaiterWorkload
 from jepsen_lite.workloads.watches import WatchWorkload
+from jepsen_lite.workloads.wide_watches import WideWatchWorkload
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     "register": lambda: RegisterWorkload(keys=4, uses=150, versioned=True),
@@ -24,6 +31,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "queue": QueueWorkload,
     "counter": CounterWorkload,
     "append": AppendWorkload,
+    "rw-register": RwRegisterWorkload,
     "bank": BankWorkload,
     "watch": WatchWorkload,
     "lock": LockWorkload,
@@ -34,4 +42,21 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "removed-leader": RemovedLeaderWorkload,
     "session": SessionWorkload,
     "staleness": StalenessWorkload,
+    "transactions": TransactionWorkload,
+    "ranges": RangeWorkload,
+    "idempotency": IdempotencyWorkload,
+    "leased-keys": LeasedKeysWorkload,
+    "waiter-fence": WaiterWorkload,
+    "wide-watch": WideWatchWorkload,
 }
+READ_WITHOUT_MAJORITY = frozenset({"session", "staleness"})
+"""Workloads whose reads a node may answer from its own state."""
+HAS_LARGE_ROWS = frozenset({"transactions"})
+"""Workloads whose keys and values do not fit into a reply of a few KiB."""
+NEEDS_STEADY_CLOCKS = frozenset(
+    {
+        *("lock", "fenced-lock", "removed-lock", "waiter-fence", "lease", "leased-keys"),
+        *("idempotency", "election", "removed-leader", "staleness"),
+    }
+)
+"""Workloads whose checkers hold raftkv to promises that it makes for steady clocks only."""

@@ -12,9 +12,10 @@ from random import Random
 from typing import Any
 
 from jepsen_lite.checkers import counter
+from jepsen_lite.clients.protocol import CompactedError
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
-from jepsen_lite.workloads.base import Invocation, Session, versions_of
+from jepsen_lite.workloads.base import Invocation, Session, each_version
 
 KEY = "counter"
 
@@ -41,8 +42,13 @@ class CounterWorkload:
         if invocation.function == "read":
             found = await client.get(KEY, timeout_s=timeout_s)
             return 0 if found is None else found.version
-        versions = await versions_of(client, KEY, timeout_s)
-        return [[kv.version, kv.value, kv.mod_revision] for kv in versions]
+        trace: list[list[Any]] = []
+        try:
+            async for kv in each_version(client, KEY, timeout_s):
+                trace.append([kv.version, kv.value, kv.mod_revision])
+        except CompactedError:
+            return {"left": trace}
+        return trace
 
     def final(self) -> Sequence[Invocation]:
         return [Invocation("trace", KEY)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import math
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -24,6 +26,31 @@ LATE_NS = 2 * ELECTION_NS + 100_000_000
 # What any workload calls an operation that is an entry of the log whenever it is acknowledged.
 WRITES = ("write", "cas", "add", "increment", "grant", "renew", "revoke")
 LEASES_PER_WORKER = 2
+# In its life a lease is to be used so often at least, or no revocation would come before its end.
+USES_MIN = 3
+
+
+class Paces:
+    """How much time passes from one operation of a worker on its leases to the next. With many
+    workloads on a busy machine that may be more than the TTL of any lease.
+    """
+
+    def __init__(self) -> None:
+        self._last_s: dict[int, float] = {}  # by worker
+        self._intervals_s: dict[int, float] = {}
+
+    def began(self, worker: int, now_s: float) -> None:
+        """An operation of this worker begins."""
+        last_s = self._last_s.get(worker)
+        if last_s is not None:
+            known_s = self._intervals_s.get(worker, now_s - last_s)
+            self._intervals_s[worker] = (known_s + now_s - last_s) / 2
+        self._last_s[worker] = now_s
+
+    def lasting(self, worker: int, ttl_s: float) -> float:
+        """The TTL, or a longer one if the worker would use no lease often enough otherwise."""
+        used_s = math.ceil(USES_MIN * self._intervals_s.get(worker, 0.0))
+        return ttl_s if used_s <= max(TTLS_S) else float(used_s)
 
 
 class LeaseWorkload:
@@ -36,18 +63,21 @@ class LeaseWorkload:
         self._numbers = itertools.count(1)
         self._ids: dict[str, int] = {}
         self._names: dict[int, list[str]] = {}  # of each worker
+        self._paces = Paces()
 
     def next(self, rng: Random, worker: int) -> Invocation:
         names = self._names.setdefault(worker, [])
         if len(names) < LEASES_PER_WORKER or rng.random() < 0.1:
             del names[: len(names) + 1 - LEASES_PER_WORKER]
             name = f"lease-{next(self._numbers)}"
-            return Invocation("grant", name, {"ttl_ns": round(rng.choice(TTLS_S) * 1e9)})
+            ttl_s = self._paces.lasting(worker, rng.choice(TTLS_S))
+            return Invocation("grant", name, {"ttl_ns": round(ttl_s * 1e9)})
         function = rng.choices(("look", "renew", "revoke"), (6, 3, 2))[0]
         return Invocation(function, rng.choice(names))
 
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         leases, name = session.client.leases, invocation.key
+        self._paces.began(session.worker, asyncio.get_running_loop().time())
         if invocation.function == "grant":
             ttl_s = invocation.value["ttl_ns"] / 1e9
             lease_id = await leases.grant(ttl_s, timeout_s=timeout_s)
@@ -67,7 +97,12 @@ class LeaseWorkload:
         return []
 
     def check(self, history: History) -> list[Finding]:
-        names = dict.fromkeys(event.workload for event in history.events)
-        writes = (each for name in names for each in answered(history.operations(name), *WRITES))
-        time = ClusterTime(writes, ELECTION_NS)
-        return [lease.check(list(history.operations(self.name)), time, LATE_NS, DRIFT)]
+        operations = list(history.operations(self.name))
+        return [lease.check(operations, cluster_time_of(history), LATE_NS, DRIFT)]
+
+
+def cluster_time_of(history: History) -> ClusterTime:
+    """The cluster time that has passed, as the writes of all workloads prove it."""
+    names = dict.fromkeys(event.workload for event in history.events)
+    writes = (each for name in names for each in answered(history.operations(name), *WRITES))
+    return ClusterTime(writes, ELECTION_NS)

@@ -16,6 +16,8 @@ from jepsen_lite.workloads.base import Invocation, Session
 
 KEYS = 3
 BOUNDS_S = (0.2, 1.0)
+DRIFT = 0.05
+"""The age of an answer is measured by the clock of the node that answers."""
 
 
 class SessionWorkload:
@@ -75,4 +77,4 @@ class StalenessWorkload:
         return []
 
     def check(self, history: History) -> list[Finding]:
-        return [staleness.check(list(history.operations(self.name)))]
+        return [staleness.check(list(history.operations(self.name)), DRIFT)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from jepsen_lite.clients.protocol import KvClient, NotDone
 from jepsen_lite.workloads.base import Invocation, Session
-from jepsen_lite.workloads.elections import NAME, OBSERVERS, ElectionWorkload
+from jepsen_lite.workloads.elections import OBSERVERS, ElectionWorkload
 from jepsen_lite.workloads.locks import TTL_S, LockWorkload
 
 KEPT_S = 0.5
@@ -53,14 +53,17 @@ class RemovedLeaderWorkload(ElectionWorkload):
     """Leaders lead for seconds, and operators remove their keys and leases."""
 
     name = "removed-leader"
+    election = "removed/leader"
     ttl_s = TTL_S + 0.9
     """Unlike that of any lock: a revoked lease ends the leadership only."""
     acquires, releases = "campaign", "resign"
 
     def next(self, rng: Random, worker: int) -> Invocation:
         if worker in self._leaderships and rng.random() < KEEPS:
-            return Invocation("keep", NAME)
-        leaders = [(NAME, led.token) for led in self._leaderships.values() if led.remaining_s()]
+            return Invocation("keep", self.election)
+        leaders = [
+            (self.election, led.token) for led in self._leaderships.values() if led.remaining_s()
+        ]
         may_remove = worker not in OBSERVERS and worker not in self._leaderships
         return _removal(rng, leaders if may_remove else []) or super().next(rng, worker)
 

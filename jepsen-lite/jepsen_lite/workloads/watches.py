@@ -16,6 +16,7 @@ from jepsen_lite.clients.protocol import (
     CompactedError,
     KvClient,
     OperationError,
+    Watch,
 )
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
@@ -33,6 +34,7 @@ class WatchWorkload:
 
     name = "watch"
     reads = frozenset({"watch"})
+    prefix = PREFIX
 
     def __init__(self) -> None:
         self._values = itertools.count(1)
@@ -52,9 +54,19 @@ class WatchWorkload:
         return Invocation("put", first, f"v{next(self._values)}")
 
     def _wanted(self, name: str) -> dict[str, Any]:
-        return {"prefix": PREFIX, "from": self._next_revision.get(name, 1), "kinds": KINDS}
+        return {"prefix": self.prefix, "from": self._next_revision.get(name, 1), "kinds": KINDS}
 
     async def run(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
+        key, value = invocation.key, invocation.value
+        if invocation.function != "watch":
+            return await self._change(session, invocation, timeout_s)
+        until = value.get("until", math.inf)
+        batches = await _watched(session.client, value, until, timeout_s)
+        if batches:
+            self._next_revision[key] = batches[-1]["revision"] + 1
+        return batches
+
+    async def _change(self, session: Session, invocation: Invocation, timeout_s: float) -> Any:
         client, key, value = session.client, invocation.key, invocation.value
         if invocation.function == "put":
             revision = await client.put(key, value, timeout_s=timeout_s)
@@ -62,15 +74,9 @@ class WatchWorkload:
         if invocation.function == "delete":
             revision, deleted = await client.delete(key, timeout_s=timeout_s)
             return self._noted(revision, {key: None} if deleted else {})
-        if invocation.function == "put-both":
-            changes = dict.fromkeys(value[:2], f"v{value[2]}")
-            revision = await client.write_many(changes, timeout_s=timeout_s)
-            return self._noted(revision, changes)
-        until = value.get("until", math.inf)
-        batches = await _watched(client, value["from"], until, timeout_s)
-        if batches:
-            self._next_revision[key] = batches[-1]["revision"] + 1
-        return batches
+        changes = dict.fromkeys(value[:2], f"v{value[2]}")
+        revision = await client.write_many(changes, timeout_s=timeout_s)
+        return self._noted(revision, changes)
 
     def _noted(self, revision: int, changes: Mapping[str, str | None]) -> dict[str, Any]:
         if changes:
@@ -88,7 +94,7 @@ class WatchWorkload:
 
 
 async def _watched(
-    client: KvClient, from_revision: int, until: float, timeout_s: float
+    client: KvClient, wanted: Mapping[str, Any], until: float, timeout_s: float
 ) -> list[dict[str, Any]]:
     """The batches of a watcher up to `until`; without end: for some time.
 
@@ -98,10 +104,17 @@ async def _watched(
     endless = until == math.inf
     seconds = min(timeout_s, LONG_ENOUGH_S) if endless else timeout_s
     batches: list[dict[str, Any]] = []
+    from_revision: int = wanted["from"]
     try:
         async with asyncio.timeout(seconds):
             while from_revision <= until:
-                from_revision = await _listen(client, from_revision, until, batches)
+                watching = client.watch(
+                    wanted["prefix"],
+                    from_revision,
+                    kinds=wanted["kinds"],
+                    progress=wanted.get("progress", False),
+                )
+                from_revision = await _listen(watching, until, batches)
     except TimeoutError:
         if not endless:
             reached = batches[-1]["revision"]
@@ -111,16 +124,15 @@ async def _watched(
     return batches
 
 
-async def _listen(
-    client: KvClient, from_revision: int, until: float, batches: list[dict[str, Any]]
-) -> int:
+async def _listen(watching: Watch, until: float, batches: list[dict[str, Any]]) -> int:
     """Add the batches of one watch to `batches`, a bookmark last; from where to go on."""
-    watching = client.watch(PREFIX, from_revision)
     oldest_left = 0  # where history was compacted
     try:
         async for batch in watching.batches():
             for revision, events in itertools.groupby(batch, lambda event: event.revision):
                 batches.append({"revision": revision, "events": list(map(_event, events))})
+            if not batch:
+                batches.append({"revision": watching.revision, "events": []})
             if watching.revision >= until:
                 break
     except CompactedError as error:

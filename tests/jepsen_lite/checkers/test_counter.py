@@ -205,3 +205,25 @@ def test_created_lost_and_negative_balances_are_named(
 
 def test_a_bank_without_a_read_is_unknown() -> None:
     assert bank.check([], 10, ["a"]).validity is Validity.UNKNOWN
+
+
+def rest_of_a_trace(*versions: tuple[int, str, int]) -> Operation:
+    left = [list(each) for each in versions]
+    return operation(9, 90, 99, "trace", None, {"left": left})
+
+
+def test_what_is_left_of_a_compacted_counter_is_judged_like_a_whole_one() -> None:
+    history = [
+        increment(0, "a", OK, 2),
+        increment(2, "b", INFO),
+        increment(4, "c", OK, 4),
+        increment(6, "d", OK, 5),
+    ]
+    assert_valid(counter.check([*history, rest_of_a_trace((4, "d", 5), (3, "c", 4))]))
+    assert_valid(counter.check([*history, rest_of_a_trace((3, "d", 5), (2, "c", 4))]))
+    lost = only_problem(counter.check([*history, rest_of_a_trace((3, "c", 4))]))
+    assert lost.startswith("d was acknowledged")
+    too_many = only_problem(counter.check([*history, rest_of_a_trace((5, "d", 5), (4, "c", 4))]))
+    assert too_many.startswith("3 versions are compacted, where 1 to 2 were possible")
+    too_few = only_problem(counter.check([*history, rest_of_a_trace((2, "d", 5))]))
+    assert too_few.startswith("1 versions are compacted, where 2 to 3 were possible")

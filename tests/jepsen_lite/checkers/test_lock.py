@@ -177,6 +177,9 @@ def test_a_removed_holder_excludes_no_later_holder(kind: Kind) -> None:
     holder, next_one = acquire(1, 0, 1, 1), acquire(2, 0, 5, 2)
     lost, released = operation(1, 7, 7, "lost"), release(2, 8)
     assert_valid(lock.check([holder, remove(3, 1, kind), next_one, lost, released]))
+    # An operator who tries again does not give the hold back.
+    again = remove(7, 1, kind)
+    assert_valid(lock.check([holder, remove(3, 1, kind), next_one, again, lost, released]))
     for other in (remove(3, 1, FAIL), remove(6, 1), remove(3, 7)):
         found = lock.check([holder, other, next_one, lost, released])
         assert "process 2 got the lock" in only_problem(found)

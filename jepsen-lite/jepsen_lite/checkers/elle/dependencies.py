@@ -31,7 +31,7 @@ class Because(enum.StrEnum):
 _UNSEEN_MAX = 8
 
 # Key, the value before, the value after; what they mean depends on the reason.
-_Detail = tuple[str, Any, Any]
+Detail = tuple[str, Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,11 @@ class Dependencies:
 
     def __init__(self, transactions: Sequence[Operation]) -> None:
         self.transactions = transactions
-        self.edges: dict[Because, dict[int, dict[int, _Detail]]] = {
+        self.edges: dict[Because, dict[int, dict[int, Detail]]] = {
             because: defaultdict(dict) for because in Because
         }
 
-    def add(self, before: int, after: int, because: Because, detail: _Detail) -> None:
+    def add(self, before: int, after: int, because: Because, detail: Detail) -> None:
         if before != after:
             self.edges[because][before].setdefault(after, detail)
 
@@ -72,7 +72,11 @@ class Dependencies:
                 f" {ended_ns(earlier) / 1e9:.6f} s and {second} began at"
                 f" {began_ns(later) / 1e9:.6f} s"
             )
-        key, old, new = self.edges[because][before][after]
+        return self.explain_data(first, second, because, self.edges[because][before][after])
+
+    def explain_data(self, first: str, second: str, because: Because, detail: Detail) -> str:
+        """An edge of lists in words."""
+        key, old, new = detail
         if because is Because.WW:
             return (
                 f"{first} appended {old} to {key} before {second} appended {new} to {key},"

@@ -65,7 +65,7 @@ def _without_chunks(
     """Leave out as many chunks of this size as the verdict allows, the latest ones first."""
     end = len(kept)
     while end > 0 and trials_left > 0:
-        smaller = _closed(kept[: max(0, end - size)] + kept[end:], kept)
+        smaller = closed(kept[: max(0, end - size)] + kept[end:], kept)
         end -= size
         if len(smaller) < len(kept):
             trials_left -= 1
@@ -75,7 +75,7 @@ def _without_chunks(
     return kept, trials_left
 
 
-def _closed(kept: Sequence[Call], calls: Sequence[Call]) -> list[Call]:
+def closed(kept: Sequence[Call], calls: Sequence[Call]) -> list[Call]:
     """The kept calls, and all those that wrote what they saw.
 
     A read may be left out of any history, and so may a write that no remaining call observed.

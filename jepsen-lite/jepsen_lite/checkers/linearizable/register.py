@@ -13,9 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from jepsen_lite.checkers.linearizable import search
+from jepsen_lite.checkers.linearizable import search, zones
 from jepsen_lite.checkers.linearizable.counterexample import explained
-from jepsen_lite.checkers.linearizable.reduction import reduced
+from jepsen_lite.checkers.linearizable.reduction import closed, reduced
 from jepsen_lite.checkers.linearizable.register_model import VERSIONED_REGISTER, seen_by, written
 from jepsen_lite.checkers.linearizable.search import NEVER, STEPS_MAX, Call, Model, SearchVerdict
 from jepsen_lite.checkers.linearizable.unique_writes import blocks
@@ -57,7 +57,6 @@ def check(
     operations: Iterable[Operation], versioned: bool = False, steps_max: int = STEPS_MAX
 ) -> Finding:
     """Judge each key alone; each refused key is one problem, its smallest counterexample."""
-    model_of = _versioned_model if versioned else blocks
     by_key: defaultdict[str, list[Operation]] = defaultdict(list)
     for each in operations:
         if each.invocation.function in _FUNCTIONS:
@@ -65,10 +64,9 @@ def check(
     refused: list[Problem] = []
     given_up: list[Problem] = []
     for key, of_key in by_key.items():
-        calls = list(calls_of(of_key))
-        verdict = search.check(model_of(calls), calls, steps_max).verdict
+        verdict, illegal = _judge_key(of_key, versioned, steps_max)
         if verdict is SearchVerdict.ILLEGAL:
-            refused.append(explained(key, of_key, reduced(model_of, calls)))
+            refused.append(explained(key, of_key, illegal))
         elif verdict is SearchVerdict.UNKNOWN:
             given_up.append(Problem(f"{key}: the search was given up: too many calls overlap"))
     statistics = {
@@ -79,6 +77,27 @@ def check(
     if given_up and not refused:
         return Finding("linearizability", Validity.UNKNOWN, tuple(given_up), statistics)
     return finding("linearizability", refused, statistics)
+
+
+def _judge_key(
+    operations: Sequence[Operation], versioned: bool, steps_max: int
+) -> tuple[SearchVerdict, Sequence[Call]]:
+    """The verdict, and a few calls that are illegal by themselves if it is ILLEGAL."""
+    by_zones = zones.judge(operations, versioned)
+    if by_zones.legal:
+        return SearchVerdict.OK, ()
+    model_of = _versioned_model if versioned else blocks
+    calls = list(calls_of(operations))
+    parts = [calls]
+    if by_zones.suspects:
+        # What is illegal in a part is illegal in the whole; that a part is legal says nothing.
+        suspects = [call for call in calls if call.name in by_zones.suspects]
+        parts.insert(0, closed(suspects, calls))
+    for part in parts:
+        verdict = search.check(model_of(part), part, steps_max).verdict
+        if verdict is SearchVerdict.ILLEGAL:
+            return verdict, reduced(model_of, part)
+    return verdict, ()
 
 
 def _versioned_model(calls: Sequence[Call]) -> Model:

@@ -55,6 +55,8 @@ class Invariants:
 
     def __init__(self) -> None:
         self.committed: list[tuple[int, int]] = [(0, 0)]  # (term, payload's digest) by index
+        self.committed_entries: list[Entry] = []
+        """From index 1 on, as the first node that committed each of them had it."""
         self.leaders: dict[int, Replica] = {}
         self.state_machines = StateMachineInvariants(self.committed)
         self._checks = 0
@@ -423,7 +425,9 @@ class Invariants:
         self._check_majority(raft, entry)
         if entry.kind is EntryKind.COMMANDS:
             self.state_machines.committed(raft.node_id, entry)
+        self.state_machines.model.committed(entry)
         self.committed.append(here)
+        self.committed_entries.append(entry)
 
     def _check_majority(self, raft: RaftView, entry: Entry) -> None:
         """The first node learns that this entry is committed: it must be on the disks of a

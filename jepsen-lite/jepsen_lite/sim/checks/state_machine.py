@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from jepsen_lite.sim.checks.disk_losses import Replica
+from jepsen_lite.sim.checks.model_comparison import ModelComparison
 from jepsen_lite.sim.checks.violation import Violation
 from raftkv.errors import DamagedData
 from raftkv.kv.machine import StateMachine
@@ -132,17 +133,24 @@ class StateMachineInvariants:
 
     Nodes apply committed entries only, in order, and only commands that clients have submitted;
     revisions have no gaps; leases end by cluster time; and replicas that have applied the same hold
-    the same state. `terms_and_digests` has one item for each committed entry, by index.
+    the same state, which is that of an independent model. `terms_and_digests` has one item for each
+    committed entry, by index.
     """
 
     def __init__(self, terms_and_digests: list[tuple[int, int]]) -> None:
-        self.checks = 0
+        self.model = ModelComparison()
+        self._checks = 0
         self._committed = terms_and_digests
         self._submitted: set[bytes] = set()
         self._leases_named: dict[int, NamedLeases] = {}  # by the entry's index
         self._applied: dict[int, tuple[int, int, int, int]] = {}
         self._states: dict[int, tuple[Replica, int]] = {}
         self._compared: set[tuple[Replica, int]] = set()
+
+    @property
+    def checks(self) -> int:
+        """How many checks have been made."""
+        return self._checks + self.model.checks
 
     def submitted(self, commands: bytes) -> None:
         """A client has submitted these commands to a node."""
@@ -162,13 +170,14 @@ class StateMachineInvariants:
 
     def applied(self, replica: Replica, node: Node, seen: AppliedState) -> None:
         """The node has applied more than it had when it was `seen` last."""
-        self.checks += 1
+        self._checks += 1
         machine, raft = node.machine, node.core
         index = raft.last_applied
         if index < seen.index:
             raise Violation(f"node {replica}: applied went back")
         if index > raft.commit_index:
             raise Violation(f"node {replica} applied {index}, past its commit index")
+        self.model.applied(replica, index)
         if machine.applied_index == index:
             self._check_state(replica, node, index)
             seen.revision = check_revisions(node.node_id, machine, seen.revision)
@@ -206,13 +215,14 @@ class StateMachineInvariants:
             if (replica, index) in self._compared:
                 continue
             self._compared.add((replica, index))
+            self.model.compare_state(replica, store, index)
             digest = _digest_of_state(store)
             other, known = self._states.setdefault(index, (replica, digest))
             if known != digest:
                 raise Violation(
                     f"nodes {other} and {replica} hold different states after entry {index}"
                 )
-            self.checks += 1
+            self._checks += 1
 
 
 def _check_cluster_time(node: Node) -> None:

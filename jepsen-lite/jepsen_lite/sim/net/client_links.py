@@ -51,8 +51,23 @@ class SimulatedClientNetwork:
         self.host = host
         self._servers = servers
         self._dead = False
+        self._rng = world.rng(f"{host}/connections")
         # In the order of their opening: the order in which they are cut must not be chance.
         self.streams: dict[SimulatedClientStream, None] = {}
+
+    def connection_delay_s(self) -> float:
+        """The delay of a new connection, beyond that of the network."""
+        most_s = self.network.clients.delay_s_max
+        return self._rng.uniform(0.0, most_s) if most_s else 0.0
+
+    def answer_delay_s(self) -> float:
+        """How much longer the next answer takes."""
+        conditions = self.network.clients
+        if conditions.slow_clients and self.host not in conditions.slow_clients:
+            return 0.0
+        if not conditions.slow_answers or self._rng.random() >= conditions.slow_answers:
+            return 0.0
+        return self._rng.uniform(0.0, conditions.slow_answer_s_max)
 
     def cut(self) -> None:
         """The process is about to die: its connections end, and it makes no new ones."""
@@ -84,7 +99,7 @@ class SimulatedClientNetwork:
             else:
                 connected(server)
 
-        world.after(network.delay_s(self.host, there, 0), arrive)
+        world.after(network.delay_s(self.host, there, 0) + self.connection_delay_s(), arrive)
 
 
 class SimulatedClientLink:
@@ -115,7 +130,7 @@ class SimulatedClientLink:
             else:
                 done.set_result(answer)
 
-        def answered(answer: bytes | Aborted) -> None:
+        def arrive(answer: bytes | Aborted) -> None:
             # Not the real size: a status holds the real process's memory, which is chance.
             network.network.datagram(
                 host_of(self._address),
@@ -123,6 +138,13 @@ class SimulatedClientLink:
                 UNARY_BYTES,
                 lambda: network.process.enter(finish, answer),
             )
+
+        def answered(answer: bytes | Aborted) -> None:
+            late_s = network.answer_delay_s()
+            if late_s:
+                network.world.after(late_s, arrive, answer)
+            else:
+                arrive(answer)
 
         def connected(server: SimulatedClientServer) -> None:
             nonlocal sent
@@ -173,6 +195,7 @@ class SimulatedClientStream:
         self._server: SimulatedClientServer | None = None
         self._serving: Any = None
         self._over = False
+        self._delay_s = network.connection_delay_s()
         network.streams[self] = None
         network.connect(address, self._connected, self._failed)
 
@@ -198,7 +221,7 @@ class SimulatedClientStream:
             process.enter(self._arrived, message)
 
         self._server = server
-        self._back = Pipe(world, network, far, near, deliver, self._broke)
+        self._back = Pipe(world, network, far, near, deliver, self._broke, self._answer_late_s)
         server.process.enter(server.open_stream, self._method, self._back, self._opened)
 
     def _opened(self, context: StreamContext, serving: asyncio.Task[None]) -> None:
@@ -214,10 +237,17 @@ class SimulatedClientStream:
             far,
             lambda message: server.process.enter(context.arrived, message),
             self._broke,
+            self._late_s,
         )
         for message in self._unsent:
             self._forth.send(message)
         self._unsent.clear()
+
+    def _late_s(self) -> float:
+        return min(self._delay_s, self._network.network.clients.delay_s_max)
+
+    def _answer_late_s(self) -> float:
+        return self._late_s() + self._network.answer_delay_s()
 
     def _failed(self) -> None:
         refused = ConnectionFailed(f"{self._address} takes no connection")
@@ -229,19 +259,28 @@ class SimulatedClientStream:
 
     def _hang_up(self) -> None:
         """Both ends stop; the node notices when word of it arrives, if it does."""
-        self._network.streams.pop(self, None)
-        for pipe in (self._forth, self._back):
-            if pipe is not None:
-                pipe.close()
-        server, serving = self._server, self._serving
-        if server is not None and serving is not None:
-            network, self._serving = self._network, None
-            network.network.datagram(
-                network.host,
-                host_of(self._address),
-                16,
-                lambda: server.process.enter(serving.cancel),
-            )
+        network, server, serving = self._network, self._server, self._serving
+        network.streams.pop(self, None)
+        self._serving = None
+        if self._back is not None:
+            self._back.close()
+
+        def say_so() -> None:
+            if server is not None and serving is not None:
+                network.network.datagram(
+                    network.host,
+                    host_of(self._address),
+                    16,
+                    lambda: server.process.enter(serving.cancel),
+                )
+
+        if self._forth is None:
+            say_so()
+        elif network.network.clients.lingering:
+            self._forth.finish(say_so)
+        else:
+            self._forth.close()
+            say_so()
 
     # ---- the client's side, in its process -------------------------------------------
 

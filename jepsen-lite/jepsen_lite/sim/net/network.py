@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from random import Random
 
 from jepsen_lite.faults.kinds import NetworkConditions
+from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.world import World
 
 BYTES_PER_S = 50e6
@@ -22,8 +23,15 @@ def _unnoticed() -> None:
 class SimulatedNetwork:
     """Hosts are names. All directions between them are open until one is cut."""
 
-    def __init__(self, world: World, conditions: NetworkConditions) -> None:
+    def __init__(
+        self,
+        world: World,
+        conditions: NetworkConditions,
+        clients: ClientConditions = ClientConditions(),  # noqa: B008 - a value
+    ) -> None:
         self.conditions = conditions
+        self.clients = clients
+        """Of the connections of clients."""
         self._world = world
         self._rng: Random = world.rng("network")
         self._cut: dict[tuple[str, str], int] = {}
@@ -37,6 +45,12 @@ class SimulatedNetwork:
 
     def reaches(self, source: str, target: str) -> bool:
         return not self._cut or self._way(source, target) not in self._cut
+
+    def is_swift(self, source: str, target: str) -> bool:
+        """Whether the way from source to target is neither cut nor slow."""
+        return self.reaches(source, target) and not (
+            self._slow_s and self._slow_s.get(self._way(source, target))
+        )
 
     @property
     def fair(self) -> bool:
@@ -71,6 +85,7 @@ class SimulatedNetwork:
         self._cut.clear()
         self._slow_s.clear()
         self.conditions = conditions
+        self.clients = ClientConditions()
 
     def delay_s(self, source: str, target: str, size_bytes: int) -> float:
         """How long the next transmission takes."""

@@ -1,16 +1,18 @@
-"""A node whose submissions, linearizable reads and membership changes are checked."""
+"""A node whose submissions, results, linearizable reads and membership changes are checked."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from jepsen_lite.sim.checks.disk_losses import Replica
 from jepsen_lite.sim.checks.invariants import Invariants
 from jepsen_lite.sim.checks.violation import Violation
+from raftkv.kv.machine import Applied, StateMachine
+from raftkv.kv.pace import Steps
 from raftkv.node.node import Node
-from raftkv.raft.entry import Membership
+from raftkv.raft.entry import Entry, Membership
 from raftkv.raft.raft import Raft
 
 
@@ -32,6 +34,7 @@ class CheckedNode(Node):
         self._replica = replica
         self._on_failure = on_failure
         self._by_lease = False
+        self._watched: StateMachine | None = None
 
     def submit(
         self, commands: bytes, deadline: float, *, client: int = 0, weight: int = 1
@@ -57,6 +60,25 @@ class CheckedNode(Node):
             self._invariants.read_confirmed(self._replica, self, committed_index)
         except Violation as violation:
             self._on_failure(str(violation))
+
+    def check_results(self) -> None:
+        """Report what the state machine computes from now on. A snapshot replaces the machine, so
+        this is called after each turn.
+        """
+        machine = self.machine
+        if machine is self._watched:
+            return
+        self._watched = machine
+        apply_in_steps = machine.apply_in_steps
+
+        def watched(
+            entries: Sequence[Entry], hash_at: Callable[[int], int]
+        ) -> Steps[list[Applied]]:
+            applied = yield from apply_in_steps(entries, hash_at)
+            self._invariants.state_machines.model.ran(self._replica, applied)
+            return applied
+
+        machine.apply_in_steps = watched  # type: ignore[method-assign]
 
     def check_membership_changes(self, now_s: Callable[[], float]) -> None:
         """Check every change of membership at the moment when it is proposed."""

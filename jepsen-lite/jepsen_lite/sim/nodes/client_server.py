@@ -98,7 +98,7 @@ class SimulatedClientServer:
         self.process = process
         self._open: dict[Pipe, None] = {}
         log = structlog.get_logger()
-        admission = self._admission = Admission(
+        admission = self.admission = Admission(
             requests_max=settings.submissions_in_flight_max,
             requests_per_client_max=settings.requests_per_client_max,
             bytes_max=settings.uncommitted_bytes_max,
@@ -115,6 +115,8 @@ class SimulatedClientServer:
         cluster = ClusterService(node, reader, calls, settings.data_dir)
         lease = LeaseService(node, reader, calls, deadlines)
         self._locks = LockService(node, reader, calls, settings.limits)
+        self.handlers = (self._pipelines, self._watches, self._locks, calls)
+        """What keeps state for the node's clients."""
         self._methods: dict[str, tuple[Any, Callable[[Any, Any], Awaitable[Any]]]] = {}
         for service, servicer in (
             ("Cluster", cluster),
@@ -174,12 +176,12 @@ class SimulatedClientServer:
 
     async def drain(self, grace_s: float) -> None:
         """Let nothing in any more; wait until the rest is done or the grace is over."""
-        self._admission.close()
+        self.admission.close()
         self._watches.end_streams()
         self._locks.end_waits()
         try:
             async with asyncio.timeout(grace_s):
-                await self._admission.idle()
+                await self.admission.idle()
         except TimeoutError:
             return
 

@@ -156,6 +156,12 @@ class Cluster:
             for clone in self.clones.values()
         )
 
+    def in_service(self, name: str) -> bool:
+        """Whether the node of this host is a member that serves, or will once it runs again."""
+        membership, _ = self.invariants.last_membership()
+        host = self.hosts[name]
+        return host.node_id in membership.members and not host.left
+
     def switch_off_lost(self) -> None:
         """The operator takes away all clones, and all hosts that have lost their disk or left."""
         for host in self.machines:

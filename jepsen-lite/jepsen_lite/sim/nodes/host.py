@@ -20,7 +20,6 @@ from jepsen_lite.sim.nodes.disk import CheckedLogStore, Disk
 from jepsen_lite.sim.nodes.join import JoinRequests
 from jepsen_lite.sim.nodes.settings import NodeTuning
 from jepsen_lite.sim.process import Process
-from raftkv.config import Settings
 from raftkv.errors import (
     DamagedData,
     DirectoryMismatch,
@@ -31,7 +30,6 @@ from raftkv.errors import (
 )
 from raftkv.node.config import NodeStores
 from raftkv.node.founder import Founder
-from raftkv.node.node import Node
 from raftkv.peer.handshake import PeerIdentity
 from raftkv.peer.ports import Founding, Frame
 from raftkv.raft.entry import Address, Membership
@@ -123,10 +121,12 @@ class Host:
         self.out_of_service = False
         self.versions = SUPPORTED
         self.switched_off = False
-        self.node: Node | None = None
+        self.node: CheckedNode | None = None
         self.process: Process | None = None
         self.port: PeerPort | None = None
         self.server: SimulatedClientServer | None = None
+        self.contacts: set[int] = set()
+        """Peers from which a message of this node's term has come since the last look at them."""
         self._context = context
         self._world = world
         self._surroundings = surroundings
@@ -140,17 +140,33 @@ class Host:
         self._stopping = False
         self._failed = False
         self._boot_again = False
-        self._settings = Settings(
-            node_id=spec.node_id,
-            tick_ms=spec.tuning.tick_ms,
-            data_dir=spec.directory,
-            client_listen=f"127.0.0.1:{CLIENT_PORT}",
-            peer_listen=f"127.0.0.1:{PEER_PORT}",
+        self._settings = spec.tuning.settings(
+            spec.node_id, spec.directory, f"127.0.0.1:{CLIENT_PORT}", f"127.0.0.1:{PEER_PORT}"
         )
 
     @property
     def up(self) -> bool:
         return self.process is not None
+
+    @property
+    def paused(self) -> bool:
+        """Whether the process stands still."""
+        return self.process is not None and self.process.paused
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the node was asked to stop."""
+        return self._stopping
+
+    @property
+    def clock_rate(self) -> float:
+        """How fast the machine's clock runs against the world's."""
+        return self._clock_rate * self._clock_factor
+
+    @property
+    def clock_disturbed(self) -> bool:
+        """Whether a fault has changed the rate of the machine's clock."""
+        return self._clock_factor != 1.0
 
     @property
     def left(self) -> bool:
@@ -182,7 +198,7 @@ class Host:
         process = self.process = Process(  # type: ignore[abstract]  # only what is used
             self._world,
             self.name,
-            rate=self._clock_rate * self._clock_factor,
+            rate=self.clock_rate,
             on_turn=self._turned,
             on_exception=self._on_failure,
         )
@@ -200,6 +216,7 @@ class Host:
             return
         node.stopped.add_done_callback(lambda stopped: self._ended(process, stopped.result()))
         node.check_membership_changes(lambda: self._world.now_s)
+        node.check_results()
         self.node = node
         self.server = SimulatedClientServer(process, node, self._settings, node.fail)
 
@@ -319,7 +336,7 @@ class Host:
         """Its clock runs by that factor faster than it does by itself."""
         self._clock_factor = factor
         if self.process is not None:
-            self.process.set_rate(self._clock_rate * factor)
+            self.process.set_rate(self.clock_rate)
 
     def pause(self) -> None:
         if self.process is not None:
@@ -370,6 +387,10 @@ class Host:
             self._on_failure(str(violation))
 
     def accepts(self, sender: Replica, frame: Frame) -> None:
+        if self.node is not None:
+            term = self.node.core.current_term
+            if any(message.term == term for message in frame.messages):
+                self.contacts.add(sender.node_id)
         try:
             self._invariants.accepted(sender, frame.messages)
         except Violation as violation:
@@ -385,6 +406,7 @@ class Host:
         if self.node is None:
             return
         self._invariants.turned(self.replica, self.node)
+        self.node.check_results()
         raft = self.node.core
         role, last_index, commit_index = raft.role, raft.log.last_index, raft.commit_index
         voted_for = raft.voted_for

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from raftkv.config import Settings
 from raftkv.kv.limits import Limits
 from raftkv.kv.pace import STEP_UNITS
 from raftkv.node.config import NodeConfig
@@ -12,6 +14,21 @@ from raftkv.versions import VersionRange
 
 SCRUB_INTERVAL_S = 15.0
 """Some rounds within a run, with time enough between them for damage to travel."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeBounds:
+    """Bounds of a node's queues, buffers and messages, by default those of production; tiny ones
+    are reached within a run.
+    """
+
+    submissions_in_flight_max: int = 4096
+    requests_per_client_max: int = 1024
+    watch_buffer_bytes_max: int = 4 << 20
+    reply_bytes_max: int = 4 << 20
+    apply_bytes_max: int = 1 << 20
+    entry_bytes_max: int = 1 << 20
+    in_flight_bytes_max: int = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +45,42 @@ class NodeTuning:
     """Small ones have nearly every run applied in several turns of the loop."""
     older_programs: bool = False
     """Each first node runs a program of cluster version 0 until it starts for the second time."""
+    bounds: NodeBounds = field(default_factory=NodeBounds)
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(reply_bytes_max=self.bounds.reply_bytes_max)
+
+    def settings(self, node_id: int, directory: Path, client: str, peer: str) -> Settings:
+        """The settings of the node with these addresses to listen on."""
+        return Settings(
+            node_id=node_id,
+            tick_ms=self.tick_ms,
+            data_dir=directory,
+            client_listen=client,
+            peer_listen=peer,
+            submissions_in_flight_max=self.bounds.submissions_in_flight_max,
+            requests_per_client_max=self.bounds.requests_per_client_max,
+            watch_buffer_bytes_max=self.bounds.watch_buffer_bytes_max,
+            limits=self.limits,
+        )
 
     def node_config(self, versions: VersionRange) -> NodeConfig:
         return NodeConfig(
             raft=RaftConfig(
                 append_bytes_max=self.append_bytes_max,
+                apply_bytes_max=self.bounds.apply_bytes_max,
                 in_flight_messages_max=self.in_flight_messages_max,
+                in_flight_bytes_max=self.bounds.in_flight_bytes_max,
                 leader_lease=self.leader_lease,
             ),
             tick_s=self.tick_ms / 1000,
-            limits=Limits(),
-            submissions_in_flight_max=4096,
+            limits=self.limits,
+            submissions_in_flight_max=self.bounds.submissions_in_flight_max,
             uncommitted_bytes_max=64 << 20,
             log_retained_bytes=self.log_retained_bytes,
             log_compaction_bytes=self.log_compaction_bytes,
+            entry_bytes_max=self.bounds.entry_bytes_max,
             versions=versions,
             scrub_interval_s=SCRUB_INTERVAL_S,
             step_units=self.step_units,

@@ -1,0 +1,129 @@
+"""`jepsen-lite power-cuts`: the real stores after power cuts between any two file operations."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jepsen_lite.commands.past_runs import STORE, StoreOption
+from jepsen_lite.verdicts import EXIT_CODES, Validity
+
+if TYPE_CHECKING:
+    from jepsen_lite.power_cuts.campaign import Cut, CutFigures
+
+SHOWN_MAX = 5
+KINDS = {
+    "w": "writes",
+    "s": "syncs",
+    "c": "files created",
+    "u": "removed",
+    "t": "truncated",
+    "r": "renamed",
+    "l": "linked",
+    "m": "directories made",
+}
+
+
+def power_cuts(
+    seed: Annotated[int, typer.Option(help="of the workload, the cuts and the torn blocks")] = 1,
+    cuts: Annotated[int, typer.Option(min=1, help="power cuts to try")] = 300,
+    steps: Annotated[int, typer.Option(min=1, help="steps of the workload")] = 60,
+    recording: Annotated[
+        Path | None, typer.Option(help="cut this recording, and make no new one")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="only this cut: OPERATIONS:MODEL, such as 120:torn")
+    ] = None,
+    mutant: Annotated[list[str] | None, typer.Option(help="plant this bug in the stores")] = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Record a workload on the real stores, cut the power at many moments, and reopen them."""
+    # Imported late: `jepsen-lite --help` must not load the whole store.
+    from jepsen_lite.power_cuts.campaign import (
+        carry_out,
+        draw_cuts,
+        make_recording,
+        scratch_directory,
+    )
+    from jepsen_lite.power_cuts.mutants import STORAGE_MUTANTS
+    from jepsen_lite.power_cuts.recorder import RecorderFailed, missing, read
+    from jepsen_lite.sim.node_logs import configure
+
+    unknown = sorted(set(mutant or ()) - STORAGE_MUTANTS.keys())
+    if unknown:
+        known = ", ".join(STORAGE_MUTANTS)
+        raise typer.BadParameter(f"no such mutant: {', '.join(unknown)}; there are {known}")
+    if recording is None and missing():
+        typer.echo(f"unknown: {missing()}")
+        raise typer.Exit(EXIT_CODES[Validity.UNKNOWN])
+    configure(show=False)
+    started_s = time.perf_counter()
+    with scratch_directory() as directory:
+        try:
+            file = recording or make_recording(directory, seed, steps, mutant or ())
+        except RecorderFailed as error:
+            typer.echo(f"unknown: {error}")
+            raise typer.Exit(EXIT_CODES[Validity.UNKNOWN]) from error
+        operations = read(file)
+        chosen = [_cut(only)] if only else draw_cuts(operations, seed, cuts)
+        figures = carry_out(operations, seed, chosen)
+        typer.echo(_described(figures, time.perf_counter() - started_s))
+        if not figures.problems:
+            return
+        kept = recording or _keep(file, store, seed)
+    for cut, problem in figures.problems[:SHOWN_MAX]:
+        typer.echo(
+            f"seed {seed}, after operation {cut.operations} ({cut.model}): {problem}\n"
+            f"  repeat: jepsen-lite power-cuts --recording {kept} --seed {seed}"
+            f" --only {cut.operations}:{cut.model}"
+        )
+    raise typer.Exit(EXIT_CODES[Validity.INVALID])
+
+
+def _cut(text: str) -> Cut:
+    from jepsen_lite.power_cuts.campaign import Cut
+    from jepsen_lite.power_cuts.disk import CutModel
+
+    operations, _, model = text.partition(":")
+    try:
+        return Cut(int(operations), CutModel(model))
+    except ValueError as error:
+        models = ", ".join(CutModel)
+        raise typer.BadParameter(
+            f"{text!r} is no cut; write 120:torn; the models are {models}"
+        ) from error
+
+
+def _keep(file: Path, store: Path, seed: int) -> Path:
+    """RocksDB's threads write in another order each time: only the recording repeats a failure."""
+    store.mkdir(parents=True, exist_ok=True)
+    kept = store / f"power-cuts-{seed}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.recording"
+    shutil.copyfile(file, kept)
+    return kept
+
+
+def _described(figures: CutFigures, wall_s: float) -> str:
+    operations = ", ".join(
+        f"{figures.operations[kind]} {name}"
+        for kind, name in KINDS.items()
+        if figures.operations[kind]
+    )
+    acknowledged = ", ".join(f"{n} {name}" for name, n in sorted(figures.acknowledged.items()))
+    models = ", ".join(
+        f"{model} {figures.cuts[model]}"
+        + (f" ({figures.refused[model]} refused)" if figures.refused[model] else "")
+        for model in sorted(figures.cuts)
+    )
+    verdict = (
+        f"{len(figures.problems)} of them lost or invented something" if figures.problems else ""
+    )
+    return (
+        f"recorded: {sum(figures.operations.values())} file operations ({operations})\n"
+        f"acknowledged: {acknowledged}\n"
+        f"power cuts: {sum(figures.cuts.values())} ({models}) in {wall_s:.1f} s:"
+        f" {verdict or 'every one left what was promised'}"
+    )
