@@ -12,15 +12,15 @@ from jepsen_lite.mutation.trial_server import Step, TrialServer
 def main() -> None:
     server = TrialServer()
     # Imported late: the server decides first how the modules are imported.
-    from jepsen_lite.commands.sim import PLAIN_SECONDS
     from jepsen_lite.sim.node_logs import configure
-    from jepsen_lite.sim.run import PLAIN, Outcome, run
-    from jepsen_lite.sim.scenarios import draw
+    from jepsen_lite.sim.run import SWARM, Outcome, run
+    from jepsen_lite.sim.swarm import draw
 
     configure(show=False)
 
     def outcome(seed: str) -> Outcome:
-        return run(draw(PLAIN, int(seed), PLAIN_SECONDS, None))
+        # Without replicas in other processes, which would have the code without the mutation.
+        return run(draw(SWARM, int(seed), (), None, None))
 
     def trial(steps: Sequence[Step], report: ChildReport) -> None:
         for seed, limit_s in steps:
