@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
 from jepsen_lite.faults.kinds import ClockJump, ClockRate
+from jepsen_lite.sim.plan import Plan
 from jepsen_lite.sim.report import describe_failure
-from jepsen_lite.sim.run import Plan, run
+from jepsen_lite.sim.run import run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.swarm import ANOTHER_LENGTH, base_of, draw, draw_swarm
 from jepsen_lite.workloads.catalogue import NEEDS_STEADY_CLOCKS, WORKLOADS

@@ -26,7 +26,8 @@ from jepsen_lite.history import Event, History, Kind
 from jepsen_lite.judge import judge
 from jepsen_lite.options import RunOptions
 from jepsen_lite.recorder import Recorder
-from jepsen_lite.sim.run import draw_plan, run
+from jepsen_lite.sim.plan import draw_plan
+from jepsen_lite.sim.run import run
 from jepsen_lite.verdicts import Finding, Validity, overall
 from jepsen_lite.workloads import rw_register
 from jepsen_lite.workloads.append import AppendWorkload, carried_out

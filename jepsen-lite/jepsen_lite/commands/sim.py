@@ -23,8 +23,9 @@ from jepsen_lite.commands.past_runs import STORE, StoreOption
 from jepsen_lite.verdicts import EXIT_CODES, Validity
 
 if TYPE_CHECKING:
+    from jepsen_lite.sim.plan import Plan
     from jepsen_lite.sim.replicas.pool import ReplicaPool
-    from jepsen_lite.sim.run import Outcome, Plan
+    from jepsen_lite.sim.run import Outcome
 
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
@@ -87,9 +88,9 @@ def sim(
     from jepsen_lite.sim.artifacts import keep as keep_run
     from jepsen_lite.sim.coverage.totals import MarkTotals
     from jepsen_lite.sim.node_logs import configure
+    from jepsen_lite.sim.reduction import shrunk
     from jepsen_lite.sim.replicas.pool import ReplicaPool, describe_replicas
     from jepsen_lite.sim.report import describe_failure, describe_pass
-    from jepsen_lite.sim.run import shrunk
 
     chosen = parse_seeds(seeds)
     plan_of = _plans(scenario, workload, seconds, rate)
@@ -179,7 +180,7 @@ def _plans(
     scenario: str | None, workload: str | None, seconds: float | None, rate: float | None
 ) -> Callable[[int], Plan]:
     """Says of each seed what it is about."""
-    from jepsen_lite.sim.run import PLAIN, SWARM
+    from jepsen_lite.sim.plan import PLAIN, SWARM
     from jepsen_lite.sim.scenarios import SCENARIOS
     from jepsen_lite.workloads.catalogue import WORKLOADS
 

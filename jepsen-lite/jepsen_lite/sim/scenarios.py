@@ -41,7 +41,7 @@ from jepsen_lite.sim.injection.disk_schedule import COPIED, EMPTIED, Draw, clone
 from jepsen_lite.sim.injection.schedule import draw_conditions, draw_rolling, draw_triggered
 from jepsen_lite.sim.injection.strangers import FRAMES, REFUSALS
 from jepsen_lite.sim.net.client_conditions import ClientConditions
-from jepsen_lite.sim.run import Plan, at_rate, draw_plan
+from jepsen_lite.sim.plan import Plan, at_rate, draw_plan
 
 SECONDS = 10.0
 LOAD_SECONDS, LOAD_NODES, LOAD_RATE = 30.0, 3, 50.0

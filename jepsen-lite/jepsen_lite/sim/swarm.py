@@ -19,7 +19,7 @@ from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions
 from jepsen_lite.sim.injection.strangers import draw_strangers
 from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.nodes.settings import NodeBounds
-from jepsen_lite.sim.run import PLAIN, SWARM, Plan, at_rate, draw_plan
+from jepsen_lite.sim.plan import PLAIN, SWARM, Plan, at_rate, draw_plan
 from jepsen_lite.sim.scenarios import SCENARIOS, SECONDS
 from jepsen_lite.workloads.catalogue import HAS_LARGE_ROWS, NEEDS_STEADY_CLOCKS, WORKLOADS
 
