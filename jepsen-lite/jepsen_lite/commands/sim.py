@@ -141,7 +141,7 @@ def sim(
     typer.echo(totals.table() if marks else totals.short())
     if branches:
         typer.echo(branch_report.text)
-    if all(option is None for option in (scenario, seconds, rate)):
+    if all(option is None for option in (scenario, workload, seconds, rate)):
         vacuous += totals.shortfall
     for each in vacuous:
         typer.echo(f"vacuous: {each}")

@@ -19,6 +19,7 @@ from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.host import address_of
 from jepsen_lite.sim.process import Process
 from jepsen_lite.workloads.base import HistoryReadingWorkload, HoldingWorkload, Invocation, Workload
+from jepsen_lite.workloads.catalogue import ANOTHER_MAY_PREVENT
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import InvalidRequest
 from raftkv.versions import BOUNDED
@@ -26,13 +27,6 @@ from raftkv.versions import BOUNDED
 CONNECT_TIMEOUT_S = 8.0
 TIMEOUTS_S = (0.3, 1.0, 3.0)
 FINAL_TIMEOUT_S = 10.0
-ANOTHER_MAY_PREVENT = frozenset(
-    {
-        *("lock", "fenced-lock", "removed-lock", "waiter-fence", "election", "removed-leader"),
-        *("lease", "leased-keys", "watch", "wide-watch"),
-    }
-)
-"""Workloads whose operations may rightly fail in a healthy cluster, because of other holders."""
 DEFAULTS = ClientSettings()
 RIGHTLY_REFUSED = frozenset({NOT_DONE, REVISION_COMPACTED})
 

@@ -230,7 +230,7 @@ def strangers(seed: int) -> Plan:
 
 
 def older_programs(seed: int) -> Plan:
-    """The first nodes run an older program; one after the other power_cuts with the present one."""
+    """The first nodes run an older program; one after the other starts with the present one."""
     plan, rng = _busy(seed, "older programs")
     names = _names(plan)
     faults: list[Fault] = [

@@ -159,8 +159,13 @@ def test_a_default_run_that_misses_a_mark_is_vacuous(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quiet_nodes")
-def test_no_mark_is_asked_of_a_run_with_options(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "option", [("--scenario", "snapshots"), ("--workload", "register"), ("--seconds", "2")]
+)
+def test_no_mark_is_asked_of_a_run_with_options(
+    option: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(totals, "SEEDS_MIN", 1)
-    aimed = CliRunner().invoke(app, ["sim", "--seeds", "1", "--scenario", "snapshots"])
+    aimed = CliRunner().invoke(app, ["sim", "--seeds", "1", *option])
     assert "an expected mark" not in aimed.output
     assert "expected and never reached" in aimed.output
