@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
 from jepsen_lite.faults.kinds import ClockJump, ClockRate
+from jepsen_lite.sim.net.client_conditions import ClientConditions
+from jepsen_lite.sim.nodes.settings import NodeBounds
 from jepsen_lite.sim.plan import Plan
 from jepsen_lite.sim.report import describe_failure
 from jepsen_lite.sim.run import run
@@ -44,6 +46,17 @@ def test_what_needs_steady_clocks_has_them() -> None:
     needing = [plan for plan in plans if NEEDS_STEADY_CLOCKS & set(plan.workloads)]
     assert all(map(has_steady_clocks, needing))
     assert not all(map(has_steady_clocks, plans))
+
+
+@pytest.mark.parametrize("scenario", ["swarm", "slow-answers"])
+def test_workloads_that_are_asked_for_get_replies_and_connections_that_they_need(
+    scenario: str,
+) -> None:
+    for seed in SEEDS:
+        large = draw(scenario, seed, ("transactions",)).tuning.bounds
+        assert large.reply_bytes_max == NodeBounds().reply_bytes_max
+        removed = draw(scenario, seed, ("removed-lock",)).client_conditions
+        assert removed == ClientConditions()
 
 
 def test_all_workloads_are_drawn_and_half_of_the_clients_know_one_node() -> None:

@@ -60,6 +60,8 @@ ANOTHER_MAY_PREVENT = frozenset(
     }
 )
 """Workloads whose operations may rightly fail in a healthy cluster, because of other holders."""
+NEEDS_QUICK_ANSWERS = frozenset({"removed-lock", "removed-leader"})
+"""Workloads whose checkers expect that a loss is reported within a second."""
 NEEDS_STEADY_CLOCKS = frozenset(
     {
         *("lock", "fenced-lock", "removed-lock", "waiter-fence", "lease", "leased-keys"),
