@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -17,6 +18,8 @@ from jepsen_lite.sim.run import run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.swarm import ANOTHER_LENGTH, base_of, draw, draw_swarm
 from jepsen_lite.workloads.catalogue import NEEDS_STEADY_CLOCKS, WORKLOADS
+from raftkv.rpc.v1 import api_pb2
+from raftkv.server.reads import ReadLevels
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")
 
@@ -73,6 +76,21 @@ def test_the_store_holds_under_a_seed_of_the_default_run(seed: int) -> None:
     outcome = run(draw_swarm(seed))
     assert not outcome.problems, describe_failure(outcome)
     assert not outcome.vacuous
+
+
+@pytest.mark.slow
+def test_a_lease_read_that_no_lease_confirms_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    barrier = ReadLevels.barrier
+
+    def unconfirmed(self: ReadLevels, reads: api_pb2.ReadBatch, deadline: float) -> Any:
+        by_lease = reads.level == api_pb2.READ_LEVEL_LEADER_LEASE
+        return None if by_lease else barrier(self, reads, deadline)
+
+    plan = draw_swarm(11)
+    assert plan.client_tuning.lease_readers
+    assert not run(plan).problems
+    monkeypatch.setattr(ReadLevels, "barrier", unconfirmed)
+    assert run(plan).problems[0].startswith("counter: ")
 
 
 def test_the_workloads_that_are_asked_for_run_and_are_part_of_the_command() -> None:

@@ -37,11 +37,12 @@ class ClientTuning:
 
     `known_nodes`: for each client the one node that it knows and stays at, as half of the clients
     of a real run do; "" and beyond the end: it knows all nodes. The first client knows all.
-    `padding_max`: as of `raftkv_client.connect`.
+    `padding_max`: as of `raftkv_client.connect`. `lease_readers`: the clients with `lease_reads`.
     """
 
     known_nodes: tuple[str, ...] = ()
     padding_max: int = 0
+    lease_readers: tuple[int, ...] = ()
     page_keys_max: int = DEFAULTS.page_keys_max
     batches_in_flight_max: int = DEFAULTS.batches_in_flight_max
     batch_operations_max: int = DEFAULTS.batch_operations_max
@@ -253,6 +254,7 @@ class Clients:
             client = await connect(
                 [address_of(known).client] if known else self._cluster.endpoints,
                 padding_max=self._tuning.padding_max,
+                lease_reads=number in self._tuning.lease_readers,
                 timeout=CONNECT_TIMEOUT_S,
                 settings=self._tuning.settings(number, self._session_ttl_ms),
                 links=links.link,

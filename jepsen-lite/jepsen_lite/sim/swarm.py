@@ -257,8 +257,11 @@ def _with_clients(plan: Plan, rng: Random) -> Plan:
     def bound(tiny: tuple[int, ...], usual: int) -> int:
         return rng.choice(tiny) if rng.random() < 0.25 else usual
 
+    levels = _rng(plan.seed, "read levels")
+    lease_readers = [client for client in range(plan.clients) if levels.random() < 0.5]
     tuning = ClientTuning(
         known_nodes=known_nodes,
+        lease_readers=tuple(lease_readers) if plan.tuning.leader_lease else (),
         padding_max=rng.choice((100, 2_000, 20_000)) if large else 0,
         page_keys_max=bound((2, 5), usual.page_keys_max),
         batches_in_flight_max=bound((1, 2), usual.batches_in_flight_max),

@@ -138,8 +138,16 @@ def test_an_expected_mark_that_no_run_reaches_is_named() -> None:
 def test_the_whole_table_has_counts_runs_and_reasons() -> None:
     table = after({"one": 5}, {"one": 1}).table().splitlines()
     assert table[1].split() == ["6", "2", "one"]
-    assert table[3].strip() == "two (EXPECTED). Two."
-    assert table[4].strip() == "rare (not expected: it takes luck). Rare."
+    assert table[-2].strip() == "two (EXPECTED). Two."
+    assert table[-1].strip() == "rare (not expected: it takes luck). Rare."
+
+
+@pytest.mark.usefixtures("three_marks")
+def test_a_mark_that_is_reached_often_should_be_expected() -> None:
+    assert after(*[{"rare": 1}] * 99).outgrown == []
+    assert after(*[{"one": 1}] * 93, *[{"rare": 2}] * 7).outgrown == []
+    assert after(*[{"one": 1}] * 92, *[{"rare": 2}] * 8).outgrown == ["rare"]
+    assert "  rare" in after(*[{"rare": 1}] * 100).table().splitlines()
 
 
 @pytest.mark.usefixtures("three_marks")
