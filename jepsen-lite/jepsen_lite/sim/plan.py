@@ -17,6 +17,8 @@ from raftkv.kv.pace import STEP_UNITS
 
 PLAIN = "anything"
 """The scenario that mixes all kinds of faults."""
+SECONDS = 10.0
+"""The length of most scenarios."""
 SWARM = "swarm"
 """What `sim` runs by itself: no scenario, but something of each."""
 OPERATIONS_PER_WORKER_AND_S = 5.0
@@ -52,13 +54,23 @@ class Plan:
     workloads_asked: bool = False
     """Whether the workloads were asked for and not drawn."""
 
+    @property
+    def node_names(self) -> list[str]:
+        """The nodes that found the cluster."""
+        return node_names(self.nodes)
+
+
+def node_names(count: int) -> list[str]:
+    """The names of the first nodes."""
+    return [f"node-{number}" for number in range(1, count + 1)]
+
 
 def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Plan:
     """What this seed is about."""
     rng = Random(f"{seed}/plan")
     drawn = rng.choice((3, 3, 3, 5))
     nodes = nodes or drawn
-    names = [f"node-{number}" for number in range(1, nodes + 1)]
+    names = node_names(nodes)
     leader_lease = rng.random() < 0.3
     workloads = _draw_workloads(rng, steady_clocks=leader_lease)
     schedule = draw_schedule(rng, names, seconds, steady_clocks=leader_lease)
@@ -119,3 +131,21 @@ def _draw_workloads(rng: Random, *, steady_clocks: bool) -> tuple[str, ...]:
     if steady_clocks:
         more += [("lock", "lease"), ("fenced-lock",), ("election",)]
     return ("register", "counter", "set", "queue", *rng.choice(more))
+
+
+def busy_plan(seed: int, purpose: str) -> tuple[Plan, Random]:
+    """Three nodes under load, and nothing else."""
+    plan = replace(
+        draw_plan(seed, SECONDS),
+        nodes=3,
+        clients=3,
+        workers_per_client=2,
+        think_s=0.05,
+        conditions=NetworkConditions(),
+        clock_skew=0.0,
+        schedule=(),
+        founding=(),
+        workloads=("register", "counter", "set"),
+    )
+    tuning = replace(plan.tuning, leader_lease=False, log_compaction_bytes=64 << 20)
+    return replace(plan, tuning=tuning), Random(f"{seed}/{purpose}")

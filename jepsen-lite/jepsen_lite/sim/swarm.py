@@ -19,8 +19,8 @@ from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions
 from jepsen_lite.sim.injection.strangers import draw_strangers
 from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.nodes.settings import NodeBounds
-from jepsen_lite.sim.plan import PLAIN, SWARM, Plan, at_rate, draw_plan
-from jepsen_lite.sim.scenarios import SCENARIOS, SECONDS
+from jepsen_lite.sim.plan import PLAIN, SECONDS, SWARM, Plan, at_rate, draw_plan
+from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.workloads.catalogue import (
     HAS_LARGE_ROWS,
     NEEDS_QUICK_ANSWERS,
@@ -188,7 +188,7 @@ def _with_faults(plan: Plan, rng: Random, *, steady: bool) -> Plan:
     """Some faults of any kind among the scenario's own, and a poor network; one fault at least is
     certain to take effect.
     """
-    names = [f"node-{number}" for number in range(1, plan.nodes + 1)]
+    names = plan.node_names
     schedule: Schedule = plan.schedule
     if rng.random() < 0.3:
         schedule += draw_compactions(rng, plan.seconds)
