@@ -47,8 +47,8 @@ def sim(
     scenario: Annotated[
         str | None,
         typer.Option(
-            help="aim at one kind of trouble; `jepsen-lite list` has the names; default: another"
-            " one for each seed, mixed with much else"
+            help="concentrate on one kind of fault; `jepsen-lite list` has the names; default:"
+            " another one for each seed, mixed with much else"
         ),
     ] = None,
     workload: Annotated[
@@ -179,7 +179,7 @@ def _outcomes(
 def _plans(
     scenario: str | None, workload: str | None, seconds: float | None, rate: float | None
 ) -> Callable[[int], Plan]:
-    """Says of each seed what it is about."""
+    """A function that returns the plan of a seed."""
     from jepsen_lite.sim.plan import PLAIN, SWARM
     from jepsen_lite.sim.scenarios import SCENARIOS
     from jepsen_lite.workloads.catalogue import WORKLOADS

@@ -1,7 +1,7 @@
 """The default run: each seed takes the faults of one scenario and switches features, faults, sizes
 and bounds on and off (swarm testing).
 
-A scenario concentrates on one kind of trouble, with the load and the settings that it was written
+A scenario concentrates on one kind of fault, with the load and the settings that it was written
 for. Many bugs need its faults together with another workload, another bound or another fault.
 """
 
