@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from unittest import mock
 
 Patch: TypeAlias = tuple[object, str, Any]
 """(whose, attribute, what stands there instead)"""
+
+
+@contextlib.contextmanager
+def patched(patches: Iterable[Patch]) -> Iterator[None]:
+    """While this is entered, the patches are in place."""
+    with contextlib.ExitStack() as stack:
+        for owner, attribute, replacement in patches:
+            stack.enter_context(mock.patch.object(owner, attribute, replacement))
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +46,9 @@ class Mutant:
         """MODULE:NAME, by which another process finds it."""
         return f"{self.make.__module__}:{self.make.__name__}"
 
-    @contextlib.contextmanager
-    def planted(self) -> Iterator[None]:
+    def planted(self) -> contextlib.AbstractContextManager[None]:
         """While this is entered, raftkv has the bug."""
-        with contextlib.ExitStack() as patches:
-            for owner, attribute, replacement in self.make():
-                patches.enter_context(mock.patch.object(owner, attribute, replacement))
-            yield
+        return patched(self.make())
 
 
 def mutant(
