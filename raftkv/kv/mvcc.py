@@ -151,7 +151,7 @@ class Writer:
     # ---- recorded changes ------------------------------------------------------------
 
     def record_changes(self, record: bool) -> None:
-        """From now on keep the changes for `take_changes`, or no longer; called between two runs."""
+        """From the next run on keep the changes for `take_changes`, or no longer."""
         self._recorded = [] if record else None
 
     def take_changes(self) -> list[Change] | None:
