@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from jepsen_lite.cli import app
 from jepsen_lite.faults.kinds import ClockJump, ClockRate
 from jepsen_lite.sim.report import describe_failure
-from jepsen_lite.sim.run import Plan, run
+from jepsen_lite.sim.run import SWARM, Plan, run
 from jepsen_lite.sim.scenarios import SCENARIOS
-from jepsen_lite.sim.swarm import ANOTHER_LENGTH, base_of, draw, draw_swarm
+from jepsen_lite.sim.swarm import ANOTHER_LENGTH, SMALL_REPLY_BYTES, base_of, draw, draw_swarm
 from jepsen_lite.workloads.catalogue import NEEDS_STEADY_CLOCKS, WORKLOADS
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")
@@ -43,6 +43,15 @@ def test_what_needs_steady_clocks_has_them() -> None:
     needing = [plan for plan in plans if NEEDS_STEADY_CLOCKS & set(plan.workloads)]
     assert all(map(has_steady_clocks, needing))
     assert not all(map(has_steady_clocks, plans))
+
+
+def test_workloads_that_are_asked_for_have_the_bounds_and_the_connections_that_they_need() -> None:
+    drawn = [draw_swarm(seed) for seed in SEEDS]
+    assert any(plan.tuning.bounds.reply_bytes_max == SMALL_REPLY_BYTES for plan in drawn)
+    assert any(plan.client_conditions.slow_answers for plan in drawn)
+    asked = [draw(SWARM, seed, ("transactions", "removed-lock")) for seed in SEEDS]
+    assert all(plan.tuning.bounds.reply_bytes_max > SMALL_REPLY_BYTES for plan in asked)
+    assert not any(plan.client_conditions.slow_answers for plan in asked)
 
 
 def test_all_workloads_are_drawn_and_half_of_the_clients_know_one_node() -> None:

@@ -21,7 +21,12 @@ from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.nodes.settings import NodeBounds
 from jepsen_lite.sim.run import PLAIN, SWARM, Plan, at_rate, draw_plan
 from jepsen_lite.sim.scenarios import SCENARIOS, SECONDS
-from jepsen_lite.workloads.catalogue import HAS_LARGE_ROWS, NEEDS_STEADY_CLOCKS, WORKLOADS
+from jepsen_lite.workloads.catalogue import (
+    HAS_LARGE_ROWS,
+    NEEDS_QUICK_ANSWERS,
+    NEEDS_STEADY_CLOCKS,
+    WORKLOADS,
+)
 
 ANOTHER_LENGTH = frozenset({"load", "slow-answers"})
 """Scenarios that no seed is based on: they are much longer than the others."""
@@ -116,15 +121,21 @@ def base_of(seed: int) -> str:
 
 
 def with_workloads(plan: Plan, workloads: tuple[str, ...]) -> Plan:
-    """The same with these workloads, and with the clocks that they need."""
+    """The same with these workloads, and with the clocks, bounds and connections that they need."""
     plan = replace(plan, workloads=workloads, workloads_asked=True)
-    if not NEEDS_STEADY_CLOCKS & set(workloads):
-        return plan
-    return replace(
-        plan,
-        clock_skew=min(plan.clock_skew, SKEW_STEADY_MAX),
-        schedule=tuple(fault for fault in plan.schedule if not _sets_a_rate(fault)),
-    )
+    if NEEDS_STEADY_CLOCKS & set(workloads):
+        plan = replace(
+            plan,
+            clock_skew=min(plan.clock_skew, SKEW_STEADY_MAX),
+            schedule=tuple(fault for fault in plan.schedule if not _sets_a_rate(fault)),
+        )
+    if HAS_LARGE_ROWS & set(workloads):
+        bounds = replace(plan.tuning.bounds, reply_bytes_max=NodeBounds().reply_bytes_max)
+        plan = replace(plan, tuning=replace(plan.tuning, bounds=bounds))
+    if NEEDS_QUICK_ANSWERS & set(workloads):
+        conditions = replace(plan.client_conditions, delay_s_max=0.0, slow_answers=0.0)
+        plan = replace(plan, client_conditions=conditions)
+    return plan
 
 
 def _rng(seed: int, purpose: str) -> Random:
@@ -255,8 +266,7 @@ def _with_clients(plan: Plan, rng: Random) -> Plan:
         batch_operations_max=bound((1, 2), usual.batch_operations_max),
         watch_buffer_bytes_max=bound((100, 1_000), usual.watch_buffer_bytes_max),
     )
-    # The loss of a removed lock has to be reported within a second.
-    slow = rng.random() < 0.35 and not {"removed-lock", "removed-leader"} & set(plan.workloads)
+    slow = rng.random() < 0.35 and not NEEDS_QUICK_ANSWERS & set(plan.workloads)
     conditions = ClientConditions(
         delay_s_max=rng.choice((0.002, 0.02, 0.2)) if slow else 0.0,
         slow_answers=rng.choice((0.0, 0.1, 0.5)) if slow else 0.0,

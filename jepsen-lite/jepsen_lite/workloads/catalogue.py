@@ -53,6 +53,8 @@ READ_WITHOUT_MAJORITY = frozenset({"session", "staleness"})
 """Workloads whose reads a node may answer from its own state."""
 HAS_LARGE_ROWS = frozenset({"transactions"})
 """Workloads whose keys and values do not fit into a reply of a few KiB."""
+NEEDS_QUICK_ANSWERS = frozenset({"removed-lock", "removed-leader"})
+"""Workloads whose checkers allow a second from the loss of a lock to its report."""
 NEEDS_STEADY_CLOCKS = frozenset(
     {
         *("lock", "fenced-lock", "removed-lock", "waiter-fence", "lease", "leased-keys"),
