@@ -79,7 +79,8 @@ def _described(ended: Hunt) -> str:
     match ended.verdict:
         case HuntVerdict.CAUGHT | HuntVerdict.NOTICED:
             where = f"{ended.scenario} {ended.seed}"
-            return f"{verdict} {ended.mutant:36} {where:18} {took}  {ended.problem[:PROBLEM_CHARACTERS_MAX]}"
+            problem = ended.problem[:PROBLEM_CHARACTERS_MAX]
+            return f"{verdict} {ended.mutant:36} {where:18} {took}  {problem}"
         case HuntVerdict.MISSED:
             instead = f"noticed instead: {ended.problem}" if ended.problem else ""
             where = f"{ended.runs} runs"
