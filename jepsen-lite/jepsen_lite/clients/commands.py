@@ -6,8 +6,9 @@ no UTF-8 has a lone surrogate for each such byte (`errors="surrogateescape"`).
 
 - A compare: [target, relation, key, end, operand]. Target: "version", "create_revision",
   "mod_revision", "lease" or "value"; relation: "=", "!=", "<" or ">"; `end` "": that key alone.
-- An operation: ["put", key, value]; ["delete", key, end, limit]; ["range", key, end, limit];
-  ["transaction", transaction].
+- An operation: ["put", key, value]; ["touch", key], a put of the value that the key has;
+  ["delete", key, end, limit]; ["range", key, end, limit]; ["count", key, end], a range without its
+  rows; ["transaction", transaction].
 - A transaction: {"compare": compares, "success": operations, "failure": operations}.
 - A row: [key, value, create_revision, mod_revision, version, lease].
 - The answer to a transaction: [succeeded, answers]. To a put: the row that it replaced, or None. To
@@ -80,3 +81,14 @@ class CommandClient(Protocol):
 
     async def put_on_lease(self, key: str, value: str, lease: int, *, timeout_s: float) -> int:
         """A put whose key is attached to the lease; 0: to none. Returns the revision."""
+
+    async def compact(self, revision: int, *, timeout_s: float) -> int:
+        """Forget the history before `revision`; returns the present revision."""
+
+    async def grant(self, lease: int, ttl_s: float, *, timeout_s: float) -> None:
+        """Grant the lease of this id, which the caller has chosen."""
+
+    async def acquire_if_free(self, name: str, ttl_s: float, *, timeout_s: float) -> int:
+        """Take the lock without waiting; returns the token. Raises with reason
+        `LOCK_NOT_ACQUIRED`.
+        """

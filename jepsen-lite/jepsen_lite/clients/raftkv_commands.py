@@ -97,6 +97,18 @@ class RaftkvCommands:
         with mapped_errors():
             return (await self._client.put(key, value, lease=lease, timeout=timeout_s)).revision
 
+    async def compact(self, revision: int, *, timeout_s: float) -> int:
+        with mapped_errors():
+            return await self._client.compact(revision, timeout=timeout_s)
+
+    async def grant(self, lease: int, ttl_s: float, *, timeout_s: float) -> None:
+        with mapped_errors():
+            await self._client.lease_grant(ttl_s, lease=lease, timeout=timeout_s)
+
+    async def acquire_if_free(self, name: str, ttl_s: float, *, timeout_s: float) -> int:
+        with mapped_errors():
+            return (await self._client.acquire(name, ttl_s, timeout=timeout_s)).token
+
 
 def bytes_of(text: str) -> bytes:
     """The bytes of a key or a value."""
@@ -121,10 +133,14 @@ def _operation(operation: Operation) -> raftkv.Operation:
     match operation:
         case ["put", key, value]:
             return raftkv.op.put(bytes_of(key), bytes_of(value), prev_kv=True)
+        case ["touch", key]:
+            return raftkv.op.put(bytes_of(key), ignore_value=True)
         case ["delete", key, end, limit]:
             return raftkv.op.delete_range(bytes_of(key), bytes_of(end), limit=limit, prev_kv=True)
         case ["range", key, end, limit]:
             return raftkv.op.range(bytes_of(key), bytes_of(end), limit=limit)
+        case ["count", key, end]:
+            return raftkv.op.range(bytes_of(key), bytes_of(end), count_only=True)
         case ["transaction", inner]:
             return raftkv.op.transaction(
                 list(map(_compare, inner["compare"])),

@@ -27,6 +27,7 @@ WORKLOAD_PREFIXES = (
         "ranges/",
         "leased-keys/",
         "waiters/",
+        "refusals/",
     ),
 )
 

@@ -16,6 +16,7 @@ from jepsen_lite.workloads.locks import FencedLockWorkload, LockWorkload
 from jepsen_lite.workloads.queues import QueueWorkload
 from jepsen_lite.workloads.ranges import RangeWorkload
 from jepsen_lite.workloads.read_levels import SessionWorkload, StalenessWorkload
+from jepsen_lite.workloads.refusals import RefusalWorkload
 from jepsen_lite.workloads.register import RegisterWorkload
 from jepsen_lite.workloads.removals import RemovedLeaderWorkload, RemovedLockWorkload
 from jepsen_lite.workloads.rw_register import RwRegisterWorkload
@@ -48,6 +49,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "leased-keys": LeasedKeysWorkload,
     "waiter-fence": WaiterWorkload,
     "wide-watch": WideWatchWorkload,
+    "refusals": RefusalWorkload,
 }
 READ_WITHOUT_MAJORITY = frozenset({"session", "staleness"})
 """Workloads whose reads a node may answer from its own state."""
