@@ -44,7 +44,7 @@ EXPECTED = {
 ALWAYS = frozenset({"future-revision", "missing-key"})
 """Kinds that are refused whatever has happened."""
 OF_LARGE_KEYS: Mapping[str, int] = {"large-answer": 1, "too-many-keys": 2}
-"""Kinds that are refused because of large keys, and how many of these must be there. A cluster of an
+"""Kinds refused because of large keys, and how many of these must be there. A cluster of an
 older version does not refuse the second one.
 """
 OF_THE_STORE = frozenset({*EXPECTED.values(), BLOCKED, "INVALID_REQUEST", "FENCED_OFF"})

@@ -390,6 +390,7 @@ class Trigger(enum.Enum):
     APPENDED = "a leader has an entry that no other node has"
     MEMBERSHIP = "a leader has a configuration that no other node has"
     COMMITTED = "a leader knows of a commit that no other node knows of"
+    INSTALLING = "a node begins to install a snapshot"
 
 
 Triggerable: TypeAlias = Kill | Pause | Isolate | SlowDisk | EmptyDisk | DirectRemoval

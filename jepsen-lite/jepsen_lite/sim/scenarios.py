@@ -44,6 +44,7 @@ from jepsen_lite.sim.service_scenarios import (
     coordination,
     removals,
     slow_answers,
+    snapshots_beside_readers,
 )
 
 LOAD_SECONDS, LOAD_NODES, LOAD_RATE = 30.0, 3, 50.0
@@ -318,6 +319,7 @@ SCENARIOS: Mapping[str, Scenario] = dict(
         compactions,
         slow_answers,
         breadth,
+        snapshots_beside_readers,
     )
 )
 

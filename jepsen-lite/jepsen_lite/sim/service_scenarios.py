@@ -8,13 +8,17 @@ from random import Random
 
 from jepsen_lite.faults.kinds import (
     LEADER,
+    TRIGGERING_NODE,
     Compaction,
     Fault,
     Isolate,
     Kill,
     Pause,
+    SlowDisk,
     SlowLink,
     Transfer,
+    Trigger,
+    TriggeredFault,
 )
 from jepsen_lite.sim.clients import ClientTuning
 from jepsen_lite.sim.net.client_conditions import ClientConditions
@@ -166,6 +170,64 @@ def breadth(seed: int) -> Plan:
         ),
         schedule=tuple(faults),
         workloads=_dealt(BREADTH, 2, seed, "breadth workloads"),
+    )
+
+
+def snapshots_beside_readers(seed: int) -> Plan:
+    """Each client stays at one node. Nodes are cut off from the others until they need a snapshot,
+    while their clients watch, wait for locks and read. Something else happens during the transfer
+    or the installation: a crash, an election, a removal of old versions, or a slow disk.
+    """
+    plan, rng = busy_plan(seed, "snapshots beside readers")
+    names = plan.node_names
+    faults: list[Fault] = []
+    for at_s in range(1, 13, 2):
+        victim, others = names[0], names[1:]
+        if rng.random() < 0.5:
+            victim, others = names[1], [names[0], *names[2:]]
+        begin_s, leader = at_s + 0.2 * rng.random(), rng.choice(others)
+        # A short cut ends before those that wait for a lock at the node have given up.
+        for_s = rng.choice((0.2, 0.3, 0.8, 1.2))
+        healed_s = begin_s + for_s
+        faults += [
+            Transfer(begin_s - 0.4, 0.0, leader),
+            Isolate(begin_s, for_s, victim, True, True, clients_too=False),
+        ]
+        soon_s = rng.choice((0.0, 0.0, 0.001, 0.003))
+        match rng.choice(("receiver", "sender", "sender", "leader", "transfer", "compaction", "")):
+            case "receiver":
+                crash = Kill(soon_s, 0.2, (TRIGGERING_NODE,), power=rng.random() < 0.7)
+                faults.append(TriggeredFault(begin_s, 2.0, Trigger.INSTALLING, 1, crash))
+            case "sender":
+                moment_s = healed_s + rng.uniform(0.0, 0.3)
+                faults.append(Kill(moment_s, 0.5, (leader,), power=True))
+            case "leader":
+                crash = Kill(soon_s, 0.5, (leader,), power=True)
+                slow = SlowDisk(healed_s - 0.05, 2.0, (victim,), 1.0)
+                faults += [slow, TriggeredFault(begin_s, 2.0, Trigger.INSTALLING, 1, crash)]
+            case "transfer":
+                other = next(name for name in others if name != leader)
+                faults += [
+                    SlowDisk(healed_s - 0.05, 1.0, (victim,), 0.3),
+                    Transfer(healed_s + rng.uniform(0.05, 0.3), 0.0, other),
+                ]
+            case "compaction":
+                faults += [Compaction(healed_s + 0.05 * number, 0.0) for number in range(4)]
+    tuning = replace(
+        plan.tuning,
+        log_compaction_bytes=2 << 10,
+        log_retained_bytes=512,
+        step_units=4,
+    )
+    return replace(
+        plan,
+        seconds=14.0,
+        workers_per_client=5,
+        session_ttl_ms=60_000,
+        tuning=tuning,
+        client_tuning=ClientTuning(known_nodes=tuple(names)),
+        schedule=tuple(faults),
+        workloads=("set", "lock", "watch", "ranges", rng.choice(("session", "staleness"))),
     )
 
 

@@ -32,7 +32,7 @@ ANOTHER_LENGTH = frozenset({"load", "slow-answers"})
 """Scenarios that no seed is based on: they are much longer than the others."""
 COPIES: Mapping[str, int] = {
     PLAIN: 3, "relays": 3, "memberships": 2, "leaving-leaders": 2, "power-cuts": 2,
-    "set-clocks": 2, "coordination": 2, "copied-disks": 2,
+    "set-clocks": 2, "coordination": 2, "copied-disks": 2, "snapshots-beside-readers": 3,
 }  # fmt: skip
 """Scenarios that more seeds are based on, each with how many."""
 UNDISTURBED = frozenset({"emptied-disks", "copied-disks", "cloned-disks"})
@@ -41,10 +41,17 @@ ONCE = UNDISTURBED | {"bit-rot", "damage", "older-programs", "removals"}
 """Scenarios that come to their point once in a run."""
 ROUNDS = 2
 ANOTHER_SEED = 1_000_000_000
-STEADY = frozenset({"coordination", "candidates", "removals", "set-clocks", "breadth"})
+STEADY = frozenset(
+    {
+        *("coordination", "candidates", "removals", "set-clocks", "breadth"),
+        "snapshots-beside-readers",
+    }
+)
 """Scenarios whose clocks run at nearly the same rate."""
 BUSY = ("register", "register", "register", "bank", "set", "append")
 """Workloads with many operations, one of which is always drawn."""
+SELDOM = ("refusals", "idempotency", "leased-keys", "staleness", "session", "waiter-fence")
+"""Workloads with many states of their own: each seed has the next one of them, too."""
 SKEW_MAX, SKEW_STEADY_MAX = 0.05, 0.03
 SMALL_REPLY_BYTES = 4 << 10
 
@@ -181,7 +188,12 @@ def _with_workloads(plan: Plan, rng: Random, *, steady: bool) -> Plan:
     own = plan.workloads if keeps else (rng.choice(BUSY),)
     others = [name for name in possible if name not in own]
     more = rng.sample(others, rng.randint(0, 2) if keeps else rng.randint(2, 3))
-    return replace(plan, workloads=(*own, *more))
+    drawn = (*own, *more)
+    dealt, place = divmod(plan.seed, len(SELDOM))
+    seldom = _rng(dealt, "seldom workloads").sample(SELDOM, len(SELDOM))[place]
+    if seldom in possible and seldom not in drawn:
+        drawn += (seldom,)
+    return replace(plan, workloads=drawn)
 
 
 def _with_faults(plan: Plan, rng: Random, *, steady: bool) -> Plan:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from jepsen_lite.faults.kinds import Trigger
 from jepsen_lite.sim.checks.disk_losses import NEVER_TAKES_PART, REASONS_TO_LEAVE, Loss, Replica
@@ -33,6 +33,7 @@ from raftkv.node.founder import Founder
 from raftkv.peer.handshake import PeerIdentity
 from raftkv.peer.ports import Founding, Frame
 from raftkv.raft.entry import Address, Membership
+from raftkv.raft.raft import Raft
 from raftkv.raft.ready import RaftRole
 from raftkv.raft.view import RaftView
 from raftkv.storage.identity import DirectoryIdentity, Stage
@@ -56,12 +57,15 @@ class ObservedState(NamedTuple):
     last_index: int = 0
     commit_index: int = 0
     voted_for: int = 0
+    installing: bool = False
 
     def events_until(self, now: ObservedState, raft: RaftView) -> Iterator[Trigger]:
         if now.role is not self.role and now.role is RaftRole.CANDIDATE:
             yield Trigger.CANDIDATE
         if now.voted_for not in (self.voted_for, 0, raft.node_id):
             yield Trigger.VOTED
+        if now.installing and not self.installing:
+            yield Trigger.INSTALLING
         if now.role is not RaftRole.LEADER:
             return
         if self.role is not RaftRole.LEADER:
@@ -409,14 +413,15 @@ class Host:
         self.node.check_results()
         raft = self.node.core
         role, last_index, commit_index = raft.role, raft.log.last_index, raft.commit_index
-        voted_for = raft.voted_for
+        voted_for, installing = raft.voted_for, cast("Raft", raft).installing
         before = self._shown
         if (
             commit_index != before.commit_index
             or last_index != before.last_index
             or role is not before.role
             or voted_for != before.voted_for
+            or installing != before.installing
         ):
-            now = self._shown = ObservedState(role, last_index, commit_index, voted_for)
+            now = self._shown = ObservedState(role, last_index, commit_index, voted_for, installing)
             for trigger in before.events_until(now, raft):
                 self._surroundings.on_event(self, trigger)
