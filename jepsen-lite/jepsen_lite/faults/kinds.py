@@ -343,6 +343,23 @@ class DirectRemoval:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressChange:
+    """The leader is asked to give the node other ports in the membership; its machine stays."""
+
+    at_s: float
+    for_s: float
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerRemoval:
+    """An operator adds a node as a learner, and removes it once it has started."""
+
+    at_s: float
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Compaction:
     """The store's history is compacted."""
 
@@ -453,6 +470,8 @@ Fault: TypeAlias = (
     | Transfer
     | MemberChange
     | DirectRemoval
+    | AddressChange
+    | LearnerRemoval
     | Compaction
     | SnapshotLag
     | Stranger

@@ -74,6 +74,18 @@ class Operator:
         self._outstanding += 1
         self._process.enter(lambda: self._process.create_task(reconfigure()))
 
+    def add_and_remove_learner(self, on_removed: Callable[[], None]) -> None:
+        """Add a node that never gets a vote, and remove it once it has started."""
+
+        async def add_and_remove() -> None:
+            try:
+                await self._add_and_remove_learner(on_removed)
+            finally:
+                self._outstanding -= 1
+
+        self._outstanding += 1
+        self._process.enter(lambda: self._process.create_task(add_and_remove()))
+
     @property
     def busy(self) -> bool:
         return self._outstanding > 0
@@ -118,6 +130,29 @@ class Operator:
                         await self._remove(client, remove, changed, force=force)
                     if add and not add_first:
                         await self._add(client, changed)
+
+    async def _add_and_remove_learner(self, on_removed: Callable[[], None]) -> None:
+        addresses = [address_of(name).client for name in self._cluster.hosts]
+        rng = self._world.rng(f"operator of learners {len(addresses)}")
+        async with self._one_at_a_time:
+            with contextlib.suppress(RaftkvError):
+                async with raftkv.connect(addresses, links=self._links.link, rng=rng) as client:
+                    host = self._cluster.add_host()
+                    host.boot()
+                    address = address_of(host.name)
+                    for _ in range(TRIES_MAX):
+                        members = await client.member_list(timeout=TRY_S)
+                        known = host.node_id in {member.node_id for member in members}
+                        with contextlib.suppress(RaftkvError):
+                            if known and host.node is not None:
+                                await client.member_remove(host.node_id, timeout=TRY_S)
+                                on_removed()
+                                return
+                            if not known:
+                                await client.member_add(
+                                    host.node_id, address.peer, address.client, timeout=TRY_S
+                                )
+                        await asyncio.sleep(PAUSE_S)
 
     async def _add(self, client: Client, changed: Callable[[], None], in_place_of: int = 0) -> None:
         """A new voter: one more, or in one change with the removal of another member."""

@@ -15,6 +15,7 @@ from random import Random
 
 from jepsen_lite.faults.kinds import ClockJump, ClockRate, Fault, Kill, Schedule, takes_effect
 from jepsen_lite.sim.clients import ClientTuning
+from jepsen_lite.sim.injection.operator_schedule import draw_operator
 from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions, draw_schedule
 from jepsen_lite.sim.injection.strangers import draw_strangers
 from jepsen_lite.sim.net.client_conditions import ClientConditions
@@ -37,8 +38,10 @@ COPIES: Mapping[str, int] = {
 """Scenarios that more seeds are based on, each with how many."""
 UNDISTURBED = frozenset({"emptied-disks", "copied-disks", "cloned-disks"})
 """Beside other faults, the outcome of these would not be defined."""
-ONCE = UNDISTURBED | {"bit-rot", "damage", "older-programs", "removals"}
-"""Scenarios that come to their point once in a run."""
+ONCE = UNDISTURBED | {
+    *("bit-rot", "damage", "older-programs", "removals", "snapshots-beside-readers"),
+}
+"""Scenarios that come to their point once in a run, or have many operations."""
 ROUNDS = 2
 ANOTHER_SEED = 1_000_000_000
 STEADY = frozenset(
@@ -213,6 +216,9 @@ def _with_faults(plan: Plan, rng: Random, *, steady: bool) -> Plan:
             schedule += draw_strangers(rng, names, plan.seconds)
         if rng.random() < 0.15:
             plan = replace(plan, conditions=draw_conditions(rng))
+        operator = _rng(plan.seed, "operator")
+        if operator.random() < 0.25:
+            schedule += draw_operator(operator, names, plan.seconds)
     if not any(map(takes_effect, schedule)):
         schedule += (Kill(round(plan.seconds - 0.5, 3), 1.0, (rng.choice(names),), power=True),)
     return replace(plan, schedule=schedule)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from jepsen_lite.faults.kinds import (
+    AddressChange,
     BitFlip,
     BrokenLink,
     ClockJump,
@@ -19,6 +20,7 @@ from jepsen_lite.faults.kinds import (
     FullDisk,
     Isolate,
     Kill,
+    LearnerRemoval,
     MemberChange,
     NetworkConditions,
     OlderCopy,
@@ -147,7 +149,10 @@ class SimulatedNemesis:
         match fault:
             case TriggeredFault() | RollingFault():
                 return self._triggered.begin(fault, on_effect)
-            case Transfer() | MemberChange() | DirectRemoval() | Compaction():
+            case (
+                Transfer() | MemberChange() | DirectRemoval() | AddressChange() | LearnerRemoval()
+                | Compaction()
+            ):  # fmt: skip
                 return self._operations.begin(fault, on_effect)
             case EmptyDisk() | OlderCopy() | ForeignCopy() | Clone():
                 return self._disks.begin(fault, on_effect)

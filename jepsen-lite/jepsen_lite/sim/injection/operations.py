@@ -1,4 +1,4 @@
-"""Operator's requests as faults: transfers, membership changes, direct removals, compactions."""
+"""Operator's requests as faults: transfers, changes of members and addresses, compactions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from typing import TypeAlias
 
-from jepsen_lite.faults.kinds import Compaction, DirectRemoval, MemberChange, Transfer
+from jepsen_lite.faults.kinds import (
+    AddressChange,
+    Compaction,
+    DirectRemoval,
+    LearnerRemoval,
+    MemberChange,
+    Transfer,
+)
 from jepsen_lite.faults.record import OnEffect, Undo, no_action
 from jepsen_lite.sim.injection.targets import Targets
 from jepsen_lite.sim.nodes.cluster import Cluster
@@ -14,9 +21,13 @@ from jepsen_lite.sim.nodes.host import Host
 from jepsen_lite.sim.operator import Operator
 from raftkv.errors import RaftkvError
 from raftkv.node.node import Node
+from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import kv_pb2
 
-OperatorFault: TypeAlias = Transfer | MemberChange | DirectRemoval | Compaction
+OperatorFault: TypeAlias = (
+    Transfer | MemberChange | DirectRemoval | AddressChange | LearnerRemoval | Compaction
+)
+PORTS_APART = 100
 
 
 class OperatorFaults:
@@ -36,6 +47,11 @@ class OperatorFaults:
                 return self._reconfigure(operation, on_effect)
             case DirectRemoval():
                 return self._ask(operation, on_effect)
+            case AddressChange():
+                return self._readdress(operation, on_effect)
+            case LearnerRemoval():
+                self._operator.add_and_remove_learner(on_effect)
+                return no_action
             case Compaction():
                 return self._compact(on_effect)
 
@@ -73,6 +89,21 @@ class OperatorFaults:
 
         return self._request(host, remove, on_effect)
 
+    def _readdress(self, fault: AddressChange, on_effect: OnEffect) -> Undo | None:
+        leader, host = self._cluster.leader(), self._targets.host(fault.node)
+        if leader is None or host is None:
+            return None
+
+        async def update(node: Node, deadline: float) -> bool:
+            known = node.membership.addresses.get(host.node_id)
+            if known is None:
+                return False
+            moved = Address(_with_other_port(known.peer), _with_other_port(known.client))
+            after = await node.member_update(host.node_id, moved, deadline)
+            return after.addresses.get(host.node_id) == moved
+
+        return self._request(leader, update, on_effect)
+
     def _compact(self, on_effect: OnEffect) -> Undo | None:
         leader = self._cluster.leader()
 
@@ -105,3 +136,9 @@ class OperatorFaults:
 
         process.enter(lambda: process.create_task(request()))
         return no_action
+
+
+def _with_other_port(address: str) -> str:
+    """The same machine: a simulated one is found by its name alone."""
+    name, _, port = address.rpartition(":")
+    return f"{name}:{int(port) + PORTS_APART}"

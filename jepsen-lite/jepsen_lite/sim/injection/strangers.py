@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from random import Random
 
 from jepsen_lite.faults.kinds import Schedule, Stranger
+from jepsen_lite.sim.checks.violation import Violation
 from jepsen_lite.sim.nodes.host import Host
 from raftkv.errors import InvalidRequest
 from raftkv.node.node import Node
@@ -20,6 +22,7 @@ from raftkv.raft.breach import ProtocolBreach
 from raftkv.raft.entry import Address
 from raftkv.rpc.v1 import kv_pb2, log_pb2, peer_pb2
 from raftkv.storage.ports import Start
+from raftkv.versions import VersionRange
 
 STRANGER = 999
 SECONDS_MIN = 2.0
@@ -68,6 +71,12 @@ REFUSALS: Mapping[str, Refusal] = {
 }
 """The stranger's answers to the node's handshake."""
 
+IMPOSTORS: Mapping[str, Callable[[Node, Caller], Caller]] = {
+    "another program": lambda _, caller: replace(caller, versions=VersionRange(FAR, FAR)),
+    "a member's id": lambda node, caller: replace(caller, node_id=min(node.membership.members)),
+}
+"""Greetings that are refused, each for another reason."""
+
 
 def draw_strangers(rng: Random, nodes: list[str], seconds: float) -> Schedule:
     """In some of the longer runs a stranger connects a few times."""
@@ -98,11 +107,15 @@ async def _visit(host: Host, node: Node, message: str) -> None:
         start=Start(1, 7),
         last_log_index=FAR,
     )
+    if message in IMPOSTORS:
+        caller = IMPOSTORS[message](node, caller)
     handler = node.peer_handler
     if await handler.admit(caller) is not None:
         return
     if host.port is not None:
         host.port.links.contacted(caller)
+    if message in IMPOSTORS:
+        raise Violation(f"node {node.node_id} has admitted a caller of {message}")
     if message in REFUSALS:
         handler.refused(STRANGER, HandshakeRefused(REFUSALS[message], "by a stranger"))
         return

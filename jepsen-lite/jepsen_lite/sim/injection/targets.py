@@ -9,6 +9,7 @@ from jepsen_lite.faults.kinds import (
     NEWEST,
     SNAPSHOT,
     TRIGGERING_NODE,
+    AddressChange,
     BitFlip,
     BrokenLink,
     ClockJump,
@@ -23,6 +24,7 @@ from jepsen_lite.faults.kinds import (
     FullDisk,
     Isolate,
     Kill,
+    LearnerRemoval,
     MemberChange,
     OlderCopy,
     Pause,
@@ -59,6 +61,7 @@ def aimed_at(fault: Fault) -> tuple[str, ...]:
         case (
             Pause() | Isolate() | FullDisk() | Stop() | BitFlip() | ClockJump() | ClockRate()
             | WallClockJump() | DirectRemoval() | OlderCopy() | ForeignCopy() | Clone() | Stranger()
+            | AddressChange()
         ):  # fmt: skip
             return (fault.node,)
     return ()
@@ -130,6 +133,8 @@ class Targets:
                 | MemberChange()
                 | Transfer()
                 | DirectRemoval()
+                | AddressChange()
+                | LearnerRemoval()
                 | Compaction()
             ):
                 return False  # they wait for a trigger, or may be refused
