@@ -5,6 +5,8 @@ Expects operations of one workload with
   lease that is granted; returns the reason of the refusal, or `DONE`;
 - "fill": puts its key, one of the large ones that some of the transactions read;
 - "look": returns the keys that refused transactions have put;
+- "sweep": puts as many keys as its value says, and deletes them at once; returns the revision and
+  how many were deleted;
 - "compact": returns the revision, or the reason of the refusal;
 - "take", of a lock that nobody waits for: returns its token, or the reason;
 - "take-blocked": returns the first and the last token that is blocked, the revision at which they
@@ -67,6 +69,9 @@ def check(operations: Sequence[Operation]) -> Finding:
     problems: list[Problem] = []
     for each in answered(operations, "refuse"):
         problems += causes.misjudged(each)
+    for each in answered(operations, "sweep"):
+        if returned(each)[1] != each.invocation.value:
+            problems.append(problem(f"{_of(each)} deleted {returned(each)[1]} keys", each))
     for each in operations:
         if each.kind is Kind.FAIL and each.completion and each.completion.error in OF_THE_STORE:
             reason = each.completion.error

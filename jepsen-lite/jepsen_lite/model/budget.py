@@ -74,9 +74,11 @@ class Budget:
     # ---- what is used ----------------------------------------------------------------
 
     def examine(self, rows: int) -> None:
-        """A range, a compare or an operation looks at so many rows."""
+        """A range, a compare or an operation looks at so many rows. A command that looks at none is
+        run even after another one of its batch has failed for too many.
+        """
         self.rows += rows
-        if not self.allows_rows(0):
+        if rows and not self.allows_rows(0):
             raise self.refuse("TOO_MANY_KEYS", keys_max=self.bounds.rows_per_batch)
 
     def read_value(self, row: Version | None) -> None:

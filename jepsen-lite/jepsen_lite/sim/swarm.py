@@ -53,8 +53,19 @@ STEADY = frozenset(
 """Scenarios whose clocks run at nearly the same rate."""
 BUSY = ("register", "register", "register", "bank", "set", "append")
 """Workloads with many operations, one of which is always drawn."""
-SELDOM = ("refusals", "idempotency", "leased-keys", "staleness", "session", "waiter-fence")
-"""Workloads with many states of their own: each seed has the next one of them, too."""
+SELDOM = (
+    *(("refusals", "watch"), ("idempotency",), ("leased-keys",)),
+    *(("staleness",), ("session",), ("waiter-fence",)),
+)
+"""Workloads with many states of their own: each seed has the next ones of them, too."""
+WATCHED = frozenset({"watch", "wide-watch"})
+WAITING = frozenset(
+    {
+        *("lock", "fenced-lock", "removed-lock", "waiter-fence", "election", "removed-leader"),
+        "lease",
+    }
+)
+"""Workloads whose clients wait for one another, and may not be kept from it by a bound."""
 SKEW_MAX, SKEW_STEADY_MAX = 0.05, 0.03
 SMALL_REPLY_BYTES = 4 << 10
 
@@ -194,8 +205,7 @@ def _with_workloads(plan: Plan, rng: Random, *, steady: bool) -> Plan:
     drawn = (*own, *more)
     dealt, place = divmod(plan.seed, len(SELDOM))
     seldom = _rng(dealt, "seldom workloads").sample(SELDOM, len(SELDOM))[place]
-    if seldom in possible and seldom not in drawn:
-        drawn += (seldom,)
+    drawn += tuple(name for name in seldom if name in possible and name not in drawn)
     return replace(plan, workloads=drawn)
 
 
@@ -257,6 +267,12 @@ def _with_node_tuning(plan: Plan, rng: Random) -> Plan:
     )
     if HAS_LARGE_ROWS & set(plan.workloads):
         bounds = replace(bounds, reply_bytes_max=usual.reply_bytes_max)
+    smallest = _rng(plan.seed, "smallest bounds")
+    if not WAITING & set(plan.workloads):
+        if smallest.random() < 0.3:
+            bounds = replace(bounds, submissions_in_flight_max=smallest.choice((1, 2)))
+        if WATCHED & set(plan.workloads):
+            bounds = replace(bounds, watches_max=smallest.choice((2, usual.watches_max)))
     return replace(plan, tuning=replace(tuning, bounds=bounds))
 
 

@@ -34,8 +34,10 @@ CHANGES = 40
 """Of one large key: one batch may replace 32 MiB."""
 BURSTS_MAX = 4
 """Each of them adds large versions to the history."""
-IN_THE_WAY, MARGIN = 100, 2
+IN_THE_WAY, MARGIN = 40, 2
 """So many tokens are blocked, from the second one after the present revision on."""
+SWEEPS_MAX, SWEPT, PER_FILL = 1, 1_080, 120
+"""So many keys are deleted at once, more than a watch is sent as they are applied."""
 KINDS = (
     "future-revision",
     "compacted-revision",
@@ -56,7 +58,7 @@ class RefusalWorkload:
         self._numbers = itertools.count(1)
         self._leases: list[int] = []
         self._filled: set[str] = set()
-        self._bursts = 0
+        self._bursts = self._sweeps = 0
 
     def next(self, rng: Random, worker: int) -> Invocation:
         if not self._leases:
@@ -66,17 +68,20 @@ class RefusalWorkload:
         if len(self._filled) < LARGE_KEYS and rng.random() < 0.3:
             return Invocation("fill", f"{LARGE}{rng.randrange(LARGE_KEYS)}")
         draw = rng.random()
-        if draw < 0.2:
+        if draw < 0.3:
             return Invocation("look", TRACES)
-        if draw < 0.35:
+        if draw < 0.5:
             return Invocation("take", LOCK)
-        if draw < 0.45:
+        if draw < 0.54:
             return Invocation("take-blocked", f"{LOCK}/{number}")
-        if draw < 0.48:
+        if draw < 0.57:
             return Invocation("compact", PREFIX)
-        if draw < 0.53 and self._bursts < BURSTS_MAX:
+        if draw < 0.6 and self._bursts < BURSTS_MAX:
             self._bursts += 1
             return Invocation("burst", f"{LARGE}0")
+        if draw < 0.64 and self._sweeps < SWEEPS_MAX:
+            self._sweeps += 1
+            return Invocation("sweep", f"{PREFIX}swept/{number:06}/", SWEPT)
         kind = rng.choice(KINDS)
         asked: int | str = f"{TRACES}{number:06}"
         if kind == "granted-lease":
@@ -100,6 +105,13 @@ class RefusalWorkload:
                 )
             case "take-blocked":
                 return await self._take_blocked(session, key, timeout_s)
+            case "sweep":
+                keys = [f"{key}{number:04}" for number in range(SWEPT)]
+                for first in range(0, SWEPT, PER_FILL):
+                    puts = [["put", each, ""] for each in keys[first : first + PER_FILL]]
+                    await commands.transact(_transaction(puts), timeout_s=timeout_s)
+                swept = await commands.delete_range(key, f"{key}~", timeout_s=timeout_s)
+                return [swept.revision, len(swept.rows)]
             case "compact":
                 revision = (await client.read_prefix(TRACES, timeout_s=timeout_s)).revision
                 compact = commands.compact(max(1, revision), timeout_s=timeout_s)

@@ -25,6 +25,7 @@ class NodeBounds:
     submissions_in_flight_max: int = 4096
     requests_per_client_max: int = 1024
     watch_buffer_bytes_max: int = 4 << 20
+    watches_max: int = 100_000
     reply_bytes_max: int = 4 << 20
     apply_bytes_max: int = 1 << 20
     entry_bytes_max: int = 1 << 20
@@ -62,6 +63,7 @@ class NodeTuning:
             submissions_in_flight_max=self.bounds.submissions_in_flight_max,
             requests_per_client_max=self.bounds.requests_per_client_max,
             watch_buffer_bytes_max=self.bounds.watch_buffer_bytes_max,
+            watches_max=self.bounds.watches_max,
             limits=self.limits,
         )
 
