@@ -270,7 +270,7 @@ def _with_node_tuning(plan: Plan, rng: Random) -> Plan:
     smallest = _rng(plan.seed, "smallest bounds")
     if not WAITING & set(plan.workloads):
         if smallest.random() < 0.3:
-            bounds = replace(bounds, submissions_in_flight_max=smallest.choice((1, 2)))
+            bounds = replace(bounds, submissions_in_flight_max=smallest.choice((4, 8)))
         if WATCHED & set(plan.workloads):
             bounds = replace(bounds, watches_max=smallest.choice((2, usual.watches_max)))
     return replace(plan, tuning=replace(tuning, bounds=bounds))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -18,6 +19,7 @@ from jepsen_lite.faults.kinds import (
     SlowDisk,
     Stop,
 )
+from jepsen_lite.sim.injection.operator_schedule import draw_operator
 from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.plan import Plan
 from jepsen_lite.sim.run import run
@@ -140,3 +142,37 @@ def test_only_the_marks_show_that_a_scenario_has_lost_its_point() -> None:
     assert not outcome.problems
     assert not outcome.vacuous
     assert SNAPSHOTS & outcome.marks.keys() == set()
+
+
+def test_the_state_machine_refuses_for_each_reason() -> None:
+    reached = marks_of(plan=replace(PLAN, seconds=4.0), workloads=("refusals",))
+    reasons = "REVISION_IN_FUTURE", "TOO_LARGE", "LEASE_EXISTS", "KEY_NOT_FOUND", "TOO_MANY_KEYS"
+    assert {f"command refused: {reason}" for reason in (*reasons, "REFUSED")} <= reached.keys()
+    assert "an acquire does not join: the lock is held" in reached
+    assert "a queue's cached length is forgotten" in reached
+
+
+def test_addresses_change_learners_leave_and_impostors_are_refused() -> None:
+    schedule = draw_operator(Random(3), PLAN.node_names, 8.0)
+    reached = marks_of(*schedule, plan=replace(PLAN, seconds=8.0))
+    assert {
+        "membership: UpdateAddress done",
+        "a learner is removed",
+        "a change is refused: leadership is being transferred",
+        "peer refused: WRONG_VERSION",
+        "peer refused: OTHER_DISK",
+    } <= reached.keys()
+
+
+@pytest.mark.slow
+def test_snapshots_meet_watches_waits_and_crashes() -> None:
+    outcomes = [run(SCENARIOS["snapshots-beside-readers"](seed)) for seed in (1, 2)]
+    assert not any(outcome.problems for outcome in outcomes)
+    reached = outcomes[0].marks + outcomes[1].marks
+    assert {
+        "a snapshot is installed beside a live watch",
+        "a snapshot is installed beside a wait for a lock",
+        "a snapshot of a former leader is installed",
+        "a node crashes while it sends a snapshot",
+        "a node crashes while it installs a snapshot",
+    } <= reached.keys()

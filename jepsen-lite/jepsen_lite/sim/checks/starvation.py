@@ -106,6 +106,8 @@ class StarvationBound:
         members = [
             host.name for host in self._cluster.hosts.values() if host.node_id in membership.members
         ]
+        if client not in [self._clients.hosts[each] for each in self._clients.served]:
+            return False  # the only node that it knows has left the cluster
         return self._leadership.healthy(*members) > 0 and all(
             self._network.is_swift(client, member) and self._network.is_swift(member, client)
             for member in members

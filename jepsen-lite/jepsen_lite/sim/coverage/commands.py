@@ -7,6 +7,7 @@ from typing import Any
 
 from jepsen_lite.sim.coverage.mark import (
     COMMAND_EVENTS,
+    REFUSALS_OF_NODES,
     Reach,
     batch_refused,
     command_at,
@@ -199,5 +200,7 @@ def observe_proposals(wraps: Wraps, reach: Reach) -> None:
     def note_refusal(
         original: Callable[..., Any], replies: Any, endpoint: Any, failure: Any
     ) -> Any:
-        reach(batch_refused(error_of(failure).reason))
+        reason = error_of(failure).reason
+        if reason in REFUSALS_OF_NODES:
+            reach(batch_refused(reason))
         return original(replies, endpoint, failure)

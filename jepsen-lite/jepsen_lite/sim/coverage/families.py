@@ -10,6 +10,8 @@ from jepsen_lite.sim.coverage.mark import (
     COMMANDS,
     LEVELS,
     MESSAGES,
+    OF_SESSIONS,
+    OUTSIDE_SESSIONS,
     REFUSALS_OF_CALLERS,
     REFUSALS_OF_COMMANDS,
     REFUSALS_OF_NODES,
@@ -59,7 +61,8 @@ def _described() -> Iterator[tuple[str, str]]:
                 )
     for command in COMMANDS:
         for event, meaning in COMMAND_EVENTS.items():
-            yield command_at(command, event), f"A {command} {meaning}."
+            if not (command in OUTSIDE_SESSIONS and event in OF_SESSIONS):
+                yield command_at(command, event), f"A {command} {meaning}."
     for reason in REFUSALS_OF_COMMANDS:
         yield command_refused(reason), f"The state machine refuses a command: {reason}."
     for reason in REFUSALS_OF_NODES:

@@ -69,6 +69,13 @@ COMMAND_EVENTS = {
     "at a follower": "is submitted at a node that does not lead",
 }
 
+OUTSIDE_SESSIONS = frozenset({"lease_keep_alive"})
+"""Commands that a node makes of its clients' renewals: they are of no session, which could answer a
+retry or end.
+"""
+OF_SESSIONS = frozenset({"retry", "after expiry"})
+"""Those of `COMMAND_EVENTS` that only commands of a session can meet."""
+
 REFUSALS_OF_COMMANDS = (
     "INVALID_REQUEST",
     "REVISION_COMPACTED",
@@ -87,27 +94,27 @@ REFUSALS_OF_COMMANDS = (
 
 REFUSALS_OF_NODES = (
     "SHUTTING_DOWN",
-    "NOT_SERVING",
     "OVERLOADED",
     "NO_LEADER",
     "DEADLINE_EXCEEDED",
     "OUTCOME_UNKNOWN",
     "SESSION_EXPIRED",
     "TOO_STALE",
-    "INVALID_REQUEST",
 )
-"""The reasons with which a node refuses a client's batch as a whole."""
+"""The reasons with which a node refuses a client's batch as a whole. Production clients send no
+`INVALID_REQUEST`, and no simulated server is `NOT_SERVING` while its node waits to join.
+"""
 
 REFUSALS_OF_CALLERS = (
     "WRONG_VERSION",
-    "WRONG_INCARNATION",
-    "BREACH",
     "REMOVED",
     "OTHER_DISK",
     "OLDER_COPY",
     "CLONE",
 )
-"""The reasons with which a node refuses a peer."""
+"""The reasons with which a node refuses a peer. `WRONG_INCARNATION` and `BREACH` come from the gRPC
+server of the peer port, which the simulator replaces.
+"""
 
 REPLICATION_EVENTS = {
     "the peer crashes": "the peer's process ends",

@@ -11,7 +11,7 @@ from jepsen_lite.sim.coverage.marks import MARKS
 SEEDS_MIN = 100
 """A default run of so many seeds must reach every expected mark."""
 OFTEN = 0.08
-"""A mark that this share of the runs reaches is expected; see `unexpected.RARE`."""
+"""A mark that this share of the runs reaches is expected; see `unexpected`."""
 NAMES_MAX = 4
 """So many names of marks are in the short form."""
 
