@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +14,6 @@ from jepsen_lite.verdicts import EXIT_CODES, Validity
 if TYPE_CHECKING:
     from jepsen_lite.power_cuts.campaign import Cut, CutFigures
 
-SHOWN_MAX = 5
 KINDS = {
     "w": "writes",
     "s": "syncs",
@@ -49,6 +47,7 @@ def power_cuts(
         make_recording,
         scratch_directory,
     )
+    from jepsen_lite.power_cuts.failures import described_failures, keep_recording
     from jepsen_lite.power_cuts.mutants import STORAGE_MUTANTS
     from jepsen_lite.power_cuts.recorder import RecorderFailed, missing, read
     from jepsen_lite.sim.node_logs import configure
@@ -74,13 +73,9 @@ def power_cuts(
         typer.echo(_described(figures, time.perf_counter() - started_s))
         if not figures.problems:
             return
-        kept = recording or _keep(file, store, seed)
-    for cut, problem in figures.problems[:SHOWN_MAX]:
-        typer.echo(
-            f"seed {seed}, after operation {cut.operations} ({cut.model}): {problem}\n"
-            f"  repeat: jepsen-lite power-cuts --recording {kept} --seed {seed}"
-            f" --only {cut.operations}:{cut.model}"
-        )
+        kept = recording or keep_recording(file, store, seed)
+    for failure in described_failures(figures, kept, seed):
+        typer.echo(failure)
     raise typer.Exit(EXIT_CODES[Validity.INVALID])
 
 
@@ -96,14 +91,6 @@ def _cut(text: str) -> Cut:
         raise typer.BadParameter(
             f"{text!r} is no cut; write 120:torn; the models are {models}"
         ) from error
-
-
-def _keep(file: Path, store: Path, seed: int) -> Path:
-    """RocksDB's threads write in another order each time: only the recording repeats a failure."""
-    store.mkdir(parents=True, exist_ok=True)
-    kept = store / f"power-cuts-{seed}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.recording"
-    shutil.copyfile(file, kept)
-    return kept
 
 
 def _described(figures: CutFigures, wall_s: float) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 from jepsen_lite.power_cuts.disk import BLOCK_BYTES, CutModel, ModelDisk
+from jepsen_lite.power_cuts.killed_node import KilledNodes
 from jepsen_lite.power_cuts.notes import NOTES, read_note
 from jepsen_lite.power_cuts.promises import Promises, committed_entries
 from jepsen_lite.power_cuts.recorder import FileOperation, RecorderFailed, read, record
@@ -123,7 +124,7 @@ def carry_out(operations: Sequence[FileOperation], seed: int, cuts: Sequence[Cut
     )
     disk, promises, at = ModelDisk(), Promises(), 0
     notes_inode = _notes_inode(operations)
-    with scratch_directory() as directory:
+    with scratch_directory() as directory, KilledNodes() as killed:
         for number, cut in enumerate(cuts):
             for operation in operations[at : cut.operations]:
                 disk.follow(operation)
@@ -141,7 +142,7 @@ def carry_out(operations: Sequence[FileOperation], seed: int, cuts: Sequence[Cut
                     promises,
                     reference,
                     may_refuse=cut.model is CutModel.TORN,
-                    killed_path=None if cut.operations % KILLED_EVERY else left / "killed",
+                    killed=None if cut.operations % KILLED_EVERY else killed,
                 )
             )
             shutil.rmtree(left)
