@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shlex
 import sys
@@ -232,13 +233,17 @@ def test_entries_that_are_committed_and_not_applied_are_in_the_reference() -> No
     assert committed_entries(notes) == entries[:3]
 
 
-async def test_a_killed_node_keeps_what_it_has_acknowledged(scratch: Path) -> None:
+async def indexes_found(path: Path) -> list[int]:
+    node = await open_node(path, Random(0), LogWrapper())
+    await node.close()
+    return [entry.index for entry in node.found.entries]
+
+
+def test_a_killed_node_keeps_what_it_has_acknowledged(scratch: Path) -> None:
     with KilledNodes() as killed:
         assert killed.append_and_kill(scratch / "node") == ""
         assert killed.append_and_kill(scratch / "node") == ""
-        node = await open_node(scratch / "node", Random(0), LogWrapper())
-        assert [entry.index for entry in node.found.entries] == [1, 2, 3, 4]
-        await node.close()
+        assert asyncio.run(indexes_found(scratch / "node")) == [1, 2, 3, 4]
         (scratch / "node" / "identity.json").write_bytes(b"{}")
         assert "identity.json is damaged" in killed.append_and_kill(scratch / "node")
 

@@ -70,14 +70,14 @@ async def _append(path: Path) -> None:
 
 
 def main() -> None:
-    """For each path of the input, the output is what went wrong and how the node's process ended."""
+    """Kill the node in each path of the input. Outputs what failed, and how its process ended."""
     os.umask(0o077)  # as `raftkv serve`
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
             try:
                 asyncio.run(_append(Path(line.removesuffix("\n"))))
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - nothing may return to the loop of the parent
                 print(traceback.format_exc(), flush=True)
             os._exit(1)
         _, status = os.waitpid(child, 0)

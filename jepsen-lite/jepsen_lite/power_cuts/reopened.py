@@ -54,9 +54,7 @@ async def check_reopened(
     there. The log can't distinguish that from damage to acknowledged entries, so it may refuse to
     open.
     """
-    copied = path.with_name(f"{path.name}-killed")
-    if killed is not None and path.exists():
-        shutil.copytree(path, copied)
+    copied = path if killed is None else _copied(path)
     try:
         node = await open_node(path, Random(0), LogWrapper())
     except DamagedData as error:
@@ -76,6 +74,14 @@ async def check_reopened(
     if problem:
         return f"the node that was to be killed failed: {problem}"
     return await _problem_after_kill(copied, entry)
+
+
+def _copied(path: Path) -> Path:
+    """A copy of a node that is not open. The power cut may have left none."""
+    copied = path.with_name(f"{path.name}-killed")
+    if path.exists():
+        shutil.copytree(path, copied)
+    return copied
 
 
 async def _problem_after_kill(path: Path, entry: Entry) -> str:
