@@ -72,6 +72,7 @@ def test_an_older_protobuf_gives_the_same_bytes(tmp_path: Path) -> None:
         assert pool.compare(drawn_log(1, 1_000), [older], "1") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mutant", "problem"),
     [

@@ -71,7 +71,7 @@ def test_all_workloads_are_drawn_and_half_of_the_clients_know_one_node() -> None
     assert 0.4 < knowing_one / clients < 0.6
 
 
-@pytest.mark.parametrize("seed", [1, 5])
+@pytest.mark.parametrize("seed", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_the_store_holds_under_a_seed_of_the_default_run(seed: int) -> None:
     outcome = run(draw_swarm(seed))
     assert not outcome.problems, describe_failure(outcome)
