@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from jepsen_lite.clients.protocol import KvClient, NotDone, OperationError
-from jepsen_lite.clients.raftkv_client import operation_error
+from jepsen_lite.clients.raftkv_errors import operation_error
 from jepsen_lite.history import History, Kind
 from jepsen_lite.recorder import Recorder
 from jepsen_lite.verdicts import Finding

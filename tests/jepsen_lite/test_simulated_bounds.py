@@ -11,7 +11,8 @@ from jepsen_lite.faults.kinds import Isolate, Kill, Pause
 from jepsen_lite.mutants.catalogue import MUTANTS
 from jepsen_lite.mutants.hunt import HuntVerdict, hunt
 from jepsen_lite.sim.checks.containers import containers
-from jepsen_lite.sim.run import Plan, run
+from jepsen_lite.sim.plan import Plan
+from jepsen_lite.sim.run import run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from raftkv.raft.raft import Raft
 

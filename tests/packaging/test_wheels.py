@@ -67,7 +67,7 @@ def test_a_wheel_has_its_package_its_licence_and_no_stray_file(built: Built) -> 
     of_the_package = {
         path.relative_to(folder).as_posix()
         for path in (folder / package).rglob("*")
-        if path.suffix in {".py", ".pyi", ".j2", ".css", ".js"} or path.name == "py.typed"
+        if path.suffix in {".py", ".pyi", ".j2", ".css", ".js", ".c"} or path.name == "py.typed"
     }
     assert files.keys() == of_the_package | {
         f"{information}/{name}"

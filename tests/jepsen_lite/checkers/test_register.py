@@ -90,6 +90,7 @@ def test_repeated_values_need_only_the_calls_since_nothing_was_open() -> None:
     repeated = [write(1, 2 * n, 2 * n + 1, f"v{n % 3}") for n in range(1_000)]
     returned = only_problem(register.check([*repeated, read(2, 2_000, 2_001, "v1")]))
     assert returned.count("wrote") == 1
+    assert "these 2 calls fit into no order" in returned
 
 
 def test_a_stale_read_is_explained_by_the_three_calls_that_matter() -> None:

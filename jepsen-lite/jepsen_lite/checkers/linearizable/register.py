@@ -79,7 +79,7 @@ def check(
     if len(open_keys) < 2 or sum(len(by_key[key]) for key in open_keys) < SEARCHED_MIN:
         map_keys = map
     searches = (
-        _Search(list(calls_of(by_key[key])), by_zones[key].suspects, versioned, steps_max)
+        _OpenKey(list(calls_of(by_key[key])), by_zones[key].suspects, versioned, steps_max)
         for key in open_keys
     )
     refused: list[Problem] = []
@@ -101,7 +101,7 @@ def check(
 
 
 @dataclass(frozen=True, slots=True)
-class _Search:
+class _OpenKey:
     """What the zones of a key's calls have left open; `suspects` are names of calls."""
 
     calls: Sequence[Call]
@@ -110,7 +110,7 @@ class _Search:
     steps_max: int
 
 
-def _carry_out(asked: _Search) -> tuple[SearchVerdict, Sequence[Call]]:
+def _carry_out(asked: _OpenKey) -> tuple[SearchVerdict, Sequence[Call]]:
     """The verdict, and a few calls that are illegal by themselves if it is ILLEGAL."""
     model_of = _versioned_model if asked.versioned else blocks
     parts = [asked.calls]

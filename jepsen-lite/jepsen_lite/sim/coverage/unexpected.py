@@ -122,8 +122,6 @@ NAMES: Mapping[str, Sequence[str]] = {
         "batch refused: INVALID_REQUEST",
         "peer refused: WRONG_VERSION",
         "peer refused: WRONG_INCARNATION",
-        "read: leader lease at a leader",
-        "read: leader lease at a follower",
         "membership: UpdateAddress done",
     ),
     OUTSIDE_SESSIONS: (
