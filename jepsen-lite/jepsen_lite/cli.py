@@ -6,13 +6,13 @@ import traceback
 
 import typer
 
+from jepsen_lite.commands.mutants import mutants
+from jepsen_lite.commands.mutate import mutate
 from jepsen_lite.commands.past_runs import check, list_, replay, serve
 from jepsen_lite.commands.power_cuts import power_cuts
 from jepsen_lite.commands.run import run
 from jepsen_lite.commands.sim import sim
 from jepsen_lite.commands.soak import soak
-from jepsen_lite.mutants.cli import mutants
-from jepsen_lite.mutation.command import mutate
 from jepsen_lite.verdicts import EXIT_CODES, Validity
 
 USAGE = 254

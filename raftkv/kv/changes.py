@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from raftkv.kv.overlay import StateReader
 from raftkv.kv.ranges import record_at
@@ -22,6 +22,18 @@ class Change(NamedTuple):
     key: bytes
     record: bytes | None
     old: bytes | None
+
+
+class ChangeSubscriber(Protocol):
+    """Called right after changes were applied; must be quick and must not raise."""
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """These were applied, in order; no revision is split between two calls."""
+
+    def jumped(self) -> None:
+        """The changes since the last call are in history only: a snapshot replaced the state, or
+        the subscription began within a run of entries.
+        """
 
 
 def changes_since(view: StateReader, revision: int, before: int | None = None) -> Iterator[Change]:

@@ -25,7 +25,7 @@ from raftkv.errors import (
 )
 from raftkv.kv import locks
 from raftkv.kv.budget import Budget
-from raftkv.kv.changes import Change
+from raftkv.kv.changes import ChangeSubscriber
 from raftkv.kv.commands import CommandRunner
 from raftkv.kv.limits import (
     COMPACTION_CHANGES_PER_ENTRY,
@@ -88,7 +88,7 @@ class StateMachine:
         self._runner = CommandRunner(store, self._overlay, self._meta, self._pace)
         self._remembered_bytes = 0  # of results in this run, not written yet
         self._applying = False
-        self._on_changes: Callable[[Sequence[Change]], None] | None = None
+        self._change_listener: ChangeSubscriber | None = None
 
     @property
     def applied_index(self) -> int:
@@ -128,13 +128,13 @@ class StateMachine:
         """The rows of the applied state. Do not keep it: a snapshot replaces the store."""
         return self._store
 
-    def set_change_listener(self, listener: Callable[[Sequence[Change]], None] | None) -> None:
-        """Call `listener` after each run that changed a key, with all changes in order.
+    def set_change_listener(self, listener: ChangeSubscriber | None) -> None:
+        """Call `listener` after each write of a run that changed a key; None ends the calls.
 
-        None ends the calls.
+        A run records its changes only if there was a listener when it began. For the rest of a run
+        that does not, `listener.jumped` is called.
         """
-        self._on_changes = listener
-        self._runner.writer.record_changes(listener is not None)
+        self._change_listener = listener
 
     # ---- entries -------------------------------------------------------------------
 
@@ -177,6 +177,7 @@ class StateMachine:
     ) -> Steps[list[Applied]]:
         check(not self._applying, "runs are applied one after the other")
         self._applying = True
+        self._runner.writer.record_changes(self._change_listener is not None)
         meta = self._meta
         applied: list[Applied] = []
         membership = self.membership
@@ -208,10 +209,12 @@ class StateMachine:
             if entry is entries[-1] or self._remembered_bytes >= EARLY_BYTES_MAX:
                 meta.applied_hash = hash_at(entry.index)
                 self._overlay.changes[Family.META][META_KEY] = meta.encode()
+                revision_before = self.revision
                 yield from self._write()
                 self.membership = membership
                 self._applying = entry is not entries[-1]
-                self._report_changes()
+                if self.revision != revision_before:
+                    self._report_changes()
         self._applying = False
         return applied
 
@@ -230,9 +233,13 @@ class StateMachine:
         self._overlay.changes[Family.META][META_0_KEY] = None
 
     def _report_changes(self) -> None:
-        changes = self._runner.writer.take_changes()
-        if changes and self._on_changes is not None:
-            self._on_changes(changes)
+        changes, listener = self._runner.writer.take_changes(), self._change_listener
+        if listener is None:
+            return
+        if changes is None:
+            listener.jumped()
+        else:
+            listener.changed(changes)
 
     def _apply_stamped_batch(self, entry: Entry, applied: list[Applied]) -> Steps[None]:
         stamped = log_pb2.StampedBatch.FromString(entry.payload)

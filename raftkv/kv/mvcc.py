@@ -151,15 +151,14 @@ class Writer:
     # ---- recorded changes ------------------------------------------------------------
 
     def record_changes(self, record: bool) -> None:
-        """From now on keep the changes for `take_changes`, or no longer."""
+        """From the next run on keep the changes for `take_changes`, or no longer."""
         self._recorded = [] if record else None
 
-    def take_changes(self) -> list[Change]:
-        """The recorded changes since the last call, in order."""
+    def take_changes(self) -> list[Change] | None:
+        """The changes since the last call, in order; None if they are not recorded."""
         recorded = self._recorded
-        if not recorded:
-            return []
-        self._recorded = []
+        if recorded:
+            self._recorded = []
         return recorded
 
     # ---- early rows ------------------------------------------------------------------

@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
-from raftkv.kv.changes import Change
+from raftkv.kv.changes import Change, ChangeSubscriber
 from raftkv.kv.machine import StateMachine
-
-
-class ChangeSubscriber(Protocol):
-    """Called in the node's round, right after the apply; must be quick and must not raise."""
-
-    def changed(self, changes: Sequence[Change]) -> None:
-        """These were applied, in order; no revision is split between two calls."""
-
-    def jumped(self) -> None:
-        """A snapshot replaced the state: the changes in between are in its history only."""
 
 
 class ChangeFeed:
@@ -27,9 +16,9 @@ class ChangeFeed:
         self._subscribers: dict[ChangeSubscriber, None] = {}
 
     def follow(self, subscriber: ChangeSubscriber) -> None:
-        """Pass every change from now on to the subscriber."""
+        """Pass every change after the present revision to the subscriber."""
         self._subscribers[subscriber] = None
-        self._machine.set_change_listener(self._changed)
+        self._machine.set_change_listener(self)
 
     def leave(self, subscriber: ChangeSubscriber) -> None:
         """End the subscription."""
@@ -41,10 +30,15 @@ class ChangeFeed:
         """A snapshot has been installed."""
         self._machine = machine
         if self._subscribers:
-            machine.set_change_listener(self._changed)
-        for subscriber in list(self._subscribers):
-            subscriber.jumped()
+            machine.set_change_listener(self)
+        self.jumped()
 
-    def _changed(self, changes: Sequence[Change]) -> None:
+    def changed(self, changes: Sequence[Change]) -> None:
+        """See `ChangeSubscriber.changed`."""
         for subscriber in list(self._subscribers):
             subscriber.changed(changes)
+
+    def jumped(self) -> None:
+        """See `ChangeSubscriber.jumped`."""
+        for subscriber in list(self._subscribers):
+            subscriber.jumped()

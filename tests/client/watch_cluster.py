@@ -32,7 +32,7 @@ from raftkv.server.admission import Admission
 from raftkv.server.calls import header_of
 from raftkv.server.watch.service import WatchService
 from raftkv.storage.memory_state import MemoryStateStore
-from tests.kv.harness import batch, entry
+from tests.kv.harness import Listener, batch, entry
 
 LATENCY_S = 0.001
 EOF: Any = grpc.aio.EOF
@@ -48,7 +48,7 @@ class WatchCluster:
         self.history: list[Change] = []
         self.state = MemoryStateStore()
         self._witness = StateMachine(self.state, self.settings.limits)
-        self._witness.set_change_listener(self.history.extend)
+        self._witness.set_change_listener(Listener(self.history.extend))
         self.nodes = {address: WatchedNode(self, address) for address in ("a:1", "b:2", "c:3")}
         self.opened: list[str] = []  # where watch streams were opened, in order
 

@@ -12,7 +12,8 @@ from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.net.pipes import Pipe
 from jepsen_lite.sim.nodes.cluster import Cluster
-from jepsen_lite.sim.run import Plan, run
+from jepsen_lite.sim.plan import Plan
+from jepsen_lite.sim.run import run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.world import World
 

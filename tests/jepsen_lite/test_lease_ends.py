@@ -8,7 +8,8 @@ import pytest
 
 from jepsen_lite.faults.kinds import Kill, NetworkConditions, Schedule
 from jepsen_lite.history import answered, began_ns, ended_ns, returned
-from jepsen_lite.sim.run import Outcome, draw_plan, run
+from jepsen_lite.sim.plan import draw_plan
+from jepsen_lite.sim.run import Outcome, run
 from raftkv.node.clocks import ClusterClock
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")

@@ -41,7 +41,8 @@ from jepsen_lite.sim.injection.disk_schedule import (
 )
 from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.nodes.checked_node import CheckedNode
-from jepsen_lite.sim.run import Outcome, Plan, draw_plan, run
+from jepsen_lite.sim.plan import Plan, draw_plan
+from jepsen_lite.sim.run import Outcome, run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.world import World
 from raftkv.errors import OutOfService

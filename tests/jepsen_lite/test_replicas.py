@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
 from jepsen_lite.mutants.catalogue import MUTANTS
-from jepsen_lite.power_cuts.commands import RandomCommands
+from jepsen_lite.power_cuts.random_commands import RandomCommands
 from jepsen_lite.sim.replicas import variations
 from jepsen_lite.sim.replicas.applied_log import COMPARED_EVERY
 from jepsen_lite.sim.replicas.pool import (
@@ -72,6 +72,7 @@ def test_an_older_protobuf_gives_the_same_bytes(tmp_path: Path) -> None:
         assert pool.compare(drawn_log(1, 1_000), [older], "1") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mutant", "problem"),
     [

@@ -30,7 +30,8 @@ from jepsen_lite.faults.kinds import (
     WallClockJump,
     takes_effect,
 )
-from jepsen_lite.sim.run import Outcome, draw_plan, run
+from jepsen_lite.sim.plan import draw_plan
+from jepsen_lite.sim.run import Outcome, run
 from jepsen_lite.sim.scenarios import SCENARIOS
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from jepsen_lite.faults.kinds import BitFlip, MemberChange
-from jepsen_lite.sim.run import draw_plan, run
+from jepsen_lite.sim.plan import draw_plan
+from jepsen_lite.sim.run import run
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")
 

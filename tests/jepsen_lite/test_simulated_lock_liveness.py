@@ -16,7 +16,8 @@ import pytest
 
 from jepsen_lite.history import Kind
 from jepsen_lite.sim.checks.model_comparison import ModelComparison
-from jepsen_lite.sim.run import Outcome, Plan, run
+from jepsen_lite.sim.plan import Plan
+from jepsen_lite.sim.run import Outcome, run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from raftkv.client.coordination.queue import LockQueues
 from raftkv.client.coordination.queue_entry import QueueEntry

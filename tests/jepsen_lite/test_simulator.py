@@ -17,8 +17,10 @@ from jepsen_lite.cli import app
 from jepsen_lite.history import Kind
 from jepsen_lite.mutants.catalogue import MUTANTS
 from jepsen_lite.sim import swarm
+from jepsen_lite.sim.plan import Plan, draw_plan
+from jepsen_lite.sim.reduction import shrunk
 from jepsen_lite.sim.report import describe_failure, shell_line
-from jepsen_lite.sim.run import Plan, draw_plan, run, shrunk
+from jepsen_lite.sim.run import run
 from jepsen_lite.sim.swarm import draw, draw_swarm
 from jepsen_lite.verdicts import Finding
 from jepsen_lite.workloads.catalogue import WORKLOADS

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
 from jepsen_lite.faults.kinds import ClockJump, ClockRate
+from jepsen_lite.sim.net.client_conditions import ClientConditions
+from jepsen_lite.sim.nodes.settings import NodeBounds
+from jepsen_lite.sim.plan import Plan
 from jepsen_lite.sim.report import describe_failure
-from jepsen_lite.sim.run import Plan, run
+from jepsen_lite.sim.run import run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.swarm import ANOTHER_LENGTH, base_of, draw, draw_swarm
 from jepsen_lite.workloads.catalogue import NEEDS_STEADY_CLOCKS, WORKLOADS
+from raftkv.rpc.v1 import api_pb2
+from raftkv.server.reads import ReadLevels
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")
 
@@ -45,6 +51,17 @@ def test_what_needs_steady_clocks_has_them() -> None:
     assert not all(map(has_steady_clocks, plans))
 
 
+@pytest.mark.parametrize("scenario", ["swarm", "slow-answers"])
+def test_workloads_that_are_asked_for_get_replies_and_connections_that_they_need(
+    scenario: str,
+) -> None:
+    for seed in SEEDS:
+        large = draw(scenario, seed, ("transactions",)).tuning.bounds
+        assert large.reply_bytes_max == NodeBounds().reply_bytes_max
+        removed = draw(scenario, seed, ("removed-lock",)).client_conditions
+        assert removed == ClientConditions()
+
+
 def test_all_workloads_are_drawn_and_half_of_the_clients_know_one_node() -> None:
     plans = [draw_swarm(seed) for seed in SEEDS]
     assert {name for plan in plans for name in plan.workloads} == WORKLOADS.keys()
@@ -54,11 +71,26 @@ def test_all_workloads_are_drawn_and_half_of_the_clients_know_one_node() -> None
     assert 0.4 < knowing_one / clients < 0.6
 
 
-@pytest.mark.parametrize("seed", [1, 5])
+@pytest.mark.parametrize("seed", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_the_store_holds_under_a_seed_of_the_default_run(seed: int) -> None:
     outcome = run(draw_swarm(seed))
     assert not outcome.problems, describe_failure(outcome)
     assert not outcome.vacuous
+
+
+@pytest.mark.slow
+def test_a_lease_read_that_no_lease_confirms_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    barrier = ReadLevels.barrier
+
+    def unconfirmed(self: ReadLevels, reads: api_pb2.ReadBatch, deadline: float) -> Any:
+        by_lease = reads.level == api_pb2.READ_LEVEL_LEADER_LEASE
+        return None if by_lease else barrier(self, reads, deadline)
+
+    plan = draw_swarm(11)
+    assert plan.client_tuning.lease_readers
+    assert not run(plan).problems
+    monkeypatch.setattr(ReadLevels, "barrier", unconfirmed)
+    assert run(plan).problems[0].startswith("counter: ")
 
 
 def test_the_workloads_that_are_asked_for_run_and_are_part_of_the_command() -> None:

@@ -26,13 +26,21 @@ from jepsen_lite.history import Event, History, Kind
 from jepsen_lite.judge import judge
 from jepsen_lite.options import RunOptions
 from jepsen_lite.recorder import Recorder
-from jepsen_lite.sim.run import draw_plan, run
+from jepsen_lite.sim.plan import draw_plan
+from jepsen_lite.sim.run import run
 from jepsen_lite.verdicts import Finding, Validity, overall
 from jepsen_lite.workloads import rw_register
 from jepsen_lite.workloads.append import AppendWorkload, carried_out
 from jepsen_lite.workloads.bank import BankWorkload
 from jepsen_lite.workloads.base import Invocation, Workload
-from jepsen_lite.workloads.catalogue import WORKLOADS
+from jepsen_lite.workloads.catalogue import (
+    ANOTHER_MAY_PREVENT,
+    HAS_LARGE_ROWS,
+    NEEDS_QUICK_ANSWERS,
+    NEEDS_STEADY_CLOCKS,
+    READ_WITHOUT_MAJORITY,
+    WORKLOADS,
+)
 from jepsen_lite.workloads.register import RegisterWorkload
 from jepsen_lite.workloads.sets import SetWorkload
 from jepsen_lite.workloads.watches import WatchWorkload
@@ -456,3 +464,8 @@ async def test_a_real_run_reads_the_history_of_the_store_after_all_other_operati
     statistics = {each.checker: each for each in judge(directory)}["set: outcomes"].statistics
     assert statistics["happened"] > 0 < statistics["did_not_happen"]
     assert statistics["stayed_unknown"] == 0
+
+
+def test_properties_are_of_workloads_that_exist() -> None:
+    needs = NEEDS_QUICK_ANSWERS | NEEDS_STEADY_CLOCKS
+    assert ANOTHER_MAY_PREVENT | HAS_LARGE_ROWS | READ_WITHOUT_MAJORITY | needs <= WORKLOADS.keys()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from raftkv.kv.changes import Change
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import Applied, StateMachine
 from raftkv.kv.pace import STEP_UNITS, run
@@ -91,6 +92,17 @@ def dump(store: MemoryStateStore) -> dict[str, list[tuple[bytes, bytes]]]:
 
 def rows(store: MemoryStateStore, family: Family) -> list[tuple[bytes, bytes]]:
     return list(store.scan(family, b"", None))
+
+
+class Listener:
+    """Passes the changes that a machine reports to `changed`, and counts the jumps."""
+
+    def __init__(self, changed: Callable[[Sequence[Change]], object]) -> None:
+        self.changed = changed
+        self.jumps = 0
+
+    def jumped(self) -> None:
+        self.jumps += 1
 
 
 class Driver:

@@ -29,6 +29,7 @@ from raftkv.versions import BOUNDED, HASHED
 from .harness import (
     EVERYTHING,
     Driver,
+    Listener,
     batch,
     compact,
     delete,
@@ -620,7 +621,7 @@ def test_a_run_with_large_results_is_written_and_reported_in_whole_entries(
     session = db.grant(5_000)
     reported: list[tuple[int, int]] = []
     db.machine.set_change_listener(
-        lambda changes: reported.append((changes[-1].revision, db.machine.revision))
+        Listener(lambda changes: reported.append((changes[-1].revision, db.machine.revision)))
     )
     read = pb.Command(transaction=transaction(success=[pb.Range(key=b"big"), put(b"k")]))
     index = db.machine.applied_index

@@ -8,15 +8,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.kv.changes import Change, changes_since
+from raftkv.kv.machine import Applied
+from raftkv.kv.pace import Steps, run
 from raftkv.kv.records import VERSION_BYTES
 from raftkv.rpc.v1 import kv_pb2 as pb
 
-from .harness import EVERYTHING, Driver, batch, compact, delete, entry, grant, put, transaction
+from .harness import (
+    EVERYTHING,
+    Driver,
+    Listener,
+    batch,
+    compact,
+    delete,
+    entry,
+    grant,
+    no_hash,
+    put,
+    transaction,
+)
 
 
 def changes_reported_by(db: Driver) -> list[Change]:
     reported: list[Change] = []
-    db.machine.set_change_listener(reported.extend)
+    db.machine.set_change_listener(Listener(reported.extend))
     return reported
 
 
@@ -76,9 +90,56 @@ def test_without_a_listener_no_changes_are_recorded(db: Driver) -> None:
     reported = changes_reported_by(db)
     db.machine.set_change_listener(None)
     db.do(put(b"a"))
-    db.machine.set_change_listener(reported.extend)
+    db.machine.set_change_listener(Listener(reported.extend))
     db.do(put(b"b"))
     assert [change.key for change in reported] == [b"b"]
+
+
+def test_no_change_is_lost_to_a_listener_that_is_set_within_a_run() -> None:
+    """Whatever the run did before: it is reported, or a jump refers to history."""
+    commands = [put(b"a"), delete(b"a"), transaction_of(b"b", b"c"), put(b"a")]
+    for paused_after in range(STEPS_OF_A_RUN):
+        db = Driver()
+        db.restart(step_units=1)
+        steps = begun_run(db, commands, paused_after)
+        reported: list[Change] = []
+        listener = Listener(reported.extend)
+        db.machine.set_change_listener(listener)
+        run(steps)
+        assert (listener.jumps, reported) == (1, [])
+        db.do(put(b"d"))
+        assert (listener.jumps, [change.key for change in reported]) == (1, [b"d"])
+
+
+def test_a_listener_that_is_replaced_within_a_run_gets_all_of_its_changes() -> None:
+    commands = [put(b"a"), delete(b"a"), transaction_of(b"b", b"c"), put(b"a")]
+    for paused_after in range(STEPS_OF_A_RUN):
+        db = Driver()
+        db.restart(step_units=1)
+        changes_reported_by(db)
+        steps = begun_run(db, commands, paused_after)
+        db.machine.set_change_listener(None)
+        reported = changes_reported_by(db)
+        run(steps)
+        assert [change.key for change in reported] == [b"a", b"a", b"b", b"c", b"a"]
+
+
+STEPS_OF_A_RUN = 4
+
+
+def transaction_of(*keys: bytes) -> pb.Command:
+    return pb.Command(transaction=transaction(success=[put(key) for key in keys]))
+
+
+def begun_run(db: Driver, commands: Sequence[pb.Command], steps: int) -> Steps[list[Applied]]:
+    """A run of these commands, of which one step and `steps` more were done."""
+    first = db.machine.applied_index + 1
+    entries = [entry(first + number, 0, batch(each)) for number, each in enumerate(commands)]
+    begun = db.machine.apply_in_steps(entries, no_hash)
+    for _ in range(1 + steps):
+        next(begun)
+    assert db.machine.revision == 1
+    return begun
 
 
 KEYS = st.sampled_from([b"a", b"b", b"c"])

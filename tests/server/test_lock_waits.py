@@ -12,18 +12,24 @@ from fake_node import FakeNode, FakeServer, open_server, put
 
 from raftkv.config import Settings
 from raftkv.errors import DeadlineExceeded, LockLost, Overloaded, ShuttingDown, Unavailable
+from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
+from raftkv.kv.pace import run
+from raftkv.node.change_feed import ChangeFeed
 from raftkv.rpc.v1 import api_pb2, api_pb2_grpc, kv_pb2
 from raftkv.server.services import lock_waits
 from raftkv.server.services.lock_waits import LockWaits
+from raftkv.storage.memory_state import MemoryStateStore
 from raftkv.wire.grpc_status import error_of_call
+from tests.kv.harness import batch, entry, no_hash
 
 
 class Queue:
     """A fake node with one lock's queue, and the waits at it."""
 
     def __init__(self, data_dir: Path) -> None:
-        self.node = FakeNode(Settings(data_dir=data_dir))
+        self.store = MemoryStateStore()
+        self.node = FakeNode(Settings(data_dir=data_dir), self.store)
         self.waits = LockWaits(self.node)
 
     def join(self) -> int:
@@ -153,6 +159,29 @@ async def test_waiters_are_checked_after_a_snapshot(queue: Queue) -> None:
     queue.leave(holder)
     assert not wait.done()
     changes.replace(queue.node.machine)
+    assert wait.done()
+
+
+async def test_a_release_in_a_run_that_was_begun_before_the_wait_is_not_missed(
+    queue: Queue,
+) -> None:
+    holder, second = queue.join(), queue.join()
+    machine = queue.node.machine = StateMachine(queue.store, Limits(), step_units=1)
+    queue.node.changes = ChangeFeed(machine)
+    commands = [
+        kv_pb2.Command(delete_range=kv_pb2.DeleteRange(key=b"n/%016x" % holder)),
+        put("elsewhere"),
+    ]
+    first = machine.applied_index + 1
+    entries = [
+        entry(first + number, 0, batch(each), term=queue.node.term)
+        for number, each in enumerate(commands)
+    ]
+    steps = machine.apply_in_steps(entries, no_hash)
+    next(steps)
+    wait = queue.wait(second)
+    assert not wait.done()
+    run(steps)
     assert wait.done()
 
 

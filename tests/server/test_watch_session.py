@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from raftkv.errors import NoLeader
+from raftkv.kv.changes import Change
 from raftkv.kv.limits import Limits
-from raftkv.kv.machine import StateMachine
+from raftkv.kv.machine import Applied, StateMachine
+from raftkv.kv.pace import Steps, run
 from raftkv.kv.store import Family
 from raftkv.node.change_feed import ChangeFeed
 from raftkv.rpc.v1 import api_pb2
@@ -17,7 +19,7 @@ from raftkv.server.watch import unsynced
 from raftkv.server.watch.session import WatchSession
 from raftkv.server.watch.stream import ResponseStream
 from raftkv.server.watch.synced import SyncedWatchers
-from tests.kv.harness import Driver, compact, put
+from tests.kv.harness import Driver, Listener, batch, compact, entry, no_hash, put
 
 TURNS = 500
 
@@ -45,6 +47,19 @@ class Node:
     def put(self, *keys: bytes) -> None:
         for key in keys:
             self.db.do(put(key, b"v" * 50))
+
+    def use_short_steps(self) -> None:
+        """A run of entries takes many steps from now on."""
+        self.db.restart(step_units=1)
+        self.changes = ChangeFeed(self.db.machine)
+
+    def begin_run(self, *keys: bytes) -> Steps[list[Applied]]:
+        """A run in which these keys are put, and of which the first one was."""
+        first = self.machine.applied_index + 1
+        entries = [entry(first + number, 0, batch(put(key))) for number, key in enumerate(keys)]
+        steps = self.machine.apply_in_steps(entries, no_hash)
+        next(steps)
+        return steps
 
     def install_snapshot(self, *keys: bytes) -> None:
         """The state of another node, on which these keys were put as well."""
@@ -228,6 +243,37 @@ async def test_a_synced_watcher_receives_the_changes_that_a_snapshot_skipped(ben
     await bench.settle()
     assert bench.is_synced(1)
     assert bench.revisions(1) == [2, 3, 5, 6]
+
+
+async def test_a_watcher_that_becomes_synced_within_a_run_receives_all_changes_of_the_run(
+    bench: Bench,
+) -> None:
+    bench.node.use_short_steps()
+    steps = bench.node.begin_run(b"k", b"other", b"k")
+    await bench.watch(1)
+    await bench.watch(2, key=b"other", start_revision=3)
+    assert bench.is_synced(1)
+    assert not bench.is_synced(2)
+    run(steps)
+    bench.node.put(b"k")
+    await bench.settle()
+    assert [bench.revisions(watch_id) for watch_id in (1, 2)] == [[2, 4, 5], [3]]
+
+
+async def test_a_subscription_within_a_run_takes_no_changes_from_another_subscriber(
+    bench: Bench,
+) -> None:
+    bench.node.use_short_steps()
+    await bench.watch(1)
+    steps = bench.node.begin_run(b"k", b"other", b"k")
+    reported: list[Change] = []
+    other = Listener(reported.extend)
+    bench.node.changes.follow(other)
+    run(steps)
+    await bench.settle()
+    assert bench.revisions(1) == [2, 4]
+    assert [change.revision for change in reported] == [2, 3, 4]
+    bench.node.changes.leave(other)
 
 
 async def test_a_watch_from_a_future_revision_receives_no_earlier_event(bench: Bench) -> None:

@@ -38,23 +38,27 @@ PROGRESS = raftkv.EventKind.PROGRESS
 
 
 async def connect(
-    endpoints: Sequence[str], *, padding_max: int = 0, **options: Any
+    endpoints: Sequence[str], *, padding_max: int = 0, lease_reads: bool = False, **options: Any
 ) -> RaftkvClient:
     """Connect as `raftkv.connect` does, with its options. Raises `OperationError`.
 
     `padding_max`: values are stored with up to that many blanks after them, which readers do not
-    see, so that any workload has large values.
+    see, so that any workload has large values. `lease_reads`: reads of the present state are of
+    level `LEADER_LEASE`, which promises what a linearizable read does.
     """
     with mapped_errors():
-        return RaftkvClient(await raftkv.connect(list(endpoints), **options), padding_max)
+        client = await raftkv.connect(list(endpoints), **options)
+    return RaftkvClient(client, padding_max, lease_reads=lease_reads)
 
 
 class RaftkvClient:
     """A `KvClient`. Retries, sessions and idempotency are those of raftkv's client."""
 
-    def __init__(self, client: Client, padding_max: int = 0) -> None:
+    def __init__(self, client: Client, padding_max: int = 0, *, lease_reads: bool = False) -> None:
         self._client = client
         self._padding_max = padding_max
+        levels = raftkv.ReadLevel
+        self._present = levels.LEADER_LEASE if lease_reads else levels.LINEARIZABLE
         self.leases = RaftkvLeases(client)
         self.locks = RaftkvLocks(client)
         self.commands = RaftkvCommands(client)
@@ -69,7 +73,7 @@ class RaftkvClient:
     async def get(
         self, key: str, *, timeout_s: float, revision: int = 0, staleness_s_max: float = 0.0
     ) -> KeyValue | None:
-        level: Any = raftkv.ReadLevel.LINEARIZABLE
+        level: Any = self._present
         if staleness_s_max == math.inf:
             level = raftkv.ReadLevel.STALE
         elif staleness_s_max:
@@ -81,7 +85,7 @@ class RaftkvClient:
     async def read_prefix(
         self, prefix: str, *, timeout_s: float, keys_only: bool = False, session: bool = False
     ) -> PrefixRead:
-        level = raftkv.ReadLevel.SESSION if session else raftkv.ReadLevel.LINEARIZABLE
+        level = raftkv.ReadLevel.SESSION if session else self._present
         with mapped_errors():
             found = await self._client.range_prefix(
                 prefix, keys_only=keys_only, level=level, timeout=timeout_s

@@ -23,8 +23,9 @@ from jepsen_lite.commands.past_runs import STORE, StoreOption
 from jepsen_lite.verdicts import EXIT_CODES, Validity
 
 if TYPE_CHECKING:
+    from jepsen_lite.sim.plan import Plan
     from jepsen_lite.sim.replicas.pool import ReplicaPool
-    from jepsen_lite.sim.run import Outcome, Plan
+    from jepsen_lite.sim.run import Outcome
 
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
@@ -46,8 +47,8 @@ def sim(
     scenario: Annotated[
         str | None,
         typer.Option(
-            help="aim at one kind of trouble; `jepsen-lite list` has the names; default: another"
-            " one for each seed, mixed with much else"
+            help="concentrate on one kind of fault; `jepsen-lite list` has the names; default:"
+            " another one for each seed, mixed with much else"
         ),
     ] = None,
     workload: Annotated[
@@ -87,9 +88,9 @@ def sim(
     from jepsen_lite.sim.artifacts import keep as keep_run
     from jepsen_lite.sim.coverage.totals import MarkTotals
     from jepsen_lite.sim.node_logs import configure
+    from jepsen_lite.sim.reduction import shrunk
     from jepsen_lite.sim.replicas.pool import ReplicaPool, describe_replicas
     from jepsen_lite.sim.report import describe_failure, describe_pass
-    from jepsen_lite.sim.run import shrunk
 
     chosen = parse_seeds(seeds)
     plan_of = _plans(scenario, workload, seconds, rate)
@@ -140,7 +141,7 @@ def sim(
     typer.echo(totals.table() if marks else totals.short())
     if branches:
         typer.echo(branch_report.text)
-    if all(option is None for option in (scenario, seconds, rate)):
+    if all(option is None for option in (scenario, workload, seconds, rate)):
         vacuous += totals.shortfall
     for each in vacuous:
         typer.echo(f"vacuous: {each}")
@@ -178,8 +179,8 @@ def _outcomes(
 def _plans(
     scenario: str | None, workload: str | None, seconds: float | None, rate: float | None
 ) -> Callable[[int], Plan]:
-    """Says of each seed what it is about."""
-    from jepsen_lite.sim.run import PLAIN, SWARM
+    """A function that returns the plan of a seed."""
+    from jepsen_lite.sim.plan import PLAIN, SWARM
     from jepsen_lite.sim.scenarios import SCENARIOS
     from jepsen_lite.workloads.catalogue import WORKLOADS
 

@@ -18,8 +18,6 @@ from jepsen_lite.db.network import Pair, ProxyNetwork
 
 CHUNK_BYTES = 1 << 16
 CHUNKS_UNDER_WAY_MAX = 64
-# An accepted connection whose owner can't be found has been closed by it already.
-DIAL_RETRY_S = 0.05
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 

@@ -15,9 +15,11 @@ from typing import TypeAlias
 from jepsen_lite.mutants.catalogue import MUTANTS
 from jepsen_lite.mutants.mutant import Mutant
 from jepsen_lite.sim.node_logs import configure
+from jepsen_lite.sim.plan import Plan
+from jepsen_lite.sim.reduction import shrunk
 from jepsen_lite.sim.replicas.pool import ReplicaPool
 from jepsen_lite.sim.report import describe_failure
-from jepsen_lite.sim.run import CHECKER_FAILED, SIMULATOR_FAILED, Plan, run, shrunk
+from jepsen_lite.sim.run import CHECKER_FAILED, SIMULATOR_FAILED, run
 from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.sim.swarm import draw_swarm
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from unittest import mock
@@ -12,13 +12,22 @@ Patch: TypeAlias = tuple[object, str, Any]
 """(whose, attribute, what stands there instead)"""
 
 
+@contextlib.contextmanager
+def patched(patches: Iterable[Patch]) -> Iterator[None]:
+    """While this is entered, the patches are in place."""
+    with contextlib.ExitStack() as stack:
+        for owner, attribute, replacement in patches:
+            stack.enter_context(mock.patch.object(owner, attribute, replacement))
+        yield
+
+
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """One bug, and the runs that must not let it through: `seeds` of each of `scenarios`."""
 
     name: str
     row: str
-    """Of faults.md, the fault's own words."""
+    """The kind of fault, in a few words."""
     story: str
     make: Callable[[], list[Patch]]
     scenarios: tuple[str, ...]
@@ -37,13 +46,9 @@ class Mutant:
         """MODULE:NAME, by which another process finds it."""
         return f"{self.make.__module__}:{self.make.__name__}"
 
-    @contextlib.contextmanager
-    def planted(self) -> Iterator[None]:
+    def planted(self) -> contextlib.AbstractContextManager[None]:
         """While this is entered, raftkv has the bug."""
-        with contextlib.ExitStack() as patches:
-            for owner, attribute, replacement in self.make():
-                patches.enter_context(mock.patch.object(owner, attribute, replacement))
-            yield
+        return patched(self.make())
 
 
 def mutant(

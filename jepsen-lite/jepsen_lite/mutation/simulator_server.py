@@ -13,7 +13,8 @@ def main() -> None:
     server = TrialServer()
     # Imported late: the server decides first how the modules are imported.
     from jepsen_lite.sim.node_logs import configure
-    from jepsen_lite.sim.run import SWARM, Outcome, run
+    from jepsen_lite.sim.plan import SWARM
+    from jepsen_lite.sim.run import Outcome, run
     from jepsen_lite.sim.swarm import draw
 
     configure(show=False)

@@ -21,11 +21,13 @@ def keep_recording(file: Path, store: Path, seed: int) -> Path:
     return kept
 
 
-def described_failures(figures: CutFigures, recording: Path, seed: int) -> Iterator[str]:
-    """Each of the first failed cuts, with what was wrong after it."""
+def described_failures(
+    figures: CutFigures, recording: Path, seed: int, option: str = ""
+) -> Iterator[str]:
+    """Each of the first failed cuts, with what was wrong after it. `option` was used as well."""
     for cut, problem in figures.problems[:SHOWN_MAX]:
         yield (
             f"seed {seed}, after operation {cut.operations} ({cut.model}): {problem}\n"
             f"  repeat: jepsen-lite power-cuts --recording {recording} --seed {seed}"
-            f" --only {cut.operations}:{cut.model}"
+            f" --only {cut.operations}:{cut.model} {option}".rstrip()
         )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
+from jepsen_lite.mutants.mutant import Patch, patched
 from raftkv import files
 from raftkv.storage import log_store, state_storage
 from raftkv.storage.rocks import RocksDatabase
@@ -17,18 +15,14 @@ from raftkv.storage.state_storage import RocksStateStorage
 
 @dataclass(frozen=True, slots=True)
 class StorageMutant:
-    """A bug as patches: (owner, attribute, replacement)."""
+    """A bug of the stores, and the patches that plant it."""
 
     story: str
-    patches: tuple[tuple[object, str, Callable[..., Any]], ...]
+    patches: tuple[Patch, ...]
 
-    @contextlib.contextmanager
-    def planted(self) -> Iterator[None]:
+    def planted(self) -> contextlib.AbstractContextManager[None]:
         """While this is entered, the stores have the bug."""
-        with contextlib.ExitStack() as stack:
-            for owner, attribute, replacement in self.patches:
-                stack.enter_context(mock.patch.object(owner, attribute, replacement))
-            yield
+        return patched(self.patches)
 
 
 def _unsynced(_: object) -> None:

@@ -19,9 +19,9 @@ from unittest import mock
 
 import google_crc32c
 
-from jepsen_lite.power_cuts.commands import RandomCommands
 from jepsen_lite.power_cuts.mutants import STORAGE_MUTANTS
 from jepsen_lite.power_cuts.notes import NoteFile, pack_entries, pack_hard_state
+from jepsen_lite.power_cuts.random_commands import RandomCommands
 from jepsen_lite.power_cuts.stored_node import LogWrapper, StoredNode, open_node
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
@@ -38,9 +38,8 @@ NODE = "node"
 """The data directory, below the recorded directory."""
 
 _CHUNK_BYTES = 64 << 10
-_SMALL_BUFFERS = (
-    64 << 10
-)  # bytes of a memtable, so that RocksDB flushes and compacts in a short run
+_MEMTABLE_BYTES = 64 << 10
+"""Small, so that RocksDB flushes and compacts in a short run."""
 
 
 class NotedLogStore:
@@ -296,7 +295,7 @@ def main() -> None:
     """Run the workload of the command line."""
     os.umask(0o077)  # as `raftkv serve`
     root, seed, steps, *mutants = sys.argv[1:]
-    buffers = {"write_buffer_bytes": _SMALL_BUFFERS, "write_buffers_total_bytes": 0}
+    buffers = {"write_buffer_bytes": _MEMTABLE_BYTES, "write_buffers_total_bytes": 0}
     with contextlib.ExitStack() as patches:
         for module in (log_store, state_store):
             tuning = replace(module._TUNING, **buffers)

@@ -19,6 +19,7 @@ from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.host import address_of
 from jepsen_lite.sim.process import Process
 from jepsen_lite.workloads.base import HistoryReadingWorkload, HoldingWorkload, Invocation, Workload
+from jepsen_lite.workloads.catalogue import ANOTHER_MAY_PREVENT
 from raftkv.client.settings import ClientSettings
 from raftkv.errors import InvalidRequest
 from raftkv.versions import BOUNDED
@@ -26,13 +27,6 @@ from raftkv.versions import BOUNDED
 CONNECT_TIMEOUT_S = 8.0
 TIMEOUTS_S = (0.3, 1.0, 3.0)
 FINAL_TIMEOUT_S = 10.0
-ANOTHER_MAY_PREVENT = frozenset(
-    {
-        *("lock", "fenced-lock", "removed-lock", "waiter-fence", "election", "removed-leader"),
-        *("lease", "leased-keys", "watch", "wide-watch"),
-    }
-)
-"""Workloads whose operations may rightly fail in a healthy cluster, because of other holders."""
 DEFAULTS = ClientSettings()
 RIGHTLY_REFUSED = frozenset({NOT_DONE, REVISION_COMPACTED})
 
@@ -43,11 +37,12 @@ class ClientTuning:
 
     `known_nodes`: for each client the one node that it knows and stays at, as half of the clients
     of a real run do; "" and beyond the end: it knows all nodes. The first client knows all.
-    `padding_max`: as of `raftkv_client.connect`.
+    `padding_max`: as of `raftkv_client.connect`. `lease_readers`: the clients with `lease_reads`.
     """
 
     known_nodes: tuple[str, ...] = ()
     padding_max: int = 0
+    lease_readers: tuple[int, ...] = ()
     page_keys_max: int = DEFAULTS.page_keys_max
     batches_in_flight_max: int = DEFAULTS.batches_in_flight_max
     batch_operations_max: int = DEFAULTS.batch_operations_max
@@ -259,6 +254,7 @@ class Clients:
             client = await connect(
                 [address_of(known).client] if known else self._cluster.endpoints,
                 padding_max=self._tuning.padding_max,
+                lease_reads=number in self._tuning.lease_readers,
                 timeout=CONNECT_TIMEOUT_S,
                 settings=self._tuning.settings(number, self._session_ttl_ms),
                 links=links.link,

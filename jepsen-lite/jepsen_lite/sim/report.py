@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from jepsen_lite.sim.run import PLAIN, SWARM, Outcome
+from jepsen_lite.sim.plan import PLAIN, SWARM
+from jepsen_lite.sim.run import Outcome
 
 
 def describe_pass(

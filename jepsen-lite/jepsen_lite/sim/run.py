@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from random import Random
 
 from jepsen_lite.checkers.losses import check_losses
-from jepsen_lite.faults.kinds import UNREAD, NetworkConditions, Schedule
+from jepsen_lite.faults.kinds import UNREAD, NetworkConditions
 from jepsen_lite.faults.record import FaultRecord
 from jepsen_lite.history import History, Kind
 from jepsen_lite.judge import safely, titled
@@ -23,28 +21,23 @@ from jepsen_lite.sim.checks.lease_trust import LeaseTrust
 from jepsen_lite.sim.checks.queue_bounds import QueueBounds
 from jepsen_lite.sim.checks.starvation import StarvationBound
 from jepsen_lite.sim.checks.violation import Violation
-from jepsen_lite.sim.clients import ClientLoad, Clients, ClientTuning
+from jepsen_lite.sim.clients import ClientLoad, Clients
 from jepsen_lite.sim.context import SimulationContext
 from jepsen_lite.sim.coverage.observers import MarkCounter
-from jepsen_lite.sim.injection.disk_schedule import with_lost_disk
 from jepsen_lite.sim.injection.injector import SimulatedNemesis
-from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions, draw_schedule
-from jepsen_lite.sim.injection.strangers import draw_strangers
 from jepsen_lite.sim.lock_liveness import LockLiveness
-from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.net.traffic import TrafficEvent
 from jepsen_lite.sim.node_logs import follow
 from jepsen_lite.sim.nodes.cluster import Cluster
-from jepsen_lite.sim.nodes.settings import NodeTuning
 from jepsen_lite.sim.operator import Operator
+from jepsen_lite.sim.plan import Plan
 from jepsen_lite.sim.replicas.pool import ReplicaPool
 from jepsen_lite.sim.world import World
 from jepsen_lite.verdicts import Finding, Problem, Validity, texts_of
 from jepsen_lite.workloads.base import Workload
 from jepsen_lite.workloads.catalogue import READ_WITHOUT_MAJORITY, WORKLOADS
 from jepsen_lite.workloads.removals import RemovedLeaderWorkload, RemovedLockWorkload
-from raftkv.kv.pace import STEP_UNITS
 
 BOOT_S = 10.0
 LIVENESS_S = 10.0
@@ -54,46 +47,10 @@ STANDSTILL_S = 120.0
 """Each client sends several requests, and waits for each until its own deadline."""
 FINAL_READS_S = 60.0
 """A watcher reads for some seconds, and there may be many; each read has a deadline of its own."""
-PLAIN = "anything"
-"""The scenario that mixes all kinds of faults."""
-SWARM = "swarm"
-"""What `sim` runs by itself: no scenario, but something of each."""
-OPERATIONS_PER_WORKER_AND_S = 5.0
 ALWAYS_JUDGED = ("register", "counter", "set")
 COMPARE_EVERY_S = 1.0
 SIMULATOR_FAILED = "the simulator itself failed"
 CHECKER_FAILED = "the checker itself failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything that a seed decides before the run, so that a part of it can be changed."""
-
-    seed: int
-    nodes: int
-    clients: int
-    workers_per_client: int
-    seconds: float
-    think_s: float
-    session_ttl_ms: int
-    clock_skew: float
-    conditions: NetworkConditions
-    tuning: NodeTuning
-    schedule: Schedule
-    workloads: tuple[str, ...]
-    scenario: str = PLAIN
-    founding: Schedule = ()
-    """Faults whose moments count from the first boot; those of `schedule` count from the moment
-    when the clients are served.
-    """
-    rate: float | None = None
-    """The load in operations per second, if it was asked for and not drawn."""
-    client_tuning: ClientTuning = field(default_factory=ClientTuning)
-    client_conditions: ClientConditions = field(default_factory=ClientConditions)
-    base: str = ""
-    """Of a swarm's plan: the scenario whose faults it has."""
-    workloads_asked: bool = False
-    """Whether the workloads were asked for and not drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,74 +88,6 @@ class Outcome:
         if not self.operations[Kind.OK]:
             return "no operation succeeded"
         return "" if self.faults.keys() - {UNREAD} else "no fault took effect"
-
-
-def draw_plan(seed: int, seconds: float = 30.0, nodes: int | None = None) -> Plan:
-    """What this seed is about."""
-    rng = Random(f"{seed}/plan")
-    drawn = rng.choice((3, 3, 3, 5))
-    nodes = nodes or drawn
-    names = [f"node-{number}" for number in range(1, nodes + 1)]
-    leader_lease = rng.random() < 0.3
-    workloads = _draw_workloads(rng, steady_clocks=leader_lease)
-    schedule = draw_schedule(rng, names, seconds, steady_clocks=leader_lease)
-    if "counter" not in workloads:  # whose history is looked at in the end
-        schedule += draw_compactions(rng, seconds)
-    schedule += draw_strangers(Random(f"{seed}/strangers"), names, seconds)
-    log_compaction_bytes = rng.choice((4 << 10, 32 << 10, 64 << 20))
-    plan = Plan(
-        seed=seed,
-        nodes=nodes,
-        clients=rng.choice((2, 3)),
-        workers_per_client=rng.choice((1, 2, 3)),
-        seconds=seconds,
-        think_s=rng.choice((0.1, 0.3, 1.0)),
-        session_ttl_ms=rng.choice((1_500, 5_000, 60_000)),
-        clock_skew=rng.choice((0.0, 0.0, 0.03 if leader_lease else 0.05)),
-        conditions=draw_conditions(rng) if rng.random() < 0.3 else NetworkConditions(),
-        tuning=NodeTuning(
-            tick_ms=50,
-            log_retained_bytes=log_compaction_bytes // rng.choice((2, 8)),
-            log_compaction_bytes=log_compaction_bytes,
-            append_bytes_max=rng.choice((400, 4_000, 1 << 20)),
-            in_flight_messages_max=rng.choice((2, 64)),
-            leader_lease=leader_lease,
-            # A draw of its own, so that the rest of a seed's plan stays what it was.
-            older_programs=Random(f"{seed}/programs").random() < 0.2,
-            step_units=Random(f"{seed}/steps").choice((4, 16, STEP_UNITS)),
-        ),
-        schedule=schedule,
-        workloads=workloads,
-    )
-    schedule, founding = with_lost_disk(
-        Random(f"{seed}/disks"),
-        schedule,
-        names,
-        seconds,
-        fair=plan.conditions == NetworkConditions(),
-    )
-    return replace(plan, schedule=schedule, founding=founding)
-
-
-def at_rate(plan: Plan, rate: float) -> Plan:
-    """The same under another load: so many operations per simulated second, all clients together.
-
-    A worker waits for its answer before it asks again, so each is asked for few: else what waits
-    for a slow answer would make the load smaller than it is called.
-    """
-    workers = math.ceil(rate / plan.clients / OPERATIONS_PER_WORKER_AND_S)
-    think_s = plan.clients * workers / rate
-    return replace(plan, workers_per_client=workers, think_s=think_s, rate=rate)
-
-
-def _draw_workloads(rng: Random, *, steady_clocks: bool) -> tuple[str, ...]:
-    """Always some that are cheap to judge; leases are promised to those whose clocks are steady."""
-    if rng.random() < 0.2:
-        return ("register", "set", "watch")
-    more = [("bank",), ("append",), ()]
-    if steady_clocks:
-        more += [("lock", "lease"), ("fenced-lock",), ("election",)]
-    return ("register", "counter", "set", "queue", *rng.choice(more))
 
 
 class _Stopped(Exception):
@@ -459,31 +348,3 @@ def run(plan: Plan, replicas: ReplicaPool | None = None) -> Outcome:
     """Carry out a plan. If there are replicas in other processes, they apply its log as well."""
     with tempfile.TemporaryDirectory(prefix="jepsen-lite-") as directory:
         return Simulation(plan, Path(directory)).execute(replicas)
-
-
-RUNS_MAX = 40
-
-
-def shrunk(
-    failed: Outcome, runs_max: int = RUNS_MAX, replicas: ReplicaPool | None = None
-) -> Outcome:
-    """A run with part of the faults that fails, too; at worst the same one.
-
-    Halves first, then quarters and so on (delta debugging). Another failure than the first is
-    as welcome: it is one.
-    """
-    runs, size = 0, max(1, len(failed.plan.schedule) // 2)
-    while size and runs < runs_max:
-        start = 0
-        while start < len(failed.plan.schedule) and runs < runs_max:
-            schedule = failed.plan.schedule
-            attempt = run(
-                replace(failed.plan, schedule=schedule[:start] + schedule[start + size :]), replicas
-            )
-            runs += 1
-            if attempt.problems:
-                failed = attempt
-            else:
-                start += size
-        size //= 2
-    return replace(failed, reduced=True)

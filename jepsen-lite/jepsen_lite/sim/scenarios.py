@@ -18,7 +18,6 @@ from jepsen_lite.faults.kinds import (
     STATE,
     TRIGGERING_NODE,
     BitFlip,
-    Compaction,
     DirectRemoval,
     Fault,
     Isolate,
@@ -28,30 +27,27 @@ from jepsen_lite.faults.kinds import (
     Pause,
     RollingFault,
     SlowDisk,
-    SlowLink,
     Stop,
     Stranger,
-    Transfer,
     Trigger,
     TriggeredFault,
     WallClockJump,
 )
-from jepsen_lite.sim.clients import ClientTuning
 from jepsen_lite.sim.injection.disk_schedule import COPIED, EMPTIED, Draw, clone
 from jepsen_lite.sim.injection.schedule import draw_conditions, draw_rolling, draw_triggered
 from jepsen_lite.sim.injection.strangers import FRAMES, REFUSALS
-from jepsen_lite.sim.net.client_conditions import ClientConditions
-from jepsen_lite.sim.run import Plan, at_rate, draw_plan
+from jepsen_lite.sim.plan import SECONDS, Plan, at_rate, busy_plan, draw_plan
+from jepsen_lite.sim.service_scenarios import (
+    breadth,
+    candidates,
+    compactions,
+    coordination,
+    removals,
+    slow_answers,
+)
 
-SECONDS = 10.0
 LOAD_SECONDS, LOAD_NODES, LOAD_RATE = 30.0, 3, 50.0
 SMALL_LOG_BYTES = 2 << 10
-BREADTH = (
-    *("transactions", "ranges", "idempotency", "leased-keys", "waiter-fence", "wide-watch"),
-    *("session", "staleness"),
-)
-"""Workloads of what no other scenario uses."""
-
 Scenario: TypeAlias = Callable[[int], Plan]
 
 
@@ -67,7 +63,7 @@ def load(seed: int) -> Plan:
 
 def relays(seed: int) -> Plan:
     """Leaders are cut off one after the other, half way through whatever they do."""
-    plan, rng = _busy(seed, "relays")
+    plan, rng = busy_plan(seed, "relays")
     append_bytes_max = rng.choice((100, 1 << 20))
     faults = [draw_rolling(rng, at_s) for at_s in (1.0, 4.0, 7.0)]
     return replace(
@@ -79,9 +75,11 @@ def relays(seed: int) -> Plan:
 
 def elections(seed: int) -> Plan:
     """Candidates and new leaders meet with faults."""
-    plan, rng = _busy(seed, "elections")
+    plan, rng = busy_plan(seed, "elections")
     conditions = draw_conditions(rng) if rng.random() < 0.5 else NetworkConditions()
-    faults: list[Fault] = [draw_triggered(rng, _names(plan), at_s) for at_s in (1.0, 1.1, 4.0, 7.0)]
+    faults: list[Fault] = [
+        draw_triggered(rng, plan.node_names, at_s) for at_s in (1.0, 1.1, 4.0, 7.0)
+    ]
     for at_s in range(2, 10):
         faults.append(Kill(float(at_s), rng.uniform(0.1, 1.0), (LEADER,), power=True))
     return replace(plan, conditions=conditions, schedule=tuple(faults))
@@ -89,8 +87,8 @@ def elections(seed: int) -> Plan:
 
 def power_cuts(seed: int) -> Plan:
     """One machine, most or all of them lose power, again and again."""
-    plan, rng = _busy(seed, "power cuts")
-    names = _names(plan)
+    plan, rng = busy_plan(seed, "power cuts")
+    names = plan.node_names
     faults: list[Fault] = []
     for at_s in range(1, 10):
         victims = tuple(rng.sample(names, rng.randint(1, len(names))))
@@ -102,22 +100,22 @@ def fresh_leaders(seed: int) -> Plan:
     """A leader that has acknowledged a commit to its clients, but not to its followers, goes;
     the next leader is slow to commit anything.
     """
-    plan, rng = _busy(seed, "fresh leaders")
+    plan, rng = busy_plan(seed, "fresh leaders")
     faults: list[Fault] = []
     for at_s in (1.0, 3.0, 5.0, 7.0):
         soon_s = rng.choice((0.0002, 0.001, 0.003))
         crash = rng.random() < 0.5
         faults.append(RollingFault(at_s, 2.0, ((Trigger.COMMITTED, soon_s),), crash=crash))
-        slow = SlowDisk(0.0, 0.5, tuple(_names(plan)), rng.choice((0.05, 0.2)))
+        slow = SlowDisk(0.0, 0.5, tuple(plan.node_names), rng.choice((0.05, 0.2)))
         faults.append(TriggeredFault(at_s, 2.0, Trigger.LEADER, 2, slow))
     return replace(plan, schedule=tuple(faults))
 
 
 def memberships(seed: int) -> Plan:
     """Memberships change under leaders that come and go, in clusters of an even number, too."""
-    plan, rng = _busy(seed, "memberships")
+    plan, rng = busy_plan(seed, "memberships")
     plan = replace(plan, nodes=rng.choice((3, 4, 4)))
-    names = _names(plan)
+    names = plan.node_names
     faults: list[Fault] = []
     for at_s in (1.0, 4.0, 7.0):
         steps = (
@@ -146,9 +144,9 @@ def memberships(seed: int) -> Plan:
 
 def leaving_leaders(seed: int) -> Plan:
     """The leader is removed from the cluster, while one of the others is slow."""
-    plan, rng = _busy(seed, "leaving leaders")
+    plan, rng = busy_plan(seed, "leaving leaders")
     plan = replace(plan, nodes=rng.choice((3, 4)))
-    names = _names(plan)
+    names = plan.node_names
     faults: list[Fault] = []
     for at_s in (1.5, 4.5, 7.0):
         faults += [
@@ -160,8 +158,8 @@ def leaving_leaders(seed: int) -> Plan:
 
 def snapshots(seed: int) -> Plan:
     """Logs are so short that a node that was down needs a snapshot."""
-    plan, rng = _busy(seed, "snapshots")
-    names = _names(plan)
+    plan, rng = busy_plan(seed, "snapshots")
+    names = plan.node_names
     faults: list[Fault] = []
     for at_s in range(1, 9):
         victim, for_s = rng.choice(names), rng.uniform(0.5, 1.5)
@@ -183,8 +181,8 @@ def snapshots(seed: int) -> Plan:
 
 def bit_rot(seed: int) -> Plan:
     """A bit turns over on one disk."""
-    plan, rng = _busy(seed, "bit rot")
-    names = _names(plan)
+    plan, rng = busy_plan(seed, "bit rot")
+    names = plan.node_names
     victim = rng.choice(names)
     stop = Stop(rng.uniform(5.0, 8.0), 0.5, rng.choice(names))
     return replace(plan, schedule=(BitFlip(rng.uniform(2.0, 4.0), 0.5, victim), stop))
@@ -220,19 +218,19 @@ def cloned_disks(seed: int) -> Plan:
 
 def strangers(seed: int) -> Plan:
     """A process that is no member sends impossible messages to one node after another."""
-    plan, rng = _busy(seed, "strangers")
+    plan, rng = busy_plan(seed, "strangers")
     messages = rng.sample([*FRAMES, *REFUSALS], len(FRAMES) + len(REFUSALS))
     faults = [
-        Stranger(1.0 + 0.7 * number, 0.0, rng.choice([LEADER, *_names(plan)]), each)
+        Stranger(1.0 + 0.7 * number, 0.0, rng.choice([LEADER, *plan.node_names]), each)
         for number, each in enumerate(messages)
     ]
     return replace(plan, schedule=tuple(faults))
 
 
 def older_programs(seed: int) -> Plan:
-    """The first nodes run an older program; one after the other power_cuts with the present one."""
-    plan, rng = _busy(seed, "older programs")
-    names = _names(plan)
+    """The first nodes run an older program; one after the other starts with the present one."""
+    plan, rng = busy_plan(seed, "older programs")
+    names = plan.node_names
     faults: list[Fault] = [
         Stop(1.5 + 1.5 * number, rng.uniform(0.1, 0.5), name)
         for number, name in enumerate(rng.sample(names, len(names)))
@@ -244,7 +242,7 @@ def older_programs(seed: int) -> Plan:
 
 def set_clocks(seed: int) -> Plan:
     """Leaders serve reads by their lease, are isolated, and their wall clocks are set."""
-    plan, rng = _busy(seed, "set clocks")
+    plan, rng = busy_plan(seed, "set clocks")
     faults: list[Fault] = []
     for at_s in range(1, 9):
         moment_s = at_s + rng.random()
@@ -259,155 +257,6 @@ def set_clocks(seed: int) -> Plan:
         tuning=replace(plan.tuning, leader_lease=True),
         schedule=tuple(faults),
     )
-
-
-def coordination(seed: int) -> Plan:
-    """Locks, fences, leases and watches, while leaders stand still, die or are cut off together
-    with their clients.
-    """
-    plan, rng = _busy(seed, "coordination")
-    names = _names(plan)
-    faults: list[Fault] = []
-    for at_s in range(1, 11, 2):
-        moment_s, for_s = at_s + rng.random(), rng.uniform(0.6, 3.0)
-        kind = rng.choice((Kill, Pause, Isolate, Isolate))
-        if kind is Kill:
-            faults.append(Kill(moment_s, for_s, (LEADER,), power=True))
-        elif kind is Pause:
-            faults.append(Pause(moment_s, for_s, LEADER))
-        else:
-            victim = rng.choice((LEADER, *names))
-            faults.append(Isolate(moment_s, for_s, victim, True, True, clients_too=True))
-    return replace(
-        plan,
-        seconds=14.0,
-        session_ttl_ms=60_000,
-        schedule=tuple(faults),
-        workloads=("lock", "fenced-lock", "lease"),
-    )
-
-
-def candidates(seed: int) -> Plan:
-    """Elections and locks, under the faults of `coordination`."""
-    return replace(coordination(seed), workloads=("election", "lock"))
-
-
-def removals(seed: int) -> Plan:
-    """An operator removes the keys and leases of holders: first while all is well, then beside a
-    fault, then soon after it.
-    """
-    plan, rng = _busy(seed, "removals")
-    at_s, for_s = 8.0 + rng.random(), rng.uniform(0.6, 2.0)
-    fault = rng.choice(
-        (
-            Kill(at_s, for_s, ("node-1",), power=True),
-            Pause(at_s, for_s, "node-1"),
-            Isolate(at_s, for_s, "node-1", True, True, clients_too=True),
-        )
-    )
-    return replace(
-        plan,
-        seconds=12.0,
-        session_ttl_ms=60_000,
-        schedule=(fault,),
-        workloads=("removed-lock", "removed-leader"),
-    )
-
-
-def compactions(seed: int) -> Plan:
-    """History is forgotten while watchers are away and nodes come and go."""
-    plan, rng = _busy(seed, "compactions")
-    names = _names(plan)
-    faults: list[Fault] = []
-    for at_s in range(1, 10):
-        faults.append(Compaction(at_s + rng.random(), 0.0))
-        if rng.random() < 0.4:
-            victim = (rng.choice((LEADER, *names)),)
-            faults.append(Kill(at_s + rng.random(), rng.uniform(0.1, 1.0), victim, power=False))
-    return replace(plan, schedule=tuple(faults), workloads=("watch",))
-
-
-def slow_answers(seed: int) -> Plan:
-    """Answers are slow: those of nodes to one client, those of a leader to its followers, or theirs
-    to it. Each client stays at one node, and nodes are cut off while answers are on their way. The
-    last ten seconds are quiet, so that each client must be served again.
-    """
-    plan, rng = _busy(seed, "slow answers")
-    names = _names(plan)
-    faults: list[Fault] = []
-    slow_ones = rng.sample(("client", "client", "leader", "followers"), 4)
-    for at_s, slow in zip((1.0, 4.5, 8.0, 11.5), slow_ones, strict=True):
-        leader = rng.choice(names[1:])
-        others = [name for name in names if name != leader]
-        moment_s, for_s = at_s + rng.uniform(0.6, 1.2), rng.uniform(2.4, 2.8)
-        victim = LEADER if slow == "followers" else names[0]
-        ways: list[tuple[str, str]] = {
-            "client": [],
-            "leader": [(leader, each) for each in others],
-            "followers": [(each, leader) for each in others],
-        }[slow]
-        delay_s = rng.choice((0.2, 0.4))
-        faults += [
-            Transfer(at_s, 0.0, leader),
-            *(SlowLink(at_s + 0.2, 3.0, *way, delay_s) for way in ways),
-            Isolate(moment_s, for_s, victim, True, True, clients_too=True),
-        ]
-    return replace(
-        plan,
-        seconds=24.0,
-        session_ttl_ms=60_000,
-        schedule=tuple(faults),
-        workers_per_client=3,
-        workloads=("lock", "staleness"),
-        client_tuning=ClientTuning(known_nodes=tuple(names)),
-        client_conditions=ClientConditions(
-            slow_answers=0.6, slow_answer_s_max=0.5, slow_clients=("client-1",)
-        ),
-        tuning=replace(plan.tuning, leader_lease=rng.random() < 0.5),
-    )
-
-
-def breadth(seed: int) -> Plan:
-    """What is seldom used: two of the workloads of `BREADTH`, with short logs and compactions, and
-    with clients that know one node, so that followers answer.
-    """
-    plan, rng = _busy(seed, "breadth")
-    faults: list[Fault] = []
-    for at_s in range(1, 12, 2):
-        moment_s, for_s = at_s + rng.random(), rng.uniform(0.3, 2.0)
-        victim = rng.choice((LEADER, *_names(plan)))
-        kind = rng.choice((Kill, Kill, Pause, Isolate, Isolate, Compaction))
-        if kind is Kill:
-            faults.append(Kill(moment_s, for_s, (victim,), power=True))
-        elif kind is Pause:
-            faults.append(Pause(moment_s, for_s, victim))
-        elif kind is Isolate:
-            faults.append(Isolate(moment_s, for_s, victim, True, True, rng.random() < 0.5))
-        else:
-            faults.append(Compaction(moment_s, 0.0))
-    return replace(
-        plan,
-        seconds=14.0,
-        # Several, as a write at a node that is cut off holds its worker up.
-        workers_per_client=4,
-        think_s=0.1,
-        session_ttl_ms=60_000,
-        tuning=replace(
-            plan.tuning, log_compaction_bytes=32 << 10, log_retained_bytes=rng.choice((2, 8)) << 10
-        ),
-        client_tuning=ClientTuning(
-            known_nodes=("", *rng.sample(_names(plan), 2)), page_keys_max=rng.choice((3, 1_000))
-        ),
-        schedule=tuple(faults),
-        workloads=_dealt(BREADTH, 2, seed, "breadth workloads"),
-    )
-
-
-def _dealt(names: Sequence[str], count: int, seed: int, purpose: str) -> tuple[str, ...]:
-    """So many of the names, dealt like cards: a few successive seeds have all of them."""
-    deal, place = divmod(seed, len(names) // count)
-    deck = Random(f"{deal}/{purpose}").sample(names, len(names))
-    return tuple(deck[place * count : (place + 1) * count])
 
 
 def _named(scenario: Scenario) -> tuple[str, Scenario]:
@@ -425,7 +274,7 @@ def _with_a_fault(plan: Plan) -> Plan:
     """The plan with one fault more if all of its faults wait for what may never happen."""
     if plan.founding or not all(map(_may_never_begin, plan.schedule)):
         return plan
-    certain = Kill(plan.seconds / 2, 1.0, (_names(plan)[0],), power=True)
+    certain = Kill(plan.seconds / 2, 1.0, (plan.node_names[0],), power=True)
     return replace(plan, schedule=(*plan.schedule, certain))
 
 
@@ -474,28 +323,6 @@ SCENARIOS: Mapping[str, Scenario] = dict(
 
 
 def _with_one_of(draws: Sequence[Draw], seed: int, purpose: str) -> Plan:
-    plan, rng = _busy(seed, purpose)
-    drawn = rng.choice(draws)(rng, _names(plan), round(rng.uniform(5.0, 6.0), 3))
+    plan, rng = busy_plan(seed, purpose)
+    drawn = rng.choice(draws)(rng, plan.node_names, round(rng.uniform(5.0, 6.0), 3))
     return replace(plan, schedule=drawn.faults, founding=drawn.founding)
-
-
-def _busy(seed: int, purpose: str) -> tuple[Plan, Random]:
-    """Three nodes under load, and nothing else."""
-    plan = replace(
-        draw_plan(seed, SECONDS),
-        nodes=3,
-        clients=3,
-        workers_per_client=2,
-        think_s=0.05,
-        conditions=NetworkConditions(),
-        clock_skew=0.0,
-        schedule=(),
-        founding=(),
-        workloads=("register", "counter", "set"),
-    )
-    tuning = replace(plan.tuning, leader_lease=False, log_compaction_bytes=64 << 20)
-    return replace(plan, tuning=tuning), Random(f"{seed}/{purpose}")
-
-
-def _names(plan: Plan) -> list[str]:
-    return [f"node-{number}" for number in range(1, plan.nodes + 1)]

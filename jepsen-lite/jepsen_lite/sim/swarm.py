@@ -1,7 +1,7 @@
 """The default run: each seed takes the faults of one scenario and switches features, faults, sizes
 and bounds on and off (swarm testing).
 
-A scenario concentrates on one kind of trouble, with the load and the settings that it was written
+A scenario concentrates on one kind of fault, with the load and the settings that it was written
 for. Many bugs need its faults together with another workload, another bound or another fault.
 """
 
@@ -19,9 +19,14 @@ from jepsen_lite.sim.injection.schedule import draw_compactions, draw_conditions
 from jepsen_lite.sim.injection.strangers import draw_strangers
 from jepsen_lite.sim.net.client_conditions import ClientConditions
 from jepsen_lite.sim.nodes.settings import NodeBounds
-from jepsen_lite.sim.run import PLAIN, SWARM, Plan, at_rate, draw_plan
-from jepsen_lite.sim.scenarios import SCENARIOS, SECONDS
-from jepsen_lite.workloads.catalogue import HAS_LARGE_ROWS, NEEDS_STEADY_CLOCKS, WORKLOADS
+from jepsen_lite.sim.plan import PLAIN, SECONDS, SWARM, Plan, at_rate, draw_plan
+from jepsen_lite.sim.scenarios import SCENARIOS
+from jepsen_lite.workloads.catalogue import (
+    HAS_LARGE_ROWS,
+    NEEDS_QUICK_ANSWERS,
+    NEEDS_STEADY_CLOCKS,
+    WORKLOADS,
+)
 
 ANOTHER_LENGTH = frozenset({"load", "slow-answers"})
 """Scenarios that no seed is based on: they are much longer than the others."""
@@ -116,15 +121,20 @@ def base_of(seed: int) -> str:
 
 
 def with_workloads(plan: Plan, workloads: tuple[str, ...]) -> Plan:
-    """The same with these workloads, and with the clocks that they need."""
+    """The same with these workloads, and with the clocks, replies and connections they need."""
     plan = replace(plan, workloads=workloads, workloads_asked=True)
-    if not NEEDS_STEADY_CLOCKS & set(workloads):
-        return plan
-    return replace(
-        plan,
-        clock_skew=min(plan.clock_skew, SKEW_STEADY_MAX),
-        schedule=tuple(fault for fault in plan.schedule if not _sets_a_rate(fault)),
-    )
+    if NEEDS_STEADY_CLOCKS & set(workloads):
+        plan = replace(
+            plan,
+            clock_skew=min(plan.clock_skew, SKEW_STEADY_MAX),
+            schedule=tuple(fault for fault in plan.schedule if not _sets_a_rate(fault)),
+        )
+    if HAS_LARGE_ROWS & set(workloads):
+        bounds = replace(plan.tuning.bounds, reply_bytes_max=NodeBounds().reply_bytes_max)
+        plan = replace(plan, tuning=replace(plan.tuning, bounds=bounds))
+    if NEEDS_QUICK_ANSWERS & set(workloads):
+        plan = replace(plan, client_conditions=ClientConditions())
+    return plan
 
 
 def _rng(seed: int, purpose: str) -> Random:
@@ -178,7 +188,7 @@ def _with_faults(plan: Plan, rng: Random, *, steady: bool) -> Plan:
     """Some faults of any kind among the scenario's own, and a poor network; one fault at least is
     certain to take effect.
     """
-    names = [f"node-{number}" for number in range(1, plan.nodes + 1)]
+    names = plan.node_names
     schedule: Schedule = plan.schedule
     if rng.random() < 0.3:
         schedule += draw_compactions(rng, plan.seconds)
@@ -247,16 +257,18 @@ def _with_clients(plan: Plan, rng: Random) -> Plan:
     def bound(tiny: tuple[int, ...], usual: int) -> int:
         return rng.choice(tiny) if rng.random() < 0.25 else usual
 
+    levels = _rng(plan.seed, "read levels")
+    lease_readers = [client for client in range(plan.clients) if levels.random() < 0.5]
     tuning = ClientTuning(
         known_nodes=known_nodes,
+        lease_readers=tuple(lease_readers) if plan.tuning.leader_lease else (),
         padding_max=rng.choice((100, 2_000, 20_000)) if large else 0,
         page_keys_max=bound((2, 5), usual.page_keys_max),
         batches_in_flight_max=bound((1, 2), usual.batches_in_flight_max),
         batch_operations_max=bound((1, 2), usual.batch_operations_max),
         watch_buffer_bytes_max=bound((100, 1_000), usual.watch_buffer_bytes_max),
     )
-    # The loss of a removed lock has to be reported within a second.
-    slow = rng.random() < 0.35 and not {"removed-lock", "removed-leader"} & set(plan.workloads)
+    slow = rng.random() < 0.35 and not NEEDS_QUICK_ANSWERS & set(plan.workloads)
     conditions = ClientConditions(
         delay_s_max=rng.choice((0.002, 0.02, 0.2)) if slow else 0.0,
         slow_answers=rng.choice((0.0, 0.1, 0.5)) if slow else 0.0,

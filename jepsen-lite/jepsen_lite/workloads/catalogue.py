@@ -53,6 +53,15 @@ READ_WITHOUT_MAJORITY = frozenset({"session", "staleness"})
 """Workloads whose reads a node may answer from its own state."""
 HAS_LARGE_ROWS = frozenset({"transactions"})
 """Workloads whose keys and values do not fit into a reply of a few KiB."""
+ANOTHER_MAY_PREVENT = frozenset(
+    {
+        *("lock", "fenced-lock", "removed-lock", "waiter-fence", "election", "removed-leader"),
+        *("lease", "leased-keys", "watch", "wide-watch"),
+    }
+)
+"""Workloads whose operations may rightly fail in a healthy cluster, because of other holders."""
+NEEDS_QUICK_ANSWERS = frozenset({"removed-lock", "removed-leader"})
+"""Workloads whose checkers expect that a loss is reported within a second."""
 NEEDS_STEADY_CLOCKS = frozenset(
     {
         *("lock", "fenced-lock", "removed-lock", "waiter-fence", "lease", "leased-keys"),

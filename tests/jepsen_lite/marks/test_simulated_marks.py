@@ -19,7 +19,8 @@ from jepsen_lite.faults.kinds import (
     Stop,
 )
 from jepsen_lite.sim.net.client_conditions import ClientConditions
-from jepsen_lite.sim.run import Plan, run
+from jepsen_lite.sim.plan import Plan
+from jepsen_lite.sim.run import run
 from jepsen_lite.sim.scenarios import SCENARIOS
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")

@@ -138,8 +138,16 @@ def test_an_expected_mark_that_no_run_reaches_is_named() -> None:
 def test_the_whole_table_has_counts_runs_and_reasons() -> None:
     table = after({"one": 5}, {"one": 1}).table().splitlines()
     assert table[1].split() == ["6", "2", "one"]
-    assert table[3].strip() == "two (EXPECTED). Two."
-    assert table[4].strip() == "rare (not expected: it takes luck). Rare."
+    assert table[-2].strip() == "two (EXPECTED). Two."
+    assert table[-1].strip() == "rare (not expected: it takes luck). Rare."
+
+
+@pytest.mark.usefixtures("three_marks")
+def test_a_mark_that_is_reached_often_should_be_expected() -> None:
+    assert after(*[{"rare": 1}] * 99).outgrown == []
+    assert after(*[{"one": 1}] * 93, *[{"rare": 2}] * 7).outgrown == []
+    assert after(*[{"one": 1}] * 92, *[{"rare": 2}] * 8).outgrown == ["rare"]
+    assert "  rare" in after(*[{"rare": 1}] * 100).table().splitlines()
 
 
 @pytest.mark.usefixtures("three_marks")
@@ -159,8 +167,13 @@ def test_a_default_run_that_misses_a_mark_is_vacuous(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quiet_nodes")
-def test_no_mark_is_asked_of_a_run_with_options(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "option", [("--scenario", "snapshots"), ("--workload", "register"), ("--seconds", "2")]
+)
+def test_no_mark_is_asked_of_a_run_with_options(
+    option: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(totals, "SEEDS_MIN", 1)
-    aimed = CliRunner().invoke(app, ["sim", "--seeds", "1", "--scenario", "snapshots"])
+    aimed = CliRunner().invoke(app, ["sim", "--seeds", "1", *option])
     assert "an expected mark" not in aimed.output
     assert "expected and never reached" in aimed.output

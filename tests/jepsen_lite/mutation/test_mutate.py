@@ -80,6 +80,7 @@ def mutate(root: Path, *arguments: str) -> str:
     return ended.output
 
 
+@pytest.mark.slow
 def test_mutations_are_killed_or_survive_and_a_second_run_continues(toy: Path) -> None:
     before = {path: path.read_bytes() for path in toy.rglob("*.*") if path.is_file()}
     shown = mutate(toy, "--tests-only")

@@ -122,6 +122,8 @@ WATCHES: Sequence[Mark] = (
     Mark("a watch starts at the next revision", "It is synced at once."),
     Mark("a watch starts in the past", "It reads history until it is synced."),
     Mark("a watch starts ahead", "Its first revision does not exist yet at this node."),
+    Mark("a watch joins within a run", "A run of entries has changed keys, and is not complete."),
+    Mark("a wait for a lock joins within a run", "The release may be in what was done of it."),
     Mark("a watch catches up", "A watcher has read all history and is synced."),
     Mark("a watch's buffer overflows", "A synced watcher's stream is full: it reads history."),
     Mark("a watch falls behind a large change", "Many changes at once are read from history."),

@@ -10,6 +10,8 @@ from jepsen_lite.sim.coverage.marks import MARKS
 
 SEEDS_MIN = 100
 """A default run of so many seeds must reach every expected mark."""
+OFTEN = 0.08
+"""A mark that this share of the runs reaches is expected; see `unexpected.RARE`."""
 NAMES_MAX = 4
 """So many names of marks are in the short form."""
 
@@ -42,6 +44,18 @@ class MarkTotals:
             return []
         return [f"an expected mark was never reached: {mark.name}" for mark in self.missing]
 
+    @property
+    def outgrown(self) -> Sequence[str]:
+        """The marks that are not expected, but were reached in many runs; fewer than `SEEDS_MIN`
+        runs prove nothing.
+        """
+        runs_min = OFTEN * self.runs
+        return [
+            name
+            for name, mark in MARKS.items()
+            if mark.unexpected and self.runs >= SEEDS_MIN and self._runs_of[name] >= runs_min
+        ]
+
     def short(self) -> str:
         """One line: how many were reached, and the first of the expected ones that were not."""
         line = f"marks: {len(self._counts)} of {len(MARKS)} reached"
@@ -60,6 +74,8 @@ class MarkTotals:
             for name in MARKS
             if self._counts[name]
         ]
+        lines.append("reached often, so that they should be expected (sim/coverage/unexpected.py):")
+        lines += [f"  {name}" for name in self.outgrown]
         lines.append("marks never reached:")
         for mark in MARKS.values():
             if not self._counts[mark.name]:

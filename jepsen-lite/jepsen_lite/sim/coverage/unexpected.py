@@ -122,8 +122,6 @@ NAMES: Mapping[str, Sequence[str]] = {
         "batch refused: INVALID_REQUEST",
         "peer refused: WRONG_VERSION",
         "peer refused: WRONG_INCARNATION",
-        "read: leader lease at a leader",
-        "read: leader lease at a follower",
         "membership: UpdateAddress done",
     ),
     OUTSIDE_SESSIONS: (
@@ -141,6 +139,8 @@ NAMES: Mapping[str, Sequence[str]] = {
         "peer refused: BREACH",
     ),
     RACE: (
+        "a watch joins within a run",
+        "a wait for a lock joins within a run",
         "a late answer to an older pre-vote",
         "a vote is refused: a leader's lease may rely on it",
         "a node that peers report as removed does not stand",

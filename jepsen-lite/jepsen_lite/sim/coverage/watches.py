@@ -10,6 +10,7 @@ from jepsen_lite.sim.coverage.wraps import Wraps
 from jepsen_lite.sim.nodes.host import Host
 from raftkv.client.watch.connection import WatchConnection
 from raftkv.errors import Overloaded
+from raftkv.node.change_feed import ChangeFeed
 from raftkv.server.services.lock_waits import LockWaits
 from raftkv.server.watch.service import WatchService
 from raftkv.server.watch.session import WatchSession
@@ -37,6 +38,16 @@ def observe_watches(wraps: Wraps, reach: Reach) -> None:
         if session.stream.full:
             reach("a watch's buffer overflows")
         original(session, revision)
+
+    @wraps.around(ChangeFeed, "follow")
+    def follow(original: Callable[..., None], feed: ChangeFeed, subscriber: Any) -> None:
+        if feed._machine._applying:
+            reach(
+                "a watch joins within a run"
+                if isinstance(subscriber, SyncedWatchers)
+                else "a wait for a lock joins within a run"
+            )
+        original(feed, subscriber)
 
     @wraps.around(SyncedWatchers, "changed")
     def changed(original: Callable[..., None], synced: SyncedWatchers, changes: Any) -> None:

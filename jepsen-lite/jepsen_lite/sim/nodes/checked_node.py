@@ -19,7 +19,8 @@ from raftkv.raft.raft import Raft
 class CheckedNode(Node):
     """A node whose linearizable reads are checked at the moment when they may begin.
 
-    Every other read trusts the leader's lease, which promises the same.
+    Every other one of them trusts the leader's lease, as reads of level `LEADER_LEASE` do, which
+    promises the same.
     """
 
     def __init__(
@@ -45,7 +46,8 @@ class CheckedNode(Node):
     def read_barrier(self, deadline: float) -> asyncio.Future[None]:
         self._by_lease = not self._by_lease
         # Without a valid lease `lease_barrier` calls this method again, which is then not by lease.
-        barrier = self.lease_barrier(deadline) if self._by_lease else super().read_barrier(deadline)
+        by_lease = self._by_lease
+        barrier = super().lease_barrier(deadline) if by_lease else super().read_barrier(deadline)
         if barrier is None:
             barrier = asyncio.get_running_loop().create_future()
             barrier.set_result(None)
@@ -53,9 +55,20 @@ class CheckedNode(Node):
         barrier.add_done_callback(lambda done: self._opened(done, committed_index))
         return barrier
 
+    def lease_barrier(self, deadline: float) -> asyncio.Future[None] | None:
+        committed_index = self._invariants.committed_index
+        barrier = super().lease_barrier(deadline)
+        if barrier is None:
+            self._confirmed(committed_index)
+        else:
+            barrier.add_done_callback(lambda done: self._opened(done, committed_index))
+        return barrier
+
     def _opened(self, barrier: asyncio.Future[None], committed_index: int) -> None:
-        if barrier.cancelled() or barrier.exception() is not None:
-            return
+        if not barrier.cancelled() and barrier.exception() is None:
+            self._confirmed(committed_index)
+
+    def _confirmed(self, committed_index: int) -> None:
         try:
             self._invariants.read_confirmed(self._replica, self, committed_index)
         except Violation as violation:

@@ -17,14 +17,17 @@ from jepsen_lite.verdicts import EXIT_CODES, Validity
 if TYPE_CHECKING:
     from jepsen_lite.mutants.hunt import Hunt
 
-TOLD_MAX = 90
+SHOWN_MAX = 90
 
 
 def mutants(
     names: Annotated[list[str] | None, typer.Argument(help="default: all of them")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="processes at once")] = os.cpu_count() or 1,
     default: Annotated[
-        bool, typer.Option("--default", help="what `sim` finds by itself, without a scenario")
+        bool,
+        typer.Option(
+            "--default", help="run the seeds of the default run, as `sim` does without a scenario"
+        ),
     ] = False,
     seeds: Annotated[str, typer.Option(help="of --default: A..B, or one seed")] = "1..100",
 ) -> None:
@@ -50,7 +53,7 @@ def mutants(
         bar = progress.add_task("hunts", total=len(asked))
         for ended in carry_out(asked, jobs):
             ends[ended.verdict] += 1
-            typer.echo(_told(ended))
+            typer.echo(_described(ended))
             progress.advance(bar)
     caught, alarms = ends[HuntVerdict.CAUGHT], ends[HuntVerdict.ALARM]
     if default:
@@ -67,7 +70,7 @@ def mutants(
         raise typer.Exit(EXIT_CODES[Validity.INVALID])
 
 
-def _told(ended: Hunt) -> str:
+def _described(ended: Hunt) -> str:
     """A line of the table, with more detail for an unexpected end."""
     from jepsen_lite.mutants.hunt import HuntVerdict
 
@@ -76,7 +79,7 @@ def _told(ended: Hunt) -> str:
     match ended.verdict:
         case HuntVerdict.CAUGHT | HuntVerdict.NOTICED:
             where = f"{ended.scenario} {ended.seed}"
-            return f"{verdict} {ended.mutant:36} {where:18} {took}  {ended.problem[:TOLD_MAX]}"
+            return f"{verdict} {ended.mutant:36} {where:18} {took}  {ended.problem[:SHOWN_MAX]}"
         case HuntVerdict.MISSED:
             instead = f"noticed instead: {ended.problem}" if ended.problem else ""
             where = f"{ended.runs} runs"

@@ -1,0 +1,176 @@
+"""Scenarios of locks, leases, watches and reads: what clients use beside keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+
+from jepsen_lite.faults.kinds import (
+    LEADER,
+    Compaction,
+    Fault,
+    Isolate,
+    Kill,
+    Pause,
+    SlowLink,
+    Transfer,
+)
+from jepsen_lite.sim.clients import ClientTuning
+from jepsen_lite.sim.net.client_conditions import ClientConditions
+from jepsen_lite.sim.plan import Plan, busy_plan
+
+BREADTH = (
+    *("transactions", "ranges", "idempotency", "leased-keys", "waiter-fence", "wide-watch"),
+    *("session", "staleness"),
+)
+"""Workloads of what no other scenario uses."""
+
+
+def coordination(seed: int) -> Plan:
+    """Locks, fences, leases and watches, while leaders stand still, die or are cut off together
+    with their clients.
+    """
+    plan, rng = busy_plan(seed, "coordination")
+    names = plan.node_names
+    faults: list[Fault] = []
+    for at_s in range(1, 11, 2):
+        moment_s, for_s = at_s + rng.random(), rng.uniform(0.6, 3.0)
+        kind = rng.choice((Kill, Pause, Isolate, Isolate))
+        if kind is Kill:
+            faults.append(Kill(moment_s, for_s, (LEADER,), power=True))
+        elif kind is Pause:
+            faults.append(Pause(moment_s, for_s, LEADER))
+        else:
+            victim = rng.choice((LEADER, *names))
+            faults.append(Isolate(moment_s, for_s, victim, True, True, clients_too=True))
+    return replace(
+        plan,
+        seconds=14.0,
+        session_ttl_ms=60_000,
+        schedule=tuple(faults),
+        workloads=("lock", "fenced-lock", "lease"),
+    )
+
+
+def candidates(seed: int) -> Plan:
+    """Elections and locks, under the faults of `coordination`."""
+    return replace(coordination(seed), workloads=("election", "lock"))
+
+
+def removals(seed: int) -> Plan:
+    """An operator removes the keys and leases of holders: first while all is well, then beside a
+    fault, then soon after it.
+    """
+    plan, rng = busy_plan(seed, "removals")
+    at_s, for_s = 8.0 + rng.random(), rng.uniform(0.6, 2.0)
+    fault = rng.choice(
+        (
+            Kill(at_s, for_s, ("node-1",), power=True),
+            Pause(at_s, for_s, "node-1"),
+            Isolate(at_s, for_s, "node-1", True, True, clients_too=True),
+        )
+    )
+    return replace(
+        plan,
+        seconds=12.0,
+        session_ttl_ms=60_000,
+        schedule=(fault,),
+        workloads=("removed-lock", "removed-leader"),
+    )
+
+
+def compactions(seed: int) -> Plan:
+    """History is forgotten while watchers are away and nodes come and go."""
+    plan, rng = busy_plan(seed, "compactions")
+    names = plan.node_names
+    faults: list[Fault] = []
+    for at_s in range(1, 10):
+        faults.append(Compaction(at_s + rng.random(), 0.0))
+        if rng.random() < 0.4:
+            victim = (rng.choice((LEADER, *names)),)
+            faults.append(Kill(at_s + rng.random(), rng.uniform(0.1, 1.0), victim, power=False))
+    return replace(plan, schedule=tuple(faults), workloads=("watch",))
+
+
+def slow_answers(seed: int) -> Plan:
+    """Answers are slow: those of nodes to one client, those of a leader to its followers, or theirs
+    to it. Each client stays at one node, and nodes are cut off while answers are on their way. The
+    last ten seconds are quiet, so that each client must be served again.
+    """
+    plan, rng = busy_plan(seed, "slow answers")
+    names = plan.node_names
+    faults: list[Fault] = []
+    slow_ones = rng.sample(("client", "client", "leader", "followers"), 4)
+    for at_s, slow in zip((1.0, 4.5, 8.0, 11.5), slow_ones, strict=True):
+        leader = rng.choice(names[1:])
+        others = [name for name in names if name != leader]
+        moment_s, for_s = at_s + rng.uniform(0.6, 1.2), rng.uniform(2.4, 2.8)
+        victim = LEADER if slow == "followers" else names[0]
+        ways: list[tuple[str, str]] = {
+            "client": [],
+            "leader": [(leader, each) for each in others],
+            "followers": [(each, leader) for each in others],
+        }[slow]
+        delay_s = rng.choice((0.2, 0.4))
+        faults += [
+            Transfer(at_s, 0.0, leader),
+            *(SlowLink(at_s + 0.2, 3.0, *way, delay_s) for way in ways),
+            Isolate(moment_s, for_s, victim, True, True, clients_too=True),
+        ]
+    return replace(
+        plan,
+        seconds=24.0,
+        session_ttl_ms=60_000,
+        schedule=tuple(faults),
+        workers_per_client=3,
+        workloads=("lock", "staleness"),
+        client_tuning=ClientTuning(known_nodes=tuple(names)),
+        client_conditions=ClientConditions(
+            slow_answers=0.6, slow_answer_s_max=0.5, slow_clients=("client-1",)
+        ),
+        tuning=replace(plan.tuning, leader_lease=rng.random() < 0.5),
+    )
+
+
+def breadth(seed: int) -> Plan:
+    """What is seldom used: two of the workloads of `BREADTH`, with short logs and compactions, and
+    with clients that know one node, so that followers answer.
+    """
+    plan, rng = busy_plan(seed, "breadth")
+    faults: list[Fault] = []
+    for at_s in range(1, 12, 2):
+        moment_s, for_s = at_s + rng.random(), rng.uniform(0.3, 2.0)
+        victim = rng.choice((LEADER, *plan.node_names))
+        kind = rng.choice((Kill, Kill, Pause, Isolate, Isolate, Compaction))
+        if kind is Kill:
+            faults.append(Kill(moment_s, for_s, (victim,), power=True))
+        elif kind is Pause:
+            faults.append(Pause(moment_s, for_s, victim))
+        elif kind is Isolate:
+            faults.append(Isolate(moment_s, for_s, victim, True, True, rng.random() < 0.5))
+        else:
+            faults.append(Compaction(moment_s, 0.0))
+    return replace(
+        plan,
+        seconds=14.0,
+        # Several, as a write at a node that is cut off holds its worker up.
+        workers_per_client=4,
+        think_s=0.1,
+        session_ttl_ms=60_000,
+        tuning=replace(
+            plan.tuning, log_compaction_bytes=32 << 10, log_retained_bytes=rng.choice((2, 8)) << 10
+        ),
+        client_tuning=ClientTuning(
+            known_nodes=("", *rng.sample(plan.node_names, 2)), page_keys_max=rng.choice((3, 1_000))
+        ),
+        schedule=tuple(faults),
+        workloads=_dealt(BREADTH, 2, seed, "breadth workloads"),
+    )
+
+
+def _dealt(names: Sequence[str], count: int, seed: int, purpose: str) -> tuple[str, ...]:
+    """So many of the names, dealt like cards: a few successive seeds have all of them."""
+    deal, place = divmod(seed, len(names) // count)
+    deck = Random(f"{deal}/{purpose}").sample(names, len(names))
+    return tuple(deck[place * count : (place + 1) * count])
