@@ -53,8 +53,8 @@ def power_cuts(
     # Imported late: `jepsen-lite --help` must not load the whole store.
     from jepsen_lite.power_cuts import campaign
     from jepsen_lite.power_cuts import file_system as mounted
-    from jepsen_lite.power_cuts.logged_disk import read_log
     from jepsen_lite.power_cuts.failures import described_failures, keep_recording
+    from jepsen_lite.power_cuts.logged_disk import read_log
     from jepsen_lite.power_cuts.mutants import STORAGE_MUTANTS
     from jepsen_lite.power_cuts.recorder import RecorderFailed, missing, read
     from jepsen_lite.sim.node_logs import configure
