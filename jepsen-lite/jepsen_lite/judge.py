@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from jepsen_lite.checkers import statistics, vacuity
+from jepsen_lite.checkers.linearizable.processes import MapKeys
 from jepsen_lite.history import History
 from jepsen_lite.store import RunDirectory
 from jepsen_lite.verdicts import Finding, Problem, Validity, at, listed, unknown
+from jepsen_lite.workloads.base import JudgedByKey
 from jepsen_lite.workloads.catalogue import WORKLOADS
 
 # Of the rate that was asked for, while nothing is wrong yet.
@@ -24,11 +26,14 @@ def _unwatched(checker: str, done: int, total: int) -> None:
 
 
 def judge(
-    directory: RunDirectory, on_step: Callable[[str, int, int], None] = _unwatched
+    directory: RunDirectory,
+    on_step: Callable[[str, int, int], None] = _unwatched,
+    map_keys: MapKeys = map,
 ) -> list[Finding]:
     """The findings of all checkers; also written to the directory's results.
 
     `on_step` is called before each step with its name, the steps done, and how many there are.
+    Keys are judged by `map_keys` where a workload allows it.
     """
     test = directory.test()
     steps = ["the history", *test["workloads"], "the faults"]
@@ -41,7 +46,7 @@ def judge(
         return findings
     for done, name in enumerate(test["workloads"], 1):
         on_step(name, done, len(steps))
-        found = safely(name, lambda name=name: WORKLOADS[name]().check(history))  # type: ignore[misc]
+        found = safely(name, lambda name=name: _checked(name, history, map_keys))  # type: ignore[misc]
         findings += [replace(each, checker=titled(name, each)) for each in found]
     faults, nemeses = directory.faults(), test["nemeses"]
     findings = [_with_faults(each, history, faults) for each in findings]
@@ -53,6 +58,13 @@ def judge(
     findings.append(_of_nemeses(faults, nemeses))
     directory.write_results(findings)
     return findings
+
+
+def _checked(name: str, history: History, map_keys: MapKeys) -> list[Finding]:
+    workload = WORKLOADS[name]()
+    if isinstance(workload, JudgedByKey):
+        return workload.check_keys(history, map_keys)
+    return workload.check(history)
 
 
 def _not_judged(workload: str) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shlex
 import sys
@@ -13,7 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
+from jepsen_lite.commands.past_runs import STORE
 from jepsen_lite.power_cuts.campaign import (
+    CutFigures,
     carry_out,
     draw_cuts,
     make_recording,
@@ -21,7 +24,11 @@ from jepsen_lite.power_cuts.campaign import (
     scratch_directory,
 )
 from jepsen_lite.power_cuts.disk import BLOCK_BYTES, CutModel, ModelDisk
+from jepsen_lite.power_cuts.failures import described_failures, keep_recording
+from jepsen_lite.power_cuts.killed_node import KilledNodes
 from jepsen_lite.power_cuts.mutants import STORAGE_MUTANTS
+from jepsen_lite.power_cuts.notes import pack_entries
+from jepsen_lite.power_cuts.promises import committed_entries
 from jepsen_lite.power_cuts.recorder import (
     FileOperation,
     RecorderFailed,
@@ -29,6 +36,8 @@ from jepsen_lite.power_cuts.recorder import (
     read,
     record,
 )
+from jepsen_lite.power_cuts.stored_node import LogWrapper, open_node
+from raftkv.raft.entry import Entry, EntryKind
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -169,10 +178,19 @@ def test_a_workload_that_fails_is_reported(tmp_path: Path) -> None:
         recorded("1 / 0", tmp_path)
 
 
+def cut_at_many_moments(directory: Path, seed: int, steps: int, cuts: int) -> CutFigures:
+    """Fails with every problem, and keeps the recording: the seed alone does not repeat it."""
+    file = make_recording(directory, seed, steps)
+    operations = read(file)
+    figures = carry_out(operations, seed, draw_cuts(operations, seed, cuts))
+    if figures.problems:
+        kept = keep_recording(file, STORE, seed)
+        pytest.fail("\n".join(described_failures(figures, kept, seed)), pytrace=False)
+    return figures
+
+
 def test_a_power_cut_at_any_moment_leaves_what_was_promised(scratch: Path) -> None:
-    operations = read(make_recording(scratch, 1, STEPS))
-    figures = carry_out(operations, 1, draw_cuts(operations, 1, 24))
-    assert figures.problems == []
+    figures = cut_at_many_moments(scratch, 1, STEPS, 24)
     assert figures.cuts.keys() == set(CutModel)
     assert figures.acknowledged["append"] > STEPS / 4
 
@@ -199,9 +217,35 @@ def test_a_missing_sync_is_found(name: str, scratch: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3])
 def test_hundreds_of_power_cuts(seed: int, scratch: Path) -> None:
-    operations = read(make_recording(scratch, seed, 60))
-    figures = carry_out(operations, seed, draw_cuts(operations, seed, 250))
-    assert figures.problems == []
+    cut_at_many_moments(scratch, seed, 60, 250)
+
+
+def test_entries_that_are_committed_and_not_applied_are_in_the_reference() -> None:
+    entries = [Entry(1, index, EntryKind.NOOP) for index in (1, 2, 3, 4)]
+    notes = [
+        {"begin": "append", "hard_state": [1, 0, 1], "entries": pack_entries(entries[:2])},
+        {"acknowledged": "append"},
+        {"begin": "apply", "through": 1},
+        {"acknowledged": "apply"},
+        {"begin": "append", "hard_state": [1, 0, 3], "entries": pack_entries(entries[2:])},
+        {"acknowledged": "append"},
+    ]
+    assert committed_entries(notes) == entries[:3]
+
+
+async def indexes_found(path: Path) -> list[int]:
+    node = await open_node(path, Random(0), LogWrapper())
+    await node.close()
+    return [entry.index for entry in node.found.entries]
+
+
+def test_a_killed_node_keeps_what_it_has_acknowledged(scratch: Path) -> None:
+    with KilledNodes() as killed:
+        assert killed.append_and_kill(scratch / "node") == ""
+        assert killed.append_and_kill(scratch / "node") == ""
+        assert asyncio.run(indexes_found(scratch / "node")) == [1, 2, 3, 4]
+        (scratch / "node" / "identity.json").write_bytes(b"{}")
+        assert "identity.json is damaged" in killed.append_and_kill(scratch / "node")
 
 
 def test_wrong_uses_are_named() -> None:

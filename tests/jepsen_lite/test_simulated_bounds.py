@@ -11,9 +11,10 @@ from jepsen_lite.faults.kinds import Isolate, Kill, Pause
 from jepsen_lite.mutants.catalogue import MUTANTS
 from jepsen_lite.mutants.hunt import HuntVerdict, hunt
 from jepsen_lite.sim.checks.containers import containers
-from jepsen_lite.sim.plan import Plan
+from jepsen_lite.sim.plan import SWARM, Plan
 from jepsen_lite.sim.run import run
 from jepsen_lite.sim.scenarios import SCENARIOS
+from jepsen_lite.sim.swarm import draw
 from raftkv.raft.raft import Raft
 
 pytestmark = pytest.mark.usefixtures("quiet_nodes")
@@ -31,6 +32,13 @@ def test_a_leader_that_is_cut_off_steps_down_within_the_bound() -> None:
 
 def test_the_pause_of_a_leader_is_no_part_of_its_time_without_a_majority() -> None:
     assert not run(plan_with(Pause(1.0, 4.0, "leader"))).problems
+
+
+@pytest.mark.slow
+def test_the_silence_of_a_node_before_its_vote_was_needed_is_no_part_of_it() -> None:
+    """A leader of two nodes out of three removes itself by force while the third one is down."""
+    plan = draw(SWARM, 8, ("session", "staleness", "rw-register", "append", "bank"))
+    assert not run(plan).problems
 
 
 def test_without_a_majority_a_missing_leader_is_no_problem() -> None:

@@ -48,6 +48,14 @@ def flip_bit(file: Path, at: int) -> None:
     file.write_bytes(content)
 
 
+def blank_block(file: Path, at: int) -> None:
+    """As a block that a power cut has not let reach the disk, but after its sync."""
+    content = bytearray(file.read_bytes())
+    start = at // 4096 * 4096
+    content[start : start + 4096] = bytes(4096)
+    file.write_bytes(content)
+
+
 def tampered(directory: Path, change: Callable[[Rdict], None]) -> None:
     database = Rdict(str(directory), Options(raw_mode=True))
     change(database)
@@ -86,6 +94,17 @@ async def test_a_bit_flip_within_the_write_ahead_log_is_refused(
     directory = await crashed_log(tmp_path)
     wal = write_ahead_log(directory)
     flip_bit(wal, int(wal.stat().st_size * share))
+    with pytest.raises(DamagedData, match="member replace"):
+        RocksLogStore(directory)
+
+
+@pytest.mark.parametrize("change", [flip_bit, blank_block])
+async def test_damage_to_the_last_acknowledged_append_is_refused(
+    tmp_path: Path, change: Callable[[Path, int], None]
+) -> None:
+    directory = await crashed_log(tmp_path, appends=2, size=20_000)
+    wal = write_ahead_log(directory)
+    change(wal, wal.stat().st_size - 10_000)
     with pytest.raises(DamagedData, match="member replace"):
         RocksLogStore(directory)
 

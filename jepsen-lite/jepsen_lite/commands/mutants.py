@@ -17,7 +17,7 @@ from jepsen_lite.verdicts import EXIT_CODES, Validity
 if TYPE_CHECKING:
     from jepsen_lite.mutants.hunt import Hunt
 
-PROBLEM_CHARACTERS_MAX = 90
+SHOWN_MAX = 90
 
 
 def mutants(
@@ -79,8 +79,7 @@ def _described(ended: Hunt) -> str:
     match ended.verdict:
         case HuntVerdict.CAUGHT | HuntVerdict.NOTICED:
             where = f"{ended.scenario} {ended.seed}"
-            problem = ended.problem[:PROBLEM_CHARACTERS_MAX]
-            return f"{verdict} {ended.mutant:36} {where:18} {took}  {problem}"
+            return f"{verdict} {ended.mutant:36} {where:18} {took}  {ended.problem[:SHOWN_MAX]}"
         case HuntVerdict.MISSED:
             instead = f"noticed instead: {ended.problem}" if ended.problem else ""
             where = f"{ended.runs} runs"

@@ -30,15 +30,16 @@ StoreOption = Annotated[Path, typer.Option(help="where runs are kept")]
 
 def check(directory: Annotated[Path, typer.Argument(help="of a run, or STORE/latest")]) -> None:
     """Judge an old run again, by the checkers of today."""
+    from jepsen_lite.checkers.linearizable.processes import KeyProcesses
     from jepsen_lite.commands.show import Display, show_verdict
     from jepsen_lite.judge import judge
     from jepsen_lite.store import RunDirectory
 
     run = RunDirectory(directory)
     try:
-        with Display() as display:
+        with Display() as display, KeyProcesses() as processes:
             display.phase("judge", None)
-            findings = judge(run, display.step)
+            findings = judge(run, display.step, processes.map)
     except FileNotFoundError as error:
         missing = Path(error.filename or "").name
         raise typer.BadParameter(

@@ -88,6 +88,7 @@ def run(
 
 
 def _carry_out(options: RunOptions, kind: DatabaseKind, store: Path, name: str) -> Validity:
+    from jepsen_lite.checkers.linearizable.processes import KeyProcesses
     from jepsen_lite.commands.show import Display, show_verdict
     from jepsen_lite.db.catalogue import RunPaths
     from jepsen_lite.judge import judge
@@ -108,7 +109,8 @@ def _carry_out(options: RunOptions, kind: DatabaseKind, store: Path, name: str) 
         crash = "\n".join(filter(None, (test["crash"], uncollected)))
         directory.write_test({**test, "commit": commit(), "versions": versions, "crash": crash})
         display.phase("judge", None)
-        findings = judge(directory, display.step)
+        with KeyProcesses() as processes:
+            findings = judge(directory, display.step, processes.map)
     validity = overall(findings)
     if validity is Validity.VALID:
         shutil.rmtree(data, ignore_errors=True)  # only a failed run's data is kept

@@ -1,4 +1,4 @@
-"""All planted bugs, in the order of faults.md's themes."""
+"""All planted bugs, by theme."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Mutant:
 
     name: str
     row: str
-    """Of faults.md, the fault's own words."""
+    """The kind of fault, in a few words."""
     story: str
     make: Callable[[], list[Patch]]
     scenarios: tuple[str, ...]

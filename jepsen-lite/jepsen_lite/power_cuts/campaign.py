@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Protocol, TypeVar
 
 from jepsen_lite.power_cuts.disk import BLOCK_BYTES, CutModel, ModelDisk
+from jepsen_lite.power_cuts.killed_node import KilledNodes
 from jepsen_lite.power_cuts.notes import NOTES, read_note
 from jepsen_lite.power_cuts.promises import Promises, committed_entries
-from jepsen_lite.power_cuts.recorder import FileOperation, RecorderFailed, read, record
+from jepsen_lite.power_cuts.recorder import (
+    FileOperation,
+    RecorderFailed,
+    read,
+    record,
+    workload_command,
+)
 from jepsen_lite.power_cuts.reopened import REFUSED, ReferenceStates, check_reopened
 from jepsen_lite.power_cuts.workload import NODE
 
@@ -47,6 +54,30 @@ class CutFigures:
     problems: list[tuple[Cut, str]] = field(default_factory=list)
 
 
+class DiskChange(Protocol):
+    """One operation of a recording."""
+
+    @property
+    def kind(self) -> str:
+        """A letter."""
+        ...
+
+
+OperationT = TypeVar("OperationT", bound=DiskChange)
+OperationT_contra = TypeVar("OperationT_contra", contravariant=True)
+
+
+class CutDisk(Protocol[OperationT_contra]):
+    """A disk that follows a recording, one operation at a time."""
+
+    def follow(self, operation: OperationT_contra) -> None:
+        """Carry out the next operation."""
+
+    def left(self, target: Path, model: CutModel, rng: Random) -> AbstractContextManager[None]:
+        """While this is entered, what a power cut at this moment leaves is below `target`."""
+        ...
+
+
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
     """A temporary directory, in memory if there is room: no sync has to reach a real disk."""
@@ -65,8 +96,7 @@ def make_recording(directory: Path, seed: int, steps: int, mutants: Sequence[str
     """
     root, file = directory / "disk", directory / "recording"
     root.mkdir()
-    module = "jepsen_lite.power_cuts.workload"
-    record([sys.executable, "-m", module, str(root), str(seed), str(steps), *mutants], root, file)
+    record(workload_command(root, seed, steps, mutants), root, file)
     require_complete(read(file), root)
     return file
 
@@ -90,12 +120,16 @@ def draw_cuts(operations: Sequence[FileOperation], seed: int, count: int) -> lis
         if operation.inode == notes and b'"acknowledged"' in operation.data
     ]
     unsynced = list(_unsynced_logs(operations)) or everywhere
-    moments = [everywhere, beside, acknowledged, unsynced]
-    drawn: set[Cut] = set()
+    return drawn([everywhere, beside, acknowledged, unsynced], rng, count)
+
+
+def drawn(moments: Sequence[Sequence[int]], rng: Random, count: int) -> list[Cut]:
+    """Different cuts, each at one of the moments of one of these kinds."""
+    cuts: set[Cut] = set()
     for _ in range(DRAWS_PER_CUT * count):  # a short recording may have fewer cuts
-        if len(drawn) < count:
-            drawn.add(Cut(rng.choice(rng.choice(moments)), rng.choice(list(CutModel))))
-    return sorted(drawn, key=lambda cut: (cut.operations, cut.model))
+        if len(cuts) < count:
+            cuts.add(Cut(rng.choice(rng.choice(moments)), rng.choice(list(CutModel))))
+    return sorted(cuts, key=lambda cut: (cut.operations, cut.model))
 
 
 def _unsynced_logs(operations: Sequence[FileOperation]) -> Iterator[int]:
@@ -115,35 +149,54 @@ def _unsynced_logs(operations: Sequence[FileOperation]) -> Iterator[int]:
 
 def carry_out(operations: Sequence[FileOperation], seed: int, cuts: Sequence[Cut]) -> CutFigures:
     """Rebuild the disk after each of the cuts, in their order, and check what production finds."""
-    notes = [read_note(each.data) for each in _notes_of(operations)]
+    notes = _notes_inode(operations)
+    noted = {
+        at: each.data
+        for at, each in enumerate(operations)
+        if each.inode == notes and each.kind == "w"
+    }
+    return judge_cuts(operations, noted, ModelDisk(), seed, cuts)
+
+
+def judge_cuts(
+    operations: Sequence[OperationT],
+    noted: Mapping[int, bytes],
+    disk: CutDisk[OperationT],
+    seed: int,
+    cuts: Sequence[Cut],
+) -> CutFigures:
+    """Let the disk follow the operations, cut the power, and check what production finds.
+
+    `noted` has the notes by the places of their operations.
+    """
+    notes = [read_note(line) for line in noted.values()]
     reference = ReferenceStates(committed_entries(notes), EMPTY_LOG_HASH)
     figures = CutFigures(
         operations=Counter(operation.kind for operation in operations),
         acknowledged=Counter(note["acknowledged"] for note in notes if "acknowledged" in note),
     )
-    disk, promises, at = ModelDisk(), Promises(), 0
-    notes_inode = _notes_inode(operations)
-    with scratch_directory() as directory:
+    promises, at = Promises(), 0
+    with scratch_directory() as directory, KilledNodes() as killed:
         for number, cut in enumerate(cuts):
-            for operation in operations[at : cut.operations]:
-                disk.follow(operation)
-                if operation.inode == notes_inode and operation.kind == "w":
-                    promises.follow(read_note(operation.data))
+            for place in range(at, cut.operations):
+                disk.follow(operations[place])
+                if place in noted:
+                    promises.follow(read_note(noted[place]))
             at = cut.operations
             # RocksDB locks a path as long as the error of a failed start refers to its iterators.
             left = directory / str(number)
             left.mkdir()
             rng = Random(f"{seed}/power-cuts/{cut.operations}/{cut.model}")
-            disk.leave(left, cut.model, rng)
-            found = asyncio.run(
-                check_reopened(
-                    left / NODE,
-                    promises,
-                    reference,
-                    may_refuse=cut.model is CutModel.TORN,
-                    killed_path=None if cut.operations % KILLED_EVERY else left / "killed",
+            with disk.left(left, cut.model, rng):
+                found = asyncio.run(
+                    check_reopened(
+                        left / NODE,
+                        promises,
+                        reference,
+                        may_refuse=cut.model is CutModel.TORN,
+                        killed=None if cut.operations % KILLED_EVERY else killed,
+                    )
                 )
-            )
             shutil.rmtree(left)
             figures.cuts[cut.model] += 1
             if found == REFUSED:
@@ -155,11 +208,6 @@ def carry_out(operations: Sequence[FileOperation], seed: int, cuts: Sequence[Cut
 
 def _notes_inode(operations: Sequence[FileOperation]) -> int:
     return next(each.inode for each in operations if each.kind == "c" and each.path == NOTES)
-
-
-def _notes_of(operations: Sequence[FileOperation]) -> Iterator[FileOperation]:
-    inode = _notes_inode(operations)
-    return (each for each in operations if each.inode == inode and each.kind == "w")
 
 
 def require_complete(operations: Sequence[FileOperation], root: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -143,6 +145,12 @@ class ModelDisk:
     def leave(self, target: Path, model: CutModel, rng: Random) -> None:
         """Write below `target`, an empty directory, what a power cut at this moment leaves."""
         _leave(self.root, target, model, rng)
+
+    @contextmanager
+    def left(self, target: Path, model: CutModel, rng: Random) -> Iterator[None]:
+        """While this is entered, what a power cut leaves is below `target`."""
+        self.leave(target, model, rng)
+        yield
 
 
 def _leave(directory: ModelDirectory, target: Path, model: CutModel, rng: Random) -> None:

@@ -30,6 +30,10 @@ class LogImage:
     def last_index(self) -> int:
         return self.point[0] + len(self.entries)
 
+    def between(self, after: int, through: int) -> list[Entry]:
+        """The entries with indexes above `after`, up to and including `through`."""
+        return [each for each in self.entries if after < each.index <= through]
+
     def after(self, note: Note) -> list[LogImage]:
         """The images that the request of this note may leave if it is interrupted, in order; the
         last one is left when it is complete. Empty if it is not a request to the log.
@@ -135,17 +139,16 @@ class Promises:
 
 
 def committed_entries(notes: Sequence[Note]) -> list[Entry]:
-    """All entries that the workload has applied, in order."""
+    """All entries that the workload has committed, in order. The last ones may not be applied."""
     promises = Promises()
     entries: list[Entry] = []
     for note in notes:
         if note.get("begin") == "apply":
-            first = promises.log.point[0] + 1
-            entries += promises.log.entries[len(entries) + 1 - first : note["through"] + 1 - first]
+            entries += promises.log.between(len(entries), note["through"])
         elif note.get("begin") == "install":
             entries += unpack_entries(note["entries"])
         promises.follow(note)
-    return entries
+    return entries + promises.log.between(len(entries), promises.log.hard_state.commit_index)
 
 
 def _described(image: LogImage) -> str:

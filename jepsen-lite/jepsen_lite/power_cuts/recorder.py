@@ -7,8 +7,9 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,17 @@ def record(command: Sequence[str], root: Path, file: Path) -> None:
         "RECORDER_LOG": str(file),
         "RECORDER_ROOT": str(root),
     }
+    run_recorded(command, environment)
+
+
+def workload_command(root: Path, seed: int, steps: int, mutants: Sequence[str]) -> list[str]:
+    """The command that runs the workload below `root`."""
+    module = "jepsen_lite.power_cuts.workload"
+    return [sys.executable, "-m", module, str(root), str(seed), str(steps), *mutants]
+
+
+def run_recorded(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Run a command to its end. Raises `RecorderFailed` if it fails."""
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if ended.returncode:
         output = (ended.stdout + ended.stderr)[-4_000:]

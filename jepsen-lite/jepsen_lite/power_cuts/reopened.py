@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
+from jepsen_lite.power_cuts.killed_node import KilledNodes, next_entry
 from jepsen_lite.power_cuts.promises import Promises
 from jepsen_lite.power_cuts.stored_node import LogWrapper, StoredNode, open_node
 from jepsen_lite.sim.replicas.applied_log import digest_families
@@ -14,7 +15,7 @@ from raftkv.errors import DamagedData, InvariantViolation, StorageError
 from raftkv.kv.limits import Limits
 from raftkv.kv.machine import StateMachine
 from raftkv.kv.store import StateStore
-from raftkv.raft.entry import Entry, EntryKind
+from raftkv.raft.entry import Entry
 from raftkv.raft.log import Log
 from raftkv.storage.memory_state import MemoryStateStore
 
@@ -44,15 +45,16 @@ async def check_reopened(
     reference: ReferenceStates,
     *,
     may_refuse: bool,
-    killed_path: Path | None,
+    killed: KilledNodes | None,
 ) -> str:
     """Open the node in `path` and check it. Returns the problem, `REFUSED`, or nothing.
 
-    With `killed_path` the node then appends an entry and is killed. A copy of its files as of that
-    moment is opened there.
-    `may_refuse`: blocks of the log's tail may be missing before others that are there. The log
-    can't distinguish that from damage to acknowledged entries, so it may refuse to open.
+    With `killed` a copy of the node also appends an entry after its recovery and is killed, and is
+    opened once more. `may_refuse`: blocks of the log's tail may be missing before others that are
+    there. The log can't distinguish that from damage to acknowledged entries, so it may refuse to
+    open.
     """
+    copied = path if killed is None else _copied(path)
     try:
         node = await open_node(path, Random(0), LogWrapper())
     except DamagedData as error:
@@ -62,16 +64,24 @@ async def check_reopened(
     except (StorageError, InvariantViolation) as error:
         return f"the node does not start: {type(error).__name__}: {error}"
     try:
+        entry = next_entry(node.recovered.raft)
         problem = _problem(node, promises, reference)
-        if problem or killed_path is None:
-            return problem
-        raft = node.recovered.raft
-        entry = Entry(raft.current_term, raft.log.last_index + 1, EntryKind.NOOP)
-        await node.log.append(None, [entry])
-        shutil.copytree(path, killed_path)
     finally:
         await node.close()
-    return await _problem_after_kill(killed_path, entry)
+    if problem or killed is None:
+        return problem
+    problem = killed.append_and_kill(copied)
+    if problem:
+        return f"the node that was to be killed failed: {problem}"
+    return await _problem_after_kill(copied, entry)
+
+
+def _copied(path: Path) -> Path:
+    """A copy of a node that is not open. The power cut may have left none."""
+    copied = path.with_name(f"{path.name}-killed")
+    if path.exists():
+        shutil.copytree(path, copied)
+    return copied
 
 
 async def _problem_after_kill(path: Path, entry: Entry) -> str:

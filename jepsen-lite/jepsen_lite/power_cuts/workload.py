@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -292,6 +293,7 @@ class StorageWorkload:
 
 def main() -> None:
     """Run the workload of the command line."""
+    os.umask(0o077)  # as `raftkv serve`
     root, seed, steps, *mutants = sys.argv[1:]
     buffers = {"write_buffer_bytes": _MEMTABLE_BYTES, "write_buffers_total_bytes": 0}
     with contextlib.ExitStack() as patches:

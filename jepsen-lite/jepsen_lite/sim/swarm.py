@@ -28,6 +28,7 @@ from jepsen_lite.workloads.catalogue import (
     NEEDS_STEADY_CLOCKS,
     WORKLOADS,
 )
+from raftkv.kv.pace import STEP_UNITS
 
 ANOTHER_LENGTH = frozenset({"load", "slow-answers"})
 """Scenarios that no seed is based on: they are much longer than the others."""
@@ -273,7 +274,9 @@ def _with_node_tuning(plan: Plan, rng: Random) -> Plan:
             bounds = replace(bounds, submissions_in_flight_max=smallest.choice((4, 8)))
         if WATCHED & set(plan.workloads):
             bounds = replace(bounds, watches_max=smallest.choice((2, usual.watches_max)))
-    return replace(plan, tuning=replace(tuning, bounds=bounds))
+    # Small steps of apply, between which clients and watches come and go.
+    step_units = _rng(plan.seed, "steps").choice((4, 16, STEP_UNITS))
+    return replace(plan, tuning=replace(tuning, bounds=bounds, step_units=step_units))
 
 
 def _with_clients(plan: Plan, rng: Random) -> Plan:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, runtime_checkable
 
+from jepsen_lite.checkers.linearizable.processes import MapKeys
 from jepsen_lite.clients.protocol import CompactedError, KeyValue, KvClient
 from jepsen_lite.history import History
 from jepsen_lite.verdicts import Finding
@@ -32,6 +33,14 @@ class Session:
     client: KvClient
     worker: int
     record_fact: Callable[[Invocation], None]
+
+
+@runtime_checkable
+class JudgedByKey(Protocol):
+    """A workload whose keys may be judged by several processes."""
+
+    def check_keys(self, history: History, map_keys: MapKeys) -> list[Finding]:
+        """As `check`."""
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from typing import Any
 
 from jepsen_lite.checkers import outcomes
 from jepsen_lite.checkers.linearizable import register
+from jepsen_lite.checkers.linearizable.processes import MapKeys
 from jepsen_lite.clients.protocol import KeyValue
 from jepsen_lite.generators import PerKey
 from jepsen_lite.history import History
@@ -71,6 +72,9 @@ class RegisterWorkload:
         return [Invocation(outcomes.HISTORY, key) for key in self._keys.used()]
 
     def check(self, history: History) -> list[Finding]:
+        return self.check_keys(history, map)
+
+    def check_keys(self, history: History, map_keys: MapKeys) -> list[Finding]:
         operations = list(history.operations(self.name))
         known, settled = outcomes.settled(operations, register.EFFECTS)
-        return [register.check(known, self._versioned), settled]
+        return [register.check(known, self._versioned, map_keys=map_keys), settled]

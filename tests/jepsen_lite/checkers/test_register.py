@@ -11,7 +11,13 @@ from jepsen_lite.checkers.linearizable import register
 from jepsen_lite.checkers.linearizable.benchmark import simulated, with_stale_read
 from jepsen_lite.checkers.linearizable.reduction import reduced
 from jepsen_lite.checkers.linearizable.register_model import REGISTER, VERSIONED_REGISTER
-from jepsen_lite.checkers.linearizable.search import Call, SearchVerdict, check
+from jepsen_lite.checkers.linearizable.search import (
+    Call,
+    Model,
+    SearchVerdict,
+    check,
+    states_when_quiet,
+)
 from jepsen_lite.checkers.linearizable.unique_writes import blocks
 from jepsen_lite.history import Operation
 from jepsen_lite.verdicts import Validity
@@ -69,6 +75,22 @@ def test_one_stale_read_hidden_in_it_is_pointed_at(seed: int) -> None:
     ][-1]
     returned = only_problem(register.check(with_stale_read(history)))
     assert f"process {last_read.invocation.process} read" in returned
+
+
+@settings(max_examples=200)
+@given(histories())
+def test_when_nothing_is_open_the_later_calls_are_illegal_from_every_state(
+    calls: list[Call],
+) -> None:
+    for later, states in states_when_quiet(REGISTER, calls):
+        assert not any(by_definition(Model(state, REGISTER.step), list(later)) for state in states)
+
+
+def test_repeated_values_need_only_the_calls_since_nothing_was_open() -> None:
+    repeated = [write(1, 2 * n, 2 * n + 1, f"v{n % 3}") for n in range(1_000)]
+    returned = only_problem(register.check([*repeated, read(2, 2_000, 2_001, "v1")]))
+    assert returned.count("wrote") == 1
+    assert "these 2 calls fit into no order" in returned
 
 
 def test_a_stale_read_is_explained_by_the_three_calls_that_matter() -> None:

@@ -13,15 +13,24 @@ from dataclasses import replace
 from random import Random
 
 from jepsen_lite.checkers.linearizable import register
+from jepsen_lite.checkers.linearizable.processes import KeyProcesses, MapKeys
 from jepsen_lite.history import Event, Kind, Operation
 
 _WORKLOAD = "register"
 
 
 def simulated(
-    rng: Random, operations: int, keys: int, clients: int, unknown_share: float
+    rng: Random,
+    operations: int,
+    keys: int,
+    clients: int,
+    unknown_share: float,
+    values: int | None = None,
 ) -> list[Operation]:
-    """What clients see of registers whose operations take effect at one moment of their time."""
+    """What clients see of registers whose operations take effect at one moment of their time.
+
+    With `values` there are so many of them, written again and again; else each is written once.
+    """
     state: dict[str, str | None] = {}
     made: list[Operation] = []
     # Each client begins, then takes effect, then ends, then begins again.
@@ -36,7 +45,8 @@ def simulated(
             continue
         now, process = heapq.heappop(free)
         key = f"register/{rng.randrange(keys)}"
-        function, value = _asked(rng, state.get(key), len(made))
+        new = f"v{len(made) if values is None else rng.randrange(values)}"
+        function, value = _asked(rng, state.get(key), new)
         invocation = Event(now, process, Kind.INVOKE, _WORKLOAD, function, key, value)
         moment, ends = now + rng.randrange(1, 900), now + 1_000 + rng.randrange(500)
         if rng.random() < unknown_share:
@@ -53,13 +63,13 @@ def simulated(
     return made
 
 
-def _asked(rng: Random, held: str | None, number: int) -> tuple[str, object]:
+def _asked(rng: Random, held: str | None, new: str) -> tuple[str, object]:
     choice = rng.random()
     if choice < 0.4:
         return "read", None
     if choice < 0.75:
-        return "write", f"v{number}"
-    return "cas", [held, f"v{number}"]
+        return "write", new
+    return "cas", [held, new]
 
 
 def _apply(state: dict[str, str | None], invocation: Event) -> object:
@@ -111,17 +121,30 @@ def main() -> int:
     options.add_argument("--clients", type=int, default=10)
     options.add_argument("--unknown", type=float, default=0.01)
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--values", type=int, help="so many, written again and again")
+    options.add_argument("--processes", type=int, default=1)
     chosen = options.parse_args()
     history = simulated(
-        Random(chosen.seed), chosen.operations, chosen.keys, chosen.clients, chosen.unknown
+        Random(chosen.seed),
+        chosen.operations,
+        chosen.keys,
+        chosen.clients,
+        chosen.unknown,
+        chosen.values,
     )
+    with KeyProcesses(chosen.processes) as processes:
+        _measure(history, processes.map)
+    return 0
+
+
+def _measure(history: list[Operation], map_keys: MapKeys) -> None:
     for what, judged in (("legal", history), ("stale read", with_stale_read(history))):
-        began = time.process_time()
-        found = register.check(judged)
-        print(f"{what}: {found.validity.value} in {time.process_time() - began:.2f} s of CPU time")
+        began, began_cpu = time.perf_counter(), time.process_time()
+        found = register.check(judged, map_keys=map_keys)
+        wall_s, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
+        print(f"{what}: {found.validity.value} in {wall_s:.2f} s, {cpu_s:.2f} s of CPU time here")
         for each in found.problems:
             print(f"  {each.text}")
-    return 0
 
 
 if __name__ == "__main__":

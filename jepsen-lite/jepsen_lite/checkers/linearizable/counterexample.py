@@ -38,6 +38,13 @@ def _reason(
                 if was_settled(each):
                     return f"{begins}, but what {who(each)} asked for was never committed"
                 return f"{begins}, but {who(each)} who wrote it had observed that it failed"
+        if any(
+            each.kind is not Kind.FAIL
+            and _leaves(each, value)
+            and began_ns(each) <= ended_ns(refused)
+            for each in operations
+        ):
+            return ""
         return f"{begins}, which no operation had begun to write before that read returned"
     for newer in involved:
         overtakes = newer not in writers and written(_asked(newer)) is not None

@@ -6,26 +6,41 @@ part; else a read without its write would be "illegal" in any history.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jepsen_lite.checkers.linearizable.register_model import seen_by, written
-from jepsen_lite.checkers.linearizable.search import NEVER, Call, Model, SearchVerdict, check
+from jepsen_lite.checkers.linearizable.register_model import (
+    REGISTER,
+    VERSIONED_REGISTER,
+    seen_by,
+    written,
+)
+from jepsen_lite.checkers.linearizable.search import (
+    NEVER,
+    Call,
+    Model,
+    SearchVerdict,
+    check,
+    states_when_quiet,
+)
 
 _ModelOf = Callable[[Sequence[Call]], Model]
+_QUIET_MAX = 20
 _TRIALS_MAX = 400
 _TRIAL_STEPS_MAX = 50_000
 
 
 def reduced(model_of: _ModelOf, calls: Sequence[Call]) -> list[Call]:
     """A few calls of these illegal ones that are illegal, in the order of their beginnings."""
-    kept = sorted(_shortest(model_of, calls), key=lambda call: call.began)
+    later, stands_for = _after_quiet(model_of, calls)
+    kept = sorted(_shortest(model_of, later), key=lambda call: call.began)
     size, trials_left = len(kept), _TRIALS_MAX
     while trials_left > 0:
         size_before = len(kept)
-        kept, trials_left = _without_chunks(model_of, kept, size, trials_left)
+        kept, trials_left = _without_chunks(model_of, kept, stands_for, size, trials_left)
         if size == 1 and len(kept) == size_before:
             break
         size = max(1, size // 2)
@@ -34,6 +49,29 @@ def reduced(model_of: _ModelOf, calls: Sequence[Call]) -> list[Call]:
 
 def _illegal(model_of: _ModelOf, calls: Sequence[Call]) -> bool:
     return check(model_of(calls), calls, _TRIAL_STEPS_MAX).verdict is SearchVerdict.ILLEGAL
+
+
+def _after_quiet(
+    model_of: _ModelOf, calls: Sequence[Call]
+) -> tuple[Sequence[Call], Sequence[Call]]:
+    """What follows the last moment without open calls at which only one value is possible.
+
+    A write of that value stands for all that came before: it is given too, and must stay.
+    """
+    asked = [written(call.input) for call in calls if call.input[0] != "read"]
+    if model_of(calls) is VERSIONED_REGISTER or len(asked) == len(set(asked)):
+        return calls, ()  # a version or a value names its write, which explains more
+    for later, values in itertools.islice(states_when_quiet(REGISTER, calls), _QUIET_MAX):
+        names = {call.name for call in later}
+        value, *others = values
+        writes = [
+            call for call in calls if call.name not in names and call.input == ("write", value)
+        ]
+        if writes and not others:
+            last = max(writes, key=lambda call: call.ended)
+            if last.ended != NEVER and _illegal(model_of, [last, *later]):
+                return [last, *later], [last]
+    return calls, ()
 
 
 def _shortest(model_of: _ModelOf, calls: Sequence[Call]) -> list[Call]:
@@ -60,12 +98,16 @@ def _until(calls: Sequence[Call], moment: float) -> list[Call]:
 
 
 def _without_chunks(
-    model_of: _ModelOf, kept: list[Call], size: int, trials_left: int
+    model_of: _ModelOf,
+    kept: list[Call],
+    stays: Sequence[Call],
+    size: int,
+    trials_left: int,
 ) -> tuple[list[Call], int]:
     """Leave out as many chunks of this size as the verdict allows, the latest ones first."""
     end = len(kept)
     while end > 0 and trials_left > 0:
-        smaller = closed(kept[: max(0, end - size)] + kept[end:], kept)
+        smaller = closed([*stays, *kept[: max(0, end - size)], *kept[end:]], kept)
         end -= size
         if len(smaller) < len(kept):
             trials_left -= 1

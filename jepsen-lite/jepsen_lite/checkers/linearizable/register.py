@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jepsen_lite.checkers.linearizable import search, zones
 from jepsen_lite.checkers.linearizable.counterexample import explained
+from jepsen_lite.checkers.linearizable.processes import MapKeys
 from jepsen_lite.checkers.linearizable.reduction import closed, reduced
 from jepsen_lite.checkers.linearizable.register_model import VERSIONED_REGISTER, seen_by, written
 from jepsen_lite.checkers.linearizable.search import NEVER, STEPS_MAX, Call, Model, SearchVerdict
@@ -53,20 +55,39 @@ EFFECTS = Effects(_asked_for, _had_it, _revision_returned, _answer_of)
 """Where values are unique and answers have versions that are revisions of the whole store."""
 
 
+SEARCHED_MIN = 20_000
+"""Fewer calls than so many are searched sooner than another process has begun."""
+
+
 def check(
-    operations: Iterable[Operation], versioned: bool = False, steps_max: int = STEPS_MAX
+    operations: Iterable[Operation],
+    versioned: bool = False,
+    steps_max: int = STEPS_MAX,
+    map_keys: MapKeys = map,
 ) -> Finding:
-    """Judge each key alone; each refused key is one problem, its smallest counterexample."""
+    """Judge each key alone; each refused key is one problem, its smallest counterexample.
+
+    If much must be searched, `map_keys` judges the keys: `KeyProcesses.map` does so at once. The
+    finding is the same.
+    """
     by_key: defaultdict[str, list[Operation]] = defaultdict(list)
     for each in operations:
         if each.invocation.function in _FUNCTIONS:
             by_key[each.invocation.key].append(each)
+    by_zones = {key: zones.judge(of_key, versioned) for key, of_key in by_key.items()}
+    open_keys = [key for key, verdict in by_zones.items() if not verdict.legal]
+    if len(open_keys) < 2 or sum(len(by_key[key]) for key in open_keys) < SEARCHED_MIN:
+        map_keys = map
+    searches = (
+        _OpenKey(list(calls_of(by_key[key])), by_zones[key].suspects, versioned, steps_max)
+        for key in open_keys
+    )
     refused: list[Problem] = []
     given_up: list[Problem] = []
-    for key, of_key in by_key.items():
-        verdict, illegal = _judge_key(of_key, versioned, steps_max)
+    verdicts = map_keys(_carry_out, searches)
+    for key, (verdict, illegal) in zip(open_keys, verdicts, strict=True):
         if verdict is SearchVerdict.ILLEGAL:
-            refused.append(explained(key, of_key, illegal))
+            refused.append(explained(key, by_key[key], illegal))
         elif verdict is SearchVerdict.UNKNOWN:
             given_up.append(Problem(f"{key}: the search was given up: too many calls overlap"))
     statistics = {
@@ -79,22 +100,26 @@ def check(
     return finding("linearizability", refused, statistics)
 
 
-def _judge_key(
-    operations: Sequence[Operation], versioned: bool, steps_max: int
-) -> tuple[SearchVerdict, Sequence[Call]]:
+@dataclass(frozen=True, slots=True)
+class _OpenKey:
+    """What the zones of a key's calls have left open; `suspects` are names of calls."""
+
+    calls: Sequence[Call]
+    suspects: frozenset[int]
+    versioned: bool
+    steps_max: int
+
+
+def _carry_out(asked: _OpenKey) -> tuple[SearchVerdict, Sequence[Call]]:
     """The verdict, and a few calls that are illegal by themselves if it is ILLEGAL."""
-    by_zones = zones.judge(operations, versioned)
-    if by_zones.legal:
-        return SearchVerdict.OK, ()
-    model_of = _versioned_model if versioned else blocks
-    calls = list(calls_of(operations))
-    parts = [calls]
-    if by_zones.suspects:
+    model_of = _versioned_model if asked.versioned else blocks
+    parts = [asked.calls]
+    if asked.suspects:
         # What is illegal in a part is illegal in the whole; that a part is legal says nothing.
-        suspects = [call for call in calls if call.name in by_zones.suspects]
-        parts.insert(0, closed(suspects, calls))
+        suspects = [call for call in asked.calls if call.name in asked.suspects]
+        parts.insert(0, closed(suspects, asked.calls))
     for part in parts:
-        verdict = search.check(model_of(part), part, steps_max).verdict
+        verdict = search.check(model_of(part), part, asked.steps_max).verdict
         if verdict is SearchVerdict.ILLEGAL:
             return verdict, reduced(model_of, part)
     return verdict, ()

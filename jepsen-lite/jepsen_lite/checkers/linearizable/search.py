@@ -12,6 +12,7 @@ functions; `register.py` makes calls of operations.
 from __future__ import annotations
 
 import enum
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,10 @@ class Call:
     input: Any
     output: Any = None
     name: int = -1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled in half of the time that a dataclass takes."""
+        return Call, (self.began, self.ended, self.input, self.output, self.name)
 
 
 def _never(state: Any, asked: Any, returned: Any) -> bool:
@@ -78,9 +83,37 @@ STEPS_MAX = 2_000_000
 
 def check(model: Model, calls: Sequence[Call], steps_max: int = STEPS_MAX) -> Judgement:
     """Judge the calls on one key."""
-    search = _Search(model, calls)
+    return _explored(_Search(model, calls), model, set(), steps_max)
+
+
+def states_when_quiet(
+    model: Model, calls: Sequence[Call]
+) -> Iterator[tuple[Sequence[Call], set[Any]]]:
+    """Of illegal calls: the moments at which none is open, the latest ones first.
+
+    Each is given by the calls that begin later, and by all states that are possible then. Calls
+    whose end is unknown count as later. Other calls have no such moment.
+    """
+    search, tried = _Search(model, calls), set[_Configuration]()
+    if _explored(search, model, tried, STEPS_MAX).verdict is not SearchVerdict.ILLEGAL:
+        return
+    states: defaultdict[int, set[Any]] = defaultdict(set)
+    for done, ahead, _, state in tried:
+        if not ahead:
+            states[done].add(state)
+    later_began = NEVER
+    for done in range(len(search.required) - 1, 0, -1):
+        later_began = min(later_began, search.required[done].began)
+        if done in states and search.required[done - 1].ended < later_began:
+            yield (*search.optional, *search.required[done:]), states[done]
+
+
+def _explored(
+    search: _Search, model: Model, tried: set[_Configuration], steps_max: int
+) -> Judgement:
+    """Adds the configurations that were reached to `tried`: all there are if it is ILLEGAL."""
     start: _Configuration = (0, 0, 0, model.initial)
-    tried = {start}
+    tried.add(start)
     stack: list[tuple[_Configuration, _Path, Iterator[tuple[_Configuration, Call]]]] = [
         (start, None, search.following(start))
     ]
@@ -114,7 +147,7 @@ class _Search:
         self.required = sorted(
             (call for call in calls if call.ended != NEVER), key=lambda call: call.ended
         )
-        self._optional = sorted(
+        self.optional = sorted(
             (call for call in calls if call.ended == NEVER), key=lambda call: call.began
         )
         self._open: list[tuple[int, ...]] = []
@@ -132,7 +165,7 @@ class _Search:
             while next_begun < len(begun) and self.required[begun[next_begun]].began <= call.ended:
                 pending.append(begun[next_begun])
                 next_begun += 1
-            while optional < len(self._optional) and self._optional[optional].began <= call.ended:
+            while optional < len(self.optional) and self.optional[optional].began <= call.ended:
                 optional += 1
             pending = sorted(number for number in pending if number >= missing)
             self._open.append(tuple(pending))
@@ -160,7 +193,7 @@ class _Search:
         yield from changing
         for number in range(self._optional_open[done]):
             if not taken >> number & 1:
-                call = self._optional[number]
+                call = self.optional[number]
                 fits, next_state = self._step(state, call.input, call.output)
                 # A call that need not have happened helps only if it changes something.
                 if fits and next_state != state:
@@ -171,7 +204,7 @@ class _Search:
         done, ahead, taken, _ = here
         return (
             *(self.required[n] for n in self._open[done] if not ahead >> (n - done) & 1),
-            *(self._optional[n] for n in range(self._optional_open[done]) if not taken >> n & 1),
+            *(self.optional[n] for n in range(self._optional_open[done]) if not taken >> n & 1),
         )
 
 

@@ -7,12 +7,12 @@ Both are judged from outside the nodes, by a look every `LOOK_S` of virtual time
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 from jepsen_lite.faults.kinds import NetworkConditions
-from jepsen_lite.sim.checks.durable_log import is_majority
+from jepsen_lite.sim.checks.durable_log import is_majority, voter_sets
 from jepsen_lite.sim.net.network import SimulatedNetwork
 from jepsen_lite.sim.nodes.cluster import Cluster
 from jepsen_lite.sim.nodes.host import Host
@@ -45,6 +45,10 @@ class Leadership:
     """
 
     term: int
+    voters: Sequence[frozenset[int]]
+    """Of the membership in force."""
+    voters_since_s: float = 0.0
+    """Their silence before they were the voters is no part of the leader's time alone."""
     clock_s: float = 0.0
     contact_s: dict[int, float] = field(default_factory=dict)
     """By peer, when its last message of this term arrived, or when it became a peer."""
@@ -107,7 +111,8 @@ class LeadershipBounds:
         assert raft is not None
         known = self._leaderships.get(host.name)
         if known is None or known.term != raft.current_term:
-            known = self._leaderships[host.name] = Leadership(raft.current_term)
+            known = Leadership(raft.current_term, voter_sets(raft.membership))
+            self._leaderships[host.name] = known
             host.contacts.clear()
         if host.paused:
             return
@@ -116,7 +121,11 @@ class LeadershipBounds:
             if peer in host.contacts or peer not in known.contact_s:
                 known.contact_s[peer] = known.clock_s
         host.contacts.clear()
+        if voter_sets(raft.membership) != known.voters:
+            known.voters, known.voters_since_s = voter_sets(raft.membership), known.clock_s
         oldest_s = known.clock_s - self.leads_alone_s_max
+        if known.voters_since_s > oldest_s:
+            return
         in_contact = {
             peer
             for peer, contact_s in known.contact_s.items()

@@ -232,6 +232,8 @@ OF_COMMANDS: Mapping[str, str] = {
     "command refused: REFUSED": "the workload refusals is in one seed of six",
 }
 OF_CLIENTS: Mapping[str, str] = {
+    "a watch joins within a run": "a watch must start between two steps of apply",
+    "a wait for a lock joins within a run": "a wait must start between two steps of apply",
     "a watch's buffer overflows": "it needs the tiny buffer, and a client that is slow to read",
     "a watch is not confirmed by a majority": "a watch must start at a node without a majority",
     "a watch falls behind a large change": (
