@@ -24,6 +24,7 @@ from jepsen_lite.sim.plan import PLAIN, SECONDS, SWARM, Plan, at_rate, draw_plan
 from jepsen_lite.sim.scenarios import SCENARIOS
 from jepsen_lite.workloads.catalogue import (
     HAS_LARGE_ROWS,
+    LOOKS_AT_MANY_ROWS,
     NEEDS_QUICK_ANSWERS,
     NEEDS_STEADY_CLOCKS,
     WORKLOADS,
@@ -154,6 +155,8 @@ def with_workloads(plan: Plan, workloads: tuple[str, ...]) -> Plan:
     if HAS_LARGE_ROWS & set(workloads):
         bounds = replace(plan.tuning.bounds, reply_bytes_max=NodeBounds().reply_bytes_max)
         plan = replace(plan, tuning=replace(plan.tuning, bounds=bounds))
+    if LOOKS_AT_MANY_ROWS & set(workloads):
+        plan = replace(plan, tuning=replace(plan.tuning, step_units=STEP_UNITS))
     if NEEDS_QUICK_ANSWERS & set(workloads):
         plan = replace(plan, client_conditions=ClientConditions())
     return plan
@@ -276,6 +279,8 @@ def _with_node_tuning(plan: Plan, rng: Random) -> Plan:
             bounds = replace(bounds, watches_max=smallest.choice((2, usual.watches_max)))
     # Small steps of apply, between which clients and watches come and go.
     step_units = _rng(plan.seed, "steps").choice((4, 16, STEP_UNITS))
+    if LOOKS_AT_MANY_ROWS & set(plan.workloads):
+        step_units = STEP_UNITS
     return replace(plan, tuning=replace(tuning, bounds=bounds, step_units=step_units))
 
 

@@ -55,6 +55,8 @@ READ_WITHOUT_MAJORITY = frozenset({"session", "staleness"})
 """Workloads whose reads a node may answer from its own state."""
 HAS_LARGE_ROWS = frozenset({"transactions"})
 """Workloads whose keys and values do not fit into a reply of a few KiB."""
+LOOKS_AT_MANY_ROWS = frozenset({"refusals"})
+"""Workloads with commands that would take tens of thousands of small steps to apply."""
 ANOTHER_MAY_PREVENT = frozenset(
     {
         *("lock", "fenced-lock", "removed-lock", "waiter-fence", "election", "removed-leader"),
