@@ -86,11 +86,11 @@ def test_a_lease_read_that_no_lease_confirms_is_found(monkeypatch: pytest.Monkey
         by_lease = reads.level == api_pb2.READ_LEVEL_LEADER_LEASE
         return None if by_lease else barrier(self, reads, deadline)
 
-    plan = draw_swarm(11)
+    plan = draw_swarm(14)
     assert plan.client_tuning.lease_readers
     assert not run(plan).problems
     monkeypatch.setattr(ReadLevels, "barrier", unconfirmed)
-    assert run(plan).problems[0].startswith("counter: ")
+    assert run(plan).problems[0].startswith("set: stale: ")
 
 
 def test_the_workloads_that_are_asked_for_run_and_are_part_of_the_command() -> None:

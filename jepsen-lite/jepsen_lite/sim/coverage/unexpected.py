@@ -12,15 +12,11 @@ OF_ELECTIONS: Mapping[str, str] = {
     "a vote is repeated": (
         "the answer must be lost and the same candidacy repeated within one timeout"
     ),
-    "a candidate follows the leader of its term": "two nodes must stand within one round trip",
     "an election is lost": (
         "as pre-votes filter candidates, a log must overtake a candidate's in between"
     ),
     "a leader is elected in a joint configuration": (
         "the leader must go in the milliseconds between the two steps of a change"
-    ),
-    "a leadership transfer times out": (
-        "the target must stop between its last acknowledgement and the TimeoutNow"
     ),
     "a late answer to an older pre-vote": "an answer must be overtaken by a whole election",
     "a vote is refused: a leader's lease may rely on it": (
@@ -40,7 +36,6 @@ OF_REPLICATION: Mapping[str, str] = {
     "an uncommitted configuration is cut off": (
         "a leader must go with a configuration that no other node has"
     ),
-    "a log is compacted during a snapshot transfer": "a transfer is short in most runs",
     "a snapshot waits for another peer's": "two peers must need a snapshot within one transfer",
     "a damaged snapshot is not sent": (
         "a flipped bit of the leader's state must be older than the transfer, and not met before"
@@ -60,16 +55,11 @@ OF_REPLICATION: Mapping[str, str] = {
     "a snapshot ends inside the log": (
         "the receiver must get the same entries from another leader during the transfer"
     ),
-    "a snapshot is installed beside a live watch": "its scenario is one card of the deck",
     "a snapshot is installed beside a wait for a lock": "its scenario is one card of the deck",
     "a snapshot of a former leader is installed": "the term must end within an installation",
     "a node crashes while it sends a snapshot": "a crash must meet a short transfer",
     "a node crashes while it installs a snapshot": "a crash must meet a short installation",
-    "replication: replicate to snapshot": (
-        "a pipelined peer must fall behind a compaction without a break of its link"
-    ),
     "replication: snapshot while the leader crashes": "a crash must meet a short transfer",
-    "replication: snapshot while the leader compacts its log": "a transfer is short in most runs",
     "replication: snapshot while the peer crashes": "a crash must meet a short transfer",
     "replication: probe while the peer installs a snapshot": (
         "a former leader's snapshot must meet a new leader's first probe"
@@ -79,7 +69,6 @@ OF_REPLICATION: Mapping[str, str] = {
     ),
 }
 OF_MEMBERSHIP: Mapping[str, str] = {
-    "a learner is removed": "one seed in four has an operator that removes one",
     "a change is refused: leadership is being transferred": (
         "one seed in four asks for it, and the leader must not be the node that is cut off"
     ),
@@ -101,13 +90,11 @@ OF_MEMBERSHIP: Mapping[str, str] = {
     ),
     "membership: UpdateAddress done": "one seed in four has an operator that changes an address",
     "peer refused: WRONG_VERSION": "one seed in four has a caller of that kind",
-    "peer refused: OTHER_DISK": "one seed in four has a caller of that kind",
     "peer refused: CLONE": (
         "a copied disk must start as often as the original, which one scenario can bring about"
     ),
 }
 OF_STORAGE: Mapping[str, str] = {
-    "a leader goes on": "a leader must be paused for less than an election timeout",
     "a crash tears a write to the log": "power must fail within a sync of more than one record",
     "a write finds the disk full": (
         "one kind of fault of the plain run, and the node must write meanwhile"
@@ -129,18 +116,9 @@ OF_STORAGE: Mapping[str, str] = {
     "crash: power cut of a candidate": "a power cut must come within one round trip",
 }
 OF_READS: Mapping[str, str] = {
-    "a bounded read waits for a newer state": (
-        "it needs steady clocks, the workload staleness and a follower that is behind"
-    ),
-    "a bounded read is refused as too stale": (
-        "it needs steady clocks, the workload staleness and a follower that is cut off"
-    ),
     "batch refused: TOO_STALE": (
         "it needs steady clocks, the workload staleness and a follower that is cut off"
     ),
-    "read: bounded at a leader": "it needs steady clocks and the workload staleness",
-    "read: bounded at a follower": "it needs steady clocks and the workload staleness",
-    "read: bounded behind the leader": "it needs steady clocks and the workload staleness",
     "a leader gives its lease up for a transfer": (
         "a read of the leader must come within a transfer, with leader leases on"
     ),
@@ -148,21 +126,13 @@ OF_READS: Mapping[str, str] = {
         "a scan must take as long as the bound, 0.2 s; scans of a run take milliseconds"
     ),
     "a scan starts again after a snapshot": "an installation must end between two steps of a scan",
-    "a compaction takes several entries": "2,000 old versions must be compacted at once",
     "a compaction removes versions beside a running scan": (
         "a compaction must come between two steps of a scan"
     ),
 }
 OF_COMMANDS: Mapping[str, str] = {
-    "a retry arrives after its result was acknowledged": (
-        "a copy of a batch must be overtaken by a later batch of its session"
-    ),
     "a session has no room for a result": "16,384 results must wait for their acknowledgement",
     "a key is attached to a lease": "it needs steady clocks and the workload leased-keys",
-    "an acquire does not join: the lock is held": "the workload refusals is in one seed of six",
-    "an idempotency key is used": "it needs steady clocks and the workload idempotency",
-    "an idempotency key is repeated": "it needs steady clocks and the workload idempotency",
-    "an idempotency key expires": "it needs steady clocks and the workload idempotency",
     "a node refuses a write: too many are pending": (
         "admission has the same bound, and refuses first"
     ),
@@ -181,23 +151,16 @@ OF_COMMANDS: Mapping[str, str] = {
     "a time stamp is behind cluster time": (
         "a new leader must be slower than the last one, and stamp within the difference"
     ),
-    "a queue's cached length is forgotten": "the workload refusals is in one seed of six",
-    "a fence is refused: its token waits or its lease is over": (
-        "it needs steady clocks and the workload waiter-fence"
-    ),
     "command: compact, retry": (
         "few operations of one workload are compactions, and an answer must be lost"
     ),
     "command: compact, after expiry": (
         "few operations of one workload are compactions, and its session must end"
     ),
-    "command: compact, at a follower": "few operations of one workload are compactions",
-    "command: acquire, retry": "the answer to an acquire must be lost",
     "command: acquire, after expiry": "a session must end under an acquire",
     "command: put, after expiry": (
         "a client must be cut off for longer than its session lives, and send again"
     ),
-    "command: delete_range, retry": "the answer to a deletion must be lost",
     "command: delete_range, after expiry": "a session must end under a deletion",
     "command: transaction, after expiry": "a session must end under a transaction",
     "command: compare_and_swap, retry": "the answer to a compare_and_swap must be lost",
@@ -219,26 +182,11 @@ OF_COMMANDS: Mapping[str, str] = {
     "command refused: INVALID_REQUEST": (
         "nodes check requests before; only clusters of version 0 refuse pages and limits at apply"
     ),
-    "command refused: REVISION_COMPACTED": "two compactions must name one revision",
-    "command refused: IDEMPOTENCY_KEY_REUSED": (
-        "it needs steady clocks and the workload idempotency"
-    ),
-    "command refused: REVISION_IN_FUTURE": "the workload refusals is in one seed of six",
-    "command refused: TOO_LARGE": "the workload refusals is in one seed of six",
-    "command refused: LEASE_EXISTS": "the workload refusals is in one seed of six",
-    "command refused: KEY_NOT_FOUND": "the workload refusals is in one seed of six",
-    "command refused: TOO_MANY_KEYS": "the workload refusals is in one seed of six",
-    "command refused: OVERLOADED": "a burst of the workload refusals must share a batch",
-    "command refused: REFUSED": "the workload refusals is in one seed of six",
 }
 OF_CLIENTS: Mapping[str, str] = {
     "a watch joins within a run": "a watch must start between two steps of apply",
     "a wait for a lock joins within a run": "a wait must start between two steps of apply",
     "a watch's buffer overflows": "it needs the tiny buffer, and a client that is slow to read",
-    "a watch is not confirmed by a majority": "a watch must start at a node without a majority",
-    "a watch falls behind a large change": (
-        "1,000 keys must change at once beside a watch, once per run of the workload refusals"
-    ),
     "a node has no room for a watch": "one seed in eight bounds watches",
     "a stopping node ends a watch": "an orderly stop must meet a live watch",
     "a stopping node ends a wait for a lock": "an orderly stop must meet a wait for a lock",
@@ -255,9 +203,7 @@ OF_CLIENTS: Mapping[str, str] = {
         "hundreds of retries must be due at once, more than a run has operations under way"
     ),
     "a stopping node refuses a request": "a request must meet the drain of an orderly stop",
-    "a node refuses a request above a bound": "it needs the tiny bound of requests and a busy node",
     "batch refused: SHUTTING_DOWN": "a batch must meet the drain of an orderly stop",
-    "batch refused: OVERLOADED": "it needs a tiny bound and a busy node",
     "batch refused: SESSION_EXPIRED": "a client must be cut off for longer than its session lives",
 }
 OF_MESSAGES: Mapping[str, str] = {
@@ -272,9 +218,6 @@ OF_MESSAGES: Mapping[str, str] = {
     ),
     "message: AppendEntriesReply at a candidate": (
         "a deposed leader must stand again before an answer to its entries"
-    ),
-    "message: Heartbeat at a candidate": (
-        "a leader of the term or before must be heard within one round trip"
     ),
     "message: HeartbeatReply at a pre-candidate": (
         "a deposed leader must stand again before an answer to its heartbeat"
