@@ -27,6 +27,10 @@ AT_REST_MAX = 24
 """Above the members, endpoints, streams and leases that a run has at once. A structure from which
 an entry is not removed passes it after that many requests.
 """
+KEPT_UNTIL_NEXT_MAX = {"ProposalQueue._taken": 200, "ProposalQueue._refused": 200}
+"""A leader keeps the numbers of an origin's last submissions until the origin sends more. They are
+as many as were under way at once.
+"""
 UNDER_LOAD_MAX = 2_000
 """Above what the workers of a run can have under way at once, over all tries of a request."""
 
@@ -105,7 +109,8 @@ class QueueBounds:
         roots += [(name, client) for name, client in self._clients.connections()]
         for owner, root in roots:
             for name, container in containers(root, PACKAGES):
-                if len(container) > length_max and name not in DATA:
+                kept_max = KEPT_UNTIL_NEXT_MAX.get(name, 0)
+                if len(container) > max(length_max, kept_max) and name not in DATA:
                     yield f"{owner} keeps {len(container)} elements in {name}"
 
 
