@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jepsen_lite.cli import app
-from jepsen_lite.mutation import command
+from jepsen_lite.commands import mutate as command
 from jepsen_lite.mutation.candidates import Target, candidates_of
 from jepsen_lite.mutation.hunter import MutationHunter
 from jepsen_lite.mutation.reach_map import ReachMap
