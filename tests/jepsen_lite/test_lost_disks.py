@@ -352,6 +352,7 @@ def test_no_copy_is_used_in_a_lossy_network() -> None:
         assert not any(isinstance(each, OlderCopy | Clone) for each in faults)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("refused")
 @pytest.mark.parametrize(
     "draw", dict.fromkeys((*ANYWHERE, *IN_CALM)), ids=lambda draw: draw.__name__

@@ -195,6 +195,7 @@ def test_a_power_cut_at_any_moment_leaves_what_was_promised(scratch: Path) -> No
     assert figures.acknowledged["append"] > STEPS / 4
 
 
+@pytest.mark.slow
 def test_an_append_that_is_not_synced_is_found_and_repeated(tmp_path: Path) -> None:
     arguments = ["power-cuts", "--steps", str(STEPS), "--cuts", "12", "--store", str(tmp_path)]
     failed = CliRunner().invoke(app, [*arguments, "--mutant", "sync-left-out"])

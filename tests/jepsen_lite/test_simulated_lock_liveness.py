@@ -117,6 +117,7 @@ def test_each_client_holds_each_name_in_its_turn(workload: str, take: str) -> No
         assert len([each for each in last if each[0] == name]) >= 3 + 1 + 2
 
 
+@pytest.mark.slow
 def test_one_seed_hands_over_in_one_order_whatever_a_set_is_sorted_by(tmp_path: Path) -> None:
     for hash_seed in ("0", "4711"):
         path = os.pathsep.join([str(ROOT / "jepsen-lite"), str(ROOT)])

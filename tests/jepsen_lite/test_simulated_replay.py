@@ -90,6 +90,7 @@ def test_a_false_alarm_of_the_mutants_prints_the_command_that_replays_it(
     assert failure_of(again) == failure_of(alarm.report)
 
 
+@pytest.mark.slow
 def test_soak_prints_the_command_that_replays_a_failing_seed(
     planted: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ def test_the_same_seed_twice_gives_the_same_bytes_and_another_seed_others() -> N
     assert fingerprint(14) == fingerprint(14) != fingerprint(15)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     kept = []
     for hash_seed in ("0", "4711"):

@@ -25,7 +25,7 @@ from jepsen_lite.sim.plan import Plan
 from jepsen_lite.sim.run import run
 from jepsen_lite.sim.scenarios import SCENARIOS
 
-pytestmark = pytest.mark.usefixtures("quiet_nodes")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quiet_nodes")]
 
 
 PLAN = replace(SCENARIOS["relays"](1), schedule=(), seconds=2.0, workloads=("register",))
