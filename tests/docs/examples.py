@@ -40,7 +40,9 @@ def shell_source(source: str) -> tuple[str, list[int]]:
             codes.append(int(announced[1]))
             lines += ["set +eo pipefail", "echo '@@code'", line, "echo '@@end'", "set -eo pipefail"]
         elif "Ctrl-C" in comment:
-            lines.append(f"timeout --preserve-status -s INT {INTERRUPTED_AFTER_S} {command}")
+            # Without `--foreground` the command gets a second signal, with that of its group.
+            options = "--foreground --preserve-status -s INT"
+            lines.append(f"timeout {options} {INTERRUPTED_AFTER_S} {command}")
         else:
             lines.append(line)
     return "\n".join(lines) + "\n", codes

@@ -67,4 +67,4 @@ def test_announced_exit_codes_are_compared() -> None:
 
 def test_a_command_that_runs_until_ctrl_c_is_interrupted() -> None:
     script, _ = shell_source("raftkv watch a   # until Ctrl-C\n")
-    assert "timeout --preserve-status -s INT 2.5 raftkv watch a" in script
+    assert "timeout --foreground --preserve-status -s INT 2.5 raftkv watch a" in script
